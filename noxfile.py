@@ -1,0 +1,129 @@
+"""
+What is checked, and how; `nox -l` lists the sessions.
+
+The built wheel is what is installed and tested, never the folder.
+"""
+
+import os
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+from zipfile import ZipFile
+
+import nox
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parent
+PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
+
+
+def group(name: str) -> list[str]:
+    """The requirements of a dependency group."""
+    return list(nox.project.dependency_groups(PROJECT, name))
+
+
+def runs(python: str | None) -> bool:
+    """Whether *python* is there; a shim of pyenv may be, without the Python that it stands for."""
+    return bool(python) and subprocess.run([str(python), "-c", ""], capture_output=True, check=False).returncode == 0
+
+
+def pythons() -> list[str]:
+    """The supported Pythons that are here. Those of pyenv are put on the PATH, where nox looks."""
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    for version in SUPPORTED:
+        for place in sorted(root.glob(f"versions/{version}.*/bin")):
+            if not runs(shutil.which(f"python{version}")):
+                os.environ["PATH"] = f"{place}{os.pathsep}{os.environ['PATH']}"
+    return [version for version in SUPPORTED if runs(shutil.which(f"python{version}"))]
+
+
+PYTHONS = pythons()
+OLDEST, NEWEST = PYTHONS[0], PYTHONS[-1]
+
+nox.options.default_venv_backend = "virtualenv"
+nox.options.error_on_missing_interpreters = True
+nox.options.sessions = ["lint", "typing", "tests", "coverage", "bare", "lowest", "build"]
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The whole suite, on every Python that is here."""
+    session.install(".[sandbox]", *group("tests"))
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+
+
+@nox.session(python=OLDEST)
+def coverage(session: nox.Session) -> None:
+    """Every line and branch, over all that `tests` has run."""
+    session.install(*(each for each in group("tests") if each.startswith("coverage")))
+    session.run("coverage", "combine")
+    session.run("coverage", "report")
+
+
+@nox.session(python=OLDEST)
+def lint(session: nox.Session) -> None:
+    """The rules, and the form."""
+    session.install(*group("lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session(python=OLDEST)
+def typing(session: nox.Session) -> None:
+    """Both type checkers; tests/typing_api.py says what a user's checker must see."""
+    session.install(".[sandbox]", *group("typing"))
+    session.run("mypy")
+    session.run("pyright")
+
+
+@nox.session(python=NEWEST)
+def bare(session: nox.Session) -> None:
+    """Without any extra: it imports, works, and brings little."""
+    session.install(".")
+    session.run("python", "-I", "tests/bare.py")
+
+
+@nox.session(python=OLDEST)
+def lowest(session: nox.Session) -> None:
+    """The suite, on the oldest dependencies that pyproject.toml allows."""
+    project = PROJECT["project"]
+    allowed = [*project["dependencies"], *project["optional-dependencies"]["sandbox"]]
+    session.install(".[sandbox]", *group("tests"), *map(oldest, allowed))
+    session.run("pytest", *session.posargs)
+
+
+def oldest(requirement: str) -> str:
+    """`httpx==0.28` for `httpx>=0.28,<1`."""
+    parsed = Requirement(requirement)
+    bound = next(each.version for each in parsed.specifier if each.operator == ">=")
+    return f"{parsed.name}=={bound}"
+
+
+@nox.session(python=NEWEST)
+def build(session: nox.Session) -> None:
+    """The wheel and the sdist, and what is in them."""
+    session.install("build", "twine")
+    dist = Path(session.create_tmp()) / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(dist))
+    wheel, sdist = next(dist.glob("*.whl")), next(dist.glob("*.tar.gz"))
+    session.run("twine", "check", "--strict", str(wheel), str(sdist))
+    with ZipFile(wheel) as archive:
+        check_contents(session, set(archive.namelist()))
+    with tarfile.open(sdist) as archive:
+        session.log(f"{sdist.name}: {len(archive.getnames())} files")
+
+
+def check_contents(session: nox.Session, names: set[str]) -> None:
+    """The package, its licence, its marker for type checkers, and nothing else."""
+    strange = {
+        name for name in names if not name.startswith(("gatepay_async/", "gatepay_async-")) or "__pycache__" in name
+    }
+    missing = {"gatepay_async/py.typed"} - names
+    if not any(name.endswith("licenses/LICENSE") for name in names):
+        missing.add("LICENSE")
+    if strange or missing:
+        session.error(f"in the wheel and shouldn't be: {sorted(strange)}; not in it: {sorted(missing)}")
+    session.log(f"the wheel holds {len(names)} files")
