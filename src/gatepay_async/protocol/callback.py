@@ -1,0 +1,121 @@
+"""
+The payment-success callback (支付成功回调接口): raw query text in, a believed ``Callback`` out.
+
+The signed text has no separators, so digits can slide between neighbours (``order_id=1, out_order_id=23A``
+signs like ``12`` and ``3A``): a valid signature alone does not prove the fields. Each field is therefore held
+to its exact form before it is believed. What remains open, the text can't close: a receiver uses order numbers that
+neither begin nor end in a digit, and compares number and price with its own record of the order.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from decimal import Decimal
+from urllib.parse import unquote_to_bytes
+
+from gatepay_async.protocol.errors import CallbackSignatureError, MalformedCallbackError
+from gatepay_async.protocol.models import Callback, PayType
+from gatepay_async.protocol.signing import Credentials, is_signed
+
+# sign = md5(md5(appkey + order_id + … + extend) + appsecret), in this order.
+SIGNED = ("order_id", "out_order_id", "price", "realprice", "type", "paytime", "extend")
+
+_LONGEST = 8192  # bytes of a query; GatePay's are some 300
+
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
+_MONEY = re.compile(r"(0|[1-9][0-9]{0,11})\.[0-9]{2}")  # 精确小数点后2位
+# The exact form of each field, and what the error calls it.
+_FORMS: dict[str, tuple[re.Pattern[str], str]] = {
+    "appkey": (re.compile(r".+", re.DOTALL), "must not be empty"),
+    "order_id": (_NUMBER, "must be digits only, the first not 0"),
+    "out_order_id": (re.compile(r".+", re.DOTALL), "must not be empty"),
+    "price": (_MONEY, "must be digits, a point, two digits"),
+    "realprice": (_MONEY, "must be digits, a point, two digits"),
+    "type": (re.compile("|".join(PayType)), f"must be one of {', '.join(PayType)}"),
+    "paytime": (re.compile(r"[1-9][0-9]{0,10}"), "must be epoch seconds"),
+    "extend": (re.compile(r".*", re.DOTALL), ""),
+    "sign": (re.compile(r"[0-9a-f]{32}"), "must be 32 lower-case hex digits"),
+}
+_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+
+
+def parse_callback(query: str | bytes, *, appkey: str, appsecret: str) -> Callback:
+    """
+    Believe a callback, or raise. No I/O; the same text gives the same answer for ever.
+
+    Handle each ``order_id`` once (the same callback comes again), and before you give the goods compare
+    ``out_order_id`` and ``price`` with your own record: the vendor's signature lets digits slide between neighbouring
+    fields, and only your record, and order numbers that neither begin nor end in a digit, close that.
+
+    Args:
+        query: The raw query text, as received: ``request.url.query``, ``scope["query_string"]``; a leading
+            ``?`` is passed over. Not a dict: a name that comes twice must be seen.
+        appkey: Yours; the callback must name it.
+        appsecret: Yours.
+
+    Returns:
+        The payment that GatePay vouches for.
+
+    Raises:
+        MalformedCallbackError: A field is missing, comes twice or has not its exact form.
+        CallbackSignatureError: It is for another appkey, or not signed with this secret.
+        InvalidRequestError: Your appkey or appsecret is blank.
+    """
+    return believe(query, Credentials(appkey, appsecret))
+
+
+def believe(query: str | bytes, credentials: Credentials) -> Callback:
+    """As ``parse_callback``, for credentials that are at hand."""
+    fields = _read_fields(query)
+    for name in _FORMS:
+        _hold_to_form(name, fields)
+    if fields["appkey"] != credentials.appkey:
+        raise CallbackSignatureError(field="appkey", problem="is not yours")
+    if not is_signed(credentials, [fields[name] for name in SIGNED], fields["sign"]):
+        raise CallbackSignatureError(field="sign", problem="does not match the fields and your secret")
+    return Callback(
+        order_id=int(fields["order_id"]),
+        out_order_id=fields["out_order_id"],
+        price=Decimal(fields["price"]),
+        realprice=Decimal(fields["realprice"]),
+        pay_type=fields["type"],
+        paid_at=datetime.fromtimestamp(int(fields["paytime"]), UTC),
+        extend=fields["extend"],
+    )
+
+
+def _read_fields(query: str | bytes) -> dict[str, str]:
+    """Names and values; other names than the vendor's may be there (your URL's own), but none twice."""
+    if not isinstance(query, str | bytes):
+        raise MalformedCallbackError(problem=f"the query must be text or bytes, not {type(query).__name__}")
+    raw = query if isinstance(query, bytes) else query.encode("utf-8", "surrogatepass")
+    if len(raw) > _LONGEST:
+        raise MalformedCallbackError(problem=f"is longer than {_LONGEST} bytes")
+    fields: dict[str, str] = {}
+    for pair in filter(None, raw.removeprefix(b"?").split(b"&")):
+        name, _, value = pair.partition(b"=")
+        text = _unquote(name)
+        if text in fields:
+            raise MalformedCallbackError(field=text if text in _FORMS else None, problem="a name comes twice")
+        fields[text] = _unquote(value)
+    return fields
+
+
+def _unquote(text: bytes) -> str:
+    """Undo form encoding; strict, where Python's own is kind. UTF-8 that nobody escaped is let through."""
+    if _BAD_ESCAPE.search(text):
+        raise MalformedCallbackError(problem="holds a % without two hex digits")
+    try:
+        return unquote_to_bytes(text.replace(b"+", b" ")).decode("utf-8")
+    except UnicodeDecodeError:
+        pass
+    raise MalformedCallbackError(problem="holds bytes that are not UTF-8")
+
+
+def _hold_to_form(name: str, fields: dict[str, str]) -> None:
+    if name not in fields:
+        raise MalformedCallbackError(field=name, problem="is missing")
+    form, problem = _FORMS[name]
+    if form.fullmatch(fields[name]) is None:
+        raise MalformedCallbackError(field=name, problem=problem)

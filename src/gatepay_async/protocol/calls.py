@@ -1,0 +1,243 @@
+"""
+One frozen class for each endpoint: its path, its fields, their signed order, what each code means, and how
+to read what success carries. The tables are the vendor's page (接口); a class that can't be right can't be built.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from attrs import field, frozen
+
+from gatepay_async.protocol import checks, codec, errors
+from gatepay_async.protocol.masking import mask
+from gatepay_async.protocol.models import CardKeyPage, Catalog, Payment, PayType, Stored
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Call(Protocol[T_co]):
+    """
+    What the shell needs to know of a call, whichever it is.
+
+    Attributes:
+        path: After the base URL, ``"pay/create"``.
+        signed: The fields that are signed, in this order, after the appkey.
+        refusals: What each code means at this endpoint.
+        repeatable: Whether it may be sent again when it may have been carried out already.
+        carries_keys: Whether card keys travel in it, either way: then no error may show the reply.
+    """
+
+    path: ClassVar[str]
+    signed: ClassVar[tuple[str, ...]]
+    refusals: ClassVar[Mapping[int, type[errors.RefusedError]]]
+    repeatable: ClassVar[bool]
+    carries_keys: ClassVar[bool]
+
+    def fields(self) -> dict[str, str]:
+        """What is sent besides appkey and sign, by the vendor's names."""
+        ...
+
+    def secrets(self) -> tuple[str, ...]:
+        """The card keys among it, which no error may repeat."""
+        ...
+
+    def read(self, data: Any) -> T_co:
+        """
+        Read the ``data`` of a success.
+
+        Raises:
+            MisreadError: It has another shape.
+        """
+        ...
+
+
+def _as_pay_type(value: Any) -> PayType:
+    try:
+        return PayType(value)
+    except ValueError:
+        pass
+    raise errors.InvalidRequestError(field="pay_type", problem=f"must be one of {', '.join(PayType)}")
+
+
+def _one_with_wechat(call: PayCreate, attribute: Any, value: int) -> None:
+    if call.pay_type is PayType.WECHAT and value != 1:
+        raise errors.InvalidRequestError(field=attribute.name, problem=f"WeChat pays for one item only, not {value}")
+
+
+@frozen
+class PayCreate:
+    """支付接口, 创建支付订单: make an order."""
+
+    path: ClassVar[str] = "pay/create"
+    # 签名信息算法 is md5(md5(appkey + product_id + product_num + pay_type + out_order_id + custom) + appsecret).
+    signed: ClassVar[tuple[str, ...]] = ("product_id", "product_num", "pay_type", "out_order_id", "custom")
+    refusals: ClassVar[Mapping[int, type[errors.RefusedError]]] = {
+        101: errors.MissingParameterError,
+        102: errors.InvalidPayTypeError,
+        103: errors.SingleItemOnlyError,
+        104: errors.InvalidProductError,
+        105: errors.InvalidQuantityError,
+        106: errors.ProductNotFoundError,
+        107: errors.ShopNotFoundError,
+        108: errors.InvalidAppKeyError,
+        109: errors.SignatureRejectedError,
+        110: errors.OutOfStockError,
+        111: errors.QuotaExceededError,
+        112: errors.LicenceExpiredError,
+    }
+    # The page knows no idempotency key and no query: sent twice, it may be two orders.
+    repeatable: ClassVar[bool] = False
+    carries_keys: ClassVar[bool] = False
+
+    product_id: int = field(validator=checks.positive)
+    out_order_id: str = field(validator=checks.text)
+    pay_type: PayType = field(converter=_as_pay_type)
+    product_num: int = field(validator=[checks.positive, _one_with_wechat])
+    custom: str = field(validator=checks.text)
+
+    def fields(self) -> dict[str, str]:
+        """In the order of the vendor's table."""
+        return {
+            "product_id": str(self.product_id),
+            "out_order_id": self.out_order_id,
+            "product_num": str(self.product_num),
+            "pay_type": self.pay_type.value,
+            "custom": self.custom,
+        }
+
+    def secrets(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def read(self, data: Any) -> Payment:
+        """返回结果表: order_type, order_price, order_url, order_qrcode."""
+        reply = codec.as_object(data, path="data")
+        return codec.read(Payment, {**reply, "out_order_id": self.out_order_id}, path="data")
+
+
+@frozen
+class ProductShow:
+    """产品接口, 获取产品信息: what the shop sells."""
+
+    path: ClassVar[str] = "product/show"
+    # 签名信息算法 is md5(md5(appkey) + appsecret).
+    signed: ClassVar[tuple[str, ...]] = ()
+    refusals: ClassVar[Mapping[int, type[errors.RefusedError]]] = {
+        101: errors.MissingParameterError,
+        102: errors.InvalidAppKeyError,
+        103: errors.SignatureRejectedError,
+    }
+    repeatable: ClassVar[bool] = True
+    carries_keys: ClassVar[bool] = False
+
+    def fields(self) -> dict[str, str]:
+        """None."""
+        return {}
+
+    def secrets(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def read(self, data: Any) -> Catalog:
+        """返回结果表: data.category, and in each its products."""
+        return codec.read(Catalog, data, path="data")
+
+
+# 101 to 107 mean the same at both endpoints of 卡密接口.
+_CARD_KEY_REFUSALS: dict[int, type[errors.RefusedError]] = {
+    101: errors.MissingParameterError,
+    102: errors.InvalidProductError,
+    103: errors.ProductNotFoundError,
+    104: errors.ShopNotFoundError,
+    105: errors.InvalidAppKeyError,
+    106: errors.SignatureRejectedError,
+    107: errors.EndpointClosedError,
+}
+
+
+@frozen
+class KaShow:
+    """卡密接口, 获取产品卡密: one page of a product's card keys."""
+
+    path: ClassVar[str] = "ka/show"
+    # 签名信息算法 is md5(md5(appkey + product_id) + appsecret): `page` is not signed..
+    signed: ClassVar[tuple[str, ...]] = ("product_id",)
+    refusals: ClassVar[Mapping[int, type[errors.RefusedError]]] = {
+        **_CARD_KEY_REFUSALS,
+        108: errors.InvalidPageError,
+    }
+    repeatable: ClassVar[bool] = True
+    carries_keys: ClassVar[bool] = True
+
+    product_id: int = field(validator=checks.positive)
+    page: int = field(default=1, validator=checks.positive)
+
+    def fields(self) -> dict[str, str]:
+        """In the order of the vendor's table."""
+        return {"product_id": str(self.product_id), "page": str(self.page)}
+
+    def secrets(self) -> tuple[str, ...]:
+        """None: they are in the reply."""
+        return ()
+
+    def read(self, data: Any) -> CardKeyPage:
+        """返回结果表: data.ka, and in it the rows as data.ka.data."""
+        reply = codec.as_object(data, path="data")
+        if "ka" not in reply:
+            raise codec.MisreadError("is missing", path="data.ka")
+        return codec.read(CardKeyPage, reply["ka"], path="data.ka")
+
+
+@frozen
+class KaCreate:
+    """卡密接口, 创建产品卡密: store up to 500 card keys."""
+
+    path: ClassVar[str] = "ka/create"
+    # 签名信息算法 is md5(md5(appkey + product_id + content) + appsecret).
+    signed: ClassVar[tuple[str, ...]] = ("product_id", "content")
+    refusals: ClassVar[Mapping[int, type[errors.RefusedError]]] = {
+        **_CARD_KEY_REFUSALS,
+        109: errors.DuplicateKeysError,
+        110: errors.EmptyContentError,
+        111: errors.TooManyKeysError,
+        112: errors.AlreadyStoredError,
+        113: errors.StorageFailedError,
+    }
+    # The server keeps one copy of a card key: sent again, it stores nothing twice.
+    repeatable: ClassVar[bool] = True
+    carries_keys: ClassVar[bool] = True
+
+    product_id: int = field(validator=checks.positive)
+    keys: tuple[str, ...] = field(converter=checks.as_keys, validator=checks.card_keys, repr=checks.how_many)
+
+    # 成功录入:1条卡密. Only the example shows it, so nothing depends on its being readable.
+    _sentence: ClassVar[re.Pattern[str]] = re.compile(r"成功录入\s*[:：]\s*([0-9]{1,9})\s*条(卡密)?")
+
+    def fields(self) -> dict[str, str]:
+        """``content`` is one card key a line (一行一条记录), joined by a line feed, none at the end."""
+        return {"product_id": str(self.product_id), "content": "\n".join(self.keys)}
+
+    def secrets(self) -> tuple[str, ...]:
+        """Every card key of the call."""
+        return self.keys
+
+    def read(self, data: Any) -> Stored:
+        """The sentence; whatever it is, the call was a success and the card keys are stored."""
+        sentence = data if isinstance(data, str) else ""
+        found = self._sentence.search(sentence)
+        stored = int(found[1]) if found else None
+        if stored is not None and stored > len(self.keys):
+            stored = None  # a number that can't be true is none
+        return Stored(stored, self._shown(sentence))
+
+    def _shown(self, sentence: str) -> str:
+        """The sentence, which may be printed; what is in no example may repeat a card key."""
+        if self._sentence.fullmatch(sentence):
+            return sentence
+        return mask(sentence, keys=self.keys, about_keys=True)
+
+
+CALLS: tuple[type[PayCreate | ProductShow | KaShow | KaCreate], ...] = (PayCreate, ProductShow, KaShow, KaCreate)

@@ -1,0 +1,115 @@
+"""What a field must be before it is sent: attrs validators that raise ``InvalidRequestError``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sized
+from typing import Any
+
+from gatepay_async.protocol.errors import InvalidRequestError
+
+MOST_KEYS = 500  # ka/create: 最多支持500条
+_LARGEST = 2**63 - 1  # what a database's number holds
+
+
+class _Field:
+    """The part of an attrs attribute that a validator needs; also built by hand, for plain parameters."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+def check(name: str, value: object, rule: Any) -> None:
+    """Hold a plain parameter to the same *rule* as a field."""
+    rule(None, _Field(name), value)
+
+
+def positive(_: object, attribute: Any, value: Any) -> None:
+    """A whole number above 0; ``True`` is none."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidRequestError(field=attribute.name, problem=f"must be a whole number, not {type(value).__name__}")
+    if not 0 < value <= _LARGEST:
+        raise InvalidRequestError(field=attribute.name, problem="must be above 0 and below 2 to the 63rd")
+
+
+def text(_: object, attribute: Any, value: Any) -> None:
+    """Text that is not blank and that UTF-8 can carry."""
+    if not isinstance(value, str):
+        raise InvalidRequestError(field=attribute.name, problem=f"must be text, not {type(value).__name__}")
+    if not value.strip():
+        raise InvalidRequestError(field=attribute.name, problem="must not be empty")
+    if not is_utf8(value):
+        raise InvalidRequestError(field=attribute.name, problem="holds half a character (a lone surrogate)")
+
+
+def token(instance: object, attribute: Any, value: Any) -> None:
+    """As ``text``, with nothing blank around it: an appkey, an appsecret."""
+    text(instance, attribute, value)
+    if value.strip() != value:
+        raise InvalidRequestError(field=attribute.name, problem="has a blank or a line break at an end; strip() it")
+
+
+def seconds(_: object, attribute: Any, value: Any) -> None:
+    """Seconds above 0, or None for no bound."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise InvalidRequestError(
+            field=attribute.name, problem="must be a number of seconds above 0, or None for no bound"
+        )
+
+
+def not_negative(_: object, attribute: Any, value: Any) -> None:
+    """A number from 0 on."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise InvalidRequestError(field=attribute.name, problem="must be a number, 0 or more")
+
+
+def key_problem(key: object) -> str | None:
+    """What keeps *key* from being sent as a card key, or None. Never repeats the key."""
+    if not isinstance(key, str):
+        return f"must be text, not {type(key).__name__}"
+    if not key.strip():
+        return "is blank"
+    if "\n" in key or "\r" in key:
+        return "holds a line break, which would make two keys of it"
+    if "\0" in key:
+        return "holds a NUL; is the file UTF-16?"
+    if not is_utf8(key):
+        return "can't be encoded as UTF-8"
+    return None
+
+
+def card_keys(_: object, attribute: Any, keys: tuple[Any, ...]) -> None:
+    """1 to 500 card keys, each one line, none twice."""
+    if not keys:
+        raise InvalidRequestError(field=attribute.name, problem="must hold at least one card key")
+    if len(keys) > MOST_KEYS:
+        too_many = f"{len(keys)} card keys in one call, GatePay takes {MOST_KEYS}; upload_card_keys() splits them"
+        raise InvalidRequestError(field=attribute.name, problem=too_many)
+    first_seen: dict[object, int] = {}
+    for number, key in enumerate(keys, 1):
+        problem = key_problem(key)
+        if problem is None and first_seen.setdefault(key, number) != number:
+            problem = f"repeats line {first_seen[key]}"
+        if problem is not None:
+            raise InvalidRequestError(field=attribute.name, problem=f"line {number} {problem}")
+
+
+def as_keys(keys: Iterable[Any]) -> tuple[Any, ...]:
+    """A tuple of *keys*; refuses a single text, which would be taken apart letter by letter."""
+    if isinstance(keys, str | bytes):
+        raise InvalidRequestError(field="keys", problem="must be a list of card keys, not one text")
+    if not isinstance(keys, Iterable):
+        raise InvalidRequestError(field="keys", problem=f"must be a list of card keys, not {type(keys).__name__}")
+    return tuple(keys)
+
+
+def is_utf8(value: str) -> bool:
+    """Whether UTF-8 can carry *value*: false for half of a surrogate pair."""
+    # Answered outside the `except`: a UnicodeEncodeError holds the text, and it may be a card key.
+    return value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
+def how_many(value: Sized) -> str:
+    """What ``repr`` shows of something long, or secret."""
+    return f"<{len(value)}>"

@@ -1,0 +1,253 @@
+"""
+Bytes to JSON, and JSON to models: strict where the vendor's page says what a field is.
+
+The only file that knows cattrs. Plain cattrs is too kind for money: it reads ``None`` as ``"None"``,
+``4.9`` as ``4`` and ``true`` as ``1``; the hooks below refuse all three.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, TypeVar, cast, get_origin
+
+import msgspec
+from cattrs import Converter
+from cattrs.cols import homogenous_tuple_structure_factory
+from cattrs.errors import AttributeValidationNote, BaseValidationError, IterableValidationNote
+from cattrs.gen import make_dict_structure_fn, override
+
+from gatepay_async.protocol import models
+
+T = TypeVar("T")
+
+# What the vendor calls a field, where our name differs.
+WIRE_NAMES: dict[type, dict[str, str]] = {
+    models.Catalog: {"categories": "category"},
+    models.Category: {"products": "product"},
+    models.CardKey: {"created_at": "createtime", "updated_at": "updatetime"},
+    models.CardKeyPage: {"keys": "data"},
+}
+# 卡密接口: the table of fields says create_at and update_at, the example createtime and updatetime.
+_OTHER_SPELLINGS = {"createtime": "create_at", "updatetime": "update_at"}
+
+_MOST_DIGITS = 18
+_MONEY = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
+_DATA_URI = re.compile(r"data:([a-z]+/[a-z0-9.+-]+);base64,([A-Za-z0-9+/=\s]+)", re.ASCII)
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+_json = msgspec.json.Decoder(float_hook=Decimal)
+
+
+class MisreadError(ValueError):
+    """
+    A reply that has not the shape of the vendor's page.
+
+    Attributes:
+        path: Where (``"data.ka.data[3].id"``), or None if it isn't JSON at all.
+        problem: What was expected. Never repeats what was found: it may be a card key.
+    """
+
+    def __init__(self, problem: str, *, path: str | None = None) -> None:
+        self.problem = problem
+        self.path = path
+        super().__init__(f"{path}: {problem}" if path else problem)
+
+
+def parse_json(body: bytes) -> object:
+    """
+    Read *body* as JSON, a byte-order mark before it allowed; a number with a point is a ``Decimal``.
+
+    Raises:
+        MisreadError: It is none, cut, not UTF-8, nested without end, or a number without measure.
+    """
+    try:
+        return _json.decode(body.removeprefix(_BYTE_ORDER_MARK))
+    except RecursionError:
+        problem = "is JSON nested too deep"
+    except (msgspec.DecodeError, ValueError, ArithmeticError):
+        # Raised below, outside: some of these errors hold the whole document.
+        problem = "is no complete JSON"
+    raise MisreadError(problem)
+
+
+def as_object(value: object, *, path: str) -> dict[str, Any]:
+    """
+    *value*, if it is a JSON object.
+
+    Raises:
+        MisreadError: It is something else.
+    """
+    if not isinstance(value, dict):
+        raise MisreadError(str(_wrong("an object", value)), path=path)
+    return cast("dict[str, Any]", value)
+
+
+def read(cls: type[T], value: object, *, path: str) -> T:
+    """
+    Make a *cls* of a JSON *value*.
+
+    Args:
+        cls: One of the models, or a plain type that has a hook.
+        value: As ``parse_json`` gave it.
+        path: Where *value* stands in the reply (``"data.ka"``), for the error.
+
+    Raises:
+        MisreadError: With the path of the first field that is wrong.
+    """
+    with suppress(Exception):  # whatever it is: the careful converter says where
+        return _fast.structure(value, cls)
+    try:
+        return _careful.structure(value, cls)
+    except (BaseValidationError, ValueError) as error:
+        misread = _explain(error, path)
+    raise misread  # out here, or the error of cattrs, which holds the value, would hang on it
+
+
+def _explain(error: BaseException, path: str) -> MisreadError:
+    """Follow the first error of each level down to the field at fault."""
+    while isinstance(error, BaseValidationError):
+        names = WIRE_NAMES.get(error.cl, {})
+        error = error.exceptions[0]
+        note = next(n for n in error.__notes__ if isinstance(n, AttributeValidationNote | IterableValidationNote))
+        if isinstance(note, IterableValidationNote):
+            path += f"[{note.index}]"
+        else:
+            path += f".{names.get(note.name, note.name)}"
+    problem = "is missing" if isinstance(error, KeyError) else str(error)
+    return MisreadError(problem, path=path)
+
+
+def _kind(value: object) -> str:
+    """What JSON calls *value*."""
+    names: dict[type, str] = {
+        dict: "an object",
+        list: "a list",
+        str: "text",
+        bool: "true or false",
+        int: "a whole number",
+        Decimal: "a fraction",
+    }
+    return names.get(type(value), "null")
+
+
+def _wrong(expected: str, value: object) -> ValueError:
+    return ValueError(f"should be {expected}, is {_kind(value)}")
+
+
+def _whole(value: object, _: object = None) -> int:
+    if type(value) is not int:
+        raise _wrong("a whole number", value)
+    return value
+
+
+def _text(value: object, _: object = None) -> str:
+    if type(value) is not str:
+        raise _wrong("text", value)
+    return value
+
+
+def _money(value: object, _: object = None) -> Decimal:
+    # 产品接口 gives "1.00", 支付接口 gives 1.5; either is accepted in both.
+    if type(value) is int or (type(value) is str and _MONEY.fullmatch(value)):
+        value = Decimal(value)
+    # An exponent without measure would fill the memory of whoever rounds it.
+    if type(value) is Decimal and abs(value.adjusted()) < _MOST_DIGITS:
+        return value
+    raise _wrong('money, such as 1.5 or "1.50"', value)
+
+
+def epoch(value: object, _: object = None) -> datetime:
+    """Epoch seconds as an aware UTC time; raises ValueError."""
+    whole = _whole(value)
+    try:
+        return datetime.fromtimestamp(whole, UTC)
+    except (ValueError, OverflowError, OSError):
+        raise ValueError("should be epoch seconds, is out of range") from None
+
+
+def _qr_code(value: object, _: object = None) -> models.QrCode:
+    found = _DATA_URI.fullmatch(_text(value))
+    if found is None:
+        raise ValueError("should be an image as a data URI with base64")
+    try:
+        data = base64.b64decode(found[2], validate=False)
+    except binascii.Error:
+        data = b""
+    if not data:
+        raise ValueError("should be an image in base64, which is empty, cut or broken")
+    return models.QrCode(data, found[1])
+
+
+def _object(cls: type[Any], converter: Converter) -> Callable[[Any, Any], Any]:
+    names = {ours: override(rename=theirs) for ours, theirs in WIRE_NAMES.get(cls, {}).items()}
+    structure: Callable[[Any, Any], Any] = cast("Any", make_dict_structure_fn)(cls, converter, **names)
+
+    def hook(value: Any, type_: Any) -> Any:
+        if type(value) is not dict:
+            raise _wrong("an object", value)
+        row = cast("dict[str, Any]", value)
+        return structure(_vendors_spelling(row) if cls is models.CardKey else row, type_)
+
+    return hook
+
+
+def _vendors_spelling(row: dict[str, Any]) -> dict[str, Any]:
+    """*row* with its times under the names of the vendor's example."""
+    for spelling, other in _OTHER_SPELLINGS.items():
+        if spelling not in row and other in row:
+            row = {**row, spelling: row[other]}
+    return row
+
+
+def _list(type_: Any, converter: Converter) -> Callable[[Any, Any], Any]:
+    structure = homogenous_tuple_structure_factory(type_, converter)
+
+    def hook(value: Any, type_: Any) -> Any:
+        if type(value) is not list:
+            raise _wrong("a list", value)
+        return structure(value, type_)
+
+    return hook
+
+
+def _is_list(type_: Any) -> bool:
+    return get_origin(type_) is tuple
+
+
+_HOOKS: tuple[tuple[Any, Callable[[Any, Any], Any]], ...] = (
+    (int, _whole),
+    (str, _text),
+    (Decimal, _money),
+    (datetime, epoch),
+    (models.QrCode, _qr_code),
+)
+# Parts before the wholes that hold them.
+_OBJECTS: tuple[type, ...] = (
+    models.Payment,
+    models.Product,
+    models.Category,
+    models.Catalog,
+    models.CardKey,
+    models.CardKeyPage,
+)
+
+
+def _converter(*, careful: bool) -> Converter:
+    converter = Converter(detailed_validation=careful)
+    for type_, hook in _HOOKS:
+        converter.register_structure_hook(type_, hook)
+    converter.register_structure_hook_factory(_is_list, _list)
+    for cls in _OBJECTS:
+        converter.register_structure_hook(cls, _object(cls, converter))
+    return converter
+
+
+# One for speed; one that says where, asked again only when the first has refused.
+_fast = _converter(careful=False)
+_careful = _converter(careful=True)

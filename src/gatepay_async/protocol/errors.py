@@ -1,0 +1,350 @@
+"""
+Every error of this package: one tree, a branch for each one who can be at fault.
+
+::
+
+    GatePayError
+    ├── InvalidRequestError (a ValueError)    you: the call can't be right; nothing was sent
+    ├── RefusedError                          GatePay said no; one class for each cause:
+    │   ├── MissingParameterError                 InvalidPayTypeError       SingleItemOnlyError
+    │   ├── InvalidProductError                   InvalidQuantityError      ProductNotFoundError
+    │   ├── ShopNotFoundError                     InvalidAppKeyError        SignatureRejectedError
+    │   ├── OutOfStockError                       QuotaExceededError        LicenceExpiredError
+    │   ├── EndpointClosedError                   InvalidPageError          DuplicateKeysError
+    │   ├── EmptyContentError                     TooManyKeysError          AlreadyStoredError
+    │   └── StorageFailedError
+    ├── ProtocolError                         whoever answered doesn't speak GatePay's protocol
+    ├── TransportError                        nobody answered
+    │   └── DeadlineExceededError             … before the call's deadline
+    ├── OutcomeUnknownError                   a call that must not be sent twice may have been done
+    ├── CallbackError                         whoever called back is not to be believed
+    │   ├── MalformedCallbackError                a field is missing, doubled or in another form
+    │   ├── CallbackSignatureError                not signed with your secret
+    │   └── StaleCallbackError                    signed, but too old
+    └── UploadIncomplete                      some keys of an upload are not known to be stored
+
+Errors carry data and write their own sentence. None holds the secret, a signature or a card key,
+and every one survives pickling. This file imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+if TYPE_CHECKING:
+    from gatepay_async.protocol.bulk import UploadReport
+
+E = TypeVar("E", bound="GatePayError")
+
+
+def _rebuild(cls: type[E], args: tuple[object, ...], facts: dict[str, object]) -> E:
+    error = cls.__new__(cls, *args)
+    error.__dict__.update(facts)
+    return error
+
+
+class GatePayError(Exception):
+    """The root: whatever this package raises of its own accord is one of these."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions are pickled by calling the class with `args`; ours take keywords.
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+class InvalidRequestError(GatePayError, ValueError):
+    """
+    The call can't be right; nothing has been sent.
+
+    Attributes:
+        field: The parameter at fault, by its name (``"product_num"``).
+        problem: What is wrong with it. Never repeats a value that may be secret.
+    """
+
+    def __init__(self, *, field: str, problem: str) -> None:
+        self.field = field
+        self.problem = problem
+        super().__init__(f"{field}: {problem}")
+
+
+class RefusedError(GatePayError):
+    """
+    GatePay answered, and said no. A number that the vendor's tables lack is a plain ``RefusedError``.
+
+    Attributes:
+        code: The number, whose meaning depends on the endpoint; the class says what it means.
+        message: GatePay's own words, as sent (what they repeat of a secret is masked).
+        endpoint: ``"pay/create"`` and so on.
+        time: When GatePay says it answered (aware, UTC), or None where that can't be read.
+        attempts: How often the call was sent.
+        in_doubt: An earlier attempt of the same call broke off and may have been carried out.
+    """
+
+    cause: ClassVar[str] = "a number that GatePay's page does not list"
+
+    def __init__(
+        self,
+        *,
+        code: int,
+        message: str,
+        endpoint: str,
+        time: datetime | None = None,
+        attempts: int = 1,
+        in_doubt: bool = False,
+    ) -> None:
+        self.code = code
+        self.message = message
+        self.endpoint = endpoint
+        self.time = time
+        self.attempts = attempts
+        self.in_doubt = in_doubt
+        super().__init__(f"{endpoint} refused with {code} ({message}): {self.cause}")
+
+
+class MissingParameterError(RefusedError):
+    """A required field was not sent."""
+
+    cause = "a parameter is missing"
+
+
+class InvalidPayTypeError(RefusedError):
+    """The way to pay is none that GatePay knows."""
+
+    cause = "pay_type must be wechat, alipay or onecode"
+
+
+class SingleItemOnlyError(RefusedError):
+    """WeChat pays for one item at a time."""
+
+    cause = "WeChat pays for one item only: send product_num=1, or another pay_type"
+
+
+class InvalidProductError(RefusedError):
+    """The product number has not the form of one."""
+
+    cause = "product_id is not valid"
+
+
+class InvalidQuantityError(RefusedError):
+    """The quantity must be above 0."""
+
+    cause = "product_num must be above 0"
+
+
+class ProductNotFoundError(RefusedError):
+    """The shop has no such product."""
+
+    cause = "this shop has no such product; list_products() tells which it has"
+
+
+class ShopNotFoundError(RefusedError):
+    """GatePay doesn't find the shop."""
+
+    cause = "GatePay finds no shop for this appkey; ask GatePay"
+
+
+class InvalidAppKeyError(RefusedError):
+    """The appkey is not one of GatePay's."""
+
+    cause = "the appkey is not known; copy it again from GatePay's console"
+
+
+class SignatureRejectedError(RefusedError):
+    """GatePay computed another signature."""
+
+    cause = "the signature was rejected; is the appsecret the one that belongs to this appkey?"
+
+
+class OutOfStockError(RefusedError):
+    """Fewer card keys are left than were asked for."""
+
+    cause = "too little stock; upload card keys, or ask for fewer"
+
+
+class QuotaExceededError(RefusedError):
+    """The shop's quota for the day is used up."""
+
+    cause = "the shop's quota for today is used up; go on tomorrow, or raise it with GatePay"
+
+
+class LicenceExpiredError(RefusedError):
+    """The shop's licence has expired."""
+
+    cause = "the shop's licence has expired; renew it with GatePay"
+
+
+class EndpointClosedError(RefusedError):
+    """GatePay has closed the endpoint for this shop."""
+
+    cause = "this endpoint is closed for the shop; ask GatePay to open it"
+
+
+class InvalidPageError(RefusedError):
+    """The page number is not one."""
+
+    cause = "page must be a whole number above 0"
+
+
+class DuplicateKeysError(RefusedError):
+    """The same card key stands twice in one call."""
+
+    cause = "the content repeats a card key; nothing of it was stored"
+
+
+class EmptyContentError(RefusedError):
+    """GatePay found no card key in the content."""
+
+    cause = "the content holds no card key"
+
+
+class TooManyKeysError(RefusedError):
+    """More than 500 card keys in one call."""
+
+    cause = "more than 500 card keys in one call; upload_card_keys() splits them"
+
+
+class AlreadyStoredError(RefusedError):
+    """Every card key of the call is on the server already: nothing was stored, nothing is lost."""
+
+    cause = "all of these card keys are stored already"
+
+
+class StorageFailedError(RefusedError):
+    """GatePay's database refused the card keys: nothing was stored."""
+
+    cause = "GatePay's database could not store them; nothing was stored, try again later"
+
+
+class ProtocolError(GatePayError):
+    """
+    The reply is not GatePay's: HTML, cut JSON, another shape, a redirect.
+
+    Attributes:
+        endpoint: ``"ka/show"`` and so on.
+        http_status: The reply's HTTP status.
+        problem: What is wrong with the reply.
+        path: Where, when the reply is JSON (``"data.ka.data[3].id"``), else None.
+        excerpt: What the reply looks like, with nothing secret in it; may be empty.
+        retry_after: Seconds that the server asked to be left alone for, or None.
+        attempts: How often the call was sent.
+    """
+
+    def __init__(
+        self,
+        *,
+        endpoint: str,
+        http_status: int,
+        problem: str,
+        path: str | None = None,
+        excerpt: str = "",
+        retry_after: float | None = None,
+        attempts: int = 1,
+    ) -> None:
+        self.endpoint = endpoint
+        self.http_status = http_status
+        self.problem = problem
+        self.path = path
+        self.excerpt = excerpt
+        self.retry_after = retry_after
+        self.attempts = attempts
+        where = f"{path} " if path else ""
+        wait = "" if retry_after is None else f"; it asks to be left alone for {retry_after:g} s"
+        shown = f": {excerpt}" if excerpt else ""
+        super().__init__(f"{endpoint} (HTTP {http_status}): {where}{problem}{wait}{shown}")
+
+
+class TransportError(GatePayError):
+    """
+    Nobody answered: no connection, a connection that broke, or no whole reply within ``timeout``.
+
+    Attributes:
+        endpoint: ``"ka/create"`` and so on.
+        sent: False if no byte of the request has left in any attempt, so that it can't have been
+            carried out; True if it may have been.
+        attempts: How often the call was tried.
+        problem: What happened.
+    """
+
+    def __init__(self, *, endpoint: str, sent: bool, problem: str, attempts: int = 1) -> None:
+        self.endpoint = endpoint
+        self.sent = sent
+        self.problem = problem
+        self.attempts = attempts
+        super().__init__(problem)
+
+    def __str__(self) -> str:
+        tries = "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"
+        left = "the request may have arrived" if self.sent else "no byte of the request has left"
+        return f"{self.endpoint}: nobody answered: {self.problem} ({tries}; {left})"
+
+
+class DeadlineExceededError(TransportError):
+    """The call's ``deadline`` has passed, waits and retries included."""
+
+
+class OutcomeUnknownError(GatePayError):
+    """
+    A call that must not be sent twice broke off: the order may have been made, or not.
+
+    GatePay offers no way to ask. Look the order up in its console before you do anything; its
+    callback, should the customer pay, settles it too.
+
+    Attributes:
+        endpoint: ``"pay/create"``.
+        out_order_id: Your order number, as sent.
+        attempts: How often the call was tried (only the last attempt can have arrived).
+    """
+
+    def __init__(self, *, endpoint: str, out_order_id: str, attempts: int = 1) -> None:
+        self.endpoint = endpoint
+        self.out_order_id = out_order_id
+        self.attempts = attempts
+        super().__init__(
+            f"{endpoint}: the order {out_order_id!r} may have been made, or not. Don't send it again: look for "
+            f"this out_order_id in GatePay's console first. If you can't wait, let this order go and make "
+            f"another under a new out_order_id; should the customer pay the first, its callback will tell.",
+        )
+
+
+class CallbackError(GatePayError):
+    """
+    A callback is not to be believed: answer ``fail``, and give no goods.
+
+    Attributes:
+        field: The field at fault, where there is one.
+        problem: What is wrong. Never repeats a signature.
+    """
+
+    def __init__(self, *, problem: str, field: str | None = None) -> None:
+        self.field = field
+        self.problem = problem
+        super().__init__(f"callback: {field}: {problem}" if field else f"callback: {problem}")
+
+
+class MalformedCallbackError(CallbackError):
+    """A field is missing, comes twice, or has not its exact form."""
+
+
+class CallbackSignatureError(CallbackError):
+    """It was not signed for this appkey with this secret."""
+
+
+class StaleCallbackError(CallbackError):
+    """It is genuine, but older than you accept."""
+
+
+class UploadIncomplete(GatePayError):  # noqa: N818 -- the contract's name: a report to act on, not a fault
+    """
+    Some card keys of an upload are not known to be on the server.
+
+    Attributes:
+        report: The whole ledger; ``report.chunks`` says which lines, and holds their keys.
+    """
+
+    def __init__(self, report: UploadReport) -> None:
+        self.report = report
+        super().__init__(
+            f"{report.refused} refused, {report.unknown} unknown, {report.not_sent} not sent "
+            f"(of {report.read} lines; {report.stored} stored, {report.already_there} there already). "
+            f"Uploading the same input again is safe: GatePay keeps one copy of each card key.",
+        )

@@ -1,0 +1,230 @@
+"""What GatePay's replies become: frozen, typed, exact. Times are aware and UTC, money is Decimal."""
+
+from __future__ import annotations
+
+import base64
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from os import PathLike
+from pathlib import Path
+
+from attrs import field, frozen
+
+from gatepay_async.protocol.checks import how_many
+
+
+class PayType(StrEnum):
+    """How the customer pays. The plain text (``"alipay"``) is accepted wherever this is."""
+
+    WECHAT = "wechat"
+    ALIPAY = "alipay"
+    ONECODE = "onecode"
+
+
+# What the bytes of an image begin with, and what that makes them.
+_SIGNATURES = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF8", "image/gif"),
+    (b"BM", "image/bmp"),
+)
+
+
+@frozen
+class QrCode:
+    """
+    The picture that the customer scans.
+
+    Attributes:
+        data: The image file's bytes.
+        declared: The media type that GatePay's data URI gives.
+    """
+
+    data: bytes = field(repr=how_many)
+    declared: str = field(default="image/png", repr=False)
+
+    @property
+    def media_type(self) -> str:
+        """``image/png`` and so on, by the bytes themselves: the vendor's example declares JPEG and holds PNG."""
+        if self.data[:4] == b"RIFF" and self.data[8:12] == b"WEBP":
+            return "image/webp"
+        return next((kind for start, kind in _SIGNATURES if self.data.startswith(start)), self.declared)
+
+    @property
+    def data_uri(self) -> str:
+        """For an ``<img src=…>``, with the true media type."""
+        return f"data:{self.media_type};base64,{base64.b64encode(self.data).decode('ascii')}"
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """
+        Write the image to *path* (a few kB, at once), replacing what is there.
+
+        Returns:
+            *path*, as a ``Path``.
+
+        Raises:
+            OSError: It can't be written.
+        """
+        target = Path(path)
+        target.write_bytes(self.data)
+        return target
+
+
+@frozen
+class Payment:
+    """
+    An order that waits to be paid (支付接口, 返回结果表).
+
+    Attributes:
+        order_type: How it is to be paid, as GatePay says it.
+        order_price: What is to be paid.
+        order_url: The page where the customer pays.
+        order_qrcode: The same, as a picture.
+        out_order_id: Your order number, as sent.
+    """
+
+    order_type: str
+    order_price: Decimal
+    order_url: str
+    order_qrcode: QrCode
+    out_order_id: str
+
+
+@frozen
+class Product:
+    """
+    One product (产品接口).
+
+    Attributes:
+        admin_id: The user who owns it.
+        image: The address of a picture.
+        stock: Card keys left to sell.
+    """
+
+    id: int
+    admin_id: int
+    category_id: int
+    name: str
+    description: str
+    image: str
+    price: Decimal
+    stock: int
+
+
+@frozen
+class Category:
+    """A category and its products, in GatePay's order."""
+
+    id: int
+    name: str
+    products: tuple[Product, ...]
+
+
+@frozen
+class Catalog:
+    """All that the shop sells (产品接口), in GatePay's order."""
+
+    categories: tuple[Category, ...]
+
+    @property
+    def products(self) -> tuple[Product, ...]:
+        """Every product of every category, flat."""
+        return tuple(product for category in self.categories for product in category.products)
+
+    def product(self, id: int) -> Product:  # noqa: A002 -- the contract's and the vendor's name
+        """
+        The product with this number.
+
+        Raises:
+            KeyError: The shop has none.
+        """
+        for product in self.products:
+            if product.id == id:
+                return product
+        raise KeyError(id)
+
+
+@frozen
+class CardKey:
+    """
+    One card key (卡密接口, 获取产品卡密).
+
+    Attributes:
+        admin_id: The user who owns it.
+        pay_order_id: The order it was sold with; 0: not sold.
+        content: The key itself, worth money: never in ``repr``.
+        created_at: Aware, UTC.
+        updated_at: Aware, UTC.
+        status: ``soldin`` in the vendor's example; the page gives no other value, so any text.
+    """
+
+    id: int
+    admin_id: int
+    pay_product_id: int
+    pay_order_id: int
+    content: str = field(repr=False)
+    created_at: datetime
+    updated_at: datetime
+    status: str
+
+
+@frozen
+class CardKeyPage:
+    """
+    One page of a product's card keys, in ascending ``id``.
+
+    Attributes:
+        total: Card keys that the product has, on all pages.
+        per_page: 50 in the vendor's example.
+        current_page: From 1.
+        last_page: The number of pages.
+        keys: This page's.
+    """
+
+    total: int
+    per_page: int
+    current_page: int
+    last_page: int
+    keys: tuple[CardKey, ...]
+
+
+@frozen
+class Stored:
+    """
+    What ``ka/create`` did.
+
+    Attributes:
+        stored: How many of the card keys are new to the server. None where that isn't known: the
+            sentence can't be read, or the call was sent again and met its own first copy. All of them are on
+            the server in any case.
+        message: GatePay's sentence, ``成功录入:1条卡密`` (what it repeats of a card key is masked).
+    """
+
+    stored: int | None
+    message: str
+
+
+@frozen
+class Callback:
+    """
+    A payment that GatePay vouches for (支付成功回调接口).
+
+    Attributes:
+        order_id: GatePay's number; handle each one once.
+        out_order_id: Your number. Look the order up by it and compare its price: see
+            ``parse_callback``.
+        price: The order's price.
+        realprice: What was really paid.
+        pay_type: ``wechat``, ``alipay`` or ``onecode``.
+        paid_at: Aware, UTC.
+        extend: What ``custom`` was.
+    """
+
+    order_id: int
+    out_order_id: str
+    price: Decimal
+    realprice: Decimal
+    pay_type: str
+    paid_at: datetime
+    extend: str

@@ -1,0 +1,141 @@
+"""A call to the bytes that are posted; the bytes that come back to what the call promises, or to an error."""
+
+from __future__ import annotations
+
+import html
+import re
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+from attrs import frozen
+
+from gatepay_async.protocol import codec
+from gatepay_async.protocol.calls import Call
+from gatepay_async.protocol.errors import ProtocolError, RefusedError
+from gatepay_async.protocol.masking import mask
+from gatepay_async.protocol.signing import Credentials, sign
+
+T = TypeVar("T")
+
+CONTENT_TYPE = "application/x-www-form-urlencoded"  # silent; the API page's reading
+SUCCESS = 100
+
+_REDIRECT, _CLIENT_ERROR = 300, 400  # HTTP's own lines
+
+_READ = 4096  # bytes of a strange reply that are looked at
+_SHOWN = 160  # characters of it that an error shows
+_EPOCH = re.compile(r"[0-9]{1,12}")
+_TITLE = re.compile(r"<title[^>]*>([^<]*)</", re.IGNORECASE)
+_TAGS = re.compile(r"<(script|style).*?(</\1>|$)|<[^>]*>?", re.IGNORECASE | re.DOTALL)
+
+
+@frozen
+class Reply:
+    """
+    What came back.
+
+    Attributes:
+        status: HTTP's.
+        body: Undone of any content coding.
+        retry_after: Seconds that the server asks to be left alone for, or None.
+    """
+
+    status: int
+    body: bytes
+    retry_after: float | None = None
+
+
+@frozen
+class Envelope:
+    """``{"code", "msg", "time", "data"}``: what every reply is wrapped in (返回结果表)."""
+
+    code: int
+    message: str
+    time: datetime | None
+    data: Any
+
+
+def encode(call: Call[Any], credentials: Credentials) -> bytes:
+    """The form body of *call*, signed: ASCII, appkey first and sign last."""
+    fields = call.fields()
+    signature = sign(credentials, [fields[name] for name in call.signed])
+    return urlencode({"appkey": credentials.appkey, **fields, "sign": signature}).encode("ascii")
+
+
+def decode(call: Call[T], reply: Reply) -> T:
+    """
+    What *call* promises, from its *reply*.
+
+    Raises:
+        RefusedError: GatePay said no; the subclass says why.
+        ProtocolError: The reply is not GatePay's.
+    """
+    failure: RefusedError | ProtocolError
+    try:
+        envelope = open_envelope(reply.body)
+        if envelope.code == SUCCESS and reply.status < _REDIRECT:
+            return call.read(envelope.data)
+        failure = _refusal(call, reply, envelope)
+    except codec.MisreadError as error:
+        failure = _strange(call, reply, error)
+    raise failure
+
+
+def open_envelope(body: bytes) -> Envelope:
+    """
+    Read what every reply is wrapped in; of a refusal only ``code`` must be right, or its cause would be lost.
+
+    Raises:
+        MisreadError: It is no JSON object, or has no whole number as ``code``.
+    """
+    reply = codec.as_object(codec.parse_json(body), path="reply")
+    if "code" not in reply:
+        raise codec.MisreadError("is missing", path="code")
+    code = codec.read(int, reply["code"], path="code")
+    message = reply.get("msg")
+    return Envelope(code, message if isinstance(message, str) else "", _when(reply.get("time")), reply.get("data"))
+
+
+def _when(time: object) -> datetime | None:
+    # Text in the examples. A time that can't be read is no reason to lose the cause of a refusal.
+    if isinstance(time, str) and _EPOCH.fullmatch(time):
+        time = int(time)
+    with suppress(codec.MisreadError):
+        return codec.read(datetime, time, path="time")
+    return None
+
+
+def _refusal(call: Call[Any], reply: Reply, envelope: Envelope) -> RefusedError | ProtocolError:
+    if envelope.code == SUCCESS:
+        return _strange(call, reply, codec.MisreadError("says success", path="code"))
+    cause = call.refusals.get(envelope.code, RefusedError)
+    message = _hide(call, envelope.message)
+    return cause(code=envelope.code, message=message, endpoint=call.path, time=envelope.time)
+
+
+def _strange(call: Call[Any], reply: Reply, error: codec.MisreadError) -> ProtocolError:
+    redirect = _REDIRECT <= reply.status < _CLIENT_ERROR
+    return ProtocolError(
+        endpoint=call.path,
+        http_status=reply.status,
+        problem="is a redirect, which is not followed; is base_url right?" if redirect else error.problem,
+        path=None if redirect else error.path,
+        excerpt=_excerpt(call, reply.body),
+        retry_after=reply.retry_after,
+    )
+
+
+def _excerpt(call: Call[Any], body: bytes) -> str:
+    """What a person needs to recognise the page. A card key may stand anywhere in it, escaped in any way."""
+    page = body[:_READ].decode("utf-8", "replace")
+    title = _TITLE.search(page)
+    elsewhere = "" if call.carries_keys else _TAGS.sub(" ", page)
+    shown = title[1] if title is not None else elsewhere
+    # Masked before blanks are drawn together, and after: a card key may hold several, or be broken by them.
+    return _hide(call, " ".join(_hide(call, html.unescape(shown)).split()))[:_SHOWN]
+
+
+def _hide(call: Call[Any], text: str) -> str:
+    return mask(text, keys=call.secrets(), about_keys=call.carries_keys)

@@ -1,0 +1,197 @@
+"""The tree of errors: its shape, its sentences, and that every one of them travels."""
+
+import copy
+import pickle
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from gatepay_async.protocol import errors
+from gatepay_async.protocol.bulk import Chunk, Fate, Ledger, failed
+from gatepay_async.protocol.errors import GatePayError, RefusedError
+
+THEN = datetime(2019, 4, 20, 8, 50, 50, tzinfo=UTC)
+REFUSALS = [
+    "MissingParameterError",
+    "InvalidPayTypeError",
+    "SingleItemOnlyError",
+    "InvalidProductError",
+    "InvalidQuantityError",
+    "ProductNotFoundError",
+    "ShopNotFoundError",
+    "InvalidAppKeyError",
+    "SignatureRejectedError",
+    "OutOfStockError",
+    "QuotaExceededError",
+    "LicenceExpiredError",
+    "EndpointClosedError",
+    "InvalidPageError",
+    "DuplicateKeysError",
+    "EmptyContentError",
+    "TooManyKeysError",
+    "AlreadyStoredError",
+    "StorageFailedError",
+]
+TREE = {
+    "GatePayError": ["Exception"],
+    "InvalidRequestError": ["GatePayError", "ValueError"],
+    "RefusedError": ["GatePayError"],
+    **{name: ["RefusedError"] for name in REFUSALS},
+    "ProtocolError": ["GatePayError"],
+    "TransportError": ["GatePayError"],
+    "DeadlineExceededError": ["TransportError"],
+    "OutcomeUnknownError": ["GatePayError"],
+    "CallbackError": ["GatePayError"],
+    "MalformedCallbackError": ["CallbackError"],
+    "CallbackSignatureError": ["CallbackError"],
+    "StaleCallbackError": ["CallbackError"],
+    "UploadIncomplete": ["GatePayError"],
+}
+
+
+def classes(root: type[GatePayError] = GatePayError) -> Iterator[type[GatePayError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from classes(child)
+
+
+def report() -> Any:
+    ledger = Ledger()
+    ledger.read = 2
+    ledger.add(failed(Chunk(0, (1, 2), ("KEY-1", "KEY-2")), Fate.UNKNOWN))
+    return ledger.report(stopped=None)
+
+
+def made(cls: Any) -> GatePayError:
+    """One of each, with no attribute at its default."""
+    facts: dict[str, Any]
+    if issubclass(cls, RefusedError):
+        facts = {"code": 113, "message": "失败", "endpoint": "ka/create", "time": THEN, "attempts": 3, "in_doubt": True}
+    elif issubclass(cls, errors.InvalidRequestError):
+        facts = {"field": "product_num", "problem": "must be above 0"}
+    elif issubclass(cls, errors.ProtocolError):
+        facts = {"endpoint": "ka/show", "http_status": 429, "problem": "is missing", "path": "data.ka"}
+        facts |= {"excerpt": "Slow down", "retry_after": 7.5, "attempts": 2}
+    elif issubclass(cls, errors.TransportError):
+        facts = {"endpoint": "ka/show", "sent": True, "problem": "ConnectError", "attempts": 4}
+    elif issubclass(cls, errors.OutcomeUnknownError):
+        facts = {"endpoint": "pay/create", "out_order_id": "T-1-X", "attempts": 2}
+    elif issubclass(cls, errors.CallbackError):
+        facts = {"problem": "is missing", "field": "sign"}
+    elif issubclass(cls, errors.UploadIncomplete):
+        facts = {"report": report()}
+    else:
+        return GatePayError("anything")
+    error: GatePayError = cls(**facts)
+    assert {name: getattr(error, name) for name in facts} == facts
+    return error
+
+
+every = pytest.mark.parametrize("cls", list(classes()), ids=lambda cls: cls.__name__)
+
+
+def test_the_tree() -> None:
+    """The classes and their bases are the ones that the design draws."""
+    assert {cls.__name__: [base.__name__ for base in cls.__bases__] for cls in classes()} == TREE
+
+
+def test_the_tree_is_drawn() -> None:
+    """Every class stands in the drawing at the top of the file."""
+    assert errors.__doc__ is not None
+    assert not [name for name in TREE if name not in errors.__doc__]
+
+
+def the_same(one: GatePayError, other: GatePayError) -> None:
+    assert type(other) is type(one)
+    assert (str(other), repr(other), other.args, other.__dict__) == (str(one), repr(one), one.args, one.__dict__)
+
+
+@every
+def test_pickling(cls: type[GatePayError]) -> None:
+    """An error survives pickling, notes and what was set later included, and doing it twice."""
+    error = made(cls)
+    error.add_note("while uploading")
+    error.attempts = 9  # type: ignore[attr-defined]  # not all have it
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        once = pickle.loads(pickle.dumps(error, protocol))  # noqa: S301 -- our own
+        the_same(error, once)
+        the_same(error, pickle.loads(pickle.dumps(once, protocol)))  # noqa: S301 -- our own
+        assert once.__notes__ == ["while uploading"]
+
+
+@every
+def test_copying(cls: type[GatePayError]) -> None:
+    """An error survives being copied, and the copy is another one."""
+    error = made(cls)
+    error.add_note("while uploading")
+    for other in (copy.copy(error), copy.deepcopy(error)):
+        the_same(error, other)
+        other.attempts = 10  # type: ignore[attr-defined]  # not all have it
+        assert getattr(error, "attempts", None) != 10
+
+
+SENTENCES: list[tuple[GatePayError, str]] = [
+    (errors.InvalidRequestError(field="page", problem="must not be empty"), "page: must not be empty"),
+    (
+        errors.OutOfStockError(code=110, message="有效库存不足", endpoint="pay/create"),
+        "pay/create refused with 110 (有效库存不足): too little stock; upload card keys, or ask for fewer",
+    ),
+    (
+        RefusedError(code=777, message="", endpoint="ka/show"),
+        "ka/show refused with 777 (): a number that GatePay's page does not list",
+    ),
+    (
+        errors.ProtocolError(endpoint="ka/show", http_status=502, problem="is no complete JSON", excerpt="Bad Gateway"),
+        "ka/show (HTTP 502): is no complete JSON: Bad Gateway",
+    ),
+    (
+        errors.ProtocolError(endpoint="ka/show", http_status=200, problem="is missing", path="data.ka", retry_after=0),
+        "ka/show (HTTP 200): data.ka is missing; it asks to be left alone for 0 s",
+    ),
+    (
+        errors.TransportError(endpoint="ka/show", sent=False, problem="ConnectError"),
+        "ka/show: nobody answered: ConnectError (1 attempt; no byte of the request has left)",
+    ),
+    (
+        errors.DeadlineExceededError(endpoint="ka/show", sent=True, problem="late", attempts=3),
+        "ka/show: nobody answered: late (3 attempts; the request may have arrived)",
+    ),
+    (errors.MalformedCallbackError(problem="a name comes twice"), "callback: a name comes twice"),
+    (errors.CallbackSignatureError(problem="is not yours", field="appkey"), "callback: appkey: is not yours"),
+    (
+        errors.UploadIncomplete(report()),
+        (
+            "0 refused, 2 unknown, 0 not sent (of 2 lines; 0 stored, 0 there already). "
+            "Uploading the same input again is safe: GatePay keeps one copy of each card key."
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("error", "sentence"), SENTENCES, ids=lambda value: type(value).__name__)
+def test_sentences(error: GatePayError, sentence: str) -> None:
+    """An error writes its own sentence, of what it carries."""
+    assert str(error) == sentence
+
+
+def test_a_transport_error_counts_later() -> None:
+    """What is learned about attempts after a TransportError was made is in its sentence."""
+    error = errors.TransportError(endpoint="ka/show", sent=False, problem="ConnectError")
+    error.attempts, error.sent = 4, True
+    assert str(error) == "ka/show: nobody answered: ConnectError (4 attempts; the request may have arrived)"
+
+
+def test_an_unknown_outcome_says_what_to_do() -> None:
+    """OutcomeUnknownError names the order and the safe next step."""
+    text = str(errors.OutcomeUnknownError(endpoint="pay/create", out_order_id="T-1-X"))
+    assert "'T-1-X' may have been made, or not" in text
+    assert "Don't send it again" in text
+    assert "callback" in text
+
+
+def test_every_refusal_says_what_it_means() -> None:
+    """No two causes have one sentence."""
+    causes = [cls.cause for cls in classes(RefusedError) if issubclass(cls, RefusedError)]
+    assert len(set(causes)) == len(causes) == 1 + len(REFUSALS)

@@ -1,0 +1,174 @@
+"""What each number means at each endpoint, by the vendor's page, and what a refusal carries."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from gatepay_async.protocol import errors
+from gatepay_async.protocol.calls import KaCreate, KaShow, PayCreate, ProductShow
+from gatepay_async.protocol.errors import ProtocolError, RefusedError
+from gatepay_async.protocol.wire import Reply, decode
+
+PAY = PayCreate(product_id=8, out_order_id="T-1-X", pay_type="wechat", product_num=1, custom="terry")
+CALLS: dict[str, Any] = {
+    "pay/create": PAY,
+    "product/show": ProductShow(),
+    "ka/show": KaShow(8),
+    "ka/create": KaCreate(8, ["KEY-A", "KEY-B"]),
+}
+# 状态码表 of each interface, word for word; then the cause that we read in it.
+PAGE = [
+    ("pay/create", 101, "参数不完整", errors.MissingParameterError),
+    ("pay/create", 102, "无效的支付类型", errors.InvalidPayTypeError),
+    ("pay/create", 103, "微信支付只能单件购买", errors.SingleItemOnlyError),
+    ("pay/create", 104, "产品编号不合法", errors.InvalidProductError),
+    ("pay/create", 105, "购买数量需要大于0", errors.InvalidQuantityError),
+    ("pay/create", 106, "产品信息不存在", errors.ProductNotFoundError),
+    ("pay/create", 107, "商铺信息不存在", errors.ShopNotFoundError),
+    ("pay/create", 108, "无效的秘钥", errors.InvalidAppKeyError),
+    ("pay/create", 109, "签名失败", errors.SignatureRejectedError),
+    ("pay/create", 110, "有效库存不足", errors.OutOfStockError),
+    ("pay/create", 111, "商铺当日额度已用完", errors.QuotaExceededError),
+    ("pay/create", 112, "商铺授权已过期", errors.LicenceExpiredError),
+    ("product/show", 101, "参数不完整", errors.MissingParameterError),
+    ("product/show", 102, "无效的秘钥", errors.InvalidAppKeyError),
+    ("product/show", 103, "签名失败", errors.SignatureRejectedError),
+    ("ka/show", 101, "参数不完整", errors.MissingParameterError),
+    ("ka/show", 102, "产品编号不合法", errors.InvalidProductError),
+    ("ka/show", 103, "产品不存在", errors.ProductNotFoundError),
+    ("ka/show", 104, "商铺不存在", errors.ShopNotFoundError),
+    ("ka/show", 105, "秘钥错误", errors.InvalidAppKeyError),
+    ("ka/show", 106, "签名失败", errors.SignatureRejectedError),
+    ("ka/show", 107, "接口已关闭", errors.EndpointClosedError),
+    ("ka/show", 108, "页数不合法", errors.InvalidPageError),
+    ("ka/create", 101, "参数不完整", errors.MissingParameterError),
+    ("ka/create", 102, "产品编号不合法", errors.InvalidProductError),
+    ("ka/create", 103, "产品不存在", errors.ProductNotFoundError),
+    ("ka/create", 104, "商铺不存在", errors.ShopNotFoundError),
+    ("ka/create", 105, "秘钥错误", errors.InvalidAppKeyError),
+    ("ka/create", 106, "签名失败", errors.SignatureRejectedError),
+    ("ka/create", 107, "接口已关闭", errors.EndpointClosedError),
+    ("ka/create", 109, "卡密内容本身有重复", errors.DuplicateKeysError),
+    ("ka/create", 110, "卡密内容为空", errors.EmptyContentError),
+    ("ka/create", 111, "最多支持批量上传500条记录", errors.TooManyKeysError),
+    ("ka/create", 112, "未能录入有效内容，新卡密在数据库中均已存在", errors.AlreadyStoredError),
+    ("ka/create", 113, "未能录入有效内容，批量插入数据库失败", errors.StorageFailedError),
+]
+LISTED = {(endpoint, code) for endpoint, code, _, _ in PAGE}
+UNLISTED = [
+    (endpoint, code)
+    for endpoint in CALLS
+    for code in (*range(99, 116), 0, -1, 200, 10**30)
+    if code != 100 and (endpoint, code) not in LISTED
+]
+NOW = datetime(2019, 4, 20, 8, 50, 50, tzinfo=UTC)
+
+
+def refusal(endpoint: str, envelope: dict[str, Any], status: int = 200) -> RefusedError:
+    with pytest.raises(RefusedError) as caught:
+        decode(CALLS[endpoint], Reply(status, json.dumps(envelope).encode()))
+    return caught.value
+
+
+@pytest.mark.parametrize(("endpoint", "code", "message", "cause"), PAGE)
+def test_each_number(endpoint: str, code: int, message: str, cause: type[RefusedError]) -> None:
+    """A number of the page's table is exactly the class of its cause, with GatePay's words."""
+    error = refusal(endpoint, {"code": code, "msg": message, "time": "1555750250", "data": None})
+    assert type(error) is cause
+    assert (error.code, error.message, error.endpoint, error.time) == (code, message, endpoint, NOW)
+    assert (error.attempts, error.in_doubt) == (1, False)
+    assert str(error) == f"{endpoint} refused with {code} ({message}): {cause.cause}"
+
+
+def test_every_class_has_its_number() -> None:
+    """Each class of refusal is the cause of a number of the page."""
+    assert {cause for *_, cause in PAGE} == set(RefusedError.__subclasses__())
+    assert len(PAGE) == 12 + 3 + 8 + 12
+
+
+@pytest.mark.parametrize(("endpoint", "code"), UNLISTED)
+def test_other_numbers(endpoint: str, code: int) -> None:
+    """A number that the endpoint's table lacks is a plain RefusedError."""
+    error = refusal(endpoint, {"code": code, "msg": "?", "time": "1555750250", "data": []})
+    assert type(error) is RefusedError
+    assert (error.code, error.message) == (code, "?")
+
+
+@pytest.mark.parametrize("endpoint", CALLS)
+@pytest.mark.parametrize("data", [None, [], "", {}, 0, "x", [[]], {"ka": None}])
+def test_data_of_a_refusal(endpoint: str, data: Any) -> None:
+    """The data of a refusal may have any shape."""
+    assert type(refusal(endpoint, {"code": 101, "msg": "m", "data": data})) is errors.MissingParameterError
+
+
+@pytest.mark.parametrize("status", [200, 201, 302, 400, 403, 404, 500, 503])
+@pytest.mark.parametrize("endpoint", CALLS)
+def test_nothing_but_a_code(endpoint: str, status: int) -> None:
+    """msg, time and data may be absent, and the HTTP status may be any."""
+    error = refusal(endpoint, {"code": 101}, status)
+    assert type(error) is errors.MissingParameterError
+    assert (error.message, error.time) == ("", None)
+
+
+@pytest.mark.parametrize("message", [None, 7, [], {}, True])
+def test_a_message_that_is_no_text(message: Any) -> None:
+    """A msg that is no text counts as none."""
+    assert refusal("ka/show", {"code": 107, "msg": message}).message == ""
+
+
+@pytest.mark.parametrize(
+    ("time", "read"),
+    [
+        ("1555750250", NOW),
+        (1555750250, NOW),
+        ("0", datetime(1970, 1, 1, tzinfo=UTC)),
+        ("", None),
+        ("soon", None),
+        ("１５５５", None),
+        ("1555750250.5", None),
+        (1555750250.5, None),
+        ("-5", None),
+        (True, None),
+        (None, None),
+        ([], None),
+        ({}, None),
+        ("999999999999", None),
+        (10**30, None),
+    ],
+)
+def test_the_time_of_a_refusal(time: Any, read: datetime | None) -> None:
+    """A time that can't be read is None, and loses nothing of the refusal."""
+    error = refusal("pay/create", {"code": 110, "msg": "m", "time": time})
+    assert (type(error), error.time) == (errors.OutOfStockError, read)
+
+
+@pytest.mark.parametrize("code", [None, "100", "101", 100.0, 101.5, True, False, [], {}])
+@pytest.mark.parametrize("endpoint", CALLS)
+def test_a_code_that_is_no_number(endpoint: str, code: Any) -> None:
+    """A code that is no whole number is a ProtocolError that says so."""
+    with pytest.raises(ProtocolError) as caught:
+        decode(CALLS[endpoint], Reply(200, json.dumps({"code": code}).encode()))
+    assert (caught.value.path, caught.value.problem[:26]) == ("code", "should be a whole number, ")
+
+
+@pytest.mark.parametrize(
+    ("body", "path", "problem"),
+    [
+        (b"{}", "code", "is missing"),
+        (b"[]", "reply", "should be an object, is a list"),
+        (b"null", "reply", "should be an object, is null"),
+        (b"100", "reply", "should be an object, is a whole number"),
+        (b"1.5", "reply", "should be an object, is a fraction"),
+        (b'"x"', "reply", "should be an object, is text"),
+        (b"true", "reply", "should be an object, is true or false"),
+        (b"", None, "is no complete JSON"),
+    ],
+)
+def test_no_envelope(body: bytes, path: str | None, problem: str) -> None:
+    """JSON that is no envelope is a ProtocolError that says what it is."""
+    with pytest.raises(ProtocolError) as caught:
+        decode(ProductShow(), Reply(200, body))
+    assert (caught.value.path, caught.value.problem) == (path, problem)
+    assert (caught.value.endpoint, caught.value.http_status) == ("product/show", 200)

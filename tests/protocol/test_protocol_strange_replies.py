@@ -1,0 +1,234 @@
+"""Replies that are not GatePay's: what the error says of them, and what no error ever says."""
+
+import json
+import pickle
+import re
+import traceback
+from typing import Any
+
+import pytest
+
+from gatepay_async.protocol import errors
+from gatepay_async.protocol.calls import KaCreate, KaShow, PayCreate, ProductShow
+from gatepay_async.protocol.errors import GatePayError, InvalidRequestError, ProtocolError, RefusedError
+from gatepay_async.protocol.signing import Credentials
+from gatepay_async.protocol.wire import Reply, decode, encode
+
+SHOP = Credentials("gp-key", "CANARY-SECRET")
+PAY = PayCreate(product_id=8, out_order_id="T-1-X", pay_type="wechat", product_num=1, custom="terry")
+CALLS: list[Any] = [PAY, ProductShow(), KaShow(8), KaCreate(8, ["CANARY-1", "CANARY-2"])]
+calls = pytest.mark.parametrize("call", CALLS, ids=lambda call: call.path)
+BAD_GATEWAY = b"<html>\r\n<head><title>502 Bad\n Gateway</title></head><body><h1>nginx</h1></body></html>"
+OK = b'{"code": 100, "msg": "", "time": "1", "data": "x"}'
+
+
+def strange(call: Any, status: int, body: bytes, retry_after: float | None = None) -> ProtocolError:
+    with pytest.raises(ProtocolError) as caught:
+        decode(call, Reply(status, body, retry_after))
+    assert (caught.value.endpoint, caught.value.http_status) == (call.path, status)
+    return caught.value
+
+
+@calls
+def test_a_gateways_page(call: Any) -> None:
+    """Of a page in HTML the error shows the title."""
+    error = strange(call, 502, BAD_GATEWAY)
+    assert (error.problem, error.path, error.excerpt) == ("is no complete JSON", None, "502 Bad Gateway")
+    assert str(error) == f"{call.path} (HTTP 502): is no complete JSON: 502 Bad Gateway"
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 307, 308, 399])
+@calls
+@pytest.mark.parametrize("body", [b"", BAD_GATEWAY, OK])
+def test_a_redirect(call: Any, status: int, body: bytes) -> None:
+    """A redirect is an error that says that it isn't followed, whatever its body says."""
+    error = strange(call, status, body)
+    assert (error.problem, error.path) == ("is a redirect, which is not followed; is base_url right?", None)
+
+
+@calls
+@pytest.mark.parametrize("status", [400, 404, 500, 503])
+def test_success_with_a_failures_status(call: Any, status: int) -> None:
+    """Code 100 under a status of failure is not believed."""
+    error = strange(call, status, OK)
+    assert (error.path, error.problem) == ("code", "says success")
+
+
+def test_too_many_requests() -> None:
+    """What the server asks for with Retry-After is carried, and said."""
+    error = strange(KaShow(8), 429, b"slow down", 7.5)
+    assert error.retry_after == 7.5
+    assert str(error) == "ka/show (HTTP 429): is no complete JSON; it asks to be left alone for 7.5 s"
+    assert strange(ProductShow(), 429, b"slow down", None).retry_after is None
+
+
+@pytest.mark.parametrize(
+    ("body", "excerpt"),
+    [
+        (b"", ""),
+        (b"  Fatal\n error:  x ", "Fatal error: x"),
+        (b"<p>Fatal <b>error</b></p><script>var a = 1</script><style>p {}</style>!", "Fatal error !"),
+        (b"<script>never closed", ""),
+        (b"<p unclosed", ""),
+        (b"<TITLE lang=en>Oh &amp; no</TITLE>rest", "Oh & no"),
+        (b"<title></title>rest", ""),
+        (b"\xff\xfe", "\ufffd\ufffd"),
+        (b"x" * 5000, "x" * 160),
+        (b" " * 5000 + b"late", ""),
+    ],
+)
+def test_excerpts(body: bytes, excerpt: str) -> None:
+    """Of a strange reply the error shows its title or the beginning of its text, at most 160 characters."""
+    assert strange(PAY, 500, body).excerpt == excerpt
+
+
+@pytest.mark.parametrize("call", CALLS[2:], ids=lambda call: call.path)
+@pytest.mark.parametrize("body", [b"Fatal error", b"<p>x</p>", b"<title>Half a ti", b"x" * 5000, b'{"data": "x"}'])
+def test_no_excerpt_where_card_keys_travel(call: Any, body: bytes) -> None:
+    """Where card keys travel no more than a whole title is shown: they may stand anywhere, in any disguise."""
+    assert strange(call, 500, body).excerpt == ""
+
+
+# Nothing secret, anywhere.
+
+
+def chain(error: BaseException | None) -> list[BaseException]:
+    """*error*, what caused it and what it came in, all the way down."""
+    found: list[BaseException] = []
+    left = [error]
+    while left:
+        one = left.pop()
+        if one is not None and not any(one is each for each in found):
+            found.append(one)
+            left += [one.__cause__, one.__context__]
+    return found
+
+
+def told(error: GatePayError) -> str:
+    """Everything that *error*, and whatever hangs on it, tells in any way."""
+    parts = ["".join(traceback.format_exception(error, chain=True))]
+    for one in chain(error):
+        parts += [str(one), repr(one), repr(one.args), repr(one.__dict__), repr(getattr(one, "__notes__", ""))]
+        parts += [repr(getattr(one, name, "")) for name in ("object", "doc", "input", "value")]
+        if isinstance(one, GatePayError):
+            parts.append(pickle.dumps(one, 0).decode("latin-1"))
+    return "".join(line for part in parts for line in part.splitlines(keepends=True) if not SOURCE.match(line))
+
+
+SOURCE = re.compile(r'^    (?!Error|gatepay)|^  File "')  # of a traceback: this file's own lines, and their places
+
+
+def failure(call: Any, body: bytes, status: int = 200) -> GatePayError:
+    with pytest.raises((ProtocolError, RefusedError)) as caught:
+        decode(call, Reply(status, body))
+    assert chain(caught.value) == [caught.value]
+    return caught.value
+
+
+# How a server may repeat what it was told.
+ECHOES = ["{}", "bad: {}!", "<title>{}</title>", "<html><head><title>500: {}</title></head>", "<pre>{}", "\n{}\n{}"]
+KEYS = ["CANARY-1", "CANARY 2  two blanks", "CANARY&3<b>", "CANARY", "CANARY-1-LONGER", "卡密CANARY", "CANARY\\4\"'"]
+SECRETS = re.compile(
+    r"CANARY|LONGER|two|blanks|3<b>|卡密|4\W?\"'"
+)  # of each, what is left when a shorter one is masked
+
+
+@pytest.mark.parametrize("echo", ECHOES)
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("status", [200, 500])
+def test_an_echoed_card_key(echo: str, key: str, status: int) -> None:
+    """A card key that a server repeats, in a refusal or a page, as it is or escaped for HTML, is in no error."""
+    call = KaCreate(8, KEYS)
+    escaped = key.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+    for shown in (key, escaped):
+        text = echo.format(shown, shown)
+        assert not SECRETS.findall(told(failure(call, text.encode(), status)))
+    refusal = failure(call, json.dumps({"code": 109, "msg": echo.format(key, key)}).encode(), status)
+    assert type(refusal) is errors.DuplicateKeysError
+    assert not SECRETS.findall(told(refusal))
+    assert "***" in str(refusal)
+
+
+@calls
+@pytest.mark.parametrize("echo", ECHOES)
+@pytest.mark.parametrize("change", [str, str.upper])
+def test_an_echoed_signature(call: Any, echo: str, change: Any) -> None:
+    """A signature that a server repeats, in a refusal or a page, is in no error."""
+    body = encode(call, SHOP).decode()
+    signature = change(body[-32:])
+    refused = json.dumps({"code": 101, "msg": echo.format(signature, signature)}).encode()
+    for reply in (echo.format(signature, signature).encode(), echo.format(body, body).encode(), refused):
+        text = told(failure(call, reply, 500))
+        assert signature not in text
+        assert not re.search(r"[0-9a-fA-F]{32}", text)
+        assert "CANARY" not in text
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    example = {"id": 1, "admin_id": 6, "pay_product_id": 8, "pay_order_id": 0, "content": "CANARY-KEY"}
+    return {**example, "createtime": 1, "updatetime": 1, "status": "soldin", **changes}
+
+
+def page(*rows: Any) -> bytes:
+    ka = {"total": 1, "per_page": 50, "current_page": 1, "last_page": 1, "data": list(rows)}
+    return json.dumps({"code": 100, "msg": "", "time": "1", "data": {"ka": ka}}).encode()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        page(row(), row(content=["CANARY-KEY"])),
+        page(row(content={"CANARY-KEY": "CANARY-KEY"})),
+        page(row(content=None), row()),
+        page(row(id="CANARY-KEY")),
+        page(row(createtime="CANARY-KEY")),
+        page("CANARY-KEY"),
+        page(["CANARY-KEY"]),
+        page(row())[:-3],
+        page(row())[:-40] + b"\xff" + page(row())[-40:],
+        page(row()).replace(b"CANARY-KEY", b"CANARY-KEY\\ud800"),
+        b"<br />\n<b>Notice</b>: CANARY-KEY in ka.php\n" + page(row()),
+        b"<title>Notice: CANARY-KEY</title>" + page(row()),
+        json.dumps({"code": 100, "data": {"ka": "CANARY-KEY"}}).encode(),
+        json.dumps({"code": 100, "data": "CANARY-KEY"}).encode(),
+        json.dumps({"code": "CANARY-KEY"}).encode(),
+        json.dumps("CANARY-KEY").encode(),
+        json.dumps({"code": 107, "msg": "CANARY-KEY", "data": "CANARY-KEY"}).encode(),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 302, 500])
+def test_card_keys_of_a_page(body: bytes, status: int) -> None:
+    """A page of card keys with a wrong field, cut, or with a warning before it leaves none of them in the error."""
+    error = failure(KaShow(8), body, status)
+    assert "CANARY" not in told(error)
+
+
+@pytest.mark.parametrize("key", ["CANARY\n1", "CANARY\r", "CANARY\ud800", "\udfffCANARY", b"CANARY", ["CANARY"], 7, ""])
+def test_card_keys_that_are_refused(key: Any) -> None:
+    """A card key that can't be sent, or stands twice, is named by its line only."""
+    for keys in (["A", key], [key], ["CANARY-A", "CANARY-A"], "CANARY", ["CANARY"] * 501):
+        with pytest.raises(InvalidRequestError) as caught:
+            KaCreate(8, keys)
+        assert chain(caught.value) == [caught.value]
+        assert "CANARY" not in told(caught.value)
+
+
+@pytest.mark.parametrize("secret", ["CANARY-SECRET\n", " CANARY-SECRET", "CANARY\ud800", b"CANARY-SECRET", ["CANARY"]])
+def test_an_appsecret_that_is_refused(secret: Any) -> None:
+    """An appsecret that can't be right is in no error."""
+    with pytest.raises(InvalidRequestError) as caught:
+        Credentials("K", secret)
+    assert "CANARY" not in told(caught.value)
+
+
+def test_a_secret_would_be_found() -> None:
+    """What these tests look with does find a secret in an error's words, its attributes and its chain."""
+    error = ProtocolError(endpoint="x", http_status=200, problem="CANARY")
+    assert "CANARY" in told(error)
+    silent = errors.TransportError(endpoint="x", sent=True, problem="y")
+    assert "CANARY" not in told(silent)
+    silent.__context__ = ValueError("CANARY")
+    assert "CANARY" in told(silent)
+    silent.__context__ = None
+    silent.add_note("CANARY")
+    assert "CANARY" in told(silent)

@@ -1,0 +1,196 @@
+"""A call that can't be right can't be built, and the error names the field."""
+
+import math
+from typing import Any
+
+import pytest
+
+from gatepay_async.protocol import checks
+from gatepay_async.protocol.calls import KaCreate, KaShow, PayCreate
+from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.protocol.models import PayType
+from gatepay_async.protocol.retrying import RetryPolicy
+
+RIGHT: dict[Any, dict[str, Any]] = {
+    PayCreate: {"product_id": 8, "out_order_id": "T-1-X", "pay_type": "alipay", "product_num": 2, "custom": "terry"},
+    KaShow: {"product_id": 8, "page": 1},
+    KaCreate: {"product_id": 8, "keys": ["A", "B"]},
+}
+NUMBERS = [(PayCreate, "product_id"), (PayCreate, "product_num"), (KaShow, "product_id"), (KaShow, "page")]
+NUMBERS += [(KaCreate, "product_id")]
+TEXTS = [(PayCreate, "out_order_id"), (PayCreate, "custom")]
+
+
+def refused(cls: Any, **wrong: Any) -> InvalidRequestError:
+    with pytest.raises(InvalidRequestError) as caught:
+        cls(**{**RIGHT[cls], **wrong})
+    assert isinstance(caught.value, ValueError)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+    return caught.value
+
+
+@pytest.mark.parametrize(("cls", "field"), NUMBERS, ids=str)
+@pytest.mark.parametrize("value", [True, False, "8", "", "x", 1.0, 8.5, math.nan, None, [], b"8", object()], ids=repr)
+def test_no_number(cls: Any, field: str, value: Any) -> None:
+    """What is no whole number is refused by the field's name."""
+    error = refused(cls, **{field: value})
+    assert (error.field, error.problem) == (field, f"must be a whole number, not {type(value).__name__}")
+
+
+@pytest.mark.parametrize(("cls", "field"), NUMBERS, ids=str)
+@pytest.mark.parametrize("value", [0, -1, -(10**30), 2**63, 10**5000], ids=["0", "-1", "-1e30", "2**63", "10**5000"])
+def test_numbers_out_of_range(cls: Any, field: str, value: int) -> None:
+    """A number that no database holds is refused by the field's name."""
+    error = refused(cls, **{field: value})
+    assert (error.field, error.problem) == (field, "must be above 0 and below 2 to the 63rd")
+
+
+@pytest.mark.parametrize(("cls", "field"), NUMBERS, ids=str)
+@pytest.mark.parametrize("value", [1, 2**63 - 1])
+def test_numbers_in_range(cls: Any, field: str, value: int) -> None:
+    """The smallest and the largest number are sent as they are."""
+    assert cls(**{**RIGHT[cls], field: value}).fields()[field] == str(value)
+
+
+@pytest.mark.parametrize(("cls", "field"), TEXTS, ids=str)
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("", "must not be empty"),
+        (" \t\n", "must not be empty"),
+        ("\u3000", "must not be empty"),
+        ("a\ud800", "holds half a character (a lone surrogate)"),
+        ("\udfff", "holds half a character (a lone surrogate)"),
+        (None, "must be text, not NoneType"),
+        (7, "must be text, not int"),
+        (True, "must be text, not bool"),
+        (b"T", "must be text, not bytes"),
+        (["T"], "must be text, not list"),
+    ],
+)
+def test_no_text(cls: Any, field: str, value: Any, problem: str) -> None:
+    """What is no text, is blank, or UTF-8 can't carry is refused by the field's name."""
+    error = refused(cls, **{field: value})
+    assert (error.field, error.problem) == (field, problem)
+
+
+@pytest.mark.parametrize(("cls", "field"), TEXTS, ids=str)
+@pytest.mark.parametrize("value", [" a ", "a\nb", "\ud7ff\ue000", "😀", "0"])
+def test_text(cls: Any, field: str, value: str) -> None:
+    """Any other text is sent as it is."""
+    assert cls(**{**RIGHT[cls], field: value}).fields()[field] == value
+
+
+@pytest.mark.parametrize(
+    "value", [None, [], {}, "", "ALIPAY", "Alipay", " alipay", "paypal", 1, True, b"alipay", object()]
+)
+def test_no_pay_type(value: Any) -> None:
+    """Another way to pay than the vendor's three is refused."""
+    error = refused(PayCreate, pay_type=value)
+    assert (error.field, error.problem) == ("pay_type", "must be one of wechat, alipay, onecode")
+
+
+@pytest.mark.parametrize("value", ["wechat", "alipay", "onecode", *PayType])
+def test_pay_types(value: str) -> None:
+    """A way to pay may be given as text or as PayType."""
+    call = PayCreate(**{**RIGHT[PayCreate], "pay_type": value, "product_num": 1})
+    assert call.pay_type is PayType(value)
+    assert type(call.fields()["pay_type"]) is str
+    assert call.fields()["pay_type"] == str(value)
+
+
+@pytest.mark.parametrize("number", [2, 2**63 - 1])
+@pytest.mark.parametrize("pay_type", ["wechat", PayType.WECHAT])
+def test_wechat_pays_for_one(pay_type: str, number: int) -> None:
+    """Two items with WeChat are refused before they are sent; two with another are not."""
+    error = refused(PayCreate, pay_type=pay_type, product_num=number)
+    assert (error.field, error.problem) == ("product_num", f"WeChat pays for one item only, not {number}")
+    assert PayCreate(**{**RIGHT[PayCreate], "pay_type": "onecode", "product_num": number}).product_num == number
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ("AAA", "must be a list of card keys, not one text"),
+        (b"AAA", "must be a list of card keys, not one text"),
+        ("", "must be a list of card keys, not one text"),
+        (None, "must be a list of card keys, not NoneType"),
+        (7, "must be a list of card keys, not int"),
+        ([], "must hold at least one card key"),
+        ((), "must hold at least one card key"),
+        (iter([]), "must hold at least one card key"),
+        ([f"K{i}" for i in range(501)], "501 card keys in one call, GatePay takes 500; upload_card_keys() splits them"),
+        (["A"] * 501, "501 card keys in one call, GatePay takes 500; upload_card_keys() splits them"),
+        (["A", "B", "A"], "line 3 repeats line 1"),
+        (["A", "B", "B", "A"], "line 3 repeats line 2"),
+        (["A", ""], "line 2 is blank"),
+        ([" \t", "A"], "line 1 is blank"),
+        (["A", "B\nC"], "line 2 holds a line break, which would make two keys of it"),
+        (["A\n"], "line 1 holds a line break, which would make two keys of it"),
+        (["A\rB"], "line 1 holds a line break, which would make two keys of it"),
+        (["A", "B\0"], "line 2 holds a NUL; is the file UTF-16?"),
+        (["A", 7], "line 2 must be text, not int"),
+        (["A", None], "line 2 must be text, not NoneType"),
+        (["A", b"B"], "line 2 must be text, not bytes"),
+        (["A", ["B"]], "line 2 must be text, not list"),
+        (["A", "B\udc80"], "line 2 can't be encoded as UTF-8"),
+    ],
+)
+def test_no_card_keys(keys: Any, problem: str) -> None:
+    """What can't be a call's card keys is refused, with the line but never the card key."""
+    error = refused(KaCreate, keys=keys)
+    assert (error.field, error.problem) == ("keys", problem)
+
+
+@pytest.mark.parametrize("keys", [["A"], ("A", "B"), [" A ", "A"], ["a", "A"], ["卡号 1", "A\u2028B"]])
+def test_card_keys(keys: Any) -> None:
+    """Card keys are sent exactly as they are, also such as differ by a blank or a letter's case."""
+    call = KaCreate(8, keys)
+    assert call.keys == call.secrets() == tuple(keys)
+    assert call.fields()["content"].split("\n") == list(keys)
+
+
+def test_five_hundred_card_keys() -> None:
+    """500 card keys are a call, from any iterable."""
+    assert len(KaCreate(8, (f"K{number}" for number in range(500))).keys) == 500
+
+
+def test_calls_are_frozen() -> None:
+    """A call that was right stays so."""
+    with pytest.raises(AttributeError):
+        KaShow(8).page = 0  # type: ignore[misc]  # frozen
+
+
+@pytest.mark.parametrize("field", ["first_wait", "longest_wait", "longest_retry_after", "budget"])
+@pytest.mark.parametrize("value", [-1, -0.001, math.nan, True, "1", None, [], -math.inf])
+def test_no_policy(field: str, value: Any) -> None:
+    """A number of seconds, or a budget, that is negative or no number is refused by its name."""
+    with pytest.raises(InvalidRequestError) as caught:
+        RetryPolicy(**{field: value})
+    assert (caught.value.field, caught.value.problem) == (field, "must be a number, 0 or more")
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.0, True, None, "4"])
+def test_no_attempts(value: Any) -> None:
+    """Attempts are a whole number above 0."""
+    with pytest.raises(InvalidRequestError) as caught:
+        RetryPolicy(attempts=value)
+    assert caught.value.field == "attempts"
+
+
+@pytest.mark.parametrize("value", [0, -1, math.nan, True, "1", [], -math.inf])
+def test_no_seconds(value: Any) -> None:
+    """A bound in seconds that is none is refused by the parameter's name."""
+    with pytest.raises(InvalidRequestError) as caught:
+        checks.check("timeout", value, checks.seconds)
+    assert (caught.value.field, caught.value.problem) == (
+        "timeout",
+        "must be a number of seconds above 0, or None for no bound",
+    )
+
+
+@pytest.mark.parametrize("value", [None, 1, 0.001, math.inf])
+def test_seconds(value: Any) -> None:
+    """Seconds above 0, and None for no bound, are right."""
+    checks.check("timeout", value, checks.seconds)
