@@ -1,0 +1,198 @@
+"""The wire by itself: what goes over it and when, and in whose words it fails."""
+
+import select
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import httpcore
+import pytest
+from anyio.abc import ByteStream, SocketAttribute
+
+from gatepay_async.pool.wire import ATTRIBUTES, CORK, Wire
+
+pytestmark = pytest.mark.anyio
+
+# So little that only what never comes can take longer, and so long that a test can wait for it.
+MOMENT = 0.01
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[tuple[Wire, ByteStream]]:
+    """A wire that has connected, and its other end."""
+    wire = Wire()
+    listener: Any = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    async with listener:
+        port = listener.extra(SocketAttribute.local_port)  # noqa: S610 -- anyio's extra(), not Django's
+        assert await wire.connect_tcp("127.0.0.1", port) is wire
+        async with await listener.listeners[0].accept() as other_end:
+            with anyio.fail_after(20):
+                yield wire, other_end
+            await wire.aclose()
+
+
+async def flood(wire: Wire) -> None:
+    """Write for ever."""
+    while True:
+        await wire.write(b"x" * CORK, timeout=20)
+
+
+async def never(*_: Any, **__: Any) -> None:
+    await anyio.sleep_forever()
+
+
+async def test_one_write() -> None:
+    """What is written leaves with the empty write that ends it, in one piece; then on_send has been called."""
+    events: list[str] = []
+    async with connected() as (wire, other_end):
+        wire.on_send = lambda: events.append("send")
+        await wire.write(b"head, ")
+        await wire.write(b"body")
+        assert events == []
+        await wire.write(b"")
+        assert events == ["send"]
+        assert await other_end.receive() == b"head, body"
+        await wire.write(b"next")
+        await wire.write(b"")
+        assert await other_end.receive() == b"next"
+        assert events == ["send"]
+
+
+async def test_reading_lets_go() -> None:
+    """What is held back leaves before anything is read, and not being able to send it doesn't stop the reading."""
+    async with connected() as (wire, other_end):
+        await wire.write(b"question")
+        await other_end.send(b"answer")
+        assert await wire.read(100) == b"answer"
+        assert await other_end.receive() == b"question"
+        await wire.write(b"question")
+        await wire.aclose()
+        with pytest.raises(httpcore.ReadError):
+            await wire.read(100)
+
+
+async def test_empty_write() -> None:
+    """With nothing held back there is nothing to send, and on_send isn't called."""
+    events: list[str] = []
+    async with connected() as (wire, _):
+        wire.on_send = lambda: events.append("send")
+        await wire.write(b"")
+        assert events == []
+
+
+async def test_much_to_write() -> None:
+    """No more than a little is ever held back."""
+    async with connected() as (wire, other_end):
+        await wire.write(b"x" * CORK)
+        assert await other_end.receive()
+
+
+async def test_the_other_end_closes() -> None:
+    """Once the other end has closed, the wire is readable, and there is nothing more to read."""
+    async with connected() as (wire, other_end):
+        assert wire.get_extra_info("is_readable") is False
+        await other_end.aclose()
+        assert wire.get_extra_info("is_readable") is True
+        assert await wire.read(100) == b""
+
+
+async def test_without_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same where the system has no poll(), as Windows hasn't."""
+    monkeypatch.delattr(select, "poll")
+    async with connected() as (wire, other_end):
+        assert wire.get_extra_info("is_readable") is False
+        await other_end.send(b"x")
+        assert wire.get_extra_info("is_readable") is True
+
+
+async def test_closing() -> None:
+    """A closed wire counts as readable, knows nothing, can't be used, and may be closed again."""
+    async with connected() as (wire, other_end):
+        assert wire.get_extra_info("server_addr") is not None
+        await wire.aclose()
+        await wire.aclose()
+        assert wire.get_extra_info("is_readable") is True
+        assert [wire.get_extra_info(info) for info in (*ATTRIBUTES, "weather")] == [None] * 5
+        with pytest.raises(httpcore.ReadError, match="Closed"):
+            await wire.read(100)
+        await wire.write(b"x")
+        with pytest.raises(httpcore.WriteError, match="Closed"):
+            await wire.write(b"")
+        with pytest.raises(anyio.EndOfStream):
+            await other_end.receive()
+
+
+async def test_what_it_knows() -> None:
+    """A wire answers httpcore's questions, and None to one it doesn't know."""
+    async with connected() as (wire, other_end):
+        address = other_end.extra(SocketAttribute.local_address)  # noqa: S610 -- as above
+        assert wire.get_extra_info("server_addr") == address
+        assert wire.get_extra_info("socket").fileno() >= 0
+        assert wire.get_extra_info("ssl_object") is None
+        assert wire.get_extra_info("weather") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "connect"),
+    [
+        ("connect_tcp", lambda wire: wire.connect_tcp("127.0.0.1", 1, timeout=MOMENT)),
+        ("connect_unix", lambda wire: wire.connect_unix_socket("socket", timeout=MOMENT)),
+    ],
+)
+async def test_slow_to_connect(name: str, connect: Callable[[Wire], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not being connected in time is ConnectTimeout."""
+    monkeypatch.setattr(anyio, name, never)
+    with pytest.raises(httpcore.ConnectTimeout, match="not connected"):
+        await connect(Wire())
+
+
+async def test_slow_tls() -> None:
+    """Not getting to TLS in time is ConnectTimeout, and closing the wire still closes the socket."""
+    async with connected() as (wire, other_end):
+        with pytest.raises(httpcore.ConnectTimeout, match="no TLS"):
+            await wire.start_tls(ssl.create_default_context(), "gatepay.example", timeout=MOMENT)
+        await wire.aclose()
+        # The end of what it received: b"".join() gets there only if there is one.
+        assert b"".join([part async for part in other_end])
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+async def test_no_tls(answer: bytes) -> None:
+    """Another end that hangs up, or speaks something else, is ConnectError."""
+    async with connected() as (wire, other_end), anyio.create_task_group() as group:
+
+        async def refuse() -> None:
+            await other_end.receive()
+            if answer:
+                await other_end.send(answer)
+            else:
+                await other_end.aclose()
+
+        group.start_soon(refuse)
+        with pytest.raises(httpcore.ConnectError):
+            await wire.start_tls(ssl.create_default_context(), "gatepay.example", timeout=20)
+
+
+async def test_nothing_to_read() -> None:
+    """Nothing to read in time is ReadTimeout."""
+    async with connected() as (wire, _):
+        with pytest.raises(httpcore.ReadTimeout, match="nothing to read"):
+            await wire.read(100, timeout=MOMENT)
+
+
+async def test_nothing_taken() -> None:
+    """Another end that takes nothing in time is WriteTimeout."""
+    async with connected() as (wire, _):
+        with pytest.raises(httpcore.WriteTimeout, match="nothing written"):
+            await wire.write(b"x" * 50_000_000, timeout=MOMENT)
+
+
+async def test_broken() -> None:
+    """A connection that the other end has cut is WriteError to write to, and counts as readable."""
+    async with connected() as (wire, other_end):
+        await other_end.aclose()
+        with pytest.raises(httpcore.WriteError):
+            await flood(wire)
+        assert wire.get_extra_info("is_readable") is True
