@@ -1,0 +1,19 @@
+"""GatePay's other end on your own machine: a real server with a database, and faults on request."""
+
+from gatepay_async.sandbox.faults import Fault, FaultKind
+from gatepay_async.sandbox.journal import SeenRequest
+from gatepay_async.sandbox.orders import Order
+from gatepay_async.sandbox.sandbox import Sandbox
+from gatepay_async.sandbox.server import PortTakenError
+from gatepay_async.sandbox.shops import ShopAccount, ShopState
+
+__all__ = [
+    "Fault",
+    "FaultKind",
+    "Order",
+    "PortTakenError",
+    "Sandbox",
+    "SeenRequest",
+    "ShopAccount",
+    "ShopState",
+]

@@ -1,0 +1,133 @@
+"""
+The HTTP side: an ASGI application around the endpoints.
+
+Every call is a POST of a form and is answered with HTTP 200 and the vendor's envelope, refusals too. What is
+no call at all gets a plain page: 405 for another method, 404 for another path, 413 for a body too large.
+"""
+
+import json
+import logging
+from collections.abc import Callable
+from functools import partial
+
+from anyio import to_thread
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gatepay_async.sandbox.breaking import Exchange, break_request
+from gatepay_async.sandbox.counter import Counter
+from gatepay_async.sandbox.endpoints import ENDPOINTS, Endpoint, RefusedError
+from gatepay_async.sandbox.faults import Fault
+from gatepay_async.sandbox.forms import MalformedFormError, read_form
+from gatepay_async.sandbox.messages import SUCCESS, SUCCESS_TEXT, Cause, text_of
+
+__all__ = ["LARGEST_BODY", "FaultyApp", "pages"]
+
+LARGEST_BODY = 8 * 1024 * 1024  # bytes; 500 keys of 255 characters, percent-encoded, come to about 1.5 MiB
+
+_logger = logging.getLogger("gatepay_async.sandbox")
+
+
+class FaultyApp:
+    """
+    The application that users serve: notes each call, and lets the faults at it.
+
+    Args:
+        app: What carries calls out.
+        pick: Chooses the fault for a request to an endpoint, or None; it is also how requests are noted.
+        now: Epoch seconds, for the envelope of a refusal that a fault asks for.
+    """
+
+    def __init__(self, app: ASGIApp, *, pick: Callable[[str], Fault | None], now: Callable[[], float]) -> None:
+        self._app = app
+        self._pick = pick
+        self._now = now
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Note the request if it is a call, and carry it out, or do to it what a fault says."""
+        endpoint = _called(scope)
+        fault = None if endpoint is None else self._pick(endpoint.path)
+        if endpoint is None or fault is None:
+            await self._app(scope, receive, send)
+            return
+        _logger.debug("%s: fault %s", endpoint.path, fault.kind)
+        refuse = partial(_refusal, endpoint, self._now())
+        await break_request(Exchange(self._app, refuse, scope, receive, send), fault)
+
+
+def _called(scope: Scope) -> Endpoint | None:
+    if scope["type"] != "http" or scope["method"] != "POST":
+        return None
+    return ENDPOINTS.get(scope["path"].removeprefix("/api/"))
+
+
+def pages(counter: Counter) -> Starlette:
+    """Build the application: one route for each endpoint, and the payment page."""
+    calls = [
+        Route(f"/api/{endpoint.path}", partial(_call, counter, endpoint), methods=["POST"])
+        for endpoint in ENDPOINTS.values()
+    ]
+    return Starlette(routes=[*calls, Route("/pay/index", partial(_order_page, counter), methods=["GET"])])
+
+
+async def _call(counter: Counter, endpoint: Endpoint, request: Request) -> Response:
+    body = await _body(request.receive)
+    if body is None:
+        return PlainTextResponse("Content Too Large", status_code=413)
+    content_type = request.headers.get("content-type", "")
+    return await to_thread.run_sync(_answer, counter, endpoint, content_type, body, _origin(request.scope))
+
+
+async def _body(receive: Receive) -> bytes | None:
+    # Read to its end even when it is too large: a client that is still sending would
+    # see a broken pipe instead of the 413. One that goes away in the middle leaves a
+    # form that is cut, and nothing may come of that.
+    body, size, more = bytearray(), 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        chunk, more = message.get("body", b""), message.get("more_body", False)
+        size += len(chunk)
+        body += chunk if size <= LARGEST_BODY else b""
+    return bytes(body) if size <= LARGEST_BODY else None
+
+
+def _origin(scope: Scope) -> str:
+    # The address really listened on; a Host header may say anything.
+    host, port = scope["server"]
+    return f"{scope['scheme']}://{host}" + ("" if port is None else f":{port}")
+
+
+def _answer(counter: Counter, endpoint: Endpoint, content_type: str, body: bytes, origin: str) -> Response:
+    try:
+        data = counter.serve(endpoint, read_form(content_type, body), origin=origin)
+    except RefusedError as refused:
+        code, _ = endpoint.refusals[refused.cause]
+        return _refusal(endpoint, counter.clock(), code)
+    except MalformedFormError as error:
+        _logger.debug("%s: %s", endpoint.path, error)
+        code, _ = endpoint.refusals[Cause.MISSING]
+        return _refusal(endpoint, counter.clock(), code)
+    _logger.debug("%s: %d", endpoint.path, SUCCESS)
+    return _envelope(SUCCESS, SUCCESS_TEXT, counter.clock(), data)
+
+
+def _refusal(endpoint: Endpoint, now: float, code: int) -> Response:
+    _logger.debug("%s: %d", endpoint.path, code)
+    return _envelope(code, text_of(endpoint.refusals, code), now, None)
+
+
+def _envelope(code: int, text: str, now: float, data: object) -> Response:
+    envelope = {"code": code, "msg": text, "time": str(int(now)), "data": data}
+    return Response(json.dumps(envelope, ensure_ascii=False), media_type="application/json")
+
+
+async def _order_page(counter: Counter, request: Request) -> Response:
+    text = await to_thread.run_sync(counter.order_page, request.query_params.get("id", ""))
+    if text is None:
+        return PlainTextResponse("no such order", status_code=404)
+    return PlainTextResponse(text)

@@ -1,0 +1,95 @@
+"""Card keys in the database: adding, finding, paging; every function works in its caller's transaction."""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+
+__all__ = ["PER_PAGE", "add", "contents", "count", "delete", "ids", "rows", "sell", "stock", "unknown"]
+
+PER_PAGE = 50  # as in the vendor's example
+
+# Two ways of asking "is it there?": as written, or as MySQL's default collation compares.
+_KNOWN = {
+    False: "SELECT 1 FROM card_key WHERE product_id = ? AND content = ?",
+    True: "SELECT 1 FROM card_key WHERE product_id = ? AND folded = ?",
+}
+_PAGE = """
+SELECT card_key.id, product.admin_id, card_key.product_id AS pay_product_id,
+    card_key.order_id AS pay_order_id, card_key.content,
+    card_key.created AS createtime, card_key.updated AS updatetime
+FROM card_key JOIN product ON product.id = card_key.product_id
+WHERE card_key.product_id = ? ORDER BY card_key.id LIMIT ? OFFSET ?
+"""
+
+
+def add(connection: sqlite3.Connection, product_id: int, keys: Iterable[str], *, now: int) -> None:
+    """
+    Store *keys* as they are, in order.
+
+    Raises:
+        sqlite3.IntegrityError: A key is longer than 255 characters, or the product has it already.
+    """
+    connection.executemany(
+        "INSERT INTO card_key (product_id, content, folded, created, updated) VALUES (?, ?, ?, ?, ?)",
+        [(product_id, key, key.casefold(), now, now) for key in keys],
+    )
+
+
+def unknown(
+    connection: sqlite3.Connection, product_id: int, keys: Iterable[str], *, case_insensitive: bool
+) -> list[str]:
+    """Give those of *keys* that the product, sold ones included, does not have yet."""
+    question = _KNOWN[case_insensitive]
+
+    def is_known(key: str) -> bool:
+        sought = key.casefold() if case_insensitive else key
+        return connection.execute(question, (product_id, sought)).fetchone() is not None
+
+    return [key for key in keys if not is_known(key)]
+
+
+def count(connection: sqlite3.Connection, product_id: int) -> int:
+    """Count the product's keys, sold or not."""
+    found = connection.execute("SELECT count(*) FROM card_key WHERE product_id = ?", (product_id,))
+    return int(found.fetchone()[0])
+
+
+def stock(connection: sqlite3.Connection, product_id: int) -> int:
+    """Count the product's unsold keys. An order that is not paid holds none of them back."""
+    found = connection.execute("SELECT count(*) FROM card_key WHERE product_id = ? AND order_id = 0", (product_id,))
+    return int(found.fetchone()[0])
+
+
+def rows(connection: sqlite3.Connection, product_id: int, page: int) -> list[dict[str, object]]:
+    """Read one page, from 1, in ascending id, each row with the names and order of the vendor's example."""
+    found = connection.execute(_PAGE, (product_id, PER_PAGE, (page - 1) * PER_PAGE))
+    # "soldin" is all that the page shows, for keys with pay_order_id 0; other values: silent.
+    return [{**row, "status": "sold" if row["pay_order_id"] else "soldin"} for row in map(dict, found)]
+
+
+def contents(connection: sqlite3.Connection, product_id: int) -> list[str]:
+    """Read all the product's keys in ascending id."""
+    found = connection.execute("SELECT content FROM card_key WHERE product_id = ? ORDER BY id", (product_id,))
+    return [str(row["content"]) for row in found]
+
+
+def ids(connection: sqlite3.Connection, product_id: int) -> list[int]:
+    """Read the ids of all the product's keys, ascending."""
+    found = connection.execute("SELECT id FROM card_key WHERE product_id = ? ORDER BY id", (product_id,))
+    return [int(row["id"]) for row in found]
+
+
+def delete(connection: sqlite3.Connection, product_id: int, key_ids: Sequence[int]) -> int:
+    """Delete those of *key_ids* that are the product's; gives how many that were."""
+    found = connection.executemany(
+        "DELETE FROM card_key WHERE product_id = ? AND id = ?", [(product_id, key_id) for key_id in key_ids]
+    )
+    return found.rowcount
+
+
+def sell(connection: sqlite3.Connection, product_id: int, order_id: int, number: int) -> None:
+    """Hand the product's first unsold keys, *number* or what there is, to a paid order."""
+    connection.execute(
+        "UPDATE card_key SET order_id = ? WHERE id IN ("
+        "SELECT id FROM card_key WHERE product_id = ? AND order_id = 0 ORDER BY id LIMIT ?)",
+        (order_id, product_id, number),
+    )

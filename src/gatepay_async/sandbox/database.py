@@ -1,0 +1,86 @@
+"""One SQLite file: opened, laid out, and lent to one caller at a time."""
+
+import sqlite3
+from collections.abc import Generator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from threading import Lock
+
+from gatepay_async.sandbox.examples import fill
+
+__all__ = ["Database"]
+
+# Money is in fen (1/100 yuan), times are epoch seconds, as in the vendor's examples.
+# A key's owner (`account`) outlives the shop: that is how a known appkey comes to have no shop.
+# The CHECK is what makes code 113 a real failure: MySQL's usual column is VARCHAR(255).
+_SCHEMA = """
+CREATE TABLE account (appkey TEXT PRIMARY KEY, appsecret TEXT NOT NULL, admin_id INTEGER NOT NULL UNIQUE);
+CREATE TABLE shop (
+    admin_id INTEGER PRIMARY KEY, closed INTEGER NOT NULL DEFAULT 0, quota INTEGER, licence_until INTEGER);
+CREATE TABLE category (id INTEGER PRIMARY KEY, admin_id INTEGER NOT NULL, name TEXT NOT NULL);
+CREATE TABLE product (
+    id INTEGER PRIMARY KEY, admin_id INTEGER NOT NULL, category_id INTEGER NOT NULL REFERENCES category,
+    name TEXT NOT NULL, description TEXT NOT NULL, image TEXT NOT NULL, price INTEGER NOT NULL);
+CREATE TABLE card_key (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, product_id INTEGER NOT NULL REFERENCES product,
+    order_id INTEGER NOT NULL DEFAULT 0, content TEXT NOT NULL CHECK (length(content) <= 255),
+    folded TEXT NOT NULL, created INTEGER NOT NULL, updated INTEGER NOT NULL,
+    UNIQUE (product_id, content));
+CREATE INDEX card_key_walk ON card_key (product_id, id);
+CREATE INDEX card_key_folded ON card_key (product_id, folded);
+CREATE TABLE pay_order (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, page_id TEXT NOT NULL UNIQUE, admin_id INTEGER NOT NULL,
+    product_id INTEGER NOT NULL, product_num INTEGER NOT NULL, out_order_id TEXT NOT NULL,
+    price INTEGER NOT NULL, pay_type TEXT NOT NULL, custom TEXT NOT NULL,
+    state TEXT NOT NULL DEFAULT 'pending', created INTEGER NOT NULL);
+CREATE INDEX pay_order_day ON pay_order (admin_id, created);
+PRAGMA user_version = 1;
+"""
+
+
+class Database:
+    """
+    The shop's file, or ``:memory:``.
+
+    One connection for all threads, lent by :meth:`transaction` to one of them at a time.
+
+    Args:
+        path: Where the file is; it is made, with the examples in it, if it is not there.
+        keys: Whether a new file gets example card keys too.
+        now: Epoch seconds, for the rows of a new file.
+
+    Raises:
+        sqlite3.Error: The file can't be opened, or is no database.
+    """
+
+    def __init__(self, path: str | Path, *, keys: bool, now: int) -> None:
+        self._lock = Lock()
+        with ExitStack() as stack:
+            self._connection = stack.enter_context(
+                closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False))
+            )
+            self._connection.row_factory = sqlite3.Row
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+            self._lay_out(keys=keys, now=now)
+            stack.pop_all()
+
+    def _lay_out(self, *, keys: bool, now: int) -> None:
+        with self.transaction() as connection:
+            if connection.execute("PRAGMA user_version").fetchone()[0]:
+                return  # made by an earlier run; a key deleted then stays deleted
+            for statement in _SCHEMA.split(";\n"):
+                connection.execute(statement)
+            fill(connection, keys=keys, now=now)
+
+    @contextmanager
+    def transaction(self) -> Generator[sqlite3.Connection, None, None]:
+        """Lend the connection inside one transaction: committed on leaving, rolled back on any exception."""
+        with self._lock, self._connection:  # the connection's own `with` commits or rolls back
+            self._connection.execute("BEGIN IMMEDIATE")
+            yield self._connection
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        with self._lock:
+            self._connection.close()

@@ -1,0 +1,240 @@
+"""
+The four endpoints: what each needs, the checks in their order, and what each does.
+
+The vendor's page numbers the refusals but doesn't say which is found first. The order here: every field
+present, each value valid, the key known, the signature right, the shop there (and open), the product the
+shop's own, and then what the call is about. Where two causes of one step meet, the lower number wins.
+Nobody without a right signature learns anything about a shop.
+"""
+
+import re
+import sqlite3
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from attrs import frozen
+
+from gatepay_async.protocol.calls import KaCreate, KaShow, PayCreate, ProductShow
+from gatepay_async.sandbox import card_keys, messages, orders, shops
+from gatepay_async.sandbox.messages import Cause, Refusals
+from gatepay_async.sandbox.signatures import is_signed
+
+__all__ = ["ENDPOINTS", "Desk", "Endpoint", "Form", "RefusedError"]
+
+Form = dict[str, str]
+
+_PAY_TYPES = ("wechat", "alipay", "onecode")
+_MOST_KEYS = 500
+# What PHP's trim() takes off; a Unicode space is part of a key.
+_BLANKS = " \t\n\r\0\x0b"
+# 18 digits always fit SQLite's integers.
+_NUMBER = re.compile(r"[0-9]{1,18}")
+
+
+class RefusedError(Exception):
+    """The call is refused; what it wrote is rolled back. The endpoint's table makes a number of the cause."""
+
+    def __init__(self, cause: Cause) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+@frozen(kw_only=True)
+class Desk:
+    """What one call is carried out with: the open transaction, the time, the address, the shop's habits."""
+
+    connection: sqlite3.Connection
+    now: int
+    origin: str
+    clamp_pages: bool
+    case_insensitive_keys: bool
+
+
+@frozen(kw_only=True)
+class Endpoint:
+    """
+    One row of facts.
+
+    Attributes:
+        path: Below ``/api/``.
+        signed: The fields under the signature, in order, the appkey left out.
+        unsigned: Fields that must be there too.
+        may_be_empty: Fields whose emptiness is another cause than a missing one's.
+        checks: Gates over the values, in order; they see no data.
+        refusals: The endpoint's table of codes.
+        carry_out: Does it, for the owner of a right signature; gives ``data`` or raises RefusedError.
+    """
+
+    path: str
+    signed: tuple[str, ...]
+    unsigned: tuple[str, ...] = ()
+    may_be_empty: tuple[str, ...] = ()
+    checks: tuple[Callable[[Form], None], ...] = ()
+    refusals: Refusals
+    carry_out: Callable[[Desk, int, Form], object]
+
+    def answer(self, desk: Desk, form: Form) -> object:
+        """
+        Take one call through all its checks and do it.
+
+        Returns:
+            What ``data`` holds on success.
+
+        Raises:
+            RefusedError: With the first cause found.
+        """
+        self._complete(form)
+        for check in self.checks:
+            check(form)
+        account = shops.find_account(desk.connection, form["appkey"])
+        if account is None:
+            raise RefusedError(Cause.APPKEY)
+        parts = [form[name] for name in self.signed]
+        _require(is_signed(form["sign"], *account.keys, parts), Cause.SIGNATURE)
+        return self.carry_out(desk, account.admin_id, form)
+
+    def _complete(self, form: Form) -> None:
+        for name in ("appkey", "sign", *self.signed, *self.unsigned):
+            _require(name in form and (form[name] != "" or name in self.may_be_empty), Cause.MISSING)
+
+
+def _require(condition: bool, cause: Cause) -> None:  # noqa: FBT001 -- a gate's condition reads best in place
+    if not condition:
+        raise RefusedError(cause)
+
+
+def _is_positive(text: str) -> bool:
+    return _NUMBER.fullmatch(text) is not None and int(text) > 0
+
+
+def _pay_type(form: Form) -> None:
+    _require(form["pay_type"] in _PAY_TYPES, Cause.PAY_TYPE)
+
+
+def _single(form: Form) -> None:
+    several = _is_positive(form["product_num"]) and int(form["product_num"]) > 1
+    _require(not (several and form["pay_type"] == "wechat"), Cause.SINGLE_ONLY)
+
+
+def _product_id(form: Form) -> None:
+    _require(_is_positive(form["product_id"]), Cause.PRODUCT_ID)
+
+
+def _product_num(form: Form) -> None:
+    _require(_is_positive(form["product_num"]), Cause.QUANTITY)
+
+
+def _page(form: Form) -> None:
+    _require(_is_positive(form["page"]), Cause.PAGE)
+
+
+def _shop(desk: Desk, admin_id: int) -> shops.ShopState:
+    shop = shops.find_shop(desk.connection, admin_id)
+    if shop is None:
+        raise RefusedError(Cause.NO_SHOP)
+    return shop
+
+
+def _product(desk: Desk, admin_id: int, form: Form) -> shops.Product:
+    product = shops.find_product(desk.connection, admin_id, int(form["product_id"]))
+    if product is None:
+        raise RefusedError(Cause.NO_PRODUCT)
+    return product
+
+
+def _open_product(desk: Desk, admin_id: int, form: Form) -> shops.Product:
+    _require(not _shop(desk, admin_id).closed, Cause.CLOSED)
+    return _product(desk, admin_id, form)
+
+
+def _pay_create(desk: Desk, admin_id: int, form: Form) -> object:
+    shop, product = _shop(desk, admin_id), _product(desk, admin_id, form)
+    number = int(form["product_num"])
+    _require(number <= card_keys.stock(desk.connection, product.id), Cause.STOCK)
+    price = product.price * number
+    spent = orders.ordered_today(desk.connection, admin_id, now=desk.now)
+    _require(shop.quota is None or spent + price <= shop.quota * 100, Cause.QUOTA)
+    until = shop.licence_until
+    _require(until is None or datetime.fromtimestamp(desk.now, UTC) < until, Cause.LICENCE)
+    page_id = orders.insert(desk.connection, form, admin_id=admin_id, price=price, now=desk.now)
+    url = f"{desk.origin}/pay/index?id={page_id}&type={form['pay_type']}"
+    return {
+        "order_type": form["pay_type"],
+        "order_price": price / 100,  # a JSON number: 1.5
+        "order_url": url,
+        "order_qrcode": orders.qrcode(url),
+    }
+
+
+def _product_show(desk: Desk, admin_id: int, _form: Form) -> object:
+    return {"category": shops.list_categories(desk.connection, admin_id)}
+
+
+def _ka_show(desk: Desk, admin_id: int, form: Form) -> object:
+    product = _open_product(desk, admin_id, form)
+    total = card_keys.count(desk.connection, product.id)
+    last = max(1, -(-total // card_keys.PER_PAGE))
+    page = min(int(form["page"]), last) if desk.clamp_pages else int(form["page"])
+    # Past the last page: silent. Empty, or the last page again if the shop clamps.
+    found = card_keys.rows(desk.connection, product.id, page) if page <= last else []
+    paging = {"total": total, "per_page": card_keys.PER_PAGE, "current_page": page, "last_page": last}
+    return {"ka": {**paging, "data": found}}
+
+
+def _ka_create(desk: Desk, admin_id: int, form: Form) -> object:
+    product = _open_product(desk, admin_id, form)
+    keys = _keys(form["content"], case_insensitive=desk.case_insensitive_keys)
+    new = card_keys.unknown(desk.connection, product.id, keys, case_insensitive=desk.case_insensitive_keys)
+    _require(bool(new), Cause.ALL_KNOWN)
+    try:
+        card_keys.add(desk.connection, product.id, new, now=desk.now)
+    except sqlite3.Error:
+        # Without `from`: the cause is in the code, and a log of it helps nobody with the key's text.
+        raise RefusedError(Cause.STORAGE) from None
+    return f"成功录入:{len(new)}条卡密"
+
+
+def _keys(content: str, *, case_insensitive: bool) -> list[str]:
+    lines = [line.strip(_BLANKS) for line in content.split("\n")]
+    keys = [line for line in lines if line]
+    compared = {key.casefold() for key in keys} if case_insensitive else set(keys)
+    _require(len(compared) == len(keys), Cause.REPEATED)
+    _require(bool(keys), Cause.EMPTY)
+    _require(len(keys) <= _MOST_KEYS, Cause.TOO_MANY)
+    return keys
+
+
+ENDPOINTS = {
+    endpoint.path: endpoint
+    for endpoint in (
+        Endpoint(
+            path=PayCreate.path,
+            signed=PayCreate.signed,
+            checks=(_pay_type, _single, _product_id, _product_num),
+            refusals=messages.PAY_CREATE,
+            carry_out=_pay_create,
+        ),
+        Endpoint(
+            path=ProductShow.path,
+            signed=ProductShow.signed,
+            refusals=messages.PRODUCT_SHOW,
+            carry_out=_product_show,
+        ),
+        Endpoint(
+            path=KaShow.path,
+            signed=KaShow.signed,
+            unsigned=("page",),
+            checks=(_product_id, _page),
+            refusals=messages.KA_SHOW,
+            carry_out=_ka_show,
+        ),
+        Endpoint(
+            path=KaCreate.path,
+            signed=KaCreate.signed,
+            may_be_empty=("content",),  # 110, not 101
+            checks=(_product_id,),
+            refusals=messages.KA_CREATE,
+            carry_out=_ka_create,
+        ),
+    )
+}

@@ -1,0 +1,280 @@
+"""GatePay's other end as one object: the shop, its faults, and both ways to reach it."""
+
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from types import EllipsisType, TracebackType
+from typing import Any, Self
+
+from anyio import CancelScope, to_thread
+from attrs import evolve
+
+from gatepay_async.sandbox import card_keys, orders, shops
+from gatepay_async.sandbox.app import FaultyApp, pages
+from gatepay_async.sandbox.counter import Counter
+from gatepay_async.sandbox.database import Database
+from gatepay_async.sandbox.endpoints import ENDPOINTS
+from gatepay_async.sandbox.faults import Fault, FaultQueue
+from gatepay_async.sandbox.journal import Journal, SeenRequest
+from gatepay_async.sandbox.orders import Order
+from gatepay_async.sandbox.server import LoopbackServer
+from gatepay_async.sandbox.shops import ShopAccount, ShopState
+
+__all__ = ["Sandbox"]
+
+
+class Sandbox:
+    """
+    GatePay on your own machine, with the vendor's example shops in it.
+
+    Shop one (``appkey``, ``appsecret``) owns the products 4, 5 and 8 of the vendor's page; shop two, the
+    second of :attr:`shops`, owns product 3, which starts without keys.
+
+    Args:
+        database: An SQLite file, made if it is not there and kept when the sandbox closes; or ``:memory:``.
+        seed: Whether a new database gets the example keys that the examples' stock speaks of
+            (4, 1 and 89 for the products 4, 5 and 8). False: no product has a key.
+        clamp_pages: Answer a page past the last with the last one, instead of an empty one.
+        case_insensitive_keys: Compare keys as MySQL's default collation does: ``abc`` is ``ABC``.
+        clock: Epoch seconds.
+
+    Raises:
+        sqlite3.Error: The file can't be opened, or is no database.
+    """
+
+    def __init__(
+        self,
+        database: str | Path = ":memory:",
+        *,
+        seed: bool = True,
+        clamp_pages: bool = False,
+        case_insensitive_keys: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._clock = clock
+        self._database = Database(database, keys=seed, now=int(clock()))
+        with self._database.transaction() as connection:
+            self._accounts = shops.accounts(connection)
+        self._faults = FaultQueue()
+        self._journal = Journal()
+        counter = Counter(
+            database=self._database,
+            clock=clock,
+            clamp_pages=clamp_pages,
+            case_insensitive_keys=case_insensitive_keys,
+        )
+        self.app = FaultyApp(pages(counter), pick=self._pick, now=clock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database; a second call does nothing. End serve() first."""
+        self._database.close()
+
+    @asynccontextmanager
+    async def serve(self, *, host: str = "127.0.0.1", port: int = 0) -> AsyncGenerator[str, None]:
+        """
+        Serve real HTTP from a thread of its own, from asyncio or trio.
+
+        Args:
+            host: 127.0.0.1; nothing else is accepted.
+            port: 0 for a free one.
+
+        Yields:
+            The base URL, such as ``http://127.0.0.1:43211/api/``, once it accepts connections. On leaving,
+            whatever request is under way is cut off.
+
+        Raises:
+            ValueError: Another host.
+            PortTakenError: Something else has the port.
+            RuntimeError: The server's thread died before it could accept.
+        """
+        server = LoopbackServer(self.app, host=host, port=port)
+        server.start()
+        try:
+            await to_thread.run_sync(server.wait)
+            yield f"http://{host}:{server.port}/api/"
+        finally:
+            with CancelScope(shield=True):
+                await to_thread.run_sync(server.stop)
+
+    # -- who may call ------------------------------------------------------------------------------------
+
+    @property
+    def appkey(self) -> str:
+        """Shop one's public key."""
+        return self._accounts[0].keys.appkey
+
+    @property
+    def appsecret(self) -> str:
+        """Shop one's secret."""
+        return self._accounts[0].keys.appsecret
+
+    @property
+    def shops(self) -> list[ShopAccount]:
+        """Both shops' ``(appkey, appsecret)``, shop one first."""
+        return [account.keys for account in self._accounts]
+
+    def _admin_id(self, appkey: str | None) -> int:
+        wanted = self.appkey if appkey is None else appkey
+        for account in self._accounts:
+            if account.keys.appkey == wanted:
+                return account.admin_id
+        raise LookupError(f"no shop has the appkey {wanted!r}")
+
+    def shop(self, appkey: str | None = None) -> ShopState | None:
+        """Give a shop's state (None: shop one's), or None when it was removed."""
+        with self._database.transaction() as connection:
+            return shops.find_shop(connection, self._admin_id(appkey))
+
+    def change_shop(
+        self,
+        appkey: str | None = None,
+        *,
+        closed: bool | EllipsisType = ...,
+        quota: Decimal | EllipsisType | None = ...,
+        licence_until: datetime | EllipsisType | None = ...,
+    ) -> ShopState:
+        """
+        Change what is given of a shop's state and keep the rest; a removed shop comes back, all open.
+
+        Args:
+            appkey: Whose shop; None: shop one.
+            closed: Whether ``ka/show`` and ``ka/create`` answer 107.
+            quota: What may be ordered in one day, in yuan, before ``pay/create`` answers 111; None: anything.
+            licence_until: From then on ``pay/create`` answers 112; aware; None: never.
+        """
+        given = {"closed": closed, "quota": quota, "licence_until": licence_until}
+        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not ...}
+        admin_id = self._admin_id(appkey)
+        fresh = ShopState(admin_id=admin_id, closed=False, quota=None, licence_until=None)
+        with self._database.transaction() as connection:
+            state = evolve(shops.find_shop(connection, admin_id) or fresh, **changes)
+            shops.write_shop(connection, state)
+        return state
+
+    def remove_shop(self, appkey: str | None = None) -> None:
+        """Remove a shop (None: shop one). Its appkey stays known: 107 at ``pay/create``, 104 at ``ka/…``."""
+        with self._database.transaction() as connection:
+            shops.remove_shop(connection, self._admin_id(appkey))
+
+    # -- card keys ---------------------------------------------------------------------------------------
+
+    def keys(self, product_id: int) -> list[str]:
+        """Give all the product's keys in ascending id."""
+        with self._database.transaction() as connection:
+            return card_keys.contents(connection, product_id)
+
+    def key_ids(self, product_id: int) -> list[int]:
+        """Give the ids of all the product's keys, ascending; the same order as :meth:`keys`."""
+        with self._database.transaction() as connection:
+            return card_keys.ids(connection, product_id)
+
+    def add_keys(self, product_id: int, keys: Iterable[str]) -> None:
+        """
+        Store *keys* as they are, all or none.
+
+        Raises:
+            sqlite3.IntegrityError: One is longer than 255 characters, or there already.
+        """
+        with self._database.transaction() as connection:
+            card_keys.add(connection, product_id, keys, now=int(self._clock()))
+
+    def delete_keys(self, product_id: int, ids: Iterable[int]) -> int:
+        """Delete the product's keys that have these ids; gives how many there were."""
+        with self._database.transaction() as connection:
+            return card_keys.delete(connection, product_id, list(ids))
+
+    # -- orders ------------------------------------------------------------------------------------------
+
+    def orders(self) -> list[Order]:
+        """Give all orders of both shops, oldest first. One ``out_order_id`` twice: the call came twice."""
+        with self._database.transaction() as connection:
+            return orders.list_orders(connection)
+
+    def callback_query(
+        self,
+        order: Order | int,
+        *,
+        paid_at: datetime | int | None = None,
+        realprice: Decimal | None = None,
+    ) -> str:
+        """
+        Write the signed query text of the payment-success callback for an order, and change nothing.
+
+        Args:
+            order: The order, or its ``order_id``.
+            paid_at: Epoch seconds or an aware time; None: now.
+            realprice: What was paid, in yuan; None: the order's price.
+
+        Raises:
+            LookupError: No order has that number.
+        """
+        known = self._order(order)
+        when = self._clock() if paid_at is None else paid_at
+        account = next(account for account in self._accounts if account.admin_id == known.admin_id)
+        return orders.callback_query(
+            known,
+            account.keys,
+            realprice=known.price if realprice is None else realprice,
+            paytime=int(when.timestamp() if isinstance(when, datetime) else when),
+        )
+
+    def pay(self, order: Order | int) -> Order:
+        """
+        Let the customer pay: the order becomes ``paid`` and its keys are sold. A second time changes nothing.
+
+        Raises:
+            LookupError: No order has that number.
+        """
+        known = self._order(order)
+        with self._database.transaction() as connection:
+            if orders.settle(connection, known.order_id):
+                card_keys.sell(connection, known.product_id, known.order_id, known.product_num)
+        return self._order(known)
+
+    def _order(self, order: Order | int) -> Order:
+        number = order.order_id if isinstance(order, Order) else order
+        with self._database.transaction() as connection:
+            found = orders.find(connection, number)
+        if found is None:
+            raise LookupError(f"no order has the number {number}")
+        return found
+
+    # -- faults ------------------------------------------------------------------------------------------
+
+    def fault(self, fault: Fault) -> None:
+        """
+        Add a fault behind those that are there; a request meets the first that matches and is not used up.
+
+        Raises:
+            ValueError: The fault names an endpoint that there isn't.
+        """
+        if fault.endpoint not in (None, *ENDPOINTS):
+            raise ValueError(f"no endpoint {fault.endpoint!r}; there are {', '.join(ENDPOINTS)}")
+        self._faults.add(fault)
+
+    def clear_faults(self) -> None:
+        """Forget all faults."""
+        self._faults.clear()
+
+    @property
+    def requests(self) -> list[SeenRequest]:
+        """The last 10,000 requests to the endpoints, oldest first, those that met a fault too."""
+        return self._journal.read()
+
+    def _pick(self, endpoint: str) -> Fault | None:
+        self._journal.note(endpoint, self._clock())
+        return self._faults.pick(endpoint)

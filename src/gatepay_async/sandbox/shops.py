@@ -1,0 +1,152 @@
+"""Shops, their accounts and products in the database; every function works in its caller's transaction."""
+
+import sqlite3
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import NamedTuple
+
+from attrs import frozen
+
+__all__ = [
+    "Account",
+    "Product",
+    "ShopAccount",
+    "ShopState",
+    "accounts",
+    "find_account",
+    "find_product",
+    "find_shop",
+    "list_categories",
+    "remove_shop",
+    "write_shop",
+]
+
+
+class ShopAccount(NamedTuple):
+    """A shop's pair of keys; the secret is not in its ``repr``."""
+
+    appkey: str
+    appsecret: str
+
+    def __repr__(self) -> str:
+        return f"ShopAccount(appkey={self.appkey!r}, appsecret=…)"
+
+
+@frozen(kw_only=True)
+class Account:
+    """Who an appkey belongs to; stays when the shop is removed."""
+
+    keys: ShopAccount
+    admin_id: int
+
+
+@frozen(kw_only=True)
+class ShopState:
+    """
+    What can be switched at a shop.
+
+    Attributes:
+        admin_id: The owner's number.
+        closed: Whether ``ka/show`` and ``ka/create`` answer 107.
+        quota: What may be ordered in one day, in yuan; None: any amount.
+        licence_until: From then on ``pay/create`` answers 112; aware; None: never.
+    """
+
+    admin_id: int
+    closed: bool
+    quota: Decimal | None
+    licence_until: datetime | None
+
+
+@frozen(kw_only=True)
+class Product:
+    """A product as an order needs it; ``price`` in fen."""
+
+    id: int
+    price: int
+
+
+def accounts(connection: sqlite3.Connection) -> list[Account]:
+    """List all accounts in the order they were made."""
+    return [_account(row) for row in connection.execute("SELECT * FROM account ORDER BY rowid")]
+
+
+def find_account(connection: sqlite3.Connection, appkey: str) -> Account | None:
+    """Find the account of *appkey*."""
+    row = connection.execute("SELECT * FROM account WHERE appkey = ?", (appkey,)).fetchone()
+    return None if row is None else _account(row)
+
+
+def _account(row: sqlite3.Row) -> Account:
+    return Account(keys=ShopAccount(row["appkey"], row["appsecret"]), admin_id=row["admin_id"])
+
+
+def find_shop(connection: sqlite3.Connection, admin_id: int) -> ShopState | None:
+    """Find the owner's shop; None once it is removed."""
+    row = connection.execute("SELECT * FROM shop WHERE admin_id = ?", (admin_id,)).fetchone()
+    return None if row is None else _state(row)
+
+
+def _state(row: sqlite3.Row) -> ShopState:
+    quota, until = row["quota"], row["licence_until"]
+    return ShopState(
+        admin_id=row["admin_id"],
+        closed=bool(row["closed"]),
+        quota=None if quota is None else Decimal(quota) / 100,
+        licence_until=None if until is None else datetime.fromtimestamp(until, UTC),
+    )
+
+
+def write_shop(connection: sqlite3.Connection, state: ShopState) -> None:
+    """Write *state* over what the shop had; makes the shop again if it was removed. Whole seconds and fen."""
+    quota = None if state.quota is None else int(state.quota * 100)
+    until = None if state.licence_until is None else int(state.licence_until.timestamp())
+    connection.execute(
+        "INSERT OR REPLACE INTO shop (admin_id, closed, quota, licence_until) VALUES (?, ?, ?, ?)",
+        (state.admin_id, state.closed, quota, until),
+    )
+
+
+def remove_shop(connection: sqlite3.Connection, admin_id: int) -> None:
+    """Remove the shop; its account, products and orders stay, as rows without a shop."""
+    connection.execute("DELETE FROM shop WHERE admin_id = ?", (admin_id,))
+
+
+def find_product(connection: sqlite3.Connection, admin_id: int, product_id: int) -> Product | None:
+    """Find a product among the owner's; another shop's is not found."""
+    row = connection.execute(
+        "SELECT id, price FROM product WHERE id = ? AND admin_id = ?", (product_id, admin_id)
+    ).fetchone()
+    return None if row is None else Product(id=row["id"], price=row["price"])
+
+
+_CATALOG = """
+SELECT category.name AS category_name, product.*,
+    (SELECT count(*) FROM card_key WHERE card_key.product_id = product.id AND card_key.order_id = 0) AS stock
+FROM product JOIN category ON category.id = product.category_id JOIN shop ON shop.admin_id = product.admin_id
+WHERE product.admin_id = ? ORDER BY category.id, product.id
+"""
+
+
+def list_categories(connection: sqlite3.Connection, admin_id: int) -> list[dict[str, object]]:
+    """List the owner's categories and products in 产品接口's shape; none without a shop."""
+    categories: dict[int, dict[str, object]] = {}
+    products: dict[int, list[dict[str, object]]] = {}
+    for row in connection.execute(_CATALOG, (admin_id,)):
+        within = products.setdefault(row["category_id"], [])
+        within.append(_product_shown(row))
+        categories[row["category_id"]] = {
+            "id": row["category_id"],
+            "name": row["category_name"],
+            "product": within,
+        }
+    return list(categories.values())
+
+
+_PRODUCT_FIELDS = ("id", "admin_id", "category_id", "name", "description", "image", "price", "stock")
+
+
+def _product_shown(row: sqlite3.Row) -> dict[str, object]:
+    # A product's price is text with two decimals, "1.00"; an order's is a number.
+    shown: dict[str, object] = {name: row[name] for name in _PRODUCT_FIELDS}
+    return shown | {"price": str(Decimal(row["price"]).scaleb(-2))}

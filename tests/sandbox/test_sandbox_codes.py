@@ -1,0 +1,298 @@
+"""Every number of every table of the vendor's page, each by its real cause."""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from gatepay_async.sandbox import Sandbox
+
+# 状态码表, typed off the page by hand: what the tables must come to.
+PAGE = {
+    "pay/create": {
+        100: "请求成功",
+        101: "参数不完整",
+        102: "无效的支付类型",
+        103: "微信支付只能单件购买",
+        104: "产品编号不合法",
+        105: "购买数量需要大于0",
+        106: "产品信息不存在",
+        107: "商铺信息不存在",
+        108: "无效的秘钥",
+        109: "签名失败",
+        110: "有效库存不足",
+        111: "商铺当日额度已用完",
+        112: "商铺授权已过期",
+    },
+    "product/show": {100: "请求成功", 101: "参数不完整", 102: "无效的秘钥", 103: "签名失败"},
+    "ka/show": {
+        100: "请求成功",
+        101: "参数不完整",
+        102: "产品编号不合法",
+        103: "产品不存在",
+        104: "商铺不存在",
+        105: "秘钥错误",
+        106: "签名失败",
+        107: "接口已关闭",
+        108: "页数不合法",
+    },
+    "ka/create": {
+        100: "请求成功",
+        101: "参数不完整",
+        102: "产品编号不合法",
+        103: "产品不存在",
+        104: "商铺不存在",
+        105: "秘钥错误",
+        106: "签名失败",
+        107: "接口已关闭",
+        109: "卡密内容本身有重复",
+        110: "卡密内容为空",
+        111: "最多支持批量上传500条记录",
+        112: "未能录入有效内容，新卡密在数据库中均已存在",
+        113: "未能录入有效内容，批量插入数据库失败",
+    },
+}
+
+NOW = 1555750250
+
+
+def untouched(_sandbox: Sandbox) -> None:
+    """The example shop as it opens."""
+
+
+def gone(sandbox: Sandbox) -> None:
+    sandbox.remove_shop()
+
+
+def closed(sandbox: Sandbox) -> None:
+    sandbox.change_shop(closed=True)
+
+
+def no_quota(sandbox: Sandbox) -> None:
+    sandbox.change_shop(quota=Decimal(0))
+
+
+def expired(sandbox: Sandbox) -> None:
+    sandbox.change_shop(licence_until=datetime.fromtimestamp(NOW, UTC))
+
+
+def stored(sandbox: Sandbox) -> None:
+    sandbox.add_keys(8, ["AAA", "BBB"])
+
+
+LINES_501 = "\n".join(f"K{number}" for number in range(501))
+
+Cause = tuple[str, int, Callable[[Sandbox], None], Mapping[str, str | None]]
+CAUSES: list[Cause] = [
+    ("pay/create", 100, untouched, {}),
+    *[
+        ("pay/create", 101, untouched, {name: nothing})
+        for name in ("appkey", "sign", "product_id", "out_order_id", "product_num", "pay_type", "custom")
+        for nothing in (None, "")
+    ],
+    ("pay/create", 102, untouched, {"pay_type": "paypal"}),
+    ("pay/create", 102, untouched, {"pay_type": "WECHAT"}),
+    ("pay/create", 103, untouched, {"product_num": "2"}),
+    *[("pay/create", 104, untouched, {"product_id": wrong}) for wrong in ("0", "-8", "8.0", "x", "八", "٨", "9" * 19)],
+    *[("pay/create", 105, untouched, {"product_num": wrong}) for wrong in ("0", "-1", "1.5", "one", "9" * 19)],
+    ("pay/create", 106, untouched, {"product_id": "7"}),
+    ("pay/create", 106, untouched, {"product_id": "3"}),
+    ("pay/create", 107, gone, {}),
+    ("pay/create", 108, untouched, {"appkey": "nobody"}),
+    ("pay/create", 109, untouched, {"sign": "0" * 32}),
+    ("pay/create", 110, untouched, {"product_id": "5", "product_num": "2", "pay_type": "alipay"}),
+    ("pay/create", 111, no_quota, {}),
+    ("pay/create", 112, expired, {}),
+    ("product/show", 100, untouched, {}),
+    *[("product/show", 101, untouched, {name: nothing}) for name in ("appkey", "sign") for nothing in (None, "")],
+    ("product/show", 102, untouched, {"appkey": "nobody"}),
+    ("product/show", 103, untouched, {"sign": "0" * 32}),
+    ("ka/show", 100, untouched, {}),
+    *[
+        ("ka/show", 101, untouched, {name: nothing})
+        for name in ("appkey", "sign", "product_id", "page")
+        for nothing in (None, "")
+    ],
+    ("ka/show", 102, untouched, {"product_id": "eight"}),
+    ("ka/show", 103, untouched, {"product_id": "7"}),
+    ("ka/show", 103, untouched, {"product_id": "3"}),
+    ("ka/show", 104, gone, {}),
+    ("ka/show", 105, untouched, {"appkey": "nobody"}),
+    ("ka/show", 106, untouched, {"sign": "签名"}),
+    ("ka/show", 107, closed, {}),
+    *[("ka/show", 108, untouched, {"page": wrong}) for wrong in ("0", "-1", "1.0", "last", "9" * 19)],
+    ("ka/create", 100, untouched, {}),
+    ("ka/create", 101, untouched, {"content": None}),
+    *[
+        ("ka/create", 101, untouched, {name: nothing})
+        for name in ("appkey", "sign", "product_id")
+        for nothing in (None, "")
+    ],
+    ("ka/create", 102, untouched, {"product_id": "0"}),
+    ("ka/create", 103, untouched, {"product_id": "3"}),
+    ("ka/create", 104, gone, {}),
+    ("ka/create", 105, untouched, {"appkey": "nobody"}),
+    ("ka/create", 106, untouched, {"sign": "0" * 32}),
+    ("ka/create", 107, closed, {}),
+    ("ka/create", 109, untouched, {"content": "AAA\nBBB\n AAA \n"}),
+    *[("ka/create", 110, untouched, {"content": nothing}) for nothing in ("", "\n\n", " \r\n\t\n\x0b\0")],
+    ("ka/create", 111, untouched, {"content": LINES_501}),
+    ("ka/create", 112, stored, {"content": "BBB\r\nAAA"}),
+    ("ka/create", 113, untouched, {"content": "CCC\n" + "x" * 256}),
+]
+
+
+def _name(part: object) -> str | None:
+    if isinstance(part, dict):
+        return ",".join(f"{name}={str(value)[:12]!a}" for name, value in part.items()) or "as it is"
+    return getattr(part, "__name__", None)
+
+
+@pytest.mark.parametrize(("path", "code", "arrange", "changes"), CAUSES, ids=_name)
+def test_each_cause_has_its_number_and_its_text(
+    path: str,
+    code: int,
+    arrange: Callable[[Sandbox], None],
+    changes: Mapping[str, str | None],
+    call: Any,
+) -> None:
+    """A cause is answered with HTTP 200, the endpoint's number and text, and null data if it is a refusal."""
+    arrange(call.sandbox)
+    reply: dict[str, Any] = call.reply(path, **changes)
+    assert (reply["code"], reply["msg"]) == (code, PAGE[path][code])
+    assert reply["time"] == str(NOW)
+    assert (reply["data"] is None) == (code != 100)
+
+
+def test_the_causes_cover_the_page() -> None:
+    """No (endpoint, code) pair of the page is left without a cause above."""
+    assert {(path, code) for path, code, _, _ in CAUSES} == {
+        (path, code) for path, table in PAGE.items() for code in table
+    }
+
+
+def test_a_refused_order_is_not_stored(sandbox: Sandbox, call: Any) -> None:
+    """A refused pay/create leaves no order behind."""
+    expired(sandbox)
+    call.reply("pay/create")
+    assert sandbox.orders() == []
+
+
+def test_a_failed_insert_stores_nothing(sandbox: Sandbox, call: Any) -> None:
+    """When one key of a chunk can't be stored (113), none of it is."""
+    before = sandbox.keys(8)
+    assert call.reply("ka/create", content="CCC\n" + "x" * 256)["code"] == 113
+    assert sandbox.keys(8) == before
+
+
+def test_255_characters_are_stored(sandbox: Sandbox, call: Any) -> None:
+    """The longest key that fits has 255 characters, whatever bytes they take."""
+    assert call.reply("ka/create", content="密" * 255)["code"] == 100
+    assert sandbox.keys(8)[-1] == "密" * 255
+
+
+def test_500_keys_are_stored(sandbox: Sandbox, call: Any) -> None:
+    """Blank lines don't count towards the 500."""
+    lines = [f"K{number}" for number in range(500)]
+    assert call.reply("ka/create", content="\n\n".join(lines))["data"] == "成功录入:500条卡密"
+    assert sandbox.keys(8)[89:] == lines
+
+
+def test_the_quota_counts_the_days_orders(sandbox: Sandbox, call: Any, clock: Any) -> None:
+    """Orders add up to the quota exactly, then 111, until midnight in UTC+8."""
+    sandbox.change_shop(quota=Decimal("1.98"))
+    codes = [call.reply("pay/create")["code"] for _ in range(3)]
+    clock.now = 1555776000 - 1  # 2019-04-20 23:59:59 +08:00
+    codes.append(call.reply("pay/create")["code"])
+    clock.now += 1
+    codes.append(call.reply("pay/create")["code"])
+    assert codes == [100, 100, 111, 111, 100]
+
+
+def test_a_licence_that_still_runs(sandbox: Sandbox, call: Any) -> None:
+    """A second before its end the licence is good."""
+    sandbox.change_shop(licence_until=datetime.fromtimestamp(NOW + 1, UTC))
+    assert call.reply("pay/create")["code"] == 100
+
+
+def test_case_insensitive_keys_repeat(clock: Any, visit: Any) -> None:
+    """As MySQL compares, abc and ABC are one key: 109 in one content, 112 against what is stored."""
+    with Sandbox(clock=clock, case_insensitive_keys=True) as sandbox:
+        call = visit(sandbox)
+        codes = [call.reply("ka/create", content=content)["code"] for content in ("abc\nABC", "abc", "ABC")]
+    assert codes == [109, 100, 112]
+
+
+def test_case_tells_keys_apart(sandbox: Sandbox, call: Any) -> None:
+    """By default abc and ABC are two keys."""
+    assert call.reply("ka/create", content="abc\nABC")["data"] == "成功录入:2条卡密"
+    assert sandbox.keys(8)[-2:] == ["abc", "ABC"]
+
+
+ORDER = [
+    ("pay/create", {"custom": "", "pay_type": "paypal"}, 101),
+    ("pay/create", {"pay_type": "paypal", "product_id": "x"}, 102),
+    ("pay/create", {"product_num": "2", "product_id": "x"}, 103),
+    ("pay/create", {"product_num": "0", "product_id": "x"}, 104),
+    ("pay/create", {"product_num": "0", "appkey": "nobody"}, 105),
+    ("pay/create", {"product_id": "7", "sign": "0"}, 109),
+    ("ka/show", {"product_id": "x", "page": "x"}, 102),
+    ("ka/show", {"page": "x", "appkey": "nobody"}, 108),
+    ("ka/show", {"product_id": "7", "sign": "0"}, 106),
+    ("ka/create", {"content": "", "sign": "0"}, 106),
+    ("ka/create", {"content": "", "product_id": "7"}, 103),
+    ("ka/create", {"content": LINES_501 + "\nK0"}, 109),
+]
+
+
+@pytest.mark.parametrize(("path", "changes", "code"), ORDER)
+def test_of_two_causes_the_first_wins(path: str, changes: Mapping[str, str | None], code: int, call: Any) -> None:
+    """Fields come before the key, the key before the shop, the lower number first within a step."""
+    assert call.reply(path, **changes)["code"] == code
+
+
+def test_a_closed_shop_still_sells(sandbox: Sandbox, call: Any) -> None:
+    """Closing is for ka/show and ka/create; orders and products go on."""
+    closed(sandbox)
+    assert [call.reply(path)["code"] for path in ("pay/create", "product/show")] == [100, 100]
+
+
+def test_a_removed_shop_has_nothing_to_show(sandbox: Sandbox, call: Any) -> None:
+    """product/show has no number for a shop that is gone: its catalogue is empty."""
+    gone(sandbox)
+    assert call.reply("product/show")["data"] == {"category": []}
+
+
+def test_a_removed_shop_comes_back(sandbox: Sandbox, call: Any) -> None:
+    """Changing a removed shop opens it anew."""
+    gone(sandbox)
+    assert sandbox.shop() is None
+    sandbox.change_shop()
+    assert call.reply("pay/create")["code"] == 100
+
+
+def test_a_stranger_has_no_shop(sandbox: Sandbox) -> None:
+    """An appkey that was never given has no shop to look at or change."""
+    with pytest.raises(LookupError, match="no shop has the appkey 'nobody'"):
+        sandbox.shop("nobody")
+
+
+def test_a_change_keeps_the_rest(sandbox: Sandbox) -> None:
+    """change_shop() changes what is given and keeps the rest, of the shop that is named."""
+    until = datetime(2030, 1, 1, tzinfo=UTC)
+    second = sandbox.shops[1].appkey
+    sandbox.change_shop(second, quota=Decimal("10.23"), licence_until=until)
+    state = sandbox.change_shop(second, closed=True)
+    assert sandbox.shop(second) == state
+    assert (state.admin_id, state.closed, state.quota, state.licence_until) == (
+        3,
+        True,
+        Decimal("10.23"),
+        until,
+    )
+    assert sandbox.change_shop(second, quota=None).quota is None
+    first = sandbox.shop()
+    assert first is not None
+    assert (first.admin_id, first.closed, first.quota, first.licence_until) == (6, False, None, None)

@@ -1,0 +1,85 @@
+"""ka/show page by page."""
+
+from typing import Any
+
+import pytest
+
+from gatepay_async.sandbox import Sandbox
+
+
+def ka(call: Any, page: int | str, product_id: str = "8") -> Any:
+    return call.reply("ka/show", product_id=product_id, page=str(page))["data"]["ka"]
+
+
+def test_a_page_is_the_examples(sandbox: Sandbox, call: Any) -> None:
+    """A page has the names of the example, fifty rows in ascending id, and the total over all pages."""
+    page = ka(call, 1)
+    assert list(page) == ["total", "per_page", "current_page", "last_page", "data"]
+    assert {**page, "data": len(page["data"])} == {
+        "total": 89, "per_page": 50, "current_page": 1, "last_page": 2, "data": 50,
+    }  # fmt: skip
+    assert page["data"][0] == {
+        "id": sandbox.key_ids(8)[0],
+        "admin_id": 6,
+        "pay_product_id": 8,
+        "pay_order_id": 0,
+        "content": "EXAMPLE-8-001",
+        "createtime": 1555750250,
+        "updatetime": 1555750250,
+        "status": "soldin",
+    }
+
+
+def test_a_walk_gives_each_key_once(sandbox: Sandbox, call: Any) -> None:
+    """All pages together are all keys, in ascending id."""
+    rows = ka(call, 1)["data"] + ka(call, 2)["data"]
+    assert [row["id"] for row in rows] == sandbox.key_ids(8) == sorted(sandbox.key_ids(8))
+    assert [row["content"] for row in rows] == sandbox.keys(8)
+
+
+@pytest.mark.parametrize(("count", "last"), [(0, 1), (1, 1), (50, 1), (51, 2), (100, 2), (101, 3)])
+def test_the_last_page(count: int, last: int, clock: Any, visit: Any) -> None:
+    """last_page is what it takes to show all, and 1 when there is nothing."""
+    with Sandbox(seed=False, clock=clock) as sandbox:
+        sandbox.add_keys(8, [f"K{number}" for number in range(count)])
+        page = ka(visit(sandbox), last)
+    assert (page["total"], page["last_page"]) == (count, last)
+    assert len(page["data"]) == count - 50 * (last - 1)
+
+
+@pytest.mark.parametrize("page", [3, 10**18 - 1])
+def test_past_the_end_is_empty(page: int, call: Any) -> None:
+    """A page past the last has no rows and keeps its number."""
+    shown = ka(call, page)
+    assert (shown["current_page"], shown["last_page"], shown["data"]) == (page, 2, [])
+
+
+def test_clamped_pages(clock: Any, visit: Any) -> None:
+    """With clamp_pages a page past the last is the last one, and says so."""
+    with Sandbox(clock=clock, clamp_pages=True) as sandbox:
+        call = visit(sandbox)
+        assert ka(call, 3) == ka(call, 2)
+        assert ka(call, 2)["current_page"] == 2
+        assert len(ka(call, 2)["data"]) == 39
+
+
+def test_leading_zeros_are_digits(call: Any) -> None:
+    """Page 02 is page 2."""
+    assert ka(call, "02") == ka(call, "2")
+
+
+def test_deleting_moves_the_rows_up(sandbox: Sandbox, call: Any) -> None:
+    """Keys deleted between two pages move the later ones up, as in any paging by offset."""
+    ids = sandbox.key_ids(8)
+    assert sandbox.delete_keys(8, [*ids[:3], 10**6]) == 3
+    assert sandbox.delete_keys(4, ids[3:4]) == 0  # not product 4's
+    assert [row["id"] for row in ka(call, 2)["data"]] == ids[53:]
+
+
+def test_a_deleted_id_is_never_given_again(sandbox: Sandbox) -> None:
+    """The id of a deleted key is not given to a later one."""
+    sandbox.add_keys(3, ["AAA"])
+    [first] = sandbox.key_ids(3)
+    sandbox.delete_keys(3, [first])
+    sandbox.add_keys(3, ["AAA"])
+    assert sandbox.key_ids(3) == [first + 1]

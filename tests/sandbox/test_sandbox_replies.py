@@ -1,0 +1,250 @@
+"""What a success carries, held against the examples on the vendor's page."""
+
+import base64
+import io
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+from urllib.parse import parse_qs, parse_qsl
+
+import pytest
+import segno
+
+from gatepay_async.sandbox import Sandbox
+
+IMAGES = "https://gatepay.gatecdn.com/uploads/"
+# 产品接口, 成功返回的结果例子
+EXAMPLE: dict[str, Any] = {
+    "category": [
+        {
+            "id": 39,
+            "name": "爱奇艺会员",
+            "product": [
+                {
+                    "id": 4,
+                    "admin_id": 6,
+                    "category_id": 39,
+                    "name": "爱奇艺牛逼号",
+                    "description": "爱奇艺牛逼账号出售",
+                    "image": IMAGES + "20190414/51bf070aef0b51ea6c0597569a2a3f32.jpeg",
+                    "price": "1.00",
+                    "stock": 4,
+                }
+            ],
+        },
+        {
+            "id": 40,
+            "name": "腾讯会员",
+            "product": [
+                {
+                    "id": 5,
+                    "admin_id": 6,
+                    "category_id": 40,
+                    "name": "腾讯视频稳定号",
+                    "description": "腾讯视频稳定号",
+                    "image": IMAGES + "20190414/98095a716fe1de7ca364fac50408a260.jpg",
+                    "price": "1.90",
+                    "stock": 1,
+                },
+                {
+                    "id": 8,
+                    "admin_id": 6,
+                    "category_id": 40,
+                    "name": "腾讯视频SVIP账号",
+                    "description": "超强，什么都能看",
+                    "image": IMAGES + "20190415/2d169ca784ebfef2bc97f204b18ad80f.png",
+                    "price": "0.99",
+                    "stock": 89,
+                },
+            ],
+        },
+    ]
+}
+
+
+def test_product_show_is_the_example(call: Any) -> None:
+    """product/show answers the example of the page, name for name and in its order."""
+    data = call.reply("product/show")["data"]
+    assert data == EXAMPLE
+    assert list(data["category"][0]["product"][0]) == list(EXAMPLE["category"][0]["product"][0])
+
+
+def test_shop_two_sees_its_own(sandbox: Sandbox, call: Any) -> None:
+    """Shop two sees product 3 of admin 3, which has no keys, and none of shop one's."""
+    [category] = call.reply("product/show", sandbox.shops[1])["data"]["category"]
+    [product] = category["product"]
+    assert (product["id"], product["admin_id"], product["stock"]) == (3, 3, 0)
+    assert product["price"] == "1.50"
+    assert call.reply("ka/show", sandbox.shops[1])["code"] == 103
+
+
+def test_the_envelope_is_json(call: Any) -> None:
+    """A reply is JSON in UTF-8, and says so."""
+    response = call("product/show")
+    assert response.headers["content-type"] == "application/json"
+    assert '"msg": "请求成功", "time": "1555750250"'.encode() in response.content
+
+
+@pytest.mark.parametrize(
+    ("product_id", "product_num", "pay_type", "price"),
+    [
+        ("8", "1", "wechat", 0.99),
+        ("4", "3", "onecode", 3.0),
+        ("8", "89", "alipay", 88.11),
+        ("5", "1", "alipay", 1.9),
+    ],
+)
+def test_pay_create_makes_an_order(product_id: str, product_num: str, pay_type: str, price: float, call: Any) -> None:
+    """pay/create answers type, price as a number, page and image, and stores what was asked."""
+    changes = {"product_id": product_id, "product_num": product_num, "pay_type": pay_type}
+    data = call.reply("pay/create", **changes)["data"]
+    assert list(data) == ["order_type", "order_price", "order_url", "order_qrcode"]
+    assert (data["order_type"], data["order_price"]) == (pay_type, price)
+    [order] = call.sandbox.orders()
+    port = call.client.base_url.port
+    assert data["order_url"] == f"http://127.0.0.1:{port}/pay/index?id={order.page_id}&type={pay_type}"
+    assert order.price == Decimal(str(price))
+    assert order.price.as_tuple().exponent == -2
+    assert (order.order_id, order.admin_id, order.state, order.created_at) == (1, 6, "pending", 1555750250)
+    assert (order.out_order_id, order.pay_type, order.custom) == ("T-1001-X", pay_type, "terry@example.com")
+    assert (order.product_id, order.product_num) == (int(product_id), int(product_num))
+
+
+def test_the_address_is_the_one_listened_on(call: Any) -> None:
+    """What the headers say of host and scheme doesn't come into order_url."""
+    headers = {"Host": "evil.test", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.test"}
+    response = call.client.post("pay/create", data=call.form("pay/create"), headers=headers)
+    assert response.json()["data"]["order_url"].startswith(f"http://127.0.0.1:{call.client.base_url.port}/pay/")
+
+
+def test_the_image_says_jpeg_and_is_a_png(call: Any) -> None:
+    """order_qrcode is a data URI as in the example: it says JPEG and holds the PNG of order_url's QR code."""
+    data = call.reply("pay/create")["data"]
+    said, image = data["order_qrcode"].split(",")
+    assert said == "data:image/jpeg;base64"
+    expected = io.BytesIO()
+    segno.make_qr(data["order_url"], error="m").save(expected, kind="png", scale=5)
+    assert base64.b64decode(image, validate=True) == expected.getvalue()
+    assert expected.getvalue().startswith(b"\x89PNG\r\n")
+
+
+def test_a_repeated_order_is_a_second_order(sandbox: Sandbox, call: Any) -> None:
+    """The API has no idempotency key: the same out_order_id twice makes two orders."""
+    call.reply("pay/create")
+    call.reply("pay/create")
+    assert [(order.order_id, order.out_order_id) for order in sandbox.orders()] == [
+        (1, "T-1001-X"),
+        (2, "T-1001-X"),
+    ]
+
+
+def test_the_payment_page_says_how_it_stands(sandbox: Sandbox, call: Any) -> None:
+    """The page at order_url says the order's state; an unknown one is not found."""
+    url = call.reply("pay/create")["data"]["order_url"]
+    assert call.client.get(url).text == "order 1: pending, 0.99 yuan"
+    sandbox.pay(1)
+    assert call.client.get(url).text == "order 1: paid, 0.99 yuan"
+    assert call.client.get(url.replace("id=", "id=0")).status_code == 404
+    assert call.client.get(url.partition("?")[0]).status_code == 404
+
+
+def test_a_paid_order_takes_its_keys(sandbox: Sandbox, call: Any) -> None:
+    """Paying sells the oldest unsold keys, once: the stock falls, and ka/show says to which order."""
+    call.reply("pay/create", product_num="2", pay_type="alipay")
+    order = sandbox.pay(sandbox.orders()[0])
+    assert sandbox.pay(order) == order
+    assert order.state == "paid"
+    stock = {p["id"]: p["stock"] for c in call.reply("product/show")["data"]["category"] for p in c["product"]}
+    assert stock == {4: 4, 5: 1, 8: 87}
+    rows = call.reply("ka/show")["data"]["ka"]["data"]
+    assert [(row["pay_order_id"], row["status"]) for row in rows[:3]] == [
+        (1, "sold"),
+        (1, "sold"),
+        (0, "soldin"),
+    ]
+    assert call.reply("ka/create", content="EXAMPLE-8-001")["code"] == 112  # sold, and still there
+
+
+def test_no_order_has_that_number(sandbox: Sandbox) -> None:
+    """An order that isn't there can be neither paid nor called back."""
+    with pytest.raises(LookupError, match="no order has the number 7"):
+        sandbox.pay(7)
+    with pytest.raises(LookupError, match="7"):
+        sandbox.callback_query(7)
+
+
+BEIJING = timezone(timedelta(hours=8))
+
+
+@pytest.mark.parametrize(
+    ("given", "realprice", "paytime"),
+    [
+        ({}, "1.98", "1555750250"),
+        ({"paid_at": 1555750300}, "1.98", "1555750300"),
+        ({"paid_at": datetime(2019, 4, 20, 17, 0, tzinfo=BEIJING)}, "1.98", "1555750800"),
+        ({"paid_at": datetime(2019, 4, 20, 9, 0, 0, 999999, tzinfo=UTC)}, "1.98", "1555750800"),
+        ({"realprice": Decimal("1.9")}, "1.90", "1555750250"),
+        ({"realprice": Decimal(0)}, "0.00", "1555750250"),
+    ],
+)
+def test_the_callback_of_an_order(given: Any, realprice: str, paytime: str, sandbox: Sandbox, call: Any) -> None:
+    """A callback has prices with two decimals, the time in seconds, and custom as extend."""
+    call.reply("pay/create", product_num="2", pay_type="alipay", custom="a+b &c=密")
+    query = dict(parse_qsl(sandbox.callback_query(1, **given), strict_parsing=True))
+    sign = query.pop("sign")
+    assert query == {
+        "appkey": sandbox.appkey,
+        "order_id": "1",
+        "out_order_id": "T-1001-X",
+        "price": "1.98",
+        "realprice": realprice,
+        "type": "alipay",
+        "paytime": paytime,
+        "extend": "a+b &c=密",
+    }
+    assert sandbox.callback_query(sandbox.orders()[0], **given).endswith(f"&sign={sign}")
+    assert sandbox.orders()[0].state == "pending"
+
+
+def test_the_callback_is_signed_by_the_seller(sandbox: Sandbox, call: Any) -> None:
+    """An order of shop two is called back with shop two's appkey."""
+    sandbox.add_keys(3, ["AAA"])
+    call.reply("pay/create", sandbox.shops[1], product_id="3")
+    assert parse_qs(sandbox.callback_query(1))["appkey"] == [sandbox.shops[1].appkey]
+
+
+@pytest.mark.parametrize(
+    ("content", "keys"),
+    [
+        ("AAA", ["AAA"]),
+        ("AAA\r\nBBB\nCCC\r\n", ["AAA", "BBB", "CCC"]),
+        (" \tAAA\x0b\0\n\n \nBBB ", ["AAA", "BBB"]),
+        ("A A\rA\n\u3000B\u3000", ["A A\rA", "\u3000B\u3000"]),
+        ("<b>&'\"%+\\😀", ["<b>&'\"%+\\😀"]),
+    ],
+)
+def test_ka_create_takes_lines(content: str, keys: list[str], sandbox: Sandbox, call: Any) -> None:
+    """Each line is a key once PHP's blanks are trimmed off; a blank line is none."""
+    assert call.reply("ka/create", content=content)["data"] == f"成功录入:{len(keys)}条卡密"
+    assert sandbox.keys(8)[89:] == keys
+
+
+def test_known_keys_are_passed_over(sandbox: Sandbox, call: Any) -> None:
+    """The sentence counts only what was newly stored, and the same content again is 112."""
+    content = "EXAMPLE-8-001\nAAA\nBBB"
+    assert call.reply("ka/create", content=content)["data"] == "成功录入:2条卡密"
+    assert call.reply("ka/create", content=content)["code"] == 112
+    assert sandbox.keys(8)[89:] == ["AAA", "BBB"]
+
+
+def test_a_key_belongs_to_its_product(sandbox: Sandbox, call: Any) -> None:
+    """A key that another product has is new here."""
+    assert call.reply("ka/create", product_id="4", content="EXAMPLE-8-001")["data"] == "成功录入:1条卡密"
+    assert sandbox.keys(4)[-1] == "EXAMPLE-8-001"
+
+
+def test_without_seed_no_product_has_a_key(visit: Any) -> None:
+    """Sandbox(seed=False) opens with the example's products and not one key."""
+    with Sandbox(seed=False) as sandbox:
+        categories = visit(sandbox).reply("product/show")["data"]["category"]
+    assert [product["stock"] for category in categories for product in category["product"]] == [0, 0, 0]

@@ -1,0 +1,46 @@
+"""Nothing secret gets out: not into a log, not into a repr."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from gatepay_async.sandbox import Fault, FaultKind, Sandbox
+
+CANARY = "CANARY-KEY-0001"
+
+
+def test_the_log_holds_no_secret(sandbox: Sandbox, visit: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """At the chattiest level no log line holds the secret, a signature or a card key, whatever happens."""
+    caplog.set_level("DEBUG")
+    call = visit(sandbox)
+    call("ka/create", content=CANARY)
+    call("ka/create", content=CANARY)
+    call("ka/create", content=CANARY + "x" * 256)
+    call("ka/show", page="2")
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    call.client.post("ka/create", content=b"content=%FF" + CANARY.encode(), headers=form)
+    for kind in FaultKind:
+        sandbox.fault(Fault(kind, code=113, seconds=0))
+        try:
+            call("ka/create", content=CANARY)
+        except httpx.RemoteProtocolError:
+            continue
+    ours = [record for record in caplog.records if not record.name.startswith(("httpx", "httpcore"))]
+    assert {record.name for record in ours} >= {"gatepay_async.sandbox", "uvicorn.error"}
+    said = [record.getMessage() for record in ours]
+    assert said.count("ka/create: 100") == 1
+    assert said.count("ka/create: 113") == 2
+    assert "ka/create: fault half_json" in said
+    assert "ka/create: a name or value is not UTF-8" in said
+    text = "\n".join(str(record.__dict__) for record in ours)
+    for secret in (CANARY, sandbox.appsecret, call.form("ka/create", content=CANARY)["sign"]):
+        assert secret not in text
+
+
+def test_no_repr_holds_a_secret(sandbox: Sandbox) -> None:
+    """The reprs of a sandbox, its shops and its state don't show an appsecret."""
+    shown = repr([sandbox, sandbox.shops, sandbox.shop(), sandbox._accounts, vars(sandbox)]) + str(sandbox.shops)
+    for appkey, appsecret in sandbox.shops:
+        assert appkey in shown
+        assert appsecret not in shown

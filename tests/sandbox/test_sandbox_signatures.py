@@ -1,0 +1,65 @@
+"""The sandbox's signatures against vectors that were computed elsewhere."""
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import pytest
+
+from gatepay_async.sandbox import Order, ShopAccount
+from gatepay_async.sandbox.endpoints import ENDPOINTS
+from gatepay_async.sandbox.orders import callback_query
+from gatepay_async.sandbox.signatures import is_signed, signature
+
+VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "signatures.json").read_bytes())["signatures"]
+CALLS = [vector for vector in VECTORS if vector["kind"] in ENDPOINTS]
+CALLBACKS = [vector for vector in VECTORS if vector["kind"] == "callback"]
+
+
+def test_every_vector_is_used() -> None:
+    """The vectors speak of the four endpoints and the callback, and of each."""
+    assert len(CALLS) + len(CALLBACKS) == len(VECTORS)
+    assert {vector["kind"] for vector in CALLS} == set(ENDPOINTS)
+    assert CALLBACKS
+
+
+@pytest.mark.parametrize("vector", CALLS, ids=lambda vector: vector["sign"])
+def test_a_recorded_signature_is_right(vector: Any) -> None:
+    """The endpoint's signed order gives the recorded signature, and no character of it may differ."""
+    parts = [vector["params"][name] for name in ENDPOINTS[vector["kind"]].signed]
+    keys = (vector["appkey"], vector["appsecret"])
+    assert is_signed(vector["sign"], *keys, parts)
+    for wrong in (vector["sign"].upper(), vector["sign"][:-1], vector["sign"] + "0", "", "签" * 32):
+        assert not is_signed(wrong, *keys, parts)
+
+
+@pytest.mark.parametrize("vector", CALLBACKS, ids=lambda vector: vector["sign"])
+def test_a_recorded_callback_is_written(vector: Any) -> None:
+    """An order with the recorded values gives the recorded callback: fields, texts and signature."""
+    params = vector["params"]
+    order = Order(
+        order_id=int(params["order_id"]),
+        page_id="0",
+        admin_id=6,
+        product_id=8,
+        product_num=1,
+        out_order_id=params["out_order_id"],
+        price=Decimal(params["price"]),
+        pay_type=params["type"],
+        custom=params["extend"],
+        state="paid",
+        created_at=0,
+    )
+    account = ShopAccount(vector["appkey"], vector["appsecret"])
+    query = callback_query(order, account, realprice=Decimal(params["realprice"]), paytime=int(params["paytime"]))
+    sent = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=True))
+    assert sent == {**params, "sign": vector["sign"]}
+
+
+def test_the_secret_is_only_in_the_outer_round() -> None:
+    """md5(md5(appkey + parts) + appsecret), as lower-case hex."""
+    assert signature("a", "b", ["c", "d"]) == signature("ac", "b", ["d"])
+    assert signature("a", "b", ["c"]) != signature("ab", "", ["c"])
+    assert len(signature("a", "b", [])) == 32
