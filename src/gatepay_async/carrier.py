@@ -1,0 +1,242 @@
+"""
+One attempt: the bytes of a call go out, a ``Reply`` comes back.
+
+Or a ``TransportError``, which knows whether a byte had left.
+
+Here httpx's errors become ours, and nowhere else; here the attempt's clock runs.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from datetime import UTC, datetime
+from functools import cache, partial
+from typing import Any, cast
+from urllib.request import getproxies, proxy_bypass
+
+import anyio
+import anyio.to_thread
+import httpx
+from attrs import define
+
+from gatepay_async.pool import OriginPool
+from gatepay_async.protocol.calls import Call
+from gatepay_async.protocol.errors import DeadlineExceededError, ProtocolError, TransportError
+from gatepay_async.protocol.masking import mask
+from gatepay_async.protocol.retrying import read_retry_after
+from gatepay_async.protocol.wire import CONTENT_TYPE, Reply
+from gatepay_async.version import __version__
+
+Send = Callable[[str, bytes, dict[str, Any]], Awaitable[httpx.Response]]
+
+_LARGEST_REPLY = 32 * 2**20  # bytes; a page of 50 card keys has some 10,000
+_HEADERS = {
+    "accept": "application/json",
+    "accept-encoding": "identity",  # a reply is small, and one that unpacks to a gigabyte is no reply
+    "content-type": CONTENT_TYPE,
+    "user-agent": f"gatepay-async/{__version__}",
+}
+# Raised before the first byte of a request is written.
+_NEVER_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+)
+# What a transport may raise: httpx's errors, and what lies below them where a transport forgot to translate.
+_NOBODY_ANSWERED = (
+    httpx.HTTPError,
+    httpx.StreamError,
+    OSError,
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+    anyio.EndOfStream,
+)
+
+
+@define
+class _Trip:
+    """
+    What is known of one attempt.
+
+    Attributes:
+        sent: A byte of the request is about to leave, or has left.
+        watched: Whoever carries it tells of that, so that ``sent`` can be believed when it says no.
+    """
+
+    sent: bool = False
+    watched: bool = False
+
+    def on_send(self) -> None:
+        """The pool's word."""
+        self.sent = True
+
+    async def trace(self, event: str, _: object) -> None:
+        """The word of httpx's own transport: ``http11.send_request_headers.started``, and others before it."""
+        self.watched = True
+        self.sent = self.sent or event.endswith("send_request_headers.started")
+
+
+class Carrier:
+    """
+    Posts bytes to one base URL, over what it was given or over a pool of its own.
+
+    Args:
+        base_url: With a slash at its end.
+        timeout: Seconds for one attempt, from connect to last byte.
+        max_connections: Of the pool of its own.
+        http_client: Used as it is, not closed here.
+        transport: Likewise.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        timeout: float,
+        max_connections: int,
+        http_client: httpx.AsyncClient | None,
+        transport: httpx.AsyncBaseTransport | None,
+    ) -> None:
+        self._base_url = base_url
+        self._timeout = timeout
+        self._max_connections = max_connections
+        self._own: httpx.AsyncBaseTransport | None = None
+        self._send: Send | None = None
+        if http_client is not None:
+            self._send = partial(_through_client, http_client)
+        elif transport is not None:
+            self._send = partial(_through_transport, transport)
+
+    async def open(self) -> None:
+        """Make the pool of its own, if it was given nothing."""
+        if self._send is None:
+            self._own = await _open_transport(self._base_url, self._max_connections)
+            self._send = partial(_through_transport, self._own)
+
+    async def aclose(self) -> None:
+        """Close what ``open`` has made."""
+        if self._own is not None:
+            await self._own.aclose()
+
+    async def post(self, call: Call[Any], body: bytes, *, ends: float) -> Reply:
+        """
+        Make one attempt.
+
+        Args:
+            call: Whose path it is posted to.
+            body: The form.
+            ends: When the whole call must have ended, on the event loop's clock.
+
+        Raises:
+            TransportError: Nobody answered; ``DeadlineExceededError`` if it is the call's time that is over.
+            ProtocolError: The reply has no end.
+        """
+        trip = _Trip(watched=isinstance(self._own, OriginPool))
+        failure: Exception | None = None
+        with anyio.CancelScope(deadline=ends) as scope:
+            try:
+                return await self._exchange(call, body, trip, scope)
+            except _NOBODY_ANSWERED as error:
+                failure = error
+        if failure is None:
+            raise self._out_of_time(call, trip, ends)
+        _forget(failure)
+        sent = trip.sent or not isinstance(failure, _NEVER_SENT)
+        problem = mask(f"{type(failure).__name__}: {failure}".removesuffix(": "), keys=call.secrets())
+        raise TransportError(endpoint=call.path, sent=sent, problem=problem) from failure
+
+    async def _exchange(self, call: Call[Any], body: bytes, trip: _Trip, scope: anyio.CancelScope) -> Reply:
+        def start_clock() -> None:
+            scope.deadline = min(scope.deadline, anyio.current_time() + self._timeout)
+
+        extensions: dict[str, Any] = {"on_send": trip.on_send, "on_slot": start_clock}
+        if not trip.watched:
+            extensions = {"trace": trip.trace}
+            start_clock()
+        send = cast("Send", self._send)  # open() has seen to it
+        response = await send(self._base_url + call.path, body, extensions)
+        try:
+            content = await _read(call, response)
+        finally:
+            await response.aclose()
+        wait = read_retry_after(response.headers.get("retry-after"), now=datetime.now(UTC))
+        return Reply(response.status_code, content, wait)
+
+    def _out_of_time(self, call: Call[Any], trip: _Trip, ends: float) -> TransportError:
+        sent = trip.sent or not trip.watched
+        if anyio.current_time() >= ends:
+            return DeadlineExceededError(endpoint=call.path, sent=sent, problem="the call's deadline has passed")
+        problem = f"no whole reply within {self._timeout:g} s"
+        return TransportError(endpoint=call.path, sent=sent, problem=problem)
+
+
+async def _through_transport(
+    transport: httpx.AsyncBaseTransport, url: str, body: bytes, extensions: dict[str, Any]
+) -> httpx.Response:
+    # Without a client in between: there is nothing to redirect, to log in to, or to keep cookies for.
+    request = httpx.Request("POST", url, headers=_HEADERS, content=body, extensions=extensions)
+    return await transport.handle_async_request(request)
+
+
+async def _through_client(
+    client: httpx.AsyncClient, url: str, body: bytes, extensions: dict[str, Any]
+) -> httpx.Response:
+    request = client.build_request("POST", url, headers=_HEADERS, content=body, extensions=extensions)
+    # Never followed: a signed form must not travel elsewhere.
+    return await client.send(request, stream=True, follow_redirects=False)
+
+
+async def _read(call: Call[Any], response: httpx.Response) -> bytes:
+    # Asked for identity, hardly anybody packs; then httpx need not look for what to unpack.
+    packed = "content-encoding" in response.headers
+    chunks = aiter(response.aiter_bytes() if packed else cast("httpx.AsyncByteStream", response.stream))
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async for part in chunks:
+            parts.append(part)
+            size += len(part)
+            if size > _LARGEST_REPLY:
+                problem = f"is larger than {_LARGEST_REPLY} bytes"
+                status = response.status_code
+                raise ProtocolError(endpoint=call.path, http_status=status, problem=problem, path="reply")
+    finally:
+        # A generator of httpx's, left half-way, would be for the garbage collector; trio warns of that.
+        if isinstance(chunks, AsyncGenerator):
+            with anyio.CancelScope(shield=True):
+                await chunks.aclose()
+    return b"".join(parts)
+
+
+def _forget(failure: Exception) -> None:
+    """Httpx hangs the request on its errors, and in its body is the signed form."""
+    if isinstance(failure, httpx.RequestError):
+        failure.request = httpx.Request("POST", "https://request.invalid/")
+
+
+async def _open_transport(base_url: str, max_connections: int) -> httpx.AsyncBaseTransport:
+    url = httpx.URL(base_url)
+    tls = await anyio.to_thread.run_sync(_tls_context) if url.scheme == "https" else None
+    proxy = _proxy_for(url)
+    if proxy is None:
+        return OriginPool(url, max_connections=max_connections, ssl_context=tls)
+    # The pool is for one origin; through a proxy it steps aside.
+    limits = httpx.Limits(max_connections=max_connections)
+    return httpx.AsyncHTTPTransport(proxy=proxy, limits=limits, verify=tls or ssl.create_default_context())
+
+
+@cache
+def _tls_context() -> ssl.SSLContext:
+    """Some 26 ms of reading certificates: done once, and never on the event loop."""
+    return httpx.create_ssl_context()
+
+
+def _proxy_for(url: httpx.URL) -> str | None:
+    """What HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY say of *url*."""
+    proxies = getproxies()
+    if proxy_bypass(url.host):
+        return None
+    return proxies.get(url.scheme) or proxies.get("all")

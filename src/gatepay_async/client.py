@@ -1,0 +1,349 @@
+"""``AsyncGatePay``: one verb, ``send(call)``, and one short method for each endpoint."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import os
+import random
+from types import TracebackType
+from typing import Any, NoReturn, Self, TypeVar
+
+import anyio
+import anyio.lowlevel
+import httpx
+
+from gatepay_async.carrier import Carrier
+from gatepay_async.pager import CardKeyListing
+from gatepay_async.protocol import callback, checks
+from gatepay_async.protocol.bulk import UploadReport
+from gatepay_async.protocol.calls import Call, KaCreate, KaShow, PayCreate, ProductShow
+from gatepay_async.protocol.errors import (
+    AlreadyStoredError,
+    InvalidRequestError,
+    OutcomeUnknownError,
+    ProtocolError,
+    RefusedError,
+    TransportError,
+)
+from gatepay_async.protocol.models import Callback, CardKeyPage, Catalog, Payment, PayType, Stored
+from gatepay_async.protocol.retrying import Answer, RetryBudget, RetryPolicy, wait_after
+from gatepay_async.protocol.signing import Credentials
+from gatepay_async.protocol.wire import decode, encode
+from gatepay_async.upload import Lines, OnProgress, upload
+
+T = TypeVar("T")
+
+BASE_URL = "https://gatepay.io/api/"
+
+_HOW_TO = "\n    async with AsyncGatePay(appkey, appsecret) as gatepay:\n        await gatepay.list_products()"
+
+
+class AsyncGatePay:
+    """
+    A client of GatePay, on asyncio or trio; an asynchronous context manager.
+
+    ::
+
+        async with AsyncGatePay(appkey, appsecret) as gatepay:
+            catalog = await gatepay.list_products()
+
+    One client is meant for the life of a program, or of its event loop, and for any number of tasks. Any
+    call can be cancelled at any await. Every method may raise ``InvalidRequestError`` (nothing was sent),
+    ``RefusedError`` (GatePay said no), ``ProtocolError`` (the reply is not GatePay's), ``TransportError`` (no reply).
+
+    Args:
+        appkey: From GatePay's console; by default the environment's ``GATEPAY_APPKEY``.
+        appsecret: Likewise; ``GATEPAY_APPSECRET``. It never travels, and is in no ``repr`` and no error.
+        base_url: By default ``GATEPAY_BASE_URL``, or else ``https://gatepay.io/api/``.
+        timeout: Seconds for one attempt, from connect to last byte; None: no bound. Waiting for one of
+            ``max_connections`` is not part of it.
+        deadline: Seconds for a whole call, waits and retries included; None: no bound.
+        max_connections: Open at once. Further calls wait for their turn, first come, first served.
+        retry: When a call that may be sent again is sent again.
+        http_client: Your own httpx client, used as it is; you close it.
+        transport: Your own httpx transport, used as it is; you close it.
+        allow_http: Send to a ``base_url`` without TLS that isn't on this machine.
+
+    Raises:
+        InvalidRequestError: An argument can't be right.
+    """
+
+    def __init__(
+        self,
+        appkey: str | None = None,
+        appsecret: str | None = None,
+        *,
+        base_url: str | None = None,
+        timeout: float | None = 10.0,
+        deadline: float | None = 60.0,
+        max_connections: int = 100,
+        retry: RetryPolicy | None = None,
+        http_client: httpx.AsyncClient | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        allow_http: bool = False,
+    ) -> None:
+        self._credentials = Credentials(
+            _given("appkey", appkey, "GATEPAY_APPKEY"), _given("appsecret", appsecret, "GATEPAY_APPSECRET")
+        )
+        self._base_url = _check_url(base_url or os.environ.get("GATEPAY_BASE_URL") or BASE_URL, allow_http)
+        checks.check("timeout", timeout, checks.seconds)
+        checks.check("deadline", deadline, checks.seconds)
+        checks.check("max_connections", max_connections, checks.positive)
+        if http_client is not None and transport is not None:
+            raise InvalidRequestError(field="transport", problem="give http_client or transport, not both")
+        self._deadline = math.inf if deadline is None else deadline
+        self._policy = retry or RetryPolicy()
+        self._budget = RetryBudget(self._policy.budget)
+        self._carrier = Carrier(
+            self._base_url,
+            timeout=math.inf if timeout is None else timeout,
+            max_connections=max_connections,
+            http_client=http_client,
+            transport=transport,
+        )
+        self._loop: anyio.lowlevel.EventLoopToken | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<AsyncGatePay {self._credentials.appkey!r} at {self._base_url}>"
+
+    async def __aenter__(self) -> Self:
+        if self._loop is not None:
+            raise _misused("can be opened only once; make a new one")
+        self._loop = anyio.lowlevel.current_token()
+        await self._carrier.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._closed = True
+        await self._carrier.aclose()
+
+    async def create_payment(
+        self, *, product_id: int, product_num: int, pay_type: PayType | str, out_order_id: str, custom: str
+    ) -> Payment:
+        """
+        Make an order for a customer to pay (支付接口, ``pay/create``).
+
+        Never sent again once a byte of it has left: GatePay's API has no idempotency key, so that a second
+        call may be a second order.
+
+        Args:
+            product_id: One of ``list_products()``.
+            product_num: How many; 1 with WeChat.
+            pay_type: ``PayType`` or its text.
+            out_order_id: Your number of the order, a new one for each. Let it neither begin nor end in a digit
+                (``T-1001-X``): the signature of the callback lets digits slide between neighbouring fields.
+            custom: Comes back as the callback's ``extend``: the customer's number or address, for example.
+
+        Raises:
+            OutcomeUnknownError: The order may have been made, or not; the error says what to do.
+        """
+        return await self.send(
+            PayCreate(
+                product_id=product_id,
+                out_order_id=out_order_id,
+                pay_type=pay_type,
+                product_num=product_num,
+                custom=custom,
+            )
+        )
+
+    async def list_products(self) -> Catalog:
+        """What the shop sells, with prices and stock (产品接口, ``product/show``)."""
+        return await self.send(ProductShow())
+
+    def list_card_keys(
+        self, product_id: int, *, page: int = 1, prefetch: int = 1, thorough: bool = False
+    ) -> CardKeyListing:
+        """
+        A product's card keys (卡密接口, ``ka/show``): awaited, one page; iterated, all from that page on.
+
+        A walk gives every key that was there all along, once, also when others are deleted or added meanwhile. What
+        it can't see is a deletion that an addition at the same moment hides from the reply's ``total``, unless it
+        is ``thorough``.
+
+        Args:
+            product_id: One of ``list_products()``.
+            page: From 1.
+            prefetch: Pages fetched side by side, and held in memory; their keys come in order.
+            thorough: Read every page twice.
+
+        Raises:
+            InvalidRequestError: At once; everything else when it is awaited or iterated.
+        """
+        return CardKeyListing(self._show, KaShow(product_id, page), prefetch=prefetch, thorough=thorough)
+
+    async def create_card_keys(self, product_id: int, keys: list[str] | tuple[str, ...]) -> Stored:
+        """
+        Store 1 to 500 card keys in one call (卡密接口, ``ka/create``); ``upload_card_keys`` takes any number.
+
+        The server keeps one copy of each: keys that it has are passed over, and a call that broke off is
+        sent again.
+
+        Args:
+            product_id: One of ``list_products()``.
+            keys: Each one line, none twice; sent exactly as they are.
+
+        Raises:
+            AlreadyStoredError: All of them were there already.
+        """
+        call = KaCreate(product_id, keys)
+        try:
+            return (await self._answer(call)).value
+        except AlreadyStoredError as error:
+            if not error.in_doubt:
+                raise
+            # An attempt before this one broke off; this one has found its keys, or keys that were there before.
+            return Stored(None, error.message)
+
+    async def upload_card_keys(
+        self, product_id: int, keys: Lines, *, concurrency: int = 4, on_progress: OnProgress | None = None
+    ) -> UploadReport:
+        """
+        Upload any number of card keys: cleaned, deduplicated over the whole input, 500 a call, side by side.
+
+        Each line is stripped of a byte-order mark and of blanks at both ends; blank lines and repetitions
+        are counted and left out. What is refused is an outcome in the report, not an exception: a line that can't be a
+        card key; a chunk, or, where GatePay objects to its content, the part of it that it objects to. A refusal that
+        every chunk would meet (wrong key, closed endpoint) ends the upload, as do ten chunks in a row that nobody
+        answers. Uploading the same input again is always safe.
+
+        Reading waits for sending: memory holds what deduplication needs and the chunks in flight.
+
+        Args:
+            product_id: One of ``list_products()``.
+            keys: Any iterable or asynchronous iterable of text or UTF-8 bytes, or an open text or binary file
+                (read in a worker thread).
+            concurrency: Calls in flight at once.
+            on_progress: Called with an ``UploadProgress`` after each chunk and at the end, never two at a time;
+                plain or async. The upload waits for it.
+
+        Returns:
+            The ledger: every line read is in exactly one column.
+
+        Raises:
+            InvalidRequestError: *keys* is no such thing, or a text file is in another encoding than it was opened with.
+            BaseException: What *keys* or *on_progress* raised, once nothing is in flight any more; or a
+                cancellation. Each has the ledger so far as ``.report``.
+        """
+        return await upload(self._answer, product_id, keys, concurrency=concurrency, on_progress=on_progress)
+
+    def parse_callback(self, query: str | bytes) -> Callback:
+        """Believe a callback, or raise; no I/O. See ``gatepay_async.parse_callback``."""
+        return callback.believe(query, self._credentials)
+
+    async def send(self, call: Call[T]) -> T:
+        """
+        Send *call*, again where that is safe, and read the reply. All methods above end here.
+
+        Args:
+            call: One of ``gatepay_async.protocol.calls``.
+        """
+        return (await self._answer(call)).value
+
+    async def _show(self, call: KaShow) -> CardKeyPage:
+        return await self.send(call)
+
+    async def _answer(self, call: Call[T]) -> Answer[T]:
+        body = encode(call, self._credentials)
+        ends = anyio.current_time() + self._deadline
+        attempt = 0
+        in_doubt = False  # an attempt broke off, and may have been carried out
+        self._check_open()
+        while True:
+            attempt += 1
+            try:
+                value = decode(call, await self._carrier.post(call, body, ends=ends))
+            except (RefusedError, ProtocolError, TransportError) as error:
+                failure = error
+            else:
+                self._budget.give_back()
+                return Answer(value, attempt)
+            wait = self._wait_after(call, failure, attempt, left=ends - anyio.current_time())
+            if wait is None:
+                _raise(call, failure, attempt=attempt, in_doubt=in_doubt)
+            await anyio.sleep(wait)
+            if self._closed:
+                _raise(call, failure, attempt=attempt, in_doubt=in_doubt)
+            in_doubt = in_doubt or _maybe_done(failure)
+
+    def _wait_after(
+        self, call: Call[Any], failure: RefusedError | ProtocolError | TransportError, attempt: int, *, left: float
+    ) -> float | None:
+        """Seconds until *call* is sent again, or None: it isn't."""
+        if self._closed:
+            return None
+        if not call.repeatable and not (isinstance(failure, TransportError) and not failure.sent):
+            return None
+        jitter = random.random()  # noqa: S311 -- spreads callers, guards nothing
+        wait = wait_after(failure, attempt=attempt, policy=self._policy, jitter=jitter, left=left)
+        return wait if wait is not None and self._budget.take() else None
+
+    def _check_open(self) -> None:
+        if self._loop is None:
+            raise _misused("is not open yet")
+        if self._closed:
+            raise _misused("has been closed")
+        if self._loop != anyio.lowlevel.current_token():
+            raise _misused("was opened in another event loop; open one in each")
+
+
+def _raise(
+    call: Call[Any], failure: RefusedError | ProtocolError | TransportError, *, attempt: int, in_doubt: bool
+) -> NoReturn:
+    """Raise *failure*, with what is known of all the attempts."""
+    failure.attempts = attempt
+    if isinstance(failure, RefusedError):
+        failure.in_doubt = in_doubt
+    if isinstance(failure, TransportError):
+        failure.sent = failure.sent or in_doubt
+    if call.repeatable or not _maybe_done(failure):
+        raise failure
+    out_order_id = call.fields()["out_order_id"]
+    raise OutcomeUnknownError(endpoint=call.path, out_order_id=out_order_id, attempts=attempt) from failure
+
+
+def _maybe_done(failure: RefusedError | ProtocolError | TransportError) -> bool:
+    """Whether the attempt that ended so may have been carried out."""
+    if isinstance(failure, ProtocolError):
+        # HTTP's 3xx and 4xx say that it was not; whatever else is no reply of GatePay's says nothing.
+        return not 300 <= failure.http_status < 500  # noqa: PLR2004 -- HTTP's own lines
+    return isinstance(failure, TransportError) and failure.sent
+
+
+def _given(name: str, value: str | None, variable: str) -> str:
+    if value is None:
+        value = os.environ.get(variable)
+    if value is None:
+        raise InvalidRequestError(field=name, problem=f"is missing: pass it, or set {variable}")
+    return value
+
+
+def _check_url(base_url: str, allow_http: bool) -> str:  # noqa: FBT001 -- private, called once
+    """*base_url* with a slash at its end."""
+    try:
+        url = httpx.URL(base_url)
+    except (httpx.InvalidURL, TypeError):
+        url = httpx.URL("")
+    if url.scheme not in ("http", "https") or not url.host:
+        raise InvalidRequestError(field="base_url", problem="must be a URL such as https://gatepay.io/api/")
+    if url.userinfo or url.query or url.fragment:
+        raise InvalidRequestError(field="base_url", problem="must have no user, query or fragment")
+    if url.scheme == "http" and not allow_http and not _is_loopback(url.host):
+        problem = "must be https: over http anyone on the way can read card keys (allow_http=True allows it)"
+        raise InvalidRequestError(field="base_url", problem=problem)
+    return str(url).rstrip("/") + "/"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _misused(problem: str) -> InvalidRequestError:
+    return InvalidRequestError(field="client", problem=f"{problem}:{_HOW_TO}")

@@ -1,0 +1,257 @@
+"""Uploading any number of card keys. Knows no client: it is given ``send``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import aclosing, suppress
+from itertools import chain, islice
+from os import PathLike
+from typing import Any, cast
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+from anyio.abc import TaskGroup
+
+from gatepay_async.protocol import bulk, checks
+from gatepay_async.protocol.bulk import Chunk, Fate, UploadProgress, UploadReport
+from gatepay_async.protocol.calls import KaCreate
+from gatepay_async.protocol.errors import (
+    GatePayError,
+    InvalidRequestError,
+    ProtocolError,
+    RefusedError,
+    TransportError,
+)
+from gatepay_async.protocol.models import Stored
+from gatepay_async.protocol.retrying import Answer
+
+Send = Callable[[KaCreate], Awaitable[Answer[Stored]]]
+Lines = Iterable[str | bytes] | AsyncIterable[str | bytes]
+OnProgress = Callable[[UploadProgress], object]
+
+_BATCH = 2000  # lines read at a time; from a file in a worker thread
+# Chunks in a row that nobody answered: by then every one has been tried several times, and what can't
+# be sent is kept in memory.
+_MOST_UNANSWERED = 10
+
+
+async def upload(
+    send: Send, product_id: int, keys: Lines, *, concurrency: int = 4, on_progress: OnProgress | None = None
+) -> UploadReport:
+    """
+    Upload *keys*; ``AsyncGatePay.upload_card_keys`` says how.
+
+    Raises:
+        InvalidRequestError: *keys* is no iterable of lines, a number is out of range, or the text file is
+            in another encoding than it was opened with (what became of the lines before is its ``.report``).
+        BaseException: What *keys* or *on_progress* raised, or a cancellation; each has a ``.report``.
+    """
+    checks.check("product_id", product_id, checks.positive)
+    checks.check("concurrency", concurrency, checks.positive)
+    batches = _read(keys)
+    return await _Upload(send, product_id, concurrency, on_progress).run(batches)
+
+
+class _Upload:
+    """One upload: reads, sends side by side, keeps the ledger."""
+
+    def __init__(self, send: Send, product_id: int, concurrency: int, on_progress: OnProgress | None) -> None:
+        self._send = send
+        self._product_id = product_id
+        self._on_progress = on_progress
+        self._slots = anyio.Semaphore(concurrency)
+        self._telling = anyio.Lock()
+        self._ledger = bulk.Ledger()
+        self._chunker = bulk.Chunker(self._ledger)
+        self._stopped: GatePayError | None = None
+        self._raised: Exception | None = None  # by the input, by on_progress, or by a client that is closed
+        self._unanswered = 0
+        self._starting: dict[int, Chunk] = {}  # their tasks have not begun; asyncio may cancel a task before that
+
+    async def run(self, batches: AsyncGenerator[Iterable[object]]) -> UploadReport:
+        """Read, send, and settle every line that was read."""
+        failure: Exception | None = None
+        try:
+            async with aclosing(batches), anyio.create_task_group() as group:
+                failure = await self._feed(batches, group)
+            if failure is not None:
+                self._end_with(failure)
+            self._leave_the_rest()
+            await self._tell()
+        except BaseException as error:
+            self._leave_the_rest()
+            _attach(error, self._report())
+            raise
+        if self._raised is not None:
+            _attach(self._raised, self._report())
+            raise self._raised
+        return self._report()
+
+    def _report(self) -> UploadReport:
+        return self._ledger.report(stopped=self._stopped)
+
+    def _has_ended(self) -> bool:
+        return self._stopped is not None or self._raised is not None
+
+    def _end_with(self, error: Exception) -> None:
+        """Have run() raise *error*; of several, the first."""
+        if self._raised is None:
+            self._raised = error
+
+    def _leave_the_rest(self) -> None:
+        """What was read and never sent, after an end that came too early."""
+        while self._starting:
+            self._leave(self._starting.popitem()[1])
+        rest = self._chunker.rest()
+        if rest is not None:
+            self._leave(rest)
+
+    def _leave(self, chunk: Chunk) -> None:
+        self._ledger.add(bulk.failed(chunk, Fate.NOT_SENT, error=self._stopped))
+
+    async def _feed(self, batches: AsyncIterator[Iterable[object]], group: TaskGroup) -> Exception | None:
+        """Start one chunk after the other; gives what the input raised. What was started by then is sent."""
+        try:
+            async for lines in batches:
+                for chunk in self._chunker.chunks(lines):
+                    await self._start(chunk, group)
+                    if self._has_ended():
+                        return None
+                if self._has_ended():
+                    return None  # also where blanks, repetitions or a slow input leave the next chunk far away
+            rest = self._chunker.rest()
+            if rest is not None:
+                await self._start(rest, group)
+        except UnicodeDecodeError as error:
+            encoding = error.encoding  # not the error itself: it holds what it could not read
+        except Exception as error:  # noqa: BLE001 -- raised by run(), when nothing is in flight any more
+            return error
+        else:
+            return None
+        problem = f"what follows line {self._ledger.read} is not {encoding}; open the file with its encoding"
+        return InvalidRequestError(field="keys", problem=problem)
+
+    async def _start(self, chunk: Chunk, group: TaskGroup) -> None:
+        """Take a slot, then start: while none is free nothing more is read."""
+        try:
+            await self._slots.acquire()
+        except BaseException:
+            self._leave(chunk)
+            raise
+        self._starting[chunk.index] = chunk
+        group.start_soon(self._settle_and_tell, chunk)
+
+    async def _settle(self, chunk: Chunk) -> None:
+        """Send *chunk*, in parts if it must be; each part of it ends in the ledger, whatever happens."""
+        del self._starting[chunk.index]
+        parts = [chunk]  # the next one last
+        try:
+            while parts and not self._has_ended():
+                parts += await self._send_part(parts.pop())
+        finally:
+            for part in reversed(parts):
+                self._leave(part)
+
+    async def _settle_and_tell(self, chunk: Chunk) -> None:
+        """In the slot until it is told: a slow *on_progress* slows the reading, too."""
+        try:
+            await self._settle(chunk)
+            await self._tell()
+        finally:
+            self._slots.release()
+
+    async def _send_part(self, part: Chunk) -> tuple[Chunk, ...]:
+        """Send *part* and enter what became of it; or return its halves, the first one last."""
+        outcome = bulk.failed(part, Fate.UNKNOWN)  # until we know better: cancelled, or broken by a bug
+        halves: tuple[Chunk, ...] = ()
+        try:
+            answer = await self._send(KaCreate(self._product_id, part.keys))
+            outcome = bulk.stored(part, count=answer.value.stored, attempts=answer.attempts)
+            self._unanswered = 0
+        except InvalidRequestError as error:
+            self._end_with(error)
+            outcome = bulk.failed(part, Fate.NOT_SENT, error=error)
+        except bulk.ATTEMPTED as error:
+            self._note(error)
+            if isinstance(error, bulk.MEETS_THIS_CONTENT) and len(part.keys) > 1:
+                halves = part.halves()
+            else:
+                outcome = bulk.outcome_of(part, error)
+        except Exception as error:  # noqa: BLE001 -- a transport's own; raised by run()
+            self._end_with(error)
+        finally:
+            if not halves:
+                self._ledger.add(outcome)
+        return halves[::-1]
+
+    def _note(self, error: RefusedError | ProtocolError | TransportError) -> None:
+        """Whether the upload must end with this."""
+        self._unanswered = self._unanswered + 1 if isinstance(error, TransportError) else 0
+        if isinstance(error, bulk.MEETS_EVERY_CHUNK) or self._unanswered >= _MOST_UNANSWERED:
+            self._stopped = self._stopped or error
+
+    async def _tell(self) -> None:
+        if self._on_progress is None:
+            return
+        async with self._telling:  # one after the other, and so in order
+            try:
+                told = self._on_progress(self._ledger.progress())
+                if inspect.isawaitable(told):
+                    await told
+            except Exception as error:  # noqa: BLE001 -- raised by run(), when nothing is in flight any more
+                self._end_with(error)
+
+
+def _read(keys: Lines) -> AsyncGenerator[Iterable[object]]:
+    """*keys*, whatever they are, as batches of lines."""
+    if isinstance(keys, str | bytes | bytearray | PathLike):
+        problem = "must be an open file or an iterable of card keys, not one text or a path"
+        raise InvalidRequestError(field="keys", problem=problem)
+    if isinstance(keys, AsyncIterable):
+        return _read_async(keys)
+    if isinstance(keys, Iterable):
+        return _read_file(keys) if hasattr(keys, "readline") else _read_all(keys)
+    raise InvalidRequestError(field="keys", problem=f"must be iterable, {type(keys).__name__} is not")
+
+
+async def _read_async(keys: AsyncIterable[object]) -> AsyncGenerator[Iterable[object]]:
+    async for key in keys:
+        # One by one: a line that waits in a batch of ours would be in no ledger.
+        yield (key,)
+
+
+async def _read_all(keys: Iterable[object]) -> AsyncGenerator[Iterable[object]]:
+    lines = iter(keys)
+    for line in lines:
+        # Not taken out before the chunker asks for them: a line that waits here would be in no ledger.
+        yield chain((line,), islice(lines, _BATCH - 1))
+        await anyio.lowlevel.checkpoint()  # blanks and repetitions alone would never wait for a slot
+
+
+async def _read_file(file: Iterable[object]) -> AsyncGenerator[Iterable[object]]:
+    """Reading a disk, or a pipe, would block the event loop: it is done in a worker thread."""
+    while True:
+        lines, error = await anyio.to_thread.run_sync(_read_some, file, abandon_on_cancel=True)
+        yield lines
+        if error is not None:
+            raise error
+        if len(lines) < _BATCH:
+            return
+
+
+def _read_some(file: Iterable[object]) -> tuple[list[object], Exception | None]:
+    """The next lines, and the error that ended them: what was read before it must not be lost."""
+    lines: list[object] = []
+    try:
+        lines.extend(islice(file, _BATCH))
+    except Exception as error:  # noqa: BLE001 -- raised by the caller, after the lines
+        return lines, error
+    return lines, None
+
+
+def _attach(error: BaseException, report: UploadReport) -> None:
+    """Give *error* the report; what it is we can't choose."""
+    with suppress(Exception):  # an exception with slots, or frozen
+        cast("Any", error).report = report

@@ -1,0 +1,44 @@
+"""What every test module may ask for."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from gatepay_async import AsyncGatePay, RetryPolicy
+from gatepay_async.sandbox import Sandbox
+
+# Waits that a test need not sit out; the number of attempts is the default's.
+QUICK = RetryPolicy(first_wait=0, longest_wait=0)
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Both event loops."""
+    return str(request.param)
+
+
+@pytest.fixture
+def quick() -> RetryPolicy:
+    """Retries without waits."""
+    return QUICK
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """GatePay's other end, with the example shops, in memory."""
+    with Sandbox() as it:
+        yield it
+
+
+@pytest.fixture
+async def base_url(sandbox: Sandbox) -> AsyncIterator[str]:
+    """The sandbox over real HTTP."""
+    async with sandbox.serve() as url:
+        yield url
+
+
+@pytest.fixture
+async def gatepay(sandbox: Sandbox, base_url: str) -> AsyncIterator[AsyncGatePay]:
+    """A client of shop one, over a real socket."""
+    async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url, retry=QUICK) as it:
+        yield it

@@ -1,0 +1,74 @@
+"""Servers that misbehave on purpose: raw TCP, on either event loop, so that every byte is the test's."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+from anyio.abc import SocketAttribute, SocketStream
+from attrs import define, field
+
+Answer = Callable[[SocketStream, int], Awaitable[None]]
+
+
+@define
+class RawServer:
+    """What a raw server is reached at, and has seen."""
+
+    base_url: str
+    connections: int = 0
+    bodies: list[bytes] = field(factory=list)
+    heads: list[bytes] = field(factory=list)
+
+
+async def read_request(stream: SocketStream) -> tuple[bytes, bytes]:
+    """The head and the body of one request; both empty at the end of the connection."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        try:
+            data += await stream.receive()
+        except (anyio.EndOfStream, anyio.BrokenResourceError):
+            return b"", b""
+    head, _, body = data.partition(b"\r\n\r\n")
+    lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+    length = int(lengths[0].partition(b":")[2]) if lengths else 0
+    while len(body) < length:
+        body += await stream.receive()
+    return head, body
+
+
+def http(body: bytes, *, status: str = "200 OK", headers: str = "") -> bytes:
+    """A whole response."""
+    return f"HTTP/1.1 {status}\r\ncontent-length: {len(body)}\r\n{headers}\r\n".encode() + body
+
+
+@asynccontextmanager
+async def raw_server(answer: Answer, *, read: bool = True) -> AsyncGenerator[RawServer]:
+    """
+    Serve on loopback: *answer* is given the stream and the number of the request, from 1.
+
+    With ``read=False`` it is given the stream as soon as it is connected. The connection is closed when
+    *answer* raises ``ConnectionAbortedError``.
+    """
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)
+    port = listener.extra(SocketAttribute.local_port)  # noqa: S610 -- not Django's extra()
+    server = RawServer(f"http://127.0.0.1:{port}/api/")
+
+    async def handle(stream: SocketStream) -> None:
+        server.connections += 1
+        async with stream:
+            try:
+                while True:
+                    if read:
+                        head, body = await read_request(stream)
+                        if not head:
+                            return
+                        server.heads.append(head)
+                        server.bodies.append(body)
+                    await answer(stream, len(server.bodies))
+            except (ConnectionAbortedError, anyio.BrokenResourceError, anyio.ClosedResourceError):
+                return
+
+    async with listener, anyio.create_task_group() as group:
+        group.start_soon(listener.serve, handle)
+        yield server
+        group.cancel_scope.cancel()

@@ -1,0 +1,818 @@
+"""AsyncGatePay: what it takes, how it is used, what it sends again."""
+
+import asyncio
+import gzip
+import json
+import threading
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qsl
+
+import anyio
+import httpx
+import pytest
+import respx
+from anyio.abc import SocketStream
+from servers import http, raw_server
+
+from gatepay_async import (
+    AlreadyStoredError,
+    AsyncGatePay,
+    DeadlineExceededError,
+    EndpointClosedError,
+    GatePayError,
+    InvalidRequestError,
+    OutcomeUnknownError,
+    ProtocolError,
+    RefusedError,
+    RetryPolicy,
+    SignatureRejectedError,
+    StorageFailedError,
+    TransportError,
+)
+from gatepay_async.sandbox import Fault, FaultKind, Sandbox
+
+pytestmark = pytest.mark.anyio
+
+QUICK = RetryPolicy(first_wait=0, longest_wait=0)
+TWICE = RetryPolicy(attempts=2, first_wait=0)
+ORDER: dict[str, Any] = {
+    "product_id": 8,
+    "product_num": 1,
+    "pay_type": "alipay",
+    "out_order_id": "T-1001-X",
+    "custom": "terry@example.com",
+}
+EMPTY_CATALOG = json.dumps({"code": 100, "msg": "请求成功", "time": "1555773183", "data": {"category": []}}).encode()
+BREAKS = [FaultKind.CUT_BEFORE, FaultKind.CUT_AFTER, FaultKind.HALF_BODY, FaultKind.HALF_JSON]
+
+
+async def never(*_: object) -> None:
+    """Answer nothing, for ever."""
+    await anyio.sleep_forever()
+
+
+async def die(stream: SocketStream, _: int) -> None:
+    """Close the connection without an answer."""
+    raise ConnectionAbortedError
+
+
+class Waits:
+    """Stands in for ``anyio.sleep``: notes how long, and doesn't."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    async def __call__(self, seconds: float) -> None:
+        self.seconds.append(seconds)
+        await anyio.lowlevel.checkpoint()
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> Waits:
+    it = Waits()
+    monkeypatch.setattr(anyio, "sleep", it)
+    return it
+
+
+# -- each endpoint, over a socket ---------------------------------------------------------------------------------
+
+
+async def test_payment(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
+    """A payment is one order on the server, with what was sent."""
+    payment = await gatepay.create_payment(**ORDER)
+    [order] = sandbox.orders()
+    assert (order.out_order_id, order.custom, order.price) == ("T-1001-X", "terry@example.com", payment.order_price)
+    assert payment.out_order_id == "T-1001-X"
+    assert payment.order_qrcode.media_type == "image/png"
+    assert payment.order_qrcode.data.startswith(b"\x89PNG")
+
+
+async def test_callback_of_a_payment(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
+    """The callback that the server signs is believed, and says what was ordered."""
+    await gatepay.create_payment(**ORDER)
+    [order] = sandbox.orders()
+    paid_at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    callback = gatepay.parse_callback(sandbox.callback_query(order, paid_at=paid_at))
+    assert (callback.out_order_id, callback.extend) == ("T-1001-X", "terry@example.com")
+    assert callback.paid_at == paid_at
+
+
+async def test_catalog(gatepay: AsyncGatePay) -> None:
+    """The catalog is the example shop's."""
+    catalog = await gatepay.list_products()
+    assert [product.id for product in catalog.products] == [4, 5, 8]
+    assert [product.stock for product in catalog.products] == [4, 1, 89]
+    assert str(catalog.product(8).price) == "0.99"
+    with pytest.raises(KeyError):
+        catalog.product(7)
+
+
+async def test_card_keys(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
+    """Card keys are stored, and counted; a second time they are there already."""
+    stored = await gatepay.create_card_keys(8, ["AAA", "BBB"])
+    assert (stored.stored, stored.message) == (2, "成功录入:2条卡密")
+    assert sandbox.keys(8)[-2:] == ["AAA", "BBB"]
+    assert (await gatepay.create_card_keys(8, ["BBB", "CCC"])).stored == 1
+    with pytest.raises(AlreadyStoredError) as caught:
+        await gatepay.create_card_keys(8, ["AAA", "BBB"])
+    assert not caught.value.in_doubt
+    page = await gatepay.list_card_keys(8, page=2)
+    assert (page.current_page, page.last_page, page.total) == (2, 2, 92)
+
+
+async def test_wrong_secret(sandbox: Sandbox, base_url: str) -> None:
+    """Another secret is refused by the server's own check of the signature."""
+    async with AsyncGatePay(sandbox.appkey, "another", base_url=base_url) as gatepay:
+        with pytest.raises(SignatureRejectedError) as caught:
+            await gatepay.list_products()
+    assert (caught.value.code, caught.value.endpoint, caught.value.attempts) == (103, "product/show", 1)
+    assert caught.value.time is not None
+
+
+async def test_exact_bytes(sandbox: Sandbox) -> None:
+    """Under respx the default transport sends the very form, and nothing else."""
+    with respx.mock(base_url="https://gatepay.io/api") as router:
+        route = router.post("/pay/create").respond(json={"code": 110, "msg": "有效库存不足", "time": "1", "data": []})
+        async with AsyncGatePay("K", "S") as gatepay:
+            with pytest.raises(RefusedError):
+                await gatepay.create_payment(
+                    product_id=11, product_num=1, pay_type="alipay", out_order_id="O", custom="c"
+                )
+    request = route.calls.last.request
+    # The signature is the vector's, computed outside this project.
+    assert dict(parse_qsl(request.content.decode())) == {
+        "appkey": "K",
+        "product_id": "11",
+        "out_order_id": "O",
+        "product_num": "1",
+        "pay_type": "alipay",
+        "custom": "c",
+        "sign": "d2d3d435c60877adadd7d2b5211a2ffa",
+    }
+    assert request.headers["content-type"] == "application/x-www-form-urlencoded"
+    assert request.headers["accept-encoding"] == "identity"
+    assert request.headers["user-agent"].startswith("gatepay-async/")
+
+
+# -- what it is made of, and how it is opened -----------------------------------------------------------------------
+
+
+def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Key, secret and base URL come from the environment where they are not given."""
+    monkeypatch.setenv("GATEPAY_APPKEY", "key-of-the-environment")
+    monkeypatch.setenv("GATEPAY_APPSECRET", "secret-of-the-environment")
+    monkeypatch.setenv("GATEPAY_BASE_URL", "https://other.example/api")
+    shown = repr(AsyncGatePay())
+    assert "key-of-the-environment" in shown
+    assert "https://other.example/api/" in shown
+    assert "secret-of-the-environment" not in shown
+    assert "https://gatepay.io/api/" in repr(AsyncGatePay("a", "b", base_url="https://gatepay.io/api"))
+
+
+@pytest.mark.parametrize("name", ["appkey", "appsecret"])
+def test_missing_credentials(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Without key or secret the error names the parameter and the variable."""
+    given: dict[str, Any] = {"appkey": "a", "appsecret": "b"} | {name: None}
+    monkeypatch.delenv(f"GATEPAY_{name.upper()}", raising=False)
+    with pytest.raises(InvalidRequestError, match=f"GATEPAY_{name.upper()}") as caught:
+        AsyncGatePay(**given)
+    assert caught.value.field == name
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("appkey", ""),
+        ("appkey", 5),
+        ("appsecret", "secret\n"),
+        ("appsecret", " "),
+        ("base_url", "gatepay.io"),
+        ("base_url", "ftp://gatepay.io"),
+        ("base_url", "https://"),
+        ("base_url", "https://a:b@gatepay.io/api/"),
+        ("base_url", "https://gatepay.io/api/?x=1"),
+        ("base_url", "https://gatepay.io/api/#x"),
+        ("base_url", "https://gate pay\x00/"),
+        ("base_url", "http://gatepay.io/api/"),
+        ("base_url", "http://10.0.0.1/api/"),
+        ("timeout", 0),
+        ("timeout", -1),
+        ("timeout", True),
+        ("timeout", "5"),
+        ("timeout", float("nan")),
+        ("deadline", 0),
+        ("max_connections", 0),
+        ("max_connections", 1.5),
+    ],
+)
+def test_bad_arguments(field: str, value: Any) -> None:
+    """An argument that can't be right is refused in the constructor, by its name and without its value."""
+    with pytest.raises(InvalidRequestError) as caught:
+        AsyncGatePay(**({"appkey": "a", "appsecret": "b"} | {field: value}))
+    assert caught.value.field == field
+    assert "secret\n" not in str(caught.value)
+
+
+def test_client_or_transport() -> None:
+    """A client and a transport at once are one too many."""
+    with pytest.raises(InvalidRequestError) as caught:
+        AsyncGatePay(
+            "a", "b", http_client=httpx.AsyncClient(), transport=httpx.MockTransport(lambda _: httpx.Response(200))
+        )
+    assert caught.value.field == "transport"
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.9.1", "[::1]"])
+def test_loopback_needs_no_tls(host: str) -> None:
+    """On this machine plain http is fine."""
+    assert f"http://{host}:1/api/" in repr(AsyncGatePay("a", "b", base_url=f"http://{host}:1/api"))
+
+
+def test_http_on_demand() -> None:
+    """Elsewhere it must be asked for."""
+    assert "http://10.0.0.1/" in repr(AsyncGatePay("a", "b", base_url="http://10.0.0.1", allow_http=True))
+
+
+async def test_not_open(sandbox: Sandbox) -> None:
+    """Used outside `async with`, the error shows the two lines that mend it."""
+    gatepay = AsyncGatePay(sandbox.appkey, sandbox.appsecret)
+    with pytest.raises(InvalidRequestError, match="not open") as caught:
+        await gatepay.list_products()
+    assert caught.value.field == "client"
+    assert "async with AsyncGatePay(appkey, appsecret) as gatepay:\n        await" in str(caught.value)
+
+
+async def test_closed(sandbox: Sandbox, base_url: str) -> None:
+    """After closing, likewise; and it can't be opened again."""
+    async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url) as gatepay:
+        await gatepay.list_products()
+    with pytest.raises(InvalidRequestError, match="has been closed"):
+        await gatepay.list_products()
+    with pytest.raises(InvalidRequestError, match="only once"):
+        await gatepay.__aenter__()
+
+
+def test_other_event_loop(sandbox: Sandbox) -> None:
+    """From another event loop, likewise."""
+    gatepay = AsyncGatePay("a", "b", transport=httpx.ASGITransport(sandbox.app))
+
+    async def enter() -> None:
+        await gatepay.__aenter__()
+
+    asyncio.run(enter())
+    with pytest.raises(InvalidRequestError, match="another event loop"):
+        asyncio.run(gatepay.list_products())
+
+
+async def test_tls_off_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The TLS context is made in another thread, and once for all clients."""
+    from gatepay_async import carrier  # noqa: PLC0415 -- only here
+
+    threads: list[threading.Thread] = []
+    make = httpx.create_ssl_context
+
+    def create() -> Any:
+        threads.append(threading.current_thread())
+        return make()
+
+    monkeypatch.setattr(httpx, "create_ssl_context", create)
+    carrier._tls_context.cache_clear()
+    for _ in range(2):
+        async with AsyncGatePay("a", "b"):
+            pass
+    assert len(threads) == 1
+    assert threads[0] is not threading.current_thread()
+
+
+# -- time ------------------------------------------------------------------------------------------------------------
+
+
+async def test_timeout_of_an_attempt() -> None:
+    """A server that takes the request and says nothing is given up after `timeout`, and asked again."""
+    async with (
+        raw_server(never) as server,
+        AsyncGatePay(
+            "a", "b", base_url=server.base_url, timeout=0.3, retry=RetryPolicy(attempts=2, first_wait=0)
+        ) as it,
+    ):
+        with pytest.raises(TransportError, match=r"no whole reply within 0\.3 s") as caught:
+            await it.list_products()
+    assert (caught.value.attempts, caught.value.sent, len(server.bodies)) == (2, True, 2)
+    assert not isinstance(caught.value, DeadlineExceededError)
+
+
+async def test_drip() -> None:
+    """A server that sends a byte now and then never trips a read timeout; the attempt ends all the same."""
+
+    async def drip(stream: SocketStream, _: int) -> None:
+        await stream.send(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")
+        while True:
+            await stream.send(b" ")
+            await anyio.sleep(0.01)
+
+    async with (
+        raw_server(drip) as server,
+        AsyncGatePay("a", "b", base_url=server.base_url, timeout=0.1, retry=RetryPolicy(attempts=1)) as gatepay,
+    ):
+        with anyio.fail_after(5), pytest.raises(TransportError, match="no whole reply"):
+            await gatepay.list_products()
+
+
+async def test_deadline() -> None:
+    """The deadline bounds the whole call, whatever an attempt may take."""
+    async with (
+        raw_server(never) as server,
+        AsyncGatePay("a", "b", base_url=server.base_url, timeout=None, deadline=0.3) as gatepay,
+    ):
+        with pytest.raises(DeadlineExceededError) as caught:
+            await gatepay.list_products()
+    assert (caught.value.endpoint, caught.value.sent, caught.value.attempts) == ("product/show", True, 1)
+
+
+async def test_waiting_is_not_the_attempt() -> None:
+    """Waiting for a connection is no part of the attempt: behind a slow call nobody times out before his turn."""
+    turns: list[int] = []
+
+    async def slow(stream: SocketStream, number: int) -> None:
+        turns.append(number)
+        await anyio.sleep(0.2)
+        await stream.send(http(EMPTY_CATALOG))
+
+    async with (
+        raw_server(slow) as server,
+        AsyncGatePay(
+            "a", "b", base_url=server.base_url, timeout=0.5, max_connections=1, retry=RetryPolicy(attempts=1)
+        ) as gatepay,
+        anyio.create_task_group() as group,
+    ):
+        for _ in range(4):  # the last one waits for 0.6 s
+            group.start_soon(gatepay.list_products)
+    assert (turns, server.connections) == ([1, 2, 3, 4], 1)
+
+
+async def test_no_bounds(sandbox: Sandbox, base_url: str) -> None:
+    """Without bounds it works as well."""
+    async with AsyncGatePay(
+        sandbox.appkey, sandbox.appsecret, base_url=base_url, timeout=None, deadline=None
+    ) as gatepay:
+        assert (await gatepay.list_products()).products
+
+
+# -- what is sent again ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [*BREAKS, FaultKind.RATE_LIMITED, FaultKind.BAD_GATEWAY])
+async def test_reading_is_repeated(gatepay: AsyncGatePay, sandbox: Sandbox, kind: FaultKind) -> None:
+    """What only reads is sent again after whatever breaks it, three times."""
+    sandbox.fault(Fault(kind, times=3, retry_after=0))
+    assert len((await gatepay.list_products()).products) == 3
+    sandbox.fault(Fault(kind, times=3, retry_after=0))
+    assert (await gatepay.list_card_keys(8)).total == 89
+    sandbox.fault(Fault(kind, times=4, retry_after=0))
+    with pytest.raises((TransportError, ProtocolError)) as caught:
+        await gatepay.list_products()
+    assert vars(caught.value)["attempts"] == 4
+
+
+@pytest.mark.parametrize("kind", [*BREAKS, FaultKind.RATE_LIMITED, FaultKind.BAD_GATEWAY])
+async def test_storing_is_repeated(gatepay: AsyncGatePay, sandbox: Sandbox, kind: FaultKind) -> None:
+    """Card keys are sent again, and stored once; where the first copy was met, their number isn't known."""
+    sandbox.fault(Fault(kind, retry_after=0))
+    stored = await gatepay.create_card_keys(8, ["AAA", "BBB"])
+    done_before = kind in (FaultKind.CUT_AFTER, FaultKind.HALF_BODY, FaultKind.HALF_JSON)
+    assert stored.stored == (None if done_before else 2)
+    assert [sandbox.keys(8).count(key) for key in ("AAA", "BBB")] == [1, 1]
+
+
+@pytest.mark.parametrize("kind", [*BREAKS, FaultKind.BAD_GATEWAY])
+async def test_payment_is_not_repeated(gatepay: AsyncGatePay, sandbox: Sandbox, kind: FaultKind) -> None:
+    """An order whose answer is lost is never sent again, and the error says what to do."""
+    sandbox.fault(Fault(kind))
+    with pytest.raises(OutcomeUnknownError, match="GatePay's console first") as caught:
+        await gatepay.create_payment(**ORDER)
+    assert (caught.value.endpoint, caught.value.out_order_id, caught.value.attempts) == ("pay/create", "T-1001-X", 1)
+    assert isinstance(caught.value.__cause__, TransportError | ProtocolError)
+    assert len(sandbox.orders()) == (kind not in (FaultKind.CUT_BEFORE, FaultKind.BAD_GATEWAY))
+    assert [seen.endpoint for seen in sandbox.requests] == ["pay/create"]
+
+
+async def test_payment_to_a_server_that_dies() -> None:
+    """A server that accepts, reads and dies has seen the order once."""
+    async with raw_server(die) as server, AsyncGatePay("a", "b", base_url=server.base_url, retry=QUICK) as gatepay:
+        with pytest.raises(OutcomeUnknownError):
+            await gatepay.create_payment(**ORDER)
+    assert len(server.bodies) == 1
+
+
+async def test_payment_to_a_server_that_hangs_up() -> None:
+    """One that hangs up without reading may have read: the order is sent once."""
+    async with (
+        raw_server(die, read=False) as server,
+        AsyncGatePay("a", "b", base_url=server.base_url, retry=QUICK) as gatepay,
+    ):
+        with pytest.raises(OutcomeUnknownError):
+            await gatepay.create_payment(**ORDER)
+    assert server.connections == 1
+
+
+async def test_payment_that_times_out() -> None:
+    """A time-out after the request has left is an unknown outcome; the deadline's as well."""
+    for timeout, deadline in ((0.3, 60), (60, 0.3)):
+        async with (
+            raw_server(never) as server,
+            AsyncGatePay("a", "b", base_url=server.base_url, timeout=timeout, deadline=deadline) as gatepay,
+        ):
+            with pytest.raises(OutcomeUnknownError) as caught:
+                await gatepay.create_payment(**ORDER)
+        assert isinstance(caught.value.__cause__, TransportError)
+        assert len(server.bodies) == 1
+
+
+async def test_payment_without_a_connection(sandbox: Sandbox) -> None:
+    """While no byte has left, an order is tried again; in the end the error says that none has."""
+    async with sandbox.serve() as url:
+        pass  # nobody listens there any more
+    async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=url, retry=QUICK) as gatepay:
+        with pytest.raises(TransportError, match="4 attempts; no byte of the request has left") as caught:
+            await gatepay.create_payment(**ORDER)
+    assert (caught.value.sent, caught.value.attempts) == (False, 4)
+
+
+async def test_payment_after_a_connection_that_failed(sandbox: Sandbox) -> None:
+    """An order that could not leave at first is made, once."""
+    inside = httpx.ASGITransport(sandbox.app)
+
+    class Flaky(httpx.AsyncBaseTransport):
+        tries = 0
+
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            self.tries += 1
+            if self.tries < 3:
+                raise httpx.ConnectError("no route")
+            return await inside.handle_async_request(request)
+
+    async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, transport=Flaky(), retry=QUICK) as gatepay:
+        await gatepay.create_payment(**ORDER)
+    assert len(sandbox.orders()) == 1
+
+
+async def test_payment_that_is_turned_away(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
+    """A 429 says that the order was not made: no unknown outcome, and no second attempt either."""
+    sandbox.fault(Fault(FaultKind.RATE_LIMITED, retry_after=7))
+    with pytest.raises(ProtocolError) as caught:
+        await gatepay.create_payment(**ORDER)
+    assert (caught.value.http_status, caught.value.retry_after, caught.value.attempts) == (429, 7, 1)
+    assert sandbox.orders() == []
+
+
+async def test_payment_that_succeeded_unreadably() -> None:
+    """A success that can't be read is an order that may have been made."""
+
+    async def answer(stream: SocketStream, _: int) -> None:
+        await stream.send(http(b'{"code": 100, "msg": "", "time": "1", "data": {"order_type": 5}}'))
+
+    async with raw_server(answer) as server, AsyncGatePay("a", "b", base_url=server.base_url) as gatepay:
+        with pytest.raises(OutcomeUnknownError) as caught:
+            await gatepay.create_payment(**ORDER)
+    assert isinstance(caught.value.__cause__, ProtocolError)
+    assert caught.value.__cause__.path == "data.order_type"
+
+
+@pytest.mark.parametrize("code", [101, 105, 107, 109, 199])
+async def test_refusals_are_final(gatepay: AsyncGatePay, sandbox: Sandbox, code: int) -> None:
+    """A refusal is not asked twice."""
+    sandbox.fault(Fault(FaultKind.CODE, code=code, times=None))
+    with pytest.raises(RefusedError) as caught:
+        await gatepay.create_card_keys(8, ["AAA"])
+    assert (caught.value.code, caught.value.attempts, caught.value.in_doubt) == (code, 1, False)
+    assert len(sandbox.requests) == 1
+
+
+async def test_failed_storage_is_repeated(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
+    """113, a database that failed, is the one refusal that is asked again."""
+    sandbox.fault(Fault(FaultKind.CODE, code=113, times=2))
+    assert (await gatepay.create_card_keys(8, ["AAA"])).stored == 1
+    sandbox.fault(Fault(FaultKind.CODE, code=113, times=None))
+    with pytest.raises(StorageFailedError) as caught:
+        await gatepay.create_card_keys(8, ["BBB"])
+    assert caught.value.attempts == 4
+
+
+async def test_refused_after_a_break(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
+    """A refusal after an attempt that broke off is in doubt: that one may have been carried out."""
+    sandbox.fault(Fault(FaultKind.CUT_AFTER))
+    sandbox.fault(Fault(FaultKind.CODE, code=107, times=None))
+    with pytest.raises(EndpointClosedError) as caught:
+        await gatepay.create_card_keys(8, ["AAA"])
+    assert (caught.value.in_doubt, caught.value.attempts) == (True, 2)
+    assert "AAA" in sandbox.keys(8)
+
+
+async def test_sent_once_is_sent(sandbox: Sandbox) -> None:
+    """If any attempt has sent a byte, the error says so, although the last one has not."""
+    inside = httpx.ASGITransport(sandbox.app)
+
+    class Dying(httpx.AsyncBaseTransport):
+        tries = 0
+
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            self.tries += 1
+            if self.tries == 1:
+                await inside.handle_async_request(request)
+                raise httpx.ReadError("cut")
+            raise httpx.ConnectError("gone")
+
+    async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, transport=Dying(), retry=QUICK) as gatepay:
+        with pytest.raises(TransportError, match="ConnectError") as caught:
+            await gatepay.create_card_keys(8, ["AAA"])
+    assert caught.value.sent
+
+
+async def test_waits(sandbox: Sandbox, base_url: str, waits: Waits) -> None:
+    """Waits double, and jitter takes up to a half of them."""
+    sandbox.fault(Fault(FaultKind.CUT_BEFORE, times=None))
+    async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url) as gatepay:
+        with pytest.raises(TransportError):
+            await gatepay.list_products()
+    assert len(waits.seconds) == 3
+    for wait, most in zip(waits.seconds, (0.25, 0.5, 1.0), strict=True):
+        assert most / 2 <= wait <= most
+
+
+async def test_retry_after(sandbox: Sandbox, base_url: str, waits: Waits) -> None:
+    """A Retry-After is waited for, up to the ceiling; past it the call raises at once, with the wait."""
+    async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url) as gatepay:
+        sandbox.fault(Fault(FaultKind.RATE_LIMITED, retry_after=30))
+        assert (await gatepay.list_products()).products
+        assert waits.seconds == [30]
+        sandbox.fault(Fault(FaultKind.RATE_LIMITED, retry_after=31))
+        with pytest.raises(ProtocolError, match="left alone for 31 s") as caught:
+            await gatepay.list_products()
+    assert (caught.value.retry_after, caught.value.attempts, waits.seconds) == (31, 1, [30])
+
+
+async def test_no_wait_past_the_deadline(sandbox: Sandbox, base_url: str, waits: Waits) -> None:
+    """A wait that would outlast the deadline is not begun: the error is the server's, not the clock's."""
+    sandbox.fault(Fault(FaultKind.RATE_LIMITED, retry_after=20))
+    async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url, deadline=10) as gatepay:
+        with pytest.raises(ProtocolError):
+            await gatepay.list_products()
+    assert waits.seconds == []
+
+
+async def test_budget(sandbox: Sandbox, base_url: str) -> None:
+    """A dead server is not stormed: twenty attempts beyond the first, and they come back half by half."""
+    async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url, retry=QUICK) as gatepay:
+        sandbox.fault(Fault(FaultKind.CUT_BEFORE, times=None))
+        for _ in range(50):
+            with pytest.raises(TransportError):
+                await gatepay.list_products()
+        assert len(sandbox.requests) == 50 + 20
+        sandbox.clear_faults()
+        await gatepay.list_products()
+        await gatepay.list_products()
+        before = len(sandbox.requests)
+        sandbox.fault(Fault(FaultKind.CUT_BEFORE, times=None))
+        with pytest.raises(TransportError):
+            await gatepay.list_products()
+        assert len(sandbox.requests) - before == 2
+
+
+# -- strange replies ---------------------------------------------------------------------------------------------------
+
+
+async def test_redirect() -> None:
+    """A redirect is not followed: the signed form goes nowhere else."""
+
+    async def elsewhere(stream: SocketStream, _: int) -> None:
+        await stream.send(http(b"", status="307 Temporary Redirect", headers="location: http://127.0.0.1:9/\r\n"))
+
+    async with (
+        raw_server(elsewhere) as server,
+        httpx.AsyncClient(follow_redirects=True) as own,
+        AsyncGatePay("a", "b", base_url=server.base_url, http_client=own) as through_client,
+        AsyncGatePay("a", "b", base_url=server.base_url) as through_pool,
+    ):
+        for gatepay in (through_client, through_pool):
+            with pytest.raises(ProtocolError, match="redirect, which is not followed") as caught:
+                await gatepay.list_products()
+            assert (caught.value.http_status, caught.value.attempts) == (307, 1)
+    assert len(server.bodies) == 2
+
+
+async def test_reply_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reply that doesn't end is not read to its end."""
+    monkeypatch.setattr("gatepay_async.carrier._LARGEST_REPLY", 100_000)
+
+    async def flood(stream: SocketStream, _: int) -> None:
+        await stream.send(b"HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n")
+        while True:
+            await stream.send(b" " * 10_000)
+
+    async with raw_server(flood) as server, AsyncGatePay("a", "b", base_url=server.base_url) as gatepay:
+        with pytest.raises(ProtocolError, match="larger than 100000 bytes"):
+            await gatepay.list_products()
+
+
+# -- your own httpx ----------------------------------------------------------------------------------------------------
+
+
+async def test_packed_reply() -> None:
+    """A reply that is packed all the same is unpacked."""
+
+    async def answer(stream: SocketStream, _: int) -> None:
+        await stream.send(http(gzip.compress(EMPTY_CATALOG), headers="content-encoding: gzip\r\n"))
+
+    async with raw_server(answer) as server, AsyncGatePay("a", "b", base_url=server.base_url) as gatepay:
+        assert (await gatepay.list_products()).products == ()
+
+
+async def test_own_transport(sandbox: Sandbox) -> None:
+    """A transport of yours is used as it is, and left open."""
+
+    class Own(httpx.ASGITransport):
+        closed = False
+
+        async def aclose(self) -> None:
+            self.closed = True
+
+    transport = Own(sandbox.app)
+    async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, transport=transport) as gatepay:
+        assert (await gatepay.list_products()).products
+    assert not transport.closed
+
+
+async def test_cut_without_a_socket(sandbox: Sandbox) -> None:
+    """What lies below httpx and comes through untranslated is nobody answering, too."""
+    sandbox.fault(Fault(FaultKind.CUT_AFTER, times=None))
+    transport = httpx.ASGITransport(sandbox.app)
+    async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, transport=transport, retry=QUICK) as gatepay:
+        with pytest.raises(TransportError) as caught:
+            await gatepay.list_products()
+        with pytest.raises(OutcomeUnknownError):
+            await gatepay.create_payment(**ORDER)
+    assert caught.value.sent
+
+
+async def test_own_client(sandbox: Sandbox, base_url: str) -> None:
+    """A client of yours is used as it is, headers and hooks included, and left open."""
+    seen: list[httpx.Request] = []
+
+    async def hook(request: httpx.Request) -> None:
+        seen.append(request)
+
+    async with httpx.AsyncClient(headers={"x-shop": "one"}, event_hooks={"request": [hook]}) as own:
+        async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url, http_client=own) as gatepay:
+            await gatepay.list_products()
+            await gatepay.create_payment(**ORDER)
+        assert not own.is_closed
+    assert [request.headers["x-shop"] for request in seen] == ["one", "one"]
+
+
+async def test_own_client_that_cannot_connect(sandbox: Sandbox) -> None:
+    """Through a client of yours, httpx's trace tells that no byte has left."""
+    async with sandbox.serve() as url:
+        pass
+    async with (
+        httpx.AsyncClient() as own,
+        AsyncGatePay("a", "b", base_url=url, http_client=own, retry=QUICK) as gatepay,
+    ):
+        with pytest.raises(TransportError) as caught:
+            await gatepay.create_payment(**ORDER)
+    assert (caught.value.sent, caught.value.attempts) == (False, 4)
+
+
+async def test_own_client_that_times_out() -> None:
+    """Its trace tells, too, that the request had left when time was over."""
+    async with (
+        raw_server(never) as server,
+        httpx.AsyncClient(timeout=None) as own,  # noqa: S113 -- the attempt's own bound is what is tested
+        AsyncGatePay("a", "b", base_url=server.base_url, http_client=own, timeout=0.3) as gatepay,
+    ):
+        with pytest.raises(OutcomeUnknownError):
+            await gatepay.create_payment(**ORDER)
+    assert len(server.bodies) == 1
+
+
+async def test_silent_transport_that_times_out() -> None:
+    """A transport that tells nothing may have sent everything."""
+
+    class Silent(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            await anyio.sleep_forever()
+            raise AssertionError(request)
+
+    async with AsyncGatePay("a", "b", transport=Silent(), timeout=0.01, retry=QUICK) as gatepay:
+        with pytest.raises(OutcomeUnknownError):
+            await gatepay.create_payment(**ORDER)
+
+
+async def test_own_client_whose_pool_is_full() -> None:
+    """Waiting for a slot of httpx's own pool, no byte has left: the order is tried again."""
+    async with (
+        raw_server(never) as server,
+        httpx.AsyncClient(limits=httpx.Limits(max_connections=1), timeout=httpx.Timeout(None, pool=0.01)) as own,
+        AsyncGatePay("a", "b", base_url=server.base_url, http_client=own, timeout=5, retry=QUICK) as gatepay,
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(gatepay.list_products)
+        await anyio.wait_all_tasks_blocked()
+        with pytest.raises(TransportError, match="PoolTimeout") as caught:
+            await gatepay.create_payment(**ORDER)
+        group.cancel_scope.cancel()
+    assert (caught.value.sent, caught.value.attempts) == (False, 4)
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "all_proxy"])
+async def test_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    """The environment's proxy is used, and NO_PROXY obeyed."""
+
+    async def answer(stream: SocketStream, _: int) -> None:
+        await stream.send(http(EMPTY_CATALOG))
+
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    async with raw_server(answer) as proxy, raw_server(answer) as server:
+        monkeypatch.setenv(variable, proxy.base_url.removesuffix("/api/"))
+        async with AsyncGatePay("a", "b", base_url=server.base_url) as gatepay:
+            await gatepay.list_products()
+        assert (len(proxy.bodies), len(server.bodies)) == (1, 0)
+        assert proxy.heads[0].startswith(f"POST {server.base_url}product/show ".encode())
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        async with AsyncGatePay("a", "b", base_url=server.base_url) as gatepay:
+            await gatepay.list_products()
+        assert (len(proxy.bodies), len(server.bodies)) == (1, 1)
+
+
+# -- many at once, and cancelled ---------------------------------------------------------------------------------------
+
+
+async def test_many_at_once(gatepay: AsyncGatePay) -> None:
+    """More calls than connections, all at once: every one is answered."""
+    totals: list[int] = []
+
+    async def call() -> None:
+        totals.append((await gatepay.list_card_keys(8)).total)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(250):
+            group.start_soon(call)
+    assert totals == [89] * 250
+
+
+async def test_cancelled(sandbox: Sandbox, base_url: str) -> None:
+    """A call that is cancelled leaves the pool whole: on its one connection the next call works."""
+    async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url, max_connections=1) as gatepay:
+        sandbox.fault(Fault(FaultKind.SLOW, seconds=30))
+        with anyio.move_on_after(0.05) as scope:
+            await gatepay.list_products()
+        assert scope.cancelled_caught
+        assert len((await gatepay.list_products()).products) == 3
+
+
+async def test_closed_while_calling(sandbox: Sandbox, base_url: str) -> None:
+    """Closing sends waiting callers away with an error that says so, and that nothing of theirs was sent."""
+    errors: list[GatePayError] = []
+    gatepay = AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url, max_connections=1, retry=QUICK)
+    sandbox.fault(Fault(FaultKind.SLOW, seconds=30))
+
+    async def call() -> None:
+        try:
+            await gatepay.list_products()
+        except GatePayError as error:
+            errors.append(error)
+
+    async with anyio.create_task_group() as group:
+        async with gatepay:
+            group.start_soon(call)
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(call)
+            await anyio.wait_all_tasks_blocked()
+        await anyio.wait_all_tasks_blocked()
+        group.cancel_scope.cancel()
+    [error] = errors
+    assert isinstance(error, TransportError)
+    assert "the client was closed" in str(error)
+    assert (error.sent, error.attempts) == (False, 1)
+
+
+@pytest.mark.parametrize("when", ["in the attempt", "in the wait"])
+async def test_closed_between_attempts(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closed after an attempt that broke off, a call says what became of that one: it may have been carried out."""
+
+    class Closing(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            if when == "in the attempt":
+                await gatepay.__aexit__(None, None, None)
+            raise httpx.ReadError("cut", request=request)
+
+    async def close(_: float) -> None:
+        await gatepay.__aexit__(None, None, None)
+
+    monkeypatch.setattr(anyio, "sleep", close)
+    async with AsyncGatePay("a", "b", transport=Closing()) as gatepay:
+        with pytest.raises(TransportError, match="ReadError: cut") as caught:
+            await gatepay.create_card_keys(8, ["AAA"])
+    assert (caught.value.sent, caught.value.attempts) == (True, 1)

@@ -1,0 +1,247 @@
+"""The examples are run: as a reader would, or driven by hand where they serve for ever."""
+
+import csv
+import os
+import re
+import runpy
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from gatepay_async import AsyncGatePay, GatePayError, RetryPolicy
+from gatepay_async.sandbox import Fault, FaultKind, Sandbox
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+QUICK = RetryPolicy(first_wait=0, longest_wait=0)
+
+
+def load(name: str) -> ModuleType:
+    """An example as a module."""
+    module = ModuleType(name)
+    vars(module).update(runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name=name))
+    return module
+
+
+@pytest.fixture
+def environment(sandbox: Sandbox, base_url: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What the examples read, for this process and for others."""
+    for name, value in (("APPKEY", sandbox.appkey), ("APPSECRET", sandbox.appsecret), ("BASE_URL", base_url)):
+        monkeypatch.setenv(f"GATEPAY_{name}", value)
+    return dict(os.environ)
+
+
+# -- quickstart -------------------------------------------------------------------------------------------------------
+
+
+def test_quickstart(tmp_path: Path) -> None:
+    """The quickstart does its job, says that all of it held, and its ledger adds up."""
+    run = subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / "quickstart.py")],
+        capture_output=True,
+        encoding="utf-8",
+        env=os.environ | {"TMPDIR": str(tmp_path), "PYTHONIOENCODING": "utf-8"},
+        timeout=60,
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.endswith("All of it held.\n")
+    assert "read 12,345 lines" in run.stdout
+    columns = {
+        name: int(count.replace(",", ""))
+        for name, count in re.findall(r"^    (\w+) +([\d,]+)", run.stdout, re.MULTILINE)
+    }
+    assert columns.pop("together") == sum(columns.values()) == 12_345
+    assert columns["duplicates"] > 0
+    assert columns["blank"] > 0
+    assert "the two sets are equal" in run.stdout
+    assert "CallbackSignatureError: callback: sign: does not match" in run.stdout
+    [picture] = tmp_path.rglob("payment.png")
+    assert picture.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_card_keys_are_made_by_the_script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """card_keys.txt is what its script makes, byte for byte: 12,345 lines with all that merchants' files have."""
+    script = load("make_card_keys")
+    monkeypatch.setitem(script.main.__globals__, "TARGET", tmp_path / "card_keys.txt")
+    script.main()
+    made = (tmp_path / "card_keys.txt").read_bytes()
+    assert made == (EXAMPLES / "card_keys.txt").read_bytes()
+    assert made.count(b"\n") == 12_345
+    for odd in (b"\xef\xbb\xbf", b"\r\n", b"\n\n", "\u3000".encode(), b"\t"):
+        assert odd in made
+
+
+# -- fastapi_service --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def service(sandbox: Sandbox) -> Any:
+    """The service, its lifespan begun, its client talking to the sandbox."""
+    app = load("fastapi_service").create_app(
+        appkey=sandbox.appkey,
+        appsecret=sandbox.appsecret,
+        transport=httpx.ASGITransport(sandbox.app),
+        base_url="https://sandbox.example/api/",
+        retry=QUICK,
+    )
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop") as browser,
+    ):
+        yield browser
+
+
+@pytest.mark.anyio
+async def test_service_creates_a_payment(service: httpx.AsyncClient, sandbox: Sandbox) -> None:
+    """An order is made, under a number that neither begins nor ends in a digit."""
+    reply = await service.post("/payments", json={"product_id": 8, "email": "terry@example.com"})
+    assert reply.status_code == 201
+    [order] = sandbox.orders()
+    assert reply.json()["out_order_id"] == order.out_order_id
+    assert re.fullmatch(r"T-[0-9a-f]{16}-X", order.out_order_id)
+    assert reply.json()["price"] == "0.99"
+    assert reply.json()["qr_code"].startswith("data:image/png;base64,")
+
+
+@pytest.mark.anyio
+async def test_service_lists_products(service: httpx.AsyncClient) -> None:
+    """The products are the shop's."""
+    assert [each["id"] for each in (await service.get("/products")).json()] == [4, 5, 8]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [
+        (Fault(FaultKind.CODE, code=110, times=None), 409),
+        (Fault(FaultKind.CODE, code=112, times=None), 502),
+        (Fault(FaultKind.CUT_AFTER, times=None), 504),
+    ],
+)
+async def test_service_says_what_went_wrong(
+    service: httpx.AsyncClient, sandbox: Sandbox, fault: Fault, status: int
+) -> None:
+    """Sold out, not available, outcome unknown: each its own status, and no order is made twice."""
+    sandbox.fault(fault)
+    reply = await service.post("/payments", json={"product_id": 8, "email": "terry@example.com"})
+    assert reply.status_code == status
+    assert len(sandbox.orders()) <= 1
+
+
+@pytest.mark.anyio
+async def test_service_refuses_bad_input(service: httpx.AsyncClient, sandbox: Sandbox) -> None:
+    """What can't be right is told to the browser, and not sent."""
+    blank = {"product_id": 8, "email": "     "}
+    for body in ({"product_id": 0, "email": "a@b"}, {"product_id": 8, "email": ""}, blank):
+        assert (await service.post("/payments", json=body)).status_code == 422
+    assert sandbox.orders() == []
+
+
+# -- upload_worker ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_worker_uploads(gatepay: AsyncGatePay, sandbox: Sandbox, tmp_path: Path) -> None:
+    """A file whose keys are all on the server is moved to done/."""
+    worker = load("upload_worker")
+    (tmp_path / "keys.txt").write_bytes(b"AAAA\r\nBBBB\r\n")
+    assert (await worker.upload(gatepay, tmp_path / "keys.txt", 8)).ok
+    assert sandbox.keys(8)[-2:] == ["AAAA", "BBBB"]
+    assert [path.name for path in tmp_path.rglob("*.txt")] == ["keys.txt"]
+    assert (tmp_path / "done" / "keys.txt").exists()
+
+
+@pytest.mark.anyio
+async def test_worker_keeps_what_failed(gatepay: AsyncGatePay, sandbox: Sandbox, tmp_path: Path) -> None:
+    """What is not known to be stored is written down for its owner alone, byte for byte."""
+    worker = load("upload_worker")
+    (tmp_path / "keys.txt").write_bytes(b"AAAA\n\xff\xfe\nBBBB\n")
+    report = await worker.upload(gatepay, tmp_path / "keys.txt", 8)
+    assert (report.stored, report.refused) == (2, 1)
+    rest = tmp_path / "failed" / "keys.rest.txt"
+    assert rest.read_bytes() == b"\xff\xfe\n"
+    assert stat.S_IMODE(rest.stat().st_mode) == 0o600
+    assert (tmp_path / "failed" / "keys.txt").exists()
+
+
+@pytest.mark.anyio
+async def test_worker_leaves_a_stopped_file(gatepay: AsyncGatePay, sandbox: Sandbox, tmp_path: Path) -> None:
+    """A file that could not be read to its end stays where it is."""
+    worker = load("upload_worker")
+    sandbox.change_shop(closed=True)
+    (tmp_path / "keys.txt").write_text("AAAA\n")
+    assert (await worker.upload(gatepay, tmp_path / "keys.txt", 8)).stopped is not None
+    assert [path.name for path in tmp_path.iterdir()] == ["keys.txt"]
+
+
+@pytest.mark.anyio
+async def test_worker_is_safe_to_stop(sandbox: Sandbox, environment: dict[str, str], tmp_path: Path) -> None:
+    """Told to stop in the middle of a file, it stops; at the next start the file is finished, and no key is doubled."""
+    keys = [f"KEY-{number:06d}" for number in range(3000)]
+    (tmp_path / "keys.txt").write_text("\n".join(keys))
+    command = [
+        sys.executable,
+        str(EXAMPLES / "upload_worker.py"),
+        str(tmp_path),
+        "--product",
+        "8",
+        "--interval",
+        "0.05",
+    ]
+    sandbox.fault(Fault(FaultKind.SLOW, endpoint="ka/create", seconds=30, times=None, skip=2))
+    with anyio.fail_after(60):
+        async with await anyio.open_process(command, env=environment, stderr=None) as worker:
+            while len(sandbox.requests) < 6:  # two chunks done, four in flight
+                await anyio.sleep(0.01)
+            worker.send_signal(signal.SIGTERM)
+            assert await worker.wait() == 0
+        assert (tmp_path / "keys.txt").exists()
+        sandbox.clear_faults()
+        async with await anyio.open_process(command, env=environment, stderr=None) as worker:
+            while not (tmp_path / "done" / "keys.txt").exists():
+                await anyio.sleep(0.01)
+            worker.send_signal(signal.SIGINT)
+            assert await worker.wait() == 0
+    assert sorted(sandbox.keys(8)[89:]) == keys
+
+
+# -- export_keys ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_export(sandbox: Sandbox, environment: dict[str, str], tmp_path: Path) -> None:
+    """Every card key is in the file, which its owner alone can read."""
+    sandbox.add_keys(8, ['with "quotes", and a comma', "卡号1"])
+    path = tmp_path / "keys.csv"
+    await load("export_keys").main(["8", str(path)])
+    rows = list(csv.DictReader(path.read_text("utf-8").splitlines()))
+    assert [row["content"] for row in rows] == sandbox.keys(8)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.anyio
+async def test_export_is_whole_or_not_there(gatepay: AsyncGatePay, sandbox: Sandbox, tmp_path: Path) -> None:
+    """When a page can't be had there is no file, and an older one is as it was."""
+    path = tmp_path / "keys.csv"
+    path.write_text("yesterday's")
+    sandbox.fault(Fault(FaultKind.BAD_GATEWAY, times=None, skip=1))
+    with pytest.raises(GatePayError):
+        await load("export_keys").export(gatepay, 8, path)
+    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("keys.csv", "yesterday's")]
+
+
+@pytest.mark.parametrize("name", ["upload_worker", "export_keys"])
+def test_help(name: str) -> None:
+    """The programs explain themselves."""
+    run = subprocess.run(
+        [sys.executable, str(EXAMPLES / f"{name}.py"), "--help"], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert "card keys" in run.stdout

@@ -1,0 +1,188 @@
+"""What holds for the whole house: its public names, its layers, its nevers, and how its tests are written."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import gatepay_async
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "gatepay_async"
+PACKAGE = Path(gatepay_async.__file__).parent  # what is installed, when that is what is tested
+MODULES = sorted(PACKAGE.rglob("*.py"))
+WRITTEN = sorted(path for folder in ("src", "tests", "examples") for path in (ROOT / folder).rglob("*.py"))
+
+# The contract: other code depends on these names.
+CONTRACT = """
+    AlreadyStoredError AsyncGatePay Callback CallbackError CallbackSignatureError CardKey CardKeyPage Catalog Category
+    ChunkOutcome DeadlineExceededError DuplicateKeysError EmptyContentError EndpointClosedError GatePayError
+    InvalidAppKeyError InvalidPageError InvalidPayTypeError InvalidProductError InvalidQuantityError InvalidRequestError
+    LicenceExpiredError MalformedCallbackError MissingParameterError OutOfStockError OutcomeUnknownError PayType Payment
+    Product ProductNotFoundError ProtocolError QrCode QuotaExceededError RefusedError RetryPolicy ShopNotFoundError
+    SignatureRejectedError SingleItemOnlyError StaleCallbackError StorageFailedError Stored TooManyKeysError
+    TransportError UploadIncomplete UploadProgress UploadReport parse_callback
+""".split()  # noqa: SIM905 -- fifty names in quotes are no easier to read
+# What we added to it.
+ADDED = ["CardKeyListing", "Fate", "__version__"]
+
+# Room -> the rooms it may import; a dotted one is a single module.
+MAY_IMPORT: dict[str, set[str]] = {
+    "__init__": {"client", "pager", "protocol", "version"},
+    "version": set(),
+    "protocol": {"protocol"},
+    "pool": {"pool"},
+    "carrier": {"pool", "protocol", "version"},
+    "pager": {"protocol"},
+    "upload": {"protocol"},
+    "client": {"carrier", "pager", "protocol", "upload"},
+    "sandbox": {"sandbox", "protocol.calls"},
+}
+# A foreign package -> where alone it may be imported.
+ONLY_IN = {
+    "cattrs": {"protocol.codec"},
+    "msgspec": {"protocol.codec"},
+    "httpx": {"pool", "carrier", "client"},
+    "httpcore": {"pool"},
+    "starlette": {"sandbox"},
+    "uvicorn": {"sandbox"},
+    "segno": {"sandbox"},
+    "sqlite3": {"sandbox"},
+}
+# I/O, waiting, clocks, chance, the environment: none of it in protocol/.
+IMPURE = {
+    "anyio", "asyncio", "trio", "io", "logging", "os", "pathlib", "random", "secrets", "select", "shutil", "socket",
+    "ssl", "subprocess", "sys", "tempfile", "threading", "time", "urllib.request", "warnings",
+}  # fmt: skip
+# QrCode.save(path) is the contract's; it writes where its caller says.
+PURE_ENOUGH = {("protocol.models", "os"), ("protocol.models", "pathlib")}
+
+
+def name_of(path: Path) -> str:
+    """``protocol.codec`` for ``…/gatepay_async/protocol/codec.py``."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+def room_of(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """The modules that a file imports, ours without ``gatepay_async.``; what only a type checker reads left out."""
+    tree = ast.parse(path.read_text("utf-8"))
+    only_types = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if node in only_types:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: relative imports hide which room is meant"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def attributes_of(path: Path) -> Iterator[str]:
+    """``os.environ``, ``self._credentials.appsecret`` and so on: every attribute that a file reads."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Attribute):
+            yield ast.unparse(node)
+
+
+def test_public_names() -> None:
+    """The public names are the contract's and those that we added; sorted, and all of them there."""
+    assert sorted(CONTRACT + ADDED, key=sort_key) == gatepay_async.__all__
+    assert all(hasattr(gatepay_async, name) for name in gatepay_async.__all__)
+
+
+def sort_key(name: str) -> tuple[str, ...]:
+    """As ruff sorts a list of names: classes before functions, each as a machine does."""
+    return ("0" if name[0].isupper() else "1", name)
+
+
+def test_no_logic_in_init() -> None:
+    """The package's own file holds imports, and the list of names."""
+    body = ast.parse((PACKAGE / "__init__.py").read_text("utf-8")).body
+    assert {type(node) for node in body} == {ast.Expr, ast.ImportFrom, ast.Assign}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_layers(path: Path) -> None:
+    """Imports point one way, and a foreign package is imported in its own room only."""
+    module = name_of(path)
+    for imported in imports_of(path):
+        ours = imported.removeprefix("gatepay_async.")
+        if ours != imported:
+            allowed = MAY_IMPORT[room_of(module)]
+            assert room_of(ours) in allowed or any(f"{ours}.".startswith(f"{one}.") for one in allowed), (
+                f"{module} must not import {imported}"
+            )
+        places = ONLY_IN.get(room_of(imported))
+        assert places is None or module in places or room_of(module) in places, f"{imported} in {module}"
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if "protocol" in path.parts], ids=name_of)
+def test_protocol_is_pure(path: Path) -> None:
+    """The protocol neither waits nor reaches out."""
+    module = name_of(path)
+    for imported in imports_of(path):
+        for impure in IMPURE:
+            if f"{imported}.".startswith(f"{impure}."):
+                assert (module, impure) in PURE_ENOUGH, f"{module} imports {imported}"
+    tree = ast.parse(path.read_text("utf-8"))
+    assert not any(isinstance(node, ast.AsyncFunctionDef | ast.Await) for node in ast.walk(tree))
+    assert not {"open", "print", "input"} & {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    assert not [read for read in attributes_of(path) if read.endswith((".now", ".today", ".utcnow"))]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_nevers(path: Path) -> None:
+    """No print, no exit; the environment is read by the client alone, the appsecret by the signature alone."""
+    module = name_of(path)
+    tree = ast.parse(path.read_text("utf-8"))
+    assert "print" not in {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    for read in attributes_of(path):
+        assert read not in ("sys.exit", "time.sleep", "os.getenv")
+        assert read != "os.environ" or module == "client"
+        # The sandbox is the other end: it has secrets of its own.
+        assert not read.endswith(".appsecret") or module == "protocol.signing" or room_of(module) == "sandbox"
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.stem)
+def test_exceptions_have_reasons(path: Path) -> None:
+    """Every exception to a rule carries its reason."""
+    for line in path.read_text("utf-8").splitlines():
+        for found in re.finditer(r"# (noqa|type: ignore|pyright: ignore|pragma: no)\b", line):
+            if path.name != Path(__file__).name:
+                rest = line[found.start() :]
+                assert re.match(r"# (noqa: [A-Z0-9, ]+ -- \w|type: ignore\[[\w, -]+\]  # \w)", rest) or re.match(
+                    r"# pyright: ignore\[\w+\] -- \w", rest
+                ), line
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("test_*.py")), ids=lambda path: path.stem)
+def test_tests_say_what_they_test(path: Path) -> None:
+    """Every test has a sentence as its docstring."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+            assert ast.get_docstring(node), f"{node.name} says nothing"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("test_*.py")), ids=lambda path: path.stem)
+def test_no_skipped_tests(path: Path) -> None:
+    """No test is skipped or expected to fail without a reason."""
+    text = path.read_text("utf-8")
+    assert not re.search(r"mark\.(skip|xfail)(?!if)(?!.*reason)", text) or path.name == Path(__file__).name
+
+
+def test_change_log_names_the_version() -> None:
+    """The change log follows Keep a Changelog, and has a place for what comes next."""
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert "keepachangelog.com" in text
+    assert "## [Unreleased]" in text

@@ -1,0 +1,560 @@
+"""What can be uploaded: every kind of input, and what is made of its lines."""
+
+import gzip
+import io
+import itertools
+import mmap
+import tempfile
+import threading
+import traceback
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from gatepay_async import Fate, InvalidRequestError, Stored, UploadReport
+from gatepay_async.protocol.calls import KaCreate
+from gatepay_async.protocol.retrying import Answer
+from gatepay_async.upload import upload
+
+pytestmark = pytest.mark.anyio
+
+# Nothing here should take that long; it only ends a test that would hang.
+PATIENCE = 20
+# More than a file is read of at a time, and no whole number of chunks.
+KEYS = [f"KEY-{number:05d}" for number in range(4_101)]
+
+
+class Server:
+    """``send`` of a server that stores whatever comes, in the order it comes."""
+
+    def __init__(self) -> None:
+        self.stored: list[str] = []
+        self.sizes: list[int] = []
+
+    async def send(self, call: KaCreate) -> Answer[Stored]:
+        await anyio.lowlevel.checkpoint()
+        self.stored += call.keys
+        self.sizes.append(len(call.keys))
+        return Answer(Stored(len(call.keys), ""), 1)
+
+    async def upload(self, keys: Any, *, concurrency: int = 1) -> UploadReport:
+        with anyio.fail_after(PATIENCE):
+            return adds_up(await upload(self.send, 8, keys, concurrency=concurrency))
+
+
+def adds_up(report: UploadReport) -> UploadReport:
+    settled = report.stored + report.already_there + report.refused + report.unknown + report.not_sent
+    assert report.read == report.blank + report.duplicates + settled
+    assert sum(chunk.count for chunk in report.chunks) == settled
+    return report
+
+
+def shown(error: BaseException) -> str:
+    """All that a log could hold of *error* and of the errors that hang on it."""
+    text = "".join(traceback.format_exception(error))
+    chain: list[BaseException | None] = [error]
+    while chain:
+        link = chain.pop()
+        if link is not None:
+            facts = {name: value for name, value in vars(link).items() if name != "report"}
+            text += f"{link!r} {link.args!r} {facts!r} {getattr(link, 'object', '')!r}"
+            chain += [link.__cause__, link.__context__]
+    return text
+
+
+# --- Every kind of input -----------------------------------------------------------------------------------
+
+
+async def trickle(lines: list[str]) -> AsyncIterator[str]:
+    for line in lines:
+        await anyio.lowlevel.checkpoint()
+        yield line
+
+
+def text_file(stack: AsyncExitStack, path: Path, newline: str | None) -> Any:
+    return stack.enter_context(path.open(encoding="utf-8", newline=newline))
+
+
+def temporary_file(stack: AsyncExitStack, path: Path) -> Any:
+    file: Any = tempfile.NamedTemporaryFile(dir=path.parent)  # noqa: SIM115 -- the stack closes it
+    stack.enter_context(file)
+    file.write(path.read_bytes())
+    file.seek(0)
+    return file
+
+
+def gzip_file(stack: AsyncExitStack, path: Path, mode: str) -> Any:
+    packed = path.with_suffix(".gz")
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    return stack.enter_context(gzip.open(packed, mode))
+
+
+async def anyio_file(stack: AsyncExitStack, path: Path, mode: Any) -> Any:
+    return await stack.enter_async_context(await anyio.open_file(path, mode))
+
+
+IN_MEMORY: dict[str, Callable[[], Any]] = {
+    "list": lambda: KEYS,
+    "tuple": lambda: tuple(KEYS),
+    "dict": lambda: dict.fromkeys(KEYS),
+    "dict keys": lambda: dict.fromkeys(KEYS).keys(),
+    "deque": lambda: deque(KEYS),
+    "iterator": lambda: iter(KEYS),
+    "generator": lambda: (key for key in KEYS),
+    "map": lambda: map(str.encode, KEYS),
+    "async generator": lambda: trickle(KEYS),
+    "StringIO": lambda: io.StringIO("\n".join(KEYS)),
+    "BytesIO": lambda: io.BytesIO("\r\n".join(KEYS).encode()),
+}
+FILES: dict[str, Callable[[AsyncExitStack, Path], Any]] = {
+    "text": lambda stack, path: text_file(stack, path, None),
+    "text, newline=''": lambda stack, path: text_file(stack, path, ""),
+    "binary": lambda stack, path: stack.enter_context(path.open("rb")),
+    "unbuffered": lambda stack, path: stack.enter_context(path.open("rb", buffering=0)),
+    "NamedTemporaryFile": temporary_file,
+    "gzip, binary": lambda stack, path: gzip_file(stack, path, "rb"),
+    "gzip, text": lambda stack, path: gzip_file(stack, path, "rt"),
+}
+
+
+@pytest.mark.parametrize("kind", IN_MEMORY)
+async def test_what_is_in_memory(kind: str) -> None:
+    """Any iterable or asynchronous iterable of text or bytes is uploaded whole, in its order, 500 a call."""
+    server = Server()
+    report = await server.upload(IN_MEMORY[kind]())
+    assert server.stored == KEYS
+    assert server.sizes == [500] * 8 + [101]
+    assert (report.read, report.stored, report.ok) == (4_101, 4_101, True)
+
+
+@pytest.mark.parametrize("kind", [set, frozenset])
+async def test_sets(kind: type[set[str]]) -> None:
+    """A set is uploaded whole, in whatever order it has."""
+    server = Server()
+    await server.upload(kind(KEYS))
+    assert sorted(server.stored) == KEYS
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+@pytest.mark.parametrize("kind", FILES)
+async def test_open_files(tmp_path: Path, kind: str, ending: str) -> None:
+    """An open file of any make, text or binary, is uploaded line by line, from where it stands."""
+    path = tmp_path / "keys.txt"
+    path.write_bytes(ending.join(KEYS).encode())
+    server = Server()
+    async with AsyncExitStack() as stack:
+        file = FILES[kind](stack, path)
+        report = await server.upload(file)
+        assert not file.closed
+    assert server.stored == KEYS
+    assert (report.read, report.stored) == (4_101, 4_101)
+
+
+@pytest.mark.parametrize("mode", ["r", "rb"])
+async def test_an_asynchronous_file(tmp_path: Path, mode: str) -> None:
+    """A file that was opened with anyio is uploaded line by line."""
+    path = tmp_path / "keys.txt"
+    path.write_bytes("\n".join(KEYS[:1_001]).encode())
+    server = Server()
+    async with AsyncExitStack() as stack:
+        await server.upload(await anyio_file(stack, path, mode))
+    assert server.sizes == [500, 500, 1]
+    assert server.stored == KEYS[:1_001]
+
+
+@pytest.mark.parametrize("lines", [0, 1, 1_999, 2_000, 2_001, 4_000])
+async def test_a_file_of_just_so_many_lines(lines: int) -> None:
+    """A file's end is found wherever it falls between two reads of the worker thread."""
+    server = Server()
+    report = await server.upload(io.BytesIO(b"".join(b"%d\n" % line for line in range(lines))))
+    assert report.read == report.stored == lines
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(0, []), (499, [499]), (500, [500]), (501, [500, 1]), (1_000, [500] * 2)])
+async def test_just_so_many_keys(count: int, sizes: list[int]) -> None:
+    """Chunks are of 500; the last is what is left, and there is no empty one."""
+    server = Server()
+    report = await server.upload(KEYS[:count])
+    assert server.sizes == sizes
+    assert [chunk.count for chunk in report.chunks] == sizes
+    assert report.ok
+
+
+@pytest.mark.parametrize(
+    "keys",
+    ["AAA\nBBB", b"AAA", bytearray(b"AAA"), mmap.mmap(-1, 8), Path("keys.txt"), None, 5, 1.5, object()],
+    ids=["text", "bytes", "bytearray", "mmap", "path", "none", "int", "float", "object"],
+)
+async def test_what_is_no_input_is_refused(keys: Any) -> None:
+    """One text, a path, or what can't be iterated is refused before anything is sent."""
+    server = Server()
+    with pytest.raises(InvalidRequestError) as caught:
+        await server.upload(keys)
+    assert caught.value.field == "keys"
+    assert ("open file" in caught.value.problem) is isinstance(keys, str | bytes | bytearray | Path)
+    assert "AAA" not in shown(caught.value)
+    assert server.sizes == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        ({"product_id": 0}, "product_id"),
+        ({"product_id": "8"}, "product_id"),
+        ({"concurrency": 0}, "concurrency"),
+        ({"concurrency": 2.0}, "concurrency"),
+    ],
+)
+async def test_numbers_out_of_range_are_refused(arguments: dict[str, Any], field: str) -> None:
+    """A number that can't be right is refused before a line is read."""
+    server = Server()
+    lines = iter(KEYS)
+    with pytest.raises(InvalidRequestError) as caught:
+        await upload(server.send, **{"product_id": 8, "keys": lines, **arguments})
+    assert caught.value.field == field
+    assert next(lines) == KEYS[0]
+    assert server.sizes == []
+
+
+# --- What is made of a line --------------------------------------------------------------------------------
+
+BLANKS = " \t\r\n\x0b\x0c\x1c\x85\xa0\u2003\u2028\u3000"
+LINES = [
+    "\ufeffAAA\r\n",  # 1
+    "BBB\r\n",
+    "\r\n",
+    f"{BLANKS}CCC{BLANKS}",
+    "\ufeffDDD",  # 5: files that were put together
+    "AAA",
+    BLANKS,
+    "\ufeff",
+    "",
+    "in  side\tstays",  # 10
+    "bbb",
+    "卡密-一",
+    "\rEEE\r",
+    "  BBB",
+]
+CLEANED = ["AAA", "BBB", "CCC", "DDD", "in  side\tstays", "bbb", "卡密-一", "EEE"]
+
+
+@pytest.mark.parametrize("as_bytes", [False, True])
+async def test_lines_are_cleaned(*, as_bytes: bool) -> None:
+    """Byte-order marks, line ends and every kind of blank around a key go; blank lines and repetitions are counted."""
+    server = Server()
+    report = await server.upload([line.encode() for line in LINES] if as_bytes else LINES)
+    assert server.stored == CLEANED
+    assert (report.read, report.blank, report.duplicates, report.stored) == (14, 4, 2, 8)
+    (chunk,) = report.chunks
+    assert (chunk.first_line, chunk.last_line) == (1, 13)
+
+
+async def test_a_file_with_every_line_end(tmp_path: Path) -> None:
+    """A file whose lines end now so, now so, and last not at all, gives each key once, as text or as bytes."""
+    path = tmp_path / "keys.txt"
+    path.write_bytes(b"\xef\xbb\xbfAAA\r\nBBB\n\r\n  CCC \r\r\n\n AAA\nDDD")
+    for kind in ("text", "text, newline=''", "binary", "unbuffered"):
+        server = Server()
+        async with AsyncExitStack() as stack:
+            report = await server.upload(FILES[kind](stack, path))
+        assert server.stored == ["AAA", "BBB", "CCC", "DDD"]
+        assert (report.duplicates, report.ok) == (1, True)
+
+
+async def test_repetitions_far_apart() -> None:
+    """A key that comes again chunks later is sent once, and line numbers go on counting the lines left out."""
+    server = Server()
+    report = await server.upload([*KEYS[:700], "", *KEYS[:700], *KEYS[:800]], concurrency=3)
+    assert sorted(server.stored) == KEYS[:800]
+    assert (report.read, report.blank, report.duplicates, report.stored) == (2_201, 1, 1_400, 800)
+    lines = [(chunk.first_line, chunk.last_line, chunk.count) for chunk in report.chunks]
+    assert lines == [(1, 500, 500), (501, 2_201, 300)]
+
+
+async def test_lines_that_can_not_be_keys() -> None:
+    """An inner line break, half a character, or no text at all is refused by its line; the others are stored."""
+    server = Server()
+    lines = ["AAA", "one\ntwo", "BBB", "\ud83d", None, 5, ["CCC"], "DDD", b"x\ry", b"\xff\xfe"]
+    report = await server.upload(lines)
+    assert server.stored == ["AAA", "BBB", "DDD"]
+    assert (report.read, report.stored, report.refused, report.ok) == (10, 3, 7, False)
+    refused = [chunk for chunk in report.chunks if chunk.fate is Fate.REFUSED]
+    assert [(chunk.first_line, chunk.last_line, chunk.attempts) for chunk in refused] == [
+        (2, 2, 0),
+        (4, 4, 0),
+        (5, 5, 0),
+        (6, 6, 0),
+        (7, 7, 0),
+        (9, 9, 0),
+        (10, 10, 0),
+    ]
+    assert [str(chunk.error).partition(" ")[2] for chunk in refused] == [
+        "line 2 holds a line break, which would make two keys of it",
+        "line 4 can't be encoded as UTF-8",
+        "line 5 must be text, not NoneType",
+        "line 6 must be text, not int",
+        "line 7 must be text, not list",
+        "line 9 holds a line break, which would make two keys of it",
+        "line 10 can't be encoded as UTF-8",
+    ]
+    assert [chunk.keys for chunk in refused[:2]] == [("one\ntwo",), ("\ud83d",)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+async def test_a_utf_16_file(encoding: str) -> None:
+    """Each line of a UTF-16 file is refused, although most of its bytes are UTF-8 as well: with NULs in them."""
+    server = Server()
+    report = await server.upload(io.BytesIO("AAA-1\nAAA-2\nAAA-3\n".encode(encoding)))
+    assert (report.stored, report.refused, server.stored) == (0, report.read, [])
+    assert "holds a NUL; is the file UTF-16?" in str(report.chunks[-1].error)
+
+
+async def test_lines_of_another_encoding() -> None:
+    """Lines of a binary file that are not UTF-8 are refused by number, neighbours together; the others are stored."""
+    server = Server()
+    file = io.BytesIO(b"AAA\n" + "卡密一\n卡密二\n".encode("gbk") + b"BBB\n" + "密\n".encode("gbk"))
+    report = await server.upload(file)
+    assert server.stored == ["AAA", "BBB"]
+    assert (report.stored, report.refused) == (2, 3)
+    errors = [str(chunk.error) for chunk in report.chunks if chunk.error]
+    assert errors == [
+        "keys: lines 2 to 3: each can't be encoded as UTF-8",
+        "keys: line 5 can't be encoded as UTF-8",
+    ]
+
+
+async def test_nothing_but_lines_that_can_not_be_keys() -> None:
+    """An input of which nothing can be sent is a report all the same, in outcomes of at most 500 lines."""
+    server = Server()
+    report = await server.upload(["a\nb"] * 1_200)
+    assert (report.read, report.refused, server.sizes) == (1_200, 1_200, [])
+    assert [chunk.count for chunk in report.chunks] == [500, 500, 200]
+
+
+# --- The event loop is not blocked -------------------------------------------------------------------------
+
+
+class Tape:
+    """A file that waits, in whatever thread reads it, until it is let go on."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self.go_on = threading.Event()
+        self.read_in: set[int] = set()
+        self._lines = lines
+
+    def readline(self) -> str:
+        return next(self._lines)
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        self.read_in.add(threading.get_ident())
+        assert self.go_on.wait(PATIENCE)
+        return self.readline()
+
+
+async def test_a_file_is_read_in_a_worker_thread() -> None:
+    """Other tasks run while a file keeps its reader waiting, and the file is never touched on their thread."""
+    server = Server()
+    tape = Tape(iter(KEYS))
+
+    async def let_go_on() -> None:
+        # On a blocked loop this would come too late.
+        with anyio.fail_after(PATIENCE):
+            while not tape.read_in:
+                await anyio.lowlevel.checkpoint()
+        tape.go_on.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(let_go_on)
+        await server.upload(tape)
+    assert server.stored == KEYS
+    assert threading.get_ident() not in tape.read_in
+
+
+async def test_cancelled_while_a_file_keeps_it_waiting() -> None:
+    """A cancellation does not wait for a file that gives nothing; what was read before is in the report."""
+    server = Server()
+    tape = Tape(iter(KEYS))
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as group:
+
+            async def cancel() -> None:
+                while not tape.read_in:
+                    await anyio.lowlevel.checkpoint()
+                scope.cancel()
+
+            group.start_soon(cancel)
+            try:
+                await server.upload(tape)
+            except BaseException as error:
+                report = adds_up(error.report)  # type: ignore[attr-defined]  # hung on whatever was raised
+                raise
+    tape.go_on.set()
+    assert scope.cancelled_caught
+    assert (report.read, report.chunks) == (0, ())
+
+
+async def test_long_stretches_without_a_new_key_let_others_run() -> None:
+    """Blanks and repetitions by the ten thousand, which fill no chunk, leave other tasks their turn."""
+    server = Server()
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await anyio.lowlevel.checkpoint()
+            turns += 1
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(count)
+        await anyio.lowlevel.checkpoint()
+        turns = 0
+        report = await server.upload(itertools.repeat("AAA", 50_000))
+        group.cancel_scope.cancel()
+    assert (report.read, report.duplicates) == (50_000, 49_999)
+    assert turns >= 20
+
+
+# --- An input that fails -----------------------------------------------------------------------------------
+
+
+def broken(error: BaseException, *, after: int) -> Iterator[str]:
+    yield from KEYS[:after]
+    raise error
+
+
+class BrokenFile(io.StringIO):
+    """A file whose reader fails behind its last line."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__("\n".join(KEYS[:1_203]) + "\n")
+        self.error = error
+
+    def __next__(self) -> str:  # type: ignore[override] # typeshed has StringIO give bytes
+        line = self.readline()
+        if not line:
+            raise self.error
+        return line
+
+
+async def broken_trickle(error: Exception) -> AsyncIterator[str]:
+    async for key in trickle(KEYS[:1_203]):
+        yield key
+    raise error
+
+
+@pytest.mark.parametrize("kind", ["generator", "file", "async generator", "__iter__", "__aiter__"])
+async def test_an_input_that_fails_half_way(kind: str) -> None:
+    """What the input raises comes out as it is, with the report: full chunks stored, the rest not sent."""
+
+    class Unready:
+        def __iter__(self) -> Iterator[str]:
+            raise failure
+
+    class AsyncUnready:
+        def __aiter__(self) -> AsyncIterator[str]:
+            raise failure
+
+    failure = OSError(5, "Input/output error")
+    inputs: dict[str, Any] = {
+        "generator": broken(failure, after=1_203),
+        "file": BrokenFile(failure),
+        "async generator": broken_trickle(failure),
+        "__iter__": Unready(),
+        "__aiter__": AsyncUnready(),
+    }
+    server = Server()
+    with pytest.raises(OSError, match="Input/output") as caught:
+        await server.upload(inputs[kind], concurrency=2)
+    assert caught.value is failure
+    report = adds_up(failure.report)  # type: ignore[attr-defined]  # hung on whatever was raised
+    expected = (0, 0, 0) if kind.startswith("__") else (1_203, 1_000, 203)
+    assert (report.read, report.stored, report.not_sent) == expected
+    assert len(server.stored) == report.stored
+    kept = [key for chunk in report.chunks for key in chunk.keys]
+    assert kept == KEYS[report.stored : report.read]
+
+
+async def test_an_error_that_takes_no_report() -> None:
+    """An error that nothing can be hung on comes out all the same."""
+
+    class SealedError(Exception):
+        def __setattr__(self, name: str, value: object) -> None:
+            if name == "report":
+                raise AttributeError(name)
+            super().__setattr__(name, value)
+
+    failure = SealedError("sealed")
+    with pytest.raises(SealedError) as caught:
+        await Server().upload(broken(failure, after=3))
+    assert caught.value is failure
+    assert not hasattr(failure, "report")
+
+
+async def test_an_interrupt_by_the_input() -> None:
+    """Also what is no Exception, such as Ctrl-C, comes out with the report, and nothing stays in flight."""
+
+    class Interrupt(BaseException):
+        pass
+
+    failure = Interrupt()
+    with pytest.raises(BaseException) as caught:  # noqa: PT011 -- trio may wrap it in a group
+        await Server().upload(broken(failure, after=1_203), concurrency=1)
+    report = adds_up(caught.value.report)  # type: ignore[attr-defined]  # hung on whatever was raised
+    assert report.read == 1_203
+
+
+async def test_a_text_file_in_another_encoding(tmp_path: Path) -> None:
+    """A GBK file opened as UTF-8 is an InvalidRequestError that shows none of it; the full chunks before are stored."""
+    path = tmp_path / "keys.txt"
+    path.write_bytes("\n".join([*KEYS[:3_000], "SECRET-卡密", "SECRET-2"]).encode("gbk"))
+    server = Server()
+    async with AsyncExitStack() as stack:
+        with pytest.raises(InvalidRequestError) as caught:
+            await server.upload(text_file(stack, path, None), concurrency=2)
+    error = caught.value
+    report = adds_up(error.report)  # type: ignore[attr-defined]  # hung on whatever was raised
+    assert error.field == "keys"
+    assert f"what follows line {report.read} is not utf-8" in error.problem
+    assert 2_000 < report.read <= 3_000  # a text file decodes some thousand characters at once
+    assert sorted(server.stored) == KEYS[: report.stored]
+    assert report.stored == report.read // 500 * 500
+    assert report.not_sent == report.read % 500
+    assert "KEY-" not in shown(error)
+    assert "SECRET" not in shown(error)
+
+
+async def test_a_generator_that_decodes(tmp_path: Path) -> None:
+    """A decoding error in a generator of yours is treated the same: the text it failed on must not be shown."""
+
+    def decoded() -> Iterator[str]:
+        yield "AAA"
+        yield b"SECRET-\xff".decode()
+
+    with pytest.raises(InvalidRequestError) as caught:
+        await Server().upload(decoded())
+    assert "SECRET" not in shown(caught.value)
+    assert caught.value.report.not_sent == 1  # type: ignore[attr-defined]  # hung on whatever was raised
+
+
+async def test_what_is_not_read_stays_in_the_input() -> None:
+    """After an upload broke off, a generator goes on where the report says that reading stopped."""
+    lines = iter(KEYS)
+
+    async def refuse(_: KaCreate) -> Answer[Stored]:
+        await anyio.lowlevel.checkpoint()
+        raise RuntimeError("a transport's own")
+
+    with pytest.raises(RuntimeError) as caught:
+        await upload(refuse, 8, lines, concurrency=1)
+    report = adds_up(caught.value.report)  # type: ignore[attr-defined]  # hung on whatever was raised
+    assert report.read < len(KEYS)
+    assert next(lines) == KEYS[report.read]

@@ -1,0 +1,86 @@
+"""What a user's type checker sees. Read by mypy and pyright, never run: the test session only imports it."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from decimal import Decimal
+from typing import assert_type
+
+from gatepay_async import (
+    AsyncGatePay,
+    Callback,
+    CardKey,
+    CardKeyPage,
+    Catalog,
+    ChunkOutcome,
+    Payment,
+    PayType,
+    Product,
+    QrCode,
+    RetryPolicy,
+    Stored,
+    UploadProgress,
+    UploadReport,
+    parse_callback,
+)
+from gatepay_async.protocol.calls import KaCreate, KaShow, PayCreate, ProductShow
+
+
+def show(progress: UploadProgress) -> None:
+    """A plain callback."""
+    assert_type(progress.stored, int)
+
+
+async def show_async(progress: UploadProgress) -> None:
+    """An asynchronous one."""
+    assert_type(progress.in_flight, int)
+
+
+async def generate() -> AsyncIterator[str]:
+    """Card keys from somewhere."""
+    yield "AAA"
+
+
+async def use() -> None:
+    """Every public method, and the type of what it returns."""
+    async with AsyncGatePay("a", "b", timeout=None, retry=RetryPolicy(attempts=2)) as gatepay:
+        assert_type(gatepay, AsyncGatePay)
+
+        for pay_type in (PayType.WECHAT, "wechat"):
+            payment = await gatepay.create_payment(
+                product_id=8, product_num=1, pay_type=pay_type, out_order_id="T-1-X", custom="c"
+            )
+            assert_type(payment, Payment)
+        assert_type(payment.order_price, Decimal)
+        assert_type(payment.order_qrcode, QrCode)
+        assert_type(payment.order_qrcode.data, bytes)
+
+        catalog = await gatepay.list_products()
+        assert_type(catalog, Catalog)
+        assert_type(catalog.products, tuple[Product, ...])
+        assert_type(catalog.product(8).stock, int)
+
+        assert_type(await gatepay.list_card_keys(8, page=2), CardKeyPage)
+        async for key in gatepay.list_card_keys(8, prefetch=4, thorough=True):
+            assert_type(key, CardKey)
+            assert_type(key.created_at, datetime)
+        async for page in gatepay.list_card_keys(8).pages():
+            assert_type(page, CardKeyPage)
+        assert_type(gatepay.list_card_keys(8).drifted, bool)
+
+        assert_type(await gatepay.create_card_keys(8, ["AAA"]), Stored)
+        with open("keys.txt", encoding="utf-8") as text, open("keys.txt", "rb") as binary:  # noqa: PTH123 -- never run
+            for keys in (["AAA"], {"AAA"}, text, binary, generate(), (key for key in ["AAA"])):
+                report = await gatepay.upload_card_keys(8, keys, concurrency=8, on_progress=show)
+                assert_type(report, UploadReport)
+        report = await gatepay.upload_card_keys(8, [b"AAA"], on_progress=show_async)
+        assert_type(report.chunks, tuple[ChunkOutcome, ...])
+        assert_type(report.ok, bool)
+
+        assert_type(gatepay.parse_callback(b"a=b"), Callback)
+        assert_type(parse_callback("a=b", appkey="a", appsecret="b"), Callback)
+
+        assert_type(await gatepay.send(ProductShow()), Catalog)
+        assert_type(await gatepay.send(KaShow(8)), CardKeyPage)
+        assert_type(await gatepay.send(KaCreate(8, ("AAA",))), Stored)
+        order = PayCreate(product_id=8, out_order_id="T-1-X", pay_type="alipay", product_num=1, custom="c")
+        assert_type(await gatepay.send(order), Payment)
