@@ -1,0 +1,62 @@
+"""
+Stream all card keys of a product to a CSV file, in constant memory.
+
+    GATEPAY_APPKEY=… GATEPAY_APPSECRET=… python examples/export_keys.py 8 keys.csv
+
+The file is readable by you alone, and appears only when it is complete: there is never half of one.
+"""
+
+import argparse
+import csv
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio
+
+from gatepay_async import AsyncGatePay, CardKey
+
+HEADER = ("id", "content", "status", "pay_order_id", "created_at", "updated_at")
+
+
+def row(key: CardKey) -> tuple[object, ...]:
+    """One line of the file."""
+    return (key.id, key.content, key.status, key.pay_order_id, key.created_at.isoformat(), key.updated_at.isoformat())
+
+
+async def export(gatepay: AsyncGatePay, product_id: int, path: Path) -> int:
+    """
+    Write every card key of the product to *path*.
+
+    Returns:
+        How many.
+    """
+    written = 0
+    unfinished = path.with_name(f".{path.name}.part")
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(HEADER)
+            async for page in gatepay.list_card_keys(product_id, prefetch=4).pages():
+                writer.writerows(map(row, page.keys))
+                written += len(page.keys)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return written
+
+
+async def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line, and export."""
+    parser = argparse.ArgumentParser(description="Export the card keys of a product.")
+    parser.add_argument("product", type=int)
+    parser.add_argument("path", type=Path)
+    options = parser.parse_args(arguments)
+    async with AsyncGatePay() as gatepay:
+        written = await export(gatepay, options.product, options.path)
+    print(f"{written} card keys written to {options.path}")
+
+
+if __name__ == "__main__":
+    anyio.run(main)
