@@ -910,7 +910,7 @@ async def test_no_key_is_shown(sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
     sandbox.fault(Fault(FaultKind.CODE, code=199))
     sandbox.fault(Fault(FaultKind.BAD_GATEWAY, times=None))
     keys = [*(f"SECRET-{number}" for number in range(1_200)), "SECRET\nSECRET", "SECRET-\ud83d", ["SECRET"]]
-    report = adds_up(await gatepay.upload_card_keys(8, keys, concurrency=1))  # type: ignore[arg-type] # on purpose
+    report = adds_up(await gatepay.upload_card_keys(8, keys, concurrency=1))  # type: ignore[arg-type]  # on purpose
     assert columns(report) == {"refused": 503, "unknown": 700}
     with pytest.raises(UploadIncomplete) as caught:
         report.raise_for_failures()

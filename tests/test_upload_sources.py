@@ -438,7 +438,7 @@ class BrokenFile(io.StringIO):
         super().__init__("\n".join(KEYS[:1_203]) + "\n")
         self.error = error
 
-    def __next__(self) -> str:  # type: ignore[override] # typeshed has StringIO give bytes
+    def __next__(self) -> str:  # type: ignore[override]  # typeshed has StringIO give bytes
         line = self.readline()
         if not line:
             raise self.error
