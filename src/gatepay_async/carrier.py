@@ -28,15 +28,17 @@ from gatepay_async.protocol.retrying import read_retry_after
 from gatepay_async.protocol.wire import CONTENT_TYPE, Reply
 from gatepay_async.version import __version__
 
-Send = Callable[[str, bytes, dict[str, Any]], Awaitable[httpx.Response]]
+Send = Callable[[httpx.URL, bytes, dict[str, Any]], Awaitable[httpx.Response]]
 
 _LARGEST_REPLY = 32 * 2**20  # bytes; a page of 50 card keys has some 10,000
-_HEADERS = {
-    "accept": "application/json",
-    "accept-encoding": "identity",  # a reply is small, and one that unpacks to a gigabyte is no reply
-    "content-type": CONTENT_TYPE,
-    "user-agent": f"gatepay-async/{__version__}",
-}
+_HEADERS = httpx.Headers(
+    {
+        "accept": "application/json",
+        "accept-encoding": "identity",  # a reply is small, and one that unpacks to a gigabyte is no reply
+        "content-type": CONTENT_TYPE,
+        "user-agent": f"gatepay-async/{__version__}",
+    }
+)
 # Raised before the first byte of a request is written.
 _NEVER_SENT = (
     httpx.ConnectError,
@@ -103,6 +105,7 @@ class Carrier:
         self._base_url = base_url
         self._timeout = timeout
         self._max_connections = max_connections
+        self._urls: dict[str, httpx.URL] = {}  # reading one costs more than signing a form
         self._own: httpx.AsyncBaseTransport | None = None
         self._send: Send | None = None
         if http_client is not None:
@@ -157,7 +160,8 @@ class Carrier:
             extensions = {"trace": trip.trace}
             start_clock()
         send = cast("Send", self._send)  # open() has seen to it
-        response = await send(self._base_url + call.path, body, extensions)
+        url = self._urls.get(call.path) or self._urls.setdefault(call.path, httpx.URL(self._base_url + call.path))
+        response = await send(url, body, extensions)
         try:
             content = await _read(call, response)
         finally:
@@ -174,7 +178,7 @@ class Carrier:
 
 
 async def _through_transport(
-    transport: httpx.AsyncBaseTransport, url: str, body: bytes, extensions: dict[str, Any]
+    transport: httpx.AsyncBaseTransport, url: httpx.URL, body: bytes, extensions: dict[str, Any]
 ) -> httpx.Response:
     # Without a client in between: there is nothing to redirect, to log in to, or to keep cookies for.
     request = httpx.Request("POST", url, headers=_HEADERS, content=body, extensions=extensions)
@@ -182,7 +186,7 @@ async def _through_transport(
 
 
 async def _through_client(
-    client: httpx.AsyncClient, url: str, body: bytes, extensions: dict[str, Any]
+    client: httpx.AsyncClient, url: httpx.URL, body: bytes, extensions: dict[str, Any]
 ) -> httpx.Response:
     request = client.build_request("POST", url, headers=_HEADERS, content=body, extensions=extensions)
     # Never followed: a signed form must not travel elsewhere.

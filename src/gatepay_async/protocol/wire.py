@@ -8,13 +8,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar, cast
-from urllib.parse import urlencode
 
 from attrs import frozen
 
 from gatepay_async.protocol import codec
 from gatepay_async.protocol.calls import Call, KaShow
 from gatepay_async.protocol.errors import ProtocolError, RefusedError
+from gatepay_async.protocol.forms import encode_form
 from gatepay_async.protocol.masking import mask
 from gatepay_async.protocol.signing import Credentials, sign
 
@@ -65,7 +65,7 @@ def encode(call: Call[Any], credentials: Credentials) -> bytes:
     """The form body of *call*, signed: ASCII, appkey first and sign last."""
     fields = call.fields()
     signature = sign(credentials, [fields[name] for name in call.signed])
-    return urlencode({"appkey": credentials.appkey, **fields, "sign": signature}).encode("ascii")
+    return encode_form({"appkey": credentials.appkey, **fields, "sign": signature})
 
 
 def decode(call: Call[T], reply: Reply) -> T:
