@@ -39,19 +39,32 @@ def pythons() -> list[str]:
     return [version for version in SUPPORTED if runs(shutil.which(f"python{version}"))]
 
 
+# The tests that open a client of their own or the fixture's, and so talk over its transport.
+OVER_SOCKETS = [
+    f"tests/test_{name}.py"
+    for name in ("blocking", "client", "examples", "pager", "readme", "secrets", "upload", "upload_sources")
+]
 PYTHONS = pythons()
 OLDEST, NEWEST = PYTHONS[0], PYTHONS[-1]
 
 nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = True
-nox.options.sessions = ["lint", "typing", "tests", "coverage", "bare", "lowest", "build"]
+nox.options.sessions = ["lint", "typing", "tests", "coverage", "aiohttp", "bare", "lowest", "build"]
 
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """The whole suite, on every Python that is here."""
-    session.install(".[sandbox]", *group("tests"))
+    session.install(".[sandbox,aiohttp]", *group("tests"))
     session.run("coverage", "run", "-m", "pytest", *session.posargs)
+
+
+@nox.session(python=NEWEST)
+def aiohttp(session: nox.Session) -> None:
+    """What talks to servers, over aiohttp instead of the pool."""
+    session.install(".[sandbox,aiohttp]", *group("tests"))
+    over = {"GATEPAY_TEST_TRANSPORT": "aiohttp"}
+    session.run("pytest", "-m", "not own_pool", *session.posargs, *OVER_SOCKETS, env=over)
 
 
 @nox.session(python=OLDEST)
@@ -73,7 +86,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(python=OLDEST)
 def typing(session: nox.Session) -> None:
     """Both type checkers; tests/typing_api.py says what a user's checker must see."""
-    session.install(".[sandbox]", *group("typing"))
+    session.install(".[sandbox,aiohttp]", *group("typing"))
     session.run("mypy")
     session.run("pyright")
 
@@ -89,8 +102,9 @@ def bare(session: nox.Session) -> None:
 def lowest(session: nox.Session) -> None:
     """The suite, on the oldest dependencies that pyproject.toml allows."""
     project = PROJECT["project"]
-    allowed = [*project["dependencies"], *project["optional-dependencies"]["sandbox"]]
-    session.install(".[sandbox]", *group("tests"), *map(oldest, allowed))
+    extras = project["optional-dependencies"]
+    allowed = [*project["dependencies"], *extras["sandbox"], *extras["aiohttp"]]
+    session.install(".[sandbox,aiohttp]", *group("tests"), *map(oldest, allowed))
     session.run("pytest", *session.posargs)
 
 

@@ -1,17 +1,28 @@
 """What every test module may ask for."""
 
+import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from gatepay_async import AsyncGatePay, RetryPolicy
+from gatepay_async import AsyncGatePay, RetryPolicy, carrier
 from gatepay_async.sandbox import Sandbox
 
 # Waits that a test need not sit out; the number of attempts is the default's.
 QUICK = RetryPolicy(first_wait=0, longest_wait=0)
 
 
-@pytest.fixture(params=["asyncio", "trio"])
+# `nox -s aiohttp` runs what talks to servers over that transport, instead of the pool.
+OVER_AIOHTTP = os.environ.get("GATEPAY_TEST_TRANSPORT") == "aiohttp"
+
+
+@pytest.fixture(autouse=OVER_AIOHTTP)
+def over_aiohttp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is opened by default is aiohttp's."""
+    monkeypatch.setattr(carrier, "_open_pool", carrier._open_aiohttp)
+
+
+@pytest.fixture(params=["asyncio"] if OVER_AIOHTTP else ["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Both event loops."""
     return str(request.param)

@@ -130,6 +130,7 @@ async def test_wrong_secret(sandbox: Sandbox, base_url: str) -> None:
     assert caught.value.time is not None
 
 
+@pytest.mark.own_pool
 async def test_exact_bytes(sandbox: Sandbox) -> None:
     """Under respx the default transport sends the very form, and nothing else."""
     with respx.mock(base_url="https://gatepay.io/api") as router:
@@ -265,6 +266,7 @@ def test_other_event_loop(sandbox: Sandbox) -> None:
         asyncio.run(gatepay.list_products())
 
 
+@pytest.mark.own_pool
 async def test_tls_off_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """The TLS context is made in another thread, and once for all clients."""
     from gatepay_async import carrier  # noqa: PLC0415 -- only here
@@ -792,9 +794,9 @@ async def test_closed_while_calling(sandbox: Sandbox, base_url: str) -> None:
             await anyio.wait_all_tasks_blocked()
         await anyio.wait_all_tasks_blocked()
         group.cancel_scope.cancel()
-    [error] = errors
+    # Over aiohttp the call under way is cut off as well.
+    [error] = [error for error in errors if "the client was closed" in str(error)]
     assert isinstance(error, TransportError)
-    assert "the client was closed" in str(error)
     assert (error.sent, error.attempts) == (False, 1)
 
 

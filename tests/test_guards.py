@@ -34,9 +34,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "version": set(),
     "protocol": {"protocol"},
     "pool": {"pool"},
-    "carrier": {"pool", "protocol", "version"},
+    # over_aiohttp is imported where it is asked for, and missing without its extra.
+    "carrier": {"over_aiohttp", "pool", "protocol", "version"},
     "pager": {"protocol"},
-    "upload": {"protocol"},
+    "dedup": {"protocol"},
+    "upload": {"dedup", "protocol"},
+    "over_aiohttp": set(),
     "client": {"carrier", "pager", "protocol", "upload"},
     "sandbox": {"sandbox", "protocol.calls"},
 }
@@ -44,12 +47,14 @@ MAY_IMPORT: dict[str, set[str]] = {
 ONLY_IN = {
     "cattrs": {"protocol.codec"},
     "msgspec": {"protocol.codec"},
-    "httpx": {"pool", "carrier", "client"},
+    "httpx": {"pool", "carrier", "client", "over_aiohttp"},
+    "aiohttp": {"over_aiohttp"},
+    "httpx_aiohttp": {"over_aiohttp"},
     "httpcore": {"pool"},
     "starlette": {"sandbox"},
     "uvicorn": {"sandbox"},
     "segno": {"sandbox"},
-    "sqlite3": {"sandbox"},
+    "sqlite3": {"dedup", "sandbox"},
 }
 # I/O, waiting, clocks, chance, the environment: none of it in protocol/.
 IMPURE = {

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.lowlevel
@@ -151,9 +151,11 @@ async def client_of(sandbox: Sandbox) -> AsyncIterator[AsyncGatePay]:
 
 
 def busy(gatepay: AsyncGatePay) -> int:
-    pool = gatepay._carrier._own
-    assert isinstance(pool, OriginPool)
-    return pool._slots.busy
+    own = gatepay._carrier._own
+    if isinstance(own, OriginPool):
+        return own._slots.busy
+    session = cast("Any", own).client  # aiohttp's
+    return len(session.connector._acquired)
 
 
 def count_tasks(anyio_backend: str) -> int:

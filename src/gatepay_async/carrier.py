@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache, partial
-from typing import Any, cast
+from typing import Any, Literal, cast
 from urllib.request import getproxies, proxy_bypass
 
 import anyio
 import anyio.to_thread
 import httpx
+import sniffio
 from attrs import define
 
 from gatepay_async.pool import OriginPool
 from gatepay_async.protocol.calls import Call
-from gatepay_async.protocol.errors import DeadlineExceededError, ProtocolError, TransportError
+from gatepay_async.protocol.errors import DeadlineExceededError, InvalidRequestError, ProtocolError, TransportError
 from gatepay_async.protocol.masking import mask
 from gatepay_async.protocol.retrying import read_retry_after
 from gatepay_async.protocol.wire import CONTENT_TYPE, Reply
@@ -40,13 +42,9 @@ _HEADERS = httpx.Headers(
     }
 )
 # Raised before the first byte of a request is written.
-_NEVER_SENT = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.PoolTimeout,
-    httpx.ProxyError,
-    httpx.UnsupportedProtocol,
-)
+_NEVER_SENT = (httpx.ConnectError, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
+# Likewise, from a transport that tells when it sends. Others (httpx-aiohttp is one) call so what happened later.
+_NEVER_SENT_IF_TOLD = (*_NEVER_SENT, httpx.ConnectTimeout)
 # What a transport may raise: httpx's errors, and what lies below them where a transport forgot to translate.
 _NOBODY_ANSWERED = (
     httpx.HTTPError,
@@ -65,11 +63,11 @@ class _Trip:
 
     Attributes:
         sent: A byte of the request is about to leave, or has left.
-        watched: Whoever carries it tells of that, so that ``sent`` can be believed when it says no.
+        told: Whoever carries it tells of that, so that ``sent`` can be believed when it says no.
     """
 
+    told: bool
     sent: bool = False
-    watched: bool = False
 
     def on_send(self) -> None:
         """The pool's word."""
@@ -77,7 +75,7 @@ class _Trip:
 
     async def trace(self, event: str, _: object) -> None:
         """The word of httpx's own transport: ``http11.send_request_headers.started``, and others before it."""
-        self.watched = True
+        self.told = True
         self.sent = self.sent or event.endswith("send_request_headers.started")
 
 
@@ -90,7 +88,7 @@ class Carrier:
         timeout: Seconds for one attempt, from connect to last byte.
         max_connections: Of the pool of its own.
         http_client: Used as it is, not closed here.
-        transport: Likewise.
+        transport: Likewise; or ``"aiohttp"``, for a session of its own.
     """
 
     def __init__(
@@ -100,24 +98,35 @@ class Carrier:
         timeout: float,
         max_connections: int,
         http_client: httpx.AsyncClient | None,
-        transport: httpx.AsyncBaseTransport | None,
+        transport: httpx.AsyncBaseTransport | Literal["aiohttp"] | None,
     ) -> None:
         self._base_url = base_url
         self._timeout = timeout
         self._max_connections = max_connections
         self._urls: dict[str, httpx.URL] = {}  # reading one costs more than signing a form
         self._own: httpx.AsyncBaseTransport | None = None
+        self._http_client = http_client
+        self._transport = transport
         self._send: Send | None = None
-        if http_client is not None:
-            self._send = partial(_through_client, http_client)
-        elif transport is not None:
-            self._send = partial(_through_transport, transport)
+        self._tells = False
 
     async def open(self) -> None:
-        """Make the pool of its own, if it was given nothing."""
-        if self._send is None:
-            self._own = await _open_transport(self._base_url, self._max_connections)
-            self._send = partial(_through_transport, self._own)
+        """
+        Make the pool of its own, or the session, if it was not given what carries.
+
+        Raises:
+            InvalidRequestError: aiohttp is not installed, or this is not asyncio.
+        """
+        if self._http_client is not None:
+            self._send = partial(_through_client, self._http_client)
+            return
+        transport = self._transport
+        if transport is None:
+            transport = self._own = await _open_pool(self._base_url, self._max_connections)
+        elif isinstance(transport, str):
+            transport = self._own = await _open_aiohttp(self._base_url, self._max_connections)
+        self._tells = bool(getattr(transport, "tells_sending", False))
+        self._send = partial(_through_transport, transport)
 
     async def aclose(self) -> None:
         """Close what ``open`` has made."""
@@ -137,7 +146,7 @@ class Carrier:
             TransportError: Nobody answered; ``DeadlineExceededError`` if it is the call's time that is over.
             ProtocolError: The reply has no end.
         """
-        trip = _Trip(watched=isinstance(self._own, OriginPool))
+        trip = _Trip(told=self._tells)
         failure: Exception | None = None
         with anyio.CancelScope(deadline=ends) as scope:
             try:
@@ -147,7 +156,7 @@ class Carrier:
         if failure is None:
             raise self._out_of_time(call, trip, ends)
         _forget(failure)
-        sent = trip.sent or not isinstance(failure, _NEVER_SENT)
+        sent = trip.sent or not isinstance(failure, _NEVER_SENT_IF_TOLD if trip.told else _NEVER_SENT)
         problem = mask(f"{type(failure).__name__}: {failure}".removesuffix(": "), keys=call.secrets())
         raise TransportError(endpoint=call.path, sent=sent, problem=problem) from failure
 
@@ -156,7 +165,7 @@ class Carrier:
             scope.deadline = min(scope.deadline, anyio.current_time() + self._timeout)
 
         extensions: dict[str, Any] = {"on_send": trip.on_send, "on_slot": start_clock}
-        if not trip.watched:
+        if not self._tells:
             extensions = {"trace": trip.trace}
             start_clock()
         send = cast("Send", self._send)  # open() has seen to it
@@ -170,7 +179,7 @@ class Carrier:
         return Reply(response.status_code, content, wait)
 
     def _out_of_time(self, call: Call[Any], trip: _Trip, ends: float) -> TransportError:
-        sent = trip.sent or not trip.watched
+        sent = trip.sent or not trip.told
         if anyio.current_time() >= ends:
             return DeadlineExceededError(endpoint=call.path, sent=sent, problem="the call's deadline has passed")
         problem = f"no whole reply within {self._timeout:g} s"
@@ -221,15 +230,34 @@ def _forget(failure: Exception) -> None:
         failure.request = httpx.Request("POST", "https://request.invalid/")
 
 
-async def _open_transport(base_url: str, max_connections: int) -> httpx.AsyncBaseTransport:
+async def _open_pool(base_url: str, max_connections: int) -> httpx.AsyncBaseTransport:
     url = httpx.URL(base_url)
-    tls = await anyio.to_thread.run_sync(_tls_context) if url.scheme == "https" else None
+    tls = await _trusted(url)
     proxy = _proxy_for(url)
     if proxy is None:
         return OriginPool(url, max_connections=max_connections, ssl_context=tls)
     # The pool is for one origin; through a proxy it steps aside.
-    limits = httpx.Limits(max_connections=max_connections)
-    return httpx.AsyncHTTPTransport(proxy=proxy, limits=limits, verify=tls or ssl.create_default_context())
+    return httpx.AsyncHTTPTransport(proxy=proxy, limits=httpx.Limits(max_connections=max_connections), verify=tls)
+
+
+async def _open_aiohttp(base_url: str, max_connections: int) -> httpx.AsyncBaseTransport:
+    problem = "runs on asyncio only; leave transport out"
+    if sniffio.current_async_library() == "asyncio":
+        problem = "needs the extra: pip install 'gatepay-async[aiohttp]'"
+        with suppress(ImportError):
+            from gatepay_async.over_aiohttp import OverAiohttp  # noqa: PLC0415 -- the extra may not be there
+
+            url = httpx.URL(base_url)
+            tls = await _trusted(url)
+            return OverAiohttp(max_connections=max_connections, ssl_context=tls, proxy=_proxy_for(url))
+    raise InvalidRequestError(field="transport", problem=f"aiohttp {problem}")
+
+
+async def _trusted(url: httpx.URL) -> ssl.SSLContext:
+    """What to believe of certificates; without TLS, a context that costs nothing and is never asked."""
+    if url.scheme == "https":
+        return await anyio.to_thread.run_sync(_tls_context)
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 @cache

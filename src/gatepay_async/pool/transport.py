@@ -90,6 +90,8 @@ class OriginPool(httpx.AsyncBaseTransport):
         ValueError: *max_connections* is below 1.
     """
 
+    tells_sending = True
+
     def __init__(
         self,
         origin: httpx.URL | str,
