@@ -1,10 +1,13 @@
 """Servers that misbehave on purpose: raw TCP, on either event loop, so that every byte is the test's."""
 
+import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 from anyio.abc import SocketAttribute, SocketStream
+from anyio.streams.tls import TLSListener
 from attrs import define, field
 
 Answer = Callable[[SocketStream, int], Awaitable[None]]
@@ -42,18 +45,20 @@ def http(body: bytes, *, status: str = "200 OK", headers: str = "") -> bytes:
 
 
 @asynccontextmanager
-async def raw_server(answer: Answer, *, read: bool = True) -> AsyncGenerator[RawServer]:
+async def raw_server(
+    answer: Answer, *, read: bool = True, tls: ssl.SSLContext | None = None
+) -> AsyncGenerator[RawServer]:
     """
     Serve on loopback: *answer* is given the stream and the number of the request, from 1.
 
     With ``read=False`` it is given the stream as soon as it is connected. The connection is closed when
-    *answer* raises ``ConnectionAbortedError``.
+    *answer* raises ``ConnectionAbortedError``. With *tls* the server is ``localhost``.
     """
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)
     port = listener.extra(SocketAttribute.local_port)  # noqa: S610 -- not Django's extra()
-    server = RawServer(f"http://127.0.0.1:{port}/api/")
+    server = RawServer(f"http://127.0.0.1:{port}/api/" if tls is None else f"https://localhost:{port}/api/")
 
-    async def handle(stream: SocketStream) -> None:
+    async def handle(stream: Any) -> None:
         server.connections += 1
         async with stream:
             try:
@@ -69,6 +74,6 @@ async def raw_server(answer: Answer, *, read: bool = True) -> AsyncGenerator[Raw
                 return
 
     async with listener, anyio.create_task_group() as group:
-        group.start_soon(listener.serve, handle)
+        group.start_soon((TLSListener(listener, tls, standard_compatible=False) if tls else listener).serve, handle)
         yield server
         group.cancel_scope.cancel()

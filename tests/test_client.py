@@ -3,8 +3,10 @@
 import asyncio
 import gzip
 import json
+import ssl
 import threading
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -12,8 +14,9 @@ import anyio
 import httpx
 import pytest
 import respx
+import trustme
 from anyio.abc import SocketStream
-from servers import http, raw_server
+from servers import http, raw_server, read_request
 
 from gatepay_async import (
     AlreadyStoredError,
@@ -30,6 +33,7 @@ from gatepay_async import (
     StorageFailedError,
     TransportError,
 )
+from gatepay_async.pool import OriginPool
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
 pytestmark = pytest.mark.anyio
@@ -746,6 +750,69 @@ async def test_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch, variabl
         async with AsyncGatePay("a", "b", base_url=server.base_url) as gatepay:
             await gatepay.list_products()
         assert (len(proxy.bodies), len(server.bodies)) == (1, 1)
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.mark.parametrize("make", ["pool", "httpx"])
+async def test_certificates_of_your_own(authority: trustme.CA, make: str) -> None:
+    """A certificate authority of your own goes into a transport: the pool's, or httpx's. Nobody else is believed."""
+
+    async def answer(stream: SocketStream, _: int) -> None:
+        await stream.send(http(EMPTY_CATALOG))
+
+    theirs, ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.issue_cert("localhost").configure_cert(theirs)
+    authority.configure_trust(ours)
+    async with raw_server(answer, tls=theirs) as server:
+        pool: httpx.AsyncBaseTransport = OriginPool(server.base_url, ssl_context=ours)
+        async with (
+            pool if make == "pool" else httpx.AsyncHTTPTransport(verify=ours) as transport,
+            AsyncGatePay("a", "b", base_url=server.base_url, transport=transport) as gatepay,
+        ):
+            assert (await gatepay.list_products()).products == ()
+        async with AsyncGatePay("a", "b", base_url=server.base_url, retry=QUICK) as gatepay:
+            with pytest.raises(TransportError, match="CERTIFICATE_VERIFY_FAILED") as caught:
+                await gatepay.create_payment(**ORDER)
+    assert not caught.value.sent
+
+
+@pytest.mark.own_pool
+async def test_unix_socket(tmp_path: Path) -> None:
+    """A pool of yours may connect to a Unix socket."""
+
+    async def serve(stream: SocketStream) -> None:
+        async with stream:
+            await read_request(stream)
+            await stream.send(http(EMPTY_CATALOG))
+
+    path = str(tmp_path / "socket")
+    async with await anyio.create_unix_listener(path) as listener, anyio.create_task_group() as group:
+        group.start_soon(listener.serve, serve)
+        async with (
+            OriginPool("http://localhost/", uds=path) as pool,
+            AsyncGatePay("a", "b", base_url="http://localhost/api/", transport=pool) as gatepay,
+        ):
+            assert (await gatepay.list_products()).products == ()
+        group.cancel_scope.cancel()
+
+
+async def test_proxy_of_your_own() -> None:
+    """A proxy goes into httpx's own transport."""
+
+    async def answer(stream: SocketStream, _: int) -> None:
+        await stream.send(http(EMPTY_CATALOG))
+
+    async with (
+        raw_server(answer) as proxy,
+        httpx.AsyncHTTPTransport(proxy=proxy.base_url) as transport,
+        AsyncGatePay("a", "b", base_url="http://127.0.0.1:9/api", transport=transport) as gatepay,
+    ):
+        await gatepay.list_products()
+    assert proxy.heads[0].startswith(b"POST http://127.0.0.1:9/api/product/show ")
 
 
 # -- many at once, and cancelled ---------------------------------------------------------------------------------------

@@ -5,10 +5,13 @@ import contextlib
 import inspect
 import io
 import re
+import ssl
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import cast
 
+import certifi
+import httpx
 import pytest
 
 import gatepay_async
@@ -40,7 +43,7 @@ async def run(block: str, names: dict[str, object]) -> str:
 @pytest.mark.anyio
 async def test_tour(sandbox: Sandbox, base_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tour does what it says, from the first block to the last."""
-    tour, callback, testing = blocks("python")
+    tour, callback, connections, testing = blocks("python")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GATEPAY_BASE_URL", base_url)
     Path("card_keys.txt").write_text("AAAA\nBBBB\nAAAA\n")
@@ -55,6 +58,7 @@ async def test_tour(sandbox: Sandbox, base_url: str, tmp_path: Path, monkeypatch
     query = sandbox.callback_query(sandbox.orders()[-1])
     assert "T-1001-X 0.99" in await run(callback, names | {"gatepay": gatepay, "query": query})
     assert "sign: does not match" in await run(callback, names | {"query": query.replace("=0.99", "=0.98")})
+    await run(connections, names | {"httpx": httpx, "ssl": ssl, "certifi": certifi})
     await run(testing, names)
 
 
