@@ -9,11 +9,12 @@ Here httpx's errors become ours, and nowhere else; here the attempt's clock runs
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache, partial
-from typing import Any, Literal, cast
+from types import AsyncGeneratorType
+from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.request import getproxies, proxy_bypass
 
 import anyio
@@ -22,13 +23,16 @@ import httpx
 import sniffio
 from attrs import define
 
-from gatepay_async.pool import OriginPool
 from gatepay_async.protocol.calls import Call
 from gatepay_async.protocol.errors import DeadlineExceededError, InvalidRequestError, ProtocolError, TransportError
 from gatepay_async.protocol.masking import mask
 from gatepay_async.protocol.retrying import read_retry_after
 from gatepay_async.protocol.wire import CONTENT_TYPE, Reply
 from gatepay_async.version import __version__
+
+if TYPE_CHECKING:
+    from gatepay_async.over_aiohttp import OverAiohttp
+    from gatepay_async.pool import OriginPool
 
 Send = Callable[[httpx.URL, bytes, dict[str, Any]], Awaitable[httpx.Response]]
 
@@ -175,6 +179,8 @@ class Carrier:
             content = await _read(call, response)
         finally:
             await response.aclose()
+        if response.status_code < 300:  # noqa: PLR2004 -- HTTP's own line
+            return Reply(response.status_code, content)
         wait = read_retry_after(response.headers.get("retry-after"), now=datetime.now(UTC))
         return Reply(response.status_code, content, wait)
 
@@ -218,7 +224,7 @@ async def _read(call: Call[Any], response: httpx.Response) -> bytes:
                 raise ProtocolError(endpoint=call.path, http_status=status, problem=problem, path="reply")
     finally:
         # A generator of httpx's, left half-way, would be for the garbage collector; trio warns of that.
-        if isinstance(chunks, AsyncGenerator):
+        if isinstance(chunks, AsyncGeneratorType):
             with anyio.CancelScope(shield=True):
                 await chunks.aclose()
     return b"".join(parts)
@@ -232,10 +238,9 @@ def _forget(failure: Exception) -> None:
 
 async def _open_pool(base_url: str, max_connections: int) -> httpx.AsyncBaseTransport:
     url = httpx.URL(base_url)
-    tls = await _trusted(url)
-    proxy = _proxy_for(url)
+    pool, tls, proxy = await anyio.to_thread.run_sync(_prepare_pool, url)
     if proxy is None:
-        return OriginPool(url, max_connections=max_connections, ssl_context=tls)
+        return pool(url, max_connections=max_connections, ssl_context=tls)
     # The pool is for one origin; through a proxy it steps aside.
     return httpx.AsyncHTTPTransport(proxy=proxy, limits=httpx.Limits(max_connections=max_connections), verify=tls)
 
@@ -245,24 +250,34 @@ async def _open_aiohttp(base_url: str, max_connections: int) -> httpx.AsyncBaseT
     if sniffio.current_async_library() == "asyncio":
         problem = "needs the extra: pip install 'gatepay-async[aiohttp]'"
         with suppress(ImportError):
-            from gatepay_async.over_aiohttp import OverAiohttp  # noqa: PLC0415 -- the extra may not be there
-
-            url = httpx.URL(base_url)
-            tls = await _trusted(url)
-            return OverAiohttp(max_connections=max_connections, ssl_context=tls, proxy=_proxy_for(url))
+            session, tls, proxy = await anyio.to_thread.run_sync(_prepare_aiohttp, httpx.URL(base_url))
+            return session(max_connections=max_connections, ssl_context=tls, proxy=proxy)
     raise InvalidRequestError(field="transport", problem=f"aiohttp {problem}")
 
 
-async def _trusted(url: httpx.URL) -> ssl.SSLContext:
+# In a worker thread: importing what connects takes as long as importing all the rest, reading certificates 26 ms.
+
+
+def _prepare_pool(url: httpx.URL) -> tuple[type[OriginPool], ssl.SSLContext, str | None]:
+    from gatepay_async.pool import OriginPool  # noqa: PLC0415 -- see above
+
+    return OriginPool, _trusted(url), _proxy_for(url)
+
+
+def _prepare_aiohttp(url: httpx.URL) -> tuple[type[OverAiohttp], ssl.SSLContext, str | None]:
+    from gatepay_async.over_aiohttp import OverAiohttp  # noqa: PLC0415 -- see above; and it may not be there
+
+    return OverAiohttp, _trusted(url), _proxy_for(url)
+
+
+def _trusted(url: httpx.URL) -> ssl.SSLContext:
     """What to believe of certificates; without TLS, a context that costs nothing and is never asked."""
-    if url.scheme == "https":
-        return await anyio.to_thread.run_sync(_tls_context)
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return _tls_context() if url.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 @cache
 def _tls_context() -> ssl.SSLContext:
-    """Some 26 ms of reading certificates: done once, and never on the event loop."""
+    """Made once, for all clients."""
     return httpx.create_ssl_context()
 
 

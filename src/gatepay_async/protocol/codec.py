@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any, TypeVar, cast, get_origin
 
 import msgspec
@@ -142,9 +143,9 @@ def read(cls: type[T], value: object, *, path: str) -> T:
         MisreadError: With the path of the first field that is wrong.
     """
     with suppress(Exception):  # whatever it is: the careful converter says where
-        return _fast.structure(value, cls)
+        return _converter(careful=False).structure(value, cls)
     try:
-        return _careful.structure(value, cls)
+        return _converter(careful=True).structure(value, cls)
     except (BaseValidationError, ValueError) as error:
         misread = _explain(error, path)
     raise misread  # out here, or the error of cattrs, which holds the value, would hang on it
@@ -282,6 +283,8 @@ _OBJECTS: tuple[type, ...] = (
 )
 
 
+# One for speed; one that says where, asked only when the first has refused. Made when they are first needed.
+@cache
 def _converter(*, careful: bool) -> Converter:
     converter = Converter(detailed_validation=careful)
     for type_, hook in _HOOKS:
@@ -290,8 +293,3 @@ def _converter(*, careful: bool) -> Converter:
     for cls in _OBJECTS:
         converter.register_structure_hook(cls, _object(cls, converter))
     return converter
-
-
-# One for speed; one that says where, asked again only when the first has refused.
-_fast = _converter(careful=False)
-_careful = _converter(careful=True)
