@@ -8,6 +8,7 @@ Here httpx's errors become ours, and nowhere else; here the attempt's clock runs
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.request import getproxies, proxy_bypass
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import httpx
 import sniffio
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from gatepay_async.over_aiohttp import OverAiohttp
     from gatepay_async.pool import OriginPool
 
-Send = Callable[[httpx.URL, bytes, dict[str, Any]], Awaitable[httpx.Response]]
+Post = Callable[[bytes, dict[str, Any]], Awaitable[httpx.Response]]
 
 _LARGEST_REPLY = 32 * 2**20  # bytes; a page of 50 card keys has some 10,000
 _HEADERS = httpx.Headers(
@@ -93,6 +95,9 @@ class Carrier:
         max_connections: Of the pool of its own.
         http_client: Used as it is, not closed here.
         transport: Likewise; or ``"aiohttp"``, for a session of its own.
+
+    Attributes:
+        now: The event loop's clock, once open.
     """
 
     def __init__(
@@ -107,12 +112,13 @@ class Carrier:
         self._base_url = base_url
         self._timeout = timeout
         self._max_connections = max_connections
-        self._urls: dict[str, httpx.URL] = {}  # reading one costs more than signing a form
+        self._posts: dict[str, Post] = {}  # by path; reading an address costs more than signing a form
         self._own: httpx.AsyncBaseTransport | None = None
         self._http_client = http_client
         self._transport = transport
-        self._send: Send | None = None
+        self._prepare: Callable[[httpx.URL], Post] | None = None
         self._tells = False
+        self.now: Callable[[], float] = anyio.current_time
 
     async def open(self) -> None:
         """
@@ -121,8 +127,11 @@ class Carrier:
         Raises:
             InvalidRequestError: aiohttp is not installed, or this is not asyncio.
         """
+        loop = running()
+        if isinstance(loop, asyncio.AbstractEventLoop):
+            self.now = loop.time  # the same clock as anyio's, without asking each time which loop it is
         if self._http_client is not None:
-            self._send = partial(_through_client, self._http_client)
+            self._prepare = partial(_through_client, self._http_client)
             return
         transport = self._transport
         if transport is None:
@@ -130,7 +139,7 @@ class Carrier:
         elif isinstance(transport, str):
             transport = self._own = await _open_aiohttp(self._base_url, self._max_connections)
         self._tells = bool(getattr(transport, "tells_sending", False))
-        self._send = partial(_through_transport, transport)
+        self._prepare = partial(_through_transport, transport)
 
     async def aclose(self) -> None:
         """Close what ``open`` has made."""
@@ -166,15 +175,14 @@ class Carrier:
 
     async def _exchange(self, call: Call[Any], body: bytes, trip: _Trip, scope: anyio.CancelScope) -> Reply:
         def start_clock() -> None:
-            scope.deadline = min(scope.deadline, anyio.current_time() + self._timeout)
+            scope.deadline = min(scope.deadline, self.now() + self._timeout)
 
         extensions: dict[str, Any] = {"on_send": trip.on_send, "on_slot": start_clock}
         if not self._tells:
             extensions = {"trace": trip.trace}
             start_clock()
-        send = cast("Send", self._send)  # open() has seen to it
-        url = self._urls.get(call.path) or self._urls.setdefault(call.path, httpx.URL(self._base_url + call.path))
-        response = await send(url, body, extensions)
+        post = self._posts.get(call.path) or self._post_to(call.path)
+        response = await post(body, extensions)
         try:
             content = await _read(call, response)
         finally:
@@ -184,28 +192,48 @@ class Carrier:
         wait = read_retry_after(response.headers.get("retry-after"), now=datetime.now(UTC))
         return Reply(response.status_code, content, wait)
 
+    def _post_to(self, path: str) -> Post:
+        prepare = cast("Callable[[httpx.URL], Post]", self._prepare)  # open() has seen to it
+        self._posts[path] = prepare(httpx.URL(self._base_url + path))
+        return self._posts[path]
+
     def _out_of_time(self, call: Call[Any], trip: _Trip, ends: float) -> TransportError:
         sent = trip.sent or not trip.told
-        if anyio.current_time() >= ends:
+        if self.now() >= ends:
             return DeadlineExceededError(endpoint=call.path, sent=sent, problem="the call's deadline has passed")
         problem = f"no whole reply within {self._timeout:g} s"
         return TransportError(endpoint=call.path, sent=sent, problem=problem)
 
 
-async def _through_transport(
-    transport: httpx.AsyncBaseTransport, url: httpx.URL, body: bytes, extensions: dict[str, Any]
-) -> httpx.Response:
+def running() -> object:
+    """The event loop that this runs on, for comparing."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return anyio.lowlevel.current_token()
+
+
+def _through_transport(transport: httpx.AsyncBaseTransport, url: httpx.URL) -> Post:
     # Without a client in between: there is nothing to redirect, to log in to, or to keep cookies for.
-    request = httpx.Request("POST", url, headers=_HEADERS, content=body, extensions=extensions)
-    return await transport.handle_async_request(request)
+    prepare = getattr(transport, "prepare", None)
+    if prepare is not None:
+        prepared: Post = prepare("POST", url, _HEADERS)
+        return prepared
+
+    async def post(body: bytes, extensions: dict[str, Any]) -> httpx.Response:
+        request = httpx.Request("POST", url, headers=_HEADERS, content=body, extensions=extensions)
+        return await transport.handle_async_request(request)
+
+    return post
 
 
-async def _through_client(
-    client: httpx.AsyncClient, url: httpx.URL, body: bytes, extensions: dict[str, Any]
-) -> httpx.Response:
-    request = client.build_request("POST", url, headers=_HEADERS, content=body, extensions=extensions)
-    # Never followed: a signed form must not travel elsewhere.
-    return await client.send(request, stream=True, follow_redirects=False)
+def _through_client(client: httpx.AsyncClient, url: httpx.URL) -> Post:
+    async def post(body: bytes, extensions: dict[str, Any]) -> httpx.Response:
+        request = client.build_request("POST", url, headers=_HEADERS, content=body, extensions=extensions)
+        # Never followed: a signed form must not travel elsewhere.
+        return await client.send(request, stream=True, follow_redirects=False)
+
+    return post
 
 
 async def _read(call: Call[Any], response: httpx.Response) -> bytes:
@@ -214,19 +242,23 @@ async def _read(call: Call[Any], response: httpx.Response) -> bytes:
     chunks = aiter(response.aiter_bytes() if packed else cast("httpx.AsyncByteStream", response.stream))
     parts: list[bytes] = []
     size = 0
+    whole = False
     try:
         async for part in chunks:
             parts.append(part)
             size += len(part)
             if size > _LARGEST_REPLY:
-                problem = f"is larger than {_LARGEST_REPLY} bytes"
-                status = response.status_code
-                raise ProtocolError(endpoint=call.path, http_status=status, problem=problem, path="reply")
+                break
+        else:
+            whole = True
     finally:
         # A generator of httpx's, left half-way, would be for the garbage collector; trio warns of that.
-        if isinstance(chunks, AsyncGeneratorType):
+        if not whole and isinstance(chunks, AsyncGeneratorType):
             with anyio.CancelScope(shield=True):
                 await chunks.aclose()
+    if not whole:
+        problem = f"is larger than {_LARGEST_REPLY} bytes"
+        raise ProtocolError(endpoint=call.path, http_status=response.status_code, problem=problem, path="reply")
     return b"".join(parts)
 
 

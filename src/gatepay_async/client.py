@@ -10,10 +10,9 @@ from types import TracebackType
 from typing import Any, Literal, NoReturn, Self, TypeVar
 
 import anyio
-import anyio.lowlevel
 import httpx
 
-from gatepay_async.carrier import Carrier
+from gatepay_async.carrier import Carrier, running
 from gatepay_async.pager import CardKeyListing
 from gatepay_async.protocol import callback, checks
 from gatepay_async.protocol.bulk import UploadReport
@@ -105,7 +104,7 @@ class AsyncGatePay:
             http_client=http_client,
             transport=transport,
         )
-        self._loop: anyio.lowlevel.EventLoopToken | None = None
+        self._loop: object = None
         self._closed = False
 
     def __repr__(self) -> str:
@@ -114,7 +113,7 @@ class AsyncGatePay:
     async def __aenter__(self) -> Self:
         if self._loop is not None:
             raise _misused("can be opened only once; make a new one")
-        self._loop = anyio.lowlevel.current_token()
+        self._loop = running()
         await self._carrier.open()
         return self
 
@@ -252,10 +251,10 @@ class AsyncGatePay:
 
     async def _answer(self, call: Call[T]) -> Answer[T]:
         body = encode(call, self._credentials)
-        ends = anyio.current_time() + self._deadline
         attempt = 0
         in_doubt = False  # an attempt broke off, and may have been carried out
         self._check_open()
+        ends = self._carrier.now() + self._deadline
         while True:
             attempt += 1
             try:
@@ -265,7 +264,7 @@ class AsyncGatePay:
             else:
                 self._budget.give_back()
                 return Answer(value, attempt)
-            wait = self._wait_after(call, failure, attempt, left=ends - anyio.current_time())
+            wait = self._wait_after(call, failure, attempt, left=ends - self._carrier.now())
             if wait is None:
                 _raise(call, failure, attempt=attempt, in_doubt=in_doubt)
             await anyio.sleep(wait)
@@ -290,7 +289,7 @@ class AsyncGatePay:
             raise _misused("is not open yet")
         if self._closed:
             raise _misused("has been closed")
-        if self._loop != anyio.lowlevel.current_token():
+        if self._loop != running():
             raise _misused("was opened in another event loop; open one in each")
 
 

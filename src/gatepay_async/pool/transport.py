@@ -51,6 +51,8 @@ TRANSLATIONS: Final[Mapping[type[Exception], type[httpx.TransportError]]] = {
 }
 FOREIGN: Final = tuple(TRANSLATIONS)
 
+Post = Callable[[bytes, dict[str, Any]], Awaitable[httpx.Response]]
+
 CLOSED: Final = "the client was closed; nothing was sent"
 
 
@@ -131,8 +133,29 @@ class OriginPool(httpx.AsyncBaseTransport):
             httpx.UnsupportedProtocol: *request* is for another origin. Nothing was sent.
             httpx.TransportError: Any other failure; some of the request may have been sent.
         """
-        outgoing = self._outgoing(request)
-        wishes = request.extensions
+        return await self.exchange(self._outgoing(request))
+
+    def prepare(self, method: str, url: httpx.URL, headers: httpx.Headers) -> "Post":
+        """
+        Do once what is the same for all requests of a kind: reading the address, putting headers in form.
+
+        Returns:
+            What sends a body with extensions as ``handle_async_request`` does, without an httpx request.
+        """
+        form = self._outgoing(httpx.Request(method, url, headers=headers))
+        heads = [(name, value) for name, value in form.headers if name.lower() != b"content-length"]
+
+        async def post(body: bytes, extensions: dict[str, Any]) -> httpx.Response:
+            lines = [*heads, (b"Content-Length", b"%d" % len(body))]
+            return await self.exchange(
+                httpcore.Request(form.method, form.url, headers=lines, content=body, extensions=extensions)
+            )
+
+        return post
+
+    async def exchange(self, outgoing: httpcore.Request) -> httpx.Response:
+        """As `handle_async_request`, for those who speak httpcore; *outgoing* is for this origin."""
+        wishes: dict[str, Any] = cast("Any", outgoing).extensions  # httpcore leaves open what is in it
         slot = await self._take(wishes.get("timeout", {}).get("pool"))
         try:
             wishes.get("on_slot", _nothing)()
