@@ -115,6 +115,21 @@ def oldest(requirement: str) -> str:
     return f"{parsed.name}=={bound}"
 
 
+@nox.session(python=OLDEST)
+def bench(session: nox.Session) -> None:
+    """The figures of benchmarks/, beside what a user would write instead; `-- --quick` for a look."""
+    session.install(".[sandbox,aiohttp]", *group("bench"))
+    session.run("python", "-m", "benchmarks.run", *session.posargs)
+
+
+@nox.session(python=OLDEST)
+def soak(session: nox.Session) -> None:
+    """A minute of everything at once on each event loop: nothing lost, nothing that grows."""
+    session.install(".[sandbox]", *group("bench"))
+    for loop in ("asyncio", "trio"):
+        session.run("python", "-m", "benchmarks.soak", "--loop", loop, *session.posargs)
+
+
 @nox.session(python=NEWEST)
 def build(session: nox.Session) -> None:
     """The wheel and the sdist, and what is in them."""

@@ -8,8 +8,8 @@ Here httpx's errors become ours, and nowhere else; here the attempt's clock runs
 
 from __future__ import annotations
 
-import asyncio
 import ssl
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -127,9 +127,8 @@ class Carrier:
         Raises:
             InvalidRequestError: aiohttp is not installed, or this is not asyncio.
         """
-        loop = running()
-        if isinstance(loop, asyncio.AbstractEventLoop):
-            self.now = loop.time  # the same clock as anyio's, without asking each time which loop it is
+        # asyncio's own clock is anyio's too; asking it spares asking each time which loop it is.
+        self.now = getattr(running(), "time", anyio.current_time)
         if self._http_client is not None:
             self._prepare = partial(_through_client, self._http_client)
             return
@@ -207,10 +206,11 @@ class Carrier:
 
 def running() -> object:
     """The event loop that this runs on, for comparing."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return anyio.lowlevel.current_token()
+    asyncio = sys.modules.get("asyncio")  # where it runs it is there; who runs trio need not import it
+    if asyncio is not None:
+        with suppress(RuntimeError):
+            return cast("object", asyncio.get_running_loop())
+    return anyio.lowlevel.current_token()
 
 
 def _through_transport(transport: httpx.AsyncBaseTransport, url: httpx.URL) -> Post:

@@ -213,7 +213,10 @@ class AsyncGatePay:
         every chunk would meet (wrong key, closed endpoint) ends the upload, as do ten chunks in a row that nobody
         answers. Uploading the same input again is always safe.
 
-        Reading waits for sending: memory holds what deduplication needs and the chunks in flight.
+        Reading waits for sending: memory holds the chunks in flight and what deduplication needs, which is bounded.
+        Past a million different card keys it goes on in a private temporary file of keyed digests, in which nothing
+        can be read and which is gone however the process ends. From then on up to 2,000 lines are read ahead; those
+        being looked up when the upload is cancelled, or the file fails, count as not sent.
 
         Args:
             product_id: One of ``list_products()``.
@@ -228,6 +231,7 @@ class AsyncGatePay:
 
         Raises:
             InvalidRequestError: *keys* is no such thing, or a text file is in another encoding than it was opened with.
+            sqlite3.Error: The temporary file can't be written (a full disk).
             BaseException: What *keys* or *on_progress* raised, once nothing is in flight any more; or a
                 cancellation. Each has the ledger so far as ``.report``.
         """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import threading
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing, suppress
 from itertools import chain, islice
@@ -14,6 +16,7 @@ import anyio.lowlevel
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
+from gatepay_async.dedup import Seen
 from gatepay_async.protocol import bulk, checks
 from gatepay_async.protocol.bulk import Chunk, Fate, UploadProgress, UploadReport
 from gatepay_async.protocol.calls import KaCreate
@@ -38,33 +41,53 @@ _MOST_UNANSWERED = 10
 
 
 async def upload(
-    send: Send, product_id: int, keys: Lines, *, concurrency: int = 4, on_progress: OnProgress | None = None
+    send: Send,
+    product_id: int,
+    keys: Lines,
+    *,
+    concurrency: int = 4,
+    on_progress: OnProgress | None = None,
+    most_in_memory: int | None = None,
 ) -> UploadReport:
     """
     Upload *keys*; ``AsyncGatePay.upload_card_keys`` says how.
 
+    Past *most_in_memory* different card keys (by default a million) repetitions are looked for in a private temporary
+    file, in a worker thread: memory grows no further. From then on up to 2,000 lines are read ahead. Those being
+    looked up when the upload is cancelled, or the file fails, count as not sent, repetitions among them included.
+
     Raises:
         InvalidRequestError: *keys* is no iterable of lines, a number is out of range, or the text file is
             in another encoding than it was opened with (what became of the lines before is its ``.report``).
+        sqlite3.Error: The temporary file can't be written: the disk is full, say. It has a ``.report``, too.
         BaseException: What *keys* or *on_progress* raised, or a cancellation; each has a ``.report``.
     """
     checks.check("product_id", product_id, checks.positive)
     checks.check("concurrency", concurrency, checks.positive)
     batches = _read(keys)
-    return await _Upload(send, product_id, concurrency, on_progress).run(batches)
+    return await _Upload(send, product_id, concurrency, on_progress, most_in_memory).run(batches)
 
 
 class _Upload:
     """One upload: reads, sends side by side, keeps the ledger."""
 
-    def __init__(self, send: Send, product_id: int, concurrency: int, on_progress: OnProgress | None) -> None:
+    def __init__(
+        self,
+        send: Send,
+        product_id: int,
+        concurrency: int,
+        on_progress: OnProgress | None,
+        most_in_memory: int | None = None,
+    ) -> None:
         self._send = send
         self._product_id = product_id
         self._on_progress = on_progress
         self._slots = anyio.Semaphore(concurrency)
         self._telling = anyio.Lock()
         self._ledger = bulk.Ledger()
-        self._chunker = bulk.Chunker(self._ledger)
+        self._seen = Seen(most_in_memory=most_in_memory)
+        self._chunker = bulk.Chunker(self._ledger, self._seen)
+        self._cut: deque[Chunk] = deque()  # several came from one look-up; they wait to be started
         self._stopped: GatePayError | None = None
         self._raised: Exception | None = None  # by the input, by on_progress, or by a client that is closed
         self._unanswered = 0
@@ -84,6 +107,8 @@ class _Upload:
             self._leave_the_rest()
             _attach(error, self._report())
             raise
+        finally:
+            self._forget()
         if self._raised is not None:
             _attach(self._raised, self._report())
             raise self._raised
@@ -104,6 +129,8 @@ class _Upload:
         """What was read and never sent, after an end that came too early."""
         while self._starting:
             self._leave(self._starting.popitem()[1])
+        while self._cut:
+            self._leave(self._cut.popleft())
         rest = self._chunker.rest()
         if rest is not None:
             self._leave(rest)
@@ -111,27 +138,62 @@ class _Upload:
     def _leave(self, chunk: Chunk) -> None:
         self._ledger.add(bulk.failed(chunk, Fate.NOT_SENT, error=self._stopped))
 
+    def _forget(self) -> None:
+        if not self._seen.fits(_BATCH):
+            # Giving a large file back takes a while; a thread of its own can't be cancelled before it has begun.
+            threading.Thread(target=self._seen.close).start()
+
     async def _feed(self, batches: AsyncIterator[Iterable[object]], group: TaskGroup) -> Exception | None:
         """Start one chunk after the other; gives what the input raised. What was started by then is sent."""
+        failure: Exception | None = None
+        encoding = ""
         try:
             async for lines in batches:
-                for chunk in self._chunker.chunks(lines):
-                    await self._start(chunk, group)
-                    if self._has_ended():
-                        return None
+                await self._take(lines, group)
                 if self._has_ended():
-                    return None  # also where blanks, repetitions or a slow input leave the next chunk far away
-            rest = self._chunker.rest()
-            if rest is not None:
-                await self._start(rest, group)
+                    break  # also where blanks, repetitions or a slow input leave the next chunk far away
         except UnicodeDecodeError as error:
             encoding = error.encoding  # not the error itself: it holds what it could not read
         except Exception as error:  # noqa: BLE001 -- raised by run(), when nothing is in flight any more
-            return error
-        else:
-            return None
-        problem = f"what follows line {self._ledger.read} is not {encoding}; open the file with its encoding"
-        return InvalidRequestError(field="keys", problem=problem)
+            failure = error
+        if encoding:
+            problem = f"what follows line {self._ledger.read} is not {encoding}; open the file with its encoding"
+            failure = InvalidRequestError(field="keys", problem=problem)
+        await self._look_up(group)
+        if failure is None and not self._has_ended():
+            rest = self._chunker.rest()
+            if rest is not None:
+                await self._start(rest, group)
+        return failure
+
+    async def _take(self, lines: Iterable[object], group: TaskGroup) -> None:
+        """Start what chunks are full with *lines*, until the upload has ended."""
+        if not self._seen.fits(_BATCH):
+            self._chunker.take(lines)
+            if len(self._chunker.taken) >= checks.MOST_KEYS:
+                await self._look_up(group)
+            return
+        for chunk in self._chunker.chunks(lines):
+            await self._start(chunk, group)
+            if self._has_ended():
+                return
+
+    async def _look_up(self, group: TaskGroup) -> None:
+        """Look for repetitions in what was taken, in a worker thread: a file may be asked. Start what is full then."""
+        taken = self._chunker.taken
+        if not taken:
+            return
+        try:
+            # The thread sees the card keys and nothing else of ours. Cancelled, and on asyncio also left behind, it
+            # leaves them where they are, and they count as not sent.
+            repeated = await anyio.to_thread.run_sync(self._seen.repeated, taken)
+        except Exception as error:  # noqa: BLE001 -- SQLite's own; raised by run(), when nothing is in flight any more
+            self._chunker.leave_taken()  # and never ask again: some of it may have been entered
+            self._end_with(error)
+            return
+        self._cut.extend(self._chunker.cut(repeated))
+        while self._cut and not self._has_ended():
+            await self._start(self._cut.popleft(), group)
 
     async def _start(self, chunk: Chunk, group: TaskGroup) -> None:
         """Take a slot, then start: while none is free nothing more is read."""

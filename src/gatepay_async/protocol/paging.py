@@ -64,7 +64,7 @@ class Walk:
 
         It must then be read again: read in its turn, such a page would mean that there are no more.
         """
-        return bool(page.keys) and not self._fresh(page)
+        return bool(page.keys) and page.keys[-1].id <= self._given
 
     def take(self, asked: int, page: CardKeyPage) -> list[CardKeyPage]:
         """
@@ -147,6 +147,8 @@ class Walk:
         return [page if len(fresh) == len(page.keys) else evolve(page, keys=fresh)]
 
     def _fresh(self, page: CardKeyPage) -> tuple[CardKey, ...]:
+        if not self._overlaps(page):
+            return page.keys
         return tuple(key for key in page.keys if key.id > self._given)
 
     def _overlaps(self, page: CardKeyPage) -> bool:

@@ -1,0 +1,148 @@
+"""
+What an upload has seen: in memory at first; past a threshold, digests in a temporary file that nobody can read.
+
+A set of text takes 150 bytes a card key, a set of digests hardly less. Ten million of them are held in SQLite's page
+cache and a file; 23 bytes a card key there, and memory stays where the cache ends.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
+from itertools import islice
+from secrets import token_bytes
+
+from gatepay_async.protocol.bulk import Remembered
+
+MOST_IN_MEMORY = 1_000_000  # card keys; some 150 MB
+_CACHE = 192 * 1024  # KiB of SQLite's pages in memory; beyond it, a look-up may read the file
+_AT_ONCE = 2000  # card keys looked up by one statement
+_DIGEST = 16  # bytes: for two of ten million card keys to share one, the odds are 1 to 7 * 10**24
+
+# "": a private database in a temporary file, which SQLite deletes as soon as it has opened it (on Windows: the system
+# does, when the process ends). It is made when the cache is full, where SQLITE_TMPDIR, TMPDIR, or else /var/tmp says.
+_PRIVATE = ""
+# Nothing is kept beyond the process: neither a way back nor what survives a power cut is worth a write.
+_PRAGMAS = ("journal_mode=off", "synchronous=off", "locking_mode=exclusive", "temp_store=file")
+_TABLES = ("seen (digest BLOB PRIMARY KEY) WITHOUT ROWID", "numbers (n INTEGER PRIMARY KEY)")
+# One blob, the digests one after the other, and one row back: Python's lock is given up and taken again for each
+# row, and beside a busy event loop that takes longer than the row. In order, so that neighbours share a page.
+_EACH = f"substr(?1, {_DIGEST} * n + 1, {_DIGEST})"
+_WHICH_ARE_THERE = f"SELECT group_concat(n) FROM numbers WHERE n < ?2 AND {_EACH} IN seen"  # noqa: S608 -- constants
+_ENTER = f"INSERT OR IGNORE INTO seen SELECT {_EACH} FROM numbers WHERE n < ?2"  # noqa: S608 -- constants
+
+
+class Seen:
+    """
+    Which card keys an upload has had: exact in memory, and beyond it up to digests of 128 bits.
+
+    Any thread may use it; one at a time does, the others wait.
+
+    Args:
+        most_in_memory: Card keys; with one more than this, all move to the file.
+    """
+
+    def __init__(self, *, most_in_memory: int | None = None) -> None:
+        self._most = MOST_IN_MEMORY if most_in_memory is None else most_in_memory
+        self._in_memory = Remembered()
+        self._in_file: _Digests | None = None
+        self._closed = False
+        self._turn = threading.Lock()
+
+    def fits(self, count: int) -> bool:
+        """Whether *count* card keys more can be looked up without a file: without blocking."""
+        return self._in_file is None and len(self._in_memory) + count <= self._most
+
+    def repeated(self, keys: Sequence[str]) -> list[int]:
+        """
+        Enter *keys*; the places, from 0, of those that were there before, or further up in *keys*.
+
+        Raises:
+            sqlite3.Error: The disk is full, say; what of *keys* was entered is not known then.
+        """
+        with self._turn:
+            if self._closed:
+                raise RuntimeError("closed, and what it has seen is gone")
+            if self.fits(len(keys)):
+                return self._in_memory.repeated(keys)
+            if self._in_file is None:
+                self._in_file = _spilled(self._in_memory)
+                self._in_memory.forget()
+            return self._in_file.repeated(keys)
+
+    def close(self) -> None:
+        """Forget everything, once nobody looks anything up any more; the file is gone. May block. Again: nothing."""
+        with self._turn:
+            self._closed = True
+            self._in_memory.forget()
+            if self._in_file is not None:
+                self._in_file.close()
+
+
+class _Digests:
+    """Digests in a private database, keyed at random: whoever gets hold of one can't even try card keys on it."""
+
+    def __init__(self) -> None:
+        self._blank = blake2b(key=token_bytes(32), digest_size=_DIGEST)
+        # Whose turn it is to use the connection is settled by Seen.
+        self._database = sqlite3.connect(_PRIVATE, isolation_level=None, check_same_thread=False)
+        try:
+            self._prepare()
+        except BaseException:
+            self.close()
+            raise
+
+    def repeated(self, keys: Sequence[str]) -> list[int]:
+        """As ``Seen.repeated``."""
+        places: list[int] = []
+        for start in range(0, len(keys), _AT_ONCE):
+            places += (start + place for place in self._some_repeated(keys[start : start + _AT_ONCE]))
+        return places
+
+    def close(self) -> None:
+        self._database.close()
+
+    def _prepare(self) -> None:
+        for pragma in (*_PRAGMAS, f"cache_size=-{_CACHE}"):
+            self._database.execute(f"PRAGMA {pragma}")
+        self._database.execute("BEGIN")  # never committed: nobody else waits for it
+        for table in _TABLES:
+            self._database.execute(f"CREATE TABLE {table}")
+        self._database.executemany("INSERT INTO numbers VALUES (?)", ((number,) for number in range(_AT_ONCE)))
+
+    def _some_repeated(self, keys: Sequence[str]) -> list[int]:
+        places: list[int] = []
+        first: dict[bytes, int] = {}  # digest -> place
+        for place, digest in enumerate(self._digests(keys)):
+            if first.setdefault(digest, place) != place:
+                places.append(place)
+        digests = sorted(first)
+        asked = (b"".join(digests), len(digests))
+        there: str | None
+        ((there,),) = self._database.execute(_WHICH_ARE_THERE, asked)
+        if there is not None:
+            places += (first[digests[int(n)]] for n in there.split(","))
+            places.sort()
+        self._database.execute(_ENTER, asked)
+        return places
+
+    def _digests(self, keys: Sequence[str]) -> Iterator[bytes]:
+        for key in keys:
+            keyed = self._blank.copy()  # half the time of giving the key each time
+            keyed.update(key.encode())
+            yield keyed.digest()
+
+
+def _spilled(remembered: Remembered) -> _Digests:
+    """All that was *remembered*, as digests; *remembered* stays as it is."""
+    digests = _Digests()
+    try:
+        keys = iter(remembered)
+        while some := list(islice(keys, _AT_ONCE)):
+            digests.repeated(some)
+    except BaseException:
+        digests.close()
+        raise
+    return digests
