@@ -1,0 +1,35 @@
+"""What `import gatepay_async` costs a program, against `import httpx`."""
+
+import subprocess
+import sys
+import time
+from statistics import median
+
+from benchmarks.measuring import Result, Row
+from benchmarks.serving import ROOT
+
+WANTED = 1.6
+PROGRAMS = {"ours": "import gatepay_async", "httpx": "import httpx", "nothing": "pass"}
+
+
+def measure(*, quick: bool) -> Result:
+    """A new interpreter each time, in turn."""
+    took: dict[str, list[float]] = {name: [] for name in PROGRAMS}
+    for _ in range(5 if quick else 25):
+        for name, program in PROGRAMS.items():
+            took[name].append(_run(program))
+    ours, httpx, nothing = (median(took[name]) for name in ("ours", "httpx", "nothing"))
+    value = median(one / other for one, other in zip(took["ours"], took["httpx"], strict=True))
+    beside = (
+        f"{ours * 1000:.0f} ms against {httpx * 1000:.0f} ms, of which the interpreter {nothing * 1000:.0f} ms; "
+        f"without it {(ours - nothing) / (httpx - nothing):.2f} ×"
+    )
+    return Result(
+        [Row(what="import gatepay_async, against import httpx", goal=WANTED, value=value, at_most=True, beside=beside)]
+    )
+
+
+def _run(program: str) -> float:
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+    return time.perf_counter() - start

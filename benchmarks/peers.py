@@ -1,0 +1,143 @@
+"""
+Who is measured: ours on two transports, what a careful user would write instead, and the floor below all of them.
+
+Each is an asynchronous context manager that gives a function which makes one call. Ours gives a page, decoded and
+checked; the others give bytes.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, cast
+from urllib.parse import urlencode
+
+import aiohttp
+import httpx
+
+from benchmarks.serving import Served
+from gatepay_async import AsyncGatePay, GatePayError
+
+Call = Callable[[], Awaitable[object]]
+Peer = Callable[[Served, int], AbstractAsyncContextManager[Call]]
+
+APPKEY, APPSECRET, PRODUCT = "appkey", "appsecret", 8
+# As long as ours; nobody checks it.
+FORM = {"appkey": APPKEY, "product_id": str(PRODUCT), "page": "1", "sign": "0" * 32}
+
+
+def client(served: Served, *, transport: str | None = None, **options: Any) -> AsyncGatePay:
+    """Ours, with the default settings but for what is given."""
+    if transport is not None:
+        options["transport"] = transport
+    return AsyncGatePay(APPKEY, APPSECRET, base_url=served.base_url, **options)
+
+
+@asynccontextmanager
+async def ours(served: Served, callers: int) -> AsyncGenerator[Call]:  # noqa: ARG001 -- the defaults must do
+    """`AsyncGatePay`, as it comes."""
+    async with client(served) as gatepay:
+        yield lambda: gatepay.list_card_keys(PRODUCT)
+
+
+@asynccontextmanager
+async def ours_aiohttp(served: Served, callers: int) -> AsyncGenerator[Call]:  # noqa: ARG001 -- as above
+    """`AsyncGatePay` on the extra transport."""
+    async with client(served, transport="aiohttp") as gatepay:
+        yield lambda: gatepay.list_card_keys(PRODUCT)
+
+
+@asynccontextmanager
+async def raw_httpx(served: Served, callers: int) -> AsyncGenerator[Call]:
+    """One client for all, its limits raised; form in, bytes out."""
+    url = served.base_url + "ka/show"
+    limits = httpx.Limits(max_connections=callers, max_keepalive_connections=callers)
+    async with httpx.AsyncClient(limits=limits) as shared:
+
+        async def call() -> bytes:
+            return (await shared.post(url, data=FORM)).content
+
+        yield call
+
+
+@asynccontextmanager
+async def aiohttp_by_hand(served: Served, callers: int) -> AsyncGenerator[Call]:
+    """One session for all, its limit raised; form in, bytes out."""
+    url = served.base_url + "ka/show"
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=callers)) as session:
+
+        async def call() -> bytes:
+            async with session.post(url, data=FORM) as response:
+                return await response.read()
+
+        yield call
+
+
+@asynccontextmanager
+async def floor(served: Served, callers: int) -> AsyncGenerator[Call]:  # noqa: ARG001 -- opens what it needs
+    """The same bytes over bare asyncio, with no client at all: what the event loop itself costs."""
+    body = urlencode(FORM).encode()
+    head = "POST /api/ka/show HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/x-www-form-urlencoded\r\n"
+    request = f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+    loop = asyncio.get_running_loop()
+    connections: list[_Bare] = []
+    at_rest: list[_Bare] = []
+
+    async def call() -> bytes:
+        if at_rest:
+            connection = at_rest.pop()
+        else:
+            _, connection = await loop.create_connection(_Bare, "127.0.0.1", served.port)
+            connections.append(connection)
+        answer = await connection.exchange(request)
+        at_rest.append(connection)
+        return answer
+
+    yield call
+    for connection in connections:
+        connection.transport.close()
+
+
+class _Bare(asyncio.Protocol):
+    """One connection that sends bytes and finds the end of the reply, and nothing else."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self._loop = asyncio.get_running_loop()
+
+    def exchange(self, request: bytes) -> asyncio.Future[bytes]:
+        self._answer: asyncio.Future[bytes] = self._loop.create_future()
+        self._buffer = b""
+        self.transport.write(request)
+        return self._answer
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer = self._buffer + data if self._buffer else data
+        head = self._buffer.find(b"\r\n\r\n")
+        name = self._buffer.find(b"content-length:", 0, head)
+        if head < 0 or len(self._buffer) < head + 4 + int(self._buffer[name + 15 : self._buffer.find(b"\r", name)]):
+            return
+        self._answer.set_result(self._buffer[head + 4 :])
+
+
+PEERS: dict[str, Peer] = {
+    "ours": ours,
+    "ours, aiohttp": ours_aiohttp,
+    "raw httpx": raw_httpx,
+    "aiohttp by hand": aiohttp_by_hand,
+    "floor": floor,
+}
+
+
+async def missing(served: Served) -> str | None:
+    """Why there is no `transport="aiohttp"` here; None: there is."""
+    try:
+        async with ours_aiohttp(served, 1) as call:
+            await call()
+    except (AttributeError, GatePayError, ImportError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+async def present(served: Served) -> dict[str, Peer]:
+    """The peers that can be measured here."""
+    return {name: peer for name, peer in PEERS.items() if peer is not ours_aiohttp or await missing(served) is None}

@@ -1,0 +1,85 @@
+"""Two pictures of what `run` has measured."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# The same file for the same numbers.
+_SETTINGS: Any = {"svg.hashsalt": "gatepay-async", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 11}
+_COLOURS = {
+    "ours": "#0b6e4f",
+    "ours, aiohttp": "#2fb380",
+    "raw httpx": "#c0392b",
+    "aiohttp by hand": "#e08e0b",
+    "floor": "#7f8c8d",
+    "ours, deduplicating": "#0b6e4f",
+    "ours, uploading": "#2fb380",
+    "a plain set of text": "#c0392b",
+}
+_DASHED = ("floor",)
+_RATES = (300, 1_000, 3_000, 10_000, 30_000, 100_000)  # between the slowest and the floor lie two powers of ten
+
+
+def draw(data: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Draw what *data* has numbers for."""
+    drawn: list[Path] = []
+    with mpl.rc_context(_SETTINGS):
+        if "throughput" in data:
+            drawn.append(_save(_throughput(data["throughput"]), folder / "throughput.svg"))
+        if "memory" in data:
+            drawn.append(_save(_memory(data["memory"]), folder / "memory.svg"))
+    return drawn
+
+
+def _throughput(by_callers: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure:
+    figure, axes = _empty("Pages of 50 card keys, over callers at once", "callers at once", "pages a second")
+    callers = sorted(map(int, by_callers))
+    for name in by_callers[str(callers[0])]:
+        rates = [by_callers[str(number)][name]["pages_a_second"] for number in callers]
+        label = f"{name} (decoded)" if name.startswith("ours") else f"{name} (bytes)"
+        _line(axes, name, callers, rates, label=label, marker="o")
+    axes.set_xscale("log")
+    axes.set_xticks(callers, [str(number) for number in callers])
+    axes.set_yscale("log")
+    axes.set_yticks(_RATES, [f"{rate:,}" for rate in _RATES])
+    axes.minorticks_off()
+    figure.legend(loc="outside right center", frameon=False)
+    return figure
+
+
+def _memory(by_name: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
+    figure, axes = _empty("Memory over the start, by lines read", "lines of 24 characters, in millions", "MB")
+    for name, points in by_name.items():
+        lines = [count / 1e6 for count, _ in points]
+        _line(axes, name, lines, [used for _, used in points], label=name)
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    return figure
+
+
+def _empty(title: str, across: str, up: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title)
+    axes.set_xlabel(across)
+    axes.set_ylabel(up)
+    axes.grid(visible=True, alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _line(axes: Axes, name: str, across: Sequence[float], up: Sequence[float], **style: Any) -> None:
+    axes.plot(across, up, color=_COLOURS[name], linestyle="--" if name in _DASHED else "-", linewidth=2, **style)
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    # No date, or the file would be another one every time; white, for those who read in the dark.
+    figure.savefig(path, metadata={"Date": None, "Creator": None}, facecolor="white")
+    # matplotlib leaves blanks at the ends of lines.
+    path.write_text("\n".join(line.rstrip() for line in path.read_text("utf-8").splitlines()) + "\n", "utf-8")
+    return path

@@ -1,0 +1,57 @@
+"""400 pages from a server that takes 50 ms for each: eight at a time against one at a time, and against the best."""
+
+import asyncio
+from functools import partial
+from statistics import median
+
+from benchmarks.measuring import Result, Row, Sample, Stopwatch, cpu_each, interleaved, middle, ratio, wall
+from benchmarks.peers import PRODUCT, client
+from benchmarks.server import ROWS
+from benchmarks.serving import Served, serving
+from gatepay_async import AsyncGatePay
+
+PAGES, LATENCY, AHEAD = 400, 0.05, 8
+FASTER, OF_THE_BOUND = 7.5, 0.93
+
+
+def measure(*, quick: bool) -> Result:
+    """Both walks in turn."""
+    pages = 120 if quick else PAGES
+    with serving(latency=LATENCY, pages=pages) as served:
+        return asyncio.run(_measure(served, pages=pages, rounds=1 if quick else 3))
+
+
+async def _measure(served: Served, *, pages: int, rounds: int) -> Result:
+    reached: dict[int, list[float]] = {1: [], AHEAD: []}
+    async with client(served) as gatepay:
+        await asyncio.gather(*(gatepay.list_card_keys(PRODUCT) for _ in range(AHEAD)))
+        arms = {
+            str(prefetch): partial(_walk, served, gatepay, pages, prefetch, reached[prefetch]) for prefetch in reached
+        }
+        samples = await interleaved(arms, rounds=rounds)
+    one, eight = samples["1"], samples[str(AHEAD)]
+    beside = f"{middle(eight, wall):.2f} s against {middle(one, wall):.2f} s"
+    what = f"{pages} pages walked, {LATENCY * 1000:g} ms server, prefetch={AHEAD}"
+    return Result(
+        [
+            Row(what=f"{what}: against prefetch=1", goal=FASTER, value=ratio(one, eight, wall), beside=beside),
+            Row(
+                what=f"{what}: of the bound",
+                goal=OF_THE_BOUND,
+                value=median(reached[AHEAD]),
+                beside=f"prefetch=1 {median(reached[1]):.3f} ×; CPU {middle(eight, cpu_each):.0f} µs a page",
+            ),
+        ]
+    )
+
+
+async def _walk(served: Served, gatepay: AsyncGatePay, pages: int, prefetch: int, reached: list[float]) -> Sample:
+    served.counts()
+    watch = Stopwatch()
+    keys = 0
+    async for _ in gatepay.list_card_keys(PRODUCT, prefetch=prefetch):
+        keys += 1
+    sample = watch.stop(pages)
+    assert keys == pages * ROWS
+    reached.append(pages / prefetch * served.counts().latency / sample.wall)
+    return sample
