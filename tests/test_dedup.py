@@ -21,9 +21,10 @@ from hypothesis import strategies as st
 
 from gatepay_async import EndpointClosedError, Fate, InvalidRequestError, Stored, UploadProgress, UploadReport, dedup
 from gatepay_async.dedup import Seen
-from gatepay_async.protocol import bulk
-from gatepay_async.protocol.bulk import Chunk, Chunker, Ledger
+from gatepay_async.protocol import chunking
+from gatepay_async.protocol.bulk import Chunk, Ledger
 from gatepay_async.protocol.calls import KaCreate
+from gatepay_async.protocol.chunking import Chunker
 from gatepay_async.protocol.retrying import Answer
 from gatepay_async.upload import _read, _Upload, upload
 
@@ -106,7 +107,7 @@ def in_parts(chunker: Chunker, lines: list[Any]) -> list[Chunk]:
 def test_chunks_do_not_depend_on_the_threshold(most: int, by: Any, inputs: list[list[Any]], size: int) -> None:
     """The same chunks, cut from the same lines, and the same ledger, whenever and wherever it spills."""
     with contextlib.closing(Seen(most_in_memory=most)) as seen, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bulk, "MOST_KEYS", size)
+        patch.setattr(chunking, "MOST_KEYS", size)
         chunks, report = chunked(inputs, seen, by)
         expected, expected_report = chunked(inputs, None, whole)
     assert chunks == expected
@@ -360,7 +361,7 @@ async def test_an_upload_does_not_depend_on_the_threshold(most: int, lines: list
     """The server gets the same card keys in the same order, and the report is the same, wherever it spills."""
     servers = Server(), Server()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bulk, "MOST_KEYS", size)
+        patch.setattr(chunking, "MOST_KEYS", size)
         patch.setattr("gatepay_async.upload._BATCH", 20)
         report = await servers[0].upload(lines, most=most)
         expected = await servers[1].upload(lines, most=1_000_000)

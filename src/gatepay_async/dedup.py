@@ -14,7 +14,7 @@ from hashlib import blake2b
 from itertools import islice
 from secrets import token_bytes
 
-from gatepay_async.protocol.bulk import Remembered
+from gatepay_async.protocol.chunking import Remembered
 
 MOST_IN_MEMORY = 1_000_000  # card keys; some 150 MB
 _CACHE = 192 * 1024  # KiB of SQLite's pages in memory; beyond it, a look-up may read the file

@@ -20,6 +20,7 @@ from gatepay_async.dedup import Seen
 from gatepay_async.protocol import bulk, checks
 from gatepay_async.protocol.bulk import Chunk, Fate, UploadProgress, UploadReport
 from gatepay_async.protocol.calls import KaCreate
+from gatepay_async.protocol.chunking import Chunker
 from gatepay_async.protocol.errors import (
     GatePayError,
     InvalidRequestError,
@@ -86,7 +87,7 @@ class _Upload:
         self._telling = anyio.Lock()
         self._ledger = bulk.Ledger()
         self._seen = Seen(most_in_memory=most_in_memory)
-        self._chunker = bulk.Chunker(self._ledger, self._seen)
+        self._chunker = Chunker(self._ledger, self._seen)
         self._cut: deque[Chunk] = deque()  # several came from one look-up; they wait to be started
         self._stopped: GatePayError | None = None
         self._raised: Exception | None = None  # by the input, by on_progress, or by a client that is closed

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatepay_async.protocol import bulk, errors
-from gatepay_async.protocol.bulk import Chunk, Chunker, ChunkOutcome, Fate, Ledger, UploadReport, failed, outcome_of
+from gatepay_async.protocol import bulk, chunking, errors
+from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Fate, Ledger, UploadReport, failed, outcome_of
 from gatepay_async.protocol.calls import KaCreate
+from gatepay_async.protocol.chunking import Chunker
 from gatepay_async.protocol.errors import (
     InvalidRequestError,
     ProtocolError,
@@ -77,7 +78,7 @@ def test_cutting(inputs: list[list[Any]], most: int) -> None:
     chunker = Chunker(ledger)
     chunks: list[Chunk] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bulk, "MOST_KEYS", most)
+        patch.setattr(chunking, "MOST_KEYS", most)
         for lines in inputs:
             chunks += chunker.chunks(lines)
             assert adds_up_with(ledger, sum(len(chunk.keys) for chunk in chunks))
@@ -153,7 +154,7 @@ def test_the_ledger_adds_up(inputs: list[list[Any]], most: int, data: st.DataObj
     chunker = Chunker(ledger)
     lines = [line for batch in inputs for line in batch]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bulk, "MOST_KEYS", most)
+        patch.setattr(chunking, "MOST_KEYS", most)
         chunks = [*chunker.chunks(lines)]
         rest = chunker.rest()
     chunks += [rest] if rest else []
@@ -238,7 +239,7 @@ def test_batches_are_one_input() -> None:
 )
 def test_cleaning(line: object, key: str, problem: str | None) -> None:
     """A line loses its byte-order mark and the blanks at its ends; what can't be a card key is said."""
-    assert bulk.clean(line) == (key, problem)
+    assert chunking.clean(line) == (key, problem)
 
 
 def test_refused_neighbours_share_an_outcome() -> None:
