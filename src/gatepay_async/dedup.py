@@ -29,9 +29,9 @@ _PRAGMAS = ("journal_mode=off", "synchronous=off", "locking_mode=exclusive", "te
 _TABLES = ("seen (digest BLOB PRIMARY KEY) WITHOUT ROWID", "numbers (n INTEGER PRIMARY KEY)")
 # One blob, the digests one after the other, and one row back: Python's lock is given up and taken again for each
 # row, and beside a busy event loop that takes longer than the row. In order, so that neighbours share a page.
-_EACH = f"substr(?1, {_DIGEST} * n + 1, {_DIGEST})"
-_WHICH_ARE_THERE = f"SELECT group_concat(n) FROM numbers WHERE n < ?2 AND {_EACH} IN seen"  # noqa: S608 -- constants
-_ENTER = f"INSERT OR IGNORE INTO seen SELECT {_EACH} FROM numbers WHERE n < ?2"  # noqa: S608 -- constants
+_EACH = f"substr(:digests, {_DIGEST} * n + 1, {_DIGEST})"
+_WHICH_ARE_THERE = f"SELECT group_concat(n) FROM numbers WHERE n < :count AND {_EACH} IN seen"  # noqa: S608 -- constants
+_ENTER = f"INSERT OR IGNORE INTO seen SELECT {_EACH} FROM numbers WHERE n < :count"  # noqa: S608 -- constants
 
 
 class Seen:
@@ -119,7 +119,7 @@ class _Digests:
             if first.setdefault(digest, place) != place:
                 places.append(place)
         digests = sorted(first)
-        asked = (b"".join(digests), len(digests))
+        asked = {"digests": b"".join(digests), "count": len(digests)}
         there: str | None
         ((there,),) = self._database.execute(_WHICH_ARE_THERE, asked)
         if there is not None:
