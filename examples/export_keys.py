@@ -9,6 +9,7 @@ The file is readable by you alone, and appears only when it is complete: there i
 import argparse
 import csv
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,8 +33,9 @@ async def export(gatepay: AsyncGatePay, product_id: int, path: Path) -> int:
         How many.
     """
     written = 0
-    unfinished = path.with_name(f".{path.name}.part")
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    # A name of its own, mode 0600: two exports at once don't meet.
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    unfinished = anyio.Path(name)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
@@ -41,9 +43,10 @@ async def export(gatepay: AsyncGatePay, product_id: int, path: Path) -> int:
             async for page in gatepay.list_card_keys(product_id, prefetch=4).pages():
                 writer.writerows(map(row, page.keys))
                 written += len(page.keys)
-        unfinished.replace(path)
+        await unfinished.replace(path)
     finally:
-        unfinished.unlink(missing_ok=True)
+        with anyio.CancelScope(shield=True):
+            await unfinished.unlink(missing_ok=True)
     return written
 
 

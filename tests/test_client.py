@@ -32,6 +32,7 @@ from gatepay_async import (
     SignatureRejectedError,
     StorageFailedError,
     TransportError,
+    carrier,
 )
 from gatepay_async.pool import OriginPool
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
@@ -192,6 +193,7 @@ def test_missing_credentials(monkeypatch: pytest.MonkeyPatch, name: str) -> None
         ("appkey", 5),
         ("appsecret", "secret\n"),
         ("appsecret", " "),
+        ("base_url", ""),
         ("base_url", "gatepay.io"),
         ("base_url", "ftp://gatepay.io"),
         ("base_url", "https://"),
@@ -207,6 +209,11 @@ def test_missing_credentials(monkeypatch: pytest.MonkeyPatch, name: str) -> None
         ("timeout", "5"),
         ("timeout", float("nan")),
         ("deadline", 0),
+        ("deadline", 10**400),
+        ("retry", 3),
+        ("http_client", httpx.Client()),
+        ("transport", httpx.HTTPTransport()),
+        ("transport", "requests"),
         ("max_connections", 0),
         ("max_connections", 1.5),
     ],
@@ -273,8 +280,6 @@ def test_other_event_loop(sandbox: Sandbox) -> None:
 @pytest.mark.own_pool
 async def test_tls_off_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """The TLS context is made in another thread, and once for all clients."""
-    from gatepay_async import carrier  # noqa: PLC0415 -- only here
-
     threads: list[threading.Thread] = []
     make = httpx.create_ssl_context
 
@@ -740,16 +745,51 @@ async def test_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch, variabl
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    async with raw_server(answer) as proxy, raw_server(answer) as server:
-        monkeypatch.setenv(variable, proxy.base_url.removesuffix("/api/"))
-        async with AsyncGatePay("a", "b", base_url=server.base_url) as gatepay:
+    shop = "http://gatepay.example/api/"
+    async with raw_server(answer) as proxy:
+        monkeypatch.setenv(variable, proxy.base_url.removeprefix("http://").removesuffix("/api/"))
+        async with AsyncGatePay("a", "b", base_url=shop, allow_http=True) as gatepay:
             await gatepay.list_products()
-        assert (len(proxy.bodies), len(server.bodies)) == (1, 0)
-        assert proxy.heads[0].startswith(f"POST {server.base_url}product/show ".encode())
-        monkeypatch.setenv("no_proxy", "127.0.0.1")
-        async with AsyncGatePay("a", "b", base_url=server.base_url) as gatepay:
+        assert proxy.heads[0].startswith(b"POST http://gatepay.example/api/product/show ")
+        assert carrier._proxy_for(httpx.URL(shop)) is not None
+        monkeypatch.setenv("no_proxy", "gatepay.example")
+        assert carrier._proxy_for(httpx.URL(shop)) is None
+
+
+async def test_no_proxy_for_this_machine(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, base_url: str) -> None:
+    """What is on this machine is reached directly: a proxy would carry card keys away in clear text."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "")
+    async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url) as gatepay:
+        assert (await gatepay.list_products()).products
+
+
+async def test_proxy_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy of another kind is refused with an error of ours that doesn't repeat its password."""
+    monkeypatch.setenv("https_proxy", "socks5://me:password@proxy.example:1080")
+    monkeypatch.setenv("no_proxy", "")
+    with pytest.raises(InvalidRequestError, match="a proxy that is not http") as caught:
+        await AsyncGatePay("a", "b").__aenter__()
+    assert "password" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 429])
+async def test_a_gateway_that_speaks_json(status: int) -> None:
+    """A gateway's own JSON is no refusal of GatePay's: reading is repeated, an order may have been made."""
+
+    async def answer(stream: SocketStream, _: int) -> None:
+        await stream.send(http(b'{"code": %d, "msg": "gateway"}' % status, status=f"{status} No"))
+
+    async with (
+        raw_server(answer) as server,
+        AsyncGatePay("a", "b", base_url=server.base_url, retry=QUICK) as gatepay,
+    ):
+        with pytest.raises(ProtocolError, match="is none of GatePay's") as caught:
             await gatepay.list_products()
-        assert (len(proxy.bodies), len(server.bodies)) == (1, 1)
+        assert (caught.value.http_status, caught.value.attempts) == (status, 4)
+        with pytest.raises(ProtocolError if status == 429 else OutcomeUnknownError):
+            await gatepay.create_payment(**ORDER)
+    assert len(server.bodies) == 5
 
 
 @pytest.fixture(scope="module")

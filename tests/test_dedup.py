@@ -501,7 +501,7 @@ async def test_a_slow_server_slows_the_reading(watched: type[Watched], kind: str
 
     async with anyio.create_task_group() as group:
         running = _Upload(server.send, 8, 2, None, 0)
-        group.start_soon(running.run, _read(KINDS[kind](lines())))
+        group.start_soon(running.run, _read(KINDS[kind](lines()), running.take))
         with anyio.fail_after(PATIENCE):
             while not running._slots.statistics().tasks_waiting:  # the one that reads
                 await anyio.lowlevel.checkpoint()

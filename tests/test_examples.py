@@ -173,6 +173,33 @@ async def test_worker_keeps_what_failed(gatepay: AsyncGatePay, sandbox: Sandbox,
 
 
 @pytest.mark.anyio
+async def test_worker_overwrites_nothing(gatepay: AsyncGatePay, sandbox: Sandbox, tmp_path: Path) -> None:
+    """A second file of the same name loses nothing of the first."""
+    worker = load("upload_worker")
+    for key in (b"AAAA\n", b"BBBB\n"):
+        (tmp_path / "keys.txt").write_bytes(key + b"\xff\n")
+        await worker.upload(gatepay, tmp_path / "keys.txt", 8)
+    failed = {path.name: path.read_bytes() for path in (tmp_path / "failed").iterdir()}
+    assert failed == {
+        "keys.txt": b"AAAA\n\xff\n",
+        "keys.rest.txt": b"\xff\n",
+        "keys.1.txt": b"BBBB\n\xff\n",
+        "keys.1.rest.txt": b"\xff\n",
+    }
+
+
+@pytest.mark.anyio
+async def test_worker_keeps_what_could_not_be_sent(sandbox: Sandbox, tmp_path: Path) -> None:
+    """With nobody there, a file stays where it is, for the next look."""
+    async with sandbox.serve() as url:
+        pass
+    (tmp_path / "keys.txt").write_text("AAAA\n")
+    async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=url, retry=QUICK) as gatepay:
+        report = await load("upload_worker").upload(gatepay, tmp_path / "keys.txt", 8)
+    assert (report.not_sent, [path.name for path in tmp_path.iterdir()]) == (1, ["keys.txt"])
+
+
+@pytest.mark.anyio
 async def test_worker_leaves_a_stopped_file(gatepay: AsyncGatePay, sandbox: Sandbox, tmp_path: Path) -> None:
     """A file that could not be read to its end stays where it is."""
     worker = load("upload_worker")

@@ -699,15 +699,25 @@ async def test_ten_chunks_without_an_answer_stop_the_upload(*, sent: bool, colum
     assert getattr(report, column) >= 5_000
 
 
-@pytest.mark.parametrize("answer", [None, refusal(), garbled(), refusal(AlreadyStoredError, 112)])
+@pytest.mark.parametrize("what", [garbled, lambda: refusal(StorageFailedError, 113)], ids=["garbled", "113"])
+async def test_ten_chunks_in_vain_stop_the_upload(what: Callable[[], Exception]) -> None:
+    """So do ten in a row that somebody else answered (a wrong address), or that the database did not store."""
+    server = Server(*(what() for _ in range(20)))
+    report = await server.upload(some(10_000))
+    assert len(server.calls) == 10
+    assert report.stopped is not None
+    assert report.stored == 0
+
+
+@pytest.mark.parametrize("answer", [None, refusal(), refusal(AlreadyStoredError, 112)])
 async def test_an_answer_in_between_counts_anew(answer: Exception | None) -> None:
-    """Any answer, be it a refusal, shows that somebody is there."""
+    """Any answer of GatePay's, be it a refusal, shows that it is there."""
     script = [*(unreachable() for _ in range(9)), answer, *(unreachable() for _ in range(9))]
     server = Server(*script)
     report = await server.upload(some(10_000))
     assert len(server.calls) == 20
     assert report.stopped is None
-    assert report.unknown == 9_000 + 500 * isinstance(answer, ProtocolError)
+    assert report.unknown == 9_000
 
 
 # --- Cancelled, closed, broken -----------------------------------------------------------------------------

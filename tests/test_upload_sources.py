@@ -4,6 +4,7 @@ import gzip
 import io
 import itertools
 import mmap
+import os
 import tempfile
 import threading
 import traceback
@@ -11,7 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.lowlevel
@@ -304,6 +305,30 @@ async def test_lines_that_can_not_be_keys() -> None:
         "line 10 can't be encoded as UTF-8",
     ]
     assert [chunk.keys for chunk in refused[:2]] == [("one\ntwo",), ("\ud83d",)]
+
+
+async def test_a_pipe_that_gives_no_more() -> None:
+    """Cancelled while a pipe keeps it waiting, an upload has in its report what the pipe gave."""
+    ours, theirs = os.pipe()
+    with os.fdopen(ours, "rb") as file, os.fdopen(theirs, "wb", buffering=0) as pipe:
+        pipe.write(b"".join(b"KEY-%d\n" % number for number in range(100)))
+        with anyio.move_on_after(0.2):
+            try:
+                await Server().upload(file)
+            except BaseException as error:
+                report = cast("Any", error).report
+                raise
+        pipe.close()  # which ends the reading thread
+    assert (report.read, report.not_sent) == (100, 100)
+
+
+async def test_on_progress_must_be_callable() -> None:
+    """What can't be called is refused before anything is sent."""
+    server = Server()
+    not_callable: Any = 5
+    with pytest.raises(InvalidRequestError) as caught:
+        await upload(server.send, 8, ["AAA"], on_progress=not_callable)
+    assert (caught.value.field, server.sizes) == ("on_progress", [])
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])

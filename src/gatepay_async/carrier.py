@@ -8,6 +8,7 @@ Here httpx's errors become ours, and nowhere else; here the attempt's clock runs
 
 from __future__ import annotations
 
+import ipaddress
 import ssl
 import sys
 from collections.abc import Awaitable, Callable
@@ -314,8 +315,28 @@ def _tls_context() -> ssl.SSLContext:
 
 
 def _proxy_for(url: httpx.URL) -> str | None:
-    """What HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY say of *url*."""
+    """
+    What HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY say of *url*; nothing, if it is on this machine.
+
+    Raises:
+        InvalidRequestError: It is no HTTP proxy.
+    """
     proxies = getproxies()
-    if proxy_bypass(url.host):
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    if not proxy or is_loopback(url.host) or proxy_bypass(url.host):
         return None
-    return proxies.get(url.scheme) or proxies.get("all")
+    if "://" not in proxy:
+        proxy = f"http://{proxy}"  # as curl takes it
+    if not proxy.startswith(("http://", "https://")):
+        # Not repeated here: there may be a password in it.
+        problem = "the environment names a proxy that is not http or https; set NO_PROXY, or pass a transport"
+        raise InvalidRequestError(field="transport", problem=problem)
+    return proxy
+
+
+def is_loopback(host: str) -> bool:
+    """Whether *host* is this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import os
 import random
@@ -12,7 +11,7 @@ from typing import Any, Literal, NoReturn, Self, TypeVar
 import anyio
 import httpx
 
-from gatepay_async.carrier import Carrier, running
+from gatepay_async.carrier import Carrier, is_loopback, running
 from gatepay_async.pager import CardKeyListing
 from gatepay_async.protocol import callback, checks
 from gatepay_async.protocol.bulk import UploadReport
@@ -86,14 +85,15 @@ class AsyncGatePay:
         self._credentials = Credentials(
             _given("appkey", appkey, "GATEPAY_APPKEY"), _given("appsecret", appsecret, "GATEPAY_APPSECRET")
         )
-        self._base_url = _check_url(base_url or os.environ.get("GATEPAY_BASE_URL") or BASE_URL, allow_http)
+        self._base_url = _check_url(_given_url(base_url), allow_http)
         checks.check("timeout", timeout, checks.seconds)
         checks.check("deadline", deadline, checks.seconds)
         checks.check("max_connections", max_connections, checks.positive)
         if http_client is not None and transport is not None:
             raise InvalidRequestError(field="transport", problem="give http_client or transport, not both")
-        if isinstance(transport, str) and transport != "aiohttp":
-            raise InvalidRequestError(field="transport", problem='must be an httpx transport, or "aiohttp"')
+        _check_kind("http_client", http_client, httpx.AsyncClient)
+        _check_kind("transport", None if transport == "aiohttp" else transport, httpx.AsyncBaseTransport)
+        _check_kind("retry", retry, RetryPolicy)
         self._deadline = math.inf if deadline is None else deadline
         self._policy = retry or RetryPolicy()
         self._budget = RetryBudget(self._policy.budget)
@@ -211,7 +211,7 @@ class AsyncGatePay:
         are counted and left out. What is refused is an outcome in the report, not an exception: a line that can't be a
         card key; a chunk, or, where GatePay objects to its content, the part of it that it objects to. A refusal that
         every chunk would meet (wrong key, closed endpoint) ends the upload, as do ten chunks in a row that nobody
-        answers. Uploading the same input again is always safe.
+        answers as GatePay does, or that its database fails to store. Uploading the same input again is always safe.
 
         Reading waits for sending: memory holds the chunks in flight and what deduplication needs, which is bounded.
         Past a million different card keys it goes on in a private temporary file of keyed digests, in which nothing
@@ -328,6 +328,11 @@ def _given(name: str, value: str | None, variable: str) -> str:
     return value
 
 
+def _given_url(base_url: str | None) -> str:
+    # An empty one that was passed is somebody's missing setting, and must not become the real shop.
+    return os.environ.get("GATEPAY_BASE_URL") or BASE_URL if base_url is None else base_url
+
+
 def _check_url(base_url: str, allow_http: bool) -> str:  # noqa: FBT001 -- private, called once
     """*base_url* with a slash at its end."""
     try:
@@ -338,17 +343,15 @@ def _check_url(base_url: str, allow_http: bool) -> str:  # noqa: FBT001 -- priva
         raise InvalidRequestError(field="base_url", problem="must be a URL such as https://gatepay.io/api/")
     if url.userinfo or url.query or url.fragment:
         raise InvalidRequestError(field="base_url", problem="must have no user, query or fragment")
-    if url.scheme == "http" and not allow_http and not _is_loopback(url.host):
+    if url.scheme == "http" and not allow_http and not is_loopback(url.host):
         problem = "must be https: over http anyone on the way can read card keys (allow_http=True allows it)"
         raise InvalidRequestError(field="base_url", problem=problem)
     return str(url).rstrip("/") + "/"
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _check_kind(name: str, value: object, kind: type) -> None:
+    if value is not None and not isinstance(value, kind):
+        raise InvalidRequestError(field=name, problem=f"must be a {kind.__name__}, not {type(value).__name__}")
 
 
 def _misused(problem: str) -> InvalidRequestError:

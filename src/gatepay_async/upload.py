@@ -26,6 +26,7 @@ from gatepay_async.protocol.errors import (
     InvalidRequestError,
     ProtocolError,
     RefusedError,
+    StorageFailedError,
     TransportError,
 )
 from gatepay_async.protocol.models import Stored
@@ -36,8 +37,8 @@ Lines = Iterable[str | bytes] | AsyncIterable[str | bytes]
 OnProgress = Callable[[UploadProgress], object]
 
 _BATCH = 2000  # lines read at a time; from a file in a worker thread
-# Chunks in a row that nobody answered: by then every one has been tried several times, and what can't
-# be sent is kept in memory.
+# Chunks in a row that nobody answered, or not as GatePay does, or whose storage failed: by then every one has been
+# tried several times, and what can't be sent is kept in memory.
 _MOST_UNANSWERED = 10
 
 
@@ -65,8 +66,10 @@ async def upload(
     """
     checks.check("product_id", product_id, checks.positive)
     checks.check("concurrency", concurrency, checks.positive)
-    batches = _read(keys)
-    return await _Upload(send, product_id, concurrency, on_progress, most_in_memory).run(batches)
+    if on_progress is not None and not callable(on_progress):
+        raise InvalidRequestError(field="on_progress", problem=f"must be callable, {type(on_progress).__name__} is not")
+    work = _Upload(send, product_id, concurrency, on_progress, most_in_memory)
+    return await work.run(_read(keys, work.take))
 
 
 class _Upload:
@@ -114,6 +117,10 @@ class _Upload:
             _attach(self._raised, self._report())
             raise self._raised
         return self._report()
+
+    def take(self, lines: list[object]) -> None:
+        """Enter *lines* that were read while the upload was cancelled."""
+        self._chunker.take(lines)
 
     def _report(self) -> UploadReport:
         return self._ledger.report(stopped=self._stopped)
@@ -251,7 +258,8 @@ class _Upload:
 
     def _note(self, error: RefusedError | ProtocolError | TransportError) -> None:
         """Whether the upload must end with this."""
-        self._unanswered = self._unanswered + 1 if isinstance(error, TransportError) else 0
+        nothing_done = isinstance(error, TransportError | ProtocolError | StorageFailedError)
+        self._unanswered = self._unanswered + 1 if nothing_done else 0
         if isinstance(error, bulk.MEETS_EVERY_CHUNK) or self._unanswered >= _MOST_UNANSWERED:
             self._stopped = self._stopped or error
 
@@ -267,7 +275,7 @@ class _Upload:
                 self._end_with(error)
 
 
-def _read(keys: Lines) -> AsyncGenerator[Iterable[object]]:
+def _read(keys: Lines, late: Callable[[list[object]], None]) -> AsyncGenerator[Iterable[object]]:
     """*keys*, whatever they are, as batches of lines."""
     if isinstance(keys, str | bytes | bytearray | PathLike):
         problem = "must be an open file or an iterable of card keys, not one text or a path"
@@ -275,7 +283,7 @@ def _read(keys: Lines) -> AsyncGenerator[Iterable[object]]:
     if isinstance(keys, AsyncIterable):
         return _read_async(keys)
     if isinstance(keys, Iterable):
-        return _read_file(keys) if hasattr(keys, "readline") else _read_all(keys)
+        return _read_file(keys, late) if hasattr(keys, "readline") else _read_all(keys)
     raise InvalidRequestError(field="keys", problem=f"must be iterable, {type(keys).__name__} is not")
 
 
@@ -293,10 +301,15 @@ async def _read_all(keys: Iterable[object]) -> AsyncGenerator[Iterable[object]]:
         await anyio.lowlevel.checkpoint()  # blanks and repetitions alone would never wait for a slot
 
 
-async def _read_file(file: Iterable[object]) -> AsyncGenerator[Iterable[object]]:
+async def _read_file(file: Iterable[object], late: Callable[[list[object]], None]) -> AsyncGenerator[Iterable[object]]:
     """Reading a disk, or a pipe, would block the event loop: it is done in a worker thread."""
     while True:
-        lines, error = await anyio.to_thread.run_sync(_read_some, file, abandon_on_cancel=True)
+        lines: list[object] = []
+        try:
+            error = await anyio.to_thread.run_sync(_read_some, file, lines, abandon_on_cancel=True)
+        except BaseException:
+            late(list(lines))  # a pipe may never give the rest; what it gave is not lost
+            raise
         yield lines
         if error is not None:
             raise error
@@ -304,14 +317,13 @@ async def _read_file(file: Iterable[object]) -> AsyncGenerator[Iterable[object]]
             return
 
 
-def _read_some(file: Iterable[object]) -> tuple[list[object], Exception | None]:
-    """The next lines, and the error that ended them: what was read before it must not be lost."""
-    lines: list[object] = []
+def _read_some(file: Iterable[object], lines: list[object]) -> Exception | None:
+    """Append the next lines to *lines*; the error that ended them: what was read before it must not be lost."""
     try:
         lines.extend(islice(file, _BATCH))
     except Exception as error:  # noqa: BLE001 -- raised by the caller, after the lines
-        return lines, error
-    return lines, None
+        return error
+    return None
 
 
 def _attach(error: BaseException, report: UploadReport) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sized
 from typing import Any
 
@@ -52,7 +53,7 @@ def seconds(_: object, attribute: Any, value: Any) -> None:
     """Seconds above 0, or None for no bound."""
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (0 < value < _LARGEST or value == math.inf):
         raise InvalidRequestError(
             field=attribute.name, problem="must be a number of seconds above 0, or None for no bound"
         )

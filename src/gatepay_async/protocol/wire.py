@@ -119,6 +119,9 @@ def _when(time: object) -> datetime | None:
 def _refusal(call: Call[Any], reply: Reply, envelope: Envelope) -> RefusedError | ProtocolError:
     if envelope.code == SUCCESS:
         return _strange(call, reply, codec.MisreadError("says success", path="code"))
+    if envelope.code not in call.refusals and reply.status >= _REDIRECT:
+        # A gateway's own JSON ({"code": 504, …}), which says nothing of what GatePay did.
+        return _strange(call, reply, codec.MisreadError("is none of GatePay's", path="code"))
     cause = call.refusals.get(envelope.code, RefusedError)
     message = _hide(call, envelope.message)
     return cause(code=envelope.code, message=message, endpoint=call.path, time=envelope.time)
