@@ -626,6 +626,25 @@ async def test_reply_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
             await gatepay.list_products()
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # on trio httpx itself leaves generators to the collector
+async def test_reply_without_end_to_your_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through a client of yours neither, and what httpx was reading with is closed."""
+    monkeypatch.setattr("gatepay_async.carrier._LARGEST_REPLY", 1000)
+
+    async def flood(stream: SocketStream, _: int) -> None:
+        await stream.send(b"HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n")
+        while True:
+            await stream.send(b" " * 10_000)
+
+    async with (
+        raw_server(flood) as server,
+        httpx.AsyncClient() as own,
+        AsyncGatePay("a", "b", base_url=server.base_url, http_client=own) as gatepay,
+    ):
+        with pytest.raises(ProtocolError, match="larger than 1000 bytes"):
+            await gatepay.list_products()
+
+
 # -- your own httpx ----------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
@@ -18,6 +19,7 @@ from gatepay_async import (
     OutcomeUnknownError,
     RetryPolicy,
     TransportError,
+    over_aiohttp,
 )
 from gatepay_async.over_aiohttp import OverAiohttp
 from gatepay_async.sandbox import Sandbox
@@ -161,6 +163,41 @@ async def test_closed_while_waiting() -> None:
     [waiting] = [error for error in errors if "the client was closed; nothing was sent" in str(error)]
     assert not vars(waiting)["sent"]
     assert len(errors) == 2
+
+
+@pytest.mark.asyncio
+async def test_closed_while_reading() -> None:
+    """A reply whose connection is closed under it is nobody's answer."""
+    reading = asyncio.Event()
+
+    async def half(stream: SocketStream, _: int) -> None:
+        await stream.send(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{")
+        await reading.wait()
+        await anyio.sleep_forever()
+
+    class Torn(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b"{"
+            raise RuntimeError("Connection closed.")  # as aiohttp does
+
+    with pytest.raises(httpx.ReadError, match="Connection closed"):
+        async for _ in over_aiohttp._Body(Torn()):
+            pass
+    async with raw_server(half) as server, anyio.create_task_group() as group:
+        gatepay = AsyncGatePay("a", "b", base_url=server.base_url, transport="aiohttp", retry=QUICK)
+        errors: list[GatePayError] = []
+
+        async def call() -> None:
+            try:
+                await gatepay.list_products()
+            except GatePayError as error:
+                errors.append(error)
+
+        async with gatepay:
+            group.start_soon(call)
+            await anyio.wait_all_tasks_blocked()
+        reading.set()
+    assert [type(error) for error in errors] == [TransportError]
 
 
 @pytest.mark.asyncio

@@ -207,10 +207,9 @@ class Carrier:
 
 def running() -> object:
     """The event loop that this runs on, for comparing."""
-    asyncio = sys.modules.get("asyncio")  # where it runs it is there; who runs trio need not import it
-    if asyncio is not None:
-        with suppress(RuntimeError):
-            return cast("object", asyncio.get_running_loop())
+    # Where asyncio runs it is there; who runs trio need not import it.
+    with suppress(AttributeError, RuntimeError):
+        return cast("Any", sys.modules.get("asyncio")).get_running_loop()
     return anyio.lowlevel.current_token()
 
 

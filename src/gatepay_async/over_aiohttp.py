@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import AsyncIterator
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import httpx
@@ -48,7 +49,7 @@ class OverAiohttp(AiohttpTransport):
         """
         token = _extensions.set(request.extensions)
         try:
-            return await super().handle_async_request(request)
+            response = await super().handle_async_request(request)
         except httpx.TransportError as error:
             # httpx-aiohttp calls nearly every error a ConnectTimeout; the cause is aiohttp's own word.
             if isinstance(error.__cause__, aiohttp.ClientConnectorError):
@@ -64,6 +65,8 @@ class OverAiohttp(AiohttpTransport):
             raise httpx.ConnectError("the client was closed; nothing was sent") from None
         finally:
             _extensions.reset(token)
+        response.stream = _Body(cast("httpx.AsyncByteStream", response.stream))
+        return response
 
     def _session(self) -> aiohttp.ClientSession:
         tell = aiohttp.TraceConfig()
@@ -76,6 +79,24 @@ class OverAiohttp(AiohttpTransport):
             cookie_jar=aiohttp.DummyCookieJar(),  # what one call was given is nothing to the next
             trace_configs=[tell],
         )
+
+
+class _Body(httpx.AsyncByteStream):
+    """A response's body; what aiohttp raises when its session was closed meanwhile becomes httpx's error."""
+
+    def __init__(self, stream: httpx.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for part in self._stream:
+                yield part
+        except RuntimeError as error:  # "Connection closed."
+            raise httpx.ReadError(str(error)) from error
+
+    async def aclose(self) -> None:
+        """Give the connection back, or close it."""
+        await self._stream.aclose()
 
 
 async def _has_slot(*_: object) -> None:
