@@ -87,5 +87,5 @@ async def test_nothing_blocks(sandbox: Sandbox, base_url: str, blocked: list[str
 def test_the_watch_watches(blocked: list[str], tmp_path: Path) -> None:
     """What blocks in this thread is noticed."""
     (tmp_path / "file").write_text("x")
-    time.sleep(0)
+    time.sleep(0)  # waits for nothing: it is here to be noticed
     assert {"io.open", "time.sleep"} <= set(blocked)
