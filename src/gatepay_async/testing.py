@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
+from typing import Any
 from urllib.parse import urlencode
 
 from gatepay_async.protocol import checks
@@ -60,8 +61,8 @@ def signed_callback(
         paid_at: An aware time, or epoch seconds; None: now.
         extend: What ``custom`` was when the order was made.
         extra: Parameters of your own that your callback's URL carries. They come first, and are not signed.
-        tampered: Fields that are changed after signing, by the vendor's names (``price``, ``type``, ``paytime``, ``sign``
-            and so on); None leaves a field out.
+        tampered: Fields that are changed after signing, by the vendor's names (``price``, ``type``, ``sign`` and so
+            on); None leaves a field out.
 
     Returns:
         The raw query text, without ``?``.
@@ -144,7 +145,7 @@ def _own(extra: Mapping[str, str] | None) -> dict[str, str]:
     for name in own:
         if name in _FIELDS:
             raise InvalidRequestError(field="extra", problem=f"{name} is the vendor's own; tampered={{…}} changes it")
-    return {name: str(value) for name, value in own.items()}
+    return own
 
 
 def _changed(fields: dict[str, str], tampered: Mapping[str, str | None] | None) -> dict[str, str]:
@@ -155,13 +156,11 @@ def _changed(fields: dict[str, str], tampered: Mapping[str, str | None] | None) 
     return {name: text for name, value in fields.items() if (text := changes.get(name, value)) is not None}
 
 
-def _texts(
-    name: str, given: Mapping[str, str] | Mapping[str, str | None] | None, *, none_too: bool = False
-) -> dict[str, str | None]:
+def _texts(name: str, given: Mapping[Any, Any] | None, *, none_too: bool = False) -> dict[str, Any]:
     """Hold a mapping to text for text; urlencode() would write a None as ``None``, and 1 as if it were text."""
     if given is not None and not isinstance(given, Mapping):
         raise InvalidRequestError(field=name, problem=f"must be a dict, not {type(given).__name__}")
-    texts = dict[str, str | None](given or {})
+    texts = dict(given or {})
     for key, value in texts.items():
         if not isinstance(key, str) or not (isinstance(value, str) or (none_too and value is None)):
             raise InvalidRequestError(field=name, problem=f"{key!r} must be text")
