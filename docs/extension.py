@@ -62,9 +62,17 @@ def _item(anchor: str, title: Iterable[nodes.Node], cause: str, remedy: str) -> 
     return nodes.definition_list_item("", term, nodes.definition("", *said))
 
 
+# list_products(), .out_order_id, deadline=: what is plainly a name; and a list of parameters.
+_NAME = r"\.?[a-z]+_[a-z_.]*[a-z](?:\(\)|=\d?)?|\.[a-z_]+\b|[a-z]+=\d?"
+_PARAMETERS = re.compile(r"appkey(?:(?:, |、)\w+)+")
+
+
 def _with_code(text: str) -> Iterator[nodes.Node]:
     """The text, with its names of Python set as code."""
-    for number, part in enumerate(re.split(r"(\.?[a-z]+_[a-z_.]*[a-z](?:\(\)|=\d?)?|\.[a-z_]+\b|[a-z]+=\d?)", text)):
+    listed = _PARAMETERS.search(text)
+    words = re.findall(r"\w+", listed[0]) if listed else []
+    name = "|".join([_NAME, *(rf"\b{word}\b" for word in words)])
+    for number, part in enumerate(re.split(f"({name})", text)):
         yield nodes.literal(text=part) if number % 2 else nodes.Text(part)
 
 

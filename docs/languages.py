@@ -65,6 +65,11 @@ def targets(text: str) -> list[str]:
     )
 
 
+def broken(text: str) -> list[str]:
+    """Lines of prose that go on in the next one. English has a blank there; in Chinese each paragraph is one line."""
+    return re.findall(r"^([^#|<\n].*)\n(?![-#|<>\n]|\d+\. |$)", FENCE.sub("\n", text), re.MULTILINE)
+
+
 def differences(english: Path, chinese: Path) -> Iterator[str]:
     """What the translation lacks, a sentence each."""
     if not (english.exists() and chinese.exists()):
@@ -83,6 +88,8 @@ def differences(english: Path, chinese: Path) -> Iterator[str]:
         yield f"names other things: {sorted(names(one) ^ names(other))}"
     if targets(one) != targets(other):
         yield f"links elsewhere: {sorted(set(targets(one)) ^ set(targets(other)))}"
+    for line in broken(other):
+        yield f"breaks a paragraph after {line[-20:]!r}: a blank would be shown there"
     if stamp is None or stamp[1] != english.name or stamp[2] != digest(one):
         yield f"translates an older {english.name}: bring it up to date, then `python docs/languages.py --stamp`"
 

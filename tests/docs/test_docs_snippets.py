@@ -4,10 +4,13 @@ import ast
 import asyncio
 import contextlib
 import contextvars
+import importlib.metadata
 import inspect
 import io
 import re
 import runpy
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
@@ -22,6 +25,9 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 FENCE = runpy.run_path(str(DOCS / "languages.py"))["FENCE"]
 PAGES = sorted(page for lang in ("en", "zh") for page in (DOCS / lang).rglob("*.md"))
+# Installed, the pytest plugin is found by its entry point; from the folder, it is named.
+INSTALLED = "gatepay-async" in importlib.metadata.entry_points(group="pytest11").names
+NAMED = [] if INSTALLED else ["-p", "_gatepay_async_pytest"]
 # What is shown in a block of shell, and not run: it installs, starts a server, or sets the reader's own values.
 SHOWN = ("pip install ", "export ", "GATEPAY_", "uvicorn ", "python examples/", "pytest", "curl ")
 
@@ -63,6 +69,9 @@ async def run(code: str, names: dict[str, Any], where: str) -> str:
     """Run a block, with awaits at its top or with a loop of its own; what it prints."""
     printed = io.StringIO()
     compiled = compile(code, where, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    if re.search(r"^(async )?def test_", code, re.MULTILINE):
+        await asyncio.to_thread(run_tests, code)
+        return ""
     with contextlib.redirect_stdout(printed):
         if re.search(r"^(asyncio|anyio|trio)\.run\(", code, re.MULTILINE):
             await asyncio.to_thread(run_alone, code, names, where)
@@ -88,6 +97,17 @@ def run_alone(code: str, names: dict[str, Any], where: str) -> None:
     thread.join()
     if failed:
         raise failed[0]
+
+
+def run_tests(code: str) -> None:
+    """Run a block that holds tests as a reader would: a file, and pytest with the fixtures of the package."""
+    Path("test_shop.py").write_text(code, "utf-8")
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-W", "error", *NAMED]
+    strict = ["-o", "asyncio_default_fixture_loop_scope=function"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *strict, "test_shop.py"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def same(printed: str, shown: str) -> bool:
