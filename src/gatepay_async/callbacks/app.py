@@ -63,8 +63,8 @@ class CallbackApp:
 
     A callback that is believed comes to *handler*, once for each ``order_id``, also when deliveries race or come to
     several processes. When the handler returns, that is written down, and ``success`` is answered; then, and to every
-    repetition. When it raises, is cancelled, takes too long or dies with its process, the answer is ``fail`` or none, and
-    the next delivery comes to it again (GatePay makes three more, a minute apart).
+    repetition. When it raises, is cancelled, takes too long or dies with its process, the answer is ``fail`` or none,
+    and the next delivery comes to it again (GatePay makes three more, a minute apart).
 
     **At least once**: a process that dies between the handler's last act and the store's commit leaves no trace of
     having handled, and the handler sees the callback again. For exactly once, have your own database say so, in
@@ -77,13 +77,14 @@ class CallbackApp:
                 return  # given before; returning answers `success`
             … give the goods, in the same transaction …
 
-    **Give it** *lookup*: the vendor's signature has no separators, so that whoever sees a genuine callback can slide digits
-    between ``order_id``, ``out_order_id`` and ``price`` without breaking it, and a slid one has another ``order_id``. Your
-    own record of order and price, and numbers that neither begin nor end in a digit (``new_out_order_id()``), close that.
+    **Give it** *lookup*: the vendor's signature has no separators, so that whoever sees a genuine callback can slide
+    digits between ``order_id``, ``out_order_id`` and ``price`` without breaking it, and a slid one has another
+    ``order_id``. Your own record of order and price, and numbers that neither begin nor end in a digit
+    (``new_out_order_id()``), close that.
 
-    The answer's body is the bare word, as ``text/plain``. Its status is 200 with ``success``; with ``fail`` 400 for what is
-    refused, 500 for what failed on this side (405 for another method, 408 for a body that doesn't come): GatePay's page
-    knows the words only, and the status is for your proxies and alarms.
+    The answer's body is the bare word, as ``text/plain``. Its status is 200 with ``success``; with ``fail`` 400 for
+    what is refused, 500 for what failed on this side (405 for another method, 408 for a body that doesn't come):
+    GatePay's page knows the words only, and the status is for your proxies and alarms.
 
     Args:
         handler: ``async def handler(callback)``; raising means ``fail``. Also an object with an async ``__call__``.
@@ -91,11 +92,12 @@ class CallbackApp:
         appsecret: Yours; several while you change it, all of them believed.
         store: Where it is written down what was handled: ``SQLiteStore``, ``RedisStore``, ``MemoryStore``. It may be
             shared between applications.
-        max_age: Seconds, or a ``timedelta``, since the customer paid, after which a callback is refused. Leave GatePay time
-            for its repetitions: an hour, rather than a minute. None: any age.
-        lookup: ``async def lookup(out_order_id)``: the price of this order of yours, as a ``Decimal``, or None where there
-            is none. It is compared with ``price``. ``realprice``, what the customer has really paid, is not: GatePay's page
-            doesn't say how far the two may differ. If yours must not, compare them in the handler, and raise.
+        max_age: Seconds, or a ``timedelta``, since the customer paid, after which a callback is refused. Leave GatePay
+            time for its repetitions: an hour, rather than a minute. None: any age.
+        lookup: ``async def lookup(out_order_id)``: the price of this order of yours, as a ``Decimal``, or None where
+            there is none. It is compared with ``price``. ``realprice``, what the customer has really paid, is not:
+            GatePay's page doesn't say how far the two may differ. If yours must not, compare them in the handler, and
+            raise.
         on_event: Called with a ``CallbackEvent`` for each delivery, plain or async; at most five seconds are waited
             for it, and what it raises is logged.
         timeout: Seconds for *lookup* and *handler* together, at most 3600; as long waits a delivery for the outcome of
@@ -156,10 +158,12 @@ class CallbackApp:
             return await self._settle(scope["query_string"])
         if scope["method"] != "POST":
             return _WRONG_METHOD
-        with anyio.move_on_after(self._timeout):
+        body = None
+        with anyio.move_on_after(self._timeout) as reading:
             body = await _read(receive)
-            return None if body is None else await self._settle(body)
-        return _TOO_SLOW
+        if reading.cancelled_caught:
+            return _TOO_SLOW
+        return None if body is None else await self._settle(body)
 
     async def _settle(self, query: bytes) -> _Answer:
         try:
@@ -198,14 +202,14 @@ class CallbackApp:
 
 async def _read(receive: Receive) -> bytes | None:
     """A body, or as much of it as shows that it is no callback; None: the client is gone."""
-    body = b""
+    body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
         body += message.get("body", b"")
         if len(body) > LONGEST or not message.get("more_body", False):
-            return body
+            return bytes(body)
 
 
 async def _send(answer: _Answer, send: Send) -> None:
@@ -222,7 +226,8 @@ async def _send(answer: _Answer, send: Send) -> None:
 def _check_async(name: str, given: object) -> None:
     while isinstance(given, partial):
         given = given.func
-    if not inspect.iscoroutinefunction(given) and not inspect.iscoroutinefunction(getattr(given, "__call__", None)):
+    called = getattr(type(given), "__call__", None)  # noqa: B004 -- an object's own; a class would be constructed
+    if not inspect.iscoroutinefunction(given) and not inspect.iscoroutinefunction(called):
         raise TypeError(f"{name} must be an async function: async def {name}(…)")
 
 

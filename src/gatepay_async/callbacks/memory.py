@@ -59,7 +59,7 @@ class MemoryStore:
         """As ``Store.commit``."""
         now = self._clock()
         with self._lock:
-            if not self._holds(claim):
+            if claim.key in self._entries and not self._holds(claim):
                 return False
             self._enter(claim, now, handled=True)
             self._forget(now)
