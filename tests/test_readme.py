@@ -7,6 +7,7 @@ import io
 import re
 import ssl
 from collections.abc import Awaitable
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import cast
 
@@ -19,6 +20,8 @@ from gatepay_async import AsyncGatePay
 from gatepay_async.client import AsyncGatePay as Client
 from gatepay_async.protocol.retrying import RetryPolicy
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
+
+pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -43,7 +46,7 @@ async def run(block: str, names: dict[str, object]) -> str:
 @pytest.mark.anyio
 async def test_tour(sandbox: Sandbox, base_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tour does what it says, from the first block to the last."""
-    tour, callback, connections, testing = blocks("python")
+    tour, callback, connections, _fixtures, testing = blocks("python")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GATEPAY_BASE_URL", base_url)
     Path("card_keys.txt").write_text("AAAA\nBBBB\nAAAA\n")
@@ -60,6 +63,16 @@ async def test_tour(sandbox: Sandbox, base_url: str, tmp_path: Path, monkeypatch
     assert "sign: does not match" in await run(callback, names | {"query": query.replace("=0.99", "=0.98")})
     await run(connections, names | {"httpx": httpx, "ssl": ssl, "certifi": certifi})
     await run(testing, names)
+
+
+def test_fixtures(pytester: pytest.Pytester) -> None:
+    """The test that is shown passes, on both loops."""
+    block = blocks("python")[3]
+    head = "import pytest\nfrom gatepay_async import CallbackError\nfrom gatepay_async.testing import signed_callback\n"
+    pytester.makepyfile(f"{head}\n{block}")
+    named = [] if "gatepay-async" in entry_points(group="pytest11").names else ["-p", "_gatepay_async_pytest"]
+    options = ["-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:asyncio", "-W", "error"]
+    pytester.runpytest_inprocess(*options, *named).assert_outcomes(passed=2)
 
 
 def test_two_commands() -> None:

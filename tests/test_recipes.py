@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -139,7 +140,7 @@ def answers(server: subprocess.Popen[bytes], port: int) -> bool:
 
 
 @pytest.mark.parametrize("post", [False, True], ids=["GET", "POST"])
-def test_paid_is_delivered_once(recipe: Recipe, post: bool) -> None:
+def test_paid_is_delivered_once(recipe: Recipe, post: bool) -> None:  # noqa: FBT001 -- pytest gives it by name
     """Ordered, paid, called back: the goods are sent; called back again: `success`, and nothing is sent twice."""
     email = f"terry+{'post' if post else 'get'} 100%&=é@例子.com"
     query = recipe.paid(recipe.order(email))
@@ -154,7 +155,7 @@ def test_paid_is_delivered_once(recipe: Recipe, post: bool) -> None:
 
 def test_what_is_forged_is_refused(recipe: Recipe) -> None:
     """Another price, a name twice, nothing at all, an order that isn't there: `fail`; the genuine one still works."""
-    shop = {"appkey": recipe.sandbox.appkey, "appsecret": recipe.sandbox.appsecret}
+    shop: dict[str, Any] = {"appkey": recipe.sandbox.appkey, "appsecret": recipe.sandbox.appsecret}
     number = recipe.order("forged@example.com")
     genuine = recipe.paid(number)
     for bad in (

@@ -1,5 +1,5 @@
 """
-Django, with async views: makes orders, and hears of payments. One file here; its parts are named by where they go in yours.
+Django, with async views: makes orders, and hears of payments. One file here; comments say where its parts go in yours.
 
     pip install gatepay-async django uvicorn
     GATEPAY_APPKEY=… GATEPAY_APPSECRET=… uvicorn django_shop:app

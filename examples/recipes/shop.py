@@ -35,7 +35,7 @@ def price_of(out_order_id: str) -> Decimal | None:
 
 
 def deliver(callback: Callback) -> None:
-    """Give the goods, exactly once: that the order is paid, and what is sent for it, are written together or not at all."""
+    """Give the goods, exactly once: what is sent for an order is written together with that it is paid."""
     with transaction() as records:
         paid = "UPDATE orders SET paid_as = ? WHERE out_order_id = ? AND paid_as IS NULL RETURNING email"
         order = records.execute(paid, (callback.order_id, callback.out_order_id)).fetchone()
