@@ -49,7 +49,7 @@ PLUGIN_IS_FOUND = """
 import pytest
 
 @pytest.mark.anyio
-async def test_gatepay(anyio_backend_name, gatepay, gatepay_sandbox):
+async def test_gatepay(gatepay, gatepay_sandbox):
     assert len((await gatepay.list_products()).products) == 3
 """
 PYTHONS = pythons()
@@ -109,8 +109,9 @@ def bare(session: nox.Session) -> None:
     session.install("pytest", f"gatepay-async[sandbox] @ {ROOT.as_uri()}")
     # Far from the sources: what pytest finds is the wheel's entry point.
     session.chdir(session.create_tmp())
+    Path("pytest.ini").write_text("[pytest]\n")
     Path("test_plugin.py").write_text(PLUGIN_IS_FOUND)
-    session.run("pytest", "-W", "error", "--rootdir", ".", "test_plugin.py")
+    session.run("pytest", "-W", "error", "test_plugin.py")
 
 
 @nox.session(python=OLDEST)

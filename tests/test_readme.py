@@ -7,7 +7,6 @@ import io
 import re
 import ssl
 from collections.abc import Awaitable
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import cast
 
@@ -20,8 +19,6 @@ from gatepay_async import AsyncGatePay
 from gatepay_async.client import AsyncGatePay as Client
 from gatepay_async.protocol.retrying import RetryPolicy
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
-
-pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -63,16 +60,6 @@ async def test_tour(sandbox: Sandbox, base_url: str, tmp_path: Path, monkeypatch
     assert "sign: does not match" in await run(callback, names | {"query": query.replace("=0.99", "=0.98")})
     await run(connections, names | {"httpx": httpx, "ssl": ssl, "certifi": certifi})
     await run(testing, names)
-
-
-def test_fixtures(pytester: pytest.Pytester) -> None:
-    """The test that is shown passes, on both loops."""
-    block = blocks("python")[3]
-    head = "import pytest\nfrom gatepay_async import CallbackError\nfrom gatepay_async.testing import signed_callback\n"
-    pytester.makepyfile(f"{head}\n{block}")
-    named = [] if "gatepay-async" in entry_points(group="pytest11").names else ["-p", "_gatepay_async_pytest"]
-    options = ["-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:asyncio", "-W", "error"]
-    pytester.runpytest_inprocess(*options, *named).assert_outcomes(passed=2)
 
 
 def test_two_commands() -> None:
