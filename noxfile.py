@@ -44,6 +44,14 @@ OVER_SOCKETS = [
     f"tests/test_{name}.py"
     for name in ("blocking", "client", "examples", "pager", "readme", "secrets", "upload", "upload_sources")
 ]
+# What a user's first test may look like: the fixtures are there, as the package is installed.
+PLUGIN_IS_FOUND = """
+import pytest
+
+@pytest.mark.anyio
+async def test_gatepay(gatepay, gatepay_sandbox):
+    assert len((await gatepay.list_products()).products) == 3
+"""
 PYTHONS = pythons()
 OLDEST, NEWEST = PYTHONS[0], PYTHONS[-1]
 
@@ -98,6 +106,12 @@ def bare(session: nox.Session) -> None:
     """Without any extra: it imports, works, and brings little."""
     session.install(".")
     session.run("python", "-I", "tests/bare.py")
+    session.install("pytest", f"gatepay-async[sandbox] @ {ROOT.as_uri()}")
+    # Far from the sources: what pytest finds is the wheel's entry point.
+    session.chdir(session.create_tmp())
+    Path("pytest.ini").write_text("[pytest]\n")
+    Path("test_plugin.py").write_text(PLUGIN_IS_FOUND)
+    session.run("pytest", "-W", "error", "test_plugin.py")
 
 
 @nox.session(python=OLDEST)
@@ -147,12 +161,13 @@ def build(session: nox.Session) -> None:
         session.log(f"{sdist.name}: {len(archive.getnames())} files")
 
 
+OURS = ("gatepay_async/", "gatepay_async-", "_gatepay_async_pytest.py")
+
+
 def check_contents(session: nox.Session, names: set[str]) -> None:
     """The package, its licence, its marker for type checkers, and nothing else."""
-    strange = {
-        name for name in names if not name.startswith(("gatepay_async/", "gatepay_async-")) or "__pycache__" in name
-    }
-    missing = {"gatepay_async/py.typed"} - names
+    strange = {name for name in names if not name.startswith(OURS) or "__pycache__" in name}
+    missing = {"gatepay_async/py.typed", "_gatepay_async_pytest.py"} - names
     if not any(name.endswith("licenses/LICENSE") for name in names):
         missing.add("LICENSE")
     if strange or missing:

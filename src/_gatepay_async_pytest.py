@@ -7,7 +7,7 @@ outside of the package, and costs no more than one small file; the SDK is import
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
@@ -138,11 +138,11 @@ def _asyncio_fixture(name: str, scope: _LoopScope) -> object:
 
 
 @asynccontextmanager
-async def _opened(sandbox: Sandbox, base_url: str, options: dict[str, Any]) -> AsyncIterator[AsyncGatePay]:
+async def _opened(sandbox: Sandbox, base_url: str, options: dict[str, Any]) -> AsyncGenerator[AsyncGatePay]:
     from gatepay_async import AsyncGatePay, RetryPolicy  # noqa: PLC0415 -- see the top
 
     # Retries as many as by default, but without the waits, which a test need not sit out.
-    arguments = {"base_url": base_url, "retry": RetryPolicy(first_wait=0, longest_wait=0), **options}
+    arguments: dict[str, Any] = {"base_url": base_url, "retry": RetryPolicy(first_wait=0, longest_wait=0), **options}
     async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, **arguments) as client:
         yield client
 

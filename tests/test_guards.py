@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "order_ids": set(),
     "callbacks": {"callbacks", "protocol"},
     "sandbox": {"sandbox", "protocol.calls"},
+    "testing": {"protocol"},
 }
 # A foreign package -> where alone it may be imported.
 ONLY_IN = {
@@ -56,6 +57,7 @@ ONLY_IN = {
     "starlette": {"sandbox"},
     "uvicorn": {"sandbox"},
     "segno": {"sandbox"},
+    "pytest": set(),  # the plugin is no part of the package
     "sqlite3": {"callbacks.sqlite", "dedup", "sandbox"},
     "redis": {"callbacks.redis_store"},
 }

@@ -186,6 +186,24 @@ def test_other():
     )
 
 
+@pytest.mark.parametrize("marked", ["pytest.mark.anyio", "pytest.mark.asyncio"])
+def test_the_example(pytester: pytest.Pytester, marked: str) -> None:
+    """examples/test_my_shop.py passes as it stands, and with the other mark that it names."""
+    example = (ROOT / "examples" / "test_my_shop.py").read_text("utf-8")
+    assert "pytestmark = pytest.mark.anyio" in example
+    pytester.makepyfile(test_my_shop=example.replace("pytest.mark.anyio", marked, 1))
+    result = pytester.runpytest_inprocess(*PLAIN, *STRICT, "-W", "error")
+    result.assert_outcomes(passed=6 if marked.endswith("anyio") else 3)
+
+
+def test_the_readme(pytester: pytest.Pytester) -> None:
+    """The test that the README shows passes, on both loops."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    [block] = re.findall(r"^```python\n(@pytest.mark.anyio.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    names = "from gatepay_async import CallbackError\nfrom gatepay_async.testing import signed_callback\n"
+    run(pytester, names + block, *STRICT).assert_outcomes(passed=2)
+
+
 def test_it_costs_nothing(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a session that doesn't ask for it, nothing of the SDK is imported, nor what it needs."""
     pytester.makepyfile("""

@@ -23,6 +23,7 @@ from gatepay_async import (
     parse_callback,
 )
 from gatepay_async.protocol.calls import KaCreate, KaShow, PayCreate, ProductShow
+from gatepay_async.testing import signed_callback
 
 
 def show(progress: UploadProgress) -> None:
@@ -78,6 +79,8 @@ async def use() -> None:
 
         assert_type(gatepay.parse_callback(b"a=b"), Callback)
         assert_type(parse_callback("a=b", appkey="a", appsecret="b"), Callback)
+
+        assert_type(signed_callback(appkey="a", appsecret="b", price="9.99", tampered={"sign": None}), str)
 
         assert_type(await gatepay.send(ProductShow()), Catalog)
         assert_type(await gatepay.send(KaShow(8)), CardKeyPage)

@@ -1,0 +1,84 @@
+"""
+Django, with async views: makes orders, and hears of payments. One file here; comments say where its parts go in yours.
+
+    pip install gatepay-async django uvicorn
+    GATEPAY_APPKEY=… GATEPAY_APPSECRET=… uvicorn django_shop:app
+
+    POST /orders            email=terry@example.com
+    /gatepay/callback       the address to enter in GatePay's console
+"""
+
+import os
+import secrets
+from decimal import Decimal
+
+import shop
+from anyio import to_thread
+from django.conf import settings
+from django.core.asgi import get_asgi_application
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import path
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_http_methods, require_POST
+
+from gatepay_async import AsyncGatePay, Callback, PayType, new_out_order_id
+from gatepay_async.callbacks import CallbackApp, SQLiteStore
+
+# -- settings.py
+settings.configure(
+    ALLOWED_HOSTS=["127.0.0.1"],
+    MIDDLEWARE=["django.middleware.csrf.CsrfViewMiddleware"],
+    ROOT_URLCONF=__name__,
+    SECRET_KEY=secrets.token_urlsafe(50),
+)
+
+# -- views.py
+
+
+async def price_of(out_order_id: str) -> Decimal | None:
+    """Say what the order costs, by the shop's own records."""
+    return await to_thread.run_sync(shop.price_of, out_order_id)
+
+
+async def deliver(callback: Callback) -> None:
+    """Give the goods; called once for each payment."""
+    await to_thread.run_sync(shop.deliver, callback)
+
+
+callbacks = CallbackApp(
+    deliver,
+    appkey=os.environ["GATEPAY_APPKEY"],
+    appsecret=os.environ["GATEPAY_APPSECRET"],
+    store=SQLiteStore("callbacks.sqlite3"),
+    lookup=price_of,
+)
+
+
+@csrf_exempt  # GatePay has no token of yours; what vouches for the call is its signature
+@require_http_methods(["GET", "POST"])
+async def gatepay_callback(request: HttpRequest) -> HttpResponse:
+    """Hear of a payment. The raw text, not request.GET: a name that comes twice must be seen."""
+    query = request.META["QUERY_STRING"] if request.method == "GET" else request.body
+    answer = await callbacks.receive(query)
+    return HttpResponse(answer.text, status=answer.status, content_type="text/plain")
+
+
+@csrf_exempt  # for this example alone, which has no page with a form
+@require_POST
+async def create_order(request: HttpRequest) -> HttpResponse:
+    """Make an order, write it down, and say where to pay."""
+    email = request.POST["email"]
+    # Django tells nobody when it starts and stops: a client for each order, then.
+    async with AsyncGatePay() as gatepay:
+        payment = await gatepay.create_payment(
+            product_id=8, product_num=1, pay_type=PayType.ALIPAY, out_order_id=new_out_order_id(), custom=email
+        )
+    await to_thread.run_sync(shop.write_down, payment, email)
+    return JsonResponse({"out_order_id": payment.out_order_id, "pay_at": payment.order_url}, status=201)
+
+
+# -- urls.py
+urlpatterns = [path("orders", create_order), path("gatepay/callback", gatepay_callback)]
+
+# -- asgi.py
+app = get_asgi_application()
