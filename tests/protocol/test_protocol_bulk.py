@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gatepay_async.protocol import bulk, chunking, errors
 from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Fate, Ledger, UploadReport, failed, outcome_of
 from gatepay_async.protocol.calls import KaCreate
+from gatepay_async.protocol.catalogue import REFUSALS
 from gatepay_async.protocol.chunking import Chunker
 from gatepay_async.protocol.errors import (
     InvalidRequestError,
@@ -333,9 +334,10 @@ def test_outcomes(error: Any, fate: Fate) -> None:
 def test_what_meets_whom() -> None:
     """A refusal meets every chunk, or this content, or is this chunk's own; none is two of these."""
     assert not set(bulk.MEETS_EVERY_CHUNK) & set(bulk.MEETS_THIS_CONTENT)
-    own = set(KaCreate.refusals.values()) - set(bulk.MEETS_EVERY_CHUNK) - set(bulk.MEETS_THIS_CONTENT)
+    causes = {each.error for each in REFUSALS.values() if each.endpoint == KaCreate.path}
+    own = causes - set(bulk.MEETS_EVERY_CHUNK) - set(bulk.MEETS_THIS_CONTENT)
     assert own == {errors.AlreadyStoredError, errors.StorageFailedError}
-    assert {*bulk.MEETS_EVERY_CHUNK, *bulk.MEETS_THIS_CONTENT} <= set(KaCreate.refusals.values())
+    assert {*bulk.MEETS_EVERY_CHUNK, *bulk.MEETS_THIS_CONTENT} <= causes
 
 
 def test_the_columns() -> None:

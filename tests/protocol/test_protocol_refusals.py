@@ -8,6 +8,7 @@ import pytest
 
 from gatepay_async.protocol import errors
 from gatepay_async.protocol.calls import KaCreate, KaShow, PayCreate, ProductShow
+from gatepay_async.protocol.catalogue import REFUSALS
 from gatepay_async.protocol.errors import ProtocolError, RefusedError
 from gatepay_async.protocol.wire import Reply, decode
 
@@ -79,7 +80,9 @@ def test_each_number(endpoint: str, code: int, message: str, cause: type[Refused
     assert type(error) is cause
     assert (error.code, error.message, error.endpoint, error.time) == (code, message, endpoint, NOW)
     assert (error.attempts, error.in_doubt) == (1, False)
-    assert str(error) == f"{endpoint} refused with {code} ({message}): {cause.cause}"
+    why = REFUSALS[endpoint, code]
+    assert (error.cause, error.remedy) == (why.cause["en"], why.remedy["en"])
+    assert str(error) == f"{endpoint} refused with {code} ({message}): {error.cause} {error.remedy}"
 
 
 def test_every_class_has_its_number() -> None:
@@ -94,6 +97,7 @@ def test_other_numbers(endpoint: str, code: int) -> None:
     error = refusal(endpoint, {"code": code, "msg": "?", "time": "1555750250", "data": []})
     assert type(error) is RefusedError
     assert (error.code, error.message) == (code, "?")
+    assert "does not list" in str(error)
 
 
 @pytest.mark.parametrize("endpoint", CALLS)

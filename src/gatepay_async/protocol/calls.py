@@ -1,12 +1,11 @@
 """
-One frozen class for each endpoint: its path, its fields, their signed order, what each code means, and how
-to read what success carries. The tables are the vendor's page (接口); a class that can't be right can't be built.
+One frozen class for each endpoint: its path, its fields, their signed order, and how to read what success carries. The
+tables are the vendor's page (接口); a class that can't be right can't be built. What codes mean: ``catalogue``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from attrs import field, frozen
@@ -25,14 +24,12 @@ class Call(Protocol[T_co]):
     Attributes:
         path: After the base URL, ``"pay/create"``.
         signed: The fields that are signed, in this order, after the appkey.
-        refusals: What each code means at this endpoint.
         repeatable: Whether it may be sent again when it may have been carried out already.
         carries_keys: Whether card keys travel in it, either way: then no error may show the reply.
     """
 
     path: ClassVar[str]
     signed: ClassVar[tuple[str, ...]]
-    refusals: ClassVar[Mapping[int, type[errors.RefusedError]]]
     repeatable: ClassVar[bool]
     carries_keys: ClassVar[bool]
 
@@ -74,20 +71,6 @@ class PayCreate:
     path: ClassVar[str] = "pay/create"
     # 签名信息算法 is md5(md5(appkey + product_id + product_num + pay_type + out_order_id + custom) + appsecret).
     signed: ClassVar[tuple[str, ...]] = ("product_id", "product_num", "pay_type", "out_order_id", "custom")
-    refusals: ClassVar[Mapping[int, type[errors.RefusedError]]] = {
-        101: errors.MissingParameterError,
-        102: errors.InvalidPayTypeError,
-        103: errors.SingleItemOnlyError,
-        104: errors.InvalidProductError,
-        105: errors.InvalidQuantityError,
-        106: errors.ProductNotFoundError,
-        107: errors.ShopNotFoundError,
-        108: errors.InvalidAppKeyError,
-        109: errors.SignatureRejectedError,
-        110: errors.OutOfStockError,
-        111: errors.QuotaExceededError,
-        112: errors.LicenceExpiredError,
-    }
     # The page knows no idempotency key and no query: sent twice, it may be two orders.
     repeatable: ClassVar[bool] = False
     carries_keys: ClassVar[bool] = False
@@ -125,11 +108,6 @@ class ProductShow:
     path: ClassVar[str] = "product/show"
     # 签名信息算法 is md5(md5(appkey) + appsecret).
     signed: ClassVar[tuple[str, ...]] = ()
-    refusals: ClassVar[Mapping[int, type[errors.RefusedError]]] = {
-        101: errors.MissingParameterError,
-        102: errors.InvalidAppKeyError,
-        103: errors.SignatureRejectedError,
-    }
     repeatable: ClassVar[bool] = True
     carries_keys: ClassVar[bool] = False
 
@@ -146,18 +124,6 @@ class ProductShow:
         return codec.read(Catalog, data, path="data")
 
 
-# 101 to 107 mean the same at both endpoints of 卡密接口.
-_CARD_KEY_REFUSALS: dict[int, type[errors.RefusedError]] = {
-    101: errors.MissingParameterError,
-    102: errors.InvalidProductError,
-    103: errors.ProductNotFoundError,
-    104: errors.ShopNotFoundError,
-    105: errors.InvalidAppKeyError,
-    106: errors.SignatureRejectedError,
-    107: errors.EndpointClosedError,
-}
-
-
 @frozen
 class KaShow:
     """卡密接口, 获取产品卡密: one page of a product's card keys."""
@@ -165,10 +131,6 @@ class KaShow:
     path: ClassVar[str] = "ka/show"
     # 签名信息算法 is md5(md5(appkey + product_id) + appsecret): `page` is not signed..
     signed: ClassVar[tuple[str, ...]] = ("product_id",)
-    refusals: ClassVar[Mapping[int, type[errors.RefusedError]]] = {
-        **_CARD_KEY_REFUSALS,
-        108: errors.InvalidPageError,
-    }
     repeatable: ClassVar[bool] = True
     carries_keys: ClassVar[bool] = True
 
@@ -198,14 +160,6 @@ class KaCreate:
     path: ClassVar[str] = "ka/create"
     # 签名信息算法 is md5(md5(appkey + product_id + content) + appsecret).
     signed: ClassVar[tuple[str, ...]] = ("product_id", "content")
-    refusals: ClassVar[Mapping[int, type[errors.RefusedError]]] = {
-        **_CARD_KEY_REFUSALS,
-        109: errors.DuplicateKeysError,
-        110: errors.EmptyContentError,
-        111: errors.TooManyKeysError,
-        112: errors.AlreadyStoredError,
-        113: errors.StorageFailedError,
-    }
     # The server keeps one copy of a card key: sent again, it stores nothing twice.
     repeatable: ClassVar[bool] = True
     carries_keys: ClassVar[bool] = True

@@ -30,7 +30,7 @@ and every one survives pickling. This file imports nothing of ours.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from gatepay_async.protocol.bulk import UploadReport
@@ -78,9 +78,9 @@ class RefusedError(GatePayError):
         time: When GatePay says it answered (aware, UTC), or None where that can't be read.
         attempts: How often the call was sent.
         in_doubt: An earlier attempt of the same call broke off and may have been carried out.
+        cause: Why, in a sentence of the catalogue; empty in an error that you build yourself.
+        remedy: What to do, likewise. ``catalogue.explain(error, "zh")`` has both in Chinese.
     """
-
-    cause: ClassVar[str] = "a number that GatePay's page does not list"
 
     def __init__(
         self,
@@ -91,6 +91,8 @@ class RefusedError(GatePayError):
         time: datetime | None = None,
         attempts: int = 1,
         in_doubt: bool = False,
+        cause: str = "",
+        remedy: str = "",
     ) -> None:
         self.code = code
         self.message = message
@@ -98,121 +100,87 @@ class RefusedError(GatePayError):
         self.time = time
         self.attempts = attempts
         self.in_doubt = in_doubt
-        super().__init__(f"{endpoint} refused with {code} ({message}): {self.cause}")
+        self.cause = cause
+        self.remedy = remedy
+        said = f" ({message})" if message else ""
+        why = ": " + " ".join(filter(None, (cause, remedy))) if cause or remedy else ""
+        super().__init__(f"{endpoint} refused with {code}{said}{why}")
 
 
 class MissingParameterError(RefusedError):
     """A required field was not sent."""
 
-    cause = "a parameter is missing"
-
 
 class InvalidPayTypeError(RefusedError):
     """The way to pay is none that GatePay knows."""
-
-    cause = "pay_type must be wechat, alipay or onecode"
 
 
 class SingleItemOnlyError(RefusedError):
     """WeChat pays for one item at a time."""
 
-    cause = "WeChat pays for one item only: send product_num=1, or another pay_type"
-
 
 class InvalidProductError(RefusedError):
     """The product number has not the form of one."""
-
-    cause = "product_id is not valid"
 
 
 class InvalidQuantityError(RefusedError):
     """The quantity must be above 0."""
 
-    cause = "product_num must be above 0"
-
 
 class ProductNotFoundError(RefusedError):
     """The shop has no such product."""
-
-    cause = "this shop has no such product; list_products() tells which it has"
 
 
 class ShopNotFoundError(RefusedError):
     """GatePay doesn't find the shop."""
 
-    cause = "GatePay finds no shop for this appkey; ask GatePay"
-
 
 class InvalidAppKeyError(RefusedError):
     """The appkey is not one of GatePay's."""
-
-    cause = "the appkey is not known; copy it again from GatePay's console"
 
 
 class SignatureRejectedError(RefusedError):
     """GatePay computed another signature."""
 
-    cause = "the signature was rejected; is the appsecret the one that belongs to this appkey?"
-
 
 class OutOfStockError(RefusedError):
     """Fewer card keys are left than were asked for."""
-
-    cause = "too little stock; upload card keys, or ask for fewer"
 
 
 class QuotaExceededError(RefusedError):
     """The shop's quota for the day is used up."""
 
-    cause = "the shop's quota for today is used up; go on tomorrow, or raise it with GatePay"
-
 
 class LicenceExpiredError(RefusedError):
     """The shop's licence has expired."""
-
-    cause = "the shop's licence has expired; renew it with GatePay"
 
 
 class EndpointClosedError(RefusedError):
     """GatePay has closed the endpoint for this shop."""
 
-    cause = "this endpoint is closed for the shop; ask GatePay to open it"
-
 
 class InvalidPageError(RefusedError):
     """The page number is not one."""
-
-    cause = "page must be a whole number above 0"
 
 
 class DuplicateKeysError(RefusedError):
     """The same card key stands twice in one call."""
 
-    cause = "the content repeats a card key; nothing of it was stored"
-
 
 class EmptyContentError(RefusedError):
     """GatePay found no card key in the content."""
-
-    cause = "the content holds no card key"
 
 
 class TooManyKeysError(RefusedError):
     """More than 500 card keys in one call."""
 
-    cause = "more than 500 card keys in one call; upload_card_keys() splits them"
-
 
 class AlreadyStoredError(RefusedError):
     """Every card key of the call is on the server already: nothing was stored, nothing is lost."""
 
-    cause = "all of these card keys are stored already"
-
 
 class StorageFailedError(RefusedError):
     """GatePay's database refused the card keys: nothing was stored."""
-
-    cause = "GatePay's database could not store them; nothing was stored, try again later"
 
 
 class ProtocolError(GatePayError):

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 from attrs import frozen
 
-from gatepay_async.protocol import codec
+from gatepay_async.protocol import catalogue, codec
 from gatepay_async.protocol.calls import Call, KaShow
 from gatepay_async.protocol.errors import ProtocolError, RefusedError
 from gatepay_async.protocol.forms import encode_form
@@ -119,12 +119,18 @@ def _when(time: object) -> datetime | None:
 def _refusal(call: Call[Any], reply: Reply, envelope: Envelope) -> RefusedError | ProtocolError:
     if envelope.code == SUCCESS:
         return _strange(call, reply, codec.MisreadError("says success", path="code"))
-    if envelope.code not in call.refusals and reply.status >= _REDIRECT:
+    if (call.path, envelope.code) not in catalogue.REFUSALS and reply.status >= _REDIRECT:
         # A gateway's own JSON ({"code": 504, …}), which says nothing of what GatePay did.
         return _strange(call, reply, codec.MisreadError("is none of GatePay's", path="code"))
-    cause = call.refusals.get(envelope.code, RefusedError)
-    message = _hide(call, envelope.message)
-    return cause(code=envelope.code, message=message, endpoint=call.path, time=envelope.time)
+    why = catalogue.meaning(call.path, envelope.code)
+    return why.error(
+        code=envelope.code,
+        message=_hide(call, envelope.message),
+        endpoint=call.path,
+        time=envelope.time,
+        cause=why.cause["en"],
+        remedy=why.remedy["en"],
+    )
 
 
 def _strange(call: Call[Any], reply: Reply, error: codec.MisreadError) -> ProtocolError:

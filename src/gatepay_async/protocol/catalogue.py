@@ -1,0 +1,478 @@
+"""
+One catalogue of errors: what each code means at each endpoint, why it comes, and what to do, in English and Chinese.
+
+The class of an exception, its sentence, ``gatepay errors`` and the documentation are all made from these tables. The
+codes and GatePay's words are those of the vendor's page (状态码表 of each 接口); causes and remedies are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, TypeAlias, TypedDict
+
+from gatepay_async.protocol import errors
+
+Lang: TypeAlias = Literal["en", "zh"]
+
+
+class Words(TypedDict):
+    """A text in both languages."""
+
+    en: str
+    zh: str
+
+
+class Refusal(NamedTuple):
+    """
+    What a code means at an endpoint.
+
+    Attributes:
+        endpoint: ``"pay/create"`` and so on.
+        code: The number in the reply.
+        error: The class that it is raised as.
+        message: GatePay's own words for it, in Chinese, as its page has them.
+        cause: Why it comes.
+        remedy: What to do.
+    """
+
+    endpoint: str
+    code: int
+    error: type[errors.RefusedError]
+    message: str
+    cause: Words
+    remedy: Words
+
+
+class Fault(NamedTuple):
+    """
+    What an error that is no refusal means.
+
+    Attributes:
+        error: Its class.
+        sent: Of a ``TransportError``, which of the two cases it is; else None.
+        cause: Why it comes.
+        remedy: What to do.
+    """
+
+    error: type[errors.GatePayError]
+    sent: bool | None
+    cause: Words
+    remedy: Words
+
+
+class Explanation(NamedTuple):
+    """
+    An error, explained in one language.
+
+    Attributes:
+        cause: Why it came.
+        remedy: What to do.
+    """
+
+    cause: str
+    remedy: str
+
+
+class _Why(NamedTuple):
+    error: type[errors.RefusedError]
+    cause: Words
+    remedy: Words
+
+
+ENDPOINTS: Mapping[str, Words] = {
+    "pay/create": {"en": "Create a payment order", "zh": "创建支付订单"},
+    "product/show": {"en": "List the products", "zh": "获取产品信息"},
+    "ka/show": {"en": "List a product's card keys", "zh": "获取产品卡密"},
+    "ka/create": {"en": "Store a product's card keys", "zh": "创建产品卡密"},
+}
+
+
+def _missing(fields: str) -> _Why:
+    return _Why(
+        errors.MissingParameterError,
+        {
+            "en": f"A parameter did not arrive. This endpoint wants {fields}.",
+            "zh": f"有参数没有送达。该接口需要 {fields}。",
+        },
+        {
+            "en": "This client sends them all, so look at what stands between: base_url, a proxy, an HTTP client of "
+            "your "
+            "own. If nothing does, GatePay may want a new parameter: update gatepay-async.",
+            "zh": "本客户端会发送全部参数，请检查中间环节：base_url、代理、自备的 HTTP 客户端。若均无问题，"
+            "可能是 GatePay 新增了参数：请升级 gatepay-async。",
+        },
+    )
+
+
+_PAY_TYPE = _Why(
+    errors.InvalidPayTypeError,
+    {"en": "GatePay does not know this pay_type.", "zh": "GatePay 不认识这个 pay_type。"},
+    {"en": "Use wechat, alipay or onecode.", "zh": "请使用 wechat、alipay 或 onecode。"},
+)
+_SINGLE_ONLY = _Why(
+    errors.SingleItemOnlyError,
+    {"en": "WeChat pays for one item only.", "zh": "微信支付只能单件购买。"},
+    {
+        "en": "Send product_num=1, or another pay_type.",
+        "zh": "请改用 product_num=1，或换用其他 pay_type。",
+    },
+)
+_PRODUCT_ID = _Why(
+    errors.InvalidProductError,
+    {"en": "product_id has not the form of a product's number.", "zh": "product_id 不是合法的产品编号。"},
+    {
+        "en": "Take the number from list_products() or from GatePay's console.",
+        "zh": "请使用 list_products() 返回的编号，或在 GatePay 后台查看。",
+    },
+)
+_QUANTITY = _Why(
+    errors.InvalidQuantityError,
+    {"en": "product_num must be above 0.", "zh": "product_num 必须大于 0。"},
+    {"en": "Send how many items the customer buys, 1 or more.", "zh": "请填写顾客购买的件数，至少为 1。"},
+)
+_NO_PRODUCT = _Why(
+    errors.ProductNotFoundError,
+    {"en": "This shop has no product with this number.", "zh": "该商铺没有这个编号的产品。"},
+    {
+        "en": "list_products() tells which it has. Is the appkey that of the shop that you mean?",
+        "zh": "用 list_products() 查看已有的产品，并确认 appkey 属于你要操作的商铺。",
+    },
+)
+_NO_SHOP = _Why(
+    errors.ShopNotFoundError,
+    {"en": "GatePay finds no shop for this appkey.", "zh": "GatePay 找不到该 appkey 对应的商铺。"},
+    {
+        "en": "Look in GatePay's console whether the shop is set up and open; if it is, ask GatePay.",
+        "zh": "请在 GatePay 后台确认商铺已创建并处于开启状态；若无异常，请联系 GatePay。",
+    },
+)
+_APPKEY = _Why(
+    errors.InvalidAppKeyError,
+    {"en": "GatePay does not know this appkey.", "zh": "GatePay 不认识这个 appkey。"},
+    {
+        "en": "Copy the appkey again from GatePay's console, without blanks.",
+        "zh": "请从 GatePay 后台重新复制 appkey，注意不要带空格。",
+    },
+)
+_SIGNATURE = _Why(
+    errors.SignatureRejectedError,
+    {"en": "GatePay computed another signature than the one sent.", "zh": "GatePay 算出的签名与发送的签名不一致。"},
+    {
+        "en": "Is the appsecret the one that belongs to this appkey? Copy both again from GatePay's console.",
+        "zh": "请确认 appsecret 与 appkey 是一对，并从 GatePay 后台重新复制两者。",
+    },
+)
+_STOCK = _Why(
+    errors.OutOfStockError,
+    {"en": "Fewer card keys are left than the order asks for.", "zh": "剩余卡密少于订单所需的数量。"},
+    {
+        "en": "Upload card keys, or ask for fewer. product.stock in list_products() tells how many are left.",
+        "zh": "请补充卡密，或减少购买数量。list_products() 中的 product.stock 是剩余数量。",
+    },
+)
+_QUOTA = _Why(
+    errors.QuotaExceededError,
+    {"en": "The shop's quota for today is used up.", "zh": "商铺当日额度已用完。"},
+    {"en": "Go on tomorrow, or have GatePay raise the quota.", "zh": "请次日再试，或联系 GatePay 提高额度。"},
+)
+_LICENCE = _Why(
+    errors.LicenceExpiredError,
+    {"en": "The shop's licence with GatePay has expired.", "zh": "商铺在 GatePay 的授权已过期。"},
+    {"en": "Renew it with GatePay.", "zh": "请在 GatePay 续期。"},
+)
+_CLOSED = _Why(
+    errors.EndpointClosedError,
+    {"en": "This endpoint is closed for the shop.", "zh": "该接口未对商铺开放。"},
+    {"en": "Ask GatePay to open it.", "zh": "请联系 GatePay 开通。"},
+)
+_PAGE = _Why(
+    errors.InvalidPageError,
+    {"en": "page is no page number.", "zh": "page 不是合法的页码。"},
+    {"en": "Send a whole number from 1 on.", "zh": "请填写从 1 开始的整数。"},
+)
+_REPEATED = _Why(
+    errors.DuplicateKeysError,
+    {
+        "en": "The content repeats a card key; nothing of it was stored.",
+        "zh": "提交的内容里有重复的卡密；整批都未录入。",
+    },
+    {
+        "en": "Leave the repetition out. upload_card_keys() does so by itself.",
+        "zh": "请去掉重复的卡密。upload_card_keys() 会自动去重。",
+    },
+)
+_EMPTY = _Why(
+    errors.EmptyContentError,
+    {"en": "GatePay found no card key in the content.", "zh": "GatePay 在提交的内容里没有找到卡密。"},
+    {"en": "Send at least one card key, one a line.", "zh": "请至少提交一条卡密，一行一条。"},
+)
+_TOO_MANY = _Why(
+    errors.TooManyKeysError,
+    {"en": "More than 500 card keys in one call.", "zh": "一次提交的卡密超过 500 条。"},
+    {
+        "en": "Send 500 at most. upload_card_keys() splits any number by itself.",
+        "zh": "每次最多提交 500 条。upload_card_keys() 会自动分批，数量不限。",
+    },
+)
+_ALL_KNOWN = _Why(
+    errors.AlreadyStoredError,
+    {
+        "en": "All of these card keys are stored already; none was added.",
+        "zh": "这些卡密在数据库中均已存在，没有新增。",
+    },
+    {
+        "en": "Nothing is lost, and nothing is to be done; if you meant new ones, look whether this is the right file.",
+        "zh": "没有丢失任何卡密，无需处理；如果本想录入新卡密，请检查文件是否选错。",
+    },
+)
+_STORAGE = _Why(
+    errors.StorageFailedError,
+    {
+        "en": "GatePay's database could not store the card keys; none was added.",
+        "zh": "GatePay 批量写入数据库失败，没有新增卡密。",
+    },
+    {
+        "en": "Send the same again later: GatePay keeps one copy of each card key.",
+        "zh": "请稍后重新提交同样的内容：GatePay 对每条卡密只保留一份。",
+    },
+)
+
+_UNLISTED = _Why(
+    errors.RefusedError,
+    {
+        "en": "GatePay's page does not list this number for this endpoint.",
+        "zh": "GatePay 的文档没有列出该接口的这个状态码。",
+    },
+    {
+        "en": "Read GatePay's own words in .message, and ask GatePay with the endpoint, the number and the time.",
+        "zh": "请查看 .message 中 GatePay 的原话，并带上接口名、状态码和时间联系 GatePay。",
+    },
+)
+
+# 状态码表 of each interface, in the page's order. ka/create has no 108.
+_ROWS: tuple[tuple[str, int, str, _Why], ...] = (
+    (
+        "pay/create",
+        101,
+        "参数不完整",
+        _missing("appkey, product_id, out_order_id, product_num, pay_type, custom, sign"),
+    ),
+    ("pay/create", 102, "无效的支付类型", _PAY_TYPE),
+    ("pay/create", 103, "微信支付只能单件购买", _SINGLE_ONLY),
+    ("pay/create", 104, "产品编号不合法", _PRODUCT_ID),
+    ("pay/create", 105, "购买数量需要大于0", _QUANTITY),
+    ("pay/create", 106, "产品信息不存在", _NO_PRODUCT),
+    ("pay/create", 107, "商铺信息不存在", _NO_SHOP),
+    ("pay/create", 108, "无效的秘钥", _APPKEY),
+    ("pay/create", 109, "签名失败", _SIGNATURE),
+    ("pay/create", 110, "有效库存不足", _STOCK),
+    ("pay/create", 111, "商铺当日额度已用完", _QUOTA),
+    ("pay/create", 112, "商铺授权已过期", _LICENCE),
+    ("product/show", 101, "参数不完整", _missing("appkey, sign")),
+    ("product/show", 102, "无效的秘钥", _APPKEY),
+    ("product/show", 103, "签名失败", _SIGNATURE),
+    ("ka/show", 101, "参数不完整", _missing("appkey, product_id, page, sign")),
+    ("ka/show", 102, "产品编号不合法", _PRODUCT_ID),
+    ("ka/show", 103, "产品不存在", _NO_PRODUCT),
+    ("ka/show", 104, "商铺不存在", _NO_SHOP),
+    ("ka/show", 105, "秘钥错误", _APPKEY),
+    ("ka/show", 106, "签名失败", _SIGNATURE),
+    ("ka/show", 107, "接口已关闭", _CLOSED),
+    ("ka/show", 108, "页数不合法", _PAGE),
+    ("ka/create", 101, "参数不完整", _missing("appkey, product_id, content, sign")),
+    ("ka/create", 102, "产品编号不合法", _PRODUCT_ID),
+    ("ka/create", 103, "产品不存在", _NO_PRODUCT),
+    ("ka/create", 104, "商铺不存在", _NO_SHOP),
+    ("ka/create", 105, "秘钥错误", _APPKEY),
+    ("ka/create", 106, "签名失败", _SIGNATURE),
+    ("ka/create", 107, "接口已关闭", _CLOSED),
+    ("ka/create", 109, "卡密内容本身有重复", _REPEATED),
+    ("ka/create", 110, "卡密内容为空", _EMPTY),
+    ("ka/create", 111, "最多支持批量上传500条记录", _TOO_MANY),
+    ("ka/create", 112, "未能录入有效内容，新卡密在数据库中均已存在", _ALL_KNOWN),
+    ("ka/create", 113, "未能录入有效内容，批量插入数据库失败", _STORAGE),
+)
+
+REFUSALS: Mapping[tuple[str, int], Refusal] = {
+    (endpoint, code): Refusal(endpoint, code, why.error, message, why.cause, why.remedy)
+    for endpoint, code, message, why in _ROWS
+}
+
+FAULTS: tuple[Fault, ...] = (
+    Fault(
+        errors.InvalidRequestError,
+        None,
+        {
+            "en": "The call can't be right, so nothing was sent.",
+            "zh": "调用本身有误，因此什么都没有发送。",
+        },
+        {
+            "en": "Correct the parameter that .field names; .problem says what is wrong with it.",
+            "zh": "请修正 .field 指出的参数；.problem 说明了问题所在。",
+        },
+    ),
+    Fault(errors.RefusedError, None, _UNLISTED.cause, _UNLISTED.remedy),
+    Fault(
+        errors.ProtocolError,
+        None,
+        {
+            "en": "Whoever answered does not speak GatePay's protocol: a gateway's page, a redirect, a reply cut "
+            "short.",
+            "zh": "应答方说的不是 GatePay 的协议：可能是网关页面、重定向，或者残缺的应答。",
+        },
+        {
+            "en": "Look at .http_status and .excerpt. Is base_url right, and does a proxy answer in GatePay's place? "
+            "A 5xx or 429 "
+            "passes: try again later.",
+            "zh": "请查看 .http_status 和 .excerpt：base_url 是否正确，是否有代理代为应答？5xx 和 429 "
+            "通常是暂时的，稍后再试即可。",
+        },
+    ),
+    Fault(
+        errors.DeadlineExceededError,
+        None,
+        {
+            "en": "The call's deadline has passed, waits and retries included.",
+            "zh": "整个调用超过了 deadline（包括等待和重试）。",
+        },
+        {
+            "en": "Make the call again: whatever raises this error can be repeated without doubling anything. If it "
+            "happens "
+            "often, raise deadline=.",
+            "zh": "重新调用即可：抛出该错误的调用都可以重复，不会造成重复的结果。如果经常发生，请调大 deadline=。",
+        },
+    ),
+    Fault(
+        errors.TransportError,
+        False,
+        {
+            "en": "GatePay could not be reached; no byte of the request has left.",
+            "zh": "无法连接 GatePay；请求一个字节都没有发出。",
+        },
+        {
+            "en": "Nothing was done, so the call can be made again. Look at the network, DNS, the proxy settings and "
+            "base_url.",
+            "zh": "什么都没有执行，可以重新调用。请检查网络、DNS、代理设置和 base_url。",
+        },
+    ),
+    Fault(
+        errors.TransportError,
+        True,
+        {
+            "en": "The connection broke, or no whole reply came within timeout; the request may have arrived.",
+            "zh": "连接中断，或在 timeout 内没有收到完整应答；请求可能已经送达。",
+        },
+        {
+            "en": "Make the call again: whatever raises this error can be repeated without doubling anything.",
+            "zh": "重新调用即可：抛出该错误的调用都可以重复，不会造成重复的结果。",
+        },
+    ),
+    Fault(
+        errors.OutcomeUnknownError,
+        None,
+        {
+            "en": "The answer to create_payment was lost: the order may have been made, or not.",
+            "zh": "create_payment 的应答丢失：订单可能已创建，也可能没有。",
+        },
+        {
+            "en": "Don't send it again. Look for .out_order_id in GatePay's console, or wait for its callback; if "
+            "you can't "
+            "wait, make another order under a new out_order_id.",
+            "zh": "不要重发。请在 GatePay 后台查找 .out_order_id，或等待它的回调；如果等不及，"
+            "请用新的 out_order_id 另建一个订单。",
+        },
+    ),
+    Fault(
+        errors.MalformedCallbackError,
+        None,
+        {
+            "en": "A field of the callback is missing, comes twice or has not its exact form.",
+            "zh": "回调的某个字段缺失、重复，或格式不符。",
+        },
+        {
+            "en": "Answer fail, and give no goods. If GatePay itself sent it, see that nothing on the way rewrites "
+            "the query, and "
+            "pass on the raw query text.",
+            "zh": "请返回 fail，不要发货。如果确实是 GatePay 发来的，请确认途中没有改写查询串，并传入原始的查询串。",
+        },
+    ),
+    Fault(
+        errors.CallbackSignatureError,
+        None,
+        {
+            "en": "The callback is for another appkey, or was not signed with your secret.",
+            "zh": "回调属于另一个 appkey，或者不是用你的 appsecret 签名的。",
+        },
+        {
+            "en": "Answer fail, and give no goods: anyone can call this address. If real callbacks fail, copy appkey "
+            "and "
+            "appsecret again from GatePay's console.",
+            "zh": "请返回 fail，不要发货：任何人都能访问这个地址。如果真实的回调也失败，"
+            "请从 GatePay 后台重新复制 appkey 和 appsecret。",
+        },
+    ),
+    Fault(
+        errors.StaleCallbackError,
+        None,
+        {
+            "en": "The callback is genuine, but older than you accept: somebody may be playing a captured one again.",
+            "zh": "回调是真的，但早于你接受的时限：可能有人在重放截获的回调。",
+        },
+        {
+            "en": "Look at your own record of the order and at this machine's clock. GatePay tries again for some "
+            "minutes, "
+            "so a max_age of less than ten minutes may lose real payments.",
+            "zh": "请核对自己的订单记录和本机时钟。GatePay 会在几分钟内重试，max_age 小于十分钟可能丢失真实的付款。",
+        },
+    ),
+    Fault(
+        errors.CallbackError,
+        None,
+        {"en": "The callback is not to be believed.", "zh": "该回调不可信。"},
+        {"en": "Answer fail, and give no goods.", "zh": "请返回 fail，不要发货。"},
+    ),
+    Fault(
+        errors.UploadIncomplete,
+        None,
+        {
+            "en": "Some card keys of an upload are not known to be on the server.",
+            "zh": "上传的部分卡密尚未确认已在服务器上。",
+        },
+        {
+            "en": "report.chunks says which lines, and why. Mend the cause, then upload the same input again: "
+            "GatePay keeps "
+            "one copy of each card key.",
+            "zh": "report.chunks 说明是哪些行、什么原因。排除原因后重新上传同样的内容即可：GatePay "
+            "对每条卡密只保留一份。",
+        },
+    ),
+    Fault(
+        errors.GatePayError,
+        None,
+        {"en": "Something went wrong in gatepay-async.", "zh": "gatepay-async 出错。"},
+        {"en": "The error's own text says what.", "zh": "请查看错误本身的文字。"},
+    ),
+)
+
+
+def meaning(endpoint: str, code: int) -> Refusal:
+    """What *code* means at *endpoint*; a number that the vendor's table lacks is a plain ``RefusedError``."""
+    found = REFUSALS.get((endpoint, code))
+    return found or Refusal(endpoint, code, _UNLISTED.error, "", _UNLISTED.cause, _UNLISTED.remedy)
+
+
+def explain(error: errors.GatePayError, lang: Lang = "en") -> Explanation:
+    """
+    Why *error* came and what to do, in *lang*.
+
+    Args:
+        error: Any error of this package.
+        lang: ``"en"`` or ``"zh"``.
+    """
+    entry: Refusal | Fault
+    if isinstance(error, errors.RefusedError):
+        entry = meaning(error.endpoint, error.code)
+    else:
+        sent = error.sent if isinstance(error, errors.TransportError) else None
+        entry = next(each for each in FAULTS if isinstance(error, each.error) and each.sent in (None, sent))
+    return Explanation(entry.cause[lang], entry.remedy[lang])
