@@ -12,6 +12,7 @@ from gatepay_async.version import __version__
 
 if TYPE_CHECKING:
     from gatepay_async.client import AsyncGatePay
+    from gatepay_async.order_ids import new_out_order_id
     from gatepay_async.pager import CardKeyListing
     from gatepay_async.protocol.bulk import ChunkOutcome, Fate, UploadProgress, UploadReport
     from gatepay_async.protocol.callback import parse_callback
@@ -112,12 +113,14 @@ __all__ = [
     "UploadProgress",
     "UploadReport",
     "__version__",
+    "new_out_order_id",
     "parse_callback",
 ]
 
 # The module that each name is defined in; those of the errors are left out.
 _HOMES = {
     "AsyncGatePay": "client",
+    "new_out_order_id": "order_ids",
     "CardKeyListing": "pager",
     "ChunkOutcome": "protocol.bulk",
     "Fate": "protocol.bulk",
