@@ -3,6 +3,8 @@
 import os
 import sys
 import threading
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,22 +14,34 @@ from gatepay_async.cli import helping, output, speech
 from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import HaltError, Status
 
+# As help lists them: first what a newcomer needs.
+_ORDER = ("demo", "doctor", "products", "keys", "pay", "callback", "errors", "sandbox")
+
 
 class Root(helping.Group):
     """The whole command, with both its edges: the arguments come in here, and the errors end here."""
 
-    def main(self, args: Any = None, prog_name: str | None = None, **extra: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,  # noqa: ARG002 -- Typer's signature; the edges are ours
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
         """Run the command line; ends the process with its status."""
         arguments = sys.argv[1:] if args is None else list(args)
         speech.speak(speech.choose(arguments, os.environ, encoding=sys.stdout.encoding or "ascii"))
         before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
         output.prepare(as_json="--json" in before_dashes)
+        self.commands = {name: self.commands[name] for name in _ORDER}
         helping.translate(self, tuple(param for param in self.params if param.name in ("as_json", "lang")))
-        extra["standalone_mode"] = False
-        sys.exit(int(_told(lambda: super(Root, self).main(arguments, prog_name or "gatepay", **extra))))
+        run = partial(super().main, arguments, prog_name or "gatepay", complete_var, False, windows_expand_args)
+        sys.exit(int(_told(partial(run, **extra))))
 
 
-def _told(command: Any) -> Any:
+def _told(command: Callable[[], Any]) -> Any:
     """The status that *command* gives; an error of ours is told, and gives one too."""
     try:
         return command() or Status.DONE
@@ -102,7 +116,7 @@ def _one_of(*choices: str) -> dict[str, Any]:
     return {"parser": check, "autocompletion": offer, "metavar": "|".join(choices)}
 
 
-def _version(value: bool) -> None:  # noqa: FBT001 -- Typer calls it so
+def _version(value: bool) -> None:
     if value:
         from gatepay_async.version import __version__
 
@@ -114,14 +128,13 @@ Json = Annotated[bool, typer.Option("--json", help="option.json", expose_value=F
 Lang = Annotated[str, typer.Option("--lang", help="option.lang", expose_value=False, **_one_of(*speech.LANGUAGES))]
 Version = Annotated[bool, typer.Option("--version", help="option.version", is_eager=True, callback=_version)]
 Product = Annotated[int, typer.Option("--product", "-p", help="option.product", metavar="ID", parser=_number)]
-Endpoint = Annotated[str, typer.Argument(help="errors.endpoint", metavar="ENDPOINT")]
 OrderId = Annotated[int, typer.Option("--order-id", help="callback.order_id", metavar="N", parser=_number)]
 Order = Annotated[str, typer.Option("--order", help="callback.order", metavar="TEXT")]
 Price = Annotated[str, typer.Option("--price", help="callback.price", metavar="0.99")]
 RealPrice = Annotated[str, typer.Option("--realprice", help="callback.realprice", metavar="0.99")]
 PayType = Annotated[str, typer.Option("--type", help="option.type", **_one_of("alipay", "wechat", "onecode"))]
 Extend = Annotated[str, typer.Option("--extend", help="callback.extend", metavar="TEXT")]
-PaidAt = Annotated[int, typer.Option("--paid-at", help="callback.paid_at", metavar="EPOCH", parser=_number)]
+PaidAt = Annotated[int | None, typer.Option("--paid-at", help="callback.paid_at", metavar="EPOCH", parser=_number)]
 Forged = Annotated[bool, typer.Option("--forged", help="callback.forged")]
 
 _settings: dict[str, Any] = {
@@ -136,7 +149,7 @@ callback = typer.Typer(cls=helping.Group, help="callback", **_settings)
 
 
 @app.callback()
-def _root(as_json: Json = False, lang: Lang = "en", version: Version = False) -> None:  # noqa: FBT002 -- Typer's way
+def _root(as_json: Json = False, lang: Lang = "en", version: Version = False) -> None:
     """What every command has in common; each option does its work as it is read."""
 
 
@@ -144,7 +157,7 @@ def _root(as_json: Json = False, lang: Lang = "en", version: Version = False) ->
 def products() -> None:
     from gatepay_async.cli import products, running
 
-    running.start(products.show)
+    running.start(products.listing)
 
 
 app.add_typer(keys, name="keys")
@@ -232,12 +245,12 @@ def callback_sign(
     realprice: RealPrice = "",
     pay_type: PayType = "alipay",
     extend: Extend = "",
-    paid_at: PaidAt = 0,
+    paid_at: PaidAt = None,
     forged: Forged = False,
 ) -> None:
     from gatepay_async.cli import callbacks
 
-    told = callbacks.Told(order_id, order, price, realprice, pay_type, extend, paid_at, forged)
+    told = callbacks.Told(order_id, order, price, realprice, pay_type, extend, paid_at or 0, forged)
     raise typer.Exit(callbacks.sign(told))
 
 
@@ -250,12 +263,12 @@ def callback_send(
     realprice: RealPrice = "",
     pay_type: PayType = "alipay",
     extend: Extend = "",
-    paid_at: PaidAt = 0,
+    paid_at: PaidAt = None,
     forged: Forged = False,
 ) -> None:
     from gatepay_async.cli import callbacks, running
 
-    told = callbacks.Told(order_id, order, price, realprice, pay_type, extend, paid_at, forged)
+    told = callbacks.Told(order_id, order, price, realprice, pay_type, extend, paid_at or 0, forged)
     running.start(callbacks.send, url, told)
 
 

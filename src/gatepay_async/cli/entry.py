@@ -1,6 +1,7 @@
 """Where the ``gatepay`` command begins: it runs, or says which extra is missing."""
 
 import sys
+from io import TextIOWrapper
 
 # Typer needs a moment, and may not be there: it is imported below.
 
@@ -14,15 +15,13 @@ USAGE = 2
 
 def main() -> None:
     """Run the command; ends the process with its exit status."""
-    missing = ""
     try:
-        from gatepay_async.cli.app import run  # noqa: PLC0415 -- see above
+        from gatepay_async.cli.app import run
     except ModuleNotFoundError as error:
-        missing = str(error.name)
-        if missing.startswith("gatepay_async"):
+        if str(error.name).startswith("gatepay_async"):
             raise
-    if missing:
-        sys.stderr.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal's, or a file's
-        sys.stderr.write(_MISSING.format(name=missing))
+        if isinstance(sys.stderr, TextIOWrapper):
+            sys.stderr.reconfigure(errors="backslashreplace")
+        sys.stderr.write(_MISSING.format(name=error.name))
         sys.exit(USAGE)
     run()

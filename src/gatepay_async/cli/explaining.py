@@ -3,7 +3,7 @@
 from difflib import get_close_matches
 
 from gatepay_async.cli.output import emit, plain, wants_json
-from gatepay_async.cli.screens import facts, line, screen, table
+from gatepay_async.cli.screens import facts, line, show, table
 from gatepay_async.cli.speech import language, say
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.protocol.catalogue import ENDPOINTS, REFUSALS, Refusal
@@ -23,8 +23,9 @@ def explain(endpoint: str, code: str) -> Status:
     _check(endpoint, code)
     found = [each for each in REFUSALS.values() if endpoint in ("", each.endpoint) and code in ("", str(each.code))]
     if not found:
-        raise HaltError(say("errors.no_code", code=code, endpoint=endpoint or say("errors.any")),
-                        todo=say("errors.no_code.todo"))
+        raise HaltError(
+            say("errors.no_code", code=code, endpoint=endpoint or say("errors.any")), todo=say("errors.no_code.todo")
+        )
     if wants_json():
         emit(errors=[_document(each) for each in found])
     elif code:
@@ -63,13 +64,17 @@ def _words(both: object) -> str:
 
 def _show_one(each: Refusal) -> None:
     line(f"{each.endpoint} {each.code}", style="bold")
-    names = (("message", each.message), ("cause", _words(each.cause)), ("remedy", _words(each.remedy)),
-             ("class", each.error.__name__))
-    screen().print(facts((f"  {say(f'errors.{name}')}", value) for name, value in names))
+    names = (
+        ("message", each.message),
+        ("cause", _words(each.cause)),
+        ("remedy", _words(each.remedy)),
+        ("class", each.error.__name__),
+    )
+    show(facts((f"  {say(f'errors.{name}')}", value) for name, value in names))
 
 
 def _show_all(found: list[Refusal]) -> None:
     rows = table(*(say(f"errors.{name}") for name in ("where", "number", "cause", "remedy")), right=(1,))
     for each in found:
         rows.add_row(each.endpoint, str(each.code), _words(each.cause), _words(each.remedy))
-    screen().print(rows)
+    show(rows)

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -86,7 +86,7 @@ def _format(target: str, *, reveal: bool, force: bool) -> tuple[str, Write]:
 
 
 @contextmanager
-def _opened(target: str) -> Iterator[BinaryIO]:
+def _opened(target: str) -> Generator[BinaryIO]:
     if target == "-":
         sys.stdout.flush()
         yield sys.stdout.buffer  # card keys are written as they are, whatever the terminal can show

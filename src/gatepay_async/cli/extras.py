@@ -1,6 +1,6 @@
 """Parts that may not be installed."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from gatepay_async.cli.speech import say
@@ -8,7 +8,7 @@ from gatepay_async.cli.status import HaltError
 
 
 @contextmanager
-def needing(extra: str) -> Iterator[None]:
+def needing(extra: str) -> Generator[None]:
     """
     Import what *extra* brings.
 

@@ -40,7 +40,7 @@ def headline(error: errors.GatePayError) -> str:
 def tell(error: HaltError | errors.GatePayError) -> Status:
     """Say what is to be said; gives what to end with."""
     if isinstance(error, HaltError):
-        _show(plain(error.text), "", plain(error.todo), {"type": "Halt"})
+        _show(plain(error.text), "", plain(error.todo), {"type": error.status.name.lower()})
         return error.status
     cause, todo = explain(error)
     names = ("endpoint", "code", "message", "field", "http_status", "sent", "attempts", "out_order_id")
@@ -58,7 +58,7 @@ def _show(headline: str, cause: str, todo: str, facts: dict[str, object]) -> Non
         return
     from gatepay_async.cli.screens import line
 
-    line(f"{say('failing.error')} {headline}", style="bold red", stream=sys.stderr)
+    line(f"{say('failing.error')}{headline}", style="bold red", stream=sys.stderr)
     for name, text in (("failing.cause", cause), ("failing.todo", todo)):
         if text:
-            line(f"  {say(name)} {text}", stream=sys.stderr)
+            line(f"  {say(name)}{text}", stream=sys.stderr)

@@ -55,11 +55,16 @@ def translate(command: Any, shared: tuple[Any, ...] = ()) -> None:
     if command.help in TEXTS:
         command.help = say(command.help)
     for param in command.params:
-        key = next((_TYPERS_OWN[option] for option in param.opts if option in _TYPERS_OWN), param.help)
-        param.help = say(key) if key in TEXTS else key
+        param.help = _text(param)
     for inner in getattr(command, "commands", {}).values():
         translate(inner, shared)
         inner.params.extend(shared)
+
+
+def _text(param: Any) -> str:
+    """What it is for; Typer's own options have no key of ours."""
+    key = next((_TYPERS_OWN[option] for option in param.opts if option in _TYPERS_OWN), param.help)
+    return say(key) if key in TEXTS else str(key or "")
 
 
 def usage_problem(error: Any) -> str:
@@ -75,7 +80,7 @@ def usage_problem(error: Any) -> str:
         return say(key, option=plain(option))
     if isinstance(error, typer.BadParameter):
         return say("usage.bad", name=_name(error.param), problem=error.message)
-    extra = re.search(r"unexpected extra arguments? \((.*)\)", error.message, re.DOTALL)
+    extra = re.search(r"unexpected extra arguments?(?:\(s\))? \((.*)\)", error.message, re.DOTALL)
     return say("usage.extra", extra=plain(extra[1])) if extra else str(error.message)
 
 
@@ -117,9 +122,8 @@ def _help(command: Any, ctx: Any) -> str:
     commands = getattr(command, "commands", {})
     usage = [ctx.command_path, say("help.options_there"), *(_argument(param) for param in arguments)]
     usage += [say("help.command_there")] if commands else []
-    parts = [f"{_bold(say('help.usage'))} {' '.join(usage)}"]
-    parts += ["\n".join(wrap(line, width)[0] if not line else "\n".join(_hanging(line, width)))
-              for line in [command.help or ""]]
+    parts = [f"{_bold(say('help.usage'))}{' '.join(usage)}"]
+    parts.append("\n".join(_hanging(command.help or "", width)))
     parts += _section("help.arguments", [(param.metavar, param.help) for param in arguments], width)
     parts += _section("help.commands", [(name, _first(each.help)) for name, each in commands.items()], width)
     parts += _section("help.options", [(_option(param), _required(param)) for param in options], width)
@@ -129,7 +133,7 @@ def _help(command: Any, ctx: Any) -> str:
 def _hanging(text: str, width: int) -> Iterator[str]:
     """A text of several lines; one that begins with blanks is an example, and kept as it is."""
     for line in text.splitlines():
-        yield from [line] if line.startswith(" ") else wrap(line, width)
+        yield from [line] if line.startswith("  ") else wrap(line, width)
 
 
 def _first(text: str | None) -> str:
@@ -147,7 +151,7 @@ def _option(param: Any) -> str:
 
 
 def _required(param: Any) -> str:
-    return f"{param.help} {say('help.required')}" if param.required else str(param.help or "")
+    return f"{_text(param)} {say('help.required')}" if param.required else _text(param)
 
 
 def _section(key: str, rows: list[tuple[str, str]], width: int) -> list[str]:

@@ -1,13 +1,13 @@
 """``gatepay products`` and ``gatepay keys count``."""
 
 from gatepay_async.cli.output import emit, plain, wants_json
-from gatepay_async.cli.screens import line, screen, table
+from gatepay_async.cli.screens import line, show, table
 from gatepay_async.cli.settings import client
 from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import Status
 
 
-async def show() -> Status:
+async def listing() -> Status:
     """What the shop sells."""
     async with client() as gatepay:
         catalog = await gatepay.list_products()
@@ -20,7 +20,7 @@ async def show() -> Status:
         for each in category.products:
             rows.add_row(str(each.id), plain(category.name), plain(each.name), f"{each.price:f}", f"{each.stock:,}")
     if rows.row_count:
-        screen().print(rows)
+        show(rows)
     else:
         line(say("products.none"))
     return Status.DONE
@@ -34,11 +34,15 @@ async def count(product_id: int | None) -> Status:
         totals = {number: (await gatepay.list_card_keys(number)).total for number in wanted}
     counts = [(number, *stocks.get(number, ("", None)), total) for number, total in totals.items()]
     if wants_json():
-        emit(counts=[{"product": number, "name": name, "stock": stock, "total": total}
-                     for number, name, stock, total in counts])
+        emit(
+            counts=[
+                {"product": number, "name": name, "stock": stock, "total": total}
+                for number, name, stock, total in counts
+            ]
+        )
         return Status.DONE
     rows = table(*(say(f"products.{name}") for name in ("id", "name", "stock", "total")), right=(0, 2, 3))
     for number, name, stock, total in counts:
         rows.add_row(str(number), plain(name), "" if stock is None else f"{stock:,}", f"{total:,}")
-    screen().print(rows)
+    show(rows)
     return Status.DONE

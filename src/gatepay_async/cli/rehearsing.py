@@ -4,7 +4,7 @@ from pathlib import Path
 
 from gatepay_async.cli import sources
 from gatepay_async.cli.output import emit, wants_json
-from gatepay_async.cli.screens import facts, line, screen
+from gatepay_async.cli.screens import facts, line, show
 from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import Status
 from gatepay_async.protocol.checks import MOST_KEYS
@@ -20,7 +20,7 @@ def rehearse(names: list[Path], *, encoding: str) -> Status:
     repeated: list[tuple[int, int]] = []
     refused: list[int] = []
     read = blank = 0
-    for read, raw in enumerate(reader, 1):  # noqa: B007 -- it is the count
+    for read, raw in enumerate(reader, 1):
         key, problem = clean(raw)
         if problem is not None:
             refused.append(read)
@@ -42,7 +42,7 @@ def rehearse(names: list[Path], *, encoding: str) -> Status:
         repetitions = [{"line": again, "first": first} for again, first in places]
         emit(**counts, repetitions=repetitions, refused_lines=[reader.place(each) for each in refused])
         return Status.DONE
-    screen().print(facts((say(f"upload.{name}"), f"{count:,}") for name, count in counts.items()))
+    show(facts((say(f"upload.{name}"), f"{count:,}") for name, count in counts.items()))
     for again, first in places[:_SHOWN]:
         line(say("upload.repeats", line=again, first=first))
     if len(places) > _SHOWN:

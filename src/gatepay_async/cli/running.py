@@ -1,9 +1,8 @@
 """From the command line to the event loop and back; Ctrl-C on the way."""
 
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
-from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import anyio
@@ -37,7 +36,7 @@ def start(work: Callable[..., Coroutine[Any, Any, Status]], *arguments: object) 
 
 
 @contextmanager
-def _ended_by() -> Iterator[list[int]]:
+def _ended_by() -> Generator[list[int]]:
     """Have other signals do what Ctrl-C does; gives those that came."""
     came: list[int] = []
 

@@ -1,12 +1,12 @@
 """What people see: tables, findings and progress, drawn by Rich. Nothing that comes from elsewhere is markup here."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import IO
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -28,6 +28,14 @@ def screen(stream: IO[str] | None = None) -> Console:
     file = sys.stdout if stream is None else stream
     width = None if file.isatty() else _FILE_WIDTH
     return _Screen(file=file, markup=False, highlight=False, emoji=False, width=width)
+
+
+def show(what: RenderableType) -> None:
+    """Draw a table on standard output, without the blanks that Rich fills its lines with."""
+    console = screen()
+    with console.capture() as drawn:
+        console.print(what)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in drawn.get().splitlines()))
 
 
 def table(*columns: str, right: Iterable[int] = ()) -> Table:
@@ -62,7 +70,7 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def progress(what: str, *, total: float | None) -> Iterator[Callable[[int, float | None], None]]:
+def progress(what: str, *, total: float | None) -> Generator[Callable[[int, float | None], None]]:
     """
     A bar on standard error, if that is a terminal.
 

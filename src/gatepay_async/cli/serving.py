@@ -6,7 +6,7 @@ import anyio
 
 from gatepay_async.cli.extras import needing
 from gatepay_async.cli.output import emit, plain, wants_json
-from gatepay_async.cli.screens import facts, line, screen
+from gatepay_async.cli.screens import facts, line, show
 from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import HaltError, Status
 
@@ -40,7 +40,7 @@ def _tell(base_url: str, database: str, appkey: str, appsecret: str) -> None:
         emit(base_url=base_url, console=console, database=database, appkey=appkey, appsecret=appsecret)
         return
     where = say("sandbox.memory") if database == ":memory:" else plain(database)
-    screen().print(facts([(say("sandbox.console"), console), (say("sandbox.database_at"), where)]))
+    show(facts([(say("sandbox.console"), console), (say("sandbox.database_at"), where)]))
     line(say("sandbox.set"))
     for name, value in variables.items():
         line(f"  export {name}={value}")

@@ -131,7 +131,7 @@ def _count(name: str, file: BinaryIO, encoding: str) -> int:
     if file.peek(2)[:2] in _UTF_16:  # type: ignore[attr-defined]  # a buffered reader, as open("rb") gives
         problems.append(say("sources.line", line=1, problem=say("sources.utf16")))
     else:
-        for number, line in enumerate(_lines(name, file, encoding), 1):  # noqa: B007 -- it is the count
+        for number, line in enumerate(_lines(name, file, encoding), 1):
             key = _problem(line)
             if key:
                 problems.append(say("sources.line", line=number, problem=say(key)))

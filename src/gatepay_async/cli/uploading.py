@@ -11,7 +11,7 @@ from gatepay_async import Fate, InvalidRequestError, UploadProgress, UploadRepor
 from gatepay_async.cli import failing, sources
 from gatepay_async.cli.output import emit, plain, wants_json
 from gatepay_async.cli.private_file import replacing
-from gatepay_async.cli.screens import line, progress, screen, table
+from gatepay_async.cli.screens import line, progress, show, table
 from gatepay_async.cli.settings import client
 from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import HaltError, Status
@@ -42,6 +42,7 @@ async def upload(
     if failed_lines is not None:
         with replacing(failed_lines):  # while there is nothing to lose yet: whether it can be written
             pass
+    ended: BaseException | None = None
     with progress(say("upload.doing"), total=total) as update:
 
         def tell(so_far: UploadProgress) -> None:
@@ -53,12 +54,10 @@ async def upload(
                     product_id, job.reader, concurrency=concurrency, on_progress=tell
                 )
         except BaseException as error:
-            report = getattr(error, "report", None)
-            if not isinstance(report, UploadReport):
+            found_so_far = getattr(error, "report", None)
+            if not isinstance(found_so_far, UploadReport):
                 raise
-            ended = error
-        else:
-            ended = None
+            report, ended = found_so_far, error
     return _end(job, report, ended)
 
 
@@ -110,14 +109,21 @@ def _show(job: _Job, report: UploadReport, ended: BaseException | None, *, left_
         interrupted = ended is not None
         written = None if job.failed_lines is None else str(job.failed_lines)
         stopped = None if report.stopped is None else type(report.stopped).__name__
-        emit(**counts, ok=report.ok and not interrupted, stopped=stopped, interrupted=interrupted,
-             chunks=len(report.chunks), troubles=troubles, failed_lines=written)
+        emit(
+            **counts,
+            ok=report.ok and not interrupted,
+            stopped=stopped,
+            interrupted=interrupted,
+            chunks=len(report.chunks),
+            troubles=troubles,
+            failed_lines=written,
+        )
         return
     rows = table(say("upload.column"), say("upload.lines"), right=(1,))
     for name, count in counts.items():
         if count or name in ("read", "stored"):
             rows.add_row(say(f"upload.{name}"), f"{count:,}", style="red" if _is_trouble(name) else "")
-    screen().print(rows)
+    show(rows)
     if troubles:
         _show_troubles(troubles)
     if report.ok and ended is None:
@@ -141,8 +147,15 @@ def _trouble(job: _Job, outcome: Any) -> dict[str, Any]:
     cause, todo = ("", "") if outcome.error is None else failing.explain(outcome.error)
     if isinstance(outcome.error, InvalidRequestError):
         cause = outcome.error.problem
-    return {"first": first, "last": last, "count": outcome.count, "fate": str(outcome.fate), "cause": cause,
-            "todo": todo, "error": None if outcome.error is None else type(outcome.error).__name__}
+    return {
+        "first": first,
+        "last": last,
+        "count": outcome.count,
+        "fate": str(outcome.fate),
+        "cause": cause,
+        "todo": todo,
+        "error": None if outcome.error is None else type(outcome.error).__name__,
+    }
 
 
 def _show_troubles(troubles: list[dict[str, Any]]) -> None:
@@ -150,10 +163,8 @@ def _show_troubles(troubles: list[dict[str, Any]]) -> None:
     for each in troubles[:_SHOWN]:
         where = each["first"] if each["count"] == 1 else f"{each['first']} – {each['last'].rpartition(':')[2]}"
         rows.add_row(where, f"{each['count']:,}", say(f"upload.{each['fate']}"), plain(each["cause"]))
-    screen().print(rows)
+    show(rows)
     if len(troubles) > _SHOWN:
         line(say("upload.more", count=len(troubles) - _SHOWN))
     for todo in dict.fromkeys(each["todo"] for each in troubles if each["todo"]):
-        line(f"{say('failing.todo')} {todo}")
-
-
+        line(f"{say('failing.todo')}{todo}")
