@@ -1,57 +1,67 @@
-"""An async client for GatePay: payments, card keys in bulk, and callbacks that can't be forged."""
+"""
+An async client for GatePay: payments, card keys in bulk, and callbacks that can't be forged.
 
-from gatepay_async.client import AsyncGatePay
-from gatepay_async.order_ids import new_out_order_id
-from gatepay_async.pager import CardKeyListing
-from gatepay_async.protocol.bulk import ChunkOutcome, Fate, UploadProgress, UploadReport
-from gatepay_async.protocol.callback import parse_callback
-from gatepay_async.protocol.errors import (
-    AlreadyStoredError,
-    CallbackError,
-    CallbackSignatureError,
-    DeadlineExceededError,
-    DuplicateKeysError,
-    EmptyContentError,
-    EndpointClosedError,
-    GatePayError,
-    InvalidAppKeyError,
-    InvalidPageError,
-    InvalidPayTypeError,
-    InvalidProductError,
-    InvalidQuantityError,
-    InvalidRequestError,
-    LicenceExpiredError,
-    MalformedCallbackError,
-    MissingParameterError,
-    OutcomeUnknownError,
-    OutOfStockError,
-    ProductNotFoundError,
-    ProtocolError,
-    QuotaExceededError,
-    RefusedError,
-    ShopNotFoundError,
-    SignatureRejectedError,
-    SingleItemOnlyError,
-    StaleCallbackError,
-    StorageFailedError,
-    TooManyKeysError,
-    TransportError,
-    UploadIncomplete,
-)
-from gatepay_async.protocol.models import (
-    Callback,
-    CardKey,
-    CardKeyPage,
-    Catalog,
-    Category,
-    Payment,
-    PayType,
-    Product,
-    QrCode,
-    Stored,
-)
-from gatepay_async.protocol.retrying import RetryPolicy
+A name is imported when it is first asked for: whoever reads callbacks, or asks the command for help, need not wait
+for an HTTP client. (``if TYPE_CHECKING`` is for type checkers and editors.)
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from gatepay_async.version import __version__
+
+if TYPE_CHECKING:
+    from gatepay_async.client import AsyncGatePay
+    from gatepay_async.order_ids import new_out_order_id
+    from gatepay_async.pager import CardKeyListing
+    from gatepay_async.protocol.bulk import ChunkOutcome, Fate, UploadProgress, UploadReport
+    from gatepay_async.protocol.callback import parse_callback
+    from gatepay_async.protocol.errors import (
+        AlreadyStoredError,
+        CallbackError,
+        CallbackSignatureError,
+        DeadlineExceededError,
+        DuplicateKeysError,
+        EmptyContentError,
+        EndpointClosedError,
+        GatePayError,
+        InvalidAppKeyError,
+        InvalidPageError,
+        InvalidPayTypeError,
+        InvalidProductError,
+        InvalidQuantityError,
+        InvalidRequestError,
+        LicenceExpiredError,
+        MalformedCallbackError,
+        MissingParameterError,
+        OutcomeUnknownError,
+        OutOfStockError,
+        ProductNotFoundError,
+        ProtocolError,
+        QuotaExceededError,
+        RefusedError,
+        ShopNotFoundError,
+        SignatureRejectedError,
+        SingleItemOnlyError,
+        StaleCallbackError,
+        StorageFailedError,
+        TooManyKeysError,
+        TransportError,
+        UploadIncomplete,
+    )
+    from gatepay_async.protocol.models import (
+        Callback,
+        CardKey,
+        CardKeyPage,
+        Catalog,
+        Category,
+        Payment,
+        PayType,
+        Product,
+        QrCode,
+        Stored,
+    )
+    from gatepay_async.protocol.retrying import RetryPolicy
 
 __all__ = [
     "AlreadyStoredError",
@@ -106,3 +116,39 @@ __all__ = [
     "new_out_order_id",
     "parse_callback",
 ]
+
+# The module that each name is defined in; those of the errors are left out.
+_HOMES = {
+    "AsyncGatePay": "client",
+    "new_out_order_id": "order_ids",
+    "CardKeyListing": "pager",
+    "ChunkOutcome": "protocol.bulk",
+    "Fate": "protocol.bulk",
+    "UploadProgress": "protocol.bulk",
+    "UploadReport": "protocol.bulk",
+    "parse_callback": "protocol.callback",
+    "Callback": "protocol.models",
+    "CardKey": "protocol.models",
+    "CardKeyPage": "protocol.models",
+    "Catalog": "protocol.models",
+    "Category": "protocol.models",
+    "Payment": "protocol.models",
+    "PayType": "protocol.models",
+    "Product": "protocol.models",
+    "QrCode": "protocol.models",
+    "Stored": "protocol.models",
+    "RetryPolicy": "protocol.retrying",
+}
+
+if not TYPE_CHECKING:  # or a checker would believe any name
+
+    def __getattr__(name: str) -> object:
+        """Import a public name where it is first asked for (PEP 562)."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'protocol.errors')}"), name)
+        globals()[name] = found
+        return found
+
+    def __dir__() -> list[str]:
+        return __all__

@@ -1,0 +1,1 @@
+"""The ``gatepay`` command (extra ``cli``): a skin over the library, in English and Chinese."""

@@ -1,0 +1,308 @@
+"""The commands: what each is called and takes. What it does is in a module of its own, imported when it is called."""
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gatepay_async.cli import helping, output, speech
+from gatepay_async.cli.speech import say
+from gatepay_async.cli.status import HaltError, Status
+
+# As help lists them: first what a newcomer needs.
+_ORDER = ("demo", "doctor", "products", "keys", "pay", "callback", "errors", "sandbox")
+
+
+class Root(helping.Group):
+    """The whole command, with both its edges: the arguments come in here, and the errors end here."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,  # noqa: ARG002 -- Typer's signature; the edges are ours
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run the command line; ends the process with its status."""
+        arguments = sys.argv[1:] if args is None else list(args)
+        speech.speak(speech.choose(arguments, os.environ, encoding=sys.stdout.encoding or "ascii"))
+        before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
+        output.prepare(as_json="--json" in before_dashes)
+        self.commands = {name: self.commands[name] for name in _ORDER}
+        helping.translate(self, tuple(param for param in self.params if param.name in ("as_json", "lang")))
+        run = partial(super().main, arguments, prog_name or "gatepay", complete_var, False, windows_expand_args)
+        sys.exit(int(_told(partial(run, **extra))))
+
+
+def _told(command: Callable[[], Any]) -> Any:
+    """The status that *command* gives; an error of ours is told, and gives one too."""
+    try:
+        return command() or Status.DONE
+    except helping.UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            output.complain(error.message.rstrip())
+            return Status.USAGE
+        return _tell(HaltError(helping.usage_problem(error), todo=helping.usage_hint(error)))
+    except BrokenPipeError:
+        output.forget_output()
+        return Status.PIPE_CLOSED
+    except typer.Abort:
+        return Status.INTERRUPTED
+    except Exception as error:
+        if not isinstance(error, HaltError) and not _is_ours(error):
+            raise
+        return _tell(error)
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether it is one of the library's; without importing what was never needed."""
+    return any(kind.__name__ == "GatePayError" for kind in type(error).__mro__)
+
+
+def _tell(error: Any) -> Status:
+    from gatepay_async.cli.failing import tell
+
+    return tell(error)
+
+
+def run() -> None:
+    """The process's own end: a thread that still waits for a pipe must not keep it."""
+    status: int | str | None = Status.DONE
+    try:
+        typer.main.get_command(app).main()
+    except SystemExit as end:
+        status = end.code
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        output.forget_output()
+        status = Status.PIPE_CLOSED
+    waiting = [each for each in threading.enumerate() if each is not threading.main_thread() and not each.daemon]
+    if waiting:
+        sys.stderr.flush()
+        os._exit(int(status or 0))
+    sys.exit(status)
+
+
+def _number(value: str | int) -> int:
+    """A whole number above 0."""
+    try:
+        number = int(value)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise typer.BadParameter(say("usage.number", value=output.plain(value)))
+    return number
+
+
+def _one_of(*choices: str) -> dict[str, Any]:
+    """What makes an option take one of *choices*, and offer them for completion."""
+
+    def check(value: str) -> str:
+        if value not in choices:
+            raise typer.BadParameter(say("usage.choice", value=output.plain(value), choices=", ".join(choices)))
+        return value
+
+    def offer(incomplete: str) -> list[str]:
+        return [choice for choice in choices if choice.startswith(incomplete)]
+
+    return {"parser": check, "autocompletion": offer, "metavar": "|".join(choices)}
+
+
+def _version(value: bool) -> None:
+    if value:
+        from gatepay_async.version import __version__
+
+        typer.echo(f"gatepay-async {__version__}")
+        raise typer.Exit
+
+
+Json = Annotated[bool, typer.Option("--json", help="option.json", expose_value=False)]
+Lang = Annotated[str, typer.Option("--lang", help="option.lang", expose_value=False, **_one_of(*speech.LANGUAGES))]
+Version = Annotated[bool, typer.Option("--version", help="option.version", is_eager=True, callback=_version)]
+Product = Annotated[int, typer.Option("--product", "-p", help="option.product", metavar="ID", parser=_number)]
+OrderId = Annotated[int, typer.Option("--order-id", help="callback.order_id", metavar="N", parser=_number)]
+Order = Annotated[str, typer.Option("--order", help="callback.order", metavar="TEXT")]
+Price = Annotated[str, typer.Option("--price", help="callback.price", metavar="0.99")]
+RealPrice = Annotated[str, typer.Option("--realprice", help="callback.realprice", metavar="0.99")]
+PayType = Annotated[str, typer.Option("--type", help="option.type", **_one_of("alipay", "wechat", "onecode"))]
+Extend = Annotated[str, typer.Option("--extend", help="callback.extend", metavar="TEXT")]
+PaidAt = Annotated[int | None, typer.Option("--paid-at", help="callback.paid_at", metavar="EPOCH", parser=_number)]
+Forged = Annotated[bool, typer.Option("--forged", help="callback.forged")]
+
+_settings: dict[str, Any] = {
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,
+    "no_args_is_help": True,
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+}
+app = typer.Typer(cls=Root, help="gatepay", **_settings)
+keys = typer.Typer(cls=helping.Group, help="keys", **_settings)
+callback = typer.Typer(cls=helping.Group, help="callback", **_settings)
+
+
+@app.callback()
+def _root(as_json: Json = False, lang: Lang = "en", version: Version = False) -> None:
+    """What every command has in common; each option does its work as it is read."""
+
+
+@app.command(cls=helping.Command, help="products")
+def products() -> None:
+    from gatepay_async.cli import products, running
+
+    running.start(products.listing)
+
+
+app.add_typer(keys, name="keys")
+
+
+@keys.command("upload", cls=helping.Command, help="upload")
+def keys_upload(
+    files: Annotated[list[Path], typer.Argument(help="upload.files", metavar="FILE")],
+    product: Product,
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", help="upload.concurrency", metavar="N", parser=_number)
+    ] = 4,
+    encoding: Annotated[
+        str, typer.Option("--encoding", help="upload.encoding", **_one_of("utf-8", "gb18030", "gbk", "big5"))
+    ] = "utf-8",
+    failed_lines: Annotated[
+        Path | None, typer.Option("--failed-lines", help="upload.failed_lines", metavar="FILE")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="upload.dry_run")] = False,
+) -> None:
+    from gatepay_async.cli import rehearsing, running, uploading
+
+    if dry_run:
+        raise typer.Exit(rehearsing.rehearse(files, encoding=encoding))
+    running.start(uploading.upload, files, product, concurrency, encoding, failed_lines)
+
+
+@keys.command("export", cls=helping.Command, help="export")
+def keys_export(
+    product: Product,
+    target: Annotated[str, typer.Option("--output", "-o", help="export.output", metavar="FILE")],
+    thorough: Annotated[bool, typer.Option("--thorough", help="export.thorough")] = False,
+    force: Annotated[bool, typer.Option("--force", help="export.force")] = False,
+    reveal: Annotated[bool, typer.Option("--reveal", help="export.reveal")] = False,
+) -> None:
+    from gatepay_async.cli import exporting, running
+
+    running.start(exporting.export, product, target, thorough, force, reveal)
+
+
+@keys.command("count", cls=helping.Command, help="count")
+def keys_count(
+    product: Annotated[
+        int | None, typer.Option("--product", "-p", help="count.product", metavar="ID", parser=_number)
+    ] = None,
+) -> None:
+    from gatepay_async.cli import products, running
+
+    running.start(products.count, product)
+
+
+@app.command(cls=helping.Command, help="pay")
+def pay(
+    product: Product,
+    pay_type: PayType,
+    num: Annotated[int, typer.Option("--num", "-n", help="pay.num", metavar="N", parser=_number)] = 1,
+    order: Annotated[str, typer.Option("--order", help="pay.order", metavar="TEXT")] = "",
+    custom: Annotated[str, typer.Option("--custom", help="pay.custom", metavar="TEXT")] = "",
+    save_qr: Annotated[Path | None, typer.Option("--save-qr", help="pay.save_qr", metavar="FILE")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="pay.wait")] = False,
+    listen: Annotated[str, typer.Option("--listen", help="pay.listen", metavar="HOST:PORT")] = "",
+    timeout: Annotated[int, typer.Option("--timeout", help="pay.timeout", metavar="SECONDS", parser=_number)] = 900,
+) -> None:
+    from gatepay_async.cli import paying, running
+
+    wanted = paying.Wanted(product, num, pay_type, order, custom)
+    running.start(paying.pay, wanted, save_qr, paying.address(listen, wait=wait), timeout)
+
+
+app.add_typer(callback, name="callback")
+
+
+@callback.command("verify", cls=helping.Command, help="verify")
+def callback_verify(query: Annotated[str, typer.Argument(help="verify.query", metavar="QUERY")]) -> None:
+    from gatepay_async.cli import callbacks
+
+    raise typer.Exit(callbacks.verify(query))
+
+
+@callback.command("sign", cls=helping.Command, help="sign")
+def callback_sign(
+    order_id: OrderId,
+    order: Order,
+    price: Price,
+    realprice: RealPrice = "",
+    pay_type: PayType = "alipay",
+    extend: Extend = "",
+    paid_at: PaidAt = None,
+    forged: Forged = False,
+) -> None:
+    from gatepay_async.cli import callbacks
+
+    told = callbacks.Told(order_id, order, price, realprice, pay_type, extend, paid_at or 0, forged)
+    raise typer.Exit(callbacks.sign(told))
+
+
+@callback.command("send", cls=helping.Command, help="send")
+def callback_send(
+    url: Annotated[str, typer.Argument(help="send.url", metavar="URL")],
+    order_id: OrderId,
+    order: Order,
+    price: Price,
+    realprice: RealPrice = "",
+    pay_type: PayType = "alipay",
+    extend: Extend = "",
+    paid_at: PaidAt = None,
+    forged: Forged = False,
+) -> None:
+    from gatepay_async.cli import callbacks, running
+
+    told = callbacks.Told(order_id, order, price, realprice, pay_type, extend, paid_at or 0, forged)
+    running.start(callbacks.send, url, told)
+
+
+@app.command(cls=helping.Command, help="sandbox")
+def sandbox(
+    database: Annotated[str, typer.Option("--database", help="sandbox.database", metavar="FILE")] = ":memory:",
+    port: Annotated[int, typer.Option("--port", help="sandbox.port", metavar="N")] = 0,
+) -> None:
+    from gatepay_async.cli import running, serving
+
+    running.start(serving.serve, database, port)
+
+
+@app.command(cls=helping.Command, help="doctor")
+def doctor(
+    callback_url: Annotated[str, typer.Option("--callback", help="doctor.callback", metavar="URL")] = "",
+) -> None:
+    from gatepay_async.cli import examining, running
+
+    running.start(examining.examine, callback_url)
+
+
+@app.command(cls=helping.Command, help="errors")
+def errors(
+    endpoint: Annotated[str, typer.Argument(help="errors.endpoint", metavar="ENDPOINT")] = "",
+    code: Annotated[str, typer.Argument(help="errors.code", metavar="CODE")] = "",
+) -> None:
+    from gatepay_async.cli import explaining
+
+    raise typer.Exit(explaining.explain(endpoint, code))
+
+
+@app.command(cls=helping.Command, help="demo")
+def demo() -> None:
+    from gatepay_async.cli import demonstrating, running
+
+    running.start(demonstrating.demonstrate)

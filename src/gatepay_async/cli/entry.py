@@ -1,0 +1,27 @@
+"""Where the ``gatepay`` command begins: it runs, or says which extra is missing."""
+
+import sys
+from io import TextIOWrapper
+
+# Typer needs a moment, and may not be there: it is imported below.
+
+_MISSING = """\
+gatepay: the command needs the extra `cli` ({name} is not installed):
+    pip install 'gatepay-async[cli]'
+gatepay：命令行需要附加组件 cli（未安装 {name}），请执行上面的命令。
+"""
+USAGE = 2
+
+
+def main() -> None:
+    """Run the command; ends the process with its exit status."""
+    try:
+        from gatepay_async.cli.app import run
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("gatepay_async"):
+            raise
+        if isinstance(sys.stderr, TextIOWrapper):
+            sys.stderr.reconfigure(errors="backslashreplace")
+        sys.stderr.write(_MISSING.format(name=error.name))
+        sys.exit(USAGE)
+    run()

@@ -1,0 +1,21 @@
+"""Parts that may not be installed."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from gatepay_async.cli.speech import say
+from gatepay_async.cli.status import HaltError
+
+
+@contextmanager
+def needing(extra: str) -> Generator[None]:
+    """
+    Import what *extra* brings.
+
+    Raises:
+        HaltError: It is not there; says how to install it.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise HaltError(say("extras.missing", name=error.name, extra=extra)) from None

@@ -1,0 +1,64 @@
+"""An error, told: what happened, why, and what to do next; on standard error, or as JSON."""
+
+import sys
+
+from gatepay_async.cli.output import emit, plain, wants_json
+from gatepay_async.cli.speech import language, say
+from gatepay_async.cli.status import HaltError, Status
+from gatepay_async.cli.texts import TEXTS
+from gatepay_async.protocol import catalogue, errors
+
+# The first that an error is an instance of counts.
+_STATUSES: tuple[tuple[type[Exception], Status], ...] = (
+    (errors.InvalidRequestError, Status.USAGE),
+    (errors.RefusedError, Status.REFUSED),
+    (errors.CallbackError, Status.REFUSED),
+    (errors.UploadIncomplete, Status.PARTLY),
+    (errors.GatePayError, Status.NO_ANSWER),
+)
+
+
+def status_of(error: errors.GatePayError) -> Status:
+    """What the command ends with."""
+    return next(status for kind, status in _STATUSES if isinstance(error, kind))
+
+
+def explain(error: errors.GatePayError) -> tuple[str, str]:
+    """Why it came and what to do: the catalogue's words, or the command's own where it speaks to programmers."""
+    known = catalogue.explain(error, "zh" if language() == "zh" else "en")
+    todo = f"todo.{type(error).__name__}"
+    return known.cause, say(todo) if todo in TEXTS else known.remedy
+
+
+def headline(error: errors.GatePayError) -> str:
+    """What happened, in one line."""
+    facts = {name: plain(value) for name, value in vars(error).items()}
+    kinds = (kind.__name__ for kind in type(error).__mro__)
+    return next(say(f"failing.{kind}", **facts, error=plain(error)) for kind in kinds if f"failing.{kind}" in TEXTS)
+
+
+def tell(error: HaltError | errors.GatePayError) -> Status:
+    """Say what is to be said; gives what to end with."""
+    if isinstance(error, HaltError):
+        _show(plain(error.text), "", plain(error.todo), {"type": error.status.name.lower()})
+        return error.status
+    cause, todo = explain(error)
+    names = ("endpoint", "code", "message", "field", "http_status", "sent", "attempts", "out_order_id")
+    _show(headline(error), cause, todo, {"type": type(error).__name__, **_facts(error, names)})
+    return status_of(error)
+
+
+def _facts(error: Exception, names: tuple[str, ...]) -> dict[str, object]:
+    return {name: getattr(error, name) for name in names if hasattr(error, name)}
+
+
+def _show(headline: str, cause: str, todo: str, facts: dict[str, object]) -> None:
+    if wants_json():
+        emit(error={"headline": headline, "cause": cause, "todo": todo, **facts})
+        return
+    from gatepay_async.cli.screens import line
+
+    line(f"{say('failing.error')}{headline}", style="bold red", stream=sys.stderr)
+    for name, text in (("failing.cause", cause), ("failing.todo", todo)):
+        if text:
+            line(f"  {say(name)}{text}", stream=sys.stderr)

@@ -1,0 +1,193 @@
+"""``gatepay pay``: an order's link and QR code, and the wait until it is paid."""
+
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+
+import anyio
+from attrs import frozen
+
+from gatepay_async import AsyncGatePay, Callback, Payment, new_out_order_id
+from gatepay_async.cli import settings
+from gatepay_async.cli.extras import needing
+from gatepay_async.cli.output import emit, plain, wants_json
+from gatepay_async.cli.screens import facts, line, show
+from gatepay_async.cli.speech import say
+from gatepay_async.cli.status import HaltError, Status
+
+_HIGHEST_PORT = 65_535
+
+
+@frozen
+class Wanted:
+    """What is ordered; an empty *order* or *custom* is filled in."""
+
+    product: int
+    num: int
+    pay_type: str
+    order: str
+    custom: str
+
+
+def address(listen: str, *, wait: bool) -> tuple[str, int] | None:
+    """
+    The host and port of ``--listen``, or None: nobody waits.
+
+    Raises:
+        HaltError: ``--wait`` without ``--listen``, the other way round, or no address.
+    """
+    if bool(listen) != wait:
+        raise HaltError(say("pay.wait_and_listen"), todo=say("pay.wait_and_listen.todo"))
+    if not wait:
+        return None
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > _HIGHEST_PORT:
+        raise HaltError(say("pay.address", address=listen))
+    return host.strip("[]"), int(port)
+
+
+async def pay(wanted: Wanted, save_qr: Path | None, listen: tuple[str, int] | None, timeout: int) -> Status:  # noqa: ASYNC109 -- the option's name
+    """Make an order, show where it is paid, and with *listen* wait until GatePay says that it is."""
+    gatepay = settings.client()
+    if save_qr is not None:
+        _check_free(save_qr)
+    listener = None if listen is None else _listen(*listen)
+    out_order_id = wanted.order or new_out_order_id()
+    async with gatepay:
+        if listener is None:
+            await _order(gatepay, wanted, out_order_id, save_qr)
+            return Status.DONE
+        with listener:
+            return await _wait(partial(_order, gatepay, wanted, out_order_id, save_qr), out_order_id, listener, timeout)
+
+
+def _check_free(path: Path) -> None:
+    """Before the order is made: a picture that can't be saved costs no order."""
+    if path.exists():
+        raise HaltError(say("files.there", path=path))
+    if not path.absolute().parent.is_dir():
+        raise HaltError(say("files.no_folder", path=path))
+
+
+async def _order(gatepay: AsyncGatePay, wanted: Wanted, out_order_id: str, save_qr: Path | None) -> Payment:
+    payment = await gatepay.create_payment(
+        product_id=wanted.product,
+        product_num=wanted.num,
+        pay_type=wanted.pay_type,
+        out_order_id=out_order_id,
+        custom=wanted.custom or out_order_id,
+    )
+    _show(payment)
+    if save_qr is not None:
+        try:
+            payment.order_qrcode.save(save_qr)
+        except OSError as error:
+            raise HaltError(
+                say("files.unwritable", path=save_qr, reason=error.strerror), status=Status.PARTLY
+            ) from None
+    return payment
+
+
+def _show(payment: Payment) -> None:
+    rows = {
+        "order": payment.out_order_id,
+        "price": f"{payment.order_price:f}",
+        "type": payment.order_type,
+        "link": payment.order_url,
+    }
+    if wants_json():
+        emit(out_order_id=rows["order"], order_price=rows["price"], order_type=rows["type"], order_url=rows["link"])
+        return
+    show(facts((say(f"pay.{name}_is"), value) for name, value in rows.items() if name != "link"))
+    line(f"{say('pay.link_is')}  {plain(payment.order_url)}")
+    _draw(payment.order_url)
+
+
+def _draw(address: str) -> None:
+    """The QR code of *address* as blocks, two rows of it to a line; on a terminal only."""
+    if not sys.stdout.isatty():
+        return
+    with needing("cli"):
+        import segno
+    rows = [list(row) for row in segno.make_qr(address, error="l").matrix_iter(border=2)]
+    if len(rows) % 2:
+        rows.append([0] * len(rows[0]))
+    # Light modules are drawn, so that it reads on a dark terminal; a light one is told by the codes around it.
+    blocks = {(0, 0): "█", (0, 1): "▀", (1, 0): "▄", (1, 1): " "}
+    try:
+        "".join(blocks.values()).encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        return  # the link is there
+    for upper, lower in zip(rows[::2], rows[1::2], strict=True):
+        line(
+            "".join(blocks[int(bool(one)), int(bool(two))] for one, two in zip(upper, lower, strict=True)),
+            style="#ffffff on #000000",
+        )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Taken before the order is made: an address that can't be had costs no order."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise HaltError(say("pay.cant_listen", address=f"{host}:{port}", reason=error.strerror or error)) from None
+
+
+async def _wait(
+    make: Callable[[], Awaitable[Payment]],
+    out_order_id: str,
+    listener: socket.socket,
+    timeout: int,  # noqa: ASYNC109 -- the option's name
+) -> Status:
+    """Serve callbacks and make the order; whichever payment of it comes first ends the wait."""
+    from gatepay_async.callbacks import CallbackApp, MemoryStore
+    from gatepay_async.cli.answering import answering
+
+    paid: list[Callback] = []
+    came = anyio.Event()
+    price: list[Decimal] = []
+    made = anyio.Event()
+
+    async def lookup(order: str) -> Decimal | None:
+        # The callback may be quicker than the answer to our own call.
+        await made.wait()
+        return price[0] if order == out_order_id else None
+
+    async def handler(callback: Callback) -> None:
+        paid.append(callback)
+        came.set()
+
+    app = CallbackApp(
+        handler, appkey=settings.appkey(), appsecret=settings.secret(), store=MemoryStore(), lookup=lookup
+    )
+    host, port = listener.getsockname()[:2]
+    async with answering(app, listener):
+        payment = await make()
+        price.append(payment.order_price)
+        made.set()
+        if not wants_json():
+            line(say("pay.waiting", address=f"http://{host}:{port}/", minutes=f"{timeout / 60:g}"), stream=sys.stderr)
+        with anyio.move_on_after(timeout):
+            await came.wait()
+    if not paid:
+        raise HaltError(say("pay.not_paid"), todo=say("pay.not_paid.todo"), status=Status.NO_ANSWER)
+    _thank(paid[0])
+    return Status.DONE
+
+
+def _thank(callback: Callback) -> None:
+    if wants_json():
+        emit(
+            paid=True,
+            order_id=callback.order_id,
+            out_order_id=callback.out_order_id,
+            realprice=f"{callback.realprice:f}",
+            paid_at=callback.paid_at.isoformat(),
+        )
+        return
+    told = {"order_id": callback.order_id, "realprice": f"{callback.realprice:f}", "type": callback.pay_type}
+    line(say("pay.paid", **{name: plain(value) for name, value in told.items()}), style="green")

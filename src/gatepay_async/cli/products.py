@@ -1,0 +1,48 @@
+"""``gatepay products`` and ``gatepay keys count``."""
+
+from gatepay_async.cli.output import emit, plain, wants_json
+from gatepay_async.cli.screens import line, show, table
+from gatepay_async.cli.settings import client
+from gatepay_async.cli.speech import say
+from gatepay_async.cli.status import Status
+
+
+async def listing() -> Status:
+    """What the shop sells."""
+    async with client() as gatepay:
+        catalog = await gatepay.list_products()
+    if wants_json():
+        names = ("id", "name", "description", "price", "stock", "category_id", "image")
+        emit(products=[{name: getattr(product, name) for name in names} for product in catalog.products])
+        return Status.DONE
+    rows = table(*(say(f"products.{name}") for name in ("id", "category", "name", "price", "stock")), right=(0, 3, 4))
+    for category in catalog.categories:
+        for each in category.products:
+            rows.add_row(str(each.id), plain(category.name), plain(each.name), f"{each.price:f}", f"{each.stock:,}")
+    if rows.row_count:
+        show(rows)
+    else:
+        line(say("products.none"))
+    return Status.DONE
+
+
+async def count(product_id: int | None) -> Status:
+    """How many card keys are on the server, and how many of them are left to sell; of one product, or of each."""
+    async with client() as gatepay:
+        stocks = {each.id: (each.name, each.stock) for each in (await gatepay.list_products()).products}
+        wanted = list(stocks) if product_id is None else [product_id]
+        totals = {number: (await gatepay.list_card_keys(number)).total for number in wanted}
+    counts = [(number, *stocks.get(number, ("", None)), total) for number, total in totals.items()]
+    if wants_json():
+        emit(
+            counts=[
+                {"product": number, "name": name, "stock": stock, "total": total}
+                for number, name, stock, total in counts
+            ]
+        )
+        return Status.DONE
+    rows = table(*(say(f"products.{name}") for name in ("id", "name", "stock", "total")), right=(0, 2, 3))
+    for number, name, stock, total in counts:
+        rows.add_row(str(number), plain(name), "" if stock is None else f"{stock:,}", f"{total:,}")
+    show(rows)
+    return Status.DONE

@@ -1,0 +1,92 @@
+"""What people see: tables, findings and progress, drawn by Rich. Nothing that comes from elsewhere is markup here."""
+
+import sys
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+from typing import IO
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from gatepay_async.cli.output import plain, wants_json
+from gatepay_async.cli.speech import say
+
+_FILE_WIDTH = 160  # columns where there is no terminal to ask
+
+
+class _Screen(Console):
+    def on_broken_pipe(self) -> None:
+        """Rich would end the process; the command's own edge does."""
+        raise BrokenPipeError
+
+
+def screen(stream: IO[str] | None = None) -> Console:
+    """A console on *stream*, by default standard output; it takes text as it is, never as markup."""
+    file = sys.stdout if stream is None else stream
+    width = None if file.isatty() else _FILE_WIDTH
+    return _Screen(file=file, markup=False, highlight=False, emoji=False, width=width)
+
+
+def show(what: RenderableType) -> None:
+    """Draw a table on standard output, without the blanks that Rich fills its lines with."""
+    console = screen()
+    with console.capture() as drawn:
+        console.print(what)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in drawn.get().splitlines()))
+
+
+def table(*columns: str, right: Iterable[int] = ()) -> Table:
+    """An empty table; the columns numbered in *right*, from 0, hold numbers."""
+    made = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for place, column in enumerate(columns):
+        made.add_column(column, justify="right" if place in right else "left", overflow="fold")
+    return made
+
+
+def facts(rows: Iterable[tuple[str, object]]) -> Table:
+    """Names and values, one below the other."""
+    made = Table(box=None, show_header=False, pad_edge=False)
+    made.add_column(style="bold", no_wrap=True)
+    made.add_column(overflow="fold")
+    for name, value in rows:
+        made.add_row(name, plain(value))
+    return made
+
+
+def line(text: str, *, style: str = "", stream: IO[str] | None = None) -> None:
+    """One line, however long: an address in it stays whole."""
+    screen(stream).print(Text(text, style=style), soft_wrap=True)
+
+
+class _Rate(ProgressColumn):
+    """Card keys a second."""
+
+    def render(self, task: Task) -> Text:
+        """Nothing before there is one."""
+        return Text(say("screens.rate", rate=f"{task.speed:,.0f}") if task.speed else "", style="cyan")
+
+
+@contextmanager
+def progress(what: str, *, total: float | None) -> Generator[Callable[[int, float | None], None]]:
+    """
+    A bar on standard error, if that is a terminal.
+
+    Args:
+        what: Is being done.
+        total: Card keys or lines, or None: not known.
+
+    Yields:
+        What is to be called with how many are done, and how many there are.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    quiet = wants_json() or not sys.stderr.isatty()
+    with Progress(*columns, console=screen(sys.stderr), transient=True, disable=quiet) as bar:
+        task = bar.add_task(what, total=total)
+
+        def update(done: int, of: float | None) -> None:
+            bar.update(task, completed=done, total=of)
+
+        yield update

@@ -1,0 +1,180 @@
+"""
+Where card keys come from: files, and standard input or another pipe.
+
+Files are looked through before anything is sent, in bounded memory, and again while they are read. A pipe can be
+read only once: what is wrong in it is met on the way, line by line.
+"""
+
+import os
+import stat
+import sys
+from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+from attrs import field, frozen
+
+from gatepay_async.cli.output import plain
+from gatepay_async.cli.speech import say
+from gatepay_async.cli.status import HaltError
+
+LONGEST_LINE = 65_536  # bytes; a line that is longer is no card key, and the file no list of them
+_SHOWN = 5  # problems; a file in another encoding has one in every line
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+@frozen
+class Source:
+    """
+    One file, or a pipe.
+
+    Attributes:
+        name: As it was given.
+        path: None: standard input.
+        lines: How many it has; None: a pipe, nobody knows.
+        stamp: What changes when the file does.
+    """
+
+    name: str
+    path: Path | None
+    lines: int | None
+    stamp: tuple[int, int] = field(default=(0, 0))
+
+
+def look_through(names: list[Path], encoding: str) -> list[Source]:
+    """
+    See whether all of it can be uploaded; nothing has been sent yet.
+
+    Raises:
+        HaltError: Something is missing, is no file, or holds what can't be a card key; it says where.
+    """
+    return [_look_at(name, encoding) for name in names]
+
+
+class Reader:
+    """
+    All lines of all *sources*, one after the other; the library reads it as it reads a file, in a worker thread.
+
+    Raises:
+        HaltError: From ``next()``: a line is too long, or a file has changed since it was looked through.
+    """
+
+    def __init__(self, sources: list[Source], encoding: str) -> None:
+        self._sources = sources
+        self._starts: list[int] = []  # the number, over all, of each source's first line
+        self._lines = self._read(encoding)
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        return next(self._lines)
+
+    def readline(self) -> str:
+        """What makes this a file."""
+        return next(self._lines, "")
+
+    def place(self, line: int) -> str:
+        """Where line number *line* of the whole input stands: ``keys.txt:7``."""
+        which = bisect_right(self._starts, line) - 1
+        return f"{plain(self._sources[which].name)}:{line - self._starts[which] + 1}"
+
+    def _read(self, encoding: str) -> Iterator[str]:
+        number = 1
+        for source in self._sources:
+            self._starts.append(number)
+            with ExitStack() as stack:
+                file = sys.stdin.buffer if source.path is None else stack.enter_context(_open(source.path))
+                for line in _lines(source.name, file, encoding):
+                    yield line
+                    number += 1
+                if source.lines is not None and _stamp(file) != source.stamp:
+                    raise HaltError(say("sources.changed", name=source.name), todo=say("sources.changed.todo"))
+
+
+def unread(sources: list[Source], encoding: str, *, after: int) -> Iterator[str] | None:
+    """The lines behind the first *after* ones, or None: a pipe can't be read again."""
+    if any(source.lines is None for source in sources):
+        return None
+    return islice(Reader(sources, encoding), after, None)
+
+
+def _look_at(name: Path, encoding: str) -> Source:
+    if str(name) == "-":
+        return Source(say("sources.stdin"), None, None)
+    try:
+        mode = name.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise HaltError(say("sources.directory", name=name))
+        if not stat.S_ISREG(mode):
+            return Source(str(name), name, None)  # a FIFO, or what a shell makes of <(…)
+        with name.open("rb") as file:
+            stamp = _stamp(file)
+            lines = _count(str(name), file, encoding)
+    except OSError as error:
+        raise HaltError(say("sources.unreadable", name=name, reason=error.strerror)) from None
+    return Source(str(name), name, lines, stamp)
+
+
+def _count(name: str, file: BinaryIO, encoding: str) -> int:
+    """
+    How many lines there are.
+
+    Raises:
+        HaltError: Some of them can't be card keys.
+    """
+    number = 0
+    problems: list[str] = []
+    if file.peek(2)[:2] in _UTF_16:  # type: ignore[attr-defined]  # a buffered reader, as open("rb") gives
+        problems.append(say("sources.line", line=1, problem=say("sources.utf16")))
+    else:
+        for number, line in enumerate(_lines(name, file, encoding), 1):
+            key = _problem(line)
+            if key:
+                problems.append(say("sources.line", line=number, problem=say(key)))
+                if len(problems) == _SHOWN:
+                    break
+    if problems:
+        raise HaltError(f"{name}: {'; '.join(problems)}", todo=say("sources.todo"))
+    return number
+
+
+def _problem(line: str) -> str:
+    """The key of what keeps *line* from being a card key, or nothing."""
+    if line.isprintable():
+        return ""
+    key = line.removeprefix("\ufeff").strip()
+    if "\0" in key:
+        return "sources.nul"
+    if "\r" in key:
+        return "sources.cr"
+    return "sources.encoding" if any("\ud800" <= letter <= "\udfff" for letter in key) else ""
+
+
+def _lines(name: str, file: BinaryIO, encoding: str) -> Iterator[str]:
+    """Lines, without ever holding one that has no end. What is in another encoding is kept, as lone surrogates."""
+    number = 0
+    while raw := file.readline(LONGEST_LINE + 1):
+        number += 1
+        if len(raw) > LONGEST_LINE:
+            problem = say("sources.line", line=number, problem=say("sources.long", most=LONGEST_LINE))
+            raise HaltError(f"{name}: {problem}", todo=say("sources.todo"))
+        try:
+            yield raw.rstrip(b"\n").decode(encoding)
+        except UnicodeDecodeError:
+            yield raw.rstrip(b"\n").decode("utf-8" if encoding == "utf-8" else "ascii", "surrogateescape")
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise HaltError(say("sources.unreadable", name=path, reason=error.strerror)) from None
+
+
+def _stamp(file: BinaryIO) -> tuple[int, int]:
+    known = os.fstat(file.fileno())
+    return known.st_size, known.st_mtime_ns

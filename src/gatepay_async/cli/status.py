@@ -1,0 +1,32 @@
+"""What the command ends with, and the error that ends it."""
+
+from enum import IntEnum
+
+
+class Status(IntEnum):
+    """The exit statuses; README.md and ``gatepay --help`` list them."""
+
+    DONE = 0
+    PARTLY = 1
+    USAGE = 2
+    REFUSED = 3
+    NO_ANSWER = 4
+    INTERRUPTED = 130  # as a shell says it: 128 + SIGINT
+    PIPE_CLOSED = 141  # 128 + SIGPIPE
+
+
+class HaltError(Exception):
+    """
+    The command can't go on, and says why in the reader's language.
+
+    Args:
+        text: Why. May hold what came from elsewhere; it is made harmless where it is shown.
+        todo: What to do next, or empty.
+        status: What to end with.
+    """
+
+    def __init__(self, text: str, *, todo: str = "", status: Status = Status.USAGE) -> None:
+        super().__init__(text)
+        self.text = text
+        self.todo = todo
+        self.status = status

@@ -1,0 +1,568 @@
+"""Everything that the command says, in English and in Chinese. A test holds that nothing is missing."""
+
+# name -> (English, 中文). A name without a dot is the help of a command; what follows its first line is shown
+# in that command's own help only. Lines that begin with blanks are examples and are never broken.
+TEXTS: dict[str, tuple[str, str]] = {
+    # -- commands -----------------------------------------------------------------------------------------------------
+    "gatepay": (
+        "GatePay from a terminal: products, card keys, payments, callbacks.\n"
+        "\n"
+        "It signs with GATEPAY_APPKEY and GATEPAY_APPSECRET, or the file that GATEPAY_APPSECRET_FILE names, and calls "
+        "GATEPAY_BASE_URL, by default GatePay itself. The secret is never taken from the command line.\n"
+        "\n"
+        "  gatepay demo                                  see it work, without an account\n"
+        "  gatepay doctor                                is everything set up?\n"
+        "  gatepay keys upload keys.txt --product 8      a text file, one card key a line\n"
+        "\n"
+        "Exit status: 0 done; 1 done in part; 2 wrong usage; 3 refused; 4 no answer; 130 interrupted (Ctrl-C).",
+        "在终端中使用 GatePay：产品、卡密、付款、回调。\n"
+        "\n"
+        "用 GATEPAY_APPKEY 和 GATEPAY_APPSECRET（或 GATEPAY_APPSECRET_FILE 指定的文件）签名，访问 "
+        "GATEPAY_BASE_URL，默认就是 GatePay。密钥从不通过命令行传入。\n"
+        "\n"
+        "  gatepay demo                                  无需账号，先看演示\n"
+        "  gatepay doctor                                检查配置是否就绪\n"
+        "  gatepay keys upload keys.txt --product 8      上传文本文件，一行一条卡密\n"
+        "\n"
+        "退出码：0 完成；1 部分完成；2 用法错误；3 被拒绝；4 没有应答；130 被中断（Ctrl-C）。",
+    ),
+    "products": ("List what the shop sells: numbers, prices, stock.", "列出商铺的产品：编号、价格、库存。"),
+    "keys": ("Card keys: upload, export, count.", "卡密：上传、导出、统计。"),
+    "upload": (
+        "Upload card keys from files, one a line.\n"
+        "\n"
+        "Files are looked through first: if one of them can't be right, nothing is sent. `-` is standard input, which "
+        "is sent as it comes. Blank lines and repetitions are left out.\n"
+        "\n"
+        "To run it again is always safe: GatePay keeps one copy of each card key, and says which are new.\n"
+        "\n"
+        "  gatepay keys upload keys.txt more.txt --product 8 --failed-lines failed.txt\n"
+        "  gatepay keys upload keys.txt --product 8 --dry-run",
+        "从文件上传卡密，一行一条。\n"
+        "\n"
+        "上传前会先检查全部文件：只要有一个文件有问题，就什么都不发送。`-` 表示标准输入，边读边发。"
+        "空行和重复的卡密会自动略过。\n"
+        "\n"
+        "重复执行总是安全的：GatePay 对每条卡密只保留一份，并会告知哪些是新增的。\n"
+        "\n"
+        "  gatepay keys upload keys.txt more.txt --product 8 --failed-lines failed.txt\n"
+        "  gatepay keys upload keys.txt --product 8 --dry-run",
+    ),
+    "export": (
+        "Write all card keys of a product to a file.\n"
+        "\n"
+        "The file appears when it is complete, and only you may read it. Its ending says how it is written: "
+        ".txt (one card key a line), .csv, .jsonl. `-` is standard output.\n"
+        "\n"
+        "  gatepay keys export --product 8 --output keys.csv",
+        "把某个产品的全部卡密写入文件。\n"
+        "\n"
+        "文件在写完整之后才会出现，并且只有你自己可读。扩展名决定格式：.txt（一行一条）、.csv、.jsonl。"
+        "`-` 表示标准输出。\n"
+        "\n"
+        "  gatepay keys export --product 8 --output keys.csv",
+    ),
+    "count": (
+        "Count card keys: those on the server, and those left to sell.",
+        "统计卡密：服务器上的总数和可售库存。",
+    ),
+    "pay": (
+        "Make an order; print its link and QR code.\n"
+        "\n"
+        "  gatepay pay --product 8 --type alipay\n"
+        "  gatepay pay --product 8 --type alipay --wait --listen 0.0.0.0:8000\n"
+        "\n"
+        "With --wait, GatePay's callback must reach the address of --listen: enter a URL that leads there in "
+        "GatePay's console.",
+        "创建订单，显示付款链接和二维码。\n"
+        "\n"
+        "  gatepay pay --product 8 --type alipay\n"
+        "  gatepay pay --product 8 --type alipay --wait --listen 0.0.0.0:8000\n"
+        "\n"
+        "使用 --wait 时，GatePay 的回调必须能到达 --listen 的地址：请在 GatePay 后台填写指向它的 URL。",
+    ),
+    "callback": ("Callbacks: verify one, sign one, send one to your shop.", "回调：验证、签名、发送给自己的商店。"),
+    "verify": (
+        "Say whether a callback is genuine, and what it says.\n"
+        "\n"
+        "  gatepay callback verify 'appkey=…&order_id=…&sign=…'",
+        "检验一个回调是否真实，并显示其内容。\n\n  gatepay callback verify 'appkey=…&order_id=…&sign=…'",
+    ),
+    "sign": (
+        "Print the query text that GatePay would call you with.\n"
+        "\n"
+        "  gatepay callback sign --order-id 7 --order T-1001-X --price 0.99",
+        "输出 GatePay 回调时会使用的查询字符串。\n\n  gatepay callback sign --order-id 7 --order T-1001-X --price 0.99",
+    ),
+    "send": (
+        "Call your shop as GatePay would when a customer has paid.\n"
+        "\n"
+        "Your shop will believe it: name an order that may be marked as paid. Ends with 0 for `success`, 3 for `fail`.\n"
+        "\n"
+        "  gatepay callback send http://127.0.0.1:8000/callback --order-id 7 --order T-1001-X --price 0.99",
+        "像 GatePay 在顾客付款后那样回调你的商店。\n"
+        "\n"
+        "你的商店会信以为真：请使用可以被标记为已付款的订单。`success` 时退出码为 0，`fail` 时为 3。\n"
+        "\n"
+        "  gatepay callback send http://127.0.0.1:8000/callback --order-id 7 --order T-1001-X --price 0.99",
+    ),
+    "sandbox": (
+        "Run GatePay's other end on this machine, until Ctrl-C.\n\n  gatepay sandbox --database shop.sqlite3 --port 8765",
+        "在本机运行模拟的 GatePay，按 Ctrl-C 结束。\n\n  gatepay sandbox --database shop.sqlite3 --port 8765",
+    ),
+    "doctor": (
+        "Look for what stands between you and GatePay, and say what to do.\n"
+        "\n"
+        "Versions, certificates, proxy, key and secret, network, clock; with --callback also your shop's own address, "
+        "which is sent a genuine test callback (order GATEPAY-DOCTOR-X, 0.01) and a forged one.",
+        "检查你与 GatePay 之间的各个环节，并说明怎么处理。\n"
+        "\n"
+        "检查版本、证书、代理、密钥、网络和时钟；加上 --callback 还会检查你商店的回调地址：向它发送一个真实的测试回调"
+        "（订单 GATEPAY-DOCTOR-X，0.01 元）和一个伪造的回调。",
+    ),
+    "errors": (
+        "Explain GatePay's error codes: why each comes, and what to do.\n"
+        "\n"
+        "  gatepay errors                     all of them\n"
+        "  gatepay errors ka/create           those of an endpoint\n"
+        "  gatepay errors pay/create 109      one",
+        "解释 GatePay 的状态码：为什么出现、怎么处理。\n"
+        "\n"
+        "  gatepay errors                     全部\n"
+        "  gatepay errors ka/create           某个接口的\n"
+        "  gatepay errors pay/create 109      其中一个",
+    ),
+    "demo": (
+        "See it work: upload, walk back, pay, callback. Needs no account.",
+        "观看演示：上传、取回、付款、回调。无需账号。",
+    ),
+    # -- options and arguments ----------------------------------------------------------------------------------------
+    "option.json": (
+        "Write JSON, one object a line, for programs.",
+        "输出 JSON（一行一个对象），供程序读取。",
+    ),
+    "option.lang": ("Language; by default the locale's.", "语言；默认跟随系统区域设置。"),
+    "option.version": ("Show the version.", "显示版本号。"),
+    "option.help": ("Show this help.", "显示本帮助。"),
+    "option.install": ("Install completion for this shell.", "为当前 shell 安装命令补全。"),
+    "option.show": ("Show the completion script, to copy it.", "显示补全脚本，便于复制。"),
+    "option.product": (
+        "The product's number; `gatepay products` lists them.",
+        "产品编号；可用 gatepay products 查看。",
+    ),
+    "option.type": ("How the customer pays.", "付款方式。"),
+    "upload.files": (
+        "Text files, one card key a line; `-`: standard input.",
+        "文本文件，一行一条卡密；`-` 为标准输入。",
+    ),
+    "upload.concurrency": ("Calls side by side (4).", "同时发送的请求数（4）。"),
+    "upload.encoding": ("How the files are encoded (utf-8).", "文件编码（utf-8）。"),
+    "upload.failed_lines": (
+        "Write what is not known to be on the server here, to be uploaded again. Replaces the file; only you may read it.",
+        "把尚未确认录入的卡密写入此文件，便于再次上传。会覆盖原文件；仅自己可读。",
+    ),
+    "upload.dry_run": ("Say what would be sent, and send nothing.", "只说明将要发送什么，不实际发送。"),
+    "export.output": ("Where to: .txt, .csv, .jsonl, or `-`.", "输出到：.txt、.csv、.jsonl，或 `-`。"),
+    "export.thorough": (
+        "Read every page twice: misses nothing, even while card keys are added and deleted.",
+        "每页读两遍：即使同时有卡密增删也不会遗漏。",
+    ),
+    "export.force": ("Replace a file that is there.", "覆盖已存在的文件。"),
+    "export.reveal": ("Show card keys on a terminal.", "允许在终端上显示卡密。"),
+    "count.product": ("Only this product.", "只统计这个产品。"),
+    "pay.num": ("How many (1).", "数量（1）。"),
+    "pay.order": ("Your order number; by default a new one.", "你的订单号；默认生成一个新的。"),
+    "pay.custom": ("Comes back with the callback; by default the order number.", "随回调原样返回；默认为订单号。"),
+    "pay.save_qr": ("Save GatePay's QR code as a picture.", "把 GatePay 的二维码保存为图片。"),
+    "pay.wait": ("Wait until it is paid; needs --listen.", "等待付款完成；需要 --listen。"),
+    "pay.listen": ("Where to listen for the callback.", "在此地址接收回调。"),
+    "pay.timeout": ("How long to wait (900).", "最长等待秒数（900）。"),
+    "verify.query": ("The query text, a whole address, or `-`.", "查询字符串、完整网址，或 `-`。"),
+    "send.url": ("Your shop's callback address.", "你的商店的回调地址。"),
+    "callback.order_id": ("GatePay's number of the order.", "GatePay 的订单编号。"),
+    "callback.order": ("Your order number.", "你的订单号。"),
+    "callback.price": ("The order's price, with two decimals.", "订单价格，两位小数。"),
+    "callback.realprice": ("What was paid; by default the price.", "实付金额；默认等于价格。"),
+    "callback.extend": ("What `custom` was.", "下单时的 custom。"),
+    "callback.paid_at": ("When; by default now.", "付款时间；默认为现在。"),
+    "callback.forged": ("Sign it wrongly.", "使用错误的签名。"),
+    "sandbox.database": (
+        "An SQLite file to keep it in; by default in memory.",
+        "保存数据的 SQLite 文件；默认只在内存中。",
+    ),
+    "sandbox.port": ("Of 127.0.0.1; by default a free one.", "127.0.0.1 上的端口；默认自动选择。"),
+    "doctor.callback": ("Test your shop's callback address, too.", "同时测试你商店的回调地址。"),
+    "errors.endpoint": (
+        "pay/create, product/show, ka/show or ka/create.",
+        "pay/create、product/show、ka/show 或 ka/create。",
+    ),
+    "errors.code": ("The number.", "状态码。"),
+    # -- how help looks -----------------------------------------------------------------------------------------------
+    "help.usage": ("Usage: ", "用法："),
+    "help.options_there": ("[OPTIONS]", "[选项]"),
+    "help.command_there": ("COMMAND …", "命令 …"),
+    "help.arguments": ("Arguments", "参数"),
+    "help.commands": ("Commands", "命令"),
+    "help.options": ("Options", "选项"),
+    "help.required": ("[required]", "[必填]"),
+    # -- wrong usage --------------------------------------------------------------------------------------------------
+    "usage.no_command": ("There is no command {name}.", "没有 {name} 这个命令。"),
+    "usage.meant": (" Did you mean {name}?", "是不是想用 {name}？"),
+    "usage.no_option": ("There is no option {option}.", "没有 {option} 这个选项。"),
+    "usage.missing": ("{name} is missing.", "缺少 {name}。"),
+    "usage.needs_value": ("{option} needs a value.", "{option} 需要一个值。"),
+    "usage.no_value": ("{option} takes no value.", "{option} 不带值。"),
+    "usage.bad": ("{name}: {problem}", "{name}：{problem}"),
+    "usage.extra": ("Nothing is to be done with: {extra}", "多余的参数：{extra}"),
+    "usage.number": ("must be a whole number above 0, not {value}", "必须是大于 0 的整数，而不是 {value}"),
+    "usage.choice": ("must be one of {choices}, not {value}", "只能是 {choices} 之一，而不是 {value}"),
+    "usage.hint": ("read {command} --help", "查看 {command} --help"),
+    # -- what went wrong ----------------------------------------------------------------------------------------------
+    "failing.error": ("Error: ", "错误："),
+    "failing.cause": ("Why: ", "原因："),
+    "failing.todo": ("Do: ", "处理："),
+    "failing.InvalidRequestError": ("{field}: {problem}", "{field}：{problem}"),
+    "failing.RefusedError": (
+        "{endpoint} was refused with {code} ({message}).",
+        "{endpoint} 被拒绝，状态码 {code}（{message}）。",
+    ),
+    "failing.ProtocolError": (
+        "{endpoint}: the answer is not GatePay's (HTTP {http_status}): {problem}",
+        "{endpoint}：应答不是 GatePay 的（HTTP {http_status}）：{problem}",
+    ),
+    "failing.TransportError": (
+        "{endpoint}: nobody answered: {problem} (attempts: {attempts})",
+        "{endpoint}：没有应答：{problem}（尝试 {attempts} 次）",
+    ),
+    "failing.OutcomeUnknownError": (
+        "The order {out_order_id} may have been made, or not.",
+        "订单 {out_order_id} 可能已创建，也可能没有。",
+    ),
+    "failing.CallbackError": ("Not genuine: {error}", "回调不可信：{error}"),
+    "failing.GatePayError": ("{error}", "{error}"),
+    "running.interrupted": ("Interrupted.", "已中断。"),
+    "extras.missing": (
+        "This needs {name}, which is not installed: pip install 'gatepay-async[{extra}]'",
+        "需要 {name}，但尚未安装：pip install 'gatepay-async[{extra}]'",
+    ),
+    # Where the catalogue speaks to programmers.
+    "todo.ProductNotFoundError": (
+        "See the shop's products with `gatepay products`. Is the appkey that of the shop that you mean?",
+        "用 gatepay products 查看商铺的产品，并确认 appkey 属于你要操作的商铺。",
+    ),
+    "todo.InvalidProductError": (
+        "See the shop's products with `gatepay products`.",
+        "用 gatepay products 查看商铺的产品编号。",
+    ),
+    "todo.InvalidAppKeyError": (
+        "Copy the appkey again from GatePay's console into GATEPAY_APPKEY.",
+        "从 GatePay 后台重新复制 appkey 到 GATEPAY_APPKEY。",
+    ),
+    "todo.SignatureRejectedError": (
+        "Copy the secret that belongs to this appkey again from GatePay's console, into GATEPAY_APPSECRET or the file "
+        "of GATEPAY_APPSECRET_FILE.",
+        "从 GatePay 后台重新复制与该 appkey 对应的密钥，写入 GATEPAY_APPSECRET 或 GATEPAY_APPSECRET_FILE 指定的文件。",
+    ),
+    "todo.InvalidRequestError": ("Correct it, and run the command again.", "请修正后重新执行命令。"),
+    "todo.SingleItemOnlyError": ("Use --num 1, or another --type.", "请使用 --num 1，或换用其他 --type。"),
+    "todo.InvalidPayTypeError": ("Use another --type.", "请换用其他 --type。"),
+    "todo.RefusedError": (
+        "Ask GatePay, with the endpoint, the number and the time.",
+        "请带上接口名、状态码和时间联系 GatePay。",
+    ),
+    "todo.TransportError": (
+        "Run `gatepay doctor`. Then run the command again: what the server has is not stored twice.",
+        "运行 gatepay doctor 检查，然后重新执行命令：服务器已有的内容不会重复录入。",
+    ),
+    "todo.DeadlineExceededError": (
+        "Run `gatepay doctor`. Then run the command again: what the server has is not stored twice.",
+        "运行 gatepay doctor 检查，然后重新执行命令：服务器已有的内容不会重复录入。",
+    ),
+    "todo.ProtocolError": (
+        "Is GATEPAY_BASE_URL right, and is there a proxy or a login page in between? Run `gatepay doctor`.",
+        "检查 GATEPAY_BASE_URL 是否正确，中间是否有代理或登录页。可运行 gatepay doctor。",
+    ),
+    "todo.MalformedCallbackError": (
+        "Give the raw query text, exactly as it came, in quotes.",
+        "请用引号括住，原样传入收到的查询字符串。",
+    ),
+    "todo.CallbackSignatureError": (
+        "Is it for this appkey and this secret? If both are right, somebody has forged or changed it: answer `fail`, "
+        "and give no goods.",
+        "请确认 appkey 和密钥是否对应。如果都正确，说明回调被伪造或改动：请返回 `fail`，不要发货。",
+    ),
+    # -- settings -----------------------------------------------------------------------------------------------------
+    "settings.no_appkey": ("GATEPAY_APPKEY is not set.", "没有设置 GATEPAY_APPKEY。"),
+    "settings.no_appkey.todo": (
+        "set GATEPAY_APPKEY and GATEPAY_APPSECRET to what GatePay's console shows; or try `gatepay demo` first",
+        "把 GATEPAY_APPKEY 和 GATEPAY_APPSECRET 设为 GatePay 后台显示的值；也可以先试试 gatepay demo",
+    ),
+    "settings.no_secret": (
+        "Neither GATEPAY_APPSECRET nor GATEPAY_APPSECRET_FILE is set.",
+        "没有设置 GATEPAY_APPSECRET，也没有设置 GATEPAY_APPSECRET_FILE。",
+    ),
+    "settings.no_secret.todo": (
+        "write the secret to a file that only you can read, and set GATEPAY_APPSECRET_FILE to its path",
+        "把密钥写入只有你可读的文件，并将 GATEPAY_APPSECRET_FILE 设为它的路径",
+    ),
+    "settings.two_secrets": (
+        "Both GATEPAY_APPSECRET and GATEPAY_APPSECRET_FILE are set.",
+        "同时设置了 GATEPAY_APPSECRET 和 GATEPAY_APPSECRET_FILE。",
+    ),
+    "settings.two_secrets.todo": ("unset one of the two", "请取消其中一个"),
+    "settings.secret_file": (
+        "GATEPAY_APPSECRET_FILE: {path} can't be read: {reason}",
+        "GATEPAY_APPSECRET_FILE：无法读取 {path}：{reason}",
+    ),
+    "settings.secret_form": (
+        "GATEPAY_APPSECRET_FILE: {path} must hold the secret, and nothing else.",
+        "GATEPAY_APPSECRET_FILE：{path} 里只能有密钥本身。",
+    ),
+    "settings.secret_shared": (
+        "Warning: everybody on this machine can read the secret in {path}; chmod 600 mends that.",
+        "警告：本机所有用户都能读取 {path} 中的密钥；请执行 chmod 600。",
+    ),
+    # -- files --------------------------------------------------------------------------------------------------------
+    "files.there": ("{path} is there already.", "{path} 已存在。"),
+    "files.there.todo": ("give --force to replace it, or another name", "用 --force 覆盖，或换一个文件名"),
+    "files.no_folder": ("{path}: there is no such folder.", "{path}：文件夹不存在。"),
+    "files.no_file": ("{path} is no plain file.", "{path} 不是普通文件。"),
+    "files.unwritable": ("{path} can't be written: {reason}", "无法写入 {path}：{reason}"),
+    "sources.stdin": ("standard input", "标准输入"),
+    "sources.directory": ("{name} is a folder, not a file.", "{name} 是文件夹，不是文件。"),
+    "sources.unreadable": ("{name} can't be read: {reason}", "无法读取 {name}：{reason}"),
+    "sources.line": ("line {line} {problem}", "第 {line} 行{problem}"),
+    "sources.utf16": ("begins as UTF-16 does", "以 UTF-16 的方式开头"),
+    "sources.nul": ("holds a NUL, as UTF-16 does", "含有 NUL（可能是 UTF-16）"),
+    "sources.cr": ("holds a lone carriage return, as files of old Macs do", "含有单独的回车符（旧式 Mac 换行）"),
+    "sources.encoding": ("is in another encoding", "是别的编码"),
+    "sources.long": ("is longer than {most} bytes", "超过 {most} 字节"),
+    "sources.todo": (
+        "nothing was sent from this file; save it as UTF-8 text, one card key a line, or name its --encoding "
+        "(gb18030, gbk, big5)",
+        "该文件没有发送任何内容；请另存为 UTF-8 文本，一行一条卡密，或用 --encoding 指定编码（gb18030、gbk、big5）",
+    ),
+    "sources.changed": ("{name} has changed while it was read.", "{name} 在读取过程中被改动了。"),
+    "sources.changed.todo": (
+        "run it again when the file is complete; what is on the server is not stored twice",
+        "等文件写完后再执行一次；服务器已有的卡密不会重复录入",
+    ),
+    # -- products and counts ------------------------------------------------------------------------------------------
+    "products.id": ("product", "产品编号"),
+    "products.category": ("category", "分类"),
+    "products.name": ("name", "名称"),
+    "products.price": ("price", "价格"),
+    "products.stock": ("left to sell", "可售库存"),
+    "products.total": ("on the server", "卡密总数"),
+    "products.none": ("The shop sells nothing yet.", "商铺还没有产品。"),
+    # -- the upload ---------------------------------------------------------------------------------------------------
+    "screens.rate": ("{rate}/s", "{rate} 条/秒"),
+    "upload.doing": ("Uploading", "正在上传"),
+    "upload.column": ("what became of them", "结果"),
+    "upload.lines": ("lines", "行数"),
+    "upload.read": ("read", "读取"),
+    "upload.blank": ("blank", "空行"),
+    "upload.duplicates": ("repeated in the input", "输入中重复"),
+    "upload.stored": ("stored, new", "新录入"),
+    "upload.already_there": ("on the server already", "服务器上已有"),
+    "upload.refused": ("refused", "被拒绝"),
+    "upload.unknown": ("unknown", "结果未知"),
+    "upload.not_sent": ("not sent", "未发送"),
+    "upload.would_send": ("would be sent", "将要发送"),
+    "upload.chunks": ("calls", "请求次数"),
+    "upload.where": ("where", "位置"),
+    "upload.fate": ("what became of them", "结果"),
+    "upload.why": ("why", "原因"),
+    "upload.more": ("… and {count} more", "……还有 {count} 项"),
+    "upload.ok": ("All card keys are on the server.", "全部卡密都已在服务器上。"),
+    "upload.stopped": (
+        "Stopped early: every further call would have met the same.",
+        "已提前停止：后面的请求也会遇到同样的问题。",
+    ),
+    "upload.failed_lines_at": (
+        "What is not known to be on the server is in {path}, ready to be uploaded again.",
+        "尚未确认录入的卡密已写入 {path}，可直接再次上传。",
+    ),
+    "upload.left_out": (
+        "(Not in it: what standard input had not given yet.)",
+        "（其中不含标准输入里尚未读取的部分。）",
+    ),
+    "upload.again": (
+        "To upload the same input again is safe: GatePay keeps one copy of each card key.",
+        "可以放心地重新上传同样的内容：GatePay 对每条卡密只保留一份。",
+    ),
+    "upload.repeats": ("{line} repeats {first}", "{line} 与 {first} 重复"),
+    "upload.cant_be": ("{line} can't be a card key", "{line} 不是有效的卡密"),
+    "upload.nothing_sent": ("Nothing was sent.", "没有发送任何内容。"),
+    # -- the export ---------------------------------------------------------------------------------------------------
+    "export.doing": ("Reading", "正在读取"),
+    "export.terminal": ("Card keys are not shown on a terminal unasked.", "默认不在终端上显示卡密。"),
+    "export.terminal.todo": (
+        "give --reveal, or a file: --output keys.txt",
+        "请加上 --reveal，或输出到文件：--output keys.txt",
+    ),
+    "export.ending": ("{path}: must end in one of {endings}", "{path}：扩展名只能是 {endings}"),
+    "export.written": ("{count} card keys are in {path}.", "已将 {count} 条卡密写入 {path}。"),
+    "export.drifted": (
+        "Note: the stock changed meanwhile. Card keys that were there all along are all included.",
+        "注意：导出期间库存有变动。一直存在的卡密都已包含在内。",
+    ),
+    # -- payments -----------------------------------------------------------------------------------------------------
+    "pay.order_is": ("order", "订单号"),
+    "pay.price_is": ("price", "金额"),
+    "pay.type_is": ("paid by", "付款方式"),
+    "pay.link_is": ("link", "付款链接"),
+    "pay.wait_and_listen": ("--wait and --listen belong together.", "--wait 和 --listen 必须一起使用。"),
+    "pay.wait_and_listen.todo": (
+        "for example: --wait --listen 0.0.0.0:8000",
+        "例如：--wait --listen 0.0.0.0:8000",
+    ),
+    "pay.address": ("--listen: {address} is no HOST:PORT.", "--listen：{address} 不是“主机:端口”的形式。"),
+    "pay.cant_listen": ("Can't listen on {address}: {reason}", "无法监听 {address}：{reason}"),
+    "pay.waiting": (
+        "Waiting for the callback at {address}, for {minutes} minutes at most …",
+        "正在 {address} 等待回调，最多 {minutes} 分钟……",
+    ),
+    "pay.not_paid": ("Nobody has called back in time.", "在规定时间内没有收到回调。"),
+    "pay.not_paid.todo": (
+        "the order may still be paid: look in GatePay's console, and at the callback URL that is entered there",
+        "订单仍可能被支付：请查看 GatePay 后台，并检查其中填写的回调地址",
+    ),
+    "pay.paid": (
+        "Paid: {realprice} by {type} (GatePay's order {order_id}).",
+        "已付款：{realprice}，方式 {type}（GatePay 订单 {order_id}）。",
+    ),
+    # -- callbacks ----------------------------------------------------------------------------------------------------
+    "callback.genuine": ("Genuine: signed with your secret.", "真实：由你的密钥签名。"),
+    "callback.compare": (
+        "Before you give the goods, compare out_order_id and price with your own record.",
+        "发货前，请与自己的订单记录核对 out_order_id 和 price。",
+    ),
+    "callback.answered": ("The shop answers: {answer} (HTTP {status})", "商店应答：{answer}（HTTP {status}）"),
+    "callback.nothing": ("nothing", "空"),
+    "callback.neither": (
+        "The answer is neither `success` nor `fail`.",
+        "应答既不是 `success` 也不是 `fail`。",
+    ),
+    "callback.neither.todo": (
+        "is it the right address? GatePay wants one of the two words, and nothing else",
+        "请检查地址是否正确：GatePay 只接受这两个词之一，不能有其他内容",
+    ),
+    "callback.money": (
+        "A price is written with two decimals, such as 0.99; {value} is none.",
+        "价格必须带两位小数，例如 0.99；{value} 不符合。",
+    ),
+    "callback.address": ("{url} must begin with http:// or https://.", "{url} 必须以 http:// 或 https:// 开头。"),
+    "callback.unreachable": ("{url} does not answer: {reason}", "{url} 没有应答：{reason}"),
+    "callback.unreachable.todo": (
+        "is the shop running, and does the address lead to it?",
+        "请确认商店正在运行，且该地址指向它",
+    ),
+    # -- the sandbox --------------------------------------------------------------------------------------------------
+    "sandbox.console": ("console", "控制台"),
+    "sandbox.database_at": ("database", "数据库"),
+    "sandbox.memory": ("in memory", "仅在内存中"),
+    "sandbox.set": ("In another terminal, set:", "在另一个终端中设置："),
+    "sandbox.until": ("Serving until Ctrl-C.", "正在运行，按 Ctrl-C 结束。"),
+    "sandbox.ended": ("The sandbox has ended.", "沙盒已结束。"),
+    "sandbox.port_taken": ("Port {port} can't be had: {reason}", "无法使用端口 {port}：{reason}"),
+    "sandbox.database_bad": ("{path} can't be used as a database: {reason}", "{path} 不能用作数据库：{reason}"),
+    # -- the doctor ---------------------------------------------------------------------------------------------------
+    "doctor.ok": ("[ok]  ", "[正常]"),
+    "doctor.warn": ("[note]", "[注意]"),
+    "doctor.bad": ("[bad] ", "[问题]"),
+    "doctor.versions": ("Versions", "版本"),
+    "doctor.without": ("no {package}", "未安装 {package}"),
+    "doctor.tls": ("Certificates", "证书"),
+    "doctor.tls_ok": ("{count} authorities are trusted ({version})", "信任 {count} 个证书颁发机构（{version}）"),
+    "doctor.tls_empty": ("no authority is trusted", "没有任何受信任的证书颁发机构"),
+    "doctor.tls_bad": ("can't be read: {reason}", "无法读取：{reason}"),
+    "doctor.tls_bad.todo": (
+        "unset SSL_CERT_FILE and SSL_CERT_DIR, or have them name certificates; pip install --upgrade certifi",
+        "取消 SSL_CERT_FILE 和 SSL_CERT_DIR，或让它们指向有效的证书；pip install --upgrade certifi",
+    ),
+    "doctor.proxy": ("calls go through {proxy}", "请求将经过 {proxy}"),
+    "doctor.proxy.todo": (
+        "if that isn't meant, unset HTTPS_PROXY, or add GatePay's host to NO_PROXY",
+        "如非本意，请取消 HTTPS_PROXY，或把 GatePay 的主机加入 NO_PROXY",
+    ),
+    "doctor.no_proxy": ("none", "无"),
+    "doctor.proxy_bypassed": ("none for {host}", "访问 {host} 不经过代理"),
+    "doctor.credentials": ("Key and secret", "密钥"),
+    "doctor.credentials_ok": ("appkey {appkey}, the secret from {where}", "appkey 为 {appkey}，密钥来自 {where}"),
+    "doctor.secret_in_file": ("the file {path}", "文件 {path}"),
+    "doctor.secret_in_variable": ("GATEPAY_APPSECRET", "GATEPAY_APPSECRET"),
+    "doctor.secret_shared.todo": ("chmod 600 {path}", "chmod 600 {path}"),
+    "doctor.server": ("GatePay", "GatePay"),
+    "doctor.server_ok": (
+        "{url} believes the signature; the shop has {products} products ({ms} ms)",
+        "{url} 接受签名；商铺有 {products} 个产品（{ms} 毫秒）",
+    ),
+    "doctor.clock": ("Clock", "时钟"),
+    "doctor.clock_ok": ("{skew} s from GatePay's", "与 GatePay 相差 {skew} 秒"),
+    "doctor.clock_off": (
+        "{skew} s from GatePay's: here it is {ours}, there {theirs} (UTC)",
+        "与 GatePay 相差 {skew} 秒：本机 {ours}，对方 {theirs}（UTC）",
+    ),
+    "doctor.clock_off.todo": (
+        "set this machine's clock by the network (NTP); callbacks would seem too old, or from the future",
+        "请开启网络校时（NTP）；否则回调会显得过旧或来自未来",
+    ),
+    "doctor.no_time": ("the reply doesn't say what time it is", "应答中没有可读的时间"),
+    "doctor.callback_ok": (
+        "answers `{genuine}` to a genuine callback of an unknown order, and `fail` to a forged one",
+        "对未知订单的真实回调应答 `{genuine}`，对伪造的回调应答 `fail`",
+    ),
+    "doctor.callback_strange": (
+        "answers {genuine!r} to a genuine callback, and {forged!r} to a forged one",
+        "对真实回调应答 {genuine!r}，对伪造回调应答 {forged!r}",
+    ),
+    "doctor.forged_believed": ("answers `success` to a FORGED callback", "对伪造的回调应答了 `success`"),
+    "doctor.forged_believed.todo": (
+        "check the signature before anything else (parse_callback, or CallbackApp): anybody can have goods for nothing",
+        "请务必先验证签名（使用 parse_callback 或 CallbackApp）：否则任何人都能不付款拿货",
+    ),
+    # -- the catalogue of errors --------------------------------------------------------------------------------------
+    "errors.where": ("endpoint", "接口"),
+    "errors.number": ("code", "状态码"),
+    "errors.message": ("GatePay says", "GatePay 原话"),
+    "errors.cause": ("why", "原因"),
+    "errors.remedy": ("what to do", "处理办法"),
+    "errors.class": ("class", "异常类"),
+    "errors.any": ("any endpoint", "任何接口"),
+    "errors.no_code": (
+        "{code} is not in GatePay's table for {endpoint}.",
+        "GatePay 的 {endpoint} 状态码表中没有 {code}。",
+    ),
+    "errors.no_code.todo": ("`gatepay errors` lists all", "用 gatepay errors 查看全部"),
+    "errors.no_endpoint": (
+        "There is no endpoint {endpoint}; there are {endpoints}.",
+        "没有 {endpoint} 这个接口；可用的有 {endpoints}。",
+    ),
+    # -- the demonstration --------------------------------------------------------------------------------------------
+    "demo.where": (
+        "GatePay's other end now runs on this machine, at {url}",
+        "模拟的 GatePay 已在本机运行：{url}",
+    ),
+    "demo.uploaded": (
+        "1. Uploaded: {read} lines read, {stored} card keys stored, {duplicates} repeated, {blank} blank.",
+        "1. 上传：读取 {read} 行，录入 {stored} 条卡密，重复 {duplicates} 行，空行 {blank} 行。",
+    ),
+    "demo.walked": ("2. Walked back: {count} card keys, the same ones.", "2. 取回：{count} 条卡密，与上传的完全一致。"),
+    "demo.walk_differs": (
+        "2. Walked back: {count} card keys, NOT the same ones.",
+        "2. 取回：{count} 条卡密，与上传的不一致！",
+    ),
+    "demo.ordered": ("3. Made an order of {price}, to be paid at {url}", "3. 创建订单，金额 {price}，付款链接 {url}"),
+    "demo.called_back": (
+        "4. Called back: order {order} is paid with {price}; the signature is right.",
+        "4. 收到回调：订单 {order} 已支付 {price}，签名正确。",
+    ),
+    "demo.forged": ("5. A forged callback was not believed.", "5. 伪造的回调没有被采信。"),
+    "demo.held": ("All of it held.", "一切正常。"),
+    "demo.not_held": ("Something did NOT hold; see above.", "有步骤不正常，见上文。"),
+    "demo.next": (
+        "Next: `gatepay sandbox` to play with it, or `gatepay doctor` with your own account.",
+        "接下来：用 gatepay sandbox 动手试试，或用自己的账号运行 gatepay doctor。",
+    ),
+}

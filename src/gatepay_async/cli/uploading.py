@@ -1,0 +1,170 @@
+"""``gatepay keys upload``."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from gatepay_async import Fate, InvalidRequestError, UploadProgress, UploadReport
+from gatepay_async.cli import failing, sources
+from gatepay_async.cli.output import emit, plain, wants_json
+from gatepay_async.cli.private_file import replacing
+from gatepay_async.cli.screens import line, progress, show, table
+from gatepay_async.cli.settings import client
+from gatepay_async.cli.speech import say
+from gatepay_async.cli.status import HaltError, Status
+
+_COLUMNS = ("read", "blank", "duplicates", "stored", "already_there", "refused", "unknown", "not_sent")
+_SHOWN = 20  # outcomes; the file of failed lines has them all
+
+
+@frozen
+class _Job:
+    """What is uploaded, and where the lines go that are not known to be on the server."""
+
+    reader: sources.Reader
+    sources: list[sources.Source]
+    encoding: str
+    failed_lines: Path | None
+
+
+async def upload(
+    names: list[Path], product_id: int, concurrency: int, encoding: str, failed_lines: Path | None
+) -> Status:
+    """Upload all files as one, and show what became of each line; of an upload that ends half-way, too."""
+    gatepay = client()
+    found = sources.look_through(names, encoding)
+    job = _Job(sources.Reader(found, encoding), found, encoding, failed_lines)
+    known = [source.lines for source in found if source.lines is not None]
+    total = sum(known) if len(known) == len(found) else None
+    if failed_lines is not None:
+        with replacing(failed_lines):  # while there is nothing to lose yet: whether it can be written
+            pass
+    ended: BaseException | None = None
+    with progress(say("upload.doing"), total=total) as update:
+
+        def tell(so_far: UploadProgress) -> None:
+            update(so_far.read - so_far.in_flight, total)
+
+        try:
+            async with gatepay:
+                report = await gatepay.upload_card_keys(
+                    product_id, job.reader, concurrency=concurrency, on_progress=tell
+                )
+        except BaseException as error:
+            found_so_far = getattr(error, "report", None)
+            if not isinstance(found_so_far, UploadReport):
+                raise
+            report, ended = found_so_far, error
+    return _end(job, report, ended)
+
+
+def _end(job: _Job, report: UploadReport, ended: BaseException | None) -> Status:
+    """Show the ledger, then what ended the upload before its time."""
+    left_out = _write_failed(job, report, whole=ended is None and report.stopped is None)
+    _show(job, report, ended, left_out=left_out)
+    if ended is not None and not isinstance(ended, HaltError | InvalidRequestError):
+        raise ended
+    if ended is not None:
+        failing.tell(ended)
+        return Status.PARTLY if report.stored or report.already_there else Status.USAGE
+    return _status(report)
+
+
+def _status(report: UploadReport) -> Status:
+    if report.ok:
+        return Status.DONE
+    if report.stored or report.already_there:
+        return Status.PARTLY
+    error = report.stopped or next(outcome.error for outcome in report.chunks if outcome.fate is not Fate.STORED)
+    return Status.PARTLY if error is None else failing.status_of(error)
+
+
+def _write_failed(job: _Job, report: UploadReport, *, whole: bool) -> bool:
+    """
+    Write the card keys that are not known to be on the server, and the lines that were never read.
+
+    Returns:
+        Whether lines are left out: those behind what a pipe has given.
+    """
+    rest = iter(()) if whole else sources.unread(job.sources, job.encoding, after=report.read)
+    if job.failed_lines is not None:
+        with replacing(job.failed_lines) as file:
+            for outcome in report.chunks:
+                file.writelines(_as_lines(outcome.keys))
+            file.writelines(_as_lines(rest or ()))
+    return rest is None
+
+
+def _as_lines(keys: Iterable[str]) -> Iterable[bytes]:
+    return (key.encode("utf-8", "surrogateescape") + b"\n" for key in keys)
+
+
+def _show(job: _Job, report: UploadReport, ended: BaseException | None, *, left_out: bool) -> None:
+    troubles = [_trouble(job, outcome) for outcome in report.chunks if outcome.fate is not Fate.STORED]
+    counts = {name: getattr(report, name) for name in _COLUMNS}
+    if wants_json():
+        interrupted = ended is not None
+        written = None if job.failed_lines is None else str(job.failed_lines)
+        stopped = None if report.stopped is None else type(report.stopped).__name__
+        emit(
+            **counts,
+            ok=report.ok and not interrupted,
+            stopped=stopped,
+            interrupted=interrupted,
+            chunks=len(report.chunks),
+            troubles=troubles,
+            failed_lines=written,
+        )
+        return
+    rows = table(say("upload.column"), say("upload.lines"), right=(1,))
+    for name, count in counts.items():
+        if count or name in ("read", "stored"):
+            rows.add_row(say(f"upload.{name}"), f"{count:,}", style="red" if _is_trouble(name) else "")
+    show(rows)
+    if troubles:
+        _show_troubles(troubles)
+    if report.ok and ended is None:
+        line(say("upload.ok"), style="green")
+        return
+    if report.stopped is not None:
+        line(say("upload.stopped"), stream=sys.stderr)
+    if job.failed_lines is not None:
+        line(say("upload.failed_lines_at", path=plain(job.failed_lines)))
+        if left_out:
+            line(say("upload.left_out"))
+    line(say("upload.again"))
+
+
+def _is_trouble(column: str) -> bool:
+    return column in ("refused", "unknown", "not_sent")
+
+
+def _trouble(job: _Job, outcome: Any) -> dict[str, Any]:
+    first, last = job.reader.place(outcome.first_line), job.reader.place(outcome.last_line)
+    cause, todo = ("", "") if outcome.error is None else failing.explain(outcome.error)
+    if isinstance(outcome.error, InvalidRequestError):
+        cause = outcome.error.problem
+    return {
+        "first": first,
+        "last": last,
+        "count": outcome.count,
+        "fate": str(outcome.fate),
+        "cause": cause,
+        "todo": todo,
+        "error": None if outcome.error is None else type(outcome.error).__name__,
+    }
+
+
+def _show_troubles(troubles: list[dict[str, Any]]) -> None:
+    rows = table(*(say(f"upload.{name}") for name in ("where", "lines", "fate", "why")), right=(1,))
+    for each in troubles[:_SHOWN]:
+        where = each["first"] if each["count"] == 1 else f"{each['first']} – {each['last'].rpartition(':')[2]}"
+        rows.add_row(where, f"{each['count']:,}", say(f"upload.{each['fate']}"), plain(each["cause"]))
+    show(rows)
+    if len(troubles) > _SHOWN:
+        line(say("upload.more", count=len(troubles) - _SHOWN))
+    for todo in dict.fromkeys(each["todo"] for each in troubles if each["todo"]):
+        line(f"{say('failing.todo')}{todo}")
