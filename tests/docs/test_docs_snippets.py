@@ -1,4 +1,4 @@
-"""The documentation is run: each Python block of each page, in order, against the sandbox, and what it prints compared."""
+"""The documentation is run: each Python block, in order, against the sandbox; and what it prints is compared."""
 
 import ast
 import asyncio
