@@ -57,7 +57,7 @@ OLDEST, NEWEST = PYTHONS[0], PYTHONS[-1]
 
 nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = True
-nox.options.sessions = ["lint", "typing", "tests", "coverage", "aiohttp", "bare", "lowest", "build"]
+nox.options.sessions = ["lint", "typing", "tests", "coverage", "aiohttp", "bare", "lowest", "docs", "build"]
 
 
 @nox.session(python=PYTHONS)
@@ -145,6 +145,19 @@ def soak(session: nox.Session) -> None:
     session.install(".[sandbox]", *group("bench"))
     for loop in ("asyncio", "trio"):
         session.run("python", "-m", "benchmarks.soak", "--loop", loop, *session.posargs)
+
+
+@nox.session(python=OLDEST)
+def docs(session: nox.Session) -> None:
+    """The documentation, in both languages, and all that it shows run; without the network. It comes to build/docs."""
+    session.install(".[all]", *group("tests"), *group("docs"))
+    session.run("pytest", "tests/docs", "tests/test_readme.py", "tests/test_public_api.py", "tests/test_licences.py")
+    out = ROOT / "build" / "docs"
+    for language in ("en", "zh"):
+        options = ["-q", "-W", "--keep-going", "-t", language, "-c", "docs", "-d", f"{out}/.doctrees/{language}"]
+        session.run("sphinx-build", *options, f"docs/{language}", f"{out}/{language}")
+    shutil.copy(ROOT / "docs" / "index.html", out)
+    session.log(f"open {out / 'index.html'}")
 
 
 @nox.session(python=NEWEST)

@@ -2,18 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from sphinx.util.tags import Tags
-
-    tags: Tags
+from sphinx.util.tags import Tags
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 from gatepay_async import __version__  # noqa: E402 -- after the path, as `extension` below
 
+tags: Tags = globals()["tags"]  # Sphinx's own, of `-t`
 CHINESE = tags.has("zh")
 
 project = "gatepay-async"

@@ -43,6 +43,8 @@ def bare(info: str, body: str) -> str:
     """The code itself: comments may be translated, and so may the captions of a table of contents."""
     if info == "python":
         return ast.dump(ast.parse(body))
+    if info == "console":  # what is printed is in the page's language
+        return "\n".join(line for line in body.splitlines() if line.startswith("$ "))
     lines = (re.sub(r"(^|\s)# .*", "", line).rstrip() for line in body.splitlines())
     return "\n".join(line for line in lines if not line.startswith(":caption:"))
 

@@ -56,8 +56,8 @@ def names_of(node: ast.stmt) -> list[str]:
 def definition(module: ModuleType, name: str) -> tuple[ModuleType, ast.stmt]:
     """Where a name of *module* is defined: there, or in the module of ours that it is imported from."""
     thing = getattr(module, name)
-    for home in (module, sys.modules.get(getattr(thing, "__module__", "")), *ours()):
-        for node in ast.parse(inspect.getsource(home)).body if home is not None else ():
+    for home in (module, sys.modules.get(getattr(thing, "__module__", ""), module), *ours()):
+        for node in ast.parse(inspect.getsource(home)).body:
             if name in names_of(node) and getattr(home, name, None) is thing:
                 return home, node
     raise LookupError(f"{module.__name__}.{name} is defined nowhere")

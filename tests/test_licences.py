@@ -27,21 +27,22 @@ BSD_3 = "Neither the name of"
 def direct() -> set[str]:
     """The requirements of the package and of its extras, itself left out."""
     groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
-    names = {canonicalize_name(Requirement(each).name) for group in groups for each in group}
-    return {*names} - {"gatepay-async"}
+    names: set[str] = {canonicalize_name(Requirement(each).name) for group in groups for each in group}
+    return names - {"gatepay-async"}
 
 
 def licence_of(name: str) -> str:
     """What the installed distribution says: an expression, a classifier, or a name."""
     about = importlib.metadata.metadata(name)
-    said = [about.get("License-Expression"), about.get("License"), *(about.get_all("Classifier") or ())]
-    for each in filter(None, said):
-        if each in PERMISSIVE or " OR " in each or " AND " in each:
+    fields = ("License-Expression", "License", "Classifier")
+    said: list[str] = [each for field in fields for each in about.get_all(field) or ()]
+    for each in said:
+        if BSD_3 in each:
+            return "BSD-3-Clause"
+        if set(each.replace(" AND ", " OR ").split(" OR ")) <= PERMISSIVE:
             return each
         if each in NAMED:
             return NAMED[each]
-        if BSD_3 in each:
-            return "BSD-3-Clause"
     return f"unknown: {said}"
 
 

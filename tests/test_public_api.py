@@ -1,5 +1,6 @@
 """The public API: what was promised is there, with the same parameters and types; and all of it is documented."""
 
+import ast
 import difflib
 import re
 from pathlib import Path
@@ -73,6 +74,6 @@ def test_every_name_is_in_the_reference(module: str) -> None:
 )
 def test_what_is_written_down(code: str, lines: list[str]) -> None:
     """Parameters, defaults, types, bases, fields and members are; what begins with an underscore is not."""
-    (node,) = public_api.ast.parse(code).body
+    (node,) = ast.parse(code).body
     names = public_api.names_of(node)
     assert [line for name in names for line in public_api.statement(f"m.{name}", node)] == lines
