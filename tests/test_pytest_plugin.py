@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 import gatepay_async
 
@@ -161,6 +162,14 @@ def test_what_can_not_work_says_so(pytester: pytest.Pytester, test: str, options
     said = " ".join(result.stdout.str().split())
     assert re.search(words.replace("*", ".*"), said)
     assert "_gatepay_async_pytest.py" not in said
+
+
+def test_an_old_pytest_asyncio(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that can't run fixtures that are asked for later is named, with what is needed."""
+    monkeypatch.setattr(pytest_asyncio, "__version__", "1.0.0")
+    result = run(pytester, "@pytest.mark.asyncio\nasync def test(gatepay): ...", *STRICT)
+    result.stdout.fnmatch_lines(["gatepay needs pytest-asyncio 1.1 or later, not 1.0.0"])
+    result.assert_outcomes(errors=1)
 
 
 def test_without_the_extra(pytester: pytest.Pytester) -> None:
