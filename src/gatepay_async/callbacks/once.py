@@ -117,11 +117,18 @@ class Once:
         return None
 
     async def _commit(self, claim: Claim) -> None:
+        try:
+            held = await self._write(claim)
+        except anyio.get_cancelled_exc_class():
+            await self._write(claim)  # asyncio's own cancel() reaches into a shield, once
+            raise
+        if not held:
+            raise TimeoutError("the claim ended before its handler did; another delivery may have been handled, too")
+
+    async def _write(self, claim: Claim) -> bool:
         # Shielded: the handler has returned, and that must not be forgotten because the server stops just now.
         with anyio.fail_after(_SPARE / 2, shield=True):
-            if await self.store.commit(claim):
-                return
-        raise TimeoutError("the claim ended before its handler did; another delivery may have been handled, too")
+            return await self.store.commit(claim)
 
     async def _release(self, claim: Claim) -> None:
         """Let the next delivery be handled at once; where that can't be written, it is when the lease ends."""
