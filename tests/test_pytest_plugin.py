@@ -27,7 +27,8 @@ BUYS = """
     )
     assert [order.out_order_id for order in gatepay_sandbox.orders()] == ["T-1-X"]
     gatepay_sandbox.fault(Fault(FaultKind.BAD_GATEWAY, times=3))
-    assert len((await gatepay.list_products()).products) == 3  # after three retries, none of which waits
+    assert gatepay._policy.longest_wait == 0
+    assert len((await gatepay.list_products()).products) == 3  # after three retries
 """
 HEAD = "import pytest\nfrom gatepay_async.sandbox import Fault, FaultKind\n"
 
@@ -148,12 +149,22 @@ def test_override(pytester: pytest.Pytester) -> None:
         ("async def test(gatepay): ...", STRICT, "pytest.mark.anyio"),
         ("async def test(gatepay): ...", ["-p", "no:asyncio", "-p", "no:anyio"], "pip install pytest-asyncio"),
         (
+            "@pytest.mark.asyncio\nasync def test(gatepay): ...",
+            ["-p", "no:asyncio", "-o", "markers=asyncio"],
+            "pip install pytest-asyncio",
+        ),
+        (
+            "@pytest.fixture\ndef anyio_backend(): ...\n\nasync def test(gatepay, anyio_backend): ...",
+            ["-p", "no:asyncio", "-p", "no:anyio"],
+            "pytest.mark.anyio",
+        ),
+        (
             "@pytest.mark.anyio\nasync def test(gatepay): ...",
             AUTO,
             'two plugins claim this test*asyncio_mode = "strict"',
         ),
     ],
-    ids=["sync", "unmarked", "no plugin", "two plugins"],
+    ids=["sync", "unmarked", "no plugin", "not its plugin", "nor its", "two plugins"],
 )
 def test_what_can_not_work_says_so(pytester: pytest.Pytester, test: str, options: list[str], words: str) -> None:
     """A test that no plugin runs, or two do, is told what to do, without a traceback."""
