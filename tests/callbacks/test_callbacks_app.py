@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlencode
 import anyio
 import httpx
 import pytest
-from delivering import PAID, SHOP, NoAnswerError, Shop, call, fields, query, word
+from delivering import PAID, SHOP, NoAnswerError, Shop, call, fields, query, until, word
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
@@ -25,7 +25,7 @@ from gatepay_async import (
     MalformedCallbackError,
     StaleCallbackError,
 )
-from gatepay_async.callbacks import CallbackApp, CallbackEvent, EventKind, MemoryStore
+from gatepay_async.callbacks import CallbackApp, CallbackEvent, Claim, EventKind, MemoryStore
 from gatepay_async.protocol.models import Callback
 from gatepay_async.protocol.signing import Credentials
 
@@ -138,6 +138,45 @@ async def test_lifespan(shop: Shop) -> None:
     assert await word(app, query()) == "success"
     assert await lifespan(app) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
     assert await word(app, query(order_id="1")) == "success"
+
+
+async def test_a_server_that_stops_under_a_delivery(memory_shop: Shop) -> None:
+    """A server that stops waits until the deliveries that it has cancelled have put their claims right."""
+    released = []
+    store = memory_shop.store
+    release, aclose = store.release, store.aclose
+
+    async def slow(claim: Claim) -> None:
+        await anyio.sleep(0.05)
+        await release(claim)
+        released.append(claim)
+
+    async def closed() -> None:
+        assert released
+        await aclose()
+
+    store.release, store.aclose = slow, closed  # type: ignore[method-assign]  # watched
+    app = memory_shop.app(hang)
+    async with anyio.create_task_group() as tasks, anyio.create_task_group() as deliveries:
+        deliveries.start_soon(call, app, query())
+        await until(lambda: app._under_way)
+        tasks.start_soon(lifespan, app)
+        deliveries.cancel_scope.cancel()
+
+
+async def hang(_: Callback) -> None:
+    await anyio.sleep_forever()
+
+
+async def test_a_delivery_that_does_not_end(memory_shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that stops waits for a bounded time."""
+    monkeypatch.setattr("gatepay_async.callbacks.app._FAREWELL", 0.02)
+    app = memory_shop.app(hang)
+    async with anyio.create_task_group() as deliveries:
+        deliveries.start_soon(call, app, query())
+        await until(lambda: app._under_way)
+        assert (await lifespan(app))[-1] == "lifespan.shutdown.complete"
+        deliveries.cancel_scope.cancel()
 
 
 async def test_websocket(memory_shop: Shop) -> None:
@@ -332,7 +371,7 @@ async def test_a_paytime_that_slid(memory_shop: Shop) -> None:
 
 
 async def test_lookup(memory_shop: Shop) -> None:
-    """An order that the merchant doesn't have, or has at another price, is refused; it may come again when it is there."""
+    """An order that the merchant doesn't have, or at another price, is refused; once it is there it is handled."""
     memory_shop.prices = {}
     app = memory_shop.app()
     assert await word(app, query()) == "fail"

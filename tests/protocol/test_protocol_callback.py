@@ -393,6 +393,40 @@ def test_comparing_takes_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == [True, False]
 
 
+def test_several_secrets() -> None:
+    """While the secret is changed any of several is believed, in a list or a tuple; one that isn't there is not."""
+    text = query(signed())
+    for secrets in (["gp-secret"], ["next", "gp-secret"], ("gp-secret", "next"), ["next", "gp-secret", "third"]):
+        assert parse_callback(text, appkey="gp-key", appsecret=secrets) == parse(text)
+    with pytest.raises(CallbackSignatureError) as caught:
+        parse_callback(text, appkey="gp-key", appsecret=["next", "third"])
+    assert (caught.value.field, caught.value.problem) == ("sign", "does not match the fields and your secret")
+
+
+def test_every_secret_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each secret is compared, whichever fits: the time doesn't tell."""
+    seen: list[bool] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        seen.append(one == other)
+        return one == other
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    parse_callback(query(signed()), appkey="gp-key", appsecret=["a", "gp-secret", "b"])
+    assert seen == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    "secrets", [[], (), [""], ["gp-secret", " "], [None], ["gp-secret", 7], b"gp-secret", {"a"}, 7]
+)
+def test_secrets_that_cannot_be_right(secrets: Any) -> None:
+    """A list without a secret, with a blank one, or something else: your mistake, and nothing secret is repeated."""
+    with pytest.raises(InvalidRequestError) as caught:
+        parse_callback(query(signed()), appkey="gp-key", appsecret=secrets)
+    assert caught.value.field == "appsecret"
+    assert "gp-secret" not in str(caught.value)
+
+
 pieces = st.one_of(
     st.sampled_from([*(f"{name}=" for name in NAMES), "&", "?", "%", "+", "=", *FIELDS.values(), query(signed())]),
     st.text(max_size=6),
