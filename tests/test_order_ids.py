@@ -89,6 +89,16 @@ def test_forks() -> None:
     assert (done.stdout, done.returncode) == ("apart\n", 0), done.stderr
 
 
+def test_after_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a fork calls leaves the lock of the other side alone, and its number too."""
+    held = order_ids._Last()
+    monkeypatch.setattr(order_ids, "_last", held)
+    with held._lock:
+        order_ids._begin_anew()
+        assert new_out_order_id()
+    assert order_ids._last is not held
+
+
 def test_digits_cannot_slide() -> None:
     """Whoever moves the borders of a callback for such an order finds no other one that is in form and the order's."""
     shop = Credentials("gp-key", "gp-secret")

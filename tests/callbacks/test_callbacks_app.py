@@ -67,7 +67,7 @@ async def test_another_method(memory_shop: Shop, method: str) -> None:
     """Another method is answered with 405 and what would be right; nothing is handled."""
     answer = await call(memory_shop.app(), query(), method=method)
     assert (answer.status, answer.body, answer.headers[b"allow"]) == (405, b"fail", b"GET, POST")
-    assert memory_shop.handled == memory_shop.events == []
+    assert (memory_shop.handled, memory_shop.events) == ([], [])
 
 
 async def test_a_body_too_long(memory_shop: Shop) -> None:
@@ -89,7 +89,7 @@ async def test_a_client_that_goes_away(memory_shop: Shop) -> None:
     """A body that breaks off is nothing: not handled, not answered, no event."""
     with pytest.raises(NoAnswerError):
         await call(memory_shop.app(), method="POST", parts=[query(), {"type": "http.disconnect"}])
-    assert memory_shop.handled == memory_shop.events == []
+    assert (memory_shop.handled, memory_shop.events) == ([], [])
 
 
 async def test_a_slow_body(memory_shop: Shop) -> None:
@@ -200,7 +200,7 @@ async def test_another_protocol(memory_shop: Shop) -> None:
 
 
 # What is done to a genuine callback's fields, and the field that the error names.
-HOSTILE: list[tuple[str, dict[str, str | None], str | None]] = [
+HOSTILE: list[tuple[str, dict[str, Any], str]] = [
     *((f"{name} missing", {name: None}, name) for name in (*fields(),)),
     *((f"{name} empty", {name: ""}, name if name != "extend" else "sign") for name in (*fields(),)),
     ("appkey altered", {"appkey": "gp-kez"}, "appkey"),
@@ -227,6 +227,8 @@ HOSTILE: list[tuple[str, dict[str, str | None], str | None]] = [
     ("realprice slid into type", {"realprice": "10.2", "type": "0alipay"}, "realprice"),
     ("type slid into paytime", {"type": "alipa", "paytime": f"y{PAID}"}, "type"),
     ("paytime slid into type", {"type": "alipay1", "paytime": str(PAID)[1:]}, "type"),
+    ("extend slid into paytime", {"paytime": f"{PAID}t", "extend": "erry@example.com"}, "paytime"),
+    ("paytime slid into extend", {"paytime": str(PAID)[:-1], "extend": "0terry@example.com"}, "paytime"),
     ("order_id slid into appkey", {"appkey": "gp-key6", "order_id": "7848"}, "appkey"),
     ("appkey slid into order_id", {"appkey": "gp-ke", "order_id": "y67848"}, "order_id"),
     ("out_order_id slid into order_id", {"order_id": "67848T", "out_order_id": "-1001-X"}, "order_id"),
@@ -360,16 +362,6 @@ async def test_max_age(memory_shop: Shop, max_age: Any, now: float, answer: str,
     assert event.error is None or type(event.error) is StaleCallbackError
 
 
-async def test_a_paytime_that_slid(memory_shop: Shop) -> None:
-    """A digit of extend at the end of paytime puts it into the far future, which max_age refuses."""
-    genuine = fields(extend="7 terry")
-    slid = {**genuine, "paytime": f"{PAID}7", "extend": " terry"}
-    assert await word(memory_shop.app(), urlencode(slid).encode()) == "success"
-    app = memory_shop.app(max_age=3600, clock=lambda: PAID + 7)
-    assert await word(app, urlencode({**slid}).encode()) == "fail"
-    assert await word(memory_shop.app(max_age=1e12, clock=lambda: PAID), urlencode(slid).encode()) == "fail"
-
-
 async def test_lookup(memory_shop: Shop) -> None:
     """An order that the merchant doesn't have, or at another price, is refused; once it is there it is handled."""
     memory_shop.prices = {}
@@ -494,7 +486,7 @@ async def test_a_server_that_stops_under_a_body(memory_shop: Shop) -> None:
             await anyio.wait_all_tasks_blocked()
             scope.cancel()
     assert scope.cancelled_caught
-    assert memory_shop.handled == memory_shop.events == []
+    assert (memory_shop.handled, memory_shop.events) == ([], [])
 
 
 PIECES = st.sampled_from([*query().split(b"&"), b"", b"=", b"&", b"%", b"%00", b"+", b"sign=", b"order_id=1", b"\xff"])

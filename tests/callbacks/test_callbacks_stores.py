@@ -216,7 +216,8 @@ async def test_nothing_blocks_the_loop(sqlite: SQLiteStore, monkeypatch: pytest.
 
     def watched(*args: Any, **options: Any) -> sqlite3.Connection:
         threads.add(threading.get_ident())
-        return connect(*args, **options)
+        connection: sqlite3.Connection = connect(*args, **options)
+        return connection
 
     monkeypatch.setattr(sqlite3, "connect", watched)
     await sqlite.claim(ONE)

@@ -193,7 +193,7 @@ class CallbackApp:
             age = self._clock() - callback.paid_at.timestamp()
             if age > self._max_age:
                 raise StaleCallbackError(field="paytime", problem=f"is more than {self._max_age:g} s ago")
-            if age < -_AHEAD:  # also: a digit of `extend` that slid to the end of `paytime`
+            if age < -_AHEAD:
                 raise StaleCallbackError(field="paytime", problem=f"is more than {_AHEAD:g} s from now")
         return callback
 
