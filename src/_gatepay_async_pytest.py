@@ -117,6 +117,11 @@ async def _gatepay_on_anyio(
 
 def _asyncio_fixtures() -> ModuleType:
     """A plugin with a fixture for each of pytest-asyncio's event loops: a client belongs to the one it is opened in."""
+    import pytest_asyncio  # noqa: PLC0415 -- see the top
+    from packaging.version import Version  # noqa: PLC0415 -- comes with pytest
+
+    if Version(pytest_asyncio.__version__) < Version("1.1"):  # before it, async fixtures are found at collection only
+        _fail(f"gatepay needs pytest-asyncio 1.1 or later, not {pytest_asyncio.__version__}")
     plugin = ModuleType(_ASYNCIO_FIXTURES)
     for scope in _LOOP_SCOPES:
         name = f"_gatepay_on_{scope}_loop"
@@ -125,7 +130,7 @@ def _asyncio_fixtures() -> ModuleType:
 
 
 def _asyncio_fixture(name: str, scope: _LoopScope) -> object:
-    import pytest_asyncio  # noqa: PLC0415 -- only there when it runs the test
+    import pytest_asyncio  # noqa: PLC0415 -- see the top
 
     @pytest_asyncio.fixture(name=name, loop_scope=scope)
     async def on_loop(

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 import gatepay_async
 
@@ -26,7 +27,8 @@ BUYS = """
     )
     assert [order.out_order_id for order in gatepay_sandbox.orders()] == ["T-1-X"]
     gatepay_sandbox.fault(Fault(FaultKind.BAD_GATEWAY, times=3))
-    assert len((await gatepay.list_products()).products) == 3  # after three retries, none of which waits
+    assert gatepay._policy.longest_wait == 0
+    assert len((await gatepay.list_products()).products) == 3  # after three retries
 """
 HEAD = "import pytest\nfrom gatepay_async.sandbox import Fault, FaultKind\n"
 
@@ -147,12 +149,22 @@ def test_override(pytester: pytest.Pytester) -> None:
         ("async def test(gatepay): ...", STRICT, "pytest.mark.anyio"),
         ("async def test(gatepay): ...", ["-p", "no:asyncio", "-p", "no:anyio"], "pip install pytest-asyncio"),
         (
+            "@pytest.mark.asyncio\nasync def test(gatepay): ...",
+            ["-p", "no:asyncio", "-o", "markers=asyncio"],
+            "pip install pytest-asyncio",
+        ),
+        (
+            "@pytest.fixture\ndef anyio_backend(): ...\n\nasync def test(gatepay, anyio_backend): ...",
+            ["-p", "no:asyncio", "-p", "no:anyio"],
+            "pytest.mark.anyio",
+        ),
+        (
             "@pytest.mark.anyio\nasync def test(gatepay): ...",
             AUTO,
             'two plugins claim this test*asyncio_mode = "strict"',
         ),
     ],
-    ids=["sync", "unmarked", "no plugin", "two plugins"],
+    ids=["sync", "unmarked", "no plugin", "not its plugin", "nor its", "two plugins"],
 )
 def test_what_can_not_work_says_so(pytester: pytest.Pytester, test: str, options: list[str], words: str) -> None:
     """A test that no plugin runs, or two do, is told what to do, without a traceback."""
@@ -161,6 +173,14 @@ def test_what_can_not_work_says_so(pytester: pytest.Pytester, test: str, options
     said = " ".join(result.stdout.str().split())
     assert re.search(words.replace("*", ".*"), said)
     assert "_gatepay_async_pytest.py" not in said
+
+
+def test_an_old_pytest_asyncio(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that can't run fixtures that are asked for later is named, with what is needed."""
+    monkeypatch.setattr(pytest_asyncio, "__version__", "1.0.0")
+    result = run(pytester, "@pytest.mark.asyncio\nasync def test(gatepay): ...", *STRICT)
+    result.stdout.fnmatch_lines(["gatepay needs pytest-asyncio 1.1 or later, not 1.0.0"])
+    result.assert_outcomes(errors=1)
 
 
 def test_without_the_extra(pytester: pytest.Pytester) -> None:

@@ -163,7 +163,6 @@ def test_what_is_forged_is_refused(recipe: Recipe) -> None:
         f"{genuine}&price=0.99",
         f"{genuine}&extend=%zz",
         "",
-        "x" * 20_000,
         signed_callback(**shop, out_order_id="T-0-X", price="0.99"),
         signed_callback(**shop, out_order_id=number, price="0.01"),
         signed_callback(appkey=shop["appkey"], appsecret="guessed", out_order_id=number, price="0.99"),
@@ -172,6 +171,14 @@ def test_what_is_forged_is_refused(recipe: Recipe) -> None:
     assert recipe.sent("forged@example.com") == []
     assert recipe.deliver(genuine) == "success"
     assert len(recipe.sent("forged@example.com")) == 1
+
+
+def test_what_is_too_long_is_refused(recipe: Recipe) -> None:
+    """Far more than a callback can be is refused, and the shop is still there."""
+    reply = recipe.browser.post("/gatepay/callback", content="extend=" + "x" * 50_000)
+    assert 400 <= reply.status_code < 500
+    assert "success" not in reply.text
+    assert recipe.deliver("") == "fail"
 
 
 def test_deliveries_at_once(recipe: Recipe) -> None:

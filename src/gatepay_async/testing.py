@@ -20,7 +20,7 @@ __all__ = ["signed_callback"]
 
 _FIELDS = ("appkey", *SIGNED, "sign")
 _MOST = Decimal(10**12)  # yuan; from there on parse_callback() believes no price
-_LAST = 10**11  # epoch seconds; likewise
+_TIMES = range(10**9, 10**10)  # epoch seconds; likewise
 
 
 def signed_callback(
@@ -135,8 +135,9 @@ def _seconds(paid_at: datetime | int | None) -> str:
         seconds: object = int(paid_at.timestamp())
     else:
         seconds = int(time.time()) if paid_at is None else paid_at
-    if isinstance(seconds, bool) or not isinstance(seconds, int) or not 0 < seconds < _LAST:
-        raise InvalidRequestError(field="paid_at", problem="must be an aware datetime, or whole epoch seconds above 0")
+    if isinstance(seconds, bool) or not isinstance(seconds, int) or seconds not in _TIMES:
+        problem = "must be an aware datetime, or whole epoch seconds of ten digits"
+        raise InvalidRequestError(field="paid_at", problem=problem)
     return str(seconds)
 
 

@@ -26,6 +26,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 _AHEAD = 300.0  # seconds that GatePay's clock may be ahead of ours
 _LONGEST_TIMEOUT = 3600.0
+_FAREWELL, _LOOK = 15.0, 0.01  # seconds for deliveries under way when the server stops, and between looks at them
 
 
 @frozen
@@ -134,6 +135,7 @@ class CallbackApp:
         self._clock = clock
         self._store = store
         self._once = Once(handler, store, lookup, self._timeout)
+        self._under_way = 0
 
     def __repr__(self) -> str:
         return f"<CallbackApp of {self._appkey!r}>"
@@ -176,11 +178,14 @@ class CallbackApp:
         return _ANSWERS[event.kind]
 
     async def _handle(self, callback: Callback) -> CallbackEvent:
+        self._under_way += 1
         try:
             return await self._once.settle(callback, shop=self._appkey)
         except BaseException as error:
             await tell(CallbackEvent.of(EventKind.FAILED, callback, error), self._on_event)
             raise
+        finally:
+            self._under_way -= 1
 
     def _believe(self, query: bytes) -> Callback:
         callback = believe(query, *self._credentials)
@@ -188,7 +193,7 @@ class CallbackApp:
             age = self._clock() - callback.paid_at.timestamp()
             if age > self._max_age:
                 raise StaleCallbackError(field="paytime", problem=f"is more than {self._max_age:g} s ago")
-            if age < -_AHEAD:  # also: a digit of `extend` that slid to the end of `paytime`
+            if age < -_AHEAD:
                 raise StaleCallbackError(field="paytime", problem=f"is more than {_AHEAD:g} s from now")
         return callback
 
@@ -196,6 +201,10 @@ class CallbackApp:
         await receive()
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        # The server may have cancelled deliveries just now: they commit and release yet, and need the store for it.
+        with anyio.move_on_after(_FAREWELL):
+            while self._under_way:  # noqa: ASYNC110 -- an event would belong to one event loop
+                await anyio.sleep(_LOOK)
         await self._store.aclose()
         await send({"type": "lifespan.shutdown.complete"})
 
