@@ -1,6 +1,7 @@
 """An async client for GatePay: payments, card keys in bulk, and callbacks that can't be forged."""
 
 from gatepay_async.client import AsyncGatePay
+from gatepay_async.order_ids import new_out_order_id
 from gatepay_async.pager import CardKeyListing
 from gatepay_async.protocol.bulk import ChunkOutcome, Fate, UploadProgress, UploadReport
 from gatepay_async.protocol.callback import parse_callback
@@ -102,5 +103,6 @@ __all__ = [
     "UploadProgress",
     "UploadReport",
     "__version__",
+    "new_out_order_id",
     "parse_callback",
 ]

@@ -10,18 +10,19 @@ neither begin nor end in a digit, and compares number and price with its own rec
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from urllib.parse import unquote_to_bytes
 
-from gatepay_async.protocol.errors import CallbackSignatureError, MalformedCallbackError
+from gatepay_async.protocol.errors import CallbackSignatureError, InvalidRequestError, MalformedCallbackError
 from gatepay_async.protocol.models import Callback, PayType
-from gatepay_async.protocol.signing import Credentials, is_signed
+from gatepay_async.protocol.signing import Credentials, is_signed_by_one
 
 # sign = md5(md5(appkey + order_id + … + extend) + appsecret), in this order.
 SIGNED = ("order_id", "out_order_id", "price", "realprice", "type", "paytime", "extend")
 
-_LONGEST = 8192  # bytes of a query; GatePay's are some 300
+LONGEST = 8192  # bytes of a query; GatePay's are some 300
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
 _MONEY = re.compile(r"(0|[1-9][0-9]{0,11})\.[0-9]{2}")  # 精确小数点后2位
@@ -33,46 +34,63 @@ _FORMS: dict[str, tuple[re.Pattern[str], str]] = {
     "price": (_MONEY, "must be digits, a point, two digits"),
     "realprice": (_MONEY, "must be digits, a point, two digits"),
     "type": (re.compile("|".join(PayType)), f"must be one of {', '.join(PayType)}"),
-    "paytime": (re.compile(r"[1-9][0-9]{0,10}"), "must be epoch seconds"),
+    # Ten digits from 2001 to 2286: of another length it has got a digit from `extend`, or given one to it.
+    "paytime": (re.compile(r"[1-9][0-9]{9}"), "must be epoch seconds, ten digits"),
     "extend": (re.compile(r".*", re.DOTALL), ""),
     "sign": (re.compile(r"[0-9a-f]{32}"), "must be 32 lower-case hex digits"),
 }
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
-def parse_callback(query: str | bytes, *, appkey: str, appsecret: str) -> Callback:
+def parse_callback(query: str | bytes, *, appkey: str, appsecret: str | Sequence[str]) -> Callback:
     """
     Believe a callback, or raise. No I/O; the same text gives the same answer for ever.
 
     Handle each ``order_id`` once (the same callback comes again), and before you give the goods compare
-    ``out_order_id`` and ``price`` with your own record: the vendor's signature lets digits slide between neighbouring
-    fields, and only your record, and order numbers that neither begin nor end in a digit, close that.
+    ``out_order_id`` and ``price`` with your own record: the vendor's signature lets digits slide between ``order_id``,
+    ``out_order_id`` and ``price``, and only your record, and order numbers that neither begin nor end in a digit
+    (``new_out_order_id()``), close that. ``gatepay_async.callbacks.CallbackApp`` does all of it.
 
     Args:
         query: The raw query text, as received: ``request.url.query``, ``scope["query_string"]``; a leading
             ``?`` is passed over. Not a dict: a name that comes twice must be seen.
         appkey: Yours; the callback must name it.
-        appsecret: Yours.
+        appsecret: Yours; several while you change it in GatePay's console: a callback signed with any of them is
+            believed.
 
     Returns:
         The payment that GatePay vouches for.
 
     Raises:
         MalformedCallbackError: A field is missing, comes twice or has not its exact form.
-        CallbackSignatureError: It is for another appkey, or not signed with this secret.
+        CallbackSignatureError: It is for another appkey, or not signed with one of these secrets.
         InvalidRequestError: Your appkey or appsecret is blank.
     """
-    return believe(query, Credentials(appkey, appsecret))
+    return believe(query, *credentials_of(appkey, appsecret))
 
 
-def believe(query: str | bytes, credentials: Credentials) -> Callback:
-    """As ``parse_callback``, for credentials that are at hand."""
+def credentials_of(appkey: str, appsecret: str | Sequence[str]) -> tuple[Credentials, ...]:
+    """
+    One for each secret.
+
+    Raises:
+        InvalidRequestError: The appkey or a secret is blank, or there is no secret at all.
+    """
+    if isinstance(appsecret, str) or not isinstance(appsecret, Sequence):
+        return (Credentials(appkey, appsecret),)
+    if not appsecret or isinstance(appsecret, bytes | bytearray | memoryview):
+        raise InvalidRequestError(field="appsecret", problem="must be text, or several texts in a list")
+    return tuple(Credentials(appkey, each) for each in appsecret)
+
+
+def believe(query: str | bytes, *credentials: Credentials) -> Callback:
+    """As ``parse_callback``, for credentials that are at hand: one shop's, with one secret or several."""
     fields = _read_fields(query)
     for name in _FORMS:
         _hold_to_form(name, fields)
-    if fields["appkey"] != credentials.appkey:
+    if fields["appkey"] != credentials[0].appkey:
         raise CallbackSignatureError(field="appkey", problem="is not yours")
-    if not is_signed(credentials, [fields[name] for name in SIGNED], fields["sign"]):
+    if not is_signed_by_one(credentials, [fields[name] for name in SIGNED], fields["sign"]):
         raise CallbackSignatureError(field="sign", problem="does not match the fields and your secret")
     return Callback(
         order_id=int(fields["order_id"]),
@@ -90,8 +108,8 @@ def _read_fields(query: str | bytes) -> dict[str, str]:
     if not isinstance(query, str | bytes):
         raise MalformedCallbackError(problem=f"the query must be text or bytes, not {type(query).__name__}")
     raw = query if isinstance(query, bytes) else query.encode("utf-8", "surrogatepass")
-    if len(raw) > _LONGEST:
-        raise MalformedCallbackError(problem=f"is longer than {_LONGEST} bytes")
+    if len(raw) > LONGEST:
+        raise MalformedCallbackError(problem=f"is longer than {LONGEST} bytes")
     fields: dict[str, str] = {}
     for pair in filter(None, raw.removeprefix(b"?").split(b"&")):
         name, _, value = pair.partition(b"=")

@@ -1,0 +1,259 @@
+"""``CallbackApp``: the ASGI application that GatePay calls when a customer has paid."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import anyio
+from attrs import frozen
+
+from gatepay_async.callbacks.durations import seconds_of
+from gatepay_async.callbacks.events import CallbackEvent, EventKind, OnEvent, tell
+from gatepay_async.callbacks.once import Handler, Lookup, Once
+from gatepay_async.callbacks.store import Store
+from gatepay_async.protocol.callback import LONGEST, believe, credentials_of
+from gatepay_async.protocol.errors import CallbackError, InvalidRequestError, StaleCallbackError
+from gatepay_async.protocol.models import Callback
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+_AHEAD = 300.0  # seconds that GatePay's clock may be ahead of ours
+_LONGEST_TIMEOUT = 3600.0
+_FAREWELL, _LOOK = 15.0, 0.01  # seconds for deliveries under way when the server stops, and between looks at them
+
+
+@frozen
+class _Answer:
+    status: int
+    body: bytes = b"fail"
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+# GatePay's page knows the two words and no status; the status is for proxies, logs and alarms.
+_SUCCESS = _Answer(200, b"success")
+_REFUSED = _Answer(400)
+_FAILED = _Answer(500)
+_WRONG_METHOD = _Answer(405, headers=((b"allow", b"GET, POST"),))
+_TOO_SLOW = _Answer(408)
+_ANSWERS = {
+    EventKind.HANDLED: _SUCCESS,
+    EventKind.REPEATED: _SUCCESS,
+    EventKind.REFUSED: _REFUSED,
+    EventKind.FAILED: _FAILED,
+}
+
+
+class CallbackApp:
+    """
+    Hears of payments (支付成功回调接口): an ASGI application, to be served or mounted at any path.
+
+    ::
+
+        async def handler(callback: Callback) -> None:
+            await deliver(callback.out_order_id)
+
+        app = CallbackApp(handler, appkey=…, appsecret=…, store=SQLiteStore("callbacks.sqlite3"), lookup=price_of)
+        shop.mount("/gatepay/callback", app)  # FastAPI, Starlette
+
+    A callback that is believed comes to *handler*, once for each ``order_id``, also when deliveries race or come to
+    several processes. When the handler returns, that is written down, and ``success`` is answered; then, and to every
+    repetition. When it raises, is cancelled, takes too long or dies with its process, the answer is ``fail`` or none,
+    and the next delivery comes to it again (GatePay makes three more, a minute apart).
+
+    **At least once**: a process that dies between the handler's last act and the store's commit leaves no trace of
+    having handled, and the handler sees the callback again. For exactly once, have your own database say so, in
+    the transaction in which you give the goods::
+
+        CREATE TABLE paid (order_id BIGINT PRIMARY KEY, …);
+
+        async with database.transaction():
+            if await database.execute("INSERT INTO paid … ON CONFLICT DO NOTHING") == 0:
+                return  # given before; returning answers `success`
+            … give the goods, in the same transaction …
+
+    **Give it** *lookup*: the vendor's signature has no separators, so that whoever sees a genuine callback can slide
+    digits between ``order_id``, ``out_order_id`` and ``price`` without breaking it, and a slid one has another
+    ``order_id``. Your own record of order and price, and numbers that neither begin nor end in a digit
+    (``new_out_order_id()``), close that.
+
+    The answer's body is the bare word, as ``text/plain``. Its status is 200 with ``success``; with ``fail`` 400 for
+    what is refused, 500 for what failed on this side (405 for another method, 408 for a body that doesn't come):
+    GatePay's page knows the words only, and the status is for your proxies and alarms.
+
+    Args:
+        handler: ``async def handler(callback)``; raising means ``fail``. Also an object with an async ``__call__``.
+        appkey: Yours; the callback must name it.
+        appsecret: Yours; several while you change it, all of them believed.
+        store: Where it is written down what was handled: ``SQLiteStore``, ``RedisStore``, ``MemoryStore``. It may be
+            shared between applications.
+        max_age: Seconds, or a ``timedelta``, since the customer paid, after which a callback is refused. Leave GatePay
+            time for its repetitions: an hour, rather than a minute. None: any age.
+        lookup: ``async def lookup(out_order_id)``: the price of this order of yours, as a ``Decimal``, or None where
+            there is none. It is compared with ``price``. ``realprice``, what the customer has really paid, is not:
+            GatePay's page doesn't say how far the two may differ. If yours must not, compare them in the handler, and
+            raise.
+        on_event: Called with a ``CallbackEvent`` for each delivery, plain or async; at most five seconds are waited
+            for it, and what it raises is logged.
+        timeout: Seconds for *lookup* and *handler* together, at most 3600; as long waits a delivery for the outcome of
+            another one of the same payment. What can't be cancelled (a thread) goes on beyond it, and when it does for
+            ten seconds more the next delivery may be handled beside it.
+        clock: Epoch seconds; another one for tests.
+
+    Raises:
+        TypeError: *handler* or *lookup* is not async.
+        InvalidRequestError: Another argument can't be right.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        appkey: str,
+        appsecret: str | Sequence[str],
+        store: Store,
+        max_age: float | timedelta | None = None,
+        lookup: Lookup | None = None,
+        on_event: OnEvent | None = None,
+        timeout: float = 10.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        _check_async("handler", handler)
+        if lookup is not None:
+            _check_async("lookup", lookup)
+        self._appkey = appkey
+        self._credentials = credentials_of(appkey, appsecret)
+        self._max_age = _check_age(max_age, store)
+        self._on_event = on_event
+        self._timeout = _check_timeout(timeout)
+        self._clock = clock
+        self._store = store
+        self._once = Once(handler, store, lookup, self._timeout)
+        self._under_way = 0
+
+    def __repr__(self) -> str:
+        return f"<CallbackApp of {self._appkey!r}>"
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one request, wherever it was sent to; or live as long as the server that serves this alone."""
+        if scope["type"] == "http":
+            answer = await self._answer(scope, receive)
+            if answer is not None:
+                await _send(answer, send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            raise ValueError(f"CallbackApp speaks http, not {scope['type']}")
+
+    async def _answer(self, scope: MutableMapping[str, Any], receive: Receive) -> _Answer | None:
+        """None: nobody is there any more to be answered."""
+        if scope["method"] == "GET":
+            return await self._settle(scope["query_string"])
+        if scope["method"] != "POST":
+            return _WRONG_METHOD
+        body = None
+        with anyio.move_on_after(self._timeout) as reading:
+            body = await _read(receive)
+        if reading.cancelled_caught:
+            return _TOO_SLOW
+        return None if body is None else await self._settle(body)
+
+    async def _settle(self, query: bytes) -> _Answer:
+        try:
+            callback = self._believe(query)
+        except CallbackError as error:
+            event = CallbackEvent(EventKind.REFUSED, error=error)
+        else:
+            event = await self._handle(callback)
+        await tell(event, self._on_event)
+        return _ANSWERS[event.kind]
+
+    async def _handle(self, callback: Callback) -> CallbackEvent:
+        self._under_way += 1
+        try:
+            return await self._once.settle(callback, shop=self._appkey)
+        except BaseException as error:
+            await tell(CallbackEvent.of(EventKind.FAILED, callback, error), self._on_event)
+            raise
+        finally:
+            self._under_way -= 1
+
+    def _believe(self, query: bytes) -> Callback:
+        callback = believe(query, *self._credentials)
+        if self._max_age is not None:
+            age = self._clock() - callback.paid_at.timestamp()
+            if age > self._max_age:
+                raise StaleCallbackError(field="paytime", problem=f"is more than {self._max_age:g} s ago")
+            if age < -_AHEAD:
+                raise StaleCallbackError(field="paytime", problem=f"is more than {_AHEAD:g} s from now")
+        return callback
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        # The server may have cancelled deliveries just now: they commit and release yet, and need the store for it.
+        with anyio.move_on_after(_FAREWELL):
+            while self._under_way:  # noqa: ASYNC110 -- an event would belong to one event loop
+                await anyio.sleep(_LOOK)
+        await self._store.aclose()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+async def _read(receive: Receive) -> bytes | None:
+    """A body, or as much of it as shows that it is no callback; None: the client is gone."""
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body += message.get("body", b"")
+        if len(body) > LONGEST or not message.get("more_body", False):
+            return bytes(body)
+
+
+async def _send(answer: _Answer, send: Send) -> None:
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", b"%d" % len(answer.body)),
+        (b"cache-control", b"no-store"),  # or a cache in between would answer the next delivery
+        *answer.headers,
+    ]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+def _check_async(name: str, given: object) -> None:
+    while isinstance(given, partial):
+        given = given.func
+    called = getattr(type(given), "__call__", None)  # noqa: B004 -- an object's own; a class would be constructed
+    if not inspect.iscoroutinefunction(given) and not inspect.iscoroutinefunction(called):
+        raise TypeError(f"{name} must be an async function: async def {name}(…)")
+
+
+def _check_age(max_age: float | timedelta | None, store: Store) -> float | None:
+    seconds = seconds_of("max_age", max_age)
+    if store.keep is not None and (seconds is None or seconds + _AHEAD > store.keep):
+        problem = (
+            f"the store forgets what is older than {store.keep:g} s, and what it has forgotten could be replayed: "
+            f"give a max_age of at most {store.keep - _AHEAD:g} s"
+        )
+        raise InvalidRequestError(field="max_age", problem=problem)
+    return seconds
+
+
+def _check_timeout(timeout: float) -> float:
+    seconds = seconds_of("timeout", timeout)
+    if seconds is None or seconds > _LONGEST_TIMEOUT:
+        problem = f"must be at most {_LONGEST_TIMEOUT:g} s: GatePay waits for the answer"
+        raise InvalidRequestError(field="timeout", problem=problem)
+    return seconds

@@ -1,0 +1,83 @@
+"""What became of a delivery, told to whoever wants to hear it and to the log."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from typing import Any
+
+import anyio
+from attrs import frozen
+
+from gatepay_async.protocol.models import Callback
+
+LOGGER = logging.getLogger("gatepay_async.callbacks")
+
+_LONGEST = 5.0  # seconds for on_event: GatePay waits for its answer
+
+
+class EventKind(StrEnum):
+    """What became of a delivery."""
+
+    HANDLED = "handled"
+    REPEATED = "repeated"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+@frozen
+class CallbackEvent:
+    """
+    What became of one delivery. Holds no secret and no signature.
+
+    Attributes:
+        kind: ``handled``: the handler has returned, and that is written down; answered with ``success``. ``repeated``:
+            it was handled before; ``success``. ``refused``: it is not to be believed, or not an order of yours;
+            ``fail``. ``failed``: the handler, ``lookup`` or the store failed, or took too long; ``fail``, and it may
+            come again.
+        order_id: GatePay's number; None where the callback was not believed: whoever sent it may write anything.
+        out_order_id: Your number; likewise.
+        error: Why it was refused or failed: a ``CallbackError``, or what the handler, ``lookup`` or the store
+            raised; else None.
+    """
+
+    kind: EventKind
+    order_id: int | None = None
+    out_order_id: str | None = None
+    error: BaseException | None = None
+
+    @classmethod
+    def of(cls, kind: EventKind, callback: Callback, error: BaseException | None = None) -> CallbackEvent:
+        """What became of *callback*."""
+        return cls(kind, callback.order_id, callback.out_order_id, error)
+
+
+OnEvent = Callable[[CallbackEvent], Awaitable[object] | object]
+
+
+async def tell(event: CallbackEvent, on_event: OnEvent | None) -> None:
+    """Log *event*, and call *on_event*; whatever that does, the answer to GatePay stays what it is."""
+    _log(event)
+    if on_event is None:
+        return
+    # Shielded: an event of a delivery that was cancelled is told all the same.
+    with anyio.move_on_after(_LONGEST, shield=True) as scope:
+        try:
+            told: Any = on_event(event)
+            if inspect.isawaitable(told):
+                await told
+        except Exception:
+            LOGGER.exception("on_event raised, at a callback that was %s", event.kind)
+    if scope.cancelled_caught:
+        LOGGER.error("on_event took more than %g s, at a callback that was %s", _LONGEST, event.kind)
+
+
+def _log(event: CallbackEvent) -> None:
+    if event.kind is EventKind.REFUSED:
+        LOGGER.warning("refused: order_id %s: %s", event.order_id, event.error)
+    elif event.kind is EventKind.FAILED:
+        LOGGER.error("failed: order_id %s", event.order_id, exc_info=event.error)
+    else:
+        LOGGER.info("%s: order_id %s", event.kind, event.order_id)

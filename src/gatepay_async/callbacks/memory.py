@@ -1,0 +1,95 @@
+"""``MemoryStore``: what was handled, for the life of one process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+from attrs import frozen
+
+from gatepay_async.callbacks.durations import seconds_of
+from gatepay_async.callbacks.store import Claim, Standing
+
+
+@frozen
+class _Entry:
+    claim: Claim
+    at: float
+    handled: bool
+
+
+class MemoryStore:
+    """
+    Remembers in memory: for tests, and for a process that may forget.
+
+    Guarantee: once, within one process and until it ends. A second process knows nothing of it, and after a restart a
+    callback that comes again, or that somebody replays, is handled again.
+
+    Args:
+        keep: How long a handled callback is remembered, in seconds or as a ``timedelta``; None: until the process ends
+            (some 500 bytes each).
+        clock: Seconds; another one for tests.
+
+    Raises:
+        InvalidRequestError: *keep* is no time.
+    """
+
+    def __init__(self, *, keep: float | timedelta | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.keep = seconds_of("keep", keep)
+        self._clock = clock
+        # In order of time: whoever is written down, or claims, goes to the end.
+        self._entries: dict[str, _Entry] = {}
+        self._lock = threading.Lock()  # for event loops in several threads; nothing is awaited while it is held
+
+    async def claim(self, claim: Claim) -> Standing:
+        """As ``Store.claim``."""
+        now = self._clock()
+        with self._lock:
+            found = self._entries.get(claim.key)
+            if found is not None and found.handled and not self._is_old(found, now):
+                return Standing.HANDLED if found.claim.facts == claim.facts else Standing.CONFLICT
+            if found is not None and self._is_held(found, now):
+                return Standing.TAKEN
+            self._enter(claim, now, handled=False)
+            return Standing.MINE
+
+    async def commit(self, claim: Claim) -> bool:
+        """As ``Store.commit``."""
+        now = self._clock()
+        with self._lock:
+            if claim.key in self._entries and not self._holds(claim):
+                return False
+            self._enter(claim, now, handled=True)
+            self._forget(now)
+            return True
+
+    async def release(self, claim: Claim) -> None:
+        """As ``Store.release``."""
+        with self._lock:
+            if self._holds(claim):
+                del self._entries[claim.key]
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+    def _holds(self, claim: Claim) -> bool:
+        found = self._entries.get(claim.key)
+        return found is not None and not found.handled and found.claim.token == claim.token
+
+    def _enter(self, claim: Claim, now: float, *, handled: bool) -> None:
+        self._entries.pop(claim.key, None)
+        self._entries[claim.key] = _Entry(claim, now, handled)
+
+    def _is_held(self, entry: _Entry, now: float) -> bool:
+        return not entry.handled and now < entry.at + entry.claim.lease
+
+    def _is_old(self, entry: _Entry, now: float) -> bool:
+        return self.keep is not None and now > entry.at + self.keep
+
+    def _forget(self, now: float) -> None:
+        """Drop what is old, the oldest first; a claim under way stops it until the next time."""
+        # Whoever calls has just written an entry down, so that one is always left.
+        while self._is_old(oldest := next(iter(self._entries.values())), now) and not self._is_held(oldest, now):
+            del self._entries[oldest.claim.key]

@@ -1,0 +1,154 @@
+"""Once for each ``order_id``: claim, compare, handle, commit."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from hashlib import blake2b
+
+import anyio
+from attrs import frozen
+
+from gatepay_async.callbacks.events import LOGGER, CallbackEvent, EventKind
+from gatepay_async.callbacks.store import Claim, Standing, Store
+from gatepay_async.protocol.errors import CallbackError
+from gatepay_async.protocol.models import Callback
+
+Handler = Callable[[Callback], Awaitable[object]]
+Lookup = Callable[[str], Awaitable[Decimal | None]]
+
+# A claim ends this much later than its handler may: so much for claiming and committing, half of it for each.
+_SPARE = 10.0
+_FIRST_LOOK, _LONGEST_PAUSE = 0.01, 0.25  # seconds between two looks at a claim that another delivery holds
+
+
+@frozen
+class Once:
+    """
+    Has each payment handled once.
+
+    Attributes:
+        handler: Returning is success.
+        store: Where it is written down.
+        lookup: The order's price by its number, or None for an order that isn't there; None: nothing is compared.
+        timeout: Seconds: for *lookup* and *handler* together, and for waiting for another delivery's outcome.
+    """
+
+    handler: Handler
+    store: Store
+    lookup: Lookup | None
+    timeout: float
+
+    async def settle(self, callback: Callback, *, shop: str) -> CallbackEvent:
+        """
+        Have *callback*, which is believed, handled; or find that it was.
+
+        Args:
+            callback: For the handler.
+            shop: The appkey: numbers of orders are one shop's.
+
+        Raises:
+            BaseException: A cancellation, or an exception of that kind out of the handler; the claim is released.
+        """
+        claim = Claim(
+            key=f"{shop}/{callback.order_id}",
+            token=secrets.token_hex(16),
+            facts=_facts(callback),
+            lease=self.timeout + _SPARE,
+        )
+        try:
+            return await self._settle(claim, callback)
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the answer is `fail`
+            return CallbackEvent.of(EventKind.FAILED, callback, error)
+
+    async def _settle(self, claim: Claim, callback: Callback) -> CallbackEvent:
+        ours = True  # until we know better: a claim that broke off may have been written
+        try:
+            standing, ends = await self._claim(claim)
+            ours = standing is Standing.MINE
+            if not ours:
+                return _found(standing, callback)
+            problem = await self._run(callback, ends)
+            if problem is not None:
+                return CallbackEvent.of(EventKind.REFUSED, callback, problem)
+            ours = False
+        finally:
+            if ours:
+                await self._release(claim)
+        await self._commit(claim)
+        return CallbackEvent.of(EventKind.HANDLED, callback)
+
+    async def _claim(self, claim: Claim) -> tuple[Standing, float]:
+        """How *claim* stands once nobody else holds it; when the handler must end, so that the lease outlives it."""
+        gives_up = anyio.current_time() + self.timeout
+        pause = _FIRST_LOOK
+        while True:
+            asked = anyio.current_time()
+            with anyio.fail_after(_SPARE / 2):
+                standing = await self.store.claim(claim)
+            now = anyio.current_time()
+            if standing is not Standing.TAKEN or now >= gives_up:
+                return standing, min(now + self.timeout, asked + claim.lease - _SPARE / 2)
+            await anyio.sleep(min(pause, gives_up - now))
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _run(self, callback: Callback, ends: float) -> CallbackError | None:
+        """Compare, and handle; or what is wrong with it."""
+        problem = None
+        with anyio.move_on_after(ends - anyio.current_time()) as scope:
+            problem = await self._compare(callback)
+            if problem is None:
+                await self.handler(callback)
+        if scope.cancelled_caught:
+            raise TimeoutError(f"the handler took longer than {self.timeout:g} s")
+        return problem
+
+    async def _compare(self, callback: Callback) -> CallbackError | None:
+        if self.lookup is None:
+            return None
+        price: object = await self.lookup(callback.out_order_id)
+        if price is None:
+            return CallbackError(field="out_order_id", problem="is no order of yours")
+        if not isinstance(price, Decimal):
+            raise TypeError(f"lookup must give a Decimal or None, not {type(price).__name__}")
+        if price != callback.price:
+            return CallbackError(field="price", problem="is not your order's")
+        return None
+
+    async def _commit(self, claim: Claim) -> None:
+        try:
+            held = await self._write(claim)
+        except anyio.get_cancelled_exc_class():
+            await self._write(claim)  # asyncio's own cancel() reaches into a shield, once
+            raise
+        if not held:
+            raise TimeoutError("the claim ended before its handler did; another delivery may have been handled, too")
+
+    async def _write(self, claim: Claim) -> bool:
+        # Shielded: the handler has returned, and that must not be forgotten because the server stops just now.
+        with anyio.fail_after(_SPARE / 2, shield=True):
+            return await self.store.commit(claim)
+
+    async def _release(self, claim: Claim) -> None:
+        """Let the next delivery be handled at once; where that can't be written, it is when the lease ends."""
+        with anyio.move_on_after(_SPARE / 2, shield=True):
+            try:
+                await self.store.release(claim)
+            except Exception as error:  # noqa: BLE001 -- what led here is what is told
+                LOGGER.warning("a claim was not released, and ends by itself: %s", type(error).__name__)
+
+
+def _facts(callback: Callback) -> str:
+    """What deliveries of one payment agree in. A digest: an ``out_order_id`` may be long."""
+    return blake2b(f"{callback.price} {callback.out_order_id}".encode(), digest_size=16).hexdigest()
+
+
+def _found(standing: Standing, callback: Callback) -> CallbackEvent:
+    if standing is Standing.HANDLED:
+        return CallbackEvent.of(EventKind.REPEATED, callback)
+    if standing is Standing.CONFLICT:
+        error = CallbackError(field="order_id", problem="was handled before, with another out_order_id or price")
+        return CallbackEvent.of(EventKind.REFUSED, callback, error)
+    waited = TimeoutError("another delivery of it is still being handled")
+    return CallbackEvent.of(EventKind.FAILED, callback, waited)

@@ -1,0 +1,216 @@
+"""``SQLiteStore``: what was handled, in a file that several processes share and that survives them."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from datetime import timedelta
+from os import PathLike
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+from anyio.lowlevel import RunVar
+
+from gatepay_async.callbacks.durations import seconds_of
+from gatepay_async.callbacks.store import Claim, Standing
+from gatepay_async.protocol.errors import InvalidRequestError
+
+T = TypeVar("T")
+
+_PATIENCE = 4.0  # seconds that one process waits for another one's transaction; less than a commit may take
+_THREADS = 4  # at most in one event loop, so that a disk that hangs leaves the rest of the worker threads alone
+_FORGOTTEN_AT_ONCE = 100
+_turns: RunVar[anyio.CapacityLimiter] = RunVar("_gatepay_sqlite_store_turns")
+
+# `ends` is NULL once it was handled; `at` is when it was claimed, then when it was handled (epoch seconds).
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS callback (
+    key TEXT PRIMARY KEY, token TEXT NOT NULL, facts TEXT NOT NULL, ends REAL, at REAL NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS callback_at ON callback (at);
+"""
+_FIND = "SELECT facts, ends, at FROM callback WHERE key = ?"
+_ENTER = "INSERT OR REPLACE INTO callback (key, token, facts, ends, at) VALUES (?, ?, ?, ?, ?)"
+_HANDLED = """
+INSERT INTO callback (key, token, facts, ends, at) VALUES (?, ?, ?, NULL, ?)
+ON CONFLICT (key) DO UPDATE SET ends = NULL, at = excluded.at WHERE token = excluded.token AND ends IS NOT NULL"""
+_RELEASE = "DELETE FROM callback WHERE key = ? AND token = ? AND ends IS NOT NULL"
+_FORGET = f"DELETE FROM callback WHERE key IN (SELECT key FROM callback WHERE at < ? LIMIT {_FORGOTTEN_AT_ONCE})"  # noqa: S608 -- a constant
+
+
+class SQLiteStore:
+    """
+    Remembers in an SQLite file, for any number of processes on one machine.
+
+    Guarantee: at least once. What was answered with ``success`` is on the disk, also after a power cut, and is not
+    handled
+    again; a process that dies between the handler's end and the commit leaves a claim that ends by itself, and the
+    handler sees that callback again. ``CallbackApp`` says how to make that exactly once.
+
+    The file is opened at the first callback, with mode 0600 when it is made. It must be on a disk of this machine:
+    SQLite's write-ahead log can't be shared over a network. Nothing of it runs on the event loop.
+
+    Args:
+        path: Where the file is; it is made if it isn't there, its folder is not.
+        keep: How long a handled callback is remembered, in seconds or as a ``timedelta``. ``CallbackApp`` then wants a
+            ``max_age`` below it, or what is forgotten could be replayed. None: for ever, some 150 bytes each.
+        clock: Epoch seconds; another one for tests.
+
+    Raises:
+        InvalidRequestError: *path* names no file, or its folder is not there, or *keep* is no time.
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        *,
+        keep: float | timedelta | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if str(path) in ("", ":memory:"):
+            raise InvalidRequestError(field="path", problem="must be a file's; MemoryStore remembers in memory")
+        self.keep = seconds_of("keep", keep)
+        self._clock = clock
+        self._path = Path(path).absolute()
+        if not self._path.parent.is_dir():
+            raise InvalidRequestError(field="path", problem=f"there is no folder {self._path.parent}")
+        # By process: a connection must not be used on the other side of a fork, nor closed there.
+        self._files: dict[int, _File] = {}
+        weakref.finalize(self, _close_ours, self._files)
+
+    async def claim(self, claim: Claim) -> Standing:
+        """As ``Store.claim``."""
+        given_up = threading.Event()
+        try:
+            return await _in_thread(lambda: self._claim(claim, given_up))
+        except BaseException:
+            # asyncio leaves the thread behind: it may come to it only after the claim was released.
+            given_up.set()
+            raise
+
+    async def commit(self, claim: Claim) -> bool:
+        """As ``Store.commit``."""
+        return await _in_thread(lambda: self._commit(claim))
+
+    async def release(self, claim: Claim) -> None:
+        """As ``Store.release``."""
+        await _in_thread(lambda: self._release(claim))
+
+    async def aclose(self) -> None:
+        """Close the file; the next callback opens it again."""
+        await _in_thread(lambda: _close_ours(self._files))
+
+    def _file(self) -> _File:
+        return self._files.setdefault(os.getpid(), _File(self._path))
+
+    def _claim(self, claim: Claim, given_up: threading.Event) -> Standing:
+        with self._file().open() as database:
+            # Without a transaction first: repetitions, and those who wait, need none.
+            standing = self._standing(database, claim)
+            if standing is not Standing.MINE:
+                return standing
+            with _transaction(database, durable=False):
+                standing = self._standing(database, claim)
+                if standing is Standing.MINE and not given_up.is_set():
+                    now = self._clock()
+                    database.execute(_ENTER, (claim.key, claim.token, claim.facts, now + claim.lease, now))
+            return standing
+
+    def _standing(self, database: sqlite3.Connection, claim: Claim) -> Standing:
+        found: tuple[str, float | None, float] | None = database.execute(_FIND, (claim.key,)).fetchone()
+        if found is None:
+            return Standing.MINE
+        facts, ends, at = found
+        now = self._clock()
+        if ends is None:
+            if self.keep is not None and now > at + self.keep:
+                return Standing.MINE
+            return Standing.HANDLED if facts == claim.facts else Standing.CONFLICT
+        # The second: a clock that was set back must not make a lease of years.
+        return Standing.TAKEN if now < ends and at <= now + claim.lease else Standing.MINE
+
+    def _commit(self, claim: Claim) -> bool:
+        with self._file().open() as database, _transaction(database, durable=True):
+            now = self._clock()
+            held = database.execute(_HANDLED, (claim.key, claim.token, claim.facts, now)).rowcount == 1
+            if self.keep is not None:
+                database.execute(_FORGET, (now - self.keep,))
+            return held
+
+    def _release(self, claim: Claim) -> None:
+        with self._file().open() as database, _transaction(database, durable=False):
+            database.execute(_RELEASE, (claim.key, claim.token))
+
+
+class _File:
+    """The file in this process: one connection, lent to one thread at a time, opened when it is needed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._turn = threading.Lock()
+        self._database: sqlite3.Connection | None = None
+
+    @contextmanager
+    def open(self) -> Generator[sqlite3.Connection]:
+        """Lend the connection. After an error of SQLite's it is closed: the next one begins anew."""
+        with self._turn:
+            if self._database is None:
+                self._database = _connect(self._path)
+            try:
+                yield self._database
+            except sqlite3.Error:
+                self._close()
+                raise
+
+    def close(self) -> None:
+        """Close it, once nobody uses it."""
+        with self._turn:
+            self._close()
+
+    def _close(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+
+def _close_ours(files: dict[int, _File]) -> None:
+    file = files.get(os.getpid())
+    if file is not None:
+        file.close()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # Made here, for its mode; SQLite gives its -wal and -shm the same.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    database = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+    try:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.executescript(_SCHEMA)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+@contextmanager
+def _transaction(database: sqlite3.Connection, *, durable: bool) -> Generator[None]:
+    """Committed on leaving, rolled back on any exception. *durable*: on the disk when this returns."""
+    database.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+    with database:  # commits or rolls back
+        database.execute("BEGIN IMMEDIATE")
+        yield
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    try:
+        turns = _turns.get()
+    except LookupError:
+        turns = anyio.CapacityLimiter(_THREADS)
+        _turns.set(turns)
+    return await anyio.to_thread.run_sync(work, limiter=turns)
