@@ -26,18 +26,19 @@ async def call(url: str | None, *, beyond_loopback: bool, timeout: float) -> Ans
     """
     if url is None:
         return Answer(problem="no_url")
+    problem = "timeout"
     with anyio.move_on_after(timeout):
         try:
             return await _get(url, target_of(url.partition("?")[0], beyond_loopback=beyond_loopback))
         except CallbackUrlError as error:
-            return Answer(problem=error.problem)
+            problem = error.problem
         except ssl.SSLError:
-            return Answer(problem="tls")
+            problem = "tls"
         except h11.RemoteProtocolError:
-            return Answer(problem="no_http")
+            problem = "no_http"
         except (OSError, anyio.BrokenResourceError):
-            return Answer(problem="connection")
-    return Answer(problem="timeout")
+            problem = "connection"
+    return Answer(problem=problem)
 
 
 async def _get(url: str, target: Target) -> Answer:
@@ -57,7 +58,9 @@ async def _connect(target: Target) -> ByteStream:
     for host in others:
         try:
             return await _open(host, target)
-        except ConnectionRefusedError:
+        except ssl.SSLError:  # an OSError, too; but somebody was there
+            raise
+        except OSError:
             continue
     return await _open(last, target)
 
@@ -98,4 +101,4 @@ def _judged(status: int, body: bytes) -> Answer:
     if len(body) > LONGEST_ANSWER:
         return Answer(status=status, text=text, problem="too_long")
     accepted = 200 <= status < 300 and text == ACCEPTED  # noqa: PLR2004 -- what HTTP calls successful
-    return Answer(status=status, text=text, problem=None if accepted else "answer")
+    return Answer(status=status, text=text, problem=None if accepted else "not_success")

@@ -21,7 +21,6 @@ __all__ = ["PER_PAGE", "Console"]
 PER_PAGE = 20
 
 
-
 @frozen(kw_only=True)
 class _Sheet:
     """One page of a long list, newest first."""
@@ -154,9 +153,7 @@ class Console:
         listed = partial(self._sheet, request, deliveries.count, deliveries.list_page)
         return render(request, "deliveries.html", here="deliveries", sheet=await to_thread.run_sync(listed))
 
-    def _sheet(
-        self, request: Request, count: Callable[..., int], list_page: Callable[..., Sequence[object]]
-    ) -> _Sheet:
+    def _sheet(self, request: Request, count: Callable[..., int], list_page: Callable[..., Sequence[object]]) -> _Sheet:
         with self._till.open() as (connection, _):
             total = count(connection)
             last = max(1, -(-total // PER_PAGE))

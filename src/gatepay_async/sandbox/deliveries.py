@@ -36,8 +36,8 @@ class Answer:
     Attributes:
         status: The HTTP status; None: there was no answer.
         text: The body, as far as it was read.
-        problem: None if the merchant said ``success``; or the reason why this counts as a failure, a name
-            from :mod:`gatepay_async.sandbox.texts`.
+        problem: None if the merchant said ``success``; or why this is a failure, a name in ``PROBLEMS``
+            (:mod:`gatepay_async.sandbox.texts`).
     """
 
     status: int | None = None
@@ -71,7 +71,7 @@ class Delivery:
         answered_at: When the answer was there, or the failure; None: not yet.
         status: The answer's HTTP status; None: no answer.
         answer: The answer's body, cut after 4,096 bytes; None: no answer.
-        problem: Why it is refused, one word such as ``answer``, ``timeout``, ``connection``; None: it isn't.
+        problem: Why it is refused, one word such as ``not_success``, ``timeout``, ``connection``; None: it isn't.
     """
 
     delivery_id: int
@@ -130,6 +130,7 @@ def claim(connection: sqlite3.Connection, *, now: float, wall: float, lease: flo
     Take on the delivery that is due longest; None: none is.
 
     Args:
+        connection: Its caller's transaction.
         now: The sandbox's time, in which deliveries are due.
         wall: The machine's time: whoever claimed a delivery longer than *lease* seconds ago has died over it.
         lease: Longer than any delivery takes.

@@ -157,9 +157,7 @@ def _pay_create(desk: Desk, admin_id: int, form: Form) -> object:
     _require(shop.quota is None or spent + price <= shop.quota * 100, Cause.QUOTA)
     until = shop.licence_until
     _require(until is None or datetime.fromtimestamp(desk.now, UTC) < until, Cause.LICENCE)
-    page_id = orders.insert(
-        desk.connection, form, admin_id=admin_id, price=price, now=desk.now, expires=desk.expires
-    )
+    page_id = orders.insert(desk.connection, form, admin_id=admin_id, price=price, now=desk.now, expires=desk.expires)
     url = orders.page_url(desk.origin, page_id, form["pay_type"])
     return {
         "order_type": form["pay_type"],

@@ -4,6 +4,7 @@ import io
 import re
 from decimal import Decimal
 from functools import partial
+from math import ceil
 
 import segno
 from anyio import to_thread
@@ -41,7 +42,7 @@ class _View:
         """How long the order is still to be paid; None: for ever, or no longer."""
         if self.order.state != "pending" or self.order.expires_at is None:
             return None
-        return int(self.order.expires_at - self.now) + 1
+        return ceil(self.order.expires_at - self.now)
 
     @property
     def seconds_given(self) -> int:
@@ -124,7 +125,9 @@ class OrderPage:
 def _page(request: Request, view: _View, *, amount: str | None = None, status: int = 200) -> Response:
     url = _address(request, view.order)
     refused = amount is not None
-    return render(request, "order.html", status=status, view=view, url=url, qr=qr_svg(url), amount=amount or "", refused=refused)
+    return render(
+        request, "order.html", status=status, view=view, url=url, qr=qr_svg(url), amount=amount or "", refused=refused
+    )
 
 
 def _not_found(request: Request) -> Response:

@@ -14,6 +14,13 @@ _PORTS = {"http": 80, "https": 443}
 _URL = re.compile(r"[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]+")
 _LOCAL = ("127.0.0.1", "::1")
 
+_SENTENCES = {
+    "url_form": f"must be http:// or https://, a host and a path: ASCII, no blanks, at most {_LONGEST} characters",
+    "url_user": "must not hold a user's name or password",
+    "url_taken": "must not have parameters that the callback has itself",
+    "url_host": "leads away from this machine; Sandbox(callbacks_beyond_loopback=True) allows that",
+}
+
 
 class CallbackUrlError(ValueError):
     """
@@ -23,15 +30,8 @@ class CallbackUrlError(ValueError):
         problem: Why, a name from :mod:`gatepay_async.sandbox.texts`.
     """
 
-    _SENTENCES = {
-        "url_form": f"must be http:// or https://, a host and a path: ASCII without blanks, at most {_LONGEST} characters",
-        "url_user": "must not hold a user's name or password",
-        "url_taken": "must not have parameters that the callback has itself",
-        "url_host": "leads away from this machine; Sandbox(callbacks_beyond_loopback=True) allows that",
-    }  # fmt: skip
-
     def __init__(self, problem: str) -> None:
-        super().__init__(f"the callback URL {self._SENTENCES[problem]}")
+        super().__init__(f"the callback URL {_SENTENCES[problem]}")
         self.problem = problem
 
 
@@ -94,7 +94,7 @@ def _split(url: str) -> SplitResult:
         parts = urlsplit(url)
         right = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0
     except ValueError:  # a port that is none, brackets that are none
-        right = False
+        raise CallbackUrlError("url_form") from None
     if not right:
         raise CallbackUrlError("url_form")
     if "@" in parts.netloc:

@@ -48,7 +48,6 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "onecode": ("one code for all", "聚合码"),
     "amount": ("Amount", "应付金额"),
     "product": ("Product", "商品"),
-    "quantity": ("Quantity", "数量"),
     "order_number": ("Order number", "订单编号"),
     "your_number": ("The shop's number", "商户订单号"),
     "created": ("Created", "创建时间"),
@@ -163,8 +162,8 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "where": ("Where", "接口"),
     "anywhere": ("anywhere", "任意接口"),
     "times": ("Times (empty: always)", "次数（留空为一直）"),
-    "always": ("always", "一直"),
     "applied": ("Applied", "已发生"),
+    "applied_always": ("{applied}, and always again", "{applied}，持续发生"),
     "applied_of": ("{applied} of {times}", "{applied} / {times}"),
     "seconds": ("Seconds (slow, drip)", "秒数（slow、drip）"),
     "code": ("Code (code)", "状态码（code）"),
@@ -189,7 +188,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
 
 # Why a delivery failed, or a callback URL can't be one.
 PROBLEMS: Final[dict[str, tuple[str, str]]] = {
-    "answer": ("The answer was not success.", "响应内容不是 success。"),
+    "not_success": ("The answer was not success.", "响应内容不是 success。"),
     "timeout": ("No answer in time.", "响应超时。"),
     "connection": ("Nobody could be reached there, or the connection broke.", "无法连接，或连接中断。"),
     "no_http": ("The answer was not HTTP.", "响应不是 HTTP。"),

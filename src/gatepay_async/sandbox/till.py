@@ -58,11 +58,6 @@ class Till:
         with self.open() as (connection, _):
             return orders.get(connection, order_id)
 
-    def find_page(self, page_id: str) -> Order | None:
-        """Give the order with that payment page, as it stands now; None: there is none."""
-        with self.open() as (connection, _):
-            return orders.find_page(connection, page_id)
-
     def list_orders(self) -> list[Order]:
         """Give all orders, oldest first, as they stand now."""
         with self.open() as (connection, _):
