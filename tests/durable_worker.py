@@ -25,7 +25,12 @@ def uploads(given: dict[str, Any]) -> DurableUploads:
     def connect() -> AsyncGatePay:
         policy = RetryPolicy(first_wait=0.01, longest_wait=0.05)
         return AsyncGatePay(
-            APPKEY, APPSECRET, base_url=given["base_url"], retry=policy, timeout=given.get("timeout", 5.0), deadline=10.0
+            APPKEY,
+            APPSECRET,
+            base_url=given["base_url"],
+            retry=policy,
+            timeout=given.get("timeout", 5.0),
+            deadline=10.0,
         )
 
     return DurableUploads(connect, database=given["database"], spool=given["spool"])

@@ -62,13 +62,15 @@ class Postgres:
         folder.mkdir(parents=True)
         if user() is not None:
             os.chown(folder, pwd.getpwnam(str(user())).pw_uid, -1)
-        self._run("initdb", "--auth=trust", "--encoding=utf8", "--username=postgres", "--no-sync", "-D", folder / "data")
+        self._run(
+            "initdb", "--auth=trust", "--encoding=utf8", "--username=postgres", "--no-sync", "-D", folder / "data"
+        )
         with closing(socket.create_server(("127.0.0.1", 0))) as free:
             self.port = free.getsockname()[1]
 
     def start(self) -> None:
         """Start, and wait until it answers."""
-        command = [
+        command: list[str | Path] = [
             self._programs / "postgres", "-D", self._folder / "data", "-p", str(self.port), "-k", "", "-h", "127.0.0.1",
             "-c", "max_connections=200", "-c", "shared_buffers=64MB",
         ]  # fmt: skip
