@@ -70,7 +70,7 @@ class Postgres:
 
     def start(self) -> None:
         """Start, and wait until it answers."""
-        command = [
+        command: list[str | Path] = [
             self._programs / "postgres", "-D", self._folder / "data", "-p", str(self.port), "-k", "", "-h", "127.0.0.1",
             "-c", "max_connections=200", "-c", "shared_buffers=64MB",
         ]  # fmt: skip

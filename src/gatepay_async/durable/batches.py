@@ -1,8 +1,9 @@
 """
 What stands in the database and in the spool: batches, what became of them, and both as JSON. Pure.
 
-A spool file is one line for each card key, ``<lines since the key before> <key>``, batch after batch; after the last one,
-in the same form, the lines that can't be card keys. The database says which bytes are whose, and holds no key.
+A spool file is one line for each card key, ``<lines since the key before> <key>``, batch after batch; after the last
+one, in the same form, the lines that can't be card keys, and what is wrong with them. The database says which bytes
+are whose, and holds no key.
 """
 
 from __future__ import annotations
@@ -20,16 +21,29 @@ from gatepay_async.protocol.checks import MOST_KEYS
 from gatepay_async.protocol.errors import GatePayError
 
 CHUNKS = 20  # in a batch: what a killed worker may have sent in vain
-_DIGEST = 16
+_DIGEST = 12  # bytes: nobody makes another text with the same one, not having the key
 
 
-def digest(secret: bytes, *parts: bytes) -> str:
-    """32 hex digits; keyed, so that whoever reads the database can't try card keys on it."""
-    keyed = blake2b(key=secret, digest_size=_DIGEST)
-    for part in parts:
-        keyed.update(len(part).to_bytes(8, "big"))
-        keyed.update(part)
-    return keyed.hexdigest()
+class Digest:
+    """24 hex digits for any bytes; keyed, so that whoever reads the database can't try card keys on it."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._keyed = blake2b(key=secret, digest_size=_DIGEST)
+
+    def update(self, data: bytes) -> None:
+        """Add *data*."""
+        self._keyed.update(data)
+
+    def text(self) -> str:
+        """Of all that was added."""
+        return self._keyed.hexdigest()
+
+
+def digest(secret: bytes, data: bytes) -> str:
+    """The ``Digest`` of *data*."""
+    whole = Digest(secret)
+    whole.update(data)
+    return whole.text()
 
 
 @frozen
@@ -74,8 +88,10 @@ class Facts:
         duplicates: The same card key stood further up.
         count: Card keys to send.
         batches: How many.
+        size: Bytes in the spool.
+        digest: Of all of them, by ``Digest``.
         refused: The batch, as it were, of the lines that can't be card keys; None if there are none.
-        problems: For each run of them, how many lines, and what is wrong with them.
+        problems: Where the spool says what is wrong with them; likewise.
     """
 
     product_id: int
@@ -85,8 +101,10 @@ class Facts:
     duplicates: int
     count: int
     batches: int
+    size: int
+    digest: str
     refused: Batch | None = None
-    problems: tuple[tuple[int, str], ...] = field(default=(), repr=False)
+    problems: Batch | None = None
 
     def as_json(self) -> dict[str, Any]:
         """For the database."""
@@ -95,9 +113,8 @@ class Facts:
     @classmethod
     def of_json(cls, stored: dict[str, Any]) -> Facts:
         """From the database."""
-        refused = stored["refused"]
-        problems = tuple((count, problem) for count, problem in stored["problems"])
-        return cls(**{**stored, "refused": refused and Batch(**refused), "problems": problems})
+        refused, problems = stored["refused"], stored["problems"]
+        return cls(**{**stored, "refused": refused and Batch(**refused), "problems": problems and Batch(**problems)})
 
 
 @define
@@ -118,8 +135,11 @@ class Run:
     unanswered: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """For the database. What is stored, and that is nearly all, takes 30 bytes a chunk."""
-        done = [[o.index, o.first_line, o.last_line, o.count, o.stored, o.attempts] for o in self.outcomes if _plain(o)]
+        """For the database. Chunks in a row that went alike, and that is nearly all, are one entry."""
+        done: list[list[Any]] = []
+        for outcome in self.outcomes:
+            if _plain(outcome):
+                _enter(done, outcome)
         rest = [
             [o.index, o.first_line, o.last_line, o.count, o.attempts, o.fate.value, o.error and faults.as_json(o.error)]
             for o in self.outcomes
@@ -134,9 +154,16 @@ class Run:
         """From the database."""
         outcomes = [
             ChunkOutcome(
-                index=index, first_line=first, last_line=last, count=count, fate=Fate.STORED, stored=new, attempts=tries
+                index=index + turn,
+                first_line=first + turn * count,
+                last_line=last + turn * count,
+                count=count,
+                fate=Fate.STORED,
+                stored=new,
+                attempts=tries,
             )
-            for index, first, last, count, new, tries in stored.get("done", ())
+            for index, first, last, count, new, tries, alike in stored.get("done", ())
+            for turn in range(alike)
         ]
         outcomes += [
             ChunkOutcome(
@@ -158,6 +185,19 @@ def _plain(outcome: ChunkOutcome) -> bool:
     return outcome.fate is Fate.STORED
 
 
+def _enter(done: list[list[Any]], outcome: ChunkOutcome) -> None:
+    """Append *outcome*; or, if it is what its neighbour was, and their lines are neighbours, too, count one more."""
+    same = [outcome.count, outcome.stored, outcome.attempts]
+    if done:
+        index, first, last, *facts, alike = done[-1]
+        ahead = alike * outcome.count
+        moved = [index + alike, first + ahead, last + ahead, *facts]
+        if moved == [outcome.index, outcome.first_line, outcome.last_line, *same]:
+            done[-1][-1] += 1
+            return
+    done.append([outcome.index, outcome.first_line, outcome.last_line, *same, 1])
+
+
 def lines_of(keys: Iterable[tuple[int, str]], before: int) -> Iterator[bytes]:
     """*keys*, with the lines of the input that they stand in, as the spool holds them; *before*: the line before."""
     for line, key in keys:
@@ -165,15 +205,8 @@ def lines_of(keys: Iterable[tuple[int, str]], before: int) -> Iterator[bytes]:
         before = line
 
 
-def chunks_of(data: bytes, batch: Batch, *, secret: bytes, source: str) -> list[Chunk]:
-    """
-    The chunks that *data*, the bytes of *batch*, holds.
-
-    Raises:
-        SourceChangedError: They are not those that were put aside.
-    """
-    if len(data) != batch.length or digest(secret, data) != batch.digest:
-        raise SourceChangedError(source=source, problem="has changed since it was submitted")
+def chunks_of(data: bytes, batch: Batch) -> list[Chunk]:
+    """The chunks that *data*, the bytes of *batch*, holds."""
     lines: list[int] = []
     keys: list[str] = []
     line: int | None = None
@@ -183,9 +216,22 @@ def chunks_of(data: bytes, batch: Batch, *, secret: bytes, source: str) -> list[
         lines.append(line)
         keys.append(key)
     return [
-        Chunk(batch.first_chunk + number, tuple(lines[start : start + MOST_KEYS]), tuple(keys[start : start + MOST_KEYS]))
+        Chunk(
+            batch.first_chunk + number, tuple(lines[start : start + MOST_KEYS]), tuple(keys[start : start + MOST_KEYS])
+        )
         for number, start in enumerate(range(0, len(keys), MOST_KEYS))
     ]
+
+
+def check(data: bytes, batch: Batch, *, secret: bytes, source: str) -> None:
+    """
+    Hold *data* to be the bytes of *batch*.
+
+    Raises:
+        SourceChangedError: They are not those that were put aside.
+    """
+    if len(data) != batch.length or digest(secret, data) != batch.digest:
+        raise SourceChangedError(source=source, problem="has changed since it was submitted")
 
 
 def merged(runs: Sequence[Run]) -> dict[int, list[ChunkOutcome]]:
@@ -208,4 +254,3 @@ def to_do(chunks: Sequence[Chunk], runs: Sequence[Run]) -> list[Chunk]:
         if not known.get(chunk.index)
         or any(outcome.fate in (Fate.UNKNOWN, Fate.NOT_SENT) for outcome in known[chunk.index])
     ]
-

@@ -1,8 +1,8 @@
 """
 What is written of jobs, by DBOS's public calls: one row for each job, one for each run of each batch. Blocking.
 
-A job's own row is a record: its queue has no workers. It is ENQUEUED as long as the job is to be worked at, and CANCELLED
-once it is not, because somebody said so or because a refusal would meet every chunk.
+A job's own row is a record: its queue has no workers. It is ENQUEUED as long as the job is to be worked at, and
+CANCELLED once it is not, because somebody said so or because a refusal would meet every chunk.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from attrs import astuple, frozen
 from dbos import DBOSClient, EnqueueOptions, WorkflowStatus
 
 from gatepay_async.durable.batches import Batch, Facts, Run
-from gatepay_async.durable.database import VERSION
 
-JOB = "gatepay_upload_job"
-BATCH = "gatepay_upload_batch"
+JOB = "gatepay_job"
+BATCH = "gatepay_batch"
 _AT_ONCE = 500  # rows asked for by one statement
-_OPEN = ("ENQUEUED", "DELAYED", "PENDING")
+_QUEUED = ("ENQUEUED", "DELAYED")
+_OPEN = (*_QUEUED, "PENDING")
 
 
 @frozen
@@ -42,17 +42,26 @@ class BatchRow:
     A run of a batch.
 
     Attributes:
-        open: It is queued, or being worked at.
+        status: DBOS's.
         taken: A worker had it at some time, and may have sent something of it.
         run: What became of it, if it has ended by itself.
     """
 
     id: str
     batch: Batch
-    open: bool
-    queued: bool
+    status: str
     taken: bool
     run: Run | None
+
+    @property
+    def open(self) -> bool:
+        """It is queued, or being worked at."""
+        return self.status in _OPEN
+
+    @property
+    def queued(self) -> bool:
+        """Nobody works at it yet."""
+        return self.status in _QUEUED
 
 
 def batch_id(job: str, number: int, turn: int) -> str:
@@ -68,12 +77,14 @@ class Book:
         client: DBOS's, on *engine*.
         engine: For what must be one transaction.
         queue: Whose rows.
+        version: Which workers may take them.
     """
 
-    def __init__(self, client: DBOSClient, engine: sa.Engine, queue: str) -> None:
+    def __init__(self, client: DBOSClient, engine: sa.Engine, queue: str, version: str) -> None:
         self._client = client
         self._engine = engine
         self._queue = queue
+        self._version = version
 
     def enter(self, job: str, facts: Facts, batches: Iterable[Batch]) -> None:
         """The job and all its batches, at once or not at all. Again: nothing."""
@@ -82,14 +93,14 @@ class Book:
             self._client.enqueue_in_transaction(connection, options, facts.as_json())
             for batch in batches:
                 options = self._options(BATCH, batch_id(job, batch.number, 0), self._queue)
-                self._client.enqueue_in_transaction(connection, options, job, facts.product_id, 0, 0, *astuple(batch))
+                self._client.enqueue_in_transaction(connection, options, facts.product_id, 0, *_fields(batch))
 
     def follow(self, job: str, product_id: int, batch: Batch, *, turn: int, failures: int, delay: float) -> None:
         """Queue run number *turn* of *batch*, after *delay* seconds. Again: nothing."""
         options = self._options(BATCH, batch_id(job, batch.number, turn), self._queue)
         if delay:
             options["delay_seconds"] = delay
-        self._client.enqueue(options, job, product_id, turn, failures, *astuple(batch))
+        self._client.enqueue(options, product_id, failures, *_fields(batch))
 
     def job(self, job: str) -> JobRow | None:
         """The row of *job*."""
@@ -123,18 +134,16 @@ class Book:
             load_output=False,
         )  # fmt: skip
 
-    def stop(self, job: str) -> None:
-        """Nothing of *job* is to be sent any more."""
+    def stop(self, job: str, names: Iterable[str]) -> None:
+        """Nothing of *job* is to be sent any more; of the runs *names*, those that are queued are taken out."""
         self._client.cancel_workflow(job)
+        queued = [row.workflow_id for row in self._rows(names, status=list(_QUEUED), load_input=False)]
+        for some in _some(queued):
+            self._client.cancel_workflows(some)
 
     def go_on(self, job: str) -> None:
         """*job* is to be worked at again."""
         self._client.resume_workflow(job, queue_name=f"{self._queue}.jobs")
-
-    def cancel(self, ids: Sequence[str]) -> None:
-        """Take these runs out of the queue."""
-        for some in _some(ids):
-            self._client.cancel_workflows(some)
 
     def requeue(self, ids: Sequence[str]) -> None:
         """Put these runs, which a dead worker had or somebody cancelled, back into the queue."""
@@ -151,7 +160,17 @@ class Book:
             yield from self._client.list_workflows(workflow_ids=some, **options)
 
     def _options(self, name: str, identity: str, queue: str) -> EnqueueOptions:
-        return EnqueueOptions(workflow_name=name, workflow_id=identity, queue_name=queue, app_version=VERSION)
+        return EnqueueOptions(workflow_name=name, workflow_id=identity, queue_name=queue, app_version=self._version)
+
+
+def _fields(batch: Batch) -> tuple[Any, ...]:
+    return astuple(batch)[1:]  # its number is in its name
+
+
+def batch_of(identity: str, fields: Sequence[Any]) -> tuple[str, int, Batch]:
+    """The job, the number of the run, and the batch that a row stands for."""
+    job, number, turn = identity.rsplit(".", 2)
+    return job, int(turn), Batch(int(number), *fields)
 
 
 def _some(ids: Iterable[str]) -> Iterator[list[str]]:
@@ -169,11 +188,10 @@ def _job_row(row: WorkflowStatus) -> JobRow:
 def _batch_row(row: WorkflowStatus) -> BatchRow:
     return BatchRow(
         id=row.workflow_id,
-        batch=Batch(*_arguments(row)[4:]),
-        open=row.status in _OPEN,
-        queued=row.status in ("ENQUEUED", "DELAYED"),
+        batch=batch_of(row.workflow_id, _arguments(row)[2:])[2],
+        status=row.status,
         taken=row.executor_id is not None,
-        run=Run.of_json(row.output) if row.status == "SUCCESS" else None,
+        run=Run.of_json(row.output or {}) if row.status == "SUCCESS" else None,
     )
 
 

@@ -14,8 +14,8 @@ from gatepay_async.durable.presence import FilePresence, PostgresPresence, Prese
 from gatepay_async.protocol.errors import InvalidRequestError
 
 # What is queued stays whose it is when this package is upgraded; changed only with the form of what is stored.
-VERSION = "gatepay-durable-1"
-APPLICATION = "gatepay-uploads"
+VERSION = "gatepay-1"
+APPLICATION = "gatepay"
 _KINDS = ("sqlite", "postgresql", "postgres")
 _WAIT_FOR_LOCK = 30_000  # ms
 # A cut network is noticed within a quarter of a minute, on both sides; by itself it would take hours.
@@ -81,7 +81,12 @@ class Database:
         @sa.event.listens_for(engine, "connect")
         def prepare(connection: Any, _: object) -> None:
             connection.isolation_level = "IMMEDIATE"  # a reader that turns writer would fail at once
-            for pragma in (f"busy_timeout={_WAIT_FOR_LOCK}", "journal_mode=WAL", f"synchronous={sync}", "foreign_keys=ON"):
+            for pragma in (
+                f"busy_timeout={_WAIT_FOR_LOCK}",
+                "journal_mode=WAL",
+                f"synchronous={sync}",
+                "foreign_keys=ON",
+            ):
                 connection.execute(f"PRAGMA {pragma}")
 
         return engine
@@ -101,15 +106,15 @@ class Database:
         if self.is_sqlite:
             return datetime.now(UTC)
         with engine.connect() as connection:
-            return connection.execute(sa.text("SELECT clock_timestamp()")).scalar_one()
+            now: datetime = connection.execute(sa.text("SELECT clock_timestamp()")).scalar_one()
+            return now
 
 
 def client_of(engine: sa.Engine) -> DBOSClient:
-    """What only asks and submits; ``destroy()`` leaves *engine* open."""
+    """What only asks and submits; ``destroy()`` leaves *engine* open. What it queues is any application's to take."""
     return DBOSClient(
-        system_database_engine=engine, serializer=DBOSPortableJSONSerializer(), application_name=APPLICATION,
-        retry_connection_errors=False,
-    )  # fmt: skip
+        system_database_engine=engine, serializer=DBOSPortableJSONSerializer(), retry_connection_errors=False
+    )
 
 
 def _make(file: Path) -> None:

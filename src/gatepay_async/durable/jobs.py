@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import datetime
 from enum import StrEnum
+from itertools import islice
 from typing import Any, TypeVar
 
 import anyio
@@ -29,7 +31,8 @@ class JobState(StrEnum):
 
     WORKING = "working"  # batches are queued, or being sent
     DONE = "done"  # nothing more is to be sent; the report says what became of it
-    CANCELLED = "cancelled"  # by cancel(), or by a refusal that would meet every chunk; resume() goes on
+    STOPPED = "stopped"  # by a refusal that would meet every chunk; once that is mended, resume() goes on
+    CANCELLED = "cancelled"  # resume() goes on
 
 
 @frozen(kw_only=True)
@@ -125,11 +128,14 @@ class Job:
         facts = self._row.facts
         state = JobState.WORKING
         if self._tally.all_ended():
-            state = JobState.DONE if self._row.active else JobState.CANCELLED
+            state = JobState.DONE if self._row.active else self._ended_as()
         return JobInfo(
             id=self.id, name=facts.name, product_id=facts.product_id, created=self._row.created, count=facts.count,
             state=state, progress=self._progress(),
         )  # fmt: skip
+
+    def _ended_as(self) -> JobState:
+        return JobState.STOPPED if self._stop() else JobState.CANCELLED
 
     async def progress(self, *, every: float = 0.5) -> AsyncIterator[UploadProgress]:
         """
@@ -169,9 +175,7 @@ class Job:
         await self._look()
         if self._tally.all_ended():
             return
-        await _in_thread(self._book.stop, self.id)
-        await self._look()
-        await _in_thread(self._book.cancel, [row.id for row in self._tally.rows() if row.queued])
+        await _in_thread(self._book.stop, self.id, [row.id for row in self._tally.rows() if row.queued])
 
     async def resume(self) -> None:
         """Send what was not sent, or of which that isn't known; what GatePay refused is left. Where all is: nothing."""
@@ -181,9 +185,9 @@ class Job:
         await _in_thread(self._book.go_on, self.id)
         for number in range(self._row.facts.batches):
             runs = self._tally.runs(number)
-            if runs[-1].run is None:
+            if runs[-1].status == "CANCELLED":
                 await _in_thread(self._book.requeue, [runs[-1].id])
-            elif _unsettled([row.run for row in runs if row.run]):
+            elif runs[-1].run is None or _unsettled([row.run for row in runs if row.run]):
                 await _in_thread(self._follow, runs)
         self._tally = _Tally(self._row)
 
@@ -223,8 +227,7 @@ class Job:
 
     def _ledger(self) -> Ledger:
         """What was settled at submission, but for the lines that were refused."""
-        ledger = Ledger()
-        facts = self._row.facts
+        ledger, facts = Ledger(), self._row.facts
         ledger.read, ledger.blank, ledger.duplicates = facts.read, facts.blank, facts.duplicates
         return ledger
 
@@ -238,13 +241,20 @@ class Job:
         for number in range(self._row.facts.batches):
             for outcome in await self._outcomes(self._tally.runs(number)):
                 ledger.add(outcome)
-        return ledger.report(stopped=self._stopped())
+        report = ledger.report(stopped=self._stopped())
+        if report.ok:
+            await self._spool.delete(f"{self._row.digest}.keys")  # nobody needs them any more
+        return report
+
+    def _stop(self) -> GatePayError | None:
+        """What stopped it."""
+        return next((row.run.stopped for row in self._tally.rows() if row.run and row.run.stopped), None)
 
     def _stopped(self) -> GatePayError | None:
+        """Why it has ended early."""
         if self._row.active:
             return None
-        stops = [row.run.stopped for row in self._tally.rows() if row.run and row.run.stopped]
-        return stops[0] if stops else DurableError(problem="it was cancelled; resume() goes on")
+        return self._stop() or DurableError(problem="it was cancelled; resume() goes on")
 
     async def _outcomes(self, runs: list[BatchRow]) -> list[ChunkOutcome]:
         """What became of a batch, with the card keys that are not known to be on the server."""
@@ -252,37 +262,42 @@ class Job:
         flat = [outcome for outcomes in known.values() for outcome in outcomes]
         if flat and runs[-1].run and all(outcome.fate is Fate.STORED for outcome in flat):
             return flat
-        batch = runs[-1].batch
+        batch, fate = runs[-1].batch, Fate.UNKNOWN if runs[-1].taken else Fate.NOT_SENT
         chunks = await self._chunks(batch)
         if chunks is None:
-            return flat or [_lost(batch, taken=any(row.taken for row in runs))]
+            return flat or [_lost(batch, fate)]
         if runs[-1].run is None:
-            fate = Fate.UNKNOWN if runs[-1].taken else Fate.NOT_SENT
             for chunk in batches.to_do(chunks, [row.run for row in runs if row.run]):
-                known[chunk.index] = [bulk.failed(chunk, fate)]
+                known[chunk.index] = [bulk.failed(chunk, fate, error=self._stopped())]
         return [_with_keys(outcome, chunks) for outcomes in known.values() for outcome in outcomes]
 
     async def _chunks(self, batch: Batch) -> list[Chunk] | None:
+        """The chunks of *batch*, or None where the spool has lost them."""
+        data = await self._read(batch)
+        return None if data is None else batches.chunks_of(data, batch)
+
+    async def _read(self, batch: Batch) -> bytes | None:
         try:
             data = await self._spool.read(f"{self._row.digest}.keys", batch.offset, batch.length)
-            return batches.chunks_of(data, batch, secret=await self._spool.secret(), source=self._row.digest)
+            batches.check(data, batch, secret=await self._spool.secret(), source=self._row.digest)
         except SourceChangedError:
             return None
+        return data
 
     async def _enter_refused(self, ledger: Ledger) -> None:
         """The lines that can't be card keys."""
-        refused = self._row.facts.refused
-        if refused is None:
+        refused, problems = self._row.facts.refused, self._row.facts.problems
+        if refused is None or problems is None:
             return
-        chunks = await self._chunks(refused)
-        keys = [key for chunk in chunks or () for key in chunk.keys]
-        lines = [line for chunk in chunks or () for line in chunk.lines]
-        for count, problem in self._row.facts.problems:
+        chunks, said = await self._chunks(refused), await self._read(problems)
+        if chunks is None or said is None:
+            ledger.add(_lost(refused, Fate.REFUSED))
+            return
+        pairs = ((line, key) for chunk in chunks for line, key in zip(chunk.lines, chunk.keys, strict=True))
+        for count, problem in json.loads(said):
+            lines, keys = zip(*islice(pairs, count), strict=True)
             error = InvalidRequestError(field="keys", problem=problem)
-            part = Chunk(-1, tuple(lines[:count] or [refused.first_line]), tuple(keys[:count]))
-            outcome = bulk.failed(part, Fate.REFUSED, error=error)
-            ledger.add(outcome)
-            del keys[:count], lines[:count]
+            ledger.add(bulk.failed(Chunk(-1, lines, keys), Fate.REFUSED, error=error))
 
 
 def _unsettled(runs: list[Run]) -> bool:
@@ -290,11 +305,11 @@ def _unsettled(runs: list[Run]) -> bool:
     return any(outcome.fate in (Fate.UNKNOWN, Fate.NOT_SENT) for outcome in flat)
 
 
-def _lost(batch: Batch, *, taken: bool) -> ChunkOutcome:
+def _lost(batch: Batch, fate: Fate) -> ChunkOutcome:
+    """The whole of *batch*, where the spool has lost it."""
     return ChunkOutcome(
-        index=batch.first_chunk, first_line=batch.first_line, last_line=batch.last_line, count=batch.count,
-        fate=Fate.UNKNOWN if taken else Fate.NOT_SENT,
-    )  # fmt: skip
+        index=batch.first_chunk, first_line=batch.first_line, last_line=batch.last_line, count=batch.count, fate=fate
+    )
 
 
 def _with_keys(outcome: ChunkOutcome, chunks: list[Chunk]) -> ChunkOutcome:
@@ -316,5 +331,3 @@ def _with_keys(outcome: ChunkOutcome, chunks: list[Chunk]) -> ChunkOutcome:
 
 async def _in_thread(do: Callable[..., T], *arguments: Any) -> T:
     return await anyio.to_thread.run_sync(do, *arguments)
-
-

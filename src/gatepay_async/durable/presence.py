@@ -1,8 +1,8 @@
 """
 Who is at work: each worker holds a lock that the system takes from it when it dies. Blocking; for worker threads.
 
-On PostgreSQL it is an advisory lock of a session; on SQLite, a lock on a file beside the database: one machine. So the dead
-are told from the slow at once, and no clock is asked.
+On PostgreSQL it is an advisory lock of a session; on SQLite, a lock on a file beside the database: one machine. So the
+dead are told from the slow at once, and no clock is asked.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import Protocol
 import sqlalchemy as sa
 
 _REAPING = 0  # in the place of a worker's number
+_WAIT = 1.0  # seconds for somebody who only looks whether we are there
+_TRIES = 100
 
 
 def _number(name: str) -> int:
@@ -96,8 +98,9 @@ class PostgresPresence:
     def others(self, workers: set[str]) -> tuple[int, set[str]]:
         """As ``Presence.others``."""
         asked = sa.text(
-            "SELECT objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND classid = :queue "
-            "AND objid <> :reaping AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            "SELECT objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2 "
+            "AND classid = :queue AND objid <> :reaping "
+            "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
         )
         with self._engine.connect() as connection:
             there = set(connection.execute(asked, {"queue": self._queue, "reaping": _REAPING}).scalars())
@@ -106,7 +109,10 @@ class PostgresPresence:
     @contextmanager
     def alone(self) -> Generator[bool]:
         """As ``Presence.alone``."""
-        with self._engine.connect().execution_options(isolation_level="READ COMMITTED") as connection, connection.begin():
+        with (
+            self._engine.connect().execution_options(isolation_level="READ COMMITTED") as connection,
+            connection.begin(),
+        ):
             both = {"queue": self._queue, "reaping": _REAPING}
             yield bool(connection.execute(sa.text("SELECT pg_try_advisory_xact_lock(:queue, :reaping)"), both).scalar())
 
@@ -130,9 +136,15 @@ class FilePresence:
         """As ``Presence.enter``."""
         self.leave()
         path = self._path(worker)
-        self._lock = _locked(path)
-        self._mine = path
-        return self._lock is not None
+        for _ in range(_TRIES):
+            lock = _locked(path, wait=_WAIT)
+            if lock is None:
+                return False
+            if path.exists():
+                self._lock, self._mine = lock, path
+                return True
+            lock.close()  # somebody has just taken the file for a dead one's, and cleared it away
+        return False
 
     def holds(self) -> bool:
         """As ``Presence.holds``."""
@@ -140,14 +152,17 @@ class FilePresence:
 
     def leave(self) -> None:
         """As ``Presence.leave``."""
-        if self._lock is not None and self._mine is not None:
-            self._mine.unlink(missing_ok=True)
-            self._lock.close()
-        self._lock = None
+        lock, self._lock = self._lock, None
+        if lock is not None and self._mine is not None:
+            _clear(self._mine)
+            lock.close()
+            self._mine = None
 
     def others(self, workers: set[str]) -> tuple[int, set[str]]:
         """As ``Presence.others``. What a dead one has left is cleared away."""
-        there = {path for path in self._folder.glob(f"{self._beside}*.worker") if path == self._mine or _is_locked(path)}
+        there = {
+            path for path in self._folder.glob(f"{self._beside}*.worker") if path == self._mine or _is_locked(path)
+        }
         return len(there), {worker for worker in workers if self._path(worker) not in there}
 
     @contextmanager
@@ -164,11 +179,11 @@ class FilePresence:
         return self._folder / f"{self._beside}{_number(worker):08x}.worker"
 
 
-def _locked(path: Path) -> sqlite3.Connection | None:
-    """A lock on *path* that nobody else can have, until it is closed or the process ends; None: somebody has it."""
+def _locked(path: Path, *, wait: float = 0) -> sqlite3.Connection | None:
+    """A lock on *path*, until it is closed or the process ends; None: somebody has it, also after *wait* seconds."""
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    lock = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+    lock = sqlite3.connect(path, timeout=wait, isolation_level=None, check_same_thread=False)
     try:
         lock.execute("PRAGMA journal_mode=MEMORY")
         lock.execute("BEGIN EXCLUSIVE")
@@ -182,6 +197,12 @@ def _is_locked(path: Path) -> bool:
     lock = _locked(path)
     if lock is None:
         return True
-    path.unlink(missing_ok=True)
+    _clear(path)
     lock.close()
     return False
+
+
+def _clear(path: Path) -> None:
+    """Remove a file that we have the lock of; Windows does not as long as it is open, and then it stays."""
+    with suppress(OSError):
+        path.unlink()

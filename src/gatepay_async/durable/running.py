@@ -7,12 +7,12 @@ from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
-from attrs import define, frozen
+from attrs import define, field, frozen
 from sqlalchemy.exc import SQLAlchemyError
 
 from gatepay_async.durable import batches
-from gatepay_async.durable.batches import Batch, Run
-from gatepay_async.durable.book import Book, batch_id
+from gatepay_async.durable.batches import Batch, Digest, Facts, Run
+from gatepay_async.durable.book import Book, batch_id, batch_of
 from gatepay_async.durable.errors import DurableError, SourceChangedError
 from gatepay_async.durable.pace import Pace
 from gatepay_async.durable.sending import Send, Sender
@@ -23,6 +23,7 @@ from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Fate
 T = TypeVar("T")
 
 LONGEST_RUN = 30.0  # seconds; what is left then is another run's
+_PIECE = 2**20  # bytes read at a time, to check the whole
 _MOST_FAILURES = 12  # runs in a row that nobody answered
 _LONGEST_PAUSE = 300.0  # seconds between two of them; 24 minutes altogether
 
@@ -38,14 +39,10 @@ class Task:
     batch: Batch
 
     @classmethod
-    def of_arguments(cls, job: str, product_id: int, turn: int, failures: int, *batch: Any) -> Task:
+    def of_row(cls, identity: str, product_id: int, failures: int, *fields: Any) -> Task:
         """From the database."""
-        return cls(job, product_id, turn, failures, Batch(*batch))
-
-    @property
-    def id(self) -> str:
-        """The name of its row."""
-        return batch_id(self.job, self.batch.number, self.turn)
+        job, turn, batch = batch_of(identity, fields)
+        return cls(job, product_id, turn, failures, batch)
 
 
 @define
@@ -53,7 +50,9 @@ class _Job:
     """What a worker knows of a job that it works at."""
 
     active: bool
+    facts: Facts
     runs: int = 0
+    checking: anyio.Lock = field(factory=anyio.Lock)
 
 
 class Runner:
@@ -73,6 +72,7 @@ class Runner:
         self._send = send
         self._pace = pace
         self._jobs: dict[str, _Job] = {}
+        self._checked: set[str] = set()
         self.paused = False  # others may take what we have: not there any more, or about to leave
 
     async def run(self, task: Task) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class Runner:
                 del self._jobs[task.job]
         if not job.active:
             run.follows = False
-        await self._settle(task, run)
+        await self._settle(task, job, run)
         return run.as_json()
 
     @property
@@ -109,6 +109,9 @@ class Runner:
             return job.active and not self.paused and anyio.current_time() < ends
 
         try:
+            async with job.checking:
+                if task.job not in self._checked:
+                    await self._check(task.job, job.facts)
             chunks = await self._chunks(task)
         except SourceChangedError as error:
             return Run(_left(task.batch, Fate.NOT_SENT, error), stopped=error)
@@ -124,26 +127,37 @@ class Runner:
         """What is left to send of the batch, after the runs before this one."""
         batch, source = task.batch, task.job.rpartition(":")[2]
         data = await self._spool.read(f"{source}.keys", batch.offset, batch.length)
-        secret = await self._spool.secret()
-        chunks = batches.chunks_of(data, batch, secret=secret, source=source)
+        batches.check(data, batch, secret=await self._spool.secret(), source=source)
+        chunks = batches.chunks_of(data, batch)
         if not task.turn:
             return chunks
         names = [batch_id(task.job, batch.number, turn) for turn in range(task.turn)]
         rows = await self._ask(self._book.batches, names)
         return batches.to_do(chunks, [rows[name].run or Run() for name in names if name in rows])
 
+    async def _check(self, name: str, facts: Facts) -> None:
+        """Hold the whole spool file to be as it was submitted; once for each job, before anything of it is sent."""
+        source = name.rpartition(":")[2]
+        whole = Digest(await self._spool.secret())
+        for offset in range(0, facts.size, _PIECE):
+            whole.update(await self._spool.read(f"{source}.keys", offset, min(_PIECE, facts.size - offset)))
+        if whole.text() != facts.digest:
+            raise SourceChangedError(source=source, problem="has changed since it was submitted")
+        self._checked.add(name)
+
     async def _job(self, name: str) -> _Job | None:
         if name not in self._jobs:
             row = await self._ask(self._book.job, name)
             if row is None:
                 return None  # cleaned away
-            self._jobs.setdefault(name, _Job(row.active))
+            self._jobs.setdefault(name, _Job(row.active, row.facts))
         return self._jobs[name]
 
-    async def _settle(self, task: Task, run: Run) -> None:
-        """Queue what follows, or stop the job; before the run itself is written, so that a crash between loses nothing."""
+    async def _settle(self, task: Task, job: _Job, run: Run) -> None:
+        """Queue what follows, or stop the job; before the run itself is written: a crash between loses nothing."""
         if run.stopped is not None:
-            await self._ask(self._book.stop, task.job)
+            names = [batch_id(task.job, number, 0) for number in range(job.facts.batches)]
+            await self._ask(self._book.stop, task.job, names)
         elif run.follows:
             done = any(outcome.fate is Fate.STORED for outcome in run.outcomes)
             failures = task.failures + 1 if run.unanswered and not done else 0
@@ -180,5 +194,3 @@ def _left(batch: Batch, fate: Fate, error: DurableError | None = None) -> list[C
             error=error,
         )
     ]
-
-

@@ -18,8 +18,8 @@ from gatepay_async.protocol.errors import (
 from gatepay_async.protocol.models import Stored
 from gatepay_async.protocol.retrying import Answer
 
-# Chunks in a row that nobody answered, or whose storage failed, each tried several times: the rest waits for another run.
-# One alone may be at fault itself.
+# Chunks in a row that nobody answered, or whose storage failed, each tried several times: the rest waits for another
+# run. One alone may be at fault itself.
 _MOST_UNANSWERED = 2
 
 Send = Callable[[KaCreate], Awaitable[Answer[Stored]]]
@@ -81,4 +81,3 @@ class Sender:
         run.unanswered = run.unanswered or nothing_done
         if isinstance(error, bulk.MEETS_EVERY_CHUNK):
             run.stopped = error
-

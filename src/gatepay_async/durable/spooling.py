@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from tempfile import mkstemp
 from typing import BinaryIO
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from gatepay_async.dedup import Seen
 from gatepay_async.durable import batches
-from gatepay_async.durable.batches import Batch, Facts
+from gatepay_async.durable.batches import Batch, Digest, Facts
 from gatepay_async.durable.errors import SourceChangedError
 from gatepay_async.protocol.bulk import Chunk, Ledger
 from gatepay_async.protocol.chunking import Chunker
@@ -77,7 +77,8 @@ class _Spooling:
         self.batches: list[Batch] = []
         self._target = target
         self._secret = secret
-        self._whole = blake2b(key=secret, digest_size=16)
+        self._input = Digest(secret)
+        self._whole = Digest(secret)
         self._ledger = Ledger()
         self._seen = Seen()
         self._chunker = Chunker(self._ledger, self._seen)
@@ -89,7 +90,7 @@ class _Spooling:
         try:
             while some := list(islice(source, _AT_ONCE)):
                 for line in some:
-                    self._whole.update(line)
+                    self._input.update(line)
                 self._take(self._chunker.chunks(some))
         finally:
             self._seen.close()
@@ -100,13 +101,15 @@ class _Spooling:
             self._write_batch()
 
     def digest(self, product_id: int) -> str:
-        return batches.digest(self._secret, str(product_id).encode(), self._whole.digest())
+        return batches.digest(self._secret, f"{product_id} {self._input.text()}".encode())
 
     def facts(self, product_id: int, name: str) -> Facts:
         """Also writes the lines that can't be card keys; the last thing to do."""
         refused = self._ledger.report(stopped=None).chunks
         pairs = [pair for outcome in refused for pair in _pairs(outcome.first_line, outcome.keys)]
-        problems = tuple((outcome.count, getattr(outcome.error, "problem", "")) for outcome in refused)
+        said = [(outcome.count, getattr(outcome.error, "problem", "")) for outcome in refused]
+        refused_keys = self._write_keys(pairs, number=-1) if pairs else None
+        problems = self._write(json.dumps(said).encode(), Batch(-1, 0, 0, "", 0, 0, 0)) if said else None
         return Facts(
             product_id=product_id,
             name=name,
@@ -115,7 +118,9 @@ class _Spooling:
             duplicates=self._ledger.duplicates,
             count=sum(batch.count for batch in self.batches),
             batches=len(self.batches),
-            refused=self._write(pairs, number=-1) if pairs else None,
+            size=self._offset,
+            digest=self._whole.text(),
+            refused=refused_keys,
             problems=problems,
         )
 
@@ -127,16 +132,20 @@ class _Spooling:
 
     def _write_batch(self) -> None:
         pairs = [pair for chunk in self._waiting for pair in zip(chunk.lines, chunk.keys, strict=True)]
-        self.batches.append(self._write(pairs, number=len(self.batches)))
+        self.batches.append(self._write_keys(pairs, number=len(self.batches)))
         self._waiting = []
 
-    def _write(self, pairs: list[tuple[int, str]], *, number: int) -> Batch:
+    def _write_keys(self, pairs: list[tuple[int, str]], *, number: int) -> Batch:
         first_line, last_line = pairs[0][0], pairs[-1][0]
         data = b"".join(batches.lines_of(pairs, first_line))
+        return self._write(data, Batch(number, 0, 0, "", len(pairs), first_line, last_line))
+
+    def _write(self, data: bytes, batch: Batch) -> Batch:
+        """*batch*, of which *data* are the bytes."""
         self._target.write(data)
+        self._whole.update(data)
         offset, self._offset = self._offset, self._offset + len(data)
-        digest = batches.digest(self._secret, data)
-        return Batch(number, offset, len(data), digest, len(pairs), first_line, last_line)
+        return evolve(batch, offset=offset, length=len(data), digest=batches.digest(self._secret, data))
 
 
 def _pairs(first_line: int, keys: tuple[str, ...]) -> Iterator[tuple[int, str]]:

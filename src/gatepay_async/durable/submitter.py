@@ -32,12 +32,14 @@ class Submitter:
         database: Where the queue is.
         queue: Its name.
         spool: Where card keys are put aside.
+        version: Of what is queued.
     """
 
-    def __init__(self, database: Database, queue: str, spool: Spool) -> None:
+    def __init__(self, database: Database, queue: str, spool: Spool, version: str) -> None:
         self._database = database
         self._queue = queue
         self._spool = spool
+        self._version = version
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -47,7 +49,7 @@ class Submitter:
             stack.callback(engine.dispose)
             client = await _in_thread(client_of, engine)
             stack.callback(client.destroy)
-            self._book = Book(client, engine, self._queue)
+            self._book = Book(client, engine, self._queue, self._version)
             self._stack = stack.pop_all()
         return self
 

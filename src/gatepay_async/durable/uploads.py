@@ -8,7 +8,7 @@ from collections.abc import Callable
 import sniffio
 
 from gatepay_async.client import AsyncGatePay
-from gatepay_async.durable.database import Database
+from gatepay_async.durable.database import VERSION, Database
 from gatepay_async.durable.errors import DurableError
 from gatepay_async.durable.pace import Rate
 from gatepay_async.durable.spool import FolderSpool, Spool
@@ -38,6 +38,9 @@ class DurableUploads:
         spool: Where card keys lie until they are sent: a folder that submitters and workers all reach, or a ``Spool``.
             By default, with SQLite: a folder beside the database.
         name: Of the queue. Each shop (appkey) needs its own.
+        version: If your application runs DBOS itself: the ``application_version`` that you have pinned there. A worker
+            opened in such a process works in that DBOS, which must be launched, listen to the queue *name*, and have an
+            ``executor_id`` of its own in each process; it is neither made nor destroyed here.
 
     Raises:
         InvalidRequestError: An argument can't be right.
@@ -50,20 +53,22 @@ class DurableUploads:
         database: str,
         spool: Spool | str | None = None,
         name: str = "gatepay",
+        version: str = VERSION,
     ) -> None:
         if not callable(connect):
             raise InvalidRequestError(field="connect", problem="must be callable, and make a client")
-        if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", name):
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", name):
             raise InvalidRequestError(field="name", problem="must be up to 63 of a-z, 0-9, - and _")
         self._connect = connect
         self._database = Database(database)
         self._queue = name
+        self._version = version
         self._spool = self._given(spool)
 
     def submitter(self) -> Submitter:
         """An asynchronous context manager: submits jobs and finds them again."""
         _check_loop()
-        return Submitter(self._database, self._queue, self._spool)
+        return Submitter(self._database, self._queue, self._spool, self._version)
 
     def worker(
         self, *, concurrency: int = 4, global_concurrency: int | None = None, rate: Rate | None = None
@@ -87,6 +92,7 @@ class DurableUploads:
             self._queue,
             self._spool,
             self._connect,
+            version=self._version,
             concurrency=concurrency if global_concurrency is None else min(concurrency, global_concurrency),
             global_concurrency=global_concurrency,
             rate=rate,
