@@ -31,7 +31,7 @@ PAGES = sorted(page for lang in ("en", "zh") for page in (DOCS / lang).rglob("*.
 INSTALLED = "gatepay-async" in importlib.metadata.entry_points(group="pytest11").names
 NAMED = [] if INSTALLED else ["-p", "_gatepay_async_pytest"]
 # What is shown in a block of shell, and not run: it installs, starts a server, or sets the reader's own values.
-SHOWN = ("pip install ", "export ", "GATEPAY_", "uvicorn ", "python examples/", "pytest", "curl ")
+SHOWN = ("pip install ", "export ", "GATEPAY_", "uvicorn ", "gatepay sandbox ", "python examples/", "pytest", "curl ")
 
 
 def blocks(page: Path) -> Iterator[tuple[str, str, int]]:
