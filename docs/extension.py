@@ -96,8 +96,30 @@ function splitQuery(query) {{
         return pairs + super().split(input)
 
 
+class Properties:
+    """Their docstrings are sentences; napoleon would take what stands before a colon for a type."""
+
+    def __init__(self) -> None:
+        self._written: list[str] = []
+
+    def put_aside(
+        self, _app: Sphinx, what: str, _name: str, _thing: object, _options: object, lines: list[str]
+    ) -> None:
+        """Before napoleon has read it."""
+        if what == "property":
+            self._written = [*lines]
+
+    def put_back(self, _app: Sphinx, what: str, _name: str, _thing: object, _options: object, lines: list[str]) -> None:
+        """After it."""
+        if what == "property":
+            lines[:] = self._written
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Sphinx calls it."""
     app.add_directive("catalogue", Catalogue)
     app.add_search_language(SearchHan)
+    properties = Properties()
+    app.connect("autodoc-process-docstring", properties.put_aside, priority=400)  # napoleon has 500
+    app.connect("autodoc-process-docstring", properties.put_back, priority=600)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
