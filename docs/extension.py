@@ -77,15 +77,16 @@ def _with_code(text: str) -> Iterator[nodes.Node]:
 
 
 class SearchHan(SearchChinese):
-    """Chinese has no blanks: pairs of characters are indexed, and what is searched for is cut in the same way."""
+    """Chinese has no blanks: each pair of neighbours is indexed, and what is searched for is cut into pairs."""
 
+    language_name = "English"  # of the stemmer; Sphinx 9 writes `ChineseStemmer` into the page, which there isn't
     js_splitter_code = f"""
 function splitQuery(query) {{
   const terms = [];
   for (const word of query.split(/[^\\p{{L}}\\p{{N}}_]+/u).filter(Boolean))
     for (const run of word.match(/[{HAN}]+|[^{HAN}]+/g))
       if (!/[{HAN}]/.test(run) || run.length < 3) terms.push(run);
-      else for (let at = 0; at < run.length - 1; at++) terms.push(run.slice(at, at + 2));
+      else for (let at = 0; at < run.length; at += 2) terms.push(run.slice(Math.min(at, run.length - 2)).slice(0, 2));
   return terms;
 }}
 """
