@@ -1,4 +1,4 @@
-"""The pages as they are built: each code can be linked to, each page leads to its other language, nothing is fetched."""
+"""The pages as they are built: each code can be linked to, each page leads to its twin, nothing is fetched."""
 
 import os
 import re
