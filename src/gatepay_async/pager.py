@@ -58,7 +58,7 @@ class CardKeyListing:
 
     def __await__(self) -> Generator[Any, Any, CardKeyPage]:
         """The page as GatePay sends it; past the last one an empty one, or the last again (silent)."""
-        return self._fetch(self._first.page).__await__()
+        return self._send(self._first).__await__()
 
     def __aiter__(self) -> AsyncIterator[CardKey]:
         """Every card key from the page on, in ascending ``id``, each once."""
