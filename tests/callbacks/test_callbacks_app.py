@@ -107,7 +107,7 @@ async def test_a_slow_handler_after_a_quick_body(memory_shop: Shop) -> None:
 
 
 async def test_any_path(memory_shop: Shop) -> None:
-    """In Starlette it answers at a route, and at and below where it is mounted, and the merchant's own parameters may be there."""
+    """In Starlette it answers at a route and below a mount; the merchant's own parameters may be there."""
     app = memory_shop.app()
     outer = Starlette(routes=[Mount("/mounted", app), Route("/routed", app)])
     async with httpx.AsyncClient(transport=httpx.ASGITransport(outer), base_url="http://shop") as client:
