@@ -369,12 +369,13 @@ async def test_lookup(memory_shop: Shop) -> None:
     memory_shop.prices = {}
     app = memory_shop.app()
     assert await word(app, query()) == "fail"
-    memory_shop.prices["T-1001-X"] = Decimal("10.24")
-    assert await word(app, query()) == "fail"
+    for other in ("10.24", "10.22"):
+        memory_shop.prices["T-1001-X"] = Decimal(other)
+        assert await word(app, query()) == "fail"
     memory_shop.prices["T-1001-X"] = Decimal("10.230")
     assert (await call(app, query())).status == 200
-    assert memory_shop.kinds == ["refused", "refused", "handled"]
-    unknown, price, _ = memory_shop.events
+    assert memory_shop.kinds == ["refused", "refused", "refused", "handled"]
+    unknown, price, _, _ = memory_shop.events
     assert (unknown.order_id, unknown.out_order_id) == (67848, "T-1001-X")
     assert str(unknown.error) == "callback: out_order_id: is no order of yours"
     assert str(price.error) == "callback: price: is not your order's"

@@ -15,6 +15,7 @@ from typing import Any
 import anyio
 import pytest
 from delivering import Shop, call, query, until, word
+from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from redis_server import RedisServer
@@ -413,6 +414,13 @@ async def test_a_command_that_comes_twice(redis_url: str) -> None:
     assert [await store.claim(ONE), await store.claim(ONE)] == [Standing.MINE] * 2
     assert [await store.commit(ONE), await store.commit(ONE)] == [True, True]
     await store.aclose()
+
+
+@pytest.mark.parametrize("client", [SyncRedis(), None, 7])
+def test_a_client_of_another_kind(client: Any) -> None:
+    """A client that would block the event loop, or is none, is noticed when the store is made."""
+    with pytest.raises(InvalidRequestError, match=r"redis: must be a client of redis\.asyncio, or a URL"):
+        RedisStore(client)
 
 
 def test_a_redis_keep_that_is_no_time() -> None:
