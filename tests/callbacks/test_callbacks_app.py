@@ -456,10 +456,10 @@ async def test_the_log(memory_shop: Shop, caplog: pytest.LogCaptureFixture) -> N
     for received in (query(), query(), query(), b"y=1"):
         await call(app, received)
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
-        ("ERROR", "failed: order_id 67848"),
-        ("INFO", "handled: order_id 67848"),
-        ("INFO", "repeated: order_id 67848"),
-        ("WARNING", "refused: order_id None: callback: appkey: is missing"),
+        ("ERROR", "failed: the callback of order_id 67848"),
+        ("INFO", "handled: the callback of order_id 67848"),
+        ("INFO", "repeated: the callback of order_id 67848"),
+        ("WARNING", "refused (order_id None): callback: appkey: is missing"),
     ]
     assert "RuntimeError: mine" in caplog.text
 
