@@ -77,7 +77,7 @@ async def test_a_claim(store: Store) -> None:
 async def test_a_commit(store: Store) -> None:
     """What is committed stays: it is neither claimed, nor released, nor committed again by another."""
     assert await store.claim(ONE) is Standing.MINE
-    assert await store.commit(ONE) is True
+    assert [await store.commit(ONE), await store.commit(ONE)] == [True, True]
     assert await store.claim(TWO) is Standing.HANDLED
     assert await store.claim(OTHER) is Standing.CONFLICT
     await store.release(ONE)
