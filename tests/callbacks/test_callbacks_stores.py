@@ -1,5 +1,6 @@
 """The stores by themselves: claims, leases, fencing, forgetting; what each does when its medium fails."""
 
+import asyncio
 import gc
 import itertools
 import sqlite3
@@ -337,11 +338,26 @@ async def test_a_database_that_is_locked(sqlite: SQLiteStore, tmp_path: Path, mo
     assert shop.kinds == ["handled", "failed", "repeated", "handled"]
 
 
-async def test_a_claim_that_was_given_up(sqlite: SQLiteStore) -> None:
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_claim_that_was_given_up(sqlite: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that comes to its claim after the delivery was cancelled and has released it leaves nothing behind."""
-    given_up = threading.Event()
-    given_up.set()
-    await anyio.to_thread.run_sync(sqlite._claim, ONE, given_up)
+    begun, done = threading.Event(), threading.Event()
+    claim = sqlite._claim
+
+    def watched(wish: Claim, given_up: threading.Event) -> Standing:
+        begun.set()
+        standing = claim(wish, given_up)
+        done.set()
+        return standing
+
+    monkeypatch.setattr(sqlite, "_claim", watched)
+    with sqlite._file()._turn:  # as if another thread had the connection
+        task = asyncio.create_task(sqlite.claim(ONE))
+        await until(begun.is_set)
+        task.cancel()  # leaves the thread behind
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    await until(done.is_set)
     assert await sqlite.claim(TWO) is Standing.MINE
 
 
