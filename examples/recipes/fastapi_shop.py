@@ -35,11 +35,12 @@ async def deliver(callback: Callback) -> None:
     await to_thread.run_sync(shop.deliver, callback)
 
 
+store = SQLiteStore("callbacks.sqlite3")
 callbacks = CallbackApp(
     deliver,
     appkey=os.environ["GATEPAY_APPKEY"],
     appsecret=os.environ["GATEPAY_APPSECRET"],
-    store=SQLiteStore("callbacks.sqlite3"),
+    store=store,
     lookup=price_of,
 )
 
@@ -50,6 +51,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     async with AsyncGatePay() as gatepay:
         app.state.gatepay = gatepay
         yield
+    await store.aclose()
 
 
 app = FastAPI(lifespan=lifespan)

@@ -35,11 +35,12 @@ async def deliver(callback: Callback) -> None:
     await to_thread.run_sync(shop.deliver, callback)
 
 
+store = SQLiteStore("callbacks.sqlite3")
 callbacks = CallbackApp(
     deliver,
     appkey=os.environ["GATEPAY_APPKEY"],
     appsecret=os.environ["GATEPAY_APPSECRET"],
-    store=SQLiteStore("callbacks.sqlite3"),
+    store=store,
     lookup=price_of,
 )
 
@@ -68,6 +69,7 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None]:
     async with AsyncGatePay() as gatepay:
         app.state.gatepay = gatepay
         yield
+    await store.aclose()
 
 
 app = Litestar([create_order, asgi("/gatepay/callback", copy_scope=True)(callbacks)], lifespan=[lifespan])

@@ -34,11 +34,12 @@ async def deliver(callback: Callback) -> None:
     await to_thread.run_sync(shop.deliver, callback)
 
 
+store = SQLiteStore("callbacks.sqlite3")
 callbacks = CallbackApp(
     deliver,
     appkey=os.environ["GATEPAY_APPKEY"],
     appsecret=os.environ["GATEPAY_APPSECRET"],
-    store=SQLiteStore("callbacks.sqlite3"),
+    store=store,
     lookup=price_of,
 )
 
@@ -60,6 +61,7 @@ async def lifespan(app: Starlette) -> AsyncGenerator[None]:
     async with AsyncGatePay() as gatepay:
         app.state.gatepay = gatepay
         yield
+    await store.aclose()
 
 
 app = Starlette(
