@@ -25,7 +25,7 @@ async def serve(database: str, port: int) -> Status:
                 except anyio.get_cancelled_exc_class():
                     line(say("sandbox.ended"))
                     raise
-    except (PortTakenError, OverflowError) as error:
+    except PortTakenError as error:
         raise HaltError(say("sandbox.port_taken", port=port, reason=error)) from None
     except sqlite3.Error as error:
         raise HaltError(say("sandbox.database_bad", path=database, reason=error)) from None
