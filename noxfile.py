@@ -55,7 +55,7 @@ nox.options.sessions = ["lint", "typing", "tests", "coverage", "aiohttp", "bare"
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """The whole suite, on every Python that is here."""
-    session.install(".[sandbox,aiohttp,cli]", *group("tests"))
+    session.install(".[sandbox,aiohttp,redis,cli]", *group("tests"))
     # No line is for one Python only, so one of them is enough to count lines; it takes half as long again.
     counting = ["coverage", "run", "-m"] if session.python == OLDEST else ["python", "-m"]
     session.run(*counting, "pytest", *session.posargs)
@@ -88,7 +88,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(python=OLDEST)
 def typing(session: nox.Session) -> None:
     """Both type checkers; tests/typing_api.py says what a user's checker must see."""
-    session.install(".[sandbox,aiohttp,cli]", *group("typing"))
+    session.install(".[sandbox,aiohttp,redis,cli]", *group("typing"))
     session.run("mypy")
     session.run("pyright")
 
@@ -105,9 +105,9 @@ def lowest(session: nox.Session) -> None:
     """The suite, on the oldest dependencies that pyproject.toml allows."""
     project = PROJECT["project"]
     extras = project["optional-dependencies"]
-    required = [*project["dependencies"], *extras["sandbox"], *extras["aiohttp"], *extras["cli"]]
+    required = [*project["dependencies"], *extras["sandbox"], *extras["aiohttp"], *extras["redis"], *extras["cli"]]
     allowed = [each for each in required if not each.startswith(project["name"])]  # an extra may bring another
-    session.install(".[sandbox,aiohttp,cli]", *group("tests"), *map(oldest, allowed))
+    session.install(".[sandbox,aiohttp,redis,cli]", *group("tests"), *map(oldest, allowed))
     session.run("pytest", *session.posargs)
 
 
@@ -121,7 +121,7 @@ def oldest(requirement: str) -> str:
 @nox.session(python=OLDEST)
 def bench(session: nox.Session) -> None:
     """The figures of benchmarks/, beside what a user would write instead; `-- --quick` for a look."""
-    session.install(".[sandbox,aiohttp,cli]", *group("bench"))
+    session.install(".[sandbox,aiohttp,redis,cli]", *group("bench"))
     session.run("python", "-m", "benchmarks.run", *session.posargs)
 
 

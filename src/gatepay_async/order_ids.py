@@ -52,8 +52,8 @@ def new_out_order_id() -> str:
     the millisecond among several processes, exactly within one. Any thread may call it.
 
     It begins and ends in a letter, so that no digit of it can slide: GatePay signs ``order_id``, ``out_order_id`` and
-    ``price`` without anything in between, and for an order ``1001`` at ``2.00`` the callback of order ``100`` at ``12.00``
-    would carry the same signature.
+    ``price`` without anything in between, and for an order ``1001`` at ``2.00`` the callback of order ``100`` at
+    ``12.00`` would carry the same signature.
     """
     number = _last.next()
     return "T" + "".join(_DIGITS[number >> shift & 31] for shift in range(5 * (_LENGTH - 1), -1, -5)) + "X"

@@ -26,6 +26,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 _AHEAD = 300.0  # seconds that GatePay's clock may be ahead of ours
 _LONGEST_TIMEOUT = 3600.0
+_FAREWELL, _LOOK = 15.0, 0.01  # seconds for deliveries under way when the server stops, and between looks at them
 
 
 @frozen
@@ -59,12 +60,15 @@ class CallbackApp:
             await deliver(callback.out_order_id)
 
         app = CallbackApp(handler, appkey=…, appsecret=…, store=SQLiteStore("callbacks.sqlite3"), lookup=price_of)
-        shop.mount("/gatepay/callback", app)  # FastAPI, Starlette
+        shop.mount("/gatepay/callback", app)  # FastAPI, Starlette; in GatePay's console: https://…/gatepay/callback/
+
+    Mind the slash at the end of a mounted application's URL: Starlette redirects whoever comes without it, and GatePay
+    may not follow. ``Route("/gatepay/callback", app)`` needs none.
 
     A callback that is believed comes to *handler*, once for each ``order_id``, also when deliveries race or come to
     several processes. When the handler returns, that is written down, and ``success`` is answered; then, and to every
-    repetition. When it raises, is cancelled, takes too long or dies with its process, the answer is ``fail`` or none, and
-    the next delivery comes to it again (GatePay makes three more, a minute apart).
+    repetition. When it raises, is cancelled, takes too long or dies with its process, the answer is ``fail`` or none,
+    and the next delivery comes to it again (GatePay makes three more, a minute apart).
 
     **At least once**: a process that dies between the handler's last act and the store's commit leaves no trace of
     having handled, and the handler sees the callback again. For exactly once, have your own database say so, in
@@ -77,13 +81,14 @@ class CallbackApp:
                 return  # given before; returning answers `success`
             … give the goods, in the same transaction …
 
-    **Give it** *lookup*: the vendor's signature has no separators, so that whoever sees a genuine callback can slide digits
-    between ``order_id``, ``out_order_id`` and ``price`` without breaking it, and a slid one has another ``order_id``. Your
-    own record of order and price, and numbers that neither begin nor end in a digit (``new_out_order_id()``), close that.
+    **Give it** *lookup*: the vendor's signature has no separators, so that whoever sees a genuine callback can slide
+    digits between ``order_id``, ``out_order_id`` and ``price`` without breaking it, and a slid one has another
+    ``order_id``. Your own record of order and price, and numbers that neither begin nor end in a digit
+    (``new_out_order_id()``), close that.
 
-    The answer's body is the bare word, as ``text/plain``. Its status is 200 with ``success``; with ``fail`` 400 for what is
-    refused, 500 for what failed on this side (405 for another method, 408 for a body that doesn't come): GatePay's page
-    knows the words only, and the status is for your proxies and alarms.
+    The answer's body is the bare word, as ``text/plain``. Its status is 200 with ``success``; with ``fail`` 400 for
+    what is refused, 500 for what failed on this side (405 for another method, 408 for a body that doesn't come):
+    GatePay's page knows the words only, and the status is for your proxies and alarms.
 
     Args:
         handler: ``async def handler(callback)``; raising means ``fail``. Also an object with an async ``__call__``.
@@ -91,11 +96,12 @@ class CallbackApp:
         appsecret: Yours; several while you change it, all of them believed.
         store: Where it is written down what was handled: ``SQLiteStore``, ``RedisStore``, ``MemoryStore``. It may be
             shared between applications.
-        max_age: Seconds, or a ``timedelta``, since the customer paid, after which a callback is refused. Leave GatePay time
-            for its repetitions: an hour, rather than a minute. None: any age.
-        lookup: ``async def lookup(out_order_id)``: the price of this order of yours, as a ``Decimal``, or None where there
-            is none. It is compared with ``price``. ``realprice``, what the customer has really paid, is not: GatePay's page
-            doesn't say how far the two may differ. If yours must not, compare them in the handler, and raise.
+        max_age: Seconds, or a ``timedelta``, since the customer paid, after which a callback is refused. Leave GatePay
+            time for its repetitions: an hour, rather than a minute. None: any age.
+        lookup: ``async def lookup(out_order_id)``: the price of this order of yours, as a ``Decimal``, or None where
+            there is none. It is compared with ``price``. ``realprice``, what the customer has really paid, is not:
+            GatePay's page doesn't say how far the two may differ. If yours must not, compare them in the handler, and
+            raise.
         on_event: Called with a ``CallbackEvent`` for each delivery, plain or async; at most five seconds are waited
             for it, and what it raises is logged.
         timeout: Seconds for *lookup* and *handler* together, at most 3600; as long waits a delivery for the outcome of
@@ -132,6 +138,7 @@ class CallbackApp:
         self._clock = clock
         self._store = store
         self._once = Once(handler, store, lookup, self._timeout)
+        self._under_way = 0
 
     def __repr__(self) -> str:
         return f"<CallbackApp of {self._appkey!r}>"
@@ -156,10 +163,12 @@ class CallbackApp:
             return await self._settle(scope["query_string"])
         if scope["method"] != "POST":
             return _WRONG_METHOD
-        with anyio.move_on_after(self._timeout):
+        body = None
+        with anyio.move_on_after(self._timeout) as reading:
             body = await _read(receive)
-            return None if body is None else await self._settle(body)
-        return _TOO_SLOW
+        if reading.cancelled_caught:
+            return _TOO_SLOW
+        return None if body is None else await self._settle(body)
 
     async def _settle(self, query: bytes) -> _Answer:
         try:
@@ -172,11 +181,14 @@ class CallbackApp:
         return _ANSWERS[event.kind]
 
     async def _handle(self, callback: Callback) -> CallbackEvent:
+        self._under_way += 1
         try:
             return await self._once.settle(callback, shop=self._appkey)
         except BaseException as error:
             await tell(CallbackEvent.of(EventKind.FAILED, callback, error), self._on_event)
             raise
+        finally:
+            self._under_way -= 1
 
     def _believe(self, query: bytes) -> Callback:
         callback = believe(query, *self._credentials)
@@ -184,7 +196,7 @@ class CallbackApp:
             age = self._clock() - callback.paid_at.timestamp()
             if age > self._max_age:
                 raise StaleCallbackError(field="paytime", problem=f"is more than {self._max_age:g} s ago")
-            if age < -_AHEAD:  # also: a digit of `extend` that slid to the end of `paytime`
+            if age < -_AHEAD:
                 raise StaleCallbackError(field="paytime", problem=f"is more than {_AHEAD:g} s from now")
         return callback
 
@@ -192,20 +204,24 @@ class CallbackApp:
         await receive()
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        # The server may have cancelled deliveries just now: they commit and release yet, and need the store for it.
+        with anyio.move_on_after(_FAREWELL):
+            while self._under_way:  # noqa: ASYNC110 -- an event would belong to one event loop
+                await anyio.sleep(_LOOK)
         await self._store.aclose()
         await send({"type": "lifespan.shutdown.complete"})
 
 
 async def _read(receive: Receive) -> bytes | None:
     """A body, or as much of it as shows that it is no callback; None: the client is gone."""
-    body = b""
+    body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
         body += message.get("body", b"")
         if len(body) > LONGEST or not message.get("more_body", False):
-            return body
+            return bytes(body)
 
 
 async def _send(answer: _Answer, send: Send) -> None:
@@ -222,7 +238,8 @@ async def _send(answer: _Answer, send: Send) -> None:
 def _check_async(name: str, given: object) -> None:
     while isinstance(given, partial):
         given = given.func
-    if not inspect.iscoroutinefunction(given) and not inspect.iscoroutinefunction(getattr(given, "__call__", None)):
+    called = getattr(type(given), "__call__", None)  # noqa: B004 -- an object's own; a class would be constructed
+    if not inspect.iscoroutinefunction(given) and not inspect.iscoroutinefunction(called):
         raise TypeError(f"{name} must be an async function: async def {name}(…)")
 
 

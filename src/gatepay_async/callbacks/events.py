@@ -34,8 +34,9 @@ class CallbackEvent:
 
     Attributes:
         kind: ``handled``: the handler has returned, and that is written down; answered with ``success``. ``repeated``:
-            it was handled before; ``success``. ``refused``: it is not to be believed, or not an order of yours; ``fail``.
-            ``failed``: the handler, ``lookup`` or the store failed, or took too long; ``fail``, and it may come again.
+            it was handled before; ``success``. ``refused``: it is not to be believed, or not an order of yours;
+            ``fail``. ``failed``: the handler, ``lookup`` or the store failed, or took too long; ``fail``, and it may
+            come again.
         order_id: GatePay's number; None where the callback was not believed: whoever sent it may write anything.
         out_order_id: Your number; likewise.
         error: Why it was refused or failed: a ``CallbackError``, or what the handler, ``lookup`` or the store

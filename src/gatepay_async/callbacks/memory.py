@@ -50,7 +50,7 @@ class MemoryStore:
             found = self._entries.get(claim.key)
             if found is not None and found.handled and not self._is_old(found, now):
                 return Standing.HANDLED if found.claim.facts == claim.facts else Standing.CONFLICT
-            if found is not None and not found.handled and now < found.at + found.claim.lease:
+            if found is not None and self._is_held(found, now):
                 return Standing.TAKEN
             self._enter(claim, now, handled=False)
             return Standing.MINE
@@ -59,7 +59,7 @@ class MemoryStore:
         """As ``Store.commit``."""
         now = self._clock()
         with self._lock:
-            if not self._holds(claim):
+            if claim.key in self._entries and not self._holds(claim):
                 return False
             self._enter(claim, now, handled=True)
             self._forget(now)
@@ -82,13 +82,14 @@ class MemoryStore:
         self._entries.pop(claim.key, None)
         self._entries[claim.key] = _Entry(claim, now, handled)
 
+    def _is_held(self, entry: _Entry, now: float) -> bool:
+        return not entry.handled and now < entry.at + entry.claim.lease
+
     def _is_old(self, entry: _Entry, now: float) -> bool:
         return self.keep is not None and now > entry.at + self.keep
 
     def _forget(self, now: float) -> None:
         """Drop what is old, the oldest first; a claim under way stops it until the next time."""
-        while (oldest := next(iter(self._entries.items()), None)) is not None:
-            key, entry = oldest
-            if not self._is_old(entry, now) or (not entry.handled and now < entry.at + entry.claim.lease):
-                return
-            del self._entries[key]
+        # Whoever calls has just written an entry down, so that one is always left.
+        while self._is_old(oldest := next(iter(self._entries.values())), now) and not self._is_held(oldest, now):
+            del self._entries[oldest.claim.key]

@@ -45,6 +45,7 @@ class Once:
         Have *callback*, which is believed, handled; or find that it was.
 
         Args:
+            callback: For the handler.
             shop: The appkey: numbers of orders are one shop's.
 
         Raises:
@@ -79,12 +80,13 @@ class Once:
         return CallbackEvent.of(EventKind.HANDLED, callback)
 
     async def _claim(self, claim: Claim) -> tuple[Standing, float]:
-        """How *claim* stands, once nobody else holds it; and when the handler must end, so that the lease outlives it."""
+        """How *claim* stands once nobody else holds it; when the handler must end, so that the lease outlives it."""
         gives_up = anyio.current_time() + self.timeout
         pause = _FIRST_LOOK
         while True:
             asked = anyio.current_time()
-            standing = await self.store.claim(claim)
+            with anyio.fail_after(_SPARE / 2):
+                standing = await self.store.claim(claim)
             now = anyio.current_time()
             if standing is not Standing.TAKEN or now >= gives_up:
                 return standing, min(now + self.timeout, asked + claim.lease - _SPARE / 2)
@@ -93,13 +95,14 @@ class Once:
 
     async def _run(self, callback: Callback, ends: float) -> CallbackError | None:
         """Compare, and handle; or what is wrong with it."""
+        problem = None
         with anyio.move_on_after(ends - anyio.current_time()) as scope:
             problem = await self._compare(callback)
             if problem is None:
                 await self.handler(callback)
-            return problem
-        assert scope.cancelled_caught
-        raise TimeoutError(f"the handler took longer than {self.timeout:g} s")
+        if scope.cancelled_caught:
+            raise TimeoutError(f"the handler took longer than {self.timeout:g} s")
+        return problem
 
     async def _compare(self, callback: Callback) -> CallbackError | None:
         if self.lookup is None:
@@ -114,12 +117,18 @@ class Once:
         return None
 
     async def _commit(self, claim: Claim) -> None:
-        # Shielded: the handler has returned, and that must not be forgotten because the server stops just now.
-        with anyio.CancelScope(shield=True):
-            with anyio.fail_after(_SPARE / 2):
-                held = await self.store.commit(claim)
+        try:
+            held = await self._write(claim)
+        except anyio.get_cancelled_exc_class():
+            await self._write(claim)  # asyncio's own cancel() reaches into a shield, once
+            raise
         if not held:
             raise TimeoutError("the claim ended before its handler did; another delivery may have been handled, too")
+
+    async def _write(self, claim: Claim) -> bool:
+        # Shielded: the handler has returned, and that must not be forgotten because the server stops just now.
+        with anyio.fail_after(_SPARE / 2, shield=True):
+            return await self.store.commit(claim)
 
     async def _release(self, claim: Claim) -> None:
         """Let the next delivery be handled at once; where that can't be written, it is when the lease ends."""

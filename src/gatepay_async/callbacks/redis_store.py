@@ -9,22 +9,25 @@ from redis.asyncio import Redis
 from gatepay_async.callbacks.durations import seconds_of
 from gatepay_async.callbacks.store import Claim, Standing
 
-# A claim is `token`, with an expiry; what was handled is `=facts`, with one or without.
-# Each script is one step for Redis: nothing comes in between.
+# A claim is `token`, with an expiry; what was handled is `=facts token`, with one or without. Each script is one step
+# for Redis: nothing comes in between. redis-py sends a command again when a connection breaks: each may come twice.
 _CLAIM = """
 local found = redis.call('GET', KEYS[1])
 if not found then
     redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
     return 'MINE'
 end
+if found == ARGV[1] then return 'MINE' end
 if string.sub(found, 1, 1) ~= '=' then return 'TAKEN' end
-if found == ARGV[3] then return 'HANDLED' end
+if string.sub(found, 1, #ARGV[3]) == ARGV[3] then return 'HANDLED' end
 return 'CONFLICT'
 """
 _COMMIT = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-if ARGV[3] == '' then redis.call('SET', KEYS[1], ARGV[2])
-else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
+local found = redis.call('GET', KEYS[1])
+local handled = ARGV[2] .. ARGV[1]
+if found and found ~= ARGV[1] and found ~= handled then return 0 end
+if ARGV[3] == '' then redis.call('SET', KEYS[1], handled)
+else redis.call('SET', KEYS[1], handled, 'PX', ARGV[3]) end
 return 1
 """
 _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
@@ -34,10 +37,11 @@ class RedisStore:
     """
     Remembers in Redis, for any number of processes and machines. On asyncio only (redis-py's own limit).
 
-    Guarantee: at least once, as long as Redis keeps what it was told. With ``appendonly yes`` and ``appendfsync always`` it
-    does; with its defaults a Redis that crashes forgets the last minutes, one that fails over to a replica the last moments,
-    and one with a ``maxmemory-policy`` other than ``noeviction`` whatever it likes. What it forgot and comes again
-    is handled again: let your own database say what is paid, as ``CallbackApp`` shows.
+    Guarantee: at least once, as long as Redis keeps what it was told. With ``appendonly yes`` and ``appendfsync
+    always`` it
+    does; with its defaults a Redis that crashes forgets the last minutes, one that fails over to a replica the last
+    moments, and one with a ``maxmemory-policy`` other than ``noeviction`` whatever it likes. What it forgot and comes
+    again is handled again: let your own database say what is paid, as ``CallbackApp`` shows.
 
     Args:
         redis: A client of ``redis.asyncio`` (yours to close), or a URL: ``redis://…``, ``rediss://…``, ``unix://…``.
@@ -56,17 +60,19 @@ class RedisStore:
         self.keep = seconds_of("keep", keep)
         self._prefix = prefix
         self._ours = isinstance(redis, str)
-        self._redis = Redis.from_url(redis) if isinstance(redis, str) else redis
+        if isinstance(redis, str):
+            redis = Redis.from_url(redis)  # pyright: ignore[reportUnknownMemberType] -- its options have no types
+        self._redis = redis
         self._scripts = {text: self._redis.register_script(text) for text in (_CLAIM, _COMMIT, _RELEASE)}
 
     async def claim(self, claim: Claim) -> Standing:
         """As ``Store.claim``."""
-        return Standing[_text(await self._run(_CLAIM, claim, str(int(claim.lease * 1000)), f"={claim.facts}"))]
+        return Standing[_text(await self._run(_CLAIM, claim, str(int(claim.lease * 1000)), f"={claim.facts} "))]
 
     async def commit(self, claim: Claim) -> bool:
         """As ``Store.commit``."""
         keep = "" if self.keep is None else str(int(self.keep * 1000))
-        return await self._run(_COMMIT, claim, f"={claim.facts}", keep) == 1
+        return await self._run(_COMMIT, claim, f"={claim.facts} ", keep) == 1
 
     async def release(self, claim: Claim) -> None:
         """As ``Store.release``."""

@@ -37,7 +37,9 @@ CREATE INDEX IF NOT EXISTS callback_at ON callback (at);
 """
 _FIND = "SELECT facts, ends, at FROM callback WHERE key = ?"
 _ENTER = "INSERT OR REPLACE INTO callback (key, token, facts, ends, at) VALUES (?, ?, ?, ?, ?)"
-_HANDLED = "UPDATE callback SET ends = NULL, at = ? WHERE key = ? AND token = ? AND ends IS NOT NULL"
+_HANDLED = """
+INSERT INTO callback (key, token, facts, ends, at) VALUES (?, ?, ?, NULL, ?)
+ON CONFLICT (key) DO UPDATE SET ends = NULL, at = excluded.at WHERE token = excluded.token AND ends IS NOT NULL"""
 _RELEASE = "DELETE FROM callback WHERE key = ? AND token = ? AND ends IS NOT NULL"
 _FORGET = f"DELETE FROM callback WHERE key IN (SELECT key FROM callback WHERE at < ? LIMIT {_FORGOTTEN_AT_ONCE})"  # noqa: S608 -- a constant
 
@@ -46,12 +48,13 @@ class SQLiteStore:
     """
     Remembers in an SQLite file, for any number of processes on one machine.
 
-    Guarantee: at least once. What was answered with ``success`` is on the disk, also after a power cut, and is not handled
-    again; a process that dies between the handler's end and the commit leaves a claim that ends by itself, and the handler
-    sees that callback again. ``CallbackApp`` says how to make that exactly once.
+    Guarantee: at least once. What was answered with ``success`` is on the disk, also after a power cut, and is not
+    handled
+    again; a process that dies between the handler's end and the commit leaves a claim that ends by itself, and the
+    handler sees that callback again. ``CallbackApp`` says how to make that exactly once.
 
-    The file is opened at the first callback, with mode 0600 when it is made. It must be on a disk of this machine: SQLite's
-    write-ahead log can't be shared over a network. Nothing of it runs on the event loop.
+    The file is opened at the first callback, with mode 0600 when it is made. It must be on a disk of this machine:
+    SQLite's write-ahead log can't be shared over a network. Nothing of it runs on the event loop.
 
     Args:
         path: Where the file is; it is made if it isn't there, its folder is not.
@@ -60,7 +63,7 @@ class SQLiteStore:
         clock: Epoch seconds; another one for tests.
 
     Raises:
-        InvalidRequestError: *path* names no file, or *keep* is no time.
+        InvalidRequestError: *path* names no file, or its folder is not there, or *keep* is no time.
     """
 
     def __init__(
@@ -75,6 +78,8 @@ class SQLiteStore:
         self.keep = seconds_of("keep", keep)
         self._clock = clock
         self._path = Path(path).absolute()
+        if not self._path.parent.is_dir():
+            raise InvalidRequestError(field="path", problem=f"there is no folder {self._path.parent}")
         # By process: a connection must not be used on the other side of a fork, nor closed there.
         self._files: dict[int, _File] = {}
         weakref.finalize(self, _close_ours, self._files)
@@ -133,7 +138,7 @@ class SQLiteStore:
     def _commit(self, claim: Claim) -> bool:
         with self._file().open() as database, _transaction(database, durable=True):
             now = self._clock()
-            held = database.execute(_HANDLED, (now, claim.key, claim.token)).rowcount == 1
+            held = database.execute(_HANDLED, (claim.key, claim.token, claim.facts, now)).rowcount == 1
             if self.keep is not None:
                 database.execute(_FORGET, (now - self.keep,))
             return held

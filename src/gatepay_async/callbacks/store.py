@@ -54,7 +54,13 @@ class Store(Protocol):
         ...
 
     async def commit(self, claim: Claim) -> bool:
-        """Write down, for good, that it was handled; False: the claim was another's by then, and nothing is written."""
+        """
+        Write down, for good, that it was handled.
+
+        Returns:
+            False: it is another's by then, or handled by another; nothing is written. A claim that ended and that
+            nobody has taken up is written all the same.
+        """
         ...
 
     async def release(self, claim: Claim) -> None:

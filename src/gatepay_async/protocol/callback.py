@@ -34,7 +34,8 @@ _FORMS: dict[str, tuple[re.Pattern[str], str]] = {
     "price": (_MONEY, "must be digits, a point, two digits"),
     "realprice": (_MONEY, "must be digits, a point, two digits"),
     "type": (re.compile("|".join(PayType)), f"must be one of {', '.join(PayType)}"),
-    "paytime": (re.compile(r"[1-9][0-9]{0,10}"), "must be epoch seconds"),
+    # Ten digits from 2001 to 2286: of another length it has got a digit from `extend`, or given one to it.
+    "paytime": (re.compile(r"[1-9][0-9]{9}"), "must be epoch seconds, ten digits"),
     "extend": (re.compile(r".*", re.DOTALL), ""),
     "sign": (re.compile(r"[0-9a-f]{32}"), "must be 32 lower-case hex digits"),
 }
@@ -46,8 +47,9 @@ def parse_callback(query: str | bytes, *, appkey: str, appsecret: str | Sequence
     Believe a callback, or raise. No I/O; the same text gives the same answer for ever.
 
     Handle each ``order_id`` once (the same callback comes again), and before you give the goods compare
-    ``out_order_id`` and ``price`` with your own record: the vendor's signature lets digits slide between neighbouring
-    fields, and only your record, and order numbers that neither begin nor end in a digit, close that.
+    ``out_order_id`` and ``price`` with your own record: the vendor's signature lets digits slide between ``order_id``,
+    ``out_order_id`` and ``price``, and only your record, and order numbers that neither begin nor end in a digit
+    (``new_out_order_id()``), close that. ``gatepay_async.callbacks.CallbackApp`` does all of it.
 
     Args:
         query: The raw query text, as received: ``request.url.query``, ``scope["query_string"]``; a leading

@@ -1,0 +1,525 @@
+"""The stores by themselves: claims, leases, fencing, forgetting; what each does when its medium fails."""
+
+import gc
+import itertools
+import sqlite3
+import stat
+import sys
+import threading
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from delivering import Shop, call, query, until, word
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from redis_server import RedisServer
+
+from gatepay_async import InvalidRequestError, callbacks
+from gatepay_async.callbacks import Claim, MemoryStore, RedisStore, SQLiteStore, Standing, Store
+
+pytestmark = pytest.mark.anyio
+
+ONE = Claim("shop/1", "one", "facts", 20)
+TWO = Claim("shop/1", "two", "facts", 20)
+OTHER = Claim("shop/1", "two", "other", 20)
+
+
+class Clock:
+    """Set by hand."""
+
+    now = 1_555_750_250.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def sqlite(tmp_path: Path, clock: Clock) -> AsyncIterator[SQLiteStore]:
+    store = SQLiteStore(tmp_path / "callbacks.sqlite3", clock=clock)
+    yield store
+    with anyio.CancelScope(shield=True):
+        await store.aclose()
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def timed(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> AsyncIterator[Store]:
+    """The stores that go by a clock of ours, which forget what is older than an hour."""
+    made: Store = MemoryStore(keep=3600, clock=clock)
+    if request.param == "sqlite":
+        made = SQLiteStore(tmp_path / "callbacks.sqlite3", keep=timedelta(hours=1), clock=clock)
+    yield made
+    with anyio.CancelScope(shield=True):
+        await made.aclose()
+
+
+async def test_a_claim(store: Store) -> None:
+    """A callback is claimed by one alone, until it is released."""
+    assert await store.claim(ONE) is Standing.MINE
+    assert await store.claim(TWO) is Standing.TAKEN
+    assert await store.claim(Claim("shop/2", "two", "facts", 20)) is Standing.MINE
+    await store.release(TWO)  # not its to release
+    assert await store.claim(TWO) is Standing.TAKEN
+    await store.release(ONE)
+    assert await store.claim(TWO) is Standing.MINE
+
+
+async def test_a_commit(store: Store) -> None:
+    """What is committed stays: it is neither claimed, nor released, nor committed again by another."""
+    assert await store.claim(ONE) is Standing.MINE
+    assert await store.commit(ONE) is True
+    assert await store.claim(TWO) is Standing.HANDLED
+    assert await store.claim(OTHER) is Standing.CONFLICT
+    await store.release(ONE)
+    await store.release(TWO)
+    assert await store.commit(TWO) is False
+    assert await store.claim(TWO) is Standing.HANDLED
+
+
+async def test_a_commit_by_another(store: Store) -> None:
+    """Whoever doesn't hold the claim can't commit over the one who does."""
+    assert await store.claim(ONE) is Standing.MINE
+    assert await store.commit(TWO) is False
+    assert await store.claim(TWO) is Standing.TAKEN
+
+
+async def test_a_commit_of_what_nobody_holds(store: Store) -> None:
+    """A claim that ended, and that nobody has taken up, can still be committed: it was handled."""
+    assert await store.commit(ONE) is True
+    assert await store.claim(TWO) is Standing.HANDLED
+
+
+async def test_a_lease_ends(timed: Store, clock: Clock) -> None:
+    """A claim whose holder died is anybody's when its lease ends, and no earlier; the old holder has lost it."""
+    assert await timed.claim(ONE) is Standing.MINE
+    clock.now += 19.9
+    assert await timed.claim(TWO) is Standing.TAKEN
+    clock.now += 0.2
+    assert await timed.claim(TWO) is Standing.MINE
+    assert await timed.commit(ONE) is False
+    await timed.release(ONE)
+    assert await timed.commit(TWO) is True
+
+
+async def test_a_clock_that_was_set_back(sqlite: SQLiteStore, clock: Clock) -> None:
+    """A clock set back by years makes no lease of years: such a claim is anybody's."""
+    assert await sqlite.claim(ONE) is Standing.MINE
+    clock.now -= 15
+    assert await sqlite.claim(TWO) is Standing.TAKEN
+    clock.now -= 15
+    assert await sqlite.claim(TWO) is Standing.MINE
+
+
+async def test_forgetting(timed: Store, clock: Clock) -> None:
+    """What was handled is remembered for as long as was asked for, and then forgotten: a store doesn't only grow."""
+    for number in range(250):
+        claim = Claim(f"shop/{number}", "one", "facts", 20)
+        assert await timed.claim(claim) is Standing.MINE
+        assert await timed.commit(claim) is True
+    clock.now += 3600
+    assert await timed.claim(Claim("shop/0", "two", "facts", 20)) is Standing.HANDLED
+    clock.now += 1
+    assert await timed.claim(Claim("shop/0", "two", "facts", 20)) is Standing.MINE
+    for number in range(300, 304):
+        claim = Claim(f"shop/{number}", "one", "facts", 20)
+        await timed.claim(claim)
+        await timed.commit(claim)
+    assert await size_of(timed) == 5
+
+
+async def size_of(store: Store) -> int:
+    if isinstance(store, MemoryStore):
+        return len(store._entries)
+    assert isinstance(store, SQLiteStore)
+    with store._file().open() as database:
+        return int(database.execute("SELECT count(*) FROM callback").fetchone()[0])
+
+
+async def test_forgetting_leaves_claims(clock: Clock) -> None:
+    """In memory a claim under way is not forgotten, however old the rest is."""
+    store = MemoryStore(keep=1, clock=clock)
+    slow = Claim("shop/slow", "one", "facts", 3600)
+    assert await store.claim(slow) is Standing.MINE
+    clock.now += 10
+    await store.claim(ONE)
+    await store.commit(ONE)
+    assert await store.claim(Claim("shop/slow", "two", "facts", 20)) is Standing.TAKEN
+    assert await store.commit(slow) is True
+
+
+@pytest.mark.parametrize("keep", [0, -1, "1 d", float("nan"), float("inf"), True, timedelta()])
+def test_a_keep_that_is_no_time(keep: Any, tmp_path: Path) -> None:
+    """How long to remember is a time above 0, for each store."""
+    for make in (MemoryStore, lambda **given: SQLiteStore(tmp_path / "x", **given)):
+        with pytest.raises(InvalidRequestError, match="keep: must be a number of seconds above 0, or a timedelta"):
+            make(keep=keep)
+
+
+# --- SQLite
+
+
+@pytest.mark.parametrize("path", ["", ":memory:"])
+def test_no_file(path: str) -> None:
+    """A store in a file wants a file's name."""
+    with pytest.raises(InvalidRequestError, match="MemoryStore remembers in memory"):
+        SQLiteStore(path)
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    """A folder that isn't there is noticed when the store is made, not at the first payment."""
+    with pytest.raises(InvalidRequestError, match=f"path: there is no folder {tmp_path}/nowhere"):
+        SQLiteStore(tmp_path / "nowhere" / "callbacks.sqlite3")
+
+
+async def test_its_files_are_private(sqlite: SQLiteStore, tmp_path: Path) -> None:
+    """The file, and what SQLite puts beside it, can be read by its owner alone."""
+    await sqlite.claim(ONE)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == {f"callbacks.sqlite3{end}": 0o600 for end in ("", "-wal", "-shm")}
+
+
+async def test_what_is_committed_survives(sqlite: SQLiteStore, tmp_path: Path) -> None:
+    """Another store on the same file knows what the first one has written; closing twice is closing once."""
+    await sqlite.claim(ONE)
+    await sqlite.commit(ONE)
+    await sqlite.aclose()
+    await sqlite.aclose()
+    again = SQLiteStore(str(tmp_path / "callbacks.sqlite3"))
+    assert await again.claim(TWO) is Standing.HANDLED
+    await again.aclose()
+
+
+async def test_commits_are_on_the_disk(sqlite: SQLiteStore) -> None:
+    """A commit is synchronous: on the disk before anybody is answered."""
+    await sqlite.claim(ONE)
+    statements: list[str] = []
+    with sqlite._file().open() as database:
+        database.set_trace_callback(statements.append)
+    await sqlite.commit(ONE)
+    assert statements[0] == "PRAGMA synchronous = FULL"
+    assert statements[-1] == "COMMIT"
+
+
+async def test_nothing_blocks_the_loop(sqlite: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite is used in worker threads only."""
+    threads = set()
+    connect = sqlite3.connect
+
+    def watched(*args: Any, **options: Any) -> sqlite3.Connection:
+        threads.add(threading.get_ident())
+        connection: sqlite3.Connection = connect(*args, **options)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", watched)
+    await sqlite.claim(ONE)
+    assert threads
+    assert threading.get_ident() not in threads
+
+
+def test_it_closes_itself(tmp_path: Path) -> None:
+    """A store that nobody closes leaves no open file behind."""
+    store = SQLiteStore(tmp_path / "callbacks.sqlite3")
+    anyio.run(store.claim, ONE)
+    (file,) = store._files.values()
+    assert file._database is not None
+    del store
+
+    async def collected() -> None:
+        await until(lambda: gc.collect() >= 0 and file._database is None)
+
+    anyio.run(collected)
+
+
+async def test_closing_what_was_never_opened(tmp_path: Path) -> None:
+    """A store that was never used has nothing to close, and makes no file for it."""
+    await SQLiteStore(tmp_path / "callbacks.sqlite3").aclose()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_corrupt_file(tmp_path: Path) -> None:
+    """A file that is no database is a fail; when it is put right, payments are handled."""
+    path = tmp_path / "callbacks.sqlite3"
+    path.write_bytes(b"this is no database, and long enough to be seen to be none" * 100)
+    store = SQLiteStore(path)
+    shop = Shop(store)
+    app = shop.app()
+    assert (await call(app, query())).status == 500
+    assert isinstance(shop.events[0].error, sqlite3.DatabaseError)
+    path.unlink()
+    assert await word(app, query()) == "success"
+    await store.aclose()
+
+
+async def test_a_file_that_breaks_under_it(sqlite: SQLiteStore, tmp_path: Path) -> None:
+    """A file that is overwritten while it is in use is a fail, never a success."""
+    shop = Shop(sqlite)
+    app = shop.app()
+    assert await word(app, query()) == "success"
+    await sqlite.aclose()
+    path = tmp_path / "callbacks.sqlite3"
+    path.write_bytes(path.read_bytes()[:4096] + b"\xff" * (path.stat().st_size - 4096))
+    assert [await word(app, received) for received in (query(), query(order_id="1"))] == ["fail", "fail"]
+    assert all(isinstance(event.error, sqlite3.DatabaseError) for event in shop.events[1:])
+    assert len(shop.handled) == 1
+
+
+async def test_a_full_disk(sqlite: SQLiteStore) -> None:
+    """A disk that is full when the claim is written is a fail, and nothing is handled; with room again, it is."""
+    shop = Shop(sqlite)
+    await fill(sqlite)
+    app = shop.app()
+    answer = await call(app, query())
+    assert (answer.status, answer.body) == (500, b"fail")
+    assert "database or disk is full" in str(shop.events[0].error)
+    assert shop.handled == []
+    # The connection was closed, and the next one has no limit: there is room again.
+    assert await word(app, query()) == "success"
+
+
+async def fill(sqlite: SQLiteStore) -> None:
+    """Let no page be added, and fill those that are there."""
+    with sqlite._file().open() as database:
+        (pages,) = database.execute("PRAGMA page_count").fetchone()
+        database.execute(f"PRAGMA max_page_count = {pages}")
+        with suppress(sqlite3.OperationalError):
+            for number in itertools.count():
+                row = (f"x{number}", "t", "f" * 50, 0.0)
+                database.execute("INSERT INTO callback (key, token, facts, at) VALUES (?, ?, ?, ?)", row)
+
+
+async def test_a_disk_that_is_full_at_the_commit(sqlite: SQLiteStore) -> None:
+    """A commit that finds no room is a fail: the handler has run, and will see the callback again."""
+    shop = Shop(sqlite)
+
+    async def handler(callback: Any) -> None:
+        await shop.handle(callback)
+        with sqlite._file().open() as database:
+            database.execute("PRAGMA query_only = ON")
+
+    assert (await call(shop.app(handler), query())).status == 500
+    assert "readonly" in str(shop.events[0].error)
+    assert shop.kinds == ["failed"]
+
+
+@pytest.mark.parametrize("what", ["a folder", "a link to nowhere"])
+async def test_a_path_that_cannot_be_opened(tmp_path: Path, what: str) -> None:
+    """A path that can't be opened is a fail with the system's reason."""
+    path = tmp_path / "callbacks.sqlite3"
+    path.mkdir() if what == "a folder" else path.symlink_to(tmp_path / "no" / "where")
+    shop = Shop(SQLiteStore(path))
+    assert (await call(shop.app(), query())).status == 500
+    assert isinstance(shop.events[0].error, OSError)
+
+
+async def test_a_database_that_is_locked(sqlite: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that another program has locked is waited for, for a while, and then a fail."""
+    monkeypatch.setattr(callbacks.sqlite, "_PATIENCE", 0.01)
+    shop = Shop(sqlite)
+    assert await word(shop.app(), query(order_id="1")) == "success"
+    await sqlite.aclose()
+    other = sqlite3.connect(tmp_path / "callbacks.sqlite3", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    assert await word(shop.app(), query()) == "fail"
+    assert await word(shop.app(), query(order_id="1")) == "success"  # reading needs no lock
+    other.execute("ROLLBACK")
+    assert await word(shop.app(), query()) == "success"
+    other.close()
+    assert shop.kinds == ["handled", "failed", "repeated", "handled"]
+
+
+async def test_a_claim_that_was_given_up(sqlite: SQLiteStore) -> None:
+    """A thread that comes to its claim after the delivery was cancelled and has released it leaves nothing behind."""
+    given_up = threading.Event()
+    given_up.set()
+    await anyio.to_thread.run_sync(sqlite._claim, ONE, given_up)
+    assert await sqlite.claim(TWO) is Standing.MINE
+
+
+FORK = """
+import anyio, os, sys
+from gatepay_async.callbacks import Claim, SQLiteStore
+store = SQLiteStore(sys.argv[1])
+first, second, third = (Claim(f"shop/{n}", "token", "facts", 20) for n in range(3))
+anyio.run(store.claim, first)
+(here,) = store._files
+if not os.fork():
+    assert anyio.run(store.claim, first).name == "TAKEN"
+    assert anyio.run(store.claim, second).name == "MINE"
+    assert set(store._files) == {here, os.getpid()}
+    anyio.run(store.aclose)
+    os._exit(7)
+assert os.waitstatus_to_exitcode(os.wait()[1]) == 7
+assert anyio.run(store.claim, second).name == "TAKEN"
+assert anyio.run(store.claim, third).name == "MINE"
+anyio.run(store.aclose)
+print("whole")
+"""
+
+
+async def test_a_fork(tmp_path: Path) -> None:
+    """A process that forks after it has used the store opens a connection of its own on each side."""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK, str(tmp_path / "callbacks.sqlite3")]
+    done = await anyio.run_process(command, check=False)
+    assert (done.returncode, done.stdout) == (0, b"whole\n"), done.stderr.decode()
+
+
+# --- Redis
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("decode", [False, True])
+async def test_a_client_of_the_users(redis_url: str, *, decode: bool) -> None:
+    """A client of the user's is used as it is, and left open; the keys have their prefix."""
+    async with Redis.from_url(redis_url, decode_responses=decode) as redis:
+        store = RedisStore(redis, prefix="mine:")
+        assert await store.claim(ONE) is Standing.MINE
+        assert await store.claim(TWO) is Standing.TAKEN
+        assert await store.commit(ONE) is True
+        assert await store.claim(OTHER) is Standing.CONFLICT
+        await store.aclose()
+        assert await redis.keys() in ([b"mine:shop/1"], ["mine:shop/1"])
+        assert await redis.ttl("mine:shop/1") == -1
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_redis_forgets_by_itself(redis_url: str) -> None:
+    """A claim has an expiry, and what was handled has one where it shall be forgotten."""
+    store = RedisStore(redis_url, keep=timedelta(days=1))
+    async with Redis.from_url(redis_url) as redis:
+        await store.claim(ONE)
+        assert 0 < await redis.pttl("gatepay:callback:shop/1") <= 20_000
+        await store.commit(ONE)
+        assert 86_000_000 < await redis.pttl("gatepay:callback:shop/1") <= 86_400_000
+        await store.claim(Claim("shop/2", "one", "facts", 0.01))
+        with anyio.fail_after(30):
+            while await store.claim(Claim("shop/2", "two", "facts", 20)) is not Standing.MINE:
+                await anyio.sleep(0.005)
+    await store.aclose()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_command_that_comes_twice(redis_url: str) -> None:
+    """A command that redis-py sends again, as the answer to it was lost, does no harm."""
+    store = RedisStore(redis_url)
+    assert [await store.claim(ONE), await store.claim(ONE)] == [Standing.MINE] * 2
+    assert [await store.commit(ONE), await store.commit(ONE)] == [True, True]
+    await store.aclose()
+
+
+def test_a_redis_keep_that_is_no_time() -> None:
+    """How long to remember is a time above 0 for Redis, too."""
+    with pytest.raises(InvalidRequestError, match="keep"):
+        RedisStore("redis://localhost", keep=0)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_redis_killed_and_started_again(redis_server: RedisServer, redis_url: str) -> None:
+    """While Redis is away: fail. When it is back, what was handled is known, and the rest is handled."""
+    store = RedisStore(redis_url)
+    shop = Shop(store)
+    app = shop.app()
+    assert await word(app, query()) == "success"
+    redis_server.kill()
+    try:
+        assert [await word(app, received) for received in (query(), query(order_id="1"))] == ["fail", "fail"]
+    finally:
+        await anyio.to_thread.run_sync(redis_server.start)
+    assert [await word(app, received) for received in (query(), query(order_id="1"))] == ["success", "success"]
+    assert shop.kinds == ["handled", "failed", "failed", "repeated", "handled"]
+    assert {type(event.error).__mro__[1] for event in shop.events[1:3]} <= {RedisError, Exception}
+    await store.aclose()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_redis_killed_between_handling_and_committing(redis_server: RedisServer, redis_url: str) -> None:
+    """A Redis that dies under the handler: fail, and what the handler has done comes to it again."""
+    store = RedisStore(redis_url)
+    shop = Shop(store)
+
+    async def handler(callback: Any) -> None:
+        await shop.handle(callback)
+        if len(shop.handled) == 1:
+            redis_server.kill()
+
+    app = shop.app(handler, timeout=0.5)
+    try:
+        assert await word(app, query()) == "fail"
+    finally:
+        await anyio.to_thread.run_sync(redis_server.start)
+    async with Redis.from_url(redis_url) as redis:
+        await redis.pexpire("gatepay:callback:gp-key/67848", 1)  # as if the lease had ended
+    assert await word(app, query()) == "success"
+    assert (shop.kinds, len(shop.handled)) == (["failed", "handled"], 2)
+    await store.aclose()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_redis_hangs(redis_server: RedisServer, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Redis that doesn't answer is waited for a bounded time: a fail."""
+    monkeypatch.setattr(callbacks.once, "_SPARE", 0.1)
+    store = RedisStore(redis_url)
+    shop = Shop(store)
+    redis_server.pause()
+    try:
+        assert await word(shop.app(), query()) == "fail"
+    finally:
+        redis_server.resume()
+    assert shop.kinds == ["failed"]
+    await store.aclose()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_redis_out_of_memory(redis_url: str) -> None:
+    """A Redis that takes nothing more is a fail, never a success."""
+    store = RedisStore(redis_url)
+    shop = Shop(store)
+    async with Redis.from_url(redis_url) as redis:
+        await redis.config_set("maxmemory", "1")
+        try:
+            assert await word(shop.app(), query()) == "fail"
+        finally:
+            await redis.config_set("maxmemory", "0")
+    assert "maxmemory" in str(shop.events[0].error)
+    await store.aclose()
+
+
+class Without:
+    """An importer that doesn't find one module."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == self._name:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ("redis", r"RedisStore needs redis: pip install 'gatepay-async\[redis\]'"),
+        ("redis.asyncio", r"No module named 'redis\.asyncio'"),
+    ],
+)
+def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, missing: str, said: str) -> None:
+    """Without redis, asking for RedisStore says what to install; a redis that is broken is said to be so."""
+    for name in ("gatepay_async.callbacks.redis_store", "redis.asyncio", missing):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Without(missing), *sys.meta_path])
+    with pytest.raises(ImportError, match=said):
+        callbacks.__getattr__("RedisStore")
+
+
+def test_another_name() -> None:
+    """The room has no other names than it says."""
+    with pytest.raises(AttributeError, match="no attribute 'FileStore'"):
+        callbacks.__getattr__("FileStore")

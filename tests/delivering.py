@@ -1,0 +1,126 @@
+"""Deliveries: signed queries, and an ASGI server's part played by hand."""
+
+from collections.abc import MutableMapping
+from decimal import Decimal
+from typing import Any
+from urllib.parse import urlencode
+
+import anyio
+from attrs import define, field
+
+from gatepay_async.callbacks import CallbackApp, CallbackEvent, Store
+from gatepay_async.protocol.callback import SIGNED
+from gatepay_async.protocol.models import Callback
+from gatepay_async.protocol.signing import Credentials, sign
+
+SHOP = Credentials("gp-key", "canary-of-the-appsecret")
+PAID = 1555750250
+FIELDS = {
+    "appkey": "gp-key",
+    "order_id": "67848",
+    "out_order_id": "T-1001-X",
+    "price": "10.23",
+    "realprice": "10.20",
+    "type": "alipay",
+    "paytime": str(PAID),
+    "extend": "terry@example.com",
+}
+
+
+def fields(*, shop: Credentials = SHOP, **changes: str) -> dict[str, str]:
+    """The fields with *changes*, signed by whoever has the secret."""
+    changed = {**FIELDS, **changes}
+    return {**changed, "sign": sign(shop, [changed[name] for name in SIGNED])}
+
+
+def query(*, shop: Credentials = SHOP, **changes: str) -> bytes:
+    return urlencode(fields(shop=shop, **changes)).encode()
+
+
+@define
+class Answer:
+    """What an application has sent."""
+
+    status: int
+    headers: dict[bytes, bytes]
+    body: bytes
+
+
+class NoAnswerError(Exception):
+    """It sent nothing."""
+
+
+async def call(app: Any, received: bytes = b"", *, method: str = "GET", parts: list[Any] | None = None) -> Answer:
+    """
+    One request; *parts* is what ``receive()`` gives, and after them it waits for ever.
+
+    A part that is bytes is a piece of the body with more to come.
+    """
+    sent: list[MutableMapping[str, Any]] = []
+    queue = list(parts if parts is not None else [{"type": "http.request", "body": b"", "more_body": False}])
+
+    async def receive() -> MutableMapping[str, Any]:
+        if not queue:
+            await anyio.sleep_forever()
+        part = queue.pop(0)
+        return {"type": "http.request", "body": part, "more_body": True} if isinstance(part, bytes) else part
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": method, "path": "/", "query_string": received, "headers": []}
+    await app(scope, receive, send)
+    if not sent:
+        raise NoAnswerError
+    start, body = sent
+    assert (start["type"], body["type"]) == ("http.response.start", "http.response.body")
+    return Answer(start["status"], dict(start["headers"]), body["body"])
+
+
+async def word(app: Any, received: bytes) -> str:
+    """The bare answer to a GET."""
+    return (await call(app, received)).body.decode()
+
+
+@define
+class Shop:
+    """A merchant: what came to the handler, what the events said; and what it shall do."""
+
+    store: Store
+    handled: list[Callback] = field(factory=list)
+    events: list[CallbackEvent] = field(factory=list)
+    failures: list[BaseException] = field(factory=list)
+    prices: dict[str, Decimal] | None = None
+
+    async def handle(self, callback: Callback) -> None:
+        self.handled.append(callback)
+        if self.failures:
+            raise self.failures.pop(0)
+
+    async def price_of(self, out_order_id: str) -> Decimal | None:
+        assert self.prices is not None
+        return self.prices.get(out_order_id)
+
+    def app(self, handler: Any = None, **options: Any) -> CallbackApp:
+        return CallbackApp(
+            handler or self.handle,
+            **{
+                "appkey": SHOP.appkey,
+                "appsecret": SHOP.appsecret,
+                "store": self.store,
+                "on_event": self.events.append,
+                "lookup": None if self.prices is None else self.price_of,
+                **options,
+            },
+        )
+
+    @property
+    def kinds(self) -> list[str]:
+        return [event.kind.value for event in self.events]
+
+
+async def until(condition: Any, *, seconds: float = 30) -> None:
+    """Wait until *condition()* holds."""
+    with anyio.fail_after(seconds):
+        while not condition():
+            await anyio.sleep(0.005)

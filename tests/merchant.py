@@ -1,0 +1,88 @@
+"""
+A merchant's server, in a process of its own: a CallbackApp over a store that others share, on uvicorn.
+
+    python merchant.py FOLDER STORE [--hang handler] [--block handler|commit|answer]
+
+Its handler writes a line into FOLDER/handled and, once for each order_id, a row into FOLDER/shop.sqlite3; then, until
+FOLDER/go is there, it waits. The first line that is printed is the port.
+"""
+
+import argparse
+import asyncio
+import signal
+import socket
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from delivering import SHOP
+
+from gatepay_async.callbacks import CallbackApp, CallbackEvent, Claim, RedisStore, SQLiteStore, Store
+from gatepay_async.protocol.models import Callback
+
+
+class Merchant:
+    """What it does, and where it hangs."""
+
+    def __init__(self, folder: Path, store: Store, hang: str, block: str) -> None:
+        self._folder = folder
+        self._hang, self._block = hang, block
+        self._commit = store.commit
+        store.commit = self.commit  # type: ignore[method-assign]  # to hang in it
+        self.app = CallbackApp(
+            self.handle, appkey=SHOP.appkey, appsecret=SHOP.appsecret, store=store, on_event=self.hear, timeout=20
+        )
+
+    async def handle(self, callback: Callback) -> None:
+        with (self._folder / "handled").open("a") as log:
+            log.write(f"{callback.order_id}\n")
+        self._give(callback)
+        while not (self._folder / "go").exists():
+            await asyncio.sleep(0.005)
+        await self._here("handler")
+
+    def _give(self, callback: Callback) -> None:
+        """Exactly once: the number of the payment is unique, and the goods are given in the same transaction."""
+        shop = sqlite3.connect(self._folder / "shop.sqlite3", timeout=20)
+        with shop:
+            shop.execute("CREATE TABLE IF NOT EXISTS paid (order_id INTEGER PRIMARY KEY)")
+            shop.execute("CREATE TABLE IF NOT EXISTS given (order_id INTEGER)")
+        with shop:
+            if shop.execute("INSERT OR IGNORE INTO paid VALUES (?)", (callback.order_id,)).rowcount:
+                shop.execute("INSERT INTO given VALUES (?)", (callback.order_id,))
+        shop.close()
+
+    async def commit(self, claim: Claim) -> bool:
+        await self._here("commit")
+        return await self._commit(claim)
+
+    async def hear(self, _: CallbackEvent) -> None:
+        await self._here("answer")
+
+    async def _here(self, name: str) -> None:
+        if name in (self._hang, self._block):
+            (self._folder / f"hangs in {name}").touch()
+        if name == self._block:
+            signal.pause()  # the whole process: no timeout can end it
+        if name == self._hang:
+            await asyncio.sleep(3600)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("store")
+    parser.add_argument("--hang", default="")
+    parser.add_argument("--block", default="")
+    given = parser.parse_args()
+    store: Any = RedisStore(given.store) if "://" in given.store else SQLiteStore(given.store)
+    merchant = Merchant(given.folder, store, given.hang, given.block)
+    listener = socket.create_server(("127.0.0.1", 0))
+    print(listener.getsockname()[1], flush=True)
+    config = uvicorn.Config(merchant.app, log_config=None, timeout_graceful_shutdown=0)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""A real Redis for tests."""
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from attrs import define
+from redis import Redis
+from redis.exceptions import RedisError
+
+
+@define
+class RedisServer:
+    """A redis-server of our own, on a Unix socket, that forgets nothing."""
+
+    folder: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.folder}/redis.sock"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        settings = f"""
+            port 0
+            unixsocket {self.folder}/redis.sock
+            dir {self.folder}
+            save ""
+            appendonly yes
+            appendfsync always
+            logfile {self.folder}/log
+        """
+        command = ["redis-server", "-"]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        assert self.process.stdin is not None
+        with self.process.stdin as stdin:
+            stdin.write(settings.encode())
+        with Redis.from_url(self.url) as redis:
+            wait_for(redis)
+
+    def pause(self) -> None:
+        """Let it hang."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it at once, without a goodbye."""
+        self._signal(signal.SIGKILL)
+        assert self.process is not None
+        self.process.wait()
+
+    def _signal(self, number: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+
+def wait_for(redis: Redis, seconds: float = 30) -> None:
+    gives_up = time.monotonic() + seconds
+    while True:
+        try:
+            redis.ping()
+        except RedisError:
+            if time.monotonic() > gives_up:
+                raise
+        else:
+            return
