@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gatepay_async.sandbox import Sandbox
+from gatepay_async.sandbox import LaterVersionError, Sandbox
 
 
 def test_everything_survives_a_restart(tmp_path: Path, clock: Any, visit: Any) -> None:
@@ -61,6 +61,83 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     with pytest.raises(sqlite3.DatabaseError, match="not a database"):
         Sandbox(path)
     assert path.read_bytes().startswith(b"card keys")
+
+
+# What version 1 laid out, typed off from its release.
+FIRST_LAYOUT = """
+CREATE TABLE account (appkey TEXT PRIMARY KEY, appsecret TEXT NOT NULL, admin_id INTEGER NOT NULL UNIQUE);
+CREATE TABLE shop (
+    admin_id INTEGER PRIMARY KEY, closed INTEGER NOT NULL DEFAULT 0, quota INTEGER, licence_until INTEGER);
+CREATE TABLE category (id INTEGER PRIMARY KEY, admin_id INTEGER NOT NULL, name TEXT NOT NULL);
+CREATE TABLE product (
+    id INTEGER PRIMARY KEY, admin_id INTEGER NOT NULL, category_id INTEGER NOT NULL REFERENCES category,
+    name TEXT NOT NULL, description TEXT NOT NULL, image TEXT NOT NULL, price INTEGER NOT NULL);
+CREATE TABLE card_key (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, product_id INTEGER NOT NULL REFERENCES product,
+    order_id INTEGER NOT NULL DEFAULT 0, content TEXT NOT NULL CHECK (length(content) <= 255),
+    folded TEXT NOT NULL, created INTEGER NOT NULL, updated INTEGER NOT NULL,
+    UNIQUE (product_id, content));
+CREATE INDEX card_key_walk ON card_key (product_id, id);
+CREATE INDEX card_key_folded ON card_key (product_id, folded);
+CREATE TABLE pay_order (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, page_id TEXT NOT NULL UNIQUE, admin_id INTEGER NOT NULL,
+    product_id INTEGER NOT NULL, product_num INTEGER NOT NULL, out_order_id TEXT NOT NULL,
+    price INTEGER NOT NULL, pay_type TEXT NOT NULL, custom TEXT NOT NULL,
+    state TEXT NOT NULL DEFAULT 'pending', created INTEGER NOT NULL);
+CREATE INDEX pay_order_day ON pay_order (admin_id, created);
+INSERT INTO account VALUES ('key', 'secret', 6);
+INSERT INTO shop (admin_id) VALUES (6);
+INSERT INTO category VALUES (40, 6, 'c');
+INSERT INTO product VALUES (8, 6, 40, 'p', 'p', '', 99);
+INSERT INTO card_key VALUES (1, 8, 0, 'AAA', 'aaa', 1, 1);
+INSERT INTO pay_order VALUES (1, 'one', 6, 8, 1, 'T-1-X', 99, 'wechat', 'c', 'paid', 1555750250);
+INSERT INTO pay_order VALUES (2, 'two', 6, 8, 1, 'T-2-X', 99, 'wechat', 'c', 'pending', 1555750250);
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_file_of_the_first_layout(tmp_path: Path, clock: Any) -> None:
+    """A file that an earlier version made is brought up to date: nothing is lost, and its orders can be paid."""
+    path = tmp_path / "shop.sqlite3"
+    connection = sqlite3.connect(path)
+    connection.executescript(FIRST_LAYOUT)
+    connection.close()
+    for _ in range(2):
+        with Sandbox(path, clock=clock) as sandbox:
+            paid, pending = sandbox.orders()
+            assert (paid.state, paid.paid_at, paid.realprice) == ("paid", 1555750250, Decimal("0.99"))
+            assert (pending.out_order_id, pending.state, pending.expires_at) == ("T-2-X", "pending", None)
+            assert (sandbox.keys(8), sandbox.appsecret) == (["AAA"], "secret")
+    with Sandbox(path, clock=clock, callback_url="http://127.0.0.1:1") as sandbox:
+        assert sandbox.pay(2).state == "paid"
+        assert len(sandbox.deliveries()) == 1
+
+
+def test_a_file_of_a_later_layout(tmp_path: Path) -> None:
+    """A file that a later version made is refused with a sentence that says so, and left as it is."""
+    path = tmp_path / "shop.sqlite3"
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(LaterVersionError, match=r"shop\.sqlite3 has the layout 99, and this gatepay-async knows 2"):
+        Sandbox(path)
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
+    connection.close()
+
+
+def test_a_layout_is_whole_or_not_there(tmp_path: Path) -> None:
+    """A file that can't be brought up to date stays what it was."""
+    path = tmp_path / "shop.sqlite3"
+    connection = sqlite3.connect(path)
+    connection.executescript(FIRST_LAYOUT + "CREATE TABLE delivery (somebody_elses INTEGER);")
+    connection.close()
+    with pytest.raises(sqlite3.OperationalError, match="delivery"):
+        Sandbox(path)
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+    assert "callback_url" not in [row[1] for row in connection.execute("PRAGMA table_info(shop)")]
+    connection.close()
 
 
 def test_keys_are_added_all_or_none() -> None:

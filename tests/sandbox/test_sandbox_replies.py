@@ -138,16 +138,6 @@ def test_a_repeated_order_is_a_second_order(sandbox: Sandbox, call: Any) -> None
     ]
 
 
-def test_the_payment_page_says_how_it_stands(sandbox: Sandbox, call: Any) -> None:
-    """The page at order_url says the order's state; an unknown one is not found."""
-    url = call.reply("pay/create")["data"]["order_url"]
-    assert call.client.get(url).text == "order 1: pending, 0.99 yuan"
-    sandbox.pay(1)
-    assert call.client.get(url).text == "order 1: paid, 0.99 yuan"
-    assert call.client.get(url.replace("id=", "id=0")).status_code == 404
-    assert call.client.get(url.partition("?")[0]).status_code == 404
-
-
 def test_a_paid_order_takes_its_keys(sandbox: Sandbox, call: Any) -> None:
     """Paying sells the oldest unsold keys, once: the stock falls, and ka/show says to which order."""
     call.reply("pay/create", product_num="2", pay_type="alipay")

@@ -14,7 +14,7 @@ from anyio import to_thread
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gatepay_async.sandbox.breaking import Exchange, break_request
@@ -23,8 +23,10 @@ from gatepay_async.sandbox.endpoints import ENDPOINTS, Endpoint, RefusedError
 from gatepay_async.sandbox.faults import Fault
 from gatepay_async.sandbox.forms import MalformedFormError, read_form
 from gatepay_async.sandbox.messages import SUCCESS, SUCCESS_TEXT, Cause, text_of
+from gatepay_async.sandbox.pages import origin_of
+from gatepay_async.sandbox.web import read_body
 
-__all__ = ["LARGEST_BODY", "FaultyApp", "pages"]
+__all__ = ["LARGEST_BODY", "FaultyApp", "desk_and_face"]
 
 LARGEST_BODY = 8 * 1024 * 1024  # bytes; 500 keys of 255 characters, percent-encoded, come to about 1.5 MiB
 
@@ -64,42 +66,21 @@ def _called(scope: Scope) -> Endpoint | None:
     return ENDPOINTS.get(scope["path"].removeprefix("/api/"))
 
 
-def pages(counter: Counter) -> Starlette:
-    """Build the application: one route for each endpoint, and the payment page."""
+def desk_and_face(counter: Counter, face: ASGIApp) -> Starlette:
+    """Build the application: one route for each endpoint, and the pages for all other paths."""
     calls = [
-        Route(f"/api/{endpoint.path}", partial(_call, counter, endpoint), methods=["POST"])
+        Route(f"/{endpoint.path}", partial(_call, counter, endpoint), methods=["POST"])
         for endpoint in ENDPOINTS.values()
     ]
-    return Starlette(routes=[*calls, Route("/pay/index", partial(_order_page, counter), methods=["GET"])])
+    return Starlette(routes=[Mount("/api", routes=calls), Mount("/", app=face)])
 
 
 async def _call(counter: Counter, endpoint: Endpoint, request: Request) -> Response:
-    body = await _body(request.receive)
+    body = await read_body(request.receive, most=LARGEST_BODY)
     if body is None:
         return PlainTextResponse("Content Too Large", status_code=413)
     content_type = request.headers.get("content-type", "")
-    return await to_thread.run_sync(_answer, counter, endpoint, content_type, body, _origin(request.scope))
-
-
-async def _body(receive: Receive) -> bytes | None:
-    # Read to its end even when it is too large: a client that is still sending would
-    # see a broken pipe instead of the 413. One that goes away in the middle leaves a
-    # form that is cut, and nothing may come of that.
-    body, size, more = bytearray(), 0, True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        chunk, more = message.get("body", b""), message.get("more_body", False)
-        size += len(chunk)
-        body += chunk if size <= LARGEST_BODY else b""
-    return bytes(body) if size <= LARGEST_BODY else None
-
-
-def _origin(scope: Scope) -> str:
-    # The address really listened on; a Host header may say anything.
-    host, port = scope["server"]
-    return f"{scope['scheme']}://{host}" + ("" if port is None else f":{port}")
+    return await to_thread.run_sync(_answer, counter, endpoint, content_type, body, origin_of(request.scope))
 
 
 def _answer(counter: Counter, endpoint: Endpoint, content_type: str, body: bytes, origin: str) -> Response:
@@ -124,10 +105,3 @@ def _refusal(endpoint: Endpoint, now: float, code: int) -> Response:
 def _envelope(code: int, text: str, now: float, data: object) -> Response:
     envelope = {"code": code, "msg": text, "time": str(int(now)), "data": data}
     return Response(json.dumps(envelope, ensure_ascii=False), media_type="application/json")
-
-
-async def _order_page(counter: Counter, request: Request) -> Response:
-    text = await to_thread.run_sync(counter.order_page, request.query_params.get("id", ""))
-    if text is None:
-        return PlainTextResponse("no such order", status_code=404)
-    return PlainTextResponse(text)

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 from attrs import frozen
 
-from gatepay_async.sandbox import orders
 from gatepay_async.sandbox.database import Database
 from gatepay_async.sandbox.endpoints import Desk, Endpoint, Form
 
@@ -20,12 +19,14 @@ class Counter:
         clock: Epoch seconds.
         clamp_pages: Whether a page past the last is answered with the last.
         case_insensitive_keys: Whether ``abc`` is ``ABC``.
+        expires_after: How long an order is to be paid, in seconds; None: for ever.
     """
 
     database: Database
     clock: Callable[[], float]
     clamp_pages: bool
     case_insensitive_keys: bool
+    expires_after: float | None
 
     def serve(self, endpoint: Endpoint, form: Form, *, origin: str) -> object:
         """
@@ -42,18 +43,14 @@ class Counter:
         Raises:
             RefusedError: Nothing was written.
         """
+        now = self.clock()
         with self.database.transaction() as connection:
             desk = Desk(
                 connection=connection,
-                now=int(self.clock()),
+                now=int(now),
                 origin=origin,
                 clamp_pages=self.clamp_pages,
                 case_insensitive_keys=self.case_insensitive_keys,
+                expires=None if self.expires_after is None else now + self.expires_after,
             )
             return endpoint.answer(desk, form)
-
-    def order_page(self, page_id: str) -> str | None:
-        """Say in one line how the order with that payment page stands; None: there is none."""
-        with self.database.transaction() as connection:
-            order = orders.find_page(connection, page_id)
-        return None if order is None else f"order {order.order_id}: {order.state}, {order.price} yuan"

@@ -8,7 +8,7 @@ from threading import Lock
 
 from gatepay_async.sandbox.examples import fill
 
-__all__ = ["Database"]
+__all__ = ["Database", "LaterVersionError"]
 
 # Money is in fen (1/100 yuan), times are epoch seconds, as in the vendor's examples.
 # A key's owner (`account`) outlives the shop: that is how a known appkey comes to have no shop.
@@ -34,8 +34,35 @@ CREATE TABLE pay_order (
     price INTEGER NOT NULL, pay_type TEXT NOT NULL, custom TEXT NOT NULL,
     state TEXT NOT NULL DEFAULT 'pending', created INTEGER NOT NULL);
 CREATE INDEX pay_order_day ON pay_order (admin_id, created);
-PRAGMA user_version = 1;
 """
+# What each version added to the one before it; a file of an earlier version is brought up to date. A pending
+# order of version 1 has no end: it was made when orders had none.
+_ADDED = {
+    2: """
+ALTER TABLE shop ADD COLUMN callback_url TEXT;
+ALTER TABLE pay_order ADD COLUMN expires REAL;
+ALTER TABLE pay_order ADD COLUMN paid INTEGER;
+ALTER TABLE pay_order ADD COLUMN realprice INTEGER;
+UPDATE pay_order SET paid = created, realprice = price WHERE state = 'paid';
+CREATE INDEX pay_order_open ON pay_order (expires) WHERE state = 'pending';
+CREATE TABLE delivery (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, order_id INTEGER NOT NULL REFERENCES pay_order,
+    attempt INTEGER NOT NULL, due REAL NOT NULL, claimed REAL, url TEXT, sent REAL, answered REAL,
+    status INTEGER, answer TEXT, problem TEXT);
+CREATE INDEX delivery_waiting ON delivery (due) WHERE answered IS NULL;
+CREATE INDEX delivery_order ON delivery (order_id);
+""",
+}
+_VERSION = max(_ADDED)
+
+
+class LaterVersionError(sqlite3.DatabaseError):
+    """The file was made by a later version of gatepay-async; it is left as it is."""
+
+    def __init__(self, path: str | Path, version: int) -> None:
+        super().__init__(
+            f"{path} has the layout {version}, and this gatepay-async knows {_VERSION}: it was made by a later one"
+        )
 
 
 class Database:
@@ -50,6 +77,7 @@ class Database:
         now: Epoch seconds, for the rows of a new file.
 
     Raises:
+        LaterVersionError: A later version has made the file.
         sqlite3.Error: The file can't be opened, or is no database.
     """
 
@@ -62,16 +90,21 @@ class Database:
             self._connection.row_factory = sqlite3.Row
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = NORMAL")
-            self._lay_out(keys=keys, now=now)
+            self._lay_out(path, keys=keys, now=now)
             stack.pop_all()
 
-    def _lay_out(self, *, keys: bool, now: int) -> None:
+    def _lay_out(self, path: str | Path, *, keys: bool, now: int) -> None:
         with self.transaction() as connection:
-            if connection.execute("PRAGMA user_version").fetchone()[0]:
-                return  # made by an earlier run; a key deleted then stays deleted
-            for statement in _SCHEMA.split(";\n"):
-                connection.execute(statement)
-            fill(connection, keys=keys, now=now)
+            version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+            if version > _VERSION:
+                raise LaterVersionError(path, version)
+            if version == 0:
+                _run(connection, _SCHEMA)
+                fill(connection, keys=keys, now=now)
+            # Made by an earlier run: a key deleted then stays deleted.
+            for later in range(max(version, 1) + 1, _VERSION + 1):
+                _run(connection, _ADDED[later])
+            connection.execute(f"PRAGMA user_version = {_VERSION}")
 
     @contextmanager
     def transaction(self) -> Generator[sqlite3.Connection, None, None]:
@@ -84,3 +117,9 @@ class Database:
         """Close the file; a second call does nothing."""
         with self._lock:
             self._connection.close()
+
+
+def _run(connection: sqlite3.Connection, statements: str) -> None:
+    # Not executescript(): that commits first, and a layout is whole or not there.
+    for statement in statements.split(";\n"):
+        connection.execute(statement)

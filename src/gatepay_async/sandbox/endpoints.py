@@ -41,13 +41,14 @@ class RefusedError(Exception):
 
 @frozen(kw_only=True)
 class Desk:
-    """What one call is carried out with: the open transaction, the time, the address, the shop's habits."""
+    """What one call is carried out with: the open transaction, the times, the address, the shop's habits."""
 
     connection: sqlite3.Connection
     now: int
     origin: str
     clamp_pages: bool
     case_insensitive_keys: bool
+    expires: float | None
 
 
 @frozen(kw_only=True)
@@ -156,8 +157,8 @@ def _pay_create(desk: Desk, admin_id: int, form: Form) -> object:
     _require(shop.quota is None or spent + price <= shop.quota * 100, Cause.QUOTA)
     until = shop.licence_until
     _require(until is None or datetime.fromtimestamp(desk.now, UTC) < until, Cause.LICENCE)
-    page_id = orders.insert(desk.connection, form, admin_id=admin_id, price=price, now=desk.now)
-    url = f"{desk.origin}/pay/index?id={page_id}&type={form['pay_type']}"
+    page_id = orders.insert(desk.connection, form, admin_id=admin_id, price=price, now=desk.now, expires=desk.expires)
+    url = orders.page_url(desk.origin, page_id, form["pay_type"])
     return {
         "order_type": form["pay_type"],
         "order_price": price / 100,  # a JSON number: 1.5

@@ -10,7 +10,7 @@ from threading import Lock
 
 from attrs import define, field, frozen
 
-__all__ = ["Fault", "FaultKind", "FaultQueue"]
+__all__ = ["ArmedFault", "Fault", "FaultKind", "FaultQueue"]
 
 
 class FaultKind(StrEnum):
@@ -71,10 +71,26 @@ class Fault:
             raise ValueError("Fault(FaultKind.CODE) needs code=…, the number to refuse with")
 
 
+@frozen
+class ArmedFault:
+    """
+    A fault that is there.
+
+    Attributes:
+        number: Its own, from 1, in the order added.
+        applied: How often it has hit.
+    """
+
+    number: int
+    fault: Fault
+    applied: int
+
+
 @define
 class _Armed:
     """A fault with what has happened to it so far."""
 
+    number: int
     fault: Fault
     random: Random
     passed: int = 0
@@ -97,13 +113,25 @@ class FaultQueue:
     def __init__(self) -> None:
         self._lock = Lock()
         self._armed: list[_Armed] = []
+        self._added = 0
 
     def add(self, fault: Fault) -> None:
         """Put *fault* behind the others."""
         # Repeatable on purpose; nothing secret hangs on it.
-        armed = _Armed(fault, Random(fault.seed))  # noqa: S311 -- a draw that repeats is what is wanted
+        random = Random(fault.seed)  # noqa: S311 -- a draw that repeats is what is wanted
         with self._lock:
-            self._armed.append(armed)
+            self._added += 1
+            self._armed.append(_Armed(self._added, fault, random))
+
+    def read(self) -> list[ArmedFault]:
+        """Give the faults that are there, used up or not, in the order added."""
+        with self._lock:
+            return [ArmedFault(armed.number, armed.fault, armed.applied) for armed in self._armed]
+
+    def remove(self, number: int) -> None:
+        """Forget the fault with that number, if it is there."""
+        with self._lock:
+            self._armed = [armed for armed in self._armed if armed.number != number]
 
     def clear(self) -> None:
         """Forget all faults, used up or not."""

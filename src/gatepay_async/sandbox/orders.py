@@ -16,11 +16,18 @@ from gatepay_async.sandbox.signatures import signature
 __all__ = [
     "Order",
     "callback_query",
+    "count",
+    "expire",
     "find",
     "find_page",
+    "get",
     "insert",
+    "lapse",
     "list_orders",
+    "list_page",
+    "note_late",
     "ordered_today",
+    "page_url",
     "qrcode",
     "settle",
 ]
@@ -40,8 +47,12 @@ class Order:
         page_id: The ``id`` in the payment page's address.
         admin_id: The seller.
         price: For all pieces together, in yuan, exactly two decimals.
-        state: ``pending``, or ``paid``.
+        state: ``pending``, ``paid``, or ``expired``. An order that is paid once it has expired stays
+            ``expired`` and has a ``paid_at``: its money came, and nobody is told.
         created_at: Epoch seconds.
+        expires_at: When it stops being to be paid, or stopped; epoch seconds; None: never.
+        paid_at: Epoch seconds; None: not paid.
+        realprice: What the customer paid, in yuan; None: nothing yet.
     """
 
     order_id: int
@@ -55,34 +66,68 @@ class Order:
     custom: str
     state: str
     created_at: int
+    expires_at: float | None = None
+    paid_at: int | None = None
+    realprice: Decimal | None = None
 
 
 def _order(row: sqlite3.Row) -> Order:
     same = ("page_id", "admin_id", "product_id", "product_num", "out_order_id", "pay_type", "custom", "state")
     return Order(
         order_id=row["id"],
-        price=Decimal(row["price"]).scaleb(-2),
+        price=_yuan(row["price"]),
         created_at=row["created"],
+        expires_at=row["expires"],
+        paid_at=row["paid"],
+        realprice=None if row["realprice"] is None else _yuan(row["realprice"]),
         **{name: row[name] for name in same},
     )
 
 
-def insert(connection: sqlite3.Connection, form: dict[str, str], *, admin_id: int, price: int, now: int) -> str:
+def _yuan(fen: int) -> Decimal:
+    return Decimal(fen).scaleb(-2)
+
+
+def insert(
+    connection: sqlite3.Connection,
+    form: dict[str, str],
+    *,
+    admin_id: int,
+    price: int,
+    now: int,
+    expires: float | None = None,
+) -> str:
     """Store an order of *price* fen from the call's form; gives the id of its payment page."""
     page_id = secrets.token_hex(8)
     number = (int(form["product_id"]), int(form["product_num"]))
     texts = (form["out_order_id"], form["pay_type"], form["custom"])
     connection.execute(
         "INSERT INTO pay_order (page_id, admin_id, product_id, product_num, out_order_id, pay_type, custom,"
-        " price, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (page_id, admin_id, *number, *texts, price, now),
+        " price, created, expires) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (page_id, admin_id, *number, *texts, price, now, expires),
     )
     return page_id
+
+
+def lapse(connection: sqlite3.Connection, *, now: float) -> None:
+    """Let every pending order whose time is up expire; to be called before orders are read."""
+    connection.execute("UPDATE pay_order SET state = 'expired' WHERE state = 'pending' AND expires <= ?", (now,))
 
 
 def list_orders(connection: sqlite3.Connection) -> list[Order]:
     """List all orders of all shops, oldest first."""
     return [_order(row) for row in connection.execute("SELECT * FROM pay_order ORDER BY id")]
+
+
+def count(connection: sqlite3.Connection) -> int:
+    """Count all orders of all shops."""
+    return int(connection.execute("SELECT count(*) FROM pay_order").fetchone()[0])
+
+
+def list_page(connection: sqlite3.Connection, *, first: int, number: int) -> list[Order]:
+    """List *number* orders of all shops, newest first, behind the *first* newest ones."""
+    found = connection.execute("SELECT * FROM pay_order ORDER BY id DESC LIMIT ? OFFSET ?", (number, first))
+    return [_order(row) for row in found]
 
 
 def find(connection: sqlite3.Connection, order_id: int) -> Order | None:
@@ -91,16 +136,46 @@ def find(connection: sqlite3.Connection, order_id: int) -> Order | None:
     return None if row is None else _order(row)
 
 
+def get(connection: sqlite3.Connection, order_id: int) -> Order:
+    """
+    Give the order with that number.
+
+    Raises:
+        LookupError: No order has it.
+    """
+    found = find(connection, order_id)
+    if found is None:
+        raise LookupError(f"no order has the number {order_id}")
+    return found
+
+
 def find_page(connection: sqlite3.Connection, page_id: str) -> Order | None:
     """Find the order whose payment page has *page_id*."""
     row = connection.execute("SELECT * FROM pay_order WHERE page_id = ?", (page_id,)).fetchone()
     return None if row is None else _order(row)
 
 
-def settle(connection: sqlite3.Connection, order_id: int) -> bool:
-    """Make a pending order a paid one; says whether it was pending."""
-    changed = connection.execute("UPDATE pay_order SET state = 'paid' WHERE id = ? AND state = 'pending'", (order_id,))
-    return changed.rowcount == 1
+def settle(connection: sqlite3.Connection, order_id: int, *, realprice: Decimal, now: float) -> None:
+    """Make the order a paid one; what was noted of a payment that came too late stays."""
+    connection.execute(
+        "UPDATE pay_order SET state = 'paid', paid = coalesce(paid, ?), realprice = coalesce(realprice, ?)"
+        " WHERE id = ?",
+        (int(now), int(realprice * 100), order_id),
+    )
+
+
+def note_late(connection: sqlite3.Connection, order_id: int, *, realprice: Decimal, now: float) -> None:
+    """Note that an expired order was paid; it stays expired."""
+    connection.execute(
+        "UPDATE pay_order SET paid = ?, realprice = ? WHERE id = ?", (int(now), int(realprice * 100), order_id)
+    )
+
+
+def expire(connection: sqlite3.Connection, order_id: int, *, now: float) -> None:
+    """Let a pending order expire now."""
+    connection.execute(
+        "UPDATE pay_order SET state = 'expired', expires = ? WHERE id = ? AND state = 'pending'", (now, order_id)
+    )
 
 
 def ordered_today(connection: sqlite3.Connection, admin_id: int, *, now: int) -> int:
@@ -111,6 +186,11 @@ def ordered_today(connection: sqlite3.Connection, admin_id: int, *, now: int) ->
         (admin_id, midnight),
     )
     return int(found.fetchone()[0])
+
+
+def page_url(origin: str, page_id: str, pay_type: str) -> str:
+    """Write the payment page's address."""
+    return f"{origin}/pay/index?id={page_id}&type={pay_type}"
 
 
 def qrcode(text: str) -> str:

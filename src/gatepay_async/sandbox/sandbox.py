@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from types import EllipsisType, TracebackType
 from typing import Any, Self
@@ -12,16 +13,21 @@ from typing import Any, Self
 from anyio import CancelScope, to_thread
 from attrs import evolve
 
-from gatepay_async.sandbox import card_keys, orders, shops
-from gatepay_async.sandbox.app import FaultyApp, pages
+from gatepay_async.sandbox import card_keys, deliveries, orders, shops, targets
+from gatepay_async.sandbox.app import FaultyApp, desk_and_face
 from gatepay_async.sandbox.counter import Counter
+from gatepay_async.sandbox.courier import Courier
 from gatepay_async.sandbox.database import Database
+from gatepay_async.sandbox.deliveries import Delivery
 from gatepay_async.sandbox.endpoints import ENDPOINTS
+from gatepay_async.sandbox.face import build_face
 from gatepay_async.sandbox.faults import Fault, FaultQueue
 from gatepay_async.sandbox.journal import Journal, SeenRequest
 from gatepay_async.sandbox.orders import Order
+from gatepay_async.sandbox.outbox import Outbox
 from gatepay_async.sandbox.server import LoopbackServer
 from gatepay_async.sandbox.shops import ShopAccount, ShopState
+from gatepay_async.sandbox.till import Till
 
 __all__ = ["Sandbox"]
 
@@ -39,9 +45,17 @@ class Sandbox:
             (4, 1 and 89 for the products 4, 5 and 8). False: no product has a key.
         clamp_pages: Answer a page past the last with the last one, instead of an empty one.
         case_insensitive_keys: Compare keys as MySQL's default collation does: ``abc`` is ``ABC``.
+        expires_after: How long an order is to be paid, in seconds; None: for ever.
+        callback_url: Where shop one is told of paid orders, as by :meth:`change_shop`; None: as it was.
+        callback_interval: Seconds between an attempt to call back that failed and the next; there are four.
+        callback_timeout: Seconds for one attempt, from connecting to the last byte.
+        callbacks_beyond_loopback: Whether a callback URL may lead away from this machine.
         clock: Epoch seconds.
 
     Raises:
+        CallbackUrlError: The callback URL can't be one.
+        ValueError: A number of seconds is not above 0 (the interval: below 0).
+        LaterVersionError: A later version has made the file.
         sqlite3.Error: The file can't be opened, or is no database.
     """
 
@@ -52,21 +66,37 @@ class Sandbox:
         seed: bool = True,
         clamp_pages: bool = False,
         case_insensitive_keys: bool = False,
+        expires_after: float | None = 300,
+        callback_url: str | None = None,
+        callback_interval: float = 60,
+        callback_timeout: float = 10,
+        callbacks_beyond_loopback: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        _check_seconds(expires_after=expires_after, callback_timeout=callback_timeout)
+        if not callback_interval >= 0:
+            raise ValueError(f"callback_interval is a number of seconds from 0, not {callback_interval!r}")
+        self._beyond_loopback = callbacks_beyond_loopback
+        self._check_callback_url(callback_url)
         self._clock = clock
         self._database = Database(database, keys=seed, now=int(clock()))
         with self._database.transaction() as connection:
             self._accounts = shops.accounts(connection)
         self._faults = FaultQueue()
         self._journal = Journal()
+        self._outbox = Outbox(self._database, clock=clock, interval=callback_interval, timeout=callback_timeout)
+        self._till = Till(database=self._database, clock=clock, outbox=self._outbox)
         counter = Counter(
             database=self._database,
             clock=clock,
             clamp_pages=clamp_pages,
             case_insensitive_keys=case_insensitive_keys,
+            expires_after=expires_after,
         )
-        self.app = FaultyApp(pages(counter), pick=self._pick, now=clock)
+        face = build_face(self._till, self._faults, beyond_loopback=callbacks_beyond_loopback)
+        self.app = FaultyApp(desk_and_face(counter, face), pick=self._pick, now=clock)
+        if callback_url is not None:
+            self.change_shop(callback_url=callback_url)
 
     def __enter__(self) -> Self:
         return self
@@ -86,7 +116,9 @@ class Sandbox:
     @asynccontextmanager
     async def serve(self, *, host: str = "127.0.0.1", port: int = 0) -> AsyncGenerator[str, None]:
         """
-        Serve real HTTP from a thread of its own, from asyncio or trio.
+        Serve real HTTP from a thread of its own, from asyncio or trio, and send callbacks from another.
+
+        The console is at ``/``. Callbacks that wait since an earlier run go out, too.
 
         Args:
             host: 127.0.0.1; nothing else is accepted.
@@ -102,13 +134,16 @@ class Sandbox:
             RuntimeError: The server's thread died before it could accept.
         """
         server = LoopbackServer(self.app, host=host, port=port)
+        courier = Courier(self._outbox, beyond_loopback=self._beyond_loopback)
         server.start()
         try:
             await to_thread.run_sync(server.wait)
+            await to_thread.run_sync(courier.start)
             yield f"http://{host}:{server.port}/api/"
         finally:
             with CancelScope(shield=True):
                 await to_thread.run_sync(server.stop)
+                await to_thread.run_sync(courier.stop)
 
     # -- who may call ------------------------------------------------------------------------------------
 
@@ -146,6 +181,7 @@ class Sandbox:
         closed: bool | EllipsisType = ...,
         quota: Decimal | EllipsisType | None = ...,
         licence_until: datetime | EllipsisType | None = ...,
+        callback_url: str | EllipsisType | None = ...,
     ) -> ShopState:
         """
         Change what is given of a shop's state and keep the rest; a removed shop comes back, all open.
@@ -155,8 +191,18 @@ class Sandbox:
             closed: Whether ``ka/show`` and ``ka/create`` answer 107.
             quota: What may be ordered in one day, in yuan, before ``pay/create`` answers 111; None: anything.
             licence_until: From then on ``pay/create`` answers 112; aware; None: never.
+            callback_url: Where paid orders are told of, with a GET; None: nowhere. Parameters of your own are kept.
+
+        Raises:
+            CallbackUrlError: The URL can't be one: not HTTP, or away from this machine.
         """
-        given = {"closed": closed, "quota": quota, "licence_until": licence_until}
+        self._check_callback_url(None if callback_url is ... else callback_url)
+        given = {
+            "closed": closed,
+            "quota": quota,
+            "licence_until": licence_until,
+            "callback_url": callback_url,
+        }
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not ...}
         admin_id = self._admin_id(appkey)
         fresh = ShopState(admin_id=admin_id, closed=False, quota=None, licence_until=None)
@@ -164,6 +210,10 @@ class Sandbox:
             state = evolve(shops.find_shop(connection, admin_id) or fresh, **changes)
             shops.write_shop(connection, state)
         return state
+
+    def _check_callback_url(self, url: str | None) -> None:
+        if url is not None:
+            targets.check(url, beyond_loopback=self._beyond_loopback)
 
     def remove_shop(self, appkey: str | None = None) -> None:
         """Remove a shop (None: shop one). Its appkey stays known: 107 at ``pay/create``, 104 at ``ka/…``."""
@@ -201,8 +251,7 @@ class Sandbox:
 
     def orders(self) -> list[Order]:
         """Give all orders of both shops, oldest first. One ``out_order_id`` twice: the call came twice."""
-        with self._database.transaction() as connection:
-            return orders.list_orders(connection)
+        return self._till.list_orders()
 
     def callback_query(
         self,
@@ -216,42 +265,87 @@ class Sandbox:
 
         Args:
             order: The order, or its ``order_id``.
-            paid_at: Epoch seconds or an aware time; None: now.
-            realprice: What was paid, in yuan; None: the order's price.
+            paid_at: Epoch seconds or an aware time; None: when it was paid, or now.
+            realprice: What was paid, in yuan; None: what the customer paid, or the order's price.
 
         Raises:
             LookupError: No order has that number.
         """
-        known = self._order(order)
-        when = self._clock() if paid_at is None else paid_at
+        known = self._till.find(_number(order))
+        when = known.paid_at or self._clock() if paid_at is None else paid_at
         account = next(account for account in self._accounts if account.admin_id == known.admin_id)
         return orders.callback_query(
             known,
             account.keys,
-            realprice=known.price if realprice is None else realprice,
+            realprice=known.realprice or known.price if realprice is None else realprice,
             paytime=int(when.timestamp() if isinstance(when, datetime) else when),
         )
 
-    def pay(self, order: Order | int) -> Order:
+    def pay(self, order: Order | int, *, realprice: Decimal | None = None) -> Order:
         """
-        Let the customer pay: the order becomes ``paid`` and its keys are sold. A second time changes nothing.
+        Let the customer pay.
+
+        The order becomes ``paid``, its keys are sold, and its shop's callback URL, if there is one, is called once the
+        sandbox serves. An order that has expired stays so, with a ``paid_at``, and is not called back (the
+        vendor's FAQ). A second time changes nothing.
+
+        Args:
+            order: The order, or its ``order_id``.
+            realprice: What is paid, in yuan; None: the order's price.
+
+        Raises:
+            LookupError: No order has that number.
+            ValueError: Nobody can pay that: nothing, less, or parts of a fen.
+        """
+        return self._till.pay(_number(order), realprice=realprice)
+
+    def expire(self, order: Order | int) -> Order:
+        """
+        Let a pending order expire now; any other stays as it is.
 
         Raises:
             LookupError: No order has that number.
         """
-        known = self._order(order)
-        with self._database.transaction() as connection:
-            if orders.settle(connection, known.order_id):
-                card_keys.sell(connection, known.product_id, known.order_id, known.product_num)
-        return self._order(known)
+        return self._till.expire(_number(order))
 
-    def _order(self, order: Order | int) -> Order:
-        number = order.order_id if isinstance(order, Order) else order
+    def confirm(self, order: Order | int) -> Order:
+        """
+        Say *I have been paid*, as a merchant does in the console: the order is paid, expired or not, and called back.
+
+        Raises:
+            LookupError: No order has that number.
+        """
+        return self._till.confirm(_number(order))
+
+    def send_again(self, order: Order | int) -> None:
+        """
+        Call back for a paid order once more, with all four attempts.
+
+        Raises:
+            LookupError: No order has that number.
+            NoCallbackError: It is not paid, or its shop has no callback URL.
+        """
+        self._till.send_again(_number(order))
+
+    def deliveries(self, order: Order | int | None = None) -> list[Delivery]:
+        """Give all callbacks (None: of all orders) that were sent or wait to be, oldest first."""
         with self._database.transaction() as connection:
-            found = orders.find(connection, number)
-        if found is None:
-            raise LookupError(f"no order has the number {number}")
-        return found
+            return deliveries.list_all(connection, None if order is None else _number(order))
+
+    async def wait_delivered(self, order: Order | int | None = None, *, timeout: float = 10) -> list[Delivery]:  # noqa: ASYNC109 -- says what it waited for
+        """
+        Wait until no callback (None: of any order) is due or on its way, and give them all, oldest first.
+
+        An attempt that is due later is not waited for: set ``callback_interval=0``, or your clock, to see all four.
+
+        Raises:
+            TimeoutError: One still is, after *timeout* seconds: such as when the sandbox doesn't serve.
+        """
+        number = None if order is None else _number(order)
+        waiting = partial(self._outbox.wait, number, seconds=timeout)
+        if not await to_thread.run_sync(waiting, abandon_on_cancel=True):
+            raise TimeoutError(f"a callback is still under way after {timeout} s; they are sent while serve() is open")
+        return self.deliveries(order)
 
     # -- faults ------------------------------------------------------------------------------------------
 
@@ -278,3 +372,13 @@ class Sandbox:
     def _pick(self, endpoint: str) -> Fault | None:
         self._journal.note(endpoint, self._clock())
         return self._faults.pick(endpoint)
+
+
+def _number(order: Order | int) -> int:
+    return order.order_id if isinstance(order, Order) else order
+
+
+def _check_seconds(**given: float | None) -> None:
+    for name, seconds in given.items():
+        if seconds is not None and not seconds > 0:
+            raise ValueError(f"{name} is a number of seconds above 0, not {seconds!r}")

@@ -10,13 +10,17 @@ from attrs import frozen
 __all__ = [
     "Account",
     "Product",
+    "ProductStock",
     "ShopAccount",
     "ShopState",
+    "account_of",
     "accounts",
     "find_account",
     "find_product",
     "find_shop",
     "list_categories",
+    "list_stock",
+    "name_of",
     "remove_shop",
     "write_shop",
 ]
@@ -50,12 +54,14 @@ class ShopState:
         closed: Whether ``ka/show`` and ``ka/create`` answer 107.
         quota: What may be ordered in one day, in yuan; None: any amount.
         licence_until: From then on ``pay/create`` answers 112; aware; None: never.
+        callback_url: Where a paid order is told of (支付成功回调URL); None: nowhere.
     """
 
     admin_id: int
     closed: bool
     quota: Decimal | None
     licence_until: datetime | None
+    callback_url: str | None = None
 
 
 @frozen(kw_only=True)
@@ -64,6 +70,17 @@ class Product:
 
     id: int
     price: int
+
+
+@frozen(kw_only=True)
+class ProductStock:
+    """A product with its card keys counted by state; ``price`` in yuan."""
+
+    id: int
+    name: str
+    price: Decimal
+    unsold: int
+    sold: int
 
 
 def accounts(connection: sqlite3.Connection) -> list[Account]:
@@ -75,6 +92,11 @@ def find_account(connection: sqlite3.Connection, appkey: str) -> Account | None:
     """Find the account of *appkey*."""
     row = connection.execute("SELECT * FROM account WHERE appkey = ?", (appkey,)).fetchone()
     return None if row is None else _account(row)
+
+
+def account_of(connection: sqlite3.Connection, admin_id: int) -> Account:
+    """Give the account of an owner; whoever sells has one."""
+    return _account(connection.execute("SELECT * FROM account WHERE admin_id = ?", (admin_id,)).fetchone())
 
 
 def _account(row: sqlite3.Row) -> Account:
@@ -94,6 +116,7 @@ def _state(row: sqlite3.Row) -> ShopState:
         closed=bool(row["closed"]),
         quota=None if quota is None else Decimal(quota) / 100,
         licence_until=None if until is None else datetime.fromtimestamp(until, UTC),
+        callback_url=row["callback_url"],
     )
 
 
@@ -102,8 +125,8 @@ def write_shop(connection: sqlite3.Connection, state: ShopState) -> None:
     quota = None if state.quota is None else int(state.quota * 100)
     until = None if state.licence_until is None else int(state.licence_until.timestamp())
     connection.execute(
-        "INSERT OR REPLACE INTO shop (admin_id, closed, quota, licence_until) VALUES (?, ?, ?, ?)",
-        (state.admin_id, state.closed, quota, until),
+        "INSERT OR REPLACE INTO shop (admin_id, closed, quota, licence_until, callback_url) VALUES (?, ?, ?, ?, ?)",
+        (state.admin_id, state.closed, quota, until, state.callback_url),
     )
 
 
@@ -118,6 +141,33 @@ def find_product(connection: sqlite3.Connection, admin_id: int, product_id: int)
         "SELECT id, price FROM product WHERE id = ? AND admin_id = ?", (product_id, admin_id)
     ).fetchone()
     return None if row is None else Product(id=row["id"], price=row["price"])
+
+
+def name_of(connection: sqlite3.Connection, product_id: int) -> str:
+    """Give a product's name."""
+    return str(connection.execute("SELECT name FROM product WHERE id = ?", (product_id,)).fetchone()["name"])
+
+
+_STOCK = """
+SELECT product.id, product.name, product.price,
+    (SELECT count(*) FROM card_key WHERE card_key.product_id = product.id AND card_key.order_id = 0) AS unsold,
+    (SELECT count(*) FROM card_key WHERE card_key.product_id = product.id AND card_key.order_id <> 0) AS sold
+FROM product WHERE product.admin_id = ? ORDER BY product.id
+"""
+
+
+def list_stock(connection: sqlite3.Connection, admin_id: int) -> list[ProductStock]:
+    """List the owner's products, with their card keys counted by state."""
+    return [
+        ProductStock(
+            id=row["id"],
+            name=row["name"],
+            price=Decimal(row["price"]).scaleb(-2),
+            unsold=row["unsold"],
+            sold=row["sold"],
+        )
+        for row in connection.execute(_STOCK, (admin_id,))
+    ]
 
 
 _CATALOG = """

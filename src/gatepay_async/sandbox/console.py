@@ -1,0 +1,217 @@
+"""The console: what a merchant has on GatePay's site, and what a tester wants besides."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from anyio import to_thread
+from attrs import evolve, frozen
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gatepay_async.sandbox import deliveries, orders, shops, targets
+from gatepay_async.sandbox.endpoints import ENDPOINTS
+from gatepay_async.sandbox.faults import Fault, FaultKind, FaultQueue
+from gatepay_async.sandbox.targets import CallbackUrlError
+from gatepay_async.sandbox.till import NoCallbackError, Till
+from gatepay_async.sandbox.web import go_to, read_fields, render
+
+__all__ = ["PER_PAGE", "Console"]
+
+PER_PAGE = 20
+
+
+@frozen(kw_only=True)
+class _Sheet:
+    """One page of a long list, newest first."""
+
+    rows: Sequence[object]
+    page: int
+    last: int
+    total: int
+
+
+class Console:
+    """
+    The console's pages.
+
+    Args:
+        till: What happens to orders.
+        faults: What is switched on and off.
+        beyond_loopback: Whether a callback URL may lead away from this machine.
+    """
+
+    def __init__(self, till: Till, faults: FaultQueue, *, beyond_loopback: bool) -> None:
+        self._till = till
+        self._faults = faults
+        self._beyond_loopback = beyond_loopback
+
+    def routes(self) -> list[Route]:
+        """Build its routes."""
+        return [
+            Route("/", self.shops, methods=["GET"]),
+            Route("/", self.change_shop, methods=["POST"]),
+            Route("/orders", self.orders, methods=["GET"]),
+            Route("/orders/{number:int}", self.order, methods=["GET"]),
+            Route("/orders/{number:int}", self.act, methods=["POST"]),
+            Route("/deliveries", self.deliveries, methods=["GET"]),
+            Route("/faults", self.faults, methods=["GET"]),
+            Route("/faults", self.change_faults, methods=["POST"]),
+        ]
+
+    # -- shops and products ------------------------------------------------------------------------------
+
+    async def shops(self, request: Request) -> Response:
+        """Show both shops with their keys, products and stock."""
+        return await self._show_shops(request)
+
+    async def change_shop(self, request: Request) -> Response:
+        """Enter a shop's callback URL; an empty one is none."""
+        form = await read_fields(request)
+        appkey, url = form.get("appkey", ""), form.get("callback_url", "").strip()
+        try:
+            if url:
+                targets.check(url, beyond_loopback=self._beyond_loopback)
+        except CallbackUrlError as error:
+            return await self._show_shops(request, status=422, wrong=(appkey, url, error.problem))
+        await to_thread.run_sync(self._enter_url, appkey, url or None)
+        return go_to(request, "/", saved=appkey)
+
+    async def _show_shops(
+        self, request: Request, *, status: int = 200, wrong: tuple[str, str, str] = ("", "", "")
+    ) -> Response:
+        found = await to_thread.run_sync(self._look_at_shops)
+        saved = request.query_params.get("saved", "")
+        return render(request, "shops.html", status=status, here="shops", shops=found, wrong=wrong, saved=saved)
+
+    def _look_at_shops(self) -> list[dict[str, object]]:
+        with self._till.open() as (connection, _):
+            return [
+                {
+                    "keys": account.keys,
+                    "state": shops.find_shop(connection, account.admin_id),
+                    "products": shops.list_stock(connection, account.admin_id),
+                }
+                for account in shops.accounts(connection)
+            ]
+
+    def _enter_url(self, appkey: str, url: str | None) -> None:
+        with self._till.open() as (connection, _):
+            account = shops.find_account(connection, appkey)
+            state = None if account is None else shops.find_shop(connection, account.admin_id)
+            if state is not None:
+                shops.write_shop(connection, evolve(state, callback_url=url))
+
+    # -- orders ------------------------------------------------------------------------------------------
+
+    async def orders(self, request: Request) -> Response:
+        """List the orders, newest first."""
+        listed = partial(self._sheet, request, orders.count, orders.list_page)
+        return render(request, "orders.html", here="orders", sheet=await to_thread.run_sync(listed))
+
+    async def order(self, request: Request) -> Response:
+        """Show one order with its deliveries."""
+        return await self._show_order(request)
+
+    async def act(self, request: Request) -> Response:
+        """Send the callback again, or say *I have been paid*."""
+        number, form = _number(request), await read_fields(request)
+        acts = {"again": self._till.send_again, "confirm": self._till.confirm}
+        act = acts.get(form.get("do", ""))
+        try:
+            if act is not None:
+                await to_thread.run_sync(act, number)
+        except NoCallbackError:
+            return await self._show_order(request, status=409, problem="nothing_to_send")
+        except LookupError:
+            return await self._show_order(request)
+        return go_to(request, f"/orders/{number}")
+
+    async def _show_order(self, request: Request, *, status: int = 200, problem: str = "") -> Response:
+        context = await to_thread.run_sync(self._look_at_order, _number(request))
+        if context is None:
+            return render(request, "error.html", status=404, problem="no_order")
+        return render(request, "console_order.html", status=status, here="orders", problem=problem, **context)
+
+    def _look_at_order(self, number: int) -> dict[str, object] | None:
+        with self._till.open() as (connection, _):
+            order = orders.find(connection, number)
+            if order is None:
+                return None
+            shop = shops.find_shop(connection, order.admin_id)
+            return {
+                "order": order,
+                "product": shops.name_of(connection, order.product_id),
+                "callback_url": None if shop is None else shop.callback_url,
+                "deliveries": deliveries.list_all(connection, number)[::-1],
+            }
+
+    # -- deliveries --------------------------------------------------------------------------------------
+
+    async def deliveries(self, request: Request) -> Response:
+        """List the deliveries, newest first."""
+        listed = partial(self._sheet, request, deliveries.count, deliveries.list_page)
+        return render(request, "deliveries.html", here="deliveries", sheet=await to_thread.run_sync(listed))
+
+    def _sheet(self, request: Request, count: Callable[..., int], list_page: Callable[..., Sequence[object]]) -> _Sheet:
+        with self._till.open() as (connection, _):
+            total = count(connection)
+            last = max(1, -(-total // PER_PAGE))
+            page = min(_whole(request.query_params.get("page", "")) or 1, last)
+            rows = list_page(connection, first=(page - 1) * PER_PAGE, number=PER_PAGE)
+        return _Sheet(rows=rows, page=page, last=last, total=total)
+
+    # -- faults ------------------------------------------------------------------------------------------
+
+    async def faults(self, request: Request) -> Response:
+        """List what goes wrong on request."""
+        return self._show_faults(request)
+
+    async def change_faults(self, request: Request) -> Response:
+        """Switch a fault on, one off, or all off."""
+        form = await read_fields(request)
+        if form.get("do") == "clear":
+            self._faults.clear()
+        elif form.get("do") == "remove":
+            self._faults.remove(_whole(form.get("number", "")) or 0)
+        elif form.get("do") == "add":
+            try:
+                self._faults.add(_fault(form))
+            except ValueError:
+                return self._show_faults(request, status=422, wrong=True)
+        return go_to(request, "/faults")
+
+    def _show_faults(self, request: Request, *, status: int = 200, wrong: bool = False) -> Response:
+        return render(
+            request,
+            "faults.html",
+            status=status,
+            here="faults",
+            faults=self._faults.read(),
+            kinds=list(FaultKind),
+            endpoints=list(ENDPOINTS),
+            wrong=wrong,
+        )
+
+
+def _number(request: Request) -> int:
+    # SQLite's integers end somewhere; no order has a number beyond.
+    return min(int(request.path_params["number"]), 2**63 - 1)
+
+
+def _whole(written: str) -> int | None:
+    return int(written) if written.isascii() and written.isdigit() and 0 < len(written) <= 9 else None  # noqa: PLR2004 -- nine digits are enough
+
+
+def _fault(form: dict[str, str]) -> Fault:
+    # ValueError: not what the page's form offers.
+    endpoint, times = form.get("endpoint", ""), form.get("times", "")
+    if endpoint not in ("", *ENDPOINTS) or (times and not _whole(times)):
+        raise ValueError("endpoint or times")
+    return Fault(
+        FaultKind(form.get("kind", "")),
+        endpoint=endpoint or None,
+        times=_whole(times),
+        seconds=float(_whole(form.get("seconds", "")) or 1),
+        code=_whole(form.get("code", "")) or 0,
+    )

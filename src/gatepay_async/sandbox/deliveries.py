@@ -1,0 +1,211 @@
+"""Deliveries of callbacks in the database; every function works in its caller's transaction."""
+
+import sqlite3
+
+from attrs import field, frozen
+
+from gatepay_async.sandbox import orders, shops
+
+__all__ = [
+    "ACCEPTED",
+    "ATTEMPTS",
+    "Answer",
+    "Delivery",
+    "Errand",
+    "claim",
+    "count",
+    "finish",
+    "is_open",
+    "list_all",
+    "list_page",
+    "next_due",
+    "release",
+    "write",
+]
+
+# The vendor's FAQ: after a failed delivery it tries again, three times, a minute apart.
+ATTEMPTS = 4
+ACCEPTED = "success"
+
+
+@frozen(kw_only=True)
+class Answer:
+    """
+    What came of calling a merchant.
+
+    Attributes:
+        status: The HTTP status; None: there was no answer.
+        text: The body, as far as it was read.
+        problem: None if the merchant said ``success``; or why this is a failure, a name in ``PROBLEMS``
+            (:mod:`gatepay_async.sandbox.texts`).
+    """
+
+    status: int | None = None
+    text: str | None = None
+    problem: str | None = None
+
+
+@frozen(kw_only=True)
+class Errand:
+    """A delivery that somebody has taken on: what to call, and for which one. The URL is signed: not shown."""
+
+    delivery_id: int
+    order_id: int
+    attempt: int
+    url: str | None = field(repr=False)
+
+
+@frozen(kw_only=True)
+class Delivery:
+    """
+    One callback to the merchant: the request, the answer, and when.
+
+    Attributes:
+        delivery_id: Ascending in the order in which they were planned.
+        order_id: Whose payment it tells of.
+        attempt: 1 for the first, to 4.
+        state: ``waiting`` (until ``due_at``), ``sending``, ``accepted`` (the answer was ``success``), or ``refused``.
+        due_at: When it is to be sent; epoch seconds, as all times here.
+        url: What was called, the signed query included, so not in the ``repr``; None: not yet.
+        sent_at: When; None: not yet.
+        answered_at: When the answer was there, or the failure; None: not yet.
+        status: The answer's HTTP status; None: no answer.
+        answer: The answer's body, cut after 4,096 bytes; None: no answer.
+        problem: Why it is refused, one word such as ``not_success``, ``timeout``, ``connection``; None: it isn't.
+    """
+
+    delivery_id: int
+    order_id: int
+    attempt: int
+    state: str
+    due_at: float
+    url: str | None = field(repr=False)
+    sent_at: float | None
+    answered_at: float | None
+    status: int | None
+    answer: str | None
+    problem: str | None
+
+
+def _delivery(row: sqlite3.Row) -> Delivery:
+    return Delivery(
+        delivery_id=row["id"],
+        order_id=row["order_id"],
+        attempt=row["attempt"],
+        state=_state(row),
+        due_at=row["due"],
+        url=row["url"],
+        sent_at=row["sent"],
+        answered_at=row["answered"],
+        status=row["status"],
+        answer=row["answer"],
+        problem=row["problem"],
+    )
+
+
+def _state(row: sqlite3.Row) -> str:
+    if row["answered"] is None:
+        return "waiting" if row["claimed"] is None else "sending"
+    return "accepted" if row["problem"] is None else "refused"
+
+
+def write(connection: sqlite3.Connection, order_id: int, *, due: float) -> None:
+    """Plan the first delivery of an order's callback; one of its that still waits is replaced by it."""
+    connection.execute("DELETE FROM delivery WHERE order_id = ? AND answered IS NULL AND claimed IS NULL", (order_id,))
+    _insert(connection, order_id, attempt=1, due=due)
+
+
+def _insert(connection: sqlite3.Connection, order_id: int, *, attempt: int, due: float) -> None:
+    connection.execute("INSERT INTO delivery (order_id, attempt, due) VALUES (?, ?, ?)", (order_id, attempt, due))
+
+
+_DUE = """
+SELECT * FROM delivery WHERE answered IS NULL AND due <= :now AND (claimed IS NULL OR claimed <= :abandoned)
+ORDER BY due, id LIMIT 1
+"""
+
+
+def claim(connection: sqlite3.Connection, *, now: float, wall: float, lease: float) -> Errand | None:
+    """
+    Take on the delivery that is due longest; None: none is.
+
+    Args:
+        connection: Its caller's transaction.
+        now: The sandbox's time, in which deliveries are due.
+        wall: The machine's time: whoever claimed a delivery longer than *lease* seconds ago has died over it.
+        lease: Longer than any delivery takes.
+    """
+    row = connection.execute(_DUE, {"now": now, "abandoned": wall - lease}).fetchone()
+    if row is None:
+        return None
+    url = _target(connection, row["order_id"], now=now)
+    connection.execute("UPDATE delivery SET claimed = ?, sent = ?, url = ? WHERE id = ?", (wall, now, url, row["id"]))
+    return Errand(delivery_id=row["id"], order_id=row["order_id"], attempt=row["attempt"], url=url)
+
+
+def _target(connection: sqlite3.Connection, order_id: int, *, now: float) -> str | None:
+    # The shop's URL as it is now: a wrong one may have been put right between two attempts.
+    order = orders.get(connection, order_id)
+    shop = shops.find_shop(connection, order.admin_id)
+    if shop is None or shop.callback_url is None:
+        return None
+    query = orders.callback_query(
+        order,
+        shops.account_of(connection, order.admin_id).keys,
+        realprice=order.price if order.realprice is None else order.realprice,
+        paytime=int(now) if order.paid_at is None else order.paid_at,
+    )
+    return f"{shop.callback_url}{'&' if '?' in shop.callback_url else '?'}{query}"
+
+
+def release(connection: sqlite3.Connection, errand: Errand) -> None:
+    """Give back a delivery that was taken on and not carried out: it is due again."""
+    connection.execute(
+        "UPDATE delivery SET claimed = NULL, sent = NULL, url = NULL WHERE id = ? AND answered IS NULL",
+        (errand.delivery_id,),
+    )
+
+
+def finish(connection: sqlite3.Connection, errand: Errand, answer: Answer, *, now: float, interval: float) -> None:
+    """Write down what came of it and, after a failure, plan the next attempt; the first to say so is believed."""
+    changed = connection.execute(
+        "UPDATE delivery SET answered = ?, status = ?, answer = ?, problem = ? WHERE id = ? AND answered IS NULL",
+        (now, answer.status, answer.text, answer.problem, errand.delivery_id),
+    )
+    if changed.rowcount and answer.problem is not None and errand.attempt < ATTEMPTS:
+        _insert(connection, errand.order_id, attempt=errand.attempt + 1, due=now + interval)
+
+
+def next_due(connection: sqlite3.Connection) -> float | None:
+    """Say when the next delivery that nobody has taken on is due; None: there is none."""
+    row = connection.execute("SELECT min(due) FROM delivery WHERE answered IS NULL AND claimed IS NULL").fetchone()
+    return None if row[0] is None else float(row[0])
+
+
+def is_open(connection: sqlite3.Connection, order_id: int | None, *, now: float) -> bool:
+    """Say whether a delivery (None: of any order) is on its way, or due and not yet sent."""
+    found = connection.execute(
+        "SELECT 1 FROM delivery WHERE answered IS NULL AND (claimed IS NOT NULL OR due <= :now)"
+        " AND (:order_id IS NULL OR order_id = :order_id) LIMIT 1",
+        {"now": now, "order_id": order_id},
+    )
+    return found.fetchone() is not None
+
+
+def list_all(connection: sqlite3.Connection, order_id: int | None = None) -> list[Delivery]:
+    """List all deliveries, or an order's, oldest first."""
+    found = connection.execute(
+        "SELECT * FROM delivery WHERE :order_id IS NULL OR order_id = :order_id ORDER BY id", {"order_id": order_id}
+    )
+    return [_delivery(row) for row in found]
+
+
+def count(connection: sqlite3.Connection) -> int:
+    """Count all deliveries."""
+    return int(connection.execute("SELECT count(*) FROM delivery").fetchone()[0])
+
+
+def list_page(connection: sqlite3.Connection, *, first: int, number: int) -> list[Delivery]:
+    """List *number* deliveries, newest first, behind the *first* newest ones."""
+    found = connection.execute("SELECT * FROM delivery ORDER BY id DESC LIMIT ? OFFSET ?", (number, first))
+    return [_delivery(row) for row in found]

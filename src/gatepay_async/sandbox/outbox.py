@@ -1,0 +1,99 @@
+"""What is to be delivered: planned with the payment, taken on by couriers, waited for by tests. All of it blocks."""
+
+import time
+from collections.abc import Callable
+from sqlite3 import Connection
+from threading import Condition
+
+from gatepay_async.sandbox import deliveries
+from gatepay_async.sandbox.database import Database
+from gatepay_async.sandbox.deliveries import Answer, Errand
+
+__all__ = ["LEASE", "LOOK_AGAIN", "Outbox"]
+
+# Seconds beyond the time-out after which a delivery that nobody finished is taken on again.
+LEASE = 30.0
+# Seconds, at most, until a courier looks again by itself: another process may share the file, and a
+# clock may be set.
+LOOK_AGAIN = 0.5
+
+
+class Outbox:
+    """
+    The deliveries of one sandbox; safe from any thread.
+
+    Args:
+        database: Where they are.
+        clock: Epoch seconds: the sandbox's time.
+        interval: Seconds between an attempt that failed and the next.
+        timeout: Seconds that one attempt may take.
+    """
+
+    def __init__(self, database: Database, *, clock: Callable[[], float], interval: float, timeout: float) -> None:
+        self._database = database
+        self._clock = clock
+        self._interval = interval
+        self._lease = timeout + LEASE
+        self._changed = Condition()
+        self._wakers: list[Callable[[], object]] = []
+        self.timeout = timeout
+
+    def attach(self, wake: Callable[[], object]) -> None:
+        """Have *wake* called, from any thread, whenever there is something new to do."""
+        with self._changed:
+            self._wakers.append(wake)
+
+    def detach(self, wake: Callable[[], object]) -> None:
+        """Never call *wake* again."""
+        with self._changed:
+            self._wakers.remove(wake)
+
+    def plan(self, connection: Connection, order_id: int) -> None:
+        """Plan a delivery for now, in its caller's transaction; nudge() once that is committed."""
+        deliveries.write(connection, order_id, due=self._clock())
+
+    def nudge(self) -> None:
+        """Tell couriers and those who wait to look again."""
+        with self._changed:
+            self._changed.notify_all()
+            for wake in self._wakers:
+                wake()
+
+    def claim(self) -> Errand | None:
+        """Take on what is due; None: nothing is."""
+        with self._database.transaction() as connection:
+            return deliveries.claim(connection, now=self._clock(), wall=time.time(), lease=self._lease)
+
+    def pause(self) -> float:
+        """Say for how many seconds there is nothing to do, half a second at most."""
+        with self._database.transaction() as connection:
+            due = deliveries.next_due(connection)
+        return LOOK_AGAIN if due is None else min(LOOK_AGAIN, max(0.0, due - self._clock()))
+
+    def finish(self, errand: Errand, answer: Answer) -> None:
+        """Write down what came of a delivery."""
+        with self._database.transaction() as connection:
+            deliveries.finish(connection, errand, answer, now=self._clock(), interval=self._interval)
+        self.nudge()
+
+    def release(self, errand: Errand) -> None:
+        """Give a delivery back, not carried out."""
+        with self._database.transaction() as connection:
+            deliveries.release(connection, errand)
+        self.nudge()
+
+    def wait(self, order_id: int | None, *, seconds: float) -> bool:
+        """Return once nothing of the order (None: of any) is due or on its way; False: it still is after *seconds*."""
+        deadline = time.monotonic() + seconds
+        self.nudge()
+        with self._changed:
+            while self._is_open(order_id):
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
+                    return False
+                self._changed.wait(min(remaining, LOOK_AGAIN))
+        return True
+
+    def _is_open(self, order_id: int | None) -> bool:
+        with self._database.transaction() as connection:
+            return deliveries.is_open(connection, order_id, now=self._clock())

@@ -1,0 +1,160 @@
+"""The order's page, where a customer pays: for people, and with ``format=json`` for programs."""
+
+import io
+import re
+from decimal import Decimal
+from functools import partial
+from math import ceil
+
+import segno
+from anyio import to_thread
+from attrs import frozen
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Scope
+
+from gatepay_async.sandbox import deliveries, orders, shops
+from gatepay_async.sandbox.deliveries import Delivery
+from gatepay_async.sandbox.orders import Order
+from gatepay_async.sandbox.till import Till, check_amount
+from gatepay_async.sandbox.web import as_json, go_to, read_fields, render
+
+__all__ = ["OrderPage", "origin_of", "qr_svg"]
+
+_AMOUNT = re.compile(r"[0-9]{1,7}(\.[0-9]{1,2})?")
+_SUMMARY = ("order_id", "out_order_id", "product_num", "created_at", "expires_at", "paid_at")
+
+
+@frozen(kw_only=True)
+class _View:
+    """One order as its page shows it."""
+
+    order: Order
+    product: str
+    deliveries: list[Delivery]
+    callback_url: str | None
+    now: float
+
+    @property
+    def seconds_left(self) -> int | None:
+        """How long the order is still to be paid; None: for ever, or no longer."""
+        if self.order.state != "pending" or self.order.expires_at is None:
+            return None
+        return ceil(self.order.expires_at - self.now)
+
+    @property
+    def seconds_given(self) -> int:
+        """How long it was to be paid, from the start."""
+        return int((self.order.expires_at or self.now) - self.order.created_at)
+
+    def data(self, url: str) -> dict[str, object]:
+        """Write it as data, under the names of the vendor's order/check where that has one."""
+        order = self.order
+        return {
+            **{name: getattr(order, name) for name in _SUMMARY},
+            "order_name": self.product,
+            "order_price": f"{order.price:.2f}",
+            "order_type": order.pay_type,
+            "order_status": order.state,
+            "order_url": url,
+            "realprice": None if order.realprice is None else f"{order.realprice:.2f}",
+            "callbacks": [{"attempt": each.attempt, "state": each.state} for each in self.deliveries],
+            "time": int(self.now),
+        }
+
+
+class OrderPage:
+    """
+    Where an order is paid, at the address that ``order_url`` gives.
+
+    Args:
+        till: Where it is paid.
+    """
+
+    def __init__(self, till: Till) -> None:
+        self._till = till
+
+    def routes(self) -> list[Route]:
+        """Build its routes."""
+        return [Route("/pay/index", self.show, methods=["GET"]), Route("/pay/index", self.act, methods=["POST"])]
+
+    async def show(self, request: Request) -> Response:
+        """Show how the order stands."""
+        view = await self._view(request)
+        as_data = request.query_params.get("format") == "json"
+        if view is None:
+            return as_json({"error": "no such order"}, status=404) if as_data else _not_found(request)
+        return as_json(view.data(_address(request, view.order))) if as_data else _page(request, view)
+
+    async def act(self, request: Request) -> Response:
+        """Be the customer: pay, pay another amount, or let it expire."""
+        view, form = await self._view(request), await read_fields(request)
+        if view is None:
+            return _not_found(request)
+        order, amount = view.order, form.get("amount", "")
+        if form.get("do") == "expire":
+            await to_thread.run_sync(self._till.expire, order.order_id)
+        elif form.get("do") == "another":
+            if (given := _amount(amount)) is None:
+                return _page(request, view, amount=amount, status=422)
+            await to_thread.run_sync(partial(self._till.pay, order.order_id, realprice=given))
+        elif form.get("do") == "pay":
+            await to_thread.run_sync(self._till.pay, order.order_id)
+        return go_to(request, "/pay/index", id=order.page_id, type=order.pay_type)
+
+    async def _view(self, request: Request) -> _View | None:
+        return await to_thread.run_sync(self._look, request.query_params.get("id", ""))
+
+    def _look(self, page_id: str) -> _View | None:
+        with self._till.open() as (connection, now):
+            order = orders.find_page(connection, page_id)
+            if order is None:
+                return None
+            shop = shops.find_shop(connection, order.admin_id)
+            return _View(
+                order=order,
+                product=shops.name_of(connection, order.product_id),
+                deliveries=deliveries.list_all(connection, order.order_id),
+                callback_url=None if shop is None else shop.callback_url,
+                now=now,
+            )
+
+
+def _page(request: Request, view: _View, *, amount: str | None = None, status: int = 200) -> Response:
+    url = _address(request, view.order)
+    refused = amount is not None
+    return render(
+        request, "order.html", status=status, view=view, url=url, qr=qr_svg(url), amount=amount or "", refused=refused
+    )
+
+
+def _not_found(request: Request) -> Response:
+    return render(request, "error.html", status=404, problem="no_order")
+
+
+def _address(request: Request, order: Order) -> str:
+    return orders.page_url(origin_of(request.scope), order.page_id, order.pay_type)
+
+
+def _amount(written: str) -> Decimal | None:
+    # As people write it: 0.5, ¥0.50, 1,234.50.
+    plain = written.strip().removeprefix("¥").removeprefix("￥").replace(",", "")
+    try:
+        return check_amount(Decimal(plain)) if _AMOUNT.fullmatch(plain) else None
+    except ValueError:
+        return None
+
+
+def origin_of(scope: Scope) -> str:
+    """Give the address really listened on; a Host header may say anything."""
+    host, port = scope["server"]
+    return f"{scope['scheme']}://{host}" + ("" if port is None else f":{port}")
+
+
+def qr_svg(url: str) -> Markup:
+    """Draw *url* for a page: a picture without a size, a style or a name of its own."""
+    image = io.BytesIO()
+    segno.make_qr(url, error="m").save(image, kind="svg", xmldecl=False, svgns=False, omitsize=True, border=2, nl=False)
+    return Markup(image.getvalue().decode())  # noqa: S704 -- segno draws modules; none of the text is in it

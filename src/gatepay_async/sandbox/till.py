@@ -1,0 +1,147 @@
+"""The till: what happens to an order once it is there, for Python and for the pages alike. All of it blocks."""
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from decimal import Decimal
+from sqlite3 import Connection
+
+from attrs import frozen
+
+from gatepay_async.sandbox import card_keys, orders, shops
+from gatepay_async.sandbox.database import Database
+from gatepay_async.sandbox.orders import Order
+from gatepay_async.sandbox.outbox import Outbox
+
+__all__ = ["NoCallbackError", "Till", "check_amount"]
+
+_CENT = Decimal("0.01")
+_MOST = Decimal("9999999.99")
+
+
+class NoCallbackError(ValueError):
+    """There is nothing to call back for: the order is not paid, or its shop has entered no URL."""
+
+
+def check_amount(amount: Decimal) -> Decimal:
+    """
+    Accept what a customer may pay.
+
+    Raises:
+        ValueError: It is not between 0.01 and 9,999,999.99 yuan, or not in whole fen.
+    """
+    if not amount.is_finite() or not _CENT <= amount <= _MOST or amount != amount.quantize(_CENT):
+        raise ValueError(f"a customer pays 0.01 to {_MOST:,} yuan, in whole fen, not {amount}")
+    return amount
+
+
+@frozen(kw_only=True)
+class Till:
+    """
+    One shop's database, seen from the till.
+
+    Attributes:
+        clock: Epoch seconds.
+        outbox: Where callbacks go.
+    """
+
+    database: Database
+    clock: Callable[[], float]
+    outbox: Outbox
+
+    def find(self, order_id: int) -> Order:
+        """
+        Give the order with that number, as it stands now.
+
+        Raises:
+            LookupError: No order has it.
+        """
+        with self.open() as (connection, _):
+            return orders.get(connection, order_id)
+
+    def list_orders(self) -> list[Order]:
+        """Give all orders, oldest first, as they stand now."""
+        with self.open() as (connection, _):
+            return orders.list_orders(connection)
+
+    def pay(self, order_id: int, *, realprice: Decimal | None = None) -> Order:
+        """
+        Let the customer pay.
+
+        A pending order becomes ``paid``: its card keys are sold and its callback is planned. At an expired one the
+        money is noted, and nothing else happens, as the vendor's FAQ has it. A second payment changes nothing.
+
+        Raises:
+            LookupError: No order has that number.
+            ValueError: *realprice* can't be paid.
+        """
+        with self.open() as (connection, now):
+            order = orders.get(connection, order_id)
+            amount = order.price if realprice is None else check_amount(realprice)
+            if order.state == "pending":
+                self._settle(connection, order, amount, now)
+            elif order.paid_at is None:
+                orders.note_late(connection, order_id, realprice=amount, now=now)
+        self.outbox.nudge()
+        return self.find(order_id)
+
+    def confirm(self, order_id: int) -> Order:
+        """
+        Let the merchant say *I have been paid*: whatever state it is in, the order is a paid one from then on.
+
+        Raises:
+            LookupError: No order has that number.
+        """
+        with self.open() as (connection, now):
+            order = orders.get(connection, order_id)
+            if order.state != "paid":
+                self._settle(connection, order, order.price, now)
+        self.outbox.nudge()
+        return self.find(order_id)
+
+    def _settle(self, connection: Connection, order: Order, amount: Decimal, now: float) -> None:
+        orders.settle(connection, order.order_id, realprice=amount, now=now)
+        card_keys.sell(connection, order.product_id, order.order_id, order.product_num)
+        if _callback_url(connection, order) is not None:
+            self.outbox.plan(connection, order.order_id)
+
+    def expire(self, order_id: int) -> Order:
+        """
+        Let a pending order expire now; any other stays as it is.
+
+        Raises:
+            LookupError: No order has that number.
+        """
+        with self.open() as (connection, now):
+            orders.get(connection, order_id)
+            orders.expire(connection, order_id, now=now)
+        return self.find(order_id)
+
+    def send_again(self, order_id: int) -> None:
+        """
+        Call back once more for a paid order, with all attempts anew; an attempt that still waits is replaced.
+
+        Raises:
+            LookupError: No order has that number.
+            NoCallbackError: It is not paid, or the shop has no callback URL.
+        """
+        with self.open() as (connection, _):
+            order = orders.get(connection, order_id)
+            if order.state != "paid":
+                raise NoCallbackError(f"order {order_id} is {order.state}: only a paid one is called back")
+            if _callback_url(connection, order) is None:
+                raise NoCallbackError(f"order {order_id} is called back nowhere: its shop has no callback URL")
+            self.outbox.plan(connection, order_id)
+        self.outbox.nudge()
+
+    @contextmanager
+    def open(self) -> Generator[tuple[Connection, float], None, None]:
+        """Lend the database, with every order as it stands now, and say when that is; one transaction."""
+        now = self.clock()
+        with self.database.transaction() as connection:
+            orders.lapse(connection, now=now)
+            yield connection, now
+
+
+def _callback_url(connection: Connection, order: Order) -> str | None:
+    shop = shops.find_shop(connection, order.admin_id)
+    return None if shop is None else shop.callback_url

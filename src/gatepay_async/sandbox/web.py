@@ -1,0 +1,139 @@
+"""What all pages share: templates, the language, forms, and going elsewhere afterwards."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlencode
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive
+
+from gatepay_async.sandbox.forms import read_form
+from gatepay_async.sandbox.texts import LANGUAGES, text
+
+__all__ = ["as_json", "go_to", "language_of", "read_body", "read_fields", "render", "static_route"]
+
+_HERE = Path(__file__).parent
+_LARGEST_FORM = 64 * 1024  # bytes; the longest field of the pages' own forms has 2,000 characters
+# Not by the file's ending: on some machines .js is said to be plain text, and then no browser runs it.
+_STATIC = {"sandbox.css": "text/css", "sandbox.js": "text/javascript", "icon.svg": "image/svg+xml"}
+
+
+def _money(amount: Decimal) -> str:
+    return f"¥{amount:,.2f}"
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(int(seconds), UTC).isoformat().replace("+00:00", "Z")
+
+
+_templates = Environment(
+    loader=FileSystemLoader(_HERE / "templates", encoding="utf-8"),
+    autoescape=True,  # whatever a template is called: a shop's texts are a stranger's
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_templates.filters.update(money=_money, moment=_moment, iso=_iso)
+
+
+def language_of(request: Request) -> str:
+    """Give ``zh`` or ``en``: what ``?lang=`` says, or what the browser likes best, or English."""
+    chosen = request.query_params.get("lang")
+    if chosen in LANGUAGES:
+        return chosen
+    wishes = [wish.partition(";") for wish in request.headers.get("accept-language", "").lower().split(",")]
+    liked = sorted(wishes, key=lambda wish: -_quality(wish[2]))
+    return next((name for wish in liked for name in LANGUAGES if wish[0].strip().partition("-")[0] == name), "en")
+
+
+def _quality(parameter: str) -> float:
+    try:
+        return float(parameter.strip().removeprefix("q="))
+    except ValueError:
+        return 1.0
+
+
+def _link(request: Request, path: str, **query: object) -> str:
+    # A language that was chosen stays chosen; one that the browser asked for is asked for again.
+    chosen = request.query_params.get("lang")
+    given = {**query, **({"lang": chosen} if chosen in LANGUAGES and "lang" not in query else {})}
+    return f"{path}?{urlencode(given)}" if given else path
+
+
+def _in_language(request: Request, language: str) -> str:
+    return f"{request.url.path}?{urlencode({**request.query_params, 'lang': language})}"
+
+
+def render(request: Request, template: str, *, status: int = 200, **context: object) -> Response:
+    """Answer with a page in the request's language."""
+    language = language_of(request)
+    html = _templates.get_template(template).render(
+        language=language,
+        t=partial(text, language),
+        link=partial(_link, request),
+        in_language=partial(_in_language, request),
+        address=f"{request.url.path}?{request.url.query}".removesuffix("?"),
+        **context,
+    )
+    return HTMLResponse(html, status_code=status, headers={"Content-Language": language})
+
+
+def as_json(data: Mapping[str, object], *, status: int = 200) -> Response:
+    """Answer with data."""
+    return Response(json.dumps(data, ensure_ascii=False), status_code=status, media_type="application/json")
+
+
+def go_to(request: Request, path: str, **query: object) -> Response:
+    """Have the browser show another page, after a form: a reload sends nothing again."""
+    return RedirectResponse(_link(request, path, **query), status_code=303)
+
+
+async def read_body(receive: Receive, *, most: int) -> bytes | None:
+    """Read a request's body; None: it is larger than *most* bytes, or its sender went away in the middle."""
+    # Read to its end even when it is too large: a client that is still sending would
+    # see a broken pipe instead of the 413. One that goes away in the middle leaves a
+    # form that is cut, and nothing may come of that.
+    body, size, more = bytearray(), 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        chunk, more = message.get("body", b""), message.get("more_body", False)
+        size += len(chunk)
+        body += chunk if size <= most else b""
+    return bytes(body) if size <= most else None
+
+
+async def read_fields(request: Request) -> dict[str, str]:
+    """
+    Read the form that one of our pages sent.
+
+    Raises:
+        MalformedFormError: It is none of ours.
+    """
+    body = await read_body(request.receive, most=_LARGEST_FORM)
+    return read_form(request.headers.get("content-type", ""), body or b"")
+
+
+def static_route() -> Route:
+    """Build the route of the style sheet, the script and the icon, which are read once."""
+    files = {name: (_HERE / "static" / name).read_bytes() for name in _STATIC}
+
+    async def static(request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in files:
+            return PlainTextResponse("Not Found", status_code=404)
+        return Response(files[name], media_type=_STATIC[name])
+
+    return Route("/static/{name}", static, methods=["GET"])

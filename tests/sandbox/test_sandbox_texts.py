@@ -1,0 +1,61 @@
+"""Two languages, side by side: nothing is missing in one, and nothing is there that no page says."""
+
+import re
+import string
+from pathlib import Path
+
+import pytest
+from jinja2 import Environment, nodes
+
+from gatepay_async import sandbox
+from gatepay_async.sandbox import FaultKind
+from gatepay_async.sandbox.texts import LANGUAGES, PROBLEMS, TEXTS, text
+
+HERE = Path(str(sandbox.__file__)).parent
+TEMPLATES = {path.name: path.read_text("utf-8") for path in (HERE / "templates").glob("*.html")}
+# Said by a name that is put together: {{ t("delivery_" + state) }}, {{ t(order.pay_type) }}.
+PUT_TOGETHER = {
+    *("delivery_waiting", "delivery_sending", "delivery_accepted", "delivery_refused"),
+    *("pending", "paid", "expired", "late", "pending_more", "paid_more", "expired_more", "late_more"),
+    *("wechat", "alipay", "onecode", "shops", "orders", "deliveries", "faults"),
+    *("no_order", "no_page", "no_order_more", "no_page_more", "nothing_to_send"),
+    *({kind.value for kind in FaultKind} - {"code"}),
+}
+
+
+@pytest.mark.parametrize("name", [*TEXTS, *PROBLEMS])
+def test_both_languages(name: str) -> None:
+    """Each text is there in English and in Chinese, with the same places to fill in."""
+    english, chinese = {**TEXTS, **PROBLEMS}[name]
+    assert english.strip()
+    assert chinese.strip()
+    assert not re.search(r"[\u3400-\u9fff]", english)
+    if name not in ("lang", "applied_of"):
+        assert re.search(r"[\u3400-\u9fff]", chinese)
+    places = [{part[1] for part in string.Formatter().parse(said) if part[1]} for said in (english, chinese)]
+    assert places[0] == places[1]
+
+
+def test_every_text_is_said() -> None:
+    """The pages say every text of the table, and ask for none that isn't there."""
+    pages = [Environment().parse(page) for page in TEMPLATES.values()]  # noqa: S701 -- parsed, never rendered
+    written = {const.value for page in pages for const in page.find_all(nodes.Const)}
+    assert set(TEXTS) - written - PUT_TOGETHER == set()
+    calls = [call for page in pages for call in page.find_all(nodes.Call)]
+    asked = [call.args[0] for call in calls if isinstance(call.node, nodes.Name) and call.node.name == "t"]
+    assert {each.value for each in asked if isinstance(each, nodes.Const)} <= set(TEXTS)
+
+
+def test_no_text_stands_in_a_template() -> None:
+    """No template holds a word of its own, but for HTTP's."""
+    for name, page in TEMPLATES.items():
+        unclassed = re.sub(r"(main_class %\})\w+", r"\1", page)
+        bare = re.sub(r"\{%.*?%\}|\{\{.*?\}\}|<[^>]*>", " ", unclassed, flags=re.DOTALL)
+        assert set(re.findall(r"[^\W\d_]{2,}", bare)) <= {"HTTP", "GET"}, name
+
+
+def test_no_name_stands_twice() -> None:
+    """The names of texts and of problems don't meet."""
+    assert not set(TEXTS) & set(PROBLEMS)
+    with pytest.raises(KeyError):
+        text(LANGUAGES[0], "nothing")

@@ -1,0 +1,58 @@
+"""A merchant for the sandbox's tests: makes orders with a signature of his own, and answers callbacks."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from hashlib import md5
+from urllib.parse import parse_qsl, urlsplit
+
+import anyio
+import httpx
+from anyio.abc import SocketStream
+from servers import RawServer, http, raw_server
+
+from gatepay_async.sandbox import Order, Sandbox
+
+FIELDS = ("product_id", "product_num", "pay_type", "out_order_id", "custom")
+
+
+def md5_hex(text: str) -> str:
+    return md5(text.encode()).hexdigest()  # noqa: S324 -- md5 is the vendor's choice
+
+
+def order_form(sandbox: Sandbox, **changes: str) -> dict[str, str]:
+    """A call of pay/create that succeeds, but for *changes*."""
+    texts = {"product_id": "8", "product_num": "1", "pay_type": "wechat", "out_order_id": "T-1001-X", "custom": "c@d"}
+    texts |= changes
+    inner = md5_hex(sandbox.appkey + "".join(texts[name] for name in FIELDS))
+    return {"appkey": sandbox.appkey, **texts, "sign": md5_hex(inner + sandbox.appsecret)}
+
+
+async def make_order(sandbox: Sandbox, **changes: str) -> Order:
+    """Call pay/create in this process, without a server, and give the order."""
+    transport = httpx.ASGITransport(sandbox.app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1/api/") as client:
+        reply = await client.post("pay/create", data=order_form(sandbox, **changes))
+    assert reply.json()["code"] == 100, reply.text
+    return sandbox.orders()[-1]
+
+
+@asynccontextmanager
+async def merchant(*answers: str | bytes) -> AsyncGenerator[RawServer]:
+    """A server that gives these answers in turn, the last for ever: a body, or all bytes of a reply, or nothing."""
+
+    async def answer(stream: SocketStream, number: int) -> None:
+        given = answers[min(number, len(answers)) - 1]
+        if given == "":
+            await anyio.sleep_forever()
+        await stream.send(http(given.encode()) if isinstance(given, str) else given)
+        raise ConnectionAbortedError
+
+    async with raw_server(answer) as server:
+        server.base_url = server.base_url.replace("/api/", "/callback")
+        yield server
+
+
+def query_of(head: bytes) -> dict[str, str]:
+    """What a callback says."""
+    target = head.split(b" ")[1].decode()
+    return dict(parse_qsl(urlsplit(target).query, keep_blank_values=True, strict_parsing=True))
