@@ -44,18 +44,26 @@ OVER_SOCKETS = [
     f"tests/test_{name}.py"
     for name in ("blocking", "client", "examples", "pager", "readme", "secrets", "upload", "upload_sources")
 ]
+# What a user's first test may look like: the fixtures are there, as the package is installed.
+PLUGIN_IS_FOUND = """
+import pytest
+
+@pytest.mark.anyio
+async def test_gatepay(gatepay, gatepay_sandbox):
+    assert len((await gatepay.list_products()).products) == 3
+"""
 PYTHONS = pythons()
 OLDEST, NEWEST = PYTHONS[0], PYTHONS[-1]
 
 nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = True
-nox.options.sessions = ["lint", "typing", "tests", "coverage", "aiohttp", "bare", "lowest", "build"]
+nox.options.sessions = ["lint", "typing", "tests", "coverage", "aiohttp", "bare", "lowest", "docs", "build"]
 
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """The whole suite, on every Python that is here."""
-    session.install(".[sandbox,aiohttp,redis,cli]", *group("tests"))
+    session.install(".[sandbox,aiohttp,cli,redis]", *group("tests"))
     # No line is for one Python only, so one of them is enough to count lines; it takes half as long again.
     counting = ["coverage", "run", "-m"] if session.python == OLDEST else ["python", "-m"]
     session.run(*counting, "pytest", *session.posargs)
@@ -88,7 +96,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(python=OLDEST)
 def typing(session: nox.Session) -> None:
     """Both type checkers; tests/typing_api.py says what a user's checker must see."""
-    session.install(".[sandbox,aiohttp,redis,cli]", *group("typing"))
+    session.install(".[sandbox,aiohttp,cli,redis]", *group("typing"))
     session.run("mypy")
     session.run("pyright")
 
@@ -98,6 +106,12 @@ def bare(session: nox.Session) -> None:
     """Without any extra: it imports, works, and brings little."""
     session.install(".")
     session.run("python", "-I", "tests/bare.py")
+    session.install("pytest", f"gatepay-async[sandbox] @ {ROOT.as_uri()}")
+    # Far from the sources: what pytest finds is the wheel's entry point.
+    session.chdir(session.create_tmp())
+    Path("pytest.ini").write_text("[pytest]\n")
+    Path("test_plugin.py").write_text(PLUGIN_IS_FOUND)
+    session.run("pytest", "-W", "error", "test_plugin.py")
 
 
 @nox.session(python=OLDEST)
@@ -105,9 +119,9 @@ def lowest(session: nox.Session) -> None:
     """The suite, on the oldest dependencies that pyproject.toml allows."""
     project = PROJECT["project"]
     extras = project["optional-dependencies"]
-    required = [*project["dependencies"], *extras["sandbox"], *extras["aiohttp"], *extras["redis"], *extras["cli"]]
+    required = [*project["dependencies"], *extras["sandbox"], *extras["aiohttp"], *extras["cli"], *extras["redis"]]
     allowed = [each for each in required if not each.startswith(project["name"])]  # an extra may bring another
-    session.install(".[sandbox,aiohttp,redis,cli]", *group("tests"), *map(oldest, allowed))
+    session.install(".[sandbox,aiohttp,cli,redis]", *group("tests"), *map(oldest, allowed))
     session.run("pytest", *session.posargs)
 
 
@@ -121,7 +135,7 @@ def oldest(requirement: str) -> str:
 @nox.session(python=OLDEST)
 def bench(session: nox.Session) -> None:
     """The figures of benchmarks/, beside what a user would write instead; `-- --quick` for a look."""
-    session.install(".[sandbox,aiohttp,redis,cli]", *group("bench"))
+    session.install(".[sandbox,aiohttp,cli,redis]", *group("bench"))
     session.run("python", "-m", "benchmarks.run", *session.posargs)
 
 
@@ -131,6 +145,19 @@ def soak(session: nox.Session) -> None:
     session.install(".[sandbox]", *group("bench"))
     for loop in ("asyncio", "trio"):
         session.run("python", "-m", "benchmarks.soak", "--loop", loop, *session.posargs)
+
+
+@nox.session(python=OLDEST)
+def docs(session: nox.Session) -> None:
+    """The documentation, in both languages, and all that it shows run; without the network. It comes to build/docs."""
+    session.install(".[all]", *group("tests"), *group("docs"))
+    session.run("pytest", "tests/docs", "tests/test_readme.py", "tests/test_public_api.py", "tests/test_licences.py")
+    out = ROOT / "build" / "docs"
+    for language in ("en", "zh"):
+        options = ["-q", "-W", "--keep-going", "-t", language, "-c", "docs", "-d", f"{out}/.doctrees/{language}"]
+        session.run("sphinx-build", *options, f"docs/{language}", f"{out}/{language}")
+    shutil.copy(ROOT / "docs" / "index.html", out)
+    session.log(f"open {out / 'index.html'}")
 
 
 @nox.session(python=NEWEST)
@@ -148,12 +175,13 @@ def build(session: nox.Session) -> None:
         session.log(f"{sdist.name}: {len(archive.getnames())} files")
 
 
+OURS = ("gatepay_async/", "gatepay_async-", "_gatepay_async_pytest.py")
+
+
 def check_contents(session: nox.Session, names: set[str]) -> None:
     """The package, its licence, its marker for type checkers, and nothing else."""
-    strange = {
-        name for name in names if not name.startswith(("gatepay_async/", "gatepay_async-")) or "__pycache__" in name
-    }
-    missing = {"gatepay_async/py.typed"} - names
+    strange = {name for name in names if not name.startswith(OURS) or "__pycache__" in name}
+    missing = {"gatepay_async/py.typed", "_gatepay_async_pytest.py"} - names
     if not any(name.endswith("licenses/LICENSE") for name in names):
         missing.add("LICENSE")
     if strange or missing:

@@ -46,7 +46,7 @@ async def run(block: str, names: dict[str, object]) -> str:
 @pytest.mark.anyio
 async def test_tour(sandbox: Sandbox, base_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tour does what it says, from the first block to the last."""
-    tour, callback, paid, connections, testing = blocks("python")
+    tour, callback, paid, connections, _fixtures, testing = blocks("python")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GATEPAY_BASE_URL", base_url)
     Path("card_keys.txt").write_text("AAAA\nBBBB\nAAAA\n")

@@ -33,6 +33,7 @@ from gatepay_async.callbacks import (
     Store,
 )
 from gatepay_async.protocol.calls import KaCreate, KaShow, PayCreate, ProductShow
+from gatepay_async.testing import signed_callback
 
 
 def show(progress: UploadProgress) -> None:
@@ -127,6 +128,7 @@ async def use() -> None:
 
         assert_type(parse_callback("a=b", appkey="a", appsecret=["b", "c"]), Callback)
         assert_type(new_out_order_id(), str)
+        assert_type(signed_callback(appkey="a", appsecret="b", price="9.99", tampered={"sign": None}), str)
 
         assert_type(await gatepay.send(ProductShow()), Catalog)
         assert_type(await gatepay.send(KaShow(8)), CardKeyPage)

@@ -288,10 +288,11 @@ def callback_send(
 def sandbox(
     database: Annotated[str, typer.Option("--database", help="sandbox.database", metavar="FILE")] = ":memory:",
     port: Annotated[int, typer.Option("--port", help="sandbox.port", metavar="N", parser=_port)] = 0,
+    callback_url: Annotated[str, typer.Option("--callback", help="sandbox.callback", metavar="URL")] = "",
 ) -> None:
     from gatepay_async.cli import running, serving
 
-    running.start(serving.serve, database, port)
+    running.start(serving.serve, database, port, callback_url)
 
 
 @app.command(cls=helping.Command, help="doctor")

@@ -191,6 +191,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "保存数据的 SQLite 文件；默认只在内存中。",
     ),
     "sandbox.port": ("Of 127.0.0.1; by default a free one.", "127.0.0.1 上的端口；默认自动选择。"),
+    "sandbox.callback": (
+        "Your shop's address on this machine, to be called when an order is paid.",
+        "你的商店在本机的地址，订单付款后会回调它。",
+    ),
     "doctor.callback": ("Test your shop's callback address, too.", "同时测试你商店的回调地址。"),
     "errors.endpoint": (
         "pay/create, product/show, ka/show or ka/create.",

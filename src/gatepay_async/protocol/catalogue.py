@@ -92,7 +92,7 @@ def _missing(fields: str) -> _Why:
         errors.MissingParameterError,
         {
             "en": f"A parameter did not arrive. This endpoint wants {fields}.",
-            "zh": f"有参数没有送达。该接口需要 {fields}。",
+            "zh": f"有参数没有送达。该接口需要 {fields.replace(', ', '、')}。",
         },
         {
             "en": "This client sends them all, so look at what stands between: base_url, a proxy, an HTTP client of "

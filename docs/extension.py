@@ -1,0 +1,103 @@
+"""What the documentation has of its own: the catalogue of errors as a directive, and a search that finds Chinese."""
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import Any, ClassVar
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.search.zh import SearchChinese
+from sphinx.util.docutils import SphinxDirective
+
+from gatepay_async.protocol.catalogue import FAULTS, REFUSALS, Fault, Lang, Refusal
+
+HAN = "\u3400-\u9fff"
+SENT = {
+    "en": {True: "the request may have arrived", False: "no byte has left"},
+    "zh": {True: "请求可能已经送达", False: "一个字节都没有发出"},
+}
+
+
+class Catalogue(SphinxDirective):
+    """``{catalogue} pay/create``: each code of an endpoint; without one: every error that is no refusal."""
+
+    optional_arguments: ClassVar[int] = 1
+
+    def run(self) -> list[nodes.Node]:
+        """A list of definitions: an anchor, what it is called, its cause and its remedy."""
+        lang: Lang = "zh" if str(self.config.language).startswith("zh") else "en"
+        wanted = self.arguments[0] if self.arguments else None
+        items = [_refusal(each, lang) for each in REFUSALS.values() if each.endpoint == wanted]
+        if wanted is None:
+            items = [_fault(each, lang) for each in FAULTS]
+        if not items:
+            raise self.error(f"no endpoint {wanted!r} in the catalogue")
+        return [nodes.definition_list("", *items, classes=["catalogue"])]
+
+
+def _refusal(entry: Refusal, lang: Lang) -> nodes.Node:
+    title = [nodes.strong(text=str(entry.code)), nodes.Text(" "), nodes.literal(text=entry.error.__name__)]
+    title += [nodes.Text(f" {entry.message}")]
+    anchor = f"{entry.endpoint.replace('/', '-')}-{entry.code}"
+    return _item(anchor, title, entry.cause[lang], entry.remedy[lang])
+
+
+def _fault(entry: Fault, lang: Lang) -> nodes.Node:
+    title: list[nodes.Node] = [nodes.literal(text=entry.error.__name__)]
+    anchor = entry.error.__name__
+    if entry.sent is not None:
+        title += [
+            nodes.Text(" "),
+            nodes.literal(text=f".sent is {entry.sent}"),
+            nodes.Text(f" {SENT[lang][entry.sent]}"),
+        ]
+        anchor += "-sent" if entry.sent else "-not-sent"
+    return _item(anchor, title, entry.cause[lang], entry.remedy[lang])
+
+
+def _item(anchor: str, title: Iterable[nodes.Node], cause: str, remedy: str) -> nodes.Node:
+    said = [nodes.paragraph("", "", *_with_code(text)) for text in (cause, remedy)]
+    term = nodes.term("", "", *title, ids=[anchor.lower()])
+    return nodes.definition_list_item("", term, nodes.definition("", *said))
+
+
+# list_products(), .out_order_id, deadline=: what is plainly a name; and a list of parameters.
+_NAME = r"\.?[a-z]+_[a-z_.]*[a-z](?:\(\)|=\d?)?|\.[a-z_]+\b|[a-z]+=\d?"
+_PARAMETERS = re.compile(r"appkey(?:(?:, |、)\w+)+")
+
+
+def _with_code(text: str) -> Iterator[nodes.Node]:
+    """The text, with its names of Python set as code."""
+    listed = _PARAMETERS.search(text)
+    words = re.findall(r"\w+", listed[0]) if listed else []
+    name = "|".join([_NAME, *(rf"\b{word}\b" for word in words)])
+    for number, part in enumerate(re.split(f"({name})", text)):
+        yield nodes.literal(text=part) if number % 2 else nodes.Text(part)
+
+
+class SearchHan(SearchChinese):
+    """Chinese has no blanks: pairs of characters are indexed, and what is searched for is cut in the same way."""
+
+    js_splitter_code = f"""
+function splitQuery(query) {{
+  const terms = [];
+  for (const word of query.split(/[^\\p{{L}}\\p{{N}}_]+/u).filter(Boolean))
+    for (const run of word.match(/[{HAN}]+|[^{HAN}]+/g))
+      if (!/[{HAN}]/.test(run) || run.length < 3) terms.push(run);
+      else for (let at = 0; at < run.length - 1; at++) terms.push(run.slice(at, at + 2));
+  return terms;
+}}
+"""
+
+    def split(self, input: str) -> list[str]:  # noqa: A002 -- Sphinx's name for it
+        """Latin words, and each pair of neighbouring Chinese characters."""
+        pairs = ["".join(pair) for run in re.findall(f"[{HAN}]+", input) for pair in pairwise(run)]
+        return pairs + super().split(input)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Sphinx calls it."""
+    app.add_directive("catalogue", Catalogue)
+    app.add_search_language(SearchHan)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,142 @@
+"""
+Runs every command that the documentation shows, against the sandbox.
+
+    python docs/transcripts.py            which pages show something else than what comes out; ends with 1 if any does
+    python docs/transcripts.py --write    write what comes out into the pages
+
+A block of `console` holds lines that begin with `$ `, and below each what it prints. What differs from run to run is
+shown as `…`.
+"""
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+import anyio
+from attrs import evolve, frozen
+
+from gatepay_async.sandbox import Sandbox
+
+ROOT = Path(__file__).parents[1]
+BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+KEYS = "AAAA-1111\nBBBB-2222\n\nAAAA-1111\nCCCC-3333\n"  # keys.txt of the pages
+# Ports, numbers made by chance, times, and what is installed.
+VARIES = (
+    (re.compile(r"(?<=127\.0\.0\.1:)\d+"), "…"),
+    (re.compile(r"(?<=[?&]id=)\w+"), "…"),
+    (re.compile(r"\bT01[0-9A-Z]{24,}X\b"), "T01…X"),
+    (
+        re.compile(r"(?<=appkey[ =])[0-9a-f]{16}|(?<=appkey 为 )[0-9a-f]{16}|(?<=sign=)[0-9a-f]{32}|(?<=paytime=)\d+"),
+        "…",
+    ),
+    (re.compile(r"(?<=[ （(])\d+(?= ms| 毫秒)"), "…"),
+    (re.compile(r"[+-]?\d+ (?=s from|秒)"), "… "),
+    (re.compile(r"gatepay-async \d.*|\d+ authorities.*|信任 \d+ 个.*"), "…"),
+)
+
+
+@frozen
+class Shown:
+    """A command of a page, and what the page says that it prints."""
+
+    command: str
+    printed: str
+
+
+def pages() -> list[Path]:
+    """Those that show a command."""
+    found = [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("README*.md")]
+    return sorted(page for page in found if BLOCK.search(page.read_text("utf-8")))
+
+
+def shown(block: str) -> list[Shown]:
+    """The commands of a block."""
+    parts = re.split(r"^\$ (.*)\n", block, flags=re.MULTILINE)[1:]
+    return [Shown(command, printed) for command, printed in zip(parts[::2], parts[1::2], strict=True)]
+
+
+def steady(printed: str) -> str:
+    """What a command prints, without what differs from run to run, and without blanks at the ends."""
+    for pattern, shown_as in VARIES:
+        printed = pattern.sub(shown_as, printed)
+    text = "\n".join(line.rstrip() for line in printed.splitlines()).strip("\n")
+    return f"{text}\n" if text else ""
+
+
+def blocks_of(page: Path) -> list[list[Shown]]:
+    """What the page shows."""
+    return [shown(found[1]) for found in BLOCK.finditer(page.read_text("utf-8"))]
+
+
+async def run(page: Path, folder: Path) -> list[list[Shown]]:
+    """Each block of *page* with what its commands really print, one after the other, in a *folder* of their own."""
+    (folder / "keys.txt").write_text(KEYS, "utf-8")
+    (folder / "gatepay").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m gatepay_async.cli "$@"\n', "utf-8")
+    (folder / "gatepay").chmod(0o755)
+    blocks = blocks_of(page)
+    with Sandbox() as sandbox:
+        async with sandbox.serve() as base_url:
+            surroundings = environment(sandbox, base_url, folder, chinese="zh" in str(page.relative_to(ROOT)))
+            status = 0
+            for block in blocks:
+                for number, each in enumerate(block):
+                    status, printed = await execute(each.command, status, folder, surroundings)
+                    block[number] = evolve(each, printed=steady(printed))
+    return blocks
+
+
+def environment(sandbox: Sandbox, base_url: str, folder: Path, *, chinese: bool) -> dict[str, str]:
+    """What a reader has set, on a terminal of 88 columns, without colours."""
+    theirs = ("GATEPAY_", "LC_", "LANG", "HTTP", "ALL_PROXY", "NO_PROXY")
+    ours = {name: value for name, value in os.environ.items() if not name.upper().startswith(theirs)}
+    return ours | {
+        "GATEPAY_APPKEY": sandbox.appkey,
+        "GATEPAY_APPSECRET": sandbox.appsecret,
+        "GATEPAY_BASE_URL": base_url,
+        "LANG": "zh_CN.UTF-8" if chinese else "en_US.UTF-8",
+        "PYTHONUTF8": "1",
+        "COLUMNS": "88",
+        "NO_COLOR": "1",
+        "HOME": str(folder),
+        "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}",
+    }
+
+
+async def execute(command: str, status: int, folder: Path, surroundings: Mapping[str, str]) -> tuple[int, str]:
+    """Run a command as a shell would after one that ended with *status*; its own status, and all that it prints."""
+    line = ["bash", "-c", f"(exit {status}); {{ {command}\n}} 2>&1"]
+    with anyio.fail_after(120):
+        done = await anyio.run_process(line, cwd=folder, env=surroundings, check=False)
+    return done.returncode, done.stdout.decode()
+
+
+def written(page: Path, blocks: list[list[Shown]]) -> str:
+    """The page, with *blocks* in the place of its own."""
+    rest: Iterator[list[Shown]] = iter(blocks)
+
+    def block(_: re.Match[str]) -> str:
+        return "```console\n" + "".join(f"$ {each.command}\n{each.printed}" for each in next(rest)) + "```"
+
+    return BLOCK.sub(block, page.read_text("utf-8"))
+
+
+def main(arguments: list[str]) -> int:
+    """Compare, or write."""
+    differ = 0
+    for page in pages():
+        with tempfile.TemporaryDirectory() as folder:
+            text = written(page, anyio.run(partial(run, page, Path(folder))))
+        if text != page.read_text("utf-8"):
+            print(f"{page.relative_to(ROOT)} shows something else than what comes out")
+            differ = 1
+            if arguments == ["--write"]:
+                page.write_text(text, "utf-8")
+    return differ
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,73 @@
+"""
+Litestar: makes orders, and hears of payments.
+
+    pip install gatepay-async litestar uvicorn
+    GATEPAY_APPKEY=… GATEPAY_APPSECRET=… uvicorn litestar_shop:app
+
+    POST /orders {"email": "terry@example.com"}
+    /gatepay/callback       the address to enter in GatePay's console
+"""
+
+import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Annotated
+
+import shop
+from anyio import to_thread
+from litestar import Litestar, asgi, post
+from litestar.datastructures import State
+from litestar.params import Body
+
+from gatepay_async import AsyncGatePay, Callback, PayType, new_out_order_id
+from gatepay_async.callbacks import CallbackApp, SQLiteStore
+
+
+async def price_of(out_order_id: str) -> Decimal | None:
+    """Say what the order costs, by the shop's own records."""
+    return await to_thread.run_sync(shop.price_of, out_order_id)
+
+
+async def deliver(callback: Callback) -> None:
+    """Give the goods; called once for each payment."""
+    await to_thread.run_sync(shop.deliver, callback)
+
+
+callbacks = CallbackApp(
+    deliver,
+    appkey=os.environ["GATEPAY_APPKEY"],
+    appsecret=os.environ["GATEPAY_APPSECRET"],
+    store=SQLiteStore("callbacks.sqlite3"),
+    lookup=price_of,
+)
+
+
+@dataclass
+class Order:
+    """What the shop's page sends."""
+
+    email: str
+
+
+@post("/orders")
+async def create_order(data: Annotated[Order, Body()], state: State) -> dict[str, str]:
+    """Make an order, write it down, and say where to pay."""
+    gatepay: AsyncGatePay = state.gatepay
+    payment = await gatepay.create_payment(
+        product_id=8, product_num=1, pay_type=PayType.ALIPAY, out_order_id=new_out_order_id(), custom=data.email
+    )
+    await to_thread.run_sync(shop.write_down, payment, data.email)
+    return {"out_order_id": payment.out_order_id, "pay_at": payment.order_url}
+
+
+@asynccontextmanager
+async def lifespan(app: Litestar) -> AsyncGenerator[None]:
+    """One client for the life of the program; its key and secret are the environment's."""
+    async with AsyncGatePay() as gatepay:
+        app.state.gatepay = gatepay
+        yield
+
+
+app = Litestar([create_order, asgi("/gatepay/callback", copy_scope=True)(callbacks)], lifespan=[lifespan])

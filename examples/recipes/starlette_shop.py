@@ -1,0 +1,72 @@
+"""
+Starlette: makes orders, and hears of payments.
+
+    pip install gatepay-async starlette uvicorn
+    GATEPAY_APPKEY=… GATEPAY_APPSECRET=… uvicorn starlette_shop:app
+
+    POST /orders {"email": "terry@example.com"}
+    /gatepay/callback       the address to enter in GatePay's console
+"""
+
+import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from decimal import Decimal
+
+import shop
+from anyio import to_thread
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from gatepay_async import AsyncGatePay, Callback, PayType, new_out_order_id
+from gatepay_async.callbacks import CallbackApp, SQLiteStore
+
+
+async def price_of(out_order_id: str) -> Decimal | None:
+    """Say what the order costs, by the shop's own records."""
+    return await to_thread.run_sync(shop.price_of, out_order_id)
+
+
+async def deliver(callback: Callback) -> None:
+    """Give the goods; called once for each payment."""
+    await to_thread.run_sync(shop.deliver, callback)
+
+
+callbacks = CallbackApp(
+    deliver,
+    appkey=os.environ["GATEPAY_APPKEY"],
+    appsecret=os.environ["GATEPAY_APPSECRET"],
+    store=SQLiteStore("callbacks.sqlite3"),
+    lookup=price_of,
+)
+
+
+async def create_order(request: Request) -> JSONResponse:
+    """Make an order, write it down, and say where to pay."""
+    email = str((await request.json())["email"])
+    gatepay: AsyncGatePay = request.app.state.gatepay
+    payment = await gatepay.create_payment(
+        product_id=8, product_num=1, pay_type=PayType.ALIPAY, out_order_id=new_out_order_id(), custom=email
+    )
+    await to_thread.run_sync(shop.write_down, payment, email)
+    return JSONResponse({"out_order_id": payment.out_order_id, "pay_at": payment.order_url}, status_code=201)
+
+
+@asynccontextmanager
+async def lifespan(app: Starlette) -> AsyncGenerator[None]:
+    """One client for the life of the program; its key and secret are the environment's."""
+    async with AsyncGatePay() as gatepay:
+        app.state.gatepay = gatepay
+        yield
+
+
+app = Starlette(
+    lifespan=lifespan,
+    routes=[
+        Route("/orders", create_order, methods=["POST"]),
+        # Not a Mount: it answers this very address with a redirect to `/gatepay/callback/`.
+        Route("/gatepay/callback", callbacks),
+    ],
+)

@@ -1,0 +1,156 @@
+"""
+The fixtures ``gatepay``, ``gatepay_sandbox`` and their kin, for the tests of your own shop: a pytest plugin.
+
+pytest imports this file in every session of everybody who has the package installed. So it is a module of its own,
+outside of the package, and costs no more than one small file; the SDK is imported when a test asks for a fixture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
+
+import pytest
+
+if TYPE_CHECKING:
+    from gatepay_async import AsyncGatePay
+    from gatepay_async.sandbox import Sandbox
+
+# The event loops that pytest-asyncio knows: a test's marker or the configuration names one of them.
+_LoopScope = Literal["function", "class", "module", "package", "session"]
+_LOOP_SCOPES: tuple[_LoopScope, ...] = get_args(_LoopScope)
+_ASYNCIO_FIXTURES = "gatepay-async-asyncio"
+
+_NOT_CLAIMED = """\
+gatepay is an open client, for async tests that anyio's plugin or pytest-asyncio runs:
+mark the test with pytest.mark.anyio (its plugin comes with gatepay-async) or with
+pytest.mark.asyncio (pip install pytest-asyncio). A test that is not async can ask for
+gatepay_sandbox, gatepay_base_url and gatepay_environment."""
+_CLAIMED_TWICE = """\
+gatepay: two plugins claim this test, anyio's and pytest-asyncio, each with an event loop
+of its own. Take one of the two marks away, or set asyncio_mode = "strict"."""
+
+
+@pytest.fixture
+def gatepay_sandbox_options() -> dict[str, Any]:
+    """The arguments of gatepay_sandbox's Sandbox(…): none. Override it to change them."""
+    return {}
+
+
+@pytest.fixture
+def gatepay_options() -> dict[str, Any]:
+    """What gatepay's AsyncGatePay(…) is given besides key, secret and address: nothing. Override it to change that."""
+    return {}
+
+
+@pytest.fixture
+def gatepay_sandbox(gatepay_sandbox_options: dict[str, Any]) -> Iterator[Sandbox]:
+    """A fresh Sandbox in memory, with the vendor's example shops (needs the extra `sandbox`)."""
+    try:
+        from gatepay_async.sandbox import Sandbox  # noqa: PLC0415 -- see the top
+    except ModuleNotFoundError as error:
+        missing = error.name
+    else:
+        with Sandbox(**gatepay_sandbox_options) as sandbox:
+            yield sandbox
+        return
+    _fail(f"gatepay_sandbox needs {missing}, which is not installed: pip install 'gatepay-async[sandbox]'")
+
+
+@pytest.fixture
+def gatepay_base_url(gatepay_sandbox: Sandbox) -> Iterator[str]:
+    """The base URL of gatepay_sandbox, served over real HTTP on loopback, from a thread of its own."""
+    from anyio.from_thread import start_blocking_portal  # noqa: PLC0415 -- see the top
+
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(gatepay_sandbox.serve()) as base_url:
+        yield base_url
+
+
+@pytest.fixture
+def gatepay_environment(
+    gatepay_sandbox: Sandbox, gatepay_base_url: str, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
+    """GATEPAY_APPKEY, GATEPAY_APPSECRET and GATEPAY_BASE_URL, set to gatepay_sandbox's: for AsyncGatePay()."""
+    variables = {
+        "GATEPAY_APPKEY": gatepay_sandbox.appkey,
+        "GATEPAY_APPSECRET": gatepay_sandbox.appsecret,
+        "GATEPAY_BASE_URL": gatepay_base_url,
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return variables
+
+
+@pytest.fixture
+def gatepay(request: pytest.FixtureRequest) -> AsyncGatePay:
+    """An open AsyncGatePay, a client of gatepay_sandbox's shop one; for async tests, under anyio or pytest-asyncio."""
+    # An async fixture belongs to whichever plugin claims it, and each claims its own kind; so there is one for
+    # each plugin, and this one, which belongs to none, asks for the one of the test's own plugin.
+    client: AsyncGatePay = request.getfixturevalue(_fixture_for(request))
+    return client
+
+
+def _fixture_for(request: pytest.FixtureRequest) -> str:
+    has_plugin = request.config.pluginmanager.has_plugin
+    asyncio_marker = request.node.get_closest_marker("asyncio")  # pytest-asyncio's auto mode sets it too
+    by_asyncio = asyncio_marker is not None and has_plugin("asyncio")
+    by_anyio = "anyio_backend" in request.fixturenames and has_plugin("anyio")
+    if by_asyncio == by_anyio:
+        _fail(_CLAIMED_TWICE if by_asyncio else _NOT_CLAIMED)
+    if by_anyio:
+        return "_gatepay_on_anyio"
+    if not has_plugin(_ASYNCIO_FIXTURES):
+        request.config.pluginmanager.register(_asyncio_fixtures(), _ASYNCIO_FIXTURES)
+    scope = asyncio_marker and asyncio_marker.kwargs.get("loop_scope")
+    return f"_gatepay_on_{scope or request.config.getini('asyncio_default_test_loop_scope')}_loop"
+
+
+@pytest.fixture
+async def _gatepay_on_anyio(
+    gatepay_sandbox: Sandbox, gatepay_base_url: str, gatepay_options: dict[str, Any]
+) -> AsyncIterator[AsyncGatePay]:
+    async with _opened(gatepay_sandbox, gatepay_base_url, gatepay_options) as client:
+        yield client
+
+
+def _asyncio_fixtures() -> ModuleType:
+    """A plugin with a fixture for each of pytest-asyncio's event loops: a client belongs to the one it is opened in."""
+    import pytest_asyncio  # noqa: PLC0415 -- see the top
+    from packaging.version import Version  # noqa: PLC0415 -- comes with pytest
+
+    if Version(pytest_asyncio.__version__) < Version("1.1"):  # before it, async fixtures are found at collection only
+        _fail(f"gatepay needs pytest-asyncio 1.1 or later, not {pytest_asyncio.__version__}")
+    plugin = ModuleType(_ASYNCIO_FIXTURES)
+    for scope in _LOOP_SCOPES:
+        name = f"_gatepay_on_{scope}_loop"
+        setattr(plugin, name, _asyncio_fixture(name, scope))
+    return plugin
+
+
+def _asyncio_fixture(name: str, scope: _LoopScope) -> object:
+    import pytest_asyncio  # noqa: PLC0415 -- see the top
+
+    @pytest_asyncio.fixture(name=name, loop_scope=scope)
+    async def on_loop(
+        gatepay_sandbox: Sandbox, gatepay_base_url: str, gatepay_options: dict[str, Any]
+    ) -> AsyncIterator[AsyncGatePay]:
+        async with _opened(gatepay_sandbox, gatepay_base_url, gatepay_options) as client:
+            yield client
+
+    return on_loop
+
+
+@asynccontextmanager
+async def _opened(sandbox: Sandbox, base_url: str, options: dict[str, Any]) -> AsyncGenerator[AsyncGatePay]:
+    from gatepay_async import AsyncGatePay, RetryPolicy  # noqa: PLC0415 -- see the top
+
+    # Retries as many as by default, but without the waits, which a test need not sit out.
+    arguments: dict[str, Any] = {"base_url": base_url, "retry": RetryPolicy(first_wait=0, longest_wait=0), **options}
+    async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, **arguments) as client:
+        yield client
+
+
+def _fail(why: str) -> NoReturn:
+    pytest.fail(why, pytrace=False)

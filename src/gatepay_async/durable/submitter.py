@@ -1,0 +1,109 @@
+"""Submitting jobs, and finding them again. Never works at them: that is a worker's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import anyio.to_thread
+
+from gatepay_async.durable.book import Book
+from gatepay_async.durable.database import Database, client_of
+from gatepay_async.durable.errors import DurableError
+from gatepay_async.durable.jobs import Job
+from gatepay_async.durable.spool import Spool
+from gatepay_async.durable.spooling import Spooled, spool_file
+from gatepay_async.protocol import checks
+
+T = TypeVar("T")
+
+_CONNECTIONS = 3
+
+
+class Submitter:
+    """
+    Opened by ``DurableUploads.submitter``.
+
+    Args:
+        database: Where the queue is.
+        queue: Its name.
+        spool: Where card keys are put aside.
+        version: Of what is queued.
+    """
+
+    def __init__(self, database: Database, queue: str, spool: Spool, version: str) -> None:
+        self._database = database
+        self._queue = queue
+        self._spool = spool
+        self._version = version
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await _in_thread(self._database.migrate)
+            # FULL: what was submitted is not lost in a power cut either.
+            engine = self._database.engine(connections=_CONNECTIONS, sync="FULL")
+            stack.callback(engine.dispose)
+            client = await _in_thread(client_of, engine)
+            stack.callback(client.destroy)
+            self._book = Book(client, engine, self._queue, self._version)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._stack.__aexit__(kind, error, traceback)
+
+    async def file(self, path: str | os.PathLike[str], *, product_id: int) -> Job:
+        """
+        Submit a file of card keys, one a line: read to its end, cleaned, deduplicated, put aside, queued.
+
+        The same file and product again is the same job, whatever has become of it.
+
+        Args:
+            path: The file; UTF-8.
+            product_id: What they are for.
+
+        Raises:
+            InvalidRequestError: *product_id* is not a number of a product.
+            OSError: The file can't be read.
+            SourceChangedError: It has changed while it was read. Nothing is submitted.
+        """
+        checks.check("product_id", product_id, checks.positive)
+        secret = await self._spool.secret()
+        spooled = await _in_thread(lambda: spool_file(Path(path), product_id=product_id, secret=secret))
+        return await self._submit(spooled)
+
+    async def job(self, job_id: str) -> Job:
+        """
+        The job of that name.
+
+        Raises:
+            DurableError: There is none.
+        """
+        row = await _in_thread(self._book.job, job_id)
+        if row is None:
+            raise DurableError(problem=f"there is no job {job_id!r}; jobs() tells which there are")
+        return Job(row, self._book, self._spool)
+
+    async def jobs(self) -> list[Job]:
+        """All jobs, the newest first."""
+        return [Job(row, self._book, self._spool) for row in await _in_thread(self._book.jobs)]
+
+    async def _submit(self, spooled: Spooled) -> Job:
+        name = f"{self._queue}:{spooled.digest}"
+        try:
+            if await _in_thread(self._book.job, name) is None:
+                await self._spool.put(f"{spooled.digest}.keys", spooled.file)
+                await _in_thread(self._book.enter, name, spooled.facts, spooled.batches)
+        finally:
+            spooled.file.unlink()
+        return await self.job(name)
+
+
+async def _in_thread(do: Callable[..., T], *arguments: Any) -> T:
+    return await anyio.to_thread.run_sync(do, *arguments)

@@ -1,0 +1,168 @@
+"""For the tests of your own shop: callbacks signed as GatePay signs them, good ones and bad ones."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+from urllib.parse import urlencode
+
+from gatepay_async.protocol import checks
+from gatepay_async.protocol.callback import SIGNED
+from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.protocol.models import PayType
+from gatepay_async.protocol.signing import Credentials, sign
+
+__all__ = ["signed_callback"]
+
+_FIELDS = ("appkey", *SIGNED, "sign")
+_MOST = Decimal(10**12)  # yuan; from there on parse_callback() believes no price
+_TIMES = range(10**9, 10**10)  # epoch seconds; likewise
+
+
+def signed_callback(
+    *,
+    appkey: str,
+    appsecret: str,
+    out_order_id: str = "T-1001-X",
+    price: Decimal | int | str = "1.00",
+    realprice: Decimal | int | str | None = None,
+    pay_type: PayType | str = PayType.ALIPAY,
+    order_id: int | None = None,
+    paid_at: datetime | int | None = None,
+    extend: str = "",
+    extra: Mapping[str, str] | None = None,
+    tampered: Mapping[str, str | None] | None = None,
+) -> str:
+    """
+    Write the query text of a payment-success callback, signed as GatePay signs it (支付成功回调接口).
+
+    ::
+
+        genuine = signed_callback(appkey=appkey, appsecret=appsecret, out_order_id="T-7-X", price="9.99")
+        forged = signed_callback(appkey=appkey, appsecret=appsecret, tampered={"price": "0.01"})
+        unsigned = signed_callback(appkey=appkey, appsecret=appsecret, tampered={"sign": None})
+
+    Deliver it as GatePay would: a GET of your callback's URL, with this text as its query. A delivery that is
+    repeated is the same text once more.
+
+    Args:
+        appkey: The one that your shop believes.
+        appsecret: Likewise; with another one the callback is a forged one.
+        out_order_id: Your number of the order.
+        price: The order's, in yuan; written with two decimals.
+        realprice: What was paid; None: the price.
+        pay_type: ``PayType`` or its text.
+        order_id: GatePay's number of the order; None: one that is made from ``out_order_id``, so that another order has
+            another one, and the same order the same.
+        paid_at: An aware time, or epoch seconds; None: now.
+        extend: What ``custom`` was when the order was made.
+        extra: Parameters of your own that your callback's URL carries. They come first, and are not signed.
+        tampered: Fields that are changed after signing, by the vendor's names (``price``, ``type``, ``sign`` and so
+            on); None leaves a field out.
+
+    Returns:
+        The raw query text, without ``?``.
+
+    Raises:
+        InvalidRequestError: An argument can't be right; the error names it.
+    """
+    credentials = Credentials(appkey, appsecret)
+    checks.check("out_order_id", out_order_id, checks.text)
+    _check_extend(extend)
+    signed = {
+        "order_id": _number(out_order_id, order_id),
+        "out_order_id": out_order_id,
+        "price": _money("price", price),
+        "realprice": _money("realprice", price if realprice is None else realprice),
+        "type": _pay_type(pay_type),
+        "paytime": _seconds(paid_at),
+        "extend": extend,
+    }
+    fields = {"appkey": appkey, **signed, "sign": sign(credentials, [signed[name] for name in SIGNED])}
+    return urlencode(_own(extra) | _changed(fields, tampered))
+
+
+def _check_extend(extend: str) -> None:
+    # Unlike `custom`, which GatePay refuses when it is empty, a callback's `extend` may be.
+    if not isinstance(extend, str):
+        raise InvalidRequestError(field="extend", problem=f"must be text, not {type(extend).__name__}")
+    if not checks.is_utf8(extend):
+        raise InvalidRequestError(field="extend", problem="holds half a character (a lone surrogate)")
+
+
+def _number(out_order_id: str, order_id: int | None) -> str:
+    # Made from the order's own number: two orders of a test would else be one and the
+    # same to whoever handles each order_id once.
+    number = 1 + zlib.crc32(out_order_id.encode()) if order_id is None else order_id
+    checks.check("order_id", number, checks.positive)
+    return str(number)
+
+
+def _money(name: str, value: Decimal | int | str) -> str:
+    if isinstance(value, bool) or not isinstance(value, Decimal | int | str):
+        # A float is refused too: 0.1 + 0.2 is no price.
+        raise InvalidRequestError(field=name, problem=f'must be a Decimal or text ("9.99"), not {type(value).__name__}')
+    amount = _decimal(value)
+    if amount is None or not amount.is_finite() or not 0 <= amount < _MOST:
+        raise InvalidRequestError(field=name, problem="must be an amount in yuan, 0 or more and below 10 to the 12th")
+    exact = f"{abs(amount):.2f}"
+    if Decimal(exact) != amount:
+        raise InvalidRequestError(field=name, problem="must not have more than two decimals")
+    return exact
+
+
+def _decimal(value: Decimal | int | str) -> Decimal | None:
+    try:
+        return Decimal(value)
+    except InvalidOperation:
+        return None
+
+
+def _pay_type(value: PayType | str) -> str:
+    if value not in list(PayType):
+        raise InvalidRequestError(field="pay_type", problem=f"must be one of {', '.join(PayType)}")
+    return PayType(value).value
+
+
+def _seconds(paid_at: datetime | int | None) -> str:
+    if isinstance(paid_at, datetime):
+        if paid_at.utcoffset() is None:
+            raise InvalidRequestError(field="paid_at", problem="must be aware: datetime.now(UTC), for example")
+        seconds: object = int(paid_at.timestamp())
+    else:
+        seconds = int(time.time()) if paid_at is None else paid_at
+    if isinstance(seconds, bool) or not isinstance(seconds, int) or seconds not in _TIMES:
+        problem = "must be an aware datetime, or whole epoch seconds of ten digits"
+        raise InvalidRequestError(field="paid_at", problem=problem)
+    return str(seconds)
+
+
+def _own(extra: Mapping[str, str] | None) -> dict[str, str]:
+    own = _texts("extra", extra)
+    for name in own:
+        if name in _FIELDS:
+            raise InvalidRequestError(field="extra", problem=f"{name} is the vendor's own; tampered={{…}} changes it")
+    return own
+
+
+def _changed(fields: dict[str, str], tampered: Mapping[str, str | None] | None) -> dict[str, str]:
+    changes = _texts("tampered", tampered, none_too=True)
+    for name in changes:
+        if name not in _FIELDS:
+            raise InvalidRequestError(field="tampered", problem=f"no field {name!r}; there are {', '.join(_FIELDS)}")
+    return {name: text for name, value in fields.items() if (text := changes.get(name, value)) is not None}
+
+
+def _texts(name: str, given: Mapping[Any, Any] | None, *, none_too: bool = False) -> dict[str, Any]:
+    """Hold a mapping to text for text; urlencode() would write a None as ``None``, and 1 as if it were text."""
+    if given is not None and not isinstance(given, Mapping):
+        raise InvalidRequestError(field=name, problem=f"must be a dict, not {type(given).__name__}")
+    texts = dict(given or {})
+    for key, value in texts.items():
+        if not isinstance(key, str) or not (isinstance(value, str) or (none_too and value is None)):
+            raise InvalidRequestError(field=name, problem=f"{key!r} must be text")
+    return texts

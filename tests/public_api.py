@@ -1,0 +1,146 @@
+"""
+Write down the public API: each name with its parameters, fields and types, one a line.
+
+    python tests/public_api.py > tests/public_api.txt
+
+It reads the code, and runs none of it beyond importing the modules: the same text on every Python.
+"""
+
+import ast
+import importlib
+import inspect
+import sys
+import typing
+from collections.abc import Iterator
+from types import ModuleType
+from typing import TypeAlias, TypeVar
+
+# What is documented, and so promised. Everything else may change without a word.
+MODULES = (
+    "gatepay_async",
+    "gatepay_async.callbacks",
+    "gatepay_async.durable",
+    "gatepay_async.pool",
+    "gatepay_async.protocol.calls",
+    "gatepay_async.protocol.catalogue",
+    "gatepay_async.sandbox",
+    "gatepay_async.testing",
+)
+# Imported from where they stand, when they are asked for: their extra may be missing.
+LAZY = {"gatepay_async.callbacks": ["RedisStore"]}
+
+Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def public_names(module: ModuleType) -> list[str]:
+    """What ``__all__`` lists; without one, what the module defines itself."""
+    listed: list[str] | None = getattr(module, "__all__", None)
+    if listed is not None:
+        # The version changes with every release.
+        return [name for name in [*listed, *LAZY.get(module.__name__, ())] if name != "__version__"]
+    tree = ast.parse(inspect.getsource(module))
+    return [name for node in tree.body for name in names_of(node) if not name.startswith("_")]
+
+
+def names_of(node: ast.stmt) -> list[str]:
+    """The names that a statement defines; imports define none."""
+    if isinstance(node, ast.ClassDef | Function):
+        return [node.name]
+    if isinstance(node, ast.Assign):
+        return [target.id for target in node.targets if isinstance(target, ast.Name)]
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        return [node.target.id]
+    return []
+
+
+def definition(module: ModuleType, name: str) -> tuple[ModuleType, ast.stmt]:
+    """Where a name of *module* is defined: there, or in the module of ours that it is imported from."""
+    thing = getattr(module, name)
+    for home in (module, sys.modules.get(getattr(thing, "__module__", ""), module), *ours()):
+        for node in ast.parse(inspect.getsource(home)).body:
+            if name in names_of(node) and getattr(home, name, None) is thing:
+                return home, node
+    raise LookupError(f"{module.__name__}.{name} is defined nowhere")
+
+
+def ours() -> list[ModuleType]:
+    """All modules of ours that are imported."""
+    return [module for name, module in sorted(sys.modules.items()) if name.startswith("gatepay_async.")]
+
+
+def described(module: ModuleType, name: str) -> Iterator[str]:
+    """The lines of one public name."""
+    _, node = definition(module, name)
+    yield from statement(f"{module.__name__}.{name}", node)
+
+
+def aliases(module: ModuleType, name: str) -> Iterator[str]:
+    """What the names in its annotations stand for, where they are of our own making: ``Lines = Iterable[…] | …``."""
+    home, node = definition(module, name)
+    notes = [each for each in ast.walk(node) if isinstance(each, ast.arg | ast.AnnAssign | Function)]
+    for note in notes:
+        annotation = note.returns if isinstance(note, Function) else note.annotation
+        for used in ast.walk(annotation) if annotation is not None else ():
+            thing = getattr(home, used.id, None) if isinstance(used, ast.Name) else None
+            if thing is None or isinstance(thing, type | TypeVar | ModuleType) or not isinstance(used, ast.Name):
+                continue
+            if getattr(thing, "__module__", "") != "typing" or used.id not in vars(typing):
+                found, alias = definition(home, used.id)
+                yield from statement(f"{found.__name__}.{used.id}", alias)
+
+
+def statement(where: str, node: ast.stmt) -> Iterator[str]:
+    """A definition, and what is public in it."""
+    if isinstance(node, ast.ClassDef):
+        bases = ", ".join(ast.unparse(base) for base in [*node.bases, *node.keywords])
+        marks = "".join(f" @{ast.unparse(each)}" for each in node.decorator_list)
+        yield f"{where}: class({bases}){marks}"
+        yield from (line for inner in node.body for line in member(where, inner))
+    elif isinstance(node, Function):
+        yield f"{where}: {signature(node)}"
+    elif isinstance(node, ast.AnnAssign):
+        annotation = ast.unparse(node.annotation)
+        value = f" = {ast.unparse(node.value)}" if annotation == "TypeAlias" and node.value else default(node.value)
+        yield f"{where}: {annotation}{value}"
+    elif isinstance(node, ast.Assign):
+        yield f"{where} = {ast.unparse(node.value)}"
+
+
+def default(value: ast.expr | None) -> str:
+    """`` = 1``; of an attrs field what a caller sees of it, and not how it is checked."""
+    if isinstance(value, ast.Call) and ast.unparse(value.func) == "field":
+        seen = [ast.unparse(each) for each in value.keywords if each.arg in ("default", "factory", "init", "kw_only")]
+        return f" = field({', '.join(seen)})"
+    return f" = {ast.unparse(value)}" if isinstance(value, ast.Constant) else ""
+
+
+def member(where: str, node: ast.stmt) -> Iterator[str]:
+    """What a class has: its constructor, its public methods, properties, fields and members."""
+    for name in names_of(node):
+        if name == "__init__" or not name.startswith("_"):
+            yield from statement(f"{where}.{name}", node)
+
+
+def signature(node: Function) -> str:
+    """``async (product_id: int, *, page: int = 1) -> CardKeyPage``; a property is what it returns."""
+    result = ast.unparse(node.returns) if node.returns is not None else "?"
+    marks = [ast.unparse(each) for each in node.decorator_list]
+    if "property" in marks:
+        return f"property -> {result}"
+    kinds = [mark for mark in marks if mark in ("classmethod", "staticmethod", "asynccontextmanager", "overload")]
+    if isinstance(node, ast.AsyncFunctionDef):
+        kinds.append("async")
+    return " ".join([*kinds, f"({ast.unparse(node.args)}) -> {result}"])
+
+
+def api(name: str) -> str:
+    """One module's part of public_api.txt: its names, and then what the names in their annotations stand for."""
+    module = importlib.import_module(name)
+    names = sorted(public_names(module))
+    lines = [line for each in names for line in described(module, each)]
+    used = {line for each in names for line in aliases(module, each)}
+    return "\n".join([f"# {name}", *lines, *sorted(used - set(lines))]) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write("\n".join(map(api, MODULES)))

@@ -1,0 +1,198 @@
+"""The recipes: each run as its first lines say, in a process of its own, by its framework's own server."""
+
+import contextlib
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from anyio.from_thread import start_blocking_portal
+from attrs import frozen
+
+from gatepay_async.sandbox import Sandbox
+from gatepay_async.testing import signed_callback
+
+RECIPES = Path(__file__).parents[1] / "examples" / "recipes"
+UVICORN = "uvicorn {name}:app --host 127.0.0.1 --port {port}"
+COMMANDS = {
+    "fastapi_shop": UVICORN,
+    "starlette_shop": UVICORN,
+    "litestar_shop": UVICORN,
+    "django_shop": UVICORN,
+    "aiohttp_shop": "aiohttp.web -H 127.0.0.1 -P {port} {name}:create_app",
+    "flask_shop": "flask --app {name} run --port {port}",
+}
+
+
+@frozen
+class Recipe:
+    """A shop that is being served."""
+
+    sandbox: Sandbox
+    browser: httpx.Client
+    folder: Path
+
+    def order(self, email: str) -> str:
+        """Order as a customer; the number of the order."""
+        given = {"data": {"email": email}} if self.folder.name.startswith("django") else {"json": {"email": email}}
+        reply = self.browser.post("/orders", **given)  # type: ignore[arg-type]  # httpx's own names
+        assert reply.status_code == 201, reply.text
+        assert reply.json()["pay_at"].startswith("http://127.0.0.1:")
+        return str(reply.json()["out_order_id"])
+
+    def paid(self, out_order_id: str) -> str:
+        """The customer pays; GatePay's callback, as query text."""
+        [order] = [each for each in self.sandbox.orders() if each.out_order_id == out_order_id]
+        return self.sandbox.callback_query(self.sandbox.pay(order))
+
+    def deliver(self, query: str, *, post: bool = False) -> str:
+        """Call back, as GatePay does; the answer, of which only the two words are known to it."""
+        if post:
+            form = {"content-type": "application/x-www-form-urlencoded"}
+            reply = self.browser.post("/gatepay/callback", content=query, headers=form)
+        else:
+            reply = self.browser.get(f"/gatepay/callback?{query}")
+        assert reply.headers["content-type"].startswith("text/plain")
+        assert (reply.status_code == 200) == (reply.text == "success")
+        return reply.text
+
+    def sent(self, email: str) -> list[str]:
+        """What the shop has sent to a customer."""
+        with contextlib.closing(sqlite3.connect(self.folder / "shop.sqlite3")) as records:
+            return [text for (text,) in records.execute("SELECT text FROM outbox WHERE email = ?", (email,))]
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    """GatePay's other end, for all recipes."""
+    with Sandbox() as it:
+        yield it
+
+
+@pytest.fixture(scope="module")
+def base_url(sandbox: Sandbox) -> Iterator[str]:
+    """The sandbox over real HTTP."""
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(sandbox.serve()) as url:
+        yield url
+
+
+@pytest.fixture(scope="module", params=COMMANDS)
+def recipe(
+    request: pytest.FixtureRequest, sandbox: Sandbox, base_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Recipe]:
+    """A recipe, served."""
+    folder = tmp_path_factory.mktemp(request.param)
+    environment = os.environ | {
+        "GATEPAY_APPKEY": sandbox.appkey,
+        "GATEPAY_APPSECRET": sandbox.appsecret,
+        "GATEPAY_BASE_URL": base_url,
+        "PYTHONPATH": os.pathsep.join([str(RECIPES), *sys.path]),
+        "PYTHONWARNINGS": "error",
+        "PYTHONUNBUFFERED": "1",
+    }
+    with served(request.param, folder, environment) as url, httpx.Client(base_url=url, trust_env=False) as browser:
+        yield Recipe(sandbox, browser, folder)
+    log = (folder / "log").read_text("utf-8")
+    for word in ("Traceback", "Warning", sandbox.appsecret):
+        assert word not in log, log
+
+
+@contextlib.contextmanager
+def served(name: str, folder: Path, environment: dict[str, str]) -> Iterator[str]:
+    """Run a recipe's server; its address, once it answers."""
+    for _ in range(3):  # between the look for a free port and the server's start another program may take it
+        port = free_port()
+        command = [sys.executable, "-m", *COMMANDS[name].format(name=name, port=port).split()]
+        with (
+            (folder / "log").open("w") as log,
+            subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log) as server,
+        ):
+            try:
+                if answers(server, port):
+                    yield f"http://127.0.0.1:{port}"
+                    return
+            finally:
+                server.terminate()
+    pytest.fail((folder / "log").read_text("utf-8"))
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+def answers(server: subprocess.Popen[bytes], port: int) -> bool:
+    """Wait until the server accepts; False if it has ended instead."""
+    deadline = time.monotonic() + 60
+    while server.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.parametrize("post", [False, True], ids=["GET", "POST"])
+def test_paid_is_delivered_once(recipe: Recipe, post: bool) -> None:  # noqa: FBT001 -- pytest gives it by name
+    """Ordered, paid, called back: the goods are sent; called back again: `success`, and nothing is sent twice."""
+    email = f"terry+{'post' if post else 'get'} 100%&=é@例子.com"
+    query = recipe.paid(recipe.order(email))
+    assert recipe.sent(email) == []
+    assert recipe.deliver(query, post=post) == "success"
+    [text] = recipe.sent(email)
+    assert text.startswith("Thank you for ")
+    for again in (post, not post):
+        assert recipe.deliver(query, post=again) == "success"
+    assert recipe.sent(email) == [text]
+
+
+def test_what_is_forged_is_refused(recipe: Recipe) -> None:
+    """Another price, a name twice, nothing at all, an order that isn't there: `fail`; the genuine one still works."""
+    shop: dict[str, Any] = {"appkey": recipe.sandbox.appkey, "appsecret": recipe.sandbox.appsecret}
+    number = recipe.order("forged@example.com")
+    genuine = recipe.paid(number)
+    for bad in (
+        genuine.replace("price=0.99", "price=0.01", 1),
+        f"{genuine}&price=0.99",
+        f"{genuine}&extend=%zz",
+        "",
+        signed_callback(**shop, out_order_id="T-0-X", price="0.99"),
+        signed_callback(**shop, out_order_id=number, price="0.01"),
+        signed_callback(appkey=shop["appkey"], appsecret="guessed", out_order_id=number, price="0.99"),
+    ):
+        assert recipe.deliver(bad) == "fail"
+    assert recipe.sent("forged@example.com") == []
+    assert recipe.deliver(genuine) == "success"
+    assert len(recipe.sent("forged@example.com")) == 1
+
+
+def test_what_is_too_long_is_refused(recipe: Recipe) -> None:
+    """Far more than a callback can be is refused, and the shop is still there."""
+    reply = recipe.browser.post("/gatepay/callback", content="extend=" + "x" * 50_000)
+    assert 400 <= reply.status_code < 500
+    assert "success" not in reply.text
+    assert recipe.deliver("") == "fail"
+
+
+def test_deliveries_at_once(recipe: Recipe) -> None:
+    """Eight deliveries of one payment at once: all are answered with `success`, and the goods are sent once."""
+    query = recipe.paid(recipe.order("at.once@example.com"))
+    with ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(recipe.deliver, [query] * 8)) == {"success"}
+    assert len(recipe.sent("at.once@example.com")) == 1
+
+
+def test_own_parameters_and_other_methods(recipe: Recipe) -> None:
+    """Parameters of the shop's own address don't disturb; a method that GatePay doesn't use is refused."""
+    query = recipe.paid(recipe.order("own@example.com"))
+    assert recipe.browser.put(f"/gatepay/callback?{query}").status_code == 405
+    assert recipe.sent("own@example.com") == []
+    assert recipe.deliver(f"shop=1&lang=%E4%B8%AD+%20&{query}") == "success"
+    assert len(recipe.sent("own@example.com")) == 1
