@@ -17,6 +17,8 @@ from gatepay_async.cli.status import HaltError, Status
 # As help lists them: first what a newcomer needs.
 _ORDER = ("demo", "doctor", "products", "keys", "pay", "callback", "errors", "sandbox")
 
+_HIGHEST_PORT = 65_535
+
 
 class Root(helping.Group):
     """The whole command, with both its edges: the arguments come in here, and the errors end here."""
@@ -24,7 +26,7 @@ class Root(helping.Group):
     def main(
         self,
         args: Sequence[str] | None = None,
-        prog_name: str | None = None,
+        prog_name: str | None = None,  # noqa: ARG002 -- as standalone_mode
         complete_var: str | None = None,
         standalone_mode: bool = True,  # noqa: ARG002 -- Typer's signature; the edges are ours
         windows_expand_args: bool = True,
@@ -37,7 +39,7 @@ class Root(helping.Group):
         output.prepare(as_json="--json" in before_dashes)
         self.commands = {name: self.commands[name] for name in _ORDER}
         helping.translate(self, tuple(param for param in self.params if param.name in ("as_json", "lang")))
-        run = partial(super().main, arguments, prog_name or "gatepay", complete_var, False, windows_expand_args)
+        run = partial(super().main, arguments, "gatepay", complete_var, False, windows_expand_args)
         sys.exit(int(_told(partial(run, **extra))))
 
 
@@ -50,9 +52,12 @@ def _told(command: Callable[[], Any]) -> Any:
             output.complain(error.message.rstrip())
             return Status.USAGE
         return _tell(HaltError(helping.usage_problem(error), todo=helping.usage_hint(error)))
-    except BrokenPipeError:
+    except SystemExit as end:
+        # Typer ends so when standard output was closed; and when it has completed a command line.
+        if type(sys.stdout).__name__ != "PacifyFlushWrapper":
+            raise
         output.forget_output()
-        return Status.PIPE_CLOSED
+        return end.code and Status.PIPE_CLOSED
     except typer.Abort:
         return Status.INTERRUPTED
     except Exception as error:
@@ -100,6 +105,13 @@ def _number(value: str | int) -> int:
     if number < 1:
         raise typer.BadParameter(say("usage.number", value=output.plain(value)))
     return number
+
+
+def _port(value: str | int) -> int:
+    """The number of a port; 0: a free one."""
+    if not str(value).isdecimal() or int(value) > _HIGHEST_PORT:
+        raise typer.BadParameter(say("usage.port", value=output.plain(value)))
+    return int(value)
 
 
 def _one_of(*choices: str) -> dict[str, Any]:
@@ -275,11 +287,12 @@ def callback_send(
 @app.command(cls=helping.Command, help="sandbox")
 def sandbox(
     database: Annotated[str, typer.Option("--database", help="sandbox.database", metavar="FILE")] = ":memory:",
-    port: Annotated[int, typer.Option("--port", help="sandbox.port", metavar="N")] = 0,
+    port: Annotated[int, typer.Option("--port", help="sandbox.port", metavar="N", parser=_port)] = 0,
+    callback_url: Annotated[str, typer.Option("--callback", help="sandbox.callback", metavar="URL")] = "",
 ) -> None:
     from gatepay_async.cli import running, serving
 
-    running.start(serving.serve, database, port)
+    running.start(serving.serve, database, port, callback_url)
 
 
 @app.command(cls=helping.Command, help="doctor")

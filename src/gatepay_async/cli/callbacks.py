@@ -3,7 +3,7 @@
 import re
 import sys
 import time
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import httpx
 from attrs import frozen
@@ -18,6 +18,7 @@ from gatepay_async.protocol import signing
 from gatepay_async.protocol.callback import SIGNED
 
 _MONEY = re.compile(r"(0|[1-9][0-9]{0,11})\.[0-9]{2}")
+_ADDRESS = re.compile(r"https?://[^/?#]", re.IGNORECASE)
 _PATIENCE = 15.0  # seconds for an answer; how long GatePay waits: silent
 _SHOWN = 200  # characters of an answer that is neither word
 
@@ -111,10 +112,9 @@ async def deliver(url: str, query: str) -> tuple[int, str]:
     Raises:
         HaltError: It is no address, or nobody answers there.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
+    if not _ADDRESS.match(url):
         raise HaltError(say("callback.address", url=url))
-    address = f"{url}{'&' if parts.query else '?'}{query}"
+    address = f"{url}{'&' if '?' in url else '?'}{query}"
     reason = ""
     try:
         async with httpx.AsyncClient(timeout=_PATIENCE) as client, client.stream("GET", address) as reply:
@@ -124,7 +124,7 @@ async def deliver(url: str, query: str) -> tuple[int, str]:
                 if len(body) > _SHOWN:
                     break
             return reply.status_code, body.decode("utf-8", "replace")[:_SHOWN].strip()
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         reason = f"{type(error).__name__}: {error}".removesuffix(": ")
     # Not chained: the error holds the address, and that the signature.
     raise HaltError(

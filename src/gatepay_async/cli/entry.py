@@ -1,7 +1,6 @@
 """Where the ``gatepay`` command begins: it runs, or says which extra is missing."""
 
 import sys
-from io import TextIOWrapper
 
 # Typer needs a moment, and may not be there: it is imported below.
 
@@ -20,8 +19,8 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if str(error.name).startswith("gatepay_async"):
             raise
-        if isinstance(sys.stderr, TextIOWrapper):
-            sys.stderr.reconfigure(errors="backslashreplace")
-        sys.stderr.write(_MISSING.format(name=error.name))
+        # Some terminals can't show Chinese; the command itself, which sees to that, isn't there.
+        text = _MISSING.format(name=error.name).encode(sys.stderr.encoding or "ascii", "backslashreplace")
+        sys.stderr.write(text.decode(sys.stderr.encoding or "ascii"))
         sys.exit(USAGE)
     run()

@@ -119,8 +119,8 @@ def _proxy() -> Finding:
     return Finding(
         "proxy",
         Mark.WARN,
-        say("doctor.proxy", proxy=f"{shown.host}:{shown.port or ''}".rstrip(":")),
-        say("doctor.proxy.todo"),
+        say("doctor.through", proxy=f"{shown.host}:{shown.port or ''}".rstrip(":")),
+        say("doctor.through.todo"),
     )
 
 

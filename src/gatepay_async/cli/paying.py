@@ -102,7 +102,7 @@ def _show(payment: Payment) -> None:
         emit(out_order_id=rows["order"], order_price=rows["price"], order_type=rows["type"], order_url=rows["link"])
         return
     show(facts((say(f"pay.{name}_is"), value) for name, value in rows.items() if name != "link"))
-    line(f"{say('pay.link_is')}  {plain(payment.order_url)}")
+    line(f"{say('pay.link_is')}{plain(payment.order_url)}")
     _draw(payment.order_url)
 
 

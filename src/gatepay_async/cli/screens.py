@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import IO
 
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -30,12 +30,13 @@ def screen(stream: IO[str] | None = None) -> Console:
     return _Screen(file=file, markup=False, highlight=False, emoji=False, width=width)
 
 
-def show(what: RenderableType) -> None:
+def show(what: Table) -> None:
     """Draw a table on standard output, without the blanks that Rich fills its lines with."""
     console = screen()
     with console.capture() as drawn:
         console.print(what)
-    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in drawn.get().splitlines()))
+    lines = [line.rstrip() for line in drawn.get().splitlines()]
+    sys.stdout.write("\n".join(lines).strip("\n") + ("\n\n" if what.show_header else "\n"))
 
 
 def table(*columns: str, right: Iterable[int] = ()) -> Table:

@@ -11,12 +11,12 @@ from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import HaltError, Status
 
 
-async def serve(database: str, port: int) -> Status:
+async def serve(database: str, port: int, callback_url: str) -> Status:
     """Serve until Ctrl-C, which is how it is meant to end."""
     with needing("sandbox"):
-        from gatepay_async.sandbox import PortTakenError, Sandbox
+        from gatepay_async.sandbox import CallbackUrlError, LaterVersionError, PortTakenError, Sandbox
     try:
-        with Sandbox(database) as sandbox:
+        with Sandbox(database, callback_url=callback_url or None) as sandbox:
             async with sandbox.serve(port=port) as base_url:
                 appkey, appsecret = sandbox.shops[0]
                 _tell(base_url, database, appkey, appsecret)
@@ -25,9 +25,11 @@ async def serve(database: str, port: int) -> Status:
                 except anyio.get_cancelled_exc_class():
                     line(say("sandbox.ended"))
                     raise
-    except (PortTakenError, OverflowError) as error:
+    except PortTakenError as error:
         raise HaltError(say("sandbox.port_taken", port=port, reason=error)) from None
-    except sqlite3.Error as error:
+    except CallbackUrlError as error:
+        raise HaltError(f"--callback: {error}") from None
+    except (LaterVersionError, sqlite3.Error) as error:
         raise HaltError(say("sandbox.database_bad", path=database, reason=error)) from None
     return Status.DONE
 

@@ -15,9 +15,9 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from attrs import field, frozen
+from attrs import frozen
 
-from gatepay_async.cli.output import plain
+from gatepay_async.cli.output import complain, plain
 from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import HaltError
 
@@ -36,12 +36,14 @@ class Source:
         path: None: standard input.
         lines: How many it has; None: a pipe, nobody knows.
         stamp: What changes when the file does.
+        identity: The same for a file that is given under two names.
     """
 
     name: str
     path: Path | None
     lines: int | None
-    stamp: tuple[int, int] = field(default=(0, 0))
+    stamp: tuple[int, int] = (0, 0)
+    identity: object = None
 
 
 def look_through(names: list[Path], encoding: str) -> list[Source]:
@@ -51,19 +53,34 @@ def look_through(names: list[Path], encoding: str) -> list[Source]:
     Raises:
         HaltError: Something is missing, is no file, or holds what can't be a card key; it says where.
     """
-    return [_look_at(name, encoding) for name in names]
+    found: dict[object, Source] = {}
+    for name in names:
+        try:
+            source = _look_at(name, encoding)
+        except HaltError as error:
+            raise HaltError(error.text, todo=error.todo and error.todo + say("sources.nothing_sent")) from None
+        if source.identity in found:
+            complain(say("sources.twice", name=plain(source.name)))
+        found.setdefault(source.identity, source)
+    return list(found.values())
 
 
 class Reader:
     """
     All lines of all *sources*, one after the other; the library reads it as it reads a file, in a worker thread.
 
+    Args:
+        sources: As ``look_through`` gives them.
+        encoding: Of all of them.
+        again: They have been read before: for what is in them now, changed or not.
+
     Raises:
-        HaltError: From ``next()``: a line is too long, or a file has changed since it was looked through.
+        HaltError: From ``next()``: a line is too long, or a file is gone, or has changed since it was looked through.
     """
 
-    def __init__(self, sources: list[Source], encoding: str) -> None:
+    def __init__(self, sources: list[Source], encoding: str, *, again: bool = False) -> None:
         self._sources = sources
+        self._again = again
         self._starts: list[int] = []  # the number, over all, of each source's first line
         self._lines = self._read(encoding)
 
@@ -91,7 +108,7 @@ class Reader:
                 for line in _lines(source.name, file, encoding):
                     yield line
                     number += 1
-                if source.lines is not None and _stamp(file) != source.stamp:
+                if not self._again and source.lines is not None and _stamp(file) != source.stamp:
                     raise HaltError(say("sources.changed", name=source.name), todo=say("sources.changed.todo"))
 
 
@@ -99,24 +116,25 @@ def unread(sources: list[Source], encoding: str, *, after: int) -> Iterator[str]
     """The lines behind the first *after* ones, or None: a pipe can't be read again."""
     if any(source.lines is None for source in sources):
         return None
-    return islice(Reader(sources, encoding), after, None)
+    return islice(Reader(sources, encoding, again=True), after, None)
 
 
 def _look_at(name: Path, encoding: str) -> Source:
     if str(name) == "-":
         return Source(say("sources.stdin"), None, None)
     try:
-        mode = name.stat().st_mode
+        known = name.stat()
+        mode, identity = known.st_mode, (known.st_dev, known.st_ino)
         if stat.S_ISDIR(mode):
             raise HaltError(say("sources.directory", name=name))
         if not stat.S_ISREG(mode):
-            return Source(str(name), name, None)  # a FIFO, or what a shell makes of <(…)
+            return Source(str(name), name, None, identity=identity)  # a FIFO, or what a shell makes of <(…)
         with name.open("rb") as file:
             stamp = _stamp(file)
             lines = _count(str(name), file, encoding)
     except OSError as error:
         raise HaltError(say("sources.unreadable", name=name, reason=error.strerror)) from None
-    return Source(str(name), name, lines, stamp)
+    return Source(str(name), name, lines, stamp, identity)
 
 
 def _count(name: str, file: BinaryIO, encoding: str) -> int:

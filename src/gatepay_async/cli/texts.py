@@ -99,12 +99,12 @@ TEXTS: dict[str, tuple[str, str]] = {
         "\n"
         "Your shop will believe it: name an order that may be marked as paid. Ends with 0 for `success`, 3 for `fail`.\n"
         "\n"
-        "  gatepay callback send http://127.0.0.1:8000/callback --order-id 7 --order T-1001-X --price 0.99",
+        "  gatepay callback send URL --order-id 7 --order T-1001-X --price 0.99",
         "像 GatePay 在顾客付款后那样回调你的商店。\n"
         "\n"
         "你的商店会信以为真：请使用可以被标记为已付款的订单。`success` 时退出码为 0，`fail` 时为 3。\n"
         "\n"
-        "  gatepay callback send http://127.0.0.1:8000/callback --order-id 7 --order T-1001-X --price 0.99",
+        "  gatepay callback send URL --order-id 7 --order T-1001-X --price 0.99",
     ),
     "sandbox": (
         "Run GatePay's other end on this machine, until Ctrl-C.\n\n  gatepay sandbox --database shop.sqlite3 --port 8765",
@@ -191,6 +191,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "保存数据的 SQLite 文件；默认只在内存中。",
     ),
     "sandbox.port": ("Of 127.0.0.1; by default a free one.", "127.0.0.1 上的端口；默认自动选择。"),
+    "sandbox.callback": (
+        "Your shop's address on this machine, to be called when an order is paid.",
+        "你的商店在本机的地址，订单付款后会回调它。",
+    ),
     "doctor.callback": ("Test your shop's callback address, too.", "同时测试你商店的回调地址。"),
     "errors.endpoint": (
         "pay/create, product/show, ka/show or ka/create.",
@@ -215,6 +219,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "usage.bad": ("{name}: {problem}", "{name}：{problem}"),
     "usage.extra": ("Nothing is to be done with: {extra}", "多余的参数：{extra}"),
     "usage.number": ("must be a whole number above 0, not {value}", "必须是大于 0 的整数，而不是 {value}"),
+    "usage.port": ("must be a port, 0 to 65535, not {value}", "必须是 0 到 65535 的端口，而不是 {value}"),
     "usage.choice": ("must be one of {choices}, not {value}", "只能是 {choices} 之一，而不是 {value}"),
     "usage.hint": ("read {command} --help", "查看 {command} --help"),
     # -- what went wrong ----------------------------------------------------------------------------------------------
@@ -330,6 +335,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "files.unwritable": ("{path} can't be written: {reason}", "无法写入 {path}：{reason}"),
     "sources.stdin": ("standard input", "标准输入"),
     "sources.directory": ("{name} is a folder, not a file.", "{name} 是文件夹，不是文件。"),
+    "sources.twice": ("{name} is given twice; it is read once.", "{name} 重复给出，只读取一次。"),
     "sources.unreadable": ("{name} can't be read: {reason}", "无法读取 {name}：{reason}"),
     "sources.line": ("line {line} {problem}", "第 {line} 行{problem}"),
     "sources.utf16": ("begins as UTF-16 does", "以 UTF-16 的方式开头"),
@@ -338,10 +344,11 @@ TEXTS: dict[str, tuple[str, str]] = {
     "sources.encoding": ("is in another encoding", "是别的编码"),
     "sources.long": ("is longer than {most} bytes", "超过 {most} 字节"),
     "sources.todo": (
-        "nothing was sent from this file; save it as UTF-8 text, one card key a line, or name its --encoding "
+        "save it as UTF-8 text, one card key a line, or name its --encoding "
         "(gb18030, gbk, big5)",
-        "该文件没有发送任何内容；请另存为 UTF-8 文本，一行一条卡密，或用 --encoding 指定编码（gb18030、gbk、big5）",
+        "请另存为 UTF-8 文本，一行一条卡密，或用 --encoding 指定编码（gb18030、gbk、big5）",
     ),
+    "sources.nothing_sent": ("; nothing was sent", "；没有发送任何内容"),
     "sources.changed": ("{name} has changed while it was read.", "{name} 在读取过程中被改动了。"),
     "sources.changed.todo": (
         "run it again when the file is complete; what is on the server is not stored twice",
@@ -391,6 +398,8 @@ TEXTS: dict[str, tuple[str, str]] = {
         "To upload the same input again is safe: GatePay keeps one copy of each card key.",
         "可以放心地重新上传同样的内容：GatePay 对每条卡密只保留一份。",
     ),
+    "upload.cut_off": ("the upload was broken off", "上传被中断"),
+    "upload.bad_line": ("{problem}", "不是有效的卡密（{problem}）"),
     "upload.repeats": ("{line} repeats {first}", "{line} 与 {first} 重复"),
     "upload.cant_be": ("{line} can't be a card key", "{line} 不是有效的卡密"),
     "upload.nothing_sent": ("Nothing was sent.", "没有发送任何内容。"),
@@ -411,7 +420,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "pay.order_is": ("order", "订单号"),
     "pay.price_is": ("price", "金额"),
     "pay.type_is": ("paid by", "付款方式"),
-    "pay.link_is": ("link", "付款链接"),
+    "pay.link_is": ("Pay here: ", "付款链接："),
     "pay.wait_and_listen": ("--wait and --listen belong together.", "--wait 和 --listen 必须一起使用。"),
     "pay.wait_and_listen.todo": (
         "for example: --wait --listen 0.0.0.0:8000",
@@ -481,8 +490,9 @@ TEXTS: dict[str, tuple[str, str]] = {
         "unset SSL_CERT_FILE and SSL_CERT_DIR, or have them name certificates; pip install --upgrade certifi",
         "取消 SSL_CERT_FILE 和 SSL_CERT_DIR，或让它们指向有效的证书；pip install --upgrade certifi",
     ),
-    "doctor.proxy": ("calls go through {proxy}", "请求将经过 {proxy}"),
-    "doctor.proxy.todo": (
+    "doctor.proxy": ("Proxy", "代理"),
+    "doctor.through": ("calls go through {proxy}", "请求将经过 {proxy}"),
+    "doctor.through.todo": (
         "if that isn't meant, unset HTTPS_PROXY, or add GatePay's host to NO_PROXY",
         "如非本意，请取消 HTTPS_PROXY，或把 GatePay 的主机加入 NO_PROXY",
     ),

@@ -63,14 +63,20 @@ async def upload(
 
 def _end(job: _Job, report: UploadReport, ended: BaseException | None) -> Status:
     """Show the ledger, then what ended the upload before its time."""
-    left_out = _write_failed(job, report, whole=ended is None and report.stopped is None)
+    left_out, unwritten = False, None
+    try:
+        left_out = _write_failed(job, report, whole=ended is None and report.stopped is None)
+    except HaltError as error:
+        unwritten = error
     _show(job, report, ended, left_out=left_out)
-    if ended is not None and not isinstance(ended, HaltError | InvalidRequestError):
+    if unwritten is not None:
+        failing.tell(unwritten)
+    if ended is None:
+        return _status(report) if unwritten is None else Status.PARTLY
+    if not isinstance(ended, HaltError | InvalidRequestError):
         raise ended
-    if ended is not None:
-        failing.tell(ended)
-        return Status.PARTLY if report.stored or report.already_there else Status.USAGE
-    return _status(report)
+    failing.tell(ended)
+    return Status.PARTLY if report.stored or report.already_there else Status.USAGE
 
 
 def _status(report: UploadReport) -> Status:
@@ -78,8 +84,8 @@ def _status(report: UploadReport) -> Status:
         return Status.DONE
     if report.stored or report.already_there:
         return Status.PARTLY
-    error = report.stopped or next(outcome.error for outcome in report.chunks if outcome.fate is not Fate.STORED)
-    return Status.PARTLY if error is None else failing.status_of(error)
+    errors = (outcome.error for outcome in report.chunks if outcome.error is not None)
+    return failing.status_of(report.stopped or next(errors))
 
 
 def _write_failed(job: _Job, report: UploadReport, *, whole: bool) -> bool:
@@ -87,15 +93,24 @@ def _write_failed(job: _Job, report: UploadReport, *, whole: bool) -> bool:
     Write the card keys that are not known to be on the server, and the lines that were never read.
 
     Returns:
-        Whether lines are left out: those behind what a pipe has given.
+        Whether lines are left out: those behind what a pipe has given, or of a file that is gone.
+
+    Raises:
+        HaltError: It can't be written.
     """
-    rest = iter(()) if whole else sources.unread(job.sources, job.encoding, after=report.read)
-    if job.failed_lines is not None:
-        with replacing(job.failed_lines) as file:
-            for outcome in report.chunks:
-                file.writelines(_as_lines(outcome.keys))
-            file.writelines(_as_lines(rest or ()))
-    return rest is None
+    if job.failed_lines is None:
+        return False
+    with replacing(job.failed_lines) as file:
+        for outcome in report.chunks:
+            file.writelines(_as_lines(outcome.keys))
+        rest = iter(()) if whole else sources.unread(job.sources, job.encoding, after=report.read)
+        if rest is None:
+            return True
+        try:
+            file.writelines(_as_lines(rest))
+        except HaltError:
+            return True
+    return False
 
 
 def _as_lines(keys: Iterable[str]) -> Iterable[bytes]:
@@ -144,9 +159,9 @@ def _is_trouble(column: str) -> bool:
 
 def _trouble(job: _Job, outcome: Any) -> dict[str, Any]:
     first, last = job.reader.place(outcome.first_line), job.reader.place(outcome.last_line)
-    cause, todo = ("", "") if outcome.error is None else failing.explain(outcome.error)
+    cause, todo = (say("upload.cut_off"), "") if outcome.error is None else failing.explain(outcome.error)
     if isinstance(outcome.error, InvalidRequestError):
-        cause = outcome.error.problem
+        cause = say("upload.bad_line", problem=outcome.error.problem)
     return {
         "first": first,
         "last": last,

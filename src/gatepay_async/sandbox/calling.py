@@ -46,7 +46,8 @@ async def _get(url: str, target: Target) -> Answer:
     headers = [("Host", target.authority), ("User-Agent", "gatepay-sandbox"), ("Connection", "close")]
     path = f"{parts.path or '/'}?{parts.query}"
     connection = h11.Connection(h11.CLIENT)
-    async with await _connect(target) as stream:
+    stream = await _connect(target)
+    async with stream:
         request = connection.send(h11.Request(method="GET", target=path, headers=headers))
         await stream.send(request or b"")
         connection.send(h11.EndOfMessage())

@@ -83,6 +83,7 @@ def render(request: Request, template: str, *, status: int = 200, **context: obj
         t=partial(text, language),
         link=partial(_link, request),
         in_language=partial(_in_language, request),
+        address=f"{request.url.path}?{request.url.query}".removesuffix("?"),
         **context,
     )
     return HTMLResponse(html, status_code=status, headers={"Content-Language": language})

@@ -6,6 +6,8 @@ const live = document.getElementById("live");
 const announce = document.getElementById("announce");
 const offline = document.getElementById("offline");
 
+for (const reload of document.querySelectorAll("#no-script")) reload.hidden = true;
+
 // What stands there without the clocks, which always change.
 function fingerprint(region) {
   const copy = region.cloneNode(true);

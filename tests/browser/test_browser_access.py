@@ -1,0 +1,154 @@
+"""For everybody: by keyboard, to a screen reader, in both languages, on a phone, in the dark."""
+
+import json
+from collections.abc import Callable
+from importlib.resources import files
+
+import pytest
+from browser.stage import Stage
+from playwright.sync_api import BrowserContext, Page, expect
+
+from gatepay_async.sandbox import Fault, FaultKind
+
+Window = Callable[..., BrowserContext]
+AXE = (files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
+RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+
+
+@pytest.fixture
+def pages(shop: Stage) -> dict[str, str]:
+    """Every page in every state that it has."""
+    urls = [shop.order(out_order_id=f"T-{number}-X") for number in range(1, 25)]
+    sandbox = shop.sandbox
+    sandbox.pay(2)
+    sandbox.expire(3)
+    sandbox.expire(4)
+    sandbox.pay(4)
+    sandbox.change_shop(closed=True)
+    sandbox.fault(Fault(FaultKind.CODE, code=110, endpoint="pay/create", times=None))
+    shop.portal.call(sandbox.wait_delivered)
+    return {
+        **dict(zip(("pending", "paid", "expired", "late"), urls, strict=False)),
+        "shops": f"{shop.root}/",
+        "orders": f"{shop.root}/orders",
+        "an order": f"{shop.root}/orders/2",
+        "an expired order": f"{shop.root}/orders/3",
+        "deliveries": f"{shop.root}/deliveries",
+        "faults": f"{shop.root}/faults",
+        "nothing": f"{shop.root}/orders/99",
+    }
+
+
+def in_language(url: str, language: str) -> str:
+    return f"{url}{'&' if '?' in url else '?'}lang={language}"
+
+
+def violations(page: Page) -> list[str]:
+    page.evaluate(AXE)
+    found = page.evaluate(f"axe.run(document, {json.dumps(RULES)})")
+    return [f"{each['id']}: {node['html'][:120]}" for each in found["violations"] for node in each["nodes"]]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_nothing_to_complain_of(language: str, scheme: str, pages: dict[str, str], window: Window) -> None:
+    """Names, roles, contrast, languages, landmarks: axe finds nothing on any page, wide or narrow, light or dark."""
+    for width in (1180, 390):
+        page = window(color_scheme=scheme, viewport={"width": width, "height": 844}).new_page()
+        for name, url in pages.items():
+            page.goto(in_language(url, language))
+            for details in page.locator("summary").all():
+                details.click()
+            assert violations(page) == [], (name, width)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("width", [320, 390, 768, 1180])
+def test_no_sideways_scrolling(width: int, language: str, pages: dict[str, str], window: Window) -> None:
+    """At every width, from the narrowest phone on, no page is wider than its window."""
+    page = window(viewport={"width": width, "height": 800}).new_page()
+    for name, url in pages.items():
+        page.goto(in_language(url, language))
+        for details in page.locator("summary").all():
+            details.click()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+
+
+def test_by_keyboard(shop: Stage, window: Window) -> None:
+    """A customer pays with the keyboard alone, and sees where the focus is; the first stop leads past the frame."""
+    page = window().new_page()
+    page.goto(shop.order())
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    pay = page.get_by_role("button", name="Pay ¥0.99")
+    expect(pay).to_be_focused()
+    assert pay.evaluate("element => getComputedStyle(element).outlineStyle") == "solid"
+    stops = []
+    for _ in range(3):
+        page.keyboard.press("Tab")
+        stops.append(page.evaluate("document.activeElement.id"))
+    assert stops == ["expire", "amount", "another"]
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.type("0.50")
+    page.keyboard.press("Enter")  # in the field: the form's only button
+    expect(page.locator("#state")).to_have_text("Paid")
+    expect(page.get_by_text("¥0.50 received. Thank you.")).to_be_visible()
+
+
+def test_what_a_screen_reader_reads(shop: Stage, window: Window) -> None:
+    """The page's outline: what is bought, for how much, its state as the heading, and each button by its name."""
+    page = window().new_page()
+    page.goto(shop.order())
+    expect(page.locator("html")).to_have_attribute("lang", "en")
+    expect(page.get_by_role("main")).to_match_aria_snapshot("""
+        - main:
+          - region "Waiting for payment":
+            - paragraph: 腾讯视频SVIP账号
+            - paragraph: Amount ¥0.99
+            - heading "Waiting for payment" [level=1]
+            - paragraph: Pay before the time is up.
+            - paragraph:
+              - timer "Time left"
+            - figure:
+              - img "QR code of this page's address"
+          - region "Sandbox Be the customer":
+            - button "Pay ¥0.99"
+            - button "Let it expire"
+            - textbox "Another amount, in yuan"
+            - button "Pay another amount"
+          - region "Sandbox What your program hears"
+    """)
+
+
+def test_in_chinese(shop: Stage, window: Window) -> None:
+    """A Chinese browser gets Chinese; the other language is a link, and stays over a payment."""
+    page = window(locale="zh-CN").new_page()
+    page.goto(shop.order())
+    expect(page.locator("html")).to_have_attribute("lang", "zh-CN")
+    expect(page.locator("#state")).to_have_text("等待付款")
+    page.get_by_role("link", name="English").click()
+    expect(page.locator("#state")).to_have_text("Waiting for payment")
+    page.get_by_role("button", name="Pay ¥0.99").click()
+    expect(page.locator("#state")).to_have_text("Paid")
+    page.get_by_role("link", name="中文").click()
+    expect(page.locator("#state")).to_have_text("已付款")
+
+
+def test_less_motion(shop: Stage, window: Window) -> None:
+    """Who asks for less motion gets none."""
+    page = window(reduced_motion="reduce").new_page()
+    page.goto(shop.order())
+    moving = "[...document.querySelectorAll('*')].filter(e => parseFloat(getComputedStyle(e).transitionDuration) > 0)"
+    assert page.evaluate(f"{moving}.length") == 0
+
+
+def test_copying_a_key(shop: Stage, window: Window) -> None:
+    """*Copy* puts the key on the clipboard, and says so."""
+    context = window(permissions=["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.goto(shop.root)
+    page.get_by_role("button", name="Copy appsecret").first.click()
+    expect(page.get_by_role("status")).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == shop.sandbox.appsecret

@@ -1,0 +1,73 @@
+"""The command, run by its runner; and a shop for it to talk to, over real HTTP."""
+
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+from anyio.from_thread import start_blocking_portal
+from attrs import frozen
+from typer.testing import CliRunner
+
+from gatepay_async import AsyncGatePay, RetryPolicy
+from gatepay_async.cli import examining, settings
+from gatepay_async.cli.app import app
+from gatepay_async.sandbox import Sandbox
+
+QUICK = RetryPolicy(first_wait=0, longest_wait=0)
+VARIABLES = ("APPKEY", "APPSECRET", "APPSECRET_FILE", "BASE_URL")
+
+
+@frozen
+class Run:
+    """What came of a run."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """What it wrote for programs: one object, on one line."""
+        [line] = self.out.splitlines()
+        document: dict[str, Any] = json.loads(line)
+        return document
+
+
+Gatepay = Callable[..., Run]
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An English user who has set nothing up, on a line without waits."""
+    for name in VARIABLES:
+        monkeypatch.delenv(f"GATEPAY_{name}", raising=False)
+    for name in ("LC_ALL", "LC_MESSAGES", "NO_COLOR", "FORCE_COLOR", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LANG", "en_GB.UTF-8")
+    for module in (settings, examining):
+        monkeypatch.setattr(module, "AsyncGatePay", partial(AsyncGatePay, retry=QUICK))
+
+
+@pytest.fixture
+def gatepay() -> Gatepay:
+    """The command."""
+
+    def run(*arguments: object, input: str | bytes = "") -> Run:
+        result = CliRunner().invoke(app, [str(each) for each in arguments], input=input)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Run(result.exit_code, result.stdout, result.stderr)
+
+    return run
+
+
+@pytest.fixture
+def shop(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+    """A shop that the environment points at."""
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(sandbox.serve()) as base_url:
+        monkeypatch.setenv("GATEPAY_BASE_URL", base_url)
+        monkeypatch.setenv("GATEPAY_APPKEY", sandbox.appkey)
+        monkeypatch.setenv("GATEPAY_APPSECRET", sandbox.appsecret)
+        yield sandbox

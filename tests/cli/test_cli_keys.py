@@ -1,0 +1,505 @@
+"""``gatepay keys``: uploads and their ledgers, exports that are whole or not there, counts; with faults on the way."""
+
+import csv
+import io
+import json
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.progress import Progress
+
+from gatepay_async import UploadReport
+from gatepay_async.cli import screens, sources, uploading
+from gatepay_async.cli.status import HaltError
+from gatepay_async.sandbox import Fault, FaultKind, Sandbox
+
+COLUMNS = ("blank", "duplicates", "stored", "already_there", "refused", "unknown", "not_sent")
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    """A file as merchants have them: a byte-order mark, blanks, repetitions, two kinds of line ends."""
+    path = tmp_path / "keys.txt"
+    path.write_bytes(b"\xef\xbb\xbfAAAA-1\r\n\r\nBBBB-2\n AAAA-1 \nCCCC-3")
+    return path
+
+
+def many(path: Path, count: int) -> Path:
+    path.write_text("".join(f"KEY-{number:06d}\n" for number in range(count)))
+    return path
+
+
+# -- upload -----------------------------------------------------------------------------------------------------------
+
+
+def test_upload(gatepay: Any, shop: Sandbox, keys: Path) -> None:
+    """A file is uploaded, and each of its lines accounted for."""
+    before = len(shop.keys(8))
+    run = gatepay("keys", "upload", keys, "--product", 8, "--json")
+    assert run.status == 0
+    assert sum(run.json[name] for name in COLUMNS) == run.json["read"] == 5
+    assert {name: run.json[name] for name in ("blank", "duplicates", "stored", "ok")} == {
+        "blank": 1, "duplicates": 1, "stored": 3, "ok": True,
+    }  # fmt: skip
+    assert shop.keys(8)[before:] == ["AAAA-1", "BBBB-2", "CCCC-3"]
+
+
+@pytest.mark.parametrize(
+    ("lang", "said"), [("en", "All card keys are on the server."), ("zh", "全部卡密都已在服务器上")]
+)
+def test_upload_for_people(gatepay: Any, shop: Sandbox, keys: Path, lang: str, said: str) -> None:
+    """People see a table, in their language, and no card key."""
+    run = gatepay("keys", "upload", keys, "-p", 8, "--lang", lang)
+    assert (run.status, run.err) == (0, "")
+    assert said in run.out
+    assert "AAAA" not in run.out
+    assert shop.requests
+
+
+def test_upload_again(gatepay: Any, shop: Sandbox, keys: Path) -> None:
+    """Run again, it says on the server's word that all is there already."""
+    gatepay("keys", "upload", keys, "-p", 8)
+    run = gatepay("keys", "upload", keys, "-p", 8, "--json")
+    assert (run.status, run.json["stored"], run.json["already_there"]) == (0, 0, 3)
+    assert len(shop.keys(8)) == 89 + 3
+
+
+def test_upload_of_several(gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path) -> None:
+    """Several files are one input: what stands in two of them is sent once; one that is named twice is read once."""
+    more = tmp_path / "more.txt"
+    more.write_text("BBBB-2\nDDDD-4\n")
+    (tmp_path / "link.txt").symlink_to(keys)
+    run = gatepay("keys", "upload", keys, more, tmp_path / "link.txt", "-p", 8, "--json")
+    assert (run.json["read"], run.json["stored"], run.json["duplicates"]) == (7, 4, 2)
+    assert "link.txt is given twice" in run.err
+    assert shop.keys(8)[-1] == "DDDD-4"
+
+
+def test_upload_of_standard_input(gatepay: Any, shop: Sandbox) -> None:
+    """`-` is standard input; a line of it that can't be a card key is refused by its number, the others are stored."""
+    run = gatepay("keys", "upload", "-", "-p", 8, "--json", input=b"AAAA\nB\0B\n\xff\xfe\nCCCC\n")
+    assert run.status == 1
+    assert (run.json["stored"], run.json["refused"]) == (2, 2)
+    assert [each["first"] for each in run.json["troubles"]] == ["standard input:2", "standard input:3"]
+    assert shop.keys(8)[-2:] == ["AAAA", "CCCC"]
+
+
+def test_upload_of_nothing(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """An empty file is uploaded as what it is: nothing."""
+    (tmp_path / "empty.txt").touch()
+    run = gatepay("keys", "upload", tmp_path / "empty.txt", "-p", 8, "--json")
+    assert (run.status, run.json["read"]) == (0, 0)
+    assert not shop.requests
+
+
+def test_done_in_part(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """Status 1: some chunks were refused; which lines is shown, and they are in a file of one's own to be sent again."""
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=111, skip=1, times=None))
+    failed = tmp_path / "failed.txt"
+    file = many(tmp_path / "keys.txt", 600)
+    run = gatepay("keys", "upload", file, "-p", 8, "--concurrency", 1, "--failed-lines", failed)
+    assert run.status == 1
+    assert "refused" in run.out
+    assert f"{file}:501" in run.out
+    assert f"is in {failed}, ready to be uploaded again" in run.out.replace("\n", "")
+    assert stat.S_IMODE(failed.stat().st_mode) == 0o600
+    assert failed.read_text().splitlines() == [f"KEY-{number:06d}" for number in range(500, 600)]
+    shop.clear_faults()
+    again = gatepay("keys", "upload", failed, "-p", 8, "--json")
+    assert (again.status, again.json["stored"]) == (0, 100)
+
+
+def test_refused(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """Status 3: GatePay refused the first chunk, and every other would have met the same; all lines are kept."""
+    failed = tmp_path / "failed.txt"
+    file = many(tmp_path / "keys.txt", 5000)
+    shop.change_shop(closed=True)
+    run = gatepay("keys", "upload", file, "-p", 8, "--failed-lines", failed, "--lang", "zh")
+    assert run.status == 3
+    assert "该接口未对商铺开放" in run.out
+    assert "已提前停止" in run.err
+    assert failed.read_text() == file.read_text()
+
+
+def test_no_answer(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Status 4: nobody answers."""
+    assert shop
+    monkeypatch.setenv("GATEPAY_BASE_URL", "http://127.0.0.1:9/api/")
+    run = gatepay("keys", "upload", keys, "-p", 8)
+    assert run.status == 4
+    assert "gatepay doctor" in run.out
+    assert gatepay("products").status == 4
+
+
+def test_many_troubles(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """Of many troubles the first twenty are shown, and the number of the others."""
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=111, times=None))
+    run = gatepay("keys", "upload", many(tmp_path / "k.txt", 30), "-p", 8)
+    assert run.status == 3
+    assert "… and 10 more" in run.out
+
+
+def test_failed_lines_where_none_failed(gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path) -> None:
+    """The file of failed lines is there after every run, so that nobody uploads an older one by mistake."""
+    failed = tmp_path / "failed.txt"
+    failed.write_text("OLD\n")
+    assert gatepay("keys", "upload", keys, "-p", 8, "--failed-lines", failed).status == 0
+    assert failed.read_text() == ""
+    assert shop.requests
+
+
+@pytest.mark.parametrize("target", ["no/such/folder/failed.txt", "."])
+def test_failed_lines_that_cant_be_written(gatepay: Any, shop: Sandbox, keys: Path, target: str) -> None:
+    """Whether the failed lines can be written is known before anything is sent."""
+    run = gatepay("keys", "upload", keys, "-p", 8, "--failed-lines", target)
+    assert run.status == 2
+    assert target in run.err
+    assert not shop.requests
+
+
+def test_a_file_that_changes(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is written to while it is read is noticed; what was read by then is sent, or kept."""
+    many(keys, 700)
+    look_through = sources.look_through
+
+    def then_append(names: list[Path], encoding: str) -> list[sources.Source]:
+        found = look_through(names, encoding)
+        with keys.open("a") as file:
+            file.write("DDDD-4\n")
+        return found
+
+    monkeypatch.setattr(sources, "look_through", then_append)
+    failed = keys.with_name("failed.txt")
+    run = gatepay("keys", "upload", keys, "-p", 8, "--failed-lines", failed)
+    assert run.status == 1
+    assert "has changed while it was read" in run.err
+    assert sorted(shop.keys(8)[89:] + failed.read_text().splitlines()) == sorted(keys.read_text().splitlines())
+
+
+def test_a_file_that_goes_away(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is gone when it is to be read is told so."""
+    look_through = sources.look_through
+
+    def then_unlink(names: list[Path], encoding: str) -> list[sources.Source]:
+        found = look_through(names, encoding)
+        keys.unlink()
+        return found
+
+    monkeypatch.setattr(sources, "look_through", then_unlink)
+    run = gatepay("keys", "upload", keys, "-p", 8)
+    assert run.status == 2
+    assert "can't be read: No such file" in run.err
+    assert not shop.requests
+
+
+def test_failed_lines_and_a_file_that_is_gone(
+    gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the upload stops and its file is gone by then, what had been read is kept, and the rest is said to be missing."""
+    file, failed = many(tmp_path / "keys.txt", 20_000), tmp_path / "failed.txt"
+    unread = sources.unread
+
+    def gone(found: list[sources.Source], encoding: str, *, after: int) -> Any:
+        file.unlink()
+        return unread(found, encoding, after=after)
+
+    monkeypatch.setattr(sources, "unread", gone)
+    shop.change_shop(closed=True)
+    run = gatepay("keys", "upload", file, "-p", 8, "--failed-lines", failed)
+    assert run.status == 3
+    assert "Not in it" in run.out
+    assert len(failed.read_text().splitlines()) >= 2000
+
+
+def test_failed_lines_and_a_full_disk(
+    gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the failed lines can't be written in the end, the ledger is shown all the same; status 1."""
+    fsync, calls = os.fsync, iter(range(9))
+
+    def full_the_second_time(descriptor: int) -> None:
+        if next(calls):
+            raise OSError(28, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full_the_second_time)
+    run = gatepay("keys", "upload", keys, "-p", 8, "--failed-lines", tmp_path / "failed.txt")
+    assert run.status == 1
+    assert "stored, new" in run.out
+    assert "No space left" in run.err
+    assert shop.requests
+
+
+def test_an_upload_that_breaks(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is no error of ours comes through, after the ledger has been shown; without a ledger, at once."""
+
+    class Broken(Exception):  # noqa: N818 -- a test's own
+        report: UploadReport | None = None
+
+    async def upload(*_: object, **__: object) -> None:
+        raise error
+
+    error = Broken()
+    monkeypatch.setattr("gatepay_async.client.AsyncGatePay.upload_card_keys", upload)
+    with pytest.raises(Broken):
+        gatepay("keys", "upload", keys, "-p", 8)
+    counts: dict[str, Any] = dict.fromkeys(("read", *COLUMNS), 0)
+    error.report = UploadReport(**counts, chunks=())
+    with pytest.raises(Broken):
+        gatepay("keys", "upload", keys, "-p", 8)
+    assert not shop.requests
+
+
+def test_a_pipe_that_is_cut_short(tmp_path: Path) -> None:
+    """What a pipe has not given yet can't be in the file of failed lines, and that is said."""
+    counts: dict[str, Any] = dict.fromkeys(("read", *COLUMNS), 0)
+    source = sources.Source("standard input", None, None)
+    job = uploading._Job(sources.Reader([source], "utf-8"), [source], "utf-8", tmp_path / "failed.txt")
+    error = HaltError("a line without an end")
+    assert uploading._end(job, UploadReport(**counts, chunks=()), error) == 2
+
+
+# -- what files can hold ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("AAAA\n卡密-1\n".encode("gbk"), "line 2 is in another encoding"),
+        ("AAAA\nBBBB\n".encode("utf-16"), "line 1 begins as UTF-16 does"),
+        ("AAAA\nBBBB\n".encode("utf-16-le"), "line 1 holds a NUL"),
+        (b"AAAA\nBB\0BB\n", "line 2 holds a NUL"),
+        (b"AAAA\rBBBB\rCCCC", "line 1 holds a lone carriage return"),
+        (b"AAAA\nBBBB\xc3\n", "line 2 is in another encoding"),
+        (b"AAAA\n" + b"x" * 100_000_000 + b"\nBBBB\n", "line 2 is longer than 65536 bytes"),
+    ],
+    ids=["gbk", "utf-16", "utf-16 without mark", "nul", "cr only", "cut short", "100 MB"],
+)
+@pytest.mark.parametrize("dry", [True, False])
+def test_accidents_of_encoding(
+    gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path, content: bytes, said: str, dry: bool
+) -> None:
+    """A file that can't be right is refused by its line, and nothing is sent: not of the files before it, either."""
+    bad = tmp_path / "bad.txt"
+    bad.write_bytes(content)
+    run = gatepay("keys", "upload", keys, bad, "-p", 8, *(["--dry-run"] if dry else []))
+    assert (run.status, run.out) == (2, "")
+    assert f"{bad}: {said}" in run.err
+    assert "save it as UTF-8" in run.err
+    assert not shop.requests
+
+
+def test_many_accidents(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """Of a file that is wrong all through, the first five lines are named."""
+    (tmp_path / "bad.txt").write_bytes("密\n".encode("gbk") * 100)
+    run = gatepay("keys", "upload", tmp_path / "bad.txt", "-p", 8)
+    assert "line 5 is in" in run.err
+    assert "line 6" not in run.err
+    assert not shop.requests
+
+
+def test_another_encoding_by_name(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """A GBK file is uploaded as what it says, when --encoding names it; what that can't read is refused, too."""
+    path = tmp_path / "gbk.txt"
+    path.write_bytes("账号----密码\n".encode("gbk"))
+    assert gatepay("keys", "upload", path, "-p", 8, "--encoding", "gbk").status == 0
+    assert shop.keys(8)[-1] == "账号----密码"
+    path.write_bytes(b"\xff\xff\n")
+    run = gatepay("keys", "upload", path, "-p", 8, "--encoding", "gb18030")
+    assert (run.status, "line 1 is in another encoding" in run.err) == (2, True)
+
+
+@pytest.mark.parametrize(("name", "said"), [("nowhere.txt", "No such file"), (".", "is a folder")])
+def test_files_that_are_none(gatepay: Any, shop: Sandbox, name: str, said: str) -> None:
+    """A file that is missing, or a folder, is an error that names it; nothing is sent."""
+    run = gatepay("keys", "upload", name, "-p", 8)
+    assert run.status == 2
+    assert said in run.err
+    assert name in run.err
+    assert not shop.requests
+
+
+def test_a_line_without_end_from_a_pipe(gatepay: Any, shop: Sandbox) -> None:
+    """From standard input a line without an end ends the upload: nothing is lost, and nothing is held for ever."""
+    run = gatepay("keys", "upload", "-", "-p", 8, "--json", input=b"AAAA\n" * 2 + b"x" * 70_000)
+    assert run.status == 2
+    ledger, error = map(json.loads, run.out.splitlines())
+    assert (ledger["duplicates"], ledger["not_sent"], ledger["read"]) == (1, 1, 2)
+    assert "line 3 is longer than" in error["error"]["headline"]
+    assert not shop.requests
+
+
+# -- a rehearsal ------------------------------------------------------------------------------------------------------
+
+
+def test_dry_run(gatepay: Any, keys: Path) -> None:
+    """--dry-run says what would be sent, with the numbers of repeated lines; it needs no key, and calls nobody."""
+    run = gatepay("keys", "upload", keys, "-p", 8, "--dry-run", "--json")
+    assert run.status == 0
+    assert run.json == {
+        "read": 5, "blank": 1, "duplicates": 1, "refused": 0, "would_send": 3, "chunks": 1,
+        "repetitions": [{"line": f"{keys}:4", "first": f"{keys}:1"}], "refused_lines": [],
+    }  # fmt: skip
+    shown = gatepay("keys", "upload", keys, "-p", 8, "--dry-run")
+    assert "Nothing was sent." in shown.out
+    assert f"{keys}:4 repeats {keys}:1" in shown.out
+
+
+def test_dry_run_of_a_pipe(gatepay: Any) -> None:
+    """What can't be a card key in a pipe is named by its line; long lists are cut."""
+    shown = gatepay("keys", "upload", "-", "-p", 8, "--dry-run", input=b"A\n" * 30 + b"B\0\n")
+    assert "standard input:31 can't be a card key" in shown.out
+    assert "… and 9 more" in shown.out
+
+
+# -- export -----------------------------------------------------------------------------------------------------------
+
+
+def test_export_to_csv(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """A CSV file has a heading and every card key, and only its owner may read it."""
+    path = tmp_path / "keys.csv"
+    run = gatepay("keys", "export", "--product", 8, "--output", path)
+    assert run.status == 0
+    assert "89 card keys are in" in run.out
+    rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8"))))
+    assert [row["content"] for row in rows] == shop.keys(8)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [each.name for each in tmp_path.iterdir()] == ["keys.csv"]
+
+
+def test_export_to_txt_and_jsonl(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """A text file has one card key a line; JSON Lines one object."""
+    shop.add_keys(8, ['=HYPERLINK("x")', "密,钥"])
+    assert gatepay("keys", "export", "-p", 8, "-o", tmp_path / "k.txt", "--thorough").status == 0
+    assert (tmp_path / "k.txt").read_text("utf-8").splitlines() == shop.keys(8)
+    run = gatepay("keys", "export", "-p", 8, "-o", tmp_path / "k.JSONL", "--json")
+    assert run.json == {"written": 91, "output": str(tmp_path / "k.JSONL"), "drifted": False}
+    lines = (tmp_path / "k.JSONL").read_text("utf-8").splitlines()
+    assert [json.loads(line)["content"] for line in lines] == shop.keys(8)
+
+
+def test_export_to_standard_output(gatepay: Any, shop: Sandbox) -> None:
+    """`-` is standard output, with nothing but card keys on it; what else is to be said is on standard error."""
+    run = gatepay("keys", "export", "-p", 8, "-o", "-")
+    assert run.out.splitlines() == shop.keys(8)
+    for_programs = gatepay("keys", "export", "-p", 8, "-o", "-", "--json")
+    assert for_programs.out == run.out
+    assert json.loads(for_programs.err)["written"] == 89
+
+
+def test_export_to_a_terminal(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal card keys are shown with --reveal only."""
+    monkeypatch.setattr("typer.testing._NamedTextIOWrapper.isatty", lambda _: True, raising=False)
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True, raising=False)
+    refused = gatepay("keys", "export", "-p", 8, "-o", "-")
+    assert (refused.status, "--reveal" in refused.err, refused.out) == (2, True, "")
+    assert gatepay("keys", "export", "-p", 8, "-o", "-", "--reveal").out.splitlines() == shop.keys(8)
+
+
+def test_export_replaces_nothing_unasked(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """A file that is there stays as it is without --force."""
+    path = tmp_path / "keys.txt"
+    path.write_text("mine")
+    run = gatepay("keys", "export", "-p", 8, "-o", path)
+    assert (run.status, path.read_text()) == (2, "mine")
+    assert "--force" in run.err
+    assert gatepay("keys", "export", "-p", 8, "-o", path, "--force").status == 0
+    assert path.read_text().splitlines() == shop.keys(8)
+
+
+def test_an_export_that_breaks_leaves_nothing(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """There is never half a file: one that was there stays, and no other is left behind."""
+    path = tmp_path / "keys.txt"
+    path.write_text("mine")
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/show", code=107, skip=1))
+    run = gatepay("keys", "export", "-p", 8, "-o", path, "--force")
+    assert run.status == 3
+    assert "This endpoint is closed" in run.err
+    assert [each.name for each in tmp_path.iterdir()] == ["keys.txt"]
+    assert path.read_text() == "mine"
+
+
+def test_export_where_it_cant_be(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """Another ending, a folder that isn't there, or a folder of that name: said before anything is fetched."""
+    (tmp_path / "folder.csv").mkdir()
+    for target, said in (("k.xlsx", "must end in"), ("no/k.csv", "No such file"), ("folder.csv", "no plain file")):
+        run = gatepay("keys", "export", "-p", 8, "-o", tmp_path / target, "--force")
+        assert run.status == 2
+        assert said in run.err
+    assert not shop.requests
+
+
+def test_a_stock_that_changes_under_the_export(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """When the stock has changed meanwhile, the export says so."""
+    requests = 0
+
+    original = shop._pick
+
+    def pick(endpoint: str) -> Fault | None:
+        nonlocal requests
+        requests += 1
+        if requests == 2:
+            shop.delete_keys(8, shop.key_ids(8)[:1])
+        return original(endpoint)
+
+    shop.app._pick = pick
+    shop.add_keys(8, [f"MORE-{number}" for number in range(200)])
+    run = gatepay("keys", "export", "-p", 8, "-o", tmp_path / "k.txt")
+    assert run.status == 0
+    assert "the stock changed meanwhile" in run.err
+
+
+def test_a_full_disk(gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What can't be written at the end is said, and leaves nothing behind."""
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    run = gatepay("keys", "export", "-p", 8, "-o", tmp_path / "k.txt")
+    assert run.status == 2
+    assert "No space left" in run.err
+    assert not list(tmp_path.iterdir())
+    assert shop.requests
+
+
+# -- counts -----------------------------------------------------------------------------------------------------------
+
+
+def test_count(gatepay: Any, shop: Sandbox) -> None:
+    """Each product's card keys are counted: those on the server, and those left to sell."""
+    run = gatepay("keys", "count", "--json")
+    assert [(each["product"], each["stock"], each["total"]) for each in run.json["counts"]] == [
+        (4, 4, 4), (5, 1, 1), (8, 89, 89),
+    ]  # fmt: skip
+    shown = gatepay("keys", "count", "-p", 8)
+    assert "腾讯视频SVIP账号" in shown.out
+    assert "89" in shown.out
+    assert shop.requests
+
+
+def test_count_of_what_is_not_there(gatepay: Any, shop: Sandbox) -> None:
+    """A product that the shop doesn't have is refused, with what to do in the command's words."""
+    run = gatepay("keys", "count", "-p", 77)
+    assert run.status == 3
+    assert "gatepay products" in run.err
+    assert shop.requests
+
+
+def test_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal the bar shows what is done, the rate and the time left; no rate before there is one."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with screens.progress("Uploading", total=10) as update:
+        update(5, 10)
+    now = iter(range(0, 100, 2))
+    bar = Progress(get_time=lambda: next(now))
+    bar.add_task("Uploading", total=100)
+    [task] = bar.tasks
+    assert screens._Rate().render(task).plain == ""
+    bar.advance(task.id, 10)
+    bar.advance(task.id, 10)
+    assert screens._Rate().render(task).plain == "5/s"

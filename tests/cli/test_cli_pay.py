@@ -1,0 +1,246 @@
+"""``gatepay pay`` and ``gatepay callback``: orders, and hearing of their payment."""
+
+import json
+import re
+import socket
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import httpx
+import pytest
+
+from gatepay_async.cli import paying
+from gatepay_async.sandbox import Fault, FaultKind, Sandbox
+
+PAY = ("pay", "--product", 8, "--type", "alipay")
+
+
+def test_pay(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """An order is made under a number of its own; its link is printed whole, its picture saved."""
+    picture = tmp_path / "qr.png"
+    run = gatepay(*PAY, "--save-qr", picture)
+    assert (run.status, run.err) == (0, "")
+    [order] = shop.orders()
+    assert re.fullmatch(r"T[0-9A-Z]{26}X", order.out_order_id)
+    assert order.custom == order.out_order_id
+    assert f"Pay here: {httpx.URL(run.out.split('Pay here: ')[1].strip())}" in run.out
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_pay_for_programs(gatepay: Any, shop: Sandbox) -> None:
+    """With --json the order is an object; number, quantity and `custom` are what was asked for."""
+    run = gatepay(*PAY, "--json", "--num", 2, "--order", "T-1001-X", "--custom", "terry")
+    assert run.json["order_price"] == "1.98"
+    assert run.json["out_order_id"] == "T-1001-X"
+    assert (shop.orders()[0].product_num, shop.orders()[0].custom) == (2, "terry")
+
+
+def test_the_qr_code(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal the link is drawn as a QR code, square, of the same modules as the picture; not on one that can't."""
+    assert shop
+    for module in ("typer", "click"):
+        monkeypatch.setattr(f"{module}.testing._NamedTextIOWrapper.isatty", lambda _: True, raising=False)
+    monkeypatch.setenv("TERM", "dumb")
+    lines = [line for line in gatepay(*PAY).out.splitlines() if set(line) <= set("█▀▄ ") and line]
+    assert len(lines) * 2 >= len(lines[0]) >= 25
+    assert len({len(line) for line in lines}) == 1
+    monkeypatch.setattr("typer.testing._NamedTextIOWrapper.encoding", property(lambda _: "ascii"), raising=False)
+    monkeypatch.setattr(paying.sys.stdout.__class__, "encoding", "ascii", raising=False)
+
+
+def test_pay_is_refused(gatepay: Any, shop: Sandbox) -> None:
+    """A refusal is explained in the command's words; status 3."""
+    run = gatepay("pay", "-p", 8, "--type", "wechat", "--num", 2)
+    assert run.status in (2, 3)
+    assert "--num 1" in run.err or "product_num" in run.err
+    refused = gatepay("pay", "-p", 8, "--type", "alipay", "--num", 1000, "--lang", "zh")
+    assert refused.status == 3
+    assert "处理：" in refused.err
+    assert not shop.orders()
+
+
+def test_an_order_that_may_have_been_made(gatepay: Any, shop: Sandbox) -> None:
+    """When the answer is lost, nothing is sent again, and the order's number is named; status 4."""
+    shop.fault(Fault(FaultKind.CUT_AFTER, endpoint="pay/create"))
+    run = gatepay(*PAY, "--order", "T-1-X")
+    assert run.status == 4
+    assert "T-1-X may have been made, or not" in run.err
+    assert len(shop.orders()) == 1
+
+
+@pytest.mark.parametrize("target", ["there.png", "no/qr.png"])
+def test_a_picture_that_cant_be_saved(gatepay: Any, shop: Sandbox, tmp_path: Path, target: str) -> None:
+    """A picture that can't be saved is said before the order is made."""
+    (tmp_path / "there.png").touch()
+    run = gatepay(*PAY, "--save-qr", tmp_path / target)
+    assert (run.status, shop.orders()) == (2, [])
+
+
+def test_a_picture_that_fails_late(
+    gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fills up costs the picture, not the link: status 1."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gatepay_async.protocol.models.QrCode.save", full)
+    run = gatepay(*PAY, "--save-qr", tmp_path / "qr.png")
+    assert run.status == 1
+    assert "Pay here: " in run.out
+    assert shop.orders()
+
+
+# -- waiting ----------------------------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_wait(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch, as_json: bool) -> None:
+    """--wait listens, makes the order, and ends when its callback comes; one of another order doesn't end it."""
+    port = free_port()
+    answers: list[str] = []
+
+    def call_back() -> None:
+        other = shop.callback_query(shop.orders()[0])
+        genuine = shop.callback_query(shop.orders()[1])
+        answers.extend(httpx.get(f"http://127.0.0.1:{port}/?{query}").text for query in (other, genuine))
+
+    gatepay(*PAY)
+    shown = paying._show
+
+    def then_call_back(payment: Any) -> None:
+        shown(payment)
+        thread.start()
+
+    thread = Thread(target=call_back)
+    monkeypatch.setattr(paying, "_show", then_call_back)
+    run = gatepay(*PAY, "--wait", "--listen", f"127.0.0.1:{port}", *(["--json"] if as_json else []))
+    thread.join()
+    assert (run.status, answers) == (0, ["fail", "success"])
+    if as_json:
+        order, paid = map(json.loads, run.out.splitlines())
+        assert (paid["paid"], paid["out_order_id"]) == (True, order["out_order_id"])
+    else:
+        assert f"Waiting for the callback at http://127.0.0.1:{port}/" in run.err
+        assert "Paid: 0.99 by alipay" in run.out
+
+
+def test_wait_in_vain(gatepay: Any, shop: Sandbox) -> None:
+    """When nobody calls back in time, that is said; status 4."""
+    run = gatepay(*PAY, "--wait", "--listen", f"localhost:{free_port()}", "--timeout", 1)
+    assert run.status == 4
+    assert "may still be paid" in run.err
+    assert shop.orders()
+
+
+def test_wait_where_nobody_can_listen(gatepay: Any, shop: Sandbox) -> None:
+    """An address that can't be had costs no order."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        run = gatepay(*PAY, "--wait", "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
+    assert (run.status, shop.orders()) == (2, [])
+    assert "Can't listen" in run.err
+    assert gatepay(*PAY, "--wait", "--listen", "[::1]:99999").status == 2
+
+
+# -- callbacks --------------------------------------------------------------------------------------------------------
+
+SIGN = ("callback", "sign", "--order-id", 7, "--order", "T-1001-X", "--price", "0.99")
+
+
+def test_sign_and_verify(gatepay: Any, shop: Sandbox) -> None:
+    """What is signed is believed: as an argument, in an address, and from standard input."""
+    assert shop
+    query = gatepay(*SIGN, "--extend", "密 &=", "--paid-at", 1_700_000_000).out.strip()
+    assert gatepay(*SIGN, "--json").json["query"].startswith("appkey=")
+    for given in (query, f"https://shop.example/cb?{query}#x"):
+        run = gatepay("callback", "verify", given, "--json")
+        assert run.json["genuine"] is True
+        assert run.json["extend"] == "密 &="
+    shown = gatepay("callback", "verify", "-", input=query + "\n")
+    assert shown.status == 0
+    assert "Genuine" in shown.out
+    assert "2023-11-14T22:13:20+00:00" in shown.out
+
+
+def test_verify_what_is_not_genuine(gatepay: Any, shop: Sandbox) -> None:
+    """A forged callback, and one that is none, are refused with status 3; no signature is shown."""
+    assert shop
+    forged = gatepay(*SIGN, "--forged").out.strip()
+    run = gatepay("callback", "verify", forged)
+    assert run.status == 3
+    assert "Not genuine" in run.err
+    assert forged[-32:] not in run.err
+    assert gatepay("callback", "verify", "x=1").status == 3
+
+
+def test_prices_have_two_decimals(gatepay: Any, shop: Sandbox) -> None:
+    """A price that GatePay would never send is refused."""
+    assert shop
+    assert "0.99; 1 is none" in gatepay(*SIGN, "--realprice", "1").err
+
+
+class Answering:
+    """A shop's own end that answers with this word, and keeps what it was asked."""
+
+    def __init__(self, word: str) -> None:
+        self.word = word.encode()
+        self.asked = b""
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/cb"
+        self._thread = Thread(target=self._serve)
+
+    def __enter__(self) -> "Answering":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join()
+        self._listener.close()
+
+    def _serve(self) -> None:
+        connection, _ = self._listener.accept()
+        with connection:
+            self.asked = connection.recv(65_536)
+            head = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
+            connection.sendall(head % len(self.word) + self.word)
+
+
+@pytest.mark.parametrize(
+    ("word", "status"), [("success", 0), ("fail", 3), ("", 4), ("<html>" * 1000, 4)], ids=["yes", "no", "empty", "long"]
+)
+def test_send(gatepay: Any, shop: Sandbox, word: str, status: int) -> None:
+    """The shop is called as GatePay would, and its word is the command's status."""
+    assert shop
+    with Answering(word) as own:
+        run = gatepay("callback", "send", own.url, *SIGN[2:])
+    assert run.status == status
+    assert b"GET /cb?appkey=" in own.asked
+    assert len(run.out) < 400
+    query = own.asked.split(b"?", 1)[1].split(b" ")[0].decode()
+    assert gatepay("callback", "verify", query).status == 0
+
+
+def test_send_for_programs(gatepay: Any, shop: Sandbox) -> None:
+    """With --json the answer is an object."""
+    assert shop
+    with Answering("success") as own:
+        run = gatepay("callback", "send", own.url + "?a=b", *SIGN[2:], "--json")
+    assert run.json == {"http_status": 200, "answer": "success"}
+    assert b"/cb?a=b&appkey=" in own.asked
+
+
+@pytest.mark.parametrize(
+    ("url", "status"), [("ftp://x/", 2), ("nowhere", 2), ("http://127.0.0.1:9/", 4), ("http://[x/", 4)]
+)
+def test_send_to_nowhere(gatepay: Any, shop: Sandbox, url: str, status: int) -> None:
+    """An address that is none, and one where nobody is, are told apart; the signature is in neither message."""
+    assert shop
+    run = gatepay("callback", "send", url, *SIGN[2:])
+    assert run.status == status
+    assert not re.search(r"[0-9a-f]{32}", run.err)

@@ -1,0 +1,339 @@
+"""What the command says of a shop: products, its health, errors; the demonstration and the sandbox; settings."""
+
+import json
+import re
+import socket
+import ssl
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import httpx
+import pytest
+
+from gatepay_async import Callback, CallbackError, GatePayError, OutcomeUnknownError, ProtocolError
+from gatepay_async.cli import demonstrating, examining, failing, output
+from gatepay_async.protocol.catalogue import REFUSALS
+from gatepay_async.sandbox import Fault, FaultKind, Sandbox
+
+# -- products ---------------------------------------------------------------------------------------------------------
+
+
+def test_products(gatepay: Any, shop: Sandbox) -> None:
+    """The products are listed, for people and for programs."""
+    shown = gatepay("products", "--lang", "zh")
+    assert (shown.status, shown.err) == (0, "")
+    assert "可售库存" in shown.out
+    assert "腾讯视频SVIP账号" in shown.out
+    assert not [line for line in shown.out.splitlines() if line != line.rstrip()]
+    products = gatepay("products", "--json").json["products"]
+    assert [(each["id"], each["price"], each["stock"]) for each in products] == [
+        (4, "1.00", 4), (5, "1.90", 1), (8, "0.99", 89),
+    ]  # fmt: skip
+    assert shop.requests
+
+
+def test_a_shop_that_sells_nothing(gatepay: Any, shop: Sandbox) -> None:
+    """A shop without products is told of, not an empty table."""
+    with shop._database.transaction() as connection:
+        connection.execute("PRAGMA foreign_keys = OFF")
+        for table in ("card_key", "product", "category"):
+            connection.execute(f"DELETE FROM {table}")  # noqa: S608 -- three names of our own
+    assert "sells nothing yet" in gatepay("products").out
+
+
+def test_names_that_are_hostile(gatepay: Any, shop: Sandbox) -> None:
+    """A product's name is shown as it is: no colour, no cursor movement, no markup comes of it."""
+    with shop._database.transaction() as connection:
+        connection.execute("UPDATE product SET name = ? WHERE id = 8", ("[red]\x1b[2J\u202ex[/red]",))
+    assert r"[red]\x1b[2J\u202ex[/red]" in gatepay("products").out
+
+
+# -- the doctor -------------------------------------------------------------------------------------------------------
+
+
+def findings(run: Any) -> dict[str, dict[str, str]]:
+    """By what they are about; of several, the last."""
+    return {each["about"]: each for each in run.json["findings"]}
+
+
+def test_doctor(gatepay: Any, shop: Sandbox) -> None:
+    """Of a healthy set-up everything is found to be well."""
+    run = gatepay("doctor", "--json")
+    assert run.status == 0
+    assert {each["mark"] for each in run.json["findings"]} == {"ok"}
+    assert list(findings(run)) == ["versions", "tls", "proxy", "credentials", "server", "clock"]
+    shown = gatepay("doctor", "--lang", "zh")
+    assert "[正常] GatePay: " in shown.out
+    assert shop.appsecret not in shown.out + run.out
+
+
+def test_doctor_without_a_key(gatepay: Any) -> None:
+    """Without a key nobody is called, and what to do is said; status 2."""
+    run = gatepay("doctor")
+    assert run.status == 2
+    assert "[bad]  Key and secret: GATEPAY_APPKEY is not set." in run.out
+    assert "Do: set GATEPAY_APPKEY" in run.out
+
+
+def test_doctor_with_a_wrong_secret(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret that GatePay doesn't believe is found by its refusal; status 3."""
+    monkeypatch.setenv("GATEPAY_APPSECRET", "of-another-shop")
+    run = gatepay("doctor", "--json")
+    assert run.status == 3
+    assert "GATEPAY_APPSECRET" in findings(run)["server"]["todo"]
+    assert findings(run)["clock"]["mark"] == "ok"
+    assert shop.requests
+
+
+def test_doctor_where_nobody_answers(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody there: status 4, and no word about a clock that nobody has shown."""
+    assert shop
+    monkeypatch.setenv("GATEPAY_BASE_URL", "http://127.0.0.1:9/api/")
+    run = gatepay("doctor", "--json")
+    assert (run.status, "clock" in findings(run)) == (4, False)
+
+
+def test_doctor_behind_a_login_page(gatepay: Any, shop: Sandbox) -> None:
+    """An answer that is not GatePay's is told of, and shows no time."""
+    shop.fault(Fault(FaultKind.BAD_GATEWAY, times=None))
+    run = gatepay("doctor", "--json")
+    assert run.status == 4
+    assert "HTTP 502" in findings(run)["server"]["text"]
+    assert findings(run)["clock"]["mark"] == "warn"
+
+
+def test_doctor_finds_a_wrong_clock(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that is an hour off is a note, with the cure."""
+    real = examining._clock
+    monkeypatch.setattr(examining, "_clock", lambda body, ours: real(body, ours + 3600))
+    run = gatepay("doctor")
+    assert run.status == 0
+    assert re.search(r"\[note\] Clock: \+3,(599|60\d) s from GatePay's", run.out)
+    assert "NTP" in run.out
+    assert shop.requests
+
+
+@pytest.mark.parametrize(
+    ("environ", "mark", "said"),
+    [
+        ({"HTTPS_PROXY": "http://me:secret@proxy.example:3128"}, "warn", "calls go through proxy.example:3128"),
+        ({"ALL_PROXY": "proxy.example"}, "warn", "calls go through proxy.example"),
+        ({"HTTPS_PROXY": "http://proxy.example:3128", "NO_PROXY": "gatepay.io"}, "ok", "none for gatepay.io"),
+        ({}, "ok", "none"),
+    ],
+)
+def test_doctor_and_proxies(environ: dict[str, str], mark: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy is named, without its password; so is that it is passed by."""
+    for name in ("HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    found = examining._proxy()
+    assert (found.mark, found.text) == (mark, said)
+
+
+def test_doctor_and_certificates(monkeypatch: pytest.MonkeyPatch, gatepay: Any, tmp_path: Path) -> None:
+    """Certificates that can't be read, or none at all, are found before anybody is called."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    assert gatepay("doctor", "--json").status == 2
+    assert findings(gatepay("doctor", "--json"))["tls"]["mark"] == "bad"
+    monkeypatch.setattr(httpx, "create_ssl_context", lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    assert "no authority is trusted" in gatepay("doctor").out
+
+
+def test_doctor_without_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package that is not installed is named among the versions."""
+    monkeypatch.setattr(examining, "_PACKAGES", ("no-such-package",))
+    assert "no no-such-package" in examining._versions().text
+
+
+@pytest.mark.parametrize(
+    ("answers", "status", "said"),
+    [
+        (["success", "fail"], 0, "answers `success` to a genuine callback"),
+        (["fail", "fail"], 0, "answers `fail` to a genuine callback"),
+        (["success", "success"], 3, "FORGED"),
+        (["<html>", "<html>"], 4, "answers '<html>'"),
+    ],
+)
+def test_doctor_tests_the_callback(gatepay: Any, shop: Sandbox, answers: list[str], status: int, said: str) -> None:
+    """The shop's own address is sent a genuine callback and a forged one; believing the forged one is the worst."""
+    assert shop
+    with answering(answers) as url:
+        run = gatepay("doctor", "--callback", url, "--json")
+    assert run.status == status
+    assert said in findings(run)["callback"]["text"]
+    assert gatepay("doctor", "--callback", "http://127.0.0.1:9/", "--json").status == 4
+
+
+class answering:  # noqa: N801 -- a context manager, read as a verb
+    """A server that gives these answers, one after the other, each with a body of its own."""
+
+    def __init__(self, answers: list[str]) -> None:
+        self._answers = iter(answers)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+
+    def __enter__(self) -> str:
+        Thread(target=self._serve, daemon=True).start()
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}/callback?mine=1"
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+
+    def _serve(self) -> None:
+        for answer in self._answers:
+            connection, _ = self._listener.accept()
+            with connection:
+                connection.recv(65_536)
+                body = answer.encode()
+                connection.sendall(
+                    b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+                )
+
+
+# -- errors -----------------------------------------------------------------------------------------------------------
+
+
+def test_errors(gatepay: Any) -> None:
+    """The whole catalogue, that of an endpoint, a code wherever it is, and one entry; for programs, too."""
+    assert len(gatepay("errors", "--json").json["errors"]) == len(REFUSALS)
+    assert {each["endpoint"] for each in gatepay("errors", "/ka/show", "--json").json["errors"]} == {"ka/show"}
+    assert {each["code"] for each in gatepay("errors", "112", "--json").json["errors"]} == {112}
+    one = gatepay("errors", "pay/create", "109", "--lang", "zh")
+    assert "签名失败" in one.out
+    assert "SignatureRejectedError" in one.out
+    assert "ka/create" in gatepay("errors").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["pay/crate"], "Did you mean pay/create?"),
+        (["x"], "There is no endpoint x"),
+        (["ka/show", "999"], "999 is not in GatePay's table for ka/show"),
+        (["999"], "for any endpoint"),
+        (["ka/show", "x"], "must be a whole number"),
+    ],
+)
+def test_errors_that_there_are_not(gatepay: Any, arguments: list[str], said: str) -> None:
+    """What the catalogue doesn't have is a usage error that helps on."""
+    run = gatepay("errors", *arguments)
+    assert run.status == 2
+    assert said in run.err
+
+
+def test_every_error_is_told(gatepay: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Any error of the library has a headline, a cause, something to do, and a status."""
+    unknown = OutcomeUnknownError(endpoint="pay/create", out_order_id="T-1-X\x1b")
+    strange = ProtocolError(endpoint="ka/show", http_status=200, problem="is no JSON")
+    for error in (unknown, strange, CallbackError(problem="is odd"), GatePayError("odd")):
+        assert failing.tell(error) in (3, 4)
+        told = capsys.readouterr().err
+        assert "Error: " in told
+        assert "Do: " in told
+        assert "\x1b" not in told
+    output.prepare(as_json=True)
+    failing.tell(unknown)
+    assert json.loads(capsys.readouterr().out)["error"]["out_order_id"] == "T-1-X\x1b"
+
+
+# -- the demonstration and the sandbox --------------------------------------------------------------------------------
+
+
+def test_demo(gatepay: Any) -> None:
+    """The demonstration does its job without an account, and all of it holds."""
+    run = gatepay("demo")
+    assert run.status == 0
+    assert "12,000 card keys stored" in run.out
+    assert "All of it held." in run.out
+
+
+def test_demo_that_does_not_hold(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not hold is not passed over: status 1."""
+    files = iter([["AAAA"], ["BBBB"]] * 2)
+    monkeypatch.setattr(demonstrating, "_lines", lambda: iter(next(files)))
+    believed = Callback(1, "", Decimal(1), Decimal(1), "alipay", datetime.now(UTC), "")
+    monkeypatch.setattr("gatepay_async.client.AsyncGatePay.parse_callback", lambda *_: believed)
+    run = gatepay("demo", "--json")
+    assert (run.status, run.json) == (1, {"held": False, "uploaded": False, "walked": False, "paid": False})
+    shown = gatepay("demo")
+    assert "Something did NOT hold" in shown.out
+
+
+def test_without_the_sandbox(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a part is not installed, the command says how to install it."""
+    monkeypatch.setitem(__import__("sys").modules, "gatepay_async.sandbox", None)
+    run = gatepay("demo")
+    assert run.status == 2
+    assert "pip install 'gatepay-async[sandbox]'" in run.err
+
+
+def test_sandbox_that_cant_be(gatepay: Any, tmp_path: Path) -> None:
+    """A port that is taken, one that is none, and a file that is no database: said, not traced back."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        run = gatepay("sandbox", "--port", taken.getsockname()[1])
+        assert (run.status, "can't be had" in run.err) == (2, True)
+    assert gatepay("sandbox", "--port", 99_999).status == 2
+    (tmp_path / "no.sqlite3").write_text("not a database, but long enough to be looked at" * 100)
+    run = gatepay("sandbox", "--database", tmp_path / "no.sqlite3")
+    assert (run.status, "can't be used as a database" in run.err) == (2, True)
+
+
+# -- settings ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_secret_from_a_file(gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The secret may stand in a file, with a line end; one that others can read is warned of."""
+    secret = tmp_path / "secret"
+    secret.write_text(f"\ufeff{shop.appsecret}\n", "utf-8")
+    secret.chmod(0o600)
+    monkeypatch.delenv("GATEPAY_APPSECRET")
+    monkeypatch.setenv("GATEPAY_APPSECRET_FILE", str(secret))
+    run = gatepay("products")
+    assert (run.status, run.err) == (0, "")
+    assert f"the secret from the file {secret}" in gatepay("doctor").out
+    secret.chmod(0o644)
+    assert "everybody on this machine can read the secret" in gatepay("products").err
+    doctor = gatepay("doctor")
+    assert doctor.status == 0
+    assert f"chmod 600 {secret}" in doctor.out
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("", "nothing else"), ("two words", "nothing else"), ("x" * 5000, "nothing else"), (None, "can't be read")],
+)
+def test_a_secret_that_is_none(
+    gatepay: Any, tmp_path: Path, content: str | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that can't hold a secret is named, and what it holds is not shown."""
+    secret = tmp_path / "secret"
+    if content is not None:
+        secret.write_text(content)
+    monkeypatch.setenv("GATEPAY_APPKEY", "a")
+    monkeypatch.setenv("GATEPAY_APPSECRET_FILE", str(secret))
+    run = gatepay("products")
+    assert run.status == 2
+    assert said in run.err
+    assert "xxx" not in run.err
+
+
+def test_secrets_that_are_missing(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No secret, or two of them: the command doesn't guess."""
+    monkeypatch.setenv("GATEPAY_APPKEY", "a")
+    assert "Neither GATEPAY_APPSECRET nor" in gatepay("products").err
+    monkeypatch.setenv("GATEPAY_APPSECRET", "b")
+    monkeypatch.setenv("GATEPAY_APPSECRET_FILE", "c")
+    assert "Both" in gatepay("products").err
+
+
+def test_a_base_url_without_tls(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the library refuses to begin with is wrong usage, too."""
+    assert shop
+    monkeypatch.setenv("GATEPAY_BASE_URL", "http://gatepay.io/api/")
+    run = gatepay("products")
+    assert run.status == 2
+    assert "base_url: must be https" in run.err

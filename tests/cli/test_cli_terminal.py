@@ -1,0 +1,254 @@
+"""The command as a process: in a real terminal, interrupted, resized, with its output closed early, without its extra."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import signal
+import stat
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from attrs import define
+
+from gatepay_async.sandbox import Fault, FaultKind, Sandbox
+
+COMMAND = [sys.executable, "-W", "error", "-m", "gatepay_async.cli"]
+PATIENCE = 60  # seconds, on a machine that is busy with other things
+
+
+@define
+class Terminal:
+    """A process in a pseudo-terminal of its own, and what it has written there."""
+
+    pid: int
+    fd: int
+    text: str = ""
+
+    def resize(self, columns: int) -> None:
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+
+    def read(self, until: Callable[[str], object]) -> str:
+        """Read on until that holds, or the process has ended."""
+        ends = time.monotonic() + PATIENCE
+        while not until(self.text):
+            assert time.monotonic() < ends, self.text
+            if select.select([self.fd], [], [], 0.2)[0]:
+                try:
+                    data = os.read(self.fd, 65_536)
+                except OSError:  # how Linux says that the other side is closed
+                    break
+                if not data:
+                    break
+                self.text += data.decode()
+        return self.text
+
+    def end(self) -> int:
+        """Its status, once it has ended."""
+        self.read(lambda _: False)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+Open = Callable[..., Terminal]
+
+
+@pytest.fixture
+def terminal() -> Iterator[Open]:
+    """Opens terminals, and closes them."""
+    opened: list[Terminal] = []
+
+    def start(*arguments: object, columns: int = 90) -> Terminal:
+        pid, fd = pty.fork()
+        if pid == 0:
+            os.execv(sys.executable, [*COMMAND, *map(str, arguments)])  # noqa: S606 -- our own program
+        opened.append(Terminal(pid, fd))
+        opened[-1].resize(columns)
+        return opened[-1]
+
+    yield start
+    for each in opened:
+        os.close(each.fd)
+
+
+def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # type: ignore[call-overload,no-any-return]  # options are passed on
+        [*COMMAND, *map(str, arguments)],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=PATIENCE,
+        check=False,
+        **options,
+    )
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    """More than is sent before anybody can stop it."""
+    path = tmp_path / "keys.txt"
+    path.write_text("".join(f"KEY-{number:06d}\n" for number in range(20_000)))
+    return path
+
+
+def test_progress_in_a_terminal(shop: Sandbox, keys: Path, terminal: Open) -> None:
+    """In a terminal a bar shows how far an upload has come, also while the window changes its size; then it goes."""
+    shop.fault(Fault(FaultKind.SLOW, endpoint="ka/create", times=None, seconds=0.05))
+    it = terminal("keys", "upload", keys, "-p", 8, "--concurrency", 1)
+    it.read(lambda text: "Uploading" in text and "/20000" in text)
+    it.resize(50)
+    os.kill(it.pid, signal.SIGWINCH)
+    it.read(lambda text: re.search(r"[\d,]+/s", text))
+    shop.clear_faults()
+    assert it.end() == 0
+    assert "All card keys are on the server." in it.text
+    assert "\x1b[2K" in it.text  # the bar is taken away
+    assert len(shop.keys(8)) == 20_089
+
+
+def test_interrupted_in_a_terminal(shop: Sandbox, keys: Path, terminal: Open, tmp_path: Path) -> None:
+    """Ctrl-C ends an upload with the ledger so far; what is missing is kept, and sent when it is run again."""
+    shop.fault(Fault(FaultKind.SLOW, endpoint="ka/create", times=None, skip=4, seconds=30))
+    failed = tmp_path / "failed.txt"
+    it = terminal("keys", "upload", keys, "-p", 8, "--concurrency", 2, "--failed-lines", failed)
+    it.read(lambda text: re.search(r"[1-9]\d*/20000", text))
+    os.write(it.fd, b"\x03")
+    assert it.end() == 130
+    assert "unknown" in it.text
+    assert "Interrupted." in it.text
+    assert "Traceback" not in it.text
+    stored = set(shop.keys(8)[89:])
+    everything = set(keys.read_text().splitlines())
+    missing = set(failed.read_text().splitlines())
+    assert stored | missing == everything
+    assert stat.S_IMODE(failed.stat().st_mode) == 0o600
+    shop.clear_faults()
+    again = run("keys", "upload", failed, "-p", 8, "--json")
+    assert json.loads(again.stdout)["ok"] is True
+    assert set(shop.keys(8)[89:]) == everything
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_ended_by_a_signal(shop: Sandbox, keys: Path, number: signal.Signals) -> None:
+    """What ends a service, or a terminal that is closed, ends an upload with its ledger, too."""
+    shop.fault(Fault(FaultKind.SLOW, endpoint="ka/create", times=None, seconds=30))
+    process = subprocess.Popen([*COMMAND, "keys", "upload", keys, "-p", "8", "--json"], stdout=subprocess.PIPE)
+    ends = time.monotonic() + PATIENCE
+    while not shop.requests:
+        assert time.monotonic() < ends
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 128 + number
+    ledger = json.loads(out)
+    assert ledger["interrupted"] is True
+    assert ledger["unknown"] == 2000
+
+
+def test_a_pipe_that_gives_nothing(shop: Sandbox, terminal: Open) -> None:
+    """An upload that waits for somebody to type can be interrupted, though a thread waits with it."""
+    it = terminal("keys", "upload", "-", "-p", 8)
+    it.read(lambda text: "Uploading" in text)
+    os.write(it.fd, b"\x03")
+    assert it.end() == 130
+    assert not shop.requests
+
+
+def test_a_fifo(shop: Sandbox, tmp_path: Path) -> None:
+    """A FIFO is read as it comes, like standard input."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    process = subprocess.Popen([*COMMAND, "keys", "upload", fifo, "-p", "8", "--json"], stdout=subprocess.PIPE)
+    fifo.write_text("AAAA\nBBBB\n")
+    out, _ = process.communicate(timeout=PATIENCE)
+    assert json.loads(out)["stored"] == 2
+    assert shop.keys(8)[-2:] == ["AAAA", "BBBB"]
+
+
+def test_output_that_is_closed_early(shop: Sandbox) -> None:
+    """`| head`: when nobody reads on, the command ends without a word."""
+    shop.add_keys(8, [f"MORE-{number:06d}" for number in range(20_000)])
+    command = " ".join(f"'{word}'" for word in [*COMMAND, "keys", "export", "-p", "8", "-o", "-"])
+    script = f"{command} | head -n 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, encoding="utf-8", timeout=PATIENCE, check=False)
+    assert done.stdout == "EXAMPLE-8-001\n141\n"
+    assert done.stderr == ""
+    for table in ("errors", "errors --json", "--help"):
+        closed = f"({' '.join(COMMAND)} {table}; echo $? >&2) | true"
+        done = subprocess.run(["bash", "-c", closed], capture_output=True, encoding="utf-8", timeout=60, check=False)
+        assert done.stderr in ("141\n", "0\n"), table
+
+
+def test_a_terminal_of_another_encoding(shop: Sandbox) -> None:
+    """Output that can't hold Chinese is English; names are shown as escapes, and JSON is ASCII."""
+    environ = os.environ | {"LANG": "zh_CN.UTF-8", "PYTHONIOENCODING": "ascii"}
+    assert "left to sell" in run("products", env=environ).stdout
+    assert r"\u817e" in run("products", env=environ).stdout
+    assert "\\u53ef" in run("products", "--lang", "zh", env=environ).stdout
+    assert run("products", "--json", env=environ).stdout.isascii()
+    assert "可售库存" in run("products", env=os.environ | {"LANG": "zh_CN.UTF-8"}).stdout
+    assert run("products", env=os.environ | {"LC_ALL": "C"}).returncode == 0
+    exported = subprocess.run(
+        [*COMMAND, *["keys", "export", "-p", "8", "-o", "-"]], env=environ, capture_output=True, check=True
+    )
+    assert exported.stdout.decode().splitlines() == shop.keys(8)
+
+
+def test_colours(shop: Sandbox, terminal: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal is given colours, also in the help; one whose user has set NO_COLOR is not."""
+    assert shop
+    monkeypatch.setenv("TERM", "xterm-256color")
+    colour = re.compile(r"\x1b\[[\d;]*3[0-7]")
+    for arguments in (["doctor"], ["--help"]):
+        coloured = terminal(*arguments)
+        assert coloured.end() == 0
+        assert colour.search(coloured.text)
+    monkeypatch.setenv("NO_COLOR", "1")
+    for arguments in (["doctor"], ["--help"]):
+        plain = terminal(*arguments)
+        plain.end()
+        assert not colour.search(plain.text)
+
+
+def test_the_sandbox_as_a_process(terminal: Open, tmp_path: Path) -> None:
+    """`gatepay sandbox` says what to set, serves, keeps its shop in the file, and ends with Ctrl-C."""
+    it = terminal("sandbox", "--database", tmp_path / "shop.sqlite3", columns=120)
+    it.read(lambda text: "until Ctrl-C" in text)
+    environ = os.environ | dict(re.findall(r"export (GATEPAY_\w+)=(\S+)", it.text))
+    assert json.loads(run("products", "--json", env=environ).stdout)["products"]
+    os.write(it.fd, b"\x03")
+    assert it.end() == 130
+    assert "Traceback" not in it.text
+    assert (tmp_path / "shop.sqlite3").exists()
+    for_programs = subprocess.Popen([*COMMAND, "sandbox", "--json"], stdout=subprocess.PIPE, encoding="utf-8")
+    assert for_programs.stdout
+    assert json.loads(for_programs.stdout.readline())["base_url"].startswith("http://127.0.0.1:")
+    for_programs.send_signal(signal.SIGTERM)
+    for_programs.communicate(timeout=PATIENCE)
+    assert for_programs.returncode == 143
+
+
+def test_completion() -> None:
+    """The shell is offered commands, options and choices, described in the reader's language."""
+    environ = os.environ | {"_GATEPAY_COMPLETE": "complete_zsh", "LANG": "zh_CN.UTF-8"}
+    offered = run(env=environ | {"_TYPER_COMPLETE_ARGS": "gatepay keys "}).stdout
+    assert "upload" in offered
+    assert "上传" in offered
+    offered = run(env=environ | {"_TYPER_COMPLETE_ARGS": "gatepay pay --type "}).stdout
+    assert "wechat" in offered
+
+
+def test_without_the_extra(tmp_path: Path) -> None:
+    """Without Typer the command says which extra is missing, in both languages, instead of a traceback."""
+    (tmp_path / "typer.py").write_text("raise ModuleNotFoundError(\"No module named 'typer'\", name='typer')")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    for encoding in ("utf-8", "ascii"):
+        done = run("products", env=os.environ | {"PYTHONPATH": path, "PYTHONIOENCODING": encoding})
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "pip install 'gatepay-async[cli]'" in done.stderr
+        assert "Traceback" not in done.stderr
