@@ -55,7 +55,7 @@ nox.options.sessions = ["lint", "typing", "tests", "coverage", "aiohttp", "bare"
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """The whole suite, on every Python that is here."""
-    session.install(".[sandbox,aiohttp]", *group("tests"))
+    session.install(".[sandbox,aiohttp,redis]", *group("tests"))
     # No line is for one Python only, so one of them is enough to count lines; it takes half as long again.
     counting = ["coverage", "run", "-m"] if session.python == OLDEST else ["python", "-m"]
     session.run(*counting, "pytest", *session.posargs)
@@ -88,7 +88,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(python=OLDEST)
 def typing(session: nox.Session) -> None:
     """Both type checkers; tests/typing_api.py says what a user's checker must see."""
-    session.install(".[sandbox,aiohttp]", *group("typing"))
+    session.install(".[sandbox,aiohttp,redis]", *group("typing"))
     session.run("mypy")
     session.run("pyright")
 
@@ -105,8 +105,8 @@ def lowest(session: nox.Session) -> None:
     """The suite, on the oldest dependencies that pyproject.toml allows."""
     project = PROJECT["project"]
     extras = project["optional-dependencies"]
-    allowed = [*project["dependencies"], *extras["sandbox"], *extras["aiohttp"]]
-    session.install(".[sandbox,aiohttp]", *group("tests"), *map(oldest, allowed))
+    allowed = [*project["dependencies"], *extras["sandbox"], *extras["aiohttp"], *extras["redis"]]
+    session.install(".[sandbox,aiohttp,redis]", *group("tests"), *map(oldest, allowed))
     session.run("pytest", *session.posargs)
 
 
@@ -120,7 +120,7 @@ def oldest(requirement: str) -> str:
 @nox.session(python=OLDEST)
 def bench(session: nox.Session) -> None:
     """The figures of benchmarks/, beside what a user would write instead; `-- --quick` for a look."""
-    session.install(".[sandbox,aiohttp]", *group("bench"))
+    session.install(".[sandbox,aiohttp,redis]", *group("bench"))
     session.run("python", "-m", "benchmarks.run", *session.posargs)
 
 

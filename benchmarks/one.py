@@ -19,6 +19,7 @@ FIGURES = (
     "memory",
     "imports",
     "choosing",
+    "callbacks",
 )
 
 

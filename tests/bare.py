@@ -11,7 +11,7 @@ from importlib.metadata import distributions
 import anyio
 import httpx
 
-from gatepay_async import AsyncGatePay
+from gatepay_async import AsyncGatePay, callbacks
 
 # Ours, its six requirements, and what those bring.
 EXPECTED = {
@@ -34,9 +34,15 @@ async def call() -> None:
 def main() -> int:
     """Look around, and make a call."""
     anyio.run(call)
+    try:
+        print(callbacks.CallbackApp, callbacks.RedisStore)
+    except ImportError as error:
+        print(error)
     installed = {each.metadata["Name"] for each in distributions()}
     strange = sorted(installed - EXPECTED)
-    extras = [name for name in ("starlette", "uvicorn", "segno", "trio", "typer") if importlib.util.find_spec(name)]
+    extras = [
+        name for name in ("starlette", "uvicorn", "segno", "trio", "typer", "redis") if importlib.util.find_spec(name)
+    ]
     print(f"{len(installed)} distributions: {', '.join(sorted(installed))}")
     print("1 passed, 0 failed" if not strange and not extras else f"not expected: {strange + extras}")
     return bool(strange or extras)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import gatepay_async
+from gatepay_async import callbacks
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "gatepay_async"
@@ -112,6 +113,13 @@ def test_public_names() -> None:
 def sort_key(name: str) -> tuple[str, ...]:
     """As ruff sorts a list of names: classes before functions, each as a machine does."""
     return ("0" if name[0].isupper() else "1", name)
+
+
+def test_public_names_of_callbacks() -> None:
+    """So are those of callbacks/; RedisStore is there for whoever asks for it by name."""
+    names = ["CallbackApp", "CallbackEvent", "Claim", "EventKind", "MemoryStore", "SQLiteStore", "Standing", "Store"]
+    assert sorted(callbacks.__all__, key=sort_key) == callbacks.__all__ == names
+    assert all(hasattr(callbacks, name) for name in [*names, "RedisStore"])
 
 
 def test_no_logic_in_init() -> None:

@@ -7,15 +7,18 @@ import io
 import re
 import ssl
 from collections.abc import Awaitable
+from decimal import Decimal
 from pathlib import Path
 from typing import cast
 
 import certifi
 import httpx
 import pytest
+from delivering import word
 
 import gatepay_async
 from gatepay_async import AsyncGatePay
+from gatepay_async.callbacks import CallbackApp, SQLiteStore
 from gatepay_async.client import AsyncGatePay as Client
 from gatepay_async.protocol.retrying import RetryPolicy
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
@@ -43,7 +46,7 @@ async def run(block: str, names: dict[str, object]) -> str:
 @pytest.mark.anyio
 async def test_tour(sandbox: Sandbox, base_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tour does what it says, from the first block to the last."""
-    tour, callback, connections, testing = blocks("python")
+    tour, callback, paid, connections, testing = blocks("python")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GATEPAY_BASE_URL", base_url)
     Path("card_keys.txt").write_text("AAAA\nBBBB\nAAAA\n")
@@ -58,6 +61,13 @@ async def test_tour(sandbox: Sandbox, base_url: str, tmp_path: Path, monkeypatch
     query = sandbox.callback_query(sandbox.orders()[-1])
     assert "T-1001-X 0.99" in await run(callback, names | {"gatepay": gatepay, "query": query})
     assert "sign: does not match" in await run(callback, names | {"query": query.replace("=0.99", "=0.98")})
+    names |= {"Decimal": Decimal}
+    assert await run(paid, names) == ""
+    heard = io.StringIO()
+    with contextlib.redirect_stdout(heard):
+        assert [await word(names["app"], query.encode()) for _ in range(2)] == ["success", "success"]
+    assert heard.getvalue() == "give the goods of T-1001-X\n"
+    await cast("SQLiteStore", cast("CallbackApp", names["app"])._store).aclose()
     await run(connections, names | {"httpx": httpx, "ssl": ssl, "certifi": certifi})
     await run(testing, names)
 

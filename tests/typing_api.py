@@ -1,7 +1,7 @@
 """What a user's type checker sees. Read by mypy and pyright, never run: the test session only imports it."""
 
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import assert_type
 
@@ -20,7 +20,17 @@ from gatepay_async import (
     Stored,
     UploadProgress,
     UploadReport,
+    new_out_order_id,
     parse_callback,
+)
+from gatepay_async.callbacks import (
+    CallbackApp,
+    CallbackEvent,
+    EventKind,
+    MemoryStore,
+    RedisStore,
+    SQLiteStore,
+    Store,
 )
 from gatepay_async.protocol.calls import KaCreate, KaShow, PayCreate, ProductShow
 
@@ -38,6 +48,42 @@ async def show_async(progress: UploadProgress) -> None:
 async def generate() -> AsyncIterator[str]:
     """Card keys from somewhere."""
     yield "AAA"
+
+
+async def handle(callback: Callback) -> None:
+    """What a merchant does."""
+    assert_type(callback.price, Decimal)
+
+
+async def price_of(out_order_id: str) -> Decimal | None:
+    """What a merchant knows."""
+    return Decimal(len(out_order_id))
+
+
+def hear(event: CallbackEvent) -> None:
+    """What a merchant is told."""
+    assert_type(event.kind, EventKind)
+    assert_type(event.order_id, int | None)
+    assert_type(event.error, BaseException | None)
+
+
+def receive() -> list[CallbackApp]:
+    """Every store, and every option."""
+    stores: list[Store] = [MemoryStore(keep=9e9), SQLiteStore("file", keep=timedelta(days=90)), RedisStore("redis://x")]
+    age = timedelta(hours=1)
+    return [
+        CallbackApp(
+            handle,
+            appkey="a",
+            appsecret=("b", "c"),
+            store=store,
+            max_age=age,
+            lookup=price_of,
+            on_event=hear,
+            timeout=5,
+        )
+        for store in stores
+    ]
 
 
 async def use() -> None:
@@ -78,6 +124,9 @@ async def use() -> None:
 
         assert_type(gatepay.parse_callback(b"a=b"), Callback)
         assert_type(parse_callback("a=b", appkey="a", appsecret="b"), Callback)
+
+        assert_type(parse_callback("a=b", appkey="a", appsecret=["b", "c"]), Callback)
+        assert_type(new_out_order_id(), str)
 
         assert_type(await gatepay.send(ProductShow()), Catalog)
         assert_type(await gatepay.send(KaShow(8)), CardKeyPage)

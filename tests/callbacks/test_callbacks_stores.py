@@ -239,6 +239,12 @@ def test_it_closes_itself(tmp_path: Path) -> None:
     anyio.run(collected)
 
 
+async def test_closing_what_was_never_opened(tmp_path: Path) -> None:
+    """A store that was never used has nothing to close, and makes no file for it."""
+    await SQLiteStore(tmp_path / "callbacks.sqlite3").aclose()
+    assert list(tmp_path.iterdir()) == []
+
+
 async def test_a_corrupt_file(tmp_path: Path) -> None:
     """A file that is no database is a fail; when it is put right, payments are handled."""
     path = tmp_path / "callbacks.sqlite3"

@@ -60,10 +60,13 @@ class CallbackApp:
             await deliver(callback.out_order_id)
 
         app = CallbackApp(handler, appkey=…, appsecret=…, store=SQLiteStore("callbacks.sqlite3"), lookup=price_of)
-        shop.mount("/gatepay/callback", app)  # FastAPI, Starlette
+        shop.mount("/gatepay/callback", app)  # FastAPI, Starlette; in GatePay's console: https://…/gatepay/callback/
+
+    Mind the slash at the end of a mounted application's URL: Starlette redirects whoever comes without it, and GatePay
+    may not follow. ``Route("/gatepay/callback", app)`` needs none.
 
     A callback that is believed comes to *handler*, once for each ``order_id``, also when deliveries race or come to
-    several processes. When the handler returns, that is written down, and ``success`` is answered; then, and to every
+    several processes. When the handler returns, that is written down, and ``success`` is the answer, now and to every
     repetition. When it raises, is cancelled, takes too long or dies with its process, the answer is ``fail`` or none,
     and the next delivery comes to it again (GatePay makes three more, a minute apart).
 
