@@ -79,6 +79,27 @@ def test_card_keys_are_made_by_the_script(monkeypatch: pytest.MonkeyPatch, tmp_p
         assert odd in made
 
 
+# -- see_the_loop -----------------------------------------------------------------------------------------------------
+
+
+def test_see_the_loop() -> None:
+    """The loop prints where to look; an order paid there is heard of; Ctrl-C ends it without a word."""
+    command = [sys.executable, "-W", "error", "-u", str(EXAMPLES / "see_the_loop.py"), "0"]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
+    with subprocess.Popen(command, **pipes) as program:
+        try:
+            lines = [program.stdout.readline() for _ in range(4)]
+            console, *orders = [line.split()[-1] for line in lines]
+            assert httpx.get(console).status_code == 200
+            assert httpx.post(orders[0], data={"do": "pay"}).status_code == 303
+            assert re.fullmatch(r"The merchant hears: T\w+ is paid, 0\.99 of 0\.99\n", program.stdout.readline())
+            program.send_signal(signal.SIGINT)
+            rest = program.communicate(timeout=30)
+        finally:
+            program.kill()
+    assert (program.returncode, rest) == (0, ("", ""))
+
+
 # -- fastapi_service --------------------------------------------------------------------------------------------------
 
 

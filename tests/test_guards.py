@@ -57,6 +57,9 @@ ONLY_IN = {
     "starlette": {"sandbox"},
     "uvicorn": {"sandbox"},
     "segno": {"sandbox"},
+    "jinja2": {"sandbox"},
+    "markupsafe": {"sandbox"},
+    "h11": {"sandbox"},
     "sqlite3": {"callbacks.sqlite", "dedup", "sandbox"},
     "redis": {"callbacks.redis_store"},
 }
