@@ -85,8 +85,8 @@ def test_card_keys_are_made_by_the_script(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_see_the_loop() -> None:
     """The loop prints where to look; an order paid there is heard of; Ctrl-C ends it without a word."""
     command = [sys.executable, "-W", "error", "-u", str(EXAMPLES / "see_the_loop.py"), "0"]
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
-    with subprocess.Popen(command, **pipes) as program:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8") as program:
+        assert program.stdout is not None
         try:
             lines = [program.stdout.readline() for _ in range(4)]
             console, *orders = [line.split()[-1] for line in lines]

@@ -7,11 +7,14 @@ Look at each of them before you keep it: the desk and the telephone, both langua
 import sys
 from decimal import Decimal
 from pathlib import Path
+from typing import Literal
 
 from browser.stage import Stage, chromium, stage
 
 from gatepay_async import PayType
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
+
+Scheme = Literal["light", "dark"]
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 DESK, PHONE = (1120, 700), (390, 780)
@@ -71,7 +74,8 @@ def main(folder: Path, wanted: dict[str, tuple[str, tuple[int, int], str]] | Non
             for width, height in (DESK, PHONE)
             for language in ("en", "zh")
         }
-        for scheme in ("light",) if wanted else ("light", "dark"):
+        schemes: list[Scheme] = ["light"] if wanted else ["light", "dark"]
+        for scheme in schemes:
             for name, (which, (width, height), language) in (wanted or everything).items():
                 page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
                 page.goto(pages[which] + ("&" if "?" in pages[which] else "?") + f"lang={language}")
