@@ -369,12 +369,13 @@ async def test_lookup(memory_shop: Shop) -> None:
     memory_shop.prices = {}
     app = memory_shop.app()
     assert await word(app, query()) == "fail"
-    memory_shop.prices["T-1001-X"] = Decimal("10.24")
-    assert await word(app, query()) == "fail"
+    for other in ("10.24", "10.22"):
+        memory_shop.prices["T-1001-X"] = Decimal(other)
+        assert await word(app, query()) == "fail"
     memory_shop.prices["T-1001-X"] = Decimal("10.230")
     assert (await call(app, query())).status == 200
-    assert memory_shop.kinds == ["refused", "refused", "handled"]
-    unknown, price, _ = memory_shop.events
+    assert memory_shop.kinds == ["refused", "refused", "refused", "handled"]
+    unknown, price, _, _ = memory_shop.events
     assert (unknown.order_id, unknown.out_order_id) == (67848, "T-1001-X")
     assert str(unknown.error) == "callback: out_order_id: is no order of yours"
     assert str(price.error) == "callback: price: is not your order's"
@@ -455,10 +456,10 @@ async def test_the_log(memory_shop: Shop, caplog: pytest.LogCaptureFixture) -> N
     for received in (query(), query(), query(), b"y=1"):
         await call(app, received)
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
-        ("ERROR", "failed: order_id 67848"),
-        ("INFO", "handled: order_id 67848"),
-        ("INFO", "repeated: order_id 67848"),
-        ("WARNING", "refused: order_id None: callback: appkey: is missing"),
+        ("ERROR", "failed: the callback of order_id 67848"),
+        ("INFO", "handled: the callback of order_id 67848"),
+        ("INFO", "repeated: the callback of order_id 67848"),
+        ("WARNING", "refused (order_id None): callback: appkey: is missing"),
     ]
     assert "RuntimeError: mine" in caplog.text
 
