@@ -16,7 +16,7 @@ import uvicorn
 
 from gatepay_async import AsyncGatePay, Callback, PayType, new_out_order_id
 from gatepay_async.callbacks import CallbackApp, MemoryStore
-from gatepay_async.sandbox import Sandbox
+from gatepay_async.sandbox import PortTakenError, Sandbox
 
 
 async def handle(callback: Callback) -> None:
@@ -50,5 +50,8 @@ async def main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 8642))
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 8642))
+    except PortTakenError as error:
+        sys.exit(f"{error}: python examples/see_the_loop.py 0")

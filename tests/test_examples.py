@@ -5,6 +5,7 @@ import os
 import re
 import runpy
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -98,6 +99,15 @@ def test_see_the_loop() -> None:
         finally:
             program.kill()
     assert (program.returncode, rest) == (0, ("", ""))
+
+
+def test_see_the_loop_on_a_taken_port() -> None:
+    """On a port that somebody has, the loop says so in one line, and how to find a free one."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        command = [sys.executable, str(EXAMPLES / "see_the_loop.py"), str(other.getsockname()[1])]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (run.returncode, run.stdout, run.stderr.count("\n")) == (1, "", 1)
+    assert "port=0 finds a free one: python examples/see_the_loop.py 0" in run.stderr
 
 
 # -- fastapi_service --------------------------------------------------------------------------------------------------
