@@ -57,7 +57,7 @@ OLDEST, NEWEST = PYTHONS[0], PYTHONS[-1]
 
 nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = True
-nox.options.sessions = ["lint", "typing", "tests", "coverage", "aiohttp", "bare", "lowest", "docs", "build"]
+nox.options.sessions = ["lint", "typing", "tests", "coverage", "aiohttp", "browser", "bare", "lowest", "docs", "build"]
 
 
 @nox.session(python=PYTHONS)
@@ -99,6 +99,20 @@ def typing(session: nox.Session) -> None:
     session.install(".[sandbox,aiohttp,cli,redis]", *group("typing"))
     session.run("mypy")
     session.run("pyright")
+
+
+@nox.session(python=NEWEST)
+def browser(session: nox.Session) -> None:
+    """The sandbox's pages in a real browser: the Chromium on the PATH, or where CHROMIUM says."""
+    session.install(".[sandbox]", *group("browser"))
+    session.run("pytest", "tests/browser", *session.posargs)
+
+
+@nox.session(python=NEWEST)
+def pictures(session: nox.Session) -> None:
+    """Take the pictures of docs/images/ anew; `-- FOLDER` takes all that there are, to be looked at."""
+    session.install(".[sandbox]", *group("browser"))
+    session.run("python", "tests/browser/pictures.py", *session.posargs, env={"PYTHONPATH": "tests"})
 
 
 @nox.session(python=NEWEST)

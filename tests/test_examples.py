@@ -5,6 +5,7 @@ import os
 import re
 import runpy
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -77,6 +78,36 @@ def test_card_keys_are_made_by_the_script(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert made.count(b"\n") == 12_345
     for odd in (b"\xef\xbb\xbf", b"\r\n", b"\n\n", "\u3000".encode(), b"\t"):
         assert odd in made
+
+
+# -- see_the_loop -----------------------------------------------------------------------------------------------------
+
+
+def test_see_the_loop() -> None:
+    """The loop prints where to look; an order paid there is heard of; Ctrl-C ends it without a word."""
+    command = [sys.executable, "-W", "error", "-u", str(EXAMPLES / "see_the_loop.py"), "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8") as program:
+        assert program.stdout is not None
+        try:
+            lines = [program.stdout.readline() for _ in range(4)]
+            console, *orders = [line.split()[-1] for line in lines]
+            assert httpx.get(console).status_code == 200
+            assert httpx.post(orders[0], data={"do": "pay"}).status_code == 303
+            assert re.fullmatch(r"The merchant hears: T\w+ is paid, 0\.99 of 0\.99\n", program.stdout.readline())
+            program.send_signal(signal.SIGINT)
+            rest = program.communicate(timeout=30)
+        finally:
+            program.kill()
+    assert (program.returncode, rest) == (0, ("", ""))
+
+
+def test_see_the_loop_on_a_taken_port() -> None:
+    """On a port that somebody has, the loop says so in one line, and how to find a free one."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        command = [sys.executable, str(EXAMPLES / "see_the_loop.py"), str(other.getsockname()[1])]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (run.returncode, run.stdout, run.stderr.count("\n")) == (1, "", 1)
+    assert "port=0 finds a free one: python examples/see_the_loop.py 0" in run.stderr
 
 
 # -- fastapi_service --------------------------------------------------------------------------------------------------

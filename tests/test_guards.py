@@ -64,6 +64,9 @@ ONLY_IN = {
     "uvicorn": {"cli.answering", "sandbox"},
     "segno": {"cli.paying", "sandbox"},
     "pytest": set(),  # the plugin is no part of the package
+    "jinja2": {"sandbox"},
+    "markupsafe": {"sandbox"},
+    "h11": {"sandbox"},
     "sqlite3": {"cli.serving", "callbacks.sqlite", "dedup", "sandbox"},
     "redis": {"callbacks.redis_store"},
     "rich": {"cli.screens"},

@@ -69,8 +69,9 @@ def stage(sandbox: Sandbox) -> Iterator[Stage]:
 
             @app.get("/evil")
             async def evil() -> HTMLResponse:
-                form = f'<form method="post" action="{base_url.removesuffix("/api/")}/faults"><button name="do" value="add">'
-                return HTMLResponse(f"<!doctype html>{form}Win a prize</button></form>")
+                form = f'<form method="post" action="{base_url.removesuffix("/api/")}/faults">'
+                button = '<button name="do" value="add">Win a prize</button>'
+                return HTMLResponse(f"<!doctype html>{form}{button}</form>")
 
             sandbox.change_shop(callback_url=f"{merchant}/callback/")
             yield Stage(sandbox=sandbox, base_url=base_url, merchant=merchant, portal=portal, handled=handled)

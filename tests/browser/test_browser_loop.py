@@ -111,20 +111,41 @@ def test_without_javascript(options: dict[str, object], shop: Stage, window: Win
     assert [each.order_id for each in shop.handled] == [1]
 
 
+def wait_for_looks(page: Page, number: int) -> None:
+    """Wait until the page has looked so many times how things stand."""
+    for _ in range(number):
+        with page.expect_response(page.url):
+            pass
+
+
 def test_a_field_that_is_being_filled_in(shop: Stage, window: Window) -> None:
-    """What somebody is writing is not written over while the page keeps itself up to date."""
+    """What somebody is writing stays while the page keeps itself up to date: in the field, and behind it."""
     page = window().new_page()
-    page.goto(shop.root)
+    page.goto(f"{shop.root}/")
     field = page.get_by_label("Callback URL").first
     field.fill("http://127.0.0.1:9/half")
     shop.order()
     shop.sandbox.pay(1)
-    for _ in range(2):
-        with page.expect_response(f"{shop.root}/"):
-            pass
-    expect(field).to_have_value("http://127.0.0.1:9/half")
-    field.fill(f"{shop.merchant}/callback/")  # as it was: nothing to lose
+    wait_for_looks(page, 2)
+    expect(page.get_by_role("cell", name="88")).to_be_hidden()  # it waits
+    page.keyboard.press("Tab")
     expect(page.get_by_role("cell", name="88")).to_be_visible()
+    expect(field).to_have_value("http://127.0.0.1:9/half")
+    expect(page.get_by_role("button", name="Save").first).to_be_focused()
+
+
+def test_a_refusal_stays(shop: Stage, window: Window) -> None:
+    """What was wrong with an amount stays said, until the order's state changes."""
+    page = window().new_page()
+    page.goto(shop.order())
+    page.get_by_label("Another amount, in yuan").fill("plenty")
+    page.get_by_role("button", name="Pay another amount").click()
+    refusal = page.get_by_text("Write an amount from 0.01")
+    expect(refusal).to_be_visible()
+    wait_for_looks(page, 2)
+    expect(refusal).to_be_visible()
+    shop.sandbox.pay(1)
+    expect(page.locator("#state")).to_have_text("Paid")
 
 
 def test_what_is_open_stays_open(shop: Stage, window: Window) -> None:

@@ -345,6 +345,7 @@ async def test_the_first_answer_counts(sandbox: Sandbox) -> None:
     assert errand is not None
     sandbox._outbox.finish(errand, Answer(problem="timeout"))
     sandbox._outbox.finish(errand, Answer(status=200, text="success"))
+    sandbox._outbox.finish(errand, Answer(problem="connection"))
     sandbox._outbox.release(errand)
     assert outcomes(sandbox.deliveries()) == [(1, "refused", "timeout"), (2, "waiting", None)]
 

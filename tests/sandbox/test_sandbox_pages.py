@@ -150,7 +150,7 @@ def test_as_data(url: str, sandbox: Sandbox, call: Any, clock: Any) -> None:
         "out_order_id": "T-1001-X",
         "product_num": 1,
         "created_at": now,
-        "expires_at": clock.now + 300,
+        "expires_at": now + 301,
         "paid_at": None,
         "order_name": "腾讯视频SVIP账号",
         "order_price": "0.99",

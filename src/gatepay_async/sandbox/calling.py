@@ -46,11 +46,10 @@ async def _get(url: str, target: Target) -> Answer:
     headers = [("Host", target.authority), ("User-Agent", "gatepay-sandbox"), ("Connection", "close")]
     path = f"{parts.path or '/'}?{parts.query}"
     connection = h11.Connection(h11.CLIENT)
-    stream = await _connect(target)
-    async with stream:
-        request = connection.send(h11.Request(method="GET", target=path, headers=headers))
+    request = connection.send(h11.Request(method="GET", target=path, headers=headers))
+    connection.send(h11.EndOfMessage())
+    async with await _connect(target) as stream:
         await stream.send(request or b"")
-        connection.send(h11.EndOfMessage())
         return await _answer(connection, stream)
 
 

@@ -3,7 +3,7 @@
 import io
 import re
 from decimal import Decimal
-from functools import partial
+from functools import lru_cache, partial
 from math import ceil
 
 import segno
@@ -24,7 +24,7 @@ from gatepay_async.sandbox.web import as_json, go_to, read_fields, render
 __all__ = ["OrderPage", "origin_of", "qr_svg"]
 
 _AMOUNT = re.compile(r"[0-9]{1,7}(\.[0-9]{1,2})?")
-_SUMMARY = ("order_id", "out_order_id", "product_num", "created_at", "expires_at", "paid_at")
+_SUMMARY = ("order_id", "out_order_id", "product_num", "created_at", "paid_at")
 
 
 @frozen(kw_only=True)
@@ -54,6 +54,7 @@ class _View:
         order = self.order
         return {
             **{name: getattr(order, name) for name in _SUMMARY},
+            "expires_at": None if order.expires_at is None else ceil(order.expires_at),
             "order_name": self.product,
             "order_price": f"{order.price:.2f}",
             "order_type": order.pay_type,
@@ -124,10 +125,9 @@ class OrderPage:
 
 def _page(request: Request, view: _View, *, amount: str | None = None, status: int = 200) -> Response:
     url = _address(request, view.order)
+    qr = qr_svg(url) if view.order.state == "pending" else None
     refused = amount is not None
-    return render(
-        request, "order.html", status=status, view=view, url=url, qr=qr_svg(url), amount=amount or "", refused=refused
-    )
+    return render(request, "order.html", status=status, view=view, url=url, qr=qr, amount=amount or "", refused=refused)
 
 
 def _not_found(request: Request) -> Response:
@@ -153,6 +153,7 @@ def origin_of(scope: Scope) -> str:
     return f"{scope['scheme']}://{host}" + ("" if port is None else f":{port}")
 
 
+@lru_cache(maxsize=256)
 def qr_svg(url: str) -> Markup:
     """Draw *url* for a page: a picture without a size, a style or a name of its own."""
     image = io.BytesIO()

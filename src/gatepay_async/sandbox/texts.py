@@ -45,7 +45,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "qr": ("QR code of this page's address", "本页地址的二维码"),
     "wechat": ("WeChat Pay", "微信支付"),
     "alipay": ("Alipay", "支付宝"),
-    "onecode": ("one code for all", "聚合码"),
+    "onecode": ("any app", "聚合码"),
     "amount": ("Amount", "应付金额"),
     "product": ("Product", "商品"),
     "order_number": ("Order number", "订单编号"),

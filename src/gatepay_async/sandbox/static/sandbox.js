@@ -16,15 +16,21 @@ function fingerprint(region) {
   return copy.innerHTML;
 }
 
-function isBeingFilledIn() {
+// Somebody writes in a field that would still be there: that can wait.
+function isWriting(fresh) {
   const active = document.activeElement;
-  return live.contains(active) && active.matches("input:not([type=hidden]), select") && active.value !== active.defaultValue;
+  return live.contains(active) && active.matches("input") && fresh.querySelector(`#${active.id}`) !== null;
 }
 
 function takeOver(fresh) {
   const focused = live.contains(document.activeElement) ? document.activeElement : null;
   const open = new Set([...live.querySelectorAll("details[open]")].map((each) => each.id));
+  const written = [...live.querySelectorAll("input:not([type=hidden])")].filter((each) => each.value !== each.defaultValue);
   live.replaceChildren(...fresh.childNodes);
+  for (const { id, value } of written) {
+    const field = document.getElementById(id);
+    if (field) field.value = value;
+  }
   for (const each of live.querySelectorAll("details")) each.open = open.has(each.id);
   if (focused) (document.getElementById(focused.id) || live.querySelector("[tabindex]") || live).focus();
   if (fresh.dataset.announce && fresh.dataset.announce !== live.dataset.announce) {
@@ -34,7 +40,8 @@ function takeOver(fresh) {
   prepare();
 }
 
-let seen = live && fingerprint(live);
+// A page that refuses what was written is not the page that is fetched: nothing has changed by that.
+let seen = live && !live.querySelector("[aria-invalid]") ? fingerprint(live) : null;
 
 async function look() {
   if (document.visibilityState === "visible") {
@@ -43,7 +50,8 @@ async function look() {
       const page = new DOMParser().parseFromString(await response.text(), "text/html");
       const fresh = page.getElementById("live");
       offline.hidden = true;
-      if (fresh && fingerprint(fresh) !== seen && !isBeingFilledIn()) {
+      if (fresh && seen === null) seen = fingerprint(fresh);
+      if (fresh && fingerprint(fresh) !== seen && !isWriting(fresh)) {
         seen = fingerprint(fresh);
         document.title = page.title;
         takeOver(fresh);

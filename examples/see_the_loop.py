@@ -1,0 +1,57 @@
+"""
+The whole loop in a browser, on this machine alone: an order, its QR code, the payment, the callback.
+
+    python examples/see_the_loop.py [port]
+
+Serves GatePay's other end and, beside it, a merchant who is called back; prints the addresses to open, and
+what the merchant hears. Ctrl-C ends it. Everything is in memory.
+"""
+
+import asyncio
+import contextlib
+import socket
+import sys
+
+import uvicorn
+
+from gatepay_async import AsyncGatePay, Callback, PayType, new_out_order_id
+from gatepay_async.callbacks import CallbackApp, MemoryStore
+from gatepay_async.sandbox import PortTakenError, Sandbox
+
+
+async def handle(callback: Callback) -> None:
+    """What a merchant would do once for each paid order: give the goods."""
+    print(f"The merchant hears: {callback.out_order_id} is paid, {callback.realprice} of {callback.price}", flush=True)
+
+
+async def make_orders(sandbox: Sandbox, base_url: str) -> None:
+    """Create a payment each way, and say where it is paid."""
+    async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url) as gatepay:
+        for pay_type in PayType:
+            payment = await gatepay.create_payment(
+                product_id=8,
+                product_num=1,
+                pay_type=pay_type,
+                out_order_id=new_out_order_id(),
+                custom="terry@example.com",
+            )
+            print(f"{'An order, ' + pay_type:<20} {payment.order_url}", flush=True)
+
+
+async def main(port: int) -> None:
+    """Serve both until Ctrl-C."""
+    with Sandbox() as sandbox, socket.create_server(("127.0.0.1", 0)) as listener:
+        app = CallbackApp(handle, appkey=sandbox.appkey, appsecret=sandbox.appsecret, store=MemoryStore())
+        sandbox.change_shop(callback_url=f"http://127.0.0.1:{listener.getsockname()[1]}/")
+        async with sandbox.serve(port=port) as base_url:
+            print(f"{'The console':<20} {base_url.removesuffix('api/')}")
+            await make_orders(sandbox, base_url)
+            await uvicorn.Server(uvicorn.Config(app, log_level="warning")).serve(sockets=[listener])
+
+
+if __name__ == "__main__":
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 8642))
+    except PortTakenError as error:
+        sys.exit(f"{error}: python examples/see_the_loop.py 0")
