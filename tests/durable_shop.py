@@ -27,12 +27,16 @@ class Shop:
         most_in_flight: The most of them at any time.
         times: When each call came.
         down: Connections are cut.
+        cut: How many were.
+        refuse_with: What calls that hold such a card key are answered.
     """
 
     latency: float = 0.0
     refuse: int = 0
     base_url: str = ""
     down: bool = False
+    cut: int = 0
+    refuse_with: dict[str, int] = field(factory=dict)
     stored: Counter[str] = field(factory=Counter)
     sent: Counter[str] = field(factory=Counter)
     in_flight: int = 0
@@ -58,6 +62,8 @@ class Shop:
             return reply(self.refuse, "no")
         keys = parse_qs(body.decode())["content"][0].split("\n")
         self.sent[keys[0]] += 1
+        for key in self.refuse_with.keys() & set(keys):
+            return reply(self.refuse_with[key], "no")
         fresh = [key for key in keys if key not in self.stored]
         self.stored.update(fresh)
         return reply(100, f"成功录入:{len(fresh)}条卡密") if fresh else reply(112, "卡密全部存在")
@@ -76,6 +82,7 @@ async def serving(shop: Shop) -> AsyncGenerator[Shop]:
         body = server.bodies.pop()
         server.heads.clear()
         if shop.down:
+            shop.cut += 1
             raise ConnectionAbortedError
         shop.times.append(time.monotonic())
         shop.in_flight += 1

@@ -40,7 +40,8 @@ async def main(given: dict[str, Any]) -> None:
     """Work until told to end."""
     options = dict(given.get("worker", {}))
     if "rate" in options:
-        options["rate"] = Rate(*options["rate"])
+        limit, per = options["rate"]
+        options["rate"] = Rate(limit, per=per)
     async with uploads(given).worker(**options):
         sys.stdout.write("open\n")
         sys.stdout.flush()

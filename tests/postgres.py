@@ -56,7 +56,7 @@ class Postgres:
         found = programs()
         assert found is not None
         self._programs = found
-        self._folder = folder
+        self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._made = 0
         folder.mkdir(parents=True)
@@ -71,17 +71,17 @@ class Postgres:
     def start(self) -> None:
         """Start, and wait until it answers."""
         command: list[str | Path] = [
-            self._programs / "postgres", "-D", self._folder / "data", "-p", str(self.port), "-k", "", "-h", "127.0.0.1",
+            self._programs / "postgres", "-D", self.folder / "data", "-p", str(self.port), "-k", "", "-h", "127.0.0.1",
             "-c", "max_connections=200", "-c", "shared_buffers=64MB",
         ]  # fmt: skip
-        with (self._folder / "log").open("ab") as log:
+        with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, user=user(), stdout=log, stderr=log, cwd="/")
         ends = time.monotonic() + _DEADLINE
         while True:
             try:
                 psycopg.connect(self.url("postgres"), connect_timeout=2).close()
             except psycopg.OperationalError:
-                assert time.monotonic() < ends, (self._folder / "log").read_text()
+                assert time.monotonic() < ends, (self.folder / "log").read_text()
                 time.sleep(0.05)
             else:
                 return
@@ -89,7 +89,7 @@ class Postgres:
     def stop(self, *, at_once: bool = False) -> None:
         """Stop; *at_once*: as in a crash."""
         assert self._process is not None
-        self._run("pg_ctl", "stop", "-D", self._folder / "data", "-m", "immediate" if at_once else "fast", "-w")
+        self._run("pg_ctl", "stop", "-D", self.folder / "data", "-m", "immediate" if at_once else "fast", "-w")
         self._process.wait(_DEADLINE)
 
     def url(self, database: str, *, port: int | None = None) -> str:

@@ -7,7 +7,7 @@ See ``DurableUploads``.
 from gatepay_async.durable.errors import DurableError, SourceChangedError
 from gatepay_async.durable.jobs import Job, JobInfo, JobState
 from gatepay_async.durable.pace import Rate
-from gatepay_async.durable.spool import FolderSpool, Spool
+from gatepay_async.durable.spool import FolderSpool, Source, Spool
 from gatepay_async.durable.submitter import Submitter
 from gatepay_async.durable.uploads import DurableUploads
 from gatepay_async.durable.worker import Worker
@@ -20,6 +20,7 @@ __all__ = [
     "JobInfo",
     "JobState",
     "Rate",
+    "Source",
     "SourceChangedError",
     "Spool",
     "Submitter",

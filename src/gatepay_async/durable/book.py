@@ -42,12 +42,14 @@ class BatchRow:
     A run of a batch.
 
     Attributes:
+        turn: The first is 0.
         status: DBOS's.
         taken: A worker had it at some time, and may have sent something of it.
         run: What became of it, if it has ended by itself.
     """
 
     id: str
+    turn: int
     batch: Batch
     status: str
     taken: bool
@@ -186,9 +188,11 @@ def _job_row(row: WorkflowStatus) -> JobRow:
 
 
 def _batch_row(row: WorkflowStatus) -> BatchRow:
+    _, turn, batch = batch_of(row.workflow_id, _arguments(row)[2:])
     return BatchRow(
         id=row.workflow_id,
-        batch=batch_of(row.workflow_id, _arguments(row)[2:])[2],
+        turn=turn,
+        batch=batch,
         status=row.status,
         taken=row.executor_id is not None,
         run=Run.of_json(row.output or {}) if row.status == "SUCCESS" else None,

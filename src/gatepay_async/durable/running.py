@@ -18,7 +18,7 @@ from gatepay_async.durable.pace import Pace
 from gatepay_async.durable.sending import Send, Sender
 from gatepay_async.durable.spool import Spool
 from gatepay_async.protocol import bulk
-from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Fate
+from gatepay_async.protocol.bulk import Chunk, Fate
 
 T = TypeVar("T")
 
@@ -73,6 +73,7 @@ class Runner:
         self._pace = pace
         self._jobs: dict[str, _Job] = {}
         self._checked: set[str] = set()
+        self._known = b""
         self.paused = False  # others may take what we have: not there any more, or about to leave
 
     async def run(self, task: Task) -> dict[str, Any]:
@@ -80,7 +81,7 @@ class Runner:
         ends = anyio.current_time() + LONGEST_RUN
         job = await self._job(task.job)
         if job is None:
-            return Run(_left(task.batch, Fate.NOT_SENT)).as_json()
+            return Run().as_json()
         job.runs += 1
         try:
             run = await self._run(task, job, ends)
@@ -94,13 +95,15 @@ class Runner:
         return run.as_json()
 
     @property
-    def jobs(self) -> list[str]:
-        """Those being worked at now."""
-        return list(self._jobs)
+    def busy(self) -> bool:
+        """Whether something is being run."""
+        return bool(self._jobs)
 
-    def keep(self, active: set[str]) -> None:
-        """Of the jobs being worked at, only *active* ones are to go on."""
-        for name, job in self._jobs.items():
+    async def look(self) -> None:
+        """Ask which of the jobs being worked at are to go on."""
+        asked = dict(self._jobs)  # by the time of the answer there may be others, or other runs of the same
+        active = await anyio.to_thread.run_sync(self._book.active, list(asked))
+        for name, job in asked.items():
             job.active = name in active
 
     async def _run(self, task: Task, job: _Job, ends: float) -> Run:
@@ -114,7 +117,9 @@ class Runner:
                     await self._check(task.job, job.facts)
             chunks = await self._chunks(task)
         except SourceChangedError as error:
-            return Run(_left(task.batch, Fate.NOT_SENT, error), stopped=error)
+            return Run(stopped=error)
+        except Exception:  # noqa: BLE001 -- a shared folder, or a store, is away for a while
+            return Run(follows=True, unanswered=True)
         try:
             if not job.active:
                 return Run([bulk.failed(chunk, Fate.NOT_SENT) for chunk in chunks])
@@ -127,7 +132,7 @@ class Runner:
         """What is left to send of the batch, after the runs before this one."""
         batch, source = task.batch, task.job.rpartition(":")[2]
         data = await self._spool.read(f"{source}.keys", batch.offset, batch.length)
-        batches.check(data, batch, secret=await self._spool.secret(), source=source)
+        batches.check(data, batch, secret=await self._secret(), source=source)
         chunks = batches.chunks_of(data, batch)
         if not task.turn:
             return chunks
@@ -135,10 +140,14 @@ class Runner:
         rows = await self._ask(self._book.batches, names)
         return batches.to_do(chunks, [rows[name].run or Run() for name in names if name in rows])
 
+    async def _secret(self) -> bytes:
+        self._known = self._known or await self._spool.secret()
+        return self._known
+
     async def _check(self, name: str, facts: Facts) -> None:
         """Hold the whole spool file to be as it was submitted; once for each job, before anything of it is sent."""
         source = name.rpartition(":")[2]
-        whole = Digest(await self._spool.secret())
+        whole = Digest(await self._secret())
         for offset in range(0, facts.size, _PIECE):
             whole.update(await self._spool.read(f"{source}.keys", offset, min(_PIECE, facts.size - offset)))
         if whole.text() != facts.digest:
@@ -180,17 +189,3 @@ class Runner:
                 return await anyio.to_thread.run_sync(ask, *arguments)
             except SQLAlchemyError:
                 await anyio.sleep(1)
-
-
-def _left(batch: Batch, fate: Fate, error: DurableError | None = None) -> list[ChunkOutcome]:
-    """The whole of *batch*, where its chunks can't be read."""
-    return [
-        ChunkOutcome(
-            index=batch.first_chunk,
-            first_line=batch.first_line,
-            last_line=batch.last_line,
-            count=batch.count,
-            fate=fate,
-            error=error,
-        )
-    ]

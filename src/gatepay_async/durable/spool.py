@@ -1,4 +1,4 @@
-"""Where the card keys of a job lie until they are sent: a small interface, and a folder that serves it."""
+"""Where card keys come from, and where they lie until they are sent: small interfaces, and a folder that serves one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 from io import BytesIO
 from pathlib import Path
 from secrets import token_bytes
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, runtime_checkable
 
 import anyio
 import anyio.to_thread
@@ -45,6 +45,25 @@ class Spool(Protocol):
 
     async def delete(self, name: str) -> None:
         """Let *name* be gone; nothing, where it is."""
+        ...
+
+
+@runtime_checkable
+class Source(Protocol):
+    """An input that is no file here."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        ...
+
+    async def copy_to(self, file: Path) -> None:
+        """
+        Write all of it into *file*, which is there, empty, and its owner's only.
+
+        Raises:
+            SourceChangedError: It has changed meanwhile.
+        """
         ...
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from tempfile import mkstemp
 from typing import BinaryIO
 
 from attrs import evolve, frozen
@@ -29,21 +27,19 @@ class Spooled:
     An input, read to its end.
 
     Attributes:
-        file: What goes to the spool, readable by its owner only. Whoever has it deletes it.
         digest: Of the input itself, its product included: what tells one job from another.
         facts: The part of the ledger that is settled.
         batches: In the order of the input.
     """
 
-    file: Path
     digest: str
     facts: Facts
     batches: list[Batch]
 
 
-def spool_file(path: Path, *, product_id: int, secret: bytes) -> Spooled:
+def spool_file(path: Path, target: Path, *, name: str, product_id: int, secret: bytes) -> Spooled:
     """
-    Read the file *path*: cleaned, deduplicated over the whole of it, in batches.
+    Read the file *path* into *target*: cleaned, deduplicated over the whole of it, in batches.
 
     Raises:
         OSError: It can't be read, or the temporary file not be written.
@@ -52,24 +48,18 @@ def spool_file(path: Path, *, product_id: int, secret: bytes) -> Spooled:
     """
     with path.open("rb") as source:
         before = _state(source)
-        spooled = spool(source, name=path.name, product_id=product_id, secret=secret)
+        spooled = spool(source, target, name=name, product_id=product_id, secret=secret)
         if _state(source) != before:
-            spooled.file.unlink()
             raise SourceChangedError(source=str(path), problem="has changed while it was read")
     return spooled
 
 
-def spool(lines: Iterable[bytes], *, name: str, product_id: int, secret: bytes) -> Spooled:
+def spool(lines: Iterable[bytes], target: Path, *, name: str, product_id: int, secret: bytes) -> Spooled:
     """As ``spool_file``, from *lines* with their ends, as a binary file gives them."""
-    descriptor, file = mkstemp(prefix="gatepay-")  # mode 0600
-    path = Path(file)
-    with ExitStack() as on_error, os.fdopen(descriptor, "wb") as target:
-        on_error.callback(path.unlink)
-        work = _Spooling(target, secret)
+    with target.open("wb") as file:
+        work = _Spooling(file, secret)
         work.read(lines)
-        spooled = Spooled(path, work.digest(product_id), work.facts(product_id, name), work.batches)
-        on_error.pop_all()
-    return spooled
+        return Spooled(work.digest(product_id), work.facts(product_id, name), work.batches)
 
 
 class _Spooling:

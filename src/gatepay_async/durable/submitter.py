@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -15,9 +16,10 @@ from gatepay_async.durable.book import Book
 from gatepay_async.durable.database import Database, client_of
 from gatepay_async.durable.errors import DurableError
 from gatepay_async.durable.jobs import Job
-from gatepay_async.durable.spool import Spool
+from gatepay_async.durable.spool import Source, Spool
 from gatepay_async.durable.spooling import Spooled, spool_file
 from gatepay_async.protocol import checks
+from gatepay_async.protocol.errors import InvalidRequestError
 
 T = TypeVar("T")
 
@@ -58,25 +60,31 @@ class Submitter:
     ) -> None:
         await self._stack.__aexit__(kind, error, traceback)
 
-    async def file(self, path: str | os.PathLike[str], *, product_id: int) -> Job:
+    async def file(self, path: str | os.PathLike[str] | Source, *, product_id: int) -> Job:
         """
         Submit a file of card keys, one a line: read to its end, cleaned, deduplicated, put aside, queued.
 
         The same file and product again is the same job, whatever has become of it.
 
         Args:
-            path: The file; UTF-8.
+            path: The file, UTF-8; or a ``Source``.
             product_id: What they are for.
 
         Raises:
-            InvalidRequestError: *product_id* is not a number of a product.
+            InvalidRequestError: *product_id* is not a number of a product, or *path* no such thing.
             OSError: The file can't be read.
             SourceChangedError: It has changed while it was read. Nothing is submitted.
         """
         checks.check("product_id", product_id, checks.positive)
+        _check(path)
         secret = await self._spool.secret()
-        spooled = await _in_thread(lambda: spool_file(Path(path), product_id=product_id, secret=secret))
-        return await self._submit(spooled)
+        with TemporaryDirectory(prefix="gatepay-", ignore_cleanup_errors=True) as folder:  # for its owner only
+            target = Path(folder, "keys")
+            source, name = await _local(path, Path(folder, "input"))
+            spooled = await _in_thread(
+                lambda: spool_file(source, target, name=name, product_id=product_id, secret=secret)
+            )
+            return await self._submit(spooled, target)
 
     async def job(self, job_id: str) -> Job:
         """
@@ -94,15 +102,27 @@ class Submitter:
         """All jobs, the newest first."""
         return [Job(row, self._book, self._spool) for row in await _in_thread(self._book.jobs)]
 
-    async def _submit(self, spooled: Spooled) -> Job:
+    async def _submit(self, spooled: Spooled, file: Path) -> Job:
         name = f"{self._queue}:{spooled.digest}"
-        try:
-            if await _in_thread(self._book.job, name) is None:
-                await self._spool.put(f"{spooled.digest}.keys", spooled.file)
-                await _in_thread(self._book.enter, name, spooled.facts, spooled.batches)
-        finally:
-            spooled.file.unlink()
+        if await _in_thread(self._book.job, name) is None:
+            await self._spool.put(f"{spooled.digest}.keys", file)
+            await _in_thread(self._book.enter, name, spooled.facts, spooled.batches)
         return await self.job(name)
+
+
+async def _local(path: str | os.PathLike[str] | Source, copy: Path) -> tuple[Path, str]:
+    """Where the input can be read, and what it is called."""
+    if isinstance(path, str | os.PathLike):
+        return Path(path), Path(path).name
+    await _in_thread(copy.touch)
+    await path.copy_to(copy)
+    return copy, path.name
+
+
+def _check(path: object) -> None:
+    if not isinstance(path, str | os.PathLike | Source):
+        problem = f"must be a path, or a Source, not {type(path).__name__}"
+        raise InvalidRequestError(field="path", problem=problem)
 
 
 async def _in_thread(do: Callable[..., T], *arguments: Any) -> T:

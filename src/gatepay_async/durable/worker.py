@@ -8,6 +8,7 @@ loop on which the worker was opened, for that is where its client lives.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -21,7 +22,6 @@ import anyio.to_thread
 from attrs import define
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, WorkflowSerializationFormat
 from dbos import error as dbos_error
-from sqlalchemy.exc import SQLAlchemyError
 
 from gatepay_async.client import AsyncGatePay
 from gatepay_async.durable.book import BATCH, Book
@@ -51,6 +51,7 @@ class _Open:
     hosted: bool
 
 
+_log = logging.getLogger("gatepay_async.durable")
 _OPEN: dict[str, _Open] = {}  # by queue
 
 
@@ -140,9 +141,8 @@ class Worker:
         _OPEN[self._queue] = _Open(self._runner, asyncio.get_running_loop(), hosted=self._hosted)
         stack.callback(_OPEN.pop, self._queue)
         await self._launch(stack, client)
-        group = await stack.enter_async_context(anyio.create_task_group())
-        stack.callback(group.cancel_scope.cancel)
-        group.start_soon(self._keep)
+        keeping = asyncio.create_task(self._keep())  # no task group: that would wrap what the block raises
+        stack.push_async_callback(_end, keeping)
 
     def _find_host(self) -> bool:
         """Whether the application runs DBOS itself: there is one in a process. Then we work in that."""
@@ -208,7 +208,7 @@ class Worker:
         """Let the calls in flight end, and what they leave be queued."""
         self._runner.paused = True
         with anyio.move_on_after(_LAST_CALLS, shield=True):
-            while self._runner.jobs:  # noqa: ASYNC110 -- for a moment, at the end
+            while self._runner.busy:  # noqa: ASYNC110 -- for a moment, at the end
                 await anyio.sleep(0.05)
 
     async def _keep(self) -> None:
@@ -218,9 +218,9 @@ class Worker:
             try:
                 await self._stay()
                 await self._look_after_others()
-                self._runner.keep(await _in_thread(self._book.active, self._runner.jobs))
-            except SQLAlchemyError:
-                continue  # the database is away; so are we, until it is back
+                await self._runner.look()
+            except Exception as error:  # noqa: BLE001 -- the database is away, or the disk full: until it is not
+                _log.warning("can't look after the queue for now: %s", type(error).__name__)
 
     async def _stay(self) -> None:
         if not await _in_thread(self._presence.holds):
@@ -252,6 +252,11 @@ def _claims(rate: Rate | None) -> Any:
         return None
     limit = max(1, round(rate.limit * POLL / rate.per))
     return {"limit": limit, "period": limit * rate.per / rate.limit}
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
 
 
 async def _in_thread(do: Callable[..., T], *arguments: Any) -> T:
