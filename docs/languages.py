@@ -60,16 +60,21 @@ def names(text: str) -> set[str]:
 
 
 def targets(text: str) -> list[str]:
-    """What is linked to and shown, the other language's own page left out; without the anchors, which are titles."""
-    found = re.findall(r"\]\(([^)#\s]*)(?:#[^)\s]*)?\)", FENCE.sub("", text))
+    """What is linked to, the other language's own page left out; without the anchors, which are titles."""
+    found = re.findall(r"(?<!!)\[[^\]]*\]\(([^)#\s]*)(?:#[^)\s]*)?\)", FENCE.sub("", text))
     return sorted(
         target for target in found if not target.startswith("README") and "/zh/" not in target and "/en/" not in target
     )
 
 
+def pictures(text: str) -> int:
+    """How many; each language may have its own."""
+    return len(re.findall(r"!\[[^\]]*\]\(", FENCE.sub("", text)))
+
+
 def broken(text: str) -> list[str]:
     """Lines of prose that go on in the next one. English has a blank there; in Chinese each paragraph is one line."""
-    return re.findall(r"^([^#|<\n].*)\n(?![-#|<>\n]|\d+\. |$)", FENCE.sub("\n", text), re.MULTILINE)
+    return re.findall(r"^([^#|<!\n].*)\n(?![-#|<>\n]|\d+\. |$)", FENCE.sub("\n", text), re.MULTILINE)
 
 
 def differences(english: Path, chinese: Path) -> Iterator[str]:
@@ -78,22 +83,34 @@ def differences(english: Path, chinese: Path) -> Iterator[str]:
         yield "is missing"
         return
     one, other = english.read_text("utf-8"), chinese.read_text("utf-8")
+    yield from different_text(one, other)
+    yield from different_code(blocks(one), blocks(other))
     stamp = STAMP.search(other)
-    if headings(one) != headings(other):
-        yield f"has other headings: {headings(one)} and {headings(other)}"
-    for number, (ours, theirs) in enumerate(zip(blocks(one), blocks(other), strict=False), 1):
+    if stamp is None or stamp[1] != english.name or stamp[2] != digest(one):
+        yield f"translates an older {english.name}: bring it up to date, then `python docs/languages.py --stamp`"
+
+
+def different_code(one: list[tuple[str, str]], other: list[tuple[str, str]]) -> Iterator[str]:
+    """The same blocks, in the same order."""
+    for number, (ours, theirs) in enumerate(zip(one, other, strict=False), 1):
         if ours != theirs:
             yield f"has another block {number}:\n{ours[1]}\n---\n{theirs[1]}"
-    if len(blocks(one)) != len(blocks(other)):
-        yield f"has {len(blocks(other))} blocks of code instead of {len(blocks(one))}"
+    if len(one) != len(other):
+        yield f"has {len(other)} blocks of code instead of {len(one)}"
+
+
+def different_text(one: str, other: str) -> Iterator[str]:
+    """The same headings, names, links and pictures."""
+    if headings(one) != headings(other):
+        yield f"has other headings: {headings(one)} and {headings(other)}"
     if names(one) != names(other):
         yield f"names other things: {sorted(names(one) ^ names(other))}"
     if targets(one) != targets(other):
         yield f"links elsewhere: {sorted(set(targets(one)) ^ set(targets(other)))}"
+    if pictures(one) != pictures(other):
+        yield f"shows {pictures(other)} pictures instead of {pictures(one)}"
     for line in broken(other):
         yield f"breaks a paragraph after {line[-20:]!r}: a blank would be shown there"
-    if stamp is None or stamp[1] != english.name or stamp[2] != digest(one):
-        yield f"translates an older {english.name}: bring it up to date, then `python docs/languages.py --stamp`"
 
 
 def stamp(english: Path, chinese: Path) -> None:

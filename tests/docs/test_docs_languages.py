@@ -72,6 +72,7 @@ def test_a_translation_agrees(tmp_path: Path) -> None:
         (("```sh\npip install x  # 注释\n```\n", ""), "has 1 blocks of code instead of 2"),
         (("`close()`", "`open()`"), "names other things: ['close()', 'open()']"),
         (("tour.md", "start.md"), "links elsewhere: ['start.md', 'tour.md']"),
+        (("# 标题\n", "# 标题\n\n![图](a.png)\n"), "shows 1 pictures instead of 0"),
         (("请调用 `close()`，见", "请调用 `close()`，\n见"), "breaks a paragraph"),
     ],
 )
