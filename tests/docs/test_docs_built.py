@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gatepay_async.protocol.catalogue import FAULTS, REFUSALS
+from gatepay_async.protocol.catalogue import FAULTS, REFUSALS, Lang
 
 BUILT = Path(os.environ.get("GATEPAY_DOCS", ""))
 pytestmark = pytest.mark.skipif("GATEPAY_DOCS" not in os.environ, reason="nothing is built; `nox -s docs` does")
@@ -27,12 +27,14 @@ def test_every_code_has_an_anchor(language: str) -> None:
     anchors = re.findall(r'<dt id="([^"]+)"', page)
     assert len(anchors) == len(set(anchors)) == len(REFUSALS) + len(FAULTS)
     assert {f"{endpoint.replace('/', '-')}-{code}" for endpoint, code in REFUSALS} <= set(anchors)
-    own, other = ("zh", "en") if language == "zh" else ("en", "zh")
+    own: Lang = "zh" if language == "zh" else "en"
+    other: Lang = "en" if language == "zh" else "zh"
     plain = re.sub(r"<[^>]+>", "", page).replace("&#39;", "'").replace("’", "'")
-    for entry in (*REFUSALS.values(), *FAULTS):
-        assert entry.cause[own] in plain
-        assert entry.remedy[own] in plain
-        assert entry.remedy[other] not in plain
+    texts = [(each.cause, each.remedy) for each in REFUSALS.values()] + [(each.cause, each.remedy) for each in FAULTS]
+    for cause, remedy in texts:
+        assert cause[own] in plain
+        assert remedy[own] in plain
+        assert remedy[other] not in plain
 
 
 @both
