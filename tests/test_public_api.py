@@ -64,7 +64,7 @@ def test_every_name_is_in_the_reference(module: str) -> None:
             ["m.C: class(B) @frozen", "m.C.a: int = field(default=1)", "m.C.b: int = 2"],
         ),
         (
-            "class C:\n    @property\n    def p(self) -> int: ...\n    def _q(self): ...\n    def __init__(self, a): pass",
+            "class C:\n    @property\n    def p(self) -> int: ...\n    def _q(self): 0\n    def __init__(self, a): 0",
             ["m.C: class()", "m.C.p: property -> int", "m.C.__init__: (self, a) -> ?"],
         ),
         ("class C:\n    @classmethod\n    def of(cls) -> C: ...", ["m.C: class()", "m.C.of: classmethod (cls) -> C"]),
