@@ -54,7 +54,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 def gatepay() -> Gatepay:
     """The command."""
 
-    def run(*arguments: object, input: str | bytes = "") -> Run:
+    def run(*arguments: object, input: str | bytes = "") -> Run:  # noqa: A002 -- the runner's word
         result = CliRunner().invoke(app, [str(each) for each in arguments], input=input)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception

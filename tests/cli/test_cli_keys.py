@@ -97,7 +97,7 @@ def test_upload_of_nothing(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
 
 
 def test_done_in_part(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
-    """Status 1: some chunks were refused; which lines is shown, and they are in a file of one's own to be sent again."""
+    """Status 1: some chunks were refused; which lines is shown, and they are in a private file to be sent again."""
     shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=111, skip=1, times=None))
     failed = tmp_path / "failed.txt"
     file = many(tmp_path / "keys.txt", 600)
@@ -127,7 +127,6 @@ def test_refused(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
 
 def test_no_answer(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Status 4: nobody answers."""
-    assert shop
     monkeypatch.setenv("GATEPAY_BASE_URL", "http://127.0.0.1:9/api/")
     run = gatepay("keys", "upload", keys, "-p", 8)
     assert run.status == 4
@@ -199,7 +198,7 @@ def test_a_file_that_goes_away(gatepay: Any, shop: Sandbox, keys: Path, monkeypa
 def test_failed_lines_and_a_file_that_is_gone(
     gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the upload stops and its file is gone by then, what had been read is kept, and the rest is said to be missing."""
+    """When the upload stops and its file is gone by then, what was read is kept; the rest is said to be missing."""
     file, failed = many(tmp_path / "keys.txt", 20_000), tmp_path / "failed.txt"
     unread = sources.unread
 
@@ -279,18 +278,31 @@ def test_a_pipe_that_is_cut_short(tmp_path: Path) -> None:
     ],
     ids=["gbk", "utf-16", "utf-16 without mark", "nul", "cr only", "cut short", "100 MB"],
 )
-@pytest.mark.parametrize("dry", [True, False])
-def test_accidents_of_encoding(
-    gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path, content: bytes, said: str, dry: bool
+@pytest.mark.parametrize("options", [["--dry-run"], []], ids=["rehearsed", "uploaded"])
+def test_accidents_of_encoding(  # noqa: PLR0917 -- fixtures, by name
+    gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path, content: bytes, said: str, options: list[str]
 ) -> None:
     """A file that can't be right is refused by its line, and nothing is sent: not of the files before it, either."""
     bad = tmp_path / "bad.txt"
     bad.write_bytes(content)
-    run = gatepay("keys", "upload", keys, bad, "-p", 8, *(["--dry-run"] if dry else []))
+    run = gatepay("keys", "upload", keys, bad, "-p", 8, *options)
     assert (run.status, run.out) == (2, "")
     assert f"{bad}: {said}" in run.err
     assert "save it as UTF-8" in run.err
     assert not shop.requests
+
+
+def test_what_is_no_plain_file(gatepay: Any, shop: Sandbox) -> None:
+    """What is neither a file nor a folder is read as it comes, to its end."""
+    run = gatepay("keys", "upload", "/dev/null", "-p", 8, "--json")
+    assert (run.status, run.json["read"]) == (0, 0)
+    assert not shop.requests
+
+
+def test_a_reader_is_a_file(keys: Path) -> None:
+    """The library reads what has readline() in a worker thread; it gives lines, and nothing at the end."""
+    reader = sources.Reader(sources.look_through([keys], "utf-8"), "utf-8")
+    assert [reader.readline() for _ in range(6)][3:] == [" AAAA-1 ", "CCCC-3", ""]
 
 
 def test_many_accidents(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
@@ -442,7 +454,7 @@ def test_a_stock_that_changes_under_the_export(gatepay: Any, shop: Sandbox, tmp_
     def pick(endpoint: str) -> Fault | None:
         nonlocal requests
         requests += 1
-        if requests == 2:
+        if requests == 5:
             shop.delete_keys(8, shop.key_ids(8)[:1])
         return original(endpoint)
 

@@ -90,7 +90,6 @@ def test_doctor_with_a_wrong_secret(gatepay: Any, shop: Sandbox, monkeypatch: py
 
 def test_doctor_where_nobody_answers(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody there: status 4, and no word about a clock that nobody has shown."""
-    assert shop
     monkeypatch.setenv("GATEPAY_BASE_URL", "http://127.0.0.1:9/api/")
     run = gatepay("doctor", "--json")
     assert (run.status, "clock" in findings(run)) == (4, False)
@@ -161,7 +160,6 @@ def test_doctor_without_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_doctor_tests_the_callback(gatepay: Any, shop: Sandbox, answers: list[str], status: int, said: str) -> None:
     """The shop's own address is sent a genuine callback and a forged one; believing the forged one is the worst."""
-    assert shop
     with answering(answers) as url:
         run = gatepay("doctor", "--callback", url, "--json")
     assert run.status == status
@@ -332,7 +330,6 @@ def test_secrets_that_are_missing(gatepay: Any, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_base_url_without_tls(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the library refuses to begin with is wrong usage, too."""
-    assert shop
     monkeypatch.setenv("GATEPAY_BASE_URL", "http://gatepay.io/api/")
     run = gatepay("products")
     assert run.status == 2

@@ -1,4 +1,4 @@
-"""The command as a process: in a real terminal, interrupted, resized, with its output closed early, without its extra."""
+"""The command as a process: in a real terminal, interrupted, resized, its output closed early, without its extra."""
 
 import fcntl
 import json
@@ -175,12 +175,16 @@ def test_output_that_is_closed_early(shop: Sandbox) -> None:
     shop.add_keys(8, [f"MORE-{number:06d}" for number in range(20_000)])
     command = " ".join(f"'{word}'" for word in [*COMMAND, "keys", "export", "-p", "8", "-o", "-"])
     script = f"{command} | head -n 1; echo ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", script], capture_output=True, encoding="utf-8", timeout=PATIENCE, check=False)
+    done = subprocess.run(
+        ["/bin/bash", "-c", script], capture_output=True, encoding="utf-8", timeout=PATIENCE, check=False
+    )
     assert done.stdout == "EXAMPLE-8-001\n141\n"
     assert done.stderr == ""
     for table in ("errors", "errors --json", "--help"):
         closed = f"({' '.join(COMMAND)} {table}; echo $? >&2) | true"
-        done = subprocess.run(["bash", "-c", closed], capture_output=True, encoding="utf-8", timeout=60, check=False)
+        done = subprocess.run(
+            ["/bin/bash", "-c", closed], capture_output=True, encoding="utf-8", timeout=60, check=False
+        )
         assert done.stderr in ("141\n", "0\n"), table
 
 
@@ -201,7 +205,6 @@ def test_a_terminal_of_another_encoding(shop: Sandbox) -> None:
 
 def test_colours(shop: Sandbox, terminal: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """A terminal is given colours, also in the help; one whose user has set NO_COLOR is not."""
-    assert shop
     monkeypatch.setenv("TERM", "xterm-256color")
     colour = re.compile(r"\x1b\[[\d;]*3[0-7]")
     for arguments in (["doctor"], ["--help"]):

@@ -8,14 +8,13 @@ from urllib.parse import urlencode
 import httpx
 from attrs import frozen
 
-from gatepay_async import parse_callback
 from gatepay_async.cli import settings
 from gatepay_async.cli.output import emit, plain, wants_json
 from gatepay_async.cli.screens import facts, line, show
 from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.protocol import signing
-from gatepay_async.protocol.callback import SIGNED
+from gatepay_async.protocol.callback import SIGNED, parse_callback
 
 _MONEY = re.compile(r"(0|[1-9][0-9]{0,11})\.[0-9]{2}")
 _ADDRESS = re.compile(r"https?://[^/?#]", re.IGNORECASE)

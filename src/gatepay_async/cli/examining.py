@@ -13,15 +13,17 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 from attrs import frozen
 
-from gatepay_async import AsyncGatePay, GatePayError, __version__
 from gatepay_async.cli import failing, settings
 from gatepay_async.cli.callbacks import Told, deliver, signed
 from gatepay_async.cli.output import emit, plain, wants_json
 from gatepay_async.cli.screens import line
 from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import HaltError, Status
+from gatepay_async.client import AsyncGatePay
 from gatepay_async.protocol.codec import MisreadError
+from gatepay_async.protocol.errors import GatePayError
 from gatepay_async.protocol.wire import open_envelope
+from gatepay_async.version import __version__
 
 _MOST_SKEW = 60  # seconds; a callback's age is reckoned by this machine's clock
 _PACKAGES = ("httpx", "anyio", "msgspec", "typer", "rich", "uvicorn")

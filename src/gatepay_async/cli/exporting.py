@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from gatepay_async import CardKey
 from gatepay_async.cli.output import complain, plain, wants_json
 from gatepay_async.cli.private_file import replacing
 from gatepay_async.cli.screens import line, progress
 from gatepay_async.cli.settings import client
 from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import HaltError, Status
+from gatepay_async.protocol.models import CardKey
 
 _NAMES = ("id", "content", "status", "pay_order_id", "created_at", "updated_at")
 
@@ -54,16 +54,16 @@ async def export(product_id: int, target: str, thorough: bool, force: bool, reve
     gatepay = client()
     heading, write = _format(target, reveal=reveal, force=force)
     written = 0
-    with _opened(target) as file, progress(say("export.doing"), total=None) as update:
-        file.write(heading.encode())
-        async with gatepay:
-            listing = gatepay.list_card_keys(product_id, prefetch=4, thorough=thorough)
+    async with gatepay:
+        listing = gatepay.list_card_keys(product_id, prefetch=4, thorough=thorough)
+        with _opened(target) as file, progress(say("export.doing"), total=None) as update:
+            file.write(heading.encode())
             async for page in listing.pages():
                 file.write(write(page.keys).encode("utf-8", "surrogatepass"))
                 written += len(page.keys)
                 update(written, page.total)
-    _tell(target, written, drifted=listing.drifted)
-    return Status.DONE
+        _tell(target, written, drifted=listing.drifted)
+        return Status.DONE
 
 
 def _format(target: str, *, reveal: bool, force: bool) -> tuple[str, Write]:

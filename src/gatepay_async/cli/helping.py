@@ -52,8 +52,7 @@ class Group(TyperGroup):
 
 def translate(command: Any, shared: tuple[Any, ...] = ()) -> None:
     """Put the texts where their keys are, all the way down; give every command the options that are *shared*."""
-    if command.help in TEXTS:
-        command.help = say(command.help)
+    command.help = say(command.help)
     for param in command.params:
         param.help = _text(param)
     for inner in getattr(command, "commands", {}).values():

@@ -10,13 +10,15 @@ from pathlib import Path
 import anyio
 from attrs import frozen
 
-from gatepay_async import AsyncGatePay, Callback, Payment, new_out_order_id
 from gatepay_async.cli import settings
 from gatepay_async.cli.extras import needing
 from gatepay_async.cli.output import emit, plain, wants_json
 from gatepay_async.cli.screens import facts, line, show
 from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import HaltError, Status
+from gatepay_async.client import AsyncGatePay
+from gatepay_async.order_ids import new_out_order_id
+from gatepay_async.protocol.models import Callback, Payment
 
 _HIGHEST_PORT = 65_535
 
@@ -108,24 +110,24 @@ def _show(payment: Payment) -> None:
 
 def _draw(address: str) -> None:
     """The QR code of *address* as blocks, two rows of it to a line; on a terminal only."""
-    if not sys.stdout.isatty():
+    if not _can_draw():
         return
     with needing("cli"):
         import segno
     rows = [list(row) for row in segno.make_qr(address, error="l").matrix_iter(border=2)]
-    if len(rows) % 2:
-        rows.append([0] * len(rows[0]))
+    rows.append([0] * len(rows[0]))  # a QR code's rows are always odd in number
     # Light modules are drawn, so that it reads on a dark terminal; a light one is told by the codes around it.
     blocks = {(0, 0): "█", (0, 1): "▀", (1, 0): "▄", (1, 1): " "}
-    try:
-        "".join(blocks.values()).encode(sys.stdout.encoding)
-    except UnicodeEncodeError:
-        return  # the link is there
     for upper, lower in zip(rows[::2], rows[1::2], strict=True):
         line(
             "".join(blocks[int(bool(one)), int(bool(two))] for one, two in zip(upper, lower, strict=True)),
             style="#ffffff on #000000",
         )
+
+
+def _can_draw() -> bool:
+    """Whether standard output is a terminal that knows the letters."""
+    return sys.stdout.isatty() and (sys.stdout.encoding or "").lower().startswith("utf")
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -5,12 +5,12 @@ from gatepay_async.cli.screens import line, show, table
 from gatepay_async.cli.settings import client
 from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import Status
+from gatepay_async.protocol.models import Catalog
 
 
 async def listing() -> Status:
     """What the shop sells."""
-    async with client() as gatepay:
-        catalog = await gatepay.list_products()
+    catalog = await _catalog()
     if wants_json():
         names = ("id", "name", "description", "price", "stock", "category_id", "image")
         emit(products=[{name: getattr(product, name) for name in names} for product in catalog.products])
@@ -26,13 +26,14 @@ async def listing() -> Status:
     return Status.DONE
 
 
+async def _catalog() -> Catalog:
+    async with client() as gatepay:
+        return await gatepay.list_products()
+
+
 async def count(product_id: int | None) -> Status:
     """How many card keys are on the server, and how many of them are left to sell; of one product, or of each."""
-    async with client() as gatepay:
-        stocks = {each.id: (each.name, each.stock) for each in (await gatepay.list_products()).products}
-        wanted = list(stocks) if product_id is None else [product_id]
-        totals = {number: (await gatepay.list_card_keys(number)).total for number in wanted}
-    counts = [(number, *stocks.get(number, ("", None)), total) for number, total in totals.items()]
+    counts = await _counts(product_id)
     if wants_json():
         emit(
             counts=[
@@ -46,3 +47,12 @@ async def count(product_id: int | None) -> Status:
         rows.add_row(str(number), plain(name), "" if stock is None else f"{stock:,}", f"{total:,}")
     show(rows)
     return Status.DONE
+
+
+async def _counts(product_id: int | None) -> list[tuple[int, str, int | None, int]]:
+    """Number, name, left to sell, on the server. GatePay may count card keys of a product that it doesn't list."""
+    async with client() as gatepay:
+        stocks = {each.id: (each.name, each.stock) for each in (await gatepay.list_products()).products}
+        wanted = list(stocks) if product_id is None else [product_id]
+        totals = {number: (await gatepay.list_card_keys(number)).total for number in wanted}
+        return [(number, *stocks.get(number, ("", None)), total) for number, total in totals.items()]

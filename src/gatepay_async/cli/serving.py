@@ -22,16 +22,16 @@ async def serve(database: str, port: int, callback_url: str) -> Status:
                 _tell(base_url, database, appkey, appsecret)
                 try:
                     await anyio.sleep_forever()
-                except anyio.get_cancelled_exc_class():
-                    line(say("sandbox.ended"))
-                    raise
+                finally:
+                    if not wants_json():
+                        line(say("sandbox.ended"))
+                return Status.DONE
     except PortTakenError as error:
         raise HaltError(say("sandbox.port_taken", port=port, reason=error)) from None
     except CallbackUrlError as error:
         raise HaltError(f"--callback: {error}") from None
     except (LaterVersionError, sqlite3.Error) as error:
         raise HaltError(say("sandbox.database_bad", path=database, reason=error)) from None
-    return Status.DONE
 
 
 def _tell(base_url: str, database: str, appkey: str, appsecret: str) -> None:

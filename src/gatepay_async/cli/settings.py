@@ -4,11 +4,10 @@ import os
 import stat
 from pathlib import Path
 
-from gatepay_async import AsyncGatePay
 from gatepay_async.cli.output import complain
 from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import HaltError
-from gatepay_async.client import BASE_URL
+from gatepay_async.client import BASE_URL, AsyncGatePay
 
 _LONGEST_SECRET = 4096  # bytes; a file that is longer is another file
 

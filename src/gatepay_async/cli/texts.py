@@ -344,8 +344,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "sources.encoding": ("is in another encoding", "是别的编码"),
     "sources.long": ("is longer than {most} bytes", "超过 {most} 字节"),
     "sources.todo": (
-        "save it as UTF-8 text, one card key a line, or name its --encoding "
-        "(gb18030, gbk, big5)",
+        "save it as UTF-8 text, one card key a line, or name its --encoding (gb18030, gbk, big5)",
         "请另存为 UTF-8 文本，一行一条卡密，或用 --encoding 指定编码（gb18030、gbk、big5）",
     ),
     "sources.nothing_sent": ("; nothing was sent", "；没有发送任何内容"),

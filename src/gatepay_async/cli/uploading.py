@@ -7,7 +7,6 @@ from typing import Any
 
 from attrs import frozen
 
-from gatepay_async import Fate, InvalidRequestError, UploadProgress, UploadReport
 from gatepay_async.cli import failing, sources
 from gatepay_async.cli.output import emit, plain, wants_json
 from gatepay_async.cli.private_file import replacing
@@ -15,6 +14,8 @@ from gatepay_async.cli.screens import line, progress, show, table
 from gatepay_async.cli.settings import client
 from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import HaltError, Status
+from gatepay_async.protocol.bulk import Fate, UploadProgress, UploadReport
+from gatepay_async.protocol.errors import InvalidRequestError
 
 _COLUMNS = ("read", "blank", "duplicates", "stored", "already_there", "refused", "unknown", "not_sent")
 _SHOWN = 20  # outcomes; the file of failed lines has them all

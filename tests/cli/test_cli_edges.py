@@ -1,0 +1,187 @@
+"""The edges of the process: where the command begins, and all the ways in which it ends."""
+
+import io
+import os
+import runpy
+import signal
+import sys
+import threading
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+import typer
+
+from gatepay_async.cli import app, entry, helping, output, running, screens, serving
+from gatepay_async.cli.status import Status
+
+
+def test_the_entry(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The entry runs the command, as does the room as a program."""
+    monkeypatch.setattr(sys, "argv", ["gatepay", "--version"])
+    with pytest.raises(SystemExit) as end:
+        entry.main()
+    assert end.value.code == 0
+    with pytest.raises(SystemExit):
+        runpy.run_module("gatepay_async.cli", run_name="__main__")
+    runpy.run_module("gatepay_async.cli.__main__", run_name="imported")
+    assert capsys.readouterr().out.count("gatepay-async") == 2
+
+
+def test_the_entry_without_the_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without Typer it says what to install; that a module of our own is missing is no such thing."""
+    monkeypatch.delitem(sys.modules, "gatepay_async.cli.app")
+    monkeypatch.setitem(sys.modules, "typer", None)
+    with pytest.raises(SystemExit) as end:
+        entry.main()
+    assert end.value.code == 2
+    assert "pip install 'gatepay-async[cli]'" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "gatepay_async.cli.app", None)
+    with pytest.raises(ModuleNotFoundError):
+        entry.main()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_signals(number: signal.Signals, status: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each signal that ends a program cancels the work, which may tidy up; the status says which it was."""
+    tidied: list[bool] = []
+    before = signal.getsignal(signal.SIGTERM)
+
+    async def work() -> Status:
+        try:
+            signal.raise_signal(number)
+            await anyio.sleep_forever()
+        finally:
+            tidied.append(True)
+        return Status.DONE
+
+    with pytest.raises(typer.Exit) as end:
+        running.start(work)
+    assert (end.value.exit_code, tidied) == (status, [True])
+    assert "Interrupted." in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("options", [["--json"], [], ["--lang", "zh"]])
+def test_the_sandbox_until_ctrl_c(
+    gatepay: Any, monkeypatch: pytest.MonkeyPatch, options: list[str], tmp_path: Any
+) -> None:
+    """The sandbox serves until it is interrupted."""
+
+    async def interrupted() -> None:
+        signal.raise_signal(signal.SIGINT)
+        await anyio.sleep(60)
+
+    monkeypatch.setattr(serving.anyio, "sleep_forever", interrupted)
+    database = [] if "--json" in options else ["--database", tmp_path / "shop.sqlite3"]
+    run = gatepay("sandbox", *options, *database)
+    assert run.status == 130
+    assert "http://127.0.0.1:" in run.out
+    assert ("export GATEPAY_APPSECRET=" in run.out) == ("--json" not in options)
+    assert gatepay("sandbox", "--callback", "nowhere").status == 2
+
+
+def test_the_sandbox_that_ends_by_itself(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it ends without being interrupted, it is done."""
+    monkeypatch.setattr(serving.anyio, "sleep_forever", anyio.lowlevel.checkpoint)
+    assert gatepay("sandbox").status == 0
+
+
+def test_a_table_that_nobody_reads() -> None:
+    """Rich's own way with a closed pipe is to end the process; here it is the edge that ends it."""
+
+    class Closed(io.StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        screens.screen(Closed()).print("a line")
+
+
+def test_the_end_waits_for_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that still waits for a pipe doesn't keep the process."""
+    ended: list[int] = []
+    waiting = threading.Event()
+    thread = threading.Thread(target=waiting.wait)
+    monkeypatch.setattr(sys, "argv", ["gatepay", "nope"])
+    monkeypatch.setattr(os, "_exit", ended.append)
+    thread.start()
+    with pytest.raises(SystemExit):
+        app.run()
+    waiting.set()
+    thread.join()
+    assert ended == [2]
+
+
+def test_an_end_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Output that can't be written at the very end goes nowhere, and the status says so."""
+
+    class Closed(io.StringIO):
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+    closed = Closed()
+    monkeypatch.setattr(sys, "argv", ["gatepay", "nope"])
+    monkeypatch.setattr(sys, "stdout", closed)
+    with pytest.raises(SystemExit) as end:
+        app.run()
+    assert end.value.code == 141
+    monkeypatch.undo()
+
+
+def test_output_that_is_closed(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """What Typer makes of a closed pipe is told from its other ends; what is left unwritten goes nowhere."""
+
+    class PacifyFlushWrapper(io.StringIO):
+        def fileno(self) -> int:
+            return descriptor
+
+    def end(code: int) -> None:
+        raise SystemExit(code)
+
+    descriptor = os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT)
+    with pytest.raises(SystemExit):
+        app._told(lambda: end(1))
+    monkeypatch.setattr(sys, "stdout", PacifyFlushWrapper())
+    assert app._told(lambda: end(1)) == Status.PIPE_CLOSED
+    os.write(descriptor, b"nowhere")
+    os.close(descriptor)
+    assert (tmp_path / "out").read_bytes() == b""
+    output.prepare(as_json=False)
+
+
+def test_aborted() -> None:
+    """Typer's own word for Ctrl-C has the same status."""
+
+    def abort() -> None:
+        raise typer.Abort
+
+    assert app._told(abort) == Status.INTERRUPTED
+
+
+def test_what_is_no_error_of_ours() -> None:
+    """A bug is not dressed up as a message."""
+
+    def bug() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        app._told(bug)
+
+
+def test_a_usage_error_that_nobody_foresaw() -> None:
+    """What Typer says in words that we don't know is passed on; a parameter may be nameless."""
+    assert helping.usage_problem(helping.UsageError("odd")) == "odd"
+    assert helping.usage_problem(typer.BadParameter("odd")) == ": odd"
+    assert helping.usage_hint(typer.BadParameter("odd")) == "read gatepay --help"
+
+
+def test_completion_in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Choices are completed."""
+    monkeypatch.setenv("_GATEPAY_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "gatepay pay --type we")
+    monkeypatch.setenv("COMP_CWORD", "3")
+    with pytest.raises(SystemExit):
+        typer.main.get_command(app.app).main([])
+    assert capsys.readouterr().out.split() == ["wechat"]
