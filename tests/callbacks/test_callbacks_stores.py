@@ -100,6 +100,32 @@ async def test_a_commit_of_what_nobody_holds(store: Store) -> None:
     assert await store.claim(TWO) is Standing.HANDLED
 
 
+@pytest.mark.parametrize(("look", "standing"), [(1, Standing.TAKEN), (2, Standing.MINE)])
+async def test_another_process_in_between(
+    sqlite: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: int, standing: Standing
+) -> None:
+    """Another process that claims between looking and writing is noticed; within the transaction it can't."""
+    monkeypatch.setattr(callbacks.sqlite, "_PATIENCE", 0.01)
+    other = SQLiteStore(tmp_path / "callbacks.sqlite3", clock=sqlite._clock)
+    stand, looks = sqlite._standing, []
+    theirs: list[object] = []
+
+    def watched(database: sqlite3.Connection, claim: Claim) -> Standing:
+        found = stand(database, claim)
+        looks.append(found)
+        if len(looks) == look:
+            try:
+                theirs.append(other._claim(TWO, threading.Event()))
+            except sqlite3.OperationalError as error:
+                theirs.append(str(error))
+        return found
+
+    monkeypatch.setattr(sqlite, "_standing", watched)
+    assert await sqlite.claim(ONE) is standing
+    assert theirs == [Standing.MINE if look == 1 else "database is locked"]
+    await other.aclose()
+
+
 async def test_a_lease_ends(timed: Store, clock: Clock) -> None:
     """A claim whose holder died is anybody's when its lease ends, and no earlier; the old holder has lost it."""
     assert await timed.claim(ONE) is Standing.MINE
@@ -394,7 +420,7 @@ async def test_a_fork(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("decode", [False, True])
-async def test_a_client_of_the_users(redis_url: str, *, decode: bool) -> None:
+async def test_a_client_of_the_users(redis_url: str, monkeypatch: pytest.MonkeyPatch, *, decode: bool) -> None:
     """A client of the user's is used as it is, and left open; the keys have their prefix."""
     async with Redis.from_url(redis_url, decode_responses=decode) as redis:
         store = RedisStore(redis, prefix="mine:")
@@ -402,7 +428,9 @@ async def test_a_client_of_the_users(redis_url: str, *, decode: bool) -> None:
         assert await store.claim(TWO) is Standing.TAKEN
         assert await store.commit(ONE) is True
         assert await store.claim(OTHER) is Standing.CONFLICT
-        await store.aclose()
+        with monkeypatch.context() as patch:
+            patch.setattr(redis, "aclose", None)
+            await store.aclose()
         assert await redis.keys() in ([b"mine:shop/1"], ["mine:shop/1"])
         assert await redis.ttl("mine:shop/1") == -1
 
