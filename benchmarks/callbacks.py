@@ -44,7 +44,7 @@ class _Serving:
 def measure(*, quick: bool) -> Result:
     """Different payments, each delivered once, over keep-alive connections and as fast as they are answered."""
     with _serving() as serving:
-        samples = asyncio.run(_measure(serving, calls=300 if quick else 2000, rounds=3 if quick else 7))
+        samples = asyncio.run(_measure(serving, calls=300 if quick else 1000, rounds=3 if quick else 7))
     return Result(_rows(samples))
 
 

@@ -247,7 +247,12 @@ class AsyncGatePay:
         return await upload(self._answer, product_id, keys, concurrency=concurrency, on_progress=on_progress)
 
     def parse_callback(self, query: str | bytes) -> Callback:
-        """Believe a callback, or raise; no I/O. See ``gatepay_async.parse_callback``."""
+        """
+        Believe a callback, or raise; no I/O. See ``gatepay_async.parse_callback``.
+
+        With this client's one secret, which is the one that it signs with; while you change yours, give
+        ``gatepay_async.parse_callback`` the old one, too.
+        """
         return callback.believe(query, self._credentials)
 
     async def send(self, call: Call[T]) -> T:

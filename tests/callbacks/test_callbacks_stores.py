@@ -1,5 +1,6 @@
 """The stores by themselves: claims, leases, fencing, forgetting; what each does when its medium fails."""
 
+import asyncio
 import gc
 import itertools
 import sqlite3
@@ -15,6 +16,7 @@ from typing import Any
 import anyio
 import pytest
 from delivering import Shop, call, query, until, word
+from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from redis_server import RedisServer
@@ -76,7 +78,7 @@ async def test_a_claim(store: Store) -> None:
 async def test_a_commit(store: Store) -> None:
     """What is committed stays: it is neither claimed, nor released, nor committed again by another."""
     assert await store.claim(ONE) is Standing.MINE
-    assert await store.commit(ONE) is True
+    assert [await store.commit(ONE), await store.commit(ONE)] == [True, True]
     assert await store.claim(TWO) is Standing.HANDLED
     assert await store.claim(OTHER) is Standing.CONFLICT
     await store.release(ONE)
@@ -336,11 +338,26 @@ async def test_a_database_that_is_locked(sqlite: SQLiteStore, tmp_path: Path, mo
     assert shop.kinds == ["handled", "failed", "repeated", "handled"]
 
 
-async def test_a_claim_that_was_given_up(sqlite: SQLiteStore) -> None:
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_claim_that_was_given_up(sqlite: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that comes to its claim after the delivery was cancelled and has released it leaves nothing behind."""
-    given_up = threading.Event()
-    given_up.set()
-    await anyio.to_thread.run_sync(sqlite._claim, ONE, given_up)
+    begun, done = threading.Event(), threading.Event()
+    claim = sqlite._claim
+
+    def watched(wish: Claim, given_up: threading.Event) -> Standing:
+        begun.set()
+        standing = claim(wish, given_up)
+        done.set()
+        return standing
+
+    monkeypatch.setattr(sqlite, "_claim", watched)
+    with sqlite._file()._turn:  # as if another thread had the connection
+        task = asyncio.create_task(sqlite.claim(ONE))
+        await until(begun.is_set)
+        task.cancel()  # leaves the thread behind
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    await until(done.is_set)
     assert await sqlite.claim(TWO) is Standing.MINE
 
 
@@ -413,6 +430,13 @@ async def test_a_command_that_comes_twice(redis_url: str) -> None:
     assert [await store.claim(ONE), await store.claim(ONE)] == [Standing.MINE] * 2
     assert [await store.commit(ONE), await store.commit(ONE)] == [True, True]
     await store.aclose()
+
+
+@pytest.mark.parametrize("client", [SyncRedis(), None, 7])
+def test_a_client_of_another_kind(client: Any) -> None:
+    """A client that would block the event loop, or is none, is noticed when the store is made."""
+    with pytest.raises(InvalidRequestError, match=r"redis: must be a client of redis\.asyncio, or a URL"):
+        RedisStore(client)
 
 
 def test_a_redis_keep_that_is_no_time() -> None:

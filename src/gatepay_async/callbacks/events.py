@@ -76,8 +76,8 @@ async def tell(event: CallbackEvent, on_event: OnEvent | None) -> None:
 
 def _log(event: CallbackEvent) -> None:
     if event.kind is EventKind.REFUSED:
-        LOGGER.warning("refused: order_id %s: %s", event.order_id, event.error)
+        LOGGER.warning("refused (order_id %s): %s", event.order_id, event.error)
     elif event.kind is EventKind.FAILED:
-        LOGGER.error("failed: order_id %s", event.order_id, exc_info=event.error)
+        LOGGER.error("failed: the callback of order_id %s", event.order_id, exc_info=event.error)
     else:
-        LOGGER.info("%s: order_id %s", event.kind, event.order_id)
+        LOGGER.info("%s: the callback of order_id %s", event.kind, event.order_id)

@@ -59,7 +59,8 @@ class MemoryStore:
         """As ``Store.commit``."""
         now = self._clock()
         with self._lock:
-            if claim.key in self._entries and not self._holds(claim):
+            found = self._entries.get(claim.key)
+            if found is not None and found.claim.token != claim.token:
                 return False
             self._enter(claim, now, handled=True)
             self._forget(now)
@@ -68,15 +69,12 @@ class MemoryStore:
     async def release(self, claim: Claim) -> None:
         """As ``Store.release``."""
         with self._lock:
-            if self._holds(claim):
+            found = self._entries.get(claim.key)
+            if found is not None and not found.handled and found.claim.token == claim.token:
                 del self._entries[claim.key]
 
     async def aclose(self) -> None:
         """Nothing is open."""
-
-    def _holds(self, claim: Claim) -> bool:
-        found = self._entries.get(claim.key)
-        return found is not None and not found.handled and found.claim.token == claim.token
 
     def _enter(self, claim: Claim, now: float, *, handled: bool) -> None:
         self._entries.pop(claim.key, None)

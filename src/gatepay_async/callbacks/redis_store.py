@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 
 from gatepay_async.callbacks.durations import seconds_of
 from gatepay_async.callbacks.store import Claim, Standing
+from gatepay_async.protocol.errors import InvalidRequestError
 
 # A claim is `token`, with an expiry; what was handled is `=facts token`, with one or without. Each script is one step
 # for Redis: nothing comes in between. redis-py sends a command again when a connection breaks: each may come twice.
@@ -50,18 +51,25 @@ class RedisStore:
             ``max_age`` below it, or what is forgotten could be replayed. None: for ever, some 150 bytes each.
 
     Raises:
-        InvalidRequestError: *keep* is no time.
+        InvalidRequestError: *redis* is another client, or *keep* is no time.
         ValueError: The URL is none.
     """
 
     def __init__(
-        self, redis: Redis | str, *, prefix: str = "gatepay:callback:", keep: float | timedelta | None = None
+        self,
+        redis: Redis | RedisCluster | str,
+        *,
+        prefix: str = "gatepay:callback:",
+        keep: float | timedelta | None = None,
     ) -> None:
         self.keep = seconds_of("keep", keep)
         self._prefix = prefix
         self._ours = isinstance(redis, str)
         if isinstance(redis, str):
             redis = Redis.from_url(redis)  # pyright: ignore[reportUnknownMemberType] -- its options have no types
+        if not isinstance(redis, Redis | RedisCluster):
+            # redis.Redis, most likely: it would block the event loop.
+            raise InvalidRequestError(field="redis", problem="must be a client of redis.asyncio, or a URL")
         self._redis = redis
         self._scripts = {text: self._redis.register_script(text) for text in (_CLAIM, _COMMIT, _RELEASE)}
 

@@ -39,7 +39,7 @@ _FIND = "SELECT facts, ends, at FROM callback WHERE key = ?"
 _ENTER = "INSERT OR REPLACE INTO callback (key, token, facts, ends, at) VALUES (?, ?, ?, ?, ?)"
 _HANDLED = """
 INSERT INTO callback (key, token, facts, ends, at) VALUES (?, ?, ?, NULL, ?)
-ON CONFLICT (key) DO UPDATE SET ends = NULL, at = excluded.at WHERE token = excluded.token AND ends IS NOT NULL"""
+ON CONFLICT (key) DO UPDATE SET ends = NULL, at = excluded.at WHERE token = excluded.token"""
 _RELEASE = "DELETE FROM callback WHERE key = ? AND token = ? AND ends IS NOT NULL"
 _FORGET = f"DELETE FROM callback WHERE key IN (SELECT key FROM callback WHERE at < ? LIMIT {_FORGOTTEN_AT_ONCE})"  # noqa: S608 -- a constant
 

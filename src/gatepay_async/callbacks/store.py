@@ -55,7 +55,7 @@ class Store(Protocol):
 
     async def commit(self, claim: Claim) -> bool:
         """
-        Write down, for good, that it was handled.
+        Write down, for good, that it was handled; twice is once.
 
         Returns:
             False: it is another's by then, or handled by another; nothing is written. A claim that ended and that
