@@ -5,7 +5,7 @@ from gatepay_async.cli.screens import line, show, table
 from gatepay_async.cli.settings import client
 from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import Status
-from gatepay_async.protocol.models import Catalog
+from gatepay_async.protocol.models import Catalog, Product
 
 Count = tuple[int, str, int | None, int]  # number, name, left to sell, on the server
 
@@ -60,7 +60,11 @@ def _show_counts(counts: list[Count]) -> Status:
 async def _counts(product_id: int | None) -> list[Count]:
     """GatePay may count card keys of a product that it doesn't list."""
     async with client() as gatepay:
-        stocks = {each.id: (each.name, each.stock) for each in (await gatepay.list_products()).products}
-        wanted = list(stocks) if product_id is None else [product_id]
+        products = {each.id: each for each in (await gatepay.list_products()).products}
+        wanted = list(products) if product_id is None else [product_id]
         totals = {number: (await gatepay.list_card_keys(number)).total for number in wanted}
-        return [(number, *stocks.get(number, ("", None)), total) for number, total in totals.items()]
+        return [_counted(number, products.get(number), total) for number, total in totals.items()]
+
+
+def _counted(number: int, product: Product | None, total: int) -> Count:
+    return (number, "", None, total) if product is None else (number, product.name, product.stock, total)
