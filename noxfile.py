@@ -120,6 +120,10 @@ def bare(session: nox.Session) -> None:
     """Without any extra: it imports, works, and brings little."""
     session.install(".")
     session.run("python", "-I", "tests/bare.py")
+    # Installed without its extra, the command says which one is missing; 2: wrong usage.
+    told = session.run("gatepay", "--help", success_codes=[2], silent=True)
+    if "pip install 'gatepay-async[cli]'" not in str(told):
+        session.error(f"gatepay doesn't say which extra is missing: {told}")
     session.install("pytest", f"gatepay-async[sandbox] @ {ROOT.as_uri()}")
     # Far from the sources: what pytest finds is the wheel's entry point.
     session.chdir(session.create_tmp())

@@ -18,6 +18,7 @@ FIGURES = (
     "dedup",
     "memory",
     "imports",
+    "cli_start",
     "choosing",
     "callbacks",
 )

@@ -1,8 +1,8 @@
 """The edges of the process: where the command begins, and all the ways in which it ends."""
 
+import importlib
 import io
 import os
-import runpy
 import signal
 import sys
 import threading
@@ -13,7 +13,7 @@ import anyio.lowlevel
 import pytest
 import typer
 
-from gatepay_async.cli import app, entry, helping, output, running, screens, serving
+from gatepay_async.cli import app, entry, helping, output, running, screens
 from gatepay_async.cli.status import Status
 
 
@@ -24,8 +24,7 @@ def test_the_entry(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
         entry.main()
     assert end.value.code == 0
     with pytest.raises(SystemExit):
-        runpy.run_module("gatepay_async.cli", run_name="__main__")
-    runpy.run_module("gatepay_async.cli.__main__", run_name="imported")
+        importlib.import_module("gatepay_async.cli.__main__")
     assert capsys.readouterr().out.count("gatepay-async") == 2
 
 
@@ -73,7 +72,7 @@ def test_the_sandbox_until_ctrl_c(
         signal.raise_signal(signal.SIGINT)
         await anyio.sleep(60)
 
-    monkeypatch.setattr(serving.anyio, "sleep_forever", interrupted)
+    monkeypatch.setattr("anyio.sleep_forever", interrupted)
     database = [] if "--json" in options else ["--database", tmp_path / "shop.sqlite3"]
     run = gatepay("sandbox", *options, *database)
     assert run.status == 130
@@ -84,7 +83,7 @@ def test_the_sandbox_until_ctrl_c(
 
 def test_the_sandbox_that_ends_by_itself(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """When it ends without being interrupted, it is done."""
-    monkeypatch.setattr(serving.anyio, "sleep_forever", anyio.lowlevel.checkpoint)
+    monkeypatch.setattr("anyio.sleep_forever", anyio.lowlevel.checkpoint)
     assert gatepay("sandbox").status == 0
 
 

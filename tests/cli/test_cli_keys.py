@@ -406,7 +406,6 @@ def test_export_to_standard_output(gatepay: Any, shop: Sandbox) -> None:
 def test_export_to_a_terminal(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal card keys are shown with --reveal only."""
     monkeypatch.setattr("typer.testing._NamedTextIOWrapper.isatty", lambda _: True, raising=False)
-    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True, raising=False)
     refused = gatepay("keys", "export", "-p", 8, "-o", "-")
     assert (refused.status, "--reveal" in refused.err, refused.out) == (2, True, "")
     assert gatepay("keys", "export", "-p", 8, "-o", "-", "--reveal").out.splitlines() == shop.keys(8)

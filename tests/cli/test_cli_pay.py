@@ -38,8 +38,7 @@ def test_pay_for_programs(gatepay: Any, shop: Sandbox) -> None:
 
 def test_the_qr_code(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal the link is drawn as a QR code, and square; not where it can't be."""
-    for module in ("typer", "click"):
-        monkeypatch.setattr(f"{module}.testing._NamedTextIOWrapper.isatty", lambda _: True, raising=False)
+    monkeypatch.setattr("typer.testing._NamedTextIOWrapper.isatty", lambda _: True, raising=False)
     monkeypatch.setenv("TERM", "dumb")
     lines = [line for line in gatepay(*PAY).out.splitlines() if set(line) <= set("█▀▄ ") and line]
     assert len(lines) * 2 >= len(lines[0]) >= 25

@@ -2,5 +2,4 @@
 
 from gatepay_async.cli.entry import main
 
-if __name__ == "__main__":
-    main()
+main()

@@ -5,12 +5,17 @@ from gatepay_async.cli.screens import line, show, table
 from gatepay_async.cli.settings import client
 from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import Status
-from gatepay_async.protocol.models import Catalog
+from gatepay_async.protocol.models import Catalog, Product
+
+Count = tuple[int, str, int | None, int]  # number, name, left to sell, on the server
 
 
 async def listing() -> Status:
     """What the shop sells."""
-    catalog = await _catalog()
+    return _show_catalog(await _catalog())
+
+
+def _show_catalog(catalog: Catalog) -> Status:
     if wants_json():
         names = ("id", "name", "description", "price", "stock", "category_id", "image")
         emit(products=[{name: getattr(product, name) for name in names} for product in catalog.products])
@@ -33,7 +38,10 @@ async def _catalog() -> Catalog:
 
 async def count(product_id: int | None) -> Status:
     """How many card keys are on the server, and how many of them are left to sell; of one product, or of each."""
-    counts = await _counts(product_id)
+    return _show_counts(await _counts(product_id))
+
+
+def _show_counts(counts: list[Count]) -> Status:
     if wants_json():
         emit(
             counts=[
@@ -49,10 +57,14 @@ async def count(product_id: int | None) -> Status:
     return Status.DONE
 
 
-async def _counts(product_id: int | None) -> list[tuple[int, str, int | None, int]]:
-    """Number, name, left to sell, on the server. GatePay may count card keys of a product that it doesn't list."""
+async def _counts(product_id: int | None) -> list[Count]:
+    """GatePay may count card keys of a product that it doesn't list."""
     async with client() as gatepay:
-        stocks = {each.id: (each.name, each.stock) for each in (await gatepay.list_products()).products}
-        wanted = list(stocks) if product_id is None else [product_id]
+        products = {each.id: each for each in (await gatepay.list_products()).products}
+        wanted = list(products) if product_id is None else [product_id]
         totals = {number: (await gatepay.list_card_keys(number)).total for number in wanted}
-        return [(number, *stocks.get(number, ("", None)), total) for number, total in totals.items()]
+        return [_counted(number, products.get(number), total) for number, total in totals.items()]
+
+
+def _counted(number: int, product: Product | None, total: int) -> Count:
+    return (number, "", None, total) if product is None else (number, product.name, product.stock, total)

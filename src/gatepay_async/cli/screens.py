@@ -82,9 +82,11 @@ def progress(what: str, *, total: float | None) -> Generator[Callable[[int, floa
     Yields:
         What is to be called with how many are done, and how many there are.
     """
+    if wants_json() or not sys.stderr.isatty():
+        yield lambda _done, _of: None
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    quiet = wants_json() or not sys.stderr.isatty()
-    with Progress(*columns, console=screen(sys.stderr), transient=True, disable=quiet) as bar:
+    with Progress(*columns, console=screen(sys.stderr), transient=True) as bar:
         task = bar.add_task(what, total=total)
 
         def update(done: int, of: float | None) -> None:

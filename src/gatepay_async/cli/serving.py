@@ -23,8 +23,7 @@ async def serve(database: str, port: int, callback_url: str) -> Status:
                 try:
                     await anyio.sleep_forever()
                 finally:
-                    if not wants_json():
-                        line(say("sandbox.ended"))
+                    _tell_end()
                 return Status.DONE
     except PortTakenError as error:
         raise HaltError(say("sandbox.port_taken", port=port, reason=error)) from None
@@ -32,6 +31,11 @@ async def serve(database: str, port: int, callback_url: str) -> Status:
         raise HaltError(f"--callback: {error}") from None
     except (LaterVersionError, sqlite3.Error) as error:
         raise HaltError(say("sandbox.database_bad", path=database, reason=error)) from None
+
+
+def _tell_end() -> None:
+    if not wants_json():
+        line(say("sandbox.ended"))
 
 
 def _tell(base_url: str, database: str, appkey: str, appsecret: str) -> None:
