@@ -1,10 +1,13 @@
 """transport="aiohttp": what is different about it. `nox -s aiohttp` runs the other tests over it."""
 
 import asyncio
+import ssl
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from typing import Any
+from unittest.mock import MagicMock
 
+import aiohttp
 import anyio
 import httpx
 import pytest
@@ -175,14 +178,6 @@ async def test_closed_while_reading() -> None:
         await reading.wait()
         await anyio.sleep_forever()
 
-    class Torn(httpx.AsyncByteStream):
-        async def __aiter__(self) -> AsyncIterator[bytes]:
-            yield b"{"
-            raise RuntimeError("Connection closed.")  # as aiohttp does
-
-    with pytest.raises(httpx.ReadError, match="Connection closed"):
-        async for _ in over_aiohttp._Body(Torn()):
-            pass
     async with raw_server(half) as server, anyio.create_task_group() as group:
         gatepay = AsyncGatePay("a", "b", base_url=server.base_url, transport="aiohttp", retry=QUICK)
         errors: list[GatePayError] = []
@@ -198,6 +193,74 @@ async def test_closed_while_reading() -> None:
             await anyio.wait_all_tasks_blocked()
         reading.set()
     assert [type(error) for error in errors] == [TransportError]
+
+
+@pytest.mark.asyncio
+async def test_on_wait_on_turn_on_send() -> None:
+    """A call is told when its waiting begins, when it is over, and when its first byte leaves: each once."""
+    events: list[str] = []
+
+    def tell(event: str) -> Callable[[], None]:
+        return lambda: events.append(event)
+
+    answering = asyncio.Event()
+
+    async def answer(stream: SocketStream, _: int) -> None:
+        await answering.wait()
+        await stream.send(http(EMPTY_CATALOG))
+
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    transport = OverAiohttp(max_connections=1, ssl_context=tls, proxy=None)
+    async with raw_server(answer) as server, transport:
+        post = transport.prepare("POST", httpx.URL(server.base_url), httpx.Headers())
+        extensions = {f"on_{event}": tell(event) for event in ("wait", "turn", "send")}
+
+        async def caller() -> None:
+            assert await (await post(b"a=1", extensions)).aread() == EMPTY_CATALOG
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(caller)
+            with anyio.fail_after(20):
+                while not server.bodies:
+                    await anyio.lowlevel.checkpoint()
+            group.start_soon(caller)
+            await anyio.wait_all_tasks_blocked()
+            assert events == ["send", "wait"]
+            answering.set()
+        assert events == ["send", "wait", "turn", "send"]
+
+
+@pytest.mark.asyncio
+async def test_the_end_comes_late() -> None:
+    """A body whose end comes by itself, after all its bytes, ends there."""
+    reply = MagicMock()
+    reply.content = aiohttp.StreamReader(MagicMock(), 1024, loop=asyncio.get_running_loop())
+    reply.content.feed_data(b"{}")
+    parts: list[bytes] = []
+
+    async def read() -> None:
+        parts.extend([part async for part in over_aiohttp._Body(reply)])
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(read)
+        await anyio.wait_all_tasks_blocked()
+        reply.content.feed_eof()
+    assert parts == [b"{}"]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("error", [RuntimeError("Connection closed."), aiohttp.ClientPayloadError("cut")], ids=repr)
+async def test_torn_while_reading(error: Exception) -> None:
+    """Whatever aiohttp raises in the middle of a body is an error of httpx."""
+    reply = MagicMock()
+    reply.content = aiohttp.StreamReader(MagicMock(), 1024, loop=asyncio.get_running_loop())
+    reply.content.feed_data(b"{")
+    body = over_aiohttp._Body(reply)
+    assert await anext(body) == b"{"
+    reply.content.set_exception(error)
+    with pytest.raises(httpx.ReadError, match=str(error)) as caught:
+        await anext(body)
+    assert caught.value.__cause__ is error
 
 
 @pytest.mark.asyncio

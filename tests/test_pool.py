@@ -218,7 +218,7 @@ async def test_first_come_first_served() -> None:
         held = await pool.handle_async_request(request_for(server))
 
         async def caller(number: int) -> None:
-            await call(pool, server, on_slot=lambda: order.append(number))
+            await call(pool, server, on_turn=lambda: order.append(number))
 
         async with anyio.create_task_group() as group:
             for number in range(10):
@@ -350,24 +350,30 @@ async def test_pool_timeout() -> None:
         assert await call(pool, server, timeout={"pool": 0.01}) == "1"
 
 
-async def test_on_slot_and_on_send() -> None:
-    """A call is told when its waiting is over, and when its first byte leaves: each once, in that order."""
+async def test_on_wait_on_turn_on_send() -> None:
+    """A call is told when its waiting begins, when it is over, and when its first byte leaves: each once."""
     events: list[str] = []
+
+    def tell(event: str) -> Callable[[], None]:
+        return lambda: events.append(event)
+
     async with serving() as server, OriginPool(server.url, max_connections=1) as pool:
         held = await pool.handle_async_request(request_for(server))
 
         async def caller() -> None:
-            await call(pool, server, on_slot=lambda: events.append("slot"), on_send=lambda: events.append("send"))
+            await call(pool, server, on_wait=tell("wait"), on_turn=tell("turn"), on_send=tell("send"))
 
         async with anyio.create_task_group() as group:
             group.start_soon(caller)
             await anyio.wait_all_tasks_blocked()
-            assert (events, state(pool)) == ([], (1, 0, 1))
+            assert (events, state(pool)) == (["wait"], (1, 0, 1))
             await held.aread()
-        assert events == ["slot", "send"]
-        # The next call on that connection is another one's.
+        assert events == ["wait", "turn", "send"]
+        # The next call on that connection is another one's, and does not wait.
         await call(pool, server)
-        assert events == ["slot", "send"]
+        assert events == ["wait", "turn", "send"]
+        await caller()
+        assert events == ["wait", "turn", "send", "send"]
 
 
 async def test_nothing_sent() -> None:
@@ -382,15 +388,26 @@ async def test_nothing_sent() -> None:
         assert state(pool) == (0, 0, 0)
 
 
-async def test_on_slot_that_fails() -> None:
-    """An on_slot that raises fails its own call and costs no slot."""
+@pytest.mark.parametrize("extension", ["on_wait", "on_turn"])
+async def test_extensions_that_fail(extension: str) -> None:
+    """An on_wait or on_turn that raises fails its own call and costs no slot."""
 
     def fail() -> None:
         raise ZeroDivisionError
 
+    wishes: dict[str, Any] = {extension: fail}
     async with serving() as server, OriginPool(server.url, max_connections=1) as pool:
-        with pytest.raises(ZeroDivisionError):
-            await call(pool, server, on_slot=fail)
+        held = await pool.handle_async_request(request_for(server))
+
+        async def caller() -> None:
+            with pytest.raises(ZeroDivisionError):
+                await call(pool, server, **wishes)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(caller)
+            await anyio.wait_all_tasks_blocked()
+            await held.aread()
+        assert state(pool) == (0, 1, 0)
         assert await call(pool, server) == "1"
 
 

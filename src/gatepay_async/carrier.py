@@ -66,14 +66,16 @@ _NOBODY_ANSWERED = (
 @define
 class _Trip:
     """
-    What is known of one attempt.
+    What is known of one attempt, and its clock.
 
     Attributes:
+        told: Whoever carries it tells what becomes of it, so that ``sent`` can be believed when it says no.
+        clock: Cancels the attempt at its deadline.
         sent: A byte of the request is about to leave, or has left.
-        told: Whoever carries it tells of that, so that ``sent`` can be believed when it says no.
     """
 
     told: bool
+    clock: anyio.CancelScope
     sent: bool = False
 
     def on_send(self) -> None:
@@ -159,11 +161,11 @@ class Carrier:
             TransportError: Nobody answered; ``DeadlineExceededError`` if it is the call's time that is over.
             ProtocolError: The reply has no end.
         """
-        trip = _Trip(told=self._tells)
+        trip = _Trip(self._tells, anyio.CancelScope(deadline=self._by(ends)))
         failure: Exception | None = None
-        with anyio.CancelScope(deadline=ends) as scope:
+        with trip.clock:
             try:
-                return await self._exchange(call, body, trip, scope)
+                return await self._exchange(call, body, trip, ends)
             except _NOBODY_ANSWERED as error:
                 failure = error
         if failure is None:
@@ -173,20 +175,27 @@ class Carrier:
         problem = mask(f"{type(failure).__name__}: {failure}".removesuffix(": "), keys=call.secrets())
         raise TransportError(endpoint=call.path, sent=sent, problem=problem) from failure
 
-    async def _exchange(self, call: Call[Any], body: bytes, trip: _Trip, scope: anyio.CancelScope) -> Reply:
-        def start_clock() -> None:
-            scope.deadline = min(scope.deadline, self.now() + self._timeout)
+    def _by(self, ends: float) -> float:
+        """When an attempt that starts now must be over."""
+        return min(ends, self.now() + self._timeout)
 
-        extensions: dict[str, Any] = {"on_send": trip.on_send, "on_slot": start_clock}
+    async def _exchange(self, call: Call[Any], body: bytes, trip: _Trip, ends: float) -> Reply:
+        def on_wait() -> None:
+            trip.clock.deadline = ends  # waiting for a connection is no part of the attempt
+
+        def on_turn() -> None:
+            trip.clock.deadline = self._by(ends)
+
+        extensions: dict[str, Any] = {"on_send": trip.on_send, "on_wait": on_wait, "on_turn": on_turn}
         if not self._tells:
             extensions = {"trace": trip.trace}
-            start_clock()
         post = self._posts.get(call.path) or self._post_to(call.path)
         response = await post(body, extensions)
         try:
             content = await _read(call, response)
         finally:
-            await response.aclose()
+            # Not the response's own aclose(), which would only ask once more whose it is.
+            await cast("httpx.AsyncByteStream", response.stream).aclose()
         if response.status_code < 300:  # noqa: PLR2004 -- HTTP's own line
             return Reply(response.status_code, content)
         wait = read_retry_after(response.headers.get("retry-after"), now=datetime.now(UTC))
@@ -208,9 +217,10 @@ class Carrier:
 def running() -> object:
     """The event loop that this runs on, for comparing."""
     # Where asyncio runs it is there; who runs trio need not import it.
-    with suppress(AttributeError, RuntimeError):
-        return cast("Any", sys.modules.get("asyncio")).get_running_loop()
-    return anyio.lowlevel.current_token()
+    try:
+        return sys.modules["asyncio"].get_running_loop()
+    except (KeyError, AttributeError, RuntimeError):
+        return anyio.lowlevel.current_token()
 
 
 def _through_transport(transport: httpx.AsyncBaseTransport, url: httpx.URL) -> Post:

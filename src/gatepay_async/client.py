@@ -24,7 +24,7 @@ from gatepay_async.protocol.errors import (
     RefusedError,
     TransportError,
 )
-from gatepay_async.protocol.models import Callback, CardKeyPage, Catalog, Payment, PayType, Stored
+from gatepay_async.protocol.models import Callback, Catalog, Payment, PayType, Stored
 from gatepay_async.protocol.retrying import Answer, RetryBudget, RetryPolicy, wait_after
 from gatepay_async.protocol.signing import Credentials
 from gatepay_async.protocol.wire import decode, encode
@@ -178,13 +178,14 @@ class AsyncGatePay:
         Args:
             product_id: One of ``list_products()``.
             page: From 1.
-            prefetch: Pages fetched side by side, and held in memory; their keys come in order.
+            prefetch: Pages fetched side by side, and held in memory; their keys come in order. The first of them (8 at
+                most) are asked for before it is known how many there are.
             thorough: Read every page twice.
 
         Raises:
             InvalidRequestError: At once; everything else when it is awaited or iterated.
         """
-        return CardKeyListing(self._show, KaShow(product_id, page), prefetch=prefetch, thorough=thorough)
+        return CardKeyListing(self.send, KaShow(product_id, page), prefetch=prefetch, thorough=thorough)
 
     async def create_card_keys(self, product_id: int, keys: list[str] | tuple[str, ...]) -> Stored:
         """
@@ -257,9 +258,6 @@ class AsyncGatePay:
             call: One of ``gatepay_async.protocol.calls``.
         """
         return (await self._answer(call)).value
-
-    async def _show(self, call: KaShow) -> CardKeyPage:
-        return await self.send(call)
 
     async def _answer(self, call: Call[T]) -> Answer[T]:
         body = encode(call, self._credentials)

@@ -58,7 +58,7 @@ class CardKeyListing:
 
     def __await__(self) -> Generator[Any, Any, CardKeyPage]:
         """The page as GatePay sends it; past the last one an empty one, or the last again (silent)."""
-        return self._fetch(self._first.page).__await__()
+        return self._send(self._first).__await__()
 
     def __aiter__(self) -> AsyncIterator[CardKey]:
         """Every card key from the page on, in ascending ``id``, each once."""
@@ -73,8 +73,8 @@ class CardKeyListing:
         self._walk = Walk(first=self._first.page, thorough=self._thorough)
         return _Pages(self._walk, _Shelf(self._walk, self._fetch, self._prefetch, thorough=self._thorough))
 
-    async def _fetch(self, page: int) -> CardKeyPage:
-        return await self._send(KaShow(self._first.product_id, page))
+    def _fetch(self, page: int) -> Awaitable[CardKeyPage]:
+        return self._send(KaShow(self._first.product_id, page))
 
 
 # No generators: trio warns of one that is left half-way, and a page that could not be had may be asked for again.
@@ -128,6 +128,11 @@ class _Pages:
         raise ProtocolError(endpoint=KaShow.path, http_status=200, problem=problem, path=path)
 
 
+# Pages asked for at once, at most, before the first of them has said how many there are: a small stock makes the rest
+# of these calls useless, but without them a walk would wait for one call all alone.
+_UNSEEN = 8
+
+
 class _Shelf:
     """Pages fetched ahead, side by side; at most ``prefetch`` of them, twice that with ``thorough``."""
 
@@ -153,9 +158,15 @@ class _Shelf:
         return page
 
     async def _fill(self, number: int) -> None:
-        last = max(number, min(number + self._prefetch - 1, self._walk.last_page))
+        known = self._walk.last_page
+        last = max(number, min(number + self._prefetch - 1, known or number + _UNSEEN - 1))
         self._again = {}  # older than what comes now; and whoever is cancelled below would go on with it
         self._ahead = await self._side_by_side(range(number, last + 1))
+        first = self._ahead[number]
+        if known is None and isinstance(first, CardKeyPage):
+            # What came for a page that isn't there, by the word of the first, says nothing of one that may come to be.
+            last = min(last, max(number, first.last_page))
+            self._ahead = {page: self._ahead[page] for page in range(number, last + 1)}
         if self._thorough:
             # Each page again, now that the one behind it has been read.
             self._again = await self._side_by_side(range(max(self._walk.first, number - 1), last))

@@ -72,9 +72,9 @@ class OriginPool(httpx.AsyncBaseTransport):
     read: httpx does so for the callers of its client.
 
     Besides `timeout` (whose `pool` bounds the waiting; None: wait for ever) and `trace`, a request's
-    `extensions` may hold two plain functions, called with nothing:
+    `extensions` may hold plain functions, called with nothing:
 
-    `on_slot`: the waiting is over, connecting or writing is about to begin.
+    `on_wait`: all connections are busy, the waiting begins; `on_turn`: it is over.
     `on_send`: the first byte of the request is about to leave. If it wasn't called, none has.
 
     Args:
@@ -156,9 +156,8 @@ class OriginPool(httpx.AsyncBaseTransport):
     async def exchange(self, outgoing: httpcore.Request) -> httpx.Response:
         """As `handle_async_request`, for those who speak httpcore; *outgoing* is for this origin."""
         wishes: dict[str, Any] = cast("Any", outgoing).extensions  # httpcore leaves open what is in it
-        slot = await self._take(wishes.get("timeout", {}).get("pool"))
+        slot = await self._take(wishes)
         try:
-            wishes.get("on_slot", _nothing)()
             response = await self._exchange(slot, outgoing, on_send=wishes.get("on_send"))
         except FOREIGN as error:
             await self._settle(slot)
@@ -209,7 +208,7 @@ class OriginPool(httpx.AsyncBaseTransport):
             extensions=request.extensions,
         )
 
-    async def _take(self, patience: float | None) -> "Slot[_Line]":
+    async def _take(self, wishes: dict[str, Any]) -> "Slot[_Line]":
         """Take a slot, after closing a few of the connections that have been idle for too long."""
         for _ in range(REAP):
             slot = self._slots.take_idle(kept_by=self._clock() - self._keepalive_expiry)
@@ -221,7 +220,14 @@ class OriginPool(httpx.AsyncBaseTransport):
             return slot
         if self._slots.closed:
             raise PoolClosedError(CLOSED)
-        return await self._wait(patience)
+        wishes.get("on_wait", _nothing)()
+        slot = await self._wait(wishes.get("timeout", {}).get("pool"))
+        try:
+            wishes.get("on_turn", _nothing)()
+        except BaseException:
+            await self._settle(slot)
+            raise
+        return slot
 
     async def _wait(self, patience: float | None) -> "Slot[_Line]":
         """Wait for a slot, *patience* seconds at most. One that is given too late is passed on."""

@@ -41,6 +41,7 @@ _MONEY = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
 _DATA_URI = re.compile(r"data:([a-z]+/[a-z0-9.+-]+);base64,([A-Za-z0-9+/=\s]+)", re.ASCII)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
+_SURELY_A_TIME = 2**37  # the year 6325
 _LATEST = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
 
 _json = msgspec.json.Decoder(float_hook=Decimal)
@@ -111,10 +112,12 @@ def read_listing(body: bytes) -> tuple[int, models.CardKeyPage] | None:
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
     page = reply.data.ka
+    times = 0  # their bits, all in one number: below 0 if one of them is, else no smaller than the latest
     for row in page.data:
-        # What a hook of cattrs checks; all else msgspec is as strict about as our hooks.
-        if not 0 <= row.createtime <= _LATEST or not 0 <= row.updatetime <= _LATEST:
-            return None
+        times |= row.createtime | row.updatetime
+    # What a hook of cattrs checks; all else msgspec is as strict about as our hooks.
+    if not 0 <= times < _SURELY_A_TIME:
+        return None
     return reply.code, models.CardKeyPage(page.total, page.per_page, page.current_page, page.last_page, page.data)
 
 

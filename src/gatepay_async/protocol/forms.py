@@ -19,6 +19,8 @@ def encode_form(fields: Mapping[str, str]) -> bytes:
 
 def _quote(value: str) -> bytes:
     raw = value.encode()
+    if raw.isalnum():  # as most fields are but the card keys; of bytes it asks for ASCII
+        return raw
     special = set(raw.translate(None, _SAFE))
     if len(special) > _FEW:
         return quote_plus(value).encode()

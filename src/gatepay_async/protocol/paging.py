@@ -39,14 +39,14 @@ class Walk:
         first: The page that the walk began at.
         next_page: The page to read next, or None: the walk has ended.
         again: ``next_page`` is one that was taken before; it must be read later than the page taken last.
-        last_page: The last page, as far as known; at least ``first``.
+        last_page: The last page, as far as known; at least ``first``. None before the first reply.
         drifted: Whether the stock is known to have changed under the walk.
     """
 
     def __init__(self, *, first: int, thorough: bool) -> None:
         self.next_page: int | None = first
         self.again = False
-        self.last_page = first
+        self.last_page: int | None = None
         self.drifted = False
         self.first = first
         self._thorough = thorough
