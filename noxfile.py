@@ -55,7 +55,7 @@ nox.options.sessions = ["lint", "typing", "tests", "coverage", "aiohttp", "bare"
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """The whole suite, on every Python that is here."""
-    session.install(".[sandbox,aiohttp]", *group("tests"))
+    session.install(".[sandbox,aiohttp,durable,s3]", *group("tests"))
     # No line is for one Python only, so one of them is enough to count lines; it takes half as long again.
     counting = ["coverage", "run", "-m"] if session.python == OLDEST else ["python", "-m"]
     session.run(*counting, "pytest", *session.posargs)
@@ -88,7 +88,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(python=OLDEST)
 def typing(session: nox.Session) -> None:
     """Both type checkers; tests/typing_api.py says what a user's checker must see."""
-    session.install(".[sandbox,aiohttp]", *group("typing"))
+    session.install(".[sandbox,aiohttp,durable,s3]", *group("typing"))
     session.run("mypy")
     session.run("pyright")
 
@@ -105,8 +105,9 @@ def lowest(session: nox.Session) -> None:
     """The suite, on the oldest dependencies that pyproject.toml allows."""
     project = PROJECT["project"]
     extras = project["optional-dependencies"]
-    allowed = [*project["dependencies"], *extras["sandbox"], *extras["aiohttp"]]
-    session.install(".[sandbox,aiohttp]", *group("tests"), *map(oldest, allowed))
+    tested = ("sandbox", "aiohttp", "durable", "s3")
+    allowed = [*project["dependencies"], *(each for extra in tested for each in extras[extra])]
+    session.install(f".[{','.join(tested)}]", *group("tests"), *map(oldest, allowed))
     session.run("pytest", *session.posargs)
 
 

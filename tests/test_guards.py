@@ -42,6 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "over_aiohttp": set(),
     "client": {"carrier", "pager", "protocol", "upload"},
     "sandbox": {"sandbox", "protocol.calls"},
+    "durable": {"client", "dedup", "durable", "protocol"},
 }
 # A foreign package -> where alone it may be imported.
 ONLY_IN = {
@@ -54,7 +55,10 @@ ONLY_IN = {
     "starlette": {"sandbox"},
     "uvicorn": {"sandbox"},
     "segno": {"sandbox"},
-    "sqlite3": {"dedup", "sandbox"},
+    "sqlite3": {"dedup", "durable.presence", "sandbox"},
+    "dbos": {"durable"},
+    "sqlalchemy": {"durable"},
+    "obstore": {"durable.objects"},
 }
 # I/O, waiting, clocks, chance, the environment: none of it in protocol/.
 IMPURE = {
