@@ -46,7 +46,7 @@ async def hosting(room: Room, *, executor: str = "host-1", launch: bool = True) 
 
 
 async def test_in_the_applications_own(room: Room, shop: Shop) -> None:
-    """A worker works in the DBOS that the application runs, and leaves it running; batches taken meanwhile wait for it."""
+    """A worker works in the DBOS that the application runs, and leaves it running; what that takes waits for it."""
     uploads = room.uploads(shop, version="app-7")
     async with hosting(room), uploads.submitter() as submit:
         async with uploads.worker():
@@ -65,7 +65,7 @@ async def test_in_the_applications_own(room: Room, shop: Shop) -> None:
 
 
 async def test_what_a_host_must_be(room: Room, shop: Shop) -> None:
-    """A DBOS of another version, of another database, not launched, or with a name that is taken: the error says what to do."""
+    """A DBOS of another version or database, not launched, or of a name that is taken: the error says what to do."""
     uploads = room.uploads(shop, version="app-7")
     async with hosting(room, launch=False):
         with pytest.raises(DurableError, match="isn't launched yet"):

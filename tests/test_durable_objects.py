@@ -1,6 +1,7 @@
 """A store of objects as a spool and as an input: an S3-compatible server on loopback."""
 
 import os
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +12,7 @@ from durable_shop import Shop
 from moto.server import ThreadedMotoServer
 from obstore.store import S3Store
 
-from gatepay_async.durable import SourceChangedError
-from gatepay_async.durable import objects
+from gatepay_async.durable import SourceChangedError, objects
 from gatepay_async.durable.objects import ObjectSpool, StoredObject
 
 pytestmark = pytest.mark.anyio
@@ -36,13 +36,11 @@ def server() -> Iterator[str]:
 @pytest.fixture
 def store(server: str, tmp_path: Path) -> S3Store:
     """An empty bucket."""
-    import urllib.request
-
     name = f"bucket-{os.getpid()}-{tmp_path.name.replace('_', '-').lower()[:30]}"
     urllib.request.urlopen(urllib.request.Request(f"{server}/{name}", method="PUT")).close()  # noqa: S310 -- loopback
     return S3Store(
-        name, endpoint=server, access_key_id="a", secret_access_key="b", region="us-east-1", virtual_hosted_style_request=False,
-        client_options={"allow_http": True},
+        name, endpoint=server, access_key_id="a", secret_access_key="b", region="us-east-1",
+        virtual_hosted_style_request=False, client_options={"allow_http": True},
     )  # fmt: skip
 
 
@@ -72,7 +70,10 @@ async def test_an_object_that_is_gone(store: S3Store) -> None:
 
 @pytest.mark.parametrize("gone", [False, True])
 async def test_an_object_that_changes(
-    store: S3Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: bool
+    store: S3Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gone: bool,  # noqa: FBT001 -- pytest gives it
 ) -> None:
     """An object that changes, or goes, while it is read is not believed."""
     obstore.put(store, "keys.txt", b"KEY-1\nKEY-2\n")

@@ -4,6 +4,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import anyio
@@ -28,7 +29,7 @@ ERRORS = [
     errors.InvalidRequestError(field="keys", problem="line 3 holds a NUL; is the file UTF-16?"),
     errors.SignatureRejectedError(code=106, message="签名错误", endpoint="ka/create", attempts=2, in_doubt=True),
     errors.StorageFailedError(
-        code=113, message="", endpoint="ka/create", time=errors.datetime.fromisoformat("2026-11-23T10:00:00+00:00")
+        code=113, message="", endpoint="ka/create", time=datetime.fromisoformat("2026-11-23T10:00:00+00:00")
     ),
     errors.RefusedError(code=999, message="?", endpoint="ka/create"),
     errors.ProtocolError(endpoint="ka/create", http_status=502, problem="is HTML", excerpt="<html>", retry_after=3.0),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 import obstore
-from obstore.exceptions import AlreadyExistsError, NotFoundError, PreconditionError
+from obstore.exceptions import AlreadyExistsError, PreconditionError
 from obstore.store import ObjectStore
 
 from gatepay_async.durable.errors import SourceChangedError
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 _SECRET = "digest-key"  # noqa: S105 -- the name of an object
 _SECRET_BYTES = 32
-_MISSING = (FileNotFoundError, NotFoundError)  # the one or the other, as obstore's version has it
 _PIECE = 8 * 2**20  # bytes of an input read at a time
 
 
@@ -51,7 +50,7 @@ class StoredObject:
                 await anyio.to_thread.run_sync(target.write, await self._piece(options))
 
     async def _piece(self, options: GetOptions) -> bytes:
-        with suppress(PreconditionError, *_MISSING):
+        with suppress(PreconditionError, FileNotFoundError):
             reply = await obstore.get_async(self._store, self.name, options=options)
             return bytes(await reply.bytes_async())
         raise SourceChangedError(source=self.name, problem="has changed while it was read")
@@ -93,7 +92,7 @@ class ObjectSpool:
         """As ``Spool.read``."""
         try:
             return bytes(await obstore.get_range_async(self._store, self._prefix + name, start=offset, length=length))
-        except _MISSING:
+        except FileNotFoundError:
             pass
         raise SourceChangedError(source=name, problem="is gone")
 
