@@ -14,7 +14,7 @@ from attrs import define
 from durable_shop import Shop
 from durable_worker import APPKEY, APPSECRET
 
-from gatepay_async import AsyncGatePay, RetryPolicy
+from gatepay_async import AsyncGatePay, RetryPolicy, UploadReport
 from gatepay_async.durable import DurableUploads
 
 DEADLINE = 90.0  # seconds that anything may take on a busy machine
@@ -79,10 +79,9 @@ async def until(condition: Callable[[], bool]) -> None:
             await anyio.sleep(SOON)
 
 
-def adds_up(report: Any) -> bool:
+def adds_up(report: UploadReport) -> bool:
     """Whether every line is in exactly one column, and the outcomes tell the same."""
     columns = ("blank", "duplicates", "stored", "already_there", "refused", "unknown", "not_sent")
     in_chunks = sum(outcome.count for outcome in report.chunks)
-    return report.read == sum(getattr(report, name) for name in columns) and (
-        in_chunks == report.read - report.blank - report.duplicates
-    )
+    in_columns: int = sum(getattr(report, name) for name in columns)
+    return (report.read, in_chunks) == (in_columns, report.read - report.blank - report.duplicates)

@@ -39,7 +39,12 @@ def programs() -> Path | None:
     """The folder of the first PostgreSQL that can be run here, or None."""
     for place in places():
         with suppress(OSError):
-            if subprocess.run([place / "postgres", "--version"], user=user(), capture_output=True).returncode == 0:
+            if (
+                subprocess.run(
+                    [place / "postgres", "--version"], user=user(), capture_output=True, check=False
+                ).returncode
+                == 0
+            ):
                 return place
     return None
 

@@ -3,15 +3,15 @@
 import base64
 import os
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import anyio
 import pytest
+import trio
 from anyio.abc import Process
 from durable_room import DEADLINE, PRODUCT, SOON, Room, adds_up, keys_of, until
 from durable_shop import Shop
+from sqlalchemy.exc import OperationalError
 
 from gatepay_async import (
     AsyncGatePay,
@@ -24,6 +24,7 @@ from gatepay_async import (
 )
 from gatepay_async.durable import (
     DurableError,
+    DurableUploads,
     FolderSpool,
     JobState,
     Rate,
@@ -73,7 +74,7 @@ async def test_a_file_is_uploaded(room: Room, shop: Shop) -> None:
     assert [outcome.keys for outcome in report.chunks] == [outcome.keys for outcome in plain.chunks]
     assert adds_up(report)
     assert (seen[-1].stored, seen[-1].refused, seen[-1].in_flight) == (1704, 2, 0)
-    assert (await_info := seen[-1]).read == len(lines), await_info
+    assert seen[-1].read == len(lines)
 
 
 async def test_same_file_same_job(room: Room, shop: Shop) -> None:
@@ -127,7 +128,7 @@ async def test_nothing_to_send(room: Room, shop: Shop) -> None:
 
 
 async def test_no_key_in_the_database(room: Room, shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
-    """No card key, raw or base64, is in the database, its journals or the logs, also not of a worker that was killed."""
+    """No card key, raw or base64, is in the database, its journals or the logs, nor of a worker that was killed."""
     keys = [f"SECRET{number:06d}KEY" for number in range(2000)]
     keys[700] = "SECRET\0NUL"
     uploads = room.uploads(shop)
@@ -247,6 +248,8 @@ async def test_cancelled_and_resumed(room: Room, shop: Shop) -> None:
         await until(lambda: len(shop.sent) >= 4)
         with pytest.raises(DurableError, match="cancel it first"):
             await job.forget()
+        await job.resume()
+        assert (await job.info()).state is JobState.WORKING
         await job.cancel()
         report = await job.wait(every=SOON)
         sent = sum(shop.sent.values())
@@ -394,7 +397,7 @@ async def test_a_call_that_cannot_be_right(room: Room, shop: Shop, monkeypatch: 
 
 
 async def test_closed_in_the_middle(room: Room, shop: Shop) -> None:
-    """A worker that is closed ends its calls in flight and queues the rest; the next one sends that, and nothing twice."""
+    """A worker that is closed ends its calls in flight and queues the rest; the next one sends that, once."""
     shop.latency = SOON
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit:
@@ -501,8 +504,6 @@ async def test_at_a_rate(room: Room, shop: Shop) -> None:
 )
 def test_cannot_be_right(options: dict[str, object], problem: str) -> None:
     """An argument that can't be right is refused at once, by its name."""
-    from gatepay_async.durable import DurableUploads  # noqa: PLC0415 -- beside its arguments
-
     given: dict[str, object] = {"connect": AsyncGatePay, **options}
     with pytest.raises(InvalidRequestError, match=problem):
         DurableUploads(**given)  # type: ignore[arg-type]  # that is the point
@@ -554,20 +555,61 @@ async def test_one_worker_a_process(room: Room, shop: Shop) -> None:
 
 def test_not_on_trio() -> None:
     """On another loop than asyncio's the error says so."""
-    program = (
-        "import trio, gatepay_async.durable as durable\n"
-        "async def main(): durable.DurableUploads(print, database='sqlite:///x').submitter()\n"
-        "try: trio.run(main)\n"
-        "except durable.DurableError as error: assert 'asyncio' in str(error)\n"
-        "else: raise SystemExit('no error')\n"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True)
+
+    async def main() -> None:
+        DurableUploads(AsyncGatePay, database="sqlite:///none").submitter()
+
+    with pytest.raises(DurableError, match="asyncio"):
+        trio.run(main)
+
+
+def test_beside_the_database(tmp_path: Path) -> None:
+    """With SQLite, card keys lie in a folder beside the database, if nothing else is said."""
+    uploads = DurableUploads(AsyncGatePay, database=f"sqlite:///{tmp_path}/a.sqlite3")
+    assert repr(uploads._spool) == f"FolderSpool('{tmp_path}/a.sqlite3-spool')"
+
+
+async def test_a_batch_of_a_cancelled_job(room: Room, shop: Shop) -> None:
+    """A batch that was taken just as its job was cancelled sends nothing."""
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit:
+        job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
+        await anyio.to_thread.run_sync(job._book.stop, job.id, [])
+        async with uploads.worker():
+            report = await job.wait(every=SOON)
+    assert (report.not_sent, len(shop.sent)) == (600, 0)
+    assert adds_up(report)
+
+
+async def test_away_and_back(room: Room, shop: Shop) -> None:
+    """A worker that has lost its place sends nothing until it has it again; then it goes on with what it had."""
+    shop.latency = SOON
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit, uploads.worker(concurrency=2) as it:
+        job = await submit.file(room.file(keys_of(40_000)), product_id=PRODUCT)
+        await until(lambda: len(shop.sent) >= 4)
+        enter, answers = it._presence.enter, [False]
+        it._presence.enter = lambda worker: answers.pop() if answers else enter(worker)  # type: ignore[method-assign]  # a double
+        await anyio.to_thread.run_sync(it._presence.leave)
+        await until(lambda: it._runner.away)
+        await until(lambda: shop.in_flight == 0)
+        report = await job.wait(every=SOON)
+    assert report.stored + report.already_there == 40_000
+    assert set(shop.stored.values()) == {1}
+
+
+async def test_one_looks_after_the_dead(room: Room, shop: Shop) -> None:
+    """While another worker looks after what the dead have left, this one doesn't."""
+    uploads = room.uploads(shop)
+    async with uploads.worker() as it:
+        database, engine = it._database, it._engine
+        with database.presence(engine, "gatepay").alone() as alone:
+            assert alone
+            assert await anyio.to_thread.run_sync(it._reap) == 1
 
 
 async def test_waits_for_its_database(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """wait() goes on when its database was away for a while."""
-    from sqlalchemy.exc import OperationalError  # noqa: PLC0415 -- for this one
-
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
         job = await submit.file(room.file(keys_of(10)), product_id=PRODUCT)

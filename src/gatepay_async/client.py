@@ -126,7 +126,7 @@ class AsyncGatePay:
 
     @property
     def longest_call(self) -> float:
-        """Seconds that a call takes at most, waits and retries included; infinite without ``deadline`` and ``timeout``."""
+        """Seconds that a call takes at most, waits and retries included; infinite with neither timeout nor deadline."""
         attempts = self._policy.attempts
         wait = max(self._policy.longest_wait, self._policy.longest_retry_after)
         return min(self._deadline, self._timeout * attempts + wait * (attempts - 1))

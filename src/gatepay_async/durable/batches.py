@@ -114,7 +114,9 @@ class Facts:
     def of_json(cls, stored: dict[str, Any]) -> Facts:
         """From the database."""
         refused, problems = stored["refused"], stored["problems"]
-        return cls(**{**stored, "refused": refused and Batch(**refused), "problems": problems and Batch(**problems)})
+        facts: dict[str, Any] = {**stored, "refused": refused and Batch(**refused)}
+        facts["problems"] = problems and Batch(**problems)
+        return cls(**facts)
 
 
 @define
@@ -129,7 +131,7 @@ class Run:
         unanswered: Whether nobody answered at least once; not kept.
     """
 
-    outcomes: list[ChunkOutcome] = field(factory=list)
+    outcomes: list[ChunkOutcome] = field(factory=list[ChunkOutcome])
     stopped: GatePayError | None = None
     follows: bool = False
     unanswered: bool = False

@@ -9,6 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer
+from sqlalchemy.event import listens_for
+from sqlalchemy.exc import ArgumentError
 
 from gatepay_async.durable.presence import FilePresence, PostgresPresence, Presence
 from gatepay_async.protocol.errors import InvalidRequestError
@@ -45,7 +47,7 @@ class Database:
         problem = "must be sqlite:///a/file or postgresql://user:password@host/database"
         try:
             self._url = sa.make_url(url)
-        except (sa.exc.ArgumentError, ValueError, AttributeError):
+        except (ArgumentError, ValueError, AttributeError):
             self._url = sa.URL.create("none")
         kind = self._url.get_backend_name()
         if kind not in _KINDS or not self._url.database or self._url.database == ":memory:":
@@ -78,7 +80,7 @@ class Database:
         _make(Path(str(self._url.database)))
         engine = sa.create_engine(self._url, pool_size=connections, max_overflow=0, hide_parameters=True)
 
-        @sa.event.listens_for(engine, "connect")
+        @listens_for(engine, "connect")
         def prepare(connection: Any, _: object) -> None:
             connection.isolation_level = "IMMEDIATE"  # a reader that turns writer would fail at once
             for pragma in (

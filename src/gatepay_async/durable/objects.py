@@ -9,14 +9,17 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_bytes
+from typing import TYPE_CHECKING
 
 import anyio.to_thread
 import obstore
-from obstore import GetOptions
-from obstore.exceptions import AlreadyExistsError, NotFoundError, PreconditionError
+from obstore.exceptions import AlreadyExistsError, PreconditionError
 from obstore.store import ObjectStore
 
 from gatepay_async.durable.errors import SourceChangedError
+
+if TYPE_CHECKING:
+    from obstore import GetOptions
 
 _SECRET = "digest-key"  # noqa: S105 -- the name of an object
 _SECRET_BYTES = 32
@@ -47,7 +50,7 @@ class StoredObject:
                 await anyio.to_thread.run_sync(target.write, await self._piece(options))
 
     async def _piece(self, options: GetOptions) -> bytes:
-        with suppress(PreconditionError, NotFoundError):
+        with suppress(PreconditionError, FileNotFoundError):
             reply = await obstore.get_async(self._store, self.name, options=options)
             return bytes(await reply.bytes_async())
         raise SourceChangedError(source=self.name, problem="has changed while it was read")
@@ -89,7 +92,7 @@ class ObjectSpool:
         """As ``Spool.read``."""
         try:
             return bytes(await obstore.get_range_async(self._store, self._prefix + name, start=offset, length=length))
-        except NotFoundError:
+        except FileNotFoundError:
             pass
         raise SourceChangedError(source=name, problem="is gone")
 

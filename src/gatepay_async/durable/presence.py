@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 
 _REAPING = 0  # in the place of a worker's number
 _WAIT = 1.0  # seconds for somebody who only looks whether we are there
@@ -83,7 +84,7 @@ class PostgresPresence:
             return False
         try:
             self._connection.execute(sa.text("SELECT 1"))
-        except sa.exc.DBAPIError:
+        except DBAPIError:
             self.leave()
             return False
         return True

@@ -23,6 +23,7 @@ from gatepay_async.protocol.bulk import Chunk, Fate
 T = TypeVar("T")
 
 LONGEST_RUN = 30.0  # seconds; what is left then is another run's
+_SOON = 0.2  # seconds
 _PIECE = 2**20  # bytes read at a time, to check the whole
 _MOST_FAILURES = 12  # runs in a row that nobody answered
 _LONGEST_PAUSE = 300.0  # seconds between two of them; 24 minutes altogether
@@ -74,11 +75,14 @@ class Runner:
         self._jobs: dict[str, _Job] = {}
         self._checked: set[str] = set()
         self._known = b""
-        self.paused = False  # others may take what we have: not there any more, or about to leave
+        self.away = False  # others may take what we have
+        self.closing = False
 
     async def run(self, task: Task) -> dict[str, Any]:
         """What became of *task*, for the database. Never raises; what it tells holds no card key."""
         ends = anyio.current_time() + LONGEST_RUN
+        while self.away and not self.closing and anyio.current_time() < ends:  # noqa: ASYNC110 -- for a moment
+            await anyio.sleep(_SOON)
         job = await self._job(task.job)
         if job is None:
             return Run().as_json()
@@ -109,7 +113,7 @@ class Runner:
     async def _run(self, task: Task, job: _Job, ends: float) -> Run:
         async def may_go_on() -> bool:
             await self._pace.turn()
-            return job.active and not self.paused and anyio.current_time() < ends
+            return job.active and not self.away and not self.closing and anyio.current_time() < ends
 
         try:
             async with job.checking:

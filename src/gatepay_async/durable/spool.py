@@ -17,6 +17,7 @@ from gatepay_async.durable.errors import SourceChangedError
 _SECRET = "digest-key"  # noqa: S105 -- the name of a file
 _SECRET_BYTES = 32
 _OWNER_ONLY = 0o600
+_POSIX = os.name == "posix"
 
 
 class Spool(Protocol):
@@ -140,7 +141,7 @@ class FolderSpool:
 
 def _settle(folder: Path) -> None:
     """Have the names in *folder* on the disk, where the system knows how."""
-    if os.name == "posix":
+    if _POSIX:
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)

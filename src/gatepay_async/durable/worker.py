@@ -206,7 +206,7 @@ class Worker:
 
     async def _finish(self) -> None:
         """Let the calls in flight end, and what they leave be queued."""
-        self._runner.paused = True
+        self._runner.closing = True
         with anyio.move_on_after(_LAST_CALLS, shield=True):
             while self._runner.busy:  # noqa: ASYNC110 -- for a moment, at the end
                 await anyio.sleep(0.05)
@@ -224,9 +224,9 @@ class Worker:
 
     async def _stay(self) -> None:
         if not await _in_thread(self._presence.holds):
-            self._runner.paused = True
-            await _in_thread(self._presence.enter, self._executor)
-            self._runner.paused = False
+            self._runner.away = True
+            # Not at once: PostgreSQL may take our last connection, which was cut, for alive for a few seconds more.
+            self._runner.away = not await _in_thread(self._presence.enter, self._executor)
 
     async def _look_after_others(self) -> None:
         """Queue again what dead workers had; and know how many we are."""
