@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import signal
 import stat
 import struct
@@ -135,10 +136,12 @@ def test_interrupted_in_a_terminal(shop: Sandbox, keys: Path, terminal: Open, tm
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_ended_by_a_signal(shop: Sandbox, keys: Path, number: signal.Signals) -> None:
-    """What ends a service, or a terminal that is closed, ends an upload with its ledger, too."""
+@pytest.mark.parametrize("how", ["exec", "trap '' INT; exec"], ids=["in front", "in the background"])
+def test_ended_by_a_signal(shop: Sandbox, keys: Path, number: signal.Signals, how: str) -> None:
+    """What ends a service, or a terminal that is closed, ends an upload with its ledger; so where Ctrl-C is ignored."""
     shop.fault(Fault(FaultKind.SLOW, endpoint="ka/create", times=None, seconds=30))
-    process = subprocess.Popen([*COMMAND, "keys", "upload", keys, "-p", "8", "--json"], stdout=subprocess.PIPE)
+    words = [*COMMAND, "keys", "upload", str(keys), "-p", "8", "--json"]
+    process = subprocess.Popen(["/bin/sh", "-c", f"{how} {shlex.join(words)}"], stdout=subprocess.PIPE)
     ends = time.monotonic() + PATIENCE
     while not shop.requests:
         assert time.monotonic() < ends
@@ -148,6 +151,19 @@ def test_ended_by_a_signal(shop: Sandbox, keys: Path, number: signal.Signals) ->
     ledger = json.loads(out)
     assert ledger["interrupted"] is True
     assert ledger["unknown"] == 2000
+
+
+def test_a_signal_that_is_ignored(shop: Sandbox, keys: Path) -> None:
+    """Under nohup an upload outlives its terminal."""
+    words = [*COMMAND, "keys", "upload", str(keys), "-p", "8", "--json"]
+    shop.fault(Fault(FaultKind.SLOW, endpoint="ka/create", times=4, seconds=1))
+    process = subprocess.Popen(["/bin/sh", "-c", f"trap '' HUP; exec {shlex.join(words)}"], stdout=subprocess.PIPE)
+    ends = time.monotonic() + PATIENCE
+    while not shop.requests:
+        assert time.monotonic() < ends
+    process.send_signal(signal.SIGHUP)
+    out, _ = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, json.loads(out)["stored"]) == (0, 20_000)
 
 
 def test_a_pipe_that_gives_nothing(shop: Sandbox, terminal: Open) -> None:

@@ -1,23 +1,27 @@
 """From the command line to the event loop and back; Ctrl-C on the way."""
 
+import asyncio
 import signal
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import anyio
 import typer
+from attrs import define, field
 
 from gatepay_async.cli.output import complain
 from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import Status
+
+Work = Callable[..., Coroutine[Any, Any, Status]]
 
 # What a shell, a service manager or a closed terminal ends a program with: here it ends as with Ctrl-C.
 _ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 _SIGNALLED = 128
 
 
-def start(work: Callable[..., Coroutine[Any, Any, Status]], *arguments: object) -> NoReturn:
+def start(work: Work, *arguments: object) -> NoReturn:
     """
     Run *work* to its end.
 
@@ -25,28 +29,49 @@ def start(work: Callable[..., Coroutine[Any, Any, Status]], *arguments: object) 
         typer.Exit: Always, with the status: that of *work*, or 128 and the signal's number. What *work* raises
             comes through.
     """
-    with _ended_by() as signals:
+    with _listening() as signals:
         try:
-            status = int(anyio.run(work, *arguments))
-        except KeyboardInterrupt:
-            number = signals[0] if signals else signal.SIGINT
-            status = _SIGNALLED + number
+            status = int(anyio.run(_run, signals, work, arguments))
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            status = _SIGNALLED + (signals.came[0] if signals.came else signal.SIGINT)
             complain(say("running.interrupted"))
     raise typer.Exit(status)
 
 
+@define
+class _Signals:
+    """Those that came, and what they do: nothing, as long as there is nothing to cancel."""
+
+    came: list[int] = field(factory=list[int])
+    cancel: Callable[[], object] = bool
+
+    def take(self, number: int, _: object) -> None:
+        """As a signal's handler: on the main thread, between any two of its steps."""
+        self.came.append(number)
+        self.cancel()
+
+
+async def _run(signals: _Signals, work: Work, arguments: tuple[object, ...]) -> Status:
+    loop, task = asyncio.get_running_loop(), cast("asyncio.Task[Any]", asyncio.current_task())
+    signals.cancel = lambda: loop.call_soon_threadsafe(task.cancel)
+    return await work(*arguments)
+
+
 @contextmanager
-def _ended_by() -> Generator[list[int]]:
-    """Have other signals do what Ctrl-C does; gives those that came."""
-    came: list[int] = []
+def _listening() -> Generator[_Signals]:
+    """
+    Have other signals do what Ctrl-C does, which asyncio sees to.
 
-    def end(number: int, _: object) -> None:
-        came.append(number)
-        signal.raise_signal(signal.SIGINT)
-
-    before = {each: signal.signal(each, end) for each in _ENDING}
+    What is ignored when the command begins (``nohup``, a job in the background) stays so: each by itself, so that
+    what ignores Ctrl-C still ends with SIGTERM.
+    """
+    signals = _Signals()
+    before = {each: signal.getsignal(each) for each in _ENDING}
+    heard = {each: handler for each, handler in before.items() if handler is not signal.SIG_IGN}
+    for each in heard:
+        signal.signal(each, signals.take)
     try:
-        yield came
+        yield signals
     finally:
-        for each, handler in before.items():
+        for each, handler in heard.items():
             signal.signal(each, handler)
