@@ -51,7 +51,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     # It may use all, each part within the command that needs it.
     "cli": {"callbacks", "cli", "client", "order_ids", "protocol", "sandbox", "version"},
     "testing": {"protocol"},
-    "durable": {"client", "dedup", "durable", "protocol"},
 }
 # A foreign package -> where alone it may be imported.
 ONLY_IN = {
@@ -68,13 +67,10 @@ ONLY_IN = {
     "jinja2": {"sandbox"},
     "markupsafe": {"sandbox"},
     "h11": {"sandbox"},
-    "sqlite3": {"callbacks.sqlite", "cli.serving", "dedup", "durable.presence", "sandbox"},
+    "sqlite3": {"callbacks.sqlite", "cli.serving", "dedup", "sandbox"},
     "redis": {"callbacks.redis_store"},
     "rich": {"cli.screens"},
     "typer": {"cli.app", "cli.helping", "cli.running"},
-    "dbos": {"durable"},
-    "sqlalchemy": {"durable"},
-    "obstore": {"durable.objects"},
 }
 # I/O, waiting, clocks, chance, the environment: none of it in protocol/.
 IMPURE = {

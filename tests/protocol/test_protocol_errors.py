@@ -54,7 +54,7 @@ TREE = {
 def classes(root: type[GatePayError] = GatePayError) -> Iterator[type[GatePayError]]:
     yield root
     for child in root.__subclasses__():
-        if child.__module__ == root.__module__:  # durable/ has some of its own
+        if child.__module__ == root.__module__:
             yield from classes(child)
 
 
