@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,6 +59,18 @@ def test_both_ways_agree(rows: list[dict[str, Any]], name: str | None, value: ob
     assert read is None or read[1] == long_way(body)
     if name is None:
         assert (read is not None) == all(row["createtime"] <= codec._LATEST >= row["updatetime"] for row in rows)
+
+
+@pytest.mark.parametrize("name", ["createtime", "updatetime"])
+@pytest.mark.parametrize(
+    ("time", "read"),
+    [(0, True), (codec._SURELY_A_TIME, True), (codec._LATEST, True), (codec._LATEST + 1, False), (-1, False)],
+)
+def test_times(name: str, time: int, *, read: bool) -> None:
+    """A time is read the short way from the first second to the last that a datetime knows."""
+    document = json.loads(SAMPLE)
+    document["data"]["ka"]["data"][1][name] = time
+    assert (codec.read_listing(json.dumps(document).encode()) is not None) == read
 
 
 def test_the_other_spelling_takes_the_long_way() -> None:
