@@ -63,7 +63,7 @@ nox.options.sessions = ["lint", "typing", "tests", "coverage", "aiohttp", "brows
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """The whole suite, on every Python that is here."""
-    session.install(".[sandbox,aiohttp,cli,redis]", *group("tests"))
+    session.install(".[sandbox,aiohttp,cli,durable,s3,redis]", *group("tests"))
     # No line is for one Python only, so one of them is enough to count lines; it takes half as long again.
     counting = ["coverage", "run", "-m"] if session.python == OLDEST else ["python", "-m"]
     session.run(*counting, "pytest", *session.posargs)
@@ -96,7 +96,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(python=OLDEST)
 def typing(session: nox.Session) -> None:
     """Both type checkers; tests/typing_api.py says what a user's checker must see."""
-    session.install(".[sandbox,aiohttp,cli,redis]", *group("typing"))
+    session.install(".[sandbox,aiohttp,cli,durable,s3,redis]", *group("typing"))
     session.run("mypy")
     session.run("pyright")
 
@@ -137,7 +137,7 @@ def lowest(session: nox.Session) -> None:
     """The suite, on the oldest dependencies that pyproject.toml allows."""
     project = PROJECT["project"]
     extras = project["optional-dependencies"]
-    tested = ("sandbox", "aiohttp", "cli", "redis")
+    tested = ("sandbox", "aiohttp", "cli", "durable", "s3", "redis")
     required = [*project["dependencies"], *(each for extra in tested for each in extras[extra])]
     allowed = [each for each in required if not each.startswith(project["name"])]  # an extra may bring another
     session.install(f".[{','.join(tested)}]", *group("tests"), *map(oldest, allowed))

@@ -19,6 +19,7 @@ from typing import TypeAlias, TypeVar
 MODULES = (
     "gatepay_async",
     "gatepay_async.callbacks",
+    "gatepay_async.durable",
     "gatepay_async.pool",
     "gatepay_async.protocol.calls",
     "gatepay_async.protocol.catalogue",

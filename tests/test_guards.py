@@ -51,6 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # It may use all, each part within the command that needs it.
     "cli": {"callbacks", "cli", "client", "order_ids", "protocol", "sandbox", "version"},
     "testing": {"protocol"},
+    "durable": {"client", "dedup", "durable", "protocol"},
 }
 # A foreign package -> where alone it may be imported.
 ONLY_IN = {
@@ -67,10 +68,13 @@ ONLY_IN = {
     "jinja2": {"sandbox"},
     "markupsafe": {"sandbox"},
     "h11": {"sandbox"},
-    "sqlite3": {"callbacks.sqlite", "cli.serving", "dedup", "sandbox"},
+    "sqlite3": {"callbacks.sqlite", "cli.serving", "dedup", "durable.presence", "sandbox"},
     "redis": {"callbacks.redis_store"},
     "rich": {"cli.screens"},
     "typer": {"cli.app", "cli.helping", "cli.running"},
+    "dbos": {"durable"},
+    "sqlalchemy": {"durable"},
+    "obstore": {"durable.objects"},
 }
 # I/O, waiting, clocks, chance, the environment: none of it in protocol/.
 IMPURE = {

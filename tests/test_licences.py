@@ -21,6 +21,8 @@ NAMED = {
     "License :: OSI Approved :: BSD License": "BSD-3-Clause",  # of those that are locked below
     "BSD": "BSD-3-Clause",
 }
+# Their metadata name no licence.
+SILENT = {"obstore"}
 # How the text itself is recognised, where the metadata hold all of it.
 BSD_3 = "Neither the name of"
 
@@ -58,7 +60,7 @@ def test_all_are_permissive() -> None:
     assert parts <= PERMISSIVE
 
 
-@pytest.mark.parametrize("name", sorted(LOCKED))
+@pytest.mark.parametrize("name", sorted(LOCKED.keys() - SILENT))
 def test_installed_licence(name: str) -> None:
     """A release that changes its licence is noticed."""
     try:

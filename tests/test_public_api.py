@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 KEPT = (ROOT / "tests/public_api.txt").read_text("utf-8")
 REFERENCE = "".join(page.read_text("utf-8") for page in (ROOT / "docs/en/reference").glob("*.md"))
 # Module -> what tells whether its extra is installed. `nox -s docs` has all of them.
-NEEDS = {"gatepay_async.callbacks": "redis", "gatepay_async.sandbox": "starlette"}
+NEEDS = {"gatepay_async.callbacks": "redis", "gatepay_async.durable": "dbos", "gatepay_async.sandbox": "starlette"}
 # Names that are explained in passing: aliases, type variables and tables.
 NOT_DOCUMENTED = {"CALLS", "ENDPOINTS", "FAULTS", "REFUSALS", "Lang", "T_co", "__version__"}
 

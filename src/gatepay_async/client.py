@@ -95,11 +95,12 @@ class AsyncGatePay:
         _check_kind("transport", None if transport == "aiohttp" else transport, httpx.AsyncBaseTransport)
         _check_kind("retry", retry, RetryPolicy)
         self._deadline = math.inf if deadline is None else deadline
+        self._timeout = math.inf if timeout is None else timeout
         self._policy = retry or RetryPolicy()
         self._budget = RetryBudget(self._policy.budget)
         self._carrier = Carrier(
             self._base_url,
-            timeout=math.inf if timeout is None else timeout,
+            timeout=self._timeout,
             max_connections=max_connections,
             http_client=http_client,
             transport=transport,
@@ -122,6 +123,13 @@ class AsyncGatePay:
     ) -> None:
         self._closed = True
         await self._carrier.aclose()
+
+    @property
+    def longest_call(self) -> float:
+        """Seconds that a call takes at most, waits and retries included; infinite with neither timeout nor deadline."""
+        attempts = self._policy.attempts
+        wait = max(self._policy.longest_wait, self._policy.longest_retry_after)
+        return min(self._deadline, self._timeout * attempts + wait * (attempts - 1))
 
     async def create_payment(
         self, *, product_id: int, product_num: int, pay_type: PayType | str, out_order_id: str, custom: str

@@ -1,0 +1,265 @@
+"""
+The figures of durable uploads: real processes, real kills, both databases.
+
+    PYTHONPATH=tests python -m benchmarks.durable                  all of them; some ten minutes
+    PYTHONPATH=tests python -m benchmarks.durable kill scaling     some
+    PYTHONPATH=tests python -m benchmarks.durable kill --kills 5   a look
+
+`nox -s durable` runs it. Each prints what it found, and the goal; a key lost or stored twice ends it with an error.
+"""
+
+import argparse
+import random
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import psycopg
+from durable_room import Room, adds_up, keys_of, until
+from durable_shop import Shop, serving
+from durable_worker import APPKEY, APPSECRET
+from postgres import Postgres
+from test_durable_host import cable_to
+
+from benchmarks.serving import ROOT
+from gatepay_async import AsyncGatePay
+from gatepay_async.durable import Job
+from gatepay_async.durable.batches import CHUNKS
+
+PRODUCT, A_CALL = 8, 500
+LATENCY = 0.05  # seconds that the server takes
+WARM = 60  # chunks, by which all workers have some
+
+
+def said(what: str, found: object, goal: str) -> None:
+    """One row."""
+    print(f"{what}: {found} (wanted: {goal})", flush=True)
+
+
+@asynccontextmanager
+async def rooms(kind: str) -> AsyncGenerator[tuple[Room, Postgres | None]]:
+    """An empty room; with PostgreSQL, its server, too."""
+    with tempfile.TemporaryDirectory(prefix="gatepay-durable-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # noqa: ASYNC240 -- PostgreSQL's user must reach it; nothing else runs
+        if kind == "sqlite":
+            yield Room(folder, f"sqlite:///{folder}/uploads.sqlite3"), None
+            return
+        server = Postgres(folder / "postgres")
+        server.start()
+        try:
+            yield Room(folder, server.url(server.database())), server
+        finally:
+            server.stop()
+
+
+@asynccontextmanager
+async def fast_server(latency: float) -> AsyncGenerator[Shop]:
+    """The fast server of the other benchmarks, in a process of its own; it counts nothing that is asked for here."""
+    command = [sys.executable, "-m", "benchmarks.server", "--latency", str(latency)]
+    async with await anyio.open_process(command, cwd=ROOT, stdin=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        port = (await process.stdout.receive()).decode().split('"port": ')[1].split(",")[0]
+        yield Shop(base_url=f"http://127.0.0.1:{port}/api/")
+        await process.stdin.aclose()
+
+
+async def kill(kills: int) -> None:
+    """One worker after the other is killed at a random moment; nothing is lost."""
+    for kind in ("sqlite", "postgresql"):
+        keys = keys_of(400_000)
+        again = 0
+        async with rooms(kind) as (room, _), serving(Shop(latency=0.02)) as shop:  # noqa: SIM117 -- as it reads best
+            async with room.uploads(shop).submitter() as submit:
+                job = await submit.file(room.file(keys), product_id=PRODUCT)
+                for number in range(kills):
+                    async with room.process(shop, concurrency=4) as process:
+                        before, calls = dict(shop.sent), sum(shop.sent.values())
+                        await anyio.sleep(random.uniform(0, 0.6))  # noqa: S311 -- any moment
+                        process.kill()
+                        await process.wait()
+                    new = sum(shop.sent[first] - before.get(first, 0) == shop.sent[first] for first in shop.sent)
+                    repeated = sum(shop.sent.values()) - calls - new
+                    assert repeated <= 4 * CHUNKS, "more was sent again than the batches in flight"
+                    again += repeated
+                    print(
+                        f"  {kind}: kill {number + 1}: {len(shop.stored):,} stored, {repeated} sent again", flush=True
+                    )
+                async with room.process(shop, concurrency=4):
+                    report = await job.wait(every=0.1)
+        assert set(shop.stored) == set(keys)
+        assert set(shop.stored.values()) == {1}
+        assert adds_up(report)
+        assert report.stored + report.already_there == len(keys)
+        said(f"{kills} kills, {kind}", f"each key once, the ledger adds up, {again} chunks sent again", "the same")
+
+
+async def takeover(_: int) -> None:
+    """Three workers, one killed: how long until what it had is being sent by others."""
+    async with (
+        rooms("postgresql") as (room, _server),
+        serving(Shop(latency=LATENCY)) as shop,
+        AsyncExitStack() as stack,
+    ):
+        submit = await stack.enter_async_context(room.uploads(shop).submitter())
+        keys = keys_of(300_000)
+        job = await submit.file(room.file(keys), product_id=PRODUCT)
+        options = {"concurrency": 4, "global_concurrency": 10}
+        workers = [await stack.enter_async_context(room.process(shop, **options)) for _ in range(3)]
+        await until(lambda: len(shop.sent) > WARM)
+        holders = await anyio.to_thread.run_sync(_holders, job)
+        workers[0].kill()
+        killed = time.monotonic()
+        while holders <= await anyio.to_thread.run_sync(_holders, job):  # noqa: ASYNC110 -- another process
+            await anyio.sleep(0.02)
+        took = time.monotonic() - killed
+        report = await job.wait(every=0.1)
+        assert set(shop.stored.values()) == {1}
+        assert report.stored + report.already_there == len(keys)
+        late = [at for at in shop.times if killed < at < killed + 5]
+        pause = max((b - a for a, b in pairwise(late)), default=0.0)
+        said("1 of 3 killed: its batches taken over", f"{took:.1f} s", "within lease + 2 s")
+        said("longest pause of all calls in the 5 s after", f"{pause:.2f} s", "the others never stop")
+        said("most calls in flight", shop.most_in_flight, "at most 10, the global_concurrency")
+
+
+def _holders(job: Job) -> set[str | None]:
+    return {row.executor_id for row in job._book.taken()}
+
+
+async def outages(_: int) -> None:
+    """The database restarted under load; the way to it cut for 20 s."""
+    keys = keys_of(200_000)
+    async with rooms("postgresql") as (room, server), serving(Shop(latency=LATENCY)) as shop:
+        assert server is not None
+        async with cable_to(server.port) as cable, room.uploads(shop).submitter() as submit:
+            far = Room(room.folder, room.database.replace(str(server.port), str(cable.port)))
+            async with far.process(shop, concurrency=4), far.process(shop, concurrency=4):
+                job = await submit.file(room.file(keys), product_id=PRODUCT)
+                await until(lambda: len(shop.sent) > WARM)
+                await anyio.to_thread.run_sync(lambda: server.stop(at_once=True))
+                await anyio.to_thread.run_sync(server.start)
+                up, before = time.monotonic(), len(shop.times)
+                await until(lambda: len(shop.times) > before + 10)
+                said("PostgreSQL restarted: calls go on after", f"{time.monotonic() - up:.1f} s", "by itself")
+                await cable.pull()
+                await anyio.sleep(20)
+                idle = time.monotonic() - shop.times[-1]
+                cable.cut = False
+                up, before = time.monotonic(), len(shop.times)
+                await until(lambda: len(shop.times) > before + 10)
+                back = f"no call for {idle:.1f} s, on again after {time.monotonic() - up:.1f} s"
+                said("the way to it cut for 20 s", back, "work stops, then goes on by itself")
+                report = await job.wait(every=0.1)
+        assert set(shop.stored.values()) == {1}
+        assert set(shop.stored) == set(keys)
+        assert adds_up(report)
+        said("both: lost", len(keys) - report.stored - report.already_there, "0")
+
+
+async def speed(_: int) -> None:
+    """A million card keys: one worker of 8 on SQLite, beside a plain upload."""
+    async with fast_server(LATENCY) as shop, rooms("sqlite") as (room, _server):
+        path = room.file(keys_of(1_000_000))
+        async with AsyncGatePay(APPKEY, APPSECRET, base_url=shop.base_url) as gatepay:
+            start = time.monotonic()
+            with path.open(encoding="utf-8") as file:
+                assert (await gatepay.upload_card_keys(PRODUCT, file, concurrency=8)).ok
+            plain = time.monotonic() - start
+        took = await _durable(room, shop, path, workers=1, concurrency=8)
+        said("1,000,000 keys, SQLite, one worker of 8", f"{plain / took:.2f} x of {plain:.1f} s", "0.80 x")
+
+
+async def scaling(_: int) -> None:
+    """A million card keys: 1, 2 and 4 workers of 4 on PostgreSQL."""
+    found: list[float] = []
+    for workers in (1, 2, 4):
+        async with fast_server(LATENCY) as shop, rooms("postgresql") as (room, _server):
+            path = room.file(keys_of(1_000_000))
+            found.append(await _durable(room, shop, path, workers=workers, concurrency=4))
+        print(f"  {workers} workers: {2000 / found[-1]:.0f} chunks a second", flush=True)
+    said("2 workers of 4 beside 1", f"{found[0] / found[1]:.2f} x", "1.8 x")
+    said("4 workers of 4 beside 1", f"{found[0] / found[2]:.2f} x", "3.2 x")
+
+
+async def _durable(room: Room, shop: Shop, path: Path, *, workers: int, concurrency: int) -> float:
+    """Seconds from the first call to the end, the workers being open before."""
+    async with AsyncExitStack() as stack:
+        submit = await stack.enter_async_context(room.uploads(shop).submitter())
+        for _ in range(workers):
+            await stack.enter_async_context(room.process(shop, concurrency=concurrency))
+        job = await submit.file(path, product_id=PRODUCT)  # its end is when the first batch can be taken
+        start = time.monotonic()
+        assert (await job.wait(every=0.2)).ok
+        return time.monotonic() - start
+
+
+async def rate(_: int) -> None:
+    """Three workers, 50 calls a second together."""
+    async with rooms("postgresql") as (room, _server), serving(Shop()) as shop, AsyncExitStack() as stack:
+        submit = await stack.enter_async_context(room.uploads(shop).submitter())
+        for _ in range(3):
+            await stack.enter_async_context(room.process(shop, concurrency=4, rate=(50, 1.0)))
+        job = await submit.file(room.file(keys_of(500_000)), product_id=PRODUCT)
+        start = time.monotonic()
+        assert (await job.wait(every=0.2)).ok
+        mean = len(shop.times) / (time.monotonic() - start)
+        said("rate 50 a second, 3 workers", f"most in a second {shop.most_in(1.0)}, mean {mean:.0f}", "at most 60")
+
+
+async def growth(_: int) -> None:
+    """Bytes of the database for each batch, the job being done."""
+    for kind in ("sqlite", "postgresql"):
+        async with fast_server(0.0) as shop, rooms(kind) as (room, server):  # noqa: SIM117 -- as above
+            async with room.uploads(shop).submitter() as submit:
+                before = await anyio.to_thread.run_sync(_size, room, server)
+                job = await submit.file(room.file(keys_of(10_000_000)), product_id=PRODUCT)
+                async with room.process(shop, concurrency=8):
+                    assert (await job.wait(every=0.5)).ok
+                after = await anyio.to_thread.run_sync(_size, room, server)
+                await job.forget()
+                left = await submit.jobs()
+        said(
+            f"{kind}: bytes a batch", round((after - before) / 1000), f"1500; after forget() {len(left)} jobs are left"
+        )
+
+
+def _size(room: Room, server: Postgres | None) -> int:
+    if server is None:
+        with sqlite3.connect(room.folder / "uploads.sqlite3") as database:
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        database.close()
+        return (room.folder / "uploads.sqlite3").stat().st_size
+    with psycopg.connect(room.database, autocommit=True) as connection:
+        connection.execute("VACUUM")
+        found = connection.execute("SELECT pg_database_size(current_database())").fetchone()
+        assert found is not None
+        return int(found[0])
+
+
+FIGURES: dict[str, Callable[[int], Awaitable[None]]] = {
+    each.__name__: each for each in (kill, takeover, outages, speed, scaling, rate, growth)
+}
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    parser = argparse.ArgumentParser(description="Measures durable uploads.")
+    parser.add_argument("figures", nargs="*", metavar="figure", help=f"some of: {', '.join(FIGURES)}; none: all")
+    parser.add_argument("--kills", type=int, default=50)
+    given = parser.parse_args()
+    for name in given.figures or FIGURES:
+        anyio.run(FIGURES[name], given.kills)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""
+Uploads that survive a crash and spread over machines; the extra ``durable``, on DBOS. On asyncio only.
+
+See ``DurableUploads``.
+"""
+
+from gatepay_async.durable.errors import DurableError, SourceChangedError
+from gatepay_async.durable.jobs import Job, JobInfo, JobState
+from gatepay_async.durable.pace import Rate
+from gatepay_async.durable.spool import FolderSpool, Source, Spool
+from gatepay_async.durable.submitter import Submitter
+from gatepay_async.durable.uploads import DurableUploads
+from gatepay_async.durable.worker import Worker
+
+__all__ = [
+    "DurableError",
+    "DurableUploads",
+    "FolderSpool",
+    "Job",
+    "JobInfo",
+    "JobState",
+    "Rate",
+    "Source",
+    "SourceChangedError",
+    "Spool",
+    "Submitter",
+    "Worker",
+]

@@ -1,0 +1,258 @@
+"""
+What stands in the database and in the spool: batches, what became of them, and both as JSON. Pure.
+
+A spool file is one line for each card key, ``<lines since the key before> <key>``, batch after batch; after the last
+one, in the same form, the lines that can't be card keys, and what is wrong with them. The database says which bytes
+are whose, and holds no key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
+from typing import Any
+
+from attrs import asdict, define, field, frozen
+
+from gatepay_async.durable import faults
+from gatepay_async.durable.errors import SourceChangedError
+from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Fate
+from gatepay_async.protocol.checks import MOST_KEYS
+from gatepay_async.protocol.errors import GatePayError
+
+CHUNKS = 20  # in a batch: what a killed worker may have sent in vain
+_DIGEST = 12  # bytes: nobody makes another text with the same one, not having the key
+
+
+class Digest:
+    """24 hex digits for any bytes; keyed, so that whoever reads the database can't try card keys on it."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._keyed = blake2b(key=secret, digest_size=_DIGEST)
+
+    def update(self, data: bytes) -> None:
+        """Add *data*."""
+        self._keyed.update(data)
+
+    def text(self) -> str:
+        """Of all that was added."""
+        return self._keyed.hexdigest()
+
+
+def digest(secret: bytes, data: bytes) -> str:
+    """The ``Digest`` of *data*."""
+    whole = Digest(secret)
+    whole.update(data)
+    return whole.text()
+
+
+@frozen
+class Batch:
+    """
+    The next few chunks of a job: which bytes of the spool they are, and never a key of them.
+
+    Attributes:
+        number: From 0, in the order of the input.
+        offset: Of its first byte.
+        length: Bytes.
+        digest: Of them, by ``digest()``.
+        count: Card keys.
+        first_line: The line of the input where its first card key stands, from 1.
+        last_line: The same of its last one.
+    """
+
+    number: int
+    offset: int
+    length: int
+    digest: str
+    count: int
+    first_line: int
+    last_line: int
+
+    @property
+    def first_chunk(self) -> int:
+        """Its first chunk's number in the job."""
+        return self.number * CHUNKS
+
+
+@frozen
+class Facts:
+    """
+    What a submission has found: the part of the ledger that no sending changes.
+
+    Attributes:
+        product_id: What the card keys are for.
+        name: What the input was called, for people.
+        read: Lines of the input.
+        blank: Nothing in them but blanks.
+        duplicates: The same card key stood further up.
+        count: Card keys to send.
+        batches: How many.
+        size: Bytes in the spool.
+        digest: Of all of them, by ``Digest``.
+        refused: The batch, as it were, of the lines that can't be card keys; None if there are none.
+        problems: Where the spool says what is wrong with them; likewise.
+    """
+
+    product_id: int
+    name: str
+    read: int
+    blank: int
+    duplicates: int
+    count: int
+    batches: int
+    size: int
+    digest: str
+    refused: Batch | None = None
+    problems: Batch | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """For the database."""
+        return asdict(self)
+
+    @classmethod
+    def of_json(cls, stored: dict[str, Any]) -> Facts:
+        """From the database."""
+        refused, problems = stored["refused"], stored["problems"]
+        facts: dict[str, Any] = {**stored, "refused": refused and Batch(**refused)}
+        facts["problems"] = problems and Batch(**problems)
+        return cls(**facts)
+
+
+@define
+class Run:
+    """
+    What a worker made of a batch: an outcome for each chunk that it took up, and what comes next.
+
+    Attributes:
+        outcomes: In the database without card keys: those are in the spool.
+        stopped: Why the job must end with this, or None.
+        follows: Whether another run takes up what this one has left.
+        unanswered: Whether nobody answered at least once; not kept.
+    """
+
+    outcomes: list[ChunkOutcome] = field(factory=list[ChunkOutcome])
+    stopped: GatePayError | None = None
+    follows: bool = False
+    unanswered: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """For the database. Chunks in a row that went alike, and that is nearly all, are one entry."""
+        done: list[list[Any]] = []
+        for outcome in self.outcomes:
+            if _plain(outcome):
+                _enter(done, outcome)
+        rest = [
+            [o.index, o.first_line, o.last_line, o.count, o.attempts, o.fate.value, o.error and faults.as_json(o.error)]
+            for o in self.outcomes
+            if not _plain(o)
+        ]
+        stopped = self.stopped and faults.as_json(self.stopped)
+        whole = {"done": done, "rest": rest, "stopped": stopped, "follows": self.follows}
+        return {name: value for name, value in whole.items() if value}
+
+    @classmethod
+    def of_json(cls, stored: dict[str, Any]) -> Run:
+        """From the database."""
+        outcomes = [
+            ChunkOutcome(
+                index=index + turn,
+                first_line=first + turn * count,
+                last_line=last + turn * count,
+                count=count,
+                fate=Fate.STORED,
+                stored=new,
+                attempts=tries,
+            )
+            for index, first, last, count, new, tries, alike in stored.get("done", ())
+            for turn in range(alike)
+        ]
+        outcomes += [
+            ChunkOutcome(
+                index=index,
+                first_line=first,
+                last_line=last,
+                count=count,
+                fate=Fate(fate),
+                attempts=tries,
+                error=error and faults.of_json(error),
+            )
+            for index, first, last, count, tries, fate, error in stored.get("rest", ())
+        ]
+        stopped = stored.get("stopped")
+        return cls(outcomes, stopped and faults.of_json(stopped), bool(stored.get("follows")))
+
+
+def _plain(outcome: ChunkOutcome) -> bool:
+    return outcome.fate is Fate.STORED
+
+
+def _enter(done: list[list[Any]], outcome: ChunkOutcome) -> None:
+    """Append *outcome*; or, if it is what its neighbour was, and their lines are neighbours, too, count one more."""
+    same = [outcome.count, outcome.stored, outcome.attempts]
+    if done:
+        index, first, last, *facts, alike = done[-1]
+        ahead = alike * outcome.count
+        moved = [index + alike, first + ahead, last + ahead, *facts]
+        if moved == [outcome.index, outcome.first_line, outcome.last_line, *same]:
+            done[-1][-1] += 1
+            return
+    done.append([outcome.index, outcome.first_line, outcome.last_line, *same, 1])
+
+
+def lines_of(keys: Iterable[tuple[int, str]], before: int) -> Iterator[bytes]:
+    """*keys*, with the lines of the input that they stand in, as the spool holds them; *before*: the line before."""
+    for line, key in keys:
+        yield f"{line - before} {key}\n".encode("utf-8", "surrogatepass")
+        before = line
+
+
+def chunks_of(data: bytes, batch: Batch) -> list[Chunk]:
+    """The chunks that *data*, the bytes of *batch*, holds."""
+    lines: list[int] = []
+    keys: list[str] = []
+    line: int | None = None
+    for each in data.decode("utf-8", "surrogatepass").split("\n")[:-1]:
+        delta, _, key = each.partition(" ")
+        line = batch.first_line if line is None else line + int(delta)
+        lines.append(line)
+        keys.append(key)
+    return [
+        Chunk(
+            batch.first_chunk + number, tuple(lines[start : start + MOST_KEYS]), tuple(keys[start : start + MOST_KEYS])
+        )
+        for number, start in enumerate(range(0, len(keys), MOST_KEYS))
+    ]
+
+
+def check(data: bytes, batch: Batch, *, secret: bytes, source: str) -> None:
+    """
+    Hold *data* to be the bytes of *batch*.
+
+    Raises:
+        SourceChangedError: They are not those that were put aside.
+    """
+    if len(data) != batch.length or digest(secret, data) != batch.digest:
+        raise SourceChangedError(source=source, problem="has changed since it was submitted")
+
+
+def merged(runs: Sequence[Run]) -> dict[int, list[ChunkOutcome]]:
+    """What is known of each chunk, by its number, after *runs* of a batch, the first one first."""
+    known: dict[int, list[ChunkOutcome]] = {}
+    for run in runs:
+        fresh: dict[int, list[ChunkOutcome]] = {}
+        for outcome in run.outcomes:
+            fresh.setdefault(outcome.index, []).append(outcome)
+        known.update(fresh)
+    return known
+
+
+def to_do(chunks: Sequence[Chunk], runs: Sequence[Run]) -> list[Chunk]:
+    """Those of *chunks* that are neither stored nor refused after *runs*."""
+    known = merged(runs)
+    return [
+        chunk
+        for chunk in chunks
+        if not known.get(chunk.index)
+        or any(outcome.fate in (Fate.UNKNOWN, Fate.NOT_SENT) for outcome in known[chunk.index])
+    ]

@@ -1,0 +1,209 @@
+"""
+What is written of jobs, by DBOS's public calls: one row for each job, one for each run of each batch. Blocking.
+
+A job's own row is a record: its queue has no workers. It is ENQUEUED as long as the job is to be worked at, and
+CANCELLED once it is not, because somebody said so or because a refusal would meet every chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+import sqlalchemy as sa
+from attrs import astuple, frozen
+from dbos import DBOSClient, EnqueueOptions, WorkflowStatus
+
+from gatepay_async.durable.batches import Batch, Facts, Run
+
+JOB = "gatepay_job"
+BATCH = "gatepay_batch"
+_AT_ONCE = 500  # rows asked for by one statement
+_QUEUED = ("ENQUEUED", "DELAYED")
+_OPEN = (*_QUEUED, "PENDING")
+
+
+@frozen
+class JobRow:
+    """A job's own row."""
+
+    id: str
+    active: bool
+    created: datetime
+    facts: Facts
+    digest: str
+
+
+@frozen
+class BatchRow:
+    """
+    A run of a batch.
+
+    Attributes:
+        turn: The first is 0.
+        status: DBOS's.
+        taken: A worker had it at some time, and may have sent something of it.
+        run: What became of it, if it has ended by itself.
+    """
+
+    id: str
+    turn: int
+    batch: Batch
+    status: str
+    taken: bool
+    run: Run | None
+
+    @property
+    def open(self) -> bool:
+        """It is queued, or being worked at."""
+        return self.status in _OPEN
+
+    @property
+    def queued(self) -> bool:
+        """Nobody works at it yet."""
+        return self.status in _QUEUED
+
+
+def batch_id(job: str, number: int, turn: int) -> str:
+    """The name of a batch's run number *turn*, from 0."""
+    return f"{job}.{number}.{turn}"
+
+
+class Book:
+    """
+    The rows of one queue.
+
+    Args:
+        client: DBOS's, on *engine*.
+        engine: For what must be one transaction.
+        queue: Whose rows.
+        version: Which workers may take them.
+    """
+
+    def __init__(self, client: DBOSClient, engine: sa.Engine, queue: str, version: str) -> None:
+        self._client = client
+        self._engine = engine
+        self._queue = queue
+        self._version = version
+
+    def enter(self, job: str, facts: Facts, batches: Iterable[Batch]) -> None:
+        """The job and all its batches, at once or not at all. Again: nothing."""
+        with self._engine.begin() as connection:
+            options = self._options(JOB, job, f"{self._queue}.jobs")
+            self._client.enqueue_in_transaction(connection, options, facts.as_json())
+            for batch in batches:
+                options = self._options(BATCH, batch_id(job, batch.number, 0), self._queue)
+                self._client.enqueue_in_transaction(connection, options, facts.product_id, 0, *_fields(batch))
+
+    def follow(self, job: str, product_id: int, batch: Batch, *, turn: int, failures: int, delay: float) -> None:
+        """Queue run number *turn* of *batch*, after *delay* seconds. Again: nothing."""
+        options = self._options(BATCH, batch_id(job, batch.number, turn), self._queue)
+        if delay:
+            options["delay_seconds"] = delay
+        self._client.enqueue(options, product_id, failures, *_fields(batch))
+
+    def job(self, job: str) -> JobRow | None:
+        """The row of *job*."""
+        rows = self._client.list_workflows(workflow_ids=[job], name=JOB, load_output=False)
+        return _job_row(rows[0]) if rows else None
+
+    def jobs(self) -> list[JobRow]:
+        """The rows of all jobs of this queue, the newest first."""
+        rows = self._client.list_workflows(name=JOB, sort_desc=True, load_output=False)
+        return [_job_row(row) for row in rows if row.workflow_id.startswith(f"{self._queue}:")]
+
+    def active(self, jobs: Iterable[str]) -> set[str]:
+        """Those of *jobs* that are to be worked at."""
+        rows = self._rows(jobs, load_input=False, load_output=False)
+        return {row.workflow_id for row in rows if row.status in _OPEN}
+
+    def batches(self, ids: Iterable[str]) -> dict[str, BatchRow]:
+        """The runs that are called so; those that don't exist are left out."""
+        return {row.workflow_id: _batch_row(row) for row in self._rows(ids, name=BATCH)}
+
+    def taken(self) -> list[WorkflowStatus]:
+        """The rows that workers of this queue have now, or had when they died."""
+        return self._client.list_workflows(
+            name=BATCH, queue_name=self._queue, status="PENDING", load_input=False, load_output=False
+        )
+
+    def is_taken(self, name: str, executor: str) -> bool:
+        """Whether *executor* has that run."""
+        rows = self._rows([name], status="PENDING", load_input=False, load_output=False)
+        return any(row.executor_id == executor for row in rows)
+
+    def taken_before(self, when: datetime) -> list[WorkflowStatus]:
+        """Those of them taken before *when*."""
+        return self._client.list_workflows(
+            name=BATCH, queue_name=self._queue, status="PENDING", dequeued_before=when.isoformat(), load_input=False,
+            load_output=False,
+        )  # fmt: skip
+
+    def stop(self, job: str, names: Iterable[str]) -> None:
+        """Nothing of *job* is to be sent any more; of the runs *names*, those that are queued are taken out."""
+        self._client.cancel_workflow(job)
+        queued = [row.workflow_id for row in self._rows(names, status=list(_QUEUED), load_input=False)]
+        for some in _some(queued):
+            self._client.cancel_workflows(some)
+
+    def go_on(self, job: str) -> None:
+        """*job* is to be worked at again."""
+        self._client.resume_workflow(job, queue_name=f"{self._queue}.jobs")
+
+    def requeue(self, ids: Sequence[str]) -> None:
+        """Put these runs, which a dead worker had or somebody cancelled, back into the queue."""
+        for some in _some(ids):
+            self._client.resume_workflows(some, queue_name=self._queue)
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Remove these rows."""
+        for some in _some(ids):
+            self._client.delete_workflows(some)
+
+    def _rows(self, ids: Iterable[str], **options: Any) -> Iterator[WorkflowStatus]:
+        for some in _some(ids):
+            yield from self._client.list_workflows(workflow_ids=some, **options)
+
+    def _options(self, name: str, identity: str, queue: str) -> EnqueueOptions:
+        return EnqueueOptions(workflow_name=name, workflow_id=identity, queue_name=queue, app_version=self._version)
+
+
+def _fields(batch: Batch) -> tuple[Any, ...]:
+    return astuple(batch)[1:]  # its number is in its name
+
+
+def batch_of(identity: str, fields: Sequence[Any]) -> tuple[str, int, Batch]:
+    """The job, the number of the run, and the batch that a row stands for."""
+    job, number, turn = identity.rsplit(".", 2)
+    return job, int(turn), Batch(int(number), *fields)
+
+
+def _some(ids: Iterable[str]) -> Iterator[list[str]]:
+    rest = iter(ids)
+    while some := list(islice(rest, _AT_ONCE)):
+        yield some
+
+
+def _job_row(row: WorkflowStatus) -> JobRow:
+    facts = Facts.of_json(_arguments(row)[0])
+    created = datetime.fromtimestamp((row.created_at or 0) / 1000).astimezone()
+    return JobRow(row.workflow_id, row.status in _OPEN, created, facts, row.workflow_id.rpartition(":")[2])
+
+
+def _batch_row(row: WorkflowStatus) -> BatchRow:
+    _, turn, batch = batch_of(row.workflow_id, _arguments(row)[2:])
+    return BatchRow(
+        id=row.workflow_id,
+        turn=turn,
+        batch=batch,
+        status=row.status,
+        taken=row.executor_id is not None,
+        run=Run.of_json(row.output or {}) if row.status == "SUCCESS" else None,
+    )
+
+
+def _arguments(row: WorkflowStatus) -> tuple[Any, ...]:
+    given: Any = row.input
+    return tuple(given["args"])

@@ -1,0 +1,136 @@
+"""The database of jobs: SQLite or PostgreSQL, and DBOS's tables in it. Blocking; for worker threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio.to_thread
+import sqlalchemy as sa
+from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer
+from sqlalchemy.event import listens_for
+from sqlalchemy.exc import ArgumentError
+
+from gatepay_async.durable.presence import FilePresence, PostgresPresence, Presence
+from gatepay_async.protocol.errors import InvalidRequestError
+
+T = TypeVar("T")
+
+# What is queued stays whose it is when this package is upgraded; changed only with the form of what is stored.
+VERSION = "gatepay-1"
+APPLICATION = "gatepay"
+_KINDS = ("sqlite", "postgresql", "postgres")
+_WAIT_FOR_LOCK = 30_000  # ms
+# A cut network is noticed within a quarter of a minute, on both sides; by itself it would take hours.
+_ALIVE: dict[str, Any] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+    "options": "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 "
+    "-c tcp_user_timeout=10000 -c idle_in_transaction_session_timeout=60000",
+}
+
+
+class Database:
+    """
+    Where jobs are queued.
+
+    Args:
+        url: ``sqlite:///uploads.sqlite3``, or ``postgresql://user:password@host/database`` (it must exist).
+
+    Raises:
+        InvalidRequestError: It is neither.
+    """
+
+    def __init__(self, url: str) -> None:
+        problem = "must be sqlite:///a/file or postgresql://user:password@host/database"
+        try:
+            self._url = sa.make_url(url)
+        except (ArgumentError, ValueError, AttributeError):
+            self._url = sa.URL.create("none")
+        kind = self._url.get_backend_name()
+        if kind not in _KINDS or not self._url.database or self._url.database == ":memory:":
+            raise InvalidRequestError(field="database", problem=problem)
+        self.is_sqlite = kind == "sqlite"
+        if not self.is_sqlite:
+            self._url = self._url.set(drivername="postgresql+psycopg")
+
+    def __repr__(self) -> str:
+        return f"<Database {self._url.render_as_string(hide_password=True)}>"
+
+    @property
+    def file(self) -> Path | None:
+        """SQLite's."""
+        return Path(str(self._url.database)) if self.is_sqlite else None
+
+    def engine(self, *, connections: int, sync: str = "NORMAL") -> sa.Engine:
+        """
+        A pool of *connections*.
+
+        Args:
+            connections: At most so many.
+            sync: SQLite's; NORMAL: what is written survives the process at any moment; FULL: a power cut, too.
+        """
+        if not self.is_sqlite:
+            return sa.create_engine(
+                self._url, connect_args=_ALIVE, pool_pre_ping=True, pool_size=connections, max_overflow=0,
+                hide_parameters=True,
+            )  # fmt: skip
+        _make(Path(str(self._url.database)))
+        engine = sa.create_engine(self._url, pool_size=connections, max_overflow=0, hide_parameters=True)
+
+        @listens_for(engine, "connect")
+        def prepare(connection: Any, _: object) -> None:
+            connection.isolation_level = "IMMEDIATE"  # a reader that turns writer would fail at once
+            for pragma in (
+                f"busy_timeout={_WAIT_FOR_LOCK}",
+                "journal_mode=WAL",
+                f"synchronous={sync}",
+                "foreign_keys=ON",
+            ):
+                connection.execute(f"PRAGMA {pragma}")
+
+        return engine
+
+    def migrate(self) -> None:
+        """Make DBOS's tables, or bring them up to date."""
+        if self.is_sqlite:
+            _make(Path(str(self._url.database)))
+        DBOS.migrate(self._url.render_as_string(hide_password=False))
+
+    def presence(self, engine: sa.Engine, queue: str) -> Presence:
+        """Who works for *queue*."""
+        return FilePresence(self.file, queue) if self.file is not None else PostgresPresence(engine, queue)
+
+    def now(self, engine: sa.Engine) -> datetime:
+        """The clock that says when a batch was taken: the database's."""
+        if self.is_sqlite:
+            return datetime.now(UTC)
+        with engine.connect() as connection:
+            now: datetime = connection.execute(sa.text("SELECT clock_timestamp()")).scalar_one()
+            return now
+
+
+def client_of(engine: sa.Engine) -> DBOSClient:
+    """What only asks and submits; ``destroy()`` leaves *engine* open. What it queues is any application's to take."""
+    return DBOSClient(
+        system_database_engine=engine, serializer=DBOSPortableJSONSerializer(), retry_connection_errors=False
+    )
+
+
+async def in_thread(ask: Callable[..., T], *arguments: Any) -> T:
+    """What *ask* answers, which blocks; a thread for it."""
+    return await anyio.to_thread.run_sync(ask, *arguments)
+
+
+def _make(file: Path) -> None:
+    """The file, for its owner only: what is said of an upload is nobody else's business."""
+    try:
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        return

@@ -1,0 +1,31 @@
+"""What can go wrong with a durable upload, besides what can with a plain one."""
+
+from __future__ import annotations
+
+from gatepay_async.protocol.errors import GatePayError
+
+
+class DurableError(GatePayError):
+    """
+    A durable upload can't be run, or found, as things are; the text says what to do.
+
+    Attributes:
+        problem: What is wrong. Never repeats a card key.
+    """
+
+    def __init__(self, *, problem: str) -> None:
+        self.problem = problem
+        super().__init__(problem)
+
+
+class SourceChangedError(DurableError):
+    """
+    The card keys that were put aside for an upload are not there any more, or not as they were: none of them is sent.
+
+    Attributes:
+        source: Which file, or object.
+    """
+
+    def __init__(self, *, source: str, problem: str) -> None:
+        self.source = source
+        super().__init__(problem=f"{source} {problem}; none of it was sent. Submit the input again")

@@ -1,0 +1,172 @@
+"""A job that was submitted: how far it is, what became of it, and how to stop it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from enum import StrEnum
+
+import anyio
+from attrs import frozen
+from sqlalchemy.exc import SQLAlchemyError
+
+from gatepay_async.durable.book import BatchRow, Book, JobRow
+from gatepay_async.durable.database import in_thread
+from gatepay_async.durable.errors import DurableError
+from gatepay_async.durable.reporting import Reporter
+from gatepay_async.durable.spool import Spool
+from gatepay_async.durable.tally import Tally
+from gatepay_async.protocol.bulk import UploadProgress, UploadReport
+
+
+class JobState(StrEnum):
+    """Where a job stands."""
+
+    WORKING = "working"  # batches are queued, or being sent
+    DONE = "done"  # nothing more is to be sent; the report says what became of it
+    STOPPED = "stopped"  # by a refusal that would meet every chunk; once that is mended, resume() goes on
+    CANCELLED = "cancelled"  # resume() goes on
+
+
+@frozen(kw_only=True)
+class JobInfo:
+    """
+    A job, for a list.
+
+    Attributes:
+        id: What ``Submitter.job`` finds it by.
+        name: What the input was called.
+        product_id: What the card keys are for.
+        created: When it was submitted (aware).
+        count: Card keys to send.
+        state: Where it stands.
+        progress: How far it is.
+    """
+
+    id: str
+    name: str
+    product_id: int
+    created: datetime
+    count: int
+    state: JobState
+    progress: UploadProgress
+
+
+class Job:
+    """
+    A job; made by a ``Submitter``, and usable as long as that is open.
+
+    Attributes:
+        id: What ``Submitter.job`` finds it by; the same for the same input and product.
+    """
+
+    def __init__(self, row: JobRow, book: Book, spool: Spool) -> None:
+        self.id = row.id
+        self._row = row
+        self._book = book
+        self._spool = spool
+        self._tally = Tally(row)
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id} of {self._row.facts.name!r}>"
+
+    async def info(self) -> JobInfo:
+        """Where it stands."""
+        await self._look()
+        facts = self._row.facts
+        return JobInfo(
+            id=self.id, name=facts.name, product_id=facts.product_id, created=self._row.created, count=facts.count,
+            state=self._state(),
+            progress=self._tally.progress(),
+        )  # fmt: skip
+
+    async def progress(self, *, every: float = 0.5) -> AsyncIterator[UploadProgress]:
+        """
+        How far it is, whenever that has changed; ends with the job.
+
+        Args:
+            every: Seconds between two looks.
+        """
+        last: UploadProgress | None = None
+        while True:
+            try:
+                await self._look()
+            except SQLAlchemyError:
+                await anyio.sleep(every)  # the database is away; it will be back
+                continue
+            now = self._tally.progress()
+            if now != last:
+                yield now
+            last = now
+            if self._tally.all_ended():
+                return
+            await anyio.sleep(every)
+
+    async def wait(self, *, every: float = 0.5) -> UploadReport:
+        """
+        Wait until nothing more is to be sent, or it is cancelled.
+
+        Returns:
+            The ledger, as of a plain upload. After a crash, what was sent twice counts as ``already_there``.
+        """
+        async for _ in self.progress(every=every):
+            pass
+        report = await Reporter(self._row, self._tally, self._spool).report()
+        if report.ok:
+            await self._spool.delete(f"{self._row.digest}.keys")  # nobody needs them any more
+        return report
+
+    async def cancel(self) -> None:
+        """Send nothing more of it: calls in flight end, what is queued is not sent. Once it has ended: nothing."""
+        await self._look()
+        if self._tally.all_ended():
+            return
+        await in_thread(self._book.stop, self.id, [row.id for row in self._tally.rows() if row.queued])
+
+    async def resume(self) -> None:
+        """Send what was not sent, or of which that isn't known; what GatePay refused is left. Where all is: nothing."""
+        await self._look()
+        if not self._tally.all_ended():
+            return
+        await in_thread(self._book.go_on, self.id)
+        for number in self._tally.numbers:
+            last = self._tally.last(number)
+            if last.status == "CANCELLED":
+                await in_thread(self._book.requeue, [last.id])
+            elif self._tally.unsettled(number):
+                await in_thread(self._follow, last)
+        self._tally = Tally(self._row)
+
+    async def forget(self) -> None:
+        """
+        Remove all that is kept of it, the card keys in the spool first; the same input is then a new job.
+
+        Raises:
+            DurableError: It has not ended: cancel it first.
+        """
+        await self._look()
+        if not self._tally.all_ended():
+            raise DurableError(problem=f"{self.id} is being worked at; cancel it first")
+        await self._spool.delete(f"{self._row.digest}.keys")
+        await in_thread(self._book.delete, [*(row.id for row in self._tally.rows()), self.id])
+
+    def _follow(self, last: BatchRow) -> None:
+        product_id = self._row.facts.product_id
+        self._book.follow(self.id, product_id, last.batch, turn=last.turn + 1, failures=0, delay=0)
+
+    def _state(self) -> JobState:
+        if not self._tally.all_ended():
+            return JobState.WORKING
+        if self._row.active:
+            return JobState.DONE
+        return JobState.STOPPED if self._tally.stop() else JobState.CANCELLED
+
+    async def _look(self) -> None:
+        """Ask what has changed."""
+        row = await in_thread(self._book.job, self.id)
+        if row is None:
+            raise DurableError(problem=f"{self.id} is gone; somebody has cleaned it away")
+        self._row = row
+        more = True
+        while more and (wanted := self._tally.wanted()):
+            more = self._tally.enter(await in_thread(self._book.batches, wanted))

@@ -1,0 +1,101 @@
+"""
+Objects in an S3-compatible bucket, or another store that obstore knows; the extra ``s3``.
+
+As an input, and as a spool for machines that share no folder.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from secrets import token_bytes
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
+import obstore
+from obstore.exceptions import AlreadyExistsError, PreconditionError
+from obstore.store import ObjectStore
+
+from gatepay_async.durable.errors import SourceChangedError
+
+if TYPE_CHECKING:
+    from obstore import GetOptions
+
+_SECRET = "digest-key"  # noqa: S105 -- the name of an object
+_SECRET_BYTES = 32
+_PIECE = 8 * 2**20  # bytes of an input read at a time
+
+
+class StoredObject:
+    """
+    An object of card keys, one a line, as an input: ``submit.file(StoredObject(store, "keys.txt"), product_id=8)``.
+
+    Args:
+        store: Where it is.
+        path: What it is called there.
+    """
+
+    def __init__(self, store: ObjectStore, path: str) -> None:
+        self._store = store
+        self.name = path
+
+    async def copy_to(self, file: Path) -> None:
+        """As ``Source.copy_to``; by ranged reads, all of the same version."""
+        facts = await obstore.head_async(self._store, self.name)
+        with await anyio.to_thread.run_sync(file.open, "wb") as target:
+            for start in range(0, facts["size"], _PIECE):
+                options: GetOptions = {"range": (start, min(start + _PIECE, facts["size"]))}
+                if facts["e_tag"] is not None:
+                    options["if_match"] = facts["e_tag"]
+                await anyio.to_thread.run_sync(target.write, await self._piece(options))
+
+    async def _piece(self, options: GetOptions) -> bytes:
+        with suppress(PreconditionError, FileNotFoundError):
+            reply = await obstore.get_async(self._store, self.name, options=options)
+            return bytes(await reply.bytes_async())
+        raise SourceChangedError(source=self.name, problem="has changed while it was read")
+
+
+class ObjectSpool:
+    """
+    A store of `obstore <https://developmentseed.org/obstore/>`_ as a ``Spool``; read by ranges.
+
+    ::
+
+        store = obstore.store.S3Store("uploads", endpoint="https://s3.example.com", …)
+        uploads = DurableUploads(connect, database="postgresql://…", spool=ObjectSpool(store))
+
+    Args:
+        store: Who may read it may read the card keys that are waiting: let it be yours alone, and encrypted.
+        prefix: Of the names in it.
+    """
+
+    def __init__(self, store: ObjectStore, *, prefix: str = "gatepay/") -> None:
+        self._store = store
+        self._prefix = prefix
+
+    def __repr__(self) -> str:
+        return f"ObjectSpool(prefix={self._prefix!r})"
+
+    async def secret(self) -> bytes:
+        """As ``Spool.secret``."""
+        path = self._prefix + _SECRET
+        with suppress(AlreadyExistsError):  # of two that do this at once, one is the first
+            await obstore.put_async(self._store, path, token_bytes(_SECRET_BYTES), mode="create")
+        return bytes(await obstore.get_range_async(self._store, path, start=0, length=_SECRET_BYTES))
+
+    async def put(self, name: str, file: Path) -> None:
+        """As ``Spool.put``; who may read it, the store says."""
+        await obstore.put_async(self._store, self._prefix + name, file)
+
+    async def read(self, name: str, offset: int, length: int) -> bytes:
+        """As ``Spool.read``."""
+        try:
+            return bytes(await obstore.get_range_async(self._store, self._prefix + name, start=offset, length=length))
+        except FileNotFoundError:
+            pass
+        raise SourceChangedError(source=name, problem="is gone")
+
+    async def delete(self, name: str) -> None:
+        """As ``Spool.delete``."""
+        await obstore.delete_async(self._store, self._prefix + name)

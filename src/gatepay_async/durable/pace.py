@@ -1,0 +1,68 @@
+"""How often the server may be asked: a limit for all workers, and each one's share of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+from attrs import field, frozen
+
+from gatepay_async.protocol import checks
+from gatepay_async.protocol.errors import InvalidRequestError
+
+
+def _period(_: object, attribute: object, value: object) -> None:
+    if value is None:
+        raise InvalidRequestError(field="per", problem="must be a number of seconds above 0")
+    checks.seconds(None, attribute, value)
+
+
+@frozen
+class Rate:
+    """
+    So many calls in so many seconds, over all workers of a shop together.
+
+    Attributes:
+        limit: Calls.
+        per: Seconds.
+    """
+
+    limit: int = field(validator=checks.positive)
+    per: float = field(default=1.0, validator=_period, kw_only=True)
+
+
+class Pace:
+    """
+    One worker's share of a rate: calls evenly spaced, never in a burst.
+
+    Args:
+        rate: Of all workers; None: no limit.
+        now: A clock, in seconds.
+    """
+
+    def __init__(self, rate: Rate | None, now: Callable[[], float] = anyio.current_time) -> None:
+        self._apart = 0.0 if rate is None else rate.per / rate.limit
+        self._workers = 1
+        self._now = now
+        self._next = 0.0
+
+    def share(self, workers: int) -> None:
+        """So many *workers* are there, this one included."""
+        self._workers = max(1, workers)
+
+    def hold(self, seconds: float) -> None:
+        """The next call is made in so many *seconds* at the earliest."""
+        self._next = self._now() + seconds
+
+    def longest_wait(self, callers: int) -> float:
+        """Seconds that a call may wait for its turn, *callers* being in line."""
+        return self._apart * self._workers * callers
+
+    async def turn(self) -> None:
+        """Wait until the next call may be made."""
+        if not self._apart:
+            return
+        now = self._now()
+        mine = max(now, self._next)
+        self._next = mine + self._apart * self._workers
+        await anyio.sleep(mine - now)

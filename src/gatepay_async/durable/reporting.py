@@ -1,0 +1,94 @@
+"""The report of a job: the ledger of a plain upload, with the card keys of what is not known to be on the server."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+
+from attrs import evolve
+
+from gatepay_async.durable import batches
+from gatepay_async.durable.batches import Batch
+from gatepay_async.durable.book import JobRow
+from gatepay_async.durable.errors import SourceChangedError
+from gatepay_async.durable.spool import Spool
+from gatepay_async.durable.tally import Tally, left
+from gatepay_async.protocol import bulk
+from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Fate, Ledger, UploadReport
+from gatepay_async.protocol.errors import InvalidRequestError
+
+
+class Reporter:
+    """
+    Writes the report.
+
+    Args:
+        job: Its row.
+        tally: What became of its batches.
+        spool: Where its card keys are; where they are no more, the report does without.
+    """
+
+    def __init__(self, job: JobRow, tally: Tally, spool: Spool) -> None:
+        self._job = job
+        self._tally = tally
+        self._spool = spool
+        self._stopped = tally.stopped(job)
+
+    async def report(self) -> UploadReport:
+        """The whole."""
+        ledger = self._tally.ledger()
+        await self._enter_refused(ledger)
+        for number in self._tally.numbers:
+            for outcome in await self._outcomes(number):
+                ledger.add(outcome)
+        return ledger.report(stopped=self._stopped)
+
+    async def _outcomes(self, number: int) -> list[ChunkOutcome]:
+        known = self._tally.known(number)
+        flat = self._tally.outcomes(number)
+        if all(outcome.fate is Fate.STORED for outcome in flat):
+            return flat
+        chunks = await self._chunks(self._tally.last(number).batch)
+        if chunks is None:
+            return flat
+        for chunk in chunks:
+            if chunk.index not in known:
+                known[chunk.index] = [bulk.failed(chunk, self._tally.fate(number), error=self._stopped)]
+        by_index = {chunk.index: chunk for chunk in chunks}
+        return [_with_keys(outcome, by_index[outcome.index]) for outcomes in known.values() for outcome in outcomes]
+
+    async def _chunks(self, batch: Batch) -> list[Chunk] | None:
+        """The chunks of *batch*, or None where the spool has lost them."""
+        data = await self._read(batch)
+        return None if data is None else batches.chunks_of(data, batch)
+
+    async def _read(self, batch: Batch) -> bytes | None:
+        try:
+            data = await self._spool.read(f"{self._job.digest}.keys", batch.offset, batch.length)
+            batches.check(data, batch, secret=await self._spool.secret(), source=self._job.digest)
+        except SourceChangedError:
+            return None
+        return data
+
+    async def _enter_refused(self, ledger: Ledger) -> None:
+        """The lines that can't be card keys."""
+        refused, problems = self._job.facts.refused, self._job.facts.problems
+        if refused is None or problems is None:
+            return
+        chunks, said = await self._chunks(refused), await self._read(problems)
+        if chunks is None or said is None:
+            ledger.add(left(refused, refused.count, Fate.REFUSED))
+            return
+        pairs = ((line, key) for chunk in chunks for line, key in zip(chunk.lines, chunk.keys, strict=True))
+        for count, problem in json.loads(said):
+            lines, keys = zip(*islice(pairs, count), strict=True)
+            error = InvalidRequestError(field="keys", problem=problem)
+            ledger.add(bulk.failed(Chunk(-1, lines, keys), Fate.REFUSED, error=error))
+
+
+def _with_keys(outcome: ChunkOutcome, chunk: Chunk) -> ChunkOutcome:
+    """*outcome* with its card keys, unless it is stored."""
+    if outcome.fate is Fate.STORED:
+        return outcome
+    pairs = zip(chunk.lines, chunk.keys, strict=True)
+    return evolve(outcome, keys=tuple(key for line, key in pairs if outcome.first_line <= line <= outcome.last_line))

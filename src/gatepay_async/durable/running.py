@@ -1,0 +1,208 @@
+"""What a worker does with a batch that it has taken; on the event loop of the one who opened the worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import anyio
+from attrs import define, field, frozen
+from sqlalchemy.exc import SQLAlchemyError
+
+from gatepay_async.durable import batches
+from gatepay_async.durable.batches import Batch, Digest, Facts, Run
+from gatepay_async.durable.book import Book, batch_id, batch_of
+from gatepay_async.durable.database import in_thread
+from gatepay_async.durable.errors import DurableError, SourceChangedError
+from gatepay_async.durable.pace import Pace
+from gatepay_async.durable.sending import Send, Sender
+from gatepay_async.durable.spool import Spool
+from gatepay_async.protocol import bulk
+from gatepay_async.protocol.bulk import Chunk, Fate
+
+T = TypeVar("T")
+
+LONGEST_RUN = 30.0  # seconds; what is left then is another run's
+_SOON = 0.2  # seconds
+_PIECE = 2**20  # bytes read at a time, to check the whole
+_MOST_FAILURES = 12  # runs in a row that nobody answered
+_LONGEST_PAUSE = 300.0  # seconds between two of them; 24 minutes altogether
+
+
+@frozen
+class Task:
+    """A run of a batch, as the queue gives it."""
+
+    id: str
+    job: str
+    product_id: int
+    turn: int
+    failures: int
+    batch: Batch
+
+    @classmethod
+    def of_row(cls, identity: str, product_id: int, failures: int, *fields: Any) -> Task:
+        """From the database."""
+        job, turn, batch = batch_of(identity, fields)
+        return cls(identity, job, product_id, turn, failures, batch)
+
+
+@define
+class _Job:
+    """What a worker knows of a job that it works at."""
+
+    active: bool
+    facts: Facts
+    runs: int = 0
+    checking: anyio.Lock = field(factory=anyio.Lock)
+
+
+class Runner:
+    """
+    Runs batches.
+
+    Args:
+        book: Where they are written.
+        spool: Where their card keys lie.
+        send: Sends a call, again where that helps.
+        pace: When the next call may be made.
+        executor: As which this worker takes batches.
+    """
+
+    def __init__(self, book: Book, spool: Spool, send: Send, pace: Pace, *, executor: str) -> None:
+        self._book = book
+        self._executor = executor
+        self._spool = spool
+        self._send = send
+        self._pace = pace
+        self._jobs: dict[str, _Job] = {}
+        self._checked: set[str] = set()
+        self._known = b""
+        self.away = False  # others may take what we have
+        self.closing = False
+
+    async def run(self, task: Task, *, late: bool = False) -> dict[str, Any]:
+        """
+        What became of *task*, for the database. Never raises; what it tells holds no card key.
+
+        Args:
+            task: What to run.
+            late: It was taken a while ago, and may be another worker's by now; that one's word is what counts then.
+        """
+        if late and not await self._ask(self._book.is_taken, task.id, self._executor):
+            return Run().as_json()
+        ends = anyio.current_time() + LONGEST_RUN
+        while self.away and not self.closing and anyio.current_time() < ends:  # noqa: ASYNC110 -- for a moment
+            await anyio.sleep(_SOON)
+        job = await self._job(task.job)
+        if job is None:
+            return Run().as_json()
+        job.runs += 1
+        try:
+            run = await self._run(task, job, ends)
+        finally:
+            job.runs -= 1
+            if not job.runs:
+                del self._jobs[task.job]
+        if not job.active:
+            run.follows = False
+        await self._settle(task, job, run)
+        return run.as_json()
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is being run."""
+        return bool(self._jobs)
+
+    async def look(self) -> None:
+        """Ask which of the jobs being worked at are to go on."""
+        asked = dict(self._jobs)  # by the time of the answer there may be others, or other runs of the same
+        active = await in_thread(self._book.active, list(asked))
+        for name, job in asked.items():
+            job.active = name in active
+
+    async def _run(self, task: Task, job: _Job, ends: float) -> Run:
+        async def may_go_on() -> bool:
+            await self._pace.turn()
+            return job.active and not self.away and not self.closing and anyio.current_time() < ends
+
+        if self.closing:
+            return Run(follows=True)
+        try:
+            async with job.checking:
+                if task.job not in self._checked:
+                    await self._check(task.job, job.facts)
+            chunks = await self._chunks(task)
+        except SourceChangedError as error:
+            return Run(stopped=error)
+        except Exception:  # noqa: BLE001 -- a shared folder, or a store, is away for a while
+            return Run(follows=True, unanswered=True)
+        try:
+            if not job.active:
+                return Run([bulk.failed(chunk, Fate.NOT_SENT) for chunk in chunks])
+            return await Sender(self._send, task.product_id, may_go_on).run(chunks)
+        except Exception as error:  # noqa: BLE001 -- a transport's own; its text may hold anything
+            problem = DurableError(problem=f"{type(error).__name__} while sending; the worker's log may say more")
+            return Run([bulk.failed(chunk, Fate.UNKNOWN, error=problem) for chunk in chunks], stopped=problem)
+
+    async def _chunks(self, task: Task) -> list[Chunk]:
+        """What is left to send of the batch, after the runs before this one."""
+        batch, source = task.batch, task.job.rpartition(":")[2]
+        data = await self._spool.read(f"{source}.keys", batch.offset, batch.length)
+        batches.check(data, batch, secret=await self._secret(), source=source)
+        chunks = batches.chunks_of(data, batch)
+        if not task.turn:
+            return chunks
+        names = [batch_id(task.job, batch.number, turn) for turn in range(task.turn)]
+        rows = await self._ask(self._book.batches, names)
+        return batches.to_do(chunks, [rows[name].run or Run() for name in names if name in rows])
+
+    async def _secret(self) -> bytes:
+        self._known = self._known or await self._spool.secret()
+        return self._known
+
+    async def _check(self, name: str, facts: Facts) -> None:
+        """Hold the whole spool file to be as it was submitted; once for each job, before anything of it is sent."""
+        source = name.rpartition(":")[2]
+        whole = Digest(await self._secret())
+        for offset in range(0, facts.size, _PIECE):
+            whole.update(await self._spool.read(f"{source}.keys", offset, min(_PIECE, facts.size - offset)))
+        if whole.text() != facts.digest:
+            raise SourceChangedError(source=source, problem="has changed since it was submitted")
+        self._checked.add(name)
+
+    async def _job(self, name: str) -> _Job | None:
+        if name not in self._jobs:
+            row = await self._ask(self._book.job, name)
+            if row is None:
+                return None  # cleaned away
+            self._jobs.setdefault(name, _Job(row.active, row.facts))
+        return self._jobs[name]
+
+    async def _settle(self, task: Task, job: _Job, run: Run) -> None:
+        """Queue what follows, or stop the job; before the run itself is written: a crash between loses nothing."""
+        if run.stopped is not None:
+            names = [batch_id(task.job, number, 0) for number in range(job.facts.batches)]
+            await self._ask(self._book.stop, task.job, names)
+        elif run.follows:
+            done = any(outcome.fate is Fate.STORED for outcome in run.outcomes)
+            failures = task.failures + 1 if run.unanswered and not done else 0
+            if failures > _MOST_FAILURES:
+                run.follows = False
+                return
+            delay = min(2.0 ** (failures - 1), _LONGEST_PAUSE) if run.unanswered else 0.0
+
+            def follow() -> None:
+                self._book.follow(
+                    task.job, task.product_id, task.batch, turn=task.turn + 1, failures=failures, delay=delay
+                )
+
+            await self._ask(follow)
+
+    async def _ask(self, ask: Callable[..., T], *arguments: Any) -> T:
+        """Ask the database in a worker thread, until it answers."""
+        while True:
+            try:
+                return await in_thread(ask, *arguments)
+            except SQLAlchemyError:
+                await anyio.sleep(1)

@@ -1,0 +1,149 @@
+"""Where card keys come from, and where they lie until they are sent: small interfaces, and a folder that serves one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from io import BytesIO
+from pathlib import Path
+from secrets import token_bytes
+from typing import BinaryIO, Protocol, runtime_checkable
+
+import anyio
+import anyio.to_thread
+
+from gatepay_async.durable.errors import SourceChangedError
+
+_SECRET = "digest-key"  # noqa: S105 -- the name of a file
+_SECRET_BYTES = 32
+_OWNER_ONLY = 0o600
+_POSIX = os.name == "posix"
+
+
+class Spool(Protocol):
+    """
+    Where submitters put card keys, and from which workers read them: both must reach it.
+
+    The database names what lies here and holds none of it.
+    """
+
+    async def secret(self) -> bytes:
+        """32 random bytes, the same for everybody who uses this spool; made when first asked for."""
+        ...
+
+    async def put(self, name: str, file: Path) -> None:
+        """Keep a copy of *file* as *name*, readable by its owner only. What *name* was before is replaced, at once."""
+        ...
+
+    async def read(self, name: str, offset: int, length: int) -> bytes:
+        """
+        *length* bytes of *name* from *offset* on; fewer where it ends.
+
+        Raises:
+            SourceChangedError: There is no *name* any more.
+        """
+        ...
+
+    async def delete(self, name: str) -> None:
+        """Let *name* be gone; nothing, where it is."""
+        ...
+
+
+@runtime_checkable
+class Source(Protocol):
+    """An input that is no file here."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        ...
+
+    async def copy_to(self, file: Path) -> None:
+        """
+        Write all of it into *file*, which is there, empty, and its owner's only.
+
+        Raises:
+            SourceChangedError: It has changed meanwhile.
+        """
+        ...
+
+
+class FolderSpool:
+    """
+    A folder: on this machine, or one that all machines share.
+
+    Args:
+        folder: Made if it isn't there, for its owner only. Files in it have the mode 0600.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._folder = Path(folder).absolute()
+
+    def __repr__(self) -> str:
+        return f"FolderSpool({str(self._folder)!r})"
+
+    async def secret(self) -> bytes:
+        """As ``Spool.secret``."""
+        return await anyio.to_thread.run_sync(self._secret)
+
+    async def put(self, name: str, file: Path) -> None:
+        """As ``Spool.put``; on the disk when it returns."""
+        await anyio.to_thread.run_sync(self._put, name, file)
+
+    async def read(self, name: str, offset: int, length: int) -> bytes:
+        """As ``Spool.read``."""
+        return await anyio.to_thread.run_sync(self._read, name, offset, length)
+
+    async def delete(self, name: str) -> None:
+        """As ``Spool.delete``."""
+        path = self._folder / name
+        await anyio.to_thread.run_sync(lambda: path.unlink(missing_ok=True))
+
+    def _secret(self) -> bytes:
+        path = self._folder / _SECRET
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.exists():
+            mine = self._written(BytesIO(token_bytes(_SECRET_BYTES)))
+            try:
+                os.link(mine, path)  # of two that do this at once, one is the first
+            except FileExistsError:
+                pass
+            finally:
+                mine.unlink()
+        return path.read_bytes()
+
+    def _put(self, name: str, file: Path) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with file.open("rb") as source:
+            mine = self._written(source)
+        mine.replace(self._folder / name)
+        _settle(self._folder)
+
+    def _read(self, name: str, offset: int, length: int) -> bytes:
+        try:
+            with (self._folder / name).open("rb") as file:
+                file.seek(offset)
+                return file.read(length)
+        except FileNotFoundError:
+            pass
+        raise SourceChangedError(source=str(self._folder / name), problem="is gone")
+
+    def _written(self, source: BinaryIO) -> Path:
+        """A new file in the folder with what *source* holds; nobody else can read it at any time."""
+        path = self._folder / f".{token_bytes(8).hex()}"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
+        with os.fdopen(descriptor, "wb") as file:
+            shutil.copyfileobj(source, file)
+            file.flush()
+            os.fsync(file.fileno())
+        return path
+
+
+def _settle(folder: Path) -> None:
+    """Have the names in *folder* on the disk, where the system knows how."""
+    if _POSIX:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

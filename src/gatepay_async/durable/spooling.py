@@ -1,0 +1,148 @@
+"""From an input to a spool file and what the database is told of it. Blocking; for worker threads."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+from attrs import evolve, frozen
+
+from gatepay_async.dedup import Seen
+from gatepay_async.durable import batches
+from gatepay_async.durable.batches import Batch, Digest, Facts
+from gatepay_async.durable.errors import SourceChangedError
+from gatepay_async.protocol.bulk import Chunk, Ledger
+from gatepay_async.protocol.chunking import Chunker
+
+_AT_ONCE = 2000  # lines
+
+
+@frozen
+class Spooled:
+    """
+    An input, read to its end.
+
+    Attributes:
+        digest: Of the input itself, its product included: what tells one job from another.
+        facts: The part of the ledger that is settled.
+        batches: In the order of the input.
+    """
+
+    digest: str
+    facts: Facts
+    batches: list[Batch]
+
+
+def spool_file(path: Path, target: Path, *, name: str, product_id: int, secret: bytes) -> Spooled:
+    """
+    Read the file *path* into *target*: cleaned, deduplicated over the whole of it, in batches.
+
+    Raises:
+        OSError: It can't be read, or the temporary file not be written.
+        SourceChangedError: It has changed while it was read.
+        sqlite3.Error: The temporary file of the deduplication can't be written.
+    """
+    with path.open("rb") as source:
+        before = _state(source)
+        spooled = spool(source, target, name=name, product_id=product_id, secret=secret)
+        if _state(source) != before:
+            raise SourceChangedError(source=str(path), problem="has changed while it was read")
+    return spooled
+
+
+def spool(lines: Iterable[bytes], target: Path, *, name: str, product_id: int, secret: bytes) -> Spooled:
+    """As ``spool_file``, from *lines* with their ends, as a binary file gives them."""
+    with target.open("wb") as file:
+        work = _Spooling(file, secret)
+        work.read(lines)
+        return Spooled(work.digest(product_id), work.facts(product_id, name), work.batches)
+
+
+class _Spooling:
+    def __init__(self, target: BinaryIO, secret: bytes) -> None:
+        self.batches: list[Batch] = []
+        self._target = target
+        self._secret = secret
+        self._input = Digest(secret)
+        self._whole = Digest(secret)
+        self._ledger = Ledger()
+        self._seen = Seen()
+        self._chunker = Chunker(self._ledger, self._seen)
+        self._waiting: list[Chunk] = []  # fewer than fill a batch
+        self._offset = 0
+
+    def read(self, lines: Iterable[bytes]) -> None:
+        source = iter(lines)
+        try:
+            while some := list(islice(source, _AT_ONCE)):
+                for line in some:
+                    self._input.update(line)
+                self._take(self._chunker.chunks(some))
+        finally:
+            self._seen.close()
+        rest = self._chunker.rest()
+        if rest is not None:
+            self._waiting.append(rest)
+        if self._waiting:
+            self._write_batch()
+
+    def digest(self, product_id: int) -> str:
+        return batches.digest(self._secret, f"{product_id} {self._input.text()}".encode())
+
+    def facts(self, product_id: int, name: str) -> Facts:
+        """Also writes the lines that can't be card keys; the last thing to do."""
+        refused = self._ledger.report(stopped=None).chunks
+        pairs = [pair for outcome in refused for pair in _pairs(outcome.first_line, outcome.keys)]
+        said = [(outcome.count, getattr(outcome.error, "problem", "")) for outcome in refused]
+        refused_keys = self._write_keys(pairs, number=-1) if pairs else None
+        problems = self._write(json.dumps(said).encode(), Batch(-1, 0, 0, "", 0, 0, 0)) if said else None
+        return Facts(
+            product_id=product_id,
+            name=name,
+            read=self._ledger.read,
+            blank=self._ledger.blank,
+            duplicates=self._ledger.duplicates,
+            count=sum(batch.count for batch in self.batches),
+            batches=len(self.batches),
+            size=self._offset,
+            digest=self._whole.text(),
+            refused=refused_keys,
+            problems=problems,
+        )
+
+    def _take(self, chunks: Iterator[Chunk]) -> None:
+        for chunk in chunks:
+            self._waiting.append(chunk)
+            if len(self._waiting) == batches.CHUNKS:
+                self._write_batch()
+
+    def _write_batch(self) -> None:
+        pairs = [pair for chunk in self._waiting for pair in zip(chunk.lines, chunk.keys, strict=True)]
+        self.batches.append(self._write_keys(pairs, number=len(self.batches)))
+        self._waiting = []
+
+    def _write_keys(self, pairs: list[tuple[int, str]], *, number: int) -> Batch:
+        first_line, last_line = pairs[0][0], pairs[-1][0]
+        data = b"".join(batches.lines_of(pairs, first_line))
+        return self._write(data, Batch(number, 0, 0, "", len(pairs), first_line, last_line))
+
+    def _write(self, data: bytes, batch: Batch) -> Batch:
+        """*batch*, of which *data* are the bytes."""
+        self._target.write(data)
+        self._whole.update(data)
+        offset, self._offset = self._offset, self._offset + len(data)
+        return evolve(batch, offset=offset, length=len(data), digest=batches.digest(self._secret, data))
+
+
+def _pairs(first_line: int, keys: tuple[str, ...]) -> Iterator[tuple[int, str]]:
+    """Lines that can't be card keys come in runs of neighbours."""
+    return zip(range(first_line, first_line + len(keys)), keys, strict=True)
+
+
+def _state(file: BinaryIO) -> tuple[int, int, int]:
+    facts = os.fstat(file.fileno())
+    return facts.st_size, facts.st_mtime_ns, facts.st_ino

@@ -1,0 +1,120 @@
+"""Submitting jobs, and finding them again. Never works at them: that is a worker's."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AsyncExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Self
+
+from gatepay_async.durable.book import Book
+from gatepay_async.durable.database import Database, client_of, in_thread
+from gatepay_async.durable.errors import DurableError
+from gatepay_async.durable.jobs import Job
+from gatepay_async.durable.spool import Source, Spool
+from gatepay_async.durable.spooling import Spooled, spool_file
+from gatepay_async.protocol import checks
+from gatepay_async.protocol.errors import InvalidRequestError
+
+_CONNECTIONS = 3
+
+
+class Submitter:
+    """
+    Opened by ``DurableUploads.submitter``.
+
+    Args:
+        database: Where the queue is.
+        queue: Its name.
+        spool: Where card keys are put aside.
+        version: Of what is queued.
+    """
+
+    def __init__(self, database: Database, queue: str, spool: Spool, version: str) -> None:
+        self._database = database
+        self._queue = queue
+        self._spool = spool
+        self._version = version
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await in_thread(self._database.migrate)
+            # FULL: what was submitted is not lost in a power cut either.
+            engine = self._database.engine(connections=_CONNECTIONS, sync="FULL")
+            stack.callback(engine.dispose)
+            client = await in_thread(client_of, engine)
+            stack.callback(client.destroy)
+            self._book = Book(client, engine, self._queue, self._version)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._stack.__aexit__(kind, error, traceback)
+
+    async def file(self, path: str | os.PathLike[str] | Source, *, product_id: int) -> Job:
+        """
+        Submit a file of card keys, one a line: read to its end, cleaned, deduplicated, put aside, queued.
+
+        The same file and product again is the same job, whatever has become of it.
+
+        Args:
+            path: The file, UTF-8; or a ``Source``.
+            product_id: What they are for.
+
+        Raises:
+            InvalidRequestError: *product_id* is not a number of a product, or *path* no such thing.
+            OSError: The file can't be read.
+            SourceChangedError: It has changed while it was read. Nothing is submitted.
+        """
+        checks.check("product_id", product_id, checks.positive)
+        _check(path)
+        secret = await self._spool.secret()
+        with TemporaryDirectory(prefix="gatepay-", ignore_cleanup_errors=True) as folder:  # for its owner only
+            target = Path(folder, "keys")
+            source, name = await _local(path, Path(folder, "input"))
+            spooled = await in_thread(
+                lambda: spool_file(source, target, name=name, product_id=product_id, secret=secret)
+            )
+            return await self._submit(spooled, target)
+
+    async def job(self, job_id: str) -> Job:
+        """
+        The job of that name.
+
+        Raises:
+            DurableError: There is none.
+        """
+        row = await in_thread(self._book.job, job_id)
+        if row is None:
+            raise DurableError(problem=f"there is no job {job_id!r}; jobs() tells which there are")
+        return Job(row, self._book, self._spool)
+
+    async def jobs(self) -> list[Job]:
+        """All jobs, the newest first."""
+        return [Job(row, self._book, self._spool) for row in await in_thread(self._book.jobs)]
+
+    async def _submit(self, spooled: Spooled, file: Path) -> Job:
+        name = f"{self._queue}:{spooled.digest}"
+        if await in_thread(self._book.job, name) is None:
+            await self._spool.put(f"{spooled.digest}.keys", file)
+            await in_thread(self._book.enter, name, spooled.facts, spooled.batches)
+        return await self.job(name)
+
+
+async def _local(path: str | os.PathLike[str] | Source, copy: Path) -> tuple[Path, str]:
+    """Where the input can be read, and what it is called."""
+    if isinstance(path, str | os.PathLike):
+        return Path(path), Path(path).name
+    await in_thread(copy.touch)
+    await path.copy_to(copy)
+    return copy, path.name
+
+
+def _check(path: object) -> None:
+    if not isinstance(path, str | os.PathLike | Source):
+        problem = f"must be a path, or a Source, not {type(path).__name__}"
+        raise InvalidRequestError(field="path", problem=problem)

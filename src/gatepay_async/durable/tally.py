@@ -1,0 +1,130 @@
+"""What is known of a job's batches: rows to a ledger that adds up. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gatepay_async.durable import batches
+from gatepay_async.durable.batches import Batch
+from gatepay_async.durable.book import BatchRow, JobRow, batch_id
+from gatepay_async.durable.errors import DurableError
+from gatepay_async.protocol.bulk import ChunkOutcome, Fate, Ledger, UploadProgress
+from gatepay_async.protocol.errors import GatePayError
+
+
+class Tally:
+    """
+    The runs of each batch of a job. What has ended is not asked for again.
+
+    Args:
+        job: Its row.
+    """
+
+    def __init__(self, job: JobRow) -> None:
+        self._job = job
+        self._runs: list[list[BatchRow]] = [[] for _ in range(job.facts.batches)]
+
+    @property
+    def numbers(self) -> range:
+        """Of its batches."""
+        return range(len(self._runs))
+
+    def wanted(self) -> list[str]:
+        """The names of the rows whose end isn't known; after a run that has left something, of the next one."""
+        return [self._wanted(number) for number in self.numbers if not self.ended(number) or self.unsettled(number)]
+
+    def enter(self, rows: dict[str, BatchRow]) -> bool:
+        """What was asked for; True if more must be asked for at once."""
+        more = False
+        for row in rows.values():
+            runs = self._runs[row.batch.number]
+            runs[row.turn :] = [row]
+            more = more or (self.ended(row.batch.number) and self.unsettled(row.batch.number)) or _goes_on(row)
+        return more
+
+    def ended(self, number: int) -> bool:
+        """Whether batch *number* is as it will be."""
+        runs = self._runs[number]
+        return bool(runs) and not runs[-1].open and not _goes_on(runs[-1])
+
+    def all_ended(self) -> bool:
+        """Whether all are."""
+        return all(self.ended(number) for number in self.numbers)
+
+    def last(self, number: int) -> BatchRow:
+        """The latest run of batch *number*, of which there is one."""
+        return self._runs[number][-1]
+
+    def rows(self) -> list[BatchRow]:
+        """All of them."""
+        return [row for runs in self._runs for row in runs]
+
+    def known(self, number: int) -> dict[int, list[ChunkOutcome]]:
+        """What became of the chunks of batch *number*, by theirs; without card keys."""
+        return batches.merged([row.run for row in self._runs[number] if row.run])
+
+    def outcomes(self, number: int) -> list[ChunkOutcome]:
+        """The same in a row; what is missing, once it has ended, as one."""
+        flat = [outcome for outcomes in self.known(number).values() for outcome in outcomes]
+        if self.ended(number):
+            batch = self.last(number).batch
+            missing = batch.count - sum(outcome.count for outcome in flat)
+            if missing:
+                flat.append(left(batch, missing, self.fate(number)))
+        return flat
+
+    def fate(self, number: int) -> Fate:
+        """Of the chunks of batch *number* that no run tells of."""
+        last = self.last(number)
+        return Fate.UNKNOWN if last.taken and last.run is None else Fate.NOT_SENT
+
+    def unsettled(self, number: int) -> bool:
+        """Whether something of batch *number* is neither stored nor refused."""
+        return any(outcome.fate in (Fate.UNKNOWN, Fate.NOT_SENT) for outcome in self.outcomes(number))
+
+    def stop(self) -> GatePayError | None:
+        """The refusal, or fault, that would meet every chunk."""
+        return next((row.run.stopped for row in self.rows() if row.run and row.run.stopped), None)
+
+    def stopped(self, job: JobRow) -> GatePayError | None:
+        """Why it has ended early, *job* being its row by now."""
+        if job.active:
+            return None
+        return self.stop() or DurableError(problem="it was cancelled; resume() goes on")
+
+    def ledger(self) -> Ledger:
+        """What was settled at submission, but for the lines that were refused."""
+        ledger, facts = Ledger(), self._job.facts
+        ledger.read, ledger.blank, ledger.duplicates = facts.read, facts.blank, facts.duplicates
+        return ledger
+
+    def progress(self) -> UploadProgress:
+        """The columns so far."""
+        ledger = self.ledger()
+        for outcome in self._all():
+            ledger.add(outcome)
+        return ledger.progress()
+
+    def _all(self) -> Iterator[ChunkOutcome]:
+        refused = self._job.facts.refused
+        if refused is not None:
+            yield left(refused, refused.count, Fate.REFUSED)
+        for number in self.numbers:
+            yield from self.outcomes(number)
+
+    def _wanted(self, number: int) -> str:
+        runs = self._runs[number]
+        if runs and runs[-1].open:
+            return runs[-1].id
+        return batch_id(self._job.id, number, len(runs))
+
+
+def left(batch: Batch, count: int, fate: Fate) -> ChunkOutcome:
+    """*count* card keys somewhere in *batch*."""
+    return ChunkOutcome(
+        index=batch.first_chunk, first_line=batch.first_line, last_line=batch.last_line, count=count, fate=fate
+    )
+
+
+def _goes_on(row: BatchRow) -> bool:
+    return row.run is not None and row.run.follows

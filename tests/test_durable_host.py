@@ -1,0 +1,183 @@
+"""A worker in a process whose application runs DBOS itself; and databases that go away."""
+
+import tempfile
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+from anyio.abc import SocketAttribute, SocketStream
+from attrs import define, field
+from dbos import DBOS, DBOSConfig
+from durable_room import DEADLINE, PRODUCT, SOON, Room, adds_up, keys_of, until
+from durable_shop import Shop
+from postgres import Postgres
+
+from gatepay_async.durable import DurableError, book
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """DBOS knows no other loop."""
+    return "asyncio"
+
+
+@asynccontextmanager
+async def hosting(room: Room, *, executor: str = "host-1", launch: bool = True) -> AsyncGenerator[None]:
+    """An application's own DBOS."""
+    config = DBOSConfig(
+        name="the-application",
+        system_database_url=room.database,
+        executor_id=executor,
+        application_version="app-7",
+        log_level="WARNING",
+    )
+    DBOS(config=config)
+    if launch:
+        await anyio.to_thread.run_sync(DBOS.launch)
+    try:
+        yield
+    finally:
+        await anyio.to_thread.run_sync(DBOS.destroy)
+
+
+async def test_in_the_applications_own(room: Room, shop: Shop) -> None:
+    """A worker works in the DBOS that the application runs, and leaves it running; what that takes waits for it."""
+    uploads = room.uploads(shop, version="app-7")
+    async with hosting(room), uploads.submitter() as submit:
+        async with uploads.worker():
+            first = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
+            assert (await first.wait(every=SOON)).ok
+        assert DBOS.executor_id == "host-1"
+        second = await submit.file(room.file(keys_of(700)), product_id=PRODUCT)
+        name = book.batch_id(second.id, 0, 0)
+        with anyio.fail_after(DEADLINE):
+            while (await anyio.to_thread.run_sync(second._book.batches, [name]))[name].queued:
+                await anyio.sleep(SOON)
+        async with uploads.worker():
+            report = await second.wait(every=SOON)
+        assert await DBOS.list_queues_async()
+    assert (report.stored, report.already_there) == (100, 600)
+
+
+async def test_what_a_host_must_be(room: Room, shop: Shop) -> None:
+    """A DBOS of another version or database, not launched, or of a name that is taken: the error says what to do."""
+    uploads = room.uploads(shop, version="app-7")
+    async with hosting(room, launch=False):
+        with pytest.raises(DurableError, match="isn't launched yet"):
+            async with uploads.worker():
+                pass
+    async with hosting(room):
+        with pytest.raises(DurableError, match="application_version of your DBOS is 'app-7'"):
+            async with room.uploads(shop).worker():
+                pass
+    elsewhere = Room(room.folder, f"sqlite:///{room.folder}/elsewhere")
+    async with hosting(elsewhere):
+        with pytest.raises(DurableError, match="different databases"):
+            async with uploads.worker():
+                pass
+        async with uploads.submitter() as submit:
+            one = submit._database.presence(submit._database.engine(connections=2), "gatepay")
+        assert one.enter("host-1")
+        with pytest.raises(DurableError, match="executor_id is 'host-1'"):
+            async with uploads.worker():
+                pass
+        one.leave()
+
+
+@define
+class Cable:
+    """A way to a server that can be cut."""
+
+    port: int = 0
+    cut: bool = False
+    ends: set[SocketStream] = field(factory=set)
+
+    async def pull(self) -> None:
+        """Nothing comes through any more."""
+        self.cut = True
+        for end in list(self.ends):
+            await anyio.aclose_forcefully(end)
+
+
+@asynccontextmanager
+async def cable_to(port: int) -> AsyncGenerator[Cable]:
+    """Forward to *port* on loopback."""
+    cable = Cable()
+
+    async def pump(source: SocketStream, target: SocketStream) -> None:
+        try:
+            async for data in source:
+                await target.send(data)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            pass
+        finally:
+            await anyio.aclose_forcefully(source)
+            await anyio.aclose_forcefully(target)
+
+    async def handle(here: SocketStream) -> None:
+        if cable.cut:
+            await anyio.aclose_forcefully(here)
+            return
+        there = await anyio.connect_tcp("127.0.0.1", port)
+        cable.ends |= {here, there}
+        async with anyio.create_task_group() as both:
+            both.start_soon(pump, here, there)
+            both.start_soon(pump, there, here)
+        cable.ends -= {here, there}
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)
+    cable.port = listener.extra(SocketAttribute.local_port)  # noqa: S610 -- not Django's extra()
+    async with listener, anyio.create_task_group() as group:
+        group.start_soon(listener.serve, handle)
+        yield cable
+        group.cancel_scope.cancel()
+
+
+async def test_the_way_to_postgresql_is_cut(postgres: Postgres, tmp_path: Path, shop: Shop) -> None:
+    """While the way to the database is cut work stops; then it goes on by itself, and nothing is lost."""
+    shop.latency = SOON
+    database = postgres.database()
+    async with cable_to(postgres.port) as cable:
+        near = Room(tmp_path, postgres.url(database))
+        far = Room(tmp_path, postgres.url(database, port=cable.port))
+        async with near.uploads(shop).submitter() as submit, far.process(shop, concurrency=2):
+            job = await submit.file(near.file(keys_of(60_000)), product_id=PRODUCT)
+            await until(lambda: len(shop.sent) >= 20)
+            await cable.pull()
+            await until(lambda: shop.in_flight == 0)
+            before = len(shop.sent)
+            cable.cut = False
+            report = await job.wait(every=SOON)
+    assert before < 120
+    assert report.stored + report.already_there == 60_000
+    assert set(shop.stored.values()) == {1}
+    assert adds_up(report)
+
+
+async def test_postgresql_is_restarted(postgres: Postgres, shop: Shop, tmp_path: Path) -> None:
+    """A crash and restart of the database under load loses nothing; all goes on by itself."""
+    shop.latency = SOON
+    with tempfile.TemporaryDirectory(prefix="gatepay-postgres-") as folder:
+        Path(folder).chmod(0o755)
+        server = Postgres(Path(folder, "server"))
+        server.start()
+        room = Room(tmp_path, server.url(server.database()))
+        uploads = room.uploads(shop)
+        try:
+            async with uploads.submitter() as submit, uploads.worker(concurrency=2):
+                job = await submit.file(room.file(keys_of(60_000)), product_id=PRODUCT)
+                await until(lambda: len(shop.sent) >= 20)
+                await anyio.to_thread.run_sync(lambda: server.stop(at_once=True))
+                await until(lambda: shop.in_flight == 0)
+                await anyio.to_thread.run_sync(server.start)
+                report = await job.wait(every=SOON)
+        finally:
+            server.stop()
+    assert report.stored + report.already_there == 60_000
+    assert set(shop.stored.values()) == {1}
+    assert adds_up(report)

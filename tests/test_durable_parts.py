@@ -1,0 +1,305 @@
+"""The parts of durable uploads, each by itself."""
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import anyio
+import pytest
+import sqlalchemy as sa
+from durable_room import Room
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatepay_async.durable import FolderSpool, Rate, SourceChangedError, batches, faults, presence, spooling
+from gatepay_async.durable.batches import Batch, Run
+from gatepay_async.durable.database import Database
+from gatepay_async.durable.errors import DurableError
+from gatepay_async.durable.pace import Pace
+from gatepay_async.protocol import bulk, errors
+from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Fate
+from gatepay_async.protocol.errors import GatePayError
+
+SECRET = b"s" * 32
+
+ERRORS = [
+    errors.InvalidRequestError(field="keys", problem="line 3 holds a NUL; is the file UTF-16?"),
+    errors.SignatureRejectedError(code=106, message="签名错误", endpoint="ka/create", attempts=2, in_doubt=True),
+    errors.StorageFailedError(
+        code=113, message="", endpoint="ka/create", time=datetime.fromisoformat("2026-11-23T10:00:00+00:00")
+    ),
+    errors.RefusedError(code=999, message="?", endpoint="ka/create"),
+    errors.ProtocolError(endpoint="ka/create", http_status=502, problem="is HTML", excerpt="<html>", retry_after=3.0),
+    errors.ProtocolError(endpoint="ka/create", http_status=200, problem="is cut", path="data"),
+    errors.TransportError(endpoint="ka/create", sent=True, problem="cut off", attempts=4),
+    errors.DeadlineExceededError(endpoint="ka/create", sent=False, problem="too late"),
+    errors.CallbackSignatureError(problem="not signed"),
+    DurableError(problem="it was cancelled"),
+    SourceChangedError(source="keys", problem="is gone"),
+    GatePayError("something else"),
+]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """DBOS knows no other loop."""
+    return "asyncio"
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_errors_as_json(error: GatePayError) -> None:
+    """An error comes back from JSON as it was: its class, its facts, its words."""
+    back = faults.of_json(json.loads(json.dumps(faults.as_json(error))))
+    assert (type(back), vars(back), str(back)) == (type(error), vars(error), str(error))
+
+
+def test_an_error_of_a_later_version() -> None:
+    """An error of a class that this version doesn't know keeps its words."""
+    back = faults.of_json({"class": "LaterError", "says": ["what it said"], "more": 1})
+    assert (type(back), str(back)) == (GatePayError, "what it said")
+
+
+FATES = st.sampled_from([Fate.REFUSED, Fate.UNKNOWN, Fate.NOT_SENT])
+STORED = st.builds(
+    ChunkOutcome,
+    index=st.integers(0, 50),
+    first_line=st.integers(1, 10**6),
+    last_line=st.integers(1, 10**6),
+    count=st.integers(1, 500),
+    fate=st.just(Fate.STORED),
+    stored=st.none() | st.integers(0, 500),
+    attempts=st.integers(1, 4),
+)
+FAILED = st.builds(
+    ChunkOutcome,
+    index=st.integers(0, 50),
+    first_line=st.integers(1, 10**6),
+    last_line=st.integers(1, 10**6),
+    count=st.integers(1, 500),
+    fate=FATES,
+    attempts=st.integers(0, 4),
+)
+
+
+@given(st.lists(STORED), st.lists(FAILED), st.booleans())
+def test_runs_as_json(done: list[ChunkOutcome], rest: list[ChunkOutcome], follows: bool) -> None:  # noqa: FBT001 -- hypothesis gives it
+    """A run comes back from JSON as it was."""
+    run = Run([*done, *rest], follows=follows)
+    assert Run.of_json(json.loads(json.dumps(run.as_json()))) == run
+
+
+def test_twenty_alike_are_one_entry() -> None:
+    """A batch that went well takes a few numbers in the database."""
+    chunks = [Chunk(n, tuple(range(500 * n + 1, 500 * n + 501)), ("KEY",) * 500) for n in range(20)]
+    run = Run([bulk.stored(chunk, count=500, attempts=1) for chunk in chunks])
+    assert run.as_json() == {"done": [[0, 1, 500, 500, 500, 1, 20]]}
+    assert Run.of_json(run.as_json()) == run
+
+
+KEYS = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zs", "Zl", "Zp"]), min_size=1, max_size=20)
+
+
+@given(st.lists(KEYS, unique=True, min_size=1, max_size=40), st.integers(1, 5), st.data())
+def test_keys_come_back(keys: list[str], first: int, data: st.DataObject) -> None:
+    """What lies in the spool comes back with the lines that it stood in."""
+    steps = data.draw(st.lists(st.integers(1, 9), min_size=len(keys) - 1, max_size=len(keys) - 1))
+    lines = [first]
+    for step in steps:
+        lines.append(lines[-1] + step)
+    pairs = list(zip(lines, keys, strict=True))
+    written = b"".join(batches.lines_of(pairs, lines[0]))
+    [chunk] = batches.chunks_of(written, Batch(3, 0, len(written), "", len(keys), lines[0], lines[-1]))
+    assert (chunk.index, chunk.lines, chunk.keys) == (3 * batches.CHUNKS, tuple(lines), tuple(keys))
+
+
+@given(st.lists(st.one_of(KEYS, st.just(""), st.just("bad\0key"), st.just("\x85")), max_size=60))
+def test_spooled_as_uploaded(tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> None:
+    """A submission reads, cleans and deduplicates as a plain upload does; every line is accounted for."""
+    target = tmp_path_factory.mktemp("spool") / "keys"
+    source = [f"{line}\n".encode() for line in lines]
+    spooled = spooling.spool(source, target, name="n", product_id=8, secret=SECRET)
+    facts = batches.Facts.of_json(json.loads(json.dumps(spooled.facts.as_json())))
+    assert facts == spooled.facts
+    refused = facts.refused.count if facts.refused else 0
+    assert facts.read == len(lines) == facts.blank + facts.duplicates + facts.count + refused
+    data = target.read_bytes()
+    assert (len(data), batches.digest(SECRET, data)) == (facts.size, facts.digest)
+    for batch in spooled.batches:
+        batches.check(data[batch.offset : batch.offset + batch.length], batch, secret=SECRET, source="n")
+
+
+def test_digests_need_the_key() -> None:
+    """What stands in the database of a card key can't be tried without what lies in the spool."""
+    assert batches.digest(b"a" * 32, b"KEY") != batches.digest(b"b" * 32, b"KEY")
+
+
+def test_not_what_was_put_aside() -> None:
+    """Bytes that are too few, or others, are not believed."""
+    batch = Batch(0, 0, 3, batches.digest(SECRET, b"KEY"), 1, 1, 1)
+    batches.check(b"KEY", batch, secret=SECRET, source="n")
+    for data in (b"KE", b"KEX"):
+        with pytest.raises(SourceChangedError, match="has changed since it was submitted"):
+            batches.check(data, batch, secret=SECRET, source="n")
+
+
+@pytest.mark.anyio
+async def test_evenly_spaced() -> None:
+    """Calls of a worker are spaced by its share of the rate; without a rate none waits."""
+    now = 100.0
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    pace = Pace(Rate(50), now=lambda: now)
+    pace.share(3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(anyio, "sleep", sleep)
+        for _ in range(3):
+            await pace.turn()
+        now = 200.0
+        await pace.turn()
+        await Pace(None).turn()
+    assert slept == pytest.approx([0.0, 0.06, 0.12, 0.0])
+    assert pace.longest_wait(4) == pytest.approx(0.24)
+    assert Pace(None).longest_wait(4) == 0
+
+
+@pytest.fixture
+def kept(room: Room) -> Iterator[tuple[Database, sa.Engine]]:
+    """A database, with an engine."""
+    database = Database(room.database)
+    engine = database.engine(connections=8)
+    yield database, engine
+    engine.dispose()
+
+
+def test_presence(kept: tuple[Database, sa.Engine]) -> None:
+    """Who is there is told from who is not, by everybody; nobody can be there twice."""
+    database, engine = kept
+    one, two, other = (database.presence(engine, queue) for queue in ("a", "a", "b"))
+    assert not one.holds()
+    assert one.enter("one")
+    assert one.holds()
+    assert not two.enter("one")
+    assert two.enter("two")
+    assert other.enter("one")
+    assert one.others({"one", "two", "three"}) == (2, {"three"})
+    assert other.others({"one", "two"}) == (1, {"two"})
+    two.leave()
+    two.leave()
+    assert not two.holds()
+    assert one.others({"one", "two"}) == (1, {"two"})
+    one.leave()
+    other.leave()
+
+
+def test_alone(kept: tuple[Database, sa.Engine]) -> None:
+    """One at a time looks after what the dead have left."""
+    database, engine = kept
+    one, two = (database.presence(engine, "a") for _ in range(2))
+    with one.alone() as first:
+        assert first
+        with two.alone() as second:
+            assert not second
+    with two.alone() as third:
+        assert third
+
+
+def test_the_lock_is_lost(room: Room, kept: tuple[Database, sa.Engine]) -> None:
+    """Who has lost the connection that says that it is there knows it, and can come back."""
+    database, engine = kept
+    one = database.presence(engine, "a")
+    assert one.enter("one")
+    if database.is_sqlite:
+        pytest.skip(reason="a lock on a file is not lost")
+    with engine.connect() as connection:
+        connection.execute(
+            sa.text("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted")
+        )
+    assert not one.holds()
+    assert one.enter("one")
+    one.leave()
+
+
+def test_cleared_away_under_its_hands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker whose file is taken for a dead one's while it is opened makes another."""
+    lock = presence._locked
+    harm = [1]
+
+    def locked(path: Path, *, wait: float = 0) -> sqlite3.Connection | None:
+        found = lock(path, wait=wait)
+        if harm.pop() if harm else 0:
+            path.unlink()
+        return found
+
+    monkeypatch.setattr(presence, "_locked", locked)
+    one = presence.FilePresence(tmp_path / "db", "a")
+    assert one.enter("one")
+    assert one.others({"one"}) == (1, set())
+    one.leave()
+    monkeypatch.setattr(presence, "_TRIES", 0)
+    assert not one.enter("one")
+
+
+def test_what_the_dead_leave(tmp_path: Path) -> None:
+    """The file of a dead worker is cleared away; one that the system won't give is left."""
+    one, two = (presence.FilePresence(tmp_path / "db", "a") for _ in range(2))
+    assert one.enter("one")
+    assert one._lock is not None
+    one._lock.close()  # as the system does when it dies
+    assert len(list(tmp_path.glob("*.worker"))) == 1
+    assert two.others({"one"}) == (0, {"one"})
+    assert not list(tmp_path.glob("*.worker"))
+    presence._clear(tmp_path)
+
+
+@pytest.mark.anyio
+async def test_one_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key of the digests is made once, also when several ask at once, and is its owner's only."""
+    spools = [FolderSpool(tmp_path / "a" / "b") for _ in range(8)]
+    found = set()
+
+    async def ask(spool: FolderSpool) -> None:
+        found.add(await spool.secret())
+
+    monkeypatch.setattr(Path, "exists", lambda _: False)  # none finds it; all make one
+    async with anyio.create_task_group() as group:
+        for spool in spools:
+            group.start_soon(ask, spool)
+    assert len(found) == 1
+    assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["digest-key"]
+    assert repr(spools[0]) == f"FolderSpool({str(tmp_path / 'a' / 'b')!r})"
+
+
+@pytest.mark.anyio
+async def test_a_spool_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a folder can't be synchronised, a file is put there all the same."""
+    (tmp_path / "file").write_bytes(b"0123456789")
+    monkeypatch.setattr("gatepay_async.durable.spool._POSIX", False)
+    spool = FolderSpool(tmp_path / "spool")
+    await spool.put("name", tmp_path / "file")
+    assert await spool.read("name", 3, 4) == b"3456"
+    await spool.delete("name")
+    await spool.delete("name")
+    with pytest.raises(SourceChangedError, match="is gone"):
+        await spool.read("name", 0, 1)
+
+
+def test_a_database_shows_no_password() -> None:
+    """The password of a database is in no repr."""
+    assert "secret" not in repr(Database("postgresql://user:secret@host/db"))
+    assert Database("postgres://user:secret@host/db").file is None
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+def test_a_new_database_is_its_owners(tmp_path: Path) -> None:
+    """A SQLite file that is made here is its owner's only; one that is there is left as it is."""
+    Database(f"sqlite:///{tmp_path}/new").engine(connections=1).dispose()
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "new").chmod(0o640)
+    Database(f"sqlite:///{tmp_path}/new").engine(connections=1).dispose()
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640

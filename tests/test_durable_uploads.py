@@ -1,0 +1,625 @@
+"""Durable uploads as an application sees them, on both databases, with real sockets."""
+
+import base64
+import os
+import stat
+from pathlib import Path
+
+import anyio
+import pytest
+import trio
+from anyio.abc import Process
+from durable_room import DEADLINE, PRODUCT, SOON, Room, adds_up, keys_of, until
+from durable_shop import Shop
+from sqlalchemy.exc import OperationalError
+
+from gatepay_async import (
+    AsyncGatePay,
+    DuplicateKeysError,
+    EndpointClosedError,
+    Fate,
+    InvalidRequestError,
+    RetryPolicy,
+    TransportError,
+)
+from gatepay_async.durable import (
+    DurableError,
+    DurableUploads,
+    FolderSpool,
+    JobState,
+    Rate,
+    SourceChangedError,
+    running,
+    spooling,
+    worker,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """DBOS knows no other loop."""
+    return "asyncio"
+
+
+async def test_a_file_is_uploaded(room: Room, shop: Shop) -> None:
+    """A file is uploaded whole, each card key once, and its report is that of a plain upload."""
+    lines = [
+        "\ufeffKEY-first",
+        *keys_of(1700),
+        "",
+        "  KEY-blank  ",
+        "KEY-000000003",
+        "卡密-一",
+        "no\0key",
+        "x\0y",
+        "last",
+    ]
+    path = room.file(lines)
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit, uploads.worker(concurrency=2):
+        job = await submit.file(path, product_id=PRODUCT)
+        seen = [progress async for progress in job.progress(every=SOON)]
+        report = await job.wait(every=SOON)
+    stored = set(shop.stored)
+    async with AsyncGatePay("key", "secret", base_url=shop.base_url) as gatepay:
+        shop.stored.clear()
+        with path.open(encoding="utf-8") as file:
+            plain = await gatepay.upload_card_keys(PRODUCT, file)
+    assert stored == set(shop.stored)
+    assert set(shop.stored.values()) == {1}
+    assert [str(outcome.error) for outcome in report.chunks] == [str(outcome.error) for outcome in plain.chunks]
+    assert (repr(report), report.ok) == (repr(plain), False)
+    assert [outcome.keys for outcome in report.chunks] == [outcome.keys for outcome in plain.chunks]
+    assert adds_up(report)
+    assert (seen[-1].stored, seen[-1].refused, seen[-1].in_flight) == (1704, 2, 0)
+    assert seen[-1].read == len(lines)
+
+
+async def test_same_file_same_job(room: Room, shop: Shop) -> None:
+    """The same file for the same product is the same job, whatever has become of it; for another product, another."""
+    path = room.file(keys_of(10))
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit:
+        first = await submit.file(path, product_id=PRODUCT)
+        again = await submit.file(room.file(keys_of(10), "copy.txt"), product_id=PRODUCT)
+        other = await submit.file(path, product_id=9)
+        async with uploads.worker():
+            await first.wait(every=SOON)
+            await other.wait(every=SOON)
+        late = await submit.file(path, product_id=PRODUCT)
+        assert (await late.wait(every=SOON)).ok
+        assert [job.id for job in await submit.jobs()] in ([other.id, first.id], [first.id, other.id])
+    assert first.id == again.id == late.id != other.id
+    assert sum(shop.sent.values()) == 2
+
+
+async def test_submitted_at_once(room: Room, shop: Shop) -> None:
+    """The same file submitted several times at once is one job, and each chunk is sent once."""
+    path = room.file(keys_of(1200))
+    uploads = room.uploads(shop)
+    ids = set()
+
+    async def one() -> None:
+        async with uploads.submitter() as submit:
+            job = await submit.file(path, product_id=PRODUCT)
+            ids.add(job.id)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(4):
+            group.start_soon(one)
+    async with uploads.submitter() as submit, uploads.worker():
+        report = await (await submit.job(ids.pop())).wait(every=SOON)
+    assert (ids, report.stored, set(shop.sent.values())) == (set(), 1200, {1})
+
+
+async def test_nothing_to_send(room: Room, shop: Shop) -> None:
+    """A file with nothing in it is done as soon as it is submitted; no worker is needed."""
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit:
+        job = await submit.file(room.file(["", "  "]), product_id=PRODUCT)
+        report = await job.wait()
+        info = await job.info()
+        await job.cancel()
+        await job.resume()
+    assert (report.read, report.blank, report.ok, info.state) == (2, 2, True, JobState.DONE)
+    assert repr(job) == f"<Job {job.id} of 'keys.txt'>"
+
+
+async def test_no_key_in_the_database(room: Room, shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    """No card key, raw or base64, is in the database, its journals or the logs, nor of a worker that was killed."""
+    keys = [f"SECRET{number:06d}KEY" for number in range(2000)]
+    keys[700] = "SECRET\0NUL"
+    uploads = room.uploads(shop)
+    shop.refuse_with["SECRET001234KEY"] = 109
+    shop.latency = SOON
+    async with uploads.submitter() as submit:
+        job = await submit.file(room.file(keys), product_id=PRODUCT)
+        async with room.process(shop, concurrency=2) as process:
+            await until(lambda: len(shop.stored) >= 500)
+            process.kill()
+        async with uploads.worker():
+            report = await job.wait(every=SOON)
+    assert report.refused == 2
+    assert adds_up(report)
+    folder = room.folder if "sqlite" in room.database else Path(os.environ["GATEPAY_TEST_POSTGRES"])
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_relative_to(room.spool)]
+    text = b"".join(path.read_bytes() for path in files if path.name != "keys.txt") + caplog.text.encode()
+    assert b"keys.txt" in text  # it was looked at where it is
+    assert b"SECRET" not in text
+    for shift in range(3):
+        coded = base64.b64encode(b"-" * shift + b"SECRET001234KEY")
+        assert coded[4:-4] not in text
+
+
+async def test_for_its_owner_only(room: Room, shop: Shop) -> None:
+    """What lies in the spool is its owner's only, and goes when all of it is on the server."""
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit:
+        job = await submit.file(room.file(keys_of(10)), product_id=PRODUCT)
+        modes = {stat.S_IMODE(path.stat().st_mode) for path in (room.spool, *room.spool.iterdir())}
+        assert modes == {0o700, 0o600}
+        async with uploads.worker():
+            await job.wait(every=SOON)
+    assert [path.name for path in room.spool.iterdir()] == ["digest-key"]
+
+
+@pytest.mark.parametrize("harm", ["changed", "cut", "gone"])
+async def test_the_spool_has_changed(room: Room, shop: Shop, harm: str) -> None:
+    """Where the card keys that were put aside are not what they were, nothing is sent, and the report says so."""
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit:
+        job = await submit.file(room.file(["no\0key", *keys_of(25_000)]), product_id=PRODUCT)
+        [path] = room.spool.glob("*.keys")
+        data = path.read_bytes()
+        path.write_bytes(data[:-1] + b"X" if harm == "changed" else data[:-100])
+        if harm == "gone":
+            path.unlink()
+        async with uploads.worker():
+            report = await job.wait(every=SOON)
+        assert (await job.info()).state is JobState.STOPPED
+    assert not shop.sent
+    assert isinstance(report.stopped, SourceChangedError)
+    assert (report.not_sent, report.refused) == (25_000, 1)
+    assert adds_up(report)
+
+
+async def test_the_file_changes_while_it_is_read(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that changes while it is read is not submitted."""
+    path = room.file(keys_of(10))
+    read = spooling.spool
+
+    def write_and_read(*args: object, **options: object) -> object:
+        with path.open("a") as file:
+            file.write("one more\n")
+        return read(*args, **options)  # type: ignore[arg-type]  # as it was called
+
+    monkeypatch.setattr(spooling, "spool", write_and_read)
+    async with room.uploads(shop).submitter() as submit:
+        with pytest.raises(SourceChangedError, match=r"keys\.txt has changed while it was read"):
+            await submit.file(path, product_id=PRODUCT)
+        assert await submit.jobs() == []
+    assert not list(room.spool.glob("*.keys"))
+
+
+async def test_refused_for_all(room: Room, shop: Shop) -> None:
+    """A refusal that every chunk would meet stops the job; what was not sent is told, and goes out after resume()."""
+    shop.refuse = 107
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit, uploads.worker(concurrency=2):
+        job = await submit.file(room.file(keys_of(45_000)), product_id=PRODUCT)
+        report = await job.wait(every=SOON)
+        assert (await job.info()).state is JobState.STOPPED
+        assert isinstance(report.stopped, EndpointClosedError)
+        assert (report.stored, report.refused + report.not_sent) == (0, 45_000)
+        assert adds_up(report)
+        assert {key for outcome in report.chunks for key in outcome.keys} == set(keys_of(45_000))
+        assert all(outcome.error is not None for outcome in report.chunks)
+        shop.refuse = 0
+        await job.resume()
+        after = await job.wait(every=SOON)
+    assert after.stopped is None
+    assert after.stored == 45_000 - after.refused
+    assert adds_up(after)
+
+
+async def test_refused_for_its_content(room: Room, shop: Shop) -> None:
+    """Where GatePay objects to one card key, the others of its chunk are stored."""
+    shop.refuse_with["KEY-000000123"] = 109
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit, uploads.worker():
+        job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
+        report = await job.wait(every=SOON)
+        await job.resume()
+        assert repr(await job.wait(every=SOON)) == repr(report)
+    [bad] = [outcome for outcome in report.chunks if outcome.fate is Fate.REFUSED]
+    assert (bad.keys, bad.first_line, report.stored) == (("KEY-000000123",), 124, 599)
+    assert isinstance(bad.error, DuplicateKeysError)
+    assert adds_up(report)
+
+
+async def test_cancelled_and_resumed(room: Room, shop: Shop) -> None:
+    """After cancel() the calls in flight end and nothing more is sent; resume() sends the rest, and nothing twice."""
+    shop.latency = SOON
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit, uploads.worker(concurrency=2):
+        job = await submit.file(room.file(keys_of(50_000)), product_id=PRODUCT)
+        await until(lambda: len(shop.sent) >= 4)
+        with pytest.raises(DurableError, match="cancel it first"):
+            await job.forget()
+        await job.resume()
+        assert (await job.info()).state is JobState.WORKING
+        await job.cancel()
+        report = await job.wait(every=SOON)
+        sent = sum(shop.sent.values())
+        assert (await job.info()).state is JobState.CANCELLED
+        assert isinstance(report.stopped, DurableError)
+        assert 0 < report.stored < 50_000
+        assert report.not_sent == 50_000 - report.stored - report.unknown
+        assert adds_up(report)
+        await job.cancel()
+        await job.resume()
+        after = await job.wait(every=SOON)
+    assert after.stored + after.already_there == 50_000
+    assert after.ok
+    assert sum(shop.sent.values()) - sent <= 100 - sent + report.unknown / 500
+    assert set(shop.stored.values()) == {1}
+
+
+async def test_forgotten(room: Room, shop: Shop) -> None:
+    """A job that has ended can be cleaned away, its card keys with it; the same file is then a new job."""
+    shop.refuse = 107
+    uploads = room.uploads(shop)
+    path = room.file(keys_of(600))
+    async with uploads.submitter() as submit, uploads.worker():
+        job = await submit.file(path, product_id=PRODUCT)
+        await job.wait(every=SOON)
+        await job.forget()
+        assert (await submit.jobs(), list(room.spool.glob("*.keys"))) == ([], [])
+        with pytest.raises(DurableError, match="there is no job"):
+            await submit.job(job.id)
+        with pytest.raises(DurableError, match="is gone"):
+            await job.info()
+        shop.refuse = 0
+        fresh = await submit.file(path, product_id=PRODUCT)
+        assert (await fresh.wait(every=SOON)).ok
+    assert fresh.id == job.id
+
+
+async def test_forgotten_in_the_queue(room: Room, shop: Shop) -> None:
+    """A batch whose job is gone ends, and sends nothing."""
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit:
+        job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
+        await anyio.to_thread.run_sync(job._book.delete, [job.id])
+        async with uploads.worker():
+            name = f"{job.id}.0.0"
+            with anyio.fail_after(DEADLINE):
+                while (await anyio.to_thread.run_sync(job._book.batches, [name]))[name].open:
+                    await anyio.sleep(SOON)
+    assert not shop.sent
+
+
+async def test_the_server_is_down(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While nobody answers, batches wait for longer and longer; then all goes on by itself."""
+    monkeypatch.setattr(running, "_LONGEST_PAUSE", SOON)
+    shop.down = True
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit, uploads.worker(concurrency=2):
+        job = await submit.file(room.file(keys_of(1500)), product_id=PRODUCT)
+        await until(lambda: shop.cut > 20)
+        shop.down = False
+        report = await job.wait(every=SOON)
+    assert (report.stored, report.ok, set(shop.stored.values())) == (1500, True, {1})
+    assert adds_up(report)
+
+
+async def test_the_server_stays_down(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After many runs in vain a batch ends, and the report tells what is not known; resume() tries again."""
+    monkeypatch.setattr(running, "_LONGEST_PAUSE", SOON)
+    monkeypatch.setattr(running, "_MOST_FAILURES", 1)
+    shop.down = True
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit, uploads.worker(concurrency=2):
+        job = await submit.file(room.file(keys_of(1500)), product_id=PRODUCT)
+        report = await job.wait(every=SOON)
+        assert (await job.info()).state is JobState.DONE
+        assert (report.unknown, report.not_sent, report.stopped) == (1000, 500, None)
+        assert isinstance(report.chunks[0].error, TransportError)
+        assert adds_up(report)
+        shop.down = False
+        await job.resume()
+        assert (await job.wait(every=SOON)).ok
+
+
+async def test_one_chunk_alone_fails(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk that the server can't store keeps no other one waiting."""
+    monkeypatch.setattr(running, "_LONGEST_PAUSE", SOON)
+    monkeypatch.setattr(running, "_MOST_FAILURES", 1)
+    shop.refuse_with["KEY-000000001"] = 113
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit, uploads.worker():
+        job = await submit.file(room.file(keys_of(2000)), product_id=PRODUCT)
+        report = await job.wait(every=SOON)
+    assert (report.stored, report.refused) == (1500, 500)
+    assert adds_up(report)
+
+
+async def test_the_spool_is_away(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the spool can't be read, batches wait, and nothing is lost."""
+    monkeypatch.setattr(running, "_LONGEST_PAUSE", SOON)
+
+    class Away(FolderSpool):
+        failures = 5
+
+        async def read(self, name: str, offset: int, length: int) -> bytes:
+            if self.failures:
+                self.failures -= 1
+                raise PermissionError("SECRET")
+            return await super().read(name, offset, length)
+
+    uploads = room.uploads(shop, spool=Away(room.spool))
+    async with uploads.submitter() as submit, uploads.worker():
+        job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
+        report = await job.wait(every=SOON)
+    assert report.ok
+
+
+async def test_a_bug_of_a_transport(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What isn't GatePay's, nor the network's, stops the job; its text, which may hold anything, is not kept."""
+
+    async def answer(self: object, call: object) -> object:
+        raise ZeroDivisionError("SECRET")
+
+    monkeypatch.setattr(AsyncGatePay, "_answer", answer)
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit, uploads.worker():
+        job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
+        report = await job.wait(every=SOON)
+    assert report.unknown == 600
+    assert "ZeroDivisionError" in str(report.stopped)
+    assert "SECRET" not in str(report.stopped)
+
+
+async def test_a_call_that_cannot_be_right(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that is refused before it is sent stops the job."""
+
+    async def answer(self: object, call: object) -> object:
+        raise InvalidRequestError(field="client", problem="has been closed")
+
+    monkeypatch.setattr(AsyncGatePay, "_answer", answer)
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit, uploads.worker():
+        job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
+        report = await job.wait(every=SOON)
+    assert (report.not_sent, str(report.stopped)) == (600, "client: has been closed")
+
+
+async def test_closed_in_the_middle(room: Room, shop: Shop) -> None:
+    """A worker that is closed ends its calls in flight and queues the rest; the next one sends that, once."""
+    shop.latency = SOON
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit:
+        job = await submit.file(room.file(keys_of(20_000)), product_id=PRODUCT)
+        async with uploads.worker(concurrency=2):
+            await until(lambda: len(shop.sent) >= 4)
+        before = len(shop.sent)
+        async with uploads.worker(concurrency=2):
+            report = await job.wait(every=SOON)
+    assert before < 40
+    assert (report.stored, report.ok, set(shop.sent.values())) == (20_000, True, {1})
+    assert adds_up(report)
+
+
+async def test_closed_under_a_call_that_hangs(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that doesn't end in time is cut off when its worker is closed; the next worker sends it again."""
+    monkeypatch.setattr(worker, "_LAST_CALLS", SOON)
+    shop.latency = 5.0
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit:
+        job = await submit.file(room.file(keys_of(10)), product_id=PRODUCT)
+        async with uploads.worker():
+            await until(lambda: shop.in_flight == 1)
+        shop.latency = 0
+        async with uploads.worker():
+            report = await job.wait(every=SOON)
+    assert report.stored + report.already_there == 10
+
+
+async def test_killed(room: Room, shop: Shop) -> None:
+    """What a killed worker had is taken over; nothing is lost, and sent again is only what was in flight."""
+    shop.latency = SOON
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit, uploads.worker(concurrency=2, global_concurrency=4):
+        job = await submit.file(room.file(keys_of(80_000)), product_id=PRODUCT)
+        async with room.process(shop, concurrency=2, global_concurrency=4) as process:
+            await until(lambda: len(shop.sent) >= 30)
+            process.kill()
+        report = await job.wait(every=SOON)
+    assert report.stored + report.already_there == 80_000
+    assert report.ok
+    assert set(shop.stored.values()) == {1}
+    assert sum(shop.sent.values()) - len(shop.sent) <= 2 * 20
+    assert shop.most_in_flight <= 4
+    assert adds_up(report)
+
+
+async def test_taken_from_one_that_hangs(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a worker holds for longer than it can work at it is taken from it, though it seems to be there."""
+    shop.latency = 0.5
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit:
+        job = await submit.file(room.file(keys_of(10)), product_id=PRODUCT)
+        async with room.process(shop) as process:
+            await until(lambda: shop.in_flight == 1)
+            os.kill(process.pid, 19)  # SIGSTOP: it seems to be there
+            shop.latency = 0
+            monkeypatch.setattr(worker, "LONGEST_RUN", -100.0)
+            monkeypatch.setattr(running, "LONGEST_RUN", 30.0)
+            async with uploads.worker():
+                report = await job.wait(every=SOON)
+            os.kill(process.pid, 18)  # SIGCONT
+    assert report.stored + report.already_there == 10
+
+
+async def test_a_batch_takes_too_long(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run sends for so many seconds; what is left is another run's, and nothing is sent twice."""
+    monkeypatch.setattr(running, "LONGEST_RUN", 3 * SOON)
+    shop.latency = SOON
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit, uploads.worker():
+        job = await submit.file(room.file(keys_of(10_000)), product_id=PRODUCT)
+        report = await job.wait(every=SOON)
+    assert (report.stored, report.ok, set(shop.sent.values())) == (10_000, True, {1})
+
+
+async def test_at_a_rate(room: Room, shop: Shop) -> None:
+    """Calls of two workers keep to the rate that both were given."""
+    rate = (10, 0.5)
+    uploads = room.uploads(shop)
+    async with (
+        uploads.submitter() as submit,
+        room.process(shop, rate=rate) as other,
+        uploads.worker(rate=Rate(10, per=0.5)),
+    ):
+        assert isinstance(other, Process)
+        job = await submit.file(room.file(keys_of(20_000)), product_id=PRODUCT)
+        report = await job.wait(every=SOON)
+    assert report.ok
+    assert shop.most_in(0.5) <= 12
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"database": "mysql://host/db"}, "database: must be sqlite"),
+        ({"database": "sqlite://"}, "database: must be sqlite"),
+        ({"database": "sqlite:///:memory:"}, "database: must be sqlite"),
+        ({"database": "no url"}, "database: must be sqlite"),
+        ({"database": "postgresql://host/db"}, "spool: is missing"),
+        ({"database": "sqlite:///a", "name": "A b"}, "name: must be up to"),
+        ({"database": "sqlite:///a", "connect": None}, "connect: must be callable"),
+    ],
+)
+def test_cannot_be_right(options: dict[str, object], problem: str) -> None:
+    """An argument that can't be right is refused at once, by its name."""
+    given: dict[str, object] = {"connect": AsyncGatePay, **options}
+    with pytest.raises(InvalidRequestError, match=problem):
+        DurableUploads(**given)  # type: ignore[arg-type]  # that is the point
+
+
+async def test_options_of_a_worker(room: Room, shop: Shop) -> None:
+    """A worker's numbers are held to be numbers, and a client without any bound is refused."""
+    uploads = room.uploads(shop)
+    with pytest.raises(InvalidRequestError, match="concurrency"):
+        uploads.worker(concurrency=0)
+    with pytest.raises(InvalidRequestError, match="global_concurrency"):
+        uploads.worker(global_concurrency=0)
+    with pytest.raises(InvalidRequestError, match="per"):
+        Rate(1, per=None)  # type: ignore[arg-type]  # that is the point
+    with pytest.raises(InvalidRequestError, match="per"):
+        Rate(1, per=0)
+    endless = room.uploads(shop)
+    endless._connect = lambda: AsyncGatePay(
+        "key", "secret", base_url=shop.base_url, timeout=None, deadline=None, retry=RetryPolicy()
+    )
+    with pytest.raises(InvalidRequestError, match="needs a timeout or a deadline"):
+        async with endless.worker():
+            pass
+    async with uploads.submitter() as submit:
+        with pytest.raises(InvalidRequestError, match="product_id"):
+            await submit.file(room.file([]), product_id=0)
+        with pytest.raises(InvalidRequestError, match="path: must be a path"):
+            await submit.file(3, product_id=PRODUCT)  # type: ignore[arg-type]  # that is the point
+        with pytest.raises(FileNotFoundError):
+            await submit.file(room.folder / "none", product_id=PRODUCT)
+
+
+async def test_the_lease(room: Room, shop: Shop) -> None:
+    """How long a batch is a worker's is computed from what a call can take, and can't be set."""
+    uploads = room.uploads(shop)
+    async with uploads.worker(concurrency=3, rate=Rate(1, per=2.0)) as it:
+        # 30 s of sending, one call of at most 10 s, a turn for each of 3 callers, and a margin
+        assert it.lease == 30 + 10 + 3 * 2 + 5
+
+
+async def test_one_worker_a_process(room: Room, shop: Shop) -> None:
+    """A second worker in a process is refused, with what to do."""
+    uploads = room.uploads(shop)
+    async with uploads.worker():
+        with pytest.raises(DurableError, match="in processes of their own"):
+            async with room.uploads(shop, name="other").worker():
+                pass
+
+
+def test_not_on_trio() -> None:
+    """On another loop than asyncio's the error says so."""
+
+    async def main() -> None:
+        DurableUploads(AsyncGatePay, database="sqlite:///none").submitter()
+
+    with pytest.raises(DurableError, match="asyncio"):
+        trio.run(main)
+
+
+def test_beside_the_database(tmp_path: Path) -> None:
+    """With SQLite, card keys lie in a folder beside the database, if nothing else is said."""
+    uploads = DurableUploads(AsyncGatePay, database=f"sqlite:///{tmp_path}/a.sqlite3")
+    assert repr(uploads._spool) == f"FolderSpool('{tmp_path}/a.sqlite3-spool')"
+
+
+async def test_a_batch_of_a_cancelled_job(room: Room, shop: Shop) -> None:
+    """A batch that was taken just as its job was cancelled sends nothing."""
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit:
+        job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
+        await anyio.to_thread.run_sync(job._book.stop, job.id, [])
+        async with uploads.worker():
+            report = await job.wait(every=SOON)
+    assert (report.not_sent, len(shop.sent)) == (600, 0)
+    assert adds_up(report)
+
+
+async def test_away_and_back(room: Room, shop: Shop) -> None:
+    """A worker that has lost its place sends nothing until it has it again; then it goes on with what it had."""
+    shop.latency = SOON
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit, uploads.worker(concurrency=2) as it:
+        job = await submit.file(room.file(keys_of(40_000)), product_id=PRODUCT)
+        await until(lambda: len(shop.sent) >= 4)
+        enter, answers = it._presence.enter, [False]
+        it._presence.enter = lambda worker: answers.pop() if answers else enter(worker)  # type: ignore[method-assign]  # a double
+        await anyio.to_thread.run_sync(it._presence.leave)
+        await until(lambda: it._runner.away)
+        await until(lambda: shop.in_flight == 0)
+        report = await job.wait(every=SOON)
+    assert report.stored + report.already_there == 40_000
+    assert set(shop.stored.values()) == {1}
+
+
+async def test_one_looks_after_the_dead(room: Room, shop: Shop) -> None:
+    """While another worker looks after what the dead have left, this one doesn't."""
+    uploads = room.uploads(shop)
+    async with uploads.worker() as it:
+        database, engine = it._database, it._engine
+        with database.presence(engine, "gatepay").alone() as alone:
+            assert alone
+            assert await anyio.to_thread.run_sync(it._reap) == 1
+
+
+async def test_waits_for_its_database(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """wait() goes on when its database was away for a while."""
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit, uploads.worker():
+        job = await submit.file(room.file(keys_of(10)), product_id=PRODUCT)
+        ask, failures = job._book.job, [1, 2]
+
+        def away(name: str) -> object:
+            if failures:
+                failures.pop()
+                raise OperationalError("SELECT", {}, Exception("away"))
+            return ask(name)
+
+        monkeypatch.setattr(job._book, "job", away)
+        assert (await job.wait(every=SOON)).ok
