@@ -26,8 +26,7 @@ import psycopg
 from durable_room import Room, adds_up, keys_of, until
 from durable_shop import Shop, serving
 from durable_worker import APPKEY, APPSECRET
-from postgres import Postgres
-from test_durable_host import cable_to
+from postgres import Postgres, cable_to
 
 from benchmarks.serving import ROOT
 from gatepay_async import AsyncGatePay

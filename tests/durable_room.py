@@ -24,10 +24,18 @@ PRODUCT = 8
 
 @define
 class Room:
-    """A database, a spool and a folder of one test."""
+    """
+    A database, a spool and a folder of one test.
+
+    Attributes:
+        folder: What the test writes.
+        database: Its address.
+        files: Where the database keeps what it holds.
+    """
 
     folder: Path
     database: str
+    files: Path = Path()
 
     @property
     def spool(self) -> Path:

@@ -1,4 +1,4 @@
-"""A PostgreSQL for the tests: started, restarted and stopped here; from the package index, or the system's."""
+"""A PostgreSQL for the tests, from the package index or the system's: started and stopped here, or cut off."""
 
 import os
 import pwd
@@ -6,12 +6,15 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, closing, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+import anyio
 import psycopg
+from anyio.abc import SocketAttribute, SocketStream
+from attrs import define, field
 
 _DEADLINE = 60  # seconds to start, or to stop
 
@@ -113,3 +116,56 @@ class Postgres:
         subprocess.run(
             [self._programs / program, *map(str, arguments)], user=user(), check=True, capture_output=True, cwd="/"
         )
+
+
+@define
+class Cable:
+    """A way to a server that can be cut."""
+
+    port: int = 0
+    cut: bool = False
+    ends: set[SocketStream] = field(factory=set)
+
+    async def pull(self) -> None:
+        """Nothing comes through any more."""
+        self.cut = True
+        for end in list(self.ends):
+            await anyio.aclose_forcefully(end)
+
+
+@asynccontextmanager
+async def cable_to(port: int) -> AsyncGenerator[Cable]:
+    """Forward to *port* on loopback."""
+    cable = Cable()
+
+    async def pump(source: SocketStream, target: SocketStream) -> None:
+        try:
+            async for data in source:
+                await target.send(data)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            pass
+        finally:
+            await anyio.aclose_forcefully(source)
+            await anyio.aclose_forcefully(target)
+
+    async def handle(here: SocketStream) -> None:
+        if cable.cut:
+            await anyio.aclose_forcefully(here)
+            return
+        try:
+            there = await anyio.connect_tcp("127.0.0.1", port)
+        except OSError:  # nobody there, for now
+            await anyio.aclose_forcefully(here)
+            return
+        cable.ends |= {here, there}
+        async with anyio.create_task_group() as both:
+            both.start_soon(pump, here, there)
+            both.start_soon(pump, there, here)
+        cable.ends -= {here, there}
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)
+    cable.port = listener.extra(SocketAttribute.local_port)  # noqa: S610 -- not Django's extra()
+    async with listener, anyio.create_task_group() as group:
+        group.start_soon(listener.serve, handle)
+        yield cable
+        group.cancel_scope.cancel()

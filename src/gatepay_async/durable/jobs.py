@@ -112,8 +112,7 @@ class Job:
         async for _ in self.progress(every=every):
             pass
         report = await Reporter(self._row, self._tally, self._spool).report()
-        if report.ok:
-            await self._spool.delete(f"{self._row.digest}.keys")  # nobody needs them any more
+        await self.tidy()
         return report
 
     async def cancel(self) -> None:
@@ -136,6 +135,12 @@ class Job:
             elif self._tally.unsettled(number):
                 await in_thread(self._follow, last)
         self._tally = Tally(self._row)
+
+    async def tidy(self) -> None:
+        """Delete the card keys in the spool, if all of them are on the server; at a job's end, workers do so, too."""
+        await self._look()
+        if self._tally.all_ended() and self._tally.all_stored():
+            await self._spool.delete(f"{self._row.digest}.keys")
 
     async def forget(self) -> None:
         """

@@ -82,6 +82,10 @@ class Tally:
         """Whether something of batch *number* is neither stored nor refused."""
         return any(outcome.fate in (Fate.UNKNOWN, Fate.NOT_SENT) for outcome in self.outcomes(number))
 
+    def all_stored(self) -> bool:
+        """Whether all that there was is on the server, and nothing was refused."""
+        return all(outcome.fate is Fate.STORED for outcome in self._all())
+
     def stop(self) -> GatePayError | None:
         """The refusal, or fault, that would meet every chunk."""
         return next((row.run.stopped for row in self.rows() if row.run and row.run.stopped), None)

@@ -21,12 +21,12 @@ import anyio
 from attrs import define
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, WorkflowSerializationFormat
 from dbos import error as dbos_error
-from sqlalchemy.exc import SQLAlchemyError
 
 from gatepay_async.client import AsyncGatePay
 from gatepay_async.durable.book import BATCH, Book
 from gatepay_async.durable.database import APPLICATION, Database, client_of, in_thread
 from gatepay_async.durable.errors import DurableError
+from gatepay_async.durable.jobs import Job
 from gatepay_async.durable.pace import Pace, Rate
 from gatepay_async.durable.running import LONGEST_RUN, Runner, Task
 from gatepay_async.durable.spool import Spool
@@ -203,7 +203,7 @@ class Worker:
             serializer=DBOSPortableJSONSerializer(),
             executor_id=self._executor,
             application_version=self._version,
-            log_level="WARNING",
+            log_level="ERROR",  # of a database that is away, each of its threads would tell every second, at length
             run_migrations=False,
         )
         DBOS(config=config)
@@ -226,17 +226,19 @@ class Worker:
         with anyio.move_on_after(_LAST_CALLS):
             while self._runner.busy:  # noqa: ASYNC110 -- for a moment, at the end
                 await anyio.sleep(_MOMENT)
-        if self._launched:
-            await in_thread(self._give_back)
+        try:
+            await self._tidy()
+            if self._launched:
+                await in_thread(self._give_back)
+        except Exception as error:  # noqa: BLE001 -- the database or the spool is away; others will see to it
+            _log.warning("can't give back what was taken: %s", type(error).__name__)
 
     def _give_back(self) -> None:
-        try:
-            self._book.requeue([row.workflow_id for row in self._book.taken() if row.executor_id == self._executor])
-        except SQLAlchemyError as error:  # another worker will do it, as for one that died
-            _log.warning("can't give back what was taken: %s", type(error).__name__)
+        self._book.requeue([row.workflow_id for row in self._book.taken() if row.executor_id == self._executor])
 
     async def _keep(self) -> None:
         """As long as the worker is open: be there, look after the others, ask which jobs go on."""
+        well = True
         with self._keeping:
             while True:
                 await anyio.sleep(_KEEP)
@@ -244,8 +246,22 @@ class Worker:
                     await self._stay()
                     await self._look_after_others()
                     await self._runner.look()
+                    await self._tidy()
                 except Exception as error:  # noqa: BLE001 -- the database is away, or the disk full: until it is not
-                    _log.warning("can't look after the queue for now: %s", type(error).__name__)
+                    if well:
+                        _log.warning("can't reach the queue (%s); going on when it is back", type(error).__name__)
+                    well = False
+                else:
+                    if not well:
+                        _log.warning("the queue is back")
+                    well = True
+
+    async def _tidy(self) -> None:
+        """Card keys that are all on the server needn't lie about."""
+        for name in self._runner.left():
+            row = await in_thread(self._book.job, name)
+            if row is not None:
+                await Job(row, self._book, self._spool).tidy()
 
     async def _stop_keeping(self, task: asyncio.Task[None]) -> None:
         self._keeping.cancel()  # not the task: that would leave a thread behind, which uses the database

@@ -8,6 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 import trio
+from anyio import from_thread
 from anyio.abc import Process
 from durable_room import DEADLINE, PRODUCT, SOON, Room, adds_up, keys_of, until
 from durable_shop import Shop
@@ -143,8 +144,7 @@ async def test_no_key_in_the_database(room: Room, shop: Shop, caplog: pytest.Log
             report = await job.wait(every=SOON)
     assert report.refused == 2
     assert adds_up(report)
-    folder = room.folder if "sqlite" in room.database else Path(os.environ["GATEPAY_TEST_POSTGRES"])
-    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_relative_to(room.spool)]
+    files = [path for path in room.files.rglob("*") if path.is_file() and not path.is_relative_to(room.spool)]
     text = b"".join(path.read_bytes() for path in files if path.name != "keys.txt") + caplog.text.encode()
     assert b"keys.txt" in text  # it was looked at where it is
     assert b"SECRET" not in text
@@ -163,6 +163,19 @@ async def test_for_its_owner_only(room: Room, shop: Shop) -> None:
         async with uploads.worker():
             await job.wait(every=SOON)
     assert [path.name for path in room.spool.iterdir()] == ["digest-key"]
+
+
+async def test_nobody_waits(room: Room, shop: Shop) -> None:
+    """Card keys that are all on the server are deleted from the spool, also if nobody waits for the job."""
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit:
+        await submit.file(room.file(keys_of(10)), product_id=PRODUCT)
+        await submit.file(room.file(["no\0key", *keys_of(9, "MORE")], "bad.txt"), product_id=PRODUCT)
+        async with uploads.worker():
+            await until(lambda: len([*room.spool.glob("*.keys")]) == 1)
+            await until(lambda: len(shop.sent) == 2)
+        [left] = room.spool.glob("*.keys")
+        assert b"no\0key" in left.read_bytes()  # for the report
 
 
 @pytest.mark.parametrize("harm", ["changed", "cut", "gone"])
@@ -412,6 +425,77 @@ async def test_closed_in_the_middle(room: Room, shop: Shop) -> None:
     assert adds_up(report)
 
 
+async def test_closed_by_a_cancellation(room: Room, shop: Shop) -> None:
+    """A worker whose block is cancelled ends as one that is closed: nothing is sent twice, and another can open."""
+    shop.latency = SOON
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit:
+        job = await submit.file(room.file(keys_of(20_000)), product_id=PRODUCT)
+        with anyio.CancelScope() as scope:
+            async with uploads.worker(concurrency=2) as it:
+                await until(lambda: len(shop.sent) >= 4)
+                scope.cancel()
+                await anyio.sleep_forever()
+        assert await anyio.to_thread.run_sync(job._book.taken) == []
+        with pytest.raises(OSError, match="here"):
+            async with uploads.worker():
+                raise OSError("here")
+        async with uploads.worker(concurrency=2):
+            report = await job.wait(every=SOON)
+    assert not it._runner.busy
+    assert (report.stored, report.ok, set(shop.sent.values())) == (20_000, True, {1})
+
+
+async def test_cancelled_while_it_opens(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that is cancelled while it opens leaves nothing behind: the next one opens."""
+    uploads = room.uploads(shop)
+    with anyio.CancelScope() as scope:
+        monkeypatch.setattr(worker.DBOS, "listen_queues", lambda _: from_thread.run_sync(scope.cancel))
+        async with uploads.worker():
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught
+    monkeypatch.undo()
+    async with uploads.submitter() as submit, uploads.worker():
+        job = await submit.file(room.file(keys_of(10)), product_id=PRODUCT)
+        assert (await job.wait(every=SOON)).ok
+
+
+async def test_given_back(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a closed worker had and did not end is queued again at once, before anybody looks for its dead."""
+    monkeypatch.setattr(worker, "_LAST_CALLS", 1)
+    shop.latency = 30.0
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit:
+        job = await submit.file(room.file(keys_of(10)), product_id=PRODUCT)
+        async with uploads.worker():
+            await until(lambda: shop.in_flight == 1)
+        name = f"{job.id}.0.0"
+        assert (await anyio.to_thread.run_sync(job._book.batches, [name]))[name].queued
+
+
+async def test_the_queue_is_away_at_the_end(
+    room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker whose database is away when it is closed says so, and ends; and says when it was away and came back."""
+    monkeypatch.setattr(worker, "_KEEP", SOON)
+    uploads = room.uploads(shop)
+
+    def away(*_: object) -> None:
+        raise OperationalError("SELECT", {}, Exception("SECRET"))
+
+    async with uploads.worker() as it:
+        it._runner._left.add("gatepay:none")  # cleaned away
+        await until(lambda: not it._runner._left)
+        with monkeypatch.context() as patched:
+            patched.setattr(it, "_reap", away)
+            await until(lambda: "can't reach the queue (OperationalError)" in caplog.text)
+        await until(lambda: "the queue is back" in caplog.text)
+        monkeypatch.setattr(it, "_give_back", away)
+    assert "can't give back what was taken: OperationalError" in caplog.text
+    assert len(caplog.records) == 3
+    assert "SECRET" not in caplog.text
+
+
 async def test_closed_under_a_call_that_hangs(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that doesn't end in time is cut off when its worker is closed; the next worker sends it again."""
     monkeypatch.setattr(worker, "_LAST_CALLS", SOON)
@@ -486,6 +570,18 @@ async def test_at_a_rate(room: Room, shop: Shop) -> None:
         assert isinstance(other, Process)
         job = await submit.file(room.file(keys_of(20_000)), product_id=PRODUCT)
         report = await job.wait(every=SOON)
+    assert report.ok
+    assert shop.most_in(0.5) <= 12
+
+
+async def test_one_more_at_a_rate(room: Room, shop: Shop) -> None:
+    """A worker that joins others keeps to the rate from its first call on, though they don't know of it yet."""
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit, room.process(shop, rate=(10, 0.5)):
+        job = await submit.file(room.file(keys_of(60_000)), product_id=PRODUCT)
+        await until(lambda: len(shop.times) >= 10)
+        async with uploads.worker(rate=Rate(10, per=0.5)):
+            report = await job.wait(every=SOON)
     assert report.ok
     assert shop.most_in(0.5) <= 12
 

@@ -8,12 +8,10 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 import pytest
-from anyio.abc import SocketAttribute, SocketStream
-from attrs import define, field
 from dbos import DBOS, DBOSConfig
 from durable_room import DEADLINE, PRODUCT, SOON, Room, adds_up, keys_of, until
 from durable_shop import Shop
-from postgres import Postgres
+from postgres import Postgres, cable_to
 
 from gatepay_async.durable import DurableError, book
 
@@ -64,6 +62,30 @@ async def test_in_the_applications_own(room: Room, shop: Shop) -> None:
     assert (report.stored, report.already_there) == (100, 600)
 
 
+async def test_taken_for_somebody_else(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that an application took before its worker was open, and that isn't its any more, is not sent."""
+    uploads = room.uploads(shop, version="app-7")
+    ask, answers = book.Book.is_taken, []
+
+    def is_taken(self: book.Book, name: str, executor: str) -> bool:
+        answers.append(ask(self, name, executor))
+        return answers[-1]
+
+    monkeypatch.setattr(book.Book, "is_taken", is_taken)
+    async with hosting(room), uploads.submitter() as submit:
+        async with uploads.worker():
+            pass
+        job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
+        name = book.batch_id(job.id, 0, 0)
+        with anyio.fail_after(DEADLINE):
+            while (await anyio.to_thread.run_sync(job._book.batches, [name]))[name].queued:
+                await anyio.sleep(SOON)
+        await anyio.to_thread.run_sync(job._book._client.cancel_workflow, name)
+        async with uploads.worker():
+            await until(lambda: bool(answers))
+    assert (answers, len(shop.sent)) == ([False], 0)
+
+
 async def test_what_a_host_must_be(room: Room, shop: Shop) -> None:
     """A DBOS of another version or database, not launched, or of a name that is taken: the error says what to do."""
     uploads = room.uploads(shop, version="app-7")
@@ -71,6 +93,8 @@ async def test_what_a_host_must_be(room: Room, shop: Shop) -> None:
         with pytest.raises(DurableError, match="isn't launched yet"):
             async with uploads.worker():
                 pass
+        assert DBOS.executor_id == "host-1"  # it is the application's, and still there
+        await anyio.to_thread.run_sync(DBOS.launch)
     async with hosting(room):
         with pytest.raises(DurableError, match="application_version of your DBOS is 'app-7'"):
             async with room.uploads(shop).worker():
@@ -87,55 +111,6 @@ async def test_what_a_host_must_be(room: Room, shop: Shop) -> None:
             async with uploads.worker():
                 pass
         one.leave()
-
-
-@define
-class Cable:
-    """A way to a server that can be cut."""
-
-    port: int = 0
-    cut: bool = False
-    ends: set[SocketStream] = field(factory=set)
-
-    async def pull(self) -> None:
-        """Nothing comes through any more."""
-        self.cut = True
-        for end in list(self.ends):
-            await anyio.aclose_forcefully(end)
-
-
-@asynccontextmanager
-async def cable_to(port: int) -> AsyncGenerator[Cable]:
-    """Forward to *port* on loopback."""
-    cable = Cable()
-
-    async def pump(source: SocketStream, target: SocketStream) -> None:
-        try:
-            async for data in source:
-                await target.send(data)
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            pass
-        finally:
-            await anyio.aclose_forcefully(source)
-            await anyio.aclose_forcefully(target)
-
-    async def handle(here: SocketStream) -> None:
-        if cable.cut:
-            await anyio.aclose_forcefully(here)
-            return
-        there = await anyio.connect_tcp("127.0.0.1", port)
-        cable.ends |= {here, there}
-        async with anyio.create_task_group() as both:
-            both.start_soon(pump, here, there)
-            both.start_soon(pump, there, here)
-        cable.ends -= {here, there}
-
-    listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)
-    cable.port = listener.extra(SocketAttribute.local_port)  # noqa: S610 -- not Django's extra()
-    async with listener, anyio.create_task_group() as group:
-        group.start_soon(listener.serve, handle)
-        yield cable
-        group.cancel_scope.cancel()
 
 
 async def test_the_way_to_postgresql_is_cut(postgres: Postgres, tmp_path: Path, shop: Shop) -> None:
