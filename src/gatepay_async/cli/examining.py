@@ -164,9 +164,9 @@ async def _server() -> list[Finding]:
     if failure is None:
         text = say("doctor.server_ok", url=settings.base_url(), products=products, ms=f"{took * 1000:.0f}")
         return [Finding("server", Mark.OK, text), *findings]
-    cause, todo = failing.explain(failure)
-    text = f"{failing.headline(failure)} {cause}"
-    return [Finding("server", Mark.BAD, text, todo, failing.status_of(failure)), *findings]
+    known = failing.explain(failure)
+    text = f"{failing.headline(failure)} {known.cause}"
+    return [Finding("server", Mark.BAD, text, known.remedy, failing.status_of(failure)), *findings]
 
 
 def _clock(body: bytes, ours: float) -> Finding:

@@ -226,7 +226,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     "failing.error": ("Error: ", "错误："),
     "failing.cause": ("Why: ", "原因："),
     "failing.todo": ("Do: ", "处理："),
-    "failing.InvalidRequestError": ("{field}: {problem}", "{field}：{problem}"),
+    "failing.field": ("{field}: {problem}", "{field}：{problem}"),
+    "failing.InvalidRequestError": ("{problem}", "{problem}"),
     "failing.RefusedError": (
         "{endpoint} was refused with {code} ({message}).",
         "{endpoint} 被拒绝，状态码 {code}（{message}）。",
@@ -243,7 +244,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "The order {out_order_id} may have been made, or not.",
         "订单 {out_order_id} 可能已创建，也可能没有。",
     ),
-    "failing.CallbackError": ("Not genuine: {error}", "回调不可信：{error}"),
+    "failing.CallbackError": ("Not genuine: {problem}", "回调不可信：{problem}"),
     "failing.GatePayError": ("{error}", "{error}"),
     "running.interrupted": ("Interrupted.", "已中断。"),
     "extras.missing": (
@@ -398,7 +399,6 @@ TEXTS: dict[str, tuple[str, str]] = {
         "可以放心地重新上传同样的内容：GatePay 对每条卡密只保留一份。",
     ),
     "upload.cut_off": ("the upload was broken off", "上传被中断"),
-    "upload.bad_line": ("{problem}", "不是有效的卡密（{problem}）"),
     "upload.repeats": ("{line} repeats {first}", "{line} 与 {first} 重复"),
     "upload.cant_be": ("{line} can't be a card key", "{line} 不是有效的卡密"),
     "upload.nothing_sent": ("Nothing was sent.", "没有发送任何内容。"),
@@ -472,7 +472,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "sandbox.memory": ("in memory", "仅在内存中"),
     "sandbox.set": ("In another terminal, set:", "在另一个终端中设置："),
     "sandbox.until": ("Serving until Ctrl-C.", "正在运行，按 Ctrl-C 结束。"),
-    "sandbox.ended": ("The sandbox has ended.", "沙盒已结束。"),
+    "sandbox.ended": ("The sandbox has ended.", "沙箱已结束。"),
     "sandbox.port_taken": ("Port {port} can't be had: {reason}", "无法使用端口 {port}：{reason}"),
     "sandbox.database_bad": ("{path} can't be used as a database: {reason}", "{path} 不能用作数据库：{reason}"),
     # -- the doctor ---------------------------------------------------------------------------------------------------
