@@ -76,7 +76,7 @@ def test_doctor(gatepay: Any, shop: Sandbox) -> None:
     assert {each["mark"] for each in run.json["findings"]} == {"ok"}
     assert list(findings(run)) == ["versions", "tls", "proxy", "credentials", "server", "clock"]
     shown = gatepay("doctor", "--lang", "zh")
-    assert "[正常] GatePay: " in shown.out
+    assert "[正常] GatePay：" in shown.out
     assert shop.appsecret not in shown.out + run.out
 
 
