@@ -25,7 +25,7 @@ from gatepay_async import (
     TransportError,
 )
 from gatepay_async.cli import demonstrating, examining, failing, output, speech
-from gatepay_async.protocol.catalogue import REFUSALS
+from gatepay_async.protocol.catalogue import FAULTS, REFUSALS
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
 # -- products ---------------------------------------------------------------------------------------------------------
@@ -231,6 +231,27 @@ def test_errors_that_there_are_not(gatepay: Any, arguments: list[str], said: str
     run = gatepay("errors", *arguments)
     assert run.status == 2
     assert said in run.err
+
+
+@pytest.mark.parametrize(
+    "kind", sorted({each.error.__name__ for each in REFUSALS.values()} | {each.error.__name__ for each in FAULTS})
+)
+def test_what_to_do_is_for_people(kind: str) -> None:
+    """Of each error that a command can meet the remedy speaks of commands and options, never of Python."""
+    errors: list[GatePayError] = [
+        each.error(code=each.code, message="", endpoint=each.endpoint) for each in REFUSALS.values()
+    ]
+    for fault in FAULTS:
+        error = fault.error.__new__(fault.error)
+        vars(error).update(sent=fault.sent, endpoint="ka/show", code=999)
+        errors.append(error)
+    for lang in speech.LANGUAGES:
+        speech.speak(lang)
+        remedies = [failing.explain(error).remedy for error in errors if type(error).__name__ == kind]
+        assert remedies
+        for remedy in remedies:
+            assert not re.search(r"\w\(\)|(^|\s)\.[a-z]|[a-z_]+=|\b[a-z]+_[a-z_]+", remedy), remedy
+    speech.speak("en")
 
 
 def test_every_error_is_told(gatepay: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

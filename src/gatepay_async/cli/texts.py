@@ -272,6 +272,23 @@ TEXTS: dict[str, tuple[str, str]] = {
     "todo.InvalidRequestError": ("Correct it, and run the command again.", "请修正后重新执行命令。"),
     "todo.SingleItemOnlyError": ("Use --num 1, or another --type.", "请使用 --num 1，或换用其他 --type。"),
     "todo.InvalidPayTypeError": ("Use another --type.", "请换用其他 --type。"),
+    "todo.OutOfStockError": (
+        "Upload card keys, or use a smaller --num; `gatepay products` tells how many are left.",
+        "请补充卡密，或减小 --num；gatepay products 可查看剩余数量。",
+    ),
+    "todo.InvalidQuantityError": ("Use --num 1 or more.", "请使用不小于 1 的 --num。"),
+    "todo.MissingParameterError": (
+        "The command sends them all: is a proxy in between? Run `gatepay doctor`. If there is none, update gatepay-async.",
+        "命令会发送全部参数：中间是否有代理？请运行 gatepay doctor；若没有代理，请升级 gatepay-async。",
+    ),
+    "todo.DuplicateKeysError": (
+        "GatePay takes two of these lines for the same (letter case, odd blanks). Leave one of them out.",
+        "GatePay 认为其中有两行相同（大小写、特殊空白）。请去掉其中一行。",
+    ),
+    "todo.TooManyKeysError": (
+        "The command sends 500 at most; update gatepay-async.",
+        "命令每次最多发送 500 条；请升级 gatepay-async。",
+    ),
     "todo.RefusedError": (
         "Ask GatePay, with the endpoint, the number and the time.",
         "请带上接口名、状态码和时间联系 GatePay。",
@@ -287,6 +304,19 @@ TEXTS: dict[str, tuple[str, str]] = {
     "todo.ProtocolError": (
         "Is GATEPAY_BASE_URL right, and is there a proxy or a login page in between? Run `gatepay doctor`.",
         "检查 GATEPAY_BASE_URL 是否正确，中间是否有代理或登录页。可运行 gatepay doctor。",
+    ),
+    "todo.OutcomeUnknownError": (
+        "Don't run it again at once. Look for this order number in GatePay's console; if it isn't there, make another "
+        "order under a new number.",
+        "先不要重新执行。请在 GatePay 后台查找这个订单号；如果没有，再用新的订单号另建一个订单。",
+    ),
+    "todo.StaleCallbackError": (
+        "Look at your own record of the order, and at this machine's clock.",
+        "请核对自己的订单记录和本机时钟。",
+    ),
+    "todo.UploadIncomplete": (
+        "Mend the cause, and upload the same again: GatePay keeps one copy of each card key.",
+        "排除原因后重新上传同样的内容即可：GatePay 对每条卡密只保留一份。",
     ),
     "todo.MalformedCallbackError": (
         "Give the raw query text, exactly as it came, in quotes.",
@@ -337,6 +367,9 @@ TEXTS: dict[str, tuple[str, str]] = {
     "sources.stdin": ("standard input", "标准输入"),
     "sources.directory": ("{name} is a folder, not a file.", "{name} 是文件夹，不是文件。"),
     "sources.twice": ("{name} is given twice; it is read once.", "{name} 重复给出，只读取一次。"),
+    "sources.missing": ("There is no file {name} here.", "没有 {name} 这个文件。"),
+    "sources.bad": ("{name}: {problem}", "{name}：{problem}"),
+    "sources.and": ("; ", "；"),
     "sources.unreadable": ("{name} can't be read: {reason}", "无法读取 {name}：{reason}"),
     "sources.line": ("line {line} {problem}", "第 {line} 行{problem}"),
     "sources.utf16": ("begins as UTF-16 does", "以 UTF-16 的方式开头"),
