@@ -3,7 +3,7 @@ Draws the pictures of the terminal: each is what the command itself prints, run 
 
     python docs/terminal_pictures.py
 
-Writes docs/images/terminal-*.svg.
+Writes docs/images/terminal-*.svg. A test compares their text with what the command prints today.
 """
 
 import html
@@ -13,90 +13,138 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import anyio
+from anyio.from_thread import start_blocking_portal
+from attrs import frozen
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from gatepay_async.sandbox import Sandbox
+from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
+LOCALES = {"": "en_GB.UTF-8", "-zh": "zh_CN.UTF-8"}
 COLUMNS = 88
-WIDTHS = re.compile(r'(<text [^>]*)textLength="([\d.]+)"([^>]*)>([^<]+)</text>')
-COMMANDS = {
-    "upload": ["keys", "upload", "keys.txt", "--product", "8"],
-    "refused": ["keys", "upload", "keys.txt", "--product", "77"],
-    "errors": ["errors", "pay/create", "109"],
-    "doctor": ["doctor"],
-    "help": ["--help"],
+COLUMN = 12.2  # how wide Rich draws one
+PIECE = re.compile(r'<text ([^>]*)x="([\d.]+)"([^>]*)textLength="[\d.]+"([^>]*)>([^<]+)</text>')
+# What a bar does to a terminal: it draws itself anew in its line, and in the end it goes.
+BAR = "\r\x1b[2K"
+BARS = re.compile(r"(\r\x1b\[2K[^\r\n]*)+\n\r\x1b\[1A\x1b\[2K")
+
+
+@frozen
+class Picture:
+    """
+    What is drawn.
+
+    Attributes:
+        command: What follows ``gatepay``.
+        half_way: It shows the bar of an upload about half done, and not how it ends.
+    """
+
+    command: tuple[str, ...]
+    half_way: bool = False
+
+
+PICTURES = {
+    "progress": Picture(("keys", "upload", "keys.txt", "--product", "8"), half_way=True),
+    "upload": Picture(("keys", "upload", "keys.txt", "--product", "8")),
+    "refused": Picture(("keys", "upload", "keys.txt", "--product", "77", "--failed-lines", "failed.txt")),
+    "errors": Picture(("errors", "pay/create", "109")),
+    "doctor": Picture(("doctor",)),
 }
 
 
-def printed(command: list[str], folder: Path, environ: dict[str, str]) -> str:
-    """What the command writes on a terminal."""
+def printed(picture: Picture, locale: str) -> str:
+    """What the command leaves on a terminal, in a shop of its own; or its bar, half-way."""
+    keys = "".join(f"AAAA-{number:04d}\n" for number in range(10_000)) + "\nAAAA-0007\nAAAA-0008\n"
+    with tempfile.TemporaryDirectory() as folder, shop() as (sandbox, environ):
+        (Path(folder) / "keys.txt").write_text(keys)
+        if picture.half_way:
+            sandbox.fault(Fault(FaultKind.SLOW, endpoint="ka/create", times=None, seconds=0.5))
+        variables = environ | {"LANG": locale, "PYTHONUTF8": "1", "COLUMNS": str(COLUMNS)}
+        text = on_terminal(picture.command, Path(folder), variables).replace("\r\n", "\n")
+    text = re.sub(r"\x1b\[\?25[hl]", "", text)
+    if picture.half_way:
+        return next(bar for bar in text.split(BAR) if re.search(r"\b[5-9]\d\d\d/10003", bar))
+    return BARS.sub("", text).rstrip()
+
+
+@contextmanager
+def shop() -> Iterator[tuple[Sandbox, dict[str, str]]]:
+    """A shop, and the environment of whoever deals with it."""
+    with (
+        Sandbox() as sandbox,
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(sandbox.serve()) as base_url,
+    ):
+        environ = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm-256color"}
+        own = {"BASE_URL": base_url, "APPKEY": sandbox.appkey, "APPSECRET": sandbox.appsecret}
+        yield sandbox, environ | {f"GATEPAY_{name}": value for name, value in own.items()}
+
+
+def on_terminal(command: tuple[str, ...], folder: Path, environ: dict[str, str]) -> str:
+    """All that the command writes on a terminal of its own."""
     master, slave = pty.openpty()
     try:
         program = [sys.executable, "-m", "gatepay_async.cli", *command]
-        subprocess.run(program, cwd=folder, env=environ, stdout=slave, stderr=subprocess.PIPE, check=False)  # noqa: S603 -- our own
-        os.close(slave)
-        text = b""
-        while True:
-            try:
-                part = os.read(master, 65_536)
-            except OSError:  # how Linux says that the other side is closed
-                break
-            if not part:
-                break
-            text += part
+        with subprocess.Popen(program, cwd=folder, env=environ, stdin=slave, stdout=slave, stderr=slave):  # noqa: S603 -- our own
+            os.close(slave)
+            text = b""
+            while part := _read(master):
+                text += part
     finally:
         os.close(master)
-    return text.decode().replace("\r\n", "\n").rstrip()
+    return text.decode()
 
 
-def draw(name: str, command: list[str], text: str) -> None:
-    """One picture; what differs from run to run is made the same."""
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65_536)
+    except OSError:  # how Linux says that the other side is closed
+        return b""
+
+
+def drawn(name: str, picture: Picture, text: str) -> str:
+    """The picture as SVG; what differs from run to run is made the same."""
     text = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8765", re.sub(r"\b[0-9a-f]{16}\b", "0123456789abcdef", text))
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         console = Console(record=True, width=COLUMNS, file=nowhere, force_terminal=True)
-        console.print(Text.assemble(("$ ", "bold green"), ("gatepay " + " ".join(command), "bold")))
+        console.print(Text.assemble(("$ ", "bold green"), ("gatepay " + " ".join(picture.command), "bold")))
         console.print(Text.from_ansi(text))
-        picture = console.export_svg(title="gatepay", unique_id=name)
-    picture = re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL)  # from a server far away
-    (IMAGES / f"terminal-{name}.svg").write_text(WIDTHS.sub(widened, picture), "utf-8")
+        svg = console.export_svg(title="gatepay", unique_id=name)
+    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # from a server far away
+    return PIECE.sub(placed, svg)
 
 
-def widened(found: re.Match[str]) -> str:
-    """A piece of text with its true width: Rich counts letters, and a Chinese one is two columns wide."""
-    text = html.unescape(found[4])
-    return f'{found[1]}textLength="{float(found[2]) / len(text) * cell_len(text):g}"{found[3]}>{found[4]}</text>'
+def placed(found: re.Match[str]) -> str:
+    """
+    A piece of text, cut where narrow letters meet wide ones, each part where its column is.
+
+    Rich gives a piece the width of as many columns as it has letters; a Chinese one fills two.
+    """
+    before, x, between, after, escaped = found.groups()
+    column, parts = float(x), []
+    for part in re.findall(r"[⺀-￯]+|[^⺀-￯]+", html.unescape(escaped)):
+        width = cell_len(part) * COLUMN
+        shown = html.escape(part).replace(" ", "&#160;")
+        parts.append(f'<text {before}x="{column:g}"{between}textLength="{width:g}"{after}>{shown}</text>')
+        column += width
+    return "".join(parts)
 
 
-async def main() -> None:
+def main() -> None:
     """Draw them all."""
     IMAGES.mkdir(exist_ok=True)
-    keys = "".join(f"AAAA-{number:04d}\n" for number in range(2000)) + "\nAAAA-0007\nAAAA-0008\n"
-    with tempfile.TemporaryDirectory() as folder, Sandbox() as sandbox:
-        (Path(folder) / "keys.txt").write_text(keys)
-        async with sandbox.serve() as base_url:
-            appkey, appsecret = sandbox.shops[0]
-            environ = {
-                "PATH": os.environ["PATH"],
-                "PYTHONPATH": str(ROOT / "src"),
-                "TERM": "xterm-256color",
-                "COLUMNS": str(COLUMNS),
-                "GATEPAY_BASE_URL": base_url,
-                "GATEPAY_APPKEY": appkey,
-                "GATEPAY_APPSECRET": appsecret,
-            }
-            for name, command in COMMANDS.items():
-                for language, locale in (("", "en_GB.UTF-8"), ("-zh", "zh_CN.UTF-8")):
-                    variables = environ | {"LANG": locale, "PYTHONUTF8": "1"}
-                    text = await anyio.to_thread.run_sync(printed, command, Path(folder), variables)
-                    draw(name + language, command, text)
+    for name, picture in PICTURES.items():
+        for language, locale in LOCALES.items():
+            svg = drawn(name + language, picture, printed(picture, locale))
+            (IMAGES / f"terminal-{name}{language}.svg").write_text(svg, "utf-8")
 
 
 if __name__ == "__main__":
-    anyio.run(main)
+    main()

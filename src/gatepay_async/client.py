@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 BASE_URL = "https://gatepay.io/api/"
 
-_HOW_TO = "\n    async with AsyncGatePay(appkey, appsecret) as gatepay:\n        await gatepay.list_products()"
+_HOW_TO = "    async with AsyncGatePay(appkey, appsecret) as gatepay:\n        await gatepay.list_products()"
 
 
 class AsyncGatePay:
@@ -366,4 +366,4 @@ def _check_kind(name: str, value: object, kind: type) -> None:
 
 
 def _misused(problem: str) -> InvalidRequestError:
-    return InvalidRequestError(field="client", problem=f"{problem}:{_HOW_TO}")
+    return InvalidRequestError(field="client", problem=f"{problem}:\n{_HOW_TO}")

@@ -23,8 +23,10 @@ KEPT = {
     "order": ("waiting", DESK, "en"),
     "order-phone-zh": ("waiting", PHONE, "zh"),
     "paid": ("paid", DESK, "en"),
-    "expired-phone": ("expired", PHONE, "en"),
+    "paid-zh": ("paid", DESK, "zh"),
     "console": ("shops", DESK, "en"),
+    "console-zh": ("shops", DESK, "zh"),
+    "console-order": ("order", DESK, "en"),
     "console-order-zh": ("order", DESK, "zh"),
 }
 

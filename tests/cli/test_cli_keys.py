@@ -7,13 +7,14 @@ import os
 import stat
 import sys
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 from rich.progress import Progress
 
 from gatepay_async import UploadReport
-from gatepay_async.cli import screens, sources, uploading
+from gatepay_async.cli import screens, sources, speech, uploading
 from gatepay_async.cli.status import HaltError
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
@@ -325,7 +326,7 @@ def test_another_encoding_by_name(gatepay: Any, shop: Sandbox, tmp_path: Path) -
     assert (run.status, "line 1 is in another encoding" in run.err) == (2, True)
 
 
-@pytest.mark.parametrize(("name", "said"), [("nowhere.txt", "No such file"), (".", "is a folder")])
+@pytest.mark.parametrize(("name", "said"), [("nowhere.txt", "There is no file"), (".", "is a folder")])
 def test_files_that_are_none(gatepay: Any, shop: Sandbox, name: str, said: str) -> None:
     """A file that is missing, or a folder, is an error that names it; nothing is sent."""
     run = gatepay("keys", "upload", name, "-p", 8)
@@ -506,11 +507,40 @@ def test_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     with screens.progress("Uploading", total=10) as update:
         update(5, 10)
-    now = iter(range(0, 100, 2))
-    bar = Progress(get_time=lambda: next(now))
-    bar.add_task("Uploading", total=100)
+    now = [0.0]
+    bar = Progress(get_time=lambda: now[0])
+    bar.add_task("Uploading", total=40_000)
     [task] = bar.tasks
-    assert screens._Rate().render(task).plain == ""
-    bar.advance(task.id, 10)
-    bar.advance(task.id, 10)
-    assert screens._Rate().render(task).plain == "5/s"
+    rate = screens._Rate()
+    assert rate.render(task).plain == ""
+    bar.advance(task.id, 500)
+    assert rate.render(task).plain == ""
+    now[0] = 1.9
+    bar.advance(task.id, 500)
+    bar.advance(task.id, 500)  # two chunks within no time, after two seconds: no millions a second
+    now[0] = 2.0
+    assert rate.render(task).plain == "750/s 0:00:52 left"
+    now[0] = 4000.0
+    assert rate.render(task).plain == "0/s 28:31:07 left"
+    bar.advance(task.id, 38_500)
+    assert rate.render(task).plain == "10/s"
+    bar.update(task.id, total=None)
+    assert rate.render(task).plain == "10/s"
+
+
+def test_progress_in_chinese() -> None:
+    """The bar is drawn by another thread, which speaks the language of the one that made it."""
+    bar = Progress(get_time=lambda: 2.0)
+    bar.add_task("x", start=False, total=4000)
+    [task] = bar.tasks
+    task.start_time, task.completed = 0.0, 1000
+    speech.speak("zh")
+    try:
+        rate = screens._Rate()
+    finally:
+        speech.speak("en")
+    shown: list[str] = []
+    drawing = Thread(target=lambda: shown.append(rate.render(task).plain))
+    drawing.start()
+    drawing.join()
+    assert shown == ["500 条/秒 剩余 0:00:06"]

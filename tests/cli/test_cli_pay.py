@@ -236,3 +236,9 @@ def test_send_to_nowhere(gatepay: Any, shop: Sandbox, url: str, status: int) -> 
     run = gatepay("callback", "send", url, *SIGN[2:])
     assert run.status == status
     assert not re.search(r"[0-9a-f]{32}", run.err)
+
+
+def test_where_nobody_answers_in_chinese(gatepay: Any, shop: Sandbox) -> None:
+    """An address where no shop is: httpx's error by its Chinese name."""
+    run = gatepay("--lang", "zh", "callback", "send", "http://127.0.0.1:9/", *SIGN[2:])
+    assert "没有应答：无法建立连接：" in run.err

@@ -13,9 +13,19 @@ from typing import Any
 import httpx
 import pytest
 
-from gatepay_async import Callback, CallbackError, GatePayError, OutcomeUnknownError, ProtocolError
-from gatepay_async.cli import demonstrating, examining, failing, output
-from gatepay_async.protocol.catalogue import REFUSALS
+from gatepay_async import (
+    Callback,
+    CallbackError,
+    DeadlineExceededError,
+    GatePayError,
+    InvalidRequestError,
+    MalformedCallbackError,
+    OutcomeUnknownError,
+    ProtocolError,
+    TransportError,
+)
+from gatepay_async.cli import demonstrating, examining, failing, output, speech
+from gatepay_async.protocol.catalogue import FAULTS, REFUSALS
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
 # -- products ---------------------------------------------------------------------------------------------------------
@@ -66,7 +76,7 @@ def test_doctor(gatepay: Any, shop: Sandbox) -> None:
     assert {each["mark"] for each in run.json["findings"]} == {"ok"}
     assert list(findings(run)) == ["versions", "tls", "proxy", "credentials", "server", "clock"]
     shown = gatepay("doctor", "--lang", "zh")
-    assert "[正常] GatePay: " in shown.out
+    assert "[正常] GatePay：" in shown.out
     assert shop.appsecret not in shown.out + run.out
 
 
@@ -223,6 +233,27 @@ def test_errors_that_there_are_not(gatepay: Any, arguments: list[str], said: str
     assert said in run.err
 
 
+@pytest.mark.parametrize(
+    "kind", sorted({each.error.__name__ for each in REFUSALS.values()} | {each.error.__name__ for each in FAULTS})
+)
+def test_what_to_do_is_for_people(kind: str) -> None:
+    """Of each error that a command can meet the remedy speaks of commands and options, never of Python."""
+    errors: list[GatePayError] = [
+        each.error(code=each.code, message="", endpoint=each.endpoint) for each in REFUSALS.values()
+    ]
+    for fault in FAULTS:
+        error = fault.error.__new__(fault.error)
+        vars(error).update(sent=fault.sent, endpoint="ka/show", code=999)
+        errors.append(error)
+    for lang in speech.LANGUAGES:
+        speech.speak(lang)
+        remedies = [failing.explain(error).remedy for error in errors if type(error).__name__ == kind]
+        assert remedies
+        for remedy in remedies:
+            assert not re.search(r"\w\(\)|(^|\s)\.[a-z]|[a-z_]+=|\b[a-z]+_[a-z_]+", remedy), remedy
+    speech.speak("en")
+
+
 def test_every_error_is_told(gatepay: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Any error of the library has a headline, a cause, something to do, and a status."""
     unknown = OutcomeUnknownError(endpoint="pay/create", out_order_id="T-1-X\x1b")
@@ -236,6 +267,42 @@ def test_every_error_is_told(gatepay: Any, monkeypatch: pytest.MonkeyPatch, caps
     output.prepare(as_json=True)
     failing.tell(unknown)
     assert json.loads(capsys.readouterr().out)["error"]["out_order_id"] == "T-1-X\x1b"
+
+
+@pytest.mark.parametrize(
+    ("error", "headline"),
+    [
+        (
+            InvalidRequestError(field="product_num", problem="must be above 0 and below 2 to the 63rd"),
+            "product_num：必须大于 0 且小于 2 的 63 次方",
+        ),
+        (
+            ProtocolError(
+                endpoint="ka/show", http_status=200, path="data.ka.total", problem="should be a whole number, is text"
+            ),
+            "ka/show：应答不是 GatePay 的（HTTP 200）：data.ka.total 应为整数，实为文本",
+        ),
+        (
+            TransportError(endpoint="ka/show", sent=False, problem="ConnectError: [Errno 111] Connection refused"),
+            "ka/show：没有应答：无法建立连接：[Errno 111] Connection refused（尝试 1 次）",
+        ),
+        (
+            DeadlineExceededError(endpoint="ka/show", sent=True, problem="the call's deadline has passed", attempts=3),
+            "ka/show：没有应答：已超过整个调用的时限（deadline）（尝试 3 次）",
+        ),
+        (MalformedCallbackError(field="paytime", problem="is missing"), "回调不可信：paytime：缺失"),
+        (MalformedCallbackError(problem="a name comes twice"), "回调不可信：同一个参数名出现了两次"),
+        (OutcomeUnknownError(endpoint="pay/create", out_order_id="T-1-X"), "订单 T-1-X 可能已创建，也可能没有。"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_every_error_is_told_in_chinese(error: GatePayError, headline: str) -> None:
+    """What the library says is wrong is Chinese, too; the system's own words stay as they came."""
+    speech.speak("zh")
+    try:
+        assert failing.headline(error) == headline
+    finally:
+        speech.speak("en")
 
 
 # -- the demonstration and the sandbox --------------------------------------------------------------------------------

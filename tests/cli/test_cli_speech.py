@@ -3,6 +3,7 @@
 import ast
 import re
 import string
+import sys
 from pathlib import Path
 from typing import Any
 from unicodedata import east_asian_width
@@ -11,7 +12,7 @@ import pytest
 import typer
 
 import gatepay_async.cli
-from gatepay_async.cli import speech
+from gatepay_async.cli import screens, speech
 from gatepay_async.cli.app import app
 from gatepay_async.cli.helping import wrap
 from gatepay_async.cli.output import plain
@@ -198,6 +199,20 @@ def test_wrapping() -> None:
     assert wrap("一二三四。五", 8) == ["一二三四。", "五"]
     assert wrap("averylongword", 5) == ["averylongword"]
     assert wrap("", 5) == [""]
+
+
+def test_hanging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long text goes on below its beginning on a terminal; elsewhere it is one line."""
+    text = "one two three, http://127.0.0.1:8765/api/ and four"
+    assert screens.hanging(text, indent=7) == text
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "24")
+    indented = "\n       "
+    assert screens.hanging(text, indent=7) == indented.join(
+        ["one two three,", "http://127.0.0.1:8765/api/", "and four"]
+    )
+    monkeypatch.setenv("COLUMNS", "3")
+    assert screens.hanging("one two", indent=7) == "one two"
 
 
 def test_nothing_from_elsewhere_moves_the_cursor() -> None:

@@ -9,7 +9,7 @@ import pytest
 from gatepay_async.protocol import catalogue, errors
 from gatepay_async.protocol.bulk import Ledger
 from gatepay_async.protocol.calls import CALLS
-from gatepay_async.protocol.catalogue import FAULTS, REFUSALS, Words, explain, meaning
+from gatepay_async.protocol.catalogue import FAULTS, REFUSALS, Explanation, Words, explain, meaning
 from gatepay_async.protocol.errors import GatePayError, RefusedError
 
 # "The reply" of the API page: code, then a cell for each endpoint. `ka/create` has no 108.
@@ -111,7 +111,7 @@ def test_refusals_are_explained(key: tuple[str, int], lang: catalogue.Lang) -> N
     endpoint, code = key
     entry = REFUSALS[key]
     error = entry.error(code=code, message="", endpoint=endpoint)
-    assert explain(error, lang) == (entry.cause[lang], entry.remedy[lang])
+    assert explain(error, lang) == Explanation(entry.cause[lang], entry.remedy[lang])
 
 
 def test_a_number_that_is_not_listed() -> None:

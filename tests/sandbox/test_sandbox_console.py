@@ -256,7 +256,7 @@ def test_every_page_in_both_languages(path: str, language: str, sandbox: Sandbox
     response = console.get(path, params={"lang": language})
     assert f'<html lang="{"en" if language == "en" else "zh-CN"}">' in response.text
     assert response.headers["content-language"] == language
-    warning = {"en": "This is a sandbox on your own machine", "zh": "这是您本机上的沙盒"}[language]
+    warning = {"en": "This is a sandbox on your own machine", "zh": "这是您本机上的沙箱"}[language]
     assert warning in response.text
 
 

@@ -1,7 +1,9 @@
 """What is asked and answered around the calls: methods, paths, sizes, forms that are none."""
 
+import importlib
 import json
 import socket
+import sys
 from typing import Any
 from urllib.parse import urlencode
 
@@ -135,3 +137,15 @@ def test_the_reply_is_not_escaped_twice(call: Any) -> None:
     """The JSON is what json.loads reads back, emoji included."""
     call.reply("ka/create", content="😀\\n")
     assert json.loads(call("ka/show", page="2").content)["data"]["ka"]["data"][-1]["content"] == "😀\\n"
+
+
+@pytest.mark.parametrize("missing", ["h11", "gatepay_async.sandbox.database"])
+def test_without_the_extra(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without what the extra brings, the room says how to install it; a module of our own is another matter."""
+    for name in [name for name in sys.modules if name.startswith("gatepay_async.sandbox")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ModuleNotFoundError) as caught:
+        importlib.import_module("gatepay_async.sandbox")
+    assert caught.value.name == missing
+    assert ("pip install 'gatepay-async[sandbox]'" in str(caught.value)) == (missing == "h11")

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import httpx
 from attrs import frozen
 
-from gatepay_async.cli import settings
+from gatepay_async.cli import failing, settings
 from gatepay_async.cli.output import emit, plain, wants_json
 from gatepay_async.cli.screens import facts, line, show
 from gatepay_async.cli.speech import say
@@ -124,7 +124,7 @@ async def deliver(url: str, query: str) -> tuple[int, str]:
                     break
             return reply.status_code, body.decode("utf-8", "replace")[:_SHOWN].strip()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        reason = f"{type(error).__name__}: {error}".removesuffix(": ")
+        reason = failing.worded(f"{type(error).__name__}: {error}".removesuffix(": "))
     # Not chained: the error holds the address, and that the signature.
     raise HaltError(
         say("callback.unreachable", url=url, reason=reason),

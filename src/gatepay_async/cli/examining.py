@@ -16,7 +16,7 @@ from attrs import frozen
 from gatepay_async.cli import failing, settings
 from gatepay_async.cli.callbacks import Told, deliver, signed
 from gatepay_async.cli.output import emit, plain, wants_json
-from gatepay_async.cli.screens import line
+from gatepay_async.cli.screens import hanging, line
 from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.client import AsyncGatePay
@@ -26,6 +26,7 @@ from gatepay_async.protocol.wire import open_envelope
 from gatepay_async.version import __version__
 
 _MOST_SKEW = 60  # seconds; a callback's age is reckoned by this machine's clock
+_INDENT = 7  # columns of a mark and a blank, in either language
 _PACKAGES = ("httpx", "anyio", "msgspec", "typer", "rich", "uvicorn")
 
 
@@ -81,10 +82,10 @@ def _show(finding: Finding) -> None:
     if wants_json():
         return
     styles = {Mark.OK: "green", Mark.WARN: "yellow", Mark.BAD: "bold red"}
-    mark = say(f"doctor.{finding.mark}")
-    line(f"{mark} {say(f'doctor.{finding.about}')}: {plain(finding.text)}", style=styles[finding.mark])
+    text = say("doctor.finding", about=say(f"doctor.{finding.about}"), text=plain(finding.text))
+    line(f"{say(f'doctor.{finding.mark}')} {hanging(text, indent=_INDENT)}", style=styles[finding.mark])
     if finding.todo:
-        line(f"      {say('failing.todo')}{plain(finding.todo)}")
+        line(" " * _INDENT + hanging(say("failing.todo") + plain(finding.todo), indent=_INDENT))
 
 
 def _versions() -> Finding:
@@ -164,9 +165,9 @@ async def _server() -> list[Finding]:
     if failure is None:
         text = say("doctor.server_ok", url=settings.base_url(), products=products, ms=f"{took * 1000:.0f}")
         return [Finding("server", Mark.OK, text), *findings]
-    cause, todo = failing.explain(failure)
-    text = f"{failing.headline(failure)} {cause}"
-    return [Finding("server", Mark.BAD, text, todo, failing.status_of(failure)), *findings]
+    known = failing.explain(failure)
+    text = f"{failing.headline(failure)} {known.cause}"
+    return [Finding("server", Mark.BAD, text, known.remedy, failing.status_of(failure)), *findings]
 
 
 def _clock(body: bytes, ours: float) -> Finding:

@@ -7,6 +7,7 @@ from gatepay_async.cli.speech import language, say
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.cli.texts import TEXTS
 from gatepay_async.protocol import catalogue, errors
+from gatepay_async.protocol.problems import in_chinese
 
 # The first that an error is an instance of counts.
 _STATUSES: tuple[tuple[type[Exception], Status], ...] = (
@@ -23,18 +24,33 @@ def status_of(error: errors.GatePayError) -> Status:
     return next(status for kind, status in _STATUSES if isinstance(error, kind))
 
 
-def explain(error: errors.GatePayError) -> tuple[str, str]:
-    """Why it came and what to do: the catalogue's words, or the command's own where it speaks to programmers."""
+def explain(error: errors.GatePayError) -> catalogue.Explanation:
+    """The catalogue's words; what to do in the command's own, where the catalogue speaks to programmers."""
     known = catalogue.explain(error, "zh" if language() == "zh" else "en")
     todo = f"todo.{type(error).__name__}"
-    return known.cause, say(todo) if todo in TEXTS else known.remedy
+    return known._replace(remedy=say(todo)) if todo in TEXTS else known
+
+
+def worded(problem: str) -> str:
+    """A sentence of the library's or of httpx's, in the language that is spoken."""
+    return in_chinese(problem) if language() == "zh" else problem
 
 
 def headline(error: errors.GatePayError) -> str:
     """What happened, in one line."""
     facts = {name: plain(value) for name, value in vars(error).items()}
+    facts["problem"] = _problem(error)
     kinds = (kind.__name__ for kind in type(error).__mro__)
     return next(say(f"failing.{kind}", **facts, error=plain(error)) for kind in kinds if f"failing.{kind}" in TEXTS)
+
+
+def _problem(error: errors.GatePayError) -> str:
+    """What is wrong, after what it is wrong with."""
+    problem = plain(explain(error).problem)
+    field, path = getattr(error, "field", None), getattr(error, "path", None)
+    if path is not None:
+        return f"{plain(path)} {problem}"
+    return problem if field is None else say("failing.field", field=plain(field), problem=problem)
 
 
 def tell(error: HaltError | errors.GatePayError) -> Status:
@@ -42,9 +58,9 @@ def tell(error: HaltError | errors.GatePayError) -> Status:
     if isinstance(error, HaltError):
         _show(plain(error.text), "", plain(error.todo), {"type": error.status.name.lower()})
         return error.status
-    cause, todo = explain(error)
+    known = explain(error)
     names = ("endpoint", "code", "message", "field", "http_status", "sent", "attempts", "out_order_id")
-    _show(headline(error), cause, todo, {"type": type(error).__name__, **_facts(error, names)})
+    _show(headline(error), known.cause, known.remedy, {"type": type(error).__name__, **_facts(error, names)})
     return status_of(error)
 
 

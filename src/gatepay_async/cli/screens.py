@@ -1,5 +1,6 @@
 """What people see: tables, findings and progress, drawn by Rich. Nothing that comes from elsewhere is markup here."""
 
+import math
 import sys
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
@@ -7,10 +8,11 @@ from typing import IO
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from gatepay_async.cli.helping import wrap
 from gatepay_async.cli.output import plain, wants_json
 from gatepay_async.cli.speech import say
 
@@ -57,17 +59,38 @@ def facts(rows: Iterable[tuple[str, object]]) -> Table:
     return made
 
 
+def hanging(text: str, *, indent: int) -> str:
+    """*text* in lines that fit behind *indent* columns of a terminal; elsewhere one line, for programs to find."""
+    if not sys.stdout.isatty():
+        return text
+    return f"\n{' ' * indent}".join(wrap(text, max(indent, screen().width - indent)))
+
+
 def line(text: str, *, style: str = "", stream: IO[str] | None = None) -> None:
     """One line, however long: an address in it stays whole."""
     screen(stream).print(Text(text, style=style), soft_wrap=True)
 
 
 class _Rate(ProgressColumn):
-    """Card keys a second."""
+    """Card keys a second, and how long the rest will take at that rate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Rich draws in a thread of its own, which doesn't know what language is spoken.
+        self._rate, self._left = say("screens.rate"), say("screens.left")
 
     def render(self, task: Task) -> Text:
-        """Nothing before there is one."""
-        return Text(say("screens.rate", rate=f"{task.speed:,.0f}") if task.speed else "", style="cyan")
+        """Nothing before there is a rate."""
+        # Since the beginning: chunks that were sent side by side end side by side, and between two of them Rich's own
+        # rate is hundreds of thousands.
+        if not task.completed or not task.elapsed:
+            return Text()
+        rate = task.completed / task.elapsed
+        told = self._rate.format(rate=f"{rate:,.0f}")
+        if task.remaining:
+            left = math.ceil(task.remaining / rate)
+            told += " " + self._left.format(time=f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}")
+        return Text(told, style="cyan")
 
 
 @contextmanager
@@ -85,7 +108,7 @@ def progress(what: str, *, total: float | None) -> Generator[Callable[[int, floa
     if wants_json() or not sys.stderr.isatty():
         yield lambda _done, _of: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate())
     with Progress(*columns, console=screen(sys.stderr), transient=True) as bar:
         task = bar.add_task(what, total=total)
 

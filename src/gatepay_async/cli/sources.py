@@ -132,6 +132,8 @@ def _look_at(name: Path, encoding: str) -> Source:
         with name.open("rb") as file:
             stamp = _stamp(file)
             lines = _count(str(name), file, encoding)
+    except FileNotFoundError:
+        raise HaltError(say("sources.missing", name=name)) from None
     except OSError as error:
         raise HaltError(say("sources.unreadable", name=name, reason=error.strerror)) from None
     return Source(str(name), name, lines, stamp, identity)
@@ -156,8 +158,12 @@ def _count(name: str, file: BinaryIO, encoding: str) -> int:
                 if len(problems) == _SHOWN:
                     break
     if problems:
-        raise HaltError(f"{name}: {'; '.join(problems)}", todo=say("sources.todo"))
+        raise _bad(name, say("sources.and").join(problems))
     return number
+
+
+def _bad(name: str, problem: str) -> HaltError:
+    return HaltError(say("sources.bad", name=name, problem=problem), todo=say("sources.todo"))
 
 
 def _problem(line: str) -> str:
@@ -178,8 +184,7 @@ def _lines(name: str, file: BinaryIO, encoding: str) -> Iterator[str]:
     while raw := file.readline(LONGEST_LINE + 1):
         number += 1
         if len(raw) > LONGEST_LINE:
-            problem = say("sources.line", line=number, problem=say("sources.long", most=LONGEST_LINE))
-            raise HaltError(f"{name}: {problem}", todo=say("sources.todo"))
+            raise _bad(name, say("sources.line", line=number, problem=say("sources.long", most=LONGEST_LINE)))
         try:
             yield raw.rstrip(b"\n").decode(encoding)
         except UnicodeDecodeError:

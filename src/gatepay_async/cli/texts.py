@@ -226,7 +226,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     "failing.error": ("Error: ", "错误："),
     "failing.cause": ("Why: ", "原因："),
     "failing.todo": ("Do: ", "处理："),
-    "failing.InvalidRequestError": ("{field}: {problem}", "{field}：{problem}"),
+    "failing.field": ("{field}: {problem}", "{field}：{problem}"),
+    "failing.InvalidRequestError": ("{problem}", "{problem}"),
     "failing.RefusedError": (
         "{endpoint} was refused with {code} ({message}).",
         "{endpoint} 被拒绝，状态码 {code}（{message}）。",
@@ -243,7 +244,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "The order {out_order_id} may have been made, or not.",
         "订单 {out_order_id} 可能已创建，也可能没有。",
     ),
-    "failing.CallbackError": ("Not genuine: {error}", "回调不可信：{error}"),
+    "failing.CallbackError": ("Not genuine: {problem}", "回调不可信：{problem}"),
     "failing.GatePayError": ("{error}", "{error}"),
     "running.interrupted": ("Interrupted.", "已中断。"),
     "extras.missing": (
@@ -271,6 +272,23 @@ TEXTS: dict[str, tuple[str, str]] = {
     "todo.InvalidRequestError": ("Correct it, and run the command again.", "请修正后重新执行命令。"),
     "todo.SingleItemOnlyError": ("Use --num 1, or another --type.", "请使用 --num 1，或换用其他 --type。"),
     "todo.InvalidPayTypeError": ("Use another --type.", "请换用其他 --type。"),
+    "todo.OutOfStockError": (
+        "Upload card keys, or use a smaller --num; `gatepay products` tells how many are left.",
+        "请补充卡密，或减小 --num；gatepay products 可查看剩余数量。",
+    ),
+    "todo.InvalidQuantityError": ("Use --num 1 or more.", "请使用不小于 1 的 --num。"),
+    "todo.MissingParameterError": (
+        "The command sends them all: is a proxy in between? Run `gatepay doctor`. If there is none, update gatepay-async.",
+        "命令会发送全部参数：中间是否有代理？请运行 gatepay doctor；若没有代理，请升级 gatepay-async。",
+    ),
+    "todo.DuplicateKeysError": (
+        "GatePay takes two of these lines for the same (letter case, odd blanks). Leave one of them out.",
+        "GatePay 认为其中有两行相同（大小写、特殊空白）。请去掉其中一行。",
+    ),
+    "todo.TooManyKeysError": (
+        "The command sends 500 at most; update gatepay-async.",
+        "命令每次最多发送 500 条；请升级 gatepay-async。",
+    ),
     "todo.RefusedError": (
         "Ask GatePay, with the endpoint, the number and the time.",
         "请带上接口名、状态码和时间联系 GatePay。",
@@ -286,6 +304,19 @@ TEXTS: dict[str, tuple[str, str]] = {
     "todo.ProtocolError": (
         "Is GATEPAY_BASE_URL right, and is there a proxy or a login page in between? Run `gatepay doctor`.",
         "检查 GATEPAY_BASE_URL 是否正确，中间是否有代理或登录页。可运行 gatepay doctor。",
+    ),
+    "todo.OutcomeUnknownError": (
+        "Don't run it again at once. Look for this order number in GatePay's console; if it isn't there, make another "
+        "order under a new number.",
+        "先不要重新执行。请在 GatePay 后台查找这个订单号；如果没有，再用新的订单号另建一个订单。",
+    ),
+    "todo.StaleCallbackError": (
+        "Look at your own record of the order, and at this machine's clock.",
+        "请核对自己的订单记录和本机时钟。",
+    ),
+    "todo.UploadIncomplete": (
+        "Mend the cause, and upload the same again: GatePay keeps one copy of each card key.",
+        "排除原因后重新上传同样的内容即可：GatePay 对每条卡密只保留一份。",
     ),
     "todo.MalformedCallbackError": (
         "Give the raw query text, exactly as it came, in quotes.",
@@ -336,6 +367,9 @@ TEXTS: dict[str, tuple[str, str]] = {
     "sources.stdin": ("standard input", "标准输入"),
     "sources.directory": ("{name} is a folder, not a file.", "{name} 是文件夹，不是文件。"),
     "sources.twice": ("{name} is given twice; it is read once.", "{name} 重复给出，只读取一次。"),
+    "sources.missing": ("There is no file {name} here.", "没有 {name} 这个文件。"),
+    "sources.bad": ("{name}: {problem}", "{name}：{problem}"),
+    "sources.and": ("; ", "；"),
     "sources.unreadable": ("{name} can't be read: {reason}", "无法读取 {name}：{reason}"),
     "sources.line": ("line {line} {problem}", "第 {line} 行{problem}"),
     "sources.utf16": ("begins as UTF-16 does", "以 UTF-16 的方式开头"),
@@ -363,6 +397,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "products.none": ("The shop sells nothing yet.", "商铺还没有产品。"),
     # -- the upload ---------------------------------------------------------------------------------------------------
     "screens.rate": ("{rate}/s", "{rate} 条/秒"),
+    "screens.left": ("{time} left", "剩余 {time}"),
     "upload.doing": ("Uploading", "正在上传"),
     "upload.column": ("what became of them", "结果"),
     "upload.lines": ("lines", "行数"),
@@ -377,7 +412,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "upload.would_send": ("would be sent", "将要发送"),
     "upload.chunks": ("calls", "请求次数"),
     "upload.where": ("where", "位置"),
-    "upload.fate": ("what became of them", "结果"),
+    "upload.fate": ("result", "结果"),
     "upload.why": ("why", "原因"),
     "upload.more": ("… and {count} more", "……还有 {count} 项"),
     "upload.ok": ("All card keys are on the server.", "全部卡密都已在服务器上。"),
@@ -398,7 +433,6 @@ TEXTS: dict[str, tuple[str, str]] = {
         "可以放心地重新上传同样的内容：GatePay 对每条卡密只保留一份。",
     ),
     "upload.cut_off": ("the upload was broken off", "上传被中断"),
-    "upload.bad_line": ("{problem}", "不是有效的卡密（{problem}）"),
     "upload.repeats": ("{line} repeats {first}", "{line} 与 {first} 重复"),
     "upload.cant_be": ("{line} can't be a card key", "{line} 不是有效的卡密"),
     "upload.nothing_sent": ("Nothing was sent.", "没有发送任何内容。"),
@@ -472,13 +506,14 @@ TEXTS: dict[str, tuple[str, str]] = {
     "sandbox.memory": ("in memory", "仅在内存中"),
     "sandbox.set": ("In another terminal, set:", "在另一个终端中设置："),
     "sandbox.until": ("Serving until Ctrl-C.", "正在运行，按 Ctrl-C 结束。"),
-    "sandbox.ended": ("The sandbox has ended.", "沙盒已结束。"),
+    "sandbox.ended": ("The sandbox has ended.", "沙箱已结束。"),
     "sandbox.port_taken": ("Port {port} can't be had: {reason}", "无法使用端口 {port}：{reason}"),
     "sandbox.database_bad": ("{path} can't be used as a database: {reason}", "{path} 不能用作数据库：{reason}"),
     # -- the doctor ---------------------------------------------------------------------------------------------------
     "doctor.ok": ("[ok]  ", "[正常]"),
     "doctor.warn": ("[note]", "[注意]"),
     "doctor.bad": ("[bad] ", "[问题]"),
+    "doctor.finding": ("{about}: {text}", "{about}：{text}"),
     "doctor.versions": ("Versions", "版本"),
     "doctor.without": ("no {package}", "未安装 {package}"),
     "doctor.tls": ("Certificates", "证书"),

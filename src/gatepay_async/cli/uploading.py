@@ -160,9 +160,12 @@ def _is_trouble(column: str) -> bool:
 
 def _trouble(job: _Job, outcome: Any) -> dict[str, Any]:
     first, last = job.reader.place(outcome.first_line), job.reader.place(outcome.last_line)
-    cause, todo = (say("upload.cut_off"), "") if outcome.error is None else failing.explain(outcome.error)
-    if isinstance(outcome.error, InvalidRequestError):
-        cause = say("upload.bad_line", problem=outcome.error.problem)
+    cause, todo = say("upload.cut_off"), ""
+    if outcome.error is not None:
+        known = failing.explain(outcome.error)
+        cause, todo = known.cause, known.remedy
+        if isinstance(outcome.error, InvalidRequestError):
+            cause = known.problem
     return {
         "first": first,
         "last": last,

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple, TypeAlias, TypedDict
 
 from gatepay_async.protocol import errors
+from gatepay_async.protocol.problems import in_chinese
 
 Lang: TypeAlias = Literal["en", "zh"]
 
@@ -67,10 +68,13 @@ class Explanation(NamedTuple):
     Attributes:
         cause: Why it came.
         remedy: What to do.
+        problem: What exactly is wrong, where the error has a ``.problem``; else empty. What comes from elsewhere in it
+            (an operating system's words) stays as it came.
     """
 
     cause: str
     remedy: str
+    problem: str = ""
 
 
 class _Why(NamedTuple):
@@ -475,4 +479,5 @@ def explain(error: errors.GatePayError, lang: Lang = "en") -> Explanation:
     else:
         sent = error.sent if isinstance(error, errors.TransportError) else None
         entry = next(each for each in FAULTS if isinstance(error, each.error) and each.sent in (None, sent))
-    return Explanation(entry.cause[lang], entry.remedy[lang])
+    problem = str(getattr(error, "problem", ""))
+    return Explanation(entry.cause[lang], entry.remedy[lang], problem if lang == "en" else in_chinese(problem))

@@ -179,8 +179,10 @@ class Chunker:
     def _enter_refused(self) -> None:
         lines, keys = self._refused
         if lines:
-            which = f"line {lines[0]}" if len(lines) == 1 else f"lines {lines[0]} to {lines[-1]}: each"
-            error = InvalidRequestError(field="keys", problem=f"{which} {self._problem}")
+            problem = f"line {lines[0]} {self._problem}"
+            if len(lines) > 1:
+                problem = f"lines {lines[0]} to {lines[-1]}: each {self._problem}"
+            error = InvalidRequestError(field="keys", problem=problem)
             self._ledger.add(failed(Chunk(-1, tuple(lines), tuple(keys)), Fate.REFUSED, error=error))
         self._refused = ([], [])
 

@@ -10,17 +10,17 @@ LANGUAGES: Final = ("en", "zh")
 TEXTS: Final[dict[str, tuple[str, str]]] = {
     # The frame
     "lang": ("en", "zh-CN"),
-    "brand": ("GatePay sandbox", "GatePay 沙盒"),
+    "brand": ("GatePay sandbox", "GatePay 沙箱"),
     "warning": (
         "This is a sandbox on your own machine. No money moves, nothing is sold, and every secret here is a toy.",
-        "这是您本机上的沙盒：没有真实的资金往来，没有真实的商品，这里的密钥都只用于测试。",
+        "这是您本机上的沙箱：没有真实的资金往来，没有真实的商品，这里的密钥都只用于测试。",
     ),
-    "sandbox": ("Sandbox", "沙盒"),
+    "sandbox": ("Sandbox", "沙箱"),
     "skip": ("Skip to the content", "跳到正文"),
     "language": ("Language", "语言"),
     "offline": (
         "The sandbox no longer answers. What you see may be out of date.",
-        "沙盒没有响应，页面上的内容可能已过期。",
+        "沙箱没有响应，页面上的内容可能已过期。",
     ),
     "reload": ("Show how it stands now", "刷新查看最新状态"),
     "no_script": (
@@ -31,7 +31,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "no_page": ("There is no such page", "没有这个页面"),
     "no_order_more": (
         "Its address may have been cut short, or the sandbox was started anew: one in memory forgets everything.",
-        "地址可能不完整，或者沙盒已重新启动：内存中的沙盒不保留任何数据。",
+        "地址可能不完整，或者沙箱已重新启动：内存中的沙箱不保留任何数据。",
     ),
     "no_page_more": ("The console is the place to start from.", "请从控制台开始。"),
     "to_console": ("To the console", "前往控制台"),
@@ -70,7 +70,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "be_customer": ("Be the customer", "模拟顾客"),
     "be_customer_more": (
         "Only a sandbox has these buttons. They do what a customer's phone would.",
-        "这些按钮只在沙盒中出现，作用等同于顾客用手机操作。",
+        "这些按钮只在沙箱中出现，作用等同于顾客用手机操作。",
     ),
     "pay": ("Pay {amount}", "付款 {amount}"),
     "pay_late": ("Pay all the same, too late", "仍然付款（逾期）"),

@@ -1,0 +1,194 @@
+"""
+What is wrong, in Chinese: each sentence that an error of ours carries as ``.problem``, which is English.
+
+What comes from elsewhere (an operating system's words, a name, a number) stands in the holes of a sentence, and stays
+as it is. A test walks the code and holds that no sentence is missing.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+# httpx's errors by what has happened; what follows the colon is the system's or the library's own.
+_HAPPENED = {
+    "CloseError": "关闭连接时出错",
+    "ConnectError": "无法建立连接",
+    "ConnectTimeout": "建立连接超时",
+    "DecodingError": "应答无法解码",
+    "HTTPStatusError": "HTTP 状态异常",
+    "InvalidURL": "网址无效",
+    "LocalProtocolError": "请求不符合 HTTP 协议",
+    "NetworkError": "网络错误",
+    "PoolTimeout": "等待空闲连接超时",
+    "ProtocolError": "通信不符合 HTTP 协议",
+    "ProxyError": "代理出错",
+    "ReadError": "读取应答时连接中断",
+    "ReadTimeout": "等待应答超时",
+    "RemoteProtocolError": "对方的应答不符合 HTTP 协议",
+    "RequestError": "请求出错",
+    "TimeoutException": "超时",
+    "TooManyRedirects": "重定向次数过多",
+    "TransportError": "传输出错",
+    "UnsupportedProtocol": "不支持的协议",
+    "WriteError": "发送请求时连接中断",
+    "WriteTimeout": "发送请求超时",
+}
+
+# English -> 中文. The first that fits the whole of a sentence counts; what is in a hole is looked up in its turn.
+CHINESE: dict[str, str] = {
+    # -- the parameters of calls (checks, calls, client, upload, carrier) --------------------------------------------
+    "must be a whole number, not {kind}": "必须是整数，而不是 {kind}",
+    "must be above 0 and below 2 to the 63rd": "必须大于 0 且小于 2 的 63 次方",
+    "must be text, or several texts in a list": "必须是文本，或由多个文本组成的列表",
+    "must be text, not {kind}": "必须是文本，而不是 {kind}",
+    "must not be empty": "不能为空",
+    "holds half a character (a lone surrogate)": "含有半个字符（单独的代理码位）",
+    "has a blank or a line break at an end; strip() it": "首尾有空白或换行，请用 strip() 去掉",
+    "must be a number of seconds above 0, or None for no bound": "必须是大于 0 的秒数；不限时请用 None",
+    "must be a number of seconds above 0, or a timedelta": "必须是大于 0 的秒数，或 timedelta",
+    "must be a number, 0 or more": "必须是不小于 0 的数",
+    "must be one of {choices}": "只能是 {choices} 之一",
+    "WeChat pays for one item only, not {count}": "微信支付只能单件购买，而不是 {count} 件",
+    "must be a list of card keys, not one text": "必须是卡密的列表，而不是一段文本",
+    "must be a list of card keys, not {kind}": "必须是卡密的列表，而不是 {kind}",
+    "must be an open file or an iterable of card keys, not one text or a path": (
+        "必须是已打开的文件或卡密的可迭代对象，而不是一段文本或路径"
+    ),
+    "must be iterable, {kind} is not": "必须可迭代，而 {kind} 不可迭代",
+    "must be callable, {kind} is not": "必须可调用，而 {kind} 不可调用",
+    "must hold at least one card key": "至少要有一条卡密",
+    "{count} card keys in one call, GatePay takes {most}; upload_card_keys() splits them": (
+        "一次提交了 {count} 条卡密，而 GatePay 最多接受 {most} 条；upload_card_keys() 会自动分批"
+    ),
+    "what follows line {line} is not {encoding}; open the file with its encoding": (
+        "第 {line} 行之后的内容不是 {encoding} 编码，请用正确的编码打开文件"
+    ),
+    "is missing: pass it, or set {variable}": "缺失：请传入，或设置环境变量 {variable}",
+    "must be a URL such as https://gatepay.io/api/": "必须是网址，例如 https://gatepay.io/api/",
+    "must have no user, query or fragment": "不能带用户名、查询参数或片段",
+    "must be https: over http anyone on the way can read card keys (allow_http=True allows it)": (
+        "必须是 https：使用 http 时，途中任何人都能读到卡密（allow_http=True 可放行）"
+    ),
+    "give http_client or transport, not both": "http_client 和 transport 只能给一个",
+    "can be opened only once; make a new one": "只能打开一次，请新建一个",
+    "is not open yet": "尚未打开",
+    "has been closed": "已经关闭",
+    "was opened in another event loop; open one in each": "是在另一个事件循环中打开的，请为每个循环各打开一个",
+    "aiohttp {problem}": "aiohttp {problem}",
+    "runs on asyncio only; leave transport out": "只能在 asyncio 上运行，请不要传 transport",
+    "needs the extra: pip install 'gatepay-async[aiohttp]'": "需要附加组件：pip install 'gatepay-async[aiohttp]'",
+    "the environment names a proxy that is not http or https; set NO_PROXY, or pass a transport": (
+        "环境变量中的代理不是 http 或 https；请设置 NO_PROXY，或传入 transport"
+    ),
+    # -- a line that can't be a card key ------------------------------------------------------------------------------
+    "is blank": "是空行",
+    "holds a line break, which would make two keys of it": "含有换行，会被拆成两条卡密",
+    "holds a NUL; is the file UTF-16?": "含有 NUL，文件是不是 UTF-16 编码？",
+    "can't be encoded as UTF-8": "无法用 UTF-8 编码",
+    "repeats line {line}": "与第 {line} 行重复",
+    # -- replies (codec, wire, paging, carrier) -----------------------------------------------------------------------
+    "is JSON nested too deep": "是嵌套过深的 JSON",
+    "is no complete JSON": "不是完整的 JSON",
+    "is missing": "缺失",
+    "should be epoch seconds, is out of range": "应为纪元秒，但超出范围",
+    "should be an image as a data URI with base64": "应为 base64 编码的图片 data URI",
+    "should be an image in base64, which is empty, cut or broken": "应为 base64 图片，但内容为空、残缺或损坏",
+    "should be {expected}, is {found}": "应为{expected}，实为{found}",
+    "an object": "对象",
+    "a list": "列表",
+    "text": "文本",
+    "true or false": "布尔值",
+    "a whole number": "整数",
+    "a fraction": "小数",
+    "null": "空值（null）",
+    'money, such as 1.5 or "1.50"': '金额（例如 1.5 或 "1.50"）',
+    "says success": "表示成功",
+    "is none of GatePay's": "不是 GatePay 的状态码",
+    "is a redirect, which is not followed; is base_url right?": "是重定向，不会跟随；base_url 是否正确？",
+    "is a later page than was asked for": "是所请求页之后的页",
+    "is an earlier page than was asked for": "是所请求页之前的页",
+    "is not above the id of the row before it": "不大于上一行的 id",
+    "is larger than {most} bytes": "超过 {most} 字节",
+    # -- nobody answers (carrier, pool) -------------------------------------------------------------------------------
+    "the call's deadline has passed": "已超过整个调用的时限（deadline）",
+    "no whole reply within {seconds} s": "{seconds} 秒内没有收到完整应答",
+    "not connected within {seconds} s": "{seconds} 秒内没有连上",
+    "no TLS within {seconds} s": "{seconds} 秒内没有完成 TLS 握手",
+    "nothing to read for {seconds} s": "{seconds} 秒内没有读到内容",
+    "nothing written for {seconds} s": "{seconds} 秒内没能发出内容",
+    "no connection came free within {seconds} s; nothing was sent": "{seconds} 秒内没有空闲连接；什么都没有发送",
+    "only {origin} can be reached here, not {host}": "这里只能访问 {origin}，而不是 {host}",
+    "an origin is http:// or https:// and a host, not {scheme}": (
+        "必须是 http:// 或 https:// 加主机名，而不是 {scheme}"
+    ),
+    "the client was closed; nothing was sent": "客户端已关闭；什么都没有发送",
+    # -- callbacks ----------------------------------------------------------------------------------------------------
+    "must be digits only, the first not 0": "只能是数字，且首位不为 0",
+    "must be digits, a point, two digits": "必须带两位小数，例如 0.99",
+    "must be epoch seconds, ten digits": "必须是十位数字的纪元秒",
+    "must be 32 lower-case hex digits": "必须是 32 位小写十六进制数字",
+    "is not yours": "不是你的",
+    "does not match the fields and your secret": "与各字段和你的密钥不符",
+    "the query must be text or bytes, not {kind}": "查询字符串必须是文本或字节，而不是 {kind}",
+    "is longer than {most} bytes": "超过 {most} 字节",
+    "a name comes twice": "同一个参数名出现了两次",
+    "holds a % without two hex digits": "% 之后缺少两位十六进制数字",
+    "holds bytes that are not UTF-8": "含有不是 UTF-8 的字节",
+    "is no order of yours": "不是你的订单",
+    "is not your order's": "与你的订单不符",
+    "was handled before, with another out_order_id or price": "已经处理过，但当时的 out_order_id 或 price 不同",
+    "is more than {seconds} s ago": "早于 {seconds} 秒之前",
+    "is more than {seconds} s from now": "晚于 {seconds} 秒之后",
+    "the store forgets what is older than {keep} s, and what it has forgotten could be replayed: "
+    "give a max_age of at most {most} s": (
+        "store 只保留 {keep} 秒，更早的回调可能被重放：max_age 最多只能是 {most} 秒"
+    ),
+    "must be at most {seconds} s: GatePay waits for the answer": "最多 {seconds} 秒：GatePay 在等待应答",
+    "must be a file's; MemoryStore remembers in memory": "必须是文件路径；只在内存中记录请用 MemoryStore",
+    "there is no folder {folder}": "文件夹 {folder} 不存在",
+    "must be a client of redis.asyncio, or a URL": "必须是 redis.asyncio 的客户端，或网址",
+    # -- callbacks that tests make ------------------------------------------------------------------------------------
+    'must be a Decimal or text ("9.99"), not {kind}': '必须是 Decimal 或文本（"9.99"），而不是 {kind}',
+    "must be an amount in yuan, 0 or more and below 10 to the 12th": (
+        "必须是以元为单位的金额，不小于 0 且小于 10 的 12 次方"
+    ),
+    "must not have more than two decimals": "小数不能超过两位",
+    "must be aware: datetime.now(UTC), for example": "必须带时区，例如 datetime.now(UTC)",
+    "must be an aware datetime, or whole epoch seconds of ten digits": (
+        "必须是带时区的 datetime，或十位数的整数纪元秒"
+    ),
+    "{name} is the vendor's own; tampered={{…}} changes it": "{name} 是 GatePay 自己的字段；请用 tampered={{…}} 修改",
+    "no field {name}; there are {names}": "没有字段 {name}；可用的有 {names}",
+    "must be a dict, not {kind}": "必须是 dict，而不是 {kind}",
+    "must be a {wanted}, not {kind}": "必须是 {wanted}，而不是 {kind}",
+    # -- what opens with a hole, and so fits much: last ---------------------------------------------------------------
+    **_HAPPENED,
+    **{f"{name}: {{reason}}": f"{text}：{{reason}}" for name, text in _HAPPENED.items()},
+    "line {line} {problem}": "第 {line} 行{problem}",
+    "lines {first} to {last}: each {problem}": "第 {first} 至 {last} 行每行都{problem}",
+    "{problem}:\n{example}": "{problem}：\n{example}",
+    "{key} must be text": "{key} 必须是文本",
+}
+
+_HOLE = re.compile(r"\\{(\w+)\\}")
+
+
+def in_chinese(problem: str) -> str:
+    """*problem* in Chinese; as it is, where it is none of our sentences."""
+    for form, chinese in _forms():
+        found = form.fullmatch(problem)
+        if found is not None:
+            return chinese.format(**{name: in_chinese(value) for name, value in found.groupdict().items()})
+    return problem
+
+
+@cache
+def _forms() -> tuple[tuple[re.Pattern[str], str], ...]:
+    """Each English sentence as a pattern with its holes, beside the Chinese one; made when the first is needed."""
+    return tuple((re.compile(_pattern(english), re.DOTALL), chinese) for english, chinese in CHINESE.items())
+
+
+def _pattern(english: str) -> str:
+    plain = english.replace("{{", "\x01").replace("}}", "\x02")
+    return _HOLE.sub(r"(?P<\1>.+?)", re.escape(plain)).replace("\x01", r"\{").replace("\x02", r"\}")

@@ -1,0 +1,63 @@
+"""The pictures of the pages: each is shown, in its reader's language, and those of the terminal say what is printed."""
+
+import html
+import re
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from rich.text import Text
+
+ROOT = Path(__file__).parents[2]
+IMAGES = ROOT / "docs" / "images"
+TERMINAL = SimpleNamespace(**runpy.run_path(str(ROOT / "docs" / "terminal_pictures.py")))
+# Versions, times and rates are another each time.
+SAME = sorted(set(TERMINAL.PICTURES) - {"doctor", "progress"})
+
+
+def shown() -> dict[Path, set[Path]]:
+    """Each page -> the pictures on it."""
+    pages = [ROOT / "README.md", ROOT / "README.zh-CN.md", *(ROOT / "docs").glob("[ez][nh]/**/*.md")]
+    found = {page: re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page.read_text("utf-8")) for page in pages}
+    return {page: {(page.parent / target).resolve() for target in targets} for page, targets in found.items()}
+
+
+def test_every_picture_is_shown() -> None:
+    """What lies in the folder of pictures is on some page, and what pages show is there."""
+    pictures = set().union(*shown().values())
+    assert {path for path in pictures if not path.is_file()} == set()
+    assert set(IMAGES.iterdir()) - pictures == set()
+
+
+def test_each_reader_sees_his_own_language() -> None:
+    """Where a picture is there in Chinese, the Chinese pages show that, and only they do."""
+    for page, pictures in shown().items():
+        chinese = "zh" in page.relative_to(ROOT).parts or page.name == "README.zh-CN.md"
+        for picture in pictures & set(IMAGES.iterdir()):
+            twin = picture.with_stem(f"{picture.stem}-zh")
+            assert not twin.exists() if chinese else not picture.stem.endswith("-zh"), (page, picture)
+
+
+def test_every_terminal_is_drawn() -> None:
+    """The folder holds the pictures that the program draws, and no older ones."""
+    drawn = {f"terminal-{name}{language}.svg" for name in TERMINAL.PICTURES for language in TERMINAL.LOCALES}
+    assert {path.name for path in IMAGES.glob("terminal-*.svg")} == drawn
+
+
+@pytest.mark.parametrize("language", TERMINAL.LOCALES)
+@pytest.mark.parametrize("name", SAME)
+def test_a_terminal_shows_what_is_printed(name: str, language: str) -> None:
+    """The text in a picture is what the command prints today."""
+    picture = TERMINAL.PICTURES[name]
+    today = Text.from_ansi(TERMINAL.printed(picture, TERMINAL.LOCALES[language])).plain
+    svg = (IMAGES / f"terminal-{name}{language}.svg").read_text("utf-8")
+    text = html.unescape("".join(re.findall(r"<text [^>]*clip-path[^>]*>([^<]*)</text>", svg)))
+    expected = f"$ gatepay {' '.join(picture.command)}{today}"
+    assert "".join(text.split()) == "".join(expected.split())
+
+
+def test_a_bar_is_half_way() -> None:
+    """The picture of an upload that goes on is a bar of the command's, with its rate and the time left."""
+    bar = TERMINAL.printed(TERMINAL.PICTURES["progress"], TERMINAL.LOCALES["-zh"])
+    assert re.search(r"正在上传 .*\d+/10003.* 条/秒 剩余 0:0", Text.from_ansi(bar).plain)

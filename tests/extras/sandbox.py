@@ -1,0 +1,19 @@
+"""What the extra `sandbox` promises: GatePay's other end serves, and answers a call."""
+
+import anyio
+
+from gatepay_async import AsyncGatePay
+from gatepay_async.sandbox import Sandbox
+
+
+async def main() -> None:
+    """One call over a socket."""
+    with Sandbox() as sandbox:
+        async with (
+            sandbox.serve() as base_url,
+            AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url) as gatepay,
+        ):
+            print(len((await gatepay.list_products()).products), "products")
+
+
+anyio.run(main)
