@@ -1,0 +1,26 @@
+"""What the extra `s3` promises: card keys are submitted from an object in a store, and wait in one."""
+
+import tempfile
+
+import anyio
+from obstore.store import MemoryStore
+
+from gatepay_async import AsyncGatePay
+from gatepay_async.durable import DurableUploads
+from gatepay_async.durable.objects import ObjectSpool, StoredObject
+
+
+async def main(folder: str) -> None:
+    """Submit an object."""
+    store = MemoryStore()
+    await store.put_async("keys.txt", b"AAA\nBBB\nAAA\n")
+    uploads = DurableUploads(AsyncGatePay, database=f"sqlite:///{folder}/uploads.sqlite3", spool=ObjectSpool(store))
+    async with uploads.submitter() as submit:
+        info = await (await submit.file(StoredObject(store, "keys.txt"), product_id=8)).info()
+    print(info)
+    waiting = [each["path"] for page in store.list() for each in page if each["path"].endswith(".keys")]
+    assert (info.count, len(waiting)) == (2, 1)
+
+
+with tempfile.TemporaryDirectory() as place:
+    anyio.run(main, place)
