@@ -18,6 +18,9 @@ _STATUSES: tuple[tuple[type[Exception], Status], ...] = (
     (errors.GatePayError, Status.NO_ANSWER),
 )
 
+# Whose problem is the cause; the catalogue knows them in general only.
+_TELL_THEMSELVES = ("InvalidRequestError", "DurableError")
+
 
 def status_of(error: errors.GatePayError) -> Status:
     """What the command ends with."""
@@ -29,6 +32,13 @@ def explain(error: errors.GatePayError) -> catalogue.Explanation:
     known = catalogue.explain(error, "zh" if language() == "zh" else "en")
     todo = f"todo.{type(error).__name__}"
     return known._replace(remedy=say(todo)) if todo in TEXTS else known
+
+
+def why(error: errors.GatePayError) -> tuple[str, str]:
+    """The cause, and what to do: for one chunk of many."""
+    known = explain(error)
+    itself = any(kind.__name__ in _TELL_THEMSELVES for kind in type(error).__mro__)
+    return known.problem if itself else known.cause, known.remedy
 
 
 def worded(problem: str) -> str:

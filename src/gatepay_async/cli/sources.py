@@ -9,7 +9,7 @@ import os
 import stat
 import sys
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
@@ -117,6 +117,11 @@ def unread(sources: list[Source], encoding: str, *, after: int) -> Iterator[str]
     if any(source.lines is None for source in sources):
         return None
     return islice(Reader(sources, encoding, again=True), after, None)
+
+
+def as_lines(keys: Iterable[str]) -> Iterable[bytes]:
+    """As a text file has them; what was in another encoding, as it came."""
+    return (key.encode("utf-8", "surrogateescape") + b"\n" for key in keys)
 
 
 def _look_at(name: Path, encoding: str) -> Source:

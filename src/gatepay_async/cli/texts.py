@@ -409,6 +409,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "upload.refused": ("refused", "被拒绝"),
     "upload.unknown": ("unknown", "结果未知"),
     "upload.not_sent": ("not sent", "未发送"),
+    "upload.to_come": ("still to come", "待处理"),
     "upload.would_send": ("would be sent", "将要发送"),
     "upload.chunks": ("calls", "请求次数"),
     "upload.where": ("where", "位置"),

@@ -1,24 +1,17 @@
 """``gatepay keys upload``."""
 
-import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from attrs import frozen
 
-from gatepay_async.cli import failing, sources
-from gatepay_async.cli.output import emit, plain, wants_json
+from gatepay_async.cli import failing, ledger, sources
 from gatepay_async.cli.private_file import replacing
-from gatepay_async.cli.screens import line, progress, show, table
+from gatepay_async.cli.screens import progress
 from gatepay_async.cli.settings import client
 from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import HaltError, Status
-from gatepay_async.protocol.bulk import Fate, UploadProgress, UploadReport
+from gatepay_async.protocol.bulk import UploadProgress, UploadReport
 from gatepay_async.protocol.errors import InvalidRequestError
-
-_COLUMNS = ("read", "blank", "duplicates", "stored", "already_there", "refused", "unknown", "not_sent")
-_SHOWN = 20  # outcomes; the file of failed lines has them all
 
 
 @frozen
@@ -69,24 +62,16 @@ def _end(job: _Job, report: UploadReport, ended: BaseException | None) -> Status
         left_out = _write_failed(job, report, whole=ended is None and report.stopped is None)
     except HaltError as error:
         unwritten = error
-    _show(job, report, ended, left_out=left_out)
+    interrupted = ended is not None
+    ledger.show(report, job.reader.place, failed_lines=job.failed_lines, left_out=left_out, interrupted=interrupted)
     if unwritten is not None:
         failing.tell(unwritten)
     if ended is None:
-        return _status(report) if unwritten is None else Status.PARTLY
+        return ledger.status_of(report) if unwritten is None else Status.PARTLY
     if not isinstance(ended, HaltError | InvalidRequestError):
         raise ended
     failing.tell(ended)
     return Status.PARTLY if report.stored or report.already_there else Status.USAGE
-
-
-def _status(report: UploadReport) -> Status:
-    if report.ok:
-        return Status.DONE
-    if report.stored or report.already_there:
-        return Status.PARTLY
-    errors = (outcome.error for outcome in report.chunks if outcome.error is not None)
-    return failing.status_of(report.stopped or next(errors))
 
 
 def _write_failed(job: _Job, report: UploadReport, *, whole: bool) -> bool:
@@ -102,88 +87,12 @@ def _write_failed(job: _Job, report: UploadReport, *, whole: bool) -> bool:
     if job.failed_lines is None:
         return False
     with replacing(job.failed_lines) as file:
-        for outcome in report.chunks:
-            file.writelines(_as_lines(outcome.keys))
+        ledger.write_failed(file, report)
         rest = iter(()) if whole else sources.unread(job.sources, job.encoding, after=report.read)
         if rest is None:
             return True
         try:
-            file.writelines(_as_lines(rest))
+            file.writelines(sources.as_lines(rest))
         except HaltError:
             return True
     return False
-
-
-def _as_lines(keys: Iterable[str]) -> Iterable[bytes]:
-    return (key.encode("utf-8", "surrogateescape") + b"\n" for key in keys)
-
-
-def _show(job: _Job, report: UploadReport, ended: BaseException | None, *, left_out: bool) -> None:
-    troubles = [_trouble(job, outcome) for outcome in report.chunks if outcome.fate is not Fate.STORED]
-    counts = {name: getattr(report, name) for name in _COLUMNS}
-    if wants_json():
-        interrupted = ended is not None
-        written = None if job.failed_lines is None else str(job.failed_lines)
-        stopped = None if report.stopped is None else type(report.stopped).__name__
-        emit(
-            **counts,
-            ok=report.ok and not interrupted,
-            stopped=stopped,
-            interrupted=interrupted,
-            chunks=len(report.chunks),
-            troubles=troubles,
-            failed_lines=written,
-        )
-        return
-    rows = table(say("upload.column"), say("upload.lines"), right=(1,))
-    for name, count in counts.items():
-        if count or name in ("read", "stored"):
-            rows.add_row(say(f"upload.{name}"), f"{count:,}", style="red" if _is_trouble(name) else "")
-    show(rows)
-    if troubles:
-        _show_troubles(troubles)
-    if report.ok and ended is None:
-        line(say("upload.ok"), style="green")
-        return
-    if report.stopped is not None:
-        line(say("upload.stopped"), stream=sys.stderr)
-    if job.failed_lines is not None:
-        line(say("upload.failed_lines_at", path=plain(job.failed_lines)))
-        if left_out:
-            line(say("upload.left_out"))
-    line(say("upload.again"))
-
-
-def _is_trouble(column: str) -> bool:
-    return column in ("refused", "unknown", "not_sent")
-
-
-def _trouble(job: _Job, outcome: Any) -> dict[str, Any]:
-    first, last = job.reader.place(outcome.first_line), job.reader.place(outcome.last_line)
-    cause, todo = say("upload.cut_off"), ""
-    if outcome.error is not None:
-        known = failing.explain(outcome.error)
-        cause, todo = known.cause, known.remedy
-        if isinstance(outcome.error, InvalidRequestError):
-            cause = known.problem
-    return {
-        "first": first,
-        "last": last,
-        "count": outcome.count,
-        "fate": str(outcome.fate),
-        "cause": cause,
-        "todo": todo,
-        "error": None if outcome.error is None else type(outcome.error).__name__,
-    }
-
-
-def _show_troubles(troubles: list[dict[str, Any]]) -> None:
-    rows = table(*(say(f"upload.{name}") for name in ("where", "lines", "fate", "why")), right=(1,))
-    for each in troubles[:_SHOWN]:
-        where = each["first"] if each["count"] == 1 else f"{each['first']} – {each['last'].rpartition(':')[2]}"
-        rows.add_row(where, f"{each['count']:,}", say(f"upload.{each['fate']}"), plain(each["cause"]))
-    show(rows)
-    if len(troubles) > _SHOWN:
-        line(say("upload.more", count=len(troubles) - _SHOWN))
-    for todo in dict.fromkeys(each["todo"] for each in troubles if each["todo"]):
-        line(f"{say('failing.todo')}{todo}")

@@ -1,0 +1,129 @@
+"""What became of each line of an upload: the ledger, what went wrong and where, and the lines to be uploaded again."""
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from gatepay_async.cli import failing, sources
+from gatepay_async.cli.output import emit, plain, wants_json
+from gatepay_async.cli.screens import line, table
+from gatepay_async.cli.screens import show as draw
+from gatepay_async.cli.speech import say
+from gatepay_async.cli.status import Status
+from gatepay_async.protocol.bulk import ChunkOutcome, Fate, UploadProgress, UploadReport
+
+_COLUMNS = ("read", "blank", "duplicates", "stored", "already_there", "refused", "unknown", "not_sent")
+_ALWAYS = ("read", "stored")  # also where there are none
+_TROUBLES = ("refused", "unknown", "not_sent")
+_SHOWN = 20  # outcomes; the file of failed lines has them all
+
+Place = Callable[[int], str]  # where line number N of the input stands: ``keys.txt:7``
+Trouble = dict[str, Any]
+
+
+def status_of(report: UploadReport) -> Status:
+    """What the command ends with."""
+    if report.ok:
+        return Status.DONE
+    if report.stored or report.already_there:
+        return Status.PARTLY
+    errors = (outcome.error for outcome in report.chunks if outcome.error is not None)
+    return failing.status_of(report.stopped or next(errors))
+
+
+def write_failed(file: BinaryIO, report: UploadReport) -> None:
+    """Write the card keys that are not known to be on the server, ready to be uploaded again."""
+    for outcome in report.chunks:
+        file.writelines(sources.as_lines(outcome.keys))
+
+
+def show(
+    report: UploadReport,
+    place: Place,
+    *,
+    failed_lines: Path | None,
+    left_out: bool = False,
+    interrupted: bool = False,
+    facts: Mapping[str, object] | None = None,
+) -> None:
+    """
+    Show what became of an upload that has ended.
+
+    Args:
+        report: What became of it.
+        place: Where a line stands.
+        failed_lines: Where the card keys are that are not known to be on the server.
+        left_out: Lines are missing there, which were never read.
+        interrupted: It was broken off.
+        facts: More of it, for programs.
+    """
+    troubles = [_trouble(place, outcome) for outcome in report.chunks if outcome.fate is not Fate.STORED]
+    if wants_json():
+        emit(
+            **counts(report),
+            ok=report.ok and not interrupted,
+            stopped=None if report.stopped is None else type(report.stopped).__name__,
+            interrupted=interrupted,
+            chunks=len(report.chunks),
+            troubles=troubles,
+            failed_lines=None if failed_lines is None else str(failed_lines),
+            **(facts or {}),
+        )
+        return
+    show_counts(report)
+    if troubles:
+        _show_troubles(troubles)
+    if report.ok and not interrupted:
+        line(say("upload.ok"), style="green")
+        return
+    if report.stopped is not None:
+        line(say("upload.stopped"), stream=sys.stderr)
+    if failed_lines is not None:
+        line(say("upload.failed_lines_at", path=plain(failed_lines)))
+        if left_out:
+            line(say("upload.left_out"))
+    line(say("upload.again"))
+
+
+def counts(of: UploadReport | UploadProgress) -> dict[str, int]:
+    """The columns, in their order."""
+    return {name: getattr(of, name) for name in _COLUMNS}
+
+
+def show_counts(of: UploadReport | UploadProgress) -> None:
+    """A table of the columns; of an upload that goes on, what is still to come, too."""
+    rows = table(say("upload.column"), say("upload.lines"), right=(1,))
+    for name, count in counts(of).items():
+        if count or name in _ALWAYS:
+            rows.add_row(say(f"upload.{name}"), f"{count:,}", style="red" if name in _TROUBLES else "")
+    if isinstance(of, UploadProgress) and of.in_flight:
+        rows.add_row(say("upload.to_come"), f"{of.in_flight:,}")
+    draw(rows)
+
+
+def _trouble(place: Place, outcome: ChunkOutcome) -> Trouble:
+    cause, todo = say("upload.cut_off"), ""
+    if outcome.error is not None:
+        cause, todo = failing.why(outcome.error)
+    return {
+        "first": place(outcome.first_line),
+        "last": place(outcome.last_line),
+        "count": outcome.count,
+        "fate": str(outcome.fate),
+        "cause": cause,
+        "todo": todo,
+        "error": None if outcome.error is None else type(outcome.error).__name__,
+    }
+
+
+def _show_troubles(troubles: list[Trouble]) -> None:
+    rows = table(*(say(f"upload.{name}") for name in ("where", "lines", "fate", "why")), right=(1,))
+    for each in troubles[:_SHOWN]:
+        where = each["first"] if each["count"] == 1 else f"{each['first']} – {each['last'].rpartition(':')[2]}"
+        rows.add_row(where, f"{each['count']:,}", say(f"upload.{each['fate']}"), plain(each["cause"]))
+    draw(rows)
+    if len(troubles) > _SHOWN:
+        line(say("upload.more", count=len(troubles) - _SHOWN))
+    for todo in dict.fromkeys(each["todo"] for each in troubles if each["todo"]):
+        line(f"{say('failing.todo')}{todo}")
