@@ -1,5 +1,6 @@
 """The commands: what each is called and takes. What it does is in a module of its own, imported when it is called."""
 
+import math
 import os
 import sys
 import threading
@@ -15,7 +16,7 @@ from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import HaltError, Status
 
 # As help lists them: first what a newcomer needs.
-_ORDER = ("demo", "doctor", "products", "keys", "pay", "callback", "errors", "sandbox")
+_ORDER = ("demo", "doctor", "products", "keys", "uploads", "pay", "callback", "errors", "sandbox")
 
 _HIGHEST_PORT = 65_535
 
@@ -107,6 +108,17 @@ def _number(value: str | int) -> int:
     return number
 
 
+def _per_second(value: str | float) -> float:
+    """A number above 0."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise typer.BadParameter(say("usage.per_second", value=output.plain(value)))
+    return number
+
+
 def _port(value: str | int) -> int:
     """The number of a port; 0: a free one."""
     if not str(value).isdecimal() or int(value) > _HIGHEST_PORT:
@@ -147,6 +159,9 @@ RealPrice = Annotated[str, typer.Option("--realprice", help="callback.realprice"
 PayType = Annotated[str, typer.Option("--type", help="option.type", **_one_of("alipay", "wechat", "onecode"))]
 Extend = Annotated[str, typer.Option("--extend", help="callback.extend", metavar="TEXT")]
 PaidAt = Annotated[int | None, typer.Option("--paid-at", help="callback.paid_at", metavar="EPOCH", parser=_number)]
+FailedLines = Annotated[Path | None, typer.Option("--failed-lines", help="upload.failed_lines", metavar="FILE")]
+Concurrency = Annotated[int, typer.Option("--concurrency", help="upload.concurrency", metavar="N", parser=_number)]
+Job = Annotated[str, typer.Argument(help="uploads.which", metavar="JOB")]
 Forged = Annotated[bool, typer.Option("--forged", help="callback.forged")]
 
 _settings: dict[str, Any] = {
@@ -157,6 +172,7 @@ _settings: dict[str, Any] = {
 }
 app = typer.Typer(cls=Root, help="gatepay", **_settings)
 keys = typer.Typer(cls=helping.Group, help="keys", **_settings)
+uploads = typer.Typer(cls=helping.Group, help="uploads", **_settings)
 callback = typer.Typer(cls=helping.Group, help="callback", **_settings)
 
 
@@ -179,21 +195,24 @@ app.add_typer(keys, name="keys")
 def keys_upload(
     files: Annotated[list[Path], typer.Argument(help="upload.files", metavar="FILE")],
     product: Product,
-    concurrency: Annotated[
-        int, typer.Option("--concurrency", help="upload.concurrency", metavar="N", parser=_number)
-    ] = 4,
+    concurrency: Concurrency = 4,
     encoding: Annotated[
         str, typer.Option("--encoding", help="upload.encoding", **_one_of("utf-8", "gb18030", "gbk", "big5"))
     ] = "utf-8",
-    failed_lines: Annotated[
-        Path | None, typer.Option("--failed-lines", help="upload.failed_lines", metavar="FILE")
-    ] = None,
+    failed_lines: FailedLines = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="upload.dry_run")] = False,
+    durable: Annotated[bool, typer.Option("--durable", help="upload.durable")] = False,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="upload.no_wait")] = False,
 ) -> None:
     from gatepay_async.cli import rehearsing, running, uploading
 
     if dry_run:
         raise typer.Exit(rehearsing.rehearse(files, encoding=encoding))
+    if durable or no_wait:
+        from gatepay_async.cli import submitting
+
+        submit = partial(submitting.submit, wait=not no_wait)
+        running.start(submit, files, product, concurrency, encoding, failed_lines)
     running.start(uploading.upload, files, product, concurrency, encoding, failed_lines)
 
 
@@ -219,6 +238,65 @@ def keys_count(
     from gatepay_async.cli import products, running
 
     running.start(products.count, product)
+
+
+app.add_typer(uploads, name="uploads")
+
+
+@uploads.command("list", cls=helping.Command, help="list")
+def uploads_list() -> None:
+    from gatepay_async.cli import jobs, running
+
+    running.start(jobs.listing)
+
+
+@uploads.command("show", cls=helping.Command, help="show")
+def uploads_show(job: Job, failed_lines: FailedLines = None) -> None:
+    from gatepay_async.cli import jobs, running
+
+    running.start(jobs.details, job, failed_lines)
+
+
+@uploads.command("watch", cls=helping.Command, help="watch")
+def uploads_watch(job: Job, failed_lines: FailedLines = None) -> None:
+    from gatepay_async.cli import jobs, running
+
+    running.start(jobs.watch, job, failed_lines)
+
+
+@uploads.command("cancel", cls=helping.Command, help="cancel")
+def uploads_cancel(job: Job) -> None:
+    from gatepay_async.cli import jobs, running
+
+    running.start(jobs.cancel, job)
+
+
+@uploads.command("resume", cls=helping.Command, help="resume")
+def uploads_resume(job: Job) -> None:
+    from gatepay_async.cli import jobs, running
+
+    running.start(jobs.resume, job)
+
+
+@uploads.command("forget", cls=helping.Command, help="forget")
+def uploads_forget(job: Job) -> None:
+    from gatepay_async.cli import jobs, running
+
+    running.start(jobs.forget, job)
+
+
+@uploads.command("work", cls=helping.Command, help="work")
+def uploads_work(
+    concurrency: Concurrency = 4,
+    global_concurrency: Annotated[
+        int | None, typer.Option("--global-concurrency", help="work.global_concurrency", metavar="N", parser=_number)
+    ] = None,
+    rate: Annotated[float | None, typer.Option("--rate", help="work.rate", metavar="N", parser=_per_second)] = None,
+    drain: Annotated[bool, typer.Option("--drain", help="work.drain")] = False,
+) -> None:
+    from gatepay_async.cli import running, working
+
+    running.start(partial(working.work, drain=drain), concurrency, global_concurrency, rate)
 
 
 @app.command(cls=helping.Command, help="pay")

@@ -36,8 +36,12 @@ TEXTS: dict[str, tuple[str, str]] = {
         "\n"
         "To run it again is always safe: GatePay keeps one copy of each card key, and says which are new.\n"
         "\n"
+        "With --durable (extra `durable`) the upload survives a crash of this program or machine: card keys wait in a "
+        "queue, and `gatepay uploads` shows what became of them.\n"
+        "\n"
         "  gatepay keys upload keys.txt more.txt --product 8 --failed-lines failed.txt\n"
-        "  gatepay keys upload keys.txt --product 8 --dry-run",
+        "  gatepay keys upload keys.txt --product 8 --dry-run\n"
+        "  gatepay keys upload keys.txt --product 8 --durable",
         "从文件上传卡密，一行一条。\n"
         "\n"
         "上传前会先检查全部文件：只要有一个文件有问题，就什么都不发送。`-` 表示标准输入，边读边发。"
@@ -45,8 +49,70 @@ TEXTS: dict[str, tuple[str, str]] = {
         "\n"
         "重复执行总是安全的：GatePay 对每条卡密只保留一份，并会告知哪些是新增的。\n"
         "\n"
+        "使用 --durable（附加组件 durable）时，即使程序或机器中途崩溃，上传也不会丢失：卡密先进入队列，"
+        "之后用 gatepay uploads 查看结果。\n"
+        "\n"
         "  gatepay keys upload keys.txt more.txt --product 8 --failed-lines failed.txt\n"
-        "  gatepay keys upload keys.txt --product 8 --dry-run",
+        "  gatepay keys upload keys.txt --product 8 --dry-run\n"
+        "  gatepay keys upload keys.txt --product 8 --durable",
+    ),
+    "uploads": (
+        "Durable uploads: list, watch, stop, go on, work at them.\n"
+        "\n"
+        "The queue is a file of yours; or what GATEPAY_UPLOADS names: sqlite:///a/file, or for several machines "
+        "postgresql://user:password@host/database, with GATEPAY_UPLOADS_SPOOL, a folder that all of them reach.\n"
+        "\n"
+        "  gatepay keys upload keys.txt --product 8 --durable --no-wait\n"
+        "  gatepay uploads work --concurrency 8\n"
+        "  gatepay uploads list",
+        "可恢复的上传：查看、跟踪、停止、继续、处理。\n"
+        "\n"
+        "队列默认是你自己的一个文件；也可以用 GATEPAY_UPLOADS 指定：sqlite:///文件路径，或多台机器共用的 "
+        "postgresql://用户:密码@主机/数据库，此时还要用 GATEPAY_UPLOADS_SPOOL 指定一个所有机器都能访问的目录。\n"
+        "\n"
+        "  gatepay keys upload keys.txt --product 8 --durable --no-wait\n"
+        "  gatepay uploads work --concurrency 8\n"
+        "  gatepay uploads list",
+    ),
+    "list": ("List the durable uploads of the shop, the newest first.", "列出商铺的可恢复上传，最新的在前。"),
+    "show": (
+        "Show what became of a durable upload, so far or in the end.\n"
+        "\n"
+        "Ends as an upload does: 0 done; 1 done in part; 3 refused; 4 no answer.",
+        "显示某个可恢复上传目前或最终的结果。\n\n退出码与上传相同：0 完成；1 部分完成；3 被拒绝；4 没有应答。",
+    ),
+    "watch": (
+        "Follow a durable upload until it has ended.\n"
+        "\n"
+        "It only watches: somebody must work at it, `gatepay uploads work` here or elsewhere.",
+        "跟踪某个可恢复上传，直到结束。\n\n它只是查看：还需要在本机或别处运行 gatepay uploads work 来处理。",
+    ),
+    "cancel": (
+        "Send nothing more of a durable upload; calls in flight end.",
+        "不再发送某个可恢复上传的剩余部分；已发出的请求会执行完。",
+    ),
+    "resume": (
+        "Send what a durable upload has not sent, or of which that is unknown.",
+        "继续发送某个可恢复上传中未发送或结果未知的部分。",
+    ),
+    "forget": (
+        "Clean away a durable upload that has ended, with the card keys that wait for it.",
+        "清除某个已结束的可恢复上传，连同暂存的卡密。",
+    ),
+    "work": (
+        "Work at the durable uploads of the shop, until Ctrl-C.\n"
+        "\n"
+        "Run it as often as you like, on as many machines: they share the work, and take over from one that dies. "
+        "Give all of them the same numbers.\n"
+        "\n"
+        "  gatepay uploads work --concurrency 8 --global-concurrency 16 --rate 20\n"
+        "  gatepay uploads work --drain",
+        "处理商铺的可恢复上传，按 Ctrl-C 结束。\n"
+        "\n"
+        "可以在任意多台机器上任意多次运行：它们分担工作，一个崩溃了由其他的接手。请给它们相同的参数。\n"
+        "\n"
+        "  gatepay uploads work --concurrency 8 --global-concurrency 16 --rate 20\n"
+        "  gatepay uploads work --drain",
     ),
     "export": (
         "Write all card keys of a product to a file.\n"
@@ -162,6 +228,21 @@ TEXTS: dict[str, tuple[str, str]] = {
         "把尚未确认录入的卡密写入此文件，便于再次上传。会覆盖原文件；仅自己可读。",
     ),
     "upload.dry_run": ("Say what would be sent, and send nothing.", "只说明将要发送什么，不实际发送。"),
+    "upload.durable": (
+        "Through a queue, so that it survives a crash; run again, it goes on.",
+        "通过队列上传，崩溃后也不丢失；再次执行会接着上传。",
+    ),
+    "upload.no_wait": (
+        "With --durable: put it into the queue, and end.",
+        "配合 --durable：只放入队列，随即结束。",
+    ),
+    "uploads.which": ("Its number, or how it begins.", "上传的编号，或编号的开头。"),
+    "work.global_concurrency": (
+        "Calls side by side in all workers together (no limit).",
+        "所有处理进程合计的同时请求数（不限）。",
+    ),
+    "work.rate": ("Calls a second of all workers together (no limit).", "所有处理进程合计的每秒请求数（不限）。"),
+    "work.drain": ("End as soon as nothing is left to send.", "没有待发送的内容时就结束。"),
     "export.output": ("Where to: .txt, .csv, .jsonl, or `-`.", "输出到：.txt、.csv、.jsonl，或 `-`。"),
     "export.thorough": (
         "Read every page twice: misses nothing, even while card keys are added and deleted.",
@@ -219,6 +300,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "usage.bad": ("{name}: {problem}", "{name}：{problem}"),
     "usage.extra": ("Nothing is to be done with: {extra}", "多余的参数：{extra}"),
     "usage.number": ("must be a whole number above 0, not {value}", "必须是大于 0 的整数，而不是 {value}"),
+    "usage.per_second": ("must be a number above 0, not {value}", "必须是大于 0 的数，而不是 {value}"),
     "usage.port": ("must be a port, 0 to 65535, not {value}", "必须是 0 到 65535 的端口，而不是 {value}"),
     "usage.choice": ("must be one of {choices}, not {value}", "只能是 {choices} 之一，而不是 {value}"),
     "usage.hint": ("read {command} --help", "查看 {command} --help"),
@@ -437,6 +519,48 @@ TEXTS: dict[str, tuple[str, str]] = {
     "upload.repeats": ("{line} repeats {first}", "{line} 与 {first} 重复"),
     "upload.cant_be": ("{line} can't be a card key", "{line} 不是有效的卡密"),
     "upload.nothing_sent": ("Nothing was sent.", "没有发送任何内容。"),
+    # -- durable uploads ----------------------------------------------------------------------------------------------
+    "queue.away": ("The queue can't be reached: {reason}", "无法访问队列：{reason}"),
+    "queue.away.todo": (
+        "Check GATEPAY_UPLOADS, and whether the database runs; what was submitted is safe there.",
+        "请检查 GATEPAY_UPLOADS 以及数据库是否在运行；已提交的内容仍安全地保存在其中。",
+    ),
+    "queue.folder": ("{path} can't be made: {reason}", "无法创建 {path}：{reason}"),
+    "queue.none": ("There is no upload {wanted}.", "没有编号为 {wanted} 的上传。"),
+    "queue.several": ("Several uploads begin with {wanted}.", "有多个上传的编号以 {wanted} 开头。"),
+    "queue.todo": ("`gatepay uploads list` shows their numbers.", "用 gatepay uploads list 查看编号。"),
+    "queue.several_files": ("{name} + {more} more", "{name} 等另外 {more} 个文件"),
+    "queue.submitted": (
+        "Upload {job} is in the queue: {count} card keys. It survives a crash from here on.",
+        "上传 {job} 已进入队列：{count} 条卡密。从现在起，即使崩溃也不会丢失。",
+    ),
+    "queue.worked_at": (
+        "`gatepay uploads work` sends it, `gatepay uploads watch` follows it.",
+        "用 gatepay uploads work 发送，用 gatepay uploads watch 跟踪。",
+    ),
+    "queue.goes_on": (
+        "What is still to come waits in the queue: run the same command again, or `gatepay uploads work`. ({job})",
+        "尚未发送的部分留在队列中：再次执行同样的命令，或运行 gatepay uploads work 即可继续。（{job}）",
+    ),
+    "uploads.none": ("There are no durable uploads.", "没有可恢复的上传。"),
+    "uploads.job": ("upload", "上传"),
+    "uploads.name": ("input", "输入"),
+    "uploads.product": ("product", "产品"),
+    "uploads.state": ("state", "状态"),
+    "uploads.keys": ("card keys", "卡密"),
+    "uploads.there": ("on the server", "已在服务器上"),
+    "uploads.created": ("submitted", "提交时间"),
+    "uploads.working": ("working", "进行中"),
+    "uploads.done": ("done", "已完成"),
+    "uploads.stopped": ("stopped", "已停止"),
+    "uploads.cancelled": ("cancelled", "已取消"),
+    "uploads.is": ("Upload {job} is {state}.", "上传 {job}：{state}。"),
+    "uploads.forgotten": ("Upload {job} is forgotten.", "上传 {job} 已清除。"),
+    "working.open": (
+        "Working at the durable uploads of this shop; Ctrl-C ends it, and loses nothing.",
+        "正在处理本商铺的可恢复上传；按 Ctrl-C 结束，不会丢失任何内容。",
+    ),
+    "working.drained": ("Nothing is left to send.", "没有待发送的内容了。"),
     # -- the export ---------------------------------------------------------------------------------------------------
     "export.doing": ("Reading", "正在读取"),
     "export.terminal": ("Card keys are not shown on a terminal unasked.", "默认不在终端上显示卡密。"),

@@ -1,0 +1,159 @@
+"""``gatepay uploads``: the jobs that were submitted; what became of them, and what is to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gatepay_async.cli import ledger, queue
+from gatepay_async.cli.output import emit, plain, wants_json
+from gatepay_async.cli.private_file import replacing
+from gatepay_async.cli.screens import facts, line, progress, show, table
+from gatepay_async.cli.speech import say
+from gatepay_async.cli.status import Status
+
+if TYPE_CHECKING:
+    from gatepay_async.durable import Job, JobInfo
+
+_SHORT = 8  # of a job's number, in a list
+
+
+async def listing() -> Status:
+    """All jobs of the shop, the newest first."""
+    async with queue.submitting() as submit:
+        infos = [(queue.number_of(job), await job.info()) for job in await submit.jobs()]
+    if wants_json():
+        emit(jobs=[_document(number, info) for number, info in infos])
+        return Status.DONE
+    if not infos:
+        line(say("uploads.none"))
+        return Status.DONE
+    columns = ("job", "name", "product", "state", "keys", "there", "created")
+    rows = table(*(say(f"uploads.{name}") for name in columns), right=(2, 4, 5))
+    for number, info in infos:
+        rows.add_row(
+            number[:_SHORT],
+            plain(info.name),
+            str(info.product_id),
+            say(f"uploads.{info.state}"),
+            f"{info.count:,}",
+            f"{_there(info):,}",
+            f"{info.created:%Y-%m-%d %H:%M}",
+        )
+    show(rows)
+    return Status.DONE
+
+
+async def details(wanted: str, failed_lines: Path | None) -> Status:
+    """One job: its ledger, so far or in the end."""
+    async with queue.submitting() as submit:
+        job = await queue.find(submit, wanted)
+        info = await job.info()
+        if not wants_json():
+            show(facts(_facts(info)))
+            line("")
+        if info.state == "working":
+            await show_so_far(job)
+            return Status.DONE
+        return await show_end(job, failed_lines)
+
+
+async def watch(wanted: str, failed_lines: Path | None) -> Status:
+    """Follow a job until it has ended; who works at it is elsewhere."""
+    async with queue.submitting() as submit:
+        job = await queue.find(submit, wanted)
+        await follow(job)
+        return await show_end(job, failed_lines)
+
+
+async def cancel(wanted: str) -> Status:
+    """Send nothing more of a job."""
+    async with queue.submitting() as submit:
+        job = await queue.find(submit, wanted)
+        await job.cancel()
+        return await _tell_state(job)
+
+
+async def resume(wanted: str) -> Status:
+    """Send what was not sent."""
+    async with queue.submitting() as submit:
+        job = await queue.find(submit, wanted)
+        await job.resume()
+        return await _tell_state(job)
+
+
+async def forget(wanted: str) -> Status:
+    """Clean a job away that has ended."""
+    async with queue.submitting() as submit:
+        job = await queue.find(submit, wanted)
+        await job.forget()
+        if wants_json():
+            emit(job=queue.number_of(job), forgotten=True)
+        else:
+            line(say("uploads.forgotten", job=queue.number_of(job)))
+        return Status.DONE
+
+
+async def follow(job: Job) -> None:
+    """A bar, until nothing more of *job* is to be sent."""
+    total = (await job.info()).count
+    with progress(say("upload.doing"), total=total) as update:
+        async for so_far in job.progress():
+            update(total - so_far.in_flight, total)
+
+
+async def show_so_far(job: Job) -> None:
+    """The ledger of a job that goes on."""
+    info = await job.info()
+    if wants_json():
+        emit(**_document(queue.number_of(job), info))
+        return
+    ledger.show_counts(info.progress)
+
+
+async def show_end(job: Job, failed_lines: Path | None, place: ledger.Place | None = None) -> Status:
+    """The ledger of a job that has ended, and the lines that are to be tried again."""
+    report, info = await job.wait(), await job.info()
+    if failed_lines is not None:
+        with replacing(failed_lines) as file:
+            ledger.write_failed(file, report)
+    more = {"job": queue.number_of(job), "state": str(info.state)}
+    ledger.show(report, place or (lambda at: f"{plain(info.name)}:{at}"), failed_lines=failed_lines, facts=more)
+    return ledger.status_of(report)
+
+
+def _there(info: JobInfo) -> int:
+    return info.progress.stored + info.progress.already_there
+
+
+def _document(number: str, info: JobInfo) -> dict[str, Any]:
+    return {
+        "job": number,
+        "name": info.name,
+        "product": info.product_id,
+        "state": str(info.state),
+        "created": info.created.isoformat(),
+        "count": info.count,
+        **ledger.counts(info.progress),
+        "to_come": info.progress.in_flight,
+    }
+
+
+def _facts(info: JobInfo) -> list[tuple[str, object]]:
+    return [
+        (say("uploads.job"), info.id.rpartition(":")[2]),
+        (say("uploads.name"), info.name),
+        (say("uploads.product"), info.product_id),
+        (say("uploads.state"), say(f"uploads.{info.state}")),
+        (say("uploads.keys"), f"{info.count:,}"),
+        (say("uploads.created"), f"{info.created:%Y-%m-%d %H:%M:%S %z}"),
+    ]
+
+
+async def _tell_state(job: Job) -> Status:
+    info = await job.info()
+    if wants_json():
+        emit(**_document(queue.number_of(job), info))
+    else:
+        line(say("uploads.is", job=queue.number_of(job)[:_SHORT], state=say(f"uploads.{info.state}")))
+    return Status.DONE

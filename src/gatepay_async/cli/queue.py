@@ -1,0 +1,95 @@
+"""The queue of durable uploads: where it is, as the environment says, and what is told when it can't be used."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from gatepay_async.cli import failing, settings
+from gatepay_async.cli.extras import needing
+from gatepay_async.cli.speech import say
+from gatepay_async.cli.status import HaltError, Status
+
+if TYPE_CHECKING:
+    from gatepay_async.durable import DurableUploads, Job, Submitter
+
+
+def durable_uploads() -> DurableUploads:
+    """
+    The queue of the shop that the environment names; each shop, and the sandbox, has its own.
+
+    Raises:
+        HaltError: The extra isn't there, or the environment is wrong.
+    """
+    with needing("durable"):
+        from gatepay_async.durable import DurableUploads
+    database = os.environ.get("GATEPAY_UPLOADS", "") or _own_database()
+    shop = blake2b(f"{settings.base_url()} {settings.appkey()}".encode(), digest_size=8).hexdigest()
+    spool = os.environ.get("GATEPAY_UPLOADS_SPOOL") or None
+    with told():
+        return DurableUploads(settings.client, database=database, spool=spool, name=f"shop-{shop}")
+
+
+@contextmanager
+def told() -> Generator[None]:
+    """
+    What goes wrong with the queue, told.
+
+    Raises:
+        HaltError: It can't be reached, or not be used so.
+    """
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from gatepay_async.durable import DurableError
+
+    try:
+        yield
+    except DurableError as error:
+        raise HaltError(failing.worded(error.problem)) from None
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", error)).partition("\n")[0]
+        todo = say("queue.away.todo")
+        raise HaltError(say("queue.away", reason=reason), todo=todo, status=Status.NO_ANSWER) from None
+
+
+@asynccontextmanager
+async def submitting() -> AsyncGenerator[Submitter]:
+    """The queue, open to be asked and added to."""
+    uploads = durable_uploads()
+    with told():
+        async with uploads.submitter() as submit:
+            yield submit
+
+
+def number_of(job: Job) -> str:
+    """What people call it by: long enough to be no other's."""
+    return job.id.rpartition(":")[2]
+
+
+async def find(submit: Submitter, wanted: str) -> Job:
+    """
+    The job whose number begins with *wanted*.
+
+    Raises:
+        HaltError: There is none, or more than one.
+    """
+    found = [job for job in await submit.jobs() if wanted and number_of(job).startswith(wanted)]
+    if len(found) != 1:
+        raise HaltError(say("queue.none" if not found else "queue.several", wanted=wanted), todo=say("queue.todo"))
+    return found[0]
+
+
+def _own_database() -> str:
+    """A file of the user's own, made if it isn't there, with all that leads to it."""
+    folder = Path(typer.get_app_dir("gatepay"))
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise HaltError(say("queue.folder", path=folder, reason=error.strerror)) from None
+    return f"sqlite:///{folder / 'uploads.sqlite3'}"

@@ -1,0 +1,80 @@
+"""``gatepay keys upload --durable``: submitted first, then sent; what is left when it ends goes on another time."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anyio import to_thread
+from attrs import frozen
+
+from gatepay_async.cli import jobs, queue, settings, sources
+from gatepay_async.cli.output import complain, emit, wants_json
+from gatepay_async.cli.private_file import replacing
+from gatepay_async.cli.screens import line
+from gatepay_async.cli.speech import say
+from gatepay_async.cli.status import Status
+
+if TYPE_CHECKING:
+    from gatepay_async.durable import DurableUploads, Job
+
+
+@frozen
+class _Input:
+    """All files as one input, in UTF-8; a ``Source`` of durable uploads."""
+
+    reader: sources.Reader
+    name: str
+
+    async def copy_to(self, file: Path) -> None:
+        """As ``Source.copy_to``."""
+        await to_thread.run_sync(self._copy, file)
+
+    def _copy(self, file: Path) -> None:
+        with file.open("wb") as target:
+            target.writelines(sources.as_lines(self.reader))
+
+
+async def submit(
+    names: list[Path], product_id: int, concurrency: int, encoding: str, failed_lines: Path | None, *, wait: bool
+) -> Status:
+    """Put all files into the queue as one job; unless nobody waits for it, work until it is done, and show it."""
+    settings.secret()  # while there is nothing to lose yet
+    uploads = queue.durable_uploads()
+    found = sources.look_through(names, encoding)
+    if failed_lines is not None:
+        with replacing(failed_lines):
+            pass
+    name = found[0].name if len(found) == 1 else say("queue.several_files", name=found[0].name, more=len(found) - 1)
+    reader = sources.Reader(found, encoding)
+    with queue.told():
+        async with uploads.submitter() as submitter:
+            job = await submitter.file(_Input(reader, name), product_id=product_id)
+            info = await job.info()
+            if not wait:
+                _tell_queued(job, info.count)
+                return Status.DONE
+            complain(say("queue.submitted", job=queue.number_of(job), count=f"{info.count:,}"))
+            return await _work(uploads, job, reader, concurrency, failed_lines)
+
+
+async def _work(
+    uploads: DurableUploads, job: Job, reader: sources.Reader, concurrency: int, failed_lines: Path | None
+) -> Status:
+    try:
+        async with uploads.worker(concurrency=concurrency):
+            await jobs.follow(job)
+    except asyncio.CancelledError:
+        await jobs.show_so_far(job)
+        complain(say("queue.goes_on", job=queue.number_of(job)))
+        raise
+    return await jobs.show_end(job, failed_lines, reader.place)
+
+
+def _tell_queued(job: Job, count: int) -> None:
+    if wants_json():
+        emit(job=queue.number_of(job), count=count)
+        return
+    line(say("queue.submitted", job=queue.number_of(job), count=f"{count:,}"))
+    line(say("queue.worked_at"))
