@@ -136,6 +136,8 @@ def test_version(gatepay: Any) -> None:
         (["pay", "-p", "8", "--type", "cash"], "must be one of alipay, wechat, onecode", "只能是 alipay"),
         (["pay", "-p", "8", "--type", "alipay", "--wait"], "--wait and --listen belong together", "必须一起使用"),
         (["pay", "-p", "8", "--type", "alipay", "--wait", "--listen", "x"], "no HOST:PORT", "主机:端口"),
+        (["errors", "ka/create", "x"], "CODE: must be a whole number above 0, not x", "CODE：必须是大于 0 的整数"),
+        ([], "A command is missing.", "缺少命令。"),
         (["products"], "GATEPAY_APPKEY is not set", "没有设置 GATEPAY_APPKEY"),
     ],
 )  # fmt: skip
@@ -152,6 +154,9 @@ def test_wrong_usage_for_programs(gatepay: Any) -> None:
     run = gatepay("nope", "--json")
     assert run.status == 2
     assert run.json["error"]["headline"] == "There is no command nope."
+    for arguments in (["--json"], ["--json", "keys"], ["keys", "--json"]):
+        run = gatepay(*arguments)
+        assert (run.status, run.json["error"]["headline"], run.err) == (2, "A command is missing.", "")
 
 
 def test_a_strange_language(gatepay: Any) -> None:

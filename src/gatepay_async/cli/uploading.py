@@ -9,7 +9,7 @@ from attrs import frozen
 
 from gatepay_async.cli import failing, sources
 from gatepay_async.cli.output import emit, plain, wants_json
-from gatepay_async.cli.private_file import replacing
+from gatepay_async.cli.private_file import check_replaceable, replacing
 from gatepay_async.cli.screens import line, progress, show, table
 from gatepay_async.cli.settings import client
 from gatepay_async.cli.speech import say
@@ -41,8 +41,7 @@ async def upload(
     known = [source.lines for source in found if source.lines is not None]
     total = sum(known) if len(known) == len(found) else None
     if failed_lines is not None:
-        with replacing(failed_lines):  # while there is nothing to lose yet: whether it can be written
-            pass
+        _check_target(failed_lines, found)
     ended: BaseException | None = None
     with progress(say("upload.doing"), total=total) as update:
 
@@ -60,6 +59,18 @@ async def upload(
                 raise
             report, ended = found_so_far, error
     return _end(job, report, ended)
+
+
+def _check_target(failed_lines: Path, found: list[sources.Source]) -> None:
+    """
+    While there is nothing to lose yet: whether the failed lines can be written, and to no file that they come from.
+
+    Raises:
+        HaltError: They can't.
+    """
+    if sources.are_among(found, failed_lines):
+        raise HaltError(say("upload.failed_lines_read", path=failed_lines), todo=say("upload.failed_lines_read.todo"))
+    check_replaceable(failed_lines)
 
 
 def _end(job: _Job, report: UploadReport, ended: BaseException | None) -> Status:
