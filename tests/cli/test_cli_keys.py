@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import stat
 import sys
 from pathlib import Path
@@ -137,10 +138,29 @@ def test_no_answer(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.
 
 def test_many_troubles(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
     """Of many troubles the first twenty are shown, and the number of the others."""
-    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=111, times=None))
-    run = gatepay("keys", "upload", many(tmp_path / "k.txt", 30), "-p", 8)
-    assert run.status == 3
+    lines = "".join(f"GOOD-{number}\nBAD\0-{number}\n" for number in range(30))
+    run = gatepay("keys", "upload", "-", "-p", 8, input=lines)
+    assert run.status == 1
+    assert re.search(r"standard input:2 +1 +refused +holds a NUL; is the file UTF-16\?", run.out)
+    assert "standard input:40 " in run.out
+    assert "standard input:42" not in run.out
     assert "… and 10 more" in run.out
+    assert len(shop.keys(8)) == 89 + 30
+
+
+def test_neighbours_in_trouble(gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks side by side that met the same are one row for people, and each its own for programs."""
+    monkeypatch.chdir(tmp_path)
+    one, two = many(Path("one.txt"), 1500), Path("two.txt")
+    two.write_text("".join(f"TWO-{number}\n" for number in range(1000)))
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=113, times=None, skip=1))
+    run = gatepay("keys", "upload", one, two, "-p", 8, "--concurrency", 1)
+    assert re.search(rf"{one}:501 – {two}:1000 +2,000 +refused", run.out)
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=113, times=None))
+    run = gatepay("keys", "upload", one, "-p", 9, "--concurrency", 1)
+    assert re.search(rf"{one}:1 – 1500 +1,500 +refused", run.out)
+    troubles = gatepay("keys", "upload", one, "-p", 9, "--concurrency", 1, "--json").json["troubles"]
+    assert [(each["first"], each["count"]) for each in troubles] == [(f"{one}:{n}", 500) for n in (1, 501, 1001)]
 
 
 @pytest.mark.parametrize("how", ["same", "linked", "read by the shell"])

@@ -105,6 +105,12 @@ def test_doctor_where_nobody_answers(gatepay: Any, shop: Sandbox, monkeypatch: p
     monkeypatch.setenv("GATEPAY_BASE_URL", "http://127.0.0.1:9/api/")
     run = gatepay("doctor", "--json")
     assert (run.status, "clock" in findings(run)) == (4, False)
+    server = findings(run)["server"]
+    assert "Connect call failed" in server["text"]  # the system's words, not only that all attempts failed
+    assert "curl -v http://127.0.0.1:9/api/" in server["todo"]
+    assert "doctor" not in server["todo"]
+    shown = gatepay("doctor", "--lang", "zh").out
+    assert "（尝试 4 次）。无法连接 GatePay" in shown
 
 
 def test_doctor_behind_a_login_page(gatepay: Any, shop: Sandbox) -> None:

@@ -576,6 +576,12 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{url} believes the signature; the shop has {products} products ({ms} ms)",
         "{url} 接受签名；商铺有 {products} 个产品（{ms} 毫秒）",
     ),
+    "doctor.failed": ("{headline}. {cause}", "{headline}。{cause}"),
+    "doctor.failed.todo": (
+        "is {url} right, and does this machine reach it? Look at the network, DNS, the proxy and the firewall; "
+        "try: curl -v {url}",
+        "请确认 {url} 正确且本机能够访问：检查网络、DNS、代理和防火墙；可以试试 curl -v {url}",
+    ),
     "doctor.clock": ("Clock", "时钟"),
     "doctor.clock_ok": ("{skew} s from GatePay's", "与 GatePay 相差 {skew} 秒"),
     "doctor.clock_off": (

@@ -1,7 +1,9 @@
 """``gatepay keys upload``."""
 
+import re
 import sys
 from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ from gatepay_async.cli.screens import line, progress, show, table
 from gatepay_async.cli.settings import client
 from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import HaltError, Status
-from gatepay_async.protocol.bulk import Fate, UploadProgress, UploadReport
+from gatepay_async.protocol.bulk import ChunkOutcome, Fate, UploadProgress, UploadReport
 from gatepay_async.protocol.errors import InvalidRequestError
 
 _COLUMNS = ("read", "blank", "duplicates", "stored", "already_there", "refused", "unknown", "not_sent")
+_WHERE = re.compile(r"line \d+ |lines \d+ to \d+: each ")
 _SHOWN = 20  # outcomes; the file of failed lines has them all
 
 
@@ -130,7 +133,8 @@ def _as_lines(keys: Iterable[str]) -> Iterable[bytes]:
 
 
 def _show(job: _Job, report: UploadReport, ended: BaseException | None, *, left_out: bool) -> None:
-    troubles = [_trouble(job, outcome) for outcome in report.chunks if outcome.fate is not Fate.STORED]
+    told = [_told(job, outcome) for outcome in report.chunks]
+    troubles = [each for each in told if each["fate"] != Fate.STORED]
     counts = {name: getattr(report, name) for name in _COLUMNS}
     if wants_json():
         interrupted = ended is not None
@@ -152,7 +156,7 @@ def _show(job: _Job, report: UploadReport, ended: BaseException | None, *, left_
             rows.add_row(say(f"upload.{name}"), f"{count:,}", style="red" if _is_trouble(name) else "")
     show(rows)
     if troubles:
-        _show_troubles(troubles)
+        _show_troubles(_together(report, told))
     if report.ok and ended is None:
         line(say("upload.ok"), style="green")
         return
@@ -169,14 +173,15 @@ def _is_trouble(column: str) -> bool:
     return column in ("refused", "unknown", "not_sent")
 
 
-def _trouble(job: _Job, outcome: Any) -> dict[str, Any]:
+def _told(job: _Job, outcome: ChunkOutcome) -> dict[str, Any]:
     first, last = job.reader.place(outcome.first_line), job.reader.place(outcome.last_line)
     cause, todo = say("upload.cut_off"), ""
     if outcome.error is not None:
         known = failing.explain(outcome.error)
         cause, todo = known.cause, known.remedy
         if isinstance(outcome.error, InvalidRequestError):
-            cause = known.problem
+            # Where it stands is said beside it, by file.
+            cause = failing.worded(_WHERE.sub("", outcome.error.problem))
     return {
         "first": first,
         "last": last,
@@ -188,13 +193,41 @@ def _trouble(job: _Job, outcome: Any) -> dict[str, Any]:
     }
 
 
+def _together(report: UploadReport, told: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Neighbouring chunks that met the same, as one. What is stored is no trouble, but it parts neighbours."""
+    troubles: list[dict[str, Any]] = []
+
+    def met(pair: tuple[ChunkOutcome, dict[str, Any]]) -> tuple[Fate, str, int]:
+        # Lines that never got into a chunk have others between them: each is named.
+        outcome, each = pair
+        return outcome.fate, each["cause"], outcome.first_line if outcome.index < 0 else 0
+
+    for (fate, _, _), alike in groupby(zip(report.chunks, told, strict=True), key=met):
+        one = [each for _, each in alike]
+        if fate is not Fate.STORED:
+            troubles.append(one[0] | {"last": one[-1]["last"], "count": sum(each["count"] for each in one)})
+    return troubles
+
+
 def _show_troubles(troubles: list[dict[str, Any]]) -> None:
     rows = table(*(say(f"upload.{name}") for name in ("where", "lines", "fate", "why")), right=(1,))
     for each in troubles[:_SHOWN]:
-        where = each["first"] if each["count"] == 1 else f"{each['first']} – {each['last'].rpartition(':')[2]}"
-        rows.add_row(where, f"{each['count']:,}", say(f"upload.{each['fate']}"), plain(each["cause"]))
+        rows.add_row(
+            _range(each["first"], each["last"]),
+            f"{each['count']:,}",
+            say(f"upload.{each['fate']}"),
+            plain(each["cause"]),
+        )
     show(rows)
     if len(troubles) > _SHOWN:
         line(say("upload.more", count=len(troubles) - _SHOWN))
     for todo in dict.fromkeys(each["todo"] for each in troubles if each["todo"]):
         line(f"{say('failing.todo')}{todo}")
+
+
+def _range(first: str, last: str) -> str:
+    """``keys.txt:1 – 500``; from one file to another, both with their names."""
+    name, _, number = last.rpartition(":")
+    if first == last:
+        return first
+    return f"{first} – {number}" if first.rpartition(":")[0] == name else f"{first} – {last}"
