@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import stat
 import sys
 from pathlib import Path
@@ -137,10 +138,70 @@ def test_no_answer(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.
 
 def test_many_troubles(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
     """Of many troubles the first twenty are shown, and the number of the others."""
-    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=111, times=None))
-    run = gatepay("keys", "upload", many(tmp_path / "k.txt", 30), "-p", 8)
-    assert run.status == 3
+    lines = "".join(f"GOOD-{number}\nBAD\0-{number}\n" for number in range(30))
+    run = gatepay("keys", "upload", "-", "-p", 8, input=lines)
+    assert run.status == 1
+    assert re.search(r"standard input:2 +1 +refused +holds a NUL; is the file UTF-16\?", run.out)
+    assert "standard input:40 " in run.out
+    assert "standard input:42" not in run.out
     assert "… and 10 more" in run.out
+    assert len(shop.keys(8)) == 89 + 30
+
+
+def test_neighbours_in_trouble(gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks side by side that met the same are one row for people, and each its own for programs."""
+    monkeypatch.chdir(tmp_path)
+    one, two = many(Path("one.txt"), 1500), Path("two.txt")
+    two.write_text("".join(f"TWO-{number}\n" for number in range(1000)))
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=113, times=None, skip=1))
+    run = gatepay("keys", "upload", one, two, "-p", 8, "--concurrency", 1)
+    assert re.search(rf"{one}:501 – {two}:1000 +2,000 +refused", run.out)
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=113, times=None))
+    run = gatepay("keys", "upload", one, "-p", 9, "--concurrency", 1)
+    assert re.search(rf"{one}:1 – 1500 +1,500 +refused", run.out)
+    troubles = gatepay("keys", "upload", one, "-p", 9, "--concurrency", 1, "--json").json["troubles"]
+    assert [(each["first"], each["count"]) for each in troubles] == [(f"{one}:{n}", 500) for n in (1, 501, 1001)]
+
+
+@pytest.mark.parametrize("how", ["same", "linked", "read by the shell"])
+def test_failed_lines_that_are_the_input(
+    gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """A file that is uploaded is never replaced by what failed of it, under whatever name it is given."""
+    before = keys.read_bytes()
+    failed = keys
+    if how == "linked":
+        failed = keys.with_name("linked.txt")
+        failed.symlink_to(keys)
+    with keys.open("rb") as opened:
+        if how == "read by the shell":
+            monkeypatch.setattr("typer.testing._NamedTextIOWrapper.fileno", lambda _: opened.fileno())
+        given = "-" if how == "read by the shell" else keys
+        run = gatepay("keys", "upload", given, "-p", 8, "--failed-lines", failed)
+    assert (run.status, run.out) == (2, "")
+    assert "would be replaced" in run.err
+    assert keys.read_bytes() == before
+    assert not shop.requests
+
+
+def test_failed_lines_of_an_earlier_run(
+    gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What failed before is there until this run has ended: one that is killed loses nothing."""
+    failed = tmp_path / "failed.txt"
+    failed.write_text("OLD\n")
+    seen: list[str] = []
+    end = uploading._end
+
+    def look_first(*arguments: Any) -> Any:
+        seen.append(failed.read_text())
+        return end(*arguments)
+
+    monkeypatch.setattr(uploading, "_end", look_first)
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=113, times=None))
+    assert gatepay("keys", "upload", keys, "-p", 8, "--failed-lines", failed).status == 3
+    assert (seen, failed.read_text()) == (["OLD\n"], "AAAA-1\nBBBB-2\nCCCC-3\n")
+    assert sorted(tmp_path.iterdir()) == sorted([failed, keys])
 
 
 def test_failed_lines_where_none_failed(gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path) -> None:
@@ -219,14 +280,11 @@ def test_failed_lines_and_a_full_disk(
     gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When the failed lines can't be written in the end, the ledger is shown all the same; status 1."""
-    fsync, calls = os.fsync, iter(range(9))
 
-    def full_the_second_time(descriptor: int) -> None:
-        if next(calls):
-            raise OSError(28, "No space left on device")
-        fsync(descriptor)
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full_the_second_time)
+    monkeypatch.setattr(os, "fsync", full)
     run = gatepay("keys", "upload", keys, "-p", 8, "--failed-lines", tmp_path / "failed.txt")
     assert run.status == 1
     assert "stored, new" in run.out
@@ -396,11 +454,11 @@ def test_export_to_txt_and_jsonl(gatepay: Any, shop: Sandbox, tmp_path: Path) ->
 
 
 def test_export_to_standard_output(gatepay: Any, shop: Sandbox) -> None:
-    """`-` is standard output, with nothing but card keys on it; what else is to be said is on standard error."""
+    """`-` is standard output, with nothing but card keys on it, or with --json an object for each."""
     run = gatepay("keys", "export", "-p", 8, "-o", "-")
     assert run.out.splitlines() == shop.keys(8)
     for_programs = gatepay("keys", "export", "-p", 8, "-o", "-", "--json")
-    assert for_programs.out == run.out
+    assert [json.loads(line)["content"] for line in for_programs.out.splitlines()] == shop.keys(8)
     assert json.loads(for_programs.err)["written"] == 89
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+import sqlite3
 import ssl
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -25,6 +26,7 @@ from gatepay_async import (
     TransportError,
 )
 from gatepay_async.cli import demonstrating, examining, failing, output, speech
+from gatepay_async.cli.texts import TEXTS
 from gatepay_async.protocol.catalogue import FAULTS, REFUSALS
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
@@ -103,6 +105,12 @@ def test_doctor_where_nobody_answers(gatepay: Any, shop: Sandbox, monkeypatch: p
     monkeypatch.setenv("GATEPAY_BASE_URL", "http://127.0.0.1:9/api/")
     run = gatepay("doctor", "--json")
     assert (run.status, "clock" in findings(run)) == (4, False)
+    server = findings(run)["server"]
+    assert "Connect call failed" in server["text"]  # the system's words, not only that all attempts failed
+    assert "curl -v http://127.0.0.1:9/api/" in server["todo"]
+    assert "doctor" not in server["todo"]
+    shown = gatepay("doctor", "--lang", "zh").out
+    assert "（尝试 4 次）。无法连接 GatePay" in shown
 
 
 def test_doctor_behind_a_login_page(gatepay: Any, shop: Sandbox) -> None:
@@ -345,6 +353,22 @@ def test_sandbox_that_cant_be(gatepay: Any, tmp_path: Path) -> None:
     (tmp_path / "no.sqlite3").write_text("not a database, but long enough to be looked at" * 100)
     run = gatepay("sandbox", "--database", tmp_path / "no.sqlite3")
     assert (run.status, "can't be used as a database" in run.err) == (2, True)
+    with sqlite3.connect(tmp_path / "later.sqlite3") as later:
+        later.execute("PRAGMA user_version = 99")
+    run = gatepay("sandbox", "--database", tmp_path / "later.sqlite3", "--lang", "zh")
+    assert (run.status, "由更新版本的 gatepay-async 创建" in run.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [("ftp://x", "url_form"), ("http://a:b@127.0.0.1/", "url_user"), ("http://127.0.0.1/?sign=1", "url_taken"),
+     ("http://example.com/", "url_host")],
+)  # fmt: skip
+def test_a_callback_address_that_cant_be(gatepay: Any, url: str, problem: str) -> None:
+    """Why an address can't be called back is said in either language."""
+    for place, lang in enumerate(speech.LANGUAGES):
+        run = gatepay("sandbox", "--callback", url, "--lang", lang)
+        assert (run.status, TEXTS[f"sandbox.{problem}"][place] in run.err) == (2, True)
 
 
 # -- settings ---------------------------------------------------------------------------------------------------------

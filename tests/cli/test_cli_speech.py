@@ -20,10 +20,11 @@ from gatepay_async.cli.texts import TEXTS
 from gatepay_async.version import __version__
 
 ROOM = Path(gatepay_async.cli.__file__).parent
-COMMANDS = [
+UPLOADS = ("list", "show", "watch", "cancel", "resume", "forget", "work")
+COMMANDS: list[tuple[str, ...]] = [
     (), ("demo",), ("doctor",), ("products",), ("keys",), ("keys", "upload"), ("keys", "export"), ("keys", "count"),
     ("pay",), ("callback",), ("callback", "verify"), ("callback", "sign"), ("callback", "send"), ("errors",),
-    ("sandbox",),
+    ("sandbox",), ("uploads",), *(("uploads", name) for name in UPLOADS),
 ]  # fmt: skip
 
 
@@ -90,7 +91,7 @@ def test_help(gatepay: Any, command: tuple[str, ...], lang: str) -> None:
     assert (run.status, run.err) == (0, "")
     assert run.out.startswith({"en": "Usage: gatepay", "zh": "用法：gatepay"}[lang])
     assert ("显示本帮助" in run.out) == (lang == "zh")
-    assert not re.search(r"^ .*\b(option|upload|export|pay|callback|sandbox|errors)\.\w+$", run.out, re.MULTILINE)
+    assert not re.search(r"^ .*\b(option|uploads?|work|export|pay|callback|sandbox|errors)\.\w+$", run.out, re.MULTILINE)
     for line in run.out.splitlines():
         assert sum(2 if east_asian_width(letter) in "WF" else 1 for letter in line) <= 80, line
         if lang == "zh":
@@ -136,6 +137,8 @@ def test_version(gatepay: Any) -> None:
         (["pay", "-p", "8", "--type", "cash"], "must be one of alipay, wechat, onecode", "只能是 alipay"),
         (["pay", "-p", "8", "--type", "alipay", "--wait"], "--wait and --listen belong together", "必须一起使用"),
         (["pay", "-p", "8", "--type", "alipay", "--wait", "--listen", "x"], "no HOST:PORT", "主机:端口"),
+        (["errors", "ka/create", "x"], "CODE: must be a whole number above 0, not x", "CODE：必须是大于 0 的整数"),
+        ([], "A command is missing.", "缺少命令。"),
         (["products"], "GATEPAY_APPKEY is not set", "没有设置 GATEPAY_APPKEY"),
     ],
 )  # fmt: skip
@@ -152,6 +155,9 @@ def test_wrong_usage_for_programs(gatepay: Any) -> None:
     run = gatepay("nope", "--json")
     assert run.status == 2
     assert run.json["error"]["headline"] == "There is no command nope."
+    for arguments in (["--json"], ["--json", "keys"], ["keys", "--json"]):
+        run = gatepay(*arguments)
+        assert (run.status, run.json["error"]["headline"], run.err) == (2, "A command is missing.", "")
 
 
 def test_a_strange_language(gatepay: Any) -> None:

@@ -12,8 +12,8 @@ from rich.text import Text
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "docs" / "images"
 TERMINAL = SimpleNamespace(**runpy.run_path(str(ROOT / "docs" / "terminal_pictures.py")))
-# Versions, times and rates are another each time.
-SAME = sorted(set(TERMINAL.PICTURES) - {"doctor", "progress"})
+# Versions, times, rates, and how many chunks are under way when the first is refused, are another each time.
+SAME = sorted(set(TERMINAL.PICTURES) - {"doctor", "progress", "refused"})
 
 
 def shown() -> dict[Path, set[Path]]:

@@ -49,7 +49,7 @@ def _told(command: Callable[[], Any]) -> Any:
     try:
         return command() or Status.DONE
     except helping.UsageError as error:
-        if type(error).__name__ == "NoArgsIsHelpError":
+        if type(error).__name__ == "NoArgsIsHelpError" and not output.wants_json():
             output.complain(error.message.rstrip())
             return Status.USAGE
         return _tell(HaltError(helping.usage_problem(error), todo=helping.usage_hint(error)))

@@ -124,10 +124,20 @@ async def deliver(url: str, query: str) -> tuple[int, str]:
                     break
             return reply.status_code, body.decode("utf-8", "replace")[:_SHOWN].strip()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        reason = failing.worded(f"{type(error).__name__}: {error}".removesuffix(": "))
+        reason = failing.worded(f"{type(error).__name__}: {innermost(error)}".removesuffix(": "))
     # Not chained: the error holds the address, and that the signature.
     raise HaltError(
         say("callback.unreachable", url=url, reason=reason),
         todo=say("callback.unreachable.todo"),
         status=Status.NO_ANSWER,
     )
+
+
+def innermost(error: BaseException) -> str:
+    """What the system said: what was raised because of it may only say that all attempts failed."""
+    text = ""
+    inner: BaseException | None = error
+    while inner is not None:
+        text = str(inner) or text
+        inner = inner.__cause__ or inner.__context__
+    return text

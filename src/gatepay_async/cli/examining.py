@@ -14,7 +14,7 @@ import httpx
 from attrs import frozen
 
 from gatepay_async.cli import failing, settings
-from gatepay_async.cli.callbacks import Told, deliver, signed
+from gatepay_async.cli.callbacks import Told, deliver, innermost, signed
 from gatepay_async.cli.output import emit, plain, wants_json
 from gatepay_async.cli.screens import hanging, line
 from gatepay_async.cli.speech import say
@@ -165,9 +165,16 @@ async def _server() -> list[Finding]:
     if failure is None:
         text = say("doctor.server_ok", url=settings.base_url(), products=products, ms=f"{took * 1000:.0f}")
         return [Finding("server", Mark.OK, text), *findings]
-    known = failing.explain(failure)
-    text = f"{failing.headline(failure)} {known.cause}"
-    return [Finding("server", Mark.BAD, text, known.remedy, failing.status_of(failure)), *findings]
+    return [_failed(failure), *findings]
+
+
+def _failed(failure: GatePayError) -> Finding:
+    known, status = failing.explain(failure), failing.status_of(failure)
+    text = say("doctor.failed", headline=failing.headline(failure).rstrip(".。"), cause=known.cause)
+    # What is to be done then is to run the doctor, says the catalogue to others.
+    nobody = status is Status.NO_ANSWER
+    todo = say("doctor.failed.todo", url=settings.base_url()) if nobody else known.remedy
+    return Finding("server", Mark.BAD, text, todo, status)
 
 
 def _clock(body: bytes, ours: float) -> Finding:
@@ -217,7 +224,10 @@ class _Noting(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """As a transport does."""
-        reply = await self._inner.send(request)
+        try:
+            reply = await self._inner.send(request)
+        except httpx.ConnectError as error:
+            raise httpx.ConnectError(innermost(error)) from error
         self.body = reply.content
         headers = [(name, value) for name, value in reply.headers.raw if name.lower() != b"content-encoding"]
         return httpx.Response(reply.status_code, headers=headers, content=reply.content)

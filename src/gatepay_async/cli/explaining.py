@@ -43,7 +43,7 @@ def _check(endpoint: str, code: str) -> None:
         problem = say("errors.no_endpoint", endpoint=endpoint, endpoints=", ".join(ENDPOINTS))
         raise HaltError(problem + hint)
     if code and not code.isdecimal():
-        raise HaltError(say("usage.number", value=plain(code)))
+        raise HaltError(say("usage.bad", name="CODE", problem=say("usage.number", value=plain(code))))
 
 
 def _document(each: Refusal) -> dict[str, object]:

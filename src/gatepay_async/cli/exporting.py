@@ -76,7 +76,7 @@ def _format(target: str, *, reveal: bool, force: bool) -> tuple[str, Write]:
     if target == "-":
         if sys.stdout.isatty() and not reveal:
             raise HaltError(say("export.terminal"), todo=say("export.terminal.todo"))
-        return _FORMATS[".txt"]
+        return _FORMATS[".jsonl" if wants_json() else ".txt"]
     path = Path(target)
     if path.suffix.lower() not in _FORMATS:
         raise HaltError(say("export.ending", path=path, endings=" ".join(_FORMATS)))

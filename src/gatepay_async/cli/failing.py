@@ -1,5 +1,6 @@
 """An error, told: what happened, why, and what to do next; on standard error, or as JSON."""
 
+import re
 import sys
 
 from gatepay_async.cli.output import emit, plain, wants_json
@@ -20,6 +21,7 @@ _STATUSES: tuple[tuple[type[Exception], Status], ...] = (
 
 # Whose problem is the cause; the catalogue knows them in general only.
 _TELL_THEMSELVES = ("InvalidRequestError", "DurableError")
+_WHERE = re.compile(r"line \d+ |lines \d+ to \d+: each ")
 
 
 def status_of(error: errors.GatePayError) -> Status:
@@ -37,8 +39,10 @@ def explain(error: errors.GatePayError) -> catalogue.Explanation:
 def why(error: errors.GatePayError) -> tuple[str, str]:
     """The cause, and what to do: for one chunk of many."""
     known = explain(error)
-    itself = any(kind.__name__ in _TELL_THEMSELVES for kind in type(error).__mro__)
-    return known.problem if itself else known.cause, known.remedy
+    if any(kind.__name__ in _TELL_THEMSELVES for kind in type(error).__mro__):
+        # Where it stands is said beside it, by file.
+        return worded(_WHERE.sub("", str(vars(error)["problem"]))), known.remedy
+    return known.cause, known.remedy
 
 
 def worded(problem: str) -> str:

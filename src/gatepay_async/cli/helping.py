@@ -79,6 +79,8 @@ def usage_problem(error: Any) -> str:
         return say(key, option=plain(option))
     if isinstance(error, typer.BadParameter):
         return say("usage.bad", name=_name(error.param), problem=error.message)
+    if kind == "NoArgsIsHelpError" or error.message == "Missing command.":
+        return say("usage.missing_command")
     extra = re.search(r"unexpected extra arguments?(?:\(s\))? \((.*)\)", error.message, re.DOTALL)
     return say("usage.extra", extra=plain(extra[1])) if extra else str(error.message)
 

@@ -2,15 +2,17 @@
 
 import sys
 from collections.abc import Callable, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from gatepay_async.cli import failing, sources
 from gatepay_async.cli.output import emit, plain, wants_json
+from gatepay_async.cli.private_file import check_replaceable
 from gatepay_async.cli.screens import line, table
 from gatepay_async.cli.screens import show as draw
 from gatepay_async.cli.speech import say
-from gatepay_async.cli.status import Status
+from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.protocol.bulk import ChunkOutcome, Fate, UploadProgress, UploadReport
 
 _COLUMNS = ("read", "blank", "duplicates", "stored", "already_there", "refused", "unknown", "not_sent")
@@ -30,6 +32,18 @@ def status_of(report: UploadReport) -> Status:
         return Status.PARTLY
     errors = (outcome.error for outcome in report.chunks if outcome.error is not None)
     return failing.status_of(report.stopped or next(errors))
+
+
+def check_target(failed_lines: Path, read: list[sources.Source]) -> None:
+    """
+    While there is nothing to lose yet: whether the failed lines can be written, and to no file that they come from.
+
+    Raises:
+        HaltError: They can't.
+    """
+    if sources.are_among(read, failed_lines):
+        raise HaltError(say("upload.failed_lines_read", path=failed_lines), todo=say("upload.failed_lines_read.todo"))
+    check_replaceable(failed_lines)
 
 
 def write_failed(file: BinaryIO, report: UploadReport) -> None:
@@ -58,7 +72,8 @@ def show(
         interrupted: It was broken off.
         facts: More of it, for programs.
     """
-    troubles = [_trouble(place, outcome) for outcome in report.chunks if outcome.fate is not Fate.STORED]
+    told = [_told(place, outcome) for outcome in report.chunks]
+    troubles = [each for each in told if each["fate"] != Fate.STORED]
     if wants_json():
         emit(
             **counts(report),
@@ -73,7 +88,7 @@ def show(
         return
     show_counts(report)
     if troubles:
-        _show_troubles(troubles)
+        _show_troubles(_together(report, told))
     if report.ok and not interrupted:
         line(say("upload.ok"), style="green")
         return
@@ -102,7 +117,7 @@ def show_counts(of: UploadReport | UploadProgress) -> None:
     draw(rows)
 
 
-def _trouble(place: Place, outcome: ChunkOutcome) -> Trouble:
+def _told(place: Place, outcome: ChunkOutcome) -> Trouble:
     cause, todo = say("upload.cut_off"), ""
     if outcome.error is not None:
         cause, todo = failing.why(outcome.error)
@@ -117,13 +132,37 @@ def _trouble(place: Place, outcome: ChunkOutcome) -> Trouble:
     }
 
 
+def _together(report: UploadReport, told: list[Trouble]) -> list[Trouble]:
+    """Neighbouring chunks that met the same, as one. What is stored is no trouble, but it parts neighbours."""
+    troubles: list[Trouble] = []
+
+    def met(pair: tuple[ChunkOutcome, Trouble]) -> tuple[Fate, str, int]:
+        # Lines that never got into a chunk have others between them: each is named.
+        outcome, each = pair
+        return outcome.fate, each["cause"], outcome.first_line if outcome.index < 0 else 0
+
+    for (fate, _, _), alike in groupby(zip(report.chunks, told, strict=True), key=met):
+        one = [each for _, each in alike]
+        if fate is not Fate.STORED:
+            troubles.append(one[0] | {"last": one[-1]["last"], "count": sum(each["count"] for each in one)})
+    return troubles
+
+
 def _show_troubles(troubles: list[Trouble]) -> None:
     rows = table(*(say(f"upload.{name}") for name in ("where", "lines", "fate", "why")), right=(1,))
     for each in troubles[:_SHOWN]:
-        where = each["first"] if each["count"] == 1 else f"{each['first']} – {each['last'].rpartition(':')[2]}"
+        where = _range(each["first"], each["last"])
         rows.add_row(where, f"{each['count']:,}", say(f"upload.{each['fate']}"), plain(each["cause"]))
     draw(rows)
     if len(troubles) > _SHOWN:
         line(say("upload.more", count=len(troubles) - _SHOWN))
     for todo in dict.fromkeys(each["todo"] for each in troubles if each["todo"]):
         line(f"{say('failing.todo')}{todo}")
+
+
+def _range(first: str, last: str) -> str:
+    """``keys.txt:1 – 500``; from one file to another, both with their names."""
+    name, _, number = last.rpartition(":")
+    if first == last:
+        return first
+    return f"{first} – {number}" if first.rpartition(":")[0] == name else f"{first} – {last}"

@@ -21,14 +21,7 @@ def replacing(path: Path) -> Generator[BinaryIO]:
     Raises:
         HaltError: It can't be written there.
     """
-    try:
-        if path.is_dir() or (path.exists() and not path.is_file()):
-            raise HaltError(say("files.no_file", path=path))
-        # A name of its own: two commands at once don't meet. Made with mode 0600.
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    except OSError as error:
-        raise HaltError(say("files.unwritable", path=path, reason=error.strerror)) from None
-    unfinished = Path(name)
+    descriptor, unfinished = _begin(path)
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
@@ -40,3 +33,26 @@ def replacing(path: Path) -> Generator[BinaryIO]:
     finally:
         with suppress(FileNotFoundError):
             unfinished.unlink()
+
+
+def check_replaceable(path: Path) -> None:
+    """
+    See whether a file can be written beside *path*; what is there stays as it is.
+
+    Raises:
+        HaltError: It can't.
+    """
+    descriptor, unfinished = _begin(path)
+    os.close(descriptor)
+    unfinished.unlink()
+
+
+def _begin(path: Path) -> tuple[int, Path]:
+    try:
+        if path.is_dir() or (path.exists() and not path.is_file()):
+            raise HaltError(say("files.no_file", path=path))
+        # A name of its own: two commands at once don't meet. Made with mode 0600.
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    except OSError as error:
+        raise HaltError(say("files.unwritable", path=path, reason=error.strerror)) from None
+    return descriptor, Path(name)

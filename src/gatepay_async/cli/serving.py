@@ -26,10 +26,14 @@ async def serve(database: str, port: int, callback_url: str) -> Status:
                     _tell_end()
                 return Status.DONE
     except PortTakenError as error:
-        raise HaltError(say("sandbox.port_taken", port=port, reason=error)) from None
+        raise HaltError(
+            say("sandbox.port_taken", port=port, reason=error.reason), todo=say("sandbox.port_taken.todo")
+        ) from None
     except CallbackUrlError as error:
-        raise HaltError(f"--callback: {error}") from None
-    except (LaterVersionError, sqlite3.Error) as error:
+        raise HaltError(say(f"sandbox.{error.problem}")) from None
+    except LaterVersionError:
+        raise HaltError(say("sandbox.later", path=database), todo=say("sandbox.later.todo")) from None
+    except sqlite3.Error as error:
         raise HaltError(say("sandbox.database_bad", path=database, reason=error)) from None
 
 

@@ -112,6 +112,15 @@ class Reader:
                     raise HaltError(say("sources.changed", name=source.name), todo=say("sources.changed.todo"))
 
 
+def are_among(sources: list[Source], path: Path) -> bool:
+    """Whether the file at *path*, by whatever name, is one of *sources*."""
+    try:
+        known = path.stat()
+    except OSError:
+        return False
+    return (known.st_dev, known.st_ino) in [source.identity for source in sources]
+
+
 def unread(sources: list[Source], encoding: str, *, after: int) -> Iterator[str] | None:
     """The lines behind the first *after* ones, or None: a pipe can't be read again."""
     if any(source.lines is None for source in sources):
@@ -126,7 +135,7 @@ def as_lines(keys: Iterable[str]) -> Iterable[bytes]:
 
 def _look_at(name: Path, encoding: str) -> Source:
     if str(name) == "-":
-        return Source(say("sources.stdin"), None, None)
+        return Source(say("sources.stdin"), None, None, identity=_identity_of_input())
     try:
         known = name.stat()
         mode, identity = known.st_mode, (known.st_dev, known.st_ino)
@@ -142,6 +151,15 @@ def _look_at(name: Path, encoding: str) -> Source:
     except OSError as error:
         raise HaltError(say("sources.unreadable", name=name, reason=error.strerror)) from None
     return Source(str(name), name, lines, stamp, identity)
+
+
+def _identity_of_input() -> object:
+    """That of the file which a shell's ``<`` has opened; also of a pipe or a terminal, which is no other source's."""
+    try:
+        known = os.fstat(sys.stdin.fileno())
+    except (OSError, ValueError):  # something in the place of standard input, within Python
+        return None
+    return known.st_dev, known.st_ino
 
 
 def _count(name: str, file: BinaryIO, encoding: str) -> int:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from anyio import to_thread
 from attrs import frozen
 
-from gatepay_async.cli import jobs, queue, settings, sources
+from gatepay_async.cli import jobs, ledger, queue, settings, sources
 from gatepay_async.cli.output import complain, emit, wants_json
-from gatepay_async.cli.private_file import replacing
 from gatepay_async.cli.screens import line
 from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import Status
@@ -44,8 +43,7 @@ async def submit(
     uploads = queue.durable_uploads()
     found = sources.look_through(names, encoding)
     if failed_lines is not None:
-        with replacing(failed_lines):
-            pass
+        ledger.check_target(failed_lines, found)
     name = found[0].name if len(found) == 1 else say("queue.several_files", name=found[0].name, more=len(found) - 1)
     reader = sources.Reader(found, encoding)
     with queue.told():

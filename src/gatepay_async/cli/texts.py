@@ -294,6 +294,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "usage.no_command": ("There is no command {name}.", "没有 {name} 这个命令。"),
     "usage.meant": (" Did you mean {name}?", "是不是想用 {name}？"),
     "usage.no_option": ("There is no option {option}.", "没有 {option} 这个选项。"),
+    "usage.missing_command": ("A command is missing.", "缺少命令。"),
     "usage.missing": ("{name} is missing.", "缺少 {name}。"),
     "usage.needs_value": ("{option} needs a value.", "{option} 需要一个值。"),
     "usage.no_value": ("{option} takes no value.", "{option} 不带值。"),
@@ -507,6 +508,11 @@ TEXTS: dict[str, tuple[str, str]] = {
         "What is not known to be on the server is in {path}, ready to be uploaded again.",
         "尚未确认录入的卡密已写入 {path}，可直接再次上传。",
     ),
+    "upload.failed_lines_read": (
+        "--failed-lines: {path} is what is to be uploaded, and would be replaced.",
+        "--failed-lines：{path} 就是要上传的文件，会被覆盖。",
+    ),
+    "upload.failed_lines_read.todo": ("give another name", "请换一个文件名"),
     "upload.left_out": (
         "(Not in it: what standard input had not given yet.)",
         "（其中不含标准输入里尚未读取的部分。）",
@@ -633,6 +639,34 @@ TEXTS: dict[str, tuple[str, str]] = {
     "sandbox.until": ("Serving until Ctrl-C.", "正在运行，按 Ctrl-C 结束。"),
     "sandbox.ended": ("The sandbox has ended.", "沙箱已结束。"),
     "sandbox.port_taken": ("Port {port} can't be had: {reason}", "无法使用端口 {port}：{reason}"),
+    "sandbox.port_taken.todo": (
+        "give another --port, or none: a free one is found",
+        "换一个 --port，或不指定（自动选择）",
+    ),
+    "sandbox.later": (
+        "{path} was made by a later version of gatepay-async.",
+        "{path} 由更新版本的 gatepay-async 创建。",
+    ),
+    "sandbox.later.todo": (
+        "update gatepay-async, or give another --database",
+        "升级 gatepay-async，或换一个 --database",
+    ),
+    "sandbox.url_form": (
+        "--callback must be http:// or https://, a host and a path: ASCII without blanks, at most 2,000 characters.",
+        "--callback 必须是以 http:// 或 https:// 开头的完整地址：仅限 ASCII 字符，不含空格，最长 2000 个字符。",
+    ),
+    "sandbox.url_user": (
+        "--callback must not hold a user's name and password.",
+        "--callback 不能包含用户名和密码。",
+    ),
+    "sandbox.url_taken": (
+        "--callback has a parameter that the callback has itself, such as price or sign.",
+        "--callback 含有与回调相同的参数名，例如 price 或 sign。",
+    ),
+    "sandbox.url_host": (
+        "--callback must lead to this machine: 127.0.0.1 or localhost.",
+        "--callback 只能指向本机：127.0.0.1 或 localhost。",
+    ),
     "sandbox.database_bad": ("{path} can't be used as a database: {reason}", "{path} 不能用作数据库：{reason}"),
     # -- the doctor ---------------------------------------------------------------------------------------------------
     "doctor.ok": ("[ok]  ", "[正常]"),
@@ -666,6 +700,12 @@ TEXTS: dict[str, tuple[str, str]] = {
     "doctor.server_ok": (
         "{url} believes the signature; the shop has {products} products ({ms} ms)",
         "{url} 接受签名；商铺有 {products} 个产品（{ms} 毫秒）",
+    ),
+    "doctor.failed": ("{headline}. {cause}", "{headline}。{cause}"),
+    "doctor.failed.todo": (
+        "is {url} right, and does this machine reach it? Look at the network, DNS, the proxy and the firewall; "
+        "try: curl -v {url}",
+        "请确认 {url} 正确且本机能够访问：检查网络、DNS、代理和防火墙；可以试试 curl -v {url}",
     ),
     "doctor.clock": ("Clock", "时钟"),
     "doctor.clock_ok": ("{skew} s from GatePay's", "与 GatePay 相差 {skew} 秒"),

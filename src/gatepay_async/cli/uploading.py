@@ -34,8 +34,7 @@ async def upload(
     known = [source.lines for source in found if source.lines is not None]
     total = sum(known) if len(known) == len(found) else None
     if failed_lines is not None:
-        with replacing(failed_lines):  # while there is nothing to lose yet: whether it can be written
-            pass
+        ledger.check_target(failed_lines, found)
     ended: BaseException | None = None
     with progress(say("upload.doing"), total=total) as update:
 

@@ -22,6 +22,7 @@ class PortTakenError(OSError):
     def __init__(self, port: int, reason: str) -> None:
         super().__init__(f"port {port} on {_LOOPBACK} can't be had ({reason}); port=0 finds a free one")
         self.port = port
+        self.reason = reason
 
 
 class LoopbackServer:
