@@ -1,6 +1,7 @@
 """The command, run by its runner; and a shop for it to talk to, over real HTTP."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from anyio.from_thread import start_blocking_portal
 from attrs import frozen
+from cli_terminal import Open, Terminal, opened
 from typer.testing import CliRunner
 
 from gatepay_async import AsyncGatePay, RetryPolicy
@@ -71,3 +73,17 @@ def shop(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]
         monkeypatch.setenv("GATEPAY_APPKEY", sandbox.appkey)
         monkeypatch.setenv("GATEPAY_APPSECRET", sandbox.appsecret)
         yield sandbox
+
+
+@pytest.fixture
+def terminal() -> Iterator[Open]:
+    """Opens terminals with the command in them, and closes them."""
+    terminals: list[Terminal] = []
+
+    def start(*arguments: object, columns: int = 90) -> Terminal:
+        terminals.append(opened(*arguments, columns=columns))
+        return terminals[-1]
+
+    yield start
+    for each in terminals:
+        os.close(each.fd)

@@ -91,7 +91,9 @@ def test_help(gatepay: Any, command: tuple[str, ...], lang: str) -> None:
     assert (run.status, run.err) == (0, "")
     assert run.out.startswith({"en": "Usage: gatepay", "zh": "用法：gatepay"}[lang])
     assert ("显示本帮助" in run.out) == (lang == "zh")
-    assert not re.search(r"^ .*\b(option|uploads?|work|export|pay|callback|sandbox|errors)\.\w+$", run.out, re.MULTILINE)
+    assert not re.search(
+        r"^ .*\b(option|uploads?|work|export|pay|callback|sandbox|errors)\.\w+$", run.out, re.MULTILINE
+    )
     for line in run.out.splitlines():
         assert sum(2 if east_asian_width(letter) in "WF" else 1 for letter in line) <= 80, line
         if lang == "zh":

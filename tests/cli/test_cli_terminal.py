@@ -1,93 +1,19 @@
 """The command as a process: in a real terminal, interrupted, resized, its output closed early, without its extra."""
 
-import fcntl
 import json
 import os
-import pty
 import re
-import select
 import shlex
 import signal
 import stat
-import struct
 import subprocess
-import sys
-import termios
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from attrs import define
+from cli_terminal import COMMAND, PATIENCE, Open, run
 
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
-
-COMMAND = [sys.executable, "-W", "error", "-m", "gatepay_async.cli"]
-PATIENCE = 60  # seconds, on a machine that is busy with other things
-
-
-@define
-class Terminal:
-    """A process in a pseudo-terminal of its own, and what it has written there."""
-
-    pid: int
-    fd: int
-    text: str = ""
-
-    def resize(self, columns: int) -> None:
-        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-
-    def read(self, until: Callable[[str], object]) -> str:
-        """Read on until that holds, or the process has ended."""
-        ends = time.monotonic() + PATIENCE
-        while not until(self.text):
-            assert time.monotonic() < ends, self.text
-            if select.select([self.fd], [], [], 0.2)[0]:
-                try:
-                    data = os.read(self.fd, 65_536)
-                except OSError:  # how Linux says that the other side is closed
-                    break
-                if not data:
-                    break
-                self.text += data.decode()
-        return self.text
-
-    def end(self) -> int:
-        """Its status, once it has ended."""
-        self.read(lambda _: False)
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-
-
-Open = Callable[..., Terminal]
-
-
-@pytest.fixture
-def terminal() -> Iterator[Open]:
-    """Opens terminals, and closes them."""
-    opened: list[Terminal] = []
-
-    def start(*arguments: object, columns: int = 90) -> Terminal:
-        pid, fd = pty.fork()
-        if pid == 0:
-            os.execv(sys.executable, [*COMMAND, *map(str, arguments)])  # noqa: S606 -- our own program
-        opened.append(Terminal(pid, fd))
-        opened[-1].resize(columns)
-        return opened[-1]
-
-    yield start
-    for each in opened:
-        os.close(each.fd)
-
-
-def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # type: ignore[call-overload,no-any-return]  # options are passed on
-        [*COMMAND, *map(str, arguments)],
-        capture_output=True,
-        encoding="utf-8",
-        timeout=PATIENCE,
-        check=False,
-        **options,
-    )
 
 
 @pytest.fixture

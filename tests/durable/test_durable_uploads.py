@@ -210,7 +210,7 @@ async def test_the_file_changes_while_it_is_read(room: Room, shop: Shop, monkeyp
 
     monkeypatch.setattr(spooling, "spool", write_and_read)
     async with room.uploads(shop).submitter() as submit:
-        with pytest.raises(SourceChangedError, match=r"keys\.txt has changed while it was read"):
+        with pytest.raises(SourceChangedError, match=r"keys\.txt: has changed while it was read"):
             await submit.file(path, product_id=PRODUCT)
         assert await submit.jobs() == []
     assert not list(room.spool.glob("*.keys"))

@@ -16,8 +16,8 @@ from gatepay_async.protocol.catalogue import explain
 from gatepay_async.protocol.problems import CHINESE, _forms, in_chinese
 
 PACKAGE = Path(gatepay_async.__file__).parent
-# The vendor's side and the command speak for themselves; durable's errors are told in its own room.
-OTHER_ROOMS = {"sandbox", "cli", "durable"}
+# The vendor's side and the command speak for themselves.
+OTHER_ROOMS = {"sandbox", "cli"}
 # What is called with a sentence that becomes a ``.problem``.
 TOLD = re.compile(r"MisreadError|_wrong|_misused|(httpx|httpcore)\.\w+(Error|Timeout|Protocol)")
 

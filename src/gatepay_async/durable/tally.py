@@ -94,7 +94,7 @@ class Tally:
         """Why it has ended early, *job* being its row by now."""
         if job.active:
             return None
-        return self.stop() or DurableError(problem="it was cancelled; resume() goes on")
+        return self.stop() or DurableError(problem="it was cancelled; it can be resumed")
 
     def ledger(self) -> Ledger:
         """What was settled at submission, but for the lines that were refused."""

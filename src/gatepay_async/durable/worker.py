@@ -52,6 +52,8 @@ class _Open:
 
 
 _log = logging.getLogger("gatepay_async.durable")
+# Without one, DBOS has its logger write to standard error, and keeps its records from the application's handlers.
+_NOWHERE = logging.NullHandler()
 _OPEN: dict[str, _Open] = {}  # by queue
 
 
@@ -206,6 +208,7 @@ class Worker:
             log_level="ERROR",  # of a database that is away, each of its threads would tell every second, at length
             run_migrations=False,
         )
+        logging.getLogger("dbos").addHandler(_NOWHERE)
         DBOS(config=config)
         if DBOS.executor_id != self._executor:  # it was not made: there is one
             raise DurableError(problem="your DBOS isn't launched yet; launch it before the worker is opened")

@@ -148,6 +148,43 @@ CHINESE: dict[str, str] = {
     "must be a file's; MemoryStore remembers in memory": "必须是文件路径；只在内存中记录请用 MemoryStore",
     "there is no folder {folder}": "文件夹 {folder} 不存在",
     "must be a client of redis.asyncio, or a URL": "必须是 redis.asyncio 的客户端，或网址",
+    # -- durable uploads ----------------------------------------------------------------------------------------------
+    "must be sqlite:///a/file or postgresql://user:password@host/database": (
+        "必须是 sqlite:///a/file 或 postgresql://user:password@host/database"
+    ),
+    "is missing: with PostgreSQL, name a folder that all machines share": (
+        "缺失：使用 PostgreSQL 时，请指定一个所有机器共用的目录"
+    ),
+    "must be callable, and make a client": "必须可调用，并返回一个客户端",
+    "must be up to 63 of a-z, 0-9, - and _": "只能由最多 63 个 a-z、0-9、- 和 _ 组成",
+    "must be a number of seconds above 0": "必须是大于 0 的秒数",
+    "must be a path, or a Source, not {kind}": "必须是路径或 Source，而不是 {kind}",
+    "the client that connect() makes needs a timeout or a deadline; without, a dead worker looks slow": (
+        "connect() 创建的客户端必须有 timeout 或 deadline；否则无法区分崩溃和缓慢"
+    ),
+    "durable uploads need asyncio: DBOS, which they are built on, knows no other loop": (
+        "可恢复的上传需要 asyncio：它所依赖的 DBOS 不支持其他事件循环"
+    ),
+    "it was cancelled; it can be resumed": "已取消；可以恢复",
+    "there is no job {job}; jobs() tells which there are": "没有任务 {job}；jobs() 会列出所有任务",
+    "a worker is open in this process already; open others in processes of their own": (
+        "本进程已打开一个 worker；请在各自的进程中打开其他的"
+    ),
+    "another worker's executor_id is {name}, too; give your DBOS one of its own": (
+        "另一个 worker 的 executor_id 也是 {name}；请给你的 DBOS 一个独有的"
+    ),
+    "the application_version of your DBOS is {version}: pin it, and give it to DurableUploads as version": (
+        "你的 DBOS 的 application_version 是 {version}：请固定下来，并作为 version 传给 DurableUploads"
+    ),
+    "your DBOS and this DurableUploads have different databases; give both the same": (
+        "你的 DBOS 与这个 DurableUploads 使用了不同的数据库；请使用同一个"
+    ),
+    "your DBOS isn't launched yet; launch it before the worker is opened": (
+        "你的 DBOS 尚未启动；请在打开 worker 之前启动它"
+    ),
+    "has changed since it was submitted": "在提交之后发生了变化",
+    "has changed while it was read": "在读取过程中发生了变化",
+    "is gone": "已不存在",
     # -- callbacks that tests make ------------------------------------------------------------------------------------
     'must be a Decimal or text ("9.99"), not {kind}': '必须是 Decimal 或文本（"9.99"），而不是 {kind}',
     "must be an amount in yuan, 0 or more and below 10 to the 12th": (
@@ -165,6 +202,12 @@ CHINESE: dict[str, str] = {
     # -- what opens with a hole, and so fits much: last ---------------------------------------------------------------
     **_HAPPENED,
     **{f"{name}: {{reason}}": f"{text}：{{reason}}" for name, text in _HAPPENED.items()},
+    "{kind} while sending; the worker's log may say more": "发送时出现 {kind}；处理进程的日志可能有更多信息",
+    "{job} is being worked at; cancel it first": "{job} 正在处理中；请先取消",
+    "{job} is gone; somebody has cleaned it away": "{job} 已不存在；有人把它清除了",
+    "{source}: {problem}; none of it was sent. Submit the input again": (
+        "{source}：{problem}；其中的内容都没有发送，请重新提交"
+    ),
     "line {line} {problem}": "第 {line} 行{problem}",
     "lines {first} to {last}: each {problem}": "第 {first} 至 {last} 行每行都{problem}",
     "{problem}:\n{example}": "{problem}：\n{example}",

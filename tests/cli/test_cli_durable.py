@@ -1,0 +1,271 @@
+"""``gatepay keys upload --durable`` and ``gatepay uploads``: through a queue, interrupted, killed, taken up again."""
+
+import json
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_terminal import COMMAND, PATIENCE, Open, run
+
+from gatepay_async.sandbox import Fault, FaultKind, Sandbox
+
+POSTGRESQL = "postgresql://user:hush@127.0.0.1:1/db"  # where nobody is
+EXAMPLES = 89  # card keys that the sandbox's product 8 has from the start
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user of whom nothing is known."""
+    for name in ("GATEPAY_UPLOADS", "GATEPAY_UPLOADS_SPOOL", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    path = tmp_path / "home"
+    monkeypatch.setenv("HOME", str(path))
+    return path
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    """Enough for several batches."""
+    path = tmp_path / "keys.txt"
+    path.write_text("".join(f"KEY-{number:06d}\n" for number in range(25_000)))
+    return path
+
+
+def calls(shop: Sandbox) -> int:
+    return sum(request.endpoint == "ka/create" for request in shop.requests)
+
+
+def test_upload(gatepay: Any, shop: Sandbox, tmp_path: Path, home: Path) -> None:
+    """A file is uploaded through the queue, with the ledger of a plain upload; run again, it is the same job."""
+    path = tmp_path / "keys.txt"
+    path.write_bytes(b"\xef\xbb\xbfAAAA-1\r\n\r\nBBBB-2\n AAAA-1 \nCCCC-3")
+    first = gatepay("keys", "upload", path, "-p", 8, "--durable", "--json")
+    assert first.status == 0
+    found = {name: first.json[name] for name in ("read", "blank", "duplicates", "stored", "ok", "state")}
+    assert found == {"read": 5, "blank": 1, "duplicates": 1, "stored": 3, "ok": True, "state": "done"}
+    assert shop.keys(8)[EXAMPLES:] == ["AAAA-1", "BBBB-2", "CCCC-3"]
+    assert f"Upload {first.json['job']} is in the queue: 3 card keys." in first.err
+    sent = calls(shop)
+    again = gatepay("keys", "upload", path, "-p", 8, "--durable", "--json")
+    assert (again.json["job"], calls(shop)) == (first.json["job"], sent)
+    kept = [each for each in home.rglob("*") if each.is_file()]
+    assert {stat.S_IMODE(each.stat().st_mode) for each in kept} == {0o600}
+    assert b"BBBB-2" not in b"".join(each.read_bytes() for each in kept)
+
+
+@pytest.mark.parametrize(
+    ("lang", "said"), [("en", "All card keys are on the server."), ("zh", "全部卡密都已在服务器上")]
+)
+def test_for_people(gatepay: Any, shop: Sandbox, keys: Path, lang: str, said: str) -> None:
+    """Submitted by one, sent by another, watched and listed by a third, cleaned away in the end; in both languages."""
+    language = ("--lang", lang)
+    assert said not in gatepay("uploads", "list", *language).out
+    queued = gatepay("keys", "upload", keys, "-p", 8, "--no-wait", *language)
+    assert queued.status == 0
+    assert "gatepay uploads work" in queued.out
+    [number] = re.findall(r"[0-9a-f]{24}", queued.out)
+    waiting = gatepay("uploads", "show", number, *language)
+    assert (waiting.status, waiting.out.count("25,000")) == (0, 3)  # to be sent; read, and still to come
+    assert gatepay("uploads", "work", "--drain", "--concurrency", 8, *language).status == 0
+    assert said in gatepay("uploads", "watch", number[:6], *language).out
+    assert said in gatepay("uploads", "show", number, *language).out
+    listed = gatepay("uploads", "list", *language)
+    assert number[:8] in listed.out
+    assert "keys.txt" in listed.out
+    assert gatepay("uploads", "forget", number, *language).status == 0
+    assert number[:8] not in gatepay("uploads", "list", *language).out
+    assert len(shop.keys(8)) == EXAMPLES + 25_000
+
+
+def test_for_programs(gatepay: Any, shop: Sandbox, keys: Path) -> None:
+    """Each command has a document for programs."""
+    queued = gatepay("keys", "upload", keys, "-p", 8, "--no-wait", "--json")
+    assert queued.json["count"] == 25_000
+    number = queued.json["job"]
+    [listed] = gatepay("uploads", "list", "--json").json["jobs"]
+    shown = gatepay("uploads", "show", number, "--json")
+    assert (shown.status, shown.json) == (0, listed)
+    assert (listed["name"], listed["state"], listed["to_come"]) == (str(keys), "working", 25_000)
+    assert gatepay("uploads", "cancel", number, "--json").json["state"] == "cancelled"
+    ended = gatepay("uploads", "show", number, "--json")
+    assert (ended.status, ended.json["not_sent"], ended.json["state"]) == (4, 25_000, "cancelled")
+    assert gatepay("uploads", "resume", number, "--json").json["state"] == "working"
+    assert gatepay("uploads", "work", "--drain", "--json", "--rate", 1000).json == {"drained": True}
+    assert gatepay("uploads", "watch", number, "--json").json["stored"] == 25_000
+    assert gatepay("uploads", "forget", number, "--json").json == {"job": number, "forgotten": True}
+    assert len(shop.keys(8)) == EXAMPLES + 25_000
+
+
+def test_of_several(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """Several files, in an encoding of their own, are one input; what can't be a card key is told by file and line."""
+    one, two = tmp_path / "one.txt", tmp_path / "two.txt"
+    one.write_bytes("卡密-甲\n卡密-乙\n".encode("gb18030"))
+    two.write_bytes("卡密-乙\n卡密-丙\n".encode("gb18030"))
+    it = gatepay("keys", "upload", one, two, "-p", 8, "--durable", "--encoding", "gb18030", "--json")
+    assert (it.json["read"], it.json["duplicates"], it.json["stored"]) == (4, 1, 3)
+    assert shop.keys(8)[EXAMPLES:] == ["卡密-甲", "卡密-乙", "卡密-丙"]
+    assert gatepay("uploads", "list", "--json").json["jobs"][0]["name"] == f"{one} + 1 more"
+    piped = gatepay("keys", "upload", "-", "-p", 8, "--durable", "--json", input=b"AAAA\n\xff\xfe\nBBBB\n")
+    assert (piped.status, piped.json["stored"], piped.json["refused"]) == (1, 2, 1)
+    assert (piped.json["troubles"][0]["first"], piped.json["troubles"][0]["cause"]) == (
+        "standard input:2",
+        "can't be encoded as UTF-8",
+    )
+
+
+def test_nothing_is_submitted(gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path) -> None:
+    """A file that can't be right is not submitted; nor is anything where failed lines can't be written."""
+    bad = tmp_path / "bad.txt"
+    bad.write_bytes(b"AAAA\nx\0y\n")
+    it = gatepay("keys", "upload", keys, bad, "-p", 8, "--durable")
+    assert it.status == 2
+    assert "line 2 holds a NUL" in it.err
+    it = gatepay("keys", "upload", keys, "-p", 8, "--durable", "--failed-lines", keys)
+    assert it.status == 2
+    assert gatepay("uploads", "list", "--json").json == {"jobs": []}
+    assert gatepay("keys", "upload", keys, "-p", 8, "--durable", "--dry-run").status == 0
+    assert not shop.requests
+
+
+def test_refused_for_all(gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path) -> None:
+    """A refusal that every chunk meets stops it; what was not sent is had as a file, and goes out after `resume`."""
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=107, times=None))
+    failed = tmp_path / "failed.txt"
+    it = gatepay("keys", "upload", keys, "-p", 8, "--durable", "--failed-lines", failed)
+    assert it.status == 3
+    assert "Stopped early" in it.err
+    assert sorted(failed.read_text().splitlines()) == sorted(keys.read_text().splitlines())
+    assert stat.S_IMODE(failed.stat().st_mode) == 0o600
+    [job] = gatepay("uploads", "list", "--json").json["jobs"]
+    assert job["state"] == "stopped"
+    shop.clear_faults()
+    gatepay("uploads", "resume", job["job"])
+    assert gatepay("uploads", "work", "--drain").status == 0
+    after = gatepay("uploads", "show", job["job"], "--failed-lines", failed)
+    assert "stopped" not in gatepay("uploads", "list").out
+    assert after.status in (0, 1)
+    assert len(shop.keys(8)) + len(failed.read_text().splitlines()) == EXAMPLES + 25_000
+
+
+def test_which(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """A number that nothing begins with, or several do, is told, with how to find out."""
+    for number in range(17):  # of seventeen, two begin alike
+        path = tmp_path / "keys.txt"
+        path.write_text(f"KEY-{number}\n")
+        gatepay("keys", "upload", path, "-p", 8, "--no-wait")
+    numbers = [job["job"] for job in gatepay("uploads", "list", "--json").json["jobs"]]
+    twice = next(each for each in "0123456789abcdef" if sum(number.startswith(each) for number in numbers) > 1)
+    for wanted, said in (
+        ("x", "There is no upload x."),
+        (twice, f"Several uploads begin with {twice}."),
+        ("", "no upl"),
+    ):
+        it = gatepay("uploads", "show", wanted)
+        assert it.status == 2
+        assert said in it.err
+        assert "gatepay uploads list" in it.err
+    assert gatepay("uploads", "forget", numbers[0]).err.startswith("Error: shop-")
+    assert not shop.requests
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"GATEPAY_UPLOADS": "mysql://host/db"}, "must be sqlite:///a/file"),
+        ({"GATEPAY_UPLOADS": POSTGRESQL}, "spool"),
+        ({"GATEPAY_UPLOADS": POSTGRESQL, "GATEPAY_UPLOADS_SPOOL": "spool"}, "The queue can't be reached"),
+        ({"HOME": "/dev/null"}, "/dev/null"),
+        ({"GATEPAY_APPKEY": ""}, "GATEPAY_APPKEY"),
+    ],
+)
+def test_a_queue_that_is_not_there(
+    gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], said: str
+) -> None:
+    """Where the queue can't be, or isn't reached, the command says so, and never shows the database's password."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    it = gatepay("uploads", "list")
+    assert it.status == (4 if "reached" in said else 2)
+    assert said in it.err
+    assert "hush" not in it.err + it.out
+    assert "Traceback" not in it.err
+    assert not shop.requests
+
+
+def test_without_the_extra(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its extra, the command says which one is missing."""
+    monkeypatch.setitem(sys.modules, "gatepay_async.durable", None)
+    it = gatepay("keys", "upload", keys, "-p", 8, "--durable")
+    assert it.status == 2
+    assert "pip install 'gatepay-async[durable]'" in it.err
+    assert not shop.requests
+
+
+@pytest.mark.parametrize("rate", ["0", "-1", "inf", "fast"])
+def test_rate(gatepay: Any, rate: str) -> None:
+    """A rate is a number above 0."""
+    it = gatepay("uploads", "work", f"--rate={rate}")
+    assert it.status == 2
+    assert f"must be a number above 0, not {rate}" in it.err
+
+
+# -- as a process -----------------------------------------------------------------------------------------------------
+
+
+def test_interrupted(shop: Sandbox, keys: Path, terminal: Open) -> None:
+    """Ctrl-C ends it with the ledger so far; run again it goes on, and sends nothing twice."""
+    shop.fault(Fault(FaultKind.SLOW, endpoint="ka/create", times=None, seconds=0.2))
+    it = terminal("keys", "upload", keys, "-p", 8, "--durable", "--concurrency", 2)
+    it.read(lambda text: re.search(r"Uploading.*\d/25000", text) and calls(shop) > 2)
+    os.write(it.fd, b"\x03")
+    assert it.end() == 130
+    assert "still to come" in it.text
+    assert "run the same command again" in it.text
+    assert "Traceback" not in it.text
+    shop.clear_faults()
+    again = run("keys", "upload", keys, "-p", 8, "--durable", "--json")
+    assert (json.loads(again.stdout)["stored"], calls(shop)) == (25_000, 50)
+    assert "is in the queue" in again.stderr
+    assert len(shop.keys(8)) == EXAMPLES + 25_000
+
+
+def test_killed(shop: Sandbox, keys: Path) -> None:
+    """After kill -9 the same command goes on; every card key is there once, and the ledger adds up."""
+    shop.fault(Fault(FaultKind.SLOW, endpoint="ka/create", times=None, seconds=0.2))
+    process = subprocess.Popen(
+        [*COMMAND, "keys", "upload", keys, "-p", "8", "--durable", "--json"], stdout=subprocess.DEVNULL
+    )
+    ends = time.monotonic() + PATIENCE
+    while calls(shop) < 6:
+        assert time.monotonic() < ends
+    process.kill()
+    process.wait(PATIENCE)
+    shop.clear_faults()
+    ledger = json.loads(run("keys", "upload", keys, "-p", 8, "--durable", "--json").stdout)
+    assert ledger["stored"] + ledger["already_there"] == ledger["read"] == 25_000
+    assert ledger["ok"]
+    assert sorted(shop.keys(8)[EXAMPLES:]) == keys.read_text().splitlines()
+
+
+def test_a_worker_as_a_service(shop: Sandbox, keys: Path) -> None:
+    """A worker works until it is told to end; two of them share the work, each within the rate of all."""
+    workers = [
+        subprocess.Popen([*COMMAND, "uploads", "work", "--concurrency", "2"], stderr=subprocess.PIPE) for _ in range(2)
+    ]
+    number = json.loads(run("keys", "upload", keys, "-p", 8, "--no-wait", "--json").stdout)["job"]
+    watched = run("uploads", "watch", number, "--json")
+    assert json.loads(watched.stdout)["ok"]
+    for worker in workers:
+        worker.send_signal(signal.SIGTERM)
+        _, said = worker.communicate(timeout=PATIENCE)
+        assert worker.returncode == 143
+        assert b"Ctrl-C ends it, and loses nothing" in said
+        assert b"Traceback" not in said
+    assert len(shop.keys(8)) == EXAMPLES + 25_000

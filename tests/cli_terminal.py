@@ -1,0 +1,73 @@
+"""The command as a process, in a real terminal where it matters."""
+
+import fcntl
+import os
+import pty
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable
+
+from attrs import define
+
+COMMAND = [sys.executable, "-W", "error", "-m", "gatepay_async.cli"]
+PATIENCE = 60  # seconds, on a machine that is busy with other things
+
+
+@define
+class Terminal:
+    """A process in a pseudo-terminal of its own, and what it has written there."""
+
+    pid: int
+    fd: int
+    text: str = ""
+
+    def resize(self, columns: int) -> None:
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+
+    def read(self, until: Callable[[str], object]) -> str:
+        """Read on until that holds, or the process has ended."""
+        ends = time.monotonic() + PATIENCE
+        while not until(self.text):
+            assert time.monotonic() < ends, self.text
+            if select.select([self.fd], [], [], 0.2)[0]:
+                try:
+                    data = os.read(self.fd, 65_536)
+                except OSError:  # how Linux says that the other side is closed
+                    break
+                if not data:
+                    break
+                self.text += data.decode()
+        return self.text
+
+    def end(self) -> int:
+        """Its status, once it has ended."""
+        self.read(lambda _: False)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+Open = Callable[..., Terminal]
+
+
+def opened(*arguments: object, columns: int) -> Terminal:
+    """The command in a terminal of its own."""
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [*COMMAND, *map(str, arguments)])  # noqa: S606 -- our own program
+    terminal = Terminal(pid, fd)
+    terminal.resize(columns)
+    return terminal
+
+
+def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # type: ignore[call-overload,no-any-return]  # options are passed on
+        [*COMMAND, *map(str, arguments)],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=PATIENCE,
+        check=False,
+        **options,
+    )
