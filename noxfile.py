@@ -188,6 +188,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(python=OLDEST)
+def durable(session: nox.Session) -> None:
+    """The figures of durable uploads: real processes, real kills, both databases; `-- kill --kills 5` for a look."""
+    session.install(".[durable,sandbox]", *group("tests"), *group("bench"))
+    session.run("python", "-m", "benchmarks.durable", *session.posargs, env={"PYTHONPATH": "tests"})
+
+
+@nox.session(python=OLDEST)
 def soak(session: nox.Session) -> None:
     """A minute of everything at once on each event loop: nothing lost, nothing that grows."""
     session.install(".[sandbox]", *group("bench"))

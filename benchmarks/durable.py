@@ -22,6 +22,7 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
+import psutil
 import psycopg
 from durable_room import Room, adds_up, keys_of, until
 from durable_shop import Shop, serving
@@ -202,6 +203,35 @@ async def _durable(room: Room, shop: Shop, path: Path, *, workers: int, concurre
         return time.monotonic() - start
 
 
+async def capacity(_: int) -> None:
+    """What PostgreSQL itself does: for a worker that finds nothing, and for a batch."""
+    seconds, workers, batches = 10.0, 4, 100
+    async with fast_server(0.0) as shop, rooms("postgresql") as (room, server), AsyncExitStack() as stack:
+        assert server is not None
+        submit = await stack.enter_async_context(room.uploads(shop).submitter())
+        for _number in range(workers):
+            await stack.enter_async_context(room.process(shop, concurrency=4))
+        before = _cpu(server)
+        await anyio.sleep(seconds)
+        idle = (_cpu(server) - before) / seconds / workers
+        before, start = _cpu(server), time.monotonic()
+        job = await submit.file(room.file(keys_of(batches * CHUNKS * A_CALL)), product_id=PRODUCT)
+        assert (await job.wait(every=0.2)).ok
+        took = time.monotonic() - start
+        busy = (_cpu(server) - before - idle * workers * took) / batches
+    said("PostgreSQL's CPU for a batch of 10,000 card keys", f"{busy * 1000:.1f} ms", "no goal; for the docs")
+    said("PostgreSQL's CPU for an open worker", f"{idle:.1%} of a core", "no goal; for the docs")
+
+
+def _cpu(server: Postgres) -> float:
+    """Seconds of CPU that it has used, in all its processes, those that have ended, too."""
+    assert server._process is not None
+    root = psutil.Process(server._process.pid)
+    spent = root.cpu_times()
+    living = [each.cpu_times() for each in root.children()]
+    return spent.children_user + spent.children_system + sum(each.user + each.system for each in [spent, *living])
+
+
 async def rate(_: int) -> None:
     """Three workers, 50 calls a second together."""
     async with rooms("postgresql") as (room, _server), serving(Shop()) as shop, AsyncExitStack() as stack:
@@ -246,7 +276,7 @@ def _size(room: Room, server: Postgres | None) -> int:
 
 
 FIGURES: dict[str, Callable[[int], Awaitable[None]]] = {
-    each.__name__: each for each in (kill, takeover, outages, speed, scaling, rate, growth)
+    each.__name__: each for each in (kill, takeover, outages, speed, scaling, capacity, rate, growth)
 }
 
 

@@ -64,7 +64,7 @@ async def test_through_a_bucket(room: Room, shop: Shop, store: S3Store, monkeypa
 
 async def test_an_object_that_is_gone(store: S3Store) -> None:
     """An object that is not there any more is a source that has changed."""
-    with pytest.raises(SourceChangedError, match="name is gone"):
+    with pytest.raises(SourceChangedError, match="name: is gone"):
         await ObjectSpool(store).read("name", 0, 1)
 
 
