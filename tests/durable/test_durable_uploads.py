@@ -10,6 +10,7 @@ import pytest
 import trio
 from anyio import from_thread
 from anyio.abc import Process
+from dbos import DBOS
 from durable_room import DEADLINE, PRODUCT, SOON, Room, adds_up, keys_of, until
 from durable_shop import Shop
 from sqlalchemy.exc import OperationalError
@@ -450,7 +451,7 @@ async def test_cancelled_while_it_opens(room: Room, shop: Shop, monkeypatch: pyt
     """A worker that is cancelled while it opens leaves nothing behind: the next one opens."""
     uploads = room.uploads(shop)
     with anyio.CancelScope() as scope:
-        monkeypatch.setattr(worker.DBOS, "listen_queues", lambda _: from_thread.run_sync(scope.cancel))
+        monkeypatch.setattr(DBOS, "listen_queues", lambda _: from_thread.run_sync(scope.cancel))
         async with uploads.worker():
             await anyio.sleep_forever()
     assert scope.cancelled_caught

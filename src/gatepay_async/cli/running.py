@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Callable, Coroutine, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn, cast
 
 import anyio
@@ -40,8 +40,9 @@ def start(work: Work, *arguments: object) -> NoReturn:
 
 @define
 class _Signals:
-    """Those that came, and what they do: nothing, as long as there is nothing to cancel."""
+    """Those that are heard, those that came, and what they do: nothing, as long as there is nothing to cancel."""
 
+    heard: list[int] = field(factory=list[int])
     came: list[int] = field(factory=list[int])
     cancel: Callable[[], object] = bool
 
@@ -54,6 +55,10 @@ class _Signals:
 async def _run(signals: _Signals, work: Work, arguments: tuple[object, ...]) -> Status:
     loop, task = asyncio.get_running_loop(), cast("asyncio.Task[Any]", asyncio.current_task())
     signals.cancel = lambda: loop.call_soon_threadsafe(task.cancel)
+    with suppress(NotImplementedError):  # Windows
+        for each in signals.heard:
+            # A loop that is just going to sleep, or whose thread isn't the one that the system picks, must wake up.
+            loop.add_signal_handler(each, signals.take, each, None)
     return await work(*arguments)
 
 
@@ -68,6 +73,7 @@ def _listening() -> Generator[_Signals]:
     signals = _Signals()
     before = {each: signal.getsignal(each) for each in _ENDING}
     heard = {each: handler for each, handler in before.items() if handler is not signal.SIG_IGN}
+    signals.heard = list(heard)
     for each in heard:
         signal.signal(each, signals.take)
     try:

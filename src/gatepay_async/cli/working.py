@@ -13,7 +13,7 @@ from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import Status
 
 if TYPE_CHECKING:
-    from gatepay_async.durable import Submitter
+    from gatepay_async.durable import Job, Submitter
 
 _LOOK = 1.0  # seconds between two looks whether something is left
 
@@ -37,9 +37,10 @@ async def work(concurrency: int, global_concurrency: int | None, rate: float | N
 
 
 async def _until_none_is_left(submit: Submitter) -> None:
+    known: dict[str, Job] = {}  # each remembers what has ended, and doesn't ask for it again
     while True:
-        infos = [await job.info() for job in await submit.jobs()]
-        if all(info.state != "working" for info in infos):
+        known = {job.id: known.get(job.id, job) for job in await submit.jobs()}
+        if all([(await job.info()).state != "working" for job in known.values()]):
             return
         await anyio.sleep(_LOOK)
 
