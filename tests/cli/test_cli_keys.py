@@ -384,7 +384,10 @@ def test_another_encoding_by_name(gatepay: Any, shop: Sandbox, tmp_path: Path) -
     assert (run.status, "line 1 is in another encoding" in run.err) == (2, True)
 
 
-@pytest.mark.parametrize(("name", "said"), [("nowhere.txt", "There is no file"), (".", "is a folder")])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("nowhere.txt", "There is no file"), (".", "is a folder"), ("x" * 300, "can't be read: File name too long")],
+)
 def test_files_that_are_none(gatepay: Any, shop: Sandbox, name: str, said: str) -> None:
     """A file that is missing, or a folder, is an error that names it; nothing is sent."""
     run = gatepay("keys", "upload", name, "-p", 8)

@@ -5,6 +5,7 @@ import re
 import socket
 import sqlite3
 import ssl
+from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -353,7 +354,7 @@ def test_sandbox_that_cant_be(gatepay: Any, tmp_path: Path) -> None:
     (tmp_path / "no.sqlite3").write_text("not a database, but long enough to be looked at" * 100)
     run = gatepay("sandbox", "--database", tmp_path / "no.sqlite3")
     assert (run.status, "can't be used as a database" in run.err) == (2, True)
-    with sqlite3.connect(tmp_path / "later.sqlite3") as later:
+    with closing(sqlite3.connect(tmp_path / "later.sqlite3")) as later:
         later.execute("PRAGMA user_version = 99")
     run = gatepay("sandbox", "--database", tmp_path / "later.sqlite3", "--lang", "zh")
     assert (run.status, "由更新版本的 gatepay-async 创建" in run.err) == (2, True)
