@@ -4,7 +4,7 @@ Uploads that survive a crash and spread over machines; the extra ``durable``, on
 See ``DurableUploads``.
 """
 
-from gatepay_async.durable.errors import DurableError, SourceChangedError
+from gatepay_async.durable.errors import DurableError, QueueUnavailableError, SourceChangedError
 from gatepay_async.durable.jobs import Job, JobInfo, JobState
 from gatepay_async.durable.pace import Rate
 from gatepay_async.durable.spool import FolderSpool, Source, Spool
@@ -19,6 +19,7 @@ __all__ = [
     "Job",
     "JobInfo",
     "JobState",
+    "QueueUnavailableError",
     "Rate",
     "Source",
     "SourceChangedError",

@@ -12,8 +12,9 @@ import anyio.to_thread
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer
 from sqlalchemy.event import listens_for
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from gatepay_async.durable.errors import QueueUnavailableError
 from gatepay_async.durable.presence import FilePresence, PostgresPresence, Presence
 from gatepay_async.protocol.errors import InvalidRequestError
 
@@ -124,8 +125,17 @@ def client_of(engine: sa.Engine) -> DBOSClient:
 
 
 async def in_thread(ask: Callable[..., T], *arguments: Any) -> T:
-    """What *ask* answers, which blocks; a thread for it."""
-    return await anyio.to_thread.run_sync(ask, *arguments)
+    """
+    What *ask* answers, which blocks; in a thread.
+
+    Raises:
+        QueueUnavailableError: The database doesn't.
+    """
+    try:
+        return await anyio.to_thread.run_sync(ask, *arguments)
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
+        raise QueueUnavailableError(reason=reason) from error
 
 
 def _make(file: Path) -> None:
