@@ -68,7 +68,7 @@ ONLY_IN = {
     "jinja2": {"sandbox"},
     "markupsafe": {"sandbox"},
     "h11": {"sandbox"},
-    "sqlite3": {"callbacks.sqlite", "cli.serving", "dedup", "durable.presence", "sandbox"},
+    "sqlite3": {"callbacks.sqlite", "cli.serving", "dedup", "durable.database", "durable.presence", "sandbox"},
     "redis": {"callbacks.redis_store"},
     "rich": {"cli.screens"},
     "typer": {"cli.app", "cli.helping", "cli.queue", "cli.running"},
