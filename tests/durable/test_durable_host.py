@@ -14,6 +14,7 @@ from durable_shop import Shop
 from postgres import Postgres, cable_to
 
 from gatepay_async.durable import DurableError, book
+from gatepay_async.durable.database import Database
 
 pytestmark = pytest.mark.anyio
 
@@ -27,20 +28,24 @@ def anyio_backend() -> str:
 @asynccontextmanager
 async def hosting(room: Room, *, executor: str = "host-1", launch: bool = True) -> AsyncGenerator[None]:
     """An application's own DBOS."""
+    # The engine is ours: with that of its own, DBOS can't use an old SQLite from Python 3.12 on.
+    engine = Database(room.database).engine(connections=20)
     config = DBOSConfig(
         name="the-application",
         system_database_url=room.database,
+        system_database_engine=engine,
         executor_id=executor,
         application_version="app-7",
         log_level="WARNING",
     )
-    DBOS(config=config)
-    if launch:
-        await anyio.to_thread.run_sync(DBOS.launch)
     try:
+        DBOS(config=config)
+        if launch:
+            await anyio.to_thread.run_sync(DBOS.launch)
         yield
     finally:
         await anyio.to_thread.run_sync(DBOS.destroy)
+        engine.dispose()
 
 
 async def test_in_the_applications_own(room: Room, shop: Shop) -> None:
