@@ -50,6 +50,8 @@ import pytest
 async def test_gatepay(gatepay, gatepay_sandbox):
     assert len((await gatepay.list_products()).products) == 3
 """
+# An extra whose room lies in that of another: that one is missed first.
+BUILT_ON = {"s3": "durable"}
 PYTHONS = pythons()
 OLDEST, NEWEST = PYTHONS[0], PYTHONS[-1]
 EXTRAS = list(PROJECT["project"]["optional-dependencies"])
@@ -149,8 +151,9 @@ def bare(session: nox.Session) -> None:
     session.run("python", "-I", "tests/bare.py")
     for program in programs("all"):
         told = session.run("python", "-I", str(program), success_codes=[1, 2], silent=True)
-        if f"pip install 'gatepay-async[{program.stem}]'" not in str(told):
-            session.error(f"nobody says that the extra {program.stem} is missing: {told}")
+        extra = BUILT_ON.get(program.stem, program.stem)
+        if f"pip install 'gatepay-async[{extra}]'" not in str(told):
+            session.error(f"nobody says that the extra {extra} is missing: {told}")
     session.install("pytest", f"gatepay-async[sandbox] @ {ROOT.as_uri()}")
     # Far from the sources: what pytest finds is the wheel's entry point.
     session.chdir(session.create_tmp())

@@ -49,7 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "callbacks": {"callbacks", "protocol"},
     "sandbox": {"sandbox", "protocol.calls"},
     # It may use all, each part within the command that needs it.
-    "cli": {"callbacks", "cli", "client", "order_ids", "protocol", "sandbox", "version"},
+    "cli": {"callbacks", "cli", "client", "durable", "order_ids", "protocol", "sandbox", "version"},
     "testing": {"protocol"},
     "durable": {"client", "dedup", "durable", "protocol"},
 }
@@ -68,10 +68,10 @@ ONLY_IN = {
     "jinja2": {"sandbox"},
     "markupsafe": {"sandbox"},
     "h11": {"sandbox"},
-    "sqlite3": {"callbacks.sqlite", "cli.serving", "dedup", "durable.presence", "sandbox"},
+    "sqlite3": {"callbacks.sqlite", "cli.serving", "dedup", "durable.database", "durable.presence", "sandbox"},
     "redis": {"callbacks.redis_store"},
     "rich": {"cli.screens"},
-    "typer": {"cli.app", "cli.helping", "cli.running"},
+    "typer": {"cli.app", "cli.helping", "cli.queue", "cli.running"},
     "dbos": {"durable"},
     "sqlalchemy": {"durable"},
     "obstore": {"durable.objects"},

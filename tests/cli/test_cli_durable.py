@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from cli_terminal import COMMAND, PATIENCE, Open, run
 
+from gatepay_async.cli import output, submitting, working
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
 POSTGRESQL = "postgresql://user:hush@127.0.0.1:1/db"  # where nobody is
@@ -180,7 +181,7 @@ def test_which(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
     [
         ({"GATEPAY_UPLOADS": "mysql://host/db"}, "must be sqlite:///a/file"),
         ({"GATEPAY_UPLOADS": POSTGRESQL}, "spool"),
-        ({"GATEPAY_UPLOADS": POSTGRESQL, "GATEPAY_UPLOADS_SPOOL": "spool"}, "The queue can't be reached"),
+        ({"GATEPAY_UPLOADS": POSTGRESQL, "GATEPAY_UPLOADS_SPOOL": "spool"}, "the queue's database can't be used"),
         ({"HOME": "/dev/null"}, "/dev/null"),
         ({"GATEPAY_APPKEY": ""}, "GATEPAY_APPKEY"),
     ],
@@ -192,7 +193,7 @@ def test_a_queue_that_is_not_there(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     it = gatepay("uploads", "list")
-    assert it.status == (4 if "reached" in said else 2)
+    assert it.status == (4 if "used" in said else 2)
     assert said in it.err
     assert "hush" not in it.err + it.out
     assert "Traceback" not in it.err
@@ -214,6 +215,32 @@ def test_rate(gatepay: Any, rate: str) -> None:
     it = gatepay("uploads", "work", f"--rate={rate}")
     assert it.status == 2
     assert f"must be a number above 0, not {rate}" in it.err
+
+
+def interrupting(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    """Have Ctrl-C pressed as soon as the command complains of that."""
+
+    def complain(text: str) -> None:
+        output.complain(text)
+        if when in text:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    for module in (submitting, working):
+        monkeypatch.setattr(module, "complain", complain)
+
+
+def test_interrupted_here(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C at any moment leaves a job that goes on; for programs, it is a document."""
+    with monkeypatch.context() as patched:
+        interrupting(patched, "is in the queue")
+        it = gatepay("keys", "upload", keys, "-p", 8, "--durable", "--json")
+    assert (it.status, it.json["state"], it.json["read"]) == (130, "working", 25_000)
+    assert "run the same command again" in it.err
+    with monkeypatch.context() as patched:
+        interrupting(patched, "Working")
+        assert gatepay("uploads", "work").status == 130
+    assert gatepay("keys", "upload", keys, "-p", 8, "--durable", "--json").json["ok"]
+    assert len(shop.keys(8)) == EXAMPLES + 25_000
 
 
 # -- as a process -----------------------------------------------------------------------------------------------------

@@ -1,16 +1,20 @@
 """The parts of durable uploads, each by itself."""
 
+import importlib
 import json
 import os
 import sqlite3
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
 import anyio
 import pytest
 import sqlalchemy as sa
-from durable_room import Room
+from durable_room import DEADLINE, Room
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -307,3 +311,37 @@ def test_a_new_database_is_its_owners(tmp_path: Path) -> None:
     (tmp_path / "new").chmod(0o640)
     Database(f"sqlite:///{tmp_path}/new").engine(connections=1).dispose()
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("version", [(3, 40, 1), (3, 42, 0)])
+def test_the_clock_of_an_old_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...]) -> None:
+    """A SQLite that knows no milliseconds is given them, in the defaults of columns, too; a newer one keeps its own."""
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", version)
+    engine = Database(f"sqlite:///{tmp_path}/new").engine(connections=1)
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE t (a, at DEFAULT (unixepoch('subsec') * 1000))"))
+        connection.execute(sa.text("INSERT INTO t (a) VALUES (1)"))
+        [at] = connection.execute(sa.text("SELECT at FROM t")).scalars()
+    engine.dispose()
+    with closing(sqlite3.connect(":memory:")) as own:
+        [knows] = own.execute("SELECT unixepoch('subsec')").fetchone()
+    assert at is None if version >= (3, 42) and knows is None else abs(at / 1000 - time.time()) < DEADLINE
+
+
+@pytest.mark.parametrize(
+    ("room", "missing", "extra"),
+    [
+        ("gatepay_async.durable", "dbos", "durable"),
+        ("gatepay_async.durable", "gatepay_async.durable.book", ""),
+        ("gatepay_async.durable.objects", "obstore", "s3"),
+    ],
+)
+def test_without_the_extra(room: str, missing: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without what the extra brings, the room says how to install it; a module of our own is another matter."""
+    for name in [name for name in sys.modules if name.startswith(room)]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ModuleNotFoundError) as caught:
+        importlib.import_module(room)
+    assert caught.value.name == missing
+    assert (f"pip install 'gatepay-async[{extra}]'" in str(caught.value)) == bool(extra)

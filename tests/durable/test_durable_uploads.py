@@ -29,6 +29,7 @@ from gatepay_async.durable import (
     DurableUploads,
     FolderSpool,
     JobState,
+    QueueUnavailableError,
     Rate,
     SourceChangedError,
     running,
@@ -481,7 +482,10 @@ async def test_the_queue_is_away_at_the_end(
     monkeypatch.setattr(worker, "_KEEP", SOON)
     uploads = room.uploads(shop)
 
+    asked: list[object] = []
+
     def away(*_: object) -> None:
+        asked.append(_)
         raise OperationalError("SELECT", {}, Exception("SECRET"))
 
     async with uploads.worker() as it:
@@ -489,12 +493,29 @@ async def test_the_queue_is_away_at_the_end(
         await until(lambda: not it._runner._left)
         with monkeypatch.context() as patched:
             patched.setattr(it, "_reap", away)
-            await until(lambda: "can't reach the queue (OperationalError)" in caplog.text)
+            await until(lambda: len(asked) > 2)
+            assert "can't reach the queue (OperationalError)" in caplog.text
         await until(lambda: "the queue is back" in caplog.text)
         monkeypatch.setattr(it, "_give_back", away)
     assert "can't give back what was taken: OperationalError" in caplog.text
     assert len(caplog.records) == 3
     assert "SECRET" not in caplog.text
+
+
+async def test_taken_while_it_closes(room: Room, shop: Shop) -> None:
+    """A batch that is taken just as its worker is closed isn't even looked at: it is queued again."""
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit, uploads.worker() as it:
+        it._runner.closing = True
+        job = await submit.file(room.file(keys_of(10)), product_id=PRODUCT)
+        second = f"{job.id}.0.1"
+        with anyio.fail_after(DEADLINE):
+            while second not in await anyio.to_thread.run_sync(job._book.batches, [second]):
+                await anyio.sleep(SOON)
+        assert not shop.sent
+        it._runner.closing = False
+        report = await job.wait(every=SOON)
+    assert (report.stored, report.ok, set(shop.sent.values())) == (10, True, {1})
 
 
 async def test_closed_under_a_call_that_hangs(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -703,6 +724,23 @@ async def test_one_looks_after_the_dead(room: Room, shop: Shop) -> None:
         with database.presence(engine, "gatepay").alone() as alone:
             assert alone
             assert await anyio.to_thread.run_sync(it._reap) == 1
+
+
+async def test_a_database_that_is_not_there(tmp_path: Path) -> None:
+    """Where the database can't be reached, the error says so, and not its password; so where it is none at all."""
+    url = "postgresql://user:hush@127.0.0.1:1/none"
+    uploads = DurableUploads(lambda: AsyncGatePay("key", "secret"), database=url, spool=str(tmp_path))
+    with pytest.raises(QueueUnavailableError, match=r"can't be used: .*127\.0\.0\.1") as caught:
+        async with uploads.submitter():
+            pass
+    assert "hush" not in str(caught.value)
+    with pytest.raises(QueueUnavailableError):
+        async with uploads.worker():
+            pass
+    (tmp_path / "text").write_text("this is no database, whatever it is called; and it has more than one page of it")
+    with pytest.raises(QueueUnavailableError, match="file is not a database"):
+        async with DurableUploads(AsyncGatePay, database=f"sqlite:///{tmp_path}/text").submitter():
+            pass
 
 
 async def test_waits_for_its_database(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

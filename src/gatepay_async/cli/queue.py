@@ -44,18 +44,15 @@ def told() -> Generator[None]:
     Raises:
         HaltError: It can't be reached, or not be used so.
     """
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from gatepay_async.durable import DurableError
+    from gatepay_async.durable import DurableError, QueueUnavailableError
 
     try:
         yield
+    except QueueUnavailableError as error:
+        todo = say("queue.away.todo")
+        raise HaltError(failing.worded(error.problem), todo=todo, status=Status.NO_ANSWER) from None
     except DurableError as error:
         raise HaltError(failing.worded(error.problem)) from None
-    except SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", error)).partition("\n")[0]
-        todo = say("queue.away.todo")
-        raise HaltError(say("queue.away", reason=reason), todo=todo, status=Status.NO_ANSWER) from None
 
 
 @asynccontextmanager

@@ -526,7 +526,6 @@ TEXTS: dict[str, tuple[str, str]] = {
     "upload.cant_be": ("{line} can't be a card key", "{line} 不是有效的卡密"),
     "upload.nothing_sent": ("Nothing was sent.", "没有发送任何内容。"),
     # -- durable uploads ----------------------------------------------------------------------------------------------
-    "queue.away": ("The queue can't be reached: {reason}", "无法访问队列：{reason}"),
     "queue.away.todo": (
         "Check GATEPAY_UPLOADS, and whether the database runs; what was submitted is safe there.",
         "请检查 GATEPAY_UPLOADS 以及数据库是否在运行；已提交的内容仍安全地保存在其中。",

@@ -4,13 +4,19 @@ Uploads that survive a crash and spread over machines; the extra ``durable``, on
 See ``DurableUploads``.
 """
 
-from gatepay_async.durable.errors import DurableError, SourceChangedError
-from gatepay_async.durable.jobs import Job, JobInfo, JobState
-from gatepay_async.durable.pace import Rate
-from gatepay_async.durable.spool import FolderSpool, Source, Spool
-from gatepay_async.durable.submitter import Submitter
-from gatepay_async.durable.uploads import DurableUploads
-from gatepay_async.durable.worker import Worker
+try:
+    from gatepay_async.durable.errors import DurableError, QueueUnavailableError, SourceChangedError
+    from gatepay_async.durable.jobs import Job, JobInfo, JobState
+    from gatepay_async.durable.pace import Rate
+    from gatepay_async.durable.spool import FolderSpool, Source, Spool
+    from gatepay_async.durable.submitter import Submitter
+    from gatepay_async.durable.uploads import DurableUploads
+    from gatepay_async.durable.worker import Worker
+except ModuleNotFoundError as error:
+    if str(error.name).startswith("gatepay_async"):
+        raise
+    missing = f"durable uploads need {error.name}, which is not installed: pip install 'gatepay-async[durable]'"
+    raise ModuleNotFoundError(missing, name=error.name) from error
 
 __all__ = [
     "DurableError",
@@ -19,6 +25,7 @@ __all__ = [
     "Job",
     "JobInfo",
     "JobState",
+    "QueueUnavailableError",
     "Rate",
     "Source",
     "SourceChangedError",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,8 +14,9 @@ import anyio.to_thread
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer
 from sqlalchemy.event import listens_for
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from gatepay_async.durable.errors import QueueUnavailableError
 from gatepay_async.durable.presence import FilePresence, PostgresPresence, Presence
 from gatepay_async.protocol.errors import InvalidRequestError
 
@@ -24,6 +27,9 @@ VERSION = "gatepay-1"
 APPLICATION = "gatepay"
 _KINDS = ("sqlite", "postgresql", "postgres")
 _WAIT_FOR_LOCK = 30_000  # ms
+# From Python 3.12 on, DBOS asks SQLite for `unixepoch('subsec')`, whatever SQLite there is: an older one (Debian 12 has
+# 3.40) gives NULL, and every row is refused.
+_WITH_SUBSECONDS = (3, 42)
 # A cut network is noticed within a quarter of a minute, on both sides; by itself it would take hours.
 _ALIVE: dict[str, Any] = {
     "connect_timeout": 10,
@@ -86,6 +92,8 @@ class Database:
 
         @listens_for(engine, "connect")
         def prepare(connection: Any, _: object) -> None:
+            if sqlite3.sqlite_version_info < _WITH_SUBSECONDS:
+                connection.create_function("unixepoch", 1, lambda _: time.time())
             connection.isolation_level = "IMMEDIATE"  # a reader that turns writer would fail at once
             for pragma in (
                 f"busy_timeout={_WAIT_FOR_LOCK}",
@@ -124,8 +132,17 @@ def client_of(engine: sa.Engine) -> DBOSClient:
 
 
 async def in_thread(ask: Callable[..., T], *arguments: Any) -> T:
-    """What *ask* answers, which blocks; a thread for it."""
-    return await anyio.to_thread.run_sync(ask, *arguments)
+    """
+    What *ask* answers, which blocks; in a thread.
+
+    Raises:
+        QueueUnavailableError: The database doesn't.
+    """
+    try:
+        return await anyio.to_thread.run_sync(ask, *arguments)
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
+        raise QueueUnavailableError(reason=reason) from error
 
 
 def _make(file: Path) -> None:

@@ -29,3 +29,15 @@ class SourceChangedError(DurableError):
     def __init__(self, *, source: str, problem: str) -> None:
         self.source = source
         super().__init__(problem=f"{source}: {problem}; none of it was sent. Submit the input again")
+
+
+class QueueUnavailableError(DurableError):
+    """
+    The queue's database can't be reached, or does not do what it is asked; what was submitted is safe in it.
+
+    Workers, and who waits for a job, go on by themselves when it is back.
+    """
+
+    def __init__(self, *, reason: str) -> None:
+        self.reason = reason
+        super().__init__(problem=f"the queue's database can't be used: {reason}")

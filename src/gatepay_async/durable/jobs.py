@@ -8,11 +8,10 @@ from enum import StrEnum
 
 import anyio
 from attrs import frozen
-from sqlalchemy.exc import SQLAlchemyError
 
 from gatepay_async.durable.book import BatchRow, Book, JobRow
 from gatepay_async.durable.database import in_thread
-from gatepay_async.durable.errors import DurableError
+from gatepay_async.durable.errors import DurableError, QueueUnavailableError
 from gatepay_async.durable.reporting import Reporter
 from gatepay_async.durable.spool import Spool
 from gatepay_async.durable.tally import Tally
@@ -91,7 +90,7 @@ class Job:
         while True:
             try:
                 await self._look()
-            except SQLAlchemyError:
+            except QueueUnavailableError:
                 await anyio.sleep(every)  # the database is away; it will be back
                 continue
             now = self._tally.progress()

@@ -12,11 +12,16 @@ from secrets import token_bytes
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
-import obstore
-from obstore.exceptions import AlreadyExistsError, PreconditionError
-from obstore.store import ObjectStore
 
 from gatepay_async.durable.errors import SourceChangedError
+
+try:
+    import obstore
+    from obstore.exceptions import AlreadyExistsError, PreconditionError
+    from obstore.store import ObjectStore
+except ModuleNotFoundError as error:
+    missing = "objects as inputs and spools need obstore, which is not installed: pip install 'gatepay-async[s3]'"
+    raise ModuleNotFoundError(missing, name=error.name) from error
 
 if TYPE_CHECKING:
     from obstore import GetOptions

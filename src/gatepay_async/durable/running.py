@@ -7,13 +7,12 @@ from typing import Any, TypeVar
 
 import anyio
 from attrs import define, field, frozen
-from sqlalchemy.exc import SQLAlchemyError
 
 from gatepay_async.durable import batches
 from gatepay_async.durable.batches import Batch, Digest, Facts, Run
 from gatepay_async.durable.book import Book, batch_id, batch_of
 from gatepay_async.durable.database import in_thread
-from gatepay_async.durable.errors import DurableError, SourceChangedError
+from gatepay_async.durable.errors import DurableError, QueueUnavailableError, SourceChangedError
 from gatepay_async.durable.pace import Pace
 from gatepay_async.durable.sending import Send, Sender
 from gatepay_async.durable.spool import Spool
@@ -211,5 +210,5 @@ class Runner:
         while True:
             try:
                 return await in_thread(ask, *arguments)
-            except SQLAlchemyError:
+            except QueueUnavailableError:
                 await anyio.sleep(1)

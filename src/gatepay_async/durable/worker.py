@@ -234,7 +234,7 @@ class Worker:
             if self._launched:
                 await in_thread(self._give_back)
         except Exception as error:  # noqa: BLE001 -- the database or the spool is away; others will see to it
-            _log.warning("can't give back what was taken: %s", type(error).__name__)
+            _log.warning("can't give back what was taken: %s", _name(error))
 
     def _give_back(self) -> None:
         self._book.requeue([row.workflow_id for row in self._book.taken() if row.executor_id == self._executor])
@@ -252,7 +252,7 @@ class Worker:
                     await self._tidy()
                 except Exception as error:  # noqa: BLE001 -- the database is away, or the disk full: until it is not
                     if well:
-                        _log.warning("can't reach the queue (%s); going on when it is back", type(error).__name__)
+                        _log.warning("can't reach the queue (%s); going on when it is back", _name(error))
                     well = False
                 else:
                     if not well:
@@ -293,6 +293,11 @@ class Worker:
             if alone:
                 self._book.requeue([row.workflow_id for row in self._book.taken_before(overdue)])
         return there
+
+
+def _name(error: Exception) -> str:
+    """What it is; what it says may be anybody's."""
+    return type(error.__cause__ or error).__name__
 
 
 def _claims(rate: Rate | None) -> Any:

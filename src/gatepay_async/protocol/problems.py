@@ -182,6 +182,7 @@ CHINESE: dict[str, str] = {
     "your DBOS isn't launched yet; launch it before the worker is opened": (
         "你的 DBOS 尚未启动；请在打开 worker 之前启动它"
     ),
+    "the queue's database can't be used: {reason}": "无法使用队列的数据库：{reason}",
     "has changed since it was submitted": "在提交之后发生了变化",
     "has changed while it was read": "在读取过程中发生了变化",
     "is gone": "已不存在",
