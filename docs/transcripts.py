@@ -24,6 +24,7 @@ from gatepay_async.sandbox import Sandbox
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 KEYS = "AAAA-1111\nBBBB-2222\n\nAAAA-1111\nCCCC-3333\n"  # keys.txt of the pages
+QUEUE = "uploads.sqlite3"  # of durable uploads
 # Ports, numbers made by chance, times, and what is installed.
 VARIES = (
     (re.compile(r"(?<=127\.0\.0\.1:)\d+"), "…"),
@@ -35,6 +36,7 @@ VARIES = (
     ),
     (re.compile(r"(?<=[ （(])\d+(?= ms| 毫秒)"), "…"),
     (re.compile(r"[+-]?\d+ (?=s from|秒)"), "… "),
+    (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d [+-]\d{4})?"), "…"),
     (re.compile(r"gatepay-async \d.*|\d+ authorities.*|信任 \d+ 个.*"), "…"),
 )
 
@@ -77,6 +79,9 @@ async def run(page: Path, folder: Path) -> list[list[Shown]]:
     (folder / "keys.txt").write_text(KEYS, "utf-8")
     (folder / "gatepay").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m gatepay_async.cli "$@"\n', "utf-8")
     (folder / "gatepay").chmod(0o755)
+    spool = folder / f"{QUEUE}-spool"
+    spool.mkdir(mode=0o700)
+    (spool / "digest-key").write_bytes(bytes(32))  # else the numbers of durable uploads would differ from run to run
     blocks = blocks_of(page)
     with Sandbox() as sandbox:
         async with sandbox.serve() as base_url:
@@ -97,6 +102,7 @@ def environment(sandbox: Sandbox, base_url: str, folder: Path, *, chinese: bool)
         "GATEPAY_APPKEY": sandbox.appkey,
         "GATEPAY_APPSECRET": sandbox.appsecret,
         "GATEPAY_BASE_URL": base_url,
+        "GATEPAY_UPLOADS": f"sqlite:///{folder / QUEUE}",
         "LANG": "zh_CN.UTF-8" if chinese else "en_US.UTF-8",
         "PYTHONUTF8": "1",
         "COLUMNS": "88",

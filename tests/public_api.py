@@ -10,7 +10,6 @@ import ast
 import importlib
 import inspect
 import sys
-import typing
 from collections.abc import Iterator
 from types import ModuleType
 from typing import TypeAlias, TypeVar
@@ -20,6 +19,7 @@ MODULES = (
     "gatepay_async",
     "gatepay_async.callbacks",
     "gatepay_async.durable",
+    "gatepay_async.durable.objects",
     "gatepay_async.pool",
     "gatepay_async.protocol.calls",
     "gatepay_async.protocol.catalogue",
@@ -84,9 +84,19 @@ def aliases(module: ModuleType, name: str) -> Iterator[str]:
             thing = getattr(home, used.id, None) if isinstance(used, ast.Name) else None
             if thing is None or isinstance(thing, type | TypeVar | ModuleType) or not isinstance(used, ast.Name):
                 continue
-            if getattr(thing, "__module__", "") != "typing" or used.id not in vars(typing):
+            if not foreign(home, used.id):
                 found, alias = definition(home, used.id)
                 yield from statement(f"{found.__name__}.{used.id}", alias)
+
+
+def foreign(module: ModuleType, name: str) -> bool:
+    """Whether *module* has *name* from a package of somebody else's, such as ``Any``."""
+    return any(
+        isinstance(node, ast.ImportFrom)
+        and not str(node.module).startswith("gatepay_async")
+        and name in [each.asname or each.name for each in node.names]
+        for node in ast.walk(ast.parse(inspect.getsource(module)))
+    )
 
 
 def statement(where: str, node: ast.stmt) -> Iterator[str]:

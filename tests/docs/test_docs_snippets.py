@@ -31,7 +31,10 @@ PAGES = sorted(page for lang in ("en", "zh") for page in (DOCS / lang).rglob("*.
 INSTALLED = "gatepay-async" in importlib.metadata.entry_points(group="pytest11").names
 NAMED = [] if INSTALLED else ["-p", "_gatepay_async_pytest"]
 # What is shown in a block of shell, and not run: it installs, starts a server, or sets the reader's own values.
-SHOWN = ("pip install ", "export ", "GATEPAY_", "uvicorn ", "gatepay sandbox ", "python examples/", "pytest", "curl ")
+SHOWN = (
+    *("pip install ", "export ", "GATEPAY_", "uvicorn ", "gatepay sandbox ", "python examples/", "pytest", "curl "),
+    *("gatepay uploads work", "psql ", "sudo systemctl ", "python uploads_worker.py"),
+)
 
 
 def blocks(page: Path) -> Iterator[tuple[str, str, int]]:
@@ -145,7 +148,7 @@ async def test_python(page: Path, names: dict[str, Any]) -> None:
 def test_blocks_are_of_a_known_kind(page: Path) -> None:
     """What is shown is run, or is of a kind that can't be: settings, and commands that install or serve."""
     for info, code, line in blocks(page):
-        kinds = ("python", "text", "console", "sh", "{toctree}", "{eval-rst}", "{literalinclude}", "{catalogue}")
+        kinds = ("python", "text", "console", "sh", "ini", "{toctree}", "{eval-rst}", "{literalinclude}", "{catalogue}")
         assert info.split(" ")[0] in kinds, f"{page.name}:{line} is {info!r}"
         if info == "sh":
             assert all(each.startswith(SHOWN) for each in code.splitlines()), f"{page.name}:{line}"
