@@ -3,6 +3,7 @@
 import base64
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import anyio
@@ -198,6 +199,60 @@ async def test_the_spool_has_changed(room: Room, shop: Shop, harm: str) -> None:
     assert isinstance(report.stopped, SourceChangedError)
     assert (report.not_sent, report.refused) == (25_000, 1)
     assert adds_up(report)
+
+
+async def test_put_aside_again(room: Room, shop: Shop) -> None:
+    """Where the spool has lost what was put aside, the same input submitted again fills it, and resume() goes on."""
+    uploads = room.uploads(shop)
+    path = room.file(keys_of(25_000))
+    async with uploads.submitter() as submit, uploads.worker():
+        await submit.file(room.file(["one"], "other.txt"), product_id=PRODUCT)
+        await until(lambda: bool(shop.sent))
+        shop.refuse = 107
+        job = await submit.file(path, product_id=PRODUCT)
+        await job.wait(every=SOON)
+        for lost in room.spool.glob("*.keys"):
+            lost.unlink()
+        shop.refuse = 0
+        await job.resume()
+        assert isinstance((await job.wait(every=SOON)).stopped, SourceChangedError)
+        again = await submit.file(path, product_id=PRODUCT)
+        await again.resume()
+        report = await again.wait(every=SOON)
+    assert again.id == job.id
+    assert report.stored + report.refused == 25_000
+    assert report.stopped is None
+
+
+async def test_two_queues_share_a_spool(room: Room, shop: Shop) -> None:
+    """The same file for the same product of two shops is two jobs, also where both put it aside in the same folder."""
+    path = room.file(keys_of(600))
+    one, two = room.uploads(shop, name="one"), room.uploads(shop, name="two")
+    async with one.submitter() as first, two.submitter() as second:
+        jobs = [await first.file(path, product_id=PRODUCT), await second.file(path, product_id=PRODUCT)]
+        for uploads, job in zip((one, two), jobs, strict=True):
+            async with uploads.worker():
+                assert (await job.wait(every=SOON)).ok
+
+
+async def test_a_submitter_that_is_killed(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While an input is read, no file has a name under which card keys could be left behind."""
+    monkeypatch.setenv("TMPDIR", str(room.folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    path = room.file([f"SECRET-{number}" for number in range(3000)])
+    read = spooling.spool
+    seen: list[Path] = []
+
+    def look(*args: object, **options: object) -> object:
+        spooled = read(*args, **options)  # type: ignore[arg-type]  # as it was called
+        seen.extend(each for each in room.folder.rglob("*") if each.is_file() and each != path)
+        return spooled
+
+    monkeypatch.setattr(spooling, "spool", look)
+    async with room.uploads(Shop()).submitter() as submit:
+        await submit.file(path, product_id=PRODUCT)
+    assert seen
+    assert not [each for each in seen if b"SECRET" in each.read_bytes()]
 
 
 async def test_the_file_changes_while_it_is_read(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -602,7 +657,7 @@ async def test_one_more_at_a_rate(room: Room, shop: Shop) -> None:
     async with uploads.submitter() as submit, room.process(shop, rate=(10, 0.5)):
         job = await submit.file(room.file(keys_of(60_000)), product_id=PRODUCT)
         await until(lambda: len(shop.times) >= 10)
-        async with uploads.worker(rate=Rate(10, per=0.5)):
+        async with room.process(shop, rate=(10, 0.5)):
             report = await job.wait(every=SOON)
     assert report.ok
     assert shop.most_in(0.5) <= 12

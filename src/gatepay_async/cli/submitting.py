@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from anyio import to_thread
 from attrs import frozen
@@ -26,13 +26,9 @@ class _Input:
     reader: sources.Reader
     name: str
 
-    async def copy_to(self, file: Path) -> None:
+    async def copy_to(self, file: BinaryIO) -> None:
         """As ``Source.copy_to``."""
-        await to_thread.run_sync(self._copy, file)
-
-    def _copy(self, file: Path) -> None:
-        with file.open("wb") as target:
-            target.writelines(sources.as_lines(self.reader))
+        await to_thread.run_sync(file.writelines, sources.as_lines(self.reader))
 
 
 async def submit(
@@ -49,6 +45,7 @@ async def submit(
     with queue.told():
         async with uploads.submitter() as submitter:
             job = await submitter.file(_Input(reader, name), product_id=product_id)
+            await job.resume()  # run again, it goes on, whatever has stopped it before
             info = await job.info()
             if not wait:
                 _tell_queued(job, info.count)

@@ -46,6 +46,11 @@ def digest(secret: bytes, data: bytes) -> str:
     return whole.text()
 
 
+def spool_name(job: str) -> str:
+    """What the card keys of *job* are called in the spool; queues may share one, so it names the queue, too."""
+    return f"{job.replace(':', '-')}.keys"
+
+
 @frozen
 class Batch:
     """

@@ -33,7 +33,6 @@ class JobRow:
     active: bool
     created: datetime
     facts: Facts
-    digest: str
 
 
 @frozen
@@ -189,7 +188,7 @@ def _some(ids: Iterable[str]) -> Iterator[list[str]]:
 def _job_row(row: WorkflowStatus) -> JobRow:
     facts = Facts.of_json(_arguments(row)[0])
     created = datetime.fromtimestamp((row.created_at or 0) / 1000).astimezone()
-    return JobRow(row.workflow_id, row.status in _OPEN, created, facts, row.workflow_id.rpartition(":")[2])
+    return JobRow(row.workflow_id, row.status in _OPEN, created, facts)
 
 
 def _batch_row(row: WorkflowStatus) -> BatchRow:

@@ -28,7 +28,9 @@ class SourceChangedError(DurableError):
 
     def __init__(self, *, source: str, problem: str) -> None:
         self.source = source
-        super().__init__(problem=f"{source}: {problem}; none of it was sent. Submit the input again")
+        super().__init__(
+            problem=f"{source}: {problem}; none of it was sent. Submit the input again, and resume the job"
+        )
 
 
 class QueueUnavailableError(DurableError):

@@ -9,6 +9,7 @@ from enum import StrEnum
 import anyio
 from attrs import frozen
 
+from gatepay_async.durable import batches
 from gatepay_async.durable.book import BatchRow, Book, JobRow
 from gatepay_async.durable.database import in_thread
 from gatepay_async.durable.errors import DurableError, QueueUnavailableError
@@ -135,11 +136,15 @@ class Job:
                 await in_thread(self._follow, last)
         self._tally = Tally(self._row)
 
+    async def all_stored(self) -> bool:
+        """Whether all of it is on the server, and nothing was refused."""
+        await self._look()
+        return self._tally.all_ended() and self._tally.all_stored()
+
     async def tidy(self) -> None:
         """Delete the card keys in the spool, if all of them are on the server; at a job's end, workers do so, too."""
-        await self._look()
-        if self._tally.all_ended() and self._tally.all_stored():
-            await self._spool.delete(f"{self._row.digest}.keys")
+        if await self.all_stored():
+            await self._spool.delete(batches.spool_name(self.id))
 
     async def forget(self) -> None:
         """
@@ -151,7 +156,7 @@ class Job:
         await self._look()
         if not self._tally.all_ended():
             raise DurableError(problem=f"{self.id} is being worked at; cancel it first")
-        await self._spool.delete(f"{self._row.digest}.keys")
+        await self._spool.delete(batches.spool_name(self.id))
         await in_thread(self._book.delete, [*(row.id for row in self._tally.rows()), self.id])
 
     def _follow(self, last: BatchRow) -> None:

@@ -7,9 +7,8 @@ As an input, and as a spool for machines that share no folder.
 from __future__ import annotations
 
 from contextlib import suppress
-from pathlib import Path
 from secrets import token_bytes
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import anyio.to_thread
 
@@ -44,15 +43,14 @@ class StoredObject:
         self._store = store
         self.name = path
 
-    async def copy_to(self, file: Path) -> None:
+    async def copy_to(self, file: BinaryIO) -> None:
         """As ``Source.copy_to``; by ranged reads, all of the same version."""
         facts = await obstore.head_async(self._store, self.name)
-        with await anyio.to_thread.run_sync(file.open, "wb") as target:
-            for start in range(0, facts["size"], _PIECE):
-                options: GetOptions = {"range": (start, min(start + _PIECE, facts["size"]))}
-                if facts["e_tag"] is not None:
-                    options["if_match"] = facts["e_tag"]
-                await anyio.to_thread.run_sync(target.write, await self._piece(options))
+        for start in range(0, facts["size"], _PIECE):
+            options: GetOptions = {"range": (start, min(start + _PIECE, facts["size"]))}
+            if facts["e_tag"] is not None:
+                options["if_match"] = facts["e_tag"]
+            await anyio.to_thread.run_sync(file.write, await self._piece(options))
 
     async def _piece(self, options: GetOptions) -> bytes:
         with suppress(PreconditionError, FileNotFoundError):
@@ -89,8 +87,9 @@ class ObjectSpool:
             await obstore.put_async(self._store, path, token_bytes(_SECRET_BYTES), mode="create")
         return bytes(await obstore.get_range_async(self._store, path, start=0, length=_SECRET_BYTES))
 
-    async def put(self, name: str, file: Path) -> None:
+    async def put(self, name: str, file: BinaryIO) -> None:
         """As ``Spool.put``; who may read it, the store says."""
+        file.seek(0)
         await obstore.put_async(self._store, self._prefix + name, file)
 
     async def read(self, name: str, offset: int, length: int) -> bytes:

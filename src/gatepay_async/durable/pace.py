@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import anyio
@@ -44,7 +45,8 @@ class Pace:
         self._apart = 0.0 if rate is None else rate.per / rate.limit
         self._workers = 1
         self._now = now
-        self._next = 0.0
+        self._next = -math.inf
+        self._door = anyio.Lock()
 
     def share(self, workers: int) -> None:
         """So many *workers* are there, this one included."""
@@ -62,7 +64,6 @@ class Pace:
         """Wait until the next call may be made."""
         if not self._apart:
             return
-        now = self._now()
-        mine = max(now, self._next)
-        self._next = mine + self._apart * self._workers
-        await anyio.sleep(mine - now)
+        async with self._door:  # one by one: a loop that was held up for a while must not let several out at once
+            await anyio.sleep(max(0.0, self._next - self._now()))
+            self._next = self._now() + self._apart * self._workers

@@ -64,8 +64,9 @@ class Reporter:
 
     async def _read(self, batch: Batch) -> bytes | None:
         try:
-            data = await self._spool.read(f"{self._job.digest}.keys", batch.offset, batch.length)
-            batches.check(data, batch, secret=await self._spool.secret(), source=self._job.digest)
+            source = batches.spool_name(self._job.id)
+            data = await self._spool.read(source, batch.offset, batch.length)
+            batches.check(data, batch, secret=await self._spool.secret(), source=source)
         except SourceChangedError:
             return None
         return data

@@ -153,8 +153,8 @@ class Runner:
 
     async def _chunks(self, task: Task) -> list[Chunk]:
         """What is left to send of the batch, after the runs before this one."""
-        batch, source = task.batch, task.job.rpartition(":")[2]
-        data = await self._spool.read(f"{source}.keys", batch.offset, batch.length)
+        batch, source = task.batch, batches.spool_name(task.job)
+        data = await self._spool.read(source, batch.offset, batch.length)
         batches.check(data, batch, secret=await self._secret(), source=source)
         chunks = batches.chunks_of(data, batch)
         if not task.turn:
@@ -169,10 +169,10 @@ class Runner:
 
     async def _check(self, name: str, facts: Facts) -> None:
         """Hold the whole spool file to be as it was submitted; once for each job, before anything of it is sent."""
-        source = name.rpartition(":")[2]
+        source = batches.spool_name(name)
         whole = Digest(await self._secret())
         for offset in range(0, facts.size, _PIECE):
-            whole.update(await self._spool.read(f"{source}.keys", offset, min(_PIECE, facts.size - offset)))
+            whole.update(await self._spool.read(source, offset, min(_PIECE, facts.size - offset)))
         if whole.text() != facts.digest:
             raise SourceChangedError(source=source, problem="has changed since it was submitted")
         self._checked.add(name)

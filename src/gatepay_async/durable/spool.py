@@ -31,8 +31,8 @@ class Spool(Protocol):
         """32 random bytes, the same for everybody who uses this spool; made when first asked for."""
         ...
 
-    async def put(self, name: str, file: Path) -> None:
-        """Keep a copy of *file* as *name*, readable by its owner only. What *name* was before is replaced, at once."""
+    async def put(self, name: str, file: BinaryIO) -> None:
+        """Keep all of *file* as *name*, readable by its owner only. What *name* was before is replaced, at once."""
         ...
 
     async def read(self, name: str, offset: int, length: int) -> bytes:
@@ -58,9 +58,9 @@ class Source(Protocol):
         """What people call it."""
         ...
 
-    async def copy_to(self, file: Path) -> None:
+    async def copy_to(self, file: BinaryIO) -> None:
         """
-        Write all of it into *file*, which is there, empty, and its owner's only.
+        Write all of it into *file*, which is empty, has no name, and is gone when it is closed or the process ends.
 
         Raises:
             SourceChangedError: It has changed meanwhile.
@@ -86,7 +86,7 @@ class FolderSpool:
         """As ``Spool.secret``."""
         return await anyio.to_thread.run_sync(self._secret)
 
-    async def put(self, name: str, file: Path) -> None:
+    async def put(self, name: str, file: BinaryIO) -> None:
         """As ``Spool.put``; on the disk when it returns."""
         await anyio.to_thread.run_sync(self._put, name, file)
 
@@ -112,10 +112,9 @@ class FolderSpool:
                 mine.unlink()
         return path.read_bytes()
 
-    def _put(self, name: str, file: Path) -> None:
+    def _put(self, name: str, file: BinaryIO) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with file.open("rb") as source:
-            mine = self._written(source)
+        mine = self._written(file)
         mine.replace(self._folder / name)
         _settle(self._folder)
 
@@ -130,6 +129,7 @@ class FolderSpool:
 
     def _written(self, source: BinaryIO) -> Path:
         """A new file in the folder with what *source* holds; nobody else can read it at any time."""
+        source.seek(0)
         path = self._folder / f".{token_bytes(8).hex()}"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
         with os.fdopen(descriptor, "wb") as file:

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from pathlib import Path
 from typing import BinaryIO
 
 from attrs import evolve, frozen
@@ -37,29 +36,28 @@ class Spooled:
     batches: list[Batch]
 
 
-def spool_file(path: Path, target: Path, *, name: str, product_id: int, secret: bytes) -> Spooled:
+def spool_file(source: BinaryIO, target: BinaryIO, *, name: str, product_id: int, secret: bytes) -> Spooled:
     """
-    Read the file *path* into *target*: cleaned, deduplicated over the whole of it, in batches.
+    Read the file *source* into *target*: cleaned, deduplicated over the whole of it, in batches.
 
     Raises:
         OSError: It can't be read, or the temporary file not be written.
         SourceChangedError: It has changed while it was read.
         sqlite3.Error: The temporary file of the deduplication can't be written.
     """
-    with path.open("rb") as source:
-        before = _state(source)
-        spooled = spool(source, target, name=name, product_id=product_id, secret=secret)
-        if _state(source) != before:
-            raise SourceChangedError(source=str(path), problem="has changed while it was read")
+    source.seek(0)
+    before = _state(source)
+    spooled = spool(source, target, name=name, product_id=product_id, secret=secret)
+    if _state(source) != before:
+        raise SourceChangedError(source=name, problem="has changed while it was read")
     return spooled
 
 
-def spool(lines: Iterable[bytes], target: Path, *, name: str, product_id: int, secret: bytes) -> Spooled:
+def spool(lines: Iterable[bytes], target: BinaryIO, *, name: str, product_id: int, secret: bytes) -> Spooled:
     """As ``spool_file``, from *lines* with their ends, as a binary file gives them."""
-    with target.open("wb") as file:
-        work = _Spooling(file, secret)
-        work.read(lines)
-        return Spooled(work.digest(product_id), work.facts(product_id, name), work.batches)
+    work = _Spooling(target, secret)
+    work.read(lines)
+    return Spooled(work.digest(product_id), work.facts(product_id, name), work.batches)
 
 
 class _Spooling:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryFile
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
+from gatepay_async.durable import batches
 from gatepay_async.durable.book import Book
 from gatepay_async.durable.database import Database, client_of, in_thread
 from gatepay_async.durable.errors import DurableError
@@ -73,9 +74,10 @@ class Submitter:
         checks.check("product_id", product_id, checks.positive)
         _check(path)
         secret = await self._spool.secret()
-        with TemporaryDirectory(prefix="gatepay-", ignore_cleanup_errors=True) as folder:  # for its owner only
-            target = Path(folder, "keys")
-            source, name = await _local(path, Path(folder, "input"))
+        with ExitStack() as stack:
+            # Without names: whatever becomes of this process, no card key is left behind.
+            target = stack.enter_context(await in_thread(_unnamed))
+            source, name = await _opened(path, stack)
             spooled = await in_thread(
                 lambda: spool_file(source, target, name=name, product_id=product_id, secret=secret)
             )
@@ -97,21 +99,32 @@ class Submitter:
         """All jobs, the newest first."""
         return [Job(row, self._book, self._spool) for row in await in_thread(self._book.jobs)]
 
-    async def _submit(self, spooled: Spooled, file: Path) -> Job:
+    async def _submit(self, spooled: Spooled, file: BinaryIO) -> Job:
         name = f"{self._queue}:{spooled.digest}"
-        if await in_thread(self._book.job, name) is None:
-            await self._spool.put(f"{spooled.digest}.keys", file)
+        row = await in_thread(self._book.job, name)
+        # What was put aside may have been lost since; to put the same there again does no harm.
+        if row is None or not await Job(row, self._book, self._spool).all_stored():
+            await self._spool.put(batches.spool_name(name), file)
+        if row is None:
             await in_thread(self._book.enter, name, spooled.facts, spooled.batches)
         return await self.job(name)
 
 
-async def _local(path: str | os.PathLike[str] | Source, copy: Path) -> tuple[Path, str]:
-    """Where the input can be read, and what it is called."""
+async def _opened(path: str | os.PathLike[str] | Source, stack: ExitStack) -> tuple[BinaryIO, str]:
+    """The input, open until the end of *stack*, and what it is called."""
     if isinstance(path, str | os.PathLike):
-        return Path(path), Path(path).name
-    await in_thread(copy.touch)
+        return stack.enter_context(await in_thread(_open, path)), Path(path).name
+    copy = stack.enter_context(await in_thread(_unnamed))
     await path.copy_to(copy)
     return copy, path.name
+
+
+def _unnamed() -> BinaryIO:
+    return TemporaryFile()
+
+
+def _open(path: str | os.PathLike[str]) -> BinaryIO:
+    return Path(path).open("rb")
 
 
 def _check(path: object) -> None:

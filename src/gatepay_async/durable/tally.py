@@ -87,8 +87,9 @@ class Tally:
         return all(outcome.fate is Fate.STORED for outcome in self._all())
 
     def stop(self) -> GatePayError | None:
-        """The refusal, or fault, that would meet every chunk."""
-        return next((row.run.stopped for row in self.rows() if row.run and row.run.stopped), None)
+        """The refusal, or fault, that would meet every chunk; none that was met before a job was resumed."""
+        last = (runs[-1].run for runs in self._runs if runs)
+        return next((run.stopped for run in last if run is not None and run.stopped), None)
 
     def stopped(self, job: JobRow) -> GatePayError | None:
         """Why it has ended early, *job* being its row by now."""

@@ -206,8 +206,8 @@ CHINESE: dict[str, str] = {
     "{kind} while sending; the worker's log may say more": "发送时出现 {kind}；处理进程的日志可能有更多信息",
     "{job} is being worked at; cancel it first": "{job} 正在处理中；请先取消",
     "{job} is gone; somebody has cleaned it away": "{job} 已不存在；有人把它清除了",
-    "{source}: {problem}; none of it was sent. Submit the input again": (
-        "{source}：{problem}；其中的内容都没有发送，请重新提交"
+    "{source}: {problem}; none of it was sent. Submit the input again, and resume the job": (
+        "{source}：{problem}；其中的内容都没有发送，请重新提交并恢复任务"
     ),
     "line {line} {problem}": "第 {line} 行{problem}",
     "lines {first} to {last}: each {problem}": "第 {first} 至 {last} 行每行都{problem}",
