@@ -475,9 +475,11 @@ async def test_closed_in_the_middle(room: Room, shop: Shop) -> None:
         async with uploads.worker(concurrency=2):
             await until(lambda: len(shop.sent) >= 4)
         before = len(shop.sent)
+        so_far = (await job.info()).progress
         async with uploads.worker(concurrency=2):
             report = await job.wait(every=SOON)
     assert before < 40
+    assert (so_far.stored, so_far.not_sent, so_far.in_flight) == (500 * before, 0, 20_000 - 500 * before)
     assert (report.stored, report.ok, set(shop.sent.values())) == (20_000, True, {1})
     assert adds_up(report)
 

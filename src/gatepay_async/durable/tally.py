@@ -11,6 +11,8 @@ from gatepay_async.durable.errors import DurableError
 from gatepay_async.protocol.bulk import ChunkOutcome, Fate, Ledger, UploadProgress
 from gatepay_async.protocol.errors import GatePayError
 
+_SETTLED = frozenset({Fate.STORED, Fate.REFUSED})
+
 
 class Tally:
     """
@@ -80,7 +82,7 @@ class Tally:
 
     def unsettled(self, number: int) -> bool:
         """Whether something of batch *number* is neither stored nor refused."""
-        return any(outcome.fate in (Fate.UNKNOWN, Fate.NOT_SENT) for outcome in self.outcomes(number))
+        return any(outcome.fate not in _SETTLED for outcome in self.outcomes(number))
 
     def all_stored(self) -> bool:
         """Whether all that there was is on the server, and nothing was refused."""
@@ -115,7 +117,8 @@ class Tally:
         if refused is not None:
             yield left(refused, refused.count, Fate.REFUSED)
         for number in self.numbers:
-            yield from self.outcomes(number)
+            settled = _SETTLED if not self.ended(number) else frozenset(Fate)  # what is to be tried again is to come
+            yield from (outcome for outcome in self.outcomes(number) if outcome.fate in settled)
 
     def _wanted(self, number: int) -> str:
         runs = self._runs[number]
