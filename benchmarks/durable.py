@@ -246,19 +246,23 @@ async def rate(_: int) -> None:
 
 
 async def growth(_: int) -> None:
-    """Bytes of the database for each batch, the job being done."""
+    """Bytes of the database for each batch: of a first job, and of the next, which takes up the space of dead rows."""
+    batches = 500
     for kind in ("sqlite", "postgresql"):
+        grown: list[int] = []
         async with fast_server(0.0) as shop, rooms(kind) as (room, server):  # noqa: SIM117 -- as above
-            async with room.uploads(shop).submitter() as submit:
-                before = await anyio.to_thread.run_sync(_size, room, server)
-                job = await submit.file(room.file(keys_of(10_000_000)), product_id=PRODUCT)
-                async with room.process(shop, concurrency=8):
+            async with room.uploads(shop).submitter() as submit, room.process(shop, concurrency=8):
+                for mark in ("FIRST", "SECOND"):
+                    before = await anyio.to_thread.run_sync(_size, room, server)
+                    job = await submit.file(room.file(keys_of(batches * CHUNKS * A_CALL, mark)), product_id=PRODUCT)
                     assert (await job.wait(every=0.5)).ok
-                after = await anyio.to_thread.run_sync(_size, room, server)
-                await job.forget()
-                left = await submit.jobs()
+                    grown.append(await anyio.to_thread.run_sync(_size, room, server) - before)
+                for job in await submit.jobs():
+                    await job.forget()
+                left = len(await submit.jobs())
+        first, later = (round(each / batches) for each in grown)
         said(
-            f"{kind}: bytes a batch", round((after - before) / 1000), f"1500; after forget() {len(left)} jobs are left"
+            f"{kind}: bytes a batch", f"{later}; of the first job {first}", f"1500; after forget() {left} jobs are left"
         )
 
 

@@ -67,6 +67,20 @@ async def test_in_the_applications_own(room: Room, shop: Shop) -> None:
     assert (report.stored, report.already_there) == (100, 600)
 
 
+async def test_closed_in_the_applications_own(room: Room, shop: Shop) -> None:
+    """A worker that is closed in an application's DBOS, which goes on, lets its calls in flight end before it is."""
+    shop.latency = 1.0
+    uploads = room.uploads(shop, version="app-7")
+    async with hosting(room), uploads.submitter() as submit:
+        async with uploads.worker():
+            job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
+            await until(lambda: shop.in_flight == 1)
+        assert (shop.in_flight, len(shop.stored)) == (0, 500)
+        async with uploads.worker():
+            report = await job.wait(every=SOON)
+    assert (report.stored, report.ok, set(shop.sent.values())) == (600, True, {1})
+
+
 async def test_taken_for_somebody_else(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch that an application took before its worker was open, and that isn't its any more, is not sent."""
     uploads = room.uploads(shop, version="app-7")

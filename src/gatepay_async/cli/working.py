@@ -29,19 +29,17 @@ async def work(concurrency: int, global_concurrency: int | None, rate: float | N
         worker = uploads.worker(concurrency=concurrency, global_concurrency=global_concurrency, rate=limit)
         async with uploads.submitter() as submit, worker:
             complain(say("working.open"))
-            if drain:
-                await _until_none_is_left(submit)
-            else:
+            if not drain:
                 await anyio.sleep_forever()
-    return _tell_end()
+            return await _until_none_is_left(submit)
 
 
-async def _until_none_is_left(submit: Submitter) -> None:
+async def _until_none_is_left(submit: Submitter) -> Status:
     known: dict[str, Job] = {}  # each remembers what has ended, and doesn't ask for it again
     while True:
         known = {job.id: known.get(job.id, job) for job in await submit.jobs()}
         if all([(await job.info()).state != "working" for job in known.values()]):
-            return
+            return _tell_end()
         await anyio.sleep(_LOOK)
 
 
