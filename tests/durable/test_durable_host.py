@@ -175,3 +175,13 @@ async def test_postgresql_is_restarted(postgres: Postgres, shop: Shop, tmp_path:
     assert report.stored + report.already_there == 60_000
     assert set(shop.stored.values()) == {1}
     assert adds_up(report)
+
+
+async def test_two_shops_in_one(room: Room, shop: Shop) -> None:
+    """In an application's own DBOS, a process has a worker for each of several shops."""
+    one, two = (room.uploads(shop, version="app-7", name=name) for name in ("shop-1", "shop-2"))
+    async with hosting(room), one.worker(), two.worker(), one.submitter() as first, two.submitter() as second:
+        path = room.file(keys_of(600))
+        jobs = [await first.file(path, product_id=PRODUCT), await second.file(path, product_id=PRODUCT)]
+        assert [(await job.wait(every=SOON)).ok for job in jobs] == [True, True]
+    assert sum(shop.sent.values()) == 4
