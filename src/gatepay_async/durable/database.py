@@ -93,7 +93,7 @@ class Database:
         @listens_for(engine, "connect")
         def prepare(connection: Any, _: object) -> None:
             if sqlite3.sqlite_version_info < _WITH_SUBSECONDS:
-                connection.create_function("unixepoch", 1, lambda _: time.time())
+                connection.create_function("unixepoch", 1, _seconds)
             connection.isolation_level = "IMMEDIATE"  # a reader that turns writer would fail at once
             for pragma in (
                 f"busy_timeout={_WAIT_FOR_LOCK}",
@@ -143,6 +143,11 @@ async def in_thread(ask: Callable[..., T], *arguments: Any) -> T:
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
         raise QueueUnavailableError(reason=reason) from error
+
+
+def _seconds(_: str) -> float:
+    """SQLite's ``unixepoch('subsec')``."""
+    return time.time()
 
 
 def _make(file: Path) -> None:
