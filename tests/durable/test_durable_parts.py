@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -316,6 +317,19 @@ def test_a_new_database_is_its_owners(tmp_path: Path) -> None:
     (tmp_path / "new").chmod(0o640)
     Database(f"sqlite:///{tmp_path}/new").engine(connections=1).dispose()
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640
+
+
+def test_given_back_late(room: Room) -> None:
+    """A connection that a thread gives back after the end is closed, and not left to be collected."""
+    engine = Database(room.database).engine(connections=2)
+    late = engine.connect()
+    with engine.connect():
+        pass
+    own: Any = late.connection.dbapi_connection
+    engine.dispose()
+    late.close()
+    with pytest.raises(Exception, match="closed"):
+        own.execute("SELECT 1")
 
 
 @pytest.mark.parametrize("version", [(3, 40, 1), (3, 42, 0)])

@@ -294,6 +294,23 @@ async def test_refused_for_all(room: Room, shop: Shop) -> None:
     assert adds_up(after)
 
 
+async def test_stopped_between_two_questions(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that is stopped while it is asked about is told of as stopped, with the reason."""
+    shop.refuse = 107
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit, uploads.worker():
+        job = await submit.file(room.file(keys_of(10)), product_id=PRODUCT)
+        book, ask = job._book, job._book.batches
+
+        def batches(names: list[str]) -> object:
+            while any(row.open for row in ask(names).values()):
+                pass
+            return ask(names)
+
+        monkeypatch.setattr(book, "batches", batches)
+        assert isinstance((await job.wait(every=SOON)).stopped, EndpointClosedError)
+
+
 async def test_refused_for_its_content(room: Room, shop: Shop) -> None:
     """Where GatePay objects to one card key, the others of its chunk are stored."""
     shop.refuse_with["KEY-000000123"] = 109

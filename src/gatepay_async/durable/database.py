@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import anyio.to_thread
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer
-from sqlalchemy.event import listens_for
+from sqlalchemy.event import listen, listens_for
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from gatepay_async.durable.errors import QueueUnavailableError
@@ -83,10 +83,11 @@ class Database:
             sync: SQLite's; NORMAL: what is written survives the process at any moment; FULL: a power cut, too.
         """
         if not self.is_sqlite:
-            return sa.create_engine(
+            engine = sa.create_engine(
                 self._url, connect_args=_ALIVE, pool_pre_ping=True, pool_size=connections, max_overflow=0,
                 hide_parameters=True,
             )  # fmt: skip
+            return _closing_all(engine)
         _make(Path(str(self._url.database)))
         engine = sa.create_engine(self._url, pool_size=connections, max_overflow=0, hide_parameters=True)
 
@@ -103,7 +104,7 @@ class Database:
             ):
                 connection.execute(f"PRAGMA {pragma}")
 
-        return engine
+        return _closing_all(engine)
 
     def migrate(self) -> None:
         """Make DBOS's tables, or bring them up to date."""
@@ -143,6 +144,19 @@ async def in_thread(ask: Callable[..., T], *arguments: Any) -> T:
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
         raise QueueUnavailableError(reason=reason) from error
+
+
+def _closing_all(engine: sa.Engine) -> sa.Engine:
+    """*engine*, whose ``dispose()`` closes also what a thread of DBOS's still has, as soon as it is given back."""
+    disposed: list[sa.Engine] = []
+    listen(engine, "engine_disposed", disposed.append)
+
+    @listens_for(engine, "checkin")
+    def close(_: object, record: Any) -> None:
+        if disposed:
+            record.invalidate()
+
+    return engine
 
 
 def _seconds(_: str) -> float:

@@ -172,10 +172,11 @@ class Job:
 
     async def _look(self) -> None:
         """Ask what has changed."""
+        more = True
+        while more and (wanted := self._tally.wanted()):
+            more = self._tally.enter(await in_thread(self._book.batches, wanted))
+        # Last: who stops a job writes its own row before those of its batches, and these have ended, if so, by that.
         row = await in_thread(self._book.job, self.id)
         if row is None:
             raise DurableError(problem=f"{self.id} is gone; somebody has cleaned it away")
         self._row = row
-        more = True
-        while more and (wanted := self._tally.wanted()):
-            more = self._tally.enter(await in_thread(self._book.batches, wanted))
