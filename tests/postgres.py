@@ -90,7 +90,7 @@ class Postgres:
                 psycopg.connect(self.url("postgres"), connect_timeout=2).close()
             except psycopg.OperationalError:
                 assert time.monotonic() < ends, (self.folder / "log").read_text()
-                time.sleep(0.05)
+                time.sleep(0.05)  # another process is polled, against a deadline
             else:
                 return
 

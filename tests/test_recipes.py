@@ -135,7 +135,7 @@ def answers(server: subprocess.Popen[bytes], port: int) -> bool:
     while server.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
             return True
-        time.sleep(0.02)
+        time.sleep(0.02)  # another process is polled, against a deadline
     return False
 
 

@@ -55,7 +55,7 @@ class _Signals:
 async def _run(signals: _Signals, work: Work, arguments: tuple[object, ...]) -> Status:
     loop, task = asyncio.get_running_loop(), cast("asyncio.Task[Any]", asyncio.current_task())
     signals.cancel = lambda: loop.call_soon_threadsafe(task.cancel)
-    with suppress(NotImplementedError):  # Windows
+    with suppress(NotImplementedError):  # Windows, where a loop takes no handlers; those set before serve there
         for each in signals.heard:
             # A loop that is just going to sleep, or whose thread isn't the one that the system picks, must wake up.
             loop.add_signal_handler(each, signals.take, each, None)
