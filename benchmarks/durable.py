@@ -24,10 +24,11 @@ import anyio
 import anyio.to_thread
 import psutil
 import psycopg
-from durable_room import Room, adds_up, keys_of, until
+from durable_room import Room, adds_up, keys_of
 from durable_shop import Shop, serving
 from durable_worker import APPKEY, APPSECRET
 from postgres import Postgres, cable_to
+from waiting import until
 
 from benchmarks.serving import ROOT
 from gatepay_async import AsyncGatePay

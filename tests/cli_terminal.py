@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable
 
 from attrs import define
+from waiting import PATIENCE
 
 COMMAND = [sys.executable, "-W", "error", "-m", "gatepay_async.cli"]
-PATIENCE = 60  # seconds, on a machine that is busy with other things
 
 
 @define

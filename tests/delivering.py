@@ -117,10 +117,3 @@ class Shop:
     @property
     def kinds(self) -> list[str]:
         return [event.kind.value for event in self.events]
-
-
-async def until(condition: Any, *, seconds: float = 30) -> None:
-    """Wait until *condition()* holds."""
-    with anyio.fail_after(seconds):
-        while not condition():
-            await anyio.sleep(0.005)

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ from anyio.abc import Process
 from attrs import define
 from durable_shop import Shop
 from durable_worker import APPKEY, APPSECRET
+from waiting import PATIENCE
 
 from gatepay_async import AsyncGatePay, RetryPolicy, UploadReport
 from gatepay_async.durable import DurableUploads
 
-DEADLINE = 90.0  # seconds that anything may take on a busy machine
 SOON = 0.02  # seconds between two looks
 PRODUCT = 8
 
@@ -64,27 +64,20 @@ class Room:
         async with await anyio.open_process(command, stdin=subprocess.PIPE, stderr=sys.stderr) as process:
             try:
                 assert process.stdout is not None
-                with anyio.fail_after(DEADLINE):
+                with anyio.fail_after(PATIENCE):
                     await process.stdout.receive()
                 yield process
             finally:
                 with anyio.CancelScope(shield=True):
                     assert process.stdin is not None
                     await process.stdin.aclose()
-                    with anyio.move_on_after(DEADLINE):
+                    with anyio.move_on_after(PATIENCE):
                         await process.wait()
 
 
 def keys_of(count: int, mark: str = "KEY") -> list[str]:
     """So many card keys."""
     return [f"{mark}-{number:09d}" for number in range(count)]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for *condition*."""
-    with anyio.fail_after(DEADLINE):
-        while not condition():
-            await anyio.sleep(SOON)
 
 
 def adds_up(report: UploadReport) -> bool:

@@ -18,6 +18,7 @@ import anyio.lowlevel
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from waiting import PATIENCE, until
 
 from gatepay_async import EndpointClosedError, Fate, InvalidRequestError, Stored, UploadProgress, UploadReport, dedup
 from gatepay_async.dedup import Seen
@@ -28,8 +29,6 @@ from gatepay_async.protocol.chunking import Chunker
 from gatepay_async.protocol.retrying import Answer
 from gatepay_async.upload import _read, _Upload, upload
 
-# Nothing here should take that long; it only ends a test that would hang.
-PATIENCE = 20
 THRESHOLDS = [0, 1, 5, 500]
 DESCRIPTORS = Path("/proc/self/fd")
 only_linux = pytest.mark.skipif(not DESCRIPTORS.exists(), reason="what a process has open is read from /proc")
@@ -502,9 +501,7 @@ async def test_a_slow_server_slows_the_reading(watched: type[Watched], kind: str
     async with anyio.create_task_group() as group:
         running = _Upload(server.send, 8, 2, None, 0)
         group.start_soon(running.run, _read(KINDS[kind](lines()), running.take))
-        with anyio.fail_after(PATIENCE):
-            while not running._slots.statistics().tasks_waiting:  # the one that reads
-                await anyio.lowlevel.checkpoint()
+        await until(lambda: running._slots.statistics().tasks_waiting)  # the one that reads
         assert read == (2_000 if kind == "iterable" else 1_500)
         group.cancel_scope.cancel()
 
@@ -528,9 +525,7 @@ class Held:
                 assert self.go_on.wait(PATIENCE)
 
     async def until_reached(self) -> None:
-        with anyio.fail_after(PATIENCE):
-            while not self.reached.is_set():
-                await anyio.lowlevel.checkpoint()
+        await until(self.reached.is_set)
 
 
 @pytest.mark.anyio

@@ -16,6 +16,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+from waiting import until
 
 from gatepay_async import AsyncGatePay, GatePayError, RetryPolicy
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
@@ -257,15 +258,13 @@ async def test_worker_is_safe_to_stop(sandbox: Sandbox, environment: dict[str, s
     sandbox.fault(Fault(FaultKind.SLOW, endpoint="ka/create", seconds=30, times=None, skip=2))
     with anyio.fail_after(60):
         async with await anyio.open_process(command, env=environment, stderr=None) as worker:
-            while len(sandbox.requests) < 6:  # two chunks done, four in flight
-                await anyio.sleep(0.01)
+            await until(lambda: len(sandbox.requests) >= 6)  # two chunks done, four in flight
             worker.send_signal(signal.SIGTERM)
             assert await worker.wait() == 0
         assert (tmp_path / "keys.txt").exists()
         sandbox.clear_faults()
         async with await anyio.open_process(command, env=environment, stderr=None) as worker:
-            while not (tmp_path / "done" / "keys.txt").exists():
-                await anyio.sleep(0.01)
+            await until((tmp_path / "done" / "keys.txt").exists)
             worker.send_signal(signal.SIGINT)
             assert await worker.wait() == 0
     assert sorted(sandbox.keys(8)[89:]) == keys

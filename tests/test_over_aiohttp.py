@@ -14,6 +14,7 @@ import pytest
 from anyio.abc import SocketStream
 from httpx_aiohttp import AiohttpTransport
 from servers import http, raw_server
+from waiting import until
 
 from gatepay_async import (
     AsyncGatePay,
@@ -220,9 +221,7 @@ async def test_on_wait_on_turn_on_send() -> None:
 
         async with anyio.create_task_group() as group:
             group.start_soon(caller)
-            with anyio.fail_after(20):
-                while not server.bodies:
-                    await anyio.lowlevel.checkpoint()
+            await until(lambda: server.bodies)
             group.start_soon(caller)
             await anyio.wait_all_tasks_blocked()
             assert events == ["send", "wait"]

@@ -20,6 +20,7 @@ import trustme
 from anyio.abc import ByteStream, SocketAttribute, TaskStatus
 from anyio.streams.buffered import BufferedByteReceiveStream
 from anyio.streams.tls import TLSListener
+from waiting import PATIENCE
 
 from gatepay_async.pool import OriginPool, PoolClosedError
 from gatepay_async.pool.transport import REAP, TRANSLATIONS
@@ -28,9 +29,6 @@ from gatepay_async.pool.wire import CORK
 pytestmark = pytest.mark.anyio
 
 T = TypeVar("T")
-
-# Nothing here should take that long; it only ends a test that would hang.
-PATIENCE = 20
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from typing import Any, cast
 import anyio
 import anyio.lowlevel
 import pytest
+from waiting import PATIENCE, until
 
 from gatepay_async import Fate, InvalidRequestError, Stored, UploadReport
 from gatepay_async.protocol.calls import KaCreate
@@ -25,8 +26,6 @@ from gatepay_async.upload import upload
 
 pytestmark = pytest.mark.anyio
 
-# Nothing here should take that long; it only ends a test that would hang.
-PATIENCE = 20
 # More than a file is read of at a time, and no whole number of chunks.
 KEYS = [f"KEY-{number:05d}" for number in range(4_101)]
 
@@ -392,9 +391,7 @@ async def test_a_file_is_read_in_a_worker_thread() -> None:
 
     async def let_go_on() -> None:
         # On a blocked loop this would come too late.
-        with anyio.fail_after(PATIENCE):
-            while not tape.read_in:
-                await anyio.lowlevel.checkpoint()
+        await until(lambda: tape.read_in)
         tape.go_on.set()
 
     async with anyio.create_task_group() as group:
@@ -412,8 +409,7 @@ async def test_cancelled_while_a_file_keeps_it_waiting() -> None:
         async with anyio.create_task_group() as group:
 
             async def cancel() -> None:
-                while not tape.read_in:
-                    await anyio.lowlevel.checkpoint()
+                await until(lambda: tape.read_in)
                 scope.cancel()
 
             group.start_soon(cancel)

@@ -12,11 +12,12 @@ from urllib.parse import parse_qsl, urlencode
 import anyio
 import httpx
 import pytest
-from delivering import PAID, SHOP, NoAnswerError, Shop, call, fields, query, until, word
+from delivering import PAID, SHOP, NoAnswerError, Shop, call, fields, query, word
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route
+from waiting import until
 
 from gatepay_async import (
     CallbackError,

@@ -9,8 +9,9 @@ from typing import Any
 
 import anyio
 import pytest
-from delivering import SHOP, Shop, call, query, until, word
+from delivering import SHOP, Shop, call, query, word
 from redis.exceptions import ResponseError
+from waiting import until
 
 from gatepay_async import CallbackError
 from gatepay_async.callbacks import Claim, EventKind, MemoryStore, Standing, once

@@ -10,8 +10,9 @@ from pathlib import Path
 import anyio
 import httpx
 import pytest
-from delivering import query, until
+from delivering import query
 from redis.asyncio import Redis
+from waiting import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
 

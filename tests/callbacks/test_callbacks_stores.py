@@ -15,11 +15,12 @@ from typing import Any
 
 import anyio
 import pytest
-from delivering import Shop, call, query, until, word
+from delivering import Shop, call, query, word
 from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from redis_server import RedisServer
+from waiting import until
 
 from gatepay_async import InvalidRequestError, callbacks
 from gatepay_async.callbacks import Claim, MemoryStore, RedisStore, SQLiteStore, Standing, Store

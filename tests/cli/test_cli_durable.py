@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_terminal import COMMAND, PATIENCE, Open, run
+from cli_terminal import COMMAND, Open, run
+from waiting import PATIENCE
 
 from gatepay_async.cli import output, submitting, working
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox

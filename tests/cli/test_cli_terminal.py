@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
-from cli_terminal import COMMAND, PATIENCE, Open, run
+from cli_terminal import COMMAND, Open, run
+from waiting import PATIENCE
 
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 

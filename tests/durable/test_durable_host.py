@@ -9,9 +9,10 @@ import anyio
 import anyio.to_thread
 import pytest
 from dbos import DBOS, DBOSConfig
-from durable_room import DEADLINE, PRODUCT, SOON, Room, adds_up, keys_of, until
+from durable_room import PRODUCT, SOON, Room, adds_up, keys_of
 from durable_shop import Shop
 from postgres import Postgres, cable_to
+from waiting import PATIENCE, until
 
 from gatepay_async.durable import DurableError, book
 from gatepay_async.durable.database import Database
@@ -58,7 +59,7 @@ async def test_in_the_applications_own(room: Room, shop: Shop) -> None:
         assert DBOS.executor_id == "host-1"
         second = await submit.file(room.file(keys_of(700)), product_id=PRODUCT)
         name = book.batch_id(second.id, 0, 0)
-        with anyio.fail_after(DEADLINE):
+        with anyio.fail_after(PATIENCE):
             while (await anyio.to_thread.run_sync(second._book.batches, [name]))[name].queued:
                 await anyio.sleep(SOON)
         async with uploads.worker():
@@ -96,7 +97,7 @@ async def test_taken_for_somebody_else(room: Room, shop: Shop, monkeypatch: pyte
             pass
         job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
         name = book.batch_id(job.id, 0, 0)
-        with anyio.fail_after(DEADLINE):
+        with anyio.fail_after(PATIENCE):
             while (await anyio.to_thread.run_sync(job._book.batches, [name]))[name].queued:
                 await anyio.sleep(SOON)
         await anyio.to_thread.run_sync(job._book._client.cancel_workflow, name)

@@ -16,9 +16,10 @@ from typing import Any
 import anyio
 import pytest
 import sqlalchemy as sa
-from durable_room import DEADLINE, Room
+from durable_room import Room
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from waiting import PATIENCE
 
 from gatepay_async.durable import FolderSpool, Rate, SourceChangedError, batches, faults, presence, spooling
 from gatepay_async.durable.batches import Batch, Run
@@ -344,7 +345,7 @@ def test_the_clock_of_an_old_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     engine.dispose()
     with closing(sqlite3.connect(":memory:")) as own:
         [knows] = own.execute("SELECT unixepoch('subsec')").fetchone()
-    assert at is None if version >= (3, 42) and knows is None else abs(at / 1000 - time.time()) < DEADLINE
+    assert at is None if version >= (3, 42) and knows is None else abs(at / 1000 - time.time()) < PATIENCE
 
 
 @pytest.mark.parametrize(

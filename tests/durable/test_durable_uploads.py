@@ -12,9 +12,10 @@ import trio
 from anyio import from_thread
 from anyio.abc import Process
 from dbos import DBOS
-from durable_room import DEADLINE, PRODUCT, SOON, Room, adds_up, keys_of, until
+from durable_room import PRODUCT, SOON, Room, adds_up, keys_of
 from durable_shop import Shop
 from sqlalchemy.exc import OperationalError
+from waiting import PATIENCE, until
 
 from gatepay_async import (
     AsyncGatePay,
@@ -382,7 +383,7 @@ async def test_forgotten_in_the_queue(room: Room, shop: Shop) -> None:
         await anyio.to_thread.run_sync(job._book.delete, [job.id])
         async with uploads.worker():
             name = f"{job.id}.0.0"
-            with anyio.fail_after(DEADLINE):
+            with anyio.fail_after(PATIENCE):
                 while (await anyio.to_thread.run_sync(job._book.batches, [name]))[name].open:
                     await anyio.sleep(SOON)
     assert not shop.sent
@@ -590,7 +591,7 @@ async def test_taken_while_it_closes(room: Room, shop: Shop) -> None:
         [kept] = room.spool.glob("*.keys")
         aside = kept.rename(room.folder / "aside")
         second = f"{job.id}.0.1"
-        with anyio.fail_after(DEADLINE):
+        with anyio.fail_after(PATIENCE):
             while second not in await anyio.to_thread.run_sync(job._book.batches, [second]):
                 await anyio.sleep(SOON)
         assert not shop.sent

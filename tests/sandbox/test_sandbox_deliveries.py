@@ -14,6 +14,7 @@ import trustme
 from anyio.abc import SocketAttribute, SocketStream
 from servers import http, raw_server
 from shop_side import make_order, md5_hex, merchant, query_of
+from waiting import until
 
 from gatepay_async.sandbox import Delivery, NoCallbackError, Sandbox
 from gatepay_async.sandbox.deliveries import Answer
@@ -185,9 +186,7 @@ async def test_a_slow_merchant_holds_up_nobody(clock: Any) -> None:
             sandbox.change_shop(callback_url=slow.base_url)
             late = await make_order(sandbox)
             sandbox.pay(late)
-            with anyio.fail_after(20):
-                while not slow.heads:
-                    await anyio.lowlevel.checkpoint()
+            await until(lambda: slow.heads)
             sandbox.change_shop(callback_url=quick.base_url)
             order = await make_order(sandbox)
             sandbox.pay(order)
@@ -297,10 +296,8 @@ async def test_what_waits_survives_a_restart(tmp_path: Path) -> None:
         assert outcomes(first.deliveries()) == [(1, "waiting", None)]
         async with merchant("") as silent:
             first.change_shop(callback_url=silent.base_url)
-            with anyio.fail_after(60):
-                async with first.serve():
-                    while not silent.heads:
-                        await anyio.lowlevel.checkpoint()
+            async with first.serve():
+                await until(lambda: silent.heads)
         assert outcomes(first.deliveries()) == [(1, "waiting", None)]
     with Sandbox(path) as second:
         async with merchant("success") as shop:
@@ -386,9 +383,7 @@ async def test_a_database_that_is_locked(where: str, clock: Any, monkeypatch: py
         async with merchant("success") as shop, sandbox.serve():
             sandbox.change_shop(callback_url=shop.base_url)
             sandbox.pay(await make_order(sandbox))
-            with anyio.fail_after(20):
-                while not shop.heads or failures or "database is locked" not in caplog.text:
-                    await anyio.sleep(0.01)
+            await until(lambda: shop.heads and not failures and "database is locked" in caplog.text)
             with sandbox._database.transaction() as connection:  # as if its lease had run out
                 connection.execute("UPDATE delivery SET claimed = 0 WHERE answered IS NULL")
             assert outcomes(await sandbox.wait_delivered()) == [(1, "accepted", None)]

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 import anyio
 import httpx
 import pytest
+from waiting import until
 
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
@@ -125,8 +126,7 @@ async def test_the_database_does_not_block_the_loop(sandbox: Sandbox, call: Any)
             async with anyio.create_task_group() as tasks:
                 with sandbox._database.transaction():
                     tasks.start_soon(post, client)
-                    while not sandbox.requests:
-                        await anyio.lowlevel.checkpoint()
+                    await until(lambda: sandbox.requests)
                     for _ in range(100):
                         await anyio.lowlevel.checkpoint()
                     assert replies == []

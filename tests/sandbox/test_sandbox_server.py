@@ -15,6 +15,7 @@ import httpx
 import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
+from waiting import until
 
 from gatepay_async.sandbox import Fault, FaultKind, PortTakenError, Sandbox
 from gatepay_async.sandbox.breaking import CONNECTION
@@ -118,8 +119,7 @@ async def test_it_stops_over_a_hanging_request(
     async with anyio.create_task_group() as tasks:
         async with sandbox.serve() as url:
             tasks.start_soon(hang, url)
-            while not sandbox.orders():
-                await anyio.lowlevel.checkpoint()
+            await until(sandbox.orders)
             leaving = time.monotonic()
         assert time.monotonic() - leaving < 2
     assert len(ends) == 1

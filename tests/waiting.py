@@ -1,0 +1,19 @@
+"""How tests wait for what other tasks, threads and processes do."""
+
+from collections.abc import Callable
+
+import anyio
+
+# Seconds. Nothing takes that long, on a busy machine either; it only ends a test that would hang.
+PATIENCE = 90
+
+
+async def until(condition: Callable[[], object], *, seconds: float = PATIENCE) -> None:
+    """Wait until *condition()* holds.
+
+    The pause is not there for its length. A loop of mere checkpoints would keep the interpreter's lock, and a thread
+    that is waited for would get it only for a moment every five milliseconds.
+    """
+    with anyio.fail_after(seconds):
+        while not condition():
+            await anyio.sleep(0.005)
