@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from waiting import until
+from waiting import PATIENCE, until
 
 from gatepay_async import AsyncGatePay, GatePayError, RetryPolicy
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
@@ -50,7 +50,7 @@ def test_quickstart(tmp_path: Path) -> None:
         capture_output=True,
         encoding="utf-8",
         env=os.environ | {"TMPDIR": str(tmp_path), "PYTHONIOENCODING": "utf-8"},
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert (run.returncode, run.stderr) == (0, "")
@@ -96,7 +96,7 @@ def test_see_the_loop() -> None:
             assert httpx.post(orders[0], data={"do": "pay"}).status_code == 303
             assert re.fullmatch(r"The merchant hears: T\w+ is paid, 0\.99 of 0\.99\n", program.stdout.readline())
             program.send_signal(signal.SIGINT)
-            rest = program.communicate(timeout=30)
+            rest = program.communicate(timeout=PATIENCE)
         finally:
             program.kill()
     assert (program.returncode, rest) == (0, ("", ""))
@@ -106,7 +106,7 @@ def test_see_the_loop_on_a_taken_port() -> None:
     """On a port that somebody has, the loop says so in one line, and how to find a free one."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         command = [sys.executable, str(EXAMPLES / "see_the_loop.py"), str(other.getsockname()[1])]
-        run = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        run = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (run.returncode, run.stdout, run.stderr.count("\n")) == (1, "", 1)
     assert "port=0 finds a free one: python examples/see_the_loop.py 0" in run.stderr
 
@@ -256,7 +256,7 @@ async def test_worker_is_safe_to_stop(sandbox: Sandbox, environment: dict[str, s
         "0.05",
     ]
     sandbox.fault(Fault(FaultKind.SLOW, endpoint="ka/create", seconds=30, times=None, skip=2))
-    with anyio.fail_after(60):
+    with anyio.fail_after(PATIENCE):
         async with await anyio.open_process(command, env=environment, stderr=None) as worker:
             await until(lambda: len(sandbox.requests) >= 6)  # two chunks done, four in flight
             worker.send_signal(signal.SIGTERM)
@@ -299,6 +299,10 @@ async def test_export_is_whole_or_not_there(gatepay: AsyncGatePay, sandbox: Sand
 def test_help(name: str) -> None:
     """The programs explain themselves."""
     run = subprocess.run(
-        [sys.executable, str(EXAMPLES / f"{name}.py"), "--help"], capture_output=True, text=True, check=True, timeout=30
+        [sys.executable, str(EXAMPLES / f"{name}.py"), "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE,
     )
     assert "card keys" in run.stdout

@@ -10,6 +10,7 @@ import anyio
 import httpcore
 import pytest
 from anyio.abc import ByteStream, SocketAttribute
+from waiting import PATIENCE
 
 from gatepay_async.pool.wire import ATTRIBUTES, CORK, Wire
 
@@ -28,7 +29,7 @@ async def connected() -> AsyncIterator[tuple[Wire, ByteStream]]:
         port = listener.extra(SocketAttribute.local_port)  # noqa: S610 -- anyio's extra(), not Django's
         assert await wire.connect_tcp("127.0.0.1", port) is wire
         async with await listener.listeners[0].accept() as other_end:
-            with anyio.fail_after(20):
+            with anyio.fail_after(PATIENCE):
                 yield wire, other_end
             await wire.aclose()
 

@@ -20,7 +20,7 @@ from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from redis_server import RedisServer
-from waiting import until
+from waiting import PATIENCE, until
 
 from gatepay_async import InvalidRequestError, callbacks
 from gatepay_async.callbacks import Claim, MemoryStore, RedisStore, SQLiteStore, Standing, Store
@@ -462,7 +462,7 @@ async def test_redis_forgets_by_itself(redis_url: str) -> None:
         await store.commit(ONE)
         assert 86_000_000 < await redis.pttl("gatepay:callback:shop/1") <= 86_400_000
         await store.claim(Claim("shop/2", "one", "facts", 0.01))
-        with anyio.fail_after(30):
+        with anyio.fail_after(PATIENCE):
             while await store.claim(Claim("shop/2", "two", "facts", 20)) is not Standing.MINE:
                 await anyio.sleep(0.005)
     await store.aclose()
@@ -526,7 +526,7 @@ async def test_redis_killed_between_handling_and_committing(redis_server: RedisS
         await anyio.to_thread.run_sync(redis_server.start)
     async with Redis.from_url(redis_url) as redis:
         await redis.pexpire("gatepay:callback:gp-key/67848", 1)  # as if the lease had ended
-    assert await word(app, query()) == "success"
+    assert await word(shop.app(handler), query()) == "success"
     assert (shop.kinds, len(shop.handled)) == (["failed", "handled"], 2)
     await store.aclose()
 

@@ -9,6 +9,7 @@ import anyio
 import httpx
 import pytest
 from starlette.types import Message, Scope
+from waiting import PATIENCE
 
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
@@ -294,7 +295,7 @@ async def test_faults_without_a_socket(kind: FaultKind, sandbox: Sandbox, call: 
     sandbox.fault(Fault(kind, code=110, seconds=0))
     transport = httpx.ASGITransport(sandbox.app)
     async with httpx.AsyncClient(transport=transport, base_url="http://sandbox.test/api/") as client:
-        with anyio.fail_after(20):
+        with anyio.fail_after(PATIENCE):
             if kind in CUTS:
                 with pytest.raises(ConnectionResetError):
                     await client.post("pay/create", data=call.form("pay/create"))

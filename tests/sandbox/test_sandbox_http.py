@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import anyio
 import httpx
 import pytest
-from waiting import until
+from waiting import PATIENCE, until
 
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
@@ -122,7 +122,7 @@ async def test_the_database_does_not_block_the_loop(sandbox: Sandbox, call: Any)
         replies.append((await client.post("product/show", data=call.form("product/show"))).json()["code"])
 
     async with httpx.AsyncClient(transport=transport, base_url="http://sandbox.test/api/") as client:
-        with anyio.fail_after(20):
+        with anyio.fail_after(PATIENCE):
             async with anyio.create_task_group() as tasks:
                 with sandbox._database.transaction():
                     tasks.start_soon(post, client)

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
-from waiting import until
+from waiting import PATIENCE, until
 
 from gatepay_async.sandbox import Fault, FaultKind, PortTakenError, Sandbox
 from gatepay_async.sandbox.breaking import CONNECTION
@@ -96,7 +96,7 @@ async def test_it_stops_over_open_connections(sandbox: Sandbox, call: Any, no_tl
         async with sandbox.serve() as url:
             await client.post(url + "product/show", data=call.form("product/show"))
             leaving = time.monotonic()
-        assert time.monotonic() - leaving < 2
+        assert time.monotonic() - leaving < 5
         with pytest.raises(httpx.ConnectError):
             await client.post(url + "product/show", data=call.form("product/show"))
 
@@ -121,7 +121,7 @@ async def test_it_stops_over_a_hanging_request(
             tasks.start_soon(hang, url)
             await until(sandbox.orders)
             leaving = time.monotonic()
-        assert time.monotonic() - leaving < 2
+        assert time.monotonic() - leaving < 5
     assert len(ends) == 1
     assert [record for record in caplog.records if record.levelname not in ("DEBUG", "INFO")] == []
 
@@ -184,7 +184,7 @@ async def test_a_server_that_cannot_start(sandbox: Sandbox, monkeypatch: pytest.
 
     monkeypatch.setattr("uvicorn.Server.startup", fail)
     before = threads()
-    with anyio.fail_after(20), pytest.raises(RuntimeError, match="could not start"):
+    with anyio.fail_after(PATIENCE), pytest.raises(RuntimeError, match="could not start"):
         async with sandbox.serve():
             pytest.fail("it must not serve")
     assert died == [OSError]
