@@ -247,23 +247,27 @@ async def rate(_: int) -> None:
 
 
 async def growth(_: int) -> None:
-    """Bytes of the database for each batch: of a first job, and of the next, which takes up the space of dead rows."""
-    batches = 500
+    """Bytes of the database: once, for the first pages of every index; a batch of a big job; a batch of the next.
+
+    The next one takes up the space of dead rows.
+    """
+    sizes = {"once": 1, "first": 500, "later": 500}  # batches
     for kind in ("sqlite", "postgresql"):
-        grown: list[int] = []
+        grown: dict[str, int] = {}
         async with fast_server(0.0) as shop, rooms(kind) as (room, server):  # noqa: SIM117 -- as above
             async with room.uploads(shop).submitter() as submit, room.process(shop, concurrency=8):
-                for mark in ("FIRST", "SECOND"):
+                for mark, batches in sizes.items():
                     before = await anyio.to_thread.run_sync(_size, room, server)
                     job = await submit.file(room.file(keys_of(batches * CHUNKS * A_CALL, mark)), product_id=PRODUCT)
                     assert (await job.wait(every=0.5)).ok
-                    grown.append(await anyio.to_thread.run_sync(_size, room, server) - before)
+                    grown[mark] = (await anyio.to_thread.run_sync(_size, room, server) - before) // batches
                 for job in await submit.jobs():
                     await job.forget()
                 left = len(await submit.jobs())
-        first, later = (round(each / batches) for each in grown)
         said(
-            f"{kind}: bytes a batch", f"{later}; of the first job {first}", f"1500; after forget() {left} jobs are left"
+            f"{kind}: bytes a batch",
+            f"{grown['first']}, of later jobs {grown['later']}; {grown['once'] // 1000} kB once",
+            f"1500; after forget() {left} jobs are left",
         )
 
 

@@ -30,6 +30,7 @@ from gatepay_async.durable import (
     DurableError,
     DurableUploads,
     FolderSpool,
+    Job,
     JobState,
     QueueUnavailableError,
     Rate,
@@ -38,6 +39,7 @@ from gatepay_async.durable import (
     spooling,
     worker,
 )
+from gatepay_async.durable.tally import Tally
 
 pytestmark = pytest.mark.anyio
 
@@ -375,6 +377,46 @@ async def test_forgotten(room: Room, shop: Shop) -> None:
     assert fresh.id == job.id
 
 
+async def test_tidied_up_once_its_end_is_written_down(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that looks whether a job has ended just before that is written down looks again."""
+    monkeypatch.setattr(worker, "_KEEP", SOON)
+    too_early = [False, False]
+    ended = Tally.all_ended
+    monkeypatch.setattr(Tally, "all_ended", lambda tally: too_early.pop() if too_early else ended(tally))
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit:
+        await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
+        async with uploads.worker():
+            await until(lambda: not too_early and not list(room.spool.glob("*.keys")))
+
+
+async def test_forgotten_while_it_is_tidied_up(
+    room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker that finds a job gone, which it has only just seen end, says nothing: all is done."""
+    monkeypatch.setattr(worker, "_KEEP", SOON)
+    seen = anyio.Event()
+    go_on = anyio.Event()
+    tidy = Job.tidy
+
+    async def late(job: Job) -> bool:
+        seen.set()
+        await go_on.wait()
+        return await tidy(job)
+
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit:
+        job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
+        async with uploads.worker():
+            monkeypatch.setattr(Job, "tidy", late)
+            async for _ in job.progress(every=SOON):
+                pass
+            await seen.wait()
+            await job.forget()
+            go_on.set()
+    assert (caplog.messages, list(room.spool.glob("*.keys"))) == ([], [])
+
+
 async def test_forgotten_in_the_queue(room: Room, shop: Shop) -> None:
     """A batch whose job is gone ends, and sends nothing."""
     uploads = room.uploads(shop)
@@ -569,8 +611,8 @@ async def test_the_queue_is_away_at_the_end(
         raise OperationalError("SELECT", {}, Exception("SECRET"))
 
     async with uploads.worker() as it:
-        it._runner._left.add("gatepay:none")  # cleaned away
-        await until(lambda: not it._runner._left)
+        it._runner.left.add("gatepay:none")  # cleaned away
+        await until(lambda: not it._runner.left)
         with monkeypatch.context() as patched:
             patched.setattr(it, "_reap", away)
             await until(lambda: len(asked) > 2)

@@ -141,10 +141,19 @@ class Job:
         await self._look()
         return self._tally.all_ended() and self._tally.all_stored()
 
-    async def tidy(self) -> None:
-        """Delete the card keys in the spool, if all of them are on the server; at a job's end, workers do so, too."""
-        if await self.all_stored():
+    async def tidy(self) -> bool:
+        """
+        Delete the card keys in the spool, if all of them are on the server; at a job's end, workers do so, too.
+
+        Returns:
+            Whether it has ended, or is gone: then there will be no more to delete.
+        """
+        if not await self._still_there():
+            return True  # whoever has cleaned it away has deleted them
+        ended = self._tally.all_ended()
+        if ended and self._tally.all_stored():
             await self._spool.delete(batches.spool_name(self.id))
+        return ended
 
     async def forget(self) -> None:
         """
@@ -172,11 +181,16 @@ class Job:
 
     async def _look(self) -> None:
         """Ask what has changed."""
+        if not await self._still_there():
+            raise DurableError(problem=f"{self.id} is gone; somebody has cleaned it away")
+
+    async def _still_there(self) -> bool:
+        """Ask what has changed, unless somebody has cleaned it away."""
         more = True
         while more and (wanted := self._tally.wanted()):
             more = self._tally.enter(await in_thread(self._book.batches, wanted))
         # Last: who stops a job writes its own row before those of its batches, and these have ended, if so, by that.
         row = await in_thread(self._book.job, self.id)
-        if row is None:
-            raise DurableError(problem=f"{self.id} is gone; somebody has cleaned it away")
-        self._row = row
+        if row is not None:
+            self._row = row
+        return row is not None

@@ -76,7 +76,7 @@ class Runner:
         self._pace = pace
         self._jobs: dict[str, _Job] = {}
         self._checked: set[str] = set()
-        self._left: set[str] = set()
+        self.left: set[str] = set()  # jobs that were worked at, and are not any more: they may have ended
         self._known = b""
         self.away = False  # others may take what we have
         self.closing = False
@@ -104,7 +104,7 @@ class Runner:
             job.runs -= 1
             if not job.runs:
                 del self._jobs[task.job]
-                self._left.add(task.job)
+                self.left.add(task.job)
         if not job.active:
             run.follows = False
         await self._settle(task, job, run)
@@ -114,11 +114,6 @@ class Runner:
     def busy(self) -> bool:
         """Whether something is being run."""
         return bool(self._jobs)
-
-    def left(self) -> set[str]:
-        """The jobs that were worked at, since this was last asked, and are not any more: they may have ended."""
-        left, self._left = self._left, set()
-        return left
 
     async def look(self) -> None:
         """Ask which of the jobs being worked at are to go on."""

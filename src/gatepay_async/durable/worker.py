@@ -109,6 +109,7 @@ class Worker:
         self._executor = f"gatepay-{token_hex(4)}"
         self._lease = math.inf
         self._keeping = anyio.CancelScope()
+        self._ending: dict[str, Job] = {}
         self._hosted = False
         self._launched = False  # a DBOS of ours
 
@@ -261,10 +262,14 @@ class Worker:
 
     async def _tidy(self) -> None:
         """Card keys that are all on the server needn't lie about."""
-        for name in self._runner.left():
+        for name in list(self._runner.left):
             row = await in_thread(self._book.job, name)
             if row is not None:
-                await Job(row, self._book, self._spool).tidy()
+                self._ending[name] = Job(row, self._book, self._spool)
+            self._runner.left.remove(name)
+        for name, job in list(self._ending.items()):
+            if await job.tidy():  # until then others may work at it; or its last outcome is just being written down
+                del self._ending[name]
 
     async def _stop_keeping(self, task: asyncio.Task[None]) -> None:
         self._keeping.cancel()  # not the task: that would leave a thread behind, which uses the database
