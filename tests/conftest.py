@@ -1,6 +1,7 @@
 """What every test module may ask for."""
 
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -11,6 +12,10 @@ from gatepay_async.sandbox import Sandbox
 # Waits that a test need not sit out; the number of attempts is the default's.
 QUICK = RetryPolicy(first_wait=0, longest_wait=0)
 
+
+# A shell without job control starts what is to run in the background deaf to Ctrl-C, and all that it starts with it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # `nox -s aiohttp` runs what talks to servers over that transport, instead of the pool.
 OVER_AIOHTTP = os.environ.get("GATEPAY_TEST_TRANSPORT") == "aiohttp"

@@ -46,12 +46,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "over_aiohttp": set(),
     "client": {"carrier", "pager", "protocol", "upload"},
     "order_ids": set(),
-    "callbacks": {"callbacks", "protocol"},
+    "wal": set(),
+    "callbacks": {"callbacks", "protocol", "wal"},
     "sandbox": {"sandbox", "protocol.calls"},
     # It may use all, each part within the command that needs it.
     "cli": {"callbacks", "cli", "client", "durable", "order_ids", "protocol", "sandbox", "version"},
     "testing": {"protocol"},
-    "durable": {"client", "dedup", "durable", "protocol"},
+    "durable": {"client", "dedup", "durable", "protocol", "wal"},
 }
 # A foreign package -> where alone it may be imported.
 ONLY_IN = {
@@ -68,7 +69,7 @@ ONLY_IN = {
     "jinja2": {"sandbox"},
     "markupsafe": {"sandbox"},
     "h11": {"sandbox"},
-    "sqlite3": {"callbacks.sqlite", "cli.serving", "dedup", "durable.database", "durable.presence", "sandbox"},
+    "sqlite3": {"callbacks.sqlite", "cli.serving", "dedup", "durable.database", "durable.presence", "sandbox", "wal"},
     "redis": {"callbacks.redis_store"},
     "rich": {"cli.screens"},
     "typer": {"cli.app", "cli.helping", "cli.queue", "cli.running"},

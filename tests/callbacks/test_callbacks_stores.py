@@ -8,7 +8,7 @@ import stat
 import sys
 import threading
 from collections.abc import AsyncIterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from waiting import PATIENCE, until
 
 from gatepay_async import InvalidRequestError, callbacks
 from gatepay_async.callbacks import Claim, MemoryStore, RedisStore, SQLiteStore, Standing, Store
-from gatepay_async.callbacks import sqlite as sqlite_room
 
 pytestmark = pytest.mark.anyio
 
@@ -273,21 +272,6 @@ async def test_closing_what_was_never_opened(tmp_path: Path) -> None:
     """A store that was never used has nothing to close, and makes no file for it."""
     await SQLiteStore(tmp_path / "callbacks.sqlite3").aclose()
     assert list(tmp_path.iterdir()) == []
-
-
-def test_opened_by_several_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who opens a new file while another is at it waits for its turn, as SQLite itself would not; but not for ever."""
-    path = tmp_path / "callbacks.sqlite3"
-    one, other = (sqlite3.connect(path, timeout=0, isolation_level=None) for _ in range(2))
-    with closing(one), closing(other):
-        one.execute("BEGIN EXCLUSIVE")
-        sqlite_room._switch_to_wal(other, pause=lambda _: one.execute("COMMIT"))
-        assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        other.execute("PRAGMA journal_mode = DELETE")
-        one.execute("BEGIN EXCLUSIVE")
-        monkeypatch.setattr(sqlite_room, "_PATIENCE", 0)
-        with pytest.raises(sqlite3.OperationalError, match="locked"):
-            sqlite_room._switch_to_wal(other)
 
 
 async def test_a_corrupt_file(tmp_path: Path) -> None:

@@ -883,3 +883,22 @@ async def test_waits_for_its_database(room: Room, shop: Shop, monkeypatch: pytes
 
         monkeypatch.setattr(job._book, "job", away)
         assert (await job.wait(every=SOON)).ok
+
+
+async def test_a_batch_waits_for_its_database(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a worker must know of a batch that it has taken it asks until the database answers."""
+    monkeypatch.setattr(running, "_AGAIN", SOON)
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit, uploads.worker() as it:
+        ask, failures = it._book.job, [1, 2]
+
+        def away(name: str) -> object:
+            if failures:
+                failures.pop()
+                raise OperationalError("SELECT", {}, Exception("away"))
+            return ask(name)
+
+        monkeypatch.setattr(it._book, "job", away)
+        job = await submit.file(room.file(keys_of(10)), product_id=PRODUCT)
+        report = await job.wait(every=SOON)
+    assert (report.stored, report.ok, failures) == (10, True, [])

@@ -21,13 +21,13 @@ from anyio.lowlevel import RunVar
 from gatepay_async.callbacks.durations import seconds_of
 from gatepay_async.callbacks.store import Claim, Standing
 from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.wal import switch_to_wal
 
 T = TypeVar("T")
 
 _PATIENCE = 4.0  # seconds that one process waits for another one's transaction; less than a commit may take
 _THREADS = 4  # at most in one event loop, so that a disk that hangs leaves the rest of the worker threads alone
 _FORGOTTEN_AT_ONCE = 100
-_NEVER = threading.Event()
 _turns: RunVar[anyio.CapacityLimiter] = RunVar("_gatepay_sqlite_store_turns")
 
 # `ends` is NULL once it was handled; `at` is when it was claimed, then when it was handled (epoch seconds).
@@ -191,26 +191,12 @@ def _connect(path: Path) -> sqlite3.Connection:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     database = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
     try:
-        _switch_to_wal(database)
+        switch_to_wal(database, patience=_PATIENCE)
         database.executescript(_SCHEMA)
     except BaseException:
         database.close()
         raise
     return database
-
-
-def _switch_to_wal(database: sqlite3.Connection, *, pause: Callable[[float], object] = _NEVER.wait) -> None:
-    """Several processes may do so at once, at a new file; SQLite then says "locked" to some, and does not wait."""
-    ends = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            database.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= ends:
-                raise
-        else:
-            return
-        pause(0.01)
 
 
 @contextmanager

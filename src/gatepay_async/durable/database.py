@@ -19,6 +19,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from gatepay_async.durable.errors import QueueUnavailableError
 from gatepay_async.durable.presence import FilePresence, PostgresPresence, Presence
 from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.wal import switch_to_wal
 
 T = TypeVar("T")
 
@@ -26,7 +27,7 @@ T = TypeVar("T")
 VERSION = "gatepay-1"
 APPLICATION = "gatepay"
 _KINDS = ("sqlite", "postgresql", "postgres")
-_WAIT_FOR_LOCK = 30_000  # ms
+_WAIT_FOR_LOCK = 30  # seconds
 # From Python 3.12 on, DBOS asks SQLite for `unixepoch('subsec')`, whatever SQLite there is: an older one (Debian 12 has
 # 3.40) gives NULL, and every row is refused.
 _WITH_SUBSECONDS = (3, 42)
@@ -96,12 +97,9 @@ class Database:
             if sqlite3.sqlite_version_info < _WITH_SUBSECONDS:
                 connection.create_function("unixepoch", 1, _seconds)
             connection.isolation_level = "IMMEDIATE"  # a reader that turns writer would fail at once
-            for pragma in (
-                f"busy_timeout={_WAIT_FOR_LOCK}",
-                "journal_mode=WAL",
-                f"synchronous={sync}",
-                "foreign_keys=ON",
-            ):
+            connection.execute(f"PRAGMA busy_timeout={_WAIT_FOR_LOCK * 1000}")
+            switch_to_wal(connection, patience=_WAIT_FOR_LOCK)
+            for pragma in (f"synchronous={sync}", "foreign_keys=ON"):
                 connection.execute(f"PRAGMA {pragma}")
 
         return _closing_all(engine)

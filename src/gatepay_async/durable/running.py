@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 LONGEST_RUN = 30.0  # seconds; what is left then is another run's
 _SOON = 0.2  # seconds
+_AGAIN = 1.0  # seconds between two questions to a database that is away
 _PIECE = 2**20  # bytes read at a time, to check the whole
 _MOST_FAILURES = 12  # runs in a row that nobody answered
 _LONGEST_PAUSE = 300.0  # seconds between two of them; 24 minutes altogether
@@ -206,4 +207,4 @@ class Runner:
             try:
                 return await in_thread(ask, *arguments)
             except QueueUnavailableError:
-                await anyio.sleep(1)
+                await anyio.sleep(_AGAIN)
