@@ -118,8 +118,15 @@ async def show_end(job: Job, failed_lines: Path | None, place: ledger.Place | No
         with replacing(failed_lines) as file:
             ledger.write_failed(file, report)
     more = {"job": queue.number_of(job), "state": str(info.state)}
-    ledger.show(report, place or (lambda at: f"{plain(info.name)}:{at}"), failed_lines=failed_lines, facts=more)
-    return ledger.status_of(report)
+    cancelled = info.state == "cancelled"
+    ledger.show(
+        report,
+        place or (lambda at: f"{plain(info.name)}:{at}"),
+        failed_lines=failed_lines,
+        cancelled=cancelled,
+        facts=more,
+    )
+    return Status.PARTLY if cancelled else ledger.status_of(report)
 
 
 def _there(info: JobInfo) -> int:

@@ -59,6 +59,7 @@ def show(
     failed_lines: Path | None,
     left_out: bool = False,
     interrupted: bool = False,
+    cancelled: bool = False,
     facts: Mapping[str, object] | None = None,
 ) -> None:
     """
@@ -70,6 +71,7 @@ def show(
         failed_lines: Where the card keys are that are not known to be on the server.
         left_out: Lines are missing there, which were never read.
         interrupted: It was broken off.
+        cancelled: So it was on purpose.
         facts: More of it, for programs.
     """
     told = [_told(place, outcome) for outcome in report.chunks]
@@ -92,7 +94,7 @@ def show(
     if report.ok and not interrupted:
         line(say("upload.ok"), style="green")
         return
-    if report.stopped is not None:
+    if report.stopped is not None and not cancelled:
         line(say("upload.stopped"), stream=sys.stderr)
     if failed_lines is not None:
         line(say("upload.failed_lines_at", path=plain(failed_lines)))

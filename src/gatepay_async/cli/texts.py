@@ -393,6 +393,14 @@ TEXTS: dict[str, tuple[str, str]] = {
         "order under a new number.",
         "先不要重新执行。请在 GatePay 后台查找这个订单号；如果没有，再用新的订单号另建一个订单。",
     ),
+    "todo.DurableError": (
+        "`gatepay uploads resume` goes on with it, `cancel` ends it, `forget` cleans it away.",
+        "gatepay uploads resume 可恢复，cancel 可取消，forget 可清除。",
+    ),
+    "todo.SourceChangedError": (
+        "Run `gatepay keys upload` on the same input again: nothing is stored twice.",
+        "请对同样的内容再次执行 gatepay keys upload：不会重复录入。",
+    ),
     "todo.StaleCallbackError": (
         "Look at your own record of the order, and at this machine's clock.",
         "请核对自己的订单记录和本机时钟。",

@@ -16,7 +16,7 @@ from attrs import asdict, define, field, frozen
 
 from gatepay_async.durable import faults
 from gatepay_async.durable.errors import SourceChangedError
-from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Fate
+from gatepay_async.protocol.bulk import MEETS_EVERY_CHUNK, Chunk, ChunkOutcome, Fate
 from gatepay_async.protocol.checks import MOST_KEYS
 from gatepay_async.protocol.errors import GatePayError
 
@@ -252,12 +252,14 @@ def merged(runs: Sequence[Run]) -> dict[int, list[ChunkOutcome]]:
     return known
 
 
+def settled(outcome: ChunkOutcome) -> bool:
+    """Whether it would be no use to send it again: it is stored, or refused for what it is."""
+    if outcome.fate is Fate.REFUSED:
+        return not isinstance(outcome.error, MEETS_EVERY_CHUNK)
+    return outcome.fate is Fate.STORED
+
+
 def to_do(chunks: Sequence[Chunk], runs: Sequence[Run]) -> list[Chunk]:
-    """Those of *chunks* that are neither stored nor refused after *runs*."""
+    """Those of *chunks* that are not settled after *runs*."""
     known = merged(runs)
-    return [
-        chunk
-        for chunk in chunks
-        if not known.get(chunk.index)
-        or any(outcome.fate in (Fate.UNKNOWN, Fate.NOT_SENT) for outcome in known[chunk.index])
-    ]
+    return [chunk for chunk in chunks if not known.get(chunk.index) or not all(map(settled, known[chunk.index]))]

@@ -123,7 +123,11 @@ class Job:
         await in_thread(self._book.stop, self.id, [row.id for row in self._tally.rows() if row.queued])
 
     async def resume(self) -> None:
-        """Send what was not sent, or of which that isn't known; what GatePay refused is left. Where all is: nothing."""
+        """
+        Send what was not sent, or of which that isn't known, or what met a refusal that every chunk would meet.
+
+        What GatePay refused for its content is left. Where nothing is to be sent: nothing.
+        """
         await self._look()
         if not self._tally.all_ended():
             return

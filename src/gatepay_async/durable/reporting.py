@@ -50,12 +50,16 @@ class Reporter:
             return flat
         chunks = await self._chunks(self._tally.last(number).batch)
         if chunks is None:
-            return flat
+            return [self._explained(outcome) for outcome in flat]
         for chunk in chunks:
             if chunk.index not in known:
                 known[chunk.index] = [bulk.failed(chunk, self._tally.fate(number), error=self._stopped)]
         by_index = {chunk.index: chunk for chunk in chunks}
         return [_with_keys(outcome, by_index[outcome.index]) for outcomes in known.values() for outcome in outcomes]
+
+    def _explained(self, outcome: ChunkOutcome) -> ChunkOutcome:
+        """With the reason why the job has ended, where there was none of its own."""
+        return outcome if outcome.fate is Fate.STORED else evolve(outcome, error=outcome.error or self._stopped)
 
     async def _chunks(self, batch: Batch) -> list[Chunk] | None:
         """The chunks of *batch*, or None where the spool has lost them."""

@@ -11,8 +11,6 @@ from gatepay_async.durable.errors import DurableError
 from gatepay_async.protocol.bulk import ChunkOutcome, Fate, Ledger, UploadProgress
 from gatepay_async.protocol.errors import GatePayError
 
-_SETTLED = frozenset({Fate.STORED, Fate.REFUSED})
-
 
 class Tally:
     """
@@ -81,8 +79,8 @@ class Tally:
         return Fate.UNKNOWN if last.taken and last.run is None else Fate.NOT_SENT
 
     def unsettled(self, number: int) -> bool:
-        """Whether something of batch *number* is neither stored nor refused."""
-        return any(outcome.fate not in _SETTLED for outcome in self.outcomes(number))
+        """Whether something of batch *number* may be sent again, when the job is resumed."""
+        return not all(map(batches.settled, self.outcomes(number)))
 
     def all_stored(self) -> bool:
         """Whether all that there was is on the server, and nothing was refused."""
@@ -117,8 +115,8 @@ class Tally:
         if refused is not None:
             yield left(refused, refused.count, Fate.REFUSED)
         for number in self.numbers:
-            settled = _SETTLED if not self.ended(number) else frozenset(Fate)  # what is to be tried again is to come
-            yield from (outcome for outcome in self.outcomes(number) if outcome.fate in settled)
+            ended = self.ended(number)  # until then, what is to be tried again is to come
+            yield from (outcome for outcome in self.outcomes(number) if ended or batches.settled(outcome))
 
     def _wanted(self, number: int) -> str:
         runs = self._runs[number]
