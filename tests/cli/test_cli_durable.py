@@ -15,7 +15,7 @@ import pytest
 from cli_terminal import COMMAND, Open, run
 from waiting import PATIENCE
 
-from gatepay_async.cli import output, submitting, working
+from gatepay_async.cli import output, queue, submitting, working
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
 POSTGRESQL = "postgresql://user:hush@127.0.0.1:1/db"  # where nobody is
@@ -159,6 +159,16 @@ def test_refused_for_all(gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path
     assert len(shop.keys(8)) == EXAMPLES + 25_000
 
 
+def test_a_spool_that_is_none(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where card keys can't be put aside, it is said where; a reader that has gone is no such thing."""
+    monkeypatch.setenv("GATEPAY_UPLOADS_SPOOL", str(keys))
+    it = gatepay("keys", "upload", keys, "-p", 8, "--no-wait")
+    assert (it.status, it.err) == (2, f"Error: {keys} can't be used: File exists.\n")
+    with pytest.raises(BrokenPipeError), queue.told():
+        raise BrokenPipeError
+    assert not shop.requests
+
+
 def test_its_card_keys_are_lost(gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path) -> None:
     """Where the spool is gone, it is said why nothing is sent, and what to do; that done, all of it is sent."""
     number = gatepay("keys", "upload", keys, "-p", 8, "--no-wait", "--json").json["job"]
@@ -201,6 +211,7 @@ def test_which(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
         ({"GATEPAY_UPLOADS": "mysql://host/db"}, "must be sqlite:///a/file"),
         ({"GATEPAY_UPLOADS": POSTGRESQL}, "spool"),
         ({"GATEPAY_UPLOADS": POSTGRESQL, "GATEPAY_UPLOADS_SPOOL": "spool"}, "the queue's database can't be used"),
+        ({"GATEPAY_UPLOADS": "sqlite:////dev/null/u.sqlite3"}, "can't be used: /dev/null/u.sqlite3: Not a directory"),
         ({"HOME": "/dev/null"}, "/dev/null"),
         ({"GATEPAY_APPKEY": ""}, "GATEPAY_APPKEY"),
     ],

@@ -11,7 +11,8 @@ import pytest
 from durable_room import PRODUCT, SOON, Room, adds_up, keys_of
 from durable_shop import Shop
 from moto.server import ThreadedMotoServer
-from obstore.store import S3Store
+from obstore.exceptions import GenericError
+from obstore.store import LocalStore, MemoryStore, ObjectStore, S3Store
 
 from gatepay_async.durable import SourceChangedError, objects
 from gatepay_async.durable.objects import ObjectSpool, StoredObject
@@ -67,6 +68,25 @@ async def test_an_object_that_is_gone(store: S3Store) -> None:
     """An object that is not there any more is a source that has changed."""
     with pytest.raises(SourceChangedError, match="name: is gone"):
         await ObjectSpool(store).read("name", 0, 1)
+
+
+@pytest.mark.parametrize("kind", ["bucket", "folder", "memory"])
+async def test_past_the_end(store: S3Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Reading past the end gives less, or nothing, whatever a store says of it; what else it says stays its own."""
+    stores: dict[str, ObjectStore] = {"bucket": store, "folder": LocalStore(tmp_path), "memory": MemoryStore()}
+    spool = ObjectSpool(stores[kind])
+    await spool.put("name", io.BytesIO(b"12345"))
+    assert [await spool.read("name", offset, 4) for offset in (0, 3, 5, 9)] == [b"1234", b"45", b"", b""]
+
+    async def fails(*_: object, **__: object) -> bytes:
+        raise GenericError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(obstore, "get_range_async", fails)
+        with pytest.raises(GenericError):
+            await spool.read("name", 0, 4)
+    await spool.delete("name")
+    await spool.delete("name")
 
 
 @pytest.mark.parametrize("gone", [False, True])

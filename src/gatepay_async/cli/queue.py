@@ -53,6 +53,10 @@ def told() -> Generator[None]:
         raise HaltError(failing.worded(error.problem), todo=todo, status=Status.NO_ANSWER) from None
     except DurableError as error:
         raise HaltError(failing.worded(error.problem)) from None
+    except BrokenPipeError:  # who reads what is written has gone
+        raise
+    except OSError as error:
+        raise HaltError(say("queue.file", path=error.filename, reason=error.strerror)) from None
 
 
 @asynccontextmanager

@@ -538,6 +538,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Check GATEPAY_UPLOADS, and whether the database runs; what was submitted is safe there.",
         "请检查 GATEPAY_UPLOADS 以及数据库是否在运行；已提交的内容仍安全地保存在其中。",
     ),
+    "queue.file": ("{path} can't be used: {reason}.", "{path} 无法使用：{reason}。"),
     "queue.folder": ("{path} can't be made: {reason}", "无法创建 {path}：{reason}"),
     "queue.none": ("There is no upload {wanted}.", "没有编号为 {wanted} 的上传。"),
     "queue.several": ("Several uploads begin with {wanted}.", "有多个上传的编号以 {wanted} 开头。"),

@@ -263,3 +263,9 @@ def to_do(chunks: Sequence[Chunk], runs: Sequence[Run]) -> list[Chunk]:
     """Those of *chunks* that are not settled after *runs*."""
     known = merged(runs)
     return [chunk for chunk in chunks if not known.get(chunk.index) or not all(map(settled, known[chunk.index]))]
+
+
+def all_settled(batch: Batch, runs: Sequence[Run]) -> bool:
+    """Whether nothing of *batch* is to be done after *runs*."""
+    outcomes = (outcome for known in merged(runs).values() for outcome in known)
+    return sum(outcome.count for outcome in outcomes if settled(outcome)) == batch.count

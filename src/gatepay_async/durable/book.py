@@ -15,8 +15,10 @@ from typing import Any
 import sqlalchemy as sa
 from attrs import astuple, frozen
 from dbos import DBOSClient, EnqueueOptions, WorkflowStatus
+from dbos import error as dbos_error
 
 from gatepay_async.durable.batches import Batch, Facts, Run
+from gatepay_async.durable.errors import DurableError
 
 JOB = "gatepay_job"
 BATCH = "gatepay_batch"
@@ -122,6 +124,13 @@ class Book:
         """The runs that are called so; those that don't exist are left out."""
         return {row.workflow_id: _batch_row(row) for row in self._rows(ids, name=BATCH)}
 
+    def runs_of(self, job: str) -> list[str]:
+        """The names of all runs of its batches, also of those that nobody asks for."""
+        rows = self._client.list_workflows(
+            workflow_id_prefix=f"{job}.", name=BATCH, load_input=False, load_output=False
+        )
+        return [row.workflow_id for row in rows]
+
     def taken(self) -> list[WorkflowStatus]:
         """The rows that workers of this queue have now, or had when they died."""
         return self._client.list_workflows(
@@ -149,7 +158,10 @@ class Book:
 
     def go_on(self, job: str) -> None:
         """*job* is to be worked at again."""
-        self._client.resume_workflow(job, queue_name=f"{self._queue}.jobs")
+        try:
+            self._client.resume_workflow(job, queue_name=f"{self._queue}.jobs")
+        except dbos_error.DBOSNonExistentWorkflowError:
+            raise DurableError(problem=f"{job} is gone; somebody has cleaned it away") from None
 
     def requeue(self, ids: Sequence[str]) -> None:
         """Put these runs, which a dead worker had or somebody cancelled, back into the queue."""

@@ -168,3 +168,5 @@ def _make(file: Path) -> None:
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
         return
+    except OSError as error:
+        raise QueueUnavailableError(reason=f"{file}: {error.strerror}") from error

@@ -112,7 +112,7 @@ class Job:
         async for _ in self.progress(every=every):
             pass
         report = await Reporter(self._row, self._tally, self._spool).report()
-        await self.tidy()
+        await self._delete_if_stored()  # as is known: the database, which may just be away again, isn't asked
         return report
 
     async def cancel(self) -> None:
@@ -154,10 +154,8 @@ class Job:
         """
         if not await self._still_there():
             return True  # whoever has cleaned it away has deleted them
-        ended = self._tally.all_ended()
-        if ended and self._tally.all_stored():
-            await self._spool.delete(batches.spool_name(self.id))
-        return ended
+        await self._delete_if_stored()
+        return self._tally.all_ended()
 
     async def forget(self) -> None:
         """
@@ -170,7 +168,11 @@ class Job:
         if not self._tally.all_ended():
             raise DurableError(problem=f"{self.id} is being worked at; cancel it first")
         await self._spool.delete(batches.spool_name(self.id))
-        await in_thread(self._book.delete, [*(row.id for row in self._tally.rows()), self.id])
+        await in_thread(self._book.delete, [*await in_thread(self._book.runs_of, self.id), self.id])
+
+    async def _delete_if_stored(self) -> None:
+        if self._tally.all_ended() and self._tally.all_stored():
+            await self._spool.delete(batches.spool_name(self.id))
 
     def _follow(self, last: BatchRow) -> None:
         product_id = self._row.facts.product_id

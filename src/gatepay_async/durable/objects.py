@@ -16,7 +16,7 @@ from gatepay_async.durable.errors import SourceChangedError
 
 try:
     import obstore
-    from obstore.exceptions import AlreadyExistsError, PreconditionError
+    from obstore.exceptions import AlreadyExistsError, GenericError, PreconditionError
     from obstore.store import ObjectStore
 except ModuleNotFoundError as error:
     missing = "objects as inputs and spools need obstore, which is not installed: pip install 'gatepay-async[s3]'"
@@ -94,12 +94,19 @@ class ObjectSpool:
 
     async def read(self, name: str, offset: int, length: int) -> bytes:
         """As ``Spool.read``."""
+        path = self._prefix + name
         try:
-            return bytes(await obstore.get_range_async(self._store, self._prefix + name, start=offset, length=length))
+            return bytes(await obstore.get_range_async(self._store, path, start=offset, length=length))
         except FileNotFoundError:
             pass
+        except GenericError:
+            # Stores say so, among other things, of a range that begins behind the end.
+            if (await obstore.head_async(self._store, path))["size"] > offset:
+                raise
+            return b""
         raise SourceChangedError(source=name, problem="is gone")
 
     async def delete(self, name: str) -> None:
         """As ``Spool.delete``."""
-        await obstore.delete_async(self._store, self._prefix + name)
+        with suppress(FileNotFoundError):  # some stores say so
+            await obstore.delete_async(self._store, self._prefix + name)

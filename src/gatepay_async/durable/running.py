@@ -77,6 +77,7 @@ class Runner:
         self._pace = pace
         self._jobs: dict[str, _Job] = {}
         self._checked: set[str] = set()
+        self._latest: dict[str, Task] = {}  # taken from us, and by us again: of the two the later one has the row
         self.left: set[str] = set()  # jobs that were worked at, and are not any more: they may have ended
         self._known = b""
         self.away = False  # others may take what we have
@@ -99,6 +100,7 @@ class Runner:
         if job is None:
             return Run().as_json()
         job.runs += 1
+        self._latest[task.id] = task
         try:
             run = await self._run(task, job, ends)
         finally:
@@ -108,7 +110,10 @@ class Runner:
                 self.left.add(task.job)
         if not job.active:
             run.follows = False
-        await self._settle(task, job, run)
+        if (run.follows or run.stopped is not None) and await self._is_ours(task):
+            await self._settle(task, job, run)
+        if self._latest.get(task.id) is task:
+            del self._latest[task.id]
         return run.as_json()
 
     @property
@@ -121,7 +126,7 @@ class Runner:
         asked = dict(self._jobs)  # by the time of the answer there may be others, or other runs of the same
         active = await in_thread(self._book.active, list(asked))
         for name, job in asked.items():
-            job.active = name in active
+            job.active = job.active and name in active  # who has asked later than this knows better
 
     async def _run(self, task: Task, job: _Job, ends: float) -> Run:
         async def may_go_on() -> bool:
@@ -131,10 +136,7 @@ class Runner:
         if self.closing:
             return Run(follows=True)
         try:
-            async with job.checking:
-                if task.job not in self._checked:
-                    await self._check(task.job, job.facts)
-            chunks = await self._chunks(task)
+            chunks = await self._chunks(task, job)
         except SourceChangedError as error:
             return Run(stopped=error)
         except Exception:  # noqa: BLE001 -- a shared folder, or a store, is away for a while
@@ -147,17 +149,20 @@ class Runner:
             problem = DurableError(problem=f"{type(error).__name__} while sending; the worker's log may say more")
             return Run([bulk.failed(chunk, Fate.UNKNOWN, error=problem) for chunk in chunks], stopped=problem)
 
-    async def _chunks(self, task: Task) -> list[Chunk]:
-        """What is left to send of the batch, after the runs before this one."""
+    async def _chunks(self, task: Task, job: _Job) -> list[Chunk]:
+        """What is left to send of the batch, after the runs before this one; as it was submitted."""
         batch, source = task.batch, batches.spool_name(task.job)
-        data = await self._spool.read(source, batch.offset, batch.length)
-        batches.check(data, batch, secret=await self._secret(), source=source)
-        chunks = batches.chunks_of(data, batch)
-        if not task.turn:
-            return chunks
         names = [batch_id(task.job, batch.number, turn) for turn in range(task.turn)]
         rows = await self._ask(self._book.batches, names)
-        return batches.to_do(chunks, [rows[name].run or Run() for name in names if name in rows])
+        before = [rows[name].run or Run() for name in names if name in rows]
+        if batches.all_settled(batch, before):
+            return []  # by the worker that it was taken from; its card keys may be gone by now
+        async with job.checking:
+            if task.job not in self._checked:
+                await self._check(task.job, job.facts)
+        data = await self._spool.read(source, batch.offset, batch.length)
+        batches.check(data, batch, secret=await self._secret(), source=source)
+        return batches.to_do(batches.chunks_of(data, batch), before)
 
     async def _secret(self) -> bytes:
         self._known = self._known or await self._spool.secret()
@@ -174,32 +179,36 @@ class Runner:
         self._checked.add(name)
 
     async def _job(self, name: str) -> _Job | None:
-        if name not in self._jobs:
-            row = await self._ask(self._book.job, name)
-            if row is None:
-                return None  # cleaned away
-            self._jobs.setdefault(name, _Job(row.active, row.facts))
-        return self._jobs[name]
+        # Also of one that is worked at already: who stops a job writes its own row before he looks which batches are
+        # queued, so that of one which is taken after that look it is known here.
+        row = await self._ask(self._book.job, name)
+        if row is None:
+            return None  # cleaned away
+        job = self._jobs.setdefault(name, _Job(row.active, row.facts))
+        job.active = row.active
+        return job
 
     async def _settle(self, task: Task, job: _Job, run: Run) -> None:
         """Queue what follows, or stop the job; before the run itself is written: a crash between loses nothing."""
         if run.stopped is not None:
             names = [batch_id(task.job, number, 0) for number in range(job.facts.batches)]
             await self._ask(self._book.stop, task.job, names)
-        elif run.follows:
-            done = any(outcome.fate is Fate.STORED for outcome in run.outcomes)
-            failures = task.failures + 1 if run.unanswered and not done else 0
-            if failures > _MOST_FAILURES:
-                run.follows = False
-                return
-            delay = min(2.0 ** (failures - 1), _LONGEST_PAUSE) if run.unanswered else 0.0
+            return
+        done = any(outcome.fate is Fate.STORED for outcome in run.outcomes)
+        failures = task.failures + 1 if run.unanswered and not done else 0
+        if failures > _MOST_FAILURES:
+            run.follows = False
+            return
+        delay = min(2.0 ** (failures - 1), _LONGEST_PAUSE) if run.unanswered else 0.0
 
-            def follow() -> None:
-                self._book.follow(
-                    task.job, task.product_id, task.batch, turn=task.turn + 1, failures=failures, delay=delay
-                )
+        def follow() -> None:
+            self._book.follow(task.job, task.product_id, task.batch, turn=task.turn + 1, failures=failures, delay=delay)
 
-            await self._ask(follow)
+        await self._ask(follow)
+
+    async def _is_ours(self, task: Task) -> bool:
+        """Whether it has not been taken from us: what comes next is then the other's to say, who may have ended it."""
+        return self._latest.get(task.id) is task and await self._ask(self._book.is_taken, task.id, self._executor)
 
     async def _ask(self, ask: Callable[..., T], *arguments: Any) -> T:
         """Ask the database in a worker thread, until it answers."""

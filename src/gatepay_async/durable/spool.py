@@ -115,7 +115,10 @@ class FolderSpool:
     def _put(self, name: str, file: BinaryIO) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         mine = self._written(file)
-        mine.replace(self._folder / name)
+        try:
+            mine.replace(self._folder / name)
+        finally:
+            mine.unlink(missing_ok=True)
         _settle(self._folder)
 
     def _read(self, name: str, offset: int, length: int) -> bytes:
@@ -132,10 +135,14 @@ class FolderSpool:
         source.seek(0)
         path = self._folder / f".{token_bytes(8).hex()}"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
-        with os.fdopen(descriptor, "wb") as file:
-            shutil.copyfileobj(source, file)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                shutil.copyfileobj(source, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:  # the disk is full, say; nobody would find what is half written
+            path.unlink(missing_ok=True)
+            raise
         return path
 
 

@@ -77,7 +77,8 @@ class Submitter:
         with ExitStack() as stack:
             # Without names: whatever becomes of this process, no card key is left behind.
             target = stack.enter_context(await in_thread(_unnamed))
-            source, name = await _opened(path, stack)
+            source, given = await _opened(path, stack)
+            name = given.encode("utf-8", "replace").decode()  # a file's may hold bytes that are no text
             spooled = await in_thread(
                 lambda: spool_file(source, target, name=name, product_id=product_id, secret=secret)
             )
@@ -107,7 +108,9 @@ class Submitter:
             await self._spool.put(batches.spool_name(name), file)
         if row is None:
             await in_thread(self._book.enter, name, spooled.facts, spooled.batches)
-        return await self.job(name)
+        job = await self.job(name)
+        await job.tidy()  # its last batch may have ended before it was put aside again
+        return job
 
 
 async def _opened(path: str | os.PathLike[str] | Source, stack: ExitStack) -> tuple[BinaryIO, str]:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 from secrets import token_hex
 from types import TracebackType
@@ -23,9 +23,10 @@ from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, Workf
 from dbos import error as dbos_error
 
 from gatepay_async.client import AsyncGatePay
+from gatepay_async.durable import batches
 from gatepay_async.durable.book import BATCH, Book
 from gatepay_async.durable.database import APPLICATION, Database, client_of, in_thread
-from gatepay_async.durable.errors import DurableError
+from gatepay_async.durable.errors import DurableError, SourceChangedError
 from gatepay_async.durable.jobs import Job
 from gatepay_async.durable.pace import Pace, Rate
 from gatepay_async.durable.running import LONGEST_RUN, Runner, Task
@@ -231,9 +232,9 @@ class Worker:
             while self._runner.busy:  # noqa: ASYNC110 -- for a moment, at the end
                 await anyio.sleep(_MOMENT)
         try:
-            await self._tidy()
             if self._launched:
                 await in_thread(self._give_back)
+            await self._tidy()
         except Exception as error:  # noqa: BLE001 -- the database or the spool is away; others will see to it
             _log.warning("can't give back what was taken: %s", _name(error))
 
@@ -243,6 +244,7 @@ class Worker:
     async def _keep(self) -> None:
         """As long as the worker is open: be there, look after the others, ask which jobs go on."""
         well = True
+        looked = False
         with self._keeping:
             while True:
                 await anyio.sleep(_KEEP)
@@ -251,6 +253,9 @@ class Worker:
                     await self._look_after_others()
                     await self._runner.look()
                     await self._tidy()
+                    if not looked:
+                        await self._tidy_after_others()
+                        looked = True
                 except Exception as error:  # noqa: BLE001 -- the database is away, or the disk full: until it is not
                     if well:
                         _log.warning("can't reach the queue (%s); going on when it is back", _name(error))
@@ -267,9 +272,22 @@ class Worker:
             if row is not None:
                 self._ending[name] = Job(row, self._book, self._spool)
             self._runner.left.remove(name)
+        failed: Exception | None = None
         for name, job in list(self._ending.items()):
-            if await job.tidy():  # until then others may work at it; or its last outcome is just being written down
-                del self._ending[name]
+            try:
+                if await job.tidy():  # until then others may work at it; or its last outcome is just being written down
+                    del self._ending[name]
+            except Exception as error:  # noqa: BLE001 -- the spool's own; the other jobs' card keys needn't lie about
+                failed = error
+        if failed is not None:
+            raise failed
+
+    async def _tidy_after_others(self) -> None:
+        """Card keys that a worker has left which died between the end of a job and its tidying up."""
+        for row in await in_thread(self._book.jobs):
+            with suppress(SourceChangedError):
+                await self._spool.read(batches.spool_name(row.id), 0, 1)
+                await Job(row, self._book, self._spool).tidy()
 
     async def _stop_keeping(self, task: asyncio.Task[None]) -> None:
         self._keeping.cancel()  # not the task: that would leave a thread behind, which uses the database

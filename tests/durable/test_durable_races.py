@@ -1,0 +1,318 @@
+"""What others do at the wrong moment: wake up, cancel, clean away, submit again, fill the disk."""
+
+import os
+import time
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import anyio
+import pytest
+from attrs import define, field
+from durable_room import PRODUCT, SOON, Room, keys_of
+from durable_shop import Shop, serving
+from waiting import until
+
+from gatepay_async.durable import (
+    DurableError,
+    DurableUploads,
+    FolderSpool,
+    JobState,
+    QueueUnavailableError,
+    running,
+    worker,
+)
+from gatepay_async.durable import batches as batches_room
+from gatepay_async.durable.batches import Run
+from gatepay_async.durable.book import BatchRow, batch_id
+from gatepay_async.durable.jobs import Job
+from gatepay_async.durable.submitter import Submitter
+
+pytestmark = pytest.mark.anyio
+
+STOP, GO_ON = 19, 18  # signals; SIGSTOP and SIGCONT
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """DBOS knows no other loop."""
+    return "asyncio"
+
+
+async def runs(job: Job, turns: int = 3) -> dict[int, BatchRow]:
+    """The runs of the first batch of *job*, by their turn."""
+    names = [batch_id(job.id, 0, turn) for turn in range(turns)]
+    rows = await anyio.to_thread.run_sync(job._book.batches, names)
+    return {row.turn: row for row in rows.values()}
+
+
+async def queue_again(job: Job) -> None:
+    """Queue the second run of the only batch of *job*, as a worker does that has lost the first one and can't know."""
+    first = (await runs(job))[0]
+    await anyio.to_thread.run_sync(lambda: job._book.follow(job.id, PRODUCT, first.batch, turn=1, failures=0, delay=0))
+
+
+async def test_woken_after_its_job_is_done(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that hangs, and wakes when another has sent its batch, leaves the job as it is."""
+    shop.latency = 0.5
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit:
+        job = await submit.file(room.file(keys_of(10_000)), product_id=PRODUCT)
+        async with room.process(shop) as process:
+            await until(lambda: shop.in_flight == 1)
+            os.kill(process.pid, STOP)
+            shop.latency = 0
+            monkeypatch.setattr(worker, "LONGEST_RUN", -100.0)
+            monkeypatch.setattr(running, "LONGEST_RUN", 30.0)
+            async with uploads.worker():
+                assert (await job.wait(every=SOON)).ok
+            shop.latency = 0.3
+            assert process.stdin is not None
+            await process.stdin.aclose()
+            os.kill(process.pid, GO_ON)
+        assert list(await runs(job)) == [0]
+        assert (await job.info()).state is JobState.DONE
+
+
+async def test_a_run_that_nothing_is_left_for(room: Room, shop: Shop) -> None:
+    """A run of a batch that another one has settled sends nothing, and misses no card keys that are gone by then."""
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit, uploads.worker():
+        job = await submit.file(room.file(keys_of(1000)), product_id=PRODUCT)
+        assert (await job.wait(every=SOON)).ok
+        await queue_again(job)
+        while (await runs(job))[1].open:
+            await anyio.sleep(SOON)
+        assert (await job.info()).state is JobState.DONE
+    assert set(shop.sent.values()) == {1}
+
+
+async def test_taken_and_taken_again(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two runs of one name in one worker the earlier one has lost it; what it leaves is the later one's."""
+    shop.latency = 0.3
+    uploads = room.uploads(shop)
+    taken, lost = anyio.Event(), anyio.Event()
+    async with uploads.submitter() as submit, uploads.worker() as it:
+        runner, run = it._runner, it._runner._run
+
+        async def first(*_: object) -> Run:
+            monkeypatch.setattr(runner, "_run", run)
+            taken.set()
+            await lost.wait()
+            return Run(follows=True)
+
+        monkeypatch.setattr(runner, "_run", first)
+        job = await submit.file(room.file(keys_of(1000)), product_id=PRODUCT)
+        await taken.wait()
+        await anyio.to_thread.run_sync(job._book.requeue, [batch_id(job.id, 0, 0)])
+        await until(lambda: shop.in_flight == 1)
+        lost.set()
+        report = await job.wait(every=SOON)
+        assert list(await runs(job)) == [0]
+        await until(lambda: not runner._latest)
+    assert (report.stored, report.ok, set(shop.sent.values())) == (1000, True, {1})
+
+
+async def test_all_of_it_is_forgotten(room: Room, shop: Shop) -> None:
+    """forget() removes also a run that nobody asks for; it would speak for the same input, submitted anew."""
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit:
+        job = await submit.file(room.file(keys_of(1000)), product_id=PRODUCT)
+        async with uploads.worker():
+            await job.wait(every=SOON)
+        await queue_again(job)
+        await job.forget()
+        assert await runs(job) == {}
+
+
+@define
+class Uneven(Shop):
+    """One whose first call takes less than the others."""
+
+    waits: list[float] = field(factory=list)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "latency" and (waits := object.__getattribute__(self, "waits")):
+            return waits.pop(0) if len(waits) > 1 else waits[0]
+        return super().__getattribute__(name)
+
+
+async def test_cancelled_just_as_it_is_taken(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch taken between the two statements of a cancellation, by a worker that is at the job, is not sent."""
+    monkeypatch.setattr(batches_room, "CHUNKS", 1)
+    monkeypatch.setattr(worker, "_KEEP", 60)
+    async with serving(Uneven(waits=[0.5, 2.0])) as shop:
+        uploads = room.uploads(shop)
+        async with uploads.submitter() as submit, uploads.worker(concurrency=2):
+            client = submit._book._client
+            cancel = client.cancel_workflows
+            job = await submit.file(room.file(keys_of(1500)), product_id=PRODUCT)
+            [free] = [await free_one(shop, job)]
+
+            def late(names: list[str]) -> None:
+                assert names == [free]
+                while job._book.batches(names)[free].queued:
+                    time.sleep(SOON)
+                cancel(names)
+
+            monkeypatch.setattr(client, "cancel_workflows", late)
+            await job.cancel()
+            while (await job.info()).state is JobState.WORKING:
+                await anyio.sleep(SOON)
+            assert (sum(shop.sent.values()), shop.in_flight) == (2, 0)
+            await job.resume()
+            report = await job.wait(every=SOON)
+    assert (report.stored, report.ok, set(shop.sent.values())) == (1500, True, {1})
+
+
+async def free_one(shop: Shop, job: Job) -> str:
+    """The batch of three that is queued still, while the two others are sent."""
+    await until(lambda: shop.in_flight == 2)
+    names = [batch_id(job.id, number, 0) for number in range(3)]
+    rows = await anyio.to_thread.run_sync(job._book.batches, names)
+    [free] = [name for name in names if rows[name].queued]
+    return free
+
+
+async def test_submitted_again_just_as_it_ends(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is put aside when the last of it has just been stored doesn't stay."""
+    shop.latency = 0.3
+    uploads = room.uploads(shop)
+    path = room.file(keys_of(600))
+    async with uploads.submitter() as submit, uploads.worker():
+        await submit.file(path, product_id=PRODUCT)
+        await until(lambda: shop.in_flight)
+        put = submit._spool.put
+
+        async def late(name: str, file: BinaryIO) -> None:
+            await until(lambda: not list(room.spool.glob("*.keys")))
+            await put(name, file)
+            assert list(room.spool.glob("*.keys"))
+
+        monkeypatch.setattr(submit._spool, "put", late)
+        await submit.file(path, product_id=PRODUCT)
+        assert not list(room.spool.glob("*.keys"))
+
+
+@pytest.mark.parametrize("room", ["sqlite"], indirect=True)
+async def test_left_by_the_dead(room: Room, shop: Shop) -> None:
+    """Card keys that a worker left which was killed just before it deleted them are deleted by the next one."""
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit:
+        job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
+        [kept] = room.spool.glob("*.keys")
+        content = kept.read_bytes()
+        async with uploads.worker():
+            await job.wait(every=SOON)
+        kept.write_bytes(content)
+        async with uploads.worker():
+            await until(lambda: not kept.exists())
+
+
+class Stubborn(FolderSpool):
+    """One in which some can't be deleted."""
+
+    kept = ""
+
+    async def delete(self, name: str) -> None:
+        """As ``Spool.delete``."""
+        if name == self.kept:
+            raise PermissionError(13, "no")
+        await super().delete(name)
+
+
+@pytest.mark.parametrize("room", ["sqlite"], indirect=True)
+async def test_one_that_cannot_be_deleted(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that can't be deleted doesn't keep those of other jobs from being deleted."""
+    monkeypatch.setattr(worker, "_KEEP", SOON)
+    spool = Stubborn(room.spool)
+    uploads = room.uploads(shop, spool=spool)
+    async with uploads.submitter() as submit:
+        one = await submit.file(room.file(keys_of(10)), product_id=PRODUCT)
+        spool.kept = batches_room.spool_name(one.id)
+        async with uploads.worker() as it:
+            await until(lambda: one.id in it._ending)
+            two = await submit.file(room.file(keys_of(20)), product_id=PRODUCT)
+            await until(lambda: [path.name for path in room.spool.glob("*.keys")] == [spool.kept])
+            assert (await two.info()).state is JobState.DONE
+
+
+async def test_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where card keys can't be put aside, none of them are left lying there."""
+    spool = FolderSpool(tmp_path / "spool")
+    await spool.secret()
+
+    def full(source: BinaryIO, target: BinaryIO) -> None:
+        target.write(source.read(8))
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.copyfileobj", full)
+        with pytest.raises(OSError, match="No space"):
+            await spool.put("job.keys", BytesIO(b"0 KEY-1\n" * 100))
+    (tmp_path / "spool" / "job.keys").mkdir()
+    with pytest.raises(OSError, match=r"job\.keys"):
+        await spool.put("job.keys", BytesIO(b"0 KEY-1\n" * 100))
+    assert {path.name for path in (tmp_path / "spool").iterdir()} == {"digest-key", "job.keys"}
+
+
+@pytest.mark.parametrize("room", ["sqlite"], indirect=True)
+async def test_a_name_that_is_no_text(room: Room, shop: Shop) -> None:
+    """A file whose name isn't UTF-8 is submitted as any other, under a name that can be shown."""
+
+    class Odd:
+        name = "k\udcff.txt"
+
+        async def copy_to(self, file: BinaryIO) -> None:
+            file.write(b"KEY-1\n")
+
+    async with room.uploads(shop).submitter() as submit:
+        job = await submit.file(Odd(), product_id=PRODUCT)
+        assert (await job.info()).name == "k?.txt"
+
+
+async def test_no_folder_for_the_database(tmp_path: Path) -> None:
+    """Where the database's file can't be made, it is the queue that can't be used."""
+    uploads = DurableUploads(lambda: pytest.fail("no client"), database=f"sqlite:///{tmp_path}/none/a.sqlite3")
+    with pytest.raises(QueueUnavailableError, match=r"none/a\.sqlite3: No such file or directory"):
+        async with uploads.submitter():
+            pass
+
+
+async def test_resumed_and_cleaned_away(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that somebody cleans away while another resumes it is gone."""
+    async with room.uploads(shop).submitter() as submit:
+        job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
+        await job.cancel()
+        await look_and(monkeypatch, submit, job)
+        with pytest.raises(DurableError, match="is gone; somebody has cleaned it away"):
+            await job.resume()
+
+
+async def look_and(monkeypatch: pytest.MonkeyPatch, submit: Submitter, job: Job) -> None:
+    """Have another clean *job* away, just when it has been looked at."""
+    other, look = await submit.job(job.id), job._look
+
+    async def slow() -> None:
+        await look()
+        await other.forget()
+
+    monkeypatch.setattr(job, "_look", slow)
+
+
+@pytest.mark.parametrize("room", ["sqlite"], indirect=True)
+async def test_the_database_goes_at_the_end(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """wait() has its report, though the database goes away in the moment when all has ended."""
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit, uploads.worker():
+        job = await submit.file(room.file(keys_of(10)), product_id=PRODUCT)
+        ask = job._still_there
+
+        async def once() -> bool:
+            if job._tally.all_ended():
+                raise QueueUnavailableError(reason="restarted")
+            return await ask()
+
+        monkeypatch.setattr(job, "_still_there", once)
+        with anyio.fail_after(60):
+            assert (await job.wait(every=SOON)).ok
