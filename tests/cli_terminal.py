@@ -1,5 +1,6 @@
 """The command as a process, in a real terminal where it matters."""
 
+import codecs
 import fcntl
 import os
 import pty
@@ -11,7 +12,7 @@ import termios
 import time
 from collections.abc import Callable
 
-from attrs import define
+from attrs import define, field
 from waiting import PATIENCE
 
 COMMAND = [sys.executable, "-W", "error", "-m", "gatepay_async.cli"]
@@ -24,6 +25,7 @@ class Terminal:
     pid: int
     fd: int
     text: str = ""
+    _decoder: codecs.IncrementalDecoder = field(factory=codecs.getincrementaldecoder("utf-8"))
 
     def resize(self, columns: int) -> None:
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
@@ -40,7 +42,7 @@ class Terminal:
                     break
                 if not data:
                     break
-                self.text += data.decode()
+                self.text += self._decoder.decode(data)  # what is read may end within a character
         return self.text
 
     def end(self) -> int:

@@ -5,6 +5,7 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from gatepay_async import AsyncGatePay, RetryPolicy, carrier
 from gatepay_async.sandbox import Sandbox
@@ -16,6 +17,10 @@ QUICK = RetryPolicy(first_wait=0, longest_wait=0)
 # A shell without job control starts what is to run in the background deaf to Ctrl-C, and all that it starts with it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A busy machine is no failure.
+settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 # `nox -s aiohttp` runs what talks to servers over that transport, instead of the pool.
 OVER_AIOHTTP = os.environ.get("GATEPAY_TEST_TRANSPORT") == "aiohttp"

@@ -56,6 +56,10 @@ class Shop:
         """The longest time in which no call came."""
         return max((later - earlier for earlier, later in pairwise(self.times)), default=0.0)
 
+    async def think(self) -> None:
+        """What goes on before each reply."""
+        await anyio.sleep(self.latency)
+
     def answer(self, body: bytes) -> bytes:
         """The reply to ka/create."""
         if self.refuse:
@@ -88,7 +92,7 @@ async def serving(shop: Shop) -> AsyncGenerator[Shop]:
         shop.in_flight += 1
         shop.most_in_flight = max(shop.most_in_flight, shop.in_flight)
         try:
-            await anyio.sleep(shop.latency)
+            await shop.think()
             await stream.send(http(shop.answer(body)))
         finally:
             shop.in_flight -= 1

@@ -3,11 +3,10 @@
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import anyio
 import psycopg
 from anyio.abc import SocketAttribute, SocketStream
 from attrs import define, field
+from servers import free_port
 
 _DEADLINE = 60  # seconds to start, or to stop
 
@@ -73,8 +73,7 @@ class Postgres:
         self._run(
             "initdb", "--auth=trust", "--encoding=utf8", "--username=postgres", "--no-sync", "-D", folder / "data"
         )
-        with closing(socket.create_server(("127.0.0.1", 0))) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
 
     def start(self) -> None:
         """Start, and wait until it answers."""

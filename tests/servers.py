@@ -1,8 +1,10 @@
-"""Servers that misbehave on purpose: raw TCP, on either event loop, so that every byte is the test's."""
+"""Servers that misbehave on purpose: raw TCP, on either event loop, so that every byte is the test's; and ports."""
 
+import random
+import socket
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, suppress
 from typing import Any
 
 import anyio
@@ -21,6 +23,19 @@ class RawServer:
     connections: int = 0
     bodies: list[bytes] = field(factory=list)
     heads: list[bytes] = field(factory=list)
+
+
+def free_port() -> int:
+    """
+    A port that is free, and stays so while its server is restarted.
+
+    None of those that Linux gives to who calls somebody: a call to a port of these, where nobody listens just now, may
+    get that very port for its own end, and be connected with itself.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000)  # noqa: S311 -- no secret
+        with suppress(OSError), closing(socket.create_server(("127.0.0.1", port))):
+            return port
 
 
 async def read_request(stream: SocketStream) -> tuple[bytes, bytes]:

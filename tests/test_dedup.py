@@ -55,7 +55,7 @@ any_key = st.one_of(keys_of_few, keys_of_few, st.text(st.characters(exclude_cate
 
 @pytest.mark.parametrize("most", THRESHOLDS)
 @given(batches=st.lists(st.lists(any_key, max_size=40), max_size=8), at_once=st.sampled_from([1, 3, 2000]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_as_a_plain_set(most: int, batches: list[list[str]], at_once: int) -> None:
     """Whatever comes, in whatever batches, it says what a plain set would say, before the spill and after it."""
     with contextlib.closing(Seen(most_in_memory=most)) as seen, pytest.MonkeyPatch.context() as patch:
@@ -102,7 +102,7 @@ def in_parts(chunker: Chunker, lines: list[Any]) -> list[Chunk]:
 @pytest.mark.parametrize("most", THRESHOLDS)
 @pytest.mark.parametrize("by", [whole, in_parts])
 @given(inputs=st.lists(st.lists(lines_of_any_kind, max_size=60), max_size=5), size=st.sampled_from([1, 3, 500]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_chunks_do_not_depend_on_the_threshold(most: int, by: Any, inputs: list[list[Any]], size: int) -> None:
     """The same chunks, cut from the same lines, and the same ledger, whenever and wherever it spills."""
     with contextlib.closing(Seen(most_in_memory=most)) as seen, pytest.MonkeyPatch.context() as patch:
@@ -355,7 +355,7 @@ def report_on(error: BaseException) -> UploadReport:
 @pytest.mark.anyio
 @pytest.mark.parametrize("most", THRESHOLDS)
 @given(lines=st.lists(lines_of_any_kind, max_size=150), size=st.sampled_from([1, 7, 500]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 async def test_an_upload_does_not_depend_on_the_threshold(most: int, lines: list[Any], size: int) -> None:
     """The server gets the same card keys in the same order, and the report is the same, wherever it spills."""
     servers = Server(), Server()

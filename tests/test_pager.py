@@ -514,7 +514,7 @@ async def test_a_page_read_ahead_may_be_stale() -> None:
     clamps=st.booleans(),
     cancelled=st.integers(0, 12),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 async def test_whatever_changes_nothing_is_lost(
     *,
     rows: int,

@@ -16,6 +16,7 @@ import httpx
 import pytest
 from anyio.from_thread import start_blocking_portal
 from attrs import frozen
+from servers import free_port
 
 from gatepay_async.sandbox import Sandbox
 from gatepay_async.testing import signed_callback
@@ -122,11 +123,6 @@ def served(name: str, folder: Path, environment: dict[str, str]) -> Iterator[str
             finally:
                 server.terminate()
     pytest.fail((folder / "log").read_text("utf-8"))
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
 
 
 def answers(server: subprocess.Popen[bytes], port: int) -> bool:

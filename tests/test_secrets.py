@@ -12,6 +12,7 @@ import httpx
 import pytest
 from anyio.abc import SocketStream
 from servers import http, raw_server
+from waiting import until
 
 from gatepay_async import AsyncGatePay, CardKey, GatePayError, RetryPolicy, UploadReport, parse_callback
 from gatepay_async.protocol.calls import KaCreate
@@ -191,13 +192,22 @@ async def test_cancelled_upload() -> None:
         await anyio.sleep_forever()
 
     caught: list[BaseException] = []
-    async with raw_server(never) as server, AsyncGatePay(APPKEY, SECRET, base_url=server.base_url) as gatepay:
-        with anyio.move_on_after(0.1):
-            try:
-                await gatepay.upload_card_keys(8, KEYS)
-            except BaseException as error:
-                caught.append(error)
-                raise
+
+    async def upload() -> None:
+        try:
+            await gatepay.upload_card_keys(8, KEYS)
+        except BaseException as error:
+            caught.append(error)
+            raise
+
+    async with (
+        raw_server(never) as server,
+        AsyncGatePay(APPKEY, SECRET, base_url=server.base_url) as gatepay,
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(upload)
+        await until(lambda: server.bodies)
+        group.cancel_scope.cancel()
     [cancellation] = caught
     for text in texts_of(cancellation):
         look(text)

@@ -764,8 +764,19 @@ async def test_cancelled_by_a_scope() -> None:
 async def test_cancelled_by_a_deadline() -> None:
     """The same under ``fail_after``: the report is on what is raised inside its scope."""
     half_way = HalfWay()
-    with pytest.raises(TimeoutError), anyio.fail_after(0.2):
-        await half_way.run()
+
+    async def end(scope: anyio.CancelScope) -> None:
+        await anyio.wait_all_tasks_blocked()
+        scope.deadline = anyio.current_time()
+
+    async def run() -> None:
+        with anyio.fail_after(PATIENCE) as scope:
+            group.start_soon(end, scope)
+            await half_way.run()
+
+    async with anyio.create_task_group() as group:
+        with pytest.raises(TimeoutError):
+            await run()
     half_way.check()
 
 
@@ -780,9 +791,19 @@ async def test_cancelled_the_way_of_asyncio() -> None:
         await task
     half_way.check()
     half_way = HalfWay()
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.2):
+
+    async def end(limit: asyncio.Timeout) -> None:
+        await anyio.wait_all_tasks_blocked()
+        limit.reschedule(asyncio.get_running_loop().time())
+
+    async def run() -> None:
+        async with asyncio.timeout(PATIENCE) as limit:
+            group.start_soon(end, limit)
             await half_way.run()
+
+    async with anyio.create_task_group() as group:
+        with pytest.raises(TimeoutError):
+            await run()
     half_way.check()
 
 
@@ -959,7 +980,7 @@ LETTERS = st.text("abAB \n\r\t\ufeff\u3000\ud83d密", max_size=4)
     concurrency=st.integers(1, 4),
     cancelled=st.integers(0, 60),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 async def test_whatever_happens_the_ledger_adds_up(
     *, blocks: list[int | list[str]], steps: list[str], concurrency: int, cancelled: int
 ) -> None:

@@ -1,5 +1,6 @@
 """How tests wait for what other tasks, threads and processes do."""
 
+import time
 from collections.abc import Callable
 
 import anyio
@@ -17,3 +18,11 @@ async def until(condition: Callable[[], object], *, seconds: float = PATIENCE) -
     with anyio.fail_after(seconds):
         while not condition():
             await anyio.sleep(0.005)
+
+
+def wait_until(condition: Callable[[], object], *, seconds: float = PATIENCE) -> None:
+    """The same, where there is no event loop."""
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.005)

@@ -497,7 +497,7 @@ PIECES = st.sampled_from([*query().split(b"&"), b"", b"=", b"&", b"%", b"%00", b
 
 
 @given(st.one_of(st.binary(), st.lists(PIECES, max_size=12).map(b"&".join)), st.sampled_from(["GET", "POST"]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 def test_anything(anyio_backend: str, received: bytes, method: str) -> None:
     """Whatever comes is answered with one of the two words, and only what is genuine with success."""

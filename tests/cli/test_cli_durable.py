@@ -7,13 +7,12 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cli_terminal import COMMAND, Open, run
-from waiting import PATIENCE
+from waiting import PATIENCE, wait_until
 
 from gatepay_async.cli import output, queue, submitting, working
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
@@ -299,9 +298,7 @@ def test_killed(shop: Sandbox, keys: Path) -> None:
     process = subprocess.Popen(
         [*COMMAND, "keys", "upload", keys, "-p", "8", "--durable", "--json"], stdout=subprocess.DEVNULL
     )
-    ends = time.monotonic() + PATIENCE
-    while calls(shop) < 6:
-        assert time.monotonic() < ends
+    wait_until(lambda: calls(shop) >= 6)
     process.kill()
     process.wait(PATIENCE)
     shop.clear_faults()
@@ -316,6 +313,9 @@ def test_a_worker_as_a_service(shop: Sandbox, keys: Path) -> None:
     workers = [
         subprocess.Popen([*COMMAND, "uploads", "work", "--concurrency", "2"], stderr=subprocess.PIPE) for _ in range(2)
     ]
+    for worker in workers:
+        assert worker.stderr is not None
+        assert b"Ctrl-C ends it, and loses nothing" in worker.stderr.readline()
     number = json.loads(run("keys", "upload", keys, "-p", 8, "--no-wait", "--json").stdout)["job"]
     watched = run("uploads", "watch", number, "--json")
     assert json.loads(watched.stdout)["ok"]
@@ -323,6 +323,5 @@ def test_a_worker_as_a_service(shop: Sandbox, keys: Path) -> None:
         worker.send_signal(signal.SIGTERM)
         _, said = worker.communicate(timeout=PATIENCE)
         assert worker.returncode == 143
-        assert b"Ctrl-C ends it, and loses nothing" in said
         assert b"Traceback" not in said
     assert len(shop.keys(8)) == EXAMPLES + 25_000

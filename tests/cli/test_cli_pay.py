@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import httpx
 import pytest
+from servers import free_port
 
 from gatepay_async.cli import paying
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
@@ -91,11 +92,6 @@ def test_a_picture_that_fails_late(
 
 
 # -- waiting ----------------------------------------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @pytest.mark.parametrize("options", [["--json"], []], ids=["programs", "people"])

@@ -8,12 +8,11 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from cli_terminal import COMMAND, Open, run
-from waiting import PATIENCE
+from waiting import PATIENCE, wait_until
 
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
@@ -70,9 +69,7 @@ def test_ended_by_a_signal(shop: Sandbox, keys: Path, number: signal.Signals, ho
     shop.fault(Fault(FaultKind.SLOW, endpoint="ka/create", times=None, seconds=30))
     words = [*COMMAND, "keys", "upload", str(keys), "-p", "8", "--json"]
     process = subprocess.Popen(["/bin/sh", "-c", f"{how} {shlex.join(words)}"], stdout=subprocess.PIPE)
-    ends = time.monotonic() + PATIENCE
-    while not shop.requests:
-        assert time.monotonic() < ends
+    wait_until(lambda: len(shop.requests) == 4)  # all that are sent at once; each takes long
     process.send_signal(number)
     out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + number
@@ -86,9 +83,7 @@ def test_a_signal_that_is_ignored(shop: Sandbox, keys: Path) -> None:
     words = [*COMMAND, "keys", "upload", str(keys), "-p", "8", "--json"]
     shop.fault(Fault(FaultKind.SLOW, endpoint="ka/create", times=4, seconds=1))
     process = subprocess.Popen(["/bin/sh", "-c", f"trap '' HUP; exec {shlex.join(words)}"], stdout=subprocess.PIPE)
-    ends = time.monotonic() + PATIENCE
-    while not shop.requests:
-        assert time.monotonic() < ends
+    wait_until(lambda: shop.requests)
     process.send_signal(signal.SIGHUP)
     out, _ = process.communicate(timeout=PATIENCE)
     assert (process.returncode, json.loads(out)["stored"]) == (0, 20_000)

@@ -17,7 +17,7 @@ import anyio
 import pytest
 import sqlalchemy as sa
 from durable_room import Room
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from waiting import PATIENCE
 
@@ -80,7 +80,6 @@ STORED = st.builds(
     stored=st.none() | st.integers(0, 500),
     attempts=st.integers(1, 4),
 )
-SLOWLY = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)  # a machine may be busy
 FAILED = st.builds(
     ChunkOutcome,
     index=st.integers(0, 50),
@@ -92,7 +91,6 @@ FAILED = st.builds(
 )
 
 
-@SLOWLY
 @given(st.lists(STORED), st.lists(FAILED), st.booleans())
 def test_runs_as_json(done: list[ChunkOutcome], rest: list[ChunkOutcome], follows: bool) -> None:  # noqa: FBT001 -- hypothesis gives it
     """A run comes back from JSON as it was."""
@@ -111,7 +109,6 @@ def test_twenty_alike_are_one_entry() -> None:
 KEYS = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zs", "Zl", "Zp"]), min_size=1, max_size=20)
 
 
-@SLOWLY
 @given(st.lists(KEYS, unique=True, min_size=1, max_size=40), st.integers(1, 5), st.data())
 def test_keys_come_back(keys: list[str], first: int, data: st.DataObject) -> None:
     """What lies in the spool comes back with the lines that it stood in."""
@@ -125,7 +122,6 @@ def test_keys_come_back(keys: list[str], first: int, data: st.DataObject) -> Non
     assert (chunk.index, chunk.lines, chunk.keys) == (3 * batches.CHUNKS, tuple(lines), tuple(keys))
 
 
-@SLOWLY
 @given(st.lists(st.one_of(KEYS, st.just(""), st.just("bad\0key"), st.just("\x85")), max_size=60))
 def test_spooled_as_uploaded(lines: list[str]) -> None:
     """A submission reads, cleans and deduplicates as a plain upload does; every line is accounted for."""

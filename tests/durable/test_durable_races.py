@@ -4,10 +4,11 @@ import os
 import time
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import anyio
 import pytest
+from anyio import from_thread
 from attrs import define, field
 from durable_room import PRODUCT, SOON, Room, keys_of
 from durable_shop import Shop, serving
@@ -126,22 +127,22 @@ async def test_all_of_it_is_forgotten(room: Room, shop: Shop) -> None:
 
 
 @define
-class Uneven(Shop):
-    """One whose first call takes less than the others."""
+class Held(Shop):
+    """One that answers its first calls only when it is told to, each by itself; later ones at once."""
 
-    waits: list[float] = field(factory=list)
+    told: list[anyio.Event] = field(factory=list)
 
-    def __getattribute__(self, name: str) -> Any:
-        if name == "latency" and (waits := object.__getattribute__(self, "waits")):
-            return waits.pop(0) if len(waits) > 1 else waits[0]
-        return super().__getattribute__(name)
+    async def think(self) -> None:
+        if self.told:
+            await self.told.pop(0).wait()
 
 
 async def test_cancelled_just_as_it_is_taken(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch taken between the two statements of a cancellation, by a worker that is at the job, is not sent."""
     monkeypatch.setattr(batches_room, "CHUNKS", 1)
     monkeypatch.setattr(worker, "_KEEP", 60)
-    async with serving(Uneven(waits=[0.5, 2.0])) as shop:
+    first, second = anyio.Event(), anyio.Event()
+    async with serving(Held(told=[first, second])) as shop:
         uploads = room.uploads(shop)
         async with uploads.submitter() as submit, uploads.worker(concurrency=2):
             client = submit._book._client
@@ -151,12 +152,14 @@ async def test_cancelled_just_as_it_is_taken(room: Room, monkeypatch: pytest.Mon
 
             def late(names: list[str]) -> None:
                 assert names == [free]
+                from_thread.run_sync(first.set)
                 while job._book.batches(names)[free].queued:
                     time.sleep(SOON)
                 cancel(names)
 
             monkeypatch.setattr(client, "cancel_workflows", late)
             await job.cancel()
+            second.set()
             while (await job.info()).state is JobState.WORKING:
                 await anyio.sleep(SOON)
             assert (sum(shop.sent.values()), shop.in_flight) == (2, 0)

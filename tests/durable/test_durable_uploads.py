@@ -336,11 +336,13 @@ async def test_cancelled_and_resumed(room: Room, shop: Shop) -> None:
     async with uploads.submitter() as submit, uploads.worker(concurrency=2):
         job = await submit.file(room.file(keys_of(50_000)), product_id=PRODUCT)
         await until(lambda: len(shop.sent) >= 4)
+        shop.latency = 1.0  # so that much is left when all that follows has been asked
         with pytest.raises(DurableError, match="cancel it first"):
             await job.forget()
         await job.resume()
         assert (await job.info()).state is JobState.WORKING
         await job.cancel()
+        shop.latency = 0
         report = await job.wait(every=SOON)
         sent = sum(shop.sent.values())
         assert (await job.info()).state is JobState.CANCELLED

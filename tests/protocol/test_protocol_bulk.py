@@ -72,7 +72,7 @@ batches = st.lists(st.lists(line, max_size=30), max_size=5)
 
 
 @given(batches, st.integers(1, 5))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_cutting(inputs: list[list[Any]], most: int) -> None:
     """Chunks hold the different card keys of the input, in order, each with the line it first stood in."""
     ledger = Ledger()
@@ -148,7 +148,7 @@ def settle(chunk: Chunk, choose: Iterator[Any]) -> Iterator[ChunkOutcome]:
 
 
 @given(batches, st.integers(1, 5), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_the_ledger_adds_up(inputs: list[list[Any]], most: int, data: st.DataObject) -> None:
     """Whatever becomes of the chunks, in whatever order, every line is in exactly one column."""
     ledger = Ledger()

@@ -443,7 +443,7 @@ pieces = st.one_of(
 
 
 @given(st.one_of(st.text(), st.binary(), st.lists(pieces, max_size=12).map("".join)))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_anything(received: str | bytes) -> None:
     """Whatever is received is a Callback or a CallbackError."""
     try:
@@ -454,7 +454,7 @@ def test_anything(received: str | bytes) -> None:
 
 
 @given(st.sampled_from(NAMES), st.text(max_size=12))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_value(name: str, value: str) -> None:
     """A field that is anything but what was signed is never believed."""
     fields = signed()

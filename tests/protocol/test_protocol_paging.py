@@ -125,7 +125,7 @@ def servers(
 firsts = st.one_of(st.just(1), st.integers(1, 5))
 
 
-many = settings(max_examples=300, deadline=None)
+many = settings(max_examples=300)
 
 
 @given(servers(deletions, st.just(0), hides=False), firsts)

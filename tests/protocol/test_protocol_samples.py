@@ -165,7 +165,7 @@ envelopes = st.fixed_dictionaries(
     {"code": st.sampled_from([100, 101, 109, 112, 999, 0, -1, "100", None, 1.5, True]), "data": json_values},
     optional={"msg": json_values, "time": json_values},
 )
-some = settings(max_examples=60, deadline=None)
+some = settings(max_examples=60)
 
 
 @calls

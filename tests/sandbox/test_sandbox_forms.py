@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote_from_bytes
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gatepay_async.sandbox.forms import MalformedFormError, read_form
@@ -22,7 +22,6 @@ def test_a_form_that_php_wrote_is_read(vector: Any) -> None:
     assert form == {**vector["params"], "sign": vector["sign"]}
 
 
-@settings(deadline=None)  # a busy machine is not a failure
 @given(st.dictionaries(st.text(), st.text(), min_size=1))
 def test_any_text_comes_through(fields: dict[str, str]) -> None:
     """Whatever text is percent-encoded, byte for byte, comes out as it was, in the order sent."""
