@@ -12,7 +12,7 @@ import anyio
 from anyio.abc import Process
 from attrs import define
 from durable_shop import Shop
-from durable_worker import APPKEY, APPSECRET
+from durable_worker import APPKEY, APPSECRET, Stamped
 from waiting import PATIENCE
 
 from gatepay_async import AsyncGatePay, RetryPolicy, UploadReport
@@ -31,11 +31,13 @@ class Room:
         folder: What the test writes.
         database: Its address.
         files: Where the database keeps what it holds.
+        stamped: Each call says when it was sent.
     """
 
     folder: Path
     database: str
     files: Path = Path()
+    stamped: bool = False
 
     @property
     def spool(self) -> Path:
@@ -46,7 +48,8 @@ class Room:
         policy = RetryPolicy(first_wait=0, longest_wait=0)
 
         def connect() -> AsyncGatePay:
-            return AsyncGatePay(APPKEY, APPSECRET, base_url=shop.base_url, retry=policy, timeout=5, deadline=10)
+            kind = Stamped if self.stamped else AsyncGatePay
+            return kind(APPKEY, APPSECRET, base_url=shop.base_url, retry=policy, timeout=5, deadline=10)
 
         return DurableUploads(connect, database=self.database, **{"spool": str(self.spool), **options})
 
@@ -59,7 +62,13 @@ class Room:
     @asynccontextmanager
     async def process(self, shop: Shop, **options: Any) -> AsyncGenerator[Process]:
         """A worker in a process of its own, open; told to end, if it hasn't been killed."""
-        given = {"database": self.database, "spool": str(self.spool), "base_url": shop.base_url, "worker": options}
+        given = {
+            "database": self.database,
+            "spool": str(self.spool),
+            "base_url": shop.base_url,
+            "stamped": self.stamped,
+            "worker": options,
+        }
         command = [sys.executable, str(Path(__file__).with_name("durable_worker.py")), json.dumps(given)]
         async with await anyio.open_process(command, stdin=subprocess.PIPE, stderr=sys.stderr) as process:
             try:

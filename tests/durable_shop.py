@@ -1,5 +1,6 @@
 """A server that keeps card keys as GatePay does, and remembers who asked what, and when."""
 
+import re
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator
@@ -25,7 +26,7 @@ class Shop:
         sent: How often each chunk came, by its first card key.
         in_flight: Calls being answered.
         most_in_flight: The most of them at any time.
-        times: When each call came.
+        times: When each call was sent, if it says so; else when it came.
         down: Connections are cut.
         cut: How many were.
         refuse_with: What calls that hold such a card key are answered.
@@ -44,10 +45,11 @@ class Shop:
     times: list[float] = field(factory=list)
 
     def most_in(self, seconds: float) -> int:
-        """The most calls that came within *seconds*."""
+        """The most calls within *seconds*."""
+        times = sorted(self.times)
         most = first = 0
-        for last, at in enumerate(self.times):
-            while self.times[first] <= at - seconds:
+        for last, at in enumerate(times):
+            while times[first] <= at - seconds:
                 first += 1
             most = max(most, last - first + 1)
         return most
@@ -84,11 +86,12 @@ async def serving(shop: Shop) -> AsyncGenerator[Shop]:
 
     async def answer(stream: SocketStream, _: int) -> None:
         body = server.bodies.pop()
-        server.heads.clear()
+        head = server.heads.pop()
         if shop.down:
             shop.cut += 1
             raise ConnectionAbortedError
-        shop.times.append(time.monotonic())
+        said = re.search(rb"\r\nx-sent: ([\d.]+)", head)
+        shop.times.append(float(said[1]) if said else time.monotonic())
         shop.in_flight += 1
         shop.most_in_flight = max(shop.most_in_flight, shop.in_flight)
         try:

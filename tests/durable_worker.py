@@ -3,15 +3,18 @@ A worker in a process of its own.
 
     python durable_worker.py '{"database": "sqlite:///…", "spool": "…", "base_url": "…", "worker": {"concurrency": 4}}'
 
-Says "open" once it works; ends when its standard input does.
+Says "open" once it works; ends when its standard input does. With "stamped" each call says when it was sent.
 """
 
 import json
 import sys
+import time
+from types import TracebackType
 from typing import Any
 
 import anyio
 import anyio.to_thread
+import httpx
 
 from gatepay_async import AsyncGatePay, RetryPolicy
 from gatepay_async.durable import DurableUploads, Rate
@@ -19,12 +22,35 @@ from gatepay_async.durable import DurableUploads, Rate
 APPKEY, APPSECRET = "key-of-the-shop", "secret-of-the-shop"
 
 
+class Stamping(httpx.AsyncHTTPTransport):
+    """Has each call say when it was sent, by the clock that all processes of a machine share."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        request.headers["x-sent"] = repr(time.monotonic())
+        return await super().handle_async_request(request)
+
+
+class Stamped(AsyncGatePay):
+    """A client whose calls say when they were sent."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._own = Stamping()
+        super().__init__(*args, transport=self._own, **options)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await super().__aexit__(kind, error, traceback)
+        await self._own.aclose()
+
+
 def uploads(given: dict[str, Any]) -> DurableUploads:
     """As the test that started this has it."""
 
     def connect() -> AsyncGatePay:
         policy = RetryPolicy(first_wait=0.01, longest_wait=0.05)
-        return AsyncGatePay(
+        kind = Stamped if given.get("stamped") else AsyncGatePay
+        return kind(
             APPKEY,
             APPSECRET,
             base_url=given["base_url"],

@@ -85,7 +85,7 @@ async def raw_server(
                         server.heads.append(head)
                         server.bodies.append(body)
                     await answer(stream, len(server.bodies))
-            except (ConnectionAbortedError, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            except (ConnectionAbortedError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream):
                 return
 
     async with listener, anyio.create_task_group() as group:

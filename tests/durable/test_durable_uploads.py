@@ -12,7 +12,6 @@ import anyio
 import pytest
 import trio
 from anyio import from_thread
-from anyio.abc import Process
 from dbos import DBOS
 from durable_room import PRODUCT, SOON, Room, adds_up, keys_of
 from durable_shop import Shop
@@ -720,15 +719,14 @@ async def test_a_batch_takes_too_long(room: Room, shop: Shop, monkeypatch: pytes
 
 async def test_at_a_rate(room: Room, shop: Shop) -> None:
     """Calls of two workers keep to the rate that both were given."""
-    rate = (10, 0.5)
+    room.stamped = True
     uploads = room.uploads(shop)
     async with (
         uploads.submitter() as submit,
-        room.process(shop, rate=rate) as other,
-        uploads.worker(rate=Rate(10, per=0.5)),
+        room.process(shop, concurrency=1, rate=(10, 0.5)),
+        uploads.worker(concurrency=1, rate=Rate(10, per=0.5)),
     ):
-        assert isinstance(other, Process)
-        job = await submit.file(room.file(keys_of(20_000)), product_id=PRODUCT)
+        job = await submit.file(room.file(keys_of(40_000)), product_id=PRODUCT)
         report = await job.wait(every=SOON)
     assert report.ok
     assert shop.most_in(0.5) <= 12
@@ -736,11 +734,12 @@ async def test_at_a_rate(room: Room, shop: Shop) -> None:
 
 async def test_one_more_at_a_rate(room: Room, shop: Shop) -> None:
     """A worker that joins others keeps to the rate from its first call on, though they don't know of it yet."""
+    room.stamped = True
     uploads = room.uploads(shop)
-    async with uploads.submitter() as submit, room.process(shop, rate=(10, 0.5)):
+    async with uploads.submitter() as submit, room.process(shop, concurrency=1, rate=(10, 0.5)):
         job = await submit.file(room.file(keys_of(60_000)), product_id=PRODUCT)
         await until(lambda: len(shop.times) >= 10)
-        async with room.process(shop, rate=(10, 0.5)):
+        async with room.process(shop, concurrency=1, rate=(10, 0.5)):
             report = await job.wait(every=SOON)
     assert report.ok
     assert shop.most_in(0.5) <= 12
