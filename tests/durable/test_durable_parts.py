@@ -209,6 +209,18 @@ def test_presence(kept: tuple[Database, sa.Engine]) -> None:
     other.leave()
 
 
+def test_gone_at_once(kept: tuple[Database, sa.Engine], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has left is there no more, however long the database takes to notice that a connection was closed."""
+    database, engine = kept
+    one, two = (database.presence(engine, "a") for _ in range(2))
+    assert one.enter("one")
+    monkeypatch.setattr(sa.Connection, "invalidate", lambda _: None)
+    one.leave()
+    assert two.others({"one"}) == (0, {"one"})
+    assert two.enter("one")
+    two.leave()
+
+
 def test_alone(kept: tuple[Database, sa.Engine]) -> None:
     """One at a time looks after what the dead have left."""
     database, engine = kept
@@ -230,7 +242,7 @@ def test_the_lock_is_lost(room: Room, kept: tuple[Database, sa.Engine]) -> None:
     assert one.enter("one")
     with engine.connect() as connection:
         connection.execute(
-            sa.text("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted")
+            sa.text("SELECT pg_terminate_backend(pid, 60000) FROM pg_locks WHERE locktype = 'advisory' AND granted")
         )
     assert not one.holds()
     assert one.enter("one")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 _REAPING = 0  # in the place of a worker's number
 _WAIT = 1.0  # seconds for somebody who only looks whether we are there
@@ -92,9 +92,14 @@ class PostgresPresence:
     def leave(self) -> None:
         """As ``Presence.leave``."""
         connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.invalidate()  # closed, not put back: the lock is the session's
-            connection.close()
+        if connection is None:
+            return
+        with suppress(SQLAlchemyError):  # it may have been cut
+            # A server that is told goodbye takes its time, and has the lock meanwhile: others would see us, and who
+            # comes back at once would find himself there.
+            connection.execute(sa.text("SELECT pg_advisory_unlock_all()"))
+        connection.invalidate()  # not put back: what we hold must end with it in any case
+        connection.close()
 
     def others(self, workers: set[str]) -> tuple[int, set[str]]:
         """As ``Presence.others``."""

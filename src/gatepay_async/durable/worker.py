@@ -147,7 +147,7 @@ class Worker:
         self._hosted = await in_thread(self._find_host)
         self._book = Book(client, self._engine, self._queue, self._version)
         self._presence = self._database.presence(self._engine, self._queue)
-        stack.callback(self._presence.leave)
+        stack.push_async_callback(in_thread, self._presence.leave)
         if not await in_thread(self._presence.enter, self._executor):
             problem = f"another worker's executor_id is {self._executor!r}, too; give your DBOS one of its own"
             raise DurableError(problem=problem)
