@@ -274,7 +274,10 @@ def test_every_error_is_told(gatepay: Any, monkeypatch: pytest.MonkeyPatch, caps
         assert "Do: " in told
         assert "\x1b" not in told
     output.prepare(as_json=True)
-    failing.tell(unknown)
+    try:
+        failing.tell(unknown)
+    finally:
+        output.prepare(as_json=False)
     assert json.loads(capsys.readouterr().out)["error"]["out_order_id"] == "T-1-X\x1b"
 
 
