@@ -94,10 +94,11 @@ class PostgresPresence:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        with suppress(SQLAlchemyError):  # it may have been cut
-            # A server that is told goodbye takes its time, and has the lock meanwhile: others would see us, and who
-            # comes back at once would find himself there.
-            connection.execute(sa.text("SELECT pg_advisory_unlock_all()"))
+        if not connection.invalidated:  # one that was cut would be made anew, for nothing
+            with suppress(SQLAlchemyError):
+                # A server that is told goodbye takes its time, and has the lock meanwhile: others would see us, and who
+                # comes back at once would find himself there.
+                connection.execute(sa.text("SELECT pg_advisory_unlock_all()"))
         connection.invalidate()  # not put back: what we hold must end with it in any case
         connection.close()
 
