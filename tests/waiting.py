@@ -25,4 +25,4 @@ def wait_until(condition: Callable[[], object], *, seconds: float = PATIENCE) ->
     ends = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < ends
-        time.sleep(0.005)
+        time.sleep(0.005)  # another process or thread is polled, against a deadline

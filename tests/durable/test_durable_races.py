@@ -1,7 +1,6 @@
 """What others do at the wrong moment: wake up, cancel, clean away, submit again, fill the disk."""
 
 import os
-import time
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -12,7 +11,7 @@ from anyio import from_thread
 from attrs import define, field
 from durable_room import PRODUCT, SOON, Room, keys_of
 from durable_shop import Shop, serving
-from waiting import until
+from waiting import until, wait_until
 
 from gatepay_async.durable import (
     DurableError,
@@ -153,8 +152,7 @@ async def test_cancelled_just_as_it_is_taken(room: Room, monkeypatch: pytest.Mon
             def late(names: list[str]) -> None:
                 assert names == [free]
                 from_thread.run_sync(first.set)
-                while job._book.batches(names)[free].queued:
-                    time.sleep(SOON)
+                wait_until(lambda: not job._book.batches(names)[free].queued)
                 cancel(names)
 
             monkeypatch.setattr(client, "cancel_workflows", late)
