@@ -4,7 +4,7 @@ import logging
 import pickle
 import traceback
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote_plus
 
 import anyio
@@ -209,6 +209,7 @@ async def test_cancelled_upload() -> None:
         await until(lambda: server.bodies)
         group.cancel_scope.cancel()
     [cancellation] = caught
+    assert cast("Any", cancellation).report.unknown == len(KEYS)
     for text in texts_of(cancellation):
         look(text)
 
