@@ -17,6 +17,8 @@ import pytest
 from gatepay_async import AsyncGatePay, carrier
 from gatepay_async.sandbox import Sandbox
 
+pytestmark = pytest.mark.sockets
+
 BLOCKING: list[tuple[Any, str]] = [
     (builtins, "open"),
     (io, "open"),

@@ -38,7 +38,7 @@ from gatepay_async import (
 from gatepay_async.pool import OriginPool
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
 QUICK = RetryPolicy(first_wait=0, longest_wait=0)
 TWICE = RetryPolicy(attempts=2, first_wait=0)

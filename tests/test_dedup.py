@@ -29,6 +29,8 @@ from gatepay_async.protocol.chunking import Chunker
 from gatepay_async.protocol.retrying import Answer
 from gatepay_async.upload import _read, _Upload, upload
 
+pytestmark = pytest.mark.sockets
+
 THRESHOLDS = [0, 1, 5, 500]
 DESCRIPTORS = Path("/proc/self/fd")
 only_linux = pytest.mark.skipif(not DESCRIPTORS.exists(), reason="what a process has open is read from /proc")

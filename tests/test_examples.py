@@ -21,6 +21,8 @@ from waiting import PATIENCE, until
 from gatepay_async import AsyncGatePay, GatePayError, RetryPolicy
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
+pytestmark = pytest.mark.sockets
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 QUICK = RetryPolicy(first_wait=0, longest_wait=0)
 

@@ -12,6 +12,8 @@ import pytest
 import gatepay_async
 from gatepay_async import callbacks
 
+pytestmark = pytest.mark.fast
+
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "gatepay_async"
 PACKAGE = Path(gatepay_async.__file__).parent  # what is installed, when that is what is tested

@@ -16,6 +16,8 @@ from gatepay_async.protocol.calls import PayCreate
 from gatepay_async.protocol.errors import MalformedCallbackError
 from gatepay_async.protocol.signing import Credentials, sign
 
+pytestmark = pytest.mark.fast
+
 
 def test_form() -> None:
     """28 capital letters and digits, the first and the last a letter, none of them in need of escapes."""

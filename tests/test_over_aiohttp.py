@@ -28,6 +28,8 @@ from gatepay_async import (
 from gatepay_async.over_aiohttp import OverAiohttp
 from gatepay_async.sandbox import Sandbox
 
+pytestmark = pytest.mark.sockets
+
 QUICK = RetryPolicy(first_wait=0, longest_wait=0)
 EMPTY_CATALOG = b'{"code": 100, "msg": "", "time": "1", "data": {"category": []}}'
 ORDER: dict[str, Any] = {

@@ -9,6 +9,8 @@ from zipfile import ZipFile
 import packaged
 import pytest
 
+pytestmark = pytest.mark.fast
+
 ROOT = Path(__file__).parents[1]
 DIST_INFO = "gatepay_async-1.0.dist-info"
 WHEEL = {

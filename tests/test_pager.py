@@ -31,7 +31,7 @@ from gatepay_async.pool import OriginPool
 from gatepay_async.protocol.calls import KaShow
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
 NOON = datetime(2019, 4, 20, 12, tzinfo=UTC)
 

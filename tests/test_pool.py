@@ -26,7 +26,7 @@ from gatepay_async.pool import OriginPool, PoolClosedError
 from gatepay_async.pool.transport import REAP, TRANSLATIONS
 from gatepay_async.pool.wire import CORK
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
 T = TypeVar("T")
 

@@ -10,6 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from gatepay_async.pool.slots import Slot, Slots, Ticket
 
+pytestmark = pytest.mark.fast
+
 
 def taken(slots: Slots[str]) -> Slot[str]:
     slot = slots.take()

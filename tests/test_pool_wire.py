@@ -14,7 +14,7 @@ from waiting import PATIENCE
 
 from gatepay_async.pool.wire import ATTRIBUTES, CORK, Wire
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
 # So little that only what never comes can take longer, and so long that a test can wait for it.
 MOMENT = 0.01

@@ -8,6 +8,8 @@ from pathlib import Path
 import public_api
 import pytest
 
+pytestmark = pytest.mark.fast
+
 ROOT = Path(__file__).parents[1]
 KEPT = (ROOT / "tests/public_api.txt").read_text("utf-8")
 REFERENCE = "".join(page.read_text("utf-8") for page in (ROOT / "docs/en/reference").glob("*.md"))

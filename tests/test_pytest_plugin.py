@@ -9,6 +9,8 @@ import pytest_asyncio
 
 import gatepay_async
 
+pytestmark = pytest.mark.sockets
+
 pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[1]

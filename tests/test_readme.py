@@ -23,6 +23,8 @@ from gatepay_async.client import AsyncGatePay as Client
 from gatepay_async.protocol.retrying import RetryPolicy
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
+pytestmark = pytest.mark.sockets
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 

@@ -20,6 +20,8 @@ from gatepay_async import (
 )
 from gatepay_async.testing import signed_callback
 
+pytestmark = pytest.mark.fast
+
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "signatures.json").read_text("utf-8"))["signatures"]
 CALLBACKS = [vector for vector in VECTORS if vector["kind"] == "callback"]
 SHOP: dict[str, Any] = {"appkey": "gp6appkey", "appsecret": "gp6secret"}

@@ -47,7 +47,7 @@ from gatepay_async.protocol.retrying import Answer
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 from gatepay_async.upload import OnProgress, upload
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
 
 def some(count: int, *, start: int = 0) -> list[str]:

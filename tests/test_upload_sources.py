@@ -24,7 +24,7 @@ from gatepay_async.protocol.calls import KaCreate
 from gatepay_async.protocol.retrying import Answer
 from gatepay_async.upload import upload
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
 # More than a file is read of at a time, and no whole number of chunks.
 KEYS = [f"KEY-{number:05d}" for number in range(4_101)]

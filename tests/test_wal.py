@@ -9,6 +9,8 @@ import pytest
 
 from gatepay_async.wal import switch_to_wal
 
+pytestmark = pytest.mark.sockets
+
 Pair = tuple[sqlite3.Connection, sqlite3.Connection]
 
 

@@ -10,6 +10,8 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from gatepay_async.sandbox import Fault, FaultKind
 
+pytestmark = pytest.mark.slow
+
 Window = Callable[..., BrowserContext]
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}

@@ -7,6 +7,8 @@ import pytest
 from browser.stage import Stage
 from playwright.sync_api import BrowserContext, Page, expect
 
+pytestmark = pytest.mark.slow
+
 Window = Callable[..., BrowserContext]
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 

@@ -30,7 +30,7 @@ from gatepay_async.callbacks import CallbackApp, CallbackEvent, Claim, EventKind
 from gatepay_async.protocol.models import Callback
 from gatepay_async.protocol.signing import Credentials
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
 
 async def test_success(memory_shop: Shop) -> None:

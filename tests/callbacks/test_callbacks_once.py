@@ -18,7 +18,7 @@ from gatepay_async.callbacks import Claim, EventKind, MemoryStore, Standing, onc
 from gatepay_async.protocol.models import Callback
 from gatepay_async.protocol.signing import Credentials
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
 
 async def test_replay(shop: Shop) -> None:

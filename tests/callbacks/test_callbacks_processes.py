@@ -14,7 +14,7 @@ from delivering import query
 from redis.asyncio import Redis
 from waiting import until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
+pytestmark = [pytest.mark.slow, pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
 
 TESTS = Path(__file__).parents[1]
 

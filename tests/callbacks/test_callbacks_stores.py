@@ -25,7 +25,7 @@ from waiting import PATIENCE, until
 from gatepay_async import InvalidRequestError, callbacks
 from gatepay_async.callbacks import Claim, MemoryStore, RedisStore, SQLiteStore, Standing, Store
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
 ONE = Claim("shop/1", "one", "facts", 20)
 TWO = Claim("shop/1", "two", "facts", 20)

@@ -17,6 +17,8 @@ from waiting import PATIENCE, wait_until
 from gatepay_async.cli import output, queue, submitting, working
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
+pytestmark = pytest.mark.sockets
+
 POSTGRESQL = "postgresql://user:hush@127.0.0.1:1/db"  # where nobody is
 EXAMPLES = 89  # card keys that the sandbox's product 8 has from the start
 

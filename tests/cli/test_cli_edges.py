@@ -16,6 +16,8 @@ import typer
 from gatepay_async.cli import app, entry, helping, output, running, screens
 from gatepay_async.cli.status import Status
 
+pytestmark = pytest.mark.sockets
+
 
 def test_the_entry(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The entry runs the command, as does the room as a program."""

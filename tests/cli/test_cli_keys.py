@@ -19,6 +19,8 @@ from gatepay_async.cli import screens, sources, speech, uploading
 from gatepay_async.cli.status import HaltError
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
+pytestmark = pytest.mark.sockets
+
 COLUMNS = ("blank", "duplicates", "stored", "already_there", "refused", "unknown", "not_sent")
 
 

@@ -14,6 +14,8 @@ from servers import free_port
 from gatepay_async.cli import paying
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
+pytestmark = pytest.mark.sockets
+
 PAY = ("pay", "--product", 8, "--type", "alipay")
 
 

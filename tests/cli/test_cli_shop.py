@@ -31,6 +31,8 @@ from gatepay_async.cli.texts import TEXTS
 from gatepay_async.protocol.catalogue import FAULTS, REFUSALS
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
+pytestmark = pytest.mark.sockets
+
 # -- products ---------------------------------------------------------------------------------------------------------
 
 

@@ -20,6 +20,8 @@ from gatepay_async.cli.output import plain
 from gatepay_async.cli.texts import TEXTS
 from gatepay_async.version import __version__
 
+pytestmark = pytest.mark.fast
+
 ROOM = Path(gatepay_async.cli.__file__).parent
 UPLOADS = ("list", "show", "watch", "cancel", "resume", "forget", "work")
 COMMANDS: list[tuple[str, ...]] = [

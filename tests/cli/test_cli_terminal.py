@@ -16,6 +16,8 @@ from waiting import PATIENCE, wait_until
 
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
+pytestmark = pytest.mark.sockets
+
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:

@@ -9,7 +9,10 @@ import pytest
 from gatepay_async.protocol.catalogue import FAULTS, REFUSALS, Lang
 
 BUILT = Path(os.environ.get("GATEPAY_DOCS", ""))
-pytestmark = pytest.mark.skipif("GATEPAY_DOCS" not in os.environ, reason="nothing is built; `nox -s docs` does")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif("GATEPAY_DOCS" not in os.environ, reason="nothing is built; `nox -s docs` does"),
+]
 
 both = pytest.mark.parametrize("language", ["en", "zh"])
 

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
+pytestmark = pytest.mark.fast
+
 ROOT = Path(__file__).parents[2]
 LANGUAGES = SimpleNamespace(**runpy.run_path(str(ROOT / "docs" / "languages.py")))
 PAIRS = list(LANGUAGES.pairs())

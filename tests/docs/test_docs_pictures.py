@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import pytest
 from rich.text import Text
 
+pytestmark = pytest.mark.fast
+
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "docs" / "images"
 TERMINAL = SimpleNamespace(**runpy.run_path(str(ROOT / "docs" / "terminal_pictures.py")))

@@ -23,6 +23,8 @@ import pytest
 from gatepay_async import AsyncGatePay
 from gatepay_async.sandbox import Sandbox
 
+pytestmark = pytest.mark.sockets
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 FENCE = runpy.run_path(str(DOCS / "languages.py"))["FENCE"]

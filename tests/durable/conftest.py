@@ -26,7 +26,7 @@ def postgres() -> Iterator[Postgres]:
         server.stop()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def room(request: pytest.FixtureRequest, tmp_path: Path) -> Room:
     """Where durable uploads are queued: on either database."""
     if request.param == "sqlite":

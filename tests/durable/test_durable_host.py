@@ -17,7 +17,7 @@ from waiting import PATIENCE, until
 from gatepay_async.durable import DurableError, book
 from gatepay_async.durable.database import Database
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
 
 @pytest.fixture

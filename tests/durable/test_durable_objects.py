@@ -17,7 +17,7 @@ from obstore.store import LocalStore, MemoryStore, ObjectStore, S3Store
 from gatepay_async.durable import SourceChangedError, objects
 from gatepay_async.durable.objects import ObjectSpool, StoredObject
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
 
 @pytest.fixture

@@ -30,6 +30,8 @@ from gatepay_async.protocol import bulk, errors
 from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Fate
 from gatepay_async.protocol.errors import GatePayError
 
+pytestmark = pytest.mark.sockets
+
 SECRET = b"s" * 32
 
 ERRORS = [

@@ -28,7 +28,7 @@ from gatepay_async.durable.book import BatchRow, batch_id
 from gatepay_async.durable.jobs import Job
 from gatepay_async.durable.submitter import Submitter
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
 STOP, GO_ON = 19, 18  # signals; SIGSTOP and SIGCONT
 

@@ -42,7 +42,7 @@ from gatepay_async.durable import (
 )
 from gatepay_async.durable.tally import Tally
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
 
 @pytest.fixture

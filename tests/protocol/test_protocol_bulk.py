@@ -20,6 +20,8 @@ from gatepay_async.protocol.errors import (
     UploadIncomplete,
 )
 
+pytestmark = pytest.mark.fast
+
 
 def cut(*lines: Any) -> tuple[list[Chunk], UploadReport]:
     """All chunks of *lines*, none of them sent."""

@@ -21,6 +21,8 @@ from gatepay_async.protocol.errors import (
 from gatepay_async.protocol.models import Callback
 from gatepay_async.protocol.signing import Credentials, sign
 
+pytestmark = pytest.mark.fast
+
 SHOP = Credentials("gp-key", "gp-secret")
 ORDER = ("order_id", "out_order_id", "price", "realprice", "type", "paytime", "extend")
 FIELDS = {

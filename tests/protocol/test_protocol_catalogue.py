@@ -12,6 +12,8 @@ from gatepay_async.protocol.calls import CALLS
 from gatepay_async.protocol.catalogue import FAULTS, REFUSALS, Explanation, Words, explain, meaning
 from gatepay_async.protocol.errors import GatePayError, RefusedError
 
+pytestmark = pytest.mark.fast
+
 # "The reply" of the API page: code, then a cell for each endpoint. `ka/create` has no 108.
 CODES = {
     "pay/create": range(101, 113),

@@ -15,6 +15,8 @@ from gatepay_async.protocol.errors import ProtocolError
 from gatepay_async.protocol.models import CardKey
 from gatepay_async.protocol.wire import Reply, decode
 
+pytestmark = pytest.mark.fast
+
 SAMPLES = Path(__file__).parents[1] / "samples"
 PAY = PayCreate(product_id=8, out_order_id="T-1-X", pay_type="wechat", product_num=1, custom="terry")
 CALLS: dict[str, Any] = {"pay_create": PAY, "product_show": ProductShow(), "ka_show": KaShow(3, 2)}

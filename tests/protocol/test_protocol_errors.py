@@ -12,6 +12,8 @@ from gatepay_async.protocol import errors
 from gatepay_async.protocol.bulk import Chunk, Fate, Ledger, failed
 from gatepay_async.protocol.errors import GatePayError, RefusedError
 
+pytestmark = pytest.mark.fast
+
 THEN = datetime(2019, 4, 20, 8, 50, 50, tzinfo=UTC)
 REFUSALS = [
     "MissingParameterError",

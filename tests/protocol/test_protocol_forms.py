@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from gatepay_async.protocol.forms import encode_form
 
+pytestmark = pytest.mark.fast
+
 few = st.text(st.sampled_from("AZaz09_.-~%+ &=\n")) | st.text(st.sampled_from("A%+ \r卡"))
 
 

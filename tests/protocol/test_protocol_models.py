@@ -12,6 +12,8 @@ from gatepay_async.protocol.calls import KaCreate
 from gatepay_async.protocol.models import CardKey, CardKeyPage, Catalog, Category, PayType, Product, QrCode
 from gatepay_async.protocol.signing import Credentials
 
+pytestmark = pytest.mark.fast
+
 THEN = datetime(2019, 4, 26, tzinfo=UTC)
 KEY = CardKey(1, 6, 8, 0, "CANARY-KEY", THEN, THEN, "soldin")
 

@@ -13,6 +13,8 @@ from gatepay_async.protocol.codec import MisreadError
 from gatepay_async.protocol.models import CardKey, CardKeyPage
 from gatepay_async.protocol.paging import Walk
 
+pytestmark = pytest.mark.fast
+
 THEN = datetime(2019, 4, 26, tzinfo=UTC)
 
 

@@ -15,6 +15,8 @@ from gatepay_async.protocol import callback, codec, errors
 from gatepay_async.protocol.catalogue import explain
 from gatepay_async.protocol.problems import CHINESE, _forms, in_chinese
 
+pytestmark = pytest.mark.fast
+
 PACKAGE = Path(gatepay_async.__file__).parent
 # The vendor's side and the command speak for themselves.
 OTHER_ROOMS = {"sandbox", "cli"}

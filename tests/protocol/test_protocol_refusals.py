@@ -12,6 +12,8 @@ from gatepay_async.protocol.catalogue import REFUSALS
 from gatepay_async.protocol.errors import ProtocolError, RefusedError
 from gatepay_async.protocol.wire import Reply, decode
 
+pytestmark = pytest.mark.fast
+
 PAY = PayCreate(product_id=8, out_order_id="T-1-X", pay_type="wechat", product_num=1, custom="terry")
 CALLS: dict[str, Any] = {
     "pay/create": PAY,

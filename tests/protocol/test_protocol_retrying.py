@@ -20,6 +20,8 @@ from gatepay_async.protocol.retrying import (
     wait_after,
 )
 
+pytestmark = pytest.mark.fast
+
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 GONE = TransportError(endpoint="ka/show", sent=True, problem="cut")
 

@@ -15,6 +15,8 @@ from gatepay_async.protocol.errors import ProtocolError, RefusedError
 from gatepay_async.protocol.models import CardKey, CardKeyPage, Catalog, Payment, Stored
 from gatepay_async.protocol.wire import Reply, decode, open_envelope
 
+pytestmark = pytest.mark.fast
+
 SAMPLES = Path(__file__).parents[1] / "samples"
 PAY = PayCreate(product_id=8, out_order_id="T-1-X", pay_type="wechat", product_num=1, custom="terry")
 KINDS: list[tuple[str, Any, type]] = [

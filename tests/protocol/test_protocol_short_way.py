@@ -14,6 +14,8 @@ from gatepay_async import CardKey, CardKeyPage
 from gatepay_async.protocol import codec
 from gatepay_async.protocol.calls import KaShow
 
+pytestmark = pytest.mark.fast
+
 SAMPLE = (Path(__file__).parents[1] / "samples" / "ka_show.json").read_bytes()
 
 odd = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()

@@ -14,6 +14,8 @@ from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.signing import Credentials, is_signed, sign
 from gatepay_async.protocol.wire import encode
 
+pytestmark = pytest.mark.fast
+
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "signatures.json").read_text(encoding="utf-8"))[
     "signatures"
 ]

@@ -14,6 +14,8 @@ from gatepay_async.protocol.errors import GatePayError, InvalidRequestError, Pro
 from gatepay_async.protocol.signing import Credentials
 from gatepay_async.protocol.wire import Reply, decode, encode
 
+pytestmark = pytest.mark.fast
+
 SHOP = Credentials("gp-key", "CANARY-SECRET")
 PAY = PayCreate(product_id=8, out_order_id="T-1-X", pay_type="wechat", product_num=1, custom="terry")
 CALLS: list[Any] = [PAY, ProductShow(), KaShow(8), KaCreate(8, ["CANARY-1", "CANARY-2"])]

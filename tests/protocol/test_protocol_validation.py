@@ -11,6 +11,8 @@ from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.models import PayType
 from gatepay_async.protocol.retrying import RetryPolicy
 
+pytestmark = pytest.mark.fast
+
 RIGHT: dict[Any, dict[str, Any]] = {
     PayCreate: {"product_id": 8, "out_order_id": "T-1-X", "pay_type": "alipay", "product_num": 2, "custom": "terry"},
     KaShow: {"product_id": 8, "page": 1},

@@ -9,6 +9,8 @@ import pytest
 
 from gatepay_async.sandbox import Sandbox
 
+pytestmark = pytest.mark.sockets
+
 # 状态码表, typed off the page by hand: what the tables must come to.
 PAGE = {
     "pay/create": {

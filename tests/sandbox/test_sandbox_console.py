@@ -11,6 +11,8 @@ from shop_side import make_order, merchant
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 from gatepay_async.sandbox.till import Till
 
+pytestmark = pytest.mark.sockets
+
 
 @pytest.fixture
 def console(call: Any) -> Any:

@@ -10,6 +10,8 @@ import pytest
 
 from gatepay_async.sandbox import LaterVersionError, Sandbox
 
+pytestmark = pytest.mark.sockets
+
 
 def test_everything_survives_a_restart(tmp_path: Path, clock: Any, visit: Any) -> None:
     """Keys, orders, states and both shops' secrets are there again; what was deleted is not."""

@@ -20,7 +20,7 @@ from gatepay_async.sandbox import Delivery, NoCallbackError, Sandbox
 from gatepay_async.sandbox.deliveries import Answer
 from gatepay_async.sandbox.outbox import Outbox
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
 SIGNED = ("order_id", "out_order_id", "price", "realprice", "type", "paytime", "extend")
 

@@ -13,6 +13,8 @@ from waiting import PATIENCE
 
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
+pytestmark = pytest.mark.sockets
+
 ALL = list(FaultKind)
 
 

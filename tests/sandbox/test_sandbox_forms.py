@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from gatepay_async.sandbox.forms import MalformedFormError, read_form
 
+pytestmark = pytest.mark.fast
+
 FORM = "application/x-www-form-urlencoded"
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "signatures.json").read_bytes())["signatures"]
 

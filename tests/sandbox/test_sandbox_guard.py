@@ -7,6 +7,8 @@ import pytest
 
 from gatepay_async.sandbox import Sandbox
 
+pytestmark = pytest.mark.sockets
+
 PAGES = ["/", "/orders", "/deliveries", "/faults", "/pay/index?id=x", "/nowhere", "/static/sandbox.js"]
 
 

@@ -14,6 +14,8 @@ from waiting import PATIENCE, until
 
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
+pytestmark = pytest.mark.sockets
+
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 PATHS = ["pay/create", "product/show", "ka/show", "ka/create"]
 

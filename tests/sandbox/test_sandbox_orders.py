@@ -9,7 +9,7 @@ from shop_side import make_order
 
 from gatepay_async.sandbox import Sandbox
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 NOWHERE = "http://127.0.0.1:1/callback"
 
 

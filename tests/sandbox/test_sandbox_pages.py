@@ -12,6 +12,8 @@ from starlette.requests import Request
 from gatepay_async.sandbox import Sandbox
 from gatepay_async.sandbox.web import language_of
 
+pytestmark = pytest.mark.sockets
+
 HOSTILE = """<script>alert("1")</script>'"><img src=x onerror=alert(1)>{{ 7 * 7 }}&amp;"""
 
 

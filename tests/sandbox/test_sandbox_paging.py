@@ -6,6 +6,8 @@ import pytest
 
 from gatepay_async.sandbox import Sandbox
 
+pytestmark = pytest.mark.sockets
+
 
 def ka(call: Any, page: int | str, product_id: str = "8") -> Any:
     return call.reply("ka/show", product_id=product_id, page=str(page))["data"]["ka"]

@@ -12,6 +12,8 @@ import segno
 
 from gatepay_async.sandbox import Sandbox
 
+pytestmark = pytest.mark.sockets
+
 IMAGES = "https://gatepay.gatecdn.com/uploads/"
 # 产品接口, 成功返回的结果例子
 EXAMPLE: dict[str, Any] = {

@@ -7,6 +7,8 @@ import pytest
 
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
+pytestmark = pytest.mark.sockets
+
 CANARY = "CANARY-KEY-0001"
 
 

@@ -21,7 +21,7 @@ from gatepay_async.sandbox import Fault, FaultKind, PortTakenError, Sandbox
 from gatepay_async.sandbox.breaking import CONNECTION
 from gatepay_async.sandbox.server import LoopbackServer
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
 
 def threads() -> list[str]:

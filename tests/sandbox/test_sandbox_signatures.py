@@ -13,6 +13,8 @@ from gatepay_async.sandbox.endpoints import ENDPOINTS
 from gatepay_async.sandbox.orders import callback_query
 from gatepay_async.sandbox.signatures import is_signed, signature
 
+pytestmark = pytest.mark.fast
+
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "signatures.json").read_bytes())["signatures"]
 CALLS = [vector for vector in VECTORS if vector["kind"] in ENDPOINTS]
 CALLBACKS = [vector for vector in VECTORS if vector["kind"] == "callback"]

@@ -5,6 +5,8 @@ import pytest
 from gatepay_async.sandbox import CallbackUrlError, Sandbox
 from gatepay_async.sandbox.targets import check, target_of
 
+pytestmark = pytest.mark.sockets
+
 
 @pytest.mark.parametrize(
     ("url", "hosts", "port"),

@@ -11,6 +11,8 @@ from gatepay_async import sandbox
 from gatepay_async.sandbox import FaultKind
 from gatepay_async.sandbox.texts import LANGUAGES, PROBLEMS, TEXTS, text
 
+pytestmark = pytest.mark.fast
+
 HERE = Path(str(sandbox.__file__)).parent
 TEMPLATES = {path.name: path.read_text("utf-8") for path in (HERE / "templates").glob("*.html")}
 # Said by a name that is put together: {{ t("delivery_" + state) }}, {{ t(order.pay_type) }}.
