@@ -1,12 +1,15 @@
 """
 What is checked, and how; `nox -l` lists the sessions.
 
-The built wheel is what is installed and tested, never the folder.
+The tests come in three lanes (see CONTRIBUTING.md): `fast`, `sockets` and `slow`. Sessions install the built wheel,
+never the folder, and the versions that requirements/ locks.
 """
 
 import os
 import shutil
 import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import nox
@@ -15,6 +18,11 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parent
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
+LOCKED = ("-c", str(ROOT / "requirements" / "locked.txt"))
+LOWEST = ("-c", str(ROOT / "requirements" / "lowest.txt"))
+TESTED_EXTRAS = "sandbox,aiohttp,cli,durable,s3,redis"
+# Most tests wait for something most of the time, so two cores are busy only with more workers than cores.
+IN_PARALLEL = ("-n", str(min(3 * (os.cpu_count() or 2), 16)), "--dist", "worksteal")
 
 
 def group(name: str) -> list[str]:
@@ -23,12 +31,12 @@ def group(name: str) -> list[str]:
 
 
 def runs(python: str | None) -> bool:
-    """Whether *python* is there; a shim of pyenv may be, without the Python that it stands for."""
+    """Whether *python* starts; a shim of pyenv may exist without the Python that it stands for."""
     return bool(python) and subprocess.run([str(python), "-c", ""], capture_output=True, check=False).returncode == 0
 
 
 def pythons() -> list[str]:
-    """The supported Pythons that are here. Those of pyenv are put on the PATH, where nox looks."""
+    """The supported Pythons on this machine. Those of pyenv are put on the PATH, where nox looks."""
     root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     for version in SUPPORTED:
         for place in sorted(root.glob(f"versions/{version}.*/bin")):
@@ -37,11 +45,6 @@ def pythons() -> list[str]:
     return [version for version in SUPPORTED if runs(shutil.which(f"python{version}"))]
 
 
-# The tests that open a client of their own or the fixture's, and so talk over its transport.
-OVER_SOCKETS = [
-    f"tests/test_{name}.py"
-    for name in ("blocking", "client", "examples", "pager", "readme", "secrets", "upload", "upload_sources")
-]
 # What a user's first test may look like: the fixtures are there, as the package is installed.
 PLUGIN_IS_FOUND = """
 import pytest
@@ -52,16 +55,20 @@ async def test_gatepay(gatepay, gatepay_sandbox):
 """
 # An extra whose room lies in that of another: that one is missed first.
 BUILT_ON = {"s3": "durable"}
-PYTHONS = pythons()
+RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
+PYTHONS = pythons() or [RUNNING]
 OLDEST, NEWEST = PYTHONS[0], PYTHONS[-1]
 EXTRAS = list(PROJECT["project"]["optional-dependencies"])
+ALONE = [each for each in EXTRAS if each != "all"]
 
-nox.options.default_venv_backend = "virtualenv"
+nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.error_on_missing_interpreters = True
+# Everything that must pass. Together they run both quick lanes on each Python, and the slow lane on the newest.
 nox.options.sessions = [
     "lint",
     "typing",
     "tests",
+    *(f"supported-{python}" for python in PYTHONS if python not in {RUNNING, NEWEST}),
     "coverage",
     "aiohttp",
     "browser",
@@ -73,35 +80,60 @@ nox.options.sessions = [
 ]
 
 
-@nox.session(python=PYTHONS)
+@nox.session
 def tests(session: nox.Session) -> None:
-    """The whole suite, on every Python that is here."""
-    session.install(".[sandbox,aiohttp,cli,durable,s3,redis]", *group("tests"))
-    # No line is for one Python only, so one of them is enough to count lines; it takes half as long again.
-    counting = ["coverage", "run", "-m"] if session.python == OLDEST else ["python", "-m"]
-    session.run(*counting, "pytest", *session.posargs)
+    """The fast and the sockets lane, on the Python that runs nox."""
+    session.install(*LOCKED, f".[{TESTED_EXTRAS}]", *group("tests"))
+    session.run("pytest", "--lane", "fast", "--lane", "sockets", *IN_PARALLEL, *session.posargs)
+    session.log(
+        "The slow lane is left out: killed processes, PostgreSQL, Redis, commands in a terminal. "
+        "`nox -s slow` runs it, `nox -s browser` tries the sandbox's pages in Chromium, and `nox` runs everything."
+    )
+
+
+@nox.session(python=PYTHONS, reuse_venv=True)
+def fast(session: nox.Session) -> None:
+    """The fast lane on every Python: no sockets, no processes. Run it after each change."""
+    session.install(*LOCKED, f".[{TESTED_EXTRAS}]", *group("tests"))
+    session.run("pytest", "--lane", "fast", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def supported(session: nox.Session) -> None:
+    """The fast and the sockets lane, on every supported Python that is here."""
+    session.install(*LOCKED, f".[{TESTED_EXTRAS}]", *group("tests"))
+    session.run("pytest", "--lane", "fast", "--lane", "sockets", *IN_PARALLEL, *session.posargs)
+
+
+@nox.session(python=NEWEST)
+def slow(session: nox.Session) -> None:
+    """The slow lane: real kills, PostgreSQL, Redis, terminals, many processes."""
+    session.install(*LOCKED, f".[{TESTED_EXTRAS}]", *group("tests"))
+    session.run("pytest", "--lane", "slow", *IN_PARALLEL, *session.posargs)
+
+
+@nox.session(python=NEWEST)
+def coverage(session: nox.Session) -> None:
+    """All three lanes on the newest Python; every line and branch must be covered."""
+    session.install(*LOCKED, f".[{TESTED_EXTRAS}]", *group("tests"))
+    session.run("coverage", "erase")
+    session.run("pytest", "--cov", "--cov-report=", *IN_PARALLEL, *session.posargs)
+    session.run("coverage", "report")
 
 
 @nox.session(python=NEWEST)
 def aiohttp(session: nox.Session) -> None:
-    """What talks to servers, over aiohttp instead of the pool."""
-    session.install(".[sandbox,aiohttp]", *group("tests"))
+    """What depends on the transport, over aiohttp instead of the pool."""
+    session.install(*LOCKED, ".[sandbox,aiohttp]", *group("tests"))
     over = {"GATEPAY_TEST_TRANSPORT": "aiohttp"}
-    session.run("pytest", "-m", "not own_pool", *session.posargs, *OVER_SOCKETS, env=over)
-
-
-@nox.session(python=OLDEST)
-def coverage(session: nox.Session) -> None:
-    """Every line and branch, over all that `tests` has run."""
-    session.install(*(each for each in group("tests") if each.startswith("coverage")))
-    session.run("coverage", "combine")
-    session.run("coverage", "report")
+    modules = [f"tests/test_{name}.py" for name in ("blocking", "client", "secrets")]
+    session.run("pytest", "-m", "not own_pool", *IN_PARALLEL, *session.posargs, *modules, env=over)
 
 
 @nox.session(python=OLDEST)
 def lint(session: nox.Session) -> None:
     """The rules, and the form."""
-    session.install(*group("lint"))
+    session.install(*LOCKED, *group("lint"))
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
 
@@ -109,7 +141,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(python=OLDEST)
 def typing(session: nox.Session) -> None:
     """Both type checkers; tests/typing_api.py says what a user's checker must see."""
-    session.install(".[sandbox,aiohttp,cli,durable,s3,redis]", *group("typing"))
+    session.install(*LOCKED, f".[{TESTED_EXTRAS}]", *group("typing"))
     session.run("mypy")
     session.run("pyright")
 
@@ -117,14 +149,14 @@ def typing(session: nox.Session) -> None:
 @nox.session(python=NEWEST)
 def browser(session: nox.Session) -> None:
     """The sandbox's pages in a real browser: the Chromium on the PATH, or where CHROMIUM says."""
-    session.install(".[sandbox]", *group("browser"))
+    session.install(*LOCKED, ".[sandbox]", *group("browser"))
     session.run("pytest", "tests/browser", *session.posargs)
 
 
 @nox.session(python=NEWEST)
 def pictures(session: nox.Session) -> None:
     """Take the pictures of docs/images/ anew; `-- FOLDER` takes all that there are, to be looked at."""
-    session.install(".[sandbox]", *group("browser"))
+    session.install(*LOCKED, ".[sandbox]", *group("browser"))
     session.run("python", "tests/browser/pictures.py", *session.posargs, env={"PYTHONPATH": "tests"})
 
 
@@ -132,29 +164,28 @@ def pictures(session: nox.Session) -> None:
 @nox.parametrize("extra", EXTRAS)
 def extras(session: nox.Session, extra: str) -> None:
     """With one extra alone: what it promises works, far from the sources."""
-    session.install(f".[{extra}]")
+    session.install(*LOCKED, f".[{extra}]")
     session.chdir(session.create_tmp())
-    for program in programs(extra):
+    for program in programs(ALONE if extra == "all" else [extra]):
         session.run("python", "-I", str(program))
 
 
-def programs(extra: str) -> list[Path]:
-    """The programs of tests/extras/ that show what *extra* is good for: its own; of `all`, all."""
-    names = [each for each in EXTRAS if each != "all"] if extra == "all" else [extra]
+def programs(names: list[str]) -> list[Path]:
+    """The programs of tests/extras/ that show what each of these extras is good for."""
     return [ROOT / "tests" / "extras" / f"{name}.py" for name in names]
 
 
 @nox.session(python=NEWEST)
 def bare(session: nox.Session) -> None:
     """Without any extra: it imports, works, brings little, and says which extra is missing."""
-    session.install(".")
+    session.install(*LOCKED, ".")
     session.run("python", "-I", "tests/bare.py")
-    for program in programs("all"):
-        told = session.run("python", "-I", str(program), success_codes=[1, 2], silent=True)
+    for program in programs(ALONE):
+        printed = session.run("python", "-I", str(program), success_codes=[1, 2], silent=True)
         extra = BUILT_ON.get(program.stem, program.stem)
-        if f"pip install 'gatepay-async[{extra}]'" not in str(told):
-            session.error(f"nobody says that the extra {extra} is missing: {told}")
-    session.install("pytest", f"gatepay-async[sandbox] @ {ROOT.as_uri()}")
+        if f"pip install 'gatepay-async[{extra}]'" not in str(printed):
+            session.error(f"nothing says that the extra {extra} is missing: {printed}")
+    session.install(*LOCKED, "pytest", f"gatepay-async[sandbox] @ {ROOT.as_uri()}")
     # Far from the sources: what pytest finds is the wheel's entry point.
     session.chdir(session.create_tmp())
     Path("pytest.ini").write_text("[pytest]\n")
@@ -164,65 +195,86 @@ def bare(session: nox.Session) -> None:
 
 @nox.session(python=OLDEST)
 def lowest(session: nox.Session) -> None:
-    """The suite, on the oldest dependencies that pyproject.toml allows."""
+    """The fast lane and a program for each extra, on the oldest dependencies that pyproject.toml allows."""
+    session.install(*LOWEST, f".[{TESTED_EXTRAS}]", *group("tests"))
+    session.run("pytest", "--lane", "fast", *session.posargs)
+    for program in programs(ALONE):
+        session.run("python", "-I", str(program))
+
+
+@nox.session(python=NEWEST)
+def newest(session: nox.Session) -> None:
+    """The quick lanes and a program for each extra, on whatever the package index has today. Not part of `nox`."""
+    session.install("--upgrade", f".[{TESTED_EXTRAS}]", *group("tests"))
+    session.run("pytest", "--lane", "fast", "--lane", "sockets", *IN_PARALLEL, *session.posargs)
+    for program in programs(ALONE):
+        session.run("python", "-I", str(program))
+
+
+@nox.session(python=OLDEST)
+def lock(session: nox.Session) -> None:
+    """Write requirements/ anew: the versions that all other sessions and the README's commands install."""
+    session.install("uv")
+    groups = [f"--group={name}" for name in PROJECT["dependency-groups"]]
+    common = ["uv", "pip", "compile", "pyproject.toml", "--all-extras", "--no-header", "--no-annotate", "--quiet"]
+    common += ["--no-emit-package=gatepay-async", "--universal", f"--python-version={OLDEST}", *session.posargs]
+    session.run(*common, *groups, "-o", LOCKED[1])
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as oldest:
+        oldest.write("\n".join(oldest_direct()))
+        oldest.flush()
+        session.run(*common, "--group=tests", "-c", oldest.name, "-o", LOWEST[1])
+
+
+def oldest_direct() -> list[str]:
+    """`httpx==0.28` for `httpx>=0.28,<1`, for each direct dependency of the package and of its extras."""
     project = PROJECT["project"]
-    extras = project["optional-dependencies"]
-    tested = ("sandbox", "aiohttp", "cli", "durable", "s3", "redis")
-    required = [*project["dependencies"], *(each for extra in tested for each in extras[extra])]
-    allowed = [each for each in required if not each.startswith(project["name"])]  # an extra may bring another
-    session.install(f".[{','.join(tested)}]", *group("tests"), *map(oldest, allowed))
-    # What the pages show is what today's Typer and Rich draw.
-    today = ("test_docs_snippets.py::test_console", "test_docs_pictures.py")
-    session.run("pytest", *(f"--deselect=tests/docs/{each}" for each in today), *session.posargs)
-
-
-def oldest(requirement: str) -> str:
-    """`httpx==0.28` for `httpx>=0.28,<1`."""
-    parsed = Requirement(requirement)
-    bound = next(each.version for each in parsed.specifier if each.operator == ">=")
-    return f"{parsed.name}=={bound}"
+    required = [*project["dependencies"], *(each for one in project["optional-dependencies"].values() for each in one)]
+    allowed = [Requirement(each) for each in required if not each.startswith(project["name"])]
+    bounds = {each.name: next(one.version for one in each.specifier if one.operator == ">=") for each in allowed}
+    return [f"{name}=={version}" for name, version in bounds.items()]
 
 
 @nox.session(python=OLDEST)
 def bench(session: nox.Session) -> None:
     """The figures of benchmarks/, beside what a user would write instead; `-- --quick` for a look."""
-    session.install(".[sandbox,aiohttp,cli,redis]", *group("bench"))
+    session.install(*LOCKED, ".[sandbox,aiohttp,cli,redis]", *group("bench"))
     session.run("python", "-m", "benchmarks.run", *session.posargs)
 
 
 @nox.session(python=OLDEST)
 def durable(session: nox.Session) -> None:
     """The figures of durable uploads: real processes, real kills, both databases; `-- kill --kills 5` for a look."""
-    session.install(".[durable,sandbox]", *group("tests"), *group("bench"))
+    session.install(*LOCKED, ".[durable,sandbox]", *group("tests"), *group("bench"))
     session.run("python", "-m", "benchmarks.durable", *session.posargs, env={"PYTHONPATH": "tests"})
 
 
 @nox.session(python=OLDEST)
 def soak(session: nox.Session) -> None:
     """A minute of everything at once on each event loop: nothing lost, nothing that grows."""
-    session.install(".[sandbox]", *group("bench"))
+    session.install(*LOCKED, ".[sandbox]", *group("bench"))
     for loop in ("asyncio", "trio"):
         session.run("python", "-m", "benchmarks.soak", "--loop", loop, *session.posargs)
 
 
-@nox.session(python=OLDEST)
+@nox.session(python=NEWEST)
 def docs(session: nox.Session) -> None:
-    """The documentation, in both languages, and all that it shows run; without the network. It comes to build/docs."""
-    session.install(".[all]", *group("tests"), *group("docs"))
+    """The documentation in both languages, with its links checked; without the network. It comes to build/docs."""
+    session.install(*LOCKED, ".[all]", *group("tests"), *group("docs"))
     out = ROOT / "build" / "docs"
+    shutil.rmtree(out, ignore_errors=True)
     for language in ("en", "zh"):
-        options = ["-q", "-W", "--keep-going", "-t", language, "-c", "docs", "-d", f"{out}/.doctrees/{language}"]
-        session.run("sphinx-build", *options, f"docs/{language}", f"{out}/{language}")
+        options = ["-q", "-W", "--keep-going", "-j", "auto", "-t", language, "-c", "docs"]
+        trees = f"{out}/.doctrees/{language}"
+        session.run("sphinx-build", *options, "-d", trees, f"docs/{language}", f"{out}/{language}")
     shutil.copy(ROOT / "docs" / "index.html", out)
-    about = ("tests/docs", "tests/test_readme.py", "tests/test_public_api.py", "tests/test_licences.py")
-    session.run("pytest", *about, *session.posargs, env={"GATEPAY_DOCS": str(out)})
+    session.run("pytest", "tests/docs/test_docs_built.py", *session.posargs, env={"GATEPAY_DOCS": str(out)})
     session.log(f"open {out / 'index.html'}")
 
 
 @nox.session(python=NEWEST)
 def build(session: nox.Session) -> None:
     """The wheel and the sdist, and what is in them."""
-    session.install("build", "twine")
+    session.install(*LOCKED, *group("build"))
     dist = Path(session.create_tmp()) / "dist"
     shutil.rmtree(dist, ignore_errors=True)
     session.run("python", "-m", "build", "--outdir", str(dist))

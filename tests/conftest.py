@@ -10,6 +10,8 @@ from hypothesis import HealthCheck, settings
 from gatepay_async import AsyncGatePay, RetryPolicy, carrier
 from gatepay_async.sandbox import Sandbox
 
+pytest_plugins = ["lanes"]
+
 # Waits that a test need not sit out; the number of attempts is the default's.
 QUICK = RetryPolicy(first_wait=0, longest_wait=0)
 

@@ -1,0 +1,72 @@
+"""
+The lanes of the tests: which files are run, and which tests are slower than their lane allows.
+
+    pytest --lane fast                     no sockets, no processes
+    pytest --lane fast --lane sockets      and real HTTP on loopback, SQLite, the command
+    pytest                                 and the slow lane: kills, PostgreSQL, Redis, terminals
+
+Each test module names its lane in `pytestmark`. A single test of a quicker module may be marked as slow.
+"""
+
+import re
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+# Lane -> seconds that a test of it may take on an idle machine of two cores.
+LANES = {"fast": 2, "sockets": 10, "slow": 60}
+_LANE = re.compile(rf"^pytestmark = .*?\bmark\.({'|'.join(LANES)})\b", re.MULTILINE | re.DOTALL)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--lane", action="append", choices=list(LANES), help="run only the tests of this lane; repeatable")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave the files of other lanes unread: importing what they test takes longer than the fast lane."""
+    wanted = set(config.getoption("--lane") or LANES)
+    if not collection_path.name.startswith("test_") or collection_path.suffix != ".py":
+        return None
+    lane = _LANE.search(collection_path.read_text("utf-8"))
+    may_hold = {lane[1], "slow"} if lane and lane[1] == "sockets" else {lane[1]} if lane else set(LANES)
+    return None if wanted & may_hold else True
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out single tests of another lane."""
+    wanted = set(config.getoption("--lane") or LANES)
+    left_out = [item for item in items if lane_of(item) not in wanted]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if lane_of(item) in wanted]
+
+
+def lane_of(item: pytest.Item) -> str:
+    """The slowest lane that it is marked with."""
+    marked = {mark.name for mark in item.iter_markers()}
+    return next((lane for lane in reversed(LANES) if lane in marked), "sockets")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note the lane in the report, which travels from a worker to the process that prints."""
+    report = yield
+    report.lane = lane_of(item)  # type: ignore[attr-defined]  # reports carry what plugins add to them
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List the tests that took longer than their lane allows. They do not fail: the machine may be busy."""
+    took: dict[str, float] = {}
+    lanes: dict[str, str] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                took[report.nodeid] = took.get(report.nodeid, 0) + report.duration
+                lanes[report.nodeid] = getattr(report, "lane", "slow")
+    slower = sorted((name for name in took if took[name] > LANES[lanes[name]]), key=took.__getitem__, reverse=True)
+    if slower:
+        terminalreporter.section("slower than their lane allows")
+        for name in slower:
+            terminalreporter.write_line(f"{took[name]:6.1f} s  ({lanes[name]}: {LANES[lanes[name]]} s)  {name}")
