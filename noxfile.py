@@ -66,6 +66,7 @@ nox.options.error_on_missing_interpreters = True
 # Everything that must pass. Together they run both quick lanes on each Python, and the slow lane on the newest.
 nox.options.sessions = [
     "lint",
+    "workflows",
     "typing",
     "tests",
     *(f"supported-{python}" for python in PYTHONS if python not in {RUNNING, NEWEST}),
@@ -136,6 +137,14 @@ def lint(session: nox.Session) -> None:
     session.install(*LOCKED, *group("lint"))
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
+    session.run("codespell")
+
+
+@nox.session(python=OLDEST)
+def workflows(session: nox.Session) -> None:
+    """The rules for .github/."""
+    session.install(*LOCKED, *group("workflows"))
+    session.run("zizmor", "--offline", "--persona=pedantic", ".github")
 
 
 @nox.session(python=OLDEST)
@@ -211,6 +220,14 @@ def newest(session: nox.Session) -> None:
         session.run("python", "-I", str(program))
 
 
+@nox.session(python=NEWEST)
+def thorough(session: nox.Session) -> None:
+    """The quick lanes with a thousand random examples where there are fifty. Not part of `nox`."""
+    session.install(*LOCKED, f".[{TESTED_EXTRAS}]", *group("tests"))
+    options = ["--lane", "fast", "--lane", "sockets", "--hypothesis-profile=thorough", "--timeout=3000"]
+    session.run("pytest", *options, *IN_PARALLEL, *session.posargs)
+
+
 @nox.session(python=OLDEST)
 def lock(session: nox.Session) -> None:
     """Write requirements/ anew: the versions that all other sessions and the README's commands install."""
@@ -273,11 +290,21 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def build(session: nox.Session) -> None:
-    """The wheel and the sdist, and what is in them."""
+    """The wheel and the sdist in dist/, and what is in them."""
     session.install(*LOCKED, *group("build"))
-    dist = Path(session.create_tmp()) / "dist"
+    dist = ROOT / "dist"
     shutil.rmtree(dist, ignore_errors=True)
     session.run("python", "-m", "build", "--outdir", str(dist))
     wheel, sdist = next(dist.glob("*.whl")), next(dist.glob("*.tar.gz"))
     session.run("twine", "check", "--strict", str(wheel), str(sdist))
     session.run("python", "tests/packaged.py", str(dist))
+
+
+@nox.session(python=NEWEST)
+def sbom(session: nox.Session) -> None:
+    """What an installation with all extras consists of, as CycloneDX, in build/sbom.cdx.json. Not part of `nox`."""
+    session.install(*LOCKED, ".[all]")
+    python = session.run("python", "-c", "import sys; print(sys.executable)", silent=True)
+    (ROOT / "build").mkdir(exist_ok=True)
+    session.install(*LOCKED, *group("sbom"))
+    session.run("cyclonedx-py", "environment", "--output-file", "build/sbom.cdx.json", str(python).strip())

@@ -24,7 +24,8 @@ OF_THE_WHEEL = re.compile(
 OF_THE_SDIST = re.compile(
     r"src/(gatepay_async/(\w+/)*(\w+\.py|py\.typed|static/\w+\.(css|js|svg)|templates/\w+\.html)|_gatepay_async_pytest\.py)"
     r"|(tests|benchmarks|examples|docs)/([\w-]+/)*[\w.-]+\.(py|md|txt|toml|json|css|html|po|svg|png)"
-    r"|README(\.zh-CN)?\.md|CHANGELOG\.md|CONTRIBUTING\.md|LICENSE|PKG-INFO|noxfile\.py|pyproject\.toml|\.gitignore"
+    r"|README(\.zh-CN)?\.md|CHANGELOG\.md|CONTRIBUTING\.md|SECURITY\.md|LICENSE|PKG-INFO|noxfile\.py|pyproject\.toml"
+    r"|\.gitignore|requirements/\w+\.txt"
 )
 NEEDED_IN_THE_WHEEL = ("gatepay_async/py.typed", "gatepay_async/__init__.py", "_gatepay_async_pytest.py")
 NEEDED_IN_THE_SDIST = (
@@ -43,6 +44,7 @@ SECRETS = {
     "a token": re.compile(rb"\b(ghp_|github_pat_|pypi-|AKIA|xox[bp]-|sk_live_)[0-9A-Za-z_-]{16}"),
     "a path of somebody's": re.compile(rb"(?<![\w.])/(home|root|Users)/\w"),
 }
+LINK = re.compile(r"\]\((?!\w+:|#)([^)]+)\)")
 # Tests are full of secrets that open nothing, and of whatever else may look like one.
 MAY_LOOK_SO = re.compile(r"tests/")
 
@@ -66,6 +68,7 @@ def problems_of_a_wheel(files: Contents) -> Iterator[str]:
     yield from (f"{name} is a test" for name in files if TESTS.search(name))
     if not any(name.endswith(".dist-info/licenses/LICENSE") for name in files):
         yield "the licence is missing"
+    yield from _relative_links(files)
     yield from _secrets(files)
 
 
@@ -78,6 +81,13 @@ def problems_of_an_sdist(files: Contents) -> Iterator[str]:
 def _strange(files: Contents, known: re.Pattern[str], needed: tuple[str, ...]) -> Iterator[str]:
     yield from (f"{name} should not be there" for name in files if known.fullmatch(name) is None)
     yield from (f"{name} is missing" for name in needed if name not in files)
+
+
+def _relative_links(files: Contents) -> Iterator[str]:
+    """A package index shows the README far from the files beside it."""
+    for name, content in files.items():
+        if name.endswith(".dist-info/METADATA"):
+            yield from (f"{name} links to {target}, which is relative" for target in LINK.findall(content.decode()))
 
 
 def _secrets(files: Contents) -> Iterator[str]:

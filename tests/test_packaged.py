@@ -80,6 +80,14 @@ def test_what_must_not_be_there(
     assert not content or content.decode() not in out
 
 
+def test_links_of_the_description(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A relative link of the README, which a package index can't follow, is found; others are fine."""
+    text = b"[a](docs/en/index.md) [b](https://example.com) [c](#start) ![d](docs/images/x.svg)"
+    assert packaged.main(written(tmp_path, WHEEL | {f"{DIST_INFO}/METADATA": text}, SDIST)) == 1
+    links = [line.split()[-4] for line in capsys.readouterr().out.splitlines() if line.endswith("is relative")]
+    assert links == ["docs/en/index.md,", "docs/images/x.svg,"]
+
+
 @pytest.mark.parametrize("missing", [*packaged.NEEDED_IN_THE_WHEEL, f"{DIST_INFO}/licenses/LICENSE"])
 def test_what_must_be_there(missing: str, tmp_path: Path) -> None:
     """The marker for type checkers, the licence and the plugin are missed."""
