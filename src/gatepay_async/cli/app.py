@@ -49,10 +49,7 @@ def _told(command: Callable[[], Any]) -> Any:
     try:
         return command() or Status.DONE
     except helping.UsageError as error:
-        if type(error).__name__ == "NoArgsIsHelpError" and not output.wants_json():
-            output.complain(error.message.rstrip())
-            return Status.USAGE
-        return _tell(HaltError(helping.usage_problem(error), todo=helping.usage_hint(error)))
+        return _tell_usage(error)
     except SystemExit as end:
         # Typer ends so when standard output was closed; and when it has completed a command line.
         if type(sys.stdout).__name__ != "PacifyFlushWrapper":
@@ -62,9 +59,28 @@ def _told(command: Callable[[], Any]) -> Any:
     except typer.Abort:
         return Status.INTERRUPTED
     except Exception as error:
-        if not isinstance(error, HaltError) and not _is_ours(error):
+        fault = output.fault()
+        if fault is None and not isinstance(error, HaltError) and not _is_ours(error):
             raise
-        return _tell(error)
+        return _tell(error) if fault is None else _tell_unwritable(fault)
+
+
+def _tell_usage(error: Any) -> Status:
+    """A wrong command line; without any command, the help."""
+    if type(error).__name__ == "NoArgsIsHelpError" and not output.wants_json():
+        output.complain(error.message.rstrip())
+        return Status.USAGE
+    return _tell(HaltError(helping.usage_problem(error), todo=helping.usage_hint(error)))
+
+
+def _tell_unwritable(fault: OSError) -> Status:
+    """Nobody reads standard output any more, which is no error; or it can't be written, which is one."""
+    output.forget_output()
+    if isinstance(fault, BrokenPipeError):
+        return Status.PIPE_CLOSED
+    # On standard error, with --json too: that is written to standard output.
+    output.complain(say("output.unwritable", reason=output.plain(fault.strerror)))
+    return Status.NO_OUTPUT
 
 
 def _is_ours(error: Exception) -> bool:
@@ -85,14 +101,12 @@ def run() -> None:
         typer.main.get_command(app).main()
     except SystemExit as end:
         status = end.code
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        output.forget_output()
-        status = Status.PIPE_CLOSED
+    fault = output.fault()
+    if fault is not None:
+        status = _tell_unwritable(fault)
+    output.flush_errors()
     waiting = [each for each in threading.enumerate() if each is not threading.main_thread() and not each.daemon]
     if waiting:
-        sys.stderr.flush()
         os._exit(int(status or 0))
     sys.exit(status)
 

@@ -2,6 +2,8 @@
 
 import sys
 
+from gatepay_async.cli.output import open_closed_streams, watch_stdout
+
 # Typer needs a moment, and may not be there: it is imported below.
 
 _MISSING = """\
@@ -14,6 +16,8 @@ USAGE = 2
 
 def main() -> None:
     """Run the command; ends the process with its exit status."""
+    open_closed_streams()
+    watch_stdout()
     try:
         from gatepay_async.cli.app import run
     except ModuleNotFoundError as error:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from gatepay_async.cli.output import complain, plain, wants_json
+from gatepay_async.cli.output import complain, is_closed, plain, wants_json
 from gatepay_async.cli.private_file import replacing
 from gatepay_async.cli.screens import line, progress
 from gatepay_async.cli.settings import client
@@ -74,6 +74,8 @@ def _format(target: str, *, reveal: bool, force: bool) -> tuple[str, Write]:
         HaltError: Not at all, without another word of the user's.
     """
     if target == "-":
+        if is_closed("stdout"):
+            raise HaltError(say("export.closed"), todo=say("export.closed.todo"))
         if sys.stdout.isatty() and not reveal:
             raise HaltError(say("export.terminal"), todo=say("export.terminal.todo"))
         return _FORMATS[".jsonl" if wants_json() else ".txt"]

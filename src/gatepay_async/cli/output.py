@@ -1,13 +1,80 @@
 """Plain output: no library is needed for it."""
 
+import io
 import json
 import os
 import sys
 from contextlib import suppress
 from contextvars import ContextVar
 from io import TextIOWrapper
+from typing import Any
 
 _json: ContextVar[bool] = ContextVar("json", default=False)
+
+
+_STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))  # by their numbers: 0, 1, 2
+_closed: set[str] = set()
+
+
+def open_closed_streams() -> None:
+    """
+    Connect each standard stream that is closed (``>&-``) to nowhere.
+
+    Else the next file that is opened, a database say, would get its number, and what is printed would go there.
+    """
+    for number, (name, mode) in enumerate(_STREAMS):
+        try:
+            os.fstat(number)
+        except OSError:
+            _closed.add(name)
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 -- a number
+
+
+def is_closed(name: str) -> bool:
+    """Whether the standard stream of that name was closed when the command began."""
+    return name in _closed
+
+
+class _Watched(io.FileIO):
+    """A file that remembers what kept it from being written: a closed pipe, a full disk."""
+
+    fault: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        """As ``FileIO.write``."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.fault = error
+            raise
+
+
+def watch_stdout() -> None:
+    """Have ``fault()`` know what becomes of standard output: the error itself does not say which file it is about."""
+    now = sys.stdout
+    if isinstance(now, TextIOWrapper) and type(_raw(now)) is io.FileIO:
+        watched = _Watched(now.fileno(), "wb", closefd=False)
+        buffer: Any = io.BufferedWriter(watched) if hasattr(now.buffer, "raw") else watched  # PYTHONUNBUFFERED
+        lines, through = now.line_buffering, now.write_through
+        sys.stdout = TextIOWrapper(buffer, now.encoding, now.errors, line_buffering=lines, write_through=through)
+
+
+def fault() -> OSError | None:
+    """What keeps standard output from being written, or None."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        return error
+    raw = _raw(sys.stdout)
+    return raw.fault if isinstance(raw, _Watched) else None
+
+
+def _raw(stream: Any) -> object:
+    """The file below *stream*, if it is a usual one."""
+    buffer = getattr(stream, "buffer", None)
+    return getattr(buffer, "raw", buffer)
 
 
 def prepare(*, as_json: bool) -> None:
@@ -36,14 +103,30 @@ def plain(text: object) -> str:
 
 
 def complain(text: str) -> None:
-    """A line on standard error."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    """A line on standard error; nothing where that can't be written, as there is nobody to tell."""
+    with suppress(OSError):
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
 
 def forget_output() -> None:
-    """Nobody reads standard output any more: what is still in it goes nowhere, and says nothing when Python ends."""
+    """Let what is still in standard output go nowhere, so that Python does not fail on it at its end."""
+    raw = _raw(sys.stdout)
+    if isinstance(raw, _Watched):
+        raw.fault = None
+    _to_nowhere(sys.stdout)
+
+
+def flush_errors() -> None:
+    """Write what is still in standard error, or let it go nowhere."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _to_nowhere(sys.stderr)
+
+
+def _to_nowhere(stream: Any) -> None:
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, stream.fileno())
         os.close(nowhere)

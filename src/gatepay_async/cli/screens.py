@@ -21,8 +21,8 @@ _FILE_WIDTH = 160  # columns where there is no terminal to ask
 
 class _Screen(Console):
     def on_broken_pipe(self) -> None:
-        """Rich would end the process; the command's own edge does."""
-        raise BrokenPipeError
+        """Rich would end the process. Typer does that, and knows the original error by its number."""
+        raise  # noqa: PLE0704 -- Rich calls this while it handles that error
 
 
 def screen(stream: IO[str] | None = None) -> Console:
@@ -68,7 +68,11 @@ def hanging(text: str, *, indent: int) -> str:
 
 def line(text: str, *, style: str = "", stream: IO[str] | None = None) -> None:
     """One line, however long: an address in it stays whole."""
-    screen(stream).print(Text(text, style=style), soft_wrap=True)
+    try:
+        screen(stream).print(Text(text, style=style), soft_wrap=True)
+    except OSError:
+        if stream is not sys.stderr:  # where that can't be written, there is nobody to tell
+            raise
 
 
 class _Rate(ProgressColumn):

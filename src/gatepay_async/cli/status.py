@@ -11,6 +11,7 @@ class Status(IntEnum):
     USAGE = 2
     REFUSED = 3
     NO_ANSWER = 4
+    NO_OUTPUT = 5  # standard output can't be written, whatever the command has done
     INTERRUPTED = 130  # as a shell says it: 128 + SIGINT
     PIPE_CLOSED = 141  # 128 + SIGPIPE
 

@@ -14,7 +14,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "  gatepay doctor                                is everything set up?\n"
         "  gatepay keys upload keys.txt --product 8      a text file, one card key a line\n"
         "\n"
-        "Exit status: 0 done; 1 done in part; 2 wrong usage; 3 refused; 4 no answer; 130 interrupted (Ctrl-C).",
+        "Exit status: 0 done; 1 done in part; 2 wrong usage; 3 refused; 4 no answer; 5 the output could not be written; 130 interrupted (Ctrl-C).",
         "在终端中使用 GatePay：产品、卡密、付款、回调。\n"
         "\n"
         "用 GATEPAY_APPKEY 和 GATEPAY_APPSECRET（或 GATEPAY_APPSECRET_FILE 指定的文件）签名，访问 "
@@ -24,7 +24,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "  gatepay doctor                                检查配置是否就绪\n"
         "  gatepay keys upload keys.txt --product 8      上传文本文件，一行一条卡密\n"
         "\n"
-        "退出码：0 完成；1 部分完成；2 用法错误；3 被拒绝；4 没有应答；130 被中断（Ctrl-C）。",
+        "退出码：0 完成；1 部分完成；2 用法错误；3 被拒绝；4 没有应答；5 无法写入输出；130 被中断（Ctrl-C）。",
     ),
     "products": ("List what the shop sells: numbers, prices, stock.", "列出商铺的产品：编号、价格、库存。"),
     "keys": ("Card keys: upload, export, count.", "卡密：上传、导出、统计。"),
@@ -306,6 +306,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "usage.choice": ("must be one of {choices}, not {value}", "只能是 {choices} 之一，而不是 {value}"),
     "usage.hint": ("read {command} --help", "查看 {command} --help"),
     # -- what went wrong ----------------------------------------------------------------------------------------------
+    "output.unwritable": (
+        "Error: Standard output can't be written: {reason}. The command may have done its work: check before you run it again.",
+        "错误：无法写入标准输出：{reason}。命令可能已执行完毕，重新运行前请先确认。",
+    ),
     "failing.error": ("Error: ", "错误："),
     "failing.cause": ("Why: ", "原因："),
     "failing.todo": ("Do: ", "处理："),
@@ -582,6 +586,8 @@ TEXTS: dict[str, tuple[str, str]] = {
         "give --reveal, or a file: --output keys.txt",
         "请加上 --reveal，或输出到文件：--output keys.txt",
     ),
+    "export.closed": ("Standard output is closed, so the card keys would be lost.", "标准输出已关闭，卡密无处可写。"),
+    "export.closed.todo": ("name a file with --output", "用 --output 指定文件"),
     "export.ending": ("{path}: must end in one of {endings}", "{path}：扩展名只能是 {endings}"),
     "export.written": ("{count} card keys are in {path}.", "已将 {count} 条卡密写入 {path}。"),
     "export.drifted": (
