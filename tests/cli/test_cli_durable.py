@@ -154,9 +154,11 @@ def test_refused_for_all(gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path
     shop.clear_faults()
     gatepay("uploads", "resume", job["job"])
     assert gatepay("uploads", "work", "--drain").status == 0
+    before = failed.read_text()
     after = gatepay("uploads", "show", job["job"], "--failed-lines", failed)
     assert "stopped" not in gatepay("uploads", "list").out
-    assert (after.status, failed.read_text()) == (0, "")
+    assert (after.status, failed.read_text()) == (0, before)  # nothing failed, so nothing is written over it
+    assert f"{failed} is left as it was." in after.err
     assert len(shop.keys(8)) == EXAMPLES + 25_000
 
 
@@ -327,3 +329,18 @@ def test_a_worker_as_a_service(shop: Sandbox, keys: Path) -> None:
         assert worker.returncode == 143
         assert b"Traceback" not in said
     assert len(shop.keys(8)) == EXAMPLES + 25_000
+
+
+def test_failed_lines_that_the_spool_has_lost(gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path) -> None:
+    """A file of failed lines is not replaced by less than is missing; what can't be written is said."""
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=107, times=None))
+    failed = tmp_path / "failed.txt"
+    job = gatepay("keys", "upload", keys, "-p", 8, "--durable", "--failed-lines", failed, "--json").json["job"]
+    before = failed.read_text()
+    [spooled] = tmp_path.rglob("*.keys")
+    spooled.unlink()
+    it = gatepay("uploads", "show", job, "--failed-lines", failed)
+    assert (it.status, failed.read_text()) == (3, before)
+    assert f"The card keys of 25,000 lines are no longer in the spool and can't be written to {failed}." in it.err
+    assert f"{failed} is left as it was." in it.err
+    assert "ready to be uploaded again" not in it.out

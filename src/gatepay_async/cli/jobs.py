@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatepay_async.cli import ledger, queue
-from gatepay_async.cli.output import emit, plain, wants_json
+from gatepay_async.cli.output import complain, emit, plain, wants_json
 from gatepay_async.cli.private_file import replacing
 from gatepay_async.cli.screens import facts, line, progress, show, table
 from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import Status
+from gatepay_async.protocol.bulk import Fate
 
 if TYPE_CHECKING:
     from gatepay_async.durable import Job, JobInfo
+    from gatepay_async.protocol.bulk import UploadReport
 
 _SHORT = 8  # of a job's number, in a list
 
@@ -111,12 +113,13 @@ async def show_so_far(job: Job) -> None:
     ledger.show_counts(info.progress)
 
 
-async def show_end(job: Job, failed_lines: Path | None, place: ledger.Place | None = None) -> Status:
-    """The ledger of a job that has ended, and the lines that are to be tried again."""
+async def show_end(
+    job: Job, failed_lines: Path | None, place: ledger.Place | None = None, encoding: str = "utf-8"
+) -> Status:
+    """The ledger of a job that has ended, and the lines to upload again."""
     report, info = await job.wait(), await job.info()
     if failed_lines is not None:
-        with replacing(failed_lines) as file:
-            ledger.write_failed(file, report)
+        failed_lines = _write_failed(failed_lines, report, encoding)
     more = {"job": queue.number_of(job), "state": str(info.state)}
     cancelled = info.state == "cancelled"
     ledger.show(
@@ -127,6 +130,25 @@ async def show_end(job: Job, failed_lines: Path | None, place: ledger.Place | No
         facts=more,
     )
     return Status.PARTLY if cancelled else ledger.status_of(report)
+
+
+def _write_failed(path: Path, report: UploadReport, encoding: str) -> Path | None:
+    """
+    Write the card keys that are not known to be on the server.
+
+    Returns:
+        *path*, or None where it was not written: what was there stays, if nothing failed, or if card keys are gone.
+    """
+    failed = [outcome for outcome in report.chunks if outcome.fate is not Fate.STORED]
+    gone = sum(outcome.count - len(outcome.keys) for outcome in failed)
+    if gone:
+        complain(say("uploads.keys_gone", count=f"{gone:,}", path=plain(path)))
+    if path.exists() and (gone or not failed):
+        complain(say("uploads.kept", path=plain(path)))
+        return None
+    with replacing(path) as file:
+        ledger.write_failed(file, report, encoding)
+    return path
 
 
 def _there(info: JobInfo) -> int:

@@ -46,10 +46,10 @@ def check_target(failed_lines: Path, read: list[sources.Source]) -> None:
     check_replaceable(failed_lines)
 
 
-def write_failed(file: BinaryIO, report: UploadReport) -> None:
-    """Write the card keys that are not known to be on the server, ready to be uploaded again."""
+def write_failed(file: BinaryIO, report: UploadReport, encoding: str) -> None:
+    """Write the card keys that are not known to be on the server, in *encoding*, ready to be uploaded again."""
     for outcome in report.chunks:
-        file.writelines(sources.as_lines(outcome.keys))
+        file.writelines(sources.as_lines(outcome.keys, encoding))
 
 
 def show(

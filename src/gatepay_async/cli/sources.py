@@ -24,6 +24,7 @@ from gatepay_async.cli.status import HaltError
 LONGEST_LINE = 65_536  # bytes; a line that is longer is no card key, and the file no list of them
 _SHOWN = 5  # problems; a file in another encoding has one in every line
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_UTF_8_MARK = b"\xef\xbb\xbf"
 
 
 @frozen
@@ -128,9 +129,9 @@ def unread(sources: list[Source], encoding: str, *, after: int) -> Iterator[str]
     return islice(Reader(sources, encoding, again=True), after, None)
 
 
-def as_lines(keys: Iterable[str]) -> Iterable[bytes]:
-    """As a text file has them; what was in another encoding, as it came."""
-    return (key.encode("utf-8", "surrogateescape") + b"\n" for key in keys)
+def as_lines(keys: Iterable[str], encoding: str) -> Iterable[bytes]:
+    """As a text file in *encoding* has them; what was in another encoding, as it came."""
+    return (key.encode(encoding, "surrogateescape") + b"\n" for key in keys)
 
 
 def _look_at(name: Path, encoding: str) -> Source:
@@ -206,6 +207,10 @@ def _lines(name: str, file: BinaryIO, encoding: str) -> Iterator[str]:
     number = 0
     while raw := file.readline(LONGEST_LINE + 1):
         number += 1
+        if number == 1 and raw.startswith(_UTF_8_MARK) and encoding != "utf-8":
+            # Read as anything else, the mark would become part of the first card key.
+            problem = say("sources.line", line=1, problem=say("sources.utf8_mark", encoding=encoding))
+            raise HaltError(say("sources.bad", name=name, problem=problem), todo=say("sources.utf8_mark.todo"))
         if len(raw) > LONGEST_LINE:
             raise _bad(name, say("sources.line", line=number, problem=say("sources.long", most=LONGEST_LINE)))
         try:

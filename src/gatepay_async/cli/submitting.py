@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -28,7 +30,7 @@ class _Input:
 
     async def copy_to(self, file: BinaryIO) -> None:
         """As ``Source.copy_to``."""
-        await to_thread.run_sync(file.writelines, sources.as_lines(self.reader))
+        await to_thread.run_sync(file.writelines, sources.as_lines(self.reader, "utf-8"))
 
 
 async def submit(
@@ -51,12 +53,11 @@ async def submit(
                 _tell_queued(job, info.count)
                 return Status.DONE
             complain(say("queue.submitted", job=queue.number_of(job), count=f"{info.count:,}"))
-            return await _work(uploads, job, reader, concurrency, failed_lines)
+            end = partial(jobs.show_end, job, failed_lines, reader.place, encoding)
+            return await _work(uploads, job, concurrency, end)
 
 
-async def _work(
-    uploads: DurableUploads, job: Job, reader: sources.Reader, concurrency: int, failed_lines: Path | None
-) -> Status:
+async def _work(uploads: DurableUploads, job: Job, concurrency: int, end: Callable[[], Awaitable[Status]]) -> Status:
     try:
         async with uploads.worker(concurrency=concurrency):
             await jobs.follow(job)
@@ -64,7 +65,7 @@ async def _work(
         await jobs.show_so_far(job)
         complain(say("queue.goes_on", job=queue.number_of(job)))
         raise
-    return await jobs.show_end(job, failed_lines, reader.place)
+    return await end()
 
 
 def _tell_queued(job: Job, count: int) -> None:

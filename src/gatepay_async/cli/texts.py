@@ -468,6 +468,11 @@ TEXTS: dict[str, tuple[str, str]] = {
     "sources.unreadable": ("{name} can't be read: {reason}", "无法读取 {name}：{reason}"),
     "sources.line": ("line {line} {problem}", "第 {line} 行{problem}"),
     "sources.utf16": ("begins as UTF-16 does", "以 UTF-16 的方式开头"),
+    "sources.utf8_mark": (
+        "begins with the byte-order mark of UTF-8, so it is not {encoding}",
+        "带有 UTF-8 的 BOM，不是 {encoding} 编码",
+    ),
+    "sources.utf8_mark.todo": ("leave --encoding out", "请去掉 --encoding 选项"),
     "sources.nul": ("holds a NUL, as UTF-16 does", "含有 NUL（可能是 UTF-16）"),
     "sources.cr": ("holds a lone carriage return, as files of old Macs do", "含有单独的回车符（旧式 Mac 换行）"),
     "sources.encoding": ("is in another encoding", "是别的编码"),
@@ -476,6 +481,11 @@ TEXTS: dict[str, tuple[str, str]] = {
         "save it as UTF-8 text, one card key a line, or name its --encoding (gb18030, gbk, big5)",
         "请另存为 UTF-8 文本，一行一条卡密，或用 --encoding 指定编码（gb18030、gbk、big5）",
     ),
+    "uploads.keys_gone": (
+        "The card keys of {count} lines are no longer in the spool and can't be written to {path}.",
+        "{count} 行的卡密已不在暂存区，无法写入 {path}。",
+    ),
+    "uploads.kept": ("{path} is left as it was.", "{path} 保持原样。"),
     "sources.nothing_sent": ("; nothing was sent", "；没有发送任何内容"),
     "sources.changed": ("{name} has changed while it was read.", "{name} 在读取过程中被改动了。"),
     "sources.changed.todo": (

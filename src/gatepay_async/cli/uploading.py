@@ -86,12 +86,12 @@ def _write_failed(job: _Job, report: UploadReport, *, whole: bool) -> bool:
     if job.failed_lines is None:
         return False
     with replacing(job.failed_lines) as file:
-        ledger.write_failed(file, report)
+        ledger.write_failed(file, report, job.encoding)
         rest = iter(()) if whole else sources.unread(job.sources, job.encoding, after=report.read)
         if rest is None:
             return True
         try:
-            file.writelines(sources.as_lines(rest))
+            file.writelines(sources.as_lines(rest, job.encoding))
         except HaltError:
             return True
     return False

@@ -1,0 +1,46 @@
+"""Card keys in other encodings than UTF-8: what comes back is what was there."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gatepay_async.sandbox import Fault, FaultKind, Sandbox
+
+pytestmark = pytest.mark.sockets
+
+KEYS = ["卡密-一", "卡密-二", "PLAIN-3"]
+
+
+def test_failed_lines_keep_the_encoding(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """The file of failed lines has the encoding of the input, so that the same command uploads it again."""
+    failed = tmp_path / "failed.txt"
+    for encoding in ("gb18030", "gbk", "big5", "utf-8"):
+        keys = [f"{encoding}-{key}" for key in (KEYS if encoding != "big5" else ["卡號-一", "PLAIN"])]
+        file = tmp_path / "keys.txt"
+        file.write_bytes("".join(f"{key}\n" for key in keys).encode(encoding))
+        options = ("-p", 8, "--encoding", encoding)
+        shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=107))
+        assert gatepay("keys", "upload", file, *options, "--failed-lines", failed).status == 3
+        assert failed.read_bytes() == file.read_bytes(), encoding
+        assert gatepay("keys", "upload", failed, *options).status == 0
+        assert shop.keys(8)[-len(keys) :] == keys
+
+
+def test_a_mark_of_utf8(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """A file with the byte-order mark of UTF-8 is not read as another encoding; from a pipe neither."""
+    data = b"\xef\xbb\xbf" + "".join(f"{key}\n" for key in KEYS).encode()
+    file = tmp_path / "keys.txt"
+    file.write_bytes(data)
+    before = shop.keys(8)
+    for encoding in ("gb18030", "gbk", "big5"):
+        for run in (
+            gatepay("keys", "upload", file, "-p", 8, "--encoding", encoding),
+            gatepay("keys", "upload", "-", "-p", 8, "--encoding", encoding, input=data),
+        ):
+            assert run.status == 2
+            assert f"line 1 begins with the byte-order mark of UTF-8, so it is not {encoding}" in run.err
+            assert "leave --encoding out" in run.err
+    assert shop.keys(8) == before
+    assert gatepay("keys", "upload", file, "-p", 8).status == 0
+    assert shop.keys(8)[-3:] == KEYS
