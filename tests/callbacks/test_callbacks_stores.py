@@ -42,8 +42,10 @@ class Clock:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    it = Clock()
+    monkeypatch.setattr("gatepay_async.callbacks.sqlite.since_boot", lambda: ("boot", it.now))
+    return it
 
 
 @pytest.fixture
@@ -137,15 +139,6 @@ async def test_a_lease_ends(timed: Store, clock: Clock) -> None:
     assert await timed.commit(ONE) is False
     await timed.release(ONE)
     assert await timed.commit(TWO) is True
-
-
-async def test_a_clock_that_was_set_back(sqlite: SQLiteStore, clock: Clock) -> None:
-    """A clock set back by years makes no lease of years: such a claim is anybody's."""
-    assert await sqlite.claim(ONE) is Standing.MINE
-    clock.now -= 15
-    assert await sqlite.claim(TWO) is Standing.TAKEN
-    clock.now -= 15
-    assert await sqlite.claim(TWO) is Standing.MINE
 
 
 async def test_forgetting(timed: Store, clock: Clock) -> None:

@@ -18,12 +18,16 @@ import anyio
 import anyio.to_thread
 from anyio.lowlevel import RunVar
 
+from gatepay_async.callbacks.boot import since_boot
 from gatepay_async.callbacks.durations import seconds_of
+from gatepay_async.callbacks.events import LOGGER
 from gatepay_async.callbacks.store import Claim, Standing
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.wal import switch_to_wal
 
 T = TypeVar("T")
+_Row = tuple[str, float | None, float, str, float | None]
+_Identity = tuple[int, int]
 
 _PATIENCE = 4.0  # seconds that one process waits for another one's transaction; less than a commit may take
 _THREADS = 4  # at most in one event loop, so that a disk that hangs leaves the rest of the worker threads alone
@@ -31,13 +35,19 @@ _FORGOTTEN_AT_ONCE = 100
 _turns: RunVar[anyio.CapacityLimiter] = RunVar("_gatepay_sqlite_store_turns")
 
 # `ends` is NULL once it was handled; `at` is when it was claimed, then when it was handled (epoch seconds).
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS callback (
-    key TEXT PRIMARY KEY, token TEXT NOT NULL, facts TEXT NOT NULL, ends REAL, at REAL NOT NULL) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS callback_at ON callback (at);
-"""
-_FIND = "SELECT facts, ends, at FROM callback WHERE key = ?"
-_ENTER = "INSERT OR REPLACE INTO callback (key, token, facts, ends, at) VALUES (?, ?, ?, ?, ?)"
+# `boot` and `since` say when it was claimed by a clock that nobody sets; both are missing in rows of version 0.1.
+_SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS callback (
+    key TEXT PRIMARY KEY, token TEXT NOT NULL, facts TEXT NOT NULL, ends REAL, at REAL NOT NULL) WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS callback_at ON callback (at)",
+)
+_COLUMNS = "SELECT name FROM pragma_table_info('callback')"
+_ADDED = {
+    "boot": "ALTER TABLE callback ADD COLUMN boot TEXT",
+    "since": "ALTER TABLE callback ADD COLUMN since REAL",
+}
+_FIND = "SELECT facts, ends, at, boot, since FROM callback WHERE key = ?"
+_ENTER = "INSERT OR REPLACE INTO callback (key, token, facts, ends, at, boot, since) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _HANDLED = """
 INSERT INTO callback (key, token, facts, ends, at) VALUES (?, ?, ?, NULL, ?)
 ON CONFLICT (key) DO UPDATE SET ends = NULL, at = excluded.at WHERE token = excluded.token"""
@@ -55,7 +65,8 @@ class SQLiteStore:
     handler sees that callback again. ``CallbackApp`` says how to make that exactly once.
 
     The file is opened at the first callback, with mode 0600 when it is made. It must be on a disk of this machine:
-    SQLite's write-ahead log can't be shared over a network. Nothing of it runs on the event loop.
+    SQLite's write-ahead log can't be shared over a network. Nothing of it runs on the event loop. If the file is
+    deleted or replaced while it is open, the store logs a warning and goes on with the file that is there then.
 
     Args:
         path: Where the file is; it is made if it isn't there, its folder is not.
@@ -120,23 +131,34 @@ class SQLiteStore:
                 standing = self._standing(database, claim)
                 if standing is Standing.MINE and not given_up.is_set():
                     now = self._clock()
-                    database.execute(_ENTER, (claim.key, claim.token, claim.facts, now + claim.lease, now))
+                    times = (now + claim.lease, now, *since_boot())
+                    database.execute(_ENTER, (claim.key, claim.token, claim.facts, *times))
             return standing
 
     def _standing(self, database: sqlite3.Connection, claim: Claim) -> Standing:
-        found: tuple[str, float | None, float] | None = database.execute(_FIND, (claim.key,)).fetchone()
+        found: _Row | None = database.execute(_FIND, (claim.key,)).fetchone()
         if found is None:
             return Standing.MINE
-        facts, ends, at = found
+        facts, ends, at, boot, since = found
+        if ends is not None:
+            held = self._is_held(claim, ends, at) if since is None else _is_held(ends - at, boot, since)
+            return Standing.TAKEN if held else Standing.MINE
+        if self.keep is not None and self._clock() > at + self.keep:
+            return Standing.MINE
+        return Standing.HANDLED if facts == claim.facts else Standing.CONFLICT
+
+    def _is_held(self, claim: Claim, ends: float, at: float) -> bool:
+        """Whether a claim that a process of version 0.1 has made still holds."""
         now = self._clock()
-        if ends is None:
-            if self.keep is not None and now > at + self.keep:
-                return Standing.MINE
-            return Standing.HANDLED if facts == claim.facts else Standing.CONFLICT
         # The second: a clock that was set back must not make a lease of years.
-        return Standing.TAKEN if now < ends and at <= now + claim.lease else Standing.MINE
+        return now < ends and at <= now + claim.lease
 
     def _commit(self, claim: Claim) -> bool:
+        held = self._write_handled(claim)
+        # A file that was deleted meanwhile has taken the row with it: once more, into the one that is there now.
+        return held if self._file().is_there() else self._write_handled(claim)
+
+    def _write_handled(self, claim: Claim) -> bool:
         with self._file().open() as database, _transaction(database, durable=True):
             now = self._clock()
             held = database.execute(_HANDLED, (claim.key, claim.token, claim.facts, now)).rowcount == 1
@@ -156,18 +178,29 @@ class _File:
         self._path = path
         self._turn = threading.Lock()
         self._database: sqlite3.Connection | None = None
+        self._identity: _Identity | None = None  # of the file that is open
 
     @contextmanager
     def open(self) -> Generator[sqlite3.Connection]:
         """Lend the connection. After an error of SQLite's it is closed: the next one begins anew."""
         with self._turn:
+            if self._database is not None and not self.is_there():
+                LOGGER.warning(
+                    "%s was deleted or replaced; which callbacks were handled before is forgotten", self._path
+                )
+                self._close()
             if self._database is None:
                 self._database = _connect(self._path)
+                self._identity = _identity(self._path)
             try:
                 yield self._database
             except sqlite3.Error:
                 self._close()
                 raise
+
+    def is_there(self) -> bool:
+        """Whether the file that was opened last still is the one at the path."""
+        return self._identity is not None and _identity(self._path) == self._identity
 
     def close(self) -> None:
         """Close it, once nobody uses it."""
@@ -178,6 +211,20 @@ class _File:
         if self._database is not None:
             self._database.close()
             self._database = None
+
+
+def _is_held(lease: float, boot: str, since: float) -> bool:
+    """Whether a claim made *since* that time of that *boot* still holds: its process may still be there."""
+    this_boot, now = since_boot()
+    return boot == this_boot and since <= now < since + lease
+
+
+def _identity(path: Path) -> _Identity | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _close_ours(files: dict[int, _File]) -> None:
@@ -192,11 +239,26 @@ def _connect(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
     try:
         switch_to_wal(database, patience=_PATIENCE)
-        database.executescript(_SCHEMA)
+        _lay_out(database)
     except BaseException:
         database.close()
         raise
     return database
+
+
+def _lay_out(database: sqlite3.Connection) -> None:
+    """Make the table, or bring that of version 0.1 up to date. A file that has it all is not locked."""
+    if _ADDED.keys() <= _columns(database):
+        return
+    with _transaction(database, durable=True):
+        for statement in _SCHEMA:
+            database.execute(statement)
+        for column in _ADDED.keys() - _columns(database):  # another process may just have been here
+            database.execute(_ADDED[column])
+
+
+def _columns(database: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in database.execute(_COLUMNS)}
 
 
 @contextmanager
