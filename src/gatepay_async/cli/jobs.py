@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatepay_async.cli import ledger, queue
+from gatepay_async.cli import failing, ledger, queue
 from gatepay_async.cli.output import complain, emit, plain, wants_json
 from gatepay_async.cli.private_file import replacing
 from gatepay_async.cli.screens import facts, line, progress, show, table
@@ -23,7 +24,7 @@ _SHORT = 8  # of a job's number, in a list
 async def listing() -> Status:
     """All jobs of the shop, the newest first."""
     async with queue.submitting() as submit:
-        infos = [(queue.number_of(job), await job.info()) for job in await submit.jobs()]
+        infos = [found async for found in _infos(await submit.jobs())]
     if wants_json():
         emit(jobs=[_document(number, info) for number, info in infos])
         return Status.DONE
@@ -130,6 +131,19 @@ async def show_end(
         facts=more,
     )
     return Status.PARTLY if cancelled else ledger.status_of(report)
+
+
+async def _infos(jobs: list[Job]) -> AsyncIterator[tuple[str, JobInfo]]:
+    """What is known of each. One that can't be read is told of, and doesn't hide the others."""
+    from gatepay_async.durable import DurableError, QueueUnavailableError
+
+    for job in jobs:
+        try:
+            yield queue.number_of(job), await job.info()
+        except QueueUnavailableError:
+            raise
+        except DurableError as error:
+            complain(failing.headline(error))
 
 
 def _write_failed(path: Path, report: UploadReport, encoding: str) -> Path | None:

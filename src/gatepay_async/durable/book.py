@@ -7,7 +7,9 @@ CANCELLED once it is not, because somebody said so or because a refusal would me
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -17,8 +19,11 @@ from attrs import astuple, frozen
 from dbos import DBOSClient, EnqueueOptions, WorkflowStatus
 from dbos import error as dbos_error
 
+from gatepay_async.durable import untrusted
 from gatepay_async.durable.batches import Batch, Facts, Run
 from gatepay_async.durable.errors import DurableError
+
+_log = logging.getLogger("gatepay_async.durable")
 
 JOB = "gatepay_job"
 BATCH = "gatepay_batch"
@@ -106,14 +111,20 @@ class Book:
         self._client.enqueue(options, product_id, failures, *_fields(batch))
 
     def job(self, job: str) -> JobRow | None:
-        """The row of *job*."""
-        rows = self._client.list_workflows(workflow_ids=[job], name=JOB, load_output=False)
+        """
+        The row of *job*, or None.
+
+        Raises:
+            DurableError: It can't be read.
+        """
+        rows = self._list(workflow_ids=[job], name=JOB, load_output=False)
         return _job_row(rows[0]) if rows else None
 
     def jobs(self) -> list[JobRow]:
-        """The rows of all jobs of this queue, the newest first."""
-        rows = self._client.list_workflows(name=JOB, sort_desc=True, load_output=False)
-        return [_job_row(row) for row in rows if row.workflow_id.startswith(f"{self._queue}:")]
+        """The rows of all jobs of this queue, the newest first. One that can't be read is left out, with a warning."""
+        rows = self._list(name=JOB, sort_desc=True, load_output=False)
+        ours = (row for row in rows if row.workflow_id.startswith(f"{self._queue}:"))
+        return [row for row in map(_readable_job, ours) if row is not None]
 
     def active(self, jobs: Iterable[str]) -> set[str]:
         """Those of *jobs* that are to be worked at."""
@@ -121,21 +132,22 @@ class Book:
         return {row.workflow_id for row in rows if row.status in _OPEN}
 
     def batches(self, ids: Iterable[str]) -> dict[str, BatchRow]:
-        """The runs that are called so; those that don't exist are left out."""
+        """
+        The runs of these names; those that don't exist are left out.
+
+        Raises:
+            DurableError: One of them can't be read.
+        """
         return {row.workflow_id: _batch_row(row) for row in self._rows(ids, name=BATCH)}
 
     def runs_of(self, job: str) -> list[str]:
         """The names of all runs of its batches, also of those that nobody asks for."""
-        rows = self._client.list_workflows(
-            workflow_id_prefix=f"{job}.", name=BATCH, load_input=False, load_output=False
-        )
+        rows = self._list(workflow_id_prefix=f"{job}.", name=BATCH, load_input=False, load_output=False)
         return [row.workflow_id for row in rows]
 
     def taken(self) -> list[WorkflowStatus]:
         """The rows that workers of this queue have now, or had when they died."""
-        return self._client.list_workflows(
-            name=BATCH, queue_name=self._queue, status="PENDING", load_input=False, load_output=False
-        )
+        return self._list(name=BATCH, queue_name=self._queue, status="PENDING", load_input=False, load_output=False)
 
     def is_taken(self, name: str, executor: str) -> bool:
         """Whether *executor* has that run."""
@@ -144,7 +156,7 @@ class Book:
 
     def taken_before(self, when: datetime) -> list[WorkflowStatus]:
         """Those of them taken before *when*."""
-        return self._client.list_workflows(
+        return self._list(
             name=BATCH, queue_name=self._queue, status="PENDING", dequeued_before=when.isoformat(), load_input=False,
             load_output=False,
         )  # fmt: skip
@@ -175,7 +187,11 @@ class Book:
 
     def _rows(self, ids: Iterable[str], **options: Any) -> Iterator[WorkflowStatus]:
         for some in _some(ids):
-            yield from self._client.list_workflows(workflow_ids=some, **options)
+            yield from self._list(workflow_ids=some, **options)
+
+    def _list(self, **options: Any) -> list[WorkflowStatus]:
+        with untrusted.asking():
+            return self._client.list_workflows(**options)
 
     def _options(self, name: str, identity: str, queue: str) -> EnqueueOptions:
         return EnqueueOptions(workflow_name=name, workflow_id=identity, queue_name=queue, app_version=self._version)
@@ -197,22 +213,46 @@ def _some(ids: Iterable[str]) -> Iterator[list[str]]:
         yield some
 
 
+def _readable_job(row: WorkflowStatus) -> JobRow | None:
+    try:
+        return _job_row(row)
+    except DurableError as error:
+        _log.warning("%s", error)
+        return None
+
+
 def _job_row(row: WorkflowStatus) -> JobRow:
-    facts = Facts.of_json(_arguments(row)[0])
-    created = datetime.fromtimestamp((row.created_at or 0) / 1000).astimezone()
-    return JobRow(row.workflow_id, row.status in _OPEN, created, facts)
+    with _reading(row):
+        facts = Facts.of_json(_arguments(row)[0])
+        created = datetime.fromtimestamp((row.created_at or 0) / 1000).astimezone()
+        return JobRow(row.workflow_id, row.status in _OPEN, created, facts)
 
 
 def _batch_row(row: WorkflowStatus) -> BatchRow:
-    _, turn, batch = batch_of(row.workflow_id, _arguments(row)[2:])
-    return BatchRow(
-        id=row.workflow_id,
-        turn=turn,
-        batch=batch,
-        status=row.status,
-        taken=row.executor_id is not None,
-        run=Run.of_json(row.output or {}) if row.status == "SUCCESS" else None,
-    )
+    with _reading(row):
+        _, turn, batch = batch_of(row.workflow_id, _arguments(row)[2:])
+        return BatchRow(
+            id=row.workflow_id,
+            turn=turn,
+            batch=batch,
+            status=row.status,
+            taken=row.executor_id is not None,
+            run=Run.of_json(row.output or {}) if row.status == "SUCCESS" else None,
+        )
+
+
+@contextmanager
+def _reading(row: WorkflowStatus) -> Generator[None]:
+    """Whatever a row holds that this version did not write is one error, which names the row and quotes nothing."""
+    unreadable = False
+    try:
+        yield
+    except (AttributeError, LookupError, OverflowError, TypeError, ValueError):
+        unreadable = True
+    if unreadable:
+        name = ascii(row.workflow_id)
+        problem = f"the row {name} of the database can't be read: another version, or somebody else, wrote it"
+        raise DurableError(problem=problem)
 
 
 def _arguments(row: WorkflowStatus) -> tuple[Any, ...]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import anyio.to_thread
 
 from gatepay_async.durable.errors import SourceChangedError
+from gatepay_async.durable.spool import check_secret
 
 try:
     import obstore
@@ -85,7 +86,8 @@ class ObjectSpool:
         path = self._prefix + _SECRET
         with suppress(AlreadyExistsError):  # of two that do this at once, one is the first
             await obstore.put_async(self._store, path, token_bytes(_SECRET_BYTES), mode="create")
-        return bytes(await obstore.get_range_async(self._store, path, start=0, length=_SECRET_BYTES))
+        found = await obstore.get_async(self._store, path)
+        return check_secret(bytes(await found.bytes_async()), path)
 
     async def put(self, name: str, file: BinaryIO) -> None:
         """As ``Spool.put``; who may read it, the store says."""

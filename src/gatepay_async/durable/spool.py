@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from io import BytesIO
 from pathlib import Path
 from secrets import token_bytes
@@ -12,10 +13,11 @@ from typing import BinaryIO, Protocol, runtime_checkable
 import anyio
 import anyio.to_thread
 
-from gatepay_async.durable.errors import SourceChangedError
+from gatepay_async.durable.errors import DurableError, SourceChangedError
 
 _SECRET = "digest-key"  # noqa: S105 -- the name of a file
 _SECRET_BYTES = 32
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _OWNER_ONLY = 0o600
 _POSIX = os.name == "posix"
 
@@ -73,7 +75,8 @@ class FolderSpool:
     A folder: on this machine, or one that all machines share.
 
     Args:
-        folder: Made if it isn't there, for its owner only. Files in it have the mode 0600.
+        folder: Made if it isn't there, for its owner only. Files in it have the mode 0600. It must belong to whoever
+            runs this, and nobody else may be able to write into it, because what lies in it is sent.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -101,7 +104,7 @@ class FolderSpool:
 
     def _secret(self) -> bytes:
         path = self._folder / _SECRET
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._prepare()
         if not path.exists():
             mine = self._written(BytesIO(token_bytes(_SECRET_BYTES)))
             try:
@@ -110,10 +113,10 @@ class FolderSpool:
                 pass
             finally:
                 mine.unlink()
-        return path.read_bytes()
+        return check_secret(path.read_bytes(), str(path))
 
     def _put(self, name: str, file: BinaryIO) -> None:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._prepare()
         mine = self._written(file)
         try:
             mine.replace(self._folder / name)
@@ -121,8 +124,29 @@ class FolderSpool:
             mine.unlink(missing_ok=True)
         _settle(self._folder)
 
+    def _prepare(self) -> None:
+        """
+        Make the folder, if it is missing.
+
+        Raises:
+            DurableError: It is somebody else's, or others may write into it.
+        """
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._check(self._folder.stat())
+
+    def _check(self, found: os.stat_result) -> None:
+        if _POSIX:
+            if found.st_uid != os.geteuid():
+                raise DurableError(
+                    problem=f"the spool {self._folder} belongs to another user; name a folder of your own"
+                )
+            if found.st_mode & _OTHERS_WRITE:
+                problem = f"other users can write into the spool {self._folder}; take that right away: chmod go-w"
+                raise DurableError(problem=problem)
+
     def _read(self, name: str, offset: int, length: int) -> bytes:
         try:
+            self._check(self._folder.stat())
             with (self._folder / name).open("rb") as file:
                 file.seek(offset)
                 return file.read(length)
@@ -144,6 +168,19 @@ class FolderSpool:
             path.unlink(missing_ok=True)
             raise
         return path
+
+
+def check_secret(secret: bytes, where: str) -> bytes:
+    """
+    The key of a spool, which is 32 bytes long; with a shorter one, who reads the database could try card keys.
+
+    Raises:
+        DurableError: It is not.
+    """
+    if len(secret) != _SECRET_BYTES:
+        problem = f"{where} must hold {_SECRET_BYTES} bytes, not {len(secret)}: restore it, or use a new spool"
+        raise DurableError(problem=problem)
+    return secret
 
 
 def _settle(folder: Path) -> None:

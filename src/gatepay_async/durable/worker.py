@@ -23,7 +23,7 @@ from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, Workf
 from dbos import error as dbos_error
 
 from gatepay_async.client import AsyncGatePay
-from gatepay_async.durable import batches
+from gatepay_async.durable import batches, untrusted
 from gatepay_async.durable.book import BATCH, Book
 from gatepay_async.durable.database import APPLICATION, Database, client_of, in_thread
 from gatepay_async.durable.errors import DurableError, SourceChangedError
@@ -158,6 +158,8 @@ class Worker:
         _OPEN[self._queue] = _Open(self._runner, asyncio.get_running_loop(), hosted=self._hosted)
         stack.callback(_OPEN.pop, self._queue)
         stack.push_async_callback(self._finish)
+        if not self._hosted:
+            stack.enter_context(untrusted.everywhere())
         await in_thread(self._take_up, client)
         keeping = asyncio.create_task(self._keep())  # no task group: that would wrap what the block raises
         stack.push_async_callback(self._stop_keeping, keeping)

@@ -167,6 +167,18 @@ CHINESE: dict[str, str] = {
     ),
     "it was cancelled; it can be resumed": "已取消；可以恢复",
     "there is no job {job}; jobs() tells which there are": "没有任务 {job}；jobs() 会列出所有任务",
+    "the row {row} of the database can't be read: another version, or somebody else, wrote it": (
+        "数据库中的记录 {row} 无法读取：它由其他版本写入，或被他人改动"
+    ),
+    "the spool {folder} belongs to another user; name a folder of your own": (
+        "暂存目录 {folder} 属于其他用户；请指定你自己的目录"
+    ),
+    "other users can write into the spool {folder}; take that right away: chmod go-w": (
+        "其他用户可以写入暂存目录 {folder}；请取消该权限：chmod go-w"
+    ),
+    "{where} must hold {wanted} bytes, not {found}: restore it, or use a new spool": (
+        "{where} 应为 {wanted} 字节，而不是 {found} 字节：请恢复该文件，或使用新的暂存目录"
+    ),
     "a worker is open in this process already; open others in processes of their own": (
         "本进程已打开一个 worker；请在各自的进程中打开其他的"
     ),

@@ -1,0 +1,65 @@
+"""
+Rows of the database are not trusted: whoever can write to it must not be able to run code here.
+
+DBOS decodes a row with the serializer that the row itself names, and one of them is pickle, which runs whatever it is
+told. We write JSON only. So pickle is refused where rows are ours: in our own queries always, and in the whole process
+while a DBOS of ours works in it. A DBOS of the application's own is left as it is; the documentation says so.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+from dbos import _serialization
+
+
+class PickledRowError(ValueError):
+    """A row names pickle as its serializer; it is not decoded."""
+
+    def __init__(self) -> None:
+        super().__init__("the row is pickled, and rows of ours never are; it is not decoded")
+
+
+class _Here(threading.local):
+    """This thread asks for rows of ours."""
+
+    asking = 0
+
+
+_here = _Here()
+_everywhere: list[object] = []  # one for each DBOS of ours that works in this process
+_unpickle = _serialization.DBOSDefaultSerializer.deserialize
+
+
+def _deserialize(text: str) -> Any:
+    if _here.asking or _everywhere:
+        raise PickledRowError
+    return _unpickle(text)
+
+
+# On the one instance that DBOS uses for rows which name pickle; there is no setting for it.
+setattr(_serialization.DBOSDefaultSerializer, "deserialize", _deserialize)  # noqa: B010 -- a method, to type checkers
+
+
+@contextmanager
+def asking() -> Generator[None]:
+    """Refuse pickled rows in what this thread asks DBOS for."""
+    _here.asking += 1
+    try:
+        yield
+    finally:
+        _here.asking -= 1
+
+
+@contextmanager
+def everywhere() -> Generator[None]:
+    """Refuse pickled rows in the whole process: the threads of DBOS decode them, too."""
+    mine = object()
+    _everywhere.append(mine)
+    try:
+        yield
+    finally:
+        _everywhere.remove(mine)

@@ -1,0 +1,118 @@
+"""Durable uploads whose database or spool somebody else has written to: no code of theirs runs, nothing is sent."""
+
+import base64
+import io
+import os
+import pickle
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import obstore
+import pytest
+from dbos import _serialization
+from durable_room import PRODUCT, SOON, Room, keys_of
+from durable_shop import Shop
+from obstore.store import MemoryStore
+
+from gatepay_async.durable import DurableError, FolderSpool, untrusted
+from gatepay_async.durable.objects import ObjectSpool
+
+pytestmark = [pytest.mark.sockets, pytest.mark.anyio, pytest.mark.parametrize("room", ["sqlite"], indirect=True)]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """DBOS knows no other loop."""
+    return "asyncio"
+
+
+class _Attack:
+    """Unpickled, it writes a file."""
+
+    def __init__(self, proof: Path) -> None:
+        self._proof = proof
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self._proof,)
+
+
+def poison(room: Room, proof: Path, where: str, *names: str) -> None:
+    """Have rows hold a pickle that leaves *proof* when it is loaded."""
+    text = base64.b64encode(pickle.dumps(_Attack(proof))).decode()
+    database = sqlite3.connect(room.folder / "uploads.sqlite3")
+    with database:
+        question = f"UPDATE workflow_status SET inputs = ?, output = ?, serialization = 'py_pickle' WHERE {where}"  # noqa: S608 -- a constant of ours
+        assert database.execute(question, (text, text, *names)).rowcount > 0
+    database.close()
+
+
+async def test_a_pickled_job(room: Room, shop: Shop, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A job's row that names pickle is not loaded: it is left out, with a warning, and the others are there."""
+    uploads, proof = room.uploads(shop), tmp_path / "proof"
+    async with uploads.submitter() as submit:
+        bad = await submit.file(room.file(keys_of(3, "BAD"), "bad.txt"), product_id=PRODUCT)
+        good = await submit.file(room.file(keys_of(3, "GOOD"), "good.txt"), product_id=PRODUCT)
+        poison(room, proof, "workflow_uuid = ?", bad.id)
+        assert [job.id for job in await submit.jobs()] == [good.id]
+        assert f"the row {bad.id!a} of the database can't be read" in caplog.text
+        with pytest.raises(DurableError, match="can't be read"):
+            await submit.job(bad.id)
+    assert not proof.exists()
+
+
+async def test_a_pickled_batch(room: Room, shop: Shop, tmp_path: Path) -> None:
+    """A worker runs no batch whose row names pickle; the other jobs are done."""
+    uploads, proof = room.uploads(shop), tmp_path / "proof"
+    async with uploads.submitter() as submit:
+        bad = await submit.file(room.file(keys_of(3, "BAD"), "bad.txt"), product_id=PRODUCT)
+        poison(room, proof, "workflow_uuid = ?", f"{bad.id}.0.0")
+        good = await submit.file(room.file(keys_of(3, "GOOD"), "good.txt"), product_id=PRODUCT)
+        async with uploads.worker():
+            report = await good.wait(every=SOON)
+        assert report.ok
+        with pytest.raises(DurableError, match="can't be read"):
+            await bad.info()
+    assert not proof.exists()
+    assert not any(key.startswith("BAD") for key in shop.stored)
+
+
+async def test_pickles_of_others(room: Room, shop: Shop) -> None:
+    """An application may go on using pickle in a DBOS of its own; only while one of ours works it may not."""
+    text = base64.b64encode(pickle.dumps("theirs")).decode()
+    assert _serialization.DBOSDefaultSerializer.deserialize(text) == "theirs"
+    async with room.uploads(shop).worker():
+        with pytest.raises(untrusted.PickledRowError):
+            _serialization.DBOSDefaultSerializer.deserialize(text)
+    assert _serialization.DBOSDefaultSerializer.deserialize(text) == "theirs"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX says who may write into a folder")
+async def test_a_spool_of_others(room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A spool that others can write into, or that is theirs, is refused: what lies in it would be sent."""
+    folder = tmp_path / "spool"
+    spool = FolderSpool(folder)
+    await spool.put("x", io.BytesIO(b"abc"))
+    for mode in (0o720, 0o702, 0o777):
+        folder.chmod(mode)
+        for ask in (spool.secret(), spool.put("x", io.BytesIO()), spool.read("x", 0, 1)):
+            with pytest.raises(DurableError, match="other users can write into the spool"):
+                await ask
+    folder.chmod(0o750)
+    assert await spool.read("x", 0, 3) == b"abc"
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(DurableError, match="belongs to another user"):
+        await spool.read("x", 0, 1)
+
+
+async def test_a_key_of_the_wrong_length(room: Room, tmp_path: Path) -> None:
+    """A digest key that is not 32 bytes long is refused: with none, card keys could be guessed from their digests."""
+    for length in (0, 1, 31, 33):
+        folder = tmp_path / str(length)
+        folder.mkdir(mode=0o700)
+        (folder / "digest-key").write_bytes(bytes(length))
+        store = MemoryStore()
+        obstore.put(store, "gatepay/digest-key", bytes(length))
+        for spool in (FolderSpool(folder), ObjectSpool(store)):
+            with pytest.raises(DurableError, match=f"must hold 32 bytes, not {length}"):
+                await spool.secret()
