@@ -2,7 +2,7 @@
 A service that creates payments: one client for the life of the application, opened in its lifespan.
 
     pip install 'gatepay-async' fastapi uvicorn
-    GATEPAY_APPKEY=… GATEPAY_APPSECRET=… uvicorn fastapi_service:app
+    GATEPAY_APPKEY=… GATEPAY_APPSECRET=… uvicorn fastapi_service:app --no-access-log
 
     POST /payments {"product_id": 8, "email": "terry@example.com"}
 """

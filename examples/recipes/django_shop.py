@@ -2,7 +2,7 @@
 Django, with async views: makes orders, and hears of payments. One file here; comments say where its parts go in yours.
 
     pip install gatepay-async django uvicorn
-    GATEPAY_APPKEY=… GATEPAY_APPSECRET=… uvicorn django_shop:app
+    GATEPAY_APPKEY=… GATEPAY_APPSECRET=… uvicorn django_shop:app --no-access-log
 
     POST /orders            email=terry@example.com
     /gatepay/callback       the address to enter in GatePay's console

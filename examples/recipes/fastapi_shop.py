@@ -2,7 +2,7 @@
 FastAPI: makes orders, and hears of payments.
 
     pip install gatepay-async fastapi uvicorn
-    GATEPAY_APPKEY=… GATEPAY_APPSECRET=… uvicorn fastapi_shop:app
+    GATEPAY_APPKEY=… GATEPAY_APPSECRET=… uvicorn fastapi_shop:app --no-access-log
 
     POST /orders {"email": "terry@example.com"}
     /gatepay/callback       the address to enter in GatePay's console

@@ -2,7 +2,7 @@
 Starlette: makes orders, and hears of payments.
 
     pip install gatepay-async starlette uvicorn
-    GATEPAY_APPKEY=… GATEPAY_APPSECRET=… uvicorn starlette_shop:app
+    GATEPAY_APPKEY=… GATEPAY_APPSECRET=… uvicorn starlette_shop:app --no-access-log
 
     POST /orders {"email": "terry@example.com"}
     /gatepay/callback       the address to enter in GatePay's console

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from cli_terminal import COMMAND, Open, run
 from waiting import PATIENCE, wait_until
 
 from gatepay_async.cli import output, queue, submitting, working
+from gatepay_async.durable import QueueUnavailableError
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
 pytestmark = pytest.mark.sockets
@@ -344,3 +346,28 @@ def test_failed_lines_that_the_spool_has_lost(gatepay: Any, shop: Sandbox, keys:
     assert f"The card keys of 25,000 lines are no longer in the spool and can't be written to {failed}." in it.err
     assert f"{failed} is left as it was." in it.err
     assert "ready to be uploaded again" not in it.out
+
+
+def test_a_row_that_cant_be_read(gatepay: Any, shop: Sandbox, tmp_path: Path, home: Path) -> None:
+    """A job whose row can't be read is named on standard error, and the others are listed."""
+    jobs: list[str] = []
+    for name in ("one.txt", "two.txt", "three.txt"):
+        (tmp_path / name).write_text(f"{name}\n")
+        run = gatepay("keys", "upload", tmp_path / name, "-p", 8, "--durable", "--no-wait", "--json")
+        jobs.append(run.json["job"])
+    [database] = home.rglob("*.sqlite3")
+    with sqlite3.connect(database) as connection:
+        change = "UPDATE workflow_status SET inputs = '[]' WHERE workflow_uuid LIKE ?"
+        assert connection.execute(change, (f"%{jobs[0]}.0.0",)).rowcount == 1  # its only batch
+        assert connection.execute(change, (f"%{jobs[1]}",)).rowcount == 1
+    connection.close()
+    it = gatepay("uploads", "list", "--json")
+    assert [job["job"] for job in it.json["jobs"]] == [jobs[2]]
+    assert f"{jobs[0]}.0.0" in it.err
+    with pytest.MonkeyPatch.context() as away:
+        away.setattr("gatepay_async.durable.jobs.Job.info", _unavailable)
+        assert gatepay("uploads", "list").status == 4
+
+
+async def _unavailable(_: object) -> None:
+    raise QueueUnavailableError(reason="nobody is there")

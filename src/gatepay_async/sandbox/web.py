@@ -71,8 +71,13 @@ def _link(request: Request, path: str, **query: object) -> str:
     return f"{path}?{urlencode(given)}" if given else path
 
 
+def _own_path(request: Request) -> str:
+    """The path of this page, for links to it. One that begins with two slashes would be the address of a host."""
+    return "/" + request.url.path.lstrip("/\\")
+
+
 def _in_language(request: Request, language: str) -> str:
-    return f"{request.url.path}?{urlencode({**request.query_params, 'lang': language})}"
+    return f"{_own_path(request)}?{urlencode({**request.query_params, 'lang': language})}"
 
 
 def render(request: Request, template: str, *, status: int = 200, **context: object) -> Response:
@@ -83,7 +88,7 @@ def render(request: Request, template: str, *, status: int = 200, **context: obj
         t=partial(text, language),
         link=partial(_link, request),
         in_language=partial(_in_language, request),
-        address=f"{request.url.path}?{request.url.query}".removesuffix("?"),
+        address=f"{_own_path(request)}?{request.url.query}".removesuffix("?"),
         **context,
     )
     return HTMLResponse(html, status_code=status, headers={"Content-Language": language})
