@@ -357,7 +357,7 @@ def test_a_row_that_cant_be_read(gatepay: Any, shop: Sandbox, tmp_path: Path, ho
         jobs.append(run.json["job"])
     [database] = home.rglob("*.sqlite3")
     with sqlite3.connect(database) as connection:
-        change = "UPDATE workflow_status SET inputs = '[]' WHERE workflow_uuid LIKE ?"
+        change = "UPDATE workflow_input SET inputs = '[]' WHERE workflow_uuid LIKE ?"
         assert connection.execute(change, (f"%{jobs[0]}.0.0",)).rowcount == 1  # its only batch
         assert connection.execute(change, (f"%{jobs[1]}",)).rowcount == 1
     connection.close()

@@ -37,13 +37,17 @@ class _Attack:
         return Path.touch, (self._proof,)
 
 
-def poison(room: Room, proof: Path, where: str, *names: str) -> None:
-    """Have rows hold a pickle that leaves *proof* when it is loaded."""
+def poison(room: Room, proof: Path, name: str) -> None:
+    """Have a row hold a pickle that leaves *proof* when it is loaded."""
     text = base64.b64encode(pickle.dumps(_Attack(proof))).decode()
     database = sqlite3.connect(room.folder / "uploads.sqlite3")
     with database:
-        question = f"UPDATE workflow_status SET inputs = ?, output = ?, serialization = 'py_pickle' WHERE {where}"  # noqa: S608 -- a constant of ours
-        assert database.execute(question, (text, text, *names)).rowcount > 0
+        changes = (
+            "UPDATE workflow_input SET inputs = ?2 WHERE workflow_uuid = ?1",
+            "UPDATE workflow_status SET serialization = 'py_pickle' WHERE workflow_uuid = ?1 AND ?2 != ''",
+        )
+        for change in changes:
+            assert database.execute(change, (name, text)).rowcount == 1
     database.close()
 
 
@@ -53,7 +57,7 @@ async def test_a_pickled_job(room: Room, shop: Shop, tmp_path: Path, caplog: pyt
     async with uploads.submitter() as submit:
         bad = await submit.file(room.file(keys_of(3, "BAD"), "bad.txt"), product_id=PRODUCT)
         good = await submit.file(room.file(keys_of(3, "GOOD"), "good.txt"), product_id=PRODUCT)
-        poison(room, proof, "workflow_uuid = ?", bad.id)
+        poison(room, proof, bad.id)
         assert [job.id for job in await submit.jobs()] == [good.id]
         assert f"the row {bad.id!a} of the database can't be read" in caplog.text
         with pytest.raises(DurableError, match="can't be read"):
@@ -66,7 +70,7 @@ async def test_a_pickled_batch(room: Room, shop: Shop, tmp_path: Path) -> None:
     uploads, proof = room.uploads(shop), tmp_path / "proof"
     async with uploads.submitter() as submit:
         bad = await submit.file(room.file(keys_of(3, "BAD"), "bad.txt"), product_id=PRODUCT)
-        poison(room, proof, "workflow_uuid = ?", f"{bad.id}.0.0")
+        poison(room, proof, f"{bad.id}.0.0")
         good = await submit.file(room.file(keys_of(3, "GOOD"), "good.txt"), product_id=PRODUCT)
         async with uploads.worker():
             report = await good.wait(every=SOON)
