@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from lanes import lane_of, pytest_pycollect_makemodule
 
 pytestmark = pytest.mark.fast
 
@@ -70,8 +71,8 @@ def test_an_unfinished_merge_is_found(tmp_path: Path, end: str) -> None:
 
 def lanes(node: ast.AST) -> list[str]:
     """The lanes that are named in *node*, as ``pytest.mark.fast``."""
-    named = [ast.unparse(each) for each in ast.walk(node) if isinstance(each, ast.Attribute)]
-    return [lane for lane in sorted(LANES) for name in named if name == f"pytest.mark.{lane}"]
+    attributes = [each for each in ast.walk(node) if isinstance(each, ast.Attribute) and each.attr in LANES]
+    return sorted(each.attr for each in attributes if ast.unparse(each.value) == "pytest.mark")
 
 
 def lanes_of_module(tree: ast.Module) -> list[str]:
@@ -106,6 +107,31 @@ def test_a_module_in_two_lanes_is_seen() -> None:
     ]
     assert [lanes_of_module(ast.parse(text)) for text, _ in read] == [found for _, found in read]
     assert lanes(ast.parse(read[3][0])) == ["fast"]
+
+
+def test_only_the_modules_of_a_lane_are_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """`pytest -m fast` imports no module of another lane, whether its mark stands alone or first in a list."""
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        assert [lane_of(path)] == lanes_of_module(ast.parse(path.read_text("utf-8"))), path.name
+    for lane in (*LANES, "of_nobody"):
+        (tmp_path / f"{lane}.py").write_text(f"pytestmark = [\n    pytest.mark.{lane},\n]\n" if lane in LANES else "")
+    left_out = {}
+    for asked in ("fast", "sockets", "slow", "not slow", "slow and fast", ""):
+        monkeypatch.setattr(request.config.option, "markexpr", asked)
+        made = {lane: pytest_pycollect_makemodule(tmp_path / f"{lane}.py", request.session) for lane in LANES}
+        assert [item for module in made.values() if module for item in module.collect()] == []
+        assert pytest_pycollect_makemodule(tmp_path / "of_nobody.py", request.session) is None
+        left_out[asked] = {lane for lane, module in made.items() if module}
+    assert left_out == {
+        "fast": {"sockets", "slow"},
+        "sockets": {"fast", "slow"},
+        "slow": {"fast"},
+        "not slow": {"slow"},
+        "slow and fast": set(),
+        "": set(),
+    }
 
 
 def test_ids_are_the_same_in_every_process(request: pytest.FixtureRequest) -> None:
