@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 FENCE = re.compile(r"^(?P<fence>```+)(?P<info>[^\n]*)\n(?P<body>.*?)^(?P=fence)$", re.MULTILINE | re.DOTALL)
-STAMP = re.compile(r"\n<!-- translates (\S+), sha256:(\w{16}) -->\n$")
+STAMP = re.compile(r"^<!-- translates (\S+), sha256:(\w{16}) -->\n*", re.MULTILINE)
 
 
 def pairs(root: Path = ROOT) -> Iterator[tuple[Path, Path]]:
@@ -85,8 +85,10 @@ def differences(english: Path, chinese: Path) -> Iterator[str]:
     one, other = english.read_text("utf-8"), chinese.read_text("utf-8")
     yield from different_text(one, other)
     yield from different_code(blocks(one), blocks(other))
-    stamp = STAMP.search(other)
-    if stamp is None or stamp[1] != english.name or stamp[2] != digest(one):
+    stamps = STAMP.findall(other)
+    if len(stamps) > 1:
+        yield f"has {len(stamps)} stamps instead of one: was a merge left unfinished?"
+    elif stamps != [(english.name, digest(one))]:
         yield f"translates an older {english.name}: bring it up to date, then `python docs/languages.py --stamp`"
 
 
@@ -115,7 +117,7 @@ def different_text(one: str, other: str) -> Iterator[str]:
 
 def stamp(english: Path, chinese: Path) -> None:
     """Write which English text the Chinese page translates."""
-    text = STAMP.sub("\n", chinese.read_text("utf-8")).rstrip("\n")
+    text = STAMP.sub("", chinese.read_text("utf-8")).rstrip("\n")
     mark = f"<!-- translates {english.name}, sha256:{digest(english.read_text('utf-8'))} -->"
     chinese.write_text(f"{text}\n\n{mark}\n", "utf-8")
 

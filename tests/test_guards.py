@@ -5,9 +5,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
+from tables import rows
 
 import gatepay_async
 from gatepay_async import callbacks
@@ -97,9 +99,19 @@ def room_of(module: str) -> str:
     return module.partition(".")[0]
 
 
-def imports_of(path: Path) -> Iterator[str]:
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
+@cache
+def imports_of(path: Path) -> list[str]:
     """The modules that a file imports, ours without ``gatepay_async.``; what only a type checker reads left out."""
-    tree = ast.parse(path.read_text("utf-8"))
+    return list(read_imports(path))
+
+
+def read_imports(path: Path) -> Iterator[str]:
+    tree = parsed(path)
     only_types = {
         inner
         for node in ast.walk(tree)
@@ -116,11 +128,10 @@ def imports_of(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def attributes_of(path: Path) -> Iterator[str]:
+@cache
+def attributes_of(path: Path) -> list[str]:
     """``os.environ``, ``self._credentials.appsecret`` and so on: every attribute that a file reads."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.Attribute):
-            yield ast.unparse(node)
+    return [ast.unparse(node) for node in ast.walk(parsed(path)) if isinstance(node, ast.Attribute)]
 
 
 def test_public_names() -> None:
@@ -164,7 +175,7 @@ def test_names_are_imported_when_they_are_asked_for() -> None:
         _ = gatepay_async.nothing  # type: ignore[attr-defined]  # what is tested
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
+@rows("path", MODULES)
 def test_layers(path: Path) -> None:
     """Imports point one way, and a foreign package is imported in its own room only."""
     module = name_of(path)
@@ -179,7 +190,7 @@ def test_layers(path: Path) -> None:
         assert places is None or module in places or room_of(module) in places, f"{imported} in {module}"
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if "protocol" in path.parts], ids=name_of)
+@rows("path", [path for path in MODULES if "protocol" in path.parts])
 def test_protocol_is_pure(path: Path) -> None:
     """The protocol neither waits nor reaches out."""
     module = name_of(path)
@@ -187,17 +198,17 @@ def test_protocol_is_pure(path: Path) -> None:
         for impure in IMPURE:
             if f"{imported}.".startswith(f"{impure}."):
                 assert (module, impure) in PURE_ENOUGH, f"{module} imports {imported}"
-    tree = ast.parse(path.read_text("utf-8"))
+    tree = parsed(path)
     assert not any(isinstance(node, ast.AsyncFunctionDef | ast.Await) for node in ast.walk(tree))
     assert not {"open", "print", "input"} & {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     assert not [read for read in attributes_of(path) if read.endswith((".now", ".today", ".utcnow"))]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
+@rows("path", MODULES)
 def test_nevers(path: Path) -> None:
     """No print; the command alone exits; it and the client read the environment, the signature the appsecret."""
     module = name_of(path)
-    tree = ast.parse(path.read_text("utf-8"))
+    tree = parsed(path)
     assert "print" not in {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     for read in attributes_of(path):
         assert read not in ("time.sleep", "os.getenv")
@@ -207,7 +218,7 @@ def test_nevers(path: Path) -> None:
         assert not read.endswith(".appsecret") or module == "protocol.signing" or room_of(module) == "sandbox"
 
 
-@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.stem)
+@rows("path", WRITTEN)
 def test_exceptions_have_reasons(path: Path) -> None:
     """Every exception to a rule carries its reason."""
     for line in path.read_text("utf-8").splitlines():
@@ -219,15 +230,15 @@ def test_exceptions_have_reasons(path: Path) -> None:
                 ), line
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("test_*.py")), ids=lambda path: path.stem)
+@rows("path", sorted((ROOT / "tests").rglob("test_*.py")))
 def test_tests_say_what_they_test(path: Path) -> None:
     """Every test has a sentence as its docstring."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
             assert ast.get_docstring(node), f"{node.name} says nothing"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("test_*.py")), ids=lambda path: path.stem)
+@rows("path", sorted((ROOT / "tests").rglob("test_*.py")))
 def test_no_skipped_tests(path: Path) -> None:
     """No test is skipped or expected to fail without a reason."""
     marks = [line for line in path.read_text("utf-8").splitlines() if line.lstrip().startswith("@pytest.mark.")]

@@ -8,6 +8,7 @@ from zipfile import ZipFile
 
 import packaged
 import pytest
+from tables import rows
 
 pytestmark = pytest.mark.fast
 
@@ -55,7 +56,7 @@ def test_what_may_be_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "2 gatepay_async\n" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
+@rows(
     ("name", "content", "said"),
     [
         ("tests/test_client.py", b"", "is a test"),
@@ -88,13 +89,13 @@ def test_links_of_the_description(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert links == ["docs/en/index.md,", "docs/images/x.svg,"]
 
 
-@pytest.mark.parametrize("missing", [*packaged.NEEDED_IN_THE_WHEEL, f"{DIST_INFO}/licenses/LICENSE"])
+@rows("missing", [*packaged.NEEDED_IN_THE_WHEEL, f"{DIST_INFO}/licenses/LICENSE"])
 def test_what_must_be_there(missing: str, tmp_path: Path) -> None:
     """The marker for type checkers, the licence and the plugin are missed."""
     assert packaged.main(written(tmp_path, {name: WHEEL[name] for name in WHEEL if name != missing}, SDIST)) == 1
 
 
-@pytest.mark.parametrize(
+@rows(
     ("name", "content"),
     [
         (".git/config", b""),

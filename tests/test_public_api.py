@@ -7,6 +7,7 @@ from pathlib import Path
 
 import public_api
 import pytest
+from tables import rows
 
 pytestmark = pytest.mark.fast
 
@@ -53,7 +54,7 @@ def test_every_name_is_in_the_reference(module: str) -> None:
     assert {name for name in names - documented if name.rpartition(".")[2] not in NOT_DOCUMENTED} == set()
 
 
-@pytest.mark.parametrize(
+@rows(
     ("code", "lines"),
     [
         ("def f(a: int, *, b: str = 'x') -> bool: ...", ["m.f: (a: int, *, b: str='x') -> bool"]),

@@ -62,6 +62,13 @@ def test_nothing_is_fetched_from_elsewhere(language: str) -> None:
 
 
 @both
+def test_no_page_shows_an_unfinished_merge(language: str) -> None:
+    """No page shows a conflict marker, as text or in its source."""
+    found = [name for name, text in pages(language).items() if re.search("(?:<|&lt;){7}|(?:>|&gt;){7}", text)]
+    assert found == []
+
+
+@both
 def test_pages_say_their_language(language: str) -> None:
     """A browser is told which language it reads."""
     for name, text in pages(language).items():

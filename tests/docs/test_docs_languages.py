@@ -96,6 +96,21 @@ def test_a_page_that_was_never_stamped(tmp_path: Path) -> None:
     assert "translates an older page.md" in "\n".join(LANGUAGES.differences(one, other))
 
 
+def test_a_page_with_two_stamps(tmp_path: Path) -> None:
+    """An unfinished merge of two stamps is found, although one of them is right; stamping leaves one."""
+    one, other = tmp_path / "page.md", tmp_path / "zh.md"
+    one.write_text(ENGLISH, "utf-8")
+    other.write_text(CHINESE, "utf-8")
+    LANGUAGES.stamp(one, other)
+    right = other.read_text("utf-8")
+    stale = f"<!-- translates page.md, sha256:{'0' * 16} -->"
+    for before, after in (("", f"\n{stale}\n"), (f"{stale}\n", ""), (f"{stale}\n\n{stale}\n", "")):
+        other.write_text(right.replace("<!--", f"{before}<!--") + after, "utf-8")
+        assert "stamps instead of one" in "\n".join(LANGUAGES.differences(one, other))
+        LANGUAGES.stamp(one, other)
+        assert other.read_text("utf-8") == right
+
+
 def test_a_page_without_a_translation(tmp_path: Path) -> None:
     """A page that is there in one language only is missing."""
     assert list(LANGUAGES.differences(tmp_path / "page.md", ROOT / "README.md")) == ["is missing"]

@@ -14,11 +14,10 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
-import anyio
 import pytest
+from tables import rows
 
 from gatepay_async import AsyncGatePay
 from gatepay_async.sandbox import Sandbox
@@ -146,7 +145,7 @@ async def test_python(page: Path, names: dict[str, Any]) -> None:
     assert not printed, f"{page}: what the last block prints is not shown:\n{printed}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=title)
+@rows("page", PAGES)
 def test_blocks_are_of_a_known_kind(page: Path) -> None:
     """What is shown is run, or is of a kind that can't be: settings, and commands that install or serve."""
     for info, code, line in blocks(page):
@@ -154,20 +153,3 @@ def test_blocks_are_of_a_known_kind(page: Path) -> None:
         assert info.split(" ")[0] in kinds, f"{page.name}:{line} is {info!r}"
         if info == "sh":
             assert all(each.startswith(SHOWN) for each in code.splitlines()), f"{page.name}:{line}"
-
-
-TRANSCRIPTS = SimpleNamespace(**runpy.run_path(str(DOCS / "transcripts.py")))
-
-
-@pytest.mark.parametrize("page", TRANSCRIPTS.pages(), ids=lambda page: str(page.relative_to(ROOT)))
-def test_console(page: Path, tmp_path: Path) -> None:
-    """Each command that is shown is run, and prints what is shown (`python docs/transcripts.py --write`)."""
-    blocks = anyio.run(TRANSCRIPTS.run, page, tmp_path)
-    assert TRANSCRIPTS.written(page, blocks) == page.read_text("utf-8")
-
-
-def test_only_harmless_commands_are_run() -> None:
-    """What is run is the command itself, and what looks at files and its status."""
-    shown = [each.command for page in TRANSCRIPTS.pages() for block in TRANSCRIPTS.blocks_of(page) for each in block]
-    assert shown
-    assert not [command for command in shown if not re.match(r"gatepay |cat |echo \$\?", command)]

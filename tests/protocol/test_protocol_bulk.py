@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tables import rows
 
 from gatepay_async.protocol import bulk, chunking, errors
 from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Fate, Ledger, UploadReport, failed, outcome_of
@@ -218,7 +219,7 @@ def test_batches_are_one_input() -> None:
     assert (ledger.read, ledger.duplicates, ledger.blank) == (5, 1, 1)
 
 
-@pytest.mark.parametrize(
+@rows(
     ("line", "key", "problem"),
     [
         ("A", "A", None),
@@ -287,7 +288,7 @@ def test_refused_lines_are_in_flight_until_entered() -> None:
     assert (ledger.progress().in_flight, ledger.progress().refused, ledger.progress().chunks) == (1, 1, 1)
 
 
-@pytest.mark.parametrize(("size", "first"), [(2, 1), (3, 1), (4, 2), (5, 2), (500, 250)])
+@rows(("size", "first"), [(2, 1), (3, 1), (4, 2), (5, 2), (500, 250)])
 def test_halves(size: int, first: int) -> None:
     """A chunk's halves are all of it, in order, under its number."""
     lines = tuple(range(3, 3 + size))
@@ -301,7 +302,7 @@ def test_halves(size: int, first: int) -> None:
 CHUNK = Chunk(4, (10, 12, 19), ("A", "B", "C"))
 
 
-@pytest.mark.parametrize(
+@rows(
     ("error", "fate"),
     [
         (refusal(errors.AlreadyStoredError), Fate.STORED),
@@ -355,7 +356,7 @@ def test_the_columns() -> None:
     assert adds_up(report)
 
 
-@pytest.mark.parametrize("fate", [Fate.REFUSED, Fate.UNKNOWN, Fate.NOT_SENT])
+@rows("fate", [Fate.REFUSED, Fate.UNKNOWN, Fate.NOT_SENT])
 def test_failures_raise(fate: Fate) -> None:
     """A report with a card key that isn't known to be stored is not ok, and raises itself."""
     ledger = Ledger()

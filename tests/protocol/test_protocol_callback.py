@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, quote_plus, urlencode
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tables import rows
 
 from gatepay_async.protocol.callback import believe, parse_callback
 from gatepay_async.protocol.errors import (
@@ -90,7 +91,7 @@ def test_any_order_of_names() -> None:
     assert parse(query(backwards)) == parse(query(signed()))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@rows("name", NAMES)
 def test_missing(name: str) -> None:
     """A field that is missing is named."""
     fields = signed()
@@ -99,8 +100,8 @@ def test_missing(name: str) -> None:
     assert (error.field, error.problem) == (name, "is missing")
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("escape", [False, True])
+@rows("name", NAMES)
+@rows("escape", [False, True])
 def test_doubled(name: str, *, escape: bool) -> None:
     """A field that comes twice is named, also when one of its names is escaped, and whatever the values."""
     again = f"%{ord(name[0]):02x}{name[1:]}" if escape else name
@@ -109,9 +110,7 @@ def test_doubled(name: str, *, escape: bool) -> None:
         assert (error.field, error.problem) == (name, "a name comes twice")
 
 
-@pytest.mark.parametrize(
-    "name", ["appkey", "order_id", "out_order_id", "price", "realprice", "type", "paytime", "sign"]
-)
+@rows("name", ["appkey", "order_id", "out_order_id", "price", "realprice", "type", "paytime", "sign"])
 def test_empty(name: str) -> None:
     """A field that is empty, with a sign of equality or without, is named; only extend may be."""
     fields = signed() if name in ("appkey", "sign") else signed(**{name: ""})
@@ -120,7 +119,7 @@ def test_empty(name: str) -> None:
     assert malformed(f"{rest}&{name}").field == name
 
 
-@pytest.mark.parametrize("extend", ["", " ", "\n", "  two  ", "=&?#%+", "密 钥", "a\x00b"])
+@rows("extend", ["", " ", "\n", "  two  ", "=&?#%+", "密 钥", "a\x00b"])
 def test_extend_is_kept(extend: str) -> None:
     """What extend holds may be anything, blank or empty, and is kept as it is."""
     assert parse(query(signed(extend=extend))).extend == extend
@@ -133,7 +132,7 @@ def test_an_extend_without_a_value() -> None:
     assert parse(f"{query(fields)}&extend").extend == ""
 
 
-@pytest.mark.parametrize(
+@rows(
     ("name", "value"),
     [
         ("order_id", "67849"),
@@ -177,7 +176,7 @@ def test_an_appkey_that_slides() -> None:
     assert unsigned(query({**fields, "appkey": "gp-key6"})).field == "appkey"
 
 
-@pytest.mark.parametrize("name", ["appkey", "appsecret"])
+@rows("name", ["appkey", "appsecret"])
 def test_your_own_credentials(name: str) -> None:
     """A blank appkey or appsecret of your own is your mistake, not the caller's."""
     with pytest.raises(InvalidRequestError) as caught:
@@ -185,7 +184,7 @@ def test_your_own_credentials(name: str) -> None:
     assert caught.value.field == name
 
 
-@pytest.mark.parametrize("change", [str.upper, lambda sign: sign[:-1], lambda sign: sign + "0", lambda sign: sign[::-1]
+@rows("change", [str.upper, lambda sign: sign[:-1], lambda sign: sign + "0", lambda sign: sign[::-1]
     + "\n", lambda sign: " " + sign[1:], lambda sign: "g" + sign[1:], lambda sign: "０" + sign[1:]])  # fmt: skip
 def test_the_form_of_sign(change: Callable[[str], str]) -> None:
     """A sign that is not 32 lower-case hex digits is malformed."""
@@ -234,13 +233,13 @@ FORMS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value"), FORMS)
+@rows(("name", "value"), FORMS)
 def test_forms(name: str, value: str) -> None:
     """A field that has not its exact form is named, although the signature is right."""
     assert malformed(query(signed(**{name: value}))).field == name
 
 
-@pytest.mark.parametrize(
+@rows(
     ("name", "value"),
     [
         ("order_id", "0"),
@@ -279,7 +278,7 @@ CLOSED = [
 ]
 
 
-@pytest.mark.parametrize(("real", "slid", "field"), CLOSED)
+@rows(("real", "slid", "field"), CLOSED)
 def test_slides_that_are_closed(real: dict[str, str], slid: dict[str, str], field: str) -> None:
     """Characters that slide over an edge leave a field without its form, though the signature still is right."""
     fields = signed(**real)
@@ -303,7 +302,7 @@ OPEN = [
 ]
 
 
-@pytest.mark.parametrize(("real", "slid"), OPEN)
+@rows(("real", "slid"), OPEN)
 def test_slides_that_only_the_record_closes(real: dict[str, str], slid: dict[str, str]) -> None:
     """Digits that slide so that both fields keep their form are believed: that is why records must be compared."""
     fields = signed(**real)
@@ -312,8 +311,8 @@ def test_slides_that_only_the_record_closes(real: dict[str, str], slid: dict[str
     assert parse(query(fields)) != parse(query(forged))
 
 
-@pytest.mark.parametrize("order_id", ["7", "70", "67848"])
-@pytest.mark.parametrize("price", ["0.10", "2.00", "12.00", "112.00"])
+@rows("order_id", ["7", "70", "67848"])
+@rows("price", ["0.10", "2.00", "12.00", "112.00"])
 def test_the_advised_order_numbers_close_the_rest(order_id: str, price: str) -> None:
     """With an order number that neither begins nor ends in a digit no other split makes a number of that form."""
     fields = signed(order_id=order_id, out_order_id="T-1001-X", price=price)
@@ -337,7 +336,7 @@ def test_other_names() -> None:
     assert parse(f"shop=1&{text}&utm_source=&%E5%AF%86=%2B") == parse(text)
 
 
-@pytest.mark.parametrize("name", ["shop", "", "%E5%AF%86"])
+@rows("name", ["shop", "", "%E5%AF%86"])
 def test_another_name_doubled(name: str) -> None:
     """Another name that comes twice is refused too, and not repeated in the error."""
     error = malformed(f"{name}=1&{query(signed())}&{name}=1")
@@ -353,7 +352,7 @@ def test_plus_and_escapes() -> None:
         assert parse(f"{rest}&extend={extend}".encode()).extend == "a b+c 密"
 
 
-@pytest.mark.parametrize("extend", ["%", "%2", "%zz", "%2z", "a%", "%%32", "%u5bc6", "100%&x=1"])
+@rows("extend", ["%", "%2", "%zz", "%2z", "a%", "%%32", "%u5bc6", "100%&x=1"])
 def test_broken_escapes(extend: str) -> None:
     """A per-cent sign without two hex digits is malformed, where Python's own would let it through."""
     error = malformed(f"{query(signed())}&x{extend}")
@@ -361,7 +360,7 @@ def test_broken_escapes(extend: str) -> None:
     assert malformed(f"{query(signed())}&y={extend}").problem == "holds a % without two hex digits"
 
 
-@pytest.mark.parametrize("value", ["%ff", "%C0%80", "%ED%A0%80", "%E5%AF", "\ud800", b"\xff", b"\xed\xa0\x80"])
+@rows("value", ["%ff", "%C0%80", "%ED%A0%80", "%E5%AF", "\ud800", b"\xff", b"\xed\xa0\x80"])
 def test_no_utf8(value: Any) -> None:
     """Bytes that are no UTF-8, escaped or not, are malformed, in a value and in a name."""
     raw = value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass")
@@ -379,13 +378,13 @@ def test_too_long() -> None:
     assert malformed("密" * 2731).problem == "is longer than 8192 bytes"
 
 
-@pytest.mark.parametrize("value", [None, {}, FIELDS, [], 7, True, bytearray(b"a=1"), parse_qsl("a=1")])
+@rows("value", [None, {}, FIELDS, [], 7, True, bytearray(b"a=1"), parse_qsl("a=1")])
 def test_no_query(value: Any) -> None:
     """Something else than the raw text is refused: in a dict a name that comes twice could not be seen."""
     assert malformed(value).problem == f"the query must be text or bytes, not {type(value).__name__}"
 
 
-@pytest.mark.parametrize("text", ["", "?", "&", "=", b"", "??" + query(signed())])
+@rows("text", ["", "?", "&", "=", b"", "??" + query(signed())])
 def test_nothing(text: Any) -> None:
     """A query without fields lacks the first of them; only one question mark is passed over."""
     assert (malformed(text).field, malformed(text).problem) == ("appkey", "is missing")
@@ -427,9 +426,7 @@ def test_every_secret_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == [False, True, False]
 
 
-@pytest.mark.parametrize(
-    "secrets", [[], (), [""], ["gp-secret", " "], [None], ["gp-secret", 7], b"gp-secret", {"a"}, 7]
-)
+@rows("secrets", [[], (), [""], ["gp-secret", " "], [None], ["gp-secret", 7], b"gp-secret", {"a"}, 7])
 def test_secrets_that_cannot_be_right(secrets: Any) -> None:
     """A list without a secret, with a blank one, or something else: your mistake, and nothing secret is repeated."""
     with pytest.raises(InvalidRequestError) as caught:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tables import rows
 
 from gatepay_async.protocol import catalogue, errors
 from gatepay_async.protocol.bulk import Ledger
@@ -47,7 +48,7 @@ def texts() -> Iterator[tuple[str, Words]]:
     yield from catalogue.ENDPOINTS.items()
 
 
-every = pytest.mark.parametrize("words", [pytest.param(words, id=name) for name, words in texts()])
+every = rows(("name", "words"), texts())
 
 
 def test_every_code_has_an_entry() -> None:
@@ -64,7 +65,7 @@ def test_every_endpoint_has_a_name() -> None:
 
 
 @every
-def test_both_languages(words: Any) -> None:
+def test_both_languages(name: str, words: Any) -> None:
     """Each text is there in English and in Chinese, as whole sentences, or as a title."""
     assert set(words) == {"en", "zh"}
     assert words["en"] == words["en"].strip()
@@ -75,14 +76,14 @@ def test_both_languages(words: Any) -> None:
 
 
 @every
-def test_chinese_is_set_as_chinese(words: Any) -> None:
+def test_chinese_is_set_as_chinese(name: str, words: Any) -> None:
     """Chinese has its own full-width marks, and a blank between Han and Latin letters or figures."""
     assert not re.search("[\u4e00-\u9fff][,;:?!]|[,;:?!][\u4e00-\u9fff]", words["zh"])
     assert not re.search("[\u4e00-\u9fff][A-Za-z0-9]|[A-Za-z0-9)=][\u4e00-\u9fff]", words["zh"])
 
 
 @every
-def test_names_are_the_same_in_both(words: Any) -> None:
+def test_names_are_the_same_in_both(name: str, words: Any) -> None:
     """Both languages name the same parameters, methods and fields."""
     names = r"[a-z]+_[a-z_]+(?:\(\)|=)?|\.[a-z_]+\b|[a-z]+=\d?"
     assert set(re.findall(names, words["en"])) == set(re.findall(names, words["zh"]))
@@ -98,7 +99,7 @@ def test_each_class_says_its_own() -> None:
     assert len(causes) == len(RefusedError.__subclasses__()) + len(CODES) - 1
 
 
-@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.path)
+@rows("call", CALLS)
 def test_a_missing_parameter_is_named(call: Any) -> None:
     """101 lists what the endpoint wants, and so all that is signed."""
     cause = REFUSALS[call.path, 101].cause
@@ -106,8 +107,8 @@ def test_a_missing_parameter_is_named(call: Any) -> None:
         assert all(re.search(rf"\b{name}\b", text) for text in (cause["en"], cause["zh"])), name
 
 
-@pytest.mark.parametrize("lang", ["en", "zh"])
-@pytest.mark.parametrize("key", REFUSALS, ids=str)
+@rows("lang", ["en", "zh"])
+@rows("key", REFUSALS)
 def test_refusals_are_explained(key: tuple[str, int], lang: catalogue.Lang) -> None:
     """A refusal is explained by its endpoint and number, in the language that is asked for."""
     endpoint, code = key
@@ -124,7 +125,7 @@ def test_a_number_that_is_not_listed() -> None:
     assert "does not list" in unlisted.cause["en"]
 
 
-@pytest.mark.parametrize(("error", "named"), OTHERS, ids=lambda value: type(value).__name__)
+@rows(("error", "named"), OTHERS)
 def test_other_errors_are_explained(error: GatePayError, named: str) -> None:
     """What is no refusal has its cause and remedy too, by its class."""
     assert named in explain(error).remedy

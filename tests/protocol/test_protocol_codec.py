@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tables import rows
 
 from gatepay_async.protocol import codec
 from gatepay_async.protocol.calls import KaShow, PayCreate, ProductShow
@@ -86,29 +87,29 @@ def misread(name: str, path: Path_, raw: str | None) -> ProtocolError:
     return caught.value
 
 
-@pytest.mark.parametrize(("name", "path"), NUMBERS, ids=str)
-@pytest.mark.parametrize("raw", ["null", "4.9", "4.0", "1e2", "true", "false", '"x"', '"4"', "[]", "{}"])
+@rows(("name", "path"), NUMBERS)
+@rows("raw", ["null", "4.9", "4.0", "1e2", "true", "false", '"x"', '"4"', "[]", "{}"])
 def test_numbers(name: str, path: Path_, raw: str) -> None:
     """What is no whole number is refused where one belongs, by its path."""
     assert misread(name, path, raw).problem.startswith("should be a whole number, is ")
 
 
-@pytest.mark.parametrize(("name", "path"), TEXTS, ids=str)
-@pytest.mark.parametrize("raw", ["null", "4.9", "4", "true", "[]", "{}"])
+@rows(("name", "path"), TEXTS)
+@rows("raw", ["null", "4.9", "4", "true", "[]", "{}"])
 def test_texts(name: str, path: Path_, raw: str) -> None:
     """What is no text is refused where text belongs, by its path."""
     assert misread(name, path, raw).problem.startswith("should be text, is ")
 
 
-@pytest.mark.parametrize(("name", "path"), LISTS, ids=str)
-@pytest.mark.parametrize("raw", ["null", "4.9", "4", "true", '"x"', "{}", '{"0": {}}'])
+@rows(("name", "path"), LISTS)
+@rows("raw", ["null", "4.9", "4", "true", '"x"', "{}", '{"0": {}}'])
 def test_lists(name: str, path: Path_, raw: str) -> None:
     """What is no list is refused where a list belongs, by its path."""
     assert misread(name, path, raw).problem.startswith("should be a list, is ")
 
 
-@pytest.mark.parametrize(("name", "path"), OBJECTS, ids=str)
-@pytest.mark.parametrize("raw", ["null", "4.9", "4", "true", '"x"', "[]", "[{}]"])
+@rows(("name", "path"), OBJECTS)
+@rows("raw", ["null", "4.9", "4", "true", '"x"', "[]", "[{}]"])
 def test_objects(name: str, path: Path_, raw: str) -> None:
     """What is no object is refused where an object belongs, by its path."""
     assert misread(name, path, raw).problem.startswith("should be an object, is ")
@@ -117,14 +118,14 @@ def test_objects(name: str, path: Path_, raw: str) -> None:
 REQUIRED = [*NUMBERS, *TEXTS, *MONEY, *LISTS, ("ka_show", ("data", "ka"))]
 
 
-@pytest.mark.parametrize(("name", "path"), REQUIRED, ids=str)
+@rows(("name", "path"), REQUIRED)
 def test_missing(name: str, path: Path_) -> None:
     """A field that is not there is named by its path."""
     assert misread(name, path, None).problem == "is missing"
 
 
-@pytest.mark.parametrize(("name", "path"), MONEY, ids=str)
-@pytest.mark.parametrize(
+@rows(("name", "path"), MONEY)
+@rows(
     ("raw", "exact"),
     [
         ("1.5", "1.5"),
@@ -156,14 +157,14 @@ NO_MONEY = [json.dumps(text) for text in NO_TEXT_OF_MONEY] + NO_NUMBER_OF_MONEY
 NO_MONEY += ["true", "false", "null", "[]", "{}", '["1.00"]']
 
 
-@pytest.mark.parametrize(("name", "path"), MONEY, ids=str)
-@pytest.mark.parametrize("raw", NO_MONEY)
+@rows(("name", "path"), MONEY)
+@rows("raw", NO_MONEY)
 def test_no_money(name: str, path: Path_, raw: str) -> None:
     """What is no amount, or one without measure, is refused by its path."""
     assert misread(name, path, raw).problem.startswith('should be money, such as 1.5 or "1.50", is ')
 
 
-@pytest.mark.parametrize("raw", ["NaN", "Infinity", "-Infinity", "nan", "01", "1.", "+1", "'1'", "undefined", ""])
+@rows("raw", ["NaN", "Infinity", "-Infinity", "nan", "01", "1.", "+1", "'1'", "undefined", ""])
 def test_numbers_that_are_no_json(raw: str) -> None:
     """What JSON doesn't know makes the whole reply no JSON."""
     with pytest.raises(ProtocolError) as caught:
@@ -171,7 +172,7 @@ def test_numbers_that_are_no_json(raw: str) -> None:
     assert (caught.value.path, caught.value.problem) == (None, "is no complete JSON")
 
 
-@pytest.mark.parametrize(
+@rows(
     "body",
     [
         b'{"code": 100, "msg": "\xff"}',
@@ -196,7 +197,7 @@ def test_no_json(body: bytes) -> None:
     assert caught.value.__context__ is None
 
 
-@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"a":' * 100_000, b"[" * 100_000 + b"]" * 100_000])
+@rows("body", [b"[" * 100_000, b'{"a":' * 100_000, b"[" * 100_000 + b"]" * 100_000])
 def test_deep_nesting(body: bytes) -> None:
     """JSON nested without end is refused, not a crash."""
     with pytest.raises(codec.MisreadError, match=r"^is JSON nested too deep$"):
@@ -213,7 +214,7 @@ def test_blanks_around_json() -> None:
     assert codec.parse_json(b'\xef\xbb\xbf\r\n\t {"a": 1.50}\n') == {"a": Decimal("1.50")}
 
 
-@pytest.mark.parametrize(("ours", "example", "table"), [
+@rows(("ours", "example", "table"), [
     ("created_at", "createtime", "create_at"), ("updated_at", "updatetime", "update_at"),
 ])  # fmt: skip
 def test_both_spellings_of_the_times(ours: str, example: str, table: str) -> None:
@@ -228,14 +229,14 @@ def test_both_spellings_of_the_times(ours: str, example: str, table: str) -> Non
     assert getattr(other.keys[1], ours) == datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("raw", ["1" + "0" * 30, "-1" + "0" * 30, "253402300800", "99999999999999"])
-@pytest.mark.parametrize("name", ["createtime", "updatetime"])
+@rows("raw", ["1" + "0" * 30, "-1" + "0" * 30, "253402300800", "99999999999999"])
+@rows("name", ["createtime", "updatetime"])
 def test_times_out_of_range(name: str, raw: str) -> None:
     """Epoch seconds that no calendar holds are refused by their path."""
     assert misread("ka_show", (*LAST_KEY, name), raw).problem == "should be epoch seconds, is out of range"
 
 
-@pytest.mark.parametrize("status", ["soldin", "sold", "", "售出"])
+@rows("status", ["soldin", "sold", "", "售出"])
 def test_any_status(status: str) -> None:
     """Any text is a status: the page doesn't list them."""
     assert read("ka_show", (*LAST_KEY, "status"), json.dumps(status)).keys[1].status == status
@@ -273,7 +274,7 @@ def test_empty_lists() -> None:
     assert read("product_show", ("data", "category"), "[]").products == ()
 
 
-@pytest.mark.parametrize(
+@rows(
     "raw",
     [
         "",

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from tables import rows
 
 from gatepay_async.protocol import errors
 from gatepay_async.protocol.bulk import Chunk, Fate, Ledger, failed
@@ -93,7 +94,7 @@ def made(cls: Any) -> GatePayError:
     return error
 
 
-every = pytest.mark.parametrize("cls", list(classes()), ids=lambda cls: cls.__name__)
+every = rows("cls", list(classes()))
 
 
 def test_the_tree() -> None:
@@ -177,7 +178,7 @@ SENTENCES: list[tuple[GatePayError, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("error", "sentence"), SENTENCES, ids=lambda value: type(value).__name__)
+@rows(("error", "sentence"), SENTENCES)
 def test_sentences(error: GatePayError, sentence: str) -> None:
     """An error writes its own sentence, of what it carries."""
     assert str(error) == sentence

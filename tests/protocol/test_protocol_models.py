@@ -6,6 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from tables import rows
 
 from gatepay_async.protocol.bulk import Chunk, Fate, Ledger, failed
 from gatepay_async.protocol.calls import KaCreate
@@ -18,7 +19,7 @@ THEN = datetime(2019, 4, 26, tzinfo=UTC)
 KEY = CardKey(1, 6, 8, 0, "CANARY-KEY", THEN, THEN, "soldin")
 
 
-@pytest.mark.parametrize(
+@rows(
     ("data", "media_type"),
     [
         (b"\x89PNG\r\n\x1a\n...", "image/png"),

@@ -8,6 +8,7 @@ import pytest
 from attrs import define, evolve, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tables import rows
 
 from gatepay_async.protocol.codec import MisreadError
 from gatepay_async.protocol.models import CardKey, CardKeyPage
@@ -178,7 +179,7 @@ def test_reading_back_before_the_first_page() -> None:
     assert walk(server.read, first=2) == [2, 3, 4]
 
 
-@pytest.mark.parametrize(
+@rows(
     ("changes", "reads"),
     [
         ([], 6),
@@ -203,9 +204,9 @@ def test_an_addition_may_hide_a_deletion() -> None:
     assert walk(at_work(6, 2, Change(first_row, 1)).read, thorough=True) == [1, 2, 3, 4, 5, 6, 7]
 
 
-@pytest.mark.parametrize("past", ["empty", "clamped", "echo", "think"])
-@pytest.mark.parametrize("thorough", [False, True])
-@pytest.mark.parametrize("count", [0, 1, 4, 5, 6])
+@rows("past", ["empty", "clamped", "echo", "think"])
+@rows("thorough", [False, True])
+@rows("count", [0, 1, 4, 5, 6])
 def test_a_quiet_stock(count: int, past: str, *, thorough: bool) -> None:
     """Where nothing changes each key is given once, for one read a page, or two of each but the last."""
     server = at_work(count, 2, past=past)
@@ -214,15 +215,15 @@ def test_a_quiet_stock(count: int, past: str, *, thorough: bool) -> None:
     assert server.reads == (2 * pages - 1 if thorough else pages)
 
 
-@pytest.mark.parametrize("past", ["empty", "clamped", "think"])
+@rows("past", ["empty", "clamped", "think"])
 def test_a_walk_from_past_the_last_page(past: str) -> None:
     """A walk that begins past the last page gives nothing, however the server answers."""
     assert walk(at_work(4, 2, past=past).read, first=3) == []
 
 
-@pytest.mark.parametrize("thorough", [False, True])
-@pytest.mark.parametrize("past", ["empty", "echo"])
-@pytest.mark.parametrize("count", [0, 3, 4])
+@rows("thorough", [False, True])
+@rows("past", ["empty", "echo"])
+@rows("count", [0, 3, 4])
 def test_a_last_page_far_too_big(count: int, past: str, *, thorough: bool) -> None:
     """A server whose last_page never comes, and that repeats its last rows, ends the walk with the first repetition."""
     server = at_work(count, 2, past=past)
@@ -290,7 +291,7 @@ def test_any_server_at_all(replies: list[CardKeyPage], *, first: int, thorough: 
         assert all(one < after for one, after in pairwise(given_ids))
 
 
-@pytest.mark.parametrize(
+@rows(
     ("number", "last", "asked", "problem"),
     [
         (3, 9, 2, "is a later page than was asked for"),
@@ -306,7 +307,7 @@ def test_another_page(number: int, last: int, asked: int, problem: str) -> None:
     assert (caught.value.path, caught.value.problem) == ("data.ka.current_page", problem)
 
 
-@pytest.mark.parametrize("number", [0, -1])
+@rows("number", [0, -1])
 def test_a_page_without_a_number(number: int) -> None:
     """A current_page that is no page's number counts as the page that was asked for."""
     state = Walk(first=2, thorough=False)
@@ -314,7 +315,7 @@ def test_a_page_without_a_number(number: int) -> None:
     assert state.next_page == 3
 
 
-@pytest.mark.parametrize(("ids", "wrong"), [((2, 1), 1), ((1, 1), 1), ((1, 2, 5, 4), 3), ((3, 2, 1), 1)])
+@rows(("ids", "wrong"), [((2, 1), 1), ((1, 1), 1), ((1, 2, 5, 4), 3), ((3, 2, 1), 1)])
 def test_rows_that_do_not_ascend(ids: tuple[int, ...], wrong: int) -> None:
     """Rows in another order than ascending id are not believed; the error names the first one."""
     with pytest.raises(MisreadError) as caught:
@@ -322,7 +323,7 @@ def test_rows_that_do_not_ascend(ids: tuple[int, ...], wrong: int) -> None:
     assert caught.value.path == f"data.ka.data[{wrong}].id"
 
 
-@pytest.mark.parametrize(
+@rows(
     ("changes", "drifted"),
     [
         ([], False),

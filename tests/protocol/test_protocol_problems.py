@@ -5,10 +5,12 @@ import re
 import string
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 
 import httpx
 import pytest
+from tables import rows
 
 import gatepay_async
 from gatepay_async.protocol import callback, codec, errors
@@ -24,6 +26,7 @@ OTHER_ROOMS = {"sandbox", "cli"}
 TOLD = re.compile(r"MisreadError|_wrong|_misused|(httpx|httpcore)\.\w+(Error|Timeout|Protocol)")
 
 
+@cache
 def sentences() -> dict[str, str]:
     """Each English sentence that can become a ``.problem``, with an X in its holes -> where it stands."""
     found: dict[str, str] = {}
@@ -80,10 +83,10 @@ def fitting(sentence: str) -> str | None:
     return next((english for english, (form, _) in rows if form.fullmatch(sentence)), None)
 
 
-@pytest.mark.parametrize("sentence", [pytest.param(text, id=where) for text, where in sentences().items()])
-def test_every_sentence_has_its_chinese(sentence: str) -> None:
+@rows(("sentence", "where"), lambda: sentences().items())
+def test_every_sentence_has_its_chinese(sentence: str, where: str) -> None:
     """Whatever an error of ours says is wrong is in the table."""
-    assert fitting(sentence) is not None, sentence
+    assert fitting(sentence) is not None, where
 
 
 def test_no_sentence_is_left_over() -> None:
@@ -91,7 +94,7 @@ def test_no_sentence_is_left_over() -> None:
     assert set(CHINESE) - {fitting(sentence) for sentence in sentences()} == set()
 
 
-@pytest.mark.parametrize(("english", "chinese"), CHINESE.items())
+@rows(("english", "chinese"), CHINESE.items())
 def test_both_have_the_same_holes(english: str, chinese: str) -> None:
     """A row is English, then Chinese, with the same holes and nothing English but names."""
     holes = [sorted(name for _, name, _, _ in string.Formatter().parse(text) if name) for text in (english, chinese)]
@@ -102,7 +105,7 @@ def test_both_have_the_same_holes(english: str, chinese: str) -> None:
     assert not re.search("[\u4e00-\u9fff][,;:?!]|[,;:?!][\u4e00-\u9fff]", chinese)
 
 
-@pytest.mark.parametrize(
+@rows(
     ("english", "chinese"),
     [
         ("line 7 holds a NUL; is the file UTF-16?", "第 7 行含有 NUL，文件是不是 UTF-16 编码？"),

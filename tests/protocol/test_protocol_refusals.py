@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from tables import rows
 
 from gatepay_async.protocol import errors
 from gatepay_async.protocol.calls import KaCreate, KaShow, PayCreate, ProductShow
@@ -75,7 +76,7 @@ def refusal(endpoint: str, envelope: dict[str, Any], status: int = 200) -> Refus
     return caught.value
 
 
-@pytest.mark.parametrize(("endpoint", "code", "message", "cause"), PAGE)
+@rows(("endpoint", "code", "message", "cause"), PAGE)
 def test_each_number(endpoint: str, code: int, message: str, cause: type[RefusedError]) -> None:
     """A number of the page's table is exactly the class of its cause, with GatePay's words."""
     error = refusal(endpoint, {"code": code, "msg": message, "time": "1555750250", "data": None})
@@ -93,7 +94,7 @@ def test_every_class_has_its_number() -> None:
     assert len(PAGE) == 12 + 3 + 8 + 12
 
 
-@pytest.mark.parametrize(("endpoint", "code"), UNLISTED)
+@rows(("endpoint", "code"), UNLISTED)
 def test_other_numbers(endpoint: str, code: int) -> None:
     """A number that the endpoint's table lacks is a plain RefusedError."""
     error = refusal(endpoint, {"code": code, "msg": "?", "time": "1555750250", "data": []})
@@ -102,15 +103,15 @@ def test_other_numbers(endpoint: str, code: int) -> None:
     assert "does not list" in str(error)
 
 
-@pytest.mark.parametrize("endpoint", CALLS)
-@pytest.mark.parametrize("data", [None, [], "", {}, 0, "x", [[]], {"ka": None}])
+@rows("endpoint", CALLS)
+@rows("data", [None, [], "", {}, 0, "x", [[]], {"ka": None}])
 def test_data_of_a_refusal(endpoint: str, data: Any) -> None:
     """The data of a refusal may have any shape."""
     assert type(refusal(endpoint, {"code": 101, "msg": "m", "data": data})) is errors.MissingParameterError
 
 
-@pytest.mark.parametrize("status", [200, 201, 302, 400, 403, 404, 500, 503])
-@pytest.mark.parametrize("endpoint", CALLS)
+@rows("status", [200, 201, 302, 400, 403, 404, 500, 503])
+@rows("endpoint", CALLS)
 def test_nothing_but_a_code(endpoint: str, status: int) -> None:
     """msg, time and data may be absent, and the HTTP status may be any."""
     error = refusal(endpoint, {"code": 101}, status)
@@ -118,13 +119,13 @@ def test_nothing_but_a_code(endpoint: str, status: int) -> None:
     assert (error.message, error.time) == ("", None)
 
 
-@pytest.mark.parametrize("message", [None, 7, [], {}, True])
+@rows("message", [None, 7, [], {}, True])
 def test_a_message_that_is_no_text(message: Any) -> None:
     """A msg that is no text counts as none."""
     assert refusal("ka/show", {"code": 107, "msg": message}).message == ""
 
 
-@pytest.mark.parametrize(
+@rows(
     ("time", "read"),
     [
         ("1555750250", NOW),
@@ -150,8 +151,8 @@ def test_the_time_of_a_refusal(time: Any, read: datetime | None) -> None:
     assert (type(error), error.time) == (errors.OutOfStockError, read)
 
 
-@pytest.mark.parametrize("code", [None, "100", "101", 100.0, 101.5, True, False, [], {}])
-@pytest.mark.parametrize("endpoint", CALLS)
+@rows("code", [None, "100", "101", 100.0, 101.5, True, False, [], {}])
+@rows("endpoint", CALLS)
 def test_a_code_that_is_no_number(endpoint: str, code: Any) -> None:
     """A code that is no whole number is a ProtocolError that says so."""
     with pytest.raises(ProtocolError) as caught:
@@ -159,7 +160,7 @@ def test_a_code_that_is_no_number(endpoint: str, code: Any) -> None:
     assert (caught.value.path, caught.value.problem[:26]) == ("code", "should be a whole number, ")
 
 
-@pytest.mark.parametrize(
+@rows(
     ("body", "path", "problem"),
     [
         (b"{}", "code", "is missing"),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tables import rows
 
 from gatepay_async.protocol import errors
 from gatepay_async.protocol.errors import GatePayError, ProtocolError, TransportError
@@ -34,7 +35,7 @@ def refused(cls: type[errors.RefusedError]) -> GatePayError:
     return cls(code=101, message="", endpoint="ka/create")
 
 
-@pytest.mark.parametrize(
+@rows(
     ("failure", "again"),
     [
         (GONE, True),
@@ -52,7 +53,6 @@ def refused(cls: type[errors.RefusedError]) -> GatePayError:
         (strange(200, path="data.ka.data[0].id"), False),
         (strange(201, path="reply"), False),
     ],
-    ids=str,
 )
 def test_what_may_pass(failure: GatePayError, *, again: bool) -> None:
     """Nobody's answer, a cut reply, a gateway's trouble and 113 may pass; what is said clearly will be said again."""
@@ -66,7 +66,7 @@ def test_transient_statuses() -> None:
     assert {408, 425, 429, 500, 502, 503, 504} == TRANSIENT
 
 
-@pytest.mark.parametrize(
+@rows(
     ("attempt", "jitter", "wait"),
     [
         (1, 0, 0.25),
@@ -90,7 +90,7 @@ def test_waits_double(attempt: int, jitter: float, wait: float | None) -> None:
     assert wait_after(GONE, attempt=attempt, policy=RetryPolicy(attempts=10000), jitter=jitter, left=math.inf) == wait
 
 
-@pytest.mark.parametrize(("attempt", "again"), [(1, True), (3, True), (4, False), (5, False)])
+@rows(("attempt", "again"), [(1, True), (3, True), (4, False), (5, False)])
 def test_attempts(attempt: int, *, again: bool) -> None:
     """By default a call is sent four times; attempts=1 is never again."""
     wait = wait_after(GONE, attempt=attempt, policy=RetryPolicy(), jitter=0, left=math.inf)
@@ -98,16 +98,14 @@ def test_attempts(attempt: int, *, again: bool) -> None:
     assert wait_after(GONE, attempt=attempt, policy=RetryPolicy(attempts=1), jitter=0, left=math.inf) is None
 
 
-@pytest.mark.parametrize(
-    ("asked", "wait"), [(None, 0.25), (0, 0.25), (0.1, 0.25), (7, 7), (30, 30), (30.5, None), (math.inf, None)]
-)
+@rows(("asked", "wait"), [(None, 0.25), (0, 0.25), (0.1, 0.25), (7, 7), (30, 30), (30.5, None), (math.inf, None)])
 def test_retry_after(asked: float | None, wait: float | None) -> None:
     """What the server asks for is waited, up to the ceiling; beyond it the call gives up."""
     failure = strange(429, retry_after=asked)
     assert wait_after(failure, attempt=1, policy=RetryPolicy(), jitter=0, left=math.inf) == wait
 
 
-@pytest.mark.parametrize(("left", "wait"), [(0.26, 0.25), (0.25, None), (0.1, None), (0, None), (-1, None)])
+@rows(("left", "wait"), [(0.26, 0.25), (0.25, None), (0.1, None), (0, None), (-1, None)])
 def test_a_wait_that_outlasts_the_deadline(left: float, wait: float | None) -> None:
     """A wait that would end at the deadline or after it is not begun."""
     assert wait_after(GONE, attempt=1, policy=RetryPolicy(), jitter=0, left=left) == wait
@@ -148,7 +146,7 @@ def test_an_answer() -> None:
     assert (Answer("x", 3).value, Answer("x", 3).attempts) == ("x", 3)
 
 
-@pytest.mark.parametrize(
+@rows(
     ("value", "seconds"),
     [
         (None, None),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tables import rows
 
 from gatepay_async.protocol.calls import KaCreate, KaShow, PayCreate, ProductShow
 from gatepay_async.protocol.errors import ProtocolError, RefusedError
@@ -25,8 +26,8 @@ KINDS: list[tuple[str, Any, type]] = [
     ("ka_show", KaShow(3, 2), CardKeyPage),
     ("ka_create", KaCreate(3, ["asdf"]), Stored),
 ]
-kinds = pytest.mark.parametrize(("name", "call", "model"), KINDS, ids=[name for name, _, _ in KINDS])
-calls = pytest.mark.parametrize("call", [call for _, call, _ in KINDS], ids=[name for name, _, _ in KINDS])
+kinds = rows(("name", "call", "model"), KINDS)
+calls = rows("call", [call for _, call, _ in KINDS])
 
 
 def sample(name: str) -> bytes:
@@ -78,7 +79,7 @@ def test_stored() -> None:
     assert decode(KaCreate(3, ["asdf"]), Reply(200, sample("ka_create"))) == Stored(1, "成功录入:1条卡密")
 
 
-@pytest.mark.parametrize(
+@rows(
     ("data", "stored"),
     [
         ("成功录入：2条卡密", 2),

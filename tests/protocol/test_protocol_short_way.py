@@ -9,6 +9,7 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tables import rows
 
 from gatepay_async import CardKey, CardKeyPage
 from gatepay_async.protocol import codec
@@ -20,7 +21,7 @@ SAMPLE = (Path(__file__).parents[1] / "samples" / "ka_show.json").read_bytes()
 
 odd = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 odd |= st.sampled_from([[], {}, "9", 4.0])
-rows = st.fixed_dictionaries(
+answered = st.fixed_dictionaries(
     {
         "id": st.integers(0, 2**70),
         "admin_id": st.integers(0, 9),
@@ -50,7 +51,9 @@ def test_the_vendors_example() -> None:
     assert [key.id for key in read[1].keys] == [1272, 1273]
 
 
-@given(rows=st.lists(rows, max_size=4), name=st.none() | st.sampled_from(["id", "content", "createtime"]), value=odd)
+@given(
+    rows=st.lists(answered, max_size=4), name=st.none() | st.sampled_from(["id", "content", "createtime"]), value=odd
+)
 def test_both_ways_agree(rows: list[dict[str, Any]], name: str | None, value: object) -> None:
     """Whatever the rows hold, the short way gives what the long one gives, or leaves the page to it."""
     if name is not None and rows:
@@ -63,8 +66,8 @@ def test_both_ways_agree(rows: list[dict[str, Any]], name: str | None, value: ob
         assert (read is not None) == all(row["createtime"] <= codec._LATEST >= row["updatetime"] for row in rows)
 
 
-@pytest.mark.parametrize("name", ["createtime", "updatetime"])
-@pytest.mark.parametrize(
+@rows("name", ["createtime", "updatetime"])
+@rows(
     ("time", "read"),
     [(0, True), (codec._SURELY_A_TIME, True), (codec._LATEST, True), (codec._LATEST + 1, False), (-1, False)],
 )

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
+from tables import rows
 
 from gatepay_async.protocol.callback import SIGNED, parse_callback
 from gatepay_async.protocol.calls import CALLS, KaCreate, KaShow, PayCreate, ProductShow
@@ -26,7 +27,7 @@ ORDERS = {
     "ka/create": ["product_id", "content"],
     "callback": ["order_id", "out_order_id", "price", "realprice", "type", "paytime", "extend"],
 }
-vectors = pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["kind"])
+vectors = rows("vector", VECTORS)
 shop = Credentials("K", "S3CRET")
 
 
@@ -96,7 +97,7 @@ BUILDABLE = [
 ]
 
 
-@pytest.mark.parametrize("vector", BUILDABLE, ids=lambda vector: vector["kind"])
+@rows("vector", BUILDABLE)
 def test_encoding(vector: dict[str, Any]) -> None:
     """A call built from a vector's values is encoded to its fields and its signature."""
     body = encode(built(vector), Credentials(vector["appkey"], vector["appsecret"]))
@@ -112,7 +113,7 @@ def test_what_can_be_built() -> None:
     assert len(BUILDABLE) == 5 + 6 + 5 + 2
 
 
-@pytest.mark.parametrize("vector", of("callback"), ids=lambda vector: vector["params"]["order_id"])
+@rows("vector", of("callback"))
 def test_callbacks(vector: dict[str, Any]) -> None:
     """Each callback of the vectors is believed, from text and from bytes, and holds what was signed."""
     params = vector["params"]
@@ -131,7 +132,7 @@ def test_signed_orders() -> None:
     assert {call.path: list(call.signed) for call in CALLS} | {"callback": list(SIGNED)} == ORDERS
 
 
-@pytest.mark.parametrize(
+@rows(
     ("call", "body"),
     [
         (
@@ -143,7 +144,6 @@ def test_signed_orders() -> None:
         (KaShow(8), "appkey=K&product_id=8&page=1"),
         (KaCreate(8, ["A", " B ", "é"]), "appkey=K&product_id=8&content=A%0A+B+%0A%C3%A9"),
     ],
-    ids=lambda value: getattr(value, "path", ""),
 )
 def test_exact_bytes(call: Any, body: str) -> None:
     """A body is ASCII: appkey first, the fields in the order of the vendor's table, sign last."""
@@ -178,8 +178,8 @@ def test_comparing_takes_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == [(sign(shop, ["a"]).encode(), b"0" * 32)]
 
 
-@pytest.mark.parametrize("field", ["appkey", "appsecret"])
-@pytest.mark.parametrize("value", ["", " ", "\n", "K\n", "\tK", " K", None, 7, True, b"K", [], "\ud800", "K\udc00"])
+@rows("field", ["appkey", "appsecret"])
+@rows("value", ["", " ", "\n", "K\n", "\tK", " K", None, 7, True, b"K", [], "\ud800", "K\udc00"])
 def test_credentials_that_can_not_be_right(field: str, value: Any) -> None:
     """An appkey or appsecret that is no text, blank, or has a line break at an end is refused by its name."""
     with pytest.raises(InvalidRequestError) as caught:

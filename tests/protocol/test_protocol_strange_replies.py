@@ -7,6 +7,7 @@ import traceback
 from typing import Any
 
 import pytest
+from tables import rows
 
 from gatepay_async.protocol import errors
 from gatepay_async.protocol.calls import KaCreate, KaShow, PayCreate, ProductShow
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.fast
 SHOP = Credentials("gp-key", "CANARY-SECRET")
 PAY = PayCreate(product_id=8, out_order_id="T-1-X", pay_type="wechat", product_num=1, custom="terry")
 CALLS: list[Any] = [PAY, ProductShow(), KaShow(8), KaCreate(8, ["CANARY-1", "CANARY-2"])]
-calls = pytest.mark.parametrize("call", CALLS, ids=lambda call: call.path)
+calls = rows("call", CALLS)
 BAD_GATEWAY = b"<html>\r\n<head><title>502 Bad\n Gateway</title></head><body><h1>nginx</h1></body></html>"
 OK = b'{"code": 100, "msg": "", "time": "1", "data": "x"}'
 
@@ -39,9 +40,9 @@ def test_a_gateways_page(call: Any) -> None:
     assert str(error) == f"{call.path} (HTTP 502): is no complete JSON: 502 Bad Gateway"
 
 
-@pytest.mark.parametrize("status", [300, 301, 302, 307, 308, 399])
+@rows("status", [300, 301, 302, 307, 308, 399])
 @calls
-@pytest.mark.parametrize("body", [b"", BAD_GATEWAY, OK])
+@rows("body", [b"", BAD_GATEWAY, OK])
 def test_a_redirect(call: Any, status: int, body: bytes) -> None:
     """A redirect is an error that says that it isn't followed, whatever its body says."""
     error = strange(call, status, body)
@@ -49,7 +50,7 @@ def test_a_redirect(call: Any, status: int, body: bytes) -> None:
 
 
 @calls
-@pytest.mark.parametrize("status", [400, 404, 500, 503])
+@rows("status", [400, 404, 500, 503])
 def test_success_with_a_failures_status(call: Any, status: int) -> None:
     """Code 100 under a status of failure is not believed."""
     error = strange(call, status, OK)
@@ -64,7 +65,7 @@ def test_too_many_requests() -> None:
     assert strange(ProductShow(), 429, b"slow down", None).retry_after is None
 
 
-@pytest.mark.parametrize(
+@rows(
     ("body", "excerpt"),
     [
         (b"", ""),
@@ -84,8 +85,8 @@ def test_excerpts(body: bytes, excerpt: str) -> None:
     assert strange(PAY, 500, body).excerpt == excerpt
 
 
-@pytest.mark.parametrize("call", CALLS[2:], ids=lambda call: call.path)
-@pytest.mark.parametrize("body", [b"Fatal error", b"<p>x</p>", b"<title>Half a ti", b"x" * 5000, b'{"data": "x"}'])
+@rows("call", CALLS[2:])
+@rows("body", [b"Fatal error", b"<p>x</p>", b"<title>Half a ti", b"x" * 5000, b'{"data": "x"}'])
 def test_no_excerpt_where_card_keys_travel(call: Any, body: bytes) -> None:
     """Where card keys travel no more than a whole title is shown: they may stand anywhere, in any disguise."""
     assert strange(call, 500, body).excerpt == ""
@@ -135,9 +136,9 @@ SECRETS = re.compile(
 )  # of each, what is left when a shorter one is masked
 
 
-@pytest.mark.parametrize("echo", ECHOES)
-@pytest.mark.parametrize("key", KEYS)
-@pytest.mark.parametrize("status", [200, 500])
+@rows("echo", ECHOES)
+@rows("key", KEYS)
+@rows("status", [200, 500])
 def test_an_echoed_card_key(echo: str, key: str, status: int) -> None:
     """A card key that a server repeats, in a refusal or a page, as it is or escaped for HTML, is in no error."""
     call = KaCreate(8, KEYS)
@@ -152,8 +153,8 @@ def test_an_echoed_card_key(echo: str, key: str, status: int) -> None:
 
 
 @calls
-@pytest.mark.parametrize("echo", ECHOES)
-@pytest.mark.parametrize("change", [str, str.upper])
+@rows("echo", ECHOES)
+@rows("change", [str, str.upper])
 def test_an_echoed_signature(call: Any, echo: str, change: Any) -> None:
     """A signature that a server repeats, in a refusal or a page, is in no error."""
     body = encode(call, SHOP).decode()
@@ -176,7 +177,7 @@ def page(*rows: Any) -> bytes:
     return json.dumps({"code": 100, "msg": "", "time": "1", "data": {"ka": ka}}).encode()
 
 
-@pytest.mark.parametrize(
+@rows(
     "body",
     [
         page(row(), row(content=["CANARY-KEY"])),
@@ -198,14 +199,14 @@ def page(*rows: Any) -> bytes:
         json.dumps({"code": 107, "msg": "CANARY-KEY", "data": "CANARY-KEY"}).encode(),
     ],
 )
-@pytest.mark.parametrize("status", [200, 302, 500])
+@rows("status", [200, 302, 500])
 def test_card_keys_of_a_page(body: bytes, status: int) -> None:
     """A page of card keys with a wrong field, cut, or with a warning before it leaves none of them in the error."""
     error = failure(KaShow(8), body, status)
     assert "CANARY" not in told(error)
 
 
-@pytest.mark.parametrize("key", ["CANARY\n1", "CANARY\r", "CANARY\ud800", "\udfffCANARY", b"CANARY", ["CANARY"], 7, ""])
+@rows("key", ["CANARY\n1", "CANARY\r", "CANARY\ud800", "\udfffCANARY", b"CANARY", ["CANARY"], 7, ""])
 def test_card_keys_that_are_refused(key: Any) -> None:
     """A card key that can't be sent, or stands twice, is named by its line only."""
     for keys in (["A", key], [key], ["CANARY-A", "CANARY-A"], "CANARY", ["CANARY"] * 501):
@@ -215,7 +216,7 @@ def test_card_keys_that_are_refused(key: Any) -> None:
         assert "CANARY" not in told(caught.value)
 
 
-@pytest.mark.parametrize("secret", ["CANARY-SECRET\n", " CANARY-SECRET", "CANARY\ud800", b"CANARY-SECRET", ["CANARY"]])
+@rows("secret", ["CANARY-SECRET\n", " CANARY-SECRET", "CANARY\ud800", b"CANARY-SECRET", ["CANARY"]])
 def test_an_appsecret_that_is_refused(secret: Any) -> None:
     """An appsecret that can't be right is in no error."""
     with pytest.raises(InvalidRequestError) as caught:

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import pytest
+from tables import rows
 
 from gatepay_async.protocol import checks
 from gatepay_async.protocol.calls import KaCreate, KaShow, PayCreate
@@ -37,31 +38,31 @@ def refused(cls: Any, **wrong: Any) -> InvalidRequestError:
     return caught.value
 
 
-@pytest.mark.parametrize(("cls", "field"), NUMBERS, ids=str)
-@pytest.mark.parametrize("value", [True, False, "8", "", "x", 1.0, 8.5, math.nan, None, [], b"8", object()], ids=shown)
+@rows(("cls", "field"), NUMBERS)
+@rows("value", [True, False, "8", "", "x", 1.0, 8.5, math.nan, None, [], b"8", object()])
 def test_no_number(cls: Any, field: str, value: Any) -> None:
     """What is no whole number is refused by the field's name."""
     error = refused(cls, **{field: value})
     assert (error.field, error.problem) == (field, f"must be a whole number, not {type(value).__name__}")
 
 
-@pytest.mark.parametrize(("cls", "field"), NUMBERS, ids=str)
-@pytest.mark.parametrize("value", [0, -1, -(10**30), 2**63, 10**5000], ids=["0", "-1", "-1e30", "2**63", "10**5000"])
+@rows(("cls", "field"), NUMBERS)
+@rows("value", [0, -1, -(10**30), 2**63, 10**5000])
 def test_numbers_out_of_range(cls: Any, field: str, value: int) -> None:
     """A number that no database holds is refused by the field's name."""
     error = refused(cls, **{field: value})
     assert (error.field, error.problem) == (field, "must be above 0 and below 2 to the 63rd")
 
 
-@pytest.mark.parametrize(("cls", "field"), NUMBERS, ids=str)
-@pytest.mark.parametrize("value", [1, 2**63 - 1])
+@rows(("cls", "field"), NUMBERS)
+@rows("value", [1, 2**63 - 1])
 def test_numbers_in_range(cls: Any, field: str, value: int) -> None:
     """The smallest and the largest number are sent as they are."""
     assert cls(**{**RIGHT[cls], field: value}).fields()[field] == str(value)
 
 
-@pytest.mark.parametrize(("cls", "field"), TEXTS, ids=str)
-@pytest.mark.parametrize(
+@rows(("cls", "field"), TEXTS)
+@rows(
     ("value", "problem"),
     [
         ("", "must not be empty"),
@@ -82,23 +83,21 @@ def test_no_text(cls: Any, field: str, value: Any, problem: str) -> None:
     assert (error.field, error.problem) == (field, problem)
 
 
-@pytest.mark.parametrize(("cls", "field"), TEXTS, ids=str)
-@pytest.mark.parametrize("value", [" a ", "a\nb", "\ud7ff\ue000", "😀", "0"])
+@rows(("cls", "field"), TEXTS)
+@rows("value", [" a ", "a\nb", "\ud7ff\ue000", "😀", "0"])
 def test_text(cls: Any, field: str, value: str) -> None:
     """Any other text is sent as it is."""
     assert cls(**{**RIGHT[cls], field: value}).fields()[field] == value
 
 
-@pytest.mark.parametrize(
-    "value", [None, [], {}, "", "ALIPAY", "Alipay", " alipay", "paypal", 1, True, b"alipay", object()]
-)
+@rows("value", [None, [], {}, "", "ALIPAY", "Alipay", " alipay", "paypal", 1, True, b"alipay", object()])
 def test_no_pay_type(value: Any) -> None:
     """Another way to pay than the vendor's three is refused."""
     error = refused(PayCreate, pay_type=value)
     assert (error.field, error.problem) == ("pay_type", "must be one of wechat, alipay, onecode")
 
 
-@pytest.mark.parametrize("value", ["wechat", "alipay", "onecode", *PayType])
+@rows("value", ["wechat", "alipay", "onecode", *PayType])
 def test_pay_types(value: str) -> None:
     """A way to pay may be given as text or as PayType."""
     call = PayCreate(**{**RIGHT[PayCreate], "pay_type": value, "product_num": 1})
@@ -107,8 +106,8 @@ def test_pay_types(value: str) -> None:
     assert call.fields()["pay_type"] == str(value)
 
 
-@pytest.mark.parametrize("number", [2, 2**63 - 1])
-@pytest.mark.parametrize("pay_type", ["wechat", PayType.WECHAT])
+@rows("number", [2, 2**63 - 1])
+@rows("pay_type", ["wechat", PayType.WECHAT])
 def test_wechat_pays_for_one(pay_type: str, number: int) -> None:
     """Two items with WeChat are refused before they are sent; two with another are not."""
     error = refused(PayCreate, pay_type=pay_type, product_num=number)
@@ -116,7 +115,7 @@ def test_wechat_pays_for_one(pay_type: str, number: int) -> None:
     assert PayCreate(**{**RIGHT[PayCreate], "pay_type": "onecode", "product_num": number}).product_num == number
 
 
-@pytest.mark.parametrize(
+@rows(
     ("keys", "problem"),
     [
         ("AAA", "must be a list of card keys, not one text"),
@@ -150,7 +149,7 @@ def test_no_card_keys(keys: Any, problem: str) -> None:
     assert (error.field, error.problem) == ("keys", problem)
 
 
-@pytest.mark.parametrize("keys", [["A"], ("A", "B"), [" A ", "A"], ["a", "A"], ["卡号 1", "A\u2028B"]])
+@rows("keys", [["A"], ("A", "B"), [" A ", "A"], ["a", "A"], ["卡号 1", "A\u2028B"]])
 def test_card_keys(keys: Any) -> None:
     """Card keys are sent exactly as they are, also such as differ by a blank or a letter's case."""
     call = KaCreate(8, keys)
@@ -169,8 +168,8 @@ def test_calls_are_frozen() -> None:
         KaShow(8).page = 0  # type: ignore[misc]  # frozen
 
 
-@pytest.mark.parametrize("field", ["first_wait", "longest_wait", "longest_retry_after", "budget"])
-@pytest.mark.parametrize("value", [-1, -0.001, math.nan, True, "1", None, [], -math.inf])
+@rows("field", ["first_wait", "longest_wait", "longest_retry_after", "budget"])
+@rows("value", [-1, -0.001, math.nan, True, "1", None, [], -math.inf])
 def test_no_policy(field: str, value: Any) -> None:
     """A number of seconds, or a budget, that is negative or no number is refused by its name."""
     with pytest.raises(InvalidRequestError) as caught:
@@ -178,7 +177,7 @@ def test_no_policy(field: str, value: Any) -> None:
     assert (caught.value.field, caught.value.problem) == (field, "must be a number, 0 or more")
 
 
-@pytest.mark.parametrize("value", [0, -1, 1.0, True, None, "4"])
+@rows("value", [0, -1, 1.0, True, None, "4"])
 def test_no_attempts(value: Any) -> None:
     """Attempts are a whole number above 0."""
     with pytest.raises(InvalidRequestError) as caught:
@@ -186,7 +185,7 @@ def test_no_attempts(value: Any) -> None:
     assert caught.value.field == "attempts"
 
 
-@pytest.mark.parametrize("value", [0, -1, math.nan, True, "1", [], -math.inf])
+@rows("value", [0, -1, math.nan, True, "1", [], -math.inf])
 def test_no_seconds(value: Any) -> None:
     """A bound in seconds that is none is refused by the parameter's name."""
     with pytest.raises(InvalidRequestError) as caught:
@@ -197,7 +196,7 @@ def test_no_seconds(value: Any) -> None:
     )
 
 
-@pytest.mark.parametrize("value", [None, 1, 0.001, math.inf])
+@rows("value", [None, 1, 0.001, math.inf])
 def test_seconds(value: Any) -> None:
     """Seconds above 0, and None for no bound, are right."""
     checks.check("timeout", value, checks.seconds)

@@ -7,6 +7,7 @@ from typing import Any
 import anyio
 import pytest
 from shop_side import make_order, merchant
+from tables import rows
 
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 from gatepay_async.sandbox.till import Till
@@ -75,7 +76,7 @@ def test_entering_a_url(sandbox: Sandbox, console: Any) -> None:
     assert console.post("/", data={"x": ""}).status_code == 303
 
 
-@pytest.mark.parametrize(
+@rows(
     ("url", "sentence"),
     [
         ("nonsense", "Write http:// or https://"),
@@ -238,7 +239,7 @@ def test_faults(sandbox: Sandbox, console: Any, call: Any) -> None:
     assert console.post("/faults", data={"x": ""}).status_code == 303
 
 
-@pytest.mark.parametrize(
+@rows(
     "change",
     [{"kind": "nothing"}, {"kind": "code"}, {"endpoint": "pay/refund"}, {"times": "0"}, {"times": "x"}, {"kind": ""}],
 )
@@ -249,12 +250,18 @@ def test_no_fault(change: dict[str, str], sandbox: Sandbox, console: Any) -> Non
     assert sandbox._faults.read() == []
 
 
-@pytest.mark.parametrize("path", ["/", "/orders", "/orders/1", "/deliveries", "/faults", "/nowhere", "/orders/2"])
-@pytest.mark.parametrize("language", ["en", "zh"])
-def test_every_page_in_both_languages(path: str, language: str, sandbox: Sandbox, console: Any, call: Any) -> None:
-    """Every page of the console says on top that it is a sandbox, in either language, and which that is."""
-    call.client.post("/api/pay/create", data=call.form("pay/create"))
+@pytest.fixture
+def one_order(sandbox: Sandbox, console: Any, call: Any) -> None:
+    """Paid with less than it costs."""
+    console.post("/api/pay/create", data=call.form("pay/create"))
     sandbox.pay(1, realprice=Decimal("0.5"))
+
+
+@rows("path", ["/", "/orders", "/orders/1", "/deliveries", "/faults", "/nowhere", "/orders/2"])
+@rows("language", ["en", "zh"])
+@pytest.mark.usefixtures("one_order")
+def test_every_page_in_both_languages(path: str, language: str, console: Any) -> None:
+    """Every page of the console says on top that it is a sandbox, in either language, and which that is."""
     response = console.get(path, params={"lang": language})
     assert f'<html lang="{"en" if language == "en" else "zh-CN"}">' in response.text
     assert response.headers["content-language"] == language

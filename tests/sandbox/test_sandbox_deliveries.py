@@ -14,6 +14,7 @@ import trustme
 from anyio.abc import SocketAttribute, SocketStream
 from servers import http, raw_server
 from shop_side import make_order, md5_hex, merchant, query_of
+from tables import rows
 from waiting import until
 
 from gatepay_async.sandbox import Delivery, NoCallbackError, Sandbox
@@ -416,7 +417,7 @@ async def test_no_signature_is_shown(sandbox: Sandbox, caplog: pytest.LogCapture
     assert sign not in repr(deliveries) + "".join(str(vars(record)) for record in ours)
 
 
-@pytest.mark.parametrize(
+@rows(
     ("given", "sentence"),
     [
         ({"callback_interval": -1}, "callback_interval is a number of seconds from 0, not -1"),

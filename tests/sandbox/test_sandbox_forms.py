@@ -8,6 +8,7 @@ from urllib.parse import quote_from_bytes
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tables import rows
 
 from gatepay_async.sandbox.forms import MalformedFormError, read_form
 
@@ -17,7 +18,7 @@ FORM = "application/x-www-form-urlencoded"
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "signatures.json").read_bytes())["signatures"]
 
 
-@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["sign"])
+@rows("vector", VECTORS)
 def test_a_form_that_php_wrote_is_read(vector: Any) -> None:
     """Every recorded form, written by PHP's http_build_query, gives its fields back."""
     form = read_form(FORM, vector["encoded"].encode())
@@ -34,7 +35,7 @@ def test_any_text_comes_through(fields: dict[str, str]) -> None:
     assert list(form.items()) == list(fields.items())
 
 
-@pytest.mark.parametrize(
+@rows(
     ("body", "form"),
     [
         (b"", {}),
@@ -54,7 +55,7 @@ def test_odd_forms_that_are_right(body: bytes, form: dict[str, str]) -> None:
     assert read_form(FORM, body) == form
 
 
-@pytest.mark.parametrize("content_type", [FORM, FORM + "; charset=utf-8", " Application/X-WWW-Form-URLEncoded "])
+@rows("content_type", [FORM, FORM + "; charset=utf-8", " Application/X-WWW-Form-URLEncoded "])
 def test_the_content_type_may_carry_parameters(content_type: str) -> None:
     """The content type's case, blanks and parameters don't matter."""
     assert read_form(content_type, b"a=1") == {"a": "1"}
@@ -79,7 +80,7 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)
+@rows("body", HOSTILE.values())
 def test_a_hostile_form_is_refused(body: bytes) -> None:
     """What is no form, or two forms at once, is refused, and the error doesn't quote it."""
     with pytest.raises(MalformedFormError) as caught:
@@ -88,7 +89,7 @@ def test_a_hostile_form_is_refused(body: bytes) -> None:
     assert body.decode("latin-1") not in str(caught.value)
 
 
-@pytest.mark.parametrize("content_type", ["", "application/json", "multipart/form-data; boundary=x", FORM + "x"])
+@rows("content_type", ["", "application/json", "multipart/form-data; boundary=x", FORM + "x"])
 def test_another_content_type_is_refused(content_type: str) -> None:
     """Only a form is read as one."""
     with pytest.raises(MalformedFormError, match="content type"):

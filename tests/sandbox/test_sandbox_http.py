@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 import anyio
 import httpx
 import pytest
+from tables import rows
 from waiting import PATIENCE, until
 
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
@@ -20,8 +21,8 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 PATHS = ["pay/create", "product/show", "ka/show", "ka/create"]
 
 
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+@rows("path", PATHS)
+@rows("method", ["GET", "PUT", "DELETE"])
 def test_only_post(method: str, path: str, call: Any) -> None:
     """Another method than POST gets a plain 405."""
     response = call.client.request(method, path)
@@ -34,7 +35,7 @@ def test_an_unknown_path(call: Any) -> None:
     assert call.client.post("pay/refund", data=call.form("pay/create")).status_code == 404
 
 
-@pytest.mark.parametrize(
+@rows(
     "spoil",
     [
         lambda body: body + b"&product_id=8",
@@ -44,7 +45,6 @@ def test_an_unknown_path(call: Any) -> None:
         lambda _body: b"\x00\xff",
         lambda _body: b"",
     ],
-    ids=["a name twice", "bad UTF-8", "bad percent", "no =", "bytes", "nothing"],
 )
 def test_a_form_that_is_none(spoil: Any, sandbox: Sandbox, call: Any) -> None:
     """A hostile form that holds a right call is answered 101, and not carried out."""

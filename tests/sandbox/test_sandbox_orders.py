@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from shop_side import make_order
+from tables import rows
 
 from gatepay_async.sandbox import Sandbox
 
@@ -95,7 +96,7 @@ async def test_paid_twice(sandbox: Sandbox, clock: Any) -> None:
     assert len(sandbox.deliveries()) == 1
 
 
-@pytest.mark.parametrize("amount", ["0", "-1", "0.001", "0.999", "NaN", "Infinity", "1E+7", "-0.01"])
+@rows("amount", ["0", "-1", "0.001", "0.999", "NaN", "Infinity", "1E+7", "-0.01"])
 async def test_amounts_that_nobody_pays(amount: str, sandbox: Sandbox) -> None:
     """Nothing, less, parts of a fen, or ten million yuan can't be paid, and the order stays pending."""
     order = await make_order(sandbox)
@@ -104,7 +105,7 @@ async def test_amounts_that_nobody_pays(amount: str, sandbox: Sandbox) -> None:
     assert sandbox.orders()[0].state == "pending"
 
 
-@pytest.mark.parametrize("amount", ["0.01", "9999999.99", "1", "1E+3", "0.5000"])
+@rows("amount", ["0.01", "9999999.99", "1", "1E+3", "0.5000"])
 async def test_amounts_that_somebody_pays(amount: str, sandbox: Sandbox) -> None:
     """Any whole number of fen in between can, however it is written."""
     assert sandbox.pay(await make_order(sandbox), realprice=Decimal(amount)).realprice == Decimal(amount)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import segno
 from starlette.requests import Request
+from tables import rows
 
 from gatepay_async.sandbox import Sandbox
 from gatepay_async.sandbox.web import language_of
@@ -101,7 +102,7 @@ def test_paying_another_amount(written: str, url: str, sandbox: Sandbox, call: A
     assert f"Amount paid ¥{amount:,.2f}" in page.text
 
 
-@pytest.mark.parametrize("written", ["", "0", "0.00", "-1", "0.001", "1e3", "abc", "NaN", "99999999", "１", HOSTILE])
+@rows("written", ["", "0", "0.00", "-1", "0.001", "1e3", "abc", "NaN", "99999999", "１", HOSTILE])
 def test_no_amount(written: str, url: str, sandbox: Sandbox, call: Any) -> None:
     """What is no amount is said beside the field, which keeps it; nothing is paid."""
     response = do(call, url, do="another", amount=written)
@@ -215,7 +216,7 @@ def test_hostile_texts(state: str, console: bool, sandbox: Sandbox, call: Any) -
             assert re.sub(r"\s+", " ", HOSTILE) in parsed.text
 
 
-@pytest.mark.parametrize(
+@rows(
     ("asked", "accepted", "language"),
     [
         ("", "zh-CN,zh;q=0.9,en;q=0.8", "zh"),

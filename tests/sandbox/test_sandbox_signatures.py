@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
+from tables import rows
 
 from gatepay_async.sandbox import Order, ShopAccount
 from gatepay_async.sandbox.endpoints import ENDPOINTS
@@ -27,7 +28,7 @@ def test_every_vector_is_used() -> None:
     assert CALLBACKS
 
 
-@pytest.mark.parametrize("vector", CALLS, ids=lambda vector: vector["sign"])
+@rows("vector", CALLS)
 def test_a_recorded_signature_is_right(vector: Any) -> None:
     """The endpoint's signed order gives the recorded signature, and no character of it may differ."""
     parts = [vector["params"][name] for name in ENDPOINTS[vector["kind"]].signed]
@@ -37,7 +38,7 @@ def test_a_recorded_signature_is_right(vector: Any) -> None:
         assert not is_signed(wrong, *keys, parts)
 
 
-@pytest.mark.parametrize("vector", CALLBACKS, ids=lambda vector: vector["sign"])
+@rows("vector", CALLBACKS)
 def test_a_recorded_callback_is_written(vector: Any) -> None:
     """An order with the recorded values gives the recorded callback: fields, texts and signature."""
     params = vector["params"]

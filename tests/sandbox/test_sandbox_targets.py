@@ -1,6 +1,7 @@
 """Where callbacks may go: to this machine, over HTTP, and nowhere by accident."""
 
 import pytest
+from tables import rows
 
 from gatepay_async.sandbox import CallbackUrlError, Sandbox
 from gatepay_async.sandbox.targets import check, target_of
@@ -8,7 +9,7 @@ from gatepay_async.sandbox.targets import check, target_of
 pytestmark = pytest.mark.sockets
 
 
-@pytest.mark.parametrize(
+@rows(
     ("url", "hosts", "port"),
     [
         ("http://127.0.0.1", ("127.0.0.1",), 80),
@@ -26,7 +27,7 @@ def test_this_machine(url: str, hosts: tuple[str, ...], port: int) -> None:
     assert (target.hosts, target.port, target.tls) == (hosts, port, url.startswith("https"))
 
 
-@pytest.mark.parametrize(
+@rows(
     "url",
     [
         "http://example.com/callback",
@@ -49,7 +50,7 @@ def test_other_machines(url: str) -> None:
     assert len(target_of(url, beyond_loopback=True).hosts) == 1
 
 
-@pytest.mark.parametrize(
+@rows(
     "url",
     [
         "",
@@ -81,7 +82,7 @@ def test_no_url(url: str) -> None:
         assert caught.value.problem == "url_form"
 
 
-@pytest.mark.parametrize("url", ["http://me@127.0.0.1/", "http://me:secret@127.0.0.1/", "http://@127.0.0.1/"])
+@rows("url", ["http://me@127.0.0.1/", "http://me:secret@127.0.0.1/", "http://@127.0.0.1/"])
 def test_users_in_urls(url: str) -> None:
     """A name or password in the URL is refused: it would be sent nowhere."""
     with pytest.raises(CallbackUrlError, match="user's name") as caught:
@@ -89,7 +90,7 @@ def test_users_in_urls(url: str) -> None:
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["sign", "price", "out_order_id"])
+@rows("name", ["sign", "price", "out_order_id"])
 def test_names_of_the_callbacks_own(name: str) -> None:
     """A parameter that the callback has itself would come twice; a receiver has to refuse that."""
     with pytest.raises(CallbackUrlError, match="parameters that the callback has itself"):

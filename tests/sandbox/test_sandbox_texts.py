@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from jinja2 import Environment, nodes
+from tables import rows
 
 from gatepay_async import sandbox
 from gatepay_async.sandbox import FaultKind
@@ -25,7 +26,7 @@ PUT_TOGETHER = {
 }
 
 
-@pytest.mark.parametrize("name", [*TEXTS, *PROBLEMS])
+@rows("name", [*TEXTS, *PROBLEMS])
 def test_both_languages(name: str) -> None:
     """Each text is there in English and in Chinese, with the same places to fill in."""
     english, chinese = {**TEXTS, **PROBLEMS}[name]

@@ -1,0 +1,90 @@
+"""How the commands of a page are read, compared and written down; test_docs_console.py runs them."""
+
+import re
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from tables import rows
+
+pytestmark = pytest.mark.fast
+
+ROOT = Path(__file__).parents[2]
+TRANSCRIPTS = SimpleNamespace(**runpy.run_path(str(ROOT / "docs" / "transcripts.py")))
+PAGE = """# A page
+
+```console
+$ gatepay products
+8  a product
+$ echo $?
+0
+```
+
+```text
+$ gatepay demo
+```
+
+```console
+$ gatepay callback verify 'a=1&b=2'
+```
+"""
+
+
+def test_only_harmless_commands_are_run() -> None:
+    """What is run is the command itself, and what looks at files and its status."""
+    shown = [each.command for page in TRANSCRIPTS.pages() for block in TRANSCRIPTS.blocks_of(page) for each in block]
+    assert shown
+    assert not [command for command in shown if not re.match(r"gatepay |cat |echo \$\?", command)]
+
+
+@rows(
+    ("command", "arguments"),
+    [
+        ("gatepay", []),
+        ("gatepay keys upload keys.txt --product 8", ["keys", "upload", "keys.txt", "--product", "8"]),
+        ("gatepay callback verify 'a=1&b=*'", ["callback", "verify", "a=1&b=*"]),
+        ("gatepay pay --order=T-1 --custom it@x,y:z+%", ["pay", "--order=T-1", "--custom", "it@x,y:z+%"]),
+        ("gatepay pay --custom 密", ["pay", "--custom", "密"]),
+        ("gatepay pay --custom ''", ["pay", "--custom", ""]),
+        *(
+            (f"gatepay products{rest}", None)
+            for rest in (" | head", " > x", "; ls", " $HOME", " &", " *", " ~", " `x`")
+        ),
+        *((f"gatepay products {rest}", None) for rest in ("\\x", '"$HOME"', "{a,b}", "a?", "[ab]", "# x", "!x", "(x)")),
+        *((line, None) for line in ("cat keys.txt", "echo $?", "LANG=C gatepay products", "./gatepay products")),
+    ],
+)
+def test_what_needs_a_shell(command: str, arguments: list[str] | None) -> None:
+    """A line runs without a shell only if a shell would take it word by word, as it is written."""
+    assert TRANSCRIPTS.plain(command) == arguments
+
+
+def test_a_page_is_written_anew(tmp_path: Path) -> None:
+    """What comes out takes the place of what was shown, block by block; all else on the page stays."""
+    page = tmp_path / "page.md"
+    page.write_text(PAGE, "utf-8")
+    blocks = TRANSCRIPTS.blocks_of(page)
+    assert [[(each.command, each.printed) for each in block] for block in blocks] == [
+        [("gatepay products", "8  a product\n"), ("echo $?", "0\n")],
+        [("gatepay callback verify 'a=1&b=2'", "")],
+    ]
+    assert TRANSCRIPTS.written(page, blocks) == PAGE
+    blocks[0][0] = TRANSCRIPTS.Shown("gatepay products", "9  another\n")
+    assert TRANSCRIPTS.written(page, blocks) == PAGE.replace("8  a product", "9  another")
+
+
+@rows(
+    ("printed", "shown"),
+    [
+        ("at http://127.0.0.1:45678/api/ \n\n", "at http://127.0.0.1:…/api/\n"),
+        ("\n\n", ""),
+        ("2026-01-01 12:00:00 +0800", "…\n"),
+        ("GET ?appkey=0123456789abcdef&sign=0123456789abcdef0123456789abcdef", "GET ?appkey=…&sign=…\n"),
+        ("it took (12 ms", "it took (… ms\n"),
+        ("gatepay-async 1.0.0", "…\n"),
+    ],
+)
+def test_what_differs_from_run_to_run(printed: str, shown: str) -> None:
+    """Ports, times, signatures and versions are not compared, nor spaces at the ends."""
+    assert TRANSCRIPTS.steady(printed) == shown
