@@ -1,11 +1,13 @@
 """What every test module may ask for."""
 
 import os
-import signal
 from collections.abc import AsyncIterator, Iterator
 
+import ending
+import hanging
 import pytest
 from hypothesis import HealthCheck, settings
+from surroundings import normalise_environment, normalise_signals
 
 from gatepay_async import AsyncGatePay, RetryPolicy, carrier
 from gatepay_async.sandbox import Sandbox
@@ -13,10 +15,7 @@ from gatepay_async.sandbox import Sandbox
 # Waits that a test need not sit out; the number of attempts is the default's.
 QUICK = RetryPolicy(first_wait=0, longest_wait=0)
 
-
-# A shell without job control starts what is to run in the background deaf to Ctrl-C, and all that it starts with it.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+normalise_environment()
 
 # A busy machine is no failure.
 settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -24,6 +23,18 @@ settings.load_profile("patient")
 
 # `nox -s aiohttp` runs what talks to servers over that transport, instead of the pool.
 OVER_AIOHTTP = os.environ.get("GATEPAY_TEST_TRANSPORT") == "aiohttp"
+
+
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Guards for the run itself."""
+    for plugin in (hanging, ending):
+        pluginmanager.register(plugin)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals() -> None:
+    """No signal is ignored where tests run. In the parent of xdist's workers it may be: they inherit that."""
+    normalise_signals()
 
 
 @pytest.fixture(autouse=OVER_AIOHTTP)

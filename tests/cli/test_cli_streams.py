@@ -1,0 +1,40 @@
+"""What the command reads and writes: pipes, and terminals of any encoding."""
+
+import os
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from gatepay_async.sandbox import Sandbox
+
+pytestmark = pytest.mark.sockets
+
+
+def test_a_fifo(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """A FIFO is read as it comes, like standard input."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    writing = Thread(target=fifo.write_text, args=("AAAA\nBBBB\n", "ascii"))
+    writing.start()
+    run = gatepay("keys", "upload", fifo, "-p", 8, "--json")
+    writing.join()
+    assert run.json["stored"] == 2
+    assert shop.keys(8)[-2:] == ["AAAA", "BBBB"]
+
+
+def test_encodings(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Output that can't hold Chinese is English; names are shown as escapes, and JSON is ASCII."""
+    monkeypatch.setenv("LANG", "zh_CN.UTF-8")
+    assert "可售库存" in gatepay("products").out
+    assert "可售库存" in gatepay("products", charset="gb18030").out
+    english = gatepay("products", charset="ascii").out
+    assert "left to sell" in english
+    assert r"\u817e" in english
+    assert r"\u53ef" in gatepay("products", "--lang", "zh", charset="ascii").out
+    assert gatepay("products", "--json", charset="ascii").out.isascii()
+    assert "腾讯" in gatepay("products", "--json").out
+    monkeypatch.setenv("LC_ALL", "C")
+    assert "left to sell" in gatepay("products").out
+    assert shop.requests
