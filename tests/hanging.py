@@ -29,15 +29,16 @@ import anyio
 import pytest
 
 # Seconds. Above waiting.PATIENCE, and with what comes after them below a minute.
-LIMIT = 40
-_AGAIN = 5
-_GRACE = 12
+_LIMIT = 48
+_GRACE = 8
+_AGAIN = 3
 _HAS_ALARM = hasattr(signal, "setitimer")
 _OF_PYTEST = (f"{os.sep}_pytest{os.sep}", f"{os.sep}pluggy{os.sep}")  # frames that say nothing about a test
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--hang-limit", type=float, default=LIMIT, help="seconds that a test may take; 0: no limit")
+    parser.addoption("--hang-limit", type=float, default=_LIMIT, help="seconds that a test may take; 0: no limit")
+    parser.addoption("--hang-grace", type=float, default=_GRACE, help="seconds after which its process is ended")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -57,6 +58,7 @@ class _Guard:
             self._stderr = os.dup(2)  # a test's output is captured
         except OSError:  # closed from the beginning
             self._stderr = os.open(os.devnull, os.O_WRONLY)
+        self._grace: float = config.getoption("hang_grace")
         self._ends = 0.0
         self._cancel: Callable[[], object] | None = None
 
@@ -67,7 +69,7 @@ class _Guard:
         limit: float = marker.args[0] if marker else item.config.getoption("hang_limit")
         if not limit:
             return bool(self._runner.pytest_runtest_protocol(item, nextitem))
-        self._ends = time.monotonic() + limit + _GRACE
+        self._ends = time.monotonic() + limit + self._grace
         self._arm()
         before = self._set_alarm(item, limit)
         try:
@@ -110,7 +112,7 @@ class _Guard:
     @pytest.hookimpl(trylast=True)
     def pytest_unconfigure(self) -> None:
         """A thread that a test has left behind would keep the process."""
-        self._ends = time.monotonic() + _GRACE
+        self._ends = time.monotonic() + self._grace
         self._arm()
 
     def _arm(self) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import anyio
 
 # Seconds. Nothing takes that long, on a busy machine either; it only ends a test that would hang, with a better message
-# than hanging.LIMIT, which is above it.
-PATIENCE = 30
+# than hanging._LIMIT, which is above it.
+PATIENCE = 45
 
 
 async def until(condition: Callable[[], object], *, seconds: float = PATIENCE) -> None:

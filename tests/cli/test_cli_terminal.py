@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -69,25 +70,34 @@ def test_ended_by_a_signal(shop: Sandbox, keys: Path) -> None:
     shop.fault(Fault(FaultKind.SLOW, endpoint="ka/create", times=None, seconds=30))
     words = shlex.join([*COMMAND, "keys", "upload", str(keys), "-p", "8", "--json"])
     cases = [(signal.SIGTERM, "exec"), (signal.SIGHUP, "exec"), (signal.SIGTERM, "trap '' INT; exec")]
-    processes = [subprocess.Popen(["/bin/sh", "-c", f"{how} {words}"], stdout=subprocess.PIPE) for _, how in cases]
-    # All that each sends at once; each request takes long.
-    wait_until(lambda: len(shop.requests) == 4 * len(cases))
-    for process, (number, how) in zip(processes, cases, strict=True):
-        process.send_signal(number)
-        out, _ = process.communicate(timeout=PATIENCE)
-        ledger = json.loads(out)
-        ended = (process.returncode, ledger["interrupted"], ledger["unknown"])
-        assert ended == (128 + number, True, 2000), (number, how)
+    with ExitStack() as stack:
+        processes = [in_a_shell(stack, f"{how} {words}") for _, how in cases]
+        # All that each sends at once; each request takes long.
+        wait_until(lambda: len(shop.requests) == 4 * len(cases))
+        for process, (number, how) in zip(processes, cases, strict=True):
+            process.send_signal(number)
+            out, _ = process.communicate(timeout=PATIENCE)
+            ledger = json.loads(out)
+            ended = (process.returncode, ledger["interrupted"], ledger["unknown"])
+            assert ended == (128 + number, True, 2000), (number, how)
+
+
+def in_a_shell(stack: ExitStack, script: str) -> subprocess.Popen[bytes]:
+    """A process that ends with the *stack*, at the latest."""
+    process = stack.enter_context(subprocess.Popen(["/bin/sh", "-c", script], stdout=subprocess.PIPE))
+    stack.callback(process.kill)
+    return process
 
 
 def test_a_signal_that_is_ignored(shop: Sandbox, keys: Path) -> None:
     """Under nohup an upload outlives its terminal."""
     words = [*COMMAND, "keys", "upload", str(keys), "-p", "8", "--json"]
     shop.fault(Fault(FaultKind.SLOW, endpoint="ka/create", times=4, seconds=1))
-    process = subprocess.Popen(["/bin/sh", "-c", f"trap '' HUP; exec {shlex.join(words)}"], stdout=subprocess.PIPE)
-    wait_until(lambda: shop.requests)
-    process.send_signal(signal.SIGHUP)
-    out, _ = process.communicate(timeout=PATIENCE)
+    with ExitStack() as stack:
+        process = in_a_shell(stack, f"trap '' HUP; exec {shlex.join(words)}")
+        wait_until(lambda: shop.requests)
+        process.send_signal(signal.SIGHUP)
+        out, _ = process.communicate(timeout=PATIENCE)
     assert (process.returncode, json.loads(out)["stored"]) == (0, 20_000)
 
 
