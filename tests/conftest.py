@@ -20,6 +20,8 @@ normalise_environment()
 # A busy machine is no failure.
 settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+# For `nox -s anywhere`, which is about the surroundings.
+settings.register_profile("few", settings.get_profile("patient"), max_examples=10)
 
 # `nox -s aiohttp` runs what talks to servers over that transport, instead of the pool.
 OVER_AIOHTTP = os.environ.get("GATEPAY_TEST_TRANSPORT") == "aiohttp"

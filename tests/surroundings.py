@@ -3,14 +3,13 @@
 import os
 import signal
 import tempfile
-from pathlib import Path
 
 # Removed, in upper and lower case: what changes the network, the language, the terminal or the account for a test.
 _REMOVED = (
     "http_proxy", "https_proxy", "all_proxy", "no_proxy", "ftp_proxy", "ws_proxy", "wss_proxy",
     "ssl_cert_file", "ssl_cert_dir", "requests_ca_bundle", "curl_ca_bundle", "netrc",
-    "language", "no_color", "force_color", "clicolor", "clicolor_force", "columns", "lines", "tty_compatible",
-    "tty_interactive", "pythonioencoding", "pythonwarnings", "comp_words", "comp_cword",
+    "language", "locpath", "no_color", "force_color", "clicolor", "clicolor_force", "columns", "lines",
+    "tty_compatible", "tty_interactive", "pythonioencoding", "pythonwarnings", "comp_words", "comp_cword",
 )  # fmt: skip
 _PREFIXES = ("GATEPAY_", "LC_", "AWS_", "PG", "DBOS_", "_GATEPAY_", "_TYPER_")
 _KEPT = "GATEPAY_TEST_"  # settings of these tests
@@ -32,7 +31,17 @@ def normalise_environment() -> None:
 
 
 def _is_home(path: str) -> bool:
-    return bool(path) and Path(path).is_dir() and os.access(path, os.W_OK)
+    try:
+        with tempfile.TemporaryFile(dir=path):
+            return bool(path)
+    except OSError:
+        return False
+
+
+def socket_folder() -> str | None:
+    """For Unix sockets: their paths have some hundred letters at most, and TMPDIR alone may have as many."""
+    short = "/tmp"  # noqa: S108 -- what is made in it is private
+    return short if os.access(short, os.W_OK) else None
 
 
 def normalise_signals() -> None:
