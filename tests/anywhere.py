@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from pathlib import Path
+from threading import Timer
 
 import certifi
 from attrs import field, frozen
@@ -173,9 +174,8 @@ def tried(names: tuple[str, ...], place: Path, options: list[str]) -> Result:
     tree, prefix = archive(place, environ) if user else (ROOT, [])
     shell = "; ".join([*(part.shell for part in parts if part.shell), 'exec "$@"'])
     command = ["/bin/sh", "-c", shell, "sh", *prefix, *pytest(tree), *options]
-    run = in_terminal if any(part.terminal for part in parts) else in_pipe
     begun = time.monotonic()
-    status, told = run(command, tree, environ)
+    status, told = run(command, tree, environ, terminal=any(part.terminal for part in parts))
     return Result(status, time.monotonic() - begun, told)
 
 
@@ -191,31 +191,27 @@ def is_fast(path: Path) -> bool:
     return bool(found and "mark.fast" in found[1])
 
 
-def in_pipe(command: list[str], tree: Path, environ: dict[str, str]) -> tuple[int, str]:
-    """Run it without a terminal."""
-    done = subprocess.run(
-        command, cwd=tree, env=environ, input=b"", stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, timeout=LIMIT, check=False, start_new_session=True,
-    )  # fmt: skip
-    return done.returncode, done.stdout.decode(errors="replace")
-
-
-def in_terminal(command: list[str], tree: Path, environ: dict[str, str]) -> tuple[int, str]:
-    """Run it in a terminal of its own, a narrow one."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
+def run(command: list[str], tree: Path, environ: dict[str, str], *, terminal: bool) -> tuple[int, str]:
+    """Its status, and what it says; in a narrow terminal of its own, or in none."""
+    ours, theirs = pty.openpty() if terminal else os.pipe()
+    if terminal:
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
+        # The first terminal that the leader of a session opens is the session's.
+        command = ["/bin/sh", "-c", f'exec <{os.ttyname(theirs)}; exec "$@"', "sh", *command]
     process = subprocess.Popen(
-        # setsid --ctty makes it the terminal of the session.
-        ["setsid", "--ctty", "--wait", *command] if shutil.which("setsid") else command,
-        cwd=tree, env=environ, stdin=theirs, stdout=theirs, stderr=theirs,
-    )  # fmt: skip
+        command, cwd=tree, env=environ, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, start_new_session=True
+    )
     os.close(theirs)
+    limit = Timer(LIMIT, process.terminate)
+    limit.start()
     told = b""
-    with suppress(OSError):  # how Linux says that the other side is closed
+    with suppress(OSError):  # how Linux says that the other side of a terminal is closed
         while data := os.read(ours, 65_536):
             told += data
     os.close(ours)
-    return process.wait(LIMIT), told.decode(errors="replace").replace("\r\n", "\n")
+    status = process.wait()
+    limit.cancel()
+    return status, told.decode(errors="replace").replace("\r\n", "\n")
 
 
 def archive(place: Path, environ: dict[str, str]) -> tuple[Path, list[str]]:

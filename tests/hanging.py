@@ -59,6 +59,7 @@ class _Guard:
         except OSError:  # closed from the beginning
             self._stderr = os.open(os.devnull, os.O_WRONLY)
         self._grace: float = config.getoption("hang_grace")
+        self._at_end: float = config.getoption("hang_limit") or _LIMIT
         self._ends = 0.0
         self._cancel: Callable[[], object] | None = None
 
@@ -111,8 +112,8 @@ class _Guard:
 
     @pytest.hookimpl(trylast=True)
     def pytest_unconfigure(self) -> None:
-        """A thread that a test has left behind would keep the process."""
-        self._ends = time.monotonic() + self._grace
+        """A thread that a test has left behind would keep the process. On a busy machine the end takes its time."""
+        self._ends = time.monotonic() + self._at_end
         self._arm()
 
     def _arm(self) -> None:
