@@ -59,7 +59,7 @@ class _Guard:
         except OSError:  # closed from the beginning
             self._stderr = os.open(os.devnull, os.O_WRONLY)
         self._grace: float = config.getoption("hang_grace")
-        self._at_end: float = config.getoption("hang_limit") or _LIMIT
+        self._at_end: float = max(config.getoption("hang_limit"), self._grace)
         self._ends = 0.0
         self._cancel: Callable[[], object] | None = None
 

@@ -133,6 +133,14 @@ async def test_last():
     await anyio.sleep(0.01)
 """
 
+LEFT = """
+import threading
+
+
+def test_left():
+    threading.Thread(target=threading.Event().wait).start()
+"""
+
 
 def run(folder: Path, tests: str, *options: str) -> subprocess.CompletedProcess[str]:
     """These tests in a pytest of their own, with a limit of a second; what it says stands in `stdout`."""
@@ -202,6 +210,13 @@ def test_a_fixture_that_cant_be_cancelled(tmp_path: Path) -> None:
     assert found["PASSED"] >= {"test_last"}, told
     assert found["FAILED"] == {"test_fixture"}, told
     assert told.count("PASSED test_it.py::test_last") == 2  # on both loops
+
+
+def test_a_thread_that_is_left(tmp_path: Path) -> None:
+    """A thread that would keep the process after the last test doesn't keep it for long."""
+    told = run(tmp_path, LEFT, "-n0", "--hang-grace=1").stdout
+    assert outcomes(told) == {"PASSED": {"test_left"}}, told
+    assert "in _shutdown\n" in told
 
 
 def processes(word: str) -> list[str]:
