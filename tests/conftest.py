@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import ending
 import hanging
 import pytest
 from hypothesis import HealthCheck, settings
-from surroundings import normalise_environment, normalise_signals
+from surroundings import normalise_environment, normalise_signals, socket_folder
 
 from gatepay_async import AsyncGatePay, RetryPolicy, carrier
 from gatepay_async.sandbox import Sandbox
@@ -49,6 +51,13 @@ def over_aiohttp(monkeypatch: pytest.MonkeyPatch) -> None:
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Both event loops."""
     return str(request.param)
+
+
+@pytest.fixture
+def socket_path() -> Iterator[Path]:
+    """For a Unix socket: short enough, whatever TMPDIR is."""
+    with TemporaryDirectory(dir=socket_folder()) as folder:
+        yield Path(folder, "socket")
 
 
 @pytest.fixture
