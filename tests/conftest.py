@@ -4,6 +4,7 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import ending
 import hanging
@@ -20,7 +21,9 @@ QUICK = RetryPolicy(first_wait=0, longest_wait=0)
 normalise_environment()
 
 # A busy machine is no failure.
-settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Examples that failed are kept in the folder, unless it is read-only.
+KEPT: dict[str, Any] = {} if os.access(os.curdir, os.W_OK) else {"database": None}
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow], **KEPT)
 settings.load_profile("patient")
 # For `nox -s anywhere`, which is about the surroundings.
 settings.register_profile("few", settings.get_profile("patient"), max_examples=10)
