@@ -61,6 +61,10 @@ OLDEST, NEWEST = PYTHONS[0], PYTHONS[-1]
 EXTRAS = list(PROJECT["project"]["optional-dependencies"])
 ALONE = [each for each in EXTRAS if each != "all"]
 
+# What is installed is compiled once; else each worker and each process that a test starts would compile it anew.
+os.environ.setdefault("UV_COMPILE_BYTECODE", "1")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.error_on_missing_interpreters = True
 # Everything that must pass. Together they run both quick lanes on each Python, and the slow lane on the newest.
@@ -111,6 +115,13 @@ def slow(session: nox.Session) -> None:
     """The slow lane: real kills, PostgreSQL, Redis, terminals, many processes."""
     session.install(*LOCKED, f".[{TESTED_EXTRAS}]", *group("tests"))
     session.run("pytest", "--lane", "slow", *IN_PARALLEL, *session.posargs)
+
+
+@nox.session(python=NEWEST)
+def anywhere(session: nox.Session) -> None:
+    """The fast lane and a slice of the others, started in many ways. Not part of `nox`."""
+    session.install(*LOCKED, f".[{TESTED_EXTRAS}]", *group("tests"))
+    session.run("python", "tests/anywhere.py", *session.posargs)
 
 
 @nox.session(python=NEWEST)
@@ -224,7 +235,7 @@ def newest(session: nox.Session) -> None:
 def thorough(session: nox.Session) -> None:
     """The quick lanes with a thousand random examples where there are fifty. Not part of `nox`."""
     session.install(*LOCKED, f".[{TESTED_EXTRAS}]", *group("tests"))
-    options = ["--lane", "fast", "--lane", "sockets", "--hypothesis-profile=thorough", "--timeout=3000"]
+    options = ["--lane", "fast", "--lane", "sockets", "--hypothesis-profile=thorough", "--hang-limit=3000"]
     session.run("pytest", *options, *IN_PARALLEL, *session.posargs)
 
 

@@ -1,11 +1,16 @@
 """What every test module may ask for."""
 
 import os
-import signal
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
+import ending
+import hanging
 import pytest
 from hypothesis import HealthCheck, settings
+from surroundings import normalise_environment, normalise_signals, socket_folder
 
 from gatepay_async import AsyncGatePay, RetryPolicy, carrier
 from gatepay_async.sandbox import Sandbox
@@ -15,20 +20,31 @@ pytest_plugins = ["lanes"]
 # Waits that a test need not sit out; the number of attempts is the default's.
 QUICK = RetryPolicy(first_wait=0, longest_wait=0)
 
+normalise_environment()
 
-# A shell without job control starts what is to run in the background deaf to Ctrl-C, and all that it starts with it.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-# A busy machine is no failure. `quick` tries the same examples each time; `thorough` tries new ones.
-settings.register_profile(
-    "quick", max_examples=50, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.register_profile("thorough", settings.get_profile("quick"), max_examples=1000, derandomize=False)
+# A busy machine is no failure. `quick` tries the same examples each time. `thorough` tries new ones, and keeps
+# those that failed unless the folder is read-only. `few` is for `nox -s anywhere`, which is about how the tests are started.
+QUIET = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+KEPT: dict[str, Any] = {} if os.access(os.curdir, os.W_OK) else {"database": None}
+settings.register_profile("quick", QUIET, max_examples=50, derandomize=True)
+settings.register_profile("thorough", QUIET, max_examples=1000, **KEPT)
+settings.register_profile("few", QUIET, max_examples=10, derandomize=True)
 settings.load_profile("quick")
 
 # `nox -s aiohttp` runs what talks to servers over that transport, instead of the pool.
 OVER_AIOHTTP = os.environ.get("GATEPAY_TEST_TRANSPORT") == "aiohttp"
+
+
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Guards for the run itself."""
+    for plugin in (hanging, ending):
+        pluginmanager.register(plugin)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals() -> None:
+    """No signal is ignored where tests run. In the parent of xdist's workers it may be: they inherit that."""
+    normalise_signals()
 
 
 @pytest.fixture(autouse=OVER_AIOHTTP)
@@ -41,6 +57,13 @@ def over_aiohttp(monkeypatch: pytest.MonkeyPatch) -> None:
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Both event loops."""
     return str(request.param)
+
+
+@pytest.fixture
+def socket_path() -> Iterator[Path]:
+    """For a Unix socket: short enough, whatever TMPDIR is."""
+    with TemporaryDirectory(dir=socket_folder()) as folder:
+        yield Path(folder, "socket")
 
 
 @pytest.fixture

@@ -839,7 +839,7 @@ async def test_certificates_of_your_own(authority: trustme.CA, make: str) -> Non
 
 
 @pytest.mark.own_pool
-async def test_unix_socket(tmp_path: Path) -> None:
+async def test_unix_socket(socket_path: Path) -> None:
     """A pool of yours may connect to a Unix socket."""
 
     async def serve(stream: SocketStream) -> None:
@@ -847,11 +847,10 @@ async def test_unix_socket(tmp_path: Path) -> None:
             await read_request(stream)
             await stream.send(http(EMPTY_CATALOG))
 
-    path = str(tmp_path / "socket")
-    async with await anyio.create_unix_listener(path) as listener, anyio.create_task_group() as group:
+    async with await anyio.create_unix_listener(socket_path) as listener, anyio.create_task_group() as group:
         group.start_soon(listener.serve, serve)
         async with (
-            OriginPool("http://localhost/", uds=path) as pool,
+            OriginPool("http://localhost/", uds=str(socket_path)) as pool,
             AsyncGatePay("a", "b", base_url="http://localhost/api/", transport=pool) as gatepay,
         ):
             assert (await gatepay.list_products()).products == ()

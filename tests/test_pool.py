@@ -510,16 +510,16 @@ async def test_long_request() -> None:
         assert state(pool) == (0, 1, 0)
 
 
-async def test_unix_socket(tmp_path: Path) -> None:
+async def test_unix_socket(socket_path: Path) -> None:
     """A pool can reach its origin by a Unix socket; a path with nobody behind it is ConnectError."""
     server = Server()
-    listener = await anyio.create_unix_listener(tmp_path / "socket")
+    listener = await anyio.create_unix_listener(socket_path)
     server.url = "http://gatepay.example"
     async with listener, anyio.create_task_group() as group:
         group.start_soon(listener.serve, server.handle)
-        async with OriginPool(server.url, uds=str(tmp_path / "socket")) as pool:
+        async with OriginPool(server.url, uds=str(socket_path)) as pool:
             assert [await call(pool, server), await call(pool, server)] == ["1", "1"]
-        async with OriginPool(server.url, uds=str(tmp_path / "none")) as pool:
+        async with OriginPool(server.url, uds=f"{socket_path}-none") as pool:
             with pytest.raises(httpx.ConnectError, match="No such file"):
                 await call(pool, server)
         group.cancel_scope.cancel()

@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 import anyio
 
-# Seconds. Nothing takes that long, on a busy machine either; it only ends a test that would hang.
-PATIENCE = 90
+# Seconds. Nothing takes that long, on a busy machine either; it only ends a test that would hang, with a better message
+# than hanging._LIMIT, which is above it.
+PATIENCE = 45
 
 
 async def until(condition: Callable[[], object], *, seconds: float = PATIENCE) -> None:

@@ -11,6 +11,7 @@ import pytest
 from delivering import Shop
 from redis import Redis
 from redis_server import RedisServer
+from surroundings import socket_folder
 
 from gatepay_async.callbacks import MemoryStore, RedisStore, SQLiteStore, Store
 
@@ -31,8 +32,7 @@ def redis_program() -> str:
 
 @pytest.fixture(scope="session")
 def redis_server(redis_program: str) -> Iterator[RedisServer]:
-    # Not tmp_path: the path of a Unix socket has some hundred letters at most.
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=socket_folder()) as folder:
         server = RedisServer(Path(folder))
         server.start()
         yield server

@@ -18,7 +18,6 @@ from gatepay_async.cli.app import app
 from gatepay_async.sandbox import Sandbox
 
 QUICK = RetryPolicy(first_wait=0, longest_wait=0)
-VARIABLES = ("APPKEY", "APPSECRET", "APPSECRET_FILE", "BASE_URL")
 
 
 @frozen
@@ -42,11 +41,7 @@ Gatepay = Callable[..., Run]
 
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An English user who has set nothing up, on a line without waits."""
-    for name in VARIABLES:
-        monkeypatch.delenv(f"GATEPAY_{name}", raising=False)
-    for name in ("LC_ALL", "LC_MESSAGES", "NO_COLOR", "FORCE_COLOR", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
+    """An English user on a line without waits. The environment is tests/surroundings.py's, with nothing set up."""
     monkeypatch.setenv("LANG", "en_GB.UTF-8")
     for module in (settings, examining):
         monkeypatch.setattr(module, "AsyncGatePay", partial(AsyncGatePay, retry=QUICK))
@@ -56,8 +51,8 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 def gatepay() -> Gatepay:
     """The command."""
 
-    def run(*arguments: object, input: str | bytes = "") -> Run:  # noqa: A002 -- the runner's word
-        result = CliRunner().invoke(app, [str(each) for each in arguments], input=input)
+    def run(*arguments: object, input: str | bytes = "", charset: str = "utf-8") -> Run:  # noqa: A002 -- the runner's word
+        result = CliRunner(charset=charset).invoke(app, [str(each) for each in arguments], input=input)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return Run(result.exit_code, result.stdout, result.stderr)

@@ -43,14 +43,18 @@ def test_the_entry_without_the_extra(monkeypatch: pytest.MonkeyPatch, capsys: py
         entry.main()
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_signals(number: signal.Signals, status: int, capsys: pytest.CaptureFixture[str]) -> None:
+# SIGUSR1 in the place of SIGTERM and SIGHUP: those are the runner's own, and the tests of processes send them.
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
+def test_signals(number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Each signal that ends a program cancels the work, which may tidy up; the status says which it was."""
     tidied: list[bool] = []
-    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(running, "_ENDING", (signal.SIGUSR1, signal.SIGUSR2))
+    before = [signal.getsignal(each) for each in running._ENDING]
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
     async def work() -> Status:
         try:
+            assert signal.getsignal(signal.SIGUSR2) is signal.SIG_IGN  # stays ignored
             signal.raise_signal(number)
             await anyio.sleep_forever()
         finally:
@@ -59,9 +63,15 @@ def test_signals(number: signal.Signals, status: int, capsys: pytest.CaptureFixt
 
     with pytest.raises(typer.Exit) as end:
         running.start(work)
-    assert (end.value.exit_code, tidied) == (status, [True])
+    signal.signal(signal.SIGUSR2, before[1])
+    assert (end.value.exit_code, tidied) == (128 + number, [True])
     assert "Interrupted." in capsys.readouterr().err
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert [signal.getsignal(each) for each in running._ENDING] == before
+
+
+def test_signals_that_end_a_program() -> None:
+    """Those of a service manager and of a terminal that is closed are among them."""
+    assert running._ENDING == (signal.SIGTERM, signal.SIGHUP)
 
 
 @pytest.mark.parametrize("options", [["--json"], [], ["--lang", "zh"]])
@@ -178,11 +188,25 @@ def test_a_usage_error_that_nobody_foresaw() -> None:
     assert helping.usage_hint(typer.BadParameter("odd")) == "read gatepay --help"
 
 
-def test_completion_in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Choices are completed."""
-    monkeypatch.setenv("_GATEPAY_COMPLETE", "complete_bash")
-    monkeypatch.setenv("COMP_WORDS", "gatepay pay --type we")
-    monkeypatch.setenv("COMP_CWORD", "3")
+@pytest.mark.parametrize(
+    ("shell", "words", "offered"),
+    [
+        ("bash", {"COMP_WORDS": "gatepay pay --type we", "COMP_CWORD": "3"}, ["wechat"]),
+        ("zsh", {"_TYPER_COMPLETE_ARGS": "gatepay pay --type "}, ["alipay", "wechat"]),
+        ("zsh", {"_TYPER_COMPLETE_ARGS": "gatepay keys "}, ["upload", "上传"]),
+    ],
+)
+def test_completion(
+    shell: str,
+    words: dict[str, str],
+    offered: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The shell is offered commands, options and choices, described in the reader's language."""
+    for name, value in {"_GATEPAY_COMPLETE": f"complete_{shell}", "LANG": "zh_CN.UTF-8", **words}.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit):
         typer.main.get_command(app.app).main([])
-    assert capsys.readouterr().out.split() == ["wechat"]
+    out = capsys.readouterr().out
+    assert all(each in out for each in offered), out

@@ -100,11 +100,12 @@ def test_upload_of_nothing(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
     assert not shop.requests
 
 
-def test_done_in_part(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+def test_done_in_part(gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Status 1: some chunks were refused; which lines is shown, and they are in a private file to be sent again."""
+    monkeypatch.chdir(tmp_path)  # a long path would be folded
     shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=111, skip=1, times=None))
-    failed = tmp_path / "failed.txt"
-    file = many(tmp_path / "keys.txt", 600)
+    failed = Path("failed.txt")
+    file = many(Path("keys.txt"), 600)
     run = gatepay("keys", "upload", file, "-p", 8, "--concurrency", 1, "--failed-lines", failed)
     assert run.status == 1
     assert "refused" in run.out

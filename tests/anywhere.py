@@ -1,0 +1,259 @@
+"""
+Run the tests as they may be started anywhere: `python tests/anywhere.py [NAME …] [-- OPTION …]`.
+
+Each start is a run of the fast lane and of a slice of the others, in surroundings that differ in several ways at once.
+When one fails, its parts are named: `python tests/anywhere.py proxies` runs a part alone. What stands after `--` goes
+to pytest. The last lines are a table; the status is 1 if a test failed.
+"""
+
+import fcntl
+import os
+import pty
+import pwd
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from pathlib import Path
+from threading import Timer
+
+import certifi
+from attrs import field, frozen
+
+import gatepay_async
+
+ROOT = Path(__file__).parents[1]
+# What is most likely to notice where it runs.
+SLICE = (
+    "tests/cli/test_cli_edges.py",
+    "tests/cli/test_cli_keys.py",
+    "tests/cli/test_cli_pay.py",
+    "tests/cli/test_cli_shop.py",
+    "tests/cli/test_cli_streams.py",
+    "tests/cli/test_cli_terminal.py::test_colours",
+    "tests/cli/test_cli_terminal.py::test_ended_by_a_signal",
+    "tests/cli/test_cli_terminal.py::test_progress_in_a_terminal",
+    "tests/test_client.py",
+    "tests/test_pool_wire.py",
+    "tests/callbacks/test_callbacks_stores.py",
+)
+WORKERS = 2  # of each run
+AT_ONCE = 2  # runs
+LIMIT = 900  # seconds for a run
+COLUMNS = 40
+DEAD = "http://127.0.0.1:9"  # nobody listens there
+USER = "nobody"
+
+
+@frozen
+class Part:
+    """
+    One way in which surroundings differ.
+
+    Attributes:
+        shell: Run before pytest, by /bin/sh.
+        environ: Variables to set; None: to remove. `{place}` is a folder that is prepared.
+        needs: A program without which this can't be tried.
+        terminal: The run has a terminal of its own.
+        user: The run is an ordinary user's, from a source archive.
+    """
+
+    shell: str = ""
+    environ: Mapping[str, str | None] = field(factory=dict[str, str | None])
+    needs: str = ""
+    terminal: bool = False
+    user: bool = False
+
+
+PARTS = {
+    "deaf": Part("trap '' HUP INT"),
+    "no input": Part("exec <&-"),
+    "null input": Part("exec </dev/null"),
+    "umask": Part("umask 077"),
+    "terminal": Part(terminal=True, environ={"COLUMNS": None}),
+    "columns": Part(environ={"COLUMNS": str(COLUMNS)}),
+    "dumb": Part(environ={"TERM": "dumb"}),
+    "C": Part(environ={"LANG": "C", "LC_ALL": None}),
+    "no such locale": Part(environ={"LANG": "zh_CN.GB18030", "LC_ALL": None}),
+    "GB18030": Part(environ={"LANG": "zh_CN.GB18030", "LC_ALL": None, "LOCPATH": "{place}/locales"}, needs="localedef"),
+    "Shanghai": Part(environ={"TZ": "Asia/Shanghai"}),
+    "folders": Part(environ={"TMPDIR": "{place}/a folder with 临时文件 in it"}),
+    "no home": Part(environ={"HOME": None}),
+    "read-only home": Part(environ={"HOME": "/proc"}),  # so for root, too
+    "proxies": Part(
+        environ={
+            name: DEAD
+            for proxy in ("http_proxy", "https_proxy", "all_proxy")
+            for name in (proxy, proxy.upper())
+        }
+    ),
+    "certificates": Part(environ={"SSL_CERT_FILE": "{place}/bundle.pem"}),
+    "no certificates": Part(environ={"SSL_CERT_FILE": "{place}/none.pem", "SSL_CERT_DIR": "{place}/none"}),
+    "hash seed": Part(environ={"PYTHONHASHSEED": str(os.getpid())}),
+    "user": Part(user=True, environ={"HOME": "/"}, needs="setpriv"),
+}  # fmt: skip
+# Root starts all but the last, where it is root that starts them.
+STARTS = (
+    ("deaf", "no input", "umask", "C", "Shanghai", "no home", "hash seed"),
+    ("terminal", "dumb", "read-only home", "proxies", "certificates"),
+    ("folders", "columns", "null input", "no such locale", "no certificates"),
+    ("GB18030", "umask", "proxies"),
+    ("user", "no input", "C"),
+)
+
+
+@frozen
+class Result:
+    """What came of a run; *told* is what pytest said."""
+
+    status: int = 0
+    seconds: float = 0
+    told: str = ""
+    not_tried: str = ""
+
+    @property
+    def row(self) -> str:
+        if self.not_tried:
+            return f"NOT TRIED: {self.not_tried}"
+        counts = re.findall(r"\d+ (?:passed|failed|errors?|skipped)", (self.told.splitlines() or [""])[-1])
+        return f"{', '.join(counts) or 'no tests'}; status {self.status}; {self.seconds:.0f} s"
+
+
+def main(arguments: list[str]) -> int:
+    """Run all starts, or the parts named, and print the table."""
+    asked = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    rest = arguments[len(asked) + 1 :]
+    starts: list[tuple[str, ...]] = [(name,) for name in asked] if asked else list(STARTS)
+    with tempfile.TemporaryDirectory(prefix="anywhere-") as folder, ThreadPoolExecutor(AT_ONCE) as pool:
+        place = Path(folder)
+        place.chmod(0o755)
+        prepare(place)
+        results = {pool.submit(tried, names, place, rest): names for names in starts}
+        for done in as_completed(results):
+            if done.result().status:
+                print(f"\n{' + '.join(results[done])}:\n{done.result().told}", flush=True)
+    print()
+    for done, names in results.items():
+        print(f"{' + '.join(names)}: {done.result().row}")
+    return int(any(done.result().status for done in results))
+
+
+def prepare(place: Path) -> None:
+    """What the parts need."""
+    shutil.copy(certifi.where(), place / "bundle.pem")
+    (place / "locales").mkdir()
+    localedef = shutil.which("localedef")
+    if localedef:
+        # It warns, and has a status for that.
+        target = str(place / "locales" / "zh_CN.GB18030")
+        subprocess.run([localedef, "-i", "zh_CN", "-f", "GB18030", target], capture_output=True, check=False)
+    (place / "a folder with 临时文件 in it").mkdir()
+
+
+def tried(names: tuple[str, ...], place: Path, options: list[str]) -> Result:
+    """Run the tests in these surroundings, or say why that can't be."""
+    parts = [PARTS[name] for name in names]
+    missing = [part.needs for part in parts if part.needs and not shutil.which(part.needs)]
+    if missing:
+        return Result(not_tried=f"there is no {missing[0]}")
+    user = any(part.user for part in parts)
+    if user and os.geteuid() != 0:
+        return Result(not_tried="it is an ordinary user already who starts them")
+    environ = dict(os.environ)
+    for name, value in [each for part in parts for each in part.environ.items()]:
+        environ.pop(name, None)
+        if value is not None:
+            environ[name] = value.format(place=place)
+    tree, prefix = archive(place, environ) if user else (ROOT, [])
+    shell = "; ".join([*(part.shell for part in parts if part.shell), 'exec "$@"'])
+    command = ["/bin/sh", "-c", shell, "sh", *prefix, *pytest(tree), *options]
+    begun = time.monotonic()
+    status, told = run(command, tree, environ, terminal=any(part.terminal for part in parts))
+    return Result(status, time.monotonic() - begun, told)
+
+
+def pytest(tree: Path) -> list[str]:
+    """The command: the fast lane, and the slice."""
+    fast = [str(path.relative_to(tree)) for path in sorted((tree / "tests").rglob("test_*.py")) if is_fast(path)]
+    options = ["-q", "--tb=short", "--color=no", "-rfE", "-p", "no:cacheprovider", "--hypothesis-profile=few"]
+    return [sys.executable, "-m", "pytest", *options, f"-n{WORKERS}", *fast, *SLICE]
+
+
+def is_fast(path: Path) -> bool:
+    found = re.search(r"^pytestmark = (\[[^\]]*\]|.*)", path.read_text("utf-8"), re.MULTILINE)
+    return bool(found and "mark.fast" in found[1])
+
+
+def run(command: list[str], tree: Path, environ: dict[str, str], *, terminal: bool) -> tuple[int, str]:
+    """Its status, and what it says; in a narrow terminal of its own, or in none."""
+    ours, theirs = pty.openpty() if terminal else os.pipe()
+    if terminal:
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
+        # The first terminal that the leader of a session opens is the session's.
+        command = ["/bin/sh", "-c", f'exec <{os.ttyname(theirs)}; exec "$@"', "sh", *command]
+    process = subprocess.Popen(
+        command, cwd=tree, env=environ, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, start_new_session=True
+    )
+    os.close(theirs)
+    limit = Timer(LIMIT, process.terminate)
+    limit.start()
+    told = b""
+    with suppress(OSError):  # how Linux says that the other side of a terminal is closed
+        while data := os.read(ours, 65_536):
+            told += data
+    os.close(ours)
+    status = process.wait()
+    limit.cancel()
+    return status, told.decode(errors="replace").replace("\r\n", "\n")
+
+
+def archive(place: Path, environ: dict[str, str]) -> tuple[Path, list[str]]:
+    """A copy of the tree as in a source archive, which an ordinary user can read; and how to become that user."""
+    tree = place / "archive"
+    for path in tracked():
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, tree / path)
+    needed = [Path(sys.base_prefix), Path(sys.prefix)]
+    package = Path(gatepay_async.__file__).resolve()
+    if package.is_relative_to(ROOT / "src"):  # installed in place: the copy is what is tested
+        environ["PYTHONPATH"] = str(tree / "src")
+    temporary = place / "of the user"
+    temporary.mkdir()
+    shutil.chown(temporary, USER)
+    environ["TMPDIR"] = str(temporary)
+    become = ["setpriv", f"--reuid={USER}", f"--regid={pwd.getpwnam(USER).pw_gid}", "--clear-groups", "--"]
+    return tree, [*shown(needed, place), *become]
+
+
+def tracked() -> Iterable[Path]:
+    """The files of a source archive."""
+    command = ["git", "ls-files", "-z"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    if listed.returncode == 0:
+        names = [os.fsdecode(name) for name in listed.stdout.split(b"\0")]
+        return [Path(name) for name in names if (ROOT / name).is_file()]
+    return [path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+
+
+def shown(needed: Iterable[Path], place: Path) -> list[str]:
+    """A command that shows to everybody the Python that lies in a private folder, such as /root; empty if none does."""
+    lines: list[str] = []
+    for number, path in enumerate(needed):
+        private = [folder for folder in reversed(path.parents) if not folder.stat().st_mode & 0o001]
+        if private:
+            aside = place / f"aside-{number}"
+            aside.mkdir()
+            lines += [f"mount --bind '{path}' '{aside}'", f"mount -t tmpfs -o mode=755 none '{private[0]}'"]
+            lines += [f"mkdir -p '{path}'", f"mount --bind '{aside}' '{path}'"]
+    return ["unshare", "--mount", "/bin/sh", "-ec", "; ".join([*lines, 'exec "$@"']), "sh"] if lines else []
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

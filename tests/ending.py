@@ -1,0 +1,108 @@
+"""
+SIGTERM ends a run of the tests at once, with every process that it has started.
+
+A plugin for pytest, also of the workers of pytest-xdist. Python's own way is to die without a word to the children: the
+workers would go on for up to 15 seconds, and the servers and programs of the tests for ever.
+"""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_PROC = Path("/proc")
+_set_handler = signal.signal
+# What a supervisor, and a terminal that is closed, end a program with.
+_ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+_told = [2]  # standard error; a test's output is captured
+
+
+def pytest_configure() -> None:
+    """Take SIGTERM, and keep it; SIGHUP too, unless it is ignored."""
+    if not hasattr(signal, "SIGKILL"):  # Windows: a process is ended without being asked
+        return
+    with suppress(OSError):  # closed from the beginning
+        _told[0] = os.dup(2)
+    for number in _ENDING:
+        if number == signal.SIGTERM or signal.getsignal(number) is signal.SIG_DFL:
+            _set_handler(number, _end)
+    vars(signal)["signal"] = _set_other_handler
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """When a worker has died, end the programs of its tests."""
+    if error:
+        gateway, run = node.workerinput["workerid"], node.workerinput["testrunuid"]
+        orphans = set(_with(f"PYTEST_XDIST_WORKER={gateway}", f"PYTEST_XDIST_TESTRUNUID={run}"))
+        _kill(lambda: orphans.union(*map(_descendants, orphans)))
+
+
+def _set_other_handler(number: int, handler: Any) -> Any:
+    """
+    In the place of ``signal.signal``: SIGTERM stays with the runner, SIGHUP too if it had it.
+
+    A command or a server that runs in a test's process would take the signal for its own, and the run would go on.
+    """
+    before = signal.getsignal(number)
+    return before if before is _end else _set_handler(number, handler)
+
+
+def _end(number: int, _frame: object) -> None:
+    test = os.environ.get("PYTEST_CURRENT_TEST", "no test")
+    with suppress(OSError):
+        os.write(_told[0], f"\nended by {signal.Signals(number).name} during {test}\n".encode(errors="replace"))
+    _kill(lambda: _descendants(os.getpid()))
+    _set_handler(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def _kill(find: Callable[[], set[int]]) -> None:
+    """Kill what is found. Stop all of them first: what runs may start another."""
+    found: set[int] = set()
+    while new := find() - found:
+        for pid in new:
+            with suppress(OSError):  # it has ended meanwhile
+                os.kill(pid, signal.SIGSTOP)
+        found |= new
+    for pid in found:
+        with suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _descendants(pid: int) -> set[int]:
+    parents = dict(_parents())
+    found, new = set[int](), {pid}
+    while new:
+        new = {child for child, parent in parents.items() if parent in new}
+        found |= new
+    return found
+
+
+def _parents() -> Iterator[tuple[int, int]]:
+    """Each process and its parent."""
+    if not (_PROC / "self" / "stat").exists():
+        command = ["ps", "-A", "-o", "pid=,ppid="]  # as POSIX has it
+        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        yield from ((int(pid), int(parent)) for pid, parent in map(str.split, listed.splitlines()))
+        return
+    for folder in _PROC.iterdir():
+        if folder.name.isdecimal():
+            with suppress(OSError):
+                # "12 (any name) S 7 …": a name may hold blanks and brackets.
+                yield int(folder.name), int((folder / "stat").read_bytes().rpartition(b")")[2].split()[1])
+
+
+def _with(*settings: str) -> Iterator[int]:
+    """The processes that were started with these environment variables; where there is no /proc, none."""
+    wanted = {setting.encode() for setting in settings}
+    for folder in _PROC.iterdir() if _PROC.is_dir() else ():
+        if folder.name.isdecimal():
+            with suppress(OSError):  # another user's, or one that has ended meanwhile
+                if wanted <= set((folder / "environ").read_bytes().split(b"\0")):
+                    yield int(folder.name)

@@ -1,0 +1,228 @@
+"""
+A test that hangs ends within a minute, with its name and all stacks.
+
+A plugin for pytest, with two layers:
+
+1. An alarm fails the test, again every few seconds, so that a teardown that hangs is failed, too; the run goes on.
+2. A test that even ignores that is ended with its process, from a thread that needs no lock of Python's. pytest-xdist
+   names the test, and goes on with another worker. Without pytest-xdist it is the end of the run.
+
+pytest-timeout would do the first, but stops counting as soon as a test has failed, leaves an event loop behind that
+fails the tests that come next, and shows no tasks.
+"""
+
+import asyncio
+import faulthandler
+import io
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Generator, Iterator
+from inspect import iscoroutinefunction
+from types import FrameType, FunctionType
+from typing import Any
+
+import anyio
+import pytest
+
+# Seconds. Above waiting.PATIENCE, and with what comes after them below a minute.
+_LIMIT = 48
+_GRACE = 8
+_AGAIN = 3
+_HAS_ALARM = hasattr(signal, "setitimer")
+_OF_PYTEST = (f"{os.sep}_pytest{os.sep}", f"{os.sep}pluggy{os.sep}")  # frames that say nothing about a test
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--hang-limit", type=float, default=_LIMIT, help="seconds that a test may take; 0: no limit")
+    parser.addoption("--hang-grace", type=float, default=_GRACE, help="seconds after which its process is ended")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "hang_limit(seconds): this test may take longer than the others")
+    if config.getoption("usepdb"):
+        config.option.hang_limit = 0  # somebody is thinking
+    config.pluginmanager.register(_Guard(config), "hang-guard")
+
+
+class _Guard:
+    """Watches over one test after the other."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._runner = config.pluginmanager.getplugin("runner")
+        self._is_worker = hasattr(config, "workerinput")
+        try:
+            self._stderr = os.dup(2)  # a test's output is captured
+        except OSError:  # closed from the beginning
+            self._stderr = os.open(os.devnull, os.O_WRONLY)
+        self._grace: float = config.getoption("hang_grace")
+        self._at_end: float = max(config.getoption("hang_limit"), self._grace)
+        self._ends = 0.0
+        self._cancel: Callable[[], object] | None = None
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+        """Run the test, as pytest does, with both layers around it."""
+        marker = item.get_closest_marker("hang_limit")
+        limit: float = marker.args[0] if marker else item.config.getoption("hang_limit")
+        if not limit:
+            return bool(self._runner.pytest_runtest_protocol(item, nextitem))
+        self._ends = time.monotonic() + limit + self._grace
+        self._arm()
+        before = self._set_alarm(item, limit)
+        try:
+            return bool(_named(item.nodeid, self._runner.pytest_runtest_protocol)(item, nextitem))
+        finally:
+            _no_alarm(before)
+            faulthandler.cancel_dump_traceback_later()
+            self._ends = 0.0
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+        """Give a test on an event loop a scope that can be cancelled: the loop has to outlive the test."""
+        test = pyfuncitem.obj
+        if not iscoroutinefunction(test) or hasattr(test, "hypothesis"):
+            return (yield)
+
+        async def limited(**arguments: object) -> None:
+            with anyio.CancelScope() as scope:
+                soon = _soon()
+                self._cancel = lambda: soon(scope.cancel)
+                try:
+                    await test(**arguments)
+                finally:
+                    self._cancel = None
+            if scope.cancelled_caught:
+                pytest.fail("hung, and was cancelled; the stacks are below", pytrace=False)
+
+        pyfuncitem.obj = limited
+        try:
+            return (yield)
+        finally:
+            pyfuncitem.obj = test
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_exception_interact(self) -> None:
+        """What pytest brings stops every clock when a test has failed; the teardown can still hang."""
+        if self._ends:
+            self._arm()
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_unconfigure(self) -> None:
+        """A thread that a test has left behind would keep the process. On a busy machine the end takes its time."""
+        self._ends = time.monotonic() + self._at_end
+        self._arm()
+
+    def _arm(self) -> None:
+        left = max(0.1, self._ends - time.monotonic())
+        faulthandler.dump_traceback_later(left, file=self._stderr, exit=True)
+
+    def _set_alarm(self, item: pytest.Item, limit: float) -> Any:
+        """Fail the test after *limit* seconds, and again. Returns the handler that was there before."""
+        if not _HAS_ALARM or threading.current_thread() is not threading.main_thread():
+            return None
+        begun = time.monotonic()
+
+        def fail(_number: int, frame: FrameType | None) -> None:
+            __tracebackhide__ = True
+            item.add_report_section("call", "stacks", stacks(frame))
+            if not _in_waiting_loop():
+                pytest.fail(f"{item.nodeid} hung: {time.monotonic() - begun:.0f} s; the stacks are below")
+            cancel, self._cancel = self._cancel, None
+            if cancel is not None:
+                cancel()
+            else:
+                self._end_loop(item)
+
+        before = signal.signal(signal.SIGALRM, fail)
+        signal.setitimer(signal.ITIMER_REAL, limit, _AGAIN)
+        return before
+
+    def _end_loop(self, item: pytest.Item) -> None:
+        """A loop that can't be cancelled, such as a fixture's, is broken by an exception: so are the tests after it."""
+        __tracebackhide__ = True
+        if self._is_worker:
+            os.write(self._stderr, f"\n{item.nodeid} hung:\n".encode(errors="replace"))
+            faulthandler.dump_traceback(self._stderr)
+            os._exit(1)
+        pytest.fail(f"{item.nodeid} hung, and can't be cancelled; the stacks are below")
+
+
+def _soon() -> Callable[[Callable[[], object]], object]:
+    """What runs a function on the loop that runs here, and wakes the loop."""
+    loop = asyncio._get_running_loop()
+    if loop is not None:
+        return loop.call_soon_threadsafe
+    token: Any = sys.modules["trio"].lowlevel.current_trio_token()
+    return token.run_sync_soon  # type: ignore[no-any-return]  # trio may not be there
+
+
+def _in_waiting_loop() -> bool:
+    """Whether the main thread is in an event loop, and in none of its tasks: an exception would end the loop."""
+    loop = asyncio._get_running_loop()
+    if loop is not None:
+        return asyncio.current_task(loop) is None
+    trio = sys.modules.get("trio")
+    return bool(trio and trio.lowlevel.in_trio_run() and not trio.lowlevel.in_trio_task())
+
+
+def _named(name: str, run: Callable[..., object]) -> Callable[..., object]:
+    """
+    A function that calls *run*, called *name*.
+
+    faulthandler writes nothing but the names of functions, and a test's name must be among them. What pytest shows of
+    a failure doesn't reach up to here.
+    """
+
+    def call(item: pytest.Item, nextitem: pytest.Item | None) -> object:
+        return run(item, nextitem)
+
+    code = call.__code__.replace(co_name=f"<test {name}>")
+    return FunctionType(code, globals(), closure=call.__closure__)
+
+
+def _no_alarm(before: Any) -> None:
+    if before is not None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def stacks(main: FrameType | None) -> str:
+    """Where each thread and each task is; *main* is the frame that was interrupted."""
+    out = io.StringIO()
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    for ident, frame in sys._current_frames().items():
+        here = main if ident == threading.get_ident() and main is not None else frame
+        told = [line for line in traceback.format_stack(here) if not any(place in line for place in _OF_PYTEST)]
+        print(f"Thread {names.get(ident, ident)}:\n{''.join(told)}", file=out)
+    for name, coroutine in _tasks():
+        print(f"Task {name}:\n{''.join(_lines_of(coroutine))}", file=out)
+    return out.getvalue()
+
+
+def _tasks() -> Iterator[tuple[str, Any]]:
+    """Those of the loop that runs in this thread."""
+    loop = asyncio._get_running_loop()
+    if loop is not None:
+        yield from ((task.get_name(), task.get_coro()) for task in asyncio.all_tasks(loop))
+    trio = sys.modules.get("trio")
+    root = trio.lowlevel.current_root_task() if trio and trio.lowlevel.in_trio_run() else None
+    left = [] if root is None else [root]
+    while left:
+        task = left.pop()
+        yield task.name, task.coro
+        left.extend(child for nursery in task.child_nurseries for child in nursery.child_tasks)
+
+
+def _lines_of(awaited: Any) -> Iterator[str]:
+    """From the coroutine down to what it waits for."""
+    while awaited is not None:
+        kind = next((kind for kind in ("cr", "gi", "ag") if hasattr(awaited, f"{kind}_frame")), None)
+        frame = getattr(awaited, f"{kind}_frame", None)
+        if frame is None:
+            return
+        yield from traceback.format_list(traceback.extract_stack(frame, limit=1))
+        awaited = getattr(awaited, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")

@@ -1,0 +1,61 @@
+"""The environment that a test sees: the same, however the tests are started."""
+
+import os
+import signal
+import tempfile
+
+# Removed, in upper and lower case: what changes the network, the language, the terminal or the account for a test.
+_REMOVED = (
+    "http_proxy", "https_proxy", "all_proxy", "no_proxy", "ftp_proxy", "ws_proxy", "wss_proxy",
+    "ssl_cert_file", "ssl_cert_dir", "requests_ca_bundle", "curl_ca_bundle", "netrc",
+    "language", "locpath", "no_color", "force_color", "clicolor", "clicolor_force", "columns", "lines",
+    "tty_compatible", "tty_interactive", "pythonioencoding", "pythonwarnings", "comp_words", "comp_cword",
+)  # fmt: skip
+_PREFIXES = ("GATEPAY_", "LC_", "AWS_", "PG", "DBOS_", "_GATEPAY_", "_TYPER_")
+_KEPT = "GATEPAY_TEST_"  # settings of these tests
+_SET = {"LANG": "C.UTF-8", "TERM": "xterm-256color"}
+# Ignored by whoever started the tests (nohup; a shell without job control, for a job in the background), and inherited
+# by each program that a test starts.
+_IGNORED = ("SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGWINCH")
+_DEFAULT = ("SIGCHLD", "SIGALRM")  # ignored, they break subprocesses and timers
+
+
+def normalise_environment() -> None:
+    """Before any test module is imported; the workers and all programs that tests start inherit it."""
+    for name in list(os.environ):
+        if name.lower() in _REMOVED or (name.startswith(_PREFIXES) and not name.startswith(_KEPT)):
+            del os.environ[name]
+    os.environ.update(_SET)
+    if not _is_home(os.environ.get("HOME", "")):
+        os.environ["HOME"] = tempfile.mkdtemp(prefix="gatepay-home-")
+
+
+def _is_home(path: str) -> bool:
+    try:
+        with tempfile.TemporaryFile(dir=path):
+            return bool(path)
+    except OSError:
+        return False
+
+
+def socket_folder() -> str | None:
+    """For Unix sockets: their paths have some hundred letters at most, and TMPDIR alone may have as many."""
+    short = "/tmp"  # noqa: S108 -- what is made in it is private
+    return short if os.access(short, os.W_OK) else None
+
+
+def normalise_signals() -> None:
+    """Where tests run, no signal is ignored or blocked, neither here nor in the programs that start here."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # asyncio replaces no other
+    for name in (*_IGNORED, *_DEFAULT):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            # A handler that does nothing ignores the signal here, but not in the programs that start here.
+            signal.signal(number, signal.SIG_DFL if name in _DEFAULT else _nothing)
+
+
+def _nothing(_number: int, _frame: object) -> None:
+    """As if it were ignored."""
