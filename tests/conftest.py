@@ -23,7 +23,7 @@ QUICK = RetryPolicy(first_wait=0, longest_wait=0)
 normalise_environment()
 
 # A busy machine is no failure. `quick` tries the same examples each time. `thorough` tries new ones, and keeps
-# those that failed unless the folder is read-only. `few` is for `nox -s anywhere`, which is about how the tests are started.
+# those that failed unless the folder is read-only. `few` is for `nox -s anywhere`.
 QUIET = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 KEPT: dict[str, Any] = {} if os.access(os.curdir, os.W_OK) else {"database": None}
 settings.register_profile("quick", QUIET, max_examples=50, derandomize=True)

@@ -1,14 +1,20 @@
 """What the tests of durable uploads share."""
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
+import dbos._dbos
+import dbos._workflow_commands
+import pytest
 from anyio.abc import Process
 from attrs import define
 from durable_shop import Shop
@@ -16,7 +22,7 @@ from durable_worker import APPKEY, APPSECRET, Stamped
 from waiting import PATIENCE
 
 from gatepay_async import AsyncGatePay, RetryPolicy, UploadReport
-from gatepay_async.durable import DurableUploads
+from gatepay_async.durable import DurableUploads, running, worker
 
 SOON = 0.02  # seconds between two looks
 PRODUCT = 8
@@ -38,6 +44,14 @@ class Room:
     database: str
     files: Path = Path()
     stamped: bool = False
+
+    def kept(self) -> Iterator[bytes]:
+        """All that the database has written: it works on meanwhile, and may take a file away, or a folder."""
+        for folder, _, names in os.walk(self.files):
+            for path in (Path(folder, name) for name in names if name != "keys.txt"):
+                if not path.is_relative_to(self.spool):
+                    with suppress(FileNotFoundError):
+                        yield path.read_bytes()
 
     @property
     def spool(self) -> Path:
@@ -82,6 +96,15 @@ class Room:
                     await process.stdin.aclose()
                     with anyio.move_on_after(PATIENCE):
                         await process.wait()
+
+
+def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have DBOS, and us, look more often at what is looked at once a second: no test waits for that."""
+    sleep = time.sleep
+    monkeypatch.setattr(dbos._dbos, "time", SimpleNamespace(time=time.time, sleep=lambda _: sleep(SOON)))
+    monkeypatch.setattr(dbos._workflow_commands, "_BACKGROUND_JOBS_INTERVAL_SEC", 5 * SOON)
+    monkeypatch.setattr(worker, "_KEEP", 5 * SOON)
+    monkeypatch.setattr(running, "_AGAIN", SOON)
 
 
 def keys_of(count: int, mark: str = "KEY") -> list[str]:

@@ -5,7 +5,7 @@ import pwd
 import shutil
 import subprocess
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -52,18 +52,25 @@ def programs() -> Path | None:
     return None
 
 
+def url_of(port: int, database: str) -> str:
+    """The address of a *database*."""
+    return f"postgresql://postgres@127.0.0.1:{port}/{database}"
+
+
 class Postgres:
     """
     A server on loopback with a database for each who asks.
 
     Args:
         folder: Its own, empty or missing.
+        settings: Its own, such as "fsync=off".
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, settings: Iterable[str] = ()) -> None:
         found = programs()
         assert found is not None
         self._programs = found
+        self._settings = ["max_connections=200", "shared_buffers=64MB", *settings]
         self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._made = 0
@@ -79,7 +86,7 @@ class Postgres:
         """Start, and wait until it answers."""
         command: list[str | Path] = [
             self._programs / "postgres", "-D", self.folder / "data", "-p", str(self.port), "-k", "", "-h", "127.0.0.1",
-            "-c", "max_connections=200", "-c", "shared_buffers=64MB",
+            *(f"--{setting}" for setting in self._settings),
         ]  # fmt: skip
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, user=user(), stdout=log, stderr=log, cwd="/")
@@ -101,7 +108,7 @@ class Postgres:
 
     def url(self, database: str, *, port: int | None = None) -> str:
         """Of a *database*."""
-        return f"postgresql://postgres@127.0.0.1:{port or self.port}/{database}"
+        return url_of(port or self.port, database)
 
     def database(self) -> str:
         """The name of a new, empty database."""

@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from waiting import PATIENCE, until
 
@@ -31,7 +31,7 @@ from gatepay_async.upload import _read, _Upload, upload
 
 pytestmark = pytest.mark.sockets
 
-THRESHOLDS = [0, 1, 5, 500]
+thresholds = st.sampled_from([0, 1, 5, 500])
 DESCRIPTORS = Path("/proc/self/fd")
 only_linux = pytest.mark.skipif(not DESCRIPTORS.exists(), reason="what a process has open is read from /proc")
 
@@ -55,9 +55,9 @@ keys_of_few = st.integers(0, 60).map(lambda number: f"K{number}")
 any_key = st.one_of(keys_of_few, keys_of_few, st.text(st.characters(exclude_categories=["Cs"]), max_size=3))
 
 
-@pytest.mark.parametrize("most", THRESHOLDS)
-@given(batches=st.lists(st.lists(any_key, max_size=40), max_size=8), at_once=st.sampled_from([1, 3, 2000]))
-@settings(max_examples=100)
+@given(
+    most=thresholds, batches=st.lists(st.lists(any_key, max_size=40), max_size=8), at_once=st.sampled_from([1, 3, 2000])
+)
 def test_as_a_plain_set(most: int, batches: list[list[str]], at_once: int) -> None:
     """Whatever comes, in whatever batches, it says what a plain set would say, before the spill and after it."""
     with contextlib.closing(Seen(most_in_memory=most)) as seen, pytest.MonkeyPatch.context() as patch:
@@ -101,19 +101,22 @@ def in_parts(chunker: Chunker, lines: list[Any]) -> list[Chunk]:
     return chunker.cut(chunker._seen.repeated(chunker.taken))
 
 
-@pytest.mark.parametrize("most", THRESHOLDS)
-@pytest.mark.parametrize("by", [whole, in_parts])
-@given(inputs=st.lists(st.lists(lines_of_any_kind, max_size=60), max_size=5), size=st.sampled_from([1, 3, 500]))
-@settings(max_examples=100)
-def test_chunks_do_not_depend_on_the_threshold(most: int, by: Any, inputs: list[list[Any]], size: int) -> None:
+@given(
+    most=thresholds,
+    inputs=st.lists(st.lists(lines_of_any_kind, max_size=60), max_size=5),
+    size=st.sampled_from([1, 3, 500]),
+)
+def test_chunks_do_not_depend_on_the_threshold(most: int, inputs: list[list[Any]], size: int) -> None:
     """The same chunks, cut from the same lines, and the same ledger, whenever and wherever it spills."""
-    with contextlib.closing(Seen(most_in_memory=most)) as seen, pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunking, "MOST_KEYS", size)
-        chunks, report = chunked(inputs, seen, by)
         expected, expected_report = chunked(inputs, None, whole)
-    assert chunks == expected
-    columns = [(each.read, each.blank, each.duplicates, each.refused) for each in (report, expected_report)]
-    assert columns[0] == columns[1]
+        for by in (whole, in_parts):
+            with contextlib.closing(Seen(most_in_memory=most)) as seen:
+                chunks, report = chunked(inputs, seen, by)
+            assert chunks == expected
+            columns = [(each.read, each.blank, each.duplicates, each.refused) for each in (report, expected_report)]
+            assert columns[0] == columns[1]
 
 
 def test_spilled_in_the_middle_of_a_chunk() -> None:
@@ -210,6 +213,7 @@ def test_the_file_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert name not in open_files()
 
 
+@pytest.mark.slow
 @only_linux
 def test_killed(tmp_path: Path) -> None:
     """A process that is killed while it has the file leaves nothing behind."""
@@ -296,16 +300,22 @@ def test_closed_is_closed(watched: type[Watched]) -> None:
     assert len(in_memory._in_memory) == 0
 
 
-@pytest.mark.parametrize("part", ["PRAGMA", "CREATE", "group_concat", "INSERT"])
-def test_a_spill_that_fails(watched: type[Watched], monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+def test_a_spill_that_fails(watched: type[Watched], monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that can't be made or filled leaves what is in memory as it was, and no file."""
+    for part in ("PRAGMA", "CREATE", "group_concat", "INSERT"):
+        fail_at(part, watched, monkeypatch)
+
+
+def fail_at(part: str, watched: type[Watched], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spill, with a full disk at this part of it; then again, with room."""
+    before = len(watched.made)
     seen = Seen(most_in_memory=5)
     seen.repeated(some(5))
     with monkeypatch.context() as patch:
         patch.setattr(watched, "before", staticmethod(failing(part)))
         with pytest.raises(sqlite3.OperationalError, match="full"):
             seen.repeated(["KEY-00000", "A"])
-    assert watched.made[0].closed.is_set()
+    assert watched.made[before].closed.is_set()
     assert len(seen._in_memory) == 5
     assert seen.repeated(["KEY-00000", "A"]) == [0]
     seen.close()
@@ -355,9 +365,7 @@ def report_on(error: BaseException) -> UploadReport:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("most", THRESHOLDS)
-@given(lines=st.lists(lines_of_any_kind, max_size=150), size=st.sampled_from([1, 7, 500]))
-@settings(max_examples=25)
+@given(most=thresholds, lines=st.lists(lines_of_any_kind, max_size=150), size=st.sampled_from([1, 7, 500]))
 async def test_an_upload_does_not_depend_on_the_threshold(most: int, lines: list[Any], size: int) -> None:
     """The server gets the same card keys in the same order, and the report is the same, wherever it spills."""
     servers = Server(), Server()
@@ -406,10 +414,15 @@ KINDS: dict[str, Callable[[Iterable[str]], Any]] = {"iterable": lambda lines: li
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("most", [0, 700, 2_500, 5_000, 1_000_000])
-@pytest.mark.parametrize("kind", KINDS)
-async def test_a_long_upload(watched: type[Watched], kind: str, most: int) -> None:
+async def test_a_long_upload(watched: type[Watched]) -> None:
     """Repetitions before, across and after the spill are found, order is kept, and the loop never asks SQLite."""
+    for most, kind in itertools.product([0, 700, 2_500, 5_000, 1_000_000], KINDS):
+        await upload_long(watched, kind, most)
+
+
+async def upload_long(watched: type[Watched], kind: str, most: int) -> None:
+    """Upload, with so many held in memory."""
+    before = len(watched.made)
     server = Server()
     report = await server.upload(KINDS[kind](LONG), most=most)
     assert server.stored == some(6_100)
@@ -419,16 +432,15 @@ async def test_a_long_upload(watched: type[Watched], kind: str, most: int) -> No
         *((index, 500) for index in range(12)),
         (12, 100),
     ]
-    assert len(watched.made) == (most < 6_100)
-    for connection in watched.made:
+    made = watched.made[before:]
+    assert len(made) == (most < 6_100)
+    for connection in made:
         assert connection.closed.wait(PATIENCE)
         assert threading.get_ident() not in connection.used_in
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("most", [0, 1_000, 1_000_000])
-@pytest.mark.parametrize("kind", KINDS)
-async def test_an_input_that_fails(watched: type[Watched], kind: str, most: int) -> None:
+async def test_an_input_that_fails(watched: type[Watched]) -> None:
     """After an input that failed, wherever it spilled, full chunks are stored, and the rest is not sent."""
 
     def lines() -> Iterator[str]:
@@ -436,13 +448,14 @@ async def test_an_input_that_fails(watched: type[Watched], kind: str, most: int)
         yield from some(500)
         yield b"SECRET-\xff".decode()
 
-    server = Server()
-    with pytest.raises(InvalidRequestError, match="what follows line 3250 is not utf-8") as caught:
-        await server.upload(KINDS[kind](lines()), most=most)
-    report = report_on(caught.value)
-    assert server.stored == some(2_500)
-    assert (report.read, report.duplicates, report.stored, report.not_sent) == (3_250, 500, 2_500, 250)
-    assert [key for chunk in report.chunks for key in chunk.keys] == some(250, start=2_500)
+    for most, kind in itertools.product([0, 1_000, 1_000_000], KINDS):
+        server = Server()
+        with pytest.raises(InvalidRequestError, match="what follows line 3250 is not utf-8") as caught:
+            await server.upload(KINDS[kind](lines()), most=most)
+        report = report_on(caught.value)
+        assert (kind, most, server.stored) == (kind, most, some(2_500))
+        assert (report.read, report.duplicates, report.stored, report.not_sent) == (3_250, 500, 2_500, 250)
+        assert [key for chunk in report.chunks for key in chunk.keys] == some(250, start=2_500)
 
 
 @pytest.mark.anyio
@@ -608,18 +621,22 @@ async def test_cancelled_at_any_step(watched: type[Watched], kind: str) -> None:
         assert len(server.stored) == len(set(server.stored))
 
 
+FULL_DISKS: list[tuple[str, int, int | None]] = [
+    ("CREATE", 0, 1_500), ("group_concat", 0, 1_500), ("group_concat", 2, None), ("INSERT", 1, None)
+]  # fmt: skip
+
+
 @pytest.mark.anyio
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    ("part", "after", "stored"),
-    [("CREATE", 0, 1_500), ("group_concat", 0, 1_500), ("group_concat", 2, None), ("INSERT", 1, None)],
-)
-async def test_a_full_disk(
-    *, watched: type[Watched], monkeypatch: pytest.MonkeyPatch, kind: str, part: str, after: int, stored: int | None
-) -> None:
+async def test_a_full_disk(watched: type[Watched], monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite's own error comes out with the report; what was in flight is settled, and nothing read is lost."""
-    monkeypatch.setattr(watched, "before", staticmethod(failing(part, after=after)))
     monkeypatch.setattr("gatepay_async.upload._BATCH", 1_000)
+    for kind, (part, after, stored) in itertools.product(KINDS, FULL_DISKS):
+        monkeypatch.setattr(watched, "before", staticmethod(failing(part, after=after)))
+        await upload_to_full_disk(kind, stored)
+
+
+async def upload_to_full_disk(kind: str, stored: int | None) -> None:
+    """Upload while SQLite fails, with so many *stored* at most."""
     server = Server()
     lines = iter([*some(500), *some(20_000)])
     with pytest.raises(sqlite3.OperationalError, match="disk is full") as caught:
@@ -636,14 +653,14 @@ async def test_a_full_disk(
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("kind", KINDS)
-async def test_a_full_disk_at_the_end(watched: type[Watched], monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+async def test_a_full_disk_at_the_end(watched: type[Watched], monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the last lines can't be looked up it is SQLite's error that comes out, with the report."""
-    monkeypatch.setattr(watched, "before", staticmethod(failing("INSERT")))
-    with pytest.raises(sqlite3.OperationalError, match="disk is full") as caught:
-        await Server().upload(KINDS[kind](some(300)))
-    report = report_on(caught.value)
-    assert (report.read, report.not_sent, report.duplicates) == (300, 300, 0)
+    for kind, kind_of in KINDS.items():
+        monkeypatch.setattr(watched, "before", staticmethod(failing("INSERT")))
+        with pytest.raises(sqlite3.OperationalError, match="disk is full") as caught:
+            await Server().upload(kind_of(some(300)))
+        report = report_on(caught.value)
+        assert (kind, report.read, report.not_sent, report.duplicates) == (kind, 300, 300, 0)
 
 
 @pytest.mark.anyio

@@ -36,12 +36,19 @@ class Servers:
 
     def start(self, store: str, *options: str) -> tuple[str, subprocess.Popen[str]]:
         """Its URL, and its process."""
+        [process] = self._open(1, store, *options)
+        return _url(process), process
+
+    def start_all(self, count: int, store: str) -> list[str]:
+        """The URLs of so many, which start at the same time."""
+        return [_url(process) for process in self._open(count, store)]
+
+    def _open(self, count: int, store: str, *options: str) -> list[subprocess.Popen[str]]:
         command = [sys.executable, str(TESTS / "merchant.py"), str(self.folder), store, *options]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-        self._processes.append(process)
-        assert process.stdout is not None
-        return f"http://127.0.0.1:{int(process.stdout.readline())}/callback", process
+        new = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(count)]
+        self._processes += new
+        return new
 
     def handled(self) -> list[str]:
         log = self.folder / "handled"
@@ -60,6 +67,11 @@ class Servers:
         for process in self._processes:
             process.kill()
             process.communicate()
+
+
+def _url(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return f"http://127.0.0.1:{int(process.stdout.readline())}/callback"
 
 
 @pytest.fixture
@@ -104,7 +116,7 @@ async def test_over_a_socket(servers: Servers, client: httpx.AsyncClient, tmp_pa
 
 async def test_fifty_at_once(servers: Servers, client: httpx.AsyncClient, shared: str) -> None:
     """Fifty deliveries of one payment at once, over four processes: it is handled once, and all hear of success."""
-    urls = [servers.start(shared)[0] for _ in range(4)]
+    urls = servers.start_all(4, shared)
     answers: list[str] = []
 
     async def deliver(number: int) -> None:
@@ -122,7 +134,7 @@ async def test_fifty_at_once(servers: Servers, client: httpx.AsyncClient, shared
 
 async def test_fifty_payments_at_once(servers: Servers, client: httpx.AsyncClient, shared: str) -> None:
     """Fifty payments at once, each delivered to two processes: each is handled once."""
-    urls = [servers.start(shared)[0] for _ in range(2)]
+    urls = servers.start_all(2, shared)
     servers.go()
     answers: list[str] = []
 

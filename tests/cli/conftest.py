@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -82,3 +83,13 @@ def terminal() -> Iterator[Open]:
     yield start
     for each in terminals:
         os.close(each.fd)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user who has no queue of uploads yet."""
+    for name in ("GATEPAY_UPLOADS", "GATEPAY_UPLOADS_SPOOL", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    path = tmp_path / "home"
+    monkeypatch.setenv("HOME", str(path))
+    return path

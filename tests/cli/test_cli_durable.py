@@ -1,45 +1,40 @@
-"""``gatepay keys upload --durable`` and ``gatepay uploads``: through a queue, interrupted, killed, taken up again."""
+"""``gatepay keys upload --durable`` and ``gatepay uploads``: through a queue, interrupted, taken up again."""
 
-import json
 import os
 import re
 import signal
 import sqlite3
 import stat
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_terminal import COMMAND, Open, run
-from waiting import PATIENCE, wait_until
+from durable_room import SOON, look_often
 
 from gatepay_async.cli import output, queue, submitting, working
-from gatepay_async.durable import QueueUnavailableError
+from gatepay_async.durable import QueueUnavailableError, batches
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
-pytestmark = pytest.mark.sockets
+pytestmark = [pytest.mark.sockets, pytest.mark.usefixtures("home")]
 
 POSTGRESQL = "postgresql://user:hush@127.0.0.1:1/db"  # where nobody is
 EXAMPLES = 89  # card keys that the sandbox's product 8 has from the start
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user of whom nothing is known."""
-    for name in ("GATEPAY_UPLOADS", "GATEPAY_UPLOADS_SPOOL", "XDG_CONFIG_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    path = tmp_path / "home"
-    monkeypatch.setenv("HOME", str(path))
-    return path
+def small_and_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two chunks are a batch, and what is looked at once a second is looked at more often."""
+    monkeypatch.setattr(batches, "CHUNKS", 2)
+    monkeypatch.setattr(working, "_LOOK", SOON)
+    look_often(monkeypatch)
 
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
     """Enough for several batches."""
     path = tmp_path / "keys.txt"
-    path.write_text("".join(f"KEY-{number:06d}\n" for number in range(25_000)))
+    path.write_text("".join(f"KEY-{number:06d}\n" for number in range(2500)))
     return path
 
 
@@ -65,50 +60,49 @@ def test_upload(gatepay: Any, shop: Sandbox, tmp_path: Path, home: Path) -> None
     assert b"BBBB-2" not in b"".join(each.read_bytes() for each in kept)
 
 
-@pytest.mark.parametrize(
-    ("lang", "said"), [("en", "All card keys are on the server."), ("zh", "全部卡密都已在服务器上")]
-)
-def test_for_people(gatepay: Any, shop: Sandbox, keys: Path, lang: str, said: str) -> None:
+def test_for_people(gatepay: Any, shop: Sandbox, keys: Path) -> None:
     """Submitted by one, sent by another, watched and listed by a third, cleaned away in the end; in both languages."""
-    language = ("--lang", lang)
-    assert said not in gatepay("uploads", "list", *language).out
-    queued = gatepay("keys", "upload", keys, "-p", 8, "--no-wait", *language)
+    said = {"en": "All card keys are on the server.", "zh": "全部卡密都已在服务器上"}
+    queued = gatepay("keys", "upload", keys, "-p", 8, "--no-wait")
     assert queued.status == 0
     assert "gatepay uploads work" in queued.out
     [number] = re.findall(r"[0-9a-f]{24}", queued.out)
-    waiting = gatepay("uploads", "show", number, *language)
-    assert (waiting.status, waiting.out.count("25,000")) == (0, 3)  # to be sent; read, and still to come
-    assert gatepay("uploads", "work", "--drain", "--concurrency", 8, *language).status == 0
-    assert said in gatepay("uploads", "watch", number[:6], *language).out
-    assert said in gatepay("uploads", "show", number, *language).out
-    listed = gatepay("uploads", "list", *language)
-    assert number[:8] in listed.out
-    assert "keys.txt" in listed.out
-    assert gatepay("uploads", "forget", number, *language).status == 0
-    assert number[:8] not in gatepay("uploads", "list", *language).out
-    assert len(shop.keys(8)) == EXAMPLES + 25_000
+    for lang, done in said.items():
+        waiting = gatepay("uploads", "show", number, "--lang", lang)
+        assert (waiting.status, waiting.out.count("2,500")) == (0, 3)  # to be sent; read, and still to come
+        assert done not in gatepay("uploads", "list", "--lang", lang).out
+    assert gatepay("uploads", "work", "--drain", "--concurrency", 8, "--lang", "zh").status == 0
+    for lang, done in said.items():
+        assert done in gatepay("uploads", "watch", number[:6], "--lang", lang).out
+        assert done in gatepay("uploads", "show", number, "--lang", lang).out
+        listed = gatepay("uploads", "list", "--lang", lang)
+        assert number[:8] in listed.out
+        assert "keys.txt" in listed.out
+    assert gatepay("uploads", "forget", number, "--lang", "zh").status == 0
+    assert number[:8] not in gatepay("uploads", "list").out
+    assert len(shop.keys(8)) == EXAMPLES + 2500
 
 
 def test_for_programs(gatepay: Any, shop: Sandbox, keys: Path) -> None:
     """Each command has a document for programs."""
     queued = gatepay("keys", "upload", keys, "-p", 8, "--no-wait", "--json")
-    assert queued.json["count"] == 25_000
+    assert queued.json["count"] == 2500
     number = queued.json["job"]
     [listed] = gatepay("uploads", "list", "--json").json["jobs"]
     shown = gatepay("uploads", "show", number, "--json")
     assert (shown.status, shown.json) == (0, listed)
-    assert (listed["name"], listed["state"], listed["to_come"]) == (str(keys), "working", 25_000)
+    assert (listed["name"], listed["state"], listed["to_come"]) == (str(keys), "working", 2500)
     assert gatepay("uploads", "cancel", number, "--json").json["state"] == "cancelled"
     ended = gatepay("uploads", "show", number, "--json")
-    assert (ended.status, ended.json["not_sent"], ended.json["state"]) == (1, 25_000, "cancelled")
+    assert (ended.status, ended.json["not_sent"], ended.json["state"]) == (1, 2500, "cancelled")
     told = gatepay("uploads", "show", number)
     assert "`gatepay uploads resume` goes on with it" in told.out
     assert "Stopped early" not in told.err
     assert gatepay("uploads", "resume", number, "--json").json["state"] == "working"
     assert gatepay("uploads", "work", "--drain", "--json", "--rate", 1000).json == {"drained": True}
-    assert gatepay("uploads", "watch", number, "--json").json["stored"] == 25_000
+    assert gatepay("uploads", "watch", number, "--json").json["stored"] == 2500
     assert gatepay("uploads", "forget", number, "--json").json == {"job": number, "forgotten": True}
-    assert len(shop.keys(8)) == EXAMPLES + 25_000
+    assert len(shop.keys(8)) == EXAMPLES + 2500
 
 
 def test_of_several(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
@@ -161,7 +155,7 @@ def test_refused_for_all(gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path
     assert "stopped" not in gatepay("uploads", "list").out
     assert (after.status, failed.read_text()) == (0, before)  # nothing failed, so nothing is written over it
     assert f"{failed} is left as it was." in after.err
-    assert len(shop.keys(8)) == EXAMPLES + 25_000
+    assert len(shop.keys(8)) == EXAMPLES + 2500
 
 
 def test_a_spool_that_is_none(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,12 +175,12 @@ def test_its_card_keys_are_lost(gatepay: Any, shop: Sandbox, keys: Path, tmp_pat
     kept.unlink()
     assert gatepay("uploads", "work", "--drain").status == 0
     told = gatepay("uploads", "show", number, "--json")
-    assert (told.status, told.json["not_sent"], told.json["stopped"]) == (4, 25_000, "SourceChangedError")
+    assert (told.status, told.json["not_sent"], told.json["stopped"]) == (4, 2500, "SourceChangedError")
     assert "is gone; none of it was sent" in told.json["troubles"][0]["cause"]
     assert "Run `gatepay keys upload` on the same input again" in told.json["troubles"][0]["todo"]
     assert not shop.keys(8)[EXAMPLES:]
     assert gatepay("keys", "upload", keys, "-p", 8, "--durable").status == 0
-    assert len(shop.keys(8)) == EXAMPLES + 25_000
+    assert len(shop.keys(8)) == EXAMPLES + 2500
 
 
 def test_which(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
@@ -210,28 +204,27 @@ def test_which(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
     assert not shop.requests
 
 
-@pytest.mark.parametrize(
-    ("variables", "said"),
-    [
-        ({"GATEPAY_UPLOADS": "mysql://host/db"}, "must be sqlite:///a/file"),
-        ({"GATEPAY_UPLOADS": POSTGRESQL}, "spool"),
-        ({"GATEPAY_UPLOADS": POSTGRESQL, "GATEPAY_UPLOADS_SPOOL": "spool"}, "the queue's database can't be used"),
-        ({"GATEPAY_UPLOADS": "sqlite:////dev/null/u.sqlite3"}, "can't be used: /dev/null/u.sqlite3: Not a directory"),
-        ({"HOME": "/dev/null"}, "/dev/null"),
-        ({"GATEPAY_APPKEY": ""}, "GATEPAY_APPKEY"),
-    ],
-)
-def test_a_queue_that_is_not_there(
-    gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], said: str
-) -> None:
+NOT_THERE: list[tuple[dict[str, str], int, str]] = [
+    ({"GATEPAY_UPLOADS": "mysql://host/db"}, 2, "must be sqlite:///a/file"),
+    ({"GATEPAY_UPLOADS": POSTGRESQL}, 2, "spool"),
+    ({"GATEPAY_UPLOADS": POSTGRESQL, "GATEPAY_UPLOADS_SPOOL": "spool"}, 4, "the queue's database can't be used"),
+    ({"GATEPAY_UPLOADS": "sqlite:////dev/null/a"}, 4, "can't be used: /dev/null/a: Not a directory"),
+    ({"HOME": "/dev/null"}, 2, "/dev/null"),
+    ({"GATEPAY_APPKEY": ""}, 2, "GATEPAY_APPKEY"),
+]
+
+
+def test_a_queue_that_is_not_there(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the queue can't be, or isn't reached, the command says so, and never shows the database's password."""
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    it = gatepay("uploads", "list")
-    assert it.status == (4 if "used" in said else 2)
-    assert said in it.err
-    assert "hush" not in it.err + it.out
-    assert "Traceback" not in it.err
+    for variables, status, said in NOT_THERE:
+        with monkeypatch.context() as patched:
+            for name, value in variables.items():
+                patched.setenv(name, value)
+            it = gatepay("uploads", "list")
+        assert (variables, it.status) == (variables, status)
+        assert said in it.err
+        assert "hush" not in it.err + it.out
+        assert "Traceback" not in it.err
     assert not shop.requests
 
 
@@ -244,12 +237,12 @@ def test_without_the_extra(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch:
     assert not shop.requests
 
 
-@pytest.mark.parametrize("rate", ["0", "-1", "inf", "fast"])
-def test_rate(gatepay: Any, rate: str) -> None:
+def test_rate(gatepay: Any) -> None:
     """A rate is a number above 0."""
-    it = gatepay("uploads", "work", f"--rate={rate}")
-    assert it.status == 2
-    assert f"must be a number above 0, not {rate}" in it.err
+    for rate in ("0", "-1", "inf", "fast"):
+        it = gatepay("uploads", "work", f"--rate={rate}")
+        assert (rate, it.status) == (rate, 2)
+        assert f"must be a number above 0, not {rate}" in it.err
 
 
 def interrupting(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
@@ -269,68 +262,13 @@ def test_interrupted_here(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: 
     with monkeypatch.context() as patched:
         interrupting(patched, "is in the queue")
         it = gatepay("keys", "upload", keys, "-p", 8, "--durable", "--json")
-    assert (it.status, it.json["state"], it.json["read"]) == (130, "working", 25_000)
+    assert (it.status, it.json["state"], it.json["read"]) == (130, "working", 2500)
     assert "run the same command again" in it.err
     with monkeypatch.context() as patched:
         interrupting(patched, "Working")
         assert gatepay("uploads", "work").status == 130
     assert gatepay("keys", "upload", keys, "-p", 8, "--durable", "--json").json["ok"]
-    assert len(shop.keys(8)) == EXAMPLES + 25_000
-
-
-# -- as a process -----------------------------------------------------------------------------------------------------
-
-
-def test_interrupted(shop: Sandbox, keys: Path, terminal: Open) -> None:
-    """Ctrl-C ends it with the ledger so far; run again it goes on, and sends nothing twice."""
-    shop.fault(Fault(FaultKind.SLOW, endpoint="ka/create", times=None, seconds=0.2))
-    it = terminal("keys", "upload", keys, "-p", 8, "--durable", "--concurrency", 2)
-    it.read(lambda text: re.search(r"Uploading.*\d/25000", text) and calls(shop) > 2)
-    os.write(it.fd, b"\x03")
-    assert it.end() == 130
-    assert "still to come" in it.text
-    assert "run the same command again" in it.text
-    assert "Traceback" not in it.text
-    shop.clear_faults()
-    again = run("keys", "upload", keys, "-p", 8, "--durable", "--json")
-    assert (json.loads(again.stdout)["stored"], calls(shop)) == (25_000, 50)
-    assert "is in the queue" in again.stderr
-    assert len(shop.keys(8)) == EXAMPLES + 25_000
-
-
-def test_killed(shop: Sandbox, keys: Path) -> None:
-    """After kill -9 the same command goes on; every card key is there once, and the ledger adds up."""
-    shop.fault(Fault(FaultKind.SLOW, endpoint="ka/create", times=None, seconds=0.2))
-    process = subprocess.Popen(
-        [*COMMAND, "keys", "upload", keys, "-p", "8", "--durable", "--json"], stdout=subprocess.DEVNULL
-    )
-    wait_until(lambda: calls(shop) >= 6)
-    process.kill()
-    process.wait(PATIENCE)
-    shop.clear_faults()
-    ledger = json.loads(run("keys", "upload", keys, "-p", 8, "--durable", "--json").stdout)
-    assert ledger["stored"] + ledger["already_there"] == ledger["read"] == 25_000
-    assert ledger["ok"]
-    assert sorted(shop.keys(8)[EXAMPLES:]) == keys.read_text().splitlines()
-
-
-def test_a_worker_as_a_service(shop: Sandbox, keys: Path) -> None:
-    """A worker works until it is told to end; two of them share the work, each within the rate of all."""
-    workers = [
-        subprocess.Popen([*COMMAND, "uploads", "work", "--concurrency", "2"], stderr=subprocess.PIPE) for _ in range(2)
-    ]
-    for worker in workers:
-        assert worker.stderr is not None
-        assert b"Ctrl-C ends it, and loses nothing" in worker.stderr.readline()
-    number = json.loads(run("keys", "upload", keys, "-p", 8, "--no-wait", "--json").stdout)["job"]
-    watched = run("uploads", "watch", number, "--json")
-    assert json.loads(watched.stdout)["ok"]
-    for worker in workers:
-        worker.send_signal(signal.SIGTERM)
-        _, said = worker.communicate(timeout=PATIENCE)
-        assert worker.returncode == 143
-        assert b"Traceback" not in said
-    assert len(shop.keys(8)) == EXAMPLES + 25_000
+    assert len(shop.keys(8)) == EXAMPLES + 2500
 
 
 def test_failed_lines_that_the_spool_has_lost(gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path) -> None:
@@ -343,7 +281,7 @@ def test_failed_lines_that_the_spool_has_lost(gatepay: Any, shop: Sandbox, keys:
     spooled.unlink()
     it = gatepay("uploads", "show", job, "--failed-lines", failed)
     assert (it.status, failed.read_text()) == (3, before)
-    assert f"The card keys of 25,000 lines are no longer in the spool and can't be written to {failed}." in it.err
+    assert f"The card keys of 2,500 lines are no longer in the spool and can't be written to {failed}." in it.err
     assert f"{failed} is left as it was." in it.err
     assert "ready to be uploaded again" not in it.out
 

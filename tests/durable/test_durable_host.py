@@ -1,29 +1,20 @@
 """A worker in a process whose application runs DBOS itself; and databases that go away."""
 
-import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import anyio
 import anyio.to_thread
 import pytest
 from dbos import DBOS, DBOSConfig
-from durable_room import PRODUCT, SOON, Room, adds_up, keys_of
+from durable_room import PRODUCT, SOON, Room, keys_of
 from durable_shop import Shop
-from postgres import Postgres, cable_to
 from waiting import PATIENCE, until
 
 from gatepay_async.durable import DurableError, book
 from gatepay_async.durable.database import Database
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    """DBOS knows no other loop."""
-    return "asyncio"
 
 
 @asynccontextmanager
@@ -131,51 +122,6 @@ async def test_what_a_host_must_be(room: Room, shop: Shop) -> None:
             async with uploads.worker():
                 pass
         one.leave()
-
-
-async def test_the_way_to_postgresql_is_cut(postgres: Postgres, tmp_path: Path, shop: Shop) -> None:
-    """While the way to the database is cut work stops; then it goes on by itself, and nothing is lost."""
-    shop.latency = SOON
-    database = postgres.database()
-    async with cable_to(postgres.port) as cable:
-        near = Room(tmp_path, postgres.url(database))
-        far = Room(tmp_path, postgres.url(database, port=cable.port))
-        async with near.uploads(shop).submitter() as submit, far.process(shop, concurrency=2):
-            job = await submit.file(near.file(keys_of(60_000)), product_id=PRODUCT)
-            await until(lambda: len(shop.sent) >= 20)
-            await cable.pull()
-            await until(lambda: shop.in_flight == 0)
-            before = len(shop.sent)
-            cable.cut = False
-            report = await job.wait(every=SOON)
-    assert before < 120
-    assert report.stored + report.already_there == 60_000
-    assert set(shop.stored.values()) == {1}
-    assert adds_up(report)
-
-
-async def test_postgresql_is_restarted(postgres: Postgres, shop: Shop, tmp_path: Path) -> None:
-    """A crash and restart of the database under load loses nothing; all goes on by itself."""
-    shop.latency = SOON
-    with tempfile.TemporaryDirectory(prefix="gatepay-postgres-") as folder:
-        Path(folder).chmod(0o755)
-        server = Postgres(Path(folder, "server"))
-        server.start()
-        room = Room(tmp_path, server.url(server.database()))
-        uploads = room.uploads(shop)
-        try:
-            async with uploads.submitter() as submit, uploads.worker(concurrency=2):
-                job = await submit.file(room.file(keys_of(60_000)), product_id=PRODUCT)
-                await until(lambda: len(shop.sent) >= 20)
-                await anyio.to_thread.run_sync(lambda: server.stop(at_once=True))
-                await until(lambda: shop.in_flight == 0)
-                await anyio.to_thread.run_sync(server.start)
-                report = await job.wait(every=SOON)
-        finally:
-            server.stop()
-    assert report.stored + report.already_there == 60_000
-    assert set(shop.stored.values()) == {1}
-    assert adds_up(report)
 
 
 async def test_two_shops_in_one(room: Room, shop: Shop) -> None:

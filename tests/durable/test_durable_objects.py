@@ -20,12 +20,6 @@ from gatepay_async.durable.objects import ObjectSpool, StoredObject
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """DBOS knows no other loop."""
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """Speaks S3."""

@@ -52,12 +52,6 @@ ERRORS = [
 ]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """DBOS knows no other loop."""
-    return "asyncio"
-
-
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_errors_as_json(error: GatePayError) -> None:
     """An error comes back from JSON as it was: its class, its facts, its words."""
@@ -244,7 +238,10 @@ def test_the_lock_is_lost(room: Room, kept: tuple[Database, sa.Engine]) -> None:
     assert one.enter("one")
     with engine.connect() as connection:
         connection.execute(
-            sa.text("SELECT pg_terminate_backend(pid, 60000) FROM pg_locks WHERE locktype = 'advisory' AND granted")
+            sa.text(
+                "SELECT pg_terminate_backend(pid, 60000) FROM pg_locks WHERE locktype = 'advisory' AND granted "
+                "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            )
         )
     assert not one.holds()
     assert one.enter("one")

@@ -1,6 +1,5 @@
 """What others do at the wrong moment: wake up, cancel, clean away, submit again, fill the disk."""
 
-import os
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -19,7 +18,6 @@ from gatepay_async.durable import (
     FolderSpool,
     JobState,
     QueueUnavailableError,
-    running,
     worker,
 )
 from gatepay_async.durable import batches as batches_room
@@ -33,12 +31,6 @@ pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 STOP, GO_ON = 19, 18  # signals; SIGSTOP and SIGCONT
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """DBOS knows no other loop."""
-    return "asyncio"
-
-
 async def runs(job: Job, turns: int = 3) -> dict[int, BatchRow]:
     """The runs of the first batch of *job*, by their turn."""
     names = [batch_id(job.id, 0, turn) for turn in range(turns)]
@@ -50,28 +42,6 @@ async def queue_again(job: Job) -> None:
     """Queue the second run of the only batch of *job*, as a worker does that has lost the first one and can't know."""
     first = (await runs(job))[0]
     await anyio.to_thread.run_sync(lambda: job._book.follow(job.id, PRODUCT, first.batch, turn=1, failures=0, delay=0))
-
-
-async def test_woken_after_its_job_is_done(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that hangs, and wakes when another has sent its batch, leaves the job as it is."""
-    shop.latency = 0.5
-    uploads = room.uploads(shop)
-    async with uploads.submitter() as submit:
-        job = await submit.file(room.file(keys_of(10_000)), product_id=PRODUCT)
-        async with room.process(shop) as process:
-            await until(lambda: shop.in_flight == 1)
-            os.kill(process.pid, STOP)
-            shop.latency = 0
-            monkeypatch.setattr(worker, "LONGEST_RUN", -100.0)
-            monkeypatch.setattr(running, "LONGEST_RUN", 30.0)
-            async with uploads.worker():
-                assert (await job.wait(every=SOON)).ok
-            shop.latency = 0.3
-            assert process.stdin is not None
-            await process.stdin.aclose()
-            os.kill(process.pid, GO_ON)
-        assert list(await runs(job)) == [0]
-        assert (await job.info()).state is JobState.DONE
 
 
 async def test_a_run_that_nothing_is_left_for(room: Room, shop: Shop) -> None:

@@ -211,6 +211,7 @@ class Worker:
             application_version=self._version,
             log_level="ERROR",  # of a database that is away, each of its threads would tell every second, at length
             run_migrations=False,
+            notification_listener_polling_interval_sec=POLL,  # nothing is sent to us; closing waits for that thread
         )
         logging.getLogger("dbos").addHandler(_NOWHERE)
         DBOS(config=config)

@@ -1,0 +1,82 @@
+"""``gatepay keys upload --durable`` and ``gatepay uploads work`` in processes: interrupted, killed, taken up again."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from cli_terminal import COMMAND, Open, run
+from waiting import PATIENCE, wait_until
+
+from gatepay_async.sandbox import Fault, FaultKind, Sandbox
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("home")]
+
+EXAMPLES = 89  # card keys that the sandbox's product 8 has from the start
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    """Enough for several batches."""
+    path = tmp_path / "keys.txt"
+    path.write_text("".join(f"KEY-{number:06d}\n" for number in range(25_000)))
+    return path
+
+
+def calls(shop: Sandbox) -> int:
+    return sum(request.endpoint == "ka/create" for request in shop.requests)
+
+
+def test_interrupted(shop: Sandbox, keys: Path, terminal: Open) -> None:
+    """Ctrl-C ends it with the ledger so far; run again it goes on, and sends nothing twice."""
+    shop.fault(Fault(FaultKind.SLOW, endpoint="ka/create", times=None, seconds=0.2))
+    it = terminal("keys", "upload", keys, "-p", 8, "--durable", "--concurrency", 2)
+    it.read(lambda text: re.search(r"Uploading.*\d/25000", text) and calls(shop) > 2)
+    os.write(it.fd, b"\x03")
+    assert it.end() == 130
+    assert "still to come" in it.text
+    assert "run the same command again" in it.text
+    assert "Traceback" not in it.text
+    shop.clear_faults()
+    again = run("keys", "upload", keys, "-p", 8, "--durable", "--json")
+    assert (json.loads(again.stdout)["stored"], calls(shop)) == (25_000, 50)
+    assert "is in the queue" in again.stderr
+    assert len(shop.keys(8)) == EXAMPLES + 25_000
+
+
+def test_killed(shop: Sandbox, keys: Path) -> None:
+    """After kill -9 the same command goes on; every card key is there once, and the ledger adds up."""
+    shop.fault(Fault(FaultKind.SLOW, endpoint="ka/create", times=None, seconds=0.2))
+    process = subprocess.Popen(
+        [*COMMAND, "keys", "upload", keys, "-p", "8", "--durable", "--json"], stdout=subprocess.DEVNULL
+    )
+    wait_until(lambda: calls(shop) >= 6)
+    process.kill()
+    process.wait(PATIENCE)
+    shop.clear_faults()
+    ledger = json.loads(run("keys", "upload", keys, "-p", 8, "--durable", "--json").stdout)
+    assert ledger["stored"] + ledger["already_there"] == ledger["read"] == 25_000
+    assert ledger["ok"]
+    assert sorted(shop.keys(8)[EXAMPLES:]) == keys.read_text().splitlines()
+
+
+def test_a_worker_as_a_service(shop: Sandbox, keys: Path) -> None:
+    """A worker works until it is told to end; two of them share the work, each within the rate of all."""
+    workers = [
+        subprocess.Popen([*COMMAND, "uploads", "work", "--concurrency", "2"], stderr=subprocess.PIPE) for _ in range(2)
+    ]
+    for worker in workers:
+        assert worker.stderr is not None
+        assert b"Ctrl-C ends it, and loses nothing" in worker.stderr.readline()
+    number = json.loads(run("keys", "upload", keys, "-p", 8, "--no-wait", "--json").stdout)["job"]
+    watched = run("uploads", "watch", number, "--json")
+    assert json.loads(watched.stdout)["ok"]
+    for worker in workers:
+        worker.send_signal(signal.SIGTERM)
+        _, said = worker.communicate(timeout=PATIENCE)
+        assert worker.returncode == 143
+        assert b"Traceback" not in said
+    assert len(shop.keys(8)) == EXAMPLES + 25_000
