@@ -3,11 +3,7 @@
 import asyncio
 import contextlib
 import itertools
-import os
-import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
@@ -211,27 +207,6 @@ def test_the_file_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         assert b"KEY-" not in content
         assert sum(digest in content for digest in digests_of(seen)[:1_000]) > 900  # this is the file
     assert name not in open_files()
-
-
-@pytest.mark.slow
-@only_linux
-def test_killed(tmp_path: Path) -> None:
-    """A process that is killed while it has the file leaves nothing behind."""
-    program = (
-        "import sys; from gatepay_async import dedup; dedup._CACHE = 64; seen = dedup.Seen(most_in_memory=10)\n"
-        "seen.repeated([f'KEY-{n:05d}' for n in range(20_000)]); print('ready', flush=True); sys.stdin.read()"
-    )
-    environment = {**os.environ, "SQLITE_TMPDIR": str(tmp_path)}
-    with subprocess.Popen(
-        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
-        assert [name for name in open_files(str(process.pid)) if str(tmp_path) in name]
-        assert list(tmp_path.iterdir()) == []
-        process.send_signal(signal.SIGKILL)
-        assert process.wait(PATIENCE) == -signal.SIGKILL
-    assert list(tmp_path.iterdir()) == []
 
 
 class Watched(sqlite3.Connection):

@@ -18,8 +18,8 @@ HIDDEN_BUT_OURS = {".ci", ".github"}
 BUILT = {"__pycache__", "build", "dist", "node_modules"}
 # Not at the start of a line here, or this file would be found.
 MARKER = re.compile(rb"^(?:<{7}|>{7}|[|]{7})(?: .*)?\r?$|^={7}\r?$", re.MULTILINE)
-# The one exception to a lane for each module: durable tests run again over PostgreSQL, in the slow lane.
-LANE_OF_A_PARAMETER = {"tests/durable/conftest.py": {"slow"}}
+# The exceptions to a lane for each module: some tests run again over PostgreSQL or Redis, in the slow lane.
+LANE_OF_A_PARAMETER = {"tests/durable/conftest.py": {"slow"}, "tests/callbacks/conftest.py": {"slow"}}
 
 
 def is_ours(folder: Path) -> bool:

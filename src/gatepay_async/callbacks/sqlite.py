@@ -26,8 +26,6 @@ from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.wal import switch_to_wal
 
 T = TypeVar("T")
-_Row = tuple[str, float | None, float, str, float | None]
-_Identity = tuple[int, int]
 
 _PATIENCE = 4.0  # seconds that one process waits for another one's transaction; less than a commit may take
 _THREADS = 4  # at most in one event loop, so that a disk that hangs leaves the rest of the worker threads alone
@@ -136,7 +134,9 @@ class SQLiteStore:
             return standing
 
     def _standing(self, database: sqlite3.Connection, claim: Claim) -> Standing:
-        found: _Row | None = database.execute(_FIND, (claim.key,)).fetchone()
+        found: tuple[str, float | None, float, str, float | None] | None = database.execute(
+            _FIND, (claim.key,)
+        ).fetchone()
         if found is None:
             return Standing.MINE
         facts, ends, at, boot, since = found
@@ -178,7 +178,7 @@ class _File:
         self._path = path
         self._turn = threading.Lock()
         self._database: sqlite3.Connection | None = None
-        self._identity: _Identity | None = None  # of the file that is open
+        self._identity: tuple[int, int] | None = None  # of the file that is open
 
     @contextmanager
     def open(self) -> Generator[sqlite3.Connection]:
@@ -219,7 +219,7 @@ def _is_held(lease: float, boot: str, since: float) -> bool:
     return boot == this_boot and since <= now < since + lease
 
 
-def _identity(path: Path) -> _Identity | None:
+def _identity(path: Path) -> tuple[int, int] | None:
     try:
         found = path.stat()
     except OSError:

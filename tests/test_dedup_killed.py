@@ -1,0 +1,33 @@
+"""A process that is killed while it deduplicates."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from waiting import PATIENCE
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what a process has open is read from /proc")
+def test_killed(tmp_path: Path) -> None:
+    """A process that is killed while it has the file leaves nothing behind."""
+    program = (
+        "import sys; from gatepay_async import dedup; dedup._CACHE = 64; seen = dedup.Seen(most_in_memory=10)\n"
+        "seen.repeated([f'KEY-{n:05d}' for n in range(20_000)]); print('ready', flush=True); sys.stdin.read()"
+    )
+    environment = {**os.environ, "SQLITE_TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        opened = [str(link.readlink()) for link in Path(f"/proc/{process.pid}/fd").iterdir()]
+        assert [name for name in opened if str(tmp_path) in name]
+        assert list(tmp_path.iterdir()) == []
+        process.send_signal(signal.SIGKILL)
+        assert process.wait(PATIENCE) == -signal.SIGKILL
+    assert list(tmp_path.iterdir()) == []
