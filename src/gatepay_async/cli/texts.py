@@ -616,8 +616,12 @@ TEXTS: dict[str, tuple[str, str]] = {
     # -- callbacks ----------------------------------------------------------------------------------------------------
     "callback.genuine": ("Genuine: signed with your secret.", "真实：由你的密钥签名。"),
     "callback.compare": (
-        "Before you give the goods, compare out_order_id and price with your own record.",
-        "发货前，请与自己的订单记录核对 out_order_id 和 price。",
+        "Before you deliver, compare out_order_id and price with your own record, and realprice with price.",
+        "发货前，请与自己的订单记录核对 out_order_id 和 price，并确认 realprice 不低于 price。",
+    ),
+    "callback.underpaid": (
+        "Underpaid: {realprice} was paid for an order of {price}.",
+        "付款不足：订单金额 {price}，实付 {realprice}。",
     ),
     "callback.answered": ("The shop answers: {answer} (HTTP {status})", "商店应答：{answer}（HTTP {status}）"),
     "callback.nothing": ("nothing", "空"),
