@@ -135,7 +135,7 @@ class CallbackApp:
         store: Store,
         max_age: float | timedelta | None = None,
         lookup: Lookup | None = None,
-        shortfall: Decimal | str = Decimal(0),
+        shortfall: Decimal | str = Decimal("0"),
         on_event: OnEvent | None = None,
         timeout: float = 10.0,
         clock: Callable[[], float] = time.time,

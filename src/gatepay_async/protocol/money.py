@@ -10,8 +10,8 @@ _FEN = Decimal("0.01")
 _MOST = Decimal(10**12)  # yuan; parse_callback() accepts no price from there on
 _MOST_DIGITS = 18
 
-# gatepay-api.md, "What else the vendor's own repositories show": PHP multiplies prices as floats, so 3 × 1.90 arrives as
-# 5.699999999999999. The error of such a product is far below this much, even for a thousand million yuan.
+# gatepay-api.md, "What else the vendor's own repositories show": PHP multiplies prices as floats, so 3 × 1.90 arrives
+# as 5.699999999999999. The error of such a product is far below this much, even for a thousand million yuan.
 _NOISE = Decimal("0.0001")
 
 # A context of our own: a program may have set another precision, rounding or trap, and money must stay exact.
@@ -30,7 +30,7 @@ def whole_fen(amount: Decimal) -> Decimal | None:
     exact = amount.quantize(_FEN, context=_EXACT)
     if _EXACT.subtract(amount, exact).copy_abs() > _NOISE:
         return None
-    return exact if exact else exact.copy_abs()  # PHP writes -0.0, too
+    return exact or exact.copy_abs()  # PHP writes -0.0, too
 
 
 def amount_of(name: str, given: object) -> Decimal:

@@ -198,7 +198,9 @@ CHINESE: dict[str, str] = {
         "必须是以元为单位的金额，不小于 0 且小于 10 的 12 次方"
     ),
     "must not have more than two decimals": "小数不能超过两位",
-    "take {size} bytes in the query string, and the limit is {most}": "在查询字符串中占 {size} 字节，上限为 {most} 字节",
+    "take {size} bytes in the query string, and the limit is {most}": (
+        "在查询字符串中占 {size} 字节，上限为 {most} 字节"
+    ),
     "must be aware: datetime.now(UTC), for example": "必须带时区，例如 datetime.now(UTC)",
     "must be an aware datetime, or whole epoch seconds of ten digits": (
         "必须是带时区的 datetime，或十位数的整数纪元秒"
