@@ -90,9 +90,9 @@ class CallbackApp:
     ``order_id``. Your own record of order and price, and numbers that neither begin nor end in a digit
     (``new_out_order_id()``), close that.
 
-    **Paid less than the price**: a customer can pay 0.01 for an order of 0.99, and GatePay calls back all the same. Such a
-    callback is answered with ``fail``, *handler* is not called, and ``on_event`` is told ``underpaid``. Nothing is
-    written down: when the rest is paid, a later callback is handled. *shortfall* allows a difference.
+    **Paid less than the price**: a customer can pay 0.01 for an order of 0.99, and GatePay calls back all the same.
+    Such a callback is answered with ``fail``, *handler* is not called, and ``on_event`` is told ``underpaid``. Nothing
+    is written down: when the price is paid after all, that callback is handled. *shortfall* allows a difference.
 
     **GET and POST**: of a GET the query string is read, of a POST the body, which must be a form; a POST's query string
     is your own and is ignored. Either may leave out ``appkey``.
@@ -135,7 +135,7 @@ class CallbackApp:
         store: Store,
         max_age: float | timedelta | None = None,
         lookup: Lookup | None = None,
-        shortfall: Decimal | str = Decimal("0"),
+        shortfall: Decimal | str = Decimal(0),
         on_event: OnEvent | None = None,
         timeout: float = 10.0,
         clock: Callable[[], float] = time.time,
@@ -182,8 +182,8 @@ class CallbackApp:
         Call ``aclose()`` of your store when your program ends; only an ASGI server does so by itself.
 
         Args:
-            query: The raw text, as ``parse_callback()`` takes it: a GET's query string, or a POST's body. Not decoded, and
-                not a dict.
+            query: The raw text, as ``parse_callback()`` takes it: a GET's query string, or a POST's body. Not decoded,
+                and not a dict.
 
         Returns:
             What to answer, whatever came: ``success`` or ``fail`` with its status.

@@ -37,12 +37,12 @@ class CallbackEvent:
         kind: ``handled``: the handler has returned, and that is written down; answered with ``success``. ``repeated``:
             it was handled before; ``success``. ``underpaid``: it is genuine, and the customer paid less than the price
             by more than ``shortfall`` allows; ``fail``, and a later callback of the same order is handled if it is
-            paid in full. ``refused``: it is not to be believed, or not an order of yours; ``fail``. ``failed``: the handler, ``lookup`` or the store failed, or took too long; ``fail``, and it may
-            come again.
+            paid in full. ``refused``: it is not to be believed, or not an order of yours; ``fail``. ``failed``: the
+            handler, ``lookup`` or the store failed, or took too long; ``fail``, and it may come again.
         order_id: GatePay's number; None where the callback was not believed: whoever sent it may write anything.
         out_order_id: Your number; likewise.
-        error: Why it was refused, underpaid or failed: a ``CallbackError``, or what the handler, ``lookup`` or the store
-            raised; else None.
+        error: Why it was refused, underpaid or failed: a ``CallbackError``, or what the handler, ``lookup`` or the
+            store raised; else None.
     """
 
     kind: EventKind

@@ -34,7 +34,7 @@ _NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
 _MONEY = re.compile(r"(0|[1-9][0-9]{0,11})\.[0-9]{2}")  # 精确小数点后2位
 # The exact form of each field, and what the error calls it.
 _FORMS: dict[str, tuple[re.Pattern[str], str]] = {
-    # The vendor's page dropped it on 6 May 2019 (and made the callback a POST); the signature is still computed with it.
+    # The vendor's page dropped it on 6 May 2019, and made the callback a POST; it is still signed.
     "appkey": (re.compile(r".+", re.DOTALL), "must not be empty"),
     "order_id": (_NUMBER, "must be digits only, the first not 0"),
     "out_order_id": (re.compile(r".+", re.DOTALL), "must not be empty"),

@@ -159,16 +159,16 @@ _APPKEY = _Why(
         "zh": "请从 GatePay 后台重新复制 appkey，注意不要带空格。",
     },
 )
-# The tables list product, shop, appkey, signature: checked in that order, a product of another shop is found, and then
-# the appkey is not its owner's.
+# The tables list product, shop, appkey, signature. If they are checked in that order, a product of another shop is
+# found first, and then the appkey is not its owner's.
 _APPKEY_OR_PRODUCT = _Why(
     errors.InvalidAppKeyError,
     _APPKEY_CAUSE,
     {
         "en": "Check product_id first: GatePay may answer this for a product of another shop (list_products() lists "
         "yours). If the product is yours, copy the appkey again from GatePay's console, without blanks.",
-        "zh": "请先检查 product_id：如果产品属于其他商铺，GatePay 也可能返回此状态码（list_products() 会列出你的产品）。"
-        "如果产品无误，请从 GatePay 后台重新复制 appkey，注意不要带空格。",
+        "zh": "请先检查 product_id：如果产品属于其他商铺，GatePay 也可能返回此状态码"
+        "（list_products() 会列出你的产品）。如果产品无误，请从 GatePay 后台重新复制 appkey，注意不要带空格。",
     },
 )
 _SIGNATURE_CAUSE: Words = {
