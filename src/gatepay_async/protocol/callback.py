@@ -25,10 +25,10 @@ SIGNED = ("order_id", "out_order_id", "price", "realprice", "type", "paytime", "
 LONGEST = 8192  # bytes of a query string; GatePay's own have about 300. Many web servers accept no longer one
 
 # What must fit: every order that this package makes has a callback that it accepts, whoever encodes it, at three bytes
-# for one. The rest of LONGEST (names, numbers, prices, signature) takes less than 200 bytes.
-#     3 × (checks.LONGEST_ORDER_NUMBER + checks.LONGEST_CUSTOM + LONGEST_APPKEY) + LONGEST_OWN + 200 <= LONGEST
+# for one. Numbers, prices, type, time and signature take at most 98 bytes, the names 78.
+#     3 × (checks.LONGEST_ORDER_NUMBER + checks.LONGEST_CUSTOM + LONGEST_APPKEY + 98) + 78 + LONGEST_OWN <= LONGEST
 LONGEST_APPKEY = 100  # bytes; the vendor's are shorter
-LONGEST_OWN = 800  # bytes of parameters of the shop's own, in the URL that GatePay calls
+LONGEST_OWN = 700  # bytes of parameters of the shop's own, in the URL that GatePay calls
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
 _MONEY = re.compile(r"(0|[1-9][0-9]{0,11})\.[0-9]{2}")  # 精确小数点后2位

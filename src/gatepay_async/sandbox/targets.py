@@ -10,7 +10,7 @@ __all__ = ["CallbackUrlError", "Target", "check", "target_of"]
 
 _LONGEST = 2000
 # Of parameters of the shop's own: together with a callback's they must stay below the 8 kB that web servers accept.
-_LONGEST_QUERY = 800
+_LONGEST_QUERY = 700
 _PORTS = {"http": 80, "https": 443}
 # RFC 3986's characters, the fragment's # left out: it would never be sent.
 _URL = re.compile(r"[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]+")

@@ -210,8 +210,8 @@ PROBLEMS: Final[dict[str, tuple[str, str]]] = {
         "地址中含有与回调相同的参数名，例如 price 或 sign。",
     ),
     "url_query": (
-        "Its parameters are too long: at most 800 characters, or the callback would not fit.",
-        "地址中的参数过长：最多 800 个字符，否则放不下回调。",
+        "Its parameters are too long: at most 700 characters, or the callback would not fit.",
+        "地址中的参数过长：最多 700 个字符，否则放不下回调。",
     ),
     "url_host": (
         "Callbacks stay on this machine: 127.0.0.1 or localhost. Sandbox(callbacks_beyond_loopback=True) allows more.",
