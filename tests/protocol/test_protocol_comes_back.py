@@ -100,12 +100,13 @@ def test_what_is_too_long_is_refused_on_the_way_out() -> None:
 
 def test_a_signed_callback_is_held_to_the_same() -> None:
     """So is what tests sign: what could not be accepted is not written."""
-    for field, given_ in (
+    too_long: list[tuple[str, dict[str, Any]]] = [
         ("extend", {"extend": "中" * 900}),
         ("out_order_id", {"out_order_id": "x" * 256}),
         ("appkey", {"appkey": "x" * 101}),
         ("extra", {"extra": {"own": "中" * 80}}),
-    ):
+    ]
+    for field, given_ in too_long:
         with pytest.raises(InvalidRequestError) as caught:
             signed_callback(**{"appkey": "gp-key", "appsecret": "secret", **given_})
         assert caught.value.field == field

@@ -6,7 +6,7 @@ import random
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -45,7 +45,7 @@ def language(request: pytest.FixtureRequest) -> str:
 
 
 @contextmanager
-def receiver(language: str, log: Path, sandbox: Sandbox) -> Iterator[str]:
+def receiver(language: str, log: Path, sandbox: Sandbox) -> Generator[str]:
     """A merchant's receiver; its address."""
     keys = {"WITNESS_APPKEY": sandbox.appkey, "WITNESS_APPSECRET": sandbox.appsecret, "WITNESS_LOG": str(log)}
     port = free_port()
