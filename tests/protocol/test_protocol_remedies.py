@@ -23,8 +23,8 @@ def test_both_causes_are_named() -> None:
         ("pay/create", 108, ("product of another shop", "copy the appkey")),
         ("ka/show", 105, ("product of another shop", "copy the appkey")),
         ("ka/create", 105, ("product of another shop", "copy the appkey")),
-        ("pay/create", 109, ("out_order_id and custom", TEXT_CHANGED, "blanks", "appsecret")),
-        ("ka/create", 106, ("the text of the card keys", TEXT_CHANGED, "blanks", "appsecret")),
+        ("pay/create", 109, ("out_order_id and custom", TEXT_CHANGED, "blanks", "copy appkey and appsecret")),
+        ("ka/create", 106, ("the text of the card keys", TEXT_CHANGED, "blanks", "copy appkey and appsecret")),
     ):
         remedy = REFUSALS[endpoint, code].remedy
         places = [remedy["en"].find(word) for word in words]
