@@ -57,6 +57,7 @@ def test_every_price_of_a_shop() -> None:
 @given(fen=st.integers(0, 10**11), parts=st.integers(11, 50))
 def test_what_is_no_noise(fen: int, parts: int) -> None:
     """What lies further than 0.0001 from a whole fen, on either side, is no amount."""
+    assert [whole_fen(Decimal(text)) for text in ("NaN", "Infinity", "1e18", "0e18")] == [None] * 4
     away = Decimal(parts).scaleb(-5)
     assert whole_fen(Decimal(fen).scaleb(-2) + away) is None
     assert whole_fen(Decimal(fen + 1).scaleb(-2) - away) is None
