@@ -34,7 +34,7 @@ html_context = {"other": "en" if CHINESE else "zh", "other_name": "English" if C
 # Chinese has quotation marks of its own; dashes are set in both.
 smartquotes_action = "De" if CHINESE else "qDe"
 smartquotes_excludes = {"languages": [], "builders": ["text"]}
-myst_enable_extensions = ["colon_fence", "deflist"]
+myst_enable_extensions = ["deflist", "colon_fence"]
 myst_heading_anchors = 3
 # Code is written for readers of both languages; a lexer that meets `…` says nothing.
 suppress_warnings = ["misc.highlighting_failure"]

@@ -81,6 +81,15 @@ async def test_a_forged_callback_is_refused(shop: Shop, gatepay_sandbox: Sandbox
     assert shop.delivered == []
 
 
+async def test_an_underpaid_order_is_not_delivered(shop: Shop, gatepay_sandbox: Sandbox) -> None:
+    """A customer can pay less than the price, and GatePay calls back all the same: nothing is given."""
+    await shop.order("terry@example.com")
+    [order] = gatepay_sandbox.orders()
+    query = gatepay_sandbox.callback_query(gatepay_sandbox.pay(order, realprice=Decimal("0.01")))
+    assert await call_back(shop, query) == "fail"
+    assert shop.delivered == []
+
+
 async def test_sold_out(shop: Shop, gatepay_sandbox: Sandbox) -> None:
     """What GatePay refuses can be asked for: here, too little stock."""
     gatepay_sandbox.fault(Fault(FaultKind.CODE, endpoint="pay/create", code=110))

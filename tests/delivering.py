@@ -20,7 +20,7 @@ FIELDS = {
     "order_id": "67848",
     "out_order_id": "T-1001-X",
     "price": "10.23",
-    "realprice": "10.20",
+    "realprice": "10.23",
     "type": "alipay",
     "paytime": str(PAID),
     "extend": "terry@example.com",

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -194,3 +195,24 @@ def test_own_parameters_and_other_methods(recipe: Recipe) -> None:
     assert recipe.sent("own@example.com") == []
     assert recipe.deliver(f"shop=1&lang=%E4%B8%AD+%20&{query}") == "success"
     assert len(recipe.sent("own@example.com")) == 1
+
+
+def test_underpaid_is_refused(recipe: Recipe) -> None:
+    """A customer who pays 0.01 for an order of 0.99 gets `fail` and no goods; once the price is paid, the goods."""
+    number = recipe.order("stingy@example.com")
+    [order] = [each for each in recipe.sandbox.orders() if each.out_order_id == number]
+    short = recipe.sandbox.callback_query(order, realprice=Decimal("0.01"))
+    assert [recipe.deliver(short), recipe.deliver(short, post=True)] == ["fail", "fail"]
+    assert recipe.sent("stingy@example.com") == []
+    assert recipe.deliver(recipe.sandbox.callback_query(order, realprice=Decimal("0.99"))) == "success"
+    assert len(recipe.sent("stingy@example.com")) == 1
+
+
+def test_without_an_appkey(recipe: Recipe) -> None:
+    """A callback without appkey, which GatePay's page has had since May 2019, is accepted; another's is refused."""
+    query = recipe.paid(recipe.order("later@example.com"))
+    rest = query.partition("&")[2]
+    assert recipe.deliver(f"appkey=another&{rest}", post=True) == "fail"
+    assert recipe.sent("later@example.com") == []
+    assert [recipe.deliver(rest, post=True), recipe.deliver(rest)] == ["success", "success"]
+    assert len(recipe.sent("later@example.com")) == 1

@@ -1,5 +1,5 @@
 """
-FastAPI: makes orders, and hears of payments.
+FastAPI: creates orders and receives callbacks.
 
     pip install gatepay-async fastapi uvicorn
     GATEPAY_APPKEY=… GATEPAY_APPSECRET=… uvicorn fastapi_shop:app --no-access-log
@@ -31,7 +31,7 @@ async def price_of(out_order_id: str) -> Decimal | None:
 
 
 async def deliver(callback: Callback) -> None:
-    """Give the goods; called once for each payment."""
+    """Give the goods; called once for each payment, and only when the price was paid in full."""
     await to_thread.run_sync(shop.deliver, callback)
 
 

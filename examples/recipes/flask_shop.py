@@ -1,5 +1,5 @@
 """
-Flask: makes orders, and hears of payments; with parse_callback() alone, as Flask is not async.
+Flask: creates orders and receives callbacks; with parse_callback() alone, as Flask is not async.
 
     pip install gatepay-async flask
     GATEPAY_APPKEY=… GATEPAY_APPSECRET=… flask --app flask_shop run
@@ -24,7 +24,7 @@ app.config["MAX_CONTENT_LENGTH"] = 8192
 
 @app.route("/gatepay/callback", methods=["GET", "POST"])
 def gatepay_callback() -> Response:
-    """Hear of a payment. The raw text, not request.args: a name that comes twice must be seen."""
+    """Receive a callback: the raw text, not request.args, since a name that comes twice must be seen."""
     query = request.query_string if request.method == "GET" else request.get_data()
     try:
         callback = parse_callback(query, appkey=APPKEY, appsecret=APPSECRET)
@@ -34,6 +34,10 @@ def gatepay_callback() -> Response:
     # The signature alone lets digits slide between number and price: the shop's own record decides.
     if shop.price_of(callback.out_order_id) != callback.price:
         app.logger.warning("refused: %s is no order of this price", callback.out_order_id)
+        return Response("fail", 400, mimetype="text/plain")
+    # A customer can pay 0.01 for an order of 0.99, and GatePay calls back all the same.
+    if callback.realprice < callback.price:
+        app.logger.warning("underpaid: %s of %s for %s", callback.realprice, callback.price, callback.out_order_id)
         return Response("fail", 400, mimetype="text/plain")
     shop.deliver(callback)  # exactly once, however often the callback comes; if it raises, the answer is a 500
     return Response("success", mimetype="text/plain")

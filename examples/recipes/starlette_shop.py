@@ -1,5 +1,5 @@
 """
-Starlette: makes orders, and hears of payments.
+Starlette: creates orders and receives callbacks.
 
     pip install gatepay-async starlette uvicorn
     GATEPAY_APPKEY=… GATEPAY_APPSECRET=… uvicorn starlette_shop:app --no-access-log
@@ -30,7 +30,7 @@ async def price_of(out_order_id: str) -> Decimal | None:
 
 
 async def deliver(callback: Callback) -> None:
-    """Give the goods; called once for each payment."""
+    """Give the goods; called once for each payment, and only when the price was paid in full."""
     await to_thread.run_sync(shop.deliver, callback)
 
 

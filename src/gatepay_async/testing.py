@@ -6,12 +6,12 @@ import time
 import zlib
 from collections.abc import Mapping
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode
 
-from gatepay_async.protocol import checks
-from gatepay_async.protocol.callback import SIGNED
+from gatepay_async.protocol import checks, money
+from gatepay_async.protocol.callback import LONGEST_APPKEY, LONGEST_OWN, SIGNED
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.models import PayType
 from gatepay_async.protocol.signing import Credentials, sign
@@ -19,8 +19,7 @@ from gatepay_async.protocol.signing import Credentials, sign
 __all__ = ["signed_callback"]
 
 _FIELDS = ("appkey", *SIGNED, "sign")
-_MOST = Decimal(10**12)  # yuan; from there on parse_callback() believes no price
-_TIMES = range(10**9, 10**10)  # epoch seconds; likewise
+_TIMES = range(10**9, 10**10)  # epoch seconds that parse_callback() accepts
 
 
 def signed_callback(
@@ -45,21 +44,23 @@ def signed_callback(
         genuine = signed_callback(appkey=appkey, appsecret=appsecret, out_order_id="T-7-X", price="9.99")
         forged = signed_callback(appkey=appkey, appsecret=appsecret, tampered={"price": "0.01"})
         unsigned = signed_callback(appkey=appkey, appsecret=appsecret, tampered={"sign": None})
+        underpaid = signed_callback(appkey=appkey, appsecret=appsecret, price="9.99", realprice="0.01")
 
-    Deliver it as GatePay would: a GET of your callback's URL, with this text as its query. A delivery that is
-    repeated is the same text once more.
+    Deliver it as GatePay would: a GET of your callback's URL with this text as its query string, or, as GatePay's page
+    has it since May 2019, a POST with this text as its body and without the appkey (``tampered={"appkey": None}``). To
+    repeat a delivery, send the same text again.
 
     Args:
         appkey: The one that your shop believes.
         appsecret: Likewise; with another one the callback is a forged one.
-        out_order_id: Your number of the order.
+        out_order_id: Your number of the order, at most 255 bytes in UTF-8.
         price: The order's, in yuan; written with two decimals.
         realprice: What was paid; None: the price.
         pay_type: ``PayType`` or its text.
         order_id: GatePay's number of the order; None: one that is made from ``out_order_id``, so that another order has
             another one, and the same order the same.
         paid_at: An aware time, or epoch seconds; None: now.
-        extend: What ``custom`` was when the order was made.
+        extend: What ``custom`` was when the order was made, at most 2,000 bytes in UTF-8.
         extra: Parameters of your own that your callback's URL carries. They come first, and are not signed.
         tampered: Fields that are changed after signing, by the vendor's names (``price``, ``type``, ``sign`` and so
             on); None leaves a field out.
@@ -71,7 +72,8 @@ def signed_callback(
         InvalidRequestError: An argument can't be right; the error names it.
     """
     credentials = Credentials(appkey, appsecret)
-    checks.check("out_order_id", out_order_id, checks.text)
+    checks.fits("appkey", appkey, LONGEST_APPKEY)
+    checks.check("out_order_id", out_order_id, checks.order_number)
     _check_extend(extend)
     signed = {
         "order_id": _number(out_order_id, order_id),
@@ -92,6 +94,7 @@ def _check_extend(extend: str) -> None:
         raise InvalidRequestError(field="extend", problem=f"must be text, not {type(extend).__name__}")
     if not checks.is_utf8(extend):
         raise InvalidRequestError(field="extend", problem="holds half a character (a lone surrogate)")
+    checks.fits("extend", extend, checks.LONGEST_CUSTOM)
 
 
 def _number(out_order_id: str, order_id: int | None) -> str:
@@ -103,23 +106,8 @@ def _number(out_order_id: str, order_id: int | None) -> str:
 
 
 def _money(name: str, value: Decimal | int | str) -> str:
-    if isinstance(value, bool) or not isinstance(value, Decimal | int | str):
-        # A float is refused too: 0.1 + 0.2 is no price.
-        raise InvalidRequestError(field=name, problem=f'must be a Decimal or text ("9.99"), not {type(value).__name__}')
-    amount = _decimal(value)
-    if amount is None or not amount.is_finite() or not 0 <= amount < _MOST:
-        raise InvalidRequestError(field=name, problem="must be an amount in yuan, 0 or more and below 10 to the 12th")
-    exact = f"{abs(amount):.2f}"
-    if Decimal(exact) != amount:
-        raise InvalidRequestError(field=name, problem="must not have more than two decimals")
-    return exact
-
-
-def _decimal(value: Decimal | int | str) -> Decimal | None:
-    try:
-        return Decimal(value)
-    except InvalidOperation:
-        return None
+    # A float is refused: 0.1 + 0.2 is no price.
+    return f"{money.amount_of(name, Decimal(value) if type(value) is int else value):f}"
 
 
 def _pay_type(value: PayType | str) -> str:
@@ -146,6 +134,10 @@ def _own(extra: Mapping[str, str] | None) -> dict[str, str]:
     for name in own:
         if name in _FIELDS:
             raise InvalidRequestError(field="extra", problem=f"{name} is the vendor's own; tampered={{…}} changes it")
+    size = len(urlencode(own))
+    if size > LONGEST_OWN:
+        problem = f"take {size} bytes in the query string, and the limit is {LONGEST_OWN}"
+        raise InvalidRequestError(field="extra", problem=problem)
     return own
 
 

@@ -35,9 +35,9 @@ def test_the_page_turns_by_itself(shop: Stage, window: Window) -> None:
     page = window().new_page()
     page.goto(shop.order())
     expect(page.get_by_role("timer")).not_to_have_text("5:00")  # it counts
-    shop.sandbox.pay(1, realprice=Decimal("0.98"))
+    shop.sandbox.pay(1, realprice=Decimal("1.00"))
     expect(page.locator("#state")).to_have_text("Paid")
-    expect(page.get_by_role("status")).to_have_text("Paid. ¥0.98 received. Thank you.")
+    expect(page.get_by_role("status")).to_have_text("Paid. ¥1.00 received. Thank you.")
     expect(page).to_have_title("Paid · ¥0.99 · 腾讯视频SVIP账号")
     assert page.get_by_role("button").count() == 0
 
@@ -57,7 +57,7 @@ def test_sent_again_and_handled_once(shop: Stage, window: Window) -> None:
 
 
 def test_another_amount(shop: Stage, window: Window) -> None:
-    """*Pay another amount* reaches the merchant as realprice; nonsense is said beside the field."""
+    """*Pay another amount* below the price is Underpaid, and the merchant fails it; nonsense is said at the field."""
     page = window().new_page()
     page.goto(shop.order())
     field = page.get_by_label("Another amount, in yuan")
@@ -67,8 +67,9 @@ def test_another_amount(shop: Stage, window: Window) -> None:
     expect(field).to_have_accessible_description("Write an amount from 0.01 to 9999999.99 yuan, such as 0.50.")
     field.fill("0.50")
     page.get_by_role("button", name="Pay another amount").click()
-    expect(page.locator(".delivery .chip")).to_have_text("Accepted")
-    assert shop.handled[0].realprice == Decimal("0.50")
+    expect(page.locator("#state")).to_have_text("Underpaid")
+    expect(page.locator(".delivery .chip").first).to_have_text("Failed")
+    assert shop.handled == []
 
 
 def test_an_expired_order(shop: Stage, window: Window) -> None:

@@ -91,7 +91,7 @@ def test_any_order_of_names() -> None:
     assert parse(query(backwards)) == parse(query(signed()))
 
 
-@rows("name", NAMES)
+@rows("name", NAMES[1:])
 def test_missing(name: str) -> None:
     """A field that is missing is named."""
     fields = signed()
@@ -384,10 +384,10 @@ def test_no_query(value: Any) -> None:
     assert malformed(value).problem == f"the query must be text or bytes, not {type(value).__name__}"
 
 
-@rows("text", ["", "?", "&", "=", b"", "??" + query(signed())])
+@rows("text", ["", "?", "&", "=", b""])
 def test_nothing(text: Any) -> None:
-    """A query without fields lacks the first of them; only one question mark is passed over."""
-    assert (malformed(text).field, malformed(text).problem) == ("appkey", "is missing")
+    """A query without fields lacks the first that must be there."""
+    assert (malformed(text).field, malformed(text).problem) == ("order_id", "is missing")
 
 
 def test_comparing_takes_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,10 @@ PAGE = [
     ("pay/create", 110, "有效库存不足", errors.OutOfStockError),
     ("pay/create", 111, "商铺当日额度已用完", errors.QuotaExceededError),
     ("pay/create", 112, "商铺授权已过期", errors.LicenceExpiredError),
+    ("pay/create", 113, "下单失败", errors.OrderFailedError),
+    ("pay/create", 114, "未知错误", errors.UnknownFailureError),
+    ("pay/create", 115, "没有选择收款方式", errors.NoPayTypeAvailableError),
+    ("pay/create", 116, "接口已关闭", errors.EndpointClosedError),
     ("product/show", 101, "参数不完整", errors.MissingParameterError),
     ("product/show", 102, "无效的秘钥", errors.InvalidAppKeyError),
     ("product/show", 103, "签名失败", errors.SignatureRejectedError),
@@ -64,7 +68,7 @@ LISTED = {(endpoint, code) for endpoint, code, _, _ in PAGE}
 UNLISTED = [
     (endpoint, code)
     for endpoint in CALLS
-    for code in (*range(99, 116), 0, -1, 200, 10**30)
+    for code in (*range(99, 118), 0, -1, 200, 10**30)
     if code != 100 and (endpoint, code) not in LISTED
 ]
 NOW = datetime(2019, 4, 20, 8, 50, 50, tzinfo=UTC)
@@ -91,7 +95,7 @@ def test_each_number(endpoint: str, code: int, message: str, cause: type[Refused
 def test_every_class_has_its_number() -> None:
     """Each class of refusal is the cause of a number of the page."""
     assert {cause for *_, cause in PAGE} == set(RefusedError.__subclasses__())
-    assert len(PAGE) == 12 + 3 + 8 + 12
+    assert len(PAGE) == 16 + 3 + 8 + 12
 
 
 @rows(("endpoint", "code"), UNLISTED)

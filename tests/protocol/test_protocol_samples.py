@@ -39,7 +39,7 @@ def test_a_payment() -> None:
     payment = decode(PAY, Reply(200, sample("pay_create")))
     assert payment.order_type == "wechat"
     assert payment.order_price == Decimal("1.5")
-    assert str(payment.order_price) == "1.5"
+    assert str(payment.order_price) == "1.50"
     assert payment.order_url == "https://gatepay.io/pay/index?id=5cbadd67774f8&type=wechat"
     assert payment.out_order_id == "T-1-X"
     picture = payment.order_qrcode

@@ -121,7 +121,7 @@ def test_a_file_of_a_later_layout(tmp_path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(LaterVersionError, match=r"shop\.sqlite3 has the layout 99, and this gatepay-async knows 2"):
+    with pytest.raises(LaterVersionError, match=r"shop\.sqlite3 has the layout 99, and this gatepay-async knows 3"):
         Sandbox(path)
     connection = sqlite3.connect(path)
     assert connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)

@@ -11,11 +11,22 @@ from gatepay_async.callbacks.events import CallbackEvent, EventKind
 from gatepay_async.callbacks.memory import MemoryStore
 from gatepay_async.callbacks.sqlite import SQLiteStore
 from gatepay_async.callbacks.store import Claim, Standing, Store
+from gatepay_async.protocol.models import CallbackReply
 
 if TYPE_CHECKING:
     from gatepay_async.callbacks.redis_store import RedisStore as RedisStore
 
-__all__ = ["CallbackApp", "CallbackEvent", "Claim", "EventKind", "MemoryStore", "SQLiteStore", "Standing", "Store"]
+__all__ = [
+    "CallbackApp",
+    "CallbackEvent",
+    "CallbackReply",
+    "Claim",
+    "EventKind",
+    "MemoryStore",
+    "SQLiteStore",
+    "Standing",
+    "Store",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from datetime import timedelta
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
 import anyio
-from attrs import frozen
 
 from gatepay_async.callbacks.durations import seconds_of
 from gatepay_async.callbacks.events import CallbackEvent, EventKind, OnEvent, tell
 from gatepay_async.callbacks.once import Handler, Lookup, Once
 from gatepay_async.callbacks.store import Store
 from gatepay_async.protocol.callback import LONGEST, believe, credentials_of
-from gatepay_async.protocol.errors import CallbackError, InvalidRequestError, StaleCallbackError
-from gatepay_async.protocol.models import Callback
+from gatepay_async.protocol.errors import (
+    CallbackError,
+    InvalidRequestError,
+    MalformedCallbackError,
+    StaleCallbackError,
+)
+from gatepay_async.protocol.models import Callback, CallbackReply
+from gatepay_async.protocol.money import amount_of
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -29,22 +35,18 @@ _LONGEST_TIMEOUT = 3600.0
 _FAREWELL, _LOOK = 15.0, 0.01  # seconds for deliveries under way when the server stops, and between looks at them
 
 
-@frozen
-class _Answer:
-    status: int
-    body: bytes = b"fail"
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-
+_FORM = b"application/x-www-form-urlencoded"
 
 # GatePay's page knows the two words and no status; the status is for proxies, logs and alarms.
-_SUCCESS = _Answer(200, b"success")
-_REFUSED = _Answer(400)
-_FAILED = _Answer(500)
-_WRONG_METHOD = _Answer(405, headers=((b"allow", b"GET, POST"),))
-_TOO_SLOW = _Answer(408)
-_ANSWERS = {
+_SUCCESS = CallbackReply("success", 200)
+_REFUSED = CallbackReply("fail", 400)
+_FAILED = CallbackReply("fail", 500)
+_WRONG_METHOD = CallbackReply("fail", 405)
+_TOO_SLOW = CallbackReply("fail", 408)
+_REPLIES = {
     EventKind.HANDLED: _SUCCESS,
     EventKind.REPEATED: _SUCCESS,
+    EventKind.UNDERPAID: _REFUSED,
     EventKind.REFUSED: _REFUSED,
     EventKind.FAILED: _FAILED,
 }
@@ -52,7 +54,9 @@ _ANSWERS = {
 
 class CallbackApp:
     """
-    Hears of payments (支付成功回调接口): an ASGI application, to be served or mounted at any path.
+    Receives callbacks (支付成功回调接口): an ASGI application, to be served or mounted at any path.
+
+    In a framework that is not ASGI, or to keep your own view, pass the raw text to ``receive()`` instead.
 
     ::
 
@@ -86,22 +90,30 @@ class CallbackApp:
     ``order_id``. Your own record of order and price, and numbers that neither begin nor end in a digit
     (``new_out_order_id()``), close that.
 
+    **Paid less than the price**: a customer can pay 0.01 for an order of 0.99, and GatePay calls back all the same.
+    Such a callback is answered with ``fail``, *handler* is not called, and ``on_event`` is told ``underpaid``. Nothing
+    is written down: when the price is paid after all, that callback is handled. *shortfall* allows a difference.
+
+    **GET and POST**: of a GET the query string is read, of a POST the body, which must be a form; a POST's query string
+    is your own and is ignored. Either may leave out ``appkey``.
+
     The answer's body is the bare word, as ``text/plain``. Its status is 200 with ``success``; with ``fail`` 400 for
     what is refused, 500 for what failed on this side (405 for another method, 408 for a body that doesn't come):
     GatePay's page knows the words only, and the status is for your proxies and alarms.
 
     Args:
         handler: ``async def handler(callback)``; raising means ``fail``. Also an object with an async ``__call__``.
-        appkey: Yours; the callback must name it.
+        appkey: Yours; a callback that names another one is refused.
         appsecret: Yours; several while you change it, all of them believed.
         store: Where it is written down what was handled: ``SQLiteStore``, ``RedisStore``, ``MemoryStore``. It may be
             shared between applications.
         max_age: Seconds, or a ``timedelta``, since the customer paid, after which a callback is refused. Leave GatePay
             time for its repetitions: an hour, rather than a minute. None: any age.
         lookup: ``async def lookup(out_order_id)``: the price of this order of yours, as a ``Decimal``, or None where
-            there is none. It is compared with ``price``. ``realprice``, what the customer has really paid, is not:
-            GatePay's page doesn't say how far the two may differ. If yours must not, compare them in the handler, and
-            raise.
+            there is none. It is compared with ``price``, which is the order's; ``realprice``, what the customer really
+            paid, is compared with ``price``, with or without *lookup*.
+        shortfall: How much less than ``price`` the customer may have paid, in yuan, as a ``Decimal`` or text. GatePay's
+            page doesn't say how far the two may differ; 0: not at all.
         on_event: Called with a ``CallbackEvent`` for each delivery, plain or async; at most five seconds are waited
             for it, and what it raises is logged.
         timeout: Seconds for *lookup* and *handler* together, at most 3600; as long waits a delivery for the outcome of
@@ -123,6 +135,7 @@ class CallbackApp:
         store: Store,
         max_age: float | timedelta | None = None,
         lookup: Lookup | None = None,
+        shortfall: Decimal | str = Decimal(0),
         on_event: OnEvent | None = None,
         timeout: float = 10.0,
         clock: Callable[[], float] = time.time,
@@ -137,7 +150,7 @@ class CallbackApp:
         self._timeout = _check_timeout(timeout)
         self._clock = clock
         self._store = store
-        self._once = Once(handler, store, lookup, self._timeout)
+        self._once = Once(handler, store, lookup, amount_of("shortfall", shortfall), self._timeout)
         self._under_way = 0
 
     def __repr__(self) -> str:
@@ -146,9 +159,9 @@ class CallbackApp:
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request, wherever it was sent to; or live as long as the server that serves this alone."""
         if scope["type"] == "http":
-            answer = await self._answer(scope, receive)
-            if answer is not None:
-                await _send(answer, send)
+            reply = await self._answer(scope, receive)
+            if reply is not None:
+                await _send(reply, send)
         elif scope["type"] == "lifespan":
             await self._live(receive, send)
         elif scope["type"] == "websocket":
@@ -157,12 +170,37 @@ class CallbackApp:
         else:
             raise ValueError(f"CallbackApp speaks http, not {scope['type']}")
 
-    async def _answer(self, scope: MutableMapping[str, Any], receive: Receive) -> _Answer | None:
+    async def receive(self, query: str | bytes) -> CallbackReply:
+        """
+        Handle one delivery, without ASGI: for Django, Flask, aiohttp.web and others.
+
+        ::
+
+            reply = await app.receive(request.META["QUERY_STRING"])  # of a GET; request.body of a POST
+            return HttpResponse(reply.body, status=reply.status, content_type="text/plain")
+
+        Call ``aclose()`` of your store when your program ends; only an ASGI server does so by itself.
+
+        Args:
+            query: The raw text, as ``parse_callback()`` takes it: a GET's query string, or a POST's body. Not decoded,
+                and not a dict.
+
+        Returns:
+            What to answer, whatever came: ``success`` or ``fail`` with its status.
+
+        Raises:
+            BaseException: Only a cancellation, or what *handler* raises that is no ``Exception``.
+        """
+        return await self._settle(query)
+
+    async def _answer(self, scope: MutableMapping[str, Any], receive: Receive) -> CallbackReply | None:
         """None: nobody is there any more to be answered."""
         if scope["method"] == "GET":
             return await self._settle(scope["query_string"])
         if scope["method"] != "POST":
             return _WRONG_METHOD
+        if not _is_form(scope["headers"]):
+            return await self._refuse(MalformedCallbackError(problem="a POST must carry a form, and has another type"))
         body = None
         with anyio.move_on_after(self._timeout) as reading:
             body = await _read(receive)
@@ -170,15 +208,19 @@ class CallbackApp:
             return _TOO_SLOW
         return None if body is None else await self._settle(body)
 
-    async def _settle(self, query: bytes) -> _Answer:
+    async def _settle(self, query: str | bytes) -> CallbackReply:
         try:
             callback = self._believe(query)
         except CallbackError as error:
-            event = CallbackEvent(EventKind.REFUSED, error=error)
-        else:
-            event = await self._handle(callback)
+            return await self._refuse(error)
+        return await self._tell(await self._handle(callback))
+
+    async def _refuse(self, error: CallbackError) -> CallbackReply:
+        return await self._tell(CallbackEvent(EventKind.REFUSED, error=error))
+
+    async def _tell(self, event: CallbackEvent) -> CallbackReply:
         await tell(event, self._on_event)
-        return _ANSWERS[event.kind]
+        return _REPLIES[event.kind]
 
     async def _handle(self, callback: Callback) -> CallbackEvent:
         self._under_way += 1
@@ -190,7 +232,7 @@ class CallbackApp:
         finally:
             self._under_way -= 1
 
-    def _believe(self, query: bytes) -> Callback:
+    def _believe(self, query: str | bytes) -> Callback:
         callback = believe(query, *self._credentials)
         if self._max_age is not None:
             age = self._clock() - callback.paid_at.timestamp()
@@ -224,15 +266,22 @@ async def _read(receive: Receive) -> bytes | None:
             return bytes(body)
 
 
-async def _send(answer: _Answer, send: Send) -> None:
+def _is_form(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a body is a form, by its type; one that names no type may be."""
+    types = [value for name, value in headers if name.lower() == b"content-type"]
+    return all(value.partition(b";")[0].strip().lower() == _FORM for value in types)
+
+
+async def _send(reply: CallbackReply, send: Send) -> None:
     headers = [
         (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", b"%d" % len(answer.body)),
+        (b"content-length", b"%d" % len(reply.body)),
         (b"cache-control", b"no-store"),  # or a cache in between would answer the next delivery
-        *answer.headers,
     ]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})
+    if reply is _WRONG_METHOD:
+        headers.append((b"allow", b"GET, POST"))
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body.encode()})
 
 
 def _check_async(name: str, given: object) -> None:

@@ -23,6 +23,7 @@ class EventKind(StrEnum):
 
     HANDLED = "handled"
     REPEATED = "repeated"
+    UNDERPAID = "underpaid"
     REFUSED = "refused"
     FAILED = "failed"
 
@@ -34,13 +35,14 @@ class CallbackEvent:
 
     Attributes:
         kind: ``handled``: the handler has returned, and that is written down; answered with ``success``. ``repeated``:
-            it was handled before; ``success``. ``refused``: it is not to be believed, or not an order of yours;
-            ``fail``. ``failed``: the handler, ``lookup`` or the store failed, or took too long; ``fail``, and it may
-            come again.
+            it was handled before; ``success``. ``underpaid``: it is genuine, and the customer paid less than the price
+            by more than ``shortfall`` allows; ``fail``, and a later callback of the same order is handled if it is
+            paid in full. ``refused``: it is not to be believed, or not an order of yours; ``fail``. ``failed``: the
+            handler, ``lookup`` or the store failed, or took too long; ``fail``, and it may come again.
         order_id: GatePay's number; None where the callback was not believed: whoever sent it may write anything.
         out_order_id: Your number; likewise.
-        error: Why it was refused or failed: a ``CallbackError``, or what the handler, ``lookup`` or the store
-            raised; else None.
+        error: Why it was refused, underpaid or failed: a ``CallbackError``, or what the handler, ``lookup`` or the
+            store raised; else None.
     """
 
     kind: EventKind
@@ -75,8 +77,8 @@ async def tell(event: CallbackEvent, on_event: OnEvent | None) -> None:
 
 
 def _log(event: CallbackEvent) -> None:
-    if event.kind is EventKind.REFUSED:
-        LOGGER.warning("refused (order_id %s): %s", event.order_id, event.error)
+    if event.kind in (EventKind.REFUSED, EventKind.UNDERPAID):
+        LOGGER.warning("%s (order_id %s): %s", event.kind, event.order_id, event.error)
     elif event.kind is EventKind.FAILED:
         LOGGER.error("failed: the callback of order_id %s", event.order_id, exc_info=event.error)
     else:

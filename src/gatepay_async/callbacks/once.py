@@ -14,6 +14,7 @@ from gatepay_async.callbacks.events import LOGGER, CallbackEvent, EventKind
 from gatepay_async.callbacks.store import Claim, Standing, Store
 from gatepay_async.protocol.errors import CallbackError
 from gatepay_async.protocol.models import Callback
+from gatepay_async.protocol.money import is_underpaid
 
 Handler = Callable[[Callback], Awaitable[object]]
 Lookup = Callable[[str], Awaitable[Decimal | None]]
@@ -32,12 +33,14 @@ class Once:
         handler: Returning is success.
         store: Where it is written down.
         lookup: The order's price by its number, or None for an order that isn't there; None: nothing is compared.
+        shortfall: How much less than the price may have been paid, in yuan.
         timeout: Seconds: for *lookup* and *handler* together, and for waiting for another delivery's outcome.
     """
 
     handler: Handler
     store: Store
     lookup: Lookup | None
+    shortfall: Decimal
     timeout: float
 
     async def settle(self, callback: Callback, *, shop: str) -> CallbackEvent:
@@ -69,9 +72,9 @@ class Once:
             ours = standing is Standing.MINE
             if not ours:
                 return _found(standing, callback)
-            problem = await self._run(callback, ends)
-            if problem is not None:
-                return CallbackEvent.of(EventKind.REFUSED, callback, problem)
+            refusal = await self._run(callback, ends)
+            if refusal is not None:
+                return refusal
             ours = False
         finally:
             if ours:
@@ -93,16 +96,32 @@ class Once:
             await anyio.sleep(min(pause, gives_up - now))
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    async def _run(self, callback: Callback, ends: float) -> CallbackError | None:
-        """Compare, and handle; or what is wrong with it."""
-        problem = None
+    async def _run(self, callback: Callback, ends: float) -> CallbackEvent | None:
+        """Compare, and handle; or why it is not handled."""
+        refusal = None
         with anyio.move_on_after(ends - anyio.current_time()) as scope:
-            problem = await self._compare(callback)
-            if problem is None:
+            refusal = await self._refusal(callback)
+            if refusal is None:
                 await self.handler(callback)
         if scope.cancelled_caught:
             raise TimeoutError(f"the handler took longer than {self.timeout:g} s")
-        return problem
+        return refusal
+
+    async def _refusal(self, callback: Callback) -> CallbackEvent | None:
+        """
+        Compare the callback with the shop's own record, and what was paid with the price.
+
+        In this order: an `underpaid` event tells of an order that the shop has, at the price that the shop asked.
+        """
+        problem = await self._compare(callback)
+        if problem is not None:
+            return CallbackEvent.of(EventKind.REFUSED, callback, problem)
+        if is_underpaid(callback.price, callback.realprice, shortfall=self.shortfall):
+            error = CallbackError(
+                field="realprice", problem=f"{callback.realprice} was paid for an order of {callback.price}"
+            )
+            return CallbackEvent.of(EventKind.UNDERPAID, callback, error)
+        return None
 
     async def _compare(self, callback: Callback) -> CallbackError | None:
         if self.lookup is None:

@@ -2,8 +2,6 @@
 
 import re
 import sys
-import time
-from urllib.parse import urlencode
 
 import httpx
 from attrs import frozen
@@ -13,12 +11,13 @@ from gatepay_async.cli.output import emit, plain, wants_json
 from gatepay_async.cli.screens import facts, line, show
 from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import HaltError, Status
-from gatepay_async.protocol import signing
-from gatepay_async.protocol.callback import SIGNED, parse_callback
+from gatepay_async.protocol.callback import parse_callback
+from gatepay_async.testing import signed_callback
 
 _MONEY = re.compile(r"(0|[1-9][0-9]{0,11})\.[0-9]{2}")
 _ADDRESS = re.compile(r"https?://[^/?#]", re.IGNORECASE)
 _PATIENCE = 15.0  # seconds for an answer; how long GatePay waits: silent
+_SIGNATURE = 32  # hex digits, the last of a query
 _SHOWN = 200  # characters of an answer that is neither word
 
 
@@ -56,6 +55,8 @@ def verify(query: str) -> Status:
         return Status.DONE
     line(say("callback.genuine"), style="green")
     show(facts((f"  {name}", value) for name, value in rows.items()))
+    if callback.realprice < callback.price:
+        line(say("callback.underpaid", realprice=rows["realprice"], price=rows["price"]), style="red")
     line(say("callback.compare"))
     return Status.DONE
 
@@ -90,18 +91,27 @@ def signed(told: Told) -> str:
 
     Raises:
         HaltError: A price is none.
+        InvalidRequestError: Another value can't be right.
     """
     price, realprice = told.price, told.realprice or told.price
     for value in (price, realprice):
         if not _MONEY.fullmatch(value):
             raise HaltError(say("callback.money", value=value))
-    values = (told.order_id, told.order, price, realprice, told.pay_type, told.paid_at or int(time.time()), told.extend)
-    fields = dict(zip(SIGNED, map(str, values), strict=True))
-    shop = signing.Credentials(settings.appkey(), settings.secret())
-    signature = signing.sign(shop, fields.values())
+    query = signed_callback(
+        appkey=settings.appkey(),
+        appsecret=settings.secret(),
+        order_id=told.order_id,
+        out_order_id=told.order,
+        price=price,
+        realprice=realprice,
+        pay_type=told.pay_type,
+        extend=told.extend,
+        paid_at=told.paid_at or None,
+    )
     if told.forged:
-        signature = signature[::-1]
-    return urlencode({"appkey": shop.appkey, **fields, "sign": signature})
+        fields, signature = query[:-_SIGNATURE], query[-_SIGNATURE:]
+        return fields + signature[::-1]
+    return query
 
 
 async def deliver(url: str, query: str) -> tuple[int, str]:

@@ -348,13 +348,19 @@ TEXTS: dict[str, tuple[str, str]] = {
         "用 gatepay products 查看商铺的产品编号。",
     ),
     "todo.InvalidAppKeyError": (
-        "Copy the appkey again from GatePay's console into GATEPAY_APPKEY.",
-        "从 GatePay 后台重新复制 appkey 到 GATEPAY_APPKEY。",
+        "If you named a product, check with `gatepay products` that it is this shop's: GatePay may answer this for a "
+        "product of another shop. Otherwise copy the appkey again from GatePay's console into GATEPAY_APPKEY.",
+        "如果指定了产品，请先用 gatepay products 确认它属于该商铺：产品属于其他商铺时，GatePay 也可能返回此状态码。"
+        "否则请从 GatePay 后台重新复制 appkey 到 GATEPAY_APPKEY。",
     ),
     "todo.SignatureRejectedError": (
-        "Copy the secret that belongs to this appkey again from GatePay's console, into GATEPAY_APPSECRET or the file "
-        "of GATEPAY_APPSECRET_FILE.",
-        "从 GatePay 后台重新复制与该 appkey 对应的密钥，写入 GATEPAY_APPSECRET 或 GATEPAY_APPSECRET_FILE 指定的文件。",
+        "If other calls with this secret succeed, look at the text that you send (card keys, order number, custom): "
+        "GatePay may change any of & < > \" ' and blanks at the ends before it checks the signature. Otherwise copy the "
+        "secret that belongs to this appkey again from GatePay's console, into GATEPAY_APPSECRET or the file of "
+        "GATEPAY_APPSECRET_FILE; a new login password there changes it.",
+        "如果使用同一密钥的其他调用成功，请检查发送的内容（卡密、订单号、自定义信息）：GatePay 可能会先改动其中的 "
+        "& < > \" ' 和首尾空白，再校验签名。否则请从 GatePay 后台重新复制与该 appkey 对应的密钥，写入 GATEPAY_APPSECRET "
+        "或 GATEPAY_APPSECRET_FILE 指定的文件；在后台修改登录密码会更换密钥。",
     ),
     "todo.InvalidRequestError": ("Correct it, and run the command again.", "请修正后重新执行命令。"),
     "todo.SingleItemOnlyError": ("Use --num 1, or another --type.", "请使用 --num 1，或换用其他 --type。"),
@@ -375,6 +381,18 @@ TEXTS: dict[str, tuple[str, str]] = {
     "todo.TooManyKeysError": (
         "The command sends 500 at most; update gatepay-async.",
         "命令每次最多发送 500 条；请升级 gatepay-async。",
+    ),
+    "todo.OrderFailedError": (
+        "Run it again under a new order number. If it happens again, ask GatePay with the time.",
+        "请使用新的订单号重新执行。如果再次出现，请带上时间联系 GatePay。",
+    ),
+    "todo.UnknownFailureError": (
+        "Look for the order number in GatePay's console before you run it again, and use a new number then.",
+        "重新执行之前，请先在 GatePay 后台查找这个订单号；再次执行时请使用新的订单号。",
+    ),
+    "todo.NoPayTypeAvailableError": (
+        "Choose a way of receiving money in GatePay's console; until then try another --type.",
+        "请在 GatePay 后台选择收款方式；在此之前可以换用其他 --type。",
     ),
     "todo.RefusedError": (
         "Ask GatePay, with the endpoint, the number and the time.",
@@ -632,8 +650,12 @@ TEXTS: dict[str, tuple[str, str]] = {
     # -- callbacks ----------------------------------------------------------------------------------------------------
     "callback.genuine": ("Genuine: signed with your secret.", "真实：由你的密钥签名。"),
     "callback.compare": (
-        "Before you give the goods, compare out_order_id and price with your own record.",
-        "发货前，请与自己的订单记录核对 out_order_id 和 price。",
+        "Before you deliver, compare out_order_id and price with your own record, and realprice with price.",
+        "发货前，请与自己的订单记录核对 out_order_id 和 price，并确认 realprice 不低于 price。",
+    ),
+    "callback.underpaid": (
+        "Underpaid: {realprice} was paid for an order of {price}.",
+        "付款不足：订单金额 {price}，实付 {realprice}。",
     ),
     "callback.answered": ("The shop answers: {answer} (HTTP {status})", "商店应答：{answer}（HTTP {status}）"),
     "callback.nothing": ("nothing", "空"),

@@ -22,12 +22,19 @@ from gatepay_async.protocol.signing import Credentials, is_signed_by_one
 # sign = md5(md5(appkey + order_id + … + extend) + appsecret), in this order.
 SIGNED = ("order_id", "out_order_id", "price", "realprice", "type", "paytime", "extend")
 
-LONGEST = 8192  # bytes of a query; GatePay's are some 300
+LONGEST = 8192  # bytes of a query string; GatePay's own have about 300. Many web servers accept no longer one
+
+# What must fit: every order that this package makes has a callback that it accepts, whoever encodes it, at three bytes
+# for one. Numbers, prices, type, time and signature take at most 98 bytes, the names 78.
+#     3 × (checks.LONGEST_ORDER_NUMBER + checks.LONGEST_CUSTOM + LONGEST_APPKEY + 98) + 78 + LONGEST_OWN <= LONGEST
+LONGEST_APPKEY = 100  # bytes; the vendor's are shorter
+LONGEST_OWN = 700  # bytes of parameters of the shop's own, in the URL that GatePay calls
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
 _MONEY = re.compile(r"(0|[1-9][0-9]{0,11})\.[0-9]{2}")  # 精确小数点后2位
 # The exact form of each field, and what the error calls it.
 _FORMS: dict[str, tuple[re.Pattern[str], str]] = {
+    # The vendor's page dropped it on 6 May 2019, and made the callback a POST; it is still signed.
     "appkey": (re.compile(r".+", re.DOTALL), "must not be empty"),
     "order_id": (_NUMBER, "must be digits only, the first not 0"),
     "out_order_id": (re.compile(r".+", re.DOTALL), "must not be empty"),
@@ -39,22 +46,29 @@ _FORMS: dict[str, tuple[re.Pattern[str], str]] = {
     "extend": (re.compile(r".*", re.DOTALL), ""),
     "sign": (re.compile(r"[0-9a-f]{32}"), "must be 32 lower-case hex digits"),
 }
+_MAY_BE_ABSENT = "appkey"
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
 def parse_callback(query: str | bytes, *, appkey: str, appsecret: str | Sequence[str]) -> Callback:
     """
-    Believe a callback, or raise. No I/O; the same text gives the same answer for ever.
+    Verify a callback, or raise. No I/O; the same text always gives the same result.
 
-    Handle each ``order_id`` once (the same callback comes again), and before you give the goods compare
-    ``out_order_id`` and ``price`` with your own record: the vendor's signature lets digits slide between ``order_id``,
-    ``out_order_id`` and ``price``, and only your record, and order numbers that neither begin nor end in a digit
-    (``new_out_order_id()``), close that. ``gatepay_async.callbacks.CallbackApp`` does all of it.
+    Before you deliver:
+
+    - Compare ``realprice`` with ``price``: a customer can pay less than the price, and GatePay calls back all the same.
+    - Compare ``out_order_id`` and ``price`` with your own record: the vendor's signature lets digits slide between
+      ``order_id``, ``out_order_id`` and ``price``, and only your record, and order numbers that neither begin nor end
+      in a digit (``new_out_order_id()``), close that.
+    - Deliver once for each ``order_id``: the same callback comes again.
+
+    ``gatepay_async.callbacks.CallbackApp`` does all three.
 
     Args:
-        query: The raw query text, as received: ``request.url.query``, ``scope["query_string"]``; a leading
-            ``?`` is passed over. Not a dict: a name that comes twice must be seen.
-        appkey: Yours; the callback must name it.
+        query: The raw text, as received: the query string of a GET (``scope["query_string"]``; a leading ``?`` is
+            ignored), the body of a POST. Not a dict: a name that comes twice must be seen.
+        appkey: Yours. A callback that names another one is refused. One without it is verified by its signature, which
+            is computed with yours: GatePay's page has left it out since May 2019.
         appsecret: Yours; several while you change it in GatePay's console: a callback signed with any of them is
             believed.
 
@@ -86,9 +100,11 @@ def credentials_of(appkey: str, appsecret: str | Sequence[str]) -> tuple[Credent
 def believe(query: str | bytes, *credentials: Credentials) -> Callback:
     """As ``parse_callback``, for credentials that are at hand: one shop's, with one secret or several."""
     fields = _read_fields(query)
+    ours = credentials[0].appkey
     for name in _FORMS:
-        _hold_to_form(name, fields)
-    if fields["appkey"] != credentials[0].appkey:
+        if name in fields or name != _MAY_BE_ABSENT:
+            _hold_to_form(name, fields)
+    if fields.get("appkey", ours) != ours:
         raise CallbackSignatureError(field="appkey", problem="is not yours")
     if not is_signed_by_one(credentials, [fields[name] for name in SIGNED], fields["sign"]):
         raise CallbackSignatureError(field="sign", problem="does not match the fields and your secret")

@@ -76,10 +76,10 @@ class PayCreate:
     carries_keys: ClassVar[bool] = False
 
     product_id: int = field(validator=checks.positive)
-    out_order_id: str = field(validator=checks.text)
+    out_order_id: str = field(validator=checks.order_number)
     pay_type: PayType = field(converter=_as_pay_type)
     product_num: int = field(validator=[checks.positive, _one_with_wechat])
-    custom: str = field(validator=checks.text)
+    custom: str = field(validator=checks.custom)
 
     def fields(self) -> dict[str, str]:
         """In the order of the vendor's table."""

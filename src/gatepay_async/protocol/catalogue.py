@@ -150,22 +150,61 @@ _NO_SHOP = _Why(
         "zh": "请在 GatePay 后台确认商铺已创建并处于开启状态；若无异常，请联系 GatePay。",
     },
 )
+_APPKEY_CAUSE: Words = {"en": "GatePay does not accept this appkey.", "zh": "GatePay 不接受这个 appkey。"}
 _APPKEY = _Why(
     errors.InvalidAppKeyError,
-    {"en": "GatePay does not know this appkey.", "zh": "GatePay 不认识这个 appkey。"},
+    _APPKEY_CAUSE,
     {
         "en": "Copy the appkey again from GatePay's console, without blanks.",
         "zh": "请从 GatePay 后台重新复制 appkey，注意不要带空格。",
     },
 )
-_SIGNATURE = _Why(
-    errors.SignatureRejectedError,
-    {"en": "GatePay computed another signature than the one sent.", "zh": "GatePay 算出的签名与发送的签名不一致。"},
+# The tables list product, shop, appkey, signature. If they are checked in that order, a product of another shop is
+# found first, and then the appkey is not its owner's.
+_APPKEY_OR_PRODUCT = _Why(
+    errors.InvalidAppKeyError,
+    _APPKEY_CAUSE,
     {
-        "en": "Is the appsecret the one that belongs to this appkey? Copy both again from GatePay's console.",
-        "zh": "请确认 appsecret 与 appkey 是一对，并从 GatePay 后台重新复制两者。",
+        "en": "Check product_id first: GatePay may answer this for a product of another shop (list_products() lists "
+        "yours). If the product is yours, copy the appkey again from GatePay's console, without blanks.",
+        "zh": "请先检查 product_id：如果产品属于其他商铺，GatePay 也可能返回此状态码"
+        "（list_products() 会列出你的产品）。如果产品无误，请从 GatePay 后台重新复制 appkey，注意不要带空格。",
     },
 )
+_SIGNATURE_CAUSE: Words = {
+    "en": "GatePay computed another signature than the one sent.",
+    "zh": "GatePay 算出的签名与发送的签名不一致。",
+}
+_SECRET_REMEDY: Words = {
+    "en": "copy appkey and appsecret again from GatePay's console: they must belong together, and a new login password "
+    "there changes the appsecret.",
+    "zh": "从 GatePay 后台重新复制 appkey 和 appsecret：两者必须是一对，在后台修改登录密码会更换 appsecret。",
+}
+_SIGNATURE = _Why(
+    errors.SignatureRejectedError,
+    _SIGNATURE_CAUSE,
+    {"en": f"Please {_SECRET_REMEDY['en']}", "zh": f"请{_SECRET_REMEDY['zh']}"},
+)
+
+
+def _signature_or(text: Words) -> _Why:
+    # gatepay-api.md: the vendor's framework very likely filters its input (trim, strip_tags, htmlspecialchars) before
+    # it computes the signature.
+    return _Why(
+        errors.SignatureRejectedError,
+        _SIGNATURE_CAUSE,
+        {
+            "en": f"If other calls with the same appsecret succeed, look at {text['en']}: GatePay may change any of "
+            "& < > \" ' and blanks at the ends before it checks the signature. Send it without these. If no call "
+            f"succeeds, {_SECRET_REMEDY['en']}",
+            "zh": f"如果使用同一 appsecret 的其他调用成功，请检查 {text['zh']}：GatePay 可能会先改动其中的 "
+            f"& < > \" ' 和首尾空白，再校验签名，请去掉这些字符后再发送。如果所有调用都失败，请{_SECRET_REMEDY['zh']}",
+        },
+    )
+
+
+_SIGNATURE_OR_ORDER = _signature_or({"en": "out_order_id and custom", "zh": "out_order_id 和 custom"})
+_SIGNATURE_OR_KEYS = _signature_or({"en": "the text of the card keys", "zh": "卡密的内容"})
 _STOCK = _Why(
     errors.OutOfStockError,
     {"en": "Fewer card keys are left than the order asks for.", "zh": "剩余卡密少于订单所需的数量。"},
@@ -241,6 +280,37 @@ _STORAGE = _Why(
     },
 )
 
+_ORDER_FAILED = _Why(
+    errors.OrderFailedError,
+    {"en": "GatePay could not make the order.", "zh": "GatePay 未能创建订单。"},
+    {
+        "en": "Order again under a new out_order_id. If it happens again, ask GatePay with the time.",
+        "zh": "请使用新的 out_order_id 重新下单。如果再次出现，请带上时间联系 GatePay。",
+    },
+)
+_UNKNOWN_FAILURE = _Why(
+    errors.UnknownFailureError,
+    {
+        "en": "GatePay failed and does not say why; the order may or may not exist.",
+        "zh": "GatePay 出错但没有说明原因；订单可能已创建，也可能没有。",
+    },
+    {
+        "en": "Look for out_order_id in GatePay's console before you order again, and use a new one then.",
+        "zh": "重新下单之前，请先在 GatePay 后台查找 out_order_id；再次下单时请使用新的订单号。",
+    },
+)
+_NO_PAY_TYPE = _Why(
+    errors.NoPayTypeAvailableError,
+    {
+        "en": "The shop has chosen no way of receiving money in GatePay's console.",
+        "zh": "商铺没有在 GatePay 后台选择收款方式。",
+    },
+    {
+        "en": "Choose one in GatePay's console; until then try another pay_type.",
+        "zh": "请在 GatePay 后台选择收款方式；在此之前可以换用其他 pay_type。",
+    },
+)
+
 _UNLISTED = _Why(
     errors.RefusedError,
     {
@@ -267,11 +337,16 @@ _ROWS: tuple[tuple[str, int, str, _Why], ...] = (
     ("pay/create", 105, "购买数量需要大于0", _QUANTITY),
     ("pay/create", 106, "产品信息不存在", _NO_PRODUCT),
     ("pay/create", 107, "商铺信息不存在", _NO_SHOP),
-    ("pay/create", 108, "无效的秘钥", _APPKEY),
-    ("pay/create", 109, "签名失败", _SIGNATURE),
+    ("pay/create", 108, "无效的秘钥", _APPKEY_OR_PRODUCT),
+    ("pay/create", 109, "签名失败", _SIGNATURE_OR_ORDER),
     ("pay/create", 110, "有效库存不足", _STOCK),
     ("pay/create", 111, "商铺当日额度已用完", _QUOTA),
     ("pay/create", 112, "商铺授权已过期", _LICENCE),
+    # Added by the vendor on the day of this page.
+    ("pay/create", 113, "下单失败", _ORDER_FAILED),
+    ("pay/create", 114, "未知错误", _UNKNOWN_FAILURE),
+    ("pay/create", 115, "没有选择收款方式", _NO_PAY_TYPE),
+    ("pay/create", 116, "接口已关闭", _CLOSED),
     ("product/show", 101, "参数不完整", _missing("appkey, sign")),
     ("product/show", 102, "无效的秘钥", _APPKEY),
     ("product/show", 103, "签名失败", _SIGNATURE),
@@ -279,7 +354,7 @@ _ROWS: tuple[tuple[str, int, str, _Why], ...] = (
     ("ka/show", 102, "产品编号不合法", _PRODUCT_ID),
     ("ka/show", 103, "产品不存在", _NO_PRODUCT),
     ("ka/show", 104, "商铺不存在", _NO_SHOP),
-    ("ka/show", 105, "秘钥错误", _APPKEY),
+    ("ka/show", 105, "秘钥错误", _APPKEY_OR_PRODUCT),
     ("ka/show", 106, "签名失败", _SIGNATURE),
     ("ka/show", 107, "接口已关闭", _CLOSED),
     ("ka/show", 108, "页数不合法", _PAGE),
@@ -287,8 +362,8 @@ _ROWS: tuple[tuple[str, int, str, _Why], ...] = (
     ("ka/create", 102, "产品编号不合法", _PRODUCT_ID),
     ("ka/create", 103, "产品不存在", _NO_PRODUCT),
     ("ka/create", 104, "商铺不存在", _NO_SHOP),
-    ("ka/create", 105, "秘钥错误", _APPKEY),
-    ("ka/create", 106, "签名失败", _SIGNATURE),
+    ("ka/create", 105, "秘钥错误", _APPKEY_OR_PRODUCT),
+    ("ka/create", 106, "签名失败", _SIGNATURE_OR_KEYS),
     ("ka/create", 107, "接口已关闭", _CLOSED),
     ("ka/create", 109, "卡密内容本身有重复", _REPEATED),
     ("ka/create", 110, "卡密内容为空", _EMPTY),

@@ -9,6 +9,9 @@ from typing import Any
 from gatepay_async.protocol.errors import InvalidRequestError
 
 MOST_KEYS = 500  # ka/create: 最多支持500条
+# Bytes of UTF-8. A callback carries both texts back in its query string, where a byte may take three (%E4): what makes
+# that longer than parse_callback() accepts would be paid and never delivered. `protocol.callback` does the sum.
+LONGEST_ORDER_NUMBER, LONGEST_CUSTOM = 255, 2000
 _LARGEST = 2**63 - 1  # what a database's number holds
 
 
@@ -40,6 +43,26 @@ def text(_: object, attribute: Any, value: Any) -> None:
         raise InvalidRequestError(field=attribute.name, problem="must not be empty")
     if not is_utf8(value):
         raise InvalidRequestError(field=attribute.name, problem="holds half a character (a lone surrogate)")
+
+
+def fits(name: str, value: str, most: int) -> None:
+    """Hold text to *most* bytes of UTF-8."""
+    size = len(value.encode())
+    if size > most:
+        problem = f"takes {size} bytes in UTF-8, and the limit is {most}: a longer one may not fit into the callback"
+        raise InvalidRequestError(field=name, problem=problem)
+
+
+def order_number(instance: object, attribute: Any, value: Any) -> None:
+    """As ``text``, and short enough to come back as a callback's ``out_order_id``."""
+    text(instance, attribute, value)
+    fits(attribute.name, value, LONGEST_ORDER_NUMBER)
+
+
+def custom(instance: object, attribute: Any, value: Any) -> None:
+    """As ``text``, and short enough to come back as a callback's ``extend``."""
+    text(instance, attribute, value)
+    fits(attribute.name, value, LONGEST_CUSTOM)
 
 
 def token(instance: object, attribute: Any, value: Any) -> None:

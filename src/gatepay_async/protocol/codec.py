@@ -23,7 +23,7 @@ from cattrs.cols import homogenous_tuple_structure_factory
 from cattrs.errors import AttributeValidationNote, BaseValidationError, IterableValidationNote
 from cattrs.gen import make_dict_structure_fn, override
 
-from gatepay_async.protocol import models
+from gatepay_async.protocol import models, money
 
 T = TypeVar("T")
 
@@ -33,10 +33,17 @@ WIRE_NAMES: dict[type, dict[str, str]] = {
     models.Category: {"products": "product"},
     models.CardKeyPage: {"keys": "data"},
 }
+# What a person reads and no program computes with. PHP sends null for an empty column of its database, or leaves the
+# field out; neither may spoil a whole catalogue or a whole page. Numbers, money, times and card keys stay strict.
+_MAY_BE_ABSENT: dict[type, dict[str, object]] = {
+    models.Product: {"name": "", "description": "", "image": ""},
+    models.Category: {"name": "", "product": []},
+    models.CardKey: {"status": ""},
+}
 # 卡密接口: the table of fields says create_at and update_at, the example createtime and updatetime.
 _OTHER_SPELLINGS = {"createtime": "create_at", "updatetime": "update_at"}
 
-_MOST_DIGITS = 18
+_MOST_DIGITS = 18  # an exponent without measure would fill the memory of whoever writes it out
 _MONEY = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
 _DATA_URI = re.compile(r"data:([a-z]+/[a-z0-9.+-]+);base64,([A-Za-z0-9+/=\s]+)", re.ASCII)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -202,13 +209,15 @@ def _text(value: object, _: object = None) -> str:
 
 
 def _money(value: object, _: object = None) -> Decimal:
-    # 产品接口 gives "1.00", 支付接口 gives 1.5; either is accepted in both.
+    # 产品接口 gives "1.00", 支付接口 gives 1.5; either is accepted in both, and so is the noise of PHP's floats.
     if type(value) is int or (type(value) is str and _MONEY.fullmatch(value)):
         value = Decimal(value)
-    # An exponent without measure would fill the memory of whoever rounds it.
-    if type(value) is Decimal and abs(value.adjusted()) < _MOST_DIGITS:
-        return value
-    raise _wrong('money, such as 1.5 or "1.50"', value)
+    if type(value) is not Decimal or value.adjusted() >= _MOST_DIGITS:
+        raise _wrong('money, such as 1.5 or "1.50"', value)
+    exact = money.whole_fen(value)
+    if exact is None:
+        raise ValueError("should be money in whole fen, has parts of a fen")
+    return exact
 
 
 def _epoch(value: object, _: object = None) -> int:
@@ -242,10 +251,16 @@ def _object(cls: type[Any], converter: Converter) -> Callable[[Any, Any], Any]:
     def hook(value: Any, type_: Any) -> Any:
         if type(value) is not dict:
             raise _wrong("an object", value)
-        row = cast("dict[str, Any]", value)
+        row = _completed(cls, cast("dict[str, Any]", value))
         return structure(_vendors_spelling(row) if cls is models.CardKey else row, type_)
 
     return hook
+
+
+def _completed(cls: type[Any], row: dict[str, Any]) -> dict[str, Any]:
+    """*row* with an empty value for each field that may be null or absent, and is."""
+    absent = {name: empty for name, empty in _MAY_BE_ABSENT.get(cls, {}).items() if row.get(name) is None}
+    return {**row, **absent} if absent else row
 
 
 def _vendors_spelling(row: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,8 @@ Every error of this package: one tree, a branch for each one who can be at fault
     │   ├── OutOfStockError                       QuotaExceededError        LicenceExpiredError
     │   ├── EndpointClosedError                   InvalidPageError          DuplicateKeysError
     │   ├── EmptyContentError                     TooManyKeysError          AlreadyStoredError
-    │   └── StorageFailedError
+    │   ├── StorageFailedError                    NoPayTypeAvailableError   OrderFailedError
+    │   └── UnknownFailureError
     ├── ProtocolError                         whoever answered doesn't speak GatePay's protocol
     ├── TransportError                        nobody answered
     │   └── DeadlineExceededError             … before the call's deadline
@@ -181,6 +182,18 @@ class AlreadyStoredError(RefusedError):
 
 class StorageFailedError(RefusedError):
     """GatePay's database refused the card keys: nothing was stored."""
+
+
+class NoPayTypeAvailableError(RefusedError):
+    """The shop has no way of receiving money that could be used for this payment."""
+
+
+class OrderFailedError(RefusedError):
+    """GatePay could not make the order."""
+
+
+class UnknownFailureError(RefusedError):
+    """GatePay failed for a reason that it doesn't know itself."""
 
 
 class ProtocolError(GatePayError):

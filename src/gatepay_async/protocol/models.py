@@ -79,7 +79,7 @@ class Payment:
 
     Attributes:
         order_type: How it is to be paid, as GatePay says it.
-        order_price: What is to be paid.
+        order_price: What the customer has to pay, in yuan, with exactly two decimals.
         order_url: The page where the customer pays.
         order_qrcode: The same, as a picture.
         out_order_id: Your order number, as sent.
@@ -99,7 +99,9 @@ class Product:
 
     Attributes:
         admin_id: The user who owns it.
+        name: Empty where GatePay gives none, like ``description`` and ``image``.
         image: The address of a picture.
+        price: In yuan, with exactly two decimals.
         stock: Card keys left to sell.
     """
 
@@ -164,7 +166,8 @@ class CardKey:
         content: The key itself, worth money: never in ``repr``.
         createtime: Epoch seconds, as GatePay sends them; ``created_at`` is the same as a time.
         updatetime: Likewise. The constructor takes either as ``created_at`` and ``updated_at``.
-        status: ``soldin`` in the vendor's example; the page gives no other value, so any text.
+        status: ``soldin`` in the vendor's example; the page gives no other value, so any text; empty where
+            GatePay gives none.
     """
 
     id: int
@@ -235,7 +238,7 @@ class Callback:
         out_order_id: Your number. Look the order up by it and compare its price: see
             ``parse_callback``.
         price: The order's price.
-        realprice: What was really paid.
+        realprice: What the customer really paid. Can be less than ``price``: compare the two before you deliver.
         pay_type: ``wechat``, ``alipay`` or ``onecode``.
         paid_at: Aware, UTC.
         extend: What ``custom`` was.
@@ -248,3 +251,17 @@ class Callback:
     pay_type: str
     paid_at: datetime
     extend: str
+
+
+@frozen
+class CallbackReply:
+    """
+    What to answer GatePay, from ``CallbackApp.receive()``.
+
+    Attributes:
+        body: ``success`` or ``fail``; the whole body of your response, as ``text/plain``.
+        status: The HTTP status: 200 with ``success``, 400 or 500 with ``fail``.
+    """
+
+    body: str
+    status: int

@@ -43,6 +43,9 @@ CHINESE: dict[str, str] = {
     "must be text, or several texts in a list": "必须是文本，或由多个文本组成的列表",
     "must be text, not {kind}": "必须是文本，而不是 {kind}",
     "must not be empty": "不能为空",
+    "takes {size} bytes in UTF-8, and the limit is {most}: a longer one may not fit into the callback": (
+        "以 UTF-8 编码占 {size} 字节，上限为 {most} 字节：再长可能放不进回调"
+    ),
     "holds half a character (a lone surrogate)": "含有半个字符（单独的代理码位）",
     "has a blank or a line break at an end; strip() it": "首尾有空白或换行，请用 strip() 去掉",
     "must be a number of seconds above 0, or None for no bound": "必须是大于 0 的秒数；不限时请用 None",
@@ -102,6 +105,7 @@ CHINESE: dict[str, str] = {
     "a whole number": "整数",
     "a fraction": "小数",
     "null": "空值（null）",
+    "should be money in whole fen, has parts of a fen": "应为精确到分的金额，实际含有不足一分的部分",
     'money, such as 1.5 or "1.50"': '金额（例如 1.5 或 "1.50"）',
     "says success": "表示成功",
     "is none of GatePay's": "不是 GatePay 的状态码",
@@ -137,6 +141,8 @@ CHINESE: dict[str, str] = {
     "holds bytes that are not UTF-8": "含有不是 UTF-8 的字节",
     "is no order of yours": "不是你的订单",
     "is not your order's": "与你的订单不符",
+    "{realprice} was paid for an order of {price}": "订单金额 {price}，实付 {realprice}",
+    "a POST must carry a form, and has another type": "POST 的内容必须是表单，但 Content-Type 是其他类型",
     "was handled before, with another out_order_id or price": "已经处理过，但当时的 out_order_id 或 price 不同",
     "is more than {seconds} s ago": "早于 {seconds} 秒之前",
     "is more than {seconds} s from now": "晚于 {seconds} 秒之后",
@@ -198,12 +204,15 @@ CHINESE: dict[str, str] = {
     "has changed since it was submitted": "在提交之后发生了变化",
     "has changed while it was read": "在读取过程中发生了变化",
     "is gone": "已不存在",
-    # -- callbacks that tests make ------------------------------------------------------------------------------------
+    # -- amounts, and callbacks that tests make -----------------------------------------------------------------------
     'must be a Decimal or text ("9.99"), not {kind}': '必须是 Decimal 或文本（"9.99"），而不是 {kind}',
     "must be an amount in yuan, 0 or more and below 10 to the 12th": (
         "必须是以元为单位的金额，不小于 0 且小于 10 的 12 次方"
     ),
     "must not have more than two decimals": "小数不能超过两位",
+    "take {size} bytes in the query string, and the limit is {most}": (
+        "在查询字符串中占 {size} 字节，上限为 {most} 字节"
+    ),
     "must be aware: datetime.now(UTC), for example": "必须带时区，例如 datetime.now(UTC)",
     "must be an aware datetime, or whole epoch seconds of ten digits": (
         "必须是带时区的 datetime，或十位数的整数纪元秒"

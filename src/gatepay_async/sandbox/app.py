@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gatepay_async.sandbox.breaking import Exchange, break_request
 from gatepay_async.sandbox.counter import Counter
-from gatepay_async.sandbox.endpoints import ENDPOINTS, Endpoint, RefusedError
+from gatepay_async.sandbox.endpoints import ENDPOINTS, Endpoint, Json, RefusedError
 from gatepay_async.sandbox.faults import Fault
 from gatepay_async.sandbox.forms import MalformedFormError, read_form
 from gatepay_async.sandbox.messages import SUCCESS, SUCCESS_TEXT, Cause, text_of
@@ -103,5 +103,6 @@ def _refusal(endpoint: Endpoint, now: float, code: int) -> Response:
 
 
 def _envelope(code: int, text: str, now: float, data: object) -> Response:
-    envelope = {"code": code, "msg": text, "time": str(int(now)), "data": data}
-    return Response(json.dumps(envelope, ensure_ascii=False), media_type="application/json")
+    envelope = json.dumps({"code": code, "msg": text, "time": str(int(now))}, ensure_ascii=False)
+    written = data if isinstance(data, Json) else json.dumps(data, ensure_ascii=False)
+    return Response(f'{envelope[:-1]}, "data": {written}}}', media_type="application/json")

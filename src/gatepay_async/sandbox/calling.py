@@ -1,4 +1,4 @@
-"""One callback: one GET over a connection of its own, bounded in time and size, no redirect followed."""
+"""One callback: one GET or POST over a connection of its own, bounded in time and size, no redirect followed."""
 
 import ssl
 from urllib.parse import urlsplit
@@ -15,12 +15,19 @@ __all__ = ["LONGEST_ANSWER", "call"]
 LONGEST_ANSWER = 4096  # bytes; a merchant says `success` or `fail`
 
 
-async def call(url: str | None, *, beyond_loopback: bool, timeout: float) -> Answer:  # noqa: ASYNC109 -- it answers, too
+async def call(
+    url: str | None,
+    body: str | None = None,
+    *,
+    beyond_loopback: bool,
+    timeout: float,  # noqa: ASYNC109 -- it answers, too
+) -> Answer:
     """
     Call a merchant back, and say what came of it; never raises for what the merchant does.
 
     Args:
-        url: With the signed query; None: the shop has none, or has none any more.
+        url: With the signed query, for a GET; None: the shop has none, or has none any more.
+        body: The signed form, for a POST; None: a GET.
         beyond_loopback: Whether it may lead away from this machine.
         timeout: Seconds for all of it, from connecting to the last byte.
     """
@@ -29,7 +36,7 @@ async def call(url: str | None, *, beyond_loopback: bool, timeout: float) -> Ans
     problem = "timeout"
     with anyio.move_on_after(timeout):
         try:
-            return await _get(url, target_of(url.partition("?")[0], beyond_loopback=beyond_loopback))
+            return await _exchange(url, body, target_of(url.partition("?")[0], beyond_loopback=beyond_loopback))
         except CallbackUrlError as error:
             problem = error.problem
         except ssl.SSLError:
@@ -41,16 +48,23 @@ async def call(url: str | None, *, beyond_loopback: bool, timeout: float) -> Ans
     return Answer(problem=problem)
 
 
-async def _get(url: str, target: Target) -> Answer:
+async def _exchange(url: str, body: str | None, target: Target) -> Answer:
+    connection = h11.Connection(h11.CLIENT)
+    request = b"".join(connection.send(event) or b"" for event in _request(url, body, target))
+    async with await _connect(target) as stream:
+        await stream.send(request)
+        return await _answer(connection, stream)
+
+
+def _request(url: str, body: str | None, target: Target) -> list[h11.Event]:
     parts = urlsplit(url)
     headers = [("Host", target.authority), ("User-Agent", "gatepay-sandbox"), ("Connection", "close")]
-    path = f"{parts.path or '/'}?{parts.query}"
-    connection = h11.Connection(h11.CLIENT)
-    request = connection.send(h11.Request(method="GET", target=path, headers=headers))
-    connection.send(h11.EndOfMessage())
-    async with await _connect(target) as stream:
-        await stream.send(request or b"")
-        return await _answer(connection, stream)
+    path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
+    if body is None:
+        return [h11.Request(method="GET", target=path, headers=headers), h11.EndOfMessage()]
+    form = body.encode("ascii")
+    headers += [("Content-Type", "application/x-www-form-urlencoded"), ("Content-Length", str(len(form)))]
+    return [h11.Request(method="POST", target=path, headers=headers), h11.Data(form), h11.EndOfMessage()]
 
 
 async def _connect(target: Target) -> ByteStream:

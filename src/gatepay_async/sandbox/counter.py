@@ -6,6 +6,7 @@ from attrs import frozen
 
 from gatepay_async.sandbox.database import Database
 from gatepay_async.sandbox.endpoints import Desk, Endpoint, Form
+from gatepay_async.sandbox.prices import PhpFloats
 
 __all__ = ["Counter"]
 
@@ -20,6 +21,7 @@ class Counter:
         clamp_pages: Whether a page past the last is answered with the last.
         case_insensitive_keys: Whether ``abc`` is ``ABC``.
         expires_after: How long an order is to be paid, in seconds; None: for ever.
+        php_floats: How an order's price is written, where PHP multiplies it as a float; None: exactly.
     """
 
     database: Database
@@ -27,6 +29,7 @@ class Counter:
     clamp_pages: bool
     case_insensitive_keys: bool
     expires_after: float | None
+    php_floats: PhpFloats | None
 
     def serve(self, endpoint: Endpoint, form: Form, *, origin: str) -> object:
         """
@@ -52,5 +55,6 @@ class Counter:
                 clamp_pages=self.clamp_pages,
                 case_insensitive_keys=self.case_insensitive_keys,
                 expires=None if self.expires_after is None else now + self.expires_after,
+                php_floats=self.php_floats,
             )
             return endpoint.answer(desk, form)

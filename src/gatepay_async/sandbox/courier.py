@@ -84,7 +84,9 @@ class Courier:
     async def _run(self, errand: Errand, slots: anyio.Semaphore) -> None:
         answer: Answer | None = None
         try:
-            answer = await call(errand.url, beyond_loopback=self._beyond_loopback, timeout=self._outbox.timeout)
+            answer = await call(
+                errand.url, errand.body, beyond_loopback=self._beyond_loopback, timeout=self._outbox.timeout
+            )
         finally:
             slots.release()
             self._note(errand, answer)

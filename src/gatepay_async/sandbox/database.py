@@ -52,6 +52,7 @@ CREATE TABLE delivery (
 CREATE INDEX delivery_waiting ON delivery (due) WHERE answered IS NULL;
 CREATE INDEX delivery_order ON delivery (order_id);
 """,
+    3: "ALTER TABLE delivery ADD COLUMN body TEXT;",
 }
 _VERSION = max(_ADDED)
 

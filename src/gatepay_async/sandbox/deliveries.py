@@ -1,6 +1,7 @@
 """Deliveries of callbacks in the database; every function works in its caller's transaction."""
 
 import sqlite3
+from typing import Literal, TypeAlias
 
 from attrs import field, frozen
 
@@ -10,6 +11,7 @@ __all__ = [
     "ACCEPTED",
     "ATTEMPTS",
     "Answer",
+    "CallbackMethod",
     "Delivery",
     "Errand",
     "claim",
@@ -26,6 +28,9 @@ __all__ = [
 # The vendor's FAQ: after a failed delivery it tries again, three times, a minute apart.
 ATTEMPTS = 4
 ACCEPTED = "success"
+
+# The vendor's first page has a GET; from 6 May 2019 on it is a POST of a form, without the appkey.
+CallbackMethod: TypeAlias = Literal["GET", "POST"]
 
 
 @frozen(kw_only=True)
@@ -47,12 +52,19 @@ class Answer:
 
 @frozen(kw_only=True)
 class Errand:
-    """A delivery that somebody has taken on: what to call, and for which one. The URL is signed: not shown."""
+    """
+    A delivery that somebody has taken on: what to call, and for which one. URL and body are signed: not shown.
+
+    Attributes:
+        url: What to call; None: the shop has no URL.
+        body: The form to POST; None: a GET.
+    """
 
     delivery_id: int
     order_id: int
     attempt: int
     url: str | None = field(repr=False)
+    body: str | None = field(repr=False)
 
 
 @frozen(kw_only=True)
@@ -66,7 +78,8 @@ class Delivery:
         attempt: 1 for the first, to 4.
         state: ``waiting`` (until ``due_at``), ``sending``, ``accepted`` (the answer was ``success``), or ``refused``.
         due_at: When it is to be sent; epoch seconds, as all times here.
-        url: What was called, the signed query included, so not in the ``repr``; None: not yet.
+        url: What was called, a GET's signed query included, so not in the ``repr``; None: not yet.
+        body: The signed form that was POSTed, not in the ``repr`` either; None: it was a GET, or not sent yet.
         sent_at: When; None: not yet.
         answered_at: When the answer was there, or the failure; None: not yet.
         status: The answer's HTTP status; None: no answer.
@@ -80,6 +93,7 @@ class Delivery:
     state: str
     due_at: float
     url: str | None = field(repr=False)
+    body: str | None = field(repr=False)
     sent_at: float | None
     answered_at: float | None
     status: int | None
@@ -95,6 +109,7 @@ def _delivery(row: sqlite3.Row) -> Delivery:
         state=_state(row),
         due_at=row["due"],
         url=row["url"],
+        body=row["body"],
         sent_at=row["sent"],
         answered_at=row["answered"],
         status=row["status"],
@@ -125,7 +140,9 @@ ORDER BY due, id LIMIT 1
 """
 
 
-def claim(connection: sqlite3.Connection, *, now: float, wall: float, lease: float) -> Errand | None:
+def claim(
+    connection: sqlite3.Connection, *, now: float, wall: float, lease: float, method: CallbackMethod
+) -> Errand | None:
     """
     Take on the delivery that is due longest; None: none is.
 
@@ -134,34 +151,42 @@ def claim(connection: sqlite3.Connection, *, now: float, wall: float, lease: flo
         now: The sandbox's time, in which deliveries are due.
         wall: The machine's time: whoever claimed a delivery longer than *lease* seconds ago has died over it.
         lease: Longer than any delivery takes.
+        method: How callbacks are sent.
     """
     row = connection.execute(_DUE, {"now": now, "abandoned": wall - lease}).fetchone()
     if row is None:
         return None
-    url = _target(connection, row["order_id"], now=now)
-    connection.execute("UPDATE delivery SET claimed = ?, sent = ?, url = ? WHERE id = ?", (wall, now, url, row["id"]))
-    return Errand(delivery_id=row["id"], order_id=row["order_id"], attempt=row["attempt"], url=url)
+    url, body = _target(connection, row["order_id"], now=now, method=method)
+    connection.execute(
+        "UPDATE delivery SET claimed = ?, sent = ?, url = ?, body = ? WHERE id = ?", (wall, now, url, body, row["id"])
+    )
+    return Errand(delivery_id=row["id"], order_id=row["order_id"], attempt=row["attempt"], url=url, body=body)
 
 
-def _target(connection: sqlite3.Connection, order_id: int, *, now: float) -> str | None:
+def _target(
+    connection: sqlite3.Connection, order_id: int, *, now: float, method: CallbackMethod
+) -> tuple[str | None, str | None]:
     # The shop's URL as it is now: a wrong one may have been put right between two attempts.
     order = orders.get(connection, order_id)
     shop = shops.find_shop(connection, order.admin_id)
     if shop is None or shop.callback_url is None:
-        return None
+        return None, None
     query = orders.callback_query(
         order,
         shops.account_of(connection, order.admin_id).keys,
         realprice=order.price if order.realprice is None else order.realprice,
         paytime=int(now) if order.paid_at is None else order.paid_at,
+        with_appkey=method == "GET",
     )
-    return f"{shop.callback_url}{'&' if '?' in shop.callback_url else '?'}{query}"
+    if method == "POST":
+        return shop.callback_url, query
+    return f"{shop.callback_url}{'&' if '?' in shop.callback_url else '?'}{query}", None
 
 
 def release(connection: sqlite3.Connection, errand: Errand) -> None:
     """Give back a delivery that was taken on and not carried out: it is due again."""
     connection.execute(
-        "UPDATE delivery SET claimed = NULL, sent = NULL, url = NULL WHERE id = ? AND answered IS NULL",
+        "UPDATE delivery SET claimed = NULL, sent = NULL, url = NULL, body = NULL WHERE id = ? AND answered IS NULL",
         (errand.delivery_id,),
     )
 

@@ -7,6 +7,7 @@ shop's own, and then what the call is about. Where two causes of one step meet, 
 Nobody without a right signature learns anything about a shop.
 """
 
+import json
 import re
 import sqlite3
 from collections.abc import Callable
@@ -17,9 +18,10 @@ from attrs import frozen
 from gatepay_async.protocol.calls import KaCreate, KaShow, PayCreate, ProductShow
 from gatepay_async.sandbox import card_keys, messages, orders, shops
 from gatepay_async.sandbox.messages import Cause, Refusals
+from gatepay_async.sandbox.prices import PhpFloats, written
 from gatepay_async.sandbox.signatures import is_signed
 
-__all__ = ["ENDPOINTS", "Desk", "Endpoint", "Form", "RefusedError"]
+__all__ = ["ENDPOINTS", "Desk", "Endpoint", "Form", "Json", "RefusedError"]
 
 Form = dict[str, str]
 
@@ -29,6 +31,12 @@ _MOST_KEYS = 500
 _BLANKS = " \t\n\r\0\x0b"
 # 18 digits always fit SQLite's integers.
 _NUMBER = re.compile(r"[0-9]{1,18}")
+
+
+class Json(str):
+    """``data`` that is written as JSON already: Python writes no number the way PHP does."""
+
+    __slots__ = ()
 
 
 class RefusedError(Exception):
@@ -49,6 +57,7 @@ class Desk:
     clamp_pages: bool
     case_insensitive_keys: bool
     expires: float | None
+    php_floats: PhpFloats | None
 
 
 @frozen(kw_only=True)
@@ -159,12 +168,9 @@ def _pay_create(desk: Desk, admin_id: int, form: Form) -> object:
     _require(until is None or datetime.fromtimestamp(desk.now, UTC) < until, Cause.LICENCE)
     page_id = orders.insert(desk.connection, form, admin_id=admin_id, price=price, now=desk.now, expires=desk.expires)
     url = orders.page_url(desk.origin, page_id, form["pay_type"])
-    return {
-        "order_type": form["pay_type"],
-        "order_price": price / 100,  # a JSON number: 1.5
-        "order_url": url,
-        "order_qrcode": orders.qrcode(url),
-    }
+    order_price = written(product.price, number, desk.php_floats)
+    texts = {"order_url": url, "order_qrcode": orders.qrcode(url)}
+    return Json(f'{{"order_type": "{form["pay_type"]}", "order_price": {order_price}, {json.dumps(texts)[1:]}')
 
 
 def _product_show(desk: Desk, admin_id: int, _form: Form) -> object:

@@ -70,6 +70,15 @@ class Order:
     paid_at: int | None = None
     realprice: Decimal | None = None
 
+    @property
+    def shown_state(self) -> str:
+        """As :attr:`state`, or ``late`` for one that was paid once it had expired, or ``underpaid``."""
+        if self.state == "expired" and self.paid_at is not None:
+            return "late"
+        if self.state == "paid" and self.realprice is not None and self.realprice < self.price:
+            return "underpaid"
+        return self.state
+
 
 def _order(row: sqlite3.Row) -> Order:
     same = ("page_id", "admin_id", "product_id", "product_num", "out_order_id", "pay_type", "custom", "state")
@@ -200,15 +209,18 @@ def qrcode(text: str) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(image.getvalue()).decode()
 
 
-def callback_query(order: Order, account: ShopAccount, *, realprice: Decimal, paytime: int) -> str:
+def callback_query(
+    order: Order, account: ShopAccount, *, realprice: Decimal, paytime: int, with_appkey: bool = True
+) -> str:
     """
-    Write the query text that GatePay calls the merchant with once *order* is paid (支付成功回调接口).
+    Write the query text (or a form's) that GatePay calls the merchant with once *order* is paid (支付成功回调接口).
 
     Args:
         order: What was ordered.
         account: The seller's keys; the secret signs and does not appear.
         realprice: What the customer paid, in yuan.
         paytime: When, in epoch seconds.
+        with_appkey: Whether the appkey is among the fields. It is signed either way.
     """
     # In signed order; prices with exactly two decimals; `extend` is what `custom` was.
     fields = {
@@ -221,4 +233,5 @@ def callback_query(order: Order, account: ShopAccount, *, realprice: Decimal, pa
         "extend": order.custom,
     }
     sign = signature(account.appkey, account.appsecret, fields.values())
-    return urlencode({"appkey": account.appkey, **fields, "sign": sign})
+    named = {"appkey": account.appkey} if with_appkey else {}
+    return urlencode({**named, **fields, "sign": sign})

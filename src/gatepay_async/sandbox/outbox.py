@@ -7,7 +7,7 @@ from threading import Condition
 
 from gatepay_async.sandbox import deliveries
 from gatepay_async.sandbox.database import Database
-from gatepay_async.sandbox.deliveries import Answer, Errand
+from gatepay_async.sandbox.deliveries import Answer, CallbackMethod, Errand
 
 __all__ = ["LEASE", "LOOK_AGAIN", "Outbox"]
 
@@ -27,13 +27,23 @@ class Outbox:
         clock: Epoch seconds: the sandbox's time.
         interval: Seconds between an attempt that failed and the next.
         timeout: Seconds that one attempt may take.
+        method: How callbacks are sent.
     """
 
-    def __init__(self, database: Database, *, clock: Callable[[], float], interval: float, timeout: float) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        clock: Callable[[], float],
+        interval: float,
+        timeout: float,
+        method: CallbackMethod,
+    ) -> None:
         self._database = database
         self._clock = clock
         self._interval = interval
         self._lease = timeout + LEASE
+        self._method: CallbackMethod = method
         self._changed = Condition()
         self._wakers: list[Callable[[], object]] = []
         self.timeout = timeout
@@ -62,7 +72,9 @@ class Outbox:
     def claim(self) -> Errand | None:
         """Take on what is due; None: nothing is."""
         with self._database.transaction() as connection:
-            return deliveries.claim(connection, now=self._clock(), wall=time.time(), lease=self._lease)
+            return deliveries.claim(
+                connection, now=self._clock(), wall=time.time(), lease=self._lease, method=self._method
+            )
 
     def pause(self) -> float:
         """Say for how many seconds there is nothing to do, half a second at most."""

@@ -18,13 +18,14 @@ from gatepay_async.sandbox.app import FaultyApp, desk_and_face
 from gatepay_async.sandbox.counter import Counter
 from gatepay_async.sandbox.courier import Courier
 from gatepay_async.sandbox.database import Database
-from gatepay_async.sandbox.deliveries import Delivery
+from gatepay_async.sandbox.deliveries import CallbackMethod, Delivery
 from gatepay_async.sandbox.endpoints import ENDPOINTS
 from gatepay_async.sandbox.face import build_face
 from gatepay_async.sandbox.faults import Fault, FaultQueue
 from gatepay_async.sandbox.journal import Journal, SeenRequest
 from gatepay_async.sandbox.orders import Order
 from gatepay_async.sandbox.outbox import Outbox
+from gatepay_async.sandbox.prices import PhpFloats, check_php_floats
 from gatepay_async.sandbox.server import LoopbackServer
 from gatepay_async.sandbox.shops import ShopAccount, ShopState
 from gatepay_async.sandbox.till import Till
@@ -50,11 +51,17 @@ class Sandbox:
         callback_interval: Seconds between an attempt to call back that failed and the next; there are four.
         callback_timeout: Seconds for one attempt, from connecting to the last byte.
         callbacks_beyond_loopback: Whether a callback URL may lead away from this machine.
+        callback_method: ``"GET"``, as the vendor's page of April 2019 has it, with the appkey; or ``"POST"``, as from
+            May 2019 on: a form without the appkey.
+        php_floats: Write ``order_price`` as PHP does where it multiplies prices as floats: ``"shortest"``, as PHP 7.1
+            and later do (3 × 1.90 is ``5.699999999999999``), or ``"17 digits"``, as earlier ones do
+            (``5.6999999999999993``). None: the exact sum.
         clock: Epoch seconds.
 
     Raises:
         CallbackUrlError: The callback URL can't be one.
-        ValueError: A number of seconds is not above 0 (the interval: below 0).
+        ValueError: A number of seconds is not above 0 (the interval: below 0), or *callback_method* or *php_floats* is
+            none of those.
         LaterVersionError: A later version has made the file.
         sqlite3.Error: The file can't be opened, or is no database.
     """
@@ -71,11 +78,17 @@ class Sandbox:
         callback_interval: float = 60,
         callback_timeout: float = 10,
         callbacks_beyond_loopback: bool = False,
+        callback_method: CallbackMethod = "GET",
+        php_floats: PhpFloats | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         _check_seconds(expires_after=expires_after, callback_timeout=callback_timeout)
         if not callback_interval >= 0:
             raise ValueError(f"callback_interval is a number of seconds from 0, not {callback_interval!r}")
+        if callback_method not in ("GET", "POST"):
+            raise ValueError(f"callback_method is 'GET' or 'POST', not {callback_method!r}")
+        check_php_floats(php_floats)
+        self._with_appkey = callback_method == "GET"
         self._beyond_loopback = callbacks_beyond_loopback
         self._check_callback_url(callback_url)
         self._clock = clock
@@ -84,7 +97,9 @@ class Sandbox:
             self._accounts = shops.accounts(connection)
         self._faults = FaultQueue()
         self._journal = Journal()
-        self._outbox = Outbox(self._database, clock=clock, interval=callback_interval, timeout=callback_timeout)
+        self._outbox = Outbox(
+            self._database, clock=clock, interval=callback_interval, timeout=callback_timeout, method=callback_method
+        )
         self._till = Till(database=self._database, clock=clock, outbox=self._outbox)
         counter = Counter(
             database=self._database,
@@ -92,6 +107,7 @@ class Sandbox:
             clamp_pages=clamp_pages,
             case_insensitive_keys=case_insensitive_keys,
             expires_after=expires_after,
+            php_floats=php_floats,
         )
         face = build_face(self._till, self._faults, beyond_loopback=callbacks_beyond_loopback)
         self.app = FaultyApp(desk_and_face(counter, face), pick=self._pick, now=clock)
@@ -191,7 +207,7 @@ class Sandbox:
             closed: Whether ``ka/show`` and ``ka/create`` answer 107.
             quota: What may be ordered in one day, in yuan, before ``pay/create`` answers 111; None: anything.
             licence_until: From then on ``pay/create`` answers 112; aware; None: never.
-            callback_url: Where paid orders are told of, with a GET; None: nowhere. Parameters of your own are kept.
+            callback_url: Where paid orders are told of; None: nowhere. Parameters of your own are kept.
 
         Raises:
             CallbackUrlError: The URL can't be one: not HTTP, or away from this machine.
@@ -261,7 +277,9 @@ class Sandbox:
         realprice: Decimal | None = None,
     ) -> str:
         """
-        Write the signed query text of the payment-success callback for an order, and change nothing.
+        Write the signed text of the payment-success callback for an order, and change nothing.
+
+        It is the query string of a GET, or, with ``callback_method="POST"``, the body of a POST, without the appkey.
 
         Args:
             order: The order, or its ``order_id``.
@@ -279,6 +297,7 @@ class Sandbox:
             account.keys,
             realprice=known.realprice or known.price if realprice is None else realprice,
             paytime=int(when.timestamp() if isinstance(when, datetime) else when),
+            with_appkey=self._with_appkey,
         )
 
     def pay(self, order: Order | int, *, realprice: Decimal | None = None) -> Order:

@@ -9,6 +9,8 @@ from attrs import frozen
 __all__ = ["CallbackUrlError", "Target", "check", "target_of"]
 
 _LONGEST = 2000
+# Of parameters of the shop's own: together with a callback's they must stay below the 8 kB that web servers accept.
+_LONGEST_QUERY = 700
 _PORTS = {"http": 80, "https": 443}
 # RFC 3986's characters, the fragment's # left out: it would never be sent.
 _URL = re.compile(r"[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]+")
@@ -18,6 +20,7 @@ _SENTENCES = {
     "url_form": f"must be http:// or https://, a host and a path: ASCII, no blanks, at most {_LONGEST} characters",
     "url_user": "must not hold a user's name or password",
     "url_taken": "must not have parameters that the callback has itself",
+    "url_query": f"must not have more than {_LONGEST_QUERY} characters of parameters",
     "url_host": "leads away from this machine; Sandbox(callbacks_beyond_loopback=True) allows that",
 }
 
@@ -61,8 +64,11 @@ def check(url: str, *, beyond_loopback: bool) -> None:
         CallbackUrlError: It can't be one.
     """
     target_of(url, beyond_loopback=beyond_loopback)
+    query = urlsplit(url).query
+    if len(query) > _LONGEST_QUERY:
+        raise CallbackUrlError("url_query")
     taken = {"appkey", "order_id", "out_order_id", "price", "realprice", "type", "paytime", "extend", "sign"}
-    if taken & {pair.partition("=")[0] for pair in urlsplit(url).query.split("&")}:
+    if taken & {pair.partition("=")[0] for pair in query.split("&")}:
         raise CallbackUrlError("url_taken")
 
 

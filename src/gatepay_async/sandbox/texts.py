@@ -55,10 +55,15 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "no_end": ("This order does not expire.", "此订单不会过期。"),
     "pending": ("Waiting for payment", "等待付款"),
     "paid": ("Paid", "已付款"),
+    "underpaid": ("Underpaid", "付款不足"),
     "expired": ("Expired", "已过期"),
     "late": ("Expired, paid too late", "已过期，逾期付款"),
     "pending_more": ("Pay before the time is up.", "请在倒计时结束前完成付款。"),
     "paid_more": ("{amount} received. Thank you.", "已收到 {amount}，谢谢。"),
+    "underpaid_more": (
+        "{amount} received, which is less than the price. A shop should not deliver.",
+        "已收到 {amount}，低于订单金额。商户不应发货。",
+    ),
     "expired_more": ("This order can no longer be paid. Please order again.", "此订单已不能付款，请重新下单。"),
     "late_more": (
         "{amount} came after the order had expired. GatePay tells nobody of that: please ask the shop.",
@@ -107,8 +112,8 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "copied": ("Copied", "已复制"),
     "callback_url": ("Callback URL", "支付成功回调 URL"),
     "callback_url_more": (
-        "Called with a signed GET when an order is paid; must answer success. Empty: nobody is told.",
-        "订单付款后以带签名的 GET 请求此地址，应返回 success。留空则不通知。",
+        "Called with a signed request when an order is paid; must answer success. Empty: nobody is told.",
+        "订单付款后会向此地址发送带签名的请求，应返回 success。留空则不通知。",
     ),
     "save": ("Save", "保存"),
     "saved": ("Saved.", "已保存。"),
@@ -203,6 +208,10 @@ PROBLEMS: Final[dict[str, tuple[str, str]]] = {
     "url_taken": (
         "It has a parameter that the callback has itself, such as price or sign.",
         "地址中含有与回调相同的参数名，例如 price 或 sign。",
+    ),
+    "url_query": (
+        "Its parameters are too long: at most 700 characters, or the callback would not fit.",
+        "地址中的参数过长：最多 700 个字符，否则放不下回调。",
     ),
     "url_host": (
         "Callbacks stay on this machine: 127.0.0.1 or localhost. Sandbox(callbacks_beyond_loopback=True) allows more.",

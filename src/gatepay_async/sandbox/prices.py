@@ -1,0 +1,48 @@
+"""
+An order's price as the vendor's server writes it into its JSON: PHP's number.
+
+PHP multiplies the product's price, which is text in its database, by the quantity as a float. PHP 7.1 and later write
+the shortest text that reads back as that float (``5.699999999999999`` for 3 × 1.90), earlier ones 17 digits
+(``5.6999999999999993``). A whole sum is ``1``, never ``1.0``.
+"""
+
+from decimal import Decimal
+from typing import Literal, TypeAlias, get_args
+
+__all__ = ["PhpFloats", "check_php_floats", "written"]
+
+PhpFloats: TypeAlias = Literal["shortest", "17 digits"]
+
+_WAYS = get_args(PhpFloats)
+
+
+def check_php_floats(php_floats: str | None) -> None:
+    """
+    Accept a way to write floats, or None.
+
+    Raises:
+        ValueError: There is no such way.
+    """
+    if php_floats not in (None, *_WAYS):
+        raise ValueError(f"php_floats is one of {', '.join(map(repr, _WAYS))}, or None, not {php_floats!r}")
+
+
+def written(price: int, number: int, php_floats: PhpFloats | None) -> str:
+    """
+    Write what *number* pieces come to.
+
+    Args:
+        price: Of one piece, in fen.
+        number: How many.
+        php_floats: How PHP's product is written; None: the exact sum.
+
+    Returns:
+        A number in JSON, in yuan.
+    """
+    if php_floats is None:
+        exact = Decimal(price * number).scaleb(-2)
+        return f"{exact:f}".rstrip("0").rstrip(".")
+    product = float(str(Decimal(price).scaleb(-2))) * number
+    if product.is_integer():
+        return str(int(product))
+    return repr(product) if php_floats == "shortest" else format(product, ".17g")

@@ -1,0 +1,55 @@
+"""`gatepay callback`: what was paid, the later form, and what would not come back."""
+
+from typing import Any
+
+import pytest
+
+from gatepay_async import parse_callback
+from gatepay_async.testing import signed_callback
+
+pytestmark = pytest.mark.sockets
+
+SHOP: dict[str, str] = {"appkey": "gp-key", "appsecret": "gp-secret"}
+SIGN = ("callback", "sign", "--order-id", "7", "--order", "T-1-X", "--price", "0.99")
+
+
+@pytest.fixture(autouse=True)
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command's shop."""
+    monkeypatch.setenv("GATEPAY_APPKEY", SHOP["appkey"])
+    monkeypatch.setenv("GATEPAY_APPSECRET", SHOP["appsecret"])
+
+
+def test_verify_says_underpaid(gatepay: Any) -> None:
+    """A genuine callback that paid less is told as such; one that paid in full is not."""
+    run = gatepay("callback", "verify", signed_callback(**SHOP, price="0.99", realprice="0.01"))
+    assert run.status == 0
+    assert "Underpaid: 0.01 was paid for an order of 0.99." in run.out
+    assert "Underpaid" not in gatepay("callback", "verify", signed_callback(**SHOP, price="0.99")).out
+
+
+def test_verify_the_later_form(gatepay: Any) -> None:
+    """A callback without an appkey is verified with ours."""
+    run = gatepay("callback", "verify", signed_callback(**SHOP, tampered={"appkey": None}))
+    assert run.status == 0
+    assert "Genuine" in run.out
+
+
+def test_sign(gatepay: Any) -> None:
+    """What is signed is accepted; with --forged, only its signature differs."""
+    run = gatepay(*SIGN, "--realprice", "0.50", "--extend", "密 &=", "--paid-at", "1555750250")
+    callback = parse_callback(run.out.strip(), **SHOP)
+    assert (callback.order_id, callback.out_order_id, str(callback.realprice)) == (7, "T-1-X", "0.50")
+    assert (callback.extend, callback.paid_at.timestamp()) == ("密 &=", 1555750250)
+    forged = gatepay(*SIGN, "--realprice", "0.50", "--extend", "密 &=", "--paid-at", "1555750250", "--forged")
+    assert forged.out.rpartition("sign=")[0] == run.out.rpartition("sign=")[0]
+    assert forged.out != run.out
+
+
+def test_sign_what_would_not_come_back(gatepay: Any) -> None:
+    """A text that is too long for a callback is a usage error that names the field, its size and the limit."""
+    for option, field, size, limit in (("--extend", "extend", 2700, 2000), ("--order", "out_order_id", 2700, 255)):
+        run = gatepay(*SIGN, option, "中" * 900)
+        assert run.status == 2
+        assert field in run.err
+        assert f"takes {size} bytes in UTF-8, and the limit is {limit}" in " ".join(run.err.split())

@@ -1,0 +1,112 @@
+"""What goes out comes back: the callback of any order that can be made is accepted, however it is encoded."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import parse_qsl, quote, quote_plus
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from gatepay_async.protocol import checks
+from gatepay_async.protocol.callback import LONGEST, LONGEST_APPKEY, LONGEST_OWN, parse_callback
+from gatepay_async.protocol.calls import PayCreate
+from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.testing import signed_callback
+
+pytestmark = pytest.mark.fast
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=2100) | st.builds(
+    lambda letter, count: letter * count,
+    st.characters(exclude_categories=["Cs"]),
+    st.integers(1, 2100),
+)
+
+
+def every_byte(text: str) -> str:
+    """An encoder that leaves no letter as it is."""
+    return "".join(f"%{byte:02x}" for byte in text.encode())
+
+
+# How GatePay may write a query: as Python does, as PHP's rawurlencode, and worse.
+ENCODERS: list[Callable[[str], str]] = [quote_plus, lambda text: quote(text, ""), every_byte]
+
+
+def encoded(query: str) -> Iterator[str]:
+    """*query*, with GatePay's values as each encoder writes them; the shop's own stay as the shop wrote them."""
+    own, *pairs = query.split("&")
+    for encode in ENCODERS:
+        values = parse_qsl("&".join(pairs), keep_blank_values=True)
+        yield "&".join([own, *(f"{name}={encode(value)}" for name, value in values)])
+
+
+def order(out_order_id: str, custom: str) -> PayCreate:
+    return PayCreate(product_id=8, product_num=1, pay_type="onecode", out_order_id=out_order_id, custom=custom)
+
+
+@given(out_order_id=TEXTS, custom=TEXTS, own=st.text(max_size=57))
+@example(out_order_id="中" * 85, custom="中" * 666, own="")
+@example(out_order_id="\x00" * 255, custom='"' * 2000, own="&" * 232)
+@example(out_order_id="T-1-X", custom="中" * 900, own="")
+def test_every_order_that_is_accepted_comes_back(out_order_id: str, custom: str, own: str) -> None:
+    """The callback of every pair that `create_payment` accepts is accepted, with the longest numbers beside it."""
+    try:
+        order(out_order_id, custom)
+    except InvalidRequestError:
+        assume(condition=False)
+    shop: dict[str, Any] = {"appkey": "密" * (LONGEST_APPKEY // 3), "appsecret": "secret"}
+    query = signed_callback(
+        **shop,
+        out_order_id=out_order_id,
+        order_id=2**63 - 1,
+        price="999999999999.99",
+        pay_type="onecode",
+        extend=custom,
+        extra={"own": own.encode("utf-8", "replace").decode()},
+    )
+    for written in encoded(query):
+        callback = parse_callback(written, **shop)
+        assert (callback.out_order_id, callback.extend) == (out_order_id, custom)
+
+
+def test_the_limits_fit() -> None:
+    """At three bytes for one, all limits together stay below what a query may have."""
+    longest = {"order_id": 2**63 - 1, "price": "9" * 12 + ".99", "realprice": "9" * 12 + ".99", "type": "onecode"}
+    rest = len("".join(map(str, longest.values()))) + len("1555750250") + 32
+    names = len("appkey=&order_id=&out_order_id=&price=&realprice=&type=&paytime=&extend=&sign=")
+    assert (rest, names) == (98, 78)
+    worst = 3 * (checks.LONGEST_ORDER_NUMBER + checks.LONGEST_CUSTOM + LONGEST_APPKEY + rest) + names
+    assert worst + LONGEST_OWN + len("&") <= LONGEST
+
+
+def test_what_is_too_long_is_refused_on_the_way_out() -> None:
+    """The error names the field, its size and the limit; in bytes, so that a Chinese character counts three."""
+    for name, longest, too_long, size, limit in (
+        ("custom", "中" * 666 + "ab", "中" * 667, 2001, 2000),
+        ("custom", "x" * 2000, "x" * 2001, 2001, 2000),
+        ("custom", "😀" * 500, "中" * 900, 2700, 2000),
+        ("out_order_id", "中" * 85, "中" * 86, 258, 255),
+        ("out_order_id", "x" * 255, "x" * 256, 256, 255),
+    ):
+        texts = {"out_order_id": "T-1-X", "custom": "terry"}
+        order(**{**texts, name: longest})
+        with pytest.raises(InvalidRequestError) as caught:
+            order(**{**texts, name: too_long})
+        assert (caught.value.field, caught.value.problem) == (
+            name,
+            f"takes {size} bytes in UTF-8, and the limit is {limit}: a longer one may not fit into the callback",
+        )
+
+
+def test_a_signed_callback_is_held_to_the_same() -> None:
+    """So is what tests sign: what could not be accepted is not written."""
+    too_long: list[tuple[str, dict[str, Any]]] = [
+        ("extend", {"extend": "中" * 900}),
+        ("out_order_id", {"out_order_id": "x" * 256}),
+        ("appkey", {"appkey": "x" * 101}),
+        ("extra", {"extra": {"own": "中" * 80}}),
+    ]
+    for field, given_ in too_long:
+        with pytest.raises(InvalidRequestError) as caught:
+            signed_callback(**{"appkey": "gp-key", "appsecret": "secret", **given_})
+        assert caught.value.field == field

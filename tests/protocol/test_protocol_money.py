@@ -1,0 +1,107 @@
+"""Amounts: exact to the fen, whatever PHP's floats and the program's own decimal context do to them."""
+
+import decimal
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from gatepay_async.protocol.calls import PayCreate
+from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.protocol.money import amount_of, is_underpaid, whole_fen
+from gatepay_async.protocol.wire import Reply, decode
+
+pytestmark = pytest.mark.fast
+
+CALL = PayCreate(product_id=8, out_order_id="T-1-X", pay_type="alipay", product_num=3, custom="terry")
+REPLY = (
+    b'{"code": 100, "msg": "", "time": "1555750250", "data": {"order_type": "alipay", "order_price": %b,'
+    b' "order_url": "https://gatepay.io/pay/index?id=1", "order_qrcode": "data:image/png;base64,iVBORw0KGgo="}}'
+)
+
+
+def price_of(number: str) -> Decimal:
+    """What `create_payment` says of a reply with this JSON number."""
+    return decode(CALL, Reply(200, REPLY % number.encode())).order_price
+
+
+@given(fen=st.integers(1, 10**9), count=st.integers(1, 1000))
+@example(fen=190, count=3)
+@example(fen=999_999_999, count=1000)
+@example(fen=1, count=1)
+def test_products_of_php(fen: int, count: int) -> None:
+    """Price × count as PHP computes it reads back exactly, written with the shortest text or with 17 digits."""
+    product = float(f"{fen // 100}.{fen % 100:02d}") * count
+    exact = Decimal(fen * count).scaleb(-2)
+    for written in (repr(product), format(product, ".17g"), format(product, ".16e")):
+        assert price_of(written) == exact
+        assert price_of(written).as_tuple().exponent == -2
+
+
+def test_every_price_of_a_shop() -> None:
+    """So does every price up to 100 yuan at 1 to 10 pieces; of three pieces, 20 to 40 % are noisy."""
+    noisy, wrong = 0, []
+    for fen in range(1, 10_001):
+        for count in range(1, 11):
+            product = float(f"{fen // 100}.{fen % 100:02d}") * count
+            exact = Decimal(fen * count).scaleb(-2)
+            noisy += count == 3 and Decimal(repr(product)) != exact
+            if any(whole_fen(Decimal(text)) != exact for text in (repr(product), format(product, ".17g"))):
+                wrong.append((fen, count))
+    assert wrong == []
+    assert 2_000 < noisy < 4_000
+
+
+@given(fen=st.integers(0, 10**11), parts=st.integers(11, 50))
+def test_what_is_no_noise(fen: int, parts: int) -> None:
+    """What lies further than 0.0001 from a whole fen, on either side, is no amount."""
+    assert [whole_fen(Decimal(text)) for text in ("NaN", "Infinity", "1e18", "0e18")] == [None] * 4
+    away = Decimal(parts).scaleb(-5)
+    assert whole_fen(Decimal(fen).scaleb(-2) + away) is None
+    assert whole_fen(Decimal(fen + 1).scaleb(-2) - away) is None
+
+
+def test_a_context_of_the_programs_own() -> None:
+    """A program that has set a small precision, another rounding and every trap gets the same amounts."""
+    traps = [decimal.Inexact, decimal.Rounded, decimal.Subnormal, decimal.InvalidOperation]
+    with decimal.localcontext(decimal.Context(prec=3, rounding=decimal.ROUND_UP, traps=traps)):
+        assert str(price_of("123456.78999999999")) == "123456.79"
+        assert str(price_of("1e-99")) == "0.00"
+        assert str(amount_of("price", "123456.7")) == "123456.70"
+        assert is_underpaid(Decimal("123456.79"), Decimal("123456.78"), shortfall=Decimal(0))
+        assert not is_underpaid(Decimal("123456.79"), Decimal("123456.79"), shortfall=Decimal(0))
+
+
+NO_AMOUNTS: list[tuple[Any, str]] = [
+    (0.1, "not float"),
+    (1, "not int"),
+    (True, "not bool"),
+    (None, "not NoneType"),
+    (Decimal("-0.01"), "0 or more"),
+    ("-1", "0 or more"),
+    (Decimal("NaN"), "0 or more"),
+    (Decimal("sNaN"), "0 or more"),
+    (Decimal("Infinity"), "0 or more"),
+    ("nan", "0 or more"),
+    ("free", "0 or more"),
+    ("", "0 or more"),
+    ("1e12", "below 10 to the 12th"),
+    ("0.005", "two decimals"),
+    (Decimal("1e-400"), "two decimals"),
+]
+
+
+def test_amounts_that_are_none() -> None:
+    """An amount that a caller gives is a Decimal or text, not negative, finite, and in whole fen."""
+    for given_, said in NO_AMOUNTS:
+        with pytest.raises(InvalidRequestError, match=said) as caught:
+            amount_of("shortfall", given_)
+        assert caught.value.field == "shortfall"
+
+
+def test_amounts() -> None:
+    """An amount comes out with two decimals, and never as minus nothing."""
+    given_ = {"0": "0.00", "0.1": "0.10", "9.990": "9.99", Decimal("-0"): "0.00", Decimal("1e2"): "100.00"}
+    assert {each: str(amount_of("price", each)) for each in given_} == given_

@@ -1,0 +1,108 @@
+"""Both forms of a callback, as the sandbox sends them; and what a customer sees who has paid too little."""
+
+from decimal import Decimal
+from typing import Any
+from urllib.parse import parse_qsl
+
+import anyio
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from shop_side import make_order, md5_hex, merchant, query_of
+
+from gatepay_async import parse_callback
+from gatepay_async.protocol.checks import LONGEST_CUSTOM, LONGEST_ORDER_NUMBER
+from gatepay_async.sandbox import CallbackUrlError, Sandbox
+
+pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
+
+SIGNED = ("order_id", "out_order_id", "price", "realprice", "type", "paytime", "extend")
+
+
+async def test_a_post_without_an_appkey(clock: Any) -> None:
+    """With `callback_method="POST"` the fields are a form without appkey, signed with it; the URL keeps its query."""
+    with Sandbox(clock=clock, callback_method="POST") as sandbox:
+        async with merchant("success") as shop, sandbox.serve():
+            sandbox.change_shop(callback_url=f"{shop.base_url}?shop=1")
+            order = await make_order(sandbox, custom="a+b &c=密")
+            sandbox.pay(order)
+            [delivery] = await sandbox.wait_delivered(order)
+        [head] = shop.heads
+        assert head.startswith(b"POST /callback?shop=1 HTTP/1.1\r\n")
+        assert b"\r\ncontent-type: application/x-www-form-urlencoded\r\n" in head.lower()
+        assert delivery.body is not None
+        assert f"\r\ncontent-length: {len(delivery.body)}".encode() in head.lower()
+        assert query_of(head) == {"shop": "1"}
+        sent = dict(parse_qsl(delivery.body, keep_blank_values=True, strict_parsing=True))
+        sign = sent.pop("sign")
+        assert sign == md5_hex(md5_hex(sandbox.appkey + "".join(sent[name] for name in SIGNED)) + sandbox.appsecret)
+        assert list(sent) == list(SIGNED)
+        assert delivery.body == sandbox.callback_query(order)
+        assert delivery.url == f"{shop.base_url}?shop=1"
+        assert sign not in repr(delivery)
+        page = await get(sandbox, f"/orders/{order.order_id}")
+        assert f"POST {delivery.url}" in page
+        assert "extend=a%2Bb+%26c%3D%E5%AF%86" in page
+
+
+async def test_a_get_has_no_body(sandbox: Sandbox) -> None:
+    """The earlier form, which is the default, keeps no body."""
+    async with merchant("success") as shop, sandbox.serve():
+        sandbox.change_shop(callback_url=shop.base_url)
+        sandbox.pay(await make_order(sandbox))
+        [delivery] = await sandbox.wait_delivered()
+    assert delivery.body is None
+
+
+async def get(sandbox: Sandbox, path: str) -> str:
+    """A page, with its HTML entities undone where it matters."""
+    transport = httpx.ASGITransport(sandbox.app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as browser:
+        return (await browser.get(path)).text.replace("&amp;", "&")
+
+
+async def test_underpaid_is_shown(sandbox: Sandbox) -> None:
+    """Where an order was paid with less than its price, every page says Underpaid, and none says Paid."""
+    order = sandbox.pay(await make_order(sandbox), realprice=Decimal("0.01"))
+    for path in (f"/pay/index?id={order.page_id}", "/orders", f"/orders/{order.order_id}"):
+        for lang, underpaid, paid in (("en", ">Underpaid<", ">Paid<"), ("zh", ">付款不足<", ">已付款<")):
+            page = "".join((await get(sandbox, f"{path}{'&' if '?' in path else '?'}lang={lang}")).split())
+            assert underpaid in page or f"</svg>{underpaid[1:]}" in page, path
+            assert paid not in page, path
+            assert f"</svg>{paid[1:]}" not in page, path
+
+
+async def test_states_that_are_shown(sandbox: Sandbox) -> None:
+    """Paid in full or more is paid; confirmed late at too little is underpaid; the state itself stays the vendor's."""
+    for realprice, state in ((None, "paid"), (Decimal("1.00"), "paid"), (Decimal("0.98"), "underpaid")):
+        order = sandbox.pay(await make_order(sandbox), realprice=realprice)
+        assert (order.state, order.shown_state) == ("paid", state)
+    late = sandbox.expire(await make_order(sandbox))
+    assert late.shown_state == "expired"
+    assert sandbox.pay(late, realprice=Decimal("0.01")).shown_state == "late"
+    assert sandbox.confirm(late).shown_state == "underpaid"
+
+
+def test_own_parameters_have_an_end(sandbox: Sandbox) -> None:
+    """A callback URL whose parameters would leave no room for the callback's is refused."""
+    sandbox.change_shop(callback_url="http://127.0.0.1/?own=" + "x" * 696)
+    with pytest.raises(CallbackUrlError, match="700 characters") as caught:
+        sandbox.change_shop(callback_url="http://127.0.0.1/?own=" + "x" * 697)
+    assert caught.value.problem == "url_query"
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+
+
+@given(out_order_id=TEXTS, custom=TEXTS, repeat=st.integers(1, 60), method=st.sampled_from(["GET", "POST"]))
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+def test_every_order_comes_back(out_order_id: str, custom: str, repeat: int, method: Any) -> None:
+    """What the sandbox sends for any order within the limits is accepted, behind the longest parameters of a shop."""
+    custom = (custom * repeat).encode()[:LONGEST_CUSTOM].decode("utf-8", "ignore")
+    out_order_id = out_order_id.encode()[:LONGEST_ORDER_NUMBER].decode("utf-8", "ignore")
+    with Sandbox(callback_method=method) as sandbox:
+        order = anyio.run(lambda: make_order(sandbox, out_order_id=out_order_id, custom=custom))
+        query = "own=" + "x" * 696 + "&" + sandbox.callback_query(sandbox.pay(order))
+        callback = parse_callback(query, appkey=sandbox.appkey, appsecret=sandbox.appsecret)
+    assert (callback.out_order_id, callback.extend) == (out_order_id, custom)

@@ -1,0 +1,75 @@
+"""PHP's numbers: the price of an order as the vendor's server writes it, and what the client makes of it."""
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import pytest
+
+from gatepay_async import AsyncGatePay, PayType
+from gatepay_async.callbacks import CallbackApp, MemoryStore
+from gatepay_async.sandbox import Sandbox
+from gatepay_async.sandbox.prices import written
+
+pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
+
+
+def test_how_they_are_written() -> None:
+    """A whole sum is 1 and never 1.0; a product of floats has its noise, in either way to write it."""
+    for price, number, exact, shortest, digits in (
+        (190, 3, "5.7", "5.699999999999999", "5.6999999999999993"),
+        (190, 1, "1.9", "1.9", "1.8999999999999999"),
+        (100, 1, "1", "1", "1"),
+        (100, 10, "10", "10", "10"),
+        (50, 2, "1", "1", "1"),
+        (99, 89, "88.11", "88.11", "88.109999999999999"),
+        (10, 3, "0.3", "0.30000000000000004", "0.30000000000000004"),
+        (123456789, 1000, "1234567890", "1234567890", "1234567890"),
+    ):
+        assert written(price, number, None) == exact
+        assert written(price, number, "shortest") == shortest
+        assert written(price, number, "17 digits") == digits
+
+
+@pytest.mark.parametrize(
+    ("php_floats", "number"), [(None, "5.7"), ("shortest", "5.699999999999999"), ("17 digits", "5.6999999999999993")]
+)
+async def test_an_order_at_a_noisy_price(php_floats: Any, number: str) -> None:
+    """The number travels as asked for; the client says 5.70; and the shop accepts GatePay's own price=5.70."""
+    seen: list[bytes] = []
+
+    class Looking(httpx.ASGITransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            response = await super().handle_async_request(request)
+            seen.append(await response.aread())
+            return httpx.Response(response.status_code, headers=response.headers, content=seen[-1])
+
+    with Sandbox(php_floats=php_floats) as sandbox:
+        sandbox.add_keys(5, ["A", "B", "C"])
+        base_url, transport = "http://127.0.0.1/api/", Looking(sandbox.app)
+        async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url, transport=transport) as gatepay:
+            payment = await gatepay.create_payment(
+                product_id=5, product_num=3, pay_type=PayType.ALIPAY, out_order_id="T-1-X", custom="terry"
+            )
+        assert f'"order_price": {number},'.encode() in seen[0]
+        assert json.loads(seen[0])["data"]["order_url"] == payment.order_url
+        assert str(payment.order_price) == "5.70"
+
+        async def handler(_: object) -> None: ...
+
+        async def lookup(_: str) -> Decimal:
+            return payment.order_price
+
+        app = CallbackApp(
+            handler, appkey=sandbox.appkey, appsecret=sandbox.appsecret, store=MemoryStore(), lookup=lookup
+        )
+        assert (await app.receive(sandbox.callback_query(sandbox.pay(1)))).body == "success"
+
+
+def test_switches_that_are_none() -> None:
+    """A way to write numbers, or to call back, that there isn't is refused."""
+    wrong: list[dict[str, Any]] = [{"php_floats": "x"}, {"callback_method": "PUT"}, {"callback_method": "get"}]
+    for given in wrong:
+        with pytest.raises(ValueError, match=f"^{next(iter(given))} is "):
+            Sandbox(**given)

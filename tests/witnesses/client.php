@@ -1,0 +1,21 @@
+<?php
+// A client in PHP, written from the vendor's page and from nothing of this package's. Reads calls from standard input,
+// as JSON: [path, fields, names of the signed fields]. Prints the replies' bodies as a list of texts.
+function call(string $path, array $fields, array $signed): string
+{
+    $text = getenv('WITNESS_APPKEY');
+    foreach ($signed as $name) {
+        $text .= $fields[$name];
+    }
+    $fields['appkey'] = getenv('WITNESS_APPKEY');
+    $fields['sign'] = md5(md5($text) . getenv('WITNESS_APPSECRET'));
+    $options = ['method' => 'POST', 'header' => 'Content-Type: application/x-www-form-urlencoded',
+        'content' => http_build_query($fields)];
+    return file_get_contents(getenv('WITNESS_BASE_URL') . $path, false, stream_context_create(['http' => $options]));
+}
+
+$bodies = [];
+foreach (json_decode(file_get_contents('php://stdin'), true) as [$path, $fields, $signed]) {
+    $bodies[] = call($path, $fields, $signed);
+}
+echo json_encode($bodies, JSON_UNESCAPED_UNICODE);

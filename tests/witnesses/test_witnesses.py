@@ -1,0 +1,167 @@
+"""Witnesses that share nothing with this package: receivers, clients and arithmetic in PHP and Node."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from servers import free_port
+from shop_side import make_order
+
+from gatepay_async import AsyncGatePay
+from gatepay_async.protocol.money import whole_fen
+from gatepay_async.sandbox import Sandbox
+from gatepay_async.sandbox.prices import written
+
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]
+
+HERE = Path(__file__).parent
+CUSTOM = "特里+1 & <a href='x'>100%\"密 \n钥"
+CLIENTS = {"php": ["php", str(HERE / "client.php")], "node": ["node", str(HERE / "client.js")]}
+SIGNED = {
+    "pay/create": ["product_id", "product_num", "pay_type", "out_order_id", "custom"],
+    "product/show": [],
+    "ka/show": ["product_id"],
+    "ka/create": ["product_id", "content"],
+}
+
+
+@pytest.fixture(params=["php", "node"])
+def language(request: pytest.FixtureRequest) -> str:
+    """One of the two, where it is installed."""
+    if shutil.which(request.param) is None:
+        pytest.skip(f"{request.param} is not installed")
+    return str(request.param)
+
+
+@contextmanager
+def receiver(language: str, log: Path, sandbox: Sandbox) -> Generator[str]:
+    """A merchant's receiver; its address."""
+    keys = {"WITNESS_APPKEY": sandbox.appkey, "WITNESS_APPSECRET": sandbox.appsecret, "WITNESS_LOG": str(log)}
+    port = free_port()
+    command = {
+        "php": ["php", "-S", f"127.0.0.1:{port}", str(HERE / "receiver.php")],
+        "node": ["node", str(HERE / "receiver.js")],
+    }[language]
+    with subprocess.Popen(command, env=os.environ | keys, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
+        try:
+            if language == "node":
+                assert server.stdout is not None
+                port = int(server.stdout.readline())
+            url = f"http://127.0.0.1:{port}/notify"
+            assert answers(server, url)
+            log.unlink(missing_ok=True)
+            yield url
+        finally:
+            server.kill()
+
+
+def answers(server: subprocess.Popen[bytes], url: str) -> bool:
+    """Wait until the receiver answers; False if it has ended instead."""
+    deadline = time.monotonic() + 60
+    while server.poll() is None and time.monotonic() < deadline:
+        try:
+            return httpx.get(url, trust_env=False).text == "fail"
+        except httpx.TransportError:
+            time.sleep(0.02)  # another process is polled, against a deadline
+    return False
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_receivers(language: str, method: Any, tmp_path: Path) -> None:
+    """A receiver of another language accepts the sandbox's callbacks, in both forms, and reads the same fields."""
+    log = tmp_path / "log"
+    with Sandbox(callback_method=method, callback_interval=0) as sandbox, receiver(language, log, sandbox) as url:
+        async with sandbox.serve():
+            for own, custom, realprice in (
+                ("", CUSTOM, None),
+                ("?shop=1&lang=%E4%B8%AD", "中" * 600, None),
+                ("", "terry", Decimal("0.01")),
+            ):
+                sandbox.change_shop(callback_url=url + own)
+                sandbox.pay(await make_order(sandbox, custom=custom, out_order_id="订单-X"), realprice=realprice)
+                await sandbox.wait_delivered(timeout=30)
+        deliveries = sandbox.deliveries()
+    assert [each.answer for each in deliveries] == ["success", "success", *["fail"] * 4]
+    heard = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
+    assert [each["verdict"] for each in heard] == ["success", "success", *["underpaid"] * 4]
+    assert [each["extend"] for each in heard[:2]] == [CUSTOM, "中" * 600]
+    assert {each["out_order_id"] for each in heard} == {"订单-X"}
+    assert {(each["method"], each["has_appkey"]) for each in heard} == {(method, method == "GET")}
+
+
+async def test_receivers_refuse(language: str, tmp_path: Path) -> None:
+    """And it refuses what was changed, or signed with another secret: the witness looks, and doesn't nod."""
+    log = tmp_path / "log"
+    with Sandbox() as sandbox, receiver(language, log, sandbox) as url:
+        query = sandbox.callback_query(sandbox.pay(await make_order(sandbox)))
+        sent = [query, query.replace("price=0.99", "price=0.01", 1), query.replace("appkey=", "appkey=x"), query[:-1]]
+        async with httpx.AsyncClient(trust_env=False) as gatepay:
+            assert [(await gatepay.get(f"{url}?{each}")).text for each in sent] == ["success", "fail", "fail", "fail"]
+
+
+async def test_clients(language: str) -> None:
+    """A client of another language, signing by its own code, gets from the sandbox what ours gets."""
+    calls: list[tuple[str, dict[str, str]]] = [
+        ("product/show", {}),
+        ("ka/create", {"product_id": "8", "content": "卡密-1 & <b>\nB+B=%41\nC"}),
+        ("ka/show", {"product_id": "8", "page": "2"}),
+        (
+            "pay/create",
+            {"product_id": "8", "product_num": "3", "pay_type": "alipay", "out_order_id": "订单-X", "custom": CUSTOM},
+        ),
+        ("pay/create", {"product_id": "8", "product_num": "0", "pay_type": "x", "out_order_id": "T", "custom": "c"}),
+    ]
+    with Sandbox(php_floats="shortest") as sandbox:
+        async with sandbox.serve() as base_url:
+            keys = {"WITNESS_APPKEY": sandbox.appkey, "WITNESS_APPSECRET": sandbox.appsecret}
+            done = await anyio.run_process(
+                CLIENTS[language],
+                input=json.dumps([(path, fields, SIGNED[path]) for path, fields in calls]).encode(),
+                env={**os.environ, **keys, "WITNESS_BASE_URL": base_url, "NO_PROXY": "127.0.0.1"},
+            )
+            async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url) as gatepay:
+                catalog = await gatepay.list_products()
+                page = await gatepay.list_card_keys(8, page=2)
+        [order] = sandbox.orders()
+    replies = [json.loads(body) for body in json.loads(done.stdout)]
+    assert [each["code"] for each in replies] == [100, 100, 100, 100, 102]
+    products = [product for category in replies[0]["data"]["category"] for product in category["product"]]
+    assert [each["name"] for each in products] == [each.name for each in catalog.products]
+    assert [each["content"] for each in replies[2]["data"]["ka"]["data"]] == [each.content for each in page.keys]
+    assert [each.content for each in page.keys][-3:] == ["卡密-1 & <b>", "B+B=%41", "C"]
+    assert (order.out_order_id, order.custom, order.price) == ("订单-X", CUSTOM, Decimal("2.97"))
+    assert replies[3]["data"]["order_price"] == 2.9699999999999998
+
+
+@pytest.mark.parametrize(("php_floats", "precision"), [("shortest", "-1"), ("17 digits", "17")])
+def test_php_computes(php_floats: Any, precision: str) -> None:
+    """Real PHP's products, in either precision, are what the sandbox sends, and read back exactly."""
+    if shutil.which("php") is None:
+        pytest.skip("php is not installed")
+    seed = random.randrange(2**32)  # noqa: S311 -- prices, and no secret
+    print(f"seed {seed}")  # noqa: T201 -- shown when the test fails
+    chance = random.Random(seed)  # noqa: S311 -- as above
+    asked = [(fen, number) for fen in range(1, 2001) for number in (1, 3, 5, 7, 10)]
+    asked += [(chance.randint(1, 10 ** chance.randint(1, 9)), chance.randint(1, 1000)) for _ in range(50_000)]
+    given = json.dumps([(f"{fen // 100}.{fen % 100:02d}", number) for fen, number in asked])
+    command = ["php", "-d", f"serialize_precision={precision}", str(HERE / "prices.php")]
+    done = subprocess.run(command, input=given, capture_output=True, encoding="utf-8", check=True)
+    php = json.loads(done.stdout)
+    noisy = 0
+    for (fen, number), text in zip(asked, php, strict=True):
+        exact = Decimal(fen * number).scaleb(-2)
+        noisy += Decimal(text) != exact
+        assert whole_fen(Decimal(text)) == exact, (fen, number, text)
+        assert written(fen, number, php_floats) == text, (fen, number)
+    assert noisy > len(asked) / 10
