@@ -142,7 +142,7 @@ def settle(chunk: Chunk, choose: Iterator[Any]) -> Iterator[ChunkOutcome]:
         yield bulk.stored(chunk, count=None, attempts=1)
     elif answer == "not sent":
         yield failed(chunk, Fate.NOT_SENT)
-    elif isinstance(answer, bulk.MEETS_THIS_CONTENT) and len(chunk.keys) > 1:
+    elif isinstance(answer, errors.DuplicateKeysError) and len(chunk.keys) > 1:
         for half in chunk.halves():
             yield from settle(half, choose)
     else:
@@ -334,12 +334,16 @@ def test_outcomes(error: Any, fate: Fate) -> None:
 
 
 def test_what_meets_whom() -> None:
-    """A refusal meets every chunk, or this content, or is this chunk's own; none is two of these."""
-    assert not set(bulk.MEETS_EVERY_CHUNK) & set(bulk.MEETS_THIS_CONTENT)
+    """Refusals that every chunk would meet are refusals of ka/create; what else it refuses is about some card keys."""
     causes = {each.error for each in REFUSALS.values() if each.endpoint == KaCreate.path}
-    own = causes - set(bulk.MEETS_EVERY_CHUNK) - set(bulk.MEETS_THIS_CONTENT)
-    assert own == {errors.AlreadyStoredError, errors.StorageFailedError}
-    assert {*bulk.MEETS_EVERY_CHUNK, *bulk.MEETS_THIS_CONTENT} <= causes
+    assert causes - set(bulk.MEETS_EVERY_CHUNK) == {
+        errors.AlreadyStoredError,
+        errors.DuplicateKeysError,
+        errors.EmptyContentError,
+        errors.StorageFailedError,
+        errors.TooManyKeysError,
+    }
+    assert set(bulk.MEETS_EVERY_CHUNK) <= causes
 
 
 def test_the_columns() -> None:
