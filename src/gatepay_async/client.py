@@ -346,6 +346,7 @@ def _given_url(base_url: str | None) -> str:
 
 def _check_url(base_url: str, allow_http: bool) -> str:  # noqa: FBT001 -- private, called once
     """*base_url* with a slash at its end."""
+    checks.check("base_url", base_url, checks.visible)
     try:
         url = httpx.URL(base_url)
     except (httpx.InvalidURL, TypeError):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatepay_async.protocol import bulk, chunking, errors
+from gatepay_async.protocol import bulk, chunking, errors, invisible
 from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Fate, Ledger, UploadReport, failed, outcome_of
 from gatepay_async.protocol.calls import KaCreate
 from gatepay_async.protocol.catalogue import REFUSALS
@@ -46,8 +46,7 @@ def reference(lines: list[Any]) -> tuple[list[tuple[int, str]], int, int, int]:
         if not isinstance(text, str):
             bad += 1
             continue
-        text = text[1:] if text[:1] == "\ufeff" else text
-        text = text.strip()
+        text = invisible.strip(text)
         if not text:
             blank += 1
         elif set("\n\r\0") & set(text) or any(0xD800 <= ord(letter) < 0xE000 for letter in text):

@@ -97,6 +97,7 @@ class Facts:
         digest: Of all of them, by ``Digest``.
         refused: The batch, as it were, of the lines that can't be card keys; None if there are none.
         problems: Where the spool says what is wrong with them; likewise.
+        invisible: Lines whose card key holds an invisible character, as in ``UploadReport``.
     """
 
     product_id: int
@@ -110,10 +111,11 @@ class Facts:
     digest: str
     refused: Batch | None = None
     problems: Batch | None = None
+    invisible: tuple[int, ...] = field(default=(), converter=tuple[int, ...])
 
     def as_json(self) -> dict[str, Any]:
         """For the database."""
-        return asdict(self)
+        return {**asdict(self), "invisible": list(self.invisible)}
 
     @classmethod
     def of_json(cls, stored: dict[str, Any]) -> Facts:

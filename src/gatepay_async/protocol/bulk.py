@@ -65,23 +65,27 @@ class Chunk:
             attempts and later runs inherit it.
         last: What they met when they were last sent, if they are to be sent again; None: not sent yet.
         calls: Calls for these very keys so far, all in vain.
+        proofs: Those of them after which others succeeded, and the first one.
         attempts: How often these very keys were sent in those calls.
+        failed_at: When the last of those calls ended.
         not_before: When they may be sent again, on the caller's clock.
     """
 
     index: int
     lines: tuple[int, ...] = field(repr=False)
     keys: tuple[str, ...] = field(repr=False)
-    in_doubt: bool = False
+    in_doubt: bool = field(default=False, repr=False)
     last: Attempted | None = field(default=None, repr=False, eq=False)
-    calls: int = 0
-    attempts: int = 0
-    not_before: float = -math.inf
+    calls: int = field(default=0, repr=False)
+    proofs: int = field(default=0, repr=False)
+    attempts: int = field(default=0, repr=False)
+    failed_at: float = field(default=-math.inf, repr=False)
+    not_before: float = field(default=-math.inf, repr=False)
 
     def halves(self) -> tuple[Chunk, Chunk]:
         """The first half and the rest; of a chunk of two or more."""
         middle = len(self.keys) // 2
-        new = evolve(self, calls=0, attempts=0, not_before=-math.inf)
+        new = evolve(self, calls=0, proofs=0, attempts=0, failed_at=-math.inf, not_before=-math.inf)
         first = evolve(new, lines=self.lines[:middle], keys=self.keys[:middle])
         return first, evolve(new, lines=self.lines[middle:], keys=self.keys[middle:])
 
@@ -234,7 +238,7 @@ class UploadReport(Counts):
 
     chunks: tuple[ChunkOutcome, ...] = field(repr=how_many)
     stopped: GatePayError | None = None
-    invisible: tuple[int, ...] = field(default=(), repr=how_many)
+    invisible: tuple[int, ...] = field(default=(), repr=False)
 
     @property
     def ok(self) -> bool:

@@ -36,7 +36,7 @@ _SPOILS_SIGNATURE = frozenset("&<>\"'")
 
 # Halving is paid for, so that a server which refuses everything costs few calls. A success pays some back: halving one
 # bad key out of 500 takes nine calls in vain, and has nine successes beside them.
-_FULL_CREDIT = 600.0
+_FULL_CREDIT = 400.0
 _PER_SUCCESS = 16.0
 _OBJECTION = 1.0  # GatePay has read the card keys, and refuses them
 _AMBIGUOUS = 4.0  # its database, or a gateway: they may refuse everything
@@ -44,10 +44,11 @@ _NO_SUCCESS_YET = 20.0  # as _AMBIGUOUS, before anything has succeeded: a wrong 
 
 _MOST_REFUSED = 10  # parts in a row that are refused without having been halved
 
-# Calls in vain for the same card keys, while others succeed, before it must be the keys.
+# Calls in vain for the same card keys, before they are halved, whatever others do.
 _CALLS_BEFORE_HALVING = 3
-_CALLS_WITHOUT_CONNECTION = 6
-_CALLS_FOR_ONE_KEY = 2  # that stands alone already
+# The same, each followed by a success of others, before it must be the keys.
+_PROOFS = 3
+_PROOFS_WITHOUT_CONNECTION = 6
 _CALLS_IN_MANY_RUNS = 5  # for one key that is all that is left to send, where runs are far apart
 _MOST_DOUBLINGS = 30  # a wait of years
 _LATER = frozenset({408, 425, 429, 503})  # the server wants to be asked later; no content is at fault
@@ -175,39 +176,51 @@ class Progress:
 
     def _in_vain(self, part: Chunk, error: Attempted, now: float, jitter: float) -> Verdict:
         """Nobody answered, or not as GatePay does, or its database did not store anything."""
-        if self.ended is None and self._may_be_halved(part, error) and self._pay(self._cost(error)):
-            return Again(_halves(part, error))
-        if self.ended is None and self._is_its_own(part, error):
+        tried = self._tried(part, error, now, jitter)
+        if self.ended is None and self._may_be_halved(tried, error) and self._pay(self._cost(error)):
+            return Again(tried.halves())
+        if self.ended is None and self._is_its_own(tried, error, now):
             return bulk.outcome_of(part, error)
         if self.ended is None and self._is_away(now):
             self.away = error
-        if self.ended is None and (self._patience.holds or (_is_final(error) and part.calls + 1 < _limit(part, error))):
-            held = evolve(
-                _after(part, error),
-                calls=part.calls + 1,
-                attempts=part.attempts + error.attempts,
-                not_before=now + self._wait(part, error) * (1 - jitter / 2),
-            )
-            return Again((held,), later=True)
+        if self.ended is None and (self._patience.holds or (_is_final(error) and tried.calls == 1)):
+            return Again((tried,), later=True)
         outcome = bulk.outcome_of(part, error)
         if self._patience.holds or outcome.fate is not Fate.REFUSED:
             return outcome
         return evolve(outcome, fate=Fate.NOT_SENT)  # its database may be down: that is no refusal yet
 
-    def _may_be_halved(self, part: Chunk, error: Attempted) -> bool:
-        """Whether the card keys may be at fault, and not all of them."""
-        if len(part.keys) == 1 or _is_unreached(error):
-            return False
-        return _is_final(error) or part.calls + 1 >= _CALLS_BEFORE_HALVING
+    def _tried(self, part: Chunk, error: Attempted, now: float, jitter: float) -> Chunk:
+        """*part* after one more call in vain."""
+        is_first = part.failed_at == -math.inf
+        return evolve(
+            _after(part, error),
+            calls=part.calls + 1,
+            proofs=part.proofs + (is_first or self._alive > part.failed_at),
+            attempts=part.attempts + error.attempts,
+            failed_at=now,
+            not_before=now + self._wait(part, error) * (1 - jitter / 2),
+        )
 
-    def _is_its_own(self, part: Chunk, error: Attempted) -> bool:
-        """Whether *part* alone meets this, while others succeed."""
-        calls = part.calls + 1
-        alone = _is_final(error) and len(part.keys) == 1
-        if alone and not self._patience.holds and calls >= _CALLS_IN_MANY_RUNS:
+    def _may_be_halved(self, tried: Chunk, error: Attempted) -> bool:
+        """Whether the card keys may be at fault, and not all of them."""
+        if len(tried.keys) == 1 or _is_unreached(error):
+            return False
+        return _is_final(error) or tried.calls >= _CALLS_BEFORE_HALVING
+
+    def _is_its_own(self, tried: Chunk, error: Attempted, now: float) -> bool:
+        """Whether *tried* alone meets this, while others succeed."""
+        alone = len(tried.keys) == 1
+        if alone and _is_final(error) and not self._patience.holds and tried.calls >= _CALLS_IN_MANY_RUNS:
             return True
-        # Every call in vain since the last answer was for these very keys.
-        return self._alive > -math.inf and self._rounds <= calls and calls >= _limit(part, error)
+        if self._alive == -math.inf:
+            return False
+        if alone and _is_final(error) and self._rounds <= tried.calls:
+            return tried.calls > 1  # what was asked before it has succeeded
+        if self._rounds <= 1:
+            return tried.proofs >= _proofs_wanted(error)
+        # Where there is nothing else to send, nothing can succeed. The next part that fails is proof enough.
+        return alone and self._patience.holds and self._is_away(now) and self._rounds <= tried.calls
 
     def _cost(self, error: Attempted) -> float:
         strange = isinstance(error, ProtocolError) and self._alive == -math.inf
@@ -260,11 +273,9 @@ def _after(part: Chunk, error: Attempted) -> Chunk:
     return evolve(part, in_doubt=part.in_doubt or bulk.may_have_stored(error), last=error)
 
 
-def _limit(part: Chunk, error: Attempted) -> int:
-    """Calls in vain for *part*, while others succeed, that it is given."""
-    if _is_unreached(error):
-        return _CALLS_WITHOUT_CONNECTION
-    return _CALLS_FOR_ONE_KEY if _is_final(error) and len(part.keys) == 1 else _CALLS_BEFORE_HALVING
+def _proofs_wanted(error: Attempted) -> int:
+    """How often others must have succeeded meanwhile."""
+    return _PROOFS_WITHOUT_CONNECTION if _is_unreached(error) else _PROOFS
 
 
 def _is_final(error: Attempted) -> bool:
