@@ -151,7 +151,7 @@ def test_what_meets_every_chunk_ends_at_once() -> None:
 
 
 def test_a_signature_that_the_content_spoils() -> None:
-    """106 is about the content once the same secret has stored something, or where a text holds what GatePay changes."""
+    """106 is about the content once the same secret has stored something, or where GatePay changes the text."""
     good, odd = part(500), part(500, key="A&B")
     outcomes, progress, _, _ = upload(
         lambda one, _: SIGNATURE if any(key in ("ODD-3", "A&B-3") for key in one.keys) else None,

@@ -175,21 +175,7 @@ def left(chunk: Chunk, *, error: GatePayError | None = None) -> ChunkOutcome:
 
 @frozen(kw_only=True)
 class Counts:
-    """
-    The columns of the ledger, in their order: every line read is in exactly one of the others.
-
-    ``read == blank + duplicates + stored + already_there + refused + unknown + not_sent``
-
-    Attributes:
-        read: Lines, or items, read from the input.
-        blank: Nothing visible in them.
-        duplicates: The same card key stood further up.
-        stored: New to the server. (A success whose sentence can't be read counts here.)
-        already_there: The server had them; also those of a chunk that was sent again and met its own first copy.
-        refused: GatePay said no, or the line can't be a card key; not on the server.
-        unknown: Sent, but it can't be known whether they are on the server.
-        not_sent: No byte of them has left.
-    """
+    """The columns of the ledger, in their order; ``UploadReport`` says what each of them is."""
 
     read: int
     blank: int
@@ -230,6 +216,14 @@ class UploadReport(Counts):
     ``read == blank + duplicates + stored + already_there + refused + unknown + not_sent``
 
     Attributes:
+        read: Lines, or items, read from the input.
+        blank: Nothing visible in them.
+        duplicates: The same card key stood further up.
+        stored: New to the server. (A success whose sentence can't be read counts here.)
+        already_there: The server had them; also those of a chunk that was sent again and met its own first copy.
+        refused: GatePay said no, or the line can't be a card key; not on the server.
+        unknown: Sent, but it can't be known whether they are on the server.
+        not_sent: Not on the server: never sent, or never stored and not refused for good.
         chunks: What became of each chunk, in the order of the input.
         stopped: Why the upload ended before its input did, or None.
         invisible: Lines whose card key holds an invisible character, such as a zero-width space; the first 1,000 of
