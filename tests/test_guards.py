@@ -44,10 +44,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "protocol": {"protocol"},
     "pool": {"pool"},
     # over_aiohttp is imported where it is asked for, and missing without its extra.
+    "cancelling": {"protocol"},
     "carrier": {"over_aiohttp", "pool", "protocol", "version"},
     "pager": {"protocol"},
     "dedup": {"protocol"},
-    "upload": {"dedup", "protocol"},
+    "upload": {"cancelling", "dedup", "protocol"},
     "over_aiohttp": set(),
     "client": {"carrier", "pager", "protocol", "upload"},
     "order_ids": set(),
@@ -57,7 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # It may use all, each part within the command that needs it.
     "cli": {"callbacks", "cli", "client", "durable", "order_ids", "protocol", "sandbox", "testing", "version"},
     "testing": {"protocol"},
-    "durable": {"client", "dedup", "durable", "protocol", "wal"},
+    "durable": {"cancelling", "client", "dedup", "durable", "protocol", "wal"},
 }
 # A foreign package -> where alone it may be imported.
 ONLY_IN = {

@@ -216,11 +216,12 @@ class AsyncGatePay:
         """
         Upload any number of card keys: cleaned, deduplicated over the whole input, 500 a call, side by side.
 
-        Each line is stripped of a byte-order mark and of blanks at both ends; blank lines and repetitions
-        are counted and left out. What is refused is an outcome in the report, not an exception: a line that can't be a
-        card key; a chunk, or, where GatePay objects to its content, the part of it that it objects to. A refusal that
-        every chunk would meet (wrong key, closed endpoint) ends the upload, as do ten chunks in a row that nobody
-        answers as GatePay does, or that its database fails to store. Uploading the same input again is always safe.
+        Each line is stripped of blanks and invisible characters (a byte-order mark, for example) at both ends; blank
+        lines and repetitions are counted and left out. What is refused is an outcome in the report, not an exception: a
+        line that can't be a card key, and a card key that GatePay can't store, which is found by halving its chunk. A
+        refusal that every chunk would meet (wrong key, closed endpoint) ends the upload. While nobody answers, what is
+        in flight waits and is sent again; 20 seconds without a success (5 at the start) end the upload. Uploading the
+        same input again is always safe.
 
         Reading waits for sending: memory holds the chunks in flight and what deduplication needs, which is bounded.
         Past a million different card keys it goes on in a private temporary file of keyed digests, in which nothing
@@ -241,6 +242,7 @@ class AsyncGatePay:
         Raises:
             InvalidRequestError: *keys* is no such thing, or a text file is in another encoding than it was opened with.
             sqlite3.Error: The temporary file can't be written (a full disk).
+            GatePayError: Something awaited in *keys* or *on_progress* was cancelled, but not the upload.
             BaseException: What *keys* or *on_progress* raised, once nothing is in flight any more; or a
                 cancellation. Each has the ledger so far as ``.report``.
         """
@@ -346,6 +348,7 @@ def _given_url(base_url: str | None) -> str:
 
 def _check_url(base_url: str, allow_http: bool) -> str:  # noqa: FBT001 -- private, called once
     """*base_url* with a slash at its end."""
+    checks.check("base_url", base_url, checks.visible)
     try:
         url = httpx.URL(base_url)
     except (httpx.InvalidURL, TypeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import random
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
@@ -16,20 +17,15 @@ import anyio.lowlevel
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
+from gatepay_async.cancelling import Watch, stray
 from gatepay_async.dedup import Seen
 from gatepay_async.protocol import bulk, checks
-from gatepay_async.protocol.bulk import Chunk, Fate, UploadProgress, UploadReport
+from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Fate, UploadProgress, UploadReport
 from gatepay_async.protocol.calls import KaCreate
 from gatepay_async.protocol.chunking import Chunker
-from gatepay_async.protocol.errors import (
-    GatePayError,
-    InvalidRequestError,
-    ProtocolError,
-    RefusedError,
-    StorageFailedError,
-    TransportError,
-)
+from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.models import Stored
+from gatepay_async.protocol.progress import Again, Patience, Progress
 from gatepay_async.protocol.retrying import Answer
 
 Send = Callable[[KaCreate], Awaitable[Answer[Stored]]]
@@ -37,9 +33,7 @@ Lines = Iterable[str | bytes] | AsyncIterable[str | bytes]
 OnProgress = Callable[[UploadProgress], object]
 
 _BATCH = 2000  # lines read at a time; from a file in a worker thread
-# Chunks in a row that nobody answered, or not as GatePay does, or whose storage failed: by then every one has been
-# tried several times, and what can't be sent is kept in memory.
-_MOST_UNANSWERED = 10
+PATIENCE = Patience()
 
 
 async def upload(
@@ -73,7 +67,7 @@ async def upload(
 
 
 class _Upload:
-    """One upload: reads, sends side by side, keeps the ledger."""
+    """One upload: reads, sends side by side, keeps the ledger. What an answer means is ``Progress``'s to say."""
 
     def __init__(
         self,
@@ -92,21 +86,30 @@ class _Upload:
         self._seen = Seen(most_in_memory=most_in_memory)
         self._chunker = Chunker(self._ledger, self._seen)
         self._cut: deque[Chunk] = deque()  # several came from one look-up; they wait to be started
-        self._stopped: GatePayError | None = None
-        self._raised: Exception | None = None  # by the input, by on_progress, or by a client that is closed
-        self._unanswered = 0
+        self._progress = Progress(PATIENCE)
+        self._raised: BaseException | None = None  # by the input, by on_progress, or by a client that is closed
+        self._over = anyio.Event()  # nothing more is to be sent: wakes up who waits to send again
+        self._read_to_its_end = False
+        self._cut_off = False  # a task was cancelled
         self._starting: dict[int, Chunk] = {}  # their tasks have not begun; asyncio may cancel a task before that
 
     async def run(self, batches: AsyncGenerator[Iterable[object]]) -> UploadReport:
         """Read, send, and settle every line that was read."""
         failure: Exception | None = None
+        watch = Watch()
         try:
             async with aclosing(batches), anyio.create_task_group() as group:
-                failure = await self._feed(batches, group)
+                failure = await self._feed(batches, group, watch)
+                self._read_to_its_end = True
+            # A task group of anyio's takes a CancelledError out of a child for a cancellation of its own, and comes
+            # here without a word, its work undone.
+            if self._cut_off or not self._read_to_its_end:
+                self._end_with(stray("a task of the upload"))
             if failure is not None:
                 self._end_with(failure)
             self._leave_the_rest()
-            await self._tell()
+            if self._raised is None or isinstance(self._raised, Exception):
+                await self._tell_last(group, watch)
         except BaseException as error:
             self._leave_the_rest()
             _attach(error, self._report())
@@ -123,15 +126,32 @@ class _Upload:
         self._chunker.take(lines)
 
     def _report(self) -> UploadReport:
-        return self._ledger.report(stopped=self._stopped)
+        return self._ledger.report(stopped=self._progress.ended)
 
     def _has_ended(self) -> bool:
-        return self._stopped is not None or self._raised is not None
+        return self._progress.ended is not None or self._raised is not None
 
-    def _end_with(self, error: Exception) -> None:
+    def _end_with(self, error: BaseException) -> None:
         """Have run() raise *error*; of several, the first."""
         if self._raised is None:
             self._raised = error
+        self._over.set()
+
+    def _break_off(self, error: BaseException, group: TaskGroup, watch: Watch, *, where: str) -> bool:
+        """
+        Have run() raise what *where* has raised.
+
+        Returns:
+            False: it is a cancellation of ours, and must go its way.
+        """
+        if watch.is_cancellation(error):
+            if watch.is_ours():
+                return False
+            error = stray(where)
+        self._end_with(error)
+        if not isinstance(error, Exception):
+            group.cancel_scope.cancel()  # Ctrl-C, say: nobody wants to wait for what is in flight
+        return True
 
     def _leave_the_rest(self) -> None:
         """What was read and never sent, after an end that came too early."""
@@ -144,14 +164,14 @@ class _Upload:
             self._leave(rest)
 
     def _leave(self, chunk: Chunk) -> None:
-        self._ledger.add(bulk.failed(chunk, Fate.NOT_SENT, error=self._stopped))
+        self._ledger.add(bulk.left(chunk, error=self._progress.ended))
 
     def _forget(self) -> None:
         if not self._seen.fits(_BATCH):
             # Giving a large file back takes a while; a thread of its own can't be cancelled before it has begun.
             threading.Thread(target=self._seen.close).start()
 
-    async def _feed(self, batches: AsyncIterator[Iterable[object]], group: TaskGroup) -> Exception | None:
+    async def _feed(self, batches: AsyncIterator[Iterable[object]], group: TaskGroup, watch: Watch) -> Exception | None:
         """Start one chunk after the other; gives what the input raised. What was started by then is sent."""
         failure: Exception | None = None
         encoding = ""
@@ -164,6 +184,9 @@ class _Upload:
             encoding = error.encoding  # not the error itself: it holds what it could not read
         except Exception as error:  # noqa: BLE001 -- raised by run(), when nothing is in flight any more
             failure = error
+        except BaseException as error:
+            if not self._break_off(error, group, watch, where="keys"):
+                raise
         if encoding:
             problem = f"what follows line {self._ledger.read} is not {encoding}; open the file with its encoding"
             failure = InvalidRequestError(field="keys", problem=problem)
@@ -211,57 +234,69 @@ class _Upload:
             self._leave(chunk)
             raise
         self._starting[chunk.index] = chunk
-        group.start_soon(self._settle_and_tell, chunk)
+        group.start_soon(self._work, chunk, group)
+
+    async def _work(self, chunk: Chunk, group: TaskGroup) -> None:
+        """In the slot until it is told: a slow *on_progress* slows the reading, too."""
+        watch = Watch()
+        try:
+            await self._settle(chunk)
+            await self._tell()
+        except BaseException as error:
+            if not self._break_off(error, group, watch, where="the transport, or on_progress"):
+                self._cut_off = True
+                raise
+        finally:
+            self._slots.release()
+
+    async def _tell_last(self, group: TaskGroup, watch: Watch) -> None:
+        try:
+            await self._tell()
+        except BaseException as error:
+            if not self._break_off(error, group, watch, where="on_progress"):
+                raise
 
     async def _settle(self, chunk: Chunk) -> None:
         """Send *chunk*, in parts if it must be; each part of it ends in the ledger, whatever happens."""
         del self._starting[chunk.index]
-        parts = [chunk]  # the next one last
+        parts = deque([chunk])  # the next one first
         try:
             while parts and not self._has_ended():
-                parts += await self._send_part(parts.pop())
+                wait = parts[0].not_before - anyio.current_time()
+                if wait > 0:
+                    with anyio.move_on_after(wait):
+                        await self._over.wait()
+                    continue
+                again = await self._send_part(parts.popleft())
+                if again.later:
+                    parts.extend(again.parts)
+                else:
+                    parts.extendleft(reversed(again.parts))
         finally:
-            for part in reversed(parts):
+            for part in parts:
                 self._leave(part)
 
-    async def _settle_and_tell(self, chunk: Chunk) -> None:
-        """In the slot until it is told: a slow *on_progress* slows the reading, too."""
-        try:
-            await self._settle(chunk)
-            await self._tell()
-        finally:
-            self._slots.release()
-
-    async def _send_part(self, part: Chunk) -> tuple[Chunk, ...]:
-        """Send *part* and enter what became of it; or return its halves, the first one last."""
-        outcome = bulk.failed(part, Fate.UNKNOWN)  # until we know better: cancelled, or broken by a bug
-        halves: tuple[Chunk, ...] = ()
+    async def _send_part(self, part: Chunk) -> Again:
+        """Send *part* and enter what became of it, or return what is to be sent again."""
+        verdict: ChunkOutcome | Again = bulk.failed(part, Fate.UNKNOWN)  # until we know better: cancelled, or a bug
+        began = anyio.current_time()
         try:
             answer = await self._send(KaCreate(self._product_id, part.keys))
-            outcome = bulk.stored(part, count=answer.value.stored, attempts=answer.attempts)
-            self._unanswered = 0
+            verdict = self._progress.answered(part, answer, now=anyio.current_time())
         except InvalidRequestError as error:
             self._end_with(error)
-            outcome = bulk.failed(part, Fate.NOT_SENT, error=error)
+            verdict = bulk.left(part, error=error)
         except bulk.ATTEMPTED as error:
-            self._note(error)
-            if isinstance(error, bulk.MEETS_THIS_CONTENT) and len(part.keys) > 1:
-                halves = part.halves()
-            else:
-                outcome = bulk.outcome_of(part, error)
+            jitter = random.random()  # noqa: S311 -- spreads calls, guards nothing
+            verdict = self._progress.failed(part, error, began=began, now=anyio.current_time(), jitter=jitter)
+            if self._has_ended():
+                self._over.set()
         except Exception as error:  # noqa: BLE001 -- a transport's own; raised by run()
             self._end_with(error)
         finally:
-            if not halves:
-                self._ledger.add(outcome)
-        return halves[::-1]
-
-    def _note(self, error: RefusedError | ProtocolError | TransportError) -> None:
-        """Whether the upload must end with this."""
-        nothing_done = isinstance(error, TransportError | ProtocolError | StorageFailedError)
-        self._unanswered = self._unanswered + 1 if nothing_done else 0
-        if isinstance(error, bulk.MEETS_EVERY_CHUNK) or self._unanswered >= _MOST_UNANSWERED:
-            self._stopped = self._stopped or error
+            if isinstance(verdict, ChunkOutcome):
+                self._ledger.add(verdict)
+        return verdict if isinstance(verdict, Again) else Again(())
 
     async def _tell(self) -> None:
         if self._on_progress is None:

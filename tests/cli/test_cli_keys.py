@@ -154,12 +154,13 @@ def test_many_troubles(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
 def test_neighbours_in_trouble(gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks side by side that met the same are one row for people, and each its own for programs."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("gatepay_async.protocol.progress._FULL_CREDIT", 0)  # no halves
     one, two = many(Path("one.txt"), 1500), Path("two.txt")
     two.write_text("".join(f"TWO-{number}\n" for number in range(1000)))
-    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=113, times=None, skip=1))
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=199, times=None, skip=1))
     run = gatepay("keys", "upload", one, two, "-p", 8, "--concurrency", 1)
     assert re.search(rf"{one}:501 – {two}:1000 +2,000 +refused", run.out)
-    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=113, times=None))
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=199, times=None))
     run = gatepay("keys", "upload", one, "-p", 9, "--concurrency", 1)
     assert re.search(rf"{one}:1 – 1500 +1,500 +refused", run.out)
     troubles = gatepay("keys", "upload", one, "-p", 9, "--concurrency", 1, "--json").json["troubles"]
@@ -420,6 +421,7 @@ def test_dry_run(gatepay: Any, keys: Path) -> None:
     assert run.json == {
         "read": 5, "blank": 1, "duplicates": 1, "refused": 0, "would_send": 3, "chunks": 1,
         "repetitions": [{"line": f"{keys}:4", "first": f"{keys}:1"}], "refused_lines": [],
+        "invisible_lines": [],
     }  # fmt: skip
     shown = gatepay("keys", "upload", keys, "-p", 8, "--dry-run")
     assert "Nothing was sent." in shown.out

@@ -466,7 +466,7 @@ async def test_the_server_stays_down(room: Room, shop: Shop, monkeypatch: pytest
 
 
 async def test_one_chunk_alone_fails(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A chunk that the server can't store keeps no other one waiting."""
+    """A card key that the server can't store stands alone in the end; all others are stored."""
     monkeypatch.setattr(running, "_LONGEST_PAUSE", SOON)
     monkeypatch.setattr(running, "_MOST_FAILURES", 1)
     shop.refuse_with["KEY-000000001"] = 113
@@ -474,7 +474,9 @@ async def test_one_chunk_alone_fails(room: Room, shop: Shop, monkeypatch: pytest
     async with uploads.submitter() as submit, uploads.worker():
         job = await submit.file(room.file(keys_of(2000)), product_id=PRODUCT)
         report = await job.wait(every=SOON)
-    assert (report.stored, report.refused) == (1500, 500)
+    assert (report.stored, report.refused) == (1999, 1)
+    (refused,) = [outcome for outcome in report.chunks if outcome.error]
+    assert (refused.first_line, refused.last_line, refused.keys) == (2, 2, ("KEY-000000001",))
     assert adds_up(report)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import rows
 
-from gatepay_async.protocol import bulk, chunking, errors
+from gatepay_async.protocol import bulk, chunking, errors, invisible
 from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Fate, Ledger, UploadReport, failed, outcome_of
 from gatepay_async.protocol.calls import KaCreate
 from gatepay_async.protocol.catalogue import REFUSALS
@@ -47,8 +47,7 @@ def reference(lines: list[Any]) -> tuple[list[tuple[int, str]], int, int, int]:
         if not isinstance(text, str):
             bad += 1
             continue
-        text = text[1:] if text[:1] == "\ufeff" else text
-        text = text.strip()
+        text = invisible.strip(text)
         if not text:
             blank += 1
         elif set("\n\r\0") & set(text) or any(0xD800 <= ord(letter) < 0xE000 for letter in text):
@@ -143,7 +142,7 @@ def settle(chunk: Chunk, choose: Iterator[Any]) -> Iterator[ChunkOutcome]:
         yield bulk.stored(chunk, count=None, attempts=1)
     elif answer == "not sent":
         yield failed(chunk, Fate.NOT_SENT)
-    elif isinstance(answer, bulk.MEETS_THIS_CONTENT) and len(chunk.keys) > 1:
+    elif isinstance(answer, errors.DuplicateKeysError) and len(chunk.keys) > 1:
         for half in chunk.halves():
             yield from settle(half, choose)
     else:
@@ -335,12 +334,16 @@ def test_outcomes(error: Any, fate: Fate) -> None:
 
 
 def test_what_meets_whom() -> None:
-    """A refusal meets every chunk, or this content, or is this chunk's own; none is two of these."""
-    assert not set(bulk.MEETS_EVERY_CHUNK) & set(bulk.MEETS_THIS_CONTENT)
+    """Refusals that every chunk would meet are refusals of ka/create; what else it refuses is about some card keys."""
     causes = {each.error for each in REFUSALS.values() if each.endpoint == KaCreate.path}
-    own = causes - set(bulk.MEETS_EVERY_CHUNK) - set(bulk.MEETS_THIS_CONTENT)
-    assert own == {errors.AlreadyStoredError, errors.StorageFailedError}
-    assert {*bulk.MEETS_EVERY_CHUNK, *bulk.MEETS_THIS_CONTENT} <= causes
+    assert causes - set(bulk.MEETS_EVERY_CHUNK) == {
+        errors.AlreadyStoredError,
+        errors.DuplicateKeysError,
+        errors.EmptyContentError,
+        errors.StorageFailedError,
+        errors.TooManyKeysError,
+    }
+    assert set(bulk.MEETS_EVERY_CHUNK) <= causes
 
 
 def test_the_columns() -> None:

@@ -177,7 +177,7 @@ def _document(number: str, info: JobInfo) -> dict[str, Any]:
         "state": str(info.state),
         "created": info.created.isoformat(),
         "count": info.count,
-        **ledger.counts(info.progress),
+        **info.progress.columns(),
         "to_come": info.progress.in_flight,
     }
 

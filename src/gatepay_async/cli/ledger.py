@@ -13,9 +13,8 @@ from gatepay_async.cli.screens import line, table
 from gatepay_async.cli.screens import show as draw
 from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import HaltError, Status
-from gatepay_async.protocol.bulk import ChunkOutcome, Fate, UploadProgress, UploadReport
+from gatepay_async.protocol.bulk import ChunkOutcome, Counts, Fate, UploadProgress, UploadReport
 
-_COLUMNS = ("read", "blank", "duplicates", "stored", "already_there", "refused", "unknown", "not_sent")
 _ALWAYS = ("read", "stored")  # also where there are none
 _TROUBLES = ("refused", "unknown", "not_sent")
 _SHOWN = 20  # outcomes; the file of failed lines has them all
@@ -78,12 +77,13 @@ def show(
     troubles = [each for each in told if each["fate"] != Fate.STORED]
     if wants_json():
         emit(
-            **counts(report),
+            **report.columns(),
             ok=report.ok and not interrupted,
             stopped=None if report.stopped is None else type(report.stopped).__name__,
             interrupted=interrupted,
             chunks=len(report.chunks),
             troubles=troubles,
+            invisible_lines=[place(each) for each in report.invisible],
             failed_lines=None if failed_lines is None else str(failed_lines),
             **(facts or {}),
         )
@@ -91,6 +91,7 @@ def show(
     show_counts(report)
     if troubles:
         _show_troubles(_together(report, told))
+    show_invisible([place(each) for each in report.invisible[:_SHOWN]], of=len(report.invisible))
     if report.ok and not interrupted:
         line(say("upload.ok"), style="green")
         return
@@ -103,15 +104,18 @@ def show(
     line(say("upload.again"))
 
 
-def counts(of: UploadReport | UploadProgress) -> dict[str, int]:
-    """The columns, in their order."""
-    return {name: getattr(of, name) for name in _COLUMNS}
+def show_invisible(places: list[str], *, of: int) -> None:
+    """Where card keys hold invisible characters: at *places*, the first ones *of* so many."""
+    for each in places:
+        line(say("upload.invisible", line=each))
+    if of > len(places):
+        line(say("upload.more", count=of - len(places)))
 
 
-def show_counts(of: UploadReport | UploadProgress) -> None:
+def show_counts(of: Counts) -> None:
     """A table of the columns; of an upload that goes on, what is still to come, too."""
     rows = table(say("upload.column"), say("upload.lines"), right=(1,))
-    for name, count in counts(of).items():
+    for name, count in of.columns().items():
         if count or name in _ALWAYS:
             rows.add_row(say(f"upload.{name}"), f"{count:,}", style="red" if name in _TROUBLES else "")
     if isinstance(of, UploadProgress) and of.in_flight:

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from gatepay_async.cli import sources
+from gatepay_async.cli import ledger, sources
 from gatepay_async.cli.output import emit, wants_json
 from gatepay_async.cli.screens import facts, line, show
 from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import Status
+from gatepay_async.protocol import invisible
 from gatepay_async.protocol.checks import MOST_KEYS
 from gatepay_async.protocol.chunking import clean
 
@@ -19,14 +20,19 @@ def rehearse(names: list[Path], *, encoding: str) -> Status:
     first_seen: dict[str, int] = {}
     repeated: list[tuple[int, int]] = []
     refused: list[int] = []
+    odd: list[int] = []
     read = blank = 0
     for read, raw in enumerate(reader, 1):
         key, problem = clean(raw)
         if problem is not None:
             refused.append(read)
-        elif not key:
+            continue
+        if not key:
             blank += 1
-        elif first_seen.setdefault(key, read) != read:
+            continue
+        if invisible.may_be_odd(key) and invisible.holds_any(key):
+            odd.append(read)
+        if first_seen.setdefault(key, read) != read:
             repeated.append((read, first_seen[key]))
     would_send = len(first_seen)
     counts = {
@@ -40,7 +46,12 @@ def rehearse(names: list[Path], *, encoding: str) -> Status:
     places = [(reader.place(again), reader.place(first)) for again, first in repeated]
     if wants_json():
         repetitions = [{"line": again, "first": first} for again, first in places]
-        emit(**counts, repetitions=repetitions, refused_lines=[reader.place(each) for each in refused])
+        emit(
+            **counts,
+            repetitions=repetitions,
+            refused_lines=[reader.place(each) for each in refused],
+            invisible_lines=[reader.place(each) for each in odd],
+        )
         return Status.DONE
     show(facts((say(f"upload.{name}"), f"{count:,}") for name, count in counts.items()))
     for again, first in places[:_SHOWN]:
@@ -49,5 +60,6 @@ def rehearse(names: list[Path], *, encoding: str) -> Status:
         line(say("upload.more", count=len(places) - _SHOWN))
     for each in refused[:_SHOWN]:
         line(say("upload.cant_be", line=reader.place(each)))
+    ledger.show_invisible([reader.place(each) for each in odd[:_SHOWN]], of=len(odd))
     line(say("upload.nothing_sent"))
     return Status.DONE

@@ -20,6 +20,7 @@ from attrs import frozen
 from gatepay_async.cli.output import complain, plain
 from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import HaltError
+from gatepay_async.protocol import invisible
 
 LONGEST_LINE = 65_536  # bytes; a line that is longer is no card key, and the file no list of them
 _SHOWN = 5  # problems; a file in another encoding has one in every line
@@ -194,7 +195,7 @@ def _problem(line: str) -> str:
     """The key of what keeps *line* from being a card key, or nothing."""
     if line.isprintable():
         return ""
-    key = line.removeprefix("\ufeff").strip()
+    key = invisible.strip(line)
     if "\0" in key:
         return "sources.nul"
     if "\r" in key:

@@ -564,6 +564,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "upload.cut_off": ("the upload was broken off", "上传被中断"),
     "upload.repeats": ("{line} repeats {first}", "{line} 与 {first} 重复"),
     "upload.cant_be": ("{line} can't be a card key", "{line} 不是有效的卡密"),
+    "upload.invisible": (
+        "{line} holds an invisible character, such as a zero-width space: is it part of the key?",
+        "{line} 含有不可见字符（如零宽空格），请确认它是否属于卡密",
+    ),
     "upload.nothing_sent": ("Nothing was sent.", "没有发送任何内容。"),
     # -- durable uploads ----------------------------------------------------------------------------------------------
     "queue.away.todo": (

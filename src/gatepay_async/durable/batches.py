@@ -18,7 +18,7 @@ from gatepay_async.durable import faults
 from gatepay_async.durable.errors import SourceChangedError
 from gatepay_async.protocol.bulk import MEETS_EVERY_CHUNK, Chunk, ChunkOutcome, Fate
 from gatepay_async.protocol.checks import MOST_KEYS
-from gatepay_async.protocol.errors import GatePayError
+from gatepay_async.protocol.errors import GatePayError, StorageFailedError
 
 CHUNKS = 20  # in a batch: what a killed worker may have sent in vain
 _DIGEST = 12  # bytes: nobody makes another text with the same one, not having the key
@@ -97,6 +97,7 @@ class Facts:
         digest: Of all of them, by ``Digest``.
         refused: The batch, as it were, of the lines that can't be card keys; None if there are none.
         problems: Where the spool says what is wrong with them; likewise.
+        invisible: Lines whose card key holds an invisible character, as in ``UploadReport``.
     """
 
     product_id: int
@@ -110,10 +111,11 @@ class Facts:
     digest: str
     refused: Batch | None = None
     problems: Batch | None = None
+    invisible: tuple[int, ...] = field(default=(), converter=tuple[int, ...])
 
     def as_json(self) -> dict[str, Any]:
         """For the database."""
-        return asdict(self)
+        return {**asdict(self), "invisible": list(self.invisible)}
 
     @classmethod
     def of_json(cls, stored: dict[str, Any]) -> Facts:
@@ -242,27 +244,61 @@ def check(data: bytes, batch: Batch, *, secret: bytes, source: str) -> None:
 
 
 def merged(runs: Sequence[Run]) -> dict[int, list[ChunkOutcome]]:
-    """What is known of each chunk, by its number, after *runs* of a batch, the first one first."""
+    """
+    What is known of each chunk, by its number, after *runs* of a batch, the first one first.
+
+    A run takes up what the runs before it have left: its outcomes replace those whose lines they cover, and no others.
+    """
     known: dict[int, list[ChunkOutcome]] = {}
     for run in runs:
         fresh: dict[int, list[ChunkOutcome]] = {}
         for outcome in run.outcomes:
             fresh.setdefault(outcome.index, []).append(outcome)
-        known.update(fresh)
+        for index, outcomes in fresh.items():
+            before = [old for old in known.get(index, ()) if not any(_overlap(old, new) for new in outcomes)]
+            known[index] = sorted(before + outcomes, key=lambda outcome: outcome.first_line)
     return known
 
 
 def settled(outcome: ChunkOutcome) -> bool:
     """Whether it would be no use to send it again: it is stored, or refused for what it is."""
-    if outcome.fate is Fate.REFUSED:
-        return not isinstance(outcome.error, MEETS_EVERY_CHUNK)
-    return outcome.fate is Fate.STORED
+    if outcome.fate is not Fate.REFUSED:
+        return outcome.fate is Fate.STORED
+    # A database that stores nothing may be down; of one card key alone it has been tried often enough.
+    return not isinstance(outcome.error, MEETS_EVERY_CHUNK) and (
+        outcome.count == 1 or not isinstance(outcome.error, StorageFailedError)
+    )
 
 
 def to_do(chunks: Sequence[Chunk], runs: Sequence[Run]) -> list[Chunk]:
-    """Those of *chunks* that are not settled after *runs*."""
+    """The parts of *chunks* that are not settled after *runs*, with the doubt that these have left."""
     known = merged(runs)
-    return [chunk for chunk in chunks if not known.get(chunk.index) or not all(map(settled, known[chunk.index]))]
+    tried = [outcome for run in runs for outcome in run.outcomes if outcome.attempts]
+    return [part for chunk in chunks for part in _parts(chunk, known.get(chunk.index), tried)]
+
+
+def _parts(chunk: Chunk, known: list[ChunkOutcome] | None, tried: list[ChunkOutcome]) -> Iterator[Chunk]:
+    if known is None:
+        yield chunk
+        return
+    for outcome in known:
+        if not settled(outcome):
+            pairs = [
+                (line, key)
+                for line, key in zip(chunk.lines, chunk.keys, strict=True)
+                if outcome.first_line <= line <= outcome.last_line
+            ]
+            calls = sum(_same_lines(each, outcome) for each in tried)
+            lines, keys = zip(*pairs, strict=True)
+            yield Chunk(chunk.index, lines, keys, in_doubt=outcome.fate is Fate.UNKNOWN, calls=calls)
+
+
+def _overlap(one: ChunkOutcome, other: ChunkOutcome) -> bool:
+    return one.first_line <= other.last_line and other.first_line <= one.last_line
+
+
+def _same_lines(one: ChunkOutcome, other: ChunkOutcome) -> bool:
+    return (one.index, one.first_line, one.last_line) == (other.index, other.first_line, other.last_line)
 
 
 def all_settled(batch: Batch, runs: Sequence[Run]) -> bool:

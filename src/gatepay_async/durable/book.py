@@ -27,6 +27,7 @@ _log = logging.getLogger("gatepay_async.durable")
 
 JOB = "gatepay_job"
 BATCH = "gatepay_batch"
+_BEGUN = "gatepay_begun"  # an attribute of a run: card keys of it may be on the server
 _AT_ONCE = 500  # rows asked for by one statement
 _QUEUED = ("ENQUEUED", "DELAYED")
 _OPEN = (*_QUEUED, "PENDING")
@@ -153,6 +154,18 @@ class Book:
         """Whether *executor* has that run."""
         rows = self._rows([name], status="PENDING", load_input=False, load_output=False)
         return any(row.executor_id == executor for row in rows)
+
+    def begin(self, name: str) -> bool:
+        """
+        Note that calls for that run are made from now on.
+
+        Returns:
+            Whether they may have been made before: by a worker that died, or that it was taken from.
+        """
+        begun = any((row.attributes or {}).get(_BEGUN) for row in self._rows([name], load_input=False))
+        if not begun:
+            self._client.update_workflow_attributes(name, {_BEGUN: True}, merge=True)
+        return begun
 
     def taken_before(self, when: datetime) -> list[WorkflowStatus]:
         """Those of them taken before *when*."""

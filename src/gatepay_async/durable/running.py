@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import anyio
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
+from gatepay_async.cancelling import Watch
 from gatepay_async.durable import batches
 from gatepay_async.durable.batches import Batch, Digest, Facts, Run
 from gatepay_async.durable.book import Book, batch_id, batch_of
@@ -80,6 +81,7 @@ class Runner:
         self._latest: dict[str, Task] = {}  # taken from us, and by us again: of the two the later one has the row
         self.left: set[str] = set()  # jobs that were worked at, and are not any more: they may have ended
         self._known = b""
+        self._accepted = False  # something was stored with this worker's secret
         self.away = False  # others may take what we have
         self.closing = False
 
@@ -141,13 +143,26 @@ class Runner:
             return Run(stopped=error)
         except Exception:  # noqa: BLE001 -- a shared folder, or a store, is away for a while
             return Run(follows=True, unanswered=True)
+        if not job.active:
+            return Run([bulk.left(chunk) for chunk in chunks])
+        begun = bool(chunks) and await self._ask(self._book.begin, task.id)
+        if begun:
+            # Whoever ran it before has not said what became of it: any of it may be on the server.
+            chunks = [evolve(chunk, in_doubt=True) for chunk in chunks]
+        return await self._send_all(chunks, Sender(self._send, task.product_id, may_go_on, accepted=self._accepted))
+
+    async def _send_all(self, chunks: list[Chunk], sender: Sender) -> Run:
+        watch = Watch()
         try:
-            if not job.active:
-                return Run([bulk.failed(chunk, Fate.NOT_SENT) for chunk in chunks])
-            return await Sender(self._send, task.product_id, may_go_on).run(chunks)
-        except Exception as error:  # noqa: BLE001 -- a transport's own; its text may hold anything
+            return await sender.run(chunks)
+        except BaseException as error:
+            # A transport's own; its text may hold anything. A cancellation of ours goes its way.
+            if not isinstance(error, Exception) and (not watch.is_cancellation(error) or watch.is_ours()):
+                raise
             problem = DurableError(problem=f"{type(error).__name__} while sending; the worker's log may say more")
             return Run([bulk.failed(chunk, Fate.UNKNOWN, error=problem) for chunk in chunks], stopped=problem)
+        finally:
+            self._accepted = self._accepted or sender.accepted
 
     async def _chunks(self, task: Task, job: _Job) -> list[Chunk]:
         """What is left to send of the batch, after the runs before this one; as it was submitted."""

@@ -110,6 +110,7 @@ class _Spooling:
             digest=self._whole.text(),
             refused=refused_keys,
             problems=problems,
+            invisible=self._ledger.invisible,
         )
 
     def _take(self, chunks: Iterator[Chunk]) -> None:

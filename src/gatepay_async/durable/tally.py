@@ -101,6 +101,7 @@ class Tally:
         """What was settled at submission, but for the lines that were refused."""
         ledger, facts = Ledger(), self._job.facts
         ledger.read, ledger.blank, ledger.duplicates = facts.read, facts.blank, facts.duplicates
+        ledger.invisible = list(facts.invisible)
         return ledger
 
     def progress(self) -> UploadProgress:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
+from typing import TypeAlias
 
-from attrs import field, frozen
+from attrs import evolve, field, fields, frozen
 
 from gatepay_async.protocol.checks import how_many
 from gatepay_async.protocol.errors import (
     AlreadyStoredError,
-    DuplicateKeysError,
-    EmptyContentError,
     EndpointClosedError,
     GatePayError,
     InvalidAppKeyError,
@@ -21,7 +21,6 @@ from gatepay_async.protocol.errors import (
     RefusedError,
     ShopNotFoundError,
     SignatureRejectedError,
-    TooManyKeysError,
     TransportError,
     UploadIncomplete,
 )
@@ -36,15 +35,12 @@ MEETS_EVERY_CHUNK: tuple[type[RefusedError], ...] = (
     SignatureRejectedError,
     EndpointClosedError,
 )
-# What one card key may have brought upon the others: half of the chunk may be stored without it. GatePay
-# counts and compares in its own way (letter case, odd blanks), so our own checks can't exclude it.
-MEETS_THIS_CONTENT: tuple[type[RefusedError], ...] = (
-    DuplicateKeysError,
-    EmptyContentError,
-    TooManyKeysError,
-)
 # What an attempt to store a chunk can end in, besides success.
 ATTEMPTED = (RefusedError, ProtocolError, TransportError)
+Attempted: TypeAlias = RefusedError | ProtocolError | TransportError
+
+
+MOST_INVISIBLE = 1000  # lines that a report lists
 
 
 class Fate(StrEnum):
@@ -65,19 +61,33 @@ class Chunk:
         index: From 0, in the order of the input. The halves of a chunk keep its number.
         lines: The line of the input that each card key stands in, from 1.
         keys: Cleaned, none twice; as many as ``lines``.
+        in_doubt: An earlier call may have stored them. Only an answer that says "stored" ends the doubt: halves, later
+            attempts and later runs inherit it.
+        last: What they met when they were last sent, if they are to be sent again; None: not sent yet.
+        calls: Calls for these very keys so far, all in vain.
+        proofs: Those of them after which others succeeded, and the first one.
+        attempts: How often these very keys were sent in those calls.
+        failed_at: When the last of those calls ended.
+        not_before: When they may be sent again, on the caller's clock.
     """
 
     index: int
     lines: tuple[int, ...] = field(repr=False)
     keys: tuple[str, ...] = field(repr=False)
+    in_doubt: bool = field(default=False, repr=False)
+    last: Attempted | None = field(default=None, repr=False, eq=False)
+    calls: int = field(default=0, repr=False)
+    proofs: int = field(default=0, repr=False)
+    attempts: int = field(default=0, repr=False)
+    failed_at: float = field(default=-math.inf, repr=False)
+    not_before: float = field(default=-math.inf, repr=False)
 
     def halves(self) -> tuple[Chunk, Chunk]:
         """The first half and the rest; of a chunk of two or more."""
         middle = len(self.keys) // 2
-        return (
-            Chunk(self.index, self.lines[:middle], self.keys[:middle]),
-            Chunk(self.index, self.lines[middle:], self.keys[middle:]),
-        )
+        new = evolve(self, calls=0, proofs=0, attempts=0, failed_at=-math.inf, not_before=-math.inf)
+        first = evolve(new, lines=self.lines[:middle], keys=self.keys[:middle])
+        return first, evolve(new, lines=self.lines[middle:], keys=self.keys[middle:])
 
 
 @frozen(kw_only=True)
@@ -135,21 +145,57 @@ def failed(chunk: Chunk, fate: Fate, *, error: GatePayError | None = None, attem
     )
 
 
-def outcome_of(chunk: Chunk, error: RefusedError | ProtocolError | TransportError) -> ChunkOutcome:
+def may_have_stored(error: Attempted) -> bool:
+    """Whether a call that ended so, or an attempt before its last one, may have stored its card keys."""
+    if isinstance(error, RefusedError):
+        return error.in_doubt
+    # Whoever sent a reply that is not GatePay's: a gateway may also give one in the place of GatePay's "stored".
+    return isinstance(error, ProtocolError) or error.sent
+
+
+def outcome_of(chunk: Chunk, error: Attempted) -> ChunkOutcome:
     """What *error*, of an attempt to store *chunk*, means for its card keys."""
     if isinstance(error, AlreadyStoredError):
-        return stored(chunk, count=0, attempts=error.attempts)
-    if isinstance(error, RefusedError) and not error.in_doubt:
-        fate = Fate.REFUSED
-    elif isinstance(error, TransportError) and not error.sent:
-        fate = Fate.NOT_SENT
-    else:
-        fate = Fate.UNKNOWN  # it, or an attempt before it, may have been carried out
-    return failed(chunk, fate, error=error, attempts=error.attempts)
+        return stored(chunk, count=0, attempts=chunk.attempts + error.attempts)
+    return failed(chunk, _fate(chunk, error), error=error, attempts=chunk.attempts + error.attempts)
+
+
+def _fate(chunk: Chunk, error: Attempted) -> Fate:
+    if chunk.in_doubt or may_have_stored(error):
+        return Fate.UNKNOWN
+    return Fate.REFUSED if isinstance(error, RefusedError) else Fate.NOT_SENT
+
+
+def left(chunk: Chunk, *, error: GatePayError | None = None) -> ChunkOutcome:
+    """*chunk*, which is not sent, or not sent again, because of *error*."""
+    if chunk.last is not None and (error is None or type(error) is type(chunk.last)):
+        return failed(chunk, _fate(chunk, chunk.last), error=chunk.last, attempts=chunk.attempts)
+    return failed(chunk, Fate.UNKNOWN if chunk.in_doubt else Fate.NOT_SENT, error=error)
 
 
 @frozen(kw_only=True)
-class UploadProgress:
+class Counts:
+    """The columns of the ledger, in their order; ``UploadReport`` says what each of them is."""
+
+    read: int
+    blank: int
+    duplicates: int
+    stored: int
+    already_there: int
+    refused: int
+    unknown: int
+    not_sent: int
+
+    def columns(self) -> dict[str, int]:
+        """Them alone, by name."""
+        return {name: getattr(self, name) for name in COLUMNS}
+
+
+COLUMNS: tuple[str, ...] = tuple(each.name for each in fields(Counts))
+
+
+@frozen(kw_only=True)
+class UploadProgress(Counts):
     """
     How far an upload has come: the columns of ``UploadReport``, so far.
 
@@ -158,20 +204,12 @@ class UploadProgress:
         chunks: Outcomes so far.
     """
 
-    read: int
-    blank: int
-    duplicates: int
-    stored: int
-    already_there: int
-    refused: int
-    unknown: int
-    not_sent: int
     in_flight: int
     chunks: int
 
 
 @frozen(kw_only=True)
-class UploadReport:
+class UploadReport(Counts):
     """
     The ledger of an upload: every line read is in exactly one column.
 
@@ -179,27 +217,22 @@ class UploadReport:
 
     Attributes:
         read: Lines, or items, read from the input.
-        blank: Nothing in them but blanks.
+        blank: Nothing visible in them.
         duplicates: The same card key stood further up.
         stored: New to the server. (A success whose sentence can't be read counts here.)
         already_there: The server had them; also those of a chunk that was sent again and met its own first copy.
         refused: GatePay said no, or the line can't be a card key; not on the server.
         unknown: Sent, but it can't be known whether they are on the server.
-        not_sent: No byte of them has left.
+        not_sent: Not on the server: never sent, or never stored and not refused for good.
         chunks: What became of each chunk, in the order of the input.
         stopped: Why the upload ended before its input did, or None.
+        invisible: Lines whose card key holds an invisible character, such as a zero-width space; the first 1,000 of
+            them. The key was sent as it stands.
     """
 
-    read: int
-    blank: int
-    duplicates: int
-    stored: int
-    already_there: int
-    refused: int
-    unknown: int
-    not_sent: int
     chunks: tuple[ChunkOutcome, ...] = field(repr=how_many)
     stopped: GatePayError | None = None
+    invisible: tuple[int, ...] = field(default=(), repr=False)
 
     @property
     def ok(self) -> bool:
@@ -223,6 +256,7 @@ class Ledger:
     def __init__(self) -> None:
         self.read = self.blank = self.duplicates = 0
         self.stored = self.already_there = 0
+        self.invisible: list[int] = []
         self._not_stored = {Fate.REFUSED: 0, Fate.UNKNOWN: 0, Fate.NOT_SENT: 0}
         self._outcomes: list[ChunkOutcome] = []
 
@@ -236,23 +270,32 @@ class Ledger:
             self._not_stored[outcome.fate] += outcome.count
         self._outcomes.append(outcome)
 
+    def note_invisible(self, line: int) -> None:
+        """The card key in *line* holds an invisible character."""
+        if len(self.invisible) < MOST_INVISIBLE:
+            self.invisible.append(line)
+
     def progress(self) -> UploadProgress:
         """The columns so far."""
-        columns = self._columns()
-        settled = sum(columns.values()) - self.read
-        return UploadProgress(**columns, in_flight=self.read - settled, chunks=len(self._outcomes))
+        counts = self.counts().columns()
+        settled = sum(counts.values()) - self.read
+        return UploadProgress(**counts, in_flight=self.read - settled, chunks=len(self._outcomes))
 
     def report(self, *, stopped: GatePayError | None) -> UploadReport:
         """The whole, once nothing is in flight."""
         in_order = sorted(self._outcomes, key=lambda outcome: (outcome.first_line, outcome.last_line))
-        return UploadReport(**self._columns(), chunks=tuple(in_order), stopped=stopped)
+        counts = self.counts().columns()
+        return UploadReport(**counts, chunks=tuple(in_order), stopped=stopped, invisible=tuple(self.invisible))
 
-    def _columns(self) -> dict[str, int]:
-        return {
-            "read": self.read,
-            "blank": self.blank,
-            "duplicates": self.duplicates,
-            "stored": self.stored,
-            "already_there": self.already_there,
-            **{fate.value: count for fate, count in self._not_stored.items()},
-        }
+    def counts(self) -> Counts:
+        """The columns so far."""
+        return Counts(
+            read=self.read,
+            blank=self.blank,
+            duplicates=self.duplicates,
+            stored=self.stored,
+            already_there=self.already_there,
+            refused=self._not_stored[Fate.REFUSED],
+            unknown=self._not_stored[Fate.UNKNOWN],
+            not_sent=self._not_stored[Fate.NOT_SENT],
+        )

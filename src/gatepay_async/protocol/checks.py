@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sized
 from typing import Any
 
+from gatepay_async.protocol import invisible
 from gatepay_async.protocol.errors import InvalidRequestError
 
 MOST_KEYS = 500  # ka/create: 最多支持500条
@@ -70,6 +71,14 @@ def token(instance: object, attribute: Any, value: Any) -> None:
     text(instance, attribute, value)
     if value.strip() != value:
         raise InvalidRequestError(field=attribute.name, problem="has a blank or a line break at an end; strip() it")
+    visible(instance, attribute, value)
+
+
+def visible(_: object, attribute: Any, value: Any) -> None:
+    """Text without a character that nobody sees; what is no text is another rule's."""
+    if isinstance(value, str) and invisible.may_be_odd(value) and invisible.holds_any(value):
+        problem = "holds an invisible character, such as a zero-width space; copy it again, or type it"
+        raise InvalidRequestError(field=attribute.name, problem=problem)
 
 
 def seconds(_: object, attribute: Any, value: Any) -> None:

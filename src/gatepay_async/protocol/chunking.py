@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Protocol
 
+from gatepay_async.protocol import invisible
 from gatepay_async.protocol.bulk import Chunk, Fate, Ledger, failed
 from gatepay_async.protocol.checks import MOST_KEYS, key_problem
 from gatepay_async.protocol.errors import InvalidRequestError
 
-_BYTE_ORDER_MARK = "\ufeff"
 _Keys = tuple[list[int], list[str]]  # lines of the input, and the card keys that stand in them
 
 
@@ -57,8 +57,9 @@ class Chunker:
     """
     Lines in, chunks of at most 500 different card keys out; one pass, in the order of the input.
 
-    A line is stripped of a byte-order mark and of blanks at both ends. What can't be a card key is entered in
-    the ledger as refused, by its line.
+    A line is stripped of blanks and of invisible characters, such as a byte-order mark, at both ends. What can't be a
+    card key is entered in the ledger as refused, by its line; the line of one that holds an invisible character is
+    noted there.
 
     ``chunks()`` does it all. Where looking for repetitions may block, its three parts are called apart: ``take()``
     some lines; have ``seen`` look up what is ``taken``, elsewhere; ``cut()`` what chunks there are then, or
@@ -149,7 +150,14 @@ class Chunker:
 
     def _clean(self, batch: list[object]) -> None:
         # Most lines are text with nothing odd in it; they cost no call of ours. See clean().
-        keys = [key for line in batch if type(line) is str and (key := line.strip()).isprintable() and key]
+        keys = [
+            key
+            for line in batch
+            if type(line) is str
+            and (key := line.strip())
+            and key.isprintable()
+            and (key.isascii() or not invisible.may_be_odd(key))
+        ]
         before = self._ledger.read
         self._ledger.read += len(batch)
         if len(keys) == len(batch):
@@ -165,6 +173,8 @@ class Chunker:
             else:
                 self._taken[0].append(number)
                 self._taken[1].append(key)
+                if invisible.may_be_odd(key) and invisible.holds_any(key):
+                    self._ledger.note_invisible(number)
 
     def _refuse(self, line: int, key: str, problem: str) -> None:
         # Neighbours with the same fault share an outcome: a file in another encoding is one long fault.
@@ -189,7 +199,7 @@ class Chunker:
 
 def clean(line: object) -> tuple[str, str | None]:
     """
-    The card key in *line*, ``""`` if it is blank, and what keeps it from being one, or None.
+    The card key in *line*, ``""`` if nothing visible is in it, and what keeps it from being one, or None.
 
     Bytes are read as UTF-8; what is wrong with them is kept (as lone surrogates), so that nothing is lost.
     """
@@ -198,7 +208,7 @@ def clean(line: object) -> tuple[str, str | None]:
     if not isinstance(line, str):
         return "", key_problem(line)
     key = line.strip()
-    if key.isprintable():  # no line break, no NUL, no half of a character; nor is a byte-order mark printable
+    if not invisible.may_be_odd(key):  # no line break, no NUL, no half of a character
         return key, None
-    key = line.removeprefix(_BYTE_ORDER_MARK).strip()
+    key = invisible.strip(key)
     return key, key_problem(key) if key else None

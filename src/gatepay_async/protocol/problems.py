@@ -84,6 +84,9 @@ CHINESE: dict[str, str] = {
     "the environment names a proxy that is not http or https; set NO_PROXY, or pass a transport": (
         "环境变量中的代理不是 http 或 https；请设置 NO_PROXY，或传入 transport"
     ),
+    "holds an invisible character, such as a zero-width space; copy it again, or type it": (
+        "含有不可见字符（如零宽空格）；请重新复制，或手动输入"
+    ),
     # -- a line that can't be a card key ------------------------------------------------------------------------------
     "is blank": "是空行",
     "holds a line break, which would make two keys of it": "含有换行，会被拆成两条卡密",

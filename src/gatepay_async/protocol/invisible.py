@@ -1,0 +1,96 @@
+"""
+Characters that nobody sees: they come along from spreadsheets, chats and web pages, and make another card key of one.
+
+A key with one of them looks right, is sold, and does not work. At the ends of a line they are stripped. Within a key
+they may be meant, so they are kept, and reported.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from itertools import chain
+
+# Default_Ignorable_Code_Point of the Unicode Character Database (DerivedCoreProperties.txt, 16.0), with the reserved
+# ones. Python's unicodedata has the general category, and not this property.
+_DEFAULT_IGNORABLE = (
+    (0x00AD, 0x00AD), (0x034F, 0x034F), (0x061C, 0x061C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F),
+    (0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF),
+    (0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A), (0xE0000, 0xE0FFF),
+)  # fmt: skip
+# General category Cf (format) that is not default-ignorable, and shows nothing either: interlinear annotations,
+# Egyptian hieroglyph format controls. The rest of Cf, Prepended_Concatenation_Mark, shows a sign around digits.
+_FORMAT = ((0xFFF9, 0xFFFB), (0x13430, 0x1343F))
+# General category Cc (control), without tab and the ends of lines, which are blanks, and without NUL: that one shows a
+# file in UTF-16, and is refused.
+_CONTROL = ((0x01, 0x08), (0x0B, 0x0C), (0x0E, 0x1F), (0x7F, 0x9F))
+_BRAILLE_BLANK = ((0x2800, 0x2800),)  # category So, and a cell without dots
+
+_INVISIBLE = frozenset(
+    chr(each)
+    for first, last in (*_DEFAULT_IGNORABLE, *_FORMAT, *_CONTROL, *_BRAILLE_BLANK)
+    for each in range(first, last + 1)
+)
+# Of them, what str.isprintable() lets through: letters, marks and symbols by their category.
+_PRINTABLE = frozenset(letter for letter in _INVISIBLE if letter.isprintable())
+
+_NON_JOINER, _JOINER = "\u200c", "\u200d"
+_SELECTORS = frozenset(
+    map(chr, chain(range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0), range(0x180B, 0x180E), (0x180F,)))
+)
+_TAGS = frozenset(map(chr, range(0xE0020, 0xE0080)))
+_FLAG, _KEYCAP = "\U0001f3f4", "\u20e3"
+# Where a joiner changes how letters look: Arabic and its neighbours, the scripts of India and of South-East Asia,
+# Mongolian (The Unicode Standard, 23.2, Cursive Connection and Ligatures).
+_JOINING = (
+    (0x0600, 0x109F), (0x1780, 0x18AF), (0x1A20, 0x1C4F), (0xA800, 0xABFF), (0xFB50, 0xFDFF), (0xFE70, 0xFEFE),
+    (0x10A00, 0x11FFF),
+)  # fmt: skip
+_EMOJI = frozenset({"So", "Sk", "Sm"})
+
+
+def may_be_odd(text: str) -> bool:
+    """Whether it is worth asking for more; False for nearly all texts, and quick."""
+    return not text.isprintable() or not (text.isascii() or _PRINTABLE.isdisjoint(text))
+
+
+def strip(text: str) -> str:
+    """*text* without blanks and invisible characters at its ends. What belongs to a visible character stays."""
+    start, end = 0, len(text)
+    while start < end and (text[start].isspace() or text[start] in _INVISIBLE):
+        start += 1
+    while end > start and (text[end - 1].isspace() or _is_odd(text, end - 1, start)):
+        end -= 1
+    return text[start:end]
+
+
+def holds_any(text: str) -> bool:
+    """Whether there is an invisible character in *text* that belongs to no visible one."""
+    return any(_is_odd(text, place, 0) for place in range(len(text)))
+
+
+def _is_odd(text: str, place: int, start: int) -> bool:
+    letter = text[place]
+    if letter not in _INVISIBLE:
+        return False
+    before = place - 1
+    while before >= start and (text[before] in _SELECTORS or text[before] in _TAGS):
+        before -= 1
+    if before < start:
+        return True
+    base, after = text[before], text[place + 1 : place + 2]
+    if letter in _SELECTORS:
+        return not (after == _KEYCAP if base.isascii() else _is_visible(base))
+    if letter in _TAGS:
+        return base != _FLAG
+    if letter not in (_JOINER, _NON_JOINER):
+        return True
+    joins = any(first <= ord(base) <= last for first, last in _JOINING)
+    return not joins and not (letter == _JOINER and _is_emoji(base) and _is_emoji(after))
+
+
+def _is_visible(letter: str) -> bool:
+    return letter not in _INVISIBLE and not letter.isspace()
+
+
+def _is_emoji(letter: str) -> bool:
+    return letter != "" and not letter.isascii() and unicodedata.category(letter) in _EMOJI

@@ -1,0 +1,144 @@
+"""What durable uploads know of card keys that may be on the server, from run to run."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from attrs import evolve
+from durable_room import PRODUCT, SOON, Room, adds_up, keys_of
+from durable_shop import Shop
+
+from gatepay_async import AlreadyStoredError, StorageFailedError, TransportError
+from gatepay_async.durable import batches, running
+from gatepay_async.durable.batches import Facts, Run
+from gatepay_async.durable.sending import Sender
+from gatepay_async.protocol.bulk import Chunk, Fate
+from gatepay_async.protocol.calls import KaCreate
+from gatepay_async.protocol.models import Stored
+from gatepay_async.protocol.retrying import Answer
+
+pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
+
+CHUNK = Chunk(0, (1, 2, 3, 5), ("A", "B", "C", "D"))
+
+# As the version before this one wrote them.
+OLD_RUNS: list[dict[str, Any]] = [
+    {
+        "rest": [[0, 1, 5, 4, 4, "unknown", {
+            "class": "TransportError", "says": ["cut"], "endpoint": "ka/create", "sent": True, "problem": "cut",
+            "attempts": 4,
+        }]],
+        "follows": True,
+    },
+    {"done": [[0, 1, 2, 2, 2, 1, 1]], "rest": [[0, 3, 5, 2, 1, "refused", {
+        "class": "StorageFailedError", "says": ["no"], "code": 113, "message": "", "endpoint": "ka/create",
+        "attempts": 1, "in_doubt": False, "cause": "", "remedy": "",
+    }]]},
+]  # fmt: skip
+OLD_FACTS: dict[str, Any] = {
+    "product_id": 8, "name": "n", "read": 5, "blank": 1, "duplicates": 0, "count": 4, "batches": 1, "size": 9,
+    "digest": "d", "refused": None, "problems": None,
+}  # fmt: skip
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """DBOS knows no other loop."""
+    return "asyncio"
+
+
+def failing(sent: bool) -> TransportError:  # noqa: FBT001 -- what it is about
+    return TransportError(endpoint="ka/create", sent=sent, problem="x", attempts=4)
+
+
+async def run_of(chunks: list[Chunk], answer: Callable[[KaCreate], Answer[Stored]]) -> Run:
+    """A run, as the database gives it back."""
+
+    async def send(call: KaCreate) -> Answer[Stored]:
+        return answer(call)
+
+    async def always() -> bool:
+        return True
+
+    run = await Sender(send, 8, always).run(chunks)
+    return Run.of_json(json.loads(json.dumps(run.as_json())))
+
+
+def raising(error: Exception) -> Callable[[KaCreate], Answer[Stored]]:
+    def answer(_: KaCreate) -> Answer[Stored]:
+        raise error
+
+    return answer
+
+
+def fates(runs: list[Run]) -> list[tuple[int, int, Fate]]:
+    outcomes = batches.merged(runs)[0]
+    return [(outcome.first_line, outcome.last_line, outcome.fate) for outcome in outcomes]
+
+
+async def test_a_doubt_outlives_runs() -> None:
+    """Unknown after one run, and not connected in the next: still unknown, until GatePay says that it is stored."""
+    runs = [await run_of([CHUNK], raising(failing(sent=True)))]
+    for _ in range(2):
+        runs.append(await run_of(batches.to_do([CHUNK], runs), raising(failing(sent=False))))
+        assert fates(runs) == [(1, 5, Fate.UNKNOWN)]
+    there = AlreadyStoredError(code=112, message="", endpoint="ka/create")
+    runs.append(await run_of(batches.to_do([CHUNK], runs), raising(there)))
+    assert fates(runs) == [(1, 5, Fate.STORED)]
+    assert batches.to_do([CHUNK], runs) == []
+
+
+async def test_only_what_is_left_is_sent_again() -> None:
+    """A run takes up the parts that the runs before it have left, each with its own doubt, and no others."""
+    refused = StorageFailedError(code=113, message="", endpoint="ka/create")
+
+    def answer(call: KaCreate) -> Answer[Stored]:
+        if "B" in call.keys:
+            raise refused
+        if "D" in call.keys:
+            raise failing(sent=len(call.keys) == 1)
+        return Answer(Stored(len(call.keys), ""), 1)
+
+    runs = [await run_of([CHUNK], answer)]
+    assert fates(runs) == [(1, 1, Fate.STORED), (2, 2, Fate.REFUSED), (3, 5, Fate.NOT_SENT)]
+    (left,) = batches.to_do([CHUNK], runs)
+    assert (left.lines, left.keys, left.in_doubt) == ((3, 5), ("C", "D"), False)
+    assert not batches.settled(evolve(batches.merged(runs)[0][1], count=2))
+
+
+def test_rows_of_the_version_before() -> None:
+    """What an older version has written is read as it was meant: doubts, parts, and a job without the new field."""
+    first, second = (Run.of_json(row) for row in OLD_RUNS)
+    assert [(part.in_doubt, part.keys) for part in batches.to_do([CHUNK], [first])] == [(True, CHUNK.keys)]
+    (left,) = batches.to_do([CHUNK], [first, second])
+    assert left.keys == ("C", "D")
+    assert Facts.of_json(OLD_FACTS).invisible == ()
+
+
+async def test_a_run_that_was_taken_away(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a worker has begun to send and never told of may be on the server: unknown, though nobody can be reached."""
+    monkeypatch.setattr(running, "_LONGEST_PAUSE", SOON)
+    monkeypatch.setattr(running, "_MOST_FAILURES", 0)
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit:
+        job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
+        assert not job._book.begin(f"{job.id}.0.0")  # what a worker does that is killed then
+        async with uploads.worker():
+            monkeypatch.setattr("gatepay_async.durable.sending.KaCreate", nobody)
+            report = await job.wait(every=SOON)
+    assert (report.unknown, report.not_sent) == (600, 0)
+    assert adds_up(report)
+
+
+def nobody(*_: object) -> KaCreate:
+    raise failing(sent=False)
+
+
+async def test_invisible_characters_are_in_the_report(room: Room, shop: Shop) -> None:
+    """The report of a job lists the lines whose card key holds an invisible character, as any report does."""
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit, uploads.worker():
+        job = await submit.file(room.file(["A", "\u200bB\u200b", "C\u200bD"]), product_id=PRODUCT)
+        report = await job.wait(every=SOON)
+    assert (report.stored, report.invisible) == (3, (3,))

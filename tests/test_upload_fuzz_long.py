@@ -1,0 +1,18 @@
+"""As test_upload_fuzz, for longer."""
+
+import random
+
+import pytest
+import upload_fuzz
+
+pytestmark = pytest.mark.slow
+
+
+def test_whatever_happens_the_report_is_true_for_longer() -> None:
+    """Hundreds of uploads of anything: none of their reports says what isn't so."""
+    seed = random.randrange(10**9)  # noqa: S311 -- dice
+    print(f"seed {seed}")  # noqa: T201 -- pytest shows it when the test fails
+    ended = upload_fuzz.play_many(seed, 600)
+    print(ended)  # noqa: T201 -- likewise
+    assert ended.total() == 600
+    assert {"ok", "stopped", "incomplete", "durable"} <= set(ended)
