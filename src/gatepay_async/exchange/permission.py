@@ -8,10 +8,6 @@ from gatepay_async.exchange.loopback import is_loopback
 from gatepay_async.exchange.port import NotPermittedError
 
 _PYTEST_PLUGIN = "_gatepay_async_pytest"
-_NOT_IN_A_TEST = (
-    "this test would call {host} itself: give the client a sandbox (the fixture gatepay), or allow it with "
-    "@pytest.mark.gatepay_live, --gatepay-live or the setting gatepay_live"
-)
 
 
 def in_pytest() -> bool:
@@ -28,4 +24,8 @@ def check_permitted(host: str) -> None:
     """
     plugin = sys.modules.get(_PYTEST_PLUGIN)
     if plugin is not None and not is_loopback(host) and not plugin.may_call_live():
-        raise NotPermittedError(_NOT_IN_A_TEST.format(host=host))
+        problem = (
+            f"this test would call {host} itself: use the fixture `gatepay`, or pass http_client or transport; "
+            f"@pytest.mark.gatepay_live, --gatepay-live or the setting gatepay_live allows it"
+        )
+        raise NotPermittedError(problem)

@@ -15,10 +15,6 @@ from gatepay_async.protocol.wire import Reply
 
 LARGEST_REPLY = 32 * 2**20  # bytes; a page of 50 card keys has some 10,000
 
-_USED_UP = (
-    "can't be read: a hook of your httpx client has used it up, or raised first; let it call `await response.aread()` "
-    "before it does anything else"
-)
 _SYNCHRONOUS = "your httpx transport returned a response with a synchronous stream; it must be an AsyncByteStream"
 
 
@@ -40,7 +36,8 @@ async def read_reply(response: httpx.Response) -> Reply:
         pass
     finally:
         await response.aclose()
-    raise BadReplyError(response.status_code, _USED_UP, retry_after=_retry_after(response))
+    problem = "was used up by a hook of your httpx client; call `await response.aread()` in it before anything else"
+    raise BadReplyError(response.status_code, problem, retry_after=_retry_after(response))
 
 
 async def read_part_by_part(response: httpx.Response, chunks: AsyncIterator[bytes]) -> bytes:
@@ -67,7 +64,8 @@ async def read_part_by_part(response: httpx.Response, chunks: AsyncIterator[byte
             with anyio.CancelScope(shield=True):
                 await chunks.aclose()
     if not whole:
-        raise BadReplyError(response.status_code, f"is larger than {LARGEST_REPLY} bytes")
+        problem = f"is larger than {LARGEST_REPLY} bytes"
+        raise BadReplyError(response.status_code, problem)
     return b"".join(parts)
 
 

@@ -14,11 +14,15 @@ _RANGES = (
 )  # fmt: skip
 
 
+# Two joiners and the variation selectors: after a visible character they are a part of it (👩‍💻).
+_BELONGING = ((0x200C, 0x200D), (0xFE00, 0xFE0F), (0xE0100, 0xE01EF))
+
+
 def is_invisible(character: str) -> bool:
     """Whether *character* leaves no ink; a space leaves none."""
     if unicodedata.category(character) in _CATEGORIES:
         return True
-    return any(first <= ord(character) <= last for first, last in _RANGES)
+    return _is_in(character, _RANGES)
 
 
 def strip_invisible(text: str) -> str:
@@ -32,8 +36,20 @@ def strip_invisible(text: str) -> str:
 
 
 def first_invisible(text: str) -> str | None:
-    """The first invisible character in *text*, plain spaces aside, as ``U+200B``; or None."""
+    """
+    The first invisible character in *text*, as ``U+200B``; or None.
+
+    Plain spaces are left out, and joiners and variation selectors that belong to a visible character.
+    """
+    before = " "
     for character in text:
-        if character != " " and is_invisible(character):
-            return f"U+{ord(character):04X}"
+        if is_invisible(character) and character != " ":
+            if is_invisible(before) or not _is_in(character, _BELONGING):
+                return f"U+{ord(character):04X}"
+        else:
+            before = character
     return None
+
+
+def _is_in(character: str, ranges: tuple[tuple[int, int], ...]) -> bool:
+    return any(first <= ord(character) <= last for first, last in ranges)
