@@ -30,8 +30,16 @@ def unanswered(error: Exception, *, proven: bool) -> UnansweredError:
     if isinstance(error, httpx.RequestError):
         # httpx hangs the request on its errors, and in its body is the signed form.
         error.request = httpx.Request("POST", "https://request.invalid/")
-    quoting = isinstance(error, _QUOTING)
-    said = _QUOTED.sub("", str(error)) if quoting else str(error)
-    problem = f"{type(error).__name__}: {said}".removesuffix(": ")
-    proven = proven or isinstance(error, _NEVER_SENT)
-    return UnansweredError(problem, cause=None if quoting else error, proven=proven)
+    cause = None if is_quoting(error) else error
+    return UnansweredError(worded(error), cause=cause, proven=proven or isinstance(error, _NEVER_SENT))
+
+
+def is_quoting(error: Exception) -> bool:
+    """Whether *error*, or what it is chained to, may quote a reply."""
+    return isinstance(error, _QUOTING)
+
+
+def worded(error: Exception) -> str:
+    """What kind of error it is, and what it says, without what it quotes."""
+    said = _QUOTED.sub("", str(error)) if is_quoting(error) else str(error)
+    return f"{type(error).__name__}: {said}".removesuffix(": ")
