@@ -10,7 +10,7 @@ from servers import read_request
 
 REFUSALS = {
     "403": b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
-    "407": b'HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm="x"\r\nContent-Length: 0\r\n\r\n',
+    "407": b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n",
     "502": b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 4\r\n\r\nnope",
     "garbage": b"\x00\x01\x02 this is no HTTP\r\n\r\n",
     "half": b"HTTP/1.1 200 Conn",
@@ -41,6 +41,7 @@ async def proxy_server(behaviour: str = "works", *, leads_to: int = 0) -> AsyncG
     Serve a proxy.
 
     Args:
+        behaviour: See ``ProxyServer``.
         leads_to: The port on loopback that each tunnel ends at, whatever host was asked for.
     """
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)

@@ -1,4 +1,4 @@
-"""How `doctor` and `callback send` reach the network, what they take for an answer, and an environment that is wrong."""
+"""How `doctor` and `callback send` reach the network, and judge an answer; an environment that is wrong."""
 
 import json
 import socket
@@ -72,9 +72,7 @@ def account(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEPAY_APPSECRET", "my-secret")
 
 
-def test_a_shop_on_this_machine_is_reached_directly(
-    gatepay: Any, listen: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_shop_on_this_machine_is_reached_directly(gatepay: Any, listen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A genuine callback for a shop on this machine goes to no proxy, however this machine is called."""
     shop, proxy = listen(answer(b"success")), listen(answer(b"success"))
     for variable in ("http_proxy", "all_proxy"):
@@ -151,7 +149,7 @@ def test_addresses_that_cant_be(gatepay: Any) -> None:
 def test_an_environment_that_is_wrong(
     gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the environment has wrong is said in a sentence that names the variable, with status 2; and by the doctor."""
+    """What the environment has wrong is said in a sentence that names the variable; by the doctor, too."""
     empty, rubbish = tmp_path / "empty", tmp_path / "rubbish.pem"
     empty.mkdir()
     rubbish.write_text("no certificate", "utf-8")

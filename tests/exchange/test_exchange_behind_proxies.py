@@ -38,7 +38,7 @@ async def through_environment(proxy: str, _: ssl.SSLContext) -> AsyncGenerator[d
 
 @asynccontextmanager
 async def through_transport(proxy: str, tls: ssl.SSLContext) -> AsyncGenerator[dict[str, Any]]:
-    """httpx's transport, of yours."""
+    """Httpx's transport, of yours."""
     async with httpx.AsyncHTTPTransport(proxy=proxy, verify=tls) as transport:
         yield {"transport": transport}
 
@@ -86,16 +86,18 @@ async def shop_behind(
             yield shop, proxy
 
 
-async def pay(base_url: str = SHOP, *, timeout: float = 20, **options: Any) -> GatePayError:
+async def pay(base_url: str = SHOP, *, timeout: float = 20, **options: Any) -> GatePayError:  # noqa: ASYNC109 -- the client's
     """How a payment ends, which doesn't succeed here."""
-    async with AsyncGatePay("a", "b", base_url=base_url, timeout=timeout, retry=TWICE, allow_http=True, **options) as it:
+    async with AsyncGatePay(
+        "a", "b", base_url=base_url, timeout=timeout, retry=TWICE, allow_http=True, **options
+    ) as it:
         with pytest.raises(GatePayError) as caught:
             await it.create_payment(**ORDER)
     return caught.value
 
 
 async def test_a_proxy_that_makes_no_tunnel(ours: ssl.SSLContext) -> None:
-    """Whatever a proxy does instead of a tunnel: no byte has left, the payment is tried again, and the error says so."""
+    """Whatever a proxy does instead of a tunnel, no byte has left: the payment is tried again; the error says so."""
     wrong = []
     for name, way in WAYS.items():
         for behaviour in (*REFUSALS, "hangs"):
@@ -132,7 +134,7 @@ async def test_a_tunnel(authority: trustme.CA, ours: ssl.SSLContext) -> None:
 
 
 async def test_a_tunnel_that_breaks(authority: trustme.CA, ours: ssl.SSLContext) -> None:
-    """What breaks once the payment is in the tunnel is an unknown outcome, and isn't sent again; nor what hangs there."""
+    """A tunnel that breaks or hangs once the payment is in it leaves an unknown outcome; it isn't sent again."""
 
     async def die(_: SocketStream, __: int) -> None:
         raise ConnectionAbortedError

@@ -1,9 +1,9 @@
 """What a user's hooks, transports and ``auth`` do with a call: read its reply, raise, answer in forms of their own."""
 
+import asyncio
 import json
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager
-from collections.abc import AsyncGenerator
 from functools import partial
 from typing import Any
 
@@ -174,10 +174,8 @@ async def test_an_error_of_a_response_hook(sandbox: Sandbox, base_url: str) -> N
         async with client_with(base_url, sandbox, **on_response(hook)) as gatepay:
             with pytest.raises(kind) as caught:
                 await gatepay.list_products()
-            assert caught.value.__notes__ == [
-                "gatepay-async: raised by your httpx client or transport during product/show; "
-                "the request may have arrived"
-            ]
+            said = "gatepay-async: raised by your httpx client or transport during product/show;"
+            assert caught.value.__notes__ == [f"{said} the request may have arrived"]
             with pytest.raises(OutcomeUnknownError) as unknown:
                 await gatepay.create_payment(**ORDER)
         assert isinstance(unknown.value.__cause__, kind)
@@ -252,7 +250,7 @@ async def test_an_auth_that_logs_in(sandbox: Sandbox, base_url: str) -> None:
 
 
 async def test_replies_that_were_read_before() -> None:
-    """A transport may return a response that is whole already: MockTransport does, a cache does, with a client or without."""
+    """A transport may return a response that is whole already, as MockTransport and caches do."""
 
     async def handle(_: httpx.Request) -> httpx.Response:
         return httpx.Response(200, json=EMPTY_CATALOG)
@@ -306,7 +304,7 @@ async def test_a_transport_that_raises_its_own(sandbox: Sandbox) -> None:
 
 
 async def test_a_transport_that_goes_on_elsewhere(sandbox: Sandbox) -> None:
-    """A transport that can't connect, and then sends by means that tell nothing, is not believed to have sent nothing."""
+    """A transport that can't connect, and then sends in a way that tells nothing, may have sent."""
 
     class Failover(httpx.AsyncBaseTransport):
         def __init__(self, then: Callable[[], Awaitable[None]]) -> None:
@@ -341,7 +339,6 @@ async def test_a_closed_client(sandbox: Sandbox, base_url: str) -> None:
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_cancellation_of_somebody_elses(sandbox: Sandbox) -> None:
     """A transport whose own task was cancelled has failed; this call was not cancelled, and doesn't end as if."""
-    import asyncio
 
     class Cancelled(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

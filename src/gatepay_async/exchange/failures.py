@@ -25,6 +25,7 @@ def unanswered(error: Exception, *, proven: bool) -> UnansweredError:
     What to raise for *error*.
 
     Args:
+        error: What was raised.
         proven: Whoever raised it has told before sending anything; see ``UnansweredError``.
     """
     if isinstance(error, httpx.RequestError):
