@@ -12,7 +12,7 @@ import argparse
 import random
 import sys
 from collections.abc import Awaitable, Callable
-from typing import cast
+from typing import Any, cast
 
 import anyio
 import httpx
@@ -124,7 +124,7 @@ async def _ours(served: Served, seconds: float, seed: int) -> Run:
 
 
 def _pool(gatepay: AsyncGatePay) -> OriginPool:
-    return cast("OriginPool", gatepay._carrier._own)
+    return cast("OriginPool", cast("Any", gatepay._attempts._exchange)._transport)
 
 
 async def _httpx(served: Served, seconds: float) -> Run:

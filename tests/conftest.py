@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from surroundings import normalise_environment, normalise_signals, socket_folder
 
-from gatepay_async import AsyncGatePay, RetryPolicy, carrier
+from gatepay_async import AsyncGatePay, RetryPolicy
+from gatepay_async.exchange import opening
 from gatepay_async.sandbox import Sandbox
 
 pytest_plugins = ["lanes"]
@@ -50,7 +51,7 @@ def signals() -> None:
 @pytest.fixture(autouse=OVER_AIOHTTP)
 def over_aiohttp(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is opened by default is aiohttp's."""
-    monkeypatch.setattr(carrier, "_open_pool", carrier._open_aiohttp)
+    monkeypatch.setattr(opening, "_open_own", opening._open_aiohttp)
 
 
 @pytest.fixture(params=["asyncio"] if OVER_AIOHTTP else ["asyncio", "trio"])

@@ -9,6 +9,7 @@ from gatepay_async import AsyncGatePay, InvalidRequestError
 from gatepay_async.protocol import invisible
 from gatepay_async.protocol.bulk import MOST_INVISIBLE, Ledger
 from gatepay_async.protocol.chunking import Chunker, clean
+from gatepay_async.protocol.signing import Credentials
 
 pytestmark = pytest.mark.fast
 
@@ -101,12 +102,25 @@ def test_the_list_is_bounded() -> None:
     assert ledger.report(stopped=None).invisible == tuple(range(1, MOST_INVISIBLE + 1))
 
 
+def test_credentials_are_cleaned() -> None:
+    """A key or secret that was copied with a line break or a byte-order mark at its ends is the one that was meant."""
+    for odd in (*STRAY.values(), "\n", "\u00a0", "\u3000"):
+        shop = Credentials(f"{odd}my-key{odd}", f"\t{odd}my-secret\r\n")
+        assert (shop.appkey, shop.appsecret) == ("my-key", "my-secret"), ascii(odd)
+
+
 def test_credentials_and_addresses() -> None:
-    """Neither an appkey, an appsecret nor a base_url may hold one: the error names the parameter."""
+    """Inside, neither an appkey, an appsecret nor a base_url may hold one: the error names the parameter."""
     right = {"appkey": "K-12345", "appsecret": "S-12345", "base_url": "https://gatepay.io/api/"}
     for name, value in right.items():
-        for odd in ("\u200b", "\ufeff", "\u202e", "\x1a"):
-            for wrong in (f"{odd}{value}", f"{value}{odd}", f"{value[:4]}{odd}{value[4:]}"):
-                with pytest.raises(InvalidRequestError, match="invisible") as caught:
-                    AsyncGatePay(**{**right, name: wrong})  # type: ignore[arg-type]  # text, all three
-                assert (caught.value.field, value in str(caught.value)) == (name, False)
+        for odd in ("\u200b", "\ufeff", "\u202e", "\x1a", "\n", "\u00a0"):
+            with pytest.raises(InvalidRequestError, match="invisible") as caught:
+                AsyncGatePay(**{**right, name: f"{value[:4]}{odd}{value[4:]}"})  # type: ignore[arg-type]  # text, all three
+            assert (caught.value.field, value in str(caught.value)) == (name, False)
+
+
+def test_the_first_is_named() -> None:
+    """The first one is named by its code point; a plain space is none, nor what belongs to a visible character."""
+    rows = {"a\u200bb": "U+200B", "a\u00a0b": "U+00A0", "a\0": "U+0000", "a\nb\tc": "U+000A", "a b": None, "": None}
+    assert {text: invisible.first(text) for text in rows} == rows
+    assert [text for text in BELONGS.values() if invisible.first(text)] == []

@@ -68,6 +68,20 @@ def holds_any(text: str) -> bool:
     return any(_is_odd(text, place, 0) for place in range(len(text)))
 
 
+def first(text: str) -> str | None:
+    """
+    The first character of a key or an address that nobody sees, as ``U+200B``; or None.
+
+    As ``holds_any``, and spaces other than the plain one, line breaks and NUL: none of them is meant there.
+    """
+    hidden = (
+        letter
+        for place, letter in enumerate(text)
+        if letter != " " and (letter.isspace() or letter == "\0" or _is_odd(text, place, 0))
+    )
+    return next((f"U+{ord(letter):04X}" for letter in hidden), None)
+
+
 def _is_odd(text: str, place: int, start: int) -> bool:
     letter = text[place]
     if letter not in _INVISIBLE:
