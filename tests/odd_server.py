@@ -128,12 +128,14 @@ class OddServer:
     Args:
         answer: Sends what it likes over the connection; raises ``ConnectionAbortedError`` to close it.
         tls: With TLS.
-        greet: What a connection says before it is asked, by the connection's number.
+        greeting: What the first connection says before it is asked.
+        hasty: What the first connection says once it has the head of a request.
     """
 
-    def __init__(self, answer: Answer, *, tls: bool, greet: Callable[[Connection], bytes] = lambda _: b"") -> None:
+    def __init__(self, answer: Answer, *, tls: bool, greeting: bytes = b"", hasty: bytes = b"") -> None:
         self._answer = answer
-        self._greet = greet
+        self._greeting = greeting
+        self._hasty = hasty
         self._server_tls, self.client_tls = contexts() if tls else (None, None)
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=200)
         self.base_url = f"http{'s' if tls else ''}://localhost:{self._listener.getsockname()[1]}/api/"
@@ -157,7 +159,10 @@ class OddServer:
 
     def disturb(self, data: bytes, choose: random.Random) -> bool:
         """Send *data* over a connection that rests, if there is one that hasn't been asked again yet."""
-        connection = choose.choice(self.connections)
+        resting = [connection for connection in self.connections if connection.resting]
+        if not resting:
+            return False
+        connection = choose.choice(resting)
         with connection.lock, suppress(OSError):
             if connection.resting and not connection.is_asked():
                 connection.raw.sendall(connection.seal(data))
@@ -180,22 +185,23 @@ class OddServer:
     def _serve(self, connection: Connection) -> None:
         with ExitStack() as stack:
             stack.callback(connection.raw.close)
+            stack.callback(setattr, connection, "resting", False)
             stack.enter_context(suppress(OSError, ValueError))
             if self._server_tls is not None:
                 connection.wrap(self._server_tls)
-            greeting = self._greet(connection)
-            if greeting:
-                connection.raw.sendall(connection.seal(greeting))
-                self.greeted.set()
+            first = connection.number == 1
+            if first and self._greeting:
+                connection.raw.sendall(connection.seal(self._greeting))
+            self.greeted.set()
             while True:
-                request = _read(connection)
+                request = _read(connection, self._hasty if first else b"")
                 if request is None:
                     return
                 self._answer(connection, request)
                 connection.resting = True
 
 
-def _read(connection: Connection) -> Request | None:
+def _read(connection: Connection, hasty: bytes) -> Request | None:
     data = b""
     while b"\r\n\r\n" not in data:
         part = connection.receive()
@@ -203,6 +209,8 @@ def _read(connection: Connection) -> Request | None:
             return None
         data += part
     head, _, body = data.partition(b"\r\n\r\n")
+    if hasty:
+        connection.raw.sendall(connection.seal(hasty))
     length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
     while len(body) < length:
         body += connection.receive()

@@ -1,20 +1,22 @@
 """A reply belongs to its request: odd replies over every transport, on every loop, and what becomes of the next call."""
 
+import random
+import select
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
 import pytest
 from attrs import frozen
 from odd_server import Connection, OddServer, Request, chunked, http, loops, right_reply
-from waiting import until
+from waiting import PATIENCE, until
 
 from gatepay_async import AsyncGatePay, GatePayError, RetryPolicy
-from gatepay_async.pool import OriginPool
+from gatepay_async.pool import OriginPool, transport
 from gatepay_async.pool.transport import _Line
+from gatepay_async.pool.wire import Wire
 
 pytestmark = pytest.mark.sockets
 
@@ -157,3 +159,95 @@ def test_odd_replies() -> None:
                 if came != (row.first, "KEY-8", row.connections):
                     wrong.append(f"{loop} {options} {'tls' if tls else 'tcp'} {row.name}: {came}")
     assert not wrong, "\n".join(wrong)
+
+
+def hold_first_write(monkeypatch: pytest.MonkeyPatch, ready: Callable[[Wire], object]) -> None:
+    """Have the first write wait until *ready*; what comes meanwhile comes before the request."""
+    write, waited = Wire.write, list[bool]()
+
+    async def late(self: Wire, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 -- httpcore's
+        if not waited:
+            waited.append(True)
+            ready(self)
+        await write(self, buffer, timeout)
+
+    monkeypatch.setattr(Wire, "write", late)
+
+
+def right(connection: Connection, request: Request) -> None:
+    connection.raw.sendall(connection.seal(http(right_reply(request.path, request.form))))
+
+
+async def two_calls(server: OddServer) -> tuple[str, str, int]:
+    async with client(server) as gatepay:
+        first = await outcome(gatepay.list_products)
+        return first, await outcome(lambda: gatepay.list_card_keys(8)), len(server.connections)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_reply_before_the_request(monkeypatch: pytest.MonkeyPatch, *, tls: bool) -> None:
+    """What a new connection says before it was asked is no reply, and the connection is not used."""
+    for loop, options in loops():
+        with monkeypatch.context() as patch, OddServer(right, tls=tls, greeting=OK) as server:
+            hold_first_write(patch, lambda _, server=server: server.greeted.wait())
+            came = anyio.run(two_calls, server, backend=loop, backend_options=options)
+        assert came == ("TransportError", "KEY-8", 2), (loop, options)
+
+
+def test_session_tickets_before_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What TLS itself sends on a new connection, unasked, is no reason not to use it."""
+    for loop, options in loops():
+        with monkeypatch.context() as patch, OddServer(right, tls=True) as server:
+            hold_first_write(patch, lambda wire: select.select([wire.get_extra_info("socket")], [], [], PATIENCE))
+            came = anyio.run(two_calls, server, backend=loop, backend_options=options)
+        assert came == ("ok", "KEY-8", 1), (loop, options)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_reply_while_the_request_is_on_its_way(monkeypatch: pytest.MonkeyPatch, *, tls: bool) -> None:
+    """What comes between taking a connection and writing to it is seen, and another connection is used."""
+    send = _Line.send
+    for loop, options in loops():
+        with monkeypatch.context() as patch, OddServer(right, tls=tls) as server:
+
+            async def late(self: _Line, *request: Any, server: OddServer = server, **rest: Any) -> Any:
+                if server.connections and server.connections[0].requests:
+                    await until(lambda: server.disturb(FORGED, random.Random(0)))
+                    server.connections[0].requests = 0
+                return await send(self, *request, **rest)
+
+            patch.setattr(_Line, "send", late)
+            came = anyio.run(two_calls, server, backend=loop, backend_options=options)
+        assert came == ("ok", "KEY-8", 2), (loop, options)
+
+
+async def long_call(server: OddServer) -> tuple[str, str, int]:
+    async with client(server) as gatepay:
+        keys = [f"{number}-" + "x" * 20_000 for number in range(500)]
+        first = await outcome(lambda: gatepay.create_card_keys(8, keys))
+        return first, await outcome(lambda: gatepay.list_card_keys(8)), len(server.connections)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_reply_to_half_a_request(*, tls: bool) -> None:
+    """A connection whose reply came before the request had left is not used again: the rest may be answered, too."""
+    stored = http(right_reply("ka/create", {"content": "x"}))
+    for loop, options in loops():
+        with OddServer(lambda *_: None, tls=tls, hasty=stored) as server:
+            server._answer = lambda connection, request: right(connection, request) if connection.number > 1 else None
+            came = anyio.run(long_call, server, backend=loop, backend_options=options)
+        assert came == ("ok", "KEY-8", 2), (loop, options)
+
+
+async def count_connections() -> int:
+    with OddServer(right, tls=False) as server:
+        assert await two_calls(server) == ("ok", "KEY-8", len(server.connections))
+        return len(server.connections)
+
+
+@pytest.mark.anyio
+async def test_without_httpcores_insides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where httpcore doesn't let itself be looked into, no connection is used twice."""
+    assert await count_connections() == 1
+    monkeypatch.setattr(transport, "_H11", "_renamed")
+    assert await count_connections() == 2

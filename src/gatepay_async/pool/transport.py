@@ -53,6 +53,9 @@ FOREIGN: Final = tuple(TRANSLATIONS)
 
 Post = Callable[[bytes, dict[str, Any]], Awaitable[httpx.Response]]
 
+# Where httpcore's connection keeps what it has read of the wire.
+_H11: Final = "_h11_state"
+
 CLOSED: Final = "the client was closed; nothing was sent"
 
 
@@ -315,11 +318,9 @@ class _Line(httpcore.AsyncHTTPConnection):
 
     def _has_read_all(self) -> bool:
         """Whether the last response ended where what httpcore has read of the wire ends."""
-        try:
-            # Not public; without it no connection is used twice, and a test fails.
-            return not cast("Any", self)._connection._h11_state.trailing_data[0]
-        except AttributeError:
-            return False
+        # Not public. Without it no connection is used twice, which a test would see.
+        parser = getattr(self._connection, _H11, None)
+        return parser is not None and not parser.trailing_data[0]
 
     async def send(self, outgoing: httpcore.Request, *, on_send: Callable[[], None] | None) -> httpcore.Response:
         """Send *outgoing* and read the head of the response."""
