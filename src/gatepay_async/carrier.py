@@ -52,6 +52,8 @@ _HEADERS = httpx.Headers(
 _NEVER_SENT = (httpx.ConnectError, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 # Likewise, from a transport that tells when it sends. Others (httpx-aiohttp is one) call so what happened later.
 _NEVER_SENT_IF_TOLD = (*_NEVER_SENT, httpx.ConnectTimeout)
+# What these say comes from the system, or from the client's own pool; the others may quote a reply, or a proxy's.
+_QUOTE_NOBODY = (httpx.NetworkError, httpx.TimeoutException, OSError, anyio.BrokenResourceError)
 # What a transport may raise: httpx's errors, and what lies below them where a transport forgot to translate.
 _NOBODY_ANSWERED = (
     httpx.HTTPError,
@@ -170,10 +172,13 @@ class Carrier:
                 failure = error
         if failure is None:
             raise self._out_of_time(call, trip, ends)
-        _forget(failure)
         sent = trip.sent or not isinstance(failure, _NEVER_SENT_IF_TOLD if trip.told else _NEVER_SENT)
-        problem = mask(f"{type(failure).__name__}: {failure}".removesuffix(": "), keys=call.secrets())
-        raise TransportError(endpoint=call.path, sent=sent, problem=problem) from failure
+        quotes = not isinstance(failure, _QUOTE_NOBODY)
+        said = mask(str(failure), keys=call.secrets(), strict=quotes)
+        problem = f"{type(failure).__name__}: {said}".removesuffix(": ")
+        cause = None if quotes else _bare(failure)
+        del failure
+        raise TransportError(endpoint=call.path, sent=sent, problem=problem) from cause
 
     def _by(self, ends: float) -> float:
         """When an attempt that starts now must be over."""
@@ -196,10 +201,11 @@ class Carrier:
         finally:
             # Not the response's own aclose(), which would only ask once more whose it is.
             await cast("httpx.AsyncByteStream", response.stream).aclose()
+        content_type = response.headers.get("content-type", "")
         if response.status_code < 300:  # noqa: PLR2004 -- HTTP's own line
-            return Reply(response.status_code, content)
+            return Reply(response.status_code, content, content_type=content_type)
         wait = read_retry_after(response.headers.get("retry-after"), now=datetime.now(UTC))
-        return Reply(response.status_code, content, wait)
+        return Reply(response.status_code, content, wait, content_type)
 
     def _post_to(self, path: str) -> Post:
         prepare = cast("Callable[[httpx.URL], Post]", self._prepare)  # open() has seen to it
@@ -272,10 +278,12 @@ async def _read(call: Call[Any], response: httpx.Response) -> bytes:
     return b"".join(parts)
 
 
-def _forget(failure: Exception) -> None:
-    """Httpx hangs the request on its errors, and in its body is the signed form."""
+def _bare(failure: Exception) -> Exception:
+    """*failure* without what hangs on it: the request with the signed form in its body, other errors, and notes."""
     if isinstance(failure, httpx.RequestError):
         failure.request = httpx.Request("POST", "https://request.invalid/")
+    failure.__cause__ = failure.__context__ = None
+    return failure
 
 
 async def _open_pool(base_url: str, max_connections: int) -> httpx.AsyncBaseTransport:

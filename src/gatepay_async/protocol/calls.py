@@ -191,7 +191,7 @@ class KaCreate:
         """The sentence, which may be printed; what is in no example may repeat a card key."""
         if self._sentence.fullmatch(sentence):
             return sentence
-        return mask(sentence, keys=self.keys, about_keys=True)
+        return mask(sentence, keys=self.keys)
 
 
 CALLS: tuple[type[PayCreate | ProductShow | KaShow | KaCreate], ...] = (PayCreate, ProductShow, KaShow, KaCreate)
