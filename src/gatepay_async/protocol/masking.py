@@ -59,7 +59,7 @@ def _judge(strict: bool, run: re.Match[str]) -> str:  # noqa: FBT001 -- private,
     pieces = re.split(r"([:/=,|])", core)  # 成功录入:1, text/html, a=b
     shown = [piece if len(piece) <= 1 and not piece.isalnum() else _shown(piece, strict=strict) for piece in pieces]
     if any(piece == MASK for piece in shown):
-        return MASK  # what belongs together goes together
+        return before + MASK + after  # what belongs together goes together
     return before + "".join(shown) + after
 
 

@@ -104,7 +104,6 @@ CHINESE: dict[str, str] = {
     "null": "空值（null）",
     'money, such as 1.5 or "1.50"': '金额（例如 1.5 或 "1.50"）',
     "says success": "表示成功",
-    "is larger than any code": "大于任何状态码",
     "is none of GatePay's": "不是 GatePay 的状态码",
     "is a redirect, which is not followed; is base_url right?": "是重定向，不会跟随；base_url 是否正确？",
     "is a later page than was asked for": "是所请求页之后的页",

@@ -16,7 +16,7 @@ WORDS: Final = frozenset(
     empty enable encoding end entity eof errno error errors event exception exceeded expected expectation expired failed
     failure fatal file for forbidden found free from gateway get gone handle handshake has have header headers hello
     home host hostname hotel html http https id if illegal in incomplete information input instance insufficient
-    internal invalid is issuer it its javascript json just keep key kind later layer length limit line local log
+    internal invalid is issuer it its javascript json just keep key kind known later layer length limit line local log
     login long lost mail maintenance malformed mapping match maximum message messages method mismatch missing mode
     modified moment more moved msg multiple must name names negative network new nginx no node none not nothing number of
     offline ok on one only open openresty operation or other out outbound over page parameter partial path payload pay
