@@ -24,6 +24,7 @@ from gatepay_async.protocol.errors import (
     RefusedError,
     TransportError,
 )
+from gatepay_async.protocol.frames import sealed
 from gatepay_async.protocol.models import Callback, Catalog, Payment, PayType, Stored
 from gatepay_async.protocol.retrying import Answer, RetryBudget, RetryPolicy, wait_after
 from gatepay_async.protocol.signing import Credentials
@@ -68,6 +69,7 @@ class AsyncGatePay:
         InvalidRequestError: An argument can't be right.
     """
 
+    @sealed
     def __init__(
         self,
         appkey: str | None = None,
@@ -187,6 +189,7 @@ class AsyncGatePay:
         """
         return CardKeyListing(self.send, KaShow(product_id, page), prefetch=prefetch, thorough=thorough)
 
+    @sealed
     async def create_card_keys(self, product_id: int, keys: list[str] | tuple[str, ...]) -> Stored:
         """
         Store 1 to 500 card keys in one call (卡密接口, ``ka/create``); ``upload_card_keys`` takes any number.
@@ -210,6 +213,7 @@ class AsyncGatePay:
             # An attempt before this one broke off; this one has found its keys, or keys that were there before.
             return Stored(None, error.message)
 
+    @sealed
     async def upload_card_keys(
         self, product_id: int, keys: Lines, *, concurrency: int = 4, on_progress: OnProgress | None = None
     ) -> UploadReport:
@@ -264,6 +268,7 @@ class AsyncGatePay:
         """
         return (await self._answer(call)).value
 
+    @sealed
     async def _answer(self, call: Call[T]) -> Answer[T]:
         body = encode(call, self._credentials)
         attempt = 0

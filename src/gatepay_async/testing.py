@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from gatepay_async.protocol import checks
 from gatepay_async.protocol.callback import SIGNED
 from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.protocol.frames import sealed
 from gatepay_async.protocol.models import PayType
 from gatepay_async.protocol.signing import Credentials, sign
 
@@ -23,6 +24,7 @@ _MOST = Decimal(10**12)  # yuan; from there on parse_callback() believes no pric
 _TIMES = range(10**9, 10**10)  # epoch seconds; likewise
 
 
+@sealed
 def signed_callback(
     *,
     appkey: str,

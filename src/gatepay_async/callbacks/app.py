@@ -17,6 +17,7 @@ from gatepay_async.callbacks.events import CallbackEvent, EventKind, OnEvent, te
 from gatepay_async.callbacks.once import Handler, Lookup, Once
 from gatepay_async.callbacks.store import Store
 from gatepay_async.protocol.callback import LONGEST, believe, credentials_of
+from gatepay_async.protocol.frames import sealed
 from gatepay_async.protocol.errors import CallbackError, InvalidRequestError, StaleCallbackError
 from gatepay_async.protocol.models import Callback
 
@@ -114,6 +115,7 @@ class CallbackApp:
         InvalidRequestError: Another argument can't be right.
     """
 
+    @sealed
     def __init__(
         self,
         handler: Handler,
