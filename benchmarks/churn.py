@@ -124,7 +124,7 @@ async def _ours(served: Served, seconds: float, seed: int) -> Run:
 
 
 def _pool(gatepay: AsyncGatePay) -> OriginPool:
-    return cast("OriginPool", gatepay._carrier._own)
+    return cast("OriginPool", gatepay._attempts._exchange._transport)
 
 
 async def _httpx(served: Served, seconds: float) -> Run:

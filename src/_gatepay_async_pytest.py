@@ -1,13 +1,15 @@
 """
 The fixtures ``gatepay``, ``gatepay_sandbox`` and their kin, for the tests of your own shop: a pytest plugin.
 
+It also keeps a default client from calling beyond this machine, where a test would make real orders.
+
 pytest imports this file in every session of everybody who has the package installed. So it is a module of its own,
 outside of the package, and costs no more than one small file; the SDK is imported when a test asks for a fixture.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from contextlib import asynccontextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
@@ -31,6 +33,44 @@ gatepay_sandbox, gatepay_base_url and gatepay_environment."""
 _CLAIMED_TWICE = """\
 gatepay: two plugins claim this test, anyio's and pytest-asyncio, each with an event loop
 of its own. Take one of the two marks away, or set asyncio_mode = "strict"."""
+
+
+# Whether default clients may call beyond this machine: the last one counts, of a session within a session (pytester),
+# and of the test that runs. Outside of a session they may.
+_allowed: list[bool] = []
+
+
+def may_call_live() -> bool:
+    """Whether a default client may call beyond this machine; it asks before it connects."""
+    return _allowed[-1] if _allowed else True
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Two ways to allow it for a whole session."""
+    what = "let AsyncGatePay clients without http_client or transport call hosts other than this machine"
+    parser.getgroup("gatepay-async").addoption("--gatepay-live", action="store_true", help=what)
+    parser.addini("gatepay_live", what, type="bool", default=False)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the marker; begin."""
+    config.addinivalue_line("markers", "gatepay_live: a default AsyncGatePay may call hosts other than this machine")
+    _allowed.append(bool(config.getoption("--gatepay-live") or config.getini("gatepay_live")))
+
+
+def pytest_unconfigure() -> None:
+    """End."""
+    _allowed.pop()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """For one test, with its fixtures."""
+    _allowed.append(may_call_live() or item.get_closest_marker("gatepay_live") is not None)
+    try:
+        return (yield)
+    finally:
+        _allowed.pop()
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from gatepay_async import AsyncGatePay, RetryPolicy, carrier
+from gatepay_async import AsyncGatePay, RetryPolicy
+from gatepay_async.exchange import opening
 from gatepay_async.sandbox import Sandbox
 
 # Waits that a test need not sit out; the number of attempts is the default's.
@@ -29,7 +30,7 @@ OVER_AIOHTTP = os.environ.get("GATEPAY_TEST_TRANSPORT") == "aiohttp"
 @pytest.fixture(autouse=OVER_AIOHTTP)
 def over_aiohttp(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is opened by default is aiohttp's."""
-    monkeypatch.setattr(carrier, "_open_pool", carrier._open_aiohttp)
+    monkeypatch.setattr(opening, "_open_own", opening._open_aiohttp)
 
 
 @pytest.fixture(params=["asyncio"] if OVER_AIOHTTP else ["asyncio", "trio"])

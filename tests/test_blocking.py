@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from gatepay_async import AsyncGatePay, carrier
+from gatepay_async import AsyncGatePay
+from gatepay_async.exchange import trust
 from gatepay_async.sandbox import Sandbox
 
 pytestmark = pytest.mark.sockets
@@ -74,7 +75,7 @@ def blocked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.anyio
 async def test_nothing_blocks(sandbox: Sandbox, base_url: str, blocked: list[str]) -> None:
     """Opening, calling, uploading a file, walking and closing: no file, name or certificate is read on the loop."""
-    carrier._tls_context.cache_clear()
+    trust._context.cache_clear()
     url = base_url.replace("127.0.0.1", "localhost")  # a name that must be looked up
     async with AsyncGatePay(sandbox.appkey, sandbox.appsecret), AsyncGatePay("a", "b", base_url=url):
         pass

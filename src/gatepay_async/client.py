@@ -5,19 +5,25 @@ from __future__ import annotations
 import math
 import os
 import random
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self, TypeVar
 
 import anyio
 import httpx
 
-from gatepay_async.carrier import Carrier, is_loopback, running
+from gatepay_async.exchange.attempts import Attempts, running
+from gatepay_async.exchange.loopback import is_loopback
+from gatepay_async.exchange.opening import open_exchange
+from gatepay_async.exchange.port import ForeignError
+from gatepay_async.exchange.urls import BadUrlError, parse_url
 from gatepay_async.pager import CardKeyListing
 from gatepay_async.protocol import callback, checks
 from gatepay_async.protocol.bulk import UploadReport
 from gatepay_async.protocol.calls import Call, KaCreate, KaShow, PayCreate, ProductShow
 from gatepay_async.protocol.errors import (
     AlreadyStoredError,
+    GatePayError,
     InvalidRequestError,
     OutcomeUnknownError,
     ProtocolError,
@@ -25,6 +31,7 @@ from gatepay_async.protocol.errors import (
     TransportError,
 )
 from gatepay_async.protocol.frames import sealed
+from gatepay_async.protocol.invisible import strip_invisible
 from gatepay_async.protocol.models import Callback, Catalog, Payment, PayType, Stored
 from gatepay_async.protocol.retrying import Answer, RetryBudget, RetryPolicy, wait_after
 from gatepay_async.protocol.signing import Credentials
@@ -64,9 +71,11 @@ class AsyncGatePay:
         transport: Your own httpx transport, used as it is; you close it. Or ``"aiohttp"`` (the extra ``aiohttp``; on
             asyncio only): a faster one.
         allow_http: Send to a ``base_url`` without TLS that isn't on this machine.
+        trust_env: Use the proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names (NO_PROXY lists exceptions), and the
+            certificates of SSL_CERT_FILE or SSL_CERT_DIR. Has no effect on an ``http_client`` or ``transport`` of yours.
 
     Raises:
-        InvalidRequestError: An argument can't be right.
+        InvalidRequestError: An argument can't be right; ``.field`` is its name, or that of the environment variable.
     """
 
     @sealed
@@ -83,11 +92,12 @@ class AsyncGatePay:
         http_client: httpx.AsyncClient | None = None,
         transport: httpx.AsyncBaseTransport | Literal["aiohttp"] | None = None,
         allow_http: bool = False,
+        trust_env: bool = True,
     ) -> None:
         self._credentials = Credentials(
             _given("appkey", appkey, "GATEPAY_APPKEY"), _given("appsecret", appsecret, "GATEPAY_APPSECRET")
         )
-        self._base_url = _check_url(_given_url(base_url), allow_http)
+        self._base_url = _given_url(base_url, allow_http)
         checks.check("timeout", timeout, checks.seconds)
         checks.check("deadline", deadline, checks.seconds)
         checks.check("max_connections", max_connections, checks.positive)
@@ -100,12 +110,17 @@ class AsyncGatePay:
         self._timeout = math.inf if timeout is None else timeout
         self._policy = retry or RetryPolicy()
         self._budget = RetryBudget(self._policy.budget)
-        self._carrier = Carrier(
+        self._attempts = Attempts(
             self._base_url,
             timeout=self._timeout,
-            max_connections=max_connections,
-            http_client=http_client,
-            transport=transport,
+            open_exchange=partial(
+                open_exchange,
+                self._base_url,
+                max_connections=max_connections,
+                http_client=http_client,
+                transport=transport,
+                trust_env=trust_env,
+            ),
         )
         self._loop: object = None
         self._closed = False
@@ -117,14 +132,14 @@ class AsyncGatePay:
         if self._loop is not None:
             raise _misused("can be opened only once; make a new one")
         self._loop = running()
-        await self._carrier.open()
+        await self._attempts.open()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._closed = True
-        await self._carrier.aclose()
+        await self._attempts.aclose()
 
     @property
     def longest_call(self) -> float:
@@ -274,17 +289,19 @@ class AsyncGatePay:
         attempt = 0
         in_doubt = False  # an attempt broke off, and may have been carried out
         self._check_open()
-        ends = self._carrier.now() + self._deadline
+        ends = self._attempts.now() + self._deadline
         while True:
             attempt += 1
             try:
-                value = decode(call, await self._carrier.post(call, body, ends=ends))
-            except (RefusedError, ProtocolError, TransportError) as error:
+                value = decode(call, await self._attempts.post(call, body, ends=ends))
+            except (RefusedError, ProtocolError, TransportError, ForeignError) as error:
                 failure = error
             else:
                 self._budget.give_back()
                 return Answer(value, attempt)
-            wait = self._wait_after(call, failure, attempt, left=ends - self._carrier.now())
+            if isinstance(failure, ForeignError):
+                _raise_foreign(call, failure, attempt=attempt, in_doubt=in_doubt)
+            wait = self._wait_after(call, failure, attempt, left=ends - self._attempts.now())
             if wait is None:
                 _raise(call, failure, attempt=attempt, in_doubt=in_doubt)
             await anyio.sleep(wait)
@@ -328,6 +345,20 @@ def _raise(
     raise OutcomeUnknownError(endpoint=call.path, out_order_id=out_order_id, attempts=attempt) from failure
 
 
+def _raise_foreign(call: Call[Any], failure: ForeignError, *, attempt: int, in_doubt: bool) -> NoReturn:
+    """Raise what a hook or a transport of the user's has raised; never another attempt: it is no network error."""
+    error, sent = failure.error, failure.sent or in_doubt
+    left = "the request may have arrived" if sent else "no byte of the request has left"
+    error.add_note(f"gatepay-async: raised by your httpx client or transport during {call.path}; {left}")
+    if sent and not call.repeatable:
+        out_order_id = call.fields()["out_order_id"]
+        raise OutcomeUnknownError(endpoint=call.path, out_order_id=out_order_id, attempts=attempt) from error
+    if isinstance(error, GatePayError):  # of another call, within a hook; as ours it would say something else
+        problem = f"your httpx client or transport raised {type(error).__name__}"
+        raise TransportError(endpoint=call.path, sent=sent, problem=problem, attempts=attempt) from error
+    raise error
+
+
 def _maybe_done(failure: RefusedError | ProtocolError | TransportError) -> bool:
     """Whether the attempt that ended so may have been carried out."""
     if isinstance(failure, ProtocolError):
@@ -337,32 +368,44 @@ def _maybe_done(failure: RefusedError | ProtocolError | TransportError) -> bool:
 
 
 def _given(name: str, value: str | None, variable: str) -> str:
-    if value is None:
-        value = os.environ.get(variable)
+    if value is not None:
+        return value
+    value = os.environ.get(variable)
     if value is None:
         raise InvalidRequestError(field=name, problem=f"is missing: pass it, or set {variable}")
+    checks.check(variable, checks.cleaned(value), checks.token)
     return value
 
 
-def _given_url(base_url: str | None) -> str:
+def _given_url(base_url: str | None, allow_http: bool) -> str:  # noqa: FBT001 -- private, called once
     # An empty one that was passed is somebody's missing setting, and must not become the real shop.
-    return os.environ.get("GATEPAY_BASE_URL") or BASE_URL if base_url is None else base_url
+    if base_url is not None:
+        return _check_url("base_url", base_url, allow_http)
+    return _check_url("GATEPAY_BASE_URL", os.environ.get("GATEPAY_BASE_URL") or BASE_URL, allow_http)
 
 
-def _check_url(base_url: str, allow_http: bool) -> str:  # noqa: FBT001 -- private, called once
+def _check_url(name: str, base_url: str, allow_http: bool) -> str:  # noqa: FBT001 -- private
     """*base_url* with a slash at its end."""
+    problem = "must be a URL such as https://gatepay.io/api/"
     try:
-        url = httpx.URL(base_url)
-    except (httpx.InvalidURL, TypeError):
-        url = httpx.URL("")
-    if url.scheme not in ("http", "https") or not url.host:
-        raise InvalidRequestError(field="base_url", problem="must be a URL such as https://gatepay.io/api/")
+        url = parse_url(strip_invisible(base_url))
+    except BadUrlError as error:
+        problem = f"{problem}; this one {error.problem}" if base_url else problem
+    except TypeError:
+        pass
+    else:
+        problem = _url_problem(url, allow_http)
+        if not problem:
+            return str(url).rstrip("/") + "/"
+    raise InvalidRequestError(field=name, problem=problem)
+
+
+def _url_problem(url: httpx.URL, allow_http: bool) -> str:  # noqa: FBT001 -- private
     if url.userinfo or url.query or url.fragment:
-        raise InvalidRequestError(field="base_url", problem="must have no user, query or fragment")
+        return "must have no user, query or fragment"
     if url.scheme == "http" and not allow_http and not is_loopback(url.host):
-        problem = "must be https: over http anyone on the way can read card keys (allow_http=True allows it)"
-        raise InvalidRequestError(field="base_url", problem=problem)
-    return str(url).rstrip("/") + "/"
+        return "must be https: over http anyone on the way can read card keys (allow_http=True allows it)"
+    return ""
 
 
 def _check_kind(name: str, value: object, kind: type) -> None:

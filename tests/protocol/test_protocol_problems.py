@@ -21,7 +21,7 @@ PACKAGE = Path(gatepay_async.__file__).parent
 # The vendor's side and the command speak for themselves.
 OTHER_ROOMS = {"sandbox", "cli"}
 # What is called with a sentence that becomes a ``.problem``.
-TOLD = re.compile(r"MisreadError|_wrong|_misused|(httpx|httpcore)\.\w+(Error|Timeout|Protocol)")
+TOLD = re.compile(r"MisreadError|BadUrlError|_wrong|_misused|(httpx|httpcore)\.\w+(Error|Timeout|Protocol)")
 
 
 def sentences() -> dict[str, str]:
@@ -46,7 +46,7 @@ def told(tree: ast.Module, module: str) -> Iterator[ast.expr]:
                 yield from node.args[:1]
         elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in ("problem", "too_many"):
             yield node.value
-        elif isinstance(node, ast.FunctionDef) and node.name == "key_problem":
+        elif isinstance(node, ast.FunctionDef) and node.name.endswith("_problem"):
             yield from (each.value for each in ast.walk(node) if isinstance(each, ast.Return) and each.value)
 
 
@@ -54,7 +54,7 @@ def spelled(node: ast.expr) -> Iterator[str]:
     """The texts that an expression may be, as far as they are written in it."""
     if isinstance(node, ast.IfExp):
         yield from (*spelled(node.body), *spelled(node.orelse))
-    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value:
         yield node.value
     elif isinstance(node, ast.JoinedStr):
         yield "".join(str(each.value) if isinstance(each, ast.Constant) else "X" for each in node.values)

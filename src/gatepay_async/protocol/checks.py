@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sized
 from typing import Any
 
 from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.protocol.invisible import first_invisible, strip_invisible
 
 MOST_KEYS = 500  # ka/create: 最多支持500条
 _LARGEST = 2**63 - 1  # what a database's number holds
@@ -43,10 +44,18 @@ def text(_: object, attribute: Any, value: Any) -> None:
 
 
 def token(instance: object, attribute: Any, value: Any) -> None:
-    """As ``text``, with nothing blank around it: an appkey, an appsecret."""
+    """As ``text``, with nothing invisible in it: an appkey, an appsecret. ``cleaned`` has stripped the ends."""
     text(instance, attribute, value)
-    if value.strip() != value:
-        raise InvalidRequestError(field=attribute.name, problem="has a blank or a line break at an end; strip() it")
+    hidden = first_invisible(value)
+    if hidden is not None:
+        # Where it is would tell of the secret.
+        problem = f"holds an invisible character ({hidden}); copy it again"
+        raise InvalidRequestError(field=attribute.name, problem=problem)
+
+
+def cleaned(value: object) -> Any:
+    """*value* without what is invisible at its ends (the line break of a file, a byte-order mark), if it is text."""
+    return strip_invisible(value) if isinstance(value, str) else value
 
 
 def seconds(_: object, attribute: Any, value: Any) -> None:

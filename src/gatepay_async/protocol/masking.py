@@ -36,14 +36,20 @@ def mask(text: str, *, keys: Iterable[str] = (), strict: bool = False) -> str:
         keys: Card keys that were sent, which it may repeat.
         strict: Only the words of a list stay: the text may hold card keys that were not sent, in any form.
     """
-    for key in sorted(keys, key=len, reverse=True):  # one may be the beginning of another
-        text = text.replace(key, MASK)
+    text = hide_keys(text, keys)
     text = _GROUPS.sub(MASK, text)
     if strict:
         text = _NOT_ASCII.sub(_known_chinese, text)
     text = _RUN.sub(partial(_judge, strict), text)
     text = _MASKS.sub(MASK, "".join(map(_printable, text)))
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def hide_keys(text: str, keys: Iterable[str]) -> str:
+    """*text* without *keys*."""
+    for key in sorted(keys, key=len, reverse=True):  # one may be the beginning of another
+        text = text.replace(key, MASK)
+    return text
 
 
 def is_ordinary(word: str, *, strict: bool = False) -> bool:

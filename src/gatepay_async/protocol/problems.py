@@ -37,14 +37,14 @@ _HAPPENED = {
 
 # English -> 中文. The first that fits the whole of a sentence counts; what is in a hole is looked up in its turn.
 CHINESE: dict[str, str] = {
-    # -- the parameters of calls (checks, calls, client, upload, carrier) --------------------------------------------
+    # -- the parameters of calls (checks, calls, client, upload, exchange) --------------------------------------------
     "must be a whole number, not {kind}": "必须是整数，而不是 {kind}",
     "must be above 0 and below 2 to the 63rd": "必须大于 0 且小于 2 的 63 次方",
     "must be text, or several texts in a list": "必须是文本，或由多个文本组成的列表",
     "must be text, not {kind}": "必须是文本，而不是 {kind}",
     "must not be empty": "不能为空",
     "holds half a character (a lone surrogate)": "含有半个字符（单独的代理码位）",
-    "has a blank or a line break at an end; strip() it": "首尾有空白或换行，请用 strip() 去掉",
+    "holds an invisible character ({code}); copy it again": "含有看不见的字符（{code}）；请重新复制",
     "must be a number of seconds above 0, or None for no bound": "必须是大于 0 的秒数；不限时请用 None",
     "must be a number of seconds above 0, or a timedelta": "必须是大于 0 的秒数，或 timedelta",
     "must be a number, 0 or more": "必须是不小于 0 的数",
@@ -78,8 +78,24 @@ CHINESE: dict[str, str] = {
     "aiohttp {problem}": "aiohttp {problem}",
     "runs on asyncio only; leave transport out": "只能在 asyncio 上运行，请不要传 transport",
     "needs the extra: pip install 'gatepay-async[aiohttp]'": "需要附加组件：pip install 'gatepay-async[aiohttp]'",
-    "the environment names a proxy that is not http or https; set NO_PROXY, or pass a transport": (
-        "环境变量中的代理不是 http 或 https；请设置 NO_PROXY，或传入 transport"
+    "{problem}; this one {reason}": "{problem}；当前值{reason}",
+    "holds a space or an invisible character ({code})": "含有空格或看不见的字符（{code}）",
+    "can't be read as a URL": "不是有效的网址",
+    "must begin with {schemes} and a host": "必须以 {schemes} 加主机名开头",
+    "has a port that there is not: {port}": "端口 {port} 不存在",
+    "has a host name that there can't be": "主机名无效",
+    "names a proxy, which {problem}": "指定的代理{problem}",
+    "needs socksio: pip install 'httpx[socks]'": "需要 socksio：pip install 'httpx[socks]'",
+    "names {path}, which can't be read: {reason}": "指定的 {path} 无法读取：{reason}",
+    "names {path}, which holds no certificate that can be read": "指定的 {path} 中没有可用的证书",
+    "names {path}, which is no folder": "指定的 {path} 不是目录",
+    "names {path}, which holds no certificate under its hash; run: openssl rehash {folder}": (
+        "指定的 {path} 中没有以哈希命名的证书；请运行：openssl rehash {folder}"
+    ),
+    "this test would call {host} itself: use the fixture `gatepay`, or pass http_client or transport; "
+    "@pytest.mark.gatepay_live, --gatepay-live or the setting gatepay_live allows it": (
+        "这个测试会真正访问 {host}：请使用 fixture `gatepay`，或传入 http_client 或 transport；"
+        "如需放行，请用 @pytest.mark.gatepay_live、--gatepay-live 或配置项 gatepay_live"
     ),
     # -- a line that can't be a card key ------------------------------------------------------------------------------
     "is blank": "是空行",
@@ -87,7 +103,7 @@ CHINESE: dict[str, str] = {
     "holds a NUL; is the file UTF-16?": "含有 NUL，文件是不是 UTF-16 编码？",
     "can't be encoded as UTF-8": "无法用 UTF-8 编码",
     "repeats line {line}": "与第 {line} 行重复",
-    # -- replies (codec, wire, paging, carrier) -----------------------------------------------------------------------
+    # -- replies (codec, wire, paging, exchange) -----------------------------------------------------------------------
     "is JSON nested too deep": "是嵌套过深的 JSON",
     "is no complete JSON": "不是完整的 JSON",
     "is missing": "缺失",
@@ -110,9 +126,14 @@ CHINESE: dict[str, str] = {
     "is an earlier page than was asked for": "是所请求页之前的页",
     "is not above the id of the row before it": "不大于上一行的 id",
     "is larger than {most} bytes": "超过 {most} 字节",
-    # -- nobody answers (carrier, pool) -------------------------------------------------------------------------------
+    "was used up by a hook of your httpx client; call `await response.aread()` in it before anything else": (
+        "已被你的 httpx 客户端的钩子读走；请在钩子中先调用 `await response.aread()`"
+    ),
+    # -- nobody answers (exchange, pool) -------------------------------------------------------------------------------
     "the call's deadline has passed": "已超过整个调用的时限（deadline）",
     "no whole reply within {seconds} s": "{seconds} 秒内没有收到完整应答",
+    "your httpx client or transport raised {kind}": "你的 httpx 客户端或 transport 抛出了 {kind}",
+    "your httpx client or transport was cancelled from within": "你的 httpx 客户端或 transport 内部被取消",
     "not connected within {seconds} s": "{seconds} 秒内没有连上",
     "no TLS within {seconds} s": "{seconds} 秒内没有完成 TLS 握手",
     "nothing to read for {seconds} s": "{seconds} 秒内没有读到内容",

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from attrs import field, frozen
 
-from gatepay_async.protocol.checks import token
+from gatepay_async.protocol.checks import cleaned, token
 from gatepay_async.protocol.frames import sealed_init
 
 
@@ -16,19 +16,18 @@ from gatepay_async.protocol.frames import sealed_init
 @frozen
 class Credentials:
     """
-    What a shop signs with.
+    What a shop signs with. Spaces, line breaks and other invisible characters at the ends are left out.
 
     Attributes:
         appkey: Travels with every request.
         appsecret: Never travels, and is in no ``repr``.
 
     Raises:
-        InvalidRequestError: One of them is no text, is empty, or has a blank or a control character at an end
-            (the line break of the file that it was read from, most likely).
+        InvalidRequestError: One of them is no text, is empty, or holds an invisible character.
     """
 
-    appkey: str = field(validator=token)
-    appsecret: str = field(validator=token, repr=False)
+    appkey: str = field(converter=cleaned, validator=token)
+    appsecret: str = field(converter=cleaned, validator=token, repr=False)
 
 
 def sign(credentials: Credentials, parts: Iterable[str]) -> str:

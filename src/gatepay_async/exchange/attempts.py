@@ -1,0 +1,155 @@
+"""
+One attempt: the bytes of a call go out, a ``Reply`` comes back.
+
+Or a ``TransportError``, which knows whether a byte had left. Here the attempt's clock runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import anyio
+import anyio.lowlevel
+from attrs import define
+
+from gatepay_async.exchange.port import BadReplyError, Exchange, ForeignError, NotPermittedError, UnansweredError
+from gatepay_async.protocol.calls import Call
+from gatepay_async.protocol.errors import DeadlineExceededError, InvalidRequestError, ProtocolError, TransportError
+from gatepay_async.protocol.masking import hide_keys
+from gatepay_async.protocol.wire import Reply
+
+
+@define
+class _Attempt:
+    """
+    What is known of one attempt, and its clock: a ``Watch``.
+
+    Attributes:
+        clock: Cancels the attempt at its deadline.
+        ends: When the whole call must have ended.
+        sent: A byte of the request is about to leave, or has left.
+        reporting: Whoever carries it would have said so.
+    """
+
+    clock: anyio.CancelScope
+    ends: float
+    timeout: float
+    now: Callable[[], float]
+    sent: bool = False
+    reporting: bool = False
+
+    def waiting(self) -> None:
+        self.clock.deadline = self.ends  # waiting for a connection is no part of the attempt
+
+    def connected(self) -> None:
+        self.clock.deadline = min(self.ends, self.now() + self.timeout)
+
+    def reports(self, sending: bool, /) -> None:  # noqa: FBT001 -- as the port has it
+        self.reporting = sending
+
+    def sending(self) -> None:
+        self.sent = True
+
+
+class Attempts:
+    """
+    Makes attempts at one base URL.
+
+    Args:
+        base_url: With a slash at its end.
+        timeout: Seconds for one attempt, from connect to last byte.
+        open_exchange: Gives what carries them, once the event loop runs.
+
+    Attributes:
+        now: The event loop's clock, once open.
+    """
+
+    def __init__(self, base_url: str, *, timeout: float, open_exchange: Callable[[], Awaitable[Exchange]]) -> None:
+        self._base_url = base_url
+        self._timeout = timeout
+        self._open_exchange = open_exchange
+        self._exchange: Exchange | None = None
+        self.now: Callable[[], float] = anyio.current_time
+
+    async def open(self) -> None:
+        """
+        Open what carries the attempts.
+
+        Raises:
+            InvalidRequestError: It can't be opened.
+        """
+        # asyncio's own clock is anyio's too; asking it spares asking each time which loop it is.
+        self.now = getattr(running(), "time", anyio.current_time)
+        self._exchange = await self._open_exchange()
+
+    async def aclose(self) -> None:
+        """Close what ``open`` has opened."""
+        if self._exchange is not None:
+            await self._exchange.aclose()
+
+    async def post(self, call: Call[Any], body: bytes, *, ends: float) -> Reply:
+        """
+        Make one attempt.
+
+        Args:
+            call: Whose path it is posted to.
+            body: The form.
+            ends: When the whole call must have ended, on the event loop's clock.
+
+        Raises:
+            TransportError: Nobody answered; ``DeadlineExceededError`` if it is the call's time that is over.
+            ProtocolError: The reply has no end, or a hook has used it up.
+            ForeignError: Code that isn't ours raised something of its own; ``.sent`` is filled in.
+            InvalidRequestError: A test must not call there.
+        """
+        exchange = cast("Exchange", self._exchange)  # open() has seen to it
+        clock = anyio.CancelScope(deadline=min(ends, self.now() + self._timeout))
+        attempt = _Attempt(clock, ends, self._timeout, self.now)
+        failure: Exception | None = None
+        with clock:
+            try:
+                return await exchange.post(self._base_url + call.path, body, attempt)
+            except (UnansweredError, ForeignError, BadReplyError, NotPermittedError) as error:
+                failure = error
+        if failure is None:
+            raise self._out_of_time(call, attempt)
+        if isinstance(failure, UnansweredError):
+            sent = attempt.sent or not failure.proven
+            problem, cause = hide_keys(failure.problem, call.secrets()), failure.cause
+            del failure  # its frames hold the form
+            raise TransportError(endpoint=call.path, sent=sent, problem=problem) from cause
+        raise _ours(call, failure, attempt)
+
+    def _out_of_time(self, call: Call[Any], attempt: _Attempt) -> TransportError:
+        sent = attempt.sent or not attempt.reporting
+        if self.now() >= attempt.ends:
+            return DeadlineExceededError(endpoint=call.path, sent=sent, problem="the call's deadline has passed")
+        problem = f"no whole reply within {self._timeout:g} s"
+        return TransportError(endpoint=call.path, sent=sent, problem=problem)
+
+
+def _ours(call: Call[Any], failure: Exception, attempt: _Attempt) -> Exception:
+    if isinstance(failure, ForeignError):
+        failure.sent = attempt.sent or not failure.proven
+    if isinstance(failure, BadReplyError):
+        return ProtocolError(
+            endpoint=call.path,
+            http_status=failure.status,
+            problem=failure.problem,
+            path="reply",
+            retry_after=failure.retry_after,
+        )
+    if isinstance(failure, NotPermittedError):
+        return InvalidRequestError(field="base_url", problem=failure.problem)
+    return failure
+
+
+def running() -> object:
+    """The event loop that this runs on, for comparing."""
+    # Where asyncio runs it is there; who runs trio need not import it.
+    try:
+        return sys.modules["asyncio"].get_running_loop()
+    except (KeyError, AttributeError, RuntimeError):
+        return anyio.lowlevel.current_token()

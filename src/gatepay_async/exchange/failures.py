@@ -1,0 +1,43 @@
+"""httpx's errors to ours: whether a byte can have left, and what may be told of it."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import anyio
+import httpx
+
+from gatepay_async.exchange.port import UnansweredError
+from gatepay_async.protocol.masking import mask
+
+# Raised before the first byte of a request is written, whoever raises them.
+_NEVER_SENT = (httpx.ConnectError, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
+# What lies below httpx's errors, where a transport forgot to translate.
+BELOW_HTTPX = (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)
+NOBODY_ANSWERED = (httpx.HTTPError, httpx.StreamError, *BELOW_HTTPX)
+
+# What these say is the system's, or our pool's. All others may quote a reply, or a proxy's: h11 says "illegal header line:
+# bytearray(b'…')", a ProxyError is the proxy's own status line.
+_QUOTE_NOBODY = (httpx.NetworkError, httpx.TimeoutException, *BELOW_HTTPX)
+
+
+def unanswered(error: Exception, *, proven: bool) -> UnansweredError:
+    """
+    What to raise for *error*.
+
+    Args:
+        proven: Whoever raised it has told before sending anything; see ``UnansweredError``.
+    """
+    quotes = not isinstance(error, _QUOTE_NOBODY)
+    problem = f"{type(error).__name__}: {mask(str(error), strict=quotes)}".removesuffix(": ")
+    proven = proven or isinstance(error, _NEVER_SENT)
+    return UnansweredError(problem, cause=None if quotes else _bare(error, problem), proven=proven)
+
+
+def _bare(error: Exception, problem: str) -> Exception | None:
+    """An error of the same class, to be chained: without the request, and in its body the signed form; masked."""
+    if not isinstance(error, httpx.RequestError):
+        return None
+    bare: Exception = httpx.RequestError.__new__(type(error))
+    httpx.RequestError.__init__(cast("httpx.RequestError", bare), problem)
+    return bare

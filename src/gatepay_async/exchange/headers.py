@@ -1,0 +1,19 @@
+"""The headers of every call."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import httpx
+
+from gatepay_async.protocol.wire import CONTENT_TYPE
+from gatepay_async.version import __version__
+
+HEADERS: Final = httpx.Headers(
+    {
+        "accept": "application/json",
+        "accept-encoding": "identity",  # a reply is small, and one that unpacks to a gigabyte is no reply
+        "content-type": CONTENT_TYPE,
+        "user-agent": f"gatepay-async/{__version__}",
+    }
+)

@@ -1,0 +1,31 @@
+"""What our pytest plugin allows: by default no call of a default client beyond this machine."""
+
+from __future__ import annotations
+
+import sys
+
+from gatepay_async.exchange.loopback import is_loopback
+from gatepay_async.exchange.port import NotPermittedError
+
+_PYTEST_PLUGIN = "_gatepay_async_pytest"
+
+
+def in_pytest() -> bool:
+    """Whether our pytest plugin is there; it is not imported for that."""
+    return _PYTEST_PLUGIN in sys.modules
+
+
+def check_permitted(host: str) -> None:
+    """
+    Keep a test from calling *host* with a client that nothing was given to intercept the call with.
+
+    Raises:
+        NotPermittedError: It is not this machine, and nobody has allowed it.
+    """
+    plugin = sys.modules.get(_PYTEST_PLUGIN)
+    if plugin is not None and not is_loopback(host) and not plugin.may_call_live():
+        problem = (
+            f"this test would call {host} itself: use the fixture `gatepay`, or pass http_client or transport; "
+            f"@pytest.mark.gatepay_live, --gatepay-live or the setting gatepay_live allows it"
+        )
+        raise NotPermittedError(problem)

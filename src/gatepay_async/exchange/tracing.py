@@ -1,0 +1,56 @@
+"""What httpx's own transports tell of a request, through the extension ``trace``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gatepay_async.exchange.port import Watch
+
+
+class Trace:
+    """
+    Tells *watch* of one request, wherever in httpcore it is.
+
+    A proxy is asked for a tunnel with a request of its own (CONNECT), and httpcore reports that one by the same events,
+    since it passes the extensions on. Nothing of ours has left with it.
+
+    Args:
+        permit: Called before anything else happens; what it raises ends the request.
+    """
+
+    def __init__(self, watch: Watch, *, permit: Callable[[], None] | None = None) -> None:
+        self._watch = watch
+        self._permit = permit
+        self._failed: BaseException | None = None
+
+    async def note(self, event: str, info: dict[str, Any]) -> None:
+        """One event: ``http11.send_request_headers.started``, for example, or ``connection.connect_tcp.failed``."""
+        step, _, state = event.partition(".")[2].rpartition(".")
+        if step == "response_closed":  # comes after a failure, and says nothing new
+            return
+        if state == "failed":
+            self._failed = info.get("exception")
+            # What a transport does next, after an error, may be in other hands, which tell nothing.
+            self._watch.reports(not isinstance(self._failed, Exception))
+        if state == "started":
+            self._started(step, info)
+
+    def _started(self, step: str, info: dict[str, Any]) -> None:
+        if self._permit is not None:
+            self._permit()
+        self._failed = None
+        self._watch.reports(True)  # noqa: FBT003 -- the report itself
+        if step == "send_request_headers" and getattr(info.get("request"), "method", b"") != b"CONNECT":
+            self._watch.sending()
+
+    def answered(self) -> None:
+        """There is a reply: whoever carried the request has sent it."""
+        self._watch.sending()
+
+    def saw(self, error: BaseException) -> bool:
+        """Whether *error* comes from the failure that was traced last; if so, the trace knows all of it."""
+        cause: BaseException | None = error
+        while cause is not None and cause is not self._failed:
+            cause = cause.__cause__ or cause.__context__
+        return cause is not None

@@ -1,0 +1,55 @@
+"""A URL from outside (an argument, an environment variable): read, or refused in a sentence."""
+
+from __future__ import annotations
+
+import httpx
+
+from gatepay_async.protocol.invisible import is_invisible
+
+_LAST_PORT = 65_535
+_LONGEST_LABEL, _LONGEST_NAME = 63, 253  # RFC 1035, 2.3.4
+
+
+class BadUrlError(ValueError):
+    """
+    The URL can't be used.
+
+    Attributes:
+        problem: Why. Never repeats the URL: it may hold a password.
+    """
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
+def parse_url(text: str, *, schemes: tuple[str, ...] = ("http", "https")) -> httpx.URL:
+    """
+    Read *text* as an absolute URL that somebody can connect to.
+
+    Raises:
+        BadUrlError: It is none.
+    """
+    hidden = next((f"U+{ord(each):04X}" for each in text if is_invisible(each)), None)
+    if hidden is not None:
+        raise BadUrlError(f"holds a space or an invisible character ({hidden})")
+    try:
+        url = httpx.URL(text)
+    except (httpx.InvalidURL, ValueError):  # idna's own error is a ValueError
+        url = None
+    if url is None:
+        raise BadUrlError("can't be read as a URL")
+    if url.scheme not in schemes or not url.host:
+        raise BadUrlError(f"must begin with {' or '.join(f'{each}://' for each in schemes)} and a host")
+    if url.port is not None and not 0 < url.port <= _LAST_PORT:
+        raise BadUrlError(f"has a port that there is not: {url.port}")
+    if not _is_host(url.raw_host.decode("ascii")):
+        raise BadUrlError("has a host name that there can't be")
+    return url
+
+
+def _is_host(name: str) -> bool:
+    if ":" in name:  # an IPv6 address, which httpx has read
+        return True
+    labels = name.removesuffix(".").split(".")
+    return len(name) <= _LONGEST_NAME and all(0 < len(label) <= _LONGEST_LABEL for label in labels)

@@ -1,0 +1,166 @@
+"""
+Over your own httpx objects, by what httpx documents and nothing else.
+
+Hooks, ``auth`` and transports are code that isn't ours, and run in the middle of a call. What they raise is told from
+what the network does: a network error of this call becomes an ``UnansweredError``, all else a ``ForeignError``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from traceback import walk_tb
+from types import CodeType
+from typing import Any
+
+import httpx
+
+from gatepay_async.exchange.failures import NOBODY_ANSWERED, unanswered
+from gatepay_async.exchange.headers import HEADERS
+from gatepay_async.exchange.permission import check_permitted, in_pytest
+from gatepay_async.exchange.port import BadReplyError, ForeignError, NotPermittedError, UnansweredError, Watch
+from gatepay_async.exchange.replies import read_reply
+from gatepay_async.exchange.tracing import Trace
+from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.protocol.wire import Reply
+
+Outcome = Reply | BadReplyError | ForeignError | UnansweredError
+Sort = Callable[[Exception, httpx.Request, Trace], Awaitable[Outcome]]
+
+
+class OverClient:
+    """Over an httpx client of yours, used as it is: its hooks, ``auth``, mounts and cookies included."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+
+    async def post(self, url: str, body: bytes, watch: Watch) -> Reply:
+        """Make one attempt."""
+        if self._client.is_closed:
+            raise InvalidRequestError(field="http_client", problem="has been closed")
+        trace = Trace(watch)
+        extensions = {"trace": trace.note}
+        request = self._client.build_request("POST", url, headers=HEADERS, content=body, extensions=extensions)
+        return await _carry(self._send, request, trace, self._sort)
+
+    async def aclose(self) -> None:
+        """Leave it open: it is yours."""
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        # Never followed: a signed form must not travel elsewhere.
+        return await self._client.send(request, stream=True, follow_redirects=False)
+
+    async def _sort(self, error: Exception, request: httpx.Request, trace: Trace) -> Outcome:
+        hooks = self._client.event_hooks
+        if _is_raised_in(error, hooks["response"]):
+            trace.answered()
+            # The connection may break while the hook reads the reply.
+            if not isinstance(error, httpx.HTTPError) or not _is_about(error, request):
+                return ForeignError(error)
+        elif _is_raised_in(error, hooks["request"]):
+            # Before it is sent; but an `auth` may send several times, and be in the middle of it.
+            return ForeignError(error, proven=self._client.auth is None)
+        elif isinstance(error, httpx.HTTPError) and not _is_about(error, request):
+            return ForeignError(error)  # of another request, which an `auth` has made
+        return await _sort(error, request, trace)
+
+
+class OverTransport:
+    """
+    Over an httpx transport of yours, or httpx's own to a proxy, without a client in between.
+
+    There is nothing to redirect, to log in to, or to keep cookies for.
+
+    Args:
+        ours: It is the client's own: closed with it, and kept from calling elsewhere in a test.
+    """
+
+    def __init__(self, transport: httpx.AsyncBaseTransport, *, ours: bool) -> None:
+        self._transport = transport
+        self._ours = ours
+
+    async def post(self, url: str, body: bytes, watch: Watch) -> Reply:
+        """Make one attempt."""
+        permit = partial(check_permitted, httpx.URL(url).host) if self._ours and in_pytest() else None
+        trace = Trace(watch, permit=permit)
+        request = httpx.Request("POST", url, headers=HEADERS, content=body, extensions={"trace": trace.note})
+        return await _carry(self._transport.handle_async_request, request, trace, _sort)
+
+    async def aclose(self) -> None:
+        """Close it, if it is the client's own."""
+        if self._ours:
+            await self._transport.aclose()
+
+
+async def _carry(
+    send: Callable[[httpx.Request], Awaitable[httpx.Response]], request: httpx.Request, trace: Trace, sort: Sort
+) -> Reply:
+    try:
+        return await read_reply(await send(request))
+    except (BadReplyError, NotPermittedError):
+        raise
+    except Exception as error:  # noqa: BLE001 -- whatever it is, it is sorted
+        outcome = await sort(error, request, trace)
+    except BaseException as error:
+        if not _is_stray(error):
+            raise
+        problem = "your httpx client or transport was cancelled from within"
+        outcome = UnansweredError(problem, cause=None, proven=False)
+    # Not within the `except`: what is raised there would be chained, and httpx's errors hold the request.
+    if isinstance(outcome, Reply):
+        return outcome
+    raise outcome
+
+
+async def _sort(error: Exception, request: httpx.Request, trace: Trace) -> Outcome:
+    if isinstance(error, httpx.HTTPStatusError):
+        return await _reply_in(error) if _is_about(error, request) else ForeignError(error)
+    # SOCKS proxies that hang up make httpcore fail in ways of its own; the trace has seen them.
+    traced = trace.saw(error)
+    if traced or isinstance(error, NOBODY_ANSWERED):
+        return unanswered(error, proven=traced)
+    return ForeignError(error)
+
+
+async def _reply_in(error: httpx.HTTPStatusError) -> Outcome:
+    """The reply whose status was raised (``raise_for_status()`` in a hook): it is known, if it was read."""
+    try:
+        return await read_reply(error.response)
+    except BadReplyError as bad:
+        return bad
+    except httpx.HTTPError as broken:
+        return unanswered(broken, proven=False)
+    except Exception as other:  # noqa: BLE001 -- of a response that isn't httpx's
+        return ForeignError(other)
+
+
+def _is_about(error: httpx.HTTPError, request: httpx.Request) -> bool:
+    """Whether *error* is about *request*, or what an ``auth`` has made of it."""
+    try:
+        about = error.request
+    except RuntimeError:  # it says nothing
+        return False
+    return bool(about.extensions.get("trace") == request.extensions["trace"])
+
+
+def _is_raised_in(error: Exception, hooks: Iterable[Callable[..., Any]]) -> bool:
+    """Whether *error* has come through one of *hooks*; where that can't be told, it hasn't."""
+    codes = {_code_of(hook) for hook in hooks}
+    return any(frame.f_code in codes for frame, _ in walk_tb(error.__traceback__))
+
+
+def _code_of(hook: Callable[..., Any]) -> CodeType | None:
+    while isinstance(hook, partial):
+        hook = hook.func
+    code = getattr(hook, "__code__", None) or getattr(type(hook).__call__, "__code__", None)
+    return code if isinstance(code, CodeType) else None
+
+
+def _is_stray(error: BaseException) -> bool:
+    """Whether *error* is a cancellation that nobody asked of this task: asyncio's, out of a task that was awaited."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None or not isinstance(error, asyncio.CancelledError):
+        return False
+    task = asyncio.current_task()
+    return task is not None and not task.cancelling()
