@@ -788,7 +788,9 @@ async def test_proxy_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy of another kind is refused with an error of ours that doesn't repeat its password."""
     monkeypatch.setenv("https_proxy", "socks4://me:password@proxy.example:1080")
     monkeypatch.setenv("no_proxy", "")
-    with pytest.raises(InvalidRequestError, match=r"https_proxy: names a proxy, which must begin with http://") as caught:
+    with pytest.raises(
+        InvalidRequestError, match=r"https_proxy: names a proxy, which must begin with http://"
+    ) as caught:
         await AsyncGatePay("a", "b").__aenter__()
     assert "password" not in str(caught.value)
 

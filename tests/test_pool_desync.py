@@ -1,4 +1,4 @@
-"""A reply belongs to its request: odd replies over every transport, on every loop, and what becomes of the next call."""
+"""A reply belongs to its request: odd replies, over TCP and TLS, on every loop, and the next call."""
 
 import random
 import select
@@ -212,7 +212,7 @@ def test_a_reply_while_the_request_is_on_its_way(monkeypatch: pytest.MonkeyPatch
 
             async def late(self: _Line, *request: Any, server: OddServer = server, **rest: Any) -> Any:
                 if server.connections and server.connections[0].requests:
-                    await until(lambda: server.disturb(FORGED, random.Random(0)))
+                    await until(lambda: server.disturb(FORGED, random.Random(0)))  # noqa: S311 -- no secret
                     server.connections[0].requests = 0
                 return await send(self, *request, **rest)
 

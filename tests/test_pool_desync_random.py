@@ -113,9 +113,7 @@ async def play(seed: str, tls: bool, tally: Counter[str]) -> None:  # noqa: FBT0
         pool = OriginPool(server.base_url, ssl_context=server.client_tls, max_connections=3)
         async with (
             pool,
-            AsyncGatePay(
-                "k", "s", base_url=server.base_url, transport=pool, retry=RetryPolicy(attempts=1)
-            ) as gatepay,
+            AsyncGatePay("k", "s", base_url=server.base_url, transport=pool, retry=RetryPolicy(attempts=1)) as gatepay,
             anyio.create_task_group() as group,
         ):
             for _ in range(CALLERS):

@@ -17,20 +17,45 @@ ROWS = (
     ("x", "", "1 byte", ""),
     ("Fatal error: SECRET", "text/plain; charset=utf-8", "text/plain, 19 bytes", ""),
     ("Fatal error", "SECRET/1", "of an unknown type, 11 bytes", ""),
-    ("<title>Oh &amp; no</title>", "TEXT/HTML", 'text/html, 26 bytes, titled "Oh & no"', 'text/html, 26 bytes, titled "*** & no"'),
+    (
+        "<title>Oh &amp; no</title>",
+        "TEXT/HTML",
+        'text/html, 26 bytes, titled "Oh & no"',
+        'text/html, 26 bytes, titled "*** & no"',
+    ),
     ("<TITLE lang=x>502\n Bad  Gateway</TITLE>", "", '39 bytes, titled "502 Bad Gateway"', ""),
-    ("<title>Sign in to Sunny Inn</title>", "", '35 bytes, titled "Sign in to Sunny Inn"', '35 bytes, titled "Sign in to ***"'),
+    (
+        "<title>Sign in to Sunny Inn</title>",
+        "",
+        '35 bytes, titled "Sign in to Sunny Inn"',
+        '35 bytes, titled "Sign in to ***"',
+    ),
     ("<title>SECRET-1 and 4444 5555</title>", "", '37 bytes, titled "*** and ***"', ""),
     ("<title>系统发生错误</title>", "", '33 bytes, titled "系统发生错误"', ""),
     ("<title></title>", "", '15 bytes, titled ""', ""),
     (HALF, "", "16 bytes", ""),
-    ('{"code": 100, "data": {"order_price": "1"}}', "application/json", "application/json, 43 bytes, {code: int, data: {order_price: text}}", ""),
-    (f"[{ROW}, {ROW}]", "", "148 bytes, [2 × {id: int, content: text, price: number, sold: bool, gone: null}]", "148 bytes, [2 × {id: int, content: text, price: number, ***: bool, ***: null}]"),
+    (
+        '{"code": 100, "data": {"order_price": "1"}}',
+        "application/json",
+        "application/json, 43 bytes, {code: int, data: {order_price: text}}",
+        "",
+    ),
+    (
+        f"[{ROW}, {ROW}]",
+        "",
+        "148 bytes, [2 × {id: int, content: text, price: number, sold: bool, gone: null}]",
+        "148 bytes, [2 × {id: int, content: text, price: number, ***: bool, ***: null}]",
+    ),
     ('{"SECRET-1": {"SECRET": []}}', "", "28 bytes, {***: {***: []}}", ""),
     (DEEP, "", "36 bytes, {a: {a: {a: {a: {…}}}}}", "36 bytes, {***: {***: {***: {***: {…}}}}}"),
-    (MANY, "", "112 bytes, {a: int, b: int, c: int, d: int, e: int, f: int, g: int, h: int, i: int, j: int, k: int, l: int, …}", "112 bytes, {" + "***: int, " * 12 + "…}"),
+    (
+        MANY,
+        "",
+        "112 bytes, {a: int, b: int, c: int, d: int, e: int, f: int, g: int, h: int, i: int, j: int, k: int, l: int, …}",
+        "112 bytes, {" + "***: int, " * 12 + "…}",
+    ),
     ('"SECRET"', "", "8 bytes, text", ""),
-)  # fmt: skip
+)
 
 
 def test_descriptions() -> None:

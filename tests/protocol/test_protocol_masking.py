@@ -12,12 +12,28 @@ SIGNATURE = "0123456789abcdef0123456789abcdef"
 ROWS = (
     ("[Errno 111] Connection refused", "[Errno 111] Connection refused", ""),
     ("[Errno -2] Name or service not known", "[Errno -2] Name or service not known", ""),
-    ("[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1000)", "[SSL: WRONG_VERSION_NUMBER] wrong version number (***)", ""),
-    ("peer closed connection (received 3 bytes, expected 10)", "peer closed connection (received 3 bytes, expected 10)", ""),
-    ("illegal status line: bytearray(b'secret horse')", "illegal status line: *** horse')", "illegal status line: ***')"),
+    (
+        "[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1000)",
+        "[SSL: WRONG_VERSION_NUMBER] wrong version number (***)",
+        "",
+    ),
+    (
+        "peer closed connection (received 3 bytes, expected 10)",
+        "peer closed connection (received 3 bytes, expected 10)",
+        "",
+    ),
+    (
+        "illegal status line: bytearray(b'secret horse')",
+        "illegal status line: *** horse')",
+        "illegal status line: ***')",
+    ),
     ("407 blue horse", "407 blue horse", "407 ***"),
     ("order T-1001-X of terry@example.com", "order *** of ***", "*** of ***"),
-    ("product_id, orderPrice; it's 500条 for 1.50", "product_id, orderPrice; it's 500条 for 1.50", "***, ***; *** for 1.50"),
+    (
+        "product_id, orderPrice; it's 500条 for 1.50",
+        "product_id, orderPrice; it's 500条 for 1.50",
+        "***, ***; *** for 1.50",
+    ),
     ("ABCDEFG Abcdefg aBcDeF AB12", "*** Abcdefg ***", "***"),
     ("1234 5678 9012 and 123456", "*** and ***", ""),
     ("卡密ＡＢ１２3", "卡密***", "***"),
@@ -26,7 +42,7 @@ ROWS = (
     ("red \x1b[31m\u202e", "red \\x1b[***\\u202e", "*** \\x1b[***"),
     ("!!! *** ???", "!!! *** ???", ""),
     ("supercalifragilisticexpialidocious", "***", ""),
-)  # fmt: skip
+)
 
 
 def test_masks() -> None:

@@ -179,7 +179,9 @@ def test_comparing_takes_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("field", ["appkey", "appsecret"])
-@pytest.mark.parametrize("value", ["", " ", "\n", "\u200b", "K\nK", "K\u200bK", None, 7, True, b"K", [], "\ud800", "K\udc00"])
+@pytest.mark.parametrize(
+    "value", ["", " ", "\n", "\u200b", "K\nK", "K\u200bK", None, 7, True, b"K", [], "\ud800", "K\udc00"]
+)
 def test_credentials_that_can_not_be_right(field: str, value: Any) -> None:
     """An appkey or appsecret that is no text, empty, or has an invisible character in it is refused by its name."""
     with pytest.raises(InvalidRequestError) as caught:

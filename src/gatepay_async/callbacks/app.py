@@ -17,8 +17,8 @@ from gatepay_async.callbacks.events import CallbackEvent, EventKind, OnEvent, te
 from gatepay_async.callbacks.once import Handler, Lookup, Once
 from gatepay_async.callbacks.store import Store
 from gatepay_async.protocol.callback import LONGEST, believe, credentials_of
-from gatepay_async.protocol.frames import sealed
 from gatepay_async.protocol.errors import CallbackError, InvalidRequestError, StaleCallbackError
+from gatepay_async.protocol.frames import sealed
 from gatepay_async.protocol.models import Callback
 
 Message = MutableMapping[str, Any]

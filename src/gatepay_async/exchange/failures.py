@@ -16,8 +16,8 @@ _NEVER_SENT = (httpx.ConnectError, httpx.PoolTimeout, httpx.ProxyError, httpx.Un
 BELOW_HTTPX = (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)
 NOBODY_ANSWERED = (httpx.HTTPError, httpx.StreamError, *BELOW_HTTPX)
 
-# What these say is the system's, or our pool's. All others may quote a reply, or a proxy's: h11 says "illegal header line:
-# bytearray(b'…')", a ProxyError is the proxy's own status line.
+# What these say is the system's, or our pool's. All others may quote a reply, or a proxy's: h11 says "illegal header
+# line: bytearray(b'…')", a ProxyError is the proxy's own status line.
 _QUOTE_NOBODY = (httpx.NetworkError, httpx.TimeoutException, *BELOW_HTTPX)
 
 

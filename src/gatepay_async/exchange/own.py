@@ -45,7 +45,7 @@ class OverPool:
 
     async def post(self, url: str, body: bytes, watch: Watch) -> Reply:
         """Make one attempt."""
-        watch.reports(True)  # noqa: FBT003 -- the report itself
+        watch.reports(True)
         post = self._posts.get(url) or self._prepare(url)
         try:
             response = await post(body, self._extensions(url, watch))
@@ -81,7 +81,9 @@ async def _read(response: httpx.Response) -> Reply:
     stream = cast("httpx.AsyncByteStream", response.stream)
     packed = "content-encoding" in response.headers
     try:
-        return reply_of(response, await read_part_by_part(response, aiter(response.aiter_bytes() if packed else stream)))
+        return reply_of(
+            response, await read_part_by_part(response, aiter(response.aiter_bytes() if packed else stream))
+        )
     finally:
         await stream.aclose()
 

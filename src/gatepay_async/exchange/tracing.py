@@ -40,7 +40,7 @@ class Trace:
         if self._permit is not None:
             self._permit()
         self._failed = None
-        self._watch.reports(True)  # noqa: FBT003 -- the report itself
+        self._watch.reports(True)
         if step == "send_request_headers" and getattr(info.get("request"), "method", b"") != b"CONNECT":
             self._watch.sending()
 

@@ -28,7 +28,7 @@ from gatepay_async.pool.records import RecordStream
 # What is held back of a request until the rest joins it. Past that, a larger write gains nothing.
 CORK: Final = 64 * 1024
 
-TOO_EARLY: Final = "the server spoke, or closed the connection, before the request was sent"
+TOO_EARLY: Final = "the server spoke before the request was sent"
 
 # What a stream raises once it can't be used; ssl.SSLError comes from a record that can't be read.
 BROKEN: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, ssl.SSLError)
@@ -261,18 +261,25 @@ class Wire(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
 
     def _begin(self) -> None:
         """Look once more, at the last moment: what has come by now is no reply to a request that has not left."""
-        if self._records is not None and not self._used:
-            # The session tickets of TLS 1.3 come unasked, and only TLS can tell them from a reply.
-            quiet = self._is_tls_empty()
-            self._records.early = sum(map(len, self._queue)) + _count_waiting(self._socket)
-        else:
-            quiet = self.is_quiet()
-        if not quiet:
+        if not (self.is_quiet() if self._used else self._is_new()):
             raise httpcore.ConnectionNotAvailable(TOO_EARLY)
         self.asked = self._used = True
         if self.on_send is not None:
             on_send, self.on_send = self.on_send, None
             on_send()
+
+    def _is_new(self) -> bool:
+        """
+        Whether nothing has come on a connection that has not carried a request yet.
+
+        That it has been closed doesn't count: what is written to it may arrive all the same.
+        """
+        waiting = sum(map(len, self._queue)) + _count_waiting(self._socket)
+        if self._records is None:
+            return not waiting
+        # The session tickets of TLS 1.3 come unasked, and only TLS can tell them from a reply.
+        self._records.early = waiting
+        return self._is_tls_empty()
 
     def _is_tls_empty(self) -> bool:
         """Whether TLS, given all that has come, has nothing to read."""

@@ -30,6 +30,7 @@ def describe(body: bytes, *, content_type: str = "", keys: Iterable[str] = (), s
     ``application/json, 60 bytes, {code: int, data: {order_price: text}}``.
 
     Args:
+        body: Undone of any content coding.
         content_type: As the reply names it; shown if it is a known one.
         keys: Card keys that were sent.
         strict: Of a title and of the names of fields, only those of a list are shown.

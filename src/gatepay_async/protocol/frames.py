@@ -7,8 +7,8 @@ frames of a call stand the form with its signature, card keys, the reply. They a
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import wraps
 from types import FrameType
 from typing import Any, ParamSpec, TypeVar, cast
@@ -19,8 +19,11 @@ C = TypeVar("C", bound=type)
 
 # Ours, and those that our calls run through. The frames of users' own code stay as they are.
 _EMPTIED = frozenset(
-    "gatepay_async aiohttp anyio asyncio cattrs contextlib h11 httpcore httpx httpx_aiohttp msgspec ssl trio".split()
-)
+    {
+        "gatepay_async", "aiohttp", "anyio", "asyncio", "cattrs", "contextlib", "h11", "httpcore", "httpx",
+        "httpx_aiohttp", "msgspec", "ssl", "trio",
+    }
+)  # fmt: skip
 
 
 def clear_frames(error: BaseException) -> None:
@@ -34,25 +37,13 @@ def clear_frames(error: BaseException) -> None:
 
 def sealed(function: Callable[P, T]) -> Callable[P, T]:
     """Let errors out of *function* without the locals of what it called, and without its arguments."""
-    if inspect.iscoroutinefunction(function):
-
-        @wraps(function)
-        async def call_async(*args: P.args, **kwargs: P.kwargs) -> Any:
-            try:
-                return await function(*args, **kwargs)
-            except BaseException as error:
-                del args, kwargs  # this frame stays
-                clear_frames(error)
-                raise
-
-        return cast("Callable[P, T]", call_async)
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return function(*args, **kwargs)
         except BaseException as error:
-            del args, kwargs
+            del args, kwargs  # this frame stays
             clear_frames(error)
             raise
 
@@ -83,10 +74,8 @@ def _linked(error: BaseException) -> Iterator[BaseException]:
 def _clear(frame: FrameType) -> None:
     if not _is_emptied(frame):
         return
-    try:
+    with suppress(RuntimeError):  # it still runs: the caller's, or the one that is asking
         frame.clear()
-    except RuntimeError:
-        pass  # it still runs: the caller's, or this very one
 
 
 def _is_emptied(frame: FrameType) -> bool:

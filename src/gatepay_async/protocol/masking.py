@@ -70,7 +70,7 @@ def _judge(strict: bool, run: re.Match[str]) -> str:  # noqa: FBT001 -- private,
 
 
 def _shown(word: str, *, strict: bool) -> str:
-    return word if word == "" or word == MASK or is_ordinary(word, strict=strict) else MASK
+    return word if word in ("", MASK) or is_ordinary(word, strict=strict) else MASK
 
 
 def _known_chinese(run: re.Match[str]) -> str:

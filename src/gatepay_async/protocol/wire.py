@@ -138,8 +138,6 @@ def _strange(call: Call[Any], reply: Reply, error: codec.MisreadError) -> Protoc
         http_status=reply.status,
         problem="is a redirect, which is not followed; is base_url right?" if redirect else error.problem,
         path=None if redirect else error.path,
-        excerpt=describe(
-            reply.body, content_type=reply.content_type, keys=call.secrets(), strict=call.carries_keys
-        ),
+        excerpt=describe(reply.body, content_type=reply.content_type, keys=call.secrets(), strict=call.carries_keys),
         retry_after=reply.retry_after,
     )
