@@ -126,19 +126,19 @@ async def test_every_stage() -> None:
     wrong: list[str] = []
     failures = 0
     async with raw_server(answer) as server, httpx.AsyncClient() as own:
-        # Under trio, httpx leaves generators half-way when a body can't be decoded.
-        clients = (None, own) if sniffio.current_async_library() == "asyncio" else (None,)
-        for client in clients:
+        for client in (None, own):
             async with AsyncGatePay(
                 "shop", SECRET, base_url=server.base_url, http_client=client, retry=RetryPolicy(attempts=1)
             ) as gatepay:
                 for stage in STAGES:
+                    if stage == "a bad coding" and sniffio.current_async_library() == "trio":
+                        continue  # httpx leaves a generator half-way
                     for name, call in calls(gatepay).items():
                         error = await raised(call)
                         if error is not None:
                             failures += 1
                             wrong += [f"{stage}, {name}: {line}" for line in leaks(error)]
-    assert failures >= 70 * len(clients)
+    assert failures > 150
     assert not wrong, "\n".join(wrong)
 
 
