@@ -82,11 +82,12 @@ async def plant(rng: random.Random, wrong: list[str], *, through_proxy: bool = F
         ) as gatepay:
             for _ in range(ROUNDS):
                 secret = canary(rng)
-                for place, reply in replies(secret):
+                for place, each in replies(secret):
                     if through_proxy and place not in REFUSALS_OF_A_TUNNEL:
                         continue
                     if place == "coding" and sniffio.current_async_library() == "trio":
                         continue  # httpx leaves a generator half-way
+                    reply = each
                     for number, call in enumerate(calls(gatepay, secret)):
                         try:
                             await call()
