@@ -89,7 +89,7 @@ class AsyncGatePay:
             asyncio only): a faster one.
         allow_http: Send to a ``base_url`` without TLS that isn't on this machine.
         trust_env: Use the proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names (NO_PROXY lists exceptions), and the
-            certificates of SSL_CERT_FILE or SSL_CERT_DIR. Has no effect on an ``http_client`` or ``transport`` of yours.
+            certificates of SSL_CERT_FILE or SSL_CERT_DIR. An ``http_client`` or ``transport`` of yours decides itself.
 
     Raises:
         InvalidRequestError: An argument can't be right; ``.field`` is its name, or that of the environment variable.

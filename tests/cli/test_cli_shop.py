@@ -28,6 +28,7 @@ from gatepay_async import (
 )
 from gatepay_async.cli import demonstrating, examining, failing, output, speech
 from gatepay_async.cli.texts import TEXTS
+from gatepay_async.exchange import trust
 from gatepay_async.protocol.catalogue import FAULTS, REFUSALS
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
@@ -160,8 +161,12 @@ def test_doctor_and_certificates(monkeypatch: pytest.MonkeyPatch, gatepay: Any, 
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
     assert gatepay("doctor", "--json").status == 2
     assert findings(gatepay("doctor", "--json"))["tls"]["mark"] == "bad"
-    monkeypatch.setattr(httpx, "create_ssl_context", lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    monkeypatch.delenv("SSL_CERT_FILE")
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    monkeypatch.setattr(httpx, "create_ssl_context", lambda **_: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    trust._context.cache_clear()
     assert "no authority is trusted" in gatepay("doctor").out
+    trust._context.cache_clear()
 
 
 def test_doctor_without_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -430,4 +435,4 @@ def test_a_base_url_without_tls(gatepay: Any, shop: Sandbox, monkeypatch: pytest
     monkeypatch.setenv("GATEPAY_BASE_URL", "http://gatepay.io/api/")
     run = gatepay("products")
     assert run.status == 2
-    assert "base_url: must be https" in run.err
+    assert "GATEPAY_BASE_URL: must be https" in run.err

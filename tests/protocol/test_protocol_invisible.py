@@ -9,8 +9,9 @@ from gatepay_async.protocol.signing import Credentials
 pytestmark = pytest.mark.fast
 
 HIDDEN = [
-    "\t", "\n", "\r\n", " ", "\x00", "\x1a", "\x7f", "\u00a0", "\u00ad", "\u034f", "\u115f", "\u180e", "\u200b", "\u200e",
-    "\u202e", "\u2028", "\u2060", "\u2800", "\u3000", "\u3164", "\ufeff", "\ufe0f", "\U000e0001", "\U000e0101",
+    "\t", "\n", "\r\n", " ", "\x00", "\x1a", "\x7f", "\u00a0", "\u00ad", "\u034f", "\u115f", "\u180e", "\u200b",
+    "\u200e", "\u202e", "\u2028", "\u2060", "\u2800", "\u3000", "\u3164", "\ufeff", "\ufe0f",
+    "\U000e0001", "\U000e0101",
 ]  # fmt: skip
 
 

@@ -3,8 +3,10 @@
 import re
 import sys
 import time
+from enum import StrEnum
 from urllib.parse import urlencode
 
+import anyio
 import httpx
 from attrs import frozen
 
@@ -13,11 +15,14 @@ from gatepay_async.cli.output import emit, plain, wants_json
 from gatepay_async.cli.screens import facts, line, show
 from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import HaltError, Status
+from gatepay_async.exchange.failures import is_quoting, worded
+from gatepay_async.exchange.urls import BadUrlError, parse_url
+from gatepay_async.exchange.way import open_transport
 from gatepay_async.protocol import signing
 from gatepay_async.protocol.callback import SIGNED, parse_callback
+from gatepay_async.protocol.masking import mask
 
 _MONEY = re.compile(r"(0|[1-9][0-9]{0,11})\.[0-9]{2}")
-_ADDRESS = re.compile(r"https?://[^/?#]", re.IGNORECASE)
 _PATIENCE = 15.0  # seconds for an answer; how long GatePay waits: silent
 _SHOWN = 200  # characters of an answer that is neither word
 
@@ -70,18 +75,56 @@ def sign(told: Told) -> Status:
     return Status.DONE
 
 
+class Verdict(StrEnum):
+    """What an answer is to GatePay."""
+
+    SUCCESS = "success"
+    FAIL = "fail"
+    NEITHER = "neither"
+
+
+@frozen
+class Answer:
+    """
+    What a shop answers a callback.
+
+    Attributes:
+        status: HTTP's.
+        text: The beginning of the body, as it came.
+    """
+
+    status: int
+    text: str
+
+    @property
+    def verdict(self) -> Verdict:
+        """`success` counts as the sandbox counts it: the bare word, with a status of success."""
+        if self.text == Verdict.SUCCESS and 200 <= self.status < 300:  # noqa: PLR2004 -- what HTTP calls successful
+            return Verdict.SUCCESS
+        return Verdict.FAIL if self.text == Verdict.FAIL else Verdict.NEITHER
+
+    @property
+    def shown(self) -> str:
+        """For people: the word itself, or all that it is not."""
+        if self.verdict is Verdict.NEITHER:
+            return f"{self.text!r} (HTTP {self.status})"
+        return f"`{self.text}`"
+
+
 async def send(url: str, told: Told) -> Status:
     """Call the shop as GatePay would, and say what it answers."""
-    status, answer = await deliver(url, signed(told))
+    answer = await deliver(url, signed(told))
     if wants_json():
-        emit(http_status=status, answer=answer)
+        emit(http_status=answer.status, answer=answer.text)
     else:
-        line(say("callback.answered", answer=plain(answer) or say("callback.nothing"), status=status))
-    if answer == "success":
+        shown = plain(answer.text) or say("callback.nothing")
+        line(say("callback.answered", answer=shown, status=answer.status))
+    if answer.verdict is Verdict.SUCCESS:
         return Status.DONE
-    if answer == "fail":
+    if answer.verdict is Verdict.FAIL:
         return Status.REFUSED
-    raise HaltError(say("callback.neither"), todo=say("callback.neither.todo"), status=Status.NO_ANSWER)
+    why = "callback.status" if answer.text == Verdict.SUCCESS else "callback.neither"
+    raise HaltError(say(why, status=answer.status), todo=say(f"{why}.todo"), status=Status.NO_ANSWER)
 
 
 def signed(told: Told) -> str:
@@ -104,33 +147,50 @@ def signed(told: Told) -> str:
     return urlencode({"appkey": shop.appkey, **fields, "sign": signature})
 
 
-async def deliver(url: str, query: str) -> tuple[int, str]:
+async def deliver(url: str, query: str) -> Answer:
     """
-    GET *url* with *query*; the HTTP status and the answer's text.
+    GET *url* with *query*, by the way that the client would take, too.
 
     Raises:
         HaltError: It is no address, or nobody answers there.
+        InvalidRequestError: The environment names a proxy or certificates that there are not.
     """
-    if not _ADDRESS.match(url):
-        raise HaltError(say("callback.address", url=url))
-    address = f"{url}{'&' if '?' in url else '?'}{query}"
-    reason = ""
-    try:
-        async with httpx.AsyncClient(timeout=_PATIENCE) as client, client.stream("GET", address) as reply:
-            body = b""
-            async for part in reply.aiter_bytes():
-                body += part
-                if len(body) > _SHOWN:
-                    break
-            return reply.status_code, body.decode("utf-8", "replace")[:_SHOWN].strip()
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        reason = failing.worded(f"{type(error).__name__}: {innermost(error)}".removesuffix(": "))
+    transport = await open_transport(_address(url))
+    reason = say("callback.late", seconds=f"{_PATIENCE:g}")
+    # Neither the environment nor a redirect leads elsewhere from here.
+    async with httpx.AsyncClient(transport=transport, trust_env=False, timeout=None) as client:  # noqa: S113 -- below
+        with anyio.move_on_after(_PATIENCE):
+            try:
+                return await _get(client, f"{url}{'&' if '?' in url else '?'}{query}")
+            except Exception as error:  # noqa: BLE001 -- SOCKS proxies make httpcore raise what it likes
+                said = worded(error) if is_quoting(error) else f"{type(error).__name__}: {innermost(error)}"
+                reason = failing.worded(mask(said.removesuffix(": ")))
     # Not chained: the error holds the address, and that the signature.
     raise HaltError(
         say("callback.unreachable", url=url, reason=reason),
         todo=say("callback.unreachable.todo"),
         status=Status.NO_ANSWER,
     )
+
+
+def _address(url: str) -> httpx.URL:
+    try:
+        if "#" not in url:
+            return parse_url(url)
+        problem = "must have no # in it"  # what follows is never sent, and that would be the callback
+    except BadUrlError as error:
+        problem = error.problem
+    raise HaltError(say("callback.address", url=url, reason=failing.worded(problem)))
+
+
+async def _get(client: httpx.AsyncClient, address: str) -> Answer:
+    async with client.stream("GET", address) as reply:
+        body = b""
+        async for part in reply.aiter_bytes():
+            body += part
+            if len(body) > _SHOWN:
+                break
+        return Answer(reply.status_code, body.decode("utf-8", "replace")[:_SHOWN])
 
 
 def innermost(error: BaseException) -> str:

@@ -8,20 +8,24 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from urllib.request import getproxies, proxy_bypass
 
 import httpx
 from attrs import frozen
 
 from gatepay_async.cli import failing, settings
-from gatepay_async.cli.callbacks import Told, deliver, innermost, signed
+from gatepay_async.cli.callbacks import Told, Verdict, deliver, innermost, signed
 from gatepay_async.cli.output import emit, plain, wants_json
 from gatepay_async.cli.screens import hanging, line
 from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.client import AsyncGatePay
+from gatepay_async.exchange import trust
+from gatepay_async.exchange.proxies import Bypass, proxy_for
+from gatepay_async.exchange.urls import BadUrlError, parse_url
+from gatepay_async.exchange.way import open_transport
 from gatepay_async.protocol.codec import MisreadError
-from gatepay_async.protocol.errors import GatePayError
+from gatepay_async.protocol.errors import GatePayError, InvalidRequestError
+from gatepay_async.protocol.invisible import strip_invisible
 from gatepay_async.protocol.wire import open_envelope
 from gatepay_async.version import __version__
 
@@ -100,8 +104,10 @@ def _versions() -> Finding:
 
 def _tls() -> Finding:
     try:
-        count = httpx.create_ssl_context().cert_store_stats()["x509_ca"]
-    except OSError as error:  # ssl.SSLError is one
+        count = trust.count(trust.trusted())
+    except InvalidRequestError as error:
+        return Finding("tls", Mark.BAD, failing.headline(error), say("doctor.tls_bad.todo"), Status.USAGE)
+    except OSError as error:  # certifi's file; ssl.SSLError is one
         reason = f"{type(error).__name__}: {error}"
         return Finding("tls", Mark.BAD, say("doctor.tls_bad", reason=reason), say("doctor.tls_bad.todo"), Status.USAGE)
     if not count:
@@ -110,21 +116,24 @@ def _tls() -> Finding:
 
 
 def _proxy() -> Finding:
-    url = httpx.URL(settings.base_url())
-    proxies = getproxies()
-    proxy = proxies.get(url.scheme) or proxies.get("all")
-    if not proxy:
-        return Finding("proxy", Mark.OK, say("doctor.no_proxy"))
-    if proxy_bypass(url.host):
-        return Finding("proxy", Mark.OK, say("doctor.proxy_bypassed", host=url.host))
-    shown = httpx.URL(proxy if "://" in proxy else f"http://{proxy}")
-    # Without its user and password.
-    return Finding(
-        "proxy",
-        Mark.WARN,
-        say("doctor.through", proxy=f"{shown.host}:{shown.port or ''}".rstrip(":")),
-        say("doctor.through.todo"),
-    )
+    try:
+        url = _base_url()
+        found = proxy_for(url)
+    except InvalidRequestError as error:
+        about = "server" if error.field == "GATEPAY_BASE_URL" else "proxy"
+        return Finding(about, Mark.BAD, failing.headline(error), failing.explain(error).remedy, Status.USAGE)
+    if isinstance(found, Bypass):
+        text = say("doctor.proxy_bypassed", host=url.host) if found.listed else say("doctor.no_proxy")
+        return Finding("proxy", Mark.OK, text)
+    return Finding("proxy", Mark.WARN, say("doctor.through", proxy=found.address), say("doctor.through.todo"))
+
+
+def _base_url() -> httpx.URL:
+    try:
+        return parse_url(strip_invisible(settings.base_url()))
+    except BadUrlError as error:
+        problem = error.problem
+    raise InvalidRequestError(field="GATEPAY_BASE_URL", problem=problem)
 
 
 def _credentials() -> list[Finding]:
@@ -151,7 +160,7 @@ def _credentials() -> list[Finding]:
 
 async def _server() -> list[Finding]:
     """One call of ``product/show``: it tells of the network, the key, the secret and the clock."""
-    over = _Noting()
+    over = _Noting(await open_transport(_base_url()))
     before = time.time()
     failure: GatePayError | None = None
     products = 0
@@ -199,38 +208,40 @@ async def _callback(url: str) -> list[Finding]:
     told = Told(1, "GATEPAY-DOCTOR-X", "0.01", "0.01", "alipay", "gatepay doctor", 0)
     forged = Told(1, "GATEPAY-DOCTOR-X", "0.01", "0.01", "alipay", "gatepay doctor", 0, forged=True)
     try:
-        _, to_genuine = await deliver(url, signed(told))
-        _, to_forged = await deliver(url, signed(forged))
+        to_genuine = await deliver(url, signed(told))
+        to_forged = await deliver(url, signed(forged))
     except HaltError as error:
         return [Finding("callback", Mark.BAD, error.text, error.todo, error.status)]
-    if to_forged == "success":
-        return [
-            Finding(
-                "callback", Mark.BAD, say("doctor.forged_believed"), say("doctor.forged_believed.todo"), Status.REFUSED
-            )
-        ]
-    if to_forged != "fail" or to_genuine not in ("success", "fail"):
-        text = say("doctor.callback_strange", genuine=to_genuine, forged=to_forged)
+    except InvalidRequestError as error:  # of the environment: the way to this address is another one than GatePay's
+        return [Finding("callback", Mark.BAD, failing.headline(error), failing.explain(error).remedy, Status.USAGE)]
+    if to_forged.verdict is Verdict.SUCCESS:
+        text, todo = say("doctor.forged_believed"), say("doctor.forged_believed.todo")
+        return [Finding("callback", Mark.BAD, text, todo, Status.REFUSED)]
+    if to_forged.verdict is not Verdict.FAIL or to_genuine.verdict is Verdict.NEITHER:
+        text = say("doctor.callback_strange", genuine=to_genuine.shown, forged=to_forged.shown)
         return [Finding("callback", Mark.BAD, text, say("callback.neither.todo"), Status.NO_ANSWER)]
-    return [Finding("callback", Mark.OK, say("doctor.callback_ok", genuine=to_genuine))]
+    return [Finding("callback", Mark.OK, say("doctor.callback_ok", genuine=to_genuine.text))]
 
 
 class _Noting(httpx.AsyncBaseTransport):
     """Carries what the client sends, and keeps the last reply's body: the client doesn't give its ``time``."""
 
-    def __init__(self) -> None:
-        self._inner = httpx.AsyncClient()
+    def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
+        self._inner = inner
         self.body = b""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """As a transport does."""
         try:
-            reply = await self._inner.send(request)
+            reply = await self._inner.handle_async_request(request)
         except httpx.ConnectError as error:
             raise httpx.ConnectError(innermost(error)) from error
-        self.body = reply.content
+        try:
+            self.body = await reply.aread()
+        finally:
+            await reply.aclose()
         headers = [(name, value) for name, value in reply.headers.raw if name.lower() != b"content-encoding"]
-        return httpx.Response(reply.status_code, headers=headers, content=reply.content)
+        return httpx.Response(reply.status_code, headers=headers, content=self.body)
 
     async def aclose(self) -> None:
         """Close what carries."""

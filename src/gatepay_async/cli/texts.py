@@ -622,8 +622,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     "callback.answered": ("The shop answers: {answer} (HTTP {status})", "商店应答：{answer}（HTTP {status}）"),
     "callback.nothing": ("nothing", "空"),
     "callback.neither": (
-        "The answer is neither `success` nor `fail`.",
-        "应答既不是 `success` 也不是 `fail`。",
+        "The answer is neither `success` nor `fail`, the bare word.",
+        "响应既不是 `success` 也不是 `fail`（只能是这个词本身）。",
     ),
     "callback.neither.todo": (
         "is it the right address? GatePay wants one of the two words, and nothing else",
@@ -633,7 +633,16 @@ TEXTS: dict[str, tuple[str, str]] = {
         "A price is written with two decimals, such as 0.99; {value} is none.",
         "价格必须带两位小数，例如 0.99；{value} 不符合。",
     ),
-    "callback.address": ("{url} must begin with http:// or https://.", "{url} 必须以 http:// 或 https:// 开头。"),
+    "callback.status": (
+        "`success` with HTTP {status} is no success: GatePay may take it for an error page, and the sandbox does.",
+        "HTTP {status} 的 `success` 不算成功：GatePay 可能把它当作错误页面，沙箱就是如此。",
+    ),
+    "callback.status.todo": (
+        "answer with HTTP 200; was the word written before something failed?",
+        "请以 HTTP 200 响应；是否在写出该词之后发生了错误？",
+    ),
+    "callback.late": ("no answer within {seconds} s", "{seconds} 秒内没有响应"),
+    "callback.address": ("{url}: {reason}", "{url}：{reason}"),
     "callback.unreachable": ("{url} does not answer: {reason}", "{url} 没有应答：{reason}"),
     "callback.unreachable.todo": (
         "is the shop running, and does the address lead to it?",
@@ -731,8 +740,8 @@ TEXTS: dict[str, tuple[str, str]] = {
         "对未知订单的真实回调应答 `{genuine}`，对伪造的回调应答 `fail`",
     ),
     "doctor.callback_strange": (
-        "answers {genuine!r} to a genuine callback, and {forged!r} to a forged one",
-        "对真实回调应答 {genuine!r}，对伪造回调应答 {forged!r}",
+        "answers {genuine} to a genuine callback, and {forged} to a forged one",
+        "对真实回调响应 {genuine}，对伪造回调响应 {forged}",
     ),
     "doctor.forged_believed": ("answers `success` to a FORGED callback", "对伪造的回调应答了 `success`"),
     "doctor.forged_believed.todo": (

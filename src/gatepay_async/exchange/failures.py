@@ -26,18 +26,28 @@ def unanswered(error: Exception, *, proven: bool) -> UnansweredError:
     What to raise for *error*.
 
     Args:
+        error: What was raised.
         proven: Whoever raised it has told before sending anything; see ``UnansweredError``.
     """
-    quotes = not isinstance(error, _QUOTE_NOBODY)
-    problem = f"{type(error).__name__}: {mask(str(error), strict=quotes)}".removesuffix(": ")
-    proven = proven or isinstance(error, _NEVER_SENT)
-    return UnansweredError(problem, cause=None if quotes else _bare(error, problem), proven=proven)
+    cause = None if is_quoting(error) else _bare(error)
+    return UnansweredError(worded(error), cause=cause, proven=proven or isinstance(error, _NEVER_SENT))
 
 
-def _bare(error: Exception, problem: str) -> Exception | None:
-    """An error of the same class, to be chained: without the request, and in its body the signed form; masked."""
+def is_quoting(error: Exception) -> bool:
+    """Whether *error*, or what it is chained to, may quote a reply."""
+    return not isinstance(error, _QUOTE_NOBODY)
+
+
+def worded(error: Exception) -> str:
+    """What kind of error it is, and what it says, without what it quotes."""
+    said = mask(str(error), strict=is_quoting(error))
+    return f"{type(error).__name__}: {said}".removesuffix(": ")
+
+
+def _bare(error: Exception) -> Exception | None:
+    """An error of the same class, to be chained: without the request, in whose body is the signed form, and masked."""
     if not isinstance(error, httpx.RequestError):
         return None
     bare: Exception = httpx.RequestError.__new__(type(error))
-    httpx.RequestError.__init__(cast("httpx.RequestError", bare), problem)
+    httpx.RequestError.__init__(cast("httpx.RequestError", bare), mask(str(error)))
     return bare

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import anyio
+
 from gatepay_async.exchange.port import Watch
 
 
@@ -23,6 +25,7 @@ class Trace:
         self._watch = watch
         self._permit = permit
         self._failed: BaseException | None = None
+        self._forgettable: Any = None
 
     async def note(self, event: str, info: dict[str, Any]) -> None:
         """One event: ``http11.send_request_headers.started``, for example, or ``connection.connect_tcp.failed``."""
@@ -33,8 +36,17 @@ class Trace:
             self._failed = info.get("exception")
             # What a transport does next, after an error, may be in other hands, which tell nothing.
             self._watch.reports(not isinstance(self._failed, Exception))
+            if step == "setup_socks5_connection":
+                await self._close_forgotten()
         if state == "started":
+            self._forgettable = info.get("stream")
             self._started(step, info)
+
+    async def _close_forgotten(self) -> None:
+        """Close the connection to a SOCKS proxy that makes no tunnel: httpcore leaves it to the garbage collector."""
+        if self._forgettable is not None:
+            with anyio.CancelScope(shield=True):
+                await self._forgettable.aclose()
 
     def _started(self, step: str, info: dict[str, Any]) -> None:
         if self._permit is not None:

@@ -39,7 +39,13 @@ def _context(file: str, folders: str, trust_env: bool) -> ssl.SSLContext:  # noq
     return httpx.create_ssl_context(trust_env=trust_env)
 
 
-def count_in_folders(folders: str) -> int:
+def count(context: ssl.SSLContext) -> int:
+    """How many certificates *context* trusts, those in SSL_CERT_DIR included, which are read when they are needed."""
+    folders = os.environ.get("SSL_CERT_DIR", "") if not os.environ.get("SSL_CERT_FILE") else ""
+    return context.cert_store_stats()["x509"] + (_count_in(folders) if folders else 0)
+
+
+def _count_in(folders: str) -> int:
     """How many certificates OpenSSL can find in *folders*; it reads them when it needs them."""
     return sum(
         1 for each in folders.split(os.pathsep) if Path(each).is_dir() for one in Path(each).iterdir()
@@ -60,7 +66,7 @@ def _file_problem(path: str) -> str:
 
 def _folders_problem(folders: str) -> str:
     try:
-        if count_in_folders(folders):
+        if _count_in(folders):
             return ""
     except OSError as error:
         return f"names {folders}, which can't be read: {error.strerror}"

@@ -35,11 +35,12 @@ def parse_url(text: str, *, schemes: tuple[str, ...] = ("http", "https")) -> htt
         raise BadUrlError(f"holds a space or an invisible character ({hidden})")
     try:
         url = httpx.URL(text)
-    except (httpx.InvalidURL, ValueError):  # idna's own error is a ValueError
-        url = None
-    if url is None:
+        host = url.host
+    except (httpx.InvalidURL, ValueError):  # idna's own error is a ValueError, and comes when the host is looked at
+        url, host = httpx.URL(), ""
+    if not url.scheme and not host and "://" in text:
         raise BadUrlError("can't be read as a URL")
-    if url.scheme not in schemes or not url.host:
+    if url.scheme not in schemes or not host:
         raise BadUrlError(f"must begin with {' or '.join(f'{each}://' for each in schemes)} and a host")
     if url.port is not None and not 0 < url.port <= _LAST_PORT:
         raise BadUrlError(f"has a port that there is not: {url.port}")

@@ -38,6 +38,7 @@ def way_to(url: httpx.URL, *, trust_env: bool = True) -> Way:
     Find the way to *url*. Reads files: call it from a thread.
 
     Args:
+        url: Its scheme and host decide.
         trust_env: Ask HTTPS_PROXY and its kin, SSL_CERT_FILE and SSL_CERT_DIR.
 
     Raises:

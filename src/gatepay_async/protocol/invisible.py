@@ -7,7 +7,7 @@ import unicodedata
 # Controls, formats (U+200B, U+FEFF, U+00AD, U+202E), separators (U+00A0, U+2028, U+3000), and code points without
 # a character.
 _CATEGORIES = frozenset({"Cc", "Cf", "Cn", "Zl", "Zp", "Zs"})
-# Unicode calls these letters or marks, and shows nothing: fillers, variation selectors, a joiner, an empty Braille cell.
+# Unicode calls these letters or marks, and shows nothing: fillers, variation selectors, a joiner, an empty Braille.
 _RANGES = (
     (0x034F, 0x034F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F), (0x2800, 0x2800), (0x3164, 0x3164),
     (0xFE00, 0xFE0F), (0xFFA0, 0xFFA0), (0xE0100, 0xE01EF),

@@ -1,0 +1,216 @@
+"""The way to a URL: what is this machine, what NO_PROXY says, which certificates are trusted."""
+
+import os
+import shutil
+import ssl
+from pathlib import Path
+
+import httpx
+import pytest
+import trustme
+
+from gatepay_async import AsyncGatePay, InvalidRequestError
+from gatepay_async.exchange import proxies, trust
+from gatepay_async.exchange.loopback import is_loopback
+from gatepay_async.exchange.own import OverPool
+from gatepay_async.exchange.proxies import Bypass, Proxy, is_listed, proxy_for
+from gatepay_async.exchange.urls import BadUrlError, parse_url
+from gatepay_async.exchange.way import way_to
+
+pytestmark = pytest.mark.fast
+
+OURS = (
+    "localhost", "LOCALHOST", "localhost.", "shop.localhost", "127.0.0.1", "127.8.9.1", "127.1", "2130706433", "::1",
+    "[::1]", "::ffff:127.0.0.1", "0:0:0:0:0:0:0:1", "0.0.0.0", "::",  # noqa: S104 -- not bound to
+)  # fmt: skip
+THEIRS = (
+    "gatepay.io", "localhost.gatepay.io", "notlocalhost", "10.0.0.1", "128.0.0.1", "::2", "::ffff:10.0.0.1", "127",
+    "fe80::1", "127.0.0.1.nip.io", "xn--r8jz45g.jp", "face", "",
+)  # fmt: skip
+
+
+def test_this_machine() -> None:
+    """All that leads to this machine is this machine, and nothing else."""
+    assert [host for host in OURS if not is_loopback(host)] == []
+    assert [host for host in THEIRS if is_loopback(host)] == []
+
+
+def test_no_proxy() -> None:
+    """NO_PROXY in the forms that curl, Go, Docker and httpx take."""
+    rows = [
+        ("https://gatepay.io/", "gatepay.io", True),
+        ("https://gatepay.io/", ".gatepay.io", True),
+        ("https://gatepay.io/", "*.gatepay.io", True),
+        ("https://api.gatepay.io/", "gatepay.io", True),
+        ("https://api.gatepay.io/", "a.example, gatepay.io", True),
+        ("https://api.gatepay.io/", "a.example gatepay.io", True),
+        ("https://GATEPAY.io./", "gatepay.IO.", True),
+        ("https://notgatepay.io/", "gatepay.io", False),
+        ("https://gatepay.io/", "api.gatepay.io", False),
+        ("https://gatepay.io/", "*", True),
+        ("https://gatepay.io/", "a.example,*", True),
+        ("https://gatepay.io/", "", False),
+        ("https://gatepay.io/", ".", False),
+        ("https://gatepay.io/", "gatepay.io:443", True),
+        ("https://gatepay.io/", "gatepay.io:8443", False),
+        ("https://gatepay.io:8443/", "gatepay.io:8443", True),
+        ("http://gatepay.io/", "gatepay.io:80", True),
+        ("https://gatepay.io/", "https://gatepay.io/", True),
+        ("https://例え.jp/", "例え.jp", True),
+        ("https://例え.jp/", "xn--r8jz45g.jp", True),
+        ("https://gatepay.io/", "xn--", False),
+        ("https://10.1.2.3/", "10.1.2.3", True),
+        ("https://10.1.2.3/", "10.0.0.0/8", True),
+        ("https://10.1.2.3/", "10.0.0.1/8", True),
+        ("https://11.1.2.3/", "10.0.0.0/8", False),
+        ("https://10.1.2.3/", "10.1.2.3:443", True),
+        ("https://10.1.2.3/", "2.3", False),
+        ("https://[fd00::7]/", "fd00::7", True),
+        ("https://[fd00::7]/", "[fd00::7]", True),
+        ("https://[fd00::7]/", "[fd00::7]:443", True),
+        ("https://[fd00::7]/", "[fd00::7]:80", False),
+        ("https://[fd00::7]/", "fd00::/8", True),
+        ("https://[fd00::7]/", "[fd00::]/8", True),
+        ("https://[fd00::7]/", "::1/128,10.0.0.0/8", False),
+        ("https://[::ffff:10.1.2.3]/", "10.0.0.0/8", True),
+    ]
+    wrong = [(url, entry) for url, entry, listed in rows if is_listed(httpx.URL(url), entry) != listed]
+    assert wrong == []
+
+
+def test_which_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scheme's own variable comes before ALL_PROXY, lower case before upper; this machine has none."""
+    shop = httpx.URL("https://gatepay.io/api/")
+    assert proxy_for(shop) == Bypass(listed=False)
+    monkeypatch.setenv("ALL_PROXY", " me:secret@all.example:1 ")
+    found = proxy_for(shop)
+    assert isinstance(found, Proxy)
+    assert (found.address, found.variable) == ("all.example:1", "ALL_PROXY")
+    assert "secret" not in repr(found)
+    monkeypatch.setenv("HTTPS_PROXY", "http://upper.example")
+    monkeypatch.setenv("https_proxy", "https://[fd00::7]:3128")
+    found = proxy_for(shop)
+    assert isinstance(found, Proxy)
+    assert (found.address, found.variable) == ("[fd00::7]:3128", "https_proxy")
+    assert proxy_for(httpx.URL("https://127.0.0.1/")) == Bypass(listed=True)
+    monkeypatch.setenv("no_proxy", "gatepay.io")
+    assert proxy_for(shop) == Bypass(listed=True)
+
+
+def test_the_systems_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system's settings name a proxy, they also say for which hosts it isn't."""
+    monkeypatch.setattr(proxies, "getproxies", lambda: {"https": "http://system.example:8080"})
+    monkeypatch.setattr(proxies, "proxy_bypass", lambda host: host == "gatepay.io")
+    assert proxy_for(httpx.URL("https://gatepay.io/")) == Bypass(listed=True)
+    found = proxy_for(httpx.URL("https://other.example/"))
+    assert isinstance(found, Proxy)
+    assert (found.address, found.variable) == ("system.example:8080", "")
+    monkeypatch.setattr(proxies, "getproxies", lambda: {"https": "http://system.example:0"})
+    with pytest.raises(InvalidRequestError) as caught:
+        proxy_for(httpx.URL("https://other.example/"))
+    assert caught.value.field == "HTTPS_PROXY"
+
+
+def test_socks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A SOCKS proxy needs socksio, and the error says how to get it."""
+    monkeypatch.setenv("all_proxy", "socks5h://proxy.example:1080")
+    monkeypatch.setattr(proxies, "find_spec", lambda _: None)
+    with pytest.raises(InvalidRequestError, match=r"all_proxy: .*pip install 'httpx\[socks\]'"):
+        proxy_for(httpx.URL("https://gatepay.io/"))
+    monkeypatch.setattr(proxies, "find_spec", lambda name: name)
+    assert isinstance(proxy_for(httpx.URL("https://gatepay.io/")), Proxy)
+
+
+def test_a_proxy_over_tls(monkeypatch: pytest.MonkeyPatch, authority_file: str) -> None:
+    """A proxy that speaks TLS is held to the same certificates as the shop, also for a shop without TLS."""
+    monkeypatch.setenv("SSL_CERT_FILE", authority_file)
+    monkeypatch.setenv("http_proxy", "https://proxy.example")
+    way = way_to(httpx.URL("http://gatepay.example/"))
+    proxy = way.httpx_proxy()
+    assert proxy is not None
+    assert proxy.ssl_context is way.tls
+    assert way.tls.cert_store_stats()["x509"] == 1
+
+
+def test_the_environment_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `trust_env=False` neither proxies nor certificates of the environment count."""
+    monkeypatch.setenv("https_proxy", "http://proxy.example:99999")
+    monkeypatch.setenv("SSL_CERT_FILE", "/no/such/file.pem")
+    way = way_to(httpx.URL("https://gatepay.io/"), trust_env=False)
+    assert way.proxy is None
+    assert trust.count(way.tls) > 10
+
+
+@pytest.mark.anyio
+async def test_a_client_can_leave_the_environment_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So does a client that is told so, and only that one."""
+    monkeypatch.setenv("https_proxy", "http://proxy.example:99999")
+    async with AsyncGatePay("a", "b", trust_env=False) as gatepay:
+        assert isinstance(gatepay._attempts._exchange, OverPool)
+    with pytest.raises(InvalidRequestError, match="https_proxy: names a proxy, which has a port"):
+        await AsyncGatePay("a", "b").__aenter__()
+
+
+def test_certificates_in_folders(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, authority: trustme.CA, authority_file: str
+) -> None:
+    """SSL_CERT_DIR names one folder or several; a certificate there has its hash as its name, as OpenSSL wants it."""
+    empty, full = tmp_path / "empty", tmp_path / "full"
+    empty.mkdir()
+    full.mkdir()
+    shutil.copy(authority_file, full / "authority.pem")
+    monkeypatch.setenv("SSL_CERT_DIR", os.pathsep.join(map(str, (empty, full))))
+    with pytest.raises(InvalidRequestError, match="openssl rehash") as caught:
+        trust.trusted()
+    assert caught.value.field == "SSL_CERT_DIR"
+    trust._context.cache_clear()
+    shutil.copy(authority_file, full / "0a1b2c3d.0")
+    assert trust.count(trust.trusted()) == 1
+    assert trust.trusted() is trust.trusted()
+    monkeypatch.setattr(Path, "iterdir", lambda _: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    trust._context.cache_clear()
+    with pytest.raises(InvalidRequestError, match="can't be read: Permission denied"):
+        trust.trusted()
+    trust._context.cache_clear()
+
+
+def test_a_file_without_certificates(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A file that holds something else, or only a list of what was revoked, holds no certificate."""
+    file = tmp_path / "some.pem"
+    file.write_text("-----BEGIN X509 CRL-----\n", "ascii")
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    with pytest.raises(InvalidRequestError, match="holds no certificate that can be read"):
+        trust.trusted()
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda *_, **__: None)
+    with pytest.raises(InvalidRequestError, match="holds no certificate that can be read"):
+        trust.trusted()
+
+
+def test_urls() -> None:
+    """A URL that nobody could connect to is refused, and isn't repeated."""
+    wrong = (
+        "", "gatepay.io", "https://", "https:///x", "ftp://x", "https://me:PASSWORD@x:99999/", "https://x:-1/",
+        "https://[::1", "https://xn--/", "https://a..b/", f"https://{'a.' * 130}io/", "https://a\u200b.io/",
+        "https://a b/",
+    )  # fmt: skip
+    for url in wrong:
+        with pytest.raises(BadUrlError) as caught:
+            parse_url(url)
+        assert "PASSWORD" not in str(caught.value)
+    for url in ("https://gatepay.io", "http://[fd00::7]:1/", "https://例え.jp/", "https://gatepay.io./", "http://a_b/"):
+        assert parse_url(url).host
+
+
+def test_base_urls_are_cleaned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Around a base URL invisible characters are left out; from the environment, the variable is named."""
+    assert "at https://shop.example/api/>" in repr(AsyncGatePay("a", "b", base_url="\ufeffhttps://shop.example/api\n"))
+    for variable, value in {
+        "GATEPAY_BASE_URL": "https://shop\u200b.example/", "GATEPAY_APPKEY": "my\u200bkey", "GATEPAY_APPSECRET": "\n",
+    }.items():  # fmt: skip
+        with monkeypatch.context() as patch:
+            patch.setenv("GATEPAY_APPKEY", "a")
+            patch.setenv("GATEPAY_APPSECRET", "b")
+            patch.setenv(variable, value)
+            with pytest.raises(InvalidRequestError) as caught:
+                AsyncGatePay()
+        assert caught.value.field == variable
