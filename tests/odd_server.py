@@ -8,6 +8,7 @@ import ssl
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from importlib.util import find_spec
 from typing import Any, Self
 from urllib.parse import parse_qs
 
@@ -233,8 +234,6 @@ def contexts(made: list[tuple[ssl.SSLContext, ssl.SSLContext]] = []) -> tuple[ss
 def loops() -> Sequence[tuple[str, dict[str, Any]]]:
     """The event loops that are here, as ``anyio.run`` takes them."""
     found: list[tuple[str, dict[str, Any]]] = [("asyncio", {}), ("trio", {})]
-    with suppress(ImportError):
-        import uvloop  # noqa: F401, PLC0415 -- only whether it is there
-
+    if find_spec("uvloop") is not None:  # not on Windows
         found.append(("asyncio", {"use_uvloop": True}))
     return found

@@ -13,7 +13,12 @@ from servers import raw_server
 pytestmark = pytest.mark.sockets
 
 COMMANDS = (("keys", "count", "8"), ("keys", "count", "8", "--json"), ("products",), ("doctor",), ("doctor", "--json"))
-PLACES = frozenset({"status line", "header line", "left-over page", "204 with a page", "page", "title", "a name in JSON", "message of 105", "length too short"})  # fmt: skip
+PLACES = frozenset(
+    {
+        "status line", "header line", "left-over page", "204 with a page", "page", "title", "a name in JSON",
+        "message of 105", "length too short",
+    }
+)  # fmt: skip
 
 
 def test_canaries(gatepay: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,7 @@ ROWS = (
     (
         MANY,
         "",
-        "112 bytes, {a: int, b: int, c: int, d: int, e: int, f: int, g: int, h: int, i: int, j: int, k: int, l: int, …}",
+        "112 bytes, {" + "".join(f"{letter}: int, " for letter in "abcdefghijkl") + "…}",
         "112 bytes, {" + "***: int, " * 12 + "…}",
     ),
     ('"SECRET"', "", "8 bytes, text", ""),
