@@ -223,7 +223,7 @@ def _read(connection: Connection, hasty: bytes) -> Request | None:
 def contexts(made: list[tuple[ssl.SSLContext, ssl.SSLContext]] = []) -> tuple[ssl.SSLContext, ssl.SSLContext]:  # noqa: B006 -- made once; a key takes a while
     """The server's TLS and its client's."""
     if not made:
-        authority = trustme.CA()
+        authority: Any = trustme.CA()  # pyOpenSSL, which it also takes, is not here
         server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         authority.issue_cert("localhost").configure_cert(server)
         authority.configure_trust(client)

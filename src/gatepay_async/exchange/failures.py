@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import anyio
 import httpx
 
@@ -48,6 +46,6 @@ def _bare(error: Exception) -> Exception | None:
     """An error of the same class, to be chained: without the request, in whose body is the signed form, and masked."""
     if not isinstance(error, httpx.RequestError):
         return None
-    bare: Exception = httpx.RequestError.__new__(type(error))
-    httpx.RequestError.__init__(cast("httpx.RequestError", bare), mask(str(error)))
+    bare = httpx.RequestError.__new__(type(error))
+    httpx.RequestError.__init__(bare, mask(str(error)))
     return bare

@@ -1,7 +1,7 @@
 """What TLS reads from: a socket's stream that counts records, so that bytes inside OpenSSL can't hide."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from anyio.abc import ByteStream
 
@@ -63,7 +63,8 @@ class RecordStream(ByteStream):
     @property
     def extra_attributes(self) -> Mapping[Any, Any]:
         """What is known of the socket."""
-        return self._stream.extra_attributes
+        attributes: Mapping[Any, Any] = cast("Any", self._stream).extra_attributes
+        return attributes
 
     def _count(self, data: bytes) -> None:
         place = 0
