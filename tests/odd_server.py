@@ -137,7 +137,8 @@ class OddServer:
         self._answer = answer
         self._greeting = greeting
         self._hasty = hasty
-        self._server_tls, self.client_tls = contexts() if tls else (None, None)
+        made: tuple[ssl.SSLContext | None, ssl.SSLContext | None] = contexts() if tls else (None, None)
+        self._server_tls, self.client_tls = made
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=200)
         self.base_url = f"http{'s' if tls else ''}://localhost:{self._listener.getsockname()[1]}/api/"
         self.connections: list[Connection] = []
@@ -169,6 +170,10 @@ class OddServer:
                 connection.raw.sendall(connection.seal(data))
                 return True
         return False
+
+    def wait(self, *_: object) -> None:
+        """Wait until the first connection has said its greeting."""
+        self.greeted.wait()
 
     def _start(self, target: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=target, args=arguments, daemon=True)

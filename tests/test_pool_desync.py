@@ -5,6 +5,7 @@ import select
 import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import anyio
@@ -189,7 +190,7 @@ def test_a_reply_before_the_request(monkeypatch: pytest.MonkeyPatch, *, tls: boo
     """What a new connection says before it was asked is no reply, and the connection is not used."""
     for loop, options in loops():
         with monkeypatch.context() as patch, OddServer(right, tls=tls, greeting=OK) as server:
-            hold_first_write(patch, lambda _, server=server: server.greeted.wait())
+            hold_first_write(patch, partial(OddServer.wait, server))
             came = anyio.run(two_calls, server, backend=loop, backend_options=options)
         assert came == ("TransportError", "KEY-8", 2), (loop, options)
 
