@@ -11,18 +11,8 @@ pytest_plugins = ["pytester"]
 # Installed, the plugin is found by its entry point; from the folder, it is named.
 INSTALLED = "gatepay-async" in importlib.metadata.entry_points(group="pytest11").names
 NAMED = [] if INSTALLED else ["-p", "_gatepay_async_pytest"]
-PLAIN = [
-    "-p",
-    "no:cacheprovider",
-    "-p",
-    "no:hypothesispytest",
-    "-p",
-    "no:asyncio",
-    *NAMED,
-    "--strict-markers",
-    "-W",
-    "error",
-]
+PLUGINS = ["-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:asyncio", *NAMED]
+PLAIN = [*PLUGINS, "--strict-markers", "-W", "error"]
 
 PAYS = """
 import httpx

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from gatepay_async.cli import callbacks
+from gatepay_async.exchange import trust
 from gatepay_async.sandbox import Sandbox
 
 pytestmark = pytest.mark.sockets
@@ -190,3 +192,34 @@ def test_no_traceback(tmp_path: Path) -> None:
     )
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
     assert json.loads(done.stdout)["error"]["field"] == "SSL_CERT_FILE"
+
+
+def test_a_shop_that_says_nothing(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shop that takes the callback and says nothing is given up in time, as one that doesn't answer."""
+    monkeypatch.setattr(callbacks, "_PATIENCE", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        run = gatepay(*SEND, f"http://127.0.0.1:{silent.getsockname()[1]}/", *ORDER)
+    assert run.status == 4
+    assert "does not answer: no answer within 0.2 s" in run.err
+
+
+def test_the_way_to_a_shop_is_another_one(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The doctor finds what is wrong on the way to the shop, where the way to GatePay is right."""
+    monkeypatch.setenv("https_proxy", "http://proxy.example:99999")
+    run = gatepay("doctor", "--callback", "https://shop.example/", "--json")
+    [found] = [each for each in run.json["findings"] if each["about"] == "callback"]
+    assert (run.status, found["mark"]) == (2, "bad")
+    assert found["text"].startswith("https_proxy: names a proxy, which has a port")
+    assert shop.requests
+
+
+def test_certificates_that_certifi_has_lost(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any variable, a file of certifi's that can't be read is found as well."""
+
+    def lost() -> None:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(trust, "trusted", lost)
+    run = gatepay("doctor")
+    assert run.status == 2
+    assert "can't be read: FileNotFoundError" in run.out

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -22,6 +22,7 @@ from gatepay_async import (
     RetryPolicy,
     TransportError,
 )
+from gatepay_async.exchange.tracing import Trace
 from gatepay_async.sandbox import Sandbox
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
@@ -373,3 +374,55 @@ async def test_no_reply_is_quoted() -> None:
         assert "CANARY" not in str(caught.value)
         assert caught.value.__cause__ is None
         assert caught.value.__context__ is None
+
+
+async def test_a_status_that_a_transport_raises() -> None:
+    """A transport may raise for the status before it reads: the reply is read then, or breaks off, or isn't one."""
+
+    class Breaking(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b"{"
+            raise httpx.ReadError("cut")
+
+    def raising(**content: Any) -> httpx.MockTransport:
+        def handle(request: httpx.Request) -> httpx.Response:
+            response = httpx.Response(400, request=request, **content)
+            raise httpx.HTTPStatusError("no", request=request, response=response)
+
+        return httpx.MockTransport(handle)
+
+    for content, kind in (({"stream": Breaking()}, TransportError), ({"stream": httpx.SyncByteStream()}, TypeError)):
+        async with AsyncGatePay("a", "b", transport=raising(**content), retry=QUICK) as gatepay:
+            with pytest.raises(kind):
+                await gatepay.list_products()
+            with pytest.raises(OutcomeUnknownError):
+                await gatepay.create_payment(**ORDER)
+
+
+async def test_an_error_that_names_no_request(sandbox: Sandbox, base_url: str) -> None:
+    """An httpx error that a hook makes up, without a request, is the hook's own."""
+
+    async def make_up(_: httpx.Response) -> None:
+        raise httpx.ConnectError("made up")
+
+    async with client_with(base_url, sandbox, **on_response(make_up)) as gatepay:
+        with pytest.raises(httpx.ConnectError, match="made up"):
+            await gatepay.list_products()
+    assert len(sandbox.requests) == 1
+
+
+async def test_a_trace_without_a_stream() -> None:
+    """A SOCKS handshake that fails before anything was told of its connection leaves nothing to close."""
+
+    class Watch:
+        told: list[object] = []  # noqa: RUF012 -- one instance
+
+        def waiting(self) -> None: ...
+        def connected(self) -> None: ...
+        def sending(self) -> None: ...
+        def reports(self, sending: bool, /) -> None:  # noqa: FBT001 -- the port's
+            self.told.append(sending)
+
+    trace = Trace(Watch())
+    await trace.note("socks.setup_socks5_connection.failed", {"exception": OddError()})
+    assert Watch.told == [False]

@@ -59,6 +59,7 @@ def test_no_proxy() -> None:
         ("https://例え.jp/", "例え.jp", True),
         ("https://例え.jp/", "xn--r8jz45g.jp", True),
         ("https://gatepay.io/", "xn--", False),
+        ("https://gatepay.io/", "gate\u200bpay.io", False),
         ("https://10.1.2.3/", "10.1.2.3", True),
         ("https://10.1.2.3/", "10.0.0.0/8", True),
         ("https://10.1.2.3/", "10.0.0.1/8", True),
@@ -138,6 +139,7 @@ def test_the_environment_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("SSL_CERT_FILE", "/no/such/file.pem")
     way = way_to(httpx.URL("https://gatepay.io/"), trust_env=False)
     assert way.proxy is None
+    assert way.httpx_proxy() is None
     assert trust.count(way.tls) > 10
 
 

@@ -177,10 +177,10 @@ def _address(url: str) -> httpx.URL:
     try:
         if "#" not in url:
             return parse_url(url)
-        problem = "must have no # in it"  # what follows is never sent, and that would be the callback
+        reason = say("callback.fragment")  # what follows is never sent, and that would be the callback
     except BadUrlError as error:
-        problem = error.problem
-    raise HaltError(say("callback.address", url=url, reason=failing.worded(problem)))
+        reason = failing.worded(error.problem)
+    raise HaltError(say("callback.address", url=url, reason=reason))
 
 
 async def _get(client: httpx.AsyncClient, address: str) -> Answer:

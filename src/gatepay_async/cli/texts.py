@@ -642,6 +642,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "请以 HTTP 200 响应；是否在写出该词之后发生了错误？",
     ),
     "callback.late": ("no answer within {seconds} s", "{seconds} 秒内没有响应"),
+    "callback.fragment": ("must have no # in it", "不能含有 #"),
     "callback.address": ("{url}: {reason}", "{url}：{reason}"),
     "callback.unreachable": ("{url} does not answer: {reason}", "{url} 没有应答：{reason}"),
     "callback.unreachable.todo": (

@@ -23,11 +23,13 @@ class RecordStream(ByteStream):
         early: How many of the bytes to come had arrived before the request left. They are handed to TLS by
             themselves, so that what is read from them can be told from the reply.
         only_early: What came last was early.
+        fed: TLS has been given something since this was last set to False.
     """
 
     def __init__(self, stream: ByteStream) -> None:
         self.early = 0
         self.only_early = False
+        self.fed = True  # by the handshake
         self._stream = stream
         self._held = b""
         self._head = b""
@@ -46,6 +48,7 @@ class RecordStream(ByteStream):
             data, self._held = data[: self.early], data[self.early :]
             self.early -= len(data)
         self._count(data)
+        self.fed = True
         return data
 
     async def send(self, item: bytes) -> None:

@@ -207,7 +207,7 @@ class Wire(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         """
         if self.spoiled or self._queue or _is_readable(self._socket):
             return False
-        return self._records is None or (self._records.at_rest and self._is_tls_empty())
+        return self._records is None or (self._records.at_rest and self._is_tls_empty(self._records))
 
     async def aclose(self) -> None:
         """
@@ -279,13 +279,16 @@ class Wire(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
             return not waiting
         # The session tickets of TLS 1.3 come unasked, and only TLS can tell them from a reply.
         self._records.early = waiting
-        return self._is_tls_empty()
+        return self._is_tls_empty(self._records)
 
-    def _is_tls_empty(self) -> bool:
+    def _is_tls_empty(self, records: RecordStream) -> bool:
         """Whether TLS, given all that has come, has nothing to read."""
+        if not records.fed:  # asking costs more than all the rest
+            return True
         try:
             cast("ssl.SSLObject", self._tls).read(1)
         except ssl.SSLWantReadError:
+            records.fed = False
             return True
         except ssl.SSLError:  # it has been closed, or can't be read
             pass

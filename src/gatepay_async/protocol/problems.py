@@ -80,7 +80,6 @@ CHINESE: dict[str, str] = {
     "needs the extra: pip install 'gatepay-async[aiohttp]'": "需要附加组件：pip install 'gatepay-async[aiohttp]'",
     "{problem}; this one {reason}": "{problem}；当前值{reason}",
     "holds a space or an invisible character ({code})": "含有空格或看不见的字符（{code}）",
-    "must have no # in it": "不能含有 #",
     "can't be read as a URL": "不是有效的网址",
     "must begin with {schemes} and a host": "必须以 {schemes} 加主机名开头",
     "has a port that there is not: {port}": "端口 {port} 不存在",
