@@ -64,6 +64,7 @@ async def test_one_write() -> None:
 async def test_reading_lets_go() -> None:
     """What is held back leaves before anything is read, and not being able to send it doesn't stop the reading."""
     async with connected() as (wire, other_end):
+        wire.asked = True  # the end of a request whose beginning has left
         await wire.write(b"question")
         await other_end.send(b"answer")
         assert await wire.read(100) == b"answer"
@@ -193,6 +194,7 @@ async def test_nothing_taken() -> None:
 async def test_broken() -> None:
     """A connection that the other end has cut is WriteError to write to, and counts as readable."""
     async with connected() as (wire, other_end):
+        wire.asked = True
         await other_end.aclose()
         with pytest.raises(httpcore.WriteError):
             await flood(wire)

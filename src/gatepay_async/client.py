@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import os
 import random
-from functools import partial
+from collections.abc import Callable, Coroutine
+from functools import partial, wraps
 from types import TracebackType
-from typing import Any, Literal, NoReturn, Self, TypeVar
+from typing import Any, Literal, NoReturn, ParamSpec, Self, TypeVar
 
 import anyio
 import httpx
@@ -30,6 +31,7 @@ from gatepay_async.protocol.errors import (
     RefusedError,
     TransportError,
 )
+from gatepay_async.protocol.frames import clear_frames, sealed
 from gatepay_async.protocol.models import Callback, Catalog, Payment, PayType, Stored
 from gatepay_async.protocol.retrying import Answer, RetryBudget, RetryPolicy, wait_after
 from gatepay_async.protocol.signing import Credentials
@@ -37,10 +39,26 @@ from gatepay_async.protocol.wire import decode, encode
 from gatepay_async.upload import Lines, OnProgress, upload
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 BASE_URL = "https://gatepay.io/api/"
 
 _HOW_TO = "    async with AsyncGatePay(appkey, appsecret) as gatepay:\n        await gatepay.list_products()"
+
+
+def _sealed_async(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """As ``sealed``: errors leave without the form, the card keys and the reply in the locals of their frames."""
+
+    @wraps(method)
+    async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await method(*args, **kwargs)
+        except BaseException as error:
+            del args, kwargs  # this frame stays
+            clear_frames(error)
+            raise
+
+    return call
 
 
 class AsyncGatePay:
@@ -76,6 +94,7 @@ class AsyncGatePay:
         InvalidRequestError: An argument can't be right; ``.field`` is its name, or that of the environment variable.
     """
 
+    @sealed
     def __init__(
         self,
         appkey: str | None = None,
@@ -201,6 +220,7 @@ class AsyncGatePay:
         """
         return CardKeyListing(self.send, KaShow(product_id, page), prefetch=prefetch, thorough=thorough)
 
+    @_sealed_async
     async def create_card_keys(self, product_id: int, keys: list[str] | tuple[str, ...]) -> Stored:
         """
         Store 1 to 500 card keys in one call (卡密接口, ``ka/create``); ``upload_card_keys`` takes any number.
@@ -224,6 +244,7 @@ class AsyncGatePay:
             # An attempt before this one broke off; this one has found its keys, or keys that were there before.
             return Stored(None, error.message)
 
+    @_sealed_async
     async def upload_card_keys(
         self, product_id: int, keys: Lines, *, concurrency: int = 4, on_progress: OnProgress | None = None
     ) -> UploadReport:
@@ -280,6 +301,7 @@ class AsyncGatePay:
         """
         return (await self._answer(call)).value
 
+    @_sealed_async
     async def _answer(self, call: Call[T]) -> Answer[T]:
         body = encode(call, self._credentials)
         attempt = 0

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from gatepay_async.protocol import checks, money
 from gatepay_async.protocol.callback import LONGEST_APPKEY, LONGEST_OWN, SIGNED
 from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.protocol.frames import sealed
 from gatepay_async.protocol.models import PayType
 from gatepay_async.protocol.signing import Credentials, sign
 
@@ -22,6 +23,7 @@ _FIELDS = ("appkey", *SIGNED, "sign")
 _TIMES = range(10**9, 10**10)  # epoch seconds that parse_callback() accepts
 
 
+@sealed
 def signed_callback(
     *,
     appkey: str,

@@ -23,6 +23,7 @@ from gatepay_async.protocol.errors import (
     MalformedCallbackError,
     StaleCallbackError,
 )
+from gatepay_async.protocol.frames import sealed
 from gatepay_async.protocol.models import Callback, CallbackReply
 from gatepay_async.protocol.money import amount_of
 
@@ -126,6 +127,7 @@ class CallbackApp:
         InvalidRequestError: Another argument can't be right.
     """
 
+    @sealed
     def __init__(
         self,
         handler: Handler,

@@ -17,7 +17,7 @@ from attrs import define
 from gatepay_async.exchange.port import BadReplyError, Exchange, ForeignError, NotPermittedError, UnansweredError
 from gatepay_async.protocol.calls import Call
 from gatepay_async.protocol.errors import DeadlineExceededError, InvalidRequestError, ProtocolError, TransportError
-from gatepay_async.protocol.masking import mask
+from gatepay_async.protocol.masking import hide_keys
 from gatepay_async.protocol.wire import Reply
 
 
@@ -117,8 +117,9 @@ class Attempts:
             raise self._out_of_time(call, attempt)
         if isinstance(failure, UnansweredError):
             sent = attempt.sent or not failure.proven
-            problem = mask(failure.problem, keys=call.secrets())
-            raise TransportError(endpoint=call.path, sent=sent, problem=problem) from failure.cause
+            problem, cause = hide_keys(failure.problem, call.secrets()), failure.cause
+            del failure  # its frames hold the form
+            raise TransportError(endpoint=call.path, sent=sent, problem=problem) from cause
         raise _ours(call, failure, attempt)
 
     def _out_of_time(self, call: Call[Any], attempt: _Attempt) -> TransportError:

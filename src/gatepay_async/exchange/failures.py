@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 import anyio
 import httpx
 
 from gatepay_async.exchange.port import UnansweredError
+from gatepay_async.protocol.masking import mask
 
 # Raised before the first byte of a request is written, whoever raises them.
 _NEVER_SENT = (httpx.ConnectError, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
@@ -15,9 +14,9 @@ _NEVER_SENT = (httpx.ConnectError, httpx.PoolTimeout, httpx.ProxyError, httpx.Un
 BELOW_HTTPX = (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)
 NOBODY_ANSWERED = (httpx.HTTPError, httpx.StreamError, *BELOW_HTTPX)
 
-# These quote what was read, or sent: h11 says "illegal header line: bytearray(b'…')".
-_QUOTING = (httpx.ProtocolError, httpx.DecodingError)
-_QUOTED = re.compile(r"[:\s]*(\bbytearray\(|\b[bB]?['\"]).*", re.DOTALL)
+# What these say is the system's, or our pool's. All others may quote a reply, or a proxy's: h11 says "illegal header
+# line: bytearray(b'…')", a ProxyError is the proxy's own status line.
+_QUOTE_NOBODY = (httpx.NetworkError, httpx.TimeoutException, *BELOW_HTTPX)
 
 
 def unanswered(error: Exception, *, proven: bool) -> UnansweredError:
@@ -28,19 +27,25 @@ def unanswered(error: Exception, *, proven: bool) -> UnansweredError:
         error: What was raised.
         proven: Whoever raised it has told before sending anything; see ``UnansweredError``.
     """
-    if isinstance(error, httpx.RequestError):
-        # httpx hangs the request on its errors, and in its body is the signed form.
-        error.request = httpx.Request("POST", "https://request.invalid/")
-    cause = None if is_quoting(error) else error
+    cause = None if is_quoting(error) else _bare(error)
     return UnansweredError(worded(error), cause=cause, proven=proven or isinstance(error, _NEVER_SENT))
 
 
 def is_quoting(error: Exception) -> bool:
     """Whether *error*, or what it is chained to, may quote a reply."""
-    return isinstance(error, _QUOTING)
+    return not isinstance(error, _QUOTE_NOBODY)
 
 
 def worded(error: Exception) -> str:
     """What kind of error it is, and what it says, without what it quotes."""
-    said = _QUOTED.sub("", str(error)) if is_quoting(error) else str(error)
+    said = mask(str(error), strict=is_quoting(error))
     return f"{type(error).__name__}: {said}".removesuffix(": ")
+
+
+def _bare(error: Exception) -> Exception | None:
+    """An error of the same class, to be chained: without the request, in whose body is the signed form, and masked."""
+    if not isinstance(error, httpx.RequestError):
+        return None
+    bare = httpx.RequestError.__new__(type(error))
+    httpx.RequestError.__init__(bare, mask(str(error)))
+    return bare

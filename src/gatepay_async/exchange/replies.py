@@ -71,9 +71,9 @@ async def read_part_by_part(response: httpx.Response, chunks: AsyncIterator[byte
 
 def reply_of(response: httpx.Response, body: bytes) -> Reply:
     """The reply with that *body*."""
-    if response.status_code < 300:  # noqa: PLR2004 -- HTTP's own line
-        return Reply(response.status_code, body)
-    return Reply(response.status_code, body, _retry_after(response))
+    content_type = response.headers.get("content-type", "")
+    wait = None if response.status_code < 300 else _retry_after(response)  # noqa: PLR2004 -- HTTP's own line
+    return Reply(response.status_code, body, wait, content_type)
 
 
 def _retry_after(response: httpx.Response) -> float | None:

@@ -70,5 +70,6 @@ def _open(url: httpx.URL, max_connections: int, trust_env: bool) -> httpx.AsyncB
     if way.proxy is None:
         return OriginPool(url, max_connections=max_connections, ssl_context=way.tls)
     # The pool is for one origin; through a proxy it steps aside.
-    limits = httpx.Limits(max_connections=max_connections)
+    # Nobody but httpx can tell there whether a byte is left over in a connection: none is used twice.
+    limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=0)
     return httpx.AsyncHTTPTransport(proxy=way.httpx_proxy(), limits=limits, verify=way.tls)

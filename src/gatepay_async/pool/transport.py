@@ -53,6 +53,9 @@ FOREIGN: Final = tuple(TRANSLATIONS)
 
 Post = Callable[[bytes, dict[str, Any]], Awaitable[httpx.Response]]
 
+# Where httpcore's connection keeps what it has read of the wire.
+_H11: Final = "_h11_state"
+
 CLOSED: Final = "the client was closed; nothing was sent"
 
 
@@ -147,8 +150,9 @@ class OriginPool(httpx.AsyncBaseTransport):
 
         async def post(body: bytes, extensions: dict[str, Any]) -> httpx.Response:
             lines = [*heads, (b"Content-Length", b"%d" % len(body))]
+            # _Whole: httpcore's own stream is a generator.
             return await self.exchange(
-                httpcore.Request(form.method, form.url, headers=lines, content=body, extensions=extensions)
+                httpcore.Request(form.method, form.url, headers=lines, content=_Whole(body), extensions=extensions)
             )
 
         return post
@@ -258,7 +262,10 @@ class OriginPool(httpx.AsyncBaseTransport):
             try:
                 return await line.send(outgoing, on_send=on_send)
             except httpcore.ConnectionNotAvailable:
-                pass  # It has written nothing: what follows is no second sending.
+                # It has written nothing: what follows is no second sending. But who knows how much of a stream of
+                # the caller's has been read.
+                if not isinstance(outgoing.stream, _Whole):
+                    raise
         if line is not None:
             slot.connection = None
             await line.wire.aclose()
@@ -280,7 +287,7 @@ class OriginPool(httpx.AsyncBaseTransport):
         if slot is None:
             return
         line = slot.connection
-        if line is None or not line.is_available() or not self._slots.keep(slot, now=self._clock()):
+        if line is None or not line.is_fit() or not self._slots.keep(slot, now=self._clock()):
             await self._discard(slot)
 
     async def _discard(self, slot: "Slot[_Line]") -> None:
@@ -306,29 +313,41 @@ class _Line(httpcore.AsyncHTTPConnection):
         super().__init__(origin, ssl_context=ssl_context, uds=uds, network_backend=self.wire)
 
     def is_fit(self) -> bool:
-        """Whether a request may be written to it: at rest, and not closed by the server."""
-        return self.is_available() and not self.has_expired()
+        """Whether a request may be written to it: at rest, not closed by the server, and no byte left over anywhere."""
+        return self.is_available() and self.wire.is_quiet() and self._has_read_all()
+
+    def _has_read_all(self) -> bool:
+        """Whether the last response ended where what httpcore has read of the wire ends."""
+        # Not public. Without it no connection is used twice, which a test would see.
+        parser = getattr(self._connection, _H11, None)
+        return parser is not None and not parser.trailing_data[0]
 
     async def send(self, outgoing: httpcore.Request, *, on_send: Callable[[], None] | None) -> httpcore.Response:
         """Send *outgoing* and read the head of the response."""
         self.wire.on_send = on_send
+        self.wire.asked = False
         # By this very method and no shorter way: it is where respx steps in.
-        return await self.handle_async_request(outgoing)
+        response = await self.handle_async_request(outgoing)
+        if {b"content-length", b"transfer-encoding"} <= {name.lower() for name, _ in response.headers}:
+            # Two lengths: whoever forwarded it may have read the other one (RFC 9112, 6.3).
+            self.wire.spoiled = True
+        return response
 
 
 class _Whole:
     """
-    A request's body that is there already, to be sent once.
+    A request's body that is there already; each iteration gives all of it.
 
     An iterator and no generator, as httpx's is: httpcore leaves that half-way when it is cancelled while it
     writes, and the garbage collector has to finish it, which trio complains of.
     """
 
     def __init__(self, content: bytes) -> None:
+        self._content = content
         self._parts = iter((content,))
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
+        return _Whole(self._content)
 
     async def __anext__(self) -> bytes:
         for part in self._parts:

@@ -7,22 +7,28 @@ httpcore brings network code of its own. This stands in its place for three reas
   stays open. A `Wire` knows it from the first moment, and closing the wire closes it.
 * Closing can't hang and can't be cancelled away: see `Wire.aclose`.
 * It is lighter: reading without a time-out arms no timer, and a request's head and body leave in one write.
+
+And it knows whether a byte that nobody has read lies anywhere between the socket and httpcore: see `Wire.is_quiet`.
 """
 
 import contextlib
 import select
 import socket
 import ssl
-from collections.abc import Callable, Iterable
-from typing import Any, Final
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, Final, cast
 
 import anyio
 import httpcore
 from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSAttribute, TLSStream
 
+from gatepay_async.pool.records import RecordStream
+
 # What is held back of a request until the rest joins it. Past that, a larger write gains nothing.
 CORK: Final = 64 * 1024
+
+TOO_EARLY: Final = "the server spoke before the request was sent"
 
 # What a stream raises once it can't be used; ssl.SSLError comes from a record that can't be read.
 BROKEN: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, ssl.SSLError)
@@ -43,12 +49,20 @@ class Wire(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
     Attributes:
         on_send: Called with nothing just before the first byte of a request is handed to the system, then
             forgotten. None: nobody wants to know.
+        asked: Whether a byte of the current request has left. Set it to False before each request.
+        spoiled: The connection must not carry another request: a write failed, or a reply came too early.
     """
 
     def __init__(self) -> None:
         self.on_send: Callable[[], None] | None = None
+        self.asked = False
+        self.spoiled = False
         self._stream: ByteStream | None = None
         self._socket: socket.socket | None = None
+        self._queue: Collection[bytes] = ()
+        self._tls: ssl.SSLObject | None = None
+        self._records: RecordStream | None = None
+        self._used = False
         self._corked = b""
 
     async def connect_tcp(
@@ -112,8 +126,9 @@ class Wire(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         """
         try:
             with anyio.fail_after(timeout):
+                self._records = RecordStream(self._usable())
                 self._stream = await TLSStream.wrap(
-                    self._usable(),
+                    self._records,
                     server_side=False,
                     hostname=server_hostname,
                     ssl_context=ssl_context,
@@ -121,6 +136,7 @@ class Wire(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
                     # would be one more place to hang.
                     standard_compatible=False,
                 )
+                self._tls = self._stream.extra(TLSAttribute.ssl_object)  # noqa: S610 -- anyio's extra(), not Django's
         except TimeoutError as error:
             raise httpcore.ConnectTimeout(f"no TLS within {timeout} s") from error
         except (*BROKEN, anyio.EndOfStream) as error:
@@ -140,17 +156,22 @@ class Wire(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
             # it so for every other write): the server may have answered before it closed.
             with contextlib.suppress(httpcore.WriteError):
                 await self.write(b"", timeout)
+        early = 0 if self._records is None else self._records.early
         try:
             if timeout is None:
-                return await self._usable().receive(max_bytes)
-            with anyio.fail_after(timeout):
-                return await self._usable().receive(max_bytes)
+                data = await self._usable().receive(max_bytes)
+            else:
+                with anyio.fail_after(timeout):
+                    data = await self._usable().receive(max_bytes)
         except anyio.EndOfStream:
             return b""
         except TimeoutError as error:
             raise httpcore.ReadTimeout(f"nothing to read for {timeout} s") from error
         except BROKEN as error:
             raise httpcore.ReadError(_reason(error)) from error
+        if early and self._records is not None and self._records.only_early:
+            raise httpcore.ReadError(TOO_EARLY)
+        return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 -- as above
         """
@@ -160,6 +181,7 @@ class Wire(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         unless the body is chunked. An empty write therefore lets everything go; so does reading.
 
         Raises:
+            httpcore.ConnectionNotAvailable: The server spoke before it was asked. Nothing was sent.
             httpcore.WriteTimeout: The other end took nothing for *timeout* seconds.
             httpcore.WriteError: The connection is broken, or closed at this end.
         """
@@ -169,9 +191,23 @@ class Wire(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         try:
             await self._flush(timeout)
         except TimeoutError as error:
+            self.spoiled = True
             raise httpcore.WriteTimeout(f"nothing written for {timeout} s") from error
         except BROKEN as error:
+            self.spoiled = True
             raise httpcore.WriteError(_reason(error)) from error
+
+    def is_quiet(self) -> bool:
+        """
+        Whether nothing has come that nobody has read, not even the connection's end.
+
+        It looks into the socket, into what anyio has taken from it, and into TLS, where bytes wait decrypted, not yet
+        decrypted, or as the beginning of a record. A byte in any of them belongs to no request to come, so the
+        connection must not carry one.
+        """
+        if self.spoiled or self._queue or _is_readable(self._socket):
+            return False
+        return self._records is None or (self._records.at_rest and self._is_tls_empty(self._records))
 
     async def aclose(self) -> None:
         """
@@ -196,6 +232,9 @@ class Wire(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         self._stream = stream
         # Kept, since asking a stream for it builds a dictionary, and it is looked at before every reuse.
         self._socket = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 -- as above
+        # What asyncio has read and anyio has not given yet. There is no public way to ask; should it move away, a test
+        # fails. On trio, and over a Unix socket, nothing is read before it is asked for.
+        self._queue = getattr(getattr(stream, "_protocol", None), "read_queue", ())
 
     def _usable(self) -> ByteStream:
         if self._stream is None:
@@ -208,14 +247,52 @@ class Wire(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         if not buffer:
             return
         stream = self._usable()
-        if self.on_send is not None:
-            on_send, self.on_send = self.on_send, None
-            on_send()
+        if not self.asked:
+            self._begin()
         if timeout is None:
             await stream.send(buffer)
         else:
             with anyio.fail_after(timeout):
                 await stream.send(buffer)
+        if len(buffer) >= CORK and not self.is_quiet():
+            # A reply that came while a long request was being sent. It may be right, but then the server may take the
+            # rest of the request for another one and answer that, too.
+            self.spoiled = True
+
+    def _begin(self) -> None:
+        """Look once more, at the last moment: what has come by now is no reply to a request that has not left."""
+        if not (self.is_quiet() if self._used else self._is_new()):
+            raise httpcore.ConnectionNotAvailable(TOO_EARLY)
+        self.asked = self._used = True
+        if self.on_send is not None:
+            on_send, self.on_send = self.on_send, None
+            on_send()
+
+    def _is_new(self) -> bool:
+        """
+        Whether nothing has come on a connection that has not carried a request yet.
+
+        That it has been closed doesn't count: what is written to it may arrive all the same.
+        """
+        waiting = sum(map(len, self._queue)) + _count_waiting(self._socket)
+        if self._records is None:
+            return not waiting
+        # The session tickets of TLS 1.3 come unasked, and only TLS can tell them from a reply.
+        self._records.early = waiting
+        return self._is_tls_empty(self._records)
+
+    def _is_tls_empty(self, records: RecordStream) -> bool:
+        """Whether TLS, given all that has come, has nothing to read."""
+        if not records.fed:  # asking costs more than all the rest
+            return True
+        try:
+            cast("ssl.SSLObject", self._tls).read(1)
+        except ssl.SSLWantReadError:
+            records.fed = False
+            return True
+        except ssl.SSLError:  # it has been closed, or can't be read
+            pass
+        return False
 
 
 def _reason(error: Exception) -> str:
@@ -236,3 +313,17 @@ def _is_readable(raw: socket.socket | None) -> bool:
     poll = select.poll()
     poll.register(raw, select.POLLIN)
     return bool(poll.poll(0))
+
+
+def _count_waiting(raw: socket.socket | None) -> int:
+    """How many bytes the system holds for *raw*, as far as that can be seen."""
+    if raw is None or not _is_readable(raw):
+        return 0
+    # asyncio's own object for a socket can't read; this one borrows the descriptor.
+    borrowed = socket.socket(raw.family, raw.type, raw.proto, raw.fileno())
+    try:
+        return len(borrowed.recv(CORK, socket.MSG_PEEK))
+    except OSError:  # it is broken, as reading will say
+        return 0
+    finally:
+        borrowed.detach()

@@ -16,6 +16,7 @@ from decimal import Decimal
 from urllib.parse import unquote_to_bytes
 
 from gatepay_async.protocol.errors import CallbackSignatureError, InvalidRequestError, MalformedCallbackError
+from gatepay_async.protocol.frames import sealed
 from gatepay_async.protocol.models import Callback, PayType
 from gatepay_async.protocol.signing import Credentials, is_signed_by_one
 
@@ -50,6 +51,7 @@ _MAY_BE_ABSENT = "appkey"
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
+@sealed
 def parse_callback(query: str | bytes, *, appkey: str, appsecret: str | Sequence[str]) -> Callback:
     """
     Verify a callback, or raise. No I/O; the same text always gives the same result.
@@ -83,6 +85,7 @@ def parse_callback(query: str | bytes, *, appkey: str, appsecret: str | Sequence
     return believe(query, *credentials_of(appkey, appsecret))
 
 
+@sealed
 def credentials_of(appkey: str, appsecret: str | Sequence[str]) -> tuple[Credentials, ...]:
     """
     One for each secret.
@@ -97,6 +100,7 @@ def credentials_of(appkey: str, appsecret: str | Sequence[str]) -> tuple[Credent
     return tuple(Credentials(appkey, each) for each in appsecret)
 
 
+@sealed
 def believe(query: str | bytes, *credentials: Credentials) -> Callback:
     """As ``parse_callback``, for credentials that are at hand: one shop's, with one secret or several."""
     fields = _read_fields(query)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from attrs import field, frozen
 
 from gatepay_async.protocol import checks, codec, errors
+from gatepay_async.protocol.frames import sealed_init
 from gatepay_async.protocol.masking import mask
 from gatepay_async.protocol.models import CardKeyPage, Catalog, Payment, PayType, Stored
 
@@ -153,6 +154,7 @@ class KaShow:
         return codec.read(CardKeyPage, reply["ka"], path="data.ka")
 
 
+@sealed_init
 @frozen
 class KaCreate:
     """卡密接口, 创建产品卡密: store up to 500 card keys."""
@@ -191,7 +193,7 @@ class KaCreate:
         """The sentence, which may be printed; what is in no example may repeat a card key."""
         if self._sentence.fullmatch(sentence):
             return sentence
-        return mask(sentence, keys=self.keys, about_keys=True)
+        return mask(sentence, keys=self.keys)
 
 
 CALLS: tuple[type[PayCreate | ProductShow | KaShow | KaCreate], ...] = (PayCreate, ProductShow, KaShow, KaCreate)

@@ -74,7 +74,8 @@ class RefusedError(GatePayError):
 
     Attributes:
         code: The number, whose meaning depends on the endpoint; the class says what it means.
-        message: GatePay's own words, as sent (what they repeat of a secret is masked).
+        message: GatePay's own words, as sent, except that what looks like a secret is masked (card keys, signatures,
+            order numbers), control characters are escaped, and 200 characters are the most.
         endpoint: ``"pay/create"`` and so on.
         time: When GatePay says it answered (aware, UTC), or None where that can't be read.
         attempts: How often the call was sent.
@@ -205,7 +206,8 @@ class ProtocolError(GatePayError):
         http_status: The reply's HTTP status.
         problem: What is wrong with the reply.
         path: Where, when the reply is JSON (``"data.ka.data[3].id"``), else None.
-        excerpt: What the reply looks like, with nothing secret in it; may be empty.
+        excerpt: What the reply looks like; it describes and never quotes: content type, length, the title of a web
+            page, the names of JSON fields with the kinds of their values (``{code: int, data: {order_price: text}}``).
         retry_after: Seconds that the server asked to be left alone for, or None.
         attempts: How often the call was sent.
     """

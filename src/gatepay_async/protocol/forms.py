@@ -12,9 +12,20 @@ _SAFE = (string.ascii_letters + string.digits + "_.-~").encode()
 _FEW = 8
 
 
-def encode_form(fields: Mapping[str, str]) -> bytes:
+class Form(bytes):
+    """A form as it is posted: signed, and perhaps full of card keys, so that ``repr`` shows its length only."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<form of {len(self)} bytes>"
+
+    __str__ = __repr__  # what str() and f"{}" show; the bytes themselves are what decode() gives
+
+
+def encode_form(fields: Mapping[str, str]) -> Form:
     """``application/x-www-form-urlencoded``, UTF-8, in the order of *fields*; ASCII. Names must be safe as they are."""
-    return b"&".join(b"%b=%b" % (name.encode(), _quote(value)) for name, value in fields.items())
+    return Form(b"&".join(b"%b=%b" % (name.encode(), _quote(value)) for name, value in fields.items()))
 
 
 def _quote(value: str) -> bytes:

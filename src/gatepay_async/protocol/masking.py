@@ -1,27 +1,82 @@
-"""What servers say of what they were told, without the secrets in it."""
+"""What may be repeated of text that others wrote: servers, proxies, the system, libraries that quote them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import partial
 
-_MASK = "***"
-_SIGNATURE = re.compile(r"[0-9A-Fa-f]{32}")
-# No word of a language: six or more letters, digits and hyphens, a digit or a hyphen among them.
-_LIKE_A_KEY = re.compile(r"(?=[A-Za-z_]*[0-9-])[A-Za-z0-9_-]{6,}")
+from gatepay_async.protocol.vocabulary import PHRASES, WORDS
+
+MASK = "***"
+_LONGEST = 200  # characters of such a text
+
+# Numbers side by side, as printed on a card: 1234 5678, 1234-5678.
+_GROUPS = re.compile(r"[0-9]+([ \t-]+[0-9]+)+")
+# What stands between blanks and Chinese letters; wide letters and digits (U+FF10 to U+FF5A) are never ordinary.
+_RUN = re.compile(r"[!-~\uff10-\uff5a]+")
+_CORE = re.compile(r"""([(\[{<"'`]*)(.*?)([)\]}>"'`.,:;!?]*)""", re.DOTALL)
+_NUMBER = re.compile(r"-?[0-9]{1,5}(\.[0-9]{1,2})?%?")
+# A word of a language, or a name of a program: out_order_id, orderPrice. No digits, no capitals in a row.
+_WORD = re.compile(r"[A-Z]?[a-z]{0,19}([A-Z][a-z]{2,19}|_[a-z]{1,19}){0,3}('[a-z]{1,2})?")
+_CHINESE = re.compile("|".join(PHRASES))
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
+_MASKS = re.compile(r"\*{3}([ \t]*\*{3})+")
 
 
-def mask(text: str, *, keys: Iterable[str] = (), about_keys: bool = False) -> str:
+def mask(text: str, *, keys: Iterable[str] = (), strict: bool = False) -> str:
     """
-    *text* without what was sent in confidence.
+    *text* without what may be a secret: card keys, signatures, numbers of orders and of people.
+
+    What was sent in confidence goes first. Then only what looks like words and small numbers stays, and Chinese.
+    Control characters are escaped; what is longer than 200 characters is cut.
 
     Args:
-        text: A message, a page, a sentence of the server's.
-        keys: Card keys that it may repeat.
-        about_keys: It may hold others as well: whatever looks like one goes, too.
+        text: A message of the server's, or of whoever stands between.
+        keys: Card keys that were sent, which it may repeat.
+        strict: Only the words of a list stay: the text may hold card keys that were not sent, in any form.
     """
+    text = hide_keys(text, keys)
+    text = _GROUPS.sub(MASK, text)
+    if strict:
+        text = _NOT_ASCII.sub(_known_chinese, text)
+    text = _RUN.sub(partial(_judge, strict), text)
+    text = _MASKS.sub(MASK, "".join(map(_printable, text)))
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def hide_keys(text: str, keys: Iterable[str]) -> str:
+    """*text* without *keys*."""
     for key in sorted(keys, key=len, reverse=True):  # one may be the beginning of another
-        text = text.replace(key, _MASK)
-    if about_keys:
-        text = _LIKE_A_KEY.sub(_MASK, text)
-    return _SIGNATURE.sub(_MASK, text)
+        text = text.replace(key, MASK)
+    return text
+
+
+def is_ordinary(word: str, *, strict: bool = False) -> bool:
+    """Whether *word* may be shown by itself."""
+    if word.lower() in WORDS or _NUMBER.fullmatch(word) is not None:
+        return True
+    return not strict and _WORD.fullmatch(word) is not None
+
+
+def _judge(strict: bool, run: re.Match[str]) -> str:  # noqa: FBT001 -- private, for partial()
+    parts = _CORE.fullmatch(run[0])
+    before, core, after = ("", run[0], "") if parts is None else parts.groups()
+    pieces = re.split(r"([:/=,|])", core)  # 成功录入:1, text/html, a=b
+    shown = [piece if len(piece) <= 1 and not piece.isalnum() else _shown(piece, strict=strict) for piece in pieces]
+    if any(piece == MASK for piece in shown):
+        return before + MASK + after  # what belongs together goes together
+    return before + "".join(shown) + after
+
+
+def _shown(word: str, *, strict: bool) -> str:
+    return word if word in ("", MASK) or is_ordinary(word, strict=strict) else MASK
+
+
+def _known_chinese(run: re.Match[str]) -> str:
+    known = "".join(_CHINESE.findall(run[0]))
+    return known if known == run[0] else f"{known}{MASK}"
+
+
+def _printable(letter: str) -> str:
+    return letter if letter.isprintable() or letter in " \n\t" else letter.encode("unicode_escape").decode()

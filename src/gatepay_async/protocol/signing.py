@@ -9,8 +9,10 @@ from collections.abc import Iterable, Sequence
 from attrs import field, frozen
 
 from gatepay_async.protocol.checks import cleaned, token
+from gatepay_async.protocol.frames import sealed_init
 
 
+@sealed_init
 @frozen
 class Credentials:
     """

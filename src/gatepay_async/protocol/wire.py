@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
-from attrs import frozen
+from attrs import field, frozen
 
 from gatepay_async.protocol import catalogue, codec
 from gatepay_async.protocol.calls import Call, KaShow
+from gatepay_async.protocol.describing import describe
 from gatepay_async.protocol.errors import ProtocolError, RefusedError
-from gatepay_async.protocol.forms import encode_form
+from gatepay_async.protocol.forms import Form, encode_form
 from gatepay_async.protocol.masking import mask
 from gatepay_async.protocol.signing import Credentials, sign
 
@@ -28,11 +28,7 @@ _REDIRECT, _CLIENT_ERROR = 300, 400  # HTTP's own lines
 # Where a whole reply can be read in one go; the other replies are small, or rare.
 _SHORT_WAYS: dict[str, Callable[[bytes], tuple[int, Any] | None]] = {KaShow.path: codec.read_listing}
 
-_READ = 4096  # bytes of a strange reply that are looked at
-_SHOWN = 160  # characters of it that an error shows
 _EPOCH = re.compile(r"[0-9]{1,12}")
-_TITLE = re.compile(r"<title[^>]*>([^<]*)</", re.IGNORECASE)
-_TAGS = re.compile(r"<(script|style).*?(</\1>|$)|<[^>]*>?", re.IGNORECASE | re.DOTALL)
 
 
 @frozen
@@ -44,11 +40,13 @@ class Reply:
         status: HTTP's.
         body: Undone of any content coding.
         retry_after: Seconds that the server asks to be left alone for, or None.
+        content_type: As its header says; empty where there is none.
     """
 
     status: int
-    body: bytes
+    body: bytes = field(repr=False)  # there may be card keys in it
     retry_after: float | None = None
+    content_type: str = field(default="", repr=False)
 
 
 @frozen
@@ -56,12 +54,12 @@ class Envelope:
     """``{"code", "msg", "time", "data"}``: what every reply is wrapped in (返回结果表)."""
 
     code: int
-    message: str
+    message: str = field(repr=False)
     time: datetime | None
-    data: Any
+    data: Any = field(repr=False)
 
 
-def encode(call: Call[Any], credentials: Credentials) -> bytes:
+def encode(call: Call[Any], credentials: Credentials) -> Form:
     """The form body of *call*, signed: ASCII, appkey first and sign last."""
     fields = call.fields()
     signature = sign(credentials, [fields[name] for name in call.signed])
@@ -125,7 +123,7 @@ def _refusal(call: Call[Any], reply: Reply, envelope: Envelope) -> RefusedError 
     why = catalogue.meaning(call.path, envelope.code)
     return why.error(
         code=envelope.code,
-        message=_hide(call, envelope.message),
+        message=mask(envelope.message, keys=call.secrets()),
         endpoint=call.path,
         time=envelope.time,
         cause=why.cause["en"],
@@ -140,20 +138,6 @@ def _strange(call: Call[Any], reply: Reply, error: codec.MisreadError) -> Protoc
         http_status=reply.status,
         problem="is a redirect, which is not followed; is base_url right?" if redirect else error.problem,
         path=None if redirect else error.path,
-        excerpt=_excerpt(call, reply.body),
+        excerpt=describe(reply.body, content_type=reply.content_type, keys=call.secrets(), strict=call.carries_keys),
         retry_after=reply.retry_after,
     )
-
-
-def _excerpt(call: Call[Any], body: bytes) -> str:
-    """What a person needs to recognise the page. A card key may stand anywhere in it, escaped in any way."""
-    page = body[:_READ].decode("utf-8", "replace")
-    title = _TITLE.search(page)
-    elsewhere = "" if call.carries_keys else _TAGS.sub(" ", page)
-    shown = title[1] if title is not None else elsewhere
-    # Masked before blanks are drawn together, and after: a card key may hold several, or be broken by them.
-    return _hide(call, " ".join(_hide(call, html.unescape(shown)).split()))[:_SHOWN]
-
-
-def _hide(call: Call[Any], text: str) -> str:
-    return mask(text, keys=call.secrets(), about_keys=call.carries_keys)

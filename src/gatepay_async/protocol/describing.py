@@ -1,0 +1,76 @@
+"""A reply that is not GatePay's, described and not quoted: anything in it may be a card key."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from decimal import Decimal
+from typing import Any, cast
+
+from gatepay_async.protocol.codec import MisreadError, parse_json
+from gatepay_async.protocol.masking import MASK, mask
+from gatepay_async.protocol.vocabulary import FIELDS, MEDIA_TYPES
+
+_READ = 4096  # bytes of a page that a title is looked for in
+_LARGEST_JSON = 2**20
+_DEEPEST = 4
+_MOST_FIELDS = 12
+_LONGEST = 300  # characters of a description
+
+_TITLE = re.compile(r"<title[^>]*>([^<]*)</", re.IGNORECASE)
+_FIELD = re.compile(r"[a-z]{1,20}(_[a-z]{1,20}|[A-Z][a-z]{2,20}){0,3}")
+_KINDS: dict[type, str] = {str: "text", bool: "bool", int: "int", Decimal: "number", type(None): "null"}
+
+
+def describe(body: bytes, *, content_type: str = "", keys: Iterable[str] = (), strict: bool = False) -> str:
+    """
+    What *body* looks like: ``text/html, 168 bytes, titled "502 Bad Gateway"``, or, of JSON, its fields and their kinds:
+    ``application/json, 60 bytes, {code: int, data: {order_price: text}}``.
+
+    Args:
+        body: Undone of any content coding.
+        content_type: As the reply names it; shown if it is a known one.
+        keys: Card keys that were sent.
+        strict: Of a title and of the names of fields, only those of a list are shown.
+    """
+    parts = [_media_type(content_type), "1 byte" if len(body) == 1 else f"{len(body)} bytes"]
+    title = _TITLE.search(body[:_READ].decode("utf-8", "replace"))
+    if title is not None:
+        # Masked before blanks are drawn together, and after: a card key may hold several, or be broken by them.
+        shown = mask(html.unescape(title[1]), keys=keys, strict=strict)
+        parts.append(f'titled "{mask(" ".join(shown.split()), keys=keys, strict=strict)}"')
+    elif len(body) <= _LARGEST_JSON:
+        with suppress(MisreadError):
+            parts.append(_shape(parse_json(body), strict=strict, depth=0))
+    text = ", ".join(filter(None, parts))
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def _media_type(content_type: str) -> str:
+    name = content_type.partition(";")[0].strip().lower()
+    return name if name in MEDIA_TYPES else "of an unknown type" if name else ""
+
+
+def _shape(value: object, *, strict: bool, depth: int) -> str:
+    if isinstance(value, dict):
+        return "{" + _fields(cast("dict[str, Any]", value), strict=strict, depth=depth) + "}"
+    if isinstance(value, list):
+        rows = cast("list[object]", value)
+        return f"[{len(rows)} × {_shape(rows[0], strict=strict, depth=depth)}]" if rows else "[]"
+    return _KINDS[type(value)]
+
+
+def _fields(value: dict[str, Any], *, strict: bool, depth: int) -> str:
+    if depth == _DEEPEST:
+        return "…" if value else ""
+    named = [
+        f"{_name(name, strict=strict)}: {_shape(each, strict=strict, depth=depth + 1)}"
+        for name, each in list(value.items())[:_MOST_FIELDS]
+    ]
+    return ", ".join(named + ["…"] * (len(value) > _MOST_FIELDS))
+
+
+def _name(name: str, *, strict: bool) -> str:
+    return name if name in FIELDS or (not strict and _FIELD.fullmatch(name)) else MASK

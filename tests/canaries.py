@@ -1,0 +1,99 @@
+"""Card keys planted in every part of a reply, and a look for what is left of them."""
+
+import html
+import json
+import random
+import re
+import string
+from collections.abc import Iterator
+from urllib.parse import quote_plus
+
+LETTERS = string.ascii_uppercase
+DIGITS = string.digits
+
+
+def canary(rng: random.Random) -> str:
+    """What may be a card key, a signature or another secret: something that no sentence is made of."""
+
+    def some(letters: str, count: int) -> str:
+        return "".join(rng.choices(letters, k=count))
+
+    return rng.choice(
+        [
+            "-".join(some(LETTERS + DIGITS, 5) for _ in range(4)),
+            some(LETTERS, 12),
+            some(DIGITS, 18),
+            some("0123456789abcdef", 32),
+            some(string.ascii_letters + DIGITS, 16) + "7",
+            f"{some(string.ascii_lowercase, 8)}7----{some(string.ascii_letters, 6)}@{some(DIGITS, 5)}",
+            " ".join(some(DIGITS, 4) for _ in range(4)),
+            f"卡密{some(LETTERS + DIGITS, 9)}&<{some(LETTERS, 6)}>",
+            f"{some(LETTERS, 7)}\\\"'{some(DIGITS, 7)}",
+        ]
+    )
+
+
+def remains(secret: str, text: str) -> list[str]:
+    """What of *secret* stands in *text*, whole or in pieces, as it is or escaped in a usual way."""
+    pieces = {piece for piece in re.findall(r"[A-Za-z0-9]+", secret) if len(piece) > (6 if piece.isdigit() else 4)}
+    forms = {secret, html.escape(secret), quote_plus(secret), json.dumps(secret)[1:-1], *pieces}
+    return sorted(form for form in forms if form in text)
+
+
+def replies(secret: str) -> Iterator[tuple[str, bytes]]:
+    """Replies with *secret* in them, each in another place."""
+    raw = secret.encode()
+    row = {"id": 1, "admin_id": 1, "pay_product_id": 8, "pay_order_id": 0, "content": secret, "createtime": 1}
+    rows = [{**row, "updatetime": 1, "status": "soldin"}]
+    ka = {"total": 1, "per_page": 50, "current_page": 1, "last_page": 1, "data": rows}
+    whole = {"code": 100, "msg": "ok", "time": "1", "data": {"ka": ka}}
+
+    def of(body: bytes, head: bytes = b"", start: bytes = b"HTTP/1.1 200 OK") -> bytes:
+        return b"%b\r\ncontent-length: %d\r\n%b\r\n%b" % (start, len(body), head, body)
+
+    page = of(json.dumps(whole).encode())
+    empty = b'{"code": 100, "data": {"category": []}}'
+    yield "status line", b"HTTP/1.1 " + raw + b" OK\r\n\r\n"
+    yield "reason", of(b"{}", start=b"HTTP/1.1 502 " + raw)
+    yield "version", of(b"{}", start=raw + b" 200 OK")
+    yield "header line", b"HTTP/1.1 200 OK\r\n" + raw + b"\r\n\r\n"
+    yield "header name", of(b"{}", head=b"x-" + raw + b": 1\r\n")
+    yield "header value", of(b"{}", head=b"content-type: " + raw + b"\r\n")
+    yield "a redirect", of(b"", head=b"location: /" + raw + b"\r\n", start=b"HTTP/1.1 302 Found")
+    yield "length", b"HTTP/1.1 200 OK\r\ncontent-length: " + raw + b"\r\n\r\n"
+    yield "coding", of(raw, head=b"content-encoding: deflate\r\n")
+    yield "chunk size", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + raw + b"\r\n"
+    yield (
+        "chunk extension",
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2;x=" + raw + b"\r\n{}\r\n0\r\n\r\n"),
+    )
+    yield "chunk", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}" + raw + b"\r\n0\r\n\r\n"
+    yield "trailer", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n" + raw + b"\r\n\r\n"
+    yield "left over", of(empty) + raw
+    yield "left-over page", of(empty) + page
+    yield "204 with a page", b"HTTP/1.1 204 No Content" + page[15:]
+    yield "length too short", page.replace(b"content-length: ", b"content-length: 7\r\nx-was: ")
+    yield "page", page
+    yield "text", of(raw)
+    yield "title", of(b"<html><title>" + html.escape(secret).encode() + b"</title>" + raw)
+    yield "title with words", of(b"<title>Error in " + raw + b" at line 7</title>", start=b"HTTP/1.1 500 X")
+    yield "a name in JSON", of(json.dumps({secret: {secret: 1}}).encode())
+    yield "a list in JSON", of(json.dumps([secret, secret]).encode())
+    yield "text in JSON", of(json.dumps(secret).encode())
+    yield "cut JSON", of(json.dumps(whole).encode()[:-4])
+    yield "no UTF-8", of(b'{"code": 100, "msg": "' + raw + b'\xff"}')
+    yield "a byte order mark too many", of(b"\xef\xbb\xbf\xef\xbb\xbf" + json.dumps(whole).encode())
+    for name, change in (
+        ("message", {"msg": f"错误：{secret}。"}),
+        ("data", {"data": secret}),
+        ("time", {"time": secret}),
+    ):
+        for code in (100, 105, 112, 999):
+            yield f"{name} of {code}", of(json.dumps({**whole, "code": code, **change}, ensure_ascii=False).encode())
+    for field in ka:
+        yield f"field {field}", of(json.dumps({**whole, "data": {"ka": {**ka, field: secret}}}).encode())
+    for field in rows[0]:
+        wrong = {**ka, "data": [{**rows[0], field: [secret]}]}
+        yield f"field of a row {field}", of(json.dumps({**whole, "data": {"ka": wrong}}).encode())
+    for field in ("order_type", "order_price", "order_url", "order_qrcode", "category"):
+        yield f"field {field}", of(json.dumps({**whole, "data": {field: secret}}).encode())

@@ -1,0 +1,244 @@
+"""A server whose every byte is a test's, segment by segment and record by record, on threads of its own."""
+
+import json
+import random
+import select
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from importlib.util import find_spec
+from typing import Any, Self
+from urllib.parse import parse_qs
+
+import trustme
+from attrs import define, field
+
+
+def http(body: bytes, *, start: str = "HTTP/1.1 200 OK", headers: str = "") -> bytes:
+    """A whole reply."""
+    return f"{start}\r\ncontent-length: {len(body)}\r\n{headers}\r\n".encode() + body
+
+
+def chunked(body: bytes, *, start: str = "HTTP/1.1 200 OK", headers: str = "", end: bytes = b"0\r\n\r\n") -> bytes:
+    """A whole reply in two chunks."""
+    head = f"{start}\r\n{headers}transfer-encoding: chunked\r\n\r\n".encode()
+    parts = [part for part in (body[:7], body[7:]) if part]
+    return head + b"".join(b"%x;note=x\r\n%b\r\n" % (len(part), part) for part in parts) + end
+
+
+def right_reply(path: str, form: dict[str, str]) -> bytes:
+    """The body of a success; what it gives names the request that it answers."""
+    if path.endswith("product/show"):
+        data: Any = {"category": []}
+    elif path.endswith("pay/create"):
+        tag = form["out_order_id"]
+        qr_code = "data:image/png;base64,aGVsbG8="
+        data = {"order_type": tag, "order_price": 1.5, "order_url": f"http://x/{tag}", "order_qrcode": qr_code}
+    elif path.endswith("ka/show"):
+        row = {"id": 1, "admin_id": 1, "pay_product_id": 8, "pay_order_id": 0, "content": f"KEY-{form['product_id']}"}
+        rows = [{**row, "createtime": 1, "updatetime": 1, "status": "soldin"}]
+        data = {"ka": {"total": 1, "per_page": 50, "current_page": 1, "last_page": 1, "data": rows}}
+    else:
+        data = f"成功录入:{len(form['content'].splitlines())}条卡密"
+    return json.dumps({"code": 100, "msg": "ok", "time": "1555750250", "data": data}, ensure_ascii=False).encode()
+
+
+@define(eq=False)
+class Connection:
+    """The server's end of one connection, with or without TLS; and what has been sent over it."""
+
+    raw: socket.socket
+    number: int
+    tls: ssl.SSLObject | None = None
+    incoming: ssl.MemoryBIO = field(factory=ssl.MemoryBIO)
+    outgoing: ssl.MemoryBIO = field(factory=ssl.MemoryBIO)
+    lock: threading.Lock = field(factory=threading.Lock)
+    resting: bool = False
+    requests: int = 0
+
+    def wrap(self, context: ssl.SSLContext) -> None:
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
+        while True:
+            try:
+                self.tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._pass_on()
+                self._take_in()
+            else:
+                self._pass_on()
+                return
+
+    def seal(self, data: bytes) -> bytes:
+        """What goes over the network for *data*: one record of TLS, or as it is."""
+        if self.tls is None:
+            return data
+        self.tls.write(data)
+        return self.outgoing.read()
+
+    def receive(self) -> bytes:
+        """Wait for something, and read it; whoever disturbs the rest does so before or after, never between."""
+        while True:
+            if self.tls is not None:
+                with suppress(ssl.SSLWantReadError):
+                    return self.tls.read(65536)
+            select.select([self.raw], [], [])
+            with self.lock:
+                self.resting = False
+                if self.tls is None:
+                    return self.raw.recv(65536)
+                self._take_in()
+
+    def is_asked(self) -> bool:
+        return bool(select.select([self.raw], [], [], 0)[0])
+
+    def close(self) -> None:
+        """Cut it off, also for the thread that waits for it."""
+        with suppress(OSError):
+            self.raw.shutdown(socket.SHUT_RDWR)
+
+    def _pass_on(self) -> None:
+        if self.outgoing.pending:
+            self.raw.sendall(self.outgoing.read())
+
+    def _take_in(self) -> None:
+        data = self.raw.recv(65536)
+        if not data:
+            raise ConnectionAbortedError
+        self.incoming.write(data)
+
+
+@define
+class Request:
+    """What was asked."""
+
+    path: str
+    form: dict[str, str]
+    body: bytes
+    number: int  # on its connection, from 1
+
+
+Answer = Callable[[Connection, Request], None]
+
+
+class OddServer:
+    """
+    A server on loopback; a context manager.
+
+    Args:
+        answer: Sends what it likes over the connection; raises ``ConnectionAbortedError`` to close it.
+        tls: With TLS.
+        greeting: What the first connection says before it is asked.
+        hasty: What the first connection says once it has the head of a request.
+    """
+
+    def __init__(self, answer: Answer, *, tls: bool, greeting: bytes = b"", hasty: bytes = b"") -> None:
+        self._answer = answer
+        self._greeting = greeting
+        self._hasty = hasty
+        made: tuple[ssl.SSLContext | None, ssl.SSLContext | None] = contexts() if tls else (None, None)
+        self._server_tls, self.client_tls = made
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=200)
+        self.base_url = f"http{'s' if tls else ''}://localhost:{self._listener.getsockname()[1]}/api/"
+        self.connections: list[Connection] = []
+        self._threads: list[threading.Thread] = []
+        self.greeted = threading.Event()
+
+    def __enter__(self) -> Self:
+        self._start(self._accept)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Who waits in accept() isn't woken by close().
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for connection in list(self.connections):
+            connection.close()
+        for thread in self._threads:
+            thread.join()
+
+    def disturb(self, data: bytes, choose: random.Random) -> bool:
+        """Send *data* over a connection that rests, if there is one that hasn't been asked again yet."""
+        resting = [connection for connection in self.connections if connection.resting]
+        if not resting:
+            return False
+        connection = choose.choice(resting)
+        with connection.lock, suppress(OSError):
+            if connection.resting and not connection.is_asked():
+                connection.raw.sendall(connection.seal(data))
+                return True
+        return False
+
+    def wait(self, *_: object) -> None:
+        """Wait until the first connection has said its greeting."""
+        self.greeted.wait()
+
+    def _start(self, target: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=target, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                raw, _ = self._listener.accept()
+                raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self.connections.append(Connection(raw, len(self.connections) + 1))
+                self._start(self._serve, self.connections[-1])
+
+    def _serve(self, connection: Connection) -> None:
+        with ExitStack() as stack:
+            stack.callback(connection.raw.close)
+            stack.callback(setattr, connection, "resting", False)
+            stack.enter_context(suppress(OSError, ValueError))
+            if self._server_tls is not None:
+                connection.wrap(self._server_tls)
+            first = connection.number == 1
+            if first and self._greeting:
+                connection.raw.sendall(connection.seal(self._greeting))
+            self.greeted.set()
+            while True:
+                request = _read(connection, self._hasty if first else b"")
+                if request is None:
+                    return
+                self._answer(connection, request)
+                connection.resting = True
+
+
+def _read(connection: Connection, hasty: bytes) -> Request | None:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        part = connection.receive()
+        if not part:
+            return None
+        data += part
+    head, _, body = data.partition(b"\r\n\r\n")
+    if hasty:
+        connection.raw.sendall(connection.seal(hasty))
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    while len(body) < length:
+        body += connection.receive()
+    connection.requests += 1
+    form = {name: values[0] for name, values in parse_qs(body.decode()).items()}
+    return Request(head.split()[1].decode(), form, body, connection.requests)
+
+
+def contexts(made: list[tuple[ssl.SSLContext, ssl.SSLContext]] = []) -> tuple[ssl.SSLContext, ssl.SSLContext]:  # noqa: B006 -- made once; a key takes a while
+    """The server's TLS and its client's."""
+    if not made:
+        authority: Any = trustme.CA()  # pyOpenSSL, which it also takes, is not here
+        server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        authority.issue_cert("localhost").configure_cert(server)
+        authority.configure_trust(client)
+        made.append((server, client))
+    return made[0]
+
+
+def loops() -> Sequence[tuple[str, dict[str, Any]]]:
+    """The event loops that are here, as ``anyio.run`` takes them."""
+    found: list[tuple[str, dict[str, Any]]] = [("asyncio", {}), ("trio", {})]
+    if find_spec("uvloop") is not None:  # not on Windows
+        found.append(("asyncio", {"use_uvloop": True}))
+    return found

@@ -1,0 +1,85 @@
+"""What an error says of a reply that is not GatePay's: described, never quoted."""
+
+import pytest
+
+from gatepay_async.protocol.describing import describe
+
+pytestmark = pytest.mark.fast
+
+ROW = '{"id": 1, "content": "SECRET", "price": 1.5, "sold": true, "gone": null}'
+DEEP = '{"a": {"a": {"a": {"a": {"a": 1}}}}}'
+MANY = "{" + ", ".join(f'"{letter}": 1' for letter in "abcdefghijklmn") + "}"
+HALF = "<title>Half a ti"
+
+# body, content type, in a call without card keys, in one with card keys (the same where empty)
+ROWS = (
+    ("", "", "0 bytes", ""),
+    ("x", "", "1 byte", ""),
+    ("Fatal error: SECRET", "text/plain; charset=utf-8", "text/plain, 19 bytes", ""),
+    ("Fatal error", "SECRET/1", "of an unknown type, 11 bytes", ""),
+    (
+        "<title>Oh &amp; no</title>",
+        "TEXT/HTML",
+        'text/html, 26 bytes, titled "Oh & no"',
+        'text/html, 26 bytes, titled "*** & no"',
+    ),
+    ("<TITLE lang=x>502\n Bad  Gateway</TITLE>", "", '39 bytes, titled "502 Bad Gateway"', ""),
+    (
+        "<title>Sign in to Sunny Inn</title>",
+        "",
+        '35 bytes, titled "Sign in to Sunny Inn"',
+        '35 bytes, titled "Sign in to ***"',
+    ),
+    ("<title>SECRET-1 and 4444 5555</title>", "", '37 bytes, titled "*** and ***"', ""),
+    ("<title>系统发生错误</title>", "", '33 bytes, titled "系统发生错误"', ""),
+    ("<title></title>", "", '15 bytes, titled ""', ""),
+    (HALF, "", "16 bytes", ""),
+    (
+        '{"code": 100, "data": {"order_price": "1"}}',
+        "application/json",
+        "application/json, 43 bytes, {code: int, data: {order_price: text}}",
+        "",
+    ),
+    (
+        f"[{ROW}, {ROW}]",
+        "",
+        "148 bytes, [2 × {id: int, content: text, price: number, sold: bool, gone: null}]",
+        "148 bytes, [2 × {id: int, content: text, price: number, ***: bool, ***: null}]",
+    ),
+    ('{"SECRET-1": {"SECRET": []}}', "", "28 bytes, {***: {***: []}}", ""),
+    (DEEP, "", "36 bytes, {a: {a: {a: {a: {…}}}}}", "36 bytes, {***: {***: {***: {***: {…}}}}}"),
+    (
+        MANY,
+        "",
+        "112 bytes, {" + "".join(f"{letter}: int, " for letter in "abcdefghijkl") + "…}",
+        "112 bytes, {" + "***: int, " * 12 + "…}",
+    ),
+    ('"SECRET"', "", "8 bytes, text", ""),
+)
+
+
+def test_descriptions() -> None:
+    """A reply is described by its type, its length, its title in known words, and the kinds of its fields."""
+    wrong: list[str] = []
+    for body, content_type, plain, strict in ROWS:
+        came = [describe(body.encode(), content_type=content_type, strict=each) for each in (False, True)]
+        if came != [plain, strict or plain]:
+            wrong.append(f"{body!r}: {came}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_long_description() -> None:
+    """However many fields a reply has, its description has an end."""
+    names = "{" + ", ".join(f'"{letter * 20}": {DEEP}' for letter in "abcdefghijkl") + "}"
+    assert len(describe(names.encode())) == 300
+
+
+def test_no_shape_of_a_huge_reply() -> None:
+    """A reply of megabytes is not read for its shape."""
+    assert describe(b"[" + b" " * 2**20 + b"]") == "1048578 bytes"
+
+
+def test_a_title_of_what_was_sent() -> None:
+    """A card key that was sent is masked in a title, be it made of ordinary words."""
+    page = b"<title>Error in blue horse: bad gateway</title>"
+    assert describe(page, keys=["blue horse", "bad"]) == '47 bytes, titled "Error in ***: *** gateway"'
