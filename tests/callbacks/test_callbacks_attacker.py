@@ -14,7 +14,7 @@ from gatepay_async.protocol.callback import SIGNED
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 ROUNDS = 5_000
-GENUINE = {
+GENUINE: dict[str, Any] = {
     "order_id": "1201",
     "out_order_id": "T-100-X",
     "price": "12.00",

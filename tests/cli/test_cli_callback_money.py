@@ -9,7 +9,7 @@ from gatepay_async.testing import signed_callback
 
 pytestmark = pytest.mark.sockets
 
-SHOP: dict[str, str] = {"appkey": "gp-key", "appsecret": "gp-secret"}
+SHOP: dict[str, Any] = {"appkey": "gp-key", "appsecret": "gp-secret"}
 SIGN = ("callback", "sign", "--order-id", "7", "--order", "T-1-X", "--price", "0.99")
 
 
