@@ -109,6 +109,9 @@ CHINESE: dict[str, str] = {
     "is a later page than was asked for": "是所请求页之后的页",
     "is an earlier page than was asked for": "是所请求页之前的页",
     "is not above the id of the row before it": "不大于上一行的 id",
+    "is not above 0": "不大于 0",
+    "changes too fast to list every card key": "变化太快，无法完整列出所有卡密",
+    "the request was cancelled, but not by its caller": "请求被取消，但并非由调用方取消",
     "is larger than {most} bytes": "超过 {most} 字节",
     # -- nobody answers (carrier, pool) -------------------------------------------------------------------------------
     "the call's deadline has passed": "已超过整个调用的时限（deadline）",
