@@ -113,6 +113,8 @@ class _Guard:
     @pytest.hookimpl(trylast=True)
     def pytest_unconfigure(self) -> None:
         """A thread that a test has left behind would keep the process. On a busy machine the end takes its time."""
+        if self._is_worker:
+            return  # it waits for the others, and pytest-xdist ends it with them
         self._ends = time.monotonic() + self._at_end
         self._arm()
 

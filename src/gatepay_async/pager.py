@@ -1,22 +1,26 @@
-"""Walking the card keys of a product, page by page. Knows no client: it is given ``send``."""
+"""Listing the card keys of a product, page by page. Knows no client: it is given ``send``."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
-from typing import Any
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar
 
 import anyio
 
 from gatepay_async.protocol import checks
 from gatepay_async.protocol.calls import KaShow
 from gatepay_async.protocol.codec import MisreadError
-from gatepay_async.protocol.errors import ProtocolError
+from gatepay_async.protocol.errors import InvalidPageError, ProtocolError, TransportError
 from gatepay_async.protocol.models import CardKey, CardKeyPage
 from gatepay_async.protocol.paging import Walk
 
 Send = Callable[[KaShow], Awaitable[CardKeyPage]]
 Fetch = Callable[[int], Awaitable[CardKeyPage]]
+T = TypeVar("T")
 
 
 class CardKeyListing:
@@ -35,8 +39,8 @@ class CardKeyListing:
     Args:
         send: How a call is sent.
         first: The call for the first page.
-        prefetch: Pages fetched side by side.
-        thorough: Read every page twice.
+        prefetch: Pages fetched concurrently, at most.
+        thorough: Also find what a deletion and an addition between the same two replies hide from ``total``.
     """
 
     def __init__(self, send: Send, first: KaShow, *, prefetch: int, thorough: bool) -> None:
@@ -45,7 +49,7 @@ class CardKeyListing:
         self._first = first
         self._prefetch = prefetch
         self._thorough = thorough
-        self._walk = Walk(first=first.page, thorough=thorough)
+        self._walk = self._new_walk()
 
     @property
     def drifted(self) -> bool:
@@ -57,7 +61,7 @@ class CardKeyListing:
         return self._walk.drifted
 
     def __await__(self) -> Generator[Any, Any, CardKeyPage]:
-        """The page as GatePay sends it; past the last one an empty one, or the last again (silent)."""
+        """The page as GatePay sends it; past the last one an empty one, the last one again, or a refusal (silent)."""
         return self._send(self._first).__await__()
 
     def __aiter__(self) -> AsyncIterator[CardKey]:
@@ -70,8 +74,11 @@ class CardKeyListing:
 
         Where the stock changes under the walk, a page holds only the keys that were not given before.
         """
-        self._walk = Walk(first=self._first.page, thorough=self._thorough)
-        return _Pages(self._walk, _Shelf(self._walk, self._fetch, self._prefetch, thorough=self._thorough))
+        self._walk = self._new_walk()
+        return _Pages(self._walk, self._fetch)
+
+    def _new_walk(self) -> Walk:
+        return Walk(first=self._first.page, prefetch=self._prefetch, thorough=self._thorough)
 
     def _fetch(self, page: int) -> Awaitable[CardKeyPage]:
         return self._send(KaShow(self._first.product_id, page))
@@ -98,13 +105,14 @@ class _Keys:
 
 
 class _Pages:
-    """The pages of a walk."""
+    """The pages of a walk: fetches what the walk asks for, and holds what came until it is asked for."""
 
-    def __init__(self, walk: Walk, shelf: _Shelf) -> None:
+    def __init__(self, walk: Walk, fetch: Fetch) -> None:
         self._walk = walk
-        self._shelf = shelf
+        self._fetch = fetch
         self._turn = anyio.Lock()
         self._out: deque[CardKeyPage] = deque()
+        self._failed: dict[int, Exception] = {}  # raised when the walk can't do without the page
 
     def __aiter__(self) -> _Pages:
         return self
@@ -112,78 +120,85 @@ class _Pages:
     async def __anext__(self) -> CardKeyPage:
         async with self._turn:
             while not self._out:
-                if self._walk.next_page is None:
+                if self._walk.ended:
                     raise StopAsyncIteration
-                await self._advance(self._walk.next_page)
+                await self._advance()
             return self._out.popleft()
 
-    async def _advance(self, asked: int) -> None:
-        page = await self._shelf.page(asked)
+    async def _advance(self) -> None:
+        asked = _believed(self._walk.next_wave)
+        error = self._failed.get(asked[0])
+        self._failed = {}
+        if error is not None:
+            raise error
+        replies: dict[int, CardKeyPage | None] = {}
         try:
-            self._out.extend(self._walk.take(asked, page))
-        except MisreadError as error:
-            problem, path = error.problem, error.path
-        else:
-            return
-        raise ProtocolError(endpoint=KaShow.path, http_status=200, problem=problem, path=path)
+            await self._fetch_wave(asked, replies)
+        except BaseException:
+            # Cancelled. What came before that counts: no reply may go unheard.
+            with suppress(MisreadError):
+                self._out.extend(self._walk.receive(asked, replies))
+            raise
+        self._out.extend(_believed(partial(self._walk.receive, asked, replies)))
 
-
-# Pages asked for at once, at most, before the first of them has said how many there are: a small stock makes the rest
-# of these calls useless, but without them a walk would wait for one call all alone.
-_UNSEEN = 8
-
-
-class _Shelf:
-    """Pages fetched ahead, side by side; at most ``prefetch`` of them, twice that with ``thorough``."""
-
-    def __init__(self, walk: Walk, fetch: Fetch, prefetch: int, *, thorough: bool) -> None:
-        self._walk = walk
-        self._fetch = fetch
-        self._prefetch = prefetch
-        self._thorough = thorough
-        self._ahead: dict[int, CardKeyPage | Exception] = {}
-        self._again: dict[int, CardKeyPage | Exception] = {}  # read later than all that is ahead
-
-    async def page(self, number: int) -> CardKeyPage:
-        """Page *number*, as the walk needs it; raises what fetching it raised."""
-        shelf = self._again if self._walk.again else self._ahead
-        page = shelf.pop(number, None)
-        if self._walk.again:
-            page = page or await self._fetch(number)
-        elif page is None or (isinstance(page, CardKeyPage) and self._walk.is_stale(page)):
-            await self._fill(number)
-            page = self._ahead.pop(number)
-        if isinstance(page, Exception):
-            raise page
-        return page
-
-    async def _fill(self, number: int) -> None:
-        known = self._walk.last_page
-        last = max(number, min(number + self._prefetch - 1, known or number + _UNSEEN - 1))
-        self._again = {}  # older than what comes now; and whoever is cancelled below would go on with it
-        self._ahead = await self._side_by_side(range(number, last + 1))
-        first = self._ahead[number]
-        if known is None and isinstance(first, CardKeyPage):
-            # What came for a page that isn't there, by the word of the first, says nothing of one that may come to be.
-            last = min(last, max(number, first.last_page))
-            self._ahead = {page: self._ahead[page] for page in range(number, last + 1)}
-        if self._thorough:
-            # Each page again, now that the one behind it has been read.
-            self._again = await self._side_by_side(range(max(self._walk.first, number - 1), last))
-
-    async def _side_by_side(self, numbers: range) -> dict[int, CardKeyPage | Exception]:
-        pages: dict[int, CardKeyPage | Exception] = {}
+    async def _fetch_wave(self, asked: list[int], replies: dict[int, CardKeyPage | None]) -> None:
+        if len(asked) == 1:
+            return await self._fetch_into(replies, asked[0])
+        broke: list[BaseException] = []
 
         async def fetch(number: int) -> None:
             try:
-                pages[number] = await self._fetch(number)
-            except Exception as error:  # noqa: BLE001 -- raised when it is this page's turn
-                pages[number] = error
+                await self._fetch_into(replies, number)
+            except anyio.get_cancelled_exc_class():
+                raise
+            except BaseException as error:  # noqa: BLE001 -- raised below, as itself and not in a group
+                broke.append(error)
+                group.cancel_scope.cancel()
 
-        if len(numbers) == 1:
-            await fetch(numbers[0])
-        else:
-            async with anyio.create_task_group() as group:
-                for number in numbers:
-                    group.start_soon(fetch, number)
-        return pages
+        async with anyio.create_task_group() as group:
+            for number in asked:
+                group.start_soon(fetch, number)
+        if broke:
+            raise broke[0]
+        return None
+
+    async def _fetch_into(self, replies: dict[int, CardKeyPage | None], number: int) -> None:
+        try:
+            replies[number] = await self._fetch(number)
+        except InvalidPageError as error:
+            # 108, for a page past the last one. Page 1 always is a page; if that can't be had, nothing is known.
+            if number > 1 or self._walk.begun:
+                replies[number] = None
+            else:
+                self._failed[number] = error
+        except Exception as error:  # noqa: BLE001 -- raised when the walk can't do without the page
+            self._failed[number] = error
+        except anyio.get_cancelled_exc_class():
+            if _is_cancelled():
+                raise
+            self._failed[number] = TransportError(
+                endpoint=KaShow.path, sent=True, problem="the request was cancelled, but not by its caller"
+            )
+
+
+def _believed(decide: Callable[[], T]) -> T:
+    """What *decide* returns; where it doesn't believe a reply, a ProtocolError."""
+    try:
+        return decide()
+    except MisreadError as error:
+        problem, path = error.problem, error.path
+    # Outside: whatever hung on it as its context would hold card keys.
+    raise ProtocolError(endpoint=KaShow.path, http_status=200, problem=problem, path=path)
+
+
+def _is_cancelled() -> bool:
+    """
+    Whether somebody has cancelled this task. On asyncio, a ``CancelledError`` doesn't prove it.
+
+    One also comes out of an ``await`` of a task or a future that was cancelled. Passed on, it would end the task group
+    without a word, and the walk as if all its pages had come.
+    """
+    if anyio.get_cancelled_exc_class() is not asyncio.CancelledError:
+        return True
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0

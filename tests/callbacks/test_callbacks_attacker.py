@@ -62,7 +62,7 @@ async def deliver(chance: random.Random, app: Any, query: bytes) -> bytes:
     half = chance.randrange(len(query))
     way = chance.choice(["GET", "POST", "receive", "mixed"])
     if way == "receive":
-        return (await app.receive(query)).body.encode()
+        return bytes((await app.receive(query)).body.encode())
     if way == "GET":
         return (await call(app, query)).body
     first, second = (query[:half], query[half:]) if way == "mixed" else (b"", query)

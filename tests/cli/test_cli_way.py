@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -42,6 +43,8 @@ class Listener:
                 connection.sendall(self._reply)
 
     def close(self) -> None:
+        with suppress(OSError):  # Linux wakes the thread that accepts; other systems do so when it is closed
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
 

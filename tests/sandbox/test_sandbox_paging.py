@@ -57,8 +57,8 @@ def test_past_the_end_is_empty(page: int, call: Any) -> None:
 
 
 def test_clamped_pages(clock: Any, visit: Any) -> None:
-    """With clamp_pages a page past the last is the last one, and says so."""
-    with Sandbox(clock=clock, clamp_pages=True) as sandbox:
+    """With ``clamp`` a page past the last is the last one, and says so."""
+    with Sandbox(clock=clock, past_last_page="clamp") as sandbox:
         call = visit(sandbox)
         assert ka(call, 3) == ka(call, 2)
         assert ka(call, 2)["current_page"] == 2

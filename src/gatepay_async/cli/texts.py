@@ -245,8 +245,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     "work.drain": ("End as soon as nothing is left to send.", "没有待发送的内容时就结束。"),
     "export.output": ("Where to: .txt, .csv, .jsonl, or `-`.", "输出到：.txt、.csv、.jsonl，或 `-`。"),
     "export.thorough": (
-        "Read every page twice: misses nothing, even while card keys are added and deleted.",
-        "每页读两遍：即使同时有卡密增删也不会遗漏。",
+        "Miss nothing even if card keys are added and deleted at once; one call in seven more.",
+        "即使同时有卡密增删也不会遗漏；请求数约多七分之一。",
     ),
     "export.force": ("Replace a file that is there.", "覆盖已存在的文件。"),
     "export.reveal": ("Show card keys on a terminal.", "允许在终端上显示卡密。"),

@@ -1,16 +1,10 @@
 """
-Which page comes next, and which of its rows are new.
+Which pages come next, and which of their rows are new.
 
-``ka/show`` counts pages by position. A row that is deleted behind the walk pulls every later row one place forward,
-over the edge of the page that comes next: it would be missed. So a page is believed to *join on* only if
-
-- it overlaps: it holds the last row given, or one before it; or
-- nothing was deleted since the page before it was read: the reply's ``total`` has not shrunk, in none of the replies
-  between the two.
-
-Else the walk reads back, page by page, until one overlaps; before the page that it began at, if it must. A deletion
-that an addition at the same moment hides from ``total`` is caught by ``thorough``, which reads every page again after
-the one that follows it.
+A walk gives a row away only when it is proven that none before it is missing (see
+:mod:`~gatepay_async.protocol.snapshots`). What it fetches next is only its guess at what will prove the most: a bad
+guess costs calls, never a row. Where the stock has changed, it reads the page before again, and others further back
+until one overlaps with what was given.
 
 All of this rests on rows in ascending ``id``, new ones at the end (silent: what to expect of it). Rows in another order
 are not believed.
@@ -19,143 +13,218 @@ are not believed.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from itertools import pairwise
 
 from attrs import evolve
 
 from gatepay_async.protocol.codec import MisreadError
-from gatepay_async.protocol.models import CardKey, CardKeyPage
+from gatepay_async.protocol.models import CardKeyPage
+from gatepay_async.protocol.reading_plans import Place, PlainPlan, Plan, ThoroughPlan
+from gatepay_async.protocol.snapshots import FRONT, History, Snapshot, last_page, refused, shown
+
+# Waves in a row that prove nothing new, beyond one for each page that there is.
+_MOST_IDLE = 64
+# Calls of one walk, beyond sixteen for each page that there was at its beginning: a stock that grows as fast as it is
+# read has no end.
+_MOST_CALLS = 100_000
 
 
 class Walk:
     """
-    The state of a walk: read the page that ``next_page`` names, ``take`` it, give away what that returns.
+    The state of a walk: fetch the pages that ``next_wave()`` names, ``receive`` them, give away what that returns.
 
     Args:
         first: The page to begin at, from 1.
-        thorough: Read every page again after the one that follows it.
+        prefetch: Pages fetched at once, at most.
+        thorough: Also find what a deletion and an addition between the same two replies hide from ``total``.
 
     Attributes:
-        first: The page that the walk began at.
-        next_page: The page to read next, or None: the walk has ended.
-        again: ``next_page`` is one that was taken before; it must be read later than the page taken last.
-        last_page: The last page, as far as known; at least ``first``. None before the first reply.
-        drifted: Whether the stock is known to have changed under the walk.
+        begun: The page to begin at has come.
+        ended: There are no more rows.
+        drifted: Whether the stock is known to have changed during the walk.
     """
 
-    def __init__(self, *, first: int, thorough: bool) -> None:
-        self.next_page: int | None = first
-        self.again = False
-        self.last_page: int | None = None
+    def __init__(self, *, first: int, prefetch: int = 1, thorough: bool) -> None:
+        self.begun = False
+        self.ended = False
         self.drifted = False
-        self.first = first
-        self._thorough = thorough
+        self._first = first
+        self._plan: Plan = ThoroughPlan(prefetch) if thorough else PlainPlan(prefetch)
+        self._history = History(thorough=thorough)
         self._given: float = -math.inf  # the id of the last row given away
-        self._before: CardKeyPage | None = None  # the page that the next one has to join on to
-        self._latest: CardKeyPage | None = None  # the page read last, which may be a later reading than that
-        self._shrunk = False  # a row was deleted after the page before was read
-        self._shortest: float = math.inf  # the smallest per_page so far
-        self._repassed: float = math.inf  # the id of the last row on the way back to where pages became shorter
-        self._held: CardKeyPage | None = None  # a page that waits until nothing before it is missing
+        self._kept: list[Snapshot] = []  # the latest ones
+        self._behind = FRONT  # the one to go on from
+        self._stock: tuple[int, int] | None = None  # total and per_page of the latest reply
+        self._last = 0  # the last page, as far as known
+        self._missed = 0  # the lowest page that should have overlapped and did not; 0: none
+        self._stride = 1  # how much further back to look next
+        self._furthest = 0  # the rank up to which nothing new was found since rows were given last
+        self._idle = 0  # waves in a row that proved nothing new
+        self._calls = 0
+        self._most_calls = 0
 
-    def is_stale(self, page: CardKeyPage) -> bool:
+    def next_wave(self) -> list[int]:
         """
-        Whether *page*, read ahead of its turn, holds only rows that were given since.
+        The pages to fetch next, all at once. The walk can't do without the first of them.
 
-        It must then be read again: read in its turn, such a page would mean that there are no more.
+        Raises:
+            MisreadError: The stock changes too fast. Asked again, the walk tries again.
         """
-        return bool(page.keys) and page.keys[-1].id <= self._given
+        if not self.begun:
+            return self._plan.begin(self._first)
+        if self._idle > _MOST_IDLE + self._last or self._calls > self._most_calls:
+            self._idle, self._most_calls = 0, self._most_calls + self._calls
+            raise MisreadError("changes too fast to list every card key", path="data.ka.total")
+        return self._plan.next_wave(self._place())
 
-    def take(self, asked: int, page: CardKeyPage) -> list[CardKeyPage]:
+    def receive(self, asked: list[int], replies: Mapping[int, CardKeyPage | None]) -> list[CardKeyPage]:
         """
-        Take the reply to a request for page *asked*.
+        Take the replies of a wave.
+
+        Args:
+            asked: What ``next_wave()`` named.
+            replies: The pages that came; None for one that was refused as not valid. A page that is missing is asked
+                for again if it is still needed.
 
         Returns:
             Pages to give away, in order, without the rows that were given before; none of them is empty.
 
         Raises:
-            MisreadError: Its rows don't ascend, or it is another page than was asked for.
+            MisreadError: Rows don't ascend, or a page is another one than was asked for.
         """
-        _check(asked, page)
-        self.last_page = max(self.first, page.last_page)
-        before, latest, self._latest = self._before, self._latest, page
-        shorter = page.per_page < self._shortest
-        self._shortest = min(self._shortest, page.per_page)
-        # A server may answer a page past the last one with the last one (clamping).
-        number = page.current_page if page.keys and page.current_page > 0 else asked
-        if before is None or latest is None:
-            self._go_on_behind(page, number)
-            return self._give(page) if number == asked else []
-        self.drifted |= (page.total, page.per_page) != (latest.total, latest.per_page)
-        self._shrunk |= page.total < latest.total
-        if shorter:
-            # The same numbers now name earlier rows: the held page may stand further behind than the next one, and
-            # pages may come that hold nothing new.
-            self._held, self._repassed = None, -math.inf
-        if self.again:
-            return self._read_back(number, page)
-        if not self._joins(before, page):
-            self._held, self.again, self.next_page = page, True, max(1, number - 1)
+        for number, page in replies.items():
+            if page is not None:
+                _check(number, page)
+        self._calls += len(replies)
+        self._plan.note(asked, replies)
+        if not replies:
             return []
-        self._go_on_behind(page, number, ended=self._repeats(page))
-        return self._give(page)
-
-    def _repeats(self, page: CardKeyPage) -> bool:
-        """Whether *page* can only come from a server that answers a page past the last one with the last one."""
-        if not self.is_stale(page):
-            return False
-        repassed, self._repassed = self._repassed, page.keys[-1].id
-        return self._repassed <= repassed
-
-    def _joins(self, before: CardKeyPage, page: CardKeyPage) -> bool:
-        """Whether no row can be missing between the last one given and *page*."""
-        if self._overlaps(page):
-            return True
-        return not self._shrunk and page.per_page == before.per_page and not self._thorough
-
-    def _read_back(self, number: int, page: CardKeyPage) -> list[CardKeyPage]:
-        """Take a page that was read again, to find what was pulled over its edge."""
-        if number > 1 and not self._overlaps(page):
-            # More than a page of rows is gone: further back, and then forward again from there.
-            self._held, self.next_page = None, number - 1
-            return []
-        held, self._held, self.again = self._held, None, False
-        shrunk = held is not None and page.total < held.total
-        self._go_on_behind(page, number)
-        out = self._give(page)
-        self.drifted |= bool(out)
-        if held is not None and self._fresh(held):
-            # It was read before *page*: whatever precedes it stands on *page*, or was given.
-            self._go_on_behind(held, number + 1)
-            self._shrunk = shrunk
-            return out + self._give(held)
-        if held is not None and not out:
-            self.next_page = None  # nothing new here, nothing behind it
+        fresh = self._look(replies)
+        out = [] if self.begun or self._first not in replies else self._begin(fresh[list(replies).index(self._first)])
+        if self.begun and not self.ended:
+            out += self._advance()
+            self._judge(fresh, has_given=bool(out))
         return out
 
-    def _go_on_behind(self, page: CardKeyPage, number: int, *, ended: bool = False) -> None:
-        """Go on behind *page*, unless it is the last."""
-        self._before, self._shrunk = page, False
-        last = ended or not page.keys or number >= page.last_page
-        self.next_page = None if last else number + 1
+    # -- what the replies say ------------------------------------------------------------------------------------------
 
-    def _give(self, page: CardKeyPage) -> list[CardKeyPage]:
-        fresh = self._fresh(page)
-        if not fresh:
-            return []
-        self._given = fresh[-1].id
+    def _look(self, replies: Mapping[int, CardKeyPage | None]) -> list[Snapshot]:
+        """Make snapshots of the replies, and note what they say of the whole stock."""
+        pages = [page for page in replies.values() if page is not None]
+        refusals = [number for number, page in replies.items() if page is None]
+        highest = max([self._last, *map(last_page, pages)])
+        has_gone = any(number <= highest for number in refusals)
+        wave = self._history.begin_wave([page.total for page in pages], has_gone=has_gone)
+        stocks = {(page.total, page.per_page) for page in pages}
+        self.drifted |= has_gone or len(stocks) > 1 or not stocks <= {self._stock or next(iter(stocks), None)}
+        self._stock = max(stocks, default=self._stock)
+        self._last = max(map(last_page, pages), default=self._last)
+        self._last = max(1, min([self._last, *(number - 1 for number in refusals)]))
+        fresh = [
+            refused(number, wave) if page is None else shown(number, page, wave) for number, page in replies.items()
+        ]
+        self._keep(fresh, oldest=wave.number - self._plan.waves_kept)
+        return fresh
+
+    def _keep(self, fresh: list[Snapshot], *, oldest: int) -> None:
+        self._kept = [one for one in self._kept if one.wave.number >= oldest or one is self._behind]
+        self._history.bracket(self._kept, fresh, oldest=oldest)
+        self._kept += fresh
+        waiting = [one for one in self._kept if one.page is not None]
+        for one in waiting[: -self._plan.pages_kept]:
+            self._kept.remove(one)
+        if not self.drifted:
+            self.drifted = not all(one.agrees(other) for one in fresh for other in self._kept)
+
+    def _begin(self, page: Snapshot) -> list[CardKeyPage]:
+        """Give the page that the walk begins at. If it isn't there, nothing comes after it either."""
+        self.begun = True
+        self._most_calls = _MOST_CALLS + 16 * self._last
+        self.ended = page.number != self._first or not page.ids
+        if self.drifted:
+            # Fetched at the same time, what was read before it may not know of rows that it says are there.
+            self._kept = [one for one in self._kept if one is page]
+        return [] if self.ended else self._give(page)
+
+    def _advance(self) -> list[CardKeyPage]:
+        """Give all pages that no row can be missing before."""
+        out: list[CardKeyPage] = []
+        waiting = sorted((one for one in self._kept if one.is_beyond(self._given)), key=Snapshot.first_id)
+        reached = [FRONT, *(one for one in self._kept if one.is_within(self._given))]
+        while found := next((one for one in waiting if self._follows(one, reached)), None):
+            out += self._give(found)
+            reached += [one for one in waiting if one.is_within(self._given)]
+            waiting = [one for one in waiting if one.is_beyond(self._given)]
+        for one in reached:
+            one.page = None  # its rows are given; memory holds what waits
+        self.ended = self._is_end(reached)
+        return out
+
+    def _is_end(self, reached: list[Snapshot]) -> bool:
+        furthest = max(one.end for one in reached)
+        ends = [one for one in self._kept if one.size <= furthest]
+        return any(self._history.ends(behind, at) for at in ends for behind in reached)
+
+    def _follows(self, page: Snapshot, reached: list[Snapshot]) -> bool:
+        overlaps = page.ids[0] <= self._given
+        return overlaps or any(self._history.joins(behind, page) for behind in reached)
+
+    def _give(self, shot: Snapshot) -> list[CardKeyPage]:
+        page = shot.page
+        assert page is not None  # noqa: S101 -- a snapshot beyond what was given still has its page
+        fresh = tuple([key for key in page.keys if key.id > self._given])
+        self._given = shot.ids[-1]
         return [page if len(fresh) == len(page.keys) else evolve(page, keys=fresh)]
 
-    def _fresh(self, page: CardKeyPage) -> tuple[CardKey, ...]:
-        if not self._overlaps(page):
-            return page.keys
-        return tuple(key for key in page.keys if key.id > self._given)
+    # -- where to go on ------------------------------------------------------------------------------------------------
 
-    def _overlaps(self, page: CardKeyPage) -> bool:
-        return bool(page.keys) and page.keys[0].id <= self._given
+    def _judge(self, fresh: list[Snapshot], *, has_given: bool) -> None:
+        """Choose what to go on from, and note whether the wave was of use."""
+        lowest = min(one.number for one in fresh)
+        if has_given or any(one.is_within(self._given) for one in fresh):
+            self._missed, self._stride = 0, 1
+        elif lowest < (self._missed or self._next_page()):
+            # What was given stands further back now: what was read of it before leads nowhere.
+            self._missed, self._stride = lowest, self._stride * 2
+            self._kept = [one for one in self._kept if not one.is_within(self._given)]
+        reached = [FRONT, *(one for one in self._kept if one.is_within(self._given))]
+        self._behind = max(reached, key=self._worth)
+        is_useful = has_given or self._behind.end > self._furthest
+        self._furthest = self._behind.end if has_given else max(self._furthest, self._behind.end)
+        self._idle = 0 if is_useful else self._idle + 1
+        self._plan.judge(is_useful=is_useful)
+
+    def _worth(self, behind: Snapshot) -> tuple[bool, int, int]:
+        is_sure = self._plan.relies_on_total and not self._history.may_have_fallen(behind.wave)
+        return is_sure, behind.end, behind.wave.number
+
+    def _next_page(self) -> int:
+        per_page = self._stock[1] if self._stock else 1
+        return self._behind.end // per_page + 1
+
+    def _place(self) -> Place:
+        number = self._next_page()
+        overlapping = number - 1 if self._missed == 0 else self._missed - self._stride // 2
+        return Place(
+            number=number,
+            overlapping=max(1, min(overlapping, self._last)),
+            last=self._last,
+            is_sure=self._missed == 0 and not self._history.may_have_fallen(self._behind.wave),
+            at_hand=frozenset(one.number for one in self._kept if self._is_at_hand(one)),
+        )
+
+    def _is_at_hand(self, one: Snapshot) -> bool:
+        """Whether it waits, and is as good as if it were fetched now."""
+        if not one.is_beyond(self._given) or one.page is None or self._stock is None:
+            return False
+        has_rested = not (self._history.may_have_fallen(one.wave) or self._history.may_have_risen(one.wave))
+        return has_rested and one.page.per_page == self._stock[1]
 
 
 def _check(asked: int, page: CardKeyPage) -> None:
+    if page.per_page < 1:
+        raise MisreadError("is not above 0", path="data.ka.per_page")
     if page.current_page > asked:
         raise MisreadError("is a later page than was asked for", path="data.ka.current_page")
     if page.keys and 0 < page.current_page < min(asked, page.last_page):

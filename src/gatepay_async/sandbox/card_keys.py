@@ -1,9 +1,9 @@
 """Card keys in the database: adding, finding, paging; every function works in its caller's transaction."""
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["PER_PAGE", "add", "contents", "count", "delete", "ids", "rows", "sell", "stock", "unknown"]
+__all__ = ["PER_PAGE", "add", "contents", "count", "delete", "ids", "restore", "rows", "sell", "stock", "unknown"]
 
 PER_PAGE = 50  # as in the vendor's example
 
@@ -59,9 +59,9 @@ def stock(connection: sqlite3.Connection, product_id: int) -> int:
     return int(found.fetchone()[0])
 
 
-def rows(connection: sqlite3.Connection, product_id: int, page: int) -> list[dict[str, object]]:
+def rows(connection: sqlite3.Connection, product_id: int, page: int, per_page: int) -> list[dict[str, object]]:
     """Read one page, from 1, in ascending id, each row with the names and order of the vendor's example."""
-    found = connection.execute(_PAGE, (product_id, PER_PAGE, (page - 1) * PER_PAGE))
+    found = connection.execute(_PAGE, (product_id, per_page, (page - 1) * per_page))
     # "soldin" is all that the page shows, for keys with pay_order_id 0; other values: silent.
     return [{**row, "status": "sold" if row["pay_order_id"] else "soldin"} for row in map(dict, found)]
 
@@ -84,6 +84,19 @@ def delete(connection: sqlite3.Connection, product_id: int, key_ids: Sequence[in
         "DELETE FROM card_key WHERE product_id = ? AND id = ?", [(product_id, key_id) for key_id in key_ids]
     )
     return found.rowcount
+
+
+def restore(connection: sqlite3.Connection, product_id: int, keys: Mapping[int, str], *, now: int) -> None:
+    """
+    Store keys under ids of old, as a backup or a refund does.
+
+    Raises:
+        sqlite3.IntegrityError: An id or a key is there.
+    """
+    connection.executemany(
+        "INSERT INTO card_key (id, product_id, content, folded, created, updated) VALUES (?, ?, ?, ?, ?, ?)",
+        [(key_id, product_id, key, key.casefold(), now, now) for key_id, key in keys.items()],
+    )
 
 
 def sell(connection: sqlite3.Connection, product_id: int, order_id: int, number: int) -> None:

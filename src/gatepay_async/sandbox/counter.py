@@ -2,13 +2,20 @@
 
 from collections.abc import Callable
 
-from attrs import frozen
+from attrs import define, frozen
 
 from gatepay_async.sandbox.database import Database
 from gatepay_async.sandbox.endpoints import Desk, Endpoint, Form
 from gatepay_async.sandbox.prices import PhpFloats
 
-__all__ = ["Counter"]
+__all__ = ["Counter", "Paging"]
+
+
+@define
+class Paging:
+    """How many rows a page of card keys has."""
+
+    per_page: int
 
 
 @frozen(kw_only=True)
@@ -18,7 +25,8 @@ class Counter:
 
     Attributes:
         clock: Epoch seconds.
-        clamp_pages: Whether a page past the last is answered with the last.
+        past_last_page: How a page past the last one is answered.
+        paging: Its `per_page`, which may change at any time.
         case_insensitive_keys: Whether ``abc`` is ``ABC``.
         expires_after: How long an order is to be paid, in seconds; None: for ever.
         php_floats: How an order's price is written, where PHP multiplies it as a float; None: exactly.
@@ -26,7 +34,8 @@ class Counter:
 
     database: Database
     clock: Callable[[], float]
-    clamp_pages: bool
+    past_last_page: str
+    paging: Paging
     case_insensitive_keys: bool
     expires_after: float | None
     php_floats: PhpFloats | None
@@ -52,7 +61,8 @@ class Counter:
                 connection=connection,
                 now=int(now),
                 origin=origin,
-                clamp_pages=self.clamp_pages,
+                past_last_page=self.past_last_page,
+                per_page=self.paging.per_page,
                 case_insensitive_keys=self.case_insensitive_keys,
                 expires=None if self.expires_after is None else now + self.expires_after,
                 php_floats=self.php_floats,

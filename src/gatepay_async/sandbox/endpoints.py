@@ -21,7 +21,7 @@ from gatepay_async.sandbox.messages import Cause, Refusals
 from gatepay_async.sandbox.prices import PhpFloats, written
 from gatepay_async.sandbox.signatures import is_signed
 
-__all__ = ["ENDPOINTS", "Desk", "Endpoint", "Form", "Json", "RefusedError"]
+__all__ = ["ENDPOINTS", "PAST_LAST_PAGE", "Desk", "Endpoint", "Form", "Json", "RefusedError"]
 
 Form = dict[str, str]
 
@@ -54,7 +54,8 @@ class Desk:
     connection: sqlite3.Connection
     now: int
     origin: str
-    clamp_pages: bool
+    past_last_page: str
+    per_page: int
     case_insensitive_keys: bool
     expires: float | None
     php_floats: PhpFloats | None
@@ -180,12 +181,27 @@ def _product_show(desk: Desk, admin_id: int, _form: Form) -> object:
 def _ka_show(desk: Desk, admin_id: int, form: Form) -> object:
     product = _open_product(desk, admin_id, form)
     total = card_keys.count(desk.connection, product.id)
-    last = max(1, -(-total // card_keys.PER_PAGE))
-    page = min(int(form["page"]), last) if desk.clamp_pages else int(form["page"])
-    # Past the last page: silent. Empty, or the last page again if the shop clamps.
-    found = card_keys.rows(desk.connection, product.id, page) if page <= last else []
-    paging = {"total": total, "per_page": card_keys.PER_PAGE, "current_page": page, "last_page": last}
+    last = max(1, -(-total // desk.per_page))
+    asked = int(form["page"])
+    page, has_rows = PAST_LAST_PAGE[desk.past_last_page](asked, last) if asked > last else (asked, True)
+    found = card_keys.rows(desk.connection, product.id, page, desk.per_page) if has_rows else []
+    if desk.past_last_page == "thinkphp" and total == 0:
+        page = last = 0
+    paging = {"total": total, "per_page": desk.per_page, "current_page": page, "last_page": last}
     return {"ka": {**paging, "data": found}}
+
+
+def _refuse_page(_asked: int, _last: int) -> tuple[int, bool]:
+    raise RefusedError(Cause.PAGE)
+
+
+# A page past the last: silent. What a server may do -> the page that it says it is, and whether that page's rows come.
+PAST_LAST_PAGE: dict[str, Callable[[int, int], tuple[int, bool]]] = {
+    "empty": lambda asked, _last: (asked, False),
+    "clamp": lambda _asked, last: (last, True),
+    "refuse": _refuse_page,
+    "thinkphp": lambda _asked, last: (last, False),
+}
 
 
 def _ka_create(desk: Desk, admin_id: int, form: Form) -> object:

@@ -1,25 +1,25 @@
 """GatePay's other end as one object: the shop, its faults, and both ways to reach it."""
 
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from types import EllipsisType, TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from anyio import CancelScope, to_thread
 from attrs import evolve
 
 from gatepay_async.sandbox import card_keys, deliveries, orders, shops, targets
 from gatepay_async.sandbox.app import FaultyApp, desk_and_face
-from gatepay_async.sandbox.counter import Counter
+from gatepay_async.sandbox.counter import Counter, Paging
 from gatepay_async.sandbox.courier import Courier
 from gatepay_async.sandbox.database import Database
 from gatepay_async.sandbox.deliveries import CallbackMethod, Delivery
-from gatepay_async.sandbox.endpoints import ENDPOINTS
+from gatepay_async.sandbox.endpoints import ENDPOINTS, PAST_LAST_PAGE
 from gatepay_async.sandbox.face import build_face
 from gatepay_async.sandbox.faults import Fault, FaultQueue
 from gatepay_async.sandbox.journal import Journal, SeenRequest
@@ -44,7 +44,8 @@ class Sandbox:
         database: An SQLite file, made if it is not there and kept when the sandbox closes; or ``:memory:``.
         seed: Whether a new database gets the example keys that the examples' stock speaks of
             (4, 1 and 89 for the products 4, 5 and 8). False: no product has a key.
-        clamp_pages: Answer a page past the last with the last one, instead of an empty one.
+        past_last_page: How ``ka/show`` answers a page past the last one: ``empty``; ``clamp``, with the last page;
+            ``refuse``, with code 108; ``thinkphp``, with no rows and the last page's number (0 if there is no key).
         case_insensitive_keys: Compare keys as MySQL's default collation does: ``abc`` is ``ABC``.
         expires_after: How long an order is to be paid, in seconds; None: for ever.
         callback_url: Where shop one is told of paid orders, as by :meth:`change_shop`; None: as it was.
@@ -60,8 +61,8 @@ class Sandbox:
 
     Raises:
         CallbackUrlError: The callback URL can't be one.
-        ValueError: A number of seconds is not above 0 (the interval: below 0), or *callback_method* or *php_floats* is
-            none of those.
+        ValueError: A number of seconds is not above 0 (the interval: below 0), or *callback_method*, *php_floats* or
+            *past_last_page* is none of those.
         LaterVersionError: A later version has made the file.
         sqlite3.Error: The file can't be opened, or is no database.
     """
@@ -71,7 +72,7 @@ class Sandbox:
         database: str | Path = ":memory:",
         *,
         seed: bool = True,
-        clamp_pages: bool = False,
+        past_last_page: Literal["empty", "clamp", "refuse", "thinkphp"] = "empty",
         case_insensitive_keys: bool = False,
         expires_after: float | None = 300,
         callback_url: str | None = None,
@@ -89,6 +90,8 @@ class Sandbox:
             raise ValueError(f"callback_method is 'GET' or 'POST', not {callback_method!r}")
         check_php_floats(php_floats)
         self._with_appkey = callback_method == "GET"
+        if past_last_page not in PAST_LAST_PAGE:
+            raise ValueError(f"past_last_page is one of {', '.join(PAST_LAST_PAGE)}, not {past_last_page!r}")
         self._beyond_loopback = callbacks_beyond_loopback
         self._check_callback_url(callback_url)
         self._clock = clock
@@ -101,10 +104,12 @@ class Sandbox:
             self._database, clock=clock, interval=callback_interval, timeout=callback_timeout, method=callback_method
         )
         self._till = Till(database=self._database, clock=clock, outbox=self._outbox)
+        self._paging = Paging(card_keys.PER_PAGE)
         counter = Counter(
             database=self._database,
             clock=clock,
-            clamp_pages=clamp_pages,
+            past_last_page=past_last_page,
+            paging=self._paging,
             case_insensitive_keys=case_insensitive_keys,
             expires_after=expires_after,
             php_floats=php_floats,
@@ -262,6 +267,31 @@ class Sandbox:
         """Delete the product's keys that have these ids; gives how many there were."""
         with self._database.transaction() as connection:
             return card_keys.delete(connection, product_id, list(ids))
+
+    def restore_keys(self, product_id: int, keys: Mapping[int, str]) -> None:
+        """
+        Store keys under ids that were deleted before, as a restored backup does; all or none.
+
+        Args:
+            product_id: Whose keys.
+            keys: Id -> key.
+
+        Raises:
+            sqlite3.IntegrityError: One of the ids or keys is there.
+        """
+        with self._database.transaction() as connection:
+            card_keys.restore(connection, product_id, keys, now=int(self._clock()))
+
+    def set_per_page(self, per_page: int) -> None:
+        """
+        Change how many keys a page of ``ka/show`` has; 50 at first.
+
+        Raises:
+            ValueError: Fewer than 1.
+        """
+        if per_page < 1:
+            raise ValueError(f"per_page is a number from 1, not {per_page!r}")
+        self._paging.per_page = per_page
 
     # -- orders ------------------------------------------------------------------------------------------
 

@@ -1,0 +1,162 @@
+"""
+In which order the pages of a walk are read.
+
+A plain walk reads forward. A thorough one does not rely on ``total``, which a deletion and an addition between the same
+two replies leave as it was. It reads a block of pages from its end to its beginning: a row that is pulled forward
+meanwhile is found on a page that is still to be read. The pages of one wave have no order; for them, the page behind
+the block is read before and after it: where its rows keep their ranks, no row before them was deleted in the meantime.
+That page is the first one of the next block, so this costs one call a block.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Container
+
+from attrs import frozen
+
+__all__ = ["Place", "PlainPlan", "Plan", "ThoroughPlan"]
+
+# Pages asked for at once, at most, before the first of them has said how many there are: a small stock makes the rest
+# of these calls useless, but without them a walk would wait for one call all alone.
+_UNSEEN = 8
+# Calls for a thorough walk's block, at least; one of them reads a page once more.
+_BLOCK = 8
+# Useful waves in a row after which a plain walk dares to read more pages at once again.
+_REST = 4
+_REPEATED = 3  # beginnings of a thorough walk's blocks, in a row: the stock changes within each
+
+
+@frozen
+class Place:
+    """
+    Where a walk stands.
+
+    Attributes:
+        number: The page to go on with.
+        overlapping: The page that will show a row that was given, if nothing has changed since.
+        last: The last page.
+        is_sure: By all that `total` says, no row can be missing before `number`.
+        at_hand: Pages that need no reading.
+    """
+
+    number: int
+    overlapping: int
+    last: int
+    is_sure: bool
+    at_hand: frozenset[int]
+
+
+class Plan(ABC):
+    """
+    An order to read pages in.
+
+    Attributes:
+        relies_on_total: Whether to go on from the furthest page that `total` says nothing against.
+        waves_kept: For how many waves a reply can still prove something.
+        pages_kept: How many pages may wait for proof, at most; memory holds them.
+    """
+
+    relies_on_total: bool
+    waves_kept: int
+    pages_kept: int
+
+    @abstractmethod
+    def begin(self, first: int) -> list[int]:
+        """The pages to fetch while nothing is known."""
+
+    @abstractmethod
+    def next_wave(self, place: Place) -> list[int]:
+        """The pages to fetch next; the first of them is needed most."""
+
+    def note(self, asked: list[int], answered: Container[int]) -> None:  # noqa: B027 -- a plan may need neither
+        """Note which pages of a wave were answered."""
+
+    def judge(self, *, is_useful: bool) -> None:  # noqa: B027 -- see above
+        """Note whether the wave proved anything new."""
+
+
+class PlainPlan(Plan):
+    """Forward, up to *prefetch* pages at once; fewer while the stock changes within each wave."""
+
+    relies_on_total = True
+    waves_kept = 2
+
+    def __init__(self, prefetch: int) -> None:
+        self.pages_kept = 3 * prefetch
+        self._prefetch = prefetch
+        self._width = prefetch
+        self._useful = 0  # waves in a row; below 0: useless ones
+
+    def begin(self, first: int) -> list[int]:
+        """As the base says."""
+        return list(range(first, first + min(self._prefetch, _UNSEEN)))
+
+    def next_wave(self, place: Place) -> list[int]:
+        """As the base says."""
+        start = place.number if place.is_sure else place.overlapping
+        behind = max(start, min(start + self._width - 1, place.last)) + 1
+        return [number for number in range(start, behind) if number == start or number not in place.at_hand]
+
+    def judge(self, *, is_useful: bool) -> None:
+        """As the base says."""
+        self._useful = max(self._useful, 0) + 1 if is_useful else min(self._useful, 0) - 1
+        if self._useful >= _REST:
+            self._width, self._useful = min(self._prefetch, self._width * 2), 0
+        elif self._useful < -1:  # once is what a single change costs
+            self._width = max(1, self._width // 2)
+
+
+class ThoroughPlan(Plan):
+    """Block by block; smaller ones while the stock changes within each of them."""
+
+    relies_on_total = False
+
+    def __init__(self, prefetch: int) -> None:
+        self._prefetch = prefetch
+        # With the page that is read once more, blocks fill their waves.
+        self._widest = prefetch * -(-_BLOCK // prefetch) - 1
+        self._width = self._widest
+        self._waves: deque[list[int]] = deque()
+        self._failures = 0  # blocks in a row, the beginning counted
+        self._block: tuple[int, int] | None = None  # the first page of the latest block, and of the one behind
+        self._opened = 0  # the first page of the one behind that, which has been read once
+        self.waves_kept = 2 * (_BLOCK + self._widest) // prefetch + 2
+        self.pages_kept = 3 * (self._widest + 1)
+
+    def begin(self, first: int) -> list[int]:
+        """As the base says."""
+        return [first]
+
+    def next_wave(self, place: Place) -> list[int]:
+        """As the base says."""
+        if not self._waves:
+            self._add_block(place)
+        return self._waves[0]
+
+    def note(self, asked: list[int], answered: Container[int]) -> None:
+        """As the base says."""
+        if self._waves:
+            self._waves.popleft()
+            if left := [number for number in asked if number not in answered]:
+                self._waves.appendleft(left)
+
+    def _add_block(self, place: Place) -> None:
+        if self._block is not None and place.overlapping in self._block:
+            start, end = self._block[1], self._opened
+            self._width, self._failures = min(self._widest, 2 * self._width + 1), 0
+        else:
+            # The beginning, or the stock has changed.
+            self._failures += 1
+            self._width = self._width if self._failures < _REPEATED else max(1, self._width // 2)
+            start = place.overlapping
+            end = min(start + self._width, place.last)
+            if end > start:
+                self._waves.append([end])
+        self._opened = max(end, min(end + self._width, place.last))
+        pages = list(range(max(start, end - 1), start - 1, -1))
+        if self._opened > end:
+            pages.insert(0, self._opened)
+        self._waves += [pages[at : at + self._prefetch] for at in range(0, len(pages), self._prefetch)]
+        self._block = (start, end) if end > start else None

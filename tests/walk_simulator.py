@@ -1,0 +1,372 @@
+"""
+A simulator of listings: random stocks that change at random moments, served by every kind of server known.
+
+It knows the truth, and judges a walk by the contract: a key that was there all along is given, none is given twice, and
+what is allowed to be missed is missed only there. Each walk has a seed of its own, which a failure names:
+
+    python tests/walk_simulator.py --walks 100000            a fresh seed
+    python tests/walk_simulator.py --replay 1234567          one walk again, reply by reply
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import secrets
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, cast
+
+import anyio.lowlevel
+from attrs import define, field
+
+from gatepay_async.pager import CardKeyListing
+from gatepay_async.protocol.calls import KaShow
+from gatepay_async.protocol.codec import MisreadError
+from gatepay_async.protocol.errors import InvalidPageError, ProtocolError, TransportError
+from gatepay_async.protocol.models import CardKey, CardKeyPage
+from gatepay_async.protocol.paging import Walk
+
+SERVERS = ("empty", "clamping", "echo", "refusing", "thinkphp")
+# What may happen to a stock: deletions, additions at its end, rows that come back with their old ids, another per_page.
+KINDS = ("delete", "add", "come back", "resize")
+SIZES = (1, 2, 3, 4)
+
+
+class Row:
+    """A card key, as far as a walk looks at it."""
+
+    __slots__ = ("id",)
+
+    def __init__(self, number: int) -> None:
+        self.id = number
+
+
+ROWS = tuple(map(Row, range(5000)))
+
+
+@define
+class Settings:
+    """What a seed stands for."""
+
+    server: str
+    kinds: tuple[str, ...]
+    rows: int
+    per_page: int
+    rate: float  # how likely a change is, before each reply
+    changes: int  # at most so many
+    failing: float  # how likely a call fails, or is cancelled with its wave
+    prefetch: int
+    thorough: bool
+    first: int
+
+    @classmethod
+    def drawn(cls, chance: random.Random, **fixed: Any) -> Settings:
+        drawn: dict[str, Any] = {
+            "server": chance.choice(SERVERS),
+            "kinds": tuple(kind for kind in KINDS if chance.random() < 0.6),
+            "rows": chance.randrange(26),
+            "per_page": chance.choice(SIZES),
+            "rate": chance.choice((0.02, 0.1, 0.3, 0.6)),
+            "changes": 40,
+            "failing": chance.choice((0, 0, 0.1)),
+            "prefetch": chance.randrange(1, 9),
+            "thorough": chance.random() < 0.4,
+            "first": 1 if chance.random() < 0.8 else chance.randrange(1, 4),
+        }
+        return cls(**{**drawn, **fixed})
+
+
+@define
+class Reply:
+    """The truth at the moment of a reply that shows `total`."""
+
+    rows: tuple[int, ...]
+    per_page: int
+    come_backs: int  # since the reply before
+
+
+class Stock:
+    """The truth: rows, and what has happened to them."""
+
+    def __init__(self, settings: Settings, chance: random.Random) -> None:
+        self.settings = settings
+        self.chance = chance
+        self.rows = list(range(1, settings.rows + 1))
+        self.newest = settings.rows
+        self.gone: list[int] = []
+        self.per_page = settings.per_page
+        self.left = settings.changes
+        self.resized = False
+        self.stayed = set(self.rows)  # since the first reply, whatever it said
+        self.always: set[int] = set()
+        self.asked = False
+        self.changed = False  # since the first reply
+        self.come_backs = 0
+        self.replies: list[Reply] = []
+        self.log: list[tuple[object, ...]] = []
+
+    def change(self) -> None:
+        while self.left > 0 and self.settings.kinds and self.chance.random() < self.settings.rate:
+            self.left -= 1
+            kind = self.chance.choice(self.settings.kinds)
+            happened = self._delete() if kind == "delete" else self._grow(kind)
+            if happened:
+                self.changed |= self.asked
+                self.log.append(happened)
+
+    def _delete(self) -> tuple[object, ...]:
+        if not self.rows:
+            return ()
+        at = self.chance.randrange(len(self.rows))
+        several = self.chance.random() < 0.3
+        gone = self.rows[at : at + (self.chance.randrange(1, 3 * self.per_page + 2) if several else 1)]
+        del self.rows[at : at + len(gone)]
+        self.stayed.difference_update(gone)
+        self.always.difference_update(gone)
+        self.gone += gone
+        return ("deleted", gone)
+
+    def _grow(self, kind: str) -> tuple[object, ...]:
+        if kind == "add":
+            fresh = range(self.newest + 1, self.newest + 1 + self.chance.choice((1, 1, 1, 2, 4)))
+            self.newest = fresh[-1]
+            self.rows += fresh
+            return ("added", list(fresh))
+        if kind == "come back" and self.gone:
+            back = [self.gone.pop(self.chance.randrange(len(self.gone)))]
+            if self.chance.random() < 0.3:
+                back += self.gone
+                self.gone = []
+            self.rows = sorted({*self.rows, *back})
+            self.come_backs += 1
+            return ("came back", back)
+        if kind == "resize" and not self.resized:
+            self.resized = True
+            self.per_page = self.chance.choice([size for size in SIZES if size != self.per_page])
+            return ("per_page", self.per_page)
+        return ()
+
+    def reply(self, asked: int) -> CardKeyPage | None:
+        """The reply of the kind of server; None: refused as not valid."""
+        total, size = len(self.rows), self.per_page
+        last = max(1, -(-total // size))
+        past = asked > last
+        if not self.asked:
+            self.asked, self.stayed = True, set(self.rows)
+        server = self.settings.server
+        if past and server == "refusing":
+            self.log.append(("asked", asked, "refused"))
+            return None
+        shows = min(asked, last) if server in ("clamping", "echo") else asked
+        number = min(asked, last) if server in ("clamping", "thinkphp") else asked
+        ids = self.rows[(shows - 1) * size : shows * size]
+        said = 0 if server == "thinkphp" and not total else last
+        self.replies.append(Reply(tuple(self.rows), size, self.come_backs))
+        self.come_backs = 0
+        self.log.append(("asked", asked, "page", number, ids, "total", total, "per_page", size))
+        keys = cast("tuple[CardKey, ...]", tuple([ROWS[i] for i in ids]))
+        return CardKeyPage(total, size, number if said else 0, said, keys)
+
+    def begins(self, asked: int) -> None:
+        """The walk's first page comes: the rows from its place on count, if they were there from the beginning."""
+        rows = set(self.rows[(asked - 1) * self.per_page :])
+        self.always = rows & self.stayed if self.asked else rows
+
+    def may_be_missed(self, row: int, *, thorough: bool) -> bool:
+        """
+        Whether the contract lets a walk miss a row that was there all along.
+
+        Without `thorough`, where its rank changed between two replies whose totals hide that. With `thorough`, only
+        where rows came back between two replies whose totals hide that: no order of reading can find it.
+        """
+        for one, two in pairwise(self.replies):
+            grown = len(two.rows) - len(one.rows)
+            if thorough:
+                if two.come_backs and grown <= 0:
+                    return True
+            else:
+                moved = _rank(two.rows, row) - _rank(one.rows, row)
+                if (moved < 0 <= grown) or (moved > 0 >= grown):
+                    return True
+        return False
+
+    def has_seen_change(self) -> bool:
+        """Whether the replies that were given to the walk show that something changed."""
+        return len({(len(one.rows), one.per_page) for one in self.replies}) > 1
+
+
+def _rank(rows: tuple[int, ...], row: int) -> int:
+    return sum(other < row for other in rows)
+
+
+@define
+class Outcome:
+    """How a walk went."""
+
+    settings: Settings
+    wrong: list[str] = field(factory=list[str])
+    exempt: bool = False  # keys were missed that may be
+    unsettled: bool = False  # it gave up: the stock changed too fast
+    calls: int = 0
+    given: int = 0
+    most_kept: int = 0
+    log: list[tuple[object, ...]] = field(factory=list[tuple[object, ...]])
+
+    def note_error(self, error: MisreadError | ProtocolError, stock: Stock) -> None:
+        """Note that the walk gave up; it may only while the stock changes all the time."""
+        self.unsettled = True
+        if error.path != "data.ka.total" or not stock.changed:
+            self.wrong.append(f"raised {error}")
+
+
+def simulate(seed: int, **fixed: Any) -> Outcome:
+    """One walk, of the decisions alone: no event loop, replies of a wave in any order."""
+    chance = random.Random(seed)  # noqa: S311 -- it repeats, and guards nothing
+    settings = Settings.drawn(chance, **fixed)
+    stock = Stock(settings, chance)
+    walk = Walk(first=settings.first, prefetch=settings.prefetch, thorough=settings.thorough)
+    outcome = Outcome(settings, log=stock.log)
+    ids: list[int] = []
+    try:
+        for out in _run(walk, stock, outcome):
+            ids += out
+    except MisreadError as error:
+        outcome.note_error(error, stock)
+    except Exception as error:  # noqa: BLE001 -- a finding, with its seed
+        outcome.wrong.append(f"raised {error!r}")
+    if outcome.most_kept > 3 * settings.prefetch * (-(-8 // settings.prefetch) if settings.thorough else 1):
+        outcome.wrong.append(f"held {outcome.most_kept} pages")
+    return _judge(outcome, stock, ids, drifted=walk.drifted)
+
+
+async def simulate_listing(seed: int, **fixed: Any) -> Outcome:
+    """One walk through the pager itself, on the event loop that runs; failed calls are tried again."""
+    chance = random.Random(seed)  # noqa: S311 -- it repeats, and guards nothing
+    settings = Settings.drawn(chance, **fixed)
+    stock = Stock(settings, chance)
+    outcome = Outcome(settings, log=stock.log)
+    begun = False
+
+    async def send(call: KaShow) -> CardKeyPage:
+        nonlocal begun
+        for _ in range(chance.randrange(1, 4)):
+            await anyio.lowlevel.checkpoint()
+        stock.change()
+        outcome.calls += 1
+        if chance.random() < settings.failing:
+            raise TransportError(endpoint=call.path, sent=True, problem="the connection broke")
+        if call.page == settings.first and not begun:
+            begun = True
+            stock.begins(call.page)
+        page = stock.reply(call.page)
+        if page is None:
+            raise InvalidPageError(code=108, message="", endpoint=call.path)
+        return page
+
+    listing = CardKeyListing(send, KaShow(8, settings.first), prefetch=settings.prefetch, thorough=settings.thorough)
+    keys = aiter(listing)
+    ids: list[int] = []
+    while True:
+        try:
+            ids.append((await anext(keys)).id)
+        except StopAsyncIteration:
+            break
+        except TransportError:
+            continue
+        except ProtocolError as error:
+            outcome.note_error(error, stock)
+            break
+    return _judge(outcome, stock, ids, drifted=listing.drifted)
+
+
+def _judge(outcome: Outcome, stock: Stock, ids: list[int], *, drifted: bool) -> Outcome:
+    settings = outcome.settings
+    outcome.given = len(ids)
+    if any(one >= two for one, two in pairwise(ids)):
+        outcome.wrong.append(f"given twice or out of order: {ids}")
+    lost: set[int] = set() if outcome.unsettled else stock.always - set(ids)
+    unseen = {row for row in lost if stock.may_be_missed(row, thorough=settings.thorough)}
+    outcome.exempt = bool(unseen)
+    if lost - unseen:
+        outcome.wrong.append(f"lost {sorted(lost - unseen)}, given {ids}")
+    if stock.has_seen_change() and not drifted:
+        outcome.wrong.append("drifted is False, though the replies show a change")
+    if drifted and not stock.changed:
+        outcome.wrong.append("drifted is True, though nothing changed")
+    return outcome
+
+
+def _run(walk: Walk, stock: Stock, outcome: Outcome) -> Iterator[list[int]]:
+    chance, failing = stock.chance, stock.settings.failing
+    while not walk.ended:
+        asked = walk.next_wave()
+        assert len(set(asked)) == len(asked) <= stock.settings.prefetch, f"asked for {asked}"
+        replies: dict[int, CardKeyPage | None] = {}
+        for number in chance.sample(asked, len(asked)):
+            stock.change()
+            outcome.calls += 1
+            if failing and chance.random() < failing:
+                stock.log.append(("failed", number))
+                if chance.random() < 0.3:
+                    break  # cancelled: what has not come yet does not come
+                continue
+            if not walk.begun and number == stock.settings.first:
+                stock.begins(number)
+            replies[number] = stock.reply(number)
+        pages = walk.receive(asked, replies)
+        waiting = sum(one.page is not None for one in walk._kept)
+        outcome.most_kept = max(outcome.most_kept, waiting)
+        stock.log.append(("wave of", asked, "gives", [[key.id for key in page.keys] for page in pages]))
+        for page in pages:
+            yield [key.id for key in page.keys]
+        if outcome.calls > 20_000:
+            outcome.wrong.append("no end")
+            return
+
+
+def say(*words: object, **how: Any) -> None:
+    """To standard output."""
+    print(*words, **how)  # noqa: T201 -- a program that is run by hand
+
+
+def main() -> None:
+    """Run many walks, or one again."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--walks", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, default=float("inf"))
+    parser.add_argument("--seed", type=int, default=secrets.randbits(48))
+    parser.add_argument("--replay", type=int, help="the seed of one walk")
+    parser.add_argument("--set", action="append", default=[], help="name=value of the settings, as Python writes it")
+    options = parser.parse_args()
+    fixed = {name: eval(value) for name, _, value in (one.partition("=") for one in options.set)}  # noqa: S307 -- one's own words
+    if options.replay is not None:
+        outcome = simulate(options.replay, **fixed)
+        say(outcome.settings, *outcome.log, f"wrong: {outcome.wrong}", f"calls: {outcome.calls}", sep="\n")
+        sys.exit(bool(outcome.wrong))
+    say(f"seed {options.seed}", flush=True)
+    counts: Counter[str] = Counter()
+    began = time.process_time()
+    for walk in range(options.walks):
+        if time.process_time() - began > options.seconds:
+            break
+        outcome = simulate(options.seed + walk, **fixed)
+        counts += Counter(
+            walks=1,
+            calls=outcome.calls,
+            given=outcome.given,
+            exempt=outcome.exempt,
+            gave_up=outcome.unsettled,
+            wrong=bool(outcome.wrong),
+        )
+        if outcome.wrong:
+            say(f"--replay {options.seed + walk}: {outcome.wrong}")
+    say(dict(counts), f"{time.process_time() - began:.1f} s of CPU")
+    sys.exit(bool(counts["wrong"]))
+
+
+if __name__ == "__main__":
+    main()
