@@ -14,6 +14,7 @@ from surroundings import normalise_environment, normalise_signals, socket_folder
 
 from gatepay_async import AsyncGatePay, RetryPolicy
 from gatepay_async.exchange import opening
+from gatepay_async.protocol.progress import Patience
 from gatepay_async.sandbox import Sandbox
 
 pytest_plugins = ["lanes"]
@@ -71,6 +72,15 @@ def socket_path() -> Iterator[Path]:
 def quick() -> RetryPolicy:
     """Retries without waits."""
     return QUICK
+
+
+@pytest.fixture(scope="module")
+def impatient_uploads() -> Iterator[None]:
+    """A server that fails for a moment is taken for dead: an upload does not wait for it."""
+    moment = Patience(seconds=0.02, seconds_at_first=0.02, first_wait=0.001, longest_wait=0.01)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gatepay_async.upload.PATIENCE", moment)
+        yield
 
 
 @pytest.fixture

@@ -114,6 +114,7 @@ STAGES: dict[str, bytes] = {
 
 
 @pytest.mark.anyio
+@pytest.mark.usefixtures("impatient_uploads")
 async def test_every_stage() -> None:
     """Wherever a call fails, no frame of its error shows a card key, a signature, the form or the reply."""
     stage = ""

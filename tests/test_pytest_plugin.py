@@ -215,7 +215,7 @@ def test_the_example(pytester: pytest.Pytester, marked: str) -> None:
     assert "pytestmark = pytest.mark.anyio" in example
     pytester.makepyfile(test_my_shop=example.replace("pytest.mark.anyio", marked, 1))
     result = pytester.runpytest_inprocess(*PLAIN, *STRICT, "-W", "error")
-    result.assert_outcomes(passed=6 if marked.endswith("anyio") else 3)
+    result.assert_outcomes(passed=8 if marked.endswith("anyio") else 4)
 
 
 def test_the_readme(pytester: pytest.Pytester) -> None:

@@ -42,22 +42,13 @@ from gatepay_async import (
     UploadProgress,
     UploadReport,
 )
+from gatepay_async.protocol import invisible
 from gatepay_async.protocol.calls import KaCreate
-from gatepay_async.protocol.progress import Patience
 from gatepay_async.protocol.retrying import Answer
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 from gatepay_async.upload import OnProgress, upload
 
-pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def impatient() -> Iterator[None]:
-    """A server that fails for a moment is away: no test waits for it."""
-    with pytest.MonkeyPatch.context() as patch:
-        moment = Patience(seconds=0.02, seconds_at_first=0.02, first_wait=0.001, longest_wait=0.01)
-        patch.setattr("gatepay_async.upload.PATIENCE", moment)
-        yield
+pytestmark = [pytest.mark.sockets, pytest.mark.anyio, pytest.mark.usefixtures("impatient_uploads")]
 
 
 def some(count: int, *, start: int = 0) -> list[str]:
@@ -1005,7 +996,7 @@ async def test_whatever_happens_the_ledger_adds_up(
             raise
     assert report is not None
     adds_up(report)
-    clean = [line.removeprefix("\ufeff").strip() for line in lines[: report.read]]
+    clean = [invisible.strip(line) for line in lines[: report.read]]
     assert report.blank == clean.count("")
     times = Counter(server.calls[0]) if server.calls else Counter[str]()
     assert max(times.values(), default=1) == 1

@@ -42,6 +42,8 @@ TREE = {
     "InvalidRequestError": ["GatePayError", "ValueError"],
     "RefusedError": ["GatePayError"],
     **{name: ["RefusedError"] for name in REFUSALS},
+    # Codes of pay/create that the vendor has added later.
+    **{name: ["RefusedError"] for name in ("NoPayTypeAvailableError", "OrderFailedError", "UnknownFailureError")},
     "ProtocolError": ["GatePayError"],
     "TransportError": ["GatePayError"],
     "DeadlineExceededError": ["TransportError"],

@@ -111,7 +111,7 @@ def test_credentials_are_cleaned() -> None:
 
 def test_credentials_and_addresses() -> None:
     """Inside, neither an appkey, an appsecret nor a base_url may hold one: the error names the parameter."""
-    right = {"appkey": "K-12345", "appsecret": "S-12345", "base_url": "https://gatepay.io/api/"}
+    right = {"appkey": "K-12345", "appsecret": "S-12345", "base_url": "https://shop.example/api/"}
     for name, value in right.items():
         for odd in ("\u200b", "\ufeff", "\u202e", "\x1a", "\n", "\u00a0"):
             with pytest.raises(InvalidRequestError, match="invisible") as caught:

@@ -124,8 +124,10 @@ async def send(url: str, told: Told) -> Status:
         return Status.DONE
     if answer.verdict is Verdict.FAIL:
         return Status.REFUSED
-    why = "callback.status" if answer.text == Verdict.SUCCESS else "callback.neither"
-    raise HaltError(say(why, status=answer.status), todo=say(f"{why}.todo"), status=Status.NO_ANSWER)
+    text, todo = say("callback.neither"), say("callback.neither.todo")
+    if answer.text == Verdict.SUCCESS:
+        text, todo = say("callback.status", status=answer.status), say("callback.status.todo")
+    raise HaltError(text, todo=todo, status=Status.NO_ANSWER)
 
 
 def signed(told: Told) -> str:

@@ -100,10 +100,6 @@ CHINESE: dict[str, str] = {
         "这个测试会真正访问 {host}：请使用 fixture `gatepay`，或传入 http_client 或 transport；"
         "如需放行，请用 @pytest.mark.gatepay_live、--gatepay-live 或配置项 gatepay_live"
     ),
-    "holds an invisible character, such as a zero-width space; copy it again, or type it": (
-        "含有不可见字符（如零宽空格）；请重新复制，或手动输入"
-    ),
-    # -- a line that can't be a card key ------------------------------------------------------------------------------
     "is blank": "是空行",
     "holds a line break, which would make two keys of it": "含有换行，会被拆成两条卡密",
     "holds a NUL; is the file UTF-16?": "含有 NUL，文件是不是 UTF-16 编码？",
