@@ -21,11 +21,15 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_verify_says_underpaid(gatepay: Any) -> None:
-    """A genuine callback that paid less is told as such; one that paid in full is not."""
-    run = gatepay("callback", "verify", signed_callback(**SHOP, price="0.99", realprice="0.01"))
-    assert run.status == 0
+    """A genuine callback that paid less is told as such, and is no success to a script; one that paid in full is."""
+    underpaid, paid = (signed_callback(**SHOP, price="0.99", realprice=price) for price in ("0.01", "0.99"))
+    run = gatepay("callback", "verify", underpaid)
+    assert run.status == 3
     assert "Underpaid: 0.01 was paid for an order of 0.99." in run.out
-    assert "Underpaid" not in gatepay("callback", "verify", signed_callback(**SHOP, price="0.99")).out
+    run = gatepay("callback", "verify", underpaid, "--json")
+    assert (run.status, run.json["genuine"], run.json["underpaid"]) == (3, True, True)
+    run = gatepay("callback", "verify", paid)
+    assert (run.status, "Underpaid" in run.out) == (0, False)
 
 
 def test_verify_the_later_form(gatepay: Any) -> None:

@@ -55,15 +55,18 @@ def verify(query: str) -> Status:
         "paid_at": callback.paid_at.isoformat(),
         "extend": callback.extend,
     }
+    # A script that goes by the status must not deliver goods that were not paid for in full.
+    underpaid = callback.realprice < callback.price
+    status = Status.REFUSED if underpaid else Status.DONE
     if wants_json():
-        emit(genuine=True, **rows)
-        return Status.DONE
+        emit(genuine=True, underpaid=underpaid, **rows)
+        return status
     line(say("callback.genuine"), style="green")
     show(facts((f"  {name}", value) for name, value in rows.items()))
-    if callback.realprice < callback.price:
+    if underpaid:
         line(say("callback.underpaid", realprice=rows["realprice"], price=rows["price"]), style="red")
     line(say("callback.compare"))
-    return Status.DONE
+    return status
 
 
 def sign(told: Told) -> Status:
