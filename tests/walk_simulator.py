@@ -16,7 +16,7 @@ import secrets
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Any, cast
 
@@ -331,6 +331,19 @@ def _run(walk: Walk, stock: Stock, outcome: Outcome) -> Iterator[list[int]]:
 def say(*words: object, **how: Any) -> None:
     """To standard output."""
     print(*words, **how)  # noqa: T201 -- a program that is run by hand
+
+
+def check(outcomes: Iterable[tuple[int, Outcome]]) -> Counter[str]:
+    """Fail with how to see the first wrong walks again; otherwise count what they met."""
+    met: Counter[str] = Counter()
+    wrong: list[str] = []
+    for seed, outcome in outcomes:
+        wrong += [f"python tests/walk_simulator.py --replay {seed}: {each}" for each in outcome.wrong]
+        met[outcome.settings.server] += 1
+        met.update(outcome.settings.kinds)
+        met["gave up"] += outcome.unsettled
+    assert not wrong, "\n".join(wrong[:10])
+    return met
 
 
 def main() -> None:
