@@ -14,7 +14,7 @@ from odd_server import Connection, OddServer, Request, chunked, http, loops, rig
 from gatepay_async import AsyncGatePay, GatePayError, RetryPolicy
 from gatepay_async.pool import OriginPool
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.hang_limit(180)]
 
 SEED = int(os.environ.get("GATEPAY_TEST_SEED") or random.SystemRandom().randrange(2**32))
 EXCHANGES = int(os.environ.get("GATEPAY_TEST_EXCHANGES") or 700)  # on each loop, over each transport

@@ -14,7 +14,7 @@ import anyio
 import anyio.lowlevel
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from waiting import PATIENCE, until
 
@@ -972,7 +972,6 @@ LETTERS = st.text("abAB \n\r\t\ufeff\u3000\ud83d密", max_size=4)
     concurrency=st.integers(1, 4),
     cancelled=st.integers(0, 60),
 )
-@settings(max_examples=150)
 async def test_whatever_happens_the_ledger_adds_up(
     *, blocks: list[int | list[str]], steps: list[str], concurrency: int, cancelled: int
 ) -> None:

@@ -5,7 +5,7 @@ import random
 import pytest
 import upload_fuzz
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.hang_limit(180)]
 
 
 def test_whatever_happens_the_report_is_true_for_longer() -> None:

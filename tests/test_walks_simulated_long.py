@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 from walk_simulator import SERVERS, Outcome, check, simulate
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.hang_limit(180)]
 
 SECONDS = 20  # of CPU
 

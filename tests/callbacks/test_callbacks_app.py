@@ -13,7 +13,7 @@ import anyio
 import httpx
 import pytest
 from delivering import PAID, SHOP, NoAnswerError, Shop, call, fields, query, word
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route
@@ -497,7 +497,6 @@ PIECES = st.sampled_from([*query().split(b"&"), b"", b"=", b"&", b"%", b"%00", b
 
 
 @given(st.one_of(st.binary(), st.lists(PIECES, max_size=12).map(b"&".join)), st.sampled_from(["GET", "POST"]))
-@settings(max_examples=300)
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 def test_anything(anyio_backend: str, received: bytes, method: str) -> None:
     """Whatever comes is answered with one of the two words, and only what is genuine with success."""

@@ -11,7 +11,7 @@ from delivering import SHOP, Shop, call, fields
 from gatepay_async.callbacks import MemoryStore
 from gatepay_async.protocol.callback import SIGNED
 
-pytestmark = [pytest.mark.slow, pytest.mark.anyio]
+pytestmark = [pytest.mark.slow, pytest.mark.hang_limit(180), pytest.mark.anyio]
 
 ROUNDS = 5_000
 GENUINE: dict[str, Any] = {

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tables import rows
 
@@ -74,7 +74,6 @@ batches = st.lists(st.lists(line, max_size=30), max_size=5)
 
 
 @given(batches, st.integers(1, 5))
-@settings(max_examples=300)
 def test_cutting(inputs: list[list[Any]], most: int) -> None:
     """Chunks hold the different card keys of the input, in order, each with the line it first stood in."""
     ledger = Ledger()
@@ -150,7 +149,6 @@ def settle(chunk: Chunk, choose: Iterator[Any]) -> Iterator[ChunkOutcome]:
 
 
 @given(batches, st.integers(1, 5), st.data())
-@settings(max_examples=300)
 def test_the_ledger_adds_up(inputs: list[list[Any]], most: int, data: st.DataObject) -> None:
     """Whatever becomes of the chunks, in whatever order, every line is in exactly one column."""
     ledger = Ledger()

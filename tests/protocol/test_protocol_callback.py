@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote_plus, urlencode
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tables import rows
 
@@ -442,7 +442,6 @@ pieces = st.one_of(
 
 
 @given(st.one_of(st.text(), st.binary(), st.lists(pieces, max_size=12).map("".join)))
-@settings(max_examples=400)
 def test_anything(received: str | bytes) -> None:
     """Whatever is received is a Callback or a CallbackError."""
     try:
@@ -453,7 +452,6 @@ def test_anything(received: str | bytes) -> None:
 
 
 @given(st.sampled_from(NAMES), st.text(max_size=12))
-@settings(max_examples=200)
 def test_any_value(name: str, value: str) -> None:
     """A field that is anything but what was signed is never believed."""
     fields = signed()

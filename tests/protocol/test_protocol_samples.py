@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tables import rows
 
@@ -168,12 +168,10 @@ envelopes = st.fixed_dictionaries(
     {"code": st.sampled_from([100, 101, 109, 112, 999, 0, -1, "100", None, 1.5, True]), "data": json_values},
     optional={"msg": json_values, "time": json_values},
 )
-some = settings(max_examples=60)
 
 
 @calls
 @given(body=st.binary(max_size=80), status=st.integers(100, 599))
-@some
 def test_any_bytes(call: Any, body: bytes, status: int) -> None:
     """Whatever bytes come back are what the call promises, a refusal, or a ProtocolError."""
     assert isinstance(outcome(call, body, status), ProtocolError | RefusedError)
@@ -181,7 +179,6 @@ def test_any_bytes(call: Any, body: bytes, status: int) -> None:
 
 @kinds
 @given(reply=st.one_of(json_values, envelopes), status=st.sampled_from([200, 201, 302, 404, 500, 502]))
-@some
 def test_any_json(name: str, call: Any, model: type, reply: Any, status: int) -> None:
     """Whatever JSON comes back is what the call promises, a refusal, or a ProtocolError."""
     assert isinstance(outcome(call, json.dumps(reply).encode(), status), model | RefusedError | ProtocolError)
@@ -189,7 +186,6 @@ def test_any_json(name: str, call: Any, model: type, reply: Any, status: int) ->
 
 @kinds
 @given(data=st.data())
-@some
 def test_an_example_with_one_value_changed(name: str, call: Any, model: type, data: st.DataObject) -> None:
     """A vendor's example in which any one value is another is still one of the three."""
     reply = json.loads(sample(name))

@@ -96,7 +96,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
 
 @given(out_order_id=TEXTS, custom=TEXTS, repeat=st.integers(1, 60), method=st.sampled_from(["GET", "POST"]))
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 def test_every_order_comes_back(out_order_id: str, custom: str, repeat: int, method: Any) -> None:
     """What the sandbox sends for any order within the limits is accepted, behind the longest parameters of a shop."""
     custom = (custom * repeat).encode()[:LONGEST_CUSTOM].decode("utf-8", "ignore")

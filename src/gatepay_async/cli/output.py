@@ -56,7 +56,8 @@ def watch_stdout() -> None:
     now = sys.stdout
     if isinstance(now, TextIOWrapper) and type(_raw(now)) is io.FileIO:
         watched = _Watched(now.fileno(), "wb", closefd=False)
-        buffer: Any = io.BufferedWriter(watched) if hasattr(now.buffer, "raw") else watched  # PYTHONUNBUFFERED
+        is_buffered = _raw(now) is not _buffer(now)  # not with PYTHONUNBUFFERED
+        buffer: Any = io.BufferedWriter(watched) if is_buffered else watched
         lines, through = now.line_buffering, now.write_through
         sys.stdout = TextIOWrapper(buffer, now.encoding, now.errors, line_buffering=lines, write_through=through)
 
@@ -73,8 +74,12 @@ def fault() -> OSError | None:
 
 def _raw(stream: Any) -> object:
     """The file below *stream*, if it is a usual one."""
-    buffer = getattr(stream, "buffer", None)
+    buffer = _buffer(stream)
     return getattr(buffer, "raw", buffer)
+
+
+def _buffer(stream: Any) -> object:
+    return getattr(stream, "buffer", None)
 
 
 def prepare(*, as_json: bool) -> None:
