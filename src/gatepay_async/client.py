@@ -326,7 +326,8 @@ class AsyncGatePay:
             await anyio.sleep(wait)
             if self._closed:
                 _raise(call, failure, attempt=attempt, in_doubt=in_doubt)
-            in_doubt = in_doubt or _maybe_done(failure)
+            # Whoever sent a reply that is not GatePay's may have sent it in the place of one that is.
+            in_doubt = in_doubt or isinstance(failure, ProtocolError) or _maybe_done(failure)
 
     def _wait_after(
         self, call: Call[Any], failure: RefusedError | ProtocolError | TransportError, attempt: int, *, left: float
@@ -381,8 +382,7 @@ def _raise_foreign(call: Call[Any], failure: ForeignError, *, attempt: int, in_d
 def _maybe_done(failure: RefusedError | ProtocolError | TransportError) -> bool:
     """Whether the attempt that ended so may have been carried out."""
     if isinstance(failure, ProtocolError):
-        # HTTP's 3xx and 4xx say that it was not; whatever else is no reply of GatePay's says nothing.
-        return not 300 <= failure.http_status < 500  # noqa: PLR2004 -- HTTP's own lines
+        return failure.may_have_been_done
     return isinstance(failure, TransportError) and failure.sent
 
 

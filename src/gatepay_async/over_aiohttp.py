@@ -90,7 +90,8 @@ class OverAiohttp(AiohttpTransport):
 
     def _session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=_Connector(limit=self._max_connections, ssl=self.ssl_context),
+            # Without reuse: aiohttp keeps what a server sends between two calls, and takes it for the next reply.
+            connector=_Connector(limit=self._max_connections, ssl=self.ssl_context, force_close=True),
             cookie_jar=aiohttp.DummyCookieJar(),  # what one call was given is nothing to the next
             response_class=_Reply,
         )

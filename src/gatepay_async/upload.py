@@ -90,6 +90,7 @@ class _Upload:
         self._raised: BaseException | None = None  # by the input, by on_progress, or by a client that is closed
         self._over = anyio.Event()  # nothing more is to be sent: wakes up who waits to send again
         self._read_to_its_end = False
+        self._whole = False  # the input has no more lines
         self._cut_off = False  # a task was cancelled
         self._starting: dict[int, Chunk] = {}  # their tasks have not begun; asyncio may cancel a task before that
 
@@ -126,7 +127,7 @@ class _Upload:
         self._chunker.take(lines)
 
     def _report(self) -> UploadReport:
-        return self._ledger.report(stopped=self._progress.ended)
+        return self._ledger.report(stopped=self._progress.ended, whole=self._whole)
 
     def _has_ended(self) -> bool:
         return self._progress.ended is not None or self._raised is not None
@@ -180,6 +181,8 @@ class _Upload:
                 await self._take(lines, group)
                 if self._has_ended():
                     break  # also where blanks, repetitions or a slow input leave the next chunk far away
+            else:
+                self._whole = True
         except UnicodeDecodeError as error:
             encoding = error.encoding  # not the error itself: it holds what it could not read
         except Exception as error:  # noqa: BLE001 -- raised by run(), when nothing is in flight any more

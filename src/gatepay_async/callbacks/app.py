@@ -214,7 +214,9 @@ class CallbackApp:
         try:
             callback = self._believe(query)
         except CallbackError as error:
+            del query  # it holds the signature, and this frame is in the error's traceback
             return await self._refuse(error)
+        del query
         return await self._tell(await self._handle(callback))
 
     async def _refuse(self, error: CallbackError) -> CallbackReply:

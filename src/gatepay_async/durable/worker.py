@@ -62,6 +62,8 @@ _OPEN: dict[str, _Open] = {}  # by queue
 async def _run_batch(*arguments: Any) -> dict[str, Any]:
     task = Task.of_row(str(DBOS.workflow_id), *arguments)
     queue = task.job.rpartition(":")[0]
+    if not queue:  # somebody else's row: waiting for its worker would take a slot for ever
+        raise DurableError(problem=f"there is no job {task.job!a}; jobs() tells which there are")
     # An application's DBOS takes batches also before its worker is open, and after.
     late = queue not in _OPEN
     while queue not in _OPEN:  # noqa: ASYNC110 -- it opens on another loop

@@ -47,6 +47,9 @@ async def read_part_by_part(response: httpx.Response, chunks: AsyncIterator[byte
     Raises:
         BadReplyError: There are more.
     """
+    if "," in response.headers.get("content-encoding", ""):
+        # Packed twice, a kilobyte unpacks to gigabytes, at once. We have asked for a reply that is not packed at all.
+        raise BadReplyError(response.status_code, "is packed several times")
     parts: list[bytes] = []
     size = 0
     whole = False

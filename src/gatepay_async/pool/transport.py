@@ -331,7 +331,13 @@ class _Line(httpcore.AsyncHTTPConnection):
         if {b"content-length", b"transfer-encoding"} <= {name.lower() for name, _ in response.headers}:
             # Two lengths: whoever forwarded it may have read the other one (RFC 9112, 6.3).
             self.wire.spoiled = True
+        if response.status in _WITHOUT_BODY:
+            # A server that sends one all the same may send it late, when the next call is under way.
+            self.wire.spoiled = True
         return response
+
+
+_WITHOUT_BODY = (204, 205, 304)
 
 
 class _Whole:

@@ -226,6 +226,7 @@ class UploadReport(Counts):
         not_sent: Not on the server: never sent, or never stored and not refused for good.
         chunks: What became of each chunk, in the order of the input.
         stopped: Why the upload ended before its input did, or None.
+        whole: Whether the input was read to its end. It was not where it raised, or where the upload was cancelled.
         invisible: Lines whose card key holds an invisible character, such as a zero-width space; the first 1,000 of
             them. The key was sent as it stands.
     """
@@ -233,11 +234,12 @@ class UploadReport(Counts):
     chunks: tuple[ChunkOutcome, ...] = field(repr=how_many)
     stopped: GatePayError | None = None
     invisible: tuple[int, ...] = field(default=(), repr=False)
+    whole: bool = True
 
     @property
     def ok(self) -> bool:
         """Whether the whole input was read and every card key of it is on the server."""
-        return self.stopped is None and not (self.refused or self.unknown or self.not_sent)
+        return self.stopped is None and self.whole and not (self.refused or self.unknown or self.not_sent)
 
     def raise_for_failures(self) -> None:
         """
@@ -281,11 +283,13 @@ class Ledger:
         settled = sum(counts.values()) - self.read
         return UploadProgress(**counts, in_flight=self.read - settled, chunks=len(self._outcomes))
 
-    def report(self, *, stopped: GatePayError | None) -> UploadReport:
+    def report(self, *, stopped: GatePayError | None, whole: bool = True) -> UploadReport:
         """The whole, once nothing is in flight."""
         in_order = sorted(self._outcomes, key=lambda outcome: (outcome.first_line, outcome.last_line))
         counts = self.counts().columns()
-        return UploadReport(**counts, chunks=tuple(in_order), stopped=stopped, invisible=tuple(self.invisible))
+        return UploadReport(
+            **counts, chunks=tuple(in_order), stopped=stopped, invisible=tuple(self.invisible), whole=whole
+        )
 
     def counts(self) -> Counts:
         """The columns so far."""

@@ -235,6 +235,18 @@ class ProtocolError(GatePayError):
         shown = f": {excerpt}" if excerpt else ""
         super().__init__(f"{endpoint} (HTTP {http_status}): {where}{problem}{wait}{shown}")
 
+    @property
+    def may_have_been_done(self) -> bool:
+        """
+        Whether the call may have been carried out all the same.
+
+        HTTP's 3xx and 4xx say that it was not, except where a gateway has given up waiting, and where the reply itself
+        says "success".
+        """
+        if (self.path, self.problem) == ("code", "says success"):
+            return True
+        return not 300 <= self.http_status < 500 or self.http_status in (408, 499)  # noqa: PLR2004 -- HTTP's own lines
+
 
 class TransportError(GatePayError):
     """

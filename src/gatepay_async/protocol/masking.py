@@ -10,6 +10,7 @@ from gatepay_async.protocol.vocabulary import PHRASES, WORDS
 
 MASK = "***"
 _LONGEST = 200  # characters of such a text
+_LOOKED_AT = 2000  # so many of it are looked at: what follows would not be shown, and may be megabytes
 
 # Numbers side by side, as printed on a card: 1234 5678, 1234-5678.
 _GROUPS = re.compile(r"[0-9]+([ \t-]+[0-9]+)+")
@@ -36,6 +37,9 @@ def mask(text: str, *, keys: Iterable[str] = (), strict: bool = False) -> str:
         keys: Card keys that were sent, which it may repeat.
         strict: Only the words of a list stay: the text may hold card keys that were not sent, in any form.
     """
+    if len(text) > _LOOKED_AT:
+        text = hide_keys(text[: 2 * _LOOKED_AT], keys)[:_LOOKED_AT]
+        text = text[: max(map(text.rfind, " \t\n")) + 1] + MASK  # what is cut in the middle is not recognised
     text = hide_keys(text, keys)
     text = _GROUPS.sub(MASK, text)
     if strict:

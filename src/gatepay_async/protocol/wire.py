@@ -123,7 +123,7 @@ def _refusal(call: Call[Any], reply: Reply, envelope: Envelope) -> RefusedError 
     why = catalogue.meaning(call.path, envelope.code)
     return why.error(
         code=envelope.code,
-        message=mask(envelope.message, keys=call.secrets()),
+        message=mask(envelope.message, keys=call.secrets(), strict=call.carries_keys),
         endpoint=call.path,
         time=envelope.time,
         cause=why.cause["en"],
