@@ -17,7 +17,7 @@ from servers import raw_server
 
 from gatepay_async import AsyncGatePay, RetryPolicy, UploadIncomplete
 
-pytestmark = [pytest.mark.slow, pytest.mark.hang_limit(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.hang_limit(180), pytest.mark.usefixtures("impatient_uploads")]
 
 SEED = int(os.environ.get("GATEPAY_TEST_SEED") or random.SystemRandom().randrange(2**32))
 # After any other reply a tunnel is there, and the bytes are TLS's.

@@ -15,7 +15,7 @@ from waiting import until
 from gatepay_async.durable import JobState, running, worker
 from gatepay_async.durable.book import batch_id
 
-pytestmark = [pytest.mark.slow, pytest.mark.anyio]
+pytestmark = [pytest.mark.slow, pytest.mark.hang_limit(180), pytest.mark.anyio]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
