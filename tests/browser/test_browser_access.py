@@ -95,7 +95,7 @@ def test_by_keyboard(shop: Stage, window: Window) -> None:
     page.keyboard.press("Shift+Tab")
     page.keyboard.type("0.50")
     page.keyboard.press("Enter")  # in the field: the form's only button
-    expect(page.locator("#state")).to_have_text("Paid")
+    expect(page.locator("#state")).to_have_text("Underpaid")
     expect(page.get_by_text("¥0.50 received. Thank you.")).to_be_visible()
 
 
