@@ -295,7 +295,7 @@ def docs(session: nox.Session) -> None:
         trees = f"{out}/.doctrees/{language}"
         session.run("sphinx-build", *options, "-d", trees, f"docs/{language}", f"{out}/{language}")
     shutil.copy(ROOT / "docs" / "index.html", out)
-    session.run("pytest", "tests/docs/test_docs_built.py", *session.posargs, env={"GATEPAY_DOCS": str(out)})
+    session.run("pytest", "tests/docs/test_docs_built.py", *session.posargs, env={"GATEPAY_TEST_DOCS": str(out)})
     session.log(f"open {out / 'index.html'}")
 
 
