@@ -233,9 +233,9 @@ def newest(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def thorough(session: nox.Session) -> None:
-    """The quick lanes with a thousand random examples where there are fifty. Not part of `nox`."""
+    """All lanes, with a thousand random examples where there are fifty. Not part of `nox`."""
     session.install(*LOCKED, f".[{TESTED_EXTRAS}]", *group("tests"))
-    options = ["--lane", "fast", "--lane", "sockets", "--hypothesis-profile=thorough", "--hang-limit=3000"]
+    options = ["--hypothesis-profile=thorough", "--hang-limit=3000"]
     session.run("pytest", *options, *IN_PARALLEL, *session.posargs)
 
 

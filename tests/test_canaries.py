@@ -13,13 +13,14 @@ import pytest
 import sniffio
 from anyio.abc import SocketStream
 from canaries import canary, remains, replies
+from seeds import fresh_seed
 from servers import raw_server
 
 from gatepay_async import AsyncGatePay, RetryPolicy, UploadIncomplete
 
 pytestmark = [pytest.mark.slow, pytest.mark.hang_limit(180), pytest.mark.usefixtures("impatient_uploads")]
 
-SEED = int(os.environ.get("GATEPAY_TEST_SEED") or random.SystemRandom().randrange(2**32))
+SEED = fresh_seed()
 # After any other reply a tunnel is there, and the bytes are TLS's.
 REFUSALS_OF_A_TUNNEL = ("status line", "reason", "version", "header line", "a redirect", "title with words")
 ROUNDS = int(os.environ.get("GATEPAY_TEST_ROUNDS") or 1)  # canaries, each in every place, in every call

@@ -10,13 +10,14 @@ import anyio
 import pytest
 from attrs import define, field
 from odd_server import Connection, OddServer, Request, chunked, http, loops, right_reply
+from seeds import fresh_seed
 
 from gatepay_async import AsyncGatePay, GatePayError, RetryPolicy
 from gatepay_async.pool import OriginPool
 
 pytestmark = [pytest.mark.slow, pytest.mark.hang_limit(180)]
 
-SEED = int(os.environ.get("GATEPAY_TEST_SEED") or random.SystemRandom().randrange(2**32))
+SEED = fresh_seed()
 EXCHANGES = int(os.environ.get("GATEPAY_TEST_EXCHANGES") or 700)  # on each loop, over each transport
 CALLERS = 6
 

@@ -1,9 +1,8 @@
 """Random walks over random stocks, of every kind of server; see walk_simulator.py."""
 
-import secrets
-
 import anyio
 import pytest
+from seeds import fresh_seed
 from walk_simulator import KINDS, SERVERS, check, simulate, simulate_listing
 
 pytestmark = pytest.mark.fast
@@ -11,14 +10,14 @@ pytestmark = pytest.mark.fast
 
 def test_no_random_walk_loses_a_key() -> None:
     """Whatever the stock, its changes, the server and the options are, the contract holds. A new seed each run."""
-    began = secrets.randbits(48)
+    began = fresh_seed()
     met = check((seed, simulate(seed)) for seed in range(began, began + 300))
     assert set(met) >= {*SERVERS, *KINDS}
 
 
 def test_a_stock_that_never_rests() -> None:
     """Every walk ends after few calls, also while the stock changes before each reply and never stops."""
-    began = secrets.randbits(48)
+    began = fresh_seed()
     settings = {"rate": 0.7, "changes": 10**9, "kinds": ("delete", "come back"), "rows": 12}
     outcomes = [(seed, simulate(seed, **settings)) for seed in range(began, began + 15)]
     check(outcomes)
@@ -28,7 +27,7 @@ def test_a_stock_that_never_rests() -> None:
 @pytest.mark.anyio
 async def test_no_random_listing_loses_a_key() -> None:
     """The same through the listing itself, whose calls fail now and then, and are answered in any order."""
-    began = secrets.randbits(48)
+    began = fresh_seed()
     check([(seed, await simulate_listing(seed)) for seed in range(began, began + 40)])
 
 

@@ -1,10 +1,10 @@
 """As test_walks_simulated.py, for longer."""
 
-import secrets
 import time
 from collections.abc import Iterable
 
 import pytest
+from seeds import fresh_seed
 from walk_simulator import SERVERS, Outcome, check, simulate
 
 pytestmark = [pytest.mark.slow, pytest.mark.hang_limit(180)]
@@ -14,7 +14,7 @@ SECONDS = 20  # of CPU
 
 def test_very_many_random_walks() -> None:
     """As many walks as there is time for."""
-    began = secrets.randbits(48)
+    began = fresh_seed()
     until = time.process_time() + SECONDS
 
     def walks() -> Iterable[tuple[int, Outcome]]:
