@@ -1,22 +1,14 @@
 """Workers in processes of their own, killed, stopped and woken; and PostgreSQL cut off and restarted."""
 
 import base64
-import contextlib
-import os
-import signal
-import sqlite3
 from pathlib import Path
 
 import anyio
-import psycopg
 import pytest
 from durable_room import PRODUCT, SOON, Room, adds_up, keys_of
 from durable_shop import Shop
 from postgres import Postgres, cable_to
 from waiting import until
-
-from gatepay_async.durable import JobState, running, worker
-from gatepay_async.durable.book import batch_id
 
 pytestmark = [pytest.mark.slow, pytest.mark.hang_limit(180), pytest.mark.anyio]
 
@@ -58,55 +50,6 @@ async def test_killed(own_room: Room, shop: Shop, caplog: pytest.LogCaptureFixtu
     for shift in range(3):
         coded = base64.b64encode(b"-" * shift + b"SECRET001234KEY")
         assert coded[4:-4] not in text
-
-
-async def stop_between_writes(room: Room, shop: Shop, pid: int) -> None:
-    """Stop a process that makes a call, and that is not just writing to the database: it would keep that locked."""
-    while True:
-        await until(lambda: shop.in_flight == 1)
-        os.kill(pid, signal.SIGSTOP)
-        if not await anyio.to_thread.run_sync(is_being_written, room):
-            return
-        os.kill(pid, signal.SIGCONT)
-        await anyio.sleep(SOON)
-
-
-def is_being_written(room: Room) -> bool:
-    """Whether somebody is in the middle of a transaction."""
-    if room.database.startswith("sqlite"):
-        with contextlib.closing(sqlite3.connect(room.database.removeprefix("sqlite:///"), timeout=0.05)) as database:
-            try:
-                database.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError:
-                return True
-            database.execute("ROLLBACK")
-            return False
-    question = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in tr%'"
-    with psycopg.connect(room.database, autocommit=True) as connection:
-        return connection.execute(question).fetchone() != (0,)
-
-
-async def test_woken_after_its_job_is_done(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a worker that hangs holds for too long is taken from it; when it wakes, it leaves the job as it is."""
-    shop.latency = 0.5
-    uploads = room.uploads(shop)
-    async with uploads.submitter() as submit:
-        job = await submit.file(room.file(keys_of(10_000)), product_id=PRODUCT)
-        async with room.process(shop) as process:
-            await stop_between_writes(room, shop, process.pid)  # it seems to be there
-            shop.latency = 0
-            monkeypatch.setattr(worker, "LONGEST_RUN", -100.0)
-            monkeypatch.setattr(running, "LONGEST_RUN", 30.0)
-            async with uploads.worker():
-                report = await job.wait(every=SOON)
-            shop.latency = 0.3
-            assert process.stdin is not None
-            await process.stdin.aclose()
-            os.kill(process.pid, signal.SIGCONT)
-        rows = await anyio.to_thread.run_sync(job._book.batches, [batch_id(job.id, 0, turn) for turn in range(3)])
-        assert [row.turn for row in rows.values()] == [0]
-        assert (await job.info()).state is JobState.DONE
-    assert (report.ok, report.stored + report.already_there) == (True, 10_000)
 
 
 async def test_one_more_at_a_rate(room: Room, shop: Shop) -> None:
