@@ -49,7 +49,8 @@ async def read_part_by_part(response: httpx.Response, chunks: AsyncIterator[byte
     """
     if "," in response.headers.get("content-encoding", ""):
         # Packed twice, a kilobyte unpacks to gigabytes, at once. We have asked for a reply that is not packed at all.
-        raise BadReplyError(response.status_code, "is packed several times")
+        problem = "is packed several times"
+        raise BadReplyError(response.status_code, problem)
     parts: list[bytes] = []
     size = 0
     whole = False

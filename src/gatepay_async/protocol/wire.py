@@ -121,9 +121,11 @@ def _refusal(call: Call[Any], reply: Reply, envelope: Envelope) -> RefusedError 
         # A gateway's own JSON ({"code": 504, …}), which says nothing of what GatePay did.
         return _strange(call, reply, codec.MisreadError("is none of GatePay's", path="code"))
     why = catalogue.meaning(call.path, envelope.code)
+    # GatePay's own words for that code hold no card key; in any other words one may stand, in any form.
+    strict = call.carries_keys and envelope.message != why.message
     return why.error(
         code=envelope.code,
-        message=mask(envelope.message, keys=call.secrets(), strict=call.carries_keys),
+        message=mask(envelope.message, keys=call.secrets(), strict=strict),
         endpoint=call.path,
         time=envelope.time,
         cause=why.cause["en"],
