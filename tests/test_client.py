@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import os
 import ssl
 import threading
 from datetime import UTC, datetime
@@ -359,7 +360,8 @@ async def test_waiting_is_not_the_attempt() -> None:
     ):
         for _ in range(7):  # the last one waits for 3 s
             group.start_soon(gatepay.list_products)
-    assert (turns, server.connections) == ([1, 2, 3, 4, 5, 6, 7], 1)
+    connections = 7 if os.environ.get("GATEPAY_TEST_TRANSPORT") == "aiohttp" else 1  # aiohttp's are never used again
+    assert (turns, server.connections) == ([1, 2, 3, 4, 5, 6, 7], connections)
 
 
 async def test_no_bounds(sandbox: Sandbox, base_url: str) -> None:
