@@ -49,6 +49,12 @@ def signals() -> None:
     normalise_signals()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def counted_here_alone() -> None:
+    """`nox -s coverage` counts the lines of this process, and not of the programs that tests start."""
+    os.environ.pop("COVERAGE_PROCESS_START", None)
+
+
 @pytest.fixture(autouse=OVER_AIOHTTP)
 def over_aiohttp(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is opened by default is aiohttp's."""

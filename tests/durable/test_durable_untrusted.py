@@ -43,11 +43,11 @@ def poison(room: Room, proof: Path, name: str) -> None:
     database = sqlite3.connect(room.folder / "uploads.sqlite3")
     with database:
         changes = (
-            "UPDATE workflow_input SET inputs = ?2 WHERE workflow_uuid = ?1",
-            "UPDATE workflow_status SET serialization = 'py_pickle' WHERE workflow_uuid = ?1 AND ?2 != ''",
+            "UPDATE workflow_input SET inputs = :text WHERE workflow_uuid = :name",
+            "UPDATE workflow_status SET serialization = 'py_pickle' WHERE workflow_uuid = :name AND :text != ''",
         )
         for change in changes:
-            assert database.execute(change, (name, text)).rowcount == 1
+            assert database.execute(change, {"name": name, "text": text}).rowcount == 1
     database.close()
 
 
