@@ -13,6 +13,7 @@ Write files elsewhere and rename them into the folder, so that the worker never 
 """
 
 import argparse
+import itertools
 import os
 import signal
 from collections.abc import Sequence
@@ -46,8 +47,8 @@ def finish(path: Path, report: UploadReport) -> None:
 
 def free_name(path: Path) -> Path:
     """*path*, or the first of NAME.1.txt, NAME.2.txt … that is not taken: what failed last time must not be lost."""
-    names = (path, *(path.with_suffix(f".{number}{path.suffix}") for number in range(1, 100_000)))
-    return next(name for name in names if not name.exists())
+    numbered = (path.with_suffix(f".{number}{path.suffix}") for number in itertools.count(1))
+    return next(name for name in itertools.chain([path], numbered) if not name.exists())
 
 
 def write_private(path: Path, keys: Sequence[str]) -> None:

@@ -24,7 +24,7 @@ from waiting import PATIENCE
 from gatepay_async import AsyncGatePay, RetryPolicy, UploadReport
 from gatepay_async.durable import DurableUploads, running, worker
 
-SOON = 0.02  # seconds between two looks
+SOON = 0.04  # seconds between two looks
 PRODUCT = 8
 
 

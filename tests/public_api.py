@@ -11,6 +11,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Iterator
+from functools import cache
 from types import ModuleType
 from typing import TypeAlias, TypeVar
 
@@ -38,8 +39,13 @@ def public_names(module: ModuleType) -> list[str]:
     if listed is not None:
         # The version changes with every release.
         return [name for name in [*listed, *LAZY.get(module.__name__, ())] if name != "__version__"]
-    tree = ast.parse(inspect.getsource(module))
-    return [name for node in tree.body for name in names_of(node) if not name.startswith("_")]
+    return [name for node in statements(module) for name in names_of(node) if not name.startswith("_")]
+
+
+@cache
+def statements(module: ModuleType) -> list[ast.stmt]:
+    """What a module consists of."""
+    return ast.parse(inspect.getsource(module)).body
 
 
 def names_of(node: ast.stmt) -> list[str]:
@@ -57,7 +63,7 @@ def definition(module: ModuleType, name: str) -> tuple[ModuleType, ast.stmt]:
     """Where a name of *module* is defined: there, or in the module of ours that it is imported from."""
     thing = getattr(module, name)
     for home in (module, sys.modules.get(getattr(thing, "__module__", ""), module), *ours()):
-        for node in ast.parse(inspect.getsource(home)).body:
+        for node in statements(home):
             if name in names_of(node) and getattr(home, name, None) is thing:
                 return home, node
     raise LookupError(f"{module.__name__}.{name} is defined nowhere")
@@ -149,6 +155,7 @@ def api(name: str) -> str:
     names = sorted(public_names(module))
     lines = [line for each in names for line in described(module, each)]
     used = {line for each in names for line in aliases(module, each)}
+    statements.cache_clear()  # trees are large
     return "\n".join([f"# {name}", *lines, *sorted(used - set(lines))]) + "\n"
 
 

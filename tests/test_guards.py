@@ -114,7 +114,6 @@ def room_of(module: str) -> str:
     return module.partition(".")[0]
 
 
-@cache
 def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text("utf-8"))
 

@@ -872,10 +872,9 @@ async def test_cancelled_while_waiting(cancel: Cancel) -> None:
 
 
 @each_way
-@pytest.mark.parametrize("seed", [1, 2, 3])
-async def test_churn(seed: int, cancel: Cancel) -> None:
+async def test_churn(cancel: Cancel) -> None:
     """Forty workers cancelled at random over ten connections: then twenty calls are answered, nothing is lost."""
-    rng = random.Random(seed)  # noqa: S311 -- as above
+    rng = random.Random(1)  # noqa: S311 -- as above
     targets = ["/", "/", "/", "/last", "/long", "/mute", "/stop"]
 
     async def worker(pool: OriginPool, server: Server) -> None:

@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 # Installed, the plugin is found by its entry point; from the folder, it is named.
 INSTALLED = "gatepay-async" in importlib.metadata.entry_points(group="pytest11").names
 NAMED = [] if INSTALLED else ["-p", "_gatepay_async_pytest"]
-# Hypothesis' plugin would import Hypothesis once more in every session: a second each.
-PLAIN = ["-p", "no:cacheprovider", "-p", "no:hypothesispytest", *NAMED]
+# The plugins of Hypothesis and Faker would import all of theirs once more in every session: a second each.
+PLAIN = ["-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:faker", *NAMED]
 STRICT = ["-o", "asyncio_default_fixture_loop_scope=function", "-o", "asyncio_mode=strict"]
 AUTO = [*STRICT, "-o", "asyncio_mode=auto"]
 

@@ -22,7 +22,7 @@ from servers import free_port
 from gatepay_async.sandbox import Sandbox
 from gatepay_async.testing import signed_callback
 
-pytestmark = pytest.mark.sockets
+pytestmark = pytest.mark.slow
 
 RECIPES = Path(__file__).parents[1] / "examples" / "recipes"
 UVICORN = "uvicorn {name}:app --host 127.0.0.1 --port {port}"

@@ -108,7 +108,7 @@ def run_alone(code: str, names: dict[str, Any], where: str) -> None:
 def run_tests(code: str) -> None:
     """Run a block that holds tests as a reader would: a file, and pytest with the fixtures of the package."""
     Path("test_shop.py").write_text(code, "utf-8")
-    options = ["-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-W", "error", *NAMED]
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:faker", "-W", "error", *NAMED]
     strict = ["-o", "asyncio_default_fixture_loop_scope=function"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *strict, "test_shop.py"], capture_output=True, text=True, check=False
