@@ -1,0 +1,114 @@
+"""The examples that are programs: each run as a reader would, and stopped half-way."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import anyio
+import httpx
+import pytest
+from waiting import PATIENCE, until
+
+from gatepay_async.sandbox import Fault, FaultKind, Sandbox
+
+pytestmark = pytest.mark.slow
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+# -- quickstart -------------------------------------------------------------------------------------------------------
+
+
+def test_quickstart(tmp_path: Path) -> None:
+    """The quickstart does its job, says that all of it held, and its ledger adds up."""
+    run = subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / "quickstart.py")],
+        capture_output=True,
+        encoding="utf-8",
+        env=os.environ | {"TMPDIR": str(tmp_path), "PYTHONIOENCODING": "utf-8"},
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.endswith("All of it held.\n")
+    assert "read 12,345 lines" in run.stdout
+    columns = {
+        name: int(count.replace(",", ""))
+        for name, count in re.findall(r"^    (\w+) +([\d,]+)", run.stdout, re.MULTILINE)
+    }
+    assert columns.pop("together") == sum(columns.values()) == 12_345
+    assert columns["duplicates"] > 0
+    assert columns["blank"] > 0
+    assert "the two sets are equal" in run.stdout
+    assert "CallbackSignatureError: callback: sign: does not match" in run.stdout
+    [picture] = tmp_path.rglob("payment.png")
+    assert picture.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+# -- see_the_loop -----------------------------------------------------------------------------------------------------
+
+
+def test_see_the_loop() -> None:
+    """The loop prints where to look; an order paid there is heard of; Ctrl-C ends it without a word."""
+    command = [sys.executable, "-W", "error", "-u", str(EXAMPLES / "see_the_loop.py"), "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8") as program:
+        assert program.stdout is not None
+        try:
+            lines = [program.stdout.readline() for _ in range(4)]
+            console, *orders = [line.split()[-1] for line in lines]
+            assert httpx.get(console).status_code == 200
+            assert httpx.post(orders[0], data={"do": "pay"}).status_code == 303
+            assert re.fullmatch(r"The merchant hears: T\w+ is paid, 0\.99 of 0\.99\n", program.stdout.readline())
+            program.send_signal(signal.SIGINT)
+            rest = program.communicate(timeout=PATIENCE)
+        finally:
+            program.kill()
+    assert (program.returncode, rest) == (0, ("", ""))
+
+
+def test_see_the_loop_on_a_taken_port() -> None:
+    """On a port that somebody has, the loop says so in one line, and how to find a free one."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        command = [sys.executable, str(EXAMPLES / "see_the_loop.py"), str(other.getsockname()[1])]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (run.returncode, run.stdout, run.stderr.count("\n")) == (1, "", 1)
+    assert "port=0 finds a free one: python examples/see_the_loop.py 0" in run.stderr
+
+
+# -- upload_worker ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # the worker is a process: its loop is its own
+async def test_worker_is_safe_to_stop(sandbox: Sandbox, base_url: str, tmp_path: Path) -> None:
+    """Told to stop in the middle of a file, it stops; at the next start the file is finished, and no key is doubled."""
+    keys = [f"KEY-{number:06d}" for number in range(3000)]
+    (tmp_path / "keys.txt").write_text("\n".join(keys))
+    account = {"APPKEY": sandbox.appkey, "APPSECRET": sandbox.appsecret, "BASE_URL": base_url}
+    environment = os.environ | {f"GATEPAY_{name}": value for name, value in account.items()}
+    command = [
+        sys.executable,
+        str(EXAMPLES / "upload_worker.py"),
+        str(tmp_path),
+        "--product",
+        "8",
+        "--interval",
+        "0.05",
+    ]
+    sandbox.fault(Fault(FaultKind.SLOW, endpoint="ka/create", seconds=30, times=None, skip=2))
+    with anyio.fail_after(PATIENCE):
+        async with await anyio.open_process(command, env=environment, stderr=None) as worker:
+            await until(lambda: len(sandbox.requests) >= 6)  # two chunks done, four in flight
+            worker.send_signal(signal.SIGTERM)
+            assert await worker.wait() == 0
+        assert (tmp_path / "keys.txt").exists()
+        sandbox.clear_faults()
+        async with await anyio.open_process(command, env=environment, stderr=None) as worker:
+            await until((tmp_path / "done" / "keys.txt").exists)
+            worker.send_signal(signal.SIGINT)
+            assert await worker.wait() == 0
+    assert sorted(sandbox.keys(8)[89:]) == keys
