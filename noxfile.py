@@ -165,7 +165,7 @@ def workflows(session: nox.Session) -> None:
 def typing(session: nox.Session) -> None:
     """Both type checkers; tests/typing_api.py says what a user's checker must see."""
     session.install(*LOCKED, f".[{TESTED_EXTRAS}]", *group("typing"))
-    session.run("mypy")
+    session.run("mypy", "--num-workers", "auto")
     session.run("pyright")
 
 
@@ -173,7 +173,7 @@ def typing(session: nox.Session) -> None:
 def browser(session: nox.Session) -> None:
     """The sandbox's pages in a real browser: the Chromium on the PATH, or where CHROMIUM says."""
     session.install(*LOCKED, ".[sandbox]", *group("browser"))
-    session.run("pytest", "tests/browser", *session.posargs)
+    session.run("pytest", "-n", "2", "--dist", "worksteal", *session.posargs, "tests/browser")
 
 
 @nox.session(python=NEWEST)
