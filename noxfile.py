@@ -53,6 +53,13 @@ import pytest
 async def test_gatepay(gatepay, gatepay_sandbox):
     assert len((await gatepay.list_products()).products) == 3
 """
+# The slow tests of lines that no quick test reaches: they need a Redis, a PostgreSQL or closed streams.
+COUNTED_OF_SLOW = (
+    "tests/callbacks/test_callbacks_redis.py",
+    "tests/callbacks/test_callbacks_stores.py",
+    "tests/cli/test_cli_closed_streams.py",
+    "tests/durable/test_durable_parts.py",
+)
 # An extra whose room lies in that of another: that one is missed first.
 BUILT_ON = {"s3": "durable"}
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -74,6 +81,7 @@ nox.options.sessions = [
     "typing",
     "tests",
     *(f"supported-{python}" for python in PYTHONS if python not in {RUNNING, NEWEST}),
+    "slow",
     "coverage",
     "aiohttp",
     "browser",
@@ -126,12 +134,15 @@ def anywhere(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def coverage(session: nox.Session) -> None:
-    """All three lanes on the newest Python; every line and branch must be covered."""
+    """Both quick lanes and a few slow tests on the newest Python; every line and branch must be covered."""
     session.install(*LOCKED, f".[{TESTED_EXTRAS}]", *group("tests"))
     session.run("coverage", "erase")
     # Counting starts with the interpreter: pytest-cov would start it after our own plugin of pytest is imported.
-    counting = {"COVERAGE_PROCESS_START": str(ROOT / "pyproject.toml")}
-    session.run("pytest", *IN_PARALLEL, *session.posargs, env=counting)
+    counting = {"COVERAGE_PROCESS_START": str(ROOT / "pyproject.toml"), "COVERAGE_FILE": str(ROOT / ".coverage")}
+    # Counting doubles what a test costs; the other sessions try more random examples.
+    options = ["--hypothesis-profile=few", *IN_PARALLEL, *session.posargs]
+    session.run("pytest", "--lane", "fast", "--lane", "sockets", *options, env=counting)
+    session.run("pytest", "--lane", "slow", *options, *COUNTED_OF_SLOW, env=counting)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
 

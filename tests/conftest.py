@@ -58,9 +58,10 @@ def signals() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def counted_here_alone() -> None:
-    """`nox -s coverage` counts the lines of this process, and not of the programs that tests start."""
-    os.environ.pop("COVERAGE_PROCESS_START", None)
+def counting() -> dict[str, str]:
+    """The environment of programs whose lines `nox -s coverage` counts; those of most programs it doesn't."""
+    name = "COVERAGE_PROCESS_START"
+    return {name: os.environ.pop(name)} if name in os.environ else {}
 
 
 @pytest.fixture(autouse=OVER_AIOHTTP)

@@ -217,6 +217,7 @@ def test_missing_credentials(monkeypatch: pytest.MonkeyPatch, name: str) -> None
         ("http_client", httpx.Client()),
         ("transport", httpx.HTTPTransport()),
         ("transport", "requests"),
+        ("base_url", 7),
         ("max_connections", 0),
         ("max_connections", 1.5),
     ],

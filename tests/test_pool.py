@@ -22,7 +22,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from anyio.streams.tls import TLSListener
 from waiting import PATIENCE
 
-from gatepay_async.pool import OriginPool, PoolClosedError
+from gatepay_async.pool import OriginPool, PoolClosedError, transport
 from gatepay_async.pool.transport import REAP, TRANSLATIONS
 from gatepay_async.pool.wire import CORK
 
@@ -314,6 +314,24 @@ async def test_another_connection_instead(monkeypatch: pytest.MonkeyPatch) -> No
             await call(pool, server)
         assert server.targets == ["/", "/"]
         assert state(pool) == (0, 0, 0)
+
+
+async def test_no_other_connection_for_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body that can be read only once is not sent over another connection: who knows how much of it is gone."""
+
+    async def refuse(*_: object, **__: object) -> httpcore.Response:
+        raise httpcore.ConnectionNotAvailable
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield b"a"
+
+    async with serving() as server, OriginPool(server.url) as pool:
+        await call(pool, server)
+        monkeypatch.setattr(transport._Line, "send", refuse)
+        with pytest.raises(httpx.ConnectError):
+            await pool.handle_async_request(httpx.Request("POST", server.url, content=stream()))
+        assert server.targets == ["/"]
+        assert state(pool)[0] == 0
 
 
 @pytest.mark.parametrize("target", ["/mute", "/noise", "/stop"])

@@ -185,11 +185,11 @@ async def two_calls(server: OddServer) -> tuple[str, str, int]:
         return first, await outcome(lambda: gatepay.list_card_keys(8)), len(server.connections)
 
 
-@pytest.mark.parametrize("tls", [False, True])
-def test_a_reply_before_the_request(monkeypatch: pytest.MonkeyPatch, *, tls: bool) -> None:
+@pytest.mark.parametrize(("tls", "garbled"), [(False, False), (True, False), (True, True)])
+def test_a_reply_before_the_request(monkeypatch: pytest.MonkeyPatch, *, tls: bool, garbled: bool) -> None:
     """What a new connection says before it was asked is no reply, and the connection is not used."""
     for loop, options in loops():
-        with monkeypatch.context() as patch, OddServer(right, tls=tls, greeting=OK) as server:
+        with monkeypatch.context() as patch, OddServer(right, tls=tls, greeting=OK, garbled=garbled) as server:
             hold_first_write(patch, partial(OddServer.wait, server))
             came = anyio.run(two_calls, server, backend=loop, backend_options=options)
         assert came == ("TransportError", "KEY-8", 2), (loop, options)

@@ -1,5 +1,6 @@
 """The edges of the process: where the command begins, and all the ways in which it ends."""
 
+import errno
 import importlib
 import io
 import os
@@ -108,6 +109,20 @@ def test_a_table_that_nobody_reads() -> None:
 
     with pytest.raises(BrokenPipeError):
         screens.screen(Closed()).print("a line")
+
+
+def test_a_line_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line for standard error goes nowhere when that can't be written; one for standard output is an error."""
+
+    class Full(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, Full())
+    screens.line("told to nobody", stream=sys.stderr)
+    with pytest.raises(OSError, match="No space left"):
+        screens.line("a result", stream=sys.stdout)
 
 
 def test_the_end_waits_for_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,7 +174,6 @@ async def test_aiohttp_behind_a_proxy(ours: ssl.SSLContext, monkeypatch: pytest.
 
 async def test_socks(ours: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
     """A SOCKS proxy that hangs up, or speaks something else, has been sent nothing either."""
-    pytest.importorskip("socksio", reason="httpx[socks] is not installed")
 
     async def hang_up(stream: SocketStream, _: int) -> None:
         await stream.receive()

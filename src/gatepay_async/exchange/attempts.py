@@ -86,8 +86,7 @@ class Attempts:
 
     async def aclose(self) -> None:
         """Close what ``open`` has opened."""
-        if self._exchange is not None:
-            await self._exchange.aclose()
+        await cast("Exchange", self._exchange).aclose()
 
     async def post(self, call: Call[Any], body: bytes, *, ends: float) -> Reply:
         """
