@@ -130,16 +130,12 @@ class OddServer:
         answer: Sends what it likes over the connection; raises ``ConnectionAbortedError`` to close it.
         tls: With TLS.
         greeting: What the first connection says before it is asked.
-        garbled: Whether it says that as it is, where a record of TLS is due.
         hasty: What the first connection says once it has the head of a request.
     """
 
-    def __init__(
-        self, answer: Answer, *, tls: bool, greeting: bytes = b"", garbled: bool = False, hasty: bytes = b""
-    ) -> None:
+    def __init__(self, answer: Answer, *, tls: bool, greeting: bytes = b"", hasty: bytes = b"") -> None:
         self._answer = answer
         self._greeting = greeting
-        self._garbled = garbled
         self._hasty = hasty
         made: tuple[ssl.SSLContext | None, ssl.SSLContext | None] = contexts() if tls else (None, None)
         self._server_tls, self.client_tls = made
@@ -201,7 +197,7 @@ class OddServer:
                 connection.wrap(self._server_tls)
             first = connection.number == 1
             if first and self._greeting:
-                connection.raw.sendall(self._greeting if self._garbled else connection.seal(self._greeting))
+                connection.raw.sendall(connection.seal(self._greeting))
             self.greeted.set()
             while True:
                 request = _read(connection, self._hasty if first else b"")

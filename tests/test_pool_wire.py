@@ -1,16 +1,18 @@
 """The wire by itself: what goes over it and when, and in whose words it fails."""
 
 import select
+import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
 import httpcore
 import pytest
 from anyio.abc import ByteStream, SocketAttribute
-from waiting import PATIENCE
+from waiting import PATIENCE, until
 
 from gatepay_async.pool.wire import ATTRIBUTES, CORK, Wire
 
@@ -189,6 +191,20 @@ async def test_nothing_taken() -> None:
     async with connected() as (wire, _):
         with pytest.raises(httpcore.WriteTimeout, match="nothing written"):
             await wire.write(b"x" * 50_000_000, timeout=MOMENT)
+
+
+async def test_broken_before_it_is_used() -> None:
+    """A connection that breaks before its first request gives no reply: it ends, or says why, and it may be closed."""
+    async with connected() as (wire, other_end):
+        theirs = other_end.extra(SocketAttribute.raw_socket)  # noqa: S610 -- as above
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closed, it breaks
+        await other_end.aclose()
+        await until(lambda: wire.get_extra_info("is_readable"))
+        with suppress(httpcore.WriteError, httpcore.ReadError):  # asyncio says so later than trio
+            await wire.write(b"question")
+            await wire.write(b"")
+            assert await wire.read(100) == b""
+        assert wire.get_extra_info("is_readable") is True
 
 
 async def test_broken() -> None:

@@ -23,10 +23,10 @@ ORDER = ("--order-id", 7, "--order", "T-1-X", "--price", "0.99")
 
 
 class Listener:
-    """A server that answers every connection with the same bytes, and keeps what it was asked."""
+    """A server that answers each connection with the next of *replies*, or the last, and keeps what it was asked."""
 
-    def __init__(self, reply: bytes) -> None:
-        self._reply = reply
+    def __init__(self, *replies: bytes) -> None:
+        self._replies = replies
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
         self.heads: list[bytes] = []
@@ -40,7 +40,7 @@ class Listener:
                 return
             with connection:
                 self.heads.append(connection.recv(65_536))
-                connection.sendall(self._reply)
+                connection.sendall(self._replies[min(len(self.heads), len(self._replies)) - 1])
 
     def close(self) -> None:
         with suppress(OSError):  # Linux wakes the thread that accepts; other systems do so when it is closed
@@ -58,8 +58,8 @@ def listen() -> Iterator[Any]:
     """Opens listeners, and closes them."""
     opened: list[Listener] = []
 
-    def start(reply: bytes) -> Listener:
-        opened.append(Listener(reply))
+    def start(*replies: bytes) -> Listener:
+        opened.append(Listener(*replies))
         return opened[-1]
 
     yield start
@@ -120,6 +120,16 @@ def test_what_counts_as_an_answer(gatepay: Any, listen: Any) -> None:
         assert run.status == status, (reply, run.err)
         assert said in run.err, reply
         assert "0123456789abcdef" not in run.err
+
+
+def test_the_doctor_shows_both_answers(gatepay: Any, listen: Any, shop: Sandbox) -> None:
+    """Where one of its two callbacks is answered with neither word, the doctor shows both answers."""
+    listener = listen(answer(b"hello"), answer(b"fail"))
+    run = gatepay("doctor", "--callback", f"http://127.0.0.1:{listener.port}/", "--json")
+    [found] = [each for each in run.json["findings"] if each["about"] == "callback"]
+    assert (run.status, found["mark"]) == (4, "bad")
+    assert "'hello' (HTTP 200)" in found["text"]
+    assert "`fail`" in found["text"]
 
 
 def test_the_doctor_judges_an_answer_likewise(gatepay: Any, listen: Any, shop: Sandbox) -> None:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +176,22 @@ async def test_evenly_spaced() -> None:
     assert Pace(None).longest_wait(4) == 0
 
 
+@pytest.mark.anyio
+async def test_held() -> None:
+    """A worker that is told to hold makes its next call when that time is over."""
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    pace = Pace(Rate(50), now=lambda: 100.0)
+    pace.hold(3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(anyio, "sleep", sleep)
+        await pace.turn()
+    assert slept == [3.0]
+
+
 @pytest.fixture
 def kept(room: Room) -> Iterator[tuple[Database, sa.Engine]]:
     """A database, with an engine."""
@@ -183,6 +199,12 @@ def kept(room: Room) -> Iterator[tuple[Database, sa.Engine]]:
     engine = database.engine(connections=8)
     yield database, engine
     engine.dispose()
+
+
+def test_the_clock(kept: tuple[Database, sa.Engine]) -> None:
+    """The clock that counts is the database's, in UTC."""
+    database, engine = kept
+    assert abs(database.now(engine) - datetime.now(UTC)) < timedelta(minutes=5)
 
 
 def test_presence(kept: tuple[Database, sa.Engine]) -> None:

@@ -5,6 +5,7 @@ import io
 import os
 import pickle
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,36 @@ async def test_a_pickled_job(room: Room, shop: Shop, tmp_path: Path, caplog: pyt
         with pytest.raises(DurableError, match="can't be read"):
             await submit.job(bad.id)
     assert not proof.exists()
+
+
+async def test_a_batch_of_nobody(room: Room, shop: Shop) -> None:
+    """A row that belongs to no job takes no worker's place for ever: it fails, and the other jobs are done."""
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit:
+        bad = await submit.file(room.file(keys_of(3, "BAD"), "bad.txt"), product_id=PRODUCT)
+        with closing(sqlite3.connect(room.folder / "uploads.sqlite3")) as database, database:
+            for table in ("workflow_status", "workflow_input"):
+                rename = f"UPDATE {table} SET workflow_uuid = 'nobody.0.0' WHERE workflow_uuid = ?"  # noqa: S608 -- ours
+                assert database.execute(rename, [f"{bad.id}.0.0"]).rowcount == 1
+        good = await submit.file(room.file(keys_of(3, "GOOD"), "good.txt"), product_id=PRODUCT)
+        async with uploads.worker(concurrency=1):
+            assert (await good.wait(every=SOON)).ok
+    assert len(shop.sent) == 1
+    with closing(sqlite3.connect(room.folder / "uploads.sqlite3")) as database:
+        asked = "SELECT status FROM workflow_status WHERE workflow_uuid = 'nobody.0.0'"
+        assert database.execute(asked).fetchone() == ("ERROR",)
+
+
+async def test_what_a_dead_worker_had(room: Room, shop: Shop) -> None:
+    """A batch of a worker that is there no more is queued again by one that is, and sent."""
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit:
+        job = await submit.file(room.file(keys_of(3)), product_id=PRODUCT)
+        with closing(sqlite3.connect(room.folder / "uploads.sqlite3")) as database, database:
+            taken = "UPDATE workflow_status SET status = 'PENDING', executor_id = 'dead' WHERE workflow_uuid = ?"
+            assert database.execute(taken, [f"{job.id}.0.0"]).rowcount == 1
+        async with uploads.worker():
+            assert (await job.wait(every=SOON)).ok
 
 
 async def test_a_pickled_batch(room: Room, shop: Shop, tmp_path: Path) -> None:
