@@ -21,8 +21,8 @@ SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
 LOCKED = ("-c", str(ROOT / "requirements" / "locked.txt"))
 LOWEST = ("-c", str(ROOT / "requirements" / "lowest.txt"))
 TESTED_EXTRAS = "sandbox,aiohttp,cli,durable,s3,redis"
-# Most tests wait for something most of the time, so two cores are busy only with more workers than cores.
-IN_PARALLEL = ("-n", str(min(3 * (os.cpu_count() or 2), 16)), "--dist", "worksteal")
+# Many tests wait for something, so two cores are busy only with more workers than cores.
+IN_PARALLEL = ("-n", str(min(2 * (os.cpu_count() or 2), 16)), "--dist", "worksteal")
 
 
 def group(name: str) -> list[str]:
@@ -231,7 +231,7 @@ def bare(session: nox.Session) -> None:
 def lowest(session: nox.Session) -> None:
     """The fast lane and a program for each extra, on the oldest dependencies that pyproject.toml allows."""
     session.install(*LOWEST, f".[{TESTED_EXTRAS}]", *group("tests"))
-    session.run("pytest", "--lane", "fast", *session.posargs)
+    session.run("pytest", "--lane", "fast", *IN_PARALLEL, *session.posargs)
     for program in programs(ALONE):
         session.run("python", "-I", str(program))
 

@@ -18,7 +18,7 @@ from waiting import PATIENCE
 from gatepay_async import AsyncGatePay, GatePayError, RetryPolicy
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
-pytestmark = pytest.mark.sockets
+pytestmark = [pytest.mark.sockets, pytest.mark.usefixtures("impatient_uploads")]
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 QUICK = RetryPolicy(first_wait=0, longest_wait=0)

@@ -10,7 +10,7 @@ from gatepay_async import AsyncGatePay, CardKeyListing, CardKeyPage, InvalidPage
 from gatepay_async.protocol.calls import KaShow
 from gatepay_async.sandbox import Sandbox
 
-pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]  # seventy-two shops, each over HTTP
 
 Past = Literal["empty", "clamp", "refuse", "thinkphp"]
 

@@ -20,7 +20,7 @@ from gatepay_async.protocol.signing import Credentials, sign
 from gatepay_async.protocol.wire import encode
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
-pytestmark = pytest.mark.sockets
+pytestmark = [pytest.mark.sockets, pytest.mark.usefixtures("impatient_uploads")]
 
 SECRET = "canary-of-the-appsecret"
 KEYS = ["CANARY-KEY-0001", "CANARY-KEY-0002"]

@@ -19,7 +19,7 @@ from gatepay_async.cli import screens, sources, speech, uploading
 from gatepay_async.cli.status import HaltError
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
-pytestmark = pytest.mark.sockets
+pytestmark = [pytest.mark.sockets, pytest.mark.usefixtures("impatient_uploads")]
 
 COLUMNS = ("blank", "duplicates", "stored", "already_there", "refused", "unknown", "not_sent")
 
