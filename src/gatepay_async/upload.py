@@ -265,7 +265,7 @@ class _Upload:
         parts = deque([chunk])  # the next one first
         try:
             while parts and not self._has_ended():
-                wait = parts[0].not_before - anyio.current_time()
+                wait = max(parts[0].not_before, self._progress.held_until) - anyio.current_time()
                 if wait > 0:
                     with anyio.move_on_after(wait):
                         await self._over.wait()

@@ -1,5 +1,6 @@
 """What an answer means for a part of an upload: doubt, halves, waiting, giving up. No clock but the one given."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -203,7 +204,7 @@ def test_calls_that_overlap_are_one_round() -> None:
 
 
 def test_waits() -> None:
-    """The same keys wait longer each time, are spread by jitter, and wait as long as the server asks."""
+    """The same keys wait longer each time, and are spread by jitter."""
     progress = Progress(PATIENCE)
     progress.answered(part(1), STORED, now=0)
     one, now = part(1), 0.0
@@ -218,9 +219,15 @@ def test_waits() -> None:
     verdict = Progress(PATIENCE).failed(part(1), lost(sent=False), began=0, now=0, jitter=1.0)
     assert isinstance(verdict, Again)
     assert verdict.parts[0].not_before == 0.125
-    verdict = Progress(PATIENCE).failed(part(1), strange(429, wait=7), began=0, now=0)
-    assert isinstance(verdict, Again)
-    assert verdict.parts[0].not_before == 7
+
+
+def test_held() -> None:
+    """Where the server says when to come back, nothing is sent before, for a minute at most; jitter changes nothing."""
+    progress = Progress(PATIENCE)
+    assert progress.held_until == -math.inf
+    for asked, until in ((7.0, 7.0), (3.0, 7.0), (3600.0, 60.0)):
+        progress.failed(part(1), strange(429, wait=asked), began=0, now=0, jitter=1.0)
+        assert progress.held_until == until
 
 
 def test_runs_that_are_far_apart() -> None:

@@ -65,6 +65,7 @@ class Patience:
         attempts: How many, one after the other, must also have failed by then.
         first_wait: Seconds before the same card keys are sent again; doubled for each round of calls in vain.
         longest_wait: Seconds that no such wait exceeds.
+        longest_hold: Seconds that nothing is sent for at most, where the server asks for it with ``Retry-After``.
         holds: Whether parts wait for the server; if not, each is what its first failure makes of it.
     """
 
@@ -73,6 +74,7 @@ class Patience:
     attempts: int = 2
     first_wait: float = 0.25
     longest_wait: float = 4.0
+    longest_hold: float = 60.0
     holds: bool = True
 
 
@@ -105,12 +107,14 @@ class Progress:
         stopped: The refusal that every part would meet, or None.
         away: What the last of too many calls in vain met, or None.
         accepted: Something was stored, so the secret is right.
+        held_until: Before that nothing is to be sent: the server has asked for it.
     """
 
     def __init__(self, patience: Patience, *, accepted: bool = False) -> None:
         self.stopped: GatePayError | None = None
         self.away: GatePayError | None = None
         self.accepted = accepted
+        self.held_until = -math.inf
         self._patience = patience
         self._credit = _FULL_CREDIT
         self._refused = 0  # in a row, without having been halved
@@ -193,13 +197,16 @@ class Progress:
     def _tried(self, part: Chunk, error: Attempted, now: float, jitter: float) -> Chunk:
         """*part* after one more call in vain."""
         is_first = part.failed_at == -math.inf
+        asked = error.retry_after if isinstance(error, ProtocolError) else None
+        if asked is not None:
+            self.held_until = max(self.held_until, now + min(asked, self._patience.longest_hold))
         return evolve(
             _after(part, error),
             calls=part.calls + 1,
             proofs=part.proofs + (is_first or self._alive > part.failed_at),
             attempts=part.attempts + error.attempts,
             failed_at=now,
-            not_before=now + self._wait(part, error) * (1 - jitter / 2),
+            not_before=now + self._wait(part) * (1 - jitter / 2),
         )
 
     def _may_be_halved(self, tried: Chunk, error: Attempted) -> bool:
@@ -237,11 +244,9 @@ class Progress:
         seconds = wanted.seconds_at_first if self._alive == -math.inf else wanted.seconds
         return self._attempts >= wanted.attempts and now - self._since >= seconds
 
-    def _wait(self, part: Chunk, error: Attempted) -> float:
+    def _wait(self, part: Chunk) -> float:
         doublings = max(self._rounds, part.calls + 1) - 1
-        wait = min(self._patience.longest_wait, self._patience.first_wait * 2.0 ** min(doublings, _MOST_DOUBLINGS))
-        asked = error.retry_after if isinstance(error, ProtocolError) else None
-        return max(wait, min(asked or 0.0, self._patience.seconds))
+        return min(self._patience.longest_wait, self._patience.first_wait * 2.0 ** min(doublings, _MOST_DOUBLINGS))
 
     def _note_vain(self, error: Attempted, began: float, now: float) -> None:
         self._since = min(self._since, max(began, self._alive))
