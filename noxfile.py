@@ -53,12 +53,13 @@ import pytest
 async def test_gatepay(gatepay, gatepay_sandbox):
     assert len((await gatepay.list_products()).products) == 3
 """
-# The slow tests of lines that no quick test reaches: they need a Redis, a PostgreSQL or closed streams.
+# The slow tests of lines that no quick test reaches: they need a Redis, a PostgreSQL, closed streams or many servers.
 COUNTED_OF_SLOW = (
     "tests/callbacks/test_callbacks_redis.py",
     "tests/callbacks/test_callbacks_stores.py",
     "tests/cli/test_cli_closed_streams.py",
     "tests/durable/test_durable_parts.py",
+    "tests/test_foreign_servers.py",
 )
 # An extra whose room lies in that of another: that one is missed first.
 BUILT_ON = {"s3": "durable"}
