@@ -4,7 +4,6 @@ import os
 import pwd
 import shutil
 import subprocess
-import time
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from importlib.util import find_spec
@@ -15,6 +14,7 @@ import psycopg
 from anyio.abc import SocketAttribute, SocketStream
 from attrs import define, field
 from servers import free_port
+from waiting import wait_until
 
 _DEADLINE = 60  # seconds to start, or to stop
 
@@ -90,15 +90,14 @@ class Postgres:
         ]  # fmt: skip
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, user=user(), stdout=log, stderr=log, cwd="/")
-        ends = time.monotonic() + _DEADLINE
-        while True:
-            try:
-                psycopg.connect(self.url("postgres"), connect_timeout=2).close()
-            except psycopg.OperationalError:
-                assert time.monotonic() < ends, (self.folder / "log").read_text()
-                time.sleep(0.05)  # another process is polled, against a deadline
-            else:
-                return
+        wait_until(self._answers, seconds=_DEADLINE, every=0.05, why=(self.folder / "log").read_text)
+
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(self.url("postgres"), connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
 
     def stop(self, *, at_once: bool = False) -> None:
         """Stop; *at_once*: as in a crash."""

@@ -6,7 +6,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -18,6 +17,7 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 from attrs import frozen
 from servers import free_port
+from waiting import wait_until
 
 from gatepay_async.sandbox import Sandbox
 from gatepay_async.testing import signed_callback
@@ -130,11 +130,13 @@ def served(name: str, folder: Path, environment: dict[str, str]) -> Iterator[str
 
 def answers(server: subprocess.Popen[bytes], port: int) -> bool:
     """Wait until the server accepts; False if it has ended instead."""
-    deadline = time.monotonic() + 60
-    while server.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-            return True
-        time.sleep(0.02)  # another process is polled, against a deadline
+    wait_until(lambda: server.poll() is not None or accepts(port), every=0.02)
+    return server.poll() is None
+
+
+def accepts(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        return True
     return False
 
 

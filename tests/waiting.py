@@ -21,9 +21,11 @@ async def until(condition: Callable[[], object], *, seconds: float = PATIENCE) -
             await anyio.sleep(0.005)
 
 
-def wait_until(condition: Callable[[], object], *, seconds: float = PATIENCE) -> None:
-    """The same, where there is no event loop."""
+def wait_until(
+    condition: Callable[[], object], *, seconds: float = PATIENCE, every: float = 0.005, why: Callable[[], str] = str
+) -> None:
+    """The same, where there is no event loop; *why* tells what is known when it was in vain."""
     ends = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < ends
-        time.sleep(0.005)  # another process or thread is polled, against a deadline
+        assert time.monotonic() < ends, why()
+        time.sleep(every)  # another process or thread is polled, against a deadline

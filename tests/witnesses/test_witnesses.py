@@ -5,7 +5,6 @@ import os
 import random
 import shutil
 import subprocess
-import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -18,6 +17,7 @@ import pytest
 from seeds import fresh_seed
 from servers import free_port
 from shop_side import make_order
+from waiting import wait_until
 
 from gatepay_async import AsyncGatePay
 from gatepay_async.protocol.money import whole_fen
@@ -69,13 +69,15 @@ def receiver(language: str, log: Path, sandbox: Sandbox) -> Generator[str]:
 
 def answers(server: subprocess.Popen[bytes], url: str) -> bool:
     """Wait until the receiver answers; False if it has ended instead."""
-    deadline = time.monotonic() + 60
-    while server.poll() is None and time.monotonic() < deadline:
-        try:
-            return httpx.get(url, trust_env=False).text == "fail"
-        except httpx.TransportError:
-            time.sleep(0.02)  # another process is polled, against a deadline
-    return False
+    wait_until(lambda: server.poll() is not None or says_fail(url), every=0.02)
+    return server.poll() is None
+
+
+def says_fail(url: str) -> bool:
+    try:
+        return httpx.get(url, trust_env=False).text == "fail"
+    except httpx.TransportError:
+        return False
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
