@@ -53,14 +53,6 @@ import pytest
 async def test_gatepay(gatepay, gatepay_sandbox):
     assert len((await gatepay.list_products()).products) == 3
 """
-# The slow tests of lines that no quick test reaches: they need a Redis, a PostgreSQL, closed streams or many servers.
-COUNTED_OF_SLOW = (
-    "tests/callbacks/test_callbacks_redis.py",
-    "tests/callbacks/test_callbacks_stores.py",
-    "tests/cli/test_cli_closed_streams.py",
-    "tests/durable/test_durable_parts.py",
-    "tests/test_foreign_servers.py",
-)
 # An extra whose room lies in that of another: that one is missed first.
 BUILT_ON = {"s3": "durable"}
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -69,20 +61,19 @@ OLDEST, NEWEST = PYTHONS[0], PYTHONS[-1]
 EXTRAS = list(PROJECT["project"]["optional-dependencies"])
 ALONE = [each for each in EXTRAS if each != "all"]
 
-# What is installed is compiled once; else each worker and each process that a test starts would compile it anew.
-os.environ.setdefault("UV_COMPILE_BYTECODE", "1")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# What many workers import at once is compiled before, once. Elsewhere that would take longer than it saves.
+COMPILED = {"UV_COMPILE_BYTECODE": "1"}
 
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.error_on_missing_interpreters = True
-# Everything that must pass. Together they run both quick lanes on each Python, and the slow lane on the newest.
+# Everything that must pass. Together they run both quick lanes on each Python, and all lanes, counted, on the newest.
 nox.options.sessions = [
     "lint",
     "workflows",
     "typing",
     "tests",
     *(f"supported-{python}" for python in PYTHONS if python not in {RUNNING, NEWEST}),
-    "slow",
     "coverage",
     "aiohttp",
     "browser",
@@ -97,7 +88,7 @@ nox.options.sessions = [
 @nox.session
 def tests(session: nox.Session) -> None:
     """The fast and the sockets lane, on the Python that runs nox."""
-    session.install(*LOCKED, f".[{TESTED_EXTRAS}]", *group("tests"))
+    session.install(*LOCKED, f".[{TESTED_EXTRAS}]", *group("tests"), env=COMPILED)
     session.run("pytest", "--lane", "fast", "--lane", "sockets", *IN_PARALLEL, *session.posargs)
     session.log(
         "The slow lane is left out: killed processes, PostgreSQL, Redis, commands in a terminal. "
@@ -115,14 +106,14 @@ def fast(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def supported(session: nox.Session) -> None:
     """The fast and the sockets lane, on every supported Python that is here."""
-    session.install(*LOCKED, f".[{TESTED_EXTRAS}]", *group("tests"))
+    session.install(*LOCKED, f".[{TESTED_EXTRAS}]", *group("tests"), env=COMPILED)
     session.run("pytest", "--lane", "fast", "--lane", "sockets", *IN_PARALLEL, *session.posargs)
 
 
 @nox.session(python=NEWEST)
 def slow(session: nox.Session) -> None:
     """The slow lane: real kills, PostgreSQL, Redis, terminals, many processes."""
-    session.install(*LOCKED, f".[{TESTED_EXTRAS}]", *group("tests"))
+    session.install(*LOCKED, f".[{TESTED_EXTRAS}]", *group("tests"), env=COMPILED)
     session.run("pytest", "--lane", "slow", *IN_PARALLEL, *session.posargs)
 
 
@@ -135,15 +126,13 @@ def anywhere(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def coverage(session: nox.Session) -> None:
-    """Both quick lanes and a few slow tests on the newest Python; every line and branch must be covered."""
-    session.install(*LOCKED, f".[{TESTED_EXTRAS}]", *group("tests"))
+    """All lanes on the newest Python; every line and branch must be covered."""
+    session.install(*LOCKED, f".[{TESTED_EXTRAS}]", *group("tests"), env=COMPILED)
     session.run("coverage", "erase")
     # Counting starts with the interpreter: pytest-cov would start it after our own plugin of pytest is imported.
     counting = {"COVERAGE_PROCESS_START": str(ROOT / "pyproject.toml"), "COVERAGE_FILE": str(ROOT / ".coverage")}
     # Counting doubles what a test costs; the other sessions try more random examples.
-    options = ["--hypothesis-profile=few", *IN_PARALLEL, *session.posargs]
-    session.run("pytest", "--lane", "fast", "--lane", "sockets", *options, env=counting)
-    session.run("pytest", "--lane", "slow", *options, *COUNTED_OF_SLOW, env=counting)
+    session.run("pytest", "--hypothesis-profile=few", *IN_PARALLEL, *session.posargs, env=counting)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
 
@@ -249,7 +238,7 @@ def newest(session: nox.Session) -> None:
 @nox.session(python=NEWEST)
 def thorough(session: nox.Session) -> None:
     """All lanes, with a thousand random examples where there are fifty. Not part of `nox`."""
-    session.install(*LOCKED, f".[{TESTED_EXTRAS}]", *group("tests"))
+    session.install(*LOCKED, f".[{TESTED_EXTRAS}]", *group("tests"), env=COMPILED)
     options = ["--hypothesis-profile=thorough", "--hang-limit=3000"]
     session.run("pytest", *options, *IN_PARALLEL, *session.posargs)
 

@@ -228,8 +228,8 @@ async def test_first_come_first_served() -> None:
         assert server.accepted == 1
 
 
-async def test_a_thousand_at_once() -> None:
-    """A thousand calls at once are all answered, over no more connections than allowed."""
+async def test_many_at_once() -> None:
+    """Hundreds of calls at once are all answered, over no more connections than allowed."""
     async with serving() as server, OriginPool(server.url, max_connections=20) as pool:
         answers: list[str] = []
 
@@ -237,9 +237,9 @@ async def test_a_thousand_at_once() -> None:
             answers.append(await call(pool, server))
 
         async with anyio.create_task_group() as group:
-            for _ in range(1_000):
+            for _ in range(400):
                 group.start_soon(caller)
-        assert len(answers) == 1_000
+        assert len(answers) == 400
         assert (server.accepted, server.peak) == (20, 20)
         assert state(pool) == (0, 20, 0)
 

@@ -39,7 +39,9 @@ from gatepay_async.durable import (
     spooling,
     worker,
 )
+from gatepay_async.durable.batches import Batch, Run
 from gatepay_async.durable.pace import Pace
+from gatepay_async.durable.running import Task
 from gatepay_async.durable.tally import Tally
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
@@ -800,6 +802,25 @@ async def test_away_and_back(room: Room, shop: Shop) -> None:
         report = await job.wait(every=SOON)
     assert report.stored + report.already_there == 10_000
     assert set(shop.stored.values()) == {1}
+
+
+async def test_taken_while_away(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that a worker takes while it has lost its place waits until the worker has it again."""
+    monkeypatch.setattr(running, "_SOON", SOON)
+    uploads, runs = room.uploads(shop), []
+    task = Task("task", "gatepay:none", PRODUCT, 0, 0, Batch(0, 0, 0, "", 0, 1, 0))
+
+    async def run() -> None:
+        runs.append(await it._runner.run(task))
+
+    async with uploads.worker() as it:
+        it._runner.away = True
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+            await anyio.wait_all_tasks_blocked()
+            assert runs == []
+            it._runner.away = False
+    assert runs == [Run().as_json()]
 
 
 async def test_one_looks_after_the_dead(room: Room, shop: Shop) -> None:
