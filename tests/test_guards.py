@@ -4,11 +4,11 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
+from attrs import frozen
 from tables import rows
 
 import gatepay_async
@@ -114,38 +114,40 @@ def room_of(module: str) -> str:
     return module.partition(".")[0]
 
 
-def parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text("utf-8"))
+@frozen
+class Written:
+    """What a file says, read once: a tree of half a million nodes would slow down all that comes after it."""
+
+    imports: list[str]  # ours without `gatepay_async.`; what only a type checker reads is left out
+    attributes: list[str]  # `os.environ`, `self._credentials.appsecret` and so on: every attribute that it reads
+    names: set[str]
+    is_async: bool
 
 
 @cache
-def imports_of(path: Path) -> list[str]:
-    """The modules that a file imports, ours without ``gatepay_async.``; what only a type checker reads left out."""
-    return list(read_imports(path))
-
-
-def read_imports(path: Path) -> Iterator[str]:
-    tree = parsed(path)
+def written(path: Path) -> Written:
+    nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
     only_types = {
         inner
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for node in nodes
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
         for inner in ast.walk(node)
     }
-    for node in ast.walk(tree):
-        if node in only_types:
-            continue
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path.name}: relative imports hide which room is meant"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+    return Written(
+        imports=[name for node in nodes if node not in only_types for name in imported_by(node)],
+        attributes=[ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)],
+        names={node.id for node in nodes if isinstance(node, ast.Name)},
+        is_async=any(isinstance(node, ast.AsyncFunctionDef | ast.Await) for node in nodes),
+    )
 
 
-@cache
-def attributes_of(path: Path) -> list[str]:
-    """``os.environ``, ``self._credentials.appsecret`` and so on: every attribute that a file reads."""
-    return [ast.unparse(node) for node in ast.walk(parsed(path)) if isinstance(node, ast.Attribute)]
+def imported_by(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        assert node.level == 0, "relative imports hide which room is meant"
+        return [f"{node.module}.{alias.name}" for alias in node.names]
+    return []
 
 
 def test_public_names() -> None:
@@ -194,7 +196,7 @@ def test_names_are_imported_when_they_are_asked_for() -> None:
 def test_layers(path: Path) -> None:
     """Imports point one way, and a foreign package is imported in its own room only."""
     module = name_of(path)
-    for imported in imports_of(path):
+    for imported in written(path).imports:
         ours = imported.removeprefix("gatepay_async.")
         if ours != imported:
             allowed = MAY_IMPORT[room_of(module)]
@@ -209,23 +211,21 @@ def test_layers(path: Path) -> None:
 def test_protocol_is_pure(path: Path) -> None:
     """The protocol neither waits nor reaches out."""
     module = name_of(path)
-    for imported in imports_of(path):
+    for imported in written(path).imports:
         for impure in IMPURE:
             if f"{imported}.".startswith(f"{impure}."):
                 assert (module, impure) in PURE_ENOUGH, f"{module} imports {imported}"
-    tree = parsed(path)
-    assert not any(isinstance(node, ast.AsyncFunctionDef | ast.Await) for node in ast.walk(tree))
-    assert not {"open", "print", "input"} & {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    assert not [read for read in attributes_of(path) if read.endswith((".now", ".today", ".utcnow"))]
+    assert not written(path).is_async
+    assert not {"open", "print", "input"} & written(path).names
+    assert not [read for read in written(path).attributes if read.endswith((".now", ".today", ".utcnow"))]
 
 
 @rows("path", MODULES)
 def test_nevers(path: Path) -> None:
     """No print; the command alone exits; it and the client read the environment, the signature the appsecret."""
     module = name_of(path)
-    tree = parsed(path)
-    assert "print" not in {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    for read in attributes_of(path):
+    assert "print" not in written(path).names
+    for read in written(path).attributes:
         assert read not in ("time.sleep", "os.getenv")
         assert read != "sys.exit" or module in ("cli.app", "cli.entry")
         assert read != "os.environ" or module in READS_ENVIRONMENT or room_of(module) == "cli"
@@ -243,14 +243,6 @@ def test_exceptions_have_reasons(path: Path) -> None:
                 assert re.match(r"# (noqa: [A-Z0-9, ]+ -- \w|type: ignore\[[\w, -]+\]  # \w)", rest) or re.match(
                     r"# pyright: ignore\[\w+\] -- \w", rest
                 ), line
-
-
-@rows("path", sorted((ROOT / "tests").rglob("test_*.py")))
-def test_tests_say_what_they_test(path: Path) -> None:
-    """Every test has a sentence as its docstring."""
-    for node in ast.walk(parsed(path)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
-            assert ast.get_docstring(node), f"{node.name} says nothing"
 
 
 @rows("path", sorted((ROOT / "tests").rglob("test_*.py")))

@@ -84,16 +84,25 @@ def lanes_of_module(tree: ast.Module) -> list[str]:
     return [lane for node in marks for lane in lanes(node)]
 
 
+def silent_tests(tree: ast.Module) -> list[str]:
+    """The tests of a module that have no docstring."""
+    inner = [each for node in tree.body if isinstance(node, ast.ClassDef) for each in node.body]
+    tests = [each for each in [*tree.body, *inner] if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return [each.name for each in tests if each.name.startswith("test_") and not ast.get_docstring(each)]
+
+
 def test_each_test_module_is_in_one_lane() -> None:
-    """A module of tests names exactly one lane, for all that is in it."""
+    """A module of tests names exactly one lane, where pytest looks for it; each test says what it tests."""
     wrong = {}
     for path in sorted((ROOT / "tests").rglob("*.py")):
         tree = ast.parse(path.read_text("utf-8"))
         name = path.relative_to(ROOT).as_posix()
+        assert silent_tests(tree) == [], f"{name}: these tests have no sentence that says what they test"
         all_lanes, of_module = lanes(tree), lanes_of_module(tree)
         expected = 1 if path.name.startswith("test_") else 0
         elsewhere = all_lanes != of_module and set(all_lanes) != LANE_OF_A_PARAMETER.get(name)
-        if len(of_module) != expected or elsewhere:
+        is_unseen = path.name.startswith("test_") and [lane_of_module(path)] != of_module
+        if len(of_module) != expected or elsewhere or is_unseen:
             wrong[name] = all_lanes
     assert wrong == {}
 
@@ -108,12 +117,13 @@ def test_a_module_in_two_lanes_is_seen() -> None:
     ]
     assert [lanes_of_module(ast.parse(text)) for text, _ in read] == [found for _, found in read]
     assert lanes(ast.parse(read[3][0])) == ["fast"]
+    assert silent_tests(ast.parse("def test_one(): 'Says.'\nclass T:\n    async def test_two(self): pass")) == [
+        "test_two"
+    ]
 
 
 def test_only_the_modules_of_a_lane_are_imported(tmp_path: Path) -> None:
     """`--lane fast` leaves modules of other lanes unread, whether the mark stands alone or first in a list."""
-    for path in (ROOT / "tests").rglob("test_*.py"):
-        assert [lane_of_module(path)] == lanes_of_module(ast.parse(path.read_text("utf-8"))), path.name
     for lane in (*LANES, "nobodys"):
         (tmp_path / f"test_{lane}.py").write_text(f"pytestmark = [\n    pytest.mark.{lane},\n]\n")
     left_out = {}

@@ -41,10 +41,10 @@ def test_products_of_php(fen: int, count: int) -> None:
 
 
 def test_every_price_of_a_shop() -> None:
-    """So does every price up to 100 yuan at 1 to 10 pieces; of three pieces, 20 to 40 % are noisy."""
+    """So does every price up to 100 yuan at 3, 7 and 10 pieces; of three pieces, 20 to 40 % are noisy."""
     noisy, wrong = 0, []
     for fen in range(1, 10_001):
-        for count in range(1, 11):
+        for count in (3, 7, 10):
             product = float(f"{fen // 100}.{fen % 100:02d}") * count
             exact = Decimal(fen * count).scaleb(-2)
             noisy += count == 3 and Decimal(repr(product)) != exact
