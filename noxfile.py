@@ -80,8 +80,8 @@ COMPILED = {"UV_COMPILE_BYTECODE": "1"}
 
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.error_on_missing_interpreters = True
-# Everything that must pass: both quick lanes on the Python that runs nox, all lanes, counted, on the newest, and a part on
-# those between them. The workflow of the forge, which has more machines, runs both quick lanes on each.
+# Everything that must pass: both quick lanes on the Python that runs nox, all lanes, counted, on the newest, and a part
+# on those between them. The workflow of the forge, which has more machines, runs both quick lanes on each.
 nox.options.sessions = [
     "lint",
     "workflows",
