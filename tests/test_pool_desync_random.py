@@ -18,7 +18,7 @@ from gatepay_async.pool import OriginPool
 pytestmark = [pytest.mark.slow, pytest.mark.hang_limit(180)]
 
 SEED = fresh_seed()
-EXCHANGES = int(os.environ.get("GATEPAY_TEST_EXCHANGES") or 700)  # on each loop, over each transport
+EXCHANGES = int(os.environ.get("GATEPAY_TEST_EXCHANGES") or 350)  # on each loop, over each transport
 CALLERS = 6
 
 

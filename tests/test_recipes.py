@@ -25,14 +25,14 @@ from gatepay_async.testing import signed_callback
 pytestmark = pytest.mark.slow
 
 RECIPES = Path(__file__).parents[1] / "examples" / "recipes"
-UVICORN = "uvicorn {name}:app --host 127.0.0.1 --port {port}"
+UVICORN = "uvicorn {name}:app --no-access-log --host 127.0.0.1 --port {port}"
 COMMANDS = {
     "fastapi_shop": UVICORN,
     "starlette_shop": UVICORN,
     "litestar_shop": UVICORN,
     "django_shop": UVICORN,
-    "aiohttp_shop": "aiohttp.web -H 127.0.0.1 -P {port} {name}:create_app",
-    "flask_shop": "flask --app {name} run --port {port}",
+    "aiohttp_shop": "{name}",
+    "flask_shop": "waitress --listen 127.0.0.1:{port} {name}:app",
 }
 
 
@@ -105,7 +105,7 @@ def recipe(
     with served(request.param, folder, environment) as url, httpx.Client(base_url=url, trust_env=False) as browser:
         yield Recipe(sandbox, browser, folder)
     log = (folder / "log").read_text("utf-8")
-    for word in ("Traceback", "Warning", sandbox.appsecret):
+    for word in ("Traceback", "Warning", sandbox.appsecret, "sign="):
         assert word not in log, log
 
 
@@ -117,7 +117,9 @@ def served(name: str, folder: Path, environment: dict[str, str]) -> Iterator[str
         command = [sys.executable, "-m", *COMMANDS[name].format(name=name, port=port).split()]
         with (
             (folder / "log").open("w") as log,
-            subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log) as server,
+            subprocess.Popen(
+                command, cwd=folder, env={**environment, "PORT": str(port)}, stdout=log, stderr=log
+            ) as server,
         ):
             try:
                 if answers(server, port):

@@ -2,7 +2,7 @@
 aiohttp.web: creates orders and receives callbacks.
 
     pip install 'gatepay-async[aiohttp]'
-    GATEPAY_APPKEY=… GATEPAY_APPSECRET=… python -m aiohttp.web -H 127.0.0.1 -P 8080 aiohttp_shop:create_app
+    GATEPAY_APPKEY=… GATEPAY_APPSECRET=… python aiohttp_shop.py
 
     POST /orders {"email": "terry@example.com"}
     /gatepay/callback       the address to enter in GatePay's console
@@ -67,11 +67,16 @@ async def client(app: web.Application) -> AsyncGenerator[None]:
     await store.aclose()
 
 
-def create_app(_: list[str]) -> web.Application:
-    """Put the application together; `python -m aiohttp.web` hands it the rest of its command line."""
+def create_app() -> web.Application:
+    """Put the application together."""
     app = web.Application()
     app.cleanup_ctx.append(client)
     app.router.add_post("/orders", create_order)
     app.router.add_get("/gatepay/callback", gatepay_callback, allow_head=False)
     app.router.add_post("/gatepay/callback", gatepay_callback)
     return app
+
+
+if __name__ == "__main__":
+    # No access log: it would hold each callback's query, its signature included.
+    web.run_app(create_app(), host="127.0.0.1", port=int(os.environ.get("PORT", "8080")), access_log=None)

@@ -1,8 +1,10 @@
 """
 Flask: creates orders and receives callbacks; with parse_callback() alone, as Flask is not async.
 
-    pip install gatepay-async flask
-    GATEPAY_APPKEY=… GATEPAY_APPSECRET=… flask --app flask_shop run
+    pip install gatepay-async flask waitress
+    GATEPAY_APPKEY=… GATEPAY_APPSECRET=… waitress-serve --listen 127.0.0.1:5000 flask_shop:app
+
+`flask run` would log each callback's query, its signature included; waitress logs no requests.
 
     POST /orders {"email": "terry@example.com"}
     /gatepay/callback       the address to enter in GatePay's console

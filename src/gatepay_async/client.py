@@ -43,6 +43,10 @@ P = ParamSpec("P")
 
 BASE_URL = "https://gatepay.io/api/"
 
+# Of an upload's calls, seconds: whether the same card keys are sent again after a longer time, the upload decides. It
+# knows what other calls met meanwhile.
+_RESENT_WITHIN = 5.0
+
 _HOW_TO = "    async with AsyncGatePay(appkey, appsecret) as gatepay:\n        await gatepay.list_products()"
 
 
@@ -282,7 +286,8 @@ class AsyncGatePay:
             BaseException: What *keys* or *on_progress* raised, once nothing is in flight any more; or a
                 cancellation. Each has the ledger so far as ``.report``.
         """
-        return await upload(self._answer, product_id, keys, concurrency=concurrency, on_progress=on_progress)
+        send = partial(self._answer, resent_within=_RESENT_WITHIN)
+        return await upload(send, product_id, keys, concurrency=concurrency, on_progress=on_progress)
 
     def parse_callback(self, query: str | bytes) -> Callback:
         """
@@ -303,12 +308,14 @@ class AsyncGatePay:
         return (await self._answer(call)).value
 
     @_sealed_async
-    async def _answer(self, call: Call[T]) -> Answer[T]:
+    async def _answer(self, call: Call[T], *, resent_within: float = math.inf) -> Answer[T]:
+        """Send *call* until it is answered; not again once *resent_within* seconds have passed."""
         body = encode(call, self._credentials)
         attempt = 0
         in_doubt = False  # an attempt broke off, and may have been carried out
         self._check_open()
-        ends = self._attempts.now() + self._deadline
+        began = self._attempts.now()
+        ends = began + self._deadline
         while True:
             attempt += 1
             try:
@@ -320,7 +327,8 @@ class AsyncGatePay:
                 return Answer(value, attempt)
             if isinstance(failure, ForeignError):
                 _raise_foreign(call, failure, attempt=attempt, in_doubt=in_doubt)
-            wait = self._wait_after(call, failure, attempt, left=ends - self._attempts.now())
+            now = self._attempts.now()
+            wait = None if now - began > resent_within else self._wait_after(call, failure, attempt, left=ends - now)
             if wait is None:
                 _raise(call, failure, attempt=attempt, in_doubt=in_doubt)
             await anyio.sleep(wait)

@@ -14,7 +14,7 @@ from gatepay_async.protocol.callback import SIGNED
 
 pytestmark = [pytest.mark.slow, pytest.mark.hang_limit(180), pytest.mark.anyio]
 
-ROUNDS = 5_000
+ROUNDS = 2_500
 GENUINE: dict[str, Any] = {
     "order_id": "1201",
     "out_order_id": "T-100-X",

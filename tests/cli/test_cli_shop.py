@@ -373,6 +373,7 @@ def test_sandbox_that_cant_be(gatepay: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "problem"),
     [("ftp://x", "url_form"), ("http://a:b@127.0.0.1/", "url_user"), ("http://127.0.0.1/?sign=1", "url_taken"),
+     ("http://127.0.0.1/?%73ign=1", "url_taken"),
      ("http://example.com/", "url_host")],
 )  # fmt: skip
 def test_a_callback_address_that_cant_be(gatepay: Any, url: str, problem: str) -> None:

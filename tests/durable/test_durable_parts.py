@@ -131,7 +131,8 @@ def test_spooled_as_uploaded(lines: list[str]) -> None:
     data = target.getvalue()
     assert (len(data), batches.digest(SECRET, data)) == (facts.size, facts.digest)
     for batch in spooled.batches:
-        batches.check(data[batch.offset : batch.offset + batch.length], batch, secret=SECRET, source="n")
+        own = data[batch.offset : batch.offset + batch.length]
+        batches.check(own, batch, product_id=8, secret=SECRET, source="n")
 
 
 def test_digests_need_the_key() -> None:
@@ -140,12 +141,12 @@ def test_digests_need_the_key() -> None:
 
 
 def test_not_what_was_put_aside() -> None:
-    """Bytes that are too few, or others, are not believed."""
-    batch = Batch(0, 0, 3, batches.digest(SECRET, b"KEY"), 1, 1, 1)
-    batches.check(b"KEY", batch, secret=SECRET, source="n")
-    for data in (b"KE", b"KEX"):
+    """Bytes that are too few, or others, or for another product, are not believed."""
+    batch = Batch(0, 0, 3, batches.digest_of_batch(SECRET, b"KEY", product_id=8), 1, 1, 1)
+    batches.check(b"KEY", batch, product_id=8, secret=SECRET, source="n")
+    for data, product_id in ((b"KE", 8), (b"KEX", 8), (b"KEY", 9)):
         with pytest.raises(SourceChangedError, match="has changed since it was submitted"):
-            batches.check(data, batch, secret=SECRET, source="n")
+            batches.check(data, batch, product_id=product_id, secret=SECRET, source="n")
 
 
 @pytest.mark.anyio

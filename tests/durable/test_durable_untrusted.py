@@ -16,7 +16,7 @@ from durable_room import PRODUCT, SOON, Room, keys_of
 from durable_shop import Shop
 from obstore.store import MemoryStore
 
-from gatepay_async.durable import DurableError, FolderSpool, untrusted
+from gatepay_async.durable import DurableError, FolderSpool, SourceChangedError, untrusted
 from gatepay_async.durable.objects import ObjectSpool
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio, pytest.mark.parametrize("room", ["sqlite"], indirect=True)]
@@ -64,6 +64,24 @@ async def test_a_pickled_job(room: Room, shop: Shop, tmp_path: Path, caplog: pyt
         with pytest.raises(DurableError, match="can't be read"):
             await submit.job(bad.id)
     assert not proof.exists()
+
+
+async def test_another_product(room: Room, shop: Shop) -> None:
+    """A batch whose row was changed to another product is not sent: its card keys would be sold as something else."""
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit:
+        job = await submit.file(room.file(keys_of(3)), product_id=PRODUCT)
+        with closing(sqlite3.connect(room.folder / "uploads.sqlite3")) as database, database:
+            row = "SELECT inputs FROM workflow_input WHERE workflow_uuid = ?"
+            (inputs,) = database.execute(row, [f"{job.id}.0.0"]).fetchone()
+            changed = inputs.replace(f"[{PRODUCT},", f"[{PRODUCT + 1},", 1)
+            assert changed != inputs
+            update = "UPDATE workflow_input SET inputs = ? WHERE workflow_uuid = ?"
+            assert database.execute(update, [changed, f"{job.id}.0.0"]).rowcount == 1
+        async with uploads.worker():
+            report = await job.wait(every=SOON)
+    assert isinstance(report.stopped, SourceChangedError)
+    assert (report.stored, len(shop.sent)) == (0, 0)
 
 
 async def test_a_batch_of_nobody(room: Room, shop: Shop) -> None:

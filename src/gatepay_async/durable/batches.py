@@ -46,6 +46,14 @@ def digest(secret: bytes, data: bytes) -> str:
     return whole.text()
 
 
+def digest_of_batch(secret: bytes, data: bytes, *, product_id: int) -> str:
+    """Of a batch's bytes and of what they are for: whoever can write the database can't sell them as something else."""
+    whole = Digest(secret)
+    whole.update(f"{product_id} ".encode())
+    whole.update(data)
+    return whole.text()
+
+
 def spool_name(job: str) -> str:
     """What the card keys of *job* are called in the spool; queues may share one, so it names the queue, too."""
     return f"{job.replace(':', '-')}.keys"
@@ -60,7 +68,7 @@ class Batch:
         number: From 0, in the order of the input.
         offset: Of its first byte.
         length: Bytes.
-        digest: Of them, by ``digest()``.
+        digest: Of them and their product, by ``digest_of_batch()``.
         count: Card keys.
         first_line: The line of the input where its first card key stands, from 1.
         last_line: The same of its last one.
@@ -232,14 +240,14 @@ def chunks_of(data: bytes, batch: Batch) -> list[Chunk]:
     ]
 
 
-def check(data: bytes, batch: Batch, *, secret: bytes, source: str) -> None:
+def check(data: bytes, batch: Batch, *, product_id: int, secret: bytes, source: str) -> None:
     """
-    Hold *data* to be the bytes of *batch*.
+    Hold *data* to be the bytes of *batch*, put aside for *product_id*.
 
     Raises:
         SourceChangedError: They are not those that were put aside.
     """
-    if len(data) != batch.length or digest(secret, data) != batch.digest:
+    if len(data) != batch.length or digest_of_batch(secret, data, product_id=product_id) != batch.digest:
         raise SourceChangedError(source=source, problem="has changed since it was submitted")
 
 

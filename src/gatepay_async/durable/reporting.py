@@ -70,7 +70,8 @@ class Reporter:
         try:
             source = batches.spool_name(self._job.id)
             data = await self._spool.read(source, batch.offset, batch.length)
-            batches.check(data, batch, secret=await self._spool.secret(), source=source)
+            secret = await self._spool.secret()
+            batches.check(data, batch, product_id=self._job.facts.product_id, secret=secret, source=source)
         except SourceChangedError:
             return None
         return data

@@ -176,7 +176,8 @@ class Runner:
             if task.job not in self._checked:
                 await self._check(task.job, job.facts)
         data = await self._spool.read(source, batch.offset, batch.length)
-        batches.check(data, batch, secret=await self._secret(), source=source)
+        secret = await self._secret()
+        batches.check(data, batch, product_id=task.product_id, secret=secret, source=source)
         return batches.to_do(batches.chunks_of(data, batch), before)
 
     async def _secret(self) -> bytes:

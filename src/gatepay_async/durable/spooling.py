@@ -55,16 +55,17 @@ def spool_file(source: BinaryIO, target: BinaryIO, *, name: str, product_id: int
 
 def spool(lines: Iterable[bytes], target: BinaryIO, *, name: str, product_id: int, secret: bytes) -> Spooled:
     """As ``spool_file``, from *lines* with their ends, as a binary file gives them."""
-    work = _Spooling(target, secret)
+    work = _Spooling(target, secret, product_id)
     work.read(lines)
-    return Spooled(work.digest(product_id), work.facts(product_id, name), work.batches)
+    return Spooled(work.digest(), work.facts(name), work.batches)
 
 
 class _Spooling:
-    def __init__(self, target: BinaryIO, secret: bytes) -> None:
+    def __init__(self, target: BinaryIO, secret: bytes, product_id: int) -> None:
         self.batches: list[Batch] = []
         self._target = target
         self._secret = secret
+        self._product_id = product_id
         self._input = Digest(secret)
         self._whole = Digest(secret)
         self._ledger = Ledger()
@@ -88,10 +89,10 @@ class _Spooling:
         if self._waiting:
             self._write_batch()
 
-    def digest(self, product_id: int) -> str:
-        return batches.digest(self._secret, f"{product_id} {self._input.text()}".encode())
+    def digest(self) -> str:
+        return batches.digest(self._secret, f"{self._product_id} {self._input.text()}".encode())
 
-    def facts(self, product_id: int, name: str) -> Facts:
+    def facts(self, name: str) -> Facts:
         """Also writes the lines that can't be card keys; the last thing to do."""
         refused = self._ledger.report(stopped=None).chunks
         pairs = [pair for outcome in refused for pair in _pairs(outcome.first_line, outcome.keys)]
@@ -99,7 +100,7 @@ class _Spooling:
         refused_keys = self._write_keys(pairs, number=-1) if pairs else None
         problems = self._write(json.dumps(said).encode(), Batch(-1, 0, 0, "", 0, 0, 0)) if said else None
         return Facts(
-            product_id=product_id,
+            product_id=self._product_id,
             name=name,
             read=self._ledger.read,
             blank=self._ledger.blank,
@@ -134,7 +135,8 @@ class _Spooling:
         self._target.write(data)
         self._whole.update(data)
         offset, self._offset = self._offset, self._offset + len(data)
-        return evolve(batch, offset=offset, length=len(data), digest=batches.digest(self._secret, data))
+        digest = batches.digest_of_batch(self._secret, data, product_id=self._product_id)
+        return evolve(batch, offset=offset, length=len(data), digest=digest)
 
 
 def _pairs(first_line: int, keys: tuple[str, ...]) -> Iterator[tuple[int, str]]:

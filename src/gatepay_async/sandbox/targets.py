@@ -2,7 +2,7 @@
 
 import re
 from ipaddress import ip_address
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from attrs import frozen
 
@@ -68,7 +68,7 @@ def check(url: str, *, beyond_loopback: bool) -> None:
     if len(query) > _LONGEST_QUERY:
         raise CallbackUrlError("url_query")
     taken = {"appkey", "order_id", "out_order_id", "price", "realprice", "type", "paytime", "extend", "sign"}
-    if taken & {pair.partition("=")[0] for pair in query.split("&")}:
+    if taken & {name for name, _ in parse_qsl(query, keep_blank_values=True)}:
         raise CallbackUrlError("url_taken")
 
 
