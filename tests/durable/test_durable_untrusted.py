@@ -38,18 +38,17 @@ class _Attack:
         return Path.touch, (self._proof,)
 
 
+def alter(room: Room, change: str, **values: str) -> None:
+    """Change one row of the queue's database, as somebody else would."""
+    with closing(sqlite3.connect(room.folder / "uploads.sqlite3")) as database, database:
+        assert database.execute(change, values).rowcount == 1
+
+
 def poison(room: Room, proof: Path, name: str) -> None:
     """Have a row hold a pickle that leaves *proof* when it is loaded."""
     text = base64.b64encode(pickle.dumps(_Attack(proof))).decode()
-    database = sqlite3.connect(room.folder / "uploads.sqlite3")
-    with database:
-        changes = (
-            "UPDATE workflow_input SET inputs = :text WHERE workflow_uuid = :name",
-            "UPDATE workflow_status SET serialization = 'py_pickle' WHERE workflow_uuid = :name AND :text != ''",
-        )
-        for change in changes:
-            assert database.execute(change, {"name": name, "text": text}).rowcount == 1
-    database.close()
+    alter(room, "UPDATE workflow_input SET inputs = :text WHERE workflow_uuid = :name", text=text, name=name)
+    alter(room, "UPDATE workflow_status SET serialization = 'py_pickle' WHERE workflow_uuid = :name", name=name)
 
 
 async def test_a_pickled_job(room: Room, shop: Shop, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -71,13 +70,9 @@ async def test_another_product(room: Room, shop: Shop) -> None:
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit:
         job = await submit.file(room.file(keys_of(3)), product_id=PRODUCT)
-        with closing(sqlite3.connect(room.folder / "uploads.sqlite3")) as database, database:
-            row = "SELECT inputs FROM workflow_input WHERE workflow_uuid = ?"
-            (inputs,) = database.execute(row, [f"{job.id}.0.0"]).fetchone()
-            changed = inputs.replace(f"[{PRODUCT},", f"[{PRODUCT + 1},", 1)
-            assert changed != inputs
-            update = "UPDATE workflow_input SET inputs = ? WHERE workflow_uuid = ?"
-            assert database.execute(update, [changed, f"{job.id}.0.0"]).rowcount == 1
+        change = "UPDATE workflow_input SET inputs = replace(inputs, :old, :new) WHERE workflow_uuid = :name"
+        old, new = f"[{PRODUCT},", f"[{PRODUCT + 1},"
+        alter(room, f"{change} AND instr(inputs, :old) > 0", old=old, new=new, name=f"{job.id}.0.0")
         async with uploads.worker():
             report = await job.wait(every=SOON)
     assert isinstance(report.stopped, SourceChangedError)
@@ -89,10 +84,9 @@ async def test_a_batch_of_nobody(room: Room, shop: Shop) -> None:
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit:
         bad = await submit.file(room.file(keys_of(3, "BAD"), "bad.txt"), product_id=PRODUCT)
-        with closing(sqlite3.connect(room.folder / "uploads.sqlite3")) as database, database:
-            for table in ("workflow_status", "workflow_input"):
-                rename = f"UPDATE {table} SET workflow_uuid = 'nobody.0.0' WHERE workflow_uuid = ?"  # noqa: S608 -- ours
-                assert database.execute(rename, [f"{bad.id}.0.0"]).rowcount == 1
+        for table in ("workflow_status", "workflow_input"):
+            rename = f"UPDATE {table} SET workflow_uuid = 'nobody.0.0' WHERE workflow_uuid = :name"  # noqa: S608 -- ours
+            alter(room, rename, name=f"{bad.id}.0.0")
         good = await submit.file(room.file(keys_of(3, "GOOD"), "good.txt"), product_id=PRODUCT)
         async with uploads.worker(concurrency=1):
             assert (await good.wait(every=SOON)).ok
@@ -107,9 +101,8 @@ async def test_what_a_dead_worker_had(room: Room, shop: Shop) -> None:
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit:
         job = await submit.file(room.file(keys_of(3)), product_id=PRODUCT)
-        with closing(sqlite3.connect(room.folder / "uploads.sqlite3")) as database, database:
-            taken = "UPDATE workflow_status SET status = 'PENDING', executor_id = 'dead' WHERE workflow_uuid = ?"
-            assert database.execute(taken, [f"{job.id}.0.0"]).rowcount == 1
+        taken = "UPDATE workflow_status SET status = 'PENDING', executor_id = 'dead' WHERE workflow_uuid = :name"
+        alter(room, taken, name=f"{job.id}.0.0")
         async with uploads.worker():
             assert (await job.wait(every=SOON)).ok
 
