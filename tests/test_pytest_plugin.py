@@ -218,14 +218,6 @@ def test_the_example(pytester: pytest.Pytester, marked: str) -> None:
     result.assert_outcomes(passed=8 if marked.endswith("anyio") else 4)
 
 
-def test_the_readme(pytester: pytest.Pytester) -> None:
-    """The test that the README shows passes, on both loops."""
-    readme = (ROOT / "README.md").read_text("utf-8")
-    [block] = re.findall(r"^```python\n(@pytest.mark.anyio.*?)^```$", readme, re.MULTILINE | re.DOTALL)
-    names = "from gatepay_async import CallbackError\nfrom gatepay_async.testing import signed_callback\n"
-    run(pytester, names + block, *STRICT).assert_outcomes(passed=2)
-
-
 def test_it_costs_nothing(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a session that doesn't ask for it, nothing of the SDK is imported, nor what it needs."""
     pytester.makepyfile("""
