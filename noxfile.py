@@ -132,7 +132,7 @@ def supported(session: nox.Session) -> None:
 def between(session: nox.Session) -> None:
     """The fast lane, and of the sockets lane what depends most on the Python."""
     session.install(*LOCKED, f".[{TESTED_EXTRAS}]", *group("tests"))
-    session.run("pytest", "--lane", "fast", *IN_PARALLEL, *session.posargs)
+    session.run("pytest", "--lane", "fast", *QUICKLY, *session.posargs)
     session.run("pytest", "--lane", "sockets", *IN_PARALLEL, *session.posargs, *NEAR_PYTHON)
 
 
@@ -247,7 +247,7 @@ def bare(session: nox.Session) -> None:
 def lowest(session: nox.Session) -> None:
     """The fast lane and a program for each extra, on the oldest dependencies that pyproject.toml allows."""
     session.install(*LOWEST, f".[{TESTED_EXTRAS}]", *group("tests"))
-    session.run("pytest", "--lane", "fast", *IN_PARALLEL, *session.posargs)
+    session.run("pytest", "--lane", "fast", *QUICKLY, *session.posargs)
     for program in programs(ALONE):
         session.run("python", "-I", str(program))
 
