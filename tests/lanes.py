@@ -8,6 +8,7 @@ The lanes of the tests: which files are run, and which tests are slower than the
 Each test module names its lane in `pytestmark`. A single test of a quicker module may be marked as slow.
 """
 
+import os
 import re
 from collections.abc import Generator
 from pathlib import Path
@@ -40,7 +41,8 @@ def lane_of_module(path: Path) -> str | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out single tests of another lane."""
+    """Leave out single tests of another lane. Whatever order the modules were imported in, the tests have one."""
+    items.sort(key=lambda item: item.path)
     wanted = set(config.getoption("--lane") or LANES)
     left_out = [item for item in items if lane_of(item) not in wanted]
     if left_out:
@@ -76,3 +78,22 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("slower than their lane allows")
         for name in slower:
             terminalreporter.write_line(f"{took[name]:6.1f} s  ({lanes[name]}: {LANES[lanes[name]]} s)  {name}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """
+    Import the modules in another order in each of xdist's workers.
+
+    In a fresh clone pytest compiles each test module when it is imported. So the workers share that work, instead of
+    each doing all of it.
+    """
+    report = yield
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is not None and isinstance(collector, pytest.Directory):
+        workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        turn = len(report.result) * int(worker.removeprefix("gw")) // workers
+        report.result = report.result[turn:] + report.result[:turn]
+    return report
