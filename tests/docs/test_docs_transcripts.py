@@ -5,6 +5,7 @@ import runpy
 from pathlib import Path
 from types import SimpleNamespace
 
+import anyio
 import pytest
 from tables import rows
 
@@ -35,7 +36,12 @@ def test_only_harmless_commands_are_run() -> None:
     """What is run is the command itself, and what looks at files and its status."""
     shown = [each.command for page in TRANSCRIPTS.pages() for block in TRANSCRIPTS.blocks_of(page) for each in block]
     assert shown
-    assert not [command for command in shown if not re.match(r"gatepay |cat |echo \$\?", command)]
+    assert not [command for command in shown if not re.match(r"gatepay |cat |echo \$\?|pip install ", command)]
+
+
+def test_an_installation_is_not_run() -> None:
+    """It would change the Python that runs the tests, and needs a network."""
+    assert anyio.run(TRANSCRIPTS.execute, "pip install ./nothing", 1, Path(), {}, None) == (0, "")
 
 
 @rows(
