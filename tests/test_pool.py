@@ -550,8 +550,7 @@ def contexts(authority: trustme.CA, name: str = "127.0.0.1") -> tuple[ssl.SSLCon
     """The server's context, for *name*, and that of a client who trusts *authority*."""
     theirs = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert(name).configure_cert(theirs)
-    ours = ssl.create_default_context()
-    authority.configure_trust(ours)
+    ours = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())  # reads no other authorities: slow
     return theirs, ours
 
 
@@ -896,7 +895,7 @@ async def test_churn(cancel: Cancel) -> None:
     targets = ["/", "/", "/", "/last", "/long", "/mute", "/stop"]
 
     async def worker(pool: OriginPool, server: Server) -> None:
-        for _ in range(8):
+        for _ in range(4):
             await cancel(talk(pool, server, rng.choice(targets)), rng.randrange(1, 25))
 
     async with serving() as server, OriginPool(server.url, max_connections=10) as pool:
