@@ -19,7 +19,7 @@ from attrs import frozen
 from servers import free_port
 from waiting import wait_until
 
-from gatepay_async.sandbox import Sandbox
+from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 from gatepay_async.testing import signed_callback
 
 pytestmark = pytest.mark.slow
@@ -44,10 +44,14 @@ class Recipe:
     browser: httpx.Client
     folder: Path
 
+    def ask(self, email: str) -> httpx.Response:
+        """Order as a customer."""
+        given = {"data": {"email": email}} if self.folder.name.startswith("django") else {"json": {"email": email}}
+        return self.browser.post("/orders", **given)  # type: ignore[arg-type]  # httpx's own names
+
     def order(self, email: str) -> str:
         """Order as a customer; the number of the order."""
-        given = {"data": {"email": email}} if self.folder.name.startswith("django") else {"json": {"email": email}}
-        reply = self.browser.post("/orders", **given)  # type: ignore[arg-type]  # httpx's own names
+        reply = self.ask(email)
         assert reply.status_code == 201, reply.text
         assert reply.json()["pay_at"].startswith("http://127.0.0.1:")
         return str(reply.json()["out_order_id"])
@@ -154,6 +158,16 @@ def test_paid_is_delivered_once(recipe: Recipe, post: bool) -> None:  # noqa: FB
     for again in (post, not post):
         assert recipe.deliver(query, post=again) == "success"
     assert recipe.sent(email) == [text]
+
+
+def test_an_order_whose_reply_is_lost(recipe: Recipe) -> None:
+    """The customer is told so; if they pay all the same, the callback finds the order, and it is delivered."""
+    recipe.sandbox.fault(Fault(FaultKind.CUT_AFTER, endpoint="pay/create"))
+    reply = recipe.ask("lost@example.com")
+    order = recipe.sandbox.orders()[-1]
+    assert (reply.status_code, order.out_order_id in reply.text) == (504, True), reply.text
+    assert recipe.deliver(recipe.paid(order.out_order_id)) == "success"
+    assert len(recipe.sent("lost@example.com")) == 1
 
 
 def test_what_is_forged_is_refused(recipe: Recipe) -> None:

@@ -16,19 +16,19 @@ import shop
 from aiohttp import web
 from anyio import to_thread
 
-from gatepay_async import AsyncGatePay, Callback, PayType, new_out_order_id
+from gatepay_async import AsyncGatePay, Callback, OutcomeUnknownError, PayType
 from gatepay_async.callbacks import CallbackApp, SQLiteStore
 
 GATEPAY = web.AppKey("GATEPAY", AsyncGatePay)
 
 
 async def price_of(out_order_id: str) -> Decimal | None:
-    """Say what the order costs, by the shop's own records."""
+    """Return the price of an order from the shop's own records."""
     return await to_thread.run_sync(shop.price_of, out_order_id)
 
 
 async def deliver(callback: Callback) -> None:
-    """Give the goods; called once for each payment, and only when the price was paid in full."""
+    """Deliver; called once for each payment, and only if the price was paid in full."""
     await to_thread.run_sync(shop.deliver, callback)
 
 
@@ -50,12 +50,20 @@ async def gatepay_callback(request: web.Request) -> web.Response:
 
 
 async def create_order(request: web.Request) -> web.Response:
-    """Make an order, write it down, and say where to pay."""
+    """Record an order, create its payment, and return where to pay."""
     email = str((await request.json())["email"])
-    payment = await request.app[GATEPAY].create_payment(
-        product_id=8, product_num=1, pay_type=PayType.ALIPAY, out_order_id=new_out_order_id(), custom=email
-    )
-    await to_thread.run_sync(shop.write_down, payment, email)
+    out_order_id = await to_thread.run_sync(shop.new_order, email)
+    try:
+        payment = await request.app[GATEPAY].create_payment(
+            product_id=shop.PRODUCT,
+            product_num=1,
+            pay_type=PayType.ALIPAY,
+            out_order_id=out_order_id,
+            custom=email,
+        )
+    except OutcomeUnknownError:
+        # The order may exist: creating another could charge the customer twice. A callback will find this one.
+        return web.json_response({"error": f"order {out_order_id} is being checked"}, status=504)
     return web.json_response({"out_order_id": payment.out_order_id, "pay_at": payment.order_url}, status=201)
 
 

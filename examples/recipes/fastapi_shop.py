@@ -17,21 +17,21 @@ from decimal import Decimal
 
 import shop
 from anyio import to_thread
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from pydantic import BaseModel, Field
 from starlette.routing import Route
 
-from gatepay_async import AsyncGatePay, Callback, PayType, new_out_order_id
+from gatepay_async import AsyncGatePay, Callback, OutcomeUnknownError, PayType
 from gatepay_async.callbacks import CallbackApp, SQLiteStore
 
 
 async def price_of(out_order_id: str) -> Decimal | None:
-    """Say what the order costs, by the shop's own records."""
+    """Return the price of an order from the shop's own records."""
     return await to_thread.run_sync(shop.price_of, out_order_id)
 
 
 async def deliver(callback: Callback) -> None:
-    """Give the goods; called once for each payment, and only when the price was paid in full."""
+    """Deliver; called once for each payment, and only if the price was paid in full."""
     await to_thread.run_sync(shop.deliver, callback)
 
 
@@ -67,14 +67,18 @@ class Order(BaseModel):
 
 @app.post("/orders", status_code=201)
 async def create_order(order: Order, request: Request) -> dict[str, str]:
-    """Make an order, write it down, and say where to pay."""
+    """Record an order, create its payment, and return where to pay."""
     gatepay: AsyncGatePay = request.app.state.gatepay
-    payment = await gatepay.create_payment(
-        product_id=8,
-        product_num=1,
-        pay_type=PayType.ALIPAY,
-        out_order_id=new_out_order_id(),
-        custom=order.email,
-    )
-    await to_thread.run_sync(shop.write_down, payment, order.email)
+    out_order_id = await to_thread.run_sync(shop.new_order, order.email)
+    try:
+        payment = await gatepay.create_payment(
+            product_id=shop.PRODUCT,
+            product_num=1,
+            pay_type=PayType.ALIPAY,
+            out_order_id=out_order_id,
+            custom=order.email,
+        )
+    except OutcomeUnknownError as error:
+        # The order may exist: creating another could charge the customer twice. A callback will find this one.
+        raise HTTPException(504, f"order {out_order_id} is being checked") from error
     return {"out_order_id": payment.out_order_id, "pay_at": payment.order_url}

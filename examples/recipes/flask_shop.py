@@ -16,7 +16,7 @@ import anyio
 import shop
 from flask import Flask, Response, jsonify, request
 
-from gatepay_async import AsyncGatePay, CallbackError, Payment, PayType, new_out_order_id, parse_callback
+from gatepay_async import AsyncGatePay, CallbackError, OutcomeUnknownError, Payment, PayType, parse_callback
 
 APPKEY, APPSECRET = os.environ["GATEPAY_APPKEY"], os.environ["GATEPAY_APPSECRET"]
 
@@ -47,16 +47,24 @@ def gatepay_callback() -> Response:
 
 @app.post("/orders")
 def create_order() -> tuple[Response, int]:
-    """Make an order, write it down, and say where to pay."""
+    """Record an order, create its payment, and return where to pay."""
     email = str(request.get_json()["email"])
-    payment = anyio.run(order, email)
-    shop.write_down(payment, email)
+    out_order_id = shop.new_order(email)
+    try:
+        payment = anyio.run(order, out_order_id, email)
+    except OutcomeUnknownError:
+        # The order may exist: creating another could charge the customer twice. A callback will find this one.
+        return jsonify(error=f"order {out_order_id} is being checked"), 504
     return jsonify(out_order_id=payment.out_order_id, pay_at=payment.order_url), 201
 
 
-async def order(email: str) -> Payment:
-    """Order in an event loop of its own, with a client of its own; dear for many orders, good enough for a few."""
+async def order(out_order_id: str, email: str) -> Payment:
+    """Create the payment in an event loop and a client of its own: slow for many orders, good enough for a few."""
     async with AsyncGatePay() as gatepay:
         return await gatepay.create_payment(
-            product_id=8, product_num=1, pay_type=PayType.ALIPAY, out_order_id=new_out_order_id(), custom=email
+            product_id=shop.PRODUCT,
+            product_num=1,
+            pay_type=PayType.ALIPAY,
+            out_order_id=out_order_id,
+            custom=email,
         )

@@ -19,19 +19,20 @@ import shop
 from anyio import to_thread
 from litestar import Litestar, asgi, post
 from litestar.datastructures import State
+from litestar.exceptions import HTTPException
 from litestar.params import Body
 
-from gatepay_async import AsyncGatePay, Callback, PayType, new_out_order_id
+from gatepay_async import AsyncGatePay, Callback, OutcomeUnknownError, PayType
 from gatepay_async.callbacks import CallbackApp, SQLiteStore
 
 
 async def price_of(out_order_id: str) -> Decimal | None:
-    """Say what the order costs, by the shop's own records."""
+    """Return the price of an order from the shop's own records."""
     return await to_thread.run_sync(shop.price_of, out_order_id)
 
 
 async def deliver(callback: Callback) -> None:
-    """Give the goods; called once for each payment, and only when the price was paid in full."""
+    """Deliver; called once for each payment, and only if the price was paid in full."""
     await to_thread.run_sync(shop.deliver, callback)
 
 
@@ -54,12 +55,20 @@ class Order:
 
 @post("/orders")
 async def create_order(data: Annotated[Order, Body()], state: State) -> dict[str, str]:
-    """Make an order, write it down, and say where to pay."""
+    """Record an order, create its payment, and return where to pay."""
     gatepay: AsyncGatePay = state.gatepay
-    payment = await gatepay.create_payment(
-        product_id=8, product_num=1, pay_type=PayType.ALIPAY, out_order_id=new_out_order_id(), custom=data.email
-    )
-    await to_thread.run_sync(shop.write_down, payment, data.email)
+    out_order_id = await to_thread.run_sync(shop.new_order, data.email)
+    try:
+        payment = await gatepay.create_payment(
+            product_id=shop.PRODUCT,
+            product_num=1,
+            pay_type=PayType.ALIPAY,
+            out_order_id=out_order_id,
+            custom=data.email,
+        )
+    except OutcomeUnknownError as error:
+        # The order may exist: creating another could charge the customer twice. A callback will find this one.
+        raise HTTPException(f"order {out_order_id} is being checked", status_code=504) from error
     return {"out_order_id": payment.out_order_id, "pay_at": payment.order_url}
 
 

@@ -1,5 +1,5 @@
 """
-A shop's own records, as small as they can be: SQLite in the place of your database. The recipes beside it use them.
+A shop's own records, as small as they can be: SQLite instead of your database. The recipes beside this file use them.
 
 Each function blocks for a moment; async code calls it in a thread.
 """
@@ -9,7 +9,9 @@ from collections.abc import Generator
 from contextlib import closing, contextmanager
 from decimal import Decimal
 
-from gatepay_async import Callback, Payment
+from gatepay_async import Callback, new_out_order_id
+
+PRODUCT, PRICE = 8, Decimal("0.99")  # what the shop sells, and for how much
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS orders (
@@ -18,24 +20,30 @@ CREATE TABLE IF NOT EXISTS outbox (email TEXT NOT NULL, text TEXT NOT NULL);
 """
 
 
-def write_down(payment: Payment, email: str) -> None:
-    """Write down an order. Before the customer sees where to pay it: what is not written down can't be paid."""
+def new_order(email: str) -> str:
+    """
+    Record an order and return its number.
+
+    Do this before you create the payment: if GatePay's reply is lost, the customer may still pay, and the callback must
+    find the order.
+    """
+    out_order_id = new_out_order_id()
     with transaction() as records:
         records.execute(
-            "INSERT INTO orders (out_order_id, price, email) VALUES (?, ?, ?)",
-            (payment.out_order_id, str(payment.order_price), email),
+            "INSERT INTO orders (out_order_id, price, email) VALUES (?, ?, ?)", (out_order_id, str(PRICE), email)
         )
+    return out_order_id
 
 
 def price_of(out_order_id: str) -> Decimal | None:
-    """Say what an order costs, or None where there is no such order: what a callback is compared with."""
+    """Return the price of an order, or None if there is no such order. Callbacks are compared with it."""
     with transaction() as records:
         found = records.execute("SELECT price FROM orders WHERE out_order_id = ?", (out_order_id,)).fetchone()
     return None if found is None else Decimal(found[0])
 
 
 def deliver(callback: Callback) -> None:
-    """Give the goods, exactly once: what is sent for an order is written together with that it is paid."""
+    """Deliver exactly once: the payment and the message to the customer are recorded in one transaction."""
     with transaction() as records:
         paid = "UPDATE orders SET paid_as = ? WHERE out_order_id = ? AND paid_as IS NULL RETURNING email"
         order = records.execute(paid, (callback.order_id, callback.out_order_id)).fetchone()
@@ -45,7 +53,7 @@ def deliver(callback: Callback) -> None:
 
 @contextmanager
 def transaction() -> Generator[sqlite3.Connection]:
-    """Begin; commit, or roll back what raised."""
+    """Commit at the end, or roll back after an exception."""
     with closing(sqlite3.connect("shop.sqlite3", isolation_level=None)) as records:
         records.executescript(SCHEMA)
         records.execute("BEGIN IMMEDIATE")
