@@ -1,0 +1,24 @@
+"""The numbers that a page gives are the code's."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+from attrs import asdict
+
+from gatepay_async import AsyncGatePay, RetryPolicy
+
+pytestmark = pytest.mark.fast
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_defaults_of_time_limits_and_retries() -> None:
+    """The page of time-outs has each setting with its default, in both languages."""
+    parameters = inspect.signature(AsyncGatePay).parameters
+    defaults = {name: parameters[name].default for name in ("timeout", "deadline")} | asdict(RetryPolicy())
+    for language in ("en", "zh"):
+        page = (DOCS / language / "howto" / "timeouts.md").read_text("utf-8")
+        rows = re.findall(r"^\| `(\w+)` \| ([\d.]+)(?: \w+)? \|", page, re.MULTILINE)
+        assert {name: float(number) for name, number in rows} == defaults, language
