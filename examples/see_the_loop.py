@@ -20,7 +20,7 @@ from gatepay_async.sandbox import PortTakenError, Sandbox
 
 
 async def handle(callback: Callback) -> None:
-    """What a merchant would do once for each paid order: give the goods."""
+    """What a merchant does once for each paid order: deliver."""
     print(f"The merchant hears: {callback.out_order_id} is paid, {callback.realprice} of {callback.price}", flush=True)
 
 
