@@ -69,7 +69,8 @@ async def read_body(response: httpx.Response, raw: AsyncIterable[bytes]) -> byte
     coding = response.headers.get("content-encoding", "").strip().lower()
     if "," in coding:
         # We have asked for a reply that is not packed at all.
-        raise BadReplyError(response.status_code, "is packed several times")
+        problem = "is packed several times"
+        raise BadReplyError(response.status_code, problem)
     body = await _join(response, aiter(raw))
     return _bounded(response, _unpacked(response, body, _PACKED[coding])) if coding in _PACKED else body
 
@@ -98,7 +99,8 @@ def _unpacked(response: httpx.Response, body: bytes, formats: tuple[int, ...]) -
     for each in formats:
         with suppress(zlib.error):
             return zlib.decompressobj(each).decompress(body, LARGEST_REPLY + 1)
-    raise BadReplyError(response.status_code, "can't be unpacked")
+    problem = "can't be unpacked"
+    raise BadReplyError(response.status_code, problem)
 
 
 def _bounded(response: httpx.Response, body: bytes) -> bytes:
@@ -108,7 +110,8 @@ def _bounded(response: httpx.Response, body: bytes) -> bytes:
 
 
 def _too_large(response: httpx.Response) -> BadReplyError:
-    return BadReplyError(response.status_code, f"is larger than {LARGEST_REPLY} bytes")
+    problem = f"is larger than {LARGEST_REPLY} bytes"
+    return BadReplyError(response.status_code, problem)
 
 
 def reply_of(response: httpx.Response, body: bytes) -> Reply:
