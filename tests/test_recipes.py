@@ -52,7 +52,9 @@ class Recipe:
     def told(self) -> list[str]:
         """Which secrets its log holds, by their names."""
         log = self.log
-        return [name for name, secret in {"appsecret": self.sandbox.appsecret, "sign": "sign="}.items() if secret in log]
+        return [
+            name for name, secret in {"appsecret": self.sandbox.appsecret, "sign": "sign="}.items() if secret in log
+        ]
 
     def order(self, email: str) -> str:
         """Order as a customer; the number of the order."""
@@ -234,7 +236,7 @@ def test_without_an_appkey(recipe: Recipe) -> None:
 
 
 def test_the_log_holds_no_secret(recipe: Recipe) -> None:
-    """Of a callback that is accepted and of one that is refused, or from the tests before, the log holds no signature and no secret."""
+    """The log holds no signature and no secret, of callbacks that were accepted, of refused ones, of all tests above."""
     query = recipe.paid(recipe.order("log@example.com"))
     assert [recipe.deliver(f"{query}x"), recipe.deliver(query)] == ["fail", "success"]
     assert recipe.told() == []

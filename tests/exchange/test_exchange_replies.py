@@ -73,7 +73,7 @@ async def test_a_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_nothing_else_unpacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """httpx unpacks nothing: it knows brotli and zstd where they are installed, and 2 kB of those make a gigabyte."""
+    """Httpx unpacks nothing: it knows brotli and zstd where they are installed, and 2 kB of those make a gigabyte."""
 
     def unpack(*_: Any) -> NoReturn:
         pytest.fail("httpx was asked to unpack")

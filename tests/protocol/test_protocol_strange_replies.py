@@ -212,7 +212,7 @@ def test_a_secret_would_be_found() -> None:
 
 
 def test_a_code_that_may_be_a_card_key() -> None:
-    """A code of more than five digits is none of GatePay's, and the error doesn't show it; one of five digits is told."""
+    """A code of more than five digits is refused, and the error doesn't show it; one of five digits is shown."""
     call = KaCreate(8, ["AAA"])
     for code in (123456, -123456, 1234_5678_9012_3456):
         with pytest.raises(ProtocolError, match="code is none of GatePay's") as caught:

@@ -18,7 +18,11 @@ from gatepay_async.protocol.wire import Reply
 LARGEST_REPLY = 32 * 2**20  # bytes; a page of 50 card keys has some 10,000
 
 # How zlib finds the beginning of what it unpacks. Of the second kind some servers send the inside alone.
-_PACKED = {"gzip": (16 + zlib.MAX_WBITS,), "x-gzip": (16 + zlib.MAX_WBITS,), "deflate": (zlib.MAX_WBITS, -zlib.MAX_WBITS)}
+_PACKED = {
+    "gzip": (16 + zlib.MAX_WBITS,),
+    "x-gzip": (16 + zlib.MAX_WBITS,),
+    "deflate": (zlib.MAX_WBITS, -zlib.MAX_WBITS),
+}
 
 _SYNCHRONOUS = "your httpx transport returned a response with a synchronous stream; it must be an AsyncByteStream"
 
