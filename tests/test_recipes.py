@@ -236,7 +236,7 @@ def test_without_an_appkey(recipe: Recipe) -> None:
 
 
 def test_the_log_holds_no_secret(recipe: Recipe) -> None:
-    """The log holds no signature and no secret, of callbacks that were accepted, of refused ones, of all tests above."""
+    """No signature and no secret is in the log: of callbacks accepted, of callbacks refused, of all tests before."""
     query = recipe.paid(recipe.order("log@example.com"))
     assert [recipe.deliver(f"{query}x"), recipe.deliver(query)] == ["fail", "success"]
     assert recipe.told() == []
