@@ -3,6 +3,7 @@
 import json
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -12,7 +13,7 @@ from anyio.abc import SocketStream
 from servers import http, raw_server
 
 from gatepay_async import AsyncGatePay, GatePayError, InvalidRequestError, RetryPolicy, parse_callback
-from gatepay_async.callbacks import CallbackApp, MemoryStore
+from gatepay_async.callbacks import CallbackApp, CallbackEvent, MemoryStore
 from gatepay_async.protocol.calls import KaCreate
 from gatepay_async.protocol.forms import encode_form
 from gatepay_async.protocol.frames import clear_frames, sealed
@@ -202,6 +203,7 @@ def test_secrets_as_arguments() -> None:
         "a call": lambda: KaCreate(0, [CANARY]),
         "a forged callback": lambda: parse_callback(query + "1", appkey="shop", appsecret=SECRET),
         "another's callback": lambda: parse_callback(query, appkey="other", appsecret=SECRET),
+        "a forged callback to a client": lambda: AsyncGatePay("shop", SECRET).parse_callback(query + "1"),
         "several secrets": lambda: parse_callback(query, appkey="shop", appsecret=[SECRET, ""]),
         "an application": lambda: CallbackApp(handle, appkey="", appsecret=SECRET, store=MemoryStore()),
         "a signed callback": lambda: signed_callback(appkey="", appsecret=SECRET),
@@ -212,6 +214,59 @@ def test_secrets_as_arguments() -> None:
             attempt()
         wrong += [f"{name}: {line}" for line in leaks(caught.value)]
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.anyio
+async def test_a_callback_that_is_not_handled(caplog: pytest.LogCaptureFixture) -> None:
+    """Nor do the errors that ``on_event`` and the log are told, whatever is wrong with a callback or its handler."""
+    caplog.set_level("DEBUG", "gatepay_async")
+    shop: dict[str, Any] = {"appkey": "shop", "appsecret": SECRET}
+    genuine = signed_callback(**shop, paid_at=1_600_000_000)
+    signature = genuine[-32:]
+    SIGNATURES.append(signature)
+    said: dict[str, list[BaseException]] = {}
+
+    async def deliver(name: str, query: str, handler: Callable[[object], Awaitable[None]], **options: Any) -> None:
+        def note(event: CallbackEvent) -> None:
+            assert event.error is not None
+            said.setdefault(name, []).append(event.error)
+
+        async def body() -> dict[str, Any]:
+            return {"type": "http.request", "body": query.encode()}
+
+        app = CallbackApp(handler, **shop, store=MemoryStore(), on_event=note, **options)
+        with suppress(KeyboardInterrupt):
+            await app.receive(query)
+        with suppress(KeyboardInterrupt):
+            await app({"type": "http", "method": "POST", "headers": []}, body, send)
+
+    async def send(_: object) -> None: ...
+
+    async def fail(_: object) -> None:
+        raise OSError("a database")
+
+    async def stop(_: object) -> None:
+        raise KeyboardInterrupt
+
+    async def nothing(_: object) -> None:
+        return None
+
+    for name, query in {
+        "another price": genuine.replace("price=1.00", "price=0.01"), "another's": f"appkey=other&{genuine}",
+        "a name twice": f"{genuine}&price=1.00", "too long": genuine + "x" * 9000, "a bad escape": f"{genuine}%zz",
+        "no UTF-8": f"x=%ff&{genuine}", "no signature": genuine.replace("sign=", "sgin="), "too short": genuine[:-1],
+    }.items():  # fmt: skip
+        await deliver(name, query, handle)
+    await deliver("too old", genuine, handle, max_age=60)
+    await deliver("no order", genuine, handle, lookup=nothing)
+    await deliver("a handler that fails", genuine, fail)
+    await deliver("a handler that ends the program", genuine, stop)
+    assert len(said) == 12
+    wrong = [f"{name}: {line}" for name, errors in said.items() for error in errors for line in leaks(error)]
+    assert not wrong, "\n".join(wrong)
+    assert caplog.records
+    assert signature not in caplog.text
+    assert SECRET not in caplog.text
 
 
 def test_users_frames_stay() -> None:

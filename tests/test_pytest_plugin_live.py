@@ -1,6 +1,7 @@
 """The pytest plugin keeps a default client on this machine: a test makes no real orders unless somebody allows it."""
 
 import importlib.metadata
+import importlib.util
 
 import pytest
 
@@ -88,6 +89,34 @@ async def test():
         assert (await outcome(http_client=own))[0] == "OutOfStockError"
 """
     passes(pytester, test)
+
+
+def test_nothing_is_looked_up(pytester: pytest.Pytester) -> None:
+    """It is refused before a name is looked up or anybody connected to, over each transport, behind a proxy as well."""
+    test = """
+@pytest.mark.parametrize("proxy", ["", "http://127.0.0.1:9"])
+async def test(monkeypatch, proxy):
+    import socket
+    import sniffio
+    monkeypatch.setenv("https_proxy", proxy)
+    done = []
+    def look_up(host, *_, **__):
+        done.append(host)
+        raise socket.gaierror
+    class Socket(socket.socket):
+        def connect(self, address):
+            done.append(address)
+            raise OSError
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(socket, "socket", Socket)
+    over = ["aiohttp"] if AIOHTTP and sniffio.current_async_library() == "asyncio" else []
+    for transport in [None, *over]:
+        assert (await outcome(transport=transport))[0] == "InvalidRequestError"
+    assert done == []
+"""
+    installed = importlib.util.find_spec("httpx_aiohttp") is not None
+    pytester.makepyfile(f"{PAYS}\nAIOHTTP = {installed}\n@pytest.mark.anyio{test}")
+    pytester.runpytest_inprocess(*PLAIN).assert_outcomes(passed=4)
 
 
 def test_a_connection_that_was_allowed_before(pytester: pytest.Pytester) -> None:

@@ -209,3 +209,14 @@ def test_a_secret_would_be_found() -> None:
     silent.__context__ = None
     silent.add_note("CANARY")
     assert "CANARY" in told(silent)
+
+
+def test_a_code_that_may_be_a_card_key() -> None:
+    """A code of more than five digits is refused, and the error doesn't show it; one of five digits is shown."""
+    call = KaCreate(8, ["AAA"])
+    for code in (123456, -123456, 1234_5678_9012_3456):
+        with pytest.raises(ProtocolError, match="code is none of GatePay's") as caught:
+            decode(call, Reply(200, b'{"code": %d, "msg": "", "data": null}' % code))
+        assert str(abs(code)) not in f"{caught.value} {vars(caught.value)}"
+    with pytest.raises(RefusedError, match="99999"):
+        decode(call, Reply(200, b'{"code": 99999, "msg": "", "data": null}'))

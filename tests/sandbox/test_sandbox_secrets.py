@@ -1,5 +1,7 @@
 """Nothing secret gets out: not into a log, not into a repr."""
 
+import sqlite3
+import traceback
 from typing import Any
 
 import httpx
@@ -39,6 +41,23 @@ def test_the_log_holds_no_secret(sandbox: Sandbox, visit: Any, caplog: pytest.Lo
     text = "\n".join(str(record.__dict__) for record in ours)
     for secret in (CANARY, sandbox.appsecret, call.form("ka/create", content=CANARY)["sign"]):
         assert secret not in text
+
+
+@pytest.mark.anyio
+async def test_an_error_of_the_sandbox_holds_no_secret(sandbox: Sandbox, visit: Any) -> None:
+    """What the sandbox raises when its database fails has no card key and no signature in the locals of its frames."""
+    form = visit(sandbox).form("ka/create", content=CANARY)
+    with sandbox._database.transaction() as connection:
+        connection.execute("DROP TABLE card_key")
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(sandbox.app)) as client:
+        with pytest.raises(sqlite3.OperationalError) as caught:
+            await client.post("http://127.0.0.1/api/ka/create", data=form)
+    stack = traceback.TracebackException.from_exception(caught.value, capture_locals=True).stack
+    ours = [
+        f"{frame.name} {frame.locals}" for frame in stack if "sandbox" in frame.filename and frame.filename != __file__
+    ]
+    assert ours
+    assert [frame for frame in ours if CANARY in frame or form["sign"] in frame] == []
 
 
 def test_no_repr_holds_a_secret(sandbox: Sandbox) -> None:

@@ -193,7 +193,9 @@ class CallbackApp:
         Raises:
             BaseException: Only a cancellation, or what *handler* raises that is no ``Exception``.
         """
-        return await self._settle(query)
+        settling = self._settle(query)
+        del query  # it holds the signature, and this frame is in the traceback of what *handler* raises
+        return await settling
 
     async def _answer(self, scope: MutableMapping[str, Any], receive: Receive) -> CallbackReply | None:
         """None: nobody is there any more to be answered."""
@@ -208,13 +210,17 @@ class CallbackApp:
             body = await _read(receive)
         if reading.cancelled_caught:
             return _TOO_SLOW
-        return None if body is None else await self._settle(body)
+        if body is None:
+            return None
+        settling = self._settle(body)
+        del body  # as in receive(); a GET's query is in the server's own frames
+        return await settling
 
     async def _settle(self, query: str | bytes) -> CallbackReply:
         try:
             callback = self._believe(query)
         except CallbackError as error:
-            del query  # it holds the signature, and this frame is in the error's traceback
+            del query  # as in receive()
             return await self._refuse(error)
         del query
         return await self._tell(await self._handle(callback))
@@ -236,6 +242,7 @@ class CallbackApp:
         finally:
             self._under_way -= 1
 
+    @sealed
     def _believe(self, query: str | bytes) -> Callback:
         callback = believe(query, *self._credentials)
         if self._max_age is not None:

@@ -12,7 +12,7 @@ from gatepay_async.exchange.failures import NOBODY_ANSWERED, unanswered
 from gatepay_async.exchange.headers import HEADERS
 from gatepay_async.exchange.permission import check_permitted, in_pytest
 from gatepay_async.exchange.port import Watch
-from gatepay_async.exchange.replies import read_part_by_part, reply_of
+from gatepay_async.exchange.replies import read_body, reply_of
 from gatepay_async.protocol.wire import Reply
 
 Post = Callable[[bytes, dict[str, Any]], Awaitable[httpx.Response]]
@@ -76,14 +76,10 @@ class OverPool:
 
 
 async def _read(response: httpx.Response) -> Reply:
-    # It is ours: nobody else has read it. Asked for identity, hardly anybody packs; then httpx need not look for
-    # what to unpack.
+    # It is ours: nobody else has read it.
     stream = cast("httpx.AsyncByteStream", response.stream)
-    packed = "content-encoding" in response.headers
     try:
-        return reply_of(
-            response, await read_part_by_part(response, aiter(response.aiter_bytes() if packed else stream))
-        )
+        return reply_of(response, await read_body(response, stream))
     finally:
         await stream.aclose()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import zlib
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import AsyncGeneratorType
 
@@ -14,6 +16,13 @@ from gatepay_async.protocol.retrying import read_retry_after
 from gatepay_async.protocol.wire import Reply
 
 LARGEST_REPLY = 32 * 2**20  # bytes; a page of 50 card keys has some 10,000
+
+# How zlib finds the beginning of what it unpacks. Of the second kind some servers send the inside alone.
+_PACKED = {
+    "gzip": (16 + zlib.MAX_WBITS,),
+    "x-gzip": (16 + zlib.MAX_WBITS,),
+    "deflate": (zlib.MAX_WBITS, -zlib.MAX_WBITS),
+}
 
 _SYNCHRONOUS = "your httpx transport returned a response with a synchronous stream; it must be an AsyncByteStream"
 
@@ -31,7 +40,10 @@ async def read_reply(response: httpx.Response) -> Reply:
         response.close()
         raise TypeError(_SYNCHRONOUS)
     try:
-        return reply_of(response, await read_part_by_part(response, response.aiter_bytes()))
+        body = _read_before(response)
+        if body is None:
+            body = await read_body(response, response.aiter_raw())
+        return reply_of(response, body)
     except httpx.StreamError:  # it was iterated over, or closed, and nothing of it kept
         pass
     finally:
@@ -40,17 +52,34 @@ async def read_reply(response: httpx.Response) -> Reply:
     raise BadReplyError(response.status_code, problem, retry_after=_retry_after(response))
 
 
-async def read_part_by_part(response: httpx.Response, chunks: AsyncIterator[bytes]) -> bytes:
+def _read_before(response: httpx.Response) -> bytes | None:
+    """What a hook or a transport has read, if it has read all."""
+    try:
+        body = response.content
+    except httpx.ResponseNotRead:
+        return None
+    return _bounded(response, body)
+
+
+async def read_body(response: httpx.Response, raw: AsyncIterable[bytes]) -> bytes:
     """
-    Join *chunks*, up to the largest reply that there can be.
+    Join *raw*, the bytes of *response* as they came, and unpack them; up to the largest reply that there can be.
+
+    httpx and aiohttp would unpack each part whole: of 2 kB, packed by brotli, they make a gigabyte.
 
     Raises:
-        BadReplyError: There are more.
+        BadReplyError: There are more, or they can't be unpacked.
     """
-    if "," in response.headers.get("content-encoding", ""):
-        # Packed twice, a kilobyte unpacks to gigabytes, at once. We have asked for a reply that is not packed at all.
+    coding = response.headers.get("content-encoding", "").strip().lower()
+    if "," in coding:
+        # We have asked for a reply that is not packed at all.
         problem = "is packed several times"
         raise BadReplyError(response.status_code, problem)
+    body = await _join(response, aiter(raw))
+    return _bounded(response, _unpacked(response, body, _PACKED[coding])) if coding in _PACKED else body
+
+
+async def _join(response: httpx.Response, chunks: AsyncIterator[bytes]) -> bytes:
     parts: list[bytes] = []
     size = 0
     whole = False
@@ -59,18 +88,34 @@ async def read_part_by_part(response: httpx.Response, chunks: AsyncIterator[byte
             parts.append(part)
             size += len(part)
             if size > LARGEST_REPLY:
-                break
-        else:
-            whole = True
+                raise _too_large(response)
+        whole = True
     finally:
         # A generator of httpx's, left half-way, would be for the garbage collector; trio warns of that.
         if not whole and isinstance(chunks, AsyncGeneratorType):
             with anyio.CancelScope(shield=True):
                 await chunks.aclose()
-    if not whole:
-        problem = f"is larger than {LARGEST_REPLY} bytes"
-        raise BadReplyError(response.status_code, problem)
     return b"".join(parts)
+
+
+def _unpacked(response: httpx.Response, body: bytes, formats: tuple[int, ...]) -> bytes:
+    """*body*, unpacked; no more of it than proves that it is too large."""
+    for each in formats:
+        with suppress(zlib.error):
+            return zlib.decompressobj(each).decompress(body, LARGEST_REPLY + 1)
+    problem = "can't be unpacked"
+    raise BadReplyError(response.status_code, problem)
+
+
+def _bounded(response: httpx.Response, body: bytes) -> bytes:
+    if len(body) > LARGEST_REPLY:
+        raise _too_large(response)
+    return body
+
+
+def _too_large(response: httpx.Response) -> BadReplyError:
+    problem = f"is larger than {LARGEST_REPLY} bytes"
+    return BadReplyError(response.status_code, problem)
 
 
 def reply_of(response: httpx.Response, body: bytes) -> Reply:

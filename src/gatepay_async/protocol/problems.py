@@ -132,6 +132,7 @@ CHINESE: dict[str, str] = {
     "changes too fast to list every card key": "变化太快，无法完整列出所有卡密",
     "the request was cancelled, but not by its caller": "请求被取消，但并非由调用方取消",
     "is packed several times": "被多次压缩",
+    "can't be unpacked": "无法解压",
     "is larger than {most} bytes": "超过 {most} 字节",
     "was used up by a hook of your httpx client; call `await response.aread()` in it before anything else": (
         "已被你的 httpx 客户端的钩子读走；请在钩子中先调用 `await response.aread()`"

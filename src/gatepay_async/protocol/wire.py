@@ -28,6 +28,8 @@ _REDIRECT, _CLIENT_ERROR = 300, 400  # HTTP's own lines
 # Where a whole reply can be read in one go; the other replies are small, or rare.
 _SHORT_WAYS: dict[str, Callable[[bytes], tuple[int, Any] | None]] = {KaShow.path: codec.read_listing}
 
+_LARGEST_CODE = 99_999  # GatePay's have three digits; a longer number may be a card key
+
 _EPOCH = re.compile(r"[0-9]{1,12}")
 
 
@@ -95,12 +97,14 @@ def open_envelope(body: bytes) -> Envelope:
     Read what every reply is wrapped in; of a refusal only ``code`` must be right, or its cause would be lost.
 
     Raises:
-        MisreadError: It is no JSON object, or has no whole number as ``code``.
+        MisreadError: It is no JSON object, or has no whole number of at most five digits as ``code``.
     """
     reply = codec.as_object(codec.parse_json(body), path="reply")
     if "code" not in reply:
         raise codec.MisreadError("is missing", path="code")
     code = codec.read(int, reply["code"], path="code")
+    if abs(code) > _LARGEST_CODE:
+        raise codec.MisreadError("is none of GatePay's", path="code")
     message = reply.get("msg")
     return Envelope(code, message if isinstance(message, str) else "", _when(reply.get("time")), reply.get("data"))
 
