@@ -24,6 +24,15 @@ def test_a_stock_that_never_rests() -> None:
     assert max(outcome.calls for _, outcome in outcomes) < 5000
 
 
+def test_a_thorough_walk_of_a_stock_that_grows_steadily() -> None:
+    """It ends, and after few calls, though keys are added at every fifth request: it does not need a quiet minute."""
+    began = fresh_seed()
+    growing = {"rate": 0.2, "changes": 10**9, "kinds": ("add",), "rows": 120, "per_page": 3, "failing": 0, "first": 1}
+    outcomes = [(began, simulate(began, prefetch=prefetch, thorough=True, **growing)) for prefetch in (1, 2, 4, 8)]
+    assert check(outcomes)["gave up"] == 0
+    assert all(outcome.calls < 2 * outcome.given for _, outcome in outcomes)  # six calls for a page of three
+
+
 @pytest.mark.anyio
 async def test_no_random_listing_loses_a_key() -> None:
     """The same through the listing itself, whose calls fail now and then, and are answered in any order."""
