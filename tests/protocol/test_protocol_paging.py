@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from itertools import cycle, pairwise, product
+from itertools import cycle, pairwise
 
 import pytest
 from attrs import define, evolve, field
@@ -358,7 +358,7 @@ def test_drifted_under_a_thorough_walk() -> None:
 
 def test_thorough_while_keys_are_added_all_the_time() -> None:
     """A stock that grows before every second or third reply ends a thorough walk, and each page costs few calls."""
-    for every, prefetch in product((2, 3), (1, 2, 4, 7, 20)):
+    for every, prefetch in ((2, 7), (2, 20), (3, 2)):
         server = at_work(100, 5, *[Change([], int(step % every == 0)) for step in range(1000)])
         check(server, walk(server.read, prefetch=prefetch, thorough=True, most=1000))
         assert server.reads <= 8 * len(server.ids) / server.per_page, (every, prefetch)
