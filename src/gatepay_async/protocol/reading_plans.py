@@ -175,7 +175,7 @@ class ThoroughPlan(Plan):
 
     def _add_block(self, place: Place) -> None:
         self._held = place.overlapping
-        if self._breadth == 1:
+        if self._breadth == 1 or place.overlapping == place.last:
             self._read_one_by_one(place)
         else:
             self._read_in_waves(place, _width_in_waves(self._breadth))
@@ -183,7 +183,7 @@ class ThoroughPlan(Plan):
     def _read_one_by_one(self, place: Place) -> None:
         end = min(place.overlapping + self._width, place.last)
         self._waves += [[number] for number in range(end, place.overlapping - 1, -1)]
-        self._block = (end, end)
+        self._block, self._opened = (end, end), 0
         self.waves_kept = _BLOCK + 2
 
     def _read_in_waves(self, place: Place, width: int) -> None:
@@ -192,10 +192,9 @@ class ThoroughPlan(Plan):
         else:
             # The beginning, or the stock has changed.
             start, end = place.overlapping, min(place.overlapping + width, place.last)
-            if end > start:
-                self._waves.append([end])
+            self._waves.append([end])
         self._opened = max(end, min(end + width, place.last))
-        pages = list(range(max(start, end - 1), start - 1, -1))
+        pages = list(range(end - 1, start - 1, -1))
         if self._opened > end:
             pages.insert(0, self._opened)
         self._waves += [pages[at : at + self._breadth] for at in range(0, len(pages), self._breadth)]
