@@ -7,11 +7,13 @@ from walk_simulator import KINDS, SERVERS, check, simulate, simulate_listing
 
 pytestmark = pytest.mark.fast
 
+WALKS = 150
+
 
 def test_no_random_walk_loses_a_key() -> None:
     """Whatever the stock, its changes, the server and the options are, the contract holds. A new seed each run."""
     began = fresh_seed()
-    met = check((seed, simulate(seed)) for seed in range(began, began + 300))
+    met = check((seed, simulate(seed)) for seed in range(began, began + WALKS))
     assert set(met) >= {*SERVERS, *KINDS}
 
 
@@ -22,6 +24,15 @@ def test_a_stock_that_never_rests() -> None:
     outcomes = [(seed, simulate(seed, **settings)) for seed in range(began, began + 15)]
     check(outcomes)
     assert max(outcome.calls for _, outcome in outcomes) < 5000
+
+
+def test_a_thorough_walk_of_a_stock_that_grows_steadily() -> None:
+    """It ends, and after few calls, though keys are added at every fifth request: it does not need a quiet minute."""
+    began = fresh_seed()
+    growing = {"rate": 0.2, "changes": 10**9, "kinds": ("add",), "rows": 120, "per_page": 3, "failing": 0, "first": 1}
+    outcomes = [(began, simulate(began, prefetch=prefetch, thorough=True, **growing)) for prefetch in (1, 2, 4, 8)]
+    assert check(outcomes)["gave up"] == 0
+    assert all(outcome.calls < 2 * outcome.given for _, outcome in outcomes)  # six calls for a page of three
 
 
 @pytest.mark.anyio

@@ -67,10 +67,10 @@ class Settings:
     def drawn(cls, chance: random.Random, **fixed: Any) -> Settings:
         drawn: dict[str, Any] = {
             "server": chance.choice(SERVERS),
-            "kinds": tuple(kind for kind in KINDS if chance.random() < 0.6),
+            "kinds": tuple(kind for kind in KINDS if chance.random() < (0.4 if kind == "resize" else 0.85)),
             "rows": chance.randrange(26),
             "per_page": chance.choice(SIZES),
-            "rate": chance.choice((0.02, 0.1, 0.3, 0.6)),
+            "rate": chance.choice((0.02, 0.1, 0.3, 0.3, 0.6)),
             "changes": 40,
             "failing": chance.choice((0, 0, 0.1)),
             "prefetch": chance.randrange(1, 9),

@@ -81,9 +81,16 @@ class Server:
         return page_of(*rows, total=len(self.ids), number=shown, last=last, per_page=self.per_page)
 
 
-def walk(read: Callable[[int], CardKeyPage], *, first: int = 1, thorough: bool = False, most: int = 400) -> list[int]:
-    """The ids that a walk gives; fails when it takes more than *most* reads."""
-    state = Walk(first=first, thorough=thorough)
+def walk(
+    read: Callable[[int], CardKeyPage],
+    *,
+    first: int = 1,
+    prefetch: int = 1,
+    thorough: bool = False,
+    most: int = 400,
+) -> list[int]:
+    """The ids that a walk gives; fails when it takes more than *most* waves."""
+    state = Walk(first=first, prefetch=prefetch, thorough=thorough)
     given_ids: list[int] = []
     for _ in range(most):
         if state.ended:
@@ -91,7 +98,7 @@ def walk(read: Callable[[int], CardKeyPage], *, first: int = 1, thorough: bool =
         for page in take(state, read):
             assert page.keys
             given_ids += [key.id for key in page.keys]
-    pytest.fail(f"no end after {most} reads")
+    pytest.fail(f"no end after {most} waves")
 
 
 def take(state: Walk, read: Callable[[int], CardKeyPage]) -> list[CardKeyPage]:
@@ -347,6 +354,14 @@ def test_drifted_under_a_thorough_walk() -> None:
     while not state.ended:
         take(state, server.read)
     assert state.drifted
+
+
+def test_thorough_while_keys_are_added_all_the_time() -> None:
+    """A stock that grows before every second or third reply ends a thorough walk, and each page costs few calls."""
+    for every, prefetch in ((2, 7), (2, 20), (3, 2)):
+        server = at_work(100, 5, *[Change([], int(step % every == 0)) for step in range(1000)])
+        check(server, walk(server.read, prefetch=prefetch, thorough=True, most=1000))
+        assert server.reads <= 8 * len(server.ids) / server.per_page, (every, prefetch)
 
 
 def test_the_page_before_is_read_again() -> None:

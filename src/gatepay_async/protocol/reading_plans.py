@@ -109,21 +109,26 @@ class PlainPlan(Plan):
 
 
 class ThoroughPlan(Plan):
-    """Block by block; smaller ones while the stock changes within each of them."""
+    """
+    Block by block: in waves, or one page at a time while the stock changes within each block.
+
+    Pages of one wave depend on what is read before and after them, and a rise of `total` anywhere in between spoils
+    that. Pages read one at a time, backwards, depend on no other: a rise costs at most one block.
+    """
 
     relies_on_total = False
 
     def __init__(self, prefetch: int) -> None:
         self._prefetch = prefetch
-        # With the page that is read once more, blocks fill their waves.
-        self._widest = prefetch * -(-_BLOCK // prefetch) - 1
-        self._width = self._widest
+        self._breadth = prefetch  # pages read at once
+        self._width = _BLOCK - 1  # of a block that is read one page at a time
+        self._useful = 0  # blocks in a row; below 0: useless ones
         self._waves: deque[list[int]] = deque()
-        self._failures = 0  # blocks in a row, the beginning counted
         self._block: tuple[int, int] | None = None  # the first page of the latest block, and of the one behind
         self._opened = 0  # the first page of the one behind that, which has been read once
-        self.waves_kept = 2 * (_BLOCK + self._widest) // prefetch + 2
-        self.pages_kept = 3 * (self._widest + 1)
+        self._held = 0  # the page that overlapped when the latest block began
+        self.waves_kept = 0
+        self.pages_kept = 3 * (_width_in_waves(prefetch) + 1)
 
     def begin(self, first: int) -> list[int]:
         """As the base says."""
@@ -132,6 +137,7 @@ class ThoroughPlan(Plan):
     def next_wave(self, place: Place) -> list[int]:
         """As the base says."""
         if not self._waves:
+            self._judge_block(place.overlapping)
             self._add_block(place)
         return self._waves[0]
 
@@ -142,21 +148,60 @@ class ThoroughPlan(Plan):
             if left := [number for number in asked if number not in answered]:
                 self._waves.appendleft(left)
 
+    def _judge_block(self, overlapping: int) -> None:
+        if self._block is None:
+            return
+        if overlapping not in self._block:
+            self._block = None
+            self._useful = min(self._useful, 0) - 1
+            self._narrow()
+        elif self._breadth == 1 or overlapping > self._held:
+            self._useful = max(self._useful, 0) + 1
+            self._widen()
+
+    def _narrow(self) -> None:
+        if self._breadth == 1:
+            # Never the same for ever: a block could keep step with the changes.
+            self._width = self._width // 2 or 2
+        elif self._useful < -1:  # once is what a single change costs
+            self._breadth = self._breadth // 2 if self._breadth > _BLOCK else 1
+
+    def _widen(self) -> None:
+        self._width = min(_BLOCK - 1, 2 * self._width + 1)
+        if self._breadth < self._prefetch and self._useful >= _REST:
+            # Only a try: the first block that fails ends it.
+            self._breadth, self._useful = min(self._prefetch, max(_BLOCK, 2 * self._breadth)), -1
+            self._block = None
+
     def _add_block(self, place: Place) -> None:
-        if self._block is not None and place.overlapping in self._block:
+        self._held = place.overlapping
+        if self._breadth == 1 or place.overlapping == place.last:
+            self._read_one_by_one(place)
+        else:
+            self._read_in_waves(place, _width_in_waves(self._breadth))
+
+    def _read_one_by_one(self, place: Place) -> None:
+        end = min(place.overlapping + self._width, place.last)
+        self._waves += [[number] for number in range(end, place.overlapping - 1, -1)]
+        self._block, self._opened = (end, end), 0
+        self.waves_kept = _BLOCK + 2
+
+    def _read_in_waves(self, place: Place, width: int) -> None:
+        if self._block is not None and self._opened > self._block[1]:
             start, end = self._block[1], self._opened
-            self._width, self._failures = min(self._widest, 2 * self._width + 1), 0
         else:
             # The beginning, or the stock has changed.
-            self._failures += 1
-            self._width = self._width if self._failures < _REPEATED else max(1, self._width // 2)
-            start = place.overlapping
-            end = min(start + self._width, place.last)
-            if end > start:
-                self._waves.append([end])
-        self._opened = max(end, min(end + self._width, place.last))
-        pages = list(range(max(start, end - 1), start - 1, -1))
+            start, end = place.overlapping, min(place.overlapping + width, place.last)
+            self._waves.append([end])
+        self._opened = max(end, min(end + width, place.last))
+        pages = list(range(end - 1, start - 1, -1))
         if self._opened > end:
             pages.insert(0, self._opened)
-        self._waves += [pages[at : at + self._prefetch] for at in range(0, len(pages), self._prefetch)]
-        self._block = (start, end) if end > start else None
+        self._waves += [pages[at : at + self._breadth] for at in range(0, len(pages), self._breadth)]
+        self._block = (start, end)
+        self.waves_kept = 2 * (_BLOCK + width) // self._breadth + 2
+
+
+def _width_in_waves(breadth: int) -> int:
+    """With the page that is read once more, blocks fill their waves."""
+    return breadth * -(-_BLOCK // breadth) - 1
