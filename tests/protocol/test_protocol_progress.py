@@ -101,6 +101,23 @@ def test_only_an_answer_ends_a_doubt() -> None:
         assert not any(each.in_doubt for each in again.parts)
 
 
+def test_what_is_unknown_says_why() -> None:
+    """The reason beside "unknown" is the failure that may have stored them, whatever came after it."""
+    doubtful, unsent = lost(), lost(sent=False)
+    again = Progress(PATIENCE).failed(part(1), doubtful, began=0, now=1)
+    assert isinstance(again, Again)
+    (one,) = again.parts
+    for later in (unsent, refusal(errors.DuplicateKeysError), SIGNATURE):
+        verdict = Progress(IN_RUNS).failed(one, later, began=1, now=2)
+        assert isinstance(verdict, ChunkOutcome)
+        assert (verdict.fate, verdict.error, verdict.attempts) == (Fate.UNKNOWN, doubtful, 4 + later.attempts)
+    once_more = Progress(PATIENCE).failed(one, unsent, began=1, now=2)
+    assert isinstance(once_more, Again)
+    for reason in (None, unsent, refusal(errors.EndpointClosedError)):
+        rest = left(once_more.parts[0], error=reason)
+        assert (rest.fate, rest.error, rest.attempts) == (Fate.UNKNOWN, doubtful, 8)
+
+
 def test_one_bad_key_stands_alone() -> None:
     """Whatever one card key of 500 brings upon its call, the other 499 are stored, and soon."""
     for error in (*map(refusal, (errors.DuplicateKeysError, RefusedError)), STORAGE, strange(403), strange(302)):

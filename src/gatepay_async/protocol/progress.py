@@ -275,7 +275,9 @@ def _halves(part: Chunk, error: Attempted) -> tuple[Chunk, ...]:
 
 def _after(part: Chunk, error: Attempted) -> Chunk:
     """*part*, to be sent again after *error*."""
-    return evolve(part, in_doubt=part.in_doubt or bulk.may_have_stored(error), last=error)
+    if bulk.may_have_stored(error):
+        return evolve(part, in_doubt=True, doubt=error, last=error)
+    return evolve(part, last=error)
 
 
 def _proofs_wanted(error: Attempted) -> int:
