@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from waiting import PATIENCE, until
 
 from gatepay_async import EndpointClosedError, Fate, InvalidRequestError, Stored, UploadProgress, UploadReport, dedup
-from gatepay_async.dedup import Seen
+from gatepay_async.dedup import FirstLines, Seen
 from gatepay_async.protocol import chunking
 from gatepay_async.protocol.bulk import Chunk, Ledger
 from gatepay_async.protocol.calls import KaCreate
@@ -68,6 +68,16 @@ def test_many() -> None:
     with contextlib.closing(Seen(most_in_memory=5_000)) as seen:
         assert [seen.repeated(keys) for keys in batches] == plain(batches)
         assert not seen.fits(0)
+
+
+def test_first_lines() -> None:
+    """Each repetition is told with the line where its card key stood first, in the same look-up or a long one ago."""
+    with contextlib.closing(FirstLines()) as first_lines:
+        assert first_lines.repeated([1, 3, 4, 5], ["A", "B", "A", "A"]) == {2: 1, 3: 1}
+        assert first_lines.repeated([6, 7, 9], ["C", "B", "C"]) == {1: 3, 2: 6}
+        assert first_lines.repeated(range(10, 2_010), some(2_000)) == {}
+        assert first_lines.repeated([2_010], ["KEY-01999"]) == {0: 2_009}
+        assert first_lines.repeated([], []) == {}
 
 
 lines_of_any_kind = st.one_of(

@@ -60,6 +60,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "callbacks",
         "cli",
         "client",
+        "dedup",  # a rehearsal looks for repetitions as an upload does
         "durable",
         "exchange",
         "order_ids",

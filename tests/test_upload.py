@@ -527,15 +527,14 @@ Spoil = Callable[[Sandbox], None]
 
 @pytest.mark.parametrize("concurrency", [1, 4])
 @pytest.mark.parametrize(
-    ("error", "product_id", "secret", "appkey", "spoil"),
+    ("error", "product_id", "appkey", "spoil"),
     [
-        (SignatureRejectedError, 8, "wrong", None, None),
-        (InvalidAppKeyError, 8, None, "nobody", None),
-        (EndpointClosedError, 8, None, None, lambda sandbox: sandbox.change_shop(closed=True)),
-        (ShopNotFoundError, 8, None, None, lambda sandbox: sandbox.remove_shop()),
-        (ProductNotFoundError, 99, None, None, None),
+        (InvalidAppKeyError, 8, "nobody", None),
+        (EndpointClosedError, 8, None, lambda sandbox: sandbox.change_shop(closed=True)),
+        (ShopNotFoundError, 8, None, lambda sandbox: sandbox.remove_shop()),
+        (ProductNotFoundError, 99, None, None),
     ],
-    ids=["secret", "appkey", "closed", "shop", "product"],
+    ids=["appkey", "closed", "shop", "product"],
 )
 async def test_what_every_chunk_would_meet_stops_the_upload(
     sandbox: Sandbox,
@@ -543,7 +542,6 @@ async def test_what_every_chunk_would_meet_stops_the_upload(
     concurrency: int,
     error: type[RefusedError],
     product_id: int,
-    secret: str | None,
     appkey: str | None,
     spoil: Spoil | None,
 ) -> None:
@@ -551,7 +549,7 @@ async def test_what_every_chunk_would_meet_stops_the_upload(
     if spoil is not None:
         spoil(sandbox)
     lines = Counting()
-    async with client_of(sandbox, appkey=appkey, appsecret=secret) as gatepay:
+    async with client_of(sandbox, appkey=appkey) as gatepay:
         report = adds_up(await gatepay.upload_card_keys(product_id, lines, concurrency=concurrency))
     assert type(report.stopped) is error
     assert report.read == lines.read <= (concurrency + 1) * 500
@@ -562,6 +560,45 @@ async def test_what_every_chunk_would_meet_stops_the_upload(
     assert all(type(chunk.error) is error for chunk in report.chunks)
     assert not report.ok
     assert sandbox.keys(8) == []
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+async def test_a_wrong_secret_stops_the_upload(sandbox: Sandbox, concurrency: int) -> None:
+    """A wrong secret costs as many calls as are under way at once, or three; nothing more is read."""
+    lines = Counting()
+    async with client_of(sandbox, appsecret="wrong") as gatepay:
+        report = adds_up(await gatepay.upload_card_keys(8, lines, concurrency=concurrency))
+    assert type(report.stopped) is SignatureRejectedError
+    assert len(sandbox.requests) <= max(concurrency, 3)
+    assert report.read == lines.read <= (concurrency + 1) * 500
+    assert report.refused == concurrency * 500
+    assert report.not_sent == report.read - report.refused
+    assert all(type(chunk.error) is SignatureRejectedError for chunk in report.chunks)
+
+
+async def test_a_text_that_breaks_the_signature_of_the_first_chunk() -> None:
+    """A rejected signature at the very beginning ends nothing while calls are under way that may still succeed."""
+    keys = ["BAD", *some(1_999)]
+    server = Server()
+    rejected = anyio.Event()
+
+    async def send(call: KaCreate) -> Answer[Stored]:
+        if "BAD" in call.keys:
+            server.calls.append(call.keys)
+            await anyio.wait_all_tasks_blocked()
+            if rejected.is_set():
+                assert server.stored, "sent before the others were answered"
+            rejected.set()
+            raise refusal(SignatureRejectedError, 106)
+        await rejected.wait()
+        await anyio.wait_all_tasks_blocked()
+        return await server.send(call)
+
+    with anyio.fail_after(PATIENCE):
+        report = adds_up(await upload(send, 8, keys, concurrency=4))
+    assert (columns(report), report.stopped) == ({"stored": 1_999, "refused": 1}, None)
+    assert failed_keys(report) == ["BAD"]
+    assert len(server.calls) <= 3 + 2 * (math.log2(500) + 1)
 
 
 async def test_a_stop_does_not_wait_for_a_slow_input() -> None:

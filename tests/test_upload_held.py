@@ -1,11 +1,13 @@
 """An upload to a server that asks for a pause, or answers no more, in virtual time."""
 
+from urllib.parse import parse_qs
+
 import anyio
 import httpx
 import pytest
 import virtual_time
 
-from gatepay_async import AsyncGatePay, RetryPolicy, TransportError, UploadReport
+from gatepay_async import AsyncGatePay, Fate, RetryPolicy, TransportError, UploadReport
 
 pytestmark = pytest.mark.fast
 
@@ -69,3 +71,50 @@ def test_a_server_that_hangs_ends_an_upload_within_forty_seconds(backend: str) -
         assert ended - seconds < 40, seconds
         assert isinstance(report.stopped, TransportError)
         assert report.unknown > 0
+
+
+class Cutting(httpx.AsyncBaseTransport):
+    """Breaks the connection at each call with one of *bad* in it (None: at every call), and stores all others."""
+
+    def __init__(self, bad: set[str] | None) -> None:
+        self._bad = bad
+        self.calls = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        keys = parse_qs((await request.aread()).decode())["content"][0].split("\n")
+        self.calls += 1
+        await anyio.sleep(0.05)
+        if self._bad is None or not self._bad.isdisjoint(keys):
+            raise httpx.ReadError("cut")
+        data = f"成功录入:{len(keys)}条卡密"
+        return httpx.Response(200, json={"code": 100, "msg": "", "time": "1", "data": data})
+
+
+async def upload_few(transport: Cutting) -> tuple[UploadReport, float]:
+    async with AsyncGatePay("k", "s", transport=transport) as gatepay:
+        report = await gatepay.upload_card_keys(8, (f"KEY-{number}" for number in range(1, 501)))
+        return report, anyio.current_time()
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_key_that_breaks_the_connection_stands_alone(backend: str) -> None:
+    """In an upload of one chunk, too, it is found by halving; that one is in doubt, and the others are stored."""
+    for place in (1, 250, 500):
+        transport = Cutting({f"KEY-{place}"})
+        report, ended = virtual_time.run(upload_few, transport, backend=backend)
+        assert (report.stored, report.unknown, report.stopped) == (499, 1, None), place
+        (outcome,) = (chunk for chunk in report.chunks if chunk.fate is not Fate.STORED)
+        assert outcome.keys == (f"KEY-{place}",)
+        assert transport.calls < 60, place
+        assert ended < 60, place
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_server_that_breaks_every_connection_ends_an_upload(backend: str) -> None:
+    """Within forty seconds, at few calls: what is halved is not sent again without a pause."""
+    transport = Cutting(None)
+    report, ended = virtual_time.run(upload_few, transport, backend=backend)
+    assert ended < 40
+    assert transport.calls < 40
+    assert isinstance(report.stopped, TransportError)
+    assert report.unknown == 500

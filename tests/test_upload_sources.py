@@ -579,3 +579,14 @@ async def test_what_is_not_read_stays_in_the_input() -> None:
     report = adds_up(caught.value.report)  # type: ignore[attr-defined]  # hung on whatever was raised
     assert report.read < len(KEYS)
     assert next(lines) == KEYS[report.read]
+
+
+async def test_line_ends_that_are_none(tmp_path: Path) -> None:
+    """An open text file is cut into lines at line feeds only, and not at Unicode's other line ends."""
+    keys = ["A\u2028B", "C\u2029D", "E\x85F", "G\u00a0H"]
+    path = tmp_path / "keys.txt"
+    path.write_text("\n".join(keys), "utf-8")
+    server = Server()
+    with path.open(encoding="utf-8") as file:
+        report = await server.upload(file)
+    assert (server.stored, report.invisible) == (keys, (1, 2, 3, 4))

@@ -36,6 +36,8 @@ MISHAPS = (
     "stored, cut", "stored, 502", "stored, garbage", "stored, hangs", "cut", "refused to connect", "hangs", "slow",
     "500", "429", "403", 113, 109, 199,
 )  # fmt: skip
+# What says of its own call that nothing was stored, and nothing of the call before it.
+AFTER_DOUBT = (109, 113, 199, "403", "refused to connect")
 EVERYTHING = (109, 110, 113, 199, 106, 105, 107, "403", "404", "500", "reset", "refused to connect", "hangs")
 
 
@@ -57,12 +59,14 @@ class Server(httpx.AsyncBaseTransport):
         bad: Card keys that each call with them meets something for.
         refuses: What every call meets from the call of that number on; None: nothing.
         down: From when to when nobody can connect.
+        doubtful: Card keys whose first call is stored and its answer lost; each later one meets what is said here.
         stray: The number of the call that a CancelledError, or an odd error, comes out of; 0: none.
     """
 
     random: random.Random
     chance: float = 0.0
     bad: dict[str, Any] = field(factory=dict)
+    doubtful: dict[str, Any] = field(factory=dict)
     refuses: Any = None
     refuses_from: int = 0
     down: tuple[float, float] = (0.0, 0.0)
@@ -81,6 +85,9 @@ class Server(httpx.AsyncBaseTransport):
             return await self._meet("refused to connect", keys)
         if self.refuses is not None and self.calls >= self.refuses_from:
             return await self._meet(self.refuses, keys)
+        lost = next((key for key in keys if key in self.doubtful), None)
+        if lost is not None:
+            return await self._meet(self.doubtful[lost] if lost in self.db else "stored, cut", keys)
         found = next((self.bad[key] for key in keys if key in self.bad), None)
         if found is None and self.random.random() < self.chance:
             found = self.random.choice(MISHAPS)
@@ -126,6 +133,8 @@ def server_of(choose: random.Random, keys: list[str]) -> Server:
         kinds = choose.sample(BAD, choose.randint(1, 2))
         for key in choose.sample(keys, min(len(keys), choose.choice((1, 1, 2, 5, 40)))):
             server.bad[key] = choose.choice(kinds)
+    if keys and choose.random() < 0.5:
+        server.doubtful[choose.choice(keys)] = choose.choice(AFTER_DOUBT)
     if choose.random() < 0.2:
         server.refuses, server.refuses_from = choose.choice(EVERYTHING), choose.choice((1, 1, 3, 20))
     if choose.random() < 0.3:

@@ -18,6 +18,7 @@ from gatepay_async.protocol.chunking import Remembered
 
 MOST_IN_MEMORY = 1_000_000  # card keys; some 150 MB
 _CACHE = 192 * 1024  # KiB of SQLite's pages in memory; beyond it, a look-up may read the file
+_SMALL_CACHE = 64 * 1024  # the same where no server waits for it
 _AT_ONCE = 2000  # card keys looked up by one statement
 _DIGEST = 16  # bytes: for two of ten million card keys to share one, the odds are 1 to 7 * 10**24
 
@@ -26,11 +27,14 @@ _DIGEST = 16  # bytes: for two of ten million card keys to share one, the odds a
 _PRIVATE = ""
 # Nothing is kept beyond the process: neither a way back nor what survives a power cut is worth a write.
 _PRAGMAS = ("journal_mode=off", "synchronous=off", "locking_mode=exclusive", "temp_store=file")
-_TABLES = ("seen (digest BLOB PRIMARY KEY) WITHOUT ROWID", "numbers (n INTEGER PRIMARY KEY)")
+_TABLE = "seen (digest BLOB PRIMARY KEY) WITHOUT ROWID"
+_TABLE_WITH_LINES = "seen (digest BLOB PRIMARY KEY, line INTEGER) WITHOUT ROWID"
+_NUMBERS = "numbers (n INTEGER PRIMARY KEY)"
 # One blob, the digests one after the other, and one row back: Python's lock is given up and taken again for each
 # row, and beside a busy event loop that takes longer than the row. In order, so that neighbours share a page.
 _EACH = f"substr(:digests, {_DIGEST} * n + 1, {_DIGEST})"
 _WHICH_ARE_THERE = f"SELECT group_concat(n) FROM numbers WHERE n < :count AND {_EACH} IN seen"  # noqa: S608 -- constants
+_LINES_OF = f"SELECT n, line FROM numbers JOIN seen ON digest = {_EACH} WHERE n < :count"  # noqa: S608 -- constants
 _ENTER = f"INSERT OR IGNORE INTO seen SELECT {_EACH} FROM numbers WHERE n < :count"  # noqa: S608 -- constants
 
 
@@ -81,18 +85,70 @@ class Seen:
                 self._in_file.close()
 
 
-class _Digests:
+class _Private:
     """Digests in a private database, keyed at random: whoever gets hold of one can't even try card keys on it."""
 
-    def __init__(self) -> None:
+    def __init__(self, table: str, *, cache: int) -> None:
         self._blank = blake2b(key=token_bytes(32), digest_size=_DIGEST)
         # Whose turn it is to use the connection is settled by Seen.
         self._database = sqlite3.connect(_PRIVATE, isolation_level=None, check_same_thread=False)
         try:
-            self._prepare()
+            for pragma in (*_PRAGMAS, f"cache_size=-{cache}"):
+                self._database.execute(f"PRAGMA {pragma}")
+            self._database.execute("BEGIN")  # never committed: nobody else waits for it
+            for each in (table, _NUMBERS):
+                self._database.execute(f"CREATE TABLE {each}")
+            self._database.executemany("INSERT INTO numbers VALUES (?)", ((number,) for number in range(_AT_ONCE)))
         except BaseException:
             self.close()
             raise
+
+    def close(self) -> None:
+        """Forget everything; the file is gone."""
+        self._database.close()
+
+    def _digests(self, keys: Sequence[str]) -> Iterator[bytes]:
+        for key in keys:
+            keyed = self._blank.copy()  # half the time of giving the key each time
+            keyed.update(key.encode())
+            yield keyed.digest()
+
+
+class FirstLines(_Private):
+    """In which line each card key stood first: digests and numbers, and no card key. For one thread."""
+
+    def __init__(self) -> None:
+        super().__init__(_TABLE_WITH_LINES, cache=_SMALL_CACHE)
+
+    def repeated(self, lines: Sequence[int], keys: Sequence[str]) -> dict[int, int]:
+        """
+        Enter *keys*, which stand in *lines*: 2,000 at most.
+
+        Returns:
+            The places, from 0, of those that were there before, or further up in *keys*; with each, the line in which
+            it stood first.
+
+        Raises:
+            sqlite3.Error: The disk is full, say.
+        """
+        all_digests = list(self._digests(keys))
+        first: dict[bytes, int] = {}  # digest -> line
+        for digest, line in zip(all_digests, lines, strict=True):
+            first.setdefault(digest, line)
+        digests = sorted(first)
+        asked = {"digests": b"".join(digests), "count": len(digests)}
+        before = {digests[n]: line for n, line in self._database.execute(_LINES_OF, asked)}
+        new = ((digest, first[digest]) for digest in digests if digest not in before)
+        self._database.executemany("INSERT INTO seen VALUES (?, ?)", new)
+        first |= before
+        return {place: first[each] for place, each in enumerate(all_digests) if first[each] != lines[place]}
+
+
+class _Digests(_Private):
+    """All that an upload has seen, past its threshold."""
+
+    def __init__(self) -> None:
+        super().__init__(_TABLE, cache=_CACHE)
 
     def repeated(self, keys: Sequence[str]) -> list[int]:
         """As ``Seen.repeated``."""
@@ -100,17 +156,6 @@ class _Digests:
         for start in range(0, len(keys), _AT_ONCE):
             places += (start + place for place in self._some_repeated(keys[start : start + _AT_ONCE]))
         return places
-
-    def close(self) -> None:
-        self._database.close()
-
-    def _prepare(self) -> None:
-        for pragma in (*_PRAGMAS, f"cache_size=-{_CACHE}"):
-            self._database.execute(f"PRAGMA {pragma}")
-        self._database.execute("BEGIN")  # never committed: nobody else waits for it
-        for table in _TABLES:
-            self._database.execute(f"CREATE TABLE {table}")
-        self._database.executemany("INSERT INTO numbers VALUES (?)", ((number,) for number in range(_AT_ONCE)))
 
     def _some_repeated(self, keys: Sequence[str]) -> list[int]:
         places: list[int] = []
@@ -127,12 +172,6 @@ class _Digests:
             places.sort()
         self._database.execute(_ENTER, asked)
         return places
-
-    def _digests(self, keys: Sequence[str]) -> Iterator[bytes]:
-        for key in keys:
-            keyed = self._blank.copy()  # half the time of giving the key each time
-            keyed.update(key.encode())
-            yield keyed.digest()
 
 
 def _spilled(remembered: Remembered) -> _Digests:

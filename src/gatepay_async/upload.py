@@ -88,6 +88,8 @@ class _Upload:
         self._cut: deque[Chunk] = deque()  # several came from one look-up; they wait to be started
         self._progress = Progress(PATIENCE)
         self._raised: BaseException | None = None  # by the input, by on_progress, or by a client that is closed
+        self._in_flight = 0  # calls that are not answered yet
+        self._answered = anyio.Event()  # by the next answer; there is a new one after each
         self._over = anyio.Event()  # nothing more is to be sent: wakes up who waits to send again
         self._read_to_its_end = False
         self._whole = False  # the input has no more lines
@@ -265,6 +267,9 @@ class _Upload:
         parts = deque([chunk])  # the next one first
         try:
             while parts and not self._has_ended():
+                if self._progress.asks_one_by_one and self._in_flight:
+                    await self._answered.wait()
+                    continue
                 wait = max(parts[0].not_before, self._progress.held_until) - anyio.current_time()
                 if wait > 0:
                     with anyio.move_on_after(wait):
@@ -284,14 +289,15 @@ class _Upload:
         verdict: ChunkOutcome | Again = bulk.failed(part, Fate.UNKNOWN)  # until we know better: cancelled, or a bug
         began = anyio.current_time()
         try:
-            answer = await self._send(KaCreate(self._product_id, part.keys))
+            answer = await self._call(part)
             verdict = self._progress.answered(part, answer, now=anyio.current_time())
         except InvalidRequestError as error:
             self._end_with(error)
             verdict = bulk.left(part, error=error)
         except bulk.ATTEMPTED as error:
             jitter = random.random()  # noqa: S311 -- spreads calls, guards nothing
-            verdict = self._progress.failed(part, error, began=began, now=anyio.current_time(), jitter=jitter)
+            now, others = anyio.current_time(), self._in_flight
+            verdict = self._progress.failed(part, error, began=began, now=now, jitter=jitter, others=others)
             if self._has_ended():
                 self._over.set()
         except Exception as error:  # noqa: BLE001 -- a transport's own; raised by run()
@@ -300,6 +306,15 @@ class _Upload:
             if isinstance(verdict, ChunkOutcome):
                 self._ledger.add(verdict)
         return verdict if isinstance(verdict, Again) else Again(())
+
+    async def _call(self, part: Chunk) -> Answer[Stored]:
+        self._in_flight += 1
+        try:
+            return await self._send(KaCreate(self._product_id, part.keys))
+        finally:
+            self._in_flight -= 1
+            self._answered.set()
+            self._answered = anyio.Event()
 
     async def _tell(self) -> None:
         if self._on_progress is None:

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from gatepay_async.sandbox import Sandbox
+
 pytestmark = pytest.mark.sockets
 
 
@@ -23,3 +25,15 @@ def test_where_invisible_characters_are(gatepay: Any, shop: Any, tmp_path: Path)
         assert "含有不可见字符" in gatepay("--lang", "zh", "keys", "upload", keys, "-p", 8, *more).out
         listed = gatepay("keys", "upload", keys, "-p", 8, *more, "--json").json["invisible_lines"]
         assert listed == [f"{keys}:{line}" for line in (2, *range(5, 27))]
+
+
+def test_line_ends_that_are_none(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """Unicode's other line ends, and spaces that look like a plain one, part no keys: they are kept, and listed."""
+    odd = ("\u2028", "\u2029", "\u0085", "\u00a0", "\u202f")
+    keys = [f"ODD-{place}{letter}KEY" for place, letter in enumerate(odd)]
+    path = tmp_path / "keys.txt"
+    path.write_text("".join(f"{key}\n" for key in keys), "utf-8", newline="")
+    for more in (["--dry-run"], []):
+        ran = gatepay("keys", "upload", path, "-p", 8, *more, "--json").json
+        assert (ran["read"], ran["invisible_lines"]) == (5, [f"{path}:{line}" for line in range(1, 6)]), more
+    assert set(keys) <= set(shop.keys(8))

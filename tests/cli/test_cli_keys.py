@@ -7,6 +7,7 @@ import os
 import re
 import stat
 import sys
+import tracemalloc
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from rich.progress import Progress
 
 from gatepay_async import UploadReport
-from gatepay_async.cli import screens, sources, speech, uploading
+from gatepay_async.cli import rehearsing, screens, sources, speech, uploading
 from gatepay_async.cli.status import HaltError
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
@@ -433,6 +434,30 @@ def test_dry_run_of_a_pipe(gatepay: Any) -> None:
     shown = gatepay("keys", "upload", "-", "-p", 8, "--dry-run", input=b"A\n" * 30 + b"B\0\n")
     assert "standard input:31 can't be a card key" in shown.out
     assert "… and 9 more" in shown.out
+    listed = gatepay("keys", "upload", "-", "-p", 8, "--dry-run", "--json", input=b"A\n" * 3 + b"B\0\nB\0\n").json
+    assert [each["line"] for each in listed["repetitions"]] == ["standard input:2", "standard input:3"]
+    assert listed["refused_lines"] == ["standard input:4", "standard input:5"]
+    assert (listed["read"], listed["refused"], listed["would_send"], listed["chunks"]) == (5, 2, 1, 1)
+
+
+def test_dry_run_of_full_calls(gatepay: Any) -> None:
+    """Card keys that fill their calls exactly take no further one."""
+    lines = "".join(f"KEY-{number}\n" for number in range(2_500)).encode()
+    counted = gatepay("keys", "upload", "-", "-p", 8, "--dry-run", "--json", input=lines).json
+    assert (counted["would_send"], counted["chunks"]) == (2_500, 5)
+
+
+def test_dry_run_holds_no_card_keys(tmp_path: Path) -> None:
+    """Its memory does not grow with the file: card keys are looked up as digests, and none is kept."""
+    path = tmp_path / "keys.txt"
+    path.write_text("".join(f"{number:0200}\n" for number in range(12_000)))
+    tracemalloc.start()
+    try:
+        rehearsing.rehearse([path], encoding="utf-8")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2_500_000
 
 
 # -- export -----------------------------------------------------------------------------------------------------------

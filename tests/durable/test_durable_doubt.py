@@ -83,6 +83,9 @@ async def test_a_doubt_outlives_runs() -> None:
     for _ in range(2):
         runs.append(await run_of(batches.to_do([CHUNK], runs), raising(failing(sent=False))))
         assert fates(runs) == [(1, 5, Fate.UNKNOWN)]
+        (outcome,) = batches.merged(runs)[0]
+        assert isinstance(outcome.error, TransportError)
+        assert outcome.error.sent, "the reason is that of the later run, which has sent nothing"
     there = AlreadyStoredError(code=112, message="", endpoint="ka/create")
     runs.append(await run_of(batches.to_do([CHUNK], runs), raising(there)))
     assert fates(runs) == [(1, 5, Fate.STORED)]

@@ -101,6 +101,23 @@ def test_only_an_answer_ends_a_doubt() -> None:
         assert not any(each.in_doubt for each in again.parts)
 
 
+def test_what_is_unknown_says_why() -> None:
+    """The reason beside "unknown" is the failure that may have stored them, whatever came after it."""
+    doubtful, unsent = lost(), lost(sent=False)
+    again = Progress(PATIENCE).failed(part(1), doubtful, began=0, now=1)
+    assert isinstance(again, Again)
+    (one,) = again.parts
+    for later in (unsent, refusal(errors.DuplicateKeysError), SIGNATURE):
+        verdict = Progress(IN_RUNS).failed(one, later, began=1, now=2)
+        assert isinstance(verdict, ChunkOutcome)
+        assert (verdict.fate, verdict.error, verdict.attempts) == (Fate.UNKNOWN, doubtful, 4 + later.attempts)
+    once_more = Progress(PATIENCE).failed(one, unsent, began=1, now=2)
+    assert isinstance(once_more, Again)
+    for reason in (None, unsent, refusal(errors.EndpointClosedError)):
+        rest = left(once_more.parts[0], error=reason)
+        assert (rest.fate, rest.error, rest.attempts) == (Fate.UNKNOWN, doubtful, 8)
+
+
 def test_one_bad_key_stands_alone() -> None:
     """Whatever one card key of 500 brings upon its call, the other 499 are stored, and soon."""
     for error in (*map(refusal, (errors.DuplicateKeysError, RefusedError)), STORAGE, strange(403), strange(302)):
@@ -145,10 +162,34 @@ def test_a_server_that_refuses_everything_costs_few_calls() -> None:
 
 
 def test_what_meets_every_chunk_ends_at_once() -> None:
-    """A wrong key, a closed endpoint or a wrong secret takes one call."""
-    for kind in (errors.InvalidAppKeyError, errors.EndpointClosedError, errors.SignatureRejectedError):
+    """A wrong key or a closed endpoint takes one call."""
+    for kind in (errors.InvalidAppKeyError, errors.EndpointClosedError):
         _, progress, calls, _ = upload(lambda _one, _now: refusal(kind), *[part(500)] * 4)  # noqa: B023 -- called at once
         assert (kind, calls, type(progress.stopped)) == (kind, 1, kind)
+
+
+def test_a_wrong_secret_takes_few_calls() -> None:
+    """A text and its halves, or as many as are under way at once: if all their signatures are rejected, it ends."""
+    for count, calls_wanted in ((500, 3), (2, 3), (1, 1)):
+        outcomes, progress, calls, _ = upload(lambda _one, _now: SIGNATURE, *[part(count)] * 4)
+        assert (count, calls, progress.stopped) == (count, calls_wanted, SIGNATURE)
+        assert by_fate(outcomes)["refused"] == count
+    progress = Progress(PATIENCE)
+    for others in (3, 2, 1):
+        verdict = progress.failed(part(1), SIGNATURE, began=0, now=1, others=others)
+        assert isinstance(verdict, ChunkOutcome)
+        assert (verdict.fate, progress.ended, progress.asks_one_by_one) == (Fate.REFUSED, None, True)
+    progress.failed(part(500), SIGNATURE, began=0, now=1)
+    assert progress.stopped is SIGNATURE
+
+
+def test_a_text_that_breaks_the_signature_of_the_first_call() -> None:
+    """Before anything was stored, too, it is found by halving, wherever it stands, and refused alone."""
+    for place in (1, 250, 251, 500):
+        bad = f"KEY-{place}"
+        outcomes, progress, calls, _ = upload(lambda one, _: SIGNATURE if bad in one.keys else None, part(500))  # noqa: B023 -- called at once
+        assert (place, by_fate(outcomes), progress.ended) == (place, {"stored": 499, "refused": 1}, None)
+        assert (place, calls <= 20, progress.asks_one_by_one) == (place, True, False)
 
 
 def test_a_signature_that_the_content_spoils() -> None:

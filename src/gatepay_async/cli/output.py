@@ -4,6 +4,7 @@ import io
 import json
 import os
 import sys
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from io import TextIOWrapper
@@ -97,9 +98,26 @@ def wants_json() -> bool:
 
 def emit(**document: object) -> None:
     """Write one JSON object, on a line of its own; for ``--json``."""
-    ascii_only = not (sys.stdout.encoding or "").lower().startswith("utf")
-    sys.stdout.write(json.dumps(document, ensure_ascii=ascii_only, default=str) + "\n")
+    sys.stdout.write(_encoder().encode(document) + "\n")
     sys.stdout.flush()
+
+
+def emit_long(document: Mapping[str, object], lists: Mapping[str, Iterable[object]]) -> None:
+    """As ``emit``, with *lists* that may be too long to be held as text: each item is written as it comes."""
+    encode = _encoder().encode
+    sys.stdout.write(encode(document)[:-1])
+    for name, items in lists.items():
+        sys.stdout.write(f", {encode(name)}: [")
+        for number, item in enumerate(items):
+            sys.stdout.write(f"{', ' if number else ''}{encode(item)}")
+        sys.stdout.write("]")
+    sys.stdout.write("}\n")
+    sys.stdout.flush()
+
+
+def _encoder() -> json.JSONEncoder:
+    ascii_only = not (sys.stdout.encoding or "").lower().startswith("utf")
+    return json.JSONEncoder(ensure_ascii=ascii_only, default=str)
 
 
 def plain(text: object) -> str:

@@ -295,7 +295,9 @@ def _parts(chunk: Chunk, known: list[ChunkOutcome] | None, tried: list[ChunkOutc
             ]
             calls = sum(_same_lines(each, outcome) for each in tried)
             lines, keys = zip(*pairs, strict=True)
-            yield Chunk(chunk.index, lines, keys, in_doubt=outcome.fate is Fate.UNKNOWN, calls=calls)
+            in_doubt = outcome.fate is Fate.UNKNOWN
+            doubt = outcome.error if in_doubt else None
+            yield Chunk(chunk.index, lines, keys, in_doubt=in_doubt, doubt=doubt, calls=calls)
 
 
 def _overlap(one: ChunkOutcome, other: ChunkOutcome) -> bool:

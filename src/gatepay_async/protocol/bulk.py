@@ -63,6 +63,7 @@ class Chunk:
         keys: Cleaned, none twice; as many as ``lines``.
         in_doubt: An earlier call may have stored them. Only an answer that says "stored" ends the doubt: halves, later
             attempts and later runs inherit it.
+        doubt: What left them in doubt, where that is known.
         last: What they met when they were last sent, if they are to be sent again; None: not sent yet.
         calls: Calls for these very keys so far, all in vain.
         proofs: Those of them after which others succeeded, and the first one.
@@ -75,6 +76,7 @@ class Chunk:
     lines: tuple[int, ...] = field(repr=False)
     keys: tuple[str, ...] = field(repr=False)
     in_doubt: bool = field(default=False, repr=False)
+    doubt: GatePayError | None = field(default=None, repr=False, eq=False)
     last: Attempted | None = field(default=None, repr=False, eq=False)
     calls: int = field(default=0, repr=False)
     proofs: int = field(default=0, repr=False)
@@ -155,22 +157,29 @@ def may_have_stored(error: Attempted) -> bool:
 
 def outcome_of(chunk: Chunk, error: Attempted) -> ChunkOutcome:
     """What *error*, of an attempt to store *chunk*, means for its card keys."""
+    attempts = chunk.attempts + error.attempts
     if isinstance(error, AlreadyStoredError):
-        return stored(chunk, count=0, attempts=chunk.attempts + error.attempts)
-    return failed(chunk, _fate(chunk, error), error=error, attempts=chunk.attempts + error.attempts)
+        return stored(chunk, count=0, attempts=attempts)
+    return _not_stored(chunk, error, attempts=attempts)
 
 
-def _fate(chunk: Chunk, error: Attempted) -> Fate:
-    if chunk.in_doubt or may_have_stored(error):
-        return Fate.UNKNOWN
-    return Fate.REFUSED if isinstance(error, RefusedError) else Fate.NOT_SENT
+def _not_stored(chunk: Chunk, error: Attempted, *, attempts: int) -> ChunkOutcome:
+    """What is unknown carries what has made it so; a later failure that says "not sent" is about its own call only."""
+    if may_have_stored(error):
+        return failed(chunk, Fate.UNKNOWN, error=error, attempts=attempts)
+    if chunk.in_doubt:
+        return failed(chunk, Fate.UNKNOWN, error=chunk.doubt or error, attempts=attempts)
+    fate = Fate.REFUSED if isinstance(error, RefusedError) else Fate.NOT_SENT
+    return failed(chunk, fate, error=error, attempts=attempts)
 
 
 def left(chunk: Chunk, *, error: GatePayError | None = None) -> ChunkOutcome:
     """*chunk*, which is not sent, or not sent again, because of *error*."""
     if chunk.last is not None and (error is None or type(error) is type(chunk.last)):
-        return failed(chunk, _fate(chunk, chunk.last), error=chunk.last, attempts=chunk.attempts)
-    return failed(chunk, Fate.UNKNOWN if chunk.in_doubt else Fate.NOT_SENT, error=error)
+        return _not_stored(chunk, chunk.last, attempts=chunk.attempts)
+    if chunk.in_doubt:
+        return failed(chunk, Fate.UNKNOWN, error=chunk.doubt or error, attempts=chunk.attempts)
+    return failed(chunk, Fate.NOT_SENT, error=error)
 
 
 @frozen(kw_only=True)

@@ -104,6 +104,11 @@ class Chunker:
         """The card keys that ``cut()`` is to hear about; not to be changed, nor kept beyond ``cut()``."""
         return self._taken[1]
 
+    @property
+    def taken_from(self) -> Sequence[int]:
+        """The lines of the input that ``taken`` stands in."""
+        return self._taken[0]
+
     def take(self, lines: Iterable[object]) -> None:
         """Read and clean *lines*. When they raise, those before are taken all the same."""
         batch: list[object] = []

@@ -24,10 +24,14 @@ _FORMAT = ((0xFFF9, 0xFFFB), (0x13430, 0x1343F))
 # file in UTF-16, and is refused.
 _CONTROL = ((0x01, 0x08), (0x0B, 0x0C), (0x0E, 0x1F), (0x7F, 0x9F))
 _BRAILLE_BLANK = ((0x2800, 0x2800),)  # category So, and a cell without dots
+# Ends of lines and paragraphs that no file of card keys is cut at, and spaces that look like a plain one, or like none:
+# a customer who types the key does not type them. The ideographic space is as wide as a letter, and typed in Chinese.
+_SEPARATORS = ((0x2028, 0x2029),)
+_SPACES = ((0x00A0, 0x00A0), (0x2000, 0x200A), (0x202F, 0x202F), (0x205F, 0x205F))
 
 _INVISIBLE = frozenset(
     chr(each)
-    for first, last in (*_DEFAULT_IGNORABLE, *_FORMAT, *_CONTROL, *_BRAILLE_BLANK)
+    for first, last in (*_DEFAULT_IGNORABLE, *_FORMAT, *_CONTROL, *_BRAILLE_BLANK, *_SEPARATORS, *_SPACES)
     for each in range(first, last + 1)
 )
 # Of them, what str.isprintable() lets through: letters, marks and symbols by their category.

@@ -42,9 +42,13 @@ _OBJECTION = 1.0  # GatePay has read the card keys, and refuses them
 _AMBIGUOUS = 4.0  # its database, or a gateway: they may refuse everything
 _NO_SUCCESS_YET = 20.0  # as _AMBIGUOUS, before anything has succeeded: a wrong address, a wrong secret
 
+# Rejected signatures before anything was stored, none of them beside a success. Two halves of one text, say, and the
+# whole: it is the secret.
+_REJECTED_WITHOUT_SUCCESS = 3
 _MOST_REFUSED = 10  # parts in a row that are refused without having been halved
 
-# Calls in vain for the same card keys, before they are halved, whatever others do.
+# Calls in vain for the same card keys, before they are halved, whatever others do. Where nothing has succeeded yet, and
+# for a half, one is enough: nothing else may be left that could succeed.
 _CALLS_BEFORE_HALVING = 3
 # The same, each followed by a success of others, before it must be the keys.
 _PROOFS = 3
@@ -118,6 +122,7 @@ class Progress:
         self._patience = patience
         self._credit = _FULL_CREDIT
         self._refused = 0  # in a row, without having been halved
+        self._rejected = 0  # signatures, by what no text explains, before anything was stored
         # A run of calls in vain. Calls that overlap are one round of it, however many they are.
         self._alive = -math.inf  # when GatePay last answered
         self._since = math.inf
@@ -130,12 +135,19 @@ class Progress:
         """Why nothing more is to be sent, or None."""
         return self.stopped or self.away
 
+    @property
+    def asks_one_by_one(self) -> bool:
+        """Whether the secret may be wrong: nothing more is to be sent while an answer is still to come."""
+        return self._rejected > 0 and not self.accepted
+
     def answered(self, part: Chunk, answer: Answer[Stored], *, now: float) -> ChunkOutcome:
         """*part* was stored, as the call that ended *now* says."""
         self._succeed(now)
         return bulk.stored(part, count=answer.value.stored, attempts=part.attempts + answer.attempts)
 
-    def failed(self, part: Chunk, error: Attempted, *, began: float, now: float, jitter: float = 0.0) -> Verdict:
+    def failed(
+        self, part: Chunk, error: Attempted, *, began: float, now: float, jitter: float = 0.0, others: int = 0
+    ) -> Verdict:
         """
         The call for *part* has failed.
 
@@ -145,6 +157,7 @@ class Progress:
             began: When it was first tried.
             now: When it was given up.
             jitter: Random, 0 to 1: makes a wait shorter by up to a half, so that not all come back at once.
+            others: Calls for other parts that have not been answered yet.
 
         Returns:
             What became of it, or what is to be sent again.
@@ -154,35 +167,52 @@ class Progress:
             return bulk.outcome_of(part, error)
         if isinstance(error, RefusedError) and not isinstance(error, StorageFailedError):
             self._answer(now)
+            if isinstance(error, SignatureRejectedError) and not self._is_about_content(part):
+                return self._rejected_at_first(part, error, others)
             return self._objected(part, error)
         self._note_vain(error, began, now)
         return self._in_vain(part, error, now, jitter)
 
+    def _rejected_at_first(self, part: Chunk, error: SignatureRejectedError, others: int) -> Verdict:
+        """
+        A 106 before anything was stored: the secret is wrong, or something in this text breaks the signature.
+
+        Another answer tells: of the calls that are still under way, and then of the halves.
+        """
+        self._rejected += 1
+        is_all = len(part.keys) == 1 and part.last is None
+        if not others and (is_all or self._rejected >= _REJECTED_WITHOUT_SUCCESS):
+            self.stopped = self.stopped or error
+        if self.ended is None and len(part.keys) > 1:
+            return Again(_halves(part, error), later=True)
+        return bulk.outcome_of(part, error)
+
     def _objected(self, part: Chunk, error: RefusedError) -> Verdict:
         """GatePay is there, and said no."""
         cost = _OBJECTION
-        if isinstance(error, bulk.MEETS_EVERY_CHUNK):
-            if not self._is_about_content(part, error):
-                self.stopped = self.stopped or error
+        if isinstance(error, SignatureRejectedError):
             cost = _OBJECTION if self.accepted else _NO_SUCCESS_YET
+        elif isinstance(error, bulk.MEETS_EVERY_CHUNK):
+            self.stopped = self.stopped or error
         if self.ended is None and len(part.keys) > 1:
             if self._pay(cost):
                 return Again(_halves(part, error))
             self._refused += 1
-            if self._refused >= _MOST_REFUSED or isinstance(error, bulk.MEETS_EVERY_CHUNK):
+            if self._refused >= _MOST_REFUSED or isinstance(error, SignatureRejectedError):
                 self.stopped = error
         return bulk.outcome_of(part, error)
 
-    def _is_about_content(self, part: Chunk, error: RefusedError) -> bool:
-        if not isinstance(error, SignatureRejectedError):
-            return False
+    def _is_about_content(self, part: Chunk) -> bool:
+        """Whether a rejected signature is about the text of *part*."""
         return self.accepted or any(not _SPOILS_SIGNATURE.isdisjoint(key) for key in part.keys)
 
     def _in_vain(self, part: Chunk, error: Attempted, now: float, jitter: float) -> Verdict:
         """Nobody answered, or not as GatePay does, or its database did not store anything."""
         tried = self._tried(part, error, now, jitter)
-        if self.ended is None and self._may_be_halved(tried, error) and self._pay(self._cost(error)):
+        if self.ended is None and _is_final(error) and len(part.keys) > 1 and self._pay(self._cost(error)):
             return Again(tried.halves())
+        if self.ended is None and self._may_be_its_keys(part, tried, error, now) and self._pay(self._cost(error)):
+            return Again(_halves_after_a_wait(tried), later=True)
         if self.ended is None and self._is_its_own(tried, error, now):
             return bulk.outcome_of(part, error)
         if self.ended is None and self._is_away(now):
@@ -209,11 +239,14 @@ class Progress:
             not_before=now + self._wait(part) * (1 - jitter / 2),
         )
 
-    def _may_be_halved(self, tried: Chunk, error: Attempted) -> bool:
-        """Whether the card keys may be at fault, and not all of them."""
-        if len(tried.keys) == 1 or _is_unreached(error):
+    def _may_be_its_keys(self, part: Chunk, tried: Chunk, error: Attempted, now: float) -> bool:
+        """Whether one of several card keys may be what nobody answers, and others may succeed without it."""
+        if len(part.keys) == 1 or _is_unreached(error):
             return False
-        return _is_final(error) or tried.calls >= _CALLS_BEFORE_HALVING
+        is_half = part.last is not None and part.calls == 0  # its other half tells what is at fault
+        may_be_all = self._patience.holds and self._alive == -math.inf
+        soon = (is_half or may_be_all) and not self._is_away(now)
+        return soon or tried.calls >= _CALLS_BEFORE_HALVING
 
     def _is_its_own(self, tried: Chunk, error: Attempted, now: float) -> bool:
         """Whether *tried* alone meets this, while others succeed."""
@@ -273,9 +306,15 @@ def _halves(part: Chunk, error: Attempted) -> tuple[Chunk, ...]:
     return _after(part, error).halves()
 
 
+def _halves_after_a_wait(tried: Chunk) -> tuple[Chunk, ...]:
+    return tuple(evolve(half, not_before=tried.not_before) for half in tried.halves())
+
+
 def _after(part: Chunk, error: Attempted) -> Chunk:
     """*part*, to be sent again after *error*."""
-    return evolve(part, in_doubt=part.in_doubt or bulk.may_have_stored(error), last=error)
+    if bulk.may_have_stored(error):
+        return evolve(part, in_doubt=True, doubt=error, last=error)
+    return evolve(part, last=error)
 
 
 def _proofs_wanted(error: Attempted) -> int:
