@@ -51,7 +51,7 @@ class BatchRow:
     Attributes:
         turn: The first is 0.
         status: DBOS's.
-        taken: A worker had it at some time, and may have sent something of it.
+        begun: Calls for it may have been made. A run that was only taken, and then cancelled, has sent nothing.
         run: What became of it, if it has ended by itself.
     """
 
@@ -59,7 +59,7 @@ class BatchRow:
     turn: int
     batch: Batch
     status: str
-    taken: bool
+    begun: bool
     run: Run | None
 
     @property
@@ -162,7 +162,7 @@ class Book:
         Returns:
             Whether they may have been made before: by a worker that died, or that it was taken from.
         """
-        begun = any((row.attributes or {}).get(_BEGUN) for row in self._rows([name], load_input=False))
+        begun = any(map(_begun, self._rows([name], load_input=False, load_output=False)))
         if not begun:
             self._client.update_workflow_attributes(name, {_BEGUN: True}, merge=True)
         return begun
@@ -220,6 +220,10 @@ def batch_of(identity: str, fields: Sequence[Any]) -> tuple[str, int, Batch]:
     return job, int(turn), Batch(int(number), *fields)
 
 
+def _begun(row: WorkflowStatus) -> bool:
+    return bool((row.attributes or {}).get(_BEGUN))
+
+
 def _some(ids: Iterable[str]) -> Iterator[list[str]]:
     rest = iter(ids)
     while some := list(islice(rest, _AT_ONCE)):
@@ -249,7 +253,7 @@ def _batch_row(row: WorkflowStatus) -> BatchRow:
             turn=turn,
             batch=batch,
             status=row.status,
-            taken=row.executor_id is not None,
+            begun=_begun(row),
             run=Run.of_json(row.output or {}) if row.status == "SUCCESS" else None,
         )
 

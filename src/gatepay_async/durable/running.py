@@ -149,6 +149,9 @@ class Runner:
         if begun:
             # Whoever ran it before has not said what became of it: any of it may be on the server.
             chunks = [evolve(chunk, in_doubt=True) for chunk in chunks]
+        # Asked after that was noted: who cancels it in between, and is told that nothing of it was begun, is right.
+        if chunks and not await self._is_ours(task):
+            return Run([bulk.left(chunk) for chunk in chunks])
         return await self._send_all(chunks, Sender(self._send, task.product_id, may_go_on, accepted=self._accepted))
 
     async def _send_all(self, chunks: list[Chunk], sender: Sender) -> Run:
