@@ -108,7 +108,7 @@ class Held(Shop):
 
 
 async def test_cancelled_just_as_it_is_taken(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch taken between the two statements of a cancellation, by a worker that is at the job, is not sent, and told so."""
+    """A batch taken between the two statements of a cancellation, by a worker at the job, is `not_sent`."""
     monkeypatch.setattr(batches_room, "CHUNKS", 1)
     monkeypatch.setattr(worker, "_KEEP", 60)
     first, second, cancelled = anyio.Event(), anyio.Event(), anyio.Event()

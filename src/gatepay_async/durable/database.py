@@ -96,6 +96,7 @@ class Database:
         def prepare(connection: Any, _: object) -> None:
             if sqlite3.sqlite_version_info < _WITH_SUBSECONDS:
                 connection.create_function("unixepoch", 1, _seconds)
+            connection.text_factory = _text  # by itself it fails, and quotes what it can't decode
             connection.isolation_level = "IMMEDIATE"  # a reader that turns writer would fail at once
             connection.execute(f"PRAGMA busy_timeout={_WAIT_FOR_LOCK * 1000}")
             switch_to_wal(connection, patience=_WAIT_FOR_LOCK)
@@ -160,6 +161,10 @@ def _closing_all(engine: sa.Engine) -> sa.Engine:
 def _seconds(_: str) -> float:
     """SQLite's ``unixepoch('subsec')``."""
     return time.time()
+
+
+def _text(stored: bytes) -> str:
+    return stored.decode("utf-8", "replace")
 
 
 def _make(file: Path) -> None:

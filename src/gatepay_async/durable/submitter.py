@@ -78,7 +78,7 @@ class Submitter:
             # Without names: whatever becomes of this process, no card key is left behind.
             target = stack.enter_context(await in_thread(_unnamed))
             source, given = await _opened(path, stack)
-            name = given.encode("utf-8", "replace").decode()  # a file's may hold bytes that are no text
+            name = batches.short_name(given)
             spooled = await in_thread(
                 lambda: spool_file(source, target, name=name, product_id=product_id, secret=secret)
             )
