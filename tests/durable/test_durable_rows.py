@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from copy import deepcopy
@@ -14,6 +15,7 @@ import pytest
 from dbos import WorkflowStatus
 from durable_room import PRODUCT, SOON, Room, keys_of
 from durable_shop import Shop
+from sqlalchemy.exc import OperationalError
 from waiting import until
 
 from gatepay_async.durable import (
@@ -23,7 +25,8 @@ from gatepay_async.durable import (
     book,
 )
 from gatepay_async.durable.batches import Facts
-from gatepay_async.durable.errors import UnreadableRowError
+from gatepay_async.durable.database import in_thread
+from gatepay_async.durable.errors import QueueUnavailableError, UnreadableRowError
 from gatepay_async.protocol.errors import InvalidRequestError
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio, pytest.mark.parametrize("room", ["sqlite"], indirect=True)]
@@ -60,7 +63,7 @@ def row_of(job: str, *arguments: Any, **facts: Any) -> WorkflowStatus:
 
 def spoilt(whole: Any) -> Iterator[Any]:
     """Copies of *whole*, with something hostile in the place of each of its values, and of those within them."""
-    items = cast("dict[Any, Any]", whole).items() if isinstance(whole, dict) else enumerate(cast("list[Any]", whole))
+    items = dict[Any, Any](whole).items() if isinstance(whole, dict) else enumerate(list[Any](whole))
     for place, value in items:
         inner = spoilt(cast("object", value)) if isinstance(value, dict | list) else iter(())
         for other in (*HOSTILE, *inner):
@@ -215,6 +218,40 @@ async def test_more_than_a_job_can_be(room: Room, monkeypatch: pytest.MonkeyPatc
     async with room.uploads(Shop()).submitter() as submit:
         with pytest.raises(InvalidRequestError, match="more than 1,000 card keys; split it"):
             await submit.file(room.file(keys_of(1001)), product_id=PRODUCT)
+
+
+async def test_no_key_in_a_traceback(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the disk is full amid card keys, neither they nor the digest key stay in the locals of a traceback."""
+
+    def full(*given: object) -> None:
+        del given  # this frame is ours, and stays
+        raise OSError(28, "No space left on device")
+
+    for place in (("gatepay_async.durable.batches", "lines_of"), ("shutil", "copyfileobj")):
+        with monkeypatch.context() as patched:
+            async with room.uploads(Shop()).submitter() as submit:
+                patched.setattr(".".join(place), full)
+                with pytest.raises(OSError, match="No space") as caught:
+                    await submit.file(room.file(keys_of(3, "SECRET")), product_id=PRODUCT)
+        shown = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+        assert "SECRET-" not in shown
+        assert repr((room.spool / "digest-key").read_bytes()) not in shown
+
+
+async def test_no_password_in_a_traceback(room: Room) -> None:
+    """Where the database can't be used, neither its password nor what a driver says at length hangs on the error."""
+
+    def away() -> None:
+        password = "hush"
+        raise OperationalError(f"SELECT {password}", {}, Exception("away \x1b[2J" + "x" * 1000))
+
+    with pytest.raises(QueueUnavailableError) as caught:
+        await in_thread(away)
+    shown = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+    assert "hush" not in shown
+    assert "\x1b" not in shown
+    assert len(str(caught.value)) < 400
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
 
 
 def alter(room: Room, change: str, name: str) -> None:

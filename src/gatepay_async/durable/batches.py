@@ -94,6 +94,12 @@ class Batch:
         return self.number * CHUNKS
 
 
+def _few_lines(_: object, __: object, lines: tuple[int, ...]) -> None:
+    whole(len(lines), most=MOST_INVISIBLE)
+    for line in lines:
+        whole(line)
+
+
 @frozen
 class Facts:
     """
@@ -125,13 +131,7 @@ class Facts:
     digest: str = text_field(2 * _DIGEST)
     refused: Batch | None = None
     problems: Batch | None = None
-    invisible: tuple[int, ...] = field(default=(), converter=tuple[int, ...])
-
-    @invisible.validator
-    def _check_invisible(self, _: object, lines: tuple[int, ...]) -> None:
-        whole(len(lines), most=MOST_INVISIBLE)
-        for line in lines:
-            whole(line)
+    invisible: tuple[int, ...] = field(default=(), converter=tuple[int, ...], validator=_few_lines)
 
     def as_json(self) -> dict[str, Any]:
         """For the database."""

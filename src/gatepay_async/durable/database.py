@@ -28,6 +28,7 @@ VERSION = "gatepay-1"
 APPLICATION = "gatepay"
 _KINDS = ("sqlite", "postgresql", "postgres")
 _WAIT_FOR_LOCK = 30  # seconds
+_LONGEST_REASON = 300  # characters
 # From Python 3.12 on, DBOS asks SQLite for `unixepoch('subsec')`, whatever SQLite there is: an older one (Debian 12 has
 # 3.40) gives NULL, and every row is refused.
 _WITH_SUBSECONDS = (3, 42)
@@ -141,8 +142,16 @@ async def in_thread(ask: Callable[..., T], *arguments: Any) -> T:
     try:
         return await anyio.to_thread.run_sync(ask, *arguments)
     except SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
-        raise QueueUnavailableError(reason=reason) from error
+        unavailable = _unavailable(error)
+    raise unavailable  # and nothing else: in the frames of the other one stands the database's password
+
+
+def _unavailable(error: SQLAlchemyError) -> QueueUnavailableError:
+    reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
+    shown = "".join(letter if letter.isprintable() else "?" for letter in reason[:_LONGEST_REASON])
+    unavailable = QueueUnavailableError(reason=shown)
+    unavailable.kind = type(error).__name__
+    return unavailable
 
 
 def _closing_all(engine: sa.Engine) -> sa.Engine:

@@ -60,7 +60,7 @@ def asking() -> Generator[None]:
 class _Quiet(logging.Filter):
     """DBOS logs what it can't decode, and quotes the row; whoever asks for it here says so without that."""
 
-    def filter(self, _: logging.LogRecord, /) -> bool:
+    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 -- logging's own signature
         """Whether it is logged."""
         return not _here.asking
 

@@ -26,7 +26,7 @@ from gatepay_async.client import AsyncGatePay
 from gatepay_async.durable import batches, untrusted
 from gatepay_async.durable.book import BATCH, Book
 from gatepay_async.durable.database import APPLICATION, Database, client_of, in_thread
-from gatepay_async.durable.errors import DurableError, SourceChangedError, UnreadableRowError
+from gatepay_async.durable.errors import DurableError, QueueUnavailableError, SourceChangedError, UnreadableRowError
 from gatepay_async.durable.jobs import Job
 from gatepay_async.durable.pace import Pace, Rate
 from gatepay_async.durable.running import LONGEST_RUN, Runner, Task
@@ -353,7 +353,7 @@ class Worker:
 
 def _name(error: Exception) -> str:
     """What it is; what it says may be anybody's."""
-    return type(error.__cause__ or error).__name__
+    return error.kind if isinstance(error, QueueUnavailableError) else type(error).__name__
 
 
 def _claims(rate: Rate | None) -> Any:
