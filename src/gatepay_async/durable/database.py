@@ -150,7 +150,7 @@ def _unavailable(error: SQLAlchemyError) -> QueueUnavailableError:
     reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
     shown = "".join(letter if letter.isprintable() else "?" for letter in reason[:_LONGEST_REASON])
     unavailable = QueueUnavailableError(reason=shown)
-    unavailable.kind = type(error).__name__
+    unavailable._kind = type(error).__name__  # noqa: SLF001 -- for our log, not for users
     return unavailable
 
 

@@ -47,7 +47,7 @@ class QueueUnavailableError(DurableError):
     Workers, and who waits for a job, go on by themselves when it is back.
     """
 
-    kind: str = "QueueUnavailableError"  # what has happened in one word, for the log
+    _kind: str = "QueueUnavailableError"  # what has happened in one word, for the log
 
     def __init__(self, *, reason: str) -> None:
         self.reason = reason

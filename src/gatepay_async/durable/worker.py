@@ -353,7 +353,9 @@ class Worker:
 
 def _name(error: Exception) -> str:
     """What it is; what it says may be anybody's."""
-    return error.kind if isinstance(error, QueueUnavailableError) else type(error).__name__
+    if isinstance(error, QueueUnavailableError):
+        return error._kind  # noqa: SLF001 -- for our log, not for users
+    return type(error).__name__
 
 
 def _claims(rate: Rate | None) -> Any:
