@@ -2,7 +2,7 @@
 
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import anyio
 import pytest
@@ -24,6 +24,7 @@ from gatepay_async.durable import batches as batches_room
 from gatepay_async.durable.batches import Run
 from gatepay_async.durable.book import BatchRow, batch_id
 from gatepay_async.durable.jobs import Job
+from gatepay_async.durable.running import Task
 from gatepay_async.durable.submitter import Submitter
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
@@ -107,13 +108,14 @@ class Held(Shop):
 
 
 async def test_cancelled_just_as_it_is_taken(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch taken between the two statements of a cancellation, by a worker that is at the job, is not sent."""
+    """A batch taken between the two statements of a cancellation, by a worker at the job, is `not_sent`."""
     monkeypatch.setattr(batches_room, "CHUNKS", 1)
     monkeypatch.setattr(worker, "_KEEP", 60)
-    first, second = anyio.Event(), anyio.Event()
+    first, second, cancelled = anyio.Event(), anyio.Event(), anyio.Event()
     async with serving(Held(told=[first, second])) as shop:
         uploads = room.uploads(shop)
-        async with uploads.submitter() as submit, uploads.worker(concurrency=2):
+        async with uploads.submitter() as submit, uploads.worker(concurrency=2) as it:
+            run = it._runner.run
             client = submit._book._client
             cancel = client.cancel_workflows
             job = await submit.file(room.file(keys_of(1500)), product_id=PRODUCT)
@@ -124,16 +126,41 @@ async def test_cancelled_just_as_it_is_taken(room: Room, monkeypatch: pytest.Mon
                 from_thread.run_sync(first.set)
                 wait_until(lambda: not job._book.batches(names)[free].queued)
                 cancel(names)
+                from_thread.run_sync(cancelled.set)
+
+            async def after_that(task: Task, *, late: bool) -> dict[str, Any]:
+                await cancelled.wait()
+                return await run(task, late=late)
 
             monkeypatch.setattr(client, "cancel_workflows", late)
+            monkeypatch.setattr(it._runner, "run", after_that)
             await job.cancel()
             second.set()
             while (await job.info()).state is JobState.WORKING:
                 await anyio.sleep(SOON)
             assert (sum(shop.sent.values()), shop.in_flight) == (2, 0)
+            before = await job.wait(every=SOON)
+            assert (before.stored, before.not_sent, before.unknown) == (1000, 500, 0)
             await job.resume()
             report = await job.wait(every=SOON)
     assert (report.stored, report.ok, set(shop.sent.values())) == (1500, True, {1})
+
+
+async def test_cancelled_just_as_it_begins(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is cancelled before its first call, by whomever, makes none: others may count on that by then."""
+    async with room.uploads(shop).submitter() as submit, room.uploads(shop).worker() as it:
+        begin, ended = it._book.begin, anyio.Event()
+
+        def late(name: str) -> bool:
+            it._book._client.cancel_workflow(name)
+            from_thread.run_sync(ended.set)
+            return begin(name)
+
+        monkeypatch.setattr(it._book, "begin", late)
+        await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
+        await ended.wait()
+        await until(lambda: not it._runner.busy)
+    assert not shop.sent
 
 
 async def free_one(shop: Shop, job: Job) -> str:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import logging
 import os
 import pickle
 import sqlite3
@@ -65,6 +66,20 @@ async def test_a_pickled_job(room: Room, shop: Shop, tmp_path: Path, caplog: pyt
     assert not proof.exists()
 
 
+def test_dbos_quotes_nothing(room: Room) -> None:
+    """What DBOS logs of rows that it can't decode, and it quotes them, is not logged where we ask for them."""
+    heard: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]  # a double
+    dbos = logging.getLogger("dbos")
+    dbos.addHandler(handler)
+    with untrusted.asking():
+        dbos.error("quoted")
+    dbos.error("said")
+    dbos.removeHandler(handler)
+    assert heard == ["said"]
+
+
 async def test_another_product(room: Room, shop: Shop) -> None:
     """A batch whose row was changed to another product is not sent: its card keys would be sold as something else."""
     uploads = room.uploads(shop)
@@ -79,21 +94,48 @@ async def test_another_product(room: Room, shop: Shop) -> None:
     assert (report.stored, len(shop.sent)) == (0, 0)
 
 
-async def test_a_batch_of_nobody(room: Room, shop: Shop) -> None:
-    """A row that belongs to no job takes no worker's place for ever: it fails, and the other jobs are done."""
+STRANGERS = {
+    "nobody.0.0": "ERROR", "other:job.0.0": "ERROR", "gatepay:none.0.0": "SUCCESS", "\x1b[2J": "ERROR",
+    "gatepay:a.0": "ERROR", "gatepay:a.-1.0": "ERROR", "gatepay:a.0.999999999": "ERROR",
+}  # fmt: skip
+
+
+async def test_batches_of_nobody(room: Room, shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    """A row that belongs to no job here takes no worker's place for ever: it ends, and the other jobs are done."""
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit:
-        bad = await submit.file(room.file(keys_of(3, "BAD"), "bad.txt"), product_id=PRODUCT)
-        for table in ("workflow_status", "workflow_input"):
-            rename = f"UPDATE {table} SET workflow_uuid = 'nobody.0.0' WHERE workflow_uuid = :name"  # noqa: S608 -- ours
-            alter(room, rename, name=f"{bad.id}.0.0")
+        for name in STRANGERS:
+            bad = await submit.file(room.file([f"BAD {name}"], "bad.txt"), product_id=PRODUCT)
+            for table in ("workflow_status", "workflow_input"):
+                rename = f"UPDATE {table} SET workflow_uuid = :new WHERE workflow_uuid = :name"  # noqa: S608 -- ours
+                alter(room, rename, name=f"{bad.id}.0.0", new=name)
         good = await submit.file(room.file(keys_of(3, "GOOD"), "good.txt"), product_id=PRODUCT)
         async with uploads.worker(concurrency=1):
             assert (await good.wait(every=SOON)).ok
+    assert {name: status_of(room, name) for name in STRANGERS} == STRANGERS
     assert len(shop.sent) == 1
+    assert "\x1b" not in caplog.text
+
+
+async def test_workflows_of_others(room: Room, shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    """A row of our queue that is another program's doesn't count as being run: it is cancelled, and jobs are done."""
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit:
+        bad = await submit.file(room.file(keys_of(3, "BAD"), "bad.txt"), product_id=PRODUCT)
+        name = f"{bad.id}.0.0"
+        alter(room, "UPDATE workflow_status SET name = 'theirs' WHERE workflow_uuid = :name", name=name)
+        good = await submit.file(room.file(keys_of(3, "GOOD"), "good.txt"), product_id=PRODUCT)
+        async with uploads.worker(concurrency=1, global_concurrency=1):
+            assert (await good.wait(every=SOON)).ok
+    assert status_of(room, name) == "CANCELLED"
+    assert f"they are cancelled: ['{name}']" in caplog.text
+
+
+def status_of(room: Room, name: str) -> str:
+    """The state of a row."""
     with closing(sqlite3.connect(room.folder / "uploads.sqlite3")) as database:
-        asked = "SELECT status FROM workflow_status WHERE workflow_uuid = 'nobody.0.0'"
-        assert database.execute(asked).fetchone() == ("ERROR",)
+        asked = "SELECT status FROM workflow_status WHERE workflow_uuid = ?"
+        return str(database.execute(asked, [name]).fetchone()[0])
 
 
 async def test_what_a_dead_worker_had(room: Room, shop: Shop) -> None:

@@ -46,6 +46,9 @@ from gatepay_async.durable.tally import Tally
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
+# On the other database, too, only what its SQL, its locks, or its connections decide: that costs twice as much.
+on_sqlite = pytest.mark.parametrize("room", ["sqlite"], indirect=True)
+
 
 async def test_a_file_is_uploaded(room: Room, shop: Shop) -> None:
     """A file is uploaded whole, each card key once, and its report is that of a plain upload."""
@@ -118,6 +121,7 @@ async def test_submitted_at_once(new_room: Room, shop: Shop) -> None:
     assert (ids, report.stored, set(shop.sent.values())) == (set(), 1200, {1})
 
 
+@on_sqlite
 async def test_nothing_to_send(room: Room, shop: Shop) -> None:
     """A file with nothing in it is done as soon as it is submitted; no worker is needed."""
     uploads = room.uploads(shop)
@@ -152,6 +156,7 @@ async def test_no_key_in_the_database(room: Room, shop: Shop, caplog: pytest.Log
         assert coded[4:-4] not in text
 
 
+@on_sqlite
 async def test_for_its_owner_only(room: Room, shop: Shop) -> None:
     """What lies in the spool is its owner's only, and goes when all of it is on the server."""
     uploads = room.uploads(shop)
@@ -164,6 +169,7 @@ async def test_for_its_owner_only(room: Room, shop: Shop) -> None:
     assert [path.name for path in room.spool.iterdir()] == ["digest-key"]
 
 
+@on_sqlite
 async def test_nobody_waits(room: Room, shop: Shop) -> None:
     """Card keys that are all on the server are deleted from the spool, also if nobody waits for the job."""
     uploads = room.uploads(shop)
@@ -177,6 +183,7 @@ async def test_nobody_waits(room: Room, shop: Shop) -> None:
         assert b"no\0key" in left.read_bytes()  # for the report
 
 
+@on_sqlite
 async def test_the_spool_has_changed(room: Room, shop: Shop) -> None:
     """Where the card keys that were put aside are not what they were, nothing is sent, and the report says so."""
     uploads = room.uploads(shop)
@@ -199,6 +206,7 @@ async def test_the_spool_has_changed(room: Room, shop: Shop) -> None:
     assert all(adds_up(report) for report in reports)
 
 
+@on_sqlite
 @pytest.mark.usefixtures("small_batches")
 async def test_put_aside_again(room: Room, shop: Shop) -> None:
     """Where the spool has lost what was put aside, the same input submitted again fills it, and resume() goes on."""
@@ -223,6 +231,7 @@ async def test_put_aside_again(room: Room, shop: Shop) -> None:
     assert report.stopped is None
 
 
+@on_sqlite
 async def test_two_queues_share_a_spool(room: Room, shop: Shop) -> None:
     """The same file for the same product of two shops is two jobs, also where both put it aside in the same folder."""
     path = room.file(keys_of(600))
@@ -234,6 +243,7 @@ async def test_two_queues_share_a_spool(room: Room, shop: Shop) -> None:
                 assert (await job.wait(every=SOON)).ok
 
 
+@on_sqlite
 async def test_a_submitter_that_is_killed(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     """While an input is read, no file has a name under which card keys could be left behind."""
     monkeypatch.setenv("TMPDIR", str(room.folder))
@@ -256,6 +266,7 @@ async def test_a_submitter_that_is_killed(room: Room, monkeypatch: pytest.Monkey
     assert not [content for content in seen if b"SECRET" in content]
 
 
+@on_sqlite
 async def test_the_file_changes_while_it_is_read(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that changes while it is read is not submitted."""
     path = room.file(keys_of(10))
@@ -284,8 +295,7 @@ async def test_refused_for_all(room: Room, shop: Shop) -> None:
         report = await job.wait(every=SOON)
         assert (await job.info()).state is JobState.STOPPED
         assert isinstance(report.stopped, EndpointClosedError)
-        # Unknown is what was taken in the moment in which it was taken out of the queue.
-        assert (report.stored, report.refused + report.not_sent + report.unknown) == (0, 4500)
+        assert (report.stored, report.refused + report.not_sent, report.unknown) == (0, 4500, 0)
         assert adds_up(report)
         assert {key for outcome in report.chunks for key in outcome.keys} == set(keys_of(4500))
         assert all(outcome.error is not None for outcome in report.chunks)
@@ -297,6 +307,7 @@ async def test_refused_for_all(room: Room, shop: Shop) -> None:
     assert not list(room.spool.glob("*.keys"))
 
 
+@on_sqlite
 async def test_stopped_between_two_questions(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job that is stopped while it is asked about is told of as stopped, with the reason."""
     shop.refuse = 107
@@ -314,6 +325,7 @@ async def test_stopped_between_two_questions(room: Room, shop: Shop, monkeypatch
         assert isinstance((await job.wait(every=SOON)).stopped, EndpointClosedError)
 
 
+@on_sqlite
 async def test_refused_for_its_content(room: Room, shop: Shop) -> None:
     """Where GatePay objects to one card key, the others of its chunk are stored."""
     shop.refuse_with["KEY-000000123"] = 109
@@ -380,6 +392,7 @@ async def test_forgotten(room: Room, shop: Shop) -> None:
     assert fresh.id == job.id
 
 
+@on_sqlite
 async def test_tidied_up_once_its_end_is_written_down(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that looks whether a job has ended just before that is written down looks again."""
     monkeypatch.setattr(worker, "_KEEP", SOON)
@@ -393,6 +406,7 @@ async def test_tidied_up_once_its_end_is_written_down(room: Room, shop: Shop, mo
             await until(lambda: not too_early and not list(room.spool.glob("*.keys")))
 
 
+@on_sqlite
 async def test_forgotten_while_it_is_tidied_up(
     room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -421,6 +435,7 @@ async def test_forgotten_while_it_is_tidied_up(
     assert (caplog.messages, list(room.spool.glob("*.keys"))) == ([], [])
 
 
+@on_sqlite
 async def test_forgotten_in_the_queue(room: Room, shop: Shop) -> None:
     """A batch whose job is gone ends, and sends nothing."""
     uploads = room.uploads(shop)
@@ -435,6 +450,7 @@ async def test_forgotten_in_the_queue(room: Room, shop: Shop) -> None:
     assert not shop.sent
 
 
+@on_sqlite
 async def test_the_server_is_down(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """While nobody answers, batches wait for longer and longer; then all goes on by itself."""
     monkeypatch.setattr(running, "_LONGEST_PAUSE", SOON)
@@ -467,6 +483,7 @@ async def test_the_server_stays_down(room: Room, shop: Shop, monkeypatch: pytest
         assert (await job.wait(every=SOON)).ok
 
 
+@on_sqlite
 async def test_one_chunk_alone_fails(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A card key that the server can't store stands alone in the end; all others are stored."""
     monkeypatch.setattr(running, "_LONGEST_PAUSE", SOON)
@@ -482,6 +499,7 @@ async def test_one_chunk_alone_fails(room: Room, shop: Shop, monkeypatch: pytest
     assert adds_up(report)
 
 
+@on_sqlite
 async def test_the_spool_is_away(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the spool can't be read, batches wait, and nothing is lost."""
     monkeypatch.setattr(running, "_LONGEST_PAUSE", SOON)
@@ -502,6 +520,7 @@ async def test_the_spool_is_away(room: Room, shop: Shop, monkeypatch: pytest.Mon
     assert report.ok
 
 
+@on_sqlite
 async def test_a_bug_of_a_transport(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """What isn't GatePay's, nor the network's, stops the job; its text, which may hold anything, is not kept."""
 
@@ -518,6 +537,7 @@ async def test_a_bug_of_a_transport(room: Room, shop: Shop, monkeypatch: pytest.
     assert "SECRET" not in str(report.stopped)
 
 
+@on_sqlite
 async def test_a_call_that_cannot_be_right(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that is refused before it is sent stops the job."""
 
@@ -551,6 +571,7 @@ async def test_closed_in_the_middle(room: Room, shop: Shop) -> None:
     assert adds_up(report)
 
 
+@on_sqlite
 @pytest.mark.usefixtures("small_batches")
 async def test_closed_by_a_cancellation(room: Room, shop: Shop) -> None:
     """A worker whose block is cancelled ends as one that is closed: nothing is sent twice, and another can open."""
@@ -605,6 +626,7 @@ async def test_given_back(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatc
         assert (await anyio.to_thread.run_sync(job._book.batches, [name]))[name].queued
 
 
+@on_sqlite
 async def test_the_queue_is_away_at_the_end(
     room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -632,6 +654,7 @@ async def test_the_queue_is_away_at_the_end(
     assert "SECRET" not in caplog.text
 
 
+@on_sqlite
 async def test_taken_while_it_closes(room: Room, shop: Shop) -> None:
     """A batch that is taken just as its worker is closed isn't even looked at: it is queued again."""
     uploads = room.uploads(shop)
@@ -651,6 +674,7 @@ async def test_taken_while_it_closes(room: Room, shop: Shop) -> None:
     assert (report.stored, report.ok, set(shop.sent.values())) == (10, True, {1})
 
 
+@on_sqlite
 async def test_closed_under_a_call_that_hangs(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that doesn't end in time is cut off when its worker is closed; the next worker sends it again."""
     monkeypatch.setattr(worker, "_LAST_CALLS", SOON)
@@ -666,6 +690,7 @@ async def test_closed_under_a_call_that_hangs(room: Room, shop: Shop, monkeypatc
     assert report.stored + report.already_there == 10
 
 
+@on_sqlite
 async def test_a_batch_takes_too_long(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run sends for so many seconds; what is left is another run's, and nothing is sent twice."""
     monkeypatch.setattr(running, "LONGEST_RUN", 0.3)
@@ -677,6 +702,7 @@ async def test_a_batch_takes_too_long(room: Room, shop: Shop, monkeypatch: pytes
     assert (report.stored, report.ok, set(shop.sent.values())) == (1500, True, {1})
 
 
+@on_sqlite
 async def test_at_a_rate(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that joins another one waits until that knows of it, keeps to its half, and has all when it is alone."""
     held: list[float] = []
@@ -712,6 +738,7 @@ def test_cannot_be_right(options: dict[str, object], problem: str) -> None:
         DurableUploads(**given)  # type: ignore[arg-type]  # that is the point
 
 
+@on_sqlite
 async def test_options_of_a_worker(room: Room, shop: Shop) -> None:
     """A worker's numbers are held to be numbers, and a client without any bound is refused."""
     uploads = room.uploads(shop)
@@ -739,6 +766,7 @@ async def test_options_of_a_worker(room: Room, shop: Shop) -> None:
             await submit.file(room.folder / "none", product_id=PRODUCT)
 
 
+@on_sqlite
 async def test_the_lease(room: Room, shop: Shop) -> None:
     """How long a batch is a worker's is computed from what a call can take, and can't be set."""
     uploads = room.uploads(shop)
@@ -747,6 +775,7 @@ async def test_the_lease(room: Room, shop: Shop) -> None:
         assert it.lease == 30 + 10 + 3 * 2 + 5
 
 
+@on_sqlite
 async def test_one_worker_a_process(room: Room, shop: Shop) -> None:
     """A second worker in a process is refused, with what to do."""
     uploads = room.uploads(shop)
@@ -772,6 +801,7 @@ def test_beside_the_database(tmp_path: Path) -> None:
     assert repr(uploads._spool) == f"FolderSpool('{tmp_path}/a.sqlite3-spool')"
 
 
+@on_sqlite
 async def test_a_batch_of_a_cancelled_job(room: Room, shop: Shop) -> None:
     """A batch that was taken just as its job was cancelled sends nothing."""
     uploads = room.uploads(shop)
@@ -804,6 +834,7 @@ async def test_away_and_back(room: Room, shop: Shop) -> None:
     assert set(shop.stored.values()) == {1}
 
 
+@on_sqlite
 async def test_taken_while_away(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch that a worker takes while it has lost its place waits until the worker has it again."""
     monkeypatch.setattr(running, "_SOON", SOON)
@@ -850,6 +881,7 @@ async def test_a_database_that_is_not_there(tmp_path: Path) -> None:
             pass
 
 
+@on_sqlite
 async def test_waits_for_its_database(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """wait() goes on when its database was away for a while."""
     uploads = room.uploads(shop)
@@ -867,6 +899,7 @@ async def test_waits_for_its_database(room: Room, shop: Shop, monkeypatch: pytes
         assert (await job.wait(every=SOON)).ok
 
 
+@on_sqlite
 async def test_a_batch_waits_for_its_database(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a worker must know of a batch that it has taken it asks until the database answers."""
     monkeypatch.setattr(running, "_AGAIN", SOON)

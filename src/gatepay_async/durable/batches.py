@@ -12,15 +12,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any
 
-from attrs import asdict, define, field, frozen
+from attrs import asdict, define, evolve, field, frozen
 
 from gatepay_async.durable import faults
+from gatepay_async.durable.bounds import text_field, whole, whole_field
 from gatepay_async.durable.errors import SourceChangedError
-from gatepay_async.protocol.bulk import MEETS_EVERY_CHUNK, Chunk, ChunkOutcome, Fate
+from gatepay_async.protocol.bulk import MEETS_EVERY_CHUNK, MOST_INVISIBLE, Chunk, ChunkOutcome, Fate
 from gatepay_async.protocol.checks import MOST_KEYS
 from gatepay_async.protocol.errors import GatePayError, StorageFailedError
 
 CHUNKS = 20  # in a batch: what a killed worker may have sent in vain
+MOST_BATCHES = 100_000  # in a job: a thousand million card keys
+_MOST_PARTS = CHUNKS * MOST_KEYS  # of a batch: each card key by itself
+_LONGEST_NAME = 4096  # characters, as of a file's
 _DIGEST = 12  # bytes: nobody makes another text with the same one, not having the key
 
 
@@ -56,6 +60,11 @@ def spool_name(job: str) -> str:
     return f"{job.replace(':', '-')}.keys"
 
 
+def short_name(name: str) -> str:
+    """*name*, which may hold bytes that are no text, as the database holds it."""
+    return name.encode("utf-8", "replace").decode()[:_LONGEST_NAME]
+
+
 @frozen
 class Batch:
     """
@@ -71,18 +80,24 @@ class Batch:
         last_line: The same of its last one.
     """
 
-    number: int
-    offset: int
-    length: int
-    digest: str
-    count: int
-    first_line: int
-    last_line: int
+    number: int = whole_field(least=-1, most=MOST_BATCHES)
+    offset: int = whole_field()
+    length: int = whole_field()
+    digest: str = text_field(2 * _DIGEST)
+    count: int = whole_field()
+    first_line: int = whole_field()
+    last_line: int = whole_field()
 
     @property
     def first_chunk(self) -> int:
         """Its first chunk's number in the job."""
         return self.number * CHUNKS
+
+
+def _few_lines(_: object, __: object, lines: tuple[int, ...]) -> None:
+    whole(len(lines), most=MOST_INVISIBLE)
+    for line in lines:
+        whole(line)
 
 
 @frozen
@@ -105,18 +120,18 @@ class Facts:
         invisible: Lines whose card key holds an invisible character, as in ``UploadReport``.
     """
 
-    product_id: int
-    name: str
-    read: int
-    blank: int
-    duplicates: int
-    count: int
-    batches: int
-    size: int
-    digest: str
+    product_id: int = whole_field()
+    name: str = text_field(_LONGEST_NAME)
+    read: int = whole_field()
+    blank: int = whole_field()
+    duplicates: int = whole_field()
+    count: int = whole_field()
+    batches: int = whole_field(most=MOST_BATCHES)
+    size: int = whole_field()
+    digest: str = text_field(2 * _DIGEST)
     refused: Batch | None = None
     problems: Batch | None = None
-    invisible: tuple[int, ...] = field(default=(), converter=tuple[int, ...])
+    invisible: tuple[int, ...] = field(default=(), converter=tuple[int, ...], validator=_few_lines)
 
     def as_json(self) -> dict[str, Any]:
         """For the database."""
@@ -166,33 +181,45 @@ class Run:
     @classmethod
     def of_json(cls, stored: dict[str, Any]) -> Run:
         """From the database."""
-        outcomes = [
-            ChunkOutcome(
-                index=index + turn,
-                first_line=first + turn * count,
-                last_line=last + turn * count,
-                count=count,
-                fate=Fate.STORED,
-                stored=new,
-                attempts=tries,
-            )
-            for index, first, last, count, new, tries, alike in stored.get("done", ())
-            for turn in range(alike)
-        ]
-        outcomes += [
-            ChunkOutcome(
-                index=index,
-                first_line=first,
-                last_line=last,
-                count=count,
-                fate=Fate(fate),
-                attempts=tries,
-                error=error and faults.of_json(error),
-            )
-            for index, first, last, count, tries, fate, error in stored.get("rest", ())
-        ]
+        outcomes: list[ChunkOutcome] = []
+        for index, first, last, count, new, tries, alike in stored.get("done", ()):
+            one = _outcome(index, first, last, count, tries)
+            one = evolve(one, stored=None if new is None else whole(new))
+            for turn in range(whole(alike, most=_MOST_PARTS - len(outcomes))):
+                ahead = turn * count
+                outcomes.append(evolve(one, index=index + turn, first_line=first + ahead, last_line=last + ahead))
+        for index, first, last, count, tries, fate, error in stored.get("rest", ()):
+            one = _outcome(index, first, last, count, tries)
+            outcomes.append(evolve(one, fate=Fate(fate), error=error and faults.of_json(error)))
+        whole(len(outcomes), most=_MOST_PARTS)
         stopped = stored.get("stopped")
         return cls(outcomes, stopped and faults.of_json(stopped), bool(stored.get("follows")))
+
+
+def _outcome(index: object, first: object, last: object, count: object, tries: object) -> ChunkOutcome:
+    return ChunkOutcome(
+        index=whole(index),
+        first_line=whole(first),
+        last_line=whole(last),
+        count=whole(count),
+        fate=Fate.STORED,
+        attempts=whole(tries),
+    )
+
+
+def check_run(run: Run, batch: Batch) -> None:
+    """
+    Hold *run* to tell of *batch*, and of no other.
+
+    Raises:
+        ValueError: It tells of chunks or lines that *batch* doesn't have.
+    """
+    last_chunk = batch.first_chunk + (batch.count - 1) // MOST_KEYS
+    for outcome in run.outcomes:
+        whole(outcome.index, least=batch.first_chunk, most=last_chunk)
+        whole(outcome.first_line, least=batch.first_line, most=outcome.last_line)
+        whole(outcome.last_line, most=batch.last_line)
+    whole(sum(outcome.count for outcome in run.outcomes), most=batch.count)
 
 
 def _plain(outcome: ChunkOutcome) -> bool:

@@ -8,10 +8,10 @@ CANCELLED once it is not, because somebody said so or because a refusal would me
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,18 +19,21 @@ from attrs import astuple, frozen
 from dbos import DBOSClient, EnqueueOptions, WorkflowStatus
 from dbos import error as dbos_error
 
-from gatepay_async.durable import untrusted
+from gatepay_async.durable import batches, untrusted
 from gatepay_async.durable.batches import Batch, Facts, Run
-from gatepay_async.durable.errors import DurableError
+from gatepay_async.durable.bounds import whole
+from gatepay_async.durable.errors import DurableError, UnreadableRowError
 
 _log = logging.getLogger("gatepay_async.durable")
 
 JOB = "gatepay_job"
 BATCH = "gatepay_batch"
 _BEGUN = "gatepay_begun"  # an attribute of a run: card keys of it may be on the server
+_MOST_TURNS = 100_000  # runs of a batch; each one looks at those before it
 _AT_ONCE = 500  # rows asked for by one statement
 _QUEUED = ("ENQUEUED", "DELAYED")
 _OPEN = (*_QUEUED, "PENDING")
+_BARE: dict[str, Any] = {"load_input": False, "load_output": False}  # without what stands in a row
 
 
 @frozen
@@ -51,7 +54,7 @@ class BatchRow:
     Attributes:
         turn: The first is 0.
         status: DBOS's.
-        taken: A worker had it at some time, and may have sent something of it.
+        begun: Calls for it may have been made. A run that was only taken, and then cancelled, has sent nothing.
         run: What became of it, if it has ended by itself.
     """
 
@@ -59,7 +62,7 @@ class BatchRow:
     turn: int
     batch: Batch
     status: str
-    taken: bool
+    begun: bool
     run: Run | None
 
     @property
@@ -95,12 +98,12 @@ class Book:
         self._queue = queue
         self._version = version
 
-    def enter(self, job: str, facts: Facts, batches: Iterable[Batch]) -> None:
+    def enter(self, job: str, facts: Facts, parts: Iterable[Batch]) -> None:
         """The job and all its batches, at once or not at all. Again: nothing."""
         with self._engine.begin() as connection:
             options = self._options(JOB, job, f"{self._queue}.jobs")
             self._client.enqueue_in_transaction(connection, options, facts.as_json())
-            for batch in batches:
+            for batch in parts:
                 options = self._options(BATCH, batch_id(job, batch.number, 0), self._queue)
                 self._client.enqueue_in_transaction(connection, options, facts.product_id, 0, *_fields(batch))
 
@@ -116,20 +119,20 @@ class Book:
         The row of *job*, or None.
 
         Raises:
-            DurableError: It can't be read.
+            UnreadableRowError: It can't be read.
         """
         rows = self._list(workflow_ids=[job], name=JOB, load_output=False)
         return _job_row(rows[0]) if rows else None
 
     def jobs(self) -> list[JobRow]:
         """The rows of all jobs of this queue, the newest first. One that can't be read is left out, with a warning."""
-        rows = self._list(name=JOB, sort_desc=True, load_output=False)
+        rows = self._several(name=JOB, sort_desc=True, load_output=False)
         ours = (row for row in rows if row.workflow_id.startswith(f"{self._queue}:"))
         return [row for row in map(_readable_job, ours) if row is not None]
 
     def active(self, jobs: Iterable[str]) -> set[str]:
         """Those of *jobs* that are to be worked at."""
-        rows = self._rows(jobs, load_input=False, load_output=False)
+        rows = [row for some in _some(jobs) for row in self._several(workflow_ids=some, **_BARE)]
         return {row.workflow_id for row in rows if row.status in _OPEN}
 
     def batches(self, ids: Iterable[str]) -> dict[str, BatchRow]:
@@ -137,22 +140,30 @@ class Book:
         The runs of these names; those that don't exist are left out.
 
         Raises:
-            DurableError: One of them can't be read.
+            UnreadableRowError: One of them can't be read.
         """
         return {row.workflow_id: _batch_row(row) for row in self._rows(ids, name=BATCH)}
 
     def runs_of(self, job: str) -> list[str]:
         """The names of all runs of its batches, also of those that nobody asks for."""
-        rows = self._list(workflow_id_prefix=f"{job}.", name=BATCH, load_input=False, load_output=False)
+        rows = self._several(workflow_id_prefix=f"{job}.", name=BATCH, **_BARE)
         return [row.workflow_id for row in rows]
 
     def taken(self) -> list[WorkflowStatus]:
         """The rows that workers of this queue have now, or had when they died."""
-        return self._list(name=BATCH, queue_name=self._queue, status="PENDING", load_input=False, load_output=False)
+        return self._several(name=BATCH, queue_name=self._queue, status="PENDING", **_BARE)
+
+    def refuse_strangers(self, executor: str) -> None:
+        """Cancel what *executor* has taken that is no batch: nobody will run it, and it counts as being run."""
+        rows = self._several(queue_name=self._queue, status="PENDING", executor_id=executor, **_BARE)
+        strange = [row.workflow_id for row in rows if row.name != BATCH]
+        if strange:
+            _log.warning("the queue %s held rows that are no batches; they are cancelled: %a", self._queue, strange)
+            self.cancel(strange)
 
     def is_taken(self, name: str, executor: str) -> bool:
         """Whether *executor* has that run."""
-        rows = self._rows([name], status="PENDING", load_input=False, load_output=False)
+        rows = self._rows([name], status="PENDING", **_BARE)
         return any(row.executor_id == executor for row in rows)
 
     def begin(self, name: str) -> bool:
@@ -162,23 +173,24 @@ class Book:
         Returns:
             Whether they may have been made before: by a worker that died, or that it was taken from.
         """
-        begun = any((row.attributes or {}).get(_BEGUN) for row in self._rows([name], load_input=False))
+        begun = any(map(_begun, self._rows([name], **_BARE)))
         if not begun:
             self._client.update_workflow_attributes(name, {_BEGUN: True}, merge=True)
         return begun
 
     def taken_before(self, when: datetime) -> list[WorkflowStatus]:
         """Those of them taken before *when*."""
-        return self._list(
-            name=BATCH, queue_name=self._queue, status="PENDING", dequeued_before=when.isoformat(), load_input=False,
-            load_output=False,
-        )  # fmt: skip
+        before = when.isoformat()
+        return self._several(name=BATCH, queue_name=self._queue, status="PENDING", dequeued_before=before, **_BARE)
 
     def stop(self, job: str, names: Iterable[str]) -> None:
         """Nothing of *job* is to be sent any more; of the runs *names*, those that are queued are taken out."""
         self._client.cancel_workflow(job)
-        queued = [row.workflow_id for row in self._rows(names, status=list(_QUEUED), load_input=False)]
-        for some in _some(queued):
+        self.cancel(row.workflow_id for row in self._rows(names, status=list(_QUEUED), **_BARE))
+
+    def cancel(self, ids: Iterable[str]) -> None:
+        """Nobody is to take these any more."""
+        for some in _some(list(ids)):
             self._client.cancel_workflows(some)
 
     def go_on(self, job: str) -> None:
@@ -202,8 +214,25 @@ class Book:
         for some in _some(ids):
             yield from self._list(workflow_ids=some, **options)
 
+    def _several(self, **options: Any) -> list[WorkflowStatus]:
+        """Without those that can't even be loaded: one of them doesn't hide the others."""
+        with suppress(UnreadableRowError):
+            return self._list(**options)
+        return list(self._one_by_one(**options))
+
+    def _one_by_one(self, **options: Any) -> Iterator[WorkflowStatus]:
+        for offset in count():
+            try:
+                rows = self._list(limit=1, offset=offset, **options)
+            except UnreadableRowError as error:
+                _log.warning("%s", error)
+                continue
+            if not rows:
+                return
+            yield rows[0]
+
     def _list(self, **options: Any) -> list[WorkflowStatus]:
-        with untrusted.asking():
+        with untrusted.asking(), untrusted.reading(None):
             return self._client.list_workflows(**options)
 
     def _options(self, name: str, identity: str, queue: str) -> EnqueueOptions:
@@ -217,7 +246,11 @@ def _fields(batch: Batch) -> tuple[Any, ...]:
 def batch_of(identity: str, fields: Sequence[Any]) -> tuple[str, int, Batch]:
     """The job, the number of the run, and the batch that a row stands for."""
     job, number, turn = identity.rsplit(".", 2)
-    return job, int(turn), Batch(int(number), *fields)
+    return job, whole(int(turn), most=_MOST_TURNS), Batch(int(number), *fields)
+
+
+def _begun(row: WorkflowStatus) -> bool:
+    return bool((row.attributes or {}).get(_BEGUN))
 
 
 def _some(ids: Iterable[str]) -> Iterator[list[str]]:
@@ -229,43 +262,32 @@ def _some(ids: Iterable[str]) -> Iterator[list[str]]:
 def _readable_job(row: WorkflowStatus) -> JobRow | None:
     try:
         return _job_row(row)
-    except DurableError as error:
+    except UnreadableRowError as error:
         _log.warning("%s", error)
         return None
 
 
 def _job_row(row: WorkflowStatus) -> JobRow:
-    with _reading(row):
+    with untrusted.reading(row.workflow_id):
         facts = Facts.of_json(_arguments(row)[0])
         created = datetime.fromtimestamp((row.created_at or 0) / 1000).astimezone()
         return JobRow(row.workflow_id, row.status in _OPEN, created, facts)
 
 
 def _batch_row(row: WorkflowStatus) -> BatchRow:
-    with _reading(row):
+    with untrusted.reading(row.workflow_id):
         _, turn, batch = batch_of(row.workflow_id, _arguments(row)[2:])
+        run = Run.of_json(row.output or {}) if row.status == "SUCCESS" else None
+        if run is not None:
+            batches.check_run(run, batch)
         return BatchRow(
             id=row.workflow_id,
             turn=turn,
             batch=batch,
             status=row.status,
-            taken=row.executor_id is not None,
-            run=Run.of_json(row.output or {}) if row.status == "SUCCESS" else None,
+            begun=_begun(row),
+            run=run,
         )
-
-
-@contextmanager
-def _reading(row: WorkflowStatus) -> Generator[None]:
-    """Whatever a row holds that this version did not write is one error, which names the row and quotes nothing."""
-    unreadable = False
-    try:
-        yield
-    except (AttributeError, LookupError, OverflowError, TypeError, ValueError):
-        unreadable = True
-    if unreadable:
-        name = ascii(row.workflow_id)
-        problem = f"the row {name} of the database can't be read: another version, or somebody else, wrote it"
-        raise DurableError(problem=problem)
 
 
 def _arguments(row: WorkflowStatus) -> tuple[Any, ...]:

@@ -28,6 +28,7 @@ VERSION = "gatepay-1"
 APPLICATION = "gatepay"
 _KINDS = ("sqlite", "postgresql", "postgres")
 _WAIT_FOR_LOCK = 30  # seconds
+_LONGEST_REASON = 300  # characters
 # From Python 3.12 on, DBOS asks SQLite for `unixepoch('subsec')`, whatever SQLite there is: an older one (Debian 12 has
 # 3.40) gives NULL, and every row is refused.
 _WITH_SUBSECONDS = (3, 42)
@@ -96,6 +97,7 @@ class Database:
         def prepare(connection: Any, _: object) -> None:
             if sqlite3.sqlite_version_info < _WITH_SUBSECONDS:
                 connection.create_function("unixepoch", 1, _seconds)
+            connection.text_factory = _text  # by itself it fails, and quotes what it can't decode
             connection.isolation_level = "IMMEDIATE"  # a reader that turns writer would fail at once
             connection.execute(f"PRAGMA busy_timeout={_WAIT_FOR_LOCK * 1000}")
             switch_to_wal(connection, patience=_WAIT_FOR_LOCK)
@@ -140,8 +142,16 @@ async def in_thread(ask: Callable[..., T], *arguments: Any) -> T:
     try:
         return await anyio.to_thread.run_sync(ask, *arguments)
     except SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
-        raise QueueUnavailableError(reason=reason) from error
+        unavailable = _unavailable(error)
+    raise unavailable  # and nothing else: in the frames of the other one stands the database's password
+
+
+def _unavailable(error: SQLAlchemyError) -> QueueUnavailableError:
+    reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
+    shown = "".join(letter if letter.isprintable() else "?" for letter in reason[:_LONGEST_REASON])
+    unavailable = QueueUnavailableError(reason=shown)
+    unavailable._kind = type(error).__name__  # noqa: SLF001 -- for our log, not for users
+    return unavailable
 
 
 def _closing_all(engine: sa.Engine) -> sa.Engine:
@@ -160,6 +170,10 @@ def _closing_all(engine: sa.Engine) -> sa.Engine:
 def _seconds(_: str) -> float:
     """SQLite's ``unixepoch('subsec')``."""
     return time.time()
+
+
+def _text(stored: bytes) -> str:
+    return stored.decode("utf-8", "replace")
 
 
 def _make(file: Path) -> None:

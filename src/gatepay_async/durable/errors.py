@@ -33,12 +33,21 @@ class SourceChangedError(DurableError):
         )
 
 
+class UnreadableRowError(DurableError):
+    """A row of the database holds what this version would not write; nothing of it is quoted."""
+
+    def __init__(self, *, problem: str) -> None:
+        super().__init__(problem=problem)
+
+
 class QueueUnavailableError(DurableError):
     """
     The queue's database can't be reached, or does not do what it is asked; what was submitted is safe in it.
 
     Workers, and who waits for a job, go on by themselves when it is back.
     """
+
+    _kind: str = "QueueUnavailableError"  # what has happened in one word, for the log
 
     def __init__(self, *, reason: str) -> None:
         self.reason = reason

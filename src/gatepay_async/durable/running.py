@@ -9,11 +9,17 @@ import anyio
 from attrs import define, evolve, field, frozen
 
 from gatepay_async.cancelling import Watch
-from gatepay_async.durable import batches
+from gatepay_async.durable import batches, untrusted
 from gatepay_async.durable.batches import Batch, Digest, Facts, Run
 from gatepay_async.durable.book import Book, batch_id, batch_of
+from gatepay_async.durable.bounds import whole
 from gatepay_async.durable.database import in_thread
-from gatepay_async.durable.errors import DurableError, QueueUnavailableError, SourceChangedError
+from gatepay_async.durable.errors import (
+    DurableError,
+    QueueUnavailableError,
+    SourceChangedError,
+    UnreadableRowError,
+)
 from gatepay_async.durable.pace import Pace
 from gatepay_async.durable.sending import Send, Sender
 from gatepay_async.durable.spool import Spool
@@ -42,10 +48,18 @@ class Task:
     batch: Batch
 
     @classmethod
-    def of_row(cls, identity: str, product_id: int, failures: int, *fields: Any) -> Task:
-        """From the database."""
-        job, turn, batch = batch_of(identity, fields)
-        return cls(identity, job, product_id, turn, failures, batch)
+    def of_row(cls, identity: str, *arguments: Any) -> Task:
+        """
+        From the database.
+
+        Raises:
+            UnreadableRowError: It can't be read.
+        """
+        with untrusted.reading(identity):
+            product_id, failures, *fields = arguments
+            job, turn, batch = batch_of(identity, fields)
+            whole(batch.number)
+            return cls(identity, job, whole(product_id), turn, whole(failures, most=100), batch)
 
 
 @define
@@ -139,7 +153,7 @@ class Runner:
             return Run(follows=True)
         try:
             chunks = await self._chunks(task, job)
-        except SourceChangedError as error:
+        except (SourceChangedError, UnreadableRowError) as error:
             return Run(stopped=error)
         except Exception:  # noqa: BLE001 -- a shared folder, or a store, is away for a while
             return Run(follows=True, unanswered=True)
@@ -149,6 +163,9 @@ class Runner:
         if begun:
             # Whoever ran it before has not said what became of it: any of it may be on the server.
             chunks = [evolve(chunk, in_doubt=True) for chunk in chunks]
+        # Asked after that was noted: who cancels it in between, and is told that nothing of it was begun, is right.
+        if chunks and not await self._is_ours(task):
+            return Run([bulk.left(chunk) for chunk in chunks])
         return await self._send_all(chunks, Sender(self._send, task.product_id, may_go_on, accepted=self._accepted))
 
     async def _send_all(self, chunks: list[Chunk], sender: Sender) -> Run:
@@ -189,7 +206,10 @@ class Runner:
         source = batches.spool_name(name)
         whole = Digest(await self._secret())
         for offset in range(0, facts.size, _PIECE):
-            whole.update(await self._spool.read(source, offset, min(_PIECE, facts.size - offset)))
+            piece = await self._spool.read(source, offset, min(_PIECE, facts.size - offset))
+            if not piece:
+                break  # whatever size was written down
+            whole.update(piece)
         if whole.text() != facts.digest:
             raise SourceChangedError(source=source, problem="has changed since it was submitted")
         self._checked.add(name)

@@ -149,7 +149,8 @@ class FolderSpool:
             self._check(self._folder.stat())
             with (self._folder / name).open("rb") as file:
                 file.seek(offset)
-                return file.read(length)
+                # So much is allocated before it is read, and *length* is what a row of the database says.
+                return file.read(min(length, max(0, os.fstat(file.fileno()).st_size - offset)))
         except FileNotFoundError:
             pass
         raise SourceChangedError(source=str(self._folder / name), problem="is gone")

@@ -15,7 +15,9 @@ from gatepay_async.durable import batches
 from gatepay_async.durable.batches import Batch, Digest, Facts
 from gatepay_async.durable.errors import SourceChangedError
 from gatepay_async.protocol.bulk import Chunk, Ledger
+from gatepay_async.protocol.checks import MOST_KEYS
 from gatepay_async.protocol.chunking import Chunker
+from gatepay_async.protocol.errors import InvalidRequestError
 
 _AT_ONCE = 2000  # lines
 
@@ -121,6 +123,9 @@ class _Spooling:
                 self._write_batch()
 
     def _write_batch(self) -> None:
+        if len(self.batches) == batches.MOST_BATCHES:
+            most = batches.MOST_BATCHES * batches.CHUNKS * MOST_KEYS
+            raise InvalidRequestError(field="path", problem=f"holds more than {most:,} card keys; split it")
         pairs = [pair for chunk in self._waiting for pair in zip(chunk.lines, chunk.keys, strict=True)]
         self.batches.append(self._write_keys(pairs, number=len(self.batches)))
         self._waiting = []

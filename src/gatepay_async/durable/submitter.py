@@ -18,6 +18,7 @@ from gatepay_async.durable.spool import Source, Spool
 from gatepay_async.durable.spooling import Spooled, spool_file
 from gatepay_async.protocol import checks
 from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.protocol.frames import clear_frames
 
 _CONNECTIONS = 3
 
@@ -73,12 +74,19 @@ class Submitter:
         """
         checks.check("product_id", product_id, checks.positive)
         _check(path)
+        try:
+            return await self._file(path, product_id)
+        except BaseException as error:  # the disk is full, say, in the midst of card keys
+            clear_frames(error)
+            raise
+
+    async def _file(self, path: str | os.PathLike[str] | Source, product_id: int) -> Job:
         secret = await self._spool.secret()
         with ExitStack() as stack:
             # Without names: whatever becomes of this process, no card key is left behind.
             target = stack.enter_context(await in_thread(_unnamed))
             source, given = await _opened(path, stack)
-            name = given.encode("utf-8", "replace").decode()  # a file's may hold bytes that are no text
+            name = batches.short_name(given)
             spooled = await in_thread(
                 lambda: spool_file(source, target, name=name, product_id=product_id, secret=secret)
             )

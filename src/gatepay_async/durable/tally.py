@@ -76,7 +76,7 @@ class Tally:
     def fate(self, number: int) -> Fate:
         """Of the chunks of batch *number* that no run tells of."""
         last = self.last(number)
-        return Fate.UNKNOWN if last.taken and last.run is None else Fate.NOT_SENT
+        return Fate.UNKNOWN if last.begun and last.run is None else Fate.NOT_SENT
 
     def unsettled(self, number: int) -> bool:
         """Whether something of batch *number* may be sent again, when the job is resumed."""

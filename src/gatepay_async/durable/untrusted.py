@@ -8,12 +8,15 @@ while a DBOS of ours works in it. A DBOS of the application's own is left as it 
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
 from dbos import _serialization
+
+from gatepay_async.durable.errors import UnreadableRowError
 
 
 class PickledRowError(ValueError):
@@ -52,6 +55,42 @@ def asking() -> Generator[None]:
         yield
     finally:
         _here.asking -= 1
+
+
+class _Quiet(logging.Filter):
+    """DBOS logs what it can't decode, and quotes the row; whoever asks for it here says so without that."""
+
+    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 -- logging's own signature
+        """Whether it is logged."""
+        return not _here.asking
+
+
+logging.getLogger("dbos").addFilter(_Quiet())
+
+
+@contextmanager
+def reading(name: str | None) -> Generator[None]:
+    """
+    Whatever a row holds that this version did not write is one error, which quotes nothing.
+
+    Args:
+        name: The row's; None: one of several.
+
+    Raises:
+        UnreadableRowError: It can't be read.
+    """
+    unreadable = False
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError):
+        unreadable = True
+    if unreadable and name is None:
+        raise UnreadableRowError(
+            problem="a row of the database can't be read: another version, or somebody else, wrote it"
+        )
+    if unreadable:
+        problem = f"the row {name!a} of the database can't be read: another version, or somebody else, wrote it"
+        raise UnreadableRowError(problem=problem)
 
 
 @contextmanager

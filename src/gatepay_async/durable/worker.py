@@ -26,7 +26,7 @@ from gatepay_async.client import AsyncGatePay
 from gatepay_async.durable import batches, untrusted
 from gatepay_async.durable.book import BATCH, Book
 from gatepay_async.durable.database import APPLICATION, Database, client_of, in_thread
-from gatepay_async.durable.errors import DurableError, SourceChangedError
+from gatepay_async.durable.errors import DurableError, QueueUnavailableError, SourceChangedError, UnreadableRowError
 from gatepay_async.durable.jobs import Job
 from gatepay_async.durable.pace import Pace, Rate
 from gatepay_async.durable.running import LONGEST_RUN, Runner, Task
@@ -60,17 +60,40 @@ _OPEN: dict[str, _Open] = {}  # by queue
 
 @DBOS.workflow(name=BATCH, max_recovery_attempts=None, serialization_type=WorkflowSerializationFormat.PORTABLE)
 async def _run_batch(*arguments: Any) -> dict[str, Any]:
-    task = Task.of_row(str(DBOS.workflow_id), *arguments)
+    try:
+        return await _hand_over(Task.of_row(str(DBOS.workflow_id), *arguments))
+    except DurableError as error:
+        problem = error.problem
+    except Exception as error:  # noqa: BLE001 -- what it says may be anybody's
+        problem = f"{type(error).__name__} in a worker"
+    # A fresh one: DBOS logs its traceback and keeps its text. The other one's frames may hold card keys.
+    raise DurableError(problem=problem)
+
+
+async def _hand_over(task: Task) -> dict[str, Any]:
+    """
+    Have the worker of *task* run it.
+
+    Raises:
+        DurableError: It is no batch of ours.
+    """
     queue = task.job.rpartition(":")[0]
-    if not queue:  # somebody else's row: waiting for its worker would take a slot for ever
-        raise DurableError(problem=f"there is no job {task.job!a}; jobs() tells which there are")
-    # An application's DBOS takes batches also before its worker is open, and after.
     late = queue not in _OPEN
+    if late and await asyncio.get_running_loop().run_in_executor(None, _queue_of, task.id) != queue:
+        # Somebody else's row: there may never be a worker for it, and to wait for one takes a slot.
+        raise DurableError(problem=f"there is no job {task.job!a} in this queue")
+    # An application's DBOS takes batches also before its worker is open, and after.
     while queue not in _OPEN:  # noqa: ASYNC110 -- it opens on another loop
         await asyncio.sleep(_PATIENCE)
     worker = _OPEN[queue]
     run = worker.runner.run(task, late=late)
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(run, worker.loop))
+
+
+def _queue_of(identity: str) -> str | None:
+    """In which queue that row is; in a thread without DBOS's context, or the question would be a step of the run."""
+    rows = DBOS.list_workflows(workflow_ids=[identity], load_input=False, load_output=False)
+    return rows[0].queue_name if rows else None
 
 
 class Worker:
@@ -273,15 +296,18 @@ class Worker:
     async def _tidy(self) -> None:
         """Card keys that are all on the server needn't lie about."""
         for name in list(self._runner.left):
-            row = await in_thread(self._book.job, name)
-            if row is not None:
-                self._ending[name] = Job(row, self._book, self._spool)
+            with suppress(UnreadableRowError):
+                row = await in_thread(self._book.job, name)
+                if row is not None:
+                    self._ending[name] = Job(row, self._book, self._spool)
             self._runner.left.remove(name)
         failed: Exception | None = None
         for name, job in list(self._ending.items()):
             try:
                 if await job.tidy():  # until then others may work at it; or its last outcome is just being written down
                     del self._ending[name]
+            except UnreadableRowError:  # it stays so
+                del self._ending[name]
             except Exception as error:  # noqa: BLE001 -- the spool's own; the other jobs' card keys needn't lie about
                 failed = error
         if failed is not None:
@@ -290,7 +316,7 @@ class Worker:
     async def _tidy_after_others(self) -> None:
         """Card keys that a worker has left which died between the end of a job and its tidying up."""
         for row in await in_thread(self._book.jobs):
-            with suppress(SourceChangedError):
+            with suppress(SourceChangedError, UnreadableRowError):
                 await self._spool.read(batches.spool_name(row.id), 0, 1)
                 await Job(row, self._book, self._spool).tidy()
 
@@ -314,6 +340,8 @@ class Worker:
     def _reap(self) -> int:
         taken = {str(row.executor_id) for row in self._book.taken()}
         there, dead = self._presence.others(taken)
+        if self._launched and self._global_concurrency is not None:
+            self._book.refuse_strangers(self._executor)
         overdue = self._database.now(self._engine) - timedelta(seconds=min(self._lease, 1e9))
         with self._presence.alone() as alone:
             if alone and dead:
@@ -325,7 +353,9 @@ class Worker:
 
 def _name(error: Exception) -> str:
     """What it is; what it says may be anybody's."""
-    return type(error.__cause__ or error).__name__
+    if isinstance(error, QueueUnavailableError):
+        return error._kind  # noqa: SLF001 -- for our log, not for users
+    return type(error).__name__
 
 
 def _claims(rate: Rate | None) -> Any:

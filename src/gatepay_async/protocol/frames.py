@@ -21,7 +21,7 @@ C = TypeVar("C", bound=type)
 _EMPTIED = frozenset(
     {
         "gatepay_async", "aiohttp", "anyio", "asyncio", "cattrs", "contextlib", "h11", "httpcore", "httpx",
-        "httpx_aiohttp", "msgspec", "ssl", "trio",
+        "httpx_aiohttp", "msgspec", "shutil", "ssl", "trio",
     }
 )  # fmt: skip
 

@@ -190,6 +190,7 @@ CHINESE: dict[str, str] = {
     "must be up to 63 of a-z, 0-9, - and _": "只能由最多 63 个 a-z、0-9、- 和 _ 组成",
     "must be a number of seconds above 0": "必须是大于 0 的秒数",
     "must be a path, or a Source, not {kind}": "必须是路径或 Source，而不是 {kind}",
+    "holds more than {most} card keys; split it": "卡密超过 {most} 条；请拆分后再提交",
     "the client that connect() makes needs a timeout or a deadline; without, a dead worker looks slow": (
         "connect() 创建的客户端必须有 timeout 或 deadline；否则无法区分崩溃和缓慢"
     ),
@@ -198,6 +199,11 @@ CHINESE: dict[str, str] = {
     ),
     "it was cancelled; it can be resumed": "已取消；可以恢复",
     "there is no job {job}; jobs() tells which there are": "没有任务 {job}；jobs() 会列出所有任务",
+    "there is no job {job} in this queue": "此队列中没有任务 {job}",
+    "{kind} in a worker": "worker 中发生 {kind}",
+    "a row of the database can't be read: another version, or somebody else, wrote it": (
+        "数据库中有一行无法读取：它是由别的版本或别人写入的"
+    ),
     "the row {row} of the database can't be read: another version, or somebody else, wrote it": (
         "数据库中的记录 {row} 无法读取：它由其他版本写入，或被他人改动"
     ),
