@@ -68,7 +68,7 @@ LISTED = {(endpoint, code) for endpoint, code, _, _ in PAGE}
 UNLISTED = [
     (endpoint, code)
     for endpoint in CALLS
-    for code in (*range(99, 118), 0, -1, 200, 10**30)
+    for code in (*range(99, 118), 0, -1, 200, 99_999)
     if code != 100 and (endpoint, code) not in LISTED
 ]
 NOW = datetime(2019, 4, 20, 8, 50, 50, tzinfo=UTC)
