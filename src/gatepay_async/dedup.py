@@ -137,7 +137,7 @@ class FirstLines(_Private):
             first.setdefault(digest, line)
         digests = sorted(first)
         asked = {"digests": b"".join(digests), "count": len(digests)}
-        before = {digests[n]: line for n, line in self._database.execute(_LINES_OF, asked)}
+        before: dict[bytes, int] = {digests[n]: line for n, line in self._database.execute(_LINES_OF, asked)}
         new = ((digest, first[digest]) for digest in digests if digest not in before)
         self._database.executemany("INSERT INTO seen VALUES (?, ?)", new)
         first |= before
