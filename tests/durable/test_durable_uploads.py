@@ -406,7 +406,6 @@ async def test_tidied_up_once_its_end_is_written_down(room: Room, shop: Shop, mo
             await until(lambda: not too_early and not list(room.spool.glob("*.keys")))
 
 
-@on_sqlite
 async def test_forgotten_while_it_is_tidied_up(
     room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -571,7 +570,6 @@ async def test_closed_in_the_middle(room: Room, shop: Shop) -> None:
     assert adds_up(report)
 
 
-@on_sqlite
 @pytest.mark.usefixtures("small_batches")
 async def test_closed_by_a_cancellation(room: Room, shop: Shop) -> None:
     """A worker whose block is cancelled ends as one that is closed: nothing is sent twice, and another can open."""
@@ -626,7 +624,6 @@ async def test_given_back(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatc
         assert (await anyio.to_thread.run_sync(job._book.batches, [name]))[name].queued
 
 
-@on_sqlite
 async def test_the_queue_is_away_at_the_end(
     room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -654,7 +651,6 @@ async def test_the_queue_is_away_at_the_end(
     assert "SECRET" not in caplog.text
 
 
-@on_sqlite
 async def test_taken_while_it_closes(room: Room, shop: Shop) -> None:
     """A batch that is taken just as its worker is closed isn't even looked at: it is queued again."""
     uploads = room.uploads(shop)
@@ -674,7 +670,6 @@ async def test_taken_while_it_closes(room: Room, shop: Shop) -> None:
     assert (report.stored, report.ok, set(shop.sent.values())) == (10, True, {1})
 
 
-@on_sqlite
 async def test_closed_under_a_call_that_hangs(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that doesn't end in time is cut off when its worker is closed; the next worker sends it again."""
     monkeypatch.setattr(worker, "_LAST_CALLS", SOON)
@@ -702,7 +697,6 @@ async def test_a_batch_takes_too_long(room: Room, shop: Shop, monkeypatch: pytes
     assert (report.stored, report.ok, set(shop.sent.values())) == (1500, True, {1})
 
 
-@on_sqlite
 async def test_at_a_rate(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that joins another one waits until that knows of it, keeps to its half, and has all when it is alone."""
     held: list[float] = []
@@ -834,7 +828,6 @@ async def test_away_and_back(room: Room, shop: Shop) -> None:
     assert set(shop.stored.values()) == {1}
 
 
-@on_sqlite
 async def test_taken_while_away(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch that a worker takes while it has lost its place waits until the worker has it again."""
     monkeypatch.setattr(running, "_SOON", SOON)
@@ -881,7 +874,6 @@ async def test_a_database_that_is_not_there(tmp_path: Path) -> None:
             pass
 
 
-@on_sqlite
 async def test_waits_for_its_database(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """wait() goes on when its database was away for a while."""
     uploads = room.uploads(shop)
