@@ -37,13 +37,13 @@ def test_interrupted(shop: Sandbox, keys: Path, terminal: Open) -> None:
     it.read(lambda text: re.search(r"Uploading.*\d/25000", text) and calls(shop) > 2)
     os.write(it.fd, b"\x03")
     assert it.end() == 130
-    assert "still to come" in it.text
+    assert "pending" in it.text
     assert "run the same command again" in it.text
     assert "Traceback" not in it.text
     shop.clear_faults()
     again = run("keys", "upload", keys, "-p", 8, "--durable", "--json")
     assert (json.loads(again.stdout)["stored"], calls(shop)) == (25_000, 50)
-    assert "is in the queue" in again.stderr
+    assert "is queued" in again.stderr
     assert len(shop.keys(8)) == EXAMPLES + 25_000
 
 
