@@ -107,6 +107,15 @@ def test_help(gatepay: Any, command: tuple[str, ...], lang: str) -> None:
             assert not re.search(r"\b(Show|the|Options|Commands|required)\b", line), line
 
 
+def test_help_on_a_narrow_terminal(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long options have lines of their own, so that half of the width is left for what they do."""
+    monkeypatch.setenv("COLUMNS", "40")
+    for lang in speech.LANGUAGES:
+        help_text = gatepay("keys", "upload", "--help", "--lang", lang).out
+        assert max(len(line) - len(line.lstrip()) for line in help_text.splitlines()) < 20
+        assert not re.search(r"^ *[\]）]", help_text, re.MULTILINE)
+
+
 def test_help_lists_every_command(gatepay: Any) -> None:
     """What this module knows of commands is all there are."""
     root: Any = typer.main.get_command(app)
@@ -228,6 +237,17 @@ def test_hanging(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setenv("COLUMNS", "3")
     assert screens.hanging("one two", indent=7) == "one two"
+
+
+def test_a_table_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Forty columns hold a table of five without a heading of numbers broken within a word."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "40")
+    table = screens.table("product", "category", "name", "price (¥)", "in stock", right=(0, 3, 4))
+    table.add_row("8", "腾讯会员", "腾讯视频SVIP账号", "0.99", "89")
+    screens.show(table)
+    out = capsys.readouterr().out
+    assert all(word in out for word in ("product", "price", "stock", "0.99"))
 
 
 def test_nothing_from_elsewhere_moves_the_cursor() -> None:
