@@ -306,7 +306,7 @@ def test_every_error_is_told(gatepay: Any, monkeypatch: pytest.MonkeyPatch, caps
             ProtocolError(
                 endpoint="ka/show", http_status=200, path="data.ka.total", problem="should be a whole number, is text"
             ),
-            "ka/show：收到的不是 GatePay 的响应（HTTP 200）：data.ka.total 应为整数，实为文本",
+            "ka/show：响应不符合 GatePay 的格式（HTTP 200）：data.ka.total 应为整数，实为文本",
         ),
         (
             TransportError(endpoint="ka/show", sent=False, problem="ConnectError: [Errno 111] Connection refused"),

@@ -338,8 +338,8 @@ TEXTS: dict[str, tuple[str, str]] = {
         "GatePay 拒绝了 {endpoint}，状态码 {code}（{message}）。",
     ),
     "failing.ProtocolError": (
-        "{endpoint}: the response (HTTP {http_status}) is not from GatePay: {problem}",
-        "{endpoint}：收到的不是 GatePay 的响应（HTTP {http_status}）：{problem}",
+        "{endpoint}: unexpected response (HTTP {http_status}): {problem}",
+        "{endpoint}：响应不符合 GatePay 的格式（HTTP {http_status}）：{problem}",
     ),
     "failing.TransportError": (
         "{endpoint}: no response: {problem} (attempts: {attempts})",
@@ -577,7 +577,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "upload.failed_lines_read.todo": ("choose another name", "请换一个文件名"),
     "upload.left_out": (
-        "(It doesn't contain input that was not read yet.)",
+        "(Input that was not read yet is not in this file.)",
         "（其中不含尚未读取的输入。）",
     ),
     "upload.again": (
@@ -602,7 +602,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "queue.none": ("There is no upload {wanted}.", "没有编号为 {wanted} 的任务。"),
     "queue.several": ("Several uploads have an ID that starts with {wanted}.", "有多个任务的编号以 {wanted} 开头。"),
     "queue.todo": ("`gatepay uploads list` shows the IDs", "用 gatepay uploads list 查看编号"),
-    "queue.several_files": ("{name} + {more} more", "{name} 等另外 {more} 个文件"),
+    "queue.several_files": ("{name} + {more} more", "{name} 和另外 {more} 个文件"),
     "queue.submitted": (
         "Upload {job} is queued: {count} card keys. From now on it survives a crash.",
         "任务 {job} 已进入队列：{count} 条卡密。从现在起，即使崩溃也不会丢失。",

@@ -31,7 +31,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "no_page": ("Page not found", "找不到这个页面"),
     "no_order_more": (
         "The address may be incomplete, or the sandbox was restarted: an in-memory sandbox keeps no data.",
-        "地址可能不完整，或者沙箱已重新启动：数据只保存在内存中的沙箱重启后会清空。",
+        "地址可能不完整，或者沙箱已重启。数据只保存在内存中时，重启后会清空。",
     ),
     "no_page_more": ("Start from the console.", "请从控制台开始。"),
     "to_console": ("Go to the console", "前往控制台"),
@@ -112,7 +112,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "copied": ("Copied", "已复制"),
     "callback_url": ("Callback URL", "支付成功回调 URL"),
     "callback_url_more": (
-        "The sandbox sends a signed request here when an order is paid. Respond success. Leave empty to send none.",
+        "The sandbox calls this URL when an order is paid; your shop must respond success. Leave it empty for none.",
         "订单付款后，沙箱会向此地址发送带签名的请求，应响应 success。留空则不发送。",
     ),
     "save": ("Save", "保存"),
@@ -159,7 +159,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "answer_empty": ("(empty)", "（空内容）"),
     "details": ("Request and response", "请求与响应"),
     "faults_more": (
-        "Simulate failures: the next API calls run into these faults, in this order.",
+        "Simulate failures: each fault applies to the next API calls, in this order.",
         "模拟故障：接下来的 API 调用会依次遇到这些故障。",
     ),
     "no_faults": ("No faults: everything works.", "没有故障：一切正常。"),
