@@ -70,7 +70,7 @@ def test_a_worker_as_a_service(shop: Sandbox, keys: Path) -> None:
     ]
     for worker in workers:
         assert worker.stderr is not None
-        assert b"Ctrl-C ends it, and loses nothing" in worker.stderr.readline()
+        assert b"Press Ctrl-C to stop" in worker.stderr.readline()
     number = json.loads(run("keys", "upload", keys, "-p", 8, "--no-wait", "--json").stdout)["job"]
     watched = run("uploads", "watch", number, "--json")
     assert json.loads(watched.stdout)["ok"]

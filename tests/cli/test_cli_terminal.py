@@ -184,7 +184,7 @@ def test_colours(shop: Sandbox, terminal: Open, monkeypatch: pytest.MonkeyPatch)
 def test_the_sandbox_as_a_process(terminal: Open, tmp_path: Path) -> None:
     """`gatepay sandbox` says what to set, serves, keeps its shop in the file, and ends with Ctrl-C."""
     it = terminal("sandbox", "--database", tmp_path / "shop.sqlite3", columns=120)
-    it.read(lambda text: "until Ctrl-C" in text)
+    it.read(lambda text: "Press Ctrl-C" in text)
     environ = os.environ | dict(re.findall(r"export (GATEPAY_\w+)=(\S+)", it.text))
     assert json.loads(run("products", "--json", env=environ).stdout)["products"]
     os.write(it.fd, b"\x03")
