@@ -5,7 +5,7 @@ aiohttp.web: creates orders and receives callbacks.
     GATEPAY_APPKEY=… GATEPAY_APPSECRET=… python aiohttp_shop.py
 
     POST /orders {"email": "terry@example.com"}
-    /gatepay/callback       the callback URL to set in GatePay's console
+    /gatepay/callback       the address to enter in GatePay's console
 """
 
 import os
@@ -23,12 +23,12 @@ GATEPAY = web.AppKey("GATEPAY", AsyncGatePay)
 
 
 async def price_of(out_order_id: str) -> Decimal | None:
-    """Return the price of an order from the shop's own records."""
+    """Say what the order costs, by the shop's own records."""
     return await to_thread.run_sync(shop.price_of, out_order_id)
 
 
 async def deliver(callback: Callback) -> None:
-    """Deliver the goods. Called once for each payment, and only if the full price was paid."""
+    """Give the goods; called once for each payment, and only when the price was paid in full."""
     await to_thread.run_sync(shop.deliver, callback)
 
 
@@ -50,7 +50,7 @@ async def gatepay_callback(request: web.Request) -> web.Response:
 
 
 async def create_order(request: web.Request) -> web.Response:
-    """Create an order, save it, and return the payment link."""
+    """Make an order, write it down, and say where to pay."""
     email = str((await request.json())["email"])
     payment = await request.app[GATEPAY].create_payment(
         product_id=8, product_num=1, pay_type=PayType.ALIPAY, out_order_id=new_out_order_id(), custom=email
@@ -60,7 +60,7 @@ async def create_order(request: web.Request) -> web.Response:
 
 
 async def client(app: web.Application) -> AsyncGenerator[None]:
-    """Open one client for the whole program. It takes its key and secret from the environment."""
+    """One client for the life of the program; its key and secret are the environment's."""
     async with AsyncGatePay(transport="aiohttp") as gatepay:
         app[GATEPAY] = gatepay
         yield
@@ -68,7 +68,7 @@ async def client(app: web.Application) -> AsyncGenerator[None]:
 
 
 def create_app() -> web.Application:
-    """Create the application."""
+    """Put the application together."""
     app = web.Application()
     app.cleanup_ctx.append(client)
     app.router.add_post("/orders", create_order)
@@ -78,5 +78,5 @@ def create_app() -> web.Application:
 
 
 if __name__ == "__main__":
-    # No access log: it would contain the signature of each callback.
+    # No access log: it would hold each callback's query, its signature included.
     web.run_app(create_app(), host="127.0.0.1", port=int(os.environ.get("PORT", "8080")), access_log=None)

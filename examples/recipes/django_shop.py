@@ -1,11 +1,11 @@
 """
-Django, with async views: creates orders and receives callbacks. All in one file; comments show where each part belongs.
+Django, with async views: creates orders and receives callbacks. All in one file; comments say where the parts go.
 
     pip install gatepay-async django uvicorn
     GATEPAY_APPKEY=… GATEPAY_APPSECRET=… uvicorn django_shop:app --no-access-log
 
     POST /orders            email=terry@example.com
-    /gatepay/callback       the callback URL to set in GatePay's console
+    /gatepay/callback       the address to enter in GatePay's console
 """
 
 import os
@@ -35,12 +35,12 @@ settings.configure(
 
 # -- views.py
 async def price_of(out_order_id: str) -> Decimal | None:
-    """Return the price of an order from the shop's own records."""
+    """Say what the order costs, by the shop's own records."""
     return await to_thread.run_sync(shop.price_of, out_order_id)
 
 
 async def deliver(callback: Callback) -> None:
-    """Deliver the goods. Called once for each payment, and only if the full price was paid."""
+    """Give the goods; called once for each payment, and only when the price was paid in full."""
     await to_thread.run_sync(shop.deliver, callback)
 
 
@@ -53,20 +53,20 @@ callbacks = CallbackApp(
 )
 
 
-@csrf_exempt  # GatePay sends no CSRF token; the signature protects the call
+@csrf_exempt  # GatePay has no token of yours; what vouches for the call is its signature
 @require_http_methods(["GET", "POST"])
 async def gatepay_callback(request: HttpRequest) -> HttpResponse:
-    """Receive a callback: the raw text, not request.GET, because duplicate names must be detected."""
+    """Receive a callback: the raw text, not request.GET, since a name that comes twice must be seen."""
     reply = await callbacks.receive(request.META["QUERY_STRING"] if request.method == "GET" else request.body)
     return HttpResponse(reply.body, status=reply.status, content_type="text/plain")
 
 
-@csrf_exempt  # only for this example, which has no form
+@csrf_exempt  # for this example alone, which has no page with a form
 @require_POST
 async def create_order(request: HttpRequest) -> HttpResponse:
-    """Create an order, save it, and return the payment link."""
+    """Make an order, write it down, and say where to pay."""
     email = request.POST["email"]
-    # Django has no startup and shutdown events, so open a client for each order.
+    # Django tells nobody when it starts and stops: a client for each order, then.
     async with AsyncGatePay() as gatepay:
         payment = await gatepay.create_payment(
             product_id=8, product_num=1, pay_type=PayType.ALIPAY, out_order_id=new_out_order_id(), custom=email

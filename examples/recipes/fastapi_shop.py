@@ -5,9 +5,9 @@ FastAPI: creates orders and receives callbacks.
     GATEPAY_APPKEY=… GATEPAY_APPSECRET=… uvicorn fastapi_shop:app --no-access-log
 
     POST /orders {"email": "terry@example.com"}
-    /gatepay/callback       the callback URL to set in GatePay's console
+    /gatepay/callback       the address to enter in GatePay's console
 
-See ../fastapi_service.py for how to handle the errors of an order.
+What each error of an order is to its customer: ../fastapi_service.py.
 """
 
 import os
@@ -26,12 +26,12 @@ from gatepay_async.callbacks import CallbackApp, SQLiteStore
 
 
 async def price_of(out_order_id: str) -> Decimal | None:
-    """Return the price of an order from the shop's own records."""
+    """Say what the order costs, by the shop's own records."""
     return await to_thread.run_sync(shop.price_of, out_order_id)
 
 
 async def deliver(callback: Callback) -> None:
-    """Deliver the goods. Called once for each payment, and only if the full price was paid."""
+    """Give the goods; called once for each payment, and only when the price was paid in full."""
     await to_thread.run_sync(shop.deliver, callback)
 
 
@@ -47,7 +47,7 @@ callbacks = CallbackApp(
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-    """Open one client for the whole program. It takes its key and secret from the environment."""
+    """One client for the life of the program; its key and secret are the environment's."""
     async with AsyncGatePay() as gatepay:
         app.state.gatepay = gatepay
         yield
@@ -55,19 +55,19 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
 
 
 app = FastAPI(lifespan=lifespan)
-# Not app.mount(): it redirects this URL to `/gatepay/callback/`.
+# Not app.mount(): it answers this very address with a redirect to `/gatepay/callback/`.
 app.router.routes.append(Route("/gatepay/callback", callbacks))
 
 
 class Order(BaseModel):
-    """The body of a request from the shop's page."""
+    """What the shop's page sends."""
 
     email: str = Field(min_length=3, max_length=200)
 
 
 @app.post("/orders", status_code=201)
 async def create_order(order: Order, request: Request) -> dict[str, str]:
-    """Create an order, save it, and return the payment link."""
+    """Make an order, write it down, and say where to pay."""
     gatepay: AsyncGatePay = request.app.state.gatepay
     payment = await gatepay.create_payment(
         product_id=8,

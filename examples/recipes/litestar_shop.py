@@ -5,7 +5,7 @@ Litestar: creates orders and receives callbacks.
     GATEPAY_APPKEY=… GATEPAY_APPSECRET=… uvicorn litestar_shop:app --no-access-log
 
     POST /orders {"email": "terry@example.com"}
-    /gatepay/callback       the callback URL to set in GatePay's console
+    /gatepay/callback       the address to enter in GatePay's console
 """
 
 import os
@@ -26,12 +26,12 @@ from gatepay_async.callbacks import CallbackApp, SQLiteStore
 
 
 async def price_of(out_order_id: str) -> Decimal | None:
-    """Return the price of an order from the shop's own records."""
+    """Say what the order costs, by the shop's own records."""
     return await to_thread.run_sync(shop.price_of, out_order_id)
 
 
 async def deliver(callback: Callback) -> None:
-    """Deliver the goods. Called once for each payment, and only if the full price was paid."""
+    """Give the goods; called once for each payment, and only when the price was paid in full."""
     await to_thread.run_sync(shop.deliver, callback)
 
 
@@ -47,14 +47,14 @@ callbacks = CallbackApp(
 
 @dataclass
 class Order:
-    """The body of a request from the shop's page."""
+    """What the shop's page sends."""
 
     email: str
 
 
 @post("/orders")
 async def create_order(data: Annotated[Order, Body()], state: State) -> dict[str, str]:
-    """Create an order, save it, and return the payment link."""
+    """Make an order, write it down, and say where to pay."""
     gatepay: AsyncGatePay = state.gatepay
     payment = await gatepay.create_payment(
         product_id=8, product_num=1, pay_type=PayType.ALIPAY, out_order_id=new_out_order_id(), custom=data.email
@@ -65,7 +65,7 @@ async def create_order(data: Annotated[Order, Body()], state: State) -> dict[str
 
 @asynccontextmanager
 async def lifespan(app: Litestar) -> AsyncGenerator[None]:
-    """Open one client for the whole program. It takes its key and secret from the environment."""
+    """One client for the life of the program; its key and secret are the environment's."""
     async with AsyncGatePay() as gatepay:
         app.state.gatepay = gatepay
         yield

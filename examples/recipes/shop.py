@@ -1,7 +1,7 @@
 """
-A minimal shop database in SQLite, in place of your own. The other recipes use it.
+A shop's own records, as small as they can be: SQLite in the place of your database. The recipes beside it use them.
 
-The functions block, so async code calls them in a thread.
+Each function blocks for a moment; async code calls it in a thread.
 """
 
 import sqlite3
@@ -19,7 +19,7 @@ CREATE TABLE IF NOT EXISTS outbox (email TEXT NOT NULL, text TEXT NOT NULL);
 
 
 def write_down(payment: Payment, email: str) -> None:
-    """Save an order. Do this before you show the payment link: a callback for an unknown order is rejected."""
+    """Write down an order. Before the customer sees where to pay it: what is not written down can't be paid."""
     with transaction() as records:
         records.execute(
             "INSERT INTO orders (out_order_id, price, email) VALUES (?, ?, ?)",
@@ -28,24 +28,24 @@ def write_down(payment: Payment, email: str) -> None:
 
 
 def price_of(out_order_id: str) -> Decimal | None:
-    """Return the price of an order, or None if it doesn't exist. Callbacks are compared with it."""
+    """Say what an order costs, or None where there is no such order: what a callback is compared with."""
     with transaction() as records:
         found = records.execute("SELECT price FROM orders WHERE out_order_id = ?", (out_order_id,)).fetchone()
     return None if found is None else Decimal(found[0])
 
 
 def deliver(callback: Callback) -> None:
-    """Deliver the goods exactly once: one transaction marks the order as paid and queues the delivery."""
+    """Give the goods, exactly once: what is sent for an order is written together with that it is paid."""
     with transaction() as records:
         paid = "UPDATE orders SET paid_as = ? WHERE out_order_id = ? AND paid_as IS NULL RETURNING email"
         order = records.execute(paid, (callback.order_id, callback.out_order_id)).fetchone()
-        if order is not None:  # otherwise it was delivered before
+        if order is not None:  # else it was paid and delivered before
             records.execute("INSERT INTO outbox VALUES (?, ?)", (*order, f"Thank you for {callback.out_order_id}"))
 
 
 @contextmanager
 def transaction() -> Generator[sqlite3.Connection]:
-    """Run a transaction: commit it, or roll it back on an exception."""
+    """Begin; commit, or roll back what raised."""
     with closing(sqlite3.connect("shop.sqlite3", isolation_level=None)) as records:
         records.executescript(SCHEMA)
         records.execute("BEGIN IMMEDIATE")

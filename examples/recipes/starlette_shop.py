@@ -5,7 +5,7 @@ Starlette: creates orders and receives callbacks.
     GATEPAY_APPKEY=… GATEPAY_APPSECRET=… uvicorn starlette_shop:app --no-access-log
 
     POST /orders {"email": "terry@example.com"}
-    /gatepay/callback       the callback URL to set in GatePay's console
+    /gatepay/callback       the address to enter in GatePay's console
 """
 
 import os
@@ -25,12 +25,12 @@ from gatepay_async.callbacks import CallbackApp, SQLiteStore
 
 
 async def price_of(out_order_id: str) -> Decimal | None:
-    """Return the price of an order from the shop's own records."""
+    """Say what the order costs, by the shop's own records."""
     return await to_thread.run_sync(shop.price_of, out_order_id)
 
 
 async def deliver(callback: Callback) -> None:
-    """Deliver the goods. Called once for each payment, and only if the full price was paid."""
+    """Give the goods; called once for each payment, and only when the price was paid in full."""
     await to_thread.run_sync(shop.deliver, callback)
 
 
@@ -45,7 +45,7 @@ callbacks = CallbackApp(
 
 
 async def create_order(request: Request) -> JSONResponse:
-    """Create an order, save it, and return the payment link."""
+    """Make an order, write it down, and say where to pay."""
     email = str((await request.json())["email"])
     gatepay: AsyncGatePay = request.app.state.gatepay
     payment = await gatepay.create_payment(
@@ -57,7 +57,7 @@ async def create_order(request: Request) -> JSONResponse:
 
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncGenerator[None]:
-    """Open one client for the whole program. It takes its key and secret from the environment."""
+    """One client for the life of the program; its key and secret are the environment's."""
     async with AsyncGatePay() as gatepay:
         app.state.gatepay = gatepay
         yield
@@ -68,7 +68,7 @@ app = Starlette(
     lifespan=lifespan,
     routes=[
         Route("/orders", create_order, methods=["POST"]),
-        # Not a Mount: it redirects this URL to `/gatepay/callback/`.
+        # Not a Mount: it answers this very address with a redirect to `/gatepay/callback/`.
         Route("/gatepay/callback", callbacks),
     ],
 )
