@@ -1,9 +1,9 @@
 """
-Stream all card keys of a product to a CSV file, in constant memory.
+Export all card keys of a product to a CSV file, in constant memory.
 
     GATEPAY_APPKEY=… GATEPAY_APPSECRET=… python examples/export_keys.py 8 keys.csv
 
-The file is readable by you alone, and appears only when it is complete: there is never half of one.
+The file is created when the export is complete, and only you can read it.
 """
 
 import argparse
@@ -21,7 +21,7 @@ HEADER = ("id", "content", "status", "pay_order_id", "created_at", "updated_at")
 
 
 def row(key: CardKey) -> tuple[object, ...]:
-    """One line of the file."""
+    """Return one row of the file."""
     return (key.id, key.content, key.status, key.pay_order_id, key.created_at.isoformat(), key.updated_at.isoformat())
 
 
@@ -30,10 +30,10 @@ async def export(gatepay: AsyncGatePay, product_id: int, path: Path) -> int:
     Write every card key of the product to *path*.
 
     Returns:
-        How many.
+        The number of card keys.
     """
     written = 0
-    # A name of its own, mode 0600: two exports at once don't meet.
+    # A unique name with mode 0600, so that concurrent exports don't overwrite each other.
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     unfinished = anyio.Path(name)
     try:
@@ -51,7 +51,7 @@ async def export(gatepay: AsyncGatePay, product_id: int, path: Path) -> int:
 
 
 async def main(arguments: Sequence[str] | None = None) -> None:
-    """Read the command line, and export."""
+    """Read the command line and export."""
     parser = argparse.ArgumentParser(description="Export the card keys of a product.")
     parser.add_argument("product", type=int)
     parser.add_argument("path", type=Path)

@@ -1,5 +1,5 @@
 """
-A service that creates payments: one client for the life of the application, opened in its lifespan.
+A FastAPI service that creates payments. Its lifespan opens one client for the whole application.
 
     pip install 'gatepay-async' fastapi uvicorn
     GATEPAY_APPKEY=… GATEPAY_APPSECRET=… uvicorn fastapi_service:app --no-access-log
@@ -26,7 +26,7 @@ from gatepay_async import (
 
 
 class Order(BaseModel):
-    """What the shop's page sends."""
+    """The body of a request from the shop's page."""
 
     product_id: int = Field(gt=0)
     email: str = Field(min_length=3, max_length=200)
@@ -34,7 +34,7 @@ class Order(BaseModel):
 
 
 async def client_of(request: Request) -> AsyncGatePay:
-    """The client that the lifespan has opened."""
+    """Return the client opened by the lifespan."""
     client: AsyncGatePay = request.app.state.gatepay
     return client
 
@@ -43,7 +43,7 @@ GatePay = Annotated[AsyncGatePay, Depends(client_of)]
 
 
 def create_app(**options: Any) -> FastAPI:
-    """The application; *options* are the client's (``base_url`` of a sandbox, for example)."""
+    """Create the application; *options* go to the client (such as ``base_url`` for a sandbox)."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
@@ -55,8 +55,8 @@ def create_app(**options: Any) -> FastAPI:
 
     @app.post("/payments", status_code=201)
     async def create_payment(order: Order, gatepay: GatePay) -> dict[str, str]:  # pyright: ignore[reportUnusedFunction] -- FastAPI calls it
-        # Begins and ends in a letter: in the callback's signature digits can slide between neighbouring fields.
-        # Write it down, with the price, before you ask: it is what the callback is compared with.
+        # It starts and ends with a letter, because the callback's signature doesn't protect digits at the ends.
+        # Save it with the price before you create the payment: you compare the callback with both.
         out_order_id = f"T-{secrets.token_hex(8)}-X"
         try:
             payment = await gatepay.create_payment(
@@ -71,10 +71,10 @@ def create_app(**options: Any) -> FastAPI:
         except InvalidRequestError as error:
             raise HTTPException(422, str(error)) from error
         except OutcomeUnknownError as error:
-            # Not to be repeated: the customer may be about to pay it. The order stays on the books as it is.
-            raise HTTPException(504, f"order {out_order_id} is being looked into") from error
+            # Don't retry: the order may exist, and the customer may be about to pay it. Keep your record of it.
+            raise HTTPException(504, f"order {out_order_id} may or may not exist") from error
         except GatePayError as error:
-            raise HTTPException(502, "the payment service is not available") from error
+            raise HTTPException(502, "the payment service is unavailable") from error
         return {
             "out_order_id": payment.out_order_id,
             "price": str(payment.order_price),
@@ -94,7 +94,7 @@ def create_app(**options: Any) -> FastAPI:
 
 
 def __getattr__(name: str) -> FastAPI:
-    """``uvicorn fastapi_service:app`` finds its key and secret in the environment."""
+    """Create ``app`` for uvicorn, with the key and secret from the environment."""
     if name == "app":
         return create_app()
     raise AttributeError(name)

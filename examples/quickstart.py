@@ -1,10 +1,10 @@
 """
-The main job, against GatePay's other end on this machine: no account, no network.
+The whole workflow against a local sandbox. You need no account and no network.
 
     python examples/quickstart.py
 
-Uploads card_keys.txt, walks the card keys back and compares, creates a payment, saves its QR code, verifies
-the callback that GatePay would send, and shows what becomes of a forged one.
+Uploads card_keys.txt, lists the card keys and compares them, creates a payment, saves its QR code, verifies the
+callback, and rejects a forged one.
 """
 
 import asyncio
@@ -21,38 +21,38 @@ COLUMNS = ("blank", "duplicates", "stored", "already_there", "refused", "unknown
 
 
 def show(progress: UploadProgress) -> None:
-    """One line that is written over on a terminal; in a file, only the last."""
+    """Show the progress on a terminal, on a line that is overwritten."""
     done = progress.read - progress.in_flight
     if sys.stdout.isatty():
-        print(f"\r  {done:6,} lines settled, {progress.in_flight:5,} in flight", end="", flush=True)
+        print(f"\r  {done:6,} lines done, {progress.in_flight:5,} in progress", end="", flush=True)
 
 
 def print_ledger(report: UploadReport) -> None:
-    """Every line that was read is in exactly one column."""
-    print(f"\r  read {report.read:,} lines in {len(report.chunks)} chunks:".ljust(60))
+    """Print the result: every line read is counted in exactly one row."""
+    print(f"\r  read {report.read:,} lines, sent {len(report.chunks)} chunks:".ljust(60))
     for column in COLUMNS:
         print(f"    {column:<14}{getattr(report, column):7,}")
     total = sum(getattr(report, column) for column in COLUMNS)
-    print(f"    {'together':<14}{total:7,}  {'= read' if total == report.read else 'IS NOT WHAT WAS READ'}")
+    print(f"    {'total':<14}{total:7,}  {'= lines read' if total == report.read else 'DIFFERS FROM LINES READ'}")
 
 
 async def upload(gatepay: AsyncGatePay) -> bool:
-    """Upload the file; say whether what the server has is what the file holds."""
+    """Upload the file; return whether the server has exactly the card keys of the file."""
     print(f"1. Upload {CARD_KEYS.name}")
     with CARD_KEYS.open(encoding="utf-8") as file:
         report = await gatepay.upload_card_keys(PRODUCT, file, on_progress=show)
     print_ledger(report)
 
-    print("2. Walk them all back")
+    print("2. List the card keys")
     in_file = {line.removeprefix("\ufeff").strip() for line in CARD_KEYS.read_text("utf-8").split("\n")} - {""}
     on_server = [key.content async for key in gatepay.list_card_keys(PRODUCT, prefetch=8)]
     equal = len(on_server) == len(set(on_server)) and set(on_server) == in_file
-    print(f"  {len(on_server):,} card keys walked; the two sets are {'equal' if equal else 'NOT EQUAL'}")
+    print(f"  {len(on_server):,} card keys listed; {'the same' if equal else 'NOT THE SAME'} as in the file")
     return report.ok and equal
 
 
 async def pay(gatepay: AsyncGatePay, sandbox: Sandbox, folder: Path) -> bool:
-    """Make an order, and hear that it was paid."""
+    """Create an order and verify its callback."""
     print("3. Create a payment")
     payment = await gatepay.create_payment(
         product_id=PRODUCT,
@@ -62,34 +62,34 @@ async def pay(gatepay: AsyncGatePay, sandbox: Sandbox, folder: Path) -> bool:
         custom="terry@example.com",
     )
     qr_code = payment.order_qrcode.save(folder / "payment.png")
-    print(f"  {payment.order_price} by {payment.order_type}, to be paid at {payment.order_url}")
-    print(f"  its QR code: {qr_code} ({payment.order_qrcode.media_type}, {len(payment.order_qrcode.data)} bytes)")
+    print(f"  ¥{payment.order_price} with {payment.order_type}; pay at {payment.order_url}")
+    print(f"  QR code: {qr_code} ({payment.order_qrcode.media_type}, {len(payment.order_qrcode.data)} bytes)")
 
     print("4. Verify the callback")
     query = sandbox.callback_query(sandbox.orders()[-1])
     callback = gatepay.parse_callback(query)
-    print(f"  order {callback.order_id} ({callback.out_order_id}): {callback.realprice} paid at {callback.paid_at}")
+    print(f"  order {callback.order_id} ({callback.out_order_id}): ¥{callback.realprice} paid at {callback.paid_at}")
 
-    print("5. And a forged one")
+    print("5. Reject a forged callback")
     try:
         gatepay.parse_callback(query.replace("realprice=0", "realprice=9"))
     except CallbackError as error:
         print(f"  {type(error).__name__}: {error}")
         return True
-    print("  WAS BELIEVED")
+    print("  IT WAS ACCEPTED")
     return False
 
 
 async def main() -> int:
-    """Run the whole; 0 if all of it held."""
+    """Run all steps; return 0 if all of them worked."""
     folder = Path(tempfile.mkdtemp(prefix="gatepay-"))
     with Sandbox(folder / "shop.sqlite3", seed=False) as sandbox:
         async with sandbox.serve() as base_url:
-            print(f"The sandbox serves {base_url} from {folder / 'shop.sqlite3'}")
+            print(f"The sandbox is running at {base_url} with {folder / 'shop.sqlite3'}")
             async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url) as gatepay:
                 uploaded = await upload(gatepay)
                 paid = await pay(gatepay, sandbox, folder)
-    print("All of it held." if uploaded and paid else "Something did NOT hold; see above.")
+    print("Everything works." if uploaded and paid else "Something does NOT work; see above.")
     return 0 if uploaded and paid else 1
 
 
@@ -97,4 +97,4 @@ if __name__ == "__main__":
     try:
         sys.exit(asyncio.run(main()))
     except KeyboardInterrupt:
-        sys.exit("\nStopped; what was uploaded so far is in the folder above.")
+        sys.exit("\nStopped. The database with the uploaded card keys is in the folder above.")

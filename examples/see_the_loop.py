@@ -1,10 +1,10 @@
 """
-The whole loop in a browser, on this machine alone: an order, its QR code, the payment, the callback.
+Try a payment in your browser, on this machine only: order, QR code, payment and callback.
 
     python examples/see_the_loop.py [port]
 
-Serves GatePay's other end and, beside it, a merchant who is called back; prints the addresses to open, and
-what the merchant hears. Ctrl-C ends it. Everything is in memory.
+Runs a sandbox and a shop that receives its callbacks. Prints the addresses to open, and each callback that the
+shop receives. Press Ctrl-C to stop. All data is in memory.
 """
 
 import asyncio
@@ -20,12 +20,12 @@ from gatepay_async.sandbox import PortTakenError, Sandbox
 
 
 async def handle(callback: Callback) -> None:
-    """What a merchant does once for each paid order: deliver."""
-    print(f"The merchant hears: {callback.out_order_id} is paid, {callback.realprice} of {callback.price}", flush=True)
+    """Deliver. A shop does this once for each paid order."""
+    print(f"The shop receives: {callback.out_order_id} is paid, ¥{callback.realprice} of ¥{callback.price}", flush=True)
 
 
 async def make_orders(sandbox: Sandbox, base_url: str) -> None:
-    """Create a payment each way, and say where it is paid."""
+    """Create one payment for each payment method, and print its address."""
     async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url) as gatepay:
         for pay_type in PayType:
             payment = await gatepay.create_payment(
@@ -35,7 +35,7 @@ async def make_orders(sandbox: Sandbox, base_url: str) -> None:
                 out_order_id=new_out_order_id(),
                 custom="terry@example.com",
             )
-            print(f"{'An order, ' + pay_type:<20} {payment.order_url}", flush=True)
+            print(f"{'Order, ' + pay_type:<20} {payment.order_url}", flush=True)
 
 
 async def main(port: int) -> None:
@@ -44,7 +44,7 @@ async def main(port: int) -> None:
         app = CallbackApp(handle, appkey=sandbox.appkey, appsecret=sandbox.appsecret, store=MemoryStore())
         sandbox.change_shop(callback_url=f"http://127.0.0.1:{listener.getsockname()[1]}/")
         async with sandbox.serve(port=port) as base_url:
-            print(f"{'The console':<20} {base_url.removesuffix('api/')}")
+            print(f"{'Console':<20} {base_url.removesuffix('api/')}")
             await make_orders(sandbox, base_url)
             await uvicorn.Server(uvicorn.Config(app, log_level="warning")).serve(sockets=[listener])
 

@@ -1,5 +1,5 @@
 """
-Tests of a shop: nothing to start by hand, as the package brings the fixtures `gatepay` and `gatepay_sandbox`.
+Test your shop with pytest. The package provides the fixtures `gatepay` and `gatepay_sandbox`.
 
     pip install 'gatepay-async[sandbox]' pytest
     pytest test_my_shop.py
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio  # or pytest.mark.asyncio, with pytest-asyncio
 
 
 class Shop:
-    """What is tested: your own program, which takes orders and hears of payments."""
+    """Your own program: it creates orders and receives callbacks."""
 
     def __init__(self, gatepay: AsyncGatePay, *, appkey: str, appsecret: str) -> None:
         self.gatepay = gatepay
@@ -30,7 +30,7 @@ class Shop:
         )
 
     async def order(self, email: str) -> Payment:
-        """Make an order, and write it down."""
+        """Create an order and save it."""
         payment = await self.gatepay.create_payment(
             product_id=8, product_num=1, pay_type=PayType.ALIPAY, out_order_id=new_out_order_id(), custom=email
         )
@@ -38,29 +38,29 @@ class Shop:
         return payment
 
     async def price_of(self, out_order_id: str) -> Decimal | None:
-        """Say what an order costs."""
+        """Return the price of an order."""
         return self.prices.get(out_order_id)
 
     async def deliver(self, callback: Callback) -> None:
-        """Give the goods."""
+        """Deliver the goods."""
         self.delivered.append(callback.out_order_id)
 
 
 @pytest.fixture
 def shop(gatepay: AsyncGatePay, gatepay_sandbox: Sandbox) -> Shop:
-    """The shop, with a client that talks to GatePay's other end: a fresh one for each test."""
+    """A shop whose client uses the sandbox; new for each test."""
     return Shop(gatepay, appkey=gatepay_sandbox.appkey, appsecret=gatepay_sandbox.appsecret)
 
 
 async def call_back(shop: Shop, query: str) -> str:
-    """Deliver a callback as GatePay does."""
+    """Send a callback as GatePay does."""
     transport = httpx.ASGITransport(shop.callbacks)
     async with httpx.AsyncClient(transport=transport, base_url="http://shop") as gatepay:
         return (await gatepay.get(f"/callback?{query}")).text
 
 
 async def test_a_paid_order_is_delivered_once(shop: Shop, gatepay_sandbox: Sandbox) -> None:
-    """The customer pays, GatePay calls back, twice: the goods are given once."""
+    """The customer pays and GatePay sends the callback twice: the shop delivers once."""
     payment = await shop.order("terry@example.com")
     [order] = gatepay_sandbox.orders()
     query = gatepay_sandbox.callback_query(gatepay_sandbox.pay(order))
@@ -69,7 +69,7 @@ async def test_a_paid_order_is_delivered_once(shop: Shop, gatepay_sandbox: Sandb
 
 
 async def test_a_forged_callback_is_refused(shop: Shop, gatepay_sandbox: Sandbox) -> None:
-    """The price changed, the signature of another secret, the order of another price: nothing is given."""
+    """A changed price, a wrong secret, a price that is not the order's: the shop delivers nothing."""
     number = (await shop.order("terry@example.com")).out_order_id
     key, secret = gatepay_sandbox.appkey, gatepay_sandbox.appsecret
     for query in (
@@ -82,7 +82,7 @@ async def test_a_forged_callback_is_refused(shop: Shop, gatepay_sandbox: Sandbox
 
 
 async def test_an_underpaid_order_is_not_delivered(shop: Shop, gatepay_sandbox: Sandbox) -> None:
-    """A customer can pay less than the price, and GatePay calls back all the same: nothing is given."""
+    """GatePay sends a callback even if the customer pays less than the price: the shop delivers nothing."""
     await shop.order("terry@example.com")
     [order] = gatepay_sandbox.orders()
     query = gatepay_sandbox.callback_query(gatepay_sandbox.pay(order, realprice=Decimal("0.01")))
@@ -91,7 +91,7 @@ async def test_an_underpaid_order_is_not_delivered(shop: Shop, gatepay_sandbox: 
 
 
 async def test_sold_out(shop: Shop, gatepay_sandbox: Sandbox) -> None:
-    """What GatePay refuses can be asked for: here, too little stock."""
+    """The sandbox can simulate each of GatePay's errors: here, the product is out of stock."""
     gatepay_sandbox.fault(Fault(FaultKind.CODE, endpoint="pay/create", code=110))
     with pytest.raises(OutOfStockError):
         await shop.order("terry@example.com")

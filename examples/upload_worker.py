@@ -1,15 +1,16 @@
 """
-A worker that uploads whatever is put into a folder; safe to stop at any moment.
+Upload every file that appears in a folder. You can stop the worker at any time.
 
     GATEPAY_APPKEY=… GATEPAY_APPSECRET=… python examples/upload_worker.py inbox --product 8
 
-Each `NAME.txt` in the folder becomes `done/NAME.txt` when all its card keys are on the server. Where lines of it were
-refused it becomes `failed/NAME.txt`, with what is not there in `failed/NAME.rest.txt` (readable by you alone; to upload
-it again, put it back into the folder). Nothing is overwritten: a name that is taken gets a number. A file that could
-not be sent, or was being uploaded when the worker was stopped, stays where it is and is uploaded again: the server
-keeps one copy of each card key.
+The worker moves `NAME.txt` to `done/NAME.txt` when all its card keys are on the server. If the server refused some
+lines, the worker moves it to `failed/NAME.txt` and writes those card keys to `failed/NAME.rest.txt`, which only you can
+read. To upload them again, move that file back into the folder. Existing files are never overwritten: a number is added
+to the new name. A file that could not be sent, or was not finished when the worker stopped, stays in the folder and is
+uploaded again; the server stores each card key once.
 
-Write files elsewhere and rename them into the folder, so that the worker never sees half of one. One worker a folder.
+Create your files elsewhere and rename them into the folder, so that the worker never reads an unfinished file. Run one
+worker per folder.
 """
 
 import argparse
@@ -25,17 +26,17 @@ from gatepay_async import AsyncGatePay, UploadReport
 
 
 async def upload(gatepay: AsyncGatePay, path: Path, product_id: int) -> UploadReport:
-    """Upload one file, and move it where it belongs."""
+    """Upload one file, and move it to the folder for its result."""
     with path.open("rb") as file:
         report = await gatepay.upload_card_keys(product_id, file)
-    # Where nothing was refused the same file can simply be sent again: it stays for the next look.
+    # If nothing was refused, the whole file can be uploaded again: leave it in the folder.
     if report.ok or (report.stopped is None and report.refused):
         finish(path, report)
     return report
 
 
 def finish(path: Path, report: UploadReport) -> None:
-    """Move an uploaded file; first write down what is missing, so that a crash between the two loses nothing."""
+    """Move an uploaded file. Write the missing card keys first, so that a crash in between loses nothing."""
     folder = path.parent / ("done" if report.ok else "failed")
     folder.mkdir(exist_ok=True)
     target = free_name(folder / path.name)
@@ -46,30 +47,30 @@ def finish(path: Path, report: UploadReport) -> None:
 
 
 def free_name(path: Path) -> Path:
-    """*path*, or the first of NAME.1.txt, NAME.2.txt … that is not taken: what failed last time must not be lost."""
+    """Return *path*, or NAME.1.txt, NAME.2.txt and so on if it exists, so that no earlier failure is overwritten."""
     numbered = (path.with_suffix(f".{number}{path.suffix}") for number in itertools.count(1))
     return next(name for name in itertools.chain([path], numbered) if not name.exists())
 
 
 def write_private(path: Path, keys: Sequence[str]) -> None:
-    """Card keys are money: nobody else may read them, not even for a moment, and nothing may be overwritten."""
+    """Write card keys to a new file that only you can read. It must not exist yet."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        # Lines that are not UTF-8 come out as they were.
+        # Lines that are not UTF-8 are written unchanged.
         file.write("".join(f"{key}\n" for key in keys).encode("utf-8", "surrogateescape"))
 
 
 async def work(gatepay: AsyncGatePay, folder: Path, product_id: int, *, interval: float) -> None:
-    """Upload what is there, look again every *interval* seconds, for ever."""
+    """Upload all files in the folder, and look for new ones every *interval* seconds."""
     while True:
         for name in sorted([path.name async for path in anyio.Path(folder).glob("*.txt") if await path.is_file()]):
             try:
                 report = await upload(gatepay, folder / name, product_id)
-            except OSError as error:  # gone, or not readable: the others can be uploaded all the same
+            except OSError as error:  # deleted or not readable: go on with the other files
                 print(f"{name}: {error}", flush=True)
                 continue
             print(
-                f"{name}: {report.read} lines, {report.stored} stored, {report.already_there} there already, "
+                f"{name}: {report.read} lines, {report.stored} stored, {report.already_there} already stored, "
                 f"{report.refused} refused, {report.unknown} unknown, {report.not_sent} not sent",
                 flush=True,
             )
@@ -79,23 +80,23 @@ async def work(gatepay: AsyncGatePay, folder: Path, product_id: int, *, interval
 
 
 async def stop_on_signal(scope: anyio.CancelScope) -> None:
-    """Ctrl-C, or what a service manager sends, cancels the work; a cancelled upload loses nothing."""
+    """Cancel the work on SIGINT or SIGTERM. A cancelled upload loses nothing."""
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for _ in signals:
-            print("stopping; what is unfinished stays in the folder", flush=True)
+            print("stopping; unfinished files stay in the folder", flush=True)
             scope.cancel()
             return
 
 
 async def main(arguments: Sequence[str] | None = None) -> None:
-    """Read the command line, and work until told to stop."""
+    """Read the command line, and work until stopped."""
     parser = argparse.ArgumentParser(description="Upload card keys from a folder.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--product", type=int, required=True)
-    parser.add_argument("--interval", type=float, default=2.0, help="seconds between looks (default: %(default)s)")
+    parser.add_argument("--interval", type=float, default=2.0, help="seconds between two checks (default: %(default)s)")
     options = parser.parse_args(arguments)
     if not await anyio.Path(options.folder).is_dir():
-        parser.error(f"there is no folder {options.folder}")
+        parser.error(f"no such folder: {options.folder}")
     async with AsyncGatePay() as gatepay, anyio.create_task_group() as group:
         group.start_soon(stop_on_signal, group.cancel_scope)
         print(f"watching {options.folder}", flush=True)

@@ -34,16 +34,16 @@ def test_quickstart(tmp_path: Path) -> None:
         check=False,
     )
     assert (run.returncode, run.stderr) == (0, "")
-    assert run.stdout.endswith("All of it held.\n")
+    assert run.stdout.endswith("Everything works.\n")
     assert "read 12,345 lines" in run.stdout
     columns = {
         name: int(count.replace(",", ""))
         for name, count in re.findall(r"^    (\w+) +([\d,]+)", run.stdout, re.MULTILINE)
     }
-    assert columns.pop("together") == sum(columns.values()) == 12_345
+    assert columns.pop("total") == sum(columns.values()) == 12_345
     assert columns["duplicates"] > 0
     assert columns["blank"] > 0
-    assert "the two sets are equal" in run.stdout
+    assert "card keys listed; the same as in the file" in run.stdout
     assert "CallbackSignatureError: callback: sign: does not match" in run.stdout
     [picture] = tmp_path.rglob("payment.png")
     assert picture.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
@@ -62,7 +62,7 @@ def test_see_the_loop() -> None:
             console, *orders = [line.split()[-1] for line in lines]
             assert httpx.get(console).status_code == 200
             assert httpx.post(orders[0], data={"do": "pay"}).status_code == 303
-            assert re.fullmatch(r"The merchant hears: T\w+ is paid, 0\.99 of 0\.99\n", program.stdout.readline())
+            assert re.fullmatch(r"The shop receives: T\w+ is paid, ¥0\.99 of ¥0\.99\n", program.stdout.readline())
             program.send_signal(signal.SIGINT)
             rest = program.communicate(timeout=PATIENCE)
         finally:

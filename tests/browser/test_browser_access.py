@@ -112,17 +112,17 @@ def test_what_a_screen_reader_reads(shop: Stage, window: Window) -> None:
             - paragraph: 腾讯视频SVIP账号
             - paragraph: Amount ¥0.99
             - heading "Waiting for payment" [level=1]
-            - paragraph: Pay before the time is up.
+            - paragraph: Pay before the time runs out.
             - paragraph:
               - timer "Time left"
             - figure:
               - img "QR code of this page's address"
-          - region "Sandbox Be the customer":
+          - region "Sandbox Act as the customer":
             - button "Pay ¥0.99"
-            - button "Let it expire"
-            - textbox "Another amount, in yuan"
-            - button "Pay another amount"
-          - region "Sandbox What your program hears"
+            - button "Expire the order"
+            - textbox "Other amount (yuan)"
+            - button "Pay this amount"
+          - region "Sandbox Callbacks to your program"
     """)
 
 

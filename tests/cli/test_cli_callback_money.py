@@ -25,7 +25,7 @@ def test_verify_says_underpaid(gatepay: Any) -> None:
     underpaid, paid = (signed_callback(**SHOP, price="0.99", realprice=price) for price in ("0.01", "0.99"))
     run = gatepay("callback", "verify", underpaid)
     assert run.status == 3
-    assert "Underpaid: 0.01 was paid for an order of 0.99." in run.out
+    assert "Underpaid: the order costs ¥0.99, but only ¥0.01 was paid." in run.out
     run = gatepay("callback", "verify", underpaid, "--json")
     assert (run.status, run.json["genuine"], run.json["underpaid"]) == (3, True, True)
     run = gatepay("callback", "verify", paid)

@@ -51,7 +51,7 @@ def test_upload(gatepay: Any, shop: Sandbox, tmp_path: Path, home: Path) -> None
     found = {name: first.json[name] for name in ("read", "blank", "duplicates", "stored", "ok", "state")}
     assert found == {"read": 5, "blank": 1, "duplicates": 1, "stored": 3, "ok": True, "state": "done"}
     assert shop.keys(8)[EXAMPLES:] == ["AAAA-1", "BBBB-2", "CCCC-3"]
-    assert f"Upload {first.json['job']} is in the queue: 3 card keys." in first.err
+    assert f"Upload {first.json['job']} is queued: 3 card keys." in first.err
     sent = calls(shop)
     again = gatepay("keys", "upload", path, "-p", 8, "--durable", "--json")
     assert (again.json["job"], calls(shop)) == (first.json["job"], sent)
@@ -96,8 +96,8 @@ def test_for_programs(gatepay: Any, shop: Sandbox, keys: Path) -> None:
     ended = gatepay("uploads", "show", number, "--json")
     assert (ended.status, ended.json["not_sent"], ended.json["state"]) == (1, 2500, "cancelled")
     told = gatepay("uploads", "show", number)
-    assert "`gatepay uploads resume` goes on with it" in told.out
-    assert "Stopped early" not in told.err
+    assert "`gatepay uploads resume` to continue" in told.out
+    assert "stopped early" not in told.err
     assert gatepay("uploads", "resume", number, "--json").json["state"] == "working"
     assert gatepay("uploads", "work", "--drain", "--json", "--rate", 1000).json == {"drained": True}
     assert gatepay("uploads", "watch", number, "--json").json["stored"] == 2500
@@ -128,7 +128,7 @@ def test_nothing_is_submitted(gatepay: Any, shop: Sandbox, keys: Path, tmp_path:
     bad.write_bytes(b"AAAA\nx\0y\n")
     it = gatepay("keys", "upload", keys, bad, "-p", 8, "--durable")
     assert it.status == 2
-    assert "line 2 holds a NUL" in it.err
+    assert "line 2 contains a NUL" in it.err
     it = gatepay("keys", "upload", keys, "-p", 8, "--durable", "--failed-lines", keys)
     assert it.status == 2
     assert gatepay("uploads", "list", "--json").json == {"jobs": []}
@@ -142,7 +142,7 @@ def test_refused_for_all(gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path
     failed = tmp_path / "failed.txt"
     it = gatepay("keys", "upload", keys, "-p", 8, "--durable", "--failed-lines", failed)
     assert it.status == 3
-    assert "Stopped early" in it.err
+    assert "stopped early" in it.err
     assert sorted(failed.read_text().splitlines()) == sorted(keys.read_text().splitlines())
     assert stat.S_IMODE(failed.stat().st_mode) == 0o600
     [job] = gatepay("uploads", "list", "--json").json["jobs"]
@@ -154,7 +154,7 @@ def test_refused_for_all(gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path
     after = gatepay("uploads", "show", job["job"], "--failed-lines", failed)
     assert "stopped" not in gatepay("uploads", "list").out
     assert (after.status, failed.read_text()) == (0, before)  # nothing failed, so nothing is written over it
-    assert f"{failed} is left as it was." in after.err
+    assert f"{failed} is unchanged." in after.err
     assert len(shop.keys(8)) == EXAMPLES + 2500
 
 
@@ -162,7 +162,7 @@ def test_a_spool_that_is_none(gatepay: Any, shop: Sandbox, keys: Path, monkeypat
     """Where card keys can't be put aside, it is said where; a reader that has gone is no such thing."""
     monkeypatch.setenv("GATEPAY_UPLOADS_SPOOL", str(keys))
     it = gatepay("keys", "upload", keys, "-p", 8, "--no-wait")
-    assert (it.status, it.err) == (2, f"Error: {keys} can't be used: File exists.\n")
+    assert (it.status, it.err) == (2, f"Error: Can't use {keys}: File exists.\n")
     with pytest.raises(BrokenPipeError), queue.told():
         raise BrokenPipeError
     assert not shop.requests
@@ -193,7 +193,7 @@ def test_which(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
     twice = next(each for each in "0123456789abcdef" if sum(number.startswith(each) for number in numbers) > 1)
     for wanted, said in (
         ("x", "There is no upload x."),
-        (twice, f"Several uploads begin with {twice}."),
+        (twice, f"Several uploads have an ID that starts with {twice}."),
         ("", "no upl"),
     ):
         it = gatepay("uploads", "show", wanted)
@@ -208,7 +208,7 @@ NOT_THERE: list[tuple[dict[str, str], int, str]] = [
     ({"GATEPAY_UPLOADS": "mysql://host/db"}, 2, "must be sqlite:///a/file"),
     ({"GATEPAY_UPLOADS": POSTGRESQL}, 2, "spool"),
     ({"GATEPAY_UPLOADS": POSTGRESQL, "GATEPAY_UPLOADS_SPOOL": "spool"}, 4, "the queue's database can't be used"),
-    ({"GATEPAY_UPLOADS": "sqlite:////dev/null/a"}, 4, "can't be used: /dev/null/a: Not a directory"),
+    ({"GATEPAY_UPLOADS": "sqlite:////dev/null/a"}, 4, "Not a directory"),
     ({"HOME": "/dev/null"}, 2, "/dev/null"),
     ({"GATEPAY_APPKEY": ""}, 2, "GATEPAY_APPKEY"),
 ]
@@ -242,7 +242,7 @@ def test_rate(gatepay: Any) -> None:
     for rate in ("0", "-1", "inf", "fast"):
         it = gatepay("uploads", "work", f"--rate={rate}")
         assert (rate, it.status) == (rate, 2)
-        assert f"must be a number above 0, not {rate}" in it.err
+        assert f"{rate} (must be a number above 0)" in it.err
 
 
 def interrupting(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
@@ -260,12 +260,12 @@ def interrupting(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
 def test_interrupted_here(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C at any moment leaves a job that goes on; for programs, it is a document."""
     with monkeypatch.context() as patched:
-        interrupting(patched, "is in the queue")
+        interrupting(patched, "is queued")
         it = gatepay("keys", "upload", keys, "-p", 8, "--durable", "--json")
     assert (it.status, it.json["state"], it.json["read"]) == (130, "working", 2500)
     assert "run the same command again" in it.err
     with monkeypatch.context() as patched:
-        interrupting(patched, "Working")
+        interrupting(patched, "Running")
         assert gatepay("uploads", "work").status == 130
     assert gatepay("keys", "upload", keys, "-p", 8, "--durable", "--json").json["ok"]
     assert len(shop.keys(8)) == EXAMPLES + 2500
@@ -281,9 +281,9 @@ def test_failed_lines_that_the_spool_has_lost(gatepay: Any, shop: Sandbox, keys:
     spooled.unlink()
     it = gatepay("uploads", "show", job, "--failed-lines", failed)
     assert (it.status, failed.read_text()) == (3, before)
-    assert f"The card keys of 2,500 lines are no longer in the spool and can't be written to {failed}." in it.err
-    assert f"{failed} is left as it was." in it.err
-    assert "ready to be uploaded again" not in it.out
+    assert f"The card keys of 2,500 lines are no longer stored, so they can't be written to {failed}." in it.err
+    assert f"{failed} is unchanged." in it.err
+    assert "You can upload that file" not in it.out
 
 
 def test_a_row_that_cant_be_read(gatepay: Any, shop: Sandbox, tmp_path: Path, home: Path) -> None:

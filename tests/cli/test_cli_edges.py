@@ -199,8 +199,8 @@ def test_what_is_no_error_of_ours() -> None:
 def test_a_usage_error_that_nobody_foresaw() -> None:
     """What Typer says in words that we don't know is passed on; a parameter may be nameless."""
     assert helping.usage_problem(helping.UsageError("odd")) == "odd"
-    assert helping.usage_problem(typer.BadParameter("odd")) == ": odd"
-    assert helping.usage_hint(typer.BadParameter("odd")) == "read gatepay --help"
+    assert helping.usage_problem(typer.BadParameter("odd")) == "Invalid value for : odd"
+    assert helping.usage_hint(typer.BadParameter("odd")) == "see `gatepay --help`"
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,8 @@ def test_a_mark_of_utf8(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
             gatepay("keys", "upload", "-", "-p", 8, "--encoding", encoding, input=data),
         ):
             assert run.status == 2
-            assert f"line 1 begins with the byte-order mark of UTF-8, so it is not {encoding}" in run.err
-            assert "leave --encoding out" in run.err
+            assert f"line 1 starts with the byte-order mark of UTF-8, so the file is not {encoding}" in run.err
+            assert "remove --encoding" in run.err
     assert shop.keys(8) == before
     assert gatepay("keys", "upload", file, "-p", 8).status == 0
     assert shop.keys(8)[-3:] == KEYS

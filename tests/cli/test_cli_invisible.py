@@ -18,7 +18,7 @@ def test_where_invisible_characters_are(gatepay: Any, shop: Any, tmp_path: Path)
     )
     for more in ([], ["--dry-run"]):
         run = gatepay("keys", "upload", keys, "-p", 8, *more)
-        assert (run.status, f"{keys}:2 holds an invisible character" in run.out) == (0, True)
+        assert (run.status, f"{keys}:2 contains an invisible character" in run.out) == (0, True)
         assert f"{keys}:4 " not in run.out
         assert "… and 3 more" in run.out
         assert "RET" not in run.out

@@ -80,7 +80,7 @@ def test_upload_of_several(gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Pa
     (tmp_path / "link.txt").symlink_to(keys)
     run = gatepay("keys", "upload", keys, more, tmp_path / "link.txt", "-p", 8, "--json")
     assert (run.json["read"], run.json["stored"], run.json["duplicates"]) == (7, 4, 2)
-    assert "link.txt is given twice" in run.err
+    assert "link.txt is listed twice" in run.err
     assert shop.keys(8)[-1] == "DDDD-4"
 
 
@@ -94,10 +94,13 @@ def test_upload_of_standard_input(gatepay: Any, shop: Sandbox) -> None:
 
 
 def test_upload_of_nothing(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
-    """An empty file is uploaded as what it is: nothing."""
-    (tmp_path / "empty.txt").touch()
-    run = gatepay("keys", "upload", tmp_path / "empty.txt", "-p", 8, "--json")
-    assert (run.status, run.json["read"]) == (0, 0)
+    """A file without card keys is no error, and the command says that there was nothing to upload."""
+    for name, text in (("empty.txt", ""), ("blank.txt", "\n \n")):
+        path = tmp_path / name
+        path.write_text(text)
+        run = gatepay("keys", "upload", path, "-p", 8)
+        assert (run.status, "there was nothing to upload" in run.out, "All card keys" in run.out) == (0, True, False)
+        assert gatepay("keys", "upload", path, "-p", 8, "--json").json["read"] == len(text.splitlines())
     assert not shop.requests
 
 
@@ -111,7 +114,7 @@ def test_done_in_part(gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: 
     assert run.status == 1
     assert "refused" in run.out
     assert f"{file}:501" in run.out
-    assert f"is in {failed}, ready to be uploaded again" in run.out.replace("\n", "")
+    assert f"are in {failed}. You can upload that file" in run.out.replace("\n", "")
     assert stat.S_IMODE(failed.stat().st_mode) == 0o600
     assert failed.read_text().splitlines() == [f"KEY-{number:06d}" for number in range(500, 600)]
     shop.clear_faults()
@@ -126,7 +129,7 @@ def test_refused(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
     shop.change_shop(closed=True)
     run = gatepay("keys", "upload", file, "-p", 8, "--failed-lines", failed, "--lang", "zh")
     assert run.status == 3
-    assert "该接口未对商铺开放" in run.out
+    assert "该接口未对店铺开放" in run.out
     assert "已提前停止" in run.err
     assert failed.read_text() == file.read_text()
 
@@ -242,7 +245,7 @@ def test_a_file_that_changes(gatepay: Any, shop: Sandbox, keys: Path, monkeypatc
     failed = keys.with_name("failed.txt")
     run = gatepay("keys", "upload", keys, "-p", 8, "--failed-lines", failed)
     assert run.status == 1
-    assert "has changed while it was read" in run.err
+    assert "changed while it was being read" in run.err
     assert sorted(shop.keys(8)[89:] + failed.read_text().splitlines()) == sorted(keys.read_text().splitlines())
 
 
@@ -258,7 +261,7 @@ def test_a_file_that_goes_away(gatepay: Any, shop: Sandbox, keys: Path, monkeypa
     monkeypatch.setattr(sources, "look_through", then_unlink)
     run = gatepay("keys", "upload", keys, "-p", 8)
     assert run.status == 2
-    assert "can't be read: No such file" in run.err
+    assert "Can't read" in run.err
     assert not shop.requests
 
 
@@ -277,7 +280,7 @@ def test_failed_lines_and_a_file_that_is_gone(
     shop.change_shop(closed=True)
     run = gatepay("keys", "upload", file, "-p", 8, "--failed-lines", failed)
     assert run.status == 3
-    assert "Not in it" in run.out
+    assert "Input that was not read yet" in run.out
     assert len(failed.read_text().splitlines()) >= 2000
 
 
@@ -292,7 +295,7 @@ def test_failed_lines_and_a_full_disk(
     monkeypatch.setattr(os, "fsync", full)
     run = gatepay("keys", "upload", keys, "-p", 8, "--failed-lines", tmp_path / "failed.txt")
     assert run.status == 1
-    assert "stored, new" in run.out
+    assert "newly stored" in run.out
     assert "No space left" in run.err
     assert shop.requests
 
@@ -332,12 +335,12 @@ def test_a_pipe_that_is_cut_short(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("AAAA\n卡密-1\n".encode("gbk"), "line 2 is in another encoding"),
-        ("AAAA\nBBBB\n".encode("utf-16"), "line 1 begins as UTF-16 does"),
-        ("AAAA\nBBBB\n".encode("utf-16-le"), "line 1 holds a NUL"),
-        (b"AAAA\nBB\0BB\n", "line 2 holds a NUL"),
-        (b"AAAA\rBBBB\rCCCC", "line 1 holds a lone carriage return"),
-        (b"AAAA\nBBBB\xc3\n", "line 2 is in another encoding"),
+        ("AAAA\n卡密-1\n".encode("gbk"), "line 2 is in a different encoding"),
+        ("AAAA\nBBBB\n".encode("utf-16"), "line 1 starts with the byte-order mark of UTF-16"),
+        ("AAAA\nBBBB\n".encode("utf-16-le"), "line 1 contains a NUL"),
+        (b"AAAA\nBB\0BB\n", "line 2 contains a NUL"),
+        (b"AAAA\rBBBB\rCCCC", "line 1 contains a carriage return"),
+        (b"AAAA\nBBBB\xc3\n", "line 2 is in a different encoding"),
         (b"AAAA\n" + b"x" * 100_000_000 + b"\nBBBB\n", "line 2 is longer than 65536 bytes"),
     ],
     ids=["gbk", "utf-16", "utf-16 without mark", "nul", "cr only", "cut short", "100 MB"],
@@ -352,7 +355,7 @@ def test_accidents_of_encoding(  # noqa: PLR0917 -- fixtures, by name
     run = gatepay("keys", "upload", keys, bad, "-p", 8, *options)
     assert (run.status, run.out) == (2, "")
     assert f"{bad}: {said}" in run.err
-    assert "save it as UTF-8" in run.err
+    assert "save the file as UTF-8" in run.err
     assert not shop.requests
 
 
@@ -386,12 +389,12 @@ def test_another_encoding_by_name(gatepay: Any, shop: Sandbox, tmp_path: Path) -
     assert shop.keys(8)[-1] == "账号----密码"
     path.write_bytes(b"\xff\xff\n")
     run = gatepay("keys", "upload", path, "-p", 8, "--encoding", "gb18030")
-    assert (run.status, "line 1 is in another encoding" in run.err) == (2, True)
+    assert (run.status, "line 1 is in a different encoding" in run.err) == (2, True)
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("nowhere.txt", "There is no file"), (".", "is a folder"), ("x" * 300, "can't be read: File name too long")],
+    [("nowhere.txt", "File not found"), (".", "is a folder"), ("x" * 300, "File name too long")],
 )
 def test_files_that_are_none(gatepay: Any, shop: Sandbox, name: str, said: str) -> None:
     """A file that is missing, or a folder, is an error that names it; nothing is sent."""
@@ -426,13 +429,13 @@ def test_dry_run(gatepay: Any, keys: Path) -> None:
     }  # fmt: skip
     shown = gatepay("keys", "upload", keys, "-p", 8, "--dry-run")
     assert "Nothing was sent." in shown.out
-    assert f"{keys}:4 repeats {keys}:1" in shown.out
+    assert f"{keys}:4 is a duplicate of {keys}:1" in shown.out
 
 
 def test_dry_run_of_a_pipe(gatepay: Any) -> None:
     """What can't be a card key in a pipe is named by its line; long lists are cut."""
     shown = gatepay("keys", "upload", "-", "-p", 8, "--dry-run", input=b"A\n" * 30 + b"B\0\n")
-    assert "standard input:31 can't be a card key" in shown.out
+    assert "standard input:31 is not a valid card key" in shown.out
     assert "… and 9 more" in shown.out
     listed = gatepay("keys", "upload", "-", "-p", 8, "--dry-run", "--json", input=b"A\n" * 3 + b"B\0\nB\0\n").json
     assert [each["line"] for each in listed["repetitions"]] == ["standard input:2", "standard input:3"]
@@ -468,7 +471,7 @@ def test_export_to_csv(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
     path = tmp_path / "keys.csv"
     run = gatepay("keys", "export", "--product", 8, "--output", path)
     assert run.status == 0
-    assert "89 card keys are in" in run.out
+    assert "89 card keys written to" in run.out
     rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8"))))
     assert [row["content"] for row in rows] == shop.keys(8)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -529,7 +532,11 @@ def test_an_export_that_breaks_leaves_nothing(gatepay: Any, shop: Sandbox, tmp_p
 def test_export_where_it_cant_be(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
     """Another ending, a folder that isn't there, or a folder of that name: said before anything is fetched."""
     (tmp_path / "folder.csv").mkdir()
-    for target, said in (("k.xlsx", "must end in"), ("no/k.csv", "No such file"), ("folder.csv", "no plain file")):
+    for target, said in (
+        ("k.xlsx", "the extension must be"),
+        ("no/k.csv", "No such file"),
+        ("folder.csv", "not a regular file"),
+    ):
         run = gatepay("keys", "export", "-p", 8, "-o", tmp_path / target, "--force")
         assert run.status == 2
         assert said in run.err
@@ -553,7 +560,7 @@ def test_a_stock_that_changes_under_the_export(gatepay: Any, shop: Sandbox, tmp_
     shop.add_keys(8, [f"MORE-{number}" for number in range(200)])
     run = gatepay("keys", "export", "-p", 8, "-o", tmp_path / "k.txt")
     assert run.status == 0
-    assert "the stock changed meanwhile" in run.err
+    assert "the stock changed during the export" in run.err
 
 
 def test_a_full_disk(gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -574,7 +581,7 @@ def test_a_full_disk(gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: p
 
 
 def test_count(gatepay: Any, shop: Sandbox) -> None:
-    """Each product's card keys are counted: those on the server, and those left to sell."""
+    """Each product's card keys are counted: those on the server, and those in stock."""
     run = gatepay("keys", "count", "--json")
     assert [(each["product"], each["stock"], each["total"]) for each in run.json["counts"]] == [
         (4, 4, 4), (5, 1, 1), (8, 89, 89),

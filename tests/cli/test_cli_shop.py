@@ -57,7 +57,7 @@ def test_a_shop_that_sells_nothing(gatepay: Any, shop: Sandbox) -> None:
         connection.execute("PRAGMA foreign_keys = OFF")
         for table in ("card_key", "product", "category"):
             connection.execute(f"DELETE FROM {table}")  # noqa: S608 -- three names of our own
-    assert "sells nothing yet" in gatepay("products").out
+    assert "has no products yet" in gatepay("products").out
 
 
 def test_names_that_are_hostile(gatepay: Any, shop: Sandbox) -> None:
@@ -91,7 +91,7 @@ def test_doctor_without_a_key(gatepay: Any) -> None:
     run = gatepay("doctor")
     assert run.status == 2
     assert "[bad]  Key and secret: GATEPAY_APPKEY is not set." in run.out
-    assert "Do: set GATEPAY_APPKEY" in run.out
+    assert "Fix: set GATEPAY_APPKEY" in run.out
 
 
 def test_doctor_with_a_wrong_secret(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,8 +140,8 @@ def test_doctor_finds_a_wrong_clock(gatepay: Any, shop: Sandbox, monkeypatch: py
 @pytest.mark.parametrize(
     ("environ", "mark", "said"),
     [
-        ({"HTTPS_PROXY": "http://me:secret@proxy.example:3128"}, "warn", "calls go through proxy.example:3128"),
-        ({"ALL_PROXY": "proxy.example"}, "warn", "calls go through proxy.example"),
+        ({"HTTPS_PROXY": "http://me:secret@proxy.example:3128"}, "warn", "requests go through proxy.example:3128"),
+        ({"ALL_PROXY": "proxy.example"}, "warn", "requests go through proxy.example"),
         ({"HTTPS_PROXY": "http://proxy.example:3128", "NO_PROXY": "gatepay.io"}, "ok", "none for gatepay.io"),
         ({}, "ok", "none"),
     ],
@@ -165,23 +165,23 @@ def test_doctor_and_certificates(monkeypatch: pytest.MonkeyPatch, gatepay: Any, 
     monkeypatch.delenv("SSL_CERT_DIR", raising=False)
     monkeypatch.setattr(httpx, "create_ssl_context", lambda **_: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     trust._context.cache_clear()
-    assert "no authority is trusted" in gatepay("doctor").out
+    assert "no trusted certificate authorities" in gatepay("doctor").out
     trust._context.cache_clear()
 
 
 def test_doctor_without_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
     """A package that is not installed is named among the versions."""
     monkeypatch.setattr(examining, "_PACKAGES", ("no-such-package",))
-    assert "no no-such-package" in examining._versions().text
+    assert "no-such-package not installed" in examining._versions().text
 
 
 @pytest.mark.parametrize(
     ("answers", "status", "said"),
     [
-        (["success", "fail"], 0, "answers `success` to a genuine callback"),
-        (["fail", "fail"], 0, "answers `fail` to a genuine callback"),
+        (["success", "fail"], 0, "responds `success` to a genuine callback"),
+        (["fail", "fail"], 0, "responds `fail` to a genuine callback"),
         (["success", "success"], 3, "FORGED"),
-        (["<html>", "<html>"], 4, "answers '<html>'"),
+        (["<html>", "<html>"], 4, "responds '<html>'"),
     ],
 )
 def test_doctor_tests_the_callback(gatepay: Any, shop: Sandbox, answers: list[str], status: int, said: str) -> None:
@@ -191,6 +191,13 @@ def test_doctor_tests_the_callback(gatepay: Any, shop: Sandbox, answers: list[st
     assert run.status == status
     assert said in findings(run)["callback"]["text"]
     assert gatepay("doctor", "--callback", "http://127.0.0.1:9/", "--json").status == 4
+
+
+def test_doctor_names_the_callback_url(gatepay: Any, shop: Sandbox) -> None:
+    """The finding about the shop's callback URL has a name of its own, not the help of the option."""
+    for lang, named in (("en", "[ok]   Callback URL: responds"), ("zh", "[正常] 回调 URL：")):
+        with answering(["success", "fail"]) as url:
+            assert named in gatepay("--lang", lang, "doctor", "--callback", url).out
 
 
 class answering:  # noqa: N801 -- a context manager, read as a verb
@@ -236,9 +243,9 @@ def test_errors(gatepay: Any) -> None:
     ("arguments", "said"),
     [
         (["pay/crate"], "Did you mean pay/create?"),
-        (["x"], "There is no endpoint x"),
-        (["ka/show", "999"], "999 is not in GatePay's table for ka/show"),
-        (["999"], "for any endpoint"),
+        (["x"], "Unknown endpoint: x"),
+        (["ka/show", "999"], "999 is not a documented code of ka/show"),
+        (["999"], "of any endpoint"),
         (["ka/show", "x"], "must be a whole number"),
     ],
 )
@@ -278,7 +285,7 @@ def test_every_error_is_told(gatepay: Any, monkeypatch: pytest.MonkeyPatch, caps
         assert failing.tell(error) in (3, 4)
         told = capsys.readouterr().err
         assert "Error: " in told
-        assert "Do: " in told
+        assert "Fix: " in told
         assert "\x1b" not in told
     output.prepare(as_json=True)
     try:
@@ -299,19 +306,19 @@ def test_every_error_is_told(gatepay: Any, monkeypatch: pytest.MonkeyPatch, caps
             ProtocolError(
                 endpoint="ka/show", http_status=200, path="data.ka.total", problem="should be a whole number, is text"
             ),
-            "ka/show：应答不是 GatePay 的（HTTP 200）：data.ka.total 应为整数，实为文本",
+            "ka/show：响应不符合 GatePay 的格式（HTTP 200）：data.ka.total 应为整数，实为文本",
         ),
         (
             TransportError(endpoint="ka/show", sent=False, problem="ConnectError: [Errno 111] Connection refused"),
-            "ka/show：没有应答：无法建立连接：[Errno 111] Connection refused（尝试 1 次）",
+            "ka/show：没有响应：无法建立连接：[Errno 111] Connection refused（尝试 1 次）",
         ),
         (
             DeadlineExceededError(endpoint="ka/show", sent=True, problem="the call's deadline has passed", attempts=3),
-            "ka/show：没有应答：已超过整个调用的时限（deadline）（尝试 3 次）",
+            "ka/show：没有响应：已超过整个调用的时限（deadline）（尝试 3 次）",
         ),
-        (MalformedCallbackError(field="paytime", problem="is missing"), "回调不可信：paytime：缺失"),
-        (MalformedCallbackError(problem="a name comes twice"), "回调不可信：同一个参数名出现了两次"),
-        (OutcomeUnknownError(endpoint="pay/create", out_order_id="T-1-X"), "订单 T-1-X 可能已创建，也可能没有。"),
+        (MalformedCallbackError(field="paytime", problem="is missing"), "回调无效：paytime：缺失"),
+        (MalformedCallbackError(problem="a name comes twice"), "回调无效：同一个参数名出现了两次"),
+        (OutcomeUnknownError(endpoint="pay/create", out_order_id="T-1-X"), "无法确定订单 T-1-X 是否已创建。"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
@@ -332,7 +339,7 @@ def test_demo(gatepay: Any) -> None:
     run = gatepay("demo")
     assert run.status == 0
     assert "12,000 card keys stored" in run.out
-    assert "All of it held." in run.out
+    assert "Everything works." in run.out
 
 
 def test_demo_that_does_not_hold(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,7 +351,7 @@ def test_demo_that_does_not_hold(gatepay: Any, monkeypatch: pytest.MonkeyPatch) 
     run = gatepay("demo", "--json")
     assert (run.status, run.json) == (1, {"held": False, "uploaded": False, "walked": False, "paid": False})
     shown = gatepay("demo")
-    assert "Something did NOT hold" in shown.out
+    assert "Something does NOT work" in shown.out
 
 
 def test_without_the_sandbox(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -359,11 +366,11 @@ def test_sandbox_that_cant_be(gatepay: Any, tmp_path: Path) -> None:
     """A port that is taken, one that is none, and a file that is no database: said, not traced back."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         run = gatepay("sandbox", "--port", taken.getsockname()[1])
-        assert (run.status, "can't be had" in run.err) == (2, True)
+        assert (run.status, "Can't use port" in run.err) == (2, True)
     assert gatepay("sandbox", "--port", 99_999).status == 2
     (tmp_path / "no.sqlite3").write_text("not a database, but long enough to be looked at" * 100)
     run = gatepay("sandbox", "--database", tmp_path / "no.sqlite3")
-    assert (run.status, "can't be used as a database" in run.err) == (2, True)
+    assert (run.status, "as a database" in run.err) == (2, True)
     with closing(sqlite3.connect(tmp_path / "later.sqlite3")) as later:
         later.execute("PRAGMA user_version = 99")
     run = gatepay("sandbox", "--database", tmp_path / "later.sqlite3", "--lang", "zh")
@@ -395,9 +402,9 @@ def test_a_secret_from_a_file(gatepay: Any, shop: Sandbox, tmp_path: Path, monke
     monkeypatch.setenv("GATEPAY_APPSECRET_FILE", str(secret))
     run = gatepay("products")
     assert (run.status, run.err) == (0, "")
-    assert f"the secret from the file {secret}" in gatepay("doctor").out
+    assert f"secret from the file {secret}" in gatepay("doctor").out
     secret.chmod(0o644)
-    assert "everybody on this machine can read the secret" in gatepay("products").err
+    assert "every user of this machine can read the secret" in gatepay("products").err
     doctor = gatepay("doctor")
     assert doctor.status == 0
     assert f"chmod 600 {secret}" in doctor.out
@@ -405,7 +412,7 @@ def test_a_secret_from_a_file(gatepay: Any, shop: Sandbox, tmp_path: Path, monke
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("", "nothing else"), ("two words", "nothing else"), ("x" * 5000, "nothing else"), (None, "can't be read")],
+    [("", "nothing else"), ("two words", "nothing else"), ("x" * 5000, "nothing else"), (None, "can't read")],
 )
 def test_a_secret_that_is_none(
     gatepay: Any, tmp_path: Path, content: str | None, said: str, monkeypatch: pytest.MonkeyPatch

@@ -107,13 +107,13 @@ def test_what_counts_as_an_answer(gatepay: Any, listen: Any) -> None:
     rows = [
         (answer(b"success"), 0, ""),
         (answer(b"success", "201 Created"), 0, ""),
-        (answer(b"success", "500 Internal Server Error"), 4, "`success` with HTTP 500 is no success"),
-        (answer(b"success", "302 Found"), 4, "`success` with HTTP 302 is no success"),
-        (answer(b"success\n"), 4, "neither `success` nor `fail`"),
+        (answer(b"success", "500 Internal Server Error"), 4, "`success` with HTTP 500 does not count as success"),
+        (answer(b"success", "302 Found"), 4, "`success` with HTTP 302 does not count as success"),
+        (answer(b"success\n"), 4, "must be exactly `success` or `fail`"),
         (answer(b"fail"), 3, ""),
         (answer(b"fail", "400 Bad Request"), 3, ""),
-        (answer(b"SUCCESS"), 4, "neither"),
-        (b"this is no HTTP 0123456789abcdef0123456789abcdef\r\n\r\n", 4, "does not answer: RemoteProtocolError"),
+        (answer(b"SUCCESS"), 4, "exactly"),
+        (b"this is no HTTP 0123456789abcdef0123456789abcdef\r\n\r\n", 4, "does not respond: RemoteProtocolError"),
     ]
     for reply, status, said in rows:
         run = gatepay(*SEND, f"http://127.0.0.1:{listen(reply).port}/", *ORDER)
@@ -138,7 +138,7 @@ def test_the_doctor_judges_an_answer_likewise(gatepay: Any, listen: Any, shop: S
     run = gatepay("doctor", "--callback", f"http://127.0.0.1:{listener.port}/", "--json")
     [found] = [each for each in run.json["findings"] if each["about"] == "callback"]
     assert (run.status, found["mark"]) == (4, "bad")
-    assert "answers 'success' (HTTP 500) to a genuine callback" in found["text"]
+    assert "responds 'success' (HTTP 500) to a genuine callback" in found["text"]
     assert shop.requests
 
 
@@ -154,7 +154,7 @@ def test_addresses_that_cant_be(gatepay: Any) -> None:
         f"http://{'a' * 64}.example/": "has a host name that there can't be",
         "http://[::1/": "can't be read as a URL",
         "http://127.0.0.1/a\u200bb": "holds a space or an invisible character (U+200B)",
-        "http://127.0.0.1/#top": "must have no # in it",
+        "http://127.0.0.1/#top": "must not contain #",
     }
     for url, said in rows.items():
         run = gatepay(*SEND, url, *ORDER)
@@ -213,7 +213,7 @@ def test_a_shop_that_says_nothing(gatepay: Any, monkeypatch: pytest.MonkeyPatch)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         run = gatepay(*SEND, f"http://127.0.0.1:{silent.getsockname()[1]}/", *ORDER)
     assert run.status == 4
-    assert "does not answer: no answer within 0.2 s" in run.err
+    assert "does not respond: no response within 0.2 s" in run.err
 
 
 def test_the_way_to_a_shop_is_another_one(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

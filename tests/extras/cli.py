@@ -7,7 +7,7 @@ from pathlib import Path
 
 GATEPAY = Path(sys.executable).with_name("gatepay")
 
-for language, held in (("en", "All of it held."), ("zh", "一切正常。")):
+for language, held in (("en", "Everything works."), ("zh", "一切正常。")):
     with tempfile.TemporaryDirectory() as folder:
         # No PATH, no HOME, no locale, nothing of GatePay's, and a folder that is empty and stays so.
         command = [str(GATEPAY), "demo", "--lang", language]

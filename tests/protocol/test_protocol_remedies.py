@@ -23,14 +23,14 @@ def test_both_causes_are_named() -> None:
         ("pay/create", 108, ("product of another shop", "copy the appkey")),
         ("ka/show", 105, ("product of another shop", "copy the appkey")),
         ("ka/create", 105, ("product of another shop", "copy the appkey")),
-        ("pay/create", 109, ("out_order_id and custom", TEXT_CHANGED, "blanks", "copy appkey and appsecret")),
-        ("ka/create", 106, ("the text of the card keys", TEXT_CHANGED, "blanks", "copy appkey and appsecret")),
+        ("pay/create", 109, ("out_order_id and custom", TEXT_CHANGED, "spaces", "copy appkey and appsecret")),
+        ("ka/create", 106, ("the text of the card keys", TEXT_CHANGED, "spaces", "copy appkey and appsecret")),
     ):
         remedy = REFUSALS[endpoint, code].remedy
         places = [remedy["en"].find(word) for word in words]
         assert -1 not in places, (endpoint, code)
         assert places == sorted(places), (endpoint, code)
-        chinese = "其他商铺" if "product" in words[0] else "首尾空白"
+        chinese = "其他店铺" if "product" in words[0] else "首尾空白"
         assert chinese in remedy["zh"], (endpoint, code)
 
 
@@ -46,7 +46,7 @@ def test_the_command_names_both_causes() -> None:
     """The command's own words for the same errors name them, too, in both languages."""
     english, chinese = TEXTS["todo.InvalidAppKeyError"]
     assert "another shop" in english
-    assert "其他商铺" in chinese
+    assert "其他店铺" in chinese
     assert all(TEXT_CHANGED in text for text in TEXTS["todo.SignatureRejectedError"])
 
 

@@ -31,7 +31,7 @@ def test_shops(sandbox: Sandbox, console: Any) -> None:
     """`/` shows both shops' keys and secrets, loudly a sandbox's, and each product with its keys by state."""
     page = said(console.get("/"))
     assert page.count("Sandbox") >= 1
-    assert "every secret here is a toy" in page
+    assert "its secrets are for testing" in page
     for pair in sandbox.shops:
         assert pair.appkey in page
         assert pair.appsecret in page
@@ -51,8 +51,8 @@ def test_a_closed_and_a_removed_shop(sandbox: Sandbox, console: Any) -> None:
     sandbox.change_shop(closed=True)
     sandbox.remove_shop(sandbox.shops[1].appkey)
     response = console.get("/")
-    assert "card key endpoints closed" in said(response)
-    assert "This shop was removed" in said(response)
+    assert "card key API closed" in said(response)
+    assert "This shop was deleted" in said(response)
     assert response.text.count('name="callback_url"') == 1
     console.post("/", data={"appkey": sandbox.shops[1].appkey, "callback_url": "http://127.0.0.1/"})
     assert sandbox.shop(sandbox.shops[1].appkey) is None
@@ -79,11 +79,11 @@ def test_entering_a_url(sandbox: Sandbox, console: Any) -> None:
 @rows(
     ("url", "sentence"),
     [
-        ("nonsense", "Write http:// or https://"),
-        ('"><script>alert(1)</script>', "Write http:// or https://"),
-        ("http://me@127.0.0.1/", "user's name"),
-        ("http://127.0.0.1/?sign=1", "a parameter that the callback has itself"),
-        ("http://example.com/", "Callbacks stay on this machine"),
+        ("nonsense", "Enter a full http:// or https:// URL"),
+        ('"><script>alert(1)</script>', "Enter a full http:// or https:// URL"),
+        ("http://me@127.0.0.1/", "user name"),
+        ("http://127.0.0.1/?sign=1", "a parameter with the same name"),
+        ("http://example.com/", "allows other hosts"),
     ],
 )
 def test_a_url_that_cant_be(url: str, sentence: str, sandbox: Sandbox, console: Any) -> None:
@@ -139,7 +139,7 @@ async def test_an_order(sandbox: Sandbox, console: Any) -> None:
         "Waiting for payment",
         "WeChat Pay",
         "c@d",
-        "Nothing: the shop has no callback URL",
+        "None: the shop has no callback URL",
     ):
         assert each in said(response)
     assert 'id="again"' not in response.text
@@ -147,13 +147,13 @@ async def test_an_order(sandbox: Sandbox, console: Any) -> None:
     sandbox.expire(1)
     assert 'id="confirm"' in console.get("/orders/1").text
     sandbox.pay(1)
-    assert "Expired, paid too late" in said(console.get("/orders/1"))
+    assert "Paid after expiry" in said(console.get("/orders/1"))
     sandbox.change_shop(callback_url="http://127.0.0.1:1")
-    assert "Nothing was sent" in said(console.get("/orders/1"))
+    assert "No callback was sent" in said(console.get("/orders/1"))
     for path in ("/orders/2", "/orders/99999999999999999999999"):
-        assert "There is no such order" in said(console.get(path), 404)
-        assert "There is no such order" in said(console.post(path, data={"do": "again"}), 404)
-    assert "There is no such page" in said(console.get("/orders/x"), 404)
+        assert "Order not found" in said(console.get(path), 404)
+        assert "Order not found" in said(console.post(path, data={"do": "again"}), 404)
+    assert "Page not found" in said(console.get("/orders/x"), 404)
 
 
 @pytest.mark.anyio
@@ -180,7 +180,7 @@ async def test_i_have_been_paid(sandbox: Sandbox, console: Any) -> None:
     page = said(console.get("/orders/1"))
     assert "Accepted" in page
     assert "200 fail" in page
-    assert "The answer was not success." in page
+    assert "The response was not success." in page
     listed = console.get("/deliveries")
     assert [int(n) for n in re.findall(r"Order (\d+)", said(listed))] == [1, 1]
     assert f"GET {deliveries[0].url}".replace("&", "&amp;") in listed.text
@@ -190,7 +190,7 @@ async def test_i_have_been_paid(sandbox: Sandbox, console: Any) -> None:
 async def test_nothing_to_send(sandbox: Sandbox, console: Any) -> None:
     """*Send again* where nobody is to be told is answered with the reason."""
     await make_order(sandbox)
-    assert "Nothing was sent: only a paid order" in said(console.post("/orders/1", data={"do": "again"}), 409)
+    assert "A callback needs a paid order" in said(console.post("/orders/1", data={"do": "again"}), 409)
 
 
 @pytest.mark.anyio
@@ -207,14 +207,14 @@ async def test_what_merchants_answered_is_text(sandbox: Sandbox, console: Any) -
     assert "<script>alert" not in response.text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" * 9 in response.text
     page = said(response)
-    assert "Nobody could be reached there" in page
+    assert "Could not connect" in page
     assert "due 2019-04-2" in page
-    assert "Answer (none)" in page
+    assert "Response (none)" in page
 
 
 def test_no_deliveries(console: Any) -> None:
     """Without a delivery the page says how they begin."""
-    assert "No deliveries yet" in said(console.get("/deliveries"))
+    assert "No callbacks yet" in said(console.get("/deliveries"))
 
 
 def test_faults(sandbox: Sandbox, console: Any, call: Any) -> None:
@@ -225,8 +225,8 @@ def test_faults(sandbox: Sandbox, console: Any, call: Any) -> None:
     sandbox.fault(Fault(FaultKind.BAD_GATEWAY))
     assert call.client.post("/api/product/show", data=call.form("product/show")).json()["code"] == 110
     page = said(console.get("/faults"))
-    assert "code 110 refused with a code product/show 1 of 2" in page
-    assert "slow answer comes late anywhere 0, and always again" in page
+    assert "code 110 refused with a code, call not executed product/show 1 of 2" in page
+    assert "slow slow response, call executed any endpoint 0 (no limit)" in page
     added = [
         (each.fault.kind, each.fault.endpoint, each.fault.times, each.fault.seconds) for each in sandbox._faults.read()
     ]
@@ -246,7 +246,7 @@ def test_faults(sandbox: Sandbox, console: Any, call: Any) -> None:
 def test_no_fault(change: dict[str, str], sandbox: Sandbox, console: Any) -> None:
     """What is no fault is said, and nothing is switched on."""
     response = console.post("/faults", data={"do": "add", "kind": "slow", "times": "1", **change})
-    assert "That is no fault" in said(response, 422)
+    assert "Invalid fault" in said(response, 422)
     assert sandbox._faults.read() == []
 
 
@@ -265,7 +265,7 @@ def test_every_page_in_both_languages(path: str, language: str, console: Any) ->
     response = console.get(path, params={"lang": language})
     assert f'<html lang="{"en" if language == "en" else "zh-CN"}">' in response.text
     assert response.headers["content-language"] == language
-    warning = {"en": "This is a sandbox on your own machine", "zh": "这是您本机上的沙箱"}[language]
+    warning = {"en": "This is a sandbox on your own machine", "zh": "这是你本机上的沙箱"}[language]
     assert warning in response.text
 
 

@@ -95,7 +95,7 @@ def test_paying(url: str, sandbox: Sandbox, call: Any) -> None:
 
 @pytest.mark.parametrize("written", ["0.5", "0.50", " ¥0.50 ", "￥0.50", "1,234.50", "9999999.99"])
 def test_paying_another_amount(written: str, url: str, sandbox: Sandbox, call: Any) -> None:
-    """*Pay another amount* takes it as people write it."""
+    """*Pay this amount* takes it as people write it."""
     page = Page(do(call, url, do="another", amount=written).text)
     amount = Decimal(re.sub("[^0-9.]", "", written))
     assert sandbox.orders()[0].realprice == amount
@@ -110,18 +110,18 @@ def test_no_amount(written: str, url: str, sandbox: Sandbox, call: Any) -> None:
     page = Page(response.text)
     [field] = [attrs for tag, attrs in page.elements if attrs.get("id") == "amount"]
     assert (field["value"], field["aria-invalid"], field["aria-describedby"]) == (written, "true", "amount-wrong")
-    assert "Write an amount from 0.01" in page.text
+    assert "Enter an amount from 0.01" in page.text
     assert sandbox.orders()[0].state == "pending"
 
 
 def test_letting_it_expire(url: str, sandbox: Sandbox, call: Any) -> None:
-    """*Let it expire* ends it; *Pay all the same* is noted, and the page says that nobody is told."""
+    """*Expire the order* ends it; *Pay after expiry* is noted, and the page says that nobody is told."""
     sandbox.change_shop(callback_url="http://127.0.0.1:1")
     page = Page(do(call, url, do="expire").text)
     assert "This order can no longer be paid" in page.text
-    assert "an expired order is never called back" in page.text
+    assert "an expired order gets no callback" in page.text
     late = Page(do(call, url, do="pay").text)
-    assert "Expired, paid too late" in late.text
+    assert "Paid after expiry" in late.text
     assert "pay" not in late.ids()
     assert (sandbox.orders()[0].state, sandbox.deliveries()) == ("expired", [])
 
@@ -180,7 +180,7 @@ def test_no_such_order(call: Any) -> None:
     for path in ("/pay/index", "/pay/index?id=0", "/pay/index?id=%FF%00"):
         root = str(call.client.base_url).removesuffix("/api/")
         response = call.client.get(root + path)
-        assert (response.status_code, "There is no such order" in response.text) == (404, True)
+        assert (response.status_code, "Order not found" in response.text) == (404, True)
         assert call.client.post(root + path, data={"do": "pay"}).status_code == 404
         mark = "&" if "?" in path else "?"
         response = call.client.get(f"{root}{path}{mark}format=json")
@@ -260,8 +260,8 @@ def test_without_a_url_the_page_says_so(url: str, sandbox: Sandbox, call: Any) -
     assert "the shop has no callback URL" in visit(call, url).text
     sandbox.pay(1)
     sandbox.change_shop(callback_url="http://127.0.0.1:1/cb")
-    assert "Nothing was sent for this order" in visit(call, url).text
+    assert "No callback was sent for this order" in visit(call, url).text
     second = call.reply("pay/create")["data"]["order_url"]
-    assert "http://127.0.0.1:1/cb is called" in visit(call, second).text
+    assert "the sandbox calls http://127.0.0.1:1/cb" in visit(call, second).text
     sandbox.remove_shop()
     assert "the shop has no callback URL" in visit(call, second).text

@@ -389,7 +389,7 @@ def sandbox(
 
 @app.command(cls=helping.Command, help="doctor")
 def doctor(
-    callback_url: Annotated[str, typer.Option("--callback", help="doctor.callback", metavar="URL")] = "",
+    callback_url: Annotated[str, typer.Option("--callback", help="doctor.callback_url", metavar="URL")] = "",
 ) -> None:
     from gatepay_async.cli import examining, running
 

@@ -7,9 +7,9 @@ from gatepay_async.cli.output import open_closed_streams, watch_stdout
 # Typer needs a moment, and may not be there: it is imported below.
 
 _MISSING = """\
-gatepay: the command needs the extra `cli` ({name} is not installed):
+gatepay: this command requires the `cli` extra ({name} is not installed):
     pip install 'gatepay-async[cli]'
-gatepay：命令行需要附加组件 cli（未安装 {name}），请执行上面的命令。
+gatepay：此命令需要可选依赖 cli（未安装 {name}），请执行上面的命令。
 """
 USAGE = 2
 

@@ -20,7 +20,7 @@ from gatepay_async.cli.texts import TEXTS
 UsageError: Any = typer.BadParameter.__mro__[1]
 
 _NARROWEST, _WIDEST = 40, 100  # columns
-_LONGEST_NAME = 30  # columns of an option and its value; what is longer has a line of its own
+_LONGEST_NAME = 30  # columns of an option and its value; a longer one, or one of 2/5 of the width, has its own line
 
 # Of what Typer says itself: the option's attribute "opts" -> our text.
 _TYPERS_OWN = {"--help": "option.help", "--install-completion": "option.install", "--show-completion": "option.show"}
@@ -97,7 +97,7 @@ def wrap(text: str, width: int) -> list[str]:
     for piece in re.findall(r"[⺀-￯]|[^\s⺀-￯]+|\s+", text):
         if _width(lines[-1] + piece.rstrip()) > width and lines[-1]:
             # What closes a phrase stays with it.
-            if piece in "，。；：、）”":
+            if piece in "，。；：、）”]":
                 lines[-1] += piece
                 continue
             lines.append("")
@@ -159,7 +159,7 @@ def _section(key: str, rows: list[tuple[str, str]], width: int) -> list[str]:
     """A heading and its rows, the second column aligned; nothing without rows."""
     if not rows:
         return []
-    column = min(_LONGEST_NAME, max(_width(name) for name, _ in rows))
+    column = min(_LONGEST_NAME, width * 2 // 5, max(_width(name) for name, _ in rows))
     lines = [_bold(say(key))]
     for name, text in rows:
         first, *more = wrap(text, width - column - 4)

@@ -93,7 +93,7 @@ def show(
         _show_troubles(_together(report, told))
     show_invisible([place(each) for each in report.invisible[:_SHOWN]], of=len(report.invisible))
     if report.ok and not interrupted:
-        line(say("upload.ok"), style="green")
+        line(say("upload.ok" if report.stored or report.already_there else "upload.empty"), style="green")
         return
     if report.stopped is not None and not cancelled:
         line(say("upload.stopped"), stream=sys.stderr)

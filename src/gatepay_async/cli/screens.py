@@ -17,6 +17,7 @@ from gatepay_async.cli.output import plain, wants_json
 from gatepay_async.cli.speech import say
 
 _FILE_WIDTH = 160  # columns where there is no terminal to ask
+_ROOMY = 60  # columns; a narrower terminal needs them for the words of a table, not for the space between them
 
 
 class _Screen(Console):
@@ -43,7 +44,8 @@ def show(what: Table) -> None:
 
 def table(*columns: str, right: Iterable[int] = ()) -> Table:
     """An empty table; the columns numbered in *right*, from 0, hold numbers."""
-    made = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    padding = (0, 1 if screen().width >= _ROOMY else 0)
+    made = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=padding)
     for place, column in enumerate(columns):
         made.add_column(column, justify="right" if place in right else "left", overflow="fold")
     return made

@@ -95,13 +95,12 @@ def _missing(fields: str) -> _Why:
     return _Why(
         errors.MissingParameterError,
         {
-            "en": f"A parameter did not arrive. This endpoint wants {fields}.",
-            "zh": f"有参数没有送达。该接口需要 {fields.replace(', ', '、')}。",
+            "en": f"A parameter is missing. This endpoint requires {fields}.",
+            "zh": f"缺少参数。该接口需要 {fields.replace(', ', '、')}。",
         },
         {
-            "en": "This client sends them all, so look at what stands between: base_url, a proxy, an HTTP client of "
-            "your "
-            "own. If nothing does, GatePay may want a new parameter: update gatepay-async.",
+            "en": "This client sends all of them, so check base_url, a proxy or your own HTTP client. If they are "
+            "right, GatePay may require a new parameter: update gatepay-async.",
             "zh": "本客户端会发送全部参数，请检查中间环节：base_url、代理、自备的 HTTP 客户端。若均无问题，"
             "可能是 GatePay 新增了参数：请升级 gatepay-async。",
         },
@@ -123,31 +122,31 @@ _SINGLE_ONLY = _Why(
 )
 _PRODUCT_ID = _Why(
     errors.InvalidProductError,
-    {"en": "product_id has not the form of a product's number.", "zh": "product_id 不是合法的产品编号。"},
+    {"en": "product_id is not a valid product ID.", "zh": "product_id 不是合法的商品编号。"},
     {
-        "en": "Take the number from list_products() or from GatePay's console.",
+        "en": "Use an ID from list_products() or from GatePay's console.",
         "zh": "请使用 list_products() 返回的编号，或在 GatePay 后台查看。",
     },
 )
 _QUANTITY = _Why(
     errors.InvalidQuantityError,
     {"en": "product_num must be above 0.", "zh": "product_num 必须大于 0。"},
-    {"en": "Send how many items the customer buys, 1 or more.", "zh": "请填写顾客购买的件数，至少为 1。"},
+    {"en": "Send the number of items, 1 or more.", "zh": "请填写顾客购买的件数，至少为 1。"},
 )
 _NO_PRODUCT = _Why(
     errors.ProductNotFoundError,
-    {"en": "This shop has no product with this number.", "zh": "该商铺没有这个编号的产品。"},
+    {"en": "This shop has no product with this ID.", "zh": "该店铺没有这个编号的商品。"},
     {
-        "en": "list_products() tells which it has. Is the appkey that of the shop that you mean?",
-        "zh": "用 list_products() 查看已有的产品，并确认 appkey 属于你要操作的商铺。",
+        "en": "Check the ID with list_products(), and that the appkey is the one of the right shop.",
+        "zh": "用 list_products() 查看已有的商品，并确认 appkey 属于你要操作的店铺。",
     },
 )
 _NO_SHOP = _Why(
     errors.ShopNotFoundError,
-    {"en": "GatePay finds no shop for this appkey.", "zh": "GatePay 找不到该 appkey 对应的商铺。"},
+    {"en": "GatePay found no shop for this appkey.", "zh": "GatePay 找不到该 appkey 对应的店铺。"},
     {
-        "en": "Look in GatePay's console whether the shop is set up and open; if it is, ask GatePay.",
-        "zh": "请在 GatePay 后台确认商铺已创建并处于开启状态；若无异常，请联系 GatePay。",
+        "en": "Check in GatePay's console that the shop exists and is open; if so, contact GatePay.",
+        "zh": "请在 GatePay 后台确认店铺已创建并处于开启状态；若无异常，请联系 GatePay。",
     },
 )
 _APPKEY_CAUSE: Words = {"en": "GatePay does not accept this appkey.", "zh": "GatePay 不接受这个 appkey。"}
@@ -155,7 +154,7 @@ _APPKEY = _Why(
     errors.InvalidAppKeyError,
     _APPKEY_CAUSE,
     {
-        "en": "Copy the appkey again from GatePay's console, without blanks.",
+        "en": "Copy the appkey again from GatePay's console, without spaces.",
         "zh": "请从 GatePay 后台重新复制 appkey，注意不要带空格。",
     },
 )
@@ -166,13 +165,13 @@ _APPKEY_OR_PRODUCT = _Why(
     _APPKEY_CAUSE,
     {
         "en": "Check product_id first: GatePay may answer this for a product of another shop (list_products() lists "
-        "yours). If the product is yours, copy the appkey again from GatePay's console, without blanks.",
-        "zh": "请先检查 product_id：如果产品属于其他商铺，GatePay 也可能返回此状态码"
-        "（list_products() 会列出你的产品）。如果产品无误，请从 GatePay 后台重新复制 appkey，注意不要带空格。",
+        "yours). If the product is yours, copy the appkey again from GatePay's console, without spaces.",
+        "zh": "请先检查 product_id：如果商品属于其他店铺，GatePay 也可能返回此状态码"
+        "（list_products() 会列出你的商品）。如果商品无误，请从 GatePay 后台重新复制 appkey，注意不要带空格。",
     },
 )
 _SIGNATURE_CAUSE: Words = {
-    "en": "GatePay computed another signature than the one sent.",
+    "en": "The signature you sent differs from the one that GatePay computed.",
     "zh": "GatePay 算出的签名与发送的签名不一致。",
 }
 _SECRET_REMEDY: Words = {
@@ -194,8 +193,8 @@ def _signature_or(text: Words) -> _Why:
         errors.SignatureRejectedError,
         _SIGNATURE_CAUSE,
         {
-            "en": f"If other calls with the same appsecret succeed, look at {text['en']}: GatePay may change any of "
-            "& < > \" ' and blanks at the ends before it checks the signature. Send it without these. If no call "
+            "en": f"If other calls with the same appsecret succeed, check {text['en']}: GatePay may change any of "
+            "& < > \" ' and leading or trailing spaces before it checks the signature. Remove them. If no call "
             f"succeeds, {_SECRET_REMEDY['en']}",
             "zh": f"如果使用同一 appsecret 的其他调用成功，请检查 {text['zh']}：GatePay 可能会先改动其中的 "
             f"& < > \" ' 和首尾空白，再校验签名，请去掉这些字符后再发送。如果所有调用都失败，请{_SECRET_REMEDY['zh']}",
@@ -207,64 +206,65 @@ _SIGNATURE_OR_ORDER = _signature_or({"en": "out_order_id and custom", "zh": "out
 _SIGNATURE_OR_KEYS = _signature_or({"en": "the text of the card keys", "zh": "卡密的内容"})
 _STOCK = _Why(
     errors.OutOfStockError,
-    {"en": "Fewer card keys are left than the order asks for.", "zh": "剩余卡密少于订单所需的数量。"},
+    {"en": "The order asks for more card keys than are in stock.", "zh": "剩余卡密少于订单所需的数量。"},
     {
-        "en": "Upload card keys, or ask for fewer. product.stock in list_products() tells how many are left.",
+        "en": "Upload card keys, or order fewer. product.stock in list_products() is the number in stock.",
         "zh": "请补充卡密，或减少购买数量。list_products() 中的 product.stock 是剩余数量。",
     },
 )
 _QUOTA = _Why(
     errors.QuotaExceededError,
-    {"en": "The shop's quota for today is used up.", "zh": "商铺当日额度已用完。"},
-    {"en": "Go on tomorrow, or have GatePay raise the quota.", "zh": "请次日再试，或联系 GatePay 提高额度。"},
+    {"en": "The shop's quota for today is used up.", "zh": "店铺当日额度已用完。"},
+    {"en": "Try again tomorrow, or ask GatePay to raise the quota.", "zh": "请次日再试，或联系 GatePay 提高额度。"},
 )
 _LICENCE = _Why(
     errors.LicenceExpiredError,
-    {"en": "The shop's licence with GatePay has expired.", "zh": "商铺在 GatePay 的授权已过期。"},
+    {"en": "The shop's licence with GatePay has expired.", "zh": "店铺在 GatePay 的授权已过期。"},
     {"en": "Renew it with GatePay.", "zh": "请在 GatePay 续期。"},
 )
 _CLOSED = _Why(
     errors.EndpointClosedError,
-    {"en": "This endpoint is closed for the shop.", "zh": "该接口未对商铺开放。"},
+    {"en": "This endpoint is closed for the shop.", "zh": "该接口未对店铺开放。"},
     {"en": "Ask GatePay to open it.", "zh": "请联系 GatePay 开通。"},
 )
 _PAGE = _Why(
     errors.InvalidPageError,
-    {"en": "page is no page number.", "zh": "page 不是合法的页码。"},
-    {"en": "Send a whole number from 1 on.", "zh": "请填写从 1 开始的整数。"},
+    {"en": "page is not a valid page number.", "zh": "page 不是合法的页码。"},
+    {"en": "Send a whole number, 1 or more.", "zh": "请填写从 1 开始的整数。"},
 )
 _REPEATED = _Why(
     errors.DuplicateKeysError,
     {
-        "en": "The content repeats a card key; nothing of it was stored.",
+        "en": "The content contains a duplicate card key; none of it was stored.",
         "zh": "提交的内容里有重复的卡密；整批都未录入。",
     },
     {
-        "en": "Leave the repetition out. upload_card_keys() does so by itself.",
+        "en": "Remove the duplicate. upload_card_keys() does this for you.",
         "zh": "请去掉重复的卡密。upload_card_keys() 会自动去重。",
     },
 )
 _EMPTY = _Why(
     errors.EmptyContentError,
     {"en": "GatePay found no card key in the content.", "zh": "GatePay 在提交的内容里没有找到卡密。"},
-    {"en": "Send at least one card key, one a line.", "zh": "请至少提交一条卡密，一行一条。"},
+    {"en": "Send at least one card key, one per line.", "zh": "请至少提交一条卡密，一行一条。"},
 )
 _TOO_MANY = _Why(
     errors.TooManyKeysError,
     {"en": "More than 500 card keys in one call.", "zh": "一次提交的卡密超过 500 条。"},
     {
-        "en": "Send 500 at most. upload_card_keys() splits any number by itself.",
+        "en": "Send at most 500. upload_card_keys() splits any number for you.",
         "zh": "每次最多提交 500 条。upload_card_keys() 会自动分批，数量不限。",
     },
 )
 _ALL_KNOWN = _Why(
     errors.AlreadyStoredError,
     {
-        "en": "All of these card keys are stored already; none was added.",
+        "en": "All of these card keys are already stored; none was added.",
         "zh": "这些卡密在数据库中均已存在，没有新增。",
     },
     {
-        "en": "Nothing is lost, and nothing is to be done; if you meant new ones, look whether this is the right file.",
+        "en": "Nothing is lost, and you need do nothing. If the card keys should be new, check that this is the "
+        "right file.",
         "zh": "没有丢失任何卡密，无需处理；如果本想录入新卡密，请检查文件是否选错。",
     },
 )
@@ -275,38 +275,40 @@ _STORAGE = _Why(
         "zh": "GatePay 批量写入数据库失败，没有新增卡密。",
     },
     {
-        "en": "Send the same again later: GatePay keeps one copy of each card key.",
+        "en": "Send the same content again later: GatePay stores each card key once.",
         "zh": "请稍后重新提交同样的内容：GatePay 对每条卡密只保留一份。",
     },
 )
 
 _ORDER_FAILED = _Why(
     errors.OrderFailedError,
-    {"en": "GatePay could not make the order.", "zh": "GatePay 未能创建订单。"},
+    {"en": "GatePay could not create the order.", "zh": "GatePay 未能创建订单。"},
     {
-        "en": "Order again under a new out_order_id. If it happens again, ask GatePay with the time.",
+        "en": "Create the order again with a new out_order_id. If it fails again, contact GatePay and tell them the "
+        "time.",
         "zh": "请使用新的 out_order_id 重新下单。如果再次出现，请带上时间联系 GatePay。",
     },
 )
 _UNKNOWN_FAILURE = _Why(
     errors.UnknownFailureError,
     {
-        "en": "GatePay failed and does not say why; the order may or may not exist.",
+        "en": "GatePay failed without giving a reason; the order may or may not exist.",
         "zh": "GatePay 出错但没有说明原因；订单可能已创建，也可能没有。",
     },
     {
-        "en": "Look for out_order_id in GatePay's console before you order again, and use a new one then.",
+        "en": "Look for out_order_id in GatePay's console before you create the order again. Then use a new "
+        "out_order_id.",
         "zh": "重新下单之前，请先在 GatePay 后台查找 out_order_id；再次下单时请使用新的订单号。",
     },
 )
 _NO_PAY_TYPE = _Why(
     errors.NoPayTypeAvailableError,
     {
-        "en": "The shop has chosen no way of receiving money in GatePay's console.",
-        "zh": "商铺没有在 GatePay 后台选择收款方式。",
+        "en": "No payment method is selected for the shop in GatePay's console.",
+        "zh": "店铺没有在 GatePay 后台选择收款方式。",
     },
     {
-        "en": "Choose one in GatePay's console; until then try another pay_type.",
+        "en": "Select one in GatePay's console; until then, try another pay_type.",
         "zh": "请在 GatePay 后台选择收款方式；在此之前可以换用其他 pay_type。",
     },
 )
@@ -314,12 +316,12 @@ _NO_PAY_TYPE = _Why(
 _UNLISTED = _Why(
     errors.RefusedError,
     {
-        "en": "GatePay's page does not list this number for this endpoint.",
+        "en": "GatePay's documentation does not list this code for this endpoint.",
         "zh": "GatePay 的文档没有列出该接口的这个状态码。",
     },
     {
-        "en": "Read GatePay's own words in .message, and ask GatePay with the endpoint, the number and the time.",
-        "zh": "请查看 .message 中 GatePay 的原话，并带上接口名、状态码和时间联系 GatePay。",
+        "en": "Read GatePay's message in .message, and contact GatePay with the endpoint, the code and the time.",
+        "zh": "请查看 .message 中 GatePay 的返回信息，并带上接口名、状态码和时间联系 GatePay。",
     },
 )
 
@@ -382,7 +384,7 @@ FAULTS: tuple[Fault, ...] = (
         errors.InvalidRequestError,
         None,
         {
-            "en": "The call can't be right, so nothing was sent.",
+            "en": "The call is invalid, so nothing was sent.",
             "zh": "调用本身有误，因此什么都没有发送。",
         },
         {
@@ -395,15 +397,14 @@ FAULTS: tuple[Fault, ...] = (
         errors.ProtocolError,
         None,
         {
-            "en": "Whoever answered does not speak GatePay's protocol: a gateway's page, a redirect, a reply cut "
-            "short.",
-            "zh": "应答方说的不是 GatePay 的协议：可能是网关页面、重定向，或者残缺的应答。",
+            "en": "The response is not in GatePay's format: it may be a gateway's page, a redirect or a truncated "
+            "response.",
+            "zh": "返回内容不是 GatePay 的响应格式：可能是网关页面、重定向，或者残缺的响应。",
         },
         {
-            "en": "Look at .http_status and .excerpt. Is base_url right, and does a proxy answer in GatePay's place? "
-            "A 5xx or 429 "
-            "passes: try again later.",
-            "zh": "请查看 .http_status 和 .excerpt：base_url 是否正确，是否有代理代为应答？5xx 和 429 "
+            "en": "Check .http_status and .excerpt, base_url, and whether a proxy responds instead of GatePay. A 5xx "
+            "or 429 is usually temporary: try again later.",
+            "zh": "请查看 .http_status 和 .excerpt：base_url 是否正确，是否有代理代为响应？5xx 和 429 "
             "通常是暂时的，稍后再试即可。",
         },
     ),
@@ -415,48 +416,46 @@ FAULTS: tuple[Fault, ...] = (
             "zh": "整个调用超过了 deadline（包括等待和重试）。",
         },
         {
-            "en": "Make the call again: whatever raises this error can be repeated without doubling anything. If it "
-            "happens "
-            "often, raise deadline=.",
-            "zh": "重新调用即可：抛出该错误的调用都可以重复，不会造成重复的结果。如果经常发生，请调大 deadline=。",
+            "en": "Call it again: any call that raises this error is safe to retry. If it happens often, raise "
+            "deadline=.",
+            "zh": "重新调用即可：抛出该错误的调用都可以安全重试。如果经常发生，请调大 deadline=。",
         },
     ),
     Fault(
         errors.TransportError,
         False,
         {
-            "en": "GatePay could not be reached; no byte of the request has left.",
-            "zh": "无法连接 GatePay；请求一个字节都没有发出。",
+            "en": "GatePay could not be reached; nothing was sent.",
+            "zh": "无法连接 GatePay；没有发送任何内容。",
         },
         {
-            "en": "Nothing was done, so the call can be made again. Look at the network, DNS, the proxy settings and "
-            "base_url.",
-            "zh": "什么都没有执行，可以重新调用。请检查网络、DNS、代理设置和 base_url。",
+            "en": "It is safe to retry. Check the network, DNS, the proxy settings and base_url.",
+            "zh": "可以安全重试。请检查网络、DNS、代理设置和 base_url。",
         },
     ),
     Fault(
         errors.TransportError,
         True,
         {
-            "en": "The connection broke, or no whole reply came within timeout; the request may have arrived.",
-            "zh": "连接中断，或在 timeout 内没有收到完整应答；请求可能已经送达。",
+            "en": "The connection was lost, or no complete response arrived within timeout; GatePay may have "
+            "received the request.",
+            "zh": "连接中断，或在 timeout 内没有收到完整响应；请求可能已经送达。",
         },
         {
-            "en": "Make the call again: whatever raises this error can be repeated without doubling anything.",
-            "zh": "重新调用即可：抛出该错误的调用都可以重复，不会造成重复的结果。",
+            "en": "Call it again: any call that raises this error is safe to retry.",
+            "zh": "重新调用即可：抛出该错误的调用都可以安全重试。",
         },
     ),
     Fault(
         errors.OutcomeUnknownError,
         None,
         {
-            "en": "The answer to create_payment was lost: the order may have been made, or not.",
-            "zh": "create_payment 的应答丢失：订单可能已创建，也可能没有。",
+            "en": "The response to create_payment was lost: the order may or may not exist.",
+            "zh": "create_payment 的响应丢失：订单可能已创建，也可能没有。",
         },
         {
-            "en": "Don't send it again. Look for .out_order_id in GatePay's console, or wait for its callback; if "
-            "you can't "
-            "wait, make another order under a new out_order_id.",
+            "en": "Don't retry. Look for .out_order_id in GatePay's console, or wait for its callback. If you can't "
+            "wait, create another order with a new out_order_id.",
             "zh": "不要重发。请在 GatePay 后台查找 .out_order_id，或等待它的回调；如果等不及，"
             "请用新的 out_order_id 另建一个订单。",
         },
@@ -465,14 +464,14 @@ FAULTS: tuple[Fault, ...] = (
         errors.MalformedCallbackError,
         None,
         {
-            "en": "A field of the callback is missing, comes twice or has not its exact form.",
+            "en": "A field of the callback is missing, duplicated or malformed.",
             "zh": "回调的某个字段缺失、重复，或格式不符。",
         },
         {
-            "en": "Answer fail, and give no goods. If GatePay itself sent it, see that nothing on the way rewrites "
-            "the query, and "
-            "pass on the raw query text.",
-            "zh": "请返回 fail，不要发货。如果确实是 GatePay 发来的，请确认途中没有改写查询串，并传入原始的查询串。",
+            "en": "Respond fail and don't deliver. If GatePay sent it, check that nothing on the way rewrites the "
+            "query string, and pass the raw query string.",
+            "zh": "请响应 fail，不要发货。"
+            "如果确实是 GatePay 发来的，请确认途中没有改写查询字符串，并传入原始的查询字符串。",
         },
     ),
     Fault(
@@ -483,10 +482,9 @@ FAULTS: tuple[Fault, ...] = (
             "zh": "回调属于另一个 appkey，或者不是用你的 appsecret 签名的。",
         },
         {
-            "en": "Answer fail, and give no goods: anyone can call this address. If real callbacks fail, copy appkey "
-            "and "
-            "appsecret again from GatePay's console.",
-            "zh": "请返回 fail，不要发货：任何人都能访问这个地址。如果真实的回调也失败，"
+            "en": "Respond fail and don't deliver: anyone can call this URL. If genuine callbacks fail, copy appkey "
+            "and appsecret again from GatePay's console.",
+            "zh": "请响应 fail，不要发货：任何人都能访问这个地址。如果真实的回调也失败，"
             "请从 GatePay 后台重新复制 appkey 和 appsecret。",
         },
     ),
@@ -494,33 +492,31 @@ FAULTS: tuple[Fault, ...] = (
         errors.StaleCallbackError,
         None,
         {
-            "en": "The callback is genuine, but older than you accept: somebody may be playing a captured one again.",
+            "en": "The callback is genuine but too old: someone may be replaying a captured one.",
             "zh": "回调是真的，但早于你接受的时限：可能有人在重放截获的回调。",
         },
         {
-            "en": "Look at your own record of the order and at this machine's clock. GatePay tries again for some "
-            "minutes, "
-            "so a max_age of less than ten minutes may lose real payments.",
+            "en": "Check your own record of the order, and the clock of this machine. GatePay retries for some "
+            "minutes, so a max_age of less than ten minutes may lose real payments.",
             "zh": "请核对自己的订单记录和本机时钟。GatePay 会在几分钟内重试，max_age 小于十分钟可能丢失真实的付款。",
         },
     ),
     Fault(
         errors.CallbackError,
         None,
-        {"en": "The callback is not to be believed.", "zh": "该回调不可信。"},
-        {"en": "Answer fail, and give no goods.", "zh": "请返回 fail，不要发货。"},
+        {"en": "The callback is invalid.", "zh": "该回调无效。"},
+        {"en": "Respond fail and don't deliver.", "zh": "请响应 fail，不要发货。"},
     ),
     Fault(
         errors.UploadIncomplete,
         None,
         {
-            "en": "Some card keys of an upload are not known to be on the server.",
-            "zh": "上传的部分卡密尚未确认已在服务器上。",
+            "en": "Some card keys of the upload may not be on the server.",
+            "zh": "部分卡密未能确认上传成功。",
         },
         {
-            "en": "report.chunks says which lines, and why. Mend the cause, then upload the same input again: "
-            "GatePay keeps "
-            "one copy of each card key.",
+            "en": "report.chunks lists the lines and the reasons. Fix the cause, then upload the same input again: "
+            "GatePay stores each card key once.",
             "zh": "report.chunks 说明是哪些行、什么原因。排除原因后重新上传同样的内容即可：GatePay "
             "对每条卡密只保留一份。",
         },
@@ -529,7 +525,7 @@ FAULTS: tuple[Fault, ...] = (
         errors.GatePayError,
         None,
         {"en": "Something went wrong in gatepay-async.", "zh": "gatepay-async 出错。"},
-        {"en": "The error's own text says what.", "zh": "请查看错误本身的文字。"},
+        {"en": "See the error's own text.", "zh": "请查看错误本身的文字。"},
     ),
 )
 
