@@ -143,6 +143,28 @@ async def test_every_stage() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def kept(error: BaseException | None) -> list[str]:
+    """The frames that still hold what was sent or came back."""
+    assert error is not None
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return [frame.f_code.co_name for frame in frames if frame.f_locals.keys() & {"body", "reply"}]
+
+
+@pytest.mark.anyio
+async def test_a_refused_call_keeps_nothing() -> None:
+    """No frame of a refused call holds the form or the reply, shown or not."""
+
+    async def answer(stream: SocketStream, _: int) -> None:
+        await stream.send(STAGES["a refusal"])
+
+    async with (
+        raw_server(answer) as server,
+        AsyncGatePay("shop", SECRET, base_url=server.base_url, retry=RetryPolicy(attempts=1)) as gatepay,
+    ):
+        for name in ("pay/create", "product/show", "ka/show", "ka/create"):
+            assert kept(await raised(calls(gatepay)[name])) == [], name
+
+
 @pytest.mark.anyio
 async def test_a_connection_that_cannot_be_made() -> None:
     """Nor where there is no connection, or it is cut while the form is being written."""
