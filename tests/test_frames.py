@@ -11,12 +11,21 @@ import sniffio
 from anyio.abc import SocketStream
 from servers import http, raw_server
 
-from gatepay_async import AsyncGatePay, GatePayError, InvalidRequestError, RetryPolicy, parse_callback
+from gatepay_async import (
+    AsyncGatePay,
+    GatePayError,
+    InvalidRequestError,
+    MalformedCallbackError,
+    RetryPolicy,
+    StaleCallbackError,
+    parse_callback,
+)
 from gatepay_async.callbacks import CallbackApp, MemoryStore
 from gatepay_async.protocol.calls import KaCreate
 from gatepay_async.protocol.forms import encode_form
 from gatepay_async.protocol.frames import clear_frames, sealed
 from gatepay_async.protocol.signing import Credentials, sign
+from gatepay_async.protocol.wire import Reply
 from gatepay_async.testing import signed_callback
 
 pytestmark = pytest.mark.sockets
@@ -224,6 +233,7 @@ def test_secrets_as_arguments() -> None:
         "a call": lambda: KaCreate(0, [CANARY]),
         "a forged callback": lambda: parse_callback(query + "1", appkey="shop", appsecret=SECRET),
         "another's callback": lambda: parse_callback(query, appkey="other", appsecret=SECRET),
+        "a forged callback to a client": lambda: AsyncGatePay("shop", SECRET).parse_callback(query + "1"),
         "several secrets": lambda: parse_callback(query, appkey="shop", appsecret=[SECRET, ""]),
         "an application": lambda: CallbackApp(handle, appkey="", appsecret=SECRET, store=MemoryStore()),
         "a signed callback": lambda: signed_callback(appkey="", appsecret=SECRET),
@@ -234,6 +244,27 @@ def test_secrets_as_arguments() -> None:
             attempt()
         wrong += [f"{name}: {line}" for line in leaks(caught.value)]
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.anyio
+async def test_the_error_of_an_event() -> None:
+    """Nor do the frames of the error that ``on_event`` is told of: the callback's query has a signature in it."""
+    query = signed_callback(appkey="shop", appsecret=SECRET)
+    SIGNATURES.append(query[-32:])
+    errors: list[BaseException | None] = []
+    app = CallbackApp(
+        handle, appkey="shop", appsecret=SECRET, store=MemoryStore(), max_age=1, clock=lambda: 4e9,
+        on_event=lambda event: errors.append(event.error),
+    )  # fmt: skip
+    for given in (query, f"{query}1"):
+        await app.receive(given)
+    assert [type(error) for error in errors] == [StaleCallbackError, MalformedCallbackError]
+    assert [leaks(error) for error in errors] == [[], []]
+
+
+def test_a_reply() -> None:
+    """A reply does not show its body, nor what names its kind."""
+    assert repr(Reply(200, CANARY.encode(), None, CANARY)) == "Reply(status=200, retry_after=None)"
 
 
 def test_users_frames_stay() -> None:

@@ -289,6 +289,7 @@ class AsyncGatePay:
         send = partial(self._answer, resent_within=_RESENT_WITHIN)
         return await upload(send, product_id, keys, concurrency=concurrency, on_progress=on_progress)
 
+    @sealed
     def parse_callback(self, query: str | bytes) -> Callback:
         """
         Believe a callback, or raise; no I/O. See ``gatepay_async.parse_callback``.

@@ -236,6 +236,7 @@ class CallbackApp:
         finally:
             self._under_way -= 1
 
+    @sealed
     def _believe(self, query: str | bytes) -> Callback:
         callback = believe(query, *self._credentials)
         if self._max_age is not None:
