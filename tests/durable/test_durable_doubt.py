@@ -109,6 +109,17 @@ async def test_only_what_is_left_is_sent_again() -> None:
     assert not batches.settled(evolve(batches.merged(runs)[0][1], count=2))
 
 
+async def test_a_key_that_is_refused_in_every_run() -> None:
+    """A card key that is all that is left, and that GatePay can't store run after run, is refused in the end."""
+    only = Chunk(0, (1,), ("A",))
+    refused = StorageFailedError(code=113, message="", endpoint="ka/create")
+    runs: list[Run] = []
+    while batches.to_do([only], runs) and len(runs) < 9:
+        runs.append(await run_of(batches.to_do([only], runs), raising(refused)))
+    assert fates(runs) == [(1, 1, Fate.REFUSED)]
+    assert len(runs) == 5
+
+
 def test_rows_of_the_version_before() -> None:
     """What an older version has written is read as it was meant: doubts, parts, and a job without the new field."""
     first, second = (Run.of_json(row) for row in OLD_RUNS)
