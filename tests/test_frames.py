@@ -18,6 +18,7 @@ from gatepay_async.protocol.calls import KaCreate
 from gatepay_async.protocol.forms import encode_form
 from gatepay_async.protocol.frames import clear_frames, sealed
 from gatepay_async.protocol.signing import Credentials, sign
+from gatepay_async.protocol.wire import Reply
 from gatepay_async.testing import signed_callback
 
 pytestmark = pytest.mark.sockets
@@ -144,6 +145,28 @@ async def test_every_stage() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def kept(error: BaseException | None) -> list[str]:
+    """The frames that still hold what was sent or came back."""
+    assert error is not None
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return [frame.f_code.co_name for frame in frames if frame.f_locals.keys() & {"body", "reply"}]
+
+
+@pytest.mark.anyio
+async def test_a_refused_call_keeps_nothing() -> None:
+    """No frame of a refused call holds the form or the reply, shown or not."""
+
+    async def answer(stream: SocketStream, _: int) -> None:
+        await stream.send(STAGES["a refusal"])
+
+    async with (
+        raw_server(answer) as server,
+        AsyncGatePay("shop", SECRET, base_url=server.base_url, retry=RetryPolicy(attempts=1)) as gatepay,
+    ):
+        for name in ("pay/create", "product/show", "ka/show", "ka/create"):
+            assert kept(await raised(calls(gatepay)[name])) == [], name
+
+
 @pytest.mark.anyio
 async def test_a_connection_that_cannot_be_made() -> None:
     """Nor where there is no connection, or it is cut while the form is being written."""
@@ -267,6 +290,11 @@ async def test_a_callback_that_is_not_handled(caplog: pytest.LogCaptureFixture) 
     assert caplog.records
     assert signature not in caplog.text
     assert SECRET not in caplog.text
+
+
+def test_a_reply() -> None:
+    """A reply does not show its body, nor what names its kind."""
+    assert repr(Reply(200, CANARY.encode(), None, CANARY)) == "Reply(status=200, retry_after=None)"
 
 
 def test_users_frames_stay() -> None:

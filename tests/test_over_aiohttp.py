@@ -282,6 +282,22 @@ async def test_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.asyncio
+async def test_each_call_has_a_connection_of_its_own() -> None:
+    """No connection is used twice: aiohttp would take what was left over in it for the next reply."""
+
+    async def answer(stream: SocketStream, _: int) -> None:
+        await stream.send(http(EMPTY_CATALOG))
+
+    async with (
+        raw_server(answer) as server,
+        AsyncGatePay("a", "b", base_url=server.base_url, transport="aiohttp") as gatepay,
+    ):
+        for _ in range(2):
+            await gatepay.list_products()
+        assert server.connections == 2
+
+
+@pytest.mark.asyncio
 async def test_no_cookies() -> None:
     """What one call was given as a cookie is not sent with the next."""
 

@@ -581,6 +581,23 @@ async def test_what_was_read_again_before_a_cancellation_is_not_used_after_it() 
     assert set(shop.ids) <= set(given)
 
 
+async def test_a_total_that_came_before_a_cancellation_counts() -> None:
+    """A reply counts although its wave was cancelled: what it says of a deletion, no later total may show again."""
+    shop = Shop(60)
+    shop.gates = {4: anyio.Event()}
+    keys = aiter(shop.listing(prefetch=2))
+    given = [(await anext(keys)).id for _ in range(20)]  # pages 1 and 2
+    del shop.ids[0]  # 21 is on page 2 now
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as group:
+            group.start_soon(cancel_when_blocked, scope)
+            await take_all(keys, given)  # page 3 comes, with a total of 59, and page 4 does not
+    shop.gates = {}
+    shop.ids.append(61)
+    given += await ids_of(keys)
+    assert given == list(range(1, 62))
+
+
 # --- Left half-way, cancelled, shared ----------------------------------------------------------------------
 
 

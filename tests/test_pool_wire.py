@@ -77,6 +77,15 @@ async def test_reading_lets_go() -> None:
             await wire.read(100)
 
 
+async def test_what_the_event_loop_holds_before_the_request() -> None:
+    """Bytes that the event loop has taken from a new connection are no reply to what has not been sent."""
+    async with connected() as (wire, _):
+        wire._queue = [b"HTTP/1.1 200 OK"]
+        await wire.write(b"head")
+        with pytest.raises(httpcore.ConnectionNotAvailable):
+            await wire.write(b"")
+
+
 async def test_empty_write() -> None:
     """With nothing held back there is nothing to send, and on_send isn't called."""
     events: list[str] = []

@@ -158,6 +158,16 @@ def test_refused_for_all(gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path
     assert len(shop.keys(8)) == EXAMPLES + 2500
 
 
+def test_failed_lines_keep_the_encoding(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """The file of failed lines has the encoding of the input, as that of a plain upload."""
+    file, failed = tmp_path / "gbk.txt", tmp_path / "failed.txt"
+    file.write_bytes("卡密-一\n卡密-二\n".encode("gbk"))
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=107, times=None))
+    options = ("--durable", "--encoding", "gbk", "--failed-lines", failed)
+    assert gatepay("keys", "upload", file, "-p", 8, *options).status == 3
+    assert failed.read_bytes() == file.read_bytes()
+
+
 def test_a_spool_that_is_none(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where card keys can't be put aside, it is said where; a reader that has gone is no such thing."""
     monkeypatch.setenv("GATEPAY_UPLOADS_SPOOL", str(keys))

@@ -27,6 +27,16 @@ def test_failed_lines_keep_the_encoding(gatepay: Any, shop: Sandbox, tmp_path: P
         assert shop.keys(8)[-len(keys) :] == keys
 
 
+def test_lines_that_were_never_read_keep_the_encoding(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """What stands behind the place where an upload ended is written in the encoding of the input, too."""
+    file, failed = tmp_path / "keys.txt", tmp_path / "failed.txt"
+    file.write_bytes("".join(f"卡密-{number}\n" for number in range(6000)).encode("gbk"))
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=107, times=None))
+    run = gatepay("keys", "upload", file, "-p", 8, "--encoding", "gbk", "--failed-lines", failed, "--json")
+    assert run.json["read"] < 6000
+    assert sorted(failed.read_bytes().split(b"\n")) == sorted(file.read_bytes().split(b"\n"))
+
+
 def test_a_mark_of_utf8(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
     """A file with the byte-order mark of UTF-8 is not read as another encoding; from a pipe neither."""
     data = b"\xef\xbb\xbf" + "".join(f"{key}\n" for key in KEYS).encode()

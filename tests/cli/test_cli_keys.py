@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from rich.progress import Progress
 
-from gatepay_async import UploadReport
+from gatepay_async import AsyncGatePay, CardKeyListing, UploadReport
 from gatepay_async.cli import rehearsing, screens, sources, speech, uploading
 from gatepay_async.cli.status import HaltError
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
@@ -476,6 +476,23 @@ def test_export_to_csv(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
     assert [row["content"] for row in rows] == shop.keys(8)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [each.name for each in tmp_path.iterdir()] == ["keys.csv"]
+
+
+def test_export_reads_four_pages_at_once(
+    gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pages of an export are fetched four at a time; --thorough is handed on."""
+    asked: list[dict[str, Any]] = []
+    listing = AsyncGatePay.list_card_keys
+
+    def note(self: AsyncGatePay, product_id: int, **options: Any) -> CardKeyListing:
+        asked.append(options)
+        return listing(self, product_id, **options)
+
+    monkeypatch.setattr(AsyncGatePay, "list_card_keys", note)
+    for more in ((), ("--thorough",)):
+        assert gatepay("keys", "export", "-p", 8, "-o", tmp_path / f"k{len(more)}.txt", *more).status == 0
+    assert asked == [{"prefetch": 4, "thorough": False}, {"prefetch": 4, "thorough": True}]
 
 
 def test_export_to_txt_and_jsonl(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:

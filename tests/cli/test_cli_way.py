@@ -102,6 +102,16 @@ def test_elsewhere_the_proxy_is_used(gatepay: Any, listen: Any, monkeypatch: pyt
     assert proxy.heads[0].startswith(b"GET http://shop.example/cb?appkey=my-key&")
 
 
+def test_the_doctor_uses_the_proxy(gatepay: Any, listen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The doctor calls GatePay by the way that the client would take, here through a proxy."""
+    proxy = listen(answer(b"", "403 Forbidden"))
+    monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
+    monkeypatch.setenv("GATEPAY_BASE_URL", "https://gatepay.example/api/")
+    run = gatepay("doctor")
+    assert run.status == 4
+    assert proxy.heads[0].startswith(b"CONNECT gatepay.example:443")
+
+
 def test_what_counts_as_an_answer(gatepay: Any, listen: Any) -> None:
     """`success` counts as in the sandbox: the bare word, with HTTP 2xx; `fail` counts with any status."""
     rows = [

@@ -1,8 +1,9 @@
 """What durable uploads know of card keys that may be on the server, from run to run."""
 
+import asyncio
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from attrs import evolve
@@ -12,6 +13,7 @@ from durable_shop import Shop
 from gatepay_async import AlreadyStoredError, StorageFailedError, TransportError
 from gatepay_async.durable import batches, running
 from gatepay_async.durable.batches import Facts, Run
+from gatepay_async.durable.running import Runner
 from gatepay_async.durable.sending import Sender
 from gatepay_async.protocol.bulk import Chunk, Fate
 from gatepay_async.protocol.calls import KaCreate
@@ -110,6 +112,17 @@ async def test_only_what_is_left_is_sent_again() -> None:
     assert not batches.settled(evolve(batches.merged(runs)[0][1], count=2))
 
 
+async def test_a_key_that_is_refused_in_every_run() -> None:
+    """A card key that is all that is left, and that GatePay can't store run after run, is refused in the end."""
+    only = Chunk(0, (1,), ("A",))
+    refused = StorageFailedError(code=113, message="", endpoint="ka/create")
+    runs: list[Run] = []
+    while batches.to_do([only], runs) and len(runs) < 9:
+        runs.append(await run_of(batches.to_do([only], runs), raising(refused)))
+    assert fates(runs) == [(1, 1, Fate.REFUSED)]
+    assert len(runs) == 5
+
+
 def test_rows_of_the_version_before() -> None:
     """What an older version has written is read as it was meant: doubts, parts, and a job without the new field."""
     first, second = (Run.of_json(row) for row in OLD_RUNS)
@@ -132,6 +145,21 @@ async def test_a_run_that_was_taken_away(room: Room, shop: Shop, monkeypatch: py
             report = await job.wait(every=SOON)
     assert (report.unknown, report.not_sent) == (600, 0)
     assert adds_up(report)
+
+
+async def test_a_cancellation_of_somebody_elses() -> None:
+    """A CancelledError out of something that a transport awaits stops the job, as any error of its own does."""
+
+    async def send(_: KaCreate) -> Answer[Stored]:
+        raise asyncio.CancelledError("SECRET")
+
+    async def always() -> bool:
+        return True
+
+    runner = Runner(cast("Any", None), cast("Any", None), send, cast("Any", None), executor="e")
+    run = await runner._send_all([CHUNK], Sender(send, 8, always))
+    assert [outcome.fate for outcome in run.outcomes] == [Fate.UNKNOWN]
+    assert str(run.stopped) == "CancelledError while sending; the worker's log may say more"
 
 
 def nobody(*_: object) -> KaCreate:

@@ -13,7 +13,7 @@ from anyio.abc import SocketStream
 from proxy_server import REFUSALS, ProxyServer, proxy_server
 from servers import RawServer, http, raw_server
 
-from gatepay_async import AsyncGatePay, GatePayError, OutcomeUnknownError, RetryPolicy, TransportError
+from gatepay_async import AsyncGatePay, GatePayError, OutcomeUnknownError, OutOfStockError, RetryPolicy, TransportError
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio, pytest.mark.gatepay_live]
 
@@ -131,6 +131,20 @@ async def test_a_tunnel(authority: trustme.CA, ours: ssl.SSLContext) -> None:
             error = await pay(**options)
         assert "110" in str(error), name
         assert (proxy.asked, len(shop.bodies)) == (["CONNECT gatepay.example:443"], 1), name
+
+
+async def test_each_call_has_a_tunnel_of_its_own(authority: trustme.CA, ours: ssl.SSLContext) -> None:
+    """Through the environment's proxy no connection is used twice: whether a byte is left over in one, nobody knows."""
+
+    async def answer(stream: SocketStream, _: int) -> None:
+        await stream.send(http(NO_STOCK))
+
+    async with shop_behind(authority, answer) as (_, proxy), through_environment(proxy.url, ours):
+        async with AsyncGatePay("a", "b", base_url=SHOP) as gatepay:
+            for _ in range(2):
+                with pytest.raises(OutOfStockError):
+                    await gatepay.create_payment(**ORDER)
+        assert proxy.asked == ["CONNECT gatepay.example:443"] * 2
 
 
 async def test_a_tunnel_that_breaks(authority: trustme.CA, ours: ssl.SSLContext) -> None:

@@ -381,6 +381,22 @@ async def test_no_reply_is_quoted() -> None:
         assert caught.value.__context__ is None
 
 
+async def test_what_an_error_is_chained_to_holds_no_request() -> None:
+    """The cause of a TransportError is httpx's error without its request, in whose body is the signed form."""
+
+    class Broken(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            raise httpx.ReadError("cut", request=request)
+
+    async with AsyncGatePay("a", "b", transport=Broken(), retry=RetryPolicy(attempts=1)) as gatepay:
+        with pytest.raises(TransportError) as caught:
+            await gatepay.list_products()
+    cause = caught.value.__cause__
+    assert isinstance(cause, httpx.ReadError)
+    with pytest.raises(RuntimeError, match="has not been set"):
+        _ = cause.request
+
+
 async def test_a_status_that_a_transport_raises() -> None:
     """A transport may raise for the status before it reads: the reply is read then, or breaks off, or isn't one."""
 

@@ -391,6 +391,14 @@ def test_replies_of_one_wave_have_no_order() -> None:
     assert state.next_wave()[0] == 2
 
 
+def test_a_page_that_waits_is_not_read_again() -> None:
+    """Where only one page of a wave is missing, only that one is asked for again, as long as total rests."""
+    state = Walk(first=1, prefetch=4, thorough=False)
+    came = {number: page_of(2 * number - 1, 2 * number, total=12, number=number, last=6) for number in (1, 3, 4)}
+    assert state.receive([1, 2, 3, 4], came) == [came[1]]
+    assert state.next_wave() == [2, 5]
+
+
 def test_a_rise_hides_a_row_from_a_page_read_later() -> None:
     """A page that was read before the one in front of it does not follow it if total has risen in between."""
     state = Walk(first=1, thorough=False)

@@ -220,6 +220,16 @@ def test_a_short_outage_ends_nothing() -> None:
             assert by_fate(outcomes) == {"stored": 1200}
 
 
+def test_a_success_ends_an_outage() -> None:
+    """Outages with a success between them are no longer one: each begins anew."""
+    progress = Progress(Patience(seconds=20))
+    for start in range(0, 60, 15):
+        progress.answered(part(1), STORED, now=start)
+        for now in (start + 1, start + 8):
+            progress.failed(part(1), lost(), began=now, now=now + 1)
+        assert progress.ended is None, start
+
+
 def test_a_dead_server_ends_the_upload() -> None:
     """Dead from the start, or from some moment on: the upload ends within 40 seconds of it."""
     for error in (lost(sent=False), lost(sent=False, attempts=1), lost(), strange(500), STORAGE):

@@ -41,6 +41,14 @@ def test_a_gateways_page(call: Any) -> None:
     assert str(error) == f"{call.path} (HTTP 502): is no complete JSON: {error.excerpt}"
 
 
+def test_words_that_may_be_card_keys() -> None:
+    """Where card keys travel, titles and names of fields show only words of a list."""
+    for body in (b"<title>opensesame</title>", b'{"opensesame": 1}'):
+        assert "opensesame" in strange(PAY, 502, body).excerpt
+        for call in (KaShow(8), KaCreate(8, ["CANARY-1"])):
+            assert "opensesame" not in strange(call, 502, body).excerpt
+
+
 @rows("status", [300, 301, 302, 307, 308, 399])
 @calls
 @rows("body", [b"", BAD_GATEWAY, OK])

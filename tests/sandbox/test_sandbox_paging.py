@@ -32,6 +32,14 @@ def test_a_page_is_the_examples(sandbox: Sandbox, call: Any) -> None:
     }
 
 
+def test_an_empty_stock_of_thinkphp(visit: Any) -> None:
+    """Without a single row, ThinkPHP's last page is page 0, and so is the one that it shows."""
+    with Sandbox(past_last_page="thinkphp") as sandbox:
+        sandbox.delete_keys(8, sandbox.key_ids(8))
+        page = ka(visit(sandbox), 1)
+    assert (page["total"], page["current_page"], page["last_page"], page["data"]) == (0, 0, 0, [])
+
+
 def test_a_walk_gives_each_key_once(sandbox: Sandbox, call: Any) -> None:
     """All pages together are all keys, in ascending id."""
     rows = ka(call, 1)["data"] + ka(call, 2)["data"]
