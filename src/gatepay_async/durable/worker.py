@@ -79,7 +79,8 @@ async def _hand_over(task: Task) -> dict[str, Any]:
     """
     queue = task.job.rpartition(":")[0]
     late = queue not in _OPEN
-    if late and await asyncio.get_running_loop().run_in_executor(None, _queue_of, task.id) != queue:
+    # A row that was cancelled in the meantime is in no queue any more; its run ends by itself.
+    if late and await asyncio.get_running_loop().run_in_executor(None, _queue_of, task.id) not in {queue, None}:
         # Somebody else's row: there may never be a worker for it, and to wait for one takes a slot.
         raise DurableError(problem=f"there is no job {task.job!a} in this queue")
     # An application's DBOS takes batches also before its worker is open, and after.
