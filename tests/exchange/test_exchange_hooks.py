@@ -1,7 +1,9 @@
 """What a user's hooks, transports and ``auth`` do with a call: read its reply, raise, answer in forms of their own."""
 
 import asyncio
+import contextlib
 import json
+import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager
@@ -330,6 +332,49 @@ async def test_a_transport_that_goes_on_elsewhere(sandbox: Sandbox) -> None:
         async with AsyncGatePay("a", "b", base_url=gone, transport=Failover(then), retry=QUICK, timeout=2) as gatepay:
             with pytest.raises(OutcomeUnknownError):
                 await gatepay.create_payment(**ORDER)
+
+
+async def test_a_transport_with_a_spare(sandbox: Sandbox) -> None:
+    """A spare transport that tells nothing has the order once, however the first one failed and however it fails."""
+    orders: list[bytes] = []
+
+    class Spare(httpx.AsyncBaseTransport):
+        def __init__(self, then: Callable[[], Awaitable[None]]) -> None:
+            self._then = then
+
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            orders.append(await request.aread())
+            await self._then()
+            raise httpx.ReadError("the reply is lost")
+
+    class WithSpare(httpx.AsyncBaseTransport):
+        def __init__(self, seconds: float, then: Callable[[], Awaitable[None]]) -> None:
+            self._seconds, self._spare = seconds, Spare(then)
+
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            async with httpx.AsyncHTTPTransport(verify=NO_TLS) as first:
+                try:
+                    with anyio.fail_after(self._seconds):
+                        return await first.handle_async_request(request)
+                except (httpx.ConnectError, TimeoutError):
+                    return await self._spare.handle_async_request(request)
+
+    async with sandbox.serve() as gone:
+        pass
+    with contextlib.ExitStack() as sockets:
+        full = sockets.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(2):  # from then on the system lets nobody connect
+            client = sockets.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(full.getsockname())
+        for address in (gone, f"http://127.0.0.1:{full.getsockname()[1]}/api/"):
+            for then in (anyio.lowlevel.checkpoint, anyio.sleep_forever):
+                orders.clear()
+                over = WithSpare(0.05, then)
+                async with AsyncGatePay("a", "b", base_url=address, transport=over, retry=QUICK, timeout=1) as gatepay:
+                    with pytest.raises(OutcomeUnknownError):
+                        await gatepay.create_payment(**ORDER)
+                assert len(orders) == 1, (address, then)
 
 
 async def test_a_closed_client(sandbox: Sandbox, base_url: str) -> None:

@@ -49,6 +49,9 @@ class _Attempt:
     def reports(self, sending: bool, /) -> None:  # noqa: FBT001 -- as the port has it
         self.reporting = sending
 
+    def interrupted(self) -> None:
+        self.reporting = self.clock.cancel_called
+
     def sending(self) -> None:
         self.sent = True
 

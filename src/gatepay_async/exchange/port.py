@@ -23,6 +23,13 @@ class Watch(Protocol):
         Only then does it prove anything that ``sending`` was not called.
         """
 
+    def interrupted(self) -> None:
+        """
+        A cancellation has cut the request off.
+
+        If it wasn't the attempt's own, someone else's code goes on now, and may send without a report.
+        """
+
     def sending(self) -> None:
         """The first byte of the request is about to leave."""
 

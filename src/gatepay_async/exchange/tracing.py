@@ -34,8 +34,11 @@ class Trace:
             return
         if state == "failed":
             self._failed = info.get("exception")
-            # What a transport does next, after an error, may be in other hands, which tell nothing.
-            self._watch.reports(not isinstance(self._failed, Exception))
+            if isinstance(self._failed, Exception):
+                # What a transport does next, after an error, may be in other hands, which tell nothing.
+                self._watch.reports(False)
+            else:
+                self._watch.interrupted()
             if step == "setup_socks5_connection":
                 await self._close_forgotten()
         if state == "started":
@@ -61,8 +64,10 @@ class Trace:
         self._watch.sending()
 
     def saw(self, error: BaseException) -> bool:
-        """Whether *error* comes from the failure that was traced last; if so, the trace knows all of it."""
-        cause: BaseException | None = error
-        while cause is not None and cause is not self._failed:
-            cause = cause.__cause__ or cause.__context__
-        return cause is not None
+        """
+        Whether *error* is the failure that was traced last, or what httpx has made of it.
+
+        If so, the trace knows all of it. An error that was merely raised while that failure was handled, as its
+        ``__context__`` shows, may be another transport's, to which a transport of yours has turned.
+        """
+        return self._failed is not None and self._failed in (error, error.__cause__)
