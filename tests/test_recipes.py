@@ -253,4 +253,8 @@ def test_the_log_holds_no_secret(recipe: Recipe) -> None:
     """No signature and no secret is in the log: of callbacks accepted, of callbacks refused, of all tests before."""
     query = recipe.paid(recipe.order("log@example.com"))
     assert [recipe.deliver(f"{query}x"), recipe.deliver(query)] == ["fail", "success"]
+    url = recipe.browser.base_url
+    with socket.create_connection((url.host, url.port or 80)) as malformed:  # text that nobody has escaped
+        malformed.sendall(f"GET /gatepay/callback?{query}&x=中 HTTP/1.1\r\nHost: shop\r\n\r\n".encode())
+        assert malformed.recv(12).endswith(b" 400")
     assert recipe.told() == []

@@ -8,12 +8,14 @@ aiohttp.web: creates orders and receives callbacks.
     /gatepay/callback       the address to enter in GatePay's console
 """
 
+import logging
 import os
 from collections.abc import AsyncGenerator
 from decimal import Decimal
 
 import shop
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from anyio import to_thread
 
 from gatepay_async import AsyncGatePay, Callback, OutcomeUnknownError, PayType
@@ -85,6 +87,14 @@ def create_app() -> web.Application:
     return app
 
 
+def without_request(record: logging.LogRecord) -> bool:
+    """Log a malformed request without its first line, which may hold a callback's signature."""
+    if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
+        record.exc_info = None
+    return True
+
+
 if __name__ == "__main__":
+    logging.getLogger("aiohttp.server").addFilter(without_request)
     # No access log: it would hold each callback's query, its signature included.
     web.run_app(create_app(), host="127.0.0.1", port=int(os.environ.get("PORT", "8080")), access_log=None)

@@ -16,6 +16,7 @@ from typing import Any
 import anyio
 import pytest
 import sqlalchemy as sa
+from attrs import evolve
 from durable_room import Room
 from hypothesis import given
 from hypothesis import strategies as st
@@ -141,12 +142,34 @@ def test_digests_need_the_key() -> None:
 
 
 def test_not_what_was_put_aside() -> None:
-    """Bytes that are too few, or others, or for another product, are not believed."""
-    batch = Batch(0, 0, 3, batches.digest_of_batch(SECRET, b"KEY", product_id=8), 1, 1, 1)
+    """Bytes that are too few, or others, for another product, or in another place, are not accepted."""
+    place = Batch(0, 0, 3, "", 1, 1, 1)
+    batch = evolve(place, digest=batches.digest_of_batch(SECRET, b"KEY", place, product_id=8))
     batches.check(b"KEY", batch, product_id=8, secret=SECRET, source="n")
-    for data, product_id in ((b"KE", 8), (b"KEX", 8), (b"KEY", 9)):
+    moved = [evolve(batch, **{name: 2}) for name in ("number", "offset", "count", "first_line", "last_line")]
+    wrong = [(b"KE", batch, 8), (b"KEX", batch, 8), (b"KEY", batch, 9), *((b"KEY", other, 8) for other in moved)]
+    for data, other, product_id in wrong:
         with pytest.raises(SourceChangedError, match="has changed since it was submitted"):
-            batches.check(data, batch, product_id=product_id, secret=SECRET, source="n")
+            batches.check(data, other, product_id=product_id, secret=SECRET, source="n")
+
+
+def test_no_queue_names_the_files_of_another() -> None:
+    """Queues that share a spool have files of their own, whatever their names."""
+    assert batches.spool_name("gatepay:2-ab") != batches.spool_name("gatepay-2:ab")
+
+
+@pytest.mark.anyio
+async def test_no_regular_file(tmp_path: Path) -> None:
+    """Something else in the place of a file of the spool is refused; a named pipe would be waited for for ever."""
+    spool = FolderSpool(tmp_path / "spool")
+    await spool.secret()
+    (tmp_path / "spool" / "some.keys").mkdir()
+    with pytest.raises(DurableError, match="is not a regular file"):
+        await spool.read("some.keys", 0, 1)
+    (tmp_path / "spool" / "digest-key").unlink()
+    (tmp_path / "spool" / "digest-key").mkdir()
+    with pytest.raises(DurableError, match="is not a regular file"):
+        await spool.secret()
 
 
 @pytest.mark.anyio

@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.sockets, pytest.mark.anyio, pytest.mark.parametrize("r
 HOSTILE: list[Any] = [2**60, -(2**60), 1e300, True, "\x1b" * 10**6, [[]], {"a": 1}]
 BATCH = {"number": -1, "offset": 0, "length": 9, "digest": "d", "count": 1, "first_line": 1, "last_line": 1}
 FACTS: dict[str, Any] = {
-    "product_id": 8, "name": "n", "read": 5, "blank": 1, "duplicates": 0, "count": 4, "batches": 1, "size": 9,
+    "product_id": 8, "name": "n", "read": 6, "blank": 1, "duplicates": 0, "count": 4, "batches": 1, "size": 9,
     "digest": "d", "refused": BATCH, "problems": BATCH, "invisible": [3],
 }  # fmt: skip
 ERROR: dict[str, Any] = {
@@ -110,6 +110,7 @@ def test_rows_that_are_no_rows(room: Room) -> None:
     jobs = [
         row_of("q:j"), of_job("text"), of_job(FACTS, created_at=1e30), of_job(FACTS, created_at="x"),
         of_job(FACTS, input="a text"), of_job({**FACTS, "more": 1}), of_job({**FACTS, "name": deep}),
+        of_job({**FACTS, "read": 7}), of_job({**FACTS, "batches": 2}),
     ]  # fmt: skip
     runs = [
         *map(of_run, ("none", "q:j.x.0", "q:j.0.-1", f"q:j.0.{10**9}", f"q:j.{10**9}.0")),

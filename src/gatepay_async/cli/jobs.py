@@ -35,7 +35,7 @@ async def listing() -> Status:
     rows = table(*(say(f"uploads.{name}") for name in columns), right=(2, 4, 5))
     for number, info in infos:
         rows.add_row(
-            number[:_SHORT],
+            plain(number[:_SHORT]),
             plain(info.name),
             str(info.product_id),
             say(f"uploads.{info.state}"),
@@ -198,5 +198,5 @@ async def _tell_state(job: Job) -> Status:
     if wants_json():
         emit(**_document(queue.number_of(job), info))
     else:
-        line(say("uploads.is", job=queue.number_of(job)[:_SHORT], state=say(f"uploads.{info.state}")))
+        line(say("uploads.is", job=plain(queue.number_of(job)[:_SHORT]), state=say(f"uploads.{info.state}")))
     return Status.DONE

@@ -50,14 +50,24 @@ def digest(secret: bytes, data: bytes) -> str:
     return whole.text()
 
 
-def digest_of_batch(secret: bytes, data: bytes, *, product_id: int) -> str:
-    """Of a batch's bytes and of what they are for: whoever can write the database can't sell them as something else."""
-    return digest(secret, f"{product_id} ".encode() + data)
+def digest_of_batch(secret: bytes, data: bytes, batch: Batch, *, product_id: int) -> str:
+    """
+    Return the keyed digest of a batch's bytes, their product and their place.
+
+    Someone who can write to the database can therefore neither sell them as another product nor send them twice in the
+    place of others.
+    """
+    bound = (product_id, batch.number, batch.offset, batch.count, batch.first_line, batch.last_line)
+    return digest(secret, f"{' '.join(map(str, bound))} ".encode() + data)
 
 
 def spool_name(job: str) -> str:
-    """What the card keys of *job* are called in the spool; queues may share one, so it names the queue, too."""
-    return f"{job.replace(':', '-')}.keys"
+    """
+    Return the file name of a job's card keys in the spool. Queues may share a spool, so it names the queue, too.
+
+    The separator is in no queue's name, or one queue could name the files of another.
+    """
+    return f"{job.replace(':', '~')}.keys"
 
 
 def short_name(name: str) -> str:
@@ -74,7 +84,7 @@ class Batch:
         number: From 0, in the order of the input.
         offset: Of its first byte.
         length: Bytes.
-        digest: Of them and their product, by ``digest_of_batch()``.
+        digest: By ``digest_of_batch()``.
         count: Card keys.
         first_line: The line of the input where its first card key stands, from 1.
         last_line: The same of its last one.
@@ -132,6 +142,13 @@ class Facts:
     refused: Batch | None = None
     problems: Batch | None = None
     invisible: tuple[int, ...] = field(default=(), converter=tuple[int, ...], validator=_few_lines)
+
+    def __attrs_post_init__(self) -> None:
+        """Check that it adds up, or a report would not."""
+        refused = 0 if self.refused is None else self.refused.count
+        batches = -(-self.count // (CHUNKS * MOST_KEYS))
+        if (self.read, self.batches) != (self.blank + self.duplicates + refused + self.count, batches):
+            raise ValueError("does not add up")
 
     def as_json(self) -> dict[str, Any]:
         """For the database."""
@@ -271,7 +288,7 @@ def check(data: bytes, batch: Batch, *, product_id: int, secret: bytes, source: 
     Raises:
         SourceChangedError: They are not those that were put aside.
     """
-    if len(data) != batch.length or digest_of_batch(secret, data, product_id=product_id) != batch.digest:
+    if len(data) != batch.length or digest_of_batch(secret, data, batch, product_id=product_id) != batch.digest:
         raise SourceChangedError(source=source, problem="has changed since it was submitted")
 
 

@@ -156,7 +156,9 @@ class Book:
     def refuse_strangers(self, executor: str) -> None:
         """Cancel what *executor* has taken that is no batch: nobody will run it, and it counts as being run."""
         rows = self._several(queue_name=self._queue, status="PENDING", executor_id=executor, **_BARE)
-        strange = [row.workflow_id for row in rows if row.name != BATCH]
+        strange = [
+            row.workflow_id for row in rows if (row.name, row.class_name, row.config_name) != (BATCH, None, None)
+        ]
         if strange:
             _log.warning("the queue %s held rows that are no batches; they are cancelled: %a", self._queue, strange)
             self.cancel(strange)

@@ -113,7 +113,8 @@ class FolderSpool:
                 pass
             finally:
                 mine.unlink()
-        return check_secret(path.read_bytes(), str(path))
+        with _open(path) as file:
+            return check_secret(file.read(_SECRET_BYTES + 1), str(path))
 
     def _put(self, name: str, file: BinaryIO) -> None:
         self._prepare()
@@ -147,7 +148,7 @@ class FolderSpool:
     def _read(self, name: str, offset: int, length: int) -> bytes:
         try:
             self._check(self._folder.stat())
-            with (self._folder / name).open("rb") as file:
+            with _open(self._folder / name) as file:
                 file.seek(offset)
                 # So much is allocated before it is read, and *length* is what a row of the database says.
                 return file.read(min(length, max(0, os.fstat(file.fileno()).st_size - offset)))
@@ -169,6 +170,18 @@ class FolderSpool:
             path.unlink(missing_ok=True)
             raise
         return path
+
+
+def _open(path: Path) -> BinaryIO:
+    """
+    Open a file for reading.
+
+    Raises:
+        DurableError: It is a pipe, which would wait for a writer, or a device, which has no end.
+    """
+    if path.exists() and not path.is_file():
+        raise DurableError(problem=f"{path} is not a regular file")
+    return path.open("rb")
 
 
 def check_secret(secret: bytes, where: str) -> bytes:

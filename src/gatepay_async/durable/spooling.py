@@ -140,8 +140,8 @@ class _Spooling:
         self._target.write(data)
         self._whole.update(data)
         offset, self._offset = self._offset, self._offset + len(data)
-        digest = batches.digest_of_batch(self._secret, data, product_id=self._product_id)
-        return evolve(batch, offset=offset, length=len(data), digest=digest)
+        placed = evolve(batch, offset=offset, length=len(data))
+        return evolve(placed, digest=batches.digest_of_batch(self._secret, data, placed, product_id=self._product_id))
 
 
 def _pairs(first_line: int, keys: tuple[str, ...]) -> Iterator[tuple[int, str]]:

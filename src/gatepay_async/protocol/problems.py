@@ -235,6 +235,7 @@ CHINESE: dict[str, str] = {
     "has changed since it was submitted": "在提交之后发生了变化",
     "has changed while it was read": "在读取过程中发生了变化",
     "is gone": "已不存在",
+    "{path} is not a regular file": "{path} 不是普通文件",
     # -- amounts, and callbacks that tests make -----------------------------------------------------------------------
     'must be a Decimal or text ("9.99"), not {kind}': '必须是 Decimal 或文本（"9.99"），而不是 {kind}',
     "must be an amount in yuan, 0 or more and below 10 to the 12th": (
