@@ -92,7 +92,15 @@ def quick() -> RetryPolicy:
 @pytest.fixture(scope="module")
 def impatient_uploads() -> Iterator[None]:
     """A server counts as away by the number of calls in vain alone: an upload waits no time, and goes by no clock."""
-    moment = Patience(seconds=0, seconds_at_first=0, attempts=8, first_wait=0.001, longest_wait=0.01, longest_hold=0)
+    moment = Patience(
+        seconds=0,
+        seconds_at_first=0,
+        attempts=8,
+        attempts_at_first=8,
+        first_wait=0.001,
+        longest_wait=0.01,
+        longest_hold=0,
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gatepay_async.upload.PATIENCE", moment)
         yield

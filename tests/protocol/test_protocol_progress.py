@@ -16,7 +16,7 @@ from gatepay_async.protocol.retrying import Answer
 pytestmark = pytest.mark.fast
 
 PATIENCE = Patience()
-IN_RUNS = Patience(seconds=0, seconds_at_first=0, attempts=5, holds=False)
+IN_RUNS = Patience(seconds=0, seconds_at_first=0, attempts=5, attempts_at_first=5, holds=False)
 
 
 def part(count: int = 4, *, in_doubt: bool = False, key: str = "KEY") -> Chunk:

@@ -19,7 +19,7 @@ from gatepay_async.protocol.retrying import Answer
 
 # Two calls in a row in vain, each tried several times: the rest waits for another run. One alone may be at fault.
 # No part waits here for a server that is away: the queue does that, for much longer.
-_PATIENCE = Patience(seconds=0, seconds_at_first=0, attempts=5, holds=False)
+_PATIENCE = Patience(seconds=0, seconds_at_first=0, attempts=5, attempts_at_first=5, holds=False)
 
 Send = Callable[[KaCreate], Awaitable[Answer[Stored]]]
 

@@ -67,6 +67,8 @@ class Patience:
         seconds: Without a success, since the first call in vain. Whole calls, whatever they did in that time.
         seconds_at_first: The same before anything has succeeded.
         attempts: How many, one after the other, must also have failed by then.
+        attempts_at_first: The same before anything has succeeded: a whole part, and both of its halves. One card key
+            may be what the server doesn't answer.
         first_wait: Seconds before the same card keys are sent again; doubled for each round of calls in vain.
         longest_wait: Seconds that no such wait exceeds.
         longest_hold: Seconds that nothing is sent for at most, where the server asks for it with ``Retry-After``.
@@ -76,6 +78,7 @@ class Patience:
     seconds: float = 20.0
     seconds_at_first: float = 5.0
     attempts: int = 2
+    attempts_at_first: int = 3
     first_wait: float = 0.25
     longest_wait: float = 4.0
     longest_hold: float = 60.0
@@ -274,8 +277,10 @@ class Progress:
 
     def _is_away(self, now: float) -> bool:
         wanted = self._patience
-        seconds = wanted.seconds_at_first if self._alive == -math.inf else wanted.seconds
-        return self._attempts >= wanted.attempts and now - self._since >= seconds
+        seconds, attempts = wanted.seconds, wanted.attempts
+        if self._alive == -math.inf:
+            seconds, attempts = wanted.seconds_at_first, wanted.attempts_at_first
+        return self._attempts >= attempts and now - self._since >= seconds
 
     def _wait(self, part: Chunk) -> float:
         doublings = max(self._rounds, part.calls + 1) - 1
