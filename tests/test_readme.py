@@ -36,7 +36,9 @@ def test_the_first_program(tmp_path: Path) -> None:
 async def test_callbacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The application delivers once for what was paid in full, and rejects the rest."""
     monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {"appkey": "K", "appsecret": "S"}
+    monkeypatch.setenv("GATEPAY_APPKEY", "K")
+    monkeypatch.setenv("GATEPAY_APPSECRET", "S")
+    names: dict[str, Any] = {}
     exec(blocks("python")[1], names)  # noqa: S102 -- our own README
     queries = [
         signed_callback(appkey="K", appsecret="S", out_order_id="T-1001-X", price="0.99", realprice=paid)

@@ -42,6 +42,21 @@ def calls(shop: Sandbox) -> int:
     return sum(request.endpoint == "ka/create" for request in shop.requests)
 
 
+def test_a_queue_for_each_shop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """However the same address is spelled, it is the same queue; another address, or shop, has its own."""
+    monkeypatch.setenv("GATEPAY_UPLOADS", f"sqlite:///{tmp_path / 'uploads.sqlite3'}")
+
+    def name(url: str, appkey: str = "K") -> str:
+        monkeypatch.setenv("GATEPAY_BASE_URL", url)
+        monkeypatch.setenv("GATEPAY_APPKEY", appkey)
+        return queue.durable_uploads()._queue
+
+    usual = name("https://gatepay.io/api/")
+    same = ("https://gatepay.io/api", "HTTPS://GatePay.io/api/", " https://gatepay.io/api/\n", "")
+    assert {name(url) for url in same} == {usual}
+    assert len({usual, name("https://gatepay.io/other/"), name("https://gatepay.io/api/", "L"), name("no URL")}) == 4
+
+
 def test_upload(gatepay: Any, shop: Sandbox, tmp_path: Path, home: Path) -> None:
     """A file is uploaded through the queue, with the ledger of a plain upload; run again, it is the same job."""
     path = tmp_path / "keys.txt"

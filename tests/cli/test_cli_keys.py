@@ -16,7 +16,7 @@ import pytest
 from rich.progress import Progress
 
 from gatepay_async import AsyncGatePay, CardKeyListing, UploadReport
-from gatepay_async.cli import rehearsing, screens, sources, speech, uploading
+from gatepay_async.cli import output, rehearsing, screens, sources, speech, uploading
 from gatepay_async.cli.status import HaltError
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
@@ -101,6 +101,14 @@ def test_upload_of_nothing(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
         run = gatepay("keys", "upload", path, "-p", 8)
         assert (run.status, "there was nothing to upload" in run.out, "All card keys" in run.out) == (0, True, False)
         assert gatepay("keys", "upload", path, "-p", 8, "--json").json["read"] == len(text.splitlines())
+    assert not shop.requests
+
+
+def test_upload_from_a_closed_input(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``<&-`` is a mistake, and not an upload of nothing."""
+    monkeypatch.setattr(output, "_closed", {"stdin"})
+    run = gatepay("keys", "upload", "-", "-p", 8)
+    assert (run.status, "Standard input is closed" in run.err) == (2, True)
     assert not shop.requests
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,8 @@ from gatepay_async.cli import failing, settings
 from gatepay_async.cli.extras import needing
 from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import HaltError, Status
+from gatepay_async.exchange.urls import BadUrlError, parse_url
+from gatepay_async.protocol import invisible
 
 if TYPE_CHECKING:
     from gatepay_async.durable import DurableUploads, Job, Submitter
@@ -30,7 +32,7 @@ def durable_uploads() -> DurableUploads:
     with needing("durable"):
         from gatepay_async.durable import DurableUploads
     database = os.environ.get("GATEPAY_UPLOADS", "") or _own_database()
-    shop = blake2b(f"{settings.base_url()} {settings.appkey()}".encode(), digest_size=8).hexdigest()
+    shop = blake2b(f"{_plain_url(settings.base_url())} {settings.appkey()}".encode(), digest_size=8).hexdigest()
     spool = os.environ.get("GATEPAY_UPLOADS_SPOOL") or None
     with told():
         return DurableUploads(settings.client, database=database, spool=spool, name=f"shop-{shop}")
@@ -84,6 +86,13 @@ async def find(submit: Submitter, wanted: str) -> Job:
     if len(found) != 1:
         raise HaltError(say("queue.none" if not found else "queue.several", wanted=wanted), todo=say("queue.todo"))
     return found[0]
+
+
+def _plain_url(text: str) -> str:
+    """One spelling for all that the client takes for the same URL; what is none stays, for the client to refuse."""
+    with suppress(BadUrlError):
+        return f"{parse_url(invisible.strip(text))}".rstrip("/") + "/"
+    return text
 
 
 def _own_database() -> str:

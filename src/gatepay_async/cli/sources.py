@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from attrs import frozen
 
-from gatepay_async.cli.output import complain, plain
+from gatepay_async.cli.output import complain, is_closed, plain
 from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import HaltError
 from gatepay_async.protocol import invisible
@@ -137,6 +137,8 @@ def as_lines(keys: Iterable[str], encoding: str) -> Iterable[bytes]:
 
 def _look_at(name: Path, encoding: str) -> Source:
     if str(name) == "-":
+        if is_closed("stdin"):
+            raise HaltError(say("sources.closed"))
         return Source(say("sources.stdin"), None, None, identity=_identity_of_input())
     try:
         known = name.stat()

@@ -497,6 +497,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "files.no_file": ("{path} is not a regular file.", "{path} 不是普通文件。"),
     "files.unwritable": ("Can't write {path}: {reason}", "无法写入 {path}：{reason}"),
     "sources.stdin": ("standard input", "标准输入"),
+    "sources.closed": ("Standard input is closed; there is nothing to read.", "标准输入已关闭，没有可读取的内容。"),
     "sources.directory": ("{name} is a folder, not a file.", "{name} 是文件夹，不是文件。"),
     "sources.twice": ("{name} is listed twice; it is read once.", "{name} 重复给出，只读取一次。"),
     "sources.missing": ("File not found: {name}", "找不到文件：{name}"),
