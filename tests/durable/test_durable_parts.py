@@ -143,10 +143,11 @@ def test_digests_need_the_key() -> None:
 
 def test_not_what_was_put_aside() -> None:
     """Bytes that are too few, or others, for another product, or in another place, are not accepted."""
-    place = Batch(0, 0, 3, "", 1, 1, 1)
-    batch = evolve(place, digest=batches.digest_of_batch(SECRET, b"KEY", place, product_id=8))
+    bare = Batch(0, 0, 3, "", 1, 1, 1)
+    batch = evolve(bare, digest=batches.digest_of_batch(SECRET, b"KEY", bare, product_id=8))
     batches.check(b"KEY", batch, product_id=8, secret=SECRET, source="n")
-    moved = [evolve(batch, **{name: 2}) for name in ("number", "offset", "count", "first_line", "last_line")]
+    places: list[dict[str, Any]] = [{"number": 2}, {"offset": 2}, {"count": 2}, {"first_line": 2}, {"last_line": 2}]
+    moved = [evolve(batch, **place) for place in places]
     wrong = [(b"KE", batch, 8), (b"KEX", batch, 8), (b"KEY", batch, 9), *((b"KEY", other, 8) for other in moved)]
     for data, other, product_id in wrong:
         with pytest.raises(SourceChangedError, match="has changed since it was submitted"):
