@@ -1,7 +1,7 @@
 """
 For .ci/run: which sessions are left to run, and how long those that ran took.
 
-    nox -l --json | python .ci/sessions.py longest|tests|beside
+    nox -l --json | python .ci/sessions.py tests|beside
     python .ci/sessions.py times REPORT...
 """
 
@@ -9,17 +9,8 @@ import json
 import sys
 from pathlib import Path
 
-# Rows of sessions that run beside each other; every session that isn't named here is in the row `tests`.
-ROWS = {
-    "longest": ("coverage",),
-    "beside": ("lint", "workflows", "typing", "bare", "extras", "docs", "build"),
-}
-
-
-def row_of(session: str) -> str:
-    """Which of the rows a session is in."""
-    return next((row for row, sessions in ROWS.items() if session in sessions), "tests")
-
+# These run no tests that wait for anything, so they may be slowed down by others.
+BESIDE = ("lint", "workflows", "typing", "bare", "extras", "docs", "build")
 
 if sys.argv[1] == "times":
     print(f"\n{'session':28} {'seconds':>8}  result")
@@ -30,5 +21,5 @@ if sys.argv[1] == "times":
 else:
     for each in json.load(sys.stdin):
         # The README's second command has run `tests`.
-        if each["session"] != "tests" and row_of(each["name"]) == sys.argv[1]:
+        if each["session"] != "tests" and (each["name"] in BESIDE) == (sys.argv[1] == "beside"):
             print(each["session"])
