@@ -149,7 +149,7 @@ def kept(error: BaseException | None) -> list[str]:
     """The frames that still hold what was sent or came back."""
     assert error is not None
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return [frame.f_code.co_name for frame in frames if frame.f_locals.keys() & {"body", "reply"}]
+    return [frame.f_code.co_name for frame in frames if {"body", "reply"} & set(frame.f_locals)]
 
 
 @pytest.mark.anyio

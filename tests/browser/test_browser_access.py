@@ -98,7 +98,7 @@ def test_by_keyboard(shop: Stage, window: Window) -> None:
     page.keyboard.type("0.50")
     page.keyboard.press("Enter")  # in the field: the form's only button
     expect(page.locator("#state")).to_have_text("Underpaid")
-    expect(page.get_by_text("¥0.50 received, which is less than the price.")).to_be_visible()
+    expect(page.get_by_text("¥0.50 received, less than the price. The shop should not deliver.")).to_be_visible()
 
 
 def test_what_a_screen_reader_reads(shop: Stage, window: Window) -> None:

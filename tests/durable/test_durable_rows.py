@@ -27,6 +27,7 @@ from gatepay_async.durable import (
 from gatepay_async.durable.batches import Facts
 from gatepay_async.durable.database import in_thread
 from gatepay_async.durable.errors import QueueUnavailableError, UnreadableRowError
+from gatepay_async.durable.running import Runner
 from gatepay_async.protocol.errors import InvalidRequestError
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio, pytest.mark.parametrize("room", ["sqlite"], indirect=True)]
@@ -123,6 +124,25 @@ def test_rows_that_are_no_rows(room: Room) -> None:
     ]  # fmt: skip
     assert [row.input for row in jobs if not unreadable(row, book._job_row)] == []
     assert [(row.workflow_id, row.output) for row in runs if not unreadable(row, book._batch_row)] == []
+
+
+async def test_an_error_that_nobody_expected(
+    room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It ends the batch; its class is told, and nothing that it says."""
+
+    async def run(*_: Any, **__: Any) -> dict[str, Any]:
+        raise OSError("KEY-00001 is odd")
+
+    monkeypatch.setattr(Runner, "run", run)
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit:
+        job = await submit.file(room.file(keys_of(3)), product_id=PRODUCT)
+        async with uploads.worker():
+            report = await job.wait(every=SOON)
+    assert (report.ok, report.stored, report.not_sent) == (False, 0, 3)
+    assert "OSError in a worker" in caplog.text
+    assert "is odd" not in caplog.text
 
 
 async def test_one_that_cannot_be_loaded(room: Room, shop: Shop, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
-from itertools import count, islice
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -223,7 +223,9 @@ class Book:
         return list(self._one_by_one(**options))
 
     def _one_by_one(self, **options: Any) -> Iterator[WorkflowStatus]:
-        for offset in count():
+        offset = -1
+        while True:
+            offset += 1
             try:
                 rows = self._list(limit=1, offset=offset, **options)
             except UnreadableRowError as error:
