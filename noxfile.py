@@ -66,8 +66,8 @@ NEAR_PYTHON = [
         "test_dedup",
         "test_frames",
         "test_pool_desync",
-        "test_pool_wire",
-        "test_wal",
+        "test_pool_stream",
+        "test_sqlite_files",
     )
 ]
 # An extra whose room lies in that of another: that one is missed first.

@@ -17,8 +17,8 @@ from gatepay_async.callbacks import CallbackApp, CallbackEvent, MemoryStore
 from gatepay_async.protocol.calls import KaCreate
 from gatepay_async.protocol.forms import encode_form
 from gatepay_async.protocol.frames import clear_frames, sealed
+from gatepay_async.protocol.messages import Reply
 from gatepay_async.protocol.signing import Credentials, sign
-from gatepay_async.protocol.wire import Reply
 from gatepay_async.testing import signed_callback
 
 pytestmark = pytest.mark.sockets

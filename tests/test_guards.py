@@ -39,21 +39,21 @@ ADDED = ["CardKeyListing", "Fate", "OrderFailedError", "UnknownFailureError", "_
 # Room -> the rooms it may import; a dotted one is a single module.
 MAY_IMPORT: dict[str, set[str]] = {
     # Not imported yet: a name is, when it is first asked for.
-    "__init__": {"client", "order_ids", "pager", "protocol", "version"},
+    "__init__": {"client", "order_ids", "listing", "protocol", "version"},
     "version": set(),
     "protocol": {"protocol"},
     "pool": {"pool"},
     # over_aiohttp is imported where it is asked for, and missing without its extra.
     "cancelling": {"protocol"},
     "exchange": {"exchange", "over_aiohttp", "pool", "protocol", "version"},
-    "pager": {"protocol"},
+    "listing": {"protocol"},
     "dedup": {"protocol"},
     "upload": {"cancelling", "dedup", "protocol"},
     "over_aiohttp": set(),
-    "client": {"exchange", "pager", "protocol", "upload"},
+    "client": {"exchange", "listing", "protocol", "upload"},
     "order_ids": set(),
-    "wal": set(),
-    "callbacks": {"callbacks", "protocol", "wal"},
+    "sqlite_files": set(),
+    "callbacks": {"callbacks", "protocol", "sqlite_files"},
     "sandbox": {"sandbox", "protocol.calls"},
     # It may use all, each part within the command that needs it.
     "cli": {
@@ -70,7 +70,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "version",
     },
     "testing": {"protocol"},
-    "durable": {"cancelling", "client", "dedup", "durable", "protocol", "wal"},
+    "durable": {"cancelling", "client", "dedup", "durable", "protocol", "sqlite_files"},
 }
 # A foreign package -> where alone it may be imported.
 ONLY_IN = {
@@ -87,7 +87,15 @@ ONLY_IN = {
     "jinja2": {"sandbox"},
     "markupsafe": {"sandbox"},
     "h11": {"sandbox"},
-    "sqlite3": {"callbacks.sqlite", "cli.serving", "dedup", "durable.database", "durable.presence", "sandbox", "wal"},
+    "sqlite3": {
+        "callbacks.sqlite",
+        "cli.serving",
+        "dedup",
+        "durable.database",
+        "durable.presence",
+        "sandbox",
+        "sqlite_files",
+    },
     "redis": {"callbacks.redis_store"},
     "rich": {"cli.screens"},
     "typer": {"cli.app", "cli.helping", "cli.queue", "cli.running"},

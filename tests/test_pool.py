@@ -23,8 +23,8 @@ from anyio.streams.tls import TLSListener
 from waiting import PATIENCE
 
 from gatepay_async.pool import OriginPool, PoolClosedError, transport
+from gatepay_async.pool.stream import CORK
 from gatepay_async.pool.transport import REAP, TRANSLATIONS
-from gatepay_async.pool.wire import CORK
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 

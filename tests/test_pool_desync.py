@@ -16,8 +16,8 @@ from waiting import PATIENCE, until
 
 from gatepay_async import AsyncGatePay, GatePayError, RetryPolicy
 from gatepay_async.pool import OriginPool, transport
+from gatepay_async.pool.stream import Wire
 from gatepay_async.pool.transport import _Line
-from gatepay_async.pool.wire import Wire
 
 pytestmark = pytest.mark.sockets
 

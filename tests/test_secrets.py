@@ -16,8 +16,8 @@ from waiting import until
 
 from gatepay_async import AsyncGatePay, CardKey, GatePayError, RetryPolicy, UploadReport, parse_callback
 from gatepay_async.protocol.calls import KaCreate
+from gatepay_async.protocol.messages import encode
 from gatepay_async.protocol.signing import Credentials, sign
-from gatepay_async.protocol.wire import encode
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
 pytestmark = [pytest.mark.sockets, pytest.mark.usefixtures("impatient_uploads")]

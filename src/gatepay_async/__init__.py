@@ -12,8 +12,8 @@ from gatepay_async.version import __version__
 
 if TYPE_CHECKING:
     from gatepay_async.client import AsyncGatePay
+    from gatepay_async.listing import CardKeyListing
     from gatepay_async.order_ids import new_out_order_id
-    from gatepay_async.pager import CardKeyListing
     from gatepay_async.protocol.bulk import ChunkOutcome, Fate, UploadProgress, UploadReport
     from gatepay_async.protocol.callback import parse_callback
     from gatepay_async.protocol.errors import (
@@ -129,7 +129,7 @@ __all__ = [
 _HOMES = {
     "AsyncGatePay": "client",
     "new_out_order_id": "order_ids",
-    "CardKeyListing": "pager",
+    "CardKeyListing": "listing",
     "ChunkOutcome": "protocol.bulk",
     "Fate": "protocol.bulk",
     "UploadProgress": "protocol.bulk",

@@ -18,7 +18,7 @@ from gatepay_async.exchange.loopback import is_loopback
 from gatepay_async.exchange.opening import open_exchange
 from gatepay_async.exchange.port import ForeignError
 from gatepay_async.exchange.urls import BadUrlError, parse_url
-from gatepay_async.pager import CardKeyListing
+from gatepay_async.listing import CardKeyListing
 from gatepay_async.protocol import callback, checks, invisible
 from gatepay_async.protocol.bulk import UploadReport
 from gatepay_async.protocol.calls import Call, KaCreate, KaShow, PayCreate, ProductShow
@@ -32,10 +32,10 @@ from gatepay_async.protocol.errors import (
     TransportError,
 )
 from gatepay_async.protocol.frames import clear_frames, sealed
+from gatepay_async.protocol.messages import decode, encode
 from gatepay_async.protocol.models import Callback, Catalog, Payment, PayType, Stored
 from gatepay_async.protocol.retrying import Answer, RetryBudget, RetryPolicy, wait_after
 from gatepay_async.protocol.signing import Credentials
-from gatepay_async.protocol.wire import decode, encode
 from gatepay_async.upload import Lines, OnProgress, upload
 
 T = TypeVar("T")

@@ -23,7 +23,7 @@ from gatepay_async.callbacks.durations import seconds_of
 from gatepay_async.callbacks.events import LOGGER
 from gatepay_async.callbacks.store import Claim, Standing
 from gatepay_async.protocol.errors import InvalidRequestError
-from gatepay_async.wal import switch_to_wal
+from gatepay_async.sqlite_files import switch_to_wal
 
 T = TypeVar("T")
 

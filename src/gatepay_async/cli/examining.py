@@ -26,7 +26,7 @@ from gatepay_async.exchange.way import open_transport
 from gatepay_async.protocol import invisible
 from gatepay_async.protocol.codec import MisreadError
 from gatepay_async.protocol.errors import GatePayError, InvalidRequestError
-from gatepay_async.protocol.wire import open_envelope
+from gatepay_async.protocol.messages import open_envelope
 from gatepay_async.version import __version__
 
 _MOST_SKEW = 60  # seconds; a callback's age is reckoned by this machine's clock

@@ -19,7 +19,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from gatepay_async.durable.errors import QueueUnavailableError
 from gatepay_async.durable.presence import FilePresence, PostgresPresence, Presence
 from gatepay_async.protocol.errors import InvalidRequestError
-from gatepay_async.wal import switch_to_wal
+from gatepay_async.sqlite_files import switch_to_wal
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from gatepay_async.exchange.port import BadReplyError, Exchange, ForeignError, N
 from gatepay_async.protocol.calls import Call
 from gatepay_async.protocol.errors import DeadlineExceededError, InvalidRequestError, ProtocolError, TransportError
 from gatepay_async.protocol.masking import hide_keys
-from gatepay_async.protocol.wire import Reply
+from gatepay_async.protocol.messages import Reply
 
 
 @define

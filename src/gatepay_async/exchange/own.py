@@ -13,7 +13,7 @@ from gatepay_async.exchange.headers import HEADERS
 from gatepay_async.exchange.permission import check_permitted, in_pytest
 from gatepay_async.exchange.port import Watch
 from gatepay_async.exchange.replies import read_body, reply_of
-from gatepay_async.protocol.wire import Reply
+from gatepay_async.protocol.messages import Reply
 
 Post = Callable[[bytes, dict[str, Any]], Awaitable[httpx.Response]]
 

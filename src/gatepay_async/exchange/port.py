@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from gatepay_async.protocol.wire import Reply
+from gatepay_async.protocol.messages import Reply
 
 
 class Watch(Protocol):

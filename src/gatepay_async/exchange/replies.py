@@ -12,8 +12,8 @@ import anyio
 import httpx
 
 from gatepay_async.exchange.port import BadReplyError
+from gatepay_async.protocol.messages import Reply
 from gatepay_async.protocol.retrying import read_retry_after
-from gatepay_async.protocol.wire import Reply
 
 LARGEST_REPLY = 32 * 2**20  # bytes; a page of 50 card keys has some 10,000
 

@@ -23,7 +23,7 @@ from gatepay_async.exchange.port import BadReplyError, ForeignError, NotPermitte
 from gatepay_async.exchange.replies import read_reply
 from gatepay_async.exchange.tracing import Trace
 from gatepay_async.protocol.errors import InvalidRequestError
-from gatepay_async.protocol.wire import Reply
+from gatepay_async.protocol.messages import Reply
 
 Outcome = Reply | BadReplyError | ForeignError | UnansweredError
 Sort = Callable[[Exception, httpx.Request, Trace], Awaitable[Outcome]]

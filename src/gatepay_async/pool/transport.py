@@ -22,7 +22,7 @@ import httpcore
 import httpx
 
 from gatepay_async.pool.slots import Slot, Slots
-from gatepay_async.pool.wire import Wire
+from gatepay_async.pool.stream import Wire
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 

@@ -14,7 +14,7 @@ import pytest
 from anyio.abc import ByteStream, SocketAttribute
 from waiting import PATIENCE, until
 
-from gatepay_async.pool.wire import ATTRIBUTES, CORK, Wire
+from gatepay_async.pool.stream import ATTRIBUTES, CORK, Wire
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 

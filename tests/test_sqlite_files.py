@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gatepay_async.wal import switch_to_wal
+from gatepay_async.sqlite_files import switch_to_wal
 
 pytestmark = pytest.mark.sockets
 
