@@ -4,11 +4,12 @@ One connection's way to the network, as httpcore asks for it, over anyio.
 httpcore brings network code of its own. This stands in its place for three reasons:
 
 * A connection that is cancelled between TCP and the end of TLS is known to nobody in httpcore, and its socket
-  stays open. A `Wire` knows it from the first moment, and closing the wire closes it.
-* Closing can't hang and can't be cancelled away: see `Wire.aclose`.
+  stays open. A `NetworkStream` knows it from the first moment, and closing the stream closes it.
+* Closing can't hang and can't be cancelled away: see `NetworkStream.aclose`.
 * It is lighter: reading without a time-out arms no timer, and a request's head and body leave in one write.
 
-And it knows whether a byte that nobody has read lies anywhere between the socket and httpcore: see `Wire.is_quiet`.
+And it knows whether a byte that nobody has read lies anywhere between the socket and httpcore: see
+`NetworkStream.is_quiet`.
 """
 
 import contextlib
@@ -42,21 +43,21 @@ ATTRIBUTES: Final[dict[str, object]] = {
 }
 
 
-class Wire(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
+class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
     """
     A backend that connects once, and the stream it has connected.
 
     Attributes:
         on_send: Called with nothing just before the first byte of a request is handed to the system, then
             forgotten. None: nobody wants to know.
-        asked: Whether a byte of the current request has left. Set it to False before each request.
-        spoiled: The connection must not carry another request: a write failed, or a reply came too early.
+        request_begun: Whether a byte of the current request has left. Set it to False before each request.
+        not_reusable: The connection must not carry another request: a write failed, or a reply came too early.
     """
 
     def __init__(self) -> None:
         self.on_send: Callable[[], None] | None = None
-        self.asked = False
-        self.spoiled = False
+        self.request_begun = False
+        self.not_reusable = False
         self._stream: ByteStream | None = None
         self._socket: socket.socket | None = None
         self._queue: Collection[bytes] = ()
@@ -82,7 +83,7 @@ class Wire(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         """
         try:
             with anyio.fail_after(timeout):
-                self._opened(await anyio.connect_tcp(host, port, local_host=local_address))
+                self._use_stream(await anyio.connect_tcp(host, port, local_host=local_address))
         except TimeoutError as error:
             raise httpcore.ConnectTimeout(f"not connected within {timeout} s") from error
         except OSError as error:
@@ -104,7 +105,7 @@ class Wire(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         """
         try:
             with anyio.fail_after(timeout):
-                self._opened(await anyio.connect_unix(path))
+                self._use_stream(await anyio.connect_unix(path))
         except TimeoutError as error:
             raise httpcore.ConnectTimeout(f"not connected within {timeout} s") from error
         except OSError as error:
@@ -126,7 +127,7 @@ class Wire(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         """
         try:
             with anyio.fail_after(timeout):
-                self._records = RecordStream(self._usable())
+                self._records = RecordStream(self._open_stream())
                 self._stream = await TLSStream.wrap(
                     self._records,
                     server_side=False,
@@ -159,10 +160,10 @@ class Wire(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         early = 0 if self._records is None else self._records.early
         try:
             if timeout is None:
-                data = await self._usable().receive(max_bytes)
+                data = await self._open_stream().receive(max_bytes)
             else:
                 with anyio.fail_after(timeout):
-                    data = await self._usable().receive(max_bytes)
+                    data = await self._open_stream().receive(max_bytes)
         except anyio.EndOfStream:
             return b""
         except TimeoutError as error:
@@ -191,10 +192,10 @@ class Wire(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         try:
             await self._flush(timeout)
         except TimeoutError as error:
-            self.spoiled = True
+            self.not_reusable = True
             raise httpcore.WriteTimeout(f"nothing written for {timeout} s") from error
         except BROKEN as error:
-            self.spoiled = True
+            self.not_reusable = True
             raise httpcore.WriteError(_reason(error)) from error
 
     def is_quiet(self) -> bool:
@@ -205,7 +206,7 @@ class Wire(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         decrypted, or as the beginning of a record. A byte in any of them belongs to no request to come, so the
         connection must not carry one.
         """
-        if self.spoiled or self._queue or _is_readable(self._socket):
+        if self.not_reusable or self._queue or _is_readable(self._socket):
             return False
         return self._records is None or (self._records.at_rest and self._is_tls_empty(self._records))
 
@@ -228,7 +229,7 @@ class Wire(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
             return None
         return self._stream.extra(ATTRIBUTES[info], None)  # noqa: S610 -- anyio's extra(), not Django's
 
-    def _opened(self, stream: ByteStream) -> None:
+    def _use_stream(self, stream: ByteStream) -> None:
         self._stream = stream
         # Kept, since asking a stream for it builds a dictionary, and it is looked at before every reuse.
         self._socket = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 -- as above
@@ -236,7 +237,7 @@ class Wire(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         # fails. On trio, and over a Unix socket, nothing is read before it is asked for.
         self._queue = getattr(getattr(stream, "_protocol", None), "read_queue", ())
 
-    def _usable(self) -> ByteStream:
+    def _open_stream(self) -> ByteStream:
         if self._stream is None:
             raise anyio.ClosedResourceError
         return self._stream
@@ -246,9 +247,9 @@ class Wire(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         buffer, self._corked = self._corked, b""
         if not buffer:
             return
-        stream = self._usable()
-        if not self.asked:
-            self._begin()
+        stream = self._open_stream()
+        if not self.request_begun:
+            self._begin_request()
         if timeout is None:
             await stream.send(buffer)
         else:
@@ -257,13 +258,13 @@ class Wire(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         if len(buffer) >= CORK and not self.is_quiet():
             # A reply that came while a long request was being sent. It may be right, but then the server may take the
             # rest of the request for another one and answer that, too.
-            self.spoiled = True
+            self.not_reusable = True
 
-    def _begin(self) -> None:
+    def _begin_request(self) -> None:
         """Look once more, at the last moment: what has come by now is no reply to a request that has not left."""
         if not (self.is_quiet() if self._used else self._is_new()):
             raise httpcore.ConnectionNotAvailable(TOO_EARLY)
-        self.asked = self._used = True
+        self.request_begun = self._used = True
         if self.on_send is not None:
             on_send, self.on_send = self.on_send, None
             on_send()
