@@ -31,21 +31,21 @@ def test_it_waits_for_its_turn(pair: Pair) -> None:
     one, other = pair
     pauses: list[float] = []
 
-    def pause(seconds: float) -> None:
+    def sleep(seconds: float) -> None:
         pauses.append(seconds)
         if len(pauses) == 3:
             one.execute("COMMIT")
 
-    switch_to_wal(other, patience=60, pause=pause)
+    switch_to_wal(other, timeout=60, sleep=sleep)
     assert len(pauses) == 3
     assert one.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    switch_to_wal(one, patience=0)
+    switch_to_wal(one, timeout=0)
 
 
 def test_not_for_ever(pair: Pair) -> None:
-    """When its patience is over it says what SQLite says."""
+    """When the time is over it says what SQLite says."""
     with pytest.raises(sqlite3.OperationalError, match="locked"):
-        switch_to_wal(pair[1], patience=0)
+        switch_to_wal(pair[1], timeout=0)
 
 
 @pytest.mark.parametrize(("text", "problem"), [("", "readonly"), ("this is no database, " * 10, "not a database")])
@@ -57,4 +57,4 @@ def test_nothing_to_wait_for(tmp_path: Path, text: str, problem: str) -> None:
         closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database,
         pytest.raises(sqlite3.DatabaseError, match=problem),
     ):
-        switch_to_wal(database, patience=60, pause=lambda _: pytest.fail("it waits"))
+        switch_to_wal(database, timeout=60, sleep=lambda _: pytest.fail("it waits"))

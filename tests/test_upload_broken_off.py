@@ -12,7 +12,7 @@ from waiting import PATIENCE
 from gatepay_async import GatePayError, UploadReport
 from gatepay_async.protocol.calls import KaCreate
 from gatepay_async.protocol.models import Stored
-from gatepay_async.protocol.retrying import Answer
+from gatepay_async.protocol.retrying import Sent
 from gatepay_async.upload import upload
 
 pytestmark = [pytest.mark.fast, pytest.mark.anyio]
@@ -26,13 +26,13 @@ class Server:
         self.calls = 0
         self.before, self.do = before, do
 
-    async def send(self, call: KaCreate) -> Answer[Stored]:
+    async def send(self, call: KaCreate) -> Sent[Stored]:
         self.calls += 1
         if self.calls == self.before and self.do is not None:
             await self.do()
         await anyio.lowlevel.checkpoint()
         self.stored.update(call.keys)
-        return Answer(Stored(len(call.keys), ""), 1)
+        return Sent(Stored(len(call.keys), ""), 1)
 
 
 async def await_a_cancelled_task() -> None:

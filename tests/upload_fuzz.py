@@ -302,7 +302,7 @@ async def _play_durable(seed: int) -> str:
     lines = [line for line in lines_of(choose) if isinstance(line, str)]
     chunker = Chunker(Ledger())
     chunks = list(chunker.chunks(lines))
-    rest = chunker.rest()
+    rest = chunker.last_chunk()
     chunks += [rest] if rest is not None else []
     keys = [key for chunk in chunks for key in chunk.keys]
     server = server_of(choose, keys)
@@ -316,7 +316,7 @@ async def _play_durable(seed: int) -> str:
                 going -= 1
                 return going >= 0
 
-            run = await Sender(gatepay._answer, 8, may_go_on).run(batches.to_do(chunks, rows))
+            run = await Sender(gatepay._send_until_answered, 8, may_go_on).run(batches.to_do(chunks, rows))
             rows.append(Run.of_json(json.loads(json.dumps(run.as_json()))))
             _check(batches.merged(rows), chunks, server)
             await anyio.sleep(choose.choice((0.1, 2.0, 60.0)))

@@ -155,9 +155,9 @@ if not TYPE_CHECKING:  # or a checker would believe any name
         """Import a public name where it is first asked for (PEP 562)."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'protocol.errors')}"), name)
-        globals()[name] = found
-        return found
+        value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'protocol.errors')}"), name)
+        globals()[name] = value
+        return value
 
     def __dir__() -> list[str]:
         return __all__

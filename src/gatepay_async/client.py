@@ -13,7 +13,7 @@ from typing import Any, Literal, NoReturn, ParamSpec, Self, TypeVar
 import anyio
 import httpx
 
-from gatepay_async.exchange.attempts import Attempts, running
+from gatepay_async.exchange.attempts import Attempts, current_loop
 from gatepay_async.exchange.loopback import is_loopback
 from gatepay_async.exchange.opening import open_exchange
 from gatepay_async.exchange.port import ForeignError
@@ -34,7 +34,7 @@ from gatepay_async.protocol.errors import (
 from gatepay_async.protocol.frames import clear_frames, sealed
 from gatepay_async.protocol.messages import decode, encode
 from gatepay_async.protocol.models import Callback, Catalog, Payment, PayType, Stored
-from gatepay_async.protocol.retrying import Answer, RetryBudget, RetryPolicy, wait_after
+from gatepay_async.protocol.retrying import RetryBudget, RetryPolicy, Sent, wait_after
 from gatepay_async.protocol.signing import Credentials
 from gatepay_async.upload import Lines, OnProgress, upload
 
@@ -115,9 +115,10 @@ class AsyncGatePay:
         trust_env: bool = True,
     ) -> None:
         self._credentials = Credentials(
-            _given("appkey", appkey, "GATEPAY_APPKEY"), _given("appsecret", appsecret, "GATEPAY_APPSECRET")
+            _value_or_env("appkey", appkey, "GATEPAY_APPKEY"),
+            _value_or_env("appsecret", appsecret, "GATEPAY_APPSECRET"),
         )
-        self._base_url = _given_url(base_url, allow_http)
+        self._base_url = _base_url_or_env(base_url, allow_http)
         checks.check("timeout", timeout, checks.seconds)
         checks.check("deadline", deadline, checks.seconds)
         checks.check("max_connections", max_connections, checks.positive)
@@ -150,8 +151,8 @@ class AsyncGatePay:
 
     async def __aenter__(self) -> Self:
         if self._loop is not None:
-            raise _misused("can be opened only once; make a new one")
-        self._loop = running()
+            raise _misuse_error("can be opened only once; make a new one")
+        self._loop = current_loop()
         await self._attempts.open()
         return self
 
@@ -242,7 +243,7 @@ class AsyncGatePay:
         """
         call = KaCreate(product_id, keys)
         try:
-            return (await self._answer(call)).value
+            return (await self._send_until_answered(call)).value
         except AlreadyStoredError as error:
             if not error.in_doubt:
                 raise
@@ -286,7 +287,7 @@ class AsyncGatePay:
             BaseException: What *keys* or *on_progress* raised, once nothing is in flight any more; or a
                 cancellation. Each has the ledger so far as ``.report``.
         """
-        send = partial(self._answer, resent_within=_RESENT_WITHIN)
+        send = partial(self._send_until_answered, resent_within=_RESENT_WITHIN)
         return await upload(send, product_id, keys, concurrency=concurrency, on_progress=on_progress)
 
     @sealed
@@ -297,7 +298,7 @@ class AsyncGatePay:
         With this client's one secret, which is the one that it signs with; while you change yours, give
         ``gatepay_async.parse_callback`` the old one, too.
         """
-        return callback.believe(query, self._credentials)
+        return callback.verify_callback(query, self._credentials)
 
     async def send(self, call: Call[T]) -> T:
         """
@@ -306,10 +307,10 @@ class AsyncGatePay:
         Args:
             call: One of ``gatepay_async.protocol.calls``.
         """
-        return (await self._answer(call)).value
+        return (await self._send_until_answered(call)).value
 
     @_sealed_async
-    async def _answer(self, call: Call[T], *, resent_within: float = math.inf) -> Answer[T]:
+    async def _send_until_answered(self, call: Call[T], *, resent_within: float = math.inf) -> Sent[T]:
         """Send *call* until it is answered; not again once *resent_within* seconds have passed."""
         body = encode(call, self._credentials)
         attempt = 0
@@ -324,8 +325,8 @@ class AsyncGatePay:
             except (RefusedError, ProtocolError, TransportError, ForeignError) as error:
                 failure = error
             else:
-                self._budget.give_back()
-                return Answer(value, attempt)
+                self._budget.refund()
+                return Sent(value, attempt)
             if isinstance(failure, ForeignError):
                 _raise_foreign(call, failure, attempt=attempt, in_doubt=in_doubt)
             now = self._attempts.now()
@@ -348,15 +349,15 @@ class AsyncGatePay:
             return None
         jitter = random.random()  # noqa: S311 -- spreads callers, guards nothing
         wait = wait_after(failure, attempt=attempt, policy=self._policy, jitter=jitter, left=left)
-        return wait if wait is not None and self._budget.take() else None
+        return wait if wait is not None and self._budget.try_spend() else None
 
     def _check_open(self) -> None:
         if self._loop is None:
-            raise _misused("is not open yet")
+            raise _misuse_error("is not open yet")
         if self._closed:
-            raise _misused("has been closed")
-        if self._loop != running():
-            raise _misused("was opened in another event loop; open one in each")
+            raise _misuse_error("has been closed")
+        if self._loop != current_loop():
+            raise _misuse_error("was opened in another event loop; open one in each")
 
 
 def _raise(
@@ -395,7 +396,7 @@ def _maybe_done(failure: RefusedError | ProtocolError | TransportError) -> bool:
     return isinstance(failure, TransportError) and failure.sent
 
 
-def _given(name: str, value: str | None, variable: str) -> str:
+def _value_or_env(name: str, value: str | None, variable: str) -> str:
     if value is not None:
         return value
     value = os.environ.get(variable)
@@ -405,7 +406,7 @@ def _given(name: str, value: str | None, variable: str) -> str:
     return value
 
 
-def _given_url(base_url: str | None, allow_http: bool) -> str:  # noqa: FBT001 -- private, called once
+def _base_url_or_env(base_url: str | None, allow_http: bool) -> str:  # noqa: FBT001 -- private, called once
     # An empty one that was passed is somebody's missing setting, and must not become the real shop.
     if base_url is not None:
         return _check_url("base_url", base_url, allow_http)
@@ -441,5 +442,5 @@ def _check_kind(name: str, value: object, kind: type) -> None:
         raise InvalidRequestError(field=name, problem=f"must be a {kind.__name__}, not {type(value).__name__}")
 
 
-def _misused(problem: str) -> InvalidRequestError:
+def _misuse_error(problem: str) -> InvalidRequestError:
     return InvalidRequestError(field="client", problem=f"{problem}:\n{_HOW_TO}")

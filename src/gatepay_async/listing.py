@@ -110,41 +110,41 @@ class _Pages:
     def __init__(self, walk: Walk, fetch: Fetch) -> None:
         self._walk = walk
         self._fetch = fetch
-        self._turn = anyio.Lock()
-        self._out: deque[CardKeyPage] = deque()
+        self._lock = anyio.Lock()
+        self._ready_pages: deque[CardKeyPage] = deque()
         self._failed: dict[int, Exception] = {}  # raised when the walk can't do without the page
 
     def __aiter__(self) -> _Pages:
         return self
 
     async def __anext__(self) -> CardKeyPage:
-        async with self._turn:
-            while not self._out:
+        async with self._lock:
+            while not self._ready_pages:
                 if self._walk.ended:
                     raise StopAsyncIteration
-                await self._advance()
-            return self._out.popleft()
+                await self._fetch_next_wave()
+            return self._ready_pages.popleft()
 
-    async def _advance(self) -> None:
-        asked = _believed(self._walk.next_wave)
-        error = self._failed.get(asked[0])
+    async def _fetch_next_wave(self) -> None:
+        page_numbers = _check_reply(self._walk.next_wave)
+        error = self._failed.get(page_numbers[0])
         self._failed = {}
         if error is not None:
             raise error
         replies: dict[int, CardKeyPage | None] = {}
         try:
-            await self._fetch_wave(asked, replies)
+            await self._fetch_wave(page_numbers, replies)
         except BaseException:
             # Cancelled. What came before that counts: no reply may go unheard.
             with suppress(MisreadError):
-                self._out.extend(self._walk.receive(asked, replies))
+                self._ready_pages.extend(self._walk.receive(page_numbers, replies))
             raise
-        self._out.extend(_believed(partial(self._walk.receive, asked, replies)))
+        self._ready_pages.extend(_check_reply(partial(self._walk.receive, page_numbers, replies)))
 
-    async def _fetch_wave(self, asked: list[int], replies: dict[int, CardKeyPage | None]) -> None:
-        if len(asked) == 1:
-            return await self._fetch_into(replies, asked[0])
-        broke: list[BaseException] = []
+    async def _fetch_wave(self, page_numbers: list[int], replies: dict[int, CardKeyPage | None]) -> None:
+        if len(page_numbers) == 1:
+            return await self._fetch_into(replies, page_numbers[0])
+        errors: list[BaseException] = []
 
         async def fetch(number: int) -> None:
             try:
@@ -152,14 +152,14 @@ class _Pages:
             except anyio.get_cancelled_exc_class():
                 raise
             except BaseException as error:  # noqa: BLE001 -- raised below, as itself and not in a group
-                broke.append(error)
+                errors.append(error)
                 group.cancel_scope.cancel()
 
         async with anyio.create_task_group() as group:
-            for number in asked:
+            for number in page_numbers:
                 group.start_soon(fetch, number)
-        if broke:
-            raise broke[0]
+        if errors:
+            raise errors[0]
         return None
 
     async def _fetch_into(self, replies: dict[int, CardKeyPage | None], number: int) -> None:
@@ -174,14 +174,14 @@ class _Pages:
         except Exception as error:  # noqa: BLE001 -- raised when the walk can't do without the page
             self._failed[number] = error
         except anyio.get_cancelled_exc_class():
-            if _is_cancelled():
+            if _is_task_cancelled():
                 raise
             self._failed[number] = TransportError(
                 endpoint=KaShow.path, sent=True, problem="the request was cancelled, but not by its caller"
             )
 
 
-def _believed(decide: Callable[[], T]) -> T:
+def _check_reply(decide: Callable[[], T]) -> T:
     """What *decide* returns; where it doesn't believe a reply, a ProtocolError."""
     try:
         return decide()
@@ -191,7 +191,7 @@ def _believed(decide: Callable[[], T]) -> T:
     raise ProtocolError(endpoint=KaShow.path, http_status=200, problem=problem, path=path)
 
 
-def _is_cancelled() -> bool:
+def _is_task_cancelled() -> bool:
     """
     Whether somebody has cancelled this task. On asyncio, a ``CancelledError`` doesn't prove it.
 

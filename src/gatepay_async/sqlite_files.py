@@ -12,25 +12,25 @@ import threading
 import time
 from collections.abc import Callable
 
-_PAUSE = 0.01  # seconds between two tries
+_RETRY_INTERVAL_S = 0.01  # seconds between two tries
 _NEVER = threading.Event()
 
 
 def switch_to_wal(
-    database: sqlite3.Connection, *, patience: float, pause: Callable[[float], object] = _NEVER.wait
+    database: sqlite3.Connection, *, timeout: float, sleep: Callable[[float], object] = _NEVER.wait
 ) -> None:
     """
     Switch *database*'s file to WAL, where it stays; a file that has been is left as it is. Blocking.
 
     Args:
         database: On the file, in no transaction.
-        patience: Seconds after which it is not tried again.
-        pause: Waits so many seconds.
+        timeout: Seconds after which it is not tried again.
+        sleep: Waits so many seconds.
 
     Raises:
         sqlite3.Error: The file is still locked then, or can't be switched at all.
     """
-    ends = time.monotonic() + patience
+    ends = time.monotonic() + timeout
     while True:
         try:
             database.execute("PRAGMA journal_mode = WAL")
@@ -39,4 +39,4 @@ def switch_to_wal(
                 raise
         else:
             return
-        pause(_PAUSE)
+        sleep(_RETRY_INTERVAL_S)

@@ -18,7 +18,7 @@ from gatepay_async.durable.sending import Sender
 from gatepay_async.protocol.bulk import Chunk, Fate
 from gatepay_async.protocol.calls import KaCreate
 from gatepay_async.protocol.models import Stored
-from gatepay_async.protocol.retrying import Answer
+from gatepay_async.protocol.retrying import Sent
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
@@ -54,10 +54,10 @@ def failing(sent: bool) -> TransportError:  # noqa: FBT001 -- what it is about
     return TransportError(endpoint="ka/create", sent=sent, problem="x", attempts=4)
 
 
-async def run_of(chunks: list[Chunk], answer: Callable[[KaCreate], Answer[Stored]]) -> Run:
+async def run_of(chunks: list[Chunk], answer: Callable[[KaCreate], Sent[Stored]]) -> Run:
     """A run, as the database gives it back."""
 
-    async def send(call: KaCreate) -> Answer[Stored]:
+    async def send(call: KaCreate) -> Sent[Stored]:
         return answer(call)
 
     async def always() -> bool:
@@ -67,8 +67,8 @@ async def run_of(chunks: list[Chunk], answer: Callable[[KaCreate], Answer[Stored
     return Run.of_json(json.loads(json.dumps(run.as_json())))
 
 
-def raising(error: Exception) -> Callable[[KaCreate], Answer[Stored]]:
-    def answer(_: KaCreate) -> Answer[Stored]:
+def raising(error: Exception) -> Callable[[KaCreate], Sent[Stored]]:
+    def answer(_: KaCreate) -> Sent[Stored]:
         raise error
 
     return answer
@@ -98,12 +98,12 @@ async def test_only_what_is_left_is_sent_again() -> None:
     """A run takes up the parts that the runs before it have left, each with its own doubt, and no others."""
     refused = StorageFailedError(code=113, message="", endpoint="ka/create")
 
-    def answer(call: KaCreate) -> Answer[Stored]:
+    def answer(call: KaCreate) -> Sent[Stored]:
         if "B" in call.keys:
             raise refused
         if "D" in call.keys:
             raise failing(sent=len(call.keys) == 1)
-        return Answer(Stored(len(call.keys), ""), 1)
+        return Sent(Stored(len(call.keys), ""), 1)
 
     runs = [await run_of([CHUNK], answer)]
     assert fates(runs) == [(1, 1, Fate.STORED), (2, 2, Fate.REFUSED), (3, 5, Fate.NOT_SENT)]
@@ -150,7 +150,7 @@ async def test_a_run_that_was_taken_away(room: Room, shop: Shop, monkeypatch: py
 async def test_a_cancellation_of_somebody_elses() -> None:
     """A CancelledError out of something that a transport awaits stops the job, as any error of its own does."""
 
-    async def send(_: KaCreate) -> Answer[Stored]:
+    async def send(_: KaCreate) -> Sent[Stored]:
         raise asyncio.CancelledError("SECRET")
 
     async def always() -> bool:

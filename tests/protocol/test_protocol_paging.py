@@ -442,7 +442,7 @@ def test_a_stock_that_changes_for_ever(*, thorough: bool) -> None:
 
 def test_a_stock_that_grows_as_fast_as_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stock without end ends the walk with an error after many calls."""
-    monkeypatch.setattr("gatepay_async.protocol.paging._MOST_CALLS", 100)
+    monkeypatch.setattr("gatepay_async.protocol.paging._MAX_CALLS", 100)
     state = Walk(first=1, thorough=False)
     with pytest.raises(MisreadError):  # noqa: PT012 -- any of the calls
         while not state.ended:

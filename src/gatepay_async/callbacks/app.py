@@ -16,7 +16,7 @@ from gatepay_async.callbacks.durations import seconds_of
 from gatepay_async.callbacks.events import CallbackEvent, EventKind, OnEvent, tell
 from gatepay_async.callbacks.once import Handler, Lookup, Once
 from gatepay_async.callbacks.store import Store
-from gatepay_async.protocol.callback import LONGEST, believe, credentials_of
+from gatepay_async.protocol.callback import MAX_QUERY_BYTES, credentials_of, verify_callback
 from gatepay_async.protocol.errors import (
     CallbackError,
     InvalidRequestError,
@@ -244,7 +244,7 @@ class CallbackApp:
 
     @sealed
     def _believe(self, query: str | bytes) -> Callback:
-        callback = believe(query, *self._credentials)
+        callback = verify_callback(query, *self._credentials)
         if self._max_age is not None:
             age = self._clock() - callback.paid_at.timestamp()
             if age > self._max_age:
@@ -273,7 +273,7 @@ async def _read(receive: Receive) -> bytes | None:
         if message["type"] == "http.disconnect":
             return None
         body += message.get("body", b"")
-        if len(body) > LONGEST or not message.get("more_body", False):
+        if len(body) > MAX_QUERY_BYTES or not message.get("more_body", False):
             return bytes(body)
 
 

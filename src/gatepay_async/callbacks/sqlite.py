@@ -238,7 +238,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     database = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
     try:
-        switch_to_wal(database, patience=_PATIENCE)
+        switch_to_wal(database, timeout=_PATIENCE)
         _lay_out(database)
     except BaseException:
         database.close()

@@ -13,7 +13,7 @@ from gatepay_async.cli.output import emit, plain, wants_json
 from gatepay_async.cli.screens import facts, line, show
 from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import HaltError, Status
-from gatepay_async.exchange.failures import is_quoting, worded
+from gatepay_async.exchange.failures import describe_error, may_quote
 from gatepay_async.exchange.urls import BadUrlError, parse_url
 from gatepay_async.exchange.way import open_transport
 from gatepay_async.protocol.callback import parse_callback
@@ -178,7 +178,7 @@ async def deliver(url: str, query: str) -> Answer:
             try:
                 return await _get(client, f"{url}{'&' if '?' in url else '?'}{query}")
             except Exception as error:  # noqa: BLE001 -- SOCKS proxies make httpcore raise what it likes
-                said = worded(error) if is_quoting(error) else f"{type(error).__name__}: {innermost(error)}"
+                said = describe_error(error) if may_quote(error) else f"{type(error).__name__}: {innermost(error)}"
                 reason = failing.worded(mask(said.removesuffix(": ")))
     # Not chained: the error holds the address, and that the signature.
     raise HaltError(

@@ -104,7 +104,7 @@ def _versions() -> Finding:
 
 def _tls() -> Finding:
     try:
-        count = trust.count(trust.trusted())
+        count = trust.count_certificates(trust.trusted())
     except InvalidRequestError as error:
         return Finding("tls", Mark.BAD, failing.headline(error), say("doctor.tls_bad.todo"), Status.USAGE)
     except OSError as error:  # certifi's file; ssl.SSLError is one

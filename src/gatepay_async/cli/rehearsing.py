@@ -64,14 +64,14 @@ class _Rehearsal:
     def read(self, lines: Iterator[str], first_lines: FirstLines) -> None:
         """Read all *lines*."""
         while batch := list(islice(lines, _BATCH)):
-            self._chunker.take(batch)
-            numbers = self._chunker.taken_from
-            repeated = first_lines.repeated(numbers, self._chunker.taken)
+            self._chunker.read_lines(batch)
+            numbers = self._chunker.pending_lines
+            repeated = first_lines.find_repeated(numbers, self._chunker.pending_keys)
             for place, first in repeated.items():
                 self._repeated.append(numbers[place])
                 self._repeats.append(first)
-            self._count(self._chunker.cut(repeated))
-        rest = self._chunker.rest()
+            self._count(self._chunker.full_chunks(repeated))
+        rest = self._chunker.last_chunk()
         if rest is not None:
             self._count([rest])
 

@@ -18,12 +18,12 @@ from gatepay_async.durable import faults
 from gatepay_async.durable.bounds import text_field, whole, whole_field
 from gatepay_async.durable.errors import SourceChangedError
 from gatepay_async.protocol.bulk import MEETS_EVERY_CHUNK, MOST_INVISIBLE, Chunk, ChunkOutcome, Fate
-from gatepay_async.protocol.checks import MOST_KEYS
+from gatepay_async.protocol.checks import MAX_KEYS_PER_CALL
 from gatepay_async.protocol.errors import GatePayError, StorageFailedError
 
 CHUNKS = 20  # in a batch: what a killed worker may have sent in vain
 MOST_BATCHES = 100_000  # in a job: a thousand million card keys
-_MOST_PARTS = CHUNKS * MOST_KEYS  # of a batch: each card key by itself
+_MOST_PARTS = CHUNKS * MAX_KEYS_PER_CALL  # of a batch: each card key by itself
 _LONGEST_NAME = 4096  # characters, as of a file's
 _DIGEST = 12  # bytes: nobody makes another text with the same one, not having the key
 
@@ -146,7 +146,7 @@ class Facts:
     def __attrs_post_init__(self) -> None:
         """Check that it adds up, or a report would not."""
         refused = 0 if self.refused is None else self.refused.count
-        batches = -(-self.count // (CHUNKS * MOST_KEYS))
+        batches = -(-self.count // (CHUNKS * MAX_KEYS_PER_CALL))
         if (self.read, self.batches) != (self.blank + self.duplicates + refused + self.count, batches):
             raise ValueError("does not add up")
 
@@ -231,7 +231,7 @@ def check_run(run: Run, batch: Batch) -> None:
     Raises:
         ValueError: It tells of chunks or lines that *batch* doesn't have.
     """
-    last_chunk = batch.first_chunk + (batch.count - 1) // MOST_KEYS
+    last_chunk = batch.first_chunk + (batch.count - 1) // MAX_KEYS_PER_CALL
     for outcome in run.outcomes:
         whole(outcome.index, least=batch.first_chunk, most=last_chunk)
         whole(outcome.first_line, least=batch.first_line, most=outcome.last_line)
@@ -275,9 +275,11 @@ def chunks_of(data: bytes, batch: Batch) -> list[Chunk]:
         keys.append(key)
     return [
         Chunk(
-            batch.first_chunk + number, tuple(lines[start : start + MOST_KEYS]), tuple(keys[start : start + MOST_KEYS])
+            batch.first_chunk + number,
+            tuple(lines[start : start + MAX_KEYS_PER_CALL]),
+            tuple(keys[start : start + MAX_KEYS_PER_CALL]),
         )
-        for number, start in enumerate(range(0, len(keys), MOST_KEYS))
+        for number, start in enumerate(range(0, len(keys), MAX_KEYS_PER_CALL))
     ]
 
 

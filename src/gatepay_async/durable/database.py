@@ -100,7 +100,7 @@ class Database:
             connection.text_factory = _text  # by itself it fails, and quotes what it can't decode
             connection.isolation_level = "IMMEDIATE"  # a reader that turns writer would fail at once
             connection.execute(f"PRAGMA busy_timeout={_WAIT_FOR_LOCK * 1000}")
-            switch_to_wal(connection, patience=_WAIT_FOR_LOCK)
+            switch_to_wal(connection, timeout=_WAIT_FOR_LOCK)
             for pragma in (f"synchronous={sync}", "foreign_keys=ON"):
                 connection.execute(f"PRAGMA {pragma}")
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import anyio
 from attrs import define, evolve, field, frozen
 
-from gatepay_async.cancelling import Watch
+from gatepay_async.cancelling import CancellationWatch
 from gatepay_async.durable import batches, untrusted
 from gatepay_async.durable.batches import Batch, Digest, Facts, Run
 from gatepay_async.durable.book import Book, batch_id, batch_of
@@ -169,7 +169,7 @@ class Runner:
         return await self._send_all(chunks, Sender(self._send, task.product_id, may_go_on, accepted=self._accepted))
 
     async def _send_all(self, chunks: list[Chunk], sender: Sender) -> Run:
-        watch = Watch()
+        watch = CancellationWatch()
         try:
             return await sender.run(chunks)
         except BaseException as error:

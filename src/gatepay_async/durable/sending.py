@@ -14,14 +14,14 @@ from gatepay_async.protocol.bulk import Chunk
 from gatepay_async.protocol.calls import KaCreate
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.models import Stored
-from gatepay_async.protocol.progress import Again, Patience, Progress
-from gatepay_async.protocol.retrying import Answer
+from gatepay_async.protocol.progress import Patience, Progress, Resend
+from gatepay_async.protocol.retrying import Sent
 
 # Two calls in a row in vain, each tried several times: the rest waits for another run. One alone may be at fault.
 # No part waits here for a server that is away: the queue does that, for much longer.
 _PATIENCE = Patience(seconds=0, seconds_at_first=0, attempts=5, attempts_at_first=5, holds=False)
 
-Send = Callable[[KaCreate], Awaitable[Answer[Stored]]]
+Send = Callable[[KaCreate], Awaitable[Sent[Stored]]]
 
 
 class Sender:
@@ -65,7 +65,7 @@ class Sender:
         run.follows = run.stopped is None and (run.follows or run.unanswered)
         return run
 
-    async def _send_part(self, part: Chunk, run: Run) -> Again:
+    async def _send_part(self, part: Chunk, run: Run) -> Resend:
         """Send *part* and enter what became of it, or return what is to be sent again."""
         began = anyio.current_time()
         try:
@@ -76,10 +76,10 @@ class Sender:
         except bulk.ATTEMPTED as error:
             verdict = self._progress.failed(part, error, began=began, now=anyio.current_time())
             run.stopped = self._progress.stopped
-            if isinstance(verdict, Again):
+            if isinstance(verdict, Resend):
                 return verdict
             run.outcomes.append(verdict)
             run.unanswered = run.unanswered or not batches.settled(verdict)
         else:
             run.outcomes.append(self._progress.answered(part, answer, now=anyio.current_time()))
-        return Again(())
+        return Resend(())

@@ -10,12 +10,12 @@ from typing import BinaryIO
 
 from attrs import evolve, frozen
 
-from gatepay_async.dedup import Seen
+from gatepay_async.dedup import SpillingDeduplicator
 from gatepay_async.durable import batches
 from gatepay_async.durable.batches import Batch, Digest, Facts
 from gatepay_async.durable.errors import SourceChangedError
 from gatepay_async.protocol.bulk import Chunk, Ledger
-from gatepay_async.protocol.checks import MOST_KEYS
+from gatepay_async.protocol.checks import MAX_KEYS_PER_CALL
 from gatepay_async.protocol.chunking import Chunker
 from gatepay_async.protocol.errors import InvalidRequestError
 
@@ -71,7 +71,7 @@ class _Spooling:
         self._input = Digest(secret)
         self._whole = Digest(secret)
         self._ledger = Ledger()
-        self._seen = Seen()
+        self._seen = SpillingDeduplicator()
         self._chunker = Chunker(self._ledger, self._seen)
         self._waiting: list[Chunk] = []  # fewer than fill a batch
         self._offset = 0
@@ -85,7 +85,7 @@ class _Spooling:
                 self._take(self._chunker.chunks(some))
         finally:
             self._seen.close()
-        rest = self._chunker.rest()
+        rest = self._chunker.last_chunk()
         if rest is not None:
             self._waiting.append(rest)
         if self._waiting:
@@ -124,7 +124,7 @@ class _Spooling:
 
     def _write_batch(self) -> None:
         if len(self.batches) == batches.MOST_BATCHES:
-            most = batches.MOST_BATCHES * batches.CHUNKS * MOST_KEYS
+            most = batches.MOST_BATCHES * batches.CHUNKS * MAX_KEYS_PER_CALL
             raise InvalidRequestError(field="path", problem=f"holds more than {most:,} card keys; split it")
         pairs = [pair for chunk in self._waiting for pair in zip(chunk.lines, chunk.keys, strict=True)]
         self.batches.append(self._write_keys(pairs, number=len(self.batches)))

@@ -177,7 +177,7 @@ class Worker:
         if not await in_thread(self._presence.enter, self._executor):
             problem = f"another worker's executor_id is {self._executor!r}, too; give your DBOS one of its own"
             raise DurableError(problem=problem)
-        send = gatepay._answer  # noqa: SLF001 -- as an upload does
+        send = gatepay._send_until_answered  # noqa: SLF001 -- as an upload does
         self._runner = Runner(self._book, self._spool, send, self._pace, executor=self._executor)
         if await self._look_after_others() > 1:
             self._pace.hold(_JOIN)

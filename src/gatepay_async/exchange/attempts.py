@@ -30,7 +30,7 @@ class _Attempt:
         clock: Cancels the attempt at its deadline.
         ends: When the whole call must have ended.
         sent: A byte of the request is about to leave, or has left.
-        reporting: Whoever carries it would have said so.
+        is_reporting: Whoever carries it would have said so.
     """
 
     clock: anyio.CancelScope
@@ -38,7 +38,7 @@ class _Attempt:
     timeout: float
     now: Callable[[], float]
     sent: bool = False
-    reporting: bool = False
+    is_reporting: bool = False
 
     def waiting(self) -> None:
         self.clock.deadline = self.ends  # waiting for a connection is no part of the attempt
@@ -46,11 +46,11 @@ class _Attempt:
     def connected(self) -> None:
         self.clock.deadline = min(self.ends, self.now() + self.timeout)
 
-    def reports(self, sending: bool, /) -> None:  # noqa: FBT001 -- as the port has it
-        self.reporting = sending
+    def reports_sending(self, sending: bool, /) -> None:  # noqa: FBT001 -- as the port has it
+        self.is_reporting = sending
 
     def interrupted(self) -> None:
-        self.reporting = self.clock.cancel_called
+        self.is_reporting = self.clock.cancel_called
 
     def sending(self) -> None:
         self.sent = True
@@ -84,7 +84,7 @@ class Attempts:
             InvalidRequestError: It can't be opened.
         """
         # asyncio's own clock is anyio's too; asking it spares asking each time which loop it is.
-        self.now = getattr(running(), "time", anyio.current_time)
+        self.now = getattr(current_loop(), "time", anyio.current_time)
         self._exchange = await self._open_exchange()
 
     async def aclose(self) -> None:
@@ -116,23 +116,23 @@ class Attempts:
             except (UnansweredError, ForeignError, BadReplyError, NotPermittedError) as error:
                 failure = error
         if failure is None:
-            raise self._out_of_time(call, attempt)
+            raise self._timeout_error(call, attempt)
         if isinstance(failure, UnansweredError):
             sent = attempt.sent or not failure.proven
             problem, cause = hide_keys(failure.problem, call.secrets()), failure.cause
             del failure  # its frames hold the form
             raise TransportError(endpoint=call.path, sent=sent, problem=problem) from cause
-        raise _ours(call, failure, attempt)
+        raise _to_public_error(call, failure, attempt)
 
-    def _out_of_time(self, call: Call[Any], attempt: _Attempt) -> TransportError:
-        sent = attempt.sent or not attempt.reporting
+    def _timeout_error(self, call: Call[Any], attempt: _Attempt) -> TransportError:
+        sent = attempt.sent or not attempt.is_reporting
         if self.now() >= attempt.ends:
             return DeadlineExceededError(endpoint=call.path, sent=sent, problem="the call's deadline has passed")
         problem = f"no whole reply within {self._timeout:g} s"
         return TransportError(endpoint=call.path, sent=sent, problem=problem)
 
 
-def _ours(call: Call[Any], failure: Exception, attempt: _Attempt) -> Exception:
+def _to_public_error(call: Call[Any], failure: Exception, attempt: _Attempt) -> Exception:
     if isinstance(failure, ForeignError):
         failure.sent = attempt.sent or not failure.proven
     if isinstance(failure, BadReplyError):
@@ -148,7 +148,7 @@ def _ours(call: Call[Any], failure: Exception, attempt: _Attempt) -> Exception:
     return failure
 
 
-def running() -> object:
+def current_loop() -> object:
     """The event loop that this runs on, for comparing."""
     # Where asyncio runs it is there; who runs trio need not import it.
     try:

@@ -3,7 +3,7 @@ The connection pool: an httpx transport for one origin.
 
 Which connection to use is decided in `slots`, synchronously. Talking is httpcore's (`AsyncHTTPConnection`,
 over a `stream`). What stands here joins the two, and sees to it that a slot always comes back: whoever has one
-ends in `_give_back()`, which gives it back at once, or closes its connection and gives it back in a `finally`.
+ends in `_return_slot()`, which gives it back at once, or closes its connection and gives it back in a `finally`.
 
 Proxies are not for this transport: who needs one uses `httpx.AsyncHTTPTransport(proxy=…)` in its place.
 """
@@ -164,15 +164,15 @@ class OriginPool(httpx.AsyncBaseTransport):
         try:
             response = await self._send_request(slot, outgoing, on_send=extensions.get("on_send"))
         except FOREIGN as error:
-            await self._give_back(slot)
+            await self._return_slot(slot)
             raise _to_httpx_error(error) from error
         except BaseException:
-            await self._give_back(slot)
+            await self._return_slot(slot)
             raise
         return httpx.Response(
             status_code=response.status,
             headers=response.headers,
-            stream=_ResponseBody(response, partial(self._give_back, slot)),
+            stream=_ResponseBody(response, partial(self._return_slot, slot)),
             # httpcore types an empty default as dict[Unknown, Unknown].
             extensions=cast(Any, response).extensions,
         )
@@ -229,7 +229,7 @@ class OriginPool(httpx.AsyncBaseTransport):
         try:
             extensions.get("on_turn", _do_nothing)()
         except BaseException:
-            await self._give_back(slot)
+            await self._return_slot(slot)
             raise
         return slot
 
@@ -242,11 +242,11 @@ class OriginPool(httpx.AsyncBaseTransport):
                 await turn.wait()
         except BaseException:
             # The slot may have been given in the very moment of the cancellation.
-            await self._give_back(self._slots.leave_queue(ticket))
+            await self._return_slot(self._slots.leave_queue(ticket))
             raise
         slot = self._slots.leave_queue(ticket)
         if self._slots.closed:
-            await self._give_back(slot)
+            await self._return_slot(slot)
             raise PoolClosedError(CLOSED)
         if slot is None:
             raise httpx.PoolTimeout(f"no connection came free within {seconds} s; nothing was sent")
@@ -282,7 +282,7 @@ class OriginPool(httpx.AsyncBaseTransport):
                 self._ssl_context = await anyio.to_thread.run_sync(httpx.create_ssl_context)
             return self._ssl_context
 
-    async def _give_back(self, slot: "Slot[_Connection] | None") -> None:
+    async def _return_slot(self, slot: "Slot[_Connection] | None") -> None:
         """Give *slot*, if any, back: with its connection if that can be used again, closing it otherwise."""
         if slot is None:
             return
@@ -367,12 +367,12 @@ class _ResponseBody(httpx.AsyncByteStream):
 
     Args:
         response: Whose body it is.
-        give_back: Gives the slot back; called once.
+        return_slot: Gives the slot back; called once.
     """
 
-    def __init__(self, response: httpcore.Response, give_back: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, response: httpcore.Response, return_slot: Callable[[], Awaitable[None]]) -> None:
         self._response = response
-        self._give_back: Callable[[], Awaitable[None]] | None = give_back
+        self._return_slot: Callable[[], Awaitable[None]] | None = return_slot
         # httpcore's type allows for its synchronous half.
         self._parts = aiter(cast(AsyncIterable[bytes], response.stream))
 
@@ -392,15 +392,15 @@ class _ResponseBody(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         """Give the connection back if the body was read to its end; close it otherwise."""
-        give_back, self._give_back = self._give_back, None
-        if give_back is None:
+        return_slot, self._return_slot = self._return_slot, None
+        if return_slot is None:
             return
         try:
             # Here httpcore finds out whether the exchange is complete, and closes the stream if it isn't.
             await self._response.aclose()
             await self._exhaust_parts()
         finally:
-            await give_back()
+            await return_slot()
 
     async def _exhaust_parts(self) -> None:
         """

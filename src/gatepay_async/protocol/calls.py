@@ -183,13 +183,13 @@ class KaCreate:
     def read(self, data: Any) -> Stored:
         """The sentence; whatever it is, the call was a success and the card keys are stored."""
         sentence = data if isinstance(data, str) else ""
-        found = self._sentence.search(sentence)
-        stored = int(found[1]) if found else None
+        match = self._sentence.search(sentence)
+        stored = int(match[1]) if match else None
         if stored is not None and stored > len(self.keys):
             stored = None  # a number that can't be true is none
-        return Stored(stored, self._shown(sentence))
+        return Stored(stored, self._printable_sentence(sentence))
 
-    def _shown(self, sentence: str) -> str:
+    def _printable_sentence(self, sentence: str) -> str:
         """The sentence, which may be printed; what is in no example may repeat a card key."""
         if self._sentence.fullmatch(sentence):
             return sentence

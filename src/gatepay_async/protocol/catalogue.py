@@ -532,8 +532,8 @@ FAULTS: tuple[Fault, ...] = (
 
 def meaning(endpoint: str, code: int) -> Refusal:
     """What *code* means at *endpoint*; a number that the vendor's table lacks is a plain ``RefusedError``."""
-    found = REFUSALS.get((endpoint, code))
-    return found or Refusal(endpoint, code, _UNLISTED.error, "", _UNLISTED.cause, _UNLISTED.remedy)
+    refusal = REFUSALS.get((endpoint, code))
+    return refusal or Refusal(endpoint, code, _UNLISTED.error, "", _UNLISTED.cause, _UNLISTED.remedy)
 
 
 def explain(error: errors.GatePayError, lang: Lang = "en") -> Explanation:

@@ -26,9 +26,9 @@ SUCCESS = 100
 _REDIRECT, _CLIENT_ERROR = 300, 400  # HTTP's own lines
 
 # Where a whole reply can be read in one go; the other replies are small, or rare.
-_SHORT_WAYS: dict[str, Callable[[bytes], tuple[int, Any] | None]] = {KaShow.path: codec.read_listing}
+_FAST_READERS: dict[str, Callable[[bytes], tuple[int, Any] | None]] = {KaShow.path: codec.read_listing}
 
-_LARGEST_CODE = 99_999  # GatePay's have three digits; a longer number may be a card key
+_MAX_CODE = 99_999  # GatePay's have three digits; a longer number may be a card key
 
 _EPOCH = re.compile(r"[0-9]{1,12}")
 
@@ -76,7 +76,7 @@ def decode(call: Call[T], reply: Reply) -> T:
         RefusedError: GatePay said no; the subclass says why.
         ProtocolError: The reply is not GatePay's.
     """
-    read_quickly = _SHORT_WAYS.get(call.path)
+    read_quickly = _FAST_READERS.get(call.path)
     if read_quickly is not None and reply.status < _REDIRECT:
         quick = read_quickly(reply.body)
         if quick is not None and quick[0] == SUCCESS:
@@ -86,9 +86,9 @@ def decode(call: Call[T], reply: Reply) -> T:
         envelope = open_envelope(reply.body)
         if envelope.code == SUCCESS and reply.status < _REDIRECT:
             return call.read(envelope.data)
-        failure = _refusal(call, reply, envelope)
+        failure = _refusal_error(call, reply, envelope)
     except codec.MisreadError as error:
-        failure = _strange(call, reply, error)
+        failure = _unreadable_error(call, reply, error)
     raise failure
 
 
@@ -103,13 +103,15 @@ def open_envelope(body: bytes) -> Envelope:
     if "code" not in reply:
         raise codec.MisreadError("is missing", path="code")
     code = codec.read(int, reply["code"], path="code")
-    if abs(code) > _LARGEST_CODE:
+    if abs(code) > _MAX_CODE:
         raise codec.MisreadError("is none of GatePay's", path="code")
     message = reply.get("msg")
-    return Envelope(code, message if isinstance(message, str) else "", _when(reply.get("time")), reply.get("data"))
+    return Envelope(
+        code, message if isinstance(message, str) else "", _parse_time(reply.get("time")), reply.get("data")
+    )
 
 
-def _when(time: object) -> datetime | None:
+def _parse_time(time: object) -> datetime | None:
     # Text in the examples. A time that can't be read is no reason to lose the cause of a refusal.
     if isinstance(time, str) and _EPOCH.fullmatch(time):
         time = int(time)
@@ -118,12 +120,12 @@ def _when(time: object) -> datetime | None:
     return None
 
 
-def _refusal(call: Call[Any], reply: Reply, envelope: Envelope) -> RefusedError | ProtocolError:
+def _refusal_error(call: Call[Any], reply: Reply, envelope: Envelope) -> RefusedError | ProtocolError:
     if envelope.code == SUCCESS:
-        return _strange(call, reply, codec.MisreadError("says success", path="code"))
+        return _unreadable_error(call, reply, codec.MisreadError("says success", path="code"))
     if (call.path, envelope.code) not in catalogue.REFUSALS and reply.status >= _REDIRECT:
         # A gateway's own JSON ({"code": 504, …}), which says nothing of what GatePay did.
-        return _strange(call, reply, codec.MisreadError("is none of GatePay's", path="code"))
+        return _unreadable_error(call, reply, codec.MisreadError("is none of GatePay's", path="code"))
     why = catalogue.meaning(call.path, envelope.code)
     # GatePay's own words for that code hold no card key; in any other words one may stand, in any form.
     strict = call.carries_keys and envelope.message != why.message
@@ -137,7 +139,7 @@ def _refusal(call: Call[Any], reply: Reply, envelope: Envelope) -> RefusedError 
     )
 
 
-def _strange(call: Call[Any], reply: Reply, error: codec.MisreadError) -> ProtocolError:
+def _unreadable_error(call: Call[Any], reply: Reply, error: codec.MisreadError) -> ProtocolError:
     redirect = _REDIRECT <= reply.status < _CLIENT_ERROR
     return ProtocolError(
         endpoint=call.path,

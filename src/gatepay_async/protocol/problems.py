@@ -274,9 +274,9 @@ _HOLE = re.compile(r"\\{(\w+)\\}")
 def in_chinese(problem: str) -> str:
     """*problem* in Chinese; as it is, where it is none of our sentences."""
     for form, chinese in _forms():
-        found = form.fullmatch(problem)
-        if found is not None:
-            return chinese.format(**{name: in_chinese(value) for name, value in found.groupdict().items()})
+        match = form.fullmatch(problem)
+        if match is not None:
+            return chinese.format(**{name: in_chinese(value) for name, value in match.groupdict().items()})
     return problem
 
 
