@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from durable_room import SOON, look_often
 
-from gatepay_async.cli import output, queue, submitting, working
+from gatepay_async.cli import output, queue
+from gatepay_async.cli.commands import keys_durable, uploads_work
 from gatepay_async.durable import QueueUnavailableError, batches
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
@@ -26,7 +27,7 @@ EXAMPLES = 89  # card keys that the sandbox's product 8 has from the start
 def small_and_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two chunks are a batch, and what is looked at once a second is looked at more often."""
     monkeypatch.setattr(batches, "CHUNKS", 2)
-    monkeypatch.setattr(working, "_LOOK", SOON)
+    monkeypatch.setattr(uploads_work, "_LOOK", SOON)
     look_often(monkeypatch)
 
 
@@ -278,7 +279,7 @@ def interrupting(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
         if when in text:
             os.kill(os.getpid(), signal.SIGINT)
 
-    for module in (submitting, working):
+    for module in (keys_durable, uploads_work):
         monkeypatch.setattr(module, "complain", complain)
 
 

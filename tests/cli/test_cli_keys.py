@@ -16,7 +16,8 @@ import pytest
 from rich.progress import Progress
 
 from gatepay_async import AsyncGatePay, CardKeyListing, UploadReport
-from gatepay_async.cli import output, rehearsing, screens, sources, speech, uploading
+from gatepay_async.cli import output, screens, sources, speech
+from gatepay_async.cli.commands import keys_dry_run, keys_upload
 from gatepay_async.cli.status import HaltError
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
@@ -207,13 +208,13 @@ def test_failed_lines_of_an_earlier_run(
     failed = tmp_path / "failed.txt"
     failed.write_text("OLD\n")
     seen: list[str] = []
-    end = uploading._end
+    end = keys_upload._end
 
     def look_first(*arguments: Any) -> Any:
         seen.append(failed.read_text())
         return end(*arguments)
 
-    monkeypatch.setattr(uploading, "_end", look_first)
+    monkeypatch.setattr(keys_upload, "_end", look_first)
     shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=113, times=None))
     assert gatepay("keys", "upload", keys, "-p", 8, "--failed-lines", failed).status == 3
     assert (seen, failed.read_text()) == (["OLD\n"], "AAAA-1\nBBBB-2\nCCCC-3\n")
@@ -332,9 +333,9 @@ def test_a_pipe_that_is_cut_short(tmp_path: Path) -> None:
     """What a pipe has not given yet can't be in the file of failed lines, and that is said."""
     counts: dict[str, Any] = dict.fromkeys(("read", *COLUMNS), 0)
     source = sources.Source("standard input", None, None)
-    job = uploading._Job(sources.Reader([source], "utf-8"), [source], "utf-8", tmp_path / "failed.txt")
+    job = keys_upload._Job(sources.Reader([source], "utf-8"), [source], "utf-8", tmp_path / "failed.txt")
     error = HaltError("a line without an end")
-    assert uploading._end(job, UploadReport(**counts, chunks=()), error) == 2
+    assert keys_upload._end(job, UploadReport(**counts, chunks=()), error) == 2
 
 
 # -- what files can hold ----------------------------------------------------------------------------------------------
@@ -464,7 +465,7 @@ def test_dry_run_holds_no_card_keys(tmp_path: Path) -> None:
     path.write_text("".join(f"{number:0200}\n" for number in range(12_000)))
     tracemalloc.start()
     try:
-        rehearsing.rehearse([path], encoding="utf-8")
+        keys_dry_run.rehearse([path], encoding="utf-8")
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

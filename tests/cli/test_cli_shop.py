@@ -26,7 +26,8 @@ from gatepay_async import (
     ProtocolError,
     TransportError,
 )
-from gatepay_async.cli import demonstrating, examining, failing, output, speech
+from gatepay_async.cli import failing, output, speech
+from gatepay_async.cli.commands import demo, doctor
 from gatepay_async.cli.texts import TEXTS
 from gatepay_async.exchange import trust
 from gatepay_async.protocol.catalogue import FAULTS, REFUSALS
@@ -128,8 +129,8 @@ def test_doctor_behind_a_login_page(gatepay: Any, shop: Sandbox) -> None:
 
 def test_doctor_finds_a_wrong_clock(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that is an hour off is a note, with the cure."""
-    real = examining._clock
-    monkeypatch.setattr(examining, "_clock", lambda body, ours: real(body, ours + 3600))
+    real = doctor._clock
+    monkeypatch.setattr(doctor, "_clock", lambda body, ours: real(body, ours + 3600))
     run = gatepay("doctor")
     assert run.status == 0
     assert re.search(r"\[note\] Clock: \+3,(599|60\d) s from GatePay's", run.out)
@@ -152,7 +153,7 @@ def test_doctor_and_proxies(environ: dict[str, str], mark: str, said: str, monke
         monkeypatch.delenv(name, raising=False)
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    found = examining._proxy()
+    found = doctor._proxy()
     assert (found.mark, found.text) == (mark, said)
 
 
@@ -171,8 +172,8 @@ def test_doctor_and_certificates(monkeypatch: pytest.MonkeyPatch, gatepay: Any, 
 
 def test_doctor_without_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
     """A package that is not installed is named among the versions."""
-    monkeypatch.setattr(examining, "_PACKAGES", ("no-such-package",))
-    assert "no-such-package not installed" in examining._versions().text
+    monkeypatch.setattr(doctor, "_PACKAGES", ("no-such-package",))
+    assert "no-such-package not installed" in doctor._versions().text
 
 
 @pytest.mark.parametrize(
@@ -345,7 +346,7 @@ def test_demo(gatepay: Any) -> None:
 def test_demo_that_does_not_hold(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not hold is not passed over: status 1."""
     files = iter([["AAAA"], ["BBBB"]] * 2)
-    monkeypatch.setattr(demonstrating, "_lines", lambda: iter(next(files)))
+    monkeypatch.setattr(demo, "_lines", lambda: iter(next(files)))
     believed = Callback(1, "", Decimal(1), Decimal(1), "alipay", datetime.now(UTC), "")
     monkeypatch.setattr("gatepay_async.client.AsyncGatePay.parse_callback", lambda *_: believed)
     run = gatepay("demo", "--json")

@@ -34,7 +34,7 @@ COMMANDS: list[tuple[str, ...]] = [
 def asked_for() -> set[str]:
     """The names of all texts that the code asks for; of a name that is put together, a pattern."""
     names: set[str] = set()
-    for path in ROOM.glob("*.py"):
+    for path in ROOM.rglob("*.py"):
         if path.stem == "texts":
             continue
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

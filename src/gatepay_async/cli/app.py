@@ -197,7 +197,8 @@ def _root(as_json: Json = False, lang: Lang = "en", version: Version = False) ->
 
 @app.command(cls=helping.Command, help="products")
 def products() -> None:
-    from gatepay_async.cli import products, running
+    from gatepay_async.cli import running
+    from gatepay_async.cli.commands import products
 
     running.start(products.listing)
 
@@ -218,16 +219,17 @@ def keys_upload(
     durable: Annotated[bool, typer.Option("--durable", help="upload.durable")] = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="upload.no_wait")] = False,
 ) -> None:
-    from gatepay_async.cli import rehearsing, running, uploading
+    from gatepay_async.cli import running
+    from gatepay_async.cli.commands import keys_dry_run, keys_upload
 
     if dry_run:
-        raise typer.Exit(rehearsing.rehearse(files, encoding=encoding))
+        raise typer.Exit(keys_dry_run.rehearse(files, encoding=encoding))
     if durable or no_wait:
-        from gatepay_async.cli import submitting
+        from gatepay_async.cli.commands import keys_durable
 
-        submit = partial(submitting.submit, wait=not no_wait)
+        submit = partial(keys_durable.submit, wait=not no_wait)
         running.start(submit, files, product, concurrency, encoding, failed_lines)
-    running.start(uploading.upload, files, product, concurrency, encoding, failed_lines)
+    running.start(keys_upload.upload, files, product, concurrency, encoding, failed_lines)
 
 
 @keys.command("export", cls=helping.Command, help="export")
@@ -238,9 +240,10 @@ def keys_export(
     force: Annotated[bool, typer.Option("--force", help="export.force")] = False,
     reveal: Annotated[bool, typer.Option("--reveal", help="export.reveal")] = False,
 ) -> None:
-    from gatepay_async.cli import exporting, running
+    from gatepay_async.cli import running
+    from gatepay_async.cli.commands import keys_export
 
-    running.start(exporting.export, product, target, thorough, force, reveal)
+    running.start(keys_export.export, product, target, thorough, force, reveal)
 
 
 @keys.command("count", cls=helping.Command, help="count")
@@ -249,7 +252,8 @@ def keys_count(
         int | None, typer.Option("--product", "-p", help="count.product", metavar="ID", parser=_number)
     ] = None,
 ) -> None:
-    from gatepay_async.cli import products, running
+    from gatepay_async.cli import running
+    from gatepay_async.cli.commands import products
 
     running.start(products.count, product)
 
@@ -259,44 +263,50 @@ app.add_typer(uploads, name="uploads")
 
 @uploads.command("list", cls=helping.Command, help="list")
 def uploads_list() -> None:
-    from gatepay_async.cli import jobs, running
+    from gatepay_async.cli import running
+    from gatepay_async.cli.commands import uploads
 
-    running.start(jobs.listing)
+    running.start(uploads.listing)
 
 
 @uploads.command("show", cls=helping.Command, help="show")
 def uploads_show(job: Job, failed_lines: FailedLines = None) -> None:
-    from gatepay_async.cli import jobs, running
+    from gatepay_async.cli import running
+    from gatepay_async.cli.commands import uploads
 
-    running.start(jobs.details, job, failed_lines)
+    running.start(uploads.details, job, failed_lines)
 
 
 @uploads.command("watch", cls=helping.Command, help="watch")
 def uploads_watch(job: Job, failed_lines: FailedLines = None) -> None:
-    from gatepay_async.cli import jobs, running
+    from gatepay_async.cli import running
+    from gatepay_async.cli.commands import uploads
 
-    running.start(jobs.watch, job, failed_lines)
+    running.start(uploads.watch, job, failed_lines)
 
 
 @uploads.command("cancel", cls=helping.Command, help="cancel")
 def uploads_cancel(job: Job) -> None:
-    from gatepay_async.cli import jobs, running
+    from gatepay_async.cli import running
+    from gatepay_async.cli.commands import uploads
 
-    running.start(jobs.cancel, job)
+    running.start(uploads.cancel, job)
 
 
 @uploads.command("resume", cls=helping.Command, help="resume")
 def uploads_resume(job: Job) -> None:
-    from gatepay_async.cli import jobs, running
+    from gatepay_async.cli import running
+    from gatepay_async.cli.commands import uploads
 
-    running.start(jobs.resume, job)
+    running.start(uploads.resume, job)
 
 
 @uploads.command("forget", cls=helping.Command, help="forget")
 def uploads_forget(job: Job) -> None:
-    from gatepay_async.cli import jobs, running
+    from gatepay_async.cli import running
+    from gatepay_async.cli.commands import uploads
 
-    running.start(jobs.forget, job)
+    running.start(uploads.forget, job)
 
 
 @uploads.command("work", cls=helping.Command, help="work")
@@ -308,9 +318,10 @@ def uploads_work(
     rate: Annotated[float | None, typer.Option("--rate", help="work.rate", metavar="N", parser=_per_second)] = None,
     drain: Annotated[bool, typer.Option("--drain", help="work.drain")] = False,
 ) -> None:
-    from gatepay_async.cli import running, working
+    from gatepay_async.cli import running
+    from gatepay_async.cli.commands import uploads_work
 
-    running.start(partial(working.work, drain=drain), concurrency, global_concurrency, rate)
+    running.start(partial(uploads_work.work, drain=drain), concurrency, global_concurrency, rate)
 
 
 @app.command(cls=helping.Command, help="pay")
@@ -325,10 +336,11 @@ def pay(
     listen: Annotated[str, typer.Option("--listen", help="pay.listen", metavar="HOST:PORT")] = "",
     timeout: Annotated[int, typer.Option("--timeout", help="pay.timeout", metavar="SECONDS", parser=_number)] = 900,
 ) -> None:
-    from gatepay_async.cli import paying, running
+    from gatepay_async.cli import running
+    from gatepay_async.cli.commands import pay
 
-    wanted = paying.Wanted(product, num, pay_type, order, custom)
-    running.start(paying.pay, wanted, save_qr, paying.address(listen, wait=wait), timeout)
+    wanted = pay.Wanted(product, num, pay_type, order, custom)
+    running.start(pay.pay, wanted, save_qr, pay.address(listen, wait=wait), timeout)
 
 
 app.add_typer(callback, name="callback")
@@ -336,9 +348,9 @@ app.add_typer(callback, name="callback")
 
 @callback.command("verify", cls=helping.Command, help="verify")
 def callback_verify(query: Annotated[str, typer.Argument(help="verify.query", metavar="QUERY")]) -> None:
-    from gatepay_async.cli import callbacks
+    from gatepay_async.cli.commands import callback
 
-    raise typer.Exit(callbacks.verify(query))
+    raise typer.Exit(callback.verify(query))
 
 
 @callback.command("sign", cls=helping.Command, help="sign")
@@ -352,10 +364,10 @@ def callback_sign(
     paid_at: PaidAt = None,
     forged: Forged = False,
 ) -> None:
-    from gatepay_async.cli import callbacks
+    from gatepay_async.cli.commands import callback
 
-    told = callbacks.Told(order_id, order, price, realprice, pay_type, extend, paid_at or 0, forged)
-    raise typer.Exit(callbacks.sign(told))
+    told = callback.Told(order_id, order, price, realprice, pay_type, extend, paid_at or 0, forged)
+    raise typer.Exit(callback.sign(told))
 
 
 @callback.command("send", cls=helping.Command, help="send")
@@ -370,10 +382,11 @@ def callback_send(
     paid_at: PaidAt = None,
     forged: Forged = False,
 ) -> None:
-    from gatepay_async.cli import callbacks, running
+    from gatepay_async.cli import running
+    from gatepay_async.cli.commands import callback
 
-    told = callbacks.Told(order_id, order, price, realprice, pay_type, extend, paid_at or 0, forged)
-    running.start(callbacks.send, url, told)
+    told = callback.Told(order_id, order, price, realprice, pay_type, extend, paid_at or 0, forged)
+    running.start(callback.send, url, told)
 
 
 @app.command(cls=helping.Command, help="sandbox")
@@ -382,18 +395,20 @@ def sandbox(
     port: Annotated[int, typer.Option("--port", help="sandbox.port", metavar="N", parser=_port)] = 0,
     callback_url: Annotated[str, typer.Option("--callback", help="sandbox.callback", metavar="URL")] = "",
 ) -> None:
-    from gatepay_async.cli import running, serving
+    from gatepay_async.cli import running
+    from gatepay_async.cli.commands import sandbox
 
-    running.start(serving.serve, database, port, callback_url)
+    running.start(sandbox.serve, database, port, callback_url)
 
 
 @app.command(cls=helping.Command, help="doctor")
 def doctor(
     callback_url: Annotated[str, typer.Option("--callback", help="doctor.callback_url", metavar="URL")] = "",
 ) -> None:
-    from gatepay_async.cli import examining, running
+    from gatepay_async.cli import running
+    from gatepay_async.cli.commands import doctor
 
-    running.start(examining.examine, callback_url)
+    running.start(doctor.examine, callback_url)
 
 
 @app.command(cls=helping.Command, help="errors")
@@ -401,13 +416,14 @@ def errors(
     endpoint: Annotated[str, typer.Argument(help="errors.endpoint", metavar="ENDPOINT")] = "",
     code: Annotated[str, typer.Argument(help="errors.code", metavar="CODE")] = "",
 ) -> None:
-    from gatepay_async.cli import explaining
+    from gatepay_async.cli.commands import errors
 
-    raise typer.Exit(explaining.explain(endpoint, code))
+    raise typer.Exit(errors.explain(endpoint, code))
 
 
 @app.command(cls=helping.Command, help="demo")
 def demo() -> None:
-    from gatepay_async.cli import demonstrating, running
+    from gatepay_async.cli import running
+    from gatepay_async.cli.commands import demo
 
-    running.start(demonstrating.demonstrate)
+    running.start(demo.demonstrate)

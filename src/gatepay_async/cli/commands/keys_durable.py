@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, BinaryIO
 from anyio import to_thread
 from attrs import frozen
 
-from gatepay_async.cli import jobs, ledger, queue, settings, sources
+from gatepay_async.cli import ledger, queue, settings, sources
+from gatepay_async.cli.commands import uploads
 from gatepay_async.cli.output import complain, emit, wants_json
 from gatepay_async.cli.screens import line
 from gatepay_async.cli.speech import say
@@ -38,14 +39,14 @@ async def submit(
 ) -> Status:
     """Put all files into the queue as one job; unless nobody waits for it, work until it is done, and show it."""
     settings.secret()  # while there is nothing to lose yet
-    uploads = queue.durable_uploads()
+    durable = queue.durable_uploads()
     found = sources.look_through(names, encoding)
     if failed_lines is not None:
         ledger.check_target(failed_lines, found)
     name = found[0].name if len(found) == 1 else say("queue.several_files", name=found[0].name, more=len(found) - 1)
     reader = sources.Reader(found, encoding)
     with queue.told():
-        async with uploads.submitter() as submitter:
+        async with durable.submitter() as submitter:
             job = await submitter.file(_Input(reader, name), product_id=product_id)
             await job.resume()  # run again, it goes on, whatever has stopped it before
             info = await job.info()
@@ -53,16 +54,16 @@ async def submit(
                 _tell_queued(job, info.count)
                 return Status.DONE
             complain(say("queue.submitted", job=queue.number_of(job), count=f"{info.count:,}"))
-            end = partial(jobs.show_end, job, failed_lines, reader.place, encoding)
-            return await _work(uploads, job, concurrency, end)
+            end = partial(uploads.show_end, job, failed_lines, reader.place, encoding)
+            return await _work(durable, job, concurrency, end)
 
 
-async def _work(uploads: DurableUploads, job: Job, concurrency: int, end: Callable[[], Awaitable[Status]]) -> Status:
+async def _work(durable: DurableUploads, job: Job, concurrency: int, end: Callable[[], Awaitable[Status]]) -> Status:
     try:
-        async with uploads.worker(concurrency=concurrency):
-            await jobs.follow(job)
+        async with durable.worker(concurrency=concurrency):
+            await uploads.follow(job)
     except asyncio.CancelledError:
-        await jobs.show_so_far(job)
+        await uploads.show_so_far(job)
         complain(say("queue.goes_on", job=queue.number_of(job)))
         raise
     return await end()

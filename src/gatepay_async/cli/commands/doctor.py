@@ -13,7 +13,7 @@ import httpx
 from attrs import frozen
 
 from gatepay_async.cli import failing, settings
-from gatepay_async.cli.callbacks import Told, Verdict, deliver, innermost, signed
+from gatepay_async.cli.commands.callback import Told, Verdict, deliver, innermost, signed
 from gatepay_async.cli.output import emit, plain, wants_json
 from gatepay_async.cli.screens import hanging, line
 from gatepay_async.cli.speech import say
