@@ -81,7 +81,7 @@ ONLY_IN = {
     "httpx_aiohttp": {"over_aiohttp"},
     "httpcore": {"pool"},
     "starlette": {"sandbox"},
-    "uvicorn": {"cli.answering", "sandbox"},
+    "uvicorn": {"cli.callback_server", "sandbox"},
     "segno": {"cli.commands.pay", "sandbox"},
     "pytest": set(),  # the plugin is no part of the package
     "jinja2": {"sandbox"},
@@ -98,7 +98,7 @@ ONLY_IN = {
     },
     "redis": {"callbacks.redis_store"},
     "rich": {"cli.screens"},
-    "typer": {"cli.app", "cli.helping", "cli.queue", "cli.running"},
+    "typer": {"cli.app", "cli.usage", "cli.queue", "cli.runner"},
     "dbos": {"durable"},
     "sqlalchemy": {"durable"},
     "obstore": {"durable.objects"},

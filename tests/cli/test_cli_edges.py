@@ -14,7 +14,7 @@ import anyio.lowlevel
 import pytest
 import typer
 
-from gatepay_async.cli import app, entry, helping, output, running, screens
+from gatepay_async.cli import app, entry, output, runner, screens, usage
 from gatepay_async.cli.status import Status
 
 pytestmark = pytest.mark.sockets
@@ -49,8 +49,8 @@ def test_the_entry_without_the_extra(monkeypatch: pytest.MonkeyPatch, capsys: py
 def test_signals(number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Each signal that ends a program cancels the work, which may tidy up; the status says which it was."""
     tidied: list[bool] = []
-    monkeypatch.setattr(running, "_ENDING", (signal.SIGUSR1, signal.SIGUSR2))
-    before = [signal.getsignal(each) for each in running._ENDING]
+    monkeypatch.setattr(runner, "_ENDING", (signal.SIGUSR1, signal.SIGUSR2))
+    before = [signal.getsignal(each) for each in runner._ENDING]
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
     async def work() -> Status:
@@ -63,16 +63,16 @@ def test_signals(number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys
         return Status.DONE
 
     with pytest.raises(typer.Exit) as end:
-        running.start(work)
+        runner.start(work)
     signal.signal(signal.SIGUSR2, before[1])
     assert (end.value.exit_code, tidied) == (128 + number, [True])
     assert "Interrupted." in capsys.readouterr().err
-    assert [signal.getsignal(each) for each in running._ENDING] == before
+    assert [signal.getsignal(each) for each in runner._ENDING] == before
 
 
 def test_signals_that_end_a_program() -> None:
     """Those of a service manager and of a terminal that is closed are among them."""
-    assert running._ENDING == (signal.SIGTERM, signal.SIGHUP)
+    assert runner._ENDING == (signal.SIGTERM, signal.SIGHUP)
 
 
 @pytest.mark.parametrize("options", [["--json"], [], ["--lang", "zh"]])
@@ -198,9 +198,9 @@ def test_what_is_no_error_of_ours() -> None:
 
 def test_a_usage_error_that_nobody_foresaw() -> None:
     """What Typer says in words that we don't know is passed on; a parameter may be nameless."""
-    assert helping.usage_problem(helping.UsageError("odd")) == "odd"
-    assert helping.usage_problem(typer.BadParameter("odd")) == "Invalid value for : odd"
-    assert helping.usage_hint(typer.BadParameter("odd")) == "see `gatepay --help`"
+    assert usage.usage_problem(usage.UsageError("odd")) == "odd"
+    assert usage.usage_problem(typer.BadParameter("odd")) == "Invalid value for : odd"
+    assert usage.usage_hint(typer.BadParameter("odd")) == "see `gatepay --help`"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 from rich.progress import Progress
 
 from gatepay_async import AsyncGatePay, CardKeyListing, UploadReport
-from gatepay_async.cli import output, screens, sources, speech
+from gatepay_async.cli import language, output, screens, sources
 from gatepay_async.cli.commands import keys_dry_run, keys_upload
 from gatepay_async.cli.status import HaltError
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
@@ -658,11 +658,11 @@ def test_progress_in_chinese() -> None:
     bar.add_task("x", start=False, total=4000)
     [task] = bar.tasks
     task.start_time, task.completed = 0.0, 1000
-    speech.speak("zh")
+    language.speak("zh")
     try:
         rate = screens._Rate()
     finally:
-        speech.speak("en")
+        language.speak("en")
     shown: list[str] = []
     drawing = Thread(target=lambda: shown.append(rate.render(task).plain))
     drawing.start()

@@ -26,7 +26,7 @@ from gatepay_async import (
     ProtocolError,
     TransportError,
 )
-from gatepay_async.cli import failing, output, speech
+from gatepay_async.cli import failures, language, output
 from gatepay_async.cli.commands import demo, doctor
 from gatepay_async.cli.texts import TEXTS
 from gatepay_async.exchange import trust
@@ -269,13 +269,13 @@ def test_what_to_do_is_for_people(kind: str) -> None:
         error = fault.error.__new__(fault.error)
         vars(error).update(sent=fault.sent, endpoint="ka/show", code=999)
         errors.append(error)
-    for lang in speech.LANGUAGES:
-        speech.speak(lang)
-        remedies = [failing.explain(error).remedy for error in errors if type(error).__name__ == kind]
+    for lang in language.LANGUAGES:
+        language.speak(lang)
+        remedies = [failures.explain(error).remedy for error in errors if type(error).__name__ == kind]
         assert remedies
         for remedy in remedies:
             assert not re.search(r"\w\(\)|(^|\s)\.[a-z]|[a-z_]+=|\b[a-z]+_[a-z_]+", remedy), remedy
-    speech.speak("en")
+    language.speak("en")
 
 
 def test_every_error_is_told(gatepay: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -283,14 +283,14 @@ def test_every_error_is_told(gatepay: Any, monkeypatch: pytest.MonkeyPatch, caps
     unknown = OutcomeUnknownError(endpoint="pay/create", out_order_id="T-1-X\x1b")
     strange = ProtocolError(endpoint="ka/show", http_status=200, problem="is no JSON")
     for error in (unknown, strange, CallbackError(problem="is odd"), GatePayError("odd")):
-        assert failing.tell(error) in (3, 4)
+        assert failures.tell(error) in (3, 4)
         told = capsys.readouterr().err
         assert "Error: " in told
         assert "Fix: " in told
         assert "\x1b" not in told
     output.prepare(as_json=True)
     try:
-        failing.tell(unknown)
+        failures.tell(unknown)
     finally:
         output.prepare(as_json=False)
     assert json.loads(capsys.readouterr().out)["error"]["out_order_id"] == "T-1-X\x1b"
@@ -325,11 +325,11 @@ def test_every_error_is_told(gatepay: Any, monkeypatch: pytest.MonkeyPatch, caps
 )
 def test_every_error_is_told_in_chinese(error: GatePayError, headline: str) -> None:
     """What the library says is wrong is Chinese, too; the system's own words stay as they came."""
-    speech.speak("zh")
+    language.speak("zh")
     try:
-        assert failing.headline(error) == headline
+        assert failures.headline(error) == headline
     finally:
-        speech.speak("en")
+        language.speak("en")
 
 
 # -- the demonstration and the sandbox --------------------------------------------------------------------------------
@@ -386,7 +386,7 @@ def test_sandbox_that_cant_be(gatepay: Any, tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_callback_address_that_cant_be(gatepay: Any, url: str, problem: str) -> None:
     """Why an address can't be called back is said in either language."""
-    for place, lang in enumerate(speech.LANGUAGES):
+    for place, lang in enumerate(language.LANGUAGES):
         run = gatepay("sandbox", "--callback", url, "--lang", lang)
         assert (run.status, TEXTS[f"sandbox.{problem}"][place] in run.err) == (2, True)
 

@@ -18,7 +18,7 @@ import anyio
 import anyio.to_thread
 from anyio.lowlevel import RunVar
 
-from gatepay_async.callbacks.boot import since_boot
+from gatepay_async.callbacks.boot_clock import since_boot
 from gatepay_async.callbacks.durations import seconds_of
 from gatepay_async.callbacks.events import LOGGER
 from gatepay_async.callbacks.store import Claim, Standing

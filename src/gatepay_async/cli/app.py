@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from gatepay_async.cli import helping, output, speech
-from gatepay_async.cli.speech import say
+from gatepay_async.cli import language, output, usage
+from gatepay_async.cli.language import say
 from gatepay_async.cli.status import HaltError, Status
 
 # As help lists them: first what a newcomer needs.
@@ -21,7 +21,7 @@ _ORDER = ("demo", "doctor", "products", "keys", "uploads", "pay", "callback", "e
 _HIGHEST_PORT = 65_535
 
 
-class Root(helping.Group):
+class Root(usage.Group):
     """The whole command, with both its edges: the arguments come in here, and the errors end here."""
 
     def main(
@@ -35,11 +35,11 @@ class Root(helping.Group):
     ) -> Any:
         """Run the command line; ends the process with its status."""
         arguments = sys.argv[1:] if args is None else list(args)
-        speech.speak(speech.choose(arguments, os.environ, encoding=sys.stdout.encoding or "ascii"))
+        language.speak(language.choose(arguments, os.environ, encoding=sys.stdout.encoding or "ascii"))
         before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
         output.prepare(as_json="--json" in before_dashes)
         self.commands = {name: self.commands[name] for name in _ORDER}
-        helping.translate(self, tuple(param for param in self.params if param.name in ("as_json", "lang")))
+        usage.translate(self, tuple(param for param in self.params if param.name in ("as_json", "lang")))
         run = partial(super().main, arguments, "gatepay", complete_var, False, windows_expand_args)
         sys.exit(int(_told(partial(run, **extra))))
 
@@ -48,7 +48,7 @@ def _told(command: Callable[[], Any]) -> Any:
     """The status that *command* gives; an error of ours is told, and gives one too."""
     try:
         return command() or Status.DONE
-    except helping.UsageError as error:
+    except usage.UsageError as error:
         return _tell_usage(error)
     except SystemExit as end:
         # Typer ends so when standard output was closed; and when it has completed a command line.
@@ -70,7 +70,7 @@ def _tell_usage(error: Any) -> Status:
     if type(error).__name__ == "NoArgsIsHelpError" and not output.wants_json():
         output.complain(error.message.rstrip())
         return Status.USAGE
-    return _tell(HaltError(helping.usage_problem(error), todo=helping.usage_hint(error)))
+    return _tell(HaltError(usage.usage_problem(error), todo=usage.usage_hint(error)))
 
 
 def _tell_unwritable(fault: OSError) -> Status:
@@ -89,7 +89,7 @@ def _is_ours(error: Exception) -> bool:
 
 
 def _tell(error: Any) -> Status:
-    from gatepay_async.cli.failing import tell
+    from gatepay_async.cli.failures import tell
 
     return tell(error)
 
@@ -163,7 +163,7 @@ def _version(value: bool) -> None:
 
 
 Json = Annotated[bool, typer.Option("--json", help="option.json", expose_value=False)]
-Lang = Annotated[str, typer.Option("--lang", help="option.lang", expose_value=False, **_one_of(*speech.LANGUAGES))]
+Lang = Annotated[str, typer.Option("--lang", help="option.lang", expose_value=False, **_one_of(*language.LANGUAGES))]
 Version = Annotated[bool, typer.Option("--version", help="option.version", is_eager=True, callback=_version)]
 Product = Annotated[int, typer.Option("--product", "-p", help="option.product", metavar="ID", parser=_number)]
 OrderId = Annotated[int, typer.Option("--order-id", help="callback.order_id", metavar="N", parser=_number)]
@@ -185,9 +185,9 @@ _settings: dict[str, Any] = {
     "context_settings": {"help_option_names": ["-h", "--help"]},
 }
 app = typer.Typer(cls=Root, help="gatepay", **_settings)
-keys = typer.Typer(cls=helping.Group, help="keys", **_settings)
-uploads = typer.Typer(cls=helping.Group, help="uploads", **_settings)
-callback = typer.Typer(cls=helping.Group, help="callback", **_settings)
+keys = typer.Typer(cls=usage.Group, help="keys", **_settings)
+uploads = typer.Typer(cls=usage.Group, help="uploads", **_settings)
+callback = typer.Typer(cls=usage.Group, help="callback", **_settings)
 
 
 @app.callback()
@@ -195,18 +195,18 @@ def _root(as_json: Json = False, lang: Lang = "en", version: Version = False) ->
     """What every command has in common; each option does its work as it is read."""
 
 
-@app.command(cls=helping.Command, help="products")
+@app.command(cls=usage.Command, help="products")
 def products() -> None:
-    from gatepay_async.cli import running
+    from gatepay_async.cli import runner
     from gatepay_async.cli.commands import products
 
-    running.start(products.listing)
+    runner.start(products.listing)
 
 
 app.add_typer(keys, name="keys")
 
 
-@keys.command("upload", cls=helping.Command, help="upload")
+@keys.command("upload", cls=usage.Command, help="upload")
 def keys_upload(
     files: Annotated[list[Path], typer.Argument(help="upload.files", metavar="FILE")],
     product: Product,
@@ -219,7 +219,7 @@ def keys_upload(
     durable: Annotated[bool, typer.Option("--durable", help="upload.durable")] = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="upload.no_wait")] = False,
 ) -> None:
-    from gatepay_async.cli import running
+    from gatepay_async.cli import runner
     from gatepay_async.cli.commands import keys_dry_run, keys_upload
 
     if dry_run:
@@ -228,11 +228,11 @@ def keys_upload(
         from gatepay_async.cli.commands import keys_durable
 
         submit = partial(keys_durable.submit, wait=not no_wait)
-        running.start(submit, files, product, concurrency, encoding, failed_lines)
-    running.start(keys_upload.upload, files, product, concurrency, encoding, failed_lines)
+        runner.start(submit, files, product, concurrency, encoding, failed_lines)
+    runner.start(keys_upload.upload, files, product, concurrency, encoding, failed_lines)
 
 
-@keys.command("export", cls=helping.Command, help="export")
+@keys.command("export", cls=usage.Command, help="export")
 def keys_export(
     product: Product,
     target: Annotated[str, typer.Option("--output", "-o", help="export.output", metavar="FILE")],
@@ -240,76 +240,76 @@ def keys_export(
     force: Annotated[bool, typer.Option("--force", help="export.force")] = False,
     reveal: Annotated[bool, typer.Option("--reveal", help="export.reveal")] = False,
 ) -> None:
-    from gatepay_async.cli import running
+    from gatepay_async.cli import runner
     from gatepay_async.cli.commands import keys_export
 
-    running.start(keys_export.export, product, target, thorough, force, reveal)
+    runner.start(keys_export.export, product, target, thorough, force, reveal)
 
 
-@keys.command("count", cls=helping.Command, help="count")
+@keys.command("count", cls=usage.Command, help="count")
 def keys_count(
     product: Annotated[
         int | None, typer.Option("--product", "-p", help="count.product", metavar="ID", parser=_number)
     ] = None,
 ) -> None:
-    from gatepay_async.cli import running
+    from gatepay_async.cli import runner
     from gatepay_async.cli.commands import products
 
-    running.start(products.count, product)
+    runner.start(products.count, product)
 
 
 app.add_typer(uploads, name="uploads")
 
 
-@uploads.command("list", cls=helping.Command, help="list")
+@uploads.command("list", cls=usage.Command, help="list")
 def uploads_list() -> None:
-    from gatepay_async.cli import running
+    from gatepay_async.cli import runner
     from gatepay_async.cli.commands import uploads
 
-    running.start(uploads.listing)
+    runner.start(uploads.listing)
 
 
-@uploads.command("show", cls=helping.Command, help="show")
+@uploads.command("show", cls=usage.Command, help="show")
 def uploads_show(job: Job, failed_lines: FailedLines = None) -> None:
-    from gatepay_async.cli import running
+    from gatepay_async.cli import runner
     from gatepay_async.cli.commands import uploads
 
-    running.start(uploads.details, job, failed_lines)
+    runner.start(uploads.details, job, failed_lines)
 
 
-@uploads.command("watch", cls=helping.Command, help="watch")
+@uploads.command("watch", cls=usage.Command, help="watch")
 def uploads_watch(job: Job, failed_lines: FailedLines = None) -> None:
-    from gatepay_async.cli import running
+    from gatepay_async.cli import runner
     from gatepay_async.cli.commands import uploads
 
-    running.start(uploads.watch, job, failed_lines)
+    runner.start(uploads.watch, job, failed_lines)
 
 
-@uploads.command("cancel", cls=helping.Command, help="cancel")
+@uploads.command("cancel", cls=usage.Command, help="cancel")
 def uploads_cancel(job: Job) -> None:
-    from gatepay_async.cli import running
+    from gatepay_async.cli import runner
     from gatepay_async.cli.commands import uploads
 
-    running.start(uploads.cancel, job)
+    runner.start(uploads.cancel, job)
 
 
-@uploads.command("resume", cls=helping.Command, help="resume")
+@uploads.command("resume", cls=usage.Command, help="resume")
 def uploads_resume(job: Job) -> None:
-    from gatepay_async.cli import running
+    from gatepay_async.cli import runner
     from gatepay_async.cli.commands import uploads
 
-    running.start(uploads.resume, job)
+    runner.start(uploads.resume, job)
 
 
-@uploads.command("forget", cls=helping.Command, help="forget")
+@uploads.command("forget", cls=usage.Command, help="forget")
 def uploads_forget(job: Job) -> None:
-    from gatepay_async.cli import running
+    from gatepay_async.cli import runner
     from gatepay_async.cli.commands import uploads
 
-    running.start(uploads.forget, job)
+    runner.start(uploads.forget, job)
 
 
-@uploads.command("work", cls=helping.Command, help="work")
+@uploads.command("work", cls=usage.Command, help="work")
 def uploads_work(
     concurrency: Concurrency = 4,
     global_concurrency: Annotated[
@@ -318,13 +318,13 @@ def uploads_work(
     rate: Annotated[float | None, typer.Option("--rate", help="work.rate", metavar="N", parser=_per_second)] = None,
     drain: Annotated[bool, typer.Option("--drain", help="work.drain")] = False,
 ) -> None:
-    from gatepay_async.cli import running
+    from gatepay_async.cli import runner
     from gatepay_async.cli.commands import uploads_work
 
-    running.start(partial(uploads_work.work, drain=drain), concurrency, global_concurrency, rate)
+    runner.start(partial(uploads_work.work, drain=drain), concurrency, global_concurrency, rate)
 
 
-@app.command(cls=helping.Command, help="pay")
+@app.command(cls=usage.Command, help="pay")
 def pay(
     product: Product,
     pay_type: PayType,
@@ -336,24 +336,24 @@ def pay(
     listen: Annotated[str, typer.Option("--listen", help="pay.listen", metavar="HOST:PORT")] = "",
     timeout: Annotated[int, typer.Option("--timeout", help="pay.timeout", metavar="SECONDS", parser=_number)] = 900,
 ) -> None:
-    from gatepay_async.cli import running
+    from gatepay_async.cli import runner
     from gatepay_async.cli.commands import pay
 
     wanted = pay.Wanted(product, num, pay_type, order, custom)
-    running.start(pay.pay, wanted, save_qr, pay.address(listen, wait=wait), timeout)
+    runner.start(pay.pay, wanted, save_qr, pay.address(listen, wait=wait), timeout)
 
 
 app.add_typer(callback, name="callback")
 
 
-@callback.command("verify", cls=helping.Command, help="verify")
+@callback.command("verify", cls=usage.Command, help="verify")
 def callback_verify(query: Annotated[str, typer.Argument(help="verify.query", metavar="QUERY")]) -> None:
     from gatepay_async.cli.commands import callback
 
     raise typer.Exit(callback.verify(query))
 
 
-@callback.command("sign", cls=helping.Command, help="sign")
+@callback.command("sign", cls=usage.Command, help="sign")
 def callback_sign(
     order_id: OrderId,
     order: Order,
@@ -370,7 +370,7 @@ def callback_sign(
     raise typer.Exit(callback.sign(told))
 
 
-@callback.command("send", cls=helping.Command, help="send")
+@callback.command("send", cls=usage.Command, help="send")
 def callback_send(
     url: Annotated[str, typer.Argument(help="send.url", metavar="URL")],
     order_id: OrderId,
@@ -382,36 +382,36 @@ def callback_send(
     paid_at: PaidAt = None,
     forged: Forged = False,
 ) -> None:
-    from gatepay_async.cli import running
+    from gatepay_async.cli import runner
     from gatepay_async.cli.commands import callback
 
     told = callback.Told(order_id, order, price, realprice, pay_type, extend, paid_at or 0, forged)
-    running.start(callback.send, url, told)
+    runner.start(callback.send, url, told)
 
 
-@app.command(cls=helping.Command, help="sandbox")
+@app.command(cls=usage.Command, help="sandbox")
 def sandbox(
     database: Annotated[str, typer.Option("--database", help="sandbox.database", metavar="FILE")] = ":memory:",
     port: Annotated[int, typer.Option("--port", help="sandbox.port", metavar="N", parser=_port)] = 0,
     callback_url: Annotated[str, typer.Option("--callback", help="sandbox.callback", metavar="URL")] = "",
 ) -> None:
-    from gatepay_async.cli import running
+    from gatepay_async.cli import runner
     from gatepay_async.cli.commands import sandbox
 
-    running.start(sandbox.serve, database, port, callback_url)
+    runner.start(sandbox.serve, database, port, callback_url)
 
 
-@app.command(cls=helping.Command, help="doctor")
+@app.command(cls=usage.Command, help="doctor")
 def doctor(
     callback_url: Annotated[str, typer.Option("--callback", help="doctor.callback_url", metavar="URL")] = "",
 ) -> None:
-    from gatepay_async.cli import running
+    from gatepay_async.cli import runner
     from gatepay_async.cli.commands import doctor
 
-    running.start(doctor.examine, callback_url)
+    runner.start(doctor.examine, callback_url)
 
 
-@app.command(cls=helping.Command, help="errors")
+@app.command(cls=usage.Command, help="errors")
 def errors(
     endpoint: Annotated[str, typer.Argument(help="errors.endpoint", metavar="ENDPOINT")] = "",
     code: Annotated[str, typer.Argument(help="errors.code", metavar="CODE")] = "",
@@ -421,9 +421,9 @@ def errors(
     raise typer.Exit(errors.explain(endpoint, code))
 
 
-@app.command(cls=helping.Command, help="demo")
+@app.command(cls=usage.Command, help="demo")
 def demo() -> None:
-    from gatepay_async.cli import running
+    from gatepay_async.cli import runner
     from gatepay_async.cli.commands import demo
 
-    running.start(demo.demonstrate)
+    runner.start(demo.demonstrate)

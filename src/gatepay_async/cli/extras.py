@@ -3,7 +3,7 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from gatepay_async.cli.speech import say
+from gatepay_async.cli.language import say
 from gatepay_async.cli.status import HaltError
 
 

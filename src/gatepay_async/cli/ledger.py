@@ -6,12 +6,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gatepay_async.cli import failing, sources
+from gatepay_async.cli import failures, sources
+from gatepay_async.cli.language import say
 from gatepay_async.cli.output import emit, plain, wants_json
 from gatepay_async.cli.private_file import check_replaceable
 from gatepay_async.cli.screens import line, table
 from gatepay_async.cli.screens import show as draw
-from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.protocol.bulk import ChunkOutcome, Counts, Fate, UploadProgress, UploadReport
 
@@ -30,7 +30,7 @@ def status_of(report: UploadReport) -> Status:
     if report.stored or report.already_there:
         return Status.PARTLY
     errors = (outcome.error for outcome in report.chunks if outcome.error is not None)
-    return failing.status_of(report.stopped or next(errors))
+    return failures.status_of(report.stopped or next(errors))
 
 
 def check_target(failed_lines: Path, read: list[sources.Source]) -> None:
@@ -126,7 +126,7 @@ def show_counts(of: Counts) -> None:
 def _told(place: Place, outcome: ChunkOutcome) -> Trouble:
     cause, todo = say("upload.cut_off"), ""
     if outcome.error is not None:
-        cause, todo = failing.why(outcome.error)
+        cause, todo = failures.why(outcome.error)
     return {
         "first": place(outcome.first_line),
         "last": place(outcome.last_line),

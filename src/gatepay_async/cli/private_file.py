@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from gatepay_async.cli.speech import say
+from gatepay_async.cli.language import say
 from gatepay_async.cli.status import HaltError
 
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from gatepay_async.cli import failing, settings
+from gatepay_async.cli import failures, settings
 from gatepay_async.cli.extras import needing
-from gatepay_async.cli.speech import say
+from gatepay_async.cli.language import say
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.exchange.urls import BadUrlError, parse_url
 from gatepay_async.protocol import invisible
@@ -52,9 +52,9 @@ def told() -> Generator[None]:
         yield
     except QueueUnavailableError as error:
         todo = say("queue.away.todo")
-        raise HaltError(failing.worded(error.problem), todo=todo, status=Status.NO_ANSWER) from None
+        raise HaltError(failures.worded(error.problem), todo=todo, status=Status.NO_ANSWER) from None
     except DurableError as error:
-        raise HaltError(failing.worded(error.problem)) from None
+        raise HaltError(failures.worded(error.problem)) from None
     except BrokenPipeError:  # who reads what is written has gone
         raise
     except OSError as error:

@@ -12,9 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from gatepay_async.cli.helping import wrap
+from gatepay_async.cli.language import say
 from gatepay_async.cli.output import plain, wants_json
-from gatepay_async.cli.speech import say
+from gatepay_async.cli.usage import wrap
 
 _FILE_WIDTH = 160  # columns where there is no terminal to ask
 _ROOMY = 60  # columns; a narrower terminal needs them for the words of a table, not for the space between them

@@ -4,8 +4,8 @@ import os
 import stat
 from pathlib import Path
 
+from gatepay_async.cli.language import say
 from gatepay_async.cli.output import complain
-from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import HaltError
 from gatepay_async.client import BASE_URL, AsyncGatePay
 

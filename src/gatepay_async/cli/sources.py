@@ -17,8 +17,8 @@ from typing import BinaryIO
 
 from attrs import frozen
 
+from gatepay_async.cli.language import say
 from gatepay_async.cli.output import complain, is_closed, plain
-from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import HaltError
 from gatepay_async.protocol import invisible
 

@@ -8,10 +8,10 @@ import anyio
 import httpx
 from attrs import frozen
 
-from gatepay_async.cli import failing, settings
+from gatepay_async.cli import failures, settings
+from gatepay_async.cli.language import say
 from gatepay_async.cli.output import emit, plain, wants_json
 from gatepay_async.cli.screens import facts, line, show
-from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.exchange.failures import is_quoting, worded
 from gatepay_async.exchange.urls import BadUrlError, parse_url
@@ -179,7 +179,7 @@ async def deliver(url: str, query: str) -> Answer:
                 return await _get(client, f"{url}{'&' if '?' in url else '?'}{query}")
             except Exception as error:  # noqa: BLE001 -- SOCKS proxies make httpcore raise what it likes
                 said = worded(error) if is_quoting(error) else f"{type(error).__name__}: {innermost(error)}"
-                reason = failing.worded(mask(said.removesuffix(": ")))
+                reason = failures.worded(mask(said.removesuffix(": ")))
     # Not chained: the error holds the address, and that the signature.
     raise HaltError(
         say("callback.unreachable", url=url, reason=reason),
@@ -194,7 +194,7 @@ def _address(url: str) -> httpx.URL:
             return parse_url(url)
         reason = say("callback.fragment")  # what follows is never sent, and that would be the callback
     except BadUrlError as error:
-        reason = failing.worded(error.problem)
+        reason = failures.worded(error.problem)
     raise HaltError(say("callback.address", url=url, reason=reason))
 
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from gatepay_async.cli.extras import needing
+from gatepay_async.cli.language import say
 from gatepay_async.cli.output import emit, plain, wants_json
 from gatepay_async.cli.screens import line, progress
-from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import Status
 from gatepay_async.client import AsyncGatePay
 from gatepay_async.order_ids import new_out_order_id

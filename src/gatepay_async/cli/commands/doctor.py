@@ -12,11 +12,11 @@ from pathlib import Path
 import httpx
 from attrs import frozen
 
-from gatepay_async.cli import failing, settings
+from gatepay_async.cli import failures, settings
 from gatepay_async.cli.commands.callback import Told, Verdict, deliver, innermost, signed
+from gatepay_async.cli.language import say
 from gatepay_async.cli.output import emit, plain, wants_json
 from gatepay_async.cli.screens import hanging, line
-from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.client import AsyncGatePay
 from gatepay_async.exchange import trust
@@ -106,7 +106,7 @@ def _tls() -> Finding:
     try:
         count = trust.count(trust.trusted())
     except InvalidRequestError as error:
-        return Finding("tls", Mark.BAD, failing.headline(error), say("doctor.tls_bad.todo"), Status.USAGE)
+        return Finding("tls", Mark.BAD, failures.headline(error), say("doctor.tls_bad.todo"), Status.USAGE)
     except OSError as error:  # certifi's file; ssl.SSLError is one
         reason = f"{type(error).__name__}: {error}"
         return Finding("tls", Mark.BAD, say("doctor.tls_bad", reason=reason), say("doctor.tls_bad.todo"), Status.USAGE)
@@ -121,7 +121,7 @@ def _proxy() -> Finding:
         found = proxy_for(url)
     except InvalidRequestError as error:
         about = "server" if error.field == "GATEPAY_BASE_URL" else "proxy"
-        return Finding(about, Mark.BAD, failing.headline(error), failing.explain(error).remedy, Status.USAGE)
+        return Finding(about, Mark.BAD, failures.headline(error), failures.explain(error).remedy, Status.USAGE)
     if isinstance(found, Bypass):
         text = say("doctor.proxy_bypassed", host=url.host) if found.listed else say("doctor.no_proxy")
         return Finding("proxy", Mark.OK, text)
@@ -178,8 +178,8 @@ async def _server() -> list[Finding]:
 
 
 def _failed(failure: GatePayError) -> Finding:
-    known, status = failing.explain(failure), failing.status_of(failure)
-    text = say("doctor.failed", headline=failing.headline(failure).rstrip(".。"), cause=known.cause)
+    known, status = failures.explain(failure), failures.status_of(failure)
+    text = say("doctor.failed", headline=failures.headline(failure).rstrip(".。"), cause=known.cause)
     # What is to be done then is to run the doctor, says the catalogue to others.
     nobody = status is Status.NO_ANSWER
     todo = say("doctor.failed.todo", url=settings.base_url()) if nobody else known.remedy
@@ -213,7 +213,7 @@ async def _callback(url: str) -> list[Finding]:
     except HaltError as error:
         return [Finding("callback", Mark.BAD, error.text, error.todo, error.status)]
     except InvalidRequestError as error:  # of the environment: the way to this address is another one than GatePay's
-        return [Finding("callback", Mark.BAD, failing.headline(error), failing.explain(error).remedy, Status.USAGE)]
+        return [Finding("callback", Mark.BAD, failures.headline(error), failures.explain(error).remedy, Status.USAGE)]
     if to_forged.verdict is Verdict.SUCCESS:
         text, todo = say("doctor.forged_believed"), say("doctor.forged_believed.todo")
         return [Finding("callback", Mark.BAD, text, todo, Status.REFUSED)]

@@ -2,9 +2,9 @@
 
 from difflib import get_close_matches
 
+from gatepay_async.cli.language import language, say
 from gatepay_async.cli.output import emit, plain, wants_json
 from gatepay_async.cli.screens import facts, line, show, table
-from gatepay_async.cli.speech import language, say
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.protocol.catalogue import ENDPOINTS, REFUSALS, Refusal
 

@@ -7,9 +7,9 @@ from itertools import islice
 from pathlib import Path
 
 from gatepay_async.cli import ledger, sources
+from gatepay_async.cli.language import say
 from gatepay_async.cli.output import emit_long, wants_json
 from gatepay_async.cli.screens import facts, line, show
-from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import Status
 from gatepay_async.dedup import FirstLines
 from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Ledger

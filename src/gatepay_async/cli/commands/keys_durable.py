@@ -13,9 +13,9 @@ from attrs import frozen
 
 from gatepay_async.cli import ledger, queue, settings, sources
 from gatepay_async.cli.commands import uploads
+from gatepay_async.cli.language import say
 from gatepay_async.cli.output import complain, emit, wants_json
 from gatepay_async.cli.screens import line
-from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import Status
 
 if TYPE_CHECKING:

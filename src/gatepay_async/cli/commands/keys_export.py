@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from gatepay_async.cli.language import say
 from gatepay_async.cli.output import complain, is_closed, plain, wants_json
 from gatepay_async.cli.private_file import replacing
 from gatepay_async.cli.screens import line, progress
 from gatepay_async.cli.settings import client
-from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.protocol.models import CardKey
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from attrs import frozen
 
-from gatepay_async.cli import failing, ledger, sources
+from gatepay_async.cli import failures, ledger, sources
+from gatepay_async.cli.language import say
 from gatepay_async.cli.private_file import replacing
 from gatepay_async.cli.screens import progress
 from gatepay_async.cli.settings import client
-from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.protocol.bulk import UploadProgress, UploadReport
 from gatepay_async.protocol.errors import InvalidRequestError
@@ -64,12 +64,12 @@ def _end(job: _Job, report: UploadReport, ended: BaseException | None) -> Status
     interrupted = ended is not None
     ledger.show(report, job.reader.place, failed_lines=job.failed_lines, left_out=left_out, interrupted=interrupted)
     if unwritten is not None:
-        failing.tell(unwritten)
+        failures.tell(unwritten)
     if ended is None:
         return ledger.status_of(report) if unwritten is None else Status.PARTLY
     if not isinstance(ended, HaltError | InvalidRequestError):
         raise ended
-    failing.tell(ended)
+    failures.tell(ended)
     return Status.PARTLY if report.stored or report.already_there else Status.USAGE
 
 

@@ -12,9 +12,9 @@ from attrs import frozen
 
 from gatepay_async.cli import settings
 from gatepay_async.cli.extras import needing
+from gatepay_async.cli.language import say
 from gatepay_async.cli.output import emit, plain, wants_json
 from gatepay_async.cli.screens import facts, line, show
-from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.client import AsyncGatePay
 from gatepay_async.order_ids import new_out_order_id
@@ -147,7 +147,7 @@ async def _wait(
 ) -> Status:
     """Serve callbacks and make the order; whichever payment of it comes first ends the wait."""
     from gatepay_async.callbacks import CallbackApp, MemoryStore
-    from gatepay_async.cli.answering import answering
+    from gatepay_async.cli.callback_server import answering
 
     paid: list[Callback] = []
     came = anyio.Event()

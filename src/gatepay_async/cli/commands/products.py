@@ -1,9 +1,9 @@
 """``gatepay products`` and ``gatepay keys count``."""
 
+from gatepay_async.cli.language import say
 from gatepay_async.cli.output import emit, plain, wants_json
 from gatepay_async.cli.screens import line, show, table
 from gatepay_async.cli.settings import client
-from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import Status
 from gatepay_async.protocol.models import Catalog, Product
 

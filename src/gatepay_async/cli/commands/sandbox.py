@@ -5,9 +5,9 @@ import sqlite3
 import anyio
 
 from gatepay_async.cli.extras import needing
+from gatepay_async.cli.language import say
 from gatepay_async.cli.output import emit, plain, wants_json
 from gatepay_async.cli.screens import facts, line, show
-from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import HaltError, Status
 
 

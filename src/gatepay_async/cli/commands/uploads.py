@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatepay_async.cli import failing, ledger, queue
+from gatepay_async.cli import failures, ledger, queue
+from gatepay_async.cli.language import say
 from gatepay_async.cli.output import complain, emit, plain, wants_json
 from gatepay_async.cli.private_file import replacing
 from gatepay_async.cli.screens import facts, line, progress, show, table
-from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import Status
 from gatepay_async.protocol.bulk import Fate
 
@@ -143,7 +143,7 @@ async def _infos(jobs: list[Job]) -> AsyncIterator[tuple[str, JobInfo]]:
         except QueueUnavailableError:
             raise
         except DurableError as error:
-            complain(failing.headline(error))
+            complain(failures.headline(error))
 
 
 def _write_failed(path: Path, report: UploadReport, encoding: str) -> Path | None:

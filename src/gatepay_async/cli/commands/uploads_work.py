@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import anyio
 
 from gatepay_async.cli import queue, settings
+from gatepay_async.cli.language import say
 from gatepay_async.cli.output import complain, emit, wants_json
 from gatepay_async.cli.screens import line
-from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import Status
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ import typer
 from tables import rows
 
 import gatepay_async.cli
-from gatepay_async.cli import screens, speech
+from gatepay_async.cli import language, screens
 from gatepay_async.cli.app import app
-from gatepay_async.cli.helping import wrap
 from gatepay_async.cli.output import plain
 from gatepay_async.cli.texts import TEXTS
+from gatepay_async.cli.usage import wrap
 from gatepay_async.version import __version__
 
 pytestmark = pytest.mark.fast
@@ -91,7 +91,7 @@ def test_both_languages_say_the_same(name: str) -> None:
 
 
 @rows("command", COMMANDS)
-@rows("lang", speech.LANGUAGES)
+@rows("lang", language.LANGUAGES)
 def test_help(gatepay: Any, command: tuple[str, ...], lang: str) -> None:
     """Every command has help in both languages, in which no key, no foreign word and no wide line is left."""
     run = gatepay(*command, "--help", "--lang", lang)
@@ -110,7 +110,7 @@ def test_help(gatepay: Any, command: tuple[str, ...], lang: str) -> None:
 def test_help_on_a_narrow_terminal(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Long options have lines of their own, so that half of the width is left for what they do."""
     monkeypatch.setenv("COLUMNS", "40")
-    for lang in speech.LANGUAGES:
+    for lang in language.LANGUAGES:
         help_text = gatepay("keys", "upload", "--help", "--lang", lang).out
         assert max(len(line) - len(line.lstrip()) for line in help_text.splitlines()) < 20
         assert not re.search(r"^ *[\]）]", help_text, re.MULTILINE)
@@ -207,13 +207,13 @@ def test_the_language_is_chosen(
 ) -> None:
     """--lang, or else the locale; Chinese unasked only where it can be shown."""
     monkeypatch.setattr("locale.getlocale", lambda: (None, None))
-    assert speech.choose(arguments, environ, encoding=encoding) == chosen
+    assert language.choose(arguments, environ, encoding=encoding) == chosen
 
 
 def test_the_language_of_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no variable says it, the system is asked."""
     monkeypatch.setattr("locale.getlocale", lambda: ("Chinese (Simplified)_China", "936"))
-    assert speech.choose([], {}, encoding="gbk") == "zh"
+    assert language.choose([], {}, encoding="gbk") == "zh"
 
 
 def test_wrapping() -> None:

@@ -10,8 +10,8 @@ import anyio
 import typer
 from attrs import define, field
 
+from gatepay_async.cli.language import say
 from gatepay_async.cli.output import complain
-from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import Status
 
 Work = Callable[..., Coroutine[Any, Any, Status]]

@@ -3,8 +3,8 @@
 import re
 import sys
 
+from gatepay_async.cli.language import language, say
 from gatepay_async.cli.output import emit, plain, wants_json
-from gatepay_async.cli.speech import language, say
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.cli.texts import TEXTS
 from gatepay_async.protocol import catalogue, errors

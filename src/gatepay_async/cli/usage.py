@@ -12,8 +12,8 @@ from unicodedata import east_asian_width
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from gatepay_async.cli.language import say
 from gatepay_async.cli.output import plain
-from gatepay_async.cli.speech import say
 from gatepay_async.cli.texts import TEXTS
 
 # Typer exports the class of one usage error only; this is what all of them are.
