@@ -12,13 +12,13 @@ from typing import Annotated, Any
 import typer
 
 from gatepay_async.cli import language, output, usage
-from gatepay_async.cli.language import say
+from gatepay_async.cli.language import text
 from gatepay_async.cli.status import HaltError, Status
 
 # As help lists them: first what a newcomer needs.
-_ORDER = ("demo", "doctor", "products", "keys", "uploads", "pay", "callback", "errors", "sandbox")
+_COMMAND_ORDER = ("demo", "doctor", "products", "keys", "uploads", "pay", "callback", "errors", "sandbox")
 
-_HIGHEST_PORT = 65_535
+_MAX_PORT = 65_535
 
 
 class Root(usage.Group):
@@ -35,63 +35,63 @@ class Root(usage.Group):
     ) -> Any:
         """Run the command line; ends the process with its status."""
         arguments = sys.argv[1:] if args is None else list(args)
-        language.speak(language.choose(arguments, os.environ, encoding=sys.stdout.encoding or "ascii"))
+        language.set_language(language.choose_language(arguments, os.environ, encoding=sys.stdout.encoding or "ascii"))
         before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
-        output.prepare(as_json="--json" in before_dashes)
-        self.commands = {name: self.commands[name] for name in _ORDER}
+        output.configure(as_json="--json" in before_dashes)
+        self.commands = {name: self.commands[name] for name in _COMMAND_ORDER}
         usage.translate(self, tuple(param for param in self.params if param.name in ("as_json", "lang")))
         run = partial(super().main, arguments, "gatepay", complete_var, False, windows_expand_args)
-        sys.exit(int(_told(partial(run, **extra))))
+        sys.exit(int(_exit_status(partial(run, **extra))))
 
 
-def _told(command: Callable[[], Any]) -> Any:
+def _exit_status(command: Callable[[], Any]) -> Any:
     """The status that *command* gives; an error of ours is told, and gives one too."""
     try:
         return command() or Status.DONE
     except usage.UsageError as error:
-        return _tell_usage(error)
+        return _report_usage_error(error)
     except SystemExit as end:
         # Typer ends so when standard output was closed; and when it has completed a command line.
         if type(sys.stdout).__name__ != "PacifyFlushWrapper":
             raise
-        output.forget_output()
+        output.discard_stdout()
         return end.code and Status.PIPE_CLOSED
     except typer.Abort:
         return Status.INTERRUPTED
     except Exception as error:
-        fault = output.fault()
-        if fault is None and not isinstance(error, HaltError) and not _is_ours(error):
+        unwritable = output.stdout_error()
+        if unwritable is None and not isinstance(error, HaltError) and not _is_gatepay_error(error):
             raise
-        return _tell(error) if fault is None else _tell_unwritable(fault)
+        return _report_error(error) if unwritable is None else _report_unwritable_stdout(unwritable)
 
 
-def _tell_usage(error: Any) -> Status:
+def _report_usage_error(error: Any) -> Status:
     """A wrong command line; without any command, the help."""
     if type(error).__name__ == "NoArgsIsHelpError" and not output.wants_json():
-        output.complain(error.message.rstrip())
+        output.warn(error.message.rstrip())
         return Status.USAGE
-    return _tell(HaltError(usage.usage_problem(error), todo=usage.usage_hint(error)))
+    return _report_error(HaltError(usage.usage_problem(error), todo=usage.usage_hint(error)))
 
 
-def _tell_unwritable(fault: OSError) -> Status:
+def _report_unwritable_stdout(unwritable: OSError) -> Status:
     """Nobody reads standard output any more, which is no error; or it can't be written, which is one."""
-    output.forget_output()
-    if isinstance(fault, BrokenPipeError):
+    output.discard_stdout()
+    if isinstance(unwritable, BrokenPipeError):
         return Status.PIPE_CLOSED
     # On standard error, with --json too: that is written to standard output.
-    output.complain(say("output.unwritable", reason=output.plain(fault.strerror)))
+    output.warn(text("output.unwritable", reason=output.escape(unwritable.strerror)))
     return Status.NO_OUTPUT
 
 
-def _is_ours(error: Exception) -> bool:
+def _is_gatepay_error(error: Exception) -> bool:
     """Whether it is one of the library's; without importing what was never needed."""
     return any(kind.__name__ == "GatePayError" for kind in type(error).__mro__)
 
 
-def _tell(error: Any) -> Status:
-    from gatepay_async.cli.failures import tell
+def _report_error(error: Any) -> Status:
+    from gatepay_async.cli.failures import show_error
 
-    return tell(error)
+    return show_error(error)
 
 
 def run() -> None:
@@ -101,42 +101,42 @@ def run() -> None:
         typer.main.get_command(app).main()
     except SystemExit as end:
         status = end.code
-    fault = output.fault()
-    if fault is not None:
-        status = _tell_unwritable(fault)
-    output.flush_errors()
-    waiting = [each for each in threading.enumerate() if each is not threading.main_thread() and not each.daemon]
-    if waiting:
+    unwritable = output.stdout_error()
+    if unwritable is not None:
+        status = _report_unwritable_stdout(unwritable)
+    output.flush_stderr()
+    still_running = [each for each in threading.enumerate() if each is not threading.main_thread() and not each.daemon]
+    if still_running:
         os._exit(int(status or 0))
     sys.exit(status)
 
 
-def _number(value: str | int) -> int:
+def _positive_int(value: str | int) -> int:
     """A whole number above 0."""
     try:
         number = int(value)
     except ValueError:
         number = 0
     if number < 1:
-        raise typer.BadParameter(say("usage.number", value=output.plain(value)))
+        raise typer.BadParameter(text("usage.number", value=output.escape(value)))
     return number
 
 
-def _per_second(value: str | float) -> float:
+def _positive_rate(value: str | float) -> float:
     """A number above 0."""
     try:
         number = float(value)
     except ValueError:
         number = 0.0
     if not 0 < number < math.inf:
-        raise typer.BadParameter(say("usage.per_second", value=output.plain(value)))
+        raise typer.BadParameter(text("usage.per_second", value=output.escape(value)))
     return number
 
 
-def _port(value: str | int) -> int:
+def _port_number(value: str | int) -> int:
     """The number of a port; 0: a free one."""
-    if not str(value).isdecimal() or int(value) > _HIGHEST_PORT:
-        raise typer.BadParameter(say("usage.port", value=output.plain(value)))
+    if not str(value).isdecimal() or int(value) > _MAX_PORT:
+        raise typer.BadParameter(text("usage.port", value=output.escape(value)))
     return int(value)
 
 
@@ -145,7 +145,7 @@ def _one_of(*choices: str) -> dict[str, Any]:
 
     def check(value: str) -> str:
         if value not in choices:
-            raise typer.BadParameter(say("usage.choice", value=output.plain(value), choices=", ".join(choices)))
+            raise typer.BadParameter(text("usage.choice", value=output.escape(value), choices=", ".join(choices)))
         return value
 
     def offer(incomplete: str) -> list[str]:
@@ -154,7 +154,7 @@ def _one_of(*choices: str) -> dict[str, Any]:
     return {"parser": check, "autocompletion": offer, "metavar": "|".join(choices)}
 
 
-def _version(value: bool) -> None:
+def _print_version(value: bool) -> None:
     if value:
         from gatepay_async.version import __version__
 
@@ -164,17 +164,21 @@ def _version(value: bool) -> None:
 
 Json = Annotated[bool, typer.Option("--json", help="option.json", expose_value=False)]
 Lang = Annotated[str, typer.Option("--lang", help="option.lang", expose_value=False, **_one_of(*language.LANGUAGES))]
-Version = Annotated[bool, typer.Option("--version", help="option.version", is_eager=True, callback=_version)]
-Product = Annotated[int, typer.Option("--product", "-p", help="option.product", metavar="ID", parser=_number)]
-OrderId = Annotated[int, typer.Option("--order-id", help="callback.order_id", metavar="N", parser=_number)]
+Version = Annotated[bool, typer.Option("--version", help="option.version", is_eager=True, callback=_print_version)]
+Product = Annotated[int, typer.Option("--product", "-p", help="option.product", metavar="ID", parser=_positive_int)]
+OrderId = Annotated[int, typer.Option("--order-id", help="callback.order_id", metavar="N", parser=_positive_int)]
 Order = Annotated[str, typer.Option("--order", help="callback.order", metavar="TEXT")]
 Price = Annotated[str, typer.Option("--price", help="callback.price", metavar="0.99")]
 RealPrice = Annotated[str, typer.Option("--realprice", help="callback.realprice", metavar="0.99")]
 PayType = Annotated[str, typer.Option("--type", help="option.type", **_one_of("alipay", "wechat", "onecode"))]
 Extend = Annotated[str, typer.Option("--extend", help="callback.extend", metavar="TEXT")]
-PaidAt = Annotated[int | None, typer.Option("--paid-at", help="callback.paid_at", metavar="EPOCH", parser=_number)]
+PaidAt = Annotated[
+    int | None, typer.Option("--paid-at", help="callback.paid_at", metavar="EPOCH", parser=_positive_int)
+]
 FailedLines = Annotated[Path | None, typer.Option("--failed-lines", help="upload.failed_lines", metavar="FILE")]
-Concurrency = Annotated[int, typer.Option("--concurrency", help="upload.concurrency", metavar="N", parser=_number)]
+Concurrency = Annotated[
+    int, typer.Option("--concurrency", help="upload.concurrency", metavar="N", parser=_positive_int)
+]
 Job = Annotated[str, typer.Argument(help="uploads.which", metavar="JOB")]
 Forged = Annotated[bool, typer.Option("--forged", help="callback.forged")]
 
@@ -200,7 +204,7 @@ def products() -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import products
 
-    runner.start(products.listing)
+    runner.start(products.list_products)
 
 
 app.add_typer(keys, name="keys")
@@ -223,7 +227,7 @@ def keys_upload(
     from gatepay_async.cli.commands import keys_dry_run, keys_upload
 
     if dry_run:
-        raise typer.Exit(keys_dry_run.rehearse(files, encoding=encoding))
+        raise typer.Exit(keys_dry_run.dry_run(files, encoding=encoding))
     if durable or no_wait:
         from gatepay_async.cli.commands import keys_durable
 
@@ -249,13 +253,13 @@ def keys_export(
 @keys.command("count", cls=usage.Command, help="count")
 def keys_count(
     product: Annotated[
-        int | None, typer.Option("--product", "-p", help="count.product", metavar="ID", parser=_number)
+        int | None, typer.Option("--product", "-p", help="count.product", metavar="ID", parser=_positive_int)
     ] = None,
 ) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import products
 
-    runner.start(products.count, product)
+    runner.start(products.count_keys, product)
 
 
 app.add_typer(uploads, name="uploads")
@@ -266,7 +270,7 @@ def uploads_list() -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import uploads
 
-    runner.start(uploads.listing)
+    runner.start(uploads.list_jobs)
 
 
 @uploads.command("show", cls=usage.Command, help="show")
@@ -274,7 +278,7 @@ def uploads_show(job: Job, failed_lines: FailedLines = None) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import uploads
 
-    runner.start(uploads.details, job, failed_lines)
+    runner.start(uploads.show_job, job, failed_lines)
 
 
 @uploads.command("watch", cls=usage.Command, help="watch")
@@ -313,9 +317,10 @@ def uploads_forget(job: Job) -> None:
 def uploads_work(
     concurrency: Concurrency = 4,
     global_concurrency: Annotated[
-        int | None, typer.Option("--global-concurrency", help="work.global_concurrency", metavar="N", parser=_number)
+        int | None,
+        typer.Option("--global-concurrency", help="work.global_concurrency", metavar="N", parser=_positive_int),
     ] = None,
-    rate: Annotated[float | None, typer.Option("--rate", help="work.rate", metavar="N", parser=_per_second)] = None,
+    rate: Annotated[float | None, typer.Option("--rate", help="work.rate", metavar="N", parser=_positive_rate)] = None,
     drain: Annotated[bool, typer.Option("--drain", help="work.drain")] = False,
 ) -> None:
     from gatepay_async.cli import runner
@@ -328,19 +333,21 @@ def uploads_work(
 def pay(
     product: Product,
     pay_type: PayType,
-    num: Annotated[int, typer.Option("--num", "-n", help="pay.num", metavar="N", parser=_number)] = 1,
+    num: Annotated[int, typer.Option("--num", "-n", help="pay.num", metavar="N", parser=_positive_int)] = 1,
     order: Annotated[str, typer.Option("--order", help="pay.order", metavar="TEXT")] = "",
     custom: Annotated[str, typer.Option("--custom", help="pay.custom", metavar="TEXT")] = "",
     save_qr: Annotated[Path | None, typer.Option("--save-qr", help="pay.save_qr", metavar="FILE")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="pay.wait")] = False,
     listen: Annotated[str, typer.Option("--listen", help="pay.listen", metavar="HOST:PORT")] = "",
-    timeout: Annotated[int, typer.Option("--timeout", help="pay.timeout", metavar="SECONDS", parser=_number)] = 900,
+    timeout: Annotated[
+        int, typer.Option("--timeout", help="pay.timeout", metavar="SECONDS", parser=_positive_int)
+    ] = 900,
 ) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import pay
 
-    wanted = pay.Wanted(product, num, pay_type, order, custom)
-    runner.start(pay.pay, wanted, save_qr, pay.address(listen, wait=wait), timeout)
+    request = pay.OrderRequest(product, num, pay_type, order, custom)
+    runner.start(pay.pay, request, save_qr, pay.parse_listen(listen, wait=wait), timeout)
 
 
 app.add_typer(callback, name="callback")
@@ -366,8 +373,8 @@ def callback_sign(
 ) -> None:
     from gatepay_async.cli.commands import callback
 
-    told = callback.Told(order_id, order, price, realprice, pay_type, extend, paid_at or 0, forged)
-    raise typer.Exit(callback.sign(told))
+    fields = callback.CallbackFields(order_id, order, price, realprice, pay_type, extend, paid_at or 0, forged)
+    raise typer.Exit(callback.sign(fields))
 
 
 @callback.command("send", cls=usage.Command, help="send")
@@ -385,14 +392,14 @@ def callback_send(
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import callback
 
-    told = callback.Told(order_id, order, price, realprice, pay_type, extend, paid_at or 0, forged)
-    runner.start(callback.send, url, told)
+    fields = callback.CallbackFields(order_id, order, price, realprice, pay_type, extend, paid_at or 0, forged)
+    runner.start(callback.send, url, fields)
 
 
 @app.command(cls=usage.Command, help="sandbox")
 def sandbox(
     database: Annotated[str, typer.Option("--database", help="sandbox.database", metavar="FILE")] = ":memory:",
-    port: Annotated[int, typer.Option("--port", help="sandbox.port", metavar="N", parser=_port)] = 0,
+    port: Annotated[int, typer.Option("--port", help="sandbox.port", metavar="N", parser=_port_number)] = 0,
     callback_url: Annotated[str, typer.Option("--callback", help="sandbox.callback", metavar="URL")] = "",
 ) -> None:
     from gatepay_async.cli import runner
@@ -408,7 +415,7 @@ def doctor(
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import doctor
 
-    runner.start(doctor.examine, callback_url)
+    runner.start(doctor.diagnose, callback_url)
 
 
 @app.command(cls=usage.Command, help="errors")
@@ -418,7 +425,7 @@ def errors(
 ) -> None:
     from gatepay_async.cli.commands import errors
 
-    raise typer.Exit(errors.explain(endpoint, code))
+    raise typer.Exit(errors.list_refusals(endpoint, code))
 
 
 @app.command(cls=usage.Command, help="demo")
@@ -426,4 +433,4 @@ def demo() -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import demo
 
-    runner.start(demo.demonstrate)
+    runner.start(demo.run_demo)

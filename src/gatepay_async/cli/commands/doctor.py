@@ -13,10 +13,10 @@ import httpx
 from attrs import frozen
 
 from gatepay_async.cli import failures, settings
-from gatepay_async.cli.commands.callback import Told, Verdict, deliver, innermost, signed
-from gatepay_async.cli.language import say
-from gatepay_async.cli.output import emit, plain, wants_json
-from gatepay_async.cli.screens import hanging, line
+from gatepay_async.cli.commands.callback import CallbackFields, Verdict, root_cause, send_callback, signed_query
+from gatepay_async.cli.language import text
+from gatepay_async.cli.output import escape, print_json, wants_json
+from gatepay_async.cli.screens import print_line, wrap_indented
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.client import AsyncGatePay
 from gatepay_async.exchange import trust
@@ -29,8 +29,8 @@ from gatepay_async.protocol.errors import GatePayError, InvalidRequestError
 from gatepay_async.protocol.wire import open_envelope
 from gatepay_async.version import __version__
 
-_MOST_SKEW = 60  # seconds; a callback's age is reckoned by this machine's clock
-_INDENT = 7  # columns of a mark and a blank, in either language
+_MAX_SKEW_S = 60  # seconds; a callback's age is reckoned by this machine's clock
+_INDENT_COLUMNS = 7  # columns of a mark and a blank, in either language
 _PACKAGES = ("httpx", "anyio", "msgspec", "typer", "rich", "uvicorn")
 
 
@@ -61,71 +61,77 @@ class Finding:
     status: Status = Status.DONE
 
 
-async def examine(callback_url: str) -> Status:
+async def diagnose(callback_url: str) -> Status:
     """Look at everything, show each finding as it is made; the gravest one is the command's end."""
     findings: list[Finding] = []
 
-    def found(*new: Finding) -> None:
+    def record(*new: Finding) -> None:
         findings.extend(new)
         for each in new:
-            _show(each)
+            _print_finding(each)
 
-    found(_versions(), _tls(), _proxy())
-    found(*_credentials())
+    record(_check_versions(), _check_tls(), _check_proxy())
+    record(*_check_credentials())
     if all(each.mark is not Mark.BAD for each in findings):
-        found(*await _server())
+        record(*await _check_server())
         if callback_url:
-            found(*await _callback(callback_url))
+            record(*await _check_callback(callback_url))
     if wants_json():
         names = ("about", "mark", "text", "todo")
-        emit(findings=[{name: str(getattr(each, name)) for name in names} for each in findings])
+        print_json(findings=[{name: str(getattr(each, name)) for name in names} for each in findings])
     return max(each.status for each in findings)
 
 
-def _show(finding: Finding) -> None:
+def _print_finding(finding: Finding) -> None:
     if wants_json():
         return
     styles = {Mark.OK: "green", Mark.WARN: "yellow", Mark.BAD: "bold red"}
-    text = say("doctor.finding", about=say(f"doctor.{finding.about}"), text=plain(finding.text))
-    line(f"{say(f'doctor.{finding.mark}')} {hanging(text, indent=_INDENT)}", style=styles[finding.mark])
+    message = text("doctor.finding", about=text(f"doctor.{finding.about}"), text=escape(finding.text))
+    print_line(
+        f"{text(f'doctor.{finding.mark}')} {wrap_indented(message, indent=_INDENT_COLUMNS)}", style=styles[finding.mark]
+    )
     if finding.todo:
-        line(" " * _INDENT + hanging(say("failing.todo") + plain(finding.todo), indent=_INDENT))
+        print_line(
+            " " * _INDENT_COLUMNS + wrap_indented(text("failing.todo") + escape(finding.todo), indent=_INDENT_COLUMNS)
+        )
 
 
-def _versions() -> Finding:
-    named = [f"gatepay-async {__version__}", f"Python {platform.python_version()} ({platform.system()})"]
+def _check_versions() -> Finding:
+    versions = [f"gatepay-async {__version__}", f"Python {platform.python_version()} ({platform.system()})"]
     for package in _PACKAGES:
         try:
-            named.append(f"{package} {version(package)}")
+            versions.append(f"{package} {version(package)}")
         except PackageNotFoundError:
-            named.append(say("doctor.without", package=package))
-    return Finding("versions", Mark.OK, ", ".join(named))
+            versions.append(text("doctor.without", package=package))
+    return Finding("versions", Mark.OK, ", ".join(versions))
 
 
-def _tls() -> Finding:
+def _check_tls() -> Finding:
     try:
         count = trust.count(trust.trusted())
     except InvalidRequestError as error:
-        return Finding("tls", Mark.BAD, failures.headline(error), say("doctor.tls_bad.todo"), Status.USAGE)
+        return Finding("tls", Mark.BAD, failures.headline(error), text("doctor.tls_bad.todo"), Status.USAGE)
     except OSError as error:  # certifi's file; ssl.SSLError is one
         reason = f"{type(error).__name__}: {error}"
-        return Finding("tls", Mark.BAD, say("doctor.tls_bad", reason=reason), say("doctor.tls_bad.todo"), Status.USAGE)
+        return Finding(
+            "tls", Mark.BAD, text("doctor.tls_bad", reason=reason), text("doctor.tls_bad.todo"), Status.USAGE
+        )
     if not count:
-        return Finding("tls", Mark.BAD, say("doctor.tls_empty"), say("doctor.tls_bad.todo"), Status.USAGE)
-    return Finding("tls", Mark.OK, say("doctor.tls_ok", count=count, version=ssl.OPENSSL_VERSION))
+        return Finding("tls", Mark.BAD, text("doctor.tls_empty"), text("doctor.tls_bad.todo"), Status.USAGE)
+    return Finding("tls", Mark.OK, text("doctor.tls_ok", count=count, version=ssl.OPENSSL_VERSION))
 
 
-def _proxy() -> Finding:
+def _check_proxy() -> Finding:
     try:
         url = _base_url()
-        found = proxy_for(url)
+        proxy = proxy_for(url)
     except InvalidRequestError as error:
         about = "server" if error.field == "GATEPAY_BASE_URL" else "proxy"
         return Finding(about, Mark.BAD, failures.headline(error), failures.explain(error).remedy, Status.USAGE)
-    if isinstance(found, Bypass):
-        text = say("doctor.proxy_bypassed", host=url.host) if found.listed else say("doctor.no_proxy")
-        return Finding("proxy", Mark.OK, text)
-    return Finding("proxy", Mark.WARN, say("doctor.through", proxy=found.address), say("doctor.through.todo"))
+    if isinstance(proxy, Bypass):
+        message = text("doctor.proxy_bypassed", host=url.host) if proxy.listed else text("doctor.no_proxy")
+        return Finding("proxy", Mark.OK, message)
+    return Finding("proxy", Mark.WARN, text("doctor.through", proxy=proxy.address), text("doctor.through.todo"))
 
 
 def _base_url() -> httpx.URL:
@@ -136,7 +142,7 @@ def _base_url() -> httpx.URL:
     raise InvalidRequestError(field="GATEPAY_BASE_URL", problem=problem)
 
 
-def _credentials() -> list[Finding]:
+def _check_credentials() -> list[Finding]:
     findings: list[Finding] = []
     path = os.environ.get("GATEPAY_APPSECRET_FILE", "")
     try:
@@ -144,86 +150,89 @@ def _credentials() -> list[Finding]:
         settings.secret()
     except HaltError as error:
         return [Finding("credentials", Mark.BAD, error.text, error.todo, Status.USAGE)]
-    where = say("doctor.secret_in_file", path=path) if path else say("doctor.secret_in_variable")
-    findings.append(Finding("credentials", Mark.OK, say("doctor.credentials_ok", appkey=appkey, where=where)))
-    if path and settings.open_to_others(Path(path)):
+    where = text("doctor.secret_in_file", path=path) if path else text("doctor.secret_in_variable")
+    findings.append(Finding("credentials", Mark.OK, text("doctor.credentials_ok", appkey=appkey, where=where)))
+    if path and settings.is_world_readable(Path(path)):
         findings.append(
             Finding(
                 "credentials",
                 Mark.WARN,
-                say("settings.secret_shared", path=path),
-                say("doctor.secret_shared.todo", path=path),
+                text("settings.secret_shared", path=path),
+                text("doctor.secret_shared.todo", path=path),
             )
         )
     return findings
 
 
-async def _server() -> list[Finding]:
+async def _check_server() -> list[Finding]:
     """One call of ``product/show``: it tells of the network, the key, the secret and the clock."""
-    over = _Noting(await open_transport(_base_url()))
+    transport = _BodyRecorder(await open_transport(_base_url()))
     before = time.time()
     failure: GatePayError | None = None
     products = 0
     try:
-        async with over, AsyncGatePay(settings.appkey(), settings.secret(), transport=over, deadline=20) as gatepay:
+        async with (
+            transport,
+            AsyncGatePay(settings.appkey(), settings.secret(), transport=transport, deadline=20) as gatepay,
+        ):
             products = len((await gatepay.list_products()).products)
     except GatePayError as error:
         failure = error
     took = time.time() - before
-    findings = [_clock(over.body, before + took / 2)] if over.body else []
+    findings = [_check_clock(transport.body, before + took / 2)] if transport.body else []
     if failure is None:
-        text = say("doctor.server_ok", url=settings.base_url(), products=products, ms=f"{took * 1000:.0f}")
-        return [Finding("server", Mark.OK, text), *findings]
-    return [_failed(failure), *findings]
+        message = text("doctor.server_ok", url=settings.base_url(), products=products, ms=f"{took * 1000:.0f}")
+        return [Finding("server", Mark.OK, message), *findings]
+    return [_server_failure(failure), *findings]
 
 
-def _failed(failure: GatePayError) -> Finding:
-    known, status = failures.explain(failure), failures.status_of(failure)
-    text = say("doctor.failed", headline=failures.headline(failure).rstrip(".。"), cause=known.cause)
+def _server_failure(failure: GatePayError) -> Finding:
+    explanation, status = failures.explain(failure), failures.error_status(failure)
+    message = text("doctor.failed", headline=failures.headline(failure).rstrip(".。"), cause=explanation.cause)
     # What is to be done then is to run the doctor, says the catalogue to others.
     nobody = status is Status.NO_ANSWER
-    todo = say("doctor.failed.todo", url=settings.base_url()) if nobody else known.remedy
-    return Finding("server", Mark.BAD, text, todo, status)
+    todo = text("doctor.failed.todo", url=settings.base_url()) if nobody else explanation.remedy
+    return Finding("server", Mark.BAD, message, todo, status)
 
 
-def _clock(body: bytes, ours: float) -> Finding:
+def _check_clock(body: bytes, ours: float) -> Finding:
     try:
         theirs = open_envelope(body).time
     except MisreadError:
         theirs = None
     if theirs is None:
-        return Finding("clock", Mark.WARN, say("doctor.no_time"))
+        return Finding("clock", Mark.WARN, text("doctor.no_time"))
     skew = ours - theirs.timestamp()
-    if abs(skew) <= _MOST_SKEW:
-        return Finding("clock", Mark.OK, say("doctor.clock_ok", skew=f"{skew:+.0f}"))
+    if abs(skew) <= _MAX_SKEW_S:
+        return Finding("clock", Mark.OK, text("doctor.clock_ok", skew=f"{skew:+.0f}"))
     now = datetime.fromtimestamp(ours, UTC)
-    text = say(
+    message = text(
         "doctor.clock_off", skew=f"{skew:+,.0f}", ours=f"{now:%Y-%m-%d %H:%M:%S}", theirs=f"{theirs:%Y-%m-%d %H:%M:%S}"
     )
-    return Finding("clock", Mark.WARN, text, say("doctor.clock_off.todo"))
+    return Finding("clock", Mark.WARN, message, text("doctor.clock_off.todo"))
 
 
-async def _callback(url: str) -> list[Finding]:
+async def _check_callback(url: str) -> list[Finding]:
     """A genuine callback for an order that no shop has, and a forged one, which must be told from it."""
-    told = Told(1, "GATEPAY-DOCTOR-X", "0.01", "0.01", "alipay", "gatepay doctor", 0)
-    forged = Told(1, "GATEPAY-DOCTOR-X", "0.01", "0.01", "alipay", "gatepay doctor", 0, forged=True)
+    genuine = CallbackFields(1, "GATEPAY-DOCTOR-X", "0.01", "0.01", "alipay", "gatepay doctor", 0)
+    forged = CallbackFields(1, "GATEPAY-DOCTOR-X", "0.01", "0.01", "alipay", "gatepay doctor", 0, forged=True)
     try:
-        to_genuine = await deliver(url, signed(told))
-        to_forged = await deliver(url, signed(forged))
+        to_genuine = await send_callback(url, signed_query(genuine))
+        to_forged = await send_callback(url, signed_query(forged))
     except HaltError as error:
         return [Finding("callback", Mark.BAD, error.text, error.todo, error.status)]
     except InvalidRequestError as error:  # of the environment: the way to this address is another one than GatePay's
         return [Finding("callback", Mark.BAD, failures.headline(error), failures.explain(error).remedy, Status.USAGE)]
     if to_forged.verdict is Verdict.SUCCESS:
-        text, todo = say("doctor.forged_believed"), say("doctor.forged_believed.todo")
-        return [Finding("callback", Mark.BAD, text, todo, Status.REFUSED)]
+        message, todo = text("doctor.forged_believed"), text("doctor.forged_believed.todo")
+        return [Finding("callback", Mark.BAD, message, todo, Status.REFUSED)]
     if to_forged.verdict is not Verdict.FAIL or to_genuine.verdict is Verdict.NEITHER:
-        text = say("doctor.callback_strange", genuine=to_genuine.shown, forged=to_forged.shown)
-        return [Finding("callback", Mark.BAD, text, say("callback.neither.todo"), Status.NO_ANSWER)]
-    return [Finding("callback", Mark.OK, say("doctor.callback_ok", genuine=to_genuine.text))]
+        message = text("doctor.callback_strange", genuine=to_genuine.description, forged=to_forged.description)
+        return [Finding("callback", Mark.BAD, message, text("callback.neither.todo"), Status.NO_ANSWER)]
+    return [Finding("callback", Mark.OK, text("doctor.callback_ok", genuine=to_genuine.text))]
 
 
-class _Noting(httpx.AsyncBaseTransport):
+class _BodyRecorder(httpx.AsyncBaseTransport):
     """Carries what the client sends, and keeps the last reply's body: the client doesn't give its ``time``."""
 
     def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
@@ -235,7 +244,7 @@ class _Noting(httpx.AsyncBaseTransport):
         try:
             reply = await self._inner.handle_async_request(request)
         except httpx.ConnectError as error:
-            raise httpx.ConnectError(innermost(error)) from error
+            raise httpx.ConnectError(root_cause(error)) from error
         try:
             self.body = await reply.aread()
         finally:

@@ -13,9 +13,9 @@ from attrs import frozen
 
 from gatepay_async.cli import ledger, queue, settings, sources
 from gatepay_async.cli.commands import uploads
-from gatepay_async.cli.language import say
-from gatepay_async.cli.output import complain, emit, wants_json
-from gatepay_async.cli.screens import line
+from gatepay_async.cli.language import text
+from gatepay_async.cli.output import print_json, wants_json, warn
+from gatepay_async.cli.screens import print_line
 from gatepay_async.cli.status import Status
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @frozen
-class _Input:
+class _JoinedFiles:
     """All files as one input, in UTF-8; a ``Source`` of durable uploads."""
 
     reader: sources.Reader
@@ -31,7 +31,7 @@ class _Input:
 
     async def copy_to(self, file: BinaryIO) -> None:
         """As ``Source.copy_to``."""
-        await to_thread.run_sync(file.writelines, sources.as_lines(self.reader, "utf-8"))
+        await to_thread.run_sync(file.writelines, sources.encode_lines(self.reader, "utf-8"))
 
 
 async def submit(
@@ -40,38 +40,42 @@ async def submit(
     """Put all files into the queue as one job; unless nobody waits for it, work until it is done, and show it."""
     settings.secret()  # while there is nothing to lose yet
     durable = queue.durable_uploads()
-    found = sources.look_through(names, encoding)
+    inputs = sources.check_sources(names, encoding)
     if failed_lines is not None:
-        ledger.check_target(failed_lines, found)
-    name = found[0].name if len(found) == 1 else say("queue.several_files", name=found[0].name, more=len(found) - 1)
-    reader = sources.Reader(found, encoding)
-    with queue.told():
+        ledger.check_failed_lines(failed_lines, inputs)
+    name = (
+        inputs[0].name if len(inputs) == 1 else text("queue.several_files", name=inputs[0].name, more=len(inputs) - 1)
+    )
+    reader = sources.Reader(inputs, encoding)
+    with queue.explain_errors():
         async with durable.submitter() as submitter:
-            job = await submitter.file(_Input(reader, name), product_id=product_id)
+            job = await submitter.file(_JoinedFiles(reader, name), product_id=product_id)
             await job.resume()  # run again, it goes on, whatever has stopped it before
             info = await job.info()
             if not wait:
-                _tell_queued(job, info.count)
+                _print_queued(job, info.count)
                 return Status.DONE
-            complain(say("queue.submitted", job=queue.number_of(job), count=f"{info.count:,}"))
-            end = partial(uploads.show_end, job, failed_lines, reader.place, encoding)
-            return await _work(durable, job, concurrency, end)
+            warn(text("queue.submitted", job=queue.job_number(job), count=f"{info.count:,}"))
+            end = partial(uploads.print_result, job, failed_lines, reader.place, encoding)
+            return await _work_until_done(durable, job, concurrency, end)
 
 
-async def _work(durable: DurableUploads, job: Job, concurrency: int, end: Callable[[], Awaitable[Status]]) -> Status:
+async def _work_until_done(
+    durable: DurableUploads, job: Job, concurrency: int, end: Callable[[], Awaitable[Status]]
+) -> Status:
     try:
         async with durable.worker(concurrency=concurrency):
             await uploads.follow(job)
     except asyncio.CancelledError:
-        await uploads.show_so_far(job)
-        complain(say("queue.goes_on", job=queue.number_of(job)))
+        await uploads.print_progress(job)
+        warn(text("queue.goes_on", job=queue.job_number(job)))
         raise
     return await end()
 
 
-def _tell_queued(job: Job, count: int) -> None:
+def _print_queued(job: Job, count: int) -> None:
     if wants_json():
-        emit(job=queue.number_of(job), count=count)
+        print_json(job=queue.job_number(job), count=count)
         return
-    line(say("queue.submitted", job=queue.number_of(job), count=f"{count:,}"))
-    line(say("queue.worked_at"))
+    print_line(text("queue.submitted", job=queue.job_number(job), count=f"{count:,}"))
+    print_line(text("queue.worked_at"))
