@@ -127,8 +127,8 @@ def test_the_clock_since_boot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     """It goes on, and names the boot where the system does; where not, the name is empty."""
     name, at = boot_clock.since_boot()
     assert boot_clock.since_boot() >= (name, at)
-    boot_clock._boot.cache_clear()
+    boot_clock._boot_id.cache_clear()
     monkeypatch.setattr(boot_clock, "_LINUX_BOOT_ID", tmp_path / "none")
     monkeypatch.delattr("time.CLOCK_BOOTTIME", raising=False)
     assert boot_clock.since_boot()[0] == ""
-    boot_clock._boot.cache_clear()
+    boot_clock._boot_id.cache_clear()

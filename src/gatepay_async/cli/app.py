@@ -39,13 +39,13 @@ class Root(usage.Group):
         before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
         output.configure(as_json="--json" in before_dashes)
         self.commands = {name: self.commands[name] for name in _COMMAND_ORDER}
-        usage.translate(self, tuple(param for param in self.params if param.name in ("as_json", "lang")))
+        usage.translate_help(self, tuple(param for param in self.params if param.name in ("as_json", "lang")))
         run = partial(super().main, arguments, "gatepay", complete_var, False, windows_expand_args)
         sys.exit(int(_exit_status(partial(run, **extra))))
 
 
 def _exit_status(command: Callable[[], Any]) -> Any:
-    """The status that *command* gives; an error of ours is told, and gives one too."""
+    """The status that *command* gives; an error of ours is shown, and gives one too."""
     try:
         return command() or Status.DONE
     except usage.UsageError as error:

@@ -1,4 +1,4 @@
-"""An error, told: what happened, why, and what to do next; on standard error, or as JSON."""
+"""An error, explained: what happened, why, and what to do next; on standard error, or as JSON."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""The queue of durable uploads: where it is, as the environment says, and what is told when it can't be used."""
+"""The queue of durable uploads: where it is, as the environment says, and what to say when it can't be used."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def durable_uploads() -> DurableUploads:
 @contextmanager
 def explain_errors() -> Generator[None]:
     """
-    What goes wrong with the queue, told.
+    Explain what goes wrong with the queue.
 
     Raises:
         HaltError: It can't be reached, or not be used so.
@@ -77,7 +77,7 @@ def job_number(job: Job) -> str:
 
 async def find_job(submit: Submitter, prefix: str) -> Job:
     """
-    The job whose number begins with *wanted*.
+    The job whose number begins with *prefix*.
 
     Raises:
         HaltError: There is none, or more than one.

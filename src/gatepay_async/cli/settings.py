@@ -1,4 +1,4 @@
-"""What the command is told by the environment; nothing secret is ever read from its arguments."""
+"""What the command reads from the environment; nothing secret is ever read from its arguments."""
 
 import os
 import stat

@@ -50,13 +50,13 @@ class Group(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
-def translate(command: Any, shared: tuple[Any, ...] = ()) -> None:
+def translate_help(command: Any, shared: tuple[Any, ...] = ()) -> None:
     """Put the texts where their keys are, all the way down; give every command the options that are *shared*."""
     command.help = text(command.help)
     for param in command.params:
         param.help = _param_help(param)
     for inner in getattr(command, "commands", {}).values():
-        translate(inner, shared)
+        translate_help(inner, shared)
         inner.params.extend(shared)
 
 

@@ -135,7 +135,7 @@ async def send(url: str, fields: CallbackFields) -> Status:
 
 def signed_query(fields: CallbackFields) -> str:
     """
-    The query text of *told*, signed; with another signature where it is to be forged.
+    The query text of *fields*, signed; with another signature where it is to be forged.
 
     Raises:
         HaltError: A price is none.
