@@ -231,8 +231,7 @@ def keys_upload(
     if durable or no_wait:
         from gatepay_async.cli.commands import keys_durable
 
-        submit = partial(keys_durable.submit, wait=not no_wait)
-        runner.start(submit, files, product, concurrency, encoding, failed_lines)
+        runner.start(keys_durable.submit, files, product, concurrency, encoding, failed_lines, wait=not no_wait)
     runner.start(keys_upload.upload, files, product, concurrency, encoding, failed_lines)
 
 
@@ -326,7 +325,7 @@ def uploads_work(
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import uploads_work
 
-    runner.start(partial(uploads_work.work, drain=drain), concurrency, global_concurrency, rate)
+    runner.start(uploads_work.work, concurrency, global_concurrency, rate, drain=drain)
 
 
 @app.command(cls=usage.Command, help="pay")

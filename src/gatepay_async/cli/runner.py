@@ -4,7 +4,8 @@ import asyncio
 import signal
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager, suppress
-from typing import Any, NoReturn, cast
+from functools import partial
+from typing import Any, NoReturn, ParamSpec, cast
 
 import anyio
 import typer
@@ -14,14 +15,14 @@ from gatepay_async.cli.language import text
 from gatepay_async.cli.output import warn
 from gatepay_async.cli.status import Status
 
-Work = Callable[..., Coroutine[Any, Any, Status]]
+P = ParamSpec("P")
 
 # What a shell, a service manager or a closed terminal ends a program with: here it ends as with Ctrl-C.
 _END_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 _SIGNAL_STATUS = 128
 
 
-def start(work: Work, *arguments: object) -> NoReturn:
+def start(work: Callable[P, Coroutine[Any, Any, Status]], *args: P.args, **kwargs: P.kwargs) -> NoReturn:
     """
     Run *work* to its end.
 
@@ -31,7 +32,7 @@ def start(work: Work, *arguments: object) -> NoReturn:
     """
     with _handling_signals() as signals:
         try:
-            status = int(anyio.run(_run_cancellable, signals, work, arguments))
+            status = int(anyio.run(_run_cancellable, signals, partial(work, *args, **kwargs)))
         except (KeyboardInterrupt, asyncio.CancelledError):
             status = _SIGNAL_STATUS + (signals.received[0] if signals.received else signal.SIGINT)
             warn(text("running.interrupted"))
@@ -52,14 +53,14 @@ class _Signals:
         self.cancel()
 
 
-async def _run_cancellable(signals: _Signals, work: Work, arguments: tuple[object, ...]) -> Status:
+async def _run_cancellable(signals: _Signals, work: Callable[[], Coroutine[Any, Any, Status]]) -> Status:
     loop, task = asyncio.get_running_loop(), cast("asyncio.Task[Any]", asyncio.current_task())
     signals.cancel = lambda: loop.call_soon_threadsafe(task.cancel)
     with suppress(NotImplementedError):  # Windows, where a loop takes no handlers; those set before serve there
         for each in signals.handled:
             # A loop that is just going to sleep, or whose thread isn't the one that the system picks, must wake up.
             loop.add_signal_handler(each, signals.handle, each, None)
-    return await work(*arguments)
+    return await work()
 
 
 @contextmanager
