@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from gatepay_async.callbacks import Claim, SQLiteStore, Standing, boot
+from gatepay_async.callbacks import Claim, SQLiteStore, Standing, boot_clock
 from gatepay_async.callbacks import sqlite as module
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
@@ -125,10 +125,10 @@ async def test_a_file_of_version_01(machine: Machine, path: Path) -> None:
 
 def test_the_clock_since_boot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It goes on, and names the boot where the system does; where not, the name is empty."""
-    name, at = boot.since_boot()
-    assert boot.since_boot() >= (name, at)
-    boot._boot.cache_clear()
-    monkeypatch.setattr(boot, "_LINUX_BOOT_ID", tmp_path / "none")
+    name, at = boot_clock.since_boot()
+    assert boot_clock.since_boot() >= (name, at)
+    boot_clock._boot_id.cache_clear()
+    monkeypatch.setattr(boot_clock, "_LINUX_BOOT_ID", tmp_path / "none")
     monkeypatch.delattr("time.CLOCK_BOOTTIME", raising=False)
-    assert boot.since_boot()[0] == ""
-    boot._boot.cache_clear()
+    assert boot_clock.since_boot()[0] == ""
+    boot_clock._boot_id.cache_clear()

@@ -14,8 +14,9 @@ from cli_terminal import Open, Terminal, opened
 from typer.testing import CliRunner
 
 from gatepay_async import AsyncGatePay, RetryPolicy
-from gatepay_async.cli import examining, settings
+from gatepay_async.cli import settings
 from gatepay_async.cli.app import app
+from gatepay_async.cli.commands import doctor
 from gatepay_async.sandbox import Sandbox
 
 QUICK = RetryPolicy(first_wait=0, longest_wait=0)
@@ -44,7 +45,7 @@ Gatepay = Callable[..., Run]
 def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     """An English user on a line without waits. The environment is tests/surroundings.py's, with nothing set up."""
     monkeypatch.setenv("LANG", "en_GB.UTF-8")
-    for module in (settings, examining):
+    for module in (settings, doctor):
         monkeypatch.setattr(module, "AsyncGatePay", partial(AsyncGatePay, retry=QUICK))
 
 

@@ -8,26 +8,26 @@ from gatepay_async.cli.texts import TEXTS
 LANGUAGES = ("en", "zh")
 
 # Where the command is run several times in one process, each run speaks its own.
-_spoken: ContextVar[str] = ContextVar("language", default="en")
+_language: ContextVar[str] = ContextVar("language", default="en")
 
 
-def speak(language: str) -> None:
+def set_language(language: str) -> None:
     """Say everything in *language* from now on, one of ``LANGUAGES``."""
-    _spoken.set(language)
+    _language.set(language)
 
 
-def language() -> str:
+def current_language() -> str:
     """The language that is spoken."""
-    return _spoken.get()
+    return _language.get()
 
 
-def say(key: str, **values: object) -> str:
+def text(key: str, **values: object) -> str:
     """The text of that name, in the language that is spoken."""
-    text = TEXTS[key][LANGUAGES.index(_spoken.get())]
-    return text.format(**values) if values else text
+    template = TEXTS[key][LANGUAGES.index(_language.get())]
+    return template.format(**values) if values else template
 
 
-def choose(arguments: list[str], environ: Mapping[str, str], *, encoding: str) -> str:
+def choose_language(arguments: list[str], environ: Mapping[str, str], *, encoding: str) -> str:
     """
     Which language to speak: what ``--lang`` asks for, or else the locale's.
 
@@ -36,9 +36,9 @@ def choose(arguments: list[str], environ: Mapping[str, str], *, encoding: str) -
         environ: The environment. ``LC_ALL``, ``LC_MESSAGES``, ``LANG``: the first that is not empty counts.
         encoding: Of standard output. Where it can't carry Chinese, nobody is spoken to in Chinese unasked.
     """
-    asked = _asked(arguments)
-    if asked in LANGUAGES:
-        return asked
+    option = _lang_option(arguments)
+    if option in LANGUAGES:
+        return option
     locale = next(filter(None, map(environ.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), None) or _system_locale()
     if not locale.lower().startswith(("zh", "chinese")):
         return "en"
@@ -49,7 +49,7 @@ def choose(arguments: list[str], environ: Mapping[str, str], *, encoding: str) -
     return "zh"
 
 
-def _asked(arguments: list[str]) -> str:
+def _lang_option(arguments: list[str]) -> str:
     """What follows ``--lang``, wherever it stands; Typer will judge it later."""
     for place, argument in enumerate(arguments):
         if argument == "--":

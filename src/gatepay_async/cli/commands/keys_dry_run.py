@@ -7,34 +7,34 @@ from itertools import islice
 from pathlib import Path
 
 from gatepay_async.cli import ledger, sources
-from gatepay_async.cli.output import emit_long, wants_json
-from gatepay_async.cli.screens import facts, line, show
-from gatepay_async.cli.speech import say
+from gatepay_async.cli.language import text
+from gatepay_async.cli.output import print_long_json, wants_json
+from gatepay_async.cli.screens import facts, print_line, print_table
 from gatepay_async.cli.status import Status
 from gatepay_async.dedup import FirstLines
 from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Ledger
 from gatepay_async.protocol.chunking import Chunker
 
-_SHOWN = 20
-_BATCH = 2000  # lines read, and looked up, at a time
+_MAX_LINES_SHOWN = 20
+_BATCH_LINES = 2000  # lines read, and looked up, at a time
 
 Place = Callable[[int], str]
 
 
-def rehearse(names: list[Path], *, encoding: str) -> Status:
+def dry_run(names: list[Path], *, encoding: str) -> Status:
     """Count lines, blanks, repetitions and chunks, as the upload would."""
-    reader = sources.Reader(sources.look_through(names, encoding), encoding)
-    rehearsal = _Rehearsal()
+    reader = sources.Reader(sources.check_sources(names, encoding), encoding)
+    run = _DryRun()
     with closing(FirstLines()) as first_lines:
-        rehearsal.read(reader, first_lines)
+        run.read(reader, first_lines)
     if wants_json():
-        emit_long(rehearsal.counts(), rehearsal.lists(reader.place))
+        print_long_json(run.counts(), run.lists(reader.place))
     else:
-        rehearsal.show(reader.place)
+        run.print_summary(reader.place)
     return Status.DONE
 
 
-class _Lines(Ledger):
+class _LineLedger(Ledger):
     """As an upload's, but it keeps numbers of lines in the place of outcomes: all of them, and no card key."""
 
     def __init__(self) -> None:
@@ -51,29 +51,29 @@ class _Lines(Ledger):
         self.holding_invisible.append(line)
 
 
-class _Rehearsal:
+class _DryRun:
     """Cuts lines into chunks as an upload does, and counts these."""
 
     def __init__(self) -> None:
-        self._lines = _Lines()
+        self._lines = _LineLedger()
         self._chunker = Chunker(self._lines)
         self._repeated = array("Q")  # lines
-        self._repeats = array("Q")  # for each of them, the line where its card key stands first
+        self._first_lines = array("Q")  # for each of them, the line where its card key stands first
         self._chunks = self._would_send = 0
 
     def read(self, lines: Iterator[str], first_lines: FirstLines) -> None:
         """Read all *lines*."""
-        while batch := list(islice(lines, _BATCH)):
+        while batch := list(islice(lines, _BATCH_LINES)):
             self._chunker.read_lines(batch)
             numbers = self._chunker.pending_lines
             repeated = first_lines.find_repeated(numbers, self._chunker.pending_keys)
             for place, first in repeated.items():
                 self._repeated.append(numbers[place])
-                self._repeats.append(first)
-            self._count(self._chunker.full_chunks(repeated))
+                self._first_lines.append(first)
+            self._count_chunks(self._chunker.full_chunks(repeated))
         rest = self._chunker.last_chunk()
         if rest is not None:
-            self._count([rest])
+            self._count_chunks([rest])
 
     def counts(self) -> dict[str, int]:
         """By name."""
@@ -94,22 +94,22 @@ class _Rehearsal:
             "invisible_lines": map(place, self._lines.holding_invisible),
         }
 
-    def show(self, place: Place) -> None:
+    def print_summary(self, place: Place) -> None:
         """For people."""
-        show(facts((say(f"upload.{name}"), f"{count:,}") for name, count in self.counts().items()))
-        for again, first in islice(self._repetitions(place), _SHOWN):
-            line(say("upload.repeats", line=again, first=first))
-        if len(self._repeated) > _SHOWN:
-            line(say("upload.more", count=len(self._repeated) - _SHOWN))
-        for each in self._lines.refused[:_SHOWN]:
-            line(say("upload.cant_be", line=place(each)))
+        print_table(facts((text(f"upload.{name}"), f"{count:,}") for name, count in self.counts().items()))
+        for again, first in islice(self._repetitions(place), _MAX_LINES_SHOWN):
+            print_line(text("upload.repeats", line=again, first=first))
+        if len(self._repeated) > _MAX_LINES_SHOWN:
+            print_line(text("upload.more", count=len(self._repeated) - _MAX_LINES_SHOWN))
+        for each in self._lines.refused[:_MAX_LINES_SHOWN]:
+            print_line(text("upload.cant_be", line=place(each)))
         odd = self._lines.holding_invisible
-        ledger.show_invisible([place(each) for each in odd[:_SHOWN]], of=len(odd))
-        line(say("upload.nothing_sent"))
+        ledger.print_invisible([place(each) for each in odd[:_MAX_LINES_SHOWN]], of=len(odd))
+        print_line(text("upload.nothing_sent"))
 
-    def _count(self, chunks: list[Chunk]) -> None:
+    def _count_chunks(self, chunks: list[Chunk]) -> None:
         self._chunks += len(chunks)
         self._would_send += sum(len(chunk.keys) for chunk in chunks)
 
     def _repetitions(self, place: Place) -> Iterator[tuple[str, str]]:
-        return ((place(again), place(first)) for again, first in zip(self._repeated, self._repeats, strict=True))
+        return ((place(again), place(first)) for again, first in zip(self._repeated, self._first_lines, strict=True))

@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from gatepay_async.cli.output import complain, is_closed, plain, wants_json
-from gatepay_async.cli.private_file import replacing
-from gatepay_async.cli.screens import line, progress
+from gatepay_async.cli.language import text
+from gatepay_async.cli.output import escape, is_closed, wants_json, warn
+from gatepay_async.cli.private_file import atomic_write
+from gatepay_async.cli.screens import print_line, progress
 from gatepay_async.cli.settings import client
-from gatepay_async.cli.speech import say
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.protocol.models import CardKey
 
-_NAMES = ("id", "content", "status", "pay_order_id", "created_at", "updated_at")
+_COLUMNS = ("id", "content", "status", "pay_order_id", "created_at", "updated_at")
 
 Write = Callable[[Iterable[CardKey]], str]
 
@@ -33,7 +33,7 @@ def _as_csv(keys: Iterable[CardKey]) -> str:
 
 
 def _as_jsonl(keys: Iterable[CardKey]) -> str:
-    rows = (json.dumps(dict(zip(_NAMES, _row(key), strict=True)), ensure_ascii=False) for key in keys)
+    rows = (json.dumps(dict(zip(_COLUMNS, _row(key), strict=True)), ensure_ascii=False) for key in keys)
     return "".join(f"{row}\n" for row in rows)
 
 
@@ -43,7 +43,7 @@ def _as_txt(keys: Iterable[CardKey]) -> str:
 
 # The ending of the file's name -> what it begins with, and how card keys are written in it.
 _FORMATS: dict[str, tuple[str, Write]] = {
-    ".csv": (",".join(_NAMES) + "\n", _as_csv),
+    ".csv": (",".join(_COLUMNS) + "\n", _as_csv),
     ".jsonl": ("", _as_jsonl),
     ".txt": ("", _as_txt),
 }
@@ -56,13 +56,13 @@ async def export(product_id: int, target: str, thorough: bool, force: bool, reve
     written = 0
     async with gatepay:
         listing = gatepay.list_card_keys(product_id, prefetch=4, thorough=thorough)
-        with _opened(target) as file, progress(say("export.doing"), total=None) as update:
+        with _open_target(target) as file, progress(text("export.doing"), total=None) as update:
             file.write(heading.encode())
             async for page in listing.pages():
                 file.write(write(page.keys).encode("utf-8", "surrogatepass"))
                 written += len(page.keys)
                 update(written, page.total)
-        _tell(target, written, drifted=listing.drifted)
+        _print_result(target, written, drifted=listing.drifted)
         return Status.DONE
 
 
@@ -75,36 +75,36 @@ def _format(target: str, *, reveal: bool, force: bool) -> tuple[str, Write]:
     """
     if target == "-":
         if is_closed("stdout"):
-            raise HaltError(say("export.closed"), todo=say("export.closed.todo"))
+            raise HaltError(text("export.closed"), todo=text("export.closed.todo"))
         if sys.stdout.isatty() and not reveal:
-            raise HaltError(say("export.terminal"), todo=say("export.terminal.todo"))
+            raise HaltError(text("export.terminal"), todo=text("export.terminal.todo"))
         return _FORMATS[".jsonl" if wants_json() else ".txt"]
     path = Path(target)
     if path.suffix.lower() not in _FORMATS:
-        raise HaltError(say("export.ending", path=path, endings=" ".join(_FORMATS)))
+        raise HaltError(text("export.ending", path=path, endings=" ".join(_FORMATS)))
     if path.exists() and not force:
-        raise HaltError(say("files.there", path=path), todo=say("files.there.todo"))
+        raise HaltError(text("files.there", path=path), todo=text("files.there.todo"))
     return _FORMATS[path.suffix.lower()]
 
 
 @contextmanager
-def _opened(target: str) -> Generator[BinaryIO]:
+def _open_target(target: str) -> Generator[BinaryIO]:
     if target == "-":
         sys.stdout.flush()
         yield sys.stdout.buffer  # card keys are written as they are, whatever the terminal can show
         sys.stdout.buffer.flush()
         return
-    with replacing(Path(target)) as file:
+    with atomic_write(Path(target)) as file:
         yield file
 
 
-def _tell(target: str, written: int, *, drifted: bool) -> None:
+def _print_result(target: str, written: int, *, drifted: bool) -> None:
     """On standard error where standard output has the card keys."""
     if wants_json():
         document = json.dumps({"written": written, "output": target, "drifted": drifted}, ensure_ascii=True)
         (sys.stderr if target == "-" else sys.stdout).write(f"{document}\n")
         return
     if target != "-":
-        line(say("export.written", count=f"{written:,}", path=plain(target)), style="green")
+        print_line(text("export.written", count=f"{written:,}", path=escape(target)), style="green")
     if drifted:
-        complain(say("export.drifted"))
+        warn(text("export.drifted"))

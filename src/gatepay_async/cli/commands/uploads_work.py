@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import anyio
 
 from gatepay_async.cli import queue, settings
-from gatepay_async.cli.output import complain, emit, wants_json
-from gatepay_async.cli.screens import line
-from gatepay_async.cli.speech import say
+from gatepay_async.cli.language import text
+from gatepay_async.cli.output import print_json, wants_json, warn
+from gatepay_async.cli.screens import print_line
 from gatepay_async.cli.status import Status
 
 if TYPE_CHECKING:
     from gatepay_async.durable import Job, Submitter
 
-_LOOK = 1.0  # seconds between two looks whether something is left
+_POLL_INTERVAL_S = 1.0  # seconds between two looks whether something is left
 
 
 async def work(concurrency: int, global_concurrency: int | None, rate: float | None, *, drain: bool) -> Status:
@@ -25,27 +25,27 @@ async def work(concurrency: int, global_concurrency: int | None, rate: float | N
     from gatepay_async.durable import Rate
 
     limit = None if rate is None else Rate(1, per=1 / rate)
-    with queue.told():
+    with queue.explain_errors():
         worker = uploads.worker(concurrency=concurrency, global_concurrency=global_concurrency, rate=limit)
         async with uploads.submitter() as submit, worker:
-            complain(say("working.open"))
+            warn(text("working.open"))
             if not drain:
                 await anyio.sleep_forever()
             return await _until_none_is_left(submit)
 
 
 async def _until_none_is_left(submit: Submitter) -> Status:
-    known: dict[str, Job] = {}  # each remembers what has ended, and doesn't ask for it again
+    jobs: dict[str, Job] = {}  # each remembers what has ended, and doesn't ask for it again
     while True:
-        known = {job.id: known.get(job.id, job) for job in await submit.jobs()}
-        if all([(await job.info()).state != "working" for job in known.values()]):
-            return _tell_end()
-        await anyio.sleep(_LOOK)
+        jobs = {job.id: jobs.get(job.id, job) for job in await submit.jobs()}
+        if all([(await job.info()).state != "working" for job in jobs.values()]):
+            return _print_drained()
+        await anyio.sleep(_POLL_INTERVAL_S)
 
 
-def _tell_end() -> Status:
+def _print_drained() -> Status:
     if wants_json():
-        emit(drained=True)
+        print_json(drained=True)
     else:
-        line(say("working.drained"))
+        print_line(text("working.drained"))
     return Status.DONE

@@ -13,11 +13,11 @@ import typer
 from tables import rows
 
 import gatepay_async.cli
-from gatepay_async.cli import screens, speech
+from gatepay_async.cli import language, screens
 from gatepay_async.cli.app import app
-from gatepay_async.cli.helping import wrap
-from gatepay_async.cli.output import plain
+from gatepay_async.cli.output import escape
 from gatepay_async.cli.texts import TEXTS
+from gatepay_async.cli.usage import wrap
 from gatepay_async.version import __version__
 
 pytestmark = pytest.mark.fast
@@ -34,13 +34,13 @@ COMMANDS: list[tuple[str, ...]] = [
 def asked_for() -> set[str]:
     """The names of all texts that the code asks for; of a name that is put together, a pattern."""
     names: set[str] = set()
-    for path in ROOM.glob("*.py"):
+    for path in ROOM.rglob("*.py"):
         if path.stem == "texts":
             continue
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call):
                 asked = [each.value for each in node.keywords if each.arg == "help"]
-                asked += node.args[:1] if ast.unparse(node.func) == "say" else []
+                asked += node.args[:1] if ast.unparse(node.func) == "text" else []
                 names |= {pattern(each) for each in asked} - {""}
             if isinstance(node, ast.Constant) and node.value in TEXTS:
                 names.add(re.escape(str(node.value)))
@@ -91,7 +91,7 @@ def test_both_languages_say_the_same(name: str) -> None:
 
 
 @rows("command", COMMANDS)
-@rows("lang", speech.LANGUAGES)
+@rows("lang", language.LANGUAGES)
 def test_help(gatepay: Any, command: tuple[str, ...], lang: str) -> None:
     """Every command has help in both languages, in which no key, no foreign word and no wide line is left."""
     run = gatepay(*command, "--help", "--lang", lang)
@@ -110,7 +110,7 @@ def test_help(gatepay: Any, command: tuple[str, ...], lang: str) -> None:
 def test_help_on_a_narrow_terminal(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Long options have lines of their own, so that half of the width is left for what they do."""
     monkeypatch.setenv("COLUMNS", "40")
-    for lang in speech.LANGUAGES:
+    for lang in language.LANGUAGES:
         help_text = gatepay("keys", "upload", "--help", "--lang", lang).out
         assert max(len(line) - len(line.lstrip()) for line in help_text.splitlines()) < 20
         assert not re.search(r"^ *[\]）]", help_text, re.MULTILINE)
@@ -207,13 +207,13 @@ def test_the_language_is_chosen(
 ) -> None:
     """--lang, or else the locale; Chinese unasked only where it can be shown."""
     monkeypatch.setattr("locale.getlocale", lambda: (None, None))
-    assert speech.choose(arguments, environ, encoding=encoding) == chosen
+    assert language.choose_language(arguments, environ, encoding=encoding) == chosen
 
 
 def test_the_language_of_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no variable says it, the system is asked."""
     monkeypatch.setattr("locale.getlocale", lambda: ("Chinese (Simplified)_China", "936"))
-    assert speech.choose([], {}, encoding="gbk") == "zh"
+    assert language.choose_language([], {}, encoding="gbk") == "zh"
 
 
 def test_wrapping() -> None:
@@ -228,15 +228,15 @@ def test_wrapping() -> None:
 def test_hanging(monkeypatch: pytest.MonkeyPatch) -> None:
     """A long text goes on below its beginning on a terminal; elsewhere it is one line."""
     text = "one two three, http://127.0.0.1:8765/api/ and four"
-    assert screens.hanging(text, indent=7) == text
+    assert screens.wrap_indented(text, indent=7) == text
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "24")
     indented = "\n       "
-    assert screens.hanging(text, indent=7) == indented.join(
+    assert screens.wrap_indented(text, indent=7) == indented.join(
         ["one two three,", "http://127.0.0.1:8765/api/", "and four"]
     )
     monkeypatch.setenv("COLUMNS", "3")
-    assert screens.hanging("one two", indent=7) == "one two"
+    assert screens.wrap_indented("one two", indent=7) == "one two"
 
 
 def test_a_table_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -245,11 +245,11 @@ def test_a_table_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setenv("COLUMNS", "40")
     table = screens.table("product", "category", "name", "price (¥)", "in stock", right=(0, 3, 4))
     table.add_row("8", "腾讯会员", "腾讯视频SVIP账号", "0.99", "89")
-    screens.show(table)
+    screens.print_table(table)
     out = capsys.readouterr().out
     assert all(word in out for word in ("product", "price", "stock", "0.99"))
 
 
 def test_nothing_from_elsewhere_moves_the_cursor() -> None:
     """Control characters, and those that turn the direction of writing, are shown instead of obeyed."""
-    assert plain("a\x1b[2Jb\nc\u202ed\u200b密[red]") == r"a\x1b[2Jb\nc\u202ed\u200b密[red]"
+    assert escape("a\x1b[2Jb\nc\u202ed\u200b密[red]") == r"a\x1b[2Jb\nc\u202ed\u200b密[red]"

@@ -12,18 +12,18 @@ from unicodedata import east_asian_width
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from gatepay_async.cli.output import plain
-from gatepay_async.cli.speech import say
+from gatepay_async.cli.language import text
+from gatepay_async.cli.output import escape
 from gatepay_async.cli.texts import TEXTS
 
 # Typer exports the class of one usage error only; this is what all of them are.
 UsageError: Any = typer.BadParameter.__mro__[1]
 
-_NARROWEST, _WIDEST = 40, 100  # columns
-_LONGEST_NAME = 30  # columns of an option and its value; a longer one, or one of 2/5 of the width, has its own line
+_MIN_COLUMNS, _MAX_COLUMNS = 40, 100  # columns
+_MAX_NAME_COLUMNS = 30  # columns of an option and its value; a longer one, or one of 2/5 of the width, has its own line
 
 # Of what Typer says itself: the option's attribute "opts" -> our text.
-_TYPERS_OWN = {"--help": "option.help", "--install-completion": "option.install", "--show-completion": "option.show"}
+_TYPER_OPTIONS = {"--help": "option.help", "--install-completion": "option.install", "--show-completion": "option.show"}
 
 
 class Command(TyperCommand):
@@ -31,7 +31,7 @@ class Command(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help of this command."""
-        formatter.write(_help(self, ctx))
+        formatter.write(_format_help(self, ctx))
 
 
 class Group(TyperGroup):
@@ -39,31 +39,31 @@ class Group(TyperGroup):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help of this group."""
-        formatter.write(_help(self, ctx))
+        formatter.write(_format_help(self, ctx))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command, or say which one may have been meant."""
         if args[0] not in self.commands:
             near = get_close_matches(args[0], self.commands, n=1)
-            hint = say("usage.meant", name=near[0]) if near else ""
-            raise UsageError(say("usage.no_command", name=plain(args[0])) + hint, ctx)
+            hint = text("usage.meant", name=near[0]) if near else ""
+            raise UsageError(text("usage.no_command", name=escape(args[0])) + hint, ctx)
         return super().resolve_command(ctx, args)
 
 
-def translate(command: Any, shared: tuple[Any, ...] = ()) -> None:
+def translate_help(command: Any, shared: tuple[Any, ...] = ()) -> None:
     """Put the texts where their keys are, all the way down; give every command the options that are *shared*."""
-    command.help = say(command.help)
+    command.help = text(command.help)
     for param in command.params:
-        param.help = _text(param)
+        param.help = _param_help(param)
     for inner in getattr(command, "commands", {}).values():
-        translate(inner, shared)
+        translate_help(inner, shared)
         inner.params.extend(shared)
 
 
-def _text(param: Any) -> str:
+def _param_help(param: Any) -> str:
     """What it is for; Typer's own options have no key of ours."""
-    key = next((_TYPERS_OWN[option] for option in param.opts if option in _TYPERS_OWN), param.help)
-    return say(key) if key in TEXTS else str(key or "")
+    key = next((_TYPER_OPTIONS[option] for option in param.opts if option in _TYPER_OPTIONS), param.help)
+    return text(key) if key in TEXTS else str(key or "")
 
 
 def usage_problem(error: Any) -> str:
@@ -71,30 +71,30 @@ def usage_problem(error: Any) -> str:
     kind = type(error).__name__
     option = getattr(error, "option_name", "")
     if kind == "NoSuchOption":
-        return say("usage.no_option", option=plain(option))
+        return text("usage.no_option", option=escape(option))
     if kind == "MissingParameter":
-        return say("usage.missing", name=_name(error.param))
+        return text("usage.missing", name=_param_name(error.param))
     if kind == "BadOptionUsage":
         key = "usage.no_value" if "not take" in error.message else "usage.needs_value"
-        return say(key, option=plain(option))
+        return text(key, option=escape(option))
     if isinstance(error, typer.BadParameter):
-        return say("usage.bad", name=_name(error.param), problem=error.message)
+        return text("usage.bad", name=_param_name(error.param), problem=error.message)
     if kind == "NoArgsIsHelpError" or error.message == "Missing command.":
-        return say("usage.missing_command")
+        return text("usage.missing_command")
     extra = re.search(r"unexpected extra arguments?(?:\(s\))? \((.*)\)", error.message, re.DOTALL)
-    return say("usage.extra", extra=plain(extra[1])) if extra else str(error.message)
+    return text("usage.extra", extra=escape(extra[1])) if extra else str(error.message)
 
 
 def usage_hint(error: Any) -> str:
     """Where to read more."""
     path = error.ctx.command_path if error.ctx is not None else "gatepay"
-    return say("usage.hint", command=path)
+    return text("usage.hint", command=path)
 
 
-def wrap(text: str, width: int) -> list[str]:
+def wrap(message: str, width: int) -> list[str]:
     """Lines of *text*, none wider than *width* columns; broken at blanks, and between Chinese letters."""
     lines = [""]
-    for piece in re.findall(r"[⺀-￯]|[^\s⺀-￯]+|\s+", text):
+    for piece in re.findall(r"[⺀-￯]|[^\s⺀-￯]+|\s+", message):
         if _width(lines[-1] + piece.rstrip()) > width and lines[-1]:
             # What closes a phrase stays with it.
             if piece in "，。；：、）”]":
@@ -105,40 +105,40 @@ def wrap(text: str, width: int) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
-def _width(text: str) -> int:
+def _width(message: str) -> int:
     """Columns; a Chinese letter fills two."""
-    return sum(2 if east_asian_width(letter) in "WF" else 1 for letter in text)
+    return sum(2 if east_asian_width(letter) in "WF" else 1 for letter in message)
 
 
-def _name(param: Any) -> str:
+def _param_name(param: Any) -> str:
     if param is None:
         return ""
     return max(param.opts, key=len) if param.param_type_name == "option" else str(param.metavar)
 
 
-def _help(command: Any, ctx: Any) -> str:
-    width = max(_NARROWEST, min(_WIDEST, shutil.get_terminal_size().columns)) - 1
+def _format_help(command: Any, ctx: Any) -> str:
+    width = max(_MIN_COLUMNS, min(_MAX_COLUMNS, shutil.get_terminal_size().columns)) - 1
     arguments = [param for param in command.params if param.param_type_name == "argument"]
     options = [param for param in command.get_params(ctx) if param.param_type_name == "option" and not param.hidden]
     commands = getattr(command, "commands", {})
-    usage = [ctx.command_path, say("help.options_there"), *(_argument(param) for param in arguments)]
-    usage += [say("help.command_there")] if commands else []
-    parts = [f"{_bold(say('help.usage'))}{' '.join(usage)}"]
-    parts.append("\n".join(_hanging(command.help or "", width)))
+    usage = [ctx.command_path, text("help.options_there"), *(_argument(param) for param in arguments)]
+    usage += [text("help.command_there")] if commands else []
+    parts = [f"{_bold(text('help.usage'))}{' '.join(usage)}"]
+    parts.append("\n".join(_wrap_lines(command.help or "", width)))
     parts += _section("help.arguments", [(param.metavar, param.help) for param in arguments], width)
-    parts += _section("help.commands", [(name, _first(each.help)) for name, each in commands.items()], width)
+    parts += _section("help.commands", [(name, _first_line(each.help)) for name, each in commands.items()], width)
     parts += _section("help.options", [(_option(param), _required(param)) for param in options], width)
     return "\n\n".join(parts) + "\n"
 
 
-def _hanging(text: str, width: int) -> Iterator[str]:
+def _wrap_lines(message: str, width: int) -> Iterator[str]:
     """A text of several lines; one that begins with blanks is an example, and kept as it is."""
-    for line in text.splitlines():
+    for line in message.splitlines():
         yield from [line] if line.startswith("  ") else wrap(line, width)
 
 
-def _first(text: str | None) -> str:
-    return (text or "").partition("\n")[0]
+def _first_line(message: str | None) -> str:
+    return (message or "").partition("\n")[0]
 
 
 def _argument(param: Any) -> str:
@@ -152,17 +152,17 @@ def _option(param: Any) -> str:
 
 
 def _required(param: Any) -> str:
-    return f"{_text(param)} {say('help.required')}" if param.required else _text(param)
+    return f"{_param_help(param)} {text('help.required')}" if param.required else _param_help(param)
 
 
 def _section(key: str, rows: list[tuple[str, str]], width: int) -> list[str]:
     """A heading and its rows, the second column aligned; nothing without rows."""
     if not rows:
         return []
-    column = min(_LONGEST_NAME, width * 2 // 5, max(_width(name) for name, _ in rows))
-    lines = [_bold(say(key))]
-    for name, text in rows:
-        first, *more = wrap(text, width - column - 4)
+    column = min(_MAX_NAME_COLUMNS, width * 2 // 5, max(_width(name) for name, _ in rows))
+    lines = [_bold(text(key))]
+    for name, message in rows:
+        first, *more = wrap(message, width - column - 4)
         if _width(name) > column:
             lines.append(f"  {_cyan(name)}")
             more = [first, *more]
@@ -172,12 +172,12 @@ def _section(key: str, rows: list[tuple[str, str]], width: int) -> list[str]:
     return ["\n".join(lines)]
 
 
-def _bold(text: str) -> str:
-    return typer.style(text, bold=True) if _coloured() else text
+def _bold(message: str) -> str:
+    return typer.style(message, bold=True) if _coloured() else message
 
 
-def _cyan(text: str) -> str:
-    return typer.style(text, fg="cyan") if _coloured() else text
+def _cyan(message: str) -> str:
+    return typer.style(message, fg="cyan") if _coloured() else message
 
 
 def _coloured() -> bool:

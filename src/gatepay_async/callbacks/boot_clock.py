@@ -15,17 +15,17 @@ def since_boot() -> tuple[str, float]:
 
     Where the system does not name its boots, the name is empty. The seconds then tell: they start again at 0.
     """
-    return _boot(), _seconds()
+    return _boot_id(), _boot_seconds()
 
 
 @cache
-def _boot() -> str:
+def _boot_id() -> str:
     try:
         return _LINUX_BOOT_ID.read_text("ascii").strip()
     except (OSError, ValueError):
         return ""
 
 
-def _seconds() -> float:
+def _boot_seconds() -> float:
     clock = getattr(time, "CLOCK_BOOTTIME", None)  # goes on while the machine sleeps; Linux has it
     return time.monotonic() if clock is None else time.clock_gettime(clock)

@@ -8,10 +8,10 @@ import anyio
 import httpx
 from attrs import frozen
 
-from gatepay_async.cli import failing, settings
-from gatepay_async.cli.output import emit, plain, wants_json
-from gatepay_async.cli.screens import facts, line, show
-from gatepay_async.cli.speech import say
+from gatepay_async.cli import failures, settings
+from gatepay_async.cli.language import text
+from gatepay_async.cli.output import escape, print_json, wants_json
+from gatepay_async.cli.screens import facts, print_line, print_table
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.exchange.failures import describe_error, may_quote
 from gatepay_async.exchange.urls import BadUrlError, parse_url
@@ -21,13 +21,13 @@ from gatepay_async.protocol.masking import mask
 from gatepay_async.testing import signed_callback
 
 _MONEY = re.compile(r"(0|[1-9][0-9]{0,11})\.[0-9]{2}")
-_PATIENCE = 15.0  # seconds for an answer; how long GatePay waits: silent
-_SIGNATURE = 32  # hex digits, the last of a query
-_SHOWN = 200  # characters of an answer that is neither word
+_REPLY_TIMEOUT_S = 15.0  # seconds for an answer; how long GatePay waits: silent
+_SIGNATURE_CHARS = 32  # hex digits, the last of a query
+_EXCERPT_CHARS = 200  # characters of an answer that is neither word
 
 
 @frozen
-class Told:
+class CallbackFields:
     """What a callback says; 0 and empty ones are filled in."""
 
     order_id: int
@@ -42,10 +42,10 @@ class Told:
 
 def verify(query: str) -> Status:
     """Believe a query text, or a whole address with one, or raise what is wrong with it; ``-``: standard input."""
-    text = (sys.stdin.readline() if query == "-" else query).strip()
-    if text.startswith(("http://", "https://")):
-        text = text.partition("?")[2].partition("#")[0]
-    callback = parse_callback(text, appkey=settings.appkey(), appsecret=settings.secret())
+    raw = (sys.stdin.readline() if query == "-" else query).strip()
+    if raw.startswith(("http://", "https://")):
+        raw = raw.partition("?")[2].partition("#")[0]
+    callback = parse_callback(raw, appkey=settings.appkey(), appsecret=settings.secret())
     rows = {
         "order_id": str(callback.order_id),
         "out_order_id": callback.out_order_id,
@@ -59,23 +59,23 @@ def verify(query: str) -> Status:
     underpaid = callback.realprice < callback.price
     status = Status.REFUSED if underpaid else Status.DONE
     if wants_json():
-        emit(genuine=True, underpaid=underpaid, **rows)
+        print_json(genuine=True, underpaid=underpaid, **rows)
         return status
-    line(say("callback.genuine"), style="green")
-    show(facts((f"  {name}", value) for name, value in rows.items()))
+    print_line(text("callback.genuine"), style="green")
+    print_table(facts((f"  {name}", value) for name, value in rows.items()))
     if underpaid:
-        line(say("callback.underpaid", realprice=rows["realprice"], price=rows["price"]), style="red")
-    line(say("callback.compare"))
+        print_line(text("callback.underpaid", realprice=rows["realprice"], price=rows["price"]), style="red")
+    print_line(text("callback.compare"))
     return status
 
 
-def sign(told: Told) -> Status:
+def sign(fields: CallbackFields) -> Status:
     """The query text that GatePay would call with."""
-    query = signed(told)
+    query = signed_query(fields)
     if wants_json():
-        emit(query=query)
+        print_json(query=query)
     else:
-        line(query)
+        print_line(query)
     return Status.DONE
 
 
@@ -88,7 +88,7 @@ class Verdict(StrEnum):
 
 
 @frozen
-class Answer:
+class ShopReply:
     """
     What a shop answers a callback.
 
@@ -108,61 +108,61 @@ class Answer:
         return Verdict.FAIL if self.text == Verdict.FAIL else Verdict.NEITHER
 
     @property
-    def shown(self) -> str:
+    def description(self) -> str:
         """For people: the word itself, or all that it is not."""
         if self.verdict is Verdict.NEITHER:
             return f"{self.text!r} (HTTP {self.status})"
         return f"`{self.text}`"
 
 
-async def send(url: str, told: Told) -> Status:
+async def send(url: str, fields: CallbackFields) -> Status:
     """Call the shop as GatePay would, and say what it answers."""
-    answer = await deliver(url, signed(told))
+    reply = await send_callback(url, signed_query(fields))
     if wants_json():
-        emit(http_status=answer.status, answer=answer.text)
+        print_json(http_status=reply.status, answer=reply.text)
     else:
-        shown = plain(answer.text) or say("callback.nothing")
-        line(say("callback.answered", answer=shown, status=answer.status))
-    if answer.verdict is Verdict.SUCCESS:
+        shown = escape(reply.text) or text("callback.nothing")
+        print_line(text("callback.answered", answer=shown, status=reply.status))
+    if reply.verdict is Verdict.SUCCESS:
         return Status.DONE
-    if answer.verdict is Verdict.FAIL:
+    if reply.verdict is Verdict.FAIL:
         return Status.REFUSED
-    text, todo = say("callback.neither"), say("callback.neither.todo")
-    if answer.text == Verdict.SUCCESS:
-        text, todo = say("callback.status", status=answer.status), say("callback.status.todo")
-    raise HaltError(text, todo=todo, status=Status.NO_ANSWER)
+    message, todo = text("callback.neither"), text("callback.neither.todo")
+    if reply.text == Verdict.SUCCESS:
+        message, todo = text("callback.status", status=reply.status), text("callback.status.todo")
+    raise HaltError(message, todo=todo, status=Status.NO_ANSWER)
 
 
-def signed(told: Told) -> str:
+def signed_query(fields: CallbackFields) -> str:
     """
-    The query text of *told*, signed; with another signature where it is to be forged.
+    The query text of *fields*, signed; with another signature where it is to be forged.
 
     Raises:
         HaltError: A price is none.
         InvalidRequestError: Another value can't be right.
     """
-    price, realprice = told.price, told.realprice or told.price
+    price, realprice = fields.price, fields.realprice or fields.price
     for value in (price, realprice):
         if not _MONEY.fullmatch(value):
-            raise HaltError(say("callback.money", value=value))
+            raise HaltError(text("callback.money", value=value))
     query = signed_callback(
         appkey=settings.appkey(),
         appsecret=settings.secret(),
-        order_id=told.order_id,
-        out_order_id=told.order,
+        order_id=fields.order_id,
+        out_order_id=fields.order,
         price=price,
         realprice=realprice,
-        pay_type=told.pay_type,
-        extend=told.extend,
-        paid_at=told.paid_at or None,
+        pay_type=fields.pay_type,
+        extend=fields.extend,
+        paid_at=fields.paid_at or None,
     )
-    if told.forged:
-        fields, signature = query[:-_SIGNATURE], query[-_SIGNATURE:]
-        return fields + signature[::-1]
+    if fields.forged:
+        unsigned, signature = query[:-_SIGNATURE_CHARS], query[-_SIGNATURE_CHARS:]
+        return unsigned + signature[::-1]
     return query
 
 
-async def deliver(url: str, query: str) -> Answer:
+async def send_callback(url: str, query: str) -> ShopReply:
     """
     GET *url* with *query*, by the way that the client would take, too.
 
@@ -170,49 +170,49 @@ async def deliver(url: str, query: str) -> Answer:
         HaltError: It is no address, or nobody answers there.
         InvalidRequestError: The environment names a proxy or certificates that there are not.
     """
-    transport = await open_transport(_address(url))
-    reason = say("callback.late", seconds=f"{_PATIENCE:g}")
+    transport = await open_transport(_parse_address(url))
+    reason = text("callback.late", seconds=f"{_REPLY_TIMEOUT_S:g}")
     # Neither the environment nor a redirect leads elsewhere from here.
     async with httpx.AsyncClient(transport=transport, trust_env=False, timeout=None) as client:  # noqa: S113 -- below
-        with anyio.move_on_after(_PATIENCE):
+        with anyio.move_on_after(_REPLY_TIMEOUT_S):
             try:
-                return await _get(client, f"{url}{'&' if '?' in url else '?'}{query}")
+                return await _get_reply(client, f"{url}{'&' if '?' in url else '?'}{query}")
             except Exception as error:  # noqa: BLE001 -- SOCKS proxies make httpcore raise what it likes
-                said = describe_error(error) if may_quote(error) else f"{type(error).__name__}: {innermost(error)}"
-                reason = failing.worded(mask(said.removesuffix(": ")))
+                sentence = describe_error(error) if may_quote(error) else f"{type(error).__name__}: {root_cause(error)}"
+                reason = failures.translate(mask(sentence.removesuffix(": ")))
     # Not chained: the error holds the address, and that the signature.
     raise HaltError(
-        say("callback.unreachable", url=url, reason=reason),
-        todo=say("callback.unreachable.todo"),
+        text("callback.unreachable", url=url, reason=reason),
+        todo=text("callback.unreachable.todo"),
         status=Status.NO_ANSWER,
     )
 
 
-def _address(url: str) -> httpx.URL:
+def _parse_address(url: str) -> httpx.URL:
     try:
         if "#" not in url:
             return parse_url(url)
-        reason = say("callback.fragment")  # what follows is never sent, and that would be the callback
+        reason = text("callback.fragment")  # what follows is never sent, and that would be the callback
     except BadUrlError as error:
-        reason = failing.worded(error.problem)
-    raise HaltError(say("callback.address", url=url, reason=reason))
+        reason = failures.translate(error.problem)
+    raise HaltError(text("callback.address", url=url, reason=reason))
 
 
-async def _get(client: httpx.AsyncClient, address: str) -> Answer:
+async def _get_reply(client: httpx.AsyncClient, address: str) -> ShopReply:
     async with client.stream("GET", address) as reply:
         body = b""
         async for part in reply.aiter_bytes():
             body += part
-            if len(body) > _SHOWN:
+            if len(body) > _EXCERPT_CHARS:
                 break
-        return Answer(reply.status_code, body.decode("utf-8", "replace")[:_SHOWN])
+        return ShopReply(reply.status_code, body.decode("utf-8", "replace")[:_EXCERPT_CHARS])
 
 
-def innermost(error: BaseException) -> str:
+def root_cause(error: BaseException) -> str:
     """What the system said: what was raised because of it may only say that all attempts failed."""
-    text = ""
+    message = ""
     inner: BaseException | None = error
     while inner is not None:
-        text = str(inner) or text
+        message = str(inner) or message
         inner = inner.__cause__ or inner.__context__
-    return text
+    return message

@@ -8,13 +8,13 @@ from typing import Any
 
 import anyio
 
-from gatepay_async.cli.extras import needing
+from gatepay_async.cli.extras import require_extra
 
 
 @asynccontextmanager
-async def answering(app: Any, listener: socket.socket) -> AsyncGenerator[None]:
+async def serve_callbacks(app: Any, listener: socket.socket) -> AsyncGenerator[None]:
     """Serve the ASGI application *app* on *listener*, which stays its owner's to close."""
-    with needing("sandbox"):
+    with require_extra("sandbox"):
         import uvicorn
 
     class Server(uvicorn.Server):

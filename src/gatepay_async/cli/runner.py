@@ -4,24 +4,25 @@ import asyncio
 import signal
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager, suppress
-from typing import Any, NoReturn, cast
+from functools import partial
+from typing import Any, NoReturn, ParamSpec, cast
 
 import anyio
 import typer
 from attrs import define, field
 
-from gatepay_async.cli.output import complain
-from gatepay_async.cli.speech import say
+from gatepay_async.cli.language import text
+from gatepay_async.cli.output import warn
 from gatepay_async.cli.status import Status
 
-Work = Callable[..., Coroutine[Any, Any, Status]]
+P = ParamSpec("P")
 
 # What a shell, a service manager or a closed terminal ends a program with: here it ends as with Ctrl-C.
-_ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
-_SIGNALLED = 128
+_END_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+_SIGNAL_STATUS = 128
 
 
-def start(work: Work, *arguments: object) -> NoReturn:
+def start(work: Callable[P, Coroutine[Any, Any, Status]], *args: P.args, **kwargs: P.kwargs) -> NoReturn:
     """
     Run *work* to its end.
 
@@ -29,12 +30,12 @@ def start(work: Work, *arguments: object) -> NoReturn:
         typer.Exit: Always, with the status: that of *work*, or 128 and the signal's number. What *work* raises
             comes through.
     """
-    with _listening() as signals:
+    with _handling_signals() as signals:
         try:
-            status = int(anyio.run(_run, signals, work, arguments))
+            status = int(anyio.run(_run_cancellable, signals, partial(work, *args, **kwargs)))
         except (KeyboardInterrupt, asyncio.CancelledError):
-            status = _SIGNALLED + (signals.came[0] if signals.came else signal.SIGINT)
-            complain(say("running.interrupted"))
+            status = _SIGNAL_STATUS + (signals.received[0] if signals.received else signal.SIGINT)
+            warn(text("running.interrupted"))
     raise typer.Exit(status)
 
 
@@ -42,28 +43,28 @@ def start(work: Work, *arguments: object) -> NoReturn:
 class _Signals:
     """Those that are heard, those that came, and what they do: nothing, as long as there is nothing to cancel."""
 
-    heard: list[int] = field(factory=list[int])
-    came: list[int] = field(factory=list[int])
+    handled: list[int] = field(factory=list[int])
+    received: list[int] = field(factory=list[int])
     cancel: Callable[[], object] = bool
 
-    def take(self, number: int, _: object) -> None:
+    def handle(self, number: int, _: object) -> None:
         """As a signal's handler: on the main thread, between any two of its steps."""
-        self.came.append(number)
+        self.received.append(number)
         self.cancel()
 
 
-async def _run(signals: _Signals, work: Work, arguments: tuple[object, ...]) -> Status:
+async def _run_cancellable(signals: _Signals, work: Callable[[], Coroutine[Any, Any, Status]]) -> Status:
     loop, task = asyncio.get_running_loop(), cast("asyncio.Task[Any]", asyncio.current_task())
     signals.cancel = lambda: loop.call_soon_threadsafe(task.cancel)
     with suppress(NotImplementedError):  # Windows, where a loop takes no handlers; those set before serve there
-        for each in signals.heard:
+        for each in signals.handled:
             # A loop that is just going to sleep, or whose thread isn't the one that the system picks, must wake up.
-            loop.add_signal_handler(each, signals.take, each, None)
-    return await work(*arguments)
+            loop.add_signal_handler(each, signals.handle, each, None)
+    return await work()
 
 
 @contextmanager
-def _listening() -> Generator[_Signals]:
+def _handling_signals() -> Generator[_Signals]:
     """
     Have other signals do what Ctrl-C does, which asyncio sees to.
 
@@ -71,13 +72,13 @@ def _listening() -> Generator[_Signals]:
     what ignores Ctrl-C still ends with SIGTERM.
     """
     signals = _Signals()
-    before = {each: signal.getsignal(each) for each in _ENDING}
-    heard = {each: handler for each, handler in before.items() if handler is not signal.SIG_IGN}
-    signals.heard = list(heard)
-    for each in heard:
-        signal.signal(each, signals.take)
+    before = {each: signal.getsignal(each) for each in _END_SIGNALS}
+    handled = {each: handler for each, handler in before.items() if handler is not signal.SIG_IGN}
+    signals.handled = list(handled)
+    for each in handled:
+        signal.signal(each, signals.handle)
     try:
         yield signals
     finally:
-        for each, handler in heard.items():
+        for each, handler in handled.items():
             signal.signal(each, handler)
