@@ -10,7 +10,7 @@ from shop_side import make_order, merchant
 from tables import rows
 
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
-from gatepay_async.sandbox.till import Till
+from gatepay_async.sandbox.order_service import Till
 
 pytestmark = pytest.mark.sockets
 

@@ -18,13 +18,13 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gatepay_async.sandbox.breaking import Exchange, break_request
-from gatepay_async.sandbox.counter import Counter
+from gatepay_async.sandbox.api_service import Counter
 from gatepay_async.sandbox.endpoints import ENDPOINTS, Endpoint, Json, RefusedError
+from gatepay_async.sandbox.fault_injection import Exchange, break_request
 from gatepay_async.sandbox.faults import Fault
 from gatepay_async.sandbox.forms import MalformedFormError, read_form
-from gatepay_async.sandbox.messages import SUCCESS, SUCCESS_TEXT, Cause, text_of
 from gatepay_async.sandbox.pages import origin_of
+from gatepay_async.sandbox.refusals import SUCCESS, SUCCESS_TEXT, Cause, text_of
 from gatepay_async.sandbox.web import read_body
 
 __all__ = ["LARGEST_BODY", "FaultyApp", "desk_and_face"]

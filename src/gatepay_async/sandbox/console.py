@@ -9,11 +9,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gatepay_async.sandbox import deliveries, orders, shops, targets
+from gatepay_async.sandbox import callback_urls, deliveries, orders, shops
+from gatepay_async.sandbox.callback_urls import CallbackUrlError
 from gatepay_async.sandbox.endpoints import ENDPOINTS
 from gatepay_async.sandbox.faults import Fault, FaultKind, FaultQueue
-from gatepay_async.sandbox.targets import CallbackUrlError
-from gatepay_async.sandbox.till import NoCallbackError, Till
+from gatepay_async.sandbox.order_service import NoCallbackError, Till
 from gatepay_async.sandbox.web import go_to, read_fields, render
 
 __all__ = ["PER_PAGE", "Console"]
@@ -71,7 +71,7 @@ class Console:
         appkey, url = form.get("appkey", ""), form.get("callback_url", "").strip()
         try:
             if url:
-                targets.check(url, beyond_loopback=self._beyond_loopback)
+                callback_urls.check(url, beyond_loopback=self._beyond_loopback)
         except CallbackUrlError as error:
             return await self._show_shops(request, status=422, wrong=(appkey, url, error.problem))
         await to_thread.run_sync(self._enter_url, appkey, url or None)

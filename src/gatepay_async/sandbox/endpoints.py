@@ -16,9 +16,9 @@ from datetime import UTC, datetime
 from attrs import frozen
 
 from gatepay_async.protocol.calls import KaCreate, KaShow, PayCreate, ProductShow
-from gatepay_async.sandbox import card_keys, messages, orders, shops
-from gatepay_async.sandbox.messages import Cause, Refusals
+from gatepay_async.sandbox import card_keys, orders, refusals, shops
 from gatepay_async.sandbox.prices import PhpFloats, written
+from gatepay_async.sandbox.refusals import Cause, Refusals
 from gatepay_async.sandbox.signatures import is_signed
 
 __all__ = ["ENDPOINTS", "PAST_LAST_PAGE", "Desk", "Endpoint", "Form", "Json", "RefusedError"]
@@ -234,13 +234,13 @@ ENDPOINTS = {
             path=PayCreate.path,
             signed=PayCreate.signed,
             checks=(_pay_type, _single, _product_id, _product_num),
-            refusals=messages.PAY_CREATE,
+            refusals=refusals.PAY_CREATE,
             carry_out=_pay_create,
         ),
         Endpoint(
             path=ProductShow.path,
             signed=ProductShow.signed,
-            refusals=messages.PRODUCT_SHOW,
+            refusals=refusals.PRODUCT_SHOW,
             carry_out=_product_show,
         ),
         Endpoint(
@@ -248,7 +248,7 @@ ENDPOINTS = {
             signed=KaShow.signed,
             unsigned=("page",),
             checks=(_product_id, _page),
-            refusals=messages.KA_SHOW,
+            refusals=refusals.KA_SHOW,
             carry_out=_ka_show,
         ),
         Endpoint(
@@ -256,7 +256,7 @@ ENDPOINTS = {
             signed=KaCreate.signed,
             may_be_empty=("content",),  # 110, not 101
             checks=(_product_id,),
-            refusals=messages.KA_CREATE,
+            refusals=refusals.KA_CREATE,
             carry_out=_ka_create,
         ),
     )

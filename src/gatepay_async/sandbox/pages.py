@@ -17,8 +17,8 @@ from starlette.types import Scope
 
 from gatepay_async.sandbox import deliveries, orders, shops
 from gatepay_async.sandbox.deliveries import Delivery
+from gatepay_async.sandbox.order_service import Till, check_amount
 from gatepay_async.sandbox.orders import Order
-from gatepay_async.sandbox.till import Till, check_amount
 from gatepay_async.sandbox.web import as_json, go_to, read_fields, render
 
 __all__ = ["OrderPage", "origin_of", "qr_svg"]

@@ -13,22 +13,22 @@ from typing import Any, Literal, Self
 from anyio import CancelScope, to_thread
 from attrs import evolve
 
-from gatepay_async.sandbox import card_keys, deliveries, orders, shops, targets
+from gatepay_async.sandbox import callback_urls, card_keys, deliveries, orders, shops
+from gatepay_async.sandbox.api_service import Counter, Paging
 from gatepay_async.sandbox.app import FaultyApp, desk_and_face
-from gatepay_async.sandbox.counter import Counter, Paging
-from gatepay_async.sandbox.courier import Courier
+from gatepay_async.sandbox.callback_sender import Courier
 from gatepay_async.sandbox.database import Database
 from gatepay_async.sandbox.deliveries import CallbackMethod, Delivery
 from gatepay_async.sandbox.endpoints import ENDPOINTS, PAST_LAST_PAGE
-from gatepay_async.sandbox.face import build_face
 from gatepay_async.sandbox.faults import Fault, FaultQueue
-from gatepay_async.sandbox.journal import Journal, SeenRequest
+from gatepay_async.sandbox.order_service import Till
 from gatepay_async.sandbox.orders import Order
 from gatepay_async.sandbox.outbox import Outbox
+from gatepay_async.sandbox.pages_app import build_face
 from gatepay_async.sandbox.prices import PhpFloats, check_php_floats
+from gatepay_async.sandbox.request_log import Journal, SeenRequest
 from gatepay_async.sandbox.server import LoopbackServer
 from gatepay_async.sandbox.shops import ShopAccount, ShopState
-from gatepay_async.sandbox.till import Till
 
 __all__ = ["Sandbox"]
 
@@ -234,7 +234,7 @@ class Sandbox:
 
     def _check_callback_url(self, url: str | None) -> None:
         if url is not None:
-            targets.check(url, beyond_loopback=self._beyond_loopback)
+            callback_urls.check(url, beyond_loopback=self._beyond_loopback)
 
     def remove_shop(self, appkey: str | None = None) -> None:
         """Remove a shop (None: shop one). Its appkey stays known: 107 at ``pay/create``, 104 at ``ka/…``."""

@@ -7,8 +7,8 @@ import anyio
 import h11
 from anyio.abc import ByteStream
 
+from gatepay_async.sandbox.callback_urls import CallbackUrlError, Target, target_of
 from gatepay_async.sandbox.deliveries import ACCEPTED, Answer
-from gatepay_async.sandbox.targets import CallbackUrlError, Target, target_of
 
 __all__ = ["LONGEST_ANSWER", "call"]
 

@@ -9,8 +9,8 @@ from gatepay_async.sandbox.console import Console
 from gatepay_async.sandbox.faults import FaultQueue
 from gatepay_async.sandbox.forms import MalformedFormError
 from gatepay_async.sandbox.guard import Guard
+from gatepay_async.sandbox.order_service import Till
 from gatepay_async.sandbox.pages import OrderPage
-from gatepay_async.sandbox.till import Till
 from gatepay_async.sandbox.web import render, static_route
 
 __all__ = ["build_face"]

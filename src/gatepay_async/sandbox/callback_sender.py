@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import anyio
 from anyio.from_thread import start_blocking_portal
 
-from gatepay_async.sandbox.calling import call
+from gatepay_async.sandbox.callback_http import call
 from gatepay_async.sandbox.deliveries import Answer, Errand
 from gatepay_async.sandbox.outbox import LOOK_AGAIN, Outbox
 
