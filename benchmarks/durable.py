@@ -33,7 +33,7 @@ from waiting import until
 from benchmarks.serving import ROOT
 from gatepay_async import AsyncGatePay
 from gatepay_async.durable import Job
-from gatepay_async.durable.batches import CHUNKS
+from gatepay_async.durable.records.batches import CHUNKS
 
 PRODUCT, A_CALL = 8, 500
 LATENCY = 0.05  # seconds that the server takes

@@ -72,6 +72,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "testing": {"protocol"},
     "durable": {"cancelling", "client", "dedup", "durable", "protocol", "wal"},
 }
+# The same within durable/. Its other modules are its doors, and import all of it.
+WITHIN_DURABLE: dict[str, set[str]] = {
+    "errors": set(),
+    "records": {"errors", "records"},
+    "storage": {"errors", "records", "storage"},
+    "spool": {"errors", "records", "spool"},
+    "work": {"errors", "records", "spool", "storage", "work"},
+}
 # A foreign package -> where alone it may be imported.
 ONLY_IN = {
     "cattrs": {"protocol.codec"},
@@ -87,7 +95,15 @@ ONLY_IN = {
     "jinja2": {"sandbox"},
     "markupsafe": {"sandbox"},
     "h11": {"sandbox"},
-    "sqlite3": {"callbacks.sqlite", "cli.serving", "dedup", "durable.database", "durable.presence", "sandbox", "wal"},
+    "sqlite3": {
+        "callbacks.sqlite",
+        "cli.serving",
+        "dedup",
+        "durable.storage.database",
+        "durable.storage.worker_locks",
+        "sandbox",
+        "wal",
+    },
     "redis": {"callbacks.redis_store"},
     "rich": {"cli.screens"},
     "typer": {"cli.app", "cli.helping", "cli.queue", "cli.running"},
@@ -204,6 +220,12 @@ def test_layers(path: Path) -> None:
             assert room_of(ours) in allowed or any(f"{ours}.".startswith(f"{one}.") for one in allowed), (
                 f"{module} must not import {imported}"
             )
+            within, _, theirs = ours.partition(".")
+            if room_of(module) == within == "durable":
+                mine = room_of(module.removeprefix("durable."))
+                assert room_of(theirs) in WITHIN_DURABLE.get(mine, {room_of(theirs)}), (
+                    f"{module} must not import {imported}"
+                )
         places = ONLY_IN.get(room_of(imported))
         assert places is None or module in places or room_of(module) in places, f"{imported} in {module}"
 

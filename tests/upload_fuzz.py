@@ -20,9 +20,9 @@ import virtual_time
 from attrs import define, field
 
 from gatepay_async import AsyncGatePay, Fate, RetryPolicy, UploadReport
-from gatepay_async.durable import batches
-from gatepay_async.durable.batches import Run
-from gatepay_async.durable.sending import Sender
+from gatepay_async.durable.records import results
+from gatepay_async.durable.records.results import Run
+from gatepay_async.durable.work.sender import Sender
 from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Ledger
 from gatepay_async.protocol.chunking import Chunker
 
@@ -316,9 +316,9 @@ async def _play_durable(seed: int) -> str:
                 going -= 1
                 return going >= 0
 
-            run = await Sender(gatepay._answer, 8, may_go_on).run(batches.to_do(chunks, rows))
+            run = await Sender(gatepay._answer, 8, may_go_on).run(results.to_do(chunks, rows))
             rows.append(Run.of_json(json.loads(json.dumps(run.as_json()))))
-            _check(batches.merged(rows), chunks, server)
+            _check(results.merged(rows), chunks, server)
             await anyio.sleep(choose.choice((0.1, 2.0, 60.0)))
     assert anyio.current_time() < LONGEST, "takes too long"
     return "durable"

@@ -13,7 +13,8 @@ import pytest
 from durable_room import SOON, look_often
 
 from gatepay_async.cli import output, queue, submitting, working
-from gatepay_async.durable import QueueUnavailableError, batches
+from gatepay_async.durable import QueueUnavailableError
+from gatepay_async.durable.records import batches
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
 pytestmark = [pytest.mark.sockets, pytest.mark.usefixtures("home")]

@@ -13,8 +13,8 @@ from durable_shop import Shop, serving
 from postgres import Postgres, programs
 from shared_postgres import SharedPostgres, shared
 
-from gatepay_async.durable import batches
-from gatepay_async.durable.database import Database
+from gatepay_async.durable.records import batches
+from gatepay_async.durable.storage.database import Database
 
 BOTH = ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)]
 

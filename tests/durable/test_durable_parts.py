@@ -22,11 +22,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from waiting import PATIENCE
 
-from gatepay_async.durable import FolderSpool, Rate, SourceChangedError, batches, faults, presence, spooling
-from gatepay_async.durable.batches import Batch, Run
-from gatepay_async.durable.database import Database
+from gatepay_async.durable import FolderSpool, Rate, SourceChangedError
 from gatepay_async.durable.errors import DurableError
-from gatepay_async.durable.pace import Pace
+from gatepay_async.durable.records import batches, manifest, stored_errors
+from gatepay_async.durable.records.batches import Batch
+from gatepay_async.durable.records.results import Run
+from gatepay_async.durable.spool import writer
+from gatepay_async.durable.storage import worker_locks
+from gatepay_async.durable.storage.database import Database
+from gatepay_async.durable.work.rate_limiter import Pace
 from gatepay_async.protocol import bulk, errors
 from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Fate
 from gatepay_async.protocol.errors import GatePayError
@@ -56,13 +60,13 @@ ERRORS = [
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_errors_as_json(error: GatePayError) -> None:
     """An error comes back from JSON as it was: its class, its facts, its words."""
-    back = faults.of_json(json.loads(json.dumps(faults.as_json(error))))
+    back = stored_errors.of_json(json.loads(json.dumps(stored_errors.as_json(error))))
     assert (type(back), vars(back), str(back)) == (type(error), vars(error), str(error))
 
 
 def test_an_error_of_a_later_version() -> None:
     """An error of a class that this version doesn't know keeps its words."""
-    back = faults.of_json({"class": "LaterError", "says": ["what it said"], "more": 1})
+    back = stored_errors.of_json({"class": "LaterError", "says": ["what it said"], "more": 1})
     assert (type(back), str(back)) == (GatePayError, "what it said")
 
 
@@ -124,8 +128,8 @@ def test_spooled_as_uploaded(lines: list[str]) -> None:
     """A submission reads, cleans and deduplicates as a plain upload does; every line is accounted for."""
     target = io.BytesIO()
     source = [f"{line}\n".encode() for line in lines]
-    spooled = spooling.spool(source, target, name="n", product_id=8, secret=SECRET)
-    facts = batches.Facts.of_json(json.loads(json.dumps(spooled.facts.as_json())))
+    spooled = writer.spool(source, target, name="n", product_id=8, secret=SECRET)
+    facts = manifest.Facts.of_json(json.loads(json.dumps(spooled.facts.as_json())))
     assert facts == spooled.facts
     refused = facts.refused.count if facts.refused else 0
     assert facts.read == len(lines) == facts.blank + facts.duplicates + facts.count + refused
@@ -297,7 +301,7 @@ def test_the_lock_is_lost(room: Room, kept: tuple[Database, sa.Engine]) -> None:
 
 def test_cleared_away_under_its_hands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker whose file is taken for a dead one's while it is opened makes another."""
-    lock = presence._locked
+    lock = worker_locks._locked
     harm = [1]
 
     def locked(path: Path, *, wait: float = 0) -> sqlite3.Connection | None:
@@ -306,25 +310,25 @@ def test_cleared_away_under_its_hands(tmp_path: Path, monkeypatch: pytest.Monkey
             path.unlink()
         return found
 
-    monkeypatch.setattr(presence, "_locked", locked)
-    one = presence.FilePresence(tmp_path / "db", "a")
+    monkeypatch.setattr(worker_locks, "_locked", locked)
+    one = worker_locks.FilePresence(tmp_path / "db", "a")
     assert one.enter("one")
     assert one.others({"one"}) == (1, set())
     one.leave()
-    monkeypatch.setattr(presence, "_TRIES", 0)
+    monkeypatch.setattr(worker_locks, "_TRIES", 0)
     assert not one.enter("one")
 
 
 def test_what_the_dead_leave(tmp_path: Path) -> None:
     """The file of a dead worker is cleared away; one that the system won't give is left."""
-    one, two = (presence.FilePresence(tmp_path / "db", "a") for _ in range(2))
+    one, two = (worker_locks.FilePresence(tmp_path / "db", "a") for _ in range(2))
     assert one.enter("one")
     assert one._lock is not None
     one._lock.close()  # as the system does when it dies
     assert len(list(tmp_path.glob("*.worker"))) == 1
     assert two.others({"one"}) == (0, {"one"})
     assert not list(tmp_path.glob("*.worker"))
-    presence._clear(tmp_path)
+    worker_locks._clear(tmp_path)
 
 
 @pytest.mark.anyio
@@ -348,7 +352,7 @@ async def test_one_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.anyio
 async def test_a_spool_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a folder can't be synchronised, a file is put there all the same."""
-    monkeypatch.setattr("gatepay_async.durable.spool._POSIX", False)
+    monkeypatch.setattr("gatepay_async.durable.spool.folder._POSIX", False)
     spool = FolderSpool(tmp_path / "spool")
     await spool.put("name", io.BytesIO(b"0123456789"))
     assert await spool.read("name", 3, 4) == b"3456"
@@ -406,7 +410,7 @@ def test_the_clock_of_an_old_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ("room", "missing", "extra"),
     [
         ("gatepay_async.durable", "dbos", "durable"),
-        ("gatepay_async.durable", "gatepay_async.durable.book", ""),
+        ("gatepay_async.durable", "gatepay_async.durable.storage.job_store", ""),
         ("gatepay_async.durable.objects", "obstore", "s3"),
     ],
 )

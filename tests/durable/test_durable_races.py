@@ -12,20 +12,13 @@ from durable_room import PRODUCT, SOON, Room, keys_of
 from durable_shop import Shop, serving
 from waiting import until, wait_until
 
-from gatepay_async.durable import (
-    DurableError,
-    DurableUploads,
-    FolderSpool,
-    JobState,
-    QueueUnavailableError,
-    worker,
-)
-from gatepay_async.durable import batches as batches_room
-from gatepay_async.durable.batches import Run
-from gatepay_async.durable.book import BatchRow, batch_id
+from gatepay_async.durable import DurableError, DurableUploads, FolderSpool, JobState, QueueUnavailableError, worker
 from gatepay_async.durable.jobs import Job
-from gatepay_async.durable.running import Task
+from gatepay_async.durable.records import batches as batches_room
+from gatepay_async.durable.records.results import Run
+from gatepay_async.durable.records.rows import BatchRow, batch_id
 from gatepay_async.durable.submitter import Submitter
+from gatepay_async.durable.work.runner import Task
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 

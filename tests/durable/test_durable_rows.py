@@ -18,16 +18,13 @@ from durable_shop import Shop
 from sqlalchemy.exc import OperationalError
 from waiting import until
 
-from gatepay_async.durable import (
-    DurableError,
-    FolderSpool,
-    batches,
-    book,
-)
-from gatepay_async.durable.batches import Facts
-from gatepay_async.durable.database import in_thread
+from gatepay_async.durable import DurableError, FolderSpool
 from gatepay_async.durable.errors import QueueUnavailableError, UnreadableRowError
-from gatepay_async.durable.running import Runner
+from gatepay_async.durable.records import batches
+from gatepay_async.durable.records.manifest import Facts
+from gatepay_async.durable.storage import job_store
+from gatepay_async.durable.storage.database import in_thread
+from gatepay_async.durable.work.runner import Runner
 from gatepay_async.protocol.errors import InvalidRequestError
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio, pytest.mark.parametrize("room", ["sqlite"], indirect=True)]
@@ -94,12 +91,12 @@ def of_run(name: str = "q:j.0.0", fields: Sequence[Any] = FIELDS, **others: Any)
 
 def test_hostile_values(room: Room) -> None:
     """Whatever stands in the place of a number, a text or a list, the row is refused, and at once."""
-    assert book._job_row(of_job(FACTS)).facts == Facts.of_json(FACTS)
-    assert book._batch_row(of_run(output=RUN)).run is not None
-    missed = [facts for facts in spoilt(FACTS) if not unreadable(of_job(facts), book._job_row)]
+    assert job_store._job_row(of_job(FACTS)).facts == Facts.of_json(FACTS)
+    assert job_store._batch_row(of_run(output=RUN)).run is not None
+    missed = [facts for facts in spoilt(FACTS) if not unreadable(of_job(facts), job_store._job_row)]
     batches_ = [[8, 0, *batch] for batch in spoilt(FIELDS[2:])]
-    missed += [batch for batch in batches_ if not unreadable(of_run(fields=batch), book._batch_row)]
-    missed += [run for run in spoilt(RUN) if not unreadable(of_run(output=run), book._batch_row)]
+    missed += [batch for batch in batches_ if not unreadable(of_run(fields=batch), job_store._batch_row)]
+    missed += [run for run in spoilt(RUN) if not unreadable(of_run(output=run), job_store._batch_row)]
     assert missed == []
 
 
@@ -122,8 +119,8 @@ def test_rows_that_are_no_rows(room: Room) -> None:
         of_run(output={"stopped": {**ERROR, "says": ["\x1b[2J"]}}),
         of_run(output={"stopped": {"class": "TransportError", "says": []}}),
     ]  # fmt: skip
-    assert [row.input for row in jobs if not unreadable(row, book._job_row)] == []
-    assert [(row.workflow_id, row.output) for row in runs if not unreadable(row, book._batch_row)] == []
+    assert [row.input for row in jobs if not unreadable(row, job_store._job_row)] == []
+    assert [(row.workflow_id, row.output) for row in runs if not unreadable(row, job_store._batch_row)] == []
 
 
 async def test_an_error_that_nobody_expected(
@@ -248,7 +245,7 @@ async def test_no_key_in_a_traceback(room: Room, monkeypatch: pytest.MonkeyPatch
         del given  # this frame is ours, and stays
         raise OSError(28, "No space left on device")
 
-    for place in (("gatepay_async.durable.batches", "lines_of"), ("shutil", "copyfileobj")):
+    for place in (("gatepay_async.durable.records.batches", "lines_of"), ("shutil", "copyfileobj")):
         with monkeypatch.context() as patched:
             async with room.uploads(Shop()).submitter() as submit:
                 patched.setattr(".".join(place), full)

@@ -34,15 +34,16 @@ from gatepay_async.durable import (
     QueueUnavailableError,
     Rate,
     SourceChangedError,
-    batches,
-    running,
-    spooling,
     worker,
 )
-from gatepay_async.durable.batches import Batch, Run
-from gatepay_async.durable.pace import Pace
-from gatepay_async.durable.running import Task
-from gatepay_async.durable.tally import Tally
+from gatepay_async.durable.records import batches
+from gatepay_async.durable.records.batches import Batch
+from gatepay_async.durable.records.job_progress import Tally
+from gatepay_async.durable.records.results import Run
+from gatepay_async.durable.spool import writer
+from gatepay_async.durable.work import runner
+from gatepay_async.durable.work.rate_limiter import Pace
+from gatepay_async.durable.work.runner import Task
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
@@ -249,7 +250,7 @@ async def test_a_submitter_that_is_killed(room: Room, monkeypatch: pytest.Monkey
     monkeypatch.setenv("TMPDIR", str(room.folder))
     monkeypatch.setattr(tempfile, "tempdir", None)
     path = room.file([f"SECRET-{number}" for number in range(3000)])
-    read = spooling.spool
+    read = writer.spool
     seen: list[bytes] = []
 
     def look(*args: object, **options: object) -> object:
@@ -259,7 +260,7 @@ async def test_a_submitter_that_is_killed(room: Room, monkeypatch: pytest.Monkey
                 seen.extend([each.read_bytes()] if each != path else [])
         return spooled
 
-    monkeypatch.setattr(spooling, "spool", look)
+    monkeypatch.setattr(writer, "spool", look)
     async with room.uploads(Shop()).submitter() as submit:
         await submit.file(path, product_id=PRODUCT)
     assert seen
@@ -270,14 +271,14 @@ async def test_a_submitter_that_is_killed(room: Room, monkeypatch: pytest.Monkey
 async def test_the_file_changes_while_it_is_read(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that changes while it is read is not submitted."""
     path = room.file(keys_of(10))
-    read = spooling.spool
+    read = writer.spool
 
     def write_and_read(*args: object, **options: object) -> object:
         with path.open("a") as file:
             file.write("one more\n")
         return read(*args, **options)  # type: ignore[arg-type]  # as it was called
 
-    monkeypatch.setattr(spooling, "spool", write_and_read)
+    monkeypatch.setattr(writer, "spool", write_and_read)
     async with room.uploads(shop).submitter() as submit:
         with pytest.raises(SourceChangedError, match=r"keys\.txt: has changed while it was read"):
             await submit.file(path, product_id=PRODUCT)
@@ -452,7 +453,7 @@ async def test_forgotten_in_the_queue(room: Room, shop: Shop) -> None:
 @on_sqlite
 async def test_the_server_is_down(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """While nobody answers, batches wait for longer and longer; then all goes on by itself."""
-    monkeypatch.setattr(running, "_LONGEST_PAUSE", SOON)
+    monkeypatch.setattr(runner, "_LONGEST_PAUSE", SOON)
     shop.down = True
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker(concurrency=2):
@@ -466,8 +467,8 @@ async def test_the_server_is_down(room: Room, shop: Shop, monkeypatch: pytest.Mo
 
 async def test_the_server_stays_down(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """After many runs in vain a batch ends, and the report tells what is not known; resume() tries again."""
-    monkeypatch.setattr(running, "_LONGEST_PAUSE", SOON)
-    monkeypatch.setattr(running, "_MOST_FAILURES", 1)
+    monkeypatch.setattr(runner, "_LONGEST_PAUSE", SOON)
+    monkeypatch.setattr(runner, "_MOST_FAILURES", 1)
     shop.down = True
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker(concurrency=2):
@@ -485,8 +486,8 @@ async def test_the_server_stays_down(room: Room, shop: Shop, monkeypatch: pytest
 @on_sqlite
 async def test_one_chunk_alone_fails(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A card key that the server can't store stands alone in the end; all others are stored."""
-    monkeypatch.setattr(running, "_LONGEST_PAUSE", SOON)
-    monkeypatch.setattr(running, "_MOST_FAILURES", 1)
+    monkeypatch.setattr(runner, "_LONGEST_PAUSE", SOON)
+    monkeypatch.setattr(runner, "_MOST_FAILURES", 1)
     shop.refuse_with["KEY-000000001"] = 113
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
@@ -501,7 +502,7 @@ async def test_one_chunk_alone_fails(room: Room, shop: Shop, monkeypatch: pytest
 @on_sqlite
 async def test_the_spool_is_away(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the spool can't be read, batches wait, and nothing is lost."""
-    monkeypatch.setattr(running, "_LONGEST_PAUSE", SOON)
+    monkeypatch.setattr(runner, "_LONGEST_PAUSE", SOON)
 
     class Away(FolderSpool):
         failures = 5
@@ -688,7 +689,7 @@ async def test_closed_under_a_call_that_hangs(room: Room, shop: Shop, monkeypatc
 @on_sqlite
 async def test_a_batch_takes_too_long(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run sends for so many seconds; what is left is another run's, and nothing is sent twice."""
-    monkeypatch.setattr(running, "LONGEST_RUN", 0.3)
+    monkeypatch.setattr(runner, "LONGEST_RUN", 0.3)
     shop.latency = 0.35  # so that a run sends one chunk
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
@@ -830,7 +831,7 @@ async def test_away_and_back(room: Room, shop: Shop) -> None:
 
 async def test_taken_while_away(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch that a worker takes while it has lost its place waits until the worker has it again."""
-    monkeypatch.setattr(running, "_SOON", SOON)
+    monkeypatch.setattr(runner, "_SOON", SOON)
     uploads, runs = room.uploads(shop), []
     task = Task("task", "gatepay:none", PRODUCT, 0, 0, Batch(0, 0, 0, "", 0, 1, 0))
 
@@ -894,7 +895,7 @@ async def test_waits_for_its_database(room: Room, shop: Shop, monkeypatch: pytes
 @on_sqlite
 async def test_a_batch_waits_for_its_database(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a worker must know of a batch that it has taken it asks until the database answers."""
-    monkeypatch.setattr(running, "_AGAIN", SOON)
+    monkeypatch.setattr(runner, "_AGAIN", SOON)
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker() as it:
         ask, failures = it._book.job, [1, 2]

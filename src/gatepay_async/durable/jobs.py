@@ -9,13 +9,14 @@ from enum import StrEnum
 import anyio
 from attrs import frozen
 
-from gatepay_async.durable import batches
-from gatepay_async.durable.book import BatchRow, Book, JobRow
-from gatepay_async.durable.database import in_thread
 from gatepay_async.durable.errors import DurableError, QueueUnavailableError
-from gatepay_async.durable.reporting import Reporter
-from gatepay_async.durable.spool import Spool
-from gatepay_async.durable.tally import Tally
+from gatepay_async.durable.records import batches
+from gatepay_async.durable.records.job_progress import Tally
+from gatepay_async.durable.records.rows import BatchRow, JobRow
+from gatepay_async.durable.spool.folder import Spool
+from gatepay_async.durable.storage.database import in_thread
+from gatepay_async.durable.storage.job_store import Book
+from gatepay_async.durable.work.reports import Reporter
 from gatepay_async.protocol.bulk import UploadProgress, UploadReport
 
 

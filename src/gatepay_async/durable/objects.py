@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import anyio.to_thread
 
 from gatepay_async.durable.errors import SourceChangedError
-from gatepay_async.durable.spool import check_secret
+from gatepay_async.durable.spool.folder import check_secret
 
 try:
     import obstore

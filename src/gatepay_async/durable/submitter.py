@@ -9,13 +9,13 @@ from tempfile import TemporaryFile
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from gatepay_async.durable import batches
-from gatepay_async.durable.book import Book
-from gatepay_async.durable.database import Database, client_of, in_thread
 from gatepay_async.durable.errors import DurableError
 from gatepay_async.durable.jobs import Job
-from gatepay_async.durable.spool import Source, Spool
-from gatepay_async.durable.spooling import Spooled, spool_file
+from gatepay_async.durable.records import batches
+from gatepay_async.durable.spool.folder import Source, Spool
+from gatepay_async.durable.spool.writer import Spooled, spool_file
+from gatepay_async.durable.storage.database import Database, client_of, in_thread
+from gatepay_async.durable.storage.job_store import Book
 from gatepay_async.protocol import checks
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.frames import clear_frames

@@ -23,14 +23,15 @@ from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, Workf
 from dbos import error as dbos_error
 
 from gatepay_async.client import AsyncGatePay
-from gatepay_async.durable import batches, untrusted
-from gatepay_async.durable.book import BATCH, Book
-from gatepay_async.durable.database import APPLICATION, Database, client_of, in_thread
 from gatepay_async.durable.errors import DurableError, QueueUnavailableError, SourceChangedError, UnreadableRowError
 from gatepay_async.durable.jobs import Job
-from gatepay_async.durable.pace import Pace, Rate
-from gatepay_async.durable.running import LONGEST_RUN, Runner, Task
-from gatepay_async.durable.spool import Spool
+from gatepay_async.durable.records import batches
+from gatepay_async.durable.spool.folder import Spool
+from gatepay_async.durable.storage import pickle_guard
+from gatepay_async.durable.storage.database import APPLICATION, Database, client_of, in_thread
+from gatepay_async.durable.storage.job_store import BATCH, Book
+from gatepay_async.durable.work.rate_limiter import Pace, Rate
+from gatepay_async.durable.work.runner import LONGEST_RUN, Runner, Task
 from gatepay_async.protocol.errors import InvalidRequestError
 
 POLL = 0.1  # seconds between two looks into the queue
@@ -185,7 +186,7 @@ class Worker:
         stack.callback(_OPEN.pop, self._queue)
         stack.push_async_callback(self._finish)
         if not self._hosted:
-            stack.enter_context(untrusted.everywhere())
+            stack.enter_context(pickle_guard.everywhere())
         await in_thread(self._take_up, client)
         keeping = asyncio.create_task(self._keep())  # no task group: that would wrap what the block raises
         stack.push_async_callback(self._stop_keeping, keeping)

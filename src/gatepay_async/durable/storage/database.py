@@ -17,7 +17,7 @@ from sqlalchemy.event import listen, listens_for
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from gatepay_async.durable.errors import QueueUnavailableError
-from gatepay_async.durable.presence import FilePresence, PostgresPresence, Presence
+from gatepay_async.durable.storage.worker_locks import FilePresence, PostgresPresence, Presence
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.wal import switch_to_wal
 

@@ -15,70 +15,25 @@ from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
-from attrs import astuple, frozen
+from attrs import astuple
 from dbos import DBOSClient, EnqueueOptions, WorkflowStatus
 from dbos import error as dbos_error
 
-from gatepay_async.durable import batches, untrusted
-from gatepay_async.durable.batches import Batch, Facts, Run
-from gatepay_async.durable.bounds import whole
 from gatepay_async.durable.errors import DurableError, UnreadableRowError
+from gatepay_async.durable.records import results
+from gatepay_async.durable.records.batches import Batch
+from gatepay_async.durable.records.manifest import Facts
+from gatepay_async.durable.records.results import Run
+from gatepay_async.durable.records.rows import OPEN_STATUSES, QUEUED_STATUSES, BatchRow, JobRow, batch_id, batch_of
+from gatepay_async.durable.storage import pickle_guard
 
 _log = logging.getLogger("gatepay_async.durable")
 
 JOB = "gatepay_job"
 BATCH = "gatepay_batch"
 _BEGUN = "gatepay_begun"  # an attribute of a run: card keys of it may be on the server
-_MOST_TURNS = 100_000  # runs of a batch; each one looks at those before it
 _AT_ONCE = 500  # rows asked for by one statement
-_QUEUED = ("ENQUEUED", "DELAYED")
-_OPEN = (*_QUEUED, "PENDING")
 _BARE: dict[str, Any] = {"load_input": False, "load_output": False}  # without what stands in a row
-
-
-@frozen
-class JobRow:
-    """A job's own row."""
-
-    id: str
-    active: bool
-    created: datetime
-    facts: Facts
-
-
-@frozen
-class BatchRow:
-    """
-    A run of a batch.
-
-    Attributes:
-        turn: The first is 0.
-        status: DBOS's.
-        begun: Calls for it may have been made. A run that was only taken, and then cancelled, has sent nothing.
-        run: What became of it, if it has ended by itself.
-    """
-
-    id: str
-    turn: int
-    batch: Batch
-    status: str
-    begun: bool
-    run: Run | None
-
-    @property
-    def open(self) -> bool:
-        """It is queued, or being worked at."""
-        return self.status in _OPEN
-
-    @property
-    def queued(self) -> bool:
-        """Nobody works at it yet."""
-        return self.status in _QUEUED
-
-
-def batch_id(job: str, number: int, turn: int) -> str:
-    """The name of a batch's run number *turn*, from 0."""
-    return f"{job}.{number}.{turn}"
 
 
 class Book:
@@ -133,7 +88,7 @@ class Book:
     def active(self, jobs: Iterable[str]) -> set[str]:
         """Those of *jobs* that are to be worked at."""
         rows = [row for some in _some(jobs) for row in self._several(workflow_ids=some, **_BARE)]
-        return {row.workflow_id for row in rows if row.status in _OPEN}
+        return {row.workflow_id for row in rows if row.status in OPEN_STATUSES}
 
     def batches(self, ids: Iterable[str]) -> dict[str, BatchRow]:
         """
@@ -188,7 +143,7 @@ class Book:
     def stop(self, job: str, names: Iterable[str]) -> None:
         """Nothing of *job* is to be sent any more; of the runs *names*, those that are queued are taken out."""
         self._client.cancel_workflow(job)
-        self.cancel(row.workflow_id for row in self._rows(names, status=list(_QUEUED), **_BARE))
+        self.cancel(row.workflow_id for row in self._rows(names, status=list(QUEUED_STATUSES), **_BARE))
 
     def cancel(self, ids: Iterable[str]) -> None:
         """Nobody is to take these any more."""
@@ -236,7 +191,7 @@ class Book:
             yield rows[0]
 
     def _list(self, **options: Any) -> list[WorkflowStatus]:
-        with untrusted.asking(), untrusted.reading(None):
+        with pickle_guard.asking(), pickle_guard.reading(None):
             return self._client.list_workflows(**options)
 
     def _options(self, name: str, identity: str, queue: str) -> EnqueueOptions:
@@ -245,12 +200,6 @@ class Book:
 
 def _fields(batch: Batch) -> tuple[Any, ...]:
     return astuple(batch)[1:]  # its number is in its name
-
-
-def batch_of(identity: str, fields: Sequence[Any]) -> tuple[str, int, Batch]:
-    """The job, the number of the run, and the batch that a row stands for."""
-    job, number, turn = identity.rsplit(".", 2)
-    return job, whole(int(turn), most=_MOST_TURNS), Batch(int(number), *fields)
 
 
 def _begun(row: WorkflowStatus) -> bool:
@@ -272,18 +221,18 @@ def _readable_job(row: WorkflowStatus) -> JobRow | None:
 
 
 def _job_row(row: WorkflowStatus) -> JobRow:
-    with untrusted.reading(row.workflow_id):
+    with pickle_guard.reading(row.workflow_id):
         facts = Facts.of_json(_arguments(row)[0])
         created = datetime.fromtimestamp((row.created_at or 0) / 1000).astimezone()
-        return JobRow(row.workflow_id, row.status in _OPEN, created, facts)
+        return JobRow(row.workflow_id, row.status in OPEN_STATUSES, created, facts)
 
 
 def _batch_row(row: WorkflowStatus) -> BatchRow:
-    with untrusted.reading(row.workflow_id):
+    with pickle_guard.reading(row.workflow_id):
         _, turn, batch = batch_of(row.workflow_id, _arguments(row)[2:])
         run = Run.of_json(row.output or {}) if row.status == "SUCCESS" else None
         if run is not None:
-            batches.check_run(run, batch)
+            results.check_run(run, batch)
         return BatchRow(
             id=row.workflow_id,
             turn=turn,

@@ -11,9 +11,10 @@ from typing import BinaryIO
 from attrs import evolve, frozen
 
 from gatepay_async.dedup import Seen
-from gatepay_async.durable import batches
-from gatepay_async.durable.batches import Batch, Digest, Facts
 from gatepay_async.durable.errors import SourceChangedError
+from gatepay_async.durable.records import batches
+from gatepay_async.durable.records.batches import Batch, Digest
+from gatepay_async.durable.records.manifest import Facts
 from gatepay_async.protocol.bulk import Chunk, Ledger
 from gatepay_async.protocol.checks import MOST_KEYS
 from gatepay_async.protocol.chunking import Chunker

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gatepay_async.durable import batches
-from gatepay_async.durable.batches import Batch
-from gatepay_async.durable.book import BatchRow, JobRow, batch_id
 from gatepay_async.durable.errors import DurableError
+from gatepay_async.durable.records import results
+from gatepay_async.durable.records.batches import Batch
+from gatepay_async.durable.records.rows import BatchRow, JobRow, batch_id
 from gatepay_async.protocol.bulk import ChunkOutcome, Fate, Ledger, UploadProgress
 from gatepay_async.protocol.errors import GatePayError
 
@@ -61,7 +61,7 @@ class Tally:
 
     def known(self, number: int) -> dict[int, list[ChunkOutcome]]:
         """What became of the chunks of batch *number*, by theirs; without card keys."""
-        return batches.merged([row.run for row in self._runs[number] if row.run])
+        return results.merged([row.run for row in self._runs[number] if row.run])
 
     def outcomes(self, number: int) -> list[ChunkOutcome]:
         """The same in a row; what is missing, once it has ended, as one."""
@@ -80,7 +80,7 @@ class Tally:
 
     def unsettled(self, number: int) -> bool:
         """Whether something of batch *number* may be sent again, when the job is resumed."""
-        return not all(map(batches.settled, self.outcomes(number)))
+        return not all(map(results.settled, self.outcomes(number)))
 
     def all_stored(self) -> bool:
         """Whether all that there was is on the server, and nothing was refused."""
@@ -117,7 +117,7 @@ class Tally:
             yield left(refused, refused.count, Fate.REFUSED)
         for number in self.numbers:
             ended = self.ended(number)  # until then, what is to be tried again is to come
-            yield from (outcome for outcome in self.outcomes(number) if ended or batches.settled(outcome))
+            yield from (outcome for outcome in self.outcomes(number) if ended or results.settled(outcome))
 
     def _wanted(self, number: int) -> str:
         runs = self._runs[number]

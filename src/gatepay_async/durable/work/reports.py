@@ -7,12 +7,12 @@ from itertools import islice
 
 from attrs import evolve
 
-from gatepay_async.durable import batches
-from gatepay_async.durable.batches import Batch
-from gatepay_async.durable.book import JobRow
 from gatepay_async.durable.errors import SourceChangedError
-from gatepay_async.durable.spool import Spool
-from gatepay_async.durable.tally import Tally, left
+from gatepay_async.durable.records import batches
+from gatepay_async.durable.records.batches import Batch
+from gatepay_async.durable.records.job_progress import Tally, left
+from gatepay_async.durable.records.rows import JobRow
+from gatepay_async.durable.spool.folder import Spool
 from gatepay_async.protocol import bulk
 from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Fate, Ledger, UploadReport
 from gatepay_async.protocol.errors import InvalidRequestError

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from gatepay_async.durable import errors as durable_errors
-from gatepay_async.durable.bounds import whole
+from gatepay_async.durable.records.bounds import whole
 from gatepay_async.protocol import errors
 from gatepay_async.protocol.errors import GatePayError
 

@@ -9,20 +9,24 @@ import anyio
 from attrs import define, evolve, field, frozen
 
 from gatepay_async.cancelling import Watch
-from gatepay_async.durable import batches, untrusted
-from gatepay_async.durable.batches import Batch, Digest, Facts, Run
-from gatepay_async.durable.book import Book, batch_id, batch_of
-from gatepay_async.durable.bounds import whole
-from gatepay_async.durable.database import in_thread
 from gatepay_async.durable.errors import (
     DurableError,
     QueueUnavailableError,
     SourceChangedError,
     UnreadableRowError,
 )
-from gatepay_async.durable.pace import Pace
-from gatepay_async.durable.sending import Send, Sender
-from gatepay_async.durable.spool import Spool
+from gatepay_async.durable.records import batches, results
+from gatepay_async.durable.records.batches import Batch, Digest
+from gatepay_async.durable.records.bounds import whole
+from gatepay_async.durable.records.manifest import Facts
+from gatepay_async.durable.records.results import Run
+from gatepay_async.durable.records.rows import batch_id, batch_of
+from gatepay_async.durable.spool.folder import Spool
+from gatepay_async.durable.storage import pickle_guard
+from gatepay_async.durable.storage.database import in_thread
+from gatepay_async.durable.storage.job_store import Book
+from gatepay_async.durable.work.rate_limiter import Pace
+from gatepay_async.durable.work.sender import Send, Sender
 from gatepay_async.protocol import bulk
 from gatepay_async.protocol.bulk import Chunk, Fate
 
@@ -55,7 +59,7 @@ class Task:
         Raises:
             UnreadableRowError: It can't be read.
         """
-        with untrusted.reading(identity):
+        with pickle_guard.reading(identity):
             product_id, failures, *fields = arguments
             job, turn, batch = batch_of(identity, fields)
             whole(batch.number)
@@ -187,7 +191,7 @@ class Runner:
         names = [batch_id(task.job, batch.number, turn) for turn in range(task.turn)]
         rows = await self._ask(self._book.batches, names)
         before = [rows[name].run or Run() for name in names if name in rows]
-        if batches.all_settled(batch, before):
+        if results.all_settled(batch, before):
             return []  # by the worker that it was taken from; its card keys may be gone by now
         async with job.checking:
             if task.job not in self._checked:
@@ -195,7 +199,7 @@ class Runner:
         data = await self._spool.read(source, batch.offset, batch.length)
         secret = await self._secret()
         batches.check(data, batch, product_id=task.product_id, secret=secret, source=source)
-        return batches.to_do(batches.chunks_of(data, batch), before)
+        return results.to_do(batches.chunks_of(data, batch), before)
 
     async def _secret(self) -> bytes:
         self._known = self._known or await self._spool.secret()

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 
-from gatepay_async.durable import batches
-from gatepay_async.durable.batches import Run
+from gatepay_async.durable.records import results
+from gatepay_async.durable.records.results import Run
 from gatepay_async.protocol import bulk
 from gatepay_async.protocol.bulk import Chunk
 from gatepay_async.protocol.calls import KaCreate
@@ -79,7 +79,7 @@ class Sender:
             if isinstance(verdict, Again):
                 return verdict
             run.outcomes.append(verdict)
-            run.unanswered = run.unanswered or not batches.settled(verdict)
+            run.unanswered = run.unanswered or not results.settled(verdict)
         else:
             run.outcomes.append(self._progress.answered(part, answer, now=anyio.current_time()))
         return Again(())
