@@ -12,7 +12,7 @@ _KNOWN = {
     False: "SELECT 1 FROM card_key WHERE product_id = ? AND content = ?",
     True: "SELECT 1 FROM card_key WHERE product_id = ? AND folded = ?",
 }
-_PAGE = """
+_PAGE_QUERY = """
 SELECT card_key.id, product.admin_id, card_key.product_id AS pay_product_id,
     card_key.order_id AS pay_order_id, card_key.content,
     card_key.created AS createtime, card_key.updated AS updatetime
@@ -61,7 +61,7 @@ def stock(connection: sqlite3.Connection, product_id: int) -> int:
 
 def rows(connection: sqlite3.Connection, product_id: int, page: int, per_page: int) -> list[dict[str, object]]:
     """Read one page, from 1, in ascending id, each row with the names and order of the vendor's example."""
-    found = connection.execute(_PAGE, (product_id, per_page, (page - 1) * per_page))
+    found = connection.execute(_PAGE_QUERY, (product_id, per_page, (page - 1) * per_page))
     # "soldin" is all that the page shows, for keys with pay_order_id 0; other values: silent.
     return [{**row, "status": "sold" if row["pay_order_id"] else "soldin"} for row in map(dict, found)]
 

@@ -20,7 +20,7 @@ from gatepay_async.sandbox.texts import LANGUAGES, text
 __all__ = ["as_json", "go_to", "language_of", "read_body", "read_fields", "render", "static_route"]
 
 _HERE = Path(__file__).parent
-_LARGEST_FORM = 64 * 1024  # bytes; the longest field of the pages' own forms has 2,000 characters
+MAX_FORM_BYTES = 64 * 1024  # bytes; the longest field of the pages' own forms has 2,000 characters
 # Not by the file's ending: on some machines .js is said to be plain text, and then no browser runs it.
 _STATIC = {"sandbox.css": "text/css", "sandbox.js": "text/javascript", "icon.svg": "image/svg+xml"}
 
@@ -127,7 +127,7 @@ async def read_fields(request: Request) -> dict[str, str]:
     Raises:
         MalformedFormError: It is none of ours.
     """
-    body = await read_body(request.receive, most=_LARGEST_FORM)
+    body = await read_body(request.receive, most=MAX_FORM_BYTES)
     return read_form(request.headers.get("content-type", ""), body or b"")
 
 
