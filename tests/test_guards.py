@@ -54,7 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "order_ids": set(),
     "wal": set(),
     "callbacks": {"callbacks", "protocol", "wal"},
-    "sandbox": {"sandbox", "protocol.calls"},
+    "sandbox": {"sandbox"},
     # It may use all, each part within the command that needs it.
     "cli": {
         "callbacks",

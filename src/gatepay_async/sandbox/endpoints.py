@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 
 from attrs import frozen
 
-from gatepay_async.protocol.calls import KaCreate, KaShow, PayCreate, ProductShow
 from gatepay_async.sandbox import card_keys, orders, refusals, shops
 from gatepay_async.sandbox.prices import PhpFloats, written
 from gatepay_async.sandbox.refusals import Cause, Refusals
@@ -233,29 +232,29 @@ ENDPOINTS = {
     endpoint.path: endpoint
     for endpoint in (
         Endpoint(
-            path=PayCreate.path,
-            signed=PayCreate.signed,
+            path="pay/create",
+            signed=("product_id", "product_num", "pay_type", "out_order_id", "custom"),
             checks=(_pay_type, _single, _product_id, _product_num),
             refusals=refusals.PAY_CREATE,
             carry_out=_pay_create,
         ),
         Endpoint(
-            path=ProductShow.path,
-            signed=ProductShow.signed,
+            path="product/show",
+            signed=(),
             refusals=refusals.PRODUCT_SHOW,
             carry_out=_product_show,
         ),
         Endpoint(
-            path=KaShow.path,
-            signed=KaShow.signed,
+            path="ka/show",
+            signed=("product_id",),
             unsigned=("page",),
             checks=(_product_id, _page),
             refusals=refusals.KA_SHOW,
             carry_out=_ka_show,
         ),
         Endpoint(
-            path=KaCreate.path,
-            signed=KaCreate.signed,
+            path="ka/create",
+            signed=("product_id", "content"),
             may_be_empty=("content",),  # 110, not 101
             checks=(_product_id,),
             refusals=refusals.KA_CREATE,
