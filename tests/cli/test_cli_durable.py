@@ -26,7 +26,7 @@ EXAMPLES = 89  # card keys that the sandbox's product 8 has from the start
 @pytest.fixture(autouse=True)
 def small_and_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two chunks are a batch, and what is looked at once a second is looked at more often."""
-    monkeypatch.setattr(batches, "CHUNKS", 2)
+    monkeypatch.setattr(batches, "CHUNKS_PER_BATCH", 2)
     monkeypatch.setattr(working, "_LOOK", SOON)
     look_often(monkeypatch)
 

@@ -34,7 +34,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two chunks are a batch, so that few card keys are several."""
-    monkeypatch.setattr(batches, "CHUNKS", 2)
+    monkeypatch.setattr(batches, "CHUNKS_PER_BATCH", 2)
 
 
 @pytest.fixture(scope="session")

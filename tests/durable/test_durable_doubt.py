@@ -12,8 +12,8 @@ from durable_shop import Shop
 
 from gatepay_async import AlreadyStoredError, StorageFailedError, TransportError
 from gatepay_async.durable.records import results
-from gatepay_async.durable.records.manifest import Facts
-from gatepay_async.durable.records.results import Run
+from gatepay_async.durable.records.manifest import JobManifest
+from gatepay_async.durable.records.results import BatchResult
 from gatepay_async.durable.work import runner
 from gatepay_async.durable.work.runner import Runner
 from gatepay_async.durable.work.sender import Sender
@@ -56,7 +56,7 @@ def failing(sent: bool) -> TransportError:  # noqa: FBT001 -- what it is about
     return TransportError(endpoint="ka/create", sent=sent, problem="x", attempts=4)
 
 
-async def run_of(chunks: list[Chunk], answer: Callable[[KaCreate], Answer[Stored]]) -> Run:
+async def run_of(chunks: list[Chunk], answer: Callable[[KaCreate], Answer[Stored]]) -> BatchResult:
     """A run, as the database gives it back."""
 
     async def send(call: KaCreate) -> Answer[Stored]:
@@ -65,8 +65,8 @@ async def run_of(chunks: list[Chunk], answer: Callable[[KaCreate], Answer[Stored
     async def always() -> bool:
         return True
 
-    run = await Sender(send, 8, always).run(chunks)
-    return Run.of_json(json.loads(json.dumps(run.as_json())))
+    run = await Sender(send, 8, always).send_chunks(chunks)
+    return BatchResult.of_json(json.loads(json.dumps(run.as_json())))
 
 
 def raising(error: Exception) -> Callable[[KaCreate], Answer[Stored]]:
@@ -76,7 +76,7 @@ def raising(error: Exception) -> Callable[[KaCreate], Answer[Stored]]:
     return answer
 
 
-def fates(runs: list[Run]) -> list[tuple[int, int, Fate]]:
+def fates(runs: list[BatchResult]) -> list[tuple[int, int, Fate]]:
     outcomes = results.merged(runs)[0]
     return [(outcome.first_line, outcome.last_line, outcome.fate) for outcome in outcomes]
 
@@ -118,7 +118,7 @@ async def test_a_key_that_is_refused_in_every_run() -> None:
     """A card key that is all that is left, and that GatePay can't store run after run, is refused in the end."""
     only = Chunk(0, (1,), ("A",))
     refused = StorageFailedError(code=113, message="", endpoint="ka/create")
-    runs: list[Run] = []
+    runs: list[BatchResult] = []
     while results.to_do([only], runs) and len(runs) < 9:
         runs.append(await run_of(results.to_do([only], runs), raising(refused)))
     assert fates(runs) == [(1, 1, Fate.REFUSED)]
@@ -127,21 +127,21 @@ async def test_a_key_that_is_refused_in_every_run() -> None:
 
 def test_rows_of_the_version_before() -> None:
     """What an older version has written is read as it was meant: doubts, parts, and a job without the new field."""
-    first, second = (Run.of_json(row) for row in OLD_RUNS)
+    first, second = (BatchResult.of_json(row) for row in OLD_RUNS)
     assert [(part.in_doubt, part.keys) for part in results.to_do([CHUNK], [first])] == [(True, CHUNK.keys)]
     (left,) = results.to_do([CHUNK], [first, second])
     assert left.keys == ("C", "D")
-    assert Facts.of_json(OLD_FACTS).invisible == ()
+    assert JobManifest.of_json(OLD_FACTS).invisible == ()
 
 
 async def test_a_run_that_was_taken_away(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a worker has begun to send and never told of may be on the server: unknown, though nobody can be reached."""
-    monkeypatch.setattr(runner, "_LONGEST_PAUSE", SOON)
-    monkeypatch.setattr(runner, "_MOST_FAILURES", 0)
+    monkeypatch.setattr(runner, "MAX_BACKOFF_S", SOON)
+    monkeypatch.setattr(runner, "MAX_UNANSWERED_RUNS", 0)
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit:
         job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
-        assert not job._book.begin(f"{job.id}.0.0")  # what a worker does that is killed then
+        assert not job._store.mark_begun(f"{job.id}.0.0")  # what a worker does that is killed then
         async with uploads.worker():
             monkeypatch.setattr("gatepay_async.durable.work.sender.KaCreate", nobody)
             report = await job.wait(every=SOON)

@@ -74,7 +74,7 @@ def test_dbos_quotes_nothing(room: Room) -> None:
     handler.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]  # a double
     dbos = logging.getLogger("dbos")
     dbos.addHandler(handler)
-    with pickle_guard.asking():
+    with pickle_guard.refuse_in_thread():
         dbos.error("quoted")
     dbos.error("said")
     dbos.removeHandler(handler)

@@ -63,7 +63,7 @@ class DurableUploads:
         self._database = Database(database)
         self._queue = name
         self._version = version
-        self._spool = self._given(spool)
+        self._spool = self._spool_for(spool)
 
     def submitter(self) -> Submitter:
         """An asynchronous context manager: submits jobs and finds them again."""
@@ -98,7 +98,7 @@ class DurableUploads:
             rate=rate,
         )
 
-    def _given(self, spool: Spool | str | None) -> Spool:
+    def _spool_for(self, spool: Spool | str | None) -> Spool:
         if isinstance(spool, str):
             return FolderSpool(spool)
         if spool is not None:

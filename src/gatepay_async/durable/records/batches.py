@@ -18,9 +18,9 @@ from gatepay_async.durable.records.bounds import text_field, whole_field
 from gatepay_async.protocol.bulk import Chunk
 from gatepay_async.protocol.checks import MOST_KEYS
 
-CHUNKS = 20  # in a batch: what a killed worker may have sent in vain
-MOST_BATCHES = 100_000  # in a job: a thousand million card keys
-LONGEST_NAME_CHARS = 4096  # characters, as of a file's
+CHUNKS_PER_BATCH = 20  # in a batch: what a killed worker may have sent in vain
+MAX_BATCHES = 100_000  # in a job: a thousand million card keys
+MAX_NAME_CHARS = 4096  # characters, as of a file's
 DIGEST_BYTES = 12  # bytes: nobody makes another text with the same one, not having the key
 
 
@@ -68,7 +68,7 @@ def spool_name(job: str) -> str:
 
 def short_name(name: str) -> str:
     """*name*, which may hold bytes that are no text, as the database holds it."""
-    return name.encode("utf-8", "replace").decode()[:LONGEST_NAME_CHARS]
+    return name.encode("utf-8", "replace").decode()[:MAX_NAME_CHARS]
 
 
 @frozen
@@ -86,7 +86,7 @@ class Batch:
         last_line: The same of its last one.
     """
 
-    number: int = whole_field(least=-1, most=MOST_BATCHES)
+    number: int = whole_field(least=-1, most=MAX_BATCHES)
     offset: int = whole_field()
     length: int = whole_field()
     digest: str = text_field(2 * DIGEST_BYTES)
@@ -97,7 +97,7 @@ class Batch:
     @property
     def first_chunk(self) -> int:
         """Its first chunk's number in the job."""
-        return self.number * CHUNKS
+        return self.number * CHUNKS_PER_BATCH
 
 
 def lines_of(keys: Iterable[tuple[int, str]], before: int) -> Iterator[bytes]:

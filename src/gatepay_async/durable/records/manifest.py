@@ -7,7 +7,7 @@ from typing import Any
 from attrs import asdict, field, frozen
 
 from gatepay_async.durable.records import batches
-from gatepay_async.durable.records.batches import DIGEST_BYTES, LONGEST_NAME_CHARS, MOST_BATCHES, Batch
+from gatepay_async.durable.records.batches import DIGEST_BYTES, MAX_BATCHES, MAX_NAME_CHARS, Batch
 from gatepay_async.durable.records.bounds import text_field, whole, whole_field
 from gatepay_async.protocol.bulk import MOST_INVISIBLE
 from gatepay_async.protocol.checks import MOST_KEYS
@@ -20,7 +20,7 @@ def _few_lines(_: object, __: object, lines: tuple[int, ...]) -> None:
 
 
 @frozen
-class Facts:
+class JobManifest:
     """
     What a submission has found: the part of the ledger that no sending changes.
 
@@ -40,12 +40,12 @@ class Facts:
     """
 
     product_id: int = whole_field()
-    name: str = text_field(LONGEST_NAME_CHARS)
+    name: str = text_field(MAX_NAME_CHARS)
     read: int = whole_field()
     blank: int = whole_field()
     duplicates: int = whole_field()
     count: int = whole_field()
-    batches: int = whole_field(most=MOST_BATCHES)
+    batches: int = whole_field(most=MAX_BATCHES)
     size: int = whole_field()
     digest: str = text_field(2 * DIGEST_BYTES)
     refused: Batch | None = None
@@ -55,7 +55,7 @@ class Facts:
     def __attrs_post_init__(self) -> None:
         """Check that it adds up, or a report would not."""
         refused = 0 if self.refused is None else self.refused.count
-        number = -(-self.count // (batches.CHUNKS * MOST_KEYS))
+        number = -(-self.count // (batches.CHUNKS_PER_BATCH * MOST_KEYS))
         if (self.read, self.batches) != (self.blank + self.duplicates + refused + self.count, number):
             raise ValueError("does not add up")
 
@@ -64,7 +64,7 @@ class Facts:
         return {**asdict(self), "invisible": list(self.invisible)}
 
     @classmethod
-    def of_json(cls, stored: dict[str, Any]) -> Facts:
+    def of_json(cls, stored: dict[str, Any]) -> JobManifest:
         """From the database."""
         refused, problems = stored["refused"], stored["problems"]
         facts: dict[str, Any] = {**stored, "refused": refused and Batch(**refused)}

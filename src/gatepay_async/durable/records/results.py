@@ -8,17 +8,17 @@ from typing import Any
 from attrs import define, evolve, field
 
 from gatepay_async.durable.records import stored_errors
-from gatepay_async.durable.records.batches import CHUNKS, Batch
+from gatepay_async.durable.records.batches import CHUNKS_PER_BATCH, Batch
 from gatepay_async.durable.records.bounds import whole
 from gatepay_async.protocol.bulk import MEETS_EVERY_CHUNK, Chunk, ChunkOutcome, Fate
 from gatepay_async.protocol.checks import MOST_KEYS
 from gatepay_async.protocol.errors import GatePayError, StorageFailedError
 
-_MOST_PARTS = CHUNKS * MOST_KEYS  # of a batch: each card key by itself
+MAX_PARTS = CHUNKS_PER_BATCH * MOST_KEYS  # of a batch: each card key by itself
 
 
 @define
-class Run:
+class BatchResult:
     """
     What a worker made of a batch: an outcome for each chunk that it took up, and what comes next.
 
@@ -38,8 +38,8 @@ class Run:
         """For the database. Chunks in a row that went alike, and that is nearly all, are one entry."""
         done: list[list[Any]] = []
         for outcome in self.outcomes:
-            if _plain(outcome):
-                _enter(done, outcome)
+            if _is_stored(outcome):
+                _append_or_count(done, outcome)
         rest = [
             [
                 o.index,
@@ -51,26 +51,26 @@ class Run:
                 o.error and stored_errors.as_json(o.error),
             ]
             for o in self.outcomes
-            if not _plain(o)
+            if not _is_stored(o)
         ]
         stopped = self.stopped and stored_errors.as_json(self.stopped)
         whole = {"done": done, "rest": rest, "stopped": stopped, "follows": self.follows}
         return {name: value for name, value in whole.items() if value}
 
     @classmethod
-    def of_json(cls, stored: dict[str, Any]) -> Run:
+    def of_json(cls, stored: dict[str, Any]) -> BatchResult:
         """From the database."""
         outcomes: list[ChunkOutcome] = []
         for index, first, last, count, new, tries, alike in stored.get("done", ()):
             one = _outcome(index, first, last, count, tries)
             one = evolve(one, stored=None if new is None else whole(new))
-            for turn in range(whole(alike, most=_MOST_PARTS - len(outcomes))):
+            for turn in range(whole(alike, most=MAX_PARTS - len(outcomes))):
                 ahead = turn * count
                 outcomes.append(evolve(one, index=index + turn, first_line=first + ahead, last_line=last + ahead))
         for index, first, last, count, tries, fate, error in stored.get("rest", ()):
             one = _outcome(index, first, last, count, tries)
             outcomes.append(evolve(one, fate=Fate(fate), error=error and stored_errors.of_json(error)))
-        whole(len(outcomes), most=_MOST_PARTS)
+        whole(len(outcomes), most=MAX_PARTS)
         stopped = stored.get("stopped")
         return cls(outcomes, stopped and stored_errors.of_json(stopped), bool(stored.get("follows")))
 
@@ -86,26 +86,26 @@ def _outcome(index: object, first: object, last: object, count: object, tries: o
     )
 
 
-def check_run(run: Run, batch: Batch) -> None:
+def check_result(result: BatchResult, batch: Batch) -> None:
     """
-    Hold *run* to tell of *batch*, and of no other.
+    Hold *result* to tell of *batch*, and of no other.
 
     Raises:
         ValueError: It tells of chunks or lines that *batch* doesn't have.
     """
     last_chunk = batch.first_chunk + (batch.count - 1) // MOST_KEYS
-    for outcome in run.outcomes:
+    for outcome in result.outcomes:
         whole(outcome.index, least=batch.first_chunk, most=last_chunk)
         whole(outcome.first_line, least=batch.first_line, most=outcome.last_line)
         whole(outcome.last_line, most=batch.last_line)
-    whole(sum(outcome.count for outcome in run.outcomes), most=batch.count)
+    whole(sum(outcome.count for outcome in result.outcomes), most=batch.count)
 
 
-def _plain(outcome: ChunkOutcome) -> bool:
+def _is_stored(outcome: ChunkOutcome) -> bool:
     return outcome.fate is Fate.STORED
 
 
-def _enter(done: list[list[Any]], outcome: ChunkOutcome) -> None:
+def _append_or_count(done: list[list[Any]], outcome: ChunkOutcome) -> None:
     """Append *outcome*; or, if it is what its neighbour was, and their lines are neighbours, too, count one more."""
     same = [outcome.count, outcome.stored, outcome.attempts]
     if done:
@@ -118,16 +118,16 @@ def _enter(done: list[list[Any]], outcome: ChunkOutcome) -> None:
     done.append([outcome.index, outcome.first_line, outcome.last_line, *same, 1])
 
 
-def merged(runs: Sequence[Run]) -> dict[int, list[ChunkOutcome]]:
+def merged(runs: Sequence[BatchResult]) -> dict[int, list[ChunkOutcome]]:
     """
     What is known of each chunk, by its number, after *runs* of a batch, the first one first.
 
     A run takes up what the runs before it have left: its outcomes replace those whose lines they cover, and no others.
     """
     known: dict[int, list[ChunkOutcome]] = {}
-    for run in runs:
+    for result in runs:
         fresh: dict[int, list[ChunkOutcome]] = {}
-        for outcome in run.outcomes:
+        for outcome in result.outcomes:
             fresh.setdefault(outcome.index, []).append(outcome)
         for index, outcomes in fresh.items():
             before = [old for old in known.get(index, ()) if not any(_overlap(old, new) for new in outcomes)]
@@ -145,10 +145,10 @@ def settled(outcome: ChunkOutcome) -> bool:
     )
 
 
-def to_do(chunks: Sequence[Chunk], runs: Sequence[Run]) -> list[Chunk]:
+def to_do(chunks: Sequence[Chunk], runs: Sequence[BatchResult]) -> list[Chunk]:
     """The parts of *chunks* that are not settled after *runs*, with the doubt that these have left."""
     known = merged(runs)
-    tried = [outcome for run in runs for outcome in run.outcomes if outcome.attempts]
+    tried = [outcome for result in runs for outcome in result.outcomes if outcome.attempts]
     return [part for chunk in chunks for part in _parts(chunk, known.get(chunk.index), tried)]
 
 
@@ -178,7 +178,7 @@ def _same_lines(one: ChunkOutcome, other: ChunkOutcome) -> bool:
     return (one.index, one.first_line, one.last_line) == (other.index, other.first_line, other.last_line)
 
 
-def all_settled(batch: Batch, runs: Sequence[Run]) -> bool:
+def all_settled(batch: Batch, runs: Sequence[BatchResult]) -> bool:
     """Whether nothing of *batch* is to be done after *runs*."""
     outcomes = (outcome for known in merged(runs).values() for outcome in known)
     return sum(outcome.count for outcome in outcomes if settled(outcome)) == batch.count

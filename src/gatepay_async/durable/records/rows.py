@@ -10,10 +10,10 @@ from attrs import frozen
 
 from gatepay_async.durable.records.batches import Batch
 from gatepay_async.durable.records.bounds import whole
-from gatepay_async.durable.records.manifest import Facts
-from gatepay_async.durable.records.results import Run
+from gatepay_async.durable.records.manifest import JobManifest
+from gatepay_async.durable.records.results import BatchResult
 
-_MOST_TURNS = 100_000  # runs of a batch; each one looks at those before it
+MAX_RUNS = 100_000  # runs of a batch; each one looks at those before it
 QUEUED_STATUSES = ("ENQUEUED", "DELAYED")
 OPEN_STATUSES = (*QUEUED_STATUSES, "PENDING")
 
@@ -25,7 +25,7 @@ class JobRow:
     id: str
     active: bool
     created: datetime
-    facts: Facts
+    manifest: JobManifest
 
 
 @frozen
@@ -37,7 +37,7 @@ class BatchRow:
         turn: The first is 0.
         status: DBOS's.
         begun: Calls for it may have been made. A run that was only taken, and then cancelled, has sent nothing.
-        run: What became of it, if it has ended by itself.
+        result: What became of it, if it has ended by itself.
     """
 
     id: str
@@ -45,7 +45,7 @@ class BatchRow:
     batch: Batch
     status: str
     begun: bool
-    run: Run | None
+    result: BatchResult | None
 
     @property
     def open(self) -> bool:
@@ -66,4 +66,4 @@ def batch_id(job: str, number: int, turn: int) -> str:
 def batch_of(identity: str, fields: Sequence[Any]) -> tuple[str, int, Batch]:
     """The job, the number of the run, and the batch that a row stands for."""
     job, number, turn = identity.rsplit(".", 2)
-    return job, whole(int(turn), most=_MOST_TURNS), Batch(int(number), *fields)
+    return job, whole(int(turn), most=MAX_RUNS), Batch(int(number), *fields)
