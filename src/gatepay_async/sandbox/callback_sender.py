@@ -97,7 +97,7 @@ class CallbackSender:
                 self._outbox.release(delivery)
             else:
                 self._outbox.finish(delivery, answer)
-                said = answer.problem or "accepted"
-                _logger.debug("callback of order %d, attempt %d: %s", delivery.order_id, delivery.attempt, said)
+                outcome = answer.problem or "accepted"
+                _logger.debug("callback of order %d, attempt %d: %s", delivery.order_id, delivery.attempt, outcome)
         except sqlite3.Error as error:  # its claim runs out, and it is sent again
             _logger.warning("a callback's answer can't be written down: %s", error)

@@ -211,20 +211,20 @@ def next_due(connection: sqlite3.Connection) -> float | None:
 
 def is_open(connection: sqlite3.Connection, order_id: int | None, *, now: float) -> bool:
     """Say whether a delivery (None: of any order) is on its way, or due and not yet sent."""
-    rows = connection.execute(
+    cursor = connection.execute(
         "SELECT 1 FROM delivery WHERE answered IS NULL AND (claimed IS NOT NULL OR due <= :now)"
         " AND (:order_id IS NULL OR order_id = :order_id) LIMIT 1",
         {"now": now, "order_id": order_id},
     )
-    return rows.fetchone() is not None
+    return cursor.fetchone() is not None
 
 
 def list_all(connection: sqlite3.Connection, order_id: int | None = None) -> list[Delivery]:
     """List all deliveries, or an order's, oldest first."""
-    rows = connection.execute(
+    cursor = connection.execute(
         "SELECT * FROM delivery WHERE :order_id IS NULL OR order_id = :order_id ORDER BY id", {"order_id": order_id}
     )
-    return [_delivery(row) for row in rows]
+    return [_delivery(row) for row in cursor]
 
 
 def count(connection: sqlite3.Connection) -> int:
@@ -234,5 +234,5 @@ def count(connection: sqlite3.Connection) -> int:
 
 def list_page(connection: sqlite3.Connection, *, first: int, number: int) -> list[Delivery]:
     """List *number* deliveries, newest first, behind the *first* newest ones."""
-    rows = connection.execute("SELECT * FROM delivery ORDER BY id DESC LIMIT ? OFFSET ?", (number, first))
-    return [_delivery(row) for row in rows]
+    cursor = connection.execute("SELECT * FROM delivery ORDER BY id DESC LIMIT ? OFFSET ?", (number, first))
+    return [_delivery(row) for row in cursor]

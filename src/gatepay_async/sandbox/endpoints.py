@@ -185,11 +185,11 @@ def _ka_show(context: CallContext, admin_id: int, form: Form) -> object:
     last = max(1, -(-total // context.per_page))
     asked = int(form["page"])
     page, has_rows = PAST_LAST_PAGE[context.past_last_page](asked, last) if asked > last else (asked, True)
-    found = card_keys.rows(context.connection, product.id, page, context.per_page) if has_rows else []
+    rows = card_keys.rows(context.connection, product.id, page, context.per_page) if has_rows else []
     if context.past_last_page == "thinkphp" and total == 0:
         page = last = 0
     paging = {"total": total, "per_page": context.per_page, "current_page": page, "last_page": last}
-    return {"ka": {**paging, "data": found}}
+    return {"ka": {**paging, "data": rows}}
 
 
 def _refuse_page(_asked: int, _last: int) -> tuple[int, bool]:

@@ -135,8 +135,8 @@ def count(connection: sqlite3.Connection) -> int:
 
 def list_page(connection: sqlite3.Connection, *, first: int, number: int) -> list[Order]:
     """List *number* orders of all shops, newest first, behind the *first* newest ones."""
-    found = connection.execute("SELECT * FROM pay_order ORDER BY id DESC LIMIT ? OFFSET ?", (number, first))
-    return [_order(row) for row in found]
+    cursor = connection.execute("SELECT * FROM pay_order ORDER BY id DESC LIMIT ? OFFSET ?", (number, first))
+    return [_order(row) for row in cursor]
 
 
 def find(connection: sqlite3.Connection, order_id: int) -> Order | None:
@@ -152,10 +152,10 @@ def get(connection: sqlite3.Connection, order_id: int) -> Order:
     Raises:
         LookupError: No order has it.
     """
-    found = find(connection, order_id)
-    if found is None:
+    order = find(connection, order_id)
+    if order is None:
         raise LookupError(f"no order has the number {order_id}")
-    return found
+    return order
 
 
 def find_page(connection: sqlite3.Connection, page_id: str) -> Order | None:
@@ -190,11 +190,11 @@ def expire(connection: sqlite3.Connection, order_id: int, *, now: float) -> None
 def ordered_today(connection: sqlite3.Connection, admin_id: int, *, now: int) -> int:
     """Sum up what the seller's orders of this day come to, in fen, paid or not."""
     midnight = now - (now + MIDNIGHT_OFFSET_S) % DAY_S
-    found = connection.execute(
+    cursor = connection.execute(
         "SELECT coalesce(sum(price), 0) FROM pay_order WHERE admin_id = ? AND created >= ?",
         (admin_id, midnight),
     )
-    return int(found.fetchone()[0])
+    return int(cursor.fetchone()[0])
 
 
 def page_url(origin: str, page_id: str, pay_type: str) -> str:

@@ -184,11 +184,11 @@ class Sandbox:
         return [account.keys for account in self._accounts]
 
     def _admin_id(self, appkey: str | None) -> int:
-        wanted = self.appkey if appkey is None else appkey
+        appkey = self.appkey if appkey is None else appkey
         for account in self._accounts:
-            if account.keys.appkey == wanted:
+            if account.keys.appkey == appkey:
                 return account.admin_id
-        raise LookupError(f"no shop has the appkey {wanted!r}")
+        raise LookupError(f"no shop has the appkey {appkey!r}")
 
     def shop(self, appkey: str | None = None) -> ShopState | None:
         """Give a shop's state (None: shop one's), or None when it was removed."""
@@ -218,13 +218,13 @@ class Sandbox:
             CallbackUrlError: The URL can't be one: not HTTP, or away from this machine.
         """
         self._check_callback_url(None if callback_url is ... else callback_url)
-        given = {
+        changed = {
             "closed": closed,
             "quota": quota,
             "licence_until": licence_until,
             "callback_url": callback_url,
         }
-        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not ...}
+        changes: dict[str, Any] = {name: value for name, value in changed.items() if value is not ...}
         admin_id = self._admin_id(appkey)
         fresh = ShopState(admin_id=admin_id, closed=False, quota=None, licence_until=None)
         with self._database.transaction() as connection:
@@ -319,13 +319,13 @@ class Sandbox:
         Raises:
             LookupError: No order has that number.
         """
-        known = self._order_service.find(_order_number(order))
-        when = known.paid_at or self._clock() if paid_at is None else paid_at
-        account = next(account for account in self._accounts if account.admin_id == known.admin_id)
+        stored = self._order_service.find(_order_number(order))
+        when = stored.paid_at or self._clock() if paid_at is None else paid_at
+        account = next(account for account in self._accounts if account.admin_id == stored.admin_id)
         return orders.callback_query(
-            known,
+            stored,
             account.keys,
-            realprice=known.realprice or known.price if realprice is None else realprice,
+            realprice=stored.realprice or stored.price if realprice is None else realprice,
             paytime=int(when.timestamp() if isinstance(when, datetime) else when),
             with_appkey=self._with_appkey,
         )
@@ -427,7 +427,7 @@ def _order_number(order: Order | int) -> int:
     return order.order_id if isinstance(order, Order) else order
 
 
-def _check_seconds(**given: float | None) -> None:
-    for name, seconds in given.items():
+def _check_seconds(**arguments: float | None) -> None:
+    for name, seconds in arguments.items():
         if seconds is not None and not seconds > 0:
             raise ValueError(f"{name} is a number of seconds above 0, not {seconds!r}")

@@ -67,8 +67,8 @@ def _quality(parameter: str) -> float:
 def _link(request: Request, path: str, **query: object) -> str:
     # A language that was chosen stays chosen; one that the browser asked for is asked for again.
     chosen = request.query_params.get("lang")
-    given = {**query, **({"lang": chosen} if chosen in LANGUAGES and "lang" not in query else {})}
-    return f"{path}?{urlencode(given)}" if given else path
+    fields = {**query, **({"lang": chosen} if chosen in LANGUAGES and "lang" not in query else {})}
+    return f"{path}?{urlencode(fields)}" if fields else path
 
 
 def _own_path(request: Request) -> str:
