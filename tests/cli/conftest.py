@@ -23,7 +23,7 @@ QUICK = RetryPolicy(first_wait=0, longest_wait=0)
 
 
 @frozen
-class Run:
+class BatchResult:
     """What came of a run."""
 
     status: int
@@ -38,7 +38,7 @@ class Run:
         return document
 
 
-Gatepay = Callable[..., Run]
+Gatepay = Callable[..., BatchResult]
 
 
 @pytest.fixture(autouse=True)
@@ -53,11 +53,11 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 def gatepay() -> Gatepay:
     """The command."""
 
-    def run(*arguments: object, input: str | bytes = "", charset: str = "utf-8") -> Run:  # noqa: A002 -- the runner's word
+    def run(*arguments: object, input: str | bytes = "", charset: str = "utf-8") -> BatchResult:  # noqa: A002 -- the runner's word
         result = CliRunner(charset=charset).invoke(app, [str(each) for each in arguments], input=input)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
-        return Run(result.exit_code, result.stdout, result.stderr)
+        return BatchResult(result.exit_code, result.stdout, result.stderr)
 
     return run
 

@@ -14,7 +14,8 @@ from durable_room import SOON, look_often
 
 from gatepay_async.cli import output, queue
 from gatepay_async.cli.commands import keys_durable, uploads_work
-from gatepay_async.durable import QueueUnavailableError, batches
+from gatepay_async.durable import QueueUnavailableError
+from gatepay_async.durable.records import batches
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
 pytestmark = [pytest.mark.sockets, pytest.mark.usefixtures("home")]
@@ -26,7 +27,7 @@ EXAMPLES = 89  # card keys that the sandbox's product 8 has from the start
 @pytest.fixture(autouse=True)
 def small_and_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two chunks are a batch, and what is looked at once a second is looked at more often."""
-    monkeypatch.setattr(batches, "CHUNKS", 2)
+    monkeypatch.setattr(batches, "CHUNKS_PER_BATCH", 2)
     monkeypatch.setattr(uploads_work, "_POLL_INTERVAL_S", SOON)
     look_often(monkeypatch)
 

@@ -91,20 +91,20 @@ class Database:
             self._connection.row_factory = sqlite3.Row
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = NORMAL")
-            self._lay_out(path, keys=keys, now=now)
+            self._migrate(path, keys=keys, now=now)
             stack.pop_all()
 
-    def _lay_out(self, path: str | Path, *, keys: bool, now: int) -> None:
+    def _migrate(self, path: str | Path, *, keys: bool, now: int) -> None:
         with self.transaction() as connection:
             version = int(connection.execute("PRAGMA user_version").fetchone()[0])
             if version > _VERSION:
                 raise LaterVersionError(path, version)
             if version == 0:
-                _run(connection, _SCHEMA)
+                _execute_all(connection, _SCHEMA)
                 fill(connection, keys=keys, now=now)
             # Made by an earlier run: a key deleted then stays deleted.
             for later in range(max(version, 1) + 1, _VERSION + 1):
-                _run(connection, _ADDED[later])
+                _execute_all(connection, _ADDED[later])
             connection.execute(f"PRAGMA user_version = {_VERSION}")
 
     @contextmanager
@@ -120,7 +120,7 @@ class Database:
             self._connection.close()
 
 
-def _run(connection: sqlite3.Connection, statements: str) -> None:
+def _execute_all(connection: sqlite3.Connection, statements: str) -> None:
     # Not executescript(): that commits first, and a layout is whole or not there.
     for statement in statements.split(";\n"):
         connection.execute(statement)

@@ -9,11 +9,11 @@ from gatepay_async.sandbox import orders, shops
 
 __all__ = [
     "ACCEPTED",
-    "ATTEMPTS",
+    "MAX_ATTEMPTS",
     "Answer",
     "CallbackMethod",
+    "ClaimedDelivery",
     "Delivery",
-    "Errand",
     "claim",
     "count",
     "finish",
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 # The vendor's FAQ: after a failed delivery it tries again, three times, a minute apart.
-ATTEMPTS = 4
+MAX_ATTEMPTS = 4
 ACCEPTED = "success"
 
 # The vendor's first page has a GET; from 6 May 2019 on it is a POST of a form, without the appkey.
@@ -51,7 +51,7 @@ class Answer:
 
 
 @frozen(kw_only=True)
-class Errand:
+class ClaimedDelivery:
     """
     A delivery that somebody has taken on: what to call, and for which one. URL and body are signed: not shown.
 
@@ -106,7 +106,7 @@ def _delivery(row: sqlite3.Row) -> Delivery:
         delivery_id=row["id"],
         order_id=row["order_id"],
         attempt=row["attempt"],
-        state=_state(row),
+        state=_delivery_state(row),
         due_at=row["due"],
         url=row["url"],
         body=row["body"],
@@ -118,7 +118,7 @@ def _delivery(row: sqlite3.Row) -> Delivery:
     )
 
 
-def _state(row: sqlite3.Row) -> str:
+def _delivery_state(row: sqlite3.Row) -> str:
     if row["answered"] is None:
         return "waiting" if row["claimed"] is None else "sending"
     return "accepted" if row["problem"] is None else "refused"
@@ -134,7 +134,7 @@ def _insert(connection: sqlite3.Connection, order_id: int, *, attempt: int, due:
     connection.execute("INSERT INTO delivery (order_id, attempt, due) VALUES (?, ?, ?)", (order_id, attempt, due))
 
 
-_DUE = """
+_DUE_QUERY = """
 SELECT * FROM delivery WHERE answered IS NULL AND due <= :now AND (claimed IS NULL OR claimed <= :abandoned)
 ORDER BY due, id LIMIT 1
 """
@@ -142,7 +142,7 @@ ORDER BY due, id LIMIT 1
 
 def claim(
     connection: sqlite3.Connection, *, now: float, wall: float, lease: float, method: CallbackMethod
-) -> Errand | None:
+) -> ClaimedDelivery | None:
     """
     Take on the delivery that is due longest; None: none is.
 
@@ -153,17 +153,17 @@ def claim(
         lease: Longer than any delivery takes.
         method: How callbacks are sent.
     """
-    row = connection.execute(_DUE, {"now": now, "abandoned": wall - lease}).fetchone()
+    row = connection.execute(_DUE_QUERY, {"now": now, "abandoned": wall - lease}).fetchone()
     if row is None:
         return None
-    url, body = _target(connection, row["order_id"], now=now, method=method)
+    url, body = _url_and_body(connection, row["order_id"], now=now, method=method)
     connection.execute(
         "UPDATE delivery SET claimed = ?, sent = ?, url = ?, body = ? WHERE id = ?", (wall, now, url, body, row["id"])
     )
-    return Errand(delivery_id=row["id"], order_id=row["order_id"], attempt=row["attempt"], url=url, body=body)
+    return ClaimedDelivery(delivery_id=row["id"], order_id=row["order_id"], attempt=row["attempt"], url=url, body=body)
 
 
-def _target(
+def _url_and_body(
     connection: sqlite3.Connection, order_id: int, *, now: float, method: CallbackMethod
 ) -> tuple[str | None, str | None]:
     # The shop's URL as it is now: a wrong one may have been put right between two attempts.
@@ -183,22 +183,24 @@ def _target(
     return f"{shop.callback_url}{'&' if '?' in shop.callback_url else '?'}{query}", None
 
 
-def release(connection: sqlite3.Connection, errand: Errand) -> None:
+def release(connection: sqlite3.Connection, delivery: ClaimedDelivery) -> None:
     """Give back a delivery that was taken on and not carried out: it is due again."""
     connection.execute(
         "UPDATE delivery SET claimed = NULL, sent = NULL, url = NULL, body = NULL WHERE id = ? AND answered IS NULL",
-        (errand.delivery_id,),
+        (delivery.delivery_id,),
     )
 
 
-def finish(connection: sqlite3.Connection, errand: Errand, answer: Answer, *, now: float, interval: float) -> None:
+def finish(
+    connection: sqlite3.Connection, delivery: ClaimedDelivery, answer: Answer, *, now: float, interval: float
+) -> None:
     """Write down what came of it and, after a failure, plan the next attempt; the first to say so is believed."""
     changed = connection.execute(
         "UPDATE delivery SET answered = ?, status = ?, answer = ?, problem = ? WHERE id = ? AND answered IS NULL",
-        (now, answer.status, answer.text, answer.problem, errand.delivery_id),
+        (now, answer.status, answer.text, answer.problem, delivery.delivery_id),
     )
-    if changed.rowcount and answer.problem is not None and errand.attempt < ATTEMPTS:
-        _insert(connection, errand.order_id, attempt=errand.attempt + 1, due=now + interval)
+    if changed.rowcount and answer.problem is not None and delivery.attempt < MAX_ATTEMPTS:
+        _insert(connection, delivery.order_id, attempt=delivery.attempt + 1, due=now + interval)
 
 
 def next_due(connection: sqlite3.Connection) -> float | None:
@@ -209,20 +211,20 @@ def next_due(connection: sqlite3.Connection) -> float | None:
 
 def is_open(connection: sqlite3.Connection, order_id: int | None, *, now: float) -> bool:
     """Say whether a delivery (None: of any order) is on its way, or due and not yet sent."""
-    found = connection.execute(
+    cursor = connection.execute(
         "SELECT 1 FROM delivery WHERE answered IS NULL AND (claimed IS NOT NULL OR due <= :now)"
         " AND (:order_id IS NULL OR order_id = :order_id) LIMIT 1",
         {"now": now, "order_id": order_id},
     )
-    return found.fetchone() is not None
+    return cursor.fetchone() is not None
 
 
 def list_all(connection: sqlite3.Connection, order_id: int | None = None) -> list[Delivery]:
     """List all deliveries, or an order's, oldest first."""
-    found = connection.execute(
+    cursor = connection.execute(
         "SELECT * FROM delivery WHERE :order_id IS NULL OR order_id = :order_id ORDER BY id", {"order_id": order_id}
     )
-    return [_delivery(row) for row in found]
+    return [_delivery(row) for row in cursor]
 
 
 def count(connection: sqlite3.Connection) -> int:
@@ -232,5 +234,5 @@ def count(connection: sqlite3.Connection) -> int:
 
 def list_page(connection: sqlite3.Connection, *, first: int, number: int) -> list[Delivery]:
     """List *number* deliveries, newest first, behind the *first* newest ones."""
-    found = connection.execute("SELECT * FROM delivery ORDER BY id DESC LIMIT ? OFFSET ?", (number, first))
-    return [_delivery(row) for row in found]
+    cursor = connection.execute("SELECT * FROM delivery ORDER BY id DESC LIMIT ? OFFSET ?", (number, first))
+    return [_delivery(row) for row in cursor]

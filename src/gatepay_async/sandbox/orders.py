@@ -18,23 +18,23 @@ __all__ = [
     "callback_query",
     "count",
     "expire",
+    "expire_overdue",
     "find",
     "find_page",
     "get",
     "insert",
-    "lapse",
     "list_orders",
     "list_page",
-    "note_late",
     "ordered_today",
     "page_url",
     "qrcode",
-    "settle",
+    "record_late_payment",
+    "record_payment",
 ]
 
 # The vendor's day: it counts in its own time, UTC+8, which knows no summer time. Which hour: silent.
-_DAY = 86_400
-_MIDNIGHT = 8 * 3_600
+DAY_S = 86_400
+MIDNIGHT_OFFSET_S = 8 * 3_600
 
 
 @frozen(kw_only=True)
@@ -118,7 +118,7 @@ def insert(
     return page_id
 
 
-def lapse(connection: sqlite3.Connection, *, now: float) -> None:
+def expire_overdue(connection: sqlite3.Connection, *, now: float) -> None:
     """Let every pending order whose time is up expire; to be called before orders are read."""
     connection.execute("UPDATE pay_order SET state = 'expired' WHERE state = 'pending' AND expires <= ?", (now,))
 
@@ -135,8 +135,8 @@ def count(connection: sqlite3.Connection) -> int:
 
 def list_page(connection: sqlite3.Connection, *, first: int, number: int) -> list[Order]:
     """List *number* orders of all shops, newest first, behind the *first* newest ones."""
-    found = connection.execute("SELECT * FROM pay_order ORDER BY id DESC LIMIT ? OFFSET ?", (number, first))
-    return [_order(row) for row in found]
+    cursor = connection.execute("SELECT * FROM pay_order ORDER BY id DESC LIMIT ? OFFSET ?", (number, first))
+    return [_order(row) for row in cursor]
 
 
 def find(connection: sqlite3.Connection, order_id: int) -> Order | None:
@@ -152,10 +152,10 @@ def get(connection: sqlite3.Connection, order_id: int) -> Order:
     Raises:
         LookupError: No order has it.
     """
-    found = find(connection, order_id)
-    if found is None:
+    order = find(connection, order_id)
+    if order is None:
         raise LookupError(f"no order has the number {order_id}")
-    return found
+    return order
 
 
 def find_page(connection: sqlite3.Connection, page_id: str) -> Order | None:
@@ -164,7 +164,7 @@ def find_page(connection: sqlite3.Connection, page_id: str) -> Order | None:
     return None if row is None else _order(row)
 
 
-def settle(connection: sqlite3.Connection, order_id: int, *, realprice: Decimal, now: float) -> None:
+def record_payment(connection: sqlite3.Connection, order_id: int, *, realprice: Decimal, now: float) -> None:
     """Make the order a paid one; what was noted of a payment that came too late stays."""
     connection.execute(
         "UPDATE pay_order SET state = 'paid', paid = coalesce(paid, ?), realprice = coalesce(realprice, ?)"
@@ -173,7 +173,7 @@ def settle(connection: sqlite3.Connection, order_id: int, *, realprice: Decimal,
     )
 
 
-def note_late(connection: sqlite3.Connection, order_id: int, *, realprice: Decimal, now: float) -> None:
+def record_late_payment(connection: sqlite3.Connection, order_id: int, *, realprice: Decimal, now: float) -> None:
     """Note that an expired order was paid; it stays expired."""
     connection.execute(
         "UPDATE pay_order SET paid = ?, realprice = ? WHERE id = ?", (int(now), int(realprice * 100), order_id)
@@ -189,12 +189,12 @@ def expire(connection: sqlite3.Connection, order_id: int, *, now: float) -> None
 
 def ordered_today(connection: sqlite3.Connection, admin_id: int, *, now: int) -> int:
     """Sum up what the seller's orders of this day come to, in fen, paid or not."""
-    midnight = now - (now + _MIDNIGHT) % _DAY
-    found = connection.execute(
+    midnight = now - (now + MIDNIGHT_OFFSET_S) % DAY_S
+    cursor = connection.execute(
         "SELECT coalesce(sum(price), 0) FROM pay_order WHERE admin_id = ? AND created >= ?",
         (admin_id, midnight),
     )
-    return int(found.fetchone()[0])
+    return int(cursor.fetchone()[0])
 
 
 def page_url(origin: str, page_id: str, pay_type: str) -> str:

@@ -17,8 +17,8 @@ from starlette.types import Scope
 
 from gatepay_async.sandbox import deliveries, orders, shops
 from gatepay_async.sandbox.deliveries import Delivery
+from gatepay_async.sandbox.order_service import OrderService, check_amount
 from gatepay_async.sandbox.orders import Order
-from gatepay_async.sandbox.till import Till, check_amount
 from gatepay_async.sandbox.web import as_json, go_to, read_fields, render
 
 __all__ = ["OrderPage", "origin_of", "qr_svg"]
@@ -71,11 +71,11 @@ class OrderPage:
     Where an order is paid, at the address that ``order_url`` gives.
 
     Args:
-        till: Where it is paid.
+        order_service: Where it is paid.
     """
 
-    def __init__(self, till: Till) -> None:
-        self._till = till
+    def __init__(self, order_service: OrderService) -> None:
+        self._order_service = order_service
 
     def routes(self) -> list[Route]:
         """Build its routes."""
@@ -87,7 +87,7 @@ class OrderPage:
         as_data = request.query_params.get("format") == "json"
         if view is None:
             return as_json({"error": "no such order"}, status=404) if as_data else _not_found(request)
-        return as_json(view.data(_address(request, view.order))) if as_data else _page(request, view)
+        return as_json(view.data(_address(request, view.order))) if as_data else _render_order(request, view)
 
     async def act(self, request: Request) -> Response:
         """Be the customer: pay, pay another amount, or let it expire."""
@@ -96,20 +96,20 @@ class OrderPage:
             return _not_found(request)
         order, amount = view.order, form.get("amount", "")
         if form.get("do") == "expire":
-            await to_thread.run_sync(self._till.expire, order.order_id)
+            await to_thread.run_sync(self._order_service.expire, order.order_id)
         elif form.get("do") == "another":
-            if (given := _amount(amount)) is None:
-                return _page(request, view, amount=amount, status=422)
-            await to_thread.run_sync(partial(self._till.pay, order.order_id, realprice=given))
+            if (realprice := _amount(amount)) is None:
+                return _render_order(request, view, amount=amount, status=422)
+            await to_thread.run_sync(partial(self._order_service.pay, order.order_id, realprice=realprice))
         elif form.get("do") == "pay":
-            await to_thread.run_sync(self._till.pay, order.order_id)
+            await to_thread.run_sync(self._order_service.pay, order.order_id)
         return go_to(request, "/pay/index", id=order.page_id, type=order.pay_type)
 
     async def _view(self, request: Request) -> _View | None:
-        return await to_thread.run_sync(self._look, request.query_params.get("id", ""))
+        return await to_thread.run_sync(self._load_view, request.query_params.get("id", ""))
 
-    def _look(self, page_id: str) -> _View | None:
-        with self._till.open() as (connection, now):
+    def _load_view(self, page_id: str) -> _View | None:
+        with self._order_service.open() as (connection, now):
             order = orders.find_page(connection, page_id)
             if order is None:
                 return None
@@ -123,7 +123,7 @@ class OrderPage:
             )
 
 
-def _page(request: Request, view: _View, *, amount: str | None = None, status: int = 200) -> Response:
+def _render_order(request: Request, view: _View, *, amount: str | None = None, status: int = 200) -> Response:
     url = _address(request, view.order)
     qr = qr_svg(url) if view.order.state == "pending" else None
     refused = amount is not None

@@ -13,7 +13,7 @@ __all__ = ["PhpFloats", "check_php_floats", "written"]
 
 PhpFloats: TypeAlias = Literal["shortest", "17 digits"]
 
-_WAYS = get_args(PhpFloats)
+_MODES = get_args(PhpFloats)
 
 
 def check_php_floats(php_floats: str | None) -> None:
@@ -23,8 +23,8 @@ def check_php_floats(php_floats: str | None) -> None:
     Raises:
         ValueError: There is no such way.
     """
-    if php_floats not in (None, *_WAYS):
-        raise ValueError(f"php_floats is one of {', '.join(map(repr, _WAYS))}, or None, not {php_floats!r}")
+    if php_floats not in (None, *_MODES):
+        raise ValueError(f"php_floats is one of {', '.join(map(repr, _MODES))}, or None, not {php_floats!r}")
 
 
 def written(price: int, number: int, php_floats: PhpFloats | None) -> str:

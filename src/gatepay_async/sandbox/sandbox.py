@@ -13,22 +13,22 @@ from typing import Any, Literal, Self
 from anyio import CancelScope, to_thread
 from attrs import evolve
 
-from gatepay_async.sandbox import card_keys, deliveries, orders, shops, targets
-from gatepay_async.sandbox.app import FaultyApp, desk_and_face
-from gatepay_async.sandbox.counter import Counter, Paging
-from gatepay_async.sandbox.courier import Courier
+from gatepay_async.sandbox import callback_urls, card_keys, deliveries, orders, shops
+from gatepay_async.sandbox.api_service import ApiService, Paging
+from gatepay_async.sandbox.app import FaultyApp, build_app
+from gatepay_async.sandbox.callback_sender import CallbackSender
 from gatepay_async.sandbox.database import Database
 from gatepay_async.sandbox.deliveries import CallbackMethod, Delivery
 from gatepay_async.sandbox.endpoints import ENDPOINTS, PAST_LAST_PAGE
-from gatepay_async.sandbox.face import build_face
 from gatepay_async.sandbox.faults import Fault, FaultQueue
-from gatepay_async.sandbox.journal import Journal, SeenRequest
+from gatepay_async.sandbox.order_service import OrderService
 from gatepay_async.sandbox.orders import Order
 from gatepay_async.sandbox.outbox import Outbox
+from gatepay_async.sandbox.pages_app import build_pages_app
 from gatepay_async.sandbox.prices import PhpFloats, check_php_floats
+from gatepay_async.sandbox.request_log import RequestLog, SeenRequest
 from gatepay_async.sandbox.server import LoopbackServer
 from gatepay_async.sandbox.shops import ShopAccount, ShopState
-from gatepay_async.sandbox.till import Till
 
 __all__ = ["Sandbox"]
 
@@ -99,13 +99,13 @@ class Sandbox:
         with self._database.transaction() as connection:
             self._accounts = shops.accounts(connection)
         self._faults = FaultQueue()
-        self._journal = Journal()
+        self._request_log = RequestLog()
         self._outbox = Outbox(
             self._database, clock=clock, interval=callback_interval, timeout=callback_timeout, method=callback_method
         )
-        self._till = Till(database=self._database, clock=clock, outbox=self._outbox)
+        self._order_service = OrderService(database=self._database, clock=clock, outbox=self._outbox)
         self._paging = Paging(card_keys.PER_PAGE)
-        counter = Counter(
+        api = ApiService(
             database=self._database,
             clock=clock,
             past_last_page=past_last_page,
@@ -114,8 +114,8 @@ class Sandbox:
             expires_after=expires_after,
             php_floats=php_floats,
         )
-        face = build_face(self._till, self._faults, beyond_loopback=callbacks_beyond_loopback)
-        self.app = FaultyApp(desk_and_face(counter, face), pick=self._pick, now=clock)
+        pages = build_pages_app(self._order_service, self._faults, beyond_loopback=callbacks_beyond_loopback)
+        self.app = FaultyApp(build_app(api, pages), pick=self._pick, now=clock)
         if callback_url is not None:
             self.change_shop(callback_url=callback_url)
 
@@ -155,16 +155,16 @@ class Sandbox:
             RuntimeError: The server's thread died before it could accept.
         """
         server = LoopbackServer(self.app, host=host, port=port)
-        courier = Courier(self._outbox, beyond_loopback=self._beyond_loopback)
+        callback_sender = CallbackSender(self._outbox, beyond_loopback=self._beyond_loopback)
         server.start()
         try:
             await to_thread.run_sync(server.wait)
-            await to_thread.run_sync(courier.start)
+            await to_thread.run_sync(callback_sender.start)
             yield f"http://{host}:{server.port}/api/"
         finally:
             with CancelScope(shield=True):
                 await to_thread.run_sync(server.stop)
-                await to_thread.run_sync(courier.stop)
+                await to_thread.run_sync(callback_sender.stop)
 
     # -- who may call ------------------------------------------------------------------------------------
 
@@ -184,11 +184,11 @@ class Sandbox:
         return [account.keys for account in self._accounts]
 
     def _admin_id(self, appkey: str | None) -> int:
-        wanted = self.appkey if appkey is None else appkey
+        appkey = self.appkey if appkey is None else appkey
         for account in self._accounts:
-            if account.keys.appkey == wanted:
+            if account.keys.appkey == appkey:
                 return account.admin_id
-        raise LookupError(f"no shop has the appkey {wanted!r}")
+        raise LookupError(f"no shop has the appkey {appkey!r}")
 
     def shop(self, appkey: str | None = None) -> ShopState | None:
         """Give a shop's state (None: shop one's), or None when it was removed."""
@@ -218,13 +218,13 @@ class Sandbox:
             CallbackUrlError: The URL can't be one: not HTTP, or away from this machine.
         """
         self._check_callback_url(None if callback_url is ... else callback_url)
-        given = {
+        changed = {
             "closed": closed,
             "quota": quota,
             "licence_until": licence_until,
             "callback_url": callback_url,
         }
-        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not ...}
+        changes: dict[str, Any] = {name: value for name, value in changed.items() if value is not ...}
         admin_id = self._admin_id(appkey)
         fresh = ShopState(admin_id=admin_id, closed=False, quota=None, licence_until=None)
         with self._database.transaction() as connection:
@@ -234,7 +234,7 @@ class Sandbox:
 
     def _check_callback_url(self, url: str | None) -> None:
         if url is not None:
-            targets.check(url, beyond_loopback=self._beyond_loopback)
+            callback_urls.check(url, beyond_loopback=self._beyond_loopback)
 
     def remove_shop(self, appkey: str | None = None) -> None:
         """Remove a shop (None: shop one). Its appkey stays known: 107 at ``pay/create``, 104 at ``ka/…``."""
@@ -297,7 +297,7 @@ class Sandbox:
 
     def orders(self) -> list[Order]:
         """Give all orders of both shops, oldest first. One ``out_order_id`` twice: the call came twice."""
-        return self._till.list_orders()
+        return self._order_service.list_orders()
 
     def callback_query(
         self,
@@ -319,13 +319,13 @@ class Sandbox:
         Raises:
             LookupError: No order has that number.
         """
-        known = self._till.find(_number(order))
-        when = known.paid_at or self._clock() if paid_at is None else paid_at
-        account = next(account for account in self._accounts if account.admin_id == known.admin_id)
+        stored = self._order_service.find(_order_number(order))
+        when = stored.paid_at or self._clock() if paid_at is None else paid_at
+        account = next(account for account in self._accounts if account.admin_id == stored.admin_id)
         return orders.callback_query(
-            known,
+            stored,
             account.keys,
-            realprice=known.realprice or known.price if realprice is None else realprice,
+            realprice=stored.realprice or stored.price if realprice is None else realprice,
             paytime=int(when.timestamp() if isinstance(when, datetime) else when),
             with_appkey=self._with_appkey,
         )
@@ -346,7 +346,7 @@ class Sandbox:
             LookupError: No order has that number.
             ValueError: Nobody can pay that: nothing, less, or parts of a fen.
         """
-        return self._till.pay(_number(order), realprice=realprice)
+        return self._order_service.pay(_order_number(order), realprice=realprice)
 
     def expire(self, order: Order | int) -> Order:
         """
@@ -355,7 +355,7 @@ class Sandbox:
         Raises:
             LookupError: No order has that number.
         """
-        return self._till.expire(_number(order))
+        return self._order_service.expire(_order_number(order))
 
     def confirm(self, order: Order | int) -> Order:
         """
@@ -364,7 +364,7 @@ class Sandbox:
         Raises:
             LookupError: No order has that number.
         """
-        return self._till.confirm(_number(order))
+        return self._order_service.confirm(_order_number(order))
 
     def send_again(self, order: Order | int) -> None:
         """
@@ -374,12 +374,12 @@ class Sandbox:
             LookupError: No order has that number.
             NoCallbackError: It is not paid, or its shop has no callback URL.
         """
-        self._till.send_again(_number(order))
+        self._order_service.send_again(_order_number(order))
 
     def deliveries(self, order: Order | int | None = None) -> list[Delivery]:
         """Give all callbacks (None: of all orders) that were sent or wait to be, oldest first."""
         with self._database.transaction() as connection:
-            return deliveries.list_all(connection, None if order is None else _number(order))
+            return deliveries.list_all(connection, None if order is None else _order_number(order))
 
     async def wait_delivered(self, order: Order | int | None = None, *, timeout: float = 10) -> list[Delivery]:  # noqa: ASYNC109 -- says what it waited for
         """
@@ -390,7 +390,7 @@ class Sandbox:
         Raises:
             TimeoutError: One still is, after *timeout* seconds: such as when the sandbox doesn't serve.
         """
-        number = None if order is None else _number(order)
+        number = None if order is None else _order_number(order)
         waiting = partial(self._outbox.wait, number, seconds=timeout)
         if not await to_thread.run_sync(waiting, abandon_on_cancel=True):
             raise TimeoutError(f"a callback is still under way after {timeout} s; they are sent while serve() is open")
@@ -416,18 +416,18 @@ class Sandbox:
     @property
     def requests(self) -> list[SeenRequest]:
         """The last 10,000 requests to the endpoints, oldest first, those that met a fault too."""
-        return self._journal.read()
+        return self._request_log.read()
 
     def _pick(self, endpoint: str) -> Fault | None:
-        self._journal.note(endpoint, self._clock())
+        self._request_log.record(endpoint, self._clock())
         return self._faults.pick(endpoint)
 
 
-def _number(order: Order | int) -> int:
+def _order_number(order: Order | int) -> int:
     return order.order_id if isinstance(order, Order) else order
 
 
-def _check_seconds(**given: float | None) -> None:
-    for name, seconds in given.items():
+def _check_seconds(**arguments: float | None) -> None:
+    for name, seconds in arguments.items():
         if seconds is not None and not seconds > 0:
             raise ValueError(f"{name} is a number of seconds above 0, not {seconds!r}")

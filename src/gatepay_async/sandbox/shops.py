@@ -106,10 +106,10 @@ def _account(row: sqlite3.Row) -> Account:
 def find_shop(connection: sqlite3.Connection, admin_id: int) -> ShopState | None:
     """Find the owner's shop; None once it is removed."""
     row = connection.execute("SELECT * FROM shop WHERE admin_id = ?", (admin_id,)).fetchone()
-    return None if row is None else _state(row)
+    return None if row is None else _shop_state(row)
 
 
-def _state(row: sqlite3.Row) -> ShopState:
+def _shop_state(row: sqlite3.Row) -> ShopState:
     quota, until = row["quota"], row["licence_until"]
     return ShopState(
         admin_id=row["admin_id"],
@@ -148,7 +148,7 @@ def name_of(connection: sqlite3.Connection, product_id: int) -> str:
     return str(connection.execute("SELECT name FROM product WHERE id = ?", (product_id,)).fetchone()["name"])
 
 
-_STOCK = """
+_STOCK_QUERY = """
 SELECT product.id, product.name, product.price,
     (SELECT count(*) FROM card_key WHERE card_key.product_id = product.id AND card_key.order_id = 0) AS unsold,
     (SELECT count(*) FROM card_key WHERE card_key.product_id = product.id AND card_key.order_id <> 0) AS sold
@@ -166,11 +166,11 @@ def list_stock(connection: sqlite3.Connection, admin_id: int) -> list[ProductSto
             unsold=row["unsold"],
             sold=row["sold"],
         )
-        for row in connection.execute(_STOCK, (admin_id,))
+        for row in connection.execute(_STOCK_QUERY, (admin_id,))
     ]
 
 
-_CATALOG = """
+_CATALOG_QUERY = """
 SELECT category.name AS category_name, product.*,
     (SELECT count(*) FROM card_key WHERE card_key.product_id = product.id AND card_key.order_id = 0) AS stock
 FROM product JOIN category ON category.id = product.category_id JOIN shop ON shop.admin_id = product.admin_id
@@ -182,7 +182,7 @@ def list_categories(connection: sqlite3.Connection, admin_id: int) -> list[dict[
     """List the owner's categories and products in 产品接口's shape; none without a shop."""
     categories: dict[int, dict[str, object]] = {}
     products: dict[int, list[dict[str, object]]] = {}
-    for row in connection.execute(_CATALOG, (admin_id,)):
+    for row in connection.execute(_CATALOG_QUERY, (admin_id,)):
         within = products.setdefault(row["category_id"], [])
         within.append(_product_shown(row))
         categories[row["category_id"]] = {

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 
-from gatepay_async.durable import batches
-from gatepay_async.durable.batches import Run
+from gatepay_async.durable.records import results
+from gatepay_async.durable.records.results import BatchResult
 from gatepay_async.protocol import bulk
 from gatepay_async.protocol.bulk import Chunk
 from gatepay_async.protocol.calls import KaCreate
@@ -48,38 +48,38 @@ class Sender:
         """Whether something was stored with this secret."""
         return self._progress.accepted
 
-    async def run(self, chunks: Sequence[Chunk]) -> Run:
+    async def send_chunks(self, chunks: Sequence[Chunk]) -> BatchResult:
         """An outcome for each part of *chunks*; ``follows`` if another run may do better."""
-        run = Run()
+        result = BatchResult()
         parts = deque(chunks)  # the next one first
-        while parts and run.stopped is None and not run.follows:
+        while parts and result.stopped is None and not result.follows:
             if self._progress.away is None and await self._may_go_on():
-                again = await self._send_part(parts.popleft(), run)
+                again = await self._send_part(parts.popleft(), result)
                 if again.later:
                     parts.extend(again.parts)
                 else:
                     parts.extendleft(reversed(again.parts))
             else:
-                run.follows = True
-        run.outcomes += (bulk.left(part, error=run.stopped) for part in parts)
-        run.follows = run.stopped is None and (run.follows or run.unanswered)
-        return run
+                result.follows = True
+        result.outcomes += (bulk.left(part, error=result.stopped) for part in parts)
+        result.follows = result.stopped is None and (result.follows or result.unanswered)
+        return result
 
-    async def _send_part(self, part: Chunk, run: Run) -> Resend:
+    async def _send_part(self, part: Chunk, result: BatchResult) -> Resend:
         """Send *part* and enter what became of it, or return what is to be sent again."""
         began = anyio.current_time()
         try:
             answer = await self._send(KaCreate(self._product_id, part.keys))
         except InvalidRequestError as error:
-            run.stopped = error
-            run.outcomes.append(bulk.left(part, error=error))
+            result.stopped = error
+            result.outcomes.append(bulk.left(part, error=error))
         except bulk.ATTEMPTED as error:
             verdict = self._progress.failed(part, error, began=began, now=anyio.current_time())
-            run.stopped = self._progress.stopped
+            result.stopped = self._progress.stopped
             if isinstance(verdict, Resend):
                 return verdict
-            run.outcomes.append(verdict)
-            run.unanswered = run.unanswered or not batches.settled(verdict)
+            result.outcomes.append(verdict)
+            result.unanswered = result.unanswered or not results.settled(verdict)
         else:
-            run.outcomes.append(self._progress.answered(part, answer, now=anyio.current_time()))
+            result.outcomes.append(self._progress.answered(part, answer, now=anyio.current_time()))
         return Resend(())

@@ -4,7 +4,7 @@ import pytest
 from tables import rows
 
 from gatepay_async.sandbox import CallbackUrlError, Sandbox
-from gatepay_async.sandbox.targets import check, target_of
+from gatepay_async.sandbox.callback_urls import check, target_of
 
 pytestmark = pytest.mark.sockets
 

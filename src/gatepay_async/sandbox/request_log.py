@@ -4,9 +4,9 @@ from collections import deque
 from threading import Lock
 from typing import NamedTuple
 
-__all__ = ["Journal", "SeenRequest"]
+__all__ = ["RequestLog", "SeenRequest"]
 
-_MOST_KEPT = 10_000
+MAX_REQUESTS = 10_000
 
 
 class SeenRequest(NamedTuple):
@@ -16,14 +16,14 @@ class SeenRequest(NamedTuple):
     at: float
 
 
-class Journal:
+class RequestLog:
     """The last 10,000 requests; safe from any thread."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._seen = deque[SeenRequest](maxlen=_MOST_KEPT)
+        self._seen = deque[SeenRequest](maxlen=MAX_REQUESTS)
 
-    def note(self, endpoint: str, at: float) -> None:
+    def record(self, endpoint: str, at: float) -> None:
         """Write down one request."""
         with self._lock:
             self._seen.append(SeenRequest(endpoint, at))

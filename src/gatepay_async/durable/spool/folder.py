@@ -15,7 +15,7 @@ import anyio.to_thread
 
 from gatepay_async.durable.errors import DurableError, SourceChangedError
 
-_SECRET = "digest-key"  # noqa: S105 -- the name of a file
+_SECRET_NAME = "digest-key"  # noqa: S105 -- the name of a file
 _SECRET_BYTES = 32
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _OWNER_ONLY = 0o600
@@ -87,43 +87,43 @@ class FolderSpool:
 
     async def secret(self) -> bytes:
         """As ``Spool.secret``."""
-        return await anyio.to_thread.run_sync(self._secret)
+        return await anyio.to_thread.run_sync(self._read_secret)
 
     async def put(self, name: str, file: BinaryIO) -> None:
         """As ``Spool.put``; on the disk when it returns."""
-        await anyio.to_thread.run_sync(self._put, name, file)
+        await anyio.to_thread.run_sync(self._replace_file, name, file)
 
     async def read(self, name: str, offset: int, length: int) -> bytes:
         """As ``Spool.read``."""
-        return await anyio.to_thread.run_sync(self._read, name, offset, length)
+        return await anyio.to_thread.run_sync(self._read_range, name, offset, length)
 
     async def delete(self, name: str) -> None:
         """As ``Spool.delete``."""
         path = self._folder / name
         await anyio.to_thread.run_sync(lambda: path.unlink(missing_ok=True))
 
-    def _secret(self) -> bytes:
-        path = self._folder / _SECRET
+    def _read_secret(self) -> bytes:
+        path = self._folder / _SECRET_NAME
         self._prepare()
         if not path.exists():
-            mine = self._written(BytesIO(token_bytes(_SECRET_BYTES)))
+            mine = self._write_new_file(BytesIO(token_bytes(_SECRET_BYTES)))
             try:
                 os.link(mine, path)  # of two that do this at once, one is the first
             except FileExistsError:
                 pass
             finally:
                 mine.unlink()
-        with _open(path) as file:
+        with _open_regular(path) as file:
             return check_secret(file.read(_SECRET_BYTES + 1), str(path))
 
-    def _put(self, name: str, file: BinaryIO) -> None:
+    def _replace_file(self, name: str, file: BinaryIO) -> None:
         self._prepare()
-        mine = self._written(file)
+        mine = self._write_new_file(file)
         try:
             mine.replace(self._folder / name)
         finally:
             mine.unlink(missing_ok=True)
-        _settle(self._folder)
+        _fsync_folder(self._folder)
 
     def _prepare(self) -> None:
         """
@@ -133,22 +133,22 @@ class FolderSpool:
             DurableError: It is somebody else's, or others may write into it.
         """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._check(self._folder.stat())
+        self._check_owner(self._folder.stat())
 
-    def _check(self, found: os.stat_result) -> None:
+    def _check_owner(self, status: os.stat_result) -> None:
         if _POSIX:
-            if found.st_uid != os.geteuid():
+            if status.st_uid != os.geteuid():
                 raise DurableError(
                     problem=f"the spool {self._folder} belongs to another user; name a folder of your own"
                 )
-            if found.st_mode & _OTHERS_WRITE:
+            if status.st_mode & _OTHERS_WRITE:
                 problem = f"other users can write into the spool {self._folder}; take that right away: chmod go-w"
                 raise DurableError(problem=problem)
 
-    def _read(self, name: str, offset: int, length: int) -> bytes:
+    def _read_range(self, name: str, offset: int, length: int) -> bytes:
         try:
-            self._check(self._folder.stat())
-            with _open(self._folder / name) as file:
+            self._check_owner(self._folder.stat())
+            with _open_regular(self._folder / name) as file:
                 file.seek(offset)
                 # So much is allocated before it is read, and *length* is what a row of the database says.
                 return file.read(min(length, max(0, os.fstat(file.fileno()).st_size - offset)))
@@ -156,7 +156,7 @@ class FolderSpool:
             pass
         raise SourceChangedError(source=str(self._folder / name), problem="is gone")
 
-    def _written(self, source: BinaryIO) -> Path:
+    def _write_new_file(self, source: BinaryIO) -> Path:
         """A new file in the folder with what *source* holds; nobody else can read it at any time."""
         source.seek(0)
         path = self._folder / f".{token_bytes(8).hex()}"
@@ -172,7 +172,7 @@ class FolderSpool:
         return path
 
 
-def _open(path: Path) -> BinaryIO:
+def _open_regular(path: Path) -> BinaryIO:
     """
     Open a file for reading.
 
@@ -197,7 +197,7 @@ def check_secret(secret: bytes, where: str) -> bytes:
     return secret
 
 
-def _settle(folder: Path) -> None:
+def _fsync_folder(folder: Path) -> None:
     """Have the names in *folder* on the disk, where the system knows how."""
     if _POSIX:
         descriptor = os.open(folder, os.O_RDONLY)

@@ -11,15 +11,16 @@ from typing import BinaryIO
 from attrs import evolve, frozen
 
 from gatepay_async.dedup import SpillingDeduplicator
-from gatepay_async.durable import batches
-from gatepay_async.durable.batches import Batch, Digest, Facts
 from gatepay_async.durable.errors import SourceChangedError
+from gatepay_async.durable.records import batches
+from gatepay_async.durable.records.batches import Batch, Digest
+from gatepay_async.durable.records.manifest import JobManifest
 from gatepay_async.protocol.bulk import Chunk, Ledger
 from gatepay_async.protocol.checks import MAX_KEYS_PER_CALL
 from gatepay_async.protocol.chunking import Chunker
 from gatepay_async.protocol.errors import InvalidRequestError
 
-_AT_ONCE = 2000  # lines
+LINES_PER_READ = 2000  # lines
 
 
 @frozen
@@ -29,12 +30,12 @@ class Spooled:
 
     Attributes:
         digest: Of the input itself, its product included: what tells one job from another.
-        facts: The part of the ledger that is settled.
+        manifest: The part of the ledger that is settled.
         batches: In the order of the input.
     """
 
     digest: str
-    facts: Facts
+    manifest: JobManifest
     batches: list[Batch]
 
 
@@ -48,21 +49,21 @@ def spool_file(source: BinaryIO, target: BinaryIO, *, name: str, product_id: int
         sqlite3.Error: The temporary file of the deduplication can't be written.
     """
     source.seek(0)
-    before = _state(source)
+    before = _file_state(source)
     spooled = spool(source, target, name=name, product_id=product_id, secret=secret)
-    if _state(source) != before:
+    if _file_state(source) != before:
         raise SourceChangedError(source=name, problem="has changed while it was read")
     return spooled
 
 
 def spool(lines: Iterable[bytes], target: BinaryIO, *, name: str, product_id: int, secret: bytes) -> Spooled:
     """As ``spool_file``, from *lines* with their ends, as a binary file gives them."""
-    work = _Spooling(target, secret, product_id)
-    work.read(lines)
-    return Spooled(work.digest(), work.facts(name), work.batches)
+    writer = _SpoolWriter(target, secret, product_id)
+    writer.read(lines)
+    return Spooled(writer.digest(), writer.manifest(name), writer.batches)
 
 
-class _Spooling:
+class _SpoolWriter:
     def __init__(self, target: BinaryIO, secret: bytes, product_id: int) -> None:
         self.batches: list[Batch] = []
         self._target = target
@@ -79,10 +80,10 @@ class _Spooling:
     def read(self, lines: Iterable[bytes]) -> None:
         source = iter(lines)
         try:
-            while some := list(islice(source, _AT_ONCE)):
-                for line in some:
+            while part := list(islice(source, LINES_PER_READ)):
+                for line in part:
                     self._input.update(line)
-                self._take(self._chunker.chunks(some))
+                self._collect(self._chunker.chunks(part))
         finally:
             self._seen.close()
         rest = self._chunker.last_chunk()
@@ -94,14 +95,18 @@ class _Spooling:
     def digest(self) -> str:
         return batches.digest(self._secret, f"{self._product_id} {self._input.text()}".encode())
 
-    def facts(self, name: str) -> Facts:
+    def manifest(self, name: str) -> JobManifest:
         """Also writes the lines that can't be card keys; the last thing to do."""
         refused = self._ledger.report(stopped=None).chunks
         pairs = [pair for outcome in refused for pair in _pairs(outcome.first_line, outcome.keys)]
-        said = [(outcome.count, getattr(outcome.error, "problem", "")) for outcome in refused]
+        problems_by_count = [(outcome.count, getattr(outcome.error, "problem", "")) for outcome in refused]
         refused_keys = self._write_keys(pairs, number=-1) if pairs else None
-        problems = self._write(json.dumps(said).encode(), Batch(-1, 0, 0, "", 0, 0, 0)) if said else None
-        return Facts(
+        problems = (
+            self._write(json.dumps(problems_by_count).encode(), Batch(-1, 0, 0, "", 0, 0, 0))
+            if problems_by_count
+            else None
+        )
+        return JobManifest(
             product_id=self._product_id,
             name=name,
             read=self._ledger.read,
@@ -116,15 +121,15 @@ class _Spooling:
             invisible=self._ledger.invisible,
         )
 
-    def _take(self, chunks: Iterator[Chunk]) -> None:
+    def _collect(self, chunks: Iterator[Chunk]) -> None:
         for chunk in chunks:
             self._waiting.append(chunk)
-            if len(self._waiting) == batches.CHUNKS:
+            if len(self._waiting) == batches.CHUNKS_PER_BATCH:
                 self._write_batch()
 
     def _write_batch(self) -> None:
-        if len(self.batches) == batches.MOST_BATCHES:
-            most = batches.MOST_BATCHES * batches.CHUNKS * MAX_KEYS_PER_CALL
+        if len(self.batches) == batches.MAX_BATCHES:
+            most = batches.MAX_BATCHES * batches.CHUNKS_PER_BATCH * MAX_KEYS_PER_CALL
             raise InvalidRequestError(field="path", problem=f"holds more than {most:,} card keys; split it")
         pairs = [pair for chunk in self._waiting for pair in zip(chunk.lines, chunk.keys, strict=True)]
         self.batches.append(self._write_keys(pairs, number=len(self.batches)))
@@ -149,6 +154,6 @@ def _pairs(first_line: int, keys: tuple[str, ...]) -> Iterator[tuple[int, str]]:
     return zip(range(first_line, first_line + len(keys)), keys, strict=True)
 
 
-def _state(file: BinaryIO) -> tuple[int, int, int]:
+def _file_state(file: BinaryIO) -> tuple[int, int, int]:
     facts = os.fstat(file.fileno())
     return facts.st_size, facts.st_mtime_ns, facts.st_ino

@@ -1,4 +1,4 @@
-"""The face: the order's page and the console, as one guarded application."""
+"""The pages as one guarded application: the order's page and the console."""
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -9,24 +9,24 @@ from gatepay_async.sandbox.console import Console
 from gatepay_async.sandbox.faults import FaultQueue
 from gatepay_async.sandbox.forms import MalformedFormError
 from gatepay_async.sandbox.guard import Guard
+from gatepay_async.sandbox.order_service import OrderService
 from gatepay_async.sandbox.pages import OrderPage
-from gatepay_async.sandbox.till import Till
 from gatepay_async.sandbox.web import render, static_route
 
-__all__ = ["build_face"]
+__all__ = ["build_pages_app"]
 
 
-def build_face(till: Till, faults: FaultQueue, *, beyond_loopback: bool) -> ASGIApp:
+def build_pages_app(order_service: OrderService, faults: FaultQueue, *, beyond_loopback: bool) -> ASGIApp:
     """
     Build the pages.
 
     Args:
-        till: What happens to orders.
+        order_service: What happens to orders.
         faults: What the console switches on and off.
         beyond_loopback: Whether a callback URL may lead away from this machine.
     """
-    console = Console(till, faults, beyond_loopback=beyond_loopback)
-    routes = [*OrderPage(till).routes(), *console.routes(), static_route()]
+    console = Console(order_service, faults, beyond_loopback=beyond_loopback)
+    routes = [*OrderPage(order_service).routes(), *console.routes(), static_route()]
     return Guard(Starlette(routes=routes, exception_handlers={404: _no_page, MalformedFormError: _malformed}))
 
 

@@ -18,42 +18,42 @@ from typing import Protocol
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-_REAPING = 0  # in the place of a worker's number
-_WAIT = 1.0  # seconds for somebody who only looks whether we are there
-_TRIES = 100
+REAPER_NUMBER = 0  # in the place of a worker's number
+PROBE_TIMEOUT_S = 1.0  # seconds for somebody who only looks whether we are there
+MAX_LOCK_TRIES = 100
 
 
-def _number(name: str) -> int:
+def _lock_number(name: str) -> int:
     """31 bits, above 0, as PostgreSQL takes two of them for a lock."""
     return (int.from_bytes(blake2b(name.encode(), digest_size=4).digest(), "big") >> 1) or 1
 
 
-class Presence(Protocol):
+class WorkerLocks(Protocol):
     """The workers of one queue."""
 
-    def enter(self, worker: str) -> bool:
-        """Be there as *worker*, from now until ``leave()`` or the end of the process; False: somebody is already."""
+    def acquire(self, worker: str) -> bool:
+        """Be there as *worker*, from now until ``release()`` or the end of the process; False: somebody is already."""
         ...
 
-    def holds(self) -> bool:
+    def is_held(self) -> bool:
         """Whether we are there still; a connection may have been cut."""
         ...
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Be there no more. Again: nothing."""
         ...
 
-    def others(self, workers: set[str]) -> tuple[int, set[str]]:
+    def count_and_dead(self, workers: set[str]) -> tuple[int, set[str]]:
         """How many are there, and which of *workers* are not."""
         ...
 
     @contextmanager
-    def alone(self) -> Generator[bool]:
+    def reaper_lock(self) -> Generator[bool]:
         """Whether we are the only one in here; if so, until the end of the block."""
         ...
 
 
-class PostgresPresence:
+class PostgresWorkerLocks:
     """
     By advisory locks of two numbers: the queue's, and the worker's.
 
@@ -64,33 +64,33 @@ class PostgresPresence:
 
     def __init__(self, engine: sa.Engine, queue: str) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._queue = _number(queue)
+        self._queue = _lock_number(queue)
         self._connection: sa.Connection | None = None
 
-    def enter(self, worker: str) -> bool:
-        """As ``Presence.enter``."""
-        self.leave()
+    def acquire(self, worker: str) -> bool:
+        """As ``WorkerLocks.acquire``."""
+        self.release()
         connection = self._engine.connect()
-        both = {"queue": self._queue, "worker": _number(worker)}
+        both = {"queue": self._queue, "worker": _lock_number(worker)}
         if connection.execute(sa.text("SELECT pg_try_advisory_lock(:queue, :worker)"), both).scalar():
             self._connection = connection
             return True
         connection.close()
         return False
 
-    def holds(self) -> bool:
-        """As ``Presence.holds``."""
+    def is_held(self) -> bool:
+        """As ``WorkerLocks.is_held``."""
         if self._connection is None:
             return False
         try:
             self._connection.execute(sa.text("SELECT 1"))
         except DBAPIError:
-            self.leave()
+            self.release()
             return False
         return True
 
-    def leave(self) -> None:
-        """As ``Presence.leave``."""
+    def release(self) -> None:
+        """As ``WorkerLocks.release``."""
         connection, self._connection = self._connection, None
         if connection is None:
             return
@@ -102,29 +102,29 @@ class PostgresPresence:
         connection.invalidate()  # not put back: what we hold must end with it in any case
         connection.close()
 
-    def others(self, workers: set[str]) -> tuple[int, set[str]]:
-        """As ``Presence.others``."""
-        asked = sa.text(
+    def count_and_dead(self, workers: set[str]) -> tuple[int, set[str]]:
+        """As ``WorkerLocks.count_and_dead``."""
+        query = sa.text(
             "SELECT objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2 "
             "AND classid = :queue AND objid <> :reaping "
             "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
         )
         with self._engine.connect() as connection:
-            there = set(connection.execute(asked, {"queue": self._queue, "reaping": _REAPING}).scalars())
-        return len(there), {worker for worker in workers if _number(worker) not in there}
+            present = set(connection.execute(query, {"queue": self._queue, "reaping": REAPER_NUMBER}).scalars())
+        return len(present), {worker for worker in workers if _lock_number(worker) not in present}
 
     @contextmanager
-    def alone(self) -> Generator[bool]:
-        """As ``Presence.alone``."""
+    def reaper_lock(self) -> Generator[bool]:
+        """As ``WorkerLocks.reaper_lock``."""
         with (
             self._engine.connect().execution_options(isolation_level="READ COMMITTED") as connection,
             connection.begin(),
         ):
-            both = {"queue": self._queue, "reaping": _REAPING}
+            both = {"queue": self._queue, "reaping": REAPER_NUMBER}
             yield bool(connection.execute(sa.text("SELECT pg_try_advisory_xact_lock(:queue, :reaping)"), both).scalar())
 
 
-class FilePresence:
+class FileWorkerLocks:
     """
     By locks on files beside a SQLite database; SQLite's own locks, which every system knows.
 
@@ -134,17 +134,17 @@ class FilePresence:
     """
 
     def __init__(self, database: Path, queue: str) -> None:
-        self._beside = f"{database.name}-{_number(queue):08x}-"
+        self._beside = f"{database.name}-{_lock_number(queue):08x}-"
         self._folder = database.absolute().parent
         self._lock: sqlite3.Connection | None = None
         self._mine: Path | None = None
 
-    def enter(self, worker: str) -> bool:
-        """As ``Presence.enter``."""
-        self.leave()
+    def acquire(self, worker: str) -> bool:
+        """As ``WorkerLocks.acquire``."""
+        self.release()
         path = self._path(worker)
-        for _ in range(_TRIES):
-            lock = _locked(path, wait=_WAIT)
+        for _ in range(MAX_LOCK_TRIES):
+            lock = _lock_file(path, wait=PROBE_TIMEOUT_S)
             if lock is None:
                 return False
             if path.exists():
@@ -153,29 +153,29 @@ class FilePresence:
             lock.close()  # somebody has just taken the file for a dead one's, and cleared it away
         return False
 
-    def holds(self) -> bool:
-        """As ``Presence.holds``."""
+    def is_held(self) -> bool:
+        """As ``WorkerLocks.is_held``."""
         return self._lock is not None
 
-    def leave(self) -> None:
-        """As ``Presence.leave``."""
+    def release(self) -> None:
+        """As ``WorkerLocks.release``."""
         lock, self._lock = self._lock, None
         if lock is not None and self._mine is not None:
-            _clear(self._mine)
+            _unlink(self._mine)
             lock.close()
             self._mine = None
 
-    def others(self, workers: set[str]) -> tuple[int, set[str]]:
-        """As ``Presence.others``. What a dead one has left is cleared away."""
-        there = {
-            path for path in self._folder.glob(f"{self._beside}*.worker") if path == self._mine or _is_locked(path)
+    def count_and_dead(self, workers: set[str]) -> tuple[int, set[str]]:
+        """As ``WorkerLocks.count_and_dead``. What a dead one has left is cleared away."""
+        present = {
+            path for path in self._folder.glob(f"{self._beside}*.worker") if path == self._mine or _is_file_locked(path)
         }
-        return len(there), {worker for worker in workers if self._path(worker) not in there}
+        return len(present), {worker for worker in workers if self._path(worker) not in present}
 
     @contextmanager
-    def alone(self) -> Generator[bool]:
-        """As ``Presence.alone``."""
-        lock = _locked(self._folder / f"{self._beside}reaping")
+    def reaper_lock(self) -> Generator[bool]:
+        """As ``WorkerLocks.reaper_lock``."""
+        lock = _lock_file(self._folder / f"{self._beside}reaping")
         try:
             yield lock is not None
         finally:
@@ -183,10 +183,10 @@ class FilePresence:
                 lock.close()
 
     def _path(self, worker: str) -> Path:
-        return self._folder / f"{self._beside}{_number(worker):08x}.worker"
+        return self._folder / f"{self._beside}{_lock_number(worker):08x}.worker"
 
 
-def _locked(path: Path, *, wait: float = 0) -> sqlite3.Connection | None:
+def _lock_file(path: Path, *, wait: float = 0) -> sqlite3.Connection | None:
     """A lock on *path*, until it is closed or the process ends; None: somebody has it, also after *wait* seconds."""
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
@@ -200,16 +200,16 @@ def _locked(path: Path, *, wait: float = 0) -> sqlite3.Connection | None:
     return lock
 
 
-def _is_locked(path: Path) -> bool:
-    lock = _locked(path)
+def _is_file_locked(path: Path) -> bool:
+    lock = _lock_file(path)
     if lock is None:
         return True
-    _clear(path)
+    _unlink(path)
     lock.close()
     return False
 
 
-def _clear(path: Path) -> None:
+def _unlink(path: Path) -> None:
     """Remove a file that we have the lock of; Windows does not as long as it is open, and then it stays."""
     with suppress(OSError):
         path.unlink()

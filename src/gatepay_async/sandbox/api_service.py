@@ -1,14 +1,14 @@
-"""The counter: where a call meets the database. All of it blocks; the HTTP side goes there in threads."""
+"""Where a call meets the database. All of it blocks; the HTTP side goes there in threads."""
 
 from collections.abc import Callable
 
 from attrs import define, frozen
 
 from gatepay_async.sandbox.database import Database
-from gatepay_async.sandbox.endpoints import Desk, Endpoint, Form
+from gatepay_async.sandbox.endpoints import CallContext, Endpoint, Form
 from gatepay_async.sandbox.prices import PhpFloats
 
-__all__ = ["Counter", "Paging"]
+__all__ = ["ApiService", "Paging"]
 
 
 @define
@@ -19,7 +19,7 @@ class Paging:
 
 
 @frozen(kw_only=True)
-class Counter:
+class ApiService:
     """
     One shop's database with the shop's habits.
 
@@ -57,7 +57,7 @@ class Counter:
         """
         now = self.clock()
         with self.database.transaction() as connection:
-            desk = Desk(
+            context = CallContext(
                 connection=connection,
                 now=int(now),
                 origin=origin,
@@ -67,4 +67,4 @@ class Counter:
                 expires=None if self.expires_after is None else now + self.expires_after,
                 php_floats=self.php_floats,
             )
-            return endpoint.answer(desk, form)
+            return endpoint.answer(context, form)

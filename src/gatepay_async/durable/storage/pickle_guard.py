@@ -26,19 +26,19 @@ class PickledRowError(ValueError):
         super().__init__("the row is pickled, and rows of ours never are; it is not decoded")
 
 
-class _Here(threading.local):
+class _ThisThread(threading.local):
     """This thread asks for rows of ours."""
 
     asking = 0
 
 
-_here = _Here()
-_everywhere: list[object] = []  # one for each DBOS of ours that works in this process
+_this_thread = _ThisThread()
+_process_wide: list[object] = []  # one for each DBOS of ours that works in this process
 _unpickle = _serialization.DBOSDefaultSerializer.deserialize
 
 
 def _deserialize(text: str) -> Any:
-    if _here.asking or _everywhere:
+    if _this_thread.asking or _process_wide:
         raise PickledRowError
     return _unpickle(text)
 
@@ -48,28 +48,28 @@ setattr(_serialization.DBOSDefaultSerializer, "deserialize", _deserialize)  # no
 
 
 @contextmanager
-def asking() -> Generator[None]:
+def refuse_in_thread() -> Generator[None]:
     """Refuse pickled rows in what this thread asks DBOS for."""
-    _here.asking += 1
+    _this_thread.asking += 1
     try:
         yield
     finally:
-        _here.asking -= 1
+        _this_thread.asking -= 1
 
 
-class _Quiet(logging.Filter):
+class _QuietFilter(logging.Filter):
     """DBOS logs what it can't decode, and quotes the row; whoever asks for it here says so without that."""
 
     def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 -- logging's own signature
         """Whether it is logged."""
-        return not _here.asking
+        return not _this_thread.asking
 
 
-logging.getLogger("dbos").addFilter(_Quiet())
+logging.getLogger("dbos").addFilter(_QuietFilter())
 
 
 @contextmanager
-def reading(name: str | None) -> Generator[None]:
+def one_row_error(name: str | None) -> Generator[None]:
     """
     Whatever a row holds that this version did not write is one error, which quotes nothing.
 
@@ -94,11 +94,11 @@ def reading(name: str | None) -> Generator[None]:
 
 
 @contextmanager
-def everywhere() -> Generator[None]:
+def refuse_in_process() -> Generator[None]:
     """Refuse pickled rows in the whole process: the threads of DBOS decode them, too."""
     mine = object()
-    _everywhere.append(mine)
+    _process_wide.append(mine)
     try:
         yield
     finally:
-        _everywhere.remove(mine)
+        _process_wide.remove(mine)

@@ -7,12 +7,12 @@ import anyio
 import h11
 from anyio.abc import ByteStream
 
+from gatepay_async.sandbox.callback_urls import CallbackUrlError, Target, target_of
 from gatepay_async.sandbox.deliveries import ACCEPTED, Answer
-from gatepay_async.sandbox.targets import CallbackUrlError, Target, target_of
 
-__all__ = ["LONGEST_ANSWER", "call"]
+__all__ = ["MAX_ANSWER_BYTES", "call"]
 
-LONGEST_ANSWER = 4096  # bytes; a merchant says `success` or `fail`
+MAX_ANSWER_BYTES = 4096  # bytes; a merchant says `success` or `fail`
 
 
 async def call(
@@ -36,7 +36,7 @@ async def call(
     problem = "timeout"
     with anyio.move_on_after(timeout):
         try:
-            return await _exchange(url, body, target_of(url.partition("?")[0], beyond_loopback=beyond_loopback))
+            return await _send_request(url, body, target_of(url.partition("?")[0], beyond_loopback=beyond_loopback))
         except CallbackUrlError as error:
             problem = error.problem
         except ssl.SSLError:
@@ -48,12 +48,12 @@ async def call(
     return Answer(problem=problem)
 
 
-async def _exchange(url: str, body: str | None, target: Target) -> Answer:
+async def _send_request(url: str, body: str | None, target: Target) -> Answer:
     connection = h11.Connection(h11.CLIENT)
     request = b"".join(connection.send(event) or b"" for event in _request(url, body, target))
     async with await _connect(target) as stream:
         await stream.send(request)
-        return await _answer(connection, stream)
+        return await _read_answer(connection, stream)
 
 
 def _request(url: str, body: str | None, target: Target) -> list[h11.Event]:
@@ -71,24 +71,24 @@ async def _connect(target: Target) -> ByteStream:
     *others, last = target.hosts
     for host in others:
         try:
-            return await _open(host, target)
+            return await _connect_to(host, target)
         except ssl.SSLError:  # an OSError, too; but somebody was there
             raise
         except OSError:
             continue
-    return await _open(last, target)
+    return await _connect_to(last, target)
 
 
-async def _open(host: str, target: Target) -> ByteStream:
+async def _connect_to(host: str, target: Target) -> ByteStream:
     if not target.tls:
         return await anyio.connect_tcp(host, target.port)
     # The certificate's name is the URL's, whatever address was tried.
     return await anyio.connect_tcp(host, target.port, tls=True, tls_hostname=target.name, tls_standard_compatible=False)
 
 
-async def _answer(connection: h11.Connection, stream: ByteStream) -> Answer:
+async def _read_answer(connection: h11.Connection, stream: ByteStream) -> Answer:
     status, body = 0, bytearray()
-    while len(body) <= LONGEST_ANSWER:
+    while len(body) <= MAX_ANSWER_BYTES:
         event = connection.next_event()
         if event is h11.NEED_DATA:
             connection.receive_data(await _receive(stream))
@@ -98,7 +98,7 @@ async def _answer(connection: h11.Connection, stream: ByteStream) -> Answer:
             body += event.data
         elif isinstance(event, h11.EndOfMessage):
             break
-    return _judged(status, bytes(body))
+    return _judge(status, bytes(body))
 
 
 async def _receive(stream: ByteStream) -> bytes:
@@ -108,11 +108,11 @@ async def _receive(stream: ByteStream) -> bytes:
         return b""
 
 
-def _judged(status: int, body: bytes) -> Answer:
+def _judge(status: int, body: bytes) -> Answer:
     # 返回结果表: success 回调成功, fail 回调失败. Of an HTTP status it says nothing; an error page that
     # holds the word and nothing else is nobody's success.
-    text = body[:LONGEST_ANSWER].decode("utf-8", "replace")
-    if len(body) > LONGEST_ANSWER:
+    text = body[:MAX_ANSWER_BYTES].decode("utf-8", "replace")
+    if len(body) > MAX_ANSWER_BYTES:
         return Answer(status=status, text=text, problem="too_long")
     accepted = 200 <= status < 300 and text == ACCEPTED  # noqa: PLR2004 -- what HTTP calls successful
     return Answer(status=status, text=text, problem=None if accepted else "not_success")

@@ -32,7 +32,7 @@ class Rate:
     per: float = field(default=1.0, validator=_period, kw_only=True)
 
 
-class Pace:
+class RateLimiter:
     """
     One worker's share of a rate: calls evenly spaced, never in a burst.
 
@@ -42,28 +42,28 @@ class Pace:
     """
 
     def __init__(self, rate: Rate | None, now: Callable[[], float] = anyio.current_time) -> None:
-        self._apart = 0.0 if rate is None else rate.per / rate.limit
+        self._interval = 0.0 if rate is None else rate.per / rate.limit
         self._workers = 1
         self._now = now
-        self._next = -math.inf
-        self._door = anyio.Lock()
+        self._next_at = -math.inf
+        self._lock = anyio.Lock()
 
-    def share(self, workers: int) -> None:
+    def set_workers(self, workers: int) -> None:
         """So many *workers* are there, this one included."""
         self._workers = max(1, workers)
 
-    def hold(self, seconds: float) -> None:
+    def delay_next(self, seconds: float) -> None:
         """The next call is made in so many *seconds* at the earliest."""
-        self._next = self._now() + seconds
+        self._next_at = self._now() + seconds
 
     def longest_wait(self, callers: int) -> float:
         """Seconds that a call may wait for its turn, *callers* being in line."""
-        return self._apart * self._workers * callers
+        return self._interval * self._workers * callers
 
-    async def turn(self) -> None:
+    async def acquire(self) -> None:
         """Wait until the next call may be made."""
-        if not self._apart:
+        if not self._interval:
             return
-        async with self._door:  # one by one: a loop that was held up for a while must not let several out at once
-            await anyio.sleep(max(0.0, self._next - self._now()))
-            self._next = self._now() + self._apart * self._workers
+        async with self._lock:  # one by one: a loop that was held up for a while must not let several out at once
+            await anyio.sleep(max(0.0, self._next_at - self._now()))
+            self._next_at = self._now() + self._interval * self._workers

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gatepay_async.durable import batches
-from gatepay_async.durable.batches import Batch
-from gatepay_async.durable.book import BatchRow, JobRow, batch_id
 from gatepay_async.durable.errors import DurableError
+from gatepay_async.durable.records import results
+from gatepay_async.durable.records.batches import Batch
+from gatepay_async.durable.records.rows import BatchRow, JobRow, batch_id
 from gatepay_async.protocol.bulk import ChunkOutcome, Fate, Ledger, UploadProgress
 from gatepay_async.protocol.errors import GatePayError
 
 
-class Tally:
+class JobProgress:
     """
     The runs of each batch of a job. What has ended is not asked for again.
 
@@ -22,18 +22,18 @@ class Tally:
 
     def __init__(self, job: JobRow) -> None:
         self._job = job
-        self._runs: list[list[BatchRow]] = [[] for _ in range(job.facts.batches)]
+        self._runs: list[list[BatchRow]] = [[] for _ in range(job.manifest.batches)]
 
     @property
     def numbers(self) -> range:
         """Of its batches."""
         return range(len(self._runs))
 
-    def wanted(self) -> list[str]:
+    def pending_ids(self) -> list[str]:
         """The names of the rows whose end isn't known; after a run that has left something, of the next one."""
-        return [self._wanted(number) for number in self.numbers if not self.ended(number) or self.unsettled(number)]
+        return [self._pending_id(number) for number in self.numbers if not self.ended(number) or self.unsettled(number)]
 
-    def enter(self, rows: dict[str, BatchRow]) -> bool:
+    def record_rows(self, rows: dict[str, BatchRow]) -> bool:
         """What was asked for; True if more must be asked for at once."""
         more = False
         for row in rows.values():
@@ -59,13 +59,13 @@ class Tally:
         """All of them."""
         return [row for runs in self._runs for row in runs]
 
-    def known(self, number: int) -> dict[int, list[ChunkOutcome]]:
+    def merged_outcomes(self, number: int) -> dict[int, list[ChunkOutcome]]:
         """What became of the chunks of batch *number*, by theirs; without card keys."""
-        return batches.merged([row.run for row in self._runs[number] if row.run])
+        return results.merged([row.result for row in self._runs[number] if row.result])
 
     def outcomes(self, number: int) -> list[ChunkOutcome]:
         """The same in a row; what is missing, once it has ended, as one."""
-        flat = [outcome for outcomes in self.known(number).values() for outcome in outcomes]
+        flat = [outcome for outcomes in self.merged_outcomes(number).values() for outcome in outcomes]
         if self.ended(number):
             batch = self.last(number).batch
             missing = batch.count - sum(outcome.count for outcome in flat)
@@ -76,11 +76,11 @@ class Tally:
     def fate(self, number: int) -> Fate:
         """Of the chunks of batch *number* that no run tells of."""
         last = self.last(number)
-        return Fate.UNKNOWN if last.begun and last.run is None else Fate.NOT_SENT
+        return Fate.UNKNOWN if last.begun and last.result is None else Fate.NOT_SENT
 
     def unsettled(self, number: int) -> bool:
         """Whether something of batch *number* may be sent again, when the job is resumed."""
-        return not all(map(batches.settled, self.outcomes(number)))
+        return not all(map(results.settled, self.outcomes(number)))
 
     def all_stored(self) -> bool:
         """Whether all that there was is on the server, and nothing was refused."""
@@ -88,8 +88,8 @@ class Tally:
 
     def stop(self) -> GatePayError | None:
         """The refusal, or fault, that would meet every chunk; none that was met before a job was resumed."""
-        last = (runs[-1].run for runs in self._runs if runs)
-        return next((run.stopped for run in last if run is not None and run.stopped), None)
+        last = (runs[-1].result for runs in self._runs if runs)
+        return next((result.stopped for result in last if result is not None and result.stopped), None)
 
     def stopped(self, job: JobRow) -> GatePayError | None:
         """Why it has ended early, *job* being its row by now."""
@@ -99,9 +99,9 @@ class Tally:
 
     def ledger(self) -> Ledger:
         """What was settled at submission, but for the lines that were refused."""
-        ledger, facts = Ledger(), self._job.facts
-        ledger.read, ledger.blank, ledger.duplicates = facts.read, facts.blank, facts.duplicates
-        ledger.invisible = list(facts.invisible)
+        ledger, manifest = Ledger(), self._job.manifest
+        ledger.read, ledger.blank, ledger.duplicates = manifest.read, manifest.blank, manifest.duplicates
+        ledger.invisible = list(manifest.invisible)
         return ledger
 
     def progress(self) -> UploadProgress:
@@ -112,14 +112,14 @@ class Tally:
         return ledger.progress()
 
     def _all(self) -> Iterator[ChunkOutcome]:
-        refused = self._job.facts.refused
+        refused = self._job.manifest.refused
         if refused is not None:
             yield left(refused, refused.count, Fate.REFUSED)
         for number in self.numbers:
             ended = self.ended(number)  # until then, what is to be tried again is to come
-            yield from (outcome for outcome in self.outcomes(number) if ended or batches.settled(outcome))
+            yield from (outcome for outcome in self.outcomes(number) if ended or results.settled(outcome))
 
-    def _wanted(self, number: int) -> str:
+    def _pending_id(self, number: int) -> str:
         runs = self._runs[number]
         if runs and runs[-1].open:
             return runs[-1].id
@@ -134,4 +134,4 @@ def left(batch: Batch, count: int, fate: Fate) -> ChunkOutcome:
 
 
 def _goes_on(row: BatchRow) -> bool:
-    return row.run is not None and row.run.follows
+    return row.result is not None and row.result.follows

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from gatepay_async.durable import errors as durable_errors
-from gatepay_async.durable.bounds import whole
+from gatepay_async.durable.records.bounds import whole
 from gatepay_async.protocol import errors
 from gatepay_async.protocol.errors import GatePayError
 
@@ -26,13 +26,13 @@ _FACTS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("in_doubt", "sent"), (bool,)),
     "retry_after": (int, float),
 }
-_LONGEST = 4000  # characters of what an error says
-_MOST = 2**31  # codes, attempts, seconds
+MAX_TEXT_CHARS = 4000  # characters of what an error says
+MAX_ERROR_NUMBER = 2**31  # codes, attempts, seconds
 
 
 def as_json(error: GatePayError) -> dict[str, Any]:
     """Its class, its facts and what it says."""
-    facts = {name: _plain(value) for name, value in vars(error).items() if value is not None}
+    facts = {name: _to_json(value) for name, value in vars(error).items() if value is not None}
     return {"class": type(error).__name__, "says": list(error.args), **facts}
 
 
@@ -55,7 +55,7 @@ def of_json(stored: dict[str, Any]) -> GatePayError:
     return error
 
 
-def _plain(value: object) -> object:
+def _to_json(value: object) -> object:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
@@ -64,8 +64,8 @@ def _checked(value: Any, *types: type) -> Any:
     if type(value) not in types:
         raise TypeError("of another type")
     if type(value) is int:
-        whole(value, least=-_MOST, most=_MOST)
-    if isinstance(value, str) and not (len(value) <= _LONGEST and value.translate(_BREAKS).isprintable()):
+        whole(value, least=-MAX_ERROR_NUMBER, most=MAX_ERROR_NUMBER)
+    if isinstance(value, str) and not (len(value) <= MAX_TEXT_CHARS and value.translate(_BREAKS).isprintable()):
         raise ValueError("too long, or not to be shown")
     return value
 
@@ -75,6 +75,8 @@ _BREAKS = str.maketrans("\n\t", "  ")
 
 def _parameters(cls: type[GatePayError]) -> tuple[list[str], dict[str, Any]]:
     """What its constructor must be given, and what it may be, with the defaults."""
-    given = [each for each in inspect.signature(cls.__init__).parameters.values() if each.kind is each.KEYWORD_ONLY]
-    needed = [each.name for each in given if each.default is each.empty]
-    return needed, {each.name: each.default for each in given if each.default is not each.empty}
+    parameters = [
+        each for each in inspect.signature(cls.__init__).parameters.values() if each.kind is each.KEYWORD_ONLY
+    ]
+    needed = [each.name for each in parameters if each.default is each.empty]
+    return needed, {each.name: each.default for each in parameters if each.default is not each.empty}

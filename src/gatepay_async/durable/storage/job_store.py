@@ -15,73 +15,28 @@ from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
-from attrs import astuple, frozen
+from attrs import astuple
 from dbos import DBOSClient, EnqueueOptions, WorkflowStatus
 from dbos import error as dbos_error
 
-from gatepay_async.durable import batches, untrusted
-from gatepay_async.durable.batches import Batch, Facts, Run
-from gatepay_async.durable.bounds import whole
 from gatepay_async.durable.errors import DurableError, UnreadableRowError
+from gatepay_async.durable.records import results
+from gatepay_async.durable.records.batches import Batch
+from gatepay_async.durable.records.manifest import JobManifest
+from gatepay_async.durable.records.results import BatchResult
+from gatepay_async.durable.records.rows import OPEN_STATUSES, QUEUED_STATUSES, BatchRow, JobRow, batch_id, batch_of
+from gatepay_async.durable.storage import pickle_guard
 
 _log = logging.getLogger("gatepay_async.durable")
 
 JOB = "gatepay_job"
 BATCH = "gatepay_batch"
 _BEGUN = "gatepay_begun"  # an attribute of a run: card keys of it may be on the server
-_MOST_TURNS = 100_000  # runs of a batch; each one looks at those before it
-_AT_ONCE = 500  # rows asked for by one statement
-_QUEUED = ("ENQUEUED", "DELAYED")
-_OPEN = (*_QUEUED, "PENDING")
-_BARE: dict[str, Any] = {"load_input": False, "load_output": False}  # without what stands in a row
+ROWS_PER_STATEMENT = 500  # rows asked for by one statement
+_METADATA_ONLY: dict[str, Any] = {"load_input": False, "load_output": False}  # without what stands in a row
 
 
-@frozen
-class JobRow:
-    """A job's own row."""
-
-    id: str
-    active: bool
-    created: datetime
-    facts: Facts
-
-
-@frozen
-class BatchRow:
-    """
-    A run of a batch.
-
-    Attributes:
-        turn: The first is 0.
-        status: DBOS's.
-        begun: Calls for it may have been made. A run that was only taken, and then cancelled, has sent nothing.
-        run: What became of it, if it has ended by itself.
-    """
-
-    id: str
-    turn: int
-    batch: Batch
-    status: str
-    begun: bool
-    run: Run | None
-
-    @property
-    def open(self) -> bool:
-        """It is queued, or being worked at."""
-        return self.status in _OPEN
-
-    @property
-    def queued(self) -> bool:
-        """Nobody works at it yet."""
-        return self.status in _QUEUED
-
-
-def batch_id(job: str, number: int, turn: int) -> str:
-    """The name of a batch's run number *turn*, from 0."""
-    return f"{job}.{number}.{turn}"
-
-
-class Book:
+class JobStore:
     """
     The rows of one queue.
 
@@ -98,16 +53,16 @@ class Book:
         self._queue = queue
         self._version = version
 
-    def enter(self, job: str, facts: Facts, parts: Iterable[Batch]) -> None:
+    def insert_job(self, job: str, manifest: JobManifest, parts: Iterable[Batch]) -> None:
         """The job and all its batches, at once or not at all. Again: nothing."""
         with self._engine.begin() as connection:
             options = self._options(JOB, job, f"{self._queue}.jobs")
-            self._client.enqueue_in_transaction(connection, options, facts.as_json())
+            self._client.enqueue_in_transaction(connection, options, manifest.as_json())
             for batch in parts:
                 options = self._options(BATCH, batch_id(job, batch.number, 0), self._queue)
-                self._client.enqueue_in_transaction(connection, options, facts.product_id, 0, *_fields(batch))
+                self._client.enqueue_in_transaction(connection, options, manifest.product_id, 0, *_fields(batch))
 
-    def follow(self, job: str, product_id: int, batch: Batch, *, turn: int, failures: int, delay: float) -> None:
+    def enqueue_run(self, job: str, product_id: int, batch: Batch, *, turn: int, failures: int, delay: float) -> None:
         """Queue run number *turn* of *batch*, after *delay* seconds. Again: nothing."""
         options = self._options(BATCH, batch_id(job, batch.number, turn), self._queue)
         if delay:
@@ -126,14 +81,14 @@ class Book:
 
     def jobs(self) -> list[JobRow]:
         """The rows of all jobs of this queue, the newest first. One that can't be read is left out, with a warning."""
-        rows = self._several(name=JOB, sort_desc=True, load_output=False)
+        rows = self._list_readable(name=JOB, sort_desc=True, load_output=False)
         ours = (row for row in rows if row.workflow_id.startswith(f"{self._queue}:"))
         return [row for row in map(_readable_job, ours) if row is not None]
 
-    def active(self, jobs: Iterable[str]) -> set[str]:
+    def active_jobs(self, jobs: Iterable[str]) -> set[str]:
         """Those of *jobs* that are to be worked at."""
-        rows = [row for some in _some(jobs) for row in self._several(workflow_ids=some, **_BARE)]
-        return {row.workflow_id for row in rows if row.status in _OPEN}
+        rows = [row for part in _slices(jobs) for row in self._list_readable(workflow_ids=part, **_METADATA_ONLY)]
+        return {row.workflow_id for row in rows if row.status in OPEN_STATUSES}
 
     def batches(self, ids: Iterable[str]) -> dict[str, BatchRow]:
         """
@@ -142,20 +97,20 @@ class Book:
         Raises:
             UnreadableRowError: One of them can't be read.
         """
-        return {row.workflow_id: _batch_row(row) for row in self._rows(ids, name=BATCH)}
+        return {row.workflow_id: _batch_row(row) for row in self._list_by_ids(ids, name=BATCH)}
 
     def runs_of(self, job: str) -> list[str]:
         """The names of all runs of its batches, also of those that nobody asks for."""
-        rows = self._several(workflow_id_prefix=f"{job}.", name=BATCH, **_BARE)
+        rows = self._list_readable(workflow_id_prefix=f"{job}.", name=BATCH, **_METADATA_ONLY)
         return [row.workflow_id for row in rows]
 
     def taken(self) -> list[WorkflowStatus]:
         """The rows that workers of this queue have now, or had when they died."""
-        return self._several(name=BATCH, queue_name=self._queue, status="PENDING", **_BARE)
+        return self._list_readable(name=BATCH, queue_name=self._queue, status="PENDING", **_METADATA_ONLY)
 
     def refuse_strangers(self, executor: str) -> None:
         """Cancel what *executor* has taken that is no batch: nobody will run it, and it counts as being run."""
-        rows = self._several(queue_name=self._queue, status="PENDING", executor_id=executor, **_BARE)
+        rows = self._list_readable(queue_name=self._queue, status="PENDING", executor_id=executor, **_METADATA_ONLY)
         strange = [
             row.workflow_id for row in rows if (row.name, row.class_name, row.config_name) != (BATCH, None, None)
         ]
@@ -165,17 +120,17 @@ class Book:
 
     def is_taken(self, name: str, executor: str) -> bool:
         """Whether *executor* has that run."""
-        rows = self._rows([name], status="PENDING", **_BARE)
+        rows = self._list_by_ids([name], status="PENDING", **_METADATA_ONLY)
         return any(row.executor_id == executor for row in rows)
 
-    def begin(self, name: str) -> bool:
+    def mark_begun(self, name: str) -> bool:
         """
         Note that calls for that run are made from now on.
 
         Returns:
             Whether they may have been made before: by a worker that died, or that it was taken from.
         """
-        begun = any(map(_begun, self._rows([name], **_BARE)))
+        begun = any(map(_is_begun, self._list_by_ids([name], **_METADATA_ONLY)))
         if not begun:
             self._client.update_workflow_attributes(name, {_BEGUN: True}, merge=True)
         return begun
@@ -183,19 +138,21 @@ class Book:
     def taken_before(self, when: datetime) -> list[WorkflowStatus]:
         """Those of them taken before *when*."""
         before = when.isoformat()
-        return self._several(name=BATCH, queue_name=self._queue, status="PENDING", dequeued_before=before, **_BARE)
+        return self._list_readable(
+            name=BATCH, queue_name=self._queue, status="PENDING", dequeued_before=before, **_METADATA_ONLY
+        )
 
     def stop(self, job: str, names: Iterable[str]) -> None:
         """Nothing of *job* is to be sent any more; of the runs *names*, those that are queued are taken out."""
         self._client.cancel_workflow(job)
-        self.cancel(row.workflow_id for row in self._rows(names, status=list(_QUEUED), **_BARE))
+        self.cancel(row.workflow_id for row in self._list_by_ids(names, status=list(QUEUED_STATUSES), **_METADATA_ONLY))
 
     def cancel(self, ids: Iterable[str]) -> None:
         """Nobody is to take these any more."""
-        for some in _some(list(ids)):
-            self._client.cancel_workflows(some)
+        for part in _slices(list(ids)):
+            self._client.cancel_workflows(part)
 
-    def go_on(self, job: str) -> None:
+    def reopen_job(self, job: str) -> None:
         """*job* is to be worked at again."""
         try:
             self._client.resume_workflow(job, queue_name=f"{self._queue}.jobs")
@@ -204,19 +161,19 @@ class Book:
 
     def requeue(self, ids: Sequence[str]) -> None:
         """Put these runs, which a dead worker had or somebody cancelled, back into the queue."""
-        for some in _some(ids):
-            self._client.resume_workflows(some, queue_name=self._queue)
+        for part in _slices(ids):
+            self._client.resume_workflows(part, queue_name=self._queue)
 
     def delete(self, ids: Sequence[str]) -> None:
         """Remove these rows."""
-        for some in _some(ids):
-            self._client.delete_workflows(some)
+        for part in _slices(ids):
+            self._client.delete_workflows(part)
 
-    def _rows(self, ids: Iterable[str], **options: Any) -> Iterator[WorkflowStatus]:
-        for some in _some(ids):
-            yield from self._list(workflow_ids=some, **options)
+    def _list_by_ids(self, ids: Iterable[str], **options: Any) -> Iterator[WorkflowStatus]:
+        for part in _slices(ids):
+            yield from self._list(workflow_ids=part, **options)
 
-    def _several(self, **options: Any) -> list[WorkflowStatus]:
+    def _list_readable(self, **options: Any) -> list[WorkflowStatus]:
         """Without those that can't even be loaded: one of them doesn't hide the others."""
         with suppress(UnreadableRowError):
             return self._list(**options)
@@ -236,7 +193,7 @@ class Book:
             yield rows[0]
 
     def _list(self, **options: Any) -> list[WorkflowStatus]:
-        with untrusted.asking(), untrusted.reading(None):
+        with pickle_guard.refuse_in_thread(), pickle_guard.one_row_error(None):
             return self._client.list_workflows(**options)
 
     def _options(self, name: str, identity: str, queue: str) -> EnqueueOptions:
@@ -247,20 +204,14 @@ def _fields(batch: Batch) -> tuple[Any, ...]:
     return astuple(batch)[1:]  # its number is in its name
 
 
-def batch_of(identity: str, fields: Sequence[Any]) -> tuple[str, int, Batch]:
-    """The job, the number of the run, and the batch that a row stands for."""
-    job, number, turn = identity.rsplit(".", 2)
-    return job, whole(int(turn), most=_MOST_TURNS), Batch(int(number), *fields)
-
-
-def _begun(row: WorkflowStatus) -> bool:
+def _is_begun(row: WorkflowStatus) -> bool:
     return bool((row.attributes or {}).get(_BEGUN))
 
 
-def _some(ids: Iterable[str]) -> Iterator[list[str]]:
+def _slices(ids: Iterable[str]) -> Iterator[list[str]]:
     rest = iter(ids)
-    while some := list(islice(rest, _AT_ONCE)):
-        yield some
+    while part := list(islice(rest, ROWS_PER_STATEMENT)):
+        yield part
 
 
 def _readable_job(row: WorkflowStatus) -> JobRow | None:
@@ -272,28 +223,28 @@ def _readable_job(row: WorkflowStatus) -> JobRow | None:
 
 
 def _job_row(row: WorkflowStatus) -> JobRow:
-    with untrusted.reading(row.workflow_id):
-        facts = Facts.of_json(_arguments(row)[0])
+    with pickle_guard.one_row_error(row.workflow_id):
+        manifest = JobManifest.of_json(_arguments(row)[0])
         created = datetime.fromtimestamp((row.created_at or 0) / 1000).astimezone()
-        return JobRow(row.workflow_id, row.status in _OPEN, created, facts)
+        return JobRow(row.workflow_id, row.status in OPEN_STATUSES, created, manifest)
 
 
 def _batch_row(row: WorkflowStatus) -> BatchRow:
-    with untrusted.reading(row.workflow_id):
+    with pickle_guard.one_row_error(row.workflow_id):
         _, turn, batch = batch_of(row.workflow_id, _arguments(row)[2:])
-        run = Run.of_json(row.output or {}) if row.status == "SUCCESS" else None
-        if run is not None:
-            batches.check_run(run, batch)
+        result = BatchResult.of_json(row.output or {}) if row.status == "SUCCESS" else None
+        if result is not None:
+            results.check_result(result, batch)
         return BatchRow(
             id=row.workflow_id,
             turn=turn,
             batch=batch,
             status=row.status,
-            begun=_begun(row),
-            run=run,
+            begun=_is_begun(row),
+            result=result,
         )
 
 
 def _arguments(row: WorkflowStatus) -> tuple[Any, ...]:
-    given: Any = row.input
-    return tuple(given["args"])
+    portable: Any = row.input
+    return tuple(portable["args"])

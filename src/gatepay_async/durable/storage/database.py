@@ -17,7 +17,7 @@ from sqlalchemy.event import listen, listens_for
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from gatepay_async.durable.errors import QueueUnavailableError
-from gatepay_async.durable.presence import FilePresence, PostgresPresence, Presence
+from gatepay_async.durable.storage.worker_locks import FileWorkerLocks, PostgresWorkerLocks, WorkerLocks
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.sqlite_files import switch_to_wal
 
@@ -27,8 +27,8 @@ T = TypeVar("T")
 VERSION = "gatepay-1"
 APPLICATION = "gatepay"
 _KINDS = ("sqlite", "postgresql", "postgres")
-_WAIT_FOR_LOCK = 30  # seconds
-_LONGEST_REASON = 300  # characters
+LOCK_TIMEOUT_S = 30  # seconds
+MAX_REASON_CHARS = 300  # characters
 # From Python 3.12 on, DBOS asks SQLite for `unixepoch('subsec')`, whatever SQLite there is: an older one (Debian 12 has
 # 3.40) gives NULL, and every row is refused.
 _WITH_SUBSECONDS = (3, 42)
@@ -90,7 +90,7 @@ class Database:
                 hide_parameters=True,
             )  # fmt: skip
             return _closing_all(engine)
-        _make(Path(str(self._url.database)))
+        _create_private(Path(str(self._url.database)))
         engine = sa.create_engine(self._url, pool_size=connections, max_overflow=0, hide_parameters=True)
 
         @listens_for(engine, "connect")
@@ -99,8 +99,8 @@ class Database:
                 connection.create_function("unixepoch", 1, _seconds)
             connection.text_factory = _text  # by itself it fails, and quotes what it can't decode
             connection.isolation_level = "IMMEDIATE"  # a reader that turns writer would fail at once
-            connection.execute(f"PRAGMA busy_timeout={_WAIT_FOR_LOCK * 1000}")
-            switch_to_wal(connection, timeout=_WAIT_FOR_LOCK)
+            connection.execute(f"PRAGMA busy_timeout={LOCK_TIMEOUT_S * 1000}")
+            switch_to_wal(connection, timeout=LOCK_TIMEOUT_S)
             for pragma in (f"synchronous={sync}", "foreign_keys=ON"):
                 connection.execute(f"PRAGMA {pragma}")
 
@@ -109,12 +109,12 @@ class Database:
     def migrate(self) -> None:
         """Make DBOS's tables, or bring them up to date."""
         if self.is_sqlite:
-            _make(Path(str(self._url.database)))
+            _create_private(Path(str(self._url.database)))
         DBOS.migrate(self._url.render_as_string(hide_password=False))
 
-    def presence(self, engine: sa.Engine, queue: str) -> Presence:
+    def worker_locks(self, engine: sa.Engine, queue: str) -> WorkerLocks:
         """Who works for *queue*."""
-        return FilePresence(self.file, queue) if self.file is not None else PostgresPresence(engine, queue)
+        return FileWorkerLocks(self.file, queue) if self.file is not None else PostgresWorkerLocks(engine, queue)
 
     def now(self, engine: sa.Engine) -> datetime:
         """The clock that says when a batch was taken: the database's."""
@@ -148,7 +148,7 @@ async def in_thread(ask: Callable[..., T], *arguments: Any) -> T:
 
 def _unavailable(error: SQLAlchemyError) -> QueueUnavailableError:
     reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
-    shown = "".join(letter if letter.isprintable() else "?" for letter in reason[:_LONGEST_REASON])
+    shown = "".join(letter if letter.isprintable() else "?" for letter in reason[:MAX_REASON_CHARS])
     unavailable = QueueUnavailableError(reason=shown)
     unavailable._kind = type(error).__name__  # noqa: SLF001 -- for our log, not for users
     return unavailable
@@ -176,7 +176,7 @@ def _text(stored: bytes) -> str:
     return stored.decode("utf-8", "replace")
 
 
-def _make(file: Path) -> None:
+def _create_private(file: Path) -> None:
     """The file, for its owner only: what is said of an upload is nobody else's business."""
     try:
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))

@@ -8,19 +8,19 @@ from attrs import frozen
 
 __all__ = ["CallbackUrlError", "Target", "check", "target_of"]
 
-_LONGEST = 2000
+MAX_URL_CHARS = 2000
 # Of parameters of the shop's own: together with a callback's they must stay below the 8 kB that web servers accept.
-_LONGEST_QUERY = 700
+MAX_QUERY_CHARS = 700
 _PORTS = {"http": 80, "https": 443}
 # RFC 3986's characters, the fragment's # left out: it would never be sent.
 _URL = re.compile(r"[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]+")
 _LOCAL = ("127.0.0.1", "::1")
 
 _SENTENCES = {
-    "url_form": f"must be http:// or https://, a host and a path: ASCII, no blanks, at most {_LONGEST} characters",
+    "url_form": f"must be http:// or https://, a host and a path: ASCII, no blanks, at most {MAX_URL_CHARS} characters",
     "url_user": "must not hold a user's name or password",
     "url_taken": "must not have parameters that the callback has itself",
-    "url_query": f"must not have more than {_LONGEST_QUERY} characters of parameters",
+    "url_query": f"must not have more than {MAX_QUERY_CHARS} characters of parameters",
     "url_host": "leads away from this machine; Sandbox(callbacks_beyond_loopback=True) allows that",
 }
 
@@ -65,7 +65,7 @@ def check(url: str, *, beyond_loopback: bool) -> None:
     """
     target_of(url, beyond_loopback=beyond_loopback)
     query = urlsplit(url).query
-    if len(query) > _LONGEST_QUERY:
+    if len(query) > MAX_QUERY_CHARS:
         raise CallbackUrlError("url_query")
     taken = {"appkey", "order_id", "out_order_id", "price", "realprice", "type", "paytime", "extend", "sign"}
     if taken & {name for name, _ in parse_qsl(query, keep_blank_values=True)}:
@@ -79,9 +79,9 @@ def target_of(url: str, *, beyond_loopback: bool) -> Target:
     Raises:
         CallbackUrlError: Nowhere that is allowed.
     """
-    parts = _split(url)
+    parts = _parse(url)
     name = str(parts.hostname)
-    hosts = _loopback(name)
+    hosts = _loopback_hosts(name)
     if not hosts and not beyond_loopback:
         raise CallbackUrlError("url_host")
     return Target(
@@ -93,8 +93,8 @@ def target_of(url: str, *, beyond_loopback: bool) -> Target:
     )
 
 
-def _split(url: str) -> SplitResult:
-    if len(url) > _LONGEST or _URL.fullmatch(url) is None:
+def _parse(url: str) -> SplitResult:
+    if len(url) > MAX_URL_CHARS or _URL.fullmatch(url) is None:
         raise CallbackUrlError("url_form")
     try:
         parts = urlsplit(url)
@@ -108,7 +108,7 @@ def _split(url: str) -> SplitResult:
     return parts
 
 
-def _loopback(name: str) -> tuple[str, ...]:
+def _loopback_hosts(name: str) -> tuple[str, ...]:
     if name == "localhost" or name.endswith(".localhost"):
         return _LOCAL
     try:

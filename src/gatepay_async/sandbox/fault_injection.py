@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gatepay_async.sandbox.faults import Fault, FaultKind
 
-__all__ = ["CONNECTION", "Connection", "Exchange", "break_request"]
+__all__ = ["CONNECTION", "Connection", "FaultyExchange", "inject_fault"]
 
 CONNECTION = "gatepay_async.sandbox.connection"
 _BAD_GATEWAY_PAGE = (
@@ -39,7 +39,7 @@ class Connection(Protocol):
 
 
 @frozen
-class Exchange:
+class FaultyExchange:
     """One request on its way, and the application that can carry it out."""
 
     app: ASGIApp
@@ -54,9 +54,9 @@ class Exchange:
         while message.get("more_body", False):
             message = await self.receive()
 
-    async def carry_out(self) -> "_Answer":
+    async def carry_out(self) -> "_KeptAnswer":
         """Let the application do it and keep what it answers."""
-        answer = _Answer()
+        answer = _KeptAnswer()
         await self.app(self.scope, self.receive, answer.keep)
         return answer
 
@@ -88,7 +88,7 @@ class Exchange:
 
 
 @define
-class _Answer:
+class _KeptAnswer:
     """What the application answered, kept instead of sent."""
 
     start: Message = field(factory=dict[str, object])
@@ -107,19 +107,19 @@ class _Answer:
         return Response(body, status_code=self.start["status"], headers=headers)
 
 
-async def _cut_before(exchange: Exchange, _fault: Fault) -> None:
+async def _cut_before(exchange: FaultyExchange, _fault: Fault) -> None:
     await exchange.drain()
     exchange.connection().abort()
     await exchange.until_gone()
 
 
-async def _cut_after(exchange: Exchange, _fault: Fault) -> None:
+async def _cut_after(exchange: FaultyExchange, _fault: Fault) -> None:
     await exchange.carry_out()
     exchange.connection().abort()
     await exchange.until_gone()
 
 
-async def _half_body(exchange: Exchange, _fault: Fault) -> None:
+async def _half_body(exchange: FaultyExchange, _fault: Fault) -> None:
     answer = await exchange.carry_out()
     connection = exchange.connection()
     await exchange.send(answer.start)  # with the whole body's length
@@ -129,19 +129,19 @@ async def _half_body(exchange: Exchange, _fault: Fault) -> None:
     await exchange.until_gone()
 
 
-async def _half_json(exchange: Exchange, _fault: Fault) -> None:
+async def _half_json(exchange: FaultyExchange, _fault: Fault) -> None:
     answer = await exchange.carry_out()
     response = answer.response(answer.body[: len(answer.body) // 2])
     await response(exchange.scope, exchange.receive, exchange.send)
 
 
-async def _slow(exchange: Exchange, fault: Fault) -> None:
+async def _slow(exchange: FaultyExchange, fault: Fault) -> None:
     answer = await exchange.carry_out()
     if await exchange.pause(fault.seconds):
         await answer.response(answer.body)(exchange.scope, exchange.receive, exchange.send)
 
 
-async def _drip(exchange: Exchange, fault: Fault) -> None:
+async def _drip(exchange: FaultyExchange, fault: Fault) -> None:
     answer = await exchange.carry_out()
     await exchange.send(answer.start)
     for place in range(len(answer.body)):
@@ -152,22 +152,22 @@ async def _drip(exchange: Exchange, fault: Fault) -> None:
     await exchange.send({"type": "http.response.body", "body": b""})
 
 
-async def _rate_limited(exchange: Exchange, fault: Fault) -> None:
+async def _rate_limited(exchange: FaultyExchange, fault: Fault) -> None:
     headers = {"Retry-After": str(fault.retry_after)}
     await exchange.reply(PlainTextResponse("Too Many Requests", status_code=429, headers=headers))
 
 
-async def _bad_gateway(exchange: Exchange, _fault: Fault) -> None:
+async def _bad_gateway(exchange: FaultyExchange, _fault: Fault) -> None:
     await exchange.reply(HTMLResponse(_BAD_GATEWAY_PAGE, status_code=502))
 
 
-async def _code(exchange: Exchange, fault: Fault) -> None:
+async def _code(exchange: FaultyExchange, fault: Fault) -> None:
     await exchange.reply(exchange.refuse(fault.code))
 
 
-_Breaking: TypeAlias = Callable[[Exchange, Fault], Awaitable[None]]
+_Injection: TypeAlias = Callable[[FaultyExchange, Fault], Awaitable[None]]
 
-_BREAKING: dict[FaultKind, _Breaking] = {
+_INJECTIONS: dict[FaultKind, _Injection] = {
     FaultKind.CUT_BEFORE: _cut_before,
     FaultKind.CUT_AFTER: _cut_after,
     FaultKind.HALF_BODY: _half_body,
@@ -180,11 +180,11 @@ _BREAKING: dict[FaultKind, _Breaking] = {
 }
 
 
-async def break_request(exchange: Exchange, fault: Fault) -> None:
+async def inject_fault(exchange: FaultyExchange, fault: Fault) -> None:
     """
     Do to the request what *fault* says.
 
     Raises:
         ConnectionResetError: A connection should be cut and there is none (in-process transport).
     """
-    await _BREAKING[fault.kind](exchange, fault)
+    await _INJECTIONS[fault.kind](exchange, fault)

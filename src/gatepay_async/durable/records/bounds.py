@@ -10,10 +10,10 @@ from typing import Any
 
 from attrs import field
 
-_MOST = 2**48  # bytes, or lines: what is more, somebody else wrote
+MAX_NUMBER = 2**48  # bytes, or lines: what is more, somebody else wrote
 
 
-def whole(value: Any, *, least: int = 0, most: int = _MOST) -> int:
+def whole(value: Any, *, least: int = 0, most: int = MAX_NUMBER) -> int:
     """
     *value*, if it is a whole number within bounds.
 
@@ -37,19 +37,19 @@ def text(value: Any, *, longest: int) -> str:
     raise ValueError("out of bounds")
 
 
-def _number(_: object, attribute: Any, value: object) -> None:
+def _validate_number(_: object, attribute: Any, value: object) -> None:
     whole(value, **attribute.metadata)
 
 
-def _label(_: object, attribute: Any, value: object) -> None:
+def _validate_text(_: object, attribute: Any, value: object) -> None:
     text(value, **attribute.metadata)
 
 
 def whole_field(**bounds: int) -> Any:
     """A field that holds a ``whole()``."""
-    return field(validator=_number, metadata=bounds)
+    return field(validator=_validate_number, metadata=bounds)
 
 
 def text_field(longest: int) -> Any:
     """A field that holds a ``text()``."""
-    return field(validator=_label, metadata={"longest": longest})
+    return field(validator=_validate_text, metadata={"longest": longest})

@@ -1,4 +1,4 @@
-"""The till: what happens to an order once it is there, for Python and for the pages alike. All of it blocks."""
+"""What happens to an order once it is there, for Python and for the pages alike. All of it blocks."""
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -12,10 +12,10 @@ from gatepay_async.sandbox.database import Database
 from gatepay_async.sandbox.orders import Order
 from gatepay_async.sandbox.outbox import Outbox
 
-__all__ = ["NoCallbackError", "Till", "check_amount"]
+__all__ = ["NoCallbackError", "OrderService", "check_amount"]
 
-_CENT = Decimal("0.01")
-_MOST = Decimal("9999999.99")
+ONE_FEN = Decimal("0.01")
+MAX_AMOUNT = Decimal("9999999.99")
 
 
 class NoCallbackError(ValueError):
@@ -29,15 +29,15 @@ def check_amount(amount: Decimal) -> Decimal:
     Raises:
         ValueError: It is not between 0.01 and 9,999,999.99 yuan, or not in whole fen.
     """
-    if not amount.is_finite() or not _CENT <= amount <= _MOST or amount != amount.quantize(_CENT):
-        raise ValueError(f"a customer pays 0.01 to {_MOST:,} yuan, in whole fen, not {amount}")
+    if not amount.is_finite() or not ONE_FEN <= amount <= MAX_AMOUNT or amount != amount.quantize(ONE_FEN):
+        raise ValueError(f"a customer pays 0.01 to {MAX_AMOUNT:,} yuan, in whole fen, not {amount}")
     return amount
 
 
 @frozen(kw_only=True)
-class Till:
+class OrderService:
     """
-    One shop's database, seen from the till.
+    What can happen to the orders of one database.
 
     Attributes:
         clock: Epoch seconds.
@@ -78,10 +78,10 @@ class Till:
             order = orders.get(connection, order_id)
             amount = order.price if realprice is None else check_amount(realprice)
             if order.state == "pending":
-                self._settle(connection, order, amount, now)
+                self._mark_paid(connection, order, amount, now)
             elif order.paid_at is None:
-                orders.note_late(connection, order_id, realprice=amount, now=now)
-        self.outbox.nudge()
+                orders.record_late_payment(connection, order_id, realprice=amount, now=now)
+        self.outbox.notify()
         return self.find(order_id)
 
     def confirm(self, order_id: int) -> Order:
@@ -94,12 +94,12 @@ class Till:
         with self.open() as (connection, now):
             order = orders.get(connection, order_id)
             if order.state != "paid":
-                self._settle(connection, order, order.price, now)
-        self.outbox.nudge()
+                self._mark_paid(connection, order, order.price, now)
+        self.outbox.notify()
         return self.find(order_id)
 
-    def _settle(self, connection: Connection, order: Order, amount: Decimal, now: float) -> None:
-        orders.settle(connection, order.order_id, realprice=amount, now=now)
+    def _mark_paid(self, connection: Connection, order: Order, amount: Decimal, now: float) -> None:
+        orders.record_payment(connection, order.order_id, realprice=amount, now=now)
         card_keys.sell(connection, order.product_id, order.order_id, order.product_num)
         if _callback_url(connection, order) is not None:
             self.outbox.plan(connection, order.order_id)
@@ -131,14 +131,14 @@ class Till:
             if _callback_url(connection, order) is None:
                 raise NoCallbackError(f"order {order_id} is called back nowhere: its shop has no callback URL")
             self.outbox.plan(connection, order_id)
-        self.outbox.nudge()
+        self.outbox.notify()
 
     @contextmanager
     def open(self) -> Generator[tuple[Connection, float], None, None]:
         """Lend the database, with every order as it stands now, and say when that is; one transaction."""
         now = self.clock()
         with self.database.transaction() as connection:
-            orders.lapse(connection, now=now)
+            orders.expire_overdue(connection, now=now)
             yield connection, now
 
 
