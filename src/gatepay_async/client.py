@@ -21,7 +21,7 @@ from gatepay_async.exchange.urls import BadUrlError, parse_url
 from gatepay_async.listing import CardKeyListing
 from gatepay_async.protocol import callback, checks, invisible
 from gatepay_async.protocol.bulk import UploadReport
-from gatepay_async.protocol.calls import Call, KaCreate, KaShow, Outgoing, PayCreate, ProductShow
+from gatepay_async.protocol.calls import Call, KaCreate, KaShow, PayCreate, ProductShow
 from gatepay_async.protocol.errors import (
     AlreadyStoredError,
     GatePayError,
@@ -32,9 +32,9 @@ from gatepay_async.protocol.errors import (
     TransportError,
 )
 from gatepay_async.protocol.frames import clear_frames, sealed
-from gatepay_async.protocol.messages import Reply, decode, encode
+from gatepay_async.protocol.messages import Reply, decode, decode_raw, encode
 from gatepay_async.protocol.models import Callback, Catalog, Payment, PayType, Stored
-from gatepay_async.protocol.raw import RawCall, RawReply, decode_raw
+from gatepay_async.protocol.raw import Outgoing, RawCall, RawReply
 from gatepay_async.protocol.retrying import RetryBudget, RetryPolicy, Sent, wait_after
 from gatepay_async.protocol.signing import Credentials
 from gatepay_async.upload import Lines, OnProgress, upload

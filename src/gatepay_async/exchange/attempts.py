@@ -15,10 +15,10 @@ import anyio.lowlevel
 from attrs import define
 
 from gatepay_async.exchange.port import BadReplyError, Exchange, ForeignError, NotPermittedError, UnansweredError
-from gatepay_async.protocol.calls import Outgoing
 from gatepay_async.protocol.errors import DeadlineExceededError, InvalidRequestError, ProtocolError, TransportError
 from gatepay_async.protocol.masking import hide_keys
 from gatepay_async.protocol.messages import Reply
+from gatepay_async.protocol.raw import Outgoing
 
 
 @define

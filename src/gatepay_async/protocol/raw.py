@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 from urllib.parse import quote_plus
 
 from attrs import field, frozen
 
 from gatepay_async.protocol import checks, codec
-from gatepay_async.protocol.errors import InvalidRequestError, ProtocolError, RefusedError
+from gatepay_async.protocol.calls import Call
+from gatepay_async.protocol.errors import InvalidRequestError, ProtocolError
 from gatepay_async.protocol.frames import sealed_init
-from gatepay_async.protocol.messages import REDIRECT, SUCCESS, Reply, open_envelope, refusal_error, unreadable_error
 
 _SEGMENT = r"[A-Za-z0-9_~-][A-Za-z0-9_.~-]*"  # never "." or ".."
 _PATH = re.compile(rf"{_SEGMENT}(/{_SEGMENT})*/?")
@@ -22,11 +22,11 @@ _MIN_SECRET_CHARS = 4  # hiding every "a" or "1" in an error would leave nothing
 
 
 def _as_dict(fields: object) -> Any:
-    return dict(fields) if isinstance(fields, Mapping) else fields
+    return dict(cast("Mapping[object, object]", fields)) if isinstance(fields, Mapping) else fields
 
 
 def _as_names(signed: object) -> Any:
-    return tuple(signed) if isinstance(signed, list) else signed
+    return tuple(cast("list[object]", signed)) if isinstance(signed, list) else signed
 
 
 def _check_path(_: object, attribute: Any, value: Any) -> None:
@@ -39,7 +39,7 @@ def _check_path(_: object, attribute: Any, value: Any) -> None:
 def _check_fields(_: object, attribute: Any, value: Any) -> None:
     if not isinstance(value, dict):
         raise InvalidRequestError(field=attribute.alias, problem=f"must be a dict, not {type(value).__name__}")
-    for number, (name, each) in enumerate(value.items(), 1):
+    for number, (name, each) in enumerate(cast("dict[object, object]", value).items(), 1):
         problem = _field_problem(name, each)
         if problem is not None:
             raise InvalidRequestError(field=attribute.alias, problem=f"field {number} {problem}")
@@ -61,10 +61,11 @@ def _field_problem(name: object, value: object) -> str | None:
 def _check_signed(call: RawCall, attribute: Any, value: Any) -> None:
     if not isinstance(value, tuple):
         raise InvalidRequestError(field=attribute.alias, problem="must be a tuple of the names of fields")
-    for number, name in enumerate(value):
+    names = cast("tuple[object, ...]", value)
+    for number, name in enumerate(names):
         if not isinstance(name, str) or name not in call.values:
             raise InvalidRequestError(field=attribute.alias, problem=f"name {number + 1} is not among the fields")
-        if name in value[:number]:
+        if name in names[:number]:
             raise InvalidRequestError(field=attribute.alias, problem=f"names {name} twice")
 
 
@@ -108,6 +109,9 @@ class RawCall:
         return tuple(value for value in self.values.values() if len(value) >= _MIN_SECRET_CHARS)
 
 
+Outgoing = Call[Any] | RawCall
+
+
 @frozen
 class RawReply:
     """
@@ -139,30 +143,3 @@ class RawReply:
         except codec.MisreadError as error:
             problem = error.problem
         raise ProtocolError(endpoint=self.endpoint, http_status=self.http_status, problem=problem)
-
-
-def decode_raw(call: RawCall, reply: Reply) -> RawReply:
-    """
-    Take *reply* as it is, unless it says that *call* has failed.
-
-    Raises:
-        RefusedError: It has a ``code`` other than 100.
-        ProtocolError: Its HTTP status is no success, and it is not GatePay's.
-    """
-    failure: RefusedError | ProtocolError
-    try:
-        envelope = open_envelope(reply.body)
-    except codec.MisreadError as error:
-        if reply.status < REDIRECT:
-            return _raw_reply(call, reply, code=None)
-        failure = unreadable_error(call, reply, error)
-    else:
-        if envelope.code == SUCCESS and reply.status < REDIRECT:
-            return _raw_reply(call, reply, code=SUCCESS)
-        failure = refusal_error(call, reply, envelope)
-    raise failure
-
-
-def _raw_reply(call: RawCall, reply: Reply, *, code: int | None) -> RawReply:
-    headers = {name.lower(): value for name, value in reply.headers.items()}
-    return RawReply(call.path, reply.status, headers, reply.body, code)
