@@ -37,9 +37,10 @@ async def connected() -> AsyncIterator[tuple[Wire, ByteStream]]:
 
 
 async def flood(wire: Wire) -> None:
-    """Write for ever."""
+    """Write for ever, little at a time."""
     while True:
-        await wire.write(b"x" * CORK, timeout=20)
+        await wire.write(b"x")
+        await wire.write(b"", timeout=20)
 
 
 async def never(*_: Any, **__: Any) -> None:
@@ -196,10 +197,11 @@ async def test_nothing_to_read() -> None:
 
 
 async def test_nothing_taken() -> None:
-    """Another end that takes nothing in time is WriteTimeout."""
+    """Another end that takes nothing in time is WriteTimeout; nothing more must be written then."""
     async with connected() as (wire, _):
         with pytest.raises(httpcore.WriteTimeout, match="nothing written"):
             await wire.write(b"x" * 50_000_000, timeout=MOMENT)
+        assert not wire.is_quiet()
 
 
 async def test_broken_before_it_is_used() -> None:
@@ -217,10 +219,11 @@ async def test_broken_before_it_is_used() -> None:
 
 
 async def test_broken() -> None:
-    """A connection that the other end has cut is WriteError to write to, and counts as readable."""
+    """A connection that the other end has cut is WriteError to write to, spoiled, and counts as readable."""
     async with connected() as (wire, other_end):
         wire.asked = True
         await other_end.aclose()
         with pytest.raises(httpcore.WriteError):
             await flood(wire)
+        assert wire.spoiled
         assert wire.get_extra_info("is_readable") is True
