@@ -68,10 +68,8 @@ class OverPool:
             "on_wait": watch.waiting, "on_turn": watch.connected, "on_send": watch.sending,
         }  # fmt: skip
         if self._ours and in_pytest():
-            permit = partial(check_permitted, httpx.URL(url).host)
-            # Before it connects, and, on a connection that was opened before, before it sends.
-            extensions["trace"] = partial(_trace_if, permit)
-            extensions["on_send"] = partial(_send_if, permit, watch)
+            # Called before it connects, and, on a connection that was opened before, before it sends.
+            extensions["trace"] = partial(_trace_if, partial(check_permitted, httpx.URL(url).host))
         return extensions
 
 
@@ -86,8 +84,3 @@ async def _read(response: httpx.Response) -> Reply:
 
 async def _trace_if(permit: Callable[[], None], _event: str, _info: dict[str, Any]) -> None:
     permit()
-
-
-def _send_if(permit: Callable[[], None], watch: Watch) -> None:
-    permit()
-    watch.sending()
