@@ -275,6 +275,17 @@ def test_no_skipped_tests(path: Path) -> None:
     assert not [line for line in marks if re.match(r"\s*@pytest\.mark\.(skip|xfail)", line) and "reason=" not in line]
 
 
+def test_lines_to_copy_log_no_signature() -> None:
+    """Wherever a reader is told to start uvicorn for callbacks, it is without its access log."""
+    texts = [
+        path.read_text("utf-8") for name in ("docs", "examples") for path in (ROOT / name).rglob("*.*")
+        if path.suffix in (".md", ".py")
+    ]  # fmt: skip
+    lines = [line for text in texts for line in text.splitlines() if re.search(r"\buvicorn \w+:app\b", line)]
+    assert lines
+    assert [line for line in lines if "--no-access-log" not in line] == []
+
+
 def test_change_log_names_the_version() -> None:
     """The change log follows Keep a Changelog, and has a place for what comes next."""
     text = (ROOT / "CHANGELOG.md").read_text("utf-8")
