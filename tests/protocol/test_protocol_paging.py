@@ -452,7 +452,8 @@ def test_what_a_row_proves_that_kept_its_place(
     for pages in waves:
         wave = history.begin_wave([8], has_gone=False)
         fresh = [
-            snapshot_of_page(number, page_of(first, first + 1, total=8, number=number, last=4), wave) for number, first in pages
+            snapshot_of_page(number, page_of(first, first + 1, total=8, number=number, last=4), wave)
+            for number, first in pages
         ]
         history.bracket(known, fresh, oldest=0)
         known += fresh
