@@ -209,6 +209,7 @@ async def test_the_spool_has_changed(room: Room, shop: Shop) -> None:
 
 @on_sqlite
 @pytest.mark.usefixtures("small_batches")
+@pytest.mark.slow
 async def test_put_aside_again(room: Room, shop: Shop) -> None:
     """Where the spool has lost what was put aside, the same input submitted again fills it, and resume() goes on."""
     uploads = room.uploads(shop)
@@ -689,6 +690,7 @@ async def test_closed_under_a_call_that_hangs(room: Room, shop: Shop, monkeypatc
 
 
 @on_sqlite
+@pytest.mark.slow
 async def test_a_batch_takes_too_long(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run sends for so many seconds; what is left is another run's, and nothing is sent twice."""
     monkeypatch.setattr(runner, "MAX_RUN_S", 0.3)
@@ -812,6 +814,7 @@ async def test_a_batch_of_a_cancelled_job(room: Room, shop: Shop) -> None:
 
 
 @pytest.mark.usefixtures("small_batches")
+@pytest.mark.slow
 async def test_away_and_back(room: Room, shop: Shop) -> None:
     """A worker that has lost its place sends nothing until it has it again; then it goes on with what it had."""
     shop.latency = SOON
