@@ -92,6 +92,7 @@ async def provoke(gatepay: AsyncGatePay) -> list[object]:
         lambda: gatepay.create_payment(
             product_id=8, product_num=1, pay_type="alipay", out_order_id="T-1-X", custom="custom"
         ),
+        lambda: gatepay.send_raw("ka/create", {"product_id": "8", "content": "\n".join(KEYS)}, signed=("content",)),
     ]
     results: list[object] = []
     for call in calls:
@@ -136,7 +137,7 @@ async def test_strange_replies(name: str, status: str, caplog: pytest.LogCapture
     ):
         look(repr(gatepay))
         results = await provoke(gatepay)
-    assert len(results) == 5
+    assert len(results) == 6
     for result in results:
         look_at(result)
     look(caplog.text)
@@ -163,7 +164,7 @@ async def test_nobody_answers(caplog: pytest.LogCaptureFixture, *, own_client: b
         ) as gatepay,
     ):
         results = await provoke(gatepay)
-    assert sum(isinstance(result, GatePayError) for result in results) == 4
+    assert sum(isinstance(result, GatePayError) for result in results) == 5
     for result in results:
         look_at(result)
     look(caplog.text)

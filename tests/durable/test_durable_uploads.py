@@ -530,7 +530,7 @@ async def test_a_bug_of_a_transport(room: Room, shop: Shop, monkeypatch: pytest.
     async def answer(self: object, call: object) -> object:
         raise ZeroDivisionError("SECRET")
 
-    monkeypatch.setattr(AsyncGatePay, "_send_until_answered", answer)
+    monkeypatch.setattr(AsyncGatePay, "_send_card_keys", answer)
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
         job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
@@ -547,7 +547,7 @@ async def test_a_call_that_cannot_be_right(room: Room, shop: Shop, monkeypatch: 
     async def answer(self: object, call: object) -> object:
         raise InvalidRequestError(field="client", problem="has been closed")
 
-    monkeypatch.setattr(AsyncGatePay, "_send_until_answered", answer)
+    monkeypatch.setattr(AsyncGatePay, "_send_card_keys", answer)
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
         job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
