@@ -30,7 +30,7 @@ CONTRACT = """
     GatePayError InvalidAppKeyError InvalidPageError InvalidPayTypeError InvalidProductError InvalidQuantityError
     InvalidRequestError LicenceExpiredError MalformedCallbackError MissingParameterError NoPayTypeAvailableError
     OutOfStockError OutcomeUnknownError PayType Payment Product ProductNotFoundError ProtocolError QrCode
-    QuotaExceededError RefusedError RetryPolicy ShopNotFoundError SignatureRejectedError SingleItemOnlyError
+    QuotaExceededError RawReply RefusedError RetryPolicy ShopNotFoundError SignatureRejectedError SingleItemOnlyError
     StaleCallbackError StorageFailedError Stored TooManyKeysError TransportError UploadIncomplete UploadProgress
     UploadReport parse_callback
 """.split()  # noqa: SIM905 -- fifty names in quotes are no easier to read
