@@ -506,6 +506,7 @@ async def test_nobody_listens(quick: RetryPolicy) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.uncounted
 async def test_a_bad_day(sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
     """Whatever goes wrong, at random and often, each key is on the server once or in the report with its error."""
     for kind in (FaultKind.CUT_BEFORE, FaultKind.CUT_AFTER, FaultKind.HALF_JSON, FaultKind.BAD_GATEWAY):

@@ -120,6 +120,8 @@ class Attempts:
         if isinstance(failure, UnansweredError):
             sent = attempt.sent or not failure.proven
             problem, cause = hide_keys(failure.problem, call.secrets()), failure.cause
+            if cause is not None:
+                cause.args = (hide_keys(str(cause), call.secrets()),)
             del failure  # its frames hold the form
             raise TransportError(endpoint=call.path, sent=sent, problem=problem) from cause
         raise _to_public_error(call, failure, attempt)

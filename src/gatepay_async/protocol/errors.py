@@ -22,7 +22,7 @@ Every error of this package: one tree, a branch for each one who can be at fault
     │   ├── MalformedCallbackError                a field is missing, doubled or in another form
     │   ├── CallbackSignatureError                not signed with your secret
     │   └── StaleCallbackError                    signed, but too old
-    └── UploadIncomplete                      some keys of an upload are not known to be stored
+    └── UploadIncomplete                      some keys of an upload are not known to be stored; in bulk
 
 Errors carry data and write their own sentence. None holds the secret, a signature or a card key,
 and every one survives pickling. This file imports nothing of ours.
@@ -31,10 +31,7 @@ and every one survives pickling. This file imports nothing of ours.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeVar
-
-if TYPE_CHECKING:
-    from gatepay_async.protocol.bulk import UploadReport
+from typing import TypeVar
 
 E = TypeVar("E", bound="GatePayError")
 
@@ -330,20 +327,3 @@ class CallbackSignatureError(CallbackError):
 
 class StaleCallbackError(CallbackError):
     """It is genuine, but older than you accept."""
-
-
-class UploadIncomplete(GatePayError):  # noqa: N818 -- the contract's name: a report to act on, not a fault
-    """
-    Some card keys of an upload are not known to be on the server.
-
-    Attributes:
-        report: The whole ledger; ``report.chunks`` says which lines, and holds their keys.
-    """
-
-    def __init__(self, report: UploadReport) -> None:
-        self.report = report
-        super().__init__(
-            f"{report.refused} refused, {report.unknown} unknown, {report.not_sent} not sent "
-            f"(of {report.read} lines; {report.stored} stored, {report.already_there} there already). "
-            f"Uploading the same input again is safe: GatePay keeps one copy of each card key.",
-        )
