@@ -5,6 +5,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import assert_type
 
+import httpx
+
 from gatepay_async import (
     AsyncGatePay,
     Callback,
@@ -118,6 +120,7 @@ async def use() -> None:
         assert_type(await gatepay.create_card_keys(8, ["AAA"]), Stored)
         raw = await gatepay.send_raw("some/path", {"a": "1"}, signed=("a",), repeatable=True)
         assert_type(raw, RawReply)
+        assert_type(gatepay.http, httpx.AsyncClient)
         assert_type(raw.code, int | None)
         with open("keys.txt", encoding="utf-8") as text, open("keys.txt", "rb") as binary:  # noqa: PTH123 -- never run
             for keys in (["AAA"], {"AAA"}, text, binary, generate(), (key for key in ["AAA"])):

@@ -142,6 +142,7 @@ class AsyncGatePay:
                 http_client=http_client,
                 transport=transport,
                 trust_env=trust_env,
+                page_timeout=timeout,
             ),
         )
         self._loop: object = None
@@ -162,6 +163,22 @@ class AsyncGatePay:
     ) -> None:
         self._closed = True
         await self._attempts.aclose()
+
+    @property
+    def http(self) -> httpx.AsyncClient:
+        """
+        An httpx client for other requests, such as a payment page; open as long as this one.
+
+        Requests to the origin of ``base_url`` share this client's connections. For other origins, it uses httpx's,
+        with the same proxy and certificates. Nothing is signed or retried, and errors are httpx's. The ``timeout``
+        is this client's; ``deadline`` doesn't apply. Redirects are followed only if you ask for it. If you have
+        passed ``http_client``, you get that; with ``transport``, an httpx client over that.
+
+        Raises:
+            InvalidRequestError: This client is not open.
+        """
+        self._check_open()
+        return self._attempts.http()
 
     @property
     def longest_call(self) -> float:

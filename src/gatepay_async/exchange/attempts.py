@@ -12,8 +12,10 @@ from typing import cast
 
 import anyio
 import anyio.lowlevel
+import httpx
 from attrs import define
 
+from gatepay_async.exchange.pages import Pages
 from gatepay_async.exchange.port import BadReplyError, Exchange, ForeignError, NotPermittedError, UnansweredError
 from gatepay_async.protocol.errors import DeadlineExceededError, InvalidRequestError, ProtocolError, TransportError
 from gatepay_async.protocol.masking import hide_keys
@@ -63,17 +65,20 @@ class Attempts:
     Args:
         base_url: With a slash at its end.
         timeout: Seconds for one attempt, from connect to last byte.
-        open_exchange: Gives what carries them, once the event loop runs.
+        open_exchange: Gives what carries them and other requests, once the event loop runs.
 
     Attributes:
         now: The event loop's clock, once open.
     """
 
-    def __init__(self, base_url: str, *, timeout: float, open_exchange: Callable[[], Awaitable[Exchange]]) -> None:
+    def __init__(
+        self, base_url: str, *, timeout: float, open_exchange: Callable[[], Awaitable[tuple[Exchange, Pages]]]
+    ) -> None:
         self._base_url = base_url
         self._timeout = timeout
         self._open_exchange = open_exchange
         self._exchange: Exchange | None = None
+        self._pages: Pages | None = None
         self.now: Callable[[], float] = anyio.current_time
 
     async def open(self) -> None:
@@ -85,11 +90,18 @@ class Attempts:
         """
         # asyncio's own clock is anyio's too; asking it spares asking each time which loop it is.
         self.now = getattr(current_loop(), "time", anyio.current_time)
-        self._exchange = await self._open_exchange()
+        self._exchange, self._pages = await self._open_exchange()
 
     async def aclose(self) -> None:
         """Close what ``open`` has opened."""
-        await cast("Exchange", self._exchange).aclose()
+        try:
+            await cast("Pages", self._pages).aclose()
+        finally:
+            await cast("Exchange", self._exchange).aclose()
+
+    def http(self) -> httpx.AsyncClient:
+        """An httpx client over what carries the attempts."""
+        return cast("Pages", self._pages).client()
 
     async def post(self, call: Outgoing, body: bytes, *, ends: float) -> Reply:
         """

@@ -10,6 +10,7 @@ import httpx
 import sniffio
 
 from gatepay_async.exchange.own import OverPool, Preparing
+from gatepay_async.exchange.pages import AnyOrigin, Pages, Shared, open_client
 from gatepay_async.exchange.port import Exchange
 from gatepay_async.exchange.way import Way, open_transport, way_to
 from gatepay_async.exchange.yours import OverClient, OverTransport
@@ -26,22 +27,24 @@ async def open_exchange(
     http_client: httpx.AsyncClient | None,
     transport: httpx.AsyncBaseTransport | Literal["aiohttp"] | None,
     trust_env: bool,
-) -> Exchange:
+    page_timeout: float | None,
+) -> tuple[Exchange, Pages]:
     """
-    Make the pool of its own, or the session, if it was not given what carries.
+    Make the pool of its own, or the session, if it was not given what carries; and what ``gatepay.http`` gives.
 
     Raises:
         InvalidRequestError: aiohttp is not installed, or this is not asyncio; or the environment names a proxy or
             certificates that there are not.
     """
     if http_client is not None:
-        return OverClient(http_client)
+        return OverClient(http_client), Pages(lambda: http_client, ours=False)
+    if transport is not None and not isinstance(transport, str):
+        return over(transport, ours=False), Pages(lambda: open_client(Shared(transport), page_timeout), ours=True)
     url = httpx.URL(base_url)
-    if transport is None:
-        return over(await _open_own(url, max_connections, trust_env), ours=True)
-    if isinstance(transport, str):
-        return over(await _open_aiohttp(url, max_connections, trust_env), ours=True)
-    return over(transport, ours=False)
+    open_own = _open_own if transport is None else _open_aiohttp
+    own = await open_own(url, max_connections, trust_env)
+    any_origin = AnyOrigin(own, url, trust_env=trust_env)
+    return over(own, ours=True), Pages(lambda: open_client(any_origin, page_timeout), ours=True)
 
 
 def over(transport: httpx.AsyncBaseTransport, *, ours: bool) -> Exchange:

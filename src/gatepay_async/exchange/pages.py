@@ -1,0 +1,120 @@
+"""``gatepay.http``: an httpx client over the connections that carry the calls, for pages and everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio.to_thread
+import httpx
+
+from gatepay_async.exchange.headers import HEADERS
+from gatepay_async.exchange.permission import check_permitted
+from gatepay_async.exchange.port import NotPermittedError
+from gatepay_async.exchange.way import way_to
+from gatepay_async.protocol.errors import InvalidRequestError
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class Pages:
+    """
+    The client, made when it is first asked for.
+
+    Args:
+        make: Makes it.
+        ours: Close it with the connections.
+    """
+
+    def __init__(self, make: Callable[[], httpx.AsyncClient], *, ours: bool) -> None:
+        self._make = make
+        self._ours = ours
+        self._client: httpx.AsyncClient | None = None
+
+    def client(self) -> httpx.AsyncClient:
+        """The same one each time."""
+        if self._client is None:
+            self._client = self._make()
+        return self._client
+
+    async def aclose(self) -> None:
+        """Close it, unless it is the user's."""
+        if self._ours and self._client is not None:
+            await self._client.aclose()
+
+
+def open_client(transport: httpx.AsyncBaseTransport, timeout: float | None) -> httpx.AsyncClient:
+    """A client over *transport*. Its cookies and settings are no part of GatePay's calls, nor theirs of it."""
+    headers = {"user-agent": HEADERS["user-agent"]}
+    return httpx.AsyncClient(transport=transport, timeout=timeout, headers=headers, trust_env=False)
+
+
+class Shared(httpx.AsyncBaseTransport):
+    """The connections of *transport*, which stay open when this is closed."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+        self._transport = transport
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send *request*."""
+        return await self._transport.handle_async_request(request)
+
+
+class AnyOrigin(Shared):
+    """
+    The client's own connections for the origin of its ``base_url``, and httpx's for all others.
+
+    The pool is for one origin. Another origin is reached as the environment says (proxy, certificates), by a new
+    connection each time: in httpx's pool nobody could tell whether a byte is left over in one.
+
+    Args:
+        transport: To *origin*.
+        origin: A URL; its scheme, host and port count.
+        trust_env: As ``way_to`` has it.
+    """
+
+    def __init__(self, transport: httpx.AsyncBaseTransport, origin: httpx.URL, *, trust_env: bool) -> None:
+        super().__init__(transport)
+        self._origin = _origin_of(origin)
+        self._trust_env = trust_env
+        self._others: dict[tuple[str, str], httpx.AsyncHTTPTransport] = {}  # by scheme and proxy: few
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """
+        Send *request*.
+
+        Raises:
+            InvalidRequestError: A test must not call there; or the environment names a proxy or certificates that
+                there are not.
+        """
+        _check_permitted(request.url.host)
+        if _origin_of(request.url) == self._origin:
+            return await super().handle_async_request(request)
+        transport = await anyio.to_thread.run_sync(self._transport_to, request.url)
+        return await transport.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Close the others."""
+        for each in self._others.values():
+            await each.aclose()
+
+    def _transport_to(self, url: httpx.URL) -> httpx.AsyncHTTPTransport:
+        way = way_to(url, trust_env=self._trust_env)
+        key = (url.scheme, "" if way.proxy is None else str(way.proxy.url))
+        if key not in self._others:
+            limits = httpx.Limits(max_keepalive_connections=0)
+            self._others[key] = httpx.AsyncHTTPTransport(verify=way.tls, proxy=way.httpx_proxy(), limits=limits)
+        return self._others[key]
+
+
+def _origin_of(url: httpx.URL) -> tuple[str, bytes, int | None]:
+    return url.scheme, url.raw_host, url.port or _DEFAULT_PORTS.get(url.scheme)
+
+
+def _check_permitted(host: str) -> None:
+    try:
+        check_permitted(host)
+    except NotPermittedError as error:
+        problem = error.problem
+    else:
+        return
+    raise InvalidRequestError(field="http", problem=problem)
