@@ -94,6 +94,7 @@ nox.options.sessions = [
     *(f"between-{python}" for python in PYTHONS if python not in {RUNNING, NEWEST}),
     "coverage",
     "aiohttp",
+    "httpx2",
     "browser",
     "bare",
     "extras",
@@ -173,6 +174,15 @@ def aiohttp(session: nox.Session) -> None:
     over = {"GATEPAY_TEST_TRANSPORT": "aiohttp"}
     modules = [f"tests/test_{name}.py" for name in ("blocking", "client", "secrets")]
     session.run("pytest", "-m", "not own_pool", *IN_PARALLEL, *session.posargs, *modules, env=over)
+
+
+@nox.session(python=NEWEST)
+def httpx2(session: nox.Session) -> None:
+    """What a user's own client or transport may come from, over httpx2's instead of httpx's."""
+    session.install(*LOCKED, ".[sandbox,aiohttp]", *group("tests"))
+    over = {"GATEPAY_TEST_HTTPX": "httpx2"}
+    modules = ["tests/exchange", *(f"tests/test_{name}.py" for name in ("client", "secrets", "send_raw"))]
+    session.run("pytest", *IN_PARALLEL, *session.posargs, *modules, env=over)
 
 
 @nox.session(python=OLDEST)

@@ -12,11 +12,12 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import anyio
-import httpx
+import httpx as default_httpx
 import pytest
 import respx
 import trustme
 from anyio.abc import SocketStream
+from own_httpx import httpx
 from servers import http, raw_server, read_request
 from waiting import PATIENCE, until
 
@@ -285,13 +286,13 @@ def test_other_event_loop(sandbox: Sandbox) -> None:
 async def test_tls_off_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """The TLS context is made in another thread, and once for all clients."""
     threads: list[threading.Thread] = []
-    make = httpx.create_ssl_context
+    make = default_httpx.create_ssl_context
 
     def create(**options: Any) -> Any:
         threads.append(threading.current_thread())
         return make(**options)
 
-    monkeypatch.setattr(httpx, "create_ssl_context", create)
+    monkeypatch.setattr(default_httpx, "create_ssl_context", create)
     trust._context.cache_clear()
     for _ in range(2):
         async with AsyncGatePay("a", "b"):
@@ -720,7 +721,7 @@ async def test_own_client_that_times_out() -> None:
     """Its trace tells, too, that the request had left when time was over."""
     async with (
         raw_server(never) as server,
-        httpx.AsyncClient(timeout=None) as own,  # noqa: S113 -- the attempt's own bound is what is tested
+        httpx.AsyncClient(timeout=None) as own,
         AsyncGatePay("a", "b", base_url=server.base_url, http_client=own, timeout=1) as gatepay,
     ):
         with pytest.raises(OutcomeUnknownError):

@@ -89,6 +89,7 @@ ONLY_IN = {
     "aiohttp": {"over_aiohttp"},
     "httpx_aiohttp": {"over_aiohttp"},
     "httpcore": {"pool"},
+    "httpx2": {"client", "exchange.libraries"},  # for type checkers alone
     "starlette": {"sandbox"},
     "uvicorn": {"cli.callback_server", "sandbox"},
     "segno": {"cli.commands.pay", "sandbox"},

@@ -8,9 +8,9 @@ from typing import Any, NoReturn, cast
 from urllib.parse import quote_plus
 
 import anyio
-import httpx
 import pytest
 from anyio.abc import SocketStream
+from own_httpx import httpx
 from servers import http, raw_server
 from waiting import until
 

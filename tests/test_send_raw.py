@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-import httpx
 import pytest
 from anyio.abc import SocketStream
+from own_httpx import httpx
 from servers import http, raw_server
 from tables import rows
 

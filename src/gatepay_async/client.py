@@ -8,12 +8,13 @@ import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial, wraps
 from types import TracebackType
-from typing import Any, Literal, NoReturn, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, Self, TypeVar
 
 import anyio
 import httpx
 
 from gatepay_async.exchange.attempts import Attempts, current_loop
+from gatepay_async.exchange.libraries import classes
 from gatepay_async.exchange.loopback import is_loopback
 from gatepay_async.exchange.opening import open_exchange
 from gatepay_async.exchange.port import ForeignError
@@ -38,6 +39,9 @@ from gatepay_async.protocol.raw import Outgoing, RawCall, RawReply
 from gatepay_async.protocol.retrying import RetryBudget, RetryPolicy, Sent, wait_after
 from gatepay_async.protocol.signing import Credentials
 from gatepay_async.upload import Lines, OnProgress, upload
+
+if TYPE_CHECKING:
+    import httpx2
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -88,9 +92,9 @@ class AsyncGatePay:
         deadline: Seconds for a whole call, waits and retries included; None: no bound.
         max_connections: Open at once. Further calls wait for their turn, first come, first served.
         retry: When a call that may be sent again is sent again.
-        http_client: Your own httpx client, used as it is; you close it.
-        transport: Your own httpx transport, used as it is; you close it. Or ``"aiohttp"`` (the extra ``aiohttp``; on
-            asyncio only): a faster one.
+        http_client: Your own client of httpx or httpx2, used as it is; you close it.
+        transport: Your own transport of httpx or httpx2, used as it is; you close it. Or ``"aiohttp"`` (the extra
+            ``aiohttp``; on asyncio only): a faster one.
         allow_http: Send to a ``base_url`` without TLS that isn't on this machine.
         trust_env: Use the proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names (NO_PROXY lists exceptions), and the
             certificates of SSL_CERT_FILE or SSL_CERT_DIR. An ``http_client`` or ``transport`` of yours decides itself.
@@ -110,8 +114,8 @@ class AsyncGatePay:
         deadline: float | None = 60.0,
         max_connections: int = 100,
         retry: RetryPolicy | None = None,
-        http_client: httpx.AsyncClient | None = None,
-        transport: httpx.AsyncBaseTransport | Literal["aiohttp"] | None = None,
+        http_client: httpx.AsyncClient | httpx2.AsyncClient | None = None,
+        transport: httpx.AsyncBaseTransport | httpx2.AsyncBaseTransport | Literal["aiohttp"] | None = None,
         allow_http: bool = False,
         trust_env: bool = True,
     ) -> None:
@@ -125,8 +129,8 @@ class AsyncGatePay:
         checks.check("max_connections", max_connections, checks.positive)
         if http_client is not None and transport is not None:
             raise InvalidRequestError(field="transport", problem="give http_client or transport, not both")
-        _check_kind("http_client", http_client, httpx.AsyncClient)
-        _check_kind("transport", None if transport == "aiohttp" else transport, httpx.AsyncBaseTransport)
+        _check_kind("http_client", http_client, *classes("AsyncClient"))
+        _check_kind("transport", None if transport == "aiohttp" else transport, *classes("AsyncBaseTransport"))
         _check_kind("retry", retry, RetryPolicy)
         self._deadline = math.inf if deadline is None else deadline
         self._timeout = math.inf if timeout is None else timeout
@@ -172,7 +176,7 @@ class AsyncGatePay:
         Requests to the origin of ``base_url`` share this client's connections. For other origins, it uses httpx's,
         with the same proxy and certificates. Nothing is signed or retried, and errors are httpx's. The ``timeout``
         is this client's; ``deadline`` doesn't apply. Redirects are followed only if you ask for it. If you have
-        passed ``http_client``, you get that; with ``transport``, an httpx client over that.
+        passed ``http_client``, you get that; with ``transport``, a client over that (httpx2's if it is httpx2's).
 
         Raises:
             InvalidRequestError: This client is not open.
@@ -494,9 +498,9 @@ def _url_problem(url: httpx.URL, allow_http: bool) -> str:  # noqa: FBT001 -- pr
     return ""
 
 
-def _check_kind(name: str, value: object, kind: type) -> None:
-    if value is not None and not isinstance(value, kind):
-        raise InvalidRequestError(field=name, problem=f"must be a {kind.__name__}, not {type(value).__name__}")
+def _check_kind(name: str, value: object, *kinds: type) -> None:
+    if value is not None and not isinstance(value, kinds):
+        raise InvalidRequestError(field=name, problem=f"must be a {kinds[0].__name__}, not {type(value).__name__}")
 
 
 def _misuse_error(problem: str) -> InvalidRequestError:

@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
-import httpx
 import pytest
 import trustme
 from anyio.abc import SocketStream
+from own_httpx import httpx
 from proxy_server import REFUSALS, ProxyServer, proxy_server
 from servers import RawServer, http, raw_server
 
@@ -46,7 +46,7 @@ async def through_transport(proxy: str, tls: ssl.SSLContext) -> AsyncGenerator[d
 @asynccontextmanager
 async def through_client(proxy: str, tls: ssl.SSLContext) -> AsyncGenerator[dict[str, Any]]:
     """A client of yours with a proxy."""
-    async with httpx.AsyncClient(proxy=proxy, verify=tls, timeout=None) as client:  # noqa: S113 -- ours is tested
+    async with httpx.AsyncClient(proxy=proxy, verify=tls, timeout=None) as client:
         yield {"http_client": client}
 
 
@@ -54,7 +54,7 @@ async def through_client(proxy: str, tls: ssl.SSLContext) -> AsyncGenerator[dict
 async def through_mounts(proxy: str, tls: ssl.SSLContext) -> AsyncGenerator[dict[str, Any]]:
     """A client of yours that has the proxy mounted."""
     mounts = {"all://": httpx.AsyncHTTPTransport(proxy=proxy, verify=tls)}
-    async with httpx.AsyncClient(mounts=mounts, timeout=None) as client:  # noqa: S113 -- as above
+    async with httpx.AsyncClient(mounts=mounts, timeout=None) as client:
         yield {"http_client": client}
 
 

@@ -11,9 +11,9 @@ from functools import partial
 from typing import Any
 
 import anyio
-import httpx
 import pytest
 from anyio.abc import SocketStream
+from own_httpx import httpx
 from servers import http, raw_server
 
 from gatepay_async import (

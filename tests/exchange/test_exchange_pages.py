@@ -7,6 +7,7 @@ import httpx
 import pytest
 import trustme
 from anyio.abc import SocketStream
+from own_httpx import httpx as yours
 from proxy_server import proxy_server
 from servers import http, raw_server
 
@@ -101,14 +102,14 @@ async def test_as_long_as_it_is_open() -> None:
 async def test_your_own() -> None:
     """A client of yours is what you get; over a transport of yours, a client. Neither is closed."""
 
-    class Transport(httpx.MockTransport):
+    class Transport(yours.MockTransport):
         closed = False
 
         async def aclose(self) -> None:
             self.closed = True
 
-    transport = Transport(lambda request: httpx.Response(200, text=request.url.host))
-    async with httpx.AsyncClient(transport=transport) as own:
+    transport = Transport(lambda request: yours.Response(200, text=request.url.host))
+    async with yours.AsyncClient(transport=transport) as own:
         async with AsyncGatePay("KEY", "SECRET", http_client=own) as gatepay:
             assert gatepay.http is own
         assert not own.is_closed

@@ -6,8 +6,8 @@ import zlib
 from collections.abc import AsyncIterator
 from typing import Any, NoReturn
 
-import httpx
 import pytest
+from own_httpx import httpx
 
 from gatepay_async.exchange.own import _read_response
 from gatepay_async.exchange.port import BadReplyError

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import anyio.to_thread
 import httpx
 import sniffio
 
 from gatepay_async.exchange.own import OverPool, Preparing
-from gatepay_async.exchange.pages import AnyOrigin, Pages, Shared, open_client
+from gatepay_async.exchange.pages import AnyOrigin, Pages, open_client, share
 from gatepay_async.exchange.port import Exchange
 from gatepay_async.exchange.way import Way, open_transport, way_to
 from gatepay_async.exchange.yours import OverClient, OverTransport
 from gatepay_async.protocol.errors import InvalidRequestError
 
 if TYPE_CHECKING:
+    from gatepay_async.exchange.libraries import AnyClient, AnyTransport
     from gatepay_async.over_aiohttp import OverAiohttp
 
 
@@ -24,8 +25,8 @@ async def open_exchange(
     base_url: str,
     *,
     max_connections: int,
-    http_client: httpx.AsyncClient | None,
-    transport: httpx.AsyncBaseTransport | Literal["aiohttp"] | None,
+    http_client: AnyClient | None,
+    transport: AnyTransport | Literal["aiohttp"] | None,
     trust_env: bool,
     page_timeout: float | None,
 ) -> tuple[Exchange, Pages]:
@@ -37,9 +38,9 @@ async def open_exchange(
             certificates that there are not.
     """
     if http_client is not None:
-        return OverClient(http_client), Pages(lambda: http_client, ours=False)
+        return OverClient(http_client), Pages(lambda: cast("Any", http_client), ours=False)
     if transport is not None and not isinstance(transport, str):
-        return over(transport, ours=False), Pages(lambda: open_client(Shared(transport), page_timeout), ours=True)
+        return over(transport, ours=False), Pages(lambda: share(transport, page_timeout), ours=True)
     url = httpx.URL(base_url)
     open_own = _open_own if transport is None else _open_aiohttp
     own = await open_own(url, max_connections, trust_env)
@@ -47,7 +48,7 @@ async def open_exchange(
     return over(own, ours=True), Pages(lambda: open_client(any_origin, page_timeout), ours=True)
 
 
-def over(transport: httpx.AsyncBaseTransport, *, ours: bool) -> Exchange:
+def over(transport: AnyTransport, *, ours: bool) -> Exchange:
     """The adapter for *transport*: ours can do more than httpx asks for."""
     if isinstance(transport, Preparing):
         return OverPool(transport, ours=ours)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio.to_thread
 import httpx
 
 from gatepay_async.exchange.headers import HEADERS
+from gatepay_async.exchange.libraries import library_of
 from gatepay_async.exchange.permission import check_permitted
 from gatepay_async.exchange.port import NotPermittedError
 from gatepay_async.exchange.way import way_to
 from gatepay_async.protocol.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from gatepay_async.exchange.libraries import AnyTransport
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -42,21 +47,28 @@ class Pages:
             await self._client.aclose()
 
 
-def open_client(transport: httpx.AsyncBaseTransport, timeout: float | None) -> httpx.AsyncClient:
+def open_client(transport: Shared, timeout: float | None, *, library: Any = httpx) -> httpx.AsyncClient:
     """A client over *transport*. Its cookies and settings are no part of GatePay's calls, nor theirs of it."""
     headers = {"user-agent": HEADERS["user-agent"]}
-    return httpx.AsyncClient(transport=transport, timeout=timeout, headers=headers, trust_env=False)
+    client = library.AsyncClient(transport=transport, timeout=timeout, headers=headers, trust_env=False)
+    return cast("httpx.AsyncClient", client)
+
+
+def share(transport: AnyTransport, timeout: float | None) -> httpx.AsyncClient:
+    """A client over a user's *transport*, of the same library."""
+    library = library_of(transport, "AsyncBaseTransport")
+    return open_client(Shared(transport), timeout, library=library)
 
 
 class Shared(httpx.AsyncBaseTransport):
     """The connections of *transport*, which stay open when this is closed."""
 
-    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
-        self._transport = transport
+    def __init__(self, transport: AnyTransport) -> None:
+        self._transport: Any = transport
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send *request*."""
-        return await self._transport.handle_async_request(request)
+        return cast("httpx.Response", await self._transport.handle_async_request(request))
 
 
 class AnyOrigin(Shared):

@@ -1,4 +1,4 @@
-"""An httpx response to a ``Reply``, by what httpx documents: hooks and transports may have read it already."""
+"""A response to a ``Reply``, by what httpx and httpx2 document: hooks and transports may have read it already."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from types import AsyncGeneratorType
+from typing import TYPE_CHECKING
 
 import anyio
-import httpx
 
+from gatepay_async.exchange.libraries import classes
 from gatepay_async.exchange.port import BadReplyError
 from gatepay_async.protocol.messages import Reply
 from gatepay_async.protocol.retrying import read_retry_after
+
+if TYPE_CHECKING:
+    from gatepay_async.exchange.libraries import AnyResponse
 
 MAX_REPLY_BYTES = 32 * 2**20  # bytes; a page of 50 card keys has some 10,000
 
@@ -27,7 +31,7 @@ _WINDOW_BITS = {
 _SYNCHRONOUS = "your httpx transport returned a response with a synchronous stream; it must be an AsyncByteStream"
 
 
-async def read_reply(response: httpx.Response) -> Reply:
+async def read_reply(response: AnyResponse) -> Reply:
     """
     Read *response*, or take what was read of it, and close it.
 
@@ -36,7 +40,7 @@ async def read_reply(response: httpx.Response) -> Reply:
         TypeError: It can't be read on an event loop.
         httpx.HTTPError: It broke off.
     """
-    if not isinstance(response.stream, httpx.AsyncByteStream):
+    if not isinstance(response.stream, classes("AsyncByteStream")):
         response.close()
         raise TypeError(_SYNCHRONOUS)
     try:
@@ -44,7 +48,7 @@ async def read_reply(response: httpx.Response) -> Reply:
         if body is None:
             body = await read_body(response, response.aiter_raw())
         return reply_of(response, body)
-    except httpx.StreamError:  # it was iterated over, or closed, and nothing of it kept
+    except classes("StreamError"):  # it was iterated over, or closed, and nothing of it kept
         pass
     finally:
         await response.aclose()
@@ -52,16 +56,16 @@ async def read_reply(response: httpx.Response) -> Reply:
     raise BadReplyError(response.status_code, problem, retry_after=_retry_after(response))
 
 
-def _already_read(response: httpx.Response) -> bytes | None:
+def _already_read(response: AnyResponse) -> bytes | None:
     """What a hook or a transport has read, if it has read all."""
     try:
         body = response.content
-    except httpx.ResponseNotRead:
+    except classes("ResponseNotRead"):
         return None
     return _check_size(response, body)
 
 
-async def read_body(response: httpx.Response, raw: AsyncIterable[bytes]) -> bytes:
+async def read_body(response: AnyResponse, raw: AsyncIterable[bytes]) -> bytes:
     """
     Join *raw*, the bytes of *response* as they came, and unpack them; up to the largest reply that there can be.
 
@@ -79,7 +83,7 @@ async def read_body(response: httpx.Response, raw: AsyncIterable[bytes]) -> byte
     return _check_size(response, _decompress(response, body, _WINDOW_BITS[coding])) if coding in _WINDOW_BITS else body
 
 
-async def _read_parts(response: httpx.Response, chunks: AsyncIterator[bytes]) -> bytes:
+async def _read_parts(response: AnyResponse, chunks: AsyncIterator[bytes]) -> bytes:
     parts: list[bytes] = []
     size = 0
     whole = False
@@ -98,7 +102,7 @@ async def _read_parts(response: httpx.Response, chunks: AsyncIterator[bytes]) ->
     return b"".join(parts)
 
 
-def _decompress(response: httpx.Response, body: bytes, formats: tuple[int, ...]) -> bytes:
+def _decompress(response: AnyResponse, body: bytes, formats: tuple[int, ...]) -> bytes:
     """*body*, unpacked; no more of it than proves that it is too large."""
     for each in formats:
         with suppress(zlib.error):
@@ -107,23 +111,23 @@ def _decompress(response: httpx.Response, body: bytes, formats: tuple[int, ...])
     raise BadReplyError(response.status_code, problem)
 
 
-def _check_size(response: httpx.Response, body: bytes) -> bytes:
+def _check_size(response: AnyResponse, body: bytes) -> bytes:
     if len(body) > MAX_REPLY_BYTES:
         raise _too_large(response)
     return body
 
 
-def _too_large(response: httpx.Response) -> BadReplyError:
+def _too_large(response: AnyResponse) -> BadReplyError:
     problem = f"is larger than {MAX_REPLY_BYTES} bytes"
     return BadReplyError(response.status_code, problem)
 
 
-def reply_of(response: httpx.Response, body: bytes) -> Reply:
+def reply_of(response: AnyResponse, body: bytes) -> Reply:
     """The reply with that *body*."""
     content_type = response.headers.get("content-type", "")
     wait = None if response.status_code < 300 else _retry_after(response)  # noqa: PLR2004 -- HTTP's own line
-    return Reply(response.status_code, body, wait, content_type, response.headers)
+    return Reply(response.status_code, body, wait, content_type, response.headers.raw)
 
 
-def _retry_after(response: httpx.Response) -> float | None:
+def _retry_after(response: AnyResponse) -> float | None:
     return read_retry_after(response.headers.get("retry-after"), now=datetime.now(UTC))

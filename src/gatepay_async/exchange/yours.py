@@ -1,5 +1,5 @@
 """
-Over your own httpx objects, by what httpx documents and nothing else.
+Over your own objects of httpx or httpx2, by what the two document alike and nothing else. Imports neither.
 
 Hooks, ``auth`` and transports are code that isn't ours, and run in the middle of a call. What they raise is told from
 what the network does: a network error of this call becomes an ``UnansweredError``, all else a ``ForeignError``.
@@ -12,12 +12,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from traceback import walk_tb
 from types import CodeType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import httpx
-
-from gatepay_async.exchange.failures import NOBODY_ANSWERED, unanswered_error
+from gatepay_async.exchange.failures import is_unanswered, unanswered_error
 from gatepay_async.exchange.headers import HEADERS
+from gatepay_async.exchange.libraries import classes, library_of
 from gatepay_async.exchange.permission import check_permitted, in_pytest
 from gatepay_async.exchange.port import BadReplyError, ForeignError, NotPermittedError, UnansweredError, Watch
 from gatepay_async.exchange.replies import read_reply
@@ -25,15 +24,19 @@ from gatepay_async.exchange.tracing import Trace
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.messages import Reply
 
+if TYPE_CHECKING:
+    from gatepay_async.exchange.libraries import AnyClient, AnyTransport
+
+Request = TypeVar("Request")
 Outcome = Reply | BadReplyError | ForeignError | UnansweredError
-Classify = Callable[[Exception, httpx.Request, Trace], Awaitable[Outcome]]
+Classify = Callable[[Exception, Any, Trace], Awaitable[Outcome]]
 
 
 class OverClient:
-    """Over an httpx client of yours, used as it is: its hooks, ``auth``, mounts and cookies included."""
+    """Over a client of yours, used as it is: its hooks, ``auth``, mounts and cookies included."""
 
-    def __init__(self, client: httpx.AsyncClient) -> None:
-        self._client = client
+    def __init__(self, client: AnyClient) -> None:
+        self._client: Any = client
 
     async def post(self, url: str, body: bytes, watch: Watch) -> Reply:
         """Make one attempt."""
@@ -47,28 +50,28 @@ class OverClient:
     async def aclose(self) -> None:
         """Leave it open: it is yours."""
 
-    async def _send_with_client(self, request: httpx.Request) -> httpx.Response:
+    async def _send_with_client(self, request: Any) -> Any:
         # Never followed: a signed form must not travel elsewhere.
         return await self._client.send(request, stream=True, follow_redirects=False)
 
-    async def _classify(self, error: Exception, request: httpx.Request, trace: Trace) -> Outcome:
+    async def _classify(self, error: Exception, request: Any, trace: Trace) -> Outcome:
         hooks = self._client.event_hooks
         if _is_raised_in(error, hooks["response"]):
             trace.reply_received()
             # The connection may break while the hook reads the reply.
-            if not isinstance(error, httpx.HTTPError) or not _is_about(error, request):
+            if not isinstance(error, classes("HTTPError")) or not _is_about(error, request):
                 return ForeignError(error)
         elif _is_raised_in(error, hooks["request"]):
             # Before it is sent; but an `auth` may send several times, and be in the middle of it.
             return ForeignError(error, proven=self._client.auth is None)
-        elif isinstance(error, httpx.HTTPError) and not _is_about(error, request):
+        elif isinstance(error, classes("HTTPError")) and not _is_about(error, request):
             return ForeignError(error)  # of another request, which an `auth` has made
         return await _classify(error, request, trace)
 
 
 class OverTransport:
     """
-    Over an httpx transport of yours, or httpx's own to a proxy, without a client in between.
+    Over a transport of yours, or httpx's own to a proxy, without a client in between.
 
     There is nothing to redirect, to log in to, or to keep cookies for.
 
@@ -76,15 +79,17 @@ class OverTransport:
         ours: It is the client's own: closed with it, and kept from calling elsewhere in a test.
     """
 
-    def __init__(self, transport: httpx.AsyncBaseTransport, *, ours: bool) -> None:
-        self._transport = transport
+    def __init__(self, transport: AnyTransport, *, ours: bool) -> None:
+        self._transport: Any = transport
+        self._library = library_of(transport, "AsyncBaseTransport")
         self._ours = ours
 
     async def post(self, url: str, body: bytes, watch: Watch) -> Reply:
         """Make one attempt."""
-        permit = partial(check_permitted, httpx.URL(url).host) if self._ours and in_pytest() else None
+        permit = partial(check_permitted, self._library.URL(url).host) if self._ours and in_pytest() else None
         trace = Trace(watch, permit=permit)
-        request = httpx.Request("POST", url, headers=HEADERS, content=body, extensions={"trace": trace.on_event})
+        extensions = {"trace": trace.on_event}
+        request = self._library.Request("POST", url, headers=HEADERS, content=body, extensions=extensions)
         return await _make_attempt(self._transport.handle_async_request, request, trace, _classify)
 
     async def aclose(self) -> None:
@@ -94,7 +99,7 @@ class OverTransport:
 
 
 async def _make_attempt(
-    send: Callable[[httpx.Request], Awaitable[httpx.Response]], request: httpx.Request, trace: Trace, classify: Classify
+    send: Callable[[Request], Awaitable[Any]], request: Request, trace: Trace, classify: Classify
 ) -> Reply:
     try:
         return await read_reply(await send(request))
@@ -113,29 +118,29 @@ async def _make_attempt(
     raise outcome
 
 
-async def _classify(error: Exception, request: httpx.Request, trace: Trace) -> Outcome:
-    if isinstance(error, httpx.HTTPStatusError):
+async def _classify(error: Any, request: Any, trace: Trace) -> Outcome:
+    if isinstance(error, classes("HTTPStatusError")):
         return await _reply_of_error(error) if _is_about(error, request) else ForeignError(error)
     # SOCKS proxies that hang up make httpcore fail in ways of its own; the trace has seen them.
     traced = trace.has_traced(error)
-    if traced or isinstance(error, NOBODY_ANSWERED):
+    if traced or is_unanswered(error):
         return unanswered_error(error, proven=traced)
     return ForeignError(error)
 
 
-async def _reply_of_error(error: httpx.HTTPStatusError) -> Outcome:
+async def _reply_of_error(error: Any) -> Outcome:
     """The reply whose status was raised (``raise_for_status()`` in a hook): it is known, if it was read."""
     try:
         return await read_reply(error.response)
     except BadReplyError as bad:
         return bad
-    except httpx.HTTPError as broken:
+    except classes("HTTPError") as broken:
         return unanswered_error(broken, proven=False)
     except Exception as other:  # noqa: BLE001 -- of a response that isn't httpx's
         return ForeignError(other)
 
 
-def _is_about(error: httpx.HTTPError, request: httpx.Request) -> bool:
+def _is_about(error: Any, request: Any) -> bool:
     """Whether *error* is about *request*, or what an ``auth`` has made of it."""
     try:
         about = error.request

@@ -20,8 +20,8 @@ C = TypeVar("C", bound=type)
 # Ours, and those that our calls run through. The frames of users' own code stay as they are.
 _EMPTIED = frozenset(
     {
-        "gatepay_async", "aiohttp", "anyio", "asyncio", "cattrs", "contextlib", "h11", "httpcore", "httpx",
-        "httpx_aiohttp", "msgspec", "shutil", "ssl", "trio",
+        "gatepay_async", "aiohttp", "anyio", "asyncio", "cattrs", "contextlib", "h11", "httpcore", "httpcore2", "httpx",
+        "httpx2", "httpx_aiohttp", "msgspec", "shutil", "ssl", "trio",
     }
 )  # fmt: skip
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar, cast
@@ -44,14 +44,14 @@ class Reply:
         body: Undone of any content coding.
         retry_after: Seconds that the server asks to be left alone for, or None.
         content_type: As its header says; empty where there is none.
-        headers: All of them.
+        headers: Names and values as they came.
     """
 
     status: int
     body: bytes = field(repr=False)  # there may be card keys in it
     retry_after: float | None = None
     content_type: str = field(default="", repr=False)
-    headers: Mapping[str, str] = field(factory=dict[str, str], repr=False)
+    headers: Sequence[tuple[bytes, bytes]] = field(default=(), repr=False)
 
 
 @frozen
@@ -118,7 +118,10 @@ def decode_raw(call: RawCall, reply: Reply) -> RawReply:
 
 
 def _raw_reply(call: RawCall, reply: Reply, *, code: int | None) -> RawReply:
-    headers = {name.lower(): value for name, value in reply.headers.items()}
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in reply.headers:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return RawReply(call.path, reply.status, headers, reply.body, code)
 
 

@@ -1,0 +1,30 @@
+"""httpx and httpx2 have the same face; a user's object may come from either. Neither is imported for that."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import httpx
+    import httpx2
+
+    AnyClient = httpx.AsyncClient | httpx2.AsyncClient
+    AnyTransport = httpx.AsyncBaseTransport | httpx2.AsyncBaseTransport
+    AnyRequest = httpx.Request | httpx2.Request
+    AnyResponse = httpx.Response | httpx2.Response
+
+
+def classes(*names: str) -> tuple[type[Any], ...]:
+    """The classes of these names, of each of the two libraries that is imported."""
+    return tuple(getattr(library, name) for library in _imported() for name in names)
+
+
+def library_of(thing: object, kind: str) -> Any:
+    """The library that *thing* comes from, an object of its class *kind*."""
+    return next(library for library in _imported() if isinstance(thing, getattr(library, kind)))
+
+
+def _imported() -> list[ModuleType]:
+    return [sys.modules[name] for name in ("httpx", "httpx2") if name in sys.modules]

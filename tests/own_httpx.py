@@ -1,0 +1,12 @@
+"""The library that the clients and transports of users come from: httpx, or httpx2 where GATEPAY_TEST_HTTPX says so."""
+
+import importlib
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import httpx
+else:
+    httpx = importlib.import_module(os.environ.get("GATEPAY_TEST_HTTPX", "httpx"))
+
+__all__ = ["httpx"]
