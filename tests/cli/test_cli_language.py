@@ -19,6 +19,7 @@ from gatepay_async.cli.output import escape
 from gatepay_async.cli.texts import TEXTS
 from gatepay_async.cli.usage import wrap
 from gatepay_async.version import __version__
+from gatepay_async.words import LANGUAGES
 
 pytestmark = pytest.mark.fast
 
@@ -91,7 +92,7 @@ def test_both_languages_say_the_same(name: str) -> None:
 
 
 @rows("command", COMMANDS)
-@rows("lang", language.LANGUAGES)
+@rows("lang", LANGUAGES)
 def test_help(gatepay: Any, command: tuple[str, ...], lang: str) -> None:
     """Every command has help in both languages, in which no key, no foreign word and no wide line is left."""
     run = gatepay(*command, "--help", "--lang", lang)
@@ -110,7 +111,7 @@ def test_help(gatepay: Any, command: tuple[str, ...], lang: str) -> None:
 def test_help_on_a_narrow_terminal(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Long options have lines of their own, so that half of the width is left for what they do."""
     monkeypatch.setenv("COLUMNS", "40")
-    for lang in language.LANGUAGES:
+    for lang in LANGUAGES:
         help_text = gatepay("keys", "upload", "--help", "--lang", lang).out
         assert max(len(line) - len(line.lstrip()) for line in help_text.splitlines()) < 20
         assert not re.search(r"^ *[\]）]", help_text, re.MULTILINE)

@@ -32,6 +32,7 @@ from gatepay_async.cli.texts import TEXTS
 from gatepay_async.exchange import trust
 from gatepay_async.protocol.catalogue import FAULTS, REFUSALS
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
+from gatepay_async.words import LANGUAGES
 
 pytestmark = pytest.mark.sockets
 
@@ -269,7 +270,7 @@ def test_what_to_do_is_for_people(kind: str) -> None:
         error = fault.error.__new__(fault.error)
         vars(error).update(sent=fault.sent, endpoint="ka/show", code=999)
         errors.append(error)
-    for lang in language.LANGUAGES:
+    for lang in LANGUAGES:
         language.set_language(lang)
         remedies = [failures.explain(error).remedy for error in errors if type(error).__name__ == kind]
         assert remedies
@@ -386,7 +387,7 @@ def test_sandbox_that_cant_be(gatepay: Any, tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_callback_address_that_cant_be(gatepay: Any, url: str, problem: str) -> None:
     """Why an address can't be called back is said in either language."""
-    for place, lang in enumerate(language.LANGUAGES):
+    for place, lang in enumerate(LANGUAGES):
         run = gatepay("sandbox", "--callback", url, "--lang", lang)
         assert (run.status, TEXTS[f"sandbox.{problem}"][place] in run.err) == (2, True)
 

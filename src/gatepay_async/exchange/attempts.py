@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, cast
 
 import anyio
@@ -19,6 +20,7 @@ from gatepay_async.protocol.calls import Call
 from gatepay_async.protocol.errors import DeadlineExceededError, InvalidRequestError, ProtocolError, TransportError
 from gatepay_async.protocol.masking import hide_keys
 from gatepay_async.protocol.messages import Reply
+from gatepay_async.words.problem import Problem
 
 
 @define
@@ -119,7 +121,7 @@ class Attempts:
             raise self._timeout_error(call, attempt)
         if isinstance(failure, UnansweredError):
             sent = attempt.sent or not failure.proven
-            problem, cause = hide_keys(failure.problem, call.secrets()), failure.cause
+            problem, cause = failure.problem.with_facts(partial(hide_keys, keys=call.secrets())), failure.cause
             del failure  # its frames hold the form
             raise TransportError(endpoint=call.path, sent=sent, problem=problem) from cause
         raise _to_public_error(call, failure, attempt)
@@ -127,8 +129,8 @@ class Attempts:
     def _timeout_error(self, call: Call[Any], attempt: _Attempt) -> TransportError:
         sent = attempt.sent or not attempt.is_reporting
         if self.now() >= attempt.ends:
-            return DeadlineExceededError(endpoint=call.path, sent=sent, problem="the call's deadline has passed")
-        problem = f"no whole reply within {self._timeout:g} s"
+            return DeadlineExceededError(endpoint=call.path, sent=sent, problem=Problem("deadline_passed"))
+        problem = Problem("no_whole_reply", seconds=self._timeout)
         return TransportError(endpoint=call.path, sent=sent, problem=problem)
 
 

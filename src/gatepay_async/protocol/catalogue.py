@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple, TypeAlias, TypedDict
 
 from gatepay_async.protocol import errors
-from gatepay_async.protocol.problems import in_chinese
+from gatepay_async.words.problem import Problem
 
 Lang: TypeAlias = Literal["en", "zh"]
 
@@ -550,5 +550,5 @@ def explain(error: errors.GatePayError, lang: Lang = "en") -> Explanation:
     else:
         sent = error.sent if isinstance(error, errors.TransportError) else None
         entry = next(each for each in FAULTS if isinstance(error, each.error) and each.sent in (None, sent))
-    problem = str(getattr(error, "problem", ""))
-    return Explanation(entry.cause[lang], entry.remedy[lang], problem if lang == "en" else in_chinese(problem))
+    problem = Problem.of(getattr(error, "problem", ""))
+    return Explanation(entry.cause[lang], entry.remedy[lang], problem.in_(lang))
