@@ -5,8 +5,8 @@ import sys
 from gatepay_async.cli.language import current_language, text
 from gatepay_async.cli.output import escape, print_json, wants_json
 from gatepay_async.cli.status import HaltError, Status
-from gatepay_async.cli.texts import TEXTS
 from gatepay_async.protocol import catalogue, errors
+from gatepay_async.words.command import COMMAND
 from gatepay_async.words.problem import Problem
 
 # The first that an error is an instance of counts.
@@ -31,7 +31,7 @@ def explain(error: errors.GatePayError) -> catalogue.Explanation:
     """The catalogue's words; what to do in the command's own, where the catalogue speaks to programmers."""
     explanation = catalogue.explain(error, current_language())
     todo = f"todo.{type(error).__name__}"
-    return explanation._replace(remedy=text(todo)) if todo in TEXTS else explanation
+    return explanation._replace(remedy=text(todo)) if todo in COMMAND else explanation
 
 
 def cause_and_remedy(error: errors.GatePayError) -> tuple[str, str]:
@@ -59,7 +59,7 @@ def headline(error: errors.GatePayError) -> str:
     facts = {name: escape(value) for name, value in vars(error).items()}
     facts["problem"] = _located_problem(error)
     kinds = (kind.__name__ for kind in type(error).__mro__)
-    return next(text(f"failing.{kind}", **facts, error=escape(error)) for kind in kinds if f"failing.{kind}" in TEXTS)
+    return next(text(f"failing.{kind}", **facts, error=escape(error)) for kind in kinds if f"failing.{kind}" in COMMAND)
 
 
 def _located_problem(error: errors.GatePayError) -> str:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from contextvars import ContextVar
 
-from gatepay_async.cli.texts import TEXTS
 from gatepay_async.words import LANGUAGES, Lang, say
+from gatepay_async.words.command import COMMAND
 
 # Where the command is run several times in one process, each run speaks its own.
 _language: ContextVar[Lang] = ContextVar("language", default="en")
@@ -22,7 +22,7 @@ def current_language() -> Lang:
 
 def text(key: str, **values: object) -> str:
     """The text of that name, in the language that is spoken."""
-    return say(TEXTS[key], _language.get(), **values)
+    return say(COMMAND[key], _language.get(), **values)
 
 
 def choose_language(arguments: list[str], environ: Mapping[str, str], *, encoding: str) -> Lang:

@@ -17,6 +17,7 @@ from gatepay_async.protocol.errors import ProtocolError, RefusedError
 from gatepay_async.protocol.forms import Form, encode_form
 from gatepay_async.protocol.masking import mask
 from gatepay_async.protocol.signing import Credentials, sign
+from gatepay_async.words import say
 from gatepay_async.words.problem import Problem
 
 T = TypeVar("T")
@@ -135,8 +136,8 @@ def _refusal_error(call: Call[Any], reply: Reply, envelope: Envelope) -> Refused
         message=mask(envelope.message, keys=call.secrets(), strict=strict),
         endpoint=call.path,
         time=envelope.time,
-        cause=why.cause["en"],
-        remedy=why.remedy["en"],
+        cause=say(why.cause, "en"),
+        remedy=say(why.remedy, "en"),
     )
 
 

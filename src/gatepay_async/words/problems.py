@@ -1,7 +1,9 @@
 """What is wrong: each sentence that an error of ours carries as ``.problem``."""
 
+from gatepay_async.words import Text
+
 # By class. What such an error says is the system's, or a library's, own.
-HTTPX_ERRORS: dict[str, tuple[str, str]] = {
+HTTPX_ERRORS: dict[str, Text] = {
     "CloseError": ("CloseError", "关闭连接时出错"),
     "ConnectError": ("ConnectError", "无法建立连接"),
     "ConnectTimeout": ("ConnectTimeout", "建立连接超时"),
@@ -25,8 +27,7 @@ HTTPX_ERRORS: dict[str, tuple[str, str]] = {
     "WriteTimeout": ("WriteTimeout", "发送请求超时"),
 }
 
-# name -> (English, 中文). Facts fill the holes. Implicitly joined lines are one sentence.
-PROBLEMS: dict[str, tuple[str, str]] = {
+PROBLEMS: dict[str, Text] = {
     # -- the parameters of calls (checks, calls, client, upload, exchange) --------------------------------------------
     "not_whole": ("must be a whole number, not {kind}", "必须是整数，而不是 {kind}"),
     "out_of_range": ("must be above 0 and below 2 to the 63rd", "必须大于 0 且小于 2 的 63 次方"),
