@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from gatepay_async.protocol import errors
+from gatepay_async.protocol.bulk import UploadIncomplete
 from gatepay_async.words import Lang, Text, say
 from gatepay_async.words.problem import Problem
 from gatepay_async.words.refusals import CAUSES, REMEDIES
@@ -143,7 +144,7 @@ FAULTS: tuple[Fault, ...] = (
     _fault(errors.CallbackSignatureError),
     _fault(errors.StaleCallbackError),
     _fault(errors.CallbackError),
-    _fault(errors.UploadIncomplete),
+    _fault(UploadIncomplete),
     _fault(errors.GatePayError),
 )
 

@@ -124,6 +124,23 @@ PROBLEMS: dict[str, Text] = {
     "nul": ("holds a NUL; is the file UTF-16?", "含有 NUL，文件是不是 UTF-16 编码？"),
     "not_utf8": ("can't be encoded as UTF-8", "无法用 UTF-8 编码"),
     "repeats_line": ("repeats line {line}", "与第 {line} 行重复"),
+    # -- raw calls ----------------------------------------------------------------------------------------------------
+    "raw_path": (
+        "must be a path below base_url, such as pay/create: no scheme, no query, no / in front, no dots first",
+        "必须是 base_url 之下的路径，例如 pay/create：不带协议和查询参数，不以 / 或点开头",
+    ),
+    "field": ("field {number} {problem}", "第 {number} 个字段{problem}"),
+    "field_name": (
+        "must have a name of ASCII letters, digits, _ . - [ ]",
+        "的名称只能由 ASCII 字母、数字和 _ . - [ ] 组成",
+    ),
+    "added_by_client": ("is {name}, which the client adds itself", "是 {name}，由客户端自动添加"),
+    "field_not_text": ("({name}) must be text, not {kind}", "（{name}）必须是文本，而不是 {kind}"),
+    "field_not_utf8": ("({name}) can't be encoded as UTF-8", "（{name}）无法用 UTF-8 编码"),
+    "not_names": ("must be a tuple of the names of fields", "必须是由字段名组成的元组"),
+    "no_such_field": ("name {number} is not among the fields", "第 {number} 个名称不在字段之中"),
+    "signed_twice": ("names {name} twice", "两次写了 {name}"),
+    "not_bool": ("must be True or False, not {kind}", "必须是 True 或 False，而不是 {kind}"),
     # -- replies (codec, wire, paging, exchange) -----------------------------------------------------------------------
     "json_too_deep": ("is JSON nested too deep", "是嵌套过深的 JSON"),
     "json_incomplete": ("is no complete JSON", "不是完整的 JSON"),
