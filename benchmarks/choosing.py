@@ -39,15 +39,15 @@ def _nothing() -> None:
 def _taken_and_kept(limit: int) -> Callable[[], None]:
     """Half of the connections are busy, half rest; one is taken and given back."""
     slots: Slots[object] = Slots(limit)
-    taken = [slots.take() for _ in range(limit)]
+    taken = [slots.acquire() for _ in range(limit)]
     for slot in taken[: limit // 2]:
         assert slot is not None
-        slots.keep(slot, now=0.0)
+        slots.release_open(slot, now=0.0)
 
     def go_round() -> None:
-        slot = slots.take()
+        slot = slots.acquire()
         assert slot is not None
-        slots.keep(slot, now=0.0)
+        slots.release_open(slot, now=0.0)
 
     return go_round
 
@@ -56,12 +56,12 @@ def _handed_on(limit: int) -> Callable[[], None]:
     """All are busy and as many callers wait; one comes back and goes to the oldest, and another caller comes."""
     slots: Slots[object] = Slots(limit)
     for _ in range(limit):
-        slots.take()
+        slots.acquire()
     tickets = [slots.enqueue(_nothing) for _ in range(limit)]
     slot = next(iter(slots._busy))
 
     def go_round() -> None:
-        slots.keep(slot, now=0.0)
+        slots.release_open(slot, now=0.0)
         slots.enqueue(_nothing)
 
     tickets.clear()
@@ -72,11 +72,11 @@ def _given_up(limit: int) -> Callable[[], None]:
     """All are busy and as many callers wait; another one comes, and leaves."""
     slots: Slots[object] = Slots(limit)
     for _ in range(limit):
-        slots.take()
+        slots.acquire()
         slots.enqueue(_nothing)
     return partial(_come_and_leave, slots)
 
 
 def _come_and_leave(slots: Slots[object]) -> None:
     ticket: Ticket[object] = slots.enqueue(_nothing)
-    slots.leave(ticket)
+    slots.leave_queue(ticket)

@@ -9,7 +9,7 @@ from benchmarks.measuring import Result, Row, Sample, cpu_each, middle, ratio, t
 from benchmarks.server import page_template
 from gatepay_async import CardKey, CardKeyPage
 from gatepay_async.protocol.calls import KaShow
-from gatepay_async.protocol.wire import Reply, decode
+from gatepay_async.protocol.messages import Reply, decode
 
 WANTED = 0.35
 BODY = page_template(400).replace(b"@", b"7")

@@ -22,7 +22,7 @@ import psutil
 from benchmarks.measuring import Result, Row, resident
 from benchmarks.serving import ROOT
 from gatepay_async.protocol.models import Stored
-from gatepay_async.protocol.retrying import Answer
+from gatepay_async.protocol.retrying import Sent
 from gatepay_async.upload import _Upload
 
 MANY, FEW = 10_000_000, 500_000
@@ -84,13 +84,13 @@ def _apart(how: str, lines: int) -> dict[str, Any]:
 def deduplicated(lines: Iterable[str]) -> int:
     """How many different lines there are, by the first half of an upload."""
 
-    async def send(_: object) -> Answer[Stored]:
+    async def send(_: object) -> Sent[Stored]:
         raise NotImplementedError  # nothing is sent
 
     chunker = _Upload(send, 8, 1, None)._chunker
     rest = 0
     full = sum(len(chunk.keys) for chunk in chunker.chunks(lines))
-    last = chunker.rest()
+    last = chunker.last_chunk()
     if last is not None:
         rest = len(last.keys)
     return full + rest

@@ -33,7 +33,7 @@ from waiting import until
 from benchmarks.serving import ROOT
 from gatepay_async import AsyncGatePay
 from gatepay_async.durable import Job
-from gatepay_async.durable.batches import CHUNKS
+from gatepay_async.durable.records.batches import CHUNKS_PER_BATCH
 
 PRODUCT, A_CALL = 8, 500
 LATENCY = 0.05  # seconds that the server takes
@@ -90,7 +90,7 @@ async def kill(kills: int) -> None:
                         await process.wait()
                     new = sum(shop.sent[first] - before.get(first, 0) == shop.sent[first] for first in shop.sent)
                     repeated = sum(shop.sent.values()) - calls - new
-                    assert repeated <= 4 * CHUNKS, "more was sent again than the batches in flight"
+                    assert repeated <= 4 * CHUNKS_PER_BATCH, "more was sent again than the batches in flight"
                     again += repeated
                     print(
                         f"  {kind}: kill {number + 1}: {len(shop.stored):,} stored, {repeated} sent again", flush=True
@@ -134,7 +134,7 @@ async def takeover(_: int) -> None:
 
 
 def _holders(job: Job) -> set[str | None]:
-    return {row.executor_id for row in job._book.taken()}
+    return {row.executor_id for row in job._store.taken()}
 
 
 async def outages(_: int) -> None:
@@ -216,7 +216,7 @@ async def capacity(_: int) -> None:
         await anyio.sleep(seconds)
         idle = (_cpu(server) - before) / seconds / workers
         before, start = _cpu(server), time.monotonic()
-        job = await submit.file(room.file(keys_of(batches * CHUNKS * A_CALL)), product_id=PRODUCT)
+        job = await submit.file(room.file(keys_of(batches * CHUNKS_PER_BATCH * A_CALL)), product_id=PRODUCT)
         assert (await job.wait(every=0.2)).ok
         took = time.monotonic() - start
         busy = (_cpu(server) - before - idle * workers * took) / batches
@@ -258,7 +258,9 @@ async def growth(_: int) -> None:
             async with room.uploads(shop).submitter() as submit, room.process(shop, concurrency=8):
                 for mark, batches in sizes.items():
                     before = await anyio.to_thread.run_sync(_size, room, server)
-                    job = await submit.file(room.file(keys_of(batches * CHUNKS * A_CALL, mark)), product_id=PRODUCT)
+                    job = await submit.file(
+                        room.file(keys_of(batches * CHUNKS_PER_BATCH * A_CALL, mark)), product_id=PRODUCT
+                    )
                     assert (await job.wait(every=0.5)).ok
                     grown[mark] = (await anyio.to_thread.run_sync(_size, room, server) - before) // batches
                 for job in await submit.jobs():

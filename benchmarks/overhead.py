@@ -12,8 +12,8 @@ from benchmarks.peers import APPKEY, APPSECRET, client
 from benchmarks.serving import Served, serving
 from gatepay_async.pool import OriginPool
 from gatepay_async.protocol.calls import ProductShow
+from gatepay_async.protocol.messages import CONTENT_TYPE, Reply, decode, encode
 from gatepay_async.protocol.signing import Credentials
-from gatepay_async.protocol.wire import CONTENT_TYPE, Reply, decode, encode
 
 CALLERS, WANTED = 16, 40.0
 _TIMES = 5000

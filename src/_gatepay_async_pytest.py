@@ -30,7 +30,7 @@ gatepay is an open client, for async tests that anyio's plugin or pytest-asyncio
 mark the test with pytest.mark.anyio (its plugin comes with gatepay-async) or with
 pytest.mark.asyncio (pip install pytest-asyncio). A test that is not async can ask for
 gatepay_sandbox, gatepay_base_url and gatepay_environment."""
-_CLAIMED_TWICE = """\
+_CLAIMED_BY_TWO_PLUGINS = """\
 gatepay: two plugins claim this test, anyio's and pytest-asyncio, each with an event loop
 of its own. Take one of the two marks away, or set asyncio_mode = "strict"."""
 
@@ -138,7 +138,7 @@ def _fixture_for(request: pytest.FixtureRequest) -> str:
     by_asyncio = asyncio_marker is not None and has_plugin("asyncio")
     by_anyio = "anyio_backend" in request.fixturenames and has_plugin("anyio")
     if by_asyncio == by_anyio:
-        _fail(_CLAIMED_TWICE if by_asyncio else _NOT_CLAIMED)
+        _fail(_CLAIMED_BY_TWO_PLUGINS if by_asyncio else _NOT_CLAIMED)
     if by_anyio:
         return "_gatepay_on_anyio"
     if not has_plugin(_ASYNCIO_FIXTURES):
@@ -151,7 +151,7 @@ def _fixture_for(request: pytest.FixtureRequest) -> str:
 async def _gatepay_on_anyio(
     gatepay_sandbox: Sandbox, gatepay_base_url: str, gatepay_options: dict[str, Any]
 ) -> AsyncIterator[AsyncGatePay]:
-    async with _opened(gatepay_sandbox, gatepay_base_url, gatepay_options) as client:
+    async with _open_client(gatepay_sandbox, gatepay_base_url, gatepay_options) as client:
         yield client
 
 
@@ -176,14 +176,14 @@ def _asyncio_fixture(name: str, scope: _LoopScope) -> object:
     async def on_loop(
         gatepay_sandbox: Sandbox, gatepay_base_url: str, gatepay_options: dict[str, Any]
     ) -> AsyncIterator[AsyncGatePay]:
-        async with _opened(gatepay_sandbox, gatepay_base_url, gatepay_options) as client:
+        async with _open_client(gatepay_sandbox, gatepay_base_url, gatepay_options) as client:
             yield client
 
     return on_loop
 
 
 @asynccontextmanager
-async def _opened(sandbox: Sandbox, base_url: str, options: dict[str, Any]) -> AsyncGenerator[AsyncGatePay]:
+async def _open_client(sandbox: Sandbox, base_url: str, options: dict[str, Any]) -> AsyncGenerator[AsyncGatePay]:
     from gatepay_async import AsyncGatePay, RetryPolicy  # noqa: PLC0415 -- see the top
 
     # Retries as many as by default, but without the waits, which a test need not sit out.

@@ -41,7 +41,7 @@ SLICE = (
     "tests/cli/test_cli_terminal.py::test_ended_by_a_signal",
     "tests/cli/test_cli_terminal.py::test_progress_in_a_terminal",
     "tests/test_client.py",
-    "tests/test_pool_wire.py",
+    "tests/test_pool_stream.py",
     "tests/callbacks/test_callbacks_stores.py",
 )
 WORKERS = 2  # of each run

@@ -22,7 +22,8 @@ from durable_worker import APPKEY, APPSECRET, Stamped
 from waiting import PATIENCE
 
 from gatepay_async import AsyncGatePay, RetryPolicy, UploadReport
-from gatepay_async.durable import DurableUploads, running, worker
+from gatepay_async.durable import DurableUploads, worker
+from gatepay_async.durable.work import runner
 
 SOON = 0.04  # seconds between two looks
 PRODUCT = 8
@@ -103,8 +104,8 @@ def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
     sleep = time.sleep
     monkeypatch.setattr(dbos._dbos, "time", SimpleNamespace(time=time.time, sleep=lambda _: sleep(SOON)))
     monkeypatch.setattr(dbos._workflow_commands, "_BACKGROUND_JOBS_INTERVAL_SEC", 5 * SOON)
-    monkeypatch.setattr(worker, "_KEEP", 5 * SOON)
-    monkeypatch.setattr(running, "_AGAIN", SOON)
+    monkeypatch.setattr(worker, "HOUSEKEEPING_INTERVAL_S", 5 * SOON)
+    monkeypatch.setattr(runner, "RETRY_INTERVAL_S", SOON)
 
 
 def keys_of(count: int, mark: str = "KEY") -> list[str]:

@@ -115,7 +115,7 @@ def _start(card: Path) -> tuple[BinaryIO, SharedPostgres]:
 
 
 def _make_template(server: SharedPostgres) -> None:
-    from gatepay_async.durable.database import Database  # noqa: PLC0415 -- the keeper needs none of it
+    from gatepay_async.durable.storage.database import Database  # noqa: PLC0415 -- the keeper needs none of it
 
     server.execute(f"CREATE DATABASE {_TEMPLATE}")
     Database(server.url(_TEMPLATE)).migrate()

@@ -617,7 +617,7 @@ async def test_redirect() -> None:
 
 async def test_reply_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reply that doesn't end is not read to its end."""
-    monkeypatch.setattr("gatepay_async.exchange.replies.LARGEST_REPLY", 100_000)
+    monkeypatch.setattr("gatepay_async.exchange.replies.MAX_REPLY_BYTES", 100_000)
 
     async def flood(stream: SocketStream, _: int) -> None:
         await stream.send(b"HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n")
@@ -632,7 +632,7 @@ async def test_reply_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # on trio httpx itself leaves generators to the collector
 async def test_reply_without_end_to_your_client(monkeypatch: pytest.MonkeyPatch) -> None:
     """Through a client of yours neither, and what httpx was reading with is closed."""
-    monkeypatch.setattr("gatepay_async.exchange.replies.LARGEST_REPLY", 1000)
+    monkeypatch.setattr("gatepay_async.exchange.replies.MAX_REPLY_BYTES", 1000)
 
     async def flood(stream: SocketStream, _: int) -> None:
         await stream.send(b"HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n")

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from waiting import PATIENCE, until
 
 from gatepay_async import EndpointClosedError, Fate, InvalidRequestError, Stored, UploadProgress, UploadReport, dedup
-from gatepay_async.dedup import FirstLines, Seen
+from gatepay_async.dedup import FirstLines, SpillingDeduplicator
 from gatepay_async.protocol import chunking
 from gatepay_async.protocol.bulk import Chunk, Ledger
 from gatepay_async.protocol.calls import KaCreate
 from gatepay_async.protocol.chunking import Chunker
-from gatepay_async.protocol.retrying import Answer
-from gatepay_async.upload import _read, _Upload, upload
+from gatepay_async.protocol.retrying import Sent
+from gatepay_async.upload import _read_lines, _Upload, upload
 
 pytestmark = pytest.mark.sockets
 
@@ -56,28 +56,31 @@ any_key = st.one_of(keys_of_few, keys_of_few, st.text(st.characters(exclude_cate
 )
 def test_as_a_plain_set(most: int, batches: list[list[str]], at_once: int) -> None:
     """Whatever comes, in whatever batches, it says what a plain set would say, before the spill and after it."""
-    with contextlib.closing(Seen(most_in_memory=most)) as seen, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dedup, "_AT_ONCE", at_once)
-        assert [seen.repeated(keys) for keys in batches] == plain(batches)
+    with (
+        contextlib.closing(SpillingDeduplicator(max_keys_in_memory=most)) as seen,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(dedup, "_ROWS_PER_STATEMENT", at_once)
+        assert [seen.find_repeated(keys) for keys in batches] == plain(batches)
 
 
 def test_many() -> None:
     """Thousands of card keys, each with one that was there, are told apart in memory, across the spill and beyond."""
     batches = [[key for pair in zip(some(700, start=at), some(700, start=at // 2), strict=True) for key in pair]
                for at in range(0, 9_000, 700)]  # fmt: skip
-    with contextlib.closing(Seen(most_in_memory=5_000)) as seen:
-        assert [seen.repeated(keys) for keys in batches] == plain(batches)
-        assert not seen.fits(0)
+    with contextlib.closing(SpillingDeduplicator(max_keys_in_memory=5_000)) as seen:
+        assert [seen.find_repeated(keys) for keys in batches] == plain(batches)
+        assert not seen.fits_in_memory(0)
 
 
 def test_first_lines() -> None:
     """Each repetition is told with the line where its card key stood first, in the same look-up or a long one ago."""
     with contextlib.closing(FirstLines()) as first_lines:
-        assert first_lines.repeated([1, 3, 4, 5], ["A", "B", "A", "A"]) == {2: 1, 3: 1}
-        assert first_lines.repeated([6, 7, 9], ["C", "B", "C"]) == {1: 3, 2: 6}
-        assert first_lines.repeated(range(10, 2_010), some(2_000)) == {}
-        assert first_lines.repeated([2_010], ["KEY-01999"]) == {0: 2_009}
-        assert first_lines.repeated([], []) == {}
+        assert first_lines.find_repeated([1, 3, 4, 5], ["A", "B", "A", "A"]) == {2: 1, 3: 1}
+        assert first_lines.find_repeated([6, 7, 9], ["C", "B", "C"]) == {1: 3, 2: 6}
+        assert first_lines.find_repeated(range(10, 2_010), some(2_000)) == {}
+        assert first_lines.find_repeated([2_010], ["KEY-01999"]) == {0: 2_009}
+        assert first_lines.find_repeated([], []) == {}
 
 
 lines_of_any_kind = st.one_of(
@@ -89,12 +92,12 @@ lines_of_any_kind = st.one_of(
 
 
 def chunked(
-    inputs: list[list[Any]], seen: Seen | None, by: Callable[[Chunker, list[Any]], list[Chunk]]
+    inputs: list[list[Any]], seen: SpillingDeduplicator | None, by: Callable[[Chunker, list[Any]], list[Chunk]]
 ) -> tuple[list[Chunk], UploadReport]:
     ledger = Ledger()
     chunker = Chunker(ledger, seen)
     chunks = [chunk for lines in inputs for chunk in by(chunker, lines)]
-    rest = chunker.rest()
+    rest = chunker.last_chunk()
     return [*chunks, *([rest] if rest else [])], ledger.report(stopped=None)
 
 
@@ -103,8 +106,8 @@ def whole(chunker: Chunker, lines: list[Any]) -> list[Chunk]:
 
 
 def in_parts(chunker: Chunker, lines: list[Any]) -> list[Chunk]:
-    chunker.take(lines)
-    return chunker.cut(chunker._seen.repeated(chunker.taken))
+    chunker.read_lines(lines)
+    return chunker.full_chunks(chunker._deduplicator.find_repeated(chunker.pending_keys))
 
 
 @given(
@@ -115,10 +118,10 @@ def in_parts(chunker: Chunker, lines: list[Any]) -> list[Chunk]:
 def test_chunks_do_not_depend_on_the_threshold(most: int, inputs: list[list[Any]], size: int) -> None:
     """The same chunks, cut from the same lines, and the same ledger, whenever and wherever it spills."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunking, "MOST_KEYS", size)
+        patch.setattr(chunking, "MAX_KEYS_PER_CALL", size)
         expected, expected_report = chunked(inputs, None, whole)
         for by in (whole, in_parts):
-            with contextlib.closing(Seen(most_in_memory=most)) as seen:
+            with contextlib.closing(SpillingDeduplicator(max_keys_in_memory=most)) as seen:
                 chunks, report = chunked(inputs, seen, by)
             assert chunks == expected
             columns = [(each.read, each.blank, each.duplicates, each.refused) for each in (report, expected_report)]
@@ -127,13 +130,13 @@ def test_chunks_do_not_depend_on_the_threshold(most: int, inputs: list[list[Any]
 
 def test_spilled_in_the_middle_of_a_chunk() -> None:
     """A chunk whose first half was looked up in memory and whose second half in the file is whole, and in order."""
-    with contextlib.closing(Seen(most_in_memory=300)) as seen:
+    with contextlib.closing(SpillingDeduplicator(max_keys_in_memory=300)) as seen:
         ledger = Ledger()
         chunker = Chunker(ledger, seen)
         assert list(chunker.chunks(some(300))) == []
-        assert seen.fits(0)
+        assert seen.fits_in_memory(0)
         assert list(chunker.chunks(["KEY-00299", *some(100, start=300), "KEY-00000", "KEY-00350"])) == []
-        assert not seen.fits(0)
+        assert not seen.fits_in_memory(0)
         (chunk,) = chunker.chunks(some(100, start=400))
     assert list(chunk.keys) == some(500)
     assert chunk.lines == (*range(1, 301), *range(302, 402), *range(404, 504))
@@ -142,51 +145,54 @@ def test_spilled_in_the_middle_of_a_chunk() -> None:
 
 def test_it_fits_until_it_does_not() -> None:
     """It fits while the threshold isn't passed; once in the file, nothing fits any more."""
-    with contextlib.closing(Seen(most_in_memory=5)) as seen:
-        assert (seen.fits(5), seen.fits(6)) == (True, False)
-        seen.repeated(["A", "B", "B"])
-        assert (seen.fits(3), seen.fits(4)) == (True, False)
-        seen.repeated(["C", "D", "E", "F"])
-        assert not seen.fits(0)
-        assert seen.repeated(["A", "F", "G"]) == [0, 1]
+    with contextlib.closing(SpillingDeduplicator(max_keys_in_memory=5)) as seen:
+        assert (seen.fits_in_memory(5), seen.fits_in_memory(6)) == (True, False)
+        seen.find_repeated(["A", "B", "B"])
+        assert (seen.fits_in_memory(3), seen.fits_in_memory(4)) == (True, False)
+        seen.find_repeated(["C", "D", "E", "F"])
+        assert not seen.fits_in_memory(0)
+        assert seen.find_repeated(["A", "F", "G"]) == [0, 1]
 
 
 def test_nothing_stays_in_memory() -> None:
     """Once it has spilled no card key is held in memory, and what SQLite holds is bounded."""
-    with contextlib.closing(Seen(most_in_memory=5)) as seen:
-        seen.repeated(some(5))
+    with contextlib.closing(SpillingDeduplicator(max_keys_in_memory=5)) as seen:
+        seen.find_repeated(some(5))
         first = seen._in_memory._keys
         assert len(first) == 5
-        seen.repeated(some(5_000))
+        seen.find_repeated(some(5_000))
         assert (len(first), seen._in_memory._keys) == (0, set())
         assert seen._in_memory._keys is not first  # an emptied set keeps its table
         assert seen._in_file is not None
         assert list(vars(seen._in_file)) == ["_blank", "_database"]
         ((cache,),) = seen._in_file._database.execute("PRAGMA cache_size")
-        assert cache == -dedup._CACHE
+        assert cache == -dedup._CACHE_KIB
         ((rows,),) = seen._in_file._database.execute("SELECT count(*) FROM seen")
         assert rows == 5_000
 
 
 def test_the_threshold() -> None:
     """By default a million card keys are held in memory, and not one more."""
-    seen = Seen()
-    assert (seen.fits(1_000_000), seen.fits(1_000_001)) == (True, False)
+    seen = SpillingDeduplicator()
+    assert (seen.fits_in_memory(1_000_000), seen.fits_in_memory(1_000_001)) == (True, False)
 
 
 # --- The file ----------------------------------------------------------------------------------------------
 
 
-def digests_of(seen: Seen) -> list[bytes]:
+def digests_of(seen: SpillingDeduplicator) -> list[bytes]:
     assert seen._in_file is not None
     return [digest for (digest,) in seen._in_file._database.execute("SELECT digest FROM seen")]
 
 
 def test_keyed() -> None:
     """Two uploads have different digests of one card key: nobody can try card keys on them."""
-    with contextlib.closing(Seen(most_in_memory=0)) as one, contextlib.closing(Seen(most_in_memory=0)) as other:
-        one.repeated(some(20))
-        other.repeated(some(20))
+    with (
+        contextlib.closing(SpillingDeduplicator(max_keys_in_memory=0)) as one,
+        contextlib.closing(SpillingDeduplicator(max_keys_in_memory=0)) as other,
+    ):
+        one.find_repeated(some(20))
+        other.find_repeated(some(20))
         assert {len(digest) for digest in digests_of(one)} == {16}
         assert len({*digests_of(one), *digests_of(other)}) == 40
 
@@ -203,10 +209,10 @@ def open_files(process: str = "self") -> dict[str, Path]:
 @only_linux
 def test_the_file_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The file has no name, nobody else may read it, no card key stands in it, and closing it is its end."""
-    monkeypatch.setattr(dedup, "_CACHE", 64)
+    monkeypatch.setattr(dedup, "_CACHE_KIB", 64)
     before = open_files()
-    with contextlib.closing(Seen(most_in_memory=10)) as seen:
-        seen.repeated(some(20_000))
+    with contextlib.closing(SpillingDeduplicator(max_keys_in_memory=10)) as seen:
+        seen.find_repeated(some(20_000))
         ((name, file),) = [each for each in open_files().items() if each[0] not in before]
         assert name.endswith(" (deleted)")
         assert not Path(name.removesuffix(" (deleted)")).exists()
@@ -272,14 +278,14 @@ def failing(part: str, *, after: int = 0) -> Callable[[str], None]:
 
 def test_closed_is_closed(watched: type[Watched]) -> None:
     """Closed, it answers nothing any more; closing again is nothing; and what never spilled has nothing to close."""
-    seen = Seen(most_in_memory=2)
-    seen.repeated(some(3))
+    seen = SpillingDeduplicator(max_keys_in_memory=2)
+    seen.find_repeated(some(3))
     seen.close()
     seen.close()
     with pytest.raises(RuntimeError, match="closed"):
-        seen.repeated(["A"])
-    in_memory = Seen()
-    in_memory.repeated(["A"])
+        seen.find_repeated(["A"])
+    in_memory = SpillingDeduplicator()
+    in_memory.find_repeated(["A"])
     in_memory.close()
     assert len(watched.made) == 1
     assert len(in_memory._in_memory) == 0
@@ -294,15 +300,15 @@ def test_a_spill_that_fails(watched: type[Watched], monkeypatch: pytest.MonkeyPa
 def fail_at(part: str, watched: type[Watched], monkeypatch: pytest.MonkeyPatch) -> None:
     """Spill, with a full disk at this part of it; then again, with room."""
     before = len(watched.made)
-    seen = Seen(most_in_memory=5)
-    seen.repeated(some(5))
+    seen = SpillingDeduplicator(max_keys_in_memory=5)
+    seen.find_repeated(some(5))
     with monkeypatch.context() as patch:
         patch.setattr(watched, "before", staticmethod(failing(part)))
         with pytest.raises(sqlite3.OperationalError, match="full"):
-            seen.repeated(["KEY-00000", "A"])
+            seen.find_repeated(["KEY-00000", "A"])
     assert watched.made[before].closed.is_set()
     assert len(seen._in_memory) == 5
-    assert seen.repeated(["KEY-00000", "A"]) == [0]
+    assert seen.find_repeated(["KEY-00000", "A"]) == [0]
     seen.close()
 
 
@@ -317,7 +323,7 @@ class Server:
         self.stored: list[str] = []
         self.gate: anyio.Event | None = None
 
-    async def send(self, call: KaCreate) -> Answer[Stored]:
+    async def send(self, call: KaCreate) -> Sent[Stored]:
         await anyio.lowlevel.checkpoint()
         if self.gate is not None:
             await self.gate.wait()
@@ -325,13 +331,13 @@ class Server:
         if step is not None:
             raise step
         self.stored += call.keys
-        return Answer(Stored(len(call.keys), ""), 1)
+        return Sent(Stored(len(call.keys), ""), 1)
 
     async def upload(self, lines: Any, *, most: int = 0, concurrency: int = 1, on_progress: Any = None) -> UploadReport:
         with anyio.fail_after(PATIENCE):
             return adds_up(
                 await upload(
-                    self.send, 8, lines, concurrency=concurrency, on_progress=on_progress, most_in_memory=most
+                    self.send, 8, lines, concurrency=concurrency, on_progress=on_progress, max_keys_in_memory=most
                 )
             )  # fmt: skip
 
@@ -355,8 +361,8 @@ async def test_an_upload_does_not_depend_on_the_threshold(most: int, lines: list
     """The server gets the same card keys in the same order, and the report is the same, wherever it spills."""
     servers = Server(), Server()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunking, "MOST_KEYS", size)
-        patch.setattr("gatepay_async.upload._BATCH", 20)
+        patch.setattr(chunking, "MAX_KEYS_PER_CALL", size)
+        patch.setattr("gatepay_async.upload._LINES_PER_BATCH", 20)
         report = await servers[0].upload(lines, most=most)
         expected = await servers[1].upload(lines, most=1_000_000)
     assert servers[0].stored == servers[1].stored
@@ -501,7 +507,7 @@ async def test_a_slow_server_slows_the_reading(watched: type[Watched], kind: str
 
     async with anyio.create_task_group() as group:
         running = _Upload(server.send, 8, 2, None, 0)
-        group.start_soon(running.run, _read(KINDS[kind](lines()), running.take))
+        group.start_soon(running.run, _read_lines(KINDS[kind](lines()), running.read_late_lines))
         await until(lambda: running._slots.statistics().tasks_waiting)  # the one that reads
         assert read == (2_000 if kind == "iterable" else 1_500)
         group.cancel_scope.cancel()
@@ -587,6 +593,7 @@ async def cancel_after(steps: int, cancel: Callable[[], None]) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 async def test_cancelled_at_any_step(watched: type[Watched], kind: str) -> None:
     """Wherever a cancellation strikes an upload that has spilled, every line that was read is in one column."""
     for steps in range(0, 60, 2):
@@ -596,7 +603,7 @@ async def test_cancelled_at_any_step(watched: type[Watched], kind: str) -> None:
             async with anyio.create_task_group() as group:
                 group.start_soon(cancel_after, steps, scope.cancel)
                 try:
-                    report = await upload(server.send, 8, KINDS[kind](LONG), concurrency=2, most_in_memory=1_000)
+                    report = await upload(server.send, 8, KINDS[kind](LONG), concurrency=2, max_keys_in_memory=1_000)
                 except BaseException as error:
                     report = report_on(error)
                     raise
@@ -615,7 +622,7 @@ FULL_DISKS: list[tuple[str, int, int | None]] = [
 @pytest.mark.anyio
 async def test_a_full_disk(watched: type[Watched], monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite's own error comes out with the report; what was in flight is settled, and nothing read is lost."""
-    monkeypatch.setattr("gatepay_async.upload._BATCH", 1_000)
+    monkeypatch.setattr("gatepay_async.upload._LINES_PER_BATCH", 1_000)
     for kind, (part, after, stored) in itertools.product(KINDS, FULL_DISKS):
         monkeypatch.setattr(watched, "before", staticmethod(failing(part, after=after)))
         await upload_to_full_disk(kind, stored)
@@ -665,16 +672,16 @@ async def test_a_file_that_is_really_full(watched: type[Watched], monkeypatch: p
 @pytest.mark.anyio
 async def test_a_look_up_that_failed_is_not_repeated(watched: type[Watched], monkeypatch: pytest.MonkeyPatch) -> None:
     """What a failed look-up may have entered is not looked up again: it would pass for a repetition."""
-    repeated = Seen.repeated
+    repeated = SpillingDeduplicator.find_repeated
     once = iter([sqlite3.OperationalError("database or disk is full")])
 
-    def enter_and_fail(seen: Seen, keys: list[str]) -> list[int]:
+    def enter_and_fail(seen: SpillingDeduplicator, keys: list[str]) -> list[int]:
         places = repeated(seen, keys)
         for error in once:
             raise error
         return places
 
-    monkeypatch.setattr(Seen, "repeated", enter_and_fail)
+    monkeypatch.setattr(SpillingDeduplicator, "find_repeated", enter_and_fail)
     with pytest.raises(sqlite3.OperationalError, match="disk is full") as caught:
         await Server().upload(some(2_000))
     report = report_on(caught.value)

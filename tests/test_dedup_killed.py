@@ -16,8 +16,9 @@ pytestmark = pytest.mark.slow
 def test_killed(tmp_path: Path) -> None:
     """A process that is killed while it has the file leaves nothing behind."""
     program = (
-        "import sys; from gatepay_async import dedup; dedup._CACHE = 64; seen = dedup.Seen(most_in_memory=10)\n"
-        "seen.repeated([f'KEY-{n:05d}' for n in range(20_000)]); print('ready', flush=True); sys.stdin.read()"
+        "import sys; from gatepay_async import dedup; dedup._CACHE_KIB = 64\n"
+        "seen = dedup.SpillingDeduplicator(max_keys_in_memory=10)\n"
+        "seen.find_repeated([f'KEY-{n:05d}' for n in range(20_000)]); print('ready', flush=True); sys.stdin.read()"
     )
     environment = {**os.environ, "SQLITE_TMPDIR": str(tmp_path)}
     with subprocess.Popen(

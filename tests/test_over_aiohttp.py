@@ -240,7 +240,7 @@ async def test_the_end_comes_late() -> None:
     parts: list[bytes] = []
 
     async def read() -> None:
-        parts.extend([part async for part in over_aiohttp._Body(reply)])
+        parts.extend([part async for part in over_aiohttp._AiohttpBody(reply)])
 
     async with anyio.create_task_group() as group:
         group.start_soon(read)
@@ -256,7 +256,7 @@ async def test_torn_while_reading(error: Exception) -> None:
     reply = MagicMock()
     reply.content = aiohttp.StreamReader(MagicMock(), 1024, loop=asyncio.get_running_loop())
     reply.content.feed_data(b"{")
-    body = over_aiohttp._Body(reply)
+    body = over_aiohttp._AiohttpBody(reply)
     assert await anext(body) == b"{"
     reply.content.set_exception(error)
     with pytest.raises(httpx.ReadError, match=str(error)) as caught:

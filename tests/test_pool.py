@@ -23,8 +23,8 @@ from anyio.streams.tls import TLSListener
 from waiting import PATIENCE
 
 from gatepay_async.pool import OriginPool, PoolClosedError, transport
-from gatepay_async.pool.transport import REAP, TRANSLATIONS
-from gatepay_async.pool.wire import CORK
+from gatepay_async.pool.stream import CORK
+from gatepay_async.pool.transport import MAX_EXPIRED_CLOSED_PER_CALL, TRANSLATIONS
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
@@ -259,14 +259,14 @@ async def test_expiry() -> None:
 async def test_expiry_after_a_burst() -> None:
     """After a burst each call closes a few of the expired connections, and uses none of them."""
     clock = Clock()
-    burst = 3 * REAP
+    burst = 3 * MAX_EXPIRED_CLOSED_PER_CALL
     async with serving() as server, OriginPool(server.url, clock=clock) as pool:
         responses = [await pool.handle_async_request(request_for(server)) for _ in range(burst)]
         for response in responses:
             await response.aread()
         clock.now += 15
         assert await call(pool, server) == str(burst + 1)
-        assert state(pool) == (0, burst - REAP, 0)
+        assert state(pool) == (0, burst - MAX_EXPIRED_CLOSED_PER_CALL, 0)
         await call(pool, server)
         await call(pool, server)
         assert state(pool) == (0, 1, 0)
@@ -327,7 +327,7 @@ async def test_no_other_connection_for_a_stream(monkeypatch: pytest.MonkeyPatch)
 
     async with serving() as server, OriginPool(server.url) as pool:
         await call(pool, server)
-        monkeypatch.setattr(transport._Line, "send", refuse)
+        monkeypatch.setattr(transport._Connection, "send", refuse)
         with pytest.raises(httpx.ConnectError):
             await pool.handle_async_request(httpx.Request("POST", server.url, content=stream()))
         assert server.targets == ["/"]
@@ -842,6 +842,8 @@ async def talk(pool: OriginPool, server: Server, target: str = "/") -> None:
 @each_way
 @pytest.mark.parametrize("tls", [False, True], ids=["tcp", "tls"])
 @pytest.mark.parametrize("begin", [connecting, reusing, replacing, reading, breaking, dropping, expiring, closing])
+@pytest.mark.slow
+@pytest.mark.uncounted
 async def test_cancelled_at_any_wait(
     begin: Callable[[OriginPool, Server], Awaitable[Coroutine[Any, Any, None]]],
     tls: bool,  # noqa: FBT001 -- pytest passes it by name

@@ -16,8 +16,8 @@ from waiting import PATIENCE, until
 
 from gatepay_async import AsyncGatePay, GatePayError, RetryPolicy
 from gatepay_async.pool import OriginPool, transport
-from gatepay_async.pool.transport import _Line
-from gatepay_async.pool.wire import Wire
+from gatepay_async.pool.stream import NetworkStream
+from gatepay_async.pool.transport import _Connection
 
 pytestmark = pytest.mark.sockets
 
@@ -154,6 +154,8 @@ async def play(row: Row, tls: bool) -> tuple[str, str, int]:  # noqa: FBT001 -- 
         return first, second, len(server.connections)
 
 
+@pytest.mark.slow
+@pytest.mark.uncounted
 def test_odd_replies() -> None:
     """After an odd reply the next call is answered with its own, over TCP and TLS, on every loop."""
     wrong: list[str] = []
@@ -168,17 +170,17 @@ def test_odd_replies() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def hold_first_write(monkeypatch: pytest.MonkeyPatch, ready: Callable[[Wire], object]) -> None:
+def hold_first_write(monkeypatch: pytest.MonkeyPatch, ready: Callable[[NetworkStream], object]) -> None:
     """Have the first write wait until *ready*; what comes meanwhile comes before the request."""
-    write, waited = Wire.write, list[bool]()
+    write, waited = NetworkStream.write, list[bool]()
 
-    async def late(self: Wire, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 -- httpcore's
+    async def late(self: NetworkStream, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 -- httpcore's
         if not waited:
             waited.append(True)
             ready(self)
         await write(self, buffer, timeout)
 
-    monkeypatch.setattr(Wire, "write", late)
+    monkeypatch.setattr(NetworkStream, "write", late)
 
 
 def right(connection: Connection, request: Request) -> None:
@@ -205,7 +207,7 @@ def test_session_tickets_before_the_request(monkeypatch: pytest.MonkeyPatch) -> 
     """What TLS itself sends on a new connection, unasked, is no reason not to use it."""
     for loop, options in loops():
         with monkeypatch.context() as patch, OddServer(right, tls=True) as server:
-            hold_first_write(patch, lambda wire: select.select([wire.get_extra_info("socket")], [], [], PATIENCE))
+            hold_first_write(patch, lambda stream: select.select([stream.get_extra_info("socket")], [], [], PATIENCE))
             came = anyio.run(two_calls, server, backend=loop, backend_options=options)
         assert came == ("ok", "KEY-8", 1), (loop, options)
 
@@ -213,17 +215,17 @@ def test_session_tickets_before_the_request(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("tls", [False, True])
 def test_a_reply_while_the_request_is_on_its_way(monkeypatch: pytest.MonkeyPatch, *, tls: bool) -> None:
     """What comes between taking a connection and writing to it is seen, and another connection is used."""
-    send = _Line.send
+    send = _Connection.send
     for loop, options in loops():
         with monkeypatch.context() as patch, OddServer(right, tls=tls) as server:
 
-            async def late(self: _Line, *request: Any, server: OddServer = server, **rest: Any) -> Any:
+            async def late(self: _Connection, *request: Any, server: OddServer = server, **rest: Any) -> Any:
                 if server.connections and server.connections[0].requests:
                     await until(lambda: server.disturb(FORGED, random.Random(0)))  # noqa: S311 -- no secret
                     server.connections[0].requests = 0
                 return await send(self, *request, **rest)
 
-            patch.setattr(_Line, "send", late)
+            patch.setattr(_Connection, "send", late)
             came = anyio.run(two_calls, server, backend=loop, backend_options=options)
         assert came == ("ok", "KEY-8", 2), (loop, options)
 
@@ -241,6 +243,8 @@ async def long_call(server: OddServer) -> tuple[str, str, int]:
 
 
 @pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.slow
+@pytest.mark.uncounted
 def test_a_reply_to_half_a_request(*, tls: bool) -> None:
     """A connection whose reply came before the request had left is not used again: the rest may be answered, too."""
     stored = http(right_reply("ka/create", {"content": "x"}))

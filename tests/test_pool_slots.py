@@ -14,7 +14,7 @@ pytestmark = pytest.mark.fast
 
 
 def taken(slots: Slots[str]) -> Slot[str]:
-    slot = slots.take()
+    slot = slots.acquire()
     assert slot is not None
     return slot
 
@@ -32,7 +32,7 @@ def nothing() -> None:
 def test_limit() -> None:
     """No more slots are given out than there are."""
     slots: Slots[str] = Slots(2)
-    assert [slots.take() is None for _ in range(3)] == [False, False, True]
+    assert [slots.acquire() is None for _ in range(3)] == [False, False, True]
     assert (slots.busy, slots.idle, slots.waiting) == (2, 0, 0)
 
 
@@ -40,8 +40,8 @@ def test_last_used_first() -> None:
     """The connection that was used last is the next to be used."""
     slots: Slots[str] = Slots(3)
     first, second = opened(slots, "first"), opened(slots, "second")
-    slots.keep(second, now=1)
-    slots.keep(first, now=2)
+    slots.release_open(second, now=1)
+    slots.release_open(first, now=2)
     assert [taken(slots).connection for _ in range(3)] == ["first", "second", None]
 
 
@@ -52,9 +52,9 @@ def test_first_come_first_served() -> None:
     woken: list[str] = []
     early = slots.enqueue(lambda: woken.append("early"))
     late = slots.enqueue(lambda: woken.append("late"))
-    assert slots.keep(slot, now=1)
+    assert slots.release_open(slot, now=1)
     assert (woken, early.slot, late.slot, slots.idle) == (["early"], slot, None, 0)
-    slots.free(slot)
+    slots.release_empty(slot)
     assert (woken, late.slot, slot.connection, slots.waiting) == (["early", "late"], slot, None, 0)
 
 
@@ -63,9 +63,9 @@ def test_leaving_the_queue() -> None:
     slots: Slots[str] = Slots(1)
     slot = opened(slots, "only")
     tickets = [slots.enqueue(nothing) for _ in range(3)]
-    assert slots.leave(tickets[0]) is None
-    assert slots.leave(tickets[1]) is None
-    slots.keep(slot, now=1)
+    assert slots.leave_queue(tickets[0]) is None
+    assert slots.leave_queue(tickets[1]) is None
+    slots.release_open(slot, now=1)
     assert tickets[2].slot is slot
 
 
@@ -74,10 +74,10 @@ def test_leaving_with_a_slot() -> None:
     slots: Slots[str] = Slots(1)
     slot = opened(slots, "only")
     early, late = slots.enqueue(nothing), slots.enqueue(nothing)
-    slots.keep(slot, now=1)
-    assert slots.leave(early) is slot
-    assert slots.leave(early) is None
-    slots.keep(slot, now=2)
+    slots.release_open(slot, now=1)
+    assert slots.leave_queue(early) is slot
+    assert slots.leave_queue(early) is None
+    slots.release_open(slot, now=2)
     assert late.slot is slot
 
 
@@ -85,17 +85,17 @@ def test_a_slot_given_back_twice() -> None:
     """A slot that is given back twice is an error, and doesn't become two."""
     slots: Slots[str] = Slots(1)
     slot = taken(slots)
-    slots.free(slot)
+    slots.release_empty(slot)
     with pytest.raises(KeyError):
-        slots.free(slot)
+        slots.release_empty(slot)
 
 
 def test_longest_idle() -> None:
     """What has been idle for too long is found oldest first; the rest stays."""
     slots: Slots[str] = Slots(3)
     for now, slot in enumerate([opened(slots, name) for name in ("a", "b", "c")]):
-        slots.keep(slot, now=now)
-    old = [slots.take_idle(kept_by=1) for _ in range(3)]
+        slots.release_open(slot, now=now)
+    old = [slots.acquire_idle(kept_by=1) for _ in range(3)]
     assert [slot and slot.connection for slot in old] == ["a", "b", None]
     # Until they are closed they count.
     assert (slots.busy, slots.idle) == (2, 1)
@@ -111,28 +111,28 @@ def test_closing() -> None:
     slots.close()
     assert woken == [0, 1, 2]
     assert [ticket.slot for ticket in tickets] == [None, None, None]
-    assert not slots.keep(slot, now=1)
-    slots.free(slot)
-    assert slots.take() is None
+    assert not slots.release_open(slot, now=1)
+    slots.release_empty(slot)
+    assert slots.acquire() is None
     assert (slots.busy, slots.idle, slots.waiting) == (0, 0, 0)
 
 
 def test_closing_with_idle_connections() -> None:
     """After closing, the idle connections can be taken out to be closed."""
     slots: Slots[str] = Slots(2)
-    slots.keep(opened(slots, "only"), now=1)
+    slots.release_open(opened(slots, "only"), now=1)
     slots.close()
-    slot = slots.take_idle(kept_by=math.inf)
+    slot = slots.acquire_idle(kept_by=math.inf)
     assert slot is not None
-    slots.free(slot)
-    assert slots.take_idle(kept_by=math.inf) is None
+    slots.release_empty(slot)
+    assert slots.acquire_idle(kept_by=math.inf) is None
 
 
 def steps(limit: int) -> int:
     """Function calls, C's included, of a round with *limit* slots idle, and of one with as many tickets waiting."""
     slots: Slots[str] = Slots(limit)
     for slot in [opened(slots, "") for _ in range(limit)]:
-        slots.keep(slot, now=0)
+        slots.release_open(slot, now=0)
     crowded: Slots[str] = Slots(limit)
     busy = [opened(crowded, "") for _ in range(limit)]
     queue = [crowded.enqueue(nothing) for _ in range(limit)]
@@ -144,10 +144,10 @@ def steps(limit: int) -> int:
 
     sys.setprofile(count)
     try:
-        slots.keep(taken(slots), now=0)
-        crowded.leave(crowded.enqueue(nothing))
-        crowded.keep(busy[0], now=0)
-        assert crowded.leave(queue[0]) is busy[0]
+        slots.release_open(taken(slots), now=0)
+        crowded.leave_queue(crowded.enqueue(nothing))
+        crowded.release_open(busy[0], now=0)
+        assert crowded.leave_queue(queue[0]) is busy[0]
     finally:
         sys.setprofile(None)
     return calls
@@ -182,14 +182,14 @@ class AnyOrder(RuleBasedStateMachine):
             return False
         ticket = self.queue.pop(0)
         self.expected_woken += 1
-        assert self.slots.leave(ticket) is slot
+        assert self.slots.leave_queue(ticket) is slot
         self.held.append(slot)
         return True
 
     @rule()
     def arrive(self) -> None:
         """A caller comes: the last idle one, or a new one, or the queue."""
-        slot = self.slots.take()
+        slot = self.slots.acquire()
         if self.slots.closed:
             assert slot is None
         elif self.resting:
@@ -206,22 +206,22 @@ class AnyOrder(RuleBasedStateMachine):
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
-    def keep(self, data: st.DataObject) -> None:
+    def release_open(self, data: st.DataObject) -> None:
         """A caller is done and the connection is fit."""
         slot = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
-        if self.slots.keep(slot, now=self.now):
+        if self.slots.release_open(slot, now=self.now):
             if not self.served(slot):
                 self.resting.append(slot)
         else:
             assert self.slots.closed
-            self.slots.free(slot)
+            self.slots.release_empty(slot)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
-    def free(self, data: st.DataObject) -> None:
+    def release_empty(self, data: st.DataObject) -> None:
         """A caller is done and the connection is not fit."""
         slot = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
-        self.slots.free(slot)
+        self.slots.release_empty(slot)
         if self.served(slot):
             slot.connection = "open"
 
@@ -230,25 +230,25 @@ class AnyOrder(RuleBasedStateMachine):
     def give_up(self, data: st.DataObject) -> None:
         """A caller stops waiting."""
         ticket = self.queue.pop(data.draw(st.integers(0, len(self.queue) - 1)))
-        assert self.slots.leave(ticket) is None
+        assert self.slots.leave_queue(ticket) is None
 
     @precondition(lambda self: self.held and self.queue)
     @rule()
     def give_up_when_served(self) -> None:
         """A caller stops waiting in the moment of being served."""
         slot = self.held.pop(0)
-        self.slots.keep(slot, now=self.now)
+        self.slots.release_open(slot, now=self.now)
         self.expected_woken += 1
-        assert self.slots.leave(self.queue.pop(0)) is slot
+        assert self.slots.leave_queue(self.queue.pop(0)) is slot
         self.held.append(slot)
 
     @rule(age=st.integers(0, 3))
     def expire(self, age: int) -> None:
         """Somebody closes what has been idle for too long."""
-        slot = self.slots.take_idle(kept_by=self.now - age)
+        slot = self.slots.acquire_idle(kept_by=self.now - age)
         if self.resting and self.resting[0].kept <= self.now - age:
             assert slot is self.resting.pop(0)
-            self.slots.free(slot)
+            self.slots.release_empty(slot)
         else:
             assert slot is None
 

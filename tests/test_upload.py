@@ -44,7 +44,7 @@ from gatepay_async import (
 )
 from gatepay_async.protocol import invisible
 from gatepay_async.protocol.calls import KaCreate
-from gatepay_async.protocol.retrying import Answer
+from gatepay_async.protocol.retrying import Sent
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 from gatepay_async.upload import OnProgress, upload
 
@@ -120,7 +120,7 @@ class Server:
         self.gate: anyio.Event | None = None
         self.steps = 1
 
-    async def send(self, call: KaCreate) -> Answer[Stored]:
+    async def send(self, call: KaCreate) -> Sent[Stored]:
         assert call.product_id == 8
         self.calls.append(call.keys)
         step = next(self.script, None)
@@ -139,12 +139,12 @@ class Server:
             step(call)
         return self.store(call.keys)
 
-    def store(self, keys: tuple[str, ...]) -> Answer[Stored]:
+    def store(self, keys: tuple[str, ...]) -> Sent[Stored]:
         before = len(self.stored)
         self.stored.update(dict.fromkeys(keys))
         if len(self.stored) == before:
             raise refusal(AlreadyStoredError, 112)
-        return Answer(Stored(len(self.stored) - before, ""), 1)
+        return Sent(Stored(len(self.stored) - before, ""), 1)
 
     async def upload(
         self, keys: Iterable[str], *, concurrency: int = 1, on_progress: OnProgress | None = None
@@ -250,9 +250,9 @@ async def test_some_were_there_before(sandbox: Sandbox, gatepay: AsyncGatePay) -
 async def test_a_success_that_can_not_be_counted() -> None:
     """A success whose sentence can't be read counts as stored, and its outcome says that the number isn't known."""
 
-    async def send(_: KaCreate) -> Answer[Stored]:
+    async def send(_: KaCreate) -> Sent[Stored]:
         await anyio.lowlevel.checkpoint()
-        return Answer(Stored(None, "?"), 3)
+        return Sent(Stored(None, "?"), 3)
 
     report = adds_up(await upload(send, 8, some(3)))
     assert columns(report) == {"stored": 3}
@@ -388,7 +388,7 @@ async def test_of_several_errors_the_first_is_raised() -> None:
     failed = anyio.Event()
     server = Server()
 
-    async def send(call: KaCreate) -> Answer[Stored]:
+    async def send(call: KaCreate) -> Sent[Stored]:
         if call.keys[0] != "KEY-00000":
             await failed.wait()
             raise second
@@ -505,6 +505,8 @@ async def test_nobody_listens(quick: RetryPolicy) -> None:
     assert isinstance(report.stopped, TransportError)
 
 
+@pytest.mark.slow
+@pytest.mark.uncounted
 async def test_a_bad_day(sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
     """Whatever goes wrong, at random and often, each key is on the server once or in the report with its error."""
     for kind in (FaultKind.CUT_BEFORE, FaultKind.CUT_AFTER, FaultKind.HALF_JSON, FaultKind.BAD_GATEWAY):
@@ -582,7 +584,7 @@ async def test_a_text_that_breaks_the_signature_of_the_first_chunk() -> None:
     server = Server()
     rejected = anyio.Event()
 
-    async def send(call: KaCreate) -> Answer[Stored]:
+    async def send(call: KaCreate) -> Sent[Stored]:
         if "BAD" in call.keys:
             server.calls.append(call.keys)
             await anyio.wait_all_tasks_blocked()
@@ -695,7 +697,7 @@ async def test_a_key_that_the_server_objects_to(kind: type[RefusedError], code: 
     keys[place] = "BAD"
     server = Server()
 
-    async def send(call: KaCreate) -> Answer[Stored]:
+    async def send(call: KaCreate) -> Sent[Stored]:
         if "BAD" in call.keys:
             server.calls.append(call.keys)
             raise refusal(kind, code)
@@ -757,7 +759,7 @@ class HalfWay:
         self.lines = Counting()
         self.report: UploadReport | None = None
 
-    async def send(self, call: KaCreate) -> Answer[Stored]:
+    async def send(self, call: KaCreate) -> Sent[Stored]:
         if len(self.server.calls) == 2:
             self.server.gate = anyio.Event()
         return await self.server.send(call)
@@ -834,6 +836,7 @@ async def test_cancelled_the_way_of_asyncio() -> None:
     half_way.check()
 
 
+@pytest.mark.slow
 async def test_cancelled_at_any_step() -> None:
     """Wherever the cancellation strikes, every line that was read is in one column."""
     for steps in range(60):

@@ -12,7 +12,7 @@ from waiting import PATIENCE
 from gatepay_async import GatePayError, UploadReport
 from gatepay_async.protocol.calls import KaCreate
 from gatepay_async.protocol.models import Stored
-from gatepay_async.protocol.retrying import Answer
+from gatepay_async.protocol.retrying import Sent
 from gatepay_async.upload import upload
 
 pytestmark = [pytest.mark.fast, pytest.mark.anyio]
@@ -26,13 +26,13 @@ class Server:
         self.calls = 0
         self.before, self.do = before, do
 
-    async def send(self, call: KaCreate) -> Answer[Stored]:
+    async def send(self, call: KaCreate) -> Sent[Stored]:
         self.calls += 1
         if self.calls == self.before and self.do is not None:
             await self.do()
         await anyio.lowlevel.checkpoint()
         self.stored.update(call.keys)
-        return Answer(Stored(len(call.keys), ""), 1)
+        return Sent(Stored(len(call.keys), ""), 1)
 
 
 async def await_a_cancelled_task() -> None:
@@ -101,10 +101,11 @@ async def test_one_task_of_an_upload_is_cancelled() -> None:
         asyncio.current_task().cancel()  # type: ignore[union-attr]  # there is one
         await asyncio.sleep(0)
 
-    server = Server(before=3, do=cancel_one)
-    with anyio.fail_after(PATIENCE), pytest.raises(GatePayError, match="a task of the upload") as caught:
-        await upload(server.send, 8, slowly(5_000))
-    told(caught.value.report, server)  # type: ignore[attr-defined]  # what is tested
+    for before in (3, 10):  # amid the input, and when all of it has been read
+        server = Server(before=before, do=cancel_one)
+        with anyio.fail_after(PATIENCE), pytest.raises(GatePayError, match="a task of the upload") as caught:
+            await upload(server.send, 8, slowly(5_000))
+        told(caught.value.report, server)  # type: ignore[attr-defined]  # what is tested
 
 
 class Stop(BaseException):

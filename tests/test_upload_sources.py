@@ -21,7 +21,7 @@ from waiting import PATIENCE, until
 
 from gatepay_async import Fate, InvalidRequestError, Stored, UploadReport
 from gatepay_async.protocol.calls import KaCreate
-from gatepay_async.protocol.retrying import Answer
+from gatepay_async.protocol.retrying import Sent
 from gatepay_async.upload import upload
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
@@ -37,11 +37,11 @@ class Server:
         self.stored: list[str] = []
         self.sizes: list[int] = []
 
-    async def send(self, call: KaCreate) -> Answer[Stored]:
+    async def send(self, call: KaCreate) -> Sent[Stored]:
         await anyio.lowlevel.checkpoint()
         self.stored += call.keys
         self.sizes.append(len(call.keys))
-        return Answer(Stored(len(call.keys), ""), 1)
+        return Sent(Stored(len(call.keys), ""), 1)
 
     async def upload(self, keys: Any, *, concurrency: int = 1) -> UploadReport:
         with anyio.fail_after(PATIENCE):
@@ -570,7 +570,7 @@ async def test_what_is_not_read_stays_in_the_input() -> None:
     """After an upload broke off, a generator goes on where the report says that reading stopped."""
     lines = iter(KEYS)
 
-    async def refuse(_: KaCreate) -> Answer[Stored]:
+    async def refuse(_: KaCreate) -> Sent[Stored]:
         await anyio.lowlevel.checkpoint()
         raise RuntimeError("a transport's own")
 

@@ -20,9 +20,9 @@ import virtual_time
 from attrs import define, field
 
 from gatepay_async import AsyncGatePay, Fate, RetryPolicy, UploadReport
-from gatepay_async.durable import batches
-from gatepay_async.durable.batches import Run
-from gatepay_async.durable.sending import Sender
+from gatepay_async.durable.records import results
+from gatepay_async.durable.records.results import BatchResult
+from gatepay_async.durable.work.sender import Sender
 from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Ledger
 from gatepay_async.protocol.chunking import Chunker
 
@@ -302,11 +302,11 @@ async def _play_durable(seed: int) -> str:
     lines = [line for line in lines_of(choose) if isinstance(line, str)]
     chunker = Chunker(Ledger())
     chunks = list(chunker.chunks(lines))
-    rest = chunker.rest()
+    rest = chunker.last_chunk()
     chunks += [rest] if rest is not None else []
     keys = [key for chunk in chunks for key in chunk.keys]
     server = server_of(choose, keys)
-    rows: list[Run] = []
+    rows: list[BatchResult] = []
     async with AsyncGatePay("k", "s", transport=server) as gatepay:
         for _ in range(choose.randint(1, 6)):
             going = choose.choice((1, 3, 30, 10**9))
@@ -316,9 +316,9 @@ async def _play_durable(seed: int) -> str:
                 going -= 1
                 return going >= 0
 
-            run = await Sender(gatepay._answer, 8, may_go_on).run(batches.to_do(chunks, rows))
-            rows.append(Run.of_json(json.loads(json.dumps(run.as_json()))))
-            _check(batches.merged(rows), chunks, server)
+            run = await Sender(gatepay._send_card_keys, 8, may_go_on).send_chunks(results.to_do(chunks, rows))
+            rows.append(BatchResult.of_json(json.loads(json.dumps(run.as_json()))))
+            _check(results.merged(rows), chunks, server)
             await anyio.sleep(choose.choice((0.1, 2.0, 60.0)))
     assert anyio.current_time() < LONGEST, "takes too long"
     return "durable"

@@ -23,7 +23,7 @@ from typing import Any, cast
 import anyio.lowlevel
 from attrs import define, field
 
-from gatepay_async.pager import CardKeyListing
+from gatepay_async.listing import CardKeyListing
 from gatepay_async.protocol.calls import KaShow
 from gatepay_async.protocol.codec import MisreadError
 from gatepay_async.protocol.errors import InvalidPageError, ProtocolError, TransportError
@@ -244,7 +244,7 @@ def simulate(seed: int, **fixed: Any) -> Outcome:
 
 
 async def simulate_listing(seed: int, **fixed: Any) -> Outcome:
-    """One walk through the pager itself, on the event loop that runs; failed calls are tried again."""
+    """One walk through the listing itself, on the event loop that runs; failed calls are tried again."""
     chance = random.Random(seed)  # noqa: S311 -- it repeats, and guards nothing
     settings = Settings.drawn(chance, **fixed)
     stock = Stock(settings, chance)

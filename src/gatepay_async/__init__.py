@@ -12,9 +12,9 @@ from gatepay_async.version import __version__
 
 if TYPE_CHECKING:
     from gatepay_async.client import AsyncGatePay
+    from gatepay_async.listing import CardKeyListing
     from gatepay_async.order_ids import new_out_order_id
-    from gatepay_async.pager import CardKeyListing
-    from gatepay_async.protocol.bulk import ChunkOutcome, Fate, UploadProgress, UploadReport
+    from gatepay_async.protocol.bulk import ChunkOutcome, Fate, UploadIncomplete, UploadProgress, UploadReport
     from gatepay_async.protocol.callback import parse_callback
     from gatepay_async.protocol.errors import (
         AlreadyStoredError,
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
         TooManyKeysError,
         TransportError,
         UnknownFailureError,
-        UploadIncomplete,
     )
     from gatepay_async.protocol.models import (
         Callback,
@@ -65,6 +64,7 @@ if TYPE_CHECKING:
         QrCode,
         Stored,
     )
+    from gatepay_async.protocol.raw import RawReply
     from gatepay_async.protocol.retrying import RetryPolicy
 
 __all__ = [
@@ -106,6 +106,7 @@ __all__ = [
     "ProtocolError",
     "QrCode",
     "QuotaExceededError",
+    "RawReply",
     "RefusedError",
     "RetryPolicy",
     "ShopNotFoundError",
@@ -129,9 +130,10 @@ __all__ = [
 _HOMES = {
     "AsyncGatePay": "client",
     "new_out_order_id": "order_ids",
-    "CardKeyListing": "pager",
+    "CardKeyListing": "listing",
     "ChunkOutcome": "protocol.bulk",
     "Fate": "protocol.bulk",
+    "UploadIncomplete": "protocol.bulk",
     "UploadProgress": "protocol.bulk",
     "UploadReport": "protocol.bulk",
     "parse_callback": "protocol.callback",
@@ -146,6 +148,7 @@ _HOMES = {
     "Product": "protocol.models",
     "QrCode": "protocol.models",
     "Stored": "protocol.models",
+    "RawReply": "protocol.raw",
     "RetryPolicy": "protocol.retrying",
 }
 
@@ -155,9 +158,9 @@ if not TYPE_CHECKING:  # or a checker would believe any name
         """Import a public name where it is first asked for (PEP 562)."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'protocol.errors')}"), name)
-        globals()[name] = found
-        return found
+        value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'protocol.errors')}"), name)
+        globals()[name] = value
+        return value
 
     def __dir__() -> list[str]:
         return __all__

@@ -15,11 +15,11 @@ import sniffio
 from gatepay_async.protocol.errors import GatePayError
 
 
-class Watch:
+class CancellationWatch:
     """Made in a task, and asked in it later: was this task cancelled since?"""
 
     def __init__(self) -> None:
-        self._before = _requests()
+        self._before = _count_cancel_requests()
 
     @staticmethod
     def is_cancellation(error: BaseException) -> bool:
@@ -28,10 +28,10 @@ class Watch:
 
     def is_ours(self) -> bool:
         """Whether somebody has cancelled this task, or a scope around it."""
-        return _requests() > self._before or anyio.current_effective_deadline() <= anyio.current_time()
+        return _count_cancel_requests() > self._before or anyio.current_effective_deadline() <= anyio.current_time()
 
 
-def stray(where: str) -> GatePayError:
+def stray_cancellation(where: str) -> GatePayError:
     """What a cancellation that nobody asked for is raised as."""
     return GatePayError(
         f"a cancellation came out of {where}, and nobody had cancelled this call: it is not finished. "
@@ -39,7 +39,7 @@ def stray(where: str) -> GatePayError:
     )
 
 
-def _requests() -> int:
+def _count_cancel_requests() -> int:
     """How many cancellations of this task asyncio has noted; on trio only scopes cancel."""
     if sniffio.current_async_library() != "asyncio":
         return 0

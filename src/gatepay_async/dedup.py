@@ -14,91 +14,93 @@ from hashlib import blake2b
 from itertools import islice
 from secrets import token_bytes
 
-from gatepay_async.protocol.chunking import Remembered
+from gatepay_async.protocol.chunking import MemoryDeduplicator
 
-MOST_IN_MEMORY = 1_000_000  # card keys; some 150 MB
-_CACHE = 192 * 1024  # KiB of SQLite's pages in memory; beyond it, a look-up may read the file
-_SMALL_CACHE = 64 * 1024  # the same where no server waits for it
-_AT_ONCE = 2000  # card keys looked up by one statement
-_DIGEST = 16  # bytes: for two of ten million card keys to share one, the odds are 1 to 7 * 10**24
+MAX_KEYS_IN_MEMORY = 1_000_000  # card keys; some 150 MB
+_CACHE_KIB = 192 * 1024  # KiB of SQLite's pages in memory; beyond it, a look-up may read the file
+_SMALL_CACHE_KIB = 64 * 1024  # the same where no server waits for it
+_ROWS_PER_STATEMENT = 2000  # card keys looked up by one statement
+_DIGEST_BYTES = 16  # bytes: for two of ten million card keys to share one, the odds are 1 to 7 * 10**24
 
 # "": a private database in a temporary file, which SQLite deletes as soon as it has opened it (on Windows: the system
 # does, when the process ends). It is made when the cache is full, where SQLITE_TMPDIR, TMPDIR, or else /var/tmp says.
-_PRIVATE = ""
+_PRIVATE_FILE = ""
 # Nothing is kept beyond the process: neither a way back nor what survives a power cut is worth a write.
 _PRAGMAS = ("journal_mode=off", "synchronous=off", "locking_mode=exclusive", "temp_store=file")
-_TABLE = "seen (digest BLOB PRIMARY KEY) WITHOUT ROWID"
-_TABLE_WITH_LINES = "seen (digest BLOB PRIMARY KEY, line INTEGER) WITHOUT ROWID"
-_NUMBERS = "numbers (n INTEGER PRIMARY KEY)"
+_DIGESTS = "seen (digest BLOB PRIMARY KEY) WITHOUT ROWID"
+_DIGESTS_WITH_LINES = "seen (digest BLOB PRIMARY KEY, line INTEGER) WITHOUT ROWID"
+_NUMBERS_TABLE = "numbers (n INTEGER PRIMARY KEY)"
 # One blob, the digests one after the other, and one row back: Python's lock is given up and taken again for each
 # row, and beside a busy event loop that takes longer than the row. In order, so that neighbours share a page.
-_EACH = f"substr(:digests, {_DIGEST} * n + 1, {_DIGEST})"
-_WHICH_ARE_THERE = f"SELECT group_concat(n) FROM numbers WHERE n < :count AND {_EACH} IN seen"  # noqa: S608 -- constants
-_LINES_OF = f"SELECT n, line FROM numbers JOIN seen ON digest = {_EACH} WHERE n < :count"  # noqa: S608 -- constants
-_ENTER = f"INSERT OR IGNORE INTO seen SELECT {_EACH} FROM numbers WHERE n < :count"  # noqa: S608 -- constants
+_NTH_DIGEST = f"substr(:digests, {_DIGEST_BYTES} * n + 1, {_DIGEST_BYTES})"
+_SELECT_PRESENT = f"SELECT group_concat(n) FROM numbers WHERE n < :count AND {_NTH_DIGEST} IN seen"  # noqa: S608 -- constants
+_SELECT_LINES = f"SELECT n, line FROM numbers JOIN seen ON digest = {_NTH_DIGEST} WHERE n < :count"  # noqa: S608 -- constants
+_INSERT_DIGESTS = f"INSERT OR IGNORE INTO seen SELECT {_NTH_DIGEST} FROM numbers WHERE n < :count"  # noqa: S608 -- constants
 
 
-class Seen:
+class SpillingDeduplicator:
     """
     Which card keys an upload has had: exact in memory, and beyond it up to digests of 128 bits.
 
     Any thread may use it; one at a time does, the others wait.
 
     Args:
-        most_in_memory: Card keys; with one more than this, all move to the file.
+        max_keys_in_memory: Card keys; with one more than this, all move to the file.
     """
 
-    def __init__(self, *, most_in_memory: int | None = None) -> None:
-        self._most = MOST_IN_MEMORY if most_in_memory is None else most_in_memory
-        self._in_memory = Remembered()
-        self._in_file: _Digests | None = None
+    def __init__(self, *, max_keys_in_memory: int | None = None) -> None:
+        self._max_in_memory = MAX_KEYS_IN_MEMORY if max_keys_in_memory is None else max_keys_in_memory
+        self._in_memory = MemoryDeduplicator()
+        self._in_file: _DigestTable | None = None
         self._closed = False
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
-    def fits(self, count: int) -> bool:
+    def fits_in_memory(self, count: int) -> bool:
         """Whether *count* card keys more can be looked up without a file: without blocking."""
-        return self._in_file is None and len(self._in_memory) + count <= self._most
+        return self._in_file is None and len(self._in_memory) + count <= self._max_in_memory
 
-    def repeated(self, keys: Sequence[str]) -> list[int]:
+    def find_repeated(self, keys: Sequence[str]) -> list[int]:
         """
         Enter *keys*; the places, from 0, of those that were there before, or further up in *keys*.
 
         Raises:
             sqlite3.Error: The disk is full, say; what of *keys* was entered is not known then.
         """
-        with self._turn:
+        with self._lock:
             if self._closed:
                 raise RuntimeError("closed, and what it has seen is gone")
-            if self.fits(len(keys)):
-                return self._in_memory.repeated(keys)
+            if self.fits_in_memory(len(keys)):
+                return self._in_memory.find_repeated(keys)
             if self._in_file is None:
-                self._in_file = _spilled(self._in_memory)
-                self._in_memory.forget()
-            return self._in_file.repeated(keys)
+                self._in_file = _spill(self._in_memory)
+                self._in_memory.clear()
+            return self._in_file.find_repeated(keys)
 
     def close(self) -> None:
         """Forget everything, once nobody looks anything up any more; the file is gone. May block. Again: nothing."""
-        with self._turn:
+        with self._lock:
             self._closed = True
-            self._in_memory.forget()
+            self._in_memory.clear()
             if self._in_file is not None:
                 self._in_file.close()
 
 
-class _Private:
+class _PrivateTable:
     """Digests in a private database, keyed at random: whoever gets hold of one can't even try card keys on it."""
 
     def __init__(self, table: str, *, cache: int) -> None:
-        self._blank = blake2b(key=token_bytes(32), digest_size=_DIGEST)
-        # Whose turn it is to use the connection is settled by Seen.
-        self._database = sqlite3.connect(_PRIVATE, isolation_level=None, check_same_thread=False)
+        self._blank = blake2b(key=token_bytes(32), digest_size=_DIGEST_BYTES)
+        # Whose turn it is to use the connection is settled by SpillingDeduplicator.
+        self._database = sqlite3.connect(_PRIVATE_FILE, isolation_level=None, check_same_thread=False)
         try:
             for pragma in (*_PRAGMAS, f"cache_size=-{cache}"):
                 self._database.execute(f"PRAGMA {pragma}")
             self._database.execute("BEGIN")  # never committed: nobody else waits for it
-            for each in (table, _NUMBERS):
+            for each in (table, _NUMBERS_TABLE):
                 self._database.execute(f"CREATE TABLE {each}")
-            self._database.executemany("INSERT INTO numbers VALUES (?)", ((number,) for number in range(_AT_ONCE)))
+            self._database.executemany(
+                "INSERT INTO numbers VALUES (?)", ((number,) for number in range(_ROWS_PER_STATEMENT))
+            )
         except BaseException:
             self.close()
             raise
@@ -114,13 +116,13 @@ class _Private:
             yield keyed.digest()
 
 
-class FirstLines(_Private):
+class FirstLines(_PrivateTable):
     """In which line each card key stood first: digests and numbers, and no card key. For one thread."""
 
     def __init__(self) -> None:
-        super().__init__(_TABLE_WITH_LINES, cache=_SMALL_CACHE)
+        super().__init__(_DIGESTS_WITH_LINES, cache=_SMALL_CACHE_KIB)
 
-    def repeated(self, lines: Sequence[int], keys: Sequence[str]) -> dict[int, int]:
+    def find_repeated(self, lines: Sequence[int], keys: Sequence[str]) -> dict[int, int]:
         """
         Enter *keys*, which stand in *lines*: 2,000 at most.
 
@@ -136,51 +138,53 @@ class FirstLines(_Private):
         for digest, line in zip(all_digests, lines, strict=True):
             first.setdefault(digest, line)
         digests = sorted(first)
-        asked = {"digests": b"".join(digests), "count": len(digests)}
-        before: dict[bytes, int] = {digests[n]: line for n, line in self._database.execute(_LINES_OF, asked)}
+        parameters = {"digests": b"".join(digests), "count": len(digests)}
+        before: dict[bytes, int] = {digests[n]: line for n, line in self._database.execute(_SELECT_LINES, parameters)}
         new = ((digest, first[digest]) for digest in digests if digest not in before)
         self._database.executemany("INSERT INTO seen VALUES (?, ?)", new)
         first |= before
         return {place: first[each] for place, each in enumerate(all_digests) if first[each] != lines[place]}
 
 
-class _Digests(_Private):
+class _DigestTable(_PrivateTable):
     """All that an upload has seen, past its threshold."""
 
     def __init__(self) -> None:
-        super().__init__(_TABLE, cache=_CACHE)
+        super().__init__(_DIGESTS, cache=_CACHE_KIB)
 
-    def repeated(self, keys: Sequence[str]) -> list[int]:
-        """As ``Seen.repeated``."""
+    def find_repeated(self, keys: Sequence[str]) -> list[int]:
+        """As ``SpillingDeduplicator.find_repeated``."""
         places: list[int] = []
-        for start in range(0, len(keys), _AT_ONCE):
-            places += (start + place for place in self._some_repeated(keys[start : start + _AT_ONCE]))
+        for start in range(0, len(keys), _ROWS_PER_STATEMENT):
+            places += (
+                start + place for place in self._find_repeated_in_batch(keys[start : start + _ROWS_PER_STATEMENT])
+            )
         return places
 
-    def _some_repeated(self, keys: Sequence[str]) -> list[int]:
+    def _find_repeated_in_batch(self, keys: Sequence[str]) -> list[int]:
         places: list[int] = []
         first: dict[bytes, int] = {}  # digest -> place
         for place, digest in enumerate(self._digests(keys)):
             if first.setdefault(digest, place) != place:
                 places.append(place)
         digests = sorted(first)
-        asked = {"digests": b"".join(digests), "count": len(digests)}
-        there: str | None
-        ((there,),) = self._database.execute(_WHICH_ARE_THERE, asked)
-        if there is not None:
-            places += (first[digests[int(n)]] for n in there.split(","))
+        parameters = {"digests": b"".join(digests), "count": len(digests)}
+        present: str | None
+        ((present,),) = self._database.execute(_SELECT_PRESENT, parameters)
+        if present is not None:
+            places += (first[digests[int(n)]] for n in present.split(","))
             places.sort()
-        self._database.execute(_ENTER, asked)
+        self._database.execute(_INSERT_DIGESTS, parameters)
         return places
 
 
-def _spilled(remembered: Remembered) -> _Digests:
+def _spill(remembered: MemoryDeduplicator) -> _DigestTable:
     """All that was *remembered*, as digests; *remembered* stays as it is."""
-    digests = _Digests()
+    digests = _DigestTable()
     try:
         keys = iter(remembered)
-        while some := list(islice(keys, _AT_ONCE)):
-            digests.repeated(some)
+        while some := list(islice(keys, _ROWS_PER_STATEMENT)):
+            digests.find_repeated(some)
     except BaseException:
         digests.close()
         raise

@@ -66,8 +66,8 @@ class OverAiohttp(AiohttpTransport):
             httpx.ConnectError: There is no connection to be had. Nothing was sent.
             httpx.TransportError: Any other failure.
         """
-        trip = _Trip(request.extensions)
-        token = _trip.set(trip)
+        state = _RequestState(request.extensions)
+        token = _current_request.set(state)
         try:
             response = await super().handle_async_request(request)
         except httpx.TransportError as error:
@@ -84,8 +84,8 @@ class OverAiohttp(AiohttpTransport):
                 raise
             raise httpx.ConnectError("the client was closed; nothing was sent") from None
         finally:
-            _trip.reset(token)
-        response.stream = _Body(cast("_Reply", trip.reply))
+            _current_request.reset(token)
+        response.stream = _AiohttpBody(cast("_Reply", state.reply))
         return response
 
     def _session(self) -> aiohttp.ClientSession:
@@ -109,14 +109,14 @@ class _Outgoing:
 
 
 @define
-class _Trip:
+class _RequestState:
     """A request under way: whom to tell of it, and aiohttp's reply, once that begins."""
 
-    tell: dict[str, Callable[[], None]]
+    hooks: dict[str, Callable[[], None]]
     reply: _Reply | None = None
 
 
-_trip: ContextVar[_Trip] = ContextVar("the request under way")
+_current_request: ContextVar[_RequestState] = ContextVar("the request under way")
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -124,31 +124,31 @@ class _Connector(aiohttp.TCPConnector):
 
     async def connect(self, *request: Any, **options: Any) -> Connection:
         """Give a connection; what comes next is writing."""
-        trace: Any = _trip.get().tell.get("trace")
+        trace: Any = _current_request.get().hooks.get("trace")
         if trace is not None:
             await trace("connection.connect_tcp.started", {})
         connection = await super().connect(*request, **options)
-        _trip.get().tell["on_send"]()
+        _current_request.get().hooks["on_send"]()
         return connection
 
     # Not for overriding, by its name. Should it go away, the clock of an attempt runs while it waits, and a test fails.
     async def _wait_for_available_connection(self, key: Any, traces: Any) -> None:
-        tell = _trip.get().tell
-        tell["on_wait"]()
+        hooks = _current_request.get().hooks
+        hooks["on_wait"]()
         await super()._wait_for_available_connection(key, traces)
-        tell["on_turn"]()
+        hooks["on_turn"]()
 
 
 class _Reply(aiohttp.ClientResponse):
-    """A reply that its trip knows."""
+    """A reply that the state of its request knows."""
 
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
         """Read the head."""
-        _trip.get().reply = self
+        _current_request.get().reply = self
         return await super().start(connection)
 
 
-class _Body(httpx.AsyncByteStream):
+class _AiohttpBody(httpx.AsyncByteStream):
     """A response's body, read from aiohttp's reply itself; whatever goes wrong there becomes httpx's error."""
 
     def __init__(self, reply: _Reply) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from gatepay_async.protocol import checks, money
-from gatepay_async.protocol.callback import LONGEST_APPKEY, LONGEST_OWN, SIGNED
+from gatepay_async.protocol.callback import MAX_APPKEY_BYTES, MAX_OWN_QUERY_BYTES, SIGNED
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.frames import sealed
 from gatepay_async.protocol.models import PayType
@@ -19,8 +19,8 @@ from gatepay_async.protocol.signing import Credentials, sign
 
 __all__ = ["signed_callback"]
 
-_FIELDS = ("appkey", *SIGNED, "sign")
-_TIMES = range(10**9, 10**10)  # epoch seconds that parse_callback() accepts
+_CALLBACK_FIELDS = ("appkey", *SIGNED, "sign")
+_VALID_PAYTIMES = range(10**9, 10**10)  # epoch seconds that parse_callback() accepts
 
 
 @sealed
@@ -74,20 +74,20 @@ def signed_callback(
         InvalidRequestError: An argument can't be right; the error names it.
     """
     credentials = Credentials(appkey, appsecret)
-    checks.fits("appkey", appkey, LONGEST_APPKEY)
+    checks.check_byte_length("appkey", appkey, MAX_APPKEY_BYTES)
     checks.check("out_order_id", out_order_id, checks.order_number)
     _check_extend(extend)
     signed = {
-        "order_id": _number(out_order_id, order_id),
+        "order_id": _order_id_text(out_order_id, order_id),
         "out_order_id": out_order_id,
-        "price": _money("price", price),
-        "realprice": _money("realprice", price if realprice is None else realprice),
-        "type": _pay_type(pay_type),
-        "paytime": _seconds(paid_at),
+        "price": _amount_text("price", price),
+        "realprice": _amount_text("realprice", price if realprice is None else realprice),
+        "type": _pay_type_text(pay_type),
+        "paytime": _paytime_text(paid_at),
         "extend": extend,
     }
     fields = {"appkey": appkey, **signed, "sign": sign(credentials, [signed[name] for name in SIGNED])}
-    return urlencode(_own(extra) | _changed(fields, tampered))
+    return urlencode(_check_extra(extra) | _tamper(fields, tampered))
 
 
 def _check_extend(extend: str) -> None:
@@ -96,10 +96,10 @@ def _check_extend(extend: str) -> None:
         raise InvalidRequestError(field="extend", problem=f"must be text, not {type(extend).__name__}")
     if not checks.is_utf8(extend):
         raise InvalidRequestError(field="extend", problem="holds half a character (a lone surrogate)")
-    checks.fits("extend", extend, checks.LONGEST_CUSTOM)
+    checks.check_byte_length("extend", extend, checks.MAX_CUSTOM_BYTES)
 
 
-def _number(out_order_id: str, order_id: int | None) -> str:
+def _order_id_text(out_order_id: str, order_id: int | None) -> str:
     # Made from the order's own number: two orders of a test would else be one and the
     # same to whoever handles each order_id once.
     number = 1 + zlib.crc32(out_order_id.encode()) if order_id is None else order_id
@@ -107,55 +107,57 @@ def _number(out_order_id: str, order_id: int | None) -> str:
     return str(number)
 
 
-def _money(name: str, value: Decimal | int | str) -> str:
+def _amount_text(name: str, value: Decimal | int | str) -> str:
     # A float is refused: 0.1 + 0.2 is no price.
     return f"{money.amount_of(name, Decimal(value) if type(value) is int else value):f}"
 
 
-def _pay_type(value: PayType | str) -> str:
+def _pay_type_text(value: PayType | str) -> str:
     if value not in list(PayType):
         raise InvalidRequestError(field="pay_type", problem=f"must be one of {', '.join(PayType)}")
     return PayType(value).value
 
 
-def _seconds(paid_at: datetime | int | None) -> str:
+def _paytime_text(paid_at: datetime | int | None) -> str:
     if isinstance(paid_at, datetime):
         if paid_at.utcoffset() is None:
             raise InvalidRequestError(field="paid_at", problem="must be aware: datetime.now(UTC), for example")
         seconds: object = int(paid_at.timestamp())
     else:
         seconds = int(time.time()) if paid_at is None else paid_at
-    if isinstance(seconds, bool) or not isinstance(seconds, int) or seconds not in _TIMES:
+    if isinstance(seconds, bool) or not isinstance(seconds, int) or seconds not in _VALID_PAYTIMES:
         problem = "must be an aware datetime, or whole epoch seconds of ten digits"
         raise InvalidRequestError(field="paid_at", problem=problem)
     return str(seconds)
 
 
-def _own(extra: Mapping[str, str] | None) -> dict[str, str]:
-    own = _texts("extra", extra)
+def _check_extra(extra: Mapping[str, str] | None) -> dict[str, str]:
+    own = _check_texts("extra", extra)
     for name in own:
-        if name in _FIELDS:
+        if name in _CALLBACK_FIELDS:
             raise InvalidRequestError(field="extra", problem=f"{name} is the vendor's own; tampered={{…}} changes it")
     size = len(urlencode(own))
-    if size > LONGEST_OWN:
-        problem = f"take {size} bytes in the query string, and the limit is {LONGEST_OWN}"
+    if size > MAX_OWN_QUERY_BYTES:
+        problem = f"take {size} bytes in the query string, and the limit is {MAX_OWN_QUERY_BYTES}"
         raise InvalidRequestError(field="extra", problem=problem)
     return own
 
 
-def _changed(fields: dict[str, str], tampered: Mapping[str, str | None] | None) -> dict[str, str]:
-    changes = _texts("tampered", tampered, none_too=True)
+def _tamper(fields: dict[str, str], tampered: Mapping[str, str | None] | None) -> dict[str, str]:
+    changes = _check_texts("tampered", tampered, none_too=True)
     for name in changes:
-        if name not in _FIELDS:
-            raise InvalidRequestError(field="tampered", problem=f"no field {name!r}; there are {', '.join(_FIELDS)}")
+        if name not in _CALLBACK_FIELDS:
+            raise InvalidRequestError(
+                field="tampered", problem=f"no field {name!r}; there are {', '.join(_CALLBACK_FIELDS)}"
+            )
     return {name: text for name, value in fields.items() if (text := changes.get(name, value)) is not None}
 
 
-def _texts(name: str, given: Mapping[Any, Any] | None, *, none_too: bool = False) -> dict[str, Any]:
+def _check_texts(name: str, mapping: Mapping[Any, Any] | None, *, none_too: bool = False) -> dict[str, Any]:
     """Hold a mapping to text for text; urlencode() would write a None as ``None``, and 1 as if it were text."""
-    if given is not None and not isinstance(given, Mapping):
-        raise InvalidRequestError(field=name, problem=f"must be a dict, not {type(given).__name__}")
-    texts = dict(given or {})
+    if mapping is not None and not isinstance(mapping, Mapping):
+        raise InvalidRequestError(field=name, problem=f"must be a dict, not {type(mapping).__name__}")
+    texts = dict(mapping or {})
     for key, value in texts.items():
         if not isinstance(key, str) or not (isinstance(value, str) or (none_too and value is None)):
             raise InvalidRequestError(field=name, problem=f"{key!r} must be text")

@@ -161,7 +161,7 @@ async def test_a_server_that_stops_under_a_delivery(memory_shop: Shop) -> None:
     app = memory_shop.app(hang)
     async with anyio.create_task_group() as tasks, anyio.create_task_group() as deliveries:
         deliveries.start_soon(call, app, query())
-        await until(lambda: app._under_way)
+        await until(lambda: app._in_progress)
         tasks.start_soon(lifespan, app)
         deliveries.cancel_scope.cancel()
     assert order == ["released", "closed"]
@@ -173,11 +173,11 @@ async def hang(_: Callback) -> None:
 
 async def test_a_delivery_that_does_not_end(memory_shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that stops waits for a bounded time."""
-    monkeypatch.setattr("gatepay_async.callbacks.app._FAREWELL", 0.02)
+    monkeypatch.setattr("gatepay_async.callbacks.app._SHUTDOWN_TIMEOUT_S", 0.02)
     app = memory_shop.app(hang)
     async with anyio.create_task_group() as deliveries:
         deliveries.start_soon(call, app, query())
-        await until(lambda: app._under_way)
+        await until(lambda: app._in_progress)
         assert (await lifespan(app))[-1] == "lifespan.shutdown.complete"
         deliveries.cancel_scope.cancel()
 
@@ -444,7 +444,7 @@ async def test_on_event_that_hangs(
     memory_shop: Shop, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An on_event that doesn't end is waited for a moment only."""
-    monkeypatch.setattr("gatepay_async.callbacks.events._LONGEST", 0.01)
+    monkeypatch.setattr("gatepay_async.callbacks.events._ON_EVENT_TIMEOUT_S", 0.01)
     assert await word(memory_shop.app(on_event=lambda _: anyio.sleep_forever()), query()) == "success"
     assert "on_event took more than 0.01 s, at a callback that was handled" in caplog.text
 

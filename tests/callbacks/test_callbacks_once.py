@@ -178,7 +178,7 @@ async def test_waiting_is_bounded(shop: Shop) -> None:
 @pytest.mark.parametrize("where", ["claim", "lookup", "handler", "commit", "on_event", "release"])
 async def test_cancelled(shop: Shop, where: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: C901 -- six places
     """A delivery cancelled at any await: no answer, and the next one is handled at once, or found to be handled."""
-    monkeypatch.setattr("gatepay_async.callbacks.events._LONGEST", 0.05)
+    monkeypatch.setattr("gatepay_async.callbacks.events._ON_EVENT_TIMEOUT_S", 0.05)
     hung = anyio.Event()
     hang = True
 
@@ -390,7 +390,7 @@ class HangingStore(MemoryStore):
 @pytest.mark.parametrize("where", ["claim", "commit", "release"])
 async def test_a_store_that_hangs(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that doesn't answer is waited for a bounded time: a fail."""
-    monkeypatch.setattr(once, "_SPARE", 0.02)
+    monkeypatch.setattr(once, "_LEASE_MARGIN_S", 0.02)
     shop = Shop(HangingStore(where))
     shop.failures += [RuntimeError("mine")] if where == "release" else []
     assert (await call(shop.app(), query())).status == 500
@@ -400,7 +400,7 @@ async def test_a_store_that_hangs(where: str, monkeypatch: pytest.MonkeyPatch) -
 
 async def test_a_claim_that_took_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """What claiming took beyond its share is taken from the handler: the lease outlives it in any case."""
-    monkeypatch.setattr(once, "_SPARE", 0.02)
+    monkeypatch.setattr(once, "_LEASE_MARGIN_S", 0.02)
     store = MemoryStore()
     claim = store.claim
 

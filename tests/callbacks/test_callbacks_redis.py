@@ -102,7 +102,7 @@ async def test_redis_killed_between_handling_and_committing(redis_server: RedisS
 
 async def test_redis_hangs(redis_server: RedisServer, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A Redis that doesn't answer is waited for a bounded time: a fail."""
-    monkeypatch.setattr(callbacks.once, "_SPARE", 0.1)
+    monkeypatch.setattr(callbacks.once, "_LEASE_MARGIN_S", 0.1)
     store = RedisStore(redis_url)
     shop = Shop(store)
     redis_server.pause()

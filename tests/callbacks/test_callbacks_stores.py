@@ -107,7 +107,7 @@ async def test_another_process_in_between(
     sqlite: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: int, standing: Standing
 ) -> None:
     """Another process that claims between looking and writing is noticed; within the transaction it can't."""
-    monkeypatch.setattr(callbacks.sqlite, "_PATIENCE", 0.01)
+    monkeypatch.setattr(callbacks.sqlite, "_LOCK_TIMEOUT_S", 0.01)
     other = SQLiteStore(tmp_path / "callbacks.sqlite3", clock=sqlite._clock)
     stand, looks = sqlite._standing, []
     theirs: list[object] = []
@@ -117,7 +117,7 @@ async def test_another_process_in_between(
         looks.append(found)
         if len(looks) == look:
             try:
-                theirs.append(other._claim(TWO, threading.Event()))
+                theirs.append(other._claim_in_thread(TWO, threading.Event()))
             except sqlite3.OperationalError as error:
                 theirs.append(str(error))
         return found
@@ -352,7 +352,7 @@ async def test_a_path_that_cannot_be_opened(tmp_path: Path, what: str) -> None:
 
 async def test_a_database_that_is_locked(sqlite: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that another program has locked is waited for, for a while, and then a fail."""
-    monkeypatch.setattr(callbacks.sqlite, "_PATIENCE", 0.01)
+    monkeypatch.setattr(callbacks.sqlite, "_LOCK_TIMEOUT_S", 0.01)
     shop = Shop(sqlite)
     assert await word(shop.app(), query(order_id="1")) == "success"
     await sqlite.aclose()
@@ -370,7 +370,7 @@ async def test_a_database_that_is_locked(sqlite: SQLiteStore, tmp_path: Path, mo
 async def test_a_claim_that_was_given_up(sqlite: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that comes to its claim after the delivery was cancelled and has released it leaves nothing behind."""
     begun, done = threading.Event(), threading.Event()
-    claim = sqlite._claim
+    claim = sqlite._claim_in_thread
 
     def watched(wish: Claim, given_up: threading.Event) -> Standing:
         begun.set()
@@ -378,8 +378,8 @@ async def test_a_claim_that_was_given_up(sqlite: SQLiteStore, monkeypatch: pytes
         done.set()
         return standing
 
-    monkeypatch.setattr(sqlite, "_claim", watched)
-    with sqlite._file()._turn:  # as if another thread had the connection
+    monkeypatch.setattr(sqlite, "_claim_in_thread", watched)
+    with sqlite._file()._lock:  # as if another thread had the connection
         task = asyncio.create_task(sqlite.claim(ONE))
         await until(begun.is_set)
         task.cancel()  # leaves the thread behind

@@ -14,15 +14,16 @@ from cli_terminal import Open, Terminal, opened
 from typer.testing import CliRunner
 
 from gatepay_async import AsyncGatePay, RetryPolicy
-from gatepay_async.cli import examining, settings
+from gatepay_async.cli import settings
 from gatepay_async.cli.app import app
+from gatepay_async.cli.commands import doctor
 from gatepay_async.sandbox import Sandbox
 
 QUICK = RetryPolicy(first_wait=0, longest_wait=0)
 
 
 @frozen
-class Run:
+class BatchResult:
     """What came of a run."""
 
     status: int
@@ -37,14 +38,14 @@ class Run:
         return document
 
 
-Gatepay = Callable[..., Run]
+Gatepay = Callable[..., BatchResult]
 
 
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     """An English user on a line without waits. The environment is tests/surroundings.py's, with nothing set up."""
     monkeypatch.setenv("LANG", "en_GB.UTF-8")
-    for module in (settings, examining):
+    for module in (settings, doctor):
         monkeypatch.setattr(module, "AsyncGatePay", partial(AsyncGatePay, retry=QUICK))
 
 
@@ -52,11 +53,11 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 def gatepay() -> Gatepay:
     """The command."""
 
-    def run(*arguments: object, input: str | bytes = "", charset: str = "utf-8") -> Run:  # noqa: A002 -- the runner's word
+    def run(*arguments: object, input: str | bytes = "", charset: str = "utf-8") -> BatchResult:  # noqa: A002 -- the runner's word
         result = CliRunner(charset=charset).invoke(app, [str(each) for each in arguments], input=input)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
-        return Run(result.exit_code, result.stdout, result.stderr)
+        return BatchResult(result.exit_code, result.stdout, result.stderr)
 
     return run
 

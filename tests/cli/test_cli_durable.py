@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from durable_room import SOON, look_often
 
-from gatepay_async.cli import output, queue, submitting, working
-from gatepay_async.durable import QueueUnavailableError, batches
+from gatepay_async.cli import output, queue
+from gatepay_async.cli.commands import keys_durable, uploads_work
+from gatepay_async.durable import QueueUnavailableError
+from gatepay_async.durable.records import batches
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
 pytestmark = [pytest.mark.sockets, pytest.mark.usefixtures("home")]
@@ -25,8 +27,8 @@ EXAMPLES = 89  # card keys that the sandbox's product 8 has from the start
 @pytest.fixture(autouse=True)
 def small_and_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two chunks are a batch, and what is looked at once a second is looked at more often."""
-    monkeypatch.setattr(batches, "CHUNKS", 2)
-    monkeypatch.setattr(working, "_LOOK", SOON)
+    monkeypatch.setattr(batches, "CHUNKS_PER_BATCH", 2)
+    monkeypatch.setattr(uploads_work, "_POLL_INTERVAL_S", SOON)
     look_often(monkeypatch)
 
 
@@ -188,7 +190,7 @@ def test_a_spool_that_is_none(gatepay: Any, shop: Sandbox, keys: Path, monkeypat
     monkeypatch.setenv("GATEPAY_UPLOADS_SPOOL", str(keys))
     it = gatepay("keys", "upload", keys, "-p", 8, "--no-wait")
     assert (it.status, it.err) == (2, f"Error: Can't use {keys}: File exists.\n")
-    with pytest.raises(BrokenPipeError), queue.told():
+    with pytest.raises(BrokenPipeError), queue.explain_errors():
         raise BrokenPipeError
     assert not shop.requests
 
@@ -271,15 +273,15 @@ def test_rate(gatepay: Any) -> None:
 
 
 def interrupting(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
-    """Have Ctrl-C pressed as soon as the command complains of that."""
+    """Have Ctrl-C pressed as soon as the command warns of that."""
 
-    def complain(text: str) -> None:
-        output.complain(text)
+    def warn(text: str) -> None:
+        output.warn(text)
         if when in text:
             os.kill(os.getpid(), signal.SIGINT)
 
-    for module in (submitting, working):
-        monkeypatch.setattr(module, "complain", complain)
+    for module in (keys_durable, uploads_work):
+        monkeypatch.setattr(module, "warn", warn)
 
 
 def test_interrupted_here(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import anyio.lowlevel
 import pytest
 import typer
 
-from gatepay_async.cli import app, entry, helping, output, running, screens
+from gatepay_async.cli import app, entry, output, runner, screens, usage
 from gatepay_async.cli.status import Status
 
 pytestmark = pytest.mark.sockets
@@ -49,8 +49,8 @@ def test_the_entry_without_the_extra(monkeypatch: pytest.MonkeyPatch, capsys: py
 def test_signals(number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Each signal that ends a program cancels the work, which may tidy up; the status says which it was."""
     tidied: list[bool] = []
-    monkeypatch.setattr(running, "_ENDING", (signal.SIGUSR1, signal.SIGUSR2))
-    before = [signal.getsignal(each) for each in running._ENDING]
+    monkeypatch.setattr(runner, "_END_SIGNALS", (signal.SIGUSR1, signal.SIGUSR2))
+    before = [signal.getsignal(each) for each in runner._END_SIGNALS]
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
     async def work() -> Status:
@@ -63,16 +63,16 @@ def test_signals(number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys
         return Status.DONE
 
     with pytest.raises(typer.Exit) as end:
-        running.start(work)
+        runner.start(work)
     signal.signal(signal.SIGUSR2, before[1])
     assert (end.value.exit_code, tidied) == (128 + number, [True])
     assert "Interrupted." in capsys.readouterr().err
-    assert [signal.getsignal(each) for each in running._ENDING] == before
+    assert [signal.getsignal(each) for each in runner._END_SIGNALS] == before
 
 
 def test_signals_that_end_a_program() -> None:
     """Those of a service manager and of a terminal that is closed are among them."""
-    assert running._ENDING == (signal.SIGTERM, signal.SIGHUP)
+    assert runner._END_SIGNALS == (signal.SIGTERM, signal.SIGHUP)
 
 
 @pytest.mark.parametrize("options", [["--json"], [], ["--lang", "zh"]])
@@ -120,9 +120,9 @@ def test_a_line_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, Full())
-    screens.line("told to nobody", stream=sys.stderr)
+    screens.print_line("told to nobody", stream=sys.stderr)
     with pytest.raises(OSError, match="No space left"):
-        screens.line("a result", stream=sys.stdout)
+        screens.print_line("a result", stream=sys.stdout)
 
 
 def test_the_end_waits_for_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,13 +168,13 @@ def test_output_that_is_closed(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -
 
     descriptor = os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT)
     with pytest.raises(SystemExit):
-        app._told(lambda: end(1))
+        app._exit_status(lambda: end(1))
     monkeypatch.setattr(sys, "stdout", PacifyFlushWrapper())
-    assert app._told(lambda: end(1)) == Status.PIPE_CLOSED
+    assert app._exit_status(lambda: end(1)) == Status.PIPE_CLOSED
     os.write(descriptor, b"nowhere")
     os.close(descriptor)
     assert (tmp_path / "out").read_bytes() == b""
-    output.prepare(as_json=False)
+    output.configure(as_json=False)
 
 
 def test_aborted() -> None:
@@ -183,7 +183,7 @@ def test_aborted() -> None:
     def abort() -> None:
         raise typer.Abort
 
-    assert app._told(abort) == Status.INTERRUPTED
+    assert app._exit_status(abort) == Status.INTERRUPTED
 
 
 def test_what_is_no_error_of_ours() -> None:
@@ -193,14 +193,14 @@ def test_what_is_no_error_of_ours() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        app._told(bug)
+        app._exit_status(bug)
 
 
 def test_a_usage_error_that_nobody_foresaw() -> None:
     """What Typer says in words that we don't know is passed on; a parameter may be nameless."""
-    assert helping.usage_problem(helping.UsageError("odd")) == "odd"
-    assert helping.usage_problem(typer.BadParameter("odd")) == "Invalid value for : odd"
-    assert helping.usage_hint(typer.BadParameter("odd")) == "see `gatepay --help`"
+    assert usage.usage_problem(usage.UsageError("odd")) == "odd"
+    assert usage.usage_problem(typer.BadParameter("odd")) == "Invalid value for : odd"
+    assert usage.usage_hint(typer.BadParameter("odd")) == "see `gatepay --help`"
 
 
 @pytest.mark.parametrize(

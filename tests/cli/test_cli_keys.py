@@ -16,7 +16,8 @@ import pytest
 from rich.progress import Progress
 
 from gatepay_async import AsyncGatePay, CardKeyListing, UploadReport
-from gatepay_async.cli import output, rehearsing, screens, sources, speech, uploading
+from gatepay_async.cli import language, output, screens, sources
+from gatepay_async.cli.commands import keys_dry_run, keys_upload
 from gatepay_async.cli.status import HaltError
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
@@ -207,13 +208,13 @@ def test_failed_lines_of_an_earlier_run(
     failed = tmp_path / "failed.txt"
     failed.write_text("OLD\n")
     seen: list[str] = []
-    end = uploading._end
+    end = keys_upload._finish
 
     def look_first(*arguments: Any) -> Any:
         seen.append(failed.read_text())
         return end(*arguments)
 
-    monkeypatch.setattr(uploading, "_end", look_first)
+    monkeypatch.setattr(keys_upload, "_finish", look_first)
     shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=113, times=None))
     assert gatepay("keys", "upload", keys, "-p", 8, "--failed-lines", failed).status == 3
     assert (seen, failed.read_text()) == (["OLD\n"], "AAAA-1\nBBBB-2\nCCCC-3\n")
@@ -241,7 +242,7 @@ def test_failed_lines_that_cant_be_written(gatepay: Any, shop: Sandbox, keys: Pa
 def test_a_file_that_changes(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that is written to while it is read is noticed; what was read by then is sent, or kept."""
     many(keys, 700)
-    look_through = sources.look_through
+    look_through = sources.check_sources
 
     def then_append(names: list[Path], encoding: str) -> list[sources.Source]:
         found = look_through(names, encoding)
@@ -249,7 +250,7 @@ def test_a_file_that_changes(gatepay: Any, shop: Sandbox, keys: Path, monkeypatc
             file.write("DDDD-4\n")
         return found
 
-    monkeypatch.setattr(sources, "look_through", then_append)
+    monkeypatch.setattr(sources, "check_sources", then_append)
     failed = keys.with_name("failed.txt")
     run = gatepay("keys", "upload", keys, "-p", 8, "--failed-lines", failed)
     assert run.status == 1
@@ -259,14 +260,14 @@ def test_a_file_that_changes(gatepay: Any, shop: Sandbox, keys: Path, monkeypatc
 
 def test_a_file_that_goes_away(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that is gone when it is to be read is told so."""
-    look_through = sources.look_through
+    look_through = sources.check_sources
 
     def then_unlink(names: list[Path], encoding: str) -> list[sources.Source]:
         found = look_through(names, encoding)
         keys.unlink()
         return found
 
-    monkeypatch.setattr(sources, "look_through", then_unlink)
+    monkeypatch.setattr(sources, "check_sources", then_unlink)
     run = gatepay("keys", "upload", keys, "-p", 8)
     assert run.status == 2
     assert "Can't read" in run.err
@@ -278,13 +279,13 @@ def test_failed_lines_and_a_file_that_is_gone(
 ) -> None:
     """When the upload stops and its file is gone by then, what was read is kept; the rest is said to be missing."""
     file, failed = many(tmp_path / "keys.txt", 20_000), tmp_path / "failed.txt"
-    unread = sources.unread
+    unread = sources.unread_lines
 
     def gone(found: list[sources.Source], encoding: str, *, after: int) -> Any:
         file.unlink()
         return unread(found, encoding, after=after)
 
-    monkeypatch.setattr(sources, "unread", gone)
+    monkeypatch.setattr(sources, "unread_lines", gone)
     shop.change_shop(closed=True)
     run = gatepay("keys", "upload", file, "-p", 8, "--failed-lines", failed)
     assert run.status == 3
@@ -332,9 +333,9 @@ def test_a_pipe_that_is_cut_short(tmp_path: Path) -> None:
     """What a pipe has not given yet can't be in the file of failed lines, and that is said."""
     counts: dict[str, Any] = dict.fromkeys(("read", *COLUMNS), 0)
     source = sources.Source("standard input", None, None)
-    job = uploading._Job(sources.Reader([source], "utf-8"), [source], "utf-8", tmp_path / "failed.txt")
+    job = keys_upload._Upload(sources.Reader([source], "utf-8"), [source], "utf-8", tmp_path / "failed.txt")
     error = HaltError("a line without an end")
-    assert uploading._end(job, UploadReport(**counts, chunks=()), error) == 2
+    assert keys_upload._finish(job, UploadReport(**counts, chunks=()), error) == 2
 
 
 # -- what files can hold ----------------------------------------------------------------------------------------------
@@ -376,7 +377,7 @@ def test_what_is_no_plain_file(gatepay: Any, shop: Sandbox) -> None:
 
 def test_a_reader_is_a_file(keys: Path) -> None:
     """The library reads what has readline() in a worker thread; it gives lines, and nothing at the end."""
-    reader = sources.Reader(sources.look_through([keys], "utf-8"), "utf-8")
+    reader = sources.Reader(sources.check_sources([keys], "utf-8"), "utf-8")
     assert [reader.readline() for _ in range(6)][3:] == [" AAAA-1 ", "CCCC-3", ""]
 
 
@@ -464,7 +465,7 @@ def test_dry_run_holds_no_card_keys(tmp_path: Path) -> None:
     path.write_text("".join(f"{number:0200}\n" for number in range(12_000)))
     tracemalloc.start()
     try:
-        rehearsing.rehearse([path], encoding="utf-8")
+        keys_dry_run.dry_run([path], encoding="utf-8")
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -657,11 +658,11 @@ def test_progress_in_chinese() -> None:
     bar.add_task("x", start=False, total=4000)
     [task] = bar.tasks
     task.start_time, task.completed = 0.0, 1000
-    speech.speak("zh")
+    language.set_language("zh")
     try:
         rate = screens._Rate()
     finally:
-        speech.speak("en")
+        language.set_language("en")
     shown: list[str] = []
     drawing = Thread(target=lambda: shown.append(rate.render(task).plain))
     drawing.start()

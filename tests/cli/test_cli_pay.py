@@ -11,7 +11,7 @@ import httpx
 import pytest
 from servers import free_port
 
-from gatepay_async.cli import paying
+from gatepay_async.cli.commands import pay
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
 pytestmark = pytest.mark.sockets
@@ -46,7 +46,7 @@ def test_the_qr_code(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatc
     lines = [line for line in gatepay(*PAY).out.splitlines() if set(line) <= set("█▀▄ ") and line]
     assert len(lines) * 2 >= len(lines[0]) >= 25
     assert len({len(line) for line in lines}) == 1
-    monkeypatch.setattr("gatepay_async.cli.paying._can_draw", lambda: False)
+    monkeypatch.setattr("gatepay_async.cli.commands.pay._can_print_qr_code", lambda: False)
     assert "█" not in gatepay(*PAY).out
 
 
@@ -97,8 +97,19 @@ def test_a_picture_that_fails_late(
 
 
 @pytest.mark.parametrize("options", [["--json"], []], ids=["programs", "people"])
-def test_wait(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch, options: list[str]) -> None:
-    """--wait listens, makes the order, and ends when its callback comes; one of another order doesn't end it."""
+def test_wait(
+    gatepay: Any,
+    shop: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    options: list[str],
+) -> None:
+    """
+    --wait listens, makes the order, and ends when its callback comes; one of another order doesn't end it.
+
+    No callback comes up in uvicorn's access log, with its signature.
+    """
+    caplog.set_level("DEBUG")
     port = free_port()
     answers: list[str] = []
 
@@ -108,17 +119,18 @@ def test_wait(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch, opti
         answers.extend(httpx.get(f"http://127.0.0.1:{port}/?{query}").text for query in (other, genuine))
 
     gatepay(*PAY)
-    shown = paying._show
+    shown = pay._print_payment
 
     def then_call_back(payment: Any) -> None:
         shown(payment)
         thread.start()
 
     thread = Thread(target=call_back)
-    monkeypatch.setattr(paying, "_show", then_call_back)
+    monkeypatch.setattr(pay, "_print_payment", then_call_back)
     run = gatepay(*PAY, "--wait", "--listen", f"127.0.0.1:{port}", *options)
     thread.join()
     assert (run.status, answers) == (0, ["fail", "success"])
+    assert [record for record in caplog.records if record.name == "uvicorn.access"] == []
     if options:
         order, paid = map(json.loads, run.out.splitlines())
         assert (paid["paid"], paid["out_order_id"]) == (True, order["out_order_id"])

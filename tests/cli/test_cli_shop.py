@@ -26,7 +26,8 @@ from gatepay_async import (
     ProtocolError,
     TransportError,
 )
-from gatepay_async.cli import demonstrating, examining, failing, output, speech
+from gatepay_async.cli import failures, language, output
+from gatepay_async.cli.commands import demo, doctor
 from gatepay_async.cli.texts import TEXTS
 from gatepay_async.exchange import trust
 from gatepay_async.protocol.catalogue import FAULTS, REFUSALS
@@ -128,8 +129,8 @@ def test_doctor_behind_a_login_page(gatepay: Any, shop: Sandbox) -> None:
 
 def test_doctor_finds_a_wrong_clock(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that is an hour off is a note, with the cure."""
-    real = examining._clock
-    monkeypatch.setattr(examining, "_clock", lambda body, ours: real(body, ours + 3600))
+    real = doctor._check_clock
+    monkeypatch.setattr(doctor, "_check_clock", lambda body, ours: real(body, ours + 3600))
     run = gatepay("doctor")
     assert run.status == 0
     assert re.search(r"\[note\] Clock: \+3,(599|60\d) s from GatePay's", run.out)
@@ -152,7 +153,7 @@ def test_doctor_and_proxies(environ: dict[str, str], mark: str, said: str, monke
         monkeypatch.delenv(name, raising=False)
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    found = examining._proxy()
+    found = doctor._check_proxy()
     assert (found.mark, found.text) == (mark, said)
 
 
@@ -171,8 +172,8 @@ def test_doctor_and_certificates(monkeypatch: pytest.MonkeyPatch, gatepay: Any, 
 
 def test_doctor_without_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
     """A package that is not installed is named among the versions."""
-    monkeypatch.setattr(examining, "_PACKAGES", ("no-such-package",))
-    assert "no-such-package not installed" in examining._versions().text
+    monkeypatch.setattr(doctor, "_PACKAGES", ("no-such-package",))
+    assert "no-such-package not installed" in doctor._check_versions().text
 
 
 @pytest.mark.parametrize(
@@ -268,13 +269,13 @@ def test_what_to_do_is_for_people(kind: str) -> None:
         error = fault.error.__new__(fault.error)
         vars(error).update(sent=fault.sent, endpoint="ka/show", code=999)
         errors.append(error)
-    for lang in speech.LANGUAGES:
-        speech.speak(lang)
-        remedies = [failing.explain(error).remedy for error in errors if type(error).__name__ == kind]
+    for lang in language.LANGUAGES:
+        language.set_language(lang)
+        remedies = [failures.explain(error).remedy for error in errors if type(error).__name__ == kind]
         assert remedies
         for remedy in remedies:
             assert not re.search(r"\w\(\)|(^|\s)\.[a-z]|[a-z_]+=|\b[a-z]+_[a-z_]+", remedy), remedy
-    speech.speak("en")
+    language.set_language("en")
 
 
 def test_every_error_is_told(gatepay: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -282,16 +283,16 @@ def test_every_error_is_told(gatepay: Any, monkeypatch: pytest.MonkeyPatch, caps
     unknown = OutcomeUnknownError(endpoint="pay/create", out_order_id="T-1-X\x1b")
     strange = ProtocolError(endpoint="ka/show", http_status=200, problem="is no JSON")
     for error in (unknown, strange, CallbackError(problem="is odd"), GatePayError("odd")):
-        assert failing.tell(error) in (3, 4)
+        assert failures.show_error(error) in (3, 4)
         told = capsys.readouterr().err
         assert "Error: " in told
         assert "Fix: " in told
         assert "\x1b" not in told
-    output.prepare(as_json=True)
+    output.configure(as_json=True)
     try:
-        failing.tell(unknown)
+        failures.show_error(unknown)
     finally:
-        output.prepare(as_json=False)
+        output.configure(as_json=False)
     assert json.loads(capsys.readouterr().out)["error"]["out_order_id"] == "T-1-X\x1b"
 
 
@@ -324,11 +325,11 @@ def test_every_error_is_told(gatepay: Any, monkeypatch: pytest.MonkeyPatch, caps
 )
 def test_every_error_is_told_in_chinese(error: GatePayError, headline: str) -> None:
     """What the library says is wrong is Chinese, too; the system's own words stay as they came."""
-    speech.speak("zh")
+    language.set_language("zh")
     try:
-        assert failing.headline(error) == headline
+        assert failures.headline(error) == headline
     finally:
-        speech.speak("en")
+        language.set_language("en")
 
 
 # -- the demonstration and the sandbox --------------------------------------------------------------------------------
@@ -345,7 +346,7 @@ def test_demo(gatepay: Any) -> None:
 def test_demo_that_does_not_hold(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not hold is not passed over: status 1."""
     files = iter([["AAAA"], ["BBBB"]] * 2)
-    monkeypatch.setattr(demonstrating, "_lines", lambda: iter(next(files)))
+    monkeypatch.setattr(demo, "_sample_lines", lambda: iter(next(files)))
     believed = Callback(1, "", Decimal(1), Decimal(1), "alipay", datetime.now(UTC), "")
     monkeypatch.setattr("gatepay_async.client.AsyncGatePay.parse_callback", lambda *_: believed)
     run = gatepay("demo", "--json")
@@ -385,7 +386,7 @@ def test_sandbox_that_cant_be(gatepay: Any, tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_callback_address_that_cant_be(gatepay: Any, url: str, problem: str) -> None:
     """Why an address can't be called back is said in either language."""
-    for place, lang in enumerate(speech.LANGUAGES):
+    for place, lang in enumerate(language.LANGUAGES):
         run = gatepay("sandbox", "--callback", url, "--lang", lang)
         assert (run.status, TEXTS[f"sandbox.{problem}"][place] in run.err) == (2, True)
 

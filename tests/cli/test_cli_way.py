@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gatepay_async.cli import callbacks
+from gatepay_async.cli.commands import callback
 from gatepay_async.exchange import trust
 from gatepay_async.sandbox import Sandbox
 
@@ -219,7 +219,7 @@ def test_no_traceback(tmp_path: Path) -> None:
 
 def test_a_shop_that_says_nothing(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A shop that takes the callback and says nothing is given up in time, as one that doesn't answer."""
-    monkeypatch.setattr(callbacks, "_PATIENCE", 0.2)
+    monkeypatch.setattr(callback, "_REPLY_TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         run = gatepay(*SEND, f"http://127.0.0.1:{silent.getsockname()[1]}/", *ORDER)
     assert run.status == 4

@@ -26,16 +26,17 @@ def documented() -> Iterator[str]:
         for name, options in AUTODOC.findall(page.read_text("utf-8")):
             yield name
             if ":no-members:" not in options:
-                yield from (f"{name}.{member}" for member in members(name))
+                yield from (f"{name}.{member}" for member in members(name, inherited=":inherited-members:" in options))
     yield from (f"gatepay_async.sandbox.FaultKind.{kind.name}" for kind in FaultKind)  # each has a docstring
 
 
-def members(name: str) -> Iterator[str]:
+def members(name: str, *, inherited: bool) -> Iterator[str]:
     """The public methods and properties of a class that have a docstring."""
     module, _, attribute = name.rpartition(".")
     thing = getattr(import_module(module), attribute)
     if isinstance(thing, type) and not issubclass(thing, Enum):
-        for member, value in vars(thing).items():
+        shown = thing.__mro__[:-1] if inherited else (thing,)
+        for member, value in (pair for each in shown for pair in vars(each).items()):
             function = getattr(value, "fget", None) or getattr(value, "__func__", value)
             if not member.startswith("_") and callable(function) and function.__doc__:
                 yield member

@@ -13,8 +13,8 @@ from durable_shop import Shop, serving
 from postgres import Postgres, programs
 from shared_postgres import SharedPostgres, shared
 
-from gatepay_async.durable import batches
-from gatepay_async.durable.database import Database
+from gatepay_async.durable.records import batches
+from gatepay_async.durable.storage.database import Database
 
 BOTH = ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)]
 
@@ -34,7 +34,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two chunks are a batch, so that few card keys are several."""
-    monkeypatch.setattr(batches, "CHUNKS", 2)
+    monkeypatch.setattr(batches, "CHUNKS_PER_BATCH", 2)
 
 
 @pytest.fixture(scope="session")

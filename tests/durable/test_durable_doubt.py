@@ -11,14 +11,16 @@ from durable_room import PRODUCT, SOON, Room, adds_up, keys_of
 from durable_shop import Shop
 
 from gatepay_async import AlreadyStoredError, StorageFailedError, TransportError
-from gatepay_async.durable import batches, running
-from gatepay_async.durable.batches import Facts, Run
-from gatepay_async.durable.running import Runner
-from gatepay_async.durable.sending import Sender
+from gatepay_async.durable.records import results
+from gatepay_async.durable.records.manifest import JobManifest
+from gatepay_async.durable.records.results import BatchResult
+from gatepay_async.durable.work import runner
+from gatepay_async.durable.work.runner import Runner
+from gatepay_async.durable.work.sender import Sender
 from gatepay_async.protocol.bulk import Chunk, Fate
 from gatepay_async.protocol.calls import KaCreate
 from gatepay_async.protocol.models import Stored
-from gatepay_async.protocol.retrying import Answer
+from gatepay_async.protocol.retrying import Sent
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
@@ -54,28 +56,28 @@ def failing(sent: bool) -> TransportError:  # noqa: FBT001 -- what it is about
     return TransportError(endpoint="ka/create", sent=sent, problem="x", attempts=4)
 
 
-async def run_of(chunks: list[Chunk], answer: Callable[[KaCreate], Answer[Stored]]) -> Run:
+async def run_of(chunks: list[Chunk], answer: Callable[[KaCreate], Sent[Stored]]) -> BatchResult:
     """A run, as the database gives it back."""
 
-    async def send(call: KaCreate) -> Answer[Stored]:
+    async def send(call: KaCreate) -> Sent[Stored]:
         return answer(call)
 
     async def always() -> bool:
         return True
 
-    run = await Sender(send, 8, always).run(chunks)
-    return Run.of_json(json.loads(json.dumps(run.as_json())))
+    run = await Sender(send, 8, always).send_chunks(chunks)
+    return BatchResult.of_json(json.loads(json.dumps(run.as_json())))
 
 
-def raising(error: Exception) -> Callable[[KaCreate], Answer[Stored]]:
-    def answer(_: KaCreate) -> Answer[Stored]:
+def raising(error: Exception) -> Callable[[KaCreate], Sent[Stored]]:
+    def answer(_: KaCreate) -> Sent[Stored]:
         raise error
 
     return answer
 
 
-def fates(runs: list[Run]) -> list[tuple[int, int, Fate]]:
-    outcomes = batches.merged(runs)[0]
+def fates(runs: list[BatchResult]) -> list[tuple[int, int, Fate]]:
+    outcomes = results.merged(runs)[0]
     return [(outcome.first_line, outcome.last_line, outcome.fate) for outcome in outcomes]
 
 
@@ -83,65 +85,65 @@ async def test_a_doubt_outlives_runs() -> None:
     """Unknown after one run, and not connected in the next: still unknown, until GatePay says that it is stored."""
     runs = [await run_of([CHUNK], raising(failing(sent=True)))]
     for _ in range(2):
-        runs.append(await run_of(batches.to_do([CHUNK], runs), raising(failing(sent=False))))
+        runs.append(await run_of(results.to_do([CHUNK], runs), raising(failing(sent=False))))
         assert fates(runs) == [(1, 5, Fate.UNKNOWN)]
-        (outcome,) = batches.merged(runs)[0]
+        (outcome,) = results.merged(runs)[0]
         assert isinstance(outcome.error, TransportError)
         assert outcome.error.sent, "the reason is that of the later run, which has sent nothing"
     there = AlreadyStoredError(code=112, message="", endpoint="ka/create")
-    runs.append(await run_of(batches.to_do([CHUNK], runs), raising(there)))
+    runs.append(await run_of(results.to_do([CHUNK], runs), raising(there)))
     assert fates(runs) == [(1, 5, Fate.STORED)]
-    assert batches.to_do([CHUNK], runs) == []
+    assert results.to_do([CHUNK], runs) == []
 
 
 async def test_only_what_is_left_is_sent_again() -> None:
     """A run takes up the parts that the runs before it have left, each with its own doubt, and no others."""
     refused = StorageFailedError(code=113, message="", endpoint="ka/create")
 
-    def answer(call: KaCreate) -> Answer[Stored]:
+    def answer(call: KaCreate) -> Sent[Stored]:
         if "B" in call.keys:
             raise refused
         if "D" in call.keys:
             raise failing(sent=len(call.keys) == 1)
-        return Answer(Stored(len(call.keys), ""), 1)
+        return Sent(Stored(len(call.keys), ""), 1)
 
     runs = [await run_of([CHUNK], answer)]
     assert fates(runs) == [(1, 1, Fate.STORED), (2, 2, Fate.REFUSED), (3, 5, Fate.NOT_SENT)]
-    (left,) = batches.to_do([CHUNK], runs)
+    (left,) = results.to_do([CHUNK], runs)
     assert (left.lines, left.keys, left.in_doubt) == ((3, 5), ("C", "D"), False)
-    assert not batches.settled(evolve(batches.merged(runs)[0][1], count=2))
+    assert not results.settled(evolve(results.merged(runs)[0][1], count=2))
 
 
 async def test_a_key_that_is_refused_in_every_run() -> None:
     """A card key that is all that is left, and that GatePay can't store run after run, is refused in the end."""
     only = Chunk(0, (1,), ("A",))
     refused = StorageFailedError(code=113, message="", endpoint="ka/create")
-    runs: list[Run] = []
-    while batches.to_do([only], runs) and len(runs) < 9:
-        runs.append(await run_of(batches.to_do([only], runs), raising(refused)))
+    runs: list[BatchResult] = []
+    while results.to_do([only], runs) and len(runs) < 9:
+        runs.append(await run_of(results.to_do([only], runs), raising(refused)))
     assert fates(runs) == [(1, 1, Fate.REFUSED)]
     assert len(runs) == 5
 
 
 def test_rows_of_the_version_before() -> None:
     """What an older version has written is read as it was meant: doubts, parts, and a job without the new field."""
-    first, second = (Run.of_json(row) for row in OLD_RUNS)
-    assert [(part.in_doubt, part.keys) for part in batches.to_do([CHUNK], [first])] == [(True, CHUNK.keys)]
-    (left,) = batches.to_do([CHUNK], [first, second])
+    first, second = (BatchResult.of_json(row) for row in OLD_RUNS)
+    assert [(part.in_doubt, part.keys) for part in results.to_do([CHUNK], [first])] == [(True, CHUNK.keys)]
+    (left,) = results.to_do([CHUNK], [first, second])
     assert left.keys == ("C", "D")
-    assert Facts.of_json(OLD_FACTS).invisible == ()
+    assert JobManifest.of_json(OLD_FACTS).invisible == ()
 
 
 async def test_a_run_that_was_taken_away(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a worker has begun to send and never told of may be on the server: unknown, though nobody can be reached."""
-    monkeypatch.setattr(running, "_LONGEST_PAUSE", SOON)
-    monkeypatch.setattr(running, "_MOST_FAILURES", 0)
+    monkeypatch.setattr(runner, "MAX_BACKOFF_S", SOON)
+    monkeypatch.setattr(runner, "MAX_UNANSWERED_RUNS", 0)
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit:
         job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
-        assert not job._book.begin(f"{job.id}.0.0")  # what a worker does that is killed then
+        assert not job._store.mark_begun(f"{job.id}.0.0")  # what a worker does that is killed then
         async with uploads.worker():
-            monkeypatch.setattr("gatepay_async.durable.sending.KaCreate", nobody)
+            monkeypatch.setattr("gatepay_async.durable.work.sender.KaCreate", nobody)
             report = await job.wait(every=SOON)
     assert (report.unknown, report.not_sent) == (600, 0)
     assert adds_up(report)
@@ -150,7 +152,7 @@ async def test_a_run_that_was_taken_away(room: Room, shop: Shop, monkeypatch: py
 async def test_a_cancellation_of_somebody_elses() -> None:
     """A CancelledError out of something that a transport awaits stops the job, as any error of its own does."""
 
-    async def send(_: KaCreate) -> Answer[Stored]:
+    async def send(_: KaCreate) -> Sent[Stored]:
         raise asyncio.CancelledError("SECRET")
 
     async def always() -> bool:

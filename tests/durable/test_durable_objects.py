@@ -43,7 +43,7 @@ def store(server: str, tmp_path: Path) -> S3Store:
 @pytest.mark.parametrize("room", ["sqlite"], indirect=True)
 async def test_through_a_bucket(room: Room, shop: Shop, store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Card keys come from a bucket, read by ranges, wait in a bucket, and go from there when all are on the server."""
-    monkeypatch.setattr(objects, "_PIECE", 1000)
+    monkeypatch.setattr(objects, "_READ_BYTES", 1000)
     obstore.put(store, "input/keys.txt", "".join(f"{key}\n" for key in keys_of(1200)).encode())
     spool = ObjectSpool(store, prefix="waiting/")
     uploads = room.uploads(shop, spool=spool)

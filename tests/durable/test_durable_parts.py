@@ -22,11 +22,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from waiting import PATIENCE
 
-from gatepay_async.durable import FolderSpool, Rate, SourceChangedError, batches, faults, presence, spooling
-from gatepay_async.durable.batches import Batch, Run
-from gatepay_async.durable.database import Database
+from gatepay_async.durable import FolderSpool, Rate, SourceChangedError
 from gatepay_async.durable.errors import DurableError
-from gatepay_async.durable.pace import Pace
+from gatepay_async.durable.records import batches, stored_errors
+from gatepay_async.durable.records.batches import Batch
+from gatepay_async.durable.records.manifest import JobManifest
+from gatepay_async.durable.records.results import BatchResult
+from gatepay_async.durable.spool import writer
+from gatepay_async.durable.storage import worker_locks
+from gatepay_async.durable.storage.database import Database
+from gatepay_async.durable.work.rate_limiter import RateLimiter
 from gatepay_async.protocol import bulk, errors
 from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Fate
 from gatepay_async.protocol.errors import GatePayError
@@ -55,14 +60,14 @@ ERRORS = [
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_errors_as_json(error: GatePayError) -> None:
-    """An error comes back from JSON as it was: its class, its facts, its words."""
-    back = faults.of_json(json.loads(json.dumps(faults.as_json(error))))
+    """An error comes back from JSON as it was: its class, its manifest, its words."""
+    back = stored_errors.of_json(json.loads(json.dumps(stored_errors.as_json(error))))
     assert (type(back), vars(back), str(back)) == (type(error), vars(error), str(error))
 
 
 def test_an_error_of_a_later_version() -> None:
     """An error of a class that this version doesn't know keeps its words."""
-    back = faults.of_json({"class": "LaterError", "says": ["what it said"], "more": 1})
+    back = stored_errors.of_json({"class": "LaterError", "says": ["what it said"], "more": 1})
     assert (type(back), str(back)) == (GatePayError, "what it said")
 
 
@@ -91,16 +96,16 @@ FAILED = st.builds(
 @given(st.lists(STORED), st.lists(FAILED), st.booleans())
 def test_runs_as_json(done: list[ChunkOutcome], rest: list[ChunkOutcome], follows: bool) -> None:  # noqa: FBT001 -- hypothesis gives it
     """A run comes back from JSON as it was."""
-    run = Run([*done, *rest], follows=follows)
-    assert Run.of_json(json.loads(json.dumps(run.as_json()))) == run
+    run = BatchResult([*done, *rest], follows=follows)
+    assert BatchResult.of_json(json.loads(json.dumps(run.as_json()))) == run
 
 
 def test_twenty_alike_are_one_entry() -> None:
     """A batch that went well takes a few numbers in the database."""
     chunks = [Chunk(n, tuple(range(500 * n + 1, 500 * n + 501)), ("KEY",) * 500) for n in range(20)]
-    run = Run([bulk.stored(chunk, count=500, attempts=1) for chunk in chunks])
+    run = BatchResult([bulk.stored(chunk, count=500, attempts=1) for chunk in chunks])
     assert run.as_json() == {"done": [[0, 1, 500, 500, 500, 1, 20]]}
-    assert Run.of_json(run.as_json()) == run
+    assert BatchResult.of_json(run.as_json()) == run
 
 
 KEYS = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zs", "Zl", "Zp"]), min_size=1, max_size=20)
@@ -116,7 +121,7 @@ def test_keys_come_back(keys: list[str], first: int, data: st.DataObject) -> Non
     pairs = list(zip(lines, keys, strict=True))
     written = b"".join(batches.lines_of(pairs, lines[0]))
     [chunk] = batches.chunks_of(written, Batch(3, 0, len(written), "", len(keys), lines[0], lines[-1]))
-    assert (chunk.index, chunk.lines, chunk.keys) == (3 * batches.CHUNKS, tuple(lines), tuple(keys))
+    assert (chunk.index, chunk.lines, chunk.keys) == (3 * batches.CHUNKS_PER_BATCH, tuple(lines), tuple(keys))
 
 
 @given(st.lists(st.one_of(KEYS, st.just(""), st.just("bad\0key"), st.just("\x85")), max_size=60))
@@ -124,13 +129,13 @@ def test_spooled_as_uploaded(lines: list[str]) -> None:
     """A submission reads, cleans and deduplicates as a plain upload does; every line is accounted for."""
     target = io.BytesIO()
     source = [f"{line}\n".encode() for line in lines]
-    spooled = spooling.spool(source, target, name="n", product_id=8, secret=SECRET)
-    facts = batches.Facts.of_json(json.loads(json.dumps(spooled.facts.as_json())))
-    assert facts == spooled.facts
-    refused = facts.refused.count if facts.refused else 0
-    assert facts.read == len(lines) == facts.blank + facts.duplicates + facts.count + refused
+    spooled = writer.spool(source, target, name="n", product_id=8, secret=SECRET)
+    manifest = JobManifest.of_json(json.loads(json.dumps(spooled.manifest.as_json())))
+    assert manifest == spooled.manifest
+    refused = manifest.refused.count if manifest.refused else 0
+    assert manifest.read == len(lines) == manifest.blank + manifest.duplicates + manifest.count + refused
     data = target.getvalue()
-    assert (len(data), batches.digest(SECRET, data)) == (facts.size, facts.digest)
+    assert (len(data), batches.digest(SECRET, data)) == (manifest.size, manifest.digest)
     for batch in spooled.batches:
         own = data[batch.offset : batch.offset + batch.length]
         batches.check(own, batch, product_id=8, secret=SECRET, source="n")
@@ -184,21 +189,21 @@ async def test_evenly_spaced() -> None:
         slept.append(seconds)
         now += seconds + late
 
-    pace = Pace(Rate(50), now=lambda: now)
-    pace.share(3)
+    rate_limiter = RateLimiter(Rate(50), now=lambda: now)
+    rate_limiter.set_workers(3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(anyio, "sleep", sleep)
-        await pace.turn()
-        await pace.turn()
+        await rate_limiter.acquire()
+        await rate_limiter.acquire()
         late = 5.0
-        await pace.turn()
-        await pace.turn()
+        await rate_limiter.acquire()
+        await rate_limiter.acquire()
         now = 200.0
-        await pace.turn()
-        await Pace(None).turn()
+        await rate_limiter.acquire()
+        await RateLimiter(None).acquire()
     assert slept == pytest.approx([0.0, 0.06, 0.06, 0.06, 0.0])
-    assert pace.longest_wait(4) == pytest.approx(0.24)
-    assert Pace(None).longest_wait(4) == 0
+    assert rate_limiter.longest_wait(4) == pytest.approx(0.24)
+    assert RateLimiter(None).longest_wait(4) == 0
 
 
 @pytest.mark.anyio
@@ -209,11 +214,11 @@ async def test_held() -> None:
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    pace = Pace(Rate(50), now=lambda: 100.0)
-    pace.hold(3)
+    rate_limiter = RateLimiter(Rate(50), now=lambda: 100.0)
+    rate_limiter.delay_next(3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(anyio, "sleep", sleep)
-        await pace.turn()
+        await rate_limiter.acquire()
     assert slept == [3.0]
 
 
@@ -235,44 +240,44 @@ def test_the_clock(kept: tuple[Database, sa.Engine]) -> None:
 def test_presence(kept: tuple[Database, sa.Engine]) -> None:
     """Who is there is told from who is not, by everybody; nobody can be there twice."""
     database, engine = kept
-    one, two, other = (database.presence(engine, queue) for queue in ("a", "a", "b"))
-    assert not one.holds()
-    assert one.enter("one")
-    assert one.holds()
-    assert not two.enter("one")
-    assert two.enter("two")
-    assert other.enter("one")
-    assert one.others({"one", "two", "three"}) == (2, {"three"})
-    assert other.others({"one", "two"}) == (1, {"two"})
-    two.leave()
-    two.leave()
-    assert not two.holds()
-    assert one.others({"one", "two"}) == (1, {"two"})
-    one.leave()
-    other.leave()
+    one, two, other = (database.worker_locks(engine, queue) for queue in ("a", "a", "b"))
+    assert not one.is_held()
+    assert one.acquire("one")
+    assert one.is_held()
+    assert not two.acquire("one")
+    assert two.acquire("two")
+    assert other.acquire("one")
+    assert one.count_and_dead({"one", "two", "three"}) == (2, {"three"})
+    assert other.count_and_dead({"one", "two"}) == (1, {"two"})
+    two.release()
+    two.release()
+    assert not two.is_held()
+    assert one.count_and_dead({"one", "two"}) == (1, {"two"})
+    one.release()
+    other.release()
 
 
 def test_gone_at_once(kept: tuple[Database, sa.Engine], monkeypatch: pytest.MonkeyPatch) -> None:
     """Who has left is there no more, however long the database takes to notice that a connection was closed."""
     database, engine = kept
-    one, two = (database.presence(engine, "a") for _ in range(2))
-    assert one.enter("one")
+    one, two = (database.worker_locks(engine, "a") for _ in range(2))
+    assert one.acquire("one")
     monkeypatch.setattr(sa.Connection, "invalidate", lambda _: None)
-    one.leave()
-    assert two.others({"one"}) == (0, {"one"})
-    assert two.enter("one")
-    two.leave()
+    one.release()
+    assert two.count_and_dead({"one"}) == (0, {"one"})
+    assert two.acquire("one")
+    two.release()
 
 
 def test_alone(kept: tuple[Database, sa.Engine]) -> None:
     """One at a time looks after what the dead have left."""
     database, engine = kept
-    one, two = (database.presence(engine, "a") for _ in range(2))
-    with one.alone() as first:
+    one, two = (database.worker_locks(engine, "a") for _ in range(2))
+    with one.reaper_lock() as first:
         assert first
-        with two.alone() as second:
+        with two.reaper_lock() as second:
             assert not second
-    with two.alone() as third:
+    with two.reaper_lock() as third:
         assert third
 
 
@@ -281,8 +286,8 @@ def test_the_lock_is_lost(room: Room, kept: tuple[Database, sa.Engine]) -> None:
     database, engine = kept
     if database.is_sqlite:
         pytest.skip(reason="a lock on a file is not lost")
-    one = database.presence(engine, "a")
-    assert one.enter("one")
+    one = database.worker_locks(engine, "a")
+    assert one.acquire("one")
     with engine.connect() as connection:
         connection.execute(
             sa.text(
@@ -290,14 +295,14 @@ def test_the_lock_is_lost(room: Room, kept: tuple[Database, sa.Engine]) -> None:
                 "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
             )
         )
-    assert not one.holds()
-    assert one.enter("one")
-    one.leave()
+    assert not one.is_held()
+    assert one.acquire("one")
+    one.release()
 
 
 def test_cleared_away_under_its_hands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker whose file is taken for a dead one's while it is opened makes another."""
-    lock = presence._locked
+    lock = worker_locks._lock_file
     harm = [1]
 
     def locked(path: Path, *, wait: float = 0) -> sqlite3.Connection | None:
@@ -306,25 +311,25 @@ def test_cleared_away_under_its_hands(tmp_path: Path, monkeypatch: pytest.Monkey
             path.unlink()
         return found
 
-    monkeypatch.setattr(presence, "_locked", locked)
-    one = presence.FilePresence(tmp_path / "db", "a")
-    assert one.enter("one")
-    assert one.others({"one"}) == (1, set())
-    one.leave()
-    monkeypatch.setattr(presence, "_TRIES", 0)
-    assert not one.enter("one")
+    monkeypatch.setattr(worker_locks, "_lock_file", locked)
+    one = worker_locks.FileWorkerLocks(tmp_path / "db", "a")
+    assert one.acquire("one")
+    assert one.count_and_dead({"one"}) == (1, set())
+    one.release()
+    monkeypatch.setattr(worker_locks, "MAX_LOCK_TRIES", 0)
+    assert not one.acquire("one")
 
 
 def test_what_the_dead_leave(tmp_path: Path) -> None:
     """The file of a dead worker is cleared away; one that the system won't give is left."""
-    one, two = (presence.FilePresence(tmp_path / "db", "a") for _ in range(2))
-    assert one.enter("one")
+    one, two = (worker_locks.FileWorkerLocks(tmp_path / "db", "a") for _ in range(2))
+    assert one.acquire("one")
     assert one._lock is not None
     one._lock.close()  # as the system does when it dies
     assert len(list(tmp_path.glob("*.worker"))) == 1
-    assert two.others({"one"}) == (0, {"one"})
+    assert two.count_and_dead({"one"}) == (0, {"one"})
     assert not list(tmp_path.glob("*.worker"))
-    presence._clear(tmp_path)
+    worker_locks._unlink(tmp_path)
 
 
 @pytest.mark.anyio
@@ -348,7 +353,7 @@ async def test_one_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.anyio
 async def test_a_spool_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a folder can't be synchronised, a file is put there all the same."""
-    monkeypatch.setattr("gatepay_async.durable.spool._POSIX", False)
+    monkeypatch.setattr("gatepay_async.durable.spool.folder._POSIX", False)
     spool = FolderSpool(tmp_path / "spool")
     await spool.put("name", io.BytesIO(b"0123456789"))
     assert await spool.read("name", 3, 4) == b"3456"
@@ -406,7 +411,7 @@ def test_the_clock_of_an_old_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ("room", "missing", "extra"),
     [
         ("gatepay_async.durable", "dbos", "durable"),
-        ("gatepay_async.durable", "gatepay_async.durable.book", ""),
+        ("gatepay_async.durable", "gatepay_async.durable.storage.job_store", ""),
         ("gatepay_async.durable.objects", "obstore", "s3"),
     ],
 )

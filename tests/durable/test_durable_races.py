@@ -12,22 +12,15 @@ from durable_room import PRODUCT, SOON, Room, keys_of
 from durable_shop import Shop, serving
 from waiting import until, wait_until
 
-from gatepay_async.durable import (
-    DurableError,
-    DurableUploads,
-    FolderSpool,
-    JobState,
-    QueueUnavailableError,
-    worker,
-)
-from gatepay_async.durable import batches as batches_room
-from gatepay_async.durable.batches import Run
-from gatepay_async.durable.book import BatchRow, batch_id
+from gatepay_async.durable import DurableError, DurableUploads, FolderSpool, JobState, QueueUnavailableError, worker
 from gatepay_async.durable.jobs import Job
-from gatepay_async.durable.running import Task
+from gatepay_async.durable.records import batches as batches_room
+from gatepay_async.durable.records.results import BatchResult
+from gatepay_async.durable.records.rows import BatchRow, batch_id
 from gatepay_async.durable.submitter import Submitter
+from gatepay_async.durable.work.runner import Task
 
-pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 STOP, GO_ON = 19, 18  # signals; SIGSTOP and SIGCONT
 
@@ -35,14 +28,16 @@ STOP, GO_ON = 19, 18  # signals; SIGSTOP and SIGCONT
 async def runs(job: Job, turns: int = 3) -> dict[int, BatchRow]:
     """The runs of the first batch of *job*, by their turn."""
     names = [batch_id(job.id, 0, turn) for turn in range(turns)]
-    rows = await anyio.to_thread.run_sync(job._book.batches, names)
+    rows = await anyio.to_thread.run_sync(job._store.batches, names)
     return {row.turn: row for row in rows.values()}
 
 
 async def queue_again(job: Job) -> None:
     """Queue the second run of the only batch of *job*, as a worker does that has lost the first one and can't know."""
     first = (await runs(job))[0]
-    await anyio.to_thread.run_sync(lambda: job._book.follow(job.id, PRODUCT, first.batch, turn=1, failures=0, delay=0))
+    await anyio.to_thread.run_sync(
+        lambda: job._store.enqueue_run(job.id, PRODUCT, first.batch, turn=1, failures=0, delay=0)
+    )
 
 
 async def test_a_run_that_nothing_is_left_for(room: Room, shop: Shop) -> None:
@@ -64,18 +59,18 @@ async def test_taken_and_taken_again(room: Room, shop: Shop, monkeypatch: pytest
     uploads = room.uploads(shop)
     taken, lost = anyio.Event(), anyio.Event()
     async with uploads.submitter() as submit, uploads.worker() as it:
-        runner, run = it._runner, it._runner._run
+        runner, run = it._runner, it._runner._send_batch
 
-        async def first(*_: object) -> Run:
-            monkeypatch.setattr(runner, "_run", run)
+        async def first(*_: object) -> BatchResult:
+            monkeypatch.setattr(runner, "_send_batch", run)
             taken.set()
             await lost.wait()
-            return Run(follows=True)
+            return BatchResult(follows=True)
 
-        monkeypatch.setattr(runner, "_run", first)
+        monkeypatch.setattr(runner, "_send_batch", first)
         job = await submit.file(room.file(keys_of(1000)), product_id=PRODUCT)
         await taken.wait()
-        await anyio.to_thread.run_sync(job._book.requeue, [batch_id(job.id, 0, 0)])
+        await anyio.to_thread.run_sync(job._store.requeue, [batch_id(job.id, 0, 0)])
         await until(lambda: shop.in_flight == 1)
         lost.set()
         report = await job.wait(every=SOON)
@@ -109,14 +104,14 @@ class Held(Shop):
 
 async def test_cancelled_just_as_it_is_taken(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch taken between the two statements of a cancellation, by a worker at the job, is `not_sent`."""
-    monkeypatch.setattr(batches_room, "CHUNKS", 1)
-    monkeypatch.setattr(worker, "_KEEP", 60)
+    monkeypatch.setattr(batches_room, "CHUNKS_PER_BATCH", 1)
+    monkeypatch.setattr(worker, "HOUSEKEEPING_INTERVAL_S", 60)
     first, second, cancelled = anyio.Event(), anyio.Event(), anyio.Event()
     async with serving(Held(told=[first, second])) as shop:
         uploads = room.uploads(shop)
         async with uploads.submitter() as submit, uploads.worker(concurrency=2) as it:
             run = it._runner.run
-            client = submit._book._client
+            client = submit._store._client
             cancel = client.cancel_workflows
             job = await submit.file(room.file(keys_of(1500)), product_id=PRODUCT)
             [free] = [await free_one(shop, job)]
@@ -124,7 +119,7 @@ async def test_cancelled_just_as_it_is_taken(room: Room, monkeypatch: pytest.Mon
             def late(names: list[str]) -> None:
                 assert names == [free]
                 from_thread.run_sync(first.set)
-                wait_until(lambda: not job._book.batches(names)[free].queued)
+                wait_until(lambda: not job._store.batches(names)[free].queued)
                 cancel(names)
                 from_thread.run_sync(cancelled.set)
 
@@ -149,14 +144,14 @@ async def test_cancelled_just_as_it_is_taken(room: Room, monkeypatch: pytest.Mon
 async def test_cancelled_just_as_it_begins(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that is cancelled before its first call, by whomever, makes none: others may count on that by then."""
     async with room.uploads(shop).submitter() as submit, room.uploads(shop).worker() as it:
-        begin, ended = it._book.begin, anyio.Event()
+        begin, ended = it._store.mark_begun, anyio.Event()
 
         def late(name: str) -> bool:
-            it._book._client.cancel_workflow(name)
+            it._store._client.cancel_workflow(name)
             from_thread.run_sync(ended.set)
             return begin(name)
 
-        monkeypatch.setattr(it._book, "begin", late)
+        monkeypatch.setattr(it._store, "mark_begun", late)
         await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
         await ended.wait()
         await until(lambda: not it._runner.busy)
@@ -167,7 +162,7 @@ async def free_one(shop: Shop, job: Job) -> str:
     """The batch of three that is queued still, while the two others are sent."""
     await until(lambda: shop.in_flight == 2)
     names = [batch_id(job.id, number, 0) for number in range(3)]
-    rows = await anyio.to_thread.run_sync(job._book.batches, names)
+    rows = await anyio.to_thread.run_sync(job._store.batches, names)
     [free] = [name for name in names if rows[name].queued]
     return free
 
@@ -222,7 +217,7 @@ class Stubborn(FolderSpool):
 @pytest.mark.parametrize("room", ["sqlite"], indirect=True)
 async def test_one_that_cannot_be_deleted(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that can't be deleted doesn't keep those of other jobs from being deleted."""
-    monkeypatch.setattr(worker, "_KEEP", SOON)
+    monkeypatch.setattr(worker, "HOUSEKEEPING_INTERVAL_S", SOON)
     spool = Stubborn(room.spool)
     uploads = room.uploads(shop, spool=spool)
     async with uploads.submitter() as submit:
@@ -289,13 +284,13 @@ async def test_resumed_and_cleaned_away(room: Room, shop: Shop, monkeypatch: pyt
 
 async def look_and(monkeypatch: pytest.MonkeyPatch, submit: Submitter, job: Job) -> None:
     """Have another clean *job* away, just when it has been looked at."""
-    other, look = await submit.job(job.id), job._look
+    other, look = await submit.job(job.id), job._refresh
 
     async def slow() -> None:
         await look()
         await other.forget()
 
-    monkeypatch.setattr(job, "_look", slow)
+    monkeypatch.setattr(job, "_refresh", slow)
 
 
 @pytest.mark.parametrize("room", ["sqlite"], indirect=True)
@@ -304,13 +299,13 @@ async def test_the_database_goes_at_the_end(room: Room, shop: Shop, monkeypatch:
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
         job = await submit.file(room.file(keys_of(10)), product_id=PRODUCT)
-        ask = job._still_there
+        ask = job._refresh_if_exists
 
         async def once() -> bool:
-            if job._tally.all_ended():
+            if job._job_progress.all_ended():
                 raise QueueUnavailableError(reason="restarted")
             return await ask()
 
-        monkeypatch.setattr(job, "_still_there", once)
+        monkeypatch.setattr(job, "_refresh_if_exists", once)
         with anyio.fail_after(60):
             assert (await job.wait(every=SOON)).ok

@@ -18,16 +18,13 @@ from durable_shop import Shop
 from sqlalchemy.exc import OperationalError
 from waiting import until
 
-from gatepay_async.durable import (
-    DurableError,
-    FolderSpool,
-    batches,
-    book,
-)
-from gatepay_async.durable.batches import Facts
-from gatepay_async.durable.database import in_thread
+from gatepay_async.durable import DurableError, FolderSpool
 from gatepay_async.durable.errors import QueueUnavailableError, UnreadableRowError
-from gatepay_async.durable.running import Runner
+from gatepay_async.durable.records import batches
+from gatepay_async.durable.records.manifest import JobManifest
+from gatepay_async.durable.storage import job_store
+from gatepay_async.durable.storage.database import in_thread
+from gatepay_async.durable.work.runner import Runner
 from gatepay_async.protocol.errors import InvalidRequestError
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio, pytest.mark.parametrize("room", ["sqlite"], indirect=True)]
@@ -94,12 +91,12 @@ def of_run(name: str = "q:j.0.0", fields: Sequence[Any] = FIELDS, **others: Any)
 
 def test_hostile_values(room: Room) -> None:
     """Whatever stands in the place of a number, a text or a list, the row is refused, and at once."""
-    assert book._job_row(of_job(FACTS)).facts == Facts.of_json(FACTS)
-    assert book._batch_row(of_run(output=RUN)).run is not None
-    missed = [facts for facts in spoilt(FACTS) if not unreadable(of_job(facts), book._job_row)]
+    assert job_store._job_row(of_job(FACTS)).manifest == JobManifest.of_json(FACTS)
+    assert job_store._batch_row(of_run(output=RUN)).result is not None
+    missed = [facts for facts in spoilt(FACTS) if not unreadable(of_job(facts), job_store._job_row)]
     batches_ = [[8, 0, *batch] for batch in spoilt(FIELDS[2:])]
-    missed += [batch for batch in batches_ if not unreadable(of_run(fields=batch), book._batch_row)]
-    missed += [run for run in spoilt(RUN) if not unreadable(of_run(output=run), book._batch_row)]
+    missed += [batch for batch in batches_ if not unreadable(of_run(fields=batch), job_store._batch_row)]
+    missed += [run for run in spoilt(RUN) if not unreadable(of_run(output=run), job_store._batch_row)]
     assert missed == []
 
 
@@ -122,8 +119,8 @@ def test_rows_that_are_no_rows(room: Room) -> None:
         of_run(output={"stopped": {**ERROR, "says": ["\x1b[2J"]}}),
         of_run(output={"stopped": {"class": "TransportError", "says": []}}),
     ]  # fmt: skip
-    assert [row.input for row in jobs if not unreadable(row, book._job_row)] == []
-    assert [(row.workflow_id, row.output) for row in runs if not unreadable(row, book._batch_row)] == []
+    assert [row.input for row in jobs if not unreadable(row, job_store._job_row)] == []
+    assert [(row.workflow_id, row.output) for row in runs if not unreadable(row, job_store._batch_row)] == []
 
 
 async def test_an_error_that_nobody_expected(
@@ -162,9 +159,9 @@ async def test_one_that_cannot_be_loaded(room: Room, shop: Shop, caplog: pytest.
         with pytest.raises(DurableError, match="a row of the database can't be read"):
             await submit.job(bad.id)
         async with uploads.worker(concurrency=1) as it:
-            it._runner.left.add(bad.id)
+            it._runner.idle_jobs.add(bad.id)
             assert (await good.wait(every=SOON)).ok
-            await until(lambda: not it._runner.left)
+            await until(lambda: not it._runner.idle_jobs)
     assert "can't reach the queue" not in caplog.text
     assert not any(text in caplog.text for text in ("\x1b", "SECRET"))
 
@@ -185,7 +182,7 @@ async def test_a_batch_that_cannot_be_read(room: Room, shop: Shop, caplog: pytes
             room, "UPDATE workflow_input SET inputs = '{\"positionalArgs\":[8,0,-1]}' WHERE workflow_uuid = :name", name
         )
         async with uploads.worker() as it:
-            it._runner.left.add(job.id)
+            it._runner.idle_jobs.add(job.id)
             await until(lambda: job.id in it._ending)
             await until(lambda: not it._ending and not kept.exists())
     assert "can't reach the queue" not in caplog.text
@@ -197,17 +194,17 @@ async def test_a_run_before_that_cannot_be_read(room: Room, shop: Shop) -> None:
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit:
         job = await submit.file(room.file(keys_of(3)), product_id=PRODUCT)
-        first = (await anyio.to_thread.run_sync(job._book.batches, [f"{job.id}.0.0"]))[f"{job.id}.0.0"]
+        first = (await anyio.to_thread.run_sync(job._store.batches, [f"{job.id}.0.0"]))[f"{job.id}.0.0"]
         await anyio.to_thread.run_sync(
-            lambda: job._book.follow(job.id, PRODUCT, first.batch, turn=1, failures=0, delay=0)
+            lambda: job._store.enqueue_run(job.id, PRODUCT, first.batch, turn=1, failures=0, delay=0)
         )
         alter(room, "UPDATE workflow_status SET status = 'SUCCESS' WHERE workflow_uuid = :name", first.id)
         alter(room, NO_BATCH, first.id)
         second = f"{job.id}.0.1"
         async with uploads.worker():
-            while (await anyio.to_thread.run_sync(job._book.batches, [second]))[second].open:
+            while (await anyio.to_thread.run_sync(job._store.batches, [second]))[second].open:
                 await anyio.sleep(SOON)
-        run = (await anyio.to_thread.run_sync(job._book.batches, [second]))[second].run
+        run = (await anyio.to_thread.run_sync(job._store.batches, [second]))[second].result
     assert run is not None
     assert "can't be read" in str(run.stopped)
     assert shop.cut == 0
@@ -234,8 +231,8 @@ async def test_more_than_there_is(room: Room) -> None:
 
 async def test_more_than_a_job_can_be(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     """An input of more batches than a row may name is refused when it is submitted."""
-    monkeypatch.setattr(batches, "CHUNKS", 1)
-    monkeypatch.setattr(batches, "MOST_BATCHES", 2)
+    monkeypatch.setattr(batches, "CHUNKS_PER_BATCH", 1)
+    monkeypatch.setattr(batches, "MAX_BATCHES", 2)
     async with room.uploads(Shop()).submitter() as submit:
         with pytest.raises(InvalidRequestError, match="more than 1,000 card keys; split it"):
             await submit.file(room.file(keys_of(1001)), product_id=PRODUCT)
@@ -248,7 +245,7 @@ async def test_no_key_in_a_traceback(room: Room, monkeypatch: pytest.MonkeyPatch
         del given  # this frame is ours, and stays
         raise OSError(28, "No space left on device")
 
-    for place in (("gatepay_async.durable.batches", "lines_of"), ("shutil", "copyfileobj")):
+    for place in (("gatepay_async.durable.records.batches", "lines_of"), ("shutil", "copyfileobj")):
         with monkeypatch.context() as patched:
             async with room.uploads(Shop()).submitter() as submit:
                 patched.setattr(".".join(place), full)

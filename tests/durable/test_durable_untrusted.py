@@ -17,8 +17,9 @@ from durable_room import PRODUCT, SOON, Room, keys_of
 from durable_shop import Shop
 from obstore.store import MemoryStore
 
-from gatepay_async.durable import DurableError, FolderSpool, SourceChangedError, untrusted
+from gatepay_async.durable import DurableError, FolderSpool, SourceChangedError
 from gatepay_async.durable.objects import ObjectSpool
+from gatepay_async.durable.storage import pickle_guard
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio, pytest.mark.parametrize("room", ["sqlite"], indirect=True)]
 
@@ -73,7 +74,7 @@ def test_dbos_quotes_nothing(room: Room) -> None:
     handler.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]  # a double
     dbos = logging.getLogger("dbos")
     dbos.addHandler(handler)
-    with untrusted.asking():
+    with pickle_guard.refuse_in_thread():
         dbos.error("quoted")
     dbos.error("said")
     dbos.removeHandler(handler)
@@ -177,7 +178,7 @@ async def test_pickles_of_others(room: Room, shop: Shop) -> None:
     text = base64.b64encode(pickle.dumps("theirs")).decode()
     assert _serialization.DBOSDefaultSerializer.deserialize(text) == "theirs"
     async with room.uploads(shop).worker():
-        with pytest.raises(untrusted.PickledRowError):
+        with pytest.raises(pickle_guard.PickledRowError):
             _serialization.DBOSDefaultSerializer.deserialize(text)
     assert _serialization.DBOSDefaultSerializer.deserialize(text) == "theirs"
 

@@ -34,15 +34,16 @@ from gatepay_async.durable import (
     QueueUnavailableError,
     Rate,
     SourceChangedError,
-    batches,
-    running,
-    spooling,
     worker,
 )
-from gatepay_async.durable.batches import Batch, Run
-from gatepay_async.durable.pace import Pace
-from gatepay_async.durable.running import Task
-from gatepay_async.durable.tally import Tally
+from gatepay_async.durable.records import batches
+from gatepay_async.durable.records.batches import Batch
+from gatepay_async.durable.records.job_progress import JobProgress
+from gatepay_async.durable.records.results import BatchResult
+from gatepay_async.durable.spool import writer
+from gatepay_async.durable.work import runner
+from gatepay_async.durable.work.rate_limiter import RateLimiter
+from gatepay_async.durable.work.runner import Task
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
@@ -208,6 +209,7 @@ async def test_the_spool_has_changed(room: Room, shop: Shop) -> None:
 
 @on_sqlite
 @pytest.mark.usefixtures("small_batches")
+@pytest.mark.slow
 async def test_put_aside_again(room: Room, shop: Shop) -> None:
     """Where the spool has lost what was put aside, the same input submitted again fills it, and resume() goes on."""
     uploads = room.uploads(shop)
@@ -249,7 +251,7 @@ async def test_a_submitter_that_is_killed(room: Room, monkeypatch: pytest.Monkey
     monkeypatch.setenv("TMPDIR", str(room.folder))
     monkeypatch.setattr(tempfile, "tempdir", None)
     path = room.file([f"SECRET-{number}" for number in range(3000)])
-    read = spooling.spool
+    read = writer.spool
     seen: list[bytes] = []
 
     def look(*args: object, **options: object) -> object:
@@ -259,7 +261,7 @@ async def test_a_submitter_that_is_killed(room: Room, monkeypatch: pytest.Monkey
                 seen.extend([each.read_bytes()] if each != path else [])
         return spooled
 
-    monkeypatch.setattr(spooling, "spool", look)
+    monkeypatch.setattr(writer, "spool", look)
     async with room.uploads(Shop()).submitter() as submit:
         await submit.file(path, product_id=PRODUCT)
     assert seen
@@ -270,14 +272,14 @@ async def test_a_submitter_that_is_killed(room: Room, monkeypatch: pytest.Monkey
 async def test_the_file_changes_while_it_is_read(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that changes while it is read is not submitted."""
     path = room.file(keys_of(10))
-    read = spooling.spool
+    read = writer.spool
 
     def write_and_read(*args: object, **options: object) -> object:
         with path.open("a") as file:
             file.write("one more\n")
         return read(*args, **options)  # type: ignore[arg-type]  # as it was called
 
-    monkeypatch.setattr(spooling, "spool", write_and_read)
+    monkeypatch.setattr(writer, "spool", write_and_read)
     async with room.uploads(shop).submitter() as submit:
         with pytest.raises(SourceChangedError, match=r"keys\.txt: has changed while it was read"):
             await submit.file(path, product_id=PRODUCT)
@@ -314,14 +316,14 @@ async def test_stopped_between_two_questions(room: Room, shop: Shop, monkeypatch
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
         job = await submit.file(room.file(keys_of(10)), product_id=PRODUCT)
-        book, ask = job._book, job._book.batches
+        store, ask = job._store, job._store.batches
 
         def batches(names: list[str]) -> object:
             while any(row.open for row in ask(names).values()):
                 pass
             return ask(names)
 
-        monkeypatch.setattr(book, "batches", batches)
+        monkeypatch.setattr(store, "batches", batches)
         assert isinstance((await job.wait(every=SOON)).stopped, EndpointClosedError)
 
 
@@ -395,10 +397,12 @@ async def test_forgotten(room: Room, shop: Shop) -> None:
 @on_sqlite
 async def test_tidied_up_once_its_end_is_written_down(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that looks whether a job has ended just before that is written down looks again."""
-    monkeypatch.setattr(worker, "_KEEP", SOON)
+    monkeypatch.setattr(worker, "HOUSEKEEPING_INTERVAL_S", SOON)
     too_early = [False, False]
-    ended = Tally.all_ended
-    monkeypatch.setattr(Tally, "all_ended", lambda tally: too_early.pop() if too_early else ended(tally))
+    ended = JobProgress.all_ended
+    monkeypatch.setattr(
+        JobProgress, "all_ended", lambda job_progress: too_early.pop() if too_early else ended(job_progress)
+    )
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit:
         await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
@@ -410,7 +414,7 @@ async def test_forgotten_while_it_is_tidied_up(
     room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A worker that finds a job gone, which it has only just seen end, says nothing: all is done."""
-    monkeypatch.setattr(worker, "_KEEP", SOON)
+    monkeypatch.setattr(worker, "HOUSEKEEPING_INTERVAL_S", SOON)
     seen = anyio.Event()
     go_on = anyio.Event()
     tidy = Job.tidy
@@ -440,11 +444,11 @@ async def test_forgotten_in_the_queue(room: Room, shop: Shop) -> None:
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit:
         job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
-        await anyio.to_thread.run_sync(job._book.delete, [job.id])
+        await anyio.to_thread.run_sync(job._store.delete, [job.id])
         async with uploads.worker():
             name = f"{job.id}.0.0"
             with anyio.fail_after(PATIENCE):
-                while (await anyio.to_thread.run_sync(job._book.batches, [name]))[name].open:
+                while (await anyio.to_thread.run_sync(job._store.batches, [name]))[name].open:
                     await anyio.sleep(SOON)
     assert not shop.sent
 
@@ -452,7 +456,7 @@ async def test_forgotten_in_the_queue(room: Room, shop: Shop) -> None:
 @on_sqlite
 async def test_the_server_is_down(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """While nobody answers, batches wait for longer and longer; then all goes on by itself."""
-    monkeypatch.setattr(running, "_LONGEST_PAUSE", SOON)
+    monkeypatch.setattr(runner, "MAX_BACKOFF_S", SOON)
     shop.down = True
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker(concurrency=2):
@@ -466,8 +470,8 @@ async def test_the_server_is_down(room: Room, shop: Shop, monkeypatch: pytest.Mo
 
 async def test_the_server_stays_down(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """After many runs in vain a batch ends, and the report tells what is not known; resume() tries again."""
-    monkeypatch.setattr(running, "_LONGEST_PAUSE", SOON)
-    monkeypatch.setattr(running, "_MOST_FAILURES", 1)
+    monkeypatch.setattr(runner, "MAX_BACKOFF_S", SOON)
+    monkeypatch.setattr(runner, "MAX_UNANSWERED_RUNS", 1)
     shop.down = True
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker(concurrency=2):
@@ -485,8 +489,8 @@ async def test_the_server_stays_down(room: Room, shop: Shop, monkeypatch: pytest
 @on_sqlite
 async def test_one_chunk_alone_fails(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A card key that the server can't store stands alone in the end; all others are stored."""
-    monkeypatch.setattr(running, "_LONGEST_PAUSE", SOON)
-    monkeypatch.setattr(running, "_MOST_FAILURES", 1)
+    monkeypatch.setattr(runner, "MAX_BACKOFF_S", SOON)
+    monkeypatch.setattr(runner, "MAX_UNANSWERED_RUNS", 1)
     shop.refuse_with["KEY-000000001"] = 113
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
@@ -501,7 +505,7 @@ async def test_one_chunk_alone_fails(room: Room, shop: Shop, monkeypatch: pytest
 @on_sqlite
 async def test_the_spool_is_away(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the spool can't be read, batches wait, and nothing is lost."""
-    monkeypatch.setattr(running, "_LONGEST_PAUSE", SOON)
+    monkeypatch.setattr(runner, "MAX_BACKOFF_S", SOON)
 
     class Away(FolderSpool):
         failures = 5
@@ -526,7 +530,7 @@ async def test_a_bug_of_a_transport(room: Room, shop: Shop, monkeypatch: pytest.
     async def answer(self: object, call: object) -> object:
         raise ZeroDivisionError("SECRET")
 
-    monkeypatch.setattr(AsyncGatePay, "_answer", answer)
+    monkeypatch.setattr(AsyncGatePay, "_send_card_keys", answer)
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
         job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
@@ -543,7 +547,7 @@ async def test_a_call_that_cannot_be_right(room: Room, shop: Shop, monkeypatch: 
     async def answer(self: object, call: object) -> object:
         raise InvalidRequestError(field="client", problem="has been closed")
 
-    monkeypatch.setattr(AsyncGatePay, "_answer", answer)
+    monkeypatch.setattr(AsyncGatePay, "_send_card_keys", answer)
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
         job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
@@ -582,7 +586,7 @@ async def test_closed_by_a_cancellation(room: Room, shop: Shop) -> None:
                 await until(lambda: len(shop.sent) >= 4)
                 scope.cancel()
                 await anyio.sleep_forever()
-        assert await anyio.to_thread.run_sync(job._book.taken) == []
+        assert await anyio.to_thread.run_sync(job._store.taken) == []
         with pytest.raises(OSError, match="here"):
             async with uploads.worker():
                 raise OSError("here")
@@ -613,7 +617,7 @@ async def test_cancelled_while_it_opens(room: Room, shop: Shop, monkeypatch: pyt
 
 async def test_given_back(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a closed worker had and did not end is queued again at once, before anybody looks for its dead."""
-    monkeypatch.setattr(worker, "_LAST_CALLS", 1)
+    monkeypatch.setattr(worker, "SHUTDOWN_TIMEOUT_S", 1)
     shop.latency = 30.0
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit:
@@ -621,14 +625,14 @@ async def test_given_back(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatc
         async with uploads.worker():
             await until(lambda: shop.in_flight == 1)
         name = f"{job.id}.0.0"
-        assert (await anyio.to_thread.run_sync(job._book.batches, [name]))[name].queued
+        assert (await anyio.to_thread.run_sync(job._store.batches, [name]))[name].queued
 
 
 async def test_the_queue_is_away_at_the_end(
     room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A worker whose database is away when it is closed says so, and ends; and says when it was away and came back."""
-    monkeypatch.setattr(worker, "_KEEP", SOON)
+    monkeypatch.setattr(worker, "HOUSEKEEPING_INTERVAL_S", SOON)
     uploads = room.uploads(shop)
 
     asked: list[object] = []
@@ -638,8 +642,8 @@ async def test_the_queue_is_away_at_the_end(
         raise OperationalError("SELECT", {}, Exception("SECRET"))
 
     async with uploads.worker() as it:
-        it._runner.left.add("gatepay:none")  # cleaned away
-        await until(lambda: not it._runner.left)
+        it._runner.idle_jobs.add("gatepay:none")  # cleaned away
+        await until(lambda: not it._runner.idle_jobs)
         with monkeypatch.context() as patched:
             patched.setattr(it, "_reap", away)
             await until(lambda: len(asked) > 2)
@@ -661,7 +665,7 @@ async def test_taken_while_it_closes(room: Room, shop: Shop) -> None:
         aside = kept.rename(room.folder / "aside")
         second = f"{job.id}.0.1"
         with anyio.fail_after(PATIENCE):
-            while second not in await anyio.to_thread.run_sync(job._book.batches, [second]):
+            while second not in await anyio.to_thread.run_sync(job._store.batches, [second]):
                 await anyio.sleep(SOON)
         assert not shop.sent
         aside.rename(kept)
@@ -672,7 +676,7 @@ async def test_taken_while_it_closes(room: Room, shop: Shop) -> None:
 
 async def test_closed_under_a_call_that_hangs(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that doesn't end in time is cut off when its worker is closed; the next worker sends it again."""
-    monkeypatch.setattr(worker, "_LAST_CALLS", SOON)
+    monkeypatch.setattr(worker, "SHUTDOWN_TIMEOUT_S", SOON)
     shop.latency = 5.0
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit:
@@ -686,9 +690,10 @@ async def test_closed_under_a_call_that_hangs(room: Room, shop: Shop, monkeypatc
 
 
 @on_sqlite
+@pytest.mark.slow
 async def test_a_batch_takes_too_long(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run sends for so many seconds; what is left is another run's, and nothing is sent twice."""
-    monkeypatch.setattr(running, "LONGEST_RUN", 0.3)
+    monkeypatch.setattr(runner, "MAX_RUN_S", 0.3)
     shop.latency = 0.35  # so that a run sends one chunk
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
@@ -700,16 +705,16 @@ async def test_a_batch_takes_too_long(room: Room, shop: Shop, monkeypatch: pytes
 async def test_at_a_rate(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that joins another one waits until that knows of it, keeps to its half, and has all when it is alone."""
     held: list[float] = []
-    monkeypatch.setattr(Pace, "hold", lambda _, seconds: held.append(seconds))
+    monkeypatch.setattr(RateLimiter, "delay_next", lambda _, seconds: held.append(seconds))
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit:
         engine = submit._database.engine(connections=2)
-        other = submit._database.presence(engine, "gatepay")
-        assert other.enter("another")
+        other = submit._database.worker_locks(engine, "gatepay")
+        assert other.acquire("another")
         async with uploads.worker(rate=Rate(8)) as it:
-            assert (held, it._pace.longest_wait(1)) == ([worker._JOIN], 2 / 8)
-            other.leave()
-            await until(lambda: it._pace.longest_wait(1) == 1 / 8)
+            assert (held, it._rate_limiter.longest_wait(1)) == ([worker.JOIN_DELAY_S], 2 / 8)
+            other.release()
+            await until(lambda: it._rate_limiter.longest_wait(1) == 1 / 8)
         engine.dispose()
 
 
@@ -801,7 +806,7 @@ async def test_a_batch_of_a_cancelled_job(room: Room, shop: Shop) -> None:
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit:
         job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
-        await anyio.to_thread.run_sync(job._book.stop, job.id, [])
+        await anyio.to_thread.run_sync(job._store.stop, job.id, [])
         async with uploads.worker():
             report = await job.wait(every=SOON)
     assert (report.not_sent, len(shop.sent)) == (600, 0)
@@ -809,6 +814,7 @@ async def test_a_batch_of_a_cancelled_job(room: Room, shop: Shop) -> None:
 
 
 @pytest.mark.usefixtures("small_batches")
+@pytest.mark.slow
 async def test_away_and_back(room: Room, shop: Shop) -> None:
     """A worker that has lost its place sends nothing until it has it again; then it goes on with what it had."""
     shop.latency = SOON
@@ -816,9 +822,9 @@ async def test_away_and_back(room: Room, shop: Shop) -> None:
     async with uploads.submitter() as submit, uploads.worker(concurrency=2) as it:
         job = await submit.file(room.file(keys_of(10_000)), product_id=PRODUCT)
         await until(lambda: len(shop.sent) >= 4)
-        enter, answers = it._presence.enter, [False]
-        it._presence.enter = lambda worker: answers.pop() if answers else enter(worker)  # type: ignore[method-assign]  # a double
-        await anyio.to_thread.run_sync(it._presence.leave)
+        enter, answers = it._locks.acquire, [False]
+        it._locks.acquire = lambda worker: answers.pop() if answers else enter(worker)  # type: ignore[method-assign]  # a double
+        await anyio.to_thread.run_sync(it._locks.release)
         shop.latency = 0.3  # so that much is left until it has noticed
         await until(lambda: it._runner.away)
         shop.latency = 0
@@ -830,7 +836,7 @@ async def test_away_and_back(room: Room, shop: Shop) -> None:
 
 async def test_taken_while_away(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch that a worker takes while it has lost its place waits until the worker has it again."""
-    monkeypatch.setattr(running, "_SOON", SOON)
+    monkeypatch.setattr(runner, "AWAY_POLL_S", SOON)
     uploads, runs = room.uploads(shop), []
     task = Task("task", "gatepay:none", PRODUCT, 0, 0, Batch(0, 0, 0, "", 0, 1, 0))
 
@@ -844,7 +850,7 @@ async def test_taken_while_away(room: Room, shop: Shop, monkeypatch: pytest.Monk
             await anyio.wait_all_tasks_blocked()
             assert runs == []
             it._runner.away = False
-    assert runs == [Run().as_json()]
+    assert runs == [BatchResult().as_json()]
 
 
 async def test_one_looks_after_the_dead(room: Room, shop: Shop) -> None:
@@ -852,7 +858,7 @@ async def test_one_looks_after_the_dead(room: Room, shop: Shop) -> None:
     uploads = room.uploads(shop)
     async with uploads.worker() as it:
         database, engine = it._database, it._engine
-        with database.presence(engine, "gatepay").alone() as alone:
+        with database.worker_locks(engine, "gatepay").reaper_lock() as alone:
             assert alone
             assert await anyio.to_thread.run_sync(it._reap) == 1
 
@@ -879,7 +885,7 @@ async def test_waits_for_its_database(room: Room, shop: Shop, monkeypatch: pytes
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
         job = await submit.file(room.file(keys_of(10)), product_id=PRODUCT)
-        ask, failures = job._book.job, [1, 2]
+        ask, failures = job._store.job, [1, 2]
 
         def away(name: str) -> object:
             if failures:
@@ -887,17 +893,17 @@ async def test_waits_for_its_database(room: Room, shop: Shop, monkeypatch: pytes
                 raise OperationalError("SELECT", {}, Exception("away"))
             return ask(name)
 
-        monkeypatch.setattr(job._book, "job", away)
+        monkeypatch.setattr(job._store, "job", away)
         assert (await job.wait(every=SOON)).ok
 
 
 @on_sqlite
 async def test_a_batch_waits_for_its_database(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a worker must know of a batch that it has taken it asks until the database answers."""
-    monkeypatch.setattr(running, "_AGAIN", SOON)
+    monkeypatch.setattr(runner, "RETRY_INTERVAL_S", SOON)
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker() as it:
-        ask, failures = it._book.job, [1, 2]
+        ask, failures = it._store.job, [1, 2]
 
         def away(name: str) -> object:
             if failures:
@@ -905,7 +911,7 @@ async def test_a_batch_waits_for_its_database(room: Room, shop: Shop, monkeypatc
                 raise OperationalError("SELECT", {}, Exception("away"))
             return ask(name)
 
-        monkeypatch.setattr(it._book, "job", away)
+        monkeypatch.setattr(it._store, "job", away)
         job = await submit.file(room.file(keys_of(10)), product_id=PRODUCT)
         report = await job.wait(every=SOON)
     assert (report.stored, report.ok, failures) == (10, True, [])

@@ -487,9 +487,9 @@ async def test_a_trace_without_a_stream() -> None:
         def connected(self) -> None: ...
         def sending(self) -> None: ...
         def interrupted(self) -> None: ...
-        def reports(self, sending: bool, /) -> None:  # noqa: FBT001 -- the port's
+        def reports_sending(self, sending: bool, /) -> None:  # noqa: FBT001 -- the port's
             self.told.append(sending)
 
     trace = Trace(Watch())
-    await trace.note("socks.setup_socks5_connection.failed", {"exception": OddError()})
+    await trace.on_event("socks.setup_socks5_connection.failed", {"exception": OddError()})
     assert Watch.told == [False]

@@ -9,14 +9,14 @@ from typing import Any, NoReturn
 import httpx
 import pytest
 
-from gatepay_async.exchange.own import _read
+from gatepay_async.exchange.own import _read_response
 from gatepay_async.exchange.port import BadReplyError
 from gatepay_async.exchange.replies import read_reply
 
 pytestmark = [pytest.mark.fast, pytest.mark.anyio]
 
 MOST = 100_000
-READERS = (read_reply, _read)  # of your httpx objects, and of the library's own connections
+READERS = (read_reply, _read_response)  # of your httpx objects, and of the library's own connections
 
 
 class Stream(httpx.AsyncByteStream):
@@ -56,7 +56,7 @@ async def test_what_is_packed_is_unpacked() -> None:
 
 async def test_a_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
     """8 kB that would unpack to 8 MB are refused, and what is unpacked of them takes less than a megabyte."""
-    monkeypatch.setattr("gatepay_async.exchange.replies.LARGEST_REPLY", MOST)
+    monkeypatch.setattr("gatepay_async.exchange.replies.MAX_REPLY_BYTES", MOST)
     zeros = bytes(2**23)
     bombs = {"gzip": gzip.compress(zeros), "deflate": zlib.compress(zeros)}
     del zeros
@@ -96,6 +96,6 @@ async def test_what_a_hook_has_read_is_bounded_too(monkeypatch: pytest.MonkeyPat
     """A reply that your hook has read is taken as it was read, unless it is too large."""
     read = httpx.Response(200, content=b"x" * 11)
     assert (await read_reply(read)).body == b"x" * 11
-    monkeypatch.setattr("gatepay_async.exchange.replies.LARGEST_REPLY", 10)
+    monkeypatch.setattr("gatepay_async.exchange.replies.MAX_REPLY_BYTES", 10)
     with pytest.raises(BadReplyError, match="is larger than 10 bytes"):
         await read_reply(read)

@@ -140,7 +140,7 @@ def test_the_environment_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> Non
     way = way_to(httpx.URL("https://gatepay.io/"), trust_env=False)
     assert way.proxy is None
     assert way.httpx_proxy() is None
-    assert trust.count(way.tls) > 10
+    assert trust.count_certificates(way.tls) > 10
 
 
 @pytest.mark.anyio
@@ -167,7 +167,7 @@ def test_certificates_in_folders(
     assert caught.value.field == "SSL_CERT_DIR"
     trust._context.cache_clear()
     shutil.copy(authority_file, full / "0a1b2c3d.0")
-    assert trust.count(trust.trusted()) == 1
+    assert trust.count_certificates(trust.trusted()) == 1
     assert trust.trusted() is trust.trusted()
     monkeypatch.setattr(Path, "iterdir", lambda _: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
     trust._context.cache_clear()

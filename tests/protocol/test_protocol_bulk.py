@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from tables import rows
 
 from gatepay_async.protocol import bulk, chunking, errors, invisible
-from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Fate, Ledger, UploadReport, failed, outcome_of
+from gatepay_async.protocol.bulk import (
+    Chunk,
+    ChunkOutcome,
+    Fate,
+    Ledger,
+    UploadIncomplete,
+    UploadReport,
+    failed,
+    outcome_of,
+)
 from gatepay_async.protocol.calls import KaCreate
 from gatepay_async.protocol.catalogue import REFUSALS
 from gatepay_async.protocol.chunking import Chunker
@@ -18,7 +27,6 @@ from gatepay_async.protocol.errors import (
     ProtocolError,
     RefusedError,
     TransportError,
-    UploadIncomplete,
 )
 
 pytestmark = pytest.mark.fast
@@ -29,7 +37,7 @@ def cut(*lines: Any) -> tuple[list[Chunk], UploadReport]:
     ledger = Ledger()
     chunker = Chunker(ledger)
     chunks = list(chunker.chunks(lines))
-    rest = chunker.rest()
+    rest = chunker.last_chunk()
     return chunks + ([rest] if rest else []), ledger.report(stopped=None)
 
 
@@ -80,11 +88,11 @@ def test_cutting(inputs: list[list[Any]], most: int) -> None:
     chunker = Chunker(ledger)
     chunks: list[Chunk] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunking, "MOST_KEYS", most)
+        patch.setattr(chunking, "MAX_KEYS_PER_CALL", most)
         for lines in inputs:
             chunks += chunker.chunks(lines)
             assert adds_up_with(ledger, sum(len(chunk.keys) for chunk in chunks))
-        rest = chunker.rest()
+        rest = chunker.last_chunk()
     assert all(len(chunk.keys) == most for chunk in chunks)
     assert rest is None or 0 < len(rest.keys) < most
     chunks += [rest] if rest else []
@@ -155,9 +163,9 @@ def test_the_ledger_adds_up(inputs: list[list[Any]], most: int, data: st.DataObj
     chunker = Chunker(ledger)
     lines = [line for batch in inputs for line in batch]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunking, "MOST_KEYS", most)
+        patch.setattr(chunking, "MAX_KEYS_PER_CALL", most)
         chunks = [*chunker.chunks(lines)]
-        rest = chunker.rest()
+        rest = chunker.last_chunk()
     chunks += [rest] if rest else []
     choose = iter(lambda: data.draw(answers), None)
     waiting = sum(len(chunk.keys) for chunk in chunks)
@@ -211,8 +219,8 @@ def test_batches_are_one_input() -> None:
     ledger = Ledger()
     chunker = Chunker(ledger)
     assert [*chunker.chunks(["A", "B"]), *chunker.chunks(["B", "", "C"]), *chunker.chunks([])] == []
-    assert chunker.rest() == Chunk(0, (1, 2, 5), ("A", "B", "C"))
-    assert chunker.rest() is None
+    assert chunker.last_chunk() == Chunk(0, (1, 2, 5), ("A", "B", "C"))
+    assert chunker.last_chunk() is None
     assert (ledger.read, ledger.duplicates, ledger.blank) == (5, 1, 1)
 
 
@@ -281,7 +289,7 @@ def test_refused_lines_are_in_flight_until_entered() -> None:
     chunker = Chunker(ledger)
     assert list(chunker.chunks(["A", "B\nC"])) == []
     assert (ledger.progress().in_flight, ledger.progress().refused) == (2, 0)
-    chunker.rest()
+    chunker.last_chunk()
     assert (ledger.progress().in_flight, ledger.progress().refused, ledger.progress().chunks) == (1, 1, 1)
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables import rows
 
-from gatepay_async.protocol.callback import believe, parse_callback
+from gatepay_async.protocol.callback import parse_callback, verify_callback
 from gatepay_async.protocol.errors import (
     CallbackError,
     CallbackSignatureError,
@@ -80,7 +80,7 @@ def test_believing() -> None:
     text = query(signed())
     for received in (text, "?" + text, text.encode(), b"?" + text.encode(), f"&{text}&&"):
         assert parse(received) == expected
-        assert believe(received, SHOP) == expected
+        assert verify_callback(received, SHOP) == expected
     assert str(parse(text).realprice) == "10.20"
     assert parse(text).paid_at.tzinfo is UTC
 

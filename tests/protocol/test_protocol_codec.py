@@ -13,8 +13,8 @@ from tables import rows
 from gatepay_async.protocol import codec
 from gatepay_async.protocol.calls import KaShow, PayCreate, ProductShow
 from gatepay_async.protocol.errors import ProtocolError
+from gatepay_async.protocol.messages import Reply, decode
 from gatepay_async.protocol.models import CardKey
-from gatepay_async.protocol.wire import Reply, decode
 
 pytestmark = pytest.mark.fast
 

@@ -9,7 +9,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from gatepay_async.protocol import checks
-from gatepay_async.protocol.callback import LONGEST, LONGEST_APPKEY, LONGEST_OWN, parse_callback
+from gatepay_async.protocol.callback import MAX_APPKEY_BYTES, MAX_OWN_QUERY_BYTES, MAX_QUERY_BYTES, parse_callback
 from gatepay_async.protocol.calls import PayCreate
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.testing import signed_callback
@@ -54,7 +54,7 @@ def test_every_order_that_is_accepted_comes_back(out_order_id: str, custom: str,
         order(out_order_id, custom)
     except InvalidRequestError:
         assume(condition=False)
-    shop: dict[str, Any] = {"appkey": "密" * (LONGEST_APPKEY // 3), "appsecret": "secret"}
+    shop: dict[str, Any] = {"appkey": "密" * (MAX_APPKEY_BYTES // 3), "appsecret": "secret"}
     query = signed_callback(
         **shop,
         out_order_id=out_order_id,
@@ -75,8 +75,8 @@ def test_the_limits_fit() -> None:
     rest = len("".join(map(str, longest.values()))) + len("1555750250") + 32
     names = len("appkey=&order_id=&out_order_id=&price=&realprice=&type=&paytime=&extend=&sign=")
     assert (rest, names) == (98, 78)
-    worst = 3 * (checks.LONGEST_ORDER_NUMBER + checks.LONGEST_CUSTOM + LONGEST_APPKEY + rest) + names
-    assert worst + LONGEST_OWN + len("&") <= LONGEST
+    worst = 3 * (checks.MAX_ORDER_NUMBER_BYTES + checks.MAX_CUSTOM_BYTES + MAX_APPKEY_BYTES + rest) + names
+    assert worst + MAX_OWN_QUERY_BYTES + len("&") <= MAX_QUERY_BYTES
 
 
 def test_what_is_too_long_is_refused_on_the_way_out() -> None:

@@ -76,7 +76,7 @@ def test_within_a_key_they_are_kept_and_listed() -> None:
         ledger = Ledger()
         chunker = Chunker(ledger)
         list(chunker.chunks(["A", f"B{odd}C", "", f"{odd}D"]))
-        rest = chunker.rest()
+        rest = chunker.last_chunk()
         assert rest is not None
         assert (name, rest.keys, ledger.report(stopped=None).invisible) == (name, ("A", f"B{odd}C", "D"), (2,))
 

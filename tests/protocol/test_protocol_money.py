@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from gatepay_async.protocol.calls import PayCreate
 from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.protocol.messages import Reply, decode
 from gatepay_async.protocol.money import amount_of, is_underpaid, whole_fen
-from gatepay_async.protocol.wire import Reply, decode
 
 pytestmark = pytest.mark.fast
 

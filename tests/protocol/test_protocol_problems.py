@@ -23,7 +23,7 @@ PACKAGE = Path(gatepay_async.__file__).parent
 # The vendor's side and the command speak for themselves.
 OTHER_ROOMS = {"sandbox", "cli"}
 # What is called with a sentence that becomes a ``.problem``.
-TOLD = re.compile(r"MisreadError|BadUrlError|_wrong|_misused|(httpx|httpcore)\.\w+(Error|Timeout|Protocol)")
+TOLD = re.compile(r"MisreadError|BadUrlError|_wrong|_misuse_error|(httpx|httpcore)\.\w+(Error|Timeout|Protocol)")
 
 
 @cache

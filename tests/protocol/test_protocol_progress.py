@@ -10,8 +10,8 @@ from gatepay_async.protocol import errors
 from gatepay_async.protocol.bulk import Attempted, Chunk, ChunkOutcome, Fate, left
 from gatepay_async.protocol.errors import ProtocolError, RefusedError, TransportError
 from gatepay_async.protocol.models import Stored
-from gatepay_async.protocol.progress import Again, Patience, Progress
-from gatepay_async.protocol.retrying import Answer
+from gatepay_async.protocol.progress import Patience, Progress, Resend
+from gatepay_async.protocol.retrying import Sent
 
 pytestmark = pytest.mark.fast
 
@@ -38,7 +38,7 @@ def strange(status: int, *, wait: float | None = None) -> ProtocolError:
 
 STORAGE = refusal(errors.StorageFailedError)
 SIGNATURE = refusal(errors.SignatureRejectedError)
-STORED = Answer(Stored(1, ""), 1)
+STORED = Sent(Stored(1, ""), 1)
 
 
 def upload(
@@ -92,12 +92,12 @@ def test_only_an_answer_ends_a_doubt() -> None:
         assert (type(error), verdict.fate) == (type(error), fate)
     for first in (lost(), strange(502), strange(403), refusal(errors.DuplicateKeysError, in_doubt=True)):
         again = Progress(PATIENCE).failed(part(2), first, began=0, now=1)
-        assert isinstance(again, Again)
+        assert isinstance(again, Resend)
         assert [each.in_doubt for each in again.parts] == [True] * len(again.parts)
         assert {left(each, error=lost(sent=False)).fate for each in again.parts} == {Fate.UNKNOWN}
     for first in (lost(sent=False), refusal(errors.DuplicateKeysError), STORAGE):
         again = Progress(PATIENCE).failed(part(2), first, began=0, now=1)
-        assert isinstance(again, Again)
+        assert isinstance(again, Resend)
         assert not any(each.in_doubt for each in again.parts)
 
 
@@ -105,14 +105,14 @@ def test_what_is_unknown_says_why() -> None:
     """The reason beside "unknown" is the failure that may have stored them, whatever came after it."""
     doubtful, unsent = lost(), lost(sent=False)
     again = Progress(PATIENCE).failed(part(1), doubtful, began=0, now=1)
-    assert isinstance(again, Again)
+    assert isinstance(again, Resend)
     (one,) = again.parts
     for later in (unsent, refusal(errors.DuplicateKeysError), SIGNATURE):
         verdict = Progress(IN_RUNS).failed(one, later, began=1, now=2)
         assert isinstance(verdict, ChunkOutcome)
         assert (verdict.fate, verdict.error, verdict.attempts) == (Fate.UNKNOWN, doubtful, 4 + later.attempts)
     once_more = Progress(PATIENCE).failed(one, unsent, began=1, now=2)
-    assert isinstance(once_more, Again)
+    assert isinstance(once_more, Resend)
     for reason in (None, unsent, refusal(errors.EndpointClosedError)):
         rest = left(once_more.parts[0], error=reason)
         assert (rest.fate, rest.error, rest.attempts) == (Fate.UNKNOWN, doubtful, 8)
@@ -248,7 +248,7 @@ def test_calls_that_overlap_are_one_round() -> None:
     progress = Progress(Patience(seconds=0, attempts=2))
     progress.answered(part(1), STORED, now=1)
     for _ in range(100):
-        assert isinstance(progress.failed(part(1), lost(sent=False, attempts=1), began=1, now=2), Again)
+        assert isinstance(progress.failed(part(1), lost(sent=False, attempts=1), began=1, now=2), Resend)
     assert progress.ended is None
     assert isinstance(progress.failed(part(1), lost(sent=False, attempts=1), began=3, now=4), ChunkOutcome)
     assert progress.away is not None
@@ -262,13 +262,13 @@ def test_waits() -> None:
     waits = []
     for _ in range(6):
         verdict = progress.failed(one, lost(sent=False), began=now, now=now)
-        assert isinstance(verdict, Again)
+        assert isinstance(verdict, Resend)
         (one,) = verdict.parts
         waits.append(one.not_before - now)
         now = one.not_before
     assert waits == [0.25, 0.5, 1, 2, 4, 4]
     verdict = Progress(PATIENCE).failed(part(1), lost(sent=False), began=0, now=0, jitter=1.0)
-    assert isinstance(verdict, Again)
+    assert isinstance(verdict, Resend)
     assert verdict.parts[0].not_before == 0.125
 
 

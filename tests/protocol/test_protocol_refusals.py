@@ -11,7 +11,7 @@ from gatepay_async.protocol import errors
 from gatepay_async.protocol.calls import KaCreate, KaShow, PayCreate, ProductShow
 from gatepay_async.protocol.catalogue import REFUSALS
 from gatepay_async.protocol.errors import ProtocolError, RefusedError
-from gatepay_async.protocol.wire import Reply, decode
+from gatepay_async.protocol.messages import Reply, decode
 
 pytestmark = pytest.mark.fast
 

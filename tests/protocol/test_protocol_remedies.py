@@ -9,7 +9,7 @@ import pytest
 from gatepay_async.cli.texts import TEXTS
 from gatepay_async.protocol.calls import KaShow, ProductShow
 from gatepay_async.protocol.catalogue import REFUSALS
-from gatepay_async.protocol.wire import Reply, decode
+from gatepay_async.protocol.messages import Reply, decode
 
 pytestmark = pytest.mark.fast
 

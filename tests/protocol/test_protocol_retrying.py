@@ -13,9 +13,9 @@ from gatepay_async.protocol import errors
 from gatepay_async.protocol.errors import GatePayError, ProtocolError, TransportError
 from gatepay_async.protocol.retrying import (
     TRANSIENT,
-    Answer,
     RetryBudget,
     RetryPolicy,
+    Sent,
     is_transient,
     read_retry_after,
     wait_after,
@@ -122,28 +122,28 @@ def test_no_waits() -> None:
 def test_the_budget() -> None:
     """Each further attempt costs one; each success gives half of one back, up to the whole."""
     budget = RetryBudget(2)
-    assert [budget.take(), budget.take(), budget.take()] == [True, True, False]
+    assert [budget.try_spend(), budget.try_spend(), budget.try_spend()] == [True, True, False]
     assert budget.left == 0
-    budget.give_back()
-    assert not budget.take()
+    budget.refund()
+    assert not budget.try_spend()
     assert budget.left == 0.5
-    budget.give_back()
-    assert budget.take()
+    budget.refund()
+    assert budget.try_spend()
     for _ in range(9):
-        budget.give_back()
+        budget.refund()
     assert budget.left == 2
 
 
 def test_an_empty_budget() -> None:
     """A budget of 0 pays for nothing, ever."""
     budget = RetryBudget(0)
-    budget.give_back()
-    assert not budget.take()
+    budget.refund()
+    assert not budget.try_spend()
 
 
 def test_an_answer() -> None:
     """An answer holds the value and what it took."""
-    assert (Answer("x", 3).value, Answer("x", 3).attempts) == ("x", 3)
+    assert (Sent("x", 3).value, Sent("x", 3).attempts) == ("x", 3)
 
 
 @rows(

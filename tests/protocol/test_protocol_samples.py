@@ -13,8 +13,8 @@ from tables import rows
 
 from gatepay_async.protocol.calls import KaCreate, KaShow, PayCreate, ProductShow
 from gatepay_async.protocol.errors import ProtocolError, RefusedError
+from gatepay_async.protocol.messages import Reply, decode, open_envelope
 from gatepay_async.protocol.models import CardKey, CardKeyPage, Catalog, Payment, Stored
-from gatepay_async.protocol.wire import Reply, decode, open_envelope
 
 pytestmark = pytest.mark.fast
 

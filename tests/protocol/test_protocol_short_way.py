@@ -63,13 +63,13 @@ def test_both_ways_agree(rows: list[dict[str, Any]], name: str | None, value: ob
     read = codec.read_listing(body)
     assert read is None or read[1] == long_way(body)
     if name is None:
-        assert (read is not None) == all(row["createtime"] <= codec._LATEST >= row["updatetime"] for row in rows)
+        assert (read is not None) == all(row["createtime"] <= codec._MAX_EPOCH >= row["updatetime"] for row in rows)
 
 
 @rows("name", ["createtime", "updatetime"])
 @rows(
     ("time", "read"),
-    [(0, True), (codec._SURELY_A_TIME, True), (codec._LATEST, True), (codec._LATEST + 1, False), (-1, False)],
+    [(0, True), (codec._SURELY_A_TIME, True), (codec._MAX_EPOCH, True), (codec._MAX_EPOCH + 1, False), (-1, False)],
 )
 def test_times(name: str, time: int, *, read: bool) -> None:
     """A time is read the short way from the first second to the last that a datetime knows."""

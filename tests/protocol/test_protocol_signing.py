@@ -12,8 +12,8 @@ from tables import rows
 from gatepay_async.protocol.callback import SIGNED, parse_callback
 from gatepay_async.protocol.calls import CALLS, KaCreate, KaShow, PayCreate, ProductShow
 from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.protocol.messages import encode
 from gatepay_async.protocol.signing import Credentials, is_signed, sign
-from gatepay_async.protocol.wire import encode
 
 pytestmark = pytest.mark.fast
 

@@ -12,8 +12,8 @@ from tables import rows
 from gatepay_async.protocol import errors
 from gatepay_async.protocol.calls import KaCreate, KaShow, PayCreate, ProductShow
 from gatepay_async.protocol.errors import GatePayError, InvalidRequestError, ProtocolError, RefusedError
+from gatepay_async.protocol.messages import Reply, decode, encode
 from gatepay_async.protocol.signing import Credentials
-from gatepay_async.protocol.wire import Reply, decode, encode
 
 pytestmark = pytest.mark.fast
 

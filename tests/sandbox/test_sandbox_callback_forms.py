@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from shop_side import make_order, md5_hex, merchant, query_of
 
 from gatepay_async import parse_callback
-from gatepay_async.protocol.checks import LONGEST_CUSTOM, LONGEST_ORDER_NUMBER
+from gatepay_async.protocol.checks import MAX_CUSTOM_BYTES, MAX_ORDER_NUMBER_BYTES
 from gatepay_async.sandbox import CallbackUrlError, Sandbox
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
@@ -99,8 +99,8 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 def test_every_order_comes_back(out_order_id: str, custom: str, repeat: int, method: Any) -> None:
     """What the sandbox sends for any order within the limits is accepted, behind the longest parameters of a shop."""
-    custom = (custom * repeat).encode()[:LONGEST_CUSTOM].decode("utf-8", "ignore")
-    out_order_id = out_order_id.encode()[:LONGEST_ORDER_NUMBER].decode("utf-8", "ignore")
+    custom = (custom * repeat).encode()[:MAX_CUSTOM_BYTES].decode("utf-8", "ignore")
+    out_order_id = out_order_id.encode()[:MAX_ORDER_NUMBER_BYTES].decode("utf-8", "ignore")
     with Sandbox(callback_method=method) as sandbox:
         order = anyio.run(lambda: make_order(sandbox, out_order_id=out_order_id, custom=custom))
         query = "own=" + "x" * 696 + "&" + sandbox.callback_query(sandbox.pay(order))

@@ -10,7 +10,7 @@ from shop_side import make_order, merchant
 from tables import rows
 
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
-from gatepay_async.sandbox.till import Till
+from gatepay_async.sandbox.order_service import OrderService
 
 pytestmark = pytest.mark.sockets
 
@@ -270,8 +270,8 @@ def test_every_page_in_both_languages(path: str, language: str, console: Any) ->
 
 
 def test_an_order_gone_meanwhile(sandbox: Sandbox, console: Any, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The till of the console is the sandbox's own: what one does the other sees."""
+    """The order service of the console is the sandbox's own: what one does the other sees."""
     call.client.post("/api/pay/create", data=call.form("pay/create"))
     sandbox.expire(1)
     assert "Expired" in said(console.get("/orders"))
-    assert isinstance(sandbox._till, Till)
+    assert isinstance(sandbox._order_service, OrderService)

@@ -218,7 +218,7 @@ async def test_many_at_once(sandbox: Sandbox) -> None:
         deliveries = await sandbox.wait_delivered(timeout=60)
     assert outcomes(deliveries) == [(1, "accepted", None)] * 50
     assert sorted(int(query_of(head)["order_id"]) for head in shop.heads) == list(range(1, 51))
-    assert 16 <= at_once[1] <= 32  # two couriers
+    assert 16 <= at_once[1] <= 32  # two senders
 
 
 async def test_no_url_no_callback(sandbox: Sandbox) -> None:
@@ -309,7 +309,7 @@ async def test_what_waits_survives_a_restart(tmp_path: Path) -> None:
         assert query_of(shop.heads[0]) == query_of(silent.heads[0])
 
 
-async def test_a_courier_that_died(tmp_path: Path) -> None:
+async def test_a_sender_that_died(tmp_path: Path) -> None:
     """A delivery that another process took on and never finished is taken on again, once that must be dead."""
     path = tmp_path / "shop.sqlite3"
     async with merchant("success") as shop:
@@ -336,7 +336,7 @@ async def test_a_url_that_is_no_longer_allowed(tmp_path: Path) -> None:
 
 
 async def test_the_first_answer_counts(sandbox: Sandbox) -> None:
-    """When two couriers carried out the same delivery, what the first wrote down stays, and there is one next try."""
+    """When two senders carried out the same delivery, what the first wrote down stays, and there is one next try."""
     sandbox.change_shop(callback_url="http://127.0.0.1:1")
     sandbox.pay(await make_order(sandbox))
     errand = sandbox._outbox.claim()
@@ -370,7 +370,7 @@ async def test_nothing_is_sent_unserved(sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize("where", ["claim", "finish"])
 async def test_a_database_that_is_locked(where: str, clock: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
-    """A database error stops no courier: it is logged, and the work goes on."""
+    """A database error stops no sender: it is logged, and the work goes on."""
     real = getattr(Outbox, where)
     failures = [sqlite3.OperationalError("database is locked")]
 
@@ -390,12 +390,12 @@ async def test_a_database_that_is_locked(where: str, clock: Any, monkeypatch: py
             assert outcomes(await sandbox.wait_delivered()) == [(1, "accepted", None)]
 
 
-async def test_the_courier_leaves(sandbox: Sandbox) -> None:
+async def test_the_sender_leaves(sandbox: Sandbox) -> None:
     """When serve() ends no thread of the sandbox is left, whatever happens in the block."""
 
     async def fail() -> None:
         async with sandbox.serve():
-            assert any("courier" in thread.name for thread in threading.enumerate())
+            assert any("sandbox-callbacks" in thread.name for thread in threading.enumerate())
             raise KeyError("mine")
 
     with pytest.raises(KeyError, match="mine"):

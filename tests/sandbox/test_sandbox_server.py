@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from waiting import PATIENCE, until
 
 from gatepay_async.sandbox import Fault, FaultKind, PortTakenError, Sandbox
-from gatepay_async.sandbox.breaking import CONNECTION
+from gatepay_async.sandbox.fault_injection import CONNECTION
 from gatepay_async.sandbox.server import LoopbackServer
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]

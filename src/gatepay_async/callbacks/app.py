@@ -13,10 +13,10 @@ from typing import Any
 import anyio
 
 from gatepay_async.callbacks.durations import seconds_of
-from gatepay_async.callbacks.events import CallbackEvent, EventKind, OnEvent, tell
+from gatepay_async.callbacks.events import CallbackEvent, EventKind, OnEvent, report_event
 from gatepay_async.callbacks.once import Handler, Lookup, Once
 from gatepay_async.callbacks.store import Store
-from gatepay_async.protocol.callback import LONGEST, believe, credentials_of
+from gatepay_async.protocol.callback import MAX_QUERY_BYTES, credentials_of, verify_callback
 from gatepay_async.protocol.errors import (
     CallbackError,
     InvalidRequestError,
@@ -31,12 +31,13 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-_AHEAD = 300.0  # seconds that GatePay's clock may be ahead of ours
-_LONGEST_TIMEOUT = 3600.0
-_FAREWELL, _LOOK = 15.0, 0.01  # seconds for deliveries under way when the server stops, and between looks at them
+_MAX_CLOCK_SKEW_S = 300.0  # seconds that GatePay's clock may be ahead of ours
+_MAX_TIMEOUT_S = 3600.0
+_SHUTDOWN_TIMEOUT_S = 15.0  # for deliveries under way when the server stops
+_POLL_INTERVAL_S = 0.01  # between looks at them
 
 
-_FORM = b"application/x-www-form-urlencoded"
+_FORM_TYPE = b"application/x-www-form-urlencoded"
 
 # GatePay's page knows the two words and no status; the status is for proxies, logs and alarms.
 _SUCCESS = CallbackReply("success", 200)
@@ -44,7 +45,7 @@ _REFUSED = CallbackReply("fail", 400)
 _FAILED = CallbackReply("fail", 500)
 _WRONG_METHOD = CallbackReply("fail", 405)
 _TOO_SLOW = CallbackReply("fail", 408)
-_REPLIES = {
+_REPLY_BY_KIND = {
     EventKind.HANDLED: _SUCCESS,
     EventKind.REPEATED: _SUCCESS,
     EventKind.UNDERPAID: _REFUSED,
@@ -147,13 +148,13 @@ class CallbackApp:
             _check_async("lookup", lookup)
         self._appkey = appkey
         self._credentials = credentials_of(appkey, appsecret)
-        self._max_age = _check_age(max_age, store)
+        self._max_age = _check_max_age(max_age, store)
         self._on_event = on_event
         self._timeout = _check_timeout(timeout)
         self._clock = clock
         self._store = store
         self._once = Once(handler, store, lookup, amount_of("shortfall", shortfall), self._timeout)
-        self._under_way = 0
+        self._in_progress = 0
 
     def __repr__(self) -> str:
         return f"<CallbackApp of {self._appkey!r}>"
@@ -161,11 +162,11 @@ class CallbackApp:
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request, wherever it was sent to; or live as long as the server that serves this alone."""
         if scope["type"] == "http":
-            reply = await self._answer(scope, receive)
+            reply = await self._handle_request(scope, receive)
             if reply is not None:
-                await _send(reply, send)
+                await _send_reply(reply, send)
         elif scope["type"] == "lifespan":
-            await self._live(receive, send)
+            await self._run_lifespan(receive, send)
         elif scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1008})
@@ -193,79 +194,79 @@ class CallbackApp:
         Raises:
             BaseException: Only a cancellation, or what *handler* raises that is no ``Exception``.
         """
-        settling = self._settle(query)
+        response = self._respond(query)
         del query  # it holds the signature, and this frame is in the traceback of what *handler* raises
-        return await settling
+        return await response
 
-    async def _answer(self, scope: MutableMapping[str, Any], receive: Receive) -> CallbackReply | None:
+    async def _handle_request(self, scope: MutableMapping[str, Any], receive: Receive) -> CallbackReply | None:
         """None: nobody is there any more to be answered."""
         if scope["method"] == "GET":
-            return await self._settle(scope["query_string"])
+            return await self._respond(scope["query_string"])
         if scope["method"] != "POST":
             return _WRONG_METHOD
         if not _is_form(scope["headers"]):
             return await self._refuse(MalformedCallbackError(problem="a POST must carry a form, and has another type"))
         body = None
         with anyio.move_on_after(self._timeout) as reading:
-            body = await _read(receive)
+            body = await _read_body(receive)
         if reading.cancelled_caught:
             return _TOO_SLOW
         if body is None:
             return None
-        settling = self._settle(body)
+        response = self._respond(body)
         del body  # as in receive(); a GET's query is in the server's own frames
-        return await settling
+        return await response
 
-    async def _settle(self, query: str | bytes) -> CallbackReply:
+    async def _respond(self, query: str | bytes) -> CallbackReply:
         try:
-            callback = self._believe(query)
+            callback = self._verify(query)
         except CallbackError as error:
             del query  # as in receive()
             return await self._refuse(error)
         del query
-        return await self._tell(await self._handle(callback))
+        return await self._report(await self._handle(callback))
 
     async def _refuse(self, error: CallbackError) -> CallbackReply:
-        return await self._tell(CallbackEvent(EventKind.REFUSED, error=error))
+        return await self._report(CallbackEvent(EventKind.REFUSED, error=error))
 
-    async def _tell(self, event: CallbackEvent) -> CallbackReply:
-        await tell(event, self._on_event)
-        return _REPLIES[event.kind]
+    async def _report(self, event: CallbackEvent) -> CallbackReply:
+        await report_event(event, self._on_event)
+        return _REPLY_BY_KIND[event.kind]
 
     async def _handle(self, callback: Callback) -> CallbackEvent:
-        self._under_way += 1
+        self._in_progress += 1
         try:
-            return await self._once.settle(callback, shop=self._appkey)
+            return await self._once.handle(callback, shop=self._appkey)
         except BaseException as error:
-            await tell(CallbackEvent.of(EventKind.FAILED, callback, error), self._on_event)
+            await report_event(CallbackEvent.of(EventKind.FAILED, callback, error), self._on_event)
             raise
         finally:
-            self._under_way -= 1
+            self._in_progress -= 1
 
     @sealed
-    def _believe(self, query: str | bytes) -> Callback:
-        callback = believe(query, *self._credentials)
+    def _verify(self, query: str | bytes) -> Callback:
+        callback = verify_callback(query, *self._credentials)
         if self._max_age is not None:
             age = self._clock() - callback.paid_at.timestamp()
             if age > self._max_age:
                 raise StaleCallbackError(field="paytime", problem=f"is more than {self._max_age:g} s ago")
-            if age < -_AHEAD:
-                raise StaleCallbackError(field="paytime", problem=f"is more than {_AHEAD:g} s from now")
+            if age < -_MAX_CLOCK_SKEW_S:
+                raise StaleCallbackError(field="paytime", problem=f"is more than {_MAX_CLOCK_SKEW_S:g} s from now")
         return callback
 
-    async def _live(self, receive: Receive, send: Send) -> None:
+    async def _run_lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         # The server may have cancelled deliveries just now: they commit and release yet, and need the store for it.
-        with anyio.move_on_after(_FAREWELL):
-            while self._under_way:  # noqa: ASYNC110 -- an event would belong to one event loop
-                await anyio.sleep(_LOOK)
+        with anyio.move_on_after(_SHUTDOWN_TIMEOUT_S):
+            while self._in_progress:  # noqa: ASYNC110 -- an event would belong to one event loop
+                await anyio.sleep(_POLL_INTERVAL_S)
         await self._store.aclose()
         await send({"type": "lifespan.shutdown.complete"})
 
 
-async def _read(receive: Receive) -> bytes | None:
+async def _read_body(receive: Receive) -> bytes | None:
     """A body, or as much of it as shows that it is no callback; None: the client is gone."""
     body = bytearray()
     while True:
@@ -273,17 +274,17 @@ async def _read(receive: Receive) -> bytes | None:
         if message["type"] == "http.disconnect":
             return None
         body += message.get("body", b"")
-        if len(body) > LONGEST or not message.get("more_body", False):
+        if len(body) > MAX_QUERY_BYTES or not message.get("more_body", False):
             return bytes(body)
 
 
 def _is_form(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     """Whether a body is a form, by its type; one that names no type may be."""
     types = [value for name, value in headers if name.lower() == b"content-type"]
-    return all(value.partition(b";")[0].strip().lower() == _FORM for value in types)
+    return all(value.partition(b";")[0].strip().lower() == _FORM_TYPE for value in types)
 
 
-async def _send(reply: CallbackReply, send: Send) -> None:
+async def _send_reply(reply: CallbackReply, send: Send) -> None:
     headers = [
         (b"content-type", b"text/plain; charset=utf-8"),
         (b"content-length", b"%d" % len(reply.body)),
@@ -295,20 +296,20 @@ async def _send(reply: CallbackReply, send: Send) -> None:
     await send({"type": "http.response.body", "body": reply.body.encode()})
 
 
-def _check_async(name: str, given: object) -> None:
-    while isinstance(given, partial):
-        given = given.func
-    called = getattr(type(given), "__call__", None)  # noqa: B004 -- an object's own; a class would be constructed
-    if not inspect.iscoroutinefunction(given) and not inspect.iscoroutinefunction(called):
+def _check_async(name: str, function: object) -> None:
+    while isinstance(function, partial):
+        function = function.func
+    call = getattr(type(function), "__call__", None)  # noqa: B004 -- an object's own; a class would be constructed
+    if not inspect.iscoroutinefunction(function) and not inspect.iscoroutinefunction(call):
         raise TypeError(f"{name} must be an async function: async def {name}(…)")
 
 
-def _check_age(max_age: float | timedelta | None, store: Store) -> float | None:
+def _check_max_age(max_age: float | timedelta | None, store: Store) -> float | None:
     seconds = seconds_of("max_age", max_age)
-    if store.keep is not None and (seconds is None or seconds + _AHEAD > store.keep):
+    if store.keep is not None and (seconds is None or seconds + _MAX_CLOCK_SKEW_S > store.keep):
         problem = (
             f"the store forgets what is older than {store.keep:g} s, and what it has forgotten could be replayed: "
-            f"give a max_age of at most {store.keep - _AHEAD:g} s"
+            f"give a max_age of at most {store.keep - _MAX_CLOCK_SKEW_S:g} s"
         )
         raise InvalidRequestError(field="max_age", problem=problem)
     return seconds
@@ -316,7 +317,7 @@ def _check_age(max_age: float | timedelta | None, store: Store) -> float | None:
 
 def _check_timeout(timeout: float) -> float:
     seconds = seconds_of("timeout", timeout)
-    if seconds is None or seconds > _LONGEST_TIMEOUT:
-        problem = f"must be at most {_LONGEST_TIMEOUT:g} s: GatePay waits for the answer"
+    if seconds is None or seconds > _MAX_TIMEOUT_S:
+        problem = f"must be at most {_MAX_TIMEOUT_S:g} s: GatePay waits for the answer"
         raise InvalidRequestError(field="timeout", problem=problem)
     return seconds

@@ -8,16 +8,16 @@ from datetime import timedelta
 from gatepay_async.protocol.errors import InvalidRequestError
 
 
-def seconds_of(name: str, given: object) -> float | None:
+def seconds_of(name: str, value: object) -> float | None:
     """
     Seconds, or None for None.
 
     Raises:
         InvalidRequestError: It is no number of seconds above 0 and no such ``timedelta``.
     """
-    if given is None:
+    if value is None:
         return None
-    seconds = given.total_seconds() if isinstance(given, timedelta) else given
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
         problem = "must be a number of seconds above 0, or a timedelta"
         raise InvalidRequestError(field=name, problem=problem)

@@ -1,4 +1,4 @@
-"""What became of a delivery, told to whoever wants to hear it and to the log."""
+"""What became of a delivery, reported to ``on_event`` and to the log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gatepay_async.protocol.models import Callback
 
 LOGGER = logging.getLogger("gatepay_async.callbacks")
 
-_LONGEST = 5.0  # seconds for on_event: GatePay waits for its answer
+_ON_EVENT_TIMEOUT_S = 5.0  # seconds for on_event: GatePay waits for its answer
 
 
 class EventKind(StrEnum):
@@ -59,24 +59,24 @@ class CallbackEvent:
 OnEvent = Callable[[CallbackEvent], Awaitable[object] | object]
 
 
-async def tell(event: CallbackEvent, on_event: OnEvent | None) -> None:
+async def report_event(event: CallbackEvent, on_event: OnEvent | None) -> None:
     """Log *event*, and call *on_event*; whatever that does, the answer to GatePay stays what it is."""
-    _log(event)
+    _log_event(event)
     if on_event is None:
         return
     # Shielded: an event of a delivery that was cancelled is told all the same.
-    with anyio.move_on_after(_LONGEST, shield=True) as scope:
+    with anyio.move_on_after(_ON_EVENT_TIMEOUT_S, shield=True) as scope:
         try:
-            told: Any = on_event(event)
-            if inspect.isawaitable(told):
-                await told
+            result: Any = on_event(event)
+            if inspect.isawaitable(result):
+                await result
         except Exception:
             LOGGER.exception("on_event raised, at a callback that was %s", event.kind)
     if scope.cancelled_caught:
-        LOGGER.error("on_event took more than %g s, at a callback that was %s", _LONGEST, event.kind)
+        LOGGER.error("on_event took more than %g s, at a callback that was %s", _ON_EVENT_TIMEOUT_S, event.kind)
 
 
-def _log(event: CallbackEvent) -> None:
+def _log_event(event: CallbackEvent) -> None:
     if event.kind in (EventKind.REFUSED, EventKind.UNDERPAID):
         LOGGER.warning("%s (order_id %s): %s", event.kind, event.order_id, event.error)
     elif event.kind is EventKind.FAILED:

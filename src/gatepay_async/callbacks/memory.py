@@ -47,47 +47,47 @@ class MemoryStore:
         """As ``Store.claim``."""
         now = self._clock()
         with self._lock:
-            found = self._entries.get(claim.key)
-            if found is not None and found.handled and not self._is_old(found, now):
-                return Standing.HANDLED if found.claim.facts == claim.facts else Standing.CONFLICT
-            if found is not None and self._is_held(found, now):
+            entry = self._entries.get(claim.key)
+            if entry is not None and entry.handled and not self._is_expired(entry, now):
+                return Standing.HANDLED if entry.claim.facts == claim.facts else Standing.CONFLICT
+            if entry is not None and self._is_held(entry, now):
                 return Standing.TAKEN
-            self._enter(claim, now, handled=False)
+            self._record(claim, now, handled=False)
             return Standing.MINE
 
     async def commit(self, claim: Claim) -> bool:
         """As ``Store.commit``."""
         now = self._clock()
         with self._lock:
-            found = self._entries.get(claim.key)
-            if found is not None and found.claim.token != claim.token:
+            entry = self._entries.get(claim.key)
+            if entry is not None and entry.claim.token != claim.token:
                 return False
-            self._enter(claim, now, handled=True)
-            self._forget(now)
+            self._record(claim, now, handled=True)
+            self._drop_expired(now)
             return True
 
     async def release(self, claim: Claim) -> None:
         """As ``Store.release``."""
         with self._lock:
-            found = self._entries.get(claim.key)
-            if found is not None and not found.handled and found.claim.token == claim.token:
+            entry = self._entries.get(claim.key)
+            if entry is not None and not entry.handled and entry.claim.token == claim.token:
                 del self._entries[claim.key]
 
     async def aclose(self) -> None:
         """Nothing is open."""
 
-    def _enter(self, claim: Claim, now: float, *, handled: bool) -> None:
+    def _record(self, claim: Claim, now: float, *, handled: bool) -> None:
         self._entries.pop(claim.key, None)
         self._entries[claim.key] = _Entry(claim, now, handled)
 
     def _is_held(self, entry: _Entry, now: float) -> bool:
         return not entry.handled and now < entry.at + entry.claim.lease
 
-    def _is_old(self, entry: _Entry, now: float) -> bool:
+    def _is_expired(self, entry: _Entry, now: float) -> bool:
         return self.keep is not None and now > entry.at + self.keep
 
-    def _forget(self, now: float) -> None:
+    def _drop_expired(self, now: float) -> None:
         """Drop what is old, the oldest first; a claim under way stops it until the next time."""
         # Whoever calls has just written an entry down, so that one is always left.
-        while self._is_old(oldest := next(iter(self._entries.values())), now) and not self._is_held(oldest, now):
+        while self._is_expired(oldest := next(iter(self._entries.values())), now) and not self._is_held(oldest, now):
             del self._entries[oldest.claim.key]

@@ -20,8 +20,8 @@ Handler = Callable[[Callback], Awaitable[object]]
 Lookup = Callable[[str], Awaitable[Decimal | None]]
 
 # A claim ends this much later than its handler may: so much for claiming and committing, half of it for each.
-_SPARE = 10.0
-_FIRST_LOOK, _LONGEST_PAUSE = 0.01, 0.25  # seconds between two looks at a claim that another delivery holds
+_LEASE_MARGIN_S = 10.0
+_FIRST_PAUSE_S, _MAX_PAUSE_S = 0.01, 0.25  # seconds between two looks at a claim that another delivery holds
 
 
 @frozen
@@ -43,7 +43,7 @@ class Once:
     shortfall: Decimal
     timeout: float
 
-    async def settle(self, callback: Callback, *, shop: str) -> CallbackEvent:
+    async def handle(self, callback: Callback, *, shop: str) -> CallbackEvent:
         """
         Have *callback*, which is believed, handled; or find that it was.
 
@@ -57,63 +57,63 @@ class Once:
         claim = Claim(
             key=f"{shop}/{callback.order_id}",
             token=secrets.token_hex(16),
-            facts=_facts(callback),
-            lease=self.timeout + _SPARE,
+            facts=_facts_digest(callback),
+            lease=self.timeout + _LEASE_MARGIN_S,
         )
         try:
-            return await self._settle(claim, callback)
+            return await self._handle_once(claim, callback)
         except Exception as error:  # noqa: BLE001 -- whatever it is, the answer is `fail`
             return CallbackEvent.of(EventKind.FAILED, callback, error)
 
-    async def _settle(self, claim: Claim, callback: Callback) -> CallbackEvent:
-        ours = True  # until we know better: a claim that broke off may have been written
+    async def _handle_once(self, claim: Claim, callback: Callback) -> CallbackEvent:
+        is_ours = True  # until we know better: a claim that broke off may have been written
         try:
-            standing, ends = await self._claim(claim)
-            ours = standing is Standing.MINE
-            if not ours:
-                return _found(standing, callback)
-            refusal = await self._run(callback, ends)
+            standing, handler_deadline = await self._wait_for_claim(claim)
+            is_ours = standing is Standing.MINE
+            if not is_ours:
+                return _unclaimed_event(standing, callback)
+            refusal = await self._call_handler(callback, handler_deadline)
             if refusal is not None:
                 return refusal
-            ours = False
+            is_ours = False
         finally:
-            if ours:
+            if is_ours:
                 await self._release(claim)
         await self._commit(claim)
         return CallbackEvent.of(EventKind.HANDLED, callback)
 
-    async def _claim(self, claim: Claim) -> tuple[Standing, float]:
+    async def _wait_for_claim(self, claim: Claim) -> tuple[Standing, float]:
         """How *claim* stands once nobody else holds it; when the handler must end, so that the lease outlives it."""
-        gives_up = anyio.current_time() + self.timeout
-        pause = _FIRST_LOOK
+        deadline = anyio.current_time() + self.timeout
+        pause = _FIRST_PAUSE_S
         while True:
-            asked = anyio.current_time()
-            with anyio.fail_after(_SPARE / 2):
+            asked_at = anyio.current_time()
+            with anyio.fail_after(_LEASE_MARGIN_S / 2):
                 standing = await self.store.claim(claim)
             now = anyio.current_time()
-            if standing is not Standing.TAKEN or now >= gives_up:
-                return standing, min(now + self.timeout, asked + claim.lease - _SPARE / 2)
-            await anyio.sleep(min(pause, gives_up - now))
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            if standing is not Standing.TAKEN or now >= deadline:
+                return standing, min(now + self.timeout, asked_at + claim.lease - _LEASE_MARGIN_S / 2)
+            await anyio.sleep(min(pause, deadline - now))
+            pause = min(2 * pause, _MAX_PAUSE_S)
 
-    async def _run(self, callback: Callback, ends: float) -> CallbackEvent | None:
+    async def _call_handler(self, callback: Callback, handler_deadline: float) -> CallbackEvent | None:
         """Compare, and handle; or why it is not handled."""
         refusal = None
-        with anyio.move_on_after(ends - anyio.current_time()) as scope:
-            refusal = await self._refusal(callback)
+        with anyio.move_on_after(handler_deadline - anyio.current_time()) as scope:
+            refusal = await self._find_refusal(callback)
             if refusal is None:
                 await self.handler(callback)
         if scope.cancelled_caught:
             raise TimeoutError(f"the handler took longer than {self.timeout:g} s")
         return refusal
 
-    async def _refusal(self, callback: Callback) -> CallbackEvent | None:
+    async def _find_refusal(self, callback: Callback) -> CallbackEvent | None:
         """
         Compare the callback with the shop's own record, and what was paid with the price.
 
         In this order: an `underpaid` event tells of an order that the shop has, at the price that the shop asked.
         """
-        problem = await self._compare(callback)
+        problem = await self._compare_with_order(callback)
         if problem is not None:
             return CallbackEvent.of(EventKind.REFUSED, callback, problem)
         if is_underpaid(callback.price, callback.realprice, shortfall=self.shortfall):
@@ -123,7 +123,7 @@ class Once:
             return CallbackEvent.of(EventKind.UNDERPAID, callback, error)
         return None
 
-    async def _compare(self, callback: Callback) -> CallbackError | None:
+    async def _compare_with_order(self, callback: Callback) -> CallbackError | None:
         if self.lookup is None:
             return None
         price: object = await self.lookup(callback.out_order_id)
@@ -137,37 +137,37 @@ class Once:
 
     async def _commit(self, claim: Claim) -> None:
         try:
-            held = await self._write(claim)
+            held = await self._commit_shielded(claim)
         except anyio.get_cancelled_exc_class():
-            await self._write(claim)  # asyncio's own cancel() reaches into a shield, once
+            await self._commit_shielded(claim)  # asyncio's own cancel() reaches into a shield, once
             raise
         if not held:
             raise TimeoutError("the claim ended before its handler did; another delivery may have been handled, too")
 
-    async def _write(self, claim: Claim) -> bool:
+    async def _commit_shielded(self, claim: Claim) -> bool:
         # Shielded: the handler has returned, and that must not be forgotten because the server stops just now.
-        with anyio.fail_after(_SPARE / 2, shield=True):
+        with anyio.fail_after(_LEASE_MARGIN_S / 2, shield=True):
             return await self.store.commit(claim)
 
     async def _release(self, claim: Claim) -> None:
         """Let the next delivery be handled at once; where that can't be written, it is when the lease ends."""
-        with anyio.move_on_after(_SPARE / 2, shield=True):
+        with anyio.move_on_after(_LEASE_MARGIN_S / 2, shield=True):
             try:
                 await self.store.release(claim)
             except Exception as error:  # noqa: BLE001 -- what led here is what is told
                 LOGGER.warning("a claim was not released, and ends by itself: %s", type(error).__name__)
 
 
-def _facts(callback: Callback) -> str:
+def _facts_digest(callback: Callback) -> str:
     """What deliveries of one payment agree in. A digest: an ``out_order_id`` may be long."""
     return blake2b(f"{callback.price} {callback.out_order_id}".encode(), digest_size=16).hexdigest()
 
 
-def _found(standing: Standing, callback: Callback) -> CallbackEvent:
+def _unclaimed_event(standing: Standing, callback: Callback) -> CallbackEvent:
     if standing is Standing.HANDLED:
         return CallbackEvent.of(EventKind.REPEATED, callback)
     if standing is Standing.CONFLICT:
         error = CallbackError(field="order_id", problem="was handled before, with another out_order_id or price")
         return CallbackEvent.of(EventKind.REFUSED, callback, error)
-    waited = TimeoutError("another delivery of it is still being handled")
-    return CallbackEvent.of(EventKind.FAILED, callback, waited)
+    timeout = TimeoutError("another delivery of it is still being handled")
+    return CallbackEvent.of(EventKind.FAILED, callback, timeout)

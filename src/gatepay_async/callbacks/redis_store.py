@@ -64,7 +64,7 @@ class RedisStore:
     ) -> None:
         self.keep = seconds_of("keep", keep)
         self._prefix = prefix
-        self._ours = isinstance(redis, str)
+        self._owns_client = isinstance(redis, str)
         if isinstance(redis, str):
             redis = Redis.from_url(redis)  # pyright: ignore[reportUnknownMemberType] -- its options have no types
         if not isinstance(redis, Redis | RedisCluster):
@@ -75,26 +75,28 @@ class RedisStore:
 
     async def claim(self, claim: Claim) -> Standing:
         """As ``Store.claim``."""
-        return Standing[_text(await self._run(_CLAIM, claim, str(int(claim.lease * 1000)), f"={claim.facts} "))]
+        return Standing[
+            _as_text(await self._run_script(_CLAIM, claim, str(int(claim.lease * 1000)), f"={claim.facts} "))
+        ]
 
     async def commit(self, claim: Claim) -> bool:
         """As ``Store.commit``."""
         keep = "" if self.keep is None else str(int(self.keep * 1000))
-        return await self._run(_COMMIT, claim, f"={claim.facts} ", keep) == 1
+        return await self._run_script(_COMMIT, claim, f"={claim.facts} ", keep) == 1
 
     async def release(self, claim: Claim) -> None:
         """As ``Store.release``."""
-        await self._run(_RELEASE, claim)
+        await self._run_script(_RELEASE, claim)
 
     async def aclose(self) -> None:
         """Close the connections, if the client is not yours; the next callback opens others."""
-        if self._ours:
+        if self._owns_client:
             await self._redis.aclose()
 
-    async def _run(self, script: str, claim: Claim, *args: str) -> object:
+    async def _run_script(self, script: str, claim: Claim, *args: str) -> object:
         return await self._scripts[script](keys=[self._prefix + claim.key], args=[claim.token, *args])
 
 
-def _text(given: object) -> str:
+def _as_text(value: object) -> str:
     """A client may be set to give text, or bytes."""
-    return given.decode() if isinstance(given, bytes) else str(given)
+    return value.decode() if isinstance(value, bytes) else str(value)

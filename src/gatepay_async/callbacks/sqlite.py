@@ -18,19 +18,19 @@ import anyio
 import anyio.to_thread
 from anyio.lowlevel import RunVar
 
-from gatepay_async.callbacks.boot import since_boot
+from gatepay_async.callbacks.boot_clock import since_boot
 from gatepay_async.callbacks.durations import seconds_of
 from gatepay_async.callbacks.events import LOGGER
 from gatepay_async.callbacks.store import Claim, Standing
 from gatepay_async.protocol.errors import InvalidRequestError
-from gatepay_async.wal import switch_to_wal
+from gatepay_async.sqlite_files import switch_to_wal
 
 T = TypeVar("T")
 
-_PATIENCE = 4.0  # seconds that one process waits for another one's transaction; less than a commit may take
-_THREADS = 4  # at most in one event loop, so that a disk that hangs leaves the rest of the worker threads alone
-_FORGOTTEN_AT_ONCE = 100
-_turns: RunVar[anyio.CapacityLimiter] = RunVar("_gatepay_sqlite_store_turns")
+_LOCK_TIMEOUT_S = 4.0  # seconds that one process waits for another one's transaction; less than a commit may take
+_MAX_THREADS = 4  # at most in one event loop, so that a disk that hangs leaves the rest of the worker threads alone
+_ROWS_PER_DELETE = 100
+_thread_limiter: RunVar[anyio.CapacityLimiter] = RunVar("_gatepay_sqlite_store_limiter")
 
 # `ends` is NULL once it was handled; `at` is when it was claimed, then when it was handled (epoch seconds).
 # `boot` and `since` say when it was claimed by a clock that nobody sets; both are missing in rows of version 0.1.
@@ -39,18 +39,20 @@ _SCHEMA = (
     key TEXT PRIMARY KEY, token TEXT NOT NULL, facts TEXT NOT NULL, ends REAL, at REAL NOT NULL) WITHOUT ROWID""",
     "CREATE INDEX IF NOT EXISTS callback_at ON callback (at)",
 )
-_COLUMNS = "SELECT name FROM pragma_table_info('callback')"
-_ADDED = {
+_SELECT_COLUMNS = "SELECT name FROM pragma_table_info('callback')"
+_ADDED_COLUMNS = {
     "boot": "ALTER TABLE callback ADD COLUMN boot TEXT",
     "since": "ALTER TABLE callback ADD COLUMN since REAL",
 }
-_FIND = "SELECT facts, ends, at, boot, since FROM callback WHERE key = ?"
-_ENTER = "INSERT OR REPLACE INTO callback (key, token, facts, ends, at, boot, since) VALUES (?, ?, ?, ?, ?, ?, ?)"
-_HANDLED = """
+_SELECT_CLAIM = "SELECT facts, ends, at, boot, since FROM callback WHERE key = ?"
+_INSERT_CLAIM = (
+    "INSERT OR REPLACE INTO callback (key, token, facts, ends, at, boot, since) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+_UPSERT_HANDLED = """
 INSERT INTO callback (key, token, facts, ends, at) VALUES (?, ?, ?, NULL, ?)
 ON CONFLICT (key) DO UPDATE SET ends = NULL, at = excluded.at WHERE token = excluded.token"""
-_RELEASE = "DELETE FROM callback WHERE key = ? AND token = ? AND ends IS NOT NULL"
-_FORGET = f"DELETE FROM callback WHERE key IN (SELECT key FROM callback WHERE at < ? LIMIT {_FORGOTTEN_AT_ONCE})"  # noqa: S608 -- a constant
+_DELETE_CLAIM = "DELETE FROM callback WHERE key = ? AND token = ? AND ends IS NOT NULL"
+_DELETE_EXPIRED = f"DELETE FROM callback WHERE key IN (SELECT key FROM callback WHERE at < ? LIMIT {_ROWS_PER_DELETE})"  # noqa: S608 -- a constant
 
 
 class SQLiteStore:
@@ -92,13 +94,13 @@ class SQLiteStore:
             raise InvalidRequestError(field="path", problem=f"there is no folder {self._path.parent}")
         # By process: a connection must not be used on the other side of a fork, nor closed there.
         self._files: dict[int, _File] = {}
-        weakref.finalize(self, _close_ours, self._files)
+        weakref.finalize(self, _close_file_of_process, self._files)
 
     async def claim(self, claim: Claim) -> Standing:
         """As ``Store.claim``."""
         given_up = threading.Event()
         try:
-            return await _in_thread(lambda: self._claim(claim, given_up))
+            return await _run_in_thread(lambda: self._claim_in_thread(claim, given_up))
         except BaseException:
             # asyncio leaves the thread behind: it may come to it only after the claim was released.
             given_up.set()
@@ -106,20 +108,20 @@ class SQLiteStore:
 
     async def commit(self, claim: Claim) -> bool:
         """As ``Store.commit``."""
-        return await _in_thread(lambda: self._commit(claim))
+        return await _run_in_thread(lambda: self._commit_in_thread(claim))
 
     async def release(self, claim: Claim) -> None:
         """As ``Store.release``."""
-        await _in_thread(lambda: self._release(claim))
+        await _run_in_thread(lambda: self._release_in_thread(claim))
 
     async def aclose(self) -> None:
         """Close the file; the next callback opens it again."""
-        await _in_thread(lambda: _close_ours(self._files))
+        await _run_in_thread(lambda: _close_file_of_process(self._files))
 
     def _file(self) -> _File:
         return self._files.setdefault(os.getpid(), _File(self._path))
 
-    def _claim(self, claim: Claim, given_up: threading.Event) -> Standing:
+    def _claim_in_thread(self, claim: Claim, given_up: threading.Event) -> Standing:
         with self._file().open() as database:
             # Without a transaction first: repetitions, and those who wait, need none.
             standing = self._standing(database, claim)
@@ -130,30 +132,34 @@ class SQLiteStore:
                 if standing is Standing.MINE and not given_up.is_set():
                     now = self._clock()
                     times = (now + claim.lease, now, *since_boot())
-                    database.execute(_ENTER, (claim.key, claim.token, claim.facts, *times))
+                    database.execute(_INSERT_CLAIM, (claim.key, claim.token, claim.facts, *times))
             return standing
 
     def _standing(self, database: sqlite3.Connection, claim: Claim) -> Standing:
-        found: tuple[str, float | None, float, str, float | None] | None = database.execute(
-            _FIND, (claim.key,)
+        row: tuple[str, float | None, float, str, float | None] | None = database.execute(
+            _SELECT_CLAIM, (claim.key,)
         ).fetchone()
-        if found is None:
+        if row is None:
             return Standing.MINE
-        facts, ends, at, boot, since = found
+        facts, ends, at, boot, since = row
         if ends is not None:
-            held = self._is_held(claim, ends, at) if since is None else _is_held(ends - at, boot, since)
+            held = (
+                self._is_old_lease_running(claim, ends, at)
+                if since is None
+                else _is_lease_running(ends - at, boot, since)
+            )
             return Standing.TAKEN if held else Standing.MINE
         if self.keep is not None and self._clock() > at + self.keep:
             return Standing.MINE
         return Standing.HANDLED if facts == claim.facts else Standing.CONFLICT
 
-    def _is_held(self, claim: Claim, ends: float, at: float) -> bool:
+    def _is_old_lease_running(self, claim: Claim, ends: float, at: float) -> bool:
         """Whether a claim that a process of version 0.1 has made still holds."""
         now = self._clock()
         # The second: a clock that was set back must not make a lease of years.
         return now < ends and at <= now + claim.lease
 
-    def _commit(self, claim: Claim) -> bool:
+    def _commit_in_thread(self, claim: Claim) -> bool:
         held = self._write_handled(claim)
         # A file that was deleted meanwhile has taken the row with it: once more, into the one that is there now.
         return held if self._file().is_there() else self._write_handled(claim)
@@ -161,14 +167,14 @@ class SQLiteStore:
     def _write_handled(self, claim: Claim) -> bool:
         with self._file().open() as database, _transaction(database, durable=True):
             now = self._clock()
-            held = database.execute(_HANDLED, (claim.key, claim.token, claim.facts, now)).rowcount == 1
+            held = database.execute(_UPSERT_HANDLED, (claim.key, claim.token, claim.facts, now)).rowcount == 1
             if self.keep is not None:
-                database.execute(_FORGET, (now - self.keep,))
+                database.execute(_DELETE_EXPIRED, (now - self.keep,))
             return held
 
-    def _release(self, claim: Claim) -> None:
+    def _release_in_thread(self, claim: Claim) -> None:
         with self._file().open() as database, _transaction(database, durable=False):
-            database.execute(_RELEASE, (claim.key, claim.token))
+            database.execute(_DELETE_CLAIM, (claim.key, claim.token))
 
 
 class _File:
@@ -176,26 +182,26 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self._database: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None  # of the file that is open
 
     @contextmanager
     def open(self) -> Generator[sqlite3.Connection]:
         """Lend the connection. After an error of SQLite's it is closed: the next one begins anew."""
-        with self._turn:
+        with self._lock:
             if self._database is not None and not self.is_there():
                 LOGGER.warning(
                     "%s was deleted or replaced; which callbacks were handled before is forgotten", self._path
                 )
-                self._close()
+                self._close_connection()
             if self._database is None:
                 self._database = _connect(self._path)
                 self._identity = _identity(self._path)
             try:
                 yield self._database
             except sqlite3.Error:
-                self._close()
+                self._close_connection()
                 raise
 
     def is_there(self) -> bool:
@@ -204,16 +210,16 @@ class _File:
 
     def close(self) -> None:
         """Close it, once nobody uses it."""
-        with self._turn:
-            self._close()
+        with self._lock:
+            self._close_connection()
 
-    def _close(self) -> None:
+    def _close_connection(self) -> None:
         if self._database is not None:
             self._database.close()
             self._database = None
 
 
-def _is_held(lease: float, boot: str, since: float) -> bool:
+def _is_lease_running(lease: float, boot: str, since: float) -> bool:
     """Whether a claim made *since* that time of that *boot* still holds: its process may still be there."""
     this_boot, now = since_boot()
     return boot == this_boot and since <= now < since + lease
@@ -221,13 +227,13 @@ def _is_held(lease: float, boot: str, since: float) -> bool:
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
-def _close_ours(files: dict[int, _File]) -> None:
+def _close_file_of_process(files: dict[int, _File]) -> None:
     file = files.get(os.getpid())
     if file is not None:
         file.close()
@@ -236,29 +242,29 @@ def _close_ours(files: dict[int, _File]) -> None:
 def _connect(path: Path) -> sqlite3.Connection:
     # Made here, for its mode; SQLite gives its -wal and -shm the same.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    database = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+    database = sqlite3.connect(path, timeout=_LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     try:
-        switch_to_wal(database, patience=_PATIENCE)
-        _lay_out(database)
+        switch_to_wal(database, timeout=_LOCK_TIMEOUT_S)
+        _create_or_upgrade(database)
     except BaseException:
         database.close()
         raise
     return database
 
 
-def _lay_out(database: sqlite3.Connection) -> None:
+def _create_or_upgrade(database: sqlite3.Connection) -> None:
     """Make the table, or bring that of version 0.1 up to date. A file that has it all is not locked."""
-    if _ADDED.keys() <= _columns(database):
+    if _ADDED_COLUMNS.keys() <= _column_names(database):
         return
     with _transaction(database, durable=True):
         for statement in _SCHEMA:
             database.execute(statement)
-        for column in _ADDED.keys() - _columns(database):  # another process may just have been here
-            database.execute(_ADDED[column])
+        for column in _ADDED_COLUMNS.keys() - _column_names(database):  # another process may just have been here
+            database.execute(_ADDED_COLUMNS[column])
 
 
-def _columns(database: sqlite3.Connection) -> set[str]:
-    return {name for (name,) in database.execute(_COLUMNS)}
+def _column_names(database: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in database.execute(_SELECT_COLUMNS)}
 
 
 @contextmanager
@@ -270,10 +276,10 @@ def _transaction(database: sqlite3.Connection, *, durable: bool) -> Generator[No
         yield
 
 
-async def _in_thread(work: Callable[[], T]) -> T:
+async def _run_in_thread(work: Callable[[], T]) -> T:
     try:
-        turns = _turns.get()
+        limiter = _thread_limiter.get()
     except LookupError:
-        turns = anyio.CapacityLimiter(_THREADS)
-        _turns.set(turns)
-    return await anyio.to_thread.run_sync(work, limiter=turns)
+        limiter = anyio.CapacityLimiter(_MAX_THREADS)
+        _thread_limiter.set(limiter)
+    return await anyio.to_thread.run_sync(work, limiter=limiter)

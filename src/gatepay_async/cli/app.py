@@ -11,17 +11,17 @@ from typing import Annotated, Any
 
 import typer
 
-from gatepay_async.cli import helping, output, speech
-from gatepay_async.cli.speech import say
+from gatepay_async.cli import language, output, usage
+from gatepay_async.cli.language import text
 from gatepay_async.cli.status import HaltError, Status
 
 # As help lists them: first what a newcomer needs.
-_ORDER = ("demo", "doctor", "products", "keys", "uploads", "pay", "callback", "errors", "sandbox")
+_COMMAND_ORDER = ("demo", "doctor", "products", "keys", "uploads", "pay", "callback", "errors", "sandbox")
 
-_HIGHEST_PORT = 65_535
+_MAX_PORT = 65_535
 
 
-class Root(helping.Group):
+class Root(usage.Group):
     """The whole command, with both its edges: the arguments come in here, and the errors end here."""
 
     def main(
@@ -35,63 +35,63 @@ class Root(helping.Group):
     ) -> Any:
         """Run the command line; ends the process with its status."""
         arguments = sys.argv[1:] if args is None else list(args)
-        speech.speak(speech.choose(arguments, os.environ, encoding=sys.stdout.encoding or "ascii"))
+        language.set_language(language.choose_language(arguments, os.environ, encoding=sys.stdout.encoding or "ascii"))
         before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
-        output.prepare(as_json="--json" in before_dashes)
-        self.commands = {name: self.commands[name] for name in _ORDER}
-        helping.translate(self, tuple(param for param in self.params if param.name in ("as_json", "lang")))
+        output.configure(as_json="--json" in before_dashes)
+        self.commands = {name: self.commands[name] for name in _COMMAND_ORDER}
+        usage.translate_help(self, tuple(param for param in self.params if param.name in ("as_json", "lang")))
         run = partial(super().main, arguments, "gatepay", complete_var, False, windows_expand_args)
-        sys.exit(int(_told(partial(run, **extra))))
+        sys.exit(int(_exit_status(partial(run, **extra))))
 
 
-def _told(command: Callable[[], Any]) -> Any:
-    """The status that *command* gives; an error of ours is told, and gives one too."""
+def _exit_status(command: Callable[[], Any]) -> Any:
+    """The status that *command* gives; an error of ours is shown, and gives one too."""
     try:
         return command() or Status.DONE
-    except helping.UsageError as error:
-        return _tell_usage(error)
+    except usage.UsageError as error:
+        return _report_usage_error(error)
     except SystemExit as end:
         # Typer ends so when standard output was closed; and when it has completed a command line.
         if type(sys.stdout).__name__ != "PacifyFlushWrapper":
             raise
-        output.forget_output()
+        output.discard_stdout()
         return end.code and Status.PIPE_CLOSED
     except typer.Abort:
         return Status.INTERRUPTED
     except Exception as error:
-        fault = output.fault()
-        if fault is None and not isinstance(error, HaltError) and not _is_ours(error):
+        unwritable = output.stdout_error()
+        if unwritable is None and not isinstance(error, HaltError) and not _is_gatepay_error(error):
             raise
-        return _tell(error) if fault is None else _tell_unwritable(fault)
+        return _report_error(error) if unwritable is None else _report_unwritable_stdout(unwritable)
 
 
-def _tell_usage(error: Any) -> Status:
+def _report_usage_error(error: Any) -> Status:
     """A wrong command line; without any command, the help."""
     if type(error).__name__ == "NoArgsIsHelpError" and not output.wants_json():
-        output.complain(error.message.rstrip())
+        output.warn(error.message.rstrip())
         return Status.USAGE
-    return _tell(HaltError(helping.usage_problem(error), todo=helping.usage_hint(error)))
+    return _report_error(HaltError(usage.usage_problem(error), todo=usage.usage_hint(error)))
 
 
-def _tell_unwritable(fault: OSError) -> Status:
+def _report_unwritable_stdout(unwritable: OSError) -> Status:
     """Nobody reads standard output any more, which is no error; or it can't be written, which is one."""
-    output.forget_output()
-    if isinstance(fault, BrokenPipeError):
+    output.discard_stdout()
+    if isinstance(unwritable, BrokenPipeError):
         return Status.PIPE_CLOSED
     # On standard error, with --json too: that is written to standard output.
-    output.complain(say("output.unwritable", reason=output.plain(fault.strerror)))
+    output.warn(text("output.unwritable", reason=output.escape(unwritable.strerror)))
     return Status.NO_OUTPUT
 
 
-def _is_ours(error: Exception) -> bool:
+def _is_gatepay_error(error: Exception) -> bool:
     """Whether it is one of the library's; without importing what was never needed."""
     return any(kind.__name__ == "GatePayError" for kind in type(error).__mro__)
 
 
-def _tell(error: Any) -> Status:
-    from gatepay_async.cli.failing import tell
+def _report_error(error: Any) -> Status:
+    from gatepay_async.cli.failures import show_error
 
-    return tell(error)
+    return show_error(error)
 
 
 def run() -> None:
@@ -101,42 +101,42 @@ def run() -> None:
         typer.main.get_command(app).main()
     except SystemExit as end:
         status = end.code
-    fault = output.fault()
-    if fault is not None:
-        status = _tell_unwritable(fault)
-    output.flush_errors()
-    waiting = [each for each in threading.enumerate() if each is not threading.main_thread() and not each.daemon]
-    if waiting:
+    unwritable = output.stdout_error()
+    if unwritable is not None:
+        status = _report_unwritable_stdout(unwritable)
+    output.flush_stderr()
+    still_running = [each for each in threading.enumerate() if each is not threading.main_thread() and not each.daemon]
+    if still_running:
         os._exit(int(status or 0))
     sys.exit(status)
 
 
-def _number(value: str | int) -> int:
+def _positive_int(value: str | int) -> int:
     """A whole number above 0."""
     try:
         number = int(value)
     except ValueError:
         number = 0
     if number < 1:
-        raise typer.BadParameter(say("usage.number", value=output.plain(value)))
+        raise typer.BadParameter(text("usage.number", value=output.escape(value)))
     return number
 
 
-def _per_second(value: str | float) -> float:
+def _positive_rate(value: str | float) -> float:
     """A number above 0."""
     try:
         number = float(value)
     except ValueError:
         number = 0.0
     if not 0 < number < math.inf:
-        raise typer.BadParameter(say("usage.per_second", value=output.plain(value)))
+        raise typer.BadParameter(text("usage.per_second", value=output.escape(value)))
     return number
 
 
-def _port(value: str | int) -> int:
+def _port_number(value: str | int) -> int:
     """The number of a port; 0: a free one."""
-    if not str(value).isdecimal() or int(value) > _HIGHEST_PORT:
-        raise typer.BadParameter(say("usage.port", value=output.plain(value)))
+    if not str(value).isdecimal() or int(value) > _MAX_PORT:
+        raise typer.BadParameter(text("usage.port", value=output.escape(value)))
     return int(value)
 
 
@@ -145,7 +145,7 @@ def _one_of(*choices: str) -> dict[str, Any]:
 
     def check(value: str) -> str:
         if value not in choices:
-            raise typer.BadParameter(say("usage.choice", value=output.plain(value), choices=", ".join(choices)))
+            raise typer.BadParameter(text("usage.choice", value=output.escape(value), choices=", ".join(choices)))
         return value
 
     def offer(incomplete: str) -> list[str]:
@@ -154,7 +154,7 @@ def _one_of(*choices: str) -> dict[str, Any]:
     return {"parser": check, "autocompletion": offer, "metavar": "|".join(choices)}
 
 
-def _version(value: bool) -> None:
+def _print_version(value: bool) -> None:
     if value:
         from gatepay_async.version import __version__
 
@@ -163,18 +163,22 @@ def _version(value: bool) -> None:
 
 
 Json = Annotated[bool, typer.Option("--json", help="option.json", expose_value=False)]
-Lang = Annotated[str, typer.Option("--lang", help="option.lang", expose_value=False, **_one_of(*speech.LANGUAGES))]
-Version = Annotated[bool, typer.Option("--version", help="option.version", is_eager=True, callback=_version)]
-Product = Annotated[int, typer.Option("--product", "-p", help="option.product", metavar="ID", parser=_number)]
-OrderId = Annotated[int, typer.Option("--order-id", help="callback.order_id", metavar="N", parser=_number)]
+Lang = Annotated[str, typer.Option("--lang", help="option.lang", expose_value=False, **_one_of(*language.LANGUAGES))]
+Version = Annotated[bool, typer.Option("--version", help="option.version", is_eager=True, callback=_print_version)]
+Product = Annotated[int, typer.Option("--product", "-p", help="option.product", metavar="ID", parser=_positive_int)]
+OrderId = Annotated[int, typer.Option("--order-id", help="callback.order_id", metavar="N", parser=_positive_int)]
 Order = Annotated[str, typer.Option("--order", help="callback.order", metavar="TEXT")]
 Price = Annotated[str, typer.Option("--price", help="callback.price", metavar="0.99")]
 RealPrice = Annotated[str, typer.Option("--realprice", help="callback.realprice", metavar="0.99")]
 PayType = Annotated[str, typer.Option("--type", help="option.type", **_one_of("alipay", "wechat", "onecode"))]
 Extend = Annotated[str, typer.Option("--extend", help="callback.extend", metavar="TEXT")]
-PaidAt = Annotated[int | None, typer.Option("--paid-at", help="callback.paid_at", metavar="EPOCH", parser=_number)]
+PaidAt = Annotated[
+    int | None, typer.Option("--paid-at", help="callback.paid_at", metavar="EPOCH", parser=_positive_int)
+]
 FailedLines = Annotated[Path | None, typer.Option("--failed-lines", help="upload.failed_lines", metavar="FILE")]
-Concurrency = Annotated[int, typer.Option("--concurrency", help="upload.concurrency", metavar="N", parser=_number)]
+Concurrency = Annotated[
+    int, typer.Option("--concurrency", help="upload.concurrency", metavar="N", parser=_positive_int)
+]
 Job = Annotated[str, typer.Argument(help="uploads.which", metavar="JOB")]
 Forged = Annotated[bool, typer.Option("--forged", help="callback.forged")]
 
@@ -185,9 +189,9 @@ _settings: dict[str, Any] = {
     "context_settings": {"help_option_names": ["-h", "--help"]},
 }
 app = typer.Typer(cls=Root, help="gatepay", **_settings)
-keys = typer.Typer(cls=helping.Group, help="keys", **_settings)
-uploads = typer.Typer(cls=helping.Group, help="uploads", **_settings)
-callback = typer.Typer(cls=helping.Group, help="callback", **_settings)
+keys = typer.Typer(cls=usage.Group, help="keys", **_settings)
+uploads = typer.Typer(cls=usage.Group, help="uploads", **_settings)
+callback = typer.Typer(cls=usage.Group, help="callback", **_settings)
 
 
 @app.callback()
@@ -195,17 +199,18 @@ def _root(as_json: Json = False, lang: Lang = "en", version: Version = False) ->
     """What every command has in common; each option does its work as it is read."""
 
 
-@app.command(cls=helping.Command, help="products")
+@app.command(cls=usage.Command, help="products")
 def products() -> None:
-    from gatepay_async.cli import products, running
+    from gatepay_async.cli import runner
+    from gatepay_async.cli.commands import products
 
-    running.start(products.listing)
+    runner.start(products.list_products)
 
 
 app.add_typer(keys, name="keys")
 
 
-@keys.command("upload", cls=helping.Command, help="upload")
+@keys.command("upload", cls=usage.Command, help="upload")
 def keys_upload(
     files: Annotated[list[Path], typer.Argument(help="upload.files", metavar="FILE")],
     product: Product,
@@ -218,19 +223,19 @@ def keys_upload(
     durable: Annotated[bool, typer.Option("--durable", help="upload.durable")] = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="upload.no_wait")] = False,
 ) -> None:
-    from gatepay_async.cli import rehearsing, running, uploading
+    from gatepay_async.cli import runner
+    from gatepay_async.cli.commands import keys_dry_run, keys_upload
 
     if dry_run:
-        raise typer.Exit(rehearsing.rehearse(files, encoding=encoding))
+        raise typer.Exit(keys_dry_run.dry_run(files, encoding=encoding))
     if durable or no_wait:
-        from gatepay_async.cli import submitting
+        from gatepay_async.cli.commands import keys_durable
 
-        submit = partial(submitting.submit, wait=not no_wait)
-        running.start(submit, files, product, concurrency, encoding, failed_lines)
-    running.start(uploading.upload, files, product, concurrency, encoding, failed_lines)
+        runner.start(keys_durable.submit, files, product, concurrency, encoding, failed_lines, wait=not no_wait)
+    runner.start(keys_upload.upload, files, product, concurrency, encoding, failed_lines)
 
 
-@keys.command("export", cls=helping.Command, help="export")
+@keys.command("export", cls=usage.Command, help="export")
 def keys_export(
     product: Product,
     target: Annotated[str, typer.Option("--output", "-o", help="export.output", metavar="FILE")],
@@ -238,110 +243,123 @@ def keys_export(
     force: Annotated[bool, typer.Option("--force", help="export.force")] = False,
     reveal: Annotated[bool, typer.Option("--reveal", help="export.reveal")] = False,
 ) -> None:
-    from gatepay_async.cli import exporting, running
+    from gatepay_async.cli import runner
+    from gatepay_async.cli.commands import keys_export
 
-    running.start(exporting.export, product, target, thorough, force, reveal)
+    runner.start(keys_export.export, product, target, thorough, force, reveal)
 
 
-@keys.command("count", cls=helping.Command, help="count")
+@keys.command("count", cls=usage.Command, help="count")
 def keys_count(
     product: Annotated[
-        int | None, typer.Option("--product", "-p", help="count.product", metavar="ID", parser=_number)
+        int | None, typer.Option("--product", "-p", help="count.product", metavar="ID", parser=_positive_int)
     ] = None,
 ) -> None:
-    from gatepay_async.cli import products, running
+    from gatepay_async.cli import runner
+    from gatepay_async.cli.commands import products
 
-    running.start(products.count, product)
+    runner.start(products.count_keys, product)
 
 
 app.add_typer(uploads, name="uploads")
 
 
-@uploads.command("list", cls=helping.Command, help="list")
+@uploads.command("list", cls=usage.Command, help="list")
 def uploads_list() -> None:
-    from gatepay_async.cli import jobs, running
+    from gatepay_async.cli import runner
+    from gatepay_async.cli.commands import uploads
 
-    running.start(jobs.listing)
+    runner.start(uploads.list_jobs)
 
 
-@uploads.command("show", cls=helping.Command, help="show")
+@uploads.command("show", cls=usage.Command, help="show")
 def uploads_show(job: Job, failed_lines: FailedLines = None) -> None:
-    from gatepay_async.cli import jobs, running
+    from gatepay_async.cli import runner
+    from gatepay_async.cli.commands import uploads
 
-    running.start(jobs.details, job, failed_lines)
+    runner.start(uploads.show_job, job, failed_lines)
 
 
-@uploads.command("watch", cls=helping.Command, help="watch")
+@uploads.command("watch", cls=usage.Command, help="watch")
 def uploads_watch(job: Job, failed_lines: FailedLines = None) -> None:
-    from gatepay_async.cli import jobs, running
+    from gatepay_async.cli import runner
+    from gatepay_async.cli.commands import uploads
 
-    running.start(jobs.watch, job, failed_lines)
+    runner.start(uploads.watch, job, failed_lines)
 
 
-@uploads.command("cancel", cls=helping.Command, help="cancel")
+@uploads.command("cancel", cls=usage.Command, help="cancel")
 def uploads_cancel(job: Job) -> None:
-    from gatepay_async.cli import jobs, running
+    from gatepay_async.cli import runner
+    from gatepay_async.cli.commands import uploads
 
-    running.start(jobs.cancel, job)
+    runner.start(uploads.cancel, job)
 
 
-@uploads.command("resume", cls=helping.Command, help="resume")
+@uploads.command("resume", cls=usage.Command, help="resume")
 def uploads_resume(job: Job) -> None:
-    from gatepay_async.cli import jobs, running
+    from gatepay_async.cli import runner
+    from gatepay_async.cli.commands import uploads
 
-    running.start(jobs.resume, job)
+    runner.start(uploads.resume, job)
 
 
-@uploads.command("forget", cls=helping.Command, help="forget")
+@uploads.command("forget", cls=usage.Command, help="forget")
 def uploads_forget(job: Job) -> None:
-    from gatepay_async.cli import jobs, running
+    from gatepay_async.cli import runner
+    from gatepay_async.cli.commands import uploads
 
-    running.start(jobs.forget, job)
+    runner.start(uploads.forget, job)
 
 
-@uploads.command("work", cls=helping.Command, help="work")
+@uploads.command("work", cls=usage.Command, help="work")
 def uploads_work(
     concurrency: Concurrency = 4,
     global_concurrency: Annotated[
-        int | None, typer.Option("--global-concurrency", help="work.global_concurrency", metavar="N", parser=_number)
+        int | None,
+        typer.Option("--global-concurrency", help="work.global_concurrency", metavar="N", parser=_positive_int),
     ] = None,
-    rate: Annotated[float | None, typer.Option("--rate", help="work.rate", metavar="N", parser=_per_second)] = None,
+    rate: Annotated[float | None, typer.Option("--rate", help="work.rate", metavar="N", parser=_positive_rate)] = None,
     drain: Annotated[bool, typer.Option("--drain", help="work.drain")] = False,
 ) -> None:
-    from gatepay_async.cli import running, working
+    from gatepay_async.cli import runner
+    from gatepay_async.cli.commands import uploads_work
 
-    running.start(partial(working.work, drain=drain), concurrency, global_concurrency, rate)
+    runner.start(uploads_work.work, concurrency, global_concurrency, rate, drain=drain)
 
 
-@app.command(cls=helping.Command, help="pay")
+@app.command(cls=usage.Command, help="pay")
 def pay(
     product: Product,
     pay_type: PayType,
-    num: Annotated[int, typer.Option("--num", "-n", help="pay.num", metavar="N", parser=_number)] = 1,
+    num: Annotated[int, typer.Option("--num", "-n", help="pay.num", metavar="N", parser=_positive_int)] = 1,
     order: Annotated[str, typer.Option("--order", help="pay.order", metavar="TEXT")] = "",
     custom: Annotated[str, typer.Option("--custom", help="pay.custom", metavar="TEXT")] = "",
     save_qr: Annotated[Path | None, typer.Option("--save-qr", help="pay.save_qr", metavar="FILE")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="pay.wait")] = False,
     listen: Annotated[str, typer.Option("--listen", help="pay.listen", metavar="HOST:PORT")] = "",
-    timeout: Annotated[int, typer.Option("--timeout", help="pay.timeout", metavar="SECONDS", parser=_number)] = 900,
+    timeout: Annotated[
+        int, typer.Option("--timeout", help="pay.timeout", metavar="SECONDS", parser=_positive_int)
+    ] = 900,
 ) -> None:
-    from gatepay_async.cli import paying, running
+    from gatepay_async.cli import runner
+    from gatepay_async.cli.commands import pay
 
-    wanted = paying.Wanted(product, num, pay_type, order, custom)
-    running.start(paying.pay, wanted, save_qr, paying.address(listen, wait=wait), timeout)
+    request = pay.OrderRequest(product, num, pay_type, order, custom)
+    runner.start(pay.pay, request, save_qr, pay.parse_listen(listen, wait=wait), timeout)
 
 
 app.add_typer(callback, name="callback")
 
 
-@callback.command("verify", cls=helping.Command, help="verify")
+@callback.command("verify", cls=usage.Command, help="verify")
 def callback_verify(query: Annotated[str, typer.Argument(help="verify.query", metavar="QUERY")]) -> None:
-    from gatepay_async.cli import callbacks
+    from gatepay_async.cli.commands import callback
 
-    raise typer.Exit(callbacks.verify(query))
+    raise typer.Exit(callback.verify(query))
 
 
-@callback.command("sign", cls=helping.Command, help="sign")
+@callback.command("sign", cls=usage.Command, help="sign")
 def callback_sign(
     order_id: OrderId,
     order: Order,
@@ -352,13 +370,13 @@ def callback_sign(
     paid_at: PaidAt = None,
     forged: Forged = False,
 ) -> None:
-    from gatepay_async.cli import callbacks
+    from gatepay_async.cli.commands import callback
 
-    told = callbacks.Told(order_id, order, price, realprice, pay_type, extend, paid_at or 0, forged)
-    raise typer.Exit(callbacks.sign(told))
+    fields = callback.CallbackFields(order_id, order, price, realprice, pay_type, extend, paid_at or 0, forged)
+    raise typer.Exit(callback.sign(fields))
 
 
-@callback.command("send", cls=helping.Command, help="send")
+@callback.command("send", cls=usage.Command, help="send")
 def callback_send(
     url: Annotated[str, typer.Argument(help="send.url", metavar="URL")],
     order_id: OrderId,
@@ -370,44 +388,48 @@ def callback_send(
     paid_at: PaidAt = None,
     forged: Forged = False,
 ) -> None:
-    from gatepay_async.cli import callbacks, running
+    from gatepay_async.cli import runner
+    from gatepay_async.cli.commands import callback
 
-    told = callbacks.Told(order_id, order, price, realprice, pay_type, extend, paid_at or 0, forged)
-    running.start(callbacks.send, url, told)
+    fields = callback.CallbackFields(order_id, order, price, realprice, pay_type, extend, paid_at or 0, forged)
+    runner.start(callback.send, url, fields)
 
 
-@app.command(cls=helping.Command, help="sandbox")
+@app.command(cls=usage.Command, help="sandbox")
 def sandbox(
     database: Annotated[str, typer.Option("--database", help="sandbox.database", metavar="FILE")] = ":memory:",
-    port: Annotated[int, typer.Option("--port", help="sandbox.port", metavar="N", parser=_port)] = 0,
+    port: Annotated[int, typer.Option("--port", help="sandbox.port", metavar="N", parser=_port_number)] = 0,
     callback_url: Annotated[str, typer.Option("--callback", help="sandbox.callback", metavar="URL")] = "",
 ) -> None:
-    from gatepay_async.cli import running, serving
+    from gatepay_async.cli import runner
+    from gatepay_async.cli.commands import sandbox
 
-    running.start(serving.serve, database, port, callback_url)
+    runner.start(sandbox.serve, database, port, callback_url)
 
 
-@app.command(cls=helping.Command, help="doctor")
+@app.command(cls=usage.Command, help="doctor")
 def doctor(
     callback_url: Annotated[str, typer.Option("--callback", help="doctor.callback_url", metavar="URL")] = "",
 ) -> None:
-    from gatepay_async.cli import examining, running
+    from gatepay_async.cli import runner
+    from gatepay_async.cli.commands import doctor
 
-    running.start(examining.examine, callback_url)
+    runner.start(doctor.diagnose, callback_url)
 
 
-@app.command(cls=helping.Command, help="errors")
+@app.command(cls=usage.Command, help="errors")
 def errors(
     endpoint: Annotated[str, typer.Argument(help="errors.endpoint", metavar="ENDPOINT")] = "",
     code: Annotated[str, typer.Argument(help="errors.code", metavar="CODE")] = "",
 ) -> None:
-    from gatepay_async.cli import explaining
+    from gatepay_async.cli.commands import errors
 
-    raise typer.Exit(explaining.explain(endpoint, code))
+    raise typer.Exit(errors.list_refusals(endpoint, code))
 
 
-@app.command(cls=helping.Command, help="demo")
+@app.command(cls=usage.Command, help="demo")
 def demo() -> None:
-    from gatepay_async.cli import demonstrating, running
+    from gatepay_async.cli import runner
+    from gatepay_async.cli.commands import demo
 
-    running.start(demonstrating.demonstrate)
+    runner.start(demo.run_demo)

@@ -3,12 +3,12 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from gatepay_async.cli.speech import say
+from gatepay_async.cli.language import text
 from gatepay_async.cli.status import HaltError
 
 
 @contextmanager
-def needing(extra: str) -> Generator[None]:
+def require_extra(extra: str) -> Generator[None]:
     """
     Import what *extra* brings.
 
@@ -18,4 +18,4 @@ def needing(extra: str) -> Generator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise HaltError(say("extras.missing", name=error.name, extra=extra)) from None
+        raise HaltError(text("extras.missing", name=error.name, extra=extra)) from None

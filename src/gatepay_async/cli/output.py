@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from io import TextIOWrapper
 from typing import Any
 
-_json: ContextVar[bool] = ContextVar("json", default=False)
+_wants_json: ContextVar[bool] = ContextVar("json", default=False)
 
 
 _STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))  # by their numbers: 0, 1, 2
@@ -38,39 +38,39 @@ def is_closed(name: str) -> bool:
     return name in _closed
 
 
-class _Watched(io.FileIO):
+class _RecordingFile(io.FileIO):
     """A file that remembers what kept it from being written: a closed pipe, a full disk."""
 
-    fault: OSError | None = None
+    error: OSError | None = None
 
     def write(self, data: Any, /) -> int:
         """As ``FileIO.write``."""
         try:
             return super().write(data)
         except OSError as error:
-            self.fault = error
+            self.error = error
             raise
 
 
 def watch_stdout() -> None:
-    """Have ``fault()`` know what becomes of standard output: the error itself does not say which file it is about."""
+    """Have ``stdout_error()`` know what becomes of standard output, as the error doesn't name its file."""
     now = sys.stdout
     if isinstance(now, TextIOWrapper) and type(_raw(now)) is io.FileIO:
-        watched = _Watched(now.fileno(), "wb", closefd=False)
+        recording = _RecordingFile(now.fileno(), "wb", closefd=False)
         is_buffered = _raw(now) is not _buffer(now)  # not with PYTHONUNBUFFERED
-        buffer: Any = io.BufferedWriter(watched) if is_buffered else watched
+        buffer: Any = io.BufferedWriter(recording) if is_buffered else recording
         lines, through = now.line_buffering, now.write_through
         sys.stdout = TextIOWrapper(buffer, now.encoding, now.errors, line_buffering=lines, write_through=through)
 
 
-def fault() -> OSError | None:
+def stdout_error() -> OSError | None:
     """What keeps standard output from being written, or None."""
     try:
         sys.stdout.flush()
     except OSError as error:
         return error
     raw = _raw(sys.stdout)
-    return raw.fault if isinstance(raw, _Watched) else None
+    return raw.error if isinstance(raw, _RecordingFile) else None
 
 
 def _raw(stream: Any) -> object:
@@ -83,9 +83,9 @@ def _buffer(stream: Any) -> object:
     return getattr(stream, "buffer", None)
 
 
-def prepare(*, as_json: bool) -> None:
+def configure(*, as_json: bool) -> None:
     """Have both streams show what they can't encode, instead of raising."""
-    _json.set(as_json)
+    _wants_json.set(as_json)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -93,17 +93,17 @@ def prepare(*, as_json: bool) -> None:
 
 def wants_json() -> bool:
     """Whether programs read the output."""
-    return _json.get()
+    return _wants_json.get()
 
 
-def emit(**document: object) -> None:
+def print_json(**document: object) -> None:
     """Write one JSON object, on a line of its own; for ``--json``."""
     sys.stdout.write(_encoder().encode(document) + "\n")
     sys.stdout.flush()
 
 
-def emit_long(document: Mapping[str, object], lists: Mapping[str, Iterable[object]]) -> None:
-    """As ``emit``, with *lists* that may be too long to be held as text: each item is written as it comes."""
+def print_long_json(document: Mapping[str, object], lists: Mapping[str, Iterable[object]]) -> None:
+    """As ``print_json``, with *lists* that may be too long to be held as text: each item is written as it comes."""
     encode = _encoder().encode
     sys.stdout.write(encode(document)[:-1])
     for name, items in lists.items():
@@ -120,36 +120,36 @@ def _encoder() -> json.JSONEncoder:
     return json.JSONEncoder(ensure_ascii=ascii_only, default=str)
 
 
-def plain(text: object) -> str:
+def escape(text: object) -> str:
     """*text* with nothing in it that moves a cursor, changes a colour or hides what stands beside it."""
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in str(text))
 
 
-def complain(text: str) -> None:
+def warn(text: str) -> None:
     """A line on standard error; nothing where that can't be written, as there is nobody to tell."""
     with suppress(OSError):
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
 
 
-def forget_output() -> None:
+def discard_stdout() -> None:
     """Let what is still in standard output go nowhere, so that Python does not fail on it at its end."""
     raw = _raw(sys.stdout)
-    if isinstance(raw, _Watched):
-        raw.fault = None
-    _to_nowhere(sys.stdout)
+    if isinstance(raw, _RecordingFile):
+        raw.error = None
+    _redirect_to_null(sys.stdout)
 
 
-def flush_errors() -> None:
+def flush_stderr() -> None:
     """Write what is still in standard error, or let it go nowhere."""
     try:
         sys.stderr.flush()
     except OSError:
-        _to_nowhere(sys.stderr)
+        _redirect_to_null(sys.stderr)
 
 
-def _to_nowhere(stream: Any) -> None:
+def _redirect_to_null(stream: Any) -> None:
     with suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)

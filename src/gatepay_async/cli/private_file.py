@@ -7,12 +7,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from gatepay_async.cli.speech import say
+from gatepay_async.cli.language import text
 from gatepay_async.cli.status import HaltError
 
 
 @contextmanager
-def replacing(path: Path) -> Generator[BinaryIO]:
+def atomic_write(path: Path) -> Generator[BinaryIO]:
     """
     A new file, mode 0600, that takes the place of *path* when all of it has been written.
 
@@ -21,18 +21,18 @@ def replacing(path: Path) -> Generator[BinaryIO]:
     Raises:
         HaltError: It can't be written there.
     """
-    descriptor, unfinished = _begin(path)
+    descriptor, temporary = _create_temporary(path)
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
             os.fsync(descriptor)
-        unfinished.replace(path)
+        temporary.replace(path)
     except OSError as error:
-        raise HaltError(say("files.unwritable", path=path, reason=error.strerror)) from None
+        raise HaltError(text("files.unwritable", path=path, reason=error.strerror)) from None
     finally:
         with suppress(FileNotFoundError):
-            unfinished.unlink()
+            temporary.unlink()
 
 
 def check_replaceable(path: Path) -> None:
@@ -42,17 +42,17 @@ def check_replaceable(path: Path) -> None:
     Raises:
         HaltError: It can't.
     """
-    descriptor, unfinished = _begin(path)
+    descriptor, temporary = _create_temporary(path)
     os.close(descriptor)
-    unfinished.unlink()
+    temporary.unlink()
 
 
-def _begin(path: Path) -> tuple[int, Path]:
+def _create_temporary(path: Path) -> tuple[int, Path]:
     try:
         if path.is_dir() or (path.exists() and not path.is_file()):
-            raise HaltError(say("files.no_file", path=path))
+            raise HaltError(text("files.no_file", path=path))
         # A name of its own: two commands at once don't meet. Made with mode 0600.
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     except OSError as error:
-        raise HaltError(say("files.unwritable", path=path, reason=error.strerror)) from None
+        raise HaltError(text("files.unwritable", path=path, reason=error.strerror)) from None
     return descriptor, Path(name)

@@ -1,4 +1,4 @@
-"""The queue of durable uploads: where it is, as the environment says, and what is told when it can't be used."""
+"""The queue of durable uploads: where it is, as the environment says, and what to say when it can't be used."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from gatepay_async.cli import failing, settings
-from gatepay_async.cli.extras import needing
-from gatepay_async.cli.speech import say
+from gatepay_async.cli import failures, settings
+from gatepay_async.cli.extras import require_extra
+from gatepay_async.cli.language import text
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.exchange.urls import BadUrlError, parse_url
 from gatepay_async.protocol import invisible
@@ -29,19 +29,19 @@ def durable_uploads() -> DurableUploads:
     Raises:
         HaltError: The extra isn't there, or the environment is wrong.
     """
-    with needing("durable"):
+    with require_extra("durable"):
         from gatepay_async.durable import DurableUploads
-    database = os.environ.get("GATEPAY_UPLOADS", "") or _own_database()
-    shop = blake2b(f"{_plain_url(settings.base_url())} {settings.appkey()}".encode(), digest_size=8).hexdigest()
+    database = os.environ.get("GATEPAY_UPLOADS", "") or _default_database()
+    shop = blake2b(f"{_normalize_url(settings.base_url())} {settings.appkey()}".encode(), digest_size=8).hexdigest()
     spool = os.environ.get("GATEPAY_UPLOADS_SPOOL") or None
-    with told():
+    with explain_errors():
         return DurableUploads(settings.client, database=database, spool=spool, name=f"shop-{shop}")
 
 
 @contextmanager
-def told() -> Generator[None]:
+def explain_errors() -> Generator[None]:
     """
-    What goes wrong with the queue, told.
+    Explain what goes wrong with the queue.
 
     Raises:
         HaltError: It can't be reached, or not be used so.
@@ -51,55 +51,55 @@ def told() -> Generator[None]:
     try:
         yield
     except QueueUnavailableError as error:
-        todo = say("queue.away.todo")
-        raise HaltError(failing.worded(error.problem), todo=todo, status=Status.NO_ANSWER) from None
+        todo = text("queue.away.todo")
+        raise HaltError(failures.translate(error.problem), todo=todo, status=Status.NO_ANSWER) from None
     except DurableError as error:
-        raise HaltError(failing.worded(error.problem)) from None
+        raise HaltError(failures.translate(error.problem)) from None
     except BrokenPipeError:  # who reads what is written has gone
         raise
     except OSError as error:
-        raise HaltError(say("queue.file", path=error.filename, reason=error.strerror)) from None
+        raise HaltError(text("queue.file", path=error.filename, reason=error.strerror)) from None
 
 
 @asynccontextmanager
-async def submitting() -> AsyncGenerator[Submitter]:
+async def open_submitter() -> AsyncGenerator[Submitter]:
     """The queue, open to be asked and added to."""
     uploads = durable_uploads()
-    with told():
+    with explain_errors():
         async with uploads.submitter() as submit:
             yield submit
 
 
-def number_of(job: Job) -> str:
+def job_number(job: Job) -> str:
     """What people call it by: long enough to be no other's."""
     return job.id.rpartition(":")[2]
 
 
-async def find(submit: Submitter, wanted: str) -> Job:
+async def find_job(submit: Submitter, prefix: str) -> Job:
     """
-    The job whose number begins with *wanted*.
+    The job whose number begins with *prefix*.
 
     Raises:
         HaltError: There is none, or more than one.
     """
-    found = [job for job in await submit.jobs() if wanted and number_of(job).startswith(wanted)]
-    if len(found) != 1:
-        raise HaltError(say("queue.none" if not found else "queue.several", wanted=wanted), todo=say("queue.todo"))
-    return found[0]
+    jobs = [job for job in await submit.jobs() if prefix and job_number(job).startswith(prefix)]
+    if len(jobs) != 1:
+        raise HaltError(text("queue.none" if not jobs else "queue.several", wanted=prefix), todo=text("queue.todo"))
+    return jobs[0]
 
 
-def _plain_url(text: str) -> str:
+def _normalize_url(text: str) -> str:
     """One spelling for all that the client takes for the same URL; what is none stays, for the client to refuse."""
     with suppress(BadUrlError):
         return f"{parse_url(invisible.strip(text))}".rstrip("/") + "/"
     return text
 
 
-def _own_database() -> str:
+def _default_database() -> str:
     """A file of the user's own, made if it isn't there, with all that leads to it."""
     folder = Path(typer.get_app_dir("gatepay"))
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise HaltError(say("queue.folder", path=folder, reason=error.strerror)) from None
+        raise HaltError(text("queue.folder", path=folder, reason=error.strerror)) from None
     return f"sqlite:///{folder / 'uploads.sqlite3'}"

@@ -12,12 +12,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from gatepay_async.cli.helping import wrap
-from gatepay_async.cli.output import plain, wants_json
-from gatepay_async.cli.speech import say
+from gatepay_async.cli.language import text
+from gatepay_async.cli.output import escape, wants_json
+from gatepay_async.cli.usage import wrap
 
-_FILE_WIDTH = 160  # columns where there is no terminal to ask
-_ROOMY = 60  # columns; a narrower terminal needs them for the words of a table, not for the space between them
+_FILE_COLUMNS = 160  # columns where there is no terminal to ask
+_WIDE_COLUMNS = 60  # columns; a narrower terminal needs them for the words of a table, not for the space between them
 
 
 class _Screen(Console):
@@ -29,11 +29,11 @@ class _Screen(Console):
 def screen(stream: IO[str] | None = None) -> Console:
     """A console on *stream*, by default standard output; it takes text as it is, never as markup."""
     file = sys.stdout if stream is None else stream
-    width = None if file.isatty() else _FILE_WIDTH
+    width = None if file.isatty() else _FILE_COLUMNS
     return _Screen(file=file, markup=False, highlight=False, emoji=False, width=width)
 
 
-def show(what: Table) -> None:
+def print_table(what: Table) -> None:
     """Draw a table on standard output, without the blanks that Rich fills its lines with."""
     console = screen()
     with console.capture() as drawn:
@@ -44,31 +44,31 @@ def show(what: Table) -> None:
 
 def table(*columns: str, right: Iterable[int] = ()) -> Table:
     """An empty table; the columns numbered in *right*, from 0, hold numbers."""
-    padding = (0, 1 if screen().width >= _ROOMY else 0)
-    made = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=padding)
+    padding = (0, 1 if screen().width >= _WIDE_COLUMNS else 0)
+    new = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=padding)
     for place, column in enumerate(columns):
-        made.add_column(column, justify="right" if place in right else "left", overflow="fold")
-    return made
+        new.add_column(column, justify="right" if place in right else "left", overflow="fold")
+    return new
 
 
 def facts(rows: Iterable[tuple[str, object]]) -> Table:
     """Names and values, one below the other."""
-    made = Table(box=None, show_header=False, pad_edge=False)
-    made.add_column(style="bold", no_wrap=True)
-    made.add_column(overflow="fold")
+    new = Table(box=None, show_header=False, pad_edge=False)
+    new.add_column(style="bold", no_wrap=True)
+    new.add_column(overflow="fold")
     for name, value in rows:
-        made.add_row(name, plain(value))
-    return made
+        new.add_row(name, escape(value))
+    return new
 
 
-def hanging(text: str, *, indent: int) -> str:
+def wrap_indented(text: str, *, indent: int) -> str:
     """*text* in lines that fit behind *indent* columns of a terminal; elsewhere one line, for programs to find."""
     if not sys.stdout.isatty():
         return text
     return f"\n{' ' * indent}".join(wrap(text, max(indent, screen().width - indent)))
 
 
-def line(text: str, *, style: str = "", stream: IO[str] | None = None) -> None:
+def print_line(text: str, *, style: str = "", stream: IO[str] | None = None) -> None:
     """One line, however long: an address in it stays whole."""
     try:
         screen(stream).print(Text(text, style=style), soft_wrap=True)
@@ -83,7 +83,7 @@ class _Rate(ProgressColumn):
     def __init__(self) -> None:
         super().__init__()
         # Rich draws in a thread of its own, which doesn't know what language is spoken.
-        self._rate, self._left = say("screens.rate"), say("screens.left")
+        self._rate, self._left = text("screens.rate"), text("screens.left")
 
     def render(self, task: Task) -> Text:
         """Nothing before there is a rate."""
@@ -92,11 +92,11 @@ class _Rate(ProgressColumn):
         if not task.completed or not task.elapsed:
             return Text()
         rate = task.completed / task.elapsed
-        told = self._rate.format(rate=f"{rate:,.0f}")
+        label = self._rate.format(rate=f"{rate:,.0f}")
         if task.remaining:
             left = math.ceil(task.remaining / rate)
-            told += " " + self._left.format(time=f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}")
-        return Text(told, style="cyan")
+            label += " " + self._left.format(time=f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}")
+        return Text(label, style="cyan")
 
 
 @contextmanager

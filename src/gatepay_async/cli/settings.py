@@ -1,15 +1,15 @@
-"""What the command is told by the environment; nothing secret is ever read from its arguments."""
+"""What the command reads from the environment; nothing secret is ever read from its arguments."""
 
 import os
 import stat
 from pathlib import Path
 
-from gatepay_async.cli.output import complain
-from gatepay_async.cli.speech import say
+from gatepay_async.cli.language import text
+from gatepay_async.cli.output import warn
 from gatepay_async.cli.status import HaltError
 from gatepay_async.client import BASE_URL, AsyncGatePay
 
-_LONGEST_SECRET = 4096  # bytes; a file that is longer is another file
+_MAX_SECRET_BYTES = 4096  # bytes; a file that is longer is another file
 
 
 def base_url() -> str:
@@ -26,7 +26,7 @@ def appkey() -> str:
     """
     value = os.environ.get("GATEPAY_APPKEY", "").strip()
     if not value:
-        raise HaltError(say("settings.no_appkey"), todo=say("settings.no_appkey.todo"))
+        raise HaltError(text("settings.no_appkey"), todo=text("settings.no_appkey.todo"))
     return value
 
 
@@ -40,15 +40,15 @@ def secret() -> str:
     value = os.environ.get("GATEPAY_APPSECRET", "").strip()
     path = os.environ.get("GATEPAY_APPSECRET_FILE", "")
     if value and path:
-        raise HaltError(say("settings.two_secrets"), todo=say("settings.two_secrets.todo"))
+        raise HaltError(text("settings.two_secrets"), todo=text("settings.two_secrets.todo"))
     if path:
         return _read_secret(Path(path))
     if not value:
-        raise HaltError(say("settings.no_secret"), todo=say("settings.no_secret.todo"))
+        raise HaltError(text("settings.no_secret"), todo=text("settings.no_secret.todo"))
     return value
 
 
-def open_to_others(path: Path) -> bool:
+def is_world_readable(path: Path) -> bool:
     """Whether others on this machine may read *path*; Windows has other means."""
     return os.name == "posix" and bool(path.stat().st_mode & stat.S_IROTH)
 
@@ -61,13 +61,13 @@ def client() -> AsyncGatePay:
 def _read_secret(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            raw = file.read(_LONGEST_SECRET + 1)
-        shared = open_to_others(path)
+            raw = file.read(_MAX_SECRET_BYTES + 1)
+        shared = is_world_readable(path)
     except OSError as error:
-        raise HaltError(say("settings.secret_file", path=path, reason=error.strerror)) from None
+        raise HaltError(text("settings.secret_file", path=path, reason=error.strerror)) from None
     value = raw.decode("utf-8", "replace").removeprefix("\ufeff").strip()
-    if not value or len(raw) > _LONGEST_SECRET or len(value.split()) != 1:
-        raise HaltError(say("settings.secret_form", path=path))
+    if not value or len(raw) > _MAX_SECRET_BYTES or len(value.split()) != 1:
+        raise HaltError(text("settings.secret_form", path=path))
     if shared:
-        complain(say("settings.secret_shared", path=path))
+        warn(text("settings.secret_shared", path=path))
     return value

@@ -17,15 +17,15 @@ from typing import BinaryIO
 
 from attrs import frozen
 
-from gatepay_async.cli.output import complain, is_closed, plain
-from gatepay_async.cli.speech import say
+from gatepay_async.cli.language import text
+from gatepay_async.cli.output import escape, is_closed, warn
 from gatepay_async.cli.status import HaltError
 from gatepay_async.protocol import invisible
 
-LONGEST_LINE = 65_536  # bytes; a line that is longer is no card key, and the file no list of them
-_SHOWN = 5  # problems; a file in another encoding has one in every line
-_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
-_UTF_8_MARK = b"\xef\xbb\xbf"
+MAX_LINE_BYTES = 65_536  # bytes; a line that is longer is no card key, and the file no list of them
+_MAX_PROBLEMS = 5  # problems; a file in another encoding has one in every line
+_UTF_16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+_UTF_8_BOM = b"\xef\xbb\xbf"
 
 
 @frozen
@@ -48,23 +48,23 @@ class Source:
     identity: object = None
 
 
-def look_through(names: list[Path], encoding: str) -> list[Source]:
+def check_sources(names: list[Path], encoding: str) -> list[Source]:
     """
     See whether all of it can be uploaded; nothing has been sent yet.
 
     Raises:
         HaltError: Something is missing, is no file, or holds what can't be a card key; it says where.
     """
-    found: dict[object, Source] = {}
+    sources: dict[object, Source] = {}
     for name in names:
         try:
-            source = _look_at(name, encoding)
+            source = _check_source(name, encoding)
         except HaltError as error:
-            raise HaltError(error.text, todo=error.todo and error.todo + say("sources.nothing_sent")) from None
-        if source.identity in found:
-            complain(say("sources.twice", name=plain(source.name)))
-        found.setdefault(source.identity, source)
-    return list(found.values())
+            raise HaltError(error.text, todo=error.todo and error.todo + text("sources.nothing_sent")) from None
+        if source.identity in sources:
+            warn(text("sources.twice", name=escape(source.name)))
+        sources.setdefault(source.identity, source)
+    return list(sources.values())
 
 
 class Reader:
@@ -72,7 +72,7 @@ class Reader:
     All lines of all *sources*, one after the other; the library reads it as it reads a file, in a worker thread.
 
     Args:
-        sources: As ``look_through`` gives them.
+        sources: As ``check_sources`` gives them.
         encoding: Of all of them.
         again: They have been read before: for what is in them now, changed or not.
 
@@ -84,7 +84,7 @@ class Reader:
         self._sources = sources
         self._again = again
         self._starts: list[int] = []  # the number, over all, of each source's first line
-        self._lines = self._read(encoding)
+        self._lines = self._read_lines(encoding)
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -99,74 +99,74 @@ class Reader:
     def place(self, line: int) -> str:
         """Where line number *line* of the whole input stands: ``keys.txt:7``."""
         which = bisect_right(self._starts, line) - 1
-        return f"{plain(self._sources[which].name)}:{line - self._starts[which] + 1}"
+        return f"{escape(self._sources[which].name)}:{line - self._starts[which] + 1}"
 
-    def _read(self, encoding: str) -> Iterator[str]:
+    def _read_lines(self, encoding: str) -> Iterator[str]:
         number = 1
         for source in self._sources:
             self._starts.append(number)
             with ExitStack() as stack:
-                file = sys.stdin.buffer if source.path is None else stack.enter_context(_open(source.path))
-                for line in _lines(source.name, file, encoding):
+                file = sys.stdin.buffer if source.path is None else stack.enter_context(_open_file(source.path))
+                for line in _decode_lines(source.name, file, encoding):
                     yield line
                     number += 1
-                if not self._again and source.lines is not None and _stamp(file) != source.stamp:
-                    raise HaltError(say("sources.changed", name=source.name), todo=say("sources.changed.todo"))
+                if not self._again and source.lines is not None and _file_stamp(file) != source.stamp:
+                    raise HaltError(text("sources.changed", name=source.name), todo=text("sources.changed.todo"))
 
 
-def are_among(sources: list[Source], path: Path) -> bool:
+def include_file(sources: list[Source], path: Path) -> bool:
     """Whether the file at *path*, by whatever name, is one of *sources*."""
     try:
-        known = path.stat()
+        status = path.stat()
     except OSError:
         return False
-    return (known.st_dev, known.st_ino) in [source.identity for source in sources]
+    return (status.st_dev, status.st_ino) in [source.identity for source in sources]
 
 
-def unread(sources: list[Source], encoding: str, *, after: int) -> Iterator[str] | None:
+def unread_lines(sources: list[Source], encoding: str, *, after: int) -> Iterator[str] | None:
     """The lines behind the first *after* ones, or None: a pipe can't be read again."""
     if any(source.lines is None for source in sources):
         return None
     return islice(Reader(sources, encoding, again=True), after, None)
 
 
-def as_lines(keys: Iterable[str], encoding: str) -> Iterable[bytes]:
+def encode_lines(keys: Iterable[str], encoding: str) -> Iterable[bytes]:
     """As a text file in *encoding* has them; what was in another encoding, as it came."""
     return (key.encode(encoding, "surrogateescape") + b"\n" for key in keys)
 
 
-def _look_at(name: Path, encoding: str) -> Source:
+def _check_source(name: Path, encoding: str) -> Source:
     if str(name) == "-":
         if is_closed("stdin"):
-            raise HaltError(say("sources.closed"))
-        return Source(say("sources.stdin"), None, None, identity=_identity_of_input())
+            raise HaltError(text("sources.closed"))
+        return Source(text("sources.stdin"), None, None, identity=_stdin_identity())
     try:
-        known = name.stat()
-        mode, identity = known.st_mode, (known.st_dev, known.st_ino)
+        status = name.stat()
+        mode, identity = status.st_mode, (status.st_dev, status.st_ino)
         if stat.S_ISDIR(mode):
-            raise HaltError(say("sources.directory", name=name))
+            raise HaltError(text("sources.directory", name=name))
         if not stat.S_ISREG(mode):
             return Source(str(name), name, None, identity=identity)  # a FIFO, or what a shell makes of <(…)
         with name.open("rb") as file:
-            stamp = _stamp(file)
-            lines = _count(str(name), file, encoding)
+            stamp = _file_stamp(file)
+            lines = _count_lines(str(name), file, encoding)
     except FileNotFoundError:
-        raise HaltError(say("sources.missing", name=name)) from None
+        raise HaltError(text("sources.missing", name=name)) from None
     except OSError as error:
-        raise HaltError(say("sources.unreadable", name=name, reason=error.strerror)) from None
+        raise HaltError(text("sources.unreadable", name=name, reason=error.strerror)) from None
     return Source(str(name), name, lines, stamp, identity)
 
 
-def _identity_of_input() -> object:
+def _stdin_identity() -> object:
     """That of the file which a shell's ``<`` has opened; also of a pipe or a terminal, which is no other source's."""
     try:
-        known = os.fstat(sys.stdin.fileno())
+        status = os.fstat(sys.stdin.fileno())
     except (OSError, ValueError):  # something in the place of standard input, within Python
         return None
-    return known.st_dev, known.st_ino
+    return status.st_dev, status.st_ino
 
 
-def _count(name: str, file: BinaryIO, encoding: str) -> int:
+def _count_lines(name: str, file: BinaryIO, encoding: str) -> int:
     """
     How many lines there are.
 
@@ -175,25 +175,25 @@ def _count(name: str, file: BinaryIO, encoding: str) -> int:
     """
     number = 0
     problems: list[str] = []
-    if file.peek(2)[:2] in _UTF_16:  # type: ignore[attr-defined]  # a buffered reader, as open("rb") gives
-        problems.append(say("sources.line", line=1, problem=say("sources.utf16")))
+    if file.peek(2)[:2] in _UTF_16_BOMS:  # type: ignore[attr-defined]  # a buffered reader, as open("rb") gives
+        problems.append(text("sources.line", line=1, problem=text("sources.utf16")))
     else:
-        for number, line in enumerate(_lines(name, file, encoding), 1):
-            key = _problem(line)
+        for number, line in enumerate(_decode_lines(name, file, encoding), 1):
+            key = _line_problem(line)
             if key:
-                problems.append(say("sources.line", line=number, problem=say(key)))
-                if len(problems) == _SHOWN:
+                problems.append(text("sources.line", line=number, problem=text(key)))
+                if len(problems) == _MAX_PROBLEMS:
                     break
     if problems:
-        raise _bad(name, say("sources.and").join(problems))
+        raise _source_error(name, text("sources.and").join(problems))
     return number
 
 
-def _bad(name: str, problem: str) -> HaltError:
-    return HaltError(say("sources.bad", name=name, problem=problem), todo=say("sources.todo"))
+def _source_error(name: str, problem: str) -> HaltError:
+    return HaltError(text("sources.bad", name=name, problem=problem), todo=text("sources.todo"))
 
 
-def _problem(line: str) -> str:
+def _line_problem(line: str) -> str:
     """The key of what keeps *line* from being a card key, or nothing."""
     if line.isprintable():
         return ""
@@ -205,30 +205,32 @@ def _problem(line: str) -> str:
     return "sources.encoding" if any("\ud800" <= letter <= "\udfff" for letter in key) else ""
 
 
-def _lines(name: str, file: BinaryIO, encoding: str) -> Iterator[str]:
+def _decode_lines(name: str, file: BinaryIO, encoding: str) -> Iterator[str]:
     """Lines, without ever holding one that has no end. What is in another encoding is kept, as lone surrogates."""
     number = 0
-    while raw := file.readline(LONGEST_LINE + 1):
+    while raw := file.readline(MAX_LINE_BYTES + 1):
         number += 1
-        if number == 1 and raw.startswith(_UTF_8_MARK) and encoding != "utf-8":
+        if number == 1 and raw.startswith(_UTF_8_BOM) and encoding != "utf-8":
             # Read as anything else, the mark would become part of the first card key.
-            problem = say("sources.line", line=1, problem=say("sources.utf8_mark", encoding=encoding))
-            raise HaltError(say("sources.bad", name=name, problem=problem), todo=say("sources.utf8_mark.todo"))
-        if len(raw) > LONGEST_LINE:
-            raise _bad(name, say("sources.line", line=number, problem=say("sources.long", most=LONGEST_LINE)))
+            problem = text("sources.line", line=1, problem=text("sources.utf8_mark", encoding=encoding))
+            raise HaltError(text("sources.bad", name=name, problem=problem), todo=text("sources.utf8_mark.todo"))
+        if len(raw) > MAX_LINE_BYTES:
+            raise _source_error(
+                name, text("sources.line", line=number, problem=text("sources.long", most=MAX_LINE_BYTES))
+            )
         try:
             yield raw.rstrip(b"\n").decode(encoding)
         except UnicodeDecodeError:
             yield raw.rstrip(b"\n").decode("utf-8" if encoding == "utf-8" else "ascii", "surrogateescape")
 
 
-def _open(path: Path) -> BinaryIO:
+def _open_file(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except OSError as error:
-        raise HaltError(say("sources.unreadable", name=path, reason=error.strerror)) from None
+        raise HaltError(text("sources.unreadable", name=path, reason=error.strerror)) from None
 
 
-def _stamp(file: BinaryIO) -> tuple[int, int]:
-    known = os.fstat(file.fileno())
-    return known.st_size, known.st_mtime_ns
+def _file_stamp(file: BinaryIO) -> tuple[int, int]:
+    status = os.fstat(file.fileno())
+    return status.st_size, status.st_mtime_ns

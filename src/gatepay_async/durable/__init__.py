@@ -7,10 +7,10 @@ See ``DurableUploads``.
 try:
     from gatepay_async.durable.errors import DurableError, QueueUnavailableError, SourceChangedError
     from gatepay_async.durable.jobs import Job, JobInfo, JobState
-    from gatepay_async.durable.pace import Rate
-    from gatepay_async.durable.spool import FolderSpool, Source, Spool
+    from gatepay_async.durable.spool.folder import FolderSpool, Source, Spool
     from gatepay_async.durable.submitter import Submitter
     from gatepay_async.durable.uploads import DurableUploads
+    from gatepay_async.durable.work.rate_limiter import Rate
     from gatepay_async.durable.worker import Worker
 except ModuleNotFoundError as error:
     if str(error.name).startswith("gatepay_async"):

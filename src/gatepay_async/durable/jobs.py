@@ -9,13 +9,14 @@ from enum import StrEnum
 import anyio
 from attrs import frozen
 
-from gatepay_async.durable import batches
-from gatepay_async.durable.book import BatchRow, Book, JobRow
-from gatepay_async.durable.database import in_thread
 from gatepay_async.durable.errors import DurableError, QueueUnavailableError
-from gatepay_async.durable.reporting import Reporter
-from gatepay_async.durable.spool import Spool
-from gatepay_async.durable.tally import Tally
+from gatepay_async.durable.records import batches
+from gatepay_async.durable.records.job_progress import JobProgress
+from gatepay_async.durable.records.rows import BatchRow, JobRow
+from gatepay_async.durable.spool.folder import Spool
+from gatepay_async.durable.storage.database import in_thread
+from gatepay_async.durable.storage.job_store import JobStore
+from gatepay_async.durable.work.reports import Reporter
 from gatepay_async.protocol.bulk import UploadProgress, UploadReport
 
 
@@ -60,25 +61,29 @@ class Job:
         id: What ``Submitter.job`` finds it by; the same for the same input and product.
     """
 
-    def __init__(self, row: JobRow, book: Book, spool: Spool) -> None:
+    def __init__(self, row: JobRow, book: JobStore, spool: Spool) -> None:
         self.id = row.id
         self._row = row
-        self._book = book
+        self._store = book
         self._spool = spool
-        self._tally = Tally(row)
+        self._job_progress = JobProgress(row)
 
     def __repr__(self) -> str:
-        return f"<Job {self.id} of {self._row.facts.name!r}>"
+        return f"<Job {self.id} of {self._row.manifest.name!r}>"
 
     async def info(self) -> JobInfo:
         """Where it stands."""
-        await self._look()
-        facts = self._row.facts
+        await self._refresh()
+        manifest = self._row.manifest
         return JobInfo(
-            id=self.id, name=facts.name, product_id=facts.product_id, created=self._row.created, count=facts.count,
+            id=self.id,
+            name=manifest.name,
+            product_id=manifest.product_id,
+            created=self._row.created,
+            count=manifest.count,
             state=self._state(),
-            progress=self._tally.progress(),
-        )  # fmt: skip
+            progress=self._job_progress.progress(),
+        )
 
     async def progress(self, *, every: float = 0.5) -> AsyncIterator[UploadProgress]:
         """
@@ -90,15 +95,15 @@ class Job:
         last: UploadProgress | None = None
         while True:
             try:
-                await self._look()
+                await self._refresh()
             except QueueUnavailableError:
                 await anyio.sleep(every)  # the database is away; it will be back
                 continue
-            now = self._tally.progress()
+            now = self._job_progress.progress()
             if now != last:
                 yield now
             last = now
-            if self._tally.all_ended():
+            if self._job_progress.all_ended():
                 return
             await anyio.sleep(every)
 
@@ -111,16 +116,16 @@ class Job:
         """
         async for _ in self.progress(every=every):
             pass
-        report = await Reporter(self._row, self._tally, self._spool).report()
+        report = await Reporter(self._row, self._job_progress, self._spool).report()
         await self._delete_if_stored()  # as is known: the database, which may just be away again, isn't asked
         return report
 
     async def cancel(self) -> None:
         """Send nothing more of it: calls in flight end, what is queued is not sent. Once it has ended: nothing."""
-        await self._look()
-        if self._tally.all_ended():
+        await self._refresh()
+        if self._job_progress.all_ended():
             return
-        await in_thread(self._book.stop, self.id, [row.id for row in self._tally.rows() if row.queued])
+        await in_thread(self._store.stop, self.id, [row.id for row in self._job_progress.rows() if row.queued])
 
     async def resume(self) -> None:
         """
@@ -128,22 +133,22 @@ class Job:
 
         What GatePay refused for its content is left. Where nothing is to be sent: nothing.
         """
-        await self._look()
-        if not self._tally.all_ended():
+        await self._refresh()
+        if not self._job_progress.all_ended():
             return
-        await in_thread(self._book.go_on, self.id)
-        for number in self._tally.numbers:
-            last = self._tally.last(number)
+        await in_thread(self._store.reopen_job, self.id)
+        for number in self._job_progress.numbers:
+            last = self._job_progress.last(number)
             if last.status == "CANCELLED":
-                await in_thread(self._book.requeue, [last.id])
-            elif self._tally.unsettled(number):
-                await in_thread(self._follow, last)
-        self._tally = Tally(self._row)
+                await in_thread(self._store.requeue, [last.id])
+            elif self._job_progress.unsettled(number):
+                await in_thread(self._enqueue_next_run, last)
+        self._job_progress = JobProgress(self._row)
 
     async def all_stored(self) -> bool:
         """Whether all of it is on the server, and nothing was refused."""
-        await self._look()
-        return self._tally.all_ended() and self._tally.all_stored()
+        await self._refresh()
+        return self._job_progress.all_ended() and self._job_progress.all_stored()
 
     async def tidy(self) -> bool:
         """
@@ -152,10 +157,10 @@ class Job:
         Returns:
             Whether it has ended, or is gone: then there will be no more to delete.
         """
-        if not await self._still_there():
+        if not await self._refresh_if_exists():
             return True  # whoever has cleaned it away has deleted them
         await self._delete_if_stored()
-        return self._tally.all_ended()
+        return self._job_progress.all_ended()
 
     async def forget(self) -> None:
         """
@@ -164,39 +169,39 @@ class Job:
         Raises:
             DurableError: It has not ended: cancel it first.
         """
-        await self._look()
-        if not self._tally.all_ended():
+        await self._refresh()
+        if not self._job_progress.all_ended():
             raise DurableError(problem=f"{self.id} is being worked at; cancel it first")
         await self._spool.delete(batches.spool_name(self.id))
-        await in_thread(self._book.delete, [*await in_thread(self._book.runs_of, self.id), self.id])
+        await in_thread(self._store.delete, [*await in_thread(self._store.runs_of, self.id), self.id])
 
     async def _delete_if_stored(self) -> None:
-        if self._tally.all_ended() and self._tally.all_stored():
+        if self._job_progress.all_ended() and self._job_progress.all_stored():
             await self._spool.delete(batches.spool_name(self.id))
 
-    def _follow(self, last: BatchRow) -> None:
-        product_id = self._row.facts.product_id
-        self._book.follow(self.id, product_id, last.batch, turn=last.turn + 1, failures=0, delay=0)
+    def _enqueue_next_run(self, last: BatchRow) -> None:
+        product_id = self._row.manifest.product_id
+        self._store.enqueue_run(self.id, product_id, last.batch, turn=last.turn + 1, failures=0, delay=0)
 
     def _state(self) -> JobState:
-        if not self._tally.all_ended():
+        if not self._job_progress.all_ended():
             return JobState.WORKING
         if self._row.active:
             return JobState.DONE
-        return JobState.STOPPED if self._tally.stop() else JobState.CANCELLED
+        return JobState.STOPPED if self._job_progress.stop() else JobState.CANCELLED
 
-    async def _look(self) -> None:
+    async def _refresh(self) -> None:
         """Ask what has changed."""
-        if not await self._still_there():
+        if not await self._refresh_if_exists():
             raise DurableError(problem=f"{self.id} is gone; somebody has cleaned it away")
 
-    async def _still_there(self) -> bool:
+    async def _refresh_if_exists(self) -> bool:
         """Ask what has changed, unless somebody has cleaned it away."""
         more = True
-        while more and (wanted := self._tally.wanted()):
-            more = self._tally.enter(await in_thread(self._book.batches, wanted))
+        while more and (pending_ids := self._job_progress.pending_ids()):
+            more = self._job_progress.record_rows(await in_thread(self._store.batches, pending_ids))
         # Last: who stops a job writes its own row before those of its batches, and these have ended, if so, by that.
-        row = await in_thread(self._book.job, self.id)
+        row = await in_thread(self._store.job, self.id)
         if row is not None:
             self._row = row
         return row is not None

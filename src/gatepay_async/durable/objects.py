@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import anyio.to_thread
 
 from gatepay_async.durable.errors import SourceChangedError
-from gatepay_async.durable.spool import check_secret
+from gatepay_async.durable.spool.folder import check_secret
 
 try:
     import obstore
@@ -26,9 +26,9 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from obstore import GetOptions
 
-_SECRET = "digest-key"  # noqa: S105 -- the name of an object
+_SECRET_NAME = "digest-key"  # noqa: S105 -- the name of an object
 _SECRET_BYTES = 32
-_PIECE = 8 * 2**20  # bytes of an input read at a time
+_READ_BYTES = 8 * 2**20  # bytes of an input read at a time
 
 
 class StoredObject:
@@ -47,13 +47,13 @@ class StoredObject:
     async def copy_to(self, file: BinaryIO) -> None:
         """As ``Source.copy_to``; by ranged reads, all of the same version."""
         facts = await obstore.head_async(self._store, self.name)
-        for start in range(0, facts["size"], _PIECE):
-            options: GetOptions = {"range": (start, min(start + _PIECE, facts["size"]))}
+        for start in range(0, facts["size"], _READ_BYTES):
+            options: GetOptions = {"range": (start, min(start + _READ_BYTES, facts["size"]))}
             if facts["e_tag"] is not None:
                 options["if_match"] = facts["e_tag"]
-            await anyio.to_thread.run_sync(file.write, await self._piece(options))
+            await anyio.to_thread.run_sync(file.write, await self._read_range_of(options))
 
-    async def _piece(self, options: GetOptions) -> bytes:
+    async def _read_range_of(self, options: GetOptions) -> bytes:
         with suppress(PreconditionError, FileNotFoundError):
             reply = await obstore.get_async(self._store, self.name, options=options)
             return bytes(await reply.bytes_async())
@@ -83,11 +83,11 @@ class ObjectSpool:
 
     async def secret(self) -> bytes:
         """As ``Spool.secret``."""
-        path = self._prefix + _SECRET
+        path = self._prefix + _SECRET_NAME
         with suppress(AlreadyExistsError):  # of two that do this at once, one is the first
             await obstore.put_async(self._store, path, token_bytes(_SECRET_BYTES), mode="create")
-        found = await obstore.get_async(self._store, path)
-        return check_secret(bytes(await found.bytes_async()), path)
+        reply = await obstore.get_async(self._store, path)
+        return check_secret(bytes(await reply.bytes_async()), path)
 
     async def put(self, name: str, file: BinaryIO) -> None:
         """As ``Spool.put``; who may read it, the store says."""

@@ -9,18 +9,18 @@ from tempfile import TemporaryFile
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from gatepay_async.durable import batches
-from gatepay_async.durable.book import Book
-from gatepay_async.durable.database import Database, client_of, in_thread
 from gatepay_async.durable.errors import DurableError
 from gatepay_async.durable.jobs import Job
-from gatepay_async.durable.spool import Source, Spool
-from gatepay_async.durable.spooling import Spooled, spool_file
+from gatepay_async.durable.records import batches
+from gatepay_async.durable.spool.folder import Source, Spool
+from gatepay_async.durable.spool.writer import Spooled, spool_file
+from gatepay_async.durable.storage.database import Database, client_of, in_thread
+from gatepay_async.durable.storage.job_store import JobStore
 from gatepay_async.protocol import checks
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.frames import clear_frames
 
-_CONNECTIONS = 3
+SUBMITTER_CONNECTIONS = 3
 
 
 class Submitter:
@@ -44,11 +44,11 @@ class Submitter:
         async with AsyncExitStack() as stack:
             await in_thread(self._database.migrate)
             # FULL: what was submitted is not lost in a power cut either.
-            engine = self._database.engine(connections=_CONNECTIONS, sync="FULL")
+            engine = self._database.engine(connections=SUBMITTER_CONNECTIONS, sync="FULL")
             stack.callback(engine.dispose)
             client = await in_thread(client_of, engine)
             stack.callback(client.destroy)
-            self._book = Book(client, engine, self._queue, self._version)
+            self._store = JobStore(client, engine, self._queue, self._version)
             self._stack = stack.pop_all()
         return self
 
@@ -73,20 +73,20 @@ class Submitter:
             SourceChangedError: It has changed while it was read. Nothing is submitted.
         """
         checks.check("product_id", product_id, checks.positive)
-        _check(path)
+        _check_source(path)
         try:
-            return await self._file(path, product_id)
+            return await self._submit_file(path, product_id)
         except BaseException as error:  # the disk is full, say, in the midst of card keys
             clear_frames(error)
             raise
 
-    async def _file(self, path: str | os.PathLike[str] | Source, product_id: int) -> Job:
+    async def _submit_file(self, path: str | os.PathLike[str] | Source, product_id: int) -> Job:
         secret = await self._spool.secret()
         with ExitStack() as stack:
             # Without names: whatever becomes of this process, no card key is left behind.
-            target = stack.enter_context(await in_thread(_unnamed))
-            source, given = await _opened(path, stack)
-            name = batches.short_name(given)
+            target = stack.enter_context(await in_thread(_temporary_file))
+            source, called = await _open_input(path, stack)
+            name = batches.short_name(called)
             spooled = await in_thread(
                 lambda: spool_file(source, target, name=name, product_id=product_id, secret=secret)
             )
@@ -99,46 +99,46 @@ class Submitter:
         Raises:
             DurableError: There is none.
         """
-        row = await in_thread(self._book.job, job_id)
+        row = await in_thread(self._store.job, job_id)
         if row is None:
             raise DurableError(problem=f"there is no job {job_id!r}; jobs() tells which there are")
-        return Job(row, self._book, self._spool)
+        return Job(row, self._store, self._spool)
 
     async def jobs(self) -> list[Job]:
         """All jobs, the newest first."""
-        return [Job(row, self._book, self._spool) for row in await in_thread(self._book.jobs)]
+        return [Job(row, self._store, self._spool) for row in await in_thread(self._store.jobs)]
 
     async def _submit(self, spooled: Spooled, file: BinaryIO) -> Job:
         name = f"{self._queue}:{spooled.digest}"
-        row = await in_thread(self._book.job, name)
+        row = await in_thread(self._store.job, name)
         # What was put aside may have been lost since; to put the same there again does no harm.
-        if row is None or not await Job(row, self._book, self._spool).all_stored():
+        if row is None or not await Job(row, self._store, self._spool).all_stored():
             await self._spool.put(batches.spool_name(name), file)
         if row is None:
-            await in_thread(self._book.enter, name, spooled.facts, spooled.batches)
+            await in_thread(self._store.insert_job, name, spooled.manifest, spooled.batches)
         job = await self.job(name)
         await job.tidy()  # its last batch may have ended before it was put aside again
         return job
 
 
-async def _opened(path: str | os.PathLike[str] | Source, stack: ExitStack) -> tuple[BinaryIO, str]:
+async def _open_input(path: str | os.PathLike[str] | Source, stack: ExitStack) -> tuple[BinaryIO, str]:
     """The input, open until the end of *stack*, and what it is called."""
     if isinstance(path, str | os.PathLike):
-        return stack.enter_context(await in_thread(_open, path)), Path(path).name
-    copy = stack.enter_context(await in_thread(_unnamed))
+        return stack.enter_context(await in_thread(_open_binary, path)), Path(path).name
+    copy = stack.enter_context(await in_thread(_temporary_file))
     await path.copy_to(copy)
     return copy, path.name
 
 
-def _unnamed() -> BinaryIO:
+def _temporary_file() -> BinaryIO:
     return TemporaryFile()
 
 
-def _open(path: str | os.PathLike[str]) -> BinaryIO:
+def _open_binary(path: str | os.PathLike[str]) -> BinaryIO:
     return Path(path).open("rb")
 
 
-def _check(path: object) -> None:
+def _check_source(path: object) -> None:
     if not isinstance(path, str | os.PathLike | Source):
         problem = f"must be a path, or a Source, not {type(path).__name__}"
         raise InvalidRequestError(field="path", problem=problem)

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import sniffio
 
 from gatepay_async.client import AsyncGatePay
-from gatepay_async.durable.database import VERSION, Database
 from gatepay_async.durable.errors import DurableError
-from gatepay_async.durable.pace import Rate
-from gatepay_async.durable.spool import FolderSpool, Spool
+from gatepay_async.durable.spool.folder import FolderSpool, Spool
+from gatepay_async.durable.storage.database import VERSION, Database
 from gatepay_async.durable.submitter import Submitter
+from gatepay_async.durable.work.rate_limiter import Rate
 from gatepay_async.durable.worker import Worker
 from gatepay_async.protocol import checks
 from gatepay_async.protocol.errors import InvalidRequestError
@@ -63,7 +63,7 @@ class DurableUploads:
         self._database = Database(database)
         self._queue = name
         self._version = version
-        self._spool = self._given(spool)
+        self._spool = self._spool_for(spool)
 
     def submitter(self) -> Submitter:
         """An asynchronous context manager: submits jobs and finds them again."""
@@ -98,7 +98,7 @@ class DurableUploads:
             rate=rate,
         )
 
-    def _given(self, spool: Spool | str | None) -> Spool:
+    def _spool_for(self, spool: Spool | str | None) -> Spool:
         if isinstance(spool, str):
             return FolderSpool(spool)
         if spool is not None:

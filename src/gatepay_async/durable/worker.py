@@ -1,8 +1,8 @@
 """
 A worker: takes batches from the queue and sends them, and looks after what dead workers have left.
 
-DBOS claims batches in threads of its own and runs ``_run_batch`` on a loop of its own; that hands each one over to the
-loop on which the worker was opened, for that is where its client lives.
+DBOS claims batches in threads of its own and runs ``_batch_workflow`` on a loop of its own; that hands each one over to
+the loop on which the worker was opened, for that is where its client lives.
 """
 
 from __future__ import annotations
@@ -23,28 +23,29 @@ from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, Workf
 from dbos import error as dbos_error
 
 from gatepay_async.client import AsyncGatePay
-from gatepay_async.durable import batches, untrusted
-from gatepay_async.durable.book import BATCH, Book
-from gatepay_async.durable.database import APPLICATION, Database, client_of, in_thread
 from gatepay_async.durable.errors import DurableError, QueueUnavailableError, SourceChangedError, UnreadableRowError
 from gatepay_async.durable.jobs import Job
-from gatepay_async.durable.pace import Pace, Rate
-from gatepay_async.durable.running import LONGEST_RUN, Runner, Task
-from gatepay_async.durable.spool import Spool
+from gatepay_async.durable.records import batches
+from gatepay_async.durable.spool.folder import Spool
+from gatepay_async.durable.storage import pickle_guard
+from gatepay_async.durable.storage.database import APPLICATION, Database, client_of, in_thread
+from gatepay_async.durable.storage.job_store import BATCH, JobStore
+from gatepay_async.durable.work.rate_limiter import Rate, RateLimiter
+from gatepay_async.durable.work.runner import MAX_RUN_S, Runner, Task
 from gatepay_async.protocol.errors import InvalidRequestError
 
-POLL = 0.1  # seconds between two looks into the queue
-_KEEP = 1.0  # seconds between two looks at the other workers
-_JOIN = 3.0  # seconds until the others know of a new worker, and leave it its share of the rate
-_MARGIN = 5.0  # seconds for what a run does besides sending
-_LAST_CALLS = 15  # seconds that a worker which is closed gives its calls in flight; DBOS looks once a second
-_MOMENT = 0.05  # seconds
-_PATIENCE = 0.2  # seconds
-_THREADS = 6  # of DBOS's that use the database, besides one for each batch
+POLL_INTERVAL_S = 0.1  # seconds between two looks into the queue
+HOUSEKEEPING_INTERVAL_S = 1.0  # seconds between two looks at the other workers
+JOIN_DELAY_S = 3.0  # seconds until the others know of a new worker, and leave it its share of the rate
+LEASE_MARGIN_S = 5.0  # seconds for what a run does besides sending
+SHUTDOWN_TIMEOUT_S = 15  # seconds that a worker which is closed gives its calls in flight; DBOS looks once a second
+BUSY_POLL_S = 0.05  # seconds
+OPENING_POLL_S = 0.2  # seconds
+DBOS_CONNECTIONS = 6  # of DBOS's that use the database, besides one for each batch
 
 
 @define
-class _Open:
+class _OpenWorker:
     """A worker of this process, as DBOS's threads find it."""
 
     runner: Runner
@@ -54,14 +55,14 @@ class _Open:
 
 _log = logging.getLogger("gatepay_async.durable")
 # Without one, DBOS has its logger write to standard error, and keeps its records from the application's handlers.
-_NOWHERE = logging.NullHandler()
-_OPEN: dict[str, _Open] = {}  # by queue
+_NULL_HANDLER = logging.NullHandler()
+_OPEN_WORKERS: dict[str, _OpenWorker] = {}  # by queue
 
 
 @DBOS.workflow(name=BATCH, max_recovery_attempts=None, serialization_type=WorkflowSerializationFormat.PORTABLE)
-async def _run_batch(*arguments: Any) -> dict[str, Any]:
+async def _batch_workflow(*arguments: Any) -> dict[str, Any]:
     try:
-        return await _hand_over(Task.of_row(str(DBOS.workflow_id), *arguments))
+        return await _dispatch(Task.of_row(str(DBOS.workflow_id), *arguments))
     except DurableError as error:
         problem = error.problem
     except Exception as error:  # noqa: BLE001 -- what it says may be anybody's
@@ -70,7 +71,7 @@ async def _run_batch(*arguments: Any) -> dict[str, Any]:
     raise DurableError(problem=problem)
 
 
-async def _hand_over(task: Task) -> dict[str, Any]:
+async def _dispatch(task: Task) -> dict[str, Any]:
     """
     Have the worker of *task* run it.
 
@@ -78,15 +79,15 @@ async def _hand_over(task: Task) -> dict[str, Any]:
         DurableError: It is no batch of ours.
     """
     queue = task.job.rpartition(":")[0]
-    late = queue not in _OPEN
+    late = queue not in _OPEN_WORKERS
     # A row that was cancelled in the meantime is in no queue any more; its run ends by itself.
     if late and await asyncio.get_running_loop().run_in_executor(None, _queue_of, task.id) not in {queue, None}:
         # Somebody else's row: there may never be a worker for it, and to wait for one takes a slot.
         raise DurableError(problem=f"there is no job {task.job!a} in this queue")
     # An application's DBOS takes batches also before its worker is open, and after.
-    while queue not in _OPEN:  # noqa: ASYNC110 -- it opens on another loop
-        await asyncio.sleep(_PATIENCE)
-    worker = _OPEN[queue]
+    while queue not in _OPEN_WORKERS:  # noqa: ASYNC110 -- it opens on another loop
+        await asyncio.sleep(OPENING_POLL_S)
+    worker = _OPEN_WORKERS[queue]
     run = worker.runner.run(task, late=late)
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(run, worker.loop))
 
@@ -132,10 +133,10 @@ class Worker:
         self._concurrency = concurrency
         self._global_concurrency = global_concurrency
         self._rate = rate
-        self._pace = Pace(rate)
+        self._rate_limiter = RateLimiter(rate)
         self._executor = f"gatepay-{token_hex(4)}"
         self._lease = math.inf
-        self._keeping = anyio.CancelScope()
+        self._housekeeping = anyio.CancelScope()
         self._ending: dict[str, Job] = {}
         self._hosted = False
         self._launched = False  # a DBOS of ours
@@ -143,7 +144,7 @@ class Worker:
     async def __aenter__(self) -> Self:
         stack = AsyncExitStack()
         try:
-            await self._open(stack)
+            await self._start(stack)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await stack.aclose()
@@ -162,37 +163,37 @@ class Worker:
         """Seconds after which a batch is taken from a worker that still seems to be there."""
         return self._lease
 
-    async def _open(self, stack: AsyncExitStack) -> None:
+    async def _start(self, stack: AsyncExitStack) -> None:
         gatepay = await stack.enter_async_context(self._connect())
         self._check_deadline(gatepay)
-        self._engine = self._database.engine(connections=self._concurrency + _THREADS)
+        self._engine = self._database.engine(connections=self._concurrency + DBOS_CONNECTIONS)
         stack.callback(self._engine.dispose)
         await in_thread(self._database.migrate)
         client = await in_thread(client_of, self._engine)
         stack.callback(client.destroy)
         self._hosted = await in_thread(self._find_host)
-        self._book = Book(client, self._engine, self._queue, self._version)
-        self._presence = self._database.presence(self._engine, self._queue)
-        stack.push_async_callback(in_thread, self._presence.leave)
-        if not await in_thread(self._presence.enter, self._executor):
+        self._store = JobStore(client, self._engine, self._queue, self._version)
+        self._locks = self._database.worker_locks(self._engine, self._queue)
+        stack.push_async_callback(in_thread, self._locks.release)
+        if not await in_thread(self._locks.acquire, self._executor):
             problem = f"another worker's executor_id is {self._executor!r}, too; give your DBOS one of its own"
             raise DurableError(problem=problem)
-        send = gatepay._answer  # noqa: SLF001 -- as an upload does
-        self._runner = Runner(self._book, self._spool, send, self._pace, executor=self._executor)
-        if await self._look_after_others() > 1:
-            self._pace.hold(_JOIN)
-        _OPEN[self._queue] = _Open(self._runner, asyncio.get_running_loop(), hosted=self._hosted)
-        stack.callback(_OPEN.pop, self._queue)
-        stack.push_async_callback(self._finish)
+        send = gatepay._send_card_keys  # noqa: SLF001 -- as an upload does
+        self._runner = Runner(self._store, self._spool, send, self._rate_limiter, executor=self._executor)
+        if await self._reap_and_share() > 1:
+            self._rate_limiter.delay_next(JOIN_DELAY_S)
+        _OPEN_WORKERS[self._queue] = _OpenWorker(self._runner, asyncio.get_running_loop(), hosted=self._hosted)
+        stack.callback(_OPEN_WORKERS.pop, self._queue)
+        stack.push_async_callback(self._drain)
         if not self._hosted:
-            stack.enter_context(untrusted.everywhere())
-        await in_thread(self._take_up, client)
-        keeping = asyncio.create_task(self._keep())  # no task group: that would wrap what the block raises
-        stack.push_async_callback(self._stop_keeping, keeping)
+            stack.enter_context(pickle_guard.refuse_in_process())
+        await in_thread(self._launch_dbos, client)
+        keeping = asyncio.create_task(self._housekeep())  # no task group: that would wrap what the block raises
+        stack.push_async_callback(self._stop_housekeeping, keeping)
 
     def _find_host(self) -> bool:
         """Whether the application runs DBOS itself: there is one in a process. Then we work in that."""
-        if self._queue in _OPEN or any(not each.hosted for each in _OPEN.values()):
+        if self._queue in _OPEN_WORKERS or any(not each.hosted for each in _OPEN_WORKERS.values()):
             raise DurableError(
                 problem="a worker is open in this process already; open others in processes of their own"
             )
@@ -215,13 +216,13 @@ class Worker:
             raise InvalidRequestError(field="connect", problem=problem)
         self._longest_call = gatepay.longest_call
 
-    def _take_up(self, client: DBOSClient) -> None:
+    def _launch_dbos(self, client: DBOSClient) -> None:
         client.register_queue(
             self._queue,
             worker_concurrency=self._concurrency,
             global_concurrency=self._global_concurrency,
-            limiter=_claims(self._rate),
-            polling_interval_sec=POLL,
+            limiter=_claim_limit(self._rate),
+            polling_interval_sec=POLL_INTERVAL_S,
         )
         if self._hosted:
             if DBOS.retrieve_queue(self._queue) is None:
@@ -237,9 +238,10 @@ class Worker:
             application_version=self._version,
             log_level="ERROR",  # of a database that is away, each of its threads would tell every second, at length
             run_migrations=False,
-            notification_listener_polling_interval_sec=POLL,  # nothing is sent to us; closing waits for that thread
+            # Nothing is sent to us, but closing waits for that thread.
+            notification_listener_polling_interval_sec=POLL_INTERVAL_S,
         )
-        logging.getLogger("dbos").addHandler(_NOWHERE)
+        logging.getLogger("dbos").addHandler(_NULL_HANDLER)
         DBOS(config=config)
         if DBOS.executor_id != self._executor:  # it was not made: there is one
             raise DurableError(problem="your DBOS isn't launched yet; launch it before the worker is opened")
@@ -247,7 +249,7 @@ class Worker:
         DBOS.listen_queues([self._queue])
         DBOS.launch()
 
-    async def _finish(self) -> None:
+    async def _drain(self) -> None:
         """
         Let the calls in flight end, and give back what is left.
 
@@ -256,52 +258,52 @@ class Worker:
         """
         self._runner.closing = True
         if self._launched:
-            await in_thread(lambda: DBOS.destroy(workflow_completion_timeout_sec=_LAST_CALLS))
-        with anyio.move_on_after(_LAST_CALLS):
+            await in_thread(lambda: DBOS.destroy(workflow_completion_timeout_sec=SHUTDOWN_TIMEOUT_S))
+        with anyio.move_on_after(SHUTDOWN_TIMEOUT_S):
             while self._runner.busy:  # noqa: ASYNC110 -- for a moment, at the end
-                await anyio.sleep(_MOMENT)
+                await anyio.sleep(BUSY_POLL_S)
         try:
             if self._launched:
                 await in_thread(self._give_back)
             await self._tidy()
         except Exception as error:  # noqa: BLE001 -- the database or the spool is away; others will see to it
-            _log.warning("can't give back what was taken: %s", _name(error))
+            _log.warning("can't give back what was taken: %s", _error_name(error))
 
     def _give_back(self) -> None:
-        self._book.requeue([row.workflow_id for row in self._book.taken() if row.executor_id == self._executor])
+        self._store.requeue([row.workflow_id for row in self._store.taken() if row.executor_id == self._executor])
 
-    async def _keep(self) -> None:
+    async def _housekeep(self) -> None:
         """As long as the worker is open: be there, look after the others, ask which jobs go on."""
-        well = True
-        looked = False
-        with self._keeping:
+        reachable = True
+        tidied = False
+        with self._housekeeping:
             while True:
-                await anyio.sleep(_KEEP)
+                await anyio.sleep(HOUSEKEEPING_INTERVAL_S)
                 try:
-                    await self._stay()
-                    await self._look_after_others()
-                    await self._runner.look()
+                    await self._keep_lock()
+                    await self._reap_and_share()
+                    await self._runner.refresh_active_jobs()
                     await self._tidy()
-                    if not looked:
+                    if not tidied:
                         await self._tidy_after_others()
-                        looked = True
+                        tidied = True
                 except Exception as error:  # noqa: BLE001 -- the database is away, or the disk full: until it is not
-                    if well:
-                        _log.warning("can't reach the queue (%s); going on when it is back", _name(error))
-                    well = False
+                    if reachable:
+                        _log.warning("can't reach the queue (%s); going on when it is back", _error_name(error))
+                    reachable = False
                 else:
-                    if not well:
+                    if not reachable:
                         _log.warning("the queue is back")
-                    well = True
+                    reachable = True
 
     async def _tidy(self) -> None:
         """Card keys that are all on the server needn't lie about."""
-        for name in list(self._runner.left):
+        for name in list(self._runner.idle_jobs):
             with suppress(UnreadableRowError):
-                row = await in_thread(self._book.job, name)
+                row = await in_thread(self._store.job, name)
                 if row is not None:
-                    self._ending[name] = Job(row, self._book, self._spool)
-            self._runner.left.remove(name)
+                    self._ending[name] = Job(row, self._store, self._spool)
+            self._runner.idle_jobs.remove(name)
         failed: Exception | None = None
         for name, job in list(self._ending.items()):
             try:
@@ -316,52 +318,54 @@ class Worker:
 
     async def _tidy_after_others(self) -> None:
         """Card keys that a worker has left which died between the end of a job and its tidying up."""
-        for row in await in_thread(self._book.jobs):
+        for row in await in_thread(self._store.jobs):
             with suppress(SourceChangedError, UnreadableRowError):
                 await self._spool.read(batches.spool_name(row.id), 0, 1)
-                await Job(row, self._book, self._spool).tidy()
+                await Job(row, self._store, self._spool).tidy()
 
-    async def _stop_keeping(self, task: asyncio.Task[None]) -> None:
-        self._keeping.cancel()  # not the task: that would leave a thread behind, which uses the database
+    async def _stop_housekeeping(self, task: asyncio.Task[None]) -> None:
+        self._housekeeping.cancel()  # not the task: that would leave a thread behind, which uses the database
         await asyncio.wait([task])
 
-    async def _stay(self) -> None:
-        if not await in_thread(self._presence.holds):
+    async def _keep_lock(self) -> None:
+        if not await in_thread(self._locks.is_held):
             self._runner.away = True
             # Not at once: PostgreSQL may take our last connection, which was cut, for alive for a few seconds more.
-            self._runner.away = not await in_thread(self._presence.enter, self._executor)
+            self._runner.away = not await in_thread(self._locks.acquire, self._executor)
 
-    async def _look_after_others(self) -> int:
+    async def _reap_and_share(self) -> int:
         """Queue again what dead workers had; how many we are."""
-        there = await in_thread(self._reap)
-        self._pace.share(there)
-        self._lease = LONGEST_RUN + self._longest_call + self._pace.longest_wait(self._concurrency) + _MARGIN
-        return there
+        workers = await in_thread(self._reap)
+        self._rate_limiter.set_workers(workers)
+        self._lease = (
+            MAX_RUN_S + self._longest_call + self._rate_limiter.longest_wait(self._concurrency) + LEASE_MARGIN_S
+        )
+        return workers
 
     def _reap(self) -> int:
-        taken = {str(row.executor_id) for row in self._book.taken()}
-        there, dead = self._presence.others(taken)
+        taken = {str(row.executor_id) for row in self._store.taken()}
+        workers, dead = self._locks.count_and_dead(taken)
         if self._launched and self._global_concurrency is not None:
-            self._book.refuse_strangers(self._executor)
+            self._store.refuse_strangers(self._executor)
         overdue = self._database.now(self._engine) - timedelta(seconds=min(self._lease, 1e9))
-        with self._presence.alone() as alone:
-            if alone and dead:
-                self._book.requeue([row.workflow_id for row in self._book.taken() if row.executor_id in dead])
-            if alone:
-                self._book.requeue([row.workflow_id for row in self._book.taken_before(overdue)])
-        return there
+        with self._locks.reaper_lock() as locked:
+            if locked and dead:
+                self._store.requeue([row.workflow_id for row in self._store.taken() if row.executor_id in dead])
+            if locked:
+                self._store.requeue([row.workflow_id for row in self._store.taken_before(overdue)])
+        return workers
 
 
-def _name(error: Exception) -> str:
+def _error_name(error: Exception) -> str:
     """What it is; what it says may be anybody's."""
     if isinstance(error, QueueUnavailableError):
         return error._kind  # noqa: SLF001 -- for our log, not for users
     return type(error).__name__
 
 
-def _claims(rate: Rate | None) -> Any:
+def _claim_limit(rate: Rate | None) -> Any:
     """How many batches may be taken: each is one call or more. In small periods, or they come in bursts."""
     if rate is None:
         return None
-    limit = max(1, round(rate.limit * POLL / rate.per))
+    limit = max(1, round(rate.limit * POLL_INTERVAL_S / rate.per))
     return {"limit": limit, "period": limit * rate.per / rate.limit}

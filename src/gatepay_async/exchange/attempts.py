@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import cast
 
 import anyio
 import anyio.lowlevel
 from attrs import define
 
 from gatepay_async.exchange.port import BadReplyError, Exchange, ForeignError, NotPermittedError, UnansweredError
-from gatepay_async.protocol.calls import Call
+from gatepay_async.protocol.calls import Outgoing
 from gatepay_async.protocol.errors import DeadlineExceededError, InvalidRequestError, ProtocolError, TransportError
 from gatepay_async.protocol.masking import hide_keys
-from gatepay_async.protocol.wire import Reply
+from gatepay_async.protocol.messages import Reply
 
 
 @define
@@ -30,7 +30,7 @@ class _Attempt:
         clock: Cancels the attempt at its deadline.
         ends: When the whole call must have ended.
         sent: A byte of the request is about to leave, or has left.
-        reporting: Whoever carries it would have said so.
+        is_reporting: Whoever carries it would have said so.
     """
 
     clock: anyio.CancelScope
@@ -38,7 +38,7 @@ class _Attempt:
     timeout: float
     now: Callable[[], float]
     sent: bool = False
-    reporting: bool = False
+    is_reporting: bool = False
 
     def waiting(self) -> None:
         self.clock.deadline = self.ends  # waiting for a connection is no part of the attempt
@@ -46,11 +46,11 @@ class _Attempt:
     def connected(self) -> None:
         self.clock.deadline = min(self.ends, self.now() + self.timeout)
 
-    def reports(self, sending: bool, /) -> None:  # noqa: FBT001 -- as the port has it
-        self.reporting = sending
+    def reports_sending(self, sending: bool, /) -> None:  # noqa: FBT001 -- as the port has it
+        self.is_reporting = sending
 
     def interrupted(self) -> None:
-        self.reporting = self.clock.cancel_called
+        self.is_reporting = self.clock.cancel_called
 
     def sending(self) -> None:
         self.sent = True
@@ -84,14 +84,14 @@ class Attempts:
             InvalidRequestError: It can't be opened.
         """
         # asyncio's own clock is anyio's too; asking it spares asking each time which loop it is.
-        self.now = getattr(running(), "time", anyio.current_time)
+        self.now = getattr(current_loop(), "time", anyio.current_time)
         self._exchange = await self._open_exchange()
 
     async def aclose(self) -> None:
         """Close what ``open`` has opened."""
         await cast("Exchange", self._exchange).aclose()
 
-    async def post(self, call: Call[Any], body: bytes, *, ends: float) -> Reply:
+    async def post(self, call: Outgoing, body: bytes, *, ends: float) -> Reply:
         """
         Make one attempt.
 
@@ -116,23 +116,25 @@ class Attempts:
             except (UnansweredError, ForeignError, BadReplyError, NotPermittedError) as error:
                 failure = error
         if failure is None:
-            raise self._out_of_time(call, attempt)
+            raise self._timeout_error(call, attempt)
         if isinstance(failure, UnansweredError):
             sent = attempt.sent or not failure.proven
             problem, cause = hide_keys(failure.problem, call.secrets()), failure.cause
+            if cause is not None:
+                cause.args = (hide_keys(str(cause), call.secrets()),)
             del failure  # its frames hold the form
             raise TransportError(endpoint=call.path, sent=sent, problem=problem) from cause
-        raise _ours(call, failure, attempt)
+        raise _to_public_error(call, failure, attempt)
 
-    def _out_of_time(self, call: Call[Any], attempt: _Attempt) -> TransportError:
-        sent = attempt.sent or not attempt.reporting
+    def _timeout_error(self, call: Outgoing, attempt: _Attempt) -> TransportError:
+        sent = attempt.sent or not attempt.is_reporting
         if self.now() >= attempt.ends:
             return DeadlineExceededError(endpoint=call.path, sent=sent, problem="the call's deadline has passed")
         problem = f"no whole reply within {self._timeout:g} s"
         return TransportError(endpoint=call.path, sent=sent, problem=problem)
 
 
-def _ours(call: Call[Any], failure: Exception, attempt: _Attempt) -> Exception:
+def _to_public_error(call: Outgoing, failure: Exception, attempt: _Attempt) -> Exception:
     if isinstance(failure, ForeignError):
         failure.sent = attempt.sent or not failure.proven
     if isinstance(failure, BadReplyError):
@@ -148,7 +150,7 @@ def _ours(call: Call[Any], failure: Exception, attempt: _Attempt) -> Exception:
     return failure
 
 
-def running() -> object:
+def current_loop() -> object:
     """The event loop that this runs on, for comparing."""
     # Where asyncio runs it is there; who runs trio need not import it.
     try:

@@ -16,10 +16,10 @@ NOBODY_ANSWERED = (httpx.HTTPError, httpx.StreamError, *BELOW_HTTPX)
 
 # What these say is the system's, or our pool's. All others may quote a reply, or a proxy's: h11 says "illegal header
 # line: bytearray(b'…')", a ProxyError is the proxy's own status line.
-_QUOTE_NOBODY = (httpx.NetworkError, httpx.TimeoutException, *BELOW_HTTPX)
+_NEVER_QUOTING = (httpx.NetworkError, httpx.TimeoutException, *BELOW_HTTPX)
 
 
-def unanswered(error: Exception, *, proven: bool) -> UnansweredError:
+def unanswered_error(error: Exception, *, proven: bool) -> UnansweredError:
     """
     What to raise for *error*.
 
@@ -27,25 +27,25 @@ def unanswered(error: Exception, *, proven: bool) -> UnansweredError:
         error: What was raised.
         proven: Whoever raised it has told before sending anything; see ``UnansweredError``.
     """
-    cause = None if is_quoting(error) else _bare(error)
-    return UnansweredError(worded(error), cause=cause, proven=proven or isinstance(error, _NEVER_SENT))
+    cause = None if may_quote(error) else _without_request(error)
+    return UnansweredError(describe_error(error), cause=cause, proven=proven or isinstance(error, _NEVER_SENT))
 
 
-def is_quoting(error: Exception) -> bool:
+def may_quote(error: Exception) -> bool:
     """Whether *error*, or what it is chained to, may quote a reply."""
-    return not isinstance(error, _QUOTE_NOBODY)
+    return not isinstance(error, _NEVER_QUOTING)
 
 
-def worded(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """What kind of error it is, and what it says, without what it quotes."""
-    said = mask(str(error), strict=is_quoting(error))
-    return f"{type(error).__name__}: {said}".removesuffix(": ")
+    text = mask(str(error), strict=may_quote(error))
+    return f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
-def _bare(error: Exception) -> Exception | None:
+def _without_request(error: Exception) -> Exception | None:
     """An error of the same class, to be chained: without the request, in whose body is the signed form, and masked."""
     if not isinstance(error, httpx.RequestError):
         return None
-    bare = httpx.RequestError.__new__(type(error))
-    httpx.RequestError.__init__(bare, mask(str(error)))
-    return bare
+    copy = httpx.RequestError.__new__(type(error))
+    httpx.RequestError.__init__(copy, mask(str(error)))
+    return copy

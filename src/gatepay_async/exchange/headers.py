@@ -6,7 +6,7 @@ from typing import Final
 
 import httpx
 
-from gatepay_async.protocol.wire import CONTENT_TYPE
+from gatepay_async.protocol.messages import CONTENT_TYPE
 from gatepay_async.version import __version__
 
 HEADERS: Final = httpx.Headers(

@@ -6,7 +6,7 @@ import ipaddress
 import re
 import socket
 
-_NUMBERS = re.compile(r"[0-9a-fx.]+")  # 127.1 and 0x7f000001 are 127.0.0.1 to whoever connects
+_ADDRESS_IN_SHORT = re.compile(r"[0-9a-fx.]+")  # 127.1 and 0x7f000001 are 127.0.0.1 to whoever connects
 
 
 def is_loopback(host: str) -> bool:
@@ -28,13 +28,13 @@ def as_address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | Non
     try:
         address = ipaddress.ip_address(name)
     except ValueError:
-        return _in_short(name)
+        return _parse_short_address(name)
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address
 
 
-def _in_short(name: str) -> ipaddress.IPv4Address | None:
-    if _NUMBERS.fullmatch(name) is None:
+def _parse_short_address(name: str) -> ipaddress.IPv4Address | None:
+    if _ADDRESS_IN_SHORT.fullmatch(name) is None:
         return None
     try:
         return ipaddress.IPv4Address(socket.inet_aton(name))

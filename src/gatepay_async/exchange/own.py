@@ -8,12 +8,12 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 import httpx
 
-from gatepay_async.exchange.failures import NOBODY_ANSWERED, unanswered
+from gatepay_async.exchange.failures import NOBODY_ANSWERED, unanswered_error
 from gatepay_async.exchange.headers import HEADERS
 from gatepay_async.exchange.permission import check_permitted, in_pytest
 from gatepay_async.exchange.port import Watch
 from gatepay_async.exchange.replies import read_body, reply_of
-from gatepay_async.protocol.wire import Reply
+from gatepay_async.protocol.messages import Reply
 
 Post = Callable[[bytes, dict[str, Any]], Awaitable[httpx.Response]]
 
@@ -45,13 +45,13 @@ class OverPool:
 
     async def post(self, url: str, body: bytes, watch: Watch) -> Reply:
         """Make one attempt."""
-        watch.reports(True)
-        post = self._posts.get(url) or self._prepare(url)
+        watch.reports_sending(True)
+        post = self._posts.get(url) or self._prepare_post(url)
         try:
             response = await post(body, self._extensions(url, watch))
-            return await _read(response)
+            return await _read_response(response)
         except NOBODY_ANSWERED as error:
-            failure = unanswered(error, proven=True)
+            failure = unanswered_error(error, proven=True)
         raise failure
 
     async def aclose(self) -> None:
@@ -59,7 +59,7 @@ class OverPool:
         if self._ours:
             await self._transport.aclose()
 
-    def _prepare(self, url: str) -> Post:
+    def _prepare_post(self, url: str) -> Post:
         self._posts[url] = self._transport.prepare("POST", httpx.URL(url), HEADERS)
         return self._posts[url]
 
@@ -68,14 +68,12 @@ class OverPool:
             "on_wait": watch.waiting, "on_turn": watch.connected, "on_send": watch.sending,
         }  # fmt: skip
         if self._ours and in_pytest():
-            permit = partial(check_permitted, httpx.URL(url).host)
-            # Before it connects, and, on a connection that was opened before, before it sends.
-            extensions["trace"] = partial(_trace_if, permit)
-            extensions["on_send"] = partial(_send_if, permit, watch)
+            # Called before it connects, and, on a connection that was opened before, before it sends.
+            extensions["trace"] = partial(_check_on_trace, partial(check_permitted, httpx.URL(url).host))
         return extensions
 
 
-async def _read(response: httpx.Response) -> Reply:
+async def _read_response(response: httpx.Response) -> Reply:
     # It is ours: nobody else has read it.
     stream = cast("httpx.AsyncByteStream", response.stream)
     try:
@@ -84,10 +82,5 @@ async def _read(response: httpx.Response) -> Reply:
         await stream.aclose()
 
 
-async def _trace_if(permit: Callable[[], None], _event: str, _info: dict[str, Any]) -> None:
+async def _check_on_trace(permit: Callable[[], None], _event: str, _info: dict[str, Any]) -> None:
     permit()
-
-
-def _send_if(permit: Callable[[], None], watch: Watch) -> None:
-    permit()
-    watch.sending()

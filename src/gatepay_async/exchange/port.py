@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from gatepay_async.protocol.wire import Reply
+from gatepay_async.protocol.messages import Reply
 
 
 class Watch(Protocol):
@@ -16,7 +16,7 @@ class Watch(Protocol):
     def connected(self) -> None:
         """The waiting is over."""
 
-    def reports(self, sending: bool, /) -> None:  # noqa: FBT001 -- the report itself
+    def reports_sending(self, sending: bool, /) -> None:  # noqa: FBT001 -- the report itself
         """
         Whether ``sending`` is called before the first byte of the request leaves.
 

@@ -15,7 +15,7 @@ from gatepay_async.exchange.loopback import as_address, is_loopback
 from gatepay_async.exchange.urls import BadUrlError, parse_url
 from gatepay_async.protocol.errors import InvalidRequestError
 
-_PORTS = {"http": 80, "https": 443}
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 _SCHEMES = ("http", "https", "socks5", "socks5h")
 
 
@@ -69,10 +69,10 @@ def proxy_for(url: httpx.URL) -> Proxy | Bypass:
     if is_loopback(url.host) or listed:
         return Bypass(listed=True)
     variable = next((each for each in (f"{kind}_proxy", f"{kind.upper()}_PROXY") if os.environ.get(each)), "")
-    return Proxy(_read(settings[kind].strip(), variable or f"{kind.upper()}_PROXY"), variable)
+    return Proxy(_parse_proxy(settings[kind].strip(), variable or f"{kind.upper()}_PROXY"), variable)
 
 
-def _read(text: str, variable: str) -> httpx.URL:
+def _parse_proxy(text: str, variable: str) -> httpx.URL:
     try:
         url = parse_url(text if "://" in text else f"http://{text}", schemes=_SCHEMES)  # as curl takes it
     except BadUrlError as error:
@@ -93,24 +93,24 @@ def is_listed(url: httpx.URL, no_proxy: str) -> bool:
     likewise), an address with or without brackets, a network (``10.0.0.0/8``, ``fd00::/8``); each with or without
     a port.
     """
-    return any(_names(entry.lower(), url) for entry in re.split(r"[,\s]+", no_proxy) if entry)
+    return any(_matches(entry.lower(), url) for entry in re.split(r"[,\s]+", no_proxy) if entry)
 
 
-def _names(entry: str, url: httpx.URL) -> bool:
+def _matches(entry: str, url: httpx.URL) -> bool:
     if entry == "*":
         return True
-    host, port = _split(entry.rpartition("://")[2].rstrip("/"))
-    if port and port != str(url.port or _PORTS[url.scheme]):
+    host, port = _split_port(entry.rpartition("://")[2].rstrip("/"))
+    if port and port != str(url.port or _DEFAULT_PORTS[url.scheme]):
         return False
     address = as_address(url.host)
     if address is not None:
-        return _holds(host, address)
+        return _network_contains(host, address)
     name = url.raw_host.decode("ascii").lower().rstrip(".")
-    wanted = _ascii(host.removeprefix("*").strip("."))
-    return bool(wanted) and (name == wanted or name.endswith(f".{wanted}"))
+    domain = _to_ascii(host.removeprefix("*").strip("."))
+    return bool(domain) and (name == domain or name.endswith(f".{domain}"))
 
 
-def _split(entry: str) -> tuple[str, str]:
+def _split_port(entry: str) -> tuple[str, str]:
     """Host and port of ``host``, ``host:port``, ``[::1]``, ``[::1]:port``, ``::1``."""
     if entry.startswith("["):
         host, _, rest = entry[1:].partition("]")
@@ -119,14 +119,14 @@ def _split(entry: str) -> tuple[str, str]:
     return (host, port) if host and ":" not in host else (entry, "")
 
 
-def _holds(network: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+def _network_contains(network: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     try:
         return address in ipaddress.ip_network(network, strict=False)
     except ValueError:
         return False
 
 
-def _ascii(host: str) -> str:
+def _to_ascii(host: str) -> str:
     """As it travels: ``例え.jp`` is ``xn--r8jz45g.jp``."""
     try:
         return httpx.URL(scheme="http", host=host).raw_host.decode("ascii")

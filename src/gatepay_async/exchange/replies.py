@@ -12,13 +12,13 @@ import anyio
 import httpx
 
 from gatepay_async.exchange.port import BadReplyError
+from gatepay_async.protocol.messages import Reply
 from gatepay_async.protocol.retrying import read_retry_after
-from gatepay_async.protocol.wire import Reply
 
-LARGEST_REPLY = 32 * 2**20  # bytes; a page of 50 card keys has some 10,000
+MAX_REPLY_BYTES = 32 * 2**20  # bytes; a page of 50 card keys has some 10,000
 
 # How zlib finds the beginning of what it unpacks. Of the second kind some servers send the inside alone.
-_PACKED = {
+_WINDOW_BITS = {
     "gzip": (16 + zlib.MAX_WBITS,),
     "x-gzip": (16 + zlib.MAX_WBITS,),
     "deflate": (zlib.MAX_WBITS, -zlib.MAX_WBITS),
@@ -40,7 +40,7 @@ async def read_reply(response: httpx.Response) -> Reply:
         response.close()
         raise TypeError(_SYNCHRONOUS)
     try:
-        body = _read_before(response)
+        body = _already_read(response)
         if body is None:
             body = await read_body(response, response.aiter_raw())
         return reply_of(response, body)
@@ -52,13 +52,13 @@ async def read_reply(response: httpx.Response) -> Reply:
     raise BadReplyError(response.status_code, problem, retry_after=_retry_after(response))
 
 
-def _read_before(response: httpx.Response) -> bytes | None:
+def _already_read(response: httpx.Response) -> bytes | None:
     """What a hook or a transport has read, if it has read all."""
     try:
         body = response.content
     except httpx.ResponseNotRead:
         return None
-    return _bounded(response, body)
+    return _check_size(response, body)
 
 
 async def read_body(response: httpx.Response, raw: AsyncIterable[bytes]) -> bytes:
@@ -75,11 +75,11 @@ async def read_body(response: httpx.Response, raw: AsyncIterable[bytes]) -> byte
         # We have asked for a reply that is not packed at all.
         problem = "is packed several times"
         raise BadReplyError(response.status_code, problem)
-    body = await _join(response, aiter(raw))
-    return _bounded(response, _unpacked(response, body, _PACKED[coding])) if coding in _PACKED else body
+    body = await _read_parts(response, aiter(raw))
+    return _check_size(response, _decompress(response, body, _WINDOW_BITS[coding])) if coding in _WINDOW_BITS else body
 
 
-async def _join(response: httpx.Response, chunks: AsyncIterator[bytes]) -> bytes:
+async def _read_parts(response: httpx.Response, chunks: AsyncIterator[bytes]) -> bytes:
     parts: list[bytes] = []
     size = 0
     whole = False
@@ -87,7 +87,7 @@ async def _join(response: httpx.Response, chunks: AsyncIterator[bytes]) -> bytes
         async for part in chunks:
             parts.append(part)
             size += len(part)
-            if size > LARGEST_REPLY:
+            if size > MAX_REPLY_BYTES:
                 raise _too_large(response)
         whole = True
     finally:
@@ -98,23 +98,23 @@ async def _join(response: httpx.Response, chunks: AsyncIterator[bytes]) -> bytes
     return b"".join(parts)
 
 
-def _unpacked(response: httpx.Response, body: bytes, formats: tuple[int, ...]) -> bytes:
+def _decompress(response: httpx.Response, body: bytes, formats: tuple[int, ...]) -> bytes:
     """*body*, unpacked; no more of it than proves that it is too large."""
     for each in formats:
         with suppress(zlib.error):
-            return zlib.decompressobj(each).decompress(body, LARGEST_REPLY + 1)
+            return zlib.decompressobj(each).decompress(body, MAX_REPLY_BYTES + 1)
     problem = "can't be unpacked"
     raise BadReplyError(response.status_code, problem)
 
 
-def _bounded(response: httpx.Response, body: bytes) -> bytes:
-    if len(body) > LARGEST_REPLY:
+def _check_size(response: httpx.Response, body: bytes) -> bytes:
+    if len(body) > MAX_REPLY_BYTES:
         raise _too_large(response)
     return body
 
 
 def _too_large(response: httpx.Response) -> BadReplyError:
-    problem = f"is larger than {LARGEST_REPLY} bytes"
+    problem = f"is larger than {MAX_REPLY_BYTES} bytes"
     return BadReplyError(response.status_code, problem)
 
 
@@ -122,7 +122,7 @@ def reply_of(response: httpx.Response, body: bytes) -> Reply:
     """The reply with that *body*."""
     content_type = response.headers.get("content-type", "")
     wait = None if response.status_code < 300 else _retry_after(response)  # noqa: PLR2004 -- HTTP's own line
-    return Reply(response.status_code, body, wait, content_type)
+    return Reply(response.status_code, body, wait, content_type, response.headers)
 
 
 def _retry_after(response: httpx.Response) -> float | None:

@@ -25,9 +25,9 @@ class Trace:
         self._watch = watch
         self._permit = permit
         self._failed: BaseException | None = None
-        self._forgettable: Any = None
+        self._proxy_stream: Any = None
 
-    async def note(self, event: str, info: dict[str, Any]) -> None:
+    async def on_event(self, event: str, info: dict[str, Any]) -> None:
         """One event: ``http11.send_request_headers.started``, for example, or ``connection.connect_tcp.failed``."""
         step, _, state = event.partition(".")[2].rpartition(".")
         if step == "response_closed":  # comes after a failure, and says nothing new
@@ -36,34 +36,34 @@ class Trace:
             self._failed = info.get("exception")
             if isinstance(self._failed, Exception):
                 # What a transport does next, after an error, may be in other hands, which tell nothing.
-                self._watch.reports(False)
+                self._watch.reports_sending(False)
             else:
                 self._watch.interrupted()
             if step == "setup_socks5_connection":
-                await self._close_forgotten()
+                await self._close_proxy_stream()
         if state == "started":
-            self._forgettable = info.get("stream")
-            self._started(step, info)
+            self._proxy_stream = info.get("stream")
+            self._note_start(step, info)
 
-    async def _close_forgotten(self) -> None:
+    async def _close_proxy_stream(self) -> None:
         """Close the connection to a SOCKS proxy that makes no tunnel: httpcore leaves it to the garbage collector."""
-        if self._forgettable is not None:
+        if self._proxy_stream is not None:
             with anyio.CancelScope(shield=True):
-                await self._forgettable.aclose()
+                await self._proxy_stream.aclose()
 
-    def _started(self, step: str, info: dict[str, Any]) -> None:
+    def _note_start(self, step: str, info: dict[str, Any]) -> None:
         if self._permit is not None:
             self._permit()
         self._failed = None
-        self._watch.reports(True)
+        self._watch.reports_sending(True)
         if step == "send_request_headers" and getattr(info.get("request"), "method", b"") != b"CONNECT":
             self._watch.sending()
 
-    def answered(self) -> None:
+    def reply_received(self) -> None:
         """There is a reply: whoever carried the request has sent it."""
         self._watch.sending()
 
-    def saw(self, error: BaseException) -> bool:
+    def has_traced(self, error: BaseException) -> bool:
         """
         Whether *error* is the failure that was traced last, or what httpx has made of it.
 

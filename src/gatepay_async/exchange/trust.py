@@ -39,13 +39,13 @@ def _context(file: str, folders: str, trust_env: bool) -> ssl.SSLContext:  # noq
     return httpx.create_ssl_context(trust_env=trust_env)
 
 
-def count(context: ssl.SSLContext) -> int:
+def count_certificates(context: ssl.SSLContext) -> int:
     """How many certificates *context* trusts, those in SSL_CERT_DIR included, which are read when they are needed."""
     folders = os.environ.get("SSL_CERT_DIR", "") if not os.environ.get("SSL_CERT_FILE") else ""
-    return context.cert_store_stats()["x509"] + (_count_in(folders) if folders else 0)
+    return context.cert_store_stats()["x509"] + (_count_hashed(folders) if folders else 0)
 
 
-def _count_in(folders: str) -> int:
+def _count_hashed(folders: str) -> int:
     """How many certificates OpenSSL can find in *folders*; it reads them when it needs them."""
     return sum(
         1 for each in folders.split(os.pathsep) if Path(each).is_dir() for one in Path(each).iterdir()
@@ -55,18 +55,18 @@ def _count_in(folders: str) -> int:
 
 def _file_problem(path: str) -> str:
     try:
-        found = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        found.load_verify_locations(cafile=path)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(cafile=path)
     except ssl.SSLError:  # an OSError, too: the file is there
         return f"names {path}, which holds no certificate that can be read"
     except OSError as error:
         return f"names {path}, which can't be read: {error.strerror}"
-    return "" if found.cert_store_stats()["x509"] else f"names {path}, which holds no certificate that can be read"
+    return "" if context.cert_store_stats()["x509"] else f"names {path}, which holds no certificate that can be read"
 
 
 def _folders_problem(folders: str) -> str:
     try:
-        if _count_in(folders):
+        if _count_hashed(folders):
             return ""
     except OSError as error:
         return f"names {folders}, which can't be read: {error.strerror}"

@@ -6,8 +6,8 @@ import httpx
 
 from gatepay_async.protocol import invisible
 
-_LAST_PORT = 65_535
-_LONGEST_LABEL, _LONGEST_NAME = 63, 253  # RFC 1035, 2.3.4
+_MAX_PORT = 65_535
+_MAX_LABEL_CHARS, _MAX_HOST_CHARS = 63, 253  # RFC 1035, 2.3.4
 
 
 class BadUrlError(ValueError):
@@ -42,7 +42,7 @@ def parse_url(text: str, *, schemes: tuple[str, ...] = ("http", "https")) -> htt
         raise BadUrlError("can't be read as a URL")
     if url.scheme not in schemes or not host:
         raise BadUrlError(f"must begin with {' or '.join(f'{each}://' for each in schemes)} and a host")
-    if url.port is not None and not 0 < url.port <= _LAST_PORT:
+    if url.port is not None and not 0 < url.port <= _MAX_PORT:
         raise BadUrlError(f"has a port that there is not: {url.port}")
     if not _is_host(url.raw_host.decode("ascii")):
         raise BadUrlError("has a host name that there can't be")
@@ -53,4 +53,4 @@ def _is_host(name: str) -> bool:
     if ":" in name:  # an IPv6 address, which httpx has read
         return True
     labels = name.removesuffix(".").split(".")
-    return len(name) <= _LONGEST_NAME and all(0 < len(label) <= _LONGEST_LABEL for label in labels)
+    return len(name) <= _MAX_HOST_CHARS and all(0 < len(label) <= _MAX_LABEL_CHARS for label in labels)

@@ -44,8 +44,8 @@ def way_to(url: httpx.URL, *, trust_env: bool = True) -> Way:
     Raises:
         InvalidRequestError: The environment names a proxy or certificates that there are not; ``.field`` says where.
     """
-    found = proxy_for(url) if trust_env else Bypass(listed=False)
-    proxy = found if isinstance(found, Proxy) else None
+    route = proxy_for(url) if trust_env else Bypass(listed=False)
+    proxy = route if isinstance(route, Proxy) else None
     needs_tls = url.scheme == "https" or (proxy is not None and proxy.url.scheme == "https")
     return Way(trusted(trust_env=trust_env) if needs_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), proxy)
 
@@ -59,11 +59,11 @@ async def open_transport(
     Raises:
         InvalidRequestError: As ``way_to``.
     """
-    return await anyio.to_thread.run_sync(_open, url, max_connections, trust_env)
+    return await anyio.to_thread.run_sync(_build_transport, url, max_connections, trust_env)
 
 
 # In a worker thread: importing what connects takes as long as importing all the rest.
-def _open(url: httpx.URL, max_connections: int, trust_env: bool) -> httpx.AsyncBaseTransport:  # noqa: FBT001 -- private
+def _build_transport(url: httpx.URL, max_connections: int, trust_env: bool) -> httpx.AsyncBaseTransport:  # noqa: FBT001 -- private
     from gatepay_async.pool import OriginPool  # noqa: PLC0415 -- see above
 
     way = way_to(url, trust_env=trust_env)

@@ -16,17 +16,17 @@ from typing import Any
 
 import httpx
 
-from gatepay_async.exchange.failures import NOBODY_ANSWERED, unanswered
+from gatepay_async.exchange.failures import NOBODY_ANSWERED, unanswered_error
 from gatepay_async.exchange.headers import HEADERS
 from gatepay_async.exchange.permission import check_permitted, in_pytest
 from gatepay_async.exchange.port import BadReplyError, ForeignError, NotPermittedError, UnansweredError, Watch
 from gatepay_async.exchange.replies import read_reply
 from gatepay_async.exchange.tracing import Trace
 from gatepay_async.protocol.errors import InvalidRequestError
-from gatepay_async.protocol.wire import Reply
+from gatepay_async.protocol.messages import Reply
 
 Outcome = Reply | BadReplyError | ForeignError | UnansweredError
-Sort = Callable[[Exception, httpx.Request, Trace], Awaitable[Outcome]]
+Classify = Callable[[Exception, httpx.Request, Trace], Awaitable[Outcome]]
 
 
 class OverClient:
@@ -40,21 +40,21 @@ class OverClient:
         if self._client.is_closed:
             raise InvalidRequestError(field="http_client", problem="has been closed")
         trace = Trace(watch)
-        extensions = {"trace": trace.note}
+        extensions = {"trace": trace.on_event}
         request = self._client.build_request("POST", url, headers=HEADERS, content=body, extensions=extensions)
-        return await _carry(self._send, request, trace, self._sort)
+        return await _make_attempt(self._send_with_client, request, trace, self._classify)
 
     async def aclose(self) -> None:
         """Leave it open: it is yours."""
 
-    async def _send(self, request: httpx.Request) -> httpx.Response:
+    async def _send_with_client(self, request: httpx.Request) -> httpx.Response:
         # Never followed: a signed form must not travel elsewhere.
         return await self._client.send(request, stream=True, follow_redirects=False)
 
-    async def _sort(self, error: Exception, request: httpx.Request, trace: Trace) -> Outcome:
+    async def _classify(self, error: Exception, request: httpx.Request, trace: Trace) -> Outcome:
         hooks = self._client.event_hooks
         if _is_raised_in(error, hooks["response"]):
-            trace.answered()
+            trace.reply_received()
             # The connection may break while the hook reads the reply.
             if not isinstance(error, httpx.HTTPError) or not _is_about(error, request):
                 return ForeignError(error)
@@ -63,7 +63,7 @@ class OverClient:
             return ForeignError(error, proven=self._client.auth is None)
         elif isinstance(error, httpx.HTTPError) and not _is_about(error, request):
             return ForeignError(error)  # of another request, which an `auth` has made
-        return await _sort(error, request, trace)
+        return await _classify(error, request, trace)
 
 
 class OverTransport:
@@ -84,8 +84,8 @@ class OverTransport:
         """Make one attempt."""
         permit = partial(check_permitted, httpx.URL(url).host) if self._ours and in_pytest() else None
         trace = Trace(watch, permit=permit)
-        request = httpx.Request("POST", url, headers=HEADERS, content=body, extensions={"trace": trace.note})
-        return await _carry(self._transport.handle_async_request, request, trace, _sort)
+        request = httpx.Request("POST", url, headers=HEADERS, content=body, extensions={"trace": trace.on_event})
+        return await _make_attempt(self._transport.handle_async_request, request, trace, _classify)
 
     async def aclose(self) -> None:
         """Close it, if it is the client's own."""
@@ -93,17 +93,17 @@ class OverTransport:
             await self._transport.aclose()
 
 
-async def _carry(
-    send: Callable[[httpx.Request], Awaitable[httpx.Response]], request: httpx.Request, trace: Trace, sort: Sort
+async def _make_attempt(
+    send: Callable[[httpx.Request], Awaitable[httpx.Response]], request: httpx.Request, trace: Trace, classify: Classify
 ) -> Reply:
     try:
         return await read_reply(await send(request))
     except (BadReplyError, NotPermittedError):
         raise
     except Exception as error:  # noqa: BLE001 -- whatever it is, it is sorted
-        outcome = await sort(error, request, trace)
+        outcome = await classify(error, request, trace)
     except BaseException as error:
-        if not _is_stray(error):
+        if not _is_stray_cancellation(error):
             raise
         problem = "your httpx client or transport was cancelled from within"
         outcome = UnansweredError(problem, cause=None, proven=False)
@@ -113,24 +113,24 @@ async def _carry(
     raise outcome
 
 
-async def _sort(error: Exception, request: httpx.Request, trace: Trace) -> Outcome:
+async def _classify(error: Exception, request: httpx.Request, trace: Trace) -> Outcome:
     if isinstance(error, httpx.HTTPStatusError):
-        return await _reply_in(error) if _is_about(error, request) else ForeignError(error)
+        return await _reply_of_error(error) if _is_about(error, request) else ForeignError(error)
     # SOCKS proxies that hang up make httpcore fail in ways of its own; the trace has seen them.
-    traced = trace.saw(error)
+    traced = trace.has_traced(error)
     if traced or isinstance(error, NOBODY_ANSWERED):
-        return unanswered(error, proven=traced)
+        return unanswered_error(error, proven=traced)
     return ForeignError(error)
 
 
-async def _reply_in(error: httpx.HTTPStatusError) -> Outcome:
+async def _reply_of_error(error: httpx.HTTPStatusError) -> Outcome:
     """The reply whose status was raised (``raise_for_status()`` in a hook): it is known, if it was read."""
     try:
         return await read_reply(error.response)
     except BadReplyError as bad:
         return bad
     except httpx.HTTPError as broken:
-        return unanswered(broken, proven=False)
+        return unanswered_error(broken, proven=False)
     except Exception as other:  # noqa: BLE001 -- of a response that isn't httpx's
         return ForeignError(other)
 
@@ -157,7 +157,7 @@ def _code_of(hook: Callable[..., Any]) -> CodeType | None:
     return code if isinstance(code, CodeType) else None
 
 
-def _is_stray(error: BaseException) -> bool:
+def _is_stray_cancellation(error: BaseException) -> bool:
     """Whether *error* is a cancellation that nobody asked of this task: asyncio's, out of a task that was awaited."""
     asyncio = sys.modules.get("asyncio")
     if asyncio is None or not isinstance(error, asyncio.CancelledError):

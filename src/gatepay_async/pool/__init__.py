@@ -1,4 +1,4 @@
-"""The connection pool: `slots` decides, `wire` reaches the network, `transport` joins them for httpx."""
+"""The connection pool: `slots` decides, `stream` reaches the network, `transport` joins them for httpx."""
 
 from gatepay_async.pool.transport import OriginPool, PoolClosedError
 

@@ -47,7 +47,7 @@ class RecordStream(ByteStream):
         if self.early:
             data, self._held = data[: self.early], data[self.early :]
             self.early -= len(data)
-        self._count(data)
+        self._track_records(data)
         self.fed = True
         return data
 
@@ -69,7 +69,7 @@ class RecordStream(ByteStream):
         attributes: Mapping[Any, Any] = cast("Any", self._stream).extra_attributes
         return attributes
 
-    def _count(self, data: bytes) -> None:
+    def _track_records(self, data: bytes) -> None:
         place = 0
         while place < len(data):
             if self._missing:

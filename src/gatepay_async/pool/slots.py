@@ -88,12 +88,12 @@ class Slots(Generic[Connection]):
         """How many callers wait for a slot."""
         return len(self._waiting)
 
-    def take(self) -> Slot[Connection] | None:
+    def acquire(self) -> Slot[Connection] | None:
         """
         Take the slot of the connection that was used last, or else a free one.
 
         Returns:
-            A slot that is the caller's until `keep()` or `free()`, or None: every slot is busy, or the
+            A slot that is the caller's until `release_open()` or `release_empty()`, or None: every slot is busy, or the
             slots are closed.
         """
         if self.closed:
@@ -115,30 +115,30 @@ class Slots(Generic[Connection]):
             wake: Called once, when there is something to see on the ticket or the slots are closed.
 
         Returns:
-            A ticket; it must be left with `leave()` unless its slot is taken up.
+            A ticket; it must be left with `leave_queue()` unless its slot is taken up.
         """
         ticket: Ticket[Connection] = Ticket(wake)
         self._waiting[ticket] = None
         return ticket
 
-    def leave(self, ticket: Ticket[Connection]) -> Slot[Connection] | None:
+    def leave_queue(self, ticket: Ticket[Connection]) -> Slot[Connection] | None:
         """
         Stop waiting, whatever has happened to *ticket* meanwhile.
 
         Returns:
             The slot that had been given to it already, if any: it is the caller's, who must pass it on with
-            `keep()` or `free()`.
+            `release_open()` or `release_empty()`.
         """
         self._waiting.pop(ticket, None)
         slot, ticket.slot = ticket.slot, None
         return slot
 
-    def keep(self, slot: Slot[Connection], *, now: float) -> bool:
+    def release_open(self, slot: Slot[Connection], *, now: float) -> bool:
         """
         Give *slot* back with its connection open and fit to be used again.
 
         Returns:
-            Whether it was kept. False once the slots are closed: close its connection, then `free()` it.
+            Whether it was kept. False once the slots are closed: close its connection, then `release_empty()` it.
         """
         if self.closed:
             return False
@@ -148,18 +148,18 @@ class Slots(Generic[Connection]):
             self._idle.append(slot)
         return True
 
-    def free(self, slot: Slot[Connection]) -> None:
+    def release_empty(self, slot: Slot[Connection]) -> None:
         """Give *slot* back with nothing open in it."""
         slot.connection = None
         if not self._hand_on(slot):
             self._busy.remove(slot)
 
-    def take_idle(self, *, kept_by: float) -> Slot[Connection] | None:
+    def acquire_idle(self, *, kept_by: float) -> Slot[Connection] | None:
         """
         Take the connection idle the longest, to close it, if it was kept no later than *kept_by*.
 
         Returns:
-            Its slot, which is busy until `free()`, or None.
+            Its slot, which is busy until `release_empty()`, or None.
         """
         if not self._idle or self._idle[0].kept > kept_by:
             return None
@@ -171,7 +171,7 @@ class Slots(Generic[Connection]):
         """
         Give out no slot from now on, and wake everybody who waits.
 
-        Busy slots come back as ever; idle ones are for `take_idle(kept_by=math.inf)`.
+        Busy slots come back as ever; idle ones are for `acquire_idle(kept_by=math.inf)`.
         """
         self.closed = True
         while self._waiting:

@@ -2,8 +2,8 @@
 The connection pool: an httpx transport for one origin.
 
 Which connection to use is decided in `slots`, synchronously. Talking is httpcore's (`AsyncHTTPConnection`,
-over a `wire`). What stands here joins the two, and sees to it that a slot always comes back: whoever has one
-ends in `_settle()`, which gives it back at once, or closes its connection and gives it back in a `finally`.
+over a `stream`). What stands here joins the two, and sees to it that a slot always comes back: whoever has one
+ends in `_return_slot()`, which gives it back at once, or closes its connection and gives it back in a `finally`.
 
 Proxies are not for this transport: who needs one uses `httpx.AsyncHTTPTransport(proxy=…)` in its place.
 """
@@ -22,13 +22,13 @@ import httpcore
 import httpx
 
 from gatepay_async.pool.slots import Slot, Slots
-from gatepay_async.pool.wire import Wire
+from gatepay_async.pool.stream import NetworkStream
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 # How many connections that have been idle for too long one call closes before it sets off. All at once would
 # make the first call after a burst pay for the burst; the rest is for the calls after it.
-REAP: Final = 4
+MAX_EXPIRED_CLOSED_PER_CALL: Final = 4
 
 # From httpcore's errors to httpx's, the most special one first wherever one is a kind of another.
 TRANSLATIONS: Final[Mapping[type[Exception], type[httpx.TransportError]]] = {
@@ -53,7 +53,7 @@ FOREIGN: Final = tuple(TRANSLATIONS)
 
 Post = Callable[[bytes, dict[str, Any]], Awaitable[httpx.Response]]
 
-# Where httpcore's connection keeps what it has read of the wire.
+# Where httpcore's connection keeps what it has read of the stream.
 _H11: Final = "_h11_state"
 
 CLOSED: Final = "the client was closed; nothing was sent"
@@ -115,7 +115,7 @@ class OriginPool(httpx.AsyncBaseTransport):
         self._making_ssl_context = anyio.Lock()
         self._uds = uds
         self._clock = clock
-        self._slots: Slots[_Line] = Slots(max_connections)
+        self._slots: Slots[_Connection] = Slots(max_connections)
 
     def __repr__(self) -> str:
         slots = self._slots
@@ -150,29 +150,29 @@ class OriginPool(httpx.AsyncBaseTransport):
 
         async def post(body: bytes, extensions: dict[str, Any]) -> httpx.Response:
             lines = [*heads, (b"Content-Length", b"%d" % len(body))]
-            # _Whole: httpcore's own stream is a generator.
+            # _BytesBody: httpcore's own stream is a generator.
             return await self.exchange(
-                httpcore.Request(form.method, form.url, headers=lines, content=_Whole(body), extensions=extensions)
+                httpcore.Request(form.method, form.url, headers=lines, content=_BytesBody(body), extensions=extensions)
             )
 
         return post
 
     async def exchange(self, outgoing: httpcore.Request) -> httpx.Response:
         """As `handle_async_request`, for those who speak httpcore; *outgoing* is for this origin."""
-        wishes: dict[str, Any] = cast("Any", outgoing).extensions  # httpcore leaves open what is in it
-        slot = await self._take(wishes)
+        extensions: dict[str, Any] = cast("Any", outgoing).extensions  # httpcore leaves open what is in it
+        slot = await self._acquire(extensions)
         try:
-            response = await self._exchange(slot, outgoing, on_send=wishes.get("on_send"))
+            response = await self._send_request(slot, outgoing, on_send=extensions.get("on_send"))
         except FOREIGN as error:
-            await self._settle(slot)
-            raise _translated(error) from error
+            await self._return_slot(slot)
+            raise _to_httpx_error(error) from error
         except BaseException:
-            await self._settle(slot)
+            await self._return_slot(slot)
             raise
         return httpx.Response(
             status_code=response.status,
             headers=response.headers,
-            stream=_Body(response, partial(self._settle, slot)),
+            stream=_ResponseBody(response, partial(self._return_slot, slot)),
             # httpcore types an empty default as dict[Unknown, Unknown].
             extensions=cast(Any, response).extensions,
         )
@@ -186,7 +186,7 @@ class OriginPool(httpx.AsyncBaseTransport):
         self._slots.close()
         async with AsyncExitStack() as stack:
             # The stack runs every one of them, also when cancelled in the middle.
-            while (slot := self._slots.take_idle(kept_by=math.inf)) is not None:
+            while (slot := self._slots.acquire_idle(kept_by=math.inf)) is not None:
                 stack.push_async_callback(self._discard, slot)
 
     def _outgoing(self, request: httpx.Request) -> httpcore.Request:
@@ -201,7 +201,7 @@ class OriginPool(httpx.AsyncBaseTransport):
             raise httpx.UnsupportedProtocol(f"only {self._origin} can be reached here, not {request.url.host!r}")
         body: object = request.stream
         if isinstance(body, httpx.ByteStream):
-            body = _Whole(b"".join(body))
+            body = _BytesBody(b"".join(body))
         if not isinstance(body, AsyncIterable):
             raise TypeError("an asynchronous transport can't send a body that is read synchronously")
         return httpcore.Request(
@@ -212,67 +212,67 @@ class OriginPool(httpx.AsyncBaseTransport):
             extensions=request.extensions,
         )
 
-    async def _take(self, wishes: dict[str, Any]) -> "Slot[_Line]":
+    async def _acquire(self, extensions: dict[str, Any]) -> "Slot[_Connection]":
         """Take a slot, after closing a few of the connections that have been idle for too long."""
-        for _ in range(REAP):
-            slot = self._slots.take_idle(kept_by=self._clock() - self._keepalive_expiry)
+        for _ in range(MAX_EXPIRED_CLOSED_PER_CALL):
+            slot = self._slots.acquire_idle(kept_by=self._clock() - self._keepalive_expiry)
             if slot is None:
                 break
             await self._discard(slot)
-        slot = self._slots.take()
+        slot = self._slots.acquire()
         if slot is not None:
             return slot
         if self._slots.closed:
             raise PoolClosedError(CLOSED)
-        wishes.get("on_wait", _nothing)()
-        slot = await self._wait(wishes.get("timeout", {}).get("pool"))
+        extensions.get("on_wait", _do_nothing)()
+        slot = await self._wait_for_slot(extensions.get("timeout", {}).get("pool"))
         try:
-            wishes.get("on_turn", _nothing)()
+            extensions.get("on_turn", _do_nothing)()
         except BaseException:
-            await self._settle(slot)
+            await self._return_slot(slot)
             raise
         return slot
 
-    async def _wait(self, patience: float | None) -> "Slot[_Line]":
-        """Wait for a slot, *patience* seconds at most. One that is given too late is passed on."""
+    async def _wait_for_slot(self, seconds: float | None) -> "Slot[_Connection]":
+        """Wait for a slot, *seconds* at most. One that is given too late is passed on."""
         turn = anyio.Event()
         ticket = self._slots.enqueue(turn.set)
         try:
-            with anyio.move_on_after(patience):
+            with anyio.move_on_after(seconds):
                 await turn.wait()
         except BaseException:
             # The slot may have been given in the very moment of the cancellation.
-            await self._settle(self._slots.leave(ticket))
+            await self._return_slot(self._slots.leave_queue(ticket))
             raise
-        slot = self._slots.leave(ticket)
+        slot = self._slots.leave_queue(ticket)
         if self._slots.closed:
-            await self._settle(slot)
+            await self._return_slot(slot)
             raise PoolClosedError(CLOSED)
         if slot is None:
-            raise httpx.PoolTimeout(f"no connection came free within {patience} s; nothing was sent")
+            raise httpx.PoolTimeout(f"no connection came free within {seconds} s; nothing was sent")
         return slot
 
-    async def _exchange(
-        self, slot: "Slot[_Line]", outgoing: httpcore.Request, *, on_send: Callable[[], None] | None
+    async def _send_request(
+        self, slot: "Slot[_Connection]", outgoing: httpcore.Request, *, on_send: Callable[[], None] | None
     ) -> httpcore.Response:
         """Send *outgoing* on the connection in *slot*, or on a new one if that is no longer fit."""
-        line = slot.connection
-        # Still too old where there were more of them than REAP.
-        if line is not None and line.is_fit() and slot.kept > self._clock() - self._keepalive_expiry:
+        connection = slot.connection
+        # Still too old where there were more of them than MAX_EXPIRED_CLOSED_PER_CALL.
+        if connection is not None and connection.is_fit() and slot.kept > self._clock() - self._keepalive_expiry:
             try:
-                return await line.send(outgoing, on_send=on_send)
+                return await connection.send(outgoing, on_send=on_send)
             except httpcore.ConnectionNotAvailable:
                 # It has written nothing: what follows is no second sending. But who knows how much of a stream of
                 # the caller's has been read.
-                if not isinstance(outgoing.stream, _Whole):
+                if not isinstance(outgoing.stream, _BytesBody):
                     raise
-        if line is not None:
+        if connection is not None:
             slot.connection = None
-            await line.wire.aclose()
-        slot.connection = line = _Line(self._origin, await self._trusted(), self._uds)
-        return await line.send(outgoing, on_send=on_send)
+            await connection.network.aclose()
+        slot.connection = connection = _Connection(self._origin, await self._get_ssl_context(), self._uds)
+        return await connection.send(outgoing, on_send=on_send)
 
-    async def _trusted(self) -> ssl.SSLContext | None:
+    async def _get_ssl_context(self) -> ssl.SSLContext | None:
         """The TLS context, made on first need; None: the origin has no TLS."""
         if self._origin.scheme == b"http":
             return None
@@ -282,65 +282,65 @@ class OriginPool(httpx.AsyncBaseTransport):
                 self._ssl_context = await anyio.to_thread.run_sync(httpx.create_ssl_context)
             return self._ssl_context
 
-    async def _settle(self, slot: "Slot[_Line] | None") -> None:
+    async def _return_slot(self, slot: "Slot[_Connection] | None") -> None:
         """Give *slot*, if any, back: with its connection if that can be used again, closing it otherwise."""
         if slot is None:
             return
-        line = slot.connection
-        if line is None or not line.is_fit() or not self._slots.keep(slot, now=self._clock()):
+        connection = slot.connection
+        if connection is None or not connection.is_fit() or not self._slots.release_open(slot, now=self._clock()):
             await self._discard(slot)
 
-    async def _discard(self, slot: "Slot[_Line]") -> None:
+    async def _discard(self, slot: "Slot[_Connection]") -> None:
         """Close the connection in *slot* and give the slot back, whatever comes between."""
         try:
             if slot.connection is not None:
-                await slot.connection.wire.aclose()
+                await slot.connection.network.aclose()
         finally:
-            self._slots.free(slot)
+            self._slots.release_empty(slot)
 
 
-class _Line(httpcore.AsyncHTTPConnection):
+class _Connection(httpcore.AsyncHTTPConnection):
     """
-    A connection and its wire.
+    A connection and its stream.
 
-    Only `wire.aclose()` closes it: what httpcore believes of a connection after a cancellation (it may say
+    Only `network.aclose()` closes it: what httpcore believes of a connection after a cancellation (it may say
     "connecting" or "new" for ever, encode/httpcore#1093) then doesn't matter.
     """
 
     def __init__(self, origin: httpcore.Origin, ssl_context: ssl.SSLContext | None, uds: str | None) -> None:
-        self.wire = Wire()
+        self.network = NetworkStream()
         # No keepalive_expiry: how long it has been idle is for the slots to say, by their one clock.
-        super().__init__(origin, ssl_context=ssl_context, uds=uds, network_backend=self.wire)
+        super().__init__(origin, ssl_context=ssl_context, uds=uds, network_backend=self.network)
 
     def is_fit(self) -> bool:
         """Whether a request may be written to it: at rest, not closed by the server, and no byte left over anywhere."""
-        return self.is_available() and self.wire.is_quiet() and self._has_read_all()
+        return self.is_available() and self.network.is_quiet() and self._has_read_all()
 
     def _has_read_all(self) -> bool:
-        """Whether the last response ended where what httpcore has read of the wire ends."""
+        """Whether the last response ended where what httpcore has read of the stream ends."""
         # Not public. Without it no connection is used twice, which a test would see.
         parser = getattr(self._connection, _H11, None)
         return parser is not None and not parser.trailing_data[0]
 
     async def send(self, outgoing: httpcore.Request, *, on_send: Callable[[], None] | None) -> httpcore.Response:
         """Send *outgoing* and read the head of the response."""
-        self.wire.on_send = on_send
-        self.wire.asked = False
+        self.network.on_send = on_send
+        self.network.request_begun = False
         # By this very method and no shorter way: it is where respx steps in.
         response = await self.handle_async_request(outgoing)
         if {b"content-length", b"transfer-encoding"} <= {name.lower() for name, _ in response.headers}:
             # Two lengths: whoever forwarded it may have read the other one (RFC 9112, 6.3).
-            self.wire.spoiled = True
+            self.network.not_reusable = True
         if response.status in _WITHOUT_BODY:
             # A server that sends one all the same may send it late, when the next call is under way.
-            self.wire.spoiled = True
+            self.network.not_reusable = True
         return response
 
 
 _WITHOUT_BODY = (204, 205, 304)
 
 
-class _Whole:
+class _BytesBody:
     """
     A request's body that is there already; each iteration gives all of it.
 
@@ -353,7 +353,7 @@ class _Whole:
         self._parts = iter((content,))
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        return _Whole(self._content)
+        return _BytesBody(self._content)
 
     async def __anext__(self) -> bytes:
         for part in self._parts:
@@ -361,18 +361,18 @@ class _Whole:
         raise StopAsyncIteration
 
 
-class _Body(httpx.AsyncByteStream):
+class _ResponseBody(httpx.AsyncByteStream):
     """
     A response's body. Its slot comes back when the body has been read to the end, has failed, or is closed.
 
     Args:
         response: Whose body it is.
-        settle: Gives the slot back; called once.
+        return_slot: Gives the slot back; called once.
     """
 
-    def __init__(self, response: httpcore.Response, settle: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, response: httpcore.Response, return_slot: Callable[[], Awaitable[None]]) -> None:
         self._response = response
-        self._settle: Callable[[], Awaitable[None]] | None = settle
+        self._return_slot: Callable[[], Awaitable[None]] | None = return_slot
         # httpcore's type allows for its synchronous half.
         self._parts = aiter(cast(AsyncIterable[bytes], response.stream))
 
@@ -385,29 +385,29 @@ class _Body(httpx.AsyncByteStream):
             return await anext(self._parts)
         except FOREIGN as error:
             await self.aclose()
-            raise _translated(error) from error
+            raise _to_httpx_error(error) from error
         except BaseException:  # its end, StopAsyncIteration, among them
             await self.aclose()
             raise
 
     async def aclose(self) -> None:
         """Give the connection back if the body was read to its end; close it otherwise."""
-        settle, self._settle = self._settle, None
-        if settle is None:
+        return_slot, self._return_slot = self._return_slot, None
+        if return_slot is None:
             return
         try:
-            # Here httpcore finds out whether the exchange is complete, and closes the wire if it isn't.
+            # Here httpcore finds out whether the exchange is complete, and closes the stream if it isn't.
             await self._response.aclose()
-            await self._finish()
+            await self._exhaust_parts()
         finally:
-            await settle()
+            await return_slot()
 
-    async def _finish(self) -> None:
+    async def _exhaust_parts(self) -> None:
         """
         Let httpcore's generators come to their end.
 
         Left half-way they would wait for the garbage collector, which trio complains of. At their end
-        already, they say so; otherwise the wire is closed, and reading from it fails without waiting. A task
+        already, they say so; otherwise the stream is closed, and reading from it fails without waiting. A task
         that is reading at this moment (RuntimeError) is told so too, and finishes them itself.
         """
         with suppress(*FOREIGN, RuntimeError):
@@ -415,7 +415,7 @@ class _Body(httpx.AsyncByteStream):
                 pass
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     """Nobody wants to know."""
 
 
@@ -426,6 +426,6 @@ def _origin(url: httpx.URL) -> httpcore.Origin:
     return httpcore.Origin(url.raw_scheme, url.raw_host, url.port or DEFAULT_PORTS[url.scheme])
 
 
-def _translated(error: Exception) -> httpx.TransportError:
+def _to_httpx_error(error: Exception) -> httpx.TransportError:
     """Put an error of httpcore in httpx's terms, its text kept."""
     return next(kind(str(error)) for foreign, kind in TRANSLATIONS.items() if isinstance(error, foreign))

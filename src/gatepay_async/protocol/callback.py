@@ -23,31 +23,32 @@ from gatepay_async.protocol.signing import Credentials, is_signed_by_one
 # sign = md5(md5(appkey + order_id + … + extend) + appsecret), in this order.
 SIGNED = ("order_id", "out_order_id", "price", "realprice", "type", "paytime", "extend")
 
-LONGEST = 8192  # bytes of a query string; GatePay's own have about 300. Many web servers accept no longer one
+MAX_QUERY_BYTES = 8192  # bytes of a query string; GatePay's own have about 300. Many web servers accept no longer one
 
 # What must fit: every order that this package makes has a callback that it accepts, whoever encodes it, at three bytes
 # for one. Numbers, prices, type, time and signature take at most 98 bytes, the names 78.
-#     3 × (checks.LONGEST_ORDER_NUMBER + checks.LONGEST_CUSTOM + LONGEST_APPKEY + 98) + 78 + LONGEST_OWN <= LONGEST
-LONGEST_APPKEY = 100  # bytes; the vendor's are shorter
-LONGEST_OWN = 700  # bytes of parameters of the shop's own, in the URL that GatePay calls
+#     3 × (checks.MAX_ORDER_NUMBER_BYTES + checks.MAX_CUSTOM_BYTES + MAX_APPKEY_BYTES + 98) + 78 + MAX_OWN_QUERY_BYTES
+#     <= MAX_QUERY_BYTES
+MAX_APPKEY_BYTES = 100  # bytes; the vendor's are shorter
+MAX_OWN_QUERY_BYTES = 700  # bytes of parameters of the shop's own, in the URL that GatePay calls
 
-_NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
-_MONEY = re.compile(r"(0|[1-9][0-9]{0,11})\.[0-9]{2}")  # 精确小数点后2位
+_ORDER_ID = re.compile(r"0|[1-9][0-9]{0,18}")
+_PRICE = re.compile(r"(0|[1-9][0-9]{0,11})\.[0-9]{2}")  # 精确小数点后2位
 # The exact form of each field, and what the error calls it.
 _FORMS: dict[str, tuple[re.Pattern[str], str]] = {
     # The vendor's page dropped it on 6 May 2019, and made the callback a POST; it is still signed.
     "appkey": (re.compile(r".+", re.DOTALL), "must not be empty"),
-    "order_id": (_NUMBER, "must be digits only, the first not 0"),
+    "order_id": (_ORDER_ID, "must be digits only, the first not 0"),
     "out_order_id": (re.compile(r".+", re.DOTALL), "must not be empty"),
-    "price": (_MONEY, "must be digits, a point, two digits"),
-    "realprice": (_MONEY, "must be digits, a point, two digits"),
+    "price": (_PRICE, "must be digits, a point, two digits"),
+    "realprice": (_PRICE, "must be digits, a point, two digits"),
     "type": (re.compile("|".join(PayType)), f"must be one of {', '.join(PayType)}"),
     # Ten digits from 2001 to 2286: of another length it has got a digit from `extend`, or given one to it.
     "paytime": (re.compile(r"[1-9][0-9]{9}"), "must be epoch seconds, ten digits"),
     "extend": (re.compile(r".*", re.DOTALL), ""),
     "sign": (re.compile(r"[0-9a-f]{32}"), "must be 32 lower-case hex digits"),
 }
-_MAY_BE_ABSENT = "appkey"
+_OPTIONAL_FIELD = "appkey"
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
@@ -82,7 +83,7 @@ def parse_callback(query: str | bytes, *, appkey: str, appsecret: str | Sequence
         CallbackSignatureError: It is for another appkey, or not signed with one of these secrets.
         InvalidRequestError: Your appkey or appsecret is blank.
     """
-    return believe(query, *credentials_of(appkey, appsecret))
+    return verify_callback(query, *credentials_of(appkey, appsecret))
 
 
 @sealed
@@ -101,13 +102,13 @@ def credentials_of(appkey: str, appsecret: str | Sequence[str]) -> tuple[Credent
 
 
 @sealed
-def believe(query: str | bytes, *credentials: Credentials) -> Callback:
+def verify_callback(query: str | bytes, *credentials: Credentials) -> Callback:
     """As ``parse_callback``, for credentials that are at hand: one shop's, with one secret or several."""
     fields = _read_fields(query)
     ours = credentials[0].appkey
     for name in _FORMS:
-        if name in fields or name != _MAY_BE_ABSENT:
-            _hold_to_form(name, fields)
+        if name in fields or name != _OPTIONAL_FIELD:
+            _check_form(name, fields)
     if fields.get("appkey", ours) != ours:
         raise CallbackSignatureError(field="appkey", problem="is not yours")
     if not is_signed_by_one(credentials, [fields[name] for name in SIGNED], fields["sign"]):
@@ -128,8 +129,8 @@ def _read_fields(query: str | bytes) -> dict[str, str]:
     if not isinstance(query, str | bytes):
         raise MalformedCallbackError(problem=f"the query must be text or bytes, not {type(query).__name__}")
     raw = query if isinstance(query, bytes) else query.encode("utf-8", "surrogatepass")
-    if len(raw) > LONGEST:
-        raise MalformedCallbackError(problem=f"is longer than {LONGEST} bytes")
+    if len(raw) > MAX_QUERY_BYTES:
+        raise MalformedCallbackError(problem=f"is longer than {MAX_QUERY_BYTES} bytes")
     fields: dict[str, str] = {}
     for pair in filter(None, raw.removeprefix(b"?").split(b"&")):
         name, _, value = pair.partition(b"=")
@@ -151,7 +152,7 @@ def _unquote(text: bytes) -> str:
     raise MalformedCallbackError(problem="holds bytes that are not UTF-8")
 
 
-def _hold_to_form(name: str, fields: dict[str, str]) -> None:
+def _check_form(name: str, fields: dict[str, str]) -> None:
     if name not in fields:
         raise MalformedCallbackError(field=name, problem="is missing")
     form, problem = _FORMS[name]

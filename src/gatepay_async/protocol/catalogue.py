@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple, TypeAlias, TypedDict
 
 from gatepay_async.protocol import errors
+from gatepay_async.protocol.bulk import UploadIncomplete
 from gatepay_async.protocol.problems import in_chinese
 
 Lang: TypeAlias = Literal["en", "zh"]
@@ -508,7 +509,7 @@ FAULTS: tuple[Fault, ...] = (
         {"en": "Respond fail and don't deliver.", "zh": "请响应 fail，不要发货。"},
     ),
     Fault(
-        errors.UploadIncomplete,
+        UploadIncomplete,
         None,
         {
             "en": "Some card keys of the upload may not be on the server.",
@@ -532,8 +533,8 @@ FAULTS: tuple[Fault, ...] = (
 
 def meaning(endpoint: str, code: int) -> Refusal:
     """What *code* means at *endpoint*; a number that the vendor's table lacks is a plain ``RefusedError``."""
-    found = REFUSALS.get((endpoint, code))
-    return found or Refusal(endpoint, code, _UNLISTED.error, "", _UNLISTED.cause, _UNLISTED.remedy)
+    refusal = REFUSALS.get((endpoint, code))
+    return refusal or Refusal(endpoint, code, _UNLISTED.error, "", _UNLISTED.cause, _UNLISTED.remedy)
 
 
 def explain(error: errors.GatePayError, lang: Lang = "en") -> Explanation:

@@ -9,11 +9,11 @@ from typing import Any
 from gatepay_async.protocol import invisible
 from gatepay_async.protocol.errors import InvalidRequestError
 
-MOST_KEYS = 500  # ka/create: 最多支持500条
+MAX_KEYS_PER_CALL = 500  # ka/create: 最多支持500条
 # Bytes of UTF-8. A callback carries both texts back in its query string, where a byte may take three (%E4): what makes
 # that longer than parse_callback() accepts would be paid and never delivered. `protocol.callback` does the sum.
-LONGEST_ORDER_NUMBER, LONGEST_CUSTOM = 255, 2000
-_LARGEST = 2**63 - 1  # what a database's number holds
+MAX_ORDER_NUMBER_BYTES, MAX_CUSTOM_BYTES = 255, 2000
+_MAX_INT64 = 2**63 - 1  # what a database's number holds
 
 
 class _Field:
@@ -32,7 +32,7 @@ def positive(_: object, attribute: Any, value: Any) -> None:
     """A whole number above 0; ``True`` is none."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidRequestError(field=attribute.name, problem=f"must be a whole number, not {type(value).__name__}")
-    if not 0 < value <= _LARGEST:
+    if not 0 < value <= _MAX_INT64:
         raise InvalidRequestError(field=attribute.name, problem="must be above 0 and below 2 to the 63rd")
 
 
@@ -46,7 +46,7 @@ def text(_: object, attribute: Any, value: Any) -> None:
         raise InvalidRequestError(field=attribute.name, problem="holds half a character (a lone surrogate)")
 
 
-def fits(name: str, value: str, most: int) -> None:
+def check_byte_length(name: str, value: str, most: int) -> None:
     """Hold text to *most* bytes of UTF-8."""
     size = len(value.encode())
     if size > most:
@@ -57,13 +57,13 @@ def fits(name: str, value: str, most: int) -> None:
 def order_number(instance: object, attribute: Any, value: Any) -> None:
     """As ``text``, and short enough to come back as a callback's ``out_order_id``."""
     text(instance, attribute, value)
-    fits(attribute.name, value, LONGEST_ORDER_NUMBER)
+    check_byte_length(attribute.name, value, MAX_ORDER_NUMBER_BYTES)
 
 
 def custom(instance: object, attribute: Any, value: Any) -> None:
     """As ``text``, and short enough to come back as a callback's ``extend``."""
     text(instance, attribute, value)
-    fits(attribute.name, value, LONGEST_CUSTOM)
+    check_byte_length(attribute.name, value, MAX_CUSTOM_BYTES)
 
 
 def token(instance: object, attribute: Any, value: Any) -> None:
@@ -85,7 +85,11 @@ def seconds(_: object, attribute: Any, value: Any) -> None:
     """Seconds above 0, or None for no bound."""
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not (0 < value < _LARGEST or value == math.inf):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not (0 < value < _MAX_INT64 or value == math.inf)
+    ):
         raise InvalidRequestError(
             field=attribute.name, problem="must be a number of seconds above 0, or None for no bound"
         )
@@ -116,8 +120,10 @@ def card_keys(_: object, attribute: Any, keys: tuple[Any, ...]) -> None:
     """1 to 500 card keys, each one line, none twice."""
     if not keys:
         raise InvalidRequestError(field=attribute.name, problem="must hold at least one card key")
-    if len(keys) > MOST_KEYS:
-        too_many = f"{len(keys)} card keys in one call, GatePay takes {MOST_KEYS}; upload_card_keys() splits them"
+    if len(keys) > MAX_KEYS_PER_CALL:
+        too_many = (
+            f"{len(keys)} card keys in one call, GatePay takes {MAX_KEYS_PER_CALL}; upload_card_keys() splits them"
+        )
         raise InvalidRequestError(field=attribute.name, problem=too_many)
     first_seen: dict[object, int] = {}
     for number, key in enumerate(keys, 1):

@@ -8,21 +8,21 @@ from typing import Protocol
 
 from gatepay_async.protocol import invisible
 from gatepay_async.protocol.bulk import Chunk, Fate, Ledger, failed
-from gatepay_async.protocol.checks import MOST_KEYS, key_problem
+from gatepay_async.protocol.checks import MAX_KEYS_PER_CALL, key_problem
 from gatepay_async.protocol.errors import InvalidRequestError
 
-_Keys = tuple[list[int], list[str]]  # lines of the input, and the card keys that stand in them
+_NumberedKeys = tuple[list[int], list[str]]  # lines of the input, and the card keys that stand in them
 
 
-class Seen(Protocol):
-    """Which card keys were there before. ``Remembered`` keeps them all in memory."""
+class Deduplicator(Protocol):
+    """Which card keys were there before. ``MemoryDeduplicator`` keeps them all in memory."""
 
-    def repeated(self, keys: Sequence[str]) -> Collection[int]:
+    def find_repeated(self, keys: Sequence[str]) -> Collection[int]:
         """Enter *keys*; the places, from 0, of those that were there before, or further up in *keys*."""
         ...
 
 
-class Remembered:
+class MemoryDeduplicator:
     """Which card keys were there before, as a plain set of text."""
 
     def __init__(self) -> None:
@@ -34,22 +34,22 @@ class Remembered:
     def __iter__(self) -> Iterator[str]:
         return iter(self._keys)
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Give the memory back; one by one, for a million at once would keep every other thread waiting."""
         while self._keys:
             self._keys.pop()
         self._keys = set()
 
-    def repeated(self, keys: Sequence[str]) -> list[int]:
-        """As ``Seen.repeated``."""
-        known = self._keys
-        enter = known.add
+    def find_repeated(self, keys: Sequence[str]) -> list[int]:
+        """As ``Deduplicator.find_repeated``."""
+        keys_so_far = self._keys
+        add = keys_so_far.add
         places: list[int] = []
         for place, key in enumerate(keys):
-            if key in known:
+            if key in keys_so_far:
                 places.append(place)
             else:
-                enter(key)
+                add(key)
         return places
 
 
@@ -61,55 +61,55 @@ class Chunker:
     card key is entered in the ledger as refused, by its line; the line of one that holds an invisible character is
     noted there.
 
-    ``chunks()`` does it all. Where looking for repetitions may block, its three parts are called apart: ``take()``
-    some lines; have ``seen`` look up what is ``taken``, elsewhere; ``cut()`` what chunks there are then, or
-    ``leave_taken()``.
+    ``chunks()`` does it all. Where looking for repetitions may block, its three parts are called apart:
+    ``read_lines()``; have ``deduplicator`` look up the ``pending_keys``, elsewhere; ``full_chunks()``, or
+    ``give_up_pending()``.
 
     Args:
         ledger: Where lines read, blank, repeated and refused are counted.
-        seen: What was there before; by default, a set in memory.
+        deduplicator: What was there before; by default, a set in memory.
     """
 
-    def __init__(self, ledger: Ledger, seen: Seen | None = None) -> None:
+    def __init__(self, ledger: Ledger, deduplicator: Deduplicator | None = None) -> None:
         self._ledger = ledger
-        self._seen = Remembered() if seen is None else seen
+        self._deduplicator = MemoryDeduplicator() if deduplicator is None else deduplicator
         self._index = 0
-        self._taken: _Keys = ([], [])  # not looked up yet
-        self._new: _Keys = ([], [])  # in no chunk yet; fewer than fill one
-        self._refused: _Keys = ([], [])
-        self._problem = ""
+        self._pending: _NumberedKeys = ([], [])  # not looked up yet
+        self._unchunked: _NumberedKeys = ([], [])  # in no chunk yet; fewer than fill one
+        self._refused: _NumberedKeys = ([], [])
+        self._refused_because = ""
 
     def chunks(self, lines: Iterable[object]) -> Iterator[Chunk]:
         """
         Take *lines*, text or UTF-8 bytes, as the next ones of the input; yield each chunk that is full.
 
-        No line is taken beyond the one that fills a chunk. Also where *lines*, or ``seen``, raises, each line taken
-        is in the ledger or will be with ``rest()``.
+        No line is taken beyond the one that fills a chunk. Also where *lines*, or ``deduplicator``, raises, each line
+        taken is in the ledger or will be with ``last_chunk()``.
         """
         source = iter(lines)
         while True:
-            room = MOST_KEYS - len(self._new[1])
+            room = MAX_KEYS_PER_CALL - len(self._unchunked[1])
             before = self._ledger.read
             try:
-                self.take(islice(source, room))
+                self.read_lines(islice(source, room))
             finally:
                 # Never more than room: of what was taken before *lines* raised, no chunk is full.
-                full = self.cut(self._seen.repeated(self.taken))
+                full = self.full_chunks(self._deduplicator.find_repeated(self.pending_keys))
             yield from full
             if self._ledger.read - before < room:
                 return
 
     @property
-    def taken(self) -> Sequence[str]:
-        """The card keys that ``cut()`` is to hear about; not to be changed, nor kept beyond ``cut()``."""
-        return self._taken[1]
+    def pending_keys(self) -> Sequence[str]:
+        """The card keys that ``full_chunks()`` is to hear about; not to be changed, nor kept beyond it."""
+        return self._pending[1]
 
     @property
-    def taken_from(self) -> Sequence[int]:
-        """The lines of the input that ``taken`` stands in."""
-        return self._taken[0]
+    def pending_lines(self) -> Sequence[int]:
+        """The lines of the input that ``pending_keys`` stands in."""
+        return self._pending[0]
 
-    def take(self, lines: Iterable[object]) -> None:
+    def read_lines(self, lines: Iterable[object]) -> None:
         """Read and clean *lines*. When they raise, those before are taken all the same."""
         batch: list[object] = []
         try:
@@ -117,40 +117,40 @@ class Chunker:
         finally:
             self._clean(batch)
 
-    def cut(self, repeated: Collection[int]) -> list[Chunk]:
+    def full_chunks(self, repeated: Collection[int]) -> list[Chunk]:
         """The chunks that are full with what was taken, after the places of its *repeated* ones."""
-        lines, keys = self._taken
+        lines, keys = self._pending
         if repeated:
             skip = set(repeated)
             lines = [line for place, line in enumerate(lines) if place not in skip]
             keys = [key for place, key in enumerate(keys) if place not in skip]
             self._ledger.duplicates += len(skip)
-        self._taken = ([], [])
-        self._new[0].extend(lines)
-        self._new[1].extend(keys)
+        self._pending = ([], [])
+        self._unchunked[0].extend(lines)
+        self._unchunked[1].extend(keys)
         full: list[Chunk] = []
-        while len(self._new[1]) >= MOST_KEYS:
-            full.append(self._cut())
+        while len(self._unchunked[1]) >= MAX_KEYS_PER_CALL:
+            full.append(self._cut_chunk())
         return full
 
-    def rest(self) -> Chunk | None:
+    def last_chunk(self) -> Chunk | None:
         """The last chunk, which is not full; None if nothing is left. Also enters what was refused last."""
-        self._enter_refused()
-        self.leave_taken()
-        return self._cut() if self._new[1] else None
+        self._record_refused()
+        self.give_up_pending()
+        return self._cut_chunk() if self._unchunked[1] else None
 
-    def leave_taken(self) -> None:
+    def give_up_pending(self) -> None:
         """Enter what was taken as not sent, repetitions included: it can't be looked up any more."""
-        lines, keys = self._taken
+        lines, keys = self._pending
         if lines:
             self._ledger.add(failed(Chunk(-1, tuple(lines), tuple(keys)), Fate.NOT_SENT))
-        self._taken = ([], [])
+        self._pending = ([], [])
 
-    def _cut(self) -> Chunk:
-        lines, keys = self._new
-        chunk = Chunk(self._index, tuple(lines[:MOST_KEYS]), tuple(keys[:MOST_KEYS]))
+    def _cut_chunk(self) -> Chunk:
+        lines, keys = self._unchunked
+        chunk = Chunk(self._index, tuple(lines[:MAX_KEYS_PER_CALL]), tuple(keys[:MAX_KEYS_PER_CALL]))
         self._index += 1
-        self._new = (lines[MOST_KEYS:], keys[MOST_KEYS:])
+        self._unchunked = (lines[MAX_KEYS_PER_CALL:], keys[MAX_KEYS_PER_CALL:])
         return chunk
 
     def _clean(self, batch: list[object]) -> None:
@@ -166,37 +166,37 @@ class Chunker:
         before = self._ledger.read
         self._ledger.read += len(batch)
         if len(keys) == len(batch):
-            self._taken[0].extend(range(before + 1, self._ledger.read + 1))
-            self._taken[1].extend(keys)
+            self._pending[0].extend(range(before + 1, self._ledger.read + 1))
+            self._pending[1].extend(keys)
             return
         for number, line in enumerate(batch, before + 1):
             key, problem = clean(line)
             if problem is not None:
-                self._refuse(number, key, problem)
+                self._add_refused(number, key, problem)
             elif not key:
                 self._ledger.blank += 1
             else:
-                self._taken[0].append(number)
-                self._taken[1].append(key)
+                self._pending[0].append(number)
+                self._pending[1].append(key)
                 if invisible.may_be_odd(key) and invisible.holds_any(key):
                     self._ledger.note_invisible(number)
 
-    def _refuse(self, line: int, key: str, problem: str) -> None:
+    def _add_refused(self, line: int, key: str, problem: str) -> None:
         # Neighbours with the same fault share an outcome: a file in another encoding is one long fault.
         lines, keys = self._refused
-        if lines and (line != lines[-1] + 1 or problem != self._problem or len(lines) == MOST_KEYS):
-            self._enter_refused()
+        if lines and (line != lines[-1] + 1 or problem != self._refused_because or len(lines) == MAX_KEYS_PER_CALL):
+            self._record_refused()
             lines, keys = self._refused
         lines.append(line)
         keys.append(key)
-        self._problem = problem
+        self._refused_because = problem
 
-    def _enter_refused(self) -> None:
+    def _record_refused(self) -> None:
         lines, keys = self._refused
         if lines:
-            problem = f"line {lines[0]} {self._problem}"
+            problem = f"line {lines[0]} {self._refused_because}"
             if len(lines) > 1:
-                problem = f"lines {lines[0]} to {lines[-1]}: each {self._problem}"
+                problem = f"lines {lines[0]} to {lines[-1]}: each {self._refused_because}"
             error = InvalidRequestError(field="keys", problem=problem)
             self._ledger.add(failed(Chunk(-1, tuple(lines), tuple(keys)), Fate.REFUSED, error=error))
         self._refused = ([], [])

@@ -35,7 +35,7 @@ WIRE_NAMES: dict[type, dict[str, str]] = {
 }
 # What a person reads and no program computes with. PHP sends null for an empty column of its database, or leaves the
 # field out; neither may spoil a whole catalogue or a whole page. Numbers, money, times and card keys stay strict.
-_MAY_BE_ABSENT: dict[type, dict[str, object]] = {
+_DEFAULTS: dict[type, dict[str, object]] = {
     models.Product: {"name": "", "description": "", "image": ""},
     models.Category: {"name": "", "product": []},
     models.CardKey: {"status": ""},
@@ -43,15 +43,15 @@ _MAY_BE_ABSENT: dict[type, dict[str, object]] = {
 # 卡密接口: the table of fields says create_at and update_at, the example createtime and updatetime.
 _OTHER_SPELLINGS = {"createtime": "create_at", "updatetime": "update_at"}
 
-_MOST_DIGITS = 18  # an exponent without measure would fill the memory of whoever writes it out
-_MONEY = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
+_MAX_PRICE_DIGITS = 18  # an exponent without measure would fill the memory of whoever writes it out
+_PRICE_TEXT = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
 _DATA_URI = re.compile(r"data:([a-z]+/[a-z0-9.+-]+);base64,([A-Za-z0-9+/=\s]+)", re.ASCII)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _SURELY_A_TIME = 2**37  # the year 6325
-_LATEST = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
+_MAX_EPOCH = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
 
-_json = msgspec.json.Decoder(float_hook=Decimal)
+_json_decoder = msgspec.json.Decoder(float_hook=Decimal)
 
 
 class MisreadError(ValueError):
@@ -77,7 +77,7 @@ def parse_json(body: bytes) -> object:
         MisreadError: It is none, cut, not UTF-8, nested without end, or a number without measure.
     """
     try:
-        return _json.decode(body.removeprefix(_BYTE_ORDER_MARK))
+        return _json_decoder.decode(body.removeprefix(_BYTE_ORDER_MARK))
     except RecursionError:
         problem = "is JSON nested too deep"
     except (msgspec.DecodeError, ValueError, ArithmeticError):
@@ -107,7 +107,7 @@ _listing = msgspec.json.Decoder(_Listing)
 
 
 def _has_times(row: models.CardKey) -> bool:
-    return 0 <= row.createtime <= _LATEST and 0 <= row.updatetime <= _LATEST
+    return 0 <= row.createtime <= _MAX_EPOCH and 0 <= row.updatetime <= _MAX_EPOCH
 
 
 def read_listing(body: bytes) -> tuple[int, models.CardKeyPage] | None:
@@ -196,23 +196,23 @@ def _wrong(expected: str, value: object) -> ValueError:
     return ValueError(f"should be {expected}, is {_kind(value)}")
 
 
-def _whole(value: object, _: object = None) -> int:
+def _read_int(value: object, _: object = None) -> int:
     if type(value) is not int:
         raise _wrong("a whole number", value)
     return value
 
 
-def _text(value: object, _: object = None) -> str:
+def _read_text(value: object, _: object = None) -> str:
     if type(value) is not str:
         raise _wrong("text", value)
     return value
 
 
-def _money(value: object, _: object = None) -> Decimal:
+def _read_money(value: object, _: object = None) -> Decimal:
     # 产品接口 gives "1.00", 支付接口 gives 1.5; either is accepted in both, and so is the noise of PHP's floats.
-    if type(value) is int or (type(value) is str and _MONEY.fullmatch(value)):
+    if type(value) is int or (type(value) is str and _PRICE_TEXT.fullmatch(value)):
         value = Decimal(value)
-    if type(value) is not Decimal or value.adjusted() >= _MOST_DIGITS:
+    if type(value) is not Decimal or value.adjusted() >= _MAX_PRICE_DIGITS:
         raise _wrong('money, such as 1.5 or "1.50"', value)
     exact = money.whole_fen(value)
     if exact is None:
@@ -220,50 +220,50 @@ def _money(value: object, _: object = None) -> Decimal:
     return exact
 
 
-def _epoch(value: object, _: object = None) -> int:
-    whole = _whole(value)
-    if not 0 <= whole <= _LATEST:
+def _read_epoch(value: object, _: object = None) -> int:
+    whole = _read_int(value)
+    if not 0 <= whole <= _MAX_EPOCH:
         raise ValueError("should be epoch seconds, is out of range")
     return whole
 
 
-def _time(value: object, _: object = None) -> datetime:
-    return datetime.fromtimestamp(_epoch(value), UTC)
+def _read_time(value: object, _: object = None) -> datetime:
+    return datetime.fromtimestamp(_read_epoch(value), UTC)
 
 
-def _qr_code(value: object, _: object = None) -> models.QrCode:
-    found = _DATA_URI.fullmatch(_text(value))
-    if found is None:
+def _read_qr_code(value: object, _: object = None) -> models.QrCode:
+    match = _DATA_URI.fullmatch(_read_text(value))
+    if match is None:
         raise ValueError("should be an image as a data URI with base64")
     try:
-        data = base64.b64decode(found[2], validate=False)
+        data = base64.b64decode(match[2], validate=False)
     except binascii.Error:
         data = b""
     if not data:
         raise ValueError("should be an image in base64, which is empty, cut or broken")
-    return models.QrCode(data, found[1])
+    return models.QrCode(data, match[1])
 
 
-def _object(cls: type[Any], converter: Converter) -> Callable[[Any, Any], Any]:
+def _object_reader(cls: type[Any], converter: Converter) -> Callable[[Any, Any], Any]:
     names = {ours: override(rename=theirs) for ours, theirs in WIRE_NAMES.get(cls, {}).items()}
     structure: Callable[[Any, Any], Any] = cast("Any", make_dict_structure_fn)(cls, converter, **names)
 
     def hook(value: Any, type_: Any) -> Any:
         if type(value) is not dict:
             raise _wrong("an object", value)
-        row = _completed(cls, cast("dict[str, Any]", value))
-        return structure(_vendors_spelling(row) if cls is models.CardKey else row, type_)
+        row = _with_defaults(cls, cast("dict[str, Any]", value))
+        return structure(_with_documented_names(row) if cls is models.CardKey else row, type_)
 
     return hook
 
 
-def _completed(cls: type[Any], row: dict[str, Any]) -> dict[str, Any]:
+def _with_defaults(cls: type[Any], row: dict[str, Any]) -> dict[str, Any]:
     """*row* with an empty value for each field that may be null or absent, and is."""
-    absent = {name: empty for name, empty in _MAY_BE_ABSENT.get(cls, {}).items() if row.get(name) is None}
+    absent = {name: empty for name, empty in _DEFAULTS.get(cls, {}).items() if row.get(name) is None}
     return {**row, **absent} if absent else row
 
 
-def _vendors_spelling(row: dict[str, Any]) -> dict[str, Any]:
+def _with_documented_names(row: dict[str, Any]) -> dict[str, Any]:
     """*row* with its times under the names of the vendor's example."""
     for spelling, other in _OTHER_SPELLINGS.items():
         if spelling not in row and other in row:
@@ -271,7 +271,7 @@ def _vendors_spelling(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _list(type_: Any, converter: Converter) -> Callable[[Any, Any], Any]:
+def _list_reader(type_: Any, converter: Converter) -> Callable[[Any, Any], Any]:
     structure = homogenous_tuple_structure_factory(type_, converter)
 
     def hook(value: Any, type_: Any) -> Any:
@@ -287,12 +287,12 @@ def _is_list(type_: Any) -> bool:
 
 
 _HOOKS: tuple[tuple[Any, Callable[[Any, Any], Any]], ...] = (
-    (int, _whole),
-    (str, _text),
-    (Decimal, _money),
-    (datetime, _time),
-    (models.Epoch, _epoch),
-    (models.QrCode, _qr_code),
+    (int, _read_int),
+    (str, _read_text),
+    (Decimal, _read_money),
+    (datetime, _read_time),
+    (models.Epoch, _read_epoch),
+    (models.QrCode, _read_qr_code),
 )
 # Parts before the wholes that hold them.
 _OBJECTS: tuple[type, ...] = (
@@ -311,7 +311,7 @@ def _converter(*, careful: bool) -> Converter:
     converter = Converter(detailed_validation=careful)
     for type_, hook in _HOOKS:
         converter.register_structure_hook(type_, hook)
-    converter.register_structure_hook_factory(_is_list, _list)
+    converter.register_structure_hook_factory(_is_list, _list_reader)
     for cls in _OBJECTS:
-        converter.register_structure_hook(cls, _object(cls, converter))
+        converter.register_structure_hook(cls, _object_reader(cls, converter))
     return converter

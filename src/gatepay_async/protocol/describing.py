@@ -13,15 +13,15 @@ from gatepay_async.protocol.codec import MisreadError, parse_json
 from gatepay_async.protocol.masking import MASK, mask
 from gatepay_async.protocol.vocabulary import FIELDS, MEDIA_TYPES
 
-_READ = 4096  # bytes of a page that a title is looked for in
-_LARGEST_JSON = 2**20
-_DEEPEST = 4
-_MOST_FIELDS = 12
-_LONGEST = 300  # characters of a description
+_TITLE_SCAN_BYTES = 4096  # bytes of a page that a title is looked for in
+_MAX_JSON_BYTES = 2**20
+_MAX_DEPTH = 4
+_MAX_FIELDS = 12
+_DESCRIPTION_CHARS = 300  # characters of a description
 
 _TITLE = re.compile(r"<title[^>]*>([^<]*)</", re.IGNORECASE)
-_FIELD = re.compile(r"[a-z]{1,20}(_[a-z]{1,20}|[A-Z][a-z]{2,20}){0,3}")
-_KINDS: dict[type, str] = {str: "text", bool: "bool", int: "int", Decimal: "number", type(None): "null"}
+_FIELD_NAME = re.compile(r"[a-z]{1,20}(_[a-z]{1,20}|[A-Z][a-z]{2,20}){0,3}")
+_TYPE_NAMES: dict[type, str] = {str: "text", bool: "bool", int: "int", Decimal: "number", type(None): "null"}
 
 
 def describe(body: bytes, *, content_type: str = "", keys: Iterable[str] = (), strict: bool = False) -> str:
@@ -36,16 +36,16 @@ def describe(body: bytes, *, content_type: str = "", keys: Iterable[str] = (), s
         strict: Of a title and of the names of fields, only those of a list are shown.
     """
     parts = [_media_type(content_type), "1 byte" if len(body) == 1 else f"{len(body)} bytes"]
-    title = _TITLE.search(body[:_READ].decode("utf-8", "replace"))
+    title = _TITLE.search(body[:_TITLE_SCAN_BYTES].decode("utf-8", "replace"))
     if title is not None:
         # Masked before blanks are drawn together, and after: a card key may hold several, or be broken by them.
         shown = mask(html.unescape(title[1]), keys=keys, strict=strict)
         parts.append(f'titled "{mask(" ".join(shown.split()), keys=keys, strict=strict)}"')
-    elif len(body) <= _LARGEST_JSON:
+    elif len(body) <= _MAX_JSON_BYTES:
         with suppress(MisreadError):
-            parts.append(_shape(parse_json(body), strict=strict, depth=0))
+            parts.append(_describe_value(parse_json(body), strict=strict, depth=0))
     text = ", ".join(filter(None, parts))
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return text if len(text) <= _DESCRIPTION_CHARS else text[: _DESCRIPTION_CHARS - 1] + "…"
 
 
 def _media_type(content_type: str) -> str:
@@ -53,24 +53,24 @@ def _media_type(content_type: str) -> str:
     return name if name in MEDIA_TYPES else "of an unknown type" if name else ""
 
 
-def _shape(value: object, *, strict: bool, depth: int) -> str:
+def _describe_value(value: object, *, strict: bool, depth: int) -> str:
     if isinstance(value, dict):
-        return "{" + _fields(cast("dict[str, Any]", value), strict=strict, depth=depth) + "}"
+        return "{" + _describe_fields(cast("dict[str, Any]", value), strict=strict, depth=depth) + "}"
     if isinstance(value, list):
         rows = cast("list[object]", value)
-        return f"[{len(rows)} × {_shape(rows[0], strict=strict, depth=depth)}]" if rows else "[]"
-    return _KINDS[type(value)]
+        return f"[{len(rows)} × {_describe_value(rows[0], strict=strict, depth=depth)}]" if rows else "[]"
+    return _TYPE_NAMES[type(value)]
 
 
-def _fields(value: dict[str, Any], *, strict: bool, depth: int) -> str:
-    if depth == _DEEPEST:
+def _describe_fields(value: dict[str, Any], *, strict: bool, depth: int) -> str:
+    if depth == _MAX_DEPTH:
         return "…" if value else ""
     named = [
-        f"{_name(name, strict=strict)}: {_shape(each, strict=strict, depth=depth + 1)}"
-        for name, each in list(value.items())[:_MOST_FIELDS]
+        f"{_show_name(name, strict=strict)}: {_describe_value(each, strict=strict, depth=depth + 1)}"
+        for name, each in list(value.items())[:_MAX_FIELDS]
     ]
-    return ", ".join(named + ["…"] * (len(value) > _MOST_FIELDS))
+    return ", ".join(named + ["…"] * (len(value) > _MAX_FIELDS))
 
 
-def _name(name: str, *, strict: bool) -> str:
-    return name if name in FIELDS or (not strict and _FIELD.fullmatch(name)) else MASK
+def _show_name(name: str, *, strict: bool) -> str:
+    return name if name in FIELDS or (not strict and _FIELD_NAME.fullmatch(name)) else MASK

@@ -22,7 +22,7 @@ Every error of this package: one tree, a branch for each one who can be at fault
     │   ├── MalformedCallbackError                a field is missing, doubled or in another form
     │   ├── CallbackSignatureError                not signed with your secret
     │   └── StaleCallbackError                    signed, but too old
-    └── UploadIncomplete                      some keys of an upload are not known to be stored
+    └── UploadIncomplete                      some keys of an upload are not known to be stored; in bulk
 
 Errors carry data and write their own sentence. None holds the secret, a signature or a card key,
 and every one survives pickling. This file imports nothing of ours.
@@ -31,10 +31,7 @@ and every one survives pickling. This file imports nothing of ours.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeVar
-
-if TYPE_CHECKING:
-    from gatepay_async.protocol.bulk import UploadReport
+from typing import TypeVar
 
 E = TypeVar("E", bound="GatePayError")
 
@@ -281,12 +278,14 @@ class OutcomeUnknownError(GatePayError):
     """
     A call that must not be sent twice broke off: the order may have been made, or not.
 
+    After ``send_raw``, any call that the caller did not call repeatable: it may have been carried out, or not.
+
     GatePay offers no way to ask. Look the order up in its console before you do anything; its
     callback, should the customer pay, settles it too.
 
     Attributes:
         endpoint: ``"pay/create"``.
-        out_order_id: Your order number, as sent.
+        out_order_id: Your order number, as sent; empty after ``send_raw``.
         attempts: How often the call was tried (only the last attempt can have arrived).
     """
 
@@ -295,7 +294,9 @@ class OutcomeUnknownError(GatePayError):
         self.out_order_id = out_order_id
         self.attempts = attempts
         super().__init__(
-            f"{endpoint}: the order {out_order_id!r} may have been made, or not. Don't send it again: look for "
+            f"{endpoint}: the call may have been carried out, or not. Find out before you send it again."
+            if not out_order_id
+            else f"{endpoint}: the order {out_order_id!r} may have been made, or not. Don't send it again: look for "
             f"this out_order_id in GatePay's console first. If you can't wait, let this order go and make "
             f"another under a new out_order_id; should the customer pay the first, its callback will tell.",
         )
@@ -326,20 +327,3 @@ class CallbackSignatureError(CallbackError):
 
 class StaleCallbackError(CallbackError):
     """It is genuine, but older than you accept."""
-
-
-class UploadIncomplete(GatePayError):  # noqa: N818 -- the contract's name: a report to act on, not a fault
-    """
-    Some card keys of an upload are not known to be on the server.
-
-    Attributes:
-        report: The whole ledger; ``report.chunks`` says which lines, and holds their keys.
-    """
-
-    def __init__(self, report: UploadReport) -> None:
-        self.report = report
-        super().__init__(
-            f"{report.refused} refused, {report.unknown} unknown, {report.not_sent} not sent "
-            f"(of {report.read} lines; {report.stored} stored, {report.already_there} there already). "
-            f"Uploading the same input again is safe: GatePay keeps one copy of each card key.",
-        )

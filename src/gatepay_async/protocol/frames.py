@@ -28,10 +28,10 @@ _EMPTIED = frozenset(
 
 def clear_frames(error: BaseException) -> None:
     """Empty the frames that *error*, and every error that hangs on it, has passed on its way to the caller."""
-    for each in _linked(error):
+    for each in _chained_errors(error):
         traceback = each.__traceback__
         while traceback is not None:
-            _clear(traceback.tb_frame)
+            _clear_frame(traceback.tb_frame)
             traceback = traceback.tb_next
 
 
@@ -56,7 +56,7 @@ def sealed_init(cls: C) -> C:
     return cls
 
 
-def _linked(error: BaseException) -> Iterator[BaseException]:
+def _chained_errors(error: BaseException) -> Iterator[BaseException]:
     """*error*, what caused it, what it came in, and the members of groups; each once."""
     left: list[BaseException | None] = [error]
     seen: set[int] = set()
@@ -71,7 +71,7 @@ def _linked(error: BaseException) -> Iterator[BaseException]:
             left += cast("BaseExceptionGroup[BaseException]", each).exceptions
 
 
-def _clear(frame: FrameType) -> None:
+def _clear_frame(frame: FrameType) -> None:
     if not _is_emptied(frame):
         return
     with suppress(RuntimeError):  # it still runs: the caller's, or the one that is asking

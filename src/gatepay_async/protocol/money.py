@@ -7,15 +7,15 @@ from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
 from gatepay_async.protocol.errors import InvalidRequestError
 
 _FEN = Decimal("0.01")
-_MOST = Decimal(10**12)  # yuan; parse_callback() accepts no price from there on
-_MOST_DIGITS = 18
+_MAX_YUAN = Decimal(10**12)  # yuan; parse_callback() accepts no price from there on
+_MAX_DIGITS = 18
 
 # gatepay-api.md, "What else the vendor's own repositories show": PHP multiplies prices as floats, so 3 × 1.90 arrives
 # as 5.699999999999999. The error of such a product is far below this much, even for a thousand million yuan.
-_NOISE = Decimal("0.0001")
+_FLOAT_NOISE = Decimal("0.0001")
 
 # A context of our own: a program may have set another precision, rounding or trap, and money must stay exact.
-_EXACT = Context(prec=2 * _MOST_DIGITS, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[])
+_EXACT = Context(prec=2 * _MAX_DIGITS, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[])
 
 
 def whole_fen(amount: Decimal) -> Decimal | None:
@@ -25,26 +25,26 @@ def whole_fen(amount: Decimal) -> Decimal | None:
     Returns:
         None if it lies further than 0.0001 from a whole fen, or is too large to be an amount.
     """
-    if not amount.is_finite() or amount.adjusted() >= _MOST_DIGITS:
+    if not amount.is_finite() or amount.adjusted() >= _MAX_DIGITS:
         return None
     exact = amount.quantize(_FEN, context=_EXACT)
-    if _EXACT.subtract(amount, exact).copy_abs() > _NOISE:
+    if _EXACT.subtract(amount, exact).copy_abs() > _FLOAT_NOISE:
         return None
     return exact or exact.copy_abs()  # PHP writes -0.0, too
 
 
-def amount_of(name: str, given: object) -> Decimal:
+def amount_of(name: str, value: object) -> Decimal:
     """
     Take an amount that a caller gives, as a ``Decimal`` or as text.
 
     Raises:
         InvalidRequestError: It is of another type (a float is not exact), negative, too large, or not in whole fen.
     """
-    if not isinstance(given, Decimal | str):
-        problem = f'must be a Decimal or text ("9.99"), not {type(given).__name__}'
+    if not isinstance(value, Decimal | str):
+        problem = f'must be a Decimal or text ("9.99"), not {type(value).__name__}'
         raise InvalidRequestError(field=name, problem=problem)
-    amount = _decimal(given)
-    if amount is None or not 0 <= amount < _MOST:
+    amount = _parse_decimal(value)
+    if amount is None or not 0 <= amount < _MAX_YUAN:
         raise InvalidRequestError(field=name, problem="must be an amount in yuan, 0 or more and below 10 to the 12th")
     exact = amount.copy_abs().quantize(_FEN, context=_EXACT)
     if exact != amount:
@@ -52,9 +52,9 @@ def amount_of(name: str, given: object) -> Decimal:
     return exact
 
 
-def _decimal(given: Decimal | str) -> Decimal | None:
+def _parse_decimal(value: Decimal | str) -> Decimal | None:
     try:
-        amount = Decimal(given)
+        amount = Decimal(value)
     except InvalidOperation:
         return None
     return amount if amount.is_finite() else None

@@ -20,14 +20,14 @@ from attrs import evolve
 
 from gatepay_async.protocol.codec import MisreadError
 from gatepay_async.protocol.models import CardKeyPage
-from gatepay_async.protocol.reading_plans import Place, PlainPlan, Plan, ThoroughPlan
-from gatepay_async.protocol.snapshots import FRONT, History, Snapshot, last_page, refused, shown
+from gatepay_async.protocol.reading_plans import PlainPlan, Plan, ThoroughPlan, WalkPosition
+from gatepay_async.protocol.snapshots import FRONT, History, Snapshot, last_page, snapshot_of_page, snapshot_of_refusal
 
 # Waves in a row that prove nothing new, beyond one for each page that there is.
-_MOST_IDLE = 64
+_MAX_IDLE_WAVES = 64
 # Calls of one walk, beyond sixteen for each page that there was at its beginning: a stock that grows as fast as it is
 # read has no end.
-_MOST_CALLS = 100_000
+_MAX_CALLS = 100_000
 
 
 class Walk:
@@ -52,7 +52,7 @@ class Walk:
         self._first = first
         self._plan: Plan = ThoroughPlan(prefetch) if thorough else PlainPlan(prefetch)
         self._history = History(thorough=thorough)
-        self._given: float = -math.inf  # the id of the last row given away
+        self._last_given_id: float = -math.inf  # the id of the last row given away
         self._kept: list[Snapshot] = []  # the latest ones
         self._behind = FRONT  # the one to go on from
         self._stock: tuple[int, int] | None = None  # total and per_page of the latest reply
@@ -72,11 +72,11 @@ class Walk:
             MisreadError: The stock changes too fast. Asked again, the walk tries again.
         """
         if not self.begun:
-            return self._plan.begin(self._first)
-        if self._idle > _MOST_IDLE + self._last or self._calls > self._most_calls:
+            return self._plan.first_wave(self._first)
+        if self._idle > _MAX_IDLE_WAVES + self._last or self._calls > self._most_calls:
             self._idle, self._most_calls = 0, self._most_calls + self._calls
             raise MisreadError("changes too fast to list every card key", path="data.ka.total")
-        return self._plan.next_wave(self._place())
+        return self._plan.next_wave(self._position())
 
     def receive(self, asked: list[int], replies: Mapping[int, CardKeyPage | None]) -> list[CardKeyPage]:
         """
@@ -95,21 +95,25 @@ class Walk:
         """
         for number, page in replies.items():
             if page is not None:
-                _check(number, page)
+                _check_page(number, page)
         self._calls += len(replies)
-        self._plan.note(asked, replies)
+        self._plan.record_replies(asked, replies)
         if not replies:
             return []
-        fresh = self._look(replies)
-        out = [] if self.begun or self._first not in replies else self._begin(fresh[list(replies).index(self._first)])
+        fresh = self._take_snapshots(replies)
+        out = (
+            []
+            if self.begun or self._first not in replies
+            else self._give_first_page(fresh[list(replies).index(self._first)])
+        )
         if self.begun and not self.ended:
-            out += self._advance()
-            self._judge(fresh, has_given=bool(out))
+            out += self._give_proven_pages()
+            self._choose_where_to_go_on(fresh, has_given=bool(out))
         return out
 
     # -- what the replies say ------------------------------------------------------------------------------------------
 
-    def _look(self, replies: Mapping[int, CardKeyPage | None]) -> list[Snapshot]:
+    def _take_snapshots(self, replies: Mapping[int, CardKeyPage | None]) -> list[Snapshot]:
         """Make snapshots of the replies, and note what they say of the whole stock."""
         pages = [page for page in replies.values() if page is not None]
         refusals = [number for number, page in replies.items() if page is None]
@@ -122,12 +126,13 @@ class Walk:
         self._last = max(map(last_page, pages), default=self._last)
         self._last = max(1, min([self._last, *(number - 1 for number in refusals)]))
         fresh = [
-            refused(number, wave) if page is None else shown(number, page, wave) for number, page in replies.items()
+            snapshot_of_refusal(number, wave) if page is None else snapshot_of_page(number, page, wave)
+            for number, page in replies.items()
         ]
-        self._keep(fresh, oldest=wave.number - self._plan.waves_kept)
+        self._keep_snapshots(fresh, oldest=wave.number - self._plan.waves_kept)
         return fresh
 
-    def _keep(self, fresh: list[Snapshot], *, oldest: int) -> None:
+    def _keep_snapshots(self, fresh: list[Snapshot], *, oldest: int) -> None:
         self._kept = [one for one in self._kept if one.wave.number >= oldest or one is self._behind]
         self._history.bracket(self._kept, fresh, oldest=oldest)
         self._kept += fresh
@@ -137,25 +142,25 @@ class Walk:
         if not self.drifted:
             self.drifted = not all(one.agrees(other) for one in fresh for other in self._kept)
 
-    def _begin(self, page: Snapshot) -> list[CardKeyPage]:
+    def _give_first_page(self, page: Snapshot) -> list[CardKeyPage]:
         """Give the page that the walk begins at. If it isn't there, nothing comes after it either."""
         self.begun = True
-        self._most_calls = _MOST_CALLS + 16 * self._last
+        self._most_calls = _MAX_CALLS + 16 * self._last
         self.ended = page.number != self._first or not page.ids
         if self.drifted:
             # Fetched at the same time, what was read before it may not know of rows that it says are there.
             self._kept = [one for one in self._kept if one is page]
-        return [] if self.ended else self._give(page)
+        return [] if self.ended else self._give_new_rows(page)
 
-    def _advance(self) -> list[CardKeyPage]:
+    def _give_proven_pages(self) -> list[CardKeyPage]:
         """Give all pages that no row can be missing before."""
         out: list[CardKeyPage] = []
-        waiting = sorted((one for one in self._kept if one.is_beyond(self._given)), key=Snapshot.first_id)
-        reached = [FRONT, *(one for one in self._kept if one.is_within(self._given))]
-        while found := next((one for one in waiting if self._follows(one, reached)), None):
-            out += self._give(found)
-            reached += [one for one in waiting if one.is_within(self._given)]
-            waiting = [one for one in waiting if one.is_beyond(self._given)]
+        waiting = sorted((one for one in self._kept if one.is_beyond(self._last_given_id)), key=Snapshot.first_id)
+        reached = [FRONT, *(one for one in self._kept if one.is_within(self._last_given_id))]
+        while following := next((one for one in waiting if self._follows(one, reached)), None):
+            out += self._give_new_rows(following)
+            reached += [one for one in waiting if one.is_within(self._last_given_id)]
+            waiting = [one for one in waiting if one.is_beyond(self._last_given_id)]
         for one in reached:
             one.page = None  # its rows are given; memory holds what waits
         self.ended = self._is_end(reached)
@@ -167,33 +172,33 @@ class Walk:
         return any(self._history.ends(behind, at) for at in ends for behind in reached)
 
     def _follows(self, page: Snapshot, reached: list[Snapshot]) -> bool:
-        overlaps = page.ids[0] <= self._given
+        overlaps = page.ids[0] <= self._last_given_id
         return overlaps or any(self._history.joins(behind, page) for behind in reached)
 
-    def _give(self, shot: Snapshot) -> list[CardKeyPage]:
+    def _give_new_rows(self, shot: Snapshot) -> list[CardKeyPage]:
         page = shot.page
         assert page is not None  # noqa: S101 -- a snapshot beyond what was given still has its page
-        fresh = tuple([key for key in page.keys if key.id > self._given])
-        self._given = shot.ids[-1]
+        fresh = tuple([key for key in page.keys if key.id > self._last_given_id])
+        self._last_given_id = shot.ids[-1]
         return [page if len(fresh) == len(page.keys) else evolve(page, keys=fresh)]
 
     # -- where to go on ------------------------------------------------------------------------------------------------
 
-    def _judge(self, fresh: list[Snapshot], *, has_given: bool) -> None:
+    def _choose_where_to_go_on(self, fresh: list[Snapshot], *, has_given: bool) -> None:
         """Choose what to go on from, and note whether the wave was of use."""
         lowest = min(one.number for one in fresh)
-        if has_given or any(one.is_within(self._given) for one in fresh):
+        if has_given or any(one.is_within(self._last_given_id) for one in fresh):
             self._missed, self._stride = 0, 1
         elif lowest < (self._missed or self._next_page()):
             # What was given stands further back now: what was read of it before leads nowhere.
             self._missed, self._stride = lowest, self._stride * 2
-            self._kept = [one for one in self._kept if not one.is_within(self._given)]
-        reached = [FRONT, *(one for one in self._kept if one.is_within(self._given))]
+            self._kept = [one for one in self._kept if not one.is_within(self._last_given_id)]
+        reached = [FRONT, *(one for one in self._kept if one.is_within(self._last_given_id))]
         self._behind = max(reached, key=self._worth)
         is_useful = has_given or self._behind.end > self._furthest
         self._furthest = self._behind.end if has_given else max(self._furthest, self._behind.end)
         self._idle = 0 if is_useful else self._idle + 1
-        self._plan.judge(is_useful=is_useful)
+        self._plan.record_usefulness(is_useful=is_useful)
 
     def _worth(self, behind: Snapshot) -> tuple[bool, int, int]:
         is_sure = self._plan.relies_on_total and not self._history.may_have_fallen(behind.wave)
@@ -203,10 +208,10 @@ class Walk:
         per_page = self._stock[1] if self._stock else 1
         return self._behind.end // per_page + 1
 
-    def _place(self) -> Place:
+    def _position(self) -> WalkPosition:
         number = self._next_page()
         overlapping = number - 1 if self._missed == 0 else self._missed - self._stride // 2
-        return Place(
+        return WalkPosition(
             number=number,
             overlapping=max(1, min(overlapping, self._last)),
             last=self._last,
@@ -216,13 +221,13 @@ class Walk:
 
     def _is_at_hand(self, one: Snapshot) -> bool:
         """Whether it waits, and is as good as if it were fetched now."""
-        if not one.is_beyond(self._given) or one.page is None or self._stock is None:
+        if not one.is_beyond(self._last_given_id) or one.page is None or self._stock is None:
             return False
         has_rested = not (self._history.may_have_fallen(one.wave) or self._history.may_have_risen(one.wave))
         return has_rested and one.page.per_page == self._stock[1]
 
 
-def _check(asked: int, page: CardKeyPage) -> None:
+def _check_page(asked: int, page: CardKeyPage) -> None:
     if page.per_page < 1:
         raise MisreadError("is not above 0", path="data.ka.per_page")
     if page.current_page > asked:

@@ -29,7 +29,7 @@ from gatepay_async.protocol.errors import (
     TransportError,
 )
 from gatepay_async.protocol.models import Stored
-from gatepay_async.protocol.retrying import Answer, is_transient
+from gatepay_async.protocol.retrying import Sent, is_transient
 
 # FastAdmin's input filter changes these before GatePay checks the signature, so that they alone bring a 106.
 _SPOILS_SIGNATURE = frozenset("&<>\"'")
@@ -45,7 +45,7 @@ _NO_SUCCESS_YET = 20.0  # as _AMBIGUOUS, before anything has succeeded: a wrong 
 # Rejected signatures before anything was stored, none of them beside a success. Two halves of one text, say, and the
 # whole: it is the secret.
 _REJECTED_WITHOUT_SUCCESS = 3
-_MOST_REFUSED = 10  # parts in a row that are refused without having been halved
+_MAX_REFUSED_PARTS = 10  # parts in a row that are refused without having been halved
 
 # Calls in vain for the same card keys, before they are halved, whatever others do. Where nothing has succeeded yet, and
 # for a half, one is enough: nothing else may be left that could succeed.
@@ -54,7 +54,7 @@ _CALLS_BEFORE_HALVING = 3
 _PROOFS = 3
 _PROOFS_WITHOUT_CONNECTION = 6
 _CALLS_IN_MANY_RUNS = 5  # for one key that is all that is left to send, where runs are far apart
-_MOST_DOUBLINGS = 30  # a wait of years
+_MAX_DOUBLINGS = 30  # a wait of years
 _LATER = frozenset({408, 425, 429, 503})  # the server wants to be asked later; no content is at fault
 
 
@@ -86,7 +86,7 @@ class Patience:
 
 
 @frozen
-class Again:
+class Resend:
     """
     Card keys that are to be sent again.
 
@@ -99,7 +99,7 @@ class Again:
     later: bool = False
 
 
-Verdict: TypeAlias = ChunkOutcome | Again
+Verdict: TypeAlias = ChunkOutcome | Resend
 
 
 class Progress:
@@ -127,8 +127,8 @@ class Progress:
         self._refused = 0  # in a row, without having been halved
         self._rejected = 0  # signatures, by what no text explains, before anything was stored
         # A run of calls in vain. Calls that overlap are one round of it, however many they are.
-        self._alive = -math.inf  # when GatePay last answered
-        self._since = math.inf
+        self._last_answered = -math.inf  # when GatePay last answered
+        self._vain_since = math.inf
         self._rounds = 0
         self._round_ended = -math.inf
         self._attempts = 0
@@ -143,9 +143,9 @@ class Progress:
         """Whether the secret may be wrong: nothing more is to be sent while an answer is still to come."""
         return self._rejected > 0 and not self.accepted
 
-    def answered(self, part: Chunk, answer: Answer[Stored], *, now: float) -> ChunkOutcome:
+    def answered(self, part: Chunk, answer: Sent[Stored], *, now: float) -> ChunkOutcome:
         """*part* was stored, as the call that ended *now* says."""
-        self._succeed(now)
+        self._note_success(now)
         return bulk.stored(part, count=answer.value.stored, attempts=part.attempts + answer.attempts)
 
     def failed(
@@ -166,10 +166,10 @@ class Progress:
             What became of it, or what is to be sent again.
         """
         if isinstance(error, AlreadyStoredError):
-            self._succeed(now)
+            self._note_success(now)
             return bulk.outcome_of(part, error)
         if isinstance(error, RefusedError) and not isinstance(error, StorageFailedError):
-            self._answer(now)
+            self._note_answer(now)
             if isinstance(error, SignatureRejectedError) and not self._is_about_content(part):
                 return self._rejected_at_first(part, error, others)
             return self._objected(part, error)
@@ -187,7 +187,7 @@ class Progress:
         if not others and (is_all or self._rejected >= _REJECTED_WITHOUT_SUCCESS):
             self.stopped = self.stopped or error
         if self.ended is None and len(part.keys) > 1:
-            return Again(_halves(part, error), later=True)
+            return Resend(_halves(part, error), later=True)
         return bulk.outcome_of(part, error)
 
     def _objected(self, part: Chunk, error: RefusedError) -> Verdict:
@@ -198,10 +198,10 @@ class Progress:
         elif isinstance(error, bulk.MEETS_EVERY_CHUNK):
             self.stopped = self.stopped or error
         if self.ended is None and len(part.keys) > 1:
-            if self._pay(cost):
-                return Again(_halves(part, error))
+            if self._spend_credit(cost):
+                return Resend(_halves(part, error))
             self._refused += 1
-            if self._refused >= _MOST_REFUSED or isinstance(error, SignatureRejectedError):
+            if self._refused >= _MAX_REFUSED_PARTS or isinstance(error, SignatureRejectedError):
                 self.stopped = error
         return bulk.outcome_of(part, error)
 
@@ -211,23 +211,27 @@ class Progress:
 
     def _in_vain(self, part: Chunk, error: Attempted, now: float, jitter: float) -> Verdict:
         """Nobody answered, or not as GatePay does, or its database did not store anything."""
-        tried = self._tried(part, error, now, jitter)
-        if self.ended is None and _is_final(error) and len(part.keys) > 1 and self._pay(self._cost(error)):
-            return Again(tried.halves())
-        if self.ended is None and self._may_be_its_keys(part, tried, error, now) and self._pay(self._cost(error)):
-            return Again(_halves_after_a_wait(tried), later=True)
+        tried = self._after_vain_call(part, error, now, jitter)
+        if self.ended is None and _is_final(error) and len(part.keys) > 1 and self._spend_credit(self._cost(error)):
+            return Resend(tried.halves())
+        if (
+            self.ended is None
+            and self._may_be_its_keys(part, tried, error, now)
+            and self._spend_credit(self._cost(error))
+        ):
+            return Resend(_halves_after_a_wait(tried), later=True)
         if self.ended is None and self._is_its_own(tried, error, now):
             return bulk.outcome_of(part, error)
         if self.ended is None and self._is_away(now):
             self.away = error
         if self.ended is None and (self._patience.holds or (_is_final(error) and tried.calls == 1)):
-            return Again((tried,), later=True)
+            return Resend((tried,), later=True)
         outcome = bulk.outcome_of(part, error)
         if self._patience.holds or outcome.fate is not Fate.REFUSED:
             return outcome
         return evolve(outcome, fate=Fate.NOT_SENT)  # its database may be down: that is no refusal yet
 
-    def _tried(self, part: Chunk, error: Attempted, now: float, jitter: float) -> Chunk:
+    def _after_vain_call(self, part: Chunk, error: Attempted, now: float, jitter: float) -> Chunk:
         """*part* after one more call in vain."""
         is_first = part.failed_at == -math.inf
         asked = error.retry_after if isinstance(error, ProtocolError) else None
@@ -236,10 +240,10 @@ class Progress:
         return evolve(
             _after(part, error),
             calls=part.calls + 1,
-            proofs=part.proofs + (is_first or self._alive > part.failed_at),
+            proofs=part.proofs + (is_first or self._last_answered > part.failed_at),
             attempts=part.attempts + error.attempts,
             failed_at=now,
-            not_before=now + self._wait(part) * (1 - jitter / 2),
+            not_before=now + self._wait_seconds(part) * (1 - jitter / 2),
         )
 
     def _may_be_its_keys(self, part: Chunk, tried: Chunk, error: Attempted, now: float) -> bool:
@@ -247,7 +251,7 @@ class Progress:
         if len(part.keys) == 1 or _is_unreached(error):
             return False
         is_half = part.last is not None and part.calls == 0  # its other half tells what is at fault
-        may_be_all = self._patience.holds and self._alive == -math.inf
+        may_be_all = self._patience.holds and self._last_answered == -math.inf
         soon = (is_half or may_be_all) and not self._is_away(now)
         return soon or tried.calls >= _CALLS_BEFORE_HALVING
 
@@ -256,52 +260,52 @@ class Progress:
         alone = len(tried.keys) == 1
         if alone and _is_final(error) and not self._patience.holds and tried.calls >= _CALLS_IN_MANY_RUNS:
             return True
-        if self._alive == -math.inf:
+        if self._last_answered == -math.inf:
             return False
         if alone and _is_final(error) and self._rounds <= tried.calls:
             return tried.calls > 1  # what was asked before it has succeeded
         if self._rounds <= 1:
-            return tried.proofs >= _proofs_wanted(error)
+            return tried.proofs >= _proofs_needed(error)
         # Where there is nothing else to send, nothing can succeed. The next part that fails is proof enough.
         return alone and self._patience.holds and self._is_away(now) and self._rounds <= tried.calls
 
     def _cost(self, error: Attempted) -> float:
-        strange = isinstance(error, ProtocolError) and self._alive == -math.inf
+        strange = isinstance(error, ProtocolError) and self._last_answered == -math.inf
         return _NO_SUCCESS_YET if strange else _AMBIGUOUS
 
-    def _pay(self, cost: float) -> bool:
+    def _spend_credit(self, cost: float) -> bool:
         if self._credit < cost:
             return False
         self._credit -= cost
         return True
 
     def _is_away(self, now: float) -> bool:
-        wanted = self._patience
-        seconds, attempts = wanted.seconds, wanted.attempts
-        if self._alive == -math.inf:
-            seconds, attempts = wanted.seconds_at_first, wanted.attempts_at_first
-        return self._attempts >= attempts and now - self._since >= seconds
+        patience = self._patience
+        seconds, attempts = patience.seconds, patience.attempts
+        if self._last_answered == -math.inf:
+            seconds, attempts = patience.seconds_at_first, patience.attempts_at_first
+        return self._attempts >= attempts and now - self._vain_since >= seconds
 
-    def _wait(self, part: Chunk) -> float:
+    def _wait_seconds(self, part: Chunk) -> float:
         doublings = max(self._rounds, part.calls + 1) - 1
-        return min(self._patience.longest_wait, self._patience.first_wait * 2.0 ** min(doublings, _MOST_DOUBLINGS))
+        return min(self._patience.longest_wait, self._patience.first_wait * 2.0 ** min(doublings, _MAX_DOUBLINGS))
 
     def _note_vain(self, error: Attempted, began: float, now: float) -> None:
-        self._since = min(self._since, max(began, self._alive))
+        self._vain_since = min(self._vain_since, max(began, self._last_answered))
         if began >= self._round_ended:
             self._rounds += 1
             self._attempts += error.attempts
             self._round_ended = now
 
-    def _answer(self, now: float) -> None:
+    def _note_answer(self, now: float) -> None:
         """GatePay has answered."""
-        self._alive = now
-        self._since = math.inf
+        self._last_answered = now
+        self._vain_since = math.inf
         self._rounds = self._attempts = 0
         self._round_ended = -math.inf
 
-    def _succeed(self, now: float) -> None:
-        self._answer(now)
+    def _note_success(self, now: float) -> None:
+        self._note_answer(now)
         self.accepted = True
         self._refused = 0
         self._credit = min(_FULL_CREDIT, self._credit + _PER_SUCCESS)
@@ -322,7 +326,7 @@ def _after(part: Chunk, error: Attempted) -> Chunk:
     return evolve(part, last=error)
 
 
-def _proofs_wanted(error: Attempted) -> int:
+def _proofs_needed(error: Attempted) -> int:
     """How often others must have succeeded meanwhile."""
     return _PROOFS_WITHOUT_CONNECTION if _is_unreached(error) else _PROOFS
 

@@ -16,20 +16,20 @@ from collections.abc import Container
 
 from attrs import frozen
 
-__all__ = ["Place", "PlainPlan", "Plan", "ThoroughPlan"]
+__all__ = ["PlainPlan", "Plan", "ThoroughPlan", "WalkPosition"]
 
 # Pages asked for at once, at most, before the first of them has said how many there are: a small stock makes the rest
 # of these calls useless, but without them a walk would wait for one call all alone.
-_UNSEEN = 8
+_MAX_FIRST_PAGES = 8
 # Calls for a thorough walk's block, at least; one of them reads a page once more.
-_BLOCK = 8
+_MIN_BLOCK_CALLS = 8
 # Useful waves in a row after which a plain walk dares to read more pages at once again.
-_REST = 4
-_REPEATED = 3  # beginnings of a thorough walk's blocks, in a row: the stock changes within each
+_QUIET_WAVES = 4
+_MAX_REPEATED_BLOCKS = 3  # beginnings of a thorough walk's blocks, in a row: the stock changes within each
 
 
 @frozen
-class Place:
+class WalkPosition:
     """
     Where a walk stands.
 
@@ -63,17 +63,17 @@ class Plan(ABC):
     pages_kept: int
 
     @abstractmethod
-    def begin(self, first: int) -> list[int]:
+    def first_wave(self, first: int) -> list[int]:
         """The pages to fetch while nothing is known."""
 
     @abstractmethod
-    def next_wave(self, place: Place) -> list[int]:
+    def next_wave(self, position: WalkPosition) -> list[int]:
         """The pages to fetch next; the first of them is needed most."""
 
-    def note(self, asked: list[int], answered: Container[int]) -> None:  # noqa: B027 -- a plan may need neither
+    def record_replies(self, asked: list[int], answered: Container[int]) -> None:  # noqa: B027 -- a plan may need neither
         """Note which pages of a wave were answered."""
 
-    def judge(self, *, is_useful: bool) -> None:  # noqa: B027 -- see above
+    def record_usefulness(self, *, is_useful: bool) -> None:  # noqa: B027 -- see above
         """Note whether the wave proved anything new."""
 
 
@@ -89,20 +89,20 @@ class PlainPlan(Plan):
         self._width = prefetch
         self._useful = 0  # waves in a row; below 0: useless ones
 
-    def begin(self, first: int) -> list[int]:
+    def first_wave(self, first: int) -> list[int]:
         """As the base says."""
-        return list(range(first, first + min(self._prefetch, _UNSEEN)))
+        return list(range(first, first + min(self._prefetch, _MAX_FIRST_PAGES)))
 
-    def next_wave(self, place: Place) -> list[int]:
+    def next_wave(self, position: WalkPosition) -> list[int]:
         """As the base says."""
-        start = place.number if place.is_sure else place.overlapping
-        behind = max(start, min(start + self._width - 1, place.last)) + 1
-        return [number for number in range(start, behind) if number == start or number not in place.at_hand]
+        start = position.number if position.is_sure else position.overlapping
+        behind = max(start, min(start + self._width - 1, position.last)) + 1
+        return [number for number in range(start, behind) if number == start or number not in position.at_hand]
 
-    def judge(self, *, is_useful: bool) -> None:
+    def record_usefulness(self, *, is_useful: bool) -> None:
         """As the base says."""
         self._useful = max(self._useful, 0) + 1 if is_useful else min(self._useful, 0) - 1
-        if self._useful >= _REST:
+        if self._useful >= _QUIET_WAVES:
             self._width, self._useful = min(self._prefetch, self._width * 2), 0
         elif self._useful < -1:  # once is what a single change costs
             self._width = max(1, self._width // 2)
@@ -121,7 +121,7 @@ class ThoroughPlan(Plan):
     def __init__(self, prefetch: int) -> None:
         self._prefetch = prefetch
         self._breadth = prefetch  # pages read at once
-        self._width = _BLOCK - 1  # of a block that is read one page at a time
+        self._width = _MIN_BLOCK_CALLS - 1  # of a block that is read one page at a time
         self._useful = 0  # blocks in a row; below 0: useless ones
         self._waves: deque[list[int]] = deque()
         self._block: tuple[int, int] | None = None  # the first page of the latest block, and of the one behind
@@ -130,18 +130,18 @@ class ThoroughPlan(Plan):
         self.waves_kept = 0
         self.pages_kept = 3 * (_width_in_waves(prefetch) + 1)
 
-    def begin(self, first: int) -> list[int]:
+    def first_wave(self, first: int) -> list[int]:
         """As the base says."""
         return [first]
 
-    def next_wave(self, place: Place) -> list[int]:
+    def next_wave(self, position: WalkPosition) -> list[int]:
         """As the base says."""
         if not self._waves:
-            self._judge_block(place.overlapping)
-            self._add_block(place)
+            self._judge_block(position.overlapping)
+            self._add_block(position)
         return self._waves[0]
 
-    def note(self, asked: list[int], answered: Container[int]) -> None:
+    def record_replies(self, asked: list[int], answered: Container[int]) -> None:
         """As the base says."""
         if self._waves:
             self._waves.popleft()
@@ -164,44 +164,44 @@ class ThoroughPlan(Plan):
             # Never the same for ever: a block could keep step with the changes.
             self._width = self._width // 2 or 2
         elif self._useful < -1:  # once is what a single change costs
-            self._breadth = self._breadth // 2 if self._breadth > _BLOCK else 1
+            self._breadth = self._breadth // 2 if self._breadth > _MIN_BLOCK_CALLS else 1
 
     def _widen(self) -> None:
-        self._width = min(_BLOCK - 1, 2 * self._width + 1)
-        if self._breadth < self._prefetch and self._useful >= _REST:
+        self._width = min(_MIN_BLOCK_CALLS - 1, 2 * self._width + 1)
+        if self._breadth < self._prefetch and self._useful >= _QUIET_WAVES:
             # Only a try: the first block that fails ends it.
-            self._breadth, self._useful = min(self._prefetch, max(_BLOCK, 2 * self._breadth)), -1
+            self._breadth, self._useful = min(self._prefetch, max(_MIN_BLOCK_CALLS, 2 * self._breadth)), -1
             self._block = None
 
-    def _add_block(self, place: Place) -> None:
-        self._held = place.overlapping
-        if self._breadth == 1 or place.overlapping == place.last:
-            self._read_one_by_one(place)
+    def _add_block(self, position: WalkPosition) -> None:
+        self._held = position.overlapping
+        if self._breadth == 1 or position.overlapping == position.last:
+            self._read_one_by_one(position)
         else:
-            self._read_in_waves(place, _width_in_waves(self._breadth))
+            self._read_in_waves(position, _width_in_waves(self._breadth))
 
-    def _read_one_by_one(self, place: Place) -> None:
-        end = min(place.overlapping + self._width, place.last)
-        self._waves += [[number] for number in range(end, place.overlapping - 1, -1)]
+    def _read_one_by_one(self, position: WalkPosition) -> None:
+        end = min(position.overlapping + self._width, position.last)
+        self._waves += [[number] for number in range(end, position.overlapping - 1, -1)]
         self._block, self._opened = (end, end), 0
-        self.waves_kept = _BLOCK + 2
+        self.waves_kept = _MIN_BLOCK_CALLS + 2
 
-    def _read_in_waves(self, place: Place, width: int) -> None:
+    def _read_in_waves(self, position: WalkPosition, width: int) -> None:
         if self._block is not None and self._opened > self._block[1]:
             start, end = self._block[1], self._opened
         else:
             # The beginning, or the stock has changed.
-            start, end = place.overlapping, min(place.overlapping + width, place.last)
+            start, end = position.overlapping, min(position.overlapping + width, position.last)
             self._waves.append([end])
-        self._opened = max(end, min(end + width, place.last))
+        self._opened = max(end, min(end + width, position.last))
         pages = list(range(end - 1, start - 1, -1))
         if self._opened > end:
             pages.insert(0, self._opened)
         self._waves += [pages[at : at + self._breadth] for at in range(0, len(pages), self._breadth)]
         self._block = (start, end)
-        self.waves_kept = 2 * (_BLOCK + width) // self._breadth + 2
+        self.waves_kept = 2 * (_MIN_BLOCK_CALLS + width) // self._breadth + 2
 
 
 def _width_in_waves(breadth: int) -> int:
     """With the page that is read once more, blocks fill their waves."""
-    return breadth * -(-_BLOCK // breadth) - 1
+    return breadth * -(-_MIN_BLOCK_CALLS // breadth) - 1

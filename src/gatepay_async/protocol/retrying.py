@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 # Whoever answers so is asked again: too slow, too early, too often, and a gateway's troubles.
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
-_MOST_DOUBLINGS = 64  # a wait of millions of years; a float ends at 1024
+_MAX_DOUBLINGS = 64  # a wait of millions of years; a float ends at 1024
 
 
 @frozen(kw_only=True)
@@ -54,20 +54,20 @@ class RetryBudget:
     def __attrs_post_init__(self) -> None:
         self.left = self.full
 
-    def take(self) -> bool:
+    def try_spend(self) -> bool:
         """Pay for one attempt; False, and nothing taken, if too little is left."""
         if self.left < 1:
             return False
         self.left -= 1
         return True
 
-    def give_back(self) -> None:
+    def refund(self) -> None:
         """A call has succeeded: half an attempt more."""
         self.left = min(self.full, self.left + 0.5)
 
 
 @frozen
-class Answer(Generic[T]):
+class Sent(Generic[T]):
     """
     What a call came to.
 
@@ -104,7 +104,7 @@ def wait_after(failure: GatePayError, *, attempt: int, policy: RetryPolicy, jitt
     """
     if attempt >= policy.attempts or not is_transient(failure):
         return None
-    doubled = policy.first_wait * 2.0 ** min(attempt - 1, _MOST_DOUBLINGS)
+    doubled = policy.first_wait * 2.0 ** min(attempt - 1, _MAX_DOUBLINGS)
     wait = min(policy.longest_wait, doubled) * (1 - jitter / 2)
     asked = failure.retry_after if isinstance(failure, ProtocolError) else None
     if asked is not None:

@@ -20,7 +20,7 @@ from attrs import define, frozen
 
 from gatepay_async.protocol.models import CardKeyPage
 
-__all__ = ["FRONT", "History", "Snapshot", "Wave", "last_page", "refused", "shown"]
+__all__ = ["FRONT", "History", "Snapshot", "Wave", "last_page", "snapshot_of_page", "snapshot_of_refusal"]
 
 
 _UNKNOWN = 2**63  # more rows than there can be
@@ -73,13 +73,13 @@ class Snapshot:
         """Infinite where there is no row."""
         return self.ids[0] if self.ids else inf
 
-    def is_within(self, given: float) -> bool:
+    def is_within(self, last_given_id: float) -> bool:
         """Whether it has rows, and none beyond the id *given*."""
-        return bool(self.ids) and self.ids[-1] <= given
+        return bool(self.ids) and self.ids[-1] <= last_given_id
 
-    def is_beyond(self, given: float) -> bool:
+    def is_beyond(self, last_given_id: float) -> bool:
         """Whether it has a row beyond the id *given*."""
-        return bool(self.ids) and self.ids[-1] > given
+        return bool(self.ids) and self.ids[-1] > last_given_id
 
     def agrees(self, other: Snapshot) -> bool:
         """Whether one stock can show both."""
@@ -103,7 +103,7 @@ class Snapshot:
 FRONT = Snapshot(0, 0, 0, 0, (), Wave(0, 0, 0, 0, 0), None)
 
 
-def shown(asked: int, page: CardKeyPage, wave: Wave) -> Snapshot:
+def snapshot_of_page(asked: int, page: CardKeyPage, wave: Wave) -> Snapshot:
     """The snapshot that a reply to a request for page *asked* is."""
     ids = tuple([key.id for key in page.keys])
     if not ids:
@@ -118,7 +118,7 @@ def shown(asked: int, page: CardKeyPage, wave: Wave) -> Snapshot:
     return Snapshot(number, (number - 1) * page.per_page, end, page.total, ids, wave, page)
 
 
-def refused(number: int, wave: Wave) -> Snapshot:
+def snapshot_of_refusal(number: int, wave: Wave) -> Snapshot:
     """
     What the refusal of a page as not valid shows: without page 1 there is nothing.
 
@@ -175,12 +175,12 @@ class History:
         """The same for a rise."""
         return (until or self._now).rises_until_end > since.rises
 
-    def bracket(self, known: Sequence[Snapshot], fresh: Sequence[Snapshot], *, oldest: int) -> None:
+    def bracket(self, earlier_ones: Sequence[Snapshot], fresh: Sequence[Snapshot], *, oldest: int) -> None:
         """
         Note which rows a thorough walk has met at the same rank again.
 
         Args:
-            known: Snapshots of earlier waves.
+            earlier_ones: Snapshots of earlier waves.
             fresh: Those of the latest one.
             oldest: Forget what began before that wave.
         """
@@ -188,7 +188,7 @@ class History:
             return
         self._brackets = [bracket for bracket in self._brackets if bracket[0].wave.number >= oldest]
         for later in fresh:
-            for earlier in known:
+            for earlier in earlier_ones:
                 row = earlier.shared_id(later)
                 # Rows that came back could have hidden from the rank that others were deleted.
                 if row is not None and not self.may_have_risen(earlier.wave, later.wave):

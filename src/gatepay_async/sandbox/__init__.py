@@ -1,16 +1,17 @@
 """GatePay's other end on your own machine: a real server with a database, and faults on request."""
 
 try:
+    from gatepay_async.sandbox.callback_urls import CallbackUrlError
     from gatepay_async.sandbox.database import LaterVersionError
     from gatepay_async.sandbox.deliveries import Delivery
     from gatepay_async.sandbox.faults import Fault, FaultKind
-    from gatepay_async.sandbox.journal import SeenRequest
+    from gatepay_async.sandbox.options import Options
+    from gatepay_async.sandbox.order_service import NoCallbackError
     from gatepay_async.sandbox.orders import Order
+    from gatepay_async.sandbox.request_log import SeenRequest
     from gatepay_async.sandbox.sandbox import Sandbox
     from gatepay_async.sandbox.server import PortTakenError
     from gatepay_async.sandbox.shops import ShopAccount, ShopState
-    from gatepay_async.sandbox.targets import CallbackUrlError
-    from gatepay_async.sandbox.till import NoCallbackError
 except ModuleNotFoundError as error:
     if str(error.name).startswith("gatepay_async"):
         raise
@@ -24,6 +25,7 @@ __all__ = [
     "FaultKind",
     "LaterVersionError",
     "NoCallbackError",
+    "Options",
     "Order",
     "PortTakenError",
     "Sandbox",

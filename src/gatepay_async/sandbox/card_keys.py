@@ -12,7 +12,7 @@ _KNOWN = {
     False: "SELECT 1 FROM card_key WHERE product_id = ? AND content = ?",
     True: "SELECT 1 FROM card_key WHERE product_id = ? AND folded = ?",
 }
-_PAGE = """
+_PAGE_QUERY = """
 SELECT card_key.id, product.admin_id, card_key.product_id AS pay_product_id,
     card_key.order_id AS pay_order_id, card_key.content,
     card_key.created AS createtime, card_key.updated AS updatetime
@@ -49,41 +49,41 @@ def unknown(
 
 def count(connection: sqlite3.Connection, product_id: int) -> int:
     """Count the product's keys, sold or not."""
-    found = connection.execute("SELECT count(*) FROM card_key WHERE product_id = ?", (product_id,))
-    return int(found.fetchone()[0])
+    cursor = connection.execute("SELECT count(*) FROM card_key WHERE product_id = ?", (product_id,))
+    return int(cursor.fetchone()[0])
 
 
 def stock(connection: sqlite3.Connection, product_id: int) -> int:
     """Count the product's unsold keys. An order that is not paid holds none of them back."""
-    found = connection.execute("SELECT count(*) FROM card_key WHERE product_id = ? AND order_id = 0", (product_id,))
-    return int(found.fetchone()[0])
+    cursor = connection.execute("SELECT count(*) FROM card_key WHERE product_id = ? AND order_id = 0", (product_id,))
+    return int(cursor.fetchone()[0])
 
 
 def rows(connection: sqlite3.Connection, product_id: int, page: int, per_page: int) -> list[dict[str, object]]:
     """Read one page, from 1, in ascending id, each row with the names and order of the vendor's example."""
-    found = connection.execute(_PAGE, (product_id, per_page, (page - 1) * per_page))
+    cursor = connection.execute(_PAGE_QUERY, (product_id, per_page, (page - 1) * per_page))
     # "soldin" is all that the page shows, for keys with pay_order_id 0; other values: silent.
-    return [{**row, "status": "sold" if row["pay_order_id"] else "soldin"} for row in map(dict, found)]
+    return [{**row, "status": "sold" if row["pay_order_id"] else "soldin"} for row in map(dict, cursor)]
 
 
 def contents(connection: sqlite3.Connection, product_id: int) -> list[str]:
     """Read all the product's keys in ascending id."""
-    found = connection.execute("SELECT content FROM card_key WHERE product_id = ? ORDER BY id", (product_id,))
-    return [str(row["content"]) for row in found]
+    cursor = connection.execute("SELECT content FROM card_key WHERE product_id = ? ORDER BY id", (product_id,))
+    return [str(row["content"]) for row in cursor]
 
 
 def ids(connection: sqlite3.Connection, product_id: int) -> list[int]:
     """Read the ids of all the product's keys, ascending."""
-    found = connection.execute("SELECT id FROM card_key WHERE product_id = ? ORDER BY id", (product_id,))
-    return [int(row["id"]) for row in found]
+    cursor = connection.execute("SELECT id FROM card_key WHERE product_id = ? ORDER BY id", (product_id,))
+    return [int(row["id"]) for row in cursor]
 
 
 def delete(connection: sqlite3.Connection, product_id: int, key_ids: Sequence[int]) -> int:
     """Delete those of *key_ids* that are the product's; gives how many that were."""
-    found = connection.executemany(
+    cursor = connection.executemany(
         "DELETE FROM card_key WHERE product_id = ? AND id = ?", [(product_id, key_id) for key_id in key_ids]
     )
-    return found.rowcount
+    return cursor.rowcount
 
 
 def restore(connection: sqlite3.Connection, product_id: int, keys: Mapping[int, str], *, now: int) -> None:

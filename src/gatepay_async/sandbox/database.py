@@ -53,6 +53,24 @@ CREATE INDEX delivery_waiting ON delivery (due) WHERE answered IS NULL;
 CREATE INDEX delivery_order ON delivery (order_id);
 """,
     3: "ALTER TABLE delivery ADD COLUMN body TEXT;",
+    # The later API's orders. `items` is JSON: [[product, pieces], …]. `url_of` says whose URL is called.
+    4: """
+ALTER TABLE shop ADD COLUMN return_url TEXT;
+ALTER TABLE shop ADD COLUMN expired_url TEXT;
+ALTER TABLE shop ADD COLUMN token TEXT;
+ALTER TABLE shop ADD COLUMN closed_pay_types TEXT NOT NULL DEFAULT '';
+ALTER TABLE shop ADD COLUMN agent INTEGER NOT NULL DEFAULT 1;
+UPDATE shop SET token = lower(hex(randomblob(8)));
+ALTER TABLE pay_order ADD COLUMN endpoint TEXT NOT NULL DEFAULT 'pay/create';
+ALTER TABLE pay_order ADD COLUMN items TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE pay_order ADD COLUMN name TEXT NOT NULL DEFAULT '';
+ALTER TABLE pay_order ADD COLUMN notify_url TEXT;
+ALTER TABLE pay_order ADD COLUMN return_url TEXT;
+UPDATE pay_order SET items = '[[' || product_id || ',' || product_num || ']]',
+    name = (SELECT name FROM product WHERE product.id = pay_order.product_id);
+CREATE INDEX pay_order_number ON pay_order (admin_id, out_order_id);
+ALTER TABLE delivery ADD COLUMN url_of TEXT NOT NULL DEFAULT 'shop';
+""",
 }
 _VERSION = max(_ADDED)
 
@@ -91,20 +109,20 @@ class Database:
             self._connection.row_factory = sqlite3.Row
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = NORMAL")
-            self._lay_out(path, keys=keys, now=now)
+            self._migrate(path, keys=keys, now=now)
             stack.pop_all()
 
-    def _lay_out(self, path: str | Path, *, keys: bool, now: int) -> None:
+    def _migrate(self, path: str | Path, *, keys: bool, now: int) -> None:
         with self.transaction() as connection:
             version = int(connection.execute("PRAGMA user_version").fetchone()[0])
             if version > _VERSION:
                 raise LaterVersionError(path, version)
             if version == 0:
-                _run(connection, _SCHEMA)
+                _execute_all(connection, _SCHEMA)
                 fill(connection, keys=keys, now=now)
             # Made by an earlier run: a key deleted then stays deleted.
             for later in range(max(version, 1) + 1, _VERSION + 1):
-                _run(connection, _ADDED[later])
+                _execute_all(connection, _ADDED[later])
             connection.execute(f"PRAGMA user_version = {_VERSION}")
 
     @contextmanager
@@ -120,7 +138,7 @@ class Database:
             self._connection.close()
 
 
-def _run(connection: sqlite3.Connection, statements: str) -> None:
+def _execute_all(connection: sqlite3.Connection, statements: str) -> None:
     # Not executescript(): that commits first, and a layout is whole or not there.
     for statement in statements.split(";\n"):
         connection.execute(statement)

@@ -1,19 +1,22 @@
 """Deliveries of callbacks in the database; every function works in its caller's transaction."""
 
 import sqlite3
-from typing import Literal, TypeAlias
+from collections.abc import Iterable
 
 from attrs import field, frozen
 
 from gatepay_async.sandbox import orders, shops
+from gatepay_async.sandbox.options import CallbackMethod
+from gatepay_async.sandbox.orders import Order
+from gatepay_async.sandbox.shops import ShopState
+from gatepay_async.sandbox.signed_queries import callback_query, with_query
 
 __all__ = [
     "ACCEPTED",
-    "ATTEMPTS",
+    "MAX_ATTEMPTS",
     "Answer",
-    "CallbackMethod",
+    "ClaimedDelivery",
     "Delivery",
-    "Errand",
     "claim",
     "count",
     "finish",
@@ -22,15 +25,13 @@ __all__ = [
     "list_page",
     "next_due",
     "release",
+    "urls_of",
     "write",
 ]
 
 # The vendor's FAQ: after a failed delivery it tries again, three times, a minute apart.
-ATTEMPTS = 4
+MAX_ATTEMPTS = 4
 ACCEPTED = "success"
-
-# The vendor's first page has a GET; from 6 May 2019 on it is a POST of a form, without the appkey.
-CallbackMethod: TypeAlias = Literal["GET", "POST"]
 
 
 @frozen(kw_only=True)
@@ -51,11 +52,12 @@ class Answer:
 
 
 @frozen(kw_only=True)
-class Errand:
+class ClaimedDelivery:
     """
     A delivery that somebody has taken on: what to call, and for which one. URL and body are signed: not shown.
 
     Attributes:
+        url_of: Whose URL that is: the ``order``'s own, or the ``shop``'s.
         url: What to call; None: the shop has no URL.
         body: The form to POST; None: a GET.
     """
@@ -63,6 +65,7 @@ class Errand:
     delivery_id: int
     order_id: int
     attempt: int
+    url_of: str
     url: str | None = field(repr=False)
     body: str | None = field(repr=False)
 
@@ -106,7 +109,7 @@ def _delivery(row: sqlite3.Row) -> Delivery:
         delivery_id=row["id"],
         order_id=row["order_id"],
         attempt=row["attempt"],
-        state=_state(row),
+        state=_delivery_state(row),
         due_at=row["due"],
         url=row["url"],
         body=row["body"],
@@ -118,23 +121,43 @@ def _delivery(row: sqlite3.Row) -> Delivery:
     )
 
 
-def _state(row: sqlite3.Row) -> str:
+def _delivery_state(row: sqlite3.Row) -> str:
     if row["answered"] is None:
         return "waiting" if row["claimed"] is None else "sending"
     return "accepted" if row["problem"] is None else "refused"
 
 
-def write(connection: sqlite3.Connection, order_id: int, *, due: float) -> None:
-    """Plan the first delivery of an order's callback; one of its that still waits is replaced by it."""
+def urls_of(order: Order, shop: ShopState | None, *, notify_both: bool) -> dict[str, str]:
+    """
+    Say where a paid order is told of: ``order`` or ``shop``, whose URL it is, with the URL.
+
+    Args:
+        order: The order; its own URL, if it has one, comes before the shop's.
+        shop: Its shop; None: it was removed, and nobody is told.
+        notify_both: Whether the shop's URL is called as well.
+    """
+    urls: dict[str, str] = {}
+    if shop is not None and order.notify_url is not None:
+        urls["order"] = order.notify_url
+    if shop is not None and shop.callback_url is not None and (not urls or notify_both):
+        urls["shop"] = shop.callback_url
+    return urls
+
+
+def write(connection: sqlite3.Connection, order_id: int, *, urls_of: Iterable[str], due: float) -> None:
+    """Plan the first deliveries of an order's callback; those of its that still wait are replaced by them."""
     connection.execute("DELETE FROM delivery WHERE order_id = ? AND answered IS NULL AND claimed IS NULL", (order_id,))
-    _insert(connection, order_id, attempt=1, due=due)
+    for url_of in urls_of:
+        _insert(connection, order_id, attempt=1, url_of=url_of, due=due)
 
 
-def _insert(connection: sqlite3.Connection, order_id: int, *, attempt: int, due: float) -> None:
-    connection.execute("INSERT INTO delivery (order_id, attempt, due) VALUES (?, ?, ?)", (order_id, attempt, due))
+def _insert(connection: sqlite3.Connection, order_id: int, *, attempt: int, url_of: str, due: float) -> None:
+    connection.execute(
+        "INSERT INTO delivery (order_id, attempt, url_of, due) VALUES (?, ?, ?, ?)", (order_id, attempt, url_of, due)
+    )
 
 
-_DUE = """
+_DUE_QUERY = """
 SELECT * FROM delivery WHERE answered IS NULL AND due <= :now AND (claimed IS NULL OR claimed <= :abandoned)
 ORDER BY due, id LIMIT 1
 """
@@ -142,7 +165,7 @@ ORDER BY due, id LIMIT 1
 
 def claim(
     connection: sqlite3.Connection, *, now: float, wall: float, lease: float, method: CallbackMethod
-) -> Errand | None:
+) -> ClaimedDelivery | None:
     """
     Take on the delivery that is due longest; None: none is.
 
@@ -153,52 +176,60 @@ def claim(
         lease: Longer than any delivery takes.
         method: How callbacks are sent.
     """
-    row = connection.execute(_DUE, {"now": now, "abandoned": wall - lease}).fetchone()
+    row = connection.execute(_DUE_QUERY, {"now": now, "abandoned": wall - lease}).fetchone()
     if row is None:
         return None
-    url, body = _target(connection, row["order_id"], now=now, method=method)
+    url, body = _url_and_body(connection, row, now=now, method=method)
     connection.execute(
         "UPDATE delivery SET claimed = ?, sent = ?, url = ?, body = ? WHERE id = ?", (wall, now, url, body, row["id"])
     )
-    return Errand(delivery_id=row["id"], order_id=row["order_id"], attempt=row["attempt"], url=url, body=body)
+    same = {name: row[name] for name in ("order_id", "attempt", "url_of")}
+    return ClaimedDelivery(delivery_id=row["id"], url=url, body=body, **same)
 
 
-def _target(
-    connection: sqlite3.Connection, order_id: int, *, now: float, method: CallbackMethod
+def _url_and_body(
+    connection: sqlite3.Connection, row: sqlite3.Row, *, now: float, method: CallbackMethod
 ) -> tuple[str | None, str | None]:
     # The shop's URL as it is now: a wrong one may have been put right between two attempts.
-    order = orders.get(connection, order_id)
+    order = orders.get(connection, row["order_id"])
     shop = shops.find_shop(connection, order.admin_id)
-    if shop is None or shop.callback_url is None:
+    url = urls_of(order, shop, notify_both=True).get(row["url_of"])
+    if url is None:
         return None, None
-    query = orders.callback_query(
+    query = callback_query(
         order,
         shops.account_of(connection, order.admin_id).keys,
         realprice=order.price if order.realprice is None else order.realprice,
         paytime=int(now) if order.paid_at is None else order.paid_at,
         with_appkey=method == "GET",
     )
-    if method == "POST":
-        return shop.callback_url, query
-    return f"{shop.callback_url}{'&' if '?' in shop.callback_url else '?'}{query}", None
+    return (url, query) if method == "POST" else (with_query(url, query), None)
 
 
-def release(connection: sqlite3.Connection, errand: Errand) -> None:
+def release(connection: sqlite3.Connection, delivery: ClaimedDelivery) -> None:
     """Give back a delivery that was taken on and not carried out: it is due again."""
     connection.execute(
         "UPDATE delivery SET claimed = NULL, sent = NULL, url = NULL, body = NULL WHERE id = ? AND answered IS NULL",
-        (errand.delivery_id,),
+        (delivery.delivery_id,),
     )
 
 
-def finish(connection: sqlite3.Connection, errand: Errand, answer: Answer, *, now: float, interval: float) -> None:
+def finish(
+    connection: sqlite3.Connection, delivery: ClaimedDelivery, answer: Answer, *, now: float, interval: float
+) -> None:
     """Write down what came of it and, after a failure, plan the next attempt; the first to say so is believed."""
     changed = connection.execute(
         "UPDATE delivery SET answered = ?, status = ?, answer = ?, problem = ? WHERE id = ? AND answered IS NULL",
-        (now, answer.status, answer.text, answer.problem, errand.delivery_id),
+        (now, answer.status, answer.text, answer.problem, delivery.delivery_id),
     )
-    if changed.rowcount and answer.problem is not None and errand.attempt < ATTEMPTS:
-        _insert(connection, errand.order_id, attempt=errand.attempt + 1, due=now + interval)
+    if changed.rowcount and answer.problem is not None and delivery.attempt < MAX_ATTEMPTS:
+        _insert(
+            connection,
+            delivery.order_id,
+            attempt=delivery.attempt + 1,
+            url_of=delivery.url_of,
+            due=now + interval,
+        )
 
 
 def next_due(connection: sqlite3.Connection) -> float | None:
@@ -209,20 +240,20 @@ def next_due(connection: sqlite3.Connection) -> float | None:
 
 def is_open(connection: sqlite3.Connection, order_id: int | None, *, now: float) -> bool:
     """Say whether a delivery (None: of any order) is on its way, or due and not yet sent."""
-    found = connection.execute(
+    cursor = connection.execute(
         "SELECT 1 FROM delivery WHERE answered IS NULL AND (claimed IS NOT NULL OR due <= :now)"
         " AND (:order_id IS NULL OR order_id = :order_id) LIMIT 1",
         {"now": now, "order_id": order_id},
     )
-    return found.fetchone() is not None
+    return cursor.fetchone() is not None
 
 
 def list_all(connection: sqlite3.Connection, order_id: int | None = None) -> list[Delivery]:
     """List all deliveries, or an order's, oldest first."""
-    found = connection.execute(
+    cursor = connection.execute(
         "SELECT * FROM delivery WHERE :order_id IS NULL OR order_id = :order_id ORDER BY id", {"order_id": order_id}
     )
-    return [_delivery(row) for row in found]
+    return [_delivery(row) for row in cursor]
 
 
 def count(connection: sqlite3.Connection) -> int:
@@ -232,5 +263,5 @@ def count(connection: sqlite3.Connection) -> int:
 
 def list_page(connection: sqlite3.Connection, *, first: int, number: int) -> list[Delivery]:
     """List *number* deliveries, newest first, behind the *first* newest ones."""
-    found = connection.execute("SELECT * FROM delivery ORDER BY id DESC LIMIT ? OFFSET ?", (number, first))
-    return [_delivery(row) for row in found]
+    cursor = connection.execute("SELECT * FROM delivery ORDER BY id DESC LIMIT ? OFFSET ?", (number, first))
+    return [_delivery(row) for row in cursor]

@@ -1,5 +1,5 @@
 """
-The four endpoints: what each needs, the checks in their order, and what each does.
+The first page's four endpoints: what each needs, the checks in their order, and what each does.
 
 The vendor's page numbers the refusals but doesn't say which is found first. The order here: every field
 present, each value valid, the key known, the signature right, the shop there (and open), the product the
@@ -7,188 +7,147 @@ shop's own, and then what the call is about. Where two causes of one step meet, 
 Nobody without a right signature learns anything about a shop.
 """
 
-import json
-import re
 import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 from attrs import frozen
 
-from gatepay_async.protocol.calls import KaCreate, KaShow, PayCreate, ProductShow
-from gatepay_async.sandbox import card_keys, messages, orders, shops
-from gatepay_async.sandbox.messages import Cause, Refusals
-from gatepay_async.sandbox.prices import PhpFloats, written
+from gatepay_async.sandbox import card_keys, orders, refusals, shops
+from gatepay_async.sandbox.endpoint import CallContext, Endpoint, Form, Json, RefusedError, is_positive, require
+from gatepay_async.sandbox.later_endpoints import LATER_ENDPOINTS
+from gatepay_async.sandbox.orders import NewOrder
+from gatepay_async.sandbox.prices import written
+from gatepay_async.sandbox.refusals import Cause
 from gatepay_async.sandbox.signatures import is_signed
 
-__all__ = ["ENDPOINTS", "PAST_LAST_PAGE", "Desk", "Endpoint", "Form", "Json", "RefusedError"]
-
-Form = dict[str, str]
+__all__ = ["ENDPOINTS"]
 
 _PAY_TYPES = ("wechat", "alipay", "onecode")
-_MOST_KEYS = 500
+MAX_KEYS = 500
 # What PHP's trim() takes off; a Unicode space is part of a key.
 _BLANKS = " \t\n\r\0\x0b"
-# 18 digits always fit SQLite's integers.
-_NUMBER = re.compile(r"[0-9]{1,18}")
-
-
-class Json(str):
-    """``data`` that is written as JSON already: Python writes no number the way PHP does."""
-
-    __slots__ = ()
-
-
-class RefusedError(Exception):
-    """The call is refused; what it wrote is rolled back. The endpoint's table makes a number of the cause."""
-
-    def __init__(self, cause: Cause) -> None:
-        super().__init__(cause)
-        self.cause = cause
 
 
 @frozen(kw_only=True)
-class Desk:
-    """What one call is carried out with: the open transaction, the times, the address, the shop's habits."""
-
-    connection: sqlite3.Connection
-    now: int
-    origin: str
-    past_last_page: str
-    per_page: int
-    case_insensitive_keys: bool
-    expires: float | None
-    php_floats: PhpFloats | None
-
-
-@frozen(kw_only=True)
-class Endpoint:
+class FirstEndpoint(Endpoint):
     """
-    One row of facts.
+    One of the four.
 
     Attributes:
-        path: Below ``/api/``.
-        signed: The fields under the signature, in order, the appkey left out.
-        unsigned: Fields that must be there too.
+        unsigned: Fields that must be there beside the signed ones.
         may_be_empty: Fields whose emptiness is another cause than a missing one's.
         checks: Gates over the values, in order; they see no data.
-        refusals: The endpoint's table of codes.
-        carry_out: Does it, for the owner of a right signature; gives ``data`` or raises RefusedError.
     """
 
-    path: str
-    signed: tuple[str, ...]
     unsigned: tuple[str, ...] = ()
     may_be_empty: tuple[str, ...] = ()
     checks: tuple[Callable[[Form], None], ...] = ()
-    refusals: Refusals
-    carry_out: Callable[[Desk, int, Form], object]
 
-    def answer(self, desk: Desk, form: Form) -> object:
+    def admit(self, context: CallContext, form: Form) -> int:
         """
-        Take one call through all its checks and do it.
-
-        Returns:
-            What ``data`` holds on success.
+        Check that the fields are there and right, then the key, then the signature.
 
         Raises:
             RefusedError: With the first cause found.
         """
-        self._complete(form)
+        for name in ("appkey", "sign", *self.signed, *self.unsigned):
+            require(name in form and (form[name] != "" or name in self.may_be_empty), Cause.MISSING)
         for check in self.checks:
             check(form)
-        account = shops.find_account(desk.connection, form["appkey"])
+        account = shops.find_account(context.connection, form["appkey"])
         if account is None:
             raise RefusedError(Cause.APPKEY)
         parts = [form[name] for name in self.signed]
-        _require(is_signed(form["sign"], *account.keys, parts), Cause.SIGNATURE)
-        return self.carry_out(desk, account.admin_id, form)
-
-    def _complete(self, form: Form) -> None:
-        for name in ("appkey", "sign", *self.signed, *self.unsigned):
-            _require(name in form and (form[name] != "" or name in self.may_be_empty), Cause.MISSING)
-
-
-def _require(condition: bool, cause: Cause) -> None:  # noqa: FBT001 -- a gate's condition reads best in place
-    if not condition:
-        raise RefusedError(cause)
-
-
-def _is_positive(text: str) -> bool:
-    return _NUMBER.fullmatch(text) is not None and int(text) > 0
+        require(is_signed(form["sign"], *account.keys, parts), Cause.SIGNATURE)
+        return account.admin_id
 
 
 def _pay_type(form: Form) -> None:
-    _require(form["pay_type"] in _PAY_TYPES, Cause.PAY_TYPE)
+    require(form["pay_type"] in _PAY_TYPES, Cause.PAY_TYPE)
 
 
 def _single(form: Form) -> None:
-    several = _is_positive(form["product_num"]) and int(form["product_num"]) > 1
-    _require(not (several and form["pay_type"] == "wechat"), Cause.SINGLE_ONLY)
+    several = is_positive(form["product_num"]) and int(form["product_num"]) > 1
+    require(not (several and form["pay_type"] == "wechat"), Cause.SINGLE_ONLY)
 
 
 def _product_id(form: Form) -> None:
-    _require(_is_positive(form["product_id"]), Cause.PRODUCT_ID)
+    require(is_positive(form["product_id"]), Cause.PRODUCT_ID)
 
 
 def _product_num(form: Form) -> None:
-    _require(_is_positive(form["product_num"]), Cause.QUANTITY)
+    require(is_positive(form["product_num"]), Cause.QUANTITY)
 
 
 def _page(form: Form) -> None:
-    _require(_is_positive(form["page"]), Cause.PAGE)
+    require(is_positive(form["page"]), Cause.PAGE)
 
 
-def _shop(desk: Desk, admin_id: int) -> shops.ShopState:
-    shop = shops.find_shop(desk.connection, admin_id)
+def _shop(context: CallContext, admin_id: int) -> shops.ShopState:
+    shop = shops.find_shop(context.connection, admin_id)
     if shop is None:
         raise RefusedError(Cause.NO_SHOP)
     return shop
 
 
-def _product(desk: Desk, admin_id: int, form: Form) -> shops.Product:
-    product = shops.find_product(desk.connection, admin_id, int(form["product_id"]))
+def _product(context: CallContext, admin_id: int, form: Form) -> shops.Product:
+    product = shops.find_product(context.connection, admin_id, int(form["product_id"]))
     if product is None:
         raise RefusedError(Cause.NO_PRODUCT)
     return product
 
 
-def _open_product(desk: Desk, admin_id: int, form: Form) -> shops.Product:
-    _require(not _shop(desk, admin_id).closed, Cause.CLOSED)
-    return _product(desk, admin_id, form)
+def _open_product(context: CallContext, admin_id: int, form: Form) -> shops.Product:
+    require(not _shop(context, admin_id).closed, Cause.CLOSED)
+    return _product(context, admin_id, form)
 
 
-def _pay_create(desk: Desk, admin_id: int, form: Form) -> object:
-    shop, product = _shop(desk, admin_id), _product(desk, admin_id, form)
+def _pay_create(context: CallContext, admin_id: int, form: Form) -> object:
+    shop, product = _shop(context, admin_id), _product(context, admin_id, form)
     number = int(form["product_num"])
-    _require(number <= card_keys.stock(desk.connection, product.id), Cause.STOCK)
+    require(number <= card_keys.stock(context.connection, product.id), Cause.STOCK)
     price = product.price * number
-    spent = orders.ordered_today(desk.connection, admin_id, now=desk.now)
-    _require(shop.quota is None or spent + price <= shop.quota * 100, Cause.QUOTA)
+    spent = orders.ordered_today(context.connection, admin_id, now=context.now)
+    require(shop.quota is None or spent + price <= shop.quota * 100, Cause.QUOTA)
     until = shop.licence_until
-    _require(until is None or datetime.fromtimestamp(desk.now, UTC) < until, Cause.LICENCE)
-    page_id = orders.insert(desk.connection, form, admin_id=admin_id, price=price, now=desk.now, expires=desk.expires)
-    url = orders.page_url(desk.origin, page_id, form["pay_type"])
-    order_price = written(product.price, number, desk.php_floats)
-    texts = {"order_url": url, "order_qrcode": orders.qrcode(url)}
-    return Json(f'{{"order_type": "{form["pay_type"]}", "order_price": {order_price}, {json.dumps(texts)[1:]}')
+    require(until is None or datetime.fromtimestamp(context.now, UTC) < until, Cause.LICENCE)
+    order = NewOrder(
+        admin_id=admin_id,
+        endpoint="pay/create",
+        items={product.id: number},
+        name=product.name,
+        price=price,
+        pay_type=form["pay_type"],
+        out_order_id=form["out_order_id"],
+        custom=form["custom"],
+    )
+    page_id = orders.insert(context.connection, order, now=context.now, expires=context.expires)
+    url = orders.page_url(context.origin, page_id, form["pay_type"])
+    order_price = written(product.price, number, context.options.php_floats)
+    return {
+        "order_type": form["pay_type"],
+        "order_price": Json(order_price),
+        "order_url": url,
+        "order_qrcode": orders.qrcode(url),
+    }
 
 
-def _product_show(desk: Desk, admin_id: int, _form: Form) -> object:
-    return {"category": shops.list_categories(desk.connection, admin_id)}
+def _product_show(context: CallContext, admin_id: int, _form: Form) -> object:
+    return {"category": shops.list_categories(context.connection, admin_id)}
 
 
-def _ka_show(desk: Desk, admin_id: int, form: Form) -> object:
-    product = _open_product(desk, admin_id, form)
-    total = card_keys.count(desk.connection, product.id)
-    last = max(1, -(-total // desk.per_page))
+def _ka_show(context: CallContext, admin_id: int, form: Form) -> object:
+    product = _open_product(context, admin_id, form)
+    total = card_keys.count(context.connection, product.id)
+    last = max(1, -(-total // context.per_page))
     asked = int(form["page"])
-    page, has_rows = PAST_LAST_PAGE[desk.past_last_page](asked, last) if asked > last else (asked, True)
-    found = card_keys.rows(desk.connection, product.id, page, desk.per_page) if has_rows else []
-    if desk.past_last_page == "thinkphp" and total == 0:
+    page, has_rows = _PAST_LAST_PAGE[context.options.past_last_page](asked, last) if asked > last else (asked, True)
+    rows = card_keys.rows(context.connection, product.id, page, context.per_page) if has_rows else []
+    if context.options.past_last_page == "thinkphp" and total == 0:
         page = last = 0
-    paging = {"total": total, "per_page": desk.per_page, "current_page": page, "last_page": last}
-    return {"ka": {**paging, "data": found}}
+    paging = {"total": total, "per_page": context.per_page, "current_page": page, "last_page": last}
+    return {"ka": {**paging, "data": rows}}
 
 
 def _refuse_page(_asked: int, _last: int) -> tuple[int, bool]:
@@ -196,7 +155,7 @@ def _refuse_page(_asked: int, _last: int) -> tuple[int, bool]:
 
 
 # A page past the last: silent. What a server may do -> the page that it says it is, and whether that page's rows come.
-PAST_LAST_PAGE: dict[str, Callable[[int, int], tuple[int, bool]]] = {
+_PAST_LAST_PAGE: dict[str, Callable[[int, int], tuple[int, bool]]] = {
     "empty": lambda asked, _last: (asked, False),
     "clamp": lambda _asked, last: (last, True),
     "refuse": _refuse_page,
@@ -204,13 +163,15 @@ PAST_LAST_PAGE: dict[str, Callable[[int, int], tuple[int, bool]]] = {
 }
 
 
-def _ka_create(desk: Desk, admin_id: int, form: Form) -> object:
-    product = _open_product(desk, admin_id, form)
-    keys = _keys(form["content"], case_insensitive=desk.case_insensitive_keys)
-    new = card_keys.unknown(desk.connection, product.id, keys, case_insensitive=desk.case_insensitive_keys)
-    _require(bool(new), Cause.ALL_KNOWN)
+def _ka_create(context: CallContext, admin_id: int, form: Form) -> object:
+    product = _open_product(context, admin_id, form)
+    keys = _keys(form["content"], case_insensitive=context.options.case_insensitive_keys)
+    new = card_keys.unknown(
+        context.connection, product.id, keys, case_insensitive=context.options.case_insensitive_keys
+    )
+    require(bool(new), Cause.ALL_KNOWN)
     try:
-        card_keys.add(desk.connection, product.id, new, now=desk.now)
+        card_keys.add(context.connection, product.id, new, now=context.now)
     except sqlite3.Error:
         # Without `from`: the cause is in the code, and a log of it helps nobody with the key's text.
         raise RefusedError(Cause.STORAGE) from None
@@ -221,43 +182,44 @@ def _keys(content: str, *, case_insensitive: bool) -> list[str]:
     lines = [line.strip(_BLANKS) for line in content.split("\n")]
     keys = [line for line in lines if line]
     compared = {key.casefold() for key in keys} if case_insensitive else set(keys)
-    _require(len(compared) == len(keys), Cause.REPEATED)
-    _require(bool(keys), Cause.EMPTY)
-    _require(len(keys) <= _MOST_KEYS, Cause.TOO_MANY)
+    require(len(compared) == len(keys), Cause.REPEATED)
+    require(bool(keys), Cause.EMPTY)
+    require(len(keys) <= MAX_KEYS, Cause.TOO_MANY)
     return keys
 
 
-ENDPOINTS = {
+_FIRST = {
     endpoint.path: endpoint
     for endpoint in (
-        Endpoint(
-            path=PayCreate.path,
-            signed=PayCreate.signed,
+        FirstEndpoint(
+            path="pay/create",
+            signed=("product_id", "product_num", "pay_type", "out_order_id", "custom"),
             checks=(_pay_type, _single, _product_id, _product_num),
-            refusals=messages.PAY_CREATE,
+            refusals=refusals.PAY_CREATE,
             carry_out=_pay_create,
         ),
-        Endpoint(
-            path=ProductShow.path,
-            signed=ProductShow.signed,
-            refusals=messages.PRODUCT_SHOW,
+        FirstEndpoint(
+            path="product/show",
+            signed=(),
+            refusals=refusals.PRODUCT_SHOW,
             carry_out=_product_show,
         ),
-        Endpoint(
-            path=KaShow.path,
-            signed=KaShow.signed,
+        FirstEndpoint(
+            path="ka/show",
+            signed=("product_id",),
             unsigned=("page",),
             checks=(_product_id, _page),
-            refusals=messages.KA_SHOW,
+            refusals=refusals.KA_SHOW,
             carry_out=_ka_show,
         ),
-        Endpoint(
-            path=KaCreate.path,
-            signed=KaCreate.signed,
+        FirstEndpoint(
+            path="ka/create",
+            signed=("product_id", "content"),
             may_be_empty=("content",),  # 110, not 101
             checks=(_product_id,),
-            refusals=messages.KA_CREATE,
+            refusals=refusals.KA_CREATE,
             carry_out=_ka_create,
         ),
     )
 }
+ENDPOINTS: dict[str, Endpoint] = {**_FIRST, **LATER_ENDPOINTS}

@@ -1,7 +1,7 @@
 """
 Faults on request: what may go wrong between two ends, and when it does.
 
-Here is the deciding; the doing is in :mod:`gatepay_async.sandbox.breaking`.
+Here is the deciding; the doing is in :mod:`gatepay_async.sandbox.fault_injection`.
 """
 
 from enum import StrEnum

@@ -43,11 +43,11 @@ class Guard:
                 MutableHeaders(scope=message).update(_HEADERS)
             await send(message)
 
-        refusal = _refusal(scope) if scope["type"] == "http" else None
+        refusal = _rejection(scope) if scope["type"] == "http" else None
         await (refusal or self._app)(scope, receive, send_guarded)
 
 
-def _refusal(scope: Scope) -> Response | None:
+def _rejection(scope: Scope) -> Response | None:
     headers = Headers(scope=scope)
     if not _is_ours(headers.get("host", ""), scope):
         return PlainTextResponse("Misdirected Request: the sandbox is 127.0.0.1 or localhost", status_code=421)

@@ -15,14 +15,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Scope
 
-from gatepay_async.sandbox import deliveries, orders, shops
+from gatepay_async.sandbox import deliveries, orders
 from gatepay_async.sandbox.deliveries import Delivery
+from gatepay_async.sandbox.order_service import OrderService, check_amount
 from gatepay_async.sandbox.orders import Order
-from gatepay_async.sandbox.till import Till, check_amount
 from gatepay_async.sandbox.web import as_json, go_to, read_fields, render
 
 __all__ = ["OrderPage", "origin_of", "qr_svg"]
 
+# As the vendor's first page and its later ones have it.
+PAY_PATHS = ("/pay/index", "/pay/api")
 _AMOUNT = re.compile(r"[0-9]{1,7}(\.[0-9]{1,2})?")
 _SUMMARY = ("order_id", "out_order_id", "product_num", "created_at", "paid_at")
 
@@ -32,7 +34,6 @@ class _View:
     """One order as its page shows it."""
 
     order: Order
-    product: str
     deliveries: list[Delivery]
     callback_url: str | None
     now: float
@@ -55,7 +56,7 @@ class _View:
         return {
             **{name: getattr(order, name) for name in _SUMMARY},
             "expires_at": None if order.expires_at is None else ceil(order.expires_at),
-            "order_name": self.product,
+            "order_name": order.name,
             "order_price": f"{order.price:.2f}",
             "order_type": order.pay_type,
             "order_status": order.state,
@@ -71,15 +72,16 @@ class OrderPage:
     Where an order is paid, at the address that ``order_url`` gives.
 
     Args:
-        till: Where it is paid.
+        order_service: Where it is paid.
     """
 
-    def __init__(self, till: Till) -> None:
-        self._till = till
+    def __init__(self, order_service: OrderService) -> None:
+        self._order_service = order_service
 
     def routes(self) -> list[Route]:
         """Build its routes."""
-        return [Route("/pay/index", self.show, methods=["GET"]), Route("/pay/index", self.act, methods=["POST"])]
+        acts = {"GET": self.show, "POST": self.act}
+        return [Route(path, act, methods=[method]) for path in PAY_PATHS for method, act in acts.items()]
 
     async def show(self, request: Request) -> Response:
         """Show how the order stands."""
@@ -87,7 +89,7 @@ class OrderPage:
         as_data = request.query_params.get("format") == "json"
         if view is None:
             return as_json({"error": "no such order"}, status=404) if as_data else _not_found(request)
-        return as_json(view.data(_address(request, view.order))) if as_data else _page(request, view)
+        return as_json(view.data(_address(request, view.order))) if as_data else _render_order(request, view)
 
     async def act(self, request: Request) -> Response:
         """Be the customer: pay, pay another amount, or let it expire."""
@@ -96,38 +98,46 @@ class OrderPage:
             return _not_found(request)
         order, amount = view.order, form.get("amount", "")
         if form.get("do") == "expire":
-            await to_thread.run_sync(self._till.expire, order.order_id)
+            await to_thread.run_sync(self._order_service.expire, order.order_id)
         elif form.get("do") == "another":
-            if (given := _amount(amount)) is None:
-                return _page(request, view, amount=amount, status=422)
-            await to_thread.run_sync(partial(self._till.pay, order.order_id, realprice=given))
+            if (realprice := _amount(amount)) is None:
+                return _render_order(request, view, amount=amount, status=422)
+            await to_thread.run_sync(partial(self._order_service.pay, order.order_id, realprice=realprice))
         elif form.get("do") == "pay":
-            await to_thread.run_sync(self._till.pay, order.order_id)
-        return go_to(request, "/pay/index", id=order.page_id, type=order.pay_type)
+            await to_thread.run_sync(self._order_service.pay, order.order_id)
+        return go_to(request, request.url.path, id=order.page_id, type=order.pay_type)
 
     async def _view(self, request: Request) -> _View | None:
-        return await to_thread.run_sync(self._look, request.query_params.get("id", ""))
+        return await to_thread.run_sync(self._load_view, request.query_params.get("id", ""))
 
-    def _look(self, page_id: str) -> _View | None:
-        with self._till.open() as (connection, now):
+    def _load_view(self, page_id: str) -> _View | None:
+        with self._order_service.open() as (connection, now):
             order = orders.find_page(connection, page_id)
             if order is None:
                 return None
-            shop = shops.find_shop(connection, order.admin_id)
             return _View(
                 order=order,
-                product=shops.name_of(connection, order.product_id),
                 deliveries=deliveries.list_all(connection, order.order_id),
-                callback_url=None if shop is None else shop.callback_url,
+                callback_url=", ".join(self._order_service.callback_urls(connection, order).values()) or None,
                 now=now,
             )
 
 
-def _page(request: Request, view: _View, *, amount: str | None = None, status: int = 200) -> Response:
+def _render_order(request: Request, view: _View, *, amount: str | None = None, status: int = 200) -> Response:
     url = _address(request, view.order)
     qr = qr_svg(url) if view.order.state == "pending" else None
     refused = amount is not None
-    return render(request, "order.html", status=status, view=view, url=url, qr=qr, amount=amount or "", refused=refused)
+    return render(
+        request,
+        "order.html",
+        status=status,
+        path=request.url.path,
+        view=view,
+        url=url,
+        qr=qr,
+        amount=amount or "",
+        refused=refused,
+    )
 
 
 def _not_found(request: Request) -> Response:
@@ -135,7 +145,7 @@ def _not_found(request: Request) -> Response:
 
 
 def _address(request: Request, order: Order) -> str:
-    return orders.page_url(origin_of(request.scope), order.page_id, order.pay_type)
+    return orders.page_url(origin_of(request.scope), order.page_id, order.pay_type, path=request.url.path)
 
 
 def _amount(written: str) -> Decimal | None:

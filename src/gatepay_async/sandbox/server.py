@@ -9,7 +9,7 @@ from starlette.types import ASGIApp
 from uvicorn import Config, Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from gatepay_async.sandbox.breaking import CONNECTION
+from gatepay_async.sandbox.fault_injection import CONNECTION
 
 __all__ = ["LoopbackServer", "PortTakenError"]
 

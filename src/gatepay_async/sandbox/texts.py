@@ -220,7 +220,7 @@ PROBLEMS: Final[dict[str, tuple[str, str]]] = {
 }
 
 
-def text(language: str, name: str, **given: object) -> str:
+def text(language: str, name: str, **values: object) -> str:
     """
     Say something in a language.
 
@@ -228,5 +228,5 @@ def text(language: str, name: str, **given: object) -> str:
         KeyError: The table has no such name.
     """
     both = TEXTS[name] if name in TEXTS else PROBLEMS[name]
-    said = both[LANGUAGES.index(language)]
-    return said.format(**given) if given else said
+    template = both[LANGUAGES.index(language)]
+    return template.format(**values) if values else template

@@ -20,7 +20,7 @@ from gatepay_async.sandbox.texts import LANGUAGES, text
 __all__ = ["as_json", "go_to", "language_of", "read_body", "read_fields", "render", "static_route"]
 
 _HERE = Path(__file__).parent
-_LARGEST_FORM = 64 * 1024  # bytes; the longest field of the pages' own forms has 2,000 characters
+MAX_FORM_BYTES = 64 * 1024  # bytes; the longest field of the pages' own forms has 2,000 characters
 # Not by the file's ending: on some machines .js is said to be plain text, and then no browser runs it.
 _STATIC = {"sandbox.css": "text/css", "sandbox.js": "text/javascript", "icon.svg": "image/svg+xml"}
 
@@ -67,8 +67,8 @@ def _quality(parameter: str) -> float:
 def _link(request: Request, path: str, **query: object) -> str:
     # A language that was chosen stays chosen; one that the browser asked for is asked for again.
     chosen = request.query_params.get("lang")
-    given = {**query, **({"lang": chosen} if chosen in LANGUAGES and "lang" not in query else {})}
-    return f"{path}?{urlencode(given)}" if given else path
+    fields = {**query, **({"lang": chosen} if chosen in LANGUAGES and "lang" not in query else {})}
+    return f"{path}?{urlencode(fields)}" if fields else path
 
 
 def _own_path(request: Request) -> str:
@@ -127,7 +127,7 @@ async def read_fields(request: Request) -> dict[str, str]:
     Raises:
         MalformedFormError: It is none of ours.
     """
-    body = await read_body(request.receive, most=_LARGEST_FORM)
+    body = await read_body(request.receive, most=MAX_FORM_BYTES)
     return read_form(request.headers.get("content-type", ""), body or b"")
 
 

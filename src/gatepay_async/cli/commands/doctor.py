@@ -1,0 +1,257 @@
+"""``gatepay doctor``: what stands between you and GatePay, and what to do about it."""
+
+import os
+import platform
+import ssl
+import time
+from datetime import UTC, datetime
+from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import httpx
+from attrs import frozen
+
+from gatepay_async.cli import failures, settings
+from gatepay_async.cli.commands.callback import CallbackFields, Verdict, root_cause, send_callback, signed_query
+from gatepay_async.cli.language import text
+from gatepay_async.cli.output import escape, print_json, wants_json
+from gatepay_async.cli.screens import print_line, wrap_indented
+from gatepay_async.cli.status import HaltError, Status
+from gatepay_async.client import AsyncGatePay
+from gatepay_async.exchange import trust
+from gatepay_async.exchange.proxies import Bypass, proxy_for
+from gatepay_async.exchange.urls import BadUrlError, parse_url
+from gatepay_async.exchange.way import open_transport
+from gatepay_async.protocol import invisible
+from gatepay_async.protocol.codec import MisreadError
+from gatepay_async.protocol.errors import GatePayError, InvalidRequestError
+from gatepay_async.protocol.messages import open_envelope
+from gatepay_async.version import __version__
+
+_MAX_SKEW_S = 60  # seconds; a callback's age is reckoned by this machine's clock
+_INDENT_COLUMNS = 7  # columns of a mark and a blank, in either language
+_PACKAGES = ("httpx", "anyio", "msgspec", "typer", "rich", "uvicorn")
+
+
+class Mark(StrEnum):
+    """How bad it is."""
+
+    OK = "ok"
+    WARN = "warn"
+    BAD = "bad"
+
+
+@frozen
+class Finding:
+    """
+    What was found.
+
+    Attributes:
+        about: Which examination.
+        text: The finding.
+        todo: What to do, or empty.
+        status: What the command ends with for it.
+    """
+
+    about: str
+    mark: Mark
+    text: str
+    todo: str = ""
+    status: Status = Status.DONE
+
+
+async def diagnose(callback_url: str) -> Status:
+    """Look at everything, show each finding as it is made; the gravest one is the command's end."""
+    findings: list[Finding] = []
+
+    def record(*new: Finding) -> None:
+        findings.extend(new)
+        for each in new:
+            _print_finding(each)
+
+    record(_check_versions(), _check_tls(), _check_proxy())
+    record(*_check_credentials())
+    if all(each.mark is not Mark.BAD for each in findings):
+        record(*await _check_server())
+        if callback_url:
+            record(*await _check_callback(callback_url))
+    if wants_json():
+        names = ("about", "mark", "text", "todo")
+        print_json(findings=[{name: str(getattr(each, name)) for name in names} for each in findings])
+    return max(each.status for each in findings)
+
+
+def _print_finding(finding: Finding) -> None:
+    if wants_json():
+        return
+    styles = {Mark.OK: "green", Mark.WARN: "yellow", Mark.BAD: "bold red"}
+    message = text("doctor.finding", about=text(f"doctor.{finding.about}"), text=escape(finding.text))
+    print_line(
+        f"{text(f'doctor.{finding.mark}')} {wrap_indented(message, indent=_INDENT_COLUMNS)}", style=styles[finding.mark]
+    )
+    if finding.todo:
+        print_line(
+            " " * _INDENT_COLUMNS + wrap_indented(text("failing.todo") + escape(finding.todo), indent=_INDENT_COLUMNS)
+        )
+
+
+def _check_versions() -> Finding:
+    versions = [f"gatepay-async {__version__}", f"Python {platform.python_version()} ({platform.system()})"]
+    for package in _PACKAGES:
+        try:
+            versions.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            versions.append(text("doctor.without", package=package))
+    return Finding("versions", Mark.OK, ", ".join(versions))
+
+
+def _check_tls() -> Finding:
+    try:
+        count = trust.count_certificates(trust.trusted())
+    except InvalidRequestError as error:
+        return Finding("tls", Mark.BAD, failures.headline(error), text("doctor.tls_bad.todo"), Status.USAGE)
+    except OSError as error:  # certifi's file; ssl.SSLError is one
+        reason = f"{type(error).__name__}: {error}"
+        return Finding(
+            "tls", Mark.BAD, text("doctor.tls_bad", reason=reason), text("doctor.tls_bad.todo"), Status.USAGE
+        )
+    if not count:
+        return Finding("tls", Mark.BAD, text("doctor.tls_empty"), text("doctor.tls_bad.todo"), Status.USAGE)
+    return Finding("tls", Mark.OK, text("doctor.tls_ok", count=count, version=ssl.OPENSSL_VERSION))
+
+
+def _check_proxy() -> Finding:
+    try:
+        url = _base_url()
+        proxy = proxy_for(url)
+    except InvalidRequestError as error:
+        about = "server" if error.field == "GATEPAY_BASE_URL" else "proxy"
+        return Finding(about, Mark.BAD, failures.headline(error), failures.explain(error).remedy, Status.USAGE)
+    if isinstance(proxy, Bypass):
+        message = text("doctor.proxy_bypassed", host=url.host) if proxy.listed else text("doctor.no_proxy")
+        return Finding("proxy", Mark.OK, message)
+    return Finding("proxy", Mark.WARN, text("doctor.through", proxy=proxy.address), text("doctor.through.todo"))
+
+
+def _base_url() -> httpx.URL:
+    try:
+        return parse_url(invisible.strip(settings.base_url()))
+    except BadUrlError as error:
+        problem = error.problem
+    raise InvalidRequestError(field="GATEPAY_BASE_URL", problem=problem)
+
+
+def _check_credentials() -> list[Finding]:
+    findings: list[Finding] = []
+    path = os.environ.get("GATEPAY_APPSECRET_FILE", "")
+    try:
+        appkey = settings.appkey()
+        settings.secret()
+    except HaltError as error:
+        return [Finding("credentials", Mark.BAD, error.text, error.todo, Status.USAGE)]
+    where = text("doctor.secret_in_file", path=path) if path else text("doctor.secret_in_variable")
+    findings.append(Finding("credentials", Mark.OK, text("doctor.credentials_ok", appkey=appkey, where=where)))
+    if path and settings.is_world_readable(Path(path)):
+        findings.append(
+            Finding(
+                "credentials",
+                Mark.WARN,
+                text("settings.secret_shared", path=path),
+                text("doctor.secret_shared.todo", path=path),
+            )
+        )
+    return findings
+
+
+async def _check_server() -> list[Finding]:
+    """One call of ``product/show``: it tells of the network, the key, the secret and the clock."""
+    transport = _BodyRecorder(await open_transport(_base_url()))
+    before = time.time()
+    failure: GatePayError | None = None
+    products = 0
+    try:
+        async with (
+            transport,
+            AsyncGatePay(settings.appkey(), settings.secret(), transport=transport, deadline=20) as gatepay,
+        ):
+            products = len((await gatepay.list_products()).products)
+    except GatePayError as error:
+        failure = error
+    took = time.time() - before
+    findings = [_check_clock(transport.body, before + took / 2)] if transport.body else []
+    if failure is None:
+        message = text("doctor.server_ok", url=settings.base_url(), products=products, ms=f"{took * 1000:.0f}")
+        return [Finding("server", Mark.OK, message), *findings]
+    return [_server_failure(failure), *findings]
+
+
+def _server_failure(failure: GatePayError) -> Finding:
+    explanation, status = failures.explain(failure), failures.error_status(failure)
+    message = text("doctor.failed", headline=failures.headline(failure).rstrip(".。"), cause=explanation.cause)
+    # What is to be done then is to run the doctor, says the catalogue to others.
+    nobody = status is Status.NO_ANSWER
+    todo = text("doctor.failed.todo", url=settings.base_url()) if nobody else explanation.remedy
+    return Finding("server", Mark.BAD, message, todo, status)
+
+
+def _check_clock(body: bytes, ours: float) -> Finding:
+    try:
+        theirs = open_envelope(body).time
+    except MisreadError:
+        theirs = None
+    if theirs is None:
+        return Finding("clock", Mark.WARN, text("doctor.no_time"))
+    skew = ours - theirs.timestamp()
+    if abs(skew) <= _MAX_SKEW_S:
+        return Finding("clock", Mark.OK, text("doctor.clock_ok", skew=f"{skew:+.0f}"))
+    now = datetime.fromtimestamp(ours, UTC)
+    message = text(
+        "doctor.clock_off", skew=f"{skew:+,.0f}", ours=f"{now:%Y-%m-%d %H:%M:%S}", theirs=f"{theirs:%Y-%m-%d %H:%M:%S}"
+    )
+    return Finding("clock", Mark.WARN, message, text("doctor.clock_off.todo"))
+
+
+async def _check_callback(url: str) -> list[Finding]:
+    """A genuine callback for an order that no shop has, and a forged one, which must be told from it."""
+    genuine = CallbackFields(1, "GATEPAY-DOCTOR-X", "0.01", "0.01", "alipay", "gatepay doctor", 0)
+    forged = CallbackFields(1, "GATEPAY-DOCTOR-X", "0.01", "0.01", "alipay", "gatepay doctor", 0, forged=True)
+    try:
+        to_genuine = await send_callback(url, signed_query(genuine))
+        to_forged = await send_callback(url, signed_query(forged))
+    except HaltError as error:
+        return [Finding("callback", Mark.BAD, error.text, error.todo, error.status)]
+    except InvalidRequestError as error:  # of the environment: the way to this address is another one than GatePay's
+        return [Finding("callback", Mark.BAD, failures.headline(error), failures.explain(error).remedy, Status.USAGE)]
+    if to_forged.verdict is Verdict.SUCCESS:
+        message, todo = text("doctor.forged_believed"), text("doctor.forged_believed.todo")
+        return [Finding("callback", Mark.BAD, message, todo, Status.REFUSED)]
+    if to_forged.verdict is not Verdict.FAIL or to_genuine.verdict is Verdict.NEITHER:
+        message = text("doctor.callback_strange", genuine=to_genuine.description, forged=to_forged.description)
+        return [Finding("callback", Mark.BAD, message, text("callback.neither.todo"), Status.NO_ANSWER)]
+    return [Finding("callback", Mark.OK, text("doctor.callback_ok", genuine=to_genuine.text))]
+
+
+class _BodyRecorder(httpx.AsyncBaseTransport):
+    """Carries what the client sends, and keeps the last reply's body: the client doesn't give its ``time``."""
+
+    def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
+        self._inner = inner
+        self.body = b""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """As a transport does."""
+        try:
+            reply = await self._inner.handle_async_request(request)
+        except httpx.ConnectError as error:
+            raise httpx.ConnectError(root_cause(error)) from error
+        try:
+            self.body = await reply.aread()
+        finally:
+            await reply.aclose()
+        headers = [(name, value) for name, value in reply.headers.raw if name.lower() != b"content-encoding"]
+        return httpx.Response(reply.status_code, headers=headers, content=self.body)
+
+    async def aclose(self) -> None:
+        """Close what carries."""
+        await self._inner.aclose()

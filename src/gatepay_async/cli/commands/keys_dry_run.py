@@ -1,0 +1,115 @@
+"""``gatepay keys upload --dry-run``: what would be sent. Nothing is, and no key or secret is needed."""
+
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+from gatepay_async.cli import ledger, sources
+from gatepay_async.cli.language import text
+from gatepay_async.cli.output import print_long_json, wants_json
+from gatepay_async.cli.screens import facts, print_line, print_table
+from gatepay_async.cli.status import Status
+from gatepay_async.dedup import FirstLines
+from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Ledger
+from gatepay_async.protocol.chunking import Chunker
+
+_MAX_LINES_SHOWN = 20
+_BATCH_LINES = 2000  # lines read, and looked up, at a time
+
+Place = Callable[[int], str]
+
+
+def dry_run(names: list[Path], *, encoding: str) -> Status:
+    """Count lines, blanks, repetitions and chunks, as the upload would."""
+    reader = sources.Reader(sources.check_sources(names, encoding), encoding)
+    run = _DryRun()
+    with closing(FirstLines()) as first_lines:
+        run.read(reader, first_lines)
+    if wants_json():
+        print_long_json(run.counts(), run.lists(reader.place))
+    else:
+        run.print_summary(reader.place)
+    return Status.DONE
+
+
+class _LineLedger(Ledger):
+    """As an upload's, but it keeps numbers of lines in the place of outcomes: all of them, and no card key."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused = array("Q")
+        self.holding_invisible = array("Q")
+
+    def add(self, outcome: ChunkOutcome) -> None:
+        """Lines that can't be card keys; there is no other outcome where nothing is sent. They are neighbours."""
+        self.refused.extend(range(outcome.first_line, outcome.last_line + 1))
+
+    def note_invisible(self, line: int) -> None:
+        """As ``Ledger.note_invisible``."""
+        self.holding_invisible.append(line)
+
+
+class _DryRun:
+    """Cuts lines into chunks as an upload does, and counts these."""
+
+    def __init__(self) -> None:
+        self._lines = _LineLedger()
+        self._chunker = Chunker(self._lines)
+        self._repeated = array("Q")  # lines
+        self._first_lines = array("Q")  # for each of them, the line where its card key stands first
+        self._chunks = self._would_send = 0
+
+    def read(self, lines: Iterator[str], first_lines: FirstLines) -> None:
+        """Read all *lines*."""
+        while batch := list(islice(lines, _BATCH_LINES)):
+            self._chunker.read_lines(batch)
+            numbers = self._chunker.pending_lines
+            repeated = first_lines.find_repeated(numbers, self._chunker.pending_keys)
+            for place, first in repeated.items():
+                self._repeated.append(numbers[place])
+                self._first_lines.append(first)
+            self._count_chunks(self._chunker.full_chunks(repeated))
+        rest = self._chunker.last_chunk()
+        if rest is not None:
+            self._count_chunks([rest])
+
+    def counts(self) -> dict[str, int]:
+        """By name."""
+        return {
+            "read": self._lines.read,
+            "blank": self._lines.blank,
+            "duplicates": self._lines.duplicates,
+            "refused": len(self._lines.refused),
+            "would_send": self._would_send,
+            "chunks": self._chunks,
+        }
+
+    def lists(self, place: Place) -> dict[str, Iterable[object]]:
+        """Every line that there is something to be said about."""
+        return {
+            "repetitions": ({"line": again, "first": first} for again, first in self._repetitions(place)),
+            "refused_lines": map(place, self._lines.refused),
+            "invisible_lines": map(place, self._lines.holding_invisible),
+        }
+
+    def print_summary(self, place: Place) -> None:
+        """For people."""
+        print_table(facts((text(f"upload.{name}"), f"{count:,}") for name, count in self.counts().items()))
+        for again, first in islice(self._repetitions(place), _MAX_LINES_SHOWN):
+            print_line(text("upload.repeats", line=again, first=first))
+        if len(self._repeated) > _MAX_LINES_SHOWN:
+            print_line(text("upload.more", count=len(self._repeated) - _MAX_LINES_SHOWN))
+        for each in self._lines.refused[:_MAX_LINES_SHOWN]:
+            print_line(text("upload.cant_be", line=place(each)))
+        odd = self._lines.holding_invisible
+        ledger.print_invisible([place(each) for each in odd[:_MAX_LINES_SHOWN]], of=len(odd))
+        print_line(text("upload.nothing_sent"))
+
+    def _count_chunks(self, chunks: list[Chunk]) -> None:
+        self._chunks += len(chunks)
+        self._would_send += sum(len(chunk.keys) for chunk in chunks)
+
+    def _repetitions(self, place: Place) -> Iterator[tuple[str, str]]:
+        return ((place(again), place(first)) for again, first in zip(self._repeated, self._first_lines, strict=True))

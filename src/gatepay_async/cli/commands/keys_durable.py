@@ -1,0 +1,81 @@
+"""``gatepay keys upload --durable``: submitted first, then sent; what is left when it ends goes on another time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from anyio import to_thread
+from attrs import frozen
+
+from gatepay_async.cli import ledger, queue, settings, sources
+from gatepay_async.cli.commands import uploads
+from gatepay_async.cli.language import text
+from gatepay_async.cli.output import print_json, wants_json, warn
+from gatepay_async.cli.screens import print_line
+from gatepay_async.cli.status import Status
+
+if TYPE_CHECKING:
+    from gatepay_async.durable import DurableUploads, Job
+
+
+@frozen
+class _JoinedFiles:
+    """All files as one input, in UTF-8; a ``Source`` of durable uploads."""
+
+    reader: sources.Reader
+    name: str
+
+    async def copy_to(self, file: BinaryIO) -> None:
+        """As ``Source.copy_to``."""
+        await to_thread.run_sync(file.writelines, sources.encode_lines(self.reader, "utf-8"))
+
+
+async def submit(
+    names: list[Path], product_id: int, concurrency: int, encoding: str, failed_lines: Path | None, *, wait: bool
+) -> Status:
+    """Put all files into the queue as one job; unless nobody waits for it, work until it is done, and show it."""
+    settings.secret()  # while there is nothing to lose yet
+    durable = queue.durable_uploads()
+    inputs = sources.check_sources(names, encoding)
+    if failed_lines is not None:
+        ledger.check_failed_lines(failed_lines, inputs)
+    name = (
+        inputs[0].name if len(inputs) == 1 else text("queue.several_files", name=inputs[0].name, more=len(inputs) - 1)
+    )
+    reader = sources.Reader(inputs, encoding)
+    with queue.explain_errors():
+        async with durable.submitter() as submitter:
+            job = await submitter.file(_JoinedFiles(reader, name), product_id=product_id)
+            await job.resume()  # run again, it goes on, whatever has stopped it before
+            info = await job.info()
+            if not wait:
+                _print_queued(job, info.count)
+                return Status.DONE
+            warn(text("queue.submitted", job=queue.job_number(job), count=f"{info.count:,}"))
+            end = partial(uploads.print_result, job, failed_lines, reader.place, encoding)
+            return await _work_until_done(durable, job, concurrency, end)
+
+
+async def _work_until_done(
+    durable: DurableUploads, job: Job, concurrency: int, end: Callable[[], Awaitable[Status]]
+) -> Status:
+    try:
+        async with durable.worker(concurrency=concurrency):
+            await uploads.follow(job)
+    except asyncio.CancelledError:
+        await uploads.print_progress(job)
+        warn(text("queue.goes_on", job=queue.job_number(job)))
+        raise
+    return await end()
+
+
+def _print_queued(job: Job, count: int) -> None:
+    if wants_json():
+        print_json(job=queue.job_number(job), count=count)
+        return
+    print_line(text("queue.submitted", job=queue.job_number(job), count=f"{count:,}"))
+    print_line(text("queue.worked_at"))

@@ -1,0 +1,70 @@
+"""``gatepay products`` and ``gatepay keys count``."""
+
+from gatepay_async.cli.language import text
+from gatepay_async.cli.output import escape, print_json, wants_json
+from gatepay_async.cli.screens import print_line, print_table, table
+from gatepay_async.cli.settings import client
+from gatepay_async.cli.status import Status
+from gatepay_async.protocol.models import Catalog, Product
+
+Count = tuple[int, str, int | None, int]  # number, name, left to sell, on the server
+
+
+async def list_products() -> Status:
+    """What the shop sells."""
+    return _print_catalog(await _fetch_catalog())
+
+
+def _print_catalog(catalog: Catalog) -> Status:
+    if wants_json():
+        names = ("id", "name", "description", "price", "stock", "category_id", "image")
+        print_json(products=[{name: getattr(product, name) for name in names} for product in catalog.products])
+        return Status.DONE
+    rows = table(*(text(f"products.{name}") for name in ("id", "category", "name", "price", "stock")), right=(0, 3, 4))
+    for category in catalog.categories:
+        for each in category.products:
+            rows.add_row(str(each.id), escape(category.name), escape(each.name), f"{each.price:f}", f"{each.stock:,}")
+    if rows.row_count:
+        print_table(rows)
+    else:
+        print_line(text("products.none"))
+    return Status.DONE
+
+
+async def _fetch_catalog() -> Catalog:
+    async with client() as gatepay:
+        return await gatepay.list_products()
+
+
+async def count_keys(product_id: int | None) -> Status:
+    """How many card keys are on the server, and how many of them are left to sell; of one product, or of each."""
+    return _print_counts(await _fetch_counts(product_id))
+
+
+def _print_counts(counts: list[Count]) -> Status:
+    if wants_json():
+        print_json(
+            counts=[
+                {"product": number, "name": name, "stock": stock, "total": total}
+                for number, name, stock, total in counts
+            ]
+        )
+        return Status.DONE
+    rows = table(*(text(f"products.{name}") for name in ("id", "name", "stock", "total")), right=(0, 2, 3))
+    for number, name, stock, total in counts:
+        rows.add_row(str(number), escape(name), "" if stock is None else f"{stock:,}", f"{total:,}")
+    print_table(rows)
+    return Status.DONE
+
+
+async def _fetch_counts(product_id: int | None) -> list[Count]:
+    """GatePay may count card keys of a product that it doesn't list."""
+    async with client() as gatepay:
+        products = {each.id: each for each in (await gatepay.list_products()).products}
+        product_ids = list(products) if product_id is None else [product_id]
+        totals = {number: (await gatepay.list_card_keys(number)).total for number in product_ids}
+        return [_count_row(number, products.get(number), total) for number, total in totals.items()]
+
+
+def _count_row(number: int, product: Product | None, total: int) -> Count:
+    return (number, "", None, total) if product is None else (number, product.name, product.stock, total)

@@ -1,0 +1,204 @@
+"""``gatepay uploads``: the jobs that were submitted; what became of them, and what is to."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gatepay_async.cli import failures, ledger, queue
+from gatepay_async.cli.language import text
+from gatepay_async.cli.output import escape, print_json, wants_json, warn
+from gatepay_async.cli.private_file import atomic_write
+from gatepay_async.cli.screens import facts, print_line, print_table, progress, table
+from gatepay_async.cli.status import Status
+from gatepay_async.protocol.bulk import Fate
+
+if TYPE_CHECKING:
+    from gatepay_async.durable import Job, JobInfo
+    from gatepay_async.protocol.bulk import UploadReport
+
+_SHORT_CHARS = 8  # of a job's number, in a list
+
+
+async def list_jobs() -> Status:
+    """All jobs of the shop, the newest first."""
+    async with queue.open_submitter() as submit:
+        infos = [info async for info in _read_infos(await submit.jobs())]
+    if wants_json():
+        print_json(jobs=[_job_as_json(number, info) for number, info in infos])
+        return Status.DONE
+    if not infos:
+        print_line(text("uploads.none"))
+        return Status.DONE
+    columns = ("job", "name", "product", "state", "keys", "there", "created")
+    rows = table(*(text(f"uploads.{name}") for name in columns), right=(2, 4, 5))
+    for number, info in infos:
+        rows.add_row(
+            escape(number[:_SHORT_CHARS]),
+            escape(info.name),
+            str(info.product_id),
+            text(f"uploads.{info.state}"),
+            f"{info.count:,}",
+            f"{_on_server(info):,}",
+            f"{info.created:%Y-%m-%d %H:%M}",
+        )
+    print_table(rows)
+    return Status.DONE
+
+
+async def show_job(prefix: str, failed_lines: Path | None) -> Status:
+    """One job: its ledger, so far or in the end."""
+    async with queue.open_submitter() as submit:
+        job = await queue.find_job(submit, prefix)
+        info = await job.info()
+        if not wants_json():
+            print_table(facts(_job_facts(info)))
+            print_line("")
+        if info.state == "working":
+            await print_progress(job)
+            return Status.DONE
+        return await print_result(job, failed_lines)
+
+
+async def watch(prefix: str, failed_lines: Path | None) -> Status:
+    """Follow a job until it has ended; who works at it is elsewhere."""
+    async with queue.open_submitter() as submit:
+        job = await queue.find_job(submit, prefix)
+        await follow(job)
+        return await print_result(job, failed_lines)
+
+
+async def cancel(prefix: str) -> Status:
+    """Send nothing more of a job."""
+    async with queue.open_submitter() as submit:
+        job = await queue.find_job(submit, prefix)
+        await job.cancel()
+        return await _print_state(job)
+
+
+async def resume(prefix: str) -> Status:
+    """Send what was not sent."""
+    async with queue.open_submitter() as submit:
+        job = await queue.find_job(submit, prefix)
+        await job.resume()
+        return await _print_state(job)
+
+
+async def forget(prefix: str) -> Status:
+    """Clean a job away that has ended."""
+    async with queue.open_submitter() as submit:
+        job = await queue.find_job(submit, prefix)
+        await job.forget()
+        if wants_json():
+            print_json(job=queue.job_number(job), forgotten=True)
+        else:
+            print_line(text("uploads.forgotten", job=queue.job_number(job)))
+        return Status.DONE
+
+
+async def follow(job: Job) -> None:
+    """A bar, until nothing more of *job* is to be sent."""
+    total = (await job.info()).count
+    with progress(text("upload.doing"), total=total) as update:
+        async for so_far in job.progress():
+            update(total - so_far.in_flight, total)
+
+
+async def print_progress(job: Job) -> None:
+    """The ledger of a job that goes on."""
+    info = await job.info()
+    if wants_json():
+        print_json(**_job_as_json(queue.job_number(job), info))
+        return
+    ledger.print_counts(info.progress)
+
+
+async def print_result(
+    job: Job, failed_lines: Path | None, place: ledger.Place | None = None, encoding: str = "utf-8"
+) -> Status:
+    """The ledger of a job that has ended, and the lines to upload again."""
+    report, info = await job.wait(), await job.info()
+    if failed_lines is not None:
+        failed_lines = _save_failed_lines(failed_lines, report, encoding)
+    more = {"job": queue.job_number(job), "state": str(info.state)}
+    cancelled = info.state == "cancelled"
+    ledger.print_report(
+        report,
+        place or (lambda at: f"{escape(info.name)}:{at}"),
+        failed_lines=failed_lines,
+        cancelled=cancelled,
+        facts=more,
+    )
+    return Status.PARTLY if cancelled else ledger.report_status(report)
+
+
+async def _read_infos(jobs: list[Job]) -> AsyncIterator[tuple[str, JobInfo]]:
+    """What is known of each. One that can't be read is told of, and doesn't hide the others."""
+    from gatepay_async.durable import DurableError, QueueUnavailableError
+
+    for job in jobs:
+        try:
+            yield queue.job_number(job), await job.info()
+        except QueueUnavailableError:
+            raise
+        except DurableError as error:
+            warn(failures.headline(error))
+
+
+def _save_failed_lines(path: Path, report: UploadReport, encoding: str) -> Path | None:
+    """
+    Write the card keys that are not known to be on the server.
+
+    Returns:
+        *path*, or None where it was not written: what was there stays, if nothing failed, or if card keys are gone.
+    """
+    failed = [outcome for outcome in report.chunks if outcome.fate is not Fate.STORED]
+    gone = sum(outcome.count - len(outcome.keys) for outcome in failed)
+    if gone:
+        warn(text("uploads.keys_gone", count=f"{gone:,}", path=escape(path)))
+    if path.exists() and (gone or not failed):
+        warn(text("uploads.kept", path=escape(path)))
+        return None
+    with atomic_write(path) as file:
+        ledger.write_failed_lines(file, report, encoding)
+    return path
+
+
+def _on_server(info: JobInfo) -> int:
+    return info.progress.stored + info.progress.already_there
+
+
+def _job_as_json(number: str, info: JobInfo) -> dict[str, Any]:
+    return {
+        "job": number,
+        "name": info.name,
+        "product": info.product_id,
+        "state": str(info.state),
+        "created": info.created.isoformat(),
+        "count": info.count,
+        **info.progress.columns(),
+        "to_come": info.progress.in_flight,
+    }
+
+
+def _job_facts(info: JobInfo) -> list[tuple[str, object]]:
+    return [
+        (text("uploads.job"), info.id.rpartition(":")[2]),
+        (text("uploads.name"), info.name),
+        (text("uploads.product"), info.product_id),
+        (text("uploads.state"), text(f"uploads.{info.state}")),
+        (text("uploads.keys"), f"{info.count:,}"),
+        (text("uploads.created"), f"{info.created:%Y-%m-%d %H:%M:%S %z}"),
+    ]
+
+
+async def _print_state(job: Job) -> Status:
+    info = await job.info()
+    if wants_json():
+        print_json(**_job_as_json(queue.job_number(job), info))
+    else:
+        print_line(
+            text("uploads.is", job=escape(queue.job_number(job)[:_SHORT_CHARS]), state=text(f"uploads.{info.state}"))
+        )
+    return Status.DONE

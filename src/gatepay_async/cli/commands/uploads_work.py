@@ -1,0 +1,51 @@
+"""``gatepay uploads work``: a worker, as long as the command runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+
+from gatepay_async.cli import queue, settings
+from gatepay_async.cli.language import text
+from gatepay_async.cli.output import print_json, wants_json, warn
+from gatepay_async.cli.screens import print_line
+from gatepay_async.cli.status import Status
+
+if TYPE_CHECKING:
+    from gatepay_async.durable import Job, Submitter
+
+_POLL_INTERVAL_S = 1.0  # seconds between two looks whether something is left
+
+
+async def work(concurrency: int, global_concurrency: int | None, rate: float | None, *, drain: bool) -> Status:
+    """Work at the jobs of the shop: until Ctrl-C, or with *drain* until none is left."""
+    settings.secret()
+    uploads = queue.durable_uploads()
+    from gatepay_async.durable import Rate
+
+    limit = None if rate is None else Rate(1, per=1 / rate)
+    with queue.explain_errors():
+        worker = uploads.worker(concurrency=concurrency, global_concurrency=global_concurrency, rate=limit)
+        async with uploads.submitter() as submit, worker:
+            warn(text("working.open"))
+            if not drain:
+                await anyio.sleep_forever()
+            return await _until_none_is_left(submit)
+
+
+async def _until_none_is_left(submit: Submitter) -> Status:
+    jobs: dict[str, Job] = {}  # each remembers what has ended, and doesn't ask for it again
+    while True:
+        jobs = {job.id: jobs.get(job.id, job) for job in await submit.jobs()}
+        if all([(await job.info()).state != "working" for job in jobs.values()]):
+            return _print_drained()
+        await anyio.sleep(_POLL_INTERVAL_S)
+
+
+def _print_drained() -> Status:
+    if wants_json():
+        print_json(drained=True)
+    else:
+        print_line(text("working.drained"))
+    return Status.DONE

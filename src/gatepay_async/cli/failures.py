@@ -1,0 +1,100 @@
+"""An error, explained: what happened, why, and what to do next; on standard error, or as JSON."""
+
+import re
+import sys
+
+from gatepay_async.cli.language import current_language, text
+from gatepay_async.cli.output import escape, print_json, wants_json
+from gatepay_async.cli.status import HaltError, Status
+from gatepay_async.cli.texts import TEXTS
+from gatepay_async.protocol import catalogue, errors
+from gatepay_async.protocol.bulk import UploadIncomplete
+from gatepay_async.protocol.problems import in_chinese
+
+# The first that an error is an instance of counts.
+_STATUS_BY_ERROR: tuple[tuple[type[Exception], Status], ...] = (
+    (errors.InvalidRequestError, Status.USAGE),
+    (errors.RefusedError, Status.REFUSED),
+    (errors.CallbackError, Status.REFUSED),
+    (UploadIncomplete, Status.PARTLY),
+    (errors.GatePayError, Status.NO_ANSWER),
+)
+
+# Whose problem is the cause; the catalogue knows them in general only.
+_SELF_EXPLANATORY = ("InvalidRequestError", "DurableError")
+_LINE_NUMBERS = re.compile(r"line \d+ |lines \d+ to \d+: each ")
+
+
+def error_status(error: errors.GatePayError) -> Status:
+    """What the command ends with."""
+    return next(status for kind, status in _STATUS_BY_ERROR if isinstance(error, kind))
+
+
+def explain(error: errors.GatePayError) -> catalogue.Explanation:
+    """The catalogue's words; what to do in the command's own, where the catalogue speaks to programmers."""
+    explanation = catalogue.explain(error, "zh" if current_language() == "zh" else "en")
+    todo = f"todo.{type(error).__name__}"
+    return explanation._replace(remedy=text(todo)) if todo in TEXTS else explanation
+
+
+def cause_and_remedy(error: errors.GatePayError) -> tuple[str, str]:
+    """The cause, and what to do: for one chunk of many."""
+    explanation = explain(error)
+    if any(kind.__name__ in _SELF_EXPLANATORY for kind in type(error).__mro__):
+        # Where it stands is said beside it, by file.
+        return translate(_LINE_NUMBERS.sub("", str(vars(error)["problem"]))), explanation.remedy
+    return explanation.cause, explanation.remedy
+
+
+def translate(problem: str) -> str:
+    """A sentence of the library's or of httpx's, in the language that is spoken."""
+    return in_chinese(problem) if current_language() == "zh" else problem
+
+
+def headline(error: errors.GatePayError) -> str:
+    """What happened, in one line."""
+    facts = {name: escape(value) for name, value in vars(error).items()}
+    facts["problem"] = _located_problem(error)
+    kinds = (kind.__name__ for kind in type(error).__mro__)
+    return next(text(f"failing.{kind}", **facts, error=escape(error)) for kind in kinds if f"failing.{kind}" in TEXTS)
+
+
+def _located_problem(error: errors.GatePayError) -> str:
+    """What is wrong, after what it is wrong with."""
+    problem = escape(explain(error).problem)
+    field, path = getattr(error, "field", None), getattr(error, "path", None)
+    if path is not None:
+        return f"{escape(path)} {problem}"
+    return problem if field is None else text("failing.field", field=escape(field), problem=problem)
+
+
+def show_error(error: HaltError | errors.GatePayError) -> Status:
+    """Say what is to be said; gives what to end with."""
+    if isinstance(error, HaltError):
+        _print_error(escape(error.text), "", escape(error.todo), {"type": error.status.name.lower()})
+        return error.status
+    explanation = explain(error)
+    names = ("endpoint", "code", "message", "field", "http_status", "sent", "attempts", "out_order_id")
+    _print_error(
+        headline(error),
+        explanation.cause,
+        explanation.remedy,
+        {"type": type(error).__name__, **_attributes(error, names)},
+    )
+    return error_status(error)
+
+
+def _attributes(error: Exception, names: tuple[str, ...]) -> dict[str, object]:
+    return {name: getattr(error, name) for name in names if hasattr(error, name)}
+
+
+def _print_error(headline: str, cause: str, todo: str, facts: dict[str, object]) -> None:
+    if wants_json():
+        print_json(error={"headline": headline, "cause": cause, "todo": todo, **facts})
+        return
+    from gatepay_async.cli.screens import print_line
+
+    print_line(f"{text('failing.error')}{headline}", style="bold red", stream=sys.stderr)
+    for name, message in (("failing.cause", cause), ("failing.todo", todo)):
+        if message:
+            print_line(f"  {text(name)}{message}", stream=sys.stderr)

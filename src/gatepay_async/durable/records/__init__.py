@@ -1,0 +1,1 @@
+"""What stands in the database and in the spool, as values. Pure."""

@@ -1,0 +1,82 @@
+"""Errors as JSON, for the database: their class and their facts, which never hold a card key. Pure."""
+
+from __future__ import annotations
+
+import inspect
+from datetime import datetime
+from typing import Any
+
+from gatepay_async.durable import errors as durable_errors
+from gatepay_async.durable.records.bounds import whole
+from gatepay_async.protocol import errors
+from gatepay_async.protocol.errors import GatePayError
+
+# Any other one is kept by what it says.
+_KNOWN = {
+    cls.__name__: cls
+    for module in (errors, durable_errors)
+    for cls in vars(module).values()
+    if isinstance(cls, type) and issubclass(cls, GatePayError)
+}
+# What an error may be given from the database; whatever else stands there, such as of a later version, is left out.
+_FACTS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("field", "problem", "message", "endpoint", "time", "cause", "remedy", "path", "excerpt"), (str,)),
+    **dict.fromkeys(("source", "reason", "kind", "out_order_id"), (str,)),
+    **dict.fromkeys(("code", "attempts", "http_status"), (int,)),
+    **dict.fromkeys(("in_doubt", "sent"), (bool,)),
+    "retry_after": (int, float),
+}
+MAX_TEXT_CHARS = 4000  # characters of what an error says
+MAX_ERROR_NUMBER = 2**31  # codes, attempts, seconds
+
+
+def as_json(error: GatePayError) -> dict[str, Any]:
+    """Its class, its facts and what it says."""
+    facts = {name: _to_json(value) for name, value in vars(error).items() if value is not None}
+    return {"class": type(error).__name__, "says": list(error.args), **facts}
+
+
+def of_json(stored: dict[str, Any]) -> GatePayError:
+    """
+    The error again; of a class that this version doesn't know, a ``GatePayError`` with its words.
+
+    Raises:
+        LookupError, TypeError, ValueError: No version wrote that.
+    """
+    cls = _KNOWN.get(_checked(stored["class"], str), GatePayError)
+    facts = {name: _checked(value, *_FACTS[name]) for name, value in stored.items() if name in _FACTS}
+    if "time" in facts:
+        facts["time"] = datetime.fromisoformat(facts["time"])
+    missing, optional = _parameters(cls)
+    error = cls.__new__(cls, *[_checked(each, str) for each in _checked(stored["says"], list)])
+    vars(error).update(optional, **facts)
+    for name in missing:
+        vars(error)[name]  # it would be missed later, by whoever shows the error
+    return error
+
+
+def _to_json(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _checked(value: Any, *types: type) -> Any:
+    """*value*, if it is of one of *types*, and a terminal could show it."""
+    if type(value) not in types:
+        raise TypeError("of another type")
+    if type(value) is int:
+        whole(value, least=-MAX_ERROR_NUMBER, most=MAX_ERROR_NUMBER)
+    if isinstance(value, str) and not (len(value) <= MAX_TEXT_CHARS and value.translate(_BREAKS).isprintable()):
+        raise ValueError("too long, or not to be shown")
+    return value
+
+
+_BREAKS = str.maketrans("\n\t", "  ")
+
+
+def _parameters(cls: type[GatePayError]) -> tuple[list[str], dict[str, Any]]:
+    """What its constructor must be given, and what it may be, with the defaults."""
+    parameters = [
+        each for each in inspect.signature(cls.__init__).parameters.values() if each.kind is each.KEYWORD_ONLY
+    ]
+    needed = [each.name for each in parameters if each.default is each.empty]
+    return needed, {each.name: each.default for each in parameters if each.default is not each.empty}

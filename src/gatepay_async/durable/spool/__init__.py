@@ -1,0 +1,1 @@
+"""Where card keys lie until they are sent, and how they get there."""

@@ -1,0 +1,159 @@
+"""From an input to a spool file and what the database is told of it. Blocking; for worker threads."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import BinaryIO
+
+from attrs import evolve, frozen
+
+from gatepay_async.dedup import SpillingDeduplicator
+from gatepay_async.durable.errors import SourceChangedError
+from gatepay_async.durable.records import batches
+from gatepay_async.durable.records.batches import Batch, Digest
+from gatepay_async.durable.records.manifest import JobManifest
+from gatepay_async.protocol.bulk import Chunk, Ledger
+from gatepay_async.protocol.checks import MAX_KEYS_PER_CALL
+from gatepay_async.protocol.chunking import Chunker
+from gatepay_async.protocol.errors import InvalidRequestError
+
+LINES_PER_READ = 2000  # lines
+
+
+@frozen
+class Spooled:
+    """
+    An input, read to its end.
+
+    Attributes:
+        digest: Of the input itself, its product included: what tells one job from another.
+        manifest: The part of the ledger that is settled.
+        batches: In the order of the input.
+    """
+
+    digest: str
+    manifest: JobManifest
+    batches: list[Batch]
+
+
+def spool_file(source: BinaryIO, target: BinaryIO, *, name: str, product_id: int, secret: bytes) -> Spooled:
+    """
+    Read the file *source* into *target*: cleaned, deduplicated over the whole of it, in batches.
+
+    Raises:
+        OSError: It can't be read, or the temporary file not be written.
+        SourceChangedError: It has changed while it was read.
+        sqlite3.Error: The temporary file of the deduplication can't be written.
+    """
+    source.seek(0)
+    before = _file_state(source)
+    spooled = spool(source, target, name=name, product_id=product_id, secret=secret)
+    if _file_state(source) != before:
+        raise SourceChangedError(source=name, problem="has changed while it was read")
+    return spooled
+
+
+def spool(lines: Iterable[bytes], target: BinaryIO, *, name: str, product_id: int, secret: bytes) -> Spooled:
+    """As ``spool_file``, from *lines* with their ends, as a binary file gives them."""
+    writer = _SpoolWriter(target, secret, product_id)
+    writer.read(lines)
+    return Spooled(writer.digest(), writer.manifest(name), writer.batches)
+
+
+class _SpoolWriter:
+    def __init__(self, target: BinaryIO, secret: bytes, product_id: int) -> None:
+        self.batches: list[Batch] = []
+        self._target = target
+        self._secret = secret
+        self._product_id = product_id
+        self._input = Digest(secret)
+        self._whole = Digest(secret)
+        self._ledger = Ledger()
+        self._seen = SpillingDeduplicator()
+        self._chunker = Chunker(self._ledger, self._seen)
+        self._waiting: list[Chunk] = []  # fewer than fill a batch
+        self._offset = 0
+
+    def read(self, lines: Iterable[bytes]) -> None:
+        source = iter(lines)
+        try:
+            while part := list(islice(source, LINES_PER_READ)):
+                for line in part:
+                    self._input.update(line)
+                self._collect(self._chunker.chunks(part))
+        finally:
+            self._seen.close()
+        rest = self._chunker.last_chunk()
+        if rest is not None:
+            self._waiting.append(rest)
+        if self._waiting:
+            self._write_batch()
+
+    def digest(self) -> str:
+        return batches.digest(self._secret, f"{self._product_id} {self._input.text()}".encode())
+
+    def manifest(self, name: str) -> JobManifest:
+        """Also writes the lines that can't be card keys; the last thing to do."""
+        refused = self._ledger.report(stopped=None).chunks
+        pairs = [pair for outcome in refused for pair in _pairs(outcome.first_line, outcome.keys)]
+        problems_by_count = [(outcome.count, getattr(outcome.error, "problem", "")) for outcome in refused]
+        refused_keys = self._write_keys(pairs, number=-1) if pairs else None
+        problems = (
+            self._write(json.dumps(problems_by_count).encode(), Batch(-1, 0, 0, "", 0, 0, 0))
+            if problems_by_count
+            else None
+        )
+        return JobManifest(
+            product_id=self._product_id,
+            name=name,
+            read=self._ledger.read,
+            blank=self._ledger.blank,
+            duplicates=self._ledger.duplicates,
+            count=sum(batch.count for batch in self.batches),
+            batches=len(self.batches),
+            size=self._offset,
+            digest=self._whole.text(),
+            refused=refused_keys,
+            problems=problems,
+            invisible=self._ledger.invisible,
+        )
+
+    def _collect(self, chunks: Iterator[Chunk]) -> None:
+        for chunk in chunks:
+            self._waiting.append(chunk)
+            if len(self._waiting) == batches.CHUNKS_PER_BATCH:
+                self._write_batch()
+
+    def _write_batch(self) -> None:
+        if len(self.batches) == batches.MAX_BATCHES:
+            most = batches.MAX_BATCHES * batches.CHUNKS_PER_BATCH * MAX_KEYS_PER_CALL
+            raise InvalidRequestError(field="path", problem=f"holds more than {most:,} card keys; split it")
+        pairs = [pair for chunk in self._waiting for pair in zip(chunk.lines, chunk.keys, strict=True)]
+        self.batches.append(self._write_keys(pairs, number=len(self.batches)))
+        self._waiting = []
+
+    def _write_keys(self, pairs: list[tuple[int, str]], *, number: int) -> Batch:
+        first_line, last_line = pairs[0][0], pairs[-1][0]
+        data = b"".join(batches.lines_of(pairs, first_line))
+        return self._write(data, Batch(number, 0, 0, "", len(pairs), first_line, last_line))
+
+    def _write(self, data: bytes, batch: Batch) -> Batch:
+        """*batch*, of which *data* are the bytes."""
+        self._target.write(data)
+        self._whole.update(data)
+        offset, self._offset = self._offset, self._offset + len(data)
+        placed = evolve(batch, offset=offset, length=len(data))
+        return evolve(placed, digest=batches.digest_of_batch(self._secret, data, placed, product_id=self._product_id))
+
+
+def _pairs(first_line: int, keys: tuple[str, ...]) -> Iterator[tuple[int, str]]:
+    """Lines that can't be card keys come in runs of neighbours."""
+    return zip(range(first_line, first_line + len(keys)), keys, strict=True)
+
+
+def _file_state(file: BinaryIO) -> tuple[int, int, int]:
+    facts = os.fstat(file.fileno())
+    return facts.st_size, facts.st_mtime_ns, facts.st_ino

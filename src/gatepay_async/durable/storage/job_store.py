@@ -1,0 +1,250 @@
+"""
+What is written of jobs, by DBOS's public calls: one row for each job, one for each run of each batch. Blocking.
+
+A job's own row is a record: its queue has no workers. It is ENQUEUED as long as the job is to be worked at, and
+CANCELLED once it is not, because somebody said so or because a refusal would meet every chunk.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+import sqlalchemy as sa
+from attrs import astuple
+from dbos import DBOSClient, EnqueueOptions, WorkflowStatus
+from dbos import error as dbos_error
+
+from gatepay_async.durable.errors import DurableError, UnreadableRowError
+from gatepay_async.durable.records import results
+from gatepay_async.durable.records.batches import Batch
+from gatepay_async.durable.records.manifest import JobManifest
+from gatepay_async.durable.records.results import BatchResult
+from gatepay_async.durable.records.rows import OPEN_STATUSES, QUEUED_STATUSES, BatchRow, JobRow, batch_id, batch_of
+from gatepay_async.durable.storage import pickle_guard
+
+_log = logging.getLogger("gatepay_async.durable")
+
+JOB = "gatepay_job"
+BATCH = "gatepay_batch"
+_BEGUN = "gatepay_begun"  # an attribute of a run: card keys of it may be on the server
+ROWS_PER_STATEMENT = 500  # rows asked for by one statement
+_METADATA_ONLY: dict[str, Any] = {"load_input": False, "load_output": False}  # without what stands in a row
+
+
+class JobStore:
+    """
+    The rows of one queue.
+
+    Args:
+        client: DBOS's, on *engine*.
+        engine: For what must be one transaction.
+        queue: Whose rows.
+        version: Which workers may take them.
+    """
+
+    def __init__(self, client: DBOSClient, engine: sa.Engine, queue: str, version: str) -> None:
+        self._client = client
+        self._engine = engine
+        self._queue = queue
+        self._version = version
+
+    def insert_job(self, job: str, manifest: JobManifest, parts: Iterable[Batch]) -> None:
+        """The job and all its batches, at once or not at all. Again: nothing."""
+        with self._engine.begin() as connection:
+            options = self._options(JOB, job, f"{self._queue}.jobs")
+            self._client.enqueue_in_transaction(connection, options, manifest.as_json())
+            for batch in parts:
+                options = self._options(BATCH, batch_id(job, batch.number, 0), self._queue)
+                self._client.enqueue_in_transaction(connection, options, manifest.product_id, 0, *_fields(batch))
+
+    def enqueue_run(self, job: str, product_id: int, batch: Batch, *, turn: int, failures: int, delay: float) -> None:
+        """Queue run number *turn* of *batch*, after *delay* seconds. Again: nothing."""
+        options = self._options(BATCH, batch_id(job, batch.number, turn), self._queue)
+        if delay:
+            options["delay_seconds"] = delay
+        self._client.enqueue(options, product_id, failures, *_fields(batch))
+
+    def job(self, job: str) -> JobRow | None:
+        """
+        The row of *job*, or None.
+
+        Raises:
+            UnreadableRowError: It can't be read.
+        """
+        rows = self._list(workflow_ids=[job], name=JOB, load_output=False)
+        return _job_row(rows[0]) if rows else None
+
+    def jobs(self) -> list[JobRow]:
+        """The rows of all jobs of this queue, the newest first. One that can't be read is left out, with a warning."""
+        rows = self._list_readable(name=JOB, sort_desc=True, load_output=False)
+        ours = (row for row in rows if row.workflow_id.startswith(f"{self._queue}:"))
+        return [row for row in map(_readable_job, ours) if row is not None]
+
+    def active_jobs(self, jobs: Iterable[str]) -> set[str]:
+        """Those of *jobs* that are to be worked at."""
+        rows = [row for part in _slices(jobs) for row in self._list_readable(workflow_ids=part, **_METADATA_ONLY)]
+        return {row.workflow_id for row in rows if row.status in OPEN_STATUSES}
+
+    def batches(self, ids: Iterable[str]) -> dict[str, BatchRow]:
+        """
+        The runs of these names; those that don't exist are left out.
+
+        Raises:
+            UnreadableRowError: One of them can't be read.
+        """
+        return {row.workflow_id: _batch_row(row) for row in self._list_by_ids(ids, name=BATCH)}
+
+    def runs_of(self, job: str) -> list[str]:
+        """The names of all runs of its batches, also of those that nobody asks for."""
+        rows = self._list_readable(workflow_id_prefix=f"{job}.", name=BATCH, **_METADATA_ONLY)
+        return [row.workflow_id for row in rows]
+
+    def taken(self) -> list[WorkflowStatus]:
+        """The rows that workers of this queue have now, or had when they died."""
+        return self._list_readable(name=BATCH, queue_name=self._queue, status="PENDING", **_METADATA_ONLY)
+
+    def refuse_strangers(self, executor: str) -> None:
+        """Cancel what *executor* has taken that is no batch: nobody will run it, and it counts as being run."""
+        rows = self._list_readable(queue_name=self._queue, status="PENDING", executor_id=executor, **_METADATA_ONLY)
+        strange = [
+            row.workflow_id for row in rows if (row.name, row.class_name, row.config_name) != (BATCH, None, None)
+        ]
+        if strange:
+            _log.warning("the queue %s held rows that are no batches; they are cancelled: %a", self._queue, strange)
+            self.cancel(strange)
+
+    def is_taken(self, name: str, executor: str) -> bool:
+        """Whether *executor* has that run."""
+        rows = self._list_by_ids([name], status="PENDING", **_METADATA_ONLY)
+        return any(row.executor_id == executor for row in rows)
+
+    def mark_begun(self, name: str) -> bool:
+        """
+        Note that calls for that run are made from now on.
+
+        Returns:
+            Whether they may have been made before: by a worker that died, or that it was taken from.
+        """
+        begun = any(map(_is_begun, self._list_by_ids([name], **_METADATA_ONLY)))
+        if not begun:
+            self._client.update_workflow_attributes(name, {_BEGUN: True}, merge=True)
+        return begun
+
+    def taken_before(self, when: datetime) -> list[WorkflowStatus]:
+        """Those of them taken before *when*."""
+        before = when.isoformat()
+        return self._list_readable(
+            name=BATCH, queue_name=self._queue, status="PENDING", dequeued_before=before, **_METADATA_ONLY
+        )
+
+    def stop(self, job: str, names: Iterable[str]) -> None:
+        """Nothing of *job* is to be sent any more; of the runs *names*, those that are queued are taken out."""
+        self._client.cancel_workflow(job)
+        self.cancel(row.workflow_id for row in self._list_by_ids(names, status=list(QUEUED_STATUSES), **_METADATA_ONLY))
+
+    def cancel(self, ids: Iterable[str]) -> None:
+        """Nobody is to take these any more."""
+        for part in _slices(list(ids)):
+            self._client.cancel_workflows(part)
+
+    def reopen_job(self, job: str) -> None:
+        """*job* is to be worked at again."""
+        try:
+            self._client.resume_workflow(job, queue_name=f"{self._queue}.jobs")
+        except dbos_error.DBOSNonExistentWorkflowError:
+            raise DurableError(problem=f"{job} is gone; somebody has cleaned it away") from None
+
+    def requeue(self, ids: Sequence[str]) -> None:
+        """Put these runs, which a dead worker had or somebody cancelled, back into the queue."""
+        for part in _slices(ids):
+            self._client.resume_workflows(part, queue_name=self._queue)
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Remove these rows."""
+        for part in _slices(ids):
+            self._client.delete_workflows(part)
+
+    def _list_by_ids(self, ids: Iterable[str], **options: Any) -> Iterator[WorkflowStatus]:
+        for part in _slices(ids):
+            yield from self._list(workflow_ids=part, **options)
+
+    def _list_readable(self, **options: Any) -> list[WorkflowStatus]:
+        """Without those that can't even be loaded: one of them doesn't hide the others."""
+        with suppress(UnreadableRowError):
+            return self._list(**options)
+        return list(self._one_by_one(**options))
+
+    def _one_by_one(self, **options: Any) -> Iterator[WorkflowStatus]:
+        offset = -1
+        while True:
+            offset += 1
+            try:
+                rows = self._list(limit=1, offset=offset, **options)
+            except UnreadableRowError as error:
+                _log.warning("%s", error)
+                continue
+            if not rows:
+                return
+            yield rows[0]
+
+    def _list(self, **options: Any) -> list[WorkflowStatus]:
+        with pickle_guard.refuse_in_thread(), pickle_guard.one_row_error(None):
+            return self._client.list_workflows(**options)
+
+    def _options(self, name: str, identity: str, queue: str) -> EnqueueOptions:
+        return EnqueueOptions(workflow_name=name, workflow_id=identity, queue_name=queue, app_version=self._version)
+
+
+def _fields(batch: Batch) -> tuple[Any, ...]:
+    return astuple(batch)[1:]  # its number is in its name
+
+
+def _is_begun(row: WorkflowStatus) -> bool:
+    return bool((row.attributes or {}).get(_BEGUN))
+
+
+def _slices(ids: Iterable[str]) -> Iterator[list[str]]:
+    rest = iter(ids)
+    while part := list(islice(rest, ROWS_PER_STATEMENT)):
+        yield part
+
+
+def _readable_job(row: WorkflowStatus) -> JobRow | None:
+    try:
+        return _job_row(row)
+    except UnreadableRowError as error:
+        _log.warning("%s", error)
+        return None
+
+
+def _job_row(row: WorkflowStatus) -> JobRow:
+    with pickle_guard.one_row_error(row.workflow_id):
+        manifest = JobManifest.of_json(_arguments(row)[0])
+        created = datetime.fromtimestamp((row.created_at or 0) / 1000).astimezone()
+        return JobRow(row.workflow_id, row.status in OPEN_STATUSES, created, manifest)
+
+
+def _batch_row(row: WorkflowStatus) -> BatchRow:
+    with pickle_guard.one_row_error(row.workflow_id):
+        _, turn, batch = batch_of(row.workflow_id, _arguments(row)[2:])
+        result = BatchResult.of_json(row.output or {}) if row.status == "SUCCESS" else None
+        if result is not None:
+            results.check_result(result, batch)
+        return BatchRow(
+            id=row.workflow_id,
+            turn=turn,
+            batch=batch,
+            status=row.status,
+            begun=_is_begun(row),
+            result=result,
+        )
+
+
+def _arguments(row: WorkflowStatus) -> tuple[Any, ...]:
+    portable: Any = row.input
+    return tuple(portable["args"])

@@ -1,0 +1,100 @@
+"""The report of a job: the ledger of a plain upload, with the card keys of what is not known to be on the server."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+
+from attrs import evolve
+
+from gatepay_async.durable.errors import SourceChangedError
+from gatepay_async.durable.records import batches
+from gatepay_async.durable.records.batches import Batch
+from gatepay_async.durable.records.job_progress import JobProgress, left
+from gatepay_async.durable.records.rows import JobRow
+from gatepay_async.durable.spool.folder import Spool
+from gatepay_async.protocol import bulk
+from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Fate, Ledger, UploadReport
+from gatepay_async.protocol.errors import InvalidRequestError
+
+
+class Reporter:
+    """
+    Writes the report.
+
+    Args:
+        job: Its row.
+        job_progress: What became of its batches.
+        spool: Where its card keys are; where they are no more, the report does without.
+    """
+
+    def __init__(self, job: JobRow, job_progress: JobProgress, spool: Spool) -> None:
+        self._job = job
+        self._job_progress = job_progress
+        self._spool = spool
+        self._stopped = job_progress.stopped(job)
+
+    async def report(self) -> UploadReport:
+        """The whole."""
+        ledger = self._job_progress.ledger()
+        await self._add_refused(ledger)
+        for number in self._job_progress.numbers:
+            for outcome in await self._outcomes(number):
+                ledger.add(outcome)
+        return ledger.report(stopped=self._stopped)
+
+    async def _outcomes(self, number: int) -> list[ChunkOutcome]:
+        by_chunk = self._job_progress.merged_outcomes(number)
+        flat = self._job_progress.outcomes(number)
+        if all(outcome.fate is Fate.STORED for outcome in flat):
+            return flat
+        chunks = await self._read_chunks(self._job_progress.last(number).batch)
+        if chunks is None:
+            return [self._explained(outcome) for outcome in flat]
+        for chunk in chunks:
+            if chunk.index not in by_chunk:
+                by_chunk[chunk.index] = [bulk.failed(chunk, self._job_progress.fate(number), error=self._stopped)]
+        by_index = {chunk.index: chunk for chunk in chunks}
+        return [_with_keys(outcome, by_index[outcome.index]) for outcomes in by_chunk.values() for outcome in outcomes]
+
+    def _explained(self, outcome: ChunkOutcome) -> ChunkOutcome:
+        """With the reason why the job has ended, where there was none of its own."""
+        return outcome if outcome.fate is Fate.STORED else evolve(outcome, error=outcome.error or self._stopped)
+
+    async def _read_chunks(self, batch: Batch) -> list[Chunk] | None:
+        """The chunks of *batch*, or None where the spool has lost them."""
+        data = await self._read_batch(batch)
+        return None if data is None else batches.chunks_of(data, batch)
+
+    async def _read_batch(self, batch: Batch) -> bytes | None:
+        try:
+            source = batches.spool_name(self._job.id)
+            data = await self._spool.read(source, batch.offset, batch.length)
+            secret = await self._spool.secret()
+            batches.check(data, batch, product_id=self._job.manifest.product_id, secret=secret, source=source)
+        except SourceChangedError:
+            return None
+        return data
+
+    async def _add_refused(self, ledger: Ledger) -> None:
+        """The lines that can't be card keys."""
+        refused, problems = self._job.manifest.refused, self._job.manifest.problems
+        if refused is None or problems is None:
+            return
+        chunks, stored_problems = await self._read_chunks(refused), await self._read_batch(problems)
+        if chunks is None or stored_problems is None:
+            ledger.add(left(refused, refused.count, Fate.REFUSED))
+            return
+        pairs = ((line, key) for chunk in chunks for line, key in zip(chunk.lines, chunk.keys, strict=True))
+        for count, problem in json.loads(stored_problems):
+            lines, keys = zip(*islice(pairs, count), strict=True)
+            error = InvalidRequestError(field="keys", problem=problem)
+            ledger.add(bulk.failed(Chunk(-1, lines, keys), Fate.REFUSED, error=error))
+
+
+def _with_keys(outcome: ChunkOutcome, chunk: Chunk) -> ChunkOutcome:
+    """*outcome* with its card keys, unless it is stored."""
+    if outcome.fate is Fate.STORED:
+        return outcome
+    pairs = zip(chunk.lines, chunk.keys, strict=True)
+    return evolve(outcome, keys=tuple(key for line, key in pairs if outcome.first_line <= line <= outcome.last_line))

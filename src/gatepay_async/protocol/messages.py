@@ -1,0 +1,155 @@
+"""A call to the bytes that are posted; the bytes that come back to what the call promises, or to an error."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, TypeVar, cast
+
+from attrs import field, frozen
+
+from gatepay_async.protocol import catalogue, codec
+from gatepay_async.protocol.calls import Call, KaShow, Outgoing
+from gatepay_async.protocol.describing import describe
+from gatepay_async.protocol.errors import ProtocolError, RefusedError
+from gatepay_async.protocol.forms import Form, encode_form
+from gatepay_async.protocol.masking import mask
+from gatepay_async.protocol.signing import Credentials, sign
+
+T = TypeVar("T")
+
+CONTENT_TYPE = "application/x-www-form-urlencoded"  # silent; the API page's reading
+SUCCESS = 100
+
+REDIRECT, _CLIENT_ERROR = 300, 400  # HTTP's own lines
+
+# Where a whole reply can be read in one go; the other replies are small, or rare.
+_FAST_READERS: dict[str, Callable[[bytes], tuple[int, Any] | None]] = {KaShow.path: codec.read_listing}
+
+_MAX_CODE = 99_999  # GatePay's have three digits; a longer number may be a card key
+
+_EPOCH = re.compile(r"[0-9]{1,12}")
+
+
+@frozen
+class Reply:
+    """
+    What came back.
+
+    Attributes:
+        status: HTTP's.
+        body: Undone of any content coding.
+        retry_after: Seconds that the server asks to be left alone for, or None.
+        content_type: As its header says; empty where there is none.
+        headers: All of them.
+    """
+
+    status: int
+    body: bytes = field(repr=False)  # there may be card keys in it
+    retry_after: float | None = None
+    content_type: str = field(default="", repr=False)
+    headers: Mapping[str, str] = field(factory=dict[str, str], repr=False)
+
+
+@frozen
+class Envelope:
+    """``{"code", "msg", "time", "data"}``: what every reply is wrapped in (返回结果表)."""
+
+    code: int
+    message: str = field(repr=False)
+    time: datetime | None
+    data: Any = field(repr=False)
+
+
+def encode(call: Outgoing, credentials: Credentials) -> Form:
+    """The form body of *call*, signed: ASCII, appkey first and sign last."""
+    fields = call.fields()
+    signature = sign(credentials, [fields[name] for name in call.signed])
+    return encode_form({"appkey": credentials.appkey, **fields, "sign": signature})
+
+
+def decode(call: Call[T], reply: Reply) -> T:
+    """
+    What *call* promises, from its *reply*.
+
+    Raises:
+        RefusedError: GatePay said no; the subclass says why.
+        ProtocolError: The reply is not GatePay's.
+    """
+    read_quickly = _FAST_READERS.get(call.path)
+    if read_quickly is not None and reply.status < REDIRECT:
+        quick = read_quickly(reply.body)
+        if quick is not None and quick[0] == SUCCESS:
+            return cast("T", quick[1])
+    failure: RefusedError | ProtocolError
+    try:
+        envelope = open_envelope(reply.body)
+        if envelope.code == SUCCESS and reply.status < REDIRECT:
+            return call.read(envelope.data)
+        failure = refusal_error(call, reply, envelope)
+    except codec.MisreadError as error:
+        failure = unreadable_error(call, reply, error)
+    raise failure
+
+
+def open_envelope(body: bytes) -> Envelope:
+    """
+    Read what every reply is wrapped in; of a refusal only ``code`` must be right, or its cause would be lost.
+
+    Raises:
+        MisreadError: It is no JSON object, or has no whole number of at most five digits as ``code``.
+    """
+    reply = codec.as_object(codec.parse_json(body), path="reply")
+    if "code" not in reply:
+        raise codec.MisreadError("is missing", path="code")
+    code = codec.read(int, reply["code"], path="code")
+    if abs(code) > _MAX_CODE:
+        raise codec.MisreadError("is none of GatePay's", path="code")
+    message = reply.get("msg")
+    return Envelope(
+        code, message if isinstance(message, str) else "", _parse_time(reply.get("time")), reply.get("data")
+    )
+
+
+def _parse_time(time: object) -> datetime | None:
+    # Text in the examples. A time that can't be read is no reason to lose the cause of a refusal.
+    if isinstance(time, str) and _EPOCH.fullmatch(time):
+        time = int(time)
+    with suppress(codec.MisreadError):
+        return codec.read(datetime, time, path="time")
+    return None
+
+
+def refusal_error(call: Outgoing, reply: Reply, envelope: Envelope) -> RefusedError | ProtocolError:
+    """What to raise for a code that isn't success, or for a success that HTTP contradicts."""
+    if envelope.code == SUCCESS:
+        return unreadable_error(call, reply, codec.MisreadError("says success", path="code"))
+    if (call.path, envelope.code) not in catalogue.REFUSALS and reply.status >= REDIRECT:
+        # A gateway's own JSON ({"code": 504, …}), which says nothing of what GatePay did.
+        return unreadable_error(call, reply, codec.MisreadError("is none of GatePay's", path="code"))
+    why = catalogue.meaning(call.path, envelope.code)
+    # GatePay's own words for that code hold no card key; in any other words one may stand, in any form.
+    strict = call.carries_keys and envelope.message != why.message
+    return why.error(
+        code=envelope.code,
+        message=mask(envelope.message, keys=call.secrets(), strict=strict),
+        endpoint=call.path,
+        time=envelope.time,
+        cause=why.cause["en"],
+        remedy=why.remedy["en"],
+    )
+
+
+def unreadable_error(call: Outgoing, reply: Reply, error: codec.MisreadError) -> ProtocolError:
+    """What to raise for a reply that is not GatePay's."""
+    redirect = REDIRECT <= reply.status < _CLIENT_ERROR
+    return ProtocolError(
+        endpoint=call.path,
+        http_status=reply.status,
+        problem="is a redirect, which is not followed; is base_url right?" if redirect else error.problem,
+        path=None if redirect else error.path,
+        excerpt=describe(reply.body, content_type=reply.content_type, keys=call.secrets(), strict=call.carries_keys),
+        retry_after=reply.retry_after,
+    )

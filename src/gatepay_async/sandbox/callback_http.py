@@ -1,0 +1,118 @@
+"""One callback: one GET or POST over a connection of its own, bounded in time and size, no redirect followed."""
+
+import ssl
+from urllib.parse import urlsplit
+
+import anyio
+import h11
+from anyio.abc import ByteStream
+
+from gatepay_async.sandbox.callback_urls import CallbackUrlError, Target, target_of
+from gatepay_async.sandbox.deliveries import ACCEPTED, Answer
+
+__all__ = ["MAX_ANSWER_BYTES", "call"]
+
+MAX_ANSWER_BYTES = 4096  # bytes; a merchant says `success` or `fail`
+
+
+async def call(
+    url: str | None,
+    body: str | None = None,
+    *,
+    beyond_loopback: bool,
+    timeout: float,  # noqa: ASYNC109 -- it answers, too
+) -> Answer:
+    """
+    Call a merchant back, and say what came of it; never raises for what the merchant does.
+
+    Args:
+        url: With the signed query, for a GET; None: the shop has none, or has none any more.
+        body: The signed form, for a POST; None: a GET.
+        beyond_loopback: Whether it may lead away from this machine.
+        timeout: Seconds for all of it, from connecting to the last byte.
+    """
+    if url is None:
+        return Answer(problem="no_url")
+    problem = "timeout"
+    with anyio.move_on_after(timeout):
+        try:
+            return await _send_request(url, body, target_of(url.partition("?")[0], beyond_loopback=beyond_loopback))
+        except CallbackUrlError as error:
+            problem = error.problem
+        except ssl.SSLError:
+            problem = "tls"
+        except h11.RemoteProtocolError:
+            problem = "no_http"
+        except (OSError, anyio.BrokenResourceError):
+            problem = "connection"
+    return Answer(problem=problem)
+
+
+async def _send_request(url: str, body: str | None, target: Target) -> Answer:
+    connection = h11.Connection(h11.CLIENT)
+    request = b"".join(connection.send(event) or b"" for event in _request(url, body, target))
+    async with await _connect(target) as stream:
+        await stream.send(request)
+        return await _read_answer(connection, stream)
+
+
+def _request(url: str, body: str | None, target: Target) -> list[h11.Event]:
+    parts = urlsplit(url)
+    headers = [("Host", target.authority), ("User-Agent", "gatepay-sandbox"), ("Connection", "close")]
+    path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
+    if body is None:
+        return [h11.Request(method="GET", target=path, headers=headers), h11.EndOfMessage()]
+    form = body.encode("ascii")
+    headers += [("Content-Type", "application/x-www-form-urlencoded"), ("Content-Length", str(len(form)))]
+    return [h11.Request(method="POST", target=path, headers=headers), h11.Data(form), h11.EndOfMessage()]
+
+
+async def _connect(target: Target) -> ByteStream:
+    *others, last = target.hosts
+    for host in others:
+        try:
+            return await _connect_to(host, target)
+        except ssl.SSLError:  # an OSError, too; but somebody was there
+            raise
+        except OSError:
+            continue
+    return await _connect_to(last, target)
+
+
+async def _connect_to(host: str, target: Target) -> ByteStream:
+    if not target.tls:
+        return await anyio.connect_tcp(host, target.port)
+    # The certificate's name is the URL's, whatever address was tried.
+    return await anyio.connect_tcp(host, target.port, tls=True, tls_hostname=target.name, tls_standard_compatible=False)
+
+
+async def _read_answer(connection: h11.Connection, stream: ByteStream) -> Answer:
+    status, body = 0, bytearray()
+    while len(body) <= MAX_ANSWER_BYTES:
+        event = connection.next_event()
+        if event is h11.NEED_DATA:
+            connection.receive_data(await _receive(stream))
+        elif isinstance(event, h11.Response):
+            status = event.status_code
+        elif isinstance(event, h11.Data):
+            body += event.data
+        elif isinstance(event, h11.EndOfMessage):
+            break
+    return _judge(status, bytes(body))
+
+
+async def _receive(stream: ByteStream) -> bytes:
+    try:
+        return await stream.receive()
+    except anyio.EndOfStream:
+        return b""
+
+
+def _judge(status: int, body: bytes) -> Answer:
+    # 返回结果表: success 回调成功, fail 回调失败. Of an HTTP status it says nothing; an error page that
+    # holds the word and nothing else is nobody's success.
+    text = body[:MAX_ANSWER_BYTES].decode("utf-8", "replace")
+    if len(body) > MAX_ANSWER_BYTES:
+        return Answer(status=status, text=text, problem="too_long")
+    accepted = 200 <= status < 300 and text == ACCEPTED  # noqa: PLR2004 -- what HTTP calls successful
+    return Answer(status=status, text=text, problem=None if accepted else "not_success")

@@ -1,0 +1,103 @@
+"""Sends callbacks, several at once, from a thread and an event loop of its own."""
+
+import asyncio
+import logging
+import sqlite3
+from contextlib import ExitStack
+
+import anyio
+from anyio.from_thread import start_blocking_portal
+
+from gatepay_async.sandbox.callback_http import call
+from gatepay_async.sandbox.deliveries import Answer, ClaimedDelivery
+from gatepay_async.sandbox.outbox import POLL_INTERVAL_S, Outbox
+
+__all__ = ["CallbackSender"]
+
+MAX_CONCURRENT = 16
+
+_logger = logging.getLogger("gatepay_async.sandbox")
+
+
+class CallbackSender:
+    """
+    Works from start() to stop(); several may share one outbox, in one process or in many.
+
+    Args:
+        outbox: What is to be delivered.
+        beyond_loopback: Whether callbacks may leave this machine.
+    """
+
+    def __init__(self, outbox: Outbox, *, beyond_loopback: bool) -> None:
+        self._outbox = outbox
+        self._beyond_loopback = beyond_loopback
+        self._stack = ExitStack()
+
+    def start(self) -> None:
+        """Begin, in a thread of its own. Blocks until that runs."""
+        with ExitStack() as stack:
+            portal = stack.enter_context(start_blocking_portal("asyncio", name="gatepay-sandbox-callbacks"))
+            loop = portal.call(self._prepare)
+            stack.callback(portal.start_task_soon(self._deliver_all).cancel)
+
+            def wake() -> None:
+                loop.call_soon_threadsafe(self._wake)
+
+            self._outbox.attach(wake)
+            stack.callback(self._outbox.detach, wake)
+            self._stack = stack.pop_all()
+
+    def stop(self) -> None:
+        """Break off what is under way, which is then due again, and end the thread. Blocks until it is gone."""
+        self._stack.close()
+
+    def _prepare(self) -> asyncio.AbstractEventLoop:
+        self._wake_event = asyncio.Event()
+        return asyncio.get_running_loop()
+
+    def _wake(self) -> None:
+        self._wake_event.set()
+
+    async def _deliver_all(self) -> None:
+        # The slot is taken before the delivery is: what waits for a slot is still anybody's.
+        slots = anyio.Semaphore(MAX_CONCURRENT)
+        async with anyio.create_task_group() as tasks:
+            while True:
+                await slots.acquire()
+                delivery = await self._claim_next()
+                tasks.start_soon(self._deliver, delivery, slots)
+
+    async def _claim_next(self) -> ClaimedDelivery:
+        while True:
+            self._wake_event.clear()
+            pause = POLL_INTERVAL_S
+            try:
+                delivery = self._outbox.claim()
+                if delivery is not None:
+                    return delivery
+                pause = self._outbox.pause()
+            except sqlite3.Error as error:  # such as a file that another program has locked
+                _logger.warning("callbacks can't be read: %s", error)
+            with anyio.move_on_after(pause):
+                await self._wake_event.wait()
+
+    async def _deliver(self, delivery: ClaimedDelivery, slots: anyio.Semaphore) -> None:
+        answer: Answer | None = None
+        try:
+            answer = await call(
+                delivery.url, delivery.body, beyond_loopback=self._beyond_loopback, timeout=self._outbox.timeout
+            )
+        finally:
+            slots.release()
+            self._record_answer(delivery, answer)
+
+    def _record_answer(self, delivery: ClaimedDelivery, answer: Answer | None) -> None:
+        try:
+            if answer is None:  # stopped in the middle
+                self._outbox.release(delivery)
+            else:
+                self._outbox.finish(delivery, answer)
+                outcome = answer.problem or "accepted"
+                _logger.debug("callback of order %d, attempt %d: %s", delivery.order_id, delivery.attempt, outcome)
+        except sqlite3.Error as error:  # its claim runs out, and it is sent again
+            _logger.warning("a callback's answer can't be written down: %s", error)

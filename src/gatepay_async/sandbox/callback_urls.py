@@ -1,0 +1,134 @@
+"""What a shop may enter as its callback URL, and where that leads: to this machine, unless more was allowed."""
+
+import re
+from ipaddress import ip_address
+from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+from attrs import frozen
+
+__all__ = ["CallbackUrlError", "Target", "check", "check_return", "target_of"]
+
+MAX_URL_CHARS = 2000
+# Of parameters of the shop's own: together with a callback's they must stay below the 8 kB that web servers accept.
+MAX_QUERY_CHARS = 700
+_PORTS = {"http": 80, "https": 443}
+# RFC 3986's characters, the fragment's # left out: it would never be sent.
+_URL = re.compile(r"[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]+")
+_LOCAL = ("127.0.0.1", "::1")
+
+_SENTENCES = {
+    "url_form": f"must be http:// or https://, a host and a path: ASCII, no blanks, at most {MAX_URL_CHARS} characters",
+    "url_user": "must not hold a user's name or password",
+    "url_taken": "must not have parameters that the callback has itself",
+    "url_query": f"must not have more than {MAX_QUERY_CHARS} characters of parameters",
+    "url_host": "leads away from this machine; Sandbox(callbacks_beyond_loopback=True) allows that",
+}
+
+
+class CallbackUrlError(ValueError):
+    """
+    The URL can't be called back.
+
+    Attributes:
+        problem: Why, a name from :mod:`gatepay_async.sandbox.texts`.
+    """
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"the callback URL {_SENTENCES[problem]}")
+        self.problem = problem
+
+
+@frozen(kw_only=True)
+class Target:
+    """
+    Where to connect, and what to ask for there.
+
+    Attributes:
+        hosts: To be tried in this order.
+        name: For the certificate, where there is TLS.
+        authority: For the ``Host`` header.
+    """
+
+    hosts: tuple[str, ...]
+    name: str
+    port: int
+    tls: bool
+    authority: str
+
+
+_CALLBACK_NAMES = {"appkey", "order_id", "out_order_id", "price", "realprice", "type", "paytime", "extend", "sign"}
+_RETURN_NAMES = {"price", "type", "product_id", "order_id", "out_order_id", "sign"}
+
+
+def check(url: str, *, beyond_loopback: bool) -> None:
+    """
+    Accept *url* as a shop's callback URL.
+
+    Raises:
+        CallbackUrlError: It can't be one.
+    """
+    _check(url, _CALLBACK_NAMES, beyond_loopback=beyond_loopback)
+
+
+def check_return(url: str) -> None:
+    """
+    Accept *url* as one that a customer's browser is sent to, wherever that is.
+
+    Raises:
+        CallbackUrlError: It can't be one.
+    """
+    _check(url, _RETURN_NAMES, beyond_loopback=True)
+
+
+def _check(url: str, taken: set[str], *, beyond_loopback: bool) -> None:
+    target_of(url, beyond_loopback=beyond_loopback)
+    query = urlsplit(url).query
+    if len(query) > MAX_QUERY_CHARS:
+        raise CallbackUrlError("url_query")
+    if taken & {name for name, _ in parse_qsl(query, keep_blank_values=True)}:
+        raise CallbackUrlError("url_taken")
+
+
+def target_of(url: str, *, beyond_loopback: bool) -> Target:
+    """
+    Find out where *url* leads, without asking anybody: ``localhost`` is this machine by definition (RFC 6761).
+
+    Raises:
+        CallbackUrlError: Nowhere that is allowed.
+    """
+    parts = _parse(url)
+    name = str(parts.hostname)
+    hosts = _loopback_hosts(name)
+    if not hosts and not beyond_loopback:
+        raise CallbackUrlError("url_host")
+    return Target(
+        hosts=hosts or (name,),
+        name=name,
+        port=parts.port or _PORTS[parts.scheme],
+        tls=parts.scheme == "https",
+        authority=parts.netloc,
+    )
+
+
+def _parse(url: str) -> SplitResult:
+    if len(url) > MAX_URL_CHARS or _URL.fullmatch(url) is None:
+        raise CallbackUrlError("url_form")
+    try:
+        parts = urlsplit(url)
+        right = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none, brackets that are none
+        raise CallbackUrlError("url_form") from None
+    if not right:
+        raise CallbackUrlError("url_form")
+    if "@" in parts.netloc:
+        raise CallbackUrlError("url_user")
+    return parts
+
+
+def _loopback_hosts(name: str) -> tuple[str, ...]:
+    if name == "localhost" or name.endswith(".localhost"):
+        return _LOCAL
+    try:
+        return (name,) if ip_address(name).is_loopback else ()
+    except ValueError:
+        return ()

@@ -1,0 +1,151 @@
+"""What happens to an order once it is there, for Python and for the pages alike. All of it blocks."""
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from decimal import Decimal
+from sqlite3 import Connection
+
+from attrs import frozen
+
+from gatepay_async.sandbox import card_keys, deliveries, orders, shops
+from gatepay_async.sandbox.database import Database
+from gatepay_async.sandbox.options import Options
+from gatepay_async.sandbox.orders import Order
+from gatepay_async.sandbox.outbox import Outbox
+
+__all__ = ["NoCallbackError", "OrderService", "check_amount"]
+
+ONE_FEN = Decimal("0.01")
+MAX_AMOUNT = Decimal("9999999.99")
+
+
+class NoCallbackError(ValueError):
+    """There is nothing to call back for: the order is not paid, or its shop has entered no URL."""
+
+
+def check_amount(amount: Decimal) -> Decimal:
+    """
+    Accept what a customer may pay.
+
+    Raises:
+        ValueError: It is not between 0.01 and 9,999,999.99 yuan, or not in whole fen.
+    """
+    if not amount.is_finite() or not ONE_FEN <= amount <= MAX_AMOUNT or amount != amount.quantize(ONE_FEN):
+        raise ValueError(f"a customer pays 0.01 to {MAX_AMOUNT:,} yuan, in whole fen, not {amount}")
+    return amount
+
+
+@frozen(kw_only=True)
+class OrderService:
+    """
+    What can happen to the orders of one database.
+
+    Attributes:
+        clock: Epoch seconds.
+        outbox: Where callbacks go.
+        options: The sandbox's habits.
+    """
+
+    database: Database
+    clock: Callable[[], float]
+    outbox: Outbox
+    options: Options
+
+    def find(self, order_id: int) -> Order:
+        """
+        Give the order with that number, as it stands now.
+
+        Raises:
+            LookupError: No order has it.
+        """
+        with self.open() as (connection, _):
+            return orders.get(connection, order_id)
+
+    def list_orders(self) -> list[Order]:
+        """Give all orders, oldest first, as they stand now."""
+        with self.open() as (connection, _):
+            return orders.list_orders(connection)
+
+    def pay(self, order_id: int, *, realprice: Decimal | None = None) -> Order:
+        """
+        Let the customer pay.
+
+        A pending order becomes ``paid``: its card keys are sold and its callback is planned. At an expired one the
+        money is noted, and nothing else happens, as the vendor's FAQ has it. A second payment changes nothing.
+
+        Raises:
+            LookupError: No order has that number.
+            ValueError: *realprice* can't be paid.
+        """
+        with self.open() as (connection, now):
+            order = orders.get(connection, order_id)
+            amount = order.price if realprice is None else check_amount(realprice)
+            if order.state == "pending":
+                self._mark_paid(connection, order, amount, now)
+            elif order.paid_at is None:
+                orders.record_late_payment(connection, order_id, realprice=amount, now=now)
+        self.outbox.notify()
+        return self.find(order_id)
+
+    def confirm(self, order_id: int) -> Order:
+        """
+        Let the merchant say *I have been paid*: whatever state it is in, the order is a paid one from then on.
+
+        Raises:
+            LookupError: No order has that number.
+        """
+        with self.open() as (connection, now):
+            order = orders.get(connection, order_id)
+            if order.state != "paid":
+                self._mark_paid(connection, order, order.price, now)
+        self.outbox.notify()
+        return self.find(order_id)
+
+    def _mark_paid(self, connection: Connection, order: Order, amount: Decimal, now: float) -> None:
+        orders.record_payment(connection, order.order_id, realprice=amount, now=now)
+        for product_id, number in order.items:
+            card_keys.sell(connection, product_id, order.order_id, number)
+        self.outbox.plan(connection, order.order_id, self.callback_urls(connection, order))
+
+    def expire(self, order_id: int) -> Order:
+        """
+        Let a pending order expire now; any other stays as it is.
+
+        Raises:
+            LookupError: No order has that number.
+        """
+        with self.open() as (connection, now):
+            orders.get(connection, order_id)
+            orders.expire(connection, order_id, now=now)
+        return self.find(order_id)
+
+    def send_again(self, order_id: int) -> None:
+        """
+        Call back once more for a paid order, with all attempts anew; an attempt that still waits is replaced.
+
+        Raises:
+            LookupError: No order has that number.
+            NoCallbackError: It is not paid, or the shop has no callback URL.
+        """
+        with self.open() as (connection, _):
+            order = orders.get(connection, order_id)
+            if order.state != "paid":
+                raise NoCallbackError(f"order {order_id} is {order.state}: only a paid one is called back")
+            urls = self.callback_urls(connection, order)
+            if not urls:
+                raise NoCallbackError(f"order {order_id} is called back nowhere: its shop has no callback URL")
+            self.outbox.plan(connection, order_id, urls)
+        self.outbox.notify()
+
+    def callback_urls(self, connection: Connection, order: Order) -> dict[str, str]:
+        """Say where a payment of *order* is told of: ``order`` or ``shop``, whose URL it is, with the URL."""
+        shop = shops.find_shop(connection, order.admin_id)
+        return deliveries.urls_of(order, shop, notify_both=self.options.notify_both)
+
+    @contextmanager
+    def open(self) -> Generator[tuple[Connection, float], None, None]:
+        """Lend the database, with every order as it stands now, and say when that is; one transaction."""
+        now = self.clock()
+        with self.database.transaction() as connection:
+            orders.expire_overdue(connection, now=now)
+            yield connection, now

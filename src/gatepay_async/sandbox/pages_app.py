@@ -1,0 +1,38 @@
+"""The pages as one guarded application: the order's page and the console."""
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp
+
+from gatepay_async.sandbox.console import Console
+from gatepay_async.sandbox.faults import FaultQueue
+from gatepay_async.sandbox.forms import MalformedFormError
+from gatepay_async.sandbox.guard import Guard
+from gatepay_async.sandbox.order_service import OrderService
+from gatepay_async.sandbox.pages import OrderPage
+from gatepay_async.sandbox.web import render, static_route
+
+__all__ = ["build_pages_app"]
+
+
+def build_pages_app(order_service: OrderService, faults: FaultQueue, *, beyond_loopback: bool) -> ASGIApp:
+    """
+    Build the pages.
+
+    Args:
+        order_service: What happens to orders.
+        faults: What the console switches on and off.
+        beyond_loopback: Whether a callback URL may lead away from this machine.
+    """
+    console = Console(order_service, faults, beyond_loopback=beyond_loopback)
+    routes = [*OrderPage(order_service).routes(), *console.routes(), static_route()]
+    return Guard(Starlette(routes=routes, exception_handlers={404: _no_page, MalformedFormError: _malformed}))
+
+
+async def _no_page(request: Request, _error: Exception) -> Response:
+    return render(request, "error.html", status=404, problem="no_page")
+
+
+async def _malformed(_request: Request, error: Exception) -> Response:
+    return PlainTextResponse(f"Bad Request: {error}", status_code=400)

@@ -1,0 +1,121 @@
+"""Where callbacks may go: to this machine, over HTTP, and nowhere by accident."""
+
+import pytest
+from tables import rows
+
+from gatepay_async.sandbox import CallbackUrlError, Sandbox
+from gatepay_async.sandbox.callback_urls import check, target_of
+
+pytestmark = pytest.mark.sockets
+
+
+@rows(
+    ("url", "hosts", "port"),
+    [
+        ("http://127.0.0.1", ("127.0.0.1",), 80),
+        ("https://127.9.9.9/callback", ("127.9.9.9",), 443),
+        ("http://[::1]:8000/", ("::1",), 8000),
+        ("http://localhost:8000/cb?shop=1&x", ("127.0.0.1", "::1"), 8000),
+        ("HTTP://LOCALHOST/", ("127.0.0.1", "::1"), 80),
+        ("http://shop.localhost/%E5%9B%9E", ("127.0.0.1", "::1"), 80),
+    ],
+)
+def test_this_machine(url: str, hosts: tuple[str, ...], port: int) -> None:
+    """Loopback addresses and localhost are this machine; a name is never looked up."""
+    check(url, beyond_loopback=False)
+    target = target_of(url, beyond_loopback=False)
+    assert (target.hosts, target.port, target.tls) == (hosts, port, url.startswith("https"))
+
+
+@rows(
+    "url",
+    [
+        "http://example.com/callback",
+        "http://10.0.0.1/",
+        "http://0.0.0.0/",
+        "http://169.254.169.254/latest/meta-data",
+        "http://[::ffff:10.0.0.1]/",
+        "http://2130706433/",
+        "http://0x7f.1/",
+        "http://localhost.example.com/",
+        "http://127.0.0.1.example.com/",
+    ],
+)
+def test_other_machines(url: str) -> None:
+    """Whatever else leads away is refused, unless it was allowed."""
+    with pytest.raises(CallbackUrlError, match=r"leads away .*callbacks_beyond_loopback=True") as caught:
+        check(url, beyond_loopback=False)
+    assert caught.value.problem == "url_host"
+    check(url, beyond_loopback=True)
+    assert len(target_of(url, beyond_loopback=True).hosts) == 1
+
+
+@rows(
+    "url",
+    [
+        "",
+        "/callback",
+        "//127.0.0.1/",
+        "localhost:8000/callback",
+        "ftp://127.0.0.1/",
+        "file:///etc/passwd",
+        "javascript:alert(1)",
+        "http://",
+        "http:///path",
+        "http://:80/",
+        "http://127.0.0.1:0/",
+        "http://127.0.0.1:99999/",
+        "http://127.0.0.1:x/",
+        "http://[::1/",
+        "http://127.0.0.1/a b",
+        "http://127.0.0.1/\r\nX: y",
+        "http://127.0.0.1/#fragment",
+        "http://127.0.0.1/回调",
+        "http://127.0.0.1/" + "x" * 2000,
+    ],
+)
+def test_no_url(url: str) -> None:
+    """What is no absolute HTTP URL in plain ASCII is refused, however far callbacks may go."""
+    for beyond in (False, True):
+        with pytest.raises(CallbackUrlError, match="must be http:// or https://") as caught:
+            check(url, beyond_loopback=beyond)
+        assert caught.value.problem == "url_form"
+
+
+@rows("url", ["http://me@127.0.0.1/", "http://me:secret@127.0.0.1/", "http://@127.0.0.1/"])
+def test_users_in_urls(url: str) -> None:
+    """A name or password in the URL is refused: it would be sent nowhere."""
+    with pytest.raises(CallbackUrlError, match="user's name") as caught:
+        check(url, beyond_loopback=False)
+    assert "secret" not in str(caught.value)
+
+
+@rows("name", ["sign", "price", "out_order_id"])
+def test_names_of_the_callbacks_own(name: str) -> None:
+    """A parameter that the callback has itself would come twice; a receiver has to refuse that."""
+    with pytest.raises(CallbackUrlError, match="parameters that the callback has itself"):
+        check(f"http://127.0.0.1/?a=b&{name}=1", beyond_loopback=False)
+
+
+def url_of(sandbox: Sandbox) -> str | None:
+    state = sandbox.shop()
+    assert state is not None
+    return state.callback_url
+
+
+def test_a_shop_keeps_what_it_had() -> None:
+    """A URL that is refused changes nothing; None takes the URL away; other changes leave it."""
+    with Sandbox(callback_url="http://127.0.0.1/a") as sandbox:
+        with pytest.raises(CallbackUrlError):
+            sandbox.change_shop(callback_url="http://example.com", closed=True)
+        state = sandbox.change_shop(closed=False)
+        assert (state.callback_url, state.closed) == ("http://127.0.0.1/a", False)
+        assert sandbox.change_shop(callback_url=None).callback_url is None
+        sandbox.change_shop(sandbox.shops[1].appkey, callback_url="http://localhost/b")
+        assert url_of(sandbox) is None
+
+
+def test_beyond_loopback_is_a_setting() -> None:
+    """With callbacks_beyond_loopback=True a shop may enter another machine's URL."""
+    with Sandbox(callback_url="https://shop.example/callback", callbacks_beyond_loopback=True) as sandbox:
+        assert url_of(sandbox) == "https://shop.example/callback"
