@@ -1,13 +1,8 @@
-"""All texts of the pages, in English and Chinese."""
+"""All that the sandbox's pages say, and why a callback failed, or a callback URL is invalid."""
 
-from typing import Final
+from gatepay_async.words import Text
 
-__all__ = ["LANGUAGES", "PROBLEMS", "TEXTS", "text"]
-
-LANGUAGES: Final = ("en", "zh")
-
-# Name -> English, Chinese. {…} is filled in by the page.
-TEXTS: Final[dict[str, tuple[str, str]]] = {
+PAGES: dict[str, Text] = {
     # The frame
     "lang": ("en", "zh-CN"),
     "brand": ("GatePay sandbox", "GatePay 沙箱"),
@@ -242,10 +237,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "rate_limited": ("HTTP 429, call not executed", "HTTP 429，未执行"),
     "bad_gateway": ("HTTP 502, call not executed", "HTTP 502，未执行"),
     "code_fault": ("refused with a code, call not executed", "以状态码拒绝，未执行"),
-}
-
-# Why a callback failed, or a callback URL is invalid.
-PROBLEMS: Final[dict[str, tuple[str, str]]] = {
+    # Why a callback failed, or a callback URL is invalid
     "not_success": ("The response was not success.", "响应内容不是 success。"),
     "timeout": ("No response in time.", "响应超时。"),
     "connection": ("Could not connect, or the connection was lost.", "无法连接，或连接中断。"),
@@ -267,19 +259,7 @@ PROBLEMS: Final[dict[str, tuple[str, str]]] = {
         "地址中的参数过长：最多 700 个字符，否则放不下回调。",
     ),
     "url_host": (
-        "Use 127.0.0.1 or localhost. Sandbox(callbacks_beyond_loopback=True) allows other hosts.",
+        "The URL must point to this machine (127.0.0.1 or localhost). Sandbox(callbacks_beyond_loopback=True) allows other hosts.",
         "回调只能发往本机（127.0.0.1 或 localhost）。如需放开，请使用 Sandbox(callbacks_beyond_loopback=True)。",
     ),
 }
-
-
-def text(language: str, name: str, **values: object) -> str:
-    """
-    Say something in a language.
-
-    Raises:
-        KeyError: The table has no such name.
-    """
-    both = TEXTS[name] if name in TEXTS else PROBLEMS[name]
-    template = both[LANGUAGES.index(language)]
-    return template.format(**values) if values else template
