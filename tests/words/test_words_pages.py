@@ -24,6 +24,10 @@ PUT_TOGETHER = {
     *("underpaid", "underpaid_more"),
     *("wechat", "alipay", "onecode", "shops", "orders", "deliveries", "faults"),
     *("no_order", "no_page", "no_order_more", "no_page_more", "nothing_to_send"),
+    *("no_link", "no_link_more", "link_closed", "link_closed_more"),
+    "callback_url_more",
+    *("return_url", "return_url_more", "expired_url", "expired_url_more", "token", "token_more"),
+    *("pay/create", "stablepay/create", "grouppay/create", "anypay/create", "cloudpay/create", "pay/any"),
     *({kind.value for kind in FaultKind} - {"code"}),
 }
 
