@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from gatepay_async import __version__
-from gatepay_async.protocol.catalogue import FAULTS, REFUSALS, Lang
+from gatepay_async.protocol.catalogue import FAULTS, REFUSALS
+from gatepay_async.words import Lang, say
 
 ROOT = Path(__file__).parents[2]
 BUILT = Path(os.environ.get("GATEPAY_TEST_DOCS", ""))
@@ -38,9 +39,9 @@ def test_every_code_has_an_anchor(language: str) -> None:
     plain = html.unescape(re.sub(r"<[^>]+>", "", page)).translate(str.maketrans("’‘“”", "''\"\""))
     texts = [(each.cause, each.remedy) for each in REFUSALS.values()] + [(each.cause, each.remedy) for each in FAULTS]
     for cause, remedy in texts:
-        assert cause[own] in plain
-        assert remedy[own] in plain
-        assert remedy[other] not in plain
+        assert say(cause, own) in plain
+        assert say(remedy, own) in plain
+        assert say(remedy, other) not in plain
 
 
 @both
