@@ -180,11 +180,11 @@ def hold_first_write(monkeypatch: pytest.MonkeyPatch, ready: Callable[[NetworkSt
             ready(self)
         await write(self, buffer, timeout)
 
-    async def late_look(self: Wire) -> None:
+    async def late_look(self: Wire) -> bool:
         if not waited:
             waited.append(True)
             ready(self)
-        await look(self)
+        return await look(self)
 
     monkeypatch.setattr(NetworkStream, "write", late)
     monkeypatch.setattr(Wire, "_look_before_use", late_look)

@@ -28,8 +28,6 @@ TURNS: Final = 100
 NO_TIMEOUT: Final[dict[str, float | None]] = {}
 CLOSED_HERE: Final = "the connection was closed at this end"
 NO_TLS: Final = "the server closed the connection before there was TLS"
-NO_REPLY: Final = "the server closed the connection without a reply"
-HALF_A_REPLY: Final = "the server closed the connection in the middle of its reply"
 
 # httpcore's names for what can be asked about a connection; asyncio's names for the same.
 _ASYNCIO_NAMES: Final = {"client_addr": "sockname", "server_addr": "peername", "socket": "socket"}
@@ -88,8 +86,9 @@ class Wire(asyncio.Protocol):
         if self._is_new:
             self._is_new = False
             await self._open(timeout.get("connect"), extensions)
-        if not self._is_usable or self._is_readable():
+        elif self._is_readable():
             self._is_usable = False
+        if not self._is_usable:
             raise NotAvailableError(TOO_EARLY, untouched=True)
         reader = self._reader
         reader.start(to_head=request.method == b"HEAD")
@@ -213,19 +212,16 @@ class Wire(asyncio.Protocol):
         on_connect = extensions.get("on_connect")
         if on_connect is not None:
             on_connect()
-        step = "not connected"
         try:
             async with asyncio.timeout(seconds):
                 await self._connect()
-                step = "no TLS"
-                if self._context is not None:
-                    await self._agree(self._context, extensions.get("sni_hostname") or self._host)
         except TimeoutError as error:
-            raise httpx.ConnectTimeout(f"{step} within {seconds} s") from error
-        except OSError as error:  # ssl.SSLError is one
+            raise httpx.ConnectTimeout(f"not connected within {seconds} s") from error
+        except OSError as error:
             raise httpx.ConnectError(_reason(error)) from error
-        await self._look_before_use()
-        self._is_usable = not self._is_over
+        if self._context is not None:
+            await self._start_tls(self._context, extensions.get("sni_hostname") or self._host, seconds)
+        self._is_usable = await self._look_before_use()
 
     async def _connect(self) -> None:
         if self._uds is not None:
@@ -238,9 +234,18 @@ class Wire(asyncio.Protocol):
             connected.close()
             raise
 
-    async def _agree(self, context: ssl.SSLContext, hostname: str) -> None:
+    async def _start_tls(self, context: ssl.SSLContext, hostname: str, seconds: float | None) -> None:
         context.set_alpn_protocols(["http/1.1"])
         self._tls = tls = Tls(context, hostname)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._agree(tls)
+        except TimeoutError as error:
+            raise httpx.ConnectTimeout(f"no TLS within {seconds} s") from error
+        except OSError as error:  # ssl.SSLError is one
+            raise httpx.ConnectError(_reason(error)) from error
+
+    async def _agree(self, tls: Tls) -> None:
         try:
             while not tls.shake_hands():
                 self._pass_on(tls)
@@ -252,14 +257,23 @@ class Wire(asyncio.Protocol):
         self._agreed = True
         self._receive_opened(tls)
 
-    async def _look_before_use(self) -> None:
-        """Have the event loop tell what has come already, TLS's session tickets for example, and what else has."""
+    async def _look_before_use(self) -> bool:
+        """
+        Have the event loop tell what has come already: TLS's session tickets, for example.
+
+        Returns:
+            Whether it is at rest now, and no byte of a reply has come.
+        """
         for _ in range(TURNS):
-            if self._is_over or not self._is_readable():
+            if self._is_over:
                 break
-            await asyncio.sleep(0)
-        while self._tls is not None and not self._tls.at_rest and not self._is_over:
-            await self._wait()
+            if self._tls is not None and not self._tls.at_rest:
+                await self._wait()
+            elif self._is_readable():
+                await asyncio.sleep(0)
+            else:
+                return True
+        return False
 
     # -- reading and writing -----------------------------------------------------------------------------------------
 
@@ -363,7 +377,11 @@ class Wire(asyncio.Protocol):
         if self._is_over and not reader.complete:
             if self._failure is not None:
                 raise self._failure
-            raise httpx.RemoteProtocolError(HALF_A_REPLY if reader.status else NO_REPLY)
+            raise httpx.RemoteProtocolError(
+                "the server closed the connection before the response was complete"
+                if reader.status
+                else "the server closed the connection without a response"
+            )
 
     def _has_unsent(self) -> bool:
         return self._transport is not None and self._transport.get_write_buffer_size() > 0

@@ -13,8 +13,6 @@ WITHOUT_BODY: Final = (204, 205, 304)  # a server that sends one all the same ma
 INFORMATIONAL: Final = 200
 SWITCHING: Final = 101
 
-TOO_LONG: Final = "the head of the reply, or what stands between its parts, is too long"
-
 _LINE_ENDS: Final = b"\r\n"
 
 
@@ -65,19 +63,12 @@ class ResponseReader:
 
     def feed(self, data: bytes) -> None:
         """Read *data*, which has just come."""
-        self._idle += len(data)
-        if data[-1] in _LINE_ENDS:
-            # llhttp skips line breaks between two responses without a word. So the last one is fed by itself: if the
-            # response has ended before it, it is surplus.
-            view = memoryview(data)
-            self._execute(view[:-1])
-            data = bytes(view[-1:])
-        if self.complete:
-            self.surplus = True
+        if len(data) <= MAX_HEAD:
+            self._feed(data)
             return
-        self._execute(data)
-        if self._idle > MAX_HEAD and not self.complete:
-            self.problem = self.problem or TOO_LONG
+        for start in range(0, len(data), MAX_HEAD):
+            if self.problem is None:
+                self._feed(data[start : start + MAX_HEAD])
 
     def end(self) -> None:
         """The connection has ended: so has a response that goes on until then."""
@@ -113,18 +104,23 @@ class ResponseReader:
         if status < INFORMATIONAL:
             self._informational = True
             if status == SWITCHING or status < 100:  # noqa: PLR2004 -- HTTP's own line
-                self.problem = "the reply has a status that nothing can follow"
+                problem = "the status of the response is unexpected"
+                self._fail(problem)
             return
         self.fields = fields = {name.lower(): value for name, value in self.headers}
-        self.status = status
         coding = fields.get(b"transfer-encoding")
         version = parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            problem = "the HTTP version of the response is not supported"
+            self._fail(problem)
+        if coding is not None and (coding.lower() != b"chunked" or version == "1.0"):
+            problem = "the transfer-encoding of the response is not supported"
+            self._fail(problem)
         if sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD:
-            self.problem = TOO_LONG
-        elif version not in ("1.1", "1.0"):
-            self.problem = "the reply is of another version of HTTP"
-        elif coding is not None and (coding.lower() != b"chunked" or version == "1.0"):
-            self.problem = "the reply is framed in a way that nobody has asked for"
+            self._fail_too_long()
+        if self.problem is not None:
+            return
+        self.status = status
         has_length = b"content-length" in fields
         self.reusable = (
             version == "1.1"
@@ -151,18 +147,41 @@ class ResponseReader:
             self._informational = False
             self.headers = []
             self.reason = b""
-        else:
+        elif self.problem is None:
             self.complete = True
+
+    def _feed(self, data: bytes) -> None:
+        self._idle += len(data)
+        if data[-1] in _LINE_ENDS:
+            # llhttp skips line breaks between two responses without a word. So the last one is fed by itself: if the
+            # response has ended before it, it is surplus.
+            view = memoryview(data)
+            self._execute(view[:-1])
+            data = bytes(view[-1:])
+        if self.complete:
+            self.surplus = True
+            return
+        self._execute(data)
+        if self._idle > MAX_HEAD and not self.complete:
+            self._fail_too_long()
 
     def _execute(self, data: bytes | memoryview) -> None:
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
             # What llhttp says is one of its own sentences.
-            problem = f"the reply is not valid HTTP: {error}"
+            problem = f"the response is not valid HTTP: {error}"
         else:
             return
         if self.complete:
             self.surplus = True
         else:
+            self._fail(problem)
+
+    def _fail_too_long(self) -> None:
+        problem = "a header of the response is too long"
+        self._fail(problem)
+
+    def _fail(self, problem: str) -> None:
+        if self.problem is None:
             self.problem = problem

@@ -152,6 +152,18 @@ CHINESE: dict[str, str] = {
         "必须是 http:// 或 https:// 加主机名，而不是 {scheme}"
     ),
     "the client was closed; nothing was sent": "客户端已关闭；什么都没有发送",
+    "the server closed the connection without a response": "服务器没有响应就关闭了连接",
+    "the server closed the connection before the response was complete": "服务器在响应传完之前关闭了连接",
+    "the response is not valid HTTP: {reason}": "响应不是有效的 HTTP：{reason}",
+    "the status of the response is unexpected": "响应的 HTTP 状态码不应出现在这里",
+    "the HTTP version of the response is not supported": "不支持响应所用的 HTTP 版本",
+    "the transfer-encoding of the response is not supported": "不支持响应的 transfer-encoding",
+    "a header of the response is too long": "响应头过长",
+    "the method or the target of the request holds a character that it can't": "请求的方法或路径中有不允许的字符",
+    "a header of the request holds a character that it can't": "请求头中有不允许的字符",
+    "the request needs one Host header": "请求必须有且只有一个 Host 头",
+    "the body of the request is longer than its Content-Length": "请求体比 Content-Length 所写的长",
+    "the body of the request is shorter than its Content-Length": "请求体比 Content-Length 所写的短",
     # -- callbacks ----------------------------------------------------------------------------------------------------
     "must be digits only, the first not 0": "只能是数字，且首位不为 0",
     "must be digits, a point, two digits": "必须带两位小数，例如 0.99",
