@@ -1,4 +1,4 @@
-"""What the documentation has of its own: the catalogue of errors as a directive, and a search that finds Chinese."""
+"""What the documentation has of its own: the catalogue of errors, names of files above code, a search in Chinese."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -10,7 +10,8 @@ from sphinx.application import Sphinx
 from sphinx.search.zh import SearchChinese
 from sphinx.util.docutils import SphinxDirective
 
-from gatepay_async.protocol.catalogue import FAULTS, REFUSALS, Fault, Lang, Refusal
+from gatepay_async.protocol.catalogue import FAULTS, REFUSALS, Fault, Refusal
+from gatepay_async.words import Lang, say
 
 HAN = "\u3400-\u9fff"
 SENT = {
@@ -40,7 +41,7 @@ def _refusal(entry: Refusal, lang: Lang) -> nodes.Node:
     title = [nodes.strong(text=str(entry.code)), nodes.Text(" "), nodes.literal(text=entry.error.__name__)]
     title += [nodes.Text(f" {entry.message}")]
     anchor = f"{entry.endpoint.replace('/', '-')}-{entry.code}"
-    return _item(anchor, title, entry.cause[lang], entry.remedy[lang])
+    return _item(anchor, title, say(entry.cause, lang), say(entry.remedy, lang))
 
 
 def _fault(entry: Fault, lang: Lang) -> nodes.Node:
@@ -53,7 +54,7 @@ def _fault(entry: Fault, lang: Lang) -> nodes.Node:
             nodes.Text(f" {SENT[lang][entry.sent]}"),
         ]
         anchor += "-sent" if entry.sent else "-not-sent"
-    return _item(anchor, title, entry.cause[lang], entry.remedy[lang])
+    return _item(anchor, title, say(entry.cause, lang), say(entry.remedy, lang))
 
 
 def _item(anchor: str, title: Iterable[nodes.Node], cause: str, remedy: str) -> nodes.Node:
@@ -97,6 +98,15 @@ function splitQuery(query) {{
         return pairs + super().split(input)
 
 
+# ```python title="first.py": other sites of Markdown show such a line as plain code, this one with the name above it.
+_TITLED = re.compile(r'^(```+)(\w+) title="([^"]+)"$', re.MULTILINE)
+
+
+def name_files(_app: Sphinx, _page: str, source: list[str]) -> None:
+    """Show the name of a file above its code."""
+    source[0] = _TITLED.sub(r"\1{code-block} \2\n:caption: \3\n", source[0])
+
+
 class Properties:
     """Their docstrings are sentences; napoleon would take what stands before a colon for a type."""
 
@@ -120,6 +130,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Sphinx calls it."""
     app.add_directive("catalogue", Catalogue)
     app.add_search_language(SearchHan)
+    app.connect("source-read", name_files)
     properties = Properties()
     app.connect("autodoc-process-docstring", properties.put_aside, priority=400)  # napoleon has 500
     app.connect("autodoc-process-docstring", properties.put_back, priority=600)

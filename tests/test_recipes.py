@@ -1,7 +1,12 @@
-"""The recipes: each run as its first lines say, in a process of its own, by its framework's own server."""
+"""
+The recipes: each run as its first lines say, in a process of its own, by its framework's own server.
+
+It is copied into an empty folder with shop.py, as a reader downloads it.
+"""
 
 import contextlib
 import os
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -110,14 +115,18 @@ def recipe(
 ) -> Iterator[Recipe]:
     """A recipe, served."""
     folder = tmp_path_factory.mktemp(request.param)
+    for name in (request.param, "shop"):
+        shutil.copy(RECIPES / f"{name}.py", folder)
     environment = os.environ | {
         "GATEPAY_APPKEY": sandbox.appkey,
         "GATEPAY_APPSECRET": sandbox.appsecret,
         "GATEPAY_BASE_URL": base_url,
-        "PYTHONPATH": os.pathsep.join([str(RECIPES), *sys.path]),
+        "PYTHONPATH": os.pathsep.join(sys.path),
         "PYTHONWARNINGS": "error",
         "PYTHONUNBUFFERED": "1",
     }
+    if request.param == "aiohttp_shop":
+        environment["PYTHONASYNCIODEBUG"] = "1"  # then aiohttp prints its access log by itself, if it has one
     with served(request.param, folder, environment) as url, httpx.Client(base_url=url, trust_env=False) as browser:
         it = Recipe(sandbox, browser, folder)
         yield it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial, wraps
 from types import TracebackType
 from typing import Any, Literal, NoReturn, ParamSpec, Self, TypeVar
@@ -21,7 +21,7 @@ from gatepay_async.exchange.urls import BadUrlError, parse_url
 from gatepay_async.listing import CardKeyListing
 from gatepay_async.protocol import callback, checks, invisible
 from gatepay_async.protocol.bulk import UploadReport
-from gatepay_async.protocol.calls import Call, KaCreate, KaShow, PayCreate, ProductShow
+from gatepay_async.protocol.calls import Call, KaCreate, KaShow, Outgoing, PayCreate, ProductShow
 from gatepay_async.protocol.errors import (
     AlreadyStoredError,
     GatePayError,
@@ -32,11 +32,13 @@ from gatepay_async.protocol.errors import (
     TransportError,
 )
 from gatepay_async.protocol.frames import clear_frames, sealed
-from gatepay_async.protocol.messages import decode, encode
+from gatepay_async.protocol.messages import Reply, decode, encode
 from gatepay_async.protocol.models import Callback, Catalog, Payment, PayType, Stored
+from gatepay_async.protocol.raw import RawCall, RawReply, decode_raw
 from gatepay_async.protocol.retrying import RetryBudget, RetryPolicy, Sent, wait_after
 from gatepay_async.protocol.signing import Credentials
 from gatepay_async.upload import Lines, OnProgress, upload
+from gatepay_async.words.problem import Problem
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -123,7 +125,7 @@ class AsyncGatePay:
         checks.check("deadline", deadline, checks.seconds)
         checks.check("max_connections", max_connections, checks.positive)
         if http_client is not None and transport is not None:
-            raise InvalidRequestError(field="transport", problem="give http_client or transport, not both")
+            raise InvalidRequestError(field="transport", problem=Problem("client_and_transport"))
         _check_kind("http_client", http_client, httpx.AsyncClient)
         _check_kind("transport", None if transport == "aiohttp" else transport, httpx.AsyncBaseTransport)
         _check_kind("retry", retry, RetryPolicy)
@@ -151,7 +153,7 @@ class AsyncGatePay:
 
     async def __aenter__(self) -> Self:
         if self._loop is not None:
-            raise _misuse_error("can be opened only once; make a new one")
+            raise _misuse_error(Problem("opened_twice"))
         self._loop = current_loop()
         await self._attempts.open()
         return self
@@ -243,7 +245,7 @@ class AsyncGatePay:
         """
         call = KaCreate(product_id, keys)
         try:
-            return (await self._send_until_answered(call)).value
+            return (await self._send_card_keys(call)).value
         except AlreadyStoredError as error:
             if not error.in_doubt:
                 raise
@@ -287,7 +289,7 @@ class AsyncGatePay:
             BaseException: What *keys* or *on_progress* raised, once nothing is in flight any more; or a
                 cancellation. Each has the ledger so far as ``.report``.
         """
-        send = partial(self._send_until_answered, resent_within=_RESENT_WITHIN)
+        send = partial(self._send_card_keys, resent_within=_RESENT_WITHIN)
         return await upload(send, product_id, keys, concurrency=concurrency, on_progress=on_progress)
 
     @sealed
@@ -307,11 +309,46 @@ class AsyncGatePay:
         Args:
             call: One of ``gatepay_async.protocol.calls``.
         """
-        return (await self._send_until_answered(call)).value
+        return (await self._send_until_answered(call, partial(decode, call))).value
 
     @_sealed_async
-    async def _send_until_answered(self, call: Call[T], *, resent_within: float = math.inf) -> Sent[T]:
-        """Send *call* until it is answered; not again once *resent_within* seconds have passed."""
+    async def send_raw(
+        self,
+        path: str,
+        fields: Mapping[str, str] | None = None,
+        *,
+        signed: Sequence[str] = (),
+        repeatable: bool = False,
+    ) -> RawReply:
+        """
+        Send a call to an endpoint that this SDK doesn't know.
+
+        The call is signed as GatePay signs: the appkey, then the fields that *signed* names, in that order.
+        Retries, deadline and errors are those of every other call. An error shows no field and nothing of the reply.
+
+        Args:
+            path: Below ``base_url``: ``"order/check"``, for example.
+            fields: Text by name, sent in this order. The client adds ``appkey`` and ``sign``.
+            signed: The names of the fields to sign, in the order that GatePay's page gives.
+            repeatable: Pass True only if a call that is carried out twice does no harm. Otherwise the client sends
+                the call again only while no byte of it has left.
+
+        Raises:
+            RefusedError: The reply has a ``code`` other than 100. What the number means is unknown, so the error
+                has the class and the remedy of an unlisted code; a known endpoint keeps its own.
+            OutcomeUnknownError: The call is not repeatable, and it may have been carried out, or not.
+        """
+        call = RawCall(path, {} if fields is None else fields, signed, repeatable)
+        return (await self._send_until_answered(call, partial(decode_raw, call))).value
+
+    async def _send_card_keys(self, call: KaCreate, *, resent_within: float = math.inf) -> Sent[Stored]:
+        return await self._send_until_answered(call, partial(decode, call), resent_within=resent_within)
+
+    @_sealed_async
+    async def _send_until_answered(
+        self, call: Outgoing, read: Callable[[Reply], T], *, resent_within: float = math.inf
+    ) -> Sent[T]:
+        """Send *call* until *read* can read its reply; not again once *resent_within* seconds have passed."""
         body = encode(call, self._credentials)
         attempt = 0
         in_doubt = False  # an attempt broke off, and may have been carried out
@@ -321,7 +358,7 @@ class AsyncGatePay:
         while True:
             attempt += 1
             try:
-                value = decode(call, await self._attempts.post(call, body, ends=ends))
+                value = read(await self._attempts.post(call, body, ends=ends))
             except (RefusedError, ProtocolError, TransportError, ForeignError) as error:
                 failure = error
             else:
@@ -340,7 +377,7 @@ class AsyncGatePay:
             in_doubt = in_doubt or isinstance(failure, ProtocolError) or _maybe_done(failure)
 
     def _wait_after(
-        self, call: Call[Any], failure: RefusedError | ProtocolError | TransportError, attempt: int, *, left: float
+        self, call: Outgoing, failure: RefusedError | ProtocolError | TransportError, attempt: int, *, left: float
     ) -> float | None:
         """Seconds until *call* is sent again, or None: it isn't."""
         if self._closed:
@@ -353,15 +390,15 @@ class AsyncGatePay:
 
     def _check_open(self) -> None:
         if self._loop is None:
-            raise _misuse_error("is not open yet")
+            raise _misuse_error(Problem("not_open"))
         if self._closed:
-            raise _misuse_error("has been closed")
+            raise _misuse_error(Problem("closed"))
         if self._loop != current_loop():
-            raise _misuse_error("was opened in another event loop; open one in each")
+            raise _misuse_error(Problem("other_event_loop"))
 
 
 def _raise(
-    call: Call[Any], failure: RefusedError | ProtocolError | TransportError, *, attempt: int, in_doubt: bool
+    call: Outgoing, failure: RefusedError | ProtocolError | TransportError, *, attempt: int, in_doubt: bool
 ) -> NoReturn:
     """Raise *failure*, with what is known of all the attempts."""
     failure.attempts = attempt
@@ -371,22 +408,26 @@ def _raise(
         failure.sent = failure.sent or in_doubt
     if call.repeatable or not _maybe_done(failure):
         raise failure
-    out_order_id = call.fields()["out_order_id"]
-    raise OutcomeUnknownError(endpoint=call.path, out_order_id=out_order_id, attempts=attempt) from failure
+    raise _outcome_unknown_error(call, attempt) from failure
 
 
-def _raise_foreign(call: Call[Any], failure: ForeignError, *, attempt: int, in_doubt: bool) -> NoReturn:
+def _raise_foreign(call: Outgoing, failure: ForeignError, *, attempt: int, in_doubt: bool) -> NoReturn:
     """Raise what a hook or a transport of the user's has raised; never another attempt: it is no network error."""
     error, sent = failure.error, failure.sent or in_doubt
     left = "the request may have arrived" if sent else "no byte of the request has left"
     error.add_note(f"gatepay-async: raised by your httpx client or transport during {call.path}; {left}")
     if sent and not call.repeatable:
-        out_order_id = call.fields()["out_order_id"]
-        raise OutcomeUnknownError(endpoint=call.path, out_order_id=out_order_id, attempts=attempt) from error
+        raise _outcome_unknown_error(call, attempt) from error
     if isinstance(error, GatePayError):  # of another call, within a hook; as ours it would say something else
-        problem = f"your httpx client or transport raised {type(error).__name__}"
+        problem = Problem("foreign_error", kind=type(error).__name__)
         raise TransportError(endpoint=call.path, sent=sent, problem=problem, attempts=attempt) from error
     raise error
+
+
+def _outcome_unknown_error(call: Outgoing, attempts: int) -> OutcomeUnknownError:
+    # A raw call's fields may all be secrets.
+    out_order_id = "" if isinstance(call, RawCall) else call.fields()["out_order_id"]
+    return OutcomeUnknownError(endpoint=call.path, out_order_id=out_order_id, attempts=attempts)
 
 
 def _maybe_done(failure: RefusedError | ProtocolError | TransportError) -> bool:
@@ -401,7 +442,7 @@ def _value_or_env(name: str, value: str | None, variable: str) -> str:
         return value
     value = os.environ.get(variable)
     if value is None:
-        raise InvalidRequestError(field=name, problem=f"is missing: pass it, or set {variable}")
+        raise InvalidRequestError(field=name, problem=Problem("not_set", variable=variable))
     checks.check(variable, checks.cleaned(value), checks.token)
     return value
 
@@ -415,32 +456,35 @@ def _base_url_or_env(base_url: str | None, allow_http: bool) -> str:  # noqa: FB
 
 def _check_url(name: str, base_url: str, allow_http: bool) -> str:  # noqa: FBT001 -- private
     """*base_url* with a slash at its end."""
-    problem = "must be a URL such as https://gatepay.io/api/"
+    problem = Problem("not_base_url")
     try:
         url = parse_url(invisible.strip(base_url))
     except BadUrlError as error:
-        problem = f"{problem}; this one {error.problem}" if base_url else problem
+        if base_url:
+            problem = Problem("not_base_url_because", reason=error.problem)
     except (TypeError, AttributeError):  # no text
         pass
     else:
-        problem = _url_problem(url, allow_http)
-        if not problem:
+        unfit = _url_problem(url, allow_http)
+        if unfit is None:
             return str(url).rstrip("/") + "/"
+        problem = unfit
     raise InvalidRequestError(field=name, problem=problem)
 
 
-def _url_problem(url: httpx.URL, allow_http: bool) -> str:  # noqa: FBT001 -- private
+def _url_problem(url: httpx.URL, allow_http: bool) -> Problem | None:  # noqa: FBT001 -- private
     if url.userinfo or url.query or url.fragment:
-        return "must have no user, query or fragment"
+        return Problem("url_with_extras")
     if url.scheme == "http" and not allow_http and not is_loopback(url.host):
-        return "must be https: over http anyone on the way can read card keys (allow_http=True allows it)"
-    return ""
+        return Problem("not_https")
+    return None
 
 
 def _check_kind(name: str, value: object, kind: type) -> None:
     if value is not None and not isinstance(value, kind):
-        raise InvalidRequestError(field=name, problem=f"must be a {kind.__name__}, not {type(value).__name__}")
+        problem = Problem("wrong_type", wanted=kind.__name__, kind=type(value).__name__)
+        raise InvalidRequestError(field=name, problem=problem)
 
 
-def _misuse_error(problem: str) -> InvalidRequestError:
-    return InvalidRequestError(field="client", problem=f"{problem}:\n{_HOW_TO}")
+def _misuse_error(problem: Problem) -> InvalidRequestError:
+    return InvalidRequestError(field="client", problem=Problem("with_example", problem=problem, example=_HOW_TO))

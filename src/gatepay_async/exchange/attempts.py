@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from functools import partial
+from typing import cast
 
 import anyio
 import anyio.lowlevel
 from attrs import define
 
 from gatepay_async.exchange.port import BadReplyError, Exchange, ForeignError, NotPermittedError, UnansweredError
-from gatepay_async.protocol.calls import Call
+from gatepay_async.protocol.calls import Outgoing
 from gatepay_async.protocol.errors import DeadlineExceededError, InvalidRequestError, ProtocolError, TransportError
 from gatepay_async.protocol.masking import hide_keys
 from gatepay_async.protocol.messages import Reply
+from gatepay_async.words.problem import Problem
 
 
 @define
@@ -91,7 +93,7 @@ class Attempts:
         """Close what ``open`` has opened."""
         await cast("Exchange", self._exchange).aclose()
 
-    async def post(self, call: Call[Any], body: bytes, *, ends: float) -> Reply:
+    async def post(self, call: Outgoing, body: bytes, *, ends: float) -> Reply:
         """
         Make one attempt.
 
@@ -119,20 +121,23 @@ class Attempts:
             raise self._timeout_error(call, attempt)
         if isinstance(failure, UnansweredError):
             sent = attempt.sent or not failure.proven
-            problem, cause = hide_keys(failure.problem, call.secrets()), failure.cause
+            hide = partial(hide_keys, keys=call.secrets())
+            problem, cause = failure.problem.with_facts(hide), failure.cause
+            if cause is not None:
+                cause.args = (hide(str(cause)),)
             del failure  # its frames hold the form
             raise TransportError(endpoint=call.path, sent=sent, problem=problem) from cause
         raise _to_public_error(call, failure, attempt)
 
-    def _timeout_error(self, call: Call[Any], attempt: _Attempt) -> TransportError:
+    def _timeout_error(self, call: Outgoing, attempt: _Attempt) -> TransportError:
         sent = attempt.sent or not attempt.is_reporting
         if self.now() >= attempt.ends:
-            return DeadlineExceededError(endpoint=call.path, sent=sent, problem="the call's deadline has passed")
-        problem = f"no whole reply within {self._timeout:g} s"
+            return DeadlineExceededError(endpoint=call.path, sent=sent, problem=Problem("deadline_passed"))
+        problem = Problem("no_whole_reply", seconds=self._timeout)
         return TransportError(endpoint=call.path, sent=sent, problem=problem)
 
 
-def _to_public_error(call: Call[Any], failure: Exception, attempt: _Attempt) -> Exception:
+def _to_public_error(call: Outgoing, failure: Exception, attempt: _Attempt) -> Exception:
     if isinstance(failure, ForeignError):
         failure.sent = attempt.sent or not failure.proven
     if isinstance(failure, BadReplyError):

@@ -14,10 +14,11 @@ from typing import Any, Final, cast
 import httpx
 
 from gatepay_async.pool.connecting import connect_tcp
-from gatepay_async.pool.port import TOO_EARLY, Head, NotAvailableError, Request
+from gatepay_async.pool.port import Head, NotAvailableError, Request
 from gatepay_async.pool.requests import Framing, encode
 from gatepay_async.pool.responses import ResponseReader
 from gatepay_async.pool.tls import Tls
+from gatepay_async.words.problem import Problem, message_of
 
 # How much is handed to the system at a time, and how much of a reply may wait for its reader before no more is read.
 AT_A_TIME: Final = 64 * 1024
@@ -26,8 +27,9 @@ MOST_HELD: Final = 256 * 1024
 TURNS: Final = 100
 
 NO_TIMEOUT: Final[dict[str, float | None]] = {}
-CLOSED_HERE: Final = "the connection was closed at this end"
-NO_TLS: Final = "the server closed the connection before there was TLS"
+CLOSED_HERE: Final = Problem("closed_at_this_end")
+NO_TLS: Final = Problem("closed_before_tls")
+TOO_EARLY: Final = Problem("spoke_too_early")
 
 # httpcore's names for what can be asked about a connection; asyncio's names for the same.
 _ASYNCIO_NAMES: Final = {"client_addr": "sockname", "server_addr": "peername", "socket": "socket"}
@@ -216,7 +218,7 @@ class Wire(asyncio.Protocol):
             async with asyncio.timeout(seconds):
                 await self._connect()
         except TimeoutError as error:
-            raise httpx.ConnectTimeout(f"not connected within {seconds} s") from error
+            raise httpx.ConnectTimeout(Problem("not_connected", seconds=seconds)) from error
         except OSError as error:
             raise httpx.ConnectError(_reason(error)) from error
         if self._context is not None:
@@ -241,7 +243,7 @@ class Wire(asyncio.Protocol):
             async with asyncio.timeout(seconds):
                 await self._agree(tls)
         except TimeoutError as error:
-            raise httpx.ConnectTimeout(f"no TLS within {seconds} s") from error
+            raise httpx.ConnectTimeout(Problem("no_tls", seconds=seconds)) from error
         except OSError as error:  # ssl.SSLError is one
             raise httpx.ConnectError(_reason(error)) from error
 
@@ -251,7 +253,7 @@ class Wire(asyncio.Protocol):
                 self._pass_on(tls)
                 await self._wait()
                 if self._is_over:
-                    raise ConnectionResetError(str(self._failure or NO_TLS))
+                    raise ConnectionResetError(NO_TLS if self._failure is None else message_of(self._failure))
         finally:
             self._pass_on(tls)  # an alert, too
         self._agreed = True
@@ -337,7 +339,7 @@ class Wire(asyncio.Protocol):
                 while self._is_full and not self._is_over:
                     await self._wait()
         except TimeoutError as error:
-            raise httpx.WriteTimeout(f"nothing written for {seconds} s") from error
+            raise httpx.WriteTimeout(Problem("nothing_written", seconds=seconds)) from error
 
     async def _wait_to_read(self) -> None:
         seconds = self._read_timeout
@@ -348,7 +350,7 @@ class Wire(asyncio.Protocol):
             async with asyncio.timeout(seconds):
                 await self._wait()
         except TimeoutError as error:
-            raise httpx.ReadTimeout(f"nothing to read for {seconds} s") from error
+            raise httpx.ReadTimeout(Problem("nothing_to_read", seconds=seconds)) from error
 
     async def _wait(self) -> None:
         """Wait until something has happened, whatever it is."""
@@ -377,11 +379,8 @@ class Wire(asyncio.Protocol):
         if self._is_over and not reader.complete:
             if self._failure is not None:
                 raise self._failure
-            raise httpx.RemoteProtocolError(
-                "the server closed the connection before the response was complete"
-                if reader.status
-                else "the server closed the connection without a response"
-            )
+            half = bool(reader.status)
+            raise httpx.RemoteProtocolError(Problem("half_a_response") if half else Problem("no_response"))
 
     def _has_unsent(self) -> bool:
         return self._transport is not None and self._transport.get_write_buffer_size() > 0
@@ -416,4 +415,4 @@ def _watch(descriptor: int) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    return message_of(error) or type(error).__name__

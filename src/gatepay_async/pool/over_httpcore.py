@@ -15,6 +15,7 @@ import httpx
 
 from gatepay_async.pool.port import Body, Head, NotAvailableError, Request
 from gatepay_async.pool.stream import NetworkStream
+from gatepay_async.words.problem import message_of
 
 # From httpcore's errors to httpx's, the most special one first wherever one is a kind of another.
 TRANSLATIONS: Final[Mapping[type[Exception], type[httpx.TransportError]]] = {
@@ -177,5 +178,5 @@ def _to_httpx_error(error: Exception) -> httpx.TransportError:
     """Put an error of httpcore in httpx's terms, its text kept."""
     if isinstance(error, httpcore.ConnectionNotAvailable):
         # Who knows how much of a stream of the caller's has been read.
-        return NotAvailableError(str(error), untouched=False)
-    return next(kind(str(error)) for foreign, kind in TRANSLATIONS.items() if isinstance(error, foreign))
+        return NotAvailableError(message_of(error), untouched=False)
+    return next(kind(message_of(error)) for foreign, kind in TRANSLATIONS.items() if isinstance(error, foreign))

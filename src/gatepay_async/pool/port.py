@@ -9,8 +9,6 @@ from attrs import define, field
 Lines = list[tuple[bytes, bytes]]
 Body = bytes | AsyncIterable[bytes]
 
-TOO_EARLY = "the server spoke before the request was sent"
-
 
 class NotAvailableError(httpx.ConnectError):
     """

@@ -6,6 +6,7 @@ from typing import Final
 import httpx
 
 from gatepay_async.pool.port import Lines, Request
+from gatepay_async.words.problem import Problem
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _TARGET: Final = re.compile(rb"[!-~\x80-\xff]+")
@@ -20,12 +21,12 @@ def encode_head(method: bytes, target: bytes, headers: Lines) -> bytes:
         httpx.LocalProtocolError: It would be another request than it seems to be.
     """
     if not _TOKEN.fullmatch(method) or not _TARGET.fullmatch(target):
-        raise httpx.LocalProtocolError("the method or the target of the request holds a character that it can't")
+        raise httpx.LocalProtocolError(Problem("bad_target"))
     for name, value in headers:
         if not _TOKEN.fullmatch(name) or _FORBIDDEN.search(value):
-            raise httpx.LocalProtocolError("a header of the request holds a character that it can't")
+            raise httpx.LocalProtocolError(Problem("bad_request_header"))
     if sum(name.lower() == b"host" for name, _ in headers) != 1:
-        raise httpx.LocalProtocolError("the request needs one Host header")
+        raise httpx.LocalProtocolError(Problem("no_host_header"))
     lines = b"".join(b"%b: %b\r\n" % line for line in headers)
     return b"%b %b HTTP/1.1\r\n%b" % (method, target, lines)
 
@@ -52,11 +53,11 @@ class Framing:
             return b"%x\r\n%b\r\n" % (len(part), part) if part else b""
         self._missing -= len(part)
         if self._missing < 0:
-            raise httpx.LocalProtocolError("the body of the request is longer than its Content-Length")
+            raise httpx.LocalProtocolError(Problem("request_body_too_long"))
         return part
 
     def end(self) -> bytes:
         """What comes behind the last part."""
         if self._missing > 0:
-            raise httpx.LocalProtocolError("the body of the request is shorter than its Content-Length")
+            raise httpx.LocalProtocolError(Problem("request_body_too_short"))
         return b"0\r\n\r\n" if self._chunked else b""

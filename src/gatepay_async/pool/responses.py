@@ -6,6 +6,7 @@ from typing import Final
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from gatepay_async.pool.port import Lines
+from gatepay_async.words.problem import Problem
 
 # Bytes of a head, and of anything else that brings no body: chunk extensions, trailers, one 1xx after the other.
 MAX_HEAD: Final = 64 * 1024
@@ -55,7 +56,7 @@ class ResponseReader:
         self.complete = False
         self.surplus = False
         self.reusable = False
-        self.problem: str | None = None
+        self.problem: Problem | None = None
         self._to_head = to_head
         self._to_the_end = False
         self._informational = False
@@ -104,18 +105,15 @@ class ResponseReader:
         if status < INFORMATIONAL:
             self._informational = True
             if status == SWITCHING or status < 100:  # noqa: PLR2004 -- HTTP's own line
-                problem = "the status of the response is unexpected"
-                self._fail(problem)
+                self._fail(Problem("unexpected_status"))
             return
         self.fields = fields = {name.lower(): value for name, value in self.headers}
         coding = fields.get(b"transfer-encoding")
         version = parser.get_http_version()
         if version not in ("1.1", "1.0"):
-            problem = "the HTTP version of the response is not supported"
-            self._fail(problem)
+            self._fail(Problem("unsupported_http_version"))
         if coding is not None and (coding.lower() != b"chunked" or version == "1.0"):
-            problem = "the transfer-encoding of the response is not supported"
-            self._fail(problem)
+            self._fail(Problem("unsupported_transfer_encoding"))
         if sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD:
             self._fail_too_long()
         if self.problem is not None:
@@ -170,7 +168,7 @@ class ResponseReader:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
             # What llhttp says is one of its own sentences.
-            problem = f"the response is not valid HTTP: {error}"
+            problem = Problem("not_valid_http", reason=str(error))
         else:
             return
         if self.complete:
@@ -179,9 +177,8 @@ class ResponseReader:
             self._fail(problem)
 
     def _fail_too_long(self) -> None:
-        problem = "a header of the response is too long"
-        self._fail(problem)
+        self._fail(Problem("response_header_too_long"))
 
-    def _fail(self, problem: str) -> None:
+    def _fail(self, problem: Problem) -> None:
         if self.problem is None:
             self.problem = problem

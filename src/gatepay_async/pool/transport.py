@@ -26,6 +26,7 @@ from gatepay_async.pool.over_httpcore import HttpcoreConnection, is_patched
 from gatepay_async.pool.port import Connection, Head, NotAvailableError, Request
 from gatepay_async.pool.requests import encode_head
 from gatepay_async.pool.slots import Slot, Slots
+from gatepay_async.words.problem import Problem
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
@@ -35,7 +36,7 @@ MAX_EXPIRED_CLOSED_PER_CALL: Final = 4
 
 Post = Callable[[bytes, dict[str, Any]], Awaitable["Exchange"]]
 
-CLOSED: Final = "the client was closed; nothing was sent"
+CLOSED: Final = Problem("client_closed")
 
 
 class PoolClosedError(httpx.ConnectError):
@@ -166,7 +167,7 @@ class OriginPool(httpx.AsyncBaseTransport):
     def _outgoing(self, request: httpx.Request) -> Request:
         """Put *request* in the pool's terms, or refuse it because it is for another origin."""
         if _origin(request.url) != self._origin:
-            raise httpx.UnsupportedProtocol(f"only {self._origin} can be reached here, not {request.url.host!r}")
+            raise httpx.UnsupportedProtocol(Problem("other_origin", origin=str(self._origin), host=request.url.host))
         body: object = request.stream
         if isinstance(body, httpx.ByteStream):
             body = b"".join(body)
@@ -214,7 +215,7 @@ class OriginPool(httpx.AsyncBaseTransport):
             await self._return_slot(slot)
             raise PoolClosedError(CLOSED)
         if slot is None:
-            raise httpx.PoolTimeout(f"no connection came free within {seconds} s; nothing was sent")
+            raise httpx.PoolTimeout(Problem("no_connection_free", seconds=seconds))
         return slot
 
     async def _send_request(self, slot: Slot[Connection], request: Request) -> tuple[Connection, Head]:
@@ -371,7 +372,7 @@ def _do_nothing() -> None:
 def _origin(url: httpx.URL) -> httpcore.Origin:
     """Reduce *url* to its origin, which must be one to be reached over HTTP."""
     if url.scheme not in DEFAULT_PORTS or not url.raw_host:
-        raise httpx.UnsupportedProtocol(f"an origin is http:// or https:// and a host, not {url.scheme!r}")
+        raise httpx.UnsupportedProtocol(Problem("not_an_origin", scheme=url.scheme))
     return httpcore.Origin(url.raw_scheme, url.raw_host, url.port or DEFAULT_PORTS[url.scheme])
 
 

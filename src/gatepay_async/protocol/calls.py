@@ -14,13 +14,14 @@ from gatepay_async.protocol import checks, codec, errors
 from gatepay_async.protocol.frames import sealed_init
 from gatepay_async.protocol.masking import mask
 from gatepay_async.protocol.models import CardKeyPage, Catalog, Payment, PayType, Stored
+from gatepay_async.words.problem import Problem
 
 T_co = TypeVar("T_co", covariant=True)
 
 
-class Call(Protocol[T_co]):
+class Outgoing(Protocol):
     """
-    What the shell needs to know of a call, whichever it is.
+    What the shell needs to know to send a call, whichever it is.
 
     Attributes:
         path: After the base URL, ``"pay/create"``.
@@ -29,10 +30,17 @@ class Call(Protocol[T_co]):
         carries_keys: Whether card keys travel in it, either way: then no error may show the reply.
     """
 
-    path: ClassVar[str]
-    signed: ClassVar[tuple[str, ...]]
-    repeatable: ClassVar[bool]
-    carries_keys: ClassVar[bool]
+    @property
+    def path(self) -> str: ...  # noqa: D102 -- above
+
+    @property
+    def signed(self) -> tuple[str, ...]: ...  # noqa: D102 -- above
+
+    @property
+    def repeatable(self) -> bool: ...  # noqa: D102 -- above
+
+    @property
+    def carries_keys(self) -> bool: ...  # noqa: D102 -- above
 
     def fields(self) -> dict[str, str]:
         """What is sent besides appkey and sign, by the vendor's names."""
@@ -41,6 +49,10 @@ class Call(Protocol[T_co]):
     def secrets(self) -> tuple[str, ...]:
         """The card keys among it, which no error may repeat."""
         ...
+
+
+class Call(Outgoing, Protocol[T_co]):
+    """One whose reply can be read, too."""
 
     def read(self, data: Any) -> T_co:
         """
@@ -57,12 +69,12 @@ def _as_pay_type(value: Any) -> PayType:
         return PayType(value)
     except ValueError:
         pass
-    raise errors.InvalidRequestError(field="pay_type", problem=f"must be one of {', '.join(PayType)}")
+    raise errors.InvalidRequestError(field="pay_type", problem=Problem("not_one_of", choices=", ".join(PayType)))
 
 
 def _one_with_wechat(call: PayCreate, attribute: Any, value: int) -> None:
     if call.pay_type is PayType.WECHAT and value != 1:
-        raise errors.InvalidRequestError(field=attribute.name, problem=f"WeChat pays for one item only, not {value}")
+        raise errors.InvalidRequestError(field=attribute.name, problem=Problem("wechat_single", count=value))
 
 
 @frozen
@@ -150,7 +162,7 @@ class KaShow:
         """返回结果表: data.ka, and in it the rows as data.ka.data."""
         reply = codec.as_object(data, path="data")
         if "ka" not in reply:
-            raise codec.MisreadError("is missing", path="data.ka")
+            raise codec.MisreadError(Problem("missing"), path="data.ka")
         return codec.read(CardKeyPage, reply["ka"], path="data.ka")
 
 

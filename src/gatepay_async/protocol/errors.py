@@ -22,26 +22,27 @@ Every error of this package: one tree, a branch for each one who can be at fault
     │   ├── MalformedCallbackError                a field is missing, doubled or in another form
     │   ├── CallbackSignatureError                not signed with your secret
     │   └── StaleCallbackError                    signed, but too old
-    └── UploadIncomplete                      some keys of an upload are not known to be stored
+    └── UploadIncomplete                      some keys of an upload are not known to be stored; in bulk
 
 Errors carry data and write their own sentence. None holds the secret, a signature or a card key,
-and every one survives pickling. This file imports nothing of ours.
+and every one survives pickling. What is wrong, ``.problem``, is a ``str`` with a ``.name`` and ``.facts`` for programs.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, TypeVar
 
-if TYPE_CHECKING:
-    from gatepay_async.protocol.bulk import UploadReport
+from gatepay_async.words.problem import Problem
 
 E = TypeVar("E", bound="GatePayError")
 
 
-def _rebuild(cls: type[E], args: tuple[object, ...], facts: dict[str, object]) -> E:
+def _rebuild(cls: type[E], args: tuple[object, ...], facts: dict[str, Any]) -> E:
     error = cls.__new__(cls, *args)
     error.__dict__.update(facts)
+    if "problem" in facts:  # a plain text, if an older version has pickled it
+        error.__dict__["problem"] = Problem.of(facts["problem"])
     return error
 
 
@@ -64,7 +65,7 @@ class InvalidRequestError(GatePayError, ValueError):
 
     def __init__(self, *, field: str, problem: str) -> None:
         self.field = field
-        self.problem = problem
+        self.problem = Problem.of(problem)
         super().__init__(f"{field}: {problem}")
 
 
@@ -225,7 +226,7 @@ class ProtocolError(GatePayError):
     ) -> None:
         self.endpoint = endpoint
         self.http_status = http_status
-        self.problem = problem
+        self.problem = Problem.of(problem)
         self.path = path
         self.excerpt = excerpt
         self.retry_after = retry_after
@@ -243,7 +244,7 @@ class ProtocolError(GatePayError):
         HTTP's 3xx and 4xx say that it was not, except where a gateway has given up waiting, and where the reply itself
         says "success".
         """
-        if (self.path, self.problem) == ("code", "says success"):
+        if (self.path, self.problem.name) == ("code", "says_success"):
             return True
         return not 300 <= self.http_status < 500 or self.http_status in (408, 499)  # noqa: PLR2004 -- HTTP's own lines
 
@@ -263,7 +264,7 @@ class TransportError(GatePayError):
     def __init__(self, *, endpoint: str, sent: bool, problem: str, attempts: int = 1) -> None:
         self.endpoint = endpoint
         self.sent = sent
-        self.problem = problem
+        self.problem = Problem.of(problem)
         self.attempts = attempts
         super().__init__(problem)
 
@@ -281,12 +282,14 @@ class OutcomeUnknownError(GatePayError):
     """
     A call that must not be sent twice broke off: the order may have been made, or not.
 
+    After ``send_raw``, any call that the caller did not call repeatable: it may have been carried out, or not.
+
     GatePay offers no way to ask. Look the order up in its console before you do anything; its
     callback, should the customer pay, settles it too.
 
     Attributes:
         endpoint: ``"pay/create"``.
-        out_order_id: Your order number, as sent.
+        out_order_id: Your order number, as sent; empty after ``send_raw``.
         attempts: How often the call was tried (only the last attempt can have arrived).
     """
 
@@ -295,7 +298,9 @@ class OutcomeUnknownError(GatePayError):
         self.out_order_id = out_order_id
         self.attempts = attempts
         super().__init__(
-            f"{endpoint}: the order {out_order_id!r} may have been made, or not. Don't send it again: look for "
+            f"{endpoint}: the call may have been carried out, or not. Find out before you send it again."
+            if not out_order_id
+            else f"{endpoint}: the order {out_order_id!r} may have been made, or not. Don't send it again: look for "
             f"this out_order_id in GatePay's console first. If you can't wait, let this order go and make "
             f"another under a new out_order_id; should the customer pay the first, its callback will tell.",
         )
@@ -312,7 +317,7 @@ class CallbackError(GatePayError):
 
     def __init__(self, *, problem: str, field: str | None = None) -> None:
         self.field = field
-        self.problem = problem
+        self.problem = Problem.of(problem)
         super().__init__(f"callback: {field}: {problem}" if field else f"callback: {problem}")
 
 
@@ -326,20 +331,3 @@ class CallbackSignatureError(CallbackError):
 
 class StaleCallbackError(CallbackError):
     """It is genuine, but older than you accept."""
-
-
-class UploadIncomplete(GatePayError):  # noqa: N818 -- the contract's name: a report to act on, not a fault
-    """
-    Some card keys of an upload are not known to be on the server.
-
-    Attributes:
-        report: The whole ledger; ``report.chunks`` says which lines, and holds their keys.
-    """
-
-    def __init__(self, report: UploadReport) -> None:
-        self.report = report
-        super().__init__(
-            f"{report.refused} refused, {report.unknown} unknown, {report.not_sent} not sent "
-            f"(of {report.read} lines; {report.stored} stored, {report.already_there} there already). "
-            f"Uploading the same input again is safe: GatePay keeps one copy of each card key.",
-        )

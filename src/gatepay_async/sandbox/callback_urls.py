@@ -6,7 +6,10 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from attrs import frozen
 
-__all__ = ["CallbackUrlError", "Target", "check", "target_of"]
+from gatepay_async.words import say
+from gatepay_async.words.pages import PAGES
+
+__all__ = ["CallbackUrlError", "Target", "check", "check_return", "target_of"]
 
 MAX_URL_CHARS = 2000
 # Of parameters of the shop's own: together with a callback's they must stay below the 8 kB that web servers accept.
@@ -16,25 +19,17 @@ _PORTS = {"http": 80, "https": 443}
 _URL = re.compile(r"[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]+")
 _LOCAL = ("127.0.0.1", "::1")
 
-_SENTENCES = {
-    "url_form": f"must be http:// or https://, a host and a path: ASCII, no blanks, at most {MAX_URL_CHARS} characters",
-    "url_user": "must not hold a user's name or password",
-    "url_taken": "must not have parameters that the callback has itself",
-    "url_query": f"must not have more than {MAX_QUERY_CHARS} characters of parameters",
-    "url_host": "leads away from this machine; Sandbox(callbacks_beyond_loopback=True) allows that",
-}
-
 
 class CallbackUrlError(ValueError):
     """
     The URL can't be called back.
 
     Attributes:
-        problem: Why, a name from :mod:`gatepay_async.sandbox.texts`.
+        problem: Why, a name from :mod:`gatepay_async.words.pages`.
     """
 
     def __init__(self, problem: str) -> None:
-        super().__init__(f"the callback URL {_SENTENCES[problem]}")
+        super().__init__(f"not a callback URL. {say(PAGES[problem], 'en')}")
         self.problem = problem
 
 
@@ -56,6 +51,10 @@ class Target:
     authority: str
 
 
+_CALLBACK_NAMES = {"appkey", "order_id", "out_order_id", "price", "realprice", "type", "paytime", "extend", "sign"}
+_RETURN_NAMES = {"price", "type", "product_id", "order_id", "out_order_id", "sign"}
+
+
 def check(url: str, *, beyond_loopback: bool) -> None:
     """
     Accept *url* as a shop's callback URL.
@@ -63,11 +62,24 @@ def check(url: str, *, beyond_loopback: bool) -> None:
     Raises:
         CallbackUrlError: It can't be one.
     """
+    _check(url, _CALLBACK_NAMES, beyond_loopback=beyond_loopback)
+
+
+def check_return(url: str) -> None:
+    """
+    Accept *url* as one that a customer's browser is sent to, wherever that is.
+
+    Raises:
+        CallbackUrlError: It can't be one.
+    """
+    _check(url, _RETURN_NAMES, beyond_loopback=True)
+
+
+def _check(url: str, taken: set[str], *, beyond_loopback: bool) -> None:
     target_of(url, beyond_loopback=beyond_loopback)
     query = urlsplit(url).query
     if len(query) > MAX_QUERY_CHARS:
         raise CallbackUrlError("url_query")
-    taken = {"appkey", "order_id", "out_order_id", "price", "realprice", "type", "paytime", "extend", "sign"}
     if taken & {name for name, _ in parse_qsl(query, keep_blank_values=True)}:
         raise CallbackUrlError("url_taken")
 

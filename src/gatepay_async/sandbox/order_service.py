@@ -1,16 +1,19 @@
 """What happens to an order once it is there, for Python and for the pages alike. All of it blocks."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from decimal import Decimal
 from sqlite3 import Connection
 
 from attrs import frozen
 
-from gatepay_async.sandbox import card_keys, orders, shops
+from gatepay_async.sandbox import card_keys, deliveries, orders, shops
 from gatepay_async.sandbox.database import Database
+from gatepay_async.sandbox.deliveries import Delivery
+from gatepay_async.sandbox.options import Options
 from gatepay_async.sandbox.orders import Order
 from gatepay_async.sandbox.outbox import Outbox
+from gatepay_async.sandbox.signed_queries import return_query, with_query
 
 __all__ = ["NoCallbackError", "OrderService", "check_amount"]
 
@@ -42,11 +45,13 @@ class OrderService:
     Attributes:
         clock: Epoch seconds.
         outbox: Where callbacks go.
+        options: The sandbox's habits.
     """
 
     database: Database
     clock: Callable[[], float]
     outbox: Outbox
+    options: Options
 
     def find(self, order_id: int) -> Order:
         """
@@ -100,9 +105,9 @@ class OrderService:
 
     def _mark_paid(self, connection: Connection, order: Order, amount: Decimal, now: float) -> None:
         orders.record_payment(connection, order.order_id, realprice=amount, now=now)
-        card_keys.sell(connection, order.product_id, order.order_id, order.product_num)
-        if _callback_url(connection, order) is not None:
-            self.outbox.plan(connection, order.order_id)
+        for product_id, number in order.items:
+            card_keys.sell(connection, product_id, order.order_id, number)
+        self.outbox.plan(connection, order.order_id, self.callback_urls(connection, order))
 
     def expire(self, order_id: int) -> Order:
         """
@@ -128,10 +133,39 @@ class OrderService:
             order = orders.get(connection, order_id)
             if order.state != "paid":
                 raise NoCallbackError(f"order {order_id} is {order.state}: only a paid one is called back")
-            if _callback_url(connection, order) is None:
+            urls = self.callback_urls(connection, order)
+            if not urls:
                 raise NoCallbackError(f"order {order_id} is called back nowhere: its shop has no callback URL")
-            self.outbox.plan(connection, order_id)
+            self.outbox.plan(connection, order_id, urls)
         self.outbox.notify()
+
+    def callback_urls(self, connection: Connection, order: Order) -> dict[str, str]:
+        """Say where a payment of *order* is told of: ``order`` or ``shop``, whose URL it is, with the URL."""
+        shop = shops.find_shop(connection, order.admin_id)
+        return deliveries.urls_of(order, shop, notify_both=self.options.notify_both)
+
+    def return_url(self, connection: Connection, order: Order) -> str | None:
+        """Say where the customer goes back to once the shop has accepted the payment; None: nowhere."""
+        shop = shops.find_shop(connection, order.admin_id)
+        return None if shop is None else order.return_url or shop.return_url
+
+    def leads_to(self, connection: Connection, order: Order, sent: Iterable[Delivery]) -> str | None:
+        """
+        Say where the customer's browser is to go now.
+
+        After a payment that the shop has answered ``success``: to the return URL, with the signed query. After the
+        order expired: to the shop's URL for that. None: it stays.
+        """
+        shop = shops.find_shop(connection, order.admin_id)
+        if shop is None:
+            return None
+        if order.shown_state == "expired":
+            return shop.expired_url
+        url = order.return_url or shop.return_url
+        if url is None or not any(each.state == "accepted" for each in sent):
+            return None
+        keys = shops.account_of(connection, order.admin_id).keys
+        return with_query(url, return_query(order, keys, with_product_id=self.options.return_product_id))
 
     @contextmanager
     def open(self) -> Generator[tuple[Connection, float], None, None]:
@@ -140,8 +174,3 @@ class OrderService:
         with self.database.transaction() as connection:
             orders.expire_overdue(connection, now=now)
             yield connection, now
-
-
-def _callback_url(connection: Connection, order: Order) -> str | None:
-    shop = shops.find_shop(connection, order.admin_id)
-    return None if shop is None else shop.callback_url
