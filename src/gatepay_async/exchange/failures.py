@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any, cast
+
 import anyio
 import httpx
 
 from gatepay_async.exchange.libraries import classes
 from gatepay_async.exchange.port import UnansweredError
 from gatepay_async.protocol.masking import mask
+from gatepay_async.words.problem import Problem, message_of
+from gatepay_async.words.problems import HTTPX_ERRORS
 
 # Raised before the first byte of a request is written, whoever raises them.
 _NEVER_SENT = ("ConnectError", "PoolTimeout", "ProxyError", "UnsupportedProtocol")
@@ -43,17 +48,21 @@ def may_quote(error: Exception) -> bool:
     return not isinstance(error, (*classes(*_NEVER_QUOTING), *BELOW_HTTPX))
 
 
-def describe_error(error: Exception) -> str:
-    """What kind of error it is, and what it says, without what it quotes."""
-    text = mask(str(error), strict=may_quote(error))
-    return f"{type(error).__name__}: {text}".removesuffix(": ")
+def describe_error(error: Exception, message: str | None = None) -> Problem:
+    """What kind of error it is, and what it says (or *message* does), without what it quotes."""
+    hide = partial(mask, strict=may_quote(error))
+    said = message_of(error) if message is None else message
+    reason = said.with_facts(hide) if isinstance(said, Problem) else hide(said)
+    name = type(error).__name__
+    kind = Problem(name) if name in HTTPX_ERRORS else name
+    return Problem("error_says", kind=kind, reason=reason) if reason else Problem("error", kind=kind)
 
 
 def _without_request(error: Exception) -> Exception | None:
     """An error of the same class, to be chained: without the request, in whose body is the signed form, and masked."""
-    for base in classes("RequestError"):
-        if isinstance(error, base):
-            copy: Exception = error.__class__.__new__(type(error))
-            base.__init__(copy, mask(str(error)))
-            return copy
-    return None
+    base: Any = next((each for each in classes("RequestError") if isinstance(error, each)), None)
+    if base is None:
+        return None
+    copy = base.__new__(type(error))
+    base.__init__(copy, mask(str(error)))
+    return cast("Exception", copy)

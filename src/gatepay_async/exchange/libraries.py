@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     import httpx
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 def classes(*names: str) -> tuple[type[Any], ...]:
     """The classes of these names, of each of the two libraries that is imported."""
     return tuple(getattr(library, name) for library in _imported() for name in names)
+
+
+def errors(*names: str) -> tuple[type[Exception], ...]:
+    """Those that are errors, to be caught."""
+    return cast("tuple[type[Exception], ...]", classes(*names))
 
 
 def library_of(thing: object, kind: str) -> Any:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from gatepay_async.exchange.libraries import classes
+from gatepay_async.exchange.libraries import classes, errors
 from gatepay_async.exchange.port import BadReplyError
 from gatepay_async.protocol.messages import Reply
 from gatepay_async.protocol.retrying import read_retry_after
+from gatepay_async.words.problem import Problem
 
 if TYPE_CHECKING:
     from gatepay_async.exchange.libraries import AnyResponse
@@ -48,11 +49,11 @@ async def read_reply(response: AnyResponse) -> Reply:
         if body is None:
             body = await read_body(response, response.aiter_raw())
         return reply_of(response, body)
-    except classes("StreamError"):  # it was iterated over, or closed, and nothing of it kept
+    except errors("StreamError"):  # it was iterated over, or closed, and nothing of it kept
         pass
     finally:
         await response.aclose()
-    problem = "was used up by a hook of your httpx client; call `await response.aread()` in it before anything else"
+    problem = Problem("used_up_by_hook")
     raise BadReplyError(response.status_code, problem, retry_after=_retry_after(response))
 
 
@@ -60,7 +61,7 @@ def _already_read(response: AnyResponse) -> bytes | None:
     """What a hook or a transport has read, if it has read all."""
     try:
         body = response.content
-    except classes("ResponseNotRead"):
+    except errors("ResponseNotRead"):
         return None
     return _check_size(response, body)
 
@@ -77,7 +78,7 @@ async def read_body(response: AnyResponse, raw: AsyncIterable[bytes]) -> bytes:
     coding = response.headers.get("content-encoding", "").strip().lower()
     if "," in coding:
         # We have asked for a reply that is not packed at all.
-        problem = "is packed several times"
+        problem = Problem("packed_several_times")
         raise BadReplyError(response.status_code, problem)
     body = await _read_parts(response, aiter(raw))
     return _check_size(response, _decompress(response, body, _WINDOW_BITS[coding])) if coding in _WINDOW_BITS else body
@@ -92,7 +93,7 @@ async def _read_parts(response: AnyResponse, chunks: AsyncIterator[bytes]) -> by
             parts.append(part)
             size += len(part)
             if size > MAX_REPLY_BYTES:
-                raise _too_large(response)
+                raise too_large_error(response.status_code)
         whole = True
     finally:
         # A generator of httpx's, left half-way, would be for the garbage collector; trio warns of that.
@@ -107,19 +108,20 @@ def _decompress(response: AnyResponse, body: bytes, formats: tuple[int, ...]) ->
     for each in formats:
         with suppress(zlib.error):
             return zlib.decompressobj(each).decompress(body, MAX_REPLY_BYTES + 1)
-    problem = "can't be unpacked"
+    problem = Problem("unpackable")
     raise BadReplyError(response.status_code, problem)
 
 
 def _check_size(response: AnyResponse, body: bytes) -> bytes:
     if len(body) > MAX_REPLY_BYTES:
-        raise _too_large(response)
+        raise too_large_error(response.status_code)
     return body
 
 
-def _too_large(response: AnyResponse) -> BadReplyError:
-    problem = f"is larger than {MAX_REPLY_BYTES} bytes"
-    return BadReplyError(response.status_code, problem)
+def too_large_error(status: int) -> BadReplyError:
+    """The error for a reply with that *status* that is larger than any there can be."""
+    problem = Problem("reply_too_large", most=MAX_REPLY_BYTES)
+    return BadReplyError(status, problem)
 
 
 def reply_of(response: AnyResponse, body: bytes) -> Reply:

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from gatepay_async.exchange.failures import is_unanswered, unanswered_error
 from gatepay_async.exchange.headers import HEADERS
-from gatepay_async.exchange.libraries import classes, library_of
+from gatepay_async.exchange.libraries import classes, errors, library_of
 from gatepay_async.exchange.permission import check_permitted, in_pytest
 from gatepay_async.exchange.port import BadReplyError, ForeignError, NotPermittedError, UnansweredError, Watch
 from gatepay_async.exchange.replies import read_reply
 from gatepay_async.exchange.tracing import Trace
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.messages import Reply
+from gatepay_async.words.problem import Problem
 
 if TYPE_CHECKING:
     from gatepay_async.exchange.libraries import AnyClient, AnyTransport
@@ -41,7 +42,7 @@ class OverClient:
     async def post(self, url: str, body: bytes, watch: Watch) -> Reply:
         """Make one attempt."""
         if self._client.is_closed:
-            raise InvalidRequestError(field="http_client", problem="has been closed")
+            raise InvalidRequestError(field="http_client", problem=Problem("closed"))
         trace = Trace(watch)
         extensions = {"trace": trace.on_event}
         request = self._client.build_request("POST", url, headers=HEADERS, content=body, extensions=extensions)
@@ -110,7 +111,7 @@ async def _make_attempt(
     except BaseException as error:
         if not _is_stray_cancellation(error):
             raise
-        problem = "your httpx client or transport was cancelled from within"
+        problem = Problem("foreign_cancellation")
         outcome = UnansweredError(problem, cause=None, proven=False)
     # Not within the `except`: what is raised there would be chained, and httpx's errors hold the request.
     if isinstance(outcome, Reply):
@@ -134,7 +135,7 @@ async def _reply_of_error(error: Any) -> Outcome:
         return await read_reply(error.response)
     except BadReplyError as bad:
         return bad
-    except classes("HTTPError") as broken:
+    except errors("HTTPError") as broken:
         return unanswered_error(broken, proven=False)
     except Exception as other:  # noqa: BLE001 -- of a response that isn't httpx's
         return ForeignError(other)
