@@ -1,0 +1,49 @@
+"""How far data travels through the package: no further than today. `python tests/paths.py` prints the figures."""
+
+import sys
+from pathlib import Path
+
+import paths
+import pytest
+
+pytestmark = [pytest.mark.sockets]
+
+# Files and functions. These may only fall: whoever shortens a way lowers its bounds.
+PAYMENT = (18, 82)
+PAGE = (21, 99)
+BATCH = (38, 200)  # 36 or 37, and 169 to 192: its threads take turns
+OPENS = 2
+
+
+@pytest.fixture(autouse=True)
+def outside_of_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in production: our pytest plugin makes a call ask whether the test may make it."""
+    monkeypatch.delitem(sys.modules, "_gatepay_async_pytest", raising=False)
+
+
+@pytest.mark.asyncio  # on trio, the pool uses other code
+@pytest.mark.parametrize(("way", "bounds"), [(paths.pay, PAYMENT), (paths.read_page, PAGE)])
+async def test_a_call(way: paths.Way, bounds: tuple[int, int]) -> None:
+    """A payment, and a page of a listing, over the client's own pool."""
+    check(await paths.entered_by(way), bounds)
+
+
+@pytest.mark.asyncio
+async def test_a_durable_batch(tmp_path: Path) -> None:
+    """One batch of a durable upload."""
+    check(await paths.entered_by_a_batch(tmp_path), BATCH)
+
+
+def test_an_upload_reads_its_file(tmp_path: Path) -> None:
+    """The command opens the file that it uploads this often."""
+    assert paths.opens_of_an_upload(tmp_path) <= OPENS
+
+
+def test_no_import_cycles() -> None:
+    """No modules import each other in a circle, not even for type checkers."""
+    assert paths.cycles() == []
+
+
+def check(entered: paths.Entered, bounds: tuple[int, int]) -> None:
+    figures = (len(entered.files), len(entered.functions))
+    assert all(figure <= bound for figure, bound in zip(figures, bounds, strict=True)), "\n".join(entered.functions)
