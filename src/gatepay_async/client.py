@@ -33,7 +33,8 @@ from gatepay_async.protocol.errors import (
 )
 from gatepay_async.protocol.frames import clear_frames, sealed
 from gatepay_async.protocol.messages import decode, encode
-from gatepay_async.protocol.models import Callback, Catalog, Payment, PayType, Stored
+from gatepay_async.protocol.models import Callback, Catalog, OrderStatus, Payment, PayType, Stored
+from gatepay_async.protocol.payment_calls import OrderCheck
 from gatepay_async.protocol.retrying import RetryBudget, RetryPolicy, Sent, wait_after
 from gatepay_async.protocol.signing import Credentials
 from gatepay_async.upload import Lines, OnProgress, upload
@@ -199,6 +200,24 @@ class AsyncGatePay:
             )
         )
 
+    async def check_order(self, out_order_id: str) -> OrderStatus:
+        """
+        Ask what became of an order (付款结果查询接口, ``order/check``). Retried as often as the client retries.
+
+        The way out of an ``OutcomeUnknownError``: an order that is found was made. One that isn't found may still
+        exist: GatePay does not say whether it finds the orders of ``create_payment`` and ``create_cloudpay``.
+
+        It is no proof of payment: of ``order_status`` GatePay documents one word only, ``expired``. Deliver because of
+        a callback.
+
+        Args:
+            out_order_id: Your number of the order. Which of two orders with the same number is found isn't known.
+
+        Raises:
+            OrderNotFoundError: GatePay finds no such order.
+        """
+        return await self.send(OrderCheck(out_order_id))
+
     async def list_products(self) -> Catalog:
         """What the shop sells, with prices and stock (产品接口, ``product/show``)."""
         return await self.send(ProductShow())
@@ -305,14 +324,14 @@ class AsyncGatePay:
         Send *call*, again where that is safe, and read the reply. All methods above end here.
 
         Args:
-            call: One of ``gatepay_async.protocol.calls``.
+            call: One of ``gatepay_async.protocol.calls`` or ``gatepay_async.protocol.payment_calls``.
         """
         return (await self._send_until_answered(call)).value
 
     @_sealed_async
     async def _send_until_answered(self, call: Call[T], *, resent_within: float = math.inf) -> Sent[T]:
         """Send *call* until it is answered; not again once *resent_within* seconds have passed."""
-        body = encode(call, self._credentials)
+        form = encode(call, self._credentials)
         attempt = 0
         in_doubt = False  # an attempt broke off, and may have been carried out
         self._check_open()
@@ -321,7 +340,7 @@ class AsyncGatePay:
         while True:
             attempt += 1
             try:
-                value = decode(call, await self._attempts.post(call, body, ends=ends))
+                value = decode(call, await self._attempts.make(call, form, ends=ends))
             except (RefusedError, ProtocolError, TransportError, ForeignError) as error:
                 failure = error
             else:

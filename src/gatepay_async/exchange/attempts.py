@@ -91,13 +91,13 @@ class Attempts:
         """Close what ``open`` has opened."""
         await cast("Exchange", self._exchange).aclose()
 
-    async def post(self, call: Call[Any], body: bytes, *, ends: float) -> Reply:
+    async def make(self, call: Call[Any], form: bytes, *, ends: float) -> Reply:
         """
         Make one attempt.
 
         Args:
-            call: Whose path it is posted to.
-            body: The form.
+            call: Whose path it is sent to, and by which method.
+            form: The body of a POST, the query of a GET.
             ends: When the whole call must have ended, on the event loop's clock.
 
         Raises:
@@ -112,7 +112,10 @@ class Attempts:
         failure: Exception | None = None
         with clock:
             try:
-                return await exchange.post(self._base_url + call.path, body, attempt)
+                url = self._base_url + call.path
+                if call.method == "GET":
+                    return await exchange.get(f"{url}?{form.decode('ascii')}", attempt)
+                return await exchange.post(url, form, attempt)
             except (UnansweredError, ForeignError, BadReplyError, NotPermittedError) as error:
                 failure = error
         if failure is None:

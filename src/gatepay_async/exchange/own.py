@@ -9,7 +9,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 import httpx
 
 from gatepay_async.exchange.failures import NOBODY_ANSWERED, unanswered_error
-from gatepay_async.exchange.headers import HEADERS
+from gatepay_async.exchange.headers import GET_HEADERS, HEADERS
 from gatepay_async.exchange.permission import check_permitted, in_pytest
 from gatepay_async.exchange.port import Watch
 from gatepay_async.exchange.replies import read_body, reply_of
@@ -24,6 +24,10 @@ class Preparing(Protocol):
 
     def prepare(self, method: str, url: httpx.URL, headers: httpx.Headers) -> Post:
         """Do once what is the same for all requests of a kind."""
+        ...
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send any other request."""
         ...
 
     async def aclose(self) -> None:
@@ -45,14 +49,13 @@ class OverPool:
 
     async def post(self, url: str, body: bytes, watch: Watch) -> Reply:
         """Make one attempt."""
-        watch.reports_sending(True)
         post = self._posts.get(url) or self._prepare_post(url)
-        try:
-            response = await post(body, self._extensions(url, watch))
-            return await _read_response(response)
-        except NOBODY_ANSWERED as error:
-            failure = unanswered_error(error, proven=True)
-        raise failure
+        return await _make_attempt(post(body, self._extensions(url, watch)), watch)
+
+    async def get(self, url: str, watch: Watch) -> Reply:
+        """Make one attempt. Its URL is never the same again, so nothing is prepared."""
+        request = httpx.Request("GET", url, headers=GET_HEADERS, extensions=self._extensions(url, watch))
+        return await _make_attempt(self._transport.handle_async_request(request), watch)
 
     async def aclose(self) -> None:
         """Close the transport, if it is the client's own."""
@@ -73,6 +76,15 @@ class OverPool:
             extensions["trace"] = partial(_check_on_trace, permit)
             extensions["on_send"] = partial(_check_on_send, permit, watch)
         return extensions
+
+
+async def _make_attempt(sent: Awaitable[httpx.Response], watch: Watch) -> Reply:
+    watch.reports_sending(True)
+    try:
+        return await _read_response(await sent)
+    except NOBODY_ANSWERED as error:
+        failure = unanswered_error(error, proven=True)
+    raise failure
 
 
 async def _read_response(response: httpx.Response) -> Reply:

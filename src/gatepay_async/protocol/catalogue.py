@@ -88,6 +88,11 @@ ENDPOINTS: Mapping[str, Words] = {
     "product/show": {"en": "List the products", "zh": "获取产品信息"},
     "ka/show": {"en": "List a product's card keys", "zh": "获取产品卡密"},
     "ka/create": {"en": "Store a product's card keys", "zh": "创建产品卡密"},
+    "anypay/create": {"en": "Create an order of any amount", "zh": "创建任意金额订单"},
+    "cloudpay/create": {"en": "Create a cloud order of any amount", "zh": "创建云端支付订单"},
+    "grouppay/create": {"en": "Create an order of several products", "zh": "创建组合商品订单"},
+    "stablepay/create": {"en": "Create an order of one product", "zh": "创建固定商品订单"},
+    "order/check": {"en": "Check the status of an order", "zh": "查询付款结果"},
 }
 
 
@@ -203,6 +208,7 @@ def _signature_or(text: Words) -> _Why:
 
 
 _SIGNATURE_OR_ORDER = _signature_or({"en": "out_order_id and custom", "zh": "out_order_id 和 custom"})
+_SIGNATURE_OR_NUMBER = _signature_or({"en": "out_order_id", "zh": "out_order_id"})
 _SIGNATURE_OR_KEYS = _signature_or({"en": "the text of the card keys", "zh": "卡密的内容"})
 _STOCK = _Why(
     errors.OutOfStockError,
@@ -374,9 +380,213 @@ _ROWS: tuple[tuple[str, int, str, _Why], ...] = (
     ("ka/create", 113, "未能录入有效内容，批量插入数据库失败", _STORAGE),
 )
 
+# The later endpoints: 101 to 199 mean the same at each, and each has codes of its own from 201 on.
+_CHECK_ORDER: Words = {
+    "en": "Ask check_order(out_order_id), and look in GatePay's console, before you create the order again. Then use a "
+    "new out_order_id.",
+    "zh": "重新下单之前，请先用 check_order(out_order_id) 查询，并在 GatePay 后台查找；"
+    "再次下单时请使用新的 out_order_id。",
+}
+_APPKEY_EXPIRED = _Why(
+    errors.AppKeyExpiredError,
+    {"en": "This appkey has expired.", "zh": "该 appkey 已过期。"},
+    {
+        "en": "Renew the plan in GatePay's console, or copy the current appkey from there. If GatePay's message says "
+        "that the signature is missing, a proxy or your own HTTP client has removed it.",
+        "zh": "请在 GatePay 后台续费，或重新复制当前的 appkey。如果返回信息是“签名必须”，"
+        "则是代理或自备的 HTTP 客户端去掉了签名。",
+    },
+)
+_NOT_ALLOWED = _Why(
+    errors.UnexpectedParameterError,
+    {
+        "en": "GatePay does not allow one of the parameters, and does not say which.",
+        "zh": "存在不允许传递的参数，GatePay 没有说明是哪一个。",
+    },
+    {
+        "en": "Leave out notify_url and return_url: they are the only optional parameters. If GatePay still refuses, "
+        "check that no proxy and no HTTP client of yours adds a parameter.",
+        "zh": "请去掉 notify_url 和 return_url：可选参数只有这两个。"
+        "如果仍被拒绝，请检查代理或自备的 HTTP 客户端是否添加了参数。",
+    },
+)
+_NO_URLS = _Why(
+    errors.CallbackUrlMissingError,
+    {
+        "en": "The shop has not entered its callback URL or its return URL in GatePay's console.",
+        "zh": "店铺没有在 GatePay 后台填写回调地址或跳转地址。",
+    },
+    {
+        "en": "Enter both in the account settings of GatePay's console: the URL that GatePay calls after a payment, "
+        "and the one that the customer is sent back to.",
+        "zh": "请在 GatePay 后台的账户配置里填写两个地址：支付成功后的异步回调地址，以及顾客付款后跳转的地址。",
+    },
+)
+_PLAN_QUOTA = _Why(
+    errors.QuotaExceededError,
+    {"en": "The quota of the shop's plan is used up.", "zh": "店铺套餐的额度已用完。"},
+    {
+        "en": "Upgrade the plan in GatePay's console, or ask GatePay.",
+        "zh": "请在 GatePay 后台升级套餐，或联系 GatePay。",
+    },
+)
+_UNKNOWN_CREATION = _Why(errors.UnknownFailureError, _UNKNOWN_FAILURE.cause, _CHECK_ORDER)
+_UNKNOWN_CHECK = _Why(
+    errors.UnknownFailureError,
+    {"en": "GatePay could not look up the order, and gave no reason.", "zh": "GatePay 查询订单出错，但没有说明原因。"},
+    {
+        "en": "Ask again later. This says nothing about the order.",
+        "zh": "请稍后再次查询。这并不能说明订单的情况。",
+    },
+)
+_PRICE = _Why(
+    errors.InvalidPriceError,
+    {"en": "GatePay does not accept this price.", "zh": "GatePay 不接受这个金额。"},
+    {
+        "en": "Send an amount in yuan above 0 with at most two decimals. GatePay does not document its limits: try a "
+        "smaller amount, or ask GatePay.",
+        "zh": "请填写大于 0、最多两位小数的金额（元）。GatePay 没有公布上限：可以换用较小的金额，或联系 GatePay。",
+    },
+)
+_LINK_PAY_TYPE = _Why(
+    errors.InvalidPayTypeError,
+    {"en": "GatePay does not accept this pay_type here.", "zh": "该接口不接受这个 pay_type。"},
+    {"en": "Use alipay or wechat.", "zh": "请使用 alipay 或 wechat。"},
+)
+_PAY_TYPE_CLOSED = _Why(
+    errors.PayTypeClosedError,
+    {"en": "The shop has switched off this pay_type.", "zh": "店铺已关闭这个 pay_type。"},
+    {
+        "en": "Use the other pay_type, or switch this one on in GatePay's console.",
+        "zh": "请换用另一个 pay_type，或在 GatePay 后台打开它。",
+    },
+)
+_NONE_AVAILABLE = _Why(
+    errors.NoPayTypeAvailableError,
+    {
+        "en": "None of the shop's payment methods is available at the moment.",
+        "zh": "店铺当前没有可用的收款方式。",
+    },
+    {
+        "en": "Check in GatePay's console that a payment method is switched on and has QR codes, and that the app on "
+        "your phone is online.",
+        "zh": "请在 GatePay 后台确认收款方式已打开、收款码已上传，并确认手机上的 App 在线。",
+    },
+)
+_GROUP_STOCK = _Why(
+    errors.OutOfStockError,
+    {"en": "No product of the group is in stock.", "zh": "组合内没有可售的库存。"},
+    {
+        "en": "Upload card keys, or order other products. product.stock in list_products() is the number in stock.",
+        "zh": "请补充卡密，或换用其他商品。list_products() 中的 product.stock 是剩余数量。",
+    },
+)
+_UNAVAILABLE = _Why(
+    errors.ProductUnavailableError,
+    {"en": "This product is not for sale.", "zh": "该商品不可购买。"},
+    {
+        "en": "Check the ID with list_products(), and in GatePay's console that the product is on sale.",
+        "zh": "请用 list_products() 核对商品编号，并在 GatePay 后台确认商品已上架。",
+    },
+)
+_NO_AGENT = _Why(
+    errors.NotAnAgentError,
+    {
+        "en": "The shop's owner is not an agent, so this host does not serve the shop.",
+        "zh": "该用户不是代理商，此地址不为其服务。",
+    },
+    {
+        "en": "Check cloud_base_url. If it is right, ask GatePay to make you an agent, or use create_anypay().",
+        "zh": "请检查 cloud_base_url。如果无误，请向 GatePay 申请成为代理商，或改用 create_anypay()。",
+    },
+)
+_NO_ORDER = _Why(
+    errors.OrderNotFoundError,
+    {"en": "GatePay finds no order with this out_order_id.", "zh": "GatePay 没有找到这个 out_order_id 的订单。"},
+    {
+        "en": "Check the number. If the order was created a moment ago, ask again. GatePay does not say whether it "
+        "finds orders of create_payment(): for those, look in its console.",
+        "zh": "请核对订单号。如果刚刚下单，请稍后再查。"
+        "GatePay 没有说明能否查到 create_payment() 的订单：这类订单请在后台查找。",
+    },
+)
+
+
+def _not_made(english: str, chinese: str) -> _Why:
+    return _Why(
+        errors.OrderFailedError,
+        {
+            "en": f"GatePay could not create the order: its {english} failed.",
+            "zh": f"GatePay 未能创建订单：{chinese}创建错误。",
+        },
+        _ORDER_FAILED.remedy,
+    )
+
+
+_CATEGORY, _PRODUCT = _not_made("category", "分类"), _not_made("product", "商品")
+_STOCK_ENTRY, _QUEUE = _not_made("stock entry", "库存"), _not_made("queue entry", "队列")
+
+
+def _later_rows(
+    endpoint: str, fields: str, own: tuple[tuple[str, _Why], ...]
+) -> tuple[tuple[str, int, str, _Why], ...]:
+    check = endpoint == "order/check"
+    missing = _missing(f"appkey, {fields}, sign")
+    shared = (
+        (101, "秘钥必须", missing),
+        (102, "无效的秘钥", _APPKEY),
+        (103, "秘钥已过期", _APPKEY_EXPIRED),
+        (104, "无效的签名", _SIGNATURE_OR_NUMBER if check else _SIGNATURE_OR_ORDER),
+        (105, "参数缺失", missing),
+        (106, "存在禁止传递的参数", _NOT_ALLOWED),
+        (107, "api已关闭", _CLOSED),
+        (108, "回调接口url未填写", _NO_URLS),
+        (109, "通知接口url未填写", _NO_URLS),
+        (110, "套餐已超额", _PLAN_QUOTA),
+        (199, "未知错误", _UNKNOWN_CHECK if check else _UNKNOWN_CREATION),
+    )
+    numbered = ((code, *row) for code, row in enumerate(own, 201))
+    return tuple((endpoint, *row) for row in (*shared, *numbered))
+
+
+_ANY_AMOUNT = (
+    ("价格无效", _PRICE),
+    ("无效的支付方式", _LINK_PAY_TYPE),
+    ("当前支付方式已关闭", _PAY_TYPE_CLOSED),
+    ("无可用支付方式", _NONE_AVAILABLE),
+    ("分类创建错误", _CATEGORY),
+    ("产品创建错误", _PRODUCT),
+    ("库存创建错误", _STOCK_ENTRY),
+    ("队列创建错误", _QUEUE),
+)
+_LATER_ROWS: tuple[tuple[str, int, str, _Why], ...] = (
+    *_later_rows("anypay/create", "price, type, out_order_id, custom", _ANY_AMOUNT),
+    *_later_rows("cloudpay/create", "price, type, out_order_id, custom", (*_ANY_AMOUNT, ("非代理用户", _NO_AGENT))),
+    *_later_rows(
+        "grouppay/create",
+        "fields, type, out_order_id, custom",
+        (
+            *_ANY_AMOUNT[1:4],
+            ("组合内无有效库存商品", _GROUP_STOCK),
+            *_ANY_AMOUNT[4:],
+        ),
+    ),
+    *_later_rows(
+        "stablepay/create",
+        "product_id, type, out_order_id, custom",
+        (
+            *_ANY_AMOUNT[1:4],
+            ("队列创建错误", _QUEUE),
+            ("产品不可获得", _UNAVAILABLE),
+            ("当前产品无库存", _STOCK),
+        ),
+    ),
+    *_later_rows("order/check", "out_order_id", (("订单不存在", _NO_ORDER),)),
+)
+
 REFUSALS: Mapping[tuple[str, int], Refusal] = {
     (endpoint, code): Refusal(endpoint, code, why.error, message, why.cause, why.remedy)
-    for endpoint, code, message, why in _ROWS
+    for endpoint, code, message, why in (*_ROWS, *_LATER_ROWS)
 }
 
 FAULTS: tuple[Fault, ...] = (
@@ -450,13 +660,15 @@ FAULTS: tuple[Fault, ...] = (
         errors.OutcomeUnknownError,
         None,
         {
-            "en": "The response to create_payment was lost: the order may or may not exist.",
-            "zh": "create_payment 的响应丢失：订单可能已创建，也可能没有。",
+            "en": "The response to the call that creates the order was lost: the order may or may not exist.",
+            "zh": "下单调用的响应丢失：订单可能已创建，也可能没有。",
         },
         {
-            "en": "Don't retry. Look for .out_order_id in GatePay's console, or wait for its callback. If you can't "
+            "en": "Don't retry. Ask with check_order(error.out_order_id), or settle(error), which asks several times. "
+            "If GatePay finds no order, look for .out_order_id in its console, or wait for its callback. If you can't "
             "wait, create another order with a new out_order_id.",
-            "zh": "不要重发。请在 GatePay 后台查找 .out_order_id，或等待它的回调；如果等不及，"
+            "zh": "不要重发。请用 check_order(error.out_order_id) 查询，或用 settle(error) 多查几次；"
+            "如果查不到，请在 GatePay 后台查找 .out_order_id，或等待它的回调；如果等不及，"
             "请用新的 out_order_id 另建一个订单。",
         },
     ),

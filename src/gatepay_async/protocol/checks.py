@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sized
+import re
+from collections.abc import Iterable, Mapping, Sized
+from contextlib import suppress
 from typing import Any
 
 from gatepay_async.protocol import invisible
@@ -14,6 +16,8 @@ MAX_KEYS_PER_CALL = 500  # ka/create: 最多支持500条
 # that longer than parse_callback() accepts would be paid and never delivered. `protocol.callback` does the sum.
 MAX_ORDER_NUMBER_BYTES, MAX_CUSTOM_BYTES = 255, 2000
 _MAX_INT64 = 2**63 - 1  # what a database's number holds
+MAX_PRODUCTS_PER_ORDER = 100  # GatePay's limit isn't known; this many make a field of at most 4 kB
+_WEB_ADDRESS = re.compile(r"https?://[^\s/?#]\S{,1900}", re.IGNORECASE)
 
 
 class _Field:
@@ -64,6 +68,30 @@ def custom(instance: object, attribute: Any, value: Any) -> None:
     """As ``text``, and short enough to come back as a callback's ``extend``."""
     text(instance, attribute, value)
     check_byte_length(attribute.name, value, MAX_CUSTOM_BYTES)
+
+
+def web_address(instance: object, attribute: Any, value: Any) -> None:
+    """As ``text``, and a whole URL of the web."""
+    text(instance, attribute, value)
+    if _WEB_ADDRESS.fullmatch(value) is None:
+        problem = "must be a URL that begins with http:// or https://, without spaces"
+        raise InvalidRequestError(field=attribute.name, problem=problem)
+
+
+def order_items(_: object, attribute: Any, items: tuple[Any, ...]) -> None:
+    """Products and how many of each; no product twice."""
+    if not items:
+        raise InvalidRequestError(field=attribute.name, problem="must hold at least one product")
+    if len(items) > MAX_PRODUCTS_PER_ORDER:
+        problem = f"holds {len(items)} products, and the limit is {MAX_PRODUCTS_PER_ORDER}; split the order"
+        raise InvalidRequestError(field=attribute.name, problem=problem)
+    seen: set[int] = set()
+    for product_id, count in items:
+        positive(None, attribute, product_id)
+        positive(None, attribute, count)
+        if product_id in seen:
+            raise InvalidRequestError(field=attribute.name, problem=f"holds product {product_id} twice")
+        seen.add(product_id)
 
 
 def token(instance: object, attribute: Any, value: Any) -> None:
@@ -141,6 +169,14 @@ def as_keys(keys: Iterable[Any]) -> tuple[Any, ...]:
     if not isinstance(keys, Iterable):
         raise InvalidRequestError(field="keys", problem=f"must be a list of card keys, not {type(keys).__name__}")
     return tuple(keys)
+
+
+def as_items(items: Any) -> tuple[tuple[Any, Any], ...]:
+    """Pairs of a product and how many, of a mapping or of pairs."""
+    with suppress(TypeError, ValueError):
+        pairs: Iterable[Any] = items.items() if isinstance(items, Mapping) else items
+        return tuple((product_id, count) for product_id, count in pairs)
+    raise InvalidRequestError(field="items", problem="must say how many of each product, such as {8: 2, 7: 3}")
 
 
 def is_utf8(value: str) -> bool:

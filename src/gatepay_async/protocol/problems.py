@@ -53,6 +53,16 @@ CHINESE: dict[str, str] = {
     "must be a number, 0 or more": "必须是不小于 0 的数",
     "must be one of {choices}": "只能是 {choices} 之一",
     "WeChat pays for one item only, not {count}": "微信支付只能单件购买，而不是 {count} 件",
+    "must be above 0": "必须大于 0",
+    "must be a URL that begins with http:// or https://, without spaces": (
+        "必须是以 http:// 或 https:// 开头且不含空格的网址"
+    ),
+    "must say how many of each product, such as {{8: 2, 7: 3}}": "必须写明每种商品的件数，例如 {{8: 2, 7: 3}}",
+    "must hold at least one product": "至少要有一种商品",
+    "holds {count} products, and the limit is {most}; split the order": (
+        "包含 {count} 种商品，上限为 {most} 种；请拆分订单"
+    ),
+    "holds product {product} twice": "商品 {product} 重复",
     "must be a list of card keys, not one text": "必须是卡密的列表，而不是一段文本",
     "must be a list of card keys, not {kind}": "必须是卡密的列表，而不是 {kind}",
     "must be an open file or an iterable of card keys, not one text or a path": (
