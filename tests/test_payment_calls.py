@@ -4,10 +4,12 @@ import json
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from hashlib import md5
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+import anyio
 import httpx
 import pytest
 from anyio.abc import SocketStream
@@ -15,8 +17,12 @@ from servers import RawServer, http, raw_server
 
 from gatepay_async import (
     AsyncGatePay,
+    InvalidRequestError,
     OrderNotFoundError,
     OrderStatus,
+    OutcomeUnknownError,
+    PaymentLink,
+    RefusedError,
     RetryPolicy,
     TransportError,
 )
@@ -131,3 +137,147 @@ async def test_no_signature_in_errors_and_logs(caplog: pytest.LogCaptureFixture)
     assert said
     assert signed("T-1-X") not in caplog.text
     assert signed("T-1-X") not in "".join(map(str, (caught.value, caught.value.__cause__)))
+
+
+# -- the creations -------------------------------------------------------------------------------------------------
+
+LINK = {"pay_url": "https://h/pay/api?id=1", "qrcode_url": "", "params": {"sign": "0" * 32}}
+ORDER: dict[str, Any] = {"pay_type": "alipay", "out_order_id": "T-1001-X", "custom": "c"}
+# Method, its arguments, and what is sent of them, in the signed order.
+CREATIONS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
+    "anypay": ({"price": "10.2"}, {"price": "10.20"}),
+    "stablepay": ({"product_id": 8}, {"product_id": "8"}),
+    "grouppay": ({"items": {8: 2, 7: 3}}, {"fields": "8:2,7:3"}),
+    "cloudpay": ({"price": Decimal(1)}, {"price": "1.00"}),
+}
+every = pytest.mark.parametrize("kind", CREATIONS)
+
+
+async def create(gatepay: AsyncGatePay, kind: str, **more: str) -> PaymentLink:
+    method: Any = getattr(gatepay, f"create_{kind}")
+    link: PaymentLink = await method(**ORDER, **CREATIONS[kind][0], **more)
+    return link
+
+
+def client_of(server: RawServer, **options: Any) -> AsyncGatePay:
+    """A client of *server*, whose cloud it is, too."""
+    urls = {"base_url": server.base_url, "cloud_base_url": server.base_url.replace("/api/", "/cloud/")}
+    return AsyncGatePay("K", "S", **{"retry": QUICK, **urls, **options})
+
+
+@every
+async def test_a_creation(kind: str) -> None:
+    """Each is one POST of what was asked for and its signature, to its own host; what comes back is a link."""
+    async with server_of(http(body(data=LINK))) as server, client_of(server) as gatepay:
+        link = await create(gatepay, kind)
+    assert link == PaymentLink("https://h/pay/api?id=1", "", None, "T-1001-X")
+    [head], [form] = server.heads, server.bodies
+    path = f"/{'cloud' if kind == 'cloudpay' else 'api'}/{kind}/create"
+    assert head.split(b" ")[:2] == [b"POST", path.encode()]
+    fields = {**CREATIONS[kind][1], "type": "alipay", "out_order_id": "T-1001-X", "custom": "c"}
+    assert parse_qsl(form.decode("ascii"), strict_parsing=True) == [
+        ("appkey", "K"), *fields.items(), ("sign", signed(*fields.values())),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["anypay", "stablepay", "grouppay"])
+async def test_urls_of_one_order(kind: str) -> None:
+    """The two URLs are sent where they are given, unsigned."""
+    urls = {"notify_url": "https://shop.example/paid?a=b", "return_url": "https://shop.example/back"}
+    async with server_of(http(body(data=LINK))) as server, client_of(server) as gatepay:
+        await create(gatepay, kind)
+        await create(gatepay, kind, **urls)
+    plain, more = (dict(parse_qsl(form.decode("ascii"))) for form in server.bodies)
+    assert more == {**plain, **urls}
+
+
+@every
+async def test_an_answer_lost_at_any_byte(kind: str) -> None:
+    """However much of the answer comes, an order whose answer is lost was sent once, and its outcome is unknown."""
+    whole = http(body(data=LINK))
+    lost = {"at": 0}
+
+    async def answer(stream: SocketStream, _: int) -> None:
+        await stream.send(whole[: lost["at"]])
+        raise ConnectionAbortedError
+
+    async with raw_server(answer) as server, client_of(server) as gatepay:
+        for lost["at"] in range(len(whole)):
+            with pytest.raises(OutcomeUnknownError) as caught:
+                await create(gatepay, kind)
+            assert (caught.value.endpoint, caught.value.out_order_id) == (f"{kind}/create", "T-1001-X")
+        lost["at"] = len(whole)
+        await create(gatepay, kind)
+    assert len(server.bodies) == len(whole) + 1
+
+
+@every
+async def test_a_creation_before_a_byte_has_left(kind: str) -> None:
+    """While no byte has left it is tried again, and made once."""
+    tries: list[str] = []
+
+    class Flaky(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            tries.append(str(request.url))
+            if len(tries) < 3:
+                raise httpx.ConnectError("no route")
+            return httpx.Response(200, content=body(data=LINK))
+
+    async with AsyncGatePay("K", "S", transport=Flaky(), retry=QUICK) as gatepay:
+        await create(gatepay, kind)
+    host = "cloud.gatepay.io" if kind == "cloudpay" else "gatepay.io"
+    assert tries == 3 * [f"https://{host}/api/{kind}/create"]
+
+
+@every
+@pytest.mark.parametrize("status", ["204 No Content", "205 Reset Content"])
+async def test_a_refusal_without_a_body(kind: str, status: str) -> None:
+    """A status that is the code, with no body, is the refusal: the order was not made, and isn't tried again."""
+    async with server_of(http(b"", status=status)) as server, client_of(server) as gatepay:
+        with pytest.raises(RefusedError) as caught:
+            await create(gatepay, kind)
+    assert (caught.value.code, len(server.bodies)) == (int(status[:3]), 1)
+
+
+async def test_the_clouds_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cloud's host comes from the environment where it isn't given; one that can't be right is refused."""
+    async with server_of(http(body(data=LINK))) as server:
+        monkeypatch.setenv("GATEPAY_CLOUD_BASE_URL", server.base_url)
+        async with AsyncGatePay("K", "S") as gatepay:
+            await create(gatepay, "cloudpay")
+            await create(gatepay, "cloudpay")
+    assert (len(server.bodies), server.connections) == (2, 1)
+    monkeypatch.setenv("GATEPAY_CLOUD_BASE_URL", "http://10.0.0.1/")
+    for url, field in ((None, "GATEPAY_CLOUD_BASE_URL"), ("", "cloud_base_url")):
+        with pytest.raises(InvalidRequestError) as caught:
+            AsyncGatePay("K", "S", cloud_base_url=url)
+        assert caught.value.field == field
+
+
+async def test_closed_while_the_cloud_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that is closed in that very moment leaves nothing open, and sends nothing."""
+    opening, go_on = anyio.Event(), anyio.Event()
+    closed: list[str] = []
+
+    class Slow:
+        async def aclose(self) -> None:
+            closed.append("cloud")
+
+    async def open_slowly(*_: object, **__: object) -> Any:
+        opening.set()
+        await go_on.wait()
+        return Slow()
+
+    gatepay = AsyncGatePay("K", "S")
+    monkeypatch.setattr(gatepay._cloud_attempts, "_open_exchange", open_slowly)
+    async with anyio.create_task_group() as group:
+
+        async def call() -> None:
+            with pytest.raises(InvalidRequestError, match="has been closed"):
+                await create(gatepay, "cloudpay")
+
+        async with gatepay:
+            group.start_soon(call)
+            await opening.wait()
+        go_on.set()
+    assert closed == ["cloud"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from decimal import Decimal
 from functools import partial, wraps
 from types import TracebackType
 from typing import Any, Literal, NoReturn, ParamSpec, Self, TypeVar
@@ -33,8 +34,14 @@ from gatepay_async.protocol.errors import (
 )
 from gatepay_async.protocol.frames import clear_frames, sealed
 from gatepay_async.protocol.messages import decode, encode
-from gatepay_async.protocol.models import Callback, Catalog, OrderStatus, Payment, PayType, Stored
-from gatepay_async.protocol.payment_calls import OrderCheck
+from gatepay_async.protocol.models import Callback, Catalog, OrderStatus, Payment, PaymentLink, PayType, Stored
+from gatepay_async.protocol.payment_calls import (
+    AnypayCreate,
+    CloudpayCreate,
+    GrouppayCreate,
+    OrderCheck,
+    StablepayCreate,
+)
 from gatepay_async.protocol.retrying import RetryBudget, RetryPolicy, Sent, wait_after
 from gatepay_async.protocol.signing import Credentials
 from gatepay_async.upload import Lines, OnProgress, upload
@@ -43,6 +50,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 BASE_URL = "https://gatepay.io/api/"
+CLOUD_BASE_URL = "https://cloud.gatepay.io/api/"
 
 # Of an upload's calls, seconds: whether the same card keys are sent again after a longer time, the upload decides. It
 # knows what other calls met meanwhile.
@@ -83,6 +91,8 @@ class AsyncGatePay:
         appkey: From GatePay's console; by default the environment's ``GATEPAY_APPKEY``.
         appsecret: Likewise; ``GATEPAY_APPSECRET``. It never travels, and is in no ``repr`` and no error.
         base_url: By default ``GATEPAY_BASE_URL``, or else ``https://gatepay.io/api/``.
+        cloud_base_url: Where ``create_cloudpay`` sends to: by default ``GATEPAY_CLOUD_BASE_URL``, or else
+            ``https://cloud.gatepay.io/api/``; an agent has a host of its own.
         timeout: Seconds for one attempt, from connect to last byte; None: no bound. Waiting for one of
             ``max_connections`` is not part of it.
         deadline: Seconds for a whole call, waits and retries included; None: no bound.
@@ -91,7 +101,7 @@ class AsyncGatePay:
         http_client: Your own httpx client, used as it is; you close it.
         transport: Your own httpx transport, used as it is; you close it. Or ``"aiohttp"`` (the extra ``aiohttp``; on
             asyncio only): a faster one.
-        allow_http: Send to a ``base_url`` without TLS that isn't on this machine.
+        allow_http: Send to a ``base_url`` or ``cloud_base_url`` without TLS that isn't on this machine.
         trust_env: Use the proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names (NO_PROXY lists exceptions), and the
             certificates of SSL_CERT_FILE or SSL_CERT_DIR. An ``http_client`` or ``transport`` of yours decides itself.
 
@@ -106,6 +116,7 @@ class AsyncGatePay:
         appsecret: str | None = None,
         *,
         base_url: str | None = None,
+        cloud_base_url: str | None = None,
         timeout: float | None = 10.0,
         deadline: float | None = 60.0,
         max_connections: int = 100,
@@ -119,7 +130,8 @@ class AsyncGatePay:
             _value_or_env("appkey", appkey, "GATEPAY_APPKEY"),
             _value_or_env("appsecret", appsecret, "GATEPAY_APPSECRET"),
         )
-        self._base_url = _base_url_or_env(base_url, allow_http)
+        self._base_url = _url_or_env("base_url", base_url, BASE_URL, allow_http)
+        cloud_base_url = _url_or_env("cloud_base_url", cloud_base_url, CLOUD_BASE_URL, allow_http)
         checks.check("timeout", timeout, checks.seconds)
         checks.check("deadline", deadline, checks.seconds)
         checks.check("max_connections", max_connections, checks.positive)
@@ -132,17 +144,20 @@ class AsyncGatePay:
         self._timeout = math.inf if timeout is None else timeout
         self._policy = retry or RetryPolicy()
         self._budget = RetryBudget(self._policy.budget)
-        self._attempts = Attempts(
-            self._base_url,
-            timeout=self._timeout,
-            open_exchange=partial(
-                open_exchange,
-                self._base_url,
-                max_connections=max_connections,
-                http_client=http_client,
-                transport=transport,
-                trust_env=trust_env,
-            ),
+        self._attempts, self._cloud_attempts = (
+            Attempts(
+                url,
+                timeout=self._timeout,
+                open_exchange=partial(
+                    open_exchange,
+                    url,
+                    max_connections=max_connections,
+                    http_client=http_client,
+                    transport=transport,
+                    trust_env=trust_env,
+                ),
+            )
+            for url in (self._base_url, cloud_base_url)
         )
         self._loop: object = None
         self._closed = False
@@ -161,7 +176,10 @@ class AsyncGatePay:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._closed = True
-        await self._attempts.aclose()
+        try:
+            await self._attempts.aclose()
+        finally:
+            await self._cloud_attempts.aclose()
 
     @property
     def longest_call(self) -> float:
@@ -188,7 +206,7 @@ class AsyncGatePay:
             custom: Comes back as the callback's ``extend``: the customer's number or address, for example.
 
         Raises:
-            OutcomeUnknownError: The order may have been made, or not; the error says what to do.
+            OutcomeUnknownError: The order may have been made, or not; ``settle(error)`` asks.
         """
         return await self.send(
             PayCreate(
@@ -199,6 +217,132 @@ class AsyncGatePay:
                 custom=custom,
             )
         )
+
+    async def create_anypay(
+        self,
+        *,
+        price: Decimal | str,
+        pay_type: PayType | str,
+        out_order_id: str,
+        custom: str,
+        notify_url: str | None = None,
+        return_url: str | None = None,
+    ) -> PaymentLink:
+        """
+        Make an order of any amount (任意金额支付接口, ``anypay/create``). GatePay needs no product for it.
+
+        Like ``create_payment`` it is never sent again once a byte of it has left.
+
+        Args:
+            price: In yuan, above 0, with at most two decimals; no float.
+            pay_type: ``alipay`` or ``wechat``.
+            out_order_id: Your number of the order, as for ``create_payment``.
+            custom: Comes back as the callback's ``extend``.
+            notify_url: Where GatePay sends the callback of this order. Whether it calls the URL of its console as well
+                isn't known, so handle each ``order_id`` once. Not signed.
+            return_url: Where the customer's browser goes after the payment. Not signed.
+
+        Raises:
+            OutcomeUnknownError: The order may have been made, or not; ``settle(error)`` asks.
+        """
+        return await self.send(
+            AnypayCreate(
+                price=price,
+                pay_type=pay_type,
+                out_order_id=out_order_id,
+                custom=custom,
+                notify_url=notify_url,
+                return_url=return_url,
+            )
+        )
+
+    async def create_stablepay(
+        self,
+        *,
+        product_id: int,
+        pay_type: PayType | str,
+        out_order_id: str,
+        custom: str,
+        notify_url: str | None = None,
+        return_url: str | None = None,
+    ) -> PaymentLink:
+        """
+        Make an order of one piece of one product (固定商品支付接口, ``stablepay/create``).
+
+        Args:
+            product_id: One of ``list_products()``.
+            pay_type: As for ``create_anypay``, like the rest.
+            out_order_id: Likewise.
+            custom: Likewise.
+            notify_url: Likewise.
+            return_url: Likewise.
+
+        Raises:
+            OutcomeUnknownError: The order may have been made, or not; ``settle(error)`` asks.
+        """
+        return await self.send(
+            StablepayCreate(
+                product_id=product_id,
+                pay_type=pay_type,
+                out_order_id=out_order_id,
+                custom=custom,
+                notify_url=notify_url,
+                return_url=return_url,
+            )
+        )
+
+    async def create_grouppay(
+        self,
+        *,
+        items: Mapping[int, int] | Iterable[tuple[int, int]],
+        pay_type: PayType | str,
+        out_order_id: str,
+        custom: str,
+        notify_url: str | None = None,
+        return_url: str | None = None,
+    ) -> PaymentLink:
+        """
+        Make an order of several products (组合商品支付接口, ``grouppay/create``).
+
+        Args:
+            items: How many of each product: ``{8: 2, 7: 3}``, or pairs. At most 100 products, none twice.
+            pay_type: As for ``create_anypay``, like the rest.
+            out_order_id: Likewise.
+            custom: Likewise.
+            notify_url: Likewise.
+            return_url: Likewise.
+
+        Raises:
+            OutcomeUnknownError: The order may have been made, or not; ``settle(error)`` asks.
+        """
+        return await self.send(
+            GrouppayCreate(
+                items=items,
+                pay_type=pay_type,
+                out_order_id=out_order_id,
+                custom=custom,
+                notify_url=notify_url,
+                return_url=return_url,
+            )
+        )
+
+    async def create_cloudpay(
+        self, *, price: Decimal | str, pay_type: PayType | str, out_order_id: str, custom: str
+    ) -> PaymentLink:
+        """
+        Make an order of any amount at GatePay's cloud (云端支付接口, ``cloudpay/create`` at ``cloud_base_url``).
+
+        Args:
+            price: As for ``create_anypay``, like the rest.
+            pay_type: Likewise. One of GatePay's pages says that only ``alipay`` works here.
+            out_order_id: Likewise.
+            custom: Likewise.
+
+        Raises:
+            OutcomeUnknownError: The order may have been made, or not. GatePay does not say whether ``check_order``
+                finds orders of its cloud.
+        """
+        return await self.send(CloudpayCreate(price=price, pay_type=pay_type, out_order_id=out_order_id, custom=custom))
 
     async def check_order(self, out_order_id: str) -> OrderStatus:
         """
@@ -335,12 +479,13 @@ class AsyncGatePay:
         attempt = 0
         in_doubt = False  # an attempt broke off, and may have been carried out
         self._check_open()
+        attempts = await self._open_cloud() if call.on_cloud else self._attempts
         began = self._attempts.now()
         ends = began + self._deadline
         while True:
             attempt += 1
             try:
-                value = decode(call, await self._attempts.make(call, form, ends=ends))
+                value = decode(call, await attempts.make(call, form, ends=ends))
             except (RefusedError, ProtocolError, TransportError, ForeignError) as error:
                 failure = error
             else:
@@ -369,6 +514,14 @@ class AsyncGatePay:
         jitter = random.random()  # noqa: S311 -- spreads callers, guards nothing
         wait = wait_after(failure, attempt=attempt, policy=self._policy, jitter=jitter, left=left)
         return wait if wait is not None and self._budget.try_spend() else None
+
+    async def _open_cloud(self) -> Attempts:
+        """The attempts at the cloud, opened when they are first needed: most shops have nothing there."""
+        await self._cloud_attempts.open()
+        if self._closed:
+            await self._cloud_attempts.aclose()
+        self._check_open()
+        return self._cloud_attempts
 
     def _check_open(self) -> None:
         if self._loop is None:
@@ -425,11 +578,12 @@ def _value_or_env(name: str, value: str | None, variable: str) -> str:
     return value
 
 
-def _base_url_or_env(base_url: str | None, allow_http: bool) -> str:  # noqa: FBT001 -- private, called once
+def _url_or_env(name: str, url: str | None, default: str, allow_http: bool) -> str:  # noqa: FBT001 -- private
     # An empty one that was passed is somebody's missing setting, and must not become the real shop.
-    if base_url is not None:
-        return _check_url("base_url", base_url, allow_http)
-    return _check_url("GATEPAY_BASE_URL", os.environ.get("GATEPAY_BASE_URL") or BASE_URL, allow_http)
+    if url is not None:
+        return _check_url(name, url, allow_http)
+    variable = f"GATEPAY_{name.upper()}"
+    return _check_url(variable, os.environ.get(variable) or default, allow_http)
 
 
 def _check_url(name: str, base_url: str, allow_http: bool) -> str:  # noqa: FBT001 -- private

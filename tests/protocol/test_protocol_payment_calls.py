@@ -71,7 +71,13 @@ TABLE = [
     for code, cause in [*SHARED.items(), *enumerate(own, start=201)]
 ]
 
+NO_PAY_TYPES: list[Any] = ["onecode", None, []]
 NO_ITEMS: list[Any] = [7, "8:2", [8, 2], [(8, 2, 1)]]
+NO_URLS: list[tuple[Any, str]] = [
+    *((text, "must be a URL") for text in ("shop.example", "https://", "https://a b", "ftp://shop.example")),
+    ("", "must not be empty"),
+    (7, "must be text"),
+]
 NO_NUMBERS: list[Any] = [{8: 1.0}, {"8": 1}, {8: True}]
 
 
@@ -136,7 +142,7 @@ def test_urls(cls: Any) -> None:
         *((AnypayCreate, {"price": value}, "must be an amount in yuan") for value in ("-1", "x", "NaN", "1e12")),
         (AnypayCreate, {"price": "1.005"}, "must not have more than two decimals"),
         (AnypayCreate, {"price": "0.00"}, "must be above 0"),
-        *((cls, {"pay_type": value}, "must be one of wechat") for cls in CREATIONS for value in ("onecode", None, [])),
+        *((cls, {"pay_type": value}, "must be one of wechat") for cls in CREATIONS for value in NO_PAY_TYPES),
         *((cls, {"out_order_id": ""}, "must not be empty") for cls in RIGHT),
         *((cls, {"custom": "x" * 2001}, "takes 2001 bytes") for cls in CREATIONS),
         (StablepayCreate, {"product_id": 0}, "must be above 0"),
@@ -149,10 +155,7 @@ def test_urls(cls: Any) -> None:
         *(
             (AnypayCreate, {field: value}, problem)
             for field in ("notify_url", "return_url")
-            for value, problem in (
-                ("shop.example", "must be a URL"), ("https://", "must be a URL"), ("https://a b", "must be a URL"),
-                ("ftp://shop.example", "must be a URL"), ("", "must not be empty"), (7, "must be text"),
-            )
+            for value, problem in NO_URLS
         ),
     ],
 )  # fmt: skip

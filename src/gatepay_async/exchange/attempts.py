@@ -74,22 +74,26 @@ class Attempts:
         self._timeout = timeout
         self._open_exchange = open_exchange
         self._exchange: Exchange | None = None
+        self._opening = anyio.Lock()
         self.now: Callable[[], float] = anyio.current_time
 
     async def open(self) -> None:
         """
-        Open what carries the attempts.
+        Open what carries the attempts, unless it is open.
 
         Raises:
             InvalidRequestError: It can't be opened.
         """
         # asyncio's own clock is anyio's too; asking it spares asking each time which loop it is.
         self.now = getattr(current_loop(), "time", anyio.current_time)
-        self._exchange = await self._open_exchange()
+        async with self._opening:
+            if self._exchange is None:
+                self._exchange = await self._open_exchange()
 
     async def aclose(self) -> None:
-        """Close what ``open`` has opened."""
-        await cast("Exchange", self._exchange).aclose()
+        """Close what ``open`` has opened, if it has."""
+        if self._exchange is not None:
+            await self._exchange.aclose()
 
     async def make(self, call: Call[Any], form: bytes, *, ends: float) -> Reply:
         """

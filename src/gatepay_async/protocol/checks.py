@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sized
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from gatepay_async.protocol import invisible
 from gatepay_async.protocol.errors import InvalidRequestError
@@ -174,7 +174,7 @@ def as_keys(keys: Iterable[Any]) -> tuple[Any, ...]:
 def as_items(items: Any) -> tuple[tuple[Any, Any], ...]:
     """Pairs of a product and how many, of a mapping or of pairs."""
     with suppress(TypeError, ValueError):
-        pairs: Iterable[Any] = items.items() if isinstance(items, Mapping) else items
+        pairs: Iterable[Any] = cast("Any", items).items() if isinstance(items, Mapping) else items
         return tuple((product_id, count) for product_id, count in pairs)
     raise InvalidRequestError(field="items", problem="must say how many of each product, such as {8: 2, 7: 3}")
 
