@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ CONTRACT = """
     GatePayError InvalidAppKeyError InvalidPageError InvalidPayTypeError InvalidProductError InvalidQuantityError
     InvalidRequestError LicenceExpiredError MalformedCallbackError MissingParameterError NoPayTypeAvailableError
     OutOfStockError OutcomeUnknownError PayType Payment Product ProductNotFoundError ProtocolError QrCode
-    QuotaExceededError RefusedError RetryPolicy ShopNotFoundError SignatureRejectedError SingleItemOnlyError
+    QuotaExceededError RawReply RefusedError RetryPolicy ShopNotFoundError SignatureRejectedError SingleItemOnlyError
     StaleCallbackError StorageFailedError Stored TooManyKeysError TransportError UploadIncomplete UploadProgress
     UploadReport parse_callback
     InvalidPriceError OrderNotFoundError OrderStatus PayTypeClosedError PaymentLink
@@ -139,7 +140,8 @@ def room_of(module: str) -> str:
 class Written:
     """What a file says, read once: a tree of half a million nodes would slow down all that comes after it."""
 
-    imports: list[str]  # ours without `gatepay_async.`; what only a type checker reads is left out
+    imports: list[str]  # what only a type checker reads is left out
+    all_imports: list[str]
     attributes: list[str]  # `os.environ`, `self._credentials.appsecret` and so on: every attribute that it reads
     names: set[str]
     is_async: bool
@@ -156,6 +158,7 @@ def written(path: Path) -> Written:
     }
     return Written(
         imports=[name for node in nodes if node not in only_types for name in imported_by(node)],
+        all_imports=[name for node in nodes for name in imported_by(node)],
         attributes=[ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)],
         names={node.id for node in nodes if isinstance(node, ast.Name)},
         is_async=any(isinstance(node, ast.AsyncFunctionDef | ast.Await) for node in nodes),
@@ -234,6 +237,22 @@ def test_layers(path: Path) -> None:
         assert places is None or module in places or room_of(module) in places, f"{imported} in {module}"
 
 
+def test_no_import_cycle() -> None:
+    """No two modules import each other, over others or for type checkers only."""
+    modules = {name_of(path).removesuffix(".__init__"): path for path in MODULES}
+
+    def module_of(imported: str) -> str | None:
+        ours = imported.removeprefix("gatepay_async.")
+        return next((name for name in (ours, ours.rpartition(".")[0]) if name in modules), None)
+
+    graph = {
+        name: {each for each in map(module_of, written(path).all_imports) if each not in (None, name)}
+        for name, path in modules.items()
+    }
+    assert graph["upload"] >= {"cancelling", "protocol.bulk"}
+    TopologicalSorter(graph).prepare()  # names the cycle that it meets
+
+
 @rows("path", [path for path in MODULES if "protocol" in path.parts])
 def test_protocol_is_pure(path: Path) -> None:
     """The protocol neither waits nor reaches out."""
@@ -277,6 +296,17 @@ def test_no_skipped_tests(path: Path) -> None:
     """No test is skipped or expected to fail without a reason."""
     marks = [line for line in path.read_text("utf-8").splitlines() if line.lstrip().startswith("@pytest.mark.")]
     assert not [line for line in marks if re.match(r"\s*@pytest\.mark\.(skip|xfail)", line) and "reason=" not in line]
+
+
+def test_lines_to_copy_log_no_signature() -> None:
+    """Wherever a reader is told to start uvicorn for callbacks, it is without its access log."""
+    texts = [
+        path.read_text("utf-8") for name in ("docs", "examples") for path in (ROOT / name).rglob("*.*")
+        if path.suffix in (".md", ".py")
+    ]  # fmt: skip
+    lines = [line for text in texts for line in text.splitlines() if re.search(r"\buvicorn \w+:app\b", line)]
+    assert lines
+    assert [line for line in lines if "--no-access-log" not in line] == []
 
 
 def test_change_log_names_the_version() -> None:

@@ -194,6 +194,7 @@ async def test_urls_of_one_order(kind: str) -> None:
 @every
 async def test_an_answer_lost_at_any_byte(kind: str) -> None:
     """However much of the answer comes, an order whose answer is lost was sent once, and its outcome is unknown."""
+    # Every byte for one of them; the others share its code.
     whole = http(body(data=LINK))
     lost = {"at": 0}
 
@@ -202,13 +203,14 @@ async def test_an_answer_lost_at_any_byte(kind: str) -> None:
         raise ConnectionAbortedError
 
     async with raw_server(answer) as server, client_of(server) as gatepay:
-        for lost["at"] in range(len(whole)):
+        steps = range(0, len(whole), 1 if kind == "anypay" else 17)
+        for lost["at"] in steps:
             with pytest.raises(OutcomeUnknownError) as caught:
                 await create(gatepay, kind)
             assert (caught.value.endpoint, caught.value.out_order_id) == (f"{kind}/create", "T-1001-X")
         lost["at"] = len(whole)
         await create(gatepay, kind)
-    assert len(server.bodies) == len(whole) + 1
+    assert len(server.bodies) == len(steps) + 1
 
 
 @every

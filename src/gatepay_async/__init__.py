@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gatepay_async.client import AsyncGatePay
     from gatepay_async.listing import CardKeyListing
     from gatepay_async.order_ids import new_out_order_id
-    from gatepay_async.protocol.bulk import ChunkOutcome, Fate, UploadProgress, UploadReport
+    from gatepay_async.protocol.bulk import ChunkOutcome, Fate, UploadIncomplete, UploadProgress, UploadReport
     from gatepay_async.protocol.callback import parse_callback
     from gatepay_async.protocol.errors import (
         AlreadyStoredError,
@@ -58,7 +58,6 @@ if TYPE_CHECKING:
         TransportError,
         UnexpectedParameterError,
         UnknownFailureError,
-        UploadIncomplete,
     )
     from gatepay_async.protocol.models import (
         Callback,
@@ -75,6 +74,7 @@ if TYPE_CHECKING:
         QrCode,
         Stored,
     )
+    from gatepay_async.protocol.raw import RawReply
     from gatepay_async.protocol.retrying import RetryPolicy
 
 __all__ = [
@@ -125,6 +125,7 @@ __all__ = [
     "ProtocolError",
     "QrCode",
     "QuotaExceededError",
+    "RawReply",
     "RefusedError",
     "RetryPolicy",
     "ShopNotFoundError",
@@ -152,6 +153,7 @@ _HOMES = {
     "CardKeyListing": "listing",
     "ChunkOutcome": "protocol.bulk",
     "Fate": "protocol.bulk",
+    "UploadIncomplete": "protocol.bulk",
     "UploadProgress": "protocol.bulk",
     "UploadReport": "protocol.bulk",
     "parse_callback": "protocol.callback",
@@ -168,6 +170,7 @@ _HOMES = {
     "Product": "protocol.models",
     "QrCode": "protocol.models",
     "Stored": "protocol.models",
+    "RawReply": "protocol.raw",
     "RetryPolicy": "protocol.retrying",
 }
 

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from tables import rows
 
 from gatepay_async.protocol import bulk, chunking, errors, invisible
-from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Fate, Ledger, UploadReport, failed, outcome_of
+from gatepay_async.protocol.bulk import (
+    Chunk,
+    ChunkOutcome,
+    Fate,
+    Ledger,
+    UploadIncomplete,
+    UploadReport,
+    failed,
+    outcome_of,
+)
 from gatepay_async.protocol.calls import KaCreate
 from gatepay_async.protocol.catalogue import REFUSALS
 from gatepay_async.protocol.chunking import Chunker
@@ -18,7 +27,6 @@ from gatepay_async.protocol.errors import (
     ProtocolError,
     RefusedError,
     TransportError,
-    UploadIncomplete,
 )
 
 pytestmark = pytest.mark.fast

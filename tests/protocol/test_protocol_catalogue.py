@@ -8,7 +8,7 @@ import pytest
 from tables import rows
 
 from gatepay_async.protocol import catalogue, errors
-from gatepay_async.protocol.bulk import Ledger
+from gatepay_async.protocol.bulk import Ledger, UploadIncomplete
 from gatepay_async.protocol.catalogue import FAULTS, REFUSALS, Explanation, Words, explain, meaning
 from gatepay_async.protocol.errors import GatePayError, RefusedError
 from gatepay_async.protocol.payment_calls import CALLS
@@ -40,7 +40,7 @@ OTHERS: list[tuple[GatePayError, str]] = [
     (errors.CallbackSignatureError(problem="x"), "appsecret"),
     (errors.StaleCallbackError(problem="x"), "max_age"),
     (errors.CallbackError(problem="x"), "fail"),
-    (errors.UploadIncomplete(Ledger().report(stopped=None)), "report.chunks"),
+    (UploadIncomplete(Ledger().report(stopped=None)), "report.chunks"),
 ]
 
 
@@ -155,7 +155,7 @@ def test_every_branch_has_its_own_entry() -> None:
 
 
 def all_classes(root: type[GatePayError]) -> Iterator[type[GatePayError]]:
-    if root.__module__ == errors.__name__:
+    if root.__module__.startswith("gatepay_async.protocol."):
         yield root
     for child in root.__subclasses__():
         yield from all_classes(child)

@@ -8,6 +8,7 @@ from gatepay_async.cli.output import escape, print_json, wants_json
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.cli.texts import TEXTS
 from gatepay_async.protocol import catalogue, errors
+from gatepay_async.protocol.bulk import UploadIncomplete
 from gatepay_async.protocol.problems import in_chinese
 
 # The first that an error is an instance of counts.
@@ -15,7 +16,7 @@ _STATUS_BY_ERROR: tuple[tuple[type[Exception], Status], ...] = (
     (errors.InvalidRequestError, Status.USAGE),
     (errors.RefusedError, Status.REFUSED),
     (errors.CallbackError, Status.REFUSED),
-    (errors.UploadIncomplete, Status.PARTLY),
+    (UploadIncomplete, Status.PARTLY),
     (errors.GatePayError, Status.NO_ANSWER),
 )
 

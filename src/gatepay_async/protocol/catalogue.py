@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple, TypeAlias, TypedDict
 
 from gatepay_async.protocol import errors
+from gatepay_async.protocol.bulk import UploadIncomplete
 from gatepay_async.protocol.problems import in_chinese
 
 Lang: TypeAlias = Literal["en", "zh"]
@@ -720,7 +721,7 @@ FAULTS: tuple[Fault, ...] = (
         {"en": "Respond fail and don't deliver.", "zh": "请响应 fail，不要发货。"},
     ),
     Fault(
-        errors.UploadIncomplete,
+        UploadIncomplete,
         None,
         {
             "en": "Some card keys of the upload may not be on the server.",

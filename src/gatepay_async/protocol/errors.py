@@ -24,7 +24,7 @@ Every error of this package: one tree, a branch for each one who can be at fault
     │   ├── MalformedCallbackError                a field is missing, doubled or in another form
     │   ├── CallbackSignatureError                not signed with your secret
     │   └── StaleCallbackError                    signed, but too old
-    └── UploadIncomplete                      some keys of an upload are not known to be stored
+    └── UploadIncomplete                      some keys of an upload are not known to be stored; in bulk
 
 Errors carry data and write their own sentence. None holds the secret, a signature or a card key,
 and every one survives pickling. This file imports nothing of ours.
@@ -33,10 +33,7 @@ and every one survives pickling. This file imports nothing of ours.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeVar
-
-if TYPE_CHECKING:
-    from gatepay_async.protocol.bulk import UploadReport
+from typing import TypeVar
 
 E = TypeVar("E", bound="GatePayError")
 
@@ -318,9 +315,11 @@ class OutcomeUnknownError(GatePayError):
     Don't send it again. ``settle(error)`` asks GatePay with ``check_order``: if it finds the order, it was made. If
     not, look for it in GatePay's console. Its callback, should the customer pay, settles it too.
 
+    After ``send_raw``, any call that the caller did not call repeatable: it may have been carried out, or not.
+
     Attributes:
         endpoint: ``"pay/create"`` and so on.
-        out_order_id: Your order number, as sent.
+        out_order_id: Your order number, as sent; empty after ``send_raw``.
         attempts: How often the call was tried (only the last attempt can have arrived).
     """
 
@@ -329,7 +328,9 @@ class OutcomeUnknownError(GatePayError):
         self.out_order_id = out_order_id
         self.attempts = attempts
         super().__init__(
-            f"{endpoint}: the order {out_order_id!r} may have been made, or not. Don't send it again: ask "
+            f"{endpoint}: the call may have been carried out, or not. Find out before you send it again."
+            if not out_order_id
+            else f"{endpoint}: the order {out_order_id!r} may have been made, or not. Don't send it again: ask "
             f"check_order({out_order_id!r}) first. If GatePay finds no order, look in its console. If you can't wait, "
             f"let this order go and make another under a new out_order_id; should the customer pay the first, its "
             f"callback will tell.",
@@ -361,20 +362,3 @@ class CallbackSignatureError(CallbackError):
 
 class StaleCallbackError(CallbackError):
     """It is genuine, but older than you accept."""
-
-
-class UploadIncomplete(GatePayError):  # noqa: N818 -- the contract's name: a report to act on, not a fault
-    """
-    Some card keys of an upload are not known to be on the server.
-
-    Attributes:
-        report: The whole ledger; ``report.chunks`` says which lines, and holds their keys.
-    """
-
-    def __init__(self, report: UploadReport) -> None:
-        self.report = report
-        super().__init__(
-            f"{report.refused} refused, {report.unknown} unknown, {report.not_sent} not sent "
-            f"(of {report.read} lines; {report.stored} stored, {report.already_there} there already). "
-            f"Uploading the same input again is safe: GatePay keeps one copy of each card key.",
-        )

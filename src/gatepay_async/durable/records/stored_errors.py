@@ -16,7 +16,7 @@ _KNOWN = {
     cls.__name__: cls
     for module in (errors, durable_errors)
     for cls in vars(module).values()
-    if isinstance(cls, type) and issubclass(cls, GatePayError) and cls is not errors.UploadIncomplete
+    if isinstance(cls, type) and issubclass(cls, GatePayError)
 }
 # What an error may be given from the database; whatever else stands there, such as of a later version, is left out.
 _FACTS: dict[str, tuple[type, ...]] = {
