@@ -33,7 +33,7 @@ CONTRACT = """
     QuotaExceededError RawReply RefusedError RetryPolicy ShopNotFoundError SignatureRejectedError SingleItemOnlyError
     StaleCallbackError StorageFailedError Stored TooManyKeysError TransportError UploadIncomplete UploadProgress
     UploadReport parse_callback
-    InvalidPriceError OrderNotFoundError OrderStatus PayTypeClosedError PaymentLink
+    InvalidPriceError OrderNotFoundError OrderStatus PayTypeClosedError PaymentLink PaymentReturn
 """.split()  # noqa: SIM905 -- fifty names in quotes are no easier to read
 # What we added to it.
 ADDED = """

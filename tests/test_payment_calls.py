@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import anyio
+import anyio.lowlevel
 import httpx
 import pytest
 from anyio.abc import SocketStream
@@ -17,11 +18,13 @@ from servers import RawServer, http, raw_server
 
 from gatepay_async import (
     AsyncGatePay,
+    EndpointClosedError,
     InvalidRequestError,
     OrderNotFoundError,
     OrderStatus,
     OutcomeUnknownError,
     PaymentLink,
+    ProtocolError,
     RefusedError,
     RetryPolicy,
     TransportError,
@@ -195,7 +198,7 @@ async def test_urls_of_one_order(kind: str) -> None:
 async def test_an_answer_lost_at_any_byte(kind: str) -> None:
     """However much of the answer comes, an order whose answer is lost was sent once, and its outcome is unknown."""
     # Every byte for one of them; the others share its code.
-    whole = http(body(data=LINK))
+    whole = http(b'{"code":100,"data":{"pay_url":"https://h/1"}}')
     lost = {"at": 0}
 
     async def answer(stream: SocketStream, _: int) -> None:
@@ -283,3 +286,65 @@ async def test_closed_while_the_cloud_is_opened(monkeypatch: pytest.MonkeyPatch)
             await opening.wait()
         go_on.set()
     assert closed == ["cloud"]
+
+
+# -- unknown outcomes ----------------------------------------------------------------------------------------------
+
+UNKNOWN = OutcomeUnknownError(endpoint="anypay/create", out_order_id="T-1001-X")
+NOT_FOUND, FOUND, AWAY = http(body(201)), http(body(data=STATUS)), http(b"", status="502 Bad Gateway")
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long it has waited, instead of waiting."""
+    seconds: list[float] = []
+
+    async def sleep(delay: float) -> None:
+        seconds.append(delay)
+        await anyio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(anyio, "sleep", sleep)
+    return seconds
+
+
+@pytest.mark.parametrize(
+    ("replies", "found", "waited"),
+    [
+        ([FOUND], True, [0]),
+        ([NOT_FOUND, NOT_FOUND, FOUND], True, [0, 1, 2]),
+        ([NOT_FOUND], False, [0, 1, 2, 4, 8]),
+        ([AWAY, NOT_FOUND], False, [0, 1, 2, 4, 8]),
+        ([AWAY, AWAY, FOUND], True, [0, 1, 2]),
+    ],
+)
+async def test_settling(waits: list[float], replies: list[bytes], found: bool, waited: list[float]) -> None:  # noqa: FBT001 -- a row
+    """It asks a few times with growing waits, until the order is found; then None."""
+    once = RetryPolicy(attempts=1)
+    async with server_of(*replies) as server, client_of(server, retry=once) as gatepay:
+        status = await gatepay.settle(UNKNOWN)
+    assert (status is not None) == found
+    assert waits == waited
+    assert {target_of(head)[2]["out_order_id"] for head in server.heads} == {"T-1001-X"}
+
+
+async def test_settling_in_vain(waits: list[float]) -> None:
+    """Where GatePay isn't reached in the end, that is no None; a refusal ends it at once."""
+    async with server_of(NOT_FOUND, AWAY) as server, client_of(server, retry=RetryPolicy(attempts=1)) as gatepay:
+        with pytest.raises(ProtocolError):
+            await gatepay.settle(UNKNOWN)
+    assert len(server.heads) == 5
+    async with server_of(http(body(107))) as server, client_of(server) as gatepay:
+        with pytest.raises(EndpointClosedError):
+            await gatepay.settle(UNKNOWN)
+    assert len(server.heads) == 1
+
+
+async def test_settling_something_else() -> None:
+    """Only an unknown outcome of an order can be settled."""
+    raw: Any = OutcomeUnknownError(endpoint="some/path", out_order_id="")
+    async with AsyncGatePay("K", "S") as gatepay:
+        wrong: Any = ValueError("x")
+        for error, field in ((raw, "out_order_id"), (wrong, "error")):
+            with pytest.raises(InvalidRequestError) as caught:
+                await gatepay.settle(error)
+            assert caught.value.field == field

@@ -13,8 +13,10 @@ from gatepay_async import (
     Catalog,
     ChunkOutcome,
     OrderStatus,
+    OutcomeUnknownError,
     Payment,
     PaymentLink,
+    PaymentReturn,
     PayType,
     Product,
     QrCode,
@@ -143,6 +145,17 @@ async def use() -> None:
         report = await gatepay.upload_card_keys(8, [b"AAA"], on_progress=show_async)
         assert_type(report.chunks, tuple[ChunkOutcome, ...])
         assert_type(report.ok, bool)
+
+        try:
+            await gatepay.create_payment(
+                product_id=8, product_num=1, pay_type="alipay", out_order_id="T-1-X", custom="c"
+            )
+        except OutcomeUnknownError as error:
+            assert_type(await gatepay.settle(error), OrderStatus | None)
+        assert_type(gatepay.quick_pay_url("token", price=Decimal(1), custom="c", stable=True, skin=1), str)
+        back = gatepay.parse_return("a=b")
+        assert_type(back, PaymentReturn)
+        assert_type(back.product_id, int | None)
 
         assert_type(gatepay.parse_callback(b"a=b"), Callback)
         assert_type(parse_callback("a=b", appkey="a", appsecret="b"), Callback)

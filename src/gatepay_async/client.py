@@ -20,13 +20,14 @@ from gatepay_async.exchange.opening import open_exchange
 from gatepay_async.exchange.port import ForeignError
 from gatepay_async.exchange.urls import BadUrlError, parse_url
 from gatepay_async.listing import CardKeyListing
-from gatepay_async.protocol import callback, checks, invisible
+from gatepay_async.protocol import callback, checks, invisible, payment_return, quick_pay
 from gatepay_async.protocol.bulk import UploadReport
 from gatepay_async.protocol.calls import Call, KaCreate, KaShow, Outgoing, PayCreate, ProductShow
 from gatepay_async.protocol.errors import (
     AlreadyStoredError,
     GatePayError,
     InvalidRequestError,
+    OrderNotFoundError,
     OutcomeUnknownError,
     ProtocolError,
     RefusedError,
@@ -34,7 +35,16 @@ from gatepay_async.protocol.errors import (
 )
 from gatepay_async.protocol.frames import clear_frames, sealed
 from gatepay_async.protocol.messages import Reply, decode, encode
-from gatepay_async.protocol.models import Callback, Catalog, OrderStatus, Payment, PaymentLink, PayType, Stored
+from gatepay_async.protocol.models import (
+    Callback,
+    Catalog,
+    OrderStatus,
+    Payment,
+    PaymentLink,
+    PaymentReturn,
+    PayType,
+    Stored,
+)
 from gatepay_async.protocol.payment_calls import (
     AnypayCreate,
     CloudpayCreate,
@@ -56,6 +66,9 @@ CLOUD_BASE_URL = "https://cloud.gatepay.io/api/"
 # Of an upload's calls, seconds: whether the same card keys are sent again after a longer time, the upload decides. It
 # knows what other calls met meanwhile.
 _RESENT_WITHIN = 5.0
+
+# Seconds before each of the questions of `settle`: an order may be found later than its answer was lost.
+_SETTLE_WAITS = (0.0, 1.0, 2.0, 4.0, 8.0)
 
 _HOW_TO = "    async with AsyncGatePay(appkey, appsecret) as gatepay:\n        await gatepay.list_products()"
 
@@ -363,6 +376,42 @@ class AsyncGatePay:
         """
         return await self.send(OrderCheck(out_order_id))
 
+    @_sealed_async
+    async def settle(self, error: OutcomeUnknownError) -> OrderStatus | None:
+        """
+        Find out what became of an order whose answer was lost: asks ``check_order`` five times, over 15 seconds.
+
+        An order that is found was made: give the customer its link, or let it expire; don't make it again.
+
+        None means that GatePay finds no such order. It does not prove that there is none:
+
+        - After ``create_payment`` and ``create_cloudpay`` it proves nothing. GatePay does not say whether
+          ``order/check`` finds their orders.
+        - After the others the order was probably not made, but the request may still be on its way.
+
+        So look in GatePay's console, or make another order with a new ``out_order_id``, never with the same one.
+
+        Args:
+            error: What a ``create_…`` method has raised.
+
+        Raises:
+            TransportError: GatePay was not reached in the end; ask again later.
+            ProtocolError: Likewise.
+        """
+        _check_kind("error", error, OutcomeUnknownError)
+        failure: TransportError | ProtocolError | None = None
+        for wait in _SETTLE_WAITS:
+            await anyio.sleep(wait)
+            try:
+                return await self.check_order(error.out_order_id)
+            except OrderNotFoundError:
+                failure = None
+            except (TransportError, ProtocolError) as unanswered:
+                failure = unanswered
+        if failure is not None:
+            raise failure
+        return None
+
     async def list_products(self) -> Catalog:
         """What the shop sells, with prices and stock (产品接口, ``product/show``)."""
         return await self.send(ProductShow())
@@ -463,6 +512,55 @@ class AsyncGatePay:
         ``gatepay_async.parse_callback`` the old one, too.
         """
         return callback.verify_callback(query, self._credentials)
+
+    @sealed
+    def parse_return(self, query: str | bytes) -> PaymentReturn:
+        """
+        Verify the query that a customer's browser came back with, or raise; no I/O.
+
+        **It is never a proof of payment.** Anyone can come back with the same query again, and digits can be moved
+        between ``product_id``, ``order_id`` and ``out_order_id`` without breaking the signature. Use it to show a page;
+        deliver because of a callback only.
+
+        Args:
+            query: The raw query string, as received. A leading ``?`` is ignored.
+
+        Raises:
+            MalformedCallbackError: A field is missing, comes twice or has not its exact form.
+            CallbackSignatureError: It was not signed with this client's secret.
+        """
+        return payment_return.verify_return(query, self._credentials)
+
+    @sealed
+    def quick_pay_url(
+        self,
+        token: str,
+        *,
+        price: Decimal | str | None = None,
+        custom: str | None = None,
+        stable: bool = False,
+        skin: Literal[0, 1] | None = None,
+    ) -> str:
+        """
+        A link to GatePay's quick-pay page (快捷收款, ``pay/any``), where a customer pays any amount; no I/O.
+
+        **The link is not signed.** Whoever has it can change the price in it, so compare what the callback says was
+        paid with what you want. ``stable`` keeps the page from offering a change, not the link from being changed.
+
+        Args:
+            token: From GatePay's console.
+            price: In yuan, above 0; the customer decides where there is none.
+            custom: Comes back as the callback's ``extend``.
+            stable: The customer can't change on the page what the link gives.
+            skin: Which of GatePay's two pages: 0 or 1.
+
+        Raises:
+            InvalidRequestError: An argument can't be right.
+        """
+        appkey = self._credentials.appkey
+        return quick_pay.quick_pay_url(
+            self._base_url, appkey, token, price=price, custom=custom, stable=stable, skin=skin
+        )
 
     async def send(self, call: Call[T]) -> T:
         """

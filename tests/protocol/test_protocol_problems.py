@@ -13,7 +13,7 @@ import pytest
 from tables import rows
 
 import gatepay_async
-from gatepay_async.protocol import callback, codec, errors
+from gatepay_async.protocol import callback, codec, errors, payment_return
 from gatepay_async.protocol.catalogue import explain
 from gatepay_async.protocol.problems import CHINESE, _forms, in_chinese
 
@@ -34,7 +34,8 @@ def sentences() -> dict[str, str]:
         if path.relative_to(PACKAGE).parts[0] not in OTHER_ROOMS:
             for node in told(ast.parse(path.read_text("utf-8")), path.stem):
                 found |= dict.fromkeys(spelled(node), f"{path.name}:{node.lineno}")
-    found |= {problem: "callback._FORMS" for _, problem in callback._FORMS.values() if problem}
+    for form in (callback._FORM, payment_return._FORM):
+        found |= {problem: form.source for _, problem in form.fields.values() if problem}
     kinds: tuple[object, ...] = ({}, [], "", True, 1, Decimal(1), None)
     return found | {codec._kind(value): "codec._kind" for value in kinds} | dict.fromkeys(httpx_errors(), "httpx")
 

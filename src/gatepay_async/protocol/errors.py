@@ -344,12 +344,14 @@ class CallbackError(GatePayError):
     Attributes:
         field: The field at fault, where there is one.
         problem: What is wrong. Never repeats a signature.
+        source: ``"callback"``, or ``"return"``: the query that a customer's browser came back with.
     """
 
-    def __init__(self, *, problem: str, field: str | None = None) -> None:
+    def __init__(self, *, problem: str, field: str | None = None, source: str = "callback") -> None:
         self.field = field
         self.problem = problem
-        super().__init__(f"callback: {field}: {problem}" if field else f"callback: {problem}")
+        self.source = source
+        super().__init__(f"{source}: {field}: {problem}" if field else f"{source}: {problem}")
 
 
 class MalformedCallbackError(CallbackError):

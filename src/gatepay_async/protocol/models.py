@@ -297,6 +297,26 @@ class Callback:
 
 
 @frozen
+class PaymentReturn:
+    """
+    What a customer's browser came back with. Never a proof of payment.
+
+    Attributes:
+        price: The order's price.
+        pay_type: ``wechat``, ``alipay`` or ``onecode``.
+        product_id: None where there is none.
+        order_id: GatePay's number. A forger can move digits between it, ``product_id`` and ``out_order_id``.
+        out_order_id: Your number: look up in your own record whether this order's callback has come.
+    """
+
+    price: Decimal
+    pay_type: str
+    product_id: int | None
+    order_id: int
+    out_order_id: str
+
+
+@frozen
 class CallbackReply:
     """
     What to answer GatePay, from ``CallbackApp.receive()``.

@@ -25,10 +25,7 @@ def _as_pay_type(value: Any) -> PayType:
 
 
 def _as_price(value: Any) -> Decimal:
-    price = money.amount_of("price", value)
-    if not price:
-        raise errors.InvalidRequestError(field="price", problem="must be above 0")
-    return price
+    return money.price_of("price", value)
 
 
 _url = validators.optional(checks.web_address)

@@ -54,6 +54,7 @@ CHINESE: dict[str, str] = {
     "must be one of {choices}": "只能是 {choices} 之一",
     "WeChat pays for one item only, not {count}": "微信支付只能单件购买，而不是 {count} 件",
     "must be above 0": "必须大于 0",
+    "must be 0 or 1": "只能是 0 或 1",
     "must be a URL that begins with http:// or https://, without spaces": (
         "必须是以 http:// 或 https:// 开头且不含空格的网址"
     ),
