@@ -46,20 +46,21 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Not imported yet: a name is, when it is first asked for.
     "__init__": {"client", "order_ids", "listing", "protocol", "version"},
     "version": set(),
-    "protocol": {"protocol"},
-    "pool": {"pool"},
+    "words": {"words"},
+    "protocol": {"protocol", "words"},
+    "pool": {"pool", "words"},
     # over_aiohttp is imported where it is asked for, and missing without its extra.
     "cancelling": {"protocol"},
-    "exchange": {"exchange", "over_aiohttp", "pool", "protocol", "version"},
-    "listing": {"protocol"},
+    "exchange": {"exchange", "over_aiohttp", "pool", "protocol", "version", "words"},
+    "listing": {"protocol", "words"},
     "dedup": {"protocol"},
-    "upload": {"cancelling", "dedup", "protocol"},
-    "over_aiohttp": set(),
-    "client": {"exchange", "listing", "protocol", "upload"},
+    "upload": {"cancelling", "dedup", "protocol", "words"},
+    "over_aiohttp": {"words"},
+    "client": {"exchange", "listing", "protocol", "upload", "words"},
     "order_ids": set(),
     "sqlite_files": set(),
-    "callbacks": {"callbacks", "protocol", "sqlite_files"},
-    "sandbox": {"sandbox"},
+    "callbacks": {"callbacks", "protocol", "sqlite_files", "words"},
+    "sandbox": {"sandbox", "words"},
     # It may use all, each part within the command that needs it.
     "cli": {
         "callbacks",
@@ -73,9 +74,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         "sandbox",
         "testing",
         "version",
+        "words",
     },
-    "testing": {"protocol"},
-    "durable": {"cancelling", "client", "dedup", "durable", "protocol", "sqlite_files"},
+    "testing": {"protocol", "words"},
+    "durable": {"cancelling", "client", "dedup", "durable", "protocol", "sqlite_files", "words"},
 }
 # The same within durable/. Its other modules are its doors, and import all of it.
 WITHIN_DURABLE: dict[str, set[str]] = {

@@ -20,6 +20,8 @@ from attrs import define
 from httpx_aiohttp import AiohttpTransport
 from multidict import CIMultiDict
 
+from gatepay_async.words.problem import Problem
+
 Post = Callable[[bytes, dict[str, Any]], Awaitable[httpx.Response]]
 
 
@@ -82,7 +84,7 @@ class OverAiohttp(AiohttpTransport):
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            raise httpx.ConnectError("the client was closed; nothing was sent") from None
+            raise httpx.ConnectError(Problem("client_closed")) from None
         finally:
             _current_request.reset(token)
         response.stream = _AiohttpBody(cast("_Reply", state.reply))

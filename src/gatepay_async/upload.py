@@ -27,6 +27,7 @@ from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.models import Stored
 from gatepay_async.protocol.progress import Patience, Progress, Resend
 from gatepay_async.protocol.retrying import Sent
+from gatepay_async.words.problem import Problem
 
 Send = Callable[[KaCreate], Awaitable[Sent[Stored]]]
 Lines = Iterable[str | bytes] | AsyncIterable[str | bytes]
@@ -61,7 +62,7 @@ async def upload(
     checks.check("product_id", product_id, checks.positive)
     checks.check("concurrency", concurrency, checks.positive)
     if on_progress is not None and not callable(on_progress):
-        raise InvalidRequestError(field="on_progress", problem=f"must be callable, {type(on_progress).__name__} is not")
+        raise InvalidRequestError(field="on_progress", problem=Problem("not_callable", kind=type(on_progress).__name__))
     work = _Upload(send, product_id, concurrency, on_progress, max_keys_in_memory)
     return await work.run(_read_lines(keys, work.read_late_lines))
 
@@ -195,7 +196,7 @@ class _Upload:
             if not self._stop_for(error, group, watch, where="keys"):
                 raise
         if encoding:
-            problem = f"what follows line {self._ledger.read} is not {encoding}; open the file with its encoding"
+            problem = Problem("wrong_encoding", line=self._ledger.read, encoding=encoding)
             failure = InvalidRequestError(field="keys", problem=problem)
         await self._find_repeated(group)
         if failure is None and not self._has_ended():
@@ -333,13 +334,13 @@ class _Upload:
 def _read_lines(keys: Lines, on_late_lines: Callable[[list[object]], None]) -> AsyncGenerator[Iterable[object]]:
     """*keys*, whatever they are, as batches of lines."""
     if isinstance(keys, str | bytes | bytearray | PathLike):
-        problem = "must be an open file or an iterable of card keys, not one text or a path"
+        problem = Problem("keys_not_iterable")
         raise InvalidRequestError(field="keys", problem=problem)
     if isinstance(keys, AsyncIterable):
         return _read_async(keys)
     if isinstance(keys, Iterable):
         return _read_file(keys, on_late_lines) if hasattr(keys, "readline") else _read_all(keys)
-    raise InvalidRequestError(field="keys", problem=f"must be iterable, {type(keys).__name__} is not")
+    raise InvalidRequestError(field="keys", problem=Problem("not_iterable", kind=type(keys).__name__))
 
 
 async def _read_async(keys: AsyncIterable[object]) -> AsyncGenerator[Iterable[object]]:

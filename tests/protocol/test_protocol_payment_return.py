@@ -71,10 +71,13 @@ def test_forms(change: dict[str, str | None], field: str) -> None:
 def test_signatures() -> None:
     """Another signature is refused; so is a field changed, a name that comes twice, or another shop's return."""
     query = query_of()
-    for other in (query.replace("0.99", "0.98"), query.replace("K7", "K8"), query.replace("522", "523")):
-        if other != query:
-            with pytest.raises(CallbackSignatureError, match="^return: sign: "):
-                GATEPAY.parse_return(other)
+    for other in (
+        query.replace("0.99", "0.98"),
+        query.replace("522", "523"),
+        query_of(product_id="7")[:-32] + query[-32:],
+    ):
+        with pytest.raises(CallbackSignatureError, match=r"^return: sign: "):
+            GATEPAY.parse_return(other)
     with pytest.raises(CallbackSignatureError):
         AsyncGatePay("K8", "S").parse_return(query)
     with pytest.raises(MalformedCallbackError, match="twice"):
@@ -85,15 +88,10 @@ def test_signatures() -> None:
 
 def test_what_slides() -> None:
     """Leading zeros can't be made, but digits between the three numbers can't be pinned down: no proof of payment."""
-    query = query_of()
-    slid = GATEPAY.parse_return(
-        query.replace("product_id=8", "product_id=85").replace("order_id=522", "order_id=22", 1)
-    )
+    slid = GATEPAY.parse_return(query_of().replace("product_id=8&order_id=522", "product_id=85&order_id=22"))
     assert (slid.product_id, slid.order_id) == (85, 22)
     with pytest.raises(MalformedCallbackError):
-        GATEPAY.parse_return(
-            query_of(order_id="50").replace("product_id=8", "product_id=85").replace("=50", "=0", 1) + "0"
-        )
+        GATEPAY.parse_return(query_of(order_id="502").replace("product_id=8&order_id=502", "product_id=85&order_id=02"))
 
 
 # -- quick pay -----------------------------------------------------------------------------------------------------
@@ -131,7 +129,7 @@ def test_quick_pay_elsewhere() -> None:
         *(({"token": value}, "token") for value in ("", " ", "a\u200bb")),
         *(({"price": value}, "price") for value in ("0", "1.888", "x")),
         *(({"custom": value}, "custom") for value in ("", "x" * 2001)),
-        *(({"skin": value}, "skin") for value in (2, -1)),
+        *(({"skin": value}, "skin") for value in (2, -1, True, 1.0)),
     ],
 )
 def test_quick_pay_that_can_not_be_right(arguments: dict[str, Any], field: str) -> None:
@@ -139,6 +137,3 @@ def test_quick_pay_that_can_not_be_right(arguments: dict[str, Any], field: str) 
     with pytest.raises(InvalidRequestError) as caught:
         GATEPAY.quick_pay_url(**{"token": "t", **arguments})
     assert caught.value.field == field
-    for wrong in (True, 1.0):
-        with pytest.raises(InvalidRequestError):
-            GATEPAY.quick_pay_url("t", skin=wrong)  # type: ignore[arg-type]

@@ -33,6 +33,7 @@ from gatepay_async.durable.storage.job_store import BATCH, JobStore
 from gatepay_async.durable.work.rate_limiter import Rate, RateLimiter
 from gatepay_async.durable.work.runner import MAX_RUN_S, Runner, Task
 from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.words.problem import Problem
 
 POLL_INTERVAL_S = 0.1  # seconds between two looks into the queue
 HOUSEKEEPING_INTERVAL_S = 1.0  # seconds between two looks at the other workers
@@ -66,7 +67,7 @@ async def _batch_workflow(*arguments: Any) -> dict[str, Any]:
     except DurableError as error:
         problem = error.problem
     except Exception as error:  # noqa: BLE001 -- what it says may be anybody's
-        problem = f"{type(error).__name__} in a worker"
+        problem = Problem("worker_failed", kind=type(error).__name__)
     # A fresh one: DBOS logs its traceback and keeps its text. The other one's frames may hold card keys.
     raise DurableError(problem=problem)
 
@@ -83,7 +84,7 @@ async def _dispatch(task: Task) -> dict[str, Any]:
     # A row that was cancelled in the meantime is in no queue any more; its run ends by itself.
     if late and await asyncio.get_running_loop().run_in_executor(None, _queue_of, task.id) not in {queue, None}:
         # Somebody else's row: there may never be a worker for it, and to wait for one takes a slot.
-        raise DurableError(problem=f"there is no job {task.job!a} in this queue")
+        raise DurableError(problem=Problem("no_job_in_queue", job=task.job))
     # An application's DBOS takes batches also before its worker is open, and after.
     while queue not in _OPEN_WORKERS:  # noqa: ASYNC110 -- it opens on another loop
         await asyncio.sleep(OPENING_POLL_S)
@@ -176,7 +177,7 @@ class Worker:
         self._locks = self._database.worker_locks(self._engine, self._queue)
         stack.push_async_callback(in_thread, self._locks.release)
         if not await in_thread(self._locks.acquire, self._executor):
-            problem = f"another worker's executor_id is {self._executor!r}, too; give your DBOS one of its own"
+            problem = Problem("executor_taken", name=self._executor)
             raise DurableError(problem=problem)
         send = gatepay._send_card_keys  # noqa: SLF001 -- as an upload does
         self._runner = Runner(self._store, self._spool, send, self._rate_limiter, executor=self._executor)
@@ -194,9 +195,7 @@ class Worker:
     def _find_host(self) -> bool:
         """Whether the application runs DBOS itself: there is one in a process. Then we work in that."""
         if self._queue in _OPEN_WORKERS or any(not each.hosted for each in _OPEN_WORKERS.values()):
-            raise DurableError(
-                problem="a worker is open in this process already; open others in processes of their own"
-            )
+            raise DurableError(problem=Problem("worker_open"))
         try:
             DBOS.list_queues()
         except dbos_error.DBOSException:
@@ -204,15 +203,13 @@ class Worker:
         self._executor = DBOS.executor_id
         if DBOS.application_version != self._version:
             mine = DBOS.application_version
-            problem = (
-                f"the application_version of your DBOS is {mine!r}: pin it, and give it to DurableUploads as version"
-            )
+            problem = Problem("application_version", version=mine)
             raise DurableError(problem=problem)
         return True
 
     def _check_deadline(self, gatepay: AsyncGatePay) -> None:
         if math.isinf(gatepay.longest_call):
-            problem = "the client that connect() makes needs a timeout or a deadline; without, a dead worker looks slow"
+            problem = Problem("client_without_timeout")
             raise InvalidRequestError(field="connect", problem=problem)
         self._longest_call = gatepay.longest_call
 
@@ -226,9 +223,7 @@ class Worker:
         )
         if self._hosted:
             if DBOS.retrieve_queue(self._queue) is None:
-                raise DurableError(
-                    problem="your DBOS and this DurableUploads have different databases; give both the same"
-                )
+                raise DurableError(problem=Problem("databases_differ"))
             return
         config = DBOSConfig(
             name=APPLICATION,
@@ -244,7 +239,7 @@ class Worker:
         logging.getLogger("dbos").addHandler(_NULL_HANDLER)
         DBOS(config=config)
         if DBOS.executor_id != self._executor:  # it was not made: there is one
-            raise DurableError(problem="your DBOS isn't launched yet; launch it before the worker is opened")
+            raise DurableError(problem=Problem("dbos_not_launched"))
         self._launched = True
         DBOS.listen_queues([self._queue])
         DBOS.launch()

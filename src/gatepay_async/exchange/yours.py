@@ -25,6 +25,7 @@ from gatepay_async.exchange.replies import read_reply
 from gatepay_async.exchange.tracing import Trace
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.messages import Reply
+from gatepay_async.words.problem import Problem
 
 Outcome = Reply | BadReplyError | ForeignError | UnansweredError
 Classify = Callable[[Exception, httpx.Request, Trace], Awaitable[Outcome]]
@@ -47,7 +48,7 @@ class OverClient:
 
     async def _make_attempt(self, watch: Watch, method: str, url: str, **options: Any) -> Reply:
         if self._client.is_closed:
-            raise InvalidRequestError(field="http_client", problem="has been closed")
+            raise InvalidRequestError(field="http_client", problem=Problem("closed"))
         trace = Trace(watch)
         request = self._client.build_request(method, url, **options, extensions={"trace": trace.on_event})
         return await _make_attempt(self._send_with_client, request, trace, self._classify)
@@ -120,7 +121,7 @@ async def _make_attempt(
     except BaseException as error:
         if not _is_stray_cancellation(error):
             raise
-        problem = "your httpx client or transport was cancelled from within"
+        problem = Problem("foreign_cancellation")
         outcome = UnansweredError(problem, cause=None, proven=False)
     # Not within the `except`: what is raised there would be chained, and httpx's errors hold the request.
     if isinstance(outcome, Reply):

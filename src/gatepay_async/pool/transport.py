@@ -23,6 +23,7 @@ import httpx
 
 from gatepay_async.pool.slots import Slot, Slots
 from gatepay_async.pool.stream import NetworkStream
+from gatepay_async.words.problem import Problem, message_of
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
@@ -56,7 +57,7 @@ Post = Callable[[bytes, dict[str, Any]], Awaitable[httpx.Response]]
 # Where httpcore's connection keeps what it has read of the stream.
 _H11: Final = "_h11_state"
 
-CLOSED: Final = "the client was closed; nothing was sent"
+CLOSED: Final = Problem("client_closed")
 
 
 class PoolClosedError(httpx.ConnectError):
@@ -198,7 +199,7 @@ class OriginPool(httpx.AsyncBaseTransport):
             target=request.url.raw_path,
         )
         if request.url.scheme not in DEFAULT_PORTS or url.origin != self._origin:
-            raise httpx.UnsupportedProtocol(f"only {self._origin} can be reached here, not {request.url.host!r}")
+            raise httpx.UnsupportedProtocol(Problem("other_origin", origin=str(self._origin), host=request.url.host))
         body: object = request.stream
         if isinstance(body, httpx.ByteStream):
             body = _BytesBody(b"".join(body))
@@ -249,7 +250,7 @@ class OriginPool(httpx.AsyncBaseTransport):
             await self._return_slot(slot)
             raise PoolClosedError(CLOSED)
         if slot is None:
-            raise httpx.PoolTimeout(f"no connection came free within {seconds} s; nothing was sent")
+            raise httpx.PoolTimeout(Problem("no_connection_free", seconds=seconds))
         return slot
 
     async def _send_request(
@@ -422,10 +423,10 @@ def _do_nothing() -> None:
 def _origin(url: httpx.URL) -> httpcore.Origin:
     """Reduce *url* to its origin, which must be one to be reached over HTTP."""
     if url.scheme not in DEFAULT_PORTS or not url.raw_host:
-        raise httpx.UnsupportedProtocol(f"an origin is http:// or https:// and a host, not {url.scheme!r}")
+        raise httpx.UnsupportedProtocol(Problem("not_an_origin", scheme=url.scheme))
     return httpcore.Origin(url.raw_scheme, url.raw_host, url.port or DEFAULT_PORTS[url.scheme])
 
 
 def _to_httpx_error(error: Exception) -> httpx.TransportError:
     """Put an error of httpcore in httpx's terms, its text kept."""
-    return next(kind(str(error)) for foreign, kind in TRANSLATIONS.items() if isinstance(error, foreign))
+    return next(kind(message_of(error)) for foreign, kind in TRANSLATIONS.items() if isinstance(error, foreign))

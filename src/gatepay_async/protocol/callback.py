@@ -19,6 +19,7 @@ from gatepay_async.protocol.frames import sealed
 from gatepay_async.protocol.models import Callback, PayType
 from gatepay_async.protocol.queries import DIGITS, PRICE, SIGNATURE, TEXT, QueryForm
 from gatepay_async.protocol.signing import Credentials, is_signed_by_one
+from gatepay_async.words.problem import Problem
 
 # sign = md5(md5(appkey + order_id + … + extend) + appsecret), in this order.
 SIGNED = ("order_id", "out_order_id", "price", "realprice", "type", "paytime", "extend")
@@ -39,10 +40,10 @@ _FORM = QueryForm(
         "out_order_id": TEXT,
         "price": PRICE,
         "realprice": PRICE,
-        "type": (re.compile("|".join(PayType)), f"must be one of {', '.join(PayType)}"),
+        "type": (re.compile("|".join(PayType)), Problem("not_one_of", choices=", ".join(PayType))),
         # Ten digits from 2001 to 2286: of another length it has got a digit from `extend`, or given one to it.
-        "paytime": (re.compile(r"[1-9][0-9]{9}"), "must be epoch seconds, ten digits"),
-        "extend": (re.compile(r".*", re.DOTALL), ""),
+        "paytime": (re.compile(r"[1-9][0-9]{9}"), Problem("form_time")),
+        "extend": (re.compile(r".*", re.DOTALL), Problem("empty")),
         "sign": SIGNATURE,
     },
     optional=("appkey",),
@@ -94,7 +95,7 @@ def credentials_of(appkey: str, appsecret: str | Sequence[str]) -> tuple[Credent
     if isinstance(appsecret, str) or not isinstance(appsecret, Sequence):
         return (Credentials(appkey, appsecret),)
     if not appsecret or isinstance(appsecret, bytes | bytearray | memoryview):
-        raise InvalidRequestError(field="appsecret", problem="must be text, or several texts in a list")
+        raise InvalidRequestError(field="appsecret", problem=Problem("not_text_or_texts"))
     return tuple(Credentials(appkey, each) for each in appsecret)
 
 
@@ -104,9 +105,9 @@ def verify_callback(query: str | bytes, *credentials: Credentials) -> Callback:
     fields = _FORM.read(query)
     ours = credentials[0].appkey
     if fields.get("appkey", ours) != ours:
-        raise CallbackSignatureError(field="appkey", problem="is not yours")
+        raise CallbackSignatureError(field="appkey", problem=Problem("not_your_appkey"))
     if not is_signed_by_one(credentials, [fields[name] for name in SIGNED], fields["sign"]):
-        raise CallbackSignatureError(field="sign", problem="does not match the fields and your secret")
+        raise CallbackSignatureError(field="sign", problem=Problem("bad_signature"))
     return Callback(
         order_id=int(fields["order_id"]),
         out_order_id=fields["out_order_id"],

@@ -14,6 +14,7 @@ from attrs import field, frozen, validators
 from gatepay_async.protocol import checks, codec, errors, money
 from gatepay_async.protocol.calls import KaCreate, KaShow, PayCreate, ProductShow, Usual
 from gatepay_async.protocol.models import OrderStatus, PaymentLink, PayType
+from gatepay_async.words.problem import Problem
 
 _PAY_TYPES = (PayType.WECHAT, PayType.ALIPAY)  # no onecode at these endpoints
 
@@ -21,7 +22,7 @@ _PAY_TYPES = (PayType.WECHAT, PayType.ALIPAY)  # no onecode at these endpoints
 def _as_pay_type(value: Any) -> PayType:
     if value in _PAY_TYPES:
         return PayType(value)
-    raise errors.InvalidRequestError(field="pay_type", problem=f"must be one of {', '.join(_PAY_TYPES)}")
+    raise errors.InvalidRequestError(field="pay_type", problem=Problem("not_one_of", choices=", ".join(_PAY_TYPES)))
 
 
 def _as_price(value: Any) -> Decimal:

@@ -15,6 +15,7 @@ from gatepay_async.protocol.frames import sealed
 from gatepay_async.protocol.models import PaymentReturn, PayType
 from gatepay_async.protocol.queries import DIGITS, PRICE, SIGNATURE, TEXT, QueryForm
 from gatepay_async.protocol.signing import Credentials, is_signed
+from gatepay_async.words.problem import Problem
 
 # sign = md5(md5(appkey + price + type + product_id + order_id + out_order_id) + appsecret), in this order.
 SIGNED = ("price", "type", "product_id", "order_id", "out_order_id")
@@ -23,7 +24,7 @@ _FORM = QueryForm(
     "return",
     {
         "price": PRICE,
-        "type": (re.compile("|".join(PayType)), f"must be one of {', '.join(PayType)}"),
+        "type": (re.compile("|".join(PayType)), Problem("not_one_of", choices=", ".join(PayType))),
         # Whether orders without a product have one: silent.
         "product_id": (re.compile(f"({DIGITS[0].pattern})?"), DIGITS[1]),
         "order_id": DIGITS,
@@ -45,8 +46,7 @@ def verify_return(query: str | bytes, credentials: Credentials) -> PaymentReturn
     """
     fields = {"product_id": "", **_FORM.read(query)}
     if not is_signed(credentials, [fields[name] for name in SIGNED], fields["sign"]):
-        problem = "does not match the fields and your secret"
-        raise CallbackSignatureError(field="sign", problem=problem, source="return")
+        raise CallbackSignatureError(field="sign", problem=Problem("bad_signature"), source="return")
     return PaymentReturn(
         price=Decimal(fields["price"]),
         pay_type=fields["type"],

@@ -9,13 +9,14 @@ from urllib.parse import unquote_to_bytes
 from attrs import frozen
 
 from gatepay_async.protocol.errors import MalformedCallbackError
+from gatepay_async.words.problem import Problem
 
 MAX_QUERY_BYTES = 8192  # bytes of a query string; GatePay's own have about 300. Many web servers accept no longer one
 
-DIGITS = re.compile(r"0|[1-9][0-9]{0,18}"), "must be digits only, the first not 0"
-PRICE = re.compile(r"(0|[1-9][0-9]{0,11})\.[0-9]{2}"), "must be digits, a point, two digits"  # 精确小数点后2位
-TEXT = re.compile(r".+", re.DOTALL), "must not be empty"
-SIGNATURE = re.compile(r"[0-9a-f]{32}"), "must be 32 lower-case hex digits"
+DIGITS = re.compile(r"0|[1-9][0-9]{0,18}"), Problem("form_id")
+PRICE = re.compile(r"(0|[1-9][0-9]{0,11})\.[0-9]{2}"), Problem("form_money")  # 精确小数点后2位
+TEXT = re.compile(r".+", re.DOTALL), Problem("empty")
+SIGNATURE = re.compile(r"[0-9a-f]{32}"), Problem("form_signature")
 
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
@@ -32,7 +33,7 @@ class QueryForm:
     """
 
     source: str
-    fields: Mapping[str, tuple[re.Pattern[str], str]]
+    fields: Mapping[str, tuple[re.Pattern[str], Problem]]
     optional: Collection[str]
 
     def read(self, query: str | bytes) -> dict[str, str]:
@@ -43,16 +44,16 @@ class QueryForm:
             MalformedCallbackError: A field is missing, comes twice or has not its exact form.
         """
         if not isinstance(query, str | bytes):
-            raise self._error(problem=f"the query must be text or bytes, not {type(query).__name__}")
+            raise self._error(problem=Problem("query_not_text", kind=type(query).__name__))
         raw = query if isinstance(query, bytes) else query.encode("utf-8", "surrogatepass")
         if len(raw) > MAX_QUERY_BYTES:
-            raise self._error(problem=f"is longer than {MAX_QUERY_BYTES} bytes")
+            raise self._error(problem=Problem("too_long", most=MAX_QUERY_BYTES))
         values: dict[str, str] = {}
         for pair in filter(None, raw.removeprefix(b"?").split(b"&")):
             name, _, value = pair.partition(b"=")
             text = self._unquote(name)
             if text in values:
-                raise self._error(field=text if text in self.fields else None, problem="a name comes twice")
+                raise self._error(field=text if text in self.fields else None, problem=Problem("name_twice"))
             values[text] = self._unquote(value)
         for field in self.fields:
             if field in values or field not in self.optional:
@@ -62,19 +63,19 @@ class QueryForm:
     def _unquote(self, text: bytes) -> str:
         """Undo form encoding; strict, where Python's own is kind. UTF-8 that nobody escaped is let through."""
         if _BAD_ESCAPE.search(text):
-            raise self._error(problem="holds a % without two hex digits")
+            raise self._error(problem=Problem("bad_escape"))
         try:
             return unquote_to_bytes(text.replace(b"+", b" ")).decode("utf-8")
         except UnicodeDecodeError:
             pass
-        raise self._error(problem="holds bytes that are not UTF-8")
+        raise self._error(problem=Problem("bytes_not_utf8"))
 
     def _check(self, name: str, values: dict[str, str]) -> None:
         if name not in values:
-            raise self._error(field=name, problem="is missing")
+            raise self._error(field=name, problem=Problem("missing"))
         form, problem = self.fields[name]
         if form.fullmatch(values[name]) is None:
             raise self._error(field=name, problem=problem)
 
-    def _error(self, *, problem: str, field: str | None = None) -> MalformedCallbackError:
+    def _error(self, *, problem: Problem, field: str | None = None) -> MalformedCallbackError:
         return MalformedCallbackError(field=field, problem=problem, source=self.source)

@@ -8,6 +8,7 @@ from urllib.parse import urljoin
 from gatepay_async.protocol import checks, money
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.forms import encode_form
+from gatepay_async.words.problem import Problem
 
 
 def quick_pay_url(
@@ -37,7 +38,7 @@ def quick_pay_url(
         fields["stable"] = "1"
     if skin is not None:
         if type(skin) is not int or skin not in (0, 1):
-            raise InvalidRequestError(field="skin", problem="must be 0 or 1")
+            raise InvalidRequestError(field="skin", problem=Problem("not_0_or_1"))
         fields["skin"] = str(skin)
     # The page is beside the API: https://gatepay.io/api/ and https://gatepay.io/pay/any.
     return f"{urljoin(base_url, '../pay/any')}?{encode_form(fields).decode('ascii')}"

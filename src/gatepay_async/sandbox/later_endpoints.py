@@ -130,7 +130,9 @@ def _cloudpay_create(context: CallContext, admin_id: int, form: Form) -> object:
     allowed = ("alipay",) if context.options.cloud_alipay_only else PAY_TYPES
     price = _amount(context, form, shop, allowed=allowed)
     require(shop.agent, Cause.NO_AGENT)
-    order = _new_order("cloudpay/create", admin_id, form, items={}, name=name_of_amount(price), price=price)
+    # URLs are none of its fields, and may have been passed over.
+    sent = {name: value for name, value in form.items() if name not in _URLS}
+    order = _new_order("cloudpay/create", admin_id, sent, items={}, name=name_of_amount(price), price=price)
     data = _created(context, form, order, signed_params=True)
     del data["qrcode_body"]
     return data

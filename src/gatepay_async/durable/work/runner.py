@@ -29,6 +29,7 @@ from gatepay_async.durable.work.rate_limiter import RateLimiter
 from gatepay_async.durable.work.sender import Send, Sender
 from gatepay_async.protocol import bulk
 from gatepay_async.protocol.bulk import Chunk, Fate
+from gatepay_async.words.problem import Problem
 
 T = TypeVar("T")
 
@@ -180,7 +181,7 @@ class Runner:
             # A transport's own; its text may hold anything. A cancellation of ours goes its way.
             if not isinstance(error, Exception) and (not watch.is_cancellation(error) or watch.is_ours()):
                 raise
-            problem = DurableError(problem=f"{type(error).__name__} while sending; the worker's log may say more")
+            problem = DurableError(problem=Problem("sending_failed", kind=type(error).__name__))
             return BatchResult([bulk.failed(chunk, Fate.UNKNOWN, error=problem) for chunk in chunks], stopped=problem)
         finally:
             self._accepted = self._accepted or sender.accepted
@@ -215,7 +216,7 @@ class Runner:
                 break  # whatever size was written down
             whole.update(piece)
         if whole.text() != manifest.digest:
-            raise SourceChangedError(source=source, problem="has changed since it was submitted")
+            raise SourceChangedError(source=source, problem=Problem("source_changed"))
         self._checked_jobs.add(name)
 
     async def _job(self, name: str) -> _JobState | None:
