@@ -95,6 +95,7 @@ ONLY_IN = {
     "aiohttp": {"over_aiohttp"},
     "httpx_aiohttp": {"over_aiohttp"},
     "httpcore": {"pool"},
+    "httptools": {"pool.responses"},
     "starlette": {"sandbox"},
     "uvicorn": {"cli.callback_server", "sandbox"},
     "segno": {"cli.commands.pay", "sandbox"},

@@ -30,8 +30,8 @@ class OverAiohttp(AiohttpTransport):
     An httpx transport over an aiohttp session of its own.
 
     Like ``OriginPool`` it calls a request's extensions ``on_wait`` and ``on_turn``, when the waiting for a connection
-    begins and when it is over, ``trace``, if there is one, before it connects or looks a name up, and ``on_send`` when
-    the first byte is about to leave. Closing it cuts off the calls under way, too.
+    begins and when it is over, ``on_connect``, if it is there, before it connects or looks a name up, and ``on_send``
+    when the first byte is about to leave. Closing it cuts off the calls under way, too.
 
     Args:
         max_connections: Open at once.
@@ -126,9 +126,9 @@ class _Connector(aiohttp.TCPConnector):
 
     async def connect(self, *request: Any, **options: Any) -> Connection:
         """Give a connection; what comes next is writing."""
-        trace: Any = _current_request.get().hooks.get("trace")
-        if trace is not None:
-            await trace("connection.connect_tcp.started", {})
+        on_connect = _current_request.get().hooks.get("on_connect")
+        if on_connect is not None:
+            on_connect()
         connection = await super().connect(*request, **options)
         _current_request.get().hooks["on_send"]()
         return connection

@@ -47,11 +47,10 @@ def set_up(shop: Stage) -> dict[str, str]:
     sandbox.pay(4)
     sandbox.pay(5, realprice=Decimal("0.98"))
     shop.portal.call(sandbox.wait_delivered)
-    names = ("waiting", "paid", "expired", "late", "another")
     sandbox.change_shop(expired_url=f"{shop.merchant}/late")
     thanks = f"{shop.merchant}/thanks"
     urls += [shop.any_amount(return_url=thanks), shop.group(), shop.any_amount(return_url=thanks), shop.any_amount()]
-    names = (*names, "amount", "group", "going-back", "ran-out")
+    names = ("waiting", "paid", "expired", "late", "another", "amount", "group", "going-back", "ran-out")
     urls[5:-4] = []
     [ran_out, back] = sandbox.orders()[:-3:-1]
     sandbox.pay(back)

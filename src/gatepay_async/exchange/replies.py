@@ -89,7 +89,7 @@ async def _read_parts(response: httpx.Response, chunks: AsyncIterator[bytes]) ->
             parts.append(part)
             size += len(part)
             if size > MAX_REPLY_BYTES:
-                raise _too_large(response)
+                raise too_large_error(response.status_code)
         whole = True
     finally:
         # A generator of httpx's, left half-way, would be for the garbage collector; trio warns of that.
@@ -110,13 +110,14 @@ def _decompress(response: httpx.Response, body: bytes, formats: tuple[int, ...])
 
 def _check_size(response: httpx.Response, body: bytes) -> bytes:
     if len(body) > MAX_REPLY_BYTES:
-        raise _too_large(response)
+        raise too_large_error(response.status_code)
     return body
 
 
-def _too_large(response: httpx.Response) -> BadReplyError:
+def too_large_error(status: int) -> BadReplyError:
+    """The error for a reply with that *status* that is larger than any there can be."""
     problem = Problem("reply_too_large", most=MAX_REPLY_BYTES)
-    return BadReplyError(response.status_code, problem)
+    return BadReplyError(status, problem)
 
 
 def reply_of(response: httpx.Response, body: bytes) -> Reply:

@@ -49,6 +49,7 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
     A backend that connects once, and the stream it has connected.
 
     Attributes:
+        on_connect: Called with nothing before anything is connected or looked up. None: nobody wants to know.
         on_send: Called with nothing just before the first byte of a request is handed to the system, then
             forgotten. None: nobody wants to know.
         request_begun: Whether a byte of the current request has left. Set it to False before each request.
@@ -56,6 +57,7 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
     """
 
     def __init__(self) -> None:
+        self.on_connect: Callable[[], None] | None = None
         self.on_send: Callable[[], None] | None = None
         self.request_begun = False
         self.not_reusable = False
@@ -82,6 +84,8 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
             httpcore.ConnectTimeout: *timeout* seconds were not enough.
             httpcore.ConnectError: No address answered.
         """
+        if self.on_connect is not None:
+            self.on_connect()
         try:
             with anyio.fail_after(timeout):
                 self._use_stream(await anyio.connect_tcp(host, port, local_host=local_address))
@@ -104,6 +108,8 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
             httpcore.ConnectTimeout: *timeout* seconds were not enough.
             httpcore.ConnectError: Nobody listens there.
         """
+        if self.on_connect is not None:
+            self.on_connect()
         try:
             with anyio.fail_after(timeout):
                 self._use_stream(await anyio.connect_unix(path))

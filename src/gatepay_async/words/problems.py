@@ -215,6 +215,38 @@ PROBLEMS: dict[str, Text] = {
         "必须是 http:// 或 https:// 加主机名，而不是 {scheme!r}",
     ),
     "client_closed": ("the client was closed; nothing was sent", "客户端已关闭；什么都没有发送"),
+    "no_response": ("the server closed the connection without a response", "服务器没有响应就关闭了连接"),
+    "half_a_response": (
+        "the server closed the connection before the response was complete",
+        "服务器在响应传完之前关闭了连接",
+    ),
+    "closed_at_this_end": ("the connection was closed at this end", "连接已在本端关闭"),
+    "closed_before_tls": (
+        "the server closed the connection before there was TLS",
+        "TLS 握手尚未完成，服务器就关闭了连接",
+    ),
+    "not_valid_http": ("the response is not valid HTTP: {reason}", "响应不是有效的 HTTP：{reason}"),
+    "unexpected_status": ("the status of the response is unexpected", "响应的 HTTP 状态码不应出现在这里"),
+    "unsupported_http_version": ("the HTTP version of the response is not supported", "不支持响应所用的 HTTP 版本"),
+    "unsupported_transfer_encoding": (
+        "the transfer-encoding of the response is not supported",
+        "不支持响应的 transfer-encoding",
+    ),
+    "response_header_too_long": ("a header of the response is too long", "响应头过长"),
+    "bad_target": (
+        "the method or the target of the request holds a character that it can't",
+        "请求的方法或路径中有不允许的字符",
+    ),
+    "bad_request_header": ("a header of the request holds a character that it can't", "请求头中有不允许的字符"),
+    "no_host_header": ("the request needs one Host header", "请求必须有且只有一个 Host 头"),
+    "request_body_too_long": (
+        "the body of the request is longer than its Content-Length",
+        "请求体比 Content-Length 所写的长",
+    ),
+    "request_body_too_short": (
+        "the body of the request is shorter than its Content-Length",
+        "请求体比 Content-Length 所写的短",
+    ),
     "spoke_too_early": ("the server spoke before the request was sent", "请求尚未发出，服务器就已有响应"),
     # -- callbacks ----------------------------------------------------------------------------------------------------
     "form_id": ("must be digits only, the first not 0", "只能是数字，且首位不为 0"),
