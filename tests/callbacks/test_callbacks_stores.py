@@ -200,7 +200,7 @@ def refusal(make: Callable[..., object], *given: object, **options: object) -> s
 def test_no_file() -> None:
     """A store in a file wants a file's name."""
     assert [
-        path for path in ("", ":memory:") if "MemoryStore remembers in memory" not in refusal(SQLiteStore, path)
+        path for path in ("", ":memory:") if "to keep records in memory, use MemoryStore" not in refusal(SQLiteStore, path)
     ] == []
 
 
