@@ -161,7 +161,7 @@ PROBLEMS: dict[str, Text] = {
     "json_too_deep": ("is JSON nested too deep", "是嵌套过深的 JSON"),
     "json_incomplete": ("is not complete JSON", "不是完整的 JSON"),
     "missing": ("is missing", "缺失"),
-    "epoch_out_of_range": ("should be a Unix timestamp, is out of range", "应为Unix 时间戳，但超出范围"),
+    "epoch_out_of_range": ("should be a Unix timestamp, is out of range", "应为 Unix 时间戳，但超出范围"),
     "not_data_uri": ("should be an image as a data URI with base64", "应为 base64 编码的图片 data URI"),
     "image_broken": (
         "should be an image in base64, which is empty, cut or broken",
@@ -234,10 +234,10 @@ PROBLEMS: dict[str, Text] = {
     ),
     "response_header_too_long": ("a header of the response is too long", "响应头过长"),
     "bad_target": (
-        "the method or the target of the request holds a character that it can't",
+        "the method or the target of the request contains an invalid character",
         "请求的方法或路径中有不允许的字符",
     ),
-    "bad_request_header": ("a header of the request holds a character that it can't", "请求头中有不允许的字符"),
+    "bad_request_header": ("a header of the request contains an invalid character", "请求头中有不允许的字符"),
     "no_host_header": ("the request needs one Host header", "请求必须有且只有一个 Host 头"),
     "request_body_too_long": (
         "the body of the request is longer than its Content-Length",
@@ -251,7 +251,7 @@ PROBLEMS: dict[str, Text] = {
     # -- callbacks ----------------------------------------------------------------------------------------------------
     "form_id": ("must be digits only, not starting with 0", "只能是数字，且首位不为 0"),
     "form_money": ("must have two decimals, such as 0.99", "必须带两位小数，例如 0.99"),
-    "form_time": ("must be a Unix timestamp of ten digits", "必须是十位数字的Unix 时间戳"),
+    "form_time": ("must be a Unix timestamp of ten digits", "必须是十位的 Unix 时间戳"),
     "form_signature": ("must be 32 lower-case hex digits", "必须是 32 位小写十六进制数字"),
     "not_your_appkey": ("is not yours", "不是你的"),
     "bad_signature": ("does not match the fields and your secret", "与各字段和你的密钥不符"),
@@ -376,7 +376,7 @@ PROBLEMS: dict[str, Text] = {
     "naive_datetime": ("must have a time zone, such as datetime.now(UTC)", "必须带时区，例如 datetime.now(UTC)"),
     "paid_at_form": (
         "must be a datetime with a time zone, or a Unix timestamp of ten digits",
-        "必须是带时区的 datetime，或十位数的整数Unix 时间戳",
+        "必须是带时区的 datetime，或十位的 Unix 时间戳",
     ),
     "vendor_field": (
         "{name} is a field of GatePay's; tampered={{…}} changes it",
