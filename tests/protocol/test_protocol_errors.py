@@ -37,6 +37,17 @@ REFUSALS = [
     "AlreadyStoredError",
     "StorageFailedError",
 ]
+# Of the later endpoints.
+LATER = [
+    "OrderNotFoundError",
+    "InvalidPriceError",
+    "PayTypeClosedError",
+    "ProductUnavailableError",
+    "UnexpectedParameterError",
+    "CallbackUrlMissingError",
+    "AppKeyExpiredError",
+    "NotAnAgentError",
+]
 TREE = {
     "GatePayError": ["Exception"],
     "InvalidRequestError": ["GatePayError", "ValueError"],
@@ -44,6 +55,7 @@ TREE = {
     **{name: ["RefusedError"] for name in REFUSALS},
     # Codes of pay/create that the vendor has added later.
     **{name: ["RefusedError"] for name in ("NoPayTypeAvailableError", "OrderFailedError", "UnknownFailureError")},
+    **{name: ["RefusedError"] for name in LATER},
     "ProtocolError": ["GatePayError"],
     "TransportError": ["GatePayError"],
     "DeadlineExceededError": ["TransportError"],

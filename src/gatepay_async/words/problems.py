@@ -54,6 +54,22 @@ PROBLEMS: dict[str, Text] = {
     "number_from_0": ("must be a number, 0 or more", "必须是不小于 0 的数"),
     "not_one_of": ("must be one of {choices}", "只能是 {choices} 之一"),
     "wechat_single": ("WeChat pays for one item only, not {count}", "微信支付只能单件购买，而不是 {count} 件"),
+    "money_not_positive": ("must be above 0", "必须大于 0"),
+    "not_0_or_1": ("must be 0 or 1", "只能是 0 或 1"),
+    "not_web_url": (
+        "must be a URL that begins with http:// or https://, without spaces",
+        "必须是以 http:// 或 https:// 开头且不含空格的网址",
+    ),
+    "not_items": (
+        "must say how many of each product, such as {{8: 2, 7: 3}}",
+        "必须写明每种商品的件数，例如 {{8: 2, 7: 3}}",
+    ),
+    "no_items": ("must hold at least one product", "至少要有一种商品"),
+    "too_many_items": (
+        "holds {count} products, and the limit is {most}; split the order",
+        "包含 {count} 种商品，上限为 {most} 种；请拆分订单",
+    ),
+    "item_twice": ("holds product {product} twice", "商品 {product} 重复"),
     "one_text_as_keys": ("must be a list of card keys, not one text", "必须是卡密的列表，而不是一段文本"),
     "keys_not_list": ("must be a list of card keys, not {kind}", "必须是卡密的列表，而不是 {kind}"),
     "keys_not_iterable": (
