@@ -175,7 +175,7 @@ def test_a_code_that_is_no_number(endpoint: str, code: Any) -> None:
         (b"1.5", "reply", "should be an object, is a fraction"),
         (b'"x"', "reply", "should be an object, is text"),
         (b"true", "reply", "should be an object, is true or false"),
-        (b"", None, "is no complete JSON"),
+        (b"", None, "is not complete JSON"),
     ],
 )
 def test_no_envelope(body: bytes, path: str | None, problem: str) -> None:
