@@ -27,7 +27,9 @@ ROOM = Path(gatepay_async.cli.__file__).parent
 UPLOADS = ("list", "show", "watch", "cancel", "resume", "forget", "work")
 COMMANDS: list[tuple[str, ...]] = [
     (), ("demo",), ("doctor",), ("products",), ("keys",), ("keys", "upload"), ("keys", "export"), ("keys", "count"),
-    ("pay",), ("callback",), ("callback", "verify"), ("callback", "sign"), ("callback", "send"), ("errors",),
+    ("pay",),
+    ("order",),
+    ("link",), ("callback",), ("callback", "verify"), ("callback", "sign"), ("callback", "send"), ("errors",),
     ("sandbox",), ("uploads",), *(("uploads", name) for name in UPLOADS),
 ]  # fmt: skip
 
@@ -108,7 +110,7 @@ def test_help(gatepay: Any, command: tuple[str, ...], lang: str) -> None:
     assert run.out.startswith({"en": "Usage: gatepay", "zh": "用法：gatepay"}[lang])
     assert ("显示本帮助" in run.out) == (lang == "zh")
     assert not re.search(
-        r"^ .*\b(option|uploads?|work|export|pay|callback|sandbox|errors)\.\w+$", run.out, re.MULTILINE
+        r"^ .*\b(option|uploads?|work|export|pay|order|link|callback|sandbox|errors)\.\w+$", run.out, re.MULTILINE
     )
     for line in run.out.splitlines():
         assert sum(2 if east_asian_width(letter) in "WF" else 1 for letter in line) <= 80, line
