@@ -161,7 +161,7 @@ async def test_a_cancellation_of_somebody_elses() -> None:
     runner = Runner(cast("Any", None), cast("Any", None), send, cast("Any", None), executor="e")
     run = await runner._send_all([CHUNK], Sender(send, 8, always))
     assert [outcome.fate for outcome in run.outcomes] == [Fate.UNKNOWN]
-    assert str(run.stopped) == "CancelledError while sending; the worker's log may say more"
+    assert str(run.stopped) == "CancelledError while sending; see the worker's log"
 
 
 def nobody(*_: object) -> KaCreate:
@@ -169,7 +169,7 @@ def nobody(*_: object) -> KaCreate:
 
 
 async def test_invisible_characters_are_in_the_report(room: Room, shop: Shop) -> None:
-    """The report of a job lists the lines whose card key holds an invisible character, as any report does."""
+    """The report of a job lists the lines whose card key contains an invisible character, as any report does."""
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
         job = await submit.file(room.file(["A", "\u200bB\u200b", "C\u200bD"]), product_id=PRODUCT)

@@ -22,7 +22,7 @@ from gatepay_async.sandbox.endpoint import Endpoint, RefusedError
 from gatepay_async.sandbox.endpoints import ENDPOINTS
 from gatepay_async.sandbox.fault_injection import FaultyExchange, inject_fault
 from gatepay_async.sandbox.faults import Fault
-from gatepay_async.sandbox.forms import MalformedFormError, read_form, read_pairs
+from gatepay_async.sandbox.forms import MalformedFormError, filtered, read_form, read_pairs
 from gatepay_async.sandbox.orders import qrcode_png
 from gatepay_async.sandbox.pages import origin_of
 from gatepay_async.sandbox.refusals import SUCCESS, Cause, text_of
@@ -125,7 +125,8 @@ async def _call(api: ApiService, endpoint: Endpoint, request: Request) -> Respon
 def _serve(api: ApiService, endpoint: Endpoint, read: Callable[[], dict[str, str]], origin: str) -> Response:
     replies = Replies(api.options)
     try:
-        data = api.serve(endpoint, read(), origin=origin)
+        form = filtered(read()) if api.options.input_filter else read()
+        data = api.serve(endpoint, form, origin=origin)
     except RefusedError as refused:
         code, text = endpoint.refusals[refused.cause]
     except MalformedFormError as error:

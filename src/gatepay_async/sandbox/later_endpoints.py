@@ -219,7 +219,7 @@ def _order_check(context: CallContext, admin_id: int, form: Form) -> object:
         "order_name": order.name,
         "order_price": f"{order.price:.2f}",
         "order_type": order.pay_type,
-        "order_status": order.state,
+        "order_status": context.options.order_statuses.get(order.state, order.state),
     }
 
 

@@ -103,7 +103,7 @@ PAGES: dict[str, Text] = {
     "hears_later": ("When the order is paid, the sandbox calls {url}.", "付款后，沙箱会请求 {url}。"),
     "hears_none_late": ("None: an expired order gets no callback.", "无：过期的订单不会触发回调。"),
     "hears_none": ("No callback was sent for this order.", "此订单没有发送过回调。"),
-    "leads_away": ("The browser goes there in three seconds.", "浏览器将在三秒后自动跳转。"),
+    "leads_away": ("Going back to the shop in three seconds…", "三秒后自动返回商户……"),
     "to_shop": ("Back to the shop", "返回商户"),
     "returns_later": (
         "Once your program has responded success, the browser goes to {url}.",
@@ -111,6 +111,7 @@ PAGES: dict[str, Text] = {
     ),
     # The quick-pay page
     "quick_pay": ("Pay a shop", "向商户付款"),
+    "amount_yuan": ("Amount (yuan)", "金额（元）"),
     "quick_pay_more": ("Enter how much to pay, and choose how.", "请输入金额并选择付款方式。"),
     "quick_pay_fixed": ("The shop has set the amount. Choose how to pay.", "金额由商户设定，请选择付款方式。"),
     "quick_pay_unsigned": (

@@ -8,6 +8,8 @@ from typing import Any, Self, TypeAlias
 from gatepay_async.words import Lang, say
 from gatepay_async.words.problems import PROBLEMS
 
+__all__ = ["Problem"]
+
 Fact: TypeAlias = "str | int | float | Problem | None"
 
 
