@@ -49,9 +49,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "exchange": {"exchange", "over_aiohttp", "pool", "protocol", "version"},
     "listing": {"protocol"},
     "dedup": {"protocol"},
-    "upload": {"cancelling", "dedup", "protocol"},
+    "lines": {"protocol"},
+    "sending": {"protocol"},
+    "upload": {"cancelling", "dedup", "lines", "protocol", "sending"},
     "over_aiohttp": set(),
-    "client": {"exchange", "listing", "protocol", "upload"},
+    "client": {"exchange", "lines", "listing", "protocol", "upload"},
     "order_ids": set(),
     "sqlite_files": set(),
     "callbacks": {"callbacks", "protocol", "sqlite_files"},
@@ -71,7 +73,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "version",
     },
     "testing": {"protocol"},
-    "durable": {"cancelling", "client", "dedup", "durable", "protocol", "sqlite_files"},
+    "durable": {"cancelling", "client", "dedup", "durable", "protocol", "sending", "sqlite_files"},
 }
 # The same within durable/. Its other modules are its doors, and import all of it.
 WITHIN_DURABLE: dict[str, set[str]] = {

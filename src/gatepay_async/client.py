@@ -18,6 +18,7 @@ from gatepay_async.exchange.loopback import is_loopback
 from gatepay_async.exchange.opening import open_exchange
 from gatepay_async.exchange.port import ForeignError
 from gatepay_async.exchange.urls import BadUrlError, parse_url
+from gatepay_async.lines import Lines
 from gatepay_async.listing import CardKeyListing
 from gatepay_async.protocol import callback, checks, invisible
 from gatepay_async.protocol.bulk import UploadReport
@@ -36,7 +37,7 @@ from gatepay_async.protocol.messages import decode, encode
 from gatepay_async.protocol.models import Callback, Catalog, Payment, PayType, Stored
 from gatepay_async.protocol.retrying import RetryBudget, RetryPolicy, Sent, wait_after
 from gatepay_async.protocol.signing import Credentials
-from gatepay_async.upload import Lines, OnProgress, upload
+from gatepay_async.upload import OnProgress, upload
 
 T = TypeVar("T")
 P = ParamSpec("P")

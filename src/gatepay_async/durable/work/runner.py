@@ -8,9 +8,7 @@ from typing import Any, TypeVar
 import anyio
 from attrs import define, evolve, field, frozen
 
-from gatepay_async.cancelling import CancellationWatch
 from gatepay_async.durable.errors import (
-    DurableError,
     QueueUnavailableError,
     SourceChangedError,
     UnreadableRowError,
@@ -26,9 +24,10 @@ from gatepay_async.durable.storage import pickle_guard
 from gatepay_async.durable.storage.database import in_thread
 from gatepay_async.durable.storage.job_store import JobStore
 from gatepay_async.durable.work.rate_limiter import RateLimiter
-from gatepay_async.durable.work.sender import Send, Sender
+from gatepay_async.durable.work.sender import BatchSender
 from gatepay_async.protocol import bulk
 from gatepay_async.protocol.bulk import Chunk, Fate
+from gatepay_async.sending import Send
 
 T = TypeVar("T")
 
@@ -149,7 +148,7 @@ class Runner:
             job.active = job.active and name in active  # who has asked later than this knows better
 
     async def _send_batch(self, task: Task, job: _JobState, ends: float) -> BatchResult:
-        async def may_go_on() -> bool:
+        async def may_send() -> bool:
             await self._rate_limiter.acquire()
             return job.active and not self.away and not self.closing and anyio.current_time() < ends
 
@@ -170,18 +169,9 @@ class Runner:
         # Asked after that was noted: who cancels it in between, and is told that nothing of it was begun, is right.
         if chunks and not await self._is_ours(task):
             return BatchResult([bulk.left(chunk) for chunk in chunks])
-        return await self._send_all(chunks, Sender(self._send, task.product_id, may_go_on, accepted=self._accepted))
-
-    async def _send_all(self, chunks: list[Chunk], sender: Sender) -> BatchResult:
-        watch = CancellationWatch()
+        sender = BatchSender(self._send, task.product_id, may_send, accepted=self._accepted)
         try:
             return await sender.send_chunks(chunks)
-        except BaseException as error:
-            # A transport's own; its text may hold anything. A cancellation of ours goes its way.
-            if not isinstance(error, Exception) and (not watch.is_cancellation(error) or watch.is_ours()):
-                raise
-            problem = DurableError(problem=f"{type(error).__name__} while sending; the worker's log may say more")
-            return BatchResult([bulk.failed(chunk, Fate.UNKNOWN, error=problem) for chunk in chunks], stopped=problem)
         finally:
             self._accepted = self._accepted or sender.accepted
 
