@@ -1,4 +1,4 @@
-"""What the documentation has of its own: the catalogue of errors as a directive, and a search that finds Chinese."""
+"""What the documentation has of its own: the catalogue of errors, names of files above code, a search in Chinese."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -97,6 +97,15 @@ function splitQuery(query) {{
         return pairs + super().split(input)
 
 
+# ```python title="first.py": other sites of Markdown show such a line as plain code, this one with the name above it.
+_TITLED = re.compile(r'^(```+)(\w+) title="([^"]+)"$', re.MULTILINE)
+
+
+def name_files(_app: Sphinx, _page: str, source: list[str]) -> None:
+    """Show the name of a file above its code."""
+    source[0] = _TITLED.sub(r"\1{code-block} \2\n:caption: \3\n", source[0])
+
+
 class Properties:
     """Their docstrings are sentences; napoleon would take what stands before a colon for a type."""
 
@@ -120,6 +129,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Sphinx calls it."""
     app.add_directive("catalogue", Catalogue)
     app.add_search_language(SearchHan)
+    app.connect("source-read", name_files)
     properties = Properties()
     app.connect("autodoc-process-docstring", properties.put_aside, priority=400)  # napoleon has 500
     app.connect("autodoc-process-docstring", properties.put_back, priority=600)

@@ -35,13 +35,13 @@ def digest(text: str) -> str:
 
 
 def blocks(text: str) -> list[tuple[str, str]]:
-    """What must be the same: each block's language, and its code without comments, titles and captions."""
-    return [(found["info"].split(" ")[0], bare(found["info"], found["body"])) for found in FENCE.finditer(text)]
+    """What must be the same: each block's language and file name, and its code without comments and captions."""
+    return [(found["info"].strip(), bare(found["info"], found["body"])) for found in FENCE.finditer(text)]
 
 
 def bare(info: str, body: str) -> str:
     """The code itself: comments may be translated, and so may the captions of a table of contents."""
-    if info == "python":
+    if info.partition(" ")[0] == "python":
         return ast.dump(ast.parse(body))
     if info == "console":  # what is printed is in the page's language
         return "\n".join(line for line in body.splitlines() if line.startswith("$ "))

@@ -76,8 +76,24 @@ def ours() -> list[ModuleType]:
 
 def described(module: ModuleType, name: str) -> Iterator[str]:
     """The lines of one public name."""
-    _, node = definition(module, name)
+    home, node = definition(module, name)
     yield from statement(f"{module.__name__}.{name}", node)
+    for part in parts(home, node):
+        for inner in part.body:
+            if names_of(inner) != ["__init__"]:
+                yield from member(f"{module.__name__}.{name}", inner)
+
+
+def parts(home: ModuleType, node: ast.stmt) -> Iterator[ast.ClassDef]:
+    """The sandbox's class is in several files, each a base that nobody else imports: what those have is its own."""
+    for base in node.bases if isinstance(node, ast.ClassDef) else ():
+        thing = getattr(home, ast.unparse(base), None) if isinstance(base, ast.Name) else None
+        if thing is None or not getattr(thing, "__module__", "").startswith("gatepay_async.sandbox."):
+            continue
+        found, inner = definition(sys.modules[thing.__module__], thing.__name__)
+        if isinstance(inner, ast.ClassDef):
+            yield inner
+            yield from parts(found, inner)
 
 
 def aliases(module: ModuleType, name: str) -> Iterator[str]:

@@ -595,6 +595,7 @@ async def cancel_after(steps: int, cancel: Callable[[], None]) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 async def test_cancelled_at_any_step(watched: type[Watched], kind: str) -> None:
     """Wherever a cancellation strikes an upload that has spilled, every line that was read is in one column."""
     for steps in range(0, 60, 2):

@@ -314,17 +314,29 @@ def test_users_frames_stay() -> None:
     assert [frame.locals for frame in stack if frame.name == "theirs"] == [{"mine": "'still here'"}]
 
 
+def leaking() -> Exception:
+    """An error that nobody has emptied yet."""
+    with pytest.raises(InvalidRequestError) as caught:
+        KaCreate.__init__.__wrapped__(KaCreate(1, ["x"]), 0, [CANARY])  # type: ignore[attr-defined]  # functools.wraps()
+    return caught.value
+
+
 def test_groups() -> None:
     """The members of groups are emptied as well."""
-    members: list[Exception] = []
-    for _ in range(2):
-        with pytest.raises(InvalidRequestError) as caught:
-            KaCreate.__init__.__wrapped__(KaCreate(1, ["x"]), 0, [CANARY])  # type: ignore[attr-defined]  # functools.wraps()
-        members.append(caught.value)
-    group = ExceptionGroup("several", members)
+    group = ExceptionGroup("several", [leaking(), leaking()])
     assert leaks(group)
     clear_frames(group)
     assert not leaks(group)
+
+
+@pytest.mark.parametrize("link", ["__cause__", "__context__"])
+def test_what_an_error_hangs_on(link: str) -> None:
+    """So are the errors that caused one, or that it came in the middle of."""
+    error = OSError("later")
+    setattr(error, link, leaking())
+    assert leaks(error)
+    clear_frames(error)
+    assert not leaks(error)
 
 
 def test_forms() -> None:

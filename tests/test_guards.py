@@ -30,7 +30,7 @@ CONTRACT = """
     GatePayError InvalidAppKeyError InvalidPageError InvalidPayTypeError InvalidProductError InvalidQuantityError
     InvalidRequestError LicenceExpiredError MalformedCallbackError MissingParameterError NoPayTypeAvailableError
     OutOfStockError OutcomeUnknownError PayType Payment Product ProductNotFoundError ProtocolError QrCode
-    QuotaExceededError RefusedError RetryPolicy ShopNotFoundError SignatureRejectedError SingleItemOnlyError
+    QuotaExceededError RawReply RefusedError RetryPolicy ShopNotFoundError SignatureRejectedError SingleItemOnlyError
     StaleCallbackError StorageFailedError Stored TooManyKeysError TransportError UploadIncomplete UploadProgress
     UploadReport parse_callback
 """.split()  # noqa: SIM905 -- fifty names in quotes are no easier to read
@@ -294,6 +294,17 @@ def test_no_skipped_tests(path: Path) -> None:
     """No test is skipped or expected to fail without a reason."""
     marks = [line for line in path.read_text("utf-8").splitlines() if line.lstrip().startswith("@pytest.mark.")]
     assert not [line for line in marks if re.match(r"\s*@pytest\.mark\.(skip|xfail)", line) and "reason=" not in line]
+
+
+def test_lines_to_copy_log_no_signature() -> None:
+    """Wherever a reader is told to start uvicorn for callbacks, it is without its access log."""
+    texts = [
+        path.read_text("utf-8") for name in ("docs", "examples") for path in (ROOT / name).rglob("*.*")
+        if path.suffix in (".md", ".py")
+    ]  # fmt: skip
+    lines = [line for text in texts for line in text.splitlines() if re.search(r"\buvicorn \w+:app\b", line)]
+    assert lines
+    assert [line for line in lines if "--no-access-log" not in line] == []
 
 
 def test_change_log_names_the_version() -> None:

@@ -15,7 +15,7 @@ from seeds import fresh_seed
 from gatepay_async import AsyncGatePay, GatePayError, RetryPolicy
 from gatepay_async.pool import OriginPool
 
-pytestmark = [pytest.mark.slow, pytest.mark.hang_limit(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.uncounted, pytest.mark.hang_limit(180)]
 
 SEED = fresh_seed()
 EXCHANGES = int(os.environ.get("GATEPAY_TEST_EXCHANGES") or 350)  # on each loop, over each transport

@@ -37,9 +37,10 @@ async def connected() -> AsyncIterator[tuple[NetworkStream, ByteStream]]:
 
 
 async def flood(stream: NetworkStream) -> None:
-    """Write for ever."""
+    """Write for ever, little at a time."""
     while True:
-        await stream.write(b"x" * CORK, timeout=20)
+        await stream.write(b"x")
+        await stream.write(b"", timeout=20)
 
 
 async def never(*_: Any, **__: Any) -> None:
@@ -198,10 +199,11 @@ async def test_nothing_to_read() -> None:
 
 
 async def test_nothing_taken() -> None:
-    """Another end that takes nothing in time is WriteTimeout."""
+    """Another end that takes nothing in time is WriteTimeout; nothing more must be written then."""
     async with connected() as (stream, _):
         with pytest.raises(httpcore.WriteTimeout, match="nothing written"):
             await stream.write(b"x" * 50_000_000, timeout=MOMENT)
+        assert not stream.is_quiet()
 
 
 async def test_broken_before_it_is_used() -> None:
@@ -219,10 +221,11 @@ async def test_broken_before_it_is_used() -> None:
 
 
 async def test_broken() -> None:
-    """A connection that the other end has cut is WriteError to write to, and counts as readable."""
+    """A connection that the other end has cut is WriteError to write to, spoiled, and counts as readable."""
     async with connected() as (stream, other_end):
         stream.request_begun = True
         await other_end.aclose()
         with pytest.raises(httpcore.WriteError):
             await flood(stream)
+        assert stream.not_reusable
         assert stream.get_extra_info("is_readable") is True

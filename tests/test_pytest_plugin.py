@@ -65,6 +65,7 @@ def run(pytester: pytest.Pytester, test: str, *options: str) -> pytest.RunResult
     ],
     ids=lambda each: " ".join(each) if isinstance(each, list) else None,
 )
+@pytest.mark.slow
 def test_under_each_plugin(pytester: pytest.Pytester, mark: str, options: list[str], passed: int) -> None:
     """An async test gets an open client of a fresh sandbox: under anyio on both loops, under pytest-asyncio on its."""
     twice = "".join(

@@ -91,6 +91,16 @@ async def test():
     passes(pytester, test)
 
 
+def test_your_own_transport_is_not_refused(pytester: pytest.Pytester) -> None:
+    """A transport of httpx's own, which calls the network, is one that somebody has passed, too."""
+    test = """
+async def test():
+    async with httpx.AsyncHTTPTransport() as transport:
+        assert (await outcome(transport=transport))[0] == "TransportError"
+"""
+    passes(pytester, test)
+
+
 def test_nothing_is_looked_up(pytester: pytest.Pytester) -> None:
     """It is refused before a name is looked up or anybody connected to, over each transport, behind a proxy as well."""
     test = """

@@ -118,6 +118,8 @@ def recipe(
         "PYTHONWARNINGS": "error",
         "PYTHONUNBUFFERED": "1",
     }
+    if request.param == "aiohttp_shop":
+        environment["PYTHONASYNCIODEBUG"] = "1"  # then aiohttp prints its access log by itself, if it has one
     with served(request.param, folder, environment) as url, httpx.Client(base_url=url, trust_env=False) as browser:
         it = Recipe(sandbox, browser, folder)
         yield it

@@ -4,7 +4,7 @@ import logging
 import pickle
 import traceback
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 from urllib.parse import quote_plus
 
 import anyio
@@ -14,7 +14,7 @@ from anyio.abc import SocketStream
 from servers import http, raw_server
 from waiting import until
 
-from gatepay_async import AsyncGatePay, CardKey, GatePayError, RetryPolicy, UploadReport, parse_callback
+from gatepay_async import AsyncGatePay, CardKey, GatePayError, RetryPolicy, TransportError, UploadReport, parse_callback
 from gatepay_async.protocol.calls import KaCreate
 from gatepay_async.protocol.messages import encode
 from gatepay_async.protocol.signing import Credentials, sign
@@ -92,6 +92,7 @@ async def provoke(gatepay: AsyncGatePay) -> list[object]:
         lambda: gatepay.create_payment(
             product_id=8, product_num=1, pay_type="alipay", out_order_id="T-1-X", custom="custom"
         ),
+        lambda: gatepay.send_raw("ka/create", {"product_id": "8", "content": "\n".join(KEYS)}, signed=("content",)),
     ]
     results: list[object] = []
     for call in calls:
@@ -136,7 +137,7 @@ async def test_strange_replies(name: str, status: str, caplog: pytest.LogCapture
     ):
         look(repr(gatepay))
         results = await provoke(gatepay)
-    assert len(results) == 5
+    assert len(results) == 6
     for result in results:
         look_at(result)
     look(caplog.text)
@@ -163,10 +164,26 @@ async def test_nobody_answers(caplog: pytest.LogCaptureFixture, *, own_client: b
         ) as gatepay,
     ):
         results = await provoke(gatepay)
-    assert sum(isinstance(result, GatePayError) for result in results) == 4
+    assert sum(isinstance(result, GatePayError) for result in results) == 5
     for result in results:
         look_at(result)
     look(caplog.text)
+
+
+@pytest.mark.asyncio  # what is looked for doesn't depend on the loop
+async def test_a_transport_that_quotes_what_it_was_given() -> None:
+    """A card key that looks like a word of a sentence comes up neither in the error nor in its cause."""
+    key = "ses" + "ame"  # so that the lines of this file that a traceback quotes don't hold it
+
+    def quote(_: httpx.Request) -> NoReturn:
+        raise httpx.WriteError(f"the other end did not take {key}")
+
+    transport = httpx.MockTransport(quote)
+    async with AsyncGatePay(APPKEY, SECRET, transport=transport, retry=RetryPolicy(attempts=1)) as gatepay:
+        with pytest.raises(TransportError, match="did not take") as caught:
+            await gatepay.create_card_keys(8, [key])
+    assert isinstance(caught.value.__cause__, httpx.WriteError)
+    assert key not in "".join(texts_of(caught.value))
 
 
 @pytest.mark.asyncio  # what is looked for doesn't depend on the loop

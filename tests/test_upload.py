@@ -505,6 +505,8 @@ async def test_nobody_listens(quick: RetryPolicy) -> None:
     assert isinstance(report.stopped, TransportError)
 
 
+@pytest.mark.slow
+@pytest.mark.uncounted
 async def test_a_bad_day(sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
     """Whatever goes wrong, at random and often, each key is on the server once or in the report with its error."""
     for kind in (FaultKind.CUT_BEFORE, FaultKind.CUT_AFTER, FaultKind.HALF_JSON, FaultKind.BAD_GATEWAY):
@@ -834,6 +836,7 @@ async def test_cancelled_the_way_of_asyncio() -> None:
     half_way.check()
 
 
+@pytest.mark.slow
 async def test_cancelled_at_any_step() -> None:
     """Wherever the cancellation strikes, every line that was read is in one column."""
     for steps in range(60):

@@ -4,7 +4,7 @@ import pytest
 import upload_fuzz
 from seeds import fresh_seed
 
-pytestmark = [pytest.mark.slow, pytest.mark.hang_limit(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.uncounted, pytest.mark.hang_limit(180)]
 
 
 def test_whatever_happens_the_report_is_true_for_longer() -> None:

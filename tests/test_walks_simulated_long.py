@@ -5,7 +5,7 @@ from seeds import fresh_seed
 from test_walks_simulated import WALKS
 from walk_simulator import SERVERS, check, simulate
 
-pytestmark = [pytest.mark.slow, pytest.mark.hang_limit(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.uncounted, pytest.mark.hang_limit(180)]
 
 
 def test_very_many_random_walks() -> None:

@@ -16,6 +16,7 @@ from gatepay_async import (
     PayType,
     Product,
     QrCode,
+    RawReply,
     RetryPolicy,
     Stored,
     UploadProgress,
@@ -115,6 +116,9 @@ async def use() -> None:
         assert_type(gatepay.list_card_keys(8).drifted, bool)
 
         assert_type(await gatepay.create_card_keys(8, ["AAA"]), Stored)
+        raw = await gatepay.send_raw("some/path", {"a": "1"}, signed=("a",), repeatable=True)
+        assert_type(raw, RawReply)
+        assert_type(raw.code, int | None)
         with open("keys.txt", encoding="utf-8") as text, open("keys.txt", "rb") as binary:  # noqa: PTH123 -- never run
             for keys in (["AAA"], {"AAA"}, text, binary, generate(), (key for key in ["AAA"])):
                 report = await gatepay.upload_card_keys(8, keys, concurrency=8, on_progress=show)

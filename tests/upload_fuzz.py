@@ -316,7 +316,7 @@ async def _play_durable(seed: int) -> str:
                 going -= 1
                 return going >= 0
 
-            run = await BatchSender(gatepay._send_until_answered, 8, may_send).send_chunks(results.to_do(chunks, rows))
+            run = await BatchSender(gatepay._send_card_keys, 8, may_send).send_chunks(results.to_do(chunks, rows))
             rows.append(BatchResult.of_json(json.loads(json.dumps(run.as_json()))))
             _check(results.merged(rows), chunks, server)
             await anyio.sleep(choose.choice((0.1, 2.0, 60.0)))

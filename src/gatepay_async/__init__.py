@@ -64,6 +64,7 @@ if TYPE_CHECKING:
         QrCode,
         Stored,
     )
+    from gatepay_async.protocol.raw import RawReply
     from gatepay_async.protocol.retrying import RetryPolicy
 
 __all__ = [
@@ -105,6 +106,7 @@ __all__ = [
     "ProtocolError",
     "QrCode",
     "QuotaExceededError",
+    "RawReply",
     "RefusedError",
     "RetryPolicy",
     "ShopNotFoundError",
@@ -146,6 +148,7 @@ _HOMES = {
     "Product": "protocol.models",
     "QrCode": "protocol.models",
     "Stored": "protocol.models",
+    "RawReply": "protocol.raw",
     "RetryPolicy": "protocol.retrying",
 }
 

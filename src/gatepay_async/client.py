@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial, wraps
 from types import TracebackType
 from typing import Any, Literal, NoReturn, ParamSpec, Self, TypeVar
@@ -22,7 +22,7 @@ from gatepay_async.lines import Lines
 from gatepay_async.listing import CardKeyListing
 from gatepay_async.protocol import callback, checks, invisible
 from gatepay_async.protocol.bulk import UploadReport
-from gatepay_async.protocol.calls import Call, KaCreate, KaShow, PayCreate, ProductShow
+from gatepay_async.protocol.calls import Call, KaCreate, KaShow, Outgoing, PayCreate, ProductShow
 from gatepay_async.protocol.errors import (
     AlreadyStoredError,
     GatePayError,
@@ -33,8 +33,9 @@ from gatepay_async.protocol.errors import (
     TransportError,
 )
 from gatepay_async.protocol.frames import clear_frames, sealed
-from gatepay_async.protocol.messages import decode, encode
+from gatepay_async.protocol.messages import Reply, decode, encode
 from gatepay_async.protocol.models import Callback, Catalog, Payment, PayType, Stored
+from gatepay_async.protocol.raw import RawCall, RawReply, decode_raw
 from gatepay_async.protocol.retrying import RetryBudget, RetryPolicy, Sent, wait_after
 from gatepay_async.protocol.signing import Credentials
 from gatepay_async.upload import OnProgress, upload
@@ -244,7 +245,7 @@ class AsyncGatePay:
         """
         call = KaCreate(product_id, keys)
         try:
-            return (await self._send_until_answered(call)).value
+            return (await self._send_card_keys(call)).value
         except AlreadyStoredError as error:
             if not error.in_doubt:
                 raise
@@ -288,7 +289,7 @@ class AsyncGatePay:
             BaseException: What *keys* or *on_progress* raised, once nothing is in flight any more; or a
                 cancellation. Each has the ledger so far as ``.report``.
         """
-        send = partial(self._send_until_answered, resent_within=_RESENT_WITHIN)
+        send = partial(self._send_card_keys, resent_within=_RESENT_WITHIN)
         return await upload(send, product_id, keys, concurrency=concurrency, on_progress=on_progress)
 
     @sealed
@@ -308,11 +309,46 @@ class AsyncGatePay:
         Args:
             call: One of ``gatepay_async.protocol.calls``.
         """
-        return (await self._send_until_answered(call)).value
+        return (await self._send_until_answered(call, partial(decode, call))).value
 
     @_sealed_async
-    async def _send_until_answered(self, call: Call[T], *, resent_within: float = math.inf) -> Sent[T]:
-        """Send *call* until it is answered; not again once *resent_within* seconds have passed."""
+    async def send_raw(
+        self,
+        path: str,
+        fields: Mapping[str, str] | None = None,
+        *,
+        signed: Sequence[str] = (),
+        repeatable: bool = False,
+    ) -> RawReply:
+        """
+        Send a call to an endpoint that this SDK doesn't know.
+
+        The call is signed as GatePay signs: the appkey, then the fields that *signed* names, in that order.
+        Retries, deadline and errors are those of every other call. An error shows no field and nothing of the reply.
+
+        Args:
+            path: Below ``base_url``: ``"order/check"``, for example.
+            fields: Text by name, sent in this order. The client adds ``appkey`` and ``sign``.
+            signed: The names of the fields to sign, in the order that GatePay's page gives.
+            repeatable: Pass True only if a call that is carried out twice does no harm. Otherwise the client sends
+                the call again only while no byte of it has left.
+
+        Raises:
+            RefusedError: The reply has a ``code`` other than 100. What the number means is unknown, so the error
+                has the class and the remedy of an unlisted code; a known endpoint keeps its own.
+            OutcomeUnknownError: The call is not repeatable, and it may have been carried out, or not.
+        """
+        call = RawCall(path, {} if fields is None else fields, signed, repeatable)
+        return (await self._send_until_answered(call, partial(decode_raw, call))).value
+
+    async def _send_card_keys(self, call: KaCreate, *, resent_within: float = math.inf) -> Sent[Stored]:
+        return await self._send_until_answered(call, partial(decode, call), resent_within=resent_within)
+
+    @_sealed_async
+    async def _send_until_answered(
+        self, call: Outgoing, read: Callable[[Reply], T], *, resent_within: float = math.inf
+    ) -> Sent[T]:
+        """Send *call* until *read* can read its reply; not again once *resent_within* seconds have passed."""
         body = encode(call, self._credentials)
         attempt = 0
         in_doubt = False  # an attempt broke off, and may have been carried out
@@ -322,7 +358,7 @@ class AsyncGatePay:
         while True:
             attempt += 1
             try:
-                value = decode(call, await self._attempts.post(call, body, ends=ends))
+                value = read(await self._attempts.post(call, body, ends=ends))
             except (RefusedError, ProtocolError, TransportError, ForeignError) as error:
                 failure = error
             else:
@@ -341,7 +377,7 @@ class AsyncGatePay:
             in_doubt = in_doubt or isinstance(failure, ProtocolError) or _maybe_done(failure)
 
     def _wait_after(
-        self, call: Call[Any], failure: RefusedError | ProtocolError | TransportError, attempt: int, *, left: float
+        self, call: Outgoing, failure: RefusedError | ProtocolError | TransportError, attempt: int, *, left: float
     ) -> float | None:
         """Seconds until *call* is sent again, or None: it isn't."""
         if self._closed:
@@ -362,7 +398,7 @@ class AsyncGatePay:
 
 
 def _raise(
-    call: Call[Any], failure: RefusedError | ProtocolError | TransportError, *, attempt: int, in_doubt: bool
+    call: Outgoing, failure: RefusedError | ProtocolError | TransportError, *, attempt: int, in_doubt: bool
 ) -> NoReturn:
     """Raise *failure*, with what is known of all the attempts."""
     failure.attempts = attempt
@@ -372,22 +408,26 @@ def _raise(
         failure.sent = failure.sent or in_doubt
     if call.repeatable or not _maybe_done(failure):
         raise failure
-    out_order_id = call.fields()["out_order_id"]
-    raise OutcomeUnknownError(endpoint=call.path, out_order_id=out_order_id, attempts=attempt) from failure
+    raise _outcome_unknown_error(call, attempt) from failure
 
 
-def _raise_foreign(call: Call[Any], failure: ForeignError, *, attempt: int, in_doubt: bool) -> NoReturn:
+def _raise_foreign(call: Outgoing, failure: ForeignError, *, attempt: int, in_doubt: bool) -> NoReturn:
     """Raise what a hook or a transport of the user's has raised; never another attempt: it is no network error."""
     error, sent = failure.error, failure.sent or in_doubt
     left = "the request may have arrived" if sent else "no byte of the request has left"
     error.add_note(f"gatepay-async: raised by your httpx client or transport during {call.path}; {left}")
     if sent and not call.repeatable:
-        out_order_id = call.fields()["out_order_id"]
-        raise OutcomeUnknownError(endpoint=call.path, out_order_id=out_order_id, attempts=attempt) from error
+        raise _outcome_unknown_error(call, attempt) from error
     if isinstance(error, GatePayError):  # of another call, within a hook; as ours it would say something else
         problem = f"your httpx client or transport raised {type(error).__name__}"
         raise TransportError(endpoint=call.path, sent=sent, problem=problem, attempts=attempt) from error
     raise error
+
+
+def _outcome_unknown_error(call: Outgoing, attempts: int) -> OutcomeUnknownError:
+    # A raw call's fields may all be secrets.
+    out_order_id = "" if isinstance(call, RawCall) else call.fields()["out_order_id"]
+    return OutcomeUnknownError(endpoint=call.path, out_order_id=out_order_id, attempts=attempts)
 
 
 def _maybe_done(failure: RefusedError | ProtocolError | TransportError) -> bool:

@@ -114,6 +114,7 @@ async def test_over_a_socket(servers: Servers, client: httpx.AsyncClient, tmp_pa
     assert await anyio.to_thread.run_sync(process.wait) in (0, -15)
 
 
+@pytest.mark.uncounted
 async def test_fifty_at_once(servers: Servers, client: httpx.AsyncClient, shared: str) -> None:
     """Fifty deliveries of one payment at once, over four processes: it is handled once, and all hear of success."""
     urls = servers.start_all(4, shared)
@@ -132,6 +133,7 @@ async def test_fifty_at_once(servers: Servers, client: httpx.AsyncClient, shared
     assert servers.handled() == ["67848"]
 
 
+@pytest.mark.uncounted
 async def test_fifty_payments_at_once(servers: Servers, client: httpx.AsyncClient, shared: str) -> None:
     """Fifty payments at once, each delivered to two processes: each is handled once."""
     urls = servers.start_all(2, shared)

@@ -60,10 +60,10 @@ async def test_a_clock_that_jumps(store: SQLiteStore, machine: Machine) -> None:
 
 async def test_another_boot(store: SQLiteStore, machine: Machine) -> None:
     """A claim made before the machine was booted is anybody's, also where the system does not name its boots."""
-    for before, after in (("one", "two"), ("", "")):
+    for before, after, uptime in (("one", "two", 5.0), ("one", "two", 1005.0), ("", "", 5.0)):
         machine.boot, machine.uptime = before, 1000.0
         assert await store.claim(CLAIM) is Standing.MINE
-        machine.boot, machine.uptime = after, 5.0
+        machine.boot, machine.uptime = after, uptime
         assert await store.claim(OTHER) is Standing.MINE
         await store.release(OTHER)
 
@@ -132,3 +132,10 @@ def test_the_clock_since_boot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.delattr("time.CLOCK_BOOTTIME", raising=False)
     assert boot_clock.since_boot()[0] == ""
     boot_clock._boot_id.cache_clear()
+
+
+def test_the_clock_goes_on_while_the_machine_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system has a clock that counts the machine's sleep, it is that one."""
+    monkeypatch.setattr("time.CLOCK_BOOTTIME", 7, raising=False)
+    monkeypatch.setattr("time.clock_gettime", {7: 12_345.0}.__getitem__, raising=False)
+    assert boot_clock.since_boot()[1] == 12_345.0

@@ -97,8 +97,19 @@ def test_a_picture_that_fails_late(
 
 
 @pytest.mark.parametrize("options", [["--json"], []], ids=["programs", "people"])
-def test_wait(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch, options: list[str]) -> None:
-    """--wait listens, makes the order, and ends when its callback comes; one of another order doesn't end it."""
+def test_wait(
+    gatepay: Any,
+    shop: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    options: list[str],
+) -> None:
+    """
+    --wait listens, makes the order, and ends when its callback comes; one of another order doesn't end it.
+
+    No callback comes up in uvicorn's access log, with its signature.
+    """
+    caplog.set_level("DEBUG")
     port = free_port()
     answers: list[str] = []
 
@@ -119,6 +130,7 @@ def test_wait(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch, opti
     run = gatepay(*PAY, "--wait", "--listen", f"127.0.0.1:{port}", *options)
     thread.join()
     assert (run.status, answers) == (0, ["fail", "success"])
+    assert [record for record in caplog.records if record.name == "uvicorn.access"] == []
     if options:
         order, paid = map(json.loads, run.out.splitlines())
         assert (paid["paid"], paid["out_order_id"]) == (True, order["out_order_id"])

@@ -71,6 +71,7 @@ def test_a_translation_agrees(tmp_path: Path) -> None:
         (("# 标题", "## 标题"), "has other headings"),
         (("gatepay.close()", "gatepay.open()"), "has another block 1"),
         (("install x", "install y"), "has another block 2"),
+        (("```python", '```python title="other.py"'), "has another block 1"),
         (("```sh\npip install x  # 注释\n```\n", ""), "has 1 blocks of code instead of 2"),
         (("`close()`", "`open()`"), "names other things: ['close()', 'open()']"),
         (("tour.md", "start.md"), "links elsewhere: ['start.md', 'tour.md']"),

@@ -1,26 +1,34 @@
-"""The documentation is run: each Python block, in order, against the sandbox; and what it prints is compared."""
+"""
+The programs on the pages are run as a reader runs them: each is copied out alone and run against a sandbox.
+
+A block of ``python`` with a title is a program. It is saved under that name in an empty folder, next to the files that
+the page shows (blocks of ``text`` with a title), and must print what the block of ``text`` below it shows. A block of
+``python`` without a title is a fragment: a few lines that are no program.
+"""
 
 import ast
-import asyncio
 import contextlib
-import contextvars
+import importlib
 import importlib.metadata
-import inspect
 import io
 import re
 import runpy
 import subprocess
 import sys
-import threading
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+import anyio
+import httpx
 import pytest
+from anyio.from_thread import start_blocking_portal
+from attrs import frozen
 from tables import rows
 
-from gatepay_async import AsyncGatePay
 from gatepay_async.sandbox import Sandbox
+from gatepay_async.testing import signed_callback
 
 pytestmark = pytest.mark.sockets
 
@@ -34,15 +42,68 @@ NAMED = [] if INSTALLED else ["-p", "_gatepay_async_pytest"]
 # What is shown in a block of shell, and not run: it installs, starts a server, or sets the reader's own values.
 SHOWN = (
     *("pip install ", "export ", "GATEPAY_", "uvicorn ", "gatepay sandbox ", "python examples/", "pytest", "curl "),
-    *("gatepay uploads work", "psql ", "sudo systemctl ", "python uploads_worker.py"),
+    *("gatepay uploads work", "psql ", "sudo systemctl ", "python export_keys.py"),
 )
+KINDS = (
+    *("python", "text", "console", "sh", "powershell", "bat", "ini"),
+    *("{toctree}", "{eval-rst}", "{literalinclude}", "{catalogue}"),
+)
+LONGEST_FRAGMENT = 8  # lines; whatever is longer is a program
 
 
-def blocks(page: Path) -> Iterator[tuple[str, str, int]]:
-    """Language, code and line of each block."""
+@frozen
+class Block:
+    """A block of code on a page; *title* is the name of its file, or nothing."""
+
+    page: Path
+    line: int
+    kind: str
+    title: str
+    code: str
+
+    @property
+    def where(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+    @property
+    def is_program(self) -> bool:
+        return self.kind == "python" and bool(self.title)
+
+
+@frozen
+class Program:
+    """A program with the files of its page, and what the page says it prints."""
+
+    block: Block
+    files: list[Block]
+    prints: str
+
+
+def blocks(page: Path) -> list[Block]:
+    """All blocks of a page, in order."""
+    return list(_blocks(page))
+
+
+def _blocks(page: Path) -> Iterator[Block]:
     text = page.read_text("utf-8")
     for found in FENCE.finditer(text):
-        yield found["info"].strip(), found["body"], text.count("\n", 0, found.start()) + 2
+        kind, _, rest = found["info"].strip().partition(" ")
+        title = re.fullmatch(r'title="([^"]+)"', rest)
+        line = text.count("\n", 0, found.start()) + 2
+        yield Block(page, line, kind, title[1] if title else "", found["body"])
+
+
+def programs(page: Path) -> list[Program]:
+    """The programs of a page, each with what it prints."""
+    files = [each for each in blocks(page) if each.kind != "python" and each.title]
+    return [Program(block, files, printed) for block, printed in with_output(page) if block.is_program]
+
+
+def with_output(page: Path) -> Iterator[tuple[Block, str]]:
+    """Each block of a page, with what is shown below it as printed."""
+    found = blocks(page)
+    for block, below in zip_longest(found, found[1:]):
+        yield block, below.code if below and below.kind == "text" and not below.title else ""
 
 
 def title(page: Path) -> str:
@@ -50,69 +111,66 @@ def title(page: Path) -> str:
 
 
 # test_docs_languages.py sees to it that the Chinese pages hold the same code and show the same output.
-with_code = [page for page in PAGES if "en" in page.parts and any(info == "python" for info, _, _ in blocks(page))]
+with_programs = [page for page in PAGES if "en" in page.parts and programs(page)]
+# Page -> what tells whether its extra is installed. `nox -s docs` has all of them.
+NEEDS = {"durable": "dbos"}
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """The pages speak of asyncio; what they show is run on both loops elsewhere."""
-    return "asyncio"
+@contextlib.contextmanager
+def surroundings(folder: Path, files: list[Block]) -> Iterator[Sandbox]:
+    """A folder with nothing but the page's files, and a sandbox that the environment names."""
+    folder.mkdir()
+    for each in files:
+        (folder / each.title).write_text(each.code, "utf-8")
+    with (
+        Sandbox() as sandbox,
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(sandbox.serve()) as base_url,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.chdir(folder)
+        for name, value in {"APPKEY": sandbox.appkey, "APPSECRET": sandbox.appsecret, "BASE_URL": base_url}.items():
+            patch.setenv(f"GATEPAY_{name}", value)
+        # The variables of a durable upload's queue; on the page they name PostgreSQL and a shared folder.
+        patch.setenv("GATEPAY_UPLOADS", "sqlite:///uploads.sqlite3")
+        patch.setenv("GATEPAY_UPLOADS_SPOOL", str(folder / "spool"))
+        yield sandbox
 
 
-@pytest.fixture
-async def names(
-    sandbox: Sandbox, base_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[dict[str, Any]]:
-    """What the pages take for given: credentials in the environment, a file of card keys, an open client."""
-    monkeypatch.chdir(tmp_path)
-    for name, value in {"APPKEY": sandbox.appkey, "APPSECRET": sandbox.appsecret, "BASE_URL": base_url}.items():
-        monkeypatch.setenv(f"GATEPAY_{name}", value)
-    Path("card_keys.txt").write_text("AAAA-1111\nBBBB-2222\nAAAA-1111\n", "utf-8")
-    async with AsyncGatePay() as gatepay:
-        yield {"__name__": "__main__", "gatepay": gatepay, "sandbox": sandbox, "AsyncGatePay": AsyncGatePay}
-
-
-async def run(code: str, names: dict[str, Any], where: str) -> str:
-    """Run a block, with awaits at its top or with a loop of its own; what it prints."""
-    printed = io.StringIO()
-    compiled = compile(code, where, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    if re.search(r"^(async )?def test_", code, re.MULTILINE):
-        await asyncio.to_thread(run_tests, code)
-        return ""
-    with contextlib.redirect_stdout(printed):
-        if re.search(r"^(asyncio|anyio|trio)\.run\(", code, re.MULTILINE):
-            await asyncio.to_thread(run_alone, code, names, where)
-        else:
-            result = eval(compiled, names)  # noqa: S307 -- our own pages
-            if inspect.isawaitable(result):
-                await cast("Awaitable[object]", result)
+def run(program: Program, folder: Path) -> str:
+    """Copy a program out alone and run it; return what it prints."""
+    name, printed = program.block.title, io.StringIO()
+    with surroundings(folder, program.files) as sandbox:
+        (folder / name).write_text(program.block.code, "utf-8")
+        if name.startswith("test_"):
+            run_tests(name)
+            return ""
+        with contextlib.redirect_stdout(printed):
+            names = runpy.run_path(name, run_name="__main__")
+        if "app" in names:
+            anyio.run(serve, names, sandbox)
+            return ""
     return printed.getvalue()
 
 
-def run_alone(code: str, names: dict[str, Any], where: str) -> None:
-    """Run a whole program, on a thread that knows of no loop."""
-    failed: list[BaseException] = []
-
-    def program() -> None:
-        try:
-            contextvars.Context().run(exec, compile(code, where, "exec"), names)
-        except BaseException as error:  # noqa: BLE001 -- raised below, where pytest sees it
-            failed.append(error)
-
-    thread = threading.Thread(target=program)
-    thread.start()
-    thread.join()
-    if failed:
-        raise failed[0]
+async def serve(names: dict[str, Any], sandbox: Sandbox) -> None:
+    """Call an application object as its server would: it refuses what is forged and accepts a payment."""
+    replies: list[str] = []
+    transport = httpx.ASGITransport(names["app"])
+    async with httpx.AsyncClient(transport=transport, base_url="http://shop.example") as browser:
+        for secret in ("guessed", sandbox.appsecret):
+            query = signed_callback(appkey=sandbox.appkey, appsecret=secret, out_order_id="T-1001-X", price="0.99")
+            replies.append((await browser.get(f"/gatepay/callback?{query}")).text)
+    assert replies == ["fail", "success"]
+    await names["store"].aclose()
 
 
-def run_tests(code: str) -> None:
-    """Run a block that holds tests as a reader would: a file, and pytest with the fixtures of the package."""
-    Path("test_shop.py").write_text(code, "utf-8")
+def run_tests(name: str) -> None:
+    """Run a file of tests as a reader would: with pytest, and the fixtures of the package."""
     options = ["-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:faker", "-W", "error", *NAMED]
     strict = ["-o", "asyncio_default_fixture_loop_scope=function"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, *strict, "test_shop.py"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "pytest", *options, *strict, name], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -122,35 +180,41 @@ def same(printed: str, shown: str) -> bool:
     return re.fullmatch(re.escape(shown).replace("…", "[^\n]*"), printed) is not None
 
 
-# Page -> what tells whether its extra is installed. `nox -s docs` has all of them.
-NEEDS = {"durable": "dbos"}
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("page", with_code, ids=title)
-async def test_python(page: Path, names: dict[str, Any]) -> None:
-    """Each block runs, and prints what the page says it prints."""
+@pytest.mark.parametrize("page", with_programs, ids=title)
+def test_programs(page: Path, tmp_path: Path) -> None:
+    """Each program runs when it is copied out alone, and prints what the page shows."""
     if page.stem in NEEDS:
         pytest.importorskip(NEEDS[page.stem], reason="the extra that the page is about is not installed")
-    printed: str | None = None
-    open_one = names["gatepay"]
-    for info, code, line in blocks(page):
-        where = f"{page.relative_to(ROOT)}:{line}"
-        if info == "text" and printed is not None:
-            assert same(printed, code), f"{where} shows\n{code}\nbut this was printed:\n{printed}"
-            printed = None
-            continue
-        assert not printed, f"{where}: what the block before it prints is not shown:\n{printed}"
-        names["gatepay"] = open_one  # a block may have closed its own
-        printed = await run(code, names, where) if info == "python" else None
-    assert not printed, f"{page}: what the last block prints is not shown:\n{printed}"
+    for number, program in enumerate(programs(page)):
+        printed = run(program, tmp_path / str(number))
+        assert same(printed, program.prints), (
+            f"{program.block.where} shows\n{program.prints}\nbut this was printed:\n{printed}"
+        )
 
 
 @rows("page", PAGES)
 def test_blocks_are_of_a_known_kind(page: Path) -> None:
     """What is shown is run, or is of a kind that can't be: settings, and commands that install or serve."""
-    for info, code, line in blocks(page):
-        kinds = ("python", "text", "console", "sh", "ini", "{toctree}", "{eval-rst}", "{literalinclude}", "{catalogue}")
-        assert info.split(" ")[0] in kinds, f"{page.name}:{line} is {info!r}"
-        if info == "sh":
-            assert all(each.startswith(SHOWN) for each in code.splitlines()), f"{page.name}:{line}"
+    for block in blocks(page):
+        assert block.kind in KINDS, block.where
+        if block.kind == "sh":
+            assert all(each.startswith(SHOWN) for each in block.code.splitlines()), block.where
+
+
+@rows("page", PAGES)
+def test_fragments_are_short_and_right(page: Path) -> None:
+    """Python without a title is a few lines that compile; what they import exists, and nothing is shown as printed."""
+    for block, printed in with_output(page):
+        if block.kind == "python" and not block.title:
+            assert block.code.count("\n") <= LONGEST_FRAGMENT, f"{block.where} is long: a program needs a title"
+            assert not printed, f"{block.where}: only a program prints"
+            tree = compile(block.code, block.where, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            check_imports(tree, block.where)
+
+
+def check_imports(tree: ast.AST, where: str) -> None:
+    """Each name that is imported from this package is there."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("gatepay_async"):
+            module = importlib.import_module(str(node.module))
+            assert [each.name for each in node.names if not hasattr(module, each.name)] == [], where

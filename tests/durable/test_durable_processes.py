@@ -52,6 +52,7 @@ async def test_killed(own_room: Room, shop: Shop, caplog: pytest.LogCaptureFixtu
         assert coded[4:-4] not in text
 
 
+@pytest.mark.uncounted
 async def test_one_more_at_a_rate(room: Room, shop: Shop) -> None:
     """A worker that joins others keeps to the rate from its first call on, though they don't know of it yet."""
     room.stamped = True

@@ -20,7 +20,7 @@ from gatepay_async.durable.records.rows import BatchRow, batch_id
 from gatepay_async.durable.submitter import Submitter
 from gatepay_async.durable.work.runner import Task
 
-pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 STOP, GO_ON = 19, 18  # signals; SIGSTOP and SIGCONT
 

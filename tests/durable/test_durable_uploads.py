@@ -209,6 +209,7 @@ async def test_the_spool_has_changed(room: Room, shop: Shop) -> None:
 
 @on_sqlite
 @pytest.mark.usefixtures("small_batches")
+@pytest.mark.slow
 async def test_put_aside_again(room: Room, shop: Shop) -> None:
     """Where the spool has lost what was put aside, the same input submitted again fills it, and resume() goes on."""
     uploads = room.uploads(shop)
@@ -529,7 +530,7 @@ async def test_a_bug_of_a_transport(room: Room, shop: Shop, monkeypatch: pytest.
     async def answer(self: object, call: object) -> object:
         raise ZeroDivisionError("SECRET")
 
-    monkeypatch.setattr(AsyncGatePay, "_send_until_answered", answer)
+    monkeypatch.setattr(AsyncGatePay, "_send_card_keys", answer)
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
         job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
@@ -546,7 +547,7 @@ async def test_a_call_that_cannot_be_right(room: Room, shop: Shop, monkeypatch: 
     async def answer(self: object, call: object) -> object:
         raise InvalidRequestError(field="client", problem="has been closed")
 
-    monkeypatch.setattr(AsyncGatePay, "_send_until_answered", answer)
+    monkeypatch.setattr(AsyncGatePay, "_send_card_keys", answer)
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
         job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
@@ -689,6 +690,7 @@ async def test_closed_under_a_call_that_hangs(room: Room, shop: Shop, monkeypatc
 
 
 @on_sqlite
+@pytest.mark.slow
 async def test_a_batch_takes_too_long(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run sends for so many seconds; what is left is another run's, and nothing is sent twice."""
     monkeypatch.setattr(runner, "MAX_RUN_S", 0.3)
@@ -812,6 +814,7 @@ async def test_a_batch_of_a_cancelled_job(room: Room, shop: Shop) -> None:
 
 
 @pytest.mark.usefixtures("small_batches")
+@pytest.mark.slow
 async def test_away_and_back(room: Room, shop: Shop) -> None:
     """A worker that has lost its place sends nothing until it has it again; then it goes on with what it had."""
     shop.latency = SOON

@@ -13,6 +13,7 @@ from tables import rows
 from gatepay_async.protocol.codec import MisreadError
 from gatepay_async.protocol.models import CardKey, CardKeyPage
 from gatepay_async.protocol.paging import Walk
+from gatepay_async.protocol.snapshots import History, Snapshot, snapshot_of_page
 
 pytestmark = pytest.mark.fast
 
@@ -389,6 +390,74 @@ def test_replies_of_one_wave_have_no_order() -> None:
     third = page_of(6, 7, total=8, number=3, last=4)
     assert state.receive([3, 4], {3: third, 4: fourth}) == []
     assert state.next_wave()[0] == 2
+
+
+def test_a_refusal_of_one_wave_has_no_order_either() -> None:
+    """A page that was refused although another says that it is there shows a fall that no total shows."""
+    state = Walk(first=1, prefetch=2, thorough=False)
+    state.receive(
+        [1, 2], {number: page_of(2 * number - 1, 2 * number, total=8, number=number, last=4) for number in (1, 2)}
+    )
+    # Keys 1 and 2 were sold, page 4 refused, two keys added, page 3 read: 5 is on neither of them, but on page 2.
+    assert state.receive([3, 4], {3: page_of(7, 8, total=8, number=3, last=4), 4: None}) == []
+    assert state.next_wave()[0] == 2
+
+
+@rows(
+    ("before", "after", "has_gone", "changed"),
+    [
+        ([8], [8], False, (False, False)),
+        ([8], [7], False, (True, False)),
+        ([7], [8], False, (False, True)),
+        # Of one wave nobody knows which reply came first.
+        ([7], [7, 8], False, (True, True)),
+        ([8], [8, 7], False, (True, True)),
+        ([7, 8], [8], False, (True, True)),
+        ([8, 7], [7], False, (True, True)),
+        ([8], [8], True, (True, True)),
+    ],
+)
+def test_what_totals_show(before: list[int], after: list[int], changed: tuple[bool, bool], *, has_gone: bool) -> None:
+    """A fall and a rise between two waves, or within either; what came before and later is nothing to them."""
+    history = History(thorough=False)
+    history.begin_wave([1, 99], has_gone=True)
+    since, until = history.begin_wave(before, has_gone=False), history.begin_wave(after, has_gone=has_gone)
+    history.begin_wave([1, 99], has_gone=True)
+    assert (history.may_have_fallen(since, until), history.may_have_risen(since, until)) == changed
+
+
+@rows(
+    ("waves", "behind", "ahead", "joins"),  # each page of a wave by its number and its first id
+    [
+        ([[(3, 5)], [(1, 1)], [(2, 3)], [(3, 5)]], 1, 2, True),
+        ([[(3, 5)], [(2, 3)], [(3, 5)]], 1, 2, True),
+        # 1 was sold between the two pages, before the row was seen for the first time: 3 is missing.
+        ([[(1, 1)], [(3, 6)], [(2, 4)], [(3, 6)]], 0, 2, False),
+        ([[(1, 1), (3, 6)], [(2, 4)], [(3, 6)]], 0, 2, False),
+        # 1 was sold after it was seen for the second time.
+        ([[(3, 5)], [(1, 1)], [(3, 5)], [(2, 4)]], 1, 3, False),
+        ([[(3, 5)], [(1, 1)], [(3, 5), (2, 4)]], 1, 3, False),
+        # 4 was sold, which is further on than 2, the row seen twice: 5 is missing.
+        ([[(1, 1)], [(2, 3)], [(3, 6)], [(1, 1)]], 1, 2, False),
+        # 1 was sold amid a wave.
+        ([[(1, 1), (2, 4)]], 0, 1, False),
+    ],
+)
+def test_what_a_row_proves_that_kept_its_place(
+    waves: list[list[tuple[int, int]]], behind: int, ahead: int, *, joins: bool
+) -> None:
+    """Seen at the same place twice, a row proves that none was lost before it, and between the two times alone."""
+    history = History(thorough=True)
+    known: list[Snapshot] = []
+    for pages in waves:
+        wave = history.begin_wave([8], has_gone=False)
+        fresh = [
+            snapshot_of_page(number, page_of(first, first + 1, total=8, number=number, last=4), wave)
+            for number, first in pages
+        ]
+        history.bracket(known, fresh, oldest=0)
+        known += fresh
+    assert history.joins(known[behind], known[ahead]) == joins
 
 
 def test_a_page_that_waits_is_not_read_again() -> None:

@@ -17,6 +17,12 @@ SIGNED = {
     "product/show": (),
     "ka/show": ("product_id",),
     "ka/create": ("product_id", "content"),
+    # The later pages.
+    "anypay/create": ("price", "type", "out_order_id", "custom"),
+    "cloudpay/create": ("price", "type", "out_order_id", "custom"),
+    "grouppay/create": ("fields", "type", "out_order_id", "custom"),
+    "stablepay/create": ("product_id", "type", "out_order_id", "custom"),
+    "order/check": ("out_order_id",),
 }
 # A call of each that succeeds.
 GOOD = {
@@ -30,6 +36,11 @@ GOOD = {
     "product/show": {},
     "ka/show": {"product_id": "8", "page": "1"},
     "ka/create": {"product_id": "8", "content": "AAA"},
+    "anypay/create": {"price": "1.88", "type": "alipay", "out_order_id": "T-2001-X", "custom": "terry"},
+    "cloudpay/create": {"price": "0.82", "type": "alipay", "out_order_id": "T-2002-X", "custom": "terry"},
+    "grouppay/create": {"fields": "8:2,4:1", "type": "wechat", "out_order_id": "T-2003-X", "custom": "terry"},
+    "stablepay/create": {"product_id": "8", "type": "wechat", "out_order_id": "T-2004-X", "custom": "terry"},
+    "order/check": {"out_order_id": "T-2001-X"},
 }
 
 
@@ -61,7 +72,8 @@ class Caller:
         return {name: value for name, value in fields.items() if value is not None}
 
     def __call__(self, path: str, account: ShopAccount | None = None, **changes: str | None) -> httpx.Response:
-        return self.client.post(path, data=self.form(path, account, **changes))
+        form = self.form(path, account, **changes)
+        return self.client.get(path, params=form) if path == "order/check" else self.client.post(path, data=form)
 
     def reply(self, path: str, account: ShopAccount | None = None, **changes: str | None) -> dict[str, Any]:
         response = self(path, account, **changes)

@@ -110,9 +110,49 @@ def test_a_file_of_the_first_layout(tmp_path: Path, clock: Any) -> None:
             assert (paid.state, paid.paid_at, paid.realprice) == ("paid", 1555750250, Decimal("0.99"))
             assert (pending.out_order_id, pending.state, pending.expires_at) == ("T-2-X", "pending", None)
             assert (sandbox.keys(8), sandbox.appsecret) == (["AAA"], "secret")
+            assert (pending.endpoint, pending.items, pending.name) == ("pay/create", ((8, 1),), "p")
     with Sandbox(path, clock=clock, callback_url="http://127.0.0.1:1") as sandbox:
         assert sandbox.pay(2).state == "paid"
         assert len(sandbox.deliveries()) == 1
+
+
+# What versions 2 and 3 added to that, and a callback that waits.
+THIRD_LAYOUT = """
+ALTER TABLE shop ADD COLUMN callback_url TEXT;
+ALTER TABLE pay_order ADD COLUMN expires REAL;
+ALTER TABLE pay_order ADD COLUMN paid INTEGER;
+ALTER TABLE pay_order ADD COLUMN realprice INTEGER;
+CREATE INDEX pay_order_open ON pay_order (expires) WHERE state = 'pending';
+CREATE TABLE delivery (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, order_id INTEGER NOT NULL REFERENCES pay_order,
+    attempt INTEGER NOT NULL, due REAL NOT NULL, claimed REAL, url TEXT, sent REAL, answered REAL,
+    status INTEGER, answer TEXT, problem TEXT);
+CREATE INDEX delivery_waiting ON delivery (due) WHERE answered IS NULL;
+CREATE INDEX delivery_order ON delivery (order_id);
+ALTER TABLE delivery ADD COLUMN body TEXT;
+UPDATE shop SET callback_url = 'http://127.0.0.1:1/callback';
+INSERT INTO delivery (order_id, attempt, due) VALUES (1, 2, 1555750250);
+PRAGMA user_version = 3;
+"""
+
+
+def test_a_file_of_the_third_layout(tmp_path: Path, clock: Any, visit: Any) -> None:
+    """Its waiting callback goes to the shop's URL still; its orders are found, and the later endpoints work."""
+    path = tmp_path / "shop.sqlite3"
+    connection = sqlite3.connect(path)
+    connection.executescript(FIRST_LAYOUT + THIRD_LAYOUT)
+    connection.close()
+    with Sandbox(path, clock=clock) as sandbox:
+        claimed = sandbox._outbox.claim()
+        assert claimed is not None
+        assert (claimed.attempt, str(claimed.url).partition("?")[0]) == (2, "http://127.0.0.1:1/callback")
+        state = sandbox.shop()
+        assert state is not None
+        assert (len(str(state.token)), state.agent, state.closed_pay_types) == (16, True, frozenset())
+        call = visit(sandbox)
+        assert call.reply("order/check", out_order_id="T-1-X")["data"]["order_name"] == "p"
+        assert call.reply("anypay/create")["code"] == 100
+        assert sandbox.orders()[-1].items == ()
 
 
 def test_a_file_of_a_later_layout(tmp_path: Path) -> None:
@@ -121,7 +161,7 @@ def test_a_file_of_a_later_layout(tmp_path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(LaterVersionError, match=r"shop\.sqlite3 has the layout 99, and this gatepay-async knows 3"):
+    with pytest.raises(LaterVersionError, match=r"shop\.sqlite3 has the layout 99, and this gatepay-async knows 4"):
         Sandbox(path)
     connection = sqlite3.connect(path)
     assert connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)

@@ -1,5 +1,6 @@
 """ka/show page by page."""
 
+import sqlite3
 from typing import Any
 
 import pytest
@@ -93,3 +94,20 @@ def test_a_deleted_id_is_never_given_again(sandbox: Sandbox) -> None:
     sandbox.delete_keys(3, [first])
     sandbox.add_keys(3, ["AAA"])
     assert sandbox.key_ids(3) == [first + 1]
+
+
+def test_deleted_keys_come_back(sandbox: Sandbox, call: Any) -> None:
+    """Restored, keys stand where they stood before, under their old ids."""
+    before = [(row["id"], row["content"]) for row in ka(call, 1)["data"]]
+    sandbox.delete_keys(8, [key_id for key_id, _ in before[:3]])
+    sandbox.restore_keys(8, dict(before[:3]))
+    assert [(row["id"], row["content"]) for row in ka(call, 1)["data"]] == before
+
+
+def test_keys_are_restored_all_or_none(sandbox: Sandbox) -> None:
+    """restore_keys() with an id that is there restores none."""
+    [first, second, *rest] = sandbox.key_ids(8)
+    sandbox.delete_keys(8, [first])
+    with pytest.raises(sqlite3.IntegrityError):
+        sandbox.restore_keys(8, {first: "OLD-1", second: "OLD-2"})
+    assert sandbox.key_ids(8) == [second, *rest]

@@ -178,7 +178,7 @@ class Worker:
         if not await in_thread(self._locks.acquire, self._executor):
             problem = f"another worker's executor_id is {self._executor!r}, too; give your DBOS one of its own"
             raise DurableError(problem=problem)
-        send = gatepay._send_until_answered  # noqa: SLF001 -- as an upload does
+        send = gatepay._send_card_keys  # noqa: SLF001 -- as an upload does
         self._runner = Runner(self._store, self._spool, send, self._rate_limiter, executor=self._executor)
         if await self._reap_and_share() > 1:
             self._rate_limiter.delay_next(JOIN_DELAY_S)

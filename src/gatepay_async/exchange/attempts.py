@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import cast
 
 import anyio
 import anyio.lowlevel
 from attrs import define
 
 from gatepay_async.exchange.port import BadReplyError, Exchange, ForeignError, NotPermittedError, UnansweredError
-from gatepay_async.protocol.calls import Call
+from gatepay_async.protocol.calls import Outgoing
 from gatepay_async.protocol.errors import DeadlineExceededError, InvalidRequestError, ProtocolError, TransportError
 from gatepay_async.protocol.masking import hide_keys
 from gatepay_async.protocol.messages import Reply
@@ -91,7 +91,7 @@ class Attempts:
         """Close what ``open`` has opened."""
         await cast("Exchange", self._exchange).aclose()
 
-    async def post(self, call: Call[Any], body: bytes, *, ends: float) -> Reply:
+    async def post(self, call: Outgoing, body: bytes, *, ends: float) -> Reply:
         """
         Make one attempt.
 
@@ -120,11 +120,13 @@ class Attempts:
         if isinstance(failure, UnansweredError):
             sent = attempt.sent or not failure.proven
             problem, cause = hide_keys(failure.problem, call.secrets()), failure.cause
+            if cause is not None:
+                cause.args = (hide_keys(str(cause), call.secrets()),)
             del failure  # its frames hold the form
             raise TransportError(endpoint=call.path, sent=sent, problem=problem) from cause
         raise _to_public_error(call, failure, attempt)
 
-    def _timeout_error(self, call: Call[Any], attempt: _Attempt) -> TransportError:
+    def _timeout_error(self, call: Outgoing, attempt: _Attempt) -> TransportError:
         sent = attempt.sent or not attempt.is_reporting
         if self.now() >= attempt.ends:
             return DeadlineExceededError(endpoint=call.path, sent=sent, problem="the call's deadline has passed")
@@ -132,7 +134,7 @@ class Attempts:
         return TransportError(endpoint=call.path, sent=sent, problem=problem)
 
 
-def _to_public_error(call: Call[Any], failure: Exception, attempt: _Attempt) -> Exception:
+def _to_public_error(call: Outgoing, failure: Exception, attempt: _Attempt) -> Exception:
     if isinstance(failure, ForeignError):
         failure.sent = attempt.sent or not failure.proven
     if isinstance(failure, BadReplyError):

@@ -68,10 +68,8 @@ class OverPool:
             "on_wait": watch.waiting, "on_turn": watch.connected, "on_send": watch.sending,
         }  # fmt: skip
         if self._ours and in_pytest():
-            permit = partial(check_permitted, httpx.URL(url).host)
-            # Before it connects, and, on a connection that was opened before, before it sends.
-            extensions["trace"] = partial(_check_on_trace, permit)
-            extensions["on_send"] = partial(_check_on_send, permit, watch)
+            # Called before it connects, and, on a connection that was opened before, before it sends.
+            extensions["trace"] = partial(_check_on_trace, partial(check_permitted, httpx.URL(url).host))
         return extensions
 
 
@@ -86,8 +84,3 @@ async def _read_response(response: httpx.Response) -> Reply:
 
 async def _check_on_trace(permit: Callable[[], None], _event: str, _info: dict[str, Any]) -> None:
     permit()
-
-
-def _check_on_send(permit: Callable[[], None], watch: Watch) -> None:
-    permit()
-    watch.sending()

@@ -122,7 +122,7 @@ def reply_of(response: httpx.Response, body: bytes) -> Reply:
     """The reply with that *body*."""
     content_type = response.headers.get("content-type", "")
     wait = None if response.status_code < 300 else _retry_after(response)  # noqa: PLR2004 -- HTTP's own line
-    return Reply(response.status_code, body, wait, content_type)
+    return Reply(response.status_code, body, wait, content_type, response.headers)
 
 
 def _retry_after(response: httpx.Response) -> float | None:

@@ -18,9 +18,9 @@ from gatepay_async.protocol.models import CardKeyPage, Catalog, Payment, PayType
 T_co = TypeVar("T_co", covariant=True)
 
 
-class Call(Protocol[T_co]):
+class Outgoing(Protocol):
     """
-    What the shell needs to know of a call, whichever it is.
+    What the shell needs to know to send a call, whichever it is.
 
     Attributes:
         path: After the base URL, ``"pay/create"``.
@@ -29,10 +29,17 @@ class Call(Protocol[T_co]):
         carries_keys: Whether card keys travel in it, either way: then no error may show the reply.
     """
 
-    path: ClassVar[str]
-    signed: ClassVar[tuple[str, ...]]
-    repeatable: ClassVar[bool]
-    carries_keys: ClassVar[bool]
+    @property
+    def path(self) -> str: ...  # noqa: D102 -- above
+
+    @property
+    def signed(self) -> tuple[str, ...]: ...  # noqa: D102 -- above
+
+    @property
+    def repeatable(self) -> bool: ...  # noqa: D102 -- above
+
+    @property
+    def carries_keys(self) -> bool: ...  # noqa: D102 -- above
 
     def fields(self) -> dict[str, str]:
         """What is sent besides appkey and sign, by the vendor's names."""
@@ -41,6 +48,10 @@ class Call(Protocol[T_co]):
     def secrets(self) -> tuple[str, ...]:
         """The card keys among it, which no error may repeat."""
         ...
+
+
+class Call(Outgoing, Protocol[T_co]):
+    """One whose reply can be read, too."""
 
     def read(self, data: Any) -> T_co:
         """

@@ -278,12 +278,14 @@ class OutcomeUnknownError(GatePayError):
     """
     A call that must not be sent twice broke off: the order may have been made, or not.
 
+    After ``send_raw``, any call that the caller did not call repeatable: it may have been carried out, or not.
+
     GatePay offers no way to ask. Look the order up in its console before you do anything; its
     callback, should the customer pay, settles it too.
 
     Attributes:
         endpoint: ``"pay/create"``.
-        out_order_id: Your order number, as sent.
+        out_order_id: Your order number, as sent; empty after ``send_raw``.
         attempts: How often the call was tried (only the last attempt can have arrived).
     """
 
@@ -292,7 +294,9 @@ class OutcomeUnknownError(GatePayError):
         self.out_order_id = out_order_id
         self.attempts = attempts
         super().__init__(
-            f"{endpoint}: the order {out_order_id!r} may have been made, or not. Don't send it again: look for "
+            f"{endpoint}: the call may have been carried out, or not. Find out before you send it again."
+            if not out_order_id
+            else f"{endpoint}: the order {out_order_id!r} may have been made, or not. Don't send it again: look for "
             f"this out_order_id in GatePay's console first. If you can't wait, let this order go and make "
             f"another under a new out_order_id; should the customer pay the first, its callback will tell.",
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar, cast
@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 from attrs import field, frozen
 
 from gatepay_async.protocol import catalogue, codec
-from gatepay_async.protocol.calls import Call, KaShow
+from gatepay_async.protocol.calls import Call, KaShow, Outgoing
 from gatepay_async.protocol.describing import describe
 from gatepay_async.protocol.errors import ProtocolError, RefusedError
 from gatepay_async.protocol.forms import Form, encode_form
@@ -23,7 +23,7 @@ T = TypeVar("T")
 CONTENT_TYPE = "application/x-www-form-urlencoded"  # silent; the API page's reading
 SUCCESS = 100
 
-_REDIRECT, _CLIENT_ERROR = 300, 400  # HTTP's own lines
+REDIRECT, _CLIENT_ERROR = 300, 400  # HTTP's own lines
 
 # Where a whole reply can be read in one go; the other replies are small, or rare.
 _FAST_READERS: dict[str, Callable[[bytes], tuple[int, Any] | None]] = {KaShow.path: codec.read_listing}
@@ -43,12 +43,14 @@ class Reply:
         body: Undone of any content coding.
         retry_after: Seconds that the server asks to be left alone for, or None.
         content_type: As its header says; empty where there is none.
+        headers: All of them.
     """
 
     status: int
     body: bytes = field(repr=False)  # there may be card keys in it
     retry_after: float | None = None
     content_type: str = field(default="", repr=False)
+    headers: Mapping[str, str] = field(factory=dict[str, str], repr=False)
 
 
 @frozen
@@ -61,7 +63,7 @@ class Envelope:
     data: Any = field(repr=False)
 
 
-def encode(call: Call[Any], credentials: Credentials) -> Form:
+def encode(call: Outgoing, credentials: Credentials) -> Form:
     """The form body of *call*, signed: ASCII, appkey first and sign last."""
     fields = call.fields()
     signature = sign(credentials, [fields[name] for name in call.signed])
@@ -77,18 +79,18 @@ def decode(call: Call[T], reply: Reply) -> T:
         ProtocolError: The reply is not GatePay's.
     """
     read_quickly = _FAST_READERS.get(call.path)
-    if read_quickly is not None and reply.status < _REDIRECT:
+    if read_quickly is not None and reply.status < REDIRECT:
         quick = read_quickly(reply.body)
         if quick is not None and quick[0] == SUCCESS:
             return cast("T", quick[1])
     failure: RefusedError | ProtocolError
     try:
         envelope = open_envelope(reply.body)
-        if envelope.code == SUCCESS and reply.status < _REDIRECT:
+        if envelope.code == SUCCESS and reply.status < REDIRECT:
             return call.read(envelope.data)
-        failure = _refusal_error(call, reply, envelope)
+        failure = refusal_error(call, reply, envelope)
     except codec.MisreadError as error:
-        failure = _unreadable_error(call, reply, error)
+        failure = unreadable_error(call, reply, error)
     raise failure
 
 
@@ -120,12 +122,13 @@ def _parse_time(time: object) -> datetime | None:
     return None
 
 
-def _refusal_error(call: Call[Any], reply: Reply, envelope: Envelope) -> RefusedError | ProtocolError:
+def refusal_error(call: Outgoing, reply: Reply, envelope: Envelope) -> RefusedError | ProtocolError:
+    """What to raise for a code that isn't success, or for a success that HTTP contradicts."""
     if envelope.code == SUCCESS:
-        return _unreadable_error(call, reply, codec.MisreadError("says success", path="code"))
-    if (call.path, envelope.code) not in catalogue.REFUSALS and reply.status >= _REDIRECT:
+        return unreadable_error(call, reply, codec.MisreadError("says success", path="code"))
+    if (call.path, envelope.code) not in catalogue.REFUSALS and reply.status >= REDIRECT:
         # A gateway's own JSON ({"code": 504, …}), which says nothing of what GatePay did.
-        return _unreadable_error(call, reply, codec.MisreadError("is none of GatePay's", path="code"))
+        return unreadable_error(call, reply, codec.MisreadError("is none of GatePay's", path="code"))
     why = catalogue.meaning(call.path, envelope.code)
     # GatePay's own words for that code hold no card key; in any other words one may stand, in any form.
     strict = call.carries_keys and envelope.message != why.message
@@ -139,8 +142,9 @@ def _refusal_error(call: Call[Any], reply: Reply, envelope: Envelope) -> Refused
     )
 
 
-def _unreadable_error(call: Call[Any], reply: Reply, error: codec.MisreadError) -> ProtocolError:
-    redirect = _REDIRECT <= reply.status < _CLIENT_ERROR
+def unreadable_error(call: Outgoing, reply: Reply, error: codec.MisreadError) -> ProtocolError:
+    """What to raise for a reply that is not GatePay's."""
+    redirect = REDIRECT <= reply.status < _CLIENT_ERROR
     return ProtocolError(
         endpoint=call.path,
         http_status=reply.status,

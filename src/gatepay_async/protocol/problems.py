@@ -105,6 +105,18 @@ CHINESE: dict[str, str] = {
     "holds a NUL; is the file UTF-16?": "含有 NUL，文件是不是 UTF-16 编码？",
     "can't be encoded as UTF-8": "无法用 UTF-8 编码",
     "repeats line {line}": "与第 {line} 行重复",
+    # -- raw calls -----------------------------------------------------------------------------------------------------
+    "must be a path below base_url, such as pay/create: no scheme, no query, no / in front, no dots first": (
+        "必须是 base_url 之下的路径，例如 pay/create：不带协议和查询参数，不以 / 或点开头"
+    ),
+    "must have a name of ASCII letters, digits, _ . - [ ]": "的名称只能由 ASCII 字母、数字和 _ . - [ ] 组成",
+    "is {name}, which the client adds itself": "是 {name}，由客户端自动添加",
+    "({name}) must be text, not {kind}": "（{name}）必须是文本，而不是 {kind}",
+    "({name}) can't be encoded as UTF-8": "（{name}）无法用 UTF-8 编码",
+    "must be a tuple of the names of fields": "必须是由字段名组成的元组",
+    "name {number} is not among the fields": "第 {number} 个名称不在字段之中",
+    "names {name} twice": "两次写了 {name}",
+    "must be True or False, not {kind}": "必须是 True 或 False，而不是 {kind}",
     # -- replies (codec, wire, paging, exchange) -----------------------------------------------------------------------
     "is JSON nested too deep": "是嵌套过深的 JSON",
     "is no complete JSON": "不是完整的 JSON",
@@ -263,6 +275,7 @@ CHINESE: dict[str, str] = {
         "{source}：{problem}；其中的内容都没有发送，请重新提交并恢复任务"
     ),
     "line {line} {problem}": "第 {line} 行{problem}",
+    "field {number} {problem}": "第 {number} 个字段{problem}",
     "lines {first} to {last}: each {problem}": "第 {first} 至 {last} 行每行都{problem}",
     "{problem}:\n{example}": "{problem}：\n{example}",
     "{key} must be text": "{key} 必须是文本",

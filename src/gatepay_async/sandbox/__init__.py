@@ -5,6 +5,7 @@ try:
     from gatepay_async.sandbox.database import LaterVersionError
     from gatepay_async.sandbox.deliveries import Delivery
     from gatepay_async.sandbox.faults import Fault, FaultKind
+    from gatepay_async.sandbox.options import Options
     from gatepay_async.sandbox.order_service import NoCallbackError
     from gatepay_async.sandbox.orders import Order
     from gatepay_async.sandbox.request_log import SeenRequest
@@ -24,6 +25,7 @@ __all__ = [
     "FaultKind",
     "LaterVersionError",
     "NoCallbackError",
+    "Options",
     "Order",
     "PortTakenError",
     "Sandbox",

@@ -1,11 +1,10 @@
 """
 The HTTP side: an ASGI application around the endpoints.
 
-Every call is a POST of a form and is answered with HTTP 200 and the vendor's envelope, refusals too. What is
-no call at all gets a plain page: 405 for another method, 404 for another path, 413 for a body too large.
+Every call is a POST of a form (order/check: a GET) and is answered with HTTP 200 and the vendor's envelope, refusals
+too. What is no call at all gets a plain page: 405 for another method, 404 for another path, 413 for a body too large.
 """
 
-import json
 import logging
 import traceback
 from collections.abc import Callable
@@ -19,12 +18,14 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gatepay_async.sandbox.api_service import ApiService
-from gatepay_async.sandbox.endpoints import ENDPOINTS, Endpoint, Json, RefusedError
+from gatepay_async.sandbox.endpoint import Endpoint, RefusedError
+from gatepay_async.sandbox.endpoints import ENDPOINTS
 from gatepay_async.sandbox.fault_injection import FaultyExchange, inject_fault
 from gatepay_async.sandbox.faults import Fault
-from gatepay_async.sandbox.forms import MalformedFormError, read_form
+from gatepay_async.sandbox.forms import MalformedFormError, read_form, read_pairs
 from gatepay_async.sandbox.pages import origin_of
-from gatepay_async.sandbox.refusals import SUCCESS, SUCCESS_TEXT, Cause, text_of
+from gatepay_async.sandbox.refusals import SUCCESS, Cause, text_of
+from gatepay_async.sandbox.replies import Replies
 from gatepay_async.sandbox.web import read_body
 
 __all__ = ["MAX_BODY_BYTES", "FaultyApp", "build_app"]
@@ -42,12 +43,16 @@ class FaultyApp:
         app: What carries calls out.
         pick: Chooses the fault for a request to an endpoint, or None; it is also how requests are noted.
         now: Epoch seconds, for the envelope of a refusal that a fault asks for.
+        replies: Writes that envelope.
     """
 
-    def __init__(self, app: ASGIApp, *, pick: Callable[[str], Fault | None], now: Callable[[], float]) -> None:
+    def __init__(
+        self, app: ASGIApp, *, pick: Callable[[str], Fault | None], now: Callable[[], float], replies: Replies
+    ) -> None:
         self._app = app
         self._pick = pick
         self._now = now
+        self._replies = replies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """
@@ -69,20 +74,26 @@ class FaultyApp:
             await self._app(scope, receive, send)
             return
         _logger.debug("%s: fault %s", endpoint.path, fault.kind)
-        refuse = partial(_refusal, endpoint, self._now())
+
+        def refuse(code: int) -> Response:
+            _logger.debug("%s: %d", endpoint.path, code)
+            return self._replies.refusal(code, text_of(endpoint.refusals, code), self._now())
+
         await inject_fault(FaultyExchange(self._app, refuse, scope, receive, send), fault)
 
 
 def _endpoint_of(scope: Scope) -> Endpoint | None:
-    if scope["type"] != "http" or scope["method"] != "POST":
+    if scope["type"] != "http":
         return None
-    return ENDPOINTS.get(scope["path"].removeprefix("/api/"))
+    endpoint = ENDPOINTS.get(scope["path"].removeprefix("/api/"))
+    return endpoint if endpoint is not None and scope["method"] == endpoint.method else None
 
 
 def build_app(api: ApiService, pages: ASGIApp) -> Starlette:
     """Build the application: one route for each endpoint, and the pages for all other paths."""
     calls = [
-        Route(f"/{endpoint.path}", partial(_call, api, endpoint), methods=["POST"]) for endpoint in ENDPOINTS.values()
+        Route(f"/{endpoint.path}", partial(_call, api, endpoint), methods=[endpoint.method])
+        for endpoint in ENDPOINTS.values()
     ]
     return Starlette(routes=[Mount("/api", routes=calls), Mount("/", app=pages)])
 
@@ -91,30 +102,24 @@ async def _call(api: ApiService, endpoint: Endpoint, request: Request) -> Respon
     body = await read_body(request.receive, most=MAX_BODY_BYTES)
     if body is None:
         return PlainTextResponse("Content Too Large", status_code=413)
-    content_type = request.headers.get("content-type", "")
-    return await to_thread.run_sync(_serve, api, endpoint, content_type, body, origin_of(request.scope))
+    if endpoint.method == "GET":
+        read = partial(read_pairs, request.scope["query_string"])
+    else:
+        read = partial(read_form, request.headers.get("content-type", ""), body)
+    return await to_thread.run_sync(_serve, api, endpoint, read, origin_of(request.scope))
 
 
-def _serve(api: ApiService, endpoint: Endpoint, content_type: str, body: bytes, origin: str) -> Response:
+def _serve(api: ApiService, endpoint: Endpoint, read: Callable[[], dict[str, str]], origin: str) -> Response:
+    replies = Replies(api.options)
     try:
-        data = api.serve(endpoint, read_form(content_type, body), origin=origin)
+        data = api.serve(endpoint, read(), origin=origin)
     except RefusedError as refused:
-        code, _ = endpoint.refusals[refused.cause]
-        return _refusal(endpoint, api.clock(), code)
+        code, text = endpoint.refusals[refused.cause]
     except MalformedFormError as error:
         _logger.debug("%s: %s", endpoint.path, error)
-        code, _ = endpoint.refusals[Cause.MISSING]
-        return _refusal(endpoint, api.clock(), code)
-    _logger.debug("%s: %d", endpoint.path, SUCCESS)
-    return _envelope(SUCCESS, SUCCESS_TEXT, api.clock(), data)
-
-
-def _refusal(endpoint: Endpoint, now: float, code: int) -> Response:
+        code, text = endpoint.refusals[Cause.MISSING]
+    else:
+        _logger.debug("%s: %d", endpoint.path, SUCCESS)
+        return replies.success(api.clock(), data)
     _logger.debug("%s: %d", endpoint.path, code)
-    return _envelope(code, text_of(endpoint.refusals, code), now, None)
-
-
-def _envelope(code: int, text: str, now: float, data: object) -> Response:
-    envelope = json.dumps({"code": code, "msg": text, "time": str(int(now))}, ensure_ascii=False)
-    written = data if isinstance(data, Json) else json.dumps(data, ensure_ascii=False)
-    return Response(f'{envelope[:-1]}, "data": {written}}}', media_type="application/json")
+    return replies.refusal(code, text, api.clock())

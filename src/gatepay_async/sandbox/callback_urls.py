@@ -6,7 +6,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from attrs import frozen
 
-__all__ = ["CallbackUrlError", "Target", "check", "target_of"]
+__all__ = ["CallbackUrlError", "Target", "check", "check_return", "target_of"]
 
 MAX_URL_CHARS = 2000
 # Of parameters of the shop's own: together with a callback's they must stay below the 8 kB that web servers accept.
@@ -56,6 +56,10 @@ class Target:
     authority: str
 
 
+_CALLBACK_NAMES = {"appkey", "order_id", "out_order_id", "price", "realprice", "type", "paytime", "extend", "sign"}
+_RETURN_NAMES = {"price", "type", "product_id", "order_id", "out_order_id", "sign"}
+
+
 def check(url: str, *, beyond_loopback: bool) -> None:
     """
     Accept *url* as a shop's callback URL.
@@ -63,11 +67,24 @@ def check(url: str, *, beyond_loopback: bool) -> None:
     Raises:
         CallbackUrlError: It can't be one.
     """
+    _check(url, _CALLBACK_NAMES, beyond_loopback=beyond_loopback)
+
+
+def check_return(url: str) -> None:
+    """
+    Accept *url* as one that a customer's browser is sent to, wherever that is.
+
+    Raises:
+        CallbackUrlError: It can't be one.
+    """
+    _check(url, _RETURN_NAMES, beyond_loopback=True)
+
+
+def _check(url: str, taken: set[str], *, beyond_loopback: bool) -> None:
     target_of(url, beyond_loopback=beyond_loopback)
     query = urlsplit(url).query
     if len(query) > MAX_QUERY_CHARS:
         raise CallbackUrlError("url_query")
-    taken = {"appkey", "order_id", "out_order_id", "price", "realprice", "type", "paytime", "extend", "sign"}
     if taken & {name for name, _ in parse_qsl(query, keep_blank_values=True)}:
         raise CallbackUrlError("url_taken")
 

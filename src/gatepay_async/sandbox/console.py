@@ -138,11 +138,9 @@ class Console:
             order = orders.find(connection, number)
             if order is None:
                 return None
-            shop = shops.find_shop(connection, order.admin_id)
             return {
                 "order": order,
-                "product": shops.name_of(connection, order.product_id),
-                "callback_url": None if shop is None else shop.callback_url,
+                "callback_url": ", ".join(self._order_service.callback_urls(connection, order).values()) or None,
                 "deliveries": deliveries.list_all(connection, number)[::-1],
             }
 

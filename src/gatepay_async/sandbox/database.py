@@ -53,6 +53,24 @@ CREATE INDEX delivery_waiting ON delivery (due) WHERE answered IS NULL;
 CREATE INDEX delivery_order ON delivery (order_id);
 """,
     3: "ALTER TABLE delivery ADD COLUMN body TEXT;",
+    # The later API's orders. `items` is JSON: [[product, pieces], …]. `url_of` says whose URL is called.
+    4: """
+ALTER TABLE shop ADD COLUMN return_url TEXT;
+ALTER TABLE shop ADD COLUMN expired_url TEXT;
+ALTER TABLE shop ADD COLUMN token TEXT;
+ALTER TABLE shop ADD COLUMN closed_pay_types TEXT NOT NULL DEFAULT '';
+ALTER TABLE shop ADD COLUMN agent INTEGER NOT NULL DEFAULT 1;
+UPDATE shop SET token = lower(hex(randomblob(8)));
+ALTER TABLE pay_order ADD COLUMN endpoint TEXT NOT NULL DEFAULT 'pay/create';
+ALTER TABLE pay_order ADD COLUMN items TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE pay_order ADD COLUMN name TEXT NOT NULL DEFAULT '';
+ALTER TABLE pay_order ADD COLUMN notify_url TEXT;
+ALTER TABLE pay_order ADD COLUMN return_url TEXT;
+UPDATE pay_order SET items = '[[' || product_id || ',' || product_num || ']]',
+    name = (SELECT name FROM product WHERE product.id = pay_order.product_id);
+CREATE INDEX pay_order_number ON pay_order (admin_id, out_order_id);
+ALTER TABLE delivery ADD COLUMN url_of TEXT NOT NULL DEFAULT 'shop';
+""",
 }
 _VERSION = max(_ADDED)
 

@@ -1,17 +1,20 @@
 """Deliveries of callbacks in the database; every function works in its caller's transaction."""
 
 import sqlite3
-from typing import Literal, TypeAlias
+from collections.abc import Iterable
 
 from attrs import field, frozen
 
 from gatepay_async.sandbox import orders, shops
+from gatepay_async.sandbox.options import CallbackMethod
+from gatepay_async.sandbox.orders import Order
+from gatepay_async.sandbox.shops import ShopState
+from gatepay_async.sandbox.signed_queries import callback_query, with_query
 
 __all__ = [
     "ACCEPTED",
     "MAX_ATTEMPTS",
     "Answer",
-    "CallbackMethod",
     "ClaimedDelivery",
     "Delivery",
     "claim",
@@ -22,15 +25,13 @@ __all__ = [
     "list_page",
     "next_due",
     "release",
+    "urls_of",
     "write",
 ]
 
 # The vendor's FAQ: after a failed delivery it tries again, three times, a minute apart.
 MAX_ATTEMPTS = 4
 ACCEPTED = "success"
-
-# The vendor's first page has a GET; from 6 May 2019 on it is a POST of a form, without the appkey.
-CallbackMethod: TypeAlias = Literal["GET", "POST"]
 
 
 @frozen(kw_only=True)
@@ -56,6 +57,7 @@ class ClaimedDelivery:
     A delivery that somebody has taken on: what to call, and for which one. URL and body are signed: not shown.
 
     Attributes:
+        url_of: Whose URL that is: the ``order``'s own, or the ``shop``'s.
         url: What to call; None: the shop has no URL.
         body: The form to POST; None: a GET.
     """
@@ -63,6 +65,7 @@ class ClaimedDelivery:
     delivery_id: int
     order_id: int
     attempt: int
+    url_of: str
     url: str | None = field(repr=False)
     body: str | None = field(repr=False)
 
@@ -124,14 +127,34 @@ def _delivery_state(row: sqlite3.Row) -> str:
     return "accepted" if row["problem"] is None else "refused"
 
 
-def write(connection: sqlite3.Connection, order_id: int, *, due: float) -> None:
-    """Plan the first delivery of an order's callback; one of its that still waits is replaced by it."""
+def urls_of(order: Order, shop: ShopState | None, *, notify_both: bool) -> dict[str, str]:
+    """
+    Say where a paid order is told of: ``order`` or ``shop``, whose URL it is, with the URL.
+
+    Args:
+        order: The order; its own URL, if it has one, comes before the shop's.
+        shop: Its shop; None: it was removed, and nobody is told.
+        notify_both: Whether the shop's URL is called as well.
+    """
+    urls: dict[str, str] = {}
+    if shop is not None and order.notify_url is not None:
+        urls["order"] = order.notify_url
+    if shop is not None and shop.callback_url is not None and (not urls or notify_both):
+        urls["shop"] = shop.callback_url
+    return urls
+
+
+def write(connection: sqlite3.Connection, order_id: int, *, urls_of: Iterable[str], due: float) -> None:
+    """Plan the first deliveries of an order's callback; those of its that still wait are replaced by them."""
     connection.execute("DELETE FROM delivery WHERE order_id = ? AND answered IS NULL AND claimed IS NULL", (order_id,))
-    _insert(connection, order_id, attempt=1, due=due)
+    for url_of in urls_of:
+        _insert(connection, order_id, attempt=1, url_of=url_of, due=due)
 
 
-def _insert(connection: sqlite3.Connection, order_id: int, *, attempt: int, due: float) -> None:
-    connection.execute("INSERT INTO delivery (order_id, attempt, due) VALUES (?, ?, ?)", (order_id, attempt, due))
+def _insert(connection: sqlite3.Connection, order_id: int, *, attempt: int, url_of: str, due: float) -> None:
+    connection.execute(
+        "INSERT INTO delivery (order_id, attempt, url_of, due) VALUES (?, ?, ?, ?)", (order_id, attempt, url_of, due)
+    )
 
 
 _DUE_QUERY = """
@@ -156,31 +179,31 @@ def claim(
     row = connection.execute(_DUE_QUERY, {"now": now, "abandoned": wall - lease}).fetchone()
     if row is None:
         return None
-    url, body = _url_and_body(connection, row["order_id"], now=now, method=method)
+    url, body = _url_and_body(connection, row, now=now, method=method)
     connection.execute(
         "UPDATE delivery SET claimed = ?, sent = ?, url = ?, body = ? WHERE id = ?", (wall, now, url, body, row["id"])
     )
-    return ClaimedDelivery(delivery_id=row["id"], order_id=row["order_id"], attempt=row["attempt"], url=url, body=body)
+    same = {name: row[name] for name in ("order_id", "attempt", "url_of")}
+    return ClaimedDelivery(delivery_id=row["id"], url=url, body=body, **same)
 
 
 def _url_and_body(
-    connection: sqlite3.Connection, order_id: int, *, now: float, method: CallbackMethod
+    connection: sqlite3.Connection, row: sqlite3.Row, *, now: float, method: CallbackMethod
 ) -> tuple[str | None, str | None]:
     # The shop's URL as it is now: a wrong one may have been put right between two attempts.
-    order = orders.get(connection, order_id)
+    order = orders.get(connection, row["order_id"])
     shop = shops.find_shop(connection, order.admin_id)
-    if shop is None or shop.callback_url is None:
+    url = urls_of(order, shop, notify_both=True).get(row["url_of"])
+    if url is None:
         return None, None
-    query = orders.callback_query(
+    query = callback_query(
         order,
         shops.account_of(connection, order.admin_id).keys,
         realprice=order.price if order.realprice is None else order.realprice,
         paytime=int(now) if order.paid_at is None else order.paid_at,
         with_appkey=method == "GET",
     )
-    if method == "POST":
-        return shop.callback_url, query
-    return f"{shop.callback_url}{'&' if '?' in shop.callback_url else '?'}{query}", None
+    return (url, query) if method == "POST" else (with_query(url, query), None)
 
 
 def release(connection: sqlite3.Connection, delivery: ClaimedDelivery) -> None:
@@ -200,7 +223,13 @@ def finish(
         (now, answer.status, answer.text, answer.problem, delivery.delivery_id),
     )
     if changed.rowcount and answer.problem is not None and delivery.attempt < MAX_ATTEMPTS:
-        _insert(connection, delivery.order_id, attempt=delivery.attempt + 1, due=now + interval)
+        _insert(
+            connection,
+            delivery.order_id,
+            attempt=delivery.attempt + 1,
+            url_of=delivery.url_of,
+            due=now + interval,
+        )
 
 
 def next_due(connection: sqlite3.Connection) -> float | None:

@@ -1,5 +1,5 @@
 """
-The four endpoints: what each needs, the checks in their order, and what each does.
+The first page's four endpoints: what each needs, the checks in their order, and what each does.
 
 The vendor's page numbers the refusals but doesn't say which is found first. The order here: every field
 present, each value valid, the key known, the signature right, the shop there (and open), the product the
@@ -7,8 +7,6 @@ shop's own, and then what the call is about. Where two causes of one step meet, 
 Nobody without a right signature learns anything about a shop.
 """
 
-import json
-import re
 import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -16,126 +14,74 @@ from datetime import UTC, datetime
 from attrs import frozen
 
 from gatepay_async.sandbox import card_keys, orders, refusals, shops
-from gatepay_async.sandbox.prices import PhpFloats, written
-from gatepay_async.sandbox.refusals import Cause, Refusals
+from gatepay_async.sandbox.endpoint import CallContext, Endpoint, Form, Json, RefusedError, is_positive, require
+from gatepay_async.sandbox.later_endpoints import LATER_ENDPOINTS
+from gatepay_async.sandbox.orders import NewOrder
+from gatepay_async.sandbox.prices import written
+from gatepay_async.sandbox.refusals import Cause
 from gatepay_async.sandbox.signatures import is_signed
 
-__all__ = ["ENDPOINTS", "PAST_LAST_PAGE", "CallContext", "Endpoint", "Form", "Json", "RefusedError"]
-
-Form = dict[str, str]
+__all__ = ["ENDPOINTS"]
 
 _PAY_TYPES = ("wechat", "alipay", "onecode")
 MAX_KEYS = 500
 # What PHP's trim() takes off; a Unicode space is part of a key.
 _BLANKS = " \t\n\r\0\x0b"
-# 18 digits always fit SQLite's integers.
-_NUMBER = re.compile(r"[0-9]{1,18}")
-
-
-class Json(str):
-    """``data`` that is written as JSON already: Python writes no number the way PHP does."""
-
-    __slots__ = ()
-
-
-class RefusedError(Exception):
-    """The call is refused; what it wrote is rolled back. The endpoint's table makes a number of the cause."""
-
-    def __init__(self, cause: Cause) -> None:
-        super().__init__(cause)
-        self.cause = cause
 
 
 @frozen(kw_only=True)
-class CallContext:
-    """What one call is carried out with: the open transaction, the times, the address, the shop's habits."""
-
-    connection: sqlite3.Connection
-    now: int
-    origin: str
-    past_last_page: str
-    per_page: int
-    case_insensitive_keys: bool
-    expires: float | None
-    php_floats: PhpFloats | None
-
-
-@frozen(kw_only=True)
-class Endpoint:
+class FirstEndpoint(Endpoint):
     """
-    One row of facts.
+    One of the four.
 
     Attributes:
-        path: Below ``/api/``.
-        signed: The fields under the signature, in order, the appkey left out.
-        unsigned: Fields that must be there too.
+        unsigned: Fields that must be there beside the signed ones.
         may_be_empty: Fields whose emptiness is another cause than a missing one's.
         checks: Gates over the values, in order; they see no data.
-        refusals: The endpoint's table of codes.
-        carry_out: Does it, for the owner of a right signature; gives ``data`` or raises RefusedError.
     """
 
-    path: str
-    signed: tuple[str, ...]
     unsigned: tuple[str, ...] = ()
     may_be_empty: tuple[str, ...] = ()
     checks: tuple[Callable[[Form], None], ...] = ()
-    refusals: Refusals
-    carry_out: Callable[[CallContext, int, Form], object]
 
-    def answer(self, context: CallContext, form: Form) -> object:
+    def admit(self, context: CallContext, form: Form) -> int:
         """
-        Take one call through all its checks and do it.
-
-        Returns:
-            What ``data`` holds on success.
+        Check that the fields are there and right, then the key, then the signature.
 
         Raises:
             RefusedError: With the first cause found.
         """
-        self._check_complete(form)
+        for name in ("appkey", "sign", *self.signed, *self.unsigned):
+            require(name in form and (form[name] != "" or name in self.may_be_empty), Cause.MISSING)
         for check in self.checks:
             check(form)
         account = shops.find_account(context.connection, form["appkey"])
         if account is None:
             raise RefusedError(Cause.APPKEY)
         parts = [form[name] for name in self.signed]
-        _require(is_signed(form["sign"], *account.keys, parts), Cause.SIGNATURE)
-        return self.carry_out(context, account.admin_id, form)
-
-    def _check_complete(self, form: Form) -> None:
-        for name in ("appkey", "sign", *self.signed, *self.unsigned):
-            _require(name in form and (form[name] != "" or name in self.may_be_empty), Cause.MISSING)
-
-
-def _require(condition: bool, cause: Cause) -> None:  # noqa: FBT001 -- a gate's condition reads best in place
-    if not condition:
-        raise RefusedError(cause)
-
-
-def _is_positive(text: str) -> bool:
-    return _NUMBER.fullmatch(text) is not None and int(text) > 0
+        require(is_signed(form["sign"], *account.keys, parts), Cause.SIGNATURE)
+        return account.admin_id
 
 
 def _pay_type(form: Form) -> None:
-    _require(form["pay_type"] in _PAY_TYPES, Cause.PAY_TYPE)
+    require(form["pay_type"] in _PAY_TYPES, Cause.PAY_TYPE)
 
 
 def _single(form: Form) -> None:
-    several = _is_positive(form["product_num"]) and int(form["product_num"]) > 1
-    _require(not (several and form["pay_type"] == "wechat"), Cause.SINGLE_ONLY)
+    several = is_positive(form["product_num"]) and int(form["product_num"]) > 1
+    require(not (several and form["pay_type"] == "wechat"), Cause.SINGLE_ONLY)
 
 
 def _product_id(form: Form) -> None:
-    _require(_is_positive(form["product_id"]), Cause.PRODUCT_ID)
+    require(is_positive(form["product_id"]), Cause.PRODUCT_ID)
 
 
 def _product_num(form: Form) -> None:
-    _require(_is_positive(form["product_num"]), Cause.QUANTITY)
+    require(is_positive(form["product_num"]), Cause.QUANTITY)
 
 
 def _page(form: Form) -> None:
-    _require(_is_positive(form["page"]), Cause.PAGE)
+    require(is_positive(form["page"]), Cause.PAGE)
 
 
 def _shop(context: CallContext, admin_id: int) -> shops.ShopState:
@@ -153,26 +99,38 @@ def _product(context: CallContext, admin_id: int, form: Form) -> shops.Product:
 
 
 def _open_product(context: CallContext, admin_id: int, form: Form) -> shops.Product:
-    _require(not _shop(context, admin_id).closed, Cause.CLOSED)
+    require(not _shop(context, admin_id).closed, Cause.CLOSED)
     return _product(context, admin_id, form)
 
 
 def _pay_create(context: CallContext, admin_id: int, form: Form) -> object:
     shop, product = _shop(context, admin_id), _product(context, admin_id, form)
     number = int(form["product_num"])
-    _require(number <= card_keys.stock(context.connection, product.id), Cause.STOCK)
+    require(number <= card_keys.stock(context.connection, product.id), Cause.STOCK)
     price = product.price * number
     spent = orders.ordered_today(context.connection, admin_id, now=context.now)
-    _require(shop.quota is None or spent + price <= shop.quota * 100, Cause.QUOTA)
+    require(shop.quota is None or spent + price <= shop.quota * 100, Cause.QUOTA)
     until = shop.licence_until
-    _require(until is None or datetime.fromtimestamp(context.now, UTC) < until, Cause.LICENCE)
-    page_id = orders.insert(
-        context.connection, form, admin_id=admin_id, price=price, now=context.now, expires=context.expires
+    require(until is None or datetime.fromtimestamp(context.now, UTC) < until, Cause.LICENCE)
+    order = NewOrder(
+        admin_id=admin_id,
+        endpoint="pay/create",
+        items={product.id: number},
+        name=product.name,
+        price=price,
+        pay_type=form["pay_type"],
+        out_order_id=form["out_order_id"],
+        custom=form["custom"],
     )
+    page_id = orders.insert(context.connection, order, now=context.now, expires=context.expires)
     url = orders.page_url(context.origin, page_id, form["pay_type"])
-    order_price = written(product.price, number, context.php_floats)
-    texts = {"order_url": url, "order_qrcode": orders.qrcode(url)}
-    return Json(f'{{"order_type": "{form["pay_type"]}", "order_price": {order_price}, {json.dumps(texts)[1:]}')
+    order_price = written(product.price, number, context.options.php_floats)
+    return {
+        "order_type": form["pay_type"],
+        "order_price": Json(order_price),
+        "order_url": url,
+        "order_qrcode": orders.qrcode(url),
+    }
 
 
 def _product_show(context: CallContext, admin_id: int, _form: Form) -> object:
@@ -184,9 +142,9 @@ def _ka_show(context: CallContext, admin_id: int, form: Form) -> object:
     total = card_keys.count(context.connection, product.id)
     last = max(1, -(-total // context.per_page))
     asked = int(form["page"])
-    page, has_rows = PAST_LAST_PAGE[context.past_last_page](asked, last) if asked > last else (asked, True)
+    page, has_rows = _PAST_LAST_PAGE[context.options.past_last_page](asked, last) if asked > last else (asked, True)
     rows = card_keys.rows(context.connection, product.id, page, context.per_page) if has_rows else []
-    if context.past_last_page == "thinkphp" and total == 0:
+    if context.options.past_last_page == "thinkphp" and total == 0:
         page = last = 0
     paging = {"total": total, "per_page": context.per_page, "current_page": page, "last_page": last}
     return {"ka": {**paging, "data": rows}}
@@ -197,7 +155,7 @@ def _refuse_page(_asked: int, _last: int) -> tuple[int, bool]:
 
 
 # A page past the last: silent. What a server may do -> the page that it says it is, and whether that page's rows come.
-PAST_LAST_PAGE: dict[str, Callable[[int, int], tuple[int, bool]]] = {
+_PAST_LAST_PAGE: dict[str, Callable[[int, int], tuple[int, bool]]] = {
     "empty": lambda asked, _last: (asked, False),
     "clamp": lambda _asked, last: (last, True),
     "refuse": _refuse_page,
@@ -207,9 +165,11 @@ PAST_LAST_PAGE: dict[str, Callable[[int, int], tuple[int, bool]]] = {
 
 def _ka_create(context: CallContext, admin_id: int, form: Form) -> object:
     product = _open_product(context, admin_id, form)
-    keys = _keys(form["content"], case_insensitive=context.case_insensitive_keys)
-    new = card_keys.unknown(context.connection, product.id, keys, case_insensitive=context.case_insensitive_keys)
-    _require(bool(new), Cause.ALL_KNOWN)
+    keys = _keys(form["content"], case_insensitive=context.options.case_insensitive_keys)
+    new = card_keys.unknown(
+        context.connection, product.id, keys, case_insensitive=context.options.case_insensitive_keys
+    )
+    require(bool(new), Cause.ALL_KNOWN)
     try:
         card_keys.add(context.connection, product.id, new, now=context.now)
     except sqlite3.Error:
@@ -222,29 +182,29 @@ def _keys(content: str, *, case_insensitive: bool) -> list[str]:
     lines = [line.strip(_BLANKS) for line in content.split("\n")]
     keys = [line for line in lines if line]
     compared = {key.casefold() for key in keys} if case_insensitive else set(keys)
-    _require(len(compared) == len(keys), Cause.REPEATED)
-    _require(bool(keys), Cause.EMPTY)
-    _require(len(keys) <= MAX_KEYS, Cause.TOO_MANY)
+    require(len(compared) == len(keys), Cause.REPEATED)
+    require(bool(keys), Cause.EMPTY)
+    require(len(keys) <= MAX_KEYS, Cause.TOO_MANY)
     return keys
 
 
-ENDPOINTS = {
+_FIRST = {
     endpoint.path: endpoint
     for endpoint in (
-        Endpoint(
+        FirstEndpoint(
             path="pay/create",
             signed=("product_id", "product_num", "pay_type", "out_order_id", "custom"),
             checks=(_pay_type, _single, _product_id, _product_num),
             refusals=refusals.PAY_CREATE,
             carry_out=_pay_create,
         ),
-        Endpoint(
+        FirstEndpoint(
             path="product/show",
             signed=(),
             refusals=refusals.PRODUCT_SHOW,
             carry_out=_product_show,
         ),
-        Endpoint(
+        FirstEndpoint(
             path="ka/show",
             signed=("product_id",),
             unsigned=("page",),
@@ -252,7 +212,7 @@ ENDPOINTS = {
             refusals=refusals.KA_SHOW,
             carry_out=_ka_show,
         ),
-        Endpoint(
+        FirstEndpoint(
             path="ka/create",
             signed=("product_id", "content"),
             may_be_empty=("content",),  # 110, not 101
@@ -262,3 +222,4 @@ ENDPOINTS = {
         ),
     )
 }
+ENDPOINTS: dict[str, Endpoint] = {**_FIRST, **LATER_ENDPOINTS}

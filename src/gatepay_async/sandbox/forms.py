@@ -1,5 +1,5 @@
 """
-Reading ``application/x-www-form-urlencoded`` bodies: strict, and the sandbox's own.
+Reading ``application/x-www-form-urlencoded`` bodies, and queries: strict, and the sandbox's own.
 
 The client's writing of forms is not used here on purpose: two ends that share a mistake agree with each
 other. PHP, which the vendor runs, would mend most of what is refused here; a test partner should not.
@@ -7,7 +7,7 @@ other. PHP, which the vendor runs, would mend most of what is refused here; a te
 
 import re
 
-__all__ = ["MalformedFormError", "read_form"]
+__all__ = ["MalformedFormError", "read_form", "read_pairs"]
 
 _FORM = "application/x-www-form-urlencoded"
 _BAD_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -28,8 +28,18 @@ def read_form(content_type: str, body: bytes) -> dict[str, str]:
     """
     if content_type.partition(";")[0].strip().lower() != _FORM:
         raise MalformedFormError(f"the content type is not {_FORM}")
+    return read_pairs(body)
+
+
+def read_pairs(text: bytes) -> dict[str, str]:
+    """
+    Read the pairs of a form, or of a query, in the order sent.
+
+    Raises:
+        MalformedFormError: As read_form().
+    """
     form: dict[str, str] = {}
-    for piece in body.split(b"&") if body else ():
+    for piece in text.split(b"&") if text else ():
         name, value = _pair(piece)
         if name in form:
             raise MalformedFormError("a name comes twice")

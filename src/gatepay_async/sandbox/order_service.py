@@ -7,8 +7,9 @@ from sqlite3 import Connection
 
 from attrs import frozen
 
-from gatepay_async.sandbox import card_keys, orders, shops
+from gatepay_async.sandbox import card_keys, deliveries, orders, shops
 from gatepay_async.sandbox.database import Database
+from gatepay_async.sandbox.options import Options
 from gatepay_async.sandbox.orders import Order
 from gatepay_async.sandbox.outbox import Outbox
 
@@ -42,11 +43,13 @@ class OrderService:
     Attributes:
         clock: Epoch seconds.
         outbox: Where callbacks go.
+        options: The sandbox's habits.
     """
 
     database: Database
     clock: Callable[[], float]
     outbox: Outbox
+    options: Options
 
     def find(self, order_id: int) -> Order:
         """
@@ -100,9 +103,9 @@ class OrderService:
 
     def _mark_paid(self, connection: Connection, order: Order, amount: Decimal, now: float) -> None:
         orders.record_payment(connection, order.order_id, realprice=amount, now=now)
-        card_keys.sell(connection, order.product_id, order.order_id, order.product_num)
-        if _callback_url(connection, order) is not None:
-            self.outbox.plan(connection, order.order_id)
+        for product_id, number in order.items:
+            card_keys.sell(connection, product_id, order.order_id, number)
+        self.outbox.plan(connection, order.order_id, self.callback_urls(connection, order))
 
     def expire(self, order_id: int) -> Order:
         """
@@ -128,10 +131,16 @@ class OrderService:
             order = orders.get(connection, order_id)
             if order.state != "paid":
                 raise NoCallbackError(f"order {order_id} is {order.state}: only a paid one is called back")
-            if _callback_url(connection, order) is None:
+            urls = self.callback_urls(connection, order)
+            if not urls:
                 raise NoCallbackError(f"order {order_id} is called back nowhere: its shop has no callback URL")
-            self.outbox.plan(connection, order_id)
+            self.outbox.plan(connection, order_id, urls)
         self.outbox.notify()
+
+    def callback_urls(self, connection: Connection, order: Order) -> dict[str, str]:
+        """Say where a payment of *order* is told of: ``order`` or ``shop``, whose URL it is, with the URL."""
+        shop = shops.find_shop(connection, order.admin_id)
+        return deliveries.urls_of(order, shop, notify_both=self.options.notify_both)
 
     @contextmanager
     def open(self) -> Generator[tuple[Connection, float], None, None]:
@@ -140,8 +149,3 @@ class OrderService:
         with self.database.transaction() as connection:
             orders.expire_overdue(connection, now=now)
             yield connection, now
-
-
-def _callback_url(connection: Connection, order: Order) -> str | None:
-    shop = shops.find_shop(connection, order.admin_id)
-    return None if shop is None else shop.callback_url

@@ -1,25 +1,24 @@
-"""Orders in the database, their payment image, and the callback that the server would send for one."""
+"""Orders in the database, and the address and image of their payment page."""
 
 import base64
 import io
+import json
 import secrets
 import sqlite3
+from collections.abc import Mapping
 from decimal import Decimal
-from urllib.parse import urlencode
 
 import segno
 from attrs import frozen
 
-from gatepay_async.sandbox.shops import ShopAccount
-from gatepay_async.sandbox.signatures import signature
-
 __all__ = [
+    "NewOrder",
     "Order",
-    "callback_query",
     "count",
     "expire",
     "expire_overdue",
     "find",
+    "find_last",
     "find_page",
     "get",
     "insert",
@@ -28,6 +27,7 @@ __all__ = [
     "ordered_today",
     "page_url",
     "qrcode",
+    "qrcode_png",
     "record_late_payment",
     "record_payment",
 ]
@@ -35,6 +35,32 @@ __all__ = [
 # The vendor's day: it counts in its own time, UTC+8, which knows no summer time. Which hour: silent.
 DAY_S = 86_400
 MIDNIGHT_OFFSET_S = 8 * 3_600
+
+
+@frozen(kw_only=True)
+class NewOrder:
+    """
+    What a call orders.
+
+    Attributes:
+        endpoint: Which call.
+        items: How many pieces of each product; empty: an amount, and no product.
+        name: What the customer reads.
+        price: For all pieces together, in fen.
+        notify_url: Where this order's payment is told of; None: at the shop's callback URL.
+        return_url: Where the customer goes back to; None: to the shop's.
+    """
+
+    admin_id: int
+    endpoint: str
+    items: Mapping[int, int]
+    name: str
+    price: int
+    pay_type: str
+    out_order_id: str
+    custom: str
+    notify_url: str | None = None
+    return_url: str | None = None
 
 
 @frozen(kw_only=True)
@@ -46,6 +72,8 @@ class Order:
         order_id: The number that a callback carries.
         page_id: The ``id`` in the payment page's address.
         admin_id: The seller.
+        product_id: The product; None: there are several, or none.
+        product_num: How many pieces in all; 1 for an amount without a product.
         price: For all pieces together, in yuan, exactly two decimals.
         state: ``pending``, ``paid``, or ``expired``. An order that is paid once it has expired stays
             ``expired`` and has a ``paid_at``: its money came, and nobody is told.
@@ -53,12 +81,17 @@ class Order:
         expires_at: When it stops being to be paid, or stopped; epoch seconds; None: never.
         paid_at: Epoch seconds; None: not paid.
         realprice: What the customer paid, in yuan; None: nothing yet.
+        endpoint: What made it, such as ``pay/create``; ``pay/any`` is the quick-pay page.
+        items: Each product with its pieces; empty: an amount without a product.
+        name: What the customer reads.
+        notify_url: Where this order's payment is told of; None: at the shop's callback URL.
+        return_url: Where the customer goes back to; None: to the shop's.
     """
 
     order_id: int
     page_id: str
     admin_id: int
-    product_id: int
+    product_id: int | None
     product_num: int
     out_order_id: str
     price: Decimal
@@ -69,6 +102,11 @@ class Order:
     expires_at: float | None = None
     paid_at: int | None = None
     realprice: Decimal | None = None
+    endpoint: str = "pay/create"
+    items: tuple[tuple[int, int], ...] = ()
+    name: str = ""
+    notify_url: str | None = None
+    return_url: str | None = None
 
     @property
     def shown_state(self) -> str:
@@ -80,16 +118,25 @@ class Order:
         return self.state
 
 
+# What the table and the class call alike.
+_SAME = (
+    *("page_id", "admin_id", "product_num", "out_order_id", "pay_type", "custom", "state"),
+    *("endpoint", "name", "notify_url", "return_url"),
+)
+
+
 def _order(row: sqlite3.Row) -> Order:
-    same = ("page_id", "admin_id", "product_id", "product_num", "out_order_id", "pay_type", "custom", "state")
+    items = tuple((int(product), int(number)) for product, number in json.loads(row["items"]))
     return Order(
         order_id=row["id"],
+        product_id=row["product_id"] or None,
+        items=items,
         price=_yuan(row["price"]),
         created_at=row["created"],
         expires_at=row["expires"],
         paid_at=row["paid"],
         realprice=None if row["realprice"] is None else _yuan(row["realprice"]),
-        **{name: row[name] for name in same},
+        **{name: row[name] for name in _SAME},
     )
 
 
@@ -97,23 +144,25 @@ def _yuan(fen: int) -> Decimal:
     return Decimal(fen).scaleb(-2)
 
 
-def insert(
-    connection: sqlite3.Connection,
-    form: dict[str, str],
-    *,
-    admin_id: int,
-    price: int,
-    now: int,
-    expires: float | None = None,
-) -> str:
-    """Store an order of *price* fen from the call's form; gives the id of its payment page."""
+_INSERT = """
+INSERT INTO pay_order (page_id, admin_id, product_id, product_num, out_order_id, pay_type, custom, price, endpoint,
+    items, name, notify_url, return_url, created, expires)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+
+def insert(connection: sqlite3.Connection, order: NewOrder, *, now: int, expires: float | None = None) -> str:
+    """Store an order; gives the id of its payment page."""
     page_id = secrets.token_hex(8)
-    number = (int(form["product_id"]), int(form["product_num"]))
-    texts = (form["out_order_id"], form["pay_type"], form["custom"])
+    [product_id] = order.items if len(order.items) == 1 else [0]
+    product_num = sum(order.items.values()) or 1
     connection.execute(
-        "INSERT INTO pay_order (page_id, admin_id, product_id, product_num, out_order_id, pay_type, custom,"
-        " price, created, expires) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (page_id, admin_id, *number, *texts, price, now, expires),
+        _INSERT,
+        (
+            *(page_id, order.admin_id, product_id, product_num, order.out_order_id, order.pay_type, order.custom),
+            *(order.price, order.endpoint, json.dumps(list(order.items.items())), order.name),
+            *(order.notify_url, order.return_url, now, expires),
+        ),
     )
     return page_id
 
@@ -164,6 +213,16 @@ def find_page(connection: sqlite3.Connection, page_id: str) -> Order | None:
     return None if row is None else _order(row)
 
 
+def find_last(connection: sqlite3.Connection, admin_id: int, out_order_id: str, *, later_only: bool) -> Order | None:
+    """Find the newest of the seller's orders with the shop's own number; perhaps none that ``pay/create`` made."""
+    row = connection.execute(
+        "SELECT * FROM pay_order WHERE admin_id = ? AND out_order_id = ? AND (endpoint <> 'pay/create' OR NOT ?)"
+        " ORDER BY id DESC LIMIT 1",
+        (admin_id, out_order_id, later_only),
+    ).fetchone()
+    return None if row is None else _order(row)
+
+
 def record_payment(connection: sqlite3.Connection, order_id: int, *, realprice: Decimal, now: float) -> None:
     """Make the order a paid one; what was noted of a payment that came too late stays."""
     connection.execute(
@@ -197,41 +256,18 @@ def ordered_today(connection: sqlite3.Connection, admin_id: int, *, now: int) ->
     return int(cursor.fetchone()[0])
 
 
-def page_url(origin: str, page_id: str, pay_type: str) -> str:
+def page_url(origin: str, page_id: str, pay_type: str, *, path: str = "/pay/index") -> str:
     """Write the payment page's address."""
-    return f"{origin}/pay/index?id={page_id}&type={pay_type}"
+    return f"{origin}{path}?id={page_id}&type={pay_type}"
 
 
 def qrcode(text: str) -> str:
     """Draw *text* as a data URI that says JPEG and holds a PNG, as the vendor's example does."""
+    return "data:image/jpeg;base64," + base64.b64encode(qrcode_png(text)).decode()
+
+
+def qrcode_png(text: str) -> bytes:
+    """Draw *text* as a PNG."""
     image = io.BytesIO()
     segno.make_qr(text, error="m").save(image, kind="png", scale=5)
-    return "data:image/jpeg;base64," + base64.b64encode(image.getvalue()).decode()
-
-
-def callback_query(
-    order: Order, account: ShopAccount, *, realprice: Decimal, paytime: int, with_appkey: bool = True
-) -> str:
-    """
-    Write the query text (or a form's) that GatePay calls the merchant with once *order* is paid (支付成功回调接口).
-
-    Args:
-        order: What was ordered.
-        account: The seller's keys; the secret signs and does not appear.
-        realprice: What the customer paid, in yuan.
-        paytime: When, in epoch seconds.
-        with_appkey: Whether the appkey is among the fields. It is signed either way.
-    """
-    # In signed order; prices with exactly two decimals; `extend` is what `custom` was.
-    fields = {
-        "order_id": str(order.order_id),
-        "out_order_id": order.out_order_id,
-        "price": f"{order.price:.2f}",
-        "realprice": f"{realprice:.2f}",
-        "type": order.pay_type,
-        "paytime": str(paytime),
-        "extend": order.custom,
-    }
-    sign = signature(account.appkey, account.appsecret, fields.values())
-    named = {"appkey": account.appkey} if with_appkey else {}
-    return urlencode({**named, **fields, "sign": sign})
+    return image.getvalue()

@@ -1,13 +1,14 @@
 """What is to be delivered: planned with the payment, taken on by senders, waited for by tests. All of it blocks."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from sqlite3 import Connection
 from threading import Condition
 
 from gatepay_async.sandbox import deliveries
 from gatepay_async.sandbox.database import Database
-from gatepay_async.sandbox.deliveries import Answer, CallbackMethod, ClaimedDelivery
+from gatepay_async.sandbox.deliveries import Answer, ClaimedDelivery
+from gatepay_async.sandbox.options import Options
 
 __all__ = ["LEASE_MARGIN_S", "POLL_INTERVAL_S", "Outbox"]
 
@@ -25,28 +26,16 @@ class Outbox:
     Args:
         database: Where they are.
         clock: Epoch seconds: the sandbox's time.
-        interval: Seconds between an attempt that failed and the next.
-        timeout: Seconds that one attempt may take.
-        method: How callbacks are sent.
+        options: How callbacks are sent, how long an attempt may take, and how soon the next follows.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        *,
-        clock: Callable[[], float],
-        interval: float,
-        timeout: float,
-        method: CallbackMethod,
-    ) -> None:
+    def __init__(self, database: Database, *, clock: Callable[[], float], options: Options) -> None:
         self._database = database
         self._clock = clock
-        self._interval = interval
-        self._lease = timeout + LEASE_MARGIN_S
-        self._method: CallbackMethod = method
+        self._options = options
         self._changed = Condition()
         self._wakers: list[Callable[[], object]] = []
-        self.timeout = timeout
+        self.timeout = options.callback_timeout
 
     def attach(self, wake: Callable[[], object]) -> None:
         """Have *wake* called, from any thread, whenever there is something new to do."""
@@ -58,9 +47,9 @@ class Outbox:
         with self._changed:
             self._wakers.remove(wake)
 
-    def plan(self, connection: Connection, order_id: int) -> None:
-        """Plan a delivery for now, in its caller's transaction; notify() once that is committed."""
-        deliveries.write(connection, order_id, due=self._clock())
+    def plan(self, connection: Connection, order_id: int, urls_of: Iterable[str]) -> None:
+        """Plan deliveries for now, in its caller's transaction; notify() once that is committed."""
+        deliveries.write(connection, order_id, urls_of=urls_of, due=self._clock())
 
     def notify(self) -> None:
         """Wake senders and those who wait."""
@@ -73,7 +62,11 @@ class Outbox:
         """Take on what is due; None: nothing is."""
         with self._database.transaction() as connection:
             return deliveries.claim(
-                connection, now=self._clock(), wall=time.time(), lease=self._lease, method=self._method
+                connection,
+                now=self._clock(),
+                wall=time.time(),
+                lease=self.timeout + LEASE_MARGIN_S,
+                method=self._options.callback_method,
             )
 
     def pause(self) -> float:
@@ -85,7 +78,7 @@ class Outbox:
     def finish(self, delivery: ClaimedDelivery, answer: Answer) -> None:
         """Write down what came of a delivery."""
         with self._database.transaction() as connection:
-            deliveries.finish(connection, delivery, answer, now=self._clock(), interval=self._interval)
+            deliveries.finish(connection, delivery, answer, now=self._clock(), interval=self._options.callback_interval)
         self.notify()
 
     def release(self, delivery: ClaimedDelivery) -> None:

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Scope
 
-from gatepay_async.sandbox import deliveries, orders, shops
+from gatepay_async.sandbox import deliveries, orders
 from gatepay_async.sandbox.deliveries import Delivery
 from gatepay_async.sandbox.order_service import OrderService, check_amount
 from gatepay_async.sandbox.orders import Order
@@ -23,6 +23,8 @@ from gatepay_async.sandbox.web import as_json, go_to, read_fields, render
 
 __all__ = ["OrderPage", "origin_of", "qr_svg"]
 
+# As the vendor's first page and its later ones have it.
+PAY_PATHS = ("/pay/index", "/pay/api")
 _AMOUNT = re.compile(r"[0-9]{1,7}(\.[0-9]{1,2})?")
 _SUMMARY = ("order_id", "out_order_id", "product_num", "created_at", "paid_at")
 
@@ -32,7 +34,6 @@ class _View:
     """One order as its page shows it."""
 
     order: Order
-    product: str
     deliveries: list[Delivery]
     callback_url: str | None
     now: float
@@ -55,7 +56,7 @@ class _View:
         return {
             **{name: getattr(order, name) for name in _SUMMARY},
             "expires_at": None if order.expires_at is None else ceil(order.expires_at),
-            "order_name": self.product,
+            "order_name": order.name,
             "order_price": f"{order.price:.2f}",
             "order_type": order.pay_type,
             "order_status": order.state,
@@ -79,7 +80,8 @@ class OrderPage:
 
     def routes(self) -> list[Route]:
         """Build its routes."""
-        return [Route("/pay/index", self.show, methods=["GET"]), Route("/pay/index", self.act, methods=["POST"])]
+        acts = {"GET": self.show, "POST": self.act}
+        return [Route(path, act, methods=[method]) for path in PAY_PATHS for method, act in acts.items()]
 
     async def show(self, request: Request) -> Response:
         """Show how the order stands."""
@@ -103,7 +105,7 @@ class OrderPage:
             await to_thread.run_sync(partial(self._order_service.pay, order.order_id, realprice=realprice))
         elif form.get("do") == "pay":
             await to_thread.run_sync(self._order_service.pay, order.order_id)
-        return go_to(request, "/pay/index", id=order.page_id, type=order.pay_type)
+        return go_to(request, request.url.path, id=order.page_id, type=order.pay_type)
 
     async def _view(self, request: Request) -> _View | None:
         return await to_thread.run_sync(self._load_view, request.query_params.get("id", ""))
@@ -113,12 +115,10 @@ class OrderPage:
             order = orders.find_page(connection, page_id)
             if order is None:
                 return None
-            shop = shops.find_shop(connection, order.admin_id)
             return _View(
                 order=order,
-                product=shops.name_of(connection, order.product_id),
                 deliveries=deliveries.list_all(connection, order.order_id),
-                callback_url=None if shop is None else shop.callback_url,
+                callback_url=", ".join(self._order_service.callback_urls(connection, order).values()) or None,
                 now=now,
             )
 
@@ -127,7 +127,17 @@ def _render_order(request: Request, view: _View, *, amount: str | None = None, s
     url = _address(request, view.order)
     qr = qr_svg(url) if view.order.state == "pending" else None
     refused = amount is not None
-    return render(request, "order.html", status=status, view=view, url=url, qr=qr, amount=amount or "", refused=refused)
+    return render(
+        request,
+        "order.html",
+        status=status,
+        path=request.url.path,
+        view=view,
+        url=url,
+        qr=qr,
+        amount=amount or "",
+        refused=refused,
+    )
 
 
 def _not_found(request: Request) -> Response:
@@ -135,7 +145,7 @@ def _not_found(request: Request) -> Response:
 
 
 def _address(request: Request, order: Order) -> str:
-    return orders.page_url(origin_of(request.scope), order.page_id, order.pay_type)
+    return orders.page_url(origin_of(request.scope), order.page_id, order.pay_type, path=request.url.path)
 
 
 def _amount(written: str) -> Decimal | None:

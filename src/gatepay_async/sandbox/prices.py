@@ -7,24 +7,10 @@ the shortest text that reads back as that float (``5.699999999999999`` for 3 × 
 """
 
 from decimal import Decimal
-from typing import Literal, TypeAlias, get_args
 
-__all__ = ["PhpFloats", "check_php_floats", "written"]
+from gatepay_async.sandbox.options import PhpFloats
 
-PhpFloats: TypeAlias = Literal["shortest", "17 digits"]
-
-_MODES = get_args(PhpFloats)
-
-
-def check_php_floats(php_floats: str | None) -> None:
-    """
-    Accept a way to write floats, or None.
-
-    Raises:
-        ValueError: There is no such way.
-    """
-    if php_floats not in (None, *_MODES):
-        raise ValueError(f"php_floats is one of {', '.join(map(repr, _MODES))}, or None, not {php_floats!r}")
+__all__ = ["written"]
 
 
 def written(price: int, number: int, php_floats: PhpFloats | None) -> str:

@@ -9,10 +9,15 @@ from enum import StrEnum
 from typing import TypeAlias
 
 __all__ = [
+    "ANYPAY_CREATE",
+    "CLOUDPAY_CREATE",
+    "GROUPPAY_CREATE",
     "KA_CREATE",
     "KA_SHOW",
+    "ORDER_CHECK",
     "PAY_CREATE",
     "PRODUCT_SHOW",
+    "STABLEPAY_CREATE",
     "SUCCESS",
     "SUCCESS_TEXT",
     "Cause",
@@ -43,6 +48,23 @@ class Cause(StrEnum):
     TOO_MANY = "too_many"
     ALL_KNOWN = "all_known"
     STORAGE = "storage"
+    # The later API's
+    NO_APPKEY = "no_appkey"
+    NO_SIGN = "no_sign"
+    KEY_EXPIRED = "key_expired"
+    NOT_ALLOWED = "not_allowed"
+    NO_CALLBACK_URL = "no_callback_url"
+    NO_NOTIFY_URL = "no_notify_url"
+    UNKNOWN = "unknown"
+    PRICE = "price"
+    PAY_TYPE_CLOSED = "pay_type_closed"
+    NO_PAY_TYPE = "no_pay_type"
+    CATEGORY_FAILED = "category_failed"
+    PRODUCT_FAILED = "product_failed"
+    STOCK_FAILED = "stock_failed"
+    QUEUE_FAILED = "queue_failed"
+    NO_AGENT = "no_agent"
+    NO_ORDER = "no_order"
 
 
 Refusals: TypeAlias = Mapping[Cause, tuple[int, str]]
@@ -100,6 +122,55 @@ KA_CREATE: Refusals = {
     Cause.ALL_KNOWN: (112, "未能录入有效内容，新卡密在数据库中均已存在"),
     Cause.STORAGE: (113, "未能录入有效内容，批量插入数据库失败"),
 }
+
+# The later API. Its numbers are the vendor's, its words are ours: the page's own are not at hand. 103 has two causes.
+_LATER: Refusals = {
+    Cause.NO_APPKEY: (101, "秘钥不能为空"),
+    Cause.APPKEY: (102, "无效的秘钥"),
+    Cause.NO_SIGN: (103, "签名不能为空"),
+    Cause.KEY_EXPIRED: (103, "秘钥已过期"),
+    Cause.SIGNATURE: (104, "签名失败"),
+    Cause.MISSING: (105, "参数不完整"),
+    Cause.NOT_ALLOWED: (106, "参数不允许"),
+    Cause.CLOSED: (107, "接口已关闭"),
+    Cause.NO_CALLBACK_URL: (108, "未填写回调URL"),
+    Cause.NO_NOTIFY_URL: (109, "未填写通知URL"),
+    Cause.QUOTA: (110, "套餐额度已用完"),
+    Cause.UNKNOWN: (199, "未知错误"),
+}
+ANYPAY_CREATE: Refusals = {
+    **_LATER,
+    Cause.PRICE: (201, "金额不合法"),
+    Cause.PAY_TYPE: (202, "无效的支付类型"),
+    Cause.PAY_TYPE_CLOSED: (203, "该支付类型已关闭"),
+    Cause.NO_PAY_TYPE: (204, "没有可用的支付类型"),
+    Cause.CATEGORY_FAILED: (205, "产品类型创建失败"),
+    Cause.PRODUCT_FAILED: (206, "产品创建失败"),
+    Cause.STOCK_FAILED: (207, "库存创建失败"),
+    Cause.QUEUE_FAILED: (208, "支付队列创建失败"),
+}
+CLOUDPAY_CREATE: Refusals = {**ANYPAY_CREATE, Cause.NO_AGENT: (209, "用户不是代理商")}
+GROUPPAY_CREATE: Refusals = {
+    **_LATER,
+    Cause.PAY_TYPE: (201, "无效的支付类型"),
+    Cause.PAY_TYPE_CLOSED: (202, "该支付类型已关闭"),
+    Cause.NO_PAY_TYPE: (203, "没有可用的支付类型"),
+    Cause.STOCK: (204, "组合产品库存不足"),
+    Cause.CATEGORY_FAILED: (205, "产品类型创建失败"),
+    Cause.PRODUCT_FAILED: (206, "产品创建失败"),
+    Cause.STOCK_FAILED: (207, "库存创建失败"),
+    Cause.QUEUE_FAILED: (208, "支付队列创建失败"),
+}
+STABLEPAY_CREATE: Refusals = {
+    **_LATER,
+    Cause.PAY_TYPE: (201, "无效的支付类型"),
+    Cause.PAY_TYPE_CLOSED: (202, "该支付类型已关闭"),
+    Cause.NO_PAY_TYPE: (203, "没有可用的支付类型"),
+    Cause.QUEUE_FAILED: (204, "支付队列创建失败"),
+    Cause.NO_PRODUCT: (205, "产品不可用"),
+    Cause.STOCK: (206, "产品库存不足"),
+}
+ORDER_CHECK: Refusals = {**_LATER, Cause.NO_ORDER: (201, "订单不存在")}
 
 
 def text_of(refusals: Refusals, code: int) -> str:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import NamedTuple
 
-from attrs import frozen
+from attrs import field, frozen
 
 __all__ = [
     "Account",
@@ -20,7 +20,6 @@ __all__ = [
     "find_shop",
     "list_categories",
     "list_stock",
-    "name_of",
     "remove_shop",
     "write_shop",
 ]
@@ -51,10 +50,15 @@ class ShopState:
 
     Attributes:
         admin_id: The owner's number.
-        closed: Whether ``ka/show`` and ``ka/create`` answer 107.
+        closed: Whether ``ka/show``, ``ka/create`` and the later endpoints answer 107.
         quota: What may be ordered in one day, in yuan; None: any amount.
-        licence_until: From then on ``pay/create`` answers 112; aware; None: never.
+        licence_until: From then on ``pay/create`` answers 112, the later endpoints 103; aware; None: never.
         callback_url: Where a paid order is told of (支付成功回调URL); None: nowhere.
+        return_url: Where the customer goes back to after a payment that the shop has accepted; None: nowhere.
+        expired_url: Where the customer goes when the order has expired; None: nowhere.
+        token: What the quick-pay link carries; None: the shop has no such page.
+        closed_pay_types: Ways to pay that the later endpoints refuse: ``wechat``, ``alipay``.
+        agent: Whether ``cloudpay/create`` is allowed; False: it answers 209.
     """
 
     admin_id: int
@@ -62,6 +66,11 @@ class ShopState:
     quota: Decimal | None
     licence_until: datetime | None
     callback_url: str | None = None
+    return_url: str | None = None
+    expired_url: str | None = None
+    token: str | None = field(default=None, repr=False)
+    closed_pay_types: frozenset[str] = frozenset()
+    agent: bool = True
 
 
 @frozen(kw_only=True)
@@ -69,6 +78,7 @@ class Product:
     """A product as an order needs it; ``price`` in fen."""
 
     id: int
+    name: str
     price: int
 
 
@@ -117,6 +127,11 @@ def _shop_state(row: sqlite3.Row) -> ShopState:
         quota=None if quota is None else Decimal(quota) / 100,
         licence_until=None if until is None else datetime.fromtimestamp(until, UTC),
         callback_url=row["callback_url"],
+        return_url=row["return_url"],
+        expired_url=row["expired_url"],
+        token=row["token"],
+        closed_pay_types=frozenset(row["closed_pay_types"].split()),
+        agent=bool(row["agent"]),
     )
 
 
@@ -125,8 +140,12 @@ def write_shop(connection: sqlite3.Connection, state: ShopState) -> None:
     quota = None if state.quota is None else int(state.quota * 100)
     until = None if state.licence_until is None else int(state.licence_until.timestamp())
     connection.execute(
-        "INSERT OR REPLACE INTO shop (admin_id, closed, quota, licence_until, callback_url) VALUES (?, ?, ?, ?, ?)",
-        (state.admin_id, state.closed, quota, until, state.callback_url),
+        "INSERT OR REPLACE INTO shop (admin_id, closed, quota, licence_until, callback_url, return_url, expired_url,"
+        " token, closed_pay_types, agent) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            *(state.admin_id, state.closed, quota, until, state.callback_url, state.return_url, state.expired_url),
+            *(state.token, " ".join(sorted(state.closed_pay_types)), state.agent),
+        ),
     )
 
 
@@ -138,14 +157,9 @@ def remove_shop(connection: sqlite3.Connection, admin_id: int) -> None:
 def find_product(connection: sqlite3.Connection, admin_id: int, product_id: int) -> Product | None:
     """Find a product among the owner's; another shop's is not found."""
     row = connection.execute(
-        "SELECT id, price FROM product WHERE id = ? AND admin_id = ?", (product_id, admin_id)
+        "SELECT id, name, price FROM product WHERE id = ? AND admin_id = ?", (product_id, admin_id)
     ).fetchone()
-    return None if row is None else Product(id=row["id"], price=row["price"])
-
-
-def name_of(connection: sqlite3.Connection, product_id: int) -> str:
-    """Give a product's name."""
-    return str(connection.execute("SELECT name FROM product WHERE id = ?", (product_id,)).fetchone()["name"])
+    return None if row is None else Product(id=row["id"], name=row["name"], price=row["price"])
 
 
 _STOCK_QUERY = """

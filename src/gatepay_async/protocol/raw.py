@@ -1,0 +1,168 @@
+"""A call to an endpoint that this SDK doesn't know, and its reply, which nobody has read yet."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar
+from urllib.parse import quote_plus
+
+from attrs import field, frozen
+
+from gatepay_async.protocol import checks, codec
+from gatepay_async.protocol.errors import InvalidRequestError, ProtocolError, RefusedError
+from gatepay_async.protocol.frames import sealed_init
+from gatepay_async.protocol.messages import REDIRECT, SUCCESS, Reply, open_envelope, refusal_error, unreadable_error
+
+_SEGMENT = r"[A-Za-z0-9_~-][A-Za-z0-9_.~-]*"  # never "." or ".."
+_PATH = re.compile(rf"{_SEGMENT}(/{_SEGMENT})*/?")
+_NAME = re.compile(r"[A-Za-z0-9_.\[\]-]+")
+_ADDED_BY_US = ("appkey", "sign")
+_MIN_SECRET_CHARS = 4  # hiding every "a" or "1" in an error would leave nothing to read
+
+
+def _as_dict(fields: object) -> Any:
+    return dict(fields) if isinstance(fields, Mapping) else fields
+
+
+def _as_names(signed: object) -> Any:
+    return tuple(signed) if isinstance(signed, list) else signed
+
+
+def _check_path(_: object, attribute: Any, value: Any) -> None:
+    checks.text(_, attribute, value)
+    if _PATH.fullmatch(value) is None:
+        problem = "must be a path below base_url, such as pay/create: no scheme, no query, no / in front, no dots first"
+        raise InvalidRequestError(field=attribute.alias, problem=problem)
+
+
+def _check_fields(_: object, attribute: Any, value: Any) -> None:
+    if not isinstance(value, dict):
+        raise InvalidRequestError(field=attribute.alias, problem=f"must be a dict, not {type(value).__name__}")
+    for number, (name, each) in enumerate(value.items(), 1):
+        problem = _field_problem(name, each)
+        if problem is not None:
+            raise InvalidRequestError(field=attribute.alias, problem=f"field {number} {problem}")
+
+
+def _field_problem(name: object, value: object) -> str | None:
+    """What is wrong with a field, or None. Never repeats its value, nor a name that can't be one."""
+    if not isinstance(name, str) or _NAME.fullmatch(name) is None:
+        return "must have a name of ASCII letters, digits, _ . - [ ]"
+    if name in _ADDED_BY_US:
+        return f"is {name}, which the client adds itself"
+    if not isinstance(value, str):
+        return f"({name}) must be text, not {type(value).__name__}"
+    if not checks.is_utf8(value):
+        return f"({name}) can't be encoded as UTF-8"
+    return None
+
+
+def _check_signed(call: RawCall, attribute: Any, value: Any) -> None:
+    if not isinstance(value, tuple):
+        raise InvalidRequestError(field=attribute.alias, problem="must be a tuple of the names of fields")
+    for number, name in enumerate(value):
+        if not isinstance(name, str) or name not in call.values:
+            raise InvalidRequestError(field=attribute.alias, problem=f"name {number + 1} is not among the fields")
+        if name in value[:number]:
+            raise InvalidRequestError(field=attribute.alias, problem=f"names {name} twice")
+
+
+def _check_bool(_: object, attribute: Any, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise InvalidRequestError(field=attribute.alias, problem=f"must be True or False, not {type(value).__name__}")
+
+
+@sealed_init
+@frozen
+class RawCall:
+    """
+    A call to any endpoint.
+
+    Attributes:
+        path: After the base URL.
+        values: The fields, in the order in which they are sent.
+        signed_names: Those that are signed, in this order, after the appkey.
+        repeatable: Whether it may be sent again when it may have been carried out already.
+    """
+
+    path: str = field(validator=_check_path)
+    values: dict[str, str] = field(converter=_as_dict, validator=_check_fields, repr=checks.how_many, alias="fields")
+    signed_names: tuple[str, ...] = field(converter=_as_names, validator=_check_signed, alias="signed")
+    repeatable: bool = field(validator=_check_bool)
+
+    # What travels in it, and in its reply, nobody here can know.
+    carries_keys: ClassVar[bool] = True
+
+    def fields(self) -> dict[str, str]:
+        """By their names as they travel."""
+        return {quote_plus(name): value for name, value in self.values.items()}
+
+    @property
+    def signed(self) -> tuple[str, ...]:
+        """By their names as they travel."""
+        return tuple(map(quote_plus, self.signed_names))
+
+    def secrets(self) -> tuple[str, ...]:
+        """Every value that is long enough to be one."""
+        return tuple(value for value in self.values.values() if len(value) >= _MIN_SECRET_CHARS)
+
+
+@frozen
+class RawReply:
+    """
+    The reply of an endpoint that this SDK doesn't know. Its ``repr`` shows neither headers nor body.
+
+    Attributes:
+        endpoint: The path that was called.
+        http_status: HTTP's.
+        headers: By lower-case names; several headers of one name are joined by a comma.
+        body: Undone of any content coding.
+        code: GatePay's, which is 100; None if the reply is not GatePay's JSON object with a whole number as ``code``.
+    """
+
+    endpoint: str
+    http_status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    code: int | None
+
+    def json(self) -> Any:
+        """
+        Read the body as JSON; a number with a point is an exact ``Decimal``.
+
+        Raises:
+            ProtocolError: It is none.
+        """
+        try:
+            return codec.parse_json(self.body)
+        except codec.MisreadError as error:
+            problem = error.problem
+        raise ProtocolError(endpoint=self.endpoint, http_status=self.http_status, problem=problem)
+
+
+def decode_raw(call: RawCall, reply: Reply) -> RawReply:
+    """
+    Take *reply* as it is, unless it says that *call* has failed.
+
+    Raises:
+        RefusedError: It has a ``code`` other than 100.
+        ProtocolError: Its HTTP status is no success, and it is not GatePay's.
+    """
+    failure: RefusedError | ProtocolError
+    try:
+        envelope = open_envelope(reply.body)
+    except codec.MisreadError as error:
+        if reply.status < REDIRECT:
+            return _raw_reply(call, reply, code=None)
+        failure = unreadable_error(call, reply, error)
+    else:
+        if envelope.code == SUCCESS and reply.status < REDIRECT:
+            return _raw_reply(call, reply, code=SUCCESS)
+        failure = refusal_error(call, reply, envelope)
+    raise failure
+
+
+def _raw_reply(call: RawCall, reply: Reply, *, code: int | None) -> RawReply:
+    headers = {name.lower(): value for name, value in reply.headers.items()}
+    return RawReply(call.path, reply.status, headers, reply.body, code)

@@ -1,0 +1,101 @@
+"""What every endpoint is made of: the call, the sandbox's side of it, and how it ends."""
+
+import re
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from attrs import frozen
+
+from gatepay_async.sandbox.options import Options
+from gatepay_async.sandbox.refusals import Cause, Refusals
+
+__all__ = ["CallContext", "Endpoint", "Form", "Json", "RefusedError", "is_positive", "require"]
+
+Form = dict[str, str]
+
+# 18 digits always fit SQLite's integers.
+_NUMBER = re.compile(r"[0-9]{1,18}")
+
+
+class Json(str):
+    """A value that is written as JSON already: Python writes no number the way PHP does."""
+
+    __slots__ = ()
+
+
+class RefusedError(Exception):
+    """The call is refused; what it wrote is rolled back. The endpoint's table makes a number of the cause."""
+
+    def __init__(self, cause: Cause) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+@frozen(kw_only=True)
+class CallContext:
+    """What one call is carried out with: the open transaction, the times, the address, the sandbox's habits."""
+
+    connection: sqlite3.Connection
+    now: int
+    origin: str
+    per_page: int
+    expires: float | None
+    options: Options
+
+
+@frozen(kw_only=True)
+class Endpoint(ABC):
+    """
+    One row of facts.
+
+    Attributes:
+        path: Below ``/api/``.
+        method: ``POST``, a form in the body; or ``GET``, the same in the query.
+        signed: The fields under the signature, in order, the appkey left out.
+        refusals: The endpoint's table of codes.
+        carry_out: Does it, for the owner of a right signature; gives ``data`` or raises RefusedError.
+    """
+
+    path: str
+    method: str = "POST"
+    signed: tuple[str, ...]
+    refusals: Refusals
+    carry_out: Callable[[CallContext, int, Form], object]
+
+    def answer(self, context: CallContext, form: Form) -> object:
+        """
+        Take one call through all its checks and do it.
+
+        Returns:
+            What ``data`` holds on success.
+
+        Raises:
+            RefusedError: With the first cause found.
+        """
+        return self.carry_out(context, self.admit(context, form), form)
+
+    @abstractmethod
+    def admit(self, context: CallContext, form: Form) -> int:
+        """
+        Check all that can be checked before the call's own business; gives the caller's admin id.
+
+        Raises:
+            RefusedError: With the first cause found.
+        """
+
+
+def require(condition: bool, cause: Cause) -> None:  # noqa: FBT001 -- a gate's condition reads best in place
+    """
+    Refuse the call unless *condition* holds.
+
+    Raises:
+        RefusedError: It does not.
+    """
+    if not condition:
+        raise RefusedError(cause)
+
+
+def is_positive(text: str) -> bool:
+    """Say whether *text* is a whole number above 0, in digits."""
+    return _NUMBER.fullmatch(text) is not None and int(text) > 0

@@ -1,0 +1,262 @@
+"""
+The later pages' five endpoints: four that order and one that asks.
+
+They share a dozen codes, and the checks go in the order of their numbers; after these come the endpoint's own, from
+201. One exception: whether the key has expired (103) is told behind the signature (104). Nobody without a right
+signature learns anything about a shop. What the server fails at by itself (199, and where a category, a product, a
+stock or a queue can't be created) never happens here; a fault asks for it.
+"""
+
+import re
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+from attrs import frozen
+
+from gatepay_async.sandbox import callback_urls, card_keys, orders, refusals, shops
+from gatepay_async.sandbox.callback_urls import CallbackUrlError
+from gatepay_async.sandbox.endpoint import CallContext, Endpoint, Form, RefusedError, is_positive, require
+from gatepay_async.sandbox.orders import NewOrder
+from gatepay_async.sandbox.refusals import Cause
+from gatepay_async.sandbox.shops import ShopState
+from gatepay_async.sandbox.signatures import is_signed
+
+__all__ = ["LATER_ENDPOINTS", "PAY_TYPES", "name_of_amount", "parse_price"]
+
+PAY_TYPES = ("wechat", "alipay")
+# Up to what a customer can pay; two decimals, and no second way to write the same.
+_PRICE = re.compile(r"(0|[1-9][0-9]{0,6})\.[0-9]{2}")
+_URLS = ("notify_url", "return_url")
+
+
+@frozen(kw_only=True)
+class LaterEndpoint(Endpoint):
+    """
+    One of the five.
+
+    Attributes:
+        optional: Fields that need not be there and are not signed.
+    """
+
+    optional: tuple[str, ...] = ()
+
+    def admit(self, context: CallContext, form: Form) -> int:
+        """
+        Check key, signature, fields and shop.
+
+        Raises:
+            RefusedError: With the first cause found.
+        """
+        shop = self._shop(context, form)
+        until = shop.licence_until
+        require(until is None or datetime.fromtimestamp(context.now, UTC) < until, Cause.KEY_EXPIRED)
+        require(all(form.get(name) for name in self.signed), Cause.MISSING)
+        self._check_extra(context, form)
+        require(not shop.closed, Cause.CLOSED)
+        if context.options.urls_required:
+            require(bool(form.get("return_url") or shop.return_url), Cause.NO_CALLBACK_URL)
+            require(bool(form.get("notify_url") or shop.callback_url), Cause.NO_NOTIFY_URL)
+        _check_quota(context, shop, 0)
+        return shop.admin_id
+
+    def _shop(self, context: CallContext, form: Form) -> ShopState:
+        require(bool(form.get("appkey")), Cause.NO_APPKEY)
+        account = shops.find_account(context.connection, form["appkey"])
+        shop = None if account is None else shops.find_shop(context.connection, account.admin_id)
+        if account is None or shop is None:
+            raise RefusedError(Cause.APPKEY)
+        require(bool(form.get("sign")), Cause.NO_SIGN)
+        # As PHP reads them: a field that is missing is empty.
+        parts = [form.get(name, "") for name in self.signed]
+        require(is_signed(form["sign"], *account.keys, parts), Cause.SIGNATURE)
+        return shop
+
+    def _check_extra(self, context: CallContext, form: Form) -> None:
+        known = {"appkey", "sign", *self.signed, *self.optional}
+        require(not context.options.refuse_extra or set(form) <= known, Cause.NOT_ALLOWED)
+        try:
+            if "notify_url" in form and "notify_url" in self.optional:
+                callback_urls.check(form["notify_url"], beyond_loopback=True)
+            if "return_url" in form and "return_url" in self.optional:
+                callback_urls.check_return(form["return_url"])
+        except CallbackUrlError:
+            raise RefusedError(Cause.NOT_ALLOWED) from None
+
+
+def _check_quota(context: CallContext, shop: ShopState, price: int) -> None:
+    spent = orders.ordered_today(context.connection, shop.admin_id, now=context.now)
+    require(shop.quota is None or spent + price <= shop.quota * 100, Cause.QUOTA)
+
+
+def _shop_of(context: CallContext, admin_id: int) -> ShopState:
+    shop = shops.find_shop(context.connection, admin_id)
+    assert shop is not None  # noqa: S101 -- admit() has found it in this transaction
+    return shop
+
+
+def _check_pay_type(shop: ShopState, pay_type: str, *, allowed: tuple[str, ...] = PAY_TYPES) -> None:
+    require(pay_type in allowed, Cause.PAY_TYPE)
+    require(not shop.closed_pay_types.issuperset(allowed), Cause.NO_PAY_TYPE)
+    require(pay_type not in shop.closed_pay_types, Cause.PAY_TYPE_CLOSED)
+
+
+def parse_price(text: str) -> int | None:
+    """Read a price with its two decimals, in fen; None: it is none, or nothing."""
+    return int(text.replace(".", "")) or None if _PRICE.fullmatch(text) else None
+
+
+def name_of_amount(price: int) -> str:
+    """Name an order of an amount, as the vendor's example does."""
+    return f"任意金额支付:{price // 100}.{price % 100:02d}元"
+
+
+def _amount(context: CallContext, form: Form, shop: ShopState, *, allowed: tuple[str, ...] = PAY_TYPES) -> int:
+    price = parse_price(form["price"])
+    if price is None:
+        raise RefusedError(Cause.PRICE)
+    _check_pay_type(shop, form["type"], allowed=allowed)
+    _check_quota(context, shop, price)
+    return price
+
+
+def _anypay_create(context: CallContext, admin_id: int, form: Form) -> object:
+    price = _amount(context, form, _shop_of(context, admin_id))
+    order = _new_order("anypay/create", admin_id, form, items={}, name=name_of_amount(price), price=price)
+    return _created(context, form, order, signed_params=True)
+
+
+def _cloudpay_create(context: CallContext, admin_id: int, form: Form) -> object:
+    shop = _shop_of(context, admin_id)
+    allowed = ("alipay",) if context.options.cloud_alipay_only else PAY_TYPES
+    price = _amount(context, form, shop, allowed=allowed)
+    require(shop.agent, Cause.NO_AGENT)
+    order = _new_order("cloudpay/create", admin_id, form, items={}, name=name_of_amount(price), price=price)
+    data = _created(context, form, order, signed_params=True)
+    del data["qrcode_body"]
+    return data
+
+
+def _stablepay_create(context: CallContext, admin_id: int, form: Form) -> object:
+    shop = _shop_of(context, admin_id)
+    _check_pay_type(shop, form["type"])
+    require(is_positive(form["product_id"]), Cause.NO_PRODUCT)
+    product = shops.find_product(context.connection, admin_id, int(form["product_id"]))
+    if product is None:
+        raise RefusedError(Cause.NO_PRODUCT)
+    require(card_keys.stock(context.connection, product.id) > 0, Cause.STOCK)
+    _check_quota(context, shop, product.price)
+    order = _new_order(
+        "stablepay/create", admin_id, form, items={product.id: 1}, name=product.name, price=product.price
+    )
+    return _created(context, form, order, signed_params=False)
+
+
+def _grouppay_create(context: CallContext, admin_id: int, form: Form) -> object:
+    shop, items = _shop_of(context, admin_id), _items(form["fields"])
+    _check_pay_type(shop, form["type"])
+    names, price = [], 0
+    # Silent: a group of which some can be had. All of it or nothing, here.
+    for product_id, number in items.items():
+        product = shops.find_product(context.connection, admin_id, product_id)
+        if product is None or card_keys.stock(context.connection, product_id) < number:
+            raise RefusedError(Cause.STOCK)
+        names.append(product.name if number == 1 else f"{product.name} × {number}")
+        price += product.price * number
+    _check_quota(context, shop, price)
+    order = _new_order("grouppay/create", admin_id, form, items=items, name="、".join(names), price=price)
+    return _created(context, form, order, signed_params=False)
+
+
+def _items(fields: str) -> dict[int, int]:
+    """Read ``8:1,7:2``: product and pieces. What can't be read so has no code of its own."""
+    pairs = [pair.partition(":") for pair in fields.split(",")]
+    require(all(is_positive(product) and is_positive(number) for product, _, number in pairs), Cause.NOT_ALLOWED)
+    items = {int(product): int(number) for product, _, number in pairs}
+    require(len(items) == len(pairs), Cause.NOT_ALLOWED)
+    return items
+
+
+def _new_order(endpoint: str, admin_id: int, form: Form, *, items: dict[int, int], name: str, price: int) -> NewOrder:
+    return NewOrder(
+        admin_id=admin_id,
+        endpoint=endpoint,
+        items=items,
+        name=name,
+        price=price,
+        pay_type=form["type"],
+        out_order_id=form["out_order_id"],
+        custom=form["custom"],
+        notify_url=form.get("notify_url"),
+        return_url=form.get("return_url"),
+    )
+
+
+def _created(context: CallContext, form: Form, order: NewOrder, *, signed_params: bool) -> dict[str, object]:
+    options = context.options
+    page_id = orders.insert(context.connection, order, now=context.now, expires=context.expires)
+    url = orders.page_url(context.origin, page_id, order.pay_type, path=options.pay_path)
+    data: dict[str, object] = {
+        "pay_url": url,
+        "qrcode_url": f"{context.origin}/qrcode/build?size=130&text={quote(url, safe='')}",
+        "qrcode_body": orders.qrcode(url),
+    }
+    if options.params == "signed" or (options.params == "as shown" and signed_params):
+        data["params"] = form
+    elif options.params != "absent":
+        data["params"] = {name: value for name, value in form.items() if name not in ("appkey", "sign")}
+    return data
+
+
+def _order_check(context: CallContext, admin_id: int, form: Form) -> object:
+    later_only = not context.options.check_finds_all
+    order = orders.find_last(context.connection, admin_id, form["out_order_id"], later_only=later_only)
+    if order is None:
+        raise RefusedError(Cause.NO_ORDER)
+    return {
+        "order_id": order.order_id,
+        "order_name": order.name,
+        "order_price": f"{order.price:.2f}",
+        "order_type": order.pay_type,
+        "order_status": order.state,
+    }
+
+
+LATER_ENDPOINTS = {
+    endpoint.path: endpoint
+    for endpoint in (
+        LaterEndpoint(
+            path="anypay/create",
+            signed=("price", "type", "out_order_id", "custom"),
+            optional=_URLS,
+            refusals=refusals.ANYPAY_CREATE,
+            carry_out=_anypay_create,
+        ),
+        LaterEndpoint(
+            path="cloudpay/create",
+            signed=("price", "type", "out_order_id", "custom"),
+            refusals=refusals.CLOUDPAY_CREATE,
+            carry_out=_cloudpay_create,
+        ),
+        LaterEndpoint(
+            path="grouppay/create",
+            signed=("fields", "type", "out_order_id", "custom"),
+            optional=_URLS,
+            refusals=refusals.GROUPPAY_CREATE,
+            carry_out=_grouppay_create,
+        ),
+        LaterEndpoint(
+            path="stablepay/create",
+            signed=("product_id", "type", "out_order_id", "custom"),
+            optional=_URLS,
+            refusals=refusals.STABLEPAY_CREATE,
+            carry_out=_stablepay_create,
+        ),
+        LaterEndpoint(
+            path="order/check",
+            method="GET",
+            signed=("out_order_id",),
+            refusals=refusals.ORDER_CHECK,
+            carry_out=_order_check,
+        ),
+    )
+}

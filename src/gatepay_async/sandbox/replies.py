@@ -1,0 +1,50 @@
+"""The vendor's envelope around what a call comes to, and the HTTP response around that."""
+
+import html
+import json
+
+from attrs import frozen
+from starlette.responses import Response
+
+from gatepay_async.sandbox.endpoint import Json
+from gatepay_async.sandbox.options import Options
+from gatepay_async.sandbox.refusals import SUCCESS, SUCCESS_TEXT
+
+__all__ = ["Replies"]
+
+# FastAdmin, which the vendor very likely runs, makes a status of these codes if it is let; HTTP has no body with two.
+_STATUS_CODES = range(200, 1000)
+_BODILESS = (204, 205)
+
+
+@frozen
+class Replies:
+    """Writes replies, by the sandbox's habits."""
+
+    options: Options
+
+    def success(self, now: float, data: object) -> Response:
+        """Answer with what the call gives."""
+        return self._envelope(SUCCESS, SUCCESS_TEXT, now, data)
+
+    def refusal(self, code: int, text: str, now: float) -> Response:
+        """Answer with a code and its text."""
+        return self._envelope(code, text, now, None)
+
+    def _envelope(self, code: int, text: str, now: float, data: object) -> Response:
+        status = code if self.options.status_is_code and code in _STATUS_CODES else 200
+        if status in _BODILESS:
+            return Response(status_code=status)
+        written = self._json({"code": code, "msg": text, "time": str(int(now)), "data": data})
+        return Response(written, status_code=status, media_type="application/json")
+
+    def _json(self, data: object) -> str:
+        if isinstance(data, Json):
+            return data
+        if isinstance(data, dict):
+            return f"{{{', '.join(f'{json.dumps(name)}: {self._json(value)}' for name, value in data.items())}}}"
+        if isinstance(data, list):
+            return f"[{', '.join(map(self._json, data))}]"
+        if isinstance(data, str) and self.options.html_escaped:
+            data = html.escape(data)
+        return json.dumps(data, ensure_ascii=False)

@@ -1,0 +1,196 @@
+"""A sandbox's shops and their card keys, for Python."""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from types import EllipsisType
+from typing import Any
+
+from attrs import evolve
+
+from gatepay_async.sandbox import callback_urls, card_keys, shops
+from gatepay_async.sandbox.api_service import Paging
+from gatepay_async.sandbox.database import Database
+from gatepay_async.sandbox.later_endpoints import PAY_TYPES
+from gatepay_async.sandbox.options import Options
+from gatepay_async.sandbox.shops import ShopAccount, ShopState
+
+__all__ = ["ShopControls"]
+
+
+class ShopControls:
+    """What a test does with shops and card keys: a part of :class:`~gatepay_async.sandbox.Sandbox`."""
+
+    def __init__(
+        self,
+        database: str | Path,
+        options: Options,
+        *,
+        seed: bool,
+        callback_url: str | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._options = options
+        self._check_callback_url(callback_url)
+        self._clock = clock
+        self._database = Database(database, keys=seed, now=int(clock()))
+        with self._database.transaction() as connection:
+            self._accounts = shops.accounts(connection)
+        self._paging = Paging(card_keys.PER_PAGE)
+        if callback_url is not None:
+            self.change_shop(callback_url=callback_url)
+
+    # -- who may call ------------------------------------------------------------------------------------
+
+    @property
+    def appkey(self) -> str:
+        """Shop one's public key."""
+        return self._accounts[0].keys.appkey
+
+    @property
+    def appsecret(self) -> str:
+        """Shop one's secret."""
+        return self._accounts[0].keys.appsecret
+
+    @property
+    def shops(self) -> list[ShopAccount]:
+        """Both shops' ``(appkey, appsecret)``, shop one first."""
+        return [account.keys for account in self._accounts]
+
+    def _admin_id(self, appkey: str | None) -> int:
+        appkey = self.appkey if appkey is None else appkey
+        for account in self._accounts:
+            if account.keys.appkey == appkey:
+                return account.admin_id
+        raise LookupError(f"no shop has the appkey {appkey!r}")
+
+    def shop(self, appkey: str | None = None) -> ShopState | None:
+        """Give a shop's state (None: shop one's), or None when it was removed."""
+        with self._database.transaction() as connection:
+            return shops.find_shop(connection, self._admin_id(appkey))
+
+    def change_shop(
+        self,
+        appkey: str | None = None,
+        *,
+        closed: bool | EllipsisType = ...,
+        quota: Decimal | EllipsisType | None = ...,
+        licence_until: datetime | EllipsisType | None = ...,
+        callback_url: str | EllipsisType | None = ...,
+        return_url: str | EllipsisType | None = ...,
+        expired_url: str | EllipsisType | None = ...,
+        token: str | EllipsisType | None = ...,
+        closed_pay_types: Iterable[str] | EllipsisType = ...,
+        agent: bool | EllipsisType = ...,
+    ) -> ShopState:
+        """
+        Change what is given of a shop's state and keep the rest; a removed shop comes back, all open.
+
+        Args:
+            appkey: Whose shop; None: shop one.
+            closed: Whether ``ka/show``, ``ka/create`` and the later endpoints answer 107.
+            quota: What may be ordered in one day, in yuan, before ``pay/create`` answers 111, and the later endpoints
+                110; None: anything.
+            licence_until: From then on ``pay/create`` answers 112, and the later endpoints 103; aware; None: never.
+            callback_url: Where paid orders are told of; None: nowhere. Parameters of your own are kept.
+            return_url: Where the customer goes back to once the shop has answered ``success``; None: nowhere.
+            expired_url: Where the customer goes when the order has expired; None: nowhere.
+            token: What the quick-pay link carries; None: the shop has no such page.
+            closed_pay_types: Which of ``wechat`` and ``alipay`` the later endpoints refuse.
+            agent: Whether ``cloudpay/create`` is allowed; False: it answers 209.
+
+        Raises:
+            CallbackUrlError: A URL can't be one: not HTTP, or, for callbacks, away from this machine.
+            ValueError: A way to pay is neither ``wechat`` nor ``alipay``.
+        """
+        self._check_callback_url(None if callback_url is ... else callback_url)
+        for url in (return_url, expired_url):
+            if isinstance(url, str):
+                callback_urls.check_return(url)
+        changed = {
+            "closed": closed,
+            "quota": quota,
+            "licence_until": licence_until,
+            "callback_url": callback_url,
+            "return_url": return_url,
+            "expired_url": expired_url,
+            "token": token,
+            "closed_pay_types": closed_pay_types if closed_pay_types is ... else _pay_types(closed_pay_types),
+            "agent": agent,
+        }
+        changes: dict[str, Any] = {name: value for name, value in changed.items() if value is not ...}
+        admin_id = self._admin_id(appkey)
+        fresh = ShopState(admin_id=admin_id, closed=False, quota=None, licence_until=None)
+        with self._database.transaction() as connection:
+            state = evolve(shops.find_shop(connection, admin_id) or fresh, **changes)
+            shops.write_shop(connection, state)
+        return state
+
+    def _check_callback_url(self, url: str | None) -> None:
+        if url is not None:
+            callback_urls.check(url, beyond_loopback=self._options.callbacks_beyond_loopback)
+
+    def remove_shop(self, appkey: str | None = None) -> None:
+        """Remove a shop (None: shop one). Its appkey stays known: 107 at ``pay/create``, 104 at ``ka/…``."""
+        with self._database.transaction() as connection:
+            shops.remove_shop(connection, self._admin_id(appkey))
+
+    # -- card keys ---------------------------------------------------------------------------------------
+
+    def keys(self, product_id: int) -> list[str]:
+        """Give all the product's keys in ascending id."""
+        with self._database.transaction() as connection:
+            return card_keys.contents(connection, product_id)
+
+    def key_ids(self, product_id: int) -> list[int]:
+        """Give the ids of all the product's keys, ascending; the same order as :meth:`keys`."""
+        with self._database.transaction() as connection:
+            return card_keys.ids(connection, product_id)
+
+    def add_keys(self, product_id: int, keys: Iterable[str]) -> None:
+        """
+        Store *keys* as they are, all or none.
+
+        Raises:
+            sqlite3.IntegrityError: One is longer than 255 characters, or there already.
+        """
+        with self._database.transaction() as connection:
+            card_keys.add(connection, product_id, keys, now=int(self._clock()))
+
+    def delete_keys(self, product_id: int, ids: Iterable[int]) -> int:
+        """Delete the product's keys that have these ids; gives how many there were."""
+        with self._database.transaction() as connection:
+            return card_keys.delete(connection, product_id, list(ids))
+
+    def restore_keys(self, product_id: int, keys: Mapping[int, str]) -> None:
+        """
+        Store keys under ids that were deleted before, as a restored backup does; all or none.
+
+        Args:
+            product_id: Whose keys.
+            keys: Id -> key.
+
+        Raises:
+            sqlite3.IntegrityError: One of the ids or keys is there.
+        """
+        with self._database.transaction() as connection:
+            card_keys.restore(connection, product_id, keys, now=int(self._clock()))
+
+    def set_per_page(self, per_page: int) -> None:
+        """
+        Change how many keys a page of ``ka/show`` has; 50 at first.
+
+        Raises:
+            ValueError: Fewer than 1.
+        """
+        if per_page < 1:
+            raise ValueError(f"per_page is a number from 1, not {per_page!r}")
+        self._paging.per_page = per_page
+
+
+def _pay_types(closed: Iterable[str]) -> frozenset[str]:
+    names = frozenset(closed)
+    if not names <= set(PAY_TYPES):
+        raise ValueError(f"closed_pay_types is some of {', '.join(PAY_TYPES)}, not {sorted(names)}")
+    return names

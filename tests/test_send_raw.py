@@ -1,0 +1,199 @@
+"""`send_raw`: calls to endpoints that the SDK doesn't know."""
+
+import pickle
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import pytest
+from anyio.abc import SocketStream
+from servers import http, raw_server
+from tables import rows
+
+from gatepay_async import (
+    AsyncGatePay,
+    InvalidRequestError,
+    OutcomeUnknownError,
+    ProtocolError,
+    RawReply,
+    RefusedError,
+    RetryPolicy,
+    SignatureRejectedError,
+)
+from gatepay_async.protocol.raw import RawCall
+from gatepay_async.protocol.signing import Credentials, sign
+from gatepay_async.sandbox import Sandbox
+
+pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
+
+TWICE = RetryPolicy(attempts=2, first_wait=0)
+FIELDS = {"product_id": "8", "content": "CANARY-KEY-1\nCANARY-KEY-2"}
+
+
+def client(reply: httpx.Response, requests: list[httpx.Request] | None = None) -> AsyncGatePay:
+    """One whose every call gets *reply*."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        [] if requests is None else requests.append(request)
+        return httpx.Response(reply.status_code, headers=reply.headers, content=reply.content)
+
+    return AsyncGatePay("K", "S", transport=httpx.MockTransport(answer), retry=TWICE)
+
+
+async def test_signed(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
+    """The server accepts the signature, and the reply comes as it is."""
+    raw = await gatepay.send_raw("ka/create", FIELDS, signed=["product_id", "content"])
+    assert (raw.endpoint, raw.http_status, raw.code) == ("ka/create", 200, 100)
+    assert raw.headers["content-type"] == "application/json"
+    assert raw.json()["data"] == "成功录入:2条卡密"
+    assert sandbox.keys(8)[-2:] == ["CANARY-KEY-1", "CANARY-KEY-2"]
+    with pytest.raises(SignatureRejectedError):  # a known endpoint's codes keep their meaning
+        await gatepay.send_raw("ka/create", FIELDS, signed=["content", "product_id"])
+
+
+async def test_bytes() -> None:
+    """The form holds the fields in their order, quoted; only those named are signed."""
+    requests: list[httpx.Request] = []
+    async with client(httpx.Response(200, json={"code": 100}), requests) as gatepay:
+        await gatepay.send_raw("some/path", {"b[0]": "x y", "a": "1", "c": ""}, signed=("a", "b[0]"))
+        await gatepay.send_raw("another")
+    assert [str(each.url) for each in requests] == [
+        "https://gatepay.io/api/some/path",
+        "https://gatepay.io/api/another",
+    ]
+    shop = Credentials("K", "S")
+    assert requests[0].content.decode() == f"appkey=K&b%5B0%5D=x+y&a=1&c=&sign={sign(shop, ['1', 'x y'])}"
+    assert requests[1].content.decode() == f"appkey=K&sign={sign(shop, [])}"
+
+
+@rows(
+    ("status", "body", "code"),
+    [
+        (200, b'{"code": 100, "data": 1.10}', 100),
+        (201, b"<html>", None),
+        (200, b'{"code": "105"}', None),
+        (200, b"[1]", None),
+        (204, b"", None),
+    ],
+)
+async def test_replies(status: int, body: bytes, code: int | None) -> None:
+    """Whatever is not refused is a reply; its body is read on demand, and shown nowhere."""
+    async with client(httpx.Response(status, content=body, headers={"X-Trace": "CANARY"})) as gatepay:
+        raw = await gatepay.send_raw("some/path")
+    assert (raw.http_status, raw.body, raw.code, raw.headers["x-trace"]) == (status, body, code, "CANARY")
+    assert repr(raw) == f"RawReply(endpoint='some/path', http_status={status}, code={code})"
+    assert pickle.loads(pickle.dumps(raw)) == raw  # noqa: S301 -- our own
+    if code:
+        assert raw.json()["data"] == Decimal("1.10")
+
+
+async def test_no_json() -> None:
+    """A body that is no JSON is a ProtocolError, but only for who reads it as JSON."""
+    raw = RawReply(endpoint="some/path", http_status=200, headers={}, body=b"<html>", code=None)
+    with pytest.raises(ProtocolError, match="is no complete JSON") as caught:
+        raw.json()
+    assert caught.value.__context__ is None
+
+
+@rows("repeatable", [True, False])
+async def test_refused(repeatable: bool) -> None:  # noqa: FBT001 -- a row
+    """A code that isn't success has the generic cause, and its message shows nothing of what was sent."""
+    refusal = {"code": 205, "msg": "CANARY-KEY-1 8 failed", "time": "1555773183", "data": None}
+    async with client(httpx.Response(200, json=refusal)) as gatepay:
+        with pytest.raises(RefusedError) as caught:
+            await gatepay.send_raw("some/path", FIELDS, repeatable=repeatable)
+    error = caught.value
+    assert (type(error), error.code, error.endpoint, error.attempts) == (RefusedError, 205, "some/path", 1)
+    assert "GatePay" in error.remedy
+    assert "CANARY" not in str(error)
+
+
+@rows(
+    ("status", "repeatable", "kind", "attempts"),
+    [
+        (302, False, ProtocolError, 1),
+        (404, True, ProtocolError, 1),
+        (502, True, ProtocolError, 2),
+        (502, False, OutcomeUnknownError, 1),
+    ],
+)
+async def test_no_success(status: int, repeatable: bool, kind: type[Exception], attempts: int) -> None:  # noqa: FBT001 -- a row
+    """A status that is no success is an error; it is retried only if the caller allows it."""
+    requests: list[httpx.Request] = []
+    async with client(httpx.Response(status, content=b"<html>CANARY-KEY-1"), requests) as gatepay:
+        with pytest.raises(kind) as caught:
+            await gatepay.send_raw("some/path", FIELDS, repeatable=repeatable)
+    assert len(requests) == attempts
+    assert "CANARY" not in str(caught.value)
+
+
+@rows("repeatable", [True, False])
+async def test_lost_reply(repeatable: bool) -> None:  # noqa: FBT001 -- a row
+    """A reply that is lost is asked for again, or leaves the outcome unknown."""
+
+    async def answer(stream: SocketStream, number: int) -> None:
+        if number == 1:
+            raise ConnectionAbortedError
+        await stream.send(http(b'{"code": 100}'))
+
+    async with (
+        raw_server(answer) as server,
+        AsyncGatePay("K", "S", base_url=server.base_url, retry=TWICE) as gatepay,
+    ):
+        if repeatable:
+            assert (await gatepay.send_raw("some/path", FIELDS, repeatable=True)).code == 100
+        else:
+            with pytest.raises(OutcomeUnknownError, match="may have been carried out") as caught:
+                await gatepay.send_raw("some/path", {"out_order_id": "CANARY"})
+            assert caught.value.out_order_id == ""
+            assert "CANARY" not in str(caught.value)
+    assert len(server.bodies) == (2 if repeatable else 1)
+
+
+WRONG: list[tuple[str, dict[str, Any], str]] = [
+    *(
+        ("path", {"path": path}, "must be a path below base_url")
+        for path in (
+            "/pay/create", "https://example.com/x", "//example.com", "../x", "a/../b", "a/./b", "a?b=1", "a#b", "a b",
+            "a//b", "a\\b", "a%2e%2e/b", "支付", "a\n", "@example.com",
+        )
+    ),
+    ("path", {"path": ""}, "must not be empty"),
+    ("path", {"path": None}, "must be text, not NoneType"),
+    ("fields", {"fields": [("a", "1")]}, "must be a dict, not list"),
+    ("fields", {"fields": {"a": 1}}, "field 1 (a) must be text, not int"),
+    ("fields", {"fields": {"a": "1", "b": None}}, "field 2 (b) must be text, not NoneType"),
+    ("fields", {"fields": {"a": "CANARY\ud800"}}, "field 1 (a) can't be encoded as UTF-8"),
+    ("fields", {"fields": {1: "CANARY"}}, "field 1 must have a name"),
+    ("fields", {"fields": {"": "CANARY"}}, "field 1 must have a name"),
+    ("fields", {"fields": {"CANARY 1": "a"}}, "field 1 must have a name"),
+    ("fields", {"fields": {"appkey": "CANARY"}}, "field 1 is appkey, which the client adds itself"),
+    ("fields", {"fields": {"sign": "CANARY"}}, "field 1 is sign, which the client adds itself"),
+    ("signed", {"signed": "a"}, "must be a tuple of the names of fields"),
+    ("signed", {"signed": ("a", "CANARY")}, "name 2 is not among the fields"),
+    ("signed", {"signed": ([],)}, "name 1 is not among the fields"),
+    ("signed", {"signed": ("a", "a")}, "names a twice"),
+    ("repeatable", {"repeatable": "no"}, "must be True or False, not str"),
+]  # fmt: skip
+
+
+@rows(("field", "wrong", "problem"), WRONG)
+def test_wrong_arguments(field: str, wrong: Mapping[str, Any], problem: str) -> None:
+    """What can't be right is refused by the parameter's name, and no value is repeated."""
+    right: dict[str, Any] = {"path": "some/path", "fields": {"a": "1"}, "signed": ("a",), "repeatable": False}
+    with pytest.raises(InvalidRequestError) as caught:
+        RawCall(**{**right, **wrong})
+    assert caught.value.field == field
+    assert caught.value.problem.startswith(problem)
+    assert "CANARY" not in str(caught.value)
+
+
+async def test_nothing_is_sent() -> None:
+    """What can't be right is refused before anything is sent; a call's own values are in no `repr`."""
+    requests: list[httpx.Request] = []
+    async with client(httpx.Response(200), requests) as gatepay:
+        with pytest.raises(InvalidRequestError):
+            await gatepay.send_raw("../some/path")
+    assert not requests
+    assert "CANARY" not in repr(RawCall("a", FIELDS, ["content"], repeatable=False))
