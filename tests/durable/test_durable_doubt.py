@@ -70,7 +70,7 @@ async def run_of(
         return calls >= 0
 
     run = await BatchSender(send, 8, may_send).send_chunks(chunks)
-    return BatchResult.of_json(json.loads(json.dumps(run.as_json())))
+    return BatchResult.from_row(json.loads(json.dumps(run.to_row())))
 
 
 def raising(error: Exception) -> Callable[[KaCreate], Sent[Stored]]:
@@ -142,11 +142,11 @@ async def test_a_key_that_is_refused_in_every_run() -> None:
 
 def test_rows_of_the_version_before() -> None:
     """What an older version has written is read as it was meant: doubts, parts, and a job without the new field."""
-    first, second = (BatchResult.of_json(row) for row in OLD_RUNS)
+    first, second = (BatchResult.from_row(row) for row in OLD_RUNS)
     assert [(part.in_doubt, part.keys) for part in results.to_do([CHUNK], [first])] == [(True, CHUNK.keys)]
     (left,) = results.to_do([CHUNK], [first, second])
     assert left.keys == ("C", "D")
-    assert JobManifest.of_json(OLD_FACTS).invisible == ()
+    assert JobManifest.from_row(OLD_FACTS).invisible == ()
 
 
 async def test_a_run_that_was_taken_away(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,10 +40,10 @@ from gatepay_async.durable.records import batches
 from gatepay_async.durable.records.batches import Batch
 from gatepay_async.durable.records.job_progress import JobProgress
 from gatepay_async.durable.records.results import BatchResult
+from gatepay_async.durable.records.rows import Task
 from gatepay_async.durable.spool import writer
 from gatepay_async.durable.work import runner
 from gatepay_async.durable.work.rate_limiter import RateLimiter
-from gatepay_async.durable.work.runner import Task
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
@@ -838,7 +838,7 @@ async def test_taken_while_away(room: Room, shop: Shop, monkeypatch: pytest.Monk
     """A batch that a worker takes while it has lost its place waits until the worker has it again."""
     monkeypatch.setattr(runner, "AWAY_POLL_S", SOON)
     uploads, runs = room.uploads(shop), []
-    task = Task("task", "gatepay:none", PRODUCT, 0, 0, Batch(0, 0, 0, "", 0, 1, 0))
+    task = Task("gatepay:none", 0, PRODUCT, 0, Batch(0, 0, 0, "", 0, 1, 0))
 
     async def run() -> None:
         runs.append(await it._runner.run(task))
@@ -850,7 +850,7 @@ async def test_taken_while_away(room: Room, shop: Shop, monkeypatch: pytest.Monk
             await anyio.wait_all_tasks_blocked()
             assert runs == []
             it._runner.away = False
-    assert runs == [BatchResult().as_json()]
+    assert runs == [BatchResult().to_row()]
 
 
 async def test_one_looks_after_the_dead(room: Room, shop: Shop) -> None:

@@ -26,12 +26,13 @@ from gatepay_async.client import AsyncGatePay
 from gatepay_async.durable.errors import DurableError, QueueUnavailableError, SourceChangedError, UnreadableRowError
 from gatepay_async.durable.jobs import Job
 from gatepay_async.durable.records import batches
+from gatepay_async.durable.records.rows import Task
 from gatepay_async.durable.spool.folder import Spool
 from gatepay_async.durable.storage import pickle_guard
 from gatepay_async.durable.storage.database import APPLICATION, Database, client_of, in_thread
 from gatepay_async.durable.storage.job_store import BATCH, JobStore
 from gatepay_async.durable.work.rate_limiter import Rate, RateLimiter
-from gatepay_async.durable.work.runner import MAX_RUN_S, Runner, Task
+from gatepay_async.durable.work.runner import MAX_RUN_S, Runner
 from gatepay_async.protocol.errors import InvalidRequestError
 
 POLL_INTERVAL_S = 0.1  # seconds between two looks into the queue
@@ -62,7 +63,10 @@ _OPEN_WORKERS: dict[str, _OpenWorker] = {}  # by queue
 @DBOS.workflow(name=BATCH, max_recovery_attempts=None, serialization_type=WorkflowSerializationFormat.PORTABLE)
 async def _batch_workflow(*arguments: Any) -> dict[str, Any]:
     try:
-        return await _dispatch(Task.of_row(str(DBOS.workflow_id), *arguments))
+        name = str(DBOS.workflow_id)
+        with pickle_guard.one_row_error(name):
+            task = Task.from_row(name, arguments)
+        return await _dispatch(task)
     except DurableError as error:
         problem = error.problem
     except Exception as error:  # noqa: BLE001 -- what it says may be anybody's

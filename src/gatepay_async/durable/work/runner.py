@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import anyio
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
 from gatepay_async.durable.errors import (
     QueueUnavailableError,
@@ -14,13 +15,11 @@ from gatepay_async.durable.errors import (
     UnreadableRowError,
 )
 from gatepay_async.durable.records import batches, results
-from gatepay_async.durable.records.batches import Batch, Digest
-from gatepay_async.durable.records.bounds import whole
+from gatepay_async.durable.records.batches import Digest
 from gatepay_async.durable.records.manifest import JobManifest
 from gatepay_async.durable.records.results import BatchResult
-from gatepay_async.durable.records.rows import batch_id, batch_of
+from gatepay_async.durable.records.rows import Task, batch_id
 from gatepay_async.durable.spool.folder import Spool
-from gatepay_async.durable.storage import pickle_guard
 from gatepay_async.durable.storage.database import in_thread
 from gatepay_async.durable.storage.job_store import JobStore
 from gatepay_async.durable.work.rate_limiter import RateLimiter
@@ -37,32 +36,6 @@ RETRY_INTERVAL_S = 1.0  # seconds between two questions to a database that is aw
 READ_BYTES = 2**20  # bytes read at a time, to check the whole
 MAX_UNANSWERED_RUNS = 12  # runs in a row that nobody answered
 MAX_BACKOFF_S = 300.0  # seconds between two of them; 24 minutes altogether
-
-
-@frozen
-class Task:
-    """A run of a batch, as the queue gives it."""
-
-    id: str
-    job: str
-    product_id: int
-    turn: int
-    failures: int
-    batch: Batch
-
-    @classmethod
-    def of_row(cls, identity: str, *arguments: Any) -> Task:
-        """
-        From the database.
-
-        Raises:
-            UnreadableRowError: It can't be read.
-        """
-        with pickle_guard.one_row_error(identity):
-            product_id, failures, *fields = arguments
-            job, turn, batch = batch_of(identity, fields)
-            whole(batch.number)
-            return cls(identity, job, whole(product_id), turn, whole(failures, most=100), batch)
 
 
 @define
@@ -111,13 +84,13 @@ class Runner:
             late: It was taken a while ago, and may be another worker's by now; that one's word is what counts then.
         """
         if late and not await self._ask_until_answered(self._store.is_taken, task.id, self._executor):
-            return BatchResult().as_json()
+            return BatchResult().to_row()
         ends = anyio.current_time() + MAX_RUN_S
         while self.away and not self.closing and anyio.current_time() < ends:  # noqa: ASYNC110 -- for a moment
             await anyio.sleep(AWAY_POLL_S)
         job = await self._job(task.job)
         if job is None:
-            return BatchResult().as_json()
+            return BatchResult().to_row()
         job.runs += 1
         self._latest[task.id] = task
         try:
@@ -133,7 +106,7 @@ class Runner:
             await self._queue_next_run(task, job, result)
         if self._latest.get(task.id) is task:
             del self._latest[task.id]
-        return result.as_json()
+        return result.to_row()
 
     @property
     def busy(self) -> bool:
@@ -231,12 +204,8 @@ class Runner:
             return
         delay = min(2.0 ** (failures - 1), MAX_BACKOFF_S) if result.unanswered else 0.0
 
-        def enqueue() -> None:
-            self._store.enqueue_run(
-                task.job, task.product_id, task.batch, turn=task.turn + 1, failures=failures, delay=delay
-            )
-
-        await self._ask_until_answered(enqueue)
+        following = evolve(task, turn=task.turn + 1, failures=failures)
+        await self._ask_until_answered(partial(self._store.enqueue_run, following, delay=delay))
 
     async def _is_ours(self, task: Task) -> bool:
         """Whether it has not been taken from us: what comes next is then the other's to say, who may have ended it."""
