@@ -42,7 +42,7 @@ from gatepay_async.durable.records.job_progress import JobProgress
 from gatepay_async.durable.records.results import BatchResult
 from gatepay_async.durable.records.rows import Task
 from gatepay_async.durable.spool import writer
-from gatepay_async.durable.work import runner
+from gatepay_async.durable.work import dbos_host, runner
 from gatepay_async.durable.work.rate_limiter import RateLimiter
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
@@ -617,7 +617,7 @@ async def test_cancelled_while_it_opens(room: Room, shop: Shop, monkeypatch: pyt
 
 async def test_given_back(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a closed worker had and did not end is queued again at once, before anybody looks for its dead."""
-    monkeypatch.setattr(worker, "SHUTDOWN_TIMEOUT_S", 1)
+    monkeypatch.setattr(dbos_host, "SHUTDOWN_TIMEOUT_S", 1)
     shop.latency = 30.0
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit:
@@ -676,7 +676,7 @@ async def test_taken_while_it_closes(room: Room, shop: Shop) -> None:
 
 async def test_closed_under_a_call_that_hangs(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that doesn't end in time is cut off when its worker is closed; the next worker sends it again."""
-    monkeypatch.setattr(worker, "SHUTDOWN_TIMEOUT_S", SOON)
+    monkeypatch.setattr(dbos_host, "SHUTDOWN_TIMEOUT_S", SOON)
     shop.latency = 5.0
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit:
