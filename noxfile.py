@@ -327,7 +327,8 @@ def docs(session: nox.Session) -> None:
         options = ["-q", "-W", "--keep-going", "-j", "auto", "-t", language, "-c", "docs"]
         trees = f"{out}/.doctrees/{language}"
         session.run("sphinx-build", *options, "-d", trees, f"docs/{language}", f"{out}/{language}")
-    shutil.copy(ROOT / "docs" / "index.html", out)
+    for name in ("index.html", "llms.txt"):  # they lead to both languages
+        shutil.copy(ROOT / "docs" / name, out)
     session.run("pytest", "tests/docs/test_docs_built.py", *session.posargs, env={"GATEPAY_TEST_DOCS": str(out)})
     session.log(f"open {out / 'index.html'}")
 

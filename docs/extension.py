@@ -10,7 +10,8 @@ from sphinx.application import Sphinx
 from sphinx.search.zh import SearchChinese
 from sphinx.util.docutils import SphinxDirective
 
-from gatepay_async.protocol.catalogue import FAULTS, REFUSALS, Fault, Lang, Refusal
+from gatepay_async.protocol.catalogue import FAULTS, REFUSALS, Fault, Refusal
+from gatepay_async.words import Lang, say
 
 HAN = "\u3400-\u9fff"
 SENT = {
@@ -40,7 +41,7 @@ def _refusal(entry: Refusal, lang: Lang) -> nodes.Node:
     title = [nodes.strong(text=str(entry.code)), nodes.Text(" "), nodes.literal(text=entry.error.__name__)]
     title += [nodes.Text(f" {entry.message}")]
     anchor = f"{entry.endpoint.replace('/', '-')}-{entry.code}"
-    return _item(anchor, title, entry.cause[lang], entry.remedy[lang])
+    return _item(anchor, title, say(entry.cause, lang), say(entry.remedy, lang))
 
 
 def _fault(entry: Fault, lang: Lang) -> nodes.Node:
@@ -53,7 +54,7 @@ def _fault(entry: Fault, lang: Lang) -> nodes.Node:
             nodes.Text(f" {SENT[lang][entry.sent]}"),
         ]
         anchor += "-sent" if entry.sent else "-not-sent"
-    return _item(anchor, title, entry.cause[lang], entry.remedy[lang])
+    return _item(anchor, title, say(entry.cause, lang), say(entry.remedy, lang))
 
 
 def _item(anchor: str, title: Iterable[nodes.Node], cause: str, remedy: str) -> nodes.Node:

@@ -30,6 +30,7 @@ IMAGES = ROOT / "docs" / "images"
 LOCALES = {"": "en_GB.UTF-8", "-zh": "zh_CN.UTF-8"}
 COLUMNS = 88
 COLUMN = 12.2  # how wide Rich draws one
+WIDE = 22  # how large a Chinese character is drawn, in two of them
 PIECE = re.compile(r'<text ([^>]*)x="([\d.]+)"([^>]*)textLength="[\d.]+"([^>]*)>([^<]+)</text>')
 # What a bar does to a terminal: it draws itself anew in its line, and in the end it goes.
 BAR = "\r\x1b[2K"
@@ -125,14 +126,20 @@ def placed(found: re.Match[str]) -> str:
     """
     A piece of text, cut where narrow letters meet wide ones, each part where its column is.
 
-    Rich gives a piece the width of as many columns as it has letters; a Chinese one fills two.
+    Rich gives a piece the width of as many columns as it has letters. A Chinese one fills two, so each is put in the
+    middle of its own two: a width for all of them would put what is left over between them.
     """
     before, x, between, after, escaped = found.groups()
     column, parts = float(x), []
     for part in re.findall(r"[⺀-￯]+|[^⺀-￯]+", html.unescape(escaped)):
         width = cell_len(part) * COLUMN
-        shown = html.escape(part).replace(" ", "&#160;")
-        parts.append(f'<text {before}x="{column:g}"{between}textLength="{width:g}"{after}>{shown}</text>')
+        if cell_len(part) > len(part):
+            edge = column + COLUMN - WIDE / 2
+            places = " ".join(f"{edge + 2 * COLUMN * number:g}" for number in range(len(part)))
+            parts.append(f'<text {before}x="{places}"{between}style="font-size: {WIDE}px"{after}>{part}</text>')
+        else:
+            shown = html.escape(part).replace(" ", "&#160;")
+            parts.append(f'<text {before}x="{column:g}"{between}textLength="{width:g}"{after}>{shown}</text>')
         column += width
     return "".join(parts)
 

@@ -13,10 +13,10 @@ import httpx
 
 from gatepay_async import AsyncGatePay, callbacks
 
-# Ours, its six requirements, and what those bring.
+# Ours, its seven requirements, and what those bring.
 EXPECTED = {
-    "anyio", "attrs", "cattrs", "certifi", "gatepay-async", "h11", "httpcore", "httpx", "idna", "msgspec", "pip",
-    "setuptools", "sniffio", "typing_extensions", "wheel",
+    "anyio", "attrs", "cattrs", "certifi", "gatepay-async", "h11", "httpcore", "httptools", "httpx", "idna", "msgspec",
+    "pip", "setuptools", "sniffio", "typing_extensions", "wheel",
 }  # fmt: skip
 
 

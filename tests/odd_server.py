@@ -219,7 +219,10 @@ def _read(connection: Connection, hasty: bytes) -> Request | None:
         connection.raw.sendall(connection.seal(hasty))
     length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
     while len(body) < length:
-        body += connection.receive()
+        part = connection.receive()
+        if not part:
+            return None
+        body += part
     connection.requests += 1
     form = {name: values[0] for name, values in parse_qs(body.decode()).items()}
     return Request(head.split()[1].decode(), form, body, connection.requests)

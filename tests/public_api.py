@@ -26,6 +26,7 @@ MODULES = (
     "gatepay_async.protocol.catalogue",
     "gatepay_async.sandbox",
     "gatepay_async.testing",
+    "gatepay_async.words.problem",
 )
 # Imported from where they stand, when they are asked for: their extra may be missing.
 LAZY = {"gatepay_async.callbacks": ["RedisStore"]}
@@ -63,7 +64,7 @@ def definition(module: ModuleType, name: str) -> tuple[ModuleType, ast.stmt]:
     """Where a name of *module* is defined: there, or in the module of ours that it is imported from."""
     thing = getattr(module, name)
     for home in (module, sys.modules.get(getattr(thing, "__module__", ""), module), *ours()):
-        for node in statements(home):
+        for node in statements(home) if hasattr(home, "__file__") else ():  # an alias such as tuple[str, str]: builtins
             if name in names_of(node) and getattr(home, name, None) is thing:
                 return home, node
     raise LookupError(f"{module.__name__}.{name} is defined nowhere")

@@ -22,9 +22,11 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from anyio.streams.tls import TLSListener
 from waiting import PATIENCE
 
-from gatepay_async.pool import OriginPool, PoolClosedError, transport
+from gatepay_async.pool import OriginPool, PoolClosedError
+from gatepay_async.pool.over_httpcore import TRANSLATIONS
+from gatepay_async.pool.port import Head, NotAvailableError
 from gatepay_async.pool.stream import CORK
-from gatepay_async.pool.transport import MAX_EXPIRED_CLOSED_PER_CALL, TRANSLATIONS
+from gatepay_async.pool.transport import MAX_EXPIRED_CLOSED_PER_CALL
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
@@ -319,15 +321,15 @@ async def test_another_connection_instead(monkeypatch: pytest.MonkeyPatch) -> No
 async def test_no_other_connection_for_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     """A body that can be read only once is not sent over another connection: who knows how much of it is gone."""
 
-    async def refuse(*_: object, **__: object) -> httpcore.Response:
-        raise httpcore.ConnectionNotAvailable
+    async def refuse(*_: object, **__: object) -> Head:
+        raise NotAvailableError("busy", untouched=False)
 
     async def stream() -> AsyncIterator[bytes]:
         yield b"a"
 
     async with serving() as server, OriginPool(server.url) as pool:
         await call(pool, server)
-        monkeypatch.setattr(transport._Connection, "send", refuse)
+        monkeypatch.setattr(type(next(iter(pool._slots._idle)).connection), "send", refuse)
         with pytest.raises(httpx.ConnectError):
             await pool.handle_async_request(httpx.Request("POST", server.url, content=stream()))
         assert server.targets == ["/"]
@@ -339,9 +341,8 @@ async def test_never_sent_twice(target: str) -> None:
     """A request that has left is never sent again, whatever its answer; the slot comes back."""
     async with serving() as server, OriginPool(server.url) as pool:
         await call(pool, server)
-        with pytest.raises(httpx.RemoteProtocolError) as caught:
+        with pytest.raises(httpx.RemoteProtocolError):
             await call(pool, server, target)
-        assert isinstance(caught.value.__cause__, httpcore.RemoteProtocolError)
         assert server.targets == ["/", target]
         assert state(pool) == (0, 0, 0)
 
@@ -611,7 +612,7 @@ async def test_another_origin(url: str) -> None:
 async def test_default_port() -> None:
     """The port that a scheme implies may be said or left out."""
     pool = OriginPool("https://gatepay.example")
-    assert pool._outgoing(httpx.Request("GET", "https://gatepay.example:443/")).url.host == b"gatepay.example"
+    assert pool._outgoing(httpx.Request("GET", "https://gatepay.example:443/")).target == b"/"
 
 
 async def test_synchronous_body() -> None:
@@ -867,7 +868,8 @@ async def test_cancelled_at_any_wait(
                 await pool.aclose()
             await server.until(lambda: not server.open)
             turn += 1
-    assert turn > 2
+    # Our own connections close without a wait.
+    assert turn > (1 if begin in (dropping, closing) else 2)
 
 
 @each_way

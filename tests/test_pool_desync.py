@@ -15,9 +15,11 @@ from odd_server import Connection, OddServer, Request, chunked, http, loops, rig
 from waiting import PATIENCE, until
 
 from gatepay_async import AsyncGatePay, GatePayError, RetryPolicy
-from gatepay_async.pool import OriginPool, transport
+from gatepay_async.pool import OriginPool, over_httpcore
+from gatepay_async.pool import transport as pool_transport
+from gatepay_async.pool.asyncio_wire import Wire
+from gatepay_async.pool.over_httpcore import HttpcoreConnection
 from gatepay_async.pool.stream import NetworkStream
-from gatepay_async.pool.transport import _Connection
 
 pytestmark = pytest.mark.sockets
 
@@ -170,9 +172,9 @@ def test_odd_replies() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def hold_first_write(monkeypatch: pytest.MonkeyPatch, ready: Callable[[NetworkStream], object]) -> None:
+def hold_first_write(monkeypatch: pytest.MonkeyPatch, ready: Callable[[NetworkStream | Wire], object]) -> None:
     """Have the first write wait until *ready*; what comes meanwhile comes before the request."""
-    write, waited = NetworkStream.write, list[bool]()
+    write, look, waited = NetworkStream.write, Wire._look_before_use, list[bool]()
 
     async def late(self: NetworkStream, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 -- httpcore's
         if not waited:
@@ -180,7 +182,14 @@ def hold_first_write(monkeypatch: pytest.MonkeyPatch, ready: Callable[[NetworkSt
             ready(self)
         await write(self, buffer, timeout)
 
+    async def late_look(self: Wire) -> bool:
+        if not waited:
+            waited.append(True)
+            ready(self)
+        return await look(self)
+
     monkeypatch.setattr(NetworkStream, "write", late)
+    monkeypatch.setattr(Wire, "_look_before_use", late_look)
 
 
 def right(connection: Connection, request: Request) -> None:
@@ -215,17 +224,17 @@ def test_session_tickets_before_the_request(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("tls", [False, True])
 def test_a_reply_while_the_request_is_on_its_way(monkeypatch: pytest.MonkeyPatch, *, tls: bool) -> None:
     """What comes between taking a connection and writing to it is seen, and another connection is used."""
-    send = _Connection.send
     for loop, options in loops():
+        kind: type[HttpcoreConnection | Wire] = Wire if loop == "asyncio" else HttpcoreConnection
         with monkeypatch.context() as patch, OddServer(right, tls=tls) as server:
 
-            async def late(self: _Connection, *request: Any, server: OddServer = server, **rest: Any) -> Any:
+            async def late(self: Any, request: Any, *, server: OddServer = server, send: Any = kind.send) -> Any:
                 if server.connections and server.connections[0].requests:
                     await until(lambda: server.disturb(FORGED, random.Random(0)))  # noqa: S311 -- no secret
                     server.connections[0].requests = 0
-                return await send(self, *request, **rest)
+                return await send(self, request)
 
-            patch.setattr(_Connection, "send", late)
+            patch.setattr(kind, "send", late)
             came = anyio.run(two_calls, server, backend=loop, backend_options=options)
         assert came == ("ok", "KEY-8", 2), (loop, options)
 
@@ -263,6 +272,7 @@ async def count_connections() -> int:
 @pytest.mark.anyio
 async def test_without_httpcores_insides(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where httpcore doesn't let itself be looked into, no connection is used twice."""
+    monkeypatch.setattr(pool_transport, "_own_kind", lambda: None)
     assert await count_connections() == 1
-    monkeypatch.setattr(transport, "_H11", "_renamed")
+    monkeypatch.setattr(over_httpcore, "_H11", "_renamed")
     assert await count_connections() == 2

@@ -2,6 +2,8 @@
 
 import os
 import random
+import socket
+import struct
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import anyio
 import pytest
 from attrs import define, field
+from odd_replies import REPLIES
 from odd_server import Connection, OddServer, Request, chunked, http, loops, right_reply
 from seeds import fresh_seed
 
@@ -20,6 +23,15 @@ pytestmark = [pytest.mark.slow, pytest.mark.uncounted, pytest.mark.hang_limit(18
 SEED = fresh_seed()
 EXCHANGES = int(os.environ.get("GATEPAY_TEST_EXCHANGES") or 350)  # on each loop, over each transport
 CALLERS = 6
+# Those that say hello, or nothing that could be understood: none of them is a reply to any call.
+SAID = [row for row in REPLIES if row.method == "POST" and 0 < len(row.sent) < 10_000]
+ODD, ENDING = [row for row in SAID if not row.ends], [row for row in SAID if row.ends]
+# What a server does with a request, and how often; the last ones end the connection.
+ACTS = {
+    "right": 30, "split": 15, "chunked": 5, "extra": 15, "record": 10, "half": 5, "no content": 6, "odd": 6,
+    "cut": 5, "close": 4, "silent": 1, "odd end": 2, "reset": 1,
+}  # fmt: skip
+ENDS = ("cut", "close", "silent", "odd end", "reset")
 
 
 def extras(rng: random.Random) -> bytes:
@@ -40,34 +52,39 @@ class Shop:
     def answer(self, connection: Connection, request: Request) -> None:
         rng = self.rng
         body = right_reply(request.path, request.form)
-        act = rng.choices(
-            ("right", "split", "chunked", "extra", "record", "half", "cut", "close", "no content", "silent"),
-            (30, 15, 5, 15, 10, 5, 5, 4, 6, 1),
-        )[0]
+        act = rng.choices(list(ACTS), list(ACTS.values()))[0]
         self.done[act] += 1
+        if act in ENDS:
+            self.end(connection, act, http(body))
         reply = chunked(body) if act == "chunked" else http(body)
         if act == "split":  # into two segments, at any byte, in any record
             raw, place = connection.seal(reply), rng.randrange(1, len(reply))
             connection.raw.sendall(raw[:place])
             connection.raw.sendall(raw[place:])
-        elif act == "extra":
-            connection.raw.sendall(connection.seal(reply + extras(rng)))
-        elif act == "record":
-            connection.raw.sendall(connection.seal(reply) + connection.seal(extras(rng)))
         elif act == "half":
             more = connection.seal(extras(rng))
             connection.raw.sendall(connection.seal(reply) + more[: rng.randrange(1, len(more) + 1)])
-        elif act == "cut":
-            connection.raw.sendall(connection.seal(reply[: rng.randrange(len(reply))] or b"H"))
-            raise ConnectionAbortedError
-        elif act == "no content":
-            connection.raw.sendall(connection.seal(http(body, start="HTTP/1.1 204 No Content")))
-        elif act == "silent":
-            raise ConnectionAbortedError
         else:
-            connection.raw.sendall(connection.seal(reply))
-            if act == "close":
-                raise ConnectionAbortedError
+            records = {
+                "extra": [reply + extras(rng)],
+                "record": [reply, extras(rng)],
+                "no content": [http(body, start="HTTP/1.1 204 No Content")],
+                "odd": [rng.choice(ODD).sent],
+            }
+            connection.raw.sendall(b"".join(map(connection.seal, records.get(act, [reply]))))
+
+    def end(self, connection: Connection, act: str, reply: bytes) -> None:
+        """Answer in part or not at all, and hang up."""
+        if act == "reset":
+            connection.raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sent = {
+            "cut": reply[: self.rng.randrange(len(reply))] or b"H",
+            "close": reply,
+            "odd end": self.rng.choice(ENDING).sent,
+        }
+        if sent.get(act):
+            connection.raw.sendall(connection.seal(sent[act]))
+        raise ConnectionAbortedError
 
 
 def tagged(kind: int, tag: int) -> tuple[Callable[[AsyncGatePay], Awaitable[Any]], Callable[[Any], object], object]:
@@ -119,6 +136,7 @@ async def play(seed: str, tls: bool, tally: Counter[str]) -> None:  # noqa: FBT0
         ):
             for _ in range(CALLERS):
                 group.start_soon(caller, gatepay)
+        assert repr(pool).endswith(": 0 busy, 0 idle, limit 3; 0 waiting; closed>")
         tally["connections"] += len(server.connections)
     tally.update({f"server: {act}": count for act, count in shop.done.items()})
 

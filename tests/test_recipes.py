@@ -1,7 +1,12 @@
-"""The recipes: each run as its first lines say, in a process of its own, by its framework's own server."""
+"""
+The recipes: each run as its first lines say, in a process of its own, by its framework's own server.
+
+It is copied into an empty folder with shop.py, as a reader downloads it.
+"""
 
 import contextlib
 import os
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -110,11 +115,13 @@ def recipe(
 ) -> Iterator[Recipe]:
     """A recipe, served."""
     folder = tmp_path_factory.mktemp(request.param)
+    for name in (request.param, "shop"):
+        shutil.copy(RECIPES / f"{name}.py", folder)
     environment = os.environ | {
         "GATEPAY_APPKEY": sandbox.appkey,
         "GATEPAY_APPSECRET": sandbox.appsecret,
         "GATEPAY_BASE_URL": base_url,
-        "PYTHONPATH": os.pathsep.join([str(RECIPES), *sys.path]),
+        "PYTHONPATH": os.pathsep.join(sys.path),
         "PYTHONWARNINGS": "error",
         "PYTHONUNBUFFERED": "1",
     }

@@ -6,6 +6,8 @@ Django, with async views: creates orders and receives callbacks. All in one file
 
     POST /orders            email=terry@example.com
     /gatepay/callback       the address to enter in GatePay's console
+
+It needs shop.py in the same folder, which stands for your own records.
 """
 
 import os

@@ -7,7 +7,7 @@ FastAPI: creates orders and receives callbacks.
     POST /orders {"email": "terry@example.com"}
     /gatepay/callback       the address to enter in GatePay's console
 
-What each error of an order is to its customer: ../fastapi_service.py.
+It needs shop.py in the same folder, which stands for your own records.
 """
 
 import os

@@ -8,6 +8,8 @@ Flask: creates orders and receives callbacks; with parse_callback() alone, as Fl
 
     POST /orders {"email": "terry@example.com"}
     /gatepay/callback       the address to enter in GatePay's console
+
+It needs shop.py in the same folder, which stands for your own records.
 """
 
 import os

@@ -1,5 +1,5 @@
 """
-A shop's own records, as small as they can be: SQLite instead of your database. The recipes beside this file use them.
+A shop's own records, as small as they can be: SQLite instead of your database. The recipes import this file.
 
 Each function blocks for a moment; async code calls it in a thread.
 """

@@ -6,6 +6,8 @@ Starlette: creates orders and receives callbacks.
 
     POST /orders {"email": "terry@example.com"}
     /gatepay/callback       the address to enter in GatePay's console
+
+It needs shop.py in the same folder, which stands for your own records.
 """
 
 import os

@@ -39,6 +39,7 @@ from gatepay_async.protocol.raw import RawCall, RawReply, decode_raw
 from gatepay_async.protocol.retrying import RetryBudget, RetryPolicy, Sent, wait_after
 from gatepay_async.protocol.signing import Credentials
 from gatepay_async.upload import OnProgress, upload
+from gatepay_async.words.problem import Problem
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -125,7 +126,7 @@ class AsyncGatePay:
         checks.check("deadline", deadline, checks.seconds)
         checks.check("max_connections", max_connections, checks.positive)
         if http_client is not None and transport is not None:
-            raise InvalidRequestError(field="transport", problem="give http_client or transport, not both")
+            raise InvalidRequestError(field="transport", problem=Problem("client_and_transport"))
         _check_kind("http_client", http_client, httpx.AsyncClient)
         _check_kind("transport", None if transport == "aiohttp" else transport, httpx.AsyncBaseTransport)
         _check_kind("retry", retry, RetryPolicy)
@@ -153,7 +154,7 @@ class AsyncGatePay:
 
     async def __aenter__(self) -> Self:
         if self._loop is not None:
-            raise _misuse_error("can be opened only once; make a new one")
+            raise _misuse_error(Problem("opened_twice"))
         self._loop = current_loop()
         await self._attempts.open()
         return self
@@ -390,11 +391,11 @@ class AsyncGatePay:
 
     def _check_open(self) -> None:
         if self._loop is None:
-            raise _misuse_error("is not open yet")
+            raise _misuse_error(Problem("not_open"))
         if self._closed:
-            raise _misuse_error("has been closed")
+            raise _misuse_error(Problem("closed"))
         if self._loop != current_loop():
-            raise _misuse_error("was opened in another event loop; open one in each")
+            raise _misuse_error(Problem("other_event_loop"))
 
 
 def _raise(
@@ -419,7 +420,7 @@ def _raise_foreign(call: Outgoing, failure: ForeignError, *, attempt: int, in_do
     if sent and not call.repeatable:
         raise _outcome_unknown_error(call, attempt) from error
     if isinstance(error, GatePayError):  # of another call, within a hook; as ours it would say something else
-        problem = f"your httpx client or transport raised {type(error).__name__}"
+        problem = Problem("foreign_error", kind=type(error).__name__)
         raise TransportError(endpoint=call.path, sent=sent, problem=problem, attempts=attempt) from error
     raise error
 
@@ -442,7 +443,7 @@ def _value_or_env(name: str, value: str | None, variable: str) -> str:
         return value
     value = os.environ.get(variable)
     if value is None:
-        raise InvalidRequestError(field=name, problem=f"is missing: pass it, or set {variable}")
+        raise InvalidRequestError(field=name, problem=Problem("not_set", variable=variable))
     checks.check(variable, checks.cleaned(value), checks.token)
     return value
 
@@ -456,32 +457,35 @@ def _base_url_or_env(base_url: str | None, allow_http: bool) -> str:  # noqa: FB
 
 def _check_url(name: str, base_url: str, allow_http: bool) -> str:  # noqa: FBT001 -- private
     """*base_url* with a slash at its end."""
-    problem = "must be a URL such as https://gatepay.io/api/"
+    problem = Problem("not_base_url")
     try:
         url = parse_url(invisible.strip(base_url))
     except BadUrlError as error:
-        problem = f"{problem}; this one {error.problem}" if base_url else problem
+        if base_url:
+            problem = Problem("not_base_url_because", reason=error.problem)
     except (TypeError, AttributeError):  # no text
         pass
     else:
-        problem = _url_problem(url, allow_http)
-        if not problem:
+        unfit = _url_problem(url, allow_http)
+        if unfit is None:
             return str(url).rstrip("/") + "/"
+        problem = unfit
     raise InvalidRequestError(field=name, problem=problem)
 
 
-def _url_problem(url: httpx.URL, allow_http: bool) -> str:  # noqa: FBT001 -- private
+def _url_problem(url: httpx.URL, allow_http: bool) -> Problem | None:  # noqa: FBT001 -- private
     if url.userinfo or url.query or url.fragment:
-        return "must have no user, query or fragment"
+        return Problem("url_with_extras")
     if url.scheme == "http" and not allow_http and not is_loopback(url.host):
-        return "must be https: over http anyone on the way can read card keys (allow_http=True allows it)"
-    return ""
+        return Problem("not_https")
+    return None
 
 
 def _check_kind(name: str, value: object, kind: type) -> None:
     if value is not None and not isinstance(value, kind):
-        raise InvalidRequestError(field=name, problem=f"must be a {kind.__name__}, not {type(value).__name__}")
+        problem = Problem("wrong_type", wanted=kind.__name__, kind=type(value).__name__)
+        raise InvalidRequestError(field=name, problem=problem)
 
 
-def _misuse_error(problem: str) -> InvalidRequestError:
-    return InvalidRequestError(field="client", problem=f"{problem}:\n{_HOW_TO}")
+def _misuse_error(problem: Problem) -> InvalidRequestError:
+    return InvalidRequestError(field="client", problem=Problem("with_example", problem=problem, example=_HOW_TO))

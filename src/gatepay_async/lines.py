@@ -11,6 +11,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.words.problem import Problem
 
 Lines = Iterable[str | bytes] | AsyncIterable[str | bytes]
 
@@ -29,13 +30,13 @@ def read_lines(keys: Lines, on_late_lines: Callable[[list[object]], None]) -> As
         InvalidRequestError: *keys* is no iterable of lines.
     """
     if isinstance(keys, str | bytes | bytearray | PathLike):
-        problem = "must be an open file or an iterable of card keys, not one text or a path"
+        problem = Problem("keys_not_iterable")
         raise InvalidRequestError(field="keys", problem=problem)
     if isinstance(keys, AsyncIterable):
         return _read_async(keys)
     if isinstance(keys, Iterable):
         return _read_file(keys, on_late_lines) if hasattr(keys, "readline") else _read_all(keys)
-    raise InvalidRequestError(field="keys", problem=f"must be iterable, {type(keys).__name__} is not")
+    raise InvalidRequestError(field="keys", problem=Problem("not_iterable", kind=type(keys).__name__))
 
 
 async def _read_async(keys: AsyncIterable[object]) -> AsyncGenerator[Iterable[object]]:

@@ -17,6 +17,7 @@ from gatepay_async.protocol.codec import MisreadError
 from gatepay_async.protocol.errors import InvalidPageError, ProtocolError, TransportError
 from gatepay_async.protocol.models import CardKey, CardKeyPage
 from gatepay_async.protocol.paging import Walk
+from gatepay_async.words.problem import Problem
 
 Send = Callable[[KaShow], Awaitable[CardKeyPage]]
 Fetch = Callable[[int], Awaitable[CardKeyPage]]
@@ -177,7 +178,7 @@ class _Pages:
             if _is_task_cancelled():
                 raise
             self._failed[number] = TransportError(
-                endpoint=KaShow.path, sent=True, problem="the request was cancelled, but not by its caller"
+                endpoint=KaShow.path, sent=True, problem=Problem("cancelled_elsewhere")
             )
 
 

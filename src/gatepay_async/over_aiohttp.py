@@ -20,6 +20,8 @@ from attrs import define
 from httpx_aiohttp import AiohttpTransport
 from multidict import CIMultiDict
 
+from gatepay_async.words.problem import Problem
+
 Post = Callable[[bytes, dict[str, Any]], Awaitable[httpx.Response]]
 
 
@@ -28,8 +30,8 @@ class OverAiohttp(AiohttpTransport):
     An httpx transport over an aiohttp session of its own.
 
     Like ``OriginPool`` it calls a request's extensions ``on_wait`` and ``on_turn``, when the waiting for a connection
-    begins and when it is over, ``trace``, if there is one, before it connects or looks a name up, and ``on_send`` when
-    the first byte is about to leave. Closing it cuts off the calls under way, too.
+    begins and when it is over, ``on_connect``, if it is there, before it connects or looks a name up, and ``on_send``
+    when the first byte is about to leave. Closing it cuts off the calls under way, too.
 
     Args:
         max_connections: Open at once.
@@ -82,7 +84,7 @@ class OverAiohttp(AiohttpTransport):
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            raise httpx.ConnectError("the client was closed; nothing was sent") from None
+            raise httpx.ConnectError(Problem("client_closed")) from None
         finally:
             _current_request.reset(token)
         response.stream = _AiohttpBody(cast("_Reply", state.reply))
@@ -124,9 +126,9 @@ class _Connector(aiohttp.TCPConnector):
 
     async def connect(self, *request: Any, **options: Any) -> Connection:
         """Give a connection; what comes next is writing."""
-        trace: Any = _current_request.get().hooks.get("trace")
-        if trace is not None:
-            await trace("connection.connect_tcp.started", {})
+        on_connect = _current_request.get().hooks.get("on_connect")
+        if on_connect is not None:
+            on_connect()
         connection = await super().connect(*request, **options)
         _current_request.get().hooks["on_send"]()
         return connection

@@ -16,6 +16,7 @@ from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.frames import sealed
 from gatepay_async.protocol.models import PayType
 from gatepay_async.protocol.signing import Credentials, sign
+from gatepay_async.words.problem import Problem
 
 __all__ = ["signed_callback"]
 
@@ -93,9 +94,9 @@ def signed_callback(
 def _check_extend(extend: str) -> None:
     # Unlike `custom`, which GatePay refuses when it is empty, a callback's `extend` may be.
     if not isinstance(extend, str):
-        raise InvalidRequestError(field="extend", problem=f"must be text, not {type(extend).__name__}")
+        raise InvalidRequestError(field="extend", problem=Problem("not_text", kind=type(extend).__name__))
     if not checks.is_utf8(extend):
-        raise InvalidRequestError(field="extend", problem="holds half a character (a lone surrogate)")
+        raise InvalidRequestError(field="extend", problem=Problem("lone_surrogate"))
     checks.check_byte_length("extend", extend, checks.MAX_CUSTOM_BYTES)
 
 
@@ -114,19 +115,19 @@ def _amount_text(name: str, value: Decimal | int | str) -> str:
 
 def _pay_type_text(value: PayType | str) -> str:
     if value not in list(PayType):
-        raise InvalidRequestError(field="pay_type", problem=f"must be one of {', '.join(PayType)}")
+        raise InvalidRequestError(field="pay_type", problem=Problem("not_one_of", choices=", ".join(PayType)))
     return PayType(value).value
 
 
 def _paytime_text(paid_at: datetime | int | None) -> str:
     if isinstance(paid_at, datetime):
         if paid_at.utcoffset() is None:
-            raise InvalidRequestError(field="paid_at", problem="must be aware: datetime.now(UTC), for example")
+            raise InvalidRequestError(field="paid_at", problem=Problem("naive_datetime"))
         seconds: object = int(paid_at.timestamp())
     else:
         seconds = int(time.time()) if paid_at is None else paid_at
     if isinstance(seconds, bool) or not isinstance(seconds, int) or seconds not in _VALID_PAYTIMES:
-        problem = "must be an aware datetime, or whole epoch seconds of ten digits"
+        problem = Problem("paid_at_form")
         raise InvalidRequestError(field="paid_at", problem=problem)
     return str(seconds)
 
@@ -135,10 +136,10 @@ def _check_extra(extra: Mapping[str, str] | None) -> dict[str, str]:
     own = _check_texts("extra", extra)
     for name in own:
         if name in _CALLBACK_FIELDS:
-            raise InvalidRequestError(field="extra", problem=f"{name} is the vendor's own; tampered={{…}} changes it")
+            raise InvalidRequestError(field="extra", problem=Problem("vendor_field", name=name))
     size = len(urlencode(own))
     if size > MAX_OWN_QUERY_BYTES:
-        problem = f"take {size} bytes in the query string, and the limit is {MAX_OWN_QUERY_BYTES}"
+        problem = Problem("query_too_long", size=size, most=MAX_OWN_QUERY_BYTES)
         raise InvalidRequestError(field="extra", problem=problem)
     return own
 
@@ -148,7 +149,7 @@ def _tamper(fields: dict[str, str], tampered: Mapping[str, str | None] | None) -
     for name in changes:
         if name not in _CALLBACK_FIELDS:
             raise InvalidRequestError(
-                field="tampered", problem=f"no field {name!r}; there are {', '.join(_CALLBACK_FIELDS)}"
+                field="tampered", problem=Problem("no_field", name=name, names=", ".join(_CALLBACK_FIELDS))
             )
     return {name: text for name, value in fields.items() if (text := changes.get(name, value)) is not None}
 
@@ -156,9 +157,9 @@ def _tamper(fields: dict[str, str], tampered: Mapping[str, str | None] | None) -
 def _check_texts(name: str, mapping: Mapping[Any, Any] | None, *, none_too: bool = False) -> dict[str, Any]:
     """Hold a mapping to text for text; urlencode() would write a None as ``None``, and 1 as if it were text."""
     if mapping is not None and not isinstance(mapping, Mapping):
-        raise InvalidRequestError(field=name, problem=f"must be a dict, not {type(mapping).__name__}")
+        raise InvalidRequestError(field=name, problem=Problem("not_dict", kind=type(mapping).__name__))
     texts = dict(mapping or {})
     for key, value in texts.items():
         if not isinstance(key, str) or not (isinstance(value, str) or (none_too and value is None)):
-            raise InvalidRequestError(field=name, problem=f"{key!r} must be text")
+            raise InvalidRequestError(field=name, problem=Problem("key_not_text", key=key))
     return texts

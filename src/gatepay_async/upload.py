@@ -22,6 +22,7 @@ from gatepay_async.protocol.chunking import Chunker
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.progress import Patience, Progress
 from gatepay_async.sending import PartSender, Send
+from gatepay_async.words.problem import Problem
 
 OnProgress = Callable[[UploadProgress], object]
 
@@ -53,7 +54,7 @@ async def upload(
     checks.check("product_id", product_id, checks.positive)
     checks.check("concurrency", concurrency, checks.positive)
     if on_progress is not None and not callable(on_progress):
-        raise InvalidRequestError(field="on_progress", problem=f"must be callable, {type(on_progress).__name__} is not")
+        raise InvalidRequestError(field="on_progress", problem=Problem("not_callable", kind=type(on_progress).__name__))
     work = _Upload(send, product_id, concurrency, on_progress, max_keys_in_memory)
     return await work.run(read_lines(keys, work.read_late_lines))
 
@@ -173,7 +174,7 @@ class _Upload:
             if not self._stop_for(error, group, watch, where="keys"):
                 raise
         if encoding:
-            problem = f"what follows line {self._ledger.read} is not {encoding}; open the file with its encoding"
+            problem = Problem("wrong_encoding", line=self._ledger.read, encoding=encoding)
             failure = InvalidRequestError(field="keys", problem=problem)
         await self._find_repeated(group)
         if failure is None and not self._sender.has_ended:

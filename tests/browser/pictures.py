@@ -47,10 +47,22 @@ def set_up(shop: Stage) -> dict[str, str]:
     sandbox.pay(4)
     sandbox.pay(5, realprice=Decimal("0.98"))
     shop.portal.call(sandbox.wait_delivered)
+    sandbox.change_shop(expired_url=f"{shop.merchant}/late")
+    thanks = f"{shop.merchant}/thanks"
+    urls += [shop.any_amount(return_url=thanks), shop.group(), shop.any_amount(return_url=thanks), shop.any_amount()]
+    names = ("waiting", "paid", "expired", "late", "another", "amount", "group", "going-back", "ran-out")
+    urls[5:-4] = []
+    [ran_out, back] = sandbox.orders()[:-3:-1]
+    sandbox.pay(back)
+    sandbox.expire(ran_out)
+    shop.portal.call(sandbox.wait_delivered)
+    links = {
+        "quick": shop.quick_pay(skin="1"),
+        "quick-fixed": shop.quick_pay(price="1.88", custom="room 7", stable="1"),
+    }
     sandbox.fault(Fault(FaultKind.CUT_AFTER, endpoint="ka/create"))
     sandbox.fault(Fault(FaultKind.CODE, code=110, times=None))
-    names = ("waiting", "paid", "expired", "late", "another")
-    orders = dict(zip(names, [urls[0], urls[1], urls[2], urls[3], urls[4]], strict=True))
+    orders = links | dict(zip(names, urls, strict=True))
     return orders | {name: f"{shop.root}/{path}" for name, path in CONSOLE.items()}
 
 
@@ -58,6 +70,8 @@ CONSOLE = {
     "shops": "",
     "orders": "orders",
     "order": "orders/2",
+    "amount-order": "orders/28",
+    "group-order": "orders/29",
     "expired-order": "orders/3",
     "deliveries": "deliveries",
     "faults": "faults",

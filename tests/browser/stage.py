@@ -4,12 +4,15 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlencode
 
+import httpx
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from attrs import field, frozen
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 from playwright.sync_api import Browser, sync_playwright
+from shop_side import md5_hex
 
 from gatepay_async import AsyncGatePay, Callback, PayType
 from gatepay_async.callbacks import CallbackApp, MemoryStore
@@ -49,6 +52,31 @@ class Stage:
             )
         return payment.order_url
 
+    def later(self, path: str, signed: dict[str, str], **unsigned: str) -> str:
+        """Call one of the later API's creations, signed by hand; the address of the order's page."""
+        appkey, appsecret = self.sandbox.shops[0]
+        text = md5_hex(appkey + "".join(signed.values())) + appsecret
+        form = {"appkey": appkey, "sign": md5_hex(text), **signed, **unsigned}
+        reply = httpx.post(self.base_url + path, data=form, trust_env=False).json()
+        return str(reply["data"]["pay_url"])
+
+    def any_amount(self, **unsigned: str) -> str:
+        """Order an amount; the address of its page."""
+        signed = {"price": "1.88", "type": "alipay", "out_order_id": "T-2001-X", "custom": "terry"}
+        return self.later("anypay/create", signed, **unsigned)
+
+    def group(self) -> str:
+        """Order several products; the address of its page."""
+        signed = {"fields": "8:2,4:1", "type": "wechat", "out_order_id": "T-2002-X", "custom": "terry"}
+        return self.later("grouppay/create", signed)
+
+    def quick_pay(self, **fields: str) -> str:
+        """Write the shop's quick-pay link."""
+        state = self.sandbox.shop()
+        assert state is not None
+        named = {"appkey": self.sandbox.appkey, "token": str(state.token), **fields}
+        return f"{self.root}/pay/any?{urlencode(named)}"
+
 
 @contextmanager
 def stage(sandbox: Sandbox) -> Iterator[Stage]:
@@ -66,6 +94,17 @@ def stage(sandbox: Sandbox) -> Iterator[Stage]:
         server.wait()
         try:
             merchant = f"http://127.0.0.1:{server.port}"
+
+            @app.get("/thanks")
+            async def thanks() -> HTMLResponse:
+                return HTMLResponse("<!doctype html><title>shop</title><h1>Thank you</h1>")
+
+            @app.get("/stay", status_code=204)  # a browser that is sent there stays where it is
+            async def stay() -> None: ...
+
+            @app.get("/late")
+            async def late() -> HTMLResponse:
+                return HTMLResponse("<!doctype html><title>shop</title><h1>Too late</h1>")
 
             @app.get("/evil")
             async def evil() -> HTMLResponse:

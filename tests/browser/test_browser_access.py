@@ -26,11 +26,16 @@ def pages(shop: Stage) -> dict[str, str]:
     sandbox.expire(3)
     sandbox.expire(4)
     sandbox.pay(4)
+    amount = shop.any_amount(return_url=f"{shop.merchant}/stay")
+    sandbox.pay(25)
     sandbox.change_shop(closed=True)
     sandbox.fault(Fault(FaultKind.CODE, code=110, endpoint="pay/create", times=None))
     shop.portal.call(sandbox.wait_delivered)
     return {
         **dict(zip(("pending", "paid", "expired", "late"), urls, strict=False)),
+        "an amount, going back": amount,
+        "quick pay": shop.quick_pay(skin="1"),
+        "quick pay, fixed": shop.quick_pay(price="1.88", custom="room 7", stable="1"),
         "shops": f"{shop.root}/",
         "orders": f"{shop.root}/orders",
         "an order": f"{shop.root}/orders/2",

@@ -194,3 +194,39 @@ def test_two_customers(shop: Stage, window: Window) -> None:
         expect(page.locator("#state")).to_have_text("Paid")
         expect(page.locator(".delivery .chip")).to_have_text("Accepted")
     assert len(shop.handled) == 1
+
+
+def test_the_way_back(shop: Stage, window: Window) -> None:
+    """A customer pays an amount; the browser is back in the shop once that has said `success`."""
+    page = window().new_page()
+    page.goto(shop.any_amount(return_url=f"{shop.merchant}/thanks"))
+    expect(page.get_by_text("任意金额支付:1.88元")).to_be_visible()
+    page.get_by_role("button", name="Pay ¥1.88").click()
+    expect(page.get_by_role("heading", name="Thank you")).to_be_visible()
+    assert page.url == f"{shop.merchant}/thanks?{shop.sandbox.return_query(1)}"
+    assert [each.order_id for each in shop.handled] == [1]
+
+
+def test_the_way_away(shop: Stage, window: Window) -> None:
+    """A customer who waits too long is sent to the shop's address for that, by the open page itself."""
+    shop.sandbox.change_shop(expired_url=f"{shop.merchant}/late")
+    page = window().new_page()
+    page.goto(shop.group())
+    shop.sandbox.expire(1)
+    expect(page.get_by_role("heading", name="Too late")).to_be_visible()
+
+
+def test_a_quick_payment(shop: Stage, window: Window) -> None:
+    """From the console to the quick-pay page, and from there to an order that is paid and called back."""
+    page = window(locale="zh-CN").new_page()
+    page.goto(f"{shop.root}/")
+    page.get_by_text("返回地址、过期跳转地址").first.click()
+    page.get_by_role("link", name="打开快捷支付页面").first.click()
+    page.get_by_label("金额（元）").fill("1.88")
+    page.get_by_label("联系方式或备注").fill("terry")
+    page.get_by_label("支付宝").check()
+    page.get_by_role("button", name="去付款").click()
+    page.get_by_role("button", name="付款 ¥1.88").click()
+    expect(page.locator("#state")).to_have_text("已付款")
+    expect(page.locator(".delivery .chip")).to_have_text("成功")
+    assert [(each.order_id, each.extend) for each in shop.handled] == [(1, "terry")]

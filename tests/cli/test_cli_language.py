@@ -16,9 +16,10 @@ import gatepay_async.cli
 from gatepay_async.cli import language, screens
 from gatepay_async.cli.app import app
 from gatepay_async.cli.output import escape
-from gatepay_async.cli.texts import TEXTS
 from gatepay_async.cli.usage import wrap
 from gatepay_async.version import __version__
+from gatepay_async.words import LANGUAGES
+from gatepay_async.words.command import COMMAND
 
 pytestmark = pytest.mark.fast
 
@@ -35,14 +36,12 @@ def asked_for() -> set[str]:
     """The names of all texts that the code asks for; of a name that is put together, a pattern."""
     names: set[str] = set()
     for path in ROOM.rglob("*.py"):
-        if path.stem == "texts":
-            continue
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call):
                 asked = [each.value for each in node.keywords if each.arg == "help"]
                 asked += node.args[:1] if ast.unparse(node.func) == "text" else []
                 names |= {pattern(each) for each in asked} - {""}
-            if isinstance(node, ast.Constant) and node.value in TEXTS:
+            if isinstance(node, ast.Constant) and node.value in COMMAND:
                 names.add(re.escape(str(node.value)))
     return names
 
@@ -58,7 +57,7 @@ def pattern(node: ast.expr) -> str:
 def test_no_text_is_missing() -> None:
     """Every text that the code asks for is in the table."""
     for name in asked_for():
-        assert any(re.fullmatch(name, known) for known in TEXTS), name
+        assert any(re.fullmatch(name, known) for known in COMMAND), name
 
 
 def test_no_text_is_left_over() -> None:
@@ -67,16 +66,16 @@ def test_no_text_is_left_over() -> None:
         "gatepay_async.durable", reason="the extra that some texts are about is not installed"
     )
     names = asked_for()
-    for known in TEXTS:
+    for known in COMMAND:
         kind = known.removeprefix("todo.").removeprefix("failing.")
         errors = (gatepay_async, durable)
         assert any(re.fullmatch(name, known) for name in names) or any(hasattr(each, kind) for each in errors), known
 
 
-@rows("name", TEXTS)
+@rows("name", COMMAND)
 def test_both_languages_say_the_same(name: str) -> None:
     """Both texts are there, the second is Chinese, and both hold the same values and commands."""
-    english, chinese = TEXTS[name]
+    english, chinese = COMMAND[name]
     assert re.sub("[…–¥]", "", english).isascii()
     assert all(text.strip() for text in (english, chinese))
     places = [
@@ -91,7 +90,7 @@ def test_both_languages_say_the_same(name: str) -> None:
 
 
 @rows("command", COMMANDS)
-@rows("lang", language.LANGUAGES)
+@rows("lang", LANGUAGES)
 def test_help(gatepay: Any, command: tuple[str, ...], lang: str) -> None:
     """Every command has help in both languages, in which no key, no foreign word and no wide line is left."""
     run = gatepay(*command, "--help", "--lang", lang)
@@ -110,7 +109,7 @@ def test_help(gatepay: Any, command: tuple[str, ...], lang: str) -> None:
 def test_help_on_a_narrow_terminal(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Long options have lines of their own, so that half of the width is left for what they do."""
     monkeypatch.setenv("COLUMNS", "40")
-    for lang in language.LANGUAGES:
+    for lang in LANGUAGES:
         help_text = gatepay("keys", "upload", "--help", "--lang", lang).out
         assert max(len(line) - len(line.lstrip()) for line in help_text.splitlines()) < 20
         assert not re.search(r"^ *[\]）]", help_text, re.MULTILINE)

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+from httpx import ConnectError
 
 from gatepay_async import (
     Callback,
@@ -28,10 +29,15 @@ from gatepay_async import (
 )
 from gatepay_async.cli import failures, language, output
 from gatepay_async.cli.commands import demo, doctor
-from gatepay_async.cli.texts import TEXTS
 from gatepay_async.exchange import trust
+from gatepay_async.exchange.failures import describe_error
 from gatepay_async.protocol.catalogue import FAULTS, REFUSALS
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
+from gatepay_async.words import LANGUAGES, say
+from gatepay_async.words.pages import PAGES
+from gatepay_async.words.problem import Problem
+
+NOT_WHOLE = Problem("wrong_kind", expected=Problem("kind_whole"), found=Problem("kind_text"))
 
 pytestmark = pytest.mark.sockets
 
@@ -269,7 +275,7 @@ def test_what_to_do_is_for_people(kind: str) -> None:
         error = fault.error.__new__(fault.error)
         vars(error).update(sent=fault.sent, endpoint="ka/show", code=999)
         errors.append(error)
-    for lang in language.LANGUAGES:
+    for lang in LANGUAGES:
         language.set_language(lang)
         remedies = [failures.explain(error).remedy for error in errors if type(error).__name__ == kind]
         assert remedies
@@ -288,37 +294,43 @@ def test_every_error_is_told(gatepay: Any, monkeypatch: pytest.MonkeyPatch, caps
         assert "Error: " in told
         assert "Fix: " in told
         assert "\x1b" not in told
+    strange.problem = NOT_WHOLE
     output.configure(as_json=True)
     try:
         failures.show_error(unknown)
+        failures.show_error(strange)
     finally:
         output.configure(as_json=False)
-    assert json.loads(capsys.readouterr().out)["error"]["out_order_id"] == "T-1-X\x1b"
+    shown = [json.loads(line)["error"] for line in capsys.readouterr().out.splitlines()]
+    assert (shown[0]["out_order_id"], "problem" in shown[0]) == ("T-1-X\x1b", False)
+    problem = shown[1]["problem"]
+    assert (problem["name"], problem["text"]) == ("wrong_kind", "should be a whole number, is text")
+    assert problem["facts"]["found"]["name"] == "kind_text"
 
 
 @pytest.mark.parametrize(
     ("error", "headline"),
     [
         (
-            InvalidRequestError(field="product_num", problem="must be above 0 and below 2 to the 63rd"),
+            InvalidRequestError(field="product_num", problem=Problem("out_of_range")),
             "product_num：必须大于 0 且小于 2 的 63 次方",
         ),
         (
-            ProtocolError(
-                endpoint="ka/show", http_status=200, path="data.ka.total", problem="should be a whole number, is text"
-            ),
+            ProtocolError(endpoint="ka/show", http_status=200, path="data.ka.total", problem=NOT_WHOLE),
             "ka/show：响应不符合 GatePay 的格式（HTTP 200）：data.ka.total 应为整数，实为文本",
         ),
         (
-            TransportError(endpoint="ka/show", sent=False, problem="ConnectError: [Errno 111] Connection refused"),
+            TransportError(
+                endpoint="ka/show", sent=False, problem=describe_error(ConnectError("[Errno 111] Connection refused"))
+            ),
             "ka/show：没有响应：无法建立连接：[Errno 111] Connection refused（尝试 1 次）",
         ),
         (
-            DeadlineExceededError(endpoint="ka/show", sent=True, problem="the call's deadline has passed", attempts=3),
+            DeadlineExceededError(endpoint="ka/show", sent=True, problem=Problem("deadline_passed"), attempts=3),
             "ka/show：没有响应：已超过整个调用的时限（deadline）（尝试 3 次）",
         ),
-        (MalformedCallbackError(field="paytime", problem="is missing"), "回调无效：paytime：缺失"),
-        (MalformedCallbackError(problem="a name comes twice"), "回调无效：同一个参数名出现了两次"),
+        (MalformedCallbackError(field="paytime", problem=Problem("missing")), "回调无效：paytime：缺失"),
+        (MalformedCallbackError(problem=Problem("name_twice")), "回调无效：同一个参数名出现了两次"),
         (OutcomeUnknownError(endpoint="pay/create", out_order_id="T-1-X"), "无法确定订单 T-1-X 是否已创建。"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
@@ -382,13 +394,13 @@ def test_sandbox_that_cant_be(gatepay: Any, tmp_path: Path) -> None:
     ("url", "problem"),
     [("ftp://x", "url_form"), ("http://a:b@127.0.0.1/", "url_user"), ("http://127.0.0.1/?sign=1", "url_taken"),
      ("http://127.0.0.1/?%73ign=1", "url_taken"),
-     ("http://example.com/", "url_host")],
+     ("http://127.0.0.1/?" + "x" * 701, "url_query"), ("http://example.com/", "url_host")],
 )  # fmt: skip
 def test_a_callback_address_that_cant_be(gatepay: Any, url: str, problem: str) -> None:
     """Why an address can't be called back is said in either language."""
-    for place, lang in enumerate(language.LANGUAGES):
+    for lang in LANGUAGES:
         run = gatepay("sandbox", "--callback", url, "--lang", lang)
-        assert (run.status, TEXTS[f"sandbox.{problem}"][place] in run.err) == (2, True)
+        assert (run.status, say(PAGES[problem], lang) in run.err) == (2, True)
 
 
 # -- settings ---------------------------------------------------------------------------------------------------------

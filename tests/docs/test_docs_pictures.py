@@ -2,6 +2,7 @@
 
 import re
 import runpy
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -41,3 +42,15 @@ def test_every_terminal_is_drawn() -> None:
     """The folder holds the pictures that the program draws, and no older ones."""
     drawn = {f"terminal-{name}{language}.svg" for name in TERMINAL.PICTURES for language in TERMINAL.LOCALES}
     assert {path.name for path in IMAGES.glob("terminal-*.svg")} == drawn
+
+
+def test_chinese_characters_stand_together() -> None:
+    """Each has a place of its own in a picture, at the same distance from the one before it."""
+    for picture in IMAGES.glob("terminal-*-zh.svg"):
+        texts = re.findall(r'<text [^>]*x="([^"]+)"[^>]*clip-path[^>]*>([^<]*)</text>', picture.read_text("utf-8"))
+        wide = [(places.split(), text) for places, text in texts if re.search("[\u4e00-\u9fff]", text)]
+        assert wide, picture.name
+        for places, text in wide:
+            assert len(places) == len(text), (picture.name, text)
+            apart = {round(float(after) - float(before), 1) for before, after in pairwise(places)}
+            assert apart <= {2 * TERMINAL.COLUMN}, (picture.name, text)

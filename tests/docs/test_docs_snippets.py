@@ -106,12 +106,12 @@ def with_output(page: Path) -> Iterator[tuple[Block, str]]:
         yield block, below.code if below and below.kind == "text" and not below.title else ""
 
 
-def title(page: Path) -> str:
-    return str(page.relative_to(DOCS).with_suffix(""))
+def title(program: Program) -> str:
+    return f"{program.block.page.relative_to(DOCS / 'en').with_suffix('')}/{program.block.title}"
 
 
 # test_docs_languages.py sees to it that the Chinese pages hold the same code and show the same output.
-with_programs = [page for page in PAGES if "en" in page.parts and programs(page)]
+in_english = [program for page in PAGES if "en" in page.parts for program in programs(page)]
 # Page -> what tells whether its extra is installed. `nox -s docs` has all of them.
 NEEDS = {"durable": "dbos"}
 
@@ -180,16 +180,15 @@ def same(printed: str, shown: str) -> bool:
     return re.fullmatch(re.escape(shown).replace("…", "[^\n]*"), printed) is not None
 
 
-@pytest.mark.parametrize("page", with_programs, ids=title)
-def test_programs(page: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("program", in_english, ids=title)
+def test_program(program: Program, tmp_path: Path) -> None:
     """Each program runs when it is copied out alone, and prints what the page shows."""
-    if page.stem in NEEDS:
-        pytest.importorskip(NEEDS[page.stem], reason="the extra that the page is about is not installed")
-    for number, program in enumerate(programs(page)):
-        printed = run(program, tmp_path / str(number))
-        assert same(printed, program.prints), (
-            f"{program.block.where} shows\n{program.prints}\nbut this was printed:\n{printed}"
-        )
+    if program.block.page.stem in NEEDS:
+        pytest.importorskip(NEEDS[program.block.page.stem], reason="the page's extra is not installed")
+    printed = run(program, tmp_path / "alone")
+    assert same(printed, program.prints), (
+        f"{program.block.where} shows\n{program.prints}\nbut this was printed:\n{printed}"
+    )
 
 
 @rows("page", PAGES)

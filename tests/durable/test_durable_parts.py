@@ -20,6 +20,7 @@ from attrs import evolve
 from durable_room import Room
 from hypothesis import given
 from hypothesis import strategies as st
+from tables import rows
 from waiting import PATIENCE
 
 from gatepay_async.durable import FolderSpool, Rate, SourceChangedError
@@ -35,13 +36,14 @@ from gatepay_async.durable.work.rate_limiter import RateLimiter
 from gatepay_async.protocol import bulk, errors
 from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Fate
 from gatepay_async.protocol.errors import GatePayError
+from gatepay_async.words.problem import Problem
 
 pytestmark = pytest.mark.sockets
 
 SECRET = b"s" * 32
 
 ERRORS = [
-    errors.InvalidRequestError(field="keys", problem="line 3 holds a NUL; is the file UTF-16?"),
+    errors.InvalidRequestError(field="keys", problem=Problem("line", line=3, problem=Problem("nul"))),
     errors.SignatureRejectedError(code=106, message="签名错误", endpoint="ka/create", attempts=2, in_doubt=True),
     errors.StorageFailedError(
         code=113, message="", endpoint="ka/create", time=datetime.fromisoformat("2026-11-23T10:00:00+00:00")
@@ -50,6 +52,7 @@ ERRORS = [
     errors.ProtocolError(endpoint="ka/create", http_status=502, problem="is HTML", excerpt="<html>", retry_after=3.0),
     errors.ProtocolError(endpoint="ka/create", http_status=200, problem="is cut", path="data"),
     errors.TransportError(endpoint="ka/create", sent=True, problem="cut off", attempts=4),
+    errors.TransportError(endpoint="ka/create", sent=True, problem=Problem("no_whole_reply", seconds=2.5)),
     errors.DeadlineExceededError(endpoint="ka/create", sent=False, problem="too late"),
     errors.CallbackSignatureError(problem="not signed"),
     DurableError(problem="it was cancelled"),
@@ -63,6 +66,18 @@ def test_errors_as_json(error: GatePayError) -> None:
     """An error comes back from JSON as it was: its class, its manifest, its words."""
     back = stored_errors.of_json(json.loads(json.dumps(stored_errors.as_json(error))))
     assert (type(back), vars(back), str(back)) == (type(error), vars(error), str(error))
+    problems = [getattr(each, "problem", Problem.of("")) for each in (back, error)]
+    assert problems[0].as_json("zh") == problems[1].as_json("zh")
+
+
+@rows(("row", "name"), json.loads((Path(__file__).parents[1] / "samples" / "stored_errors.json").read_text("utf-8")))
+def test_recorded_errors(row: dict[str, Any], name: str) -> None:
+    """Rows that this version, and the one before it, have stored can be read. The older ones have no names."""
+    back = stored_errors.of_json(row)
+    problem = vars(back)["problem"]
+    assert (type(back).__name__, back.args, problem.name) == (row["class"], tuple(row["says"]), name)
+    assert list(problem.facts) == list(row["problem_data"]["facts"] if "problem_data" in row else ["text"])
+    assert name != "other" or problem.in_("zh") == row["problem"]
 
 
 def test_an_error_of_a_later_version() -> None:

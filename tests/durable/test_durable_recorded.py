@@ -72,7 +72,10 @@ def test_rows_are_written_as_they_were() -> None:
             assert (task.id, list(task.to_row())) == (name, values)
     for row in ROWS["workflow_output"]:
         result = json.loads(row["output"])
-        assert BatchResult.from_row(result).to_row() == result
+        written = BatchResult.from_row(result).to_row()
+        for error in (written.get("stopped"), *(values[-1] for values in written.get("rest", ()))):
+            (error or {}).pop("problem_data", None)  # new since; version 0.1 leaves it out
+        assert written == result
     assert (len(ROWS["workflow_input"]), len(ROWS["workflow_output"])) == (11, 4)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -40,8 +41,13 @@ ERROR: dict[str, Any] = {
     "class": "StorageFailedError", "says": ["no"], "code": 113, "message": "no", "endpoint": "ka/create",
     "time": "2026-11-23T10:00:00+00:00",
 }  # fmt: skip
+FACT: dict[str, Any] = {"name": "nul", "text": "holds a NUL; is the file UTF-16?", "facts": {}}
+CUT: dict[str, Any] = {
+    "class": "DurableError", "says": ["no"], "problem": "no",
+    "problem_data": {"name": "lines", "text": "no", "facts": {"first": 1, "last": 2, "problem": FACT}},
+}  # fmt: skip
 FIELDS: list[Any] = [8, 0, 0, 9, "d", 4, 1, 5]
-RUN: dict[str, Any] = {"done": [[0, 1, 2, 2, 2, 1, 1]], "rest": [[0, 3, 5, 2, 1, "refused", ERROR]]}
+RUN: dict[str, Any] = {"done": [[0, 1, 2, 2, 2, 1, 1]], "rest": [[0, 3, 5, 2, 1, "refused", ERROR]], "stopped": CUT}
 NO_BATCH = "UPDATE workflow_input SET inputs = '{\"positionalArgs\":[8,0,-1]}' WHERE workflow_uuid = :name"
 
 
@@ -98,7 +104,8 @@ def test_hostile_values(room: Room) -> None:
     batches_ = [[8, 0, *batch] for batch in spoilt(FIELDS[2:])]
     missed += [batch for batch in batches_ if not unreadable(of_run(fields=batch), job_store._batch_row)]
     missed += [run for run in spoilt(RUN) if not unreadable(of_run(output=run), job_store._batch_row)]
-    assert missed == []
+    # Facts that this version doesn't know are a later one's: the sentence stays as it was stored.
+    assert [each for each in missed if '"facts": {"a": 1}' not in json.dumps(each)] == []
 
 
 def test_rows_that_are_no_rows(room: Room) -> None:

@@ -88,7 +88,7 @@ def test_each_number(endpoint: str, code: int, message: str, cause: type[Refused
     assert (error.code, error.message, error.endpoint, error.time) == (code, message, endpoint, NOW)
     assert (error.attempts, error.in_doubt) == (1, False)
     why = REFUSALS[endpoint, code]
-    assert (error.cause, error.remedy) == (why.cause["en"], why.remedy["en"])
+    assert (error.cause, error.remedy) == (why.cause[0], why.remedy[0])
     assert str(error) == f"{endpoint} refused with {code} ({message}): {error.cause} {error.remedy}"
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from gatepay_async.cli.texts import TEXTS
 from gatepay_async.protocol.calls import KaShow, ProductShow
 from gatepay_async.protocol.catalogue import REFUSALS
 from gatepay_async.protocol.messages import Reply, decode
+from gatepay_async.words.command import COMMAND
 
 pytestmark = pytest.mark.fast
 
@@ -27,27 +27,27 @@ def test_both_causes_are_named() -> None:
         ("ka/create", 106, ("the text of the card keys", TEXT_CHANGED, "spaces", "copy appkey and appsecret")),
     ):
         remedy = REFUSALS[endpoint, code].remedy
-        places = [remedy["en"].find(word) for word in words]
+        places = [remedy[0].find(word) for word in words]
         assert -1 not in places, (endpoint, code)
         assert places == sorted(places), (endpoint, code)
         chinese = "其他店铺" if "product" in words[0] else "首尾空白"
-        assert chinese in remedy["zh"], (endpoint, code)
+        assert chinese in remedy[1], (endpoint, code)
 
 
 def test_one_cause_is_named_alone() -> None:
     """Where nothing but digits and the appkey are sent, no other cause is suggested."""
     for endpoint, code in (("product/show", 102), ("product/show", 103), ("ka/show", 106)):
-        remedy = REFUSALS[endpoint, code].remedy["en"]
+        remedy = REFUSALS[endpoint, code].remedy[0]
         assert "another shop" not in remedy, (endpoint, code)
         assert TEXT_CHANGED not in remedy, (endpoint, code)
 
 
 def test_the_command_names_both_causes() -> None:
     """The command's own words for the same errors name them, too, in both languages."""
-    english, chinese = TEXTS["todo.InvalidAppKeyError"]
+    english, chinese = COMMAND["todo.InvalidAppKeyError"]
     assert "another shop" in english
     assert "其他店铺" in chinese
-    assert all(TEXT_CHANGED in text for text in TEXTS["todo.SignatureRejectedError"])
+    assert all(TEXT_CHANGED in text for text in COMMAND["todo.SignatureRejectedError"])
 
 
 def without(row: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -424,7 +424,7 @@ async def test_no_signature_is_shown(sandbox: Sandbox, caplog: pytest.LogCapture
         ({"callback_interval": float("nan")}, "callback_interval"),
         ({"callback_timeout": 0}, "callback_timeout is a number of seconds above 0, not 0"),
         ({"expires_after": 0}, "expires_after is a number of seconds above 0, not 0"),
-        ({"callback_url": "ftp://127.0.0.1/"}, "the callback URL must be http"),
+        ({"callback_url": "ftp://127.0.0.1/"}, "not a callback URL. Enter a full http"),
     ],
 )
 def test_settings_that_cant_be(given: Any, sentence: str, tmp_path: Path) -> None:

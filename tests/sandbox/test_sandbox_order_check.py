@@ -42,6 +42,16 @@ def test_each_state(sandbox: Sandbox, call: Any, clock: Any) -> None:
     assert status() == "expired"
 
 
+def test_statuses_by_other_names(visit: Any, clock: Any) -> None:
+    """Which words the states have is a switch; one that isn't given keeps its own."""
+    with Sandbox(clock=clock, order_statuses={"paid": "success"}) as sandbox:
+        call = visit(sandbox)
+        call.reply("anypay/create")
+        assert call.reply("order/check")["data"]["order_status"] == "pending"
+        sandbox.pay(1)
+        assert call.reply("order/check")["data"]["order_status"] == "success"
+
+
 def test_the_newest_of_two(sandbox: Sandbox, call: Any) -> None:
     """Of two orders with one number the newest is told of, and another shop's is not found at all."""
     call.reply("anypay/create")

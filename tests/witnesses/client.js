@@ -1,5 +1,5 @@
 // A client in Node, written from the vendor's page and from nothing of this package's. Reads calls from standard input,
-// as JSON: [path, fields, names of the signed fields]. Prints the replies' bodies as a list of texts.
+// as JSON: [path, fields, names of the signed fields]; order/check is a GET. Prints the replies' bodies as a list of texts.
 'use strict'
 const crypto = require('crypto')
 const fs = require('fs')
@@ -9,7 +9,10 @@ const md5 = (text) => crypto.createHash('md5').update(text, 'utf8').digest('hex'
 
 async function call (path, fields, signed) {
   const sign = md5(md5(appkey + signed.map((name) => fields[name]).join('')) + appsecret)
-  const reply = await fetch(baseUrl + path, { method: 'POST', body: new URLSearchParams({ ...fields, appkey, sign }) })
+  const form = new URLSearchParams({ ...fields, appkey, sign })
+  const reply = path === 'order/check'
+    ? await fetch(`${baseUrl + path}?${form}`)
+    : await fetch(baseUrl + path, { method: 'POST', body: form })
   return await reply.text()
 }
 

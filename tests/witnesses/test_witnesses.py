@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import anyio
 import httpx
@@ -34,6 +35,11 @@ SIGNED = {
     "product/show": [],
     "ka/show": ["product_id"],
     "ka/create": ["product_id", "content"],
+    "anypay/create": ["price", "type", "out_order_id", "custom"],
+    "cloudpay/create": ["price", "type", "out_order_id", "custom"],
+    "grouppay/create": ["fields", "type", "out_order_id", "custom"],
+    "stablepay/create": ["product_id", "type", "out_order_id", "custom"],
+    "order/check": ["out_order_id"],
 }
 
 
@@ -145,6 +151,67 @@ async def test_clients(language: str) -> None:
     assert [each.content for each in page.keys][-3:] == ["卡密-1 & <b>", "B+B=%41", "C"]
     assert (order.out_order_id, order.custom, order.price) == ("订单-X", CUSTOM, Decimal("2.97"))
     assert replies[3]["data"]["order_price"] == 2.9699999999999998
+
+
+async def test_clients_of_the_later_api(language: str) -> None:
+    """The same client orders in each of the later ways, asks for each order, and is refused as the page says."""
+    order = {"type": "alipay", "custom": CUSTOM}
+    urls = {"notify_url": "http://127.0.0.1:1/notify?shop=1", "return_url": "https://shop.example/%E8%BF%94?a=%26"}
+    calls: list[tuple[str, dict[str, str]]] = [
+        ("anypay/create", {**order, **urls, "price": "1.88", "out_order_id": "订单-1"}),
+        ("cloudpay/create", {**order, "price": "0.82", "out_order_id": "订单-2"}),
+        ("grouppay/create", {**order, **urls, "fields": "8:2,4:1", "out_order_id": "订单-3"}),
+        ("stablepay/create", {**order, "product_id": "8", "out_order_id": "订单-4"}),
+        *[("order/check", {"out_order_id": f"订单-{number}"}) for number in range(1, 6)],
+        ("anypay/create", {**order, "price": "1.8", "out_order_id": "订单-5"}),
+        ("cloudpay/create", {**order, **urls, "price": "0.82", "out_order_id": "订单-5"}),
+    ]
+    with Sandbox() as sandbox:
+        async with sandbox.serve() as base_url:
+            keys = {"WITNESS_APPKEY": sandbox.appkey, "WITNESS_APPSECRET": sandbox.appsecret}
+            done = await anyio.run_process(
+                CLIENTS[language],
+                input=json.dumps([(path, fields, SIGNED[path]) for path, fields in calls]).encode(),
+                env={**os.environ, **keys, "WITNESS_BASE_URL": base_url, "NO_PROXY": "127.0.0.1"},
+            )
+        orders = sandbox.orders()
+    replies = [json.loads(body) for body in json.loads(done.stdout)]
+    assert [each["code"] for each in replies] == [*[100] * 8, 201, 201, 106]
+    checked = [(each["data"]["order_name"], each["data"]["order_price"]) for each in replies[4:8]]
+    assert checked == [
+        ("任意金额支付:1.88元", "1.88"),
+        ("任意金额支付:0.82元", "0.82"),
+        ("腾讯视频SVIP账号 × 2、爱奇艺牛逼号", "2.98"),
+        ("腾讯视频SVIP账号", "0.99"),
+    ]
+    assert [each.custom for each in orders] == [CUSTOM] * 4
+    own = [(each.notify_url, each.return_url) for each in orders]
+    assert own == [(urls["notify_url"], urls["return_url"]), (None, None)] * 2
+    assert replies[0]["data"]["params"]["custom"] == CUSTOM
+
+
+async def test_the_way_back_is_signed(language: str) -> None:
+    """The other language signs the return query's fields as the sandbox has."""
+    with Sandbox() as sandbox:
+        sandbox.pay(await make_order(sandbox, out_order_id="订单-X"))
+        fields = dict(parse_qsl(sandbox.return_query(1)))
+    text = sandbox.appkey + "".join(
+        fields[name] for name in ("price", "type", "product_id", "order_id", "out_order_id")
+    )
+    program = {
+        "php": ["php", "-r", "echo md5(md5($argv[1]) . $argv[2]);", "--", text, sandbox.appsecret],
+        "node": [
+            "node",
+            "-e",
+            (
+                "const md5 = (text) => require('crypto').createHash('md5').update(text).digest('hex');"
+                "process.stdout.write(md5(md5(process.argv[1]) + process.argv[2]))"
+            ),
+            text,
+            sandbox.appsecret,
+        ],
+    }[language]
+    assert (await anyio.run_process(program)).stdout.decode() == fields["sign"]
 
 
 @pytest.mark.parametrize(("php_floats", "precision"), [("shortest", "-1"), ("17 digits", "17")])

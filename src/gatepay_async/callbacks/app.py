@@ -26,6 +26,7 @@ from gatepay_async.protocol.errors import (
 from gatepay_async.protocol.frames import sealed
 from gatepay_async.protocol.models import Callback, CallbackReply
 from gatepay_async.protocol.money import amount_of
+from gatepay_async.words.problem import Problem
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -205,7 +206,7 @@ class CallbackApp:
         if scope["method"] != "POST":
             return _WRONG_METHOD
         if not _is_form(scope["headers"]):
-            return await self._refuse(MalformedCallbackError(problem="a POST must carry a form, and has another type"))
+            return await self._refuse(MalformedCallbackError(problem=Problem("not_a_form")))
         body = None
         with anyio.move_on_after(self._timeout) as reading:
             body = await _read_body(receive)
@@ -249,9 +250,9 @@ class CallbackApp:
         if self._max_age is not None:
             age = self._clock() - callback.paid_at.timestamp()
             if age > self._max_age:
-                raise StaleCallbackError(field="paytime", problem=f"is more than {self._max_age:g} s ago")
+                raise StaleCallbackError(field="paytime", problem=Problem("too_old", seconds=self._max_age))
             if age < -_MAX_CLOCK_SKEW_S:
-                raise StaleCallbackError(field="paytime", problem=f"is more than {_MAX_CLOCK_SKEW_S:g} s from now")
+                raise StaleCallbackError(field="paytime", problem=Problem("in_the_future", seconds=_MAX_CLOCK_SKEW_S))
         return callback
 
     async def _run_lifespan(self, receive: Receive, send: Send) -> None:
@@ -307,10 +308,7 @@ def _check_async(name: str, function: object) -> None:
 def _check_max_age(max_age: float | timedelta | None, store: Store) -> float | None:
     seconds = seconds_of("max_age", max_age)
     if store.keep is not None and (seconds is None or seconds + _MAX_CLOCK_SKEW_S > store.keep):
-        problem = (
-            f"the store forgets what is older than {store.keep:g} s, and what it has forgotten could be replayed: "
-            f"give a max_age of at most {store.keep - _MAX_CLOCK_SKEW_S:g} s"
-        )
+        problem = Problem("max_age_too_long", keep=store.keep, most=store.keep - _MAX_CLOCK_SKEW_S)
         raise InvalidRequestError(field="max_age", problem=problem)
     return seconds
 
@@ -318,6 +316,6 @@ def _check_max_age(max_age: float | timedelta | None, store: Store) -> float | N
 def _check_timeout(timeout: float) -> float:
     seconds = seconds_of("timeout", timeout)
     if seconds is None or seconds > _MAX_TIMEOUT_S:
-        problem = f"must be at most {_MAX_TIMEOUT_S:g} s: GatePay waits for the answer"
+        problem = Problem("timeout_too_long", seconds=_MAX_TIMEOUT_S)
         raise InvalidRequestError(field="timeout", problem=problem)
     return seconds

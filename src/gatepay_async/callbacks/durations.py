@@ -6,6 +6,7 @@ import math
 from datetime import timedelta
 
 from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.words.problem import Problem
 
 
 def seconds_of(name: str, value: object) -> float | None:
@@ -19,6 +20,6 @@ def seconds_of(name: str, value: object) -> float | None:
         return None
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
-        problem = "must be a number of seconds above 0, or a timedelta"
+        problem = Problem("seconds_or_timedelta")
         raise InvalidRequestError(field=name, problem=problem)
     return float(seconds)

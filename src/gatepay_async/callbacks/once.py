@@ -15,6 +15,7 @@ from gatepay_async.callbacks.store import Claim, Standing, Store
 from gatepay_async.protocol.errors import CallbackError
 from gatepay_async.protocol.models import Callback
 from gatepay_async.protocol.money import is_underpaid
+from gatepay_async.words.problem import Problem
 
 Handler = Callable[[Callback], Awaitable[object]]
 Lookup = Callable[[str], Awaitable[Decimal | None]]
@@ -118,7 +119,8 @@ class Once:
             return CallbackEvent.of(EventKind.REFUSED, callback, problem)
         if is_underpaid(callback.price, callback.realprice, shortfall=self.shortfall):
             error = CallbackError(
-                field="realprice", problem=f"{callback.realprice} was paid for an order of {callback.price}"
+                field="realprice",
+                problem=Problem("paid_less", realprice=str(callback.realprice), price=str(callback.price)),
             )
             return CallbackEvent.of(EventKind.UNDERPAID, callback, error)
         return None
@@ -128,11 +130,11 @@ class Once:
             return None
         price: object = await self.lookup(callback.out_order_id)
         if price is None:
-            return CallbackError(field="out_order_id", problem="is no order of yours")
+            return CallbackError(field="out_order_id", problem=Problem("unknown_order"))
         if not isinstance(price, Decimal):
             raise TypeError(f"lookup must give a Decimal or None, not {type(price).__name__}")
         if price != callback.price:
-            return CallbackError(field="price", problem="is not your order's")
+            return CallbackError(field="price", problem=Problem("price_differs"))
         return None
 
     async def _commit(self, claim: Claim) -> None:
@@ -167,7 +169,7 @@ def _unclaimed_event(standing: Standing, callback: Callback) -> CallbackEvent:
     if standing is Standing.HANDLED:
         return CallbackEvent.of(EventKind.REPEATED, callback)
     if standing is Standing.CONFLICT:
-        error = CallbackError(field="order_id", problem="was handled before, with another out_order_id or price")
+        error = CallbackError(field="order_id", problem=Problem("handled_differently"))
         return CallbackEvent.of(EventKind.REFUSED, callback, error)
     timeout = TimeoutError("another delivery of it is still being handled")
     return CallbackEvent.of(EventKind.FAILED, callback, timeout)

@@ -9,6 +9,7 @@ from redis.asyncio import Redis, RedisCluster
 from gatepay_async.callbacks.durations import seconds_of
 from gatepay_async.callbacks.store import Claim, Standing
 from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.words.problem import Problem
 
 # A claim is `token`, with an expiry; what was handled is `=facts token`, with one or without. Each script is one step
 # for Redis: nothing comes in between. redis-py sends a command again when a connection breaks: each may come twice.
@@ -69,7 +70,7 @@ class RedisStore:
             redis = Redis.from_url(redis)  # pyright: ignore[reportUnknownMemberType] -- its options have no types
         if not isinstance(redis, Redis | RedisCluster):
             # redis.Redis, most likely: it would block the event loop.
-            raise InvalidRequestError(field="redis", problem="must be a client of redis.asyncio, or a URL")
+            raise InvalidRequestError(field="redis", problem=Problem("not_redis"))
         self._redis = redis
         self._scripts = {text: self._redis.register_script(text) for text in (_CLAIM, _COMMIT, _RELEASE)}
 

@@ -24,6 +24,7 @@ from gatepay_async.callbacks.events import LOGGER
 from gatepay_async.callbacks.store import Claim, Standing
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.sqlite_files import switch_to_wal
+from gatepay_async.words.problem import Problem
 
 T = TypeVar("T")
 
@@ -86,12 +87,12 @@ class SQLiteStore:
         clock: Callable[[], float] = time.time,
     ) -> None:
         if str(path) in ("", ":memory:"):
-            raise InvalidRequestError(field="path", problem="must be a file's; MemoryStore remembers in memory")
+            raise InvalidRequestError(field="path", problem=Problem("not_a_file"))
         self.keep = seconds_of("keep", keep)
         self._clock = clock
         self._path = Path(path).absolute()
         if not self._path.parent.is_dir():
-            raise InvalidRequestError(field="path", problem=f"there is no folder {self._path.parent}")
+            raise InvalidRequestError(field="path", problem=Problem("no_folder", folder=str(self._path.parent)))
         # By process: a connection must not be used on the other side of a fork, nor closed there.
         self._files: dict[int, _File] = {}
         weakref.finalize(self, _close_file_of_process, self._files)

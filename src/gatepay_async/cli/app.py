@@ -14,6 +14,7 @@ import typer
 from gatepay_async.cli import language, output, usage
 from gatepay_async.cli.language import text
 from gatepay_async.cli.status import HaltError, Status
+from gatepay_async.words import LANGUAGES
 
 # As help lists them: first what a newcomer needs.
 _COMMAND_ORDER = ("demo", "doctor", "products", "keys", "uploads", "pay", "callback", "errors", "sandbox")
@@ -163,7 +164,7 @@ def _print_version(value: bool) -> None:
 
 
 Json = Annotated[bool, typer.Option("--json", help="option.json", expose_value=False)]
-Lang = Annotated[str, typer.Option("--lang", help="option.lang", expose_value=False, **_one_of(*language.LANGUAGES))]
+Lang = Annotated[str, typer.Option("--lang", help="option.lang", expose_value=False, **_one_of(*LANGUAGES))]
 Version = Annotated[bool, typer.Option("--version", help="option.version", is_eager=True, callback=_print_version)]
 Product = Annotated[int, typer.Option("--product", "-p", help="option.product", metavar="ID", parser=_positive_int)]
 OrderId = Annotated[int, typer.Option("--order-id", help="callback.order_id", metavar="N", parser=_positive_int)]

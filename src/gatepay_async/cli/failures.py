@@ -1,15 +1,14 @@
 """An error, explained: what happened, why, and what to do next; on standard error, or as JSON."""
 
-import re
 import sys
 
 from gatepay_async.cli.language import current_language, text
 from gatepay_async.cli.output import escape, print_json, wants_json
 from gatepay_async.cli.status import HaltError, Status
-from gatepay_async.cli.texts import TEXTS
 from gatepay_async.protocol import catalogue, errors
 from gatepay_async.protocol.bulk import UploadIncomplete
-from gatepay_async.protocol.problems import in_chinese
+from gatepay_async.words.command import COMMAND
+from gatepay_async.words.problem import Problem
 
 # The first that an error is an instance of counts.
 _STATUS_BY_ERROR: tuple[tuple[type[Exception], Status], ...] = (
@@ -22,7 +21,6 @@ _STATUS_BY_ERROR: tuple[tuple[type[Exception], Status], ...] = (
 
 # Whose problem is the cause; the catalogue knows them in general only.
 _SELF_EXPLANATORY = ("InvalidRequestError", "DurableError")
-_LINE_NUMBERS = re.compile(r"line \d+ |lines \d+ to \d+: each ")
 
 
 def error_status(error: errors.GatePayError) -> Status:
@@ -32,23 +30,29 @@ def error_status(error: errors.GatePayError) -> Status:
 
 def explain(error: errors.GatePayError) -> catalogue.Explanation:
     """The catalogue's words; what to do in the command's own, where the catalogue speaks to programmers."""
-    explanation = catalogue.explain(error, "zh" if current_language() == "zh" else "en")
+    explanation = catalogue.explain(error, current_language())
     todo = f"todo.{type(error).__name__}"
-    return explanation._replace(remedy=text(todo)) if todo in TEXTS else explanation
+    return explanation._replace(remedy=text(todo)) if todo in COMMAND else explanation
 
 
 def cause_and_remedy(error: errors.GatePayError) -> tuple[str, str]:
     """The cause, and what to do: for one chunk of many."""
     explanation = explain(error)
     if any(kind.__name__ in _SELF_EXPLANATORY for kind in type(error).__mro__):
-        # Where it stands is said beside it, by file.
-        return translate(_LINE_NUMBERS.sub("", str(vars(error)["problem"]))), explanation.remedy
+        return _without_line(vars(error)["problem"]).in_(current_language()), explanation.remedy
     return explanation.cause, explanation.remedy
 
 
-def translate(problem: str) -> str:
-    """A sentence of the library's or of httpx's, in the language that is spoken."""
-    return in_chinese(problem) if current_language() == "zh" else problem
+def problem_of(error: BaseException | None) -> dict[str, object]:
+    """The ``.problem`` of *error*, for programs; nothing, if it has none."""
+    problem = getattr(error, "problem", None)
+    return {"problem": problem.as_json(current_language())} if isinstance(problem, Problem) else {}
+
+
+def _without_line(problem: Problem) -> Problem:
+    """What is wrong with a line: where it is, is said beside it, by file."""
+    inner = problem.facts["problem"] if problem.name in ("line", "lines") else problem
+    return inner if isinstance(inner, Problem) else problem
 
 
 def headline(error: errors.GatePayError) -> str:
@@ -56,7 +60,7 @@ def headline(error: errors.GatePayError) -> str:
     facts = {name: escape(value) for name, value in vars(error).items()}
     facts["problem"] = _located_problem(error)
     kinds = (kind.__name__ for kind in type(error).__mro__)
-    return next(text(f"failing.{kind}", **facts, error=escape(error)) for kind in kinds if f"failing.{kind}" in TEXTS)
+    return next(text(f"failing.{kind}", **facts, error=escape(error)) for kind in kinds if f"failing.{kind}" in COMMAND)
 
 
 def _located_problem(error: errors.GatePayError) -> str:
@@ -71,7 +75,8 @@ def _located_problem(error: errors.GatePayError) -> str:
 def show_error(error: HaltError | errors.GatePayError) -> Status:
     """Say what is to be said; gives what to end with."""
     if isinstance(error, HaltError):
-        _print_error(escape(error.text), "", escape(error.todo), {"type": error.status.name.lower()})
+        facts = {"type": error.status.name.lower(), **problem_of(error)}
+        _print_error(escape(error.text), "", escape(error.todo), facts)
         return error.status
     explanation = explain(error)
     names = ("endpoint", "code", "message", "field", "http_status", "sent", "attempts", "out_order_id")
@@ -79,7 +84,7 @@ def show_error(error: HaltError | errors.GatePayError) -> Status:
         headline(error),
         explanation.cause,
         explanation.remedy,
-        {"type": type(error).__name__, **_attributes(error, names)},
+        {"type": type(error).__name__, **problem_of(error), **_attributes(error, names)},
     )
     return error_status(error)
 

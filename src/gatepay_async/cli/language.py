@@ -3,31 +3,29 @@
 from collections.abc import Mapping
 from contextvars import ContextVar
 
-from gatepay_async.cli.texts import TEXTS
-
-LANGUAGES = ("en", "zh")
+from gatepay_async.words import LANGUAGES, Lang, say
+from gatepay_async.words.command import COMMAND
 
 # Where the command is run several times in one process, each run speaks its own.
-_language: ContextVar[str] = ContextVar("language", default="en")
+_language: ContextVar[Lang] = ContextVar("language", default="en")
 
 
-def set_language(language: str) -> None:
+def set_language(language: Lang) -> None:
     """Say everything in *language* from now on, one of ``LANGUAGES``."""
     _language.set(language)
 
 
-def current_language() -> str:
+def current_language() -> Lang:
     """The language that is spoken."""
     return _language.get()
 
 
 def text(key: str, **values: object) -> str:
     """The text of that name, in the language that is spoken."""
-    template = TEXTS[key][LANGUAGES.index(_language.get())]
-    return template.format(**values) if values else template
+    return say(COMMAND[key], _language.get(), **values)
 
 
-def choose_language(arguments: list[str], environ: Mapping[str, str], *, encoding: str) -> str:
+def choose_language(arguments: list[str], environ: Mapping[str, str], *, encoding: str) -> Lang:
     """
     Which language to speak: what ``--lang`` asks for, or else the locale's.
 
@@ -37,8 +35,9 @@ def choose_language(arguments: list[str], environ: Mapping[str, str], *, encodin
         encoding: Of standard output. Where it can't carry Chinese, nobody is spoken to in Chinese unasked.
     """
     option = _lang_option(arguments)
-    if option in LANGUAGES:
-        return option
+    for language in LANGUAGES:
+        if language == option:
+            return language
     locale = next(filter(None, map(environ.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), None) or _system_locale()
     if not locale.lower().startswith(("zh", "chinese")):
         return "en"

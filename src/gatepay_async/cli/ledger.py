@@ -134,6 +134,7 @@ def _describe_outcome(place: Place, outcome: ChunkOutcome) -> Trouble:
         "cause": cause,
         "todo": todo,
         "error": None if outcome.error is None else type(outcome.error).__name__,
+        **failures.problem_of(outcome.error),
     }
 
 

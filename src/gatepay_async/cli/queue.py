@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from gatepay_async.cli import failures, settings
+from gatepay_async.cli import settings
 from gatepay_async.cli.extras import require_extra
-from gatepay_async.cli.language import text
+from gatepay_async.cli.language import current_language, text
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.exchange.urls import BadUrlError, parse_url
 from gatepay_async.protocol import invisible
 
 if TYPE_CHECKING:
-    from gatepay_async.durable import DurableUploads, Job, Submitter
+    from gatepay_async.durable import DurableError, DurableUploads, Job, Submitter
 
 
 def durable_uploads() -> DurableUploads:
@@ -38,6 +38,10 @@ def durable_uploads() -> DurableUploads:
         return DurableUploads(settings.client, database=database, spool=spool, name=f"shop-{shop}")
 
 
+def _halt_error(error: DurableError, *, todo: str = "", status: Status = Status.USAGE) -> HaltError:
+    return HaltError(error.problem.in_(current_language()), todo=todo, status=status, problem=error.problem)
+
+
 @contextmanager
 def explain_errors() -> Generator[None]:
     """
@@ -51,10 +55,9 @@ def explain_errors() -> Generator[None]:
     try:
         yield
     except QueueUnavailableError as error:
-        todo = text("queue.away.todo")
-        raise HaltError(failures.translate(error.problem), todo=todo, status=Status.NO_ANSWER) from None
+        raise _halt_error(error, todo=text("queue.away.todo"), status=Status.NO_ANSWER) from None
     except DurableError as error:
-        raise HaltError(failures.translate(error.problem)) from None
+        raise _halt_error(error) from None
     except BrokenPipeError:  # who reads what is written has gone
         raise
     except OSError as error:

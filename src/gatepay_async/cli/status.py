@@ -2,6 +2,8 @@
 
 from enum import IntEnum
 
+from gatepay_async.words.problem import Problem
+
 
 class Status(IntEnum):
     """The exit statuses; README.md and ``gatepay --help`` list them."""
@@ -24,10 +26,14 @@ class HaltError(Exception):
         text: Why. May hold what came from elsewhere; it is made harmless where it is shown.
         todo: What to do next, or empty.
         status: What to end with.
+        problem: The same for programs, if an error of the library's is behind it.
     """
 
-    def __init__(self, text: str, *, todo: str = "", status: Status = Status.USAGE) -> None:
+    def __init__(
+        self, text: str, *, todo: str = "", status: Status = Status.USAGE, problem: Problem | None = None
+    ) -> None:
         super().__init__(text)
         self.text = text
         self.todo = todo
         self.status = status
+        self.problem = problem

@@ -14,7 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from gatepay_async.cli.language import text
 from gatepay_async.cli.output import escape
-from gatepay_async.cli.texts import TEXTS
+from gatepay_async.words.command import COMMAND
 
 # Typer exports the class of one usage error only; this is what all of them are.
 UsageError: Any = typer.BadParameter.__mro__[1]
@@ -63,7 +63,7 @@ def translate_help(command: Any, shared: tuple[Any, ...] = ()) -> None:
 def _param_help(param: Any) -> str:
     """What it is for; Typer's own options have no key of ours."""
     key = next((_TYPER_OPTIONS[option] for option in param.opts if option in _TYPER_OPTIONS), param.help)
-    return text(key) if key in TEXTS else str(key or "")
+    return text(key) if key in COMMAND else str(key or "")
 
 
 def usage_problem(error: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gatepay_async.protocol.errors import GatePayError
+from gatepay_async.words.problem import Problem
 
 
 class DurableError(GatePayError):
@@ -14,7 +15,7 @@ class DurableError(GatePayError):
     """
 
     def __init__(self, *, problem: str) -> None:
-        self.problem = problem
+        self.problem = Problem.of(problem)
         super().__init__(problem)
 
 
@@ -28,9 +29,7 @@ class SourceChangedError(DurableError):
 
     def __init__(self, *, source: str, problem: str) -> None:
         self.source = source
-        super().__init__(
-            problem=f"{source}: {problem}; none of it was sent. Submit the input again, and resume the job"
-        )
+        super().__init__(problem=Problem("source_lost", source=source, problem=problem))
 
 
 class UnreadableRowError(DurableError):
@@ -51,4 +50,4 @@ class QueueUnavailableError(DurableError):
 
     def __init__(self, *, reason: str) -> None:
         self.reason = reason
-        super().__init__(problem=f"the queue's database can't be used: {reason}")
+        super().__init__(problem=Problem("queue_unavailable", reason=reason))

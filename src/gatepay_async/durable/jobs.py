@@ -18,6 +18,7 @@ from gatepay_async.durable.storage.database import in_thread
 from gatepay_async.durable.storage.job_store import JobStore
 from gatepay_async.durable.work.reports import Reporter
 from gatepay_async.protocol.bulk import UploadProgress, UploadReport
+from gatepay_async.words.problem import Problem
 
 
 class JobState(StrEnum):
@@ -171,7 +172,7 @@ class Job:
         """
         await self._refresh()
         if not self._job_progress.all_ended():
-            raise DurableError(problem=f"{self.id} is being worked at; cancel it first")
+            raise DurableError(problem=Problem("job_in_work", job=self.id))
         await self._spool.delete(batches.spool_name(self.id))
         await in_thread(self._store.delete, [*await in_thread(self._store.runs_of, self.id), self.id])
 
@@ -192,7 +193,7 @@ class Job:
     async def _refresh(self) -> None:
         """Ask what has changed."""
         if not await self._refresh_if_exists():
-            raise DurableError(problem=f"{self.id} is gone; somebody has cleaned it away")
+            raise DurableError(problem=Problem("job_gone", job=self.id))
 
     async def _refresh_if_exists(self) -> bool:
         """Ask what has changed, unless somebody has cleaned it away."""

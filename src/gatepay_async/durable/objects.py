@@ -14,6 +14,7 @@ import anyio.to_thread
 
 from gatepay_async.durable.errors import SourceChangedError
 from gatepay_async.durable.spool.folder import check_secret
+from gatepay_async.words.problem import Problem
 
 try:
     import obstore
@@ -57,7 +58,7 @@ class StoredObject:
         with suppress(PreconditionError, FileNotFoundError):
             reply = await obstore.get_async(self._store, self.name, options=options)
             return bytes(await reply.bytes_async())
-        raise SourceChangedError(source=self.name, problem="has changed while it was read")
+        raise SourceChangedError(source=self.name, problem=Problem("changed_while_read"))
 
 
 class ObjectSpool:
@@ -106,7 +107,7 @@ class ObjectSpool:
             if (await obstore.head_async(self._store, path))["size"] > offset:
                 raise
             return b""
-        raise SourceChangedError(source=name, problem="is gone")
+        raise SourceChangedError(source=name, problem=Problem("gone"))
 
     async def delete(self, name: str) -> None:
         """As ``Spool.delete``."""

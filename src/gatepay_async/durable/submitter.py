@@ -19,6 +19,7 @@ from gatepay_async.durable.storage.job_store import JobStore
 from gatepay_async.protocol import checks
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.frames import clear_frames
+from gatepay_async.words.problem import Problem
 
 SUBMITTER_CONNECTIONS = 3
 
@@ -101,7 +102,7 @@ class Submitter:
         """
         row = await in_thread(self._store.job, job_id)
         if row is None:
-            raise DurableError(problem=f"there is no job {job_id!r}; jobs() tells which there are")
+            raise DurableError(problem=Problem("no_job", job=job_id))
         return Job(row, self._store, self._spool)
 
     async def jobs(self) -> list[Job]:
@@ -140,5 +141,5 @@ def _open_binary(path: str | os.PathLike[str]) -> BinaryIO:
 
 def _check_source(path: object) -> None:
     if not isinstance(path, str | os.PathLike | Source):
-        problem = f"must be a path, or a Source, not {type(path).__name__}"
+        problem = Problem("not_path", kind=type(path).__name__)
         raise InvalidRequestError(field="path", problem=problem)

@@ -16,6 +16,7 @@ from gatepay_async.durable.work.rate_limiter import Rate
 from gatepay_async.durable.worker import Worker
 from gatepay_async.protocol import checks
 from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.words.problem import Problem
 
 
 class DurableUploads:
@@ -56,9 +57,9 @@ class DurableUploads:
         version: str = VERSION,
     ) -> None:
         if not callable(connect):
-            raise InvalidRequestError(field="connect", problem="must be callable, and make a client")
+            raise InvalidRequestError(field="connect", problem=Problem("connect_not_callable"))
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", name):
-            raise InvalidRequestError(field="name", problem="must be up to 63 of a-z, 0-9, - and _")
+            raise InvalidRequestError(field="name", problem=Problem("queue_name"))
         self._connect = connect
         self._database = Database(database)
         self._queue = name
@@ -105,11 +106,11 @@ class DurableUploads:
             return spool
         file = self._database.file
         if file is None:
-            problem = "is missing: with PostgreSQL, name a folder that all machines share"
+            problem = Problem("spool_missing")
             raise InvalidRequestError(field="spool", problem=problem)
         return FolderSpool(file.with_name(f"{file.name}-spool"))
 
 
 def _check_loop() -> None:
     if sniffio.current_async_library() != "asyncio":
-        raise DurableError(problem="durable uploads need asyncio: DBOS, which they are built on, knows no other loop")
+        raise DurableError(problem=Problem("durable_needs_asyncio"))

@@ -27,6 +27,7 @@ from gatepay_async.durable.work.dbos_host import DBOSHost
 from gatepay_async.durable.work.rate_limiter import Rate, RateLimiter
 from gatepay_async.durable.work.runner import MAX_RUN_S, Runner
 from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.words.problem import Problem
 
 HOUSEKEEPING_INTERVAL_S = 1.0  # seconds between two looks at the other workers
 JOIN_DELAY_S = 3.0  # seconds until the others know of a new worker, and leave it its share of the rate
@@ -114,7 +115,7 @@ class Worker:
         self._locks = self._database.worker_locks(self._engine, self._queue)
         stack.push_async_callback(in_thread, self._locks.release)
         if not await in_thread(self._locks.acquire, self._dbos.executor):
-            problem = f"another worker's executor_id is {self._dbos.executor!r}, too; give your DBOS one of its own"
+            problem = Problem("executor_taken", name=self._dbos.executor)
             raise DurableError(problem=problem)
         send = gatepay._send_card_keys  # noqa: SLF001 -- as an upload does
         self._runner = Runner(self._store, self._spool, send, self._rate_limiter, executor=self._dbos.executor)
@@ -138,7 +139,7 @@ class Worker:
 
     def _check_deadline(self, gatepay: AsyncGatePay) -> None:
         if math.isinf(gatepay.longest_call):
-            problem = "the client that connect() makes needs a timeout or a deadline; without, a dead worker looks slow"
+            problem = Problem("client_without_timeout")
             raise InvalidRequestError(field="connect", problem=problem)
         self._longest_call = gatepay.longest_call
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import cast
 
 import anyio
@@ -19,6 +20,7 @@ from gatepay_async.protocol.calls import Outgoing
 from gatepay_async.protocol.errors import DeadlineExceededError, InvalidRequestError, ProtocolError, TransportError
 from gatepay_async.protocol.masking import hide_keys
 from gatepay_async.protocol.messages import Reply
+from gatepay_async.words.problem import Problem
 
 
 @define
@@ -119,9 +121,10 @@ class Attempts:
             raise self._timeout_error(call, attempt)
         if isinstance(failure, UnansweredError):
             sent = attempt.sent or not failure.proven
-            problem, cause = hide_keys(failure.problem, call.secrets()), failure.cause
+            hide = partial(hide_keys, keys=call.secrets())
+            problem, cause = failure.problem.with_facts(hide), failure.cause
             if cause is not None:
-                cause.args = (hide_keys(str(cause), call.secrets()),)
+                cause.args = (hide(str(cause)),)
             del failure  # its frames hold the form
             raise TransportError(endpoint=call.path, sent=sent, problem=problem) from cause
         raise _to_public_error(call, failure, attempt)
@@ -129,8 +132,8 @@ class Attempts:
     def _timeout_error(self, call: Outgoing, attempt: _Attempt) -> TransportError:
         sent = attempt.sent or not attempt.is_reporting
         if self.now() >= attempt.ends:
-            return DeadlineExceededError(endpoint=call.path, sent=sent, problem="the call's deadline has passed")
-        problem = f"no whole reply within {self._timeout:g} s"
+            return DeadlineExceededError(endpoint=call.path, sent=sent, problem=Problem("deadline_passed"))
+        problem = Problem("no_whole_reply", seconds=self._timeout)
         return TransportError(endpoint=call.path, sent=sent, problem=problem)
 
 

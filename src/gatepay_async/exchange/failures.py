@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import anyio
 import httpx
 
 from gatepay_async.exchange.port import UnansweredError
 from gatepay_async.protocol.masking import mask
+from gatepay_async.words.problem import Problem, message_of
+from gatepay_async.words.problems import HTTPX_ERRORS
 
 # Raised before the first byte of a request is written, whoever raises them.
 _NEVER_SENT = (httpx.ConnectError, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
@@ -36,10 +40,14 @@ def may_quote(error: Exception) -> bool:
     return not isinstance(error, _NEVER_QUOTING)
 
 
-def describe_error(error: Exception) -> str:
-    """What kind of error it is, and what it says, without what it quotes."""
-    text = mask(str(error), strict=may_quote(error))
-    return f"{type(error).__name__}: {text}".removesuffix(": ")
+def describe_error(error: Exception, message: str | None = None) -> Problem:
+    """What kind of error it is, and what it says (or *message* does), without what it quotes."""
+    hide = partial(mask, strict=may_quote(error))
+    said = message_of(error) if message is None else message
+    reason = said.with_facts(hide) if isinstance(said, Problem) else hide(said)
+    name = type(error).__name__
+    kind = Problem(name) if name in HTTPX_ERRORS else name
+    return Problem("error_says", kind=kind, reason=reason) if reason else Problem("error", kind=kind)
 
 
 def _without_request(error: Exception) -> Exception | None:

@@ -14,6 +14,7 @@ from gatepay_async.exchange.port import Exchange
 from gatepay_async.exchange.way import Way, open_transport, way_to
 from gatepay_async.exchange.yours import OverClient, OverTransport
 from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.words.problem import Problem
 
 if TYPE_CHECKING:
     from gatepay_async.over_aiohttp import OverAiohttp
@@ -56,14 +57,14 @@ async def _open_own(url: httpx.URL, max_connections: int, trust_env: bool) -> ht
 
 
 async def _open_aiohttp(url: httpx.URL, max_connections: int, trust_env: bool) -> httpx.AsyncBaseTransport:  # noqa: FBT001 -- private
-    problem = "runs on asyncio only; leave transport out"
+    problem = Problem("asyncio_only")
     if sniffio.current_async_library() == "asyncio":
-        problem = "needs the extra: pip install 'gatepay-async[aiohttp]'"
+        problem = Problem("needs_aiohttp")
         with suppress(ImportError):
             session, way = await anyio.to_thread.run_sync(_prepare_aiohttp, url, trust_env)
             proxy = None if way.proxy is None else str(way.proxy.url)
             return session(max_connections=max_connections, ssl_context=way.tls, proxy=proxy)
-    raise InvalidRequestError(field="transport", problem=f"aiohttp {problem}")
+    raise InvalidRequestError(field="transport", problem=Problem("aiohttp_transport", problem=problem))
 
 
 # In a worker thread, as in `way`.

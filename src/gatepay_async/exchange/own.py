@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -12,10 +12,34 @@ from gatepay_async.exchange.failures import NOBODY_ANSWERED, unanswered_error
 from gatepay_async.exchange.headers import HEADERS
 from gatepay_async.exchange.permission import check_permitted, in_pytest
 from gatepay_async.exchange.port import Watch
-from gatepay_async.exchange.replies import read_body, reply_of
+from gatepay_async.exchange.replies import MAX_REPLY_BYTES, read_body, reply_of, too_large_error
 from gatepay_async.protocol.messages import Reply
 
-Post = Callable[[bytes, dict[str, Any]], Awaitable[httpx.Response]]
+REDIRECT = 300  # HTTP's own line
+
+
+class Head(Protocol):
+    """What a response says before its body."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    fields: dict[bytes, bytes]
+
+
+class Answer(Protocol):
+    """A response under way."""
+
+    head: Head
+
+    async def read(self) -> bytes:
+        """Read some of the body; nothing at its end."""
+        ...
+
+    async def aclose(self) -> None:
+        """Give the connection back."""
+
+
+Post = Callable[[bytes, dict[str, Any]], Awaitable[Any]]
 
 
 @runtime_checkable
@@ -48,8 +72,10 @@ class OverPool:
         watch.reports_sending(True)
         post = self._posts.get(url) or self._prepare_post(url)
         try:
-            response = await post(body, self._extensions(url, watch))
-            return await _read_response(response)
+            answer = await post(body, self._extensions(url, watch))
+            if isinstance(answer, httpx.Response):
+                return await _read_response(answer)
+            return await _read_answer(answer)
         except NOBODY_ANSWERED as error:
             failure = unanswered_error(error, proven=True)
         raise failure
@@ -68,8 +94,10 @@ class OverPool:
             "on_wait": watch.waiting, "on_turn": watch.connected, "on_send": watch.sending,
         }  # fmt: skip
         if self._ours and in_pytest():
-            # Called before it connects, and, on a connection that was opened before, before it sends.
-            extensions["trace"] = partial(_check_on_trace, partial(check_permitted, httpx.URL(url).host))
+            permit = partial(check_permitted, httpx.URL(url).host)
+            # Before it connects, and, on a connection that was opened before, before it sends.
+            extensions["on_connect"] = permit
+            extensions["on_send"] = partial(_check_on_send, permit, watch)
         return extensions
 
 
@@ -82,5 +110,41 @@ async def _read_response(response: httpx.Response) -> Reply:
         await stream.aclose()
 
 
-async def _check_on_trace(permit: Callable[[], None], _event: str, _info: dict[str, Any]) -> None:
+async def _read_answer(answer: Answer) -> Reply:
+    head = answer.head
+    try:
+        if head.status >= REDIRECT or b"content-encoding" in head.fields:
+            response = httpx.Response(head.status, headers=head.headers)
+            return reply_of(response, await read_body(response, _Parts(answer)))
+        parts: list[bytes] = []
+        size = 0
+        while part := await answer.read():
+            parts.append(part)
+            size += len(part)
+            if size > MAX_REPLY_BYTES:
+                raise too_large_error(head.status)
+    finally:
+        await answer.aclose()
+    body = parts[0] if len(parts) == 1 else b"".join(parts)
+    return Reply(head.status, body, None, head.fields.get(b"content-type", b"").decode("latin-1"))
+
+
+class _Parts:
+    """The body of an answer, part by part."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        part = await self._answer.read()
+        if not part:
+            raise StopAsyncIteration
+        return part
+
+
+def _check_on_send(permit: Callable[[], None], watch: Watch) -> None:
     permit()
+    watch.sending()

@@ -6,6 +6,7 @@ import sys
 
 from gatepay_async.exchange.loopback import is_loopback
 from gatepay_async.exchange.port import NotPermittedError
+from gatepay_async.words.problem import Problem
 
 _PYTEST_PLUGIN = "_gatepay_async_pytest"
 
@@ -24,8 +25,5 @@ def check_permitted(host: str) -> None:
     """
     plugin = sys.modules.get(_PYTEST_PLUGIN)
     if plugin is not None and not is_loopback(host) and not plugin.may_call_live():
-        problem = (
-            f"this test would call {host} itself: use the fixture `gatepay`, or pass http_client or transport; "
-            f"@pytest.mark.gatepay_live, --gatepay-live or the setting gatepay_live allows it"
-        )
+        problem = Problem("call_in_test", host=host)
         raise NotPermittedError(problem)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from gatepay_async.protocol.messages import Reply
+from gatepay_async.words.problem import Problem
 
 
 class Watch(Protocol):
@@ -63,7 +64,7 @@ class UnansweredError(Exception):
         proven: ``Watch.sending`` would have been called; if it was not, no byte has left.
     """
 
-    def __init__(self, problem: str, *, cause: Exception | None, proven: bool) -> None:
+    def __init__(self, problem: Problem, *, cause: Exception | None, proven: bool) -> None:
         super().__init__(problem)
         self.problem = problem
         self.cause = cause
@@ -97,7 +98,7 @@ class BadReplyError(Exception):
         retry_after: Seconds that the server asks to be left alone for, or None.
     """
 
-    def __init__(self, status: int, problem: str, *, retry_after: float | None = None) -> None:
+    def __init__(self, status: int, problem: Problem, *, retry_after: float | None = None) -> None:
         super().__init__(problem)
         self.status = status
         self.problem = problem
@@ -112,6 +113,6 @@ class NotPermittedError(Exception):
         problem: Why, and how to allow it.
     """
 
-    def __init__(self, problem: str) -> None:
+    def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
         self.problem = problem

@@ -14,6 +14,7 @@ from attrs import field, frozen
 from gatepay_async.exchange.loopback import as_address, is_loopback
 from gatepay_async.exchange.urls import BadUrlError, parse_url
 from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.words.problem import Problem
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _SCHEMES = ("http", "https", "socks5", "socks5h")
@@ -80,9 +81,9 @@ def _parse_proxy(text: str, variable: str) -> httpx.URL:
     else:
         if not url.scheme.startswith("socks") or find_spec("socksio") is not None:
             return url
-        problem = "needs socksio: pip install 'httpx[socks]'"
+        problem = Problem("needs_socksio")
     # Neither repeated nor chained: there may be a password in it.
-    raise InvalidRequestError(field=variable, problem=f"names a proxy, which {problem}")
+    raise InvalidRequestError(field=variable, problem=Problem("proxy_unusable", problem=problem))
 
 
 def is_listed(url: httpx.URL, no_proxy: str) -> bool:

@@ -14,6 +14,7 @@ import httpx
 from gatepay_async.exchange.port import BadReplyError
 from gatepay_async.protocol.messages import Reply
 from gatepay_async.protocol.retrying import read_retry_after
+from gatepay_async.words.problem import Problem
 
 MAX_REPLY_BYTES = 32 * 2**20  # bytes; a page of 50 card keys has some 10,000
 
@@ -48,7 +49,7 @@ async def read_reply(response: httpx.Response) -> Reply:
         pass
     finally:
         await response.aclose()
-    problem = "was used up by a hook of your httpx client; call `await response.aread()` in it before anything else"
+    problem = Problem("used_up_by_hook")
     raise BadReplyError(response.status_code, problem, retry_after=_retry_after(response))
 
 
@@ -73,7 +74,7 @@ async def read_body(response: httpx.Response, raw: AsyncIterable[bytes]) -> byte
     coding = response.headers.get("content-encoding", "").strip().lower()
     if "," in coding:
         # We have asked for a reply that is not packed at all.
-        problem = "is packed several times"
+        problem = Problem("packed_several_times")
         raise BadReplyError(response.status_code, problem)
     body = await _read_parts(response, aiter(raw))
     return _check_size(response, _decompress(response, body, _WINDOW_BITS[coding])) if coding in _WINDOW_BITS else body
@@ -88,7 +89,7 @@ async def _read_parts(response: httpx.Response, chunks: AsyncIterator[bytes]) ->
             parts.append(part)
             size += len(part)
             if size > MAX_REPLY_BYTES:
-                raise _too_large(response)
+                raise too_large_error(response.status_code)
         whole = True
     finally:
         # A generator of httpx's, left half-way, would be for the garbage collector; trio warns of that.
@@ -103,19 +104,20 @@ def _decompress(response: httpx.Response, body: bytes, formats: tuple[int, ...])
     for each in formats:
         with suppress(zlib.error):
             return zlib.decompressobj(each).decompress(body, MAX_REPLY_BYTES + 1)
-    problem = "can't be unpacked"
+    problem = Problem("unpackable")
     raise BadReplyError(response.status_code, problem)
 
 
 def _check_size(response: httpx.Response, body: bytes) -> bytes:
     if len(body) > MAX_REPLY_BYTES:
-        raise _too_large(response)
+        raise too_large_error(response.status_code)
     return body
 
 
-def _too_large(response: httpx.Response) -> BadReplyError:
-    problem = f"is larger than {MAX_REPLY_BYTES} bytes"
-    return BadReplyError(response.status_code, problem)
+def too_large_error(status: int) -> BadReplyError:
+    """The error for a reply with that *status* that is larger than any there can be."""
+    problem = Problem("reply_too_large", most=MAX_REPLY_BYTES)
+    return BadReplyError(status, problem)
 
 
 def reply_of(response: httpx.Response, body: bytes) -> Reply:

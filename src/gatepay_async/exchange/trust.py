@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 
 from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.words.problem import Problem
 
 # How OpenSSL looks a certificate up in a folder: by the hash of its subject (`openssl rehash`).
 _HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]+")
@@ -29,7 +30,7 @@ def trusted(*, trust_env: bool = True) -> ssl.SSLContext:
 
 @cache
 def _context(file: str, folders: str, trust_env: bool) -> ssl.SSLContext:  # noqa: FBT001 -- part of the cache's key
-    problem = ""
+    problem = None
     if file:
         problem = _file_problem(file)
     elif folders:
@@ -53,23 +54,23 @@ def _count_hashed(folders: str) -> int:
     )  # fmt: skip
 
 
-def _file_problem(path: str) -> str:
+def _file_problem(path: str) -> Problem | None:
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(cafile=path)
     except ssl.SSLError:  # an OSError, too: the file is there
-        return f"names {path}, which holds no certificate that can be read"
+        return Problem("certificates_none", path=path)
     except OSError as error:
-        return f"names {path}, which can't be read: {error.strerror}"
-    return "" if context.cert_store_stats()["x509"] else f"names {path}, which holds no certificate that can be read"
+        return Problem("certificates_unreadable", path=path, reason=error.strerror)
+    return None if context.cert_store_stats()["x509"] else Problem("certificates_none", path=path)
 
 
-def _folders_problem(folders: str) -> str:
+def _folders_problem(folders: str) -> Problem | None:
     try:
         if _count_hashed(folders):
-            return ""
+            return None
     except OSError as error:
-        return f"names {folders}, which can't be read: {error.strerror}"
+        return Problem("certificates_unreadable", path=folders, reason=error.strerror)
     if not any(Path(each).is_dir() for each in folders.split(os.pathsep)):
-        return f"names {folders}, which is no folder"
-    return f"names {folders}, which holds no certificate under its hash; run: openssl rehash {folders}"
+        return Problem("certificates_no_folder", path=folders)
+    return Problem("certificates_unhashed", path=folders, folder=folders)

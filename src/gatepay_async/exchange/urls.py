@@ -5,6 +5,7 @@ from __future__ import annotations
 import httpx
 
 from gatepay_async.protocol import invisible
+from gatepay_async.words.problem import Problem
 
 _MAX_PORT = 65_535
 _MAX_LABEL_CHARS, _MAX_HOST_CHARS = 63, 253  # RFC 1035, 2.3.4
@@ -18,7 +19,7 @@ class BadUrlError(ValueError):
         problem: Why. Never repeats the URL: it may hold a password.
     """
 
-    def __init__(self, problem: str) -> None:
+    def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
         self.problem = problem
 
@@ -32,20 +33,20 @@ def parse_url(text: str, *, schemes: tuple[str, ...] = ("http", "https")) -> htt
     """
     hidden = "U+0020" if " " in text else invisible.first(text)
     if hidden is not None:
-        raise BadUrlError(f"holds a space or an invisible character ({hidden})")
+        raise BadUrlError(Problem("url_invisible", code=hidden))
     try:
         url = httpx.URL(text)
         host = url.host
     except (httpx.InvalidURL, ValueError):  # idna's own error is a ValueError, and comes when the host is looked at
         url, host = httpx.URL(), ""
     if not url.scheme and not host and "://" in text:
-        raise BadUrlError("can't be read as a URL")
+        raise BadUrlError(Problem("url_unreadable"))
     if url.scheme not in schemes or not host:
-        raise BadUrlError(f"must begin with {' or '.join(f'{each}://' for each in schemes)} and a host")
+        raise BadUrlError(Problem("url_scheme", schemes=" or ".join(f"{each}://" for each in schemes)))
     if url.port is not None and not 0 < url.port <= _MAX_PORT:
-        raise BadUrlError(f"has a port that there is not: {url.port}")
+        raise BadUrlError(Problem("url_port", port=url.port))
     if not _is_host(url.raw_host.decode("ascii")):
-        raise BadUrlError("has a host name that there can't be")
+        raise BadUrlError(Problem("url_host"))
     return url
 
 

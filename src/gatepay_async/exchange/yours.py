@@ -24,6 +24,7 @@ from gatepay_async.exchange.replies import read_reply
 from gatepay_async.exchange.tracing import Trace
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.messages import Reply
+from gatepay_async.words.problem import Problem
 
 Outcome = Reply | BadReplyError | ForeignError | UnansweredError
 Classify = Callable[[Exception, httpx.Request, Trace], Awaitable[Outcome]]
@@ -38,7 +39,7 @@ class OverClient:
     async def post(self, url: str, body: bytes, watch: Watch) -> Reply:
         """Make one attempt."""
         if self._client.is_closed:
-            raise InvalidRequestError(field="http_client", problem="has been closed")
+            raise InvalidRequestError(field="http_client", problem=Problem("closed"))
         trace = Trace(watch)
         extensions = {"trace": trace.on_event}
         request = self._client.build_request("POST", url, headers=HEADERS, content=body, extensions=extensions)
@@ -105,7 +106,7 @@ async def _make_attempt(
     except BaseException as error:
         if not _is_stray_cancellation(error):
             raise
-        problem = "your httpx client or transport was cancelled from within"
+        problem = Problem("foreign_cancellation")
         outcome = UnansweredError(problem, cause=None, proven=False)
     # Not within the `except`: what is raised there would be chained, and httpx's errors hold the request.
     if isinstance(outcome, Reply):

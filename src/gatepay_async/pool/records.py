@@ -1,4 +1,4 @@
-"""What TLS reads from: a socket's stream that counts records, so that bytes inside OpenSSL can't hide."""
+"""Counts the records of TLS, so that bytes inside OpenSSL can't hide; and a socket's stream that does so."""
 
 from collections.abc import Mapping
 from typing import Any, Final, cast
@@ -9,12 +9,41 @@ from anyio.abc import ByteStream
 HEAD: Final = 5
 
 
+class Records:
+    """
+    Where records begin and end, read from outside.
+
+    OpenSSL keeps part of a record without saying so: neither ``SSLObject.pending()`` nor the BIO shows it.
+    """
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._missing = 0
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether all that came are whole records."""
+        return not (self._missing or self._head)
+
+    def feed(self, data: bytes) -> None:
+        """Go on by *data*."""
+        place = 0
+        while place < len(data):
+            if self._missing:
+                step = min(self._missing, len(data) - place)
+                self._missing -= step
+            else:
+                step = min(HEAD - len(self._head), len(data) - place)
+                self._head += data[place : place + step]
+                if len(self._head) == HEAD:
+                    self._missing = int.from_bytes(self._head[3:])
+                    self._head = b""
+            place += step
+
+
 class RecordStream(ByteStream):
     """
     A stream below TLS.
-
-    OpenSSL keeps part of a record without saying so: neither ``SSLObject.pending()`` nor the BIO shows it. Where
-    records begin and end can be read from outside, though.
 
     Args:
         stream: Over the socket.
@@ -32,13 +61,12 @@ class RecordStream(ByteStream):
         self.fed = True  # by the handshake
         self._stream = stream
         self._held = b""
-        self._head = b""
-        self._missing = 0
+        self._records = Records()
 
     @property
     def at_rest(self) -> bool:
         """Whether all that came are whole records, and TLS has been given all of it."""
-        return not (self._missing or self._head or self._held)
+        return self._records.at_rest and not self._held
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """Receive what comes next; never early bytes together with others."""
@@ -47,7 +75,7 @@ class RecordStream(ByteStream):
         if self.early:
             data, self._held = data[: self.early], data[self.early :]
             self.early -= len(data)
-        self._track_records(data)
+        self._records.feed(data)
         self.fed = True
         return data
 
@@ -68,17 +96,3 @@ class RecordStream(ByteStream):
         """What is known of the socket."""
         attributes: Mapping[Any, Any] = cast("Any", self._stream).extra_attributes
         return attributes
-
-    def _track_records(self, data: bytes) -> None:
-        place = 0
-        while place < len(data):
-            if self._missing:
-                step = min(self._missing, len(data) - place)
-                self._missing -= step
-            else:
-                step = min(HEAD - len(self._head), len(data) - place)
-                self._head += data[place : place + step]
-                if len(self._head) == HEAD:
-                    self._missing = int.from_bytes(self._head[3:])
-                    self._head = b""
-            place += step

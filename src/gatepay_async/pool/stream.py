@@ -25,11 +25,12 @@ from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSAttribute, TLSStream
 
 from gatepay_async.pool.records import RecordStream
+from gatepay_async.words.problem import Problem
 
 # What is held back of a request until the rest joins it. Past that, a larger write gains nothing.
 CORK: Final = 64 * 1024
 
-TOO_EARLY: Final = "the server spoke before the request was sent"
+TOO_EARLY: Final = Problem("spoke_too_early")
 
 # What a stream raises once it can't be used; ssl.SSLError comes from a record that can't be read.
 BROKEN: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, ssl.SSLError)
@@ -48,6 +49,7 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
     A backend that connects once, and the stream it has connected.
 
     Attributes:
+        on_connect: Called with nothing before anything is connected or looked up. None: nobody wants to know.
         on_send: Called with nothing just before the first byte of a request is handed to the system, then
             forgotten. None: nobody wants to know.
         request_begun: Whether a byte of the current request has left. Set it to False before each request.
@@ -55,6 +57,7 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
     """
 
     def __init__(self) -> None:
+        self.on_connect: Callable[[], None] | None = None
         self.on_send: Callable[[], None] | None = None
         self.request_begun = False
         self.not_reusable = False
@@ -81,11 +84,13 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
             httpcore.ConnectTimeout: *timeout* seconds were not enough.
             httpcore.ConnectError: No address answered.
         """
+        if self.on_connect is not None:
+            self.on_connect()
         try:
             with anyio.fail_after(timeout):
                 self._use_stream(await anyio.connect_tcp(host, port, local_host=local_address))
         except TimeoutError as error:
-            raise httpcore.ConnectTimeout(f"not connected within {timeout} s") from error
+            raise httpcore.ConnectTimeout(Problem("not_connected", seconds=timeout)) from error
         except OSError as error:
             raise httpcore.ConnectError(_reason(error)) from error
         return self
@@ -103,11 +108,13 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
             httpcore.ConnectTimeout: *timeout* seconds were not enough.
             httpcore.ConnectError: Nobody listens there.
         """
+        if self.on_connect is not None:
+            self.on_connect()
         try:
             with anyio.fail_after(timeout):
                 self._use_stream(await anyio.connect_unix(path))
         except TimeoutError as error:
-            raise httpcore.ConnectTimeout(f"not connected within {timeout} s") from error
+            raise httpcore.ConnectTimeout(Problem("not_connected", seconds=timeout)) from error
         except OSError as error:
             raise httpcore.ConnectError(_reason(error)) from error
         return self
@@ -139,7 +146,7 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
                 )
                 self._tls = self._stream.extra(TLSAttribute.ssl_object)  # noqa: S610 -- anyio's extra(), not Django's
         except TimeoutError as error:
-            raise httpcore.ConnectTimeout(f"no TLS within {timeout} s") from error
+            raise httpcore.ConnectTimeout(Problem("no_tls", seconds=timeout)) from error
         except (*BROKEN, anyio.EndOfStream) as error:
             raise httpcore.ConnectError(_reason(error)) from error
         return self
@@ -167,7 +174,7 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         except anyio.EndOfStream:
             return b""
         except TimeoutError as error:
-            raise httpcore.ReadTimeout(f"nothing to read for {timeout} s") from error
+            raise httpcore.ReadTimeout(Problem("nothing_to_read", seconds=timeout)) from error
         except BROKEN as error:
             raise httpcore.ReadError(_reason(error)) from error
         if early and self._records is not None and self._records.only_early:
@@ -193,7 +200,7 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
             await self._flush(timeout)
         except TimeoutError as error:
             self.not_reusable = True
-            raise httpcore.WriteTimeout(f"nothing written for {timeout} s") from error
+            raise httpcore.WriteTimeout(Problem("nothing_written", seconds=timeout)) from error
         except BROKEN as error:
             self.not_reusable = True
             raise httpcore.WriteError(_reason(error)) from error

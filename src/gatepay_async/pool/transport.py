@@ -1,9 +1,10 @@
 """
 The connection pool: an httpx transport for one origin.
 
-Which connection to use is decided in `slots`, synchronously. Talking is httpcore's (`AsyncHTTPConnection`,
-over a `stream`). What stands here joins the two, and sees to it that a slot always comes back: whoever has one
-ends in `_return_slot()`, which gives it back at once, or closes its connection and gives it back in a `finally`.
+Which connection to use is decided in `slots`, synchronously. Talking is for a connection (`port`): one of our own on
+asyncio (`asyncio_wire`), one of httpcore's on trio (`over_httpcore`). What stands here joins the two, and sees to it
+that a slot always comes back: whoever has one ends in `_return_slot()`, which gives it back at once, or closes its
+connection and gives it back in a `finally`.
 
 Proxies are not for this transport: who needs one uses `httpx.AsyncHTTPTransport(proxy=…)` in its place.
 """
@@ -11,18 +12,21 @@ Proxies are not for this transport: who needs one uses `httpx.AsyncHTTPTransport
 import math
 import ssl
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, suppress
-from functools import partial
-from typing import Any, Final, cast
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any, Final
 
 import anyio
 import anyio.to_thread
 import httpcore
 import httpx
+import sniffio
 
+from gatepay_async.pool.over_httpcore import HttpcoreConnection, is_patched
+from gatepay_async.pool.port import Connection, Head, NotAvailableError, Request
+from gatepay_async.pool.requests import encode_head
 from gatepay_async.pool.slots import Slot, Slots
-from gatepay_async.pool.stream import NetworkStream
+from gatepay_async.words.problem import Problem
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
@@ -30,33 +34,9 @@ DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 # make the first call after a burst pay for the burst; the rest is for the calls after it.
 MAX_EXPIRED_CLOSED_PER_CALL: Final = 4
 
-# From httpcore's errors to httpx's, the most special one first wherever one is a kind of another.
-TRANSLATIONS: Final[Mapping[type[Exception], type[httpx.TransportError]]] = {
-    httpcore.ConnectTimeout: httpx.ConnectTimeout,
-    httpcore.ReadTimeout: httpx.ReadTimeout,
-    httpcore.WriteTimeout: httpx.WriteTimeout,
-    httpcore.PoolTimeout: httpx.PoolTimeout,
-    httpcore.TimeoutException: httpx.TimeoutException,
-    httpcore.ConnectError: httpx.ConnectError,
-    httpcore.ReadError: httpx.ReadError,
-    httpcore.WriteError: httpx.WriteError,
-    httpcore.NetworkError: httpx.NetworkError,
-    httpcore.LocalProtocolError: httpx.LocalProtocolError,
-    httpcore.RemoteProtocolError: httpx.RemoteProtocolError,
-    httpcore.ProtocolError: httpx.ProtocolError,
-    httpcore.ProxyError: httpx.ProxyError,
-    httpcore.UnsupportedProtocol: httpx.UnsupportedProtocol,
-    # A connection that says so has written nothing of the request.
-    httpcore.ConnectionNotAvailable: httpx.ConnectError,
-}
-FOREIGN: Final = tuple(TRANSLATIONS)
+Post = Callable[[bytes, dict[str, Any]], Awaitable["Exchange"]]
 
-Post = Callable[[bytes, dict[str, Any]], Awaitable[httpx.Response]]
-
-# Where httpcore's connection keeps what it has read of the stream.
-_H11: Final = "_h11_state"
-
-CLOSED: Final = "the client was closed; nothing was sent"
+CLOSED: Final = Problem("client_closed")
 
 
 class PoolClosedError(httpx.ConnectError):
@@ -78,6 +58,7 @@ class OriginPool(httpx.AsyncBaseTransport):
     `extensions` may hold plain functions, called with nothing:
 
     `on_wait`: all connections are busy, the waiting begins; `on_turn`: it is over.
+    `on_connect`: a connection is about to be opened.
     `on_send`: the first byte of the request is about to leave. If it wasn't called, none has.
 
     Args:
@@ -115,7 +96,9 @@ class OriginPool(httpx.AsyncBaseTransport):
         self._making_ssl_context = anyio.Lock()
         self._uds = uds
         self._clock = clock
-        self._slots: Slots[_Connection] = Slots(max_connections)
+        self._slots: Slots[Connection] = Slots(max_connections)
+        self._own_kind: Callable[..., Connection] | None = None
+        self._is_kind_known = False
 
     def __repr__(self) -> str:
         slots = self._slots
@@ -136,46 +119,38 @@ class OriginPool(httpx.AsyncBaseTransport):
             httpx.UnsupportedProtocol: *request* is for another origin. Nothing was sent.
             httpx.TransportError: Any other failure; some of the request may have been sent.
         """
-        return await self.exchange(self._outgoing(request))
+        exchange = await self._start(self._outgoing(request))
+        head = exchange.head
+        return httpx.Response(head.status, headers=head.headers, stream=_Body(exchange), extensions=head.extensions)
 
     def prepare(self, method: str, url: httpx.URL, headers: httpx.Headers) -> "Post":
         """
         Do once what is the same for all requests of a kind: reading the address, putting headers in form.
 
         Returns:
-            What sends a body with extensions as ``handle_async_request`` does, without an httpx request.
+            What sends a body with extensions as ``handle_async_request`` does, with nothing of httpx in between.
         """
         form = self._outgoing(httpx.Request(method, url, headers=headers))
-        heads = [(name, value) for name, value in form.headers if name.lower() != b"content-length"]
+        lines = [(name, value) for name, value in form.headers if name.lower() != b"content-length"]
+        start = encode_head(form.method, form.target, lines) + b"Content-Length: "
 
-        async def post(body: bytes, extensions: dict[str, Any]) -> httpx.Response:
-            lines = [*heads, (b"Content-Length", b"%d" % len(body))]
-            # _BytesBody: httpcore's own stream is a generator.
-            return await self.exchange(
-                httpcore.Request(form.method, form.url, headers=lines, content=_BytesBody(body), extensions=extensions)
-            )
+        def post(body: bytes, extensions: dict[str, Any]) -> Awaitable[Exchange]:
+            return self._start(Request(form.method, form.target, lines, body, extensions, start))
 
         return post
 
-    async def exchange(self, outgoing: httpcore.Request) -> httpx.Response:
-        """As `handle_async_request`, for those who speak httpcore; *outgoing* is for this origin."""
-        extensions: dict[str, Any] = cast("Any", outgoing).extensions  # httpcore leaves open what is in it
-        slot = await self._acquire(extensions)
+    async def _start(self, request: Request) -> "Exchange":
+        """Send *request*, and read the head of its response."""
+        expired = self._slots.acquire_idle(kept_by=self._clock() - self._keepalive_expiry)
+        slot = self._slots.acquire() if expired is None else None
+        if slot is None:
+            slot = await self._acquire(request.extensions, expired)
         try:
-            response = await self._send_request(slot, outgoing, on_send=extensions.get("on_send"))
-        except FOREIGN as error:
-            await self._return_slot(slot)
-            raise _to_httpx_error(error) from error
+            connection, head = await self._send_request(slot, request)
         except BaseException:
             await self._return_slot(slot)
             raise
-        return httpx.Response(
-            status_code=response.status,
-            headers=response.headers,
-            stream=_ResponseBody(response, partial(self._return_slot, slot)),
-            # httpcore types an empty default as dict[Unknown, Unknown].
-            extensions=cast(Any, response).extensions,
-        )
+        return Exchange(head, slot, connection, self._return_slot)
 
     async def aclose(self) -> None:
         """
@@ -189,36 +164,27 @@ class OriginPool(httpx.AsyncBaseTransport):
             while (slot := self._slots.acquire_idle(kept_by=math.inf)) is not None:
                 stack.push_async_callback(self._discard, slot)
 
-    def _outgoing(self, request: httpx.Request) -> httpcore.Request:
-        """Put *request* in httpcore's terms, or refuse it because it is for another origin."""
-        url = httpcore.URL(
-            scheme=request.url.raw_scheme,
-            host=request.url.raw_host,
-            port=request.url.port,
-            target=request.url.raw_path,
-        )
-        if request.url.scheme not in DEFAULT_PORTS or url.origin != self._origin:
-            raise httpx.UnsupportedProtocol(f"only {self._origin} can be reached here, not {request.url.host!r}")
+    def _outgoing(self, request: httpx.Request) -> Request:
+        """Put *request* in the pool's terms, or refuse it because it is for another origin."""
+        if _origin(request.url) != self._origin:
+            raise httpx.UnsupportedProtocol(Problem("other_origin", origin=str(self._origin), host=request.url.host))
         body: object = request.stream
         if isinstance(body, httpx.ByteStream):
-            body = _BytesBody(b"".join(body))
-        if not isinstance(body, AsyncIterable):
+            body = b"".join(body)
+        if not isinstance(body, bytes | AsyncIterable):
             raise TypeError("an asynchronous transport can't send a body that is read synchronously")
-        return httpcore.Request(
-            method=request.method,
-            url=url,
-            headers=request.headers.raw,
-            content=body,
-            extensions=request.extensions,
+        return Request(
+            request.method.encode("ascii"), request.url.raw_path, request.headers.raw, body, request.extensions
         )
 
-    async def _acquire(self, extensions: dict[str, Any]) -> "Slot[_Connection]":
-        """Take a slot, after closing a few of the connections that have been idle for too long."""
-        for _ in range(MAX_EXPIRED_CLOSED_PER_CALL):
-            slot = self._slots.acquire_idle(kept_by=self._clock() - self._keepalive_expiry)
-            if slot is None:
+    async def _acquire(self, extensions: dict[str, Any], expired: Slot[Connection] | None) -> Slot[Connection]:
+        """Take a slot, after closing *expired* and a few more of the connections that have been idle for too long."""
+        for left in reversed(range(MAX_EXPIRED_CLOSED_PER_CALL)):
+            if expired is None:
                 break
-            await self._discard(slot)
+            await self._discard(expired)
+            if left:
+                expired = self._slots.acquire_idle(kept_by=self._clock() - self._keepalive_expiry)
         slot = self._slots.acquire()
         if slot is not None:
             return slot
@@ -233,7 +199,7 @@ class OriginPool(httpx.AsyncBaseTransport):
             raise
         return slot
 
-    async def _wait_for_slot(self, seconds: float | None) -> "Slot[_Connection]":
+    async def _wait_for_slot(self, seconds: float | None) -> Slot[Connection]:
         """Wait for a slot, *seconds* at most. One that is given too late is passed on."""
         turn = anyio.Event()
         ticket = self._slots.enqueue(turn.set)
@@ -249,28 +215,53 @@ class OriginPool(httpx.AsyncBaseTransport):
             await self._return_slot(slot)
             raise PoolClosedError(CLOSED)
         if slot is None:
-            raise httpx.PoolTimeout(f"no connection came free within {seconds} s; nothing was sent")
+            raise httpx.PoolTimeout(Problem("no_connection_free", seconds=seconds))
         return slot
 
-    async def _send_request(
-        self, slot: "Slot[_Connection]", outgoing: httpcore.Request, *, on_send: Callable[[], None] | None
-    ) -> httpcore.Response:
-        """Send *outgoing* on the connection in *slot*, or on a new one if that is no longer fit."""
+    async def _send_request(self, slot: Slot[Connection], request: Request) -> tuple[Connection, Head]:
+        """Send *request* on the connection in *slot*, or on a new one if that is no longer fit."""
         connection = slot.connection
-        # Still too old where there were more of them than MAX_EXPIRED_CLOSED_PER_CALL.
-        if connection is not None and connection.is_fit() and slot.kept > self._clock() - self._keepalive_expiry:
-            try:
-                return await connection.send(outgoing, on_send=on_send)
-            except httpcore.ConnectionNotAvailable:
-                # It has written nothing: what follows is no second sending. But who knows how much of a stream of
-                # the caller's has been read.
-                if not isinstance(outgoing.stream, _BytesBody):
-                    raise
+        kind = self._kind_for(request)
         if connection is not None:
+            is_kind = (kind is None) == isinstance(connection, HttpcoreConnection)
+            if not is_kind and is_patched():
+                # Whoever has patched httpcore opens no connection: ours may go on resting.
+                return await self._send_aside(request)
+            # Still too old where there were more of them than MAX_EXPIRED_CLOSED_PER_CALL.
+            if is_kind and connection.is_fit() and slot.kept > self._clock() - self._keepalive_expiry:
+                try:
+                    return connection, await connection.send(request)
+                except NotAvailableError as error:
+                    # It has written nothing: what follows is no second sending.
+                    if not (error.untouched or isinstance(request.body, bytes)):
+                        raise
             slot.connection = None
-            await connection.network.aclose()
-        slot.connection = connection = _Connection(self._origin, await self._get_ssl_context(), self._uds)
-        return await connection.send(outgoing, on_send=on_send)
+            await connection.aclose()
+        slot.connection = connection = await self._new_connection(kind)
+        return connection, await connection.send(request)
+
+    async def _send_aside(self, request: Request) -> tuple[Connection, Head]:
+        """Send *request* on a connection of httpcore's that is in no slot; it ends with the exchange."""
+        connection = await self._new_connection(None)
+        try:
+            return connection, await connection.send(request)
+        except BaseException:
+            await connection.aclose()
+            raise
+
+    def _kind_for(self, request: Request) -> "Callable[..., Connection] | None":
+        """What is to carry *request*: our own kind of connection, or None: httpcore's."""
+        if "trace" in request.extensions or is_patched():
+            return None
+        if not self._is_kind_known:
+            self._own_kind, self._is_kind_known = _own_kind(), True
+        return self._own_kind
+
+    async def _new_connection(self, kind: "Callable[..., Connection] | None") -> Connection:
+        context = await self._get_ssl_context()
+        if kind is None:
+            return HttpcoreConnection(self._origin, context, self._uds)
+        return kind(self._origin.host.decode("ascii"), self._origin.port, tls=context, uds=self._uds)
 
     async def _get_ssl_context(self) -> ssl.SSLContext | None:
         """The TLS context, made on first need; None: the origin has no TLS."""
@@ -282,7 +273,7 @@ class OriginPool(httpx.AsyncBaseTransport):
                 self._ssl_context = await anyio.to_thread.run_sync(httpx.create_ssl_context)
             return self._ssl_context
 
-    async def _return_slot(self, slot: "Slot[_Connection] | None") -> None:
+    async def _return_slot(self, slot: Slot[Connection] | None) -> None:
         """Give *slot*, if any, back: with its connection if that can be used again, closing it otherwise."""
         if slot is None:
             return
@@ -290,129 +281,88 @@ class OriginPool(httpx.AsyncBaseTransport):
         if connection is None or not connection.is_fit() or not self._slots.release_open(slot, now=self._clock()):
             await self._discard(slot)
 
-    async def _discard(self, slot: "Slot[_Connection]") -> None:
+    async def _discard(self, slot: Slot[Connection]) -> None:
         """Close the connection in *slot* and give the slot back, whatever comes between."""
         try:
             if slot.connection is not None:
-                await slot.connection.network.aclose()
+                await slot.connection.aclose()
         finally:
             self._slots.release_empty(slot)
 
 
-class _Connection(httpcore.AsyncHTTPConnection):
+class Exchange:
     """
-    A connection and its stream.
+    A response under way. Its slot comes back when the body has been read to the end, has failed, or is closed.
 
-    Only `network.aclose()` closes it: what httpcore believes of a connection after a cancellation (it may say
-    "connecting" or "new" for ever, encode/httpcore#1093) then doesn't matter.
-    """
-
-    def __init__(self, origin: httpcore.Origin, ssl_context: ssl.SSLContext | None, uds: str | None) -> None:
-        self.network = NetworkStream()
-        # No keepalive_expiry: how long it has been idle is for the slots to say, by their one clock.
-        super().__init__(origin, ssl_context=ssl_context, uds=uds, network_backend=self.network)
-
-    def is_fit(self) -> bool:
-        """Whether a request may be written to it: at rest, not closed by the server, and no byte left over anywhere."""
-        return self.is_available() and self.network.is_quiet() and self._has_read_all()
-
-    def _has_read_all(self) -> bool:
-        """Whether the last response ended where what httpcore has read of the stream ends."""
-        # Not public. Without it no connection is used twice, which a test would see.
-        parser = getattr(self._connection, _H11, None)
-        return parser is not None and not parser.trailing_data[0]
-
-    async def send(self, outgoing: httpcore.Request, *, on_send: Callable[[], None] | None) -> httpcore.Response:
-        """Send *outgoing* and read the head of the response."""
-        self.network.on_send = on_send
-        self.network.request_begun = False
-        # By this very method and no shorter way: it is where respx steps in.
-        response = await self.handle_async_request(outgoing)
-        if {b"content-length", b"transfer-encoding"} <= {name.lower() for name, _ in response.headers}:
-            # Two lengths: whoever forwarded it may have read the other one (RFC 9112, 6.3).
-            self.network.not_reusable = True
-        if response.status in _WITHOUT_BODY:
-            # A server that sends one all the same may send it late, when the next call is under way.
-            self.network.not_reusable = True
-        return response
-
-
-_WITHOUT_BODY = (204, 205, 304)
-
-
-class _BytesBody:
-    """
-    A request's body that is there already; each iteration gives all of it.
-
-    An iterator and no generator, as httpx's is: httpcore leaves that half-way when it is cancelled while it
-    writes, and the garbage collector has to finish it, which trio complains of.
+    Attributes:
+        head: Of the response.
     """
 
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-        self._parts = iter((content,))
+    __slots__ = ("_connection", "_return_slot", "_slot", "head")
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return _BytesBody(self._content)
+    def __init__(
+        self,
+        head: Head,
+        slot: Slot[Connection],
+        connection: Connection,
+        return_slot: Callable[[Slot[Connection]], Awaitable[None]],
+    ) -> None:
+        self.head = head
+        self._slot: Slot[Connection] | None = slot
+        self._connection = connection
+        self._return_slot = return_slot
 
-    async def __anext__(self) -> bytes:
-        for part in self._parts:
-            return part
-        raise StopAsyncIteration
+    async def read(self) -> bytes:
+        """
+        Read some of the body; nothing at its end.
+
+        Raises:
+            httpx.TransportError: It broke off.
+        """
+        if self._slot is None:
+            return b""
+        try:
+            part = await self._connection.read()
+        except BaseException:
+            await self.aclose()
+            raise
+        if not part:
+            await self.aclose()
+        return part
+
+    async def aclose(self) -> None:
+        """Give the connection back if the body was read to its end; close it otherwise."""
+        slot, self._slot = self._slot, None
+        if slot is None:
+            return
+        try:
+            try:
+                await self._connection.finish()
+            finally:
+                if self._connection is not slot.connection:  # it is in no slot
+                    await self._connection.aclose()
+        finally:
+            await self._return_slot(slot)
 
 
-class _ResponseBody(httpx.AsyncByteStream):
-    """
-    A response's body. Its slot comes back when the body has been read to the end, has failed, or is closed.
+class _Body(httpx.AsyncByteStream):
+    """The body of an exchange, for httpx. An iterator and no generator: nothing is left half-way."""
 
-    Args:
-        response: Whose body it is.
-        return_slot: Gives the slot back; called once.
-    """
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
 
-    def __init__(self, response: httpcore.Response, return_slot: Callable[[], Awaitable[None]]) -> None:
-        self._response = response
-        self._return_slot: Callable[[], Awaitable[None]] | None = return_slot
-        # httpcore's type allows for its synchronous half.
-        self._parts = aiter(cast(AsyncIterable[bytes], response.stream))
-
-    # An iterator and no generator, as above.
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
-        try:
-            return await anext(self._parts)
-        except FOREIGN as error:
-            await self.aclose()
-            raise _to_httpx_error(error) from error
-        except BaseException:  # its end, StopAsyncIteration, among them
-            await self.aclose()
-            raise
+        part = await self._exchange.read()
+        if not part:
+            raise StopAsyncIteration
+        return part
 
     async def aclose(self) -> None:
         """Give the connection back if the body was read to its end; close it otherwise."""
-        return_slot, self._return_slot = self._return_slot, None
-        if return_slot is None:
-            return
-        try:
-            # Here httpcore finds out whether the exchange is complete, and closes the stream if it isn't.
-            await self._response.aclose()
-            await self._exhaust_parts()
-        finally:
-            await return_slot()
-
-    async def _exhaust_parts(self) -> None:
-        """
-        Let httpcore's generators come to their end.
-
-        Left half-way they would wait for the garbage collector, which trio complains of. At their end
-        already, they say so; otherwise the stream is closed, and reading from it fails without waiting. A task
-        that is reading at this moment (RuntimeError) is told so too, and finishes them itself.
-        """
-        with suppress(*FOREIGN, RuntimeError):
-            async for _ in self._parts:
-                pass
+        await self._exchange.aclose()
 
 
 def _do_nothing() -> None:
@@ -422,10 +372,16 @@ def _do_nothing() -> None:
 def _origin(url: httpx.URL) -> httpcore.Origin:
     """Reduce *url* to its origin, which must be one to be reached over HTTP."""
     if url.scheme not in DEFAULT_PORTS or not url.raw_host:
-        raise httpx.UnsupportedProtocol(f"an origin is http:// or https:// and a host, not {url.scheme!r}")
+        raise httpx.UnsupportedProtocol(Problem("not_an_origin", scheme=url.scheme))
     return httpcore.Origin(url.raw_scheme, url.raw_host, url.port or DEFAULT_PORTS[url.scheme])
 
 
-def _to_httpx_error(error: Exception) -> httpx.TransportError:
-    """Put an error of httpcore in httpx's terms, its text kept."""
-    return next(kind(str(error)) for foreign, kind in TRANSLATIONS.items() if isinstance(error, foreign))
+def _own_kind() -> Callable[..., Connection] | None:
+    """Our own kind of connection; None: this is not asyncio, or there is no httptools here."""
+    if sniffio.current_async_library() != "asyncio":
+        return None
+    try:
+        from gatepay_async.pool.asyncio_wire import Wire  # noqa: PLC0415 -- trio needs none of it
+    except ImportError:
+        return None
+    return Wire

@@ -19,6 +19,7 @@ from gatepay_async.protocol.errors import CallbackSignatureError, InvalidRequest
 from gatepay_async.protocol.frames import sealed
 from gatepay_async.protocol.models import Callback, PayType
 from gatepay_async.protocol.signing import Credentials, is_signed_by_one
+from gatepay_async.words.problem import Problem
 
 # sign = md5(md5(appkey + order_id + … + extend) + appsecret), in this order.
 SIGNED = ("order_id", "out_order_id", "price", "realprice", "type", "paytime", "extend")
@@ -37,16 +38,16 @@ _PRICE = re.compile(r"(0|[1-9][0-9]{0,11})\.[0-9]{2}")  # 精确小数点后2位
 # The exact form of each field, and what the error calls it.
 _FORMS: dict[str, tuple[re.Pattern[str], str]] = {
     # The vendor's page dropped it on 6 May 2019, and made the callback a POST; it is still signed.
-    "appkey": (re.compile(r".+", re.DOTALL), "must not be empty"),
-    "order_id": (_ORDER_ID, "must be digits only, the first not 0"),
-    "out_order_id": (re.compile(r".+", re.DOTALL), "must not be empty"),
-    "price": (_PRICE, "must be digits, a point, two digits"),
-    "realprice": (_PRICE, "must be digits, a point, two digits"),
-    "type": (re.compile("|".join(PayType)), f"must be one of {', '.join(PayType)}"),
+    "appkey": (re.compile(r".+", re.DOTALL), Problem("empty")),
+    "order_id": (_ORDER_ID, Problem("form_id")),
+    "out_order_id": (re.compile(r".+", re.DOTALL), Problem("empty")),
+    "price": (_PRICE, Problem("form_money")),
+    "realprice": (_PRICE, Problem("form_money")),
+    "type": (re.compile("|".join(PayType)), Problem("not_one_of", choices=", ".join(PayType))),
     # Ten digits from 2001 to 2286: of another length it has got a digit from `extend`, or given one to it.
-    "paytime": (re.compile(r"[1-9][0-9]{9}"), "must be epoch seconds, ten digits"),
+    "paytime": (re.compile(r"[1-9][0-9]{9}"), Problem("form_time")),
     "extend": (re.compile(r".*", re.DOTALL), ""),
-    "sign": (re.compile(r"[0-9a-f]{32}"), "must be 32 lower-case hex digits"),
+    "sign": (re.compile(r"[0-9a-f]{32}"), Problem("form_signature")),
 }
 _OPTIONAL_FIELD = "appkey"
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -97,7 +98,7 @@ def credentials_of(appkey: str, appsecret: str | Sequence[str]) -> tuple[Credent
     if isinstance(appsecret, str) or not isinstance(appsecret, Sequence):
         return (Credentials(appkey, appsecret),)
     if not appsecret or isinstance(appsecret, bytes | bytearray | memoryview):
-        raise InvalidRequestError(field="appsecret", problem="must be text, or several texts in a list")
+        raise InvalidRequestError(field="appsecret", problem=Problem("not_text_or_texts"))
     return tuple(Credentials(appkey, each) for each in appsecret)
 
 
@@ -110,9 +111,9 @@ def verify_callback(query: str | bytes, *credentials: Credentials) -> Callback:
         if name in fields or name != _OPTIONAL_FIELD:
             _check_form(name, fields)
     if fields.get("appkey", ours) != ours:
-        raise CallbackSignatureError(field="appkey", problem="is not yours")
+        raise CallbackSignatureError(field="appkey", problem=Problem("not_your_appkey"))
     if not is_signed_by_one(credentials, [fields[name] for name in SIGNED], fields["sign"]):
-        raise CallbackSignatureError(field="sign", problem="does not match the fields and your secret")
+        raise CallbackSignatureError(field="sign", problem=Problem("bad_signature"))
     return Callback(
         order_id=int(fields["order_id"]),
         out_order_id=fields["out_order_id"],
@@ -127,16 +128,16 @@ def verify_callback(query: str | bytes, *credentials: Credentials) -> Callback:
 def _read_fields(query: str | bytes) -> dict[str, str]:
     """Names and values; other names than the vendor's may be there (your URL's own), but none twice."""
     if not isinstance(query, str | bytes):
-        raise MalformedCallbackError(problem=f"the query must be text or bytes, not {type(query).__name__}")
+        raise MalformedCallbackError(problem=Problem("query_not_text", kind=type(query).__name__))
     raw = query if isinstance(query, bytes) else query.encode("utf-8", "surrogatepass")
     if len(raw) > MAX_QUERY_BYTES:
-        raise MalformedCallbackError(problem=f"is longer than {MAX_QUERY_BYTES} bytes")
+        raise MalformedCallbackError(problem=Problem("too_long", most=MAX_QUERY_BYTES))
     fields: dict[str, str] = {}
     for pair in filter(None, raw.removeprefix(b"?").split(b"&")):
         name, _, value = pair.partition(b"=")
         text = _unquote(name)
         if text in fields:
-            raise MalformedCallbackError(field=text if text in _FORMS else None, problem="a name comes twice")
+            raise MalformedCallbackError(field=text if text in _FORMS else None, problem=Problem("name_twice"))
         fields[text] = _unquote(value)
     return fields
 
@@ -144,17 +145,17 @@ def _read_fields(query: str | bytes) -> dict[str, str]:
 def _unquote(text: bytes) -> str:
     """Undo form encoding; strict, where Python's own is kind. UTF-8 that nobody escaped is let through."""
     if _BAD_ESCAPE.search(text):
-        raise MalformedCallbackError(problem="holds a % without two hex digits")
+        raise MalformedCallbackError(problem=Problem("bad_escape"))
     try:
         return unquote_to_bytes(text.replace(b"+", b" ")).decode("utf-8")
     except UnicodeDecodeError:
         pass
-    raise MalformedCallbackError(problem="holds bytes that are not UTF-8")
+    raise MalformedCallbackError(problem=Problem("bytes_not_utf8"))
 
 
 def _check_form(name: str, fields: dict[str, str]) -> None:
     if name not in fields:
-        raise MalformedCallbackError(field=name, problem="is missing")
+        raise MalformedCallbackError(field=name, problem=Problem("missing"))
     form, problem = _FORMS[name]
     if form.fullmatch(fields[name]) is None:
         raise MalformedCallbackError(field=name, problem=problem)

@@ -14,6 +14,7 @@ from gatepay_async.protocol import checks, codec, errors
 from gatepay_async.protocol.frames import sealed_init
 from gatepay_async.protocol.masking import mask
 from gatepay_async.protocol.models import CardKeyPage, Catalog, Payment, PayType, Stored
+from gatepay_async.words.problem import Problem
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -68,12 +69,12 @@ def _as_pay_type(value: Any) -> PayType:
         return PayType(value)
     except ValueError:
         pass
-    raise errors.InvalidRequestError(field="pay_type", problem=f"must be one of {', '.join(PayType)}")
+    raise errors.InvalidRequestError(field="pay_type", problem=Problem("not_one_of", choices=", ".join(PayType)))
 
 
 def _one_with_wechat(call: PayCreate, attribute: Any, value: int) -> None:
     if call.pay_type is PayType.WECHAT and value != 1:
-        raise errors.InvalidRequestError(field=attribute.name, problem=f"WeChat pays for one item only, not {value}")
+        raise errors.InvalidRequestError(field=attribute.name, problem=Problem("wechat_single", count=value))
 
 
 @frozen
@@ -161,7 +162,7 @@ class KaShow:
         """返回结果表: data.ka, and in it the rows as data.ka.data."""
         reply = codec.as_object(data, path="data")
         if "ka" not in reply:
-            raise codec.MisreadError("is missing", path="data.ka")
+            raise codec.MisreadError(Problem("missing"), path="data.ka")
         return codec.read(CardKeyPage, reply["ka"], path="data.ka")
 
 

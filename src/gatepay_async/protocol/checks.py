@@ -8,6 +8,7 @@ from typing import Any
 
 from gatepay_async.protocol import invisible
 from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.words.problem import Problem
 
 MAX_KEYS_PER_CALL = 500  # ka/create: 最多支持500条
 # Bytes of UTF-8. A callback carries both texts back in its query string, where a byte may take three (%E4): what makes
@@ -31,26 +32,26 @@ def check(name: str, value: object, rule: Any) -> None:
 def positive(_: object, attribute: Any, value: Any) -> None:
     """A whole number above 0; ``True`` is none."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidRequestError(field=attribute.name, problem=f"must be a whole number, not {type(value).__name__}")
+        raise InvalidRequestError(field=attribute.name, problem=Problem("not_whole", kind=type(value).__name__))
     if not 0 < value <= _MAX_INT64:
-        raise InvalidRequestError(field=attribute.name, problem="must be above 0 and below 2 to the 63rd")
+        raise InvalidRequestError(field=attribute.name, problem=Problem("out_of_range"))
 
 
 def text(_: object, attribute: Any, value: Any) -> None:
     """Text that is not blank and that UTF-8 can carry."""
     if not isinstance(value, str):
-        raise InvalidRequestError(field=attribute.name, problem=f"must be text, not {type(value).__name__}")
+        raise InvalidRequestError(field=attribute.name, problem=Problem("not_text", kind=type(value).__name__))
     if not value.strip():
-        raise InvalidRequestError(field=attribute.name, problem="must not be empty")
+        raise InvalidRequestError(field=attribute.name, problem=Problem("empty"))
     if not is_utf8(value):
-        raise InvalidRequestError(field=attribute.name, problem="holds half a character (a lone surrogate)")
+        raise InvalidRequestError(field=attribute.name, problem=Problem("lone_surrogate"))
 
 
 def check_byte_length(name: str, value: str, most: int) -> None:
     """Hold text to *most* bytes of UTF-8."""
     size = len(value.encode())
     if size > most:
-        problem = f"takes {size} bytes in UTF-8, and the limit is {most}: a longer one may not fit into the callback"
+        problem = Problem("too_many_bytes", size=size, most=most)
         raise InvalidRequestError(field=name, problem=problem)
 
 
@@ -72,7 +73,7 @@ def token(instance: object, attribute: Any, value: Any) -> None:
     hidden = invisible.first(value)
     if hidden is not None:
         # Where it is would tell of the secret.
-        problem = f"holds an invisible character ({hidden}); copy it again"
+        problem = Problem("invisible_character", code=hidden)
         raise InvalidRequestError(field=attribute.name, problem=problem)
 
 
@@ -90,56 +91,52 @@ def seconds(_: object, attribute: Any, value: Any) -> None:
         or not isinstance(value, int | float)
         or not (0 < value < _MAX_INT64 or value == math.inf)
     ):
-        raise InvalidRequestError(
-            field=attribute.name, problem="must be a number of seconds above 0, or None for no bound"
-        )
+        raise InvalidRequestError(field=attribute.name, problem=Problem("seconds_or_none"))
 
 
 def not_negative(_: object, attribute: Any, value: Any) -> None:
     """A number from 0 on."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-        raise InvalidRequestError(field=attribute.name, problem="must be a number, 0 or more")
+        raise InvalidRequestError(field=attribute.name, problem=Problem("number_from_0"))
 
 
-def key_problem(key: object) -> str | None:
+def key_problem(key: object) -> Problem | None:
     """What keeps *key* from being sent as a card key, or None. Never repeats the key."""
     if not isinstance(key, str):
-        return f"must be text, not {type(key).__name__}"
+        return Problem("not_text", kind=type(key).__name__)
     if not key.strip():
-        return "is blank"
+        return Problem("blank")
     if "\n" in key or "\r" in key:
-        return "holds a line break, which would make two keys of it"
+        return Problem("line_break")
     if "\0" in key:
-        return "holds a NUL; is the file UTF-16?"
+        return Problem("nul")
     if not is_utf8(key):
-        return "can't be encoded as UTF-8"
+        return Problem("not_utf8")
     return None
 
 
 def card_keys(_: object, attribute: Any, keys: tuple[Any, ...]) -> None:
     """1 to 500 card keys, each one line, none twice."""
     if not keys:
-        raise InvalidRequestError(field=attribute.name, problem="must hold at least one card key")
+        raise InvalidRequestError(field=attribute.name, problem=Problem("no_keys"))
     if len(keys) > MAX_KEYS_PER_CALL:
-        too_many = (
-            f"{len(keys)} card keys in one call, GatePay takes {MAX_KEYS_PER_CALL}; upload_card_keys() splits them"
-        )
+        too_many = Problem("too_many_keys", count=len(keys), most=MAX_KEYS_PER_CALL)
         raise InvalidRequestError(field=attribute.name, problem=too_many)
     first_seen: dict[object, int] = {}
     for number, key in enumerate(keys, 1):
         problem = key_problem(key)
         if problem is None and first_seen.setdefault(key, number) != number:
-            problem = f"repeats line {first_seen[key]}"
+            problem = Problem("repeats_line", line=first_seen[key])
         if problem is not None:
-            raise InvalidRequestError(field=attribute.name, problem=f"line {number} {problem}")
+            raise InvalidRequestError(field=attribute.name, problem=Problem("line", line=number, problem=problem))
 
 
 def as_keys(keys: Iterable[Any]) -> tuple[Any, ...]:
     """A tuple of *keys*; refuses a single text, which would be taken apart letter by letter."""
     if isinstance(keys, str | bytes):
-        raise InvalidRequestError(field="keys", problem="must be a list of card keys, not one text")
+        raise InvalidRequestError(field="keys", problem=Problem("one_text_as_keys"))
     if not isinstance(keys, Iterable):
-        raise InvalidRequestError(field="keys", problem=f"must be a list of card keys, not {type(keys).__name__}")
+        raise InvalidRequestError(field="keys", problem=Problem("keys_not_list", kind=type(keys).__name__))
     return tuple(keys)
 
 

@@ -10,6 +10,7 @@ from gatepay_async.protocol import invisible
 from gatepay_async.protocol.bulk import Chunk, Fate, Ledger, failed
 from gatepay_async.protocol.checks import MAX_KEYS_PER_CALL, key_problem
 from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.words.problem import Problem
 
 _NumberedKeys = tuple[list[int], list[str]]  # lines of the input, and the card keys that stand in them
 
@@ -181,7 +182,7 @@ class Chunker:
                 if invisible.may_be_odd(key) and invisible.holds_any(key):
                     self._ledger.note_invisible(number)
 
-    def _add_refused(self, line: int, key: str, problem: str) -> None:
+    def _add_refused(self, line: int, key: str, problem: Problem) -> None:
         # Neighbours with the same fault share an outcome: a file in another encoding is one long fault.
         lines, keys = self._refused
         if lines and (line != lines[-1] + 1 or problem != self._refused_because or len(lines) == MAX_KEYS_PER_CALL):
@@ -194,15 +195,15 @@ class Chunker:
     def _record_refused(self) -> None:
         lines, keys = self._refused
         if lines:
-            problem = f"line {lines[0]} {self._refused_because}"
+            problem = Problem("line", line=lines[0], problem=self._refused_because)
             if len(lines) > 1:
-                problem = f"lines {lines[0]} to {lines[-1]}: each {self._refused_because}"
+                problem = Problem("lines", first=lines[0], last=lines[-1], problem=self._refused_because)
             error = InvalidRequestError(field="keys", problem=problem)
             self._ledger.add(failed(Chunk(-1, tuple(lines), tuple(keys)), Fate.REFUSED, error=error))
         self._refused = ([], [])
 
 
-def clean(line: object) -> tuple[str, str | None]:
+def clean(line: object) -> tuple[str, Problem | None]:
     """
     The card key in *line*, ``""`` if nothing visible is in it, and what keeps it from being one, or None.
 

@@ -24,6 +24,7 @@ from cattrs.errors import AttributeValidationNote, BaseValidationError, Iterable
 from cattrs.gen import make_dict_structure_fn, override
 
 from gatepay_async.protocol import models, money
+from gatepay_async.words.problem import Problem, message_of
 
 T = TypeVar("T")
 
@@ -64,7 +65,7 @@ class MisreadError(ValueError):
     """
 
     def __init__(self, problem: str, *, path: str | None = None) -> None:
-        self.problem = problem
+        self.problem = Problem.of(problem)
         self.path = path
         super().__init__(f"{path}: {problem}" if path else problem)
 
@@ -79,10 +80,10 @@ def parse_json(body: bytes) -> object:
     try:
         return _json_decoder.decode(body.removeprefix(_BYTE_ORDER_MARK))
     except RecursionError:
-        problem = "is JSON nested too deep"
+        problem = Problem("json_too_deep")
     except (msgspec.DecodeError, ValueError, ArithmeticError):
         # Raised below, outside: some of these errors hold the whole document.
-        problem = "is no complete JSON"
+        problem = Problem("json_incomplete")
     raise MisreadError(problem)
 
 
@@ -140,7 +141,7 @@ def as_object(value: object, *, path: str) -> dict[str, Any]:
         MisreadError: It is something else.
     """
     if not isinstance(value, dict):
-        raise MisreadError(str(_wrong("an object", value)), path=path)
+        raise MisreadError(message_of(_wrong(Problem("kind_object"), value)), path=path)
     return cast("dict[str, Any]", value)
 
 
@@ -175,36 +176,36 @@ def _explain(error: BaseException, path: str) -> MisreadError:
             path += f"[{note.index}]"
         else:
             path += f".{names.get(note.name, note.name)}"
-    problem = "is missing" if isinstance(error, KeyError) else str(error)
+    problem = Problem("missing") if isinstance(error, KeyError) else message_of(error)
     return MisreadError(problem, path=path)
 
 
-def _kind(value: object) -> str:
+def _kind(value: object) -> Problem:
     """What JSON calls *value*."""
-    names: dict[type, str] = {
-        dict: "an object",
-        list: "a list",
-        str: "text",
-        bool: "true or false",
-        int: "a whole number",
-        Decimal: "a fraction",
+    names: dict[type, Problem] = {
+        dict: Problem("kind_object"),
+        list: Problem("kind_list"),
+        str: Problem("kind_text"),
+        bool: Problem("kind_boolean"),
+        int: Problem("kind_whole"),
+        Decimal: Problem("kind_fraction"),
     }
-    return names.get(type(value), "null")
+    return names.get(type(value), Problem("kind_null"))
 
 
-def _wrong(expected: str, value: object) -> ValueError:
-    return ValueError(f"should be {expected}, is {_kind(value)}")
+def _wrong(expected: Problem, value: object) -> ValueError:
+    return ValueError(Problem("wrong_kind", expected=expected, found=_kind(value)))
 
 
 def _read_int(value: object, _: object = None) -> int:
     if type(value) is not int:
-        raise _wrong("a whole number", value)
+        raise _wrong(Problem("kind_whole"), value)
     return value
 
 
 def _read_text(value: object, _: object = None) -> str:
     if type(value) is not str:
-        raise _wrong("text", value)
+        raise _wrong(Problem("kind_text"), value)
     return value
 
 
@@ -213,17 +214,17 @@ def _read_money(value: object, _: object = None) -> Decimal:
     if type(value) is int or (type(value) is str and _PRICE_TEXT.fullmatch(value)):
         value = Decimal(value)
     if type(value) is not Decimal or value.adjusted() >= _MAX_PRICE_DIGITS:
-        raise _wrong('money, such as 1.5 or "1.50"', value)
+        raise _wrong(Problem("kind_money"), value)
     exact = money.whole_fen(value)
     if exact is None:
-        raise ValueError("should be money in whole fen, has parts of a fen")
+        raise ValueError(Problem("parts_of_fen"))
     return exact
 
 
 def _read_epoch(value: object, _: object = None) -> int:
     whole = _read_int(value)
     if not 0 <= whole <= _MAX_EPOCH:
-        raise ValueError("should be epoch seconds, is out of range")
+        raise ValueError(Problem("epoch_out_of_range"))
     return whole
 
 
@@ -234,13 +235,13 @@ def _read_time(value: object, _: object = None) -> datetime:
 def _read_qr_code(value: object, _: object = None) -> models.QrCode:
     match = _DATA_URI.fullmatch(_read_text(value))
     if match is None:
-        raise ValueError("should be an image as a data URI with base64")
+        raise ValueError(Problem("not_data_uri"))
     try:
         data = base64.b64decode(match[2], validate=False)
     except binascii.Error:
         data = b""
     if not data:
-        raise ValueError("should be an image in base64, which is empty, cut or broken")
+        raise ValueError(Problem("image_broken"))
     return models.QrCode(data, match[1])
 
 
@@ -250,7 +251,7 @@ def _object_reader(cls: type[Any], converter: Converter) -> Callable[[Any, Any],
 
     def hook(value: Any, type_: Any) -> Any:
         if type(value) is not dict:
-            raise _wrong("an object", value)
+            raise _wrong(Problem("kind_object"), value)
         row = _with_defaults(cls, cast("dict[str, Any]", value))
         return structure(_with_documented_names(row) if cls is models.CardKey else row, type_)
 
@@ -276,7 +277,7 @@ def _list_reader(type_: Any, converter: Converter) -> Callable[[Any, Any], Any]:
 
     def hook(value: Any, type_: Any) -> Any:
         if type(value) is not list:
-            raise _wrong("a list", value)
+            raise _wrong(Problem("kind_list"), value)
         return structure(value, type_)
 
     return hook

@@ -25,20 +25,24 @@ Every error of this package: one tree, a branch for each one who can be at fault
     └── UploadIncomplete                      some keys of an upload are not known to be stored; in bulk
 
 Errors carry data and write their own sentence. None holds the secret, a signature or a card key,
-and every one survives pickling. This file imports nothing of ours.
+and every one survives pickling. What is wrong, ``.problem``, is a ``str`` with a ``.name`` and ``.facts`` for programs.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from gatepay_async.words.problem import Problem
 
 E = TypeVar("E", bound="GatePayError")
 
 
-def _rebuild(cls: type[E], args: tuple[object, ...], facts: dict[str, object]) -> E:
+def _rebuild(cls: type[E], args: tuple[object, ...], facts: dict[str, Any]) -> E:
     error = cls.__new__(cls, *args)
     error.__dict__.update(facts)
+    if "problem" in facts:  # a plain text, if an older version has pickled it
+        error.__dict__["problem"] = Problem.of(facts["problem"])
     return error
 
 
@@ -61,7 +65,7 @@ class InvalidRequestError(GatePayError, ValueError):
 
     def __init__(self, *, field: str, problem: str) -> None:
         self.field = field
-        self.problem = problem
+        self.problem = Problem.of(problem)
         super().__init__(f"{field}: {problem}")
 
 
@@ -222,7 +226,7 @@ class ProtocolError(GatePayError):
     ) -> None:
         self.endpoint = endpoint
         self.http_status = http_status
-        self.problem = problem
+        self.problem = Problem.of(problem)
         self.path = path
         self.excerpt = excerpt
         self.retry_after = retry_after
@@ -240,7 +244,7 @@ class ProtocolError(GatePayError):
         HTTP's 3xx and 4xx say that it was not, except where a gateway has given up waiting, and where the reply itself
         says "success".
         """
-        if (self.path, self.problem) == ("code", "says success"):
+        if (self.path, self.problem.name) == ("code", "says_success"):
             return True
         return not 300 <= self.http_status < 500 or self.http_status in (408, 499)  # noqa: PLR2004 -- HTTP's own lines
 
@@ -260,7 +264,7 @@ class TransportError(GatePayError):
     def __init__(self, *, endpoint: str, sent: bool, problem: str, attempts: int = 1) -> None:
         self.endpoint = endpoint
         self.sent = sent
-        self.problem = problem
+        self.problem = Problem.of(problem)
         self.attempts = attempts
         super().__init__(problem)
 
@@ -313,7 +317,7 @@ class CallbackError(GatePayError):
 
     def __init__(self, *, problem: str, field: str | None = None) -> None:
         self.field = field
-        self.problem = problem
+        self.problem = Problem.of(problem)
         super().__init__(f"callback: {field}: {problem}" if field else f"callback: {problem}")
 
 

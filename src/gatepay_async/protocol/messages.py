@@ -17,6 +17,8 @@ from gatepay_async.protocol.errors import ProtocolError, RefusedError
 from gatepay_async.protocol.forms import Form, encode_form
 from gatepay_async.protocol.masking import mask
 from gatepay_async.protocol.signing import Credentials, sign
+from gatepay_async.words import say
+from gatepay_async.words.problem import Problem
 
 T = TypeVar("T")
 
@@ -103,10 +105,10 @@ def open_envelope(body: bytes) -> Envelope:
     """
     reply = codec.as_object(codec.parse_json(body), path="reply")
     if "code" not in reply:
-        raise codec.MisreadError("is missing", path="code")
+        raise codec.MisreadError(Problem("missing"), path="code")
     code = codec.read(int, reply["code"], path="code")
     if abs(code) > _MAX_CODE:
-        raise codec.MisreadError("is none of GatePay's", path="code")
+        raise codec.MisreadError(Problem("unknown_code"), path="code")
     message = reply.get("msg")
     return Envelope(
         code, message if isinstance(message, str) else "", _parse_time(reply.get("time")), reply.get("data")
@@ -125,10 +127,10 @@ def _parse_time(time: object) -> datetime | None:
 def refusal_error(call: Outgoing, reply: Reply, envelope: Envelope) -> RefusedError | ProtocolError:
     """What to raise for a code that isn't success, or for a success that HTTP contradicts."""
     if envelope.code == SUCCESS:
-        return unreadable_error(call, reply, codec.MisreadError("says success", path="code"))
+        return unreadable_error(call, reply, codec.MisreadError(Problem("says_success"), path="code"))
     if (call.path, envelope.code) not in catalogue.REFUSALS and reply.status >= REDIRECT:
         # A gateway's own JSON ({"code": 504, …}), which says nothing of what GatePay did.
-        return unreadable_error(call, reply, codec.MisreadError("is none of GatePay's", path="code"))
+        return unreadable_error(call, reply, codec.MisreadError(Problem("unknown_code"), path="code"))
     why = catalogue.meaning(call.path, envelope.code)
     # GatePay's own words for that code hold no card key; in any other words one may stand, in any form.
     strict = call.carries_keys and envelope.message != why.message
@@ -137,8 +139,8 @@ def refusal_error(call: Outgoing, reply: Reply, envelope: Envelope) -> RefusedEr
         message=mask(envelope.message, keys=call.secrets(), strict=strict),
         endpoint=call.path,
         time=envelope.time,
-        cause=why.cause["en"],
-        remedy=why.remedy["en"],
+        cause=say(why.cause, "en"),
+        remedy=say(why.remedy, "en"),
     )
 
 
@@ -148,7 +150,7 @@ def unreadable_error(call: Outgoing, reply: Reply, error: codec.MisreadError) ->
     return ProtocolError(
         endpoint=call.path,
         http_status=reply.status,
-        problem="is a redirect, which is not followed; is base_url right?" if redirect else error.problem,
+        problem=Problem("redirect") if redirect else error.problem,
         path=None if redirect else error.path,
         excerpt=describe(reply.body, content_type=reply.content_type, keys=call.secrets(), strict=call.carries_keys),
         retry_after=reply.retry_after,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
 
 from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.words.problem import Problem
 
 _FEN = Decimal("0.01")
 _MAX_YUAN = Decimal(10**12)  # yuan; parse_callback() accepts no price from there on
@@ -41,14 +42,14 @@ def amount_of(name: str, value: object) -> Decimal:
         InvalidRequestError: It is of another type (a float is not exact), negative, too large, or not in whole fen.
     """
     if not isinstance(value, Decimal | str):
-        problem = f'must be a Decimal or text ("9.99"), not {type(value).__name__}'
+        problem = Problem("money_not_decimal", kind=type(value).__name__)
         raise InvalidRequestError(field=name, problem=problem)
     amount = _parse_decimal(value)
     if amount is None or not 0 <= amount < _MAX_YUAN:
-        raise InvalidRequestError(field=name, problem="must be an amount in yuan, 0 or more and below 10 to the 12th")
+        raise InvalidRequestError(field=name, problem=Problem("money_out_of_range"))
     exact = amount.copy_abs().quantize(_FEN, context=_EXACT)
     if exact != amount:
-        raise InvalidRequestError(field=name, problem="must not have more than two decimals")
+        raise InvalidRequestError(field=name, problem=Problem("money_decimals"))
     return exact
 
 

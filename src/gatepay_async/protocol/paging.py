@@ -22,6 +22,7 @@ from gatepay_async.protocol.codec import MisreadError
 from gatepay_async.protocol.models import CardKeyPage
 from gatepay_async.protocol.reading_plans import PlainPlan, Plan, ThoroughPlan, WalkPosition
 from gatepay_async.protocol.snapshots import FRONT, History, Snapshot, last_page, snapshot_of_page, snapshot_of_refusal
+from gatepay_async.words.problem import Problem
 
 # Waves in a row that prove nothing new, beyond one for each page that there is.
 _MAX_IDLE_WAVES = 64
@@ -75,7 +76,7 @@ class Walk:
             return self._plan.first_wave(self._first)
         if self._idle > _MAX_IDLE_WAVES + self._last or self._calls > self._most_calls:
             self._idle, self._most_calls = 0, self._most_calls + self._calls
-            raise MisreadError("changes too fast to list every card key", path="data.ka.total")
+            raise MisreadError(Problem("changes_too_fast"), path="data.ka.total")
         return self._plan.next_wave(self._position())
 
     def receive(self, asked: list[int], replies: Mapping[int, CardKeyPage | None]) -> list[CardKeyPage]:
@@ -229,12 +230,12 @@ class Walk:
 
 def _check_page(asked: int, page: CardKeyPage) -> None:
     if page.per_page < 1:
-        raise MisreadError("is not above 0", path="data.ka.per_page")
+        raise MisreadError(Problem("not_above_0"), path="data.ka.per_page")
     if page.current_page > asked:
-        raise MisreadError("is a later page than was asked for", path="data.ka.current_page")
+        raise MisreadError(Problem("later_page"), path="data.ka.current_page")
     if page.keys and 0 < page.current_page < min(asked, page.last_page):
-        raise MisreadError("is an earlier page than was asked for", path="data.ka.current_page")
+        raise MisreadError(Problem("earlier_page"), path="data.ka.current_page")
     ids = [key.id for key in page.keys]
     for row, (one, after) in enumerate(pairwise(ids), 1):
         if one >= after:
-            raise MisreadError("is not above the id of the row before it", path=f"data.ka.data[{row}].id")
+            raise MisreadError(Problem("id_not_ascending"), path=f"data.ka.data[{row}].id")

@@ -13,6 +13,7 @@ from gatepay_async.protocol import checks, codec
 from gatepay_async.protocol.errors import InvalidRequestError, ProtocolError, RefusedError
 from gatepay_async.protocol.frames import sealed_init
 from gatepay_async.protocol.messages import REDIRECT, SUCCESS, Reply, open_envelope, refusal_error, unreadable_error
+from gatepay_async.words.problem import Problem
 
 _SEGMENT = r"[A-Za-z0-9_~-][A-Za-z0-9_.~-]*"  # never "." or ".."
 _PATH = re.compile(rf"{_SEGMENT}(/{_SEGMENT})*/?")
@@ -32,45 +33,45 @@ def _as_names(signed: object) -> Any:
 def _check_path(_: object, attribute: Any, value: Any) -> None:
     checks.text(_, attribute, value)
     if _PATH.fullmatch(value) is None:
-        problem = "must be a path below base_url, such as pay/create: no scheme, no query, no / in front, no dots first"
+        problem = Problem("raw_path")
         raise InvalidRequestError(field=attribute.alias, problem=problem)
 
 
 def _check_fields(_: object, attribute: Any, value: Any) -> None:
     if not isinstance(value, dict):
-        raise InvalidRequestError(field=attribute.alias, problem=f"must be a dict, not {type(value).__name__}")
+        raise InvalidRequestError(field=attribute.alias, problem=Problem("not_dict", kind=type(value).__name__))
     for number, (name, each) in enumerate(value.items(), 1):
         problem = _field_problem(name, each)
         if problem is not None:
-            raise InvalidRequestError(field=attribute.alias, problem=f"field {number} {problem}")
+            raise InvalidRequestError(field=attribute.alias, problem=Problem("field", number=number, problem=problem))
 
 
-def _field_problem(name: object, value: object) -> str | None:
+def _field_problem(name: object, value: object) -> Problem | None:
     """What is wrong with a field, or None. Never repeats its value, nor a name that can't be one."""
     if not isinstance(name, str) or _NAME.fullmatch(name) is None:
-        return "must have a name of ASCII letters, digits, _ . - [ ]"
+        return Problem("field_name")
     if name in _ADDED_BY_US:
-        return f"is {name}, which the client adds itself"
+        return Problem("added_by_client", name=name)
     if not isinstance(value, str):
-        return f"({name}) must be text, not {type(value).__name__}"
+        return Problem("field_not_text", name=name, kind=type(value).__name__)
     if not checks.is_utf8(value):
-        return f"({name}) can't be encoded as UTF-8"
+        return Problem("field_not_utf8", name=name)
     return None
 
 
 def _check_signed(call: RawCall, attribute: Any, value: Any) -> None:
     if not isinstance(value, tuple):
-        raise InvalidRequestError(field=attribute.alias, problem="must be a tuple of the names of fields")
+        raise InvalidRequestError(field=attribute.alias, problem=Problem("not_names"))
     for number, name in enumerate(value):
         if not isinstance(name, str) or name not in call.values:
-            raise InvalidRequestError(field=attribute.alias, problem=f"name {number + 1} is not among the fields")
+            raise InvalidRequestError(field=attribute.alias, problem=Problem("no_such_field", number=number + 1))
         if name in value[:number]:
-            raise InvalidRequestError(field=attribute.alias, problem=f"names {name} twice")
+            raise InvalidRequestError(field=attribute.alias, problem=Problem("signed_twice", name=name))
 
 
 def _check_bool(_: object, attribute: Any, value: Any) -> None:
     if not isinstance(value, bool):
-        raise InvalidRequestError(field=attribute.alias, problem=f"must be True or False, not {type(value).__name__}")
+        raise InvalidRequestError(field=attribute.alias, problem=Problem("not_bool", kind=type(value).__name__))
 
 
 @sealed_init

@@ -22,7 +22,8 @@ from gatepay_async.sandbox.endpoint import Endpoint, RefusedError
 from gatepay_async.sandbox.endpoints import ENDPOINTS
 from gatepay_async.sandbox.fault_injection import FaultyExchange, inject_fault
 from gatepay_async.sandbox.faults import Fault
-from gatepay_async.sandbox.forms import MalformedFormError, read_form, read_pairs
+from gatepay_async.sandbox.forms import MalformedFormError, filtered, read_form, read_pairs
+from gatepay_async.sandbox.orders import qrcode_png
 from gatepay_async.sandbox.pages import origin_of
 from gatepay_async.sandbox.refusals import SUCCESS, Cause, text_of
 from gatepay_async.sandbox.replies import Replies
@@ -31,6 +32,8 @@ from gatepay_async.sandbox.web import read_body
 __all__ = ["MAX_BODY_BYTES", "FaultyApp", "build_app"]
 
 MAX_BODY_BYTES = 8 * 1024 * 1024  # bytes; 500 keys of 255 characters, percent-encoded, come to about 1.5 MiB
+
+MAX_QR_CHARS = 500  # whatever they are, a QR code holds so many
 
 _logger = logging.getLogger("gatepay_async.sandbox")
 
@@ -90,12 +93,22 @@ def _endpoint_of(scope: Scope) -> Endpoint | None:
 
 
 def build_app(api: ApiService, pages: ASGIApp) -> Starlette:
-    """Build the application: one route for each endpoint, and the pages for all other paths."""
+    """Build the application: one route for each endpoint, the QR codes, and the pages for all other paths."""
     calls = [
         Route(f"/{endpoint.path}", partial(_call, api, endpoint), methods=[endpoint.method])
         for endpoint in ENDPOINTS.values()
     ]
-    return Starlette(routes=[Mount("/api", routes=calls), Mount("/", app=pages)])
+    return Starlette(
+        routes=[Mount("/api", routes=calls), Route("/qrcode/build", _qrcode, methods=["GET"]), Mount("/", app=pages)]
+    )
+
+
+async def _qrcode(request: Request) -> Response:
+    # Not behind the pages' guard: a shop's own page shows the picture, and there is nothing in it but what was asked.
+    text = request.query_params.get("text", "")
+    if not 0 < len(text) <= MAX_QR_CHARS:
+        return PlainTextResponse(f"Bad Request: text has 1 to {MAX_QR_CHARS} characters", status_code=400)
+    return Response(await to_thread.run_sync(qrcode_png, text), media_type="image/png")
 
 
 async def _call(api: ApiService, endpoint: Endpoint, request: Request) -> Response:
@@ -112,7 +125,8 @@ async def _call(api: ApiService, endpoint: Endpoint, request: Request) -> Respon
 def _serve(api: ApiService, endpoint: Endpoint, read: Callable[[], dict[str, str]], origin: str) -> Response:
     replies = Replies(api.options)
     try:
-        data = api.serve(endpoint, read(), origin=origin)
+        form = filtered(read()) if api.options.input_filter else read()
+        data = api.serve(endpoint, form, origin=origin)
     except RefusedError as refused:
         code, text = endpoint.refusals[refused.cause]
     except MalformedFormError as error:

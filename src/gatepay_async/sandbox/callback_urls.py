@@ -6,6 +6,9 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from attrs import frozen
 
+from gatepay_async.words import say
+from gatepay_async.words.pages import PAGES
+
 __all__ = ["CallbackUrlError", "Target", "check", "check_return", "target_of"]
 
 MAX_URL_CHARS = 2000
@@ -16,25 +19,17 @@ _PORTS = {"http": 80, "https": 443}
 _URL = re.compile(r"[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]+")
 _LOCAL = ("127.0.0.1", "::1")
 
-_SENTENCES = {
-    "url_form": f"must be http:// or https://, a host and a path: ASCII, no blanks, at most {MAX_URL_CHARS} characters",
-    "url_user": "must not hold a user's name or password",
-    "url_taken": "must not have parameters that the callback has itself",
-    "url_query": f"must not have more than {MAX_QUERY_CHARS} characters of parameters",
-    "url_host": "leads away from this machine; Sandbox(callbacks_beyond_loopback=True) allows that",
-}
-
 
 class CallbackUrlError(ValueError):
     """
     The URL can't be called back.
 
     Attributes:
-        problem: Why, a name from :mod:`gatepay_async.sandbox.texts`.
+        problem: Why, a name from :mod:`gatepay_async.words.pages`.
     """
 
     def __init__(self, problem: str) -> None:
-        super().__init__(f"the callback URL {_SENTENCES[problem]}")
+        super().__init__(f"not a callback URL. {say(PAGES[problem], 'en')}")
         self.problem = problem
 
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from sqlite3 import Connection
+from typing import Any
 
 from anyio import to_thread
 from attrs import evolve, frozen
@@ -14,11 +16,15 @@ from gatepay_async.sandbox.callback_urls import CallbackUrlError
 from gatepay_async.sandbox.endpoints import ENDPOINTS
 from gatepay_async.sandbox.faults import Fault, FaultKind, FaultQueue
 from gatepay_async.sandbox.order_service import NoCallbackError, OrderService
+from gatepay_async.sandbox.quick_pay import quick_pay_path
+from gatepay_async.sandbox.shops import Account
 from gatepay_async.sandbox.web import go_to, read_fields, render
 
 __all__ = ["PER_PAGE", "Console"]
 
 PER_PAGE = 20
+# What a merchant enters, by its field.
+_ENTRIES = ("callback_url", "return_url", "expired_url", "token")
 
 
 @frozen(kw_only=True)
@@ -66,19 +72,27 @@ class Console:
         return await self._show_shops(request)
 
     async def change_shop(self, request: Request) -> Response:
-        """Enter a shop's callback URL; an empty one is none."""
+        """Enter a shop's URLs and its token; an empty one is none, and one that the form lacks stays."""
         form = await read_fields(request)
-        appkey, url = form.get("appkey", ""), form.get("callback_url", "").strip()
-        try:
-            if url:
-                callback_urls.check(url, beyond_loopback=self._beyond_loopback)
-        except CallbackUrlError as error:
-            return await self._show_shops(request, status=422, wrong=(appkey, url, error.problem))
-        await to_thread.run_sync(self._save_callback_url, appkey, url or None)
+        appkey = form.get("appkey", "")
+        entered = {name: form[name].strip() for name in _ENTRIES if name in form}
+        for name, value in entered.items():
+            try:
+                if value:
+                    self._check_entry(name, value)
+            except CallbackUrlError as error:
+                return await self._show_shops(request, status=422, wrong=(appkey, name, value, error.problem))
+        await to_thread.run_sync(self._save_shop, appkey, {name: value or None for name, value in entered.items()})
         return go_to(request, "/", saved=appkey)
 
+    def _check_entry(self, name: str, value: str) -> None:
+        if name == "callback_url":
+            callback_urls.check(value, beyond_loopback=self._beyond_loopback)
+        elif name != "token":
+            callback_urls.check_return(value)
+
     async def _show_shops(
-        self, request: Request, *, status: int = 200, wrong: tuple[str, str, str] = ("", "", "")
+        self, request: Request, *, status: int = 200, wrong: tuple[str, str, str, str] = ("", "", "", "")
     ) -> Response:
         listed = await to_thread.run_sync(self._load_shops)
         saved = request.query_params.get("saved", "")
@@ -86,21 +100,14 @@ class Console:
 
     def _load_shops(self) -> list[dict[str, object]]:
         with self._order_service.open() as (connection, _):
-            return [
-                {
-                    "keys": account.keys,
-                    "state": shops.find_shop(connection, account.admin_id),
-                    "products": shops.list_stock(connection, account.admin_id),
-                }
-                for account in shops.accounts(connection)
-            ]
+            return [_shown(connection, account) for account in shops.accounts(connection)]
 
-    def _save_callback_url(self, appkey: str, url: str | None) -> None:
+    def _save_shop(self, appkey: str, entered: dict[str, Any]) -> None:
         with self._order_service.open() as (connection, _):
             account = shops.find_account(connection, appkey)
             state = None if account is None else shops.find_shop(connection, account.admin_id)
             if state is not None:
-                shops.write_shop(connection, evolve(state, callback_url=url))
+                shops.write_shop(connection, evolve(state, **entered))
 
     # -- orders ------------------------------------------------------------------------------------------
 
@@ -140,6 +147,7 @@ class Console:
                 return None
             return {
                 "order": order,
+                "return_url": self._order_service.return_url(connection, order),
                 "callback_url": ", ".join(self._order_service.callback_urls(connection, order).values()) or None,
                 "deliveries": deliveries.list_all(connection, number)[::-1],
             }
@@ -192,6 +200,17 @@ class Console:
             endpoints=list(ENDPOINTS),
             wrong=wrong,
         )
+
+
+def _shown(connection: Connection, account: Account) -> dict[str, object]:
+    state = shops.find_shop(connection, account.admin_id)
+    token = None if state is None else state.token
+    return {
+        "keys": account.keys,
+        "state": state,
+        "products": shops.list_stock(connection, account.admin_id),
+        "quick_pay": None if token is None else quick_pay_path(account.keys.appkey, token),
+    }
 
 
 def _path_number(request: Request) -> int:

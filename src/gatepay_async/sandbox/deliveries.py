@@ -42,8 +42,8 @@ class Answer:
     Attributes:
         status: The HTTP status; None: there was no answer.
         text: The body, as far as it was read.
-        problem: None if the merchant said ``success``; or why this is a failure, a name in ``PROBLEMS``
-            (:mod:`gatepay_async.sandbox.texts`).
+        problem: None if the merchant said ``success``; or why this is a failure, a name from
+            :mod:`gatepay_async.words.pages`.
     """
 
     status: int | None = None

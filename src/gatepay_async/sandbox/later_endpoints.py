@@ -130,7 +130,9 @@ def _cloudpay_create(context: CallContext, admin_id: int, form: Form) -> object:
     allowed = ("alipay",) if context.options.cloud_alipay_only else PAY_TYPES
     price = _amount(context, form, shop, allowed=allowed)
     require(shop.agent, Cause.NO_AGENT)
-    order = _new_order("cloudpay/create", admin_id, form, items={}, name=name_of_amount(price), price=price)
+    # URLs are none of its fields, and may have been passed over.
+    sent = {name: value for name, value in form.items() if name not in _URLS}
+    order = _new_order("cloudpay/create", admin_id, sent, items={}, name=name_of_amount(price), price=price)
     data = _created(context, form, order, signed_params=True)
     del data["qrcode_body"]
     return data
@@ -217,7 +219,7 @@ def _order_check(context: CallContext, admin_id: int, form: Form) -> object:
         "order_name": order.name,
         "order_price": f"{order.price:.2f}",
         "order_type": order.pay_type,
-        "order_status": order.state,
+        "order_status": context.options.order_statuses.get(order.state, order.state),
     }
 
 

@@ -1,5 +1,6 @@
 """The sandbox's habits: where the vendor's pages are silent or speak twice, one switch for each reading."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias, TypedDict
 
 import attrs
@@ -35,7 +36,9 @@ class Switches(TypedDict, total=False):
     notify_both: bool
     cloud_alipay_only: bool
     check_finds_all: bool
+    order_statuses: Mapping[str, str]
     return_product_id: bool
+    input_filter: bool
 
 
 def _one_of(*choices: str | None) -> Any:
@@ -85,7 +88,11 @@ class Options:
         notify_both: Whether the shop's callback URL is called as well where an order has a ``notify_url``.
         cloud_alipay_only: Whether ``cloudpay/create`` refuses ``wechat``.
         check_finds_all: Whether ``order/check`` finds the orders of ``pay/create``, too.
+        order_statuses: What ``order/check`` says for ``pending``, ``paid`` and ``expired``, if not these words:
+            only ``expired`` is known.
         return_product_id: Whether an order without a single product has a ``product_id`` on the way back nevertheless.
+        input_filter: Whether a call's fields are changed before their signature is checked, as FastAdmin's filter does:
+            blanks at the ends and tags are dropped, and ``& < > " '`` are escaped as in HTML.
     """
 
     past_last_page: PastLastPage = field(default="empty", validator=_one_of("empty", "clamp", "refuse", "thinkphp"))
@@ -105,4 +112,6 @@ class Options:
     notify_both: bool = False
     cloud_alipay_only: bool = False
     check_finds_all: bool = True
+    order_statuses: Mapping[str, str] = field(factory=dict)
     return_product_id: bool = True
+    input_filter: bool = False

@@ -1,6 +1,6 @@
 """What happens to an order once it is there, for Python and for the pages alike. All of it blocks."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from decimal import Decimal
 from sqlite3 import Connection
@@ -9,9 +9,11 @@ from attrs import frozen
 
 from gatepay_async.sandbox import card_keys, deliveries, orders, shops
 from gatepay_async.sandbox.database import Database
+from gatepay_async.sandbox.deliveries import Delivery
 from gatepay_async.sandbox.options import Options
 from gatepay_async.sandbox.orders import Order
 from gatepay_async.sandbox.outbox import Outbox
+from gatepay_async.sandbox.signed_queries import return_query, with_query
 
 __all__ = ["NoCallbackError", "OrderService", "check_amount"]
 
@@ -141,6 +143,29 @@ class OrderService:
         """Say where a payment of *order* is told of: ``order`` or ``shop``, whose URL it is, with the URL."""
         shop = shops.find_shop(connection, order.admin_id)
         return deliveries.urls_of(order, shop, notify_both=self.options.notify_both)
+
+    def return_url(self, connection: Connection, order: Order) -> str | None:
+        """Say where the customer goes back to once the shop has accepted the payment; None: nowhere."""
+        shop = shops.find_shop(connection, order.admin_id)
+        return None if shop is None else order.return_url or shop.return_url
+
+    def leads_to(self, connection: Connection, order: Order, sent: Iterable[Delivery]) -> str | None:
+        """
+        Say where the customer's browser is to go now.
+
+        After a payment that the shop has answered ``success``: to the return URL, with the signed query. After the
+        order expired: to the shop's URL for that. None: it stays.
+        """
+        shop = shops.find_shop(connection, order.admin_id)
+        if shop is None:
+            return None
+        if order.shown_state == "expired":
+            return shop.expired_url
+        url = order.return_url or shop.return_url
+        if url is None or not any(each.state == "accepted" for each in sent):
+            return None
+        keys = shops.account_of(connection, order.admin_id).keys
+        return with_query(url, return_query(order, keys, with_product_id=self.options.return_product_id))
 
     @contextmanager
     def open(self) -> Generator[tuple[Connection, float], None, None]:

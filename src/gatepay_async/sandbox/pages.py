@@ -21,7 +21,7 @@ from gatepay_async.sandbox.order_service import OrderService, check_amount
 from gatepay_async.sandbox.orders import Order
 from gatepay_async.sandbox.web import as_json, go_to, read_fields, render
 
-__all__ = ["OrderPage", "origin_of", "qr_svg"]
+__all__ = ["OrderPage", "origin_of", "parse_amount", "qr_svg"]
 
 # As the vendor's first page and its later ones have it.
 PAY_PATHS = ("/pay/index", "/pay/api")
@@ -36,6 +36,8 @@ class _View:
     order: Order
     deliveries: list[Delivery]
     callback_url: str | None
+    return_url: str | None
+    leads_to: str | None
     now: float
 
     @property
@@ -100,7 +102,7 @@ class OrderPage:
         if form.get("do") == "expire":
             await to_thread.run_sync(self._order_service.expire, order.order_id)
         elif form.get("do") == "another":
-            if (realprice := _amount(amount)) is None:
+            if (realprice := parse_amount(amount)) is None:
                 return _render_order(request, view, amount=amount, status=422)
             await to_thread.run_sync(partial(self._order_service.pay, order.order_id, realprice=realprice))
         elif form.get("do") == "pay":
@@ -115,10 +117,13 @@ class OrderPage:
             order = orders.find_page(connection, page_id)
             if order is None:
                 return None
+            sent = deliveries.list_all(connection, order.order_id)
             return _View(
                 order=order,
-                deliveries=deliveries.list_all(connection, order.order_id),
+                deliveries=sent,
                 callback_url=", ".join(self._order_service.callback_urls(connection, order).values()) or None,
+                return_url=self._order_service.return_url(connection, order),
+                leads_to=self._order_service.leads_to(connection, order, sent),
                 now=now,
             )
 
@@ -148,8 +153,8 @@ def _address(request: Request, order: Order) -> str:
     return orders.page_url(origin_of(request.scope), order.page_id, order.pay_type, path=request.url.path)
 
 
-def _amount(written: str) -> Decimal | None:
-    # As people write it: 0.5, ¥0.50, 1,234.50.
+def parse_amount(written: str) -> Decimal | None:
+    """Read an amount as people write it: 0.5, ¥0.50, 1,234.50; None: nobody can pay that."""
     plain = written.strip().removeprefix("¥").removeprefix("￥").replace(",", "")
     try:
         return check_amount(Decimal(plain)) if _AMOUNT.fullmatch(plain) else None

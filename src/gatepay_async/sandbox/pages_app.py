@@ -1,4 +1,4 @@
-"""The pages as one guarded application: the order's page and the console."""
+"""The pages as one guarded application: the order's, the quick-pay page and the console."""
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -11,6 +11,7 @@ from gatepay_async.sandbox.forms import MalformedFormError
 from gatepay_async.sandbox.guard import Guard
 from gatepay_async.sandbox.order_service import OrderService
 from gatepay_async.sandbox.pages import OrderPage
+from gatepay_async.sandbox.quick_pay import QuickPayPage
 from gatepay_async.sandbox.web import render, static_route
 
 __all__ = ["build_pages_app"]
@@ -26,7 +27,8 @@ def build_pages_app(order_service: OrderService, faults: FaultQueue, *, beyond_l
         beyond_loopback: Whether a callback URL may lead away from this machine.
     """
     console = Console(order_service, faults, beyond_loopback=beyond_loopback)
-    routes = [*OrderPage(order_service).routes(), *console.routes(), static_route()]
+    pages = (OrderPage(order_service), QuickPayPage(order_service), console)
+    routes = [*(route for page in pages for route in page.routes()), static_route()]
     return Guard(Starlette(routes=routes, exception_handlers={404: _no_page, MalformedFormError: _malformed}))
 
 

@@ -12,9 +12,9 @@ from gatepay_async.sandbox.refusals import SUCCESS, SUCCESS_TEXT
 
 __all__ = ["Replies"]
 
-# FastAdmin, which the vendor very likely runs, makes a status of these codes if it is let; HTTP has no body with two.
-_STATUS_CODES = range(200, 1000)
-_BODILESS = (204, 205)
+# FastAdmin, which the vendor very likely runs, makes a status of a code from 200 on; 600 and above are none of HTTP's.
+_STATUS_CODES = range(200, 600)
+_BODILESS = (204, 205)  # for HTTP
 
 
 @frozen

@@ -15,7 +15,8 @@ from starlette.routing import Route
 from starlette.types import Receive
 
 from gatepay_async.sandbox.forms import read_form
-from gatepay_async.sandbox.texts import LANGUAGES, text
+from gatepay_async.words import LANGUAGES, Lang, say
+from gatepay_async.words.pages import PAGES
 
 __all__ = ["as_json", "go_to", "language_of", "read_body", "read_fields", "render", "static_route"]
 
@@ -47,14 +48,19 @@ _templates = Environment(
 _templates.filters.update(money=_money, moment=_moment, iso=_iso)
 
 
-def language_of(request: Request) -> str:
+def language_of(request: Request) -> Lang:
     """Give ``zh`` or ``en``: what ``?lang=`` says, or what the browser likes best, or English."""
     chosen = request.query_params.get("lang")
-    if chosen in LANGUAGES:
-        return chosen
+    for language in LANGUAGES:
+        if language == chosen:
+            return language
     wishes = [wish.partition(";") for wish in request.headers.get("accept-language", "").lower().split(",")]
     liked = sorted(wishes, key=lambda wish: -_quality(wish[2]))
     return next((name for wish in liked for name in LANGUAGES if wish[0].strip().partition("-")[0] == name), "en")
+
+
+def _text(language: Lang, name: str, **values: object) -> str:
+    return say(PAGES[name], language, **values)
 
 
 def _quality(parameter: str) -> float:
@@ -85,7 +91,7 @@ def render(request: Request, template: str, *, status: int = 200, **context: obj
     language = language_of(request)
     html = _templates.get_template(template).render(
         language=language,
-        t=partial(text, language),
+        t=partial(_text, language),
         link=partial(_link, request),
         in_language=partial(_in_language, request),
         address=f"{_own_path(request)}?{request.url.query}".removesuffix("?"),

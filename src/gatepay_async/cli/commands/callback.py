@@ -8,8 +8,8 @@ import anyio
 import httpx
 from attrs import frozen
 
-from gatepay_async.cli import failures, settings
-from gatepay_async.cli.language import text
+from gatepay_async.cli import settings
+from gatepay_async.cli.language import current_language, text
 from gatepay_async.cli.output import escape, print_json, wants_json
 from gatepay_async.cli.screens import facts, print_line, print_table
 from gatepay_async.cli.status import HaltError, Status
@@ -17,8 +17,8 @@ from gatepay_async.exchange.failures import describe_error, may_quote
 from gatepay_async.exchange.urls import BadUrlError, parse_url
 from gatepay_async.exchange.way import open_transport
 from gatepay_async.protocol.callback import parse_callback
-from gatepay_async.protocol.masking import mask
 from gatepay_async.testing import signed_callback
+from gatepay_async.words.problem import message_of
 
 _MONEY = re.compile(r"(0|[1-9][0-9]{0,11})\.[0-9]{2}")
 _REPLY_TIMEOUT_S = 15.0  # seconds for an answer; how long GatePay waits: silent
@@ -178,8 +178,8 @@ async def send_callback(url: str, query: str) -> ShopReply:
             try:
                 return await _get_reply(client, f"{url}{'&' if '?' in url else '?'}{query}")
             except Exception as error:  # noqa: BLE001 -- SOCKS proxies make httpcore raise what it likes
-                sentence = describe_error(error) if may_quote(error) else f"{type(error).__name__}: {root_cause(error)}"
-                reason = failures.translate(mask(sentence.removesuffix(": ")))
+                problem = describe_error(error, None if may_quote(error) else root_cause(error))
+                reason = problem.in_(current_language())
     # Not chained: the error holds the address, and that the signature.
     raise HaltError(
         text("callback.unreachable", url=url, reason=reason),
@@ -194,7 +194,7 @@ def _parse_address(url: str) -> httpx.URL:
             return parse_url(url)
         reason = text("callback.fragment")  # what follows is never sent, and that would be the callback
     except BadUrlError as error:
-        reason = failures.translate(error.problem)
+        reason = error.problem.in_(current_language())
     raise HaltError(text("callback.address", url=url, reason=reason))
 
 
@@ -213,6 +213,6 @@ def root_cause(error: BaseException) -> str:
     message = ""
     inner: BaseException | None = error
     while inner is not None:
-        message = str(inner) or message
+        message = message_of(inner) or message
         inner = inner.__cause__ or inner.__context__
     return message

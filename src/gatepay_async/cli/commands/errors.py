@@ -6,7 +6,9 @@ from gatepay_async.cli.language import current_language, text
 from gatepay_async.cli.output import escape, print_json, wants_json
 from gatepay_async.cli.screens import facts, print_line, print_table, table
 from gatepay_async.cli.status import HaltError, Status
-from gatepay_async.protocol.catalogue import ENDPOINTS, REFUSALS, Refusal
+from gatepay_async.protocol.catalogue import REFUSALS, Refusal
+from gatepay_async.words import say
+from gatepay_async.words.refusals import ENDPOINTS
 
 
 def list_refusals(endpoint: str, code: str) -> Status:
@@ -52,22 +54,17 @@ def _refusal_as_json(each: Refusal) -> dict[str, object]:
         "code": each.code,
         "error": each.error.__name__,
         "message": each.message,
-        "cause": _in_language(each.cause),
-        "remedy": _in_language(each.remedy),
+        "cause": say(each.cause, current_language()),
+        "remedy": say(each.remedy, current_language()),
     }
-
-
-def _in_language(both: object) -> str:
-    texts: dict[str, str] = both  # type: ignore[assignment]  # a TypedDict is read by a name that is not literal
-    return texts[current_language()]
 
 
 def _print_refusal(each: Refusal) -> None:
     print_line(f"{each.endpoint} {each.code}", style="bold")
     names = (
         ("message", each.message),
-        ("cause", _in_language(each.cause)),
-        ("remedy", _in_language(each.remedy)),
+        ("cause", say(each.cause, current_language())),
+        ("remedy", say(each.remedy, current_language())),
         ("class", each.error.__name__),
     )
     print_table(facts((f"  {text(f'errors.{name}')}", value) for name, value in names))
@@ -76,5 +73,7 @@ def _print_refusal(each: Refusal) -> None:
 def _print_refusals(refusals: list[Refusal]) -> None:
     rows = table(*(text(f"errors.{name}") for name in ("where", "number", "cause", "remedy")), right=(1,))
     for each in refusals:
-        rows.add_row(each.endpoint, str(each.code), _in_language(each.cause), _in_language(each.remedy))
+        rows.add_row(
+            each.endpoint, str(each.code), say(each.cause, current_language()), say(each.remedy, current_language())
+        )
     print_table(rows)

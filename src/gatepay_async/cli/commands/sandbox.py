@@ -5,10 +5,12 @@ import sqlite3
 import anyio
 
 from gatepay_async.cli.extras import require_extra
-from gatepay_async.cli.language import text
+from gatepay_async.cli.language import current_language, text
 from gatepay_async.cli.output import escape, print_json, wants_json
 from gatepay_async.cli.screens import facts, print_line, print_table
 from gatepay_async.cli.status import HaltError, Status
+from gatepay_async.words import say
+from gatepay_async.words.pages import PAGES
 
 
 async def serve(database: str, port: int, callback_url: str) -> Status:
@@ -30,7 +32,8 @@ async def serve(database: str, port: int, callback_url: str) -> Status:
             text("sandbox.port_taken", port=port, reason=error.reason), todo=text("sandbox.port_taken.todo")
         ) from None
     except CallbackUrlError as error:
-        raise HaltError(text(f"sandbox.{error.problem}")) from None
+        reason = say(PAGES[error.problem], current_language())
+        raise HaltError(text("sandbox.callback_bad", reason=reason)) from None
     except LaterVersionError:
         raise HaltError(text("sandbox.later", path=database), todo=text("sandbox.later.todo")) from None
     except sqlite3.Error as error:

@@ -17,6 +17,7 @@ from gatepay_async.durable.errors import SourceChangedError
 from gatepay_async.durable.records.bounds import text_field, whole_field
 from gatepay_async.protocol.bulk import Chunk
 from gatepay_async.protocol.checks import MAX_KEYS_PER_CALL
+from gatepay_async.words.problem import Problem
 
 CHUNKS_PER_BATCH = 20  # in a batch: what a killed worker may have sent in vain
 MAX_BATCHES = 100_000  # in a job: a thousand million card keys
@@ -135,4 +136,4 @@ def check(data: bytes, batch: Batch, *, product_id: int, secret: bytes, source: 
         SourceChangedError: They are not those that were put aside.
     """
     if len(data) != batch.length or digest_of_batch(secret, data, batch, product_id=product_id) != batch.digest:
-        raise SourceChangedError(source=source, problem="has changed since it was submitted")
+        raise SourceChangedError(source=source, problem=Problem("source_changed"))

@@ -10,6 +10,7 @@ from gatepay_async.durable.records.batches import Batch
 from gatepay_async.durable.records.rows import BatchRow, JobRow, batch_id
 from gatepay_async.protocol.bulk import ChunkOutcome, Fate, Ledger, UploadProgress
 from gatepay_async.protocol.errors import GatePayError
+from gatepay_async.words.problem import Problem
 
 
 class JobProgress:
@@ -95,7 +96,7 @@ class JobProgress:
         """Why it has ended early, *job* being its row by now."""
         if job.active:
             return None
-        return self.stop() or DurableError(problem="it was cancelled; it can be resumed")
+        return self.stop() or DurableError(problem=Problem("job_cancelled"))
 
     def ledger(self) -> Ledger:
         """What was settled at submission, but for the lines that were refused."""

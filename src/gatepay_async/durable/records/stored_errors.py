@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from gatepay_async.durable import errors as durable_errors
 from gatepay_async.durable.records.bounds import whole
 from gatepay_async.protocol import errors
 from gatepay_async.protocol.errors import GatePayError
+from gatepay_async.words.problem import Problem
 
 # Any other one is kept by what it says.
 _KNOWN = {
@@ -26,6 +27,7 @@ _FACTS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("in_doubt", "sent"), (bool,)),
     "retry_after": (int, float),
 }
+_MAX_PROBLEM_DEPTH = 3  # problems within problems
 MAX_TEXT_CHARS = 4000  # characters of what an error says
 MAX_ERROR_NUMBER = 2**31  # codes, attempts, seconds
 
@@ -33,6 +35,8 @@ MAX_ERROR_NUMBER = 2**31  # codes, attempts, seconds
 def as_json(error: GatePayError) -> dict[str, Any]:
     """Its class, its facts and what it says."""
     facts = {name: _to_json(value) for name, value in vars(error).items() if value is not None}
+    if "problem" in facts:  # as text for the versions before this one
+        facts["problem_data"] = Problem.of(facts["problem"]).as_json()
     return {"class": type(error).__name__, "says": list(error.args), **facts}
 
 
@@ -47,6 +51,8 @@ def of_json(stored: dict[str, Any]) -> GatePayError:
     facts = {name: _checked(value, *_FACTS[name]) for name, value in stored.items() if name in _FACTS}
     if "time" in facts:
         facts["time"] = datetime.fromisoformat(facts["time"])
+    if "problem" in facts:
+        facts["problem"] = _read_problem(stored.get("problem_data", facts["problem"]))
     missing, optional = _parameters(cls)
     error = cls.__new__(cls, *[_checked(each, str) for each in _checked(stored["says"], list)])
     vars(error).update(optional, **facts)
@@ -55,16 +61,28 @@ def of_json(stored: dict[str, Any]) -> GatePayError:
     return error
 
 
-def _to_json(value: object) -> object:
+def _to_json(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _read_problem(stored: Any, *, depth: int = 0) -> Problem:
+    if isinstance(stored, dict) and depth < _MAX_PROBLEM_DEPTH:
+        data = cast("dict[str, Any]", stored)
+        for fact in (data["text"], data["name"], *_checked(data["facts"], dict).values()):
+            if isinstance(fact, dict):
+                _read_problem(fact, depth=depth + 1)
+            elif fact is not None:
+                _checked(fact, str, int, float)
+        return Problem.of_json(data)
+    return Problem.of(_checked(stored, str))
 
 
 def _checked(value: Any, *types: type) -> Any:
     """*value*, if it is of one of *types*, and a terminal could show it."""
     if type(value) not in types:
         raise TypeError("of another type")
-    if type(value) is int:
-        whole(value, least=-MAX_ERROR_NUMBER, most=MAX_ERROR_NUMBER)
+    if type(value) in (int, float):
+        whole(int(value), least=-MAX_ERROR_NUMBER, most=MAX_ERROR_NUMBER)
     if isinstance(value, str) and not (len(value) <= MAX_TEXT_CHARS and value.translate(_BREAKS).isprintable()):
         raise ValueError("too long, or not to be shown")
     return value

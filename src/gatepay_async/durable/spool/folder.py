@@ -14,6 +14,7 @@ import anyio
 import anyio.to_thread
 
 from gatepay_async.durable.errors import DurableError, SourceChangedError
+from gatepay_async.words.problem import Problem
 
 _SECRET_NAME = "digest-key"  # noqa: S105 -- the name of a file
 _SECRET_BYTES = 32
@@ -138,11 +139,9 @@ class FolderSpool:
     def _check_owner(self, status: os.stat_result) -> None:
         if _POSIX:
             if status.st_uid != os.geteuid():
-                raise DurableError(
-                    problem=f"the spool {self._folder} belongs to another user; name a folder of your own"
-                )
+                raise DurableError(problem=Problem("spool_foreign", folder=str(self._folder)))
             if status.st_mode & _OTHERS_WRITE:
-                problem = f"other users can write into the spool {self._folder}; take that right away: chmod go-w"
+                problem = Problem("spool_writable", folder=str(self._folder))
                 raise DurableError(problem=problem)
 
     def _read_range(self, name: str, offset: int, length: int) -> bytes:
@@ -154,7 +153,7 @@ class FolderSpool:
                 return file.read(min(length, max(0, os.fstat(file.fileno()).st_size - offset)))
         except FileNotFoundError:
             pass
-        raise SourceChangedError(source=str(self._folder / name), problem="is gone")
+        raise SourceChangedError(source=str(self._folder / name), problem=Problem("gone"))
 
     def _write_new_file(self, source: BinaryIO) -> Path:
         """A new file in the folder with what *source* holds; nobody else can read it at any time."""
@@ -180,7 +179,7 @@ def _open_regular(path: Path) -> BinaryIO:
         DurableError: It is a pipe, which would wait for a writer, or a device, which has no end.
     """
     if path.exists() and not path.is_file():
-        raise DurableError(problem=f"{path} is not a regular file")
+        raise DurableError(problem=Problem("not_regular_file", path=str(path)))
     return path.open("rb")
 
 
@@ -192,7 +191,7 @@ def check_secret(secret: bytes, where: str) -> bytes:
         DurableError: It is not.
     """
     if len(secret) != _SECRET_BYTES:
-        problem = f"{where} must hold {_SECRET_BYTES} bytes, not {len(secret)}: restore it, or use a new spool"
+        problem = Problem("secret_damaged", where=where, wanted=_SECRET_BYTES, found=len(secret))
         raise DurableError(problem=problem)
     return secret
 

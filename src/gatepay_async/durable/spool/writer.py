@@ -19,6 +19,7 @@ from gatepay_async.protocol.bulk import Chunk, Ledger
 from gatepay_async.protocol.checks import MAX_KEYS_PER_CALL
 from gatepay_async.protocol.chunking import Chunker
 from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.words.problem import Problem
 
 LINES_PER_READ = 2000  # lines
 
@@ -52,7 +53,7 @@ def spool_file(source: BinaryIO, target: BinaryIO, *, name: str, product_id: int
     before = _file_state(source)
     spooled = spool(source, target, name=name, product_id=product_id, secret=secret)
     if _file_state(source) != before:
-        raise SourceChangedError(source=name, problem="has changed while it was read")
+        raise SourceChangedError(source=name, problem=Problem("changed_while_read"))
     return spooled
 
 
@@ -99,7 +100,9 @@ class _SpoolWriter:
         """Also writes the lines that can't be card keys; the last thing to do."""
         refused = self._ledger.report(stopped=None).chunks
         pairs = [pair for outcome in refused for pair in _pairs(outcome.first_line, outcome.keys)]
-        problems_by_count = [(outcome.count, getattr(outcome.error, "problem", "")) for outcome in refused]
+        problems_by_count = [
+            (outcome.count, Problem.of(getattr(outcome.error, "problem", "")).as_json()) for outcome in refused
+        ]
         refused_keys = self._write_keys(pairs, number=-1) if pairs else None
         problems = (
             self._write(json.dumps(problems_by_count).encode(), Batch(-1, 0, 0, "", 0, 0, 0))
@@ -130,7 +133,7 @@ class _SpoolWriter:
     def _write_batch(self) -> None:
         if len(self.batches) == batches.MAX_BATCHES:
             most = batches.MAX_BATCHES * batches.CHUNKS_PER_BATCH * MAX_KEYS_PER_CALL
-            raise InvalidRequestError(field="path", problem=f"holds more than {most:,} card keys; split it")
+            raise InvalidRequestError(field="path", problem=Problem("too_many_keys_in_input", most=most))
         pairs = [pair for chunk in self._waiting for pair in zip(chunk.lines, chunk.keys, strict=True)]
         self.batches.append(self._write_keys(pairs, number=len(self.batches)))
         self._waiting = []

@@ -20,6 +20,7 @@ from gatepay_async.durable.errors import QueueUnavailableError
 from gatepay_async.durable.storage.worker_locks import FileWorkerLocks, PostgresWorkerLocks, WorkerLocks
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.sqlite_files import switch_to_wal
+from gatepay_async.words.problem import Problem
 
 T = TypeVar("T")
 
@@ -56,7 +57,7 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        problem = "must be sqlite:///a/file or postgresql://user:password@host/database"
+        problem = Problem("database_url")
         try:
             self._url = sa.make_url(url)
         except (ArgumentError, ValueError, AttributeError):

@@ -25,6 +25,7 @@ from gatepay_async.durable.records.manifest import JobManifest
 from gatepay_async.durable.records.results import BatchResult
 from gatepay_async.durable.records.rows import OPEN_STATUSES, QUEUED_STATUSES, BatchRow, JobRow, Task
 from gatepay_async.durable.storage import pickle_guard
+from gatepay_async.words.problem import Problem
 
 _log = logging.getLogger("gatepay_async.durable")
 
@@ -157,7 +158,7 @@ class JobStore:
         try:
             self._client.resume_workflow(job, queue_name=f"{self._queue}.jobs")
         except dbos_error.DBOSNonExistentWorkflowError:
-            raise DurableError(problem=f"{job} is gone; somebody has cleaned it away") from None
+            raise DurableError(problem=Problem("job_gone", job=job)) from None
 
     def requeue(self, ids: Sequence[str]) -> None:
         """Put these runs, which a dead worker had or somebody cancelled, back into the queue."""

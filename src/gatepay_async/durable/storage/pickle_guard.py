@@ -17,6 +17,7 @@ from typing import Any
 from dbos import _serialization
 
 from gatepay_async.durable.errors import UnreadableRowError
+from gatepay_async.words.problem import Problem
 
 
 class PickledRowError(ValueError):
@@ -85,11 +86,9 @@ def one_row_error(name: str | None) -> Generator[None]:
     except (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError):
         unreadable = True
     if unreadable and name is None:
-        raise UnreadableRowError(
-            problem="a row of the database can't be read: another version, or somebody else, wrote it"
-        )
+        raise UnreadableRowError(problem=Problem("row_unreadable"))
     if unreadable:
-        problem = f"the row {name!a} of the database can't be read: another version, or somebody else, wrote it"
+        problem = Problem("row_unreadable_named", row=name)
         raise UnreadableRowError(problem=problem)
 
 

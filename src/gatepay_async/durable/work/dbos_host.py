@@ -26,6 +26,7 @@ from gatepay_async.durable.storage.database import APPLICATION
 from gatepay_async.durable.storage.job_store import BATCH
 from gatepay_async.durable.work.rate_limiter import Rate
 from gatepay_async.durable.work.runner import Runner
+from gatepay_async.words.problem import Problem
 
 POLL_INTERVAL_S = 0.1  # seconds between two looks into the queue
 OPENING_POLL_S = 0.2  # seconds
@@ -57,7 +58,7 @@ async def _batch_workflow(*arguments: Any) -> dict[str, Any]:
     except DurableError as error:
         problem = error.problem
     except Exception as error:  # noqa: BLE001 -- what it says may be anybody's
-        problem = f"{type(error).__name__} in a worker"
+        problem = Problem("worker_failed", kind=type(error).__name__)
     # A fresh one: DBOS logs its traceback and keeps its text. The other one's frames may hold card keys.
     raise DurableError(problem=problem)
 
@@ -74,7 +75,7 @@ async def _dispatch(task: Task) -> dict[str, Any]:
     # A row that was cancelled in the meantime is in no queue any more; its run ends by itself.
     if late and await asyncio.get_running_loop().run_in_executor(None, _queue_of, task.id) not in {queue, None}:
         # Somebody else's row: there may never be a worker for it, and to wait for one takes a slot.
-        raise DurableError(problem=f"there is no job {task.job!a} in this queue")
+        raise DurableError(problem=Problem("no_job_in_queue", job=task.job))
     # An application's DBOS takes batches also before its worker is open, and after.
     while queue not in _OPEN_WORKERS:  # noqa: ASYNC110 -- it opens on another loop
         await asyncio.sleep(OPENING_POLL_S)
@@ -118,9 +119,7 @@ class DBOSHost:
             DurableError: There is no room for another worker, or the application's DBOS is of another version.
         """
         if self._queue in _OPEN_WORKERS or any(not each.hosted for each in _OPEN_WORKERS.values()):
-            raise DurableError(
-                problem="a worker is open in this process already; open others in processes of their own"
-            )
+            raise DurableError(problem=Problem("worker_open"))
         try:
             DBOS.list_queues()
         except dbos_error.DBOSException:
@@ -129,9 +128,7 @@ class DBOSHost:
         self.executor = DBOS.executor_id
         if DBOS.application_version != self._version:
             mine = DBOS.application_version
-            problem = (
-                f"the application_version of your DBOS is {mine!r}: pin it, and give it to DurableUploads as version"
-            )
+            problem = Problem("application_version", version=mine)
             raise DurableError(problem=problem)
 
     @contextmanager
@@ -167,9 +164,7 @@ class DBOSHost:
         )
         if self.hosted:
             if DBOS.retrieve_queue(self._queue) is None:
-                raise DurableError(
-                    problem="your DBOS and this DurableUploads have different databases; give both the same"
-                )
+                raise DurableError(problem=Problem("databases_differ"))
             return
         config = DBOSConfig(
             name=APPLICATION,
@@ -185,7 +180,7 @@ class DBOSHost:
         logging.getLogger("dbos").addHandler(_NULL_HANDLER)
         DBOS(config=config)
         if DBOS.executor_id != self.executor:  # it was not made: there is one
-            raise DurableError(problem="your DBOS isn't launched yet; launch it before the worker is opened")
+            raise DurableError(problem=Problem("dbos_not_launched"))
         self.launched = True
         DBOS.listen_queues([self._queue])
         DBOS.launch()

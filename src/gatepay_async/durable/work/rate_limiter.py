@@ -10,11 +10,12 @@ from attrs import field, frozen
 
 from gatepay_async.protocol import checks
 from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.words.problem import Problem
 
 
 def _period(_: object, attribute: object, value: object) -> None:
     if value is None:
-        raise InvalidRequestError(field="per", problem="must be a number of seconds above 0")
+        raise InvalidRequestError(field="per", problem=Problem("not_seconds"))
     checks.seconds(None, attribute, value)
 
 

@@ -16,6 +16,7 @@ from gatepay_async.durable.spool.folder import Spool
 from gatepay_async.protocol import bulk
 from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Fate, Ledger, UploadReport
 from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.words.problem import Problem
 
 
 class Reporter:
@@ -86,9 +87,9 @@ class Reporter:
             ledger.add(left(refused, refused.count, Fate.REFUSED))
             return
         pairs = ((line, key) for chunk in chunks for line, key in zip(chunk.lines, chunk.keys, strict=True))
-        for count, problem in json.loads(stored_problems):
+        for count, stored in json.loads(stored_problems):
             lines, keys = zip(*islice(pairs, count), strict=True)
-            error = InvalidRequestError(field="keys", problem=problem)
+            error = InvalidRequestError(field="keys", problem=Problem.of_json(stored))
             ledger.add(bulk.failed(Chunk(-1, lines, keys), Fate.REFUSED, error=error))
 
 

@@ -27,6 +27,7 @@ from gatepay_async.durable.work.sender import BatchSender
 from gatepay_async.protocol import bulk
 from gatepay_async.protocol.bulk import Chunk, Fate
 from gatepay_async.sending import Send
+from gatepay_async.words.problem import Problem
 
 T = TypeVar("T")
 
@@ -178,7 +179,7 @@ class Runner:
                 break  # whatever size was written down
             whole.update(piece)
         if whole.text() != manifest.digest:
-            raise SourceChangedError(source=source, problem="has changed since it was submitted")
+            raise SourceChangedError(source=source, problem=Problem("source_changed"))
         self._checked_jobs.add(name)
 
     async def _job(self, name: str) -> _JobState | None:

@@ -14,6 +14,7 @@ from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Fate
 from gatepay_async.protocol.errors import GatePayError, InvalidRequestError
 from gatepay_async.protocol.progress import Patience, Progress
 from gatepay_async.sending import PartSender, Send
+from gatepay_async.words.problem import Problem
 
 # Two calls in a row in vain, each tried several times: the rest waits for another run. One alone may be at fault.
 # No part waits here for a server that is away: the queue does that, for much longer.
@@ -71,7 +72,7 @@ class BatchSender:
 
 def _without_text(error: BaseException) -> DurableError:
     """*error* is a transport's own: its text may hold anything."""
-    return DurableError(problem=f"{type(error).__name__} while sending; the worker's log may say more")
+    return DurableError(problem=Problem("sending_failed", kind=type(error).__name__))
 
 
 def _explained(outcome: ChunkOutcome, error: GatePayError) -> ChunkOutcome:

@@ -80,6 +80,7 @@ function tick() {
 
 function prepare() {
   began = performance.now();
+  leave();
   for (const button of document.querySelectorAll(".copy")) {
     button.hidden = !navigator.clipboard;
     button.onclick = async () => {
@@ -90,6 +91,14 @@ function prepare() {
       setTimeout(() => { button.textContent = before; }, 1500);
     };
   }
+}
+
+// Where the page leads: the customer's browser goes there by itself, a moment later.
+let leaving = 0;
+
+function leave() {
+  const way = document.querySelector("[data-leave-after]");
+  if (way && !leaving) leaving = setTimeout(() => location.assign(way.href), Number(way.dataset.leaveAfter));
 }
 
 prepare();

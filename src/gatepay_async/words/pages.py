@@ -1,13 +1,8 @@
-"""All texts of the pages, in English and Chinese."""
+"""All that the sandbox's pages say, and why a callback failed, or a callback URL is invalid."""
 
-from typing import Final
+from gatepay_async.words import Text
 
-__all__ = ["LANGUAGES", "PROBLEMS", "TEXTS", "text"]
-
-LANGUAGES: Final = ("en", "zh")
-
-# Name -> English, Chinese. {…} is filled in by the page.
-TEXTS: Final[dict[str, tuple[str, str]]] = {
+PAGES: dict[str, Text] = {
     # The frame
     "lang": ("en", "zh-CN"),
     "brand": ("GatePay sandbox", "GatePay 沙箱"),
@@ -34,6 +29,16 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
         "地址可能不完整，或者沙箱已重启。数据只保存在内存中时，重启后会清空。",
     ),
     "no_page_more": ("Start from the console.", "请从控制台开始。"),
+    "no_link": ("Link not valid", "链接无效"),
+    "no_link_more": (
+        "The appkey or the token in the link is wrong, or the shop has no token. Set one in the console.",
+        "链接中的 appkey 或 token 有误，或者店铺没有设置 token。请在控制台设置。",
+    ),
+    "link_closed": ("This shop cannot take payments now", "此店铺目前无法收款"),
+    "link_closed_more": (
+        "It is closed, its licence or quota is used up, or the payment method is closed.",
+        "店铺已关闭、授权到期、额度用完，或者该付款方式已关闭。",
+    ),
     "to_console": ("Go to the console", "前往控制台"),
     # The order's page
     "order": ("Order", "订单"),
@@ -98,6 +103,25 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "hears_later": ("When the order is paid, the sandbox calls {url}.", "付款后，沙箱会请求 {url}。"),
     "hears_none_late": ("None: an expired order gets no callback.", "无：过期的订单不会触发回调。"),
     "hears_none": ("No callback was sent for this order.", "此订单没有发送过回调。"),
+    "leads_away": ("Going back to the shop in three seconds…", "三秒后自动返回商户……"),
+    "to_shop": ("Back to the shop", "返回商户"),
+    "returns_later": (
+        "Once your program has responded success, the browser goes to {url}.",
+        "你的程序响应 success 之后，浏览器会跳转到 {url}。",
+    ),
+    # The quick-pay page
+    "quick_pay": ("Pay a shop", "向商户付款"),
+    "amount_yuan": ("Amount (yuan)", "金额（元）"),
+    "quick_pay_more": ("Enter how much to pay, and choose how.", "请输入金额并选择付款方式。"),
+    "quick_pay_fixed": ("The shop has set the amount. Choose how to pay.", "金额由商户设定，请选择付款方式。"),
+    "quick_pay_unsigned": (
+        "This link is not signed. Unless it has stable=1, the customer can change its price.",
+        "此链接没有签名。除非带有 stable=1，否则顾客可以更改价格。",
+    ),
+    "contact": ("Contact or note for the shop", "联系方式或备注"),
+    "contact_wrong": ("Enter 1 to 500 characters.", "请输入 1 至 500 个字符。"),
+    "type_wrong": ("Choose a payment method.", "请选择付款方式。"),
+    "to_payment": ("Continue to payment", "去付款"),
     "see_console": ("Show this order in the console", "在控制台查看此订单"),
     # The console
     "console": ("Console", "控制台"),
@@ -115,6 +139,23 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
         "The sandbox calls this URL when an order is paid; your shop must respond success. Leave it empty for none.",
         "订单付款后，沙箱会向此地址发送带签名的请求，应响应 success。留空则不发送。",
     ),
+    "more_settings": ("Return URL, expiry URL and quick-pay token", "返回地址、过期跳转地址和快捷支付 token"),
+    "return_url": ("Return URL", "同步返回地址"),
+    "return_url_more": (
+        "The customer's browser goes here once your shop has responded success to the callback.",
+        "回调得到 success 之后，顾客的浏览器会跳转到此地址。",
+    ),
+    "expired_url": ("Expiry URL", "过期跳转地址"),
+    "expired_url_more": (
+        "The customer's browser goes here when the order has expired.",
+        "订单过期后，顾客的浏览器会跳转到此地址。",
+    ),
+    "token": ("Quick-pay token", "快捷支付 token"),
+    "token_more": (
+        "Part of your shop's quick-pay link. Leave it empty to switch the page off.",
+        "快捷支付链接的一部分。留空则关闭快捷支付页面。",
+    ),
+    "quick_pay_open": ("Open the quick-pay page", "打开快捷支付页面"),
     "save": ("Save", "保存"),
     "saved": ("Saved.", "已保存。"),
     "products": ("Products", "商品"),
@@ -124,6 +165,13 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "state": ("State", "状态"),
     "shop_number": ("Shop's order number", "商户订单号"),
     "pay_type": ("Payment method", "付款方式"),
+    "kind": ("Kind", "类型"),
+    "pay/create": ("Product", "商品"),
+    "stablepay/create": ("Single product", "单件商品"),
+    "grouppay/create": ("Group of products", "组合商品"),
+    "anypay/create": ("Any amount", "任意金额"),
+    "cloudpay/create": ("Cloud", "云端支付"),
+    "pay/any": ("Quick pay", "快捷支付"),
     "custom": ("Custom (extend)", "自定义参数（extend）"),
     "page_of": ("Page {page} of {last}", "第 {page} 页，共 {last} 页"),
     "newer": ("Newer", "较新"),
@@ -189,10 +237,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "rate_limited": ("HTTP 429, call not executed", "HTTP 429，未执行"),
     "bad_gateway": ("HTTP 502, call not executed", "HTTP 502，未执行"),
     "code_fault": ("refused with a code, call not executed", "以状态码拒绝，未执行"),
-}
-
-# Why a callback failed, or a callback URL is invalid.
-PROBLEMS: Final[dict[str, tuple[str, str]]] = {
+    # Why a callback failed, or a callback URL is invalid
     "not_success": ("The response was not success.", "响应内容不是 success。"),
     "timeout": ("No response in time.", "响应超时。"),
     "connection": ("Could not connect, or the connection was lost.", "无法连接，或连接中断。"),
@@ -214,19 +259,7 @@ PROBLEMS: Final[dict[str, tuple[str, str]]] = {
         "地址中的参数过长：最多 700 个字符，否则放不下回调。",
     ),
     "url_host": (
-        "Use 127.0.0.1 or localhost. Sandbox(callbacks_beyond_loopback=True) allows other hosts.",
+        "The URL must point to this machine (127.0.0.1 or localhost). Sandbox(callbacks_beyond_loopback=True) allows other hosts.",
         "回调只能发往本机（127.0.0.1 或 localhost）。如需放开，请使用 Sandbox(callbacks_beyond_loopback=True)。",
     ),
 }
-
-
-def text(language: str, name: str, **values: object) -> str:
-    """
-    Say something in a language.
-
-    Raises:
-        KeyError: The table has no such name.
-    """
-    both = TEXTS[name] if name in TEXTS else PROBLEMS[name]
-    template = both[LANGUAGES.index(language)]
-    return template.format(**values) if values else template

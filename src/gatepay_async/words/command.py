@@ -1,9 +1,11 @@
-"""Everything that the command says, in English and in Chinese. A test checks that nothing is missing."""
+"""All that the ``gatepay`` command says."""
 
-# name -> (English, 中文). A name without a dot is the help of a command; what follows its first line is shown
+from gatepay_async.words import Text
+
+# A name without a dot is the help of a command; what follows its first line is shown
 # in that command's own help only. Lines that begin with spaces are examples and are never broken.
 # Chinese amounts have the wide ￥: GBK, the encoding of a pipe on Chinese Windows, lacks the narrow one.
-TEXTS: dict[str, tuple[str, str]] = {
+COMMAND: dict[str, Text] = {
     # -- commands -----------------------------------------------------------------------------------------------------
     "gatepay": (
         "Use GatePay from your terminal: products, card keys, payments and callbacks.\n"
@@ -739,22 +741,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "update gatepay-async, or choose another --database",
         "升级 gatepay-async，或换一个 --database",
     ),
-    "sandbox.url_form": (
-        "--callback must be a full http:// or https:// URL: ASCII, no spaces, at most 2,000 characters.",
-        "--callback 必须是以 http:// 或 https:// 开头的完整地址：仅限 ASCII 字符，不含空格，最长 2000 个字符。",
-    ),
-    "sandbox.url_user": (
-        "--callback must not contain a user name or password.",
-        "--callback 不能包含用户名和密码。",
-    ),
-    "sandbox.url_taken": (
-        "--callback has a parameter with the same name as one of the callback's own, such as price or sign.",
-        "--callback 含有与回调相同的参数名，例如 price 或 sign。",
-    ),
-    "sandbox.url_host": (
-        "--callback must point to this machine: 127.0.0.1 or localhost.",
-        "--callback 只能指向本机：127.0.0.1 或 localhost。",
-    ),
+    "sandbox.callback_bad": ("--callback: {reason}", "--callback：{reason}"),
     "sandbox.database_bad": ("Can't use {path} as a database: {reason}", "{path} 不能用作数据库：{reason}"),
     # -- the doctor ---------------------------------------------------------------------------------------------------
     "doctor.ok": ("[ok]  ", "[正常]"),

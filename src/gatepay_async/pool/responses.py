@@ -1,0 +1,184 @@
+"""Bytes to a response of HTTP/1.1, without I/O. The parser is llhttp, by httptools."""
+
+from collections import deque
+from typing import Final
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from gatepay_async.pool.port import Lines
+from gatepay_async.words.problem import Problem
+
+# Bytes of a head, and of anything else that brings no body: chunk extensions, trailers, one 1xx after the other.
+MAX_HEAD: Final = 64 * 1024
+WITHOUT_BODY: Final = (204, 205, 304)  # a server that sends one all the same may send it late
+INFORMATIONAL: Final = 200
+SWITCHING: Final = 101
+
+_LINE_ENDS: Final = b"\r\n"
+
+
+class ResponseReader:
+    """
+    Reads one response after the other: `start`, then `feed` until `complete` or `problem`.
+
+    Attributes:
+        status: HTTP's, or 0 as long as the head isn't there.
+        reason: The words behind the status.
+        headers: As they came.
+        fields: Their values by lower-case name.
+        parts: What has come of the body and nobody has taken.
+        held: How many bytes those are.
+        complete: The response has ended.
+        surplus: Something came behind its end.
+        reusable: By what the response says, another one may follow on the same connection.
+        problem: Why it is no response, or None. Nothing of it is quoted.
+    """
+
+    def __init__(self) -> None:
+        self._parser = HttpResponseParser(self)
+        # Of two lengths the chunks' counts; such a connection isn't used again.
+        self._parser.set_dangerous_leniencies(lenient_chunked_length=True)
+        self.start()
+
+    def start(self, *, to_head: bool = False) -> None:
+        """
+        Get ready for the next response.
+
+        Args:
+            to_head: The request's method is HEAD: the response has no body, whatever it says.
+        """
+        self.status = 0
+        self.reason = b""
+        self.headers: Lines = []
+        self.fields: dict[bytes, bytes] = {}
+        self.parts: deque[bytes] = deque()
+        self.held = 0
+        self.complete = False
+        self.surplus = False
+        self.reusable = False
+        self.problem: Problem | None = None
+        self._to_head = to_head
+        self._to_the_end = False
+        self._informational = False
+        self._idle = 0
+
+    def feed(self, data: bytes) -> None:
+        """Read *data*, which has just come."""
+        if len(data) <= MAX_HEAD:
+            self._feed(data)
+            return
+        for start in range(0, len(data), MAX_HEAD):
+            if self.problem is None:
+                self._feed(data[start : start + MAX_HEAD])
+
+    def end(self) -> None:
+        """The connection has ended: so has a response that goes on until then."""
+        if self._to_the_end and not self.problem:
+            self.complete = True
+
+    def take(self) -> bytes:
+        """Take the first part."""
+        part = self.parts.popleft()
+        self.held -= len(part)
+        return part
+
+    def on_message_begin(self) -> None:
+        """A response begins: this one, one of those before it (1xx), or one that nobody asked for."""
+        if self.complete:
+            self.surplus = True
+
+    def on_status(self, reason: bytes) -> None:
+        """Some of the words behind the status."""
+        self.reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; or a trailer, which nobody wants."""
+        if not self.status:
+            self.headers.append((name, value.rstrip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        """The head is there."""
+        if self.complete:
+            return
+        parser = self._parser
+        status = parser.get_status_code()
+        if status < INFORMATIONAL:
+            self._informational = True
+            if status == SWITCHING or status < 100:  # noqa: PLR2004 -- HTTP's own line
+                self._fail(Problem("unexpected_status"))
+            return
+        self.fields = fields = {name.lower(): value for name, value in self.headers}
+        coding = fields.get(b"transfer-encoding")
+        version = parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            self._fail(Problem("unsupported_http_version"))
+        if coding is not None and (coding.lower() != b"chunked" or version == "1.0"):
+            self._fail(Problem("unsupported_transfer_encoding"))
+        if sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD:
+            self._fail_too_long()
+        if self.problem is not None:
+            return
+        self.status = status
+        has_length = b"content-length" in fields
+        self.reusable = (
+            version == "1.1"
+            and status not in WITHOUT_BODY
+            and not self._to_head  # the parser waits for a body
+            and not (coding is not None and has_length)  # whoever forwarded it may have read the other one
+            and parser.should_keep_alive()
+        )
+        self.complete = self._to_head
+        self._to_the_end = coding is None and not has_length
+
+    def on_body(self, part: bytes) -> None:
+        """Some of the body."""
+        if self.complete:
+            self.surplus = True
+            return
+        self._idle = 0
+        self.parts.append(part)
+        self.held += len(part)
+
+    def on_message_complete(self) -> None:
+        """The response has ended."""
+        if self._informational:
+            self._informational = False
+            self.headers = []
+            self.reason = b""
+        elif self.problem is None:
+            self.complete = True
+
+    def _feed(self, data: bytes) -> None:
+        self._idle += len(data)
+        if data[-1] in _LINE_ENDS:
+            # llhttp skips line breaks between two responses without a word. So the last one is fed by itself: if the
+            # response has ended before it, it is surplus.
+            view = memoryview(data)
+            self._execute(view[:-1])
+            data = bytes(view[-1:])
+        if self.complete:
+            self.surplus = True
+            return
+        self._execute(data)
+        if self._idle > MAX_HEAD and not self.complete:
+            self._fail_too_long()
+
+    def _execute(self, data: bytes | memoryview) -> None:
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade) as error:
+            # What llhttp says is one of its own sentences.
+            problem = Problem("not_valid_http", reason=str(error))
+        else:
+            return
+        if self.complete:
+            self.surplus = True
+        else:
+            self._fail(problem)
+
+    def _fail_too_long(self) -> None:
+        self._fail(Problem("response_header_too_long"))
+
+    def _fail(self, problem: Problem) -> None:
+        if self.problem is None:
+            self.problem = problem

@@ -1,0 +1,174 @@
+"""The quick-pay page: a shop's unsigned link, where the customer chooses how much to pay and how."""
+
+import secrets
+from datetime import UTC, datetime
+from decimal import Decimal
+from urllib.parse import urlencode
+from uuid import uuid4
+
+from anyio import to_thread
+from attrs import frozen
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gatepay_async.sandbox import orders, shops
+from gatepay_async.sandbox.later_endpoints import PAY_TYPES, name_of_amount
+from gatepay_async.sandbox.order_service import OrderService
+from gatepay_async.sandbox.orders import NewOrder
+from gatepay_async.sandbox.pages import parse_amount
+from gatepay_async.sandbox.shops import ShopState
+from gatepay_async.sandbox.web import go_to, read_fields, render
+
+__all__ = ["QuickPayPage", "quick_pay_path"]
+
+MAX_CUSTOM_CHARS = 500
+_PATH = "/pay/any"
+_SKINS = ("0", "1")
+
+
+def quick_pay_path(appkey: str, token: str) -> str:
+    """Write the link to a shop's quick-pay page, without what a shop may add."""
+    return f"{_PATH}?{urlencode({'appkey': appkey, 'token': token})}"
+
+
+@frozen(kw_only=True)
+class _Wish:
+    """
+    What a link and then a customer ask for, as they wrote it.
+
+    Attributes:
+        is_fixed: Whether the customer can't change what the link gives.
+        given: What the link gives.
+    """
+
+    price: str
+    custom: str
+    pay_type: str
+    skin: str
+    is_fixed: bool
+    given: frozenset[str]
+
+    def is_locked(self, name: str) -> bool:
+        """Say whether the customer can't change that field."""
+        return self.is_fixed and name in self.given
+
+
+def _wish(query: dict[str, str], form: dict[str, str]) -> _Wish:
+    # What is fixed comes from the link, whatever the form says.
+    is_fixed = query.get("stable") == "1"
+    given = frozenset(name for name in ("price", "custom") if query.get(name))
+    values = {
+        name: query.get(name, "") if is_fixed and name in given else form.get(name, query.get(name, ""))
+        for name in ("price", "custom")
+    }
+    skin = query.get("skin", "0")
+    return _Wish(
+        **values,
+        pay_type=form.get("type", ""),
+        skin=skin if skin in _SKINS else "0",
+        is_fixed=is_fixed,
+        given=given,
+    )
+
+
+class QuickPayPage:
+    """
+    Where a customer makes an order by himself.
+
+    Args:
+        order_service: Where it is made.
+    """
+
+    def __init__(self, order_service: OrderService) -> None:
+        self._order_service = order_service
+
+    def routes(self) -> list[Route]:
+        """Build its routes."""
+        return [Route(_PATH, self.show, methods=["GET"]), Route(_PATH, self.order, methods=["POST"])]
+
+    async def show(self, request: Request) -> Response:
+        """Show what the link gives, for the customer to fill in the rest."""
+        wish = _wish(dict(request.query_params), {})
+        shop = await to_thread.run_sync(self._find_shop, dict(request.query_params))
+        return _render(request, shop, wish)
+
+    async def order(self, request: Request) -> Response:
+        """Make the order and show its page."""
+        query, form = dict(request.query_params), await read_fields(request)
+        wish = _wish(query, form)
+        shop = await to_thread.run_sync(self._find_shop, query)
+        price = parse_amount(wish.price)
+        wrong = [
+            name
+            for name, right in (
+                ("price", price is not None),
+                ("custom", 0 < len(wish.custom.strip()) <= MAX_CUSTOM_CHARS),
+                ("type", wish.pay_type in PAY_TYPES),
+            )
+            if not right
+        ]
+        if shop is None or price is None or wrong:
+            return _render(request, shop, wish, wrong=wrong, status=422)
+        page_id = await to_thread.run_sync(self._insert, shop, wish, price)
+        if page_id is None:
+            return _unavailable(request)
+        return go_to(request, self._order_service.options.pay_path, id=page_id, type=wish.pay_type)
+
+    def _find_shop(self, query: dict[str, str]) -> ShopState | None:
+        with self._order_service.open() as (connection, _):
+            account = shops.find_account(connection, query.get("appkey", ""))
+            shop = None if account is None else shops.find_shop(connection, account.admin_id)
+        token, given = "" if shop is None else shop.token or "", query.get("token", "")
+        return shop if token and secrets.compare_digest(token.encode(), given.encode()) else None
+
+    def _insert(self, shop: ShopState, wish: _Wish, price: Decimal) -> str | None:
+        """Store the order; None: the shop takes none now."""
+        fen, options = int(price * 100), self._order_service.options
+        with self._order_service.open() as (connection, now):
+            spent = orders.ordered_today(connection, shop.admin_id, now=int(now))
+            if not _is_open(shop, now) or wish.pay_type in shop.closed_pay_types:
+                return None
+            if shop.quota is not None and spent + fen > shop.quota * 100:
+                return None
+            order = NewOrder(
+                admin_id=shop.admin_id,
+                endpoint="pay/any",
+                items={},
+                name=name_of_amount(fen),
+                price=fen,
+                pay_type=wish.pay_type,
+                out_order_id=str(uuid4()),
+                custom=wish.custom.strip(),
+            )
+            expires = None if options.expires_after is None else now + options.expires_after
+            return orders.insert(connection, order, now=int(now), expires=expires)
+
+
+def _is_open(shop: ShopState, now: float) -> bool:
+    until = shop.licence_until
+    return not shop.closed and (until is None or datetime.fromtimestamp(now, UTC) < until)
+
+
+def _render(
+    request: Request, shop: ShopState | None, wish: _Wish, *, wrong: list[str] | None = None, status: int = 200
+) -> Response:
+    if shop is None:
+        return render(request, "error.html", status=404, problem="no_link")
+    types = [name for name in PAY_TYPES if name not in shop.closed_pay_types]
+    if not types:
+        return _unavailable(request)
+    return render(
+        request,
+        "quick_pay.html",
+        status=status,
+        wish=wish,
+        types=types,
+        chosen=wish.pay_type if wish.pay_type in types else types[0],
+        wrong=wrong or [],
+        action=f"{_PATH}?{request.url.query}",
+    )
+
+
+def _unavailable(request: Request) -> Response:
+    return render(request, "error.html", status=409, problem="link_closed")

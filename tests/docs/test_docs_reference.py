@@ -1,0 +1,67 @@
+"""The reference in Chinese has a sentence for each name that it shows, and an introduction in each section."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from enum import Enum
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from tables import rows
+
+from gatepay_async.sandbox import FaultKind
+
+pytestmark = pytest.mark.sockets  # importing DBOS takes too long for the fast lane
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "zh" / "reference"
+SENTENCES = tomllib.loads((REFERENCE / "sentences.toml").read_text("utf-8"))
+AUTODOC = re.compile(r"^\.\. auto(?:class|function):: (\S+)\n((?: +:\S+:.*\n)*)", re.MULTILINE)
+PAGES = [page for language in ("en", "zh") for page in (REFERENCE.parents[1] / language / "reference").glob("*.md")]
+
+
+def documented() -> Iterator[str]:
+    """The names that the reference shows, and their members that have a docstring of their own."""
+    for page in sorted(REFERENCE.glob("*.md")):
+        for name, options in AUTODOC.findall(page.read_text("utf-8")):
+            yield name
+            if ":no-members:" not in options:
+                yield from (f"{name}.{member}" for member in members(name, inherited=":inherited-members:" in options))
+    yield from (f"gatepay_async.sandbox.FaultKind.{kind.name}" for kind in FaultKind)  # each has a docstring
+
+
+def members(name: str, *, inherited: bool) -> Iterator[str]:
+    """The public methods and properties of a class that have a docstring."""
+    module, _, attribute = name.rpartition(".")
+    thing = getattr(import_module(module), attribute)
+    if isinstance(thing, type) and not issubclass(thing, Enum):
+        shown = thing.__mro__[:-1] if inherited else (thing,)
+        for member, value in (pair for each in shown for pair in vars(each).items()):
+            function = getattr(value, "fget", None) or getattr(value, "__func__", value)
+            if not member.startswith("_") and callable(function) and function.__doc__:
+                yield member
+
+
+def test_each_name_has_a_sentence() -> None:
+    """The table holds the names of the reference, all of them and no others."""
+    pytest.importorskip("dbos", reason="the extra `durable`, which some pages are about, is not installed")
+    names = {name.removeprefix("gatepay_async.") for name in documented()}
+    assert {"missing": names - SENTENCES.keys(), "left over": SENTENCES.keys() - names} == {
+        "missing": set(),
+        "left over": set(),
+    }
+
+
+@rows(("name", "sentence"), SENTENCES.items)
+def test_sentences_are_chinese(name: str, sentence: str) -> None:
+    """Each ends as a Chinese sentence does, and leaves names of Python as they are."""
+    assert re.search("[\u4e00-\u9fff]", sentence), name
+    assert sentence.endswith(("。", "：")), name
+    assert sentence.count("``") % 2 == 0, name
+
+
+@rows("page", PAGES)
+def test_each_section_has_an_introduction(page: Path) -> None:
+    """Below each heading is a sentence before the first name."""
+    for heading, below in re.findall(r"^#+ (.*)\n\n(.*)$", page.read_text("utf-8"), re.MULTILINE):
+        assert not below.startswith(("```", "#")), f"{page.parent.parent.name}/{page.name}: {heading}"

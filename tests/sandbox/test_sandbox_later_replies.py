@@ -1,0 +1,187 @@
+"""What the later creations answer with, held against the vendor's examples; and the switches for what is left open."""
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from tables import rows
+
+from gatepay_async.sandbox import Fault, FaultKind, Sandbox
+from gatepay_async.sandbox.forms import filtered
+
+pytestmark = pytest.mark.sockets
+
+CREATIONS = ("anypay/create", "cloudpay/create", "grouppay/create", "stablepay/create")
+NAMES = ["pay_url", "qrcode_url", "qrcode_body", "params"]
+
+
+@rows(
+    ("path", "price", "name", "items"),
+    [
+        ("anypay/create", "1.88", "任意金额支付:1.88元", ()),
+        ("cloudpay/create", "0.82", "任意金额支付:0.82元", ()),
+        ("grouppay/create", "2.98", "腾讯视频SVIP账号 × 2、爱奇艺牛逼号", ((8, 2), (4, 1))),
+        ("stablepay/create", "0.99", "腾讯视频SVIP账号", ((8, 1),)),
+    ],
+)
+def test_a_creation(path: str, price: str, name: str, items: object, call: Any) -> None:
+    """It answers with the page, the image and what was sent, as in the examples, and stores what was asked."""
+    reply = call.reply(path)
+    assert (reply["code"], reply["msg"]) == (100, "请求成功")
+    data, order = reply["data"], call.sandbox.orders()[-1]
+    assert list(data) == [each for each in NAMES if path != "cloudpay/create" or each != "qrcode_body"]
+    root = str(call.client.base_url).removesuffix("/api/")
+    assert data["pay_url"] == f"{root}/pay/api?id={order.page_id}&type={order.pay_type}"
+    assert data["qrcode_url"] == f"{root}/qrcode/build?size=130&text={quote(data['pay_url'], safe='')}"
+    sent = call.form(path)
+    if path in ("grouppay/create", "stablepay/create"):
+        del sent["appkey"], sent["sign"]
+    assert data["params"] == sent
+    assert (order.endpoint, order.price, order.name, order.items) == (path, Decimal(price), name, items)
+    assert (order.out_order_id, order.custom, order.pay_type) == (sent["out_order_id"], "terry", sent["type"])
+    assert (order.state, order.admin_id) == ("pending", 6)
+    assert call.client.get(data["pay_url"]).status_code == 200
+
+
+def test_the_image_is_at_its_address(call: Any) -> None:
+    """qrcode_url is a PNG of the pay_url, which a shop's page may show; qrcode_body is the same as a data URI."""
+    data = call.reply("anypay/create")["data"]
+    image = call.client.get(data["qrcode_url"])
+    assert (image.headers["content-type"], image.content[:4]) == ("image/png", b"\x89PNG")
+    assert "cross-origin-resource-policy" not in image.headers
+    assert data["qrcode_body"].startswith("data:image/jpeg;base64,iVBOR")
+    root = data["qrcode_url"].partition("text=")[0]
+    assert call.client.get(f"{root}text=" + quote("支" * 500)).status_code == 200
+    for wrong in ("", "text=", "text=" + "x" * 501):
+        assert call.client.get(root.removesuffix("text=") + wrong).status_code == 400
+
+
+@rows(
+    ("switch", "signed", "unsigned"),
+    [
+        ("as shown", ["anypay/create", "cloudpay/create"], ["grouppay/create", "stablepay/create"]),
+        ("signed", CREATIONS, []),
+        ("unsigned", [], CREATIONS),
+        ("absent", [], []),
+    ],
+)
+def test_params(switch: Any, signed: list[str], unsigned: list[str], visit: Any, clock: Any) -> None:
+    """What `params` repeats is a switch."""
+    with Sandbox(clock=clock, params=switch) as sandbox:
+        call = visit(sandbox)
+        for path in CREATIONS:
+            params = call.reply(path)["data"].get("params")
+            assert (params is not None and "sign" in params) == (path in signed)
+            assert (params is not None and "sign" not in params) == (path in unsigned)
+
+
+def test_a_status_that_is_the_code(visit: Any, clock: Any) -> None:
+    """With `status_is_code` a code from 200 on is the HTTP status; 204 and 205 have no body then; 1xx stay 200."""
+    with Sandbox(clock=clock, status_is_code=True) as sandbox:
+        call = visit(sandbox)
+        for code in (110, 199, *range(201, 210), 404, 600):
+            sandbox.fault(Fault(FaultKind.CODE, code=code))
+            response = call("anypay/create")
+            assert response.status_code == (code if 200 <= code < 600 else 200)
+            if code in (204, 205):
+                assert response.content == b""
+            else:
+                assert response.json()["code"] == code
+        assert (call("order/check", out_order_id="nobody's").status_code, call("anypay/create").status_code) == (
+            201,
+            200,
+        )
+
+
+def test_escaped_texts(visit: Any, clock: Any) -> None:
+    """With `html_escaped` every text of a reply is escaped once, and it is JSON still."""
+    with Sandbox(clock=clock, html_escaped=True) as sandbox:
+        call = visit(sandbox)
+        data = call.reply("anypay/create", custom="<b>&")["data"]
+        assert data["pay_url"].endswith(f"{sandbox.orders()[0].page_id}&amp;type=alipay")
+        assert data["params"]["custom"] == "&lt;b&gt;&amp;"
+        data = call.reply("pay/create")["data"]
+        assert "&amp;type=wechat" in data["order_url"]
+        assert data["order_price"] == 0.99
+        call.reply("ka/create", content="A&B")
+        assert call.reply("ka/show", page="2")["data"]["ka"]["data"][-1]["content"] == "A&amp;B"
+    assert sandbox.shops[0].appkey
+
+
+def test_the_pages_path(visit: Any, clock: Any) -> None:
+    """The pay_url can be the first page's /pay/index; the same order is at both."""
+    with Sandbox(clock=clock, pay_path="/pay/index") as sandbox:
+        call = visit(sandbox)
+        url = call.reply("anypay/create")["data"]["pay_url"]
+        assert "/pay/index?" in url
+        for address in (url, url.replace("index", "api")):
+            assert call.client.get(f"{address}&format=json").json()["order_url"] == address
+        response = call.client.post(url.replace("index", "api"), data={"do": "pay"})
+        assert response.headers["location"].startswith("/pay/api?")
+
+
+def test_fields_that_are_passed_over(visit: Any, clock: Any) -> None:
+    """Without `refuse_extra` a field that the table doesn't have does no harm, and does nothing."""
+    with Sandbox(clock=clock, refuse_extra=False) as sandbox:
+        call = visit(sandbox)
+        assert call.reply("cloudpay/create", notify_url="nonsense", page="1")["code"] == 100
+        assert call.reply("anypay/create", notify_url="nonsense")["code"] == 106
+        assert sandbox.orders()[0].notify_url is None
+
+
+def test_a_filter_before_the_signature(visit: Any, clock: Any) -> None:
+    """With `input_filter` what the filter changes has another signature; what it leaves alone goes through."""
+    with Sandbox(clock=clock, input_filter=True) as sandbox:
+        call = visit(sandbox)
+        for custom in ("a & b", "<b>a</b>", "it's", ' "x"', "a < b", "a<b"):
+            assert call.reply("anypay/create", custom=custom)["code"] == 104
+            assert call.reply("pay/create", custom=custom)["code"] == 109
+        assert call.reply("anypay/create", custom="密 a")["code"] == 100
+    assert filtered({"x": "\t<b>a</b> & 'b' < c <d"}) == {"x": "a &amp; &#x27;b&#x27; &lt; c "}
+
+
+def test_alipay_only(visit: Any, clock: Any) -> None:
+    """With `cloud_alipay_only` cloudpay/create has one way to pay."""
+    with Sandbox(clock=clock, cloud_alipay_only=True) as sandbox:
+        call = visit(sandbox)
+        paths = ("cloudpay/create", "cloudpay/create", "anypay/create")
+        codes = [
+            call.reply(path, type=kind)["code"]
+            for path, kind in zip(paths, ("wechat", "alipay", "wechat"), strict=True)
+        ]
+        sandbox.change_shop(closed_pay_types=["alipay"])
+        codes.append(call.reply("cloudpay/create")["code"])
+    assert codes == [202, 100, 100, 204]
+
+
+def test_a_group_sells_its_keys(sandbox: Sandbox, call: Any) -> None:
+    """A paid group takes each product's card keys; an amount takes none."""
+    call.reply("grouppay/create")
+    call.reply("anypay/create")
+    for order in sandbox.orders():
+        sandbox.pay(order)
+    stock = {p["id"]: p["stock"] for c in call.reply("product/show")["data"]["category"] for p in c["product"]}
+    assert stock == {4: 3, 5: 1, 8: 87}
+
+
+@pytest.mark.parametrize("name", ["anypay", "cloudpay", "grouppay", "stablepay"])
+def test_the_shape_of_the_example(name: str, call: Any) -> None:
+    """Names and order are the recorded example's, its comma too many mended."""
+    path = Path(__file__).parents[1] / "samples" / "later" / f"{name}.reply.txt"
+    example = json.loads(path.read_text("utf-8").replace('b13e",', 'b13e"'))
+    reply = call.reply(f"{name}/create")
+    assert list(reply) == list(example)
+    assert list(reply["data"]) == list(example["data"])
+    assert set(reply["data"]["params"]) == set(example["data"]["params"])
+
+
+def test_switches_that_are_none() -> None:
+    """A position that a switch has not, and a switch that there isn't, are refused."""
+    for given in ({"params": "some"}, {"pay_path": "/pay"}):
+        with pytest.raises(ValueError, match=f"^{next(iter(given))} is one of "):
+            Sandbox(**given)  # type: ignore[arg-type]  # the wrong one is what is tested
+    with pytest.raises(TypeError, match="loud"):
+        Sandbox(loud=True)  # type: ignore[call-arg]  # as above
