@@ -19,6 +19,7 @@ from gatepay_async.exchange.loopback import is_loopback
 from gatepay_async.exchange.opening import open_exchange
 from gatepay_async.exchange.port import ForeignError
 from gatepay_async.exchange.urls import BadUrlError, parse_url
+from gatepay_async.lines import Lines
 from gatepay_async.listing import CardKeyListing
 from gatepay_async.protocol import callback, checks, invisible, payment_return, quick_pay
 from gatepay_async.protocol.bulk import UploadReport
@@ -55,7 +56,7 @@ from gatepay_async.protocol.payment_calls import (
 from gatepay_async.protocol.raw import RawCall, RawReply, decode_raw
 from gatepay_async.protocol.retrying import RetryBudget, RetryPolicy, Sent, wait_after
 from gatepay_async.protocol.signing import Credentials
-from gatepay_async.upload import Lines, OnProgress, upload
+from gatepay_async.upload import OnProgress, upload
 from gatepay_async.words.problem import Problem
 
 T = TypeVar("T")

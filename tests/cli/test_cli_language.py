@@ -62,6 +62,16 @@ def test_no_text_is_missing() -> None:
         assert any(re.fullmatch(name, known) for known in COMMAND), name
 
 
+def test_no_value_is_missing() -> None:
+    """A text that is asked for by its name is given all that it has holes for."""
+    calls = [node for path in ROOM.rglob("*.py") for node in ast.walk(ast.parse(path.read_text("utf-8")))]
+    for call in calls:
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "text" and isinstance(call.args[0], ast.Constant):
+            given = {each.arg for each in call.keywords}
+            holes = {name for _, name, _, _ in string.Formatter().parse(COMMAND[str(call.args[0].value)][0]) if name}
+            assert None in given or holes <= given, ast.unparse(call)
+
+
 def test_no_text_is_left_over() -> None:
     """Every text in the table is asked for somewhere; the remedies by the names of errors."""
     durable = pytest.importorskip(
