@@ -157,7 +157,7 @@ def test_many_troubles(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
     lines = "".join(f"GOOD-{number}\nBAD\0-{number}\n" for number in range(30))
     run = gatepay("keys", "upload", "-", "-p", 8, input=lines)
     assert run.status == 1
-    assert re.search(r"standard input:2 +1 +refused +holds a NUL; is the file UTF-16\?", run.out)
+    assert re.search(r"standard input:2 +1 +refused +contains a NUL character; the file may be UTF-16", run.out)
     assert "standard input:40 " in run.out
     assert "standard input:42" not in run.out
     assert "… and 10 more" in run.out

@@ -175,7 +175,7 @@ async def test_a_cancellation_of_somebody_elses() -> None:
 
     run = await BatchSender(send, 8, always).send_chunks([CHUNK, CHUNK])
     assert [outcome.fate for outcome in run.outcomes] == [Fate.UNKNOWN, Fate.NOT_SENT]
-    assert str(run.stopped) == "CancelledError while sending; the worker's log may say more"
+    assert str(run.stopped) == "CancelledError while sending; see the worker's log"
 
 
 def nobody(*_: object) -> KaCreate:
@@ -183,7 +183,7 @@ def nobody(*_: object) -> KaCreate:
 
 
 async def test_invisible_characters_are_in_the_report(room: Room, shop: Shop) -> None:
-    """The report of a job lists the lines whose card key holds an invisible character, as any report does."""
+    """The report of a job lists the lines whose card key contains an invisible character, as any report does."""
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
         job = await submit.file(room.file(["A", "\u200bB\u200b", "C\u200bD"]), product_id=PRODUCT)

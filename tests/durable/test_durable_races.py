@@ -275,7 +275,7 @@ async def test_resumed_and_cleaned_away(room: Room, shop: Shop, monkeypatch: pyt
         job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
         await job.cancel()
         await look_and(monkeypatch, submit, job)
-        with pytest.raises(DurableError, match="is gone; somebody has cleaned it away"):
+        with pytest.raises(DurableError, match="no longer exists; someone has deleted it"):
             await job.resume()
 
 

@@ -41,7 +41,7 @@ ERROR: dict[str, Any] = {
     "class": "StorageFailedError", "says": ["no"], "code": 113, "message": "no", "endpoint": "ka/create",
     "time": "2026-11-23T10:00:00+00:00",
 }  # fmt: skip
-FACT: dict[str, Any] = {"name": "nul", "text": "holds a NUL; is the file UTF-16?", "facts": {}}
+FACT: dict[str, Any] = {"name": "nul", "text": "contains a NUL character; the file may be UTF-16", "facts": {}}
 CUT: dict[str, Any] = {
     "class": "DurableError", "says": ["no"], "problem": "no",
     "problem_data": {"name": "lines", "text": "no", "facts": {"first": 1, "last": 2, "problem": FACT}},

@@ -26,6 +26,7 @@ CONTENT_TYPE = "application/x-www-form-urlencoded"  # silent; the API page's rea
 SUCCESS = 100
 
 REDIRECT, _CLIENT_ERROR = 300, 400  # HTTP's own lines
+_WITHOUT_BODY = (204, 205)  # No Content, Reset Content
 
 # Where a whole reply can be read in one go; the other replies are small, or rare.
 _FAST_READERS: dict[str, Callable[[bytes], tuple[int, Any] | None]] = {KaShow.path: codec.read_listing}
@@ -87,13 +88,20 @@ def decode(call: Call[T], reply: Reply) -> T:
             return cast("T", quick[1])
     failure: RefusedError | ProtocolError
     try:
-        envelope = open_envelope(reply.body)
+        envelope = _code_of_bare_status(call, reply) or open_envelope(reply.body)
         if envelope.code == SUCCESS and reply.status < REDIRECT:
             return call.read(envelope.data)
         failure = refusal_error(call, reply, envelope)
     except codec.MisreadError as error:
         failure = unreadable_error(call, reply, error)
     raise failure
+
+
+def _code_of_bare_status(call: Call[Any], reply: Reply) -> Envelope | None:
+    # FastAdmin sends a code from 200 to 999 as the HTTP status, too; with these two PHP sends no body.
+    if reply.status in _WITHOUT_BODY and not reply.body.strip() and (call.path, reply.status) in catalogue.REFUSALS:
+        return Envelope(reply.status, "", None, None)
+    return None
 
 
 def open_envelope(body: bytes) -> Envelope:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 from urllib.parse import quote_plus
 
 from attrs import field, frozen
@@ -92,6 +92,8 @@ class RawCall:
     signed_names: tuple[str, ...] = field(converter=_as_names, validator=_check_signed, alias="signed")
     repeatable: bool = field(validator=_check_bool)
 
+    method: ClassVar[Literal["GET", "POST"]] = "POST"
+    on_cloud: ClassVar[bool] = False
     # What travels in it, and in its reply, nobody here can know.
     carries_keys: ClassVar[bool] = True
 

@@ -415,6 +415,28 @@ COMMAND: dict[str, Text] = {
         "Choose how you receive money in GatePay's console. Until then, try another --type.",
         "请在 GatePay 后台选择收款方式；在此之前可以换用其他 --type。",
     ),
+    "todo.PayTypeClosedError": (
+        "Use another --type, or switch this one on in GatePay's console.",
+        "请换用其他 --type，或在 GatePay 后台打开它。",
+    ),
+    "todo.ProductUnavailableError": (
+        "Check the product ID with `gatepay products`, and in GatePay's console that the product is on sale.",
+        "请用 gatepay products 核对商品编号，并在 GatePay 后台确认商品已上架。",
+    ),
+    "todo.UnexpectedParameterError": (
+        "The command sends nothing optional, so a proxy may have added a parameter: run `gatepay doctor`. If you use no "
+        "proxy, update gatepay-async.",
+        "命令不会发送可选参数，可能是代理添加了参数：请运行 gatepay doctor。如果没有使用代理，请升级 gatepay-async。",
+    ),
+    "todo.NotAnAgentError": (
+        "Check GATEPAY_CLOUD_BASE_URL. If it is right, ask GatePay to make you an agent, or leave out --cloud.",
+        "请检查 GATEPAY_CLOUD_BASE_URL。如果无误，请向 GatePay 申请成为代理商，或去掉 --cloud。",
+    ),
+    "todo.OrderNotFoundError": (
+        "Check the order number. If you created the order a moment ago, ask again. GatePay may not find orders that "
+        "`gatepay pay --product` created: look for those in its console.",
+        "请核对订单号。如果刚刚下单，请稍后再查。用 gatepay pay --product 创建的订单可能查不到：请在 GatePay 后台查找。",
+    ),
     "todo.RefusedError": (
         "Contact GatePay and tell them the endpoint, the code and the time.",
         "请联系 GatePay，并提供接口名、状态码和出错时间。",
@@ -432,9 +454,10 @@ COMMAND: dict[str, Text] = {
         "请检查 GATEPAY_BASE_URL 是否正确，以及是否有代理或登录页代为响应。可运行 gatepay doctor。",
     ),
     "todo.OutcomeUnknownError": (
-        "Look for this order number in GatePay's console before you run the command again. If the order doesn't exist, "
-        "create another one with a new order number.",
-        "先不要重新执行。请在 GatePay 后台查找这个订单号；如果没有，再用新的订单号另建一个订单。",
+        "Ask with `gatepay order` and this order number before you run the command again. If GatePay finds no order, "
+        "look in its console. If it isn't there either, create another one with a new order number.",
+        "先不要重新执行。请用 gatepay order 查询这个订单号；如果查不到，请在 GatePay 后台查找；"
+        "如果也没有，再用新的订单号另建一个订单。",
     ),
     "todo.DurableError": (
         "Use `gatepay uploads resume` to continue the upload, `cancel` to stop it or `forget` to delete it.",
