@@ -24,6 +24,7 @@ MODULES = (
     "gatepay_async.pool",
     "gatepay_async.protocol.calls",
     "gatepay_async.protocol.catalogue",
+    "gatepay_async.protocol.payment_calls",
     "gatepay_async.sandbox",
     "gatepay_async.testing",
     "gatepay_async.words.problem",

@@ -18,12 +18,13 @@ from waiting import PATIENCE, until
 
 from gatepay_async import EndpointClosedError, Fate, InvalidRequestError, Stored, UploadProgress, UploadReport, dedup
 from gatepay_async.dedup import FirstLines, SpillingDeduplicator
+from gatepay_async.lines import read_lines
 from gatepay_async.protocol import chunking
 from gatepay_async.protocol.bulk import Chunk, Ledger
 from gatepay_async.protocol.calls import KaCreate
 from gatepay_async.protocol.chunking import Chunker
 from gatepay_async.protocol.retrying import Sent
-from gatepay_async.upload import _read_lines, _Upload, upload
+from gatepay_async.upload import _Upload, upload
 
 pytestmark = pytest.mark.sockets
 
@@ -362,7 +363,8 @@ async def test_an_upload_does_not_depend_on_the_threshold(most: int, lines: list
     servers = Server(), Server()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunking, "MAX_KEYS_PER_CALL", size)
-        patch.setattr("gatepay_async.upload._LINES_PER_BATCH", 20)
+        patch.setattr("gatepay_async.lines.LINES_PER_BATCH", 20)
+        patch.setattr("gatepay_async.upload.LINES_PER_BATCH", 20)
         report = await servers[0].upload(lines, most=most)
         expected = await servers[1].upload(lines, most=1_000_000)
     assert servers[0].stored == servers[1].stored
@@ -507,7 +509,7 @@ async def test_a_slow_server_slows_the_reading(watched: type[Watched], kind: str
 
     async with anyio.create_task_group() as group:
         running = _Upload(server.send, 8, 2, None, 0)
-        group.start_soon(running.run, _read_lines(KINDS[kind](lines()), running.read_late_lines))
+        group.start_soon(running.run, read_lines(KINDS[kind](lines()), running.read_late_lines))
         await until(lambda: running._slots.statistics().tasks_waiting)  # the one that reads
         assert read == (2_000 if kind == "iterable" else 1_500)
         group.cancel_scope.cancel()
@@ -622,7 +624,8 @@ FULL_DISKS: list[tuple[str, int, int | None]] = [
 @pytest.mark.anyio
 async def test_a_full_disk(watched: type[Watched], monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite's own error comes out with the report; what was in flight is settled, and nothing read is lost."""
-    monkeypatch.setattr("gatepay_async.upload._LINES_PER_BATCH", 1_000)
+    monkeypatch.setattr("gatepay_async.lines.LINES_PER_BATCH", 1_000)
+    monkeypatch.setattr("gatepay_async.upload.LINES_PER_BATCH", 1_000)
     for kind, (part, after, stored) in itertools.product(KINDS, FULL_DISKS):
         monkeypatch.setattr(watched, "before", staticmethod(failing(part, after=after)))
         await upload_to_full_disk(kind, stored)

@@ -111,5 +111,5 @@ async def test_a_reply_that_was_packed_twice() -> None:
         raw_server(answer) as server,
         AsyncGatePay("k", "s", base_url=server.base_url, retry=QUICK) as gatepay,
     ):
-        with pytest.raises(ProtocolError, match="is packed several times"):
+        with pytest.raises(ProtocolError, match="is compressed more than once"):
             await gatepay.list_products()

@@ -537,7 +537,9 @@ async def test_unix_socket(socket_path: Path) -> None:
     async with listener, anyio.create_task_group() as group:
         group.start_soon(listener.serve, server.handle)
         async with OriginPool(server.url, uds=str(socket_path)) as pool:
-            assert [await call(pool, server), await call(pool, server)] == ["1", "1"]
+            opened: list[bool] = []
+            assert await call(pool, server, on_connect=lambda: opened.append(True)) == await call(pool, server) == "1"
+            assert opened == [True]
         async with OriginPool(server.url, uds=f"{socket_path}-none") as pool:
             with pytest.raises(httpx.ConnectError, match="No such file"):
                 await call(pool, server)
@@ -710,12 +712,14 @@ async def test_respx() -> None:
         with respx.mock(base_url="https://gatepay.example") as router:
             route = router.post("/pay/create").respond(json={"code": 100})
             router.post("/ka/show").mock(side_effect=httpx.ReadTimeout)
+            router.post("/nothing").respond(200)
             async with httpx.AsyncClient(transport=pool) as client:
                 for _ in range(2):
                     response = await client.post("https://gatepay.example/pay/create", data={"product_id": "8"})
                     assert response.json() == {"code": 100}
                 with pytest.raises(httpx.ReadTimeout):
                     await client.post("https://gatepay.example/ka/show")
+                assert (await client.post("https://gatepay.example/nothing")).content == b""
                 assert route.calls.last.request.content == b"product_id=8"
                 assert state(pool) == (0, 0, 0)
 

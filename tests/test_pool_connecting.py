@@ -87,6 +87,18 @@ async def test_slow_address(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (won.name, given_up) == ("b", [True])
 
 
+async def test_cancelled_without_a_winner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cancellation while nobody has answered yet ends all attempts."""
+    sockets = Sockets(a=anyio.sleep_forever, b=anyio.sleep_forever)
+    use(monkeypatch, sockets, (SIX, "a"), (FOUR, "b"))
+    monkeypatch.setattr(connecting, "HEAD_START", 0)
+    with anyio.CancelScope() as scope:
+        asyncio.get_running_loop().call_later(0, scope.cancel)
+        await connect_tcp("name.example", 80)
+    assert scope.cancelled_caught
+    assert sockets.closed == []
+
+
 async def test_two_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two that connect in the same moment one is used, and the other one closed."""
     both = asyncio.Event()

@@ -288,6 +288,26 @@ async def test_half_a_session_ticket() -> None:
         wire._wake()
 
 
+async def test_never_at_rest() -> None:
+    """A new connection on which something keeps coming that the event loop doesn't tell of carries no request."""
+    wire = Wire("x", 1, tls=None, uds=None)
+    wire._is_readable = lambda: True
+    assert not await wire._look_before_use()
+
+
+async def test_nothing_is_written_at_the_end() -> None:
+    """To a connection that has ended nothing is written; whoever waits for the reply is told."""
+    with OddServer(plain, tls=False) as server:
+        async with pool_of(server) as pool:
+            await call(pool, post(server))
+            wire = wire_of(pool)
+            await wire.aclose()
+            wire._write(b"x")
+            wire._reader.start()
+            with pytest.raises(httpx.ReadError, match="at this end"):
+                wire._check()
+
+
 async def test_closed_while_it_connects() -> None:
     """A connection that was closed before it was there is cut off when it is."""
     with OddServer(plain, tls=False) as server:
@@ -361,10 +381,13 @@ async def test_a_body_of_the_wrong_length() -> None:
 
     with OddServer(plain, tls=False) as server:
         async with pool_of(server) as pool:
-            for length in ("4", "6"):
+            for length in ("4", "6", "5"):
                 request = httpx.Request(
                     "POST", server.base_url, content=parts(), headers={"content-length": length, "host": "x"}
                 )
+                if length == "5":
+                    assert await call(pool, request) == (200, b"hello")
+                    break
                 with pytest.raises(httpx.LocalProtocolError, match="Content-Length"):
                     await call(pool, request)
                 assert (pool._slots.busy, pool._slots.idle) == (0, 0)
@@ -483,4 +506,19 @@ async def test_early_end_of_a_reply() -> None:
             has_unsent: Callable[[], bool] = lambda: True  # noqa: E731 -- a stand-in
             wire._has_unsent = has_unsent  # type: ignore[method-assign]  # as above
             assert await call(pool, post(server)) == (200, b"hello")
+            assert (pool._slots.busy, pool._slots.idle) == (0, 0)
+
+
+async def test_early_reply_that_the_system_holds() -> None:
+    """The same where the event loop hasn't told of the reply yet when the last byte of a long request has left."""
+    with OddServer(plain, tls=False) as server:
+        async with pool_of(server) as pool:
+            await call(pool, post(server))
+            wire = wire_of(pool)
+
+            def hold() -> None:
+                wire._is_readable = lambda: True
+
+            request = httpx.Request("POST", server.base_url, content=b"x" * 100_000, extensions={"on_send": hold})
+            assert await call(pool, request) == (200, b"hello")
             assert (pool._slots.busy, pool._slots.idle) == (0, 0)

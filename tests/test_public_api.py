@@ -17,7 +17,7 @@ REFERENCE = "".join(page.read_text("utf-8") for page in (ROOT / "docs/en/referen
 # Module -> what tells whether its extra is installed. `nox -s docs` has all of them.
 NEEDS = {"gatepay_async.callbacks": "redis", "gatepay_async.durable": "dbos", "gatepay_async.sandbox": "starlette"}
 # Names that are explained in passing: aliases, type variables and tables.
-NOT_DOCUMENTED = {"CALLS", "FAULTS", "Fact", "REFUSALS", "Lang", "T_co", "__version__"}
+NOT_DOCUMENTED = {"CALLS", "Usual", "FAULTS", "Fact", "REFUSALS", "Lang", "T_co", "__version__"}
 
 
 def part(module: str) -> list[str]:

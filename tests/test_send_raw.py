@@ -91,7 +91,7 @@ async def test_replies(status: int, body: bytes, code: int | None) -> None:
 async def test_no_json() -> None:
     """A body that is no JSON is a ProtocolError, but only for who reads it as JSON."""
     raw = RawReply(endpoint="some/path", http_status=200, headers={}, body=b"<html>", code=None)
-    with pytest.raises(ProtocolError, match="is no complete JSON") as caught:
+    with pytest.raises(ProtocolError, match="is not complete JSON") as caught:
         raw.json()
     assert caught.value.__context__ is None
 

@@ -162,7 +162,7 @@ def unreachable(*, sent: bool = True, attempts: int = 4) -> TransportError:
 
 
 def garbled() -> ProtocolError:
-    return ProtocolError(endpoint="ka/create", http_status=502, problem="is no complete JSON", attempts=4)
+    return ProtocolError(endpoint="ka/create", http_status=502, problem="is not complete JSON", attempts=4)
 
 
 @asynccontextmanager

@@ -295,12 +295,12 @@ async def test_lines_that_can_not_be_keys() -> None:
         (10, 10, 0),
     ]
     assert [str(chunk.error).partition(" ")[2] for chunk in refused] == [
-        "line 2 holds a line break, which would make two keys of it",
+        "line 2 contains a line break, which would split it into two card keys",
         "line 4 can't be encoded as UTF-8",
         "line 5 must be text, not NoneType",
         "line 6 must be text, not int",
         "line 7 must be text, not list",
-        "line 9 holds a line break, which would make two keys of it",
+        "line 9 contains a line break, which would split it into two card keys",
         "line 10 can't be encoded as UTF-8",
     ]
     assert [chunk.keys for chunk in refused[:2]] == [("one\ntwo",), ("\ud83d",)]
@@ -336,7 +336,7 @@ async def test_a_utf_16_file(encoding: str) -> None:
     server = Server()
     report = await server.upload(io.BytesIO("AAA-1\nAAA-2\nAAA-3\n".encode(encoding)))
     assert (report.stored, report.refused, server.stored) == (0, report.read, [])
-    assert "holds a NUL; is the file UTF-16?" in str(report.chunks[-1].error)
+    assert "contains a NUL character; the file may be UTF-16" in str(report.chunks[-1].error)
 
 
 async def test_lines_of_another_encoding() -> None:

@@ -14,7 +14,11 @@ from gatepay_async import (
     CardKeyPage,
     Catalog,
     ChunkOutcome,
+    OrderStatus,
+    OutcomeUnknownError,
     Payment,
+    PaymentLink,
+    PaymentReturn,
     PayType,
     Product,
     QrCode,
@@ -36,6 +40,7 @@ from gatepay_async.callbacks import (
     Store,
 )
 from gatepay_async.protocol.calls import KaCreate, KaShow, PayCreate, ProductShow
+from gatepay_async.protocol.payment_calls import OrderCheck, StablepayCreate
 from gatepay_async.testing import signed_callback
 
 
@@ -142,3 +147,36 @@ async def use() -> None:
         assert_type(await gatepay.send(KaCreate(8, ("AAA",))), Stored)
         order = PayCreate(product_id=8, out_order_id="T-1-X", pay_type="alipay", product_num=1, custom="c")
         assert_type(await gatepay.send(order), Payment)
+
+
+async def use_later() -> None:
+    """Those of the later endpoints."""
+    async with AsyncGatePay("a", "b", cloud_base_url="https://cloud.example/api/") as gatepay:
+        link = await gatepay.create_anypay(
+            price="10.23", pay_type="alipay", out_order_id="T-1-X", custom="c", notify_url="https://shop.example/"
+        )
+        assert_type(link, PaymentLink)
+        assert_type(link.qrcode, QrCode | None)
+        for price in (Decimal("1.50"), "1.50"):
+            link = await gatepay.create_cloudpay(price=price, pay_type="alipay", out_order_id="T-1-X", custom="c")
+        for items in ({8: 2, 7: 3}, [(8, 2), (7, 3)]):
+            link = await gatepay.create_grouppay(items=items, pay_type="wechat", out_order_id="T-1-X", custom="c")
+        link = await gatepay.create_stablepay(product_id=8, pay_type="wechat", out_order_id="T-1-X", custom="c")
+        status = await gatepay.check_order(link.out_order_id)
+        assert_type(status, OrderStatus)
+        assert_type(status.order_price, Decimal)
+
+        try:
+            await gatepay.create_payment(
+                product_id=8, product_num=1, pay_type="alipay", out_order_id="T-1-X", custom="c"
+            )
+        except OutcomeUnknownError as error:
+            assert_type(await gatepay.settle(error), OrderStatus | None)
+        assert_type(gatepay.quick_pay_url("token", price=Decimal(1), custom="c", stable=True, skin=1), str)
+        back = gatepay.parse_return("a=b")
+        assert_type(back, PaymentReturn)
+        assert_type(back.product_id, int | None)
+
+        assert_type(await gatepay.send(OrderCheck("T-1-X")), OrderStatus)
+        stable = StablepayCreate(product_id=8, out_order_id="T-1-X", pay_type="alipay", custom="c")
+        assert_type(await gatepay.send(stable), PaymentLink)

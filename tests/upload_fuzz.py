@@ -22,7 +22,7 @@ from attrs import define, field
 from gatepay_async import AsyncGatePay, Fate, RetryPolicy, UploadReport
 from gatepay_async.durable.records import results
 from gatepay_async.durable.records.results import BatchResult
-from gatepay_async.durable.work.sender import Sender
+from gatepay_async.durable.work.sender import BatchSender
 from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Ledger
 from gatepay_async.protocol.chunking import Chunker
 
@@ -311,13 +311,13 @@ async def _play_durable(seed: int) -> str:
         for _ in range(choose.randint(1, 6)):
             going = choose.choice((1, 3, 30, 10**9))
 
-            async def may_go_on() -> bool:
+            async def may_send() -> bool:
                 nonlocal going
                 going -= 1
                 return going >= 0
 
-            run = await Sender(gatepay._send_card_keys, 8, may_go_on).send_chunks(results.to_do(chunks, rows))
-            rows.append(BatchResult.of_json(json.loads(json.dumps(run.as_json()))))
+            run = await BatchSender(gatepay._send_card_keys, 8, may_send).send_chunks(results.to_do(chunks, rows))
+            rows.append(BatchResult.from_row(json.loads(json.dumps(run.to_row()))))
             _check(results.merged(rows), chunks, server)
             await anyio.sleep(choose.choice((0.1, 2.0, 60.0)))
     assert anyio.current_time() < LONGEST, "takes too long"

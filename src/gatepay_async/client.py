@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import random
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from decimal import Decimal
 from functools import partial, wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, Self, TypeVar
@@ -19,26 +20,44 @@ from gatepay_async.exchange.loopback import is_loopback
 from gatepay_async.exchange.opening import open_exchange
 from gatepay_async.exchange.port import ForeignError
 from gatepay_async.exchange.urls import BadUrlError, parse_url
+from gatepay_async.lines import Lines
 from gatepay_async.listing import CardKeyListing
-from gatepay_async.protocol import callback, checks, invisible
+from gatepay_async.protocol import callback, checks, invisible, payment_return, quick_pay
 from gatepay_async.protocol.bulk import UploadReport
-from gatepay_async.protocol.calls import Call, KaCreate, KaShow, PayCreate, ProductShow
+from gatepay_async.protocol.calls import Call, KaCreate, KaShow, Outgoing, PayCreate, ProductShow
 from gatepay_async.protocol.errors import (
     AlreadyStoredError,
     GatePayError,
     InvalidRequestError,
+    OrderNotFoundError,
     OutcomeUnknownError,
     ProtocolError,
     RefusedError,
     TransportError,
 )
 from gatepay_async.protocol.frames import clear_frames, sealed
-from gatepay_async.protocol.messages import Reply, decode, decode_raw, encode
-from gatepay_async.protocol.models import Callback, Catalog, Payment, PayType, Stored
-from gatepay_async.protocol.raw import Outgoing, RawCall, RawReply
+from gatepay_async.protocol.messages import Reply, decode, encode
+from gatepay_async.protocol.models import (
+    Callback,
+    Catalog,
+    OrderStatus,
+    Payment,
+    PaymentLink,
+    PaymentReturn,
+    PayType,
+    Stored,
+)
+from gatepay_async.protocol.payment_calls import (
+    AnypayCreate,
+    CloudpayCreate,
+    GrouppayCreate,
+    OrderCheck,
+    StablepayCreate,
+)
+from gatepay_async.protocol.raw import RawCall, RawReply, decode_raw
 from gatepay_async.protocol.retrying import RetryBudget, RetryPolicy, Sent, wait_after
 from gatepay_async.protocol.signing import Credentials
-from gatepay_async.upload import Lines, OnProgress, upload
+from gatepay_async.upload import OnProgress, upload
 from gatepay_async.words.problem import Problem
 
 if TYPE_CHECKING:
@@ -48,10 +67,14 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 BASE_URL = "https://gatepay.io/api/"
+CLOUD_BASE_URL = "https://cloud.gatepay.io/api/"
 
 # Of an upload's calls, seconds: whether the same card keys are sent again after a longer time, the upload decides. It
 # knows what other calls met meanwhile.
 _RESENT_WITHIN = 5.0
+
+# Seconds before each of the questions of `settle`: an order may be found later than its answer was lost.
+_SETTLE_WAITS = (0.0, 1.0, 2.0, 4.0, 8.0)
 
 _HOW_TO = "    async with AsyncGatePay(appkey, appsecret) as gatepay:\n        await gatepay.list_products()"
 
@@ -88,6 +111,8 @@ class AsyncGatePay:
         appkey: From GatePay's console; by default the environment's ``GATEPAY_APPKEY``.
         appsecret: Likewise; ``GATEPAY_APPSECRET``. It never travels, and is in no ``repr`` and no error.
         base_url: By default ``GATEPAY_BASE_URL``, or else ``https://gatepay.io/api/``.
+        cloud_base_url: Where ``create_cloudpay`` sends to: by default ``GATEPAY_CLOUD_BASE_URL``, or else
+            ``https://cloud.gatepay.io/api/``; an agent has a host of its own.
         timeout: Seconds for one attempt, from connect to last byte; None: no bound. Waiting for one of
             ``max_connections`` is not part of it.
         deadline: Seconds for a whole call, waits and retries included; None: no bound.
@@ -96,7 +121,7 @@ class AsyncGatePay:
         http_client: Your own client of httpx or httpx2, used as it is; you close it.
         transport: Your own transport of httpx or httpx2, used as it is; you close it. Or ``"aiohttp"`` (the extra
             ``aiohttp``; on asyncio only): a faster one.
-        allow_http: Send to a ``base_url`` without TLS that isn't on this machine.
+        allow_http: Send to a ``base_url`` or ``cloud_base_url`` without TLS that isn't on this machine.
         trust_env: Use the proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names (NO_PROXY lists exceptions), and the
             certificates of SSL_CERT_FILE or SSL_CERT_DIR. An ``http_client`` or ``transport`` of yours decides itself.
 
@@ -111,6 +136,7 @@ class AsyncGatePay:
         appsecret: str | None = None,
         *,
         base_url: str | None = None,
+        cloud_base_url: str | None = None,
         timeout: float | None = 10.0,
         deadline: float | None = 60.0,
         max_connections: int = 100,
@@ -124,7 +150,8 @@ class AsyncGatePay:
             _value_or_env("appkey", appkey, "GATEPAY_APPKEY"),
             _value_or_env("appsecret", appsecret, "GATEPAY_APPSECRET"),
         )
-        self._base_url = _base_url_or_env(base_url, allow_http)
+        self._base_url = _url_or_env("base_url", base_url, BASE_URL, allow_http)
+        cloud_base_url = _url_or_env("cloud_base_url", cloud_base_url, CLOUD_BASE_URL, allow_http)
         checks.check("timeout", timeout, checks.seconds)
         checks.check("deadline", deadline, checks.seconds)
         checks.check("max_connections", max_connections, checks.positive)
@@ -137,18 +164,21 @@ class AsyncGatePay:
         self._timeout = math.inf if timeout is None else timeout
         self._policy = retry or RetryPolicy()
         self._budget = RetryBudget(self._policy.budget)
-        self._attempts = Attempts(
-            self._base_url,
-            timeout=self._timeout,
-            open_exchange=partial(
-                open_exchange,
-                self._base_url,
-                max_connections=max_connections,
-                http_client=http_client,
-                transport=transport,
-                trust_env=trust_env,
-                page_timeout=timeout,
-            ),
+        self._attempts, self._cloud_attempts = (
+            Attempts(
+                url,
+                timeout=self._timeout,
+                open_exchange=partial(
+                    open_exchange,
+                    url,
+                    max_connections=max_connections,
+                    http_client=http_client,
+                    transport=transport,
+                    trust_env=trust_env,
+                    page_timeout=timeout,
+                ),
+            )
+            for url in (self._base_url, cloud_base_url)
         )
         self._loop: object = None
         self._closed = False
@@ -167,7 +197,10 @@ class AsyncGatePay:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._closed = True
-        await self._attempts.aclose()
+        try:
+            await self._attempts.aclose()
+        finally:
+            await self._cloud_attempts.aclose()
 
     @property
     def http(self) -> httpx.AsyncClient:
@@ -210,7 +243,7 @@ class AsyncGatePay:
             custom: Comes back as the callback's ``extend``: the customer's number or address, for example.
 
         Raises:
-            OutcomeUnknownError: The order may have been made, or not; the error says what to do.
+            OutcomeUnknownError: The order may have been made, or not; ``settle(error)`` asks.
         """
         return await self.send(
             PayCreate(
@@ -221,6 +254,186 @@ class AsyncGatePay:
                 custom=custom,
             )
         )
+
+    async def create_anypay(
+        self,
+        *,
+        price: Decimal | str,
+        pay_type: PayType | str,
+        out_order_id: str,
+        custom: str,
+        notify_url: str | None = None,
+        return_url: str | None = None,
+    ) -> PaymentLink:
+        """
+        Make an order of any amount (任意金额支付接口, ``anypay/create``). GatePay needs no product for it.
+
+        Like ``create_payment`` it is never sent again once a byte of it has left.
+
+        Args:
+            price: In yuan, above 0, with at most two decimals; no float.
+            pay_type: ``alipay`` or ``wechat``.
+            out_order_id: Your number of the order, as for ``create_payment``.
+            custom: Comes back as the callback's ``extend``.
+            notify_url: Where GatePay sends the callback of this order. Whether it calls the URL of its console as well
+                isn't known, so handle each ``order_id`` once. Not signed.
+            return_url: Where the customer's browser goes after the payment. Not signed.
+
+        Raises:
+            OutcomeUnknownError: The order may have been made, or not; ``settle(error)`` asks.
+        """
+        return await self.send(
+            AnypayCreate(
+                price=price,
+                pay_type=pay_type,
+                out_order_id=out_order_id,
+                custom=custom,
+                notify_url=notify_url,
+                return_url=return_url,
+            )
+        )
+
+    async def create_stablepay(
+        self,
+        *,
+        product_id: int,
+        pay_type: PayType | str,
+        out_order_id: str,
+        custom: str,
+        notify_url: str | None = None,
+        return_url: str | None = None,
+    ) -> PaymentLink:
+        """
+        Make an order of one piece of one product (固定商品支付接口, ``stablepay/create``).
+
+        Args:
+            product_id: One of ``list_products()``.
+            pay_type: As for ``create_anypay``, like the rest.
+            out_order_id: Likewise.
+            custom: Likewise.
+            notify_url: Likewise.
+            return_url: Likewise.
+
+        Raises:
+            OutcomeUnknownError: The order may have been made, or not; ``settle(error)`` asks.
+        """
+        return await self.send(
+            StablepayCreate(
+                product_id=product_id,
+                pay_type=pay_type,
+                out_order_id=out_order_id,
+                custom=custom,
+                notify_url=notify_url,
+                return_url=return_url,
+            )
+        )
+
+    async def create_grouppay(
+        self,
+        *,
+        items: Mapping[int, int] | Iterable[tuple[int, int]],
+        pay_type: PayType | str,
+        out_order_id: str,
+        custom: str,
+        notify_url: str | None = None,
+        return_url: str | None = None,
+    ) -> PaymentLink:
+        """
+        Make an order of several products (组合商品支付接口, ``grouppay/create``).
+
+        Args:
+            items: How many of each product: ``{8: 2, 7: 3}``, or pairs. At most 100 products, none twice.
+            pay_type: As for ``create_anypay``, like the rest.
+            out_order_id: Likewise.
+            custom: Likewise.
+            notify_url: Likewise.
+            return_url: Likewise.
+
+        Raises:
+            OutcomeUnknownError: The order may have been made, or not; ``settle(error)`` asks.
+        """
+        return await self.send(
+            GrouppayCreate(
+                items=items,
+                pay_type=pay_type,
+                out_order_id=out_order_id,
+                custom=custom,
+                notify_url=notify_url,
+                return_url=return_url,
+            )
+        )
+
+    async def create_cloudpay(
+        self, *, price: Decimal | str, pay_type: PayType | str, out_order_id: str, custom: str
+    ) -> PaymentLink:
+        """
+        Make an order of any amount at GatePay's cloud (云端支付接口, ``cloudpay/create`` at ``cloud_base_url``).
+
+        Args:
+            price: As for ``create_anypay``, like the rest.
+            pay_type: Likewise. One of GatePay's pages says that only ``alipay`` works here.
+            out_order_id: Likewise.
+            custom: Likewise.
+
+        Raises:
+            OutcomeUnknownError: The order may have been made, or not. GatePay does not say whether ``check_order``
+                finds orders of its cloud.
+        """
+        return await self.send(CloudpayCreate(price=price, pay_type=pay_type, out_order_id=out_order_id, custom=custom))
+
+    async def check_order(self, out_order_id: str) -> OrderStatus:
+        """
+        Ask what became of an order (付款结果查询接口, ``order/check``). Retried as often as the client retries.
+
+        The way out of an ``OutcomeUnknownError``: an order that is found was made. One that isn't found may still
+        exist: GatePay does not say whether it finds the orders of ``create_payment`` and ``create_cloudpay``.
+
+        It is no proof of payment: of ``order_status`` GatePay documents one word only, ``expired``. Deliver because of
+        a callback.
+
+        Args:
+            out_order_id: Your number of the order. Which of two orders with the same number is found isn't known.
+
+        Raises:
+            OrderNotFoundError: GatePay finds no such order.
+        """
+        return await self.send(OrderCheck(out_order_id))
+
+    @_sealed_async
+    async def settle(self, error: OutcomeUnknownError) -> OrderStatus | None:
+        """
+        Find out what became of an order whose answer was lost: asks ``check_order`` five times, over 15 seconds.
+
+        An order that is found was made: give the customer its link, or let it expire; don't make it again.
+
+        None means that GatePay finds no such order. It does not prove that there is none:
+
+        - After ``create_payment`` and ``create_cloudpay`` it proves nothing. GatePay does not say whether
+          ``order/check`` finds their orders.
+        - After the others the order was probably not made, but the request may still be on its way.
+
+        So look in GatePay's console, or make another order with a new ``out_order_id``, never with the same one.
+
+        Args:
+            error: What a ``create_…`` method has raised.
+
+        Raises:
+            TransportError: GatePay was not reached in the end; ask again later.
+            ProtocolError: Likewise.
+        """
+        _check_kind("error", error, OutcomeUnknownError)
+        failure: TransportError | ProtocolError | None = None
+        for wait in _SETTLE_WAITS:
+            await anyio.sleep(wait)
+            try:
+                return await self.check_order(error.out_order_id)
+            except OrderNotFoundError:
+                failure = None
+            except (TransportError, ProtocolError) as unanswered:
+                failure = unanswered
+        if failure is not None:
+            raise failure
+        return None
 
     async def list_products(self) -> Catalog:
         """What the shop sells, with prices and stock (产品接口, ``product/show``)."""
@@ -323,12 +536,61 @@ class AsyncGatePay:
         """
         return callback.verify_callback(query, self._credentials)
 
+    @sealed
+    def parse_return(self, query: str | bytes) -> PaymentReturn:
+        """
+        Verify the query that a customer's browser came back with, or raise; no I/O.
+
+        **It is never a proof of payment.** Anyone can come back with the same query again, and digits can be moved
+        between ``product_id``, ``order_id`` and ``out_order_id`` without breaking the signature. Use it to show a page;
+        deliver because of a callback only.
+
+        Args:
+            query: The raw query string, as received. A leading ``?`` is ignored.
+
+        Raises:
+            MalformedCallbackError: A field is missing, comes twice or has not its exact form.
+            CallbackSignatureError: It was not signed with this client's secret.
+        """
+        return payment_return.verify_return(query, self._credentials)
+
+    @sealed
+    def quick_pay_url(
+        self,
+        token: str,
+        *,
+        price: Decimal | str | None = None,
+        custom: str | None = None,
+        stable: bool = False,
+        skin: Literal[0, 1] | None = None,
+    ) -> str:
+        """
+        A link to GatePay's quick-pay page (快捷收款, ``pay/any``), where a customer pays any amount; no I/O.
+
+        **The link is not signed.** Whoever has it can change the price in it, so compare what the callback says was
+        paid with what you want. ``stable`` keeps the page from offering a change, not the link from being changed.
+
+        Args:
+            token: From GatePay's console.
+            price: In yuan, above 0; the customer decides where there is none.
+            custom: Comes back as the callback's ``extend``.
+            stable: The customer can't change on the page what the link gives.
+            skin: Which of GatePay's two pages: 0 or 1.
+
+        Raises:
+            InvalidRequestError: An argument can't be right.
+        """
+        appkey = self._credentials.appkey
+        return quick_pay.quick_pay_url(
+            self._base_url, appkey, token, price=price, custom=custom, stable=stable, skin=skin
+        )
+
     async def send(self, call: Call[T]) -> T:
         """
         Send *call*, again where that is safe, and read the reply. All methods above end here.
 
         Args:
-            call: One of ``gatepay_async.protocol.calls``.
+            call: One of ``gatepay_async.protocol.calls`` or ``gatepay_async.protocol.payment_calls``.
         """
         return (await self._send_until_answered(call, partial(decode, call))).value
 
@@ -348,7 +610,7 @@ class AsyncGatePay:
         Retries, deadline and errors are those of every other call. An error shows no field and nothing of the reply.
 
         Args:
-            path: Below ``base_url``: ``"order/check"``, for example.
+            path: Below ``base_url``: ``"some/path"``, for example.
             fields: Text by name, sent in this order. The client adds ``appkey`` and ``sign``.
             signed: The names of the fields to sign, in the order that GatePay's page gives.
             repeatable: Pass True only if a call that is carried out twice does no harm. Otherwise the client sends
@@ -370,16 +632,17 @@ class AsyncGatePay:
         self, call: Outgoing, read: Callable[[Reply], T], *, resent_within: float = math.inf
     ) -> Sent[T]:
         """Send *call* until *read* can read its reply; not again once *resent_within* seconds have passed."""
-        body = encode(call, self._credentials)
+        form = encode(call, self._credentials)
         attempt = 0
         in_doubt = False  # an attempt broke off, and may have been carried out
         self._check_open()
+        attempts = await self._open_cloud() if call.on_cloud else self._attempts
         began = self._attempts.now()
         ends = began + self._deadline
         while True:
             attempt += 1
             try:
-                value = read(await self._attempts.post(call, body, ends=ends))
+                value = read(await attempts.make(call, form, ends=ends))
             except (RefusedError, ProtocolError, TransportError, ForeignError) as error:
                 failure = error
             else:
@@ -408,6 +671,14 @@ class AsyncGatePay:
         jitter = random.random()  # noqa: S311 -- spreads callers, guards nothing
         wait = wait_after(failure, attempt=attempt, policy=self._policy, jitter=jitter, left=left)
         return wait if wait is not None and self._budget.try_spend() else None
+
+    async def _open_cloud(self) -> Attempts:
+        """The attempts at the cloud, opened when they are first needed: most shops have nothing there."""
+        await self._cloud_attempts.open()
+        if self._closed:
+            await self._cloud_attempts.aclose()
+        self._check_open()
+        return self._cloud_attempts
 
     def _check_open(self) -> None:
         if self._loop is None:
@@ -468,11 +739,12 @@ def _value_or_env(name: str, value: str | None, variable: str) -> str:
     return value
 
 
-def _base_url_or_env(base_url: str | None, allow_http: bool) -> str:  # noqa: FBT001 -- private, called once
+def _url_or_env(name: str, url: str | None, default: str, allow_http: bool) -> str:  # noqa: FBT001 -- private
     # An empty one that was passed is somebody's missing setting, and must not become the real shop.
-    if base_url is not None:
-        return _check_url("base_url", base_url, allow_http)
-    return _check_url("GATEPAY_BASE_URL", os.environ.get("GATEPAY_BASE_URL") or BASE_URL, allow_http)
+    if url is not None:
+        return _check_url(name, url, allow_http)
+    variable = f"GATEPAY_{name.upper()}"
+    return _check_url(variable, os.environ.get(variable) or default, allow_http)
 
 
 def _check_url(name: str, base_url: str, allow_http: bool) -> str:  # noqa: FBT001 -- private

@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 import inspect
-import random
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import aclosing, suppress
-from itertools import chain, islice
-from os import PathLike
 from typing import Any, cast
 
 import anyio
-import anyio.lowlevel
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from gatepay_async.cancelling import CancellationWatch, stray_cancellation
 from gatepay_async.dedup import SpillingDeduplicator
+from gatepay_async.lines import LINES_PER_BATCH, Lines, read_lines
 from gatepay_async.protocol import bulk, checks
-from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Fate, UploadProgress, UploadReport
-from gatepay_async.protocol.calls import KaCreate
+from gatepay_async.protocol.bulk import Chunk, UploadProgress, UploadReport
 from gatepay_async.protocol.chunking import Chunker
 from gatepay_async.protocol.errors import InvalidRequestError
-from gatepay_async.protocol.models import Stored
-from gatepay_async.protocol.progress import Patience, Progress, Resend
-from gatepay_async.protocol.retrying import Sent
+from gatepay_async.protocol.progress import Patience, Progress
+from gatepay_async.sending import PartSender, Send
 from gatepay_async.words.problem import Problem
 
-Send = Callable[[KaCreate], Awaitable[Sent[Stored]]]
-Lines = Iterable[str | bytes] | AsyncIterable[str | bytes]
 OnProgress = Callable[[UploadProgress], object]
 
-_LINES_PER_BATCH = 2000  # lines read at a time; from a file in a worker thread
 PATIENCE = Patience()
 
 
@@ -64,11 +56,11 @@ async def upload(
     if on_progress is not None and not callable(on_progress):
         raise InvalidRequestError(field="on_progress", problem=Problem("not_callable", kind=type(on_progress).__name__))
     work = _Upload(send, product_id, concurrency, on_progress, max_keys_in_memory)
-    return await work.run(_read_lines(keys, work.read_late_lines))
+    return await work.run(read_lines(keys, work.read_late_lines))
 
 
 class _Upload:
-    """One upload: reads, sends side by side, keeps the ledger. What an answer means is ``Progress``'s to say."""
+    """One upload: has chunks read, and sent side by side. What is sent, and what an answer means, others decide."""
 
     def __init__(
         self,
@@ -78,8 +70,6 @@ class _Upload:
         on_progress: OnProgress | None,
         max_keys_in_memory: int | None = None,
     ) -> None:
-        self._send = send
-        self._product_id = product_id
         self._on_progress = on_progress
         self._slots = anyio.Semaphore(concurrency)
         self._progress_lock = anyio.Lock()
@@ -88,10 +78,7 @@ class _Upload:
         self._chunker = Chunker(self._ledger, self._deduplicator)
         self._waiting_chunks: deque[Chunk] = deque()  # several came from one look-up; they wait to be started
         self._progress = Progress(PATIENCE)
-        self._error: BaseException | None = None  # by the input, by on_progress, or by a client that is closed
-        self._in_flight = 0  # calls that are not answered yet
-        self._answered = anyio.Event()  # by the next answer; there is a new one after each
-        self._stopping = anyio.Event()  # nothing more is to be sent: wakes up who waits to send again
+        self._sender = PartSender(send, product_id, self._progress, self._ledger.add)
         self._read_to_its_end = False
         self._whole = False  # the input has no more lines
         self._task_cancelled = False  # a task was cancelled
@@ -108,11 +95,11 @@ class _Upload:
             # A task group of anyio's takes a CancelledError out of a child for a cancellation of its own, and comes
             # here without a word, its work undone.
             if self._task_cancelled or not self._read_to_its_end:
-                self._end_with(stray_cancellation("a task of the upload"))
+                self._sender.end_with(stray_cancellation("a task of the upload"))
             if failure is not None:
-                self._end_with(failure)
+                self._sender.end_with(failure)
             self._record_rest_not_sent()
-            if self._error is None or isinstance(self._error, Exception):
+            if self._sender.error is None or isinstance(self._sender.error, Exception):
                 await self._report_last_progress(group, watch)
         except BaseException as error:
             self._record_rest_not_sent()
@@ -120,9 +107,9 @@ class _Upload:
             raise
         finally:
             self._close_deduplicator()
-        if self._error is not None:
-            _attach_report(self._error, self._report())
-            raise self._error
+        if self._sender.error is not None:
+            _attach_report(self._sender.error, self._report())
+            raise self._sender.error
         return self._report()
 
     def read_late_lines(self, lines: list[object]) -> None:
@@ -131,15 +118,6 @@ class _Upload:
 
     def _report(self) -> UploadReport:
         return self._ledger.report(stopped=self._progress.ended, whole=self._whole)
-
-    def _has_ended(self) -> bool:
-        return self._progress.ended is not None or self._error is not None
-
-    def _end_with(self, error: BaseException) -> None:
-        """Have run() raise *error*; of several, the first."""
-        if self._error is None:
-            self._error = error
-        self._stopping.set()
 
     def _stop_for(self, error: BaseException, group: TaskGroup, watch: CancellationWatch, *, where: str) -> bool:
         """
@@ -152,7 +130,7 @@ class _Upload:
             if watch.is_ours():
                 return False
             error = stray_cancellation(where)
-        self._end_with(error)
+        self._sender.end_with(error)
         if not isinstance(error, Exception):
             group.cancel_scope.cancel()  # Ctrl-C, say: nobody wants to wait for what is in flight
         return True
@@ -168,10 +146,10 @@ class _Upload:
             self._record_not_sent(rest)
 
     def _record_not_sent(self, chunk: Chunk) -> None:
-        self._ledger.add(bulk.left(chunk, error=self._progress.ended))
+        self._ledger.add(self._progress.left(chunk))
 
     def _close_deduplicator(self) -> None:
-        if not self._deduplicator.fits_in_memory(_LINES_PER_BATCH):
+        if not self._deduplicator.fits_in_memory(LINES_PER_BATCH):
             # Giving a large file back takes a while; a thread of its own can't be cancelled before it has begun.
             threading.Thread(target=self._deduplicator.close).start()
 
@@ -184,7 +162,7 @@ class _Upload:
         try:
             async for lines in batches:
                 await self._start_full_chunks(lines, group)
-                if self._has_ended():
+                if self._sender.has_ended:
                     break  # also where blanks, repetitions or a slow input leave the next chunk far away
             else:
                 self._whole = True
@@ -199,7 +177,7 @@ class _Upload:
             problem = Problem("wrong_encoding", line=self._ledger.read, encoding=encoding)
             failure = InvalidRequestError(field="keys", problem=problem)
         await self._find_repeated(group)
-        if failure is None and not self._has_ended():
+        if failure is None and not self._sender.has_ended:
             rest = self._chunker.last_chunk()
             if rest is not None:
                 await self._start_chunk(rest, group)
@@ -207,14 +185,14 @@ class _Upload:
 
     async def _start_full_chunks(self, lines: Iterable[object], group: TaskGroup) -> None:
         """Start what chunks are full with *lines*, until the upload has ended."""
-        if not self._deduplicator.fits_in_memory(_LINES_PER_BATCH):
+        if not self._deduplicator.fits_in_memory(LINES_PER_BATCH):
             self._chunker.read_lines(lines)
             if len(self._chunker.pending_keys) >= checks.MAX_KEYS_PER_CALL:
                 await self._find_repeated(group)
             return
         for chunk in self._chunker.chunks(lines):
             await self._start_chunk(chunk, group)
-            if self._has_ended():
+            if self._sender.has_ended:
                 return
 
     async def _find_repeated(self, group: TaskGroup) -> None:
@@ -228,10 +206,10 @@ class _Upload:
             repeated = await anyio.to_thread.run_sync(self._deduplicator.find_repeated, keys)
         except Exception as error:  # noqa: BLE001 -- SQLite's own; raised by run(), when nothing is in flight any more
             self._chunker.give_up_pending()  # and never ask again: some of it may have been entered
-            self._end_with(error)
+            self._sender.end_with(error)
             return
         self._waiting_chunks.extend(self._chunker.full_chunks(repeated))
-        while self._waiting_chunks and not self._has_ended():
+        while self._waiting_chunks and not self._sender.has_ended:
             await self._start_chunk(self._waiting_chunks.popleft(), group)
 
     async def _start_chunk(self, chunk: Chunk, group: TaskGroup) -> None:
@@ -248,7 +226,8 @@ class _Upload:
         """In the slot until its progress is reported: a slow *on_progress* slows the reading, too."""
         watch = CancellationWatch()
         try:
-            await self._send_chunk(chunk)
+            del self._starting[chunk.index]
+            await self._sender.send_chunks([chunk])
             await self._report_progress()
         except BaseException as error:
             if not self._stop_for(error, group, watch, where="the transport, or on_progress"):
@@ -264,61 +243,6 @@ class _Upload:
             if not self._stop_for(error, group, watch, where="on_progress"):
                 raise
 
-    async def _send_chunk(self, chunk: Chunk) -> None:
-        """Send *chunk*, in parts if it must be; each part of it ends in the ledger, whatever happens."""
-        del self._starting[chunk.index]
-        parts = deque([chunk])  # the next one first
-        try:
-            while parts and not self._has_ended():
-                if self._progress.asks_one_by_one and self._in_flight:
-                    await self._answered.wait()
-                    continue
-                wait = max(parts[0].not_before, self._progress.held_until) - anyio.current_time()
-                if wait > 0:
-                    with anyio.move_on_after(wait):
-                        await self._stopping.wait()
-                    continue
-                again = await self._send_part(parts.popleft())
-                if again.later:
-                    parts.extend(again.parts)
-                else:
-                    parts.extendleft(reversed(again.parts))
-        finally:
-            for part in parts:
-                self._record_not_sent(part)
-
-    async def _send_part(self, part: Chunk) -> Resend:
-        """Send *part* and enter what became of it, or return what is to be sent again."""
-        verdict: ChunkOutcome | Resend = bulk.failed(part, Fate.UNKNOWN)  # until we know better: cancelled, or a bug
-        began = anyio.current_time()
-        try:
-            answer = await self._send_call(part)
-            verdict = self._progress.answered(part, answer, now=anyio.current_time())
-        except InvalidRequestError as error:
-            self._end_with(error)
-            verdict = bulk.left(part, error=error)
-        except bulk.ATTEMPTED as error:
-            jitter = random.random()  # noqa: S311 -- spreads calls, guards nothing
-            now, others = anyio.current_time(), self._in_flight
-            verdict = self._progress.failed(part, error, began=began, now=now, jitter=jitter, others=others)
-            if self._has_ended():
-                self._stopping.set()
-        except Exception as error:  # noqa: BLE001 -- a transport's own; raised by run()
-            self._end_with(error)
-        finally:
-            if isinstance(verdict, ChunkOutcome):
-                self._ledger.add(verdict)
-        return verdict if isinstance(verdict, Resend) else Resend(())
-
-    async def _send_call(self, part: Chunk) -> Sent[Stored]:
-        self._in_flight += 1
-        try:
-            return await self._send(KaCreate(self._product_id, part.keys))
-        finally:
-            self._in_flight -= 1
-            self._answered.set()
-            self._answered = anyio.Event()
-
     async def _report_progress(self) -> None:
         if self._on_progress is None:
             return
@@ -328,60 +252,7 @@ class _Upload:
                 if inspect.isawaitable(result):
                     await result
             except Exception as error:  # noqa: BLE001 -- raised by run(), when nothing is in flight any more
-                self._end_with(error)
-
-
-def _read_lines(keys: Lines, on_late_lines: Callable[[list[object]], None]) -> AsyncGenerator[Iterable[object]]:
-    """*keys*, whatever they are, as batches of lines."""
-    if isinstance(keys, str | bytes | bytearray | PathLike):
-        problem = Problem("keys_not_iterable")
-        raise InvalidRequestError(field="keys", problem=problem)
-    if isinstance(keys, AsyncIterable):
-        return _read_async(keys)
-    if isinstance(keys, Iterable):
-        return _read_file(keys, on_late_lines) if hasattr(keys, "readline") else _read_all(keys)
-    raise InvalidRequestError(field="keys", problem=Problem("not_iterable", kind=type(keys).__name__))
-
-
-async def _read_async(keys: AsyncIterable[object]) -> AsyncGenerator[Iterable[object]]:
-    async for key in keys:
-        # One by one: a line that waits in a batch of ours would be in no ledger.
-        yield (key,)
-
-
-async def _read_all(keys: Iterable[object]) -> AsyncGenerator[Iterable[object]]:
-    lines = iter(keys)
-    for line in lines:
-        # Not taken out before the chunker asks for them: a line that waits here would be in no ledger.
-        yield chain((line,), islice(lines, _LINES_PER_BATCH - 1))
-        await anyio.lowlevel.checkpoint()  # blanks and repetitions alone would never wait for a slot
-
-
-async def _read_file(
-    file: Iterable[object], on_late_lines: Callable[[list[object]], None]
-) -> AsyncGenerator[Iterable[object]]:
-    """Reading a disk, or a pipe, would block the event loop: it is done in a worker thread."""
-    while True:
-        lines: list[object] = []
-        try:
-            error = await anyio.to_thread.run_sync(_read_some, file, lines, abandon_on_cancel=True)
-        except BaseException:
-            on_late_lines(list(lines))  # a pipe may never give the rest; what it gave is not lost
-            raise
-        yield lines
-        if error is not None:
-            raise error
-        if len(lines) < _LINES_PER_BATCH:
-            return
-
-
-def _read_some(file: Iterable[object], lines: list[object]) -> Exception | None:
-    """Append the next lines to *lines*; the error that ended them: what was read before it must not be lost."""
-    try:
-        lines.extend(islice(file, _LINES_PER_BATCH))
-    except Exception as error:  # noqa: BLE001 -- raised by the caller, after the lines
-        return error
-    return None
+                self._sender.end_with(error)
 
 
 def _attach_report(error: BaseException, report: UploadReport) -> None:

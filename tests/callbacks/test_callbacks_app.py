@@ -378,7 +378,7 @@ async def test_lookup(memory_shop: Shop) -> None:
     assert memory_shop.kinds == ["refused", "refused", "refused", "handled"]
     unknown, price, _, _ = memory_shop.events
     assert (unknown.order_id, unknown.out_order_id) == (67848, "T-1001-X")
-    assert str(unknown.error) == "callback: out_order_id: is no order of yours"
+    assert str(unknown.error) == "callback: out_order_id: is not one of your orders"
     assert str(price.error) == "callback: price: is not your order's"
     assert len(memory_shop.handled) == 1
 

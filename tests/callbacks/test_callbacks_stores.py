@@ -199,9 +199,7 @@ def refusal(make: Callable[..., object], *given: object, **options: object) -> s
 
 def test_no_file() -> None:
     """A store in a file wants a file's name."""
-    assert [
-        path for path in ("", ":memory:") if "MemoryStore remembers in memory" not in refusal(SQLiteStore, path)
-    ] == []
+    assert [path for path in ("", ":memory:") if "in memory, use MemoryStore" not in refusal(SQLiteStore, path)] == []
 
 
 def test_no_folder(tmp_path: Path) -> None:

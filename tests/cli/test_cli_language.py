@@ -27,7 +27,9 @@ ROOM = Path(gatepay_async.cli.__file__).parent
 UPLOADS = ("list", "show", "watch", "cancel", "resume", "forget", "work")
 COMMANDS: list[tuple[str, ...]] = [
     (), ("demo",), ("doctor",), ("products",), ("keys",), ("keys", "upload"), ("keys", "export"), ("keys", "count"),
-    ("pay",), ("callback",), ("callback", "verify"), ("callback", "sign"), ("callback", "send"), ("errors",),
+    ("pay",),
+    ("order",),
+    ("link",), ("callback",), ("callback", "verify"), ("callback", "sign"), ("callback", "send"), ("errors",),
     ("sandbox",), ("uploads",), *(("uploads", name) for name in UPLOADS),
 ]  # fmt: skip
 
@@ -58,6 +60,16 @@ def test_no_text_is_missing() -> None:
     """Every text that the code asks for is in the table."""
     for name in asked_for():
         assert any(re.fullmatch(name, known) for known in COMMAND), name
+
+
+def test_no_value_is_missing() -> None:
+    """A text that is asked for by its name is given all that it has holes for."""
+    calls = [node for path in ROOM.rglob("*.py") for node in ast.walk(ast.parse(path.read_text("utf-8")))]
+    for call in calls:
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "text" and isinstance(call.args[0], ast.Constant):
+            given = {each.arg for each in call.keywords}
+            holes = {name for _, name, _, _ in string.Formatter().parse(COMMAND[str(call.args[0].value)][0]) if name}
+            assert None in given or holes <= given, ast.unparse(call)
 
 
 def test_no_text_is_left_over() -> None:
@@ -98,7 +110,7 @@ def test_help(gatepay: Any, command: tuple[str, ...], lang: str) -> None:
     assert run.out.startswith({"en": "Usage: gatepay", "zh": "用法：gatepay"}[lang])
     assert ("显示本帮助" in run.out) == (lang == "zh")
     assert not re.search(
-        r"^ .*\b(option|uploads?|work|export|pay|callback|sandbox|errors)\.\w+$", run.out, re.MULTILINE
+        r"^ .*\b(option|uploads?|work|export|pay|order|link|callback|sandbox|errors)\.\w+$", run.out, re.MULTILINE
     )
     for line in run.out.splitlines():
         assert sum(2 if east_asian_width(letter) in "WF" else 1 for letter in line) <= 80, line

@@ -2,21 +2,21 @@
 
 import asyncio
 import json
+import math
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from attrs import evolve
 from durable_room import PRODUCT, SOON, Room, adds_up, keys_of
 from durable_shop import Shop
 
-from gatepay_async import AlreadyStoredError, StorageFailedError, TransportError
+from gatepay_async import AlreadyStoredError, EmptyContentError, StorageFailedError, TransportError
 from gatepay_async.durable.records import results
 from gatepay_async.durable.records.manifest import JobManifest
 from gatepay_async.durable.records.results import BatchResult
 from gatepay_async.durable.work import runner
-from gatepay_async.durable.work.runner import Runner
-from gatepay_async.durable.work.sender import Sender
+from gatepay_async.durable.work.sender import BatchSender
 from gatepay_async.protocol.bulk import Chunk, Fate
 from gatepay_async.protocol.calls import KaCreate
 from gatepay_async.protocol.models import Stored
@@ -56,17 +56,21 @@ def failing(sent: bool) -> TransportError:  # noqa: FBT001 -- what it is about
     return TransportError(endpoint="ka/create", sent=sent, problem="x", attempts=4)
 
 
-async def run_of(chunks: list[Chunk], answer: Callable[[KaCreate], Sent[Stored]]) -> BatchResult:
-    """A run, as the database gives it back."""
+async def run_of(
+    chunks: list[Chunk], answer: Callable[[KaCreate], Sent[Stored]], *, calls: float = math.inf
+) -> BatchResult:
+    """A run of so many *calls*, as the database gives it back."""
 
     async def send(call: KaCreate) -> Sent[Stored]:
         return answer(call)
 
-    async def always() -> bool:
-        return True
+    async def may_send() -> bool:
+        nonlocal calls
+        calls -= 1
+        return calls >= 0
 
-    run = await Sender(send, 8, always).send_chunks(chunks)
-    return BatchResult.of_json(json.loads(json.dumps(run.as_json())))
+    run = await BatchSender(send, 8, may_send).send_chunks(chunks)
+    return BatchResult.from_row(json.loads(json.dumps(run.to_row())))
 
 
 def raising(error: Exception) -> Callable[[KaCreate], Sent[Stored]]:
@@ -98,7 +102,7 @@ async def test_a_doubt_outlives_runs() -> None:
 
 async def test_only_what_is_left_is_sent_again() -> None:
     """A run takes up the parts that the runs before it have left, each with its own doubt, and no others."""
-    refused = StorageFailedError(code=113, message="", endpoint="ka/create")
+    refused = EmptyContentError(code=110, message="", endpoint="ka/create")
 
     def answer(call: KaCreate) -> Sent[Stored]:
         if "B" in call.keys:
@@ -111,7 +115,18 @@ async def test_only_what_is_left_is_sent_again() -> None:
     assert fates(runs) == [(1, 1, Fate.STORED), (2, 2, Fate.REFUSED), (3, 5, Fate.NOT_SENT)]
     (left,) = results.to_do([CHUNK], runs)
     assert (left.lines, left.keys, left.in_doubt) == ((3, 5), ("C", "D"), False)
-    assert not results.settled(evolve(results.merged(runs)[0][1], count=2))
+    database = StorageFailedError(code=113, message="", endpoint="ka/create")
+    assert not results.settled(evolve(results.merged(runs)[0][1], count=2, error=database))
+
+
+async def test_halves_that_a_run_has_left() -> None:
+    """A run that ends amid halving has refused nothing: each half alone may be what GatePay takes."""
+    for cls, code in ((EmptyContentError, 110), (StorageFailedError, 113)):
+        refused = cls(code=code, message="", endpoint="ka/create")
+        run = await run_of([CHUNK], raising(refused), calls=1)
+        assert run.follows
+        assert fates([run]) == [(1, 2, Fate.NOT_SENT), (3, 5, Fate.NOT_SENT)]
+        assert [part.keys for part in results.to_do([CHUNK], [run])] == [("A", "B"), ("C", "D")]
 
 
 async def test_a_key_that_is_refused_in_every_run() -> None:
@@ -127,11 +142,11 @@ async def test_a_key_that_is_refused_in_every_run() -> None:
 
 def test_rows_of_the_version_before() -> None:
     """What an older version has written is read as it was meant: doubts, parts, and a job without the new field."""
-    first, second = (BatchResult.of_json(row) for row in OLD_RUNS)
+    first, second = (BatchResult.from_row(row) for row in OLD_RUNS)
     assert [(part.in_doubt, part.keys) for part in results.to_do([CHUNK], [first])] == [(True, CHUNK.keys)]
     (left,) = results.to_do([CHUNK], [first, second])
     assert left.keys == ("C", "D")
-    assert JobManifest.of_json(OLD_FACTS).invisible == ()
+    assert JobManifest.from_row(OLD_FACTS).invisible == ()
 
 
 async def test_a_run_that_was_taken_away(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +158,7 @@ async def test_a_run_that_was_taken_away(room: Room, shop: Shop, monkeypatch: py
         job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
         assert not job._store.mark_begun(f"{job.id}.0.0")  # what a worker does that is killed then
         async with uploads.worker():
-            monkeypatch.setattr("gatepay_async.durable.work.sender.KaCreate", nobody)
+            monkeypatch.setattr("gatepay_async.sending.KaCreate", nobody)
             report = await job.wait(every=SOON)
     assert (report.unknown, report.not_sent) == (600, 0)
     assert adds_up(report)
@@ -158,10 +173,9 @@ async def test_a_cancellation_of_somebody_elses() -> None:
     async def always() -> bool:
         return True
 
-    runner = Runner(cast("Any", None), cast("Any", None), send, cast("Any", None), executor="e")
-    run = await runner._send_all([CHUNK], Sender(send, 8, always))
-    assert [outcome.fate for outcome in run.outcomes] == [Fate.UNKNOWN]
-    assert str(run.stopped) == "CancelledError while sending; the worker's log may say more"
+    run = await BatchSender(send, 8, always).send_chunks([CHUNK, CHUNK])
+    assert [outcome.fate for outcome in run.outcomes] == [Fate.UNKNOWN, Fate.NOT_SENT]
+    assert str(run.stopped) == "CancelledError while sending; see the worker's log"
 
 
 def nobody(*_: object) -> KaCreate:
@@ -169,7 +183,7 @@ def nobody(*_: object) -> KaCreate:
 
 
 async def test_invisible_characters_are_in_the_report(room: Room, shop: Shop) -> None:
-    """The report of a job lists the lines whose card key holds an invisible character, as any report does."""
+    """The report of a job lists the lines whose card key contains an invisible character, as any report does."""
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
         job = await submit.file(room.file(["A", "\u200bB\u200b", "C\u200bD"]), product_id=PRODUCT)

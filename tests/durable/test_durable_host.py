@@ -11,10 +11,11 @@ from durable_room import PRODUCT, SOON, Room, keys_of
 from durable_shop import Shop
 from waiting import PATIENCE, until
 
-from gatepay_async.durable import DurableError, worker
+from gatepay_async.durable import DurableError
 from gatepay_async.durable.records.rows import batch_id
 from gatepay_async.durable.storage import job_store
 from gatepay_async.durable.storage.database import Database
+from gatepay_async.durable.work import dbos_host
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
@@ -79,7 +80,7 @@ async def test_taken_for_somebody_else(room: Room, shop: Shop, monkeypatch: pyte
     """A batch that an application took before its worker was open, and that isn't its any more, is not sent."""
     uploads = room.uploads(shop, version="app-7")
     ask, answers = job_store.JobStore.is_taken, []
-    find_queue, begun = worker._queue_of, []
+    find_queue, begun = dbos_host._queue_of, []
 
     def is_taken(self: job_store.JobStore, name: str, executor: str) -> bool:
         answers.append(ask(self, name, executor))
@@ -91,7 +92,7 @@ async def test_taken_for_somebody_else(room: Room, shop: Shop, monkeypatch: pyte
         return queue
 
     monkeypatch.setattr(job_store.JobStore, "is_taken", is_taken)
-    monkeypatch.setattr(worker, "_queue_of", queue_of)
+    monkeypatch.setattr(dbos_host, "_queue_of", queue_of)
     async with hosting(room), uploads.submitter() as submit:
         async with uploads.worker():
             pass

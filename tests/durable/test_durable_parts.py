@@ -109,18 +109,18 @@ FAILED = st.builds(
 
 
 @given(st.lists(STORED), st.lists(FAILED), st.booleans())
-def test_runs_as_json(done: list[ChunkOutcome], rest: list[ChunkOutcome], follows: bool) -> None:  # noqa: FBT001 -- hypothesis gives it
+def test_runs_as_rows(done: list[ChunkOutcome], rest: list[ChunkOutcome], follows: bool) -> None:  # noqa: FBT001 -- hypothesis gives it
     """A run comes back from JSON as it was."""
     run = BatchResult([*done, *rest], follows=follows)
-    assert BatchResult.of_json(json.loads(json.dumps(run.as_json()))) == run
+    assert BatchResult.from_row(json.loads(json.dumps(run.to_row()))) == run
 
 
 def test_twenty_alike_are_one_entry() -> None:
     """A batch that went well takes a few numbers in the database."""
     chunks = [Chunk(n, tuple(range(500 * n + 1, 500 * n + 501)), ("KEY",) * 500) for n in range(20)]
     run = BatchResult([bulk.stored(chunk, count=500, attempts=1) for chunk in chunks])
-    assert run.as_json() == {"done": [[0, 1, 500, 500, 500, 1, 20]]}
-    assert BatchResult.of_json(run.as_json()) == run
+    assert run.to_row() == {"done": [[0, 1, 500, 500, 500, 1, 20]]}
+    assert BatchResult.from_row(run.to_row()) == run
 
 
 KEYS = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zs", "Zl", "Zp"]), min_size=1, max_size=20)
@@ -145,7 +145,7 @@ def test_spooled_as_uploaded(lines: list[str]) -> None:
     target = io.BytesIO()
     source = [f"{line}\n".encode() for line in lines]
     spooled = writer.spool(source, target, name="n", product_id=8, secret=SECRET)
-    manifest = JobManifest.of_json(json.loads(json.dumps(spooled.manifest.as_json())))
+    manifest = JobManifest.from_row(json.loads(json.dumps(spooled.manifest.to_row())))
     assert manifest == spooled.manifest
     refused = manifest.refused.count if manifest.refused else 0
     assert manifest.read == len(lines) == manifest.blank + manifest.duplicates + manifest.count + refused

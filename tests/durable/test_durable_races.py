@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 import anyio
 import pytest
 from anyio import from_thread
-from attrs import define, field
+from attrs import define, evolve, field
 from durable_room import PRODUCT, SOON, Room, keys_of
 from durable_shop import Shop, serving
 from waiting import until, wait_until
@@ -16,9 +16,8 @@ from gatepay_async.durable import DurableError, DurableUploads, FolderSpool, Job
 from gatepay_async.durable.jobs import Job
 from gatepay_async.durable.records import batches as batches_room
 from gatepay_async.durable.records.results import BatchResult
-from gatepay_async.durable.records.rows import BatchRow, batch_id
+from gatepay_async.durable.records.rows import BatchRow, Task, batch_id
 from gatepay_async.durable.submitter import Submitter
-from gatepay_async.durable.work.runner import Task
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
@@ -29,15 +28,13 @@ async def runs(job: Job, turns: int = 3) -> dict[int, BatchRow]:
     """The runs of the first batch of *job*, by their turn."""
     names = [batch_id(job.id, 0, turn) for turn in range(turns)]
     rows = await anyio.to_thread.run_sync(job._store.batches, names)
-    return {row.turn: row for row in rows.values()}
+    return {row.task.turn: row for row in rows.values()}
 
 
 async def queue_again(job: Job) -> None:
     """Queue the second run of the only batch of *job*, as a worker does that has lost the first one and can't know."""
     first = (await runs(job))[0]
-    await anyio.to_thread.run_sync(
-        lambda: job._store.enqueue_run(job.id, PRODUCT, first.batch, turn=1, failures=0, delay=0)
-    )
+    await anyio.to_thread.run_sync(job._store.enqueue_run, evolve(first.task, turn=1))
 
 
 async def test_a_run_that_nothing_is_left_for(room: Room, shop: Shop) -> None:
@@ -278,7 +275,7 @@ async def test_resumed_and_cleaned_away(room: Room, shop: Shop, monkeypatch: pyt
         job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
         await job.cancel()
         await look_and(monkeypatch, submit, job)
-        with pytest.raises(DurableError, match="is gone; somebody has cleaned it away"):
+        with pytest.raises(DurableError, match="no longer exists; someone has deleted it"):
             await job.resume()
 
 

@@ -192,7 +192,7 @@ async def test_a_spool_of_others(room: Room, tmp_path: Path, monkeypatch: pytest
     for mode in (0o720, 0o702, 0o777):
         folder.chmod(mode)
         for ask in (spool.secret(), spool.put("x", io.BytesIO()), spool.read("x", 0, 1)):
-            with pytest.raises(DurableError, match="other users can write into the spool"):
+            with pytest.raises(DurableError, match="other users can write to the spool"):
                 await ask
     folder.chmod(0o750)
     assert await spool.read("x", 0, 3) == b"abc"

@@ -88,7 +88,7 @@ async def test_what_cannot_be_unpacked() -> None:
     """What says that it is packed and isn't is no reply."""
     for read in READERS:
         for coding in ("gzip", "deflate"):
-            with pytest.raises(BadReplyError, match="can't be unpacked"):
+            with pytest.raises(BadReplyError, match="can't be decompressed"):
                 await read(response(coding, b'{"code": 100}'))
 
 

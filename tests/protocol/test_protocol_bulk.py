@@ -236,9 +236,9 @@ def test_batches_are_one_input() -> None:
         (" \r\n", "", None),
         ("\ufeff", "", None),
         (b"", "", None),
-        ("A\nB", "A\nB", "holds a line break, which would make two keys of it"),
-        ("A\rB", "A\rB", "holds a line break, which would make two keys of it"),
-        (b"A\0B\0", "A\0B\0", "holds a NUL; is the file UTF-16?"),
+        ("A\nB", "A\nB", "contains a line break, which would split it into two card keys"),
+        ("A\rB", "A\rB", "contains a line break, which would split it into two card keys"),
+        (b"A\0B\0", "A\0B\0", "contains a NUL character; the file may be UTF-16"),
         ("A\ud800", "A\ud800", "can't be encoded as UTF-8"),
         (b"A\xff", "A\udcff", "can't be encoded as UTF-8"),
         (None, "", "must be text, not NoneType"),
@@ -265,7 +265,7 @@ def test_refused_neighbours_share_an_outcome() -> None:
     assert {(each.index, each.fate, each.stored, each.attempts) for each in report.chunks} == {
         (-1, Fate.REFUSED, None, 0)
     }
-    line_break = "holds a line break, which would make two keys of it"
+    line_break = "contains a line break, which would split it into two card keys"
     assert [str(each.error) for each in report.chunks] == [
         f"keys: lines 1 to 2: each {line_break}",
         "keys: line 3 can't be encoded as UTF-8",

@@ -107,7 +107,7 @@ def test_doubled(name: str, *, escape: bool) -> None:
     again = f"%{ord(name[0]):02x}{name[1:]}" if escape else name
     for value in (signed()[name], "", "other"):
         error = malformed(f"{query(signed())}&{again}={quote_plus(value)}")
-        assert (error.field, error.problem) == (name, "a name comes twice")
+        assert (error.field, error.problem) == (name, "a parameter appears twice")
 
 
 @rows("name", ["appkey", "order_id", "out_order_id", "price", "realprice", "type", "paytime", "sign"])
@@ -340,7 +340,7 @@ def test_other_names() -> None:
 def test_another_name_doubled(name: str) -> None:
     """Another name that comes twice is refused too, and not repeated in the error."""
     error = malformed(f"{name}=1&{query(signed())}&{name}=1")
-    assert (error.field, error.problem) == (None, "a name comes twice")
+    assert (error.field, error.problem) == (None, "a parameter appears twice")
 
 
 def test_plus_and_escapes() -> None:
@@ -356,8 +356,8 @@ def test_plus_and_escapes() -> None:
 def test_broken_escapes(extend: str) -> None:
     """A per-cent sign without two hex digits is malformed, where Python's own would let it through."""
     error = malformed(f"{query(signed())}&x{extend}")
-    assert (error.field, error.problem) == (None, "holds a % without two hex digits")
-    assert malformed(f"{query(signed())}&y={extend}").problem == "holds a % without two hex digits"
+    assert (error.field, error.problem) == (None, "contains a % without two hex digits")
+    assert malformed(f"{query(signed())}&y={extend}").problem == "contains a % without two hex digits"
 
 
 @rows("value", ["%ff", "%C0%80", "%ED%A0%80", "%E5%AF", "\ud800", b"\xff", b"\xed\xa0\x80"])
@@ -365,9 +365,9 @@ def test_no_utf8(value: Any) -> None:
     """Bytes that are no UTF-8, escaped or not, are malformed, in a value and in a name."""
     raw = value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass")
     for received in (query(signed()).encode() + b"&y=" + raw, raw + b"=1&" + query(signed()).encode()):
-        assert malformed(received).problem == "holds bytes that are not UTF-8"
+        assert malformed(received).problem == "contains bytes that are not UTF-8"
     if isinstance(value, str):
-        assert malformed(f"{query(signed())}&y={value}").problem == "holds bytes that are not UTF-8"
+        assert malformed(f"{query(signed())}&y={value}").problem == "contains bytes that are not UTF-8"
 
 
 def test_too_long() -> None:

@@ -194,7 +194,7 @@ def test_numbers_that_are_no_json(raw: str) -> None:
     """What JSON doesn't know makes the whole reply no JSON."""
     with pytest.raises(ProtocolError) as caught:
         read("pay_create", ("data", "order_price"), raw)
-    assert (caught.value.path, caught.value.problem) == (None, "is no complete JSON")
+    assert (caught.value.path, caught.value.problem) == (None, "is not complete JSON")
 
 
 @rows(
@@ -218,7 +218,7 @@ def test_no_json(body: bytes) -> None:
     """Bytes that are no UTF-8, half characters, numbers without measure and trailing text are no JSON."""
     with pytest.raises(codec.MisreadError) as caught:
         codec.parse_json(body)
-    assert (caught.value.path, str(caught.value)) == (None, "is no complete JSON")
+    assert (caught.value.path, str(caught.value)) == (None, "is not complete JSON")
     assert caught.value.__context__ is None
 
 
@@ -258,7 +258,7 @@ def test_both_spellings_of_the_times(ours: str, example: str, table: str) -> Non
 @rows("name", ["createtime", "updatetime"])
 def test_times_out_of_range(name: str, raw: str) -> None:
     """Epoch seconds that no calendar holds are refused by their path."""
-    assert misread("ka_show", (*LAST_KEY, name), raw).problem == "should be epoch seconds, is out of range"
+    assert misread("ka_show", (*LAST_KEY, name), raw).problem == "should be a Unix timestamp, is out of range"
 
 
 @rows("status", ["soldin", "sold", "", "售出"])

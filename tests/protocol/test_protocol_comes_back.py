@@ -9,9 +9,10 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from gatepay_async.protocol import checks
-from gatepay_async.protocol.callback import MAX_APPKEY_BYTES, MAX_OWN_QUERY_BYTES, MAX_QUERY_BYTES, parse_callback
+from gatepay_async.protocol.callback import MAX_APPKEY_BYTES, MAX_OWN_QUERY_BYTES, parse_callback
 from gatepay_async.protocol.calls import PayCreate
 from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.protocol.queries import MAX_QUERY_BYTES
 from gatepay_async.testing import signed_callback
 
 pytestmark = pytest.mark.fast

@@ -37,6 +37,17 @@ REFUSALS = [
     "AlreadyStoredError",
     "StorageFailedError",
 ]
+# Of the later endpoints.
+LATER = [
+    "OrderNotFoundError",
+    "InvalidPriceError",
+    "PayTypeClosedError",
+    "ProductUnavailableError",
+    "UnexpectedParameterError",
+    "CallbackUrlMissingError",
+    "AppKeyExpiredError",
+    "NotAnAgentError",
+]
 TREE = {
     "GatePayError": ["Exception"],
     "InvalidRequestError": ["GatePayError", "ValueError"],
@@ -44,6 +55,7 @@ TREE = {
     **{name: ["RefusedError"] for name in REFUSALS},
     # Codes of pay/create that the vendor has added later.
     **{name: ["RefusedError"] for name in ("NoPayTypeAvailableError", "OrderFailedError", "UnknownFailureError")},
+    **{name: ["RefusedError"] for name in LATER},
     "ProtocolError": ["GatePayError"],
     "TransportError": ["GatePayError"],
     "DeadlineExceededError": ["TransportError"],
@@ -153,8 +165,10 @@ SENTENCES: list[tuple[GatePayError, str]] = [
     ),
     (RefusedError(code=777, message="", endpoint="ka/show"), "ka/show refused with 777"),
     (
-        errors.ProtocolError(endpoint="ka/show", http_status=502, problem="is no complete JSON", excerpt="Bad Gateway"),
-        "ka/show (HTTP 502): is no complete JSON: Bad Gateway",
+        errors.ProtocolError(
+            endpoint="ka/show", http_status=502, problem="is not complete JSON", excerpt="Bad Gateway"
+        ),
+        "ka/show (HTTP 502): is not complete JSON: Bad Gateway",
     ),
     (
         errors.ProtocolError(endpoint="ka/show", http_status=200, problem="is missing", path="data.ka", retry_after=0),
@@ -168,7 +182,7 @@ SENTENCES: list[tuple[GatePayError, str]] = [
         errors.DeadlineExceededError(endpoint="ka/show", sent=True, problem="late", attempts=3),
         "ka/show: nobody answered: late (3 attempts; the request may have arrived)",
     ),
-    (errors.MalformedCallbackError(problem="a name comes twice"), "callback: a name comes twice"),
+    (errors.MalformedCallbackError(problem="a parameter appears twice"), "callback: a parameter appears twice"),
     (errors.CallbackSignatureError(problem="is not yours", field="appkey"), "callback: appkey: is not yours"),
     (
         UploadIncomplete(report()),

@@ -93,7 +93,7 @@ def test_nothing_odd() -> None:
     """Ordinary text in any script, blanks within it and tabs are no finding; NUL and broken lines are other faults."""
     for text in ("ABC-123", "卡密 一", "clé", "ключ", "مفتاح", "कुंजी", "🙂", "a\tb", "a\u3000b", "e\u0301"):
         assert (text, invisible.holds_any(text), invisible.strip(text)) == (text, False, text)
-    assert clean("A\0")[1] == clean("\0")[1] == "holds a NUL; is the file UTF-16?"
+    assert clean("A\0")[1] == clean("\0")[1] == "contains a NUL character; the file may be UTF-16"
     assert not invisible.may_be_odd("卡密")
 
 

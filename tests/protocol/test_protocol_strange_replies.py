@@ -36,9 +36,9 @@ def strange(call: Any, status: int, body: bytes, retry_after: float | None = Non
 def test_a_gateways_page(call: Any) -> None:
     """Of a page in HTML the error shows the length and the title."""
     error = strange(call, 502, BAD_GATEWAY)
-    assert (error.problem, error.path) == ("is no complete JSON", None)
+    assert (error.problem, error.path) == ("is not complete JSON", None)
     assert error.excerpt == '86 bytes, titled "502 Bad Gateway"'
-    assert str(error) == f"{call.path} (HTTP 502): is no complete JSON: {error.excerpt}"
+    assert str(error) == f"{call.path} (HTTP 502): is not complete JSON: {error.excerpt}"
 
 
 def test_words_that_may_be_card_keys() -> None:
@@ -55,7 +55,7 @@ def test_words_that_may_be_card_keys() -> None:
 def test_a_redirect(call: Any, status: int, body: bytes) -> None:
     """A redirect is an error that says that it isn't followed, whatever its body says."""
     error = strange(call, status, body)
-    assert (error.problem, error.path) == ("is a redirect, which is not followed; is base_url right?", None)
+    assert (error.problem, error.path) == ("is a redirect, which is not followed; check base_url", None)
 
 
 @calls
@@ -70,7 +70,7 @@ def test_too_many_requests() -> None:
     """What the server asks for with Retry-After is carried, and said."""
     error = strange(KaShow(8), 429, b"slow down", 7.5)
     assert error.retry_after == 7.5
-    assert str(error) == "ka/show (HTTP 429): is no complete JSON; it asks to be left alone for 7.5 s: 9 bytes"
+    assert str(error) == "ka/show (HTTP 429): is not complete JSON; it asks to be left alone for 7.5 s: 9 bytes"
     assert strange(ProductShow(), 429, b"slow down", None).retry_after is None
 
 
@@ -223,7 +223,7 @@ def test_a_code_that_may_be_a_card_key() -> None:
     """A code of more than five digits is refused, and the error doesn't show it; one of five digits is shown."""
     call = KaCreate(8, ["AAA"])
     for code in (123456, -123456, 1234_5678_9012_3456):
-        with pytest.raises(ProtocolError, match="code is none of GatePay's") as caught:
+        with pytest.raises(ProtocolError, match="code is not a code of GatePay's") as caught:
             decode(call, Reply(200, b'{"code": %d, "msg": "", "data": null}' % code))
         assert str(abs(code)) not in f"{caught.value} {vars(caught.value)}"
     with pytest.raises(RefusedError, match="99999"):

@@ -71,10 +71,13 @@ def test_both_languages_say_the_same(name: str, text: tuple[str, str]) -> None:
 
 def test_a_problem_is_its_english_sentence() -> None:
     """It compares, formats and joins as the text does, and says in each language what its facts are."""
-    assert LINE == "line 7 holds a NUL; is the file UTF-16?"
+    assert LINE == "line 7 contains a NUL character; the file may be UTF-16"
     assert f"keys: {LINE}" == f"keys: {LINE.in_('en')}"
-    assert (LINE.name, dict(LINE.facts)) == ("line", {"line": 7, "problem": "holds a NUL; is the file UTF-16?"})
-    assert LINE.in_("zh") == "第 7 行含有 NUL，文件是不是 UTF-16 编码？"
+    assert (LINE.name, dict(LINE.facts)) == (
+        "line",
+        {"line": 7, "problem": "contains a NUL character; the file may be UTF-16"},
+    )
+    assert LINE.in_("zh") == "第 7 行含有 NUL 字符，文件可能是 UTF-16 编码"
     kind = Problem("wrong_kind", expected=Problem("kind_whole"), found=Problem("kind_text"))
     assert [kind.in_(lang) for lang in LANGUAGES] == ["should be a whole number, is text", "应为整数，实为文本"]
 
@@ -108,8 +111,8 @@ def test_a_problem_as_json() -> None:
     """It comes back from JSON as it was; one of another version, or of none, keeps its text."""
     assert LINE.as_json("zh") == {
         "name": "line",
-        "text": "第 7 行含有 NUL，文件是不是 UTF-16 编码？",
-        "facts": {"line": 7, "problem": {"name": "nul", "text": "含有 NUL，文件是不是 UTF-16 编码？", "facts": {}}},
+        "text": "第 7 行含有 NUL 字符，文件可能是 UTF-16 编码",
+        "facts": {"line": 7, "problem": {"name": "nul", "text": "含有 NUL 字符，文件可能是 UTF-16 编码", "facts": {}}},
     }
     back = Problem.of_json(LINE.as_json())
     assert (back, back.name, back.facts, back.in_("zh")) == (LINE, "line", LINE.facts, LINE.in_("zh"))

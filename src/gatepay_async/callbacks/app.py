@@ -16,7 +16,7 @@ from gatepay_async.callbacks.durations import seconds_of
 from gatepay_async.callbacks.events import CallbackEvent, EventKind, OnEvent, report_event
 from gatepay_async.callbacks.once import Handler, Lookup, Once
 from gatepay_async.callbacks.store import Store
-from gatepay_async.protocol.callback import MAX_QUERY_BYTES, credentials_of, verify_callback
+from gatepay_async.protocol.callback import credentials_of, verify_callback
 from gatepay_async.protocol.errors import (
     CallbackError,
     InvalidRequestError,
@@ -26,6 +26,7 @@ from gatepay_async.protocol.errors import (
 from gatepay_async.protocol.frames import sealed
 from gatepay_async.protocol.models import Callback, CallbackReply
 from gatepay_async.protocol.money import amount_of
+from gatepay_async.protocol.queries import MAX_QUERY_BYTES
 from gatepay_async.words.problem import Problem
 
 Message = MutableMapping[str, Any]

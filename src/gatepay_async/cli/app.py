@@ -17,7 +17,19 @@ from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.words import LANGUAGES
 
 # As help lists them: first what a newcomer needs.
-_COMMAND_ORDER = ("demo", "doctor", "products", "keys", "uploads", "pay", "callback", "errors", "sandbox")
+_COMMAND_ORDER = (
+    "demo",
+    "doctor",
+    "products",
+    "keys",
+    "uploads",
+    "pay",
+    "order",
+    "link",
+    "callback",
+    "errors",
+    "sandbox",
+)
 
 _MAX_PORT = 65_535
 
@@ -167,6 +179,9 @@ Json = Annotated[bool, typer.Option("--json", help="option.json", expose_value=F
 Lang = Annotated[str, typer.Option("--lang", help="option.lang", expose_value=False, **_one_of(*LANGUAGES))]
 Version = Annotated[bool, typer.Option("--version", help="option.version", is_eager=True, callback=_print_version)]
 Product = Annotated[int, typer.Option("--product", "-p", help="option.product", metavar="ID", parser=_positive_int)]
+PaidProduct = Annotated[
+    int | None, typer.Option("--product", "-p", help="option.product", metavar="ID", parser=_positive_int)
+]
 OrderId = Annotated[int, typer.Option("--order-id", help="callback.order_id", metavar="N", parser=_positive_int)]
 Order = Annotated[str, typer.Option("--order", help="callback.order", metavar="TEXT")]
 Price = Annotated[str, typer.Option("--price", help="callback.price", metavar="0.99")]
@@ -331,8 +346,11 @@ def uploads_work(
 
 @app.command(cls=usage.Command, help="pay")
 def pay(
-    product: Product,
     pay_type: PayType,
+    product: PaidProduct = None,
+    price: Annotated[str, typer.Option("--price", help="pay.price", metavar="10.23")] = "",
+    group: Annotated[str, typer.Option("--group", help="pay.group", metavar="ID:N,…")] = "",
+    cloud: Annotated[bool, typer.Option("--cloud", help="pay.cloud")] = False,
     num: Annotated[int, typer.Option("--num", "-n", help="pay.num", metavar="N", parser=_positive_int)] = 1,
     order: Annotated[str, typer.Option("--order", help="pay.order", metavar="TEXT")] = "",
     custom: Annotated[str, typer.Option("--custom", help="pay.custom", metavar="TEXT")] = "",
@@ -346,8 +364,34 @@ def pay(
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import pay
 
-    request = pay.OrderRequest(product, num, pay_type, order, custom)
+    request = pay.OrderRequest(product, price, pay.parse_group(group), cloud, num, pay_type, order, custom)
     runner.start(pay.pay, request, save_qr, pay.parse_listen(listen, wait=wait), timeout)
+
+
+@app.command("order", cls=usage.Command, help="order")
+def show_order(
+    number: Annotated[str, typer.Argument(help="order.number", metavar="ORDER_NUMBER")],
+    wait: Annotated[bool, typer.Option("--wait", help="order.wait")] = False,
+    timeout: Annotated[
+        int, typer.Option("--timeout", help="pay.timeout", metavar="SECONDS", parser=_positive_int)
+    ] = 900,
+) -> None:
+    from gatepay_async.cli import runner
+    from gatepay_async.cli.commands import order
+
+    runner.start(order.show, number, wait, timeout)
+
+
+@app.command("link", cls=usage.Command, help="link")
+def show_link(
+    token: Annotated[str, typer.Argument(help="link.token", metavar="TOKEN")],
+    price: Annotated[str, typer.Option("--price", help="link.price", metavar="1.88")] = "",
+    custom: Annotated[str, typer.Option("--custom", help="link.custom", metavar="TEXT")] = "",
+    stable: Annotated[bool, typer.Option("--stable", help="link.stable")] = False,
+) -> None:
+    from gatepay_async.cli.commands import link
+
+    raise typer.Exit(link.show(token, price, custom, stable))
 
 
 app.add_typer(callback, name="callback")

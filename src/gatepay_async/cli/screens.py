@@ -12,9 +12,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from gatepay_async.cli.language import text
+from gatepay_async.cli.language import current_language
 from gatepay_async.cli.output import escape, wants_json
 from gatepay_async.cli.usage import wrap
+from gatepay_async.words import say
+from gatepay_async.words.command import COMMAND
 
 _FILE_COLUMNS = 160  # columns where there is no terminal to ask
 _WIDE_COLUMNS = 60  # columns; a narrower terminal needs them for the words of a table, not for the space between them
@@ -83,7 +85,7 @@ class _Rate(ProgressColumn):
     def __init__(self) -> None:
         super().__init__()
         # Rich draws in a thread of its own, which doesn't know what language is spoken.
-        self._rate, self._left = text("screens.rate"), text("screens.left")
+        self._language = current_language()
 
     def render(self, task: Task) -> Text:
         """Nothing before there is a rate."""
@@ -92,10 +94,11 @@ class _Rate(ProgressColumn):
         if not task.completed or not task.elapsed:
             return Text()
         rate = task.completed / task.elapsed
-        label = self._rate.format(rate=f"{rate:,.0f}")
+        label = say(COMMAND["screens.rate"], self._language, rate=f"{rate:,.0f}")
         if task.remaining:
             left = math.ceil(task.remaining / rate)
-            label += " " + self._left.format(time=f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}")
+            clock = f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
+            label += " " + say(COMMAND["screens.left"], self._language, time=clock)
         return Text(label, style="cyan")
 
 

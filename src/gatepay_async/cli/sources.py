@@ -1,21 +1,26 @@
 """
 Where card keys come from: files, and standard input or another pipe.
 
-Files are looked through before anything is sent, in bounded memory, and again while they are read. A pipe can be
-read only once: what is wrong in it is met on the way, line by line.
+All files are checked before anything is sent. What was checked is kept in memory, up to 32 MiB, and sent from there: a
+file of up to a million card keys or so is read once, and nobody can change it in between. A larger one is read again,
+because the alternative is worse: a second copy of the card keys on a disk. Where nothing is sent before the end, in a
+dry run and in a durable upload, files are checked while they are read, and nothing is kept.
+
+A pipe can be read only once: what is wrong in it is met on the way, line by line.
 """
 
 import os
 import stat
 import sys
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from attrs import frozen
+from attrs import evolve, field, frozen
 
 from gatepay_async.cli.language import text
 from gatepay_async.cli.output import escape, is_closed, warn
@@ -23,6 +28,7 @@ from gatepay_async.cli.status import HaltError
 from gatepay_async.protocol import invisible
 
 MAX_LINE_BYTES = 65_536  # bytes; a line that is longer is no card key, and the file no list of them
+MAX_BYTES_KEPT = 32 * 2**20  # bytes of all files together
 _MAX_PROBLEMS = 5  # problems; a file in another encoding has one in every line
 _UTF_16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 _UTF_8_BOM = b"\xef\xbb\xbf"
@@ -36,35 +42,59 @@ class Source:
     Attributes:
         name: As it was given.
         path: None: standard input.
-        lines: How many it has; None: a pipe, nobody knows.
-        stamp: What changes when the file does.
+        is_pipe: It can be read once, and nobody knows how much it gives.
         identity: The same for a file that is given under two names.
+        lines: How many a file has that was checked.
+        stamp: Of a file that was checked: what changes when it does.
+        content: All of a file that was checked, if it is kept.
     """
 
     name: str
     path: Path | None
-    lines: int | None
-    stamp: tuple[int, int] = (0, 0)
+    is_pipe: bool = True
     identity: object = None
+    lines: int | None = None
+    stamp: tuple[int, int] | None = None
+    content: bytes | None = field(default=None, repr=False)
+
+    def open(self) -> AbstractContextManager[BinaryIO]:
+        """What it holds."""
+        if self.content is not None:
+            return BytesIO(self.content)
+        return nullcontext(sys.stdin.buffer) if self.path is None else _open_file(self.path)
 
 
-def check_sources(names: list[Path], encoding: str) -> list[Source]:
+def find_sources(names: list[Path]) -> list[Source]:
     """
-    See whether all of it can be uploaded; nothing has been sent yet.
+    What *names* are; nothing is read.
 
     Raises:
-        HaltError: Something is missing, is no file, or holds what can't be a card key; it says where.
+        HaltError: Something is missing, or can't be read.
     """
     sources: dict[object, Source] = {}
     for name in names:
-        try:
-            source = _check_source(name, encoding)
-        except HaltError as error:
-            raise HaltError(error.text, todo=error.todo and error.todo + text("sources.nothing_sent")) from None
+        with _nothing_sent():
+            source = _find_source(name)
         if source.identity in sources:
             warn(text("sources.twice", name=escape(source.name)))
         sources.setdefault(source.identity, source)
     return list(sources.values())
+
+
+def check_sources(names: list[Path], encoding: str) -> list[Source]:
+    """
+    See whether all of it can be uploaded, and keep as much of it as ``MAX_BYTES_KEPT`` allows.
+
+    Raises:
+        HaltError: Something is missing, is no file, or holds what can't be a card key; it says where.
+    """
+    sources: list[Source] = []
+    room = MAX_BYTES_KEPT
+    for source in find_sources(names):
+        checked = source if source.is_pipe else _check_file(source, encoding, room)
+        room -= len(checked.content or b"")
+        sources.append(checked)
+    return sources
 
 
 class Reader:
@@ -72,12 +102,13 @@ class Reader:
     All lines of all *sources*, one after the other; the library reads it as it reads a file, in a worker thread.
 
     Args:
-        sources: As ``check_sources`` gives them.
+        sources: As ``check_sources`` gives them; or ``find_sources``: then files are checked while they are read.
         encoding: Of all of them.
         again: They have been read before: for what is in them now, changed or not.
 
     Raises:
-        HaltError: From ``next()``: a line is too long, or a file is gone, or has changed since it was looked through.
+        HaltError: From ``next()``: a line is too long; or a file is gone, has changed since it was checked, or holds
+            what can't be a card key.
     """
 
     def __init__(self, sources: list[Source], encoding: str, *, again: bool = False) -> None:
@@ -105,13 +136,15 @@ class Reader:
         number = 1
         for source in self._sources:
             self._starts.append(number)
-            with ExitStack() as stack:
-                file = sys.stdin.buffer if source.path is None else stack.enter_context(_open_file(source.path))
-                for line in _decode_lines(source.name, file, encoding):
+            with source.open() as file:
+                unchecked = not source.is_pipe and source.stamp is None
+                stamp = _file_stamp(file) if unchecked else source.stamp
+                for line in (_check_lines if unchecked else _decode_lines)(source.name, file, encoding):
                     yield line
                     number += 1
-                if not self._again and source.lines is not None and _file_stamp(file) != source.stamp:
-                    raise HaltError(text("sources.changed", name=source.name), todo=text("sources.changed.todo"))
+                fresh = self._again or source.is_pipe or source.content is not None or _file_stamp(file) == stamp
+            if not fresh:
+                raise HaltError(text("sources.changed", name=source.name), todo=text("sources.changed.todo"))
 
 
 def include_file(sources: list[Source], path: Path) -> bool:
@@ -125,7 +158,7 @@ def include_file(sources: list[Source], path: Path) -> bool:
 
 def unread_lines(sources: list[Source], encoding: str, *, after: int) -> Iterator[str] | None:
     """The lines behind the first *after* ones, or None: a pipe can't be read again."""
-    if any(source.lines is None for source in sources):
+    if any(source.is_pipe for source in sources):
         return None
     return islice(Reader(sources, encoding, again=True), after, None)
 
@@ -135,26 +168,38 @@ def encode_lines(keys: Iterable[str], encoding: str) -> Iterable[bytes]:
     return (key.encode(encoding, "surrogateescape") + b"\n" for key in keys)
 
 
-def _check_source(name: Path, encoding: str) -> Source:
+@contextmanager
+def _nothing_sent() -> Generator[None]:
+    """Say of an error that nothing has been sent."""
+    try:
+        yield
+    except HaltError as error:
+        raise HaltError(error.text, todo=error.todo and error.todo + text("sources.nothing_sent")) from None
+
+
+def _find_source(name: Path) -> Source:
     if str(name) == "-":
         if is_closed("stdin"):
             raise HaltError(text("sources.closed"))
-        return Source(text("sources.stdin"), None, None, identity=_stdin_identity())
-    try:
+        return Source(text("sources.stdin"), None, identity=_stdin_identity())
+    with _explain_unreadable(name):
         status = name.stat()
-        mode, identity = status.st_mode, (status.st_dev, status.st_ino)
-        if stat.S_ISDIR(mode):
-            raise HaltError(text("sources.directory", name=name))
-        if not stat.S_ISREG(mode):
-            return Source(str(name), name, None, identity=identity)  # a FIFO, or what a shell makes of <(…)
-        with name.open("rb") as file:
-            stamp = _file_stamp(file)
-            lines = _count_lines(str(name), file, encoding)
-    except FileNotFoundError:
-        raise HaltError(text("sources.missing", name=name)) from None
-    except OSError as error:
-        raise HaltError(text("sources.unreadable", name=name, reason=error.strerror)) from None
-    return Source(str(name), name, lines, stamp, identity)
+    if stat.S_ISDIR(status.st_mode):
+        raise HaltError(text("sources.directory", name=name))
+    is_pipe = not stat.S_ISREG(status.st_mode)  # a FIFO, or what a shell makes of <(…)
+    return Source(str(name), name, is_pipe, (status.st_dev, status.st_ino))
+
+
+def _check_file(source: Source, encoding: str, room: int) -> Source:
+    """*source*, checked; with its content, if that is at most *room* bytes."""
+    with source.open() as file, _explain_unreadable(source.name):
+        stamp = _file_stamp(file)
+        content = file.read(room + 1) if stamp[0] <= room else None
+        kept = content is not None and len(content) <= room  # it may have grown since
+        source = evolve(source, stamp=stamp, content=content if kept else None)
+        with source.open() if kept else nullcontext(file) as checked:
+            lines = sum(1 for _ in _check_lines(source.name, checked, encoding))
+    return evolve(source, lines=lines)
 
 
 def _stdin_identity() -> object:
@@ -166,27 +211,28 @@ def _stdin_identity() -> object:
     return status.st_dev, status.st_ino
 
 
-def _count_lines(name: str, file: BinaryIO, encoding: str) -> int:
+def _check_lines(name: str, file: BinaryIO, encoding: str) -> Iterator[str]:
     """
-    How many lines there are.
+    As ``_decode_lines``.
 
     Raises:
-        HaltError: Some of them can't be card keys.
+        HaltError: Some of them can't be card keys; at the end, unless there are many.
     """
-    number = 0
     problems: list[str] = []
-    if file.peek(2)[:2] in _UTF_16_BOMS:  # type: ignore[attr-defined]  # a buffered reader, as open("rb") gives
-        problems.append(text("sources.line", line=1, problem=text("sources.utf16")))
-    else:
+    with _nothing_sent():
+        start = file.read(2)
+        file.seek(0)
+        if start in _UTF_16_BOMS:
+            raise _source_error(name, text("sources.line", line=1, problem=text("sources.utf16")))
         for number, line in enumerate(_decode_lines(name, file, encoding), 1):
             key = _line_problem(line)
             if key:
                 problems.append(text("sources.line", line=number, problem=text(key)))
                 if len(problems) == _MAX_PROBLEMS:
                     break
-    if problems:
-        raise _source_error(name, text("sources.and").join(problems))
-    return number
+            yield line
+        if problems:
+            raise _source_error(name, text("sources.and").join(problems))
 
 
 def _source_error(name: str, problem: str) -> HaltError:
@@ -225,10 +271,18 @@ def _decode_lines(name: str, file: BinaryIO, encoding: str) -> Iterator[str]:
 
 
 def _open_file(path: Path) -> BinaryIO:
-    try:
+    with _explain_unreadable(path):
         return path.open("rb")
+
+
+@contextmanager
+def _explain_unreadable(name: object) -> Generator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise HaltError(text("sources.missing", name=name)) from None
     except OSError as error:
-        raise HaltError(text("sources.unreadable", name=path, reason=error.strerror)) from None
+        raise HaltError(text("sources.unreadable", name=name, reason=error.strerror)) from None
 
 
 def _file_stamp(file: BinaryIO) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 import anyio
-from attrs import frozen
+from attrs import evolve, frozen
 
 from gatepay_async.durable.errors import DurableError, QueueUnavailableError
 from gatepay_async.durable.records import batches
@@ -126,7 +126,7 @@ class Job:
         await self._refresh()
         if self._job_progress.all_ended():
             return
-        await in_thread(self._store.stop, self.id, [row.id for row in self._job_progress.rows() if row.queued])
+        await in_thread(self._store.stop, self.id, [row.task.id for row in self._job_progress.rows() if row.queued])
 
     async def resume(self) -> None:
         """
@@ -141,7 +141,7 @@ class Job:
         for number in self._job_progress.numbers:
             last = self._job_progress.last(number)
             if last.status == "CANCELLED":
-                await in_thread(self._store.requeue, [last.id])
+                await in_thread(self._store.requeue, [last.task.id])
             elif self._job_progress.unsettled(number):
                 await in_thread(self._enqueue_next_run, last)
         self._job_progress = JobProgress(self._row)
@@ -181,8 +181,7 @@ class Job:
             await self._spool.delete(batches.spool_name(self.id))
 
     def _enqueue_next_run(self, last: BatchRow) -> None:
-        product_id = self._row.manifest.product_id
-        self._store.enqueue_run(self.id, product_id, last.batch, turn=last.turn + 1, failures=0, delay=0)
+        self._store.enqueue_run(evolve(last.task, turn=last.task.turn + 1, failures=0))
 
     def _state(self) -> JobState:
         if not self._job_progress.all_ended():

@@ -1,9 +1,4 @@
-"""
-A worker: takes batches from the queue and sends them, and looks after what dead workers have left.
-
-DBOS claims batches in threads of its own and runs ``_batch_workflow`` on a loop of its own; that hands each one over to
-the loop on which the worker was opened, for that is where its client lives.
-"""
+"""A worker: sends what is taken from the queue, and looks after what dead workers have left."""
 
 from __future__ import annotations
 
@@ -13,14 +8,11 @@ import math
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
-from secrets import token_hex
+from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import anyio
-from attrs import define
-from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, WorkflowSerializationFormat
-from dbos import error as dbos_error
 
 from gatepay_async.client import AsyncGatePay
 from gatepay_async.durable.errors import DurableError, QueueUnavailableError, SourceChangedError, UnreadableRowError
@@ -28,75 +20,23 @@ from gatepay_async.durable.jobs import Job
 from gatepay_async.durable.records import batches
 from gatepay_async.durable.spool.folder import Spool
 from gatepay_async.durable.storage import pickle_guard
-from gatepay_async.durable.storage.database import APPLICATION, Database, client_of, in_thread
-from gatepay_async.durable.storage.job_store import BATCH, JobStore
+from gatepay_async.durable.storage.database import Database, client_of, in_thread
+from gatepay_async.durable.storage.job_store import JobStore
+from gatepay_async.durable.work import dbos_host
+from gatepay_async.durable.work.dbos_host import DBOSHost
 from gatepay_async.durable.work.rate_limiter import Rate, RateLimiter
-from gatepay_async.durable.work.runner import MAX_RUN_S, Runner, Task
+from gatepay_async.durable.work.runner import MAX_RUN_S, Runner
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.words.problem import Problem
 
-POLL_INTERVAL_S = 0.1  # seconds between two looks into the queue
 HOUSEKEEPING_INTERVAL_S = 1.0  # seconds between two looks at the other workers
 JOIN_DELAY_S = 3.0  # seconds until the others know of a new worker, and leave it its share of the rate
 LEASE_MARGIN_S = 5.0  # seconds for what a run does besides sending
-SHUTDOWN_TIMEOUT_S = 15  # seconds that a worker which is closed gives its calls in flight; DBOS looks once a second
 BUSY_POLL_S = 0.05  # seconds
-OPENING_POLL_S = 0.2  # seconds
 DBOS_CONNECTIONS = 6  # of DBOS's that use the database, besides one for each batch
 
 
-@define
-class _OpenWorker:
-    """A worker of this process, as DBOS's threads find it."""
-
-    runner: Runner
-    loop: asyncio.AbstractEventLoop
-    hosted: bool
-
-
 _log = logging.getLogger("gatepay_async.durable")
-# Without one, DBOS has its logger write to standard error, and keeps its records from the application's handlers.
-_NULL_HANDLER = logging.NullHandler()
-_OPEN_WORKERS: dict[str, _OpenWorker] = {}  # by queue
-
-
-@DBOS.workflow(name=BATCH, max_recovery_attempts=None, serialization_type=WorkflowSerializationFormat.PORTABLE)
-async def _batch_workflow(*arguments: Any) -> dict[str, Any]:
-    try:
-        return await _dispatch(Task.of_row(str(DBOS.workflow_id), *arguments))
-    except DurableError as error:
-        problem = error.problem
-    except Exception as error:  # noqa: BLE001 -- what it says may be anybody's
-        problem = Problem("worker_failed", kind=type(error).__name__)
-    # A fresh one: DBOS logs its traceback and keeps its text. The other one's frames may hold card keys.
-    raise DurableError(problem=problem)
-
-
-async def _dispatch(task: Task) -> dict[str, Any]:
-    """
-    Have the worker of *task* run it.
-
-    Raises:
-        DurableError: It is no batch of ours.
-    """
-    queue = task.job.rpartition(":")[0]
-    late = queue not in _OPEN_WORKERS
-    # A row that was cancelled in the meantime is in no queue any more; its run ends by itself.
-    if late and await asyncio.get_running_loop().run_in_executor(None, _queue_of, task.id) not in {queue, None}:
-        # Somebody else's row: there may never be a worker for it, and to wait for one takes a slot.
-        raise DurableError(problem=Problem("no_job_in_queue", job=task.job))
-    # An application's DBOS takes batches also before its worker is open, and after.
-    while queue not in _OPEN_WORKERS:  # noqa: ASYNC110 -- it opens on another loop
-        await asyncio.sleep(OPENING_POLL_S)
-    worker = _OPEN_WORKERS[queue]
-    run = worker.runner.run(task, late=late)
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(run, worker.loop))
-
-
-def _queue_of(identity: str) -> str | None:
-    """In which queue that row is; in a thread without DBOS's context, or the question would be a step of the run."""
-    rows = DBOS.list_workflows(workflow_ids=[identity], load_input=False, load_output=False)
-    return rows[0].queue_name if rows else None
 
 
 class Worker:
@@ -135,12 +75,10 @@ class Worker:
         self._global_concurrency = global_concurrency
         self._rate = rate
         self._rate_limiter = RateLimiter(rate)
-        self._executor = f"gatepay-{token_hex(4)}"
+        self._dbos = DBOSHost(queue, version)
         self._lease = math.inf
         self._housekeeping = anyio.CancelScope()
         self._ending: dict[str, Job] = {}
-        self._hosted = False
-        self._launched = False  # a DBOS of ours
 
     async def __aenter__(self) -> Self:
         stack = AsyncExitStack()
@@ -172,77 +110,38 @@ class Worker:
         await in_thread(self._database.migrate)
         client = await in_thread(client_of, self._engine)
         stack.callback(client.destroy)
-        self._hosted = await in_thread(self._find_host)
+        await in_thread(self._dbos.find)
         self._store = JobStore(client, self._engine, self._queue, self._version)
         self._locks = self._database.worker_locks(self._engine, self._queue)
         stack.push_async_callback(in_thread, self._locks.release)
-        if not await in_thread(self._locks.acquire, self._executor):
-            problem = Problem("executor_taken", name=self._executor)
+        if not await in_thread(self._locks.acquire, self._dbos.executor):
+            problem = Problem("executor_taken", name=self._dbos.executor)
             raise DurableError(problem=problem)
         send = gatepay._send_card_keys  # noqa: SLF001 -- as an upload does
-        self._runner = Runner(self._store, self._spool, send, self._rate_limiter, executor=self._executor)
+        self._runner = Runner(self._store, self._spool, send, self._rate_limiter, executor=self._dbos.executor)
         if await self._reap_and_share() > 1:
             self._rate_limiter.delay_next(JOIN_DELAY_S)
-        _OPEN_WORKERS[self._queue] = _OpenWorker(self._runner, asyncio.get_running_loop(), hosted=self._hosted)
-        stack.callback(_OPEN_WORKERS.pop, self._queue)
+        stack.enter_context(self._dbos.open_to(self._runner))
         stack.push_async_callback(self._drain)
-        if not self._hosted:
+        if not self._dbos.hosted:
             stack.enter_context(pickle_guard.refuse_in_process())
-        await in_thread(self._launch_dbos, client)
+        launch = partial(
+            self._dbos.launch,
+            client,
+            self._engine,
+            concurrency=self._concurrency,
+            global_concurrency=self._global_concurrency,
+            rate=self._rate,
+        )
+        await in_thread(launch)
         keeping = asyncio.create_task(self._housekeep())  # no task group: that would wrap what the block raises
         stack.push_async_callback(self._stop_housekeeping, keeping)
-
-    def _find_host(self) -> bool:
-        """Whether the application runs DBOS itself: there is one in a process. Then we work in that."""
-        if self._queue in _OPEN_WORKERS or any(not each.hosted for each in _OPEN_WORKERS.values()):
-            raise DurableError(problem=Problem("worker_open"))
-        try:
-            DBOS.list_queues()
-        except dbos_error.DBOSException:
-            return False
-        self._executor = DBOS.executor_id
-        if DBOS.application_version != self._version:
-            mine = DBOS.application_version
-            problem = Problem("application_version", version=mine)
-            raise DurableError(problem=problem)
-        return True
 
     def _check_deadline(self, gatepay: AsyncGatePay) -> None:
         if math.isinf(gatepay.longest_call):
             problem = Problem("client_without_timeout")
             raise InvalidRequestError(field="connect", problem=problem)
         self._longest_call = gatepay.longest_call
-
-    def _launch_dbos(self, client: DBOSClient) -> None:
-        client.register_queue(
-            self._queue,
-            worker_concurrency=self._concurrency,
-            global_concurrency=self._global_concurrency,
-            limiter=_claim_limit(self._rate),
-            polling_interval_sec=POLL_INTERVAL_S,
-        )
-        if self._hosted:
-            if DBOS.retrieve_queue(self._queue) is None:
-                raise DurableError(problem=Problem("databases_differ"))
-            return
-        config = DBOSConfig(
-            name=APPLICATION,
-            system_database_engine=self._engine,
-            serializer=DBOSPortableJSONSerializer(),
-            executor_id=self._executor,
-            application_version=self._version,
-            log_level="ERROR",  # of a database that is away, each of its threads would tell every second, at length
-            run_migrations=False,
-            # Nothing is sent to us, but closing waits for that thread.
-            notification_listener_polling_interval_sec=POLL_INTERVAL_S,
-        )
-        logging.getLogger("dbos").addHandler(_NULL_HANDLER)
-        DBOS(config=config)
-        if DBOS.executor_id != self._executor:  # it was not made: there is one
-            raise DurableError(problem=Problem("dbos_not_launched"))
-        self._launched = True
-        DBOS.listen_queues([self._queue])
-        DBOS.launch()
 
     async def _drain(self) -> None:
         """
@@ -252,20 +151,19 @@ class Worker:
         before DBOS goes. What was taken and not begun, or did not end in time, is queued again.
         """
         self._runner.closing = True
-        if self._launched:
-            await in_thread(lambda: DBOS.destroy(workflow_completion_timeout_sec=SHUTDOWN_TIMEOUT_S))
-        with anyio.move_on_after(SHUTDOWN_TIMEOUT_S):
+        await in_thread(self._dbos.shut_down)
+        with anyio.move_on_after(dbos_host.SHUTDOWN_TIMEOUT_S):
             while self._runner.busy:  # noqa: ASYNC110 -- for a moment, at the end
                 await anyio.sleep(BUSY_POLL_S)
         try:
-            if self._launched:
+            if self._dbos.launched:
                 await in_thread(self._give_back)
             await self._tidy()
         except Exception as error:  # noqa: BLE001 -- the database or the spool is away; others will see to it
             _log.warning("can't give back what was taken: %s", _error_name(error))
 
     def _give_back(self) -> None:
-        self._store.requeue([row.workflow_id for row in self._store.taken() if row.executor_id == self._executor])
+        self._store.requeue([row.workflow_id for row in self._store.taken() if row.executor_id == self._dbos.executor])
 
     async def _housekeep(self) -> None:
         """As long as the worker is open: be there, look after the others, ask which jobs go on."""
@@ -326,7 +224,7 @@ class Worker:
         if not await in_thread(self._locks.is_held):
             self._runner.away = True
             # Not at once: PostgreSQL may take our last connection, which was cut, for alive for a few seconds more.
-            self._runner.away = not await in_thread(self._locks.acquire, self._executor)
+            self._runner.away = not await in_thread(self._locks.acquire, self._dbos.executor)
 
     async def _reap_and_share(self) -> int:
         """Queue again what dead workers had; how many we are."""
@@ -340,8 +238,8 @@ class Worker:
     def _reap(self) -> int:
         taken = {str(row.executor_id) for row in self._store.taken()}
         workers, dead = self._locks.count_and_dead(taken)
-        if self._launched and self._global_concurrency is not None:
-            self._store.refuse_strangers(self._executor)
+        if self._dbos.launched and self._global_concurrency is not None:
+            self._store.refuse_strangers(self._dbos.executor)
         overdue = self._database.now(self._engine) - timedelta(seconds=min(self._lease, 1e9))
         with self._locks.reaper_lock() as locked:
             if locked and dead:
@@ -356,11 +254,3 @@ def _error_name(error: Exception) -> str:
     if isinstance(error, QueueUnavailableError):
         return error._kind  # noqa: SLF001 -- for our log, not for users
     return type(error).__name__
-
-
-def _claim_limit(rate: Rate | None) -> Any:
-    """How many batches may be taken: each is one call or more. In small periods, or they come in bursts."""
-    if rate is None:
-        return None
-    limit = max(1, round(rate.limit * POLL_INTERVAL_S / rate.per))
-    return {"limit": limit, "period": limit * rate.per / rate.limit}

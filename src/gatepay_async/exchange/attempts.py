@@ -18,10 +18,10 @@ from attrs import define
 
 from gatepay_async.exchange.pages import Pages
 from gatepay_async.exchange.port import BadReplyError, Exchange, ForeignError, NotPermittedError, UnansweredError
+from gatepay_async.protocol.calls import Outgoing
 from gatepay_async.protocol.errors import DeadlineExceededError, InvalidRequestError, ProtocolError, TransportError
 from gatepay_async.protocol.masking import hide_keys
 from gatepay_async.protocol.messages import Reply
-from gatepay_async.protocol.raw import Outgoing
 from gatepay_async.words.problem import Problem
 
 
@@ -81,37 +81,42 @@ class Attempts:
         self._open_exchange = open_exchange
         self._exchange: Exchange | None = None
         self._pages: Pages | None = None
+        self._opening = anyio.Lock()
         self.now: Callable[[], float] = anyio.current_time
 
     async def open(self) -> None:
         """
-        Open what carries the attempts.
+        Open what carries the attempts, unless it is open.
 
         Raises:
             InvalidRequestError: It can't be opened.
         """
         # asyncio's own clock is anyio's too; asking it spares asking each time which loop it is.
         self.now = getattr(current_loop(), "time", anyio.current_time)
-        self._exchange, self._pages = await self._open_exchange()
+        async with self._opening:
+            if self._exchange is None:
+                self._exchange, self._pages = await self._open_exchange()
 
     async def aclose(self) -> None:
-        """Close what ``open`` has opened."""
+        """Close what ``open`` has opened, if it has."""
         try:
-            await cast("Pages", self._pages).aclose()
+            if self._pages is not None:
+                await self._pages.aclose()
         finally:
-            await cast("Exchange", self._exchange).aclose()
+            if self._exchange is not None:
+                await self._exchange.aclose()
 
     def http(self) -> httpx.AsyncClient:
         """An httpx client over what carries the attempts."""
         return cast("Pages", self._pages).client()
 
-    async def post(self, call: Outgoing, body: bytes, *, ends: float) -> Reply:
+    async def make(self, call: Outgoing, form: bytes, *, ends: float) -> Reply:
         """
         Make one attempt.
 
         Args:
-            call: Whose path it is posted to.
-            body: The form.
+            call: Whose path it is sent to, and by which method.
+            form: The body of a POST, the query of a GET.
             ends: When the whole call must have ended, on the event loop's clock.
 
         Raises:
@@ -126,7 +131,10 @@ class Attempts:
         failure: Exception | None = None
         with clock:
             try:
-                return await exchange.post(self._base_url + call.path, body, attempt)
+                url = self._base_url + call.path
+                if call.method == "GET":
+                    return await exchange.get(f"{url}?{form.decode('ascii')}", attempt)
+                return await exchange.post(url, form, attempt)
             except (UnansweredError, ForeignError, BadReplyError, NotPermittedError) as error:
                 failure = error
         if failure is None:

@@ -17,3 +17,4 @@ HEADERS: Final = httpx.Headers(
         "user-agent": f"gatepay-async/{__version__}",
     }
 )
+GET_HEADERS: Final = httpx.Headers([(name, value) for name, value in HEADERS.items() if name != "content-type"])

@@ -9,7 +9,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 import httpx
 
 from gatepay_async.exchange.failures import NOBODY_ANSWERED, unanswered_error
-from gatepay_async.exchange.headers import HEADERS
+from gatepay_async.exchange.headers import GET_HEADERS, HEADERS
 from gatepay_async.exchange.permission import check_permitted, in_pytest
 from gatepay_async.exchange.port import Watch
 from gatepay_async.exchange.replies import MAX_REPLY_BYTES, read_body, reply_of, too_large_error
@@ -50,6 +50,10 @@ class Preparing(Protocol):
         """Do once what is the same for all requests of a kind."""
         ...
 
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send any other request."""
+        ...
+
     async def aclose(self) -> None:
         """Close it."""
 
@@ -69,16 +73,13 @@ class OverPool:
 
     async def post(self, url: str, body: bytes, watch: Watch) -> Reply:
         """Make one attempt."""
-        watch.reports_sending(True)
         post = self._posts.get(url) or self._prepare_post(url)
-        try:
-            answer = await post(body, self._extensions(url, watch))
-            if isinstance(answer, httpx.Response):
-                return await _read_response(answer)
-            return await _read_answer(answer)
-        except NOBODY_ANSWERED as error:
-            failure = unanswered_error(error, proven=True)
-        raise failure
+        return await _make_attempt(post(body, self._extensions(url, watch)), watch)
+
+    async def get(self, url: str, watch: Watch) -> Reply:
+        """Make one attempt. Its URL is never the same again, so nothing is prepared."""
+        request = httpx.Request("GET", url, headers=GET_HEADERS, extensions=self._extensions(url, watch))
+        return await _make_attempt(self._transport.handle_async_request(request), watch)
 
     async def aclose(self) -> None:
         """Close the transport, if it is the client's own."""
@@ -99,6 +100,18 @@ class OverPool:
             extensions["on_connect"] = permit
             extensions["on_send"] = partial(_check_on_send, permit, watch)
         return extensions
+
+
+async def _make_attempt(sent: Awaitable[Any], watch: Watch) -> Reply:
+    watch.reports_sending(True)
+    try:
+        answer = await sent
+        if isinstance(answer, httpx.Response):
+            return await _read_response(answer)
+        return await _read_answer(answer)
+    except NOBODY_ANSWERED as error:
+        failure = unanswered_error(error, proven=True)
+    raise failure
 
 
 async def _read_response(response: httpx.Response) -> Reply:

@@ -36,7 +36,7 @@ class Watch(Protocol):
 
 
 class Exchange(Protocol):
-    """Posts bytes to a URL, and reads the reply."""
+    """Posts bytes to a URL, or gets what is there, and reads the reply."""
 
     async def post(self, url: str, body: bytes, watch: Watch) -> Reply:
         """
@@ -48,6 +48,10 @@ class Exchange(Protocol):
             ForeignError: Code that isn't ours raised something of its own.
             NotPermittedError: A test must not call there.
         """
+        ...
+
+    async def get(self, url: str, watch: Watch) -> Reply:
+        """Make one attempt, likewise."""
         ...
 
     async def aclose(self) -> None:

@@ -15,8 +15,9 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gatepay_async.exchange.failures import is_unanswered, unanswered_error
-from gatepay_async.exchange.headers import HEADERS
+from gatepay_async.exchange.headers import GET_HEADERS, HEADERS
 from gatepay_async.exchange.libraries import classes, errors, library_of
+from gatepay_async.exchange.logs import hide_queries_from_logs
 from gatepay_async.exchange.permission import check_permitted, in_pytest
 from gatepay_async.exchange.port import BadReplyError, ForeignError, NotPermittedError, UnansweredError, Watch
 from gatepay_async.exchange.replies import read_reply
@@ -41,11 +42,18 @@ class OverClient:
 
     async def post(self, url: str, body: bytes, watch: Watch) -> Reply:
         """Make one attempt."""
+        return await self._make_attempt(watch, "POST", url, headers=HEADERS, content=body)
+
+    async def get(self, url: str, watch: Watch) -> Reply:
+        """Make one attempt."""
+        hide_queries_from_logs()
+        return await self._make_attempt(watch, "GET", url, headers=GET_HEADERS)
+
+    async def _make_attempt(self, watch: Watch, method: str, url: str, **options: Any) -> Reply:
         if self._client.is_closed:
             raise InvalidRequestError(field="http_client", problem=Problem("closed"))
         trace = Trace(watch)
-        extensions = {"trace": trace.on_event}
-        request = self._client.build_request("POST", url, headers=HEADERS, content=body, extensions=extensions)
+        request = self._client.build_request(method, url, **options, extensions={"trace": trace.on_event})
         return await _make_attempt(self._send_with_client, request, trace, self._classify)
 
     async def aclose(self) -> None:
@@ -87,10 +95,16 @@ class OverTransport:
 
     async def post(self, url: str, body: bytes, watch: Watch) -> Reply:
         """Make one attempt."""
+        return await self._make_attempt(watch, "POST", url, headers=HEADERS, content=body)
+
+    async def get(self, url: str, watch: Watch) -> Reply:
+        """Make one attempt."""
+        return await self._make_attempt(watch, "GET", url, headers=GET_HEADERS)
+
+    async def _make_attempt(self, watch: Watch, method: str, url: str, **options: Any) -> Reply:
         permit = partial(check_permitted, self._library.URL(url).host) if self._ours and in_pytest() else None
         trace = Trace(watch, permit=permit)
-        extensions = {"trace": trace.on_event}
-        request = self._library.Request("POST", url, headers=HEADERS, content=body, extensions=extensions)
+        request = self._library.Request(method, url, **options, extensions={"trace": trace.on_event})
         return await _make_attempt(self._transport.handle_async_request, request, trace, _classify)
 
     async def aclose(self) -> None:

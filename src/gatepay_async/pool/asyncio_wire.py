@@ -142,8 +142,7 @@ class Wire(asyncio.Protocol):
         self._is_over = True
         if self._failure is None:
             self._failure = httpx.ReadError(CLOSED_HERE)
-        if self._transport is not None:
-            self._transport.abort()
+        self._abort()
         self._wake()
 
     def get_extra_info(self, info: str) -> Any:
@@ -163,7 +162,7 @@ class Wire(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._is_readable = _watch(transport.get_extra_info("socket").fileno())
         if self._is_over:  # it was closed before it was there
-            self._transport.abort()
+            self._abort()
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
@@ -395,9 +394,12 @@ class Wire(asyncio.Protocol):
 
     def _give_up(self) -> None:
         """Close it: it has said what nobody asked for, or what nobody understands."""
+        self._abort()
+        self._end()
+
+    def _abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
-        self._end()
 
 
 def _never() -> bool:

@@ -112,10 +112,8 @@ class HttpcoreConnection(httpcore.AsyncHTTPConnection):
 
     async def finish(self) -> None:
         """End the exchange: httpcore finds out whether it is complete, and closes the stream if it isn't."""
-        response, self._response = self._response, None
-        if response is not None:
-            await response.aclose()
-            await self._exhaust_parts()
+        await cast(httpcore.Response, self._response).aclose()
+        await self._exhaust_parts()
 
     async def aclose(self) -> None:
         """Close the socket."""

@@ -57,8 +57,6 @@ class Tls:
             self.ended = True
         except ssl.SSLWantReadError:
             pass
-        except ssl.SSLZeroReturnError:
-            self.ended = True
         except ssl.SSLError as error:
             self.ended, self.failure = True, error
         return b"".join(parts)

@@ -13,18 +13,16 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from urllib.parse import unquote_to_bytes
 
-from gatepay_async.protocol.errors import CallbackSignatureError, InvalidRequestError, MalformedCallbackError
+from gatepay_async.protocol.errors import CallbackSignatureError, InvalidRequestError
 from gatepay_async.protocol.frames import sealed
 from gatepay_async.protocol.models import Callback, PayType
+from gatepay_async.protocol.queries import DIGITS, PRICE, SIGNATURE, TEXT, QueryForm
 from gatepay_async.protocol.signing import Credentials, is_signed_by_one
 from gatepay_async.words.problem import Problem
 
 # sign = md5(md5(appkey + order_id + … + extend) + appsecret), in this order.
 SIGNED = ("order_id", "out_order_id", "price", "realprice", "type", "paytime", "extend")
-
-MAX_QUERY_BYTES = 8192  # bytes of a query string; GatePay's own have about 300. Many web servers accept no longer one
 
 # What must fit: every order that this package makes has a callback that it accepts, whoever encodes it, at three bytes
 # for one. Numbers, prices, type, time and signature take at most 98 bytes, the names 78.
@@ -33,24 +31,23 @@ MAX_QUERY_BYTES = 8192  # bytes of a query string; GatePay's own have about 300.
 MAX_APPKEY_BYTES = 100  # bytes; the vendor's are shorter
 MAX_OWN_QUERY_BYTES = 700  # bytes of parameters of the shop's own, in the URL that GatePay calls
 
-_ORDER_ID = re.compile(r"0|[1-9][0-9]{0,18}")
-_PRICE = re.compile(r"(0|[1-9][0-9]{0,11})\.[0-9]{2}")  # 精确小数点后2位
-# The exact form of each field, and what the error calls it.
-_FORMS: dict[str, tuple[re.Pattern[str], str]] = {
-    # The vendor's page dropped it on 6 May 2019, and made the callback a POST; it is still signed.
-    "appkey": (re.compile(r".+", re.DOTALL), Problem("empty")),
-    "order_id": (_ORDER_ID, Problem("form_id")),
-    "out_order_id": (re.compile(r".+", re.DOTALL), Problem("empty")),
-    "price": (_PRICE, Problem("form_money")),
-    "realprice": (_PRICE, Problem("form_money")),
-    "type": (re.compile("|".join(PayType)), Problem("not_one_of", choices=", ".join(PayType))),
-    # Ten digits from 2001 to 2286: of another length it has got a digit from `extend`, or given one to it.
-    "paytime": (re.compile(r"[1-9][0-9]{9}"), Problem("form_time")),
-    "extend": (re.compile(r".*", re.DOTALL), ""),
-    "sign": (re.compile(r"[0-9a-f]{32}"), Problem("form_signature")),
-}
-_OPTIONAL_FIELD = "appkey"
-_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_FORM = QueryForm(
+    "callback",
+    {
+        # The vendor's page dropped it on 6 May 2019, and made the callback a POST; it is still signed.
+        "appkey": TEXT,
+        "order_id": DIGITS,
+        "out_order_id": TEXT,
+        "price": PRICE,
+        "realprice": PRICE,
+        "type": (re.compile("|".join(PayType)), Problem("not_one_of", choices=", ".join(PayType))),
+        # Ten digits from 2001 to 2286: of another length it has got a digit from `extend`, or given one to it.
+        "paytime": (re.compile(r"[1-9][0-9]{9}"), Problem("form_time")),
+        "extend": (re.compile(r".*", re.DOTALL), Problem("empty")),
+        "sign": SIGNATURE,
+    },
+    optional=("appkey",),
+)
 
 
 @sealed
@@ -105,11 +102,8 @@ def credentials_of(appkey: str, appsecret: str | Sequence[str]) -> tuple[Credent
 @sealed
 def verify_callback(query: str | bytes, *credentials: Credentials) -> Callback:
     """As ``parse_callback``, for credentials that are at hand: one shop's, with one secret or several."""
-    fields = _read_fields(query)
+    fields = _FORM.read(query)
     ours = credentials[0].appkey
-    for name in _FORMS:
-        if name in fields or name != _OPTIONAL_FIELD:
-            _check_form(name, fields)
     if fields.get("appkey", ours) != ours:
         raise CallbackSignatureError(field="appkey", problem=Problem("not_your_appkey"))
     if not is_signed_by_one(credentials, [fields[name] for name in SIGNED], fields["sign"]):
@@ -123,39 +117,3 @@ def verify_callback(query: str | bytes, *credentials: Credentials) -> Callback:
         paid_at=datetime.fromtimestamp(int(fields["paytime"]), UTC),
         extend=fields["extend"],
     )
-
-
-def _read_fields(query: str | bytes) -> dict[str, str]:
-    """Names and values; other names than the vendor's may be there (your URL's own), but none twice."""
-    if not isinstance(query, str | bytes):
-        raise MalformedCallbackError(problem=Problem("query_not_text", kind=type(query).__name__))
-    raw = query if isinstance(query, bytes) else query.encode("utf-8", "surrogatepass")
-    if len(raw) > MAX_QUERY_BYTES:
-        raise MalformedCallbackError(problem=Problem("too_long", most=MAX_QUERY_BYTES))
-    fields: dict[str, str] = {}
-    for pair in filter(None, raw.removeprefix(b"?").split(b"&")):
-        name, _, value = pair.partition(b"=")
-        text = _unquote(name)
-        if text in fields:
-            raise MalformedCallbackError(field=text if text in _FORMS else None, problem=Problem("name_twice"))
-        fields[text] = _unquote(value)
-    return fields
-
-
-def _unquote(text: bytes) -> str:
-    """Undo form encoding; strict, where Python's own is kind. UTF-8 that nobody escaped is let through."""
-    if _BAD_ESCAPE.search(text):
-        raise MalformedCallbackError(problem=Problem("bad_escape"))
-    try:
-        return unquote_to_bytes(text.replace(b"+", b" ")).decode("utf-8")
-    except UnicodeDecodeError:
-        pass
-    raise MalformedCallbackError(problem=Problem("bytes_not_utf8"))
-
-
-def _check_form(name: str, fields: dict[str, str]) -> None:
-    if name not in fields:
-        raise MalformedCallbackError(field=name, problem=Problem("missing"))
-    form, problem = _FORMS[name]
-    if form.fullmatch(fields[name]) is None:
-        raise MalformedCallbackError(field=name, problem=problem)

@@ -6,7 +6,7 @@ tables are the vendor's page (接口); a class that can't be right can't be buil
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 from attrs import field, frozen
 
@@ -19,21 +19,36 @@ from gatepay_async.words.problem import Problem
 T_co = TypeVar("T_co", covariant=True)
 
 
-class Call(Protocol[T_co]):
+class Outgoing(Protocol):
     """
-    What the shell needs to know of a call, whichever it is.
+    What the shell needs to know to send a call, whichever it is.
 
     Attributes:
         path: After the base URL, ``"pay/create"``.
+        method: ``"POST"``: the fields are a form; ``"GET"``: they are the query.
+        on_cloud: Whether it goes to ``cloud_base_url`` instead of ``base_url``.
         signed: The fields that are signed, in this order, after the appkey.
         repeatable: Whether it may be sent again when it may have been carried out already.
         carries_keys: Whether card keys travel in it, either way: then no error may show the reply.
     """
 
-    path: ClassVar[str]
-    signed: ClassVar[tuple[str, ...]]
-    repeatable: ClassVar[bool]
-    carries_keys: ClassVar[bool]
+    @property
+    def path(self) -> str: ...  # noqa: D102 -- above
+
+    @property
+    def method(self) -> Literal["GET", "POST"]: ...  # noqa: D102 -- above
+
+    @property
+    def on_cloud(self) -> bool: ...  # noqa: D102 -- above
+
+    @property
+    def signed(self) -> tuple[str, ...]: ...  # noqa: D102 -- above
+
+    @property
+    def repeatable(self) -> bool: ...  # noqa: D102 -- above
+
+    @property
+    def carries_keys(self) -> bool: ...  # noqa: D102 -- above
 
     def fields(self) -> dict[str, str]:
         """What is sent besides appkey and sign, by the vendor's names."""
@@ -43,6 +58,10 @@ class Call(Protocol[T_co]):
         """The card keys among it, which no error may repeat."""
         ...
 
+
+class Call(Outgoing, Protocol[T_co]):
+    """One whose reply can be read, too."""
+
     def read(self, data: Any) -> T_co:
         """
         Read the ``data`` of a success.
@@ -51,6 +70,20 @@ class Call(Protocol[T_co]):
             MisreadError: It has another shape.
         """
         ...
+
+
+class Usual:
+    """What most calls have in common."""
+
+    __slots__ = ()
+
+    method: ClassVar[Literal["GET", "POST"]] = "POST"
+    on_cloud: ClassVar[bool] = False
+    carries_keys: ClassVar[bool] = False
+
+    def secrets(self) -> tuple[str, ...]:
+        """None."""
+        return ()
 
 
 def _as_pay_type(value: Any) -> PayType:
@@ -67,7 +100,7 @@ def _one_with_wechat(call: PayCreate, attribute: Any, value: int) -> None:
 
 
 @frozen
-class PayCreate:
+class PayCreate(Usual):
     """支付接口, 创建支付订单: make an order."""
 
     path: ClassVar[str] = "pay/create"
@@ -75,7 +108,6 @@ class PayCreate:
     signed: ClassVar[tuple[str, ...]] = ("product_id", "product_num", "pay_type", "out_order_id", "custom")
     # The page knows no idempotency key and no query: sent twice, it may be two orders.
     repeatable: ClassVar[bool] = False
-    carries_keys: ClassVar[bool] = False
 
     product_id: int = field(validator=checks.positive)
     out_order_id: str = field(validator=checks.order_number)
@@ -93,10 +125,6 @@ class PayCreate:
             "custom": self.custom,
         }
 
-    def secrets(self) -> tuple[str, ...]:
-        """None."""
-        return ()
-
     def read(self, data: Any) -> Payment:
         """返回结果表: order_type, order_price, order_url, order_qrcode."""
         reply = codec.as_object(data, path="data")
@@ -104,22 +132,17 @@ class PayCreate:
 
 
 @frozen
-class ProductShow:
+class ProductShow(Usual):
     """产品接口, 获取产品信息: what the shop sells."""
 
     path: ClassVar[str] = "product/show"
     # 签名信息算法 is md5(md5(appkey) + appsecret).
     signed: ClassVar[tuple[str, ...]] = ()
     repeatable: ClassVar[bool] = True
-    carries_keys: ClassVar[bool] = False
 
     def fields(self) -> dict[str, str]:
         """None."""
         return {}
-
-    def secrets(self) -> tuple[str, ...]:
-        """None."""
-        return ()
 
     def read(self, data: Any) -> Catalog:
         """返回结果表: data.category, and in each its products."""
@@ -127,7 +150,7 @@ class ProductShow:
 
 
 @frozen
-class KaShow:
+class KaShow(Usual):
     """卡密接口, 获取产品卡密: one page of a product's card keys."""
 
     path: ClassVar[str] = "ka/show"
@@ -157,7 +180,7 @@ class KaShow:
 
 @sealed_init
 @frozen
-class KaCreate:
+class KaCreate(Usual):
     """卡密接口, 创建产品卡密: store up to 500 card keys."""
 
     path: ClassVar[str] = "ka/create"
@@ -195,6 +218,3 @@ class KaCreate:
         if self._sentence.fullmatch(sentence):
             return sentence
         return mask(sentence, keys=self.keys)
-
-
-CALLS: tuple[type[PayCreate | ProductShow | KaShow | KaCreate], ...] = (PayCreate, ProductShow, KaShow, KaCreate)

@@ -117,13 +117,60 @@ _ROWS: tuple[tuple[str, int, str, type[errors.RefusedError]], ...] = (
 )
 
 
+# What the later endpoints have in common. They list 103 twice, as "sign missing" too; this client always signs.
+_SHARED: tuple[tuple[int, str, type[errors.RefusedError]], ...] = (
+    (101, "秘钥必须", errors.MissingParameterError),
+    (102, "无效的秘钥", errors.InvalidAppKeyError),
+    (103, "秘钥已过期", errors.AppKeyExpiredError),
+    (104, "无效的签名", errors.SignatureRejectedError),
+    (105, "参数缺失", errors.MissingParameterError),
+    (106, "存在禁止传递的参数", errors.UnexpectedParameterError),
+    (107, "api已关闭", errors.EndpointClosedError),
+    (108, "回调接口url未填写", errors.CallbackUrlMissingError),
+    (109, "通知接口url未填写", errors.CallbackUrlMissingError),
+    (110, "套餐已超额", errors.QuotaExceededError),
+    (199, "未知错误", errors.UnknownFailureError),
+)
+_PAY_TYPE: tuple[tuple[str, type[errors.RefusedError]], ...] = (
+    ("无效的支付方式", errors.InvalidPayTypeError),
+    ("当前支付方式已关闭", errors.PayTypeClosedError),
+    ("无可用支付方式", errors.NoPayTypeAvailableError),
+)
+_NOT_MADE: tuple[tuple[str, type[errors.RefusedError]], ...] = (
+    ("分类创建错误", errors.OrderFailedError),
+    ("产品创建错误", errors.OrderFailedError),
+    ("库存创建错误", errors.OrderFailedError),
+    ("队列创建错误", errors.OrderFailedError),
+)
+_ANY_AMOUNT = (("价格无效", errors.InvalidPriceError), *_PAY_TYPE, *_NOT_MADE)
+# Each has numbers of its own from 201 on.
+_LATER: dict[str, tuple[tuple[str, type[errors.RefusedError]], ...]] = {
+    "anypay/create": _ANY_AMOUNT,
+    "cloudpay/create": (*_ANY_AMOUNT, ("非代理用户", errors.NotAnAgentError)),
+    "grouppay/create": (*_PAY_TYPE, ("组合内无有效库存商品", errors.OutOfStockError), *_NOT_MADE),
+    "stablepay/create": (
+        *_PAY_TYPE,
+        ("队列创建错误", errors.OrderFailedError),
+        ("产品不可获得", errors.ProductUnavailableError),
+        ("当前产品无库存", errors.OutOfStockError),
+    ),
+    "order/check": (("订单不存在", errors.OrderNotFoundError),),
+}
+_LATER_ROWS: tuple[tuple[str, int, str, type[errors.RefusedError]], ...] = tuple(
+    (endpoint, *row)
+    for endpoint, own in _LATER.items()
+    for row in (*_SHARED, *((code, *each) for code, each in enumerate(own, 201)))
+)
+
+
 def _refusal(endpoint: str, code: int, message: str, error: type[errors.RefusedError]) -> Refusal:
     name = error.__name__
-    cause, remedy = (table.get(f"{name} {endpoint}") or table[name] for table in (CAUSES, REMEDIES))
+    keys = (f"{name} {endpoint}", *([f"{name} later"] if endpoint in _LATER else []), name)
+    cause, remedy = (next(table[key] for key in keys if key in table) for table in (CAUSES, REMEDIES))
     return Refusal(endpoint, code, error, message, cause, remedy)
 
 
-REFUSALS: Mapping[tuple[str, int], Refusal] = {row[:2]: _refusal(*row) for row in _ROWS}
+REFUSALS: Mapping[tuple[str, int], Refusal] = {row[:2]: _refusal(*row) for row in (*_ROWS, *_LATER_ROWS)}
 
 
 def _fault(error: type[errors.GatePayError], sent: bool | None = None) -> Fault:  # noqa: FBT001 -- private, in a table

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sized
-from typing import Any
+import re
+from collections.abc import Iterable, Mapping, Sized
+from contextlib import suppress
+from typing import Any, cast
 
 from gatepay_async.protocol import invisible
 from gatepay_async.protocol.errors import InvalidRequestError
@@ -15,6 +17,8 @@ MAX_KEYS_PER_CALL = 500  # ka/create: 最多支持500条
 # that longer than parse_callback() accepts would be paid and never delivered. `protocol.callback` does the sum.
 MAX_ORDER_NUMBER_BYTES, MAX_CUSTOM_BYTES = 255, 2000
 _MAX_INT64 = 2**63 - 1  # what a database's number holds
+MAX_PRODUCTS_PER_ORDER = 100  # GatePay's limit isn't known; this many make a field of at most 4 kB
+_WEB_ADDRESS = re.compile(r"https?://[^\s/?#]\S{,1900}", re.IGNORECASE)
 
 
 class _Field:
@@ -65,6 +69,29 @@ def custom(instance: object, attribute: Any, value: Any) -> None:
     """As ``text``, and short enough to come back as a callback's ``extend``."""
     text(instance, attribute, value)
     check_byte_length(attribute.name, value, MAX_CUSTOM_BYTES)
+
+
+def web_address(instance: object, attribute: Any, value: Any) -> None:
+    """As ``text``, and a whole URL of the web."""
+    text(instance, attribute, value)
+    if _WEB_ADDRESS.fullmatch(value) is None:
+        raise InvalidRequestError(field=attribute.name, problem=Problem("not_web_url"))
+
+
+def order_items(_: object, attribute: Any, items: tuple[Any, ...]) -> None:
+    """Products and how many of each; no product twice."""
+    if not items:
+        raise InvalidRequestError(field=attribute.name, problem=Problem("no_items"))
+    if len(items) > MAX_PRODUCTS_PER_ORDER:
+        problem = Problem("too_many_items", count=len(items), most=MAX_PRODUCTS_PER_ORDER)
+        raise InvalidRequestError(field=attribute.name, problem=problem)
+    seen: set[int] = set()
+    for product_id, count in items:
+        positive(None, attribute, product_id)
+        positive(None, attribute, count)
+        if product_id in seen:
+            raise InvalidRequestError(field=attribute.name, problem=Problem("item_twice", product=product_id))
+        seen.add(product_id)
 
 
 def token(instance: object, attribute: Any, value: Any) -> None:
@@ -138,6 +165,14 @@ def as_keys(keys: Iterable[Any]) -> tuple[Any, ...]:
     if not isinstance(keys, Iterable):
         raise InvalidRequestError(field="keys", problem=Problem("keys_not_list", kind=type(keys).__name__))
     return tuple(keys)
+
+
+def as_items(items: Any) -> tuple[tuple[Any, Any], ...]:
+    """Pairs of a product and how many, of a mapping or of pairs."""
+    with suppress(TypeError, ValueError):
+        pairs: Iterable[Any] = cast("Any", items).items() if isinstance(items, Mapping) else items
+        return tuple((product_id, count) for product_id, count in pairs)
+    raise InvalidRequestError(field="items", problem=Problem("not_items"))
 
 
 def is_utf8(value: str) -> bool:

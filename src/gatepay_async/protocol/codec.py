@@ -30,6 +30,7 @@ T = TypeVar("T")
 
 # What the vendor calls a field, where our name differs.
 WIRE_NAMES: dict[type, dict[str, str]] = {
+    models.PaymentLink: {"qrcode": "qrcode_body"},
     models.Catalog: {"categories": "category"},
     models.Category: {"products": "product"},
     models.CardKeyPage: {"keys": "data"},
@@ -37,6 +38,8 @@ WIRE_NAMES: dict[type, dict[str, str]] = {
 # What a person reads and no program computes with. PHP sends null for an empty column of its database, or leaves the
 # field out; neither may spoil a whole catalogue or a whole page. Numbers, money, times and card keys stay strict.
 _DEFAULTS: dict[type, dict[str, object]] = {
+    models.PaymentLink: {"qrcode_url": "", "qrcode_body": ""},
+    models.OrderStatus: {"order_name": "", "order_type": ""},
     models.Product: {"name": "", "description": "", "image": ""},
     models.Category: {"name": "", "product": []},
     models.CardKey: {"status": ""},
@@ -245,6 +248,13 @@ def _read_qr_code(value: object, _: object = None) -> models.QrCode:
     return models.QrCode(data, match[1])
 
 
+def _read_picture(value: object, _: object = None) -> models.QrCode | None:
+    # Where the customer pays is known without it, so a picture that can't be read must not lose an order.
+    with suppress(ValueError):
+        return _read_qr_code(value)
+    return None
+
+
 def _object_reader(cls: type[Any], converter: Converter) -> Callable[[Any, Any], Any]:
     names = {ours: override(rename=theirs) for ours, theirs in WIRE_NAMES.get(cls, {}).items()}
     structure: Callable[[Any, Any], Any] = cast("Any", make_dict_structure_fn)(cls, converter, **names)
@@ -294,10 +304,13 @@ _HOOKS: tuple[tuple[Any, Callable[[Any, Any], Any]], ...] = (
     (datetime, _read_time),
     (models.Epoch, _read_epoch),
     (models.QrCode, _read_qr_code),
+    (models.QrCode | None, _read_picture),
 )
 # Parts before the wholes that hold them.
 _OBJECTS: tuple[type, ...] = (
     models.Payment,
+    models.PaymentLink,
+    models.OrderStatus,
     models.Product,
     models.Category,
     models.Catalog,

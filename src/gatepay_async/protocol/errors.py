@@ -13,7 +13,9 @@ Every error of this package: one tree, a branch for each one who can be at fault
     │   ├── EndpointClosedError                   InvalidPageError          DuplicateKeysError
     │   ├── EmptyContentError                     TooManyKeysError          AlreadyStoredError
     │   ├── StorageFailedError                    NoPayTypeAvailableError   OrderFailedError
-    │   └── UnknownFailureError
+    │   ├── UnknownFailureError                   OrderNotFoundError        InvalidPriceError
+    │   ├── PayTypeClosedError                    ProductUnavailableError   UnexpectedParameterError
+    │   └── CallbackUrlMissingError               AppKeyExpiredError        NotAnAgentError
     ├── ProtocolError                         whoever answered doesn't speak GatePay's protocol
     ├── TransportError                        nobody answered
     │   └── DeadlineExceededError             … before the call's deadline
@@ -198,6 +200,38 @@ class UnknownFailureError(RefusedError):
     """GatePay failed for a reason that it doesn't know itself."""
 
 
+class OrderNotFoundError(RefusedError):
+    """GatePay finds no order with this ``out_order_id``."""
+
+
+class InvalidPriceError(RefusedError):
+    """GatePay doesn't accept the price."""
+
+
+class PayTypeClosedError(RefusedError):
+    """The shop has closed this way to pay."""
+
+
+class ProductUnavailableError(RefusedError):
+    """The product can't be bought."""
+
+
+class UnexpectedParameterError(RefusedError):
+    """GatePay doesn't allow a parameter that was sent."""
+
+
+class CallbackUrlMissingError(RefusedError):
+    """The shop has not entered the URLs in GatePay's console."""
+
+
+class AppKeyExpiredError(RefusedError):
+    """The appkey has expired."""
+
+
+class NotAnAgentError(RefusedError):
+    """The shop's owner is no agent of GatePay's."""
+
+
 class ProtocolError(GatePayError):
     """
     The reply is not GatePay's: HTML, cut JSON, another shape, a redirect.
@@ -282,13 +316,13 @@ class OutcomeUnknownError(GatePayError):
     """
     A call that must not be sent twice broke off: the order may have been made, or not.
 
+    Don't send it again. ``settle(error)`` asks GatePay with ``check_order``: if it finds the order, it was made. If
+    not, look for it in GatePay's console. Its callback, should the customer pay, settles it too.
+
     After ``send_raw``, any call that the caller did not call repeatable: it may have been carried out, or not.
 
-    GatePay offers no way to ask. Look the order up in its console before you do anything; its
-    callback, should the customer pay, settles it too.
-
     Attributes:
-        endpoint: ``"pay/create"``.
+        endpoint: ``"pay/create"`` and so on.
         out_order_id: Your order number, as sent; empty after ``send_raw``.
         attempts: How often the call was tried (only the last attempt can have arrived).
     """
@@ -300,9 +334,10 @@ class OutcomeUnknownError(GatePayError):
         super().__init__(
             f"{endpoint}: the call may have been carried out, or not. Find out before you send it again."
             if not out_order_id
-            else f"{endpoint}: the order {out_order_id!r} may have been made, or not. Don't send it again: look for "
-            f"this out_order_id in GatePay's console first. If you can't wait, let this order go and make "
-            f"another under a new out_order_id; should the customer pay the first, its callback will tell.",
+            else f"{endpoint}: the order {out_order_id!r} may have been made, or not. Don't send it again: ask "
+            f"check_order({out_order_id!r}) first. If GatePay finds no order, look in its console. If you can't wait, "
+            f"let this order go and make another under a new out_order_id; should the customer pay the first, its "
+            f"callback will tell.",
         )
 
 
@@ -313,12 +348,14 @@ class CallbackError(GatePayError):
     Attributes:
         field: The field at fault, where there is one.
         problem: What is wrong. Never repeats a signature.
+        source: ``"callback"``, or ``"return"``: the query that a customer's browser came back with.
     """
 
-    def __init__(self, *, problem: str, field: str | None = None) -> None:
+    def __init__(self, *, problem: str, field: str | None = None, source: str = "callback") -> None:
         self.field = field
         self.problem = Problem.of(problem)
-        super().__init__(f"callback: {field}: {problem}" if field else f"callback: {problem}")
+        self.source = source
+        super().__init__(f"{source}: {field}: {problem}" if field else f"{source}: {problem}")
 
 
 class MalformedCallbackError(CallbackError):

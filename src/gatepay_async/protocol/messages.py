@@ -11,12 +11,11 @@ from typing import Any, TypeVar, cast
 from attrs import field, frozen
 
 from gatepay_async.protocol import catalogue, codec
-from gatepay_async.protocol.calls import Call, KaShow
+from gatepay_async.protocol.calls import Call, KaShow, Outgoing
 from gatepay_async.protocol.describing import describe
 from gatepay_async.protocol.errors import ProtocolError, RefusedError
 from gatepay_async.protocol.forms import Form, encode_form
 from gatepay_async.protocol.masking import mask
-from gatepay_async.protocol.raw import Outgoing, RawCall, RawReply
 from gatepay_async.protocol.signing import Credentials, sign
 from gatepay_async.words import say
 from gatepay_async.words.problem import Problem
@@ -26,7 +25,8 @@ T = TypeVar("T")
 CONTENT_TYPE = "application/x-www-form-urlencoded"  # silent; the API page's reading
 SUCCESS = 100
 
-_REDIRECT, _CLIENT_ERROR = 300, 400  # HTTP's own lines
+REDIRECT, _CLIENT_ERROR = 300, 400  # HTTP's own lines
+_WITHOUT_BODY = (204, 205)  # No Content, Reset Content
 
 # Where a whole reply can be read in one go; the other replies are small, or rare.
 _FAST_READERS: dict[str, Callable[[bytes], tuple[int, Any] | None]] = {KaShow.path: codec.read_listing}
@@ -46,7 +46,7 @@ class Reply:
         body: Undone of any content coding.
         retry_after: Seconds that the server asks to be left alone for, or None.
         content_type: As its header says; empty where there is none.
-        headers: Names and values as they came.
+        headers: All of them.
     """
 
     status: int
@@ -82,49 +82,26 @@ def decode(call: Call[T], reply: Reply) -> T:
         ProtocolError: The reply is not GatePay's.
     """
     read_quickly = _FAST_READERS.get(call.path)
-    if read_quickly is not None and reply.status < _REDIRECT:
+    if read_quickly is not None and reply.status < REDIRECT:
         quick = read_quickly(reply.body)
         if quick is not None and quick[0] == SUCCESS:
             return cast("T", quick[1])
     failure: RefusedError | ProtocolError
     try:
-        envelope = open_envelope(reply.body)
-        if envelope.code == SUCCESS and reply.status < _REDIRECT:
+        envelope = _code_of_bare_status(call, reply) or open_envelope(reply.body)
+        if envelope.code == SUCCESS and reply.status < REDIRECT:
             return call.read(envelope.data)
-        failure = _refusal_error(call, reply, envelope)
+        failure = refusal_error(call, reply, envelope)
     except codec.MisreadError as error:
-        failure = _unreadable_error(call, reply, error)
+        failure = unreadable_error(call, reply, error)
     raise failure
 
 
-def decode_raw(call: RawCall, reply: Reply) -> RawReply:
-    """
-    Take *reply* as it is, unless it says that *call* has failed.
-
-    Raises:
-        RefusedError: It has a ``code`` other than 100.
-        ProtocolError: Its HTTP status is no success, and it is not GatePay's.
-    """
-    failure: RefusedError | ProtocolError
-    try:
-        envelope = open_envelope(reply.body)
-    except codec.MisreadError as error:
-        if reply.status < _REDIRECT:
-            return _raw_reply(call, reply, code=None)
-        failure = _unreadable_error(call, reply, error)
-    else:
-        if envelope.code == SUCCESS and reply.status < _REDIRECT:
-            return _raw_reply(call, reply, code=SUCCESS)
-        failure = _refusal_error(call, reply, envelope)
-    raise failure
-
-
-def _raw_reply(call: RawCall, reply: Reply, *, code: int | None) -> RawReply:
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in reply.headers:
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return RawReply(call.path, reply.status, headers, reply.body, code)
+def _code_of_bare_status(call: Call[Any], reply: Reply) -> Envelope | None:
+    # FastAdmin sends a code from 200 to 999 as the HTTP status, too; with these two PHP sends no body.
+    if reply.status in _WITHOUT_BODY and not reply.body.strip() and (call.path, reply.status) in catalogue.REFUSALS:
+        return Envelope(reply.status, "", None, None)
+    return None
 
 
 def open_envelope(body: bytes) -> Envelope:
@@ -155,12 +132,13 @@ def _parse_time(time: object) -> datetime | None:
     return None
 
 
-def _refusal_error(call: Outgoing, reply: Reply, envelope: Envelope) -> RefusedError | ProtocolError:
+def refusal_error(call: Outgoing, reply: Reply, envelope: Envelope) -> RefusedError | ProtocolError:
+    """What to raise for a code that isn't success, or for a success that HTTP contradicts."""
     if envelope.code == SUCCESS:
-        return _unreadable_error(call, reply, codec.MisreadError(Problem("says_success"), path="code"))
-    if (call.path, envelope.code) not in catalogue.REFUSALS and reply.status >= _REDIRECT:
+        return unreadable_error(call, reply, codec.MisreadError(Problem("says_success"), path="code"))
+    if (call.path, envelope.code) not in catalogue.REFUSALS and reply.status >= REDIRECT:
         # A gateway's own JSON ({"code": 504, …}), which says nothing of what GatePay did.
-        return _unreadable_error(call, reply, codec.MisreadError(Problem("unknown_code"), path="code"))
+        return unreadable_error(call, reply, codec.MisreadError(Problem("unknown_code"), path="code"))
     why = catalogue.meaning(call.path, envelope.code)
     # GatePay's own words for that code hold no card key; in any other words one may stand, in any form.
     strict = call.carries_keys and envelope.message != why.message
@@ -174,8 +152,9 @@ def _refusal_error(call: Outgoing, reply: Reply, envelope: Envelope) -> RefusedE
     )
 
 
-def _unreadable_error(call: Outgoing, reply: Reply, error: codec.MisreadError) -> ProtocolError:
-    redirect = _REDIRECT <= reply.status < _CLIENT_ERROR
+def unreadable_error(call: Outgoing, reply: Reply, error: codec.MisreadError) -> ProtocolError:
+    """What to raise for a reply that is not GatePay's."""
+    redirect = REDIRECT <= reply.status < _CLIENT_ERROR
     return ProtocolError(
         endpoint=call.path,
         http_status=reply.status,

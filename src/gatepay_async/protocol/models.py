@@ -92,6 +92,49 @@ class Payment:
     out_order_id: str
 
 
+def _read_ampersands(url: str) -> str:
+    # GatePay's pages show these URLs escaped for HTML in one place and not in another. `amp;type` is never a name.
+    return url.replace("&amp;", "&")
+
+
+@frozen
+class PaymentLink:
+    """
+    Where a customer pays an order.
+
+    Attributes:
+        pay_url: The page where the customer pays. Send the browser there; its form may change, so don't take it apart.
+        qrcode_url: The address of a picture with the QR code of ``pay_url``; empty where GatePay gives none.
+        qrcode: The picture itself, or None where GatePay gives none.
+        out_order_id: Your order number, as sent.
+    """
+
+    pay_url: str = field(converter=_read_ampersands)
+    qrcode_url: str = field(converter=_read_ampersands)
+    qrcode: QrCode | None
+    out_order_id: str
+
+
+@frozen
+class OrderStatus:
+    """
+    What GatePay knows of an order.
+
+    Attributes:
+        order_id: GatePay's number.
+        order_name: What is ordered, as GatePay says it; empty where it gives nothing.
+        order_price: In yuan, with exactly two decimals.
+        order_type: How it is to be paid, as GatePay says it.
+        order_status: ``expired``, or another word: GatePay documents no others, so don't deliver because of one.
+    """
+
+    order_id: int
+    order_name: str
+    order_price: Decimal
+    order_type: str
+    order_status: str
+
+
 @frozen
 class Product:
     """
@@ -251,6 +294,26 @@ class Callback:
     pay_type: str
     paid_at: datetime
     extend: str
+
+
+@frozen
+class PaymentReturn:
+    """
+    What a customer's browser came back with. Never a proof of payment.
+
+    Attributes:
+        price: The order's price.
+        pay_type: ``wechat``, ``alipay`` or ``onecode``.
+        product_id: None where there is none.
+        order_id: GatePay's number. A forger can move digits between it, ``product_id`` and ``out_order_id``.
+        out_order_id: Your number: look up in your own record whether this order's callback has come.
+    """
+
+    price: Decimal
+    pay_type: str
+    product_id: int | None
+    order_id: int
+    out_order_id: str
 
 
 @frozen

@@ -53,6 +53,14 @@ def amount_of(name: str, value: object) -> Decimal:
     return exact
 
 
+def price_of(name: str, value: object) -> Decimal:
+    """As ``amount_of``, above 0."""
+    price = amount_of(name, value)
+    if not price:
+        raise InvalidRequestError(field=name, problem=Problem("money_not_positive"))
+    return price
+
+
 def _parse_decimal(value: Decimal | str) -> Decimal | None:
     try:
         amount = Decimal(value)

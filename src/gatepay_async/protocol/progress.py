@@ -148,6 +148,10 @@ class Progress:
         self._note_success(now)
         return bulk.stored(part, count=answer.value.stored, attempts=part.attempts + answer.attempts)
 
+    def left(self, part: Chunk) -> ChunkOutcome:
+        """*part* is not sent, or not sent again: nothing more is."""
+        return self._not_refused_yet(bulk.left(part, error=self.ended))  # nor were halves asked for by themselves
+
     def failed(
         self, part: Chunk, error: Attempted, *, began: float, now: float, jitter: float = 0.0, others: int = 0
     ) -> Verdict:
@@ -212,13 +216,9 @@ class Progress:
     def _in_vain(self, part: Chunk, error: Attempted, now: float, jitter: float) -> Verdict:
         """Nobody answered, or not as GatePay does, or its database did not store anything."""
         tried = self._after_vain_call(part, error, now, jitter)
-        if self.ended is None and _is_final(error) and len(part.keys) > 1 and self._spend_credit(self._cost(error)):
+        if self.ended is None and _is_final(error) and len(part.keys) > 1 and self._pay_for_halving(error):
             return Resend(tried.halves())
-        if (
-            self.ended is None
-            and self._may_be_its_keys(part, tried, error, now)
-            and self._spend_credit(self._cost(error))
-        ):
+        if self.ended is None and self._may_be_its_keys(part, tried, error, now) and self._pay_for_halving(error):
             return Resend(_halves_after_a_wait(tried), later=True)
         if self.ended is None and self._is_its_own(tried, error, now):
             return bulk.outcome_of(part, error)
@@ -226,10 +226,13 @@ class Progress:
             self.away = error
         if self.ended is None and (self._patience.holds or (_is_final(error) and tried.calls == 1)):
             return Resend((tried,), later=True)
-        outcome = bulk.outcome_of(part, error)
+        return self._not_refused_yet(bulk.outcome_of(part, error))  # its database may be down
+
+    def _not_refused_yet(self, outcome: ChunkOutcome) -> ChunkOutcome:
+        """*outcome*, where another run will ask again."""
         if self._patience.holds or outcome.fate is not Fate.REFUSED:
             return outcome
-        return evolve(outcome, fate=Fate.NOT_SENT)  # its database may be down: that is no refusal yet
+        return evolve(outcome, fate=Fate.NOT_SENT)
 
     def _after_vain_call(self, part: Chunk, error: Attempted, now: float, jitter: float) -> Chunk:
         """*part* after one more call in vain."""
@@ -269,9 +272,9 @@ class Progress:
         # Where there is nothing else to send, nothing can succeed. The next part that fails is proof enough.
         return alone and self._patience.holds and self._is_away(now) and self._rounds <= tried.calls
 
-    def _cost(self, error: Attempted) -> float:
+    def _pay_for_halving(self, error: Attempted) -> bool:
         strange = isinstance(error, ProtocolError) and self._last_answered == -math.inf
-        return _NO_SUCCESS_YET if strange else _AMBIGUOUS
+        return self._spend_credit(_NO_SUCCESS_YET if strange else _AMBIGUOUS)
 
     def _spend_credit(self, cost: float) -> bool:
         if self._credit < cost:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal
 from urllib.parse import quote_plus
 
 from attrs import field, frozen
 
 from gatepay_async.protocol import checks, codec
-from gatepay_async.protocol.calls import Call
-from gatepay_async.protocol.errors import InvalidRequestError, ProtocolError
+from gatepay_async.protocol.errors import InvalidRequestError, ProtocolError, RefusedError
 from gatepay_async.protocol.frames import sealed_init
+from gatepay_async.protocol.messages import REDIRECT, SUCCESS, Reply, open_envelope, refusal_error, unreadable_error
 from gatepay_async.words.problem import Problem
 
 _SEGMENT = r"[A-Za-z0-9_~-][A-Za-z0-9_.~-]*"  # never "." or ".."
@@ -23,11 +23,11 @@ _MIN_SECRET_CHARS = 4  # hiding every "a" or "1" in an error would leave nothing
 
 
 def _as_dict(fields: object) -> Any:
-    return dict(cast("Mapping[object, object]", fields)) if isinstance(fields, Mapping) else fields
+    return dict(fields) if isinstance(fields, Mapping) else fields
 
 
 def _as_names(signed: object) -> Any:
-    return tuple(cast("list[object]", signed)) if isinstance(signed, list) else signed
+    return tuple(signed) if isinstance(signed, list) else signed
 
 
 def _check_path(_: object, attribute: Any, value: Any) -> None:
@@ -40,7 +40,7 @@ def _check_path(_: object, attribute: Any, value: Any) -> None:
 def _check_fields(_: object, attribute: Any, value: Any) -> None:
     if not isinstance(value, dict):
         raise InvalidRequestError(field=attribute.alias, problem=Problem("not_dict", kind=type(value).__name__))
-    for number, (name, each) in enumerate(cast("dict[object, object]", value).items(), 1):
+    for number, (name, each) in enumerate(value.items(), 1):
         problem = _field_problem(name, each)
         if problem is not None:
             raise InvalidRequestError(field=attribute.alias, problem=Problem("field", number=number, problem=problem))
@@ -62,11 +62,10 @@ def _field_problem(name: object, value: object) -> Problem | None:
 def _check_signed(call: RawCall, attribute: Any, value: Any) -> None:
     if not isinstance(value, tuple):
         raise InvalidRequestError(field=attribute.alias, problem=Problem("not_names"))
-    names = cast("tuple[object, ...]", value)
-    for number, name in enumerate(names):
+    for number, name in enumerate(value):
         if not isinstance(name, str) or name not in call.values:
             raise InvalidRequestError(field=attribute.alias, problem=Problem("no_such_field", number=number + 1))
-        if name in names[:number]:
+        if name in value[:number]:
             raise InvalidRequestError(field=attribute.alias, problem=Problem("signed_twice", name=name))
 
 
@@ -93,6 +92,8 @@ class RawCall:
     signed_names: tuple[str, ...] = field(converter=_as_names, validator=_check_signed, alias="signed")
     repeatable: bool = field(validator=_check_bool)
 
+    method: ClassVar[Literal["GET", "POST"]] = "POST"
+    on_cloud: ClassVar[bool] = False
     # What travels in it, and in its reply, nobody here can know.
     carries_keys: ClassVar[bool] = True
 
@@ -108,9 +109,6 @@ class RawCall:
     def secrets(self) -> tuple[str, ...]:
         """Every value that is long enough to be one."""
         return tuple(value for value in self.values.values() if len(value) >= _MIN_SECRET_CHARS)
-
-
-Outgoing = Call[Any] | RawCall
 
 
 @frozen
@@ -144,3 +142,33 @@ class RawReply:
         except codec.MisreadError as error:
             problem = error.problem
         raise ProtocolError(endpoint=self.endpoint, http_status=self.http_status, problem=problem)
+
+
+def decode_raw(call: RawCall, reply: Reply) -> RawReply:
+    """
+    Take *reply* as it is, unless it says that *call* has failed.
+
+    Raises:
+        RefusedError: It has a ``code`` other than 100.
+        ProtocolError: Its HTTP status is no success, and it is not GatePay's.
+    """
+    failure: RefusedError | ProtocolError
+    try:
+        envelope = open_envelope(reply.body)
+    except codec.MisreadError as error:
+        if reply.status < REDIRECT:
+            return _raw_reply(call, reply, code=None)
+        failure = unreadable_error(call, reply, error)
+    else:
+        if envelope.code == SUCCESS and reply.status < REDIRECT:
+            return _raw_reply(call, reply, code=SUCCESS)
+        failure = refusal_error(call, reply, envelope)
+    raise failure
+
+
+def _raw_reply(call: RawCall, reply: Reply, *, code: int | None) -> RawReply:
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in reply.headers:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return RawReply(call.path, reply.status, headers, reply.body, code)

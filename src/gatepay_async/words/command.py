@@ -134,6 +134,26 @@ COMMAND: dict[str, Text] = {
         "  gatepay keys export --product 8 --output keys.csv",
     ),
     "count": ("Count card keys: in stock and on the server.", "统计卡密：可售库存和服务器上的总数。"),
+    "order": (
+        "Check the status of an order.\n"
+        "\n"
+        "  gatepay order T-1001-X\n"
+        "  gatepay order T-1001-X --wait\n"
+        "\n"
+        "It is no proof of payment: only the callback is.",
+        "查询订单状态。\n"
+        "\n"
+        "  gatepay order T-1001-X\n"
+        "  gatepay order T-1001-X --wait\n"
+        "\n"
+        "查询结果不是付款依据：只有回调才是。",
+    ),
+    "link": (
+        "Print a quick-pay link, where a customer pays any amount.\n"
+        "\n"
+        "  gatepay link TOKEN --price 1.88 --custom terry@example.com",
+        "输出快捷收款链接，顾客可以支付任意金额。\n\n  gatepay link TOKEN --price 1.88 --custom terry@example.com",
+    ),
     "pay": (
         "Create an order and show its payment link and QR code.\n"
         "\n"
@@ -261,6 +281,18 @@ COMMAND: dict[str, Text] = {
     "export.force": ("Replace an existing file.", "覆盖已存在的文件。"),
     "export.reveal": ("Allow printing card keys to a terminal.", "允许在终端上显示卡密。"),
     "count.product": ("Only count this product.", "只统计这个商品。"),
+    "pay.price": ("Any amount in yuan, instead of a product.", "任意金额（元），代替商品。"),
+    "pay.group": ("Several products and how many of each: 8:2,7:3.", "多种商品及各自的件数：8:2,7:3。"),
+    "pay.cloud": ("With --price: create the order at GatePay's cloud.", "与 --price 一起使用：在 GatePay 云端下单。"),
+    "order.number": ("Your order number (out_order_id).", "你的订单号（out_order_id）。"),
+    "order.wait": ("Wait until the order is paid or expired.", "等到订单已付款或已过期。"),
+    "link.token": ("The quick-pay token of GatePay's console.", "GatePay 后台设置的快捷收款令牌。"),
+    "link.price": ("Amount in yuan (default: the customer decides).", "金额（元；默认由顾客填写）。"),
+    "link.custom": ("Text that the callback returns to you as `extend`.", "自定义参数，回调时以 extend 原样返回。"),
+    "link.stable": (
+        "The customer can't change on the page what the link gives.",
+        "顾客不能在页面上修改链接给出的内容。",
+    ),
     "pay.num": ("Quantity (default: 1).", "数量（默认 1）。"),
     "pay.order": ("Your order number (default: a new one).", "你的订单号（默认生成新的）。"),
     "pay.custom": (
@@ -415,6 +447,28 @@ COMMAND: dict[str, Text] = {
         "Choose how you receive money in GatePay's console. Until then, try another --type.",
         "请在 GatePay 后台选择收款方式；在此之前可以换用其他 --type。",
     ),
+    "todo.PayTypeClosedError": (
+        "Use another --type, or switch this one on in GatePay's console.",
+        "请换用其他 --type，或在 GatePay 后台打开它。",
+    ),
+    "todo.ProductUnavailableError": (
+        "Check the product ID with `gatepay products`, and in GatePay's console that the product is on sale.",
+        "请用 gatepay products 核对商品编号，并在 GatePay 后台确认商品已上架。",
+    ),
+    "todo.UnexpectedParameterError": (
+        "The command sends nothing optional, so a proxy may have added a parameter: run `gatepay doctor`. If you use no "
+        "proxy, update gatepay-async.",
+        "命令不会发送可选参数，可能是代理添加了参数：请运行 gatepay doctor。如果没有使用代理，请升级 gatepay-async。",
+    ),
+    "todo.NotAnAgentError": (
+        "Check GATEPAY_CLOUD_BASE_URL. If it is right, ask GatePay to make you an agent, or leave out --cloud.",
+        "请检查 GATEPAY_CLOUD_BASE_URL。如果无误，请向 GatePay 申请成为代理商，或去掉 --cloud。",
+    ),
+    "todo.OrderNotFoundError": (
+        "Check the order number. If you created the order a moment ago, ask again. GatePay may not find orders that "
+        "`gatepay pay --product` created: look for those in its console.",
+        "请核对订单号。如果刚刚下单，请稍后再查。用 gatepay pay --product 创建的订单可能查不到：请在 GatePay 后台查找。",
+    ),
     "todo.RefusedError": (
         "Contact GatePay and tell them the endpoint, the code and the time.",
         "请联系 GatePay，并提供接口名、状态码和出错时间。",
@@ -432,9 +486,10 @@ COMMAND: dict[str, Text] = {
         "请检查 GATEPAY_BASE_URL 是否正确，以及是否有代理或登录页代为响应。可运行 gatepay doctor。",
     ),
     "todo.OutcomeUnknownError": (
-        "Look for this order number in GatePay's console before you run the command again. If the order doesn't exist, "
-        "create another one with a new order number.",
-        "先不要重新执行。请在 GatePay 后台查找这个订单号；如果没有，再用新的订单号另建一个订单。",
+        "Ask with `gatepay order` and this order number before you run the command again. If GatePay finds no order, "
+        "look in its console. If it isn't there either, create another one with a new order number.",
+        "先不要重新执行。请用 gatepay order 查询这个订单号；如果查不到，请在 GatePay 后台查找；"
+        "如果也没有，再用新的订单号另建一个订单。",
     ),
     "todo.DurableError": (
         "Use `gatepay uploads resume` to continue the upload, `cancel` to stop it or `forget` to delete it.",
@@ -656,6 +711,37 @@ COMMAND: dict[str, Text] = {
     "pay.order_is": ("order", "订单号"),
     "pay.price_is": ("price (¥)", "金额（元）"),
     "pay.type_is": ("pay with", "付款方式"),
+    "pay.bad_group": ("Invalid value for --group: {group}", "--group 取值无效：{group}"),
+    "pay.bad_group.todo": (
+        "Write product IDs and quantities, for example --group 8:2,7:3",
+        "请写商品编号和件数，例如 --group 8:2,7:3",
+    ),
+    "pay.one_kind": (
+        "An order needs exactly one of --product, --price and --group.",
+        "--product、--price、--group 必须且只能给一个。",
+    ),
+    "pay.one_kind.todo": (
+        "--num goes with --product only, and --cloud with --price only",
+        "--num 只能与 --product 一起使用，--cloud 只能与 --price 一起使用",
+    ),
+    "pay.no_picture": (
+        "The order was created, but GatePay sent no QR code to save.",
+        "订单已创建，但 GatePay 没有返回可保存的二维码。",
+    ),
+    "order.order_id_is": ("GatePay's number", "GatePay 订单编号"),
+    "order.name_is": ("name", "名称"),
+    "order.price_is": ("price (¥)", "金额（元）"),
+    "order.type_is": ("pay with", "付款方式"),
+    "order.status_is": ("status", "状态"),
+    "order.unchanged": ("The order's status is still {status}.", "订单状态仍为 {status}。"),
+    "order.unchanged.todo": (
+        "ask again later, or wait for the callback, which is the only proof of payment",
+        "请稍后再查，或等待回调：只有回调才是付款依据",
+    ),
+    "link.unsigned": (
+        "Note: the link is not signed, so the customer can change the price in it. Compare the amount in the callback.",
+        "注意：链接没有签名，顾客可以修改其中的金额。请核对回调中的金额。",
+    ),
     "pay.link_is": ("Pay here: ", "付款链接："),
     "pay.wait_and_listen": ("--wait and --listen must be used together.", "--wait 和 --listen 必须一起使用。"),
     "pay.wait_and_listen.todo": (

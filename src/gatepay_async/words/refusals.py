@@ -8,9 +8,14 @@ ENDPOINTS: dict[str, Text] = {
     "product/show": ("List the products", "获取产品信息"),
     "ka/show": ("List a product's card keys", "获取产品卡密"),
     "ka/create": ("Store a product's card keys", "创建产品卡密"),
+    "anypay/create": ("Create an order of any amount", "创建任意金额订单"),
+    "cloudpay/create": ("Create a cloud order of any amount", "创建云端支付订单"),
+    "grouppay/create": ("Create an order of several products", "创建组合商品订单"),
+    "stablepay/create": ("Create an order of one product", "创建固定商品订单"),
+    "order/check": ("Check the status of an order", "查询付款结果"),
 }
 
-# Class of an error -> why it comes; "class endpoint": why it comes there.
+# Class of an error -> why it comes; "class endpoint": why it comes there; "class later": at the later endpoints.
 CAUSES: dict[str, Text] = {
     "MissingParameterError pay/create": (
         "A parameter is missing. This endpoint requires appkey, product_id, out_order_id, product_num, pay_type, "
@@ -68,6 +73,58 @@ CAUSES: dict[str, Text] = {
         "GatePay's database could not store the card keys; none was added.",
         "GatePay 批量写入数据库失败，没有新增卡密。",
     ),
+    "MissingParameterError anypay/create": (
+        "A parameter is missing. This endpoint requires appkey, price, type, out_order_id, custom, sign.",
+        "缺少参数。该接口需要 appkey、price、type、out_order_id、custom、sign。",
+    ),
+    "MissingParameterError cloudpay/create": (
+        "A parameter is missing. This endpoint requires appkey, price, type, out_order_id, custom, sign.",
+        "缺少参数。该接口需要 appkey、price、type、out_order_id、custom、sign。",
+    ),
+    "MissingParameterError grouppay/create": (
+        "A parameter is missing. This endpoint requires appkey, fields, type, out_order_id, custom, sign.",
+        "缺少参数。该接口需要 appkey、fields、type、out_order_id、custom、sign。",
+    ),
+    "MissingParameterError stablepay/create": (
+        "A parameter is missing. This endpoint requires appkey, product_id, type, out_order_id, custom, sign.",
+        "缺少参数。该接口需要 appkey、product_id、type、out_order_id、custom、sign。",
+    ),
+    "MissingParameterError order/check": (
+        "A parameter is missing. This endpoint requires appkey, out_order_id, sign.",
+        "缺少参数。该接口需要 appkey、out_order_id、sign。",
+    ),
+    "InvalidPayTypeError later": ("GatePay does not accept this pay_type here.", "该接口不接受这个 pay_type。"),
+    "NoPayTypeAvailableError later": (
+        "None of the shop's payment methods is available at the moment.",
+        "店铺当前没有可用的收款方式。",
+    ),
+    "QuotaExceededError later": ("The quota of the shop's plan is used up.", "店铺套餐的额度已用完。"),
+    "UnknownFailureError order/check": (
+        "GatePay could not look up the order, and gave no reason.",
+        "GatePay 查询订单出错，但没有说明原因。",
+    ),
+    "OutOfStockError grouppay/create": ("No product of the group is in stock.", "组合内没有可售的库存。"),
+    "OutOfStockError stablepay/create": ("The product is out of stock.", "该商品已无库存。"),
+    "AppKeyExpiredError": ("This appkey has expired.", "该 appkey 已过期。"),
+    "UnexpectedParameterError": (
+        "GatePay does not allow one of the parameters, and does not say which.",
+        "存在不允许传递的参数，GatePay 没有说明是哪一个。",
+    ),
+    "CallbackUrlMissingError": (
+        "The shop has not entered its callback URL or its return URL in GatePay's console.",
+        "店铺没有在 GatePay 后台填写回调地址或跳转地址。",
+    ),
+    "InvalidPriceError": ("GatePay does not accept this price.", "GatePay 不接受这个金额。"),
+    "PayTypeClosedError": ("The shop has switched off this pay_type.", "店铺已关闭这个 pay_type。"),
+    "ProductUnavailableError": ("This product is not for sale.", "该商品不可购买。"),
+    "NotAnAgentError": (
+        "The shop's owner is not an agent, so this host does not serve the shop.",
+        "该用户不是代理商，此地址不为其服务。",
+    ),
+    "OrderNotFoundError": (
+        "GatePay finds no order with this out_order_id.",
+        "GatePay 没有找到这个 out_order_id 的订单。",
+    ),
     "InvalidRequestError": ("The call is invalid, so nothing was sent.", "调用本身有误，因此什么都没有发送。"),
     "RefusedError": (
         "GatePay's documentation does not list this code for this endpoint.",
@@ -91,8 +148,8 @@ CAUSES: dict[str, Text] = {
         "连接中断，或在 timeout 内没有收到完整响应；请求可能已经送达。",
     ),
     "OutcomeUnknownError": (
-        "The response to create_payment was lost: the order may or may not exist.",
-        "create_payment 的响应丢失：订单可能已创建，也可能没有。",
+        "The response to the call that creates the order was lost: the order may or may not exist.",
+        "下单调用的响应丢失：订单可能已创建，也可能没有。",
     ),
     "MalformedCallbackError": (
         "A field of the callback is missing, duplicated or malformed.",
@@ -211,6 +268,85 @@ REMEDIES: dict[str, Text] = {
         "Send the same content again later: GatePay stores each card key once.",
         "请稍后重新提交同样的内容：GatePay 对每条卡密只保留一份。",
     ),
+    "InvalidAppKeyError later": (
+        "Copy the appkey again from GatePay's console, without spaces.",
+        "请从 GatePay 后台重新复制 appkey，注意不要带空格。",
+    ),
+    "SignatureRejectedError later": (
+        "If other calls with the same appsecret succeed, check out_order_id and custom: GatePay may change any "
+        "of & < > \" ' and leading or trailing spaces before it checks the signature. Remove them. If no call "
+        "succeeds, copy appkey and appsecret again from GatePay's console: they must belong together, and a new "
+        "login password there changes the appsecret.",
+        "如果使用同一 appsecret 的其他调用成功，请检查 out_order_id 和 custom：GatePay 可能会先改动其中的 & < > "
+        "\" ' 和首尾空白，再校验签名，请去掉这些字符后再发送。如果所有调用都失败，请从 GatePay 后台重新复制 "
+        "appkey 和 appsecret：两者必须是一对，在后台修改登录密码会更换 appsecret。",
+    ),
+    "InvalidPayTypeError later": ("Use alipay or wechat.", "请使用 alipay 或 wechat。"),
+    "NoPayTypeAvailableError later": (
+        "Check in GatePay's console that a payment method is switched on and has QR codes, and that the app on your "
+        "phone is online.",
+        "请在 GatePay 后台确认收款方式已打开、收款码已上传，并确认手机上的 App 在线。",
+    ),
+    "QuotaExceededError later": (
+        "Upgrade the plan in GatePay's console, or ask GatePay.",
+        "请在 GatePay 后台升级套餐，或联系 GatePay。",
+    ),
+    "UnknownFailureError later": (
+        "Ask check_order(out_order_id), and look in GatePay's console, before you create the order again. Then use a "
+        "new out_order_id.",
+        "重新下单之前，请先用 check_order(out_order_id) 查询，并在 GatePay 后台查找；再次下单时请使用新的 out_order_id。",
+    ),
+    "UnknownFailureError order/check": (
+        "Ask again later. This says nothing about the order.",
+        "请稍后再次查询。这并不能说明订单的情况。",
+    ),
+    "OutOfStockError grouppay/create": (
+        "Upload card keys, or order other products. product.stock in list_products() is the number in stock.",
+        "请补充卡密，或换用其他商品。list_products() 中的 product.stock 是剩余数量。",
+    ),
+    "OutOfStockError stablepay/create": (
+        "Upload card keys, or order another product. product.stock in list_products() is the number in stock.",
+        "请补充卡密，或换用其他商品。list_products() 中的 product.stock 是剩余数量。",
+    ),
+    "AppKeyExpiredError": (
+        "Renew the plan in GatePay's console, or copy the current appkey from there. If GatePay's message says that the "
+        "signature is missing, a proxy or your own HTTP client has removed it.",
+        "请在 GatePay 后台续费，或重新复制当前的 appkey。如果返回信息是“签名必须”，"
+        "则是代理或自备的 HTTP 客户端去掉了签名。",
+    ),
+    "UnexpectedParameterError": (
+        "Leave out notify_url and return_url: they are the only optional parameters. If GatePay still refuses, check "
+        "that no proxy and no HTTP client of yours adds a parameter.",
+        "请去掉 notify_url 和 return_url：可选参数只有这两个。"
+        "如果仍被拒绝，请检查代理或自备的 HTTP 客户端是否添加了参数。",
+    ),
+    "CallbackUrlMissingError": (
+        "Enter both in the account settings of GatePay's console: the URL that GatePay calls after a payment, and the "
+        "one that the customer is sent back to.",
+        "请在 GatePay 后台的账户配置里填写两个地址：支付成功后的异步回调地址，以及顾客付款后跳转的地址。",
+    ),
+    "InvalidPriceError": (
+        "Send an amount in yuan above 0 with at most two decimals. GatePay does not document its limits: try a smaller "
+        "amount, or ask GatePay.",
+        "请填写大于 0、最多两位小数的金额（元）。GatePay 没有公布上限：可以换用较小的金额，或联系 GatePay。",
+    ),
+    "PayTypeClosedError": (
+        "Use the other pay_type, or switch this one on in GatePay's console.",
+        "请换用另一个 pay_type，或在 GatePay 后台打开它。",
+    ),
+    "ProductUnavailableError": (
+        "Check the ID with list_products(), and in GatePay's console that the product is on sale.",
+        "请用 list_products() 核对商品编号，并在 GatePay 后台确认商品已上架。",
+    ),
+    "NotAnAgentError": (
+        "Check cloud_base_url. If it is right, ask GatePay to make you an agent, or use create_anypay().",
+        "请检查 cloud_base_url。如果无误，请向 GatePay 申请成为代理商，或改用 create_anypay()。",
+    ),
+    "OrderNotFoundError": (
+        "Check the number. If the order was created a moment ago, ask again. GatePay does not say whether it finds "
+        "orders of create_payment(): for those, look in its console.",
+        "请核对订单号。如果刚刚下单，请稍后再查。GatePay 没有说明能否查到 create_payment() 的订单：这类订单请在后台查找。",
+    ),
     "InvalidRequestError": (
         "Correct the parameter that .field names; .problem says what is wrong with it.",
         "请修正 .field 指出的参数；.problem 说明了问题所在。",
@@ -238,10 +374,11 @@ REMEDIES: dict[str, Text] = {
         "重新调用即可：抛出该错误的调用都可以安全重试。",
     ),
     "OutcomeUnknownError": (
-        "Don't retry. Look for .out_order_id in GatePay's console, or wait for its callback. If you can't wait, "
-        "create another order with a new out_order_id.",
-        "不要重发。请在 GatePay 后台查找 .out_order_id，或等待它的回调；如果等不及，请用新的 out_order_id "
-        "另建一个订单。",
+        "Don't retry. Ask with check_order(error.out_order_id), or settle(error), which asks several times. If GatePay "
+        "finds no order, look for .out_order_id in its console, or wait for its callback. If you can't wait, create "
+        "another order with a new out_order_id.",
+        "不要重发。请用 check_order(error.out_order_id) 查询，或用 settle(error) 多查几次；如果查不到，请在 GatePay "
+        "后台查找 .out_order_id，或等待它的回调；如果等不及，请用新的 out_order_id 另建一个订单。",
     ),
     "MalformedCallbackError": (
         "Respond fail and don't deliver. If GatePay sent it, check that nothing on the way rewrites the query "

@@ -23,7 +23,7 @@ Place = Callable[[int], str]
 
 def dry_run(names: list[Path], *, encoding: str) -> Status:
     """Count lines, blanks, repetitions and chunks, as the upload would."""
-    reader = sources.Reader(sources.check_sources(names, encoding), encoding)
+    reader = sources.Reader(sources.find_sources(names), encoding)
     run = _DryRun()
     with closing(FirstLines()) as first_lines:
         run.read(reader, first_lines)

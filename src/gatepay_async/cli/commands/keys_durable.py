@@ -40,7 +40,7 @@ async def submit(
     """Put all files into the queue as one job; unless nobody waits for it, work until it is done, and show it."""
     settings.secret()  # while there is nothing to lose yet
     durable = queue.durable_uploads()
-    inputs = sources.check_sources(names, encoding)
+    inputs = sources.find_sources(names)
     if failed_lines is not None:
         ledger.check_failed_lines(failed_lines, inputs)
     name = (

@@ -1,5 +1,6 @@
 """``gatepay pay``: an order's link and QR code, and the wait until it is paid."""
 
+import re
 import socket
 import sys
 from collections.abc import Awaitable, Callable
@@ -18,20 +19,56 @@ from gatepay_async.cli.screens import facts, print_line, print_table
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.client import AsyncGatePay
 from gatepay_async.order_ids import new_out_order_id
-from gatepay_async.protocol.models import Callback, Payment
+from gatepay_async.protocol.models import Callback, QrCode
+from gatepay_async.protocol.money import amount_of
 
 _MAX_PORT = 65_535
 
 
 @frozen
 class OrderRequest:
-    """What is ordered; an empty *order* or *custom* is filled in."""
+    """What is ordered: a product, any amount, or several products; an empty *order* or *custom* is filled in."""
 
-    product: int
+    product: int | None
+    price: str
+    items: tuple[tuple[int, int], ...]
+    cloud: bool
     num: int
     pay_type: str
     order: str
     custom: str
+
+
+@frozen
+class CreatedOrder:
+    """What the four ways of making an order have in common; a price of None isn't known."""
+
+    out_order_id: str
+    price: Decimal | None
+    pay_type: str
+    url: str
+    picture: QrCode | None
+
+
+def parse_group(group: str) -> tuple[tuple[int, int], ...]:
+    """
+    The products of ``--group 8:2,7:3``, and how many of each.
+
+    Raises:
+        HaltError: It has another form.
+    """
+    if not group:
+        return ()
+    if re.fullmatch(r"[0-9]+:[0-9]+(,[0-9]+:[0-9]+)*", group) is None:
+        raise HaltError(text("pay.bad_group", group=group), todo=text("pay.bad_group.todo"))
+    pairs = (pair.split(":") for pair in group.split(","))
+    return tuple((int(product), int(count)) for product, count in pairs)
+
+
+def _check_kind(request: OrderRequest) -> None:
+    kinds = [request.product is not None, bool(request.price), bool(request.items)]
+    if sum(kinds) != 1 or (request.cloud and not request.price) or (request.num != 1 and request.product is None):
+        raise HaltError(text("pay.one_kind"), todo=text("pay.one_kind.todo"))
 
 
 def parse_listen(listen: str, *, wait: bool) -> tuple[str, int] | None:
@@ -53,6 +90,7 @@ def parse_listen(listen: str, *, wait: bool) -> tuple[str, int] | None:
 
 async def pay(request: OrderRequest, save_qr: Path | None, listen: tuple[str, int] | None, timeout: int) -> Status:  # noqa: ASYNC109 -- the option's name
     """Make an order, show where it is paid, and with *listen* wait until GatePay says that it is."""
+    _check_kind(request)
     gatepay = settings.client()
     if save_qr is not None:
         _check_new_file(save_qr)
@@ -64,7 +102,11 @@ async def pay(request: OrderRequest, save_qr: Path | None, listen: tuple[str, in
             return Status.DONE
         with listener:
             return await _wait_for_payment(
-                partial(_create_order, gatepay, request, out_order_id, save_qr), out_order_id, listener, timeout
+                partial(_create_order, gatepay, request, out_order_id, save_qr),
+                out_order_id,
+                listener,
+                timeout,
+                knows_price=not request.items,
             )
 
 
@@ -78,18 +120,14 @@ def _check_new_file(path: Path) -> None:
 
 async def _create_order(
     gatepay: AsyncGatePay, request: OrderRequest, out_order_id: str, save_qr: Path | None
-) -> Payment:
-    payment = await gatepay.create_payment(
-        product_id=request.product,
-        product_num=request.num,
-        pay_type=request.pay_type,
-        out_order_id=out_order_id,
-        custom=request.custom or out_order_id,
-    )
+) -> CreatedOrder:
+    payment = await _send_order(gatepay, request, out_order_id)
     _print_payment(payment)
     if save_qr is not None:
+        if payment.picture is None:
+            raise HaltError(text("pay.no_picture"), status=Status.PARTLY)
         try:
-            payment.order_qrcode.save(save_qr)
+            payment.picture.save(save_qr)
         except OSError as error:
             raise HaltError(
                 text("files.unwritable", path=save_qr, reason=error.strerror), status=Status.PARTLY
@@ -97,21 +135,38 @@ async def _create_order(
     return payment
 
 
-def _print_payment(payment: Payment) -> None:
+async def _send_order(gatepay: AsyncGatePay, request: OrderRequest, out_order_id: str) -> CreatedOrder:
+    common = {
+        "pay_type": request.pay_type, "out_order_id": out_order_id, "custom": request.custom or out_order_id,
+    }  # fmt: skip
+    if request.product is not None:
+        made = await gatepay.create_payment(product_id=request.product, product_num=request.num, **common)
+        return CreatedOrder(out_order_id, made.order_price, made.order_type, made.order_url, made.order_qrcode)
+    price = None
+    if request.items:
+        link = await gatepay.create_grouppay(items=request.items, **common)
+    else:
+        create = gatepay.create_cloudpay if request.cloud else gatepay.create_anypay
+        link = await create(price=request.price, **common)
+        price = amount_of("price", request.price)
+    return CreatedOrder(out_order_id, price, request.pay_type, link.pay_url, link.qrcode)
+
+
+def _print_payment(payment: CreatedOrder) -> None:
     rows = {
         "order": payment.out_order_id,
-        "price": f"{payment.order_price:f}",
-        "type": payment.order_type,
-        "link": payment.order_url,
+        "price": None if payment.price is None else f"{payment.price:f}",
+        "type": payment.pay_type,
+        "link": payment.url,
     }
     if wants_json():
         print_json(
             out_order_id=rows["order"], order_price=rows["price"], order_type=rows["type"], order_url=rows["link"]
         )
         return
-    print_table(facts((text(f"pay.{name}_is"), value) for name, value in rows.items() if name != "link"))
-    print_line(f"{text('pay.link_is')}{escape(payment.order_url)}")
-    _print_qr_code(payment.order_url)
+    print_table(facts((text(f"pay.{name}_is"), value) for name, value in rows.items() if value and name != "link"))
+    print_line(f"{text('pay.link_is')}{escape(payment.url)}")
+    _print_qr_code(payment.url)
 
 
 def _print_qr_code(address: str) -> None:
@@ -146,10 +201,12 @@ def _open_listener(host: str, port: int) -> socket.socket:
 
 
 async def _wait_for_payment(
-    make: Callable[[], Awaitable[Payment]],
+    make: Callable[[], Awaitable[CreatedOrder]],
     out_order_id: str,
     listener: socket.socket,
     timeout: int,  # noqa: ASYNC109 -- the option's name
+    *,
+    knows_price: bool,
 ) -> Status:
     """Serve callbacks and make the order; whichever payment of it comes first ends the wait."""
     from gatepay_async.callbacks import CallbackApp, MemoryStore
@@ -157,7 +214,7 @@ async def _wait_for_payment(
 
     paid: list[Callback] = []
     arrived = anyio.Event()
-    price: list[Decimal] = []
+    price: list[Decimal | None] = []
     made = anyio.Event()
 
     async def lookup(order: str) -> Decimal | None:
@@ -166,16 +223,22 @@ async def _wait_for_payment(
         return price[0] if order == out_order_id else None
 
     async def handler(callback: Callback) -> None:
+        if callback.out_order_id != out_order_id:
+            raise LookupError
         paid.append(callback)
         arrived.set()
 
     app = CallbackApp(
-        handler, appkey=settings.appkey(), appsecret=settings.secret(), store=MemoryStore(), lookup=lookup
+        handler,
+        appkey=settings.appkey(),
+        appsecret=settings.secret(),
+        store=MemoryStore(),
+        lookup=lookup if knows_price else None,
     )
     host, port = listener.getsockname()[:2]
     async with serve_callbacks(app, listener):
         payment = await make()
-        price.append(payment.order_price)
+        price.append(payment.price)
         made.set()
         if not wants_json():
             print_line(

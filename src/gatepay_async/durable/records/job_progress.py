@@ -38,9 +38,9 @@ class JobProgress:
         """What was asked for; True if more must be asked for at once."""
         more = False
         for row in rows.values():
-            runs = self._runs[row.batch.number]
-            runs[row.turn :] = [row]
-            more = more or (self.ended(row.batch.number) and self.unsettled(row.batch.number)) or _goes_on(row)
+            number = row.task.batch.number
+            self._runs[number][row.task.turn :] = [row]
+            more = more or (self.ended(number) and self.unsettled(number)) or _goes_on(row)
         return more
 
     def ended(self, number: int) -> bool:
@@ -68,7 +68,7 @@ class JobProgress:
         """The same in a row; what is missing, once it has ended, as one."""
         flat = [outcome for outcomes in self.merged_outcomes(number).values() for outcome in outcomes]
         if self.ended(number):
-            batch = self.last(number).batch
+            batch = self.last(number).task.batch
             missing = batch.count - sum(outcome.count for outcome in flat)
             if missing:
                 flat.append(left(batch, missing, self.fate(number)))
@@ -123,7 +123,7 @@ class JobProgress:
     def _pending_id(self, number: int) -> str:
         runs = self._runs[number]
         if runs and runs[-1].open:
-            return runs[-1].id
+            return runs[-1].task.id
         return batch_id(self._job.id, number, len(runs))
 
 

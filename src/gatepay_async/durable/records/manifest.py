@@ -59,14 +59,14 @@ class JobManifest:
         if (self.read, self.batches) != (self.blank + self.duplicates + refused + self.count, number):
             raise ValueError("does not add up")
 
-    def as_json(self) -> dict[str, Any]:
+    def to_row(self) -> dict[str, Any]:
         """For the database."""
         return {**asdict(self), "invisible": list(self.invisible)}
 
     @classmethod
-    def of_json(cls, stored: dict[str, Any]) -> JobManifest:
+    def from_row(cls, row: dict[str, Any]) -> JobManifest:
         """From the database."""
-        refused, problems = stored["refused"], stored["problems"]
-        facts: dict[str, Any] = {**stored, "refused": refused and Batch(**refused)}
+        refused, problems = row["refused"], row["problems"]
+        facts: dict[str, Any] = {**row, "refused": refused and Batch(**refused)}
         facts["problems"] = problems and Batch(**problems)
         return cls(**facts)

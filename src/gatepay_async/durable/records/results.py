@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from attrs import define, evolve, field
@@ -14,6 +14,10 @@ from gatepay_async.protocol.bulk import MEETS_EVERY_CHUNK, Chunk, ChunkOutcome, 
 from gatepay_async.protocol.checks import MAX_KEYS_PER_CALL
 from gatepay_async.protocol.errors import GatePayError, StorageFailedError
 
+# What a row says of an outcome, in this order: rows hold values without names.
+_FACTS = ("index", "first_line", "last_line", "count", "attempts")
+_DONE = ("index", "first_line", "last_line", "count", "stored", "attempts", "alike")
+_REST = (*_FACTS, "fate", "error")
 MAX_PARTS = CHUNKS_PER_BATCH * MAX_KEYS_PER_CALL  # of a batch: each card key by itself
 
 
@@ -34,56 +38,62 @@ class BatchResult:
     follows: bool = False
     unanswered: bool = False
 
-    def as_json(self) -> dict[str, Any]:
+    def to_row(self) -> dict[str, Any]:
         """For the database. Chunks in a row that went alike, and that is nearly all, are one entry."""
-        done: list[list[Any]] = []
-        for outcome in self.outcomes:
-            if _is_stored(outcome):
-                _append_or_count(done, outcome)
-        rest = [
-            [
-                o.index,
-                o.first_line,
-                o.last_line,
-                o.count,
-                o.attempts,
-                o.fate.value,
-                o.error and stored_errors.as_json(o.error),
-            ]
-            for o in self.outcomes
-            if not _is_stored(o)
-        ]
-        stopped = self.stopped and stored_errors.as_json(self.stopped)
-        whole = {"done": done, "rest": rest, "stopped": stopped, "follows": self.follows}
-        return {name: value for name, value in whole.items() if value}
+        done = (
+            _facts(outcome) | {"stored": outcome.stored, "alike": alike}
+            for outcome, alike in _counted(each for each in self.outcomes if each.fate is Fate.STORED)
+        )
+        rest = (
+            _facts(each) | {"fate": each.fate.value, "error": each.error and stored_errors.as_json(each.error)}
+            for each in self.outcomes
+            if each.fate is not Fate.STORED
+        )
+        row = {
+            "done": [[facts[column] for column in _DONE] for facts in done],
+            "rest": [[facts[column] for column in _REST] for facts in rest],
+            "stopped": self.stopped and stored_errors.as_json(self.stopped),
+            "follows": self.follows,
+        }
+        return {name: value for name, value in row.items() if value}
 
     @classmethod
-    def of_json(cls, stored: dict[str, Any]) -> BatchResult:
-        """From the database."""
+    def from_row(cls, row: dict[str, Any]) -> BatchResult:
+        """
+        From the database.
+
+        Raises:
+            ValueError, TypeError, LookupError: No version wrote that.
+        """
         outcomes: list[ChunkOutcome] = []
-        for index, first, last, count, new, tries, alike in stored.get("done", ()):
-            one = _outcome(index, first, last, count, tries)
-            one = evolve(one, stored=None if new is None else whole(new))
-            for turn in range(whole(alike, most=MAX_PARTS - len(outcomes))):
-                ahead = turn * count
-                outcomes.append(evolve(one, index=index + turn, first_line=first + ahead, last_line=last + ahead))
-        for index, first, last, count, tries, fate, error in stored.get("rest", ()):
-            one = _outcome(index, first, last, count, tries)
-            outcomes.append(evolve(one, fate=Fate(fate), error=error and stored_errors.of_json(error)))
+        for values in row.get("done", ()):
+            facts = dict(zip(_DONE, values, strict=True))
+            new, alike = facts["stored"], whole(facts["alike"], most=MAX_PARTS - len(outcomes))
+            one = _outcome(facts, Fate.STORED, stored=None if new is None else whole(new))
+            outcomes += (_moved(one, turn) for turn in range(alike))
+        for values in row.get("rest", ()):
+            facts = dict(zip(_REST, values, strict=True))
+            error = facts["error"] and stored_errors.of_json(facts["error"])
+            outcomes.append(_outcome(facts, Fate(facts["fate"]), error=error))
         whole(len(outcomes), most=MAX_PARTS)
-        stopped = stored.get("stopped")
-        return cls(outcomes, stopped and stored_errors.of_json(stopped), bool(stored.get("follows")))
+        stopped = row.get("stopped")
+        return cls(outcomes, stopped and stored_errors.of_json(stopped), bool(row.get("follows")))
 
 
-def _outcome(index: object, first: object, last: object, count: object, tries: object) -> ChunkOutcome:
-    return ChunkOutcome(
-        index=whole(index),
-        first_line=whole(first),
-        last_line=whole(last),
-        count=whole(count),
-        fate=Fate.STORED,
-        attempts=whole(tries),
-    )
+def _facts(outcome: ChunkOutcome) -> dict[str, Any]:
+    return {name: getattr(outcome, name) for name in _FACTS}
+
+
+def _outcome(facts: dict[str, Any], fate: Fate, **more: Any) -> ChunkOutcome:
+    numbers: dict[str, Any] = {name: whole(facts[name]) for name in _FACTS}
+    return ChunkOutcome(**numbers, fate=fate, **more)
+
+
+def _moved(outcome: ChunkOutcome, chunks: int) -> ChunkOutcome:
+    """What became of a chunk further down that went alike; their lines are neighbours."""
+    ahead = chunks * outcome.count
+    first, last = outcome.first_line + ahead, outcome.last_line + ahead
+    return evolve(outcome, index=outcome.index + chunks, first_line=first, last_line=last)
 
 
 def check_result(result: BatchResult, batch: Batch) -> None:
@@ -101,21 +111,18 @@ def check_result(result: BatchResult, batch: Batch) -> None:
     whole(sum(outcome.count for outcome in result.outcomes), most=batch.count)
 
 
-def _is_stored(outcome: ChunkOutcome) -> bool:
-    return outcome.fate is Fate.STORED
-
-
-def _append_or_count(done: list[list[Any]], outcome: ChunkOutcome) -> None:
-    """Append *outcome*; or, if it is what its neighbour was, and their lines are neighbours, too, count one more."""
-    same = [outcome.count, outcome.stored, outcome.attempts]
-    if done:
-        index, first, last, *facts, alike = done[-1]
-        ahead = alike * outcome.count
-        moved = [index + alike, first + ahead, last + ahead, *facts]
-        if moved == [outcome.index, outcome.first_line, outcome.last_line, *same]:
-            done[-1][-1] += 1
-            return
-    done.append([outcome.index, outcome.first_line, outcome.last_line, *same, 1])
+def _counted(outcomes: Iterable[ChunkOutcome]) -> Iterator[tuple[ChunkOutcome, int]]:
+    """Those that differ from the one before by more than their place; how many in a row are like each."""
+    first, alike = None, 0
+    for outcome in outcomes:
+        if first is not None and _moved(first, alike) == outcome:
+            alike += 1
+            continue
+        if first is not None:
+            yield first, alike
+        first, alike = outcome, 1
+    if first is not None:
+        yield first, alike
 
 
 def merged(runs: Sequence[BatchResult]) -> dict[int, list[ChunkOutcome]]:

@@ -15,7 +15,6 @@ from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
-from attrs import astuple
 from dbos import DBOSClient, EnqueueOptions, WorkflowStatus
 from dbos import error as dbos_error
 
@@ -24,7 +23,7 @@ from gatepay_async.durable.records import results
 from gatepay_async.durable.records.batches import Batch
 from gatepay_async.durable.records.manifest import JobManifest
 from gatepay_async.durable.records.results import BatchResult
-from gatepay_async.durable.records.rows import OPEN_STATUSES, QUEUED_STATUSES, BatchRow, JobRow, batch_id, batch_of
+from gatepay_async.durable.records.rows import OPEN_STATUSES, QUEUED_STATUSES, BatchRow, JobRow, Task
 from gatepay_async.durable.storage import pickle_guard
 from gatepay_async.words.problem import Problem
 
@@ -58,17 +57,18 @@ class JobStore:
         """The job and all its batches, at once or not at all. Again: nothing."""
         with self._engine.begin() as connection:
             options = self._options(JOB, job, f"{self._queue}.jobs")
-            self._client.enqueue_in_transaction(connection, options, manifest.as_json())
+            self._client.enqueue_in_transaction(connection, options, manifest.to_row())
             for batch in parts:
-                options = self._options(BATCH, batch_id(job, batch.number, 0), self._queue)
-                self._client.enqueue_in_transaction(connection, options, manifest.product_id, 0, *_fields(batch))
+                task = Task(job, 0, manifest.product_id, 0, batch)
+                options = self._options(BATCH, task.id, self._queue)
+                self._client.enqueue_in_transaction(connection, options, *task.to_row())
 
-    def enqueue_run(self, job: str, product_id: int, batch: Batch, *, turn: int, failures: int, delay: float) -> None:
-        """Queue run number *turn* of *batch*, after *delay* seconds. Again: nothing."""
-        options = self._options(BATCH, batch_id(job, batch.number, turn), self._queue)
+    def enqueue_run(self, task: Task, *, delay: float = 0) -> None:
+        """Queue *task*, after *delay* seconds. Again: nothing."""
+        options = self._options(BATCH, task.id, self._queue)
         if delay:
             options["delay_seconds"] = delay
-        self._client.enqueue(options, product_id, failures, *_fields(batch))
+        self._client.enqueue(options, *task.to_row())
 
     def job(self, job: str) -> JobRow | None:
         """
@@ -201,10 +201,6 @@ class JobStore:
         return EnqueueOptions(workflow_name=name, workflow_id=identity, queue_name=queue, app_version=self._version)
 
 
-def _fields(batch: Batch) -> tuple[Any, ...]:
-    return astuple(batch)[1:]  # its number is in its name
-
-
 def _is_begun(row: WorkflowStatus) -> bool:
     return bool((row.attributes or {}).get(_BEGUN))
 
@@ -225,25 +221,18 @@ def _readable_job(row: WorkflowStatus) -> JobRow | None:
 
 def _job_row(row: WorkflowStatus) -> JobRow:
     with pickle_guard.one_row_error(row.workflow_id):
-        manifest = JobManifest.of_json(_arguments(row)[0])
+        manifest = JobManifest.from_row(_arguments(row)[0])
         created = datetime.fromtimestamp((row.created_at or 0) / 1000).astimezone()
         return JobRow(row.workflow_id, row.status in OPEN_STATUSES, created, manifest)
 
 
 def _batch_row(row: WorkflowStatus) -> BatchRow:
     with pickle_guard.one_row_error(row.workflow_id):
-        _, turn, batch = batch_of(row.workflow_id, _arguments(row)[2:])
-        result = BatchResult.of_json(row.output or {}) if row.status == "SUCCESS" else None
+        task = Task.from_row(row.workflow_id, _arguments(row))
+        result = BatchResult.from_row(row.output or {}) if row.status == "SUCCESS" else None
         if result is not None:
-            results.check_result(result, batch)
-        return BatchRow(
-            id=row.workflow_id,
-            turn=turn,
-            batch=batch,
-            status=row.status,
-            begun=_is_begun(row),
-            result=result,
-        )
+            results.check_result(result, task.batch)
+        return BatchRow(task, row.status, _is_begun(row), result)
 
 
 def _arguments(row: WorkflowStatus) -> tuple[Any, ...]:

@@ -49,7 +49,7 @@ class Reporter:
         flat = self._job_progress.outcomes(number)
         if all(outcome.fate is Fate.STORED for outcome in flat):
             return flat
-        chunks = await self._read_chunks(self._job_progress.last(number).batch)
+        chunks = await self._read_chunks(self._job_progress.last(number).task.batch)
         if chunks is None:
             return [self._explained(outcome) for outcome in flat]
         for chunk in chunks:

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import anyio
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
-from gatepay_async.cancelling import CancellationWatch
 from gatepay_async.durable.errors import (
-    DurableError,
     QueueUnavailableError,
     SourceChangedError,
     UnreadableRowError,
 )
 from gatepay_async.durable.records import batches, results
-from gatepay_async.durable.records.batches import Batch, Digest
-from gatepay_async.durable.records.bounds import whole
+from gatepay_async.durable.records.batches import Digest
 from gatepay_async.durable.records.manifest import JobManifest
 from gatepay_async.durable.records.results import BatchResult
-from gatepay_async.durable.records.rows import batch_id, batch_of
+from gatepay_async.durable.records.rows import Task, batch_id
 from gatepay_async.durable.spool.folder import Spool
-from gatepay_async.durable.storage import pickle_guard
 from gatepay_async.durable.storage.database import in_thread
 from gatepay_async.durable.storage.job_store import JobStore
 from gatepay_async.durable.work.rate_limiter import RateLimiter
-from gatepay_async.durable.work.sender import Send, Sender
+from gatepay_async.durable.work.sender import BatchSender
 from gatepay_async.protocol import bulk
 from gatepay_async.protocol.bulk import Chunk, Fate
+from gatepay_async.sending import Send
 from gatepay_async.words.problem import Problem
 
 T = TypeVar("T")
@@ -39,32 +37,6 @@ RETRY_INTERVAL_S = 1.0  # seconds between two questions to a database that is aw
 READ_BYTES = 2**20  # bytes read at a time, to check the whole
 MAX_UNANSWERED_RUNS = 12  # runs in a row that nobody answered
 MAX_BACKOFF_S = 300.0  # seconds between two of them; 24 minutes altogether
-
-
-@frozen
-class Task:
-    """A run of a batch, as the queue gives it."""
-
-    id: str
-    job: str
-    product_id: int
-    turn: int
-    failures: int
-    batch: Batch
-
-    @classmethod
-    def of_row(cls, identity: str, *arguments: Any) -> Task:
-        """
-        From the database.
-
-        Raises:
-            UnreadableRowError: It can't be read.
-        """
-        with pickle_guard.one_row_error(identity):
-            product_id, failures, *fields = arguments
-            job, turn, batch = batch_of(identity, fields)
-            whole(batch.number)
-            return cls(identity, job, whole(product_id), turn, whole(failures, most=100), batch)
 
 
 @define
@@ -113,13 +85,13 @@ class Runner:
             late: It was taken a while ago, and may be another worker's by now; that one's word is what counts then.
         """
         if late and not await self._ask_until_answered(self._store.is_taken, task.id, self._executor):
-            return BatchResult().as_json()
+            return BatchResult().to_row()
         ends = anyio.current_time() + MAX_RUN_S
         while self.away and not self.closing and anyio.current_time() < ends:  # noqa: ASYNC110 -- for a moment
             await anyio.sleep(AWAY_POLL_S)
         job = await self._job(task.job)
         if job is None:
-            return BatchResult().as_json()
+            return BatchResult().to_row()
         job.runs += 1
         self._latest[task.id] = task
         try:
@@ -135,7 +107,7 @@ class Runner:
             await self._queue_next_run(task, job, result)
         if self._latest.get(task.id) is task:
             del self._latest[task.id]
-        return result.as_json()
+        return result.to_row()
 
     @property
     def busy(self) -> bool:
@@ -150,7 +122,7 @@ class Runner:
             job.active = job.active and name in active  # who has asked later than this knows better
 
     async def _send_batch(self, task: Task, job: _JobState, ends: float) -> BatchResult:
-        async def may_go_on() -> bool:
+        async def may_send() -> bool:
             await self._rate_limiter.acquire()
             return job.active and not self.away and not self.closing and anyio.current_time() < ends
 
@@ -171,18 +143,9 @@ class Runner:
         # Asked after that was noted: who cancels it in between, and is told that nothing of it was begun, is right.
         if chunks and not await self._is_ours(task):
             return BatchResult([bulk.left(chunk) for chunk in chunks])
-        return await self._send_all(chunks, Sender(self._send, task.product_id, may_go_on, accepted=self._accepted))
-
-    async def _send_all(self, chunks: list[Chunk], sender: Sender) -> BatchResult:
-        watch = CancellationWatch()
+        sender = BatchSender(self._send, task.product_id, may_send, accepted=self._accepted)
         try:
             return await sender.send_chunks(chunks)
-        except BaseException as error:
-            # A transport's own; its text may hold anything. A cancellation of ours goes its way.
-            if not isinstance(error, Exception) and (not watch.is_cancellation(error) or watch.is_ours()):
-                raise
-            problem = DurableError(problem=Problem("sending_failed", kind=type(error).__name__))
-            return BatchResult([bulk.failed(chunk, Fate.UNKNOWN, error=problem) for chunk in chunks], stopped=problem)
         finally:
             self._accepted = self._accepted or sender.accepted
 
@@ -242,12 +205,8 @@ class Runner:
             return
         delay = min(2.0 ** (failures - 1), MAX_BACKOFF_S) if result.unanswered else 0.0
 
-        def enqueue() -> None:
-            self._store.enqueue_run(
-                task.job, task.product_id, task.batch, turn=task.turn + 1, failures=failures, delay=delay
-            )
-
-        await self._ask_until_answered(enqueue)
+        following = evolve(task, turn=task.turn + 1, failures=failures)
+        await self._ask_until_answered(partial(self._store.enqueue_run, following, delay=delay))
 
     async def _is_ours(self, task: Task) -> bool:
         """Whether it has not been taken from us: what comes next is then the other's to say, who may have ended it."""

@@ -1,0 +1,57 @@
+"""``gatepay order``: what became of an order, and the wait until something does."""
+
+import anyio
+
+from gatepay_async.cli import settings
+from gatepay_async.cli.language import text
+from gatepay_async.cli.output import print_json, wants_json
+from gatepay_async.cli.screens import facts, print_table
+from gatepay_async.cli.status import HaltError, Status
+from gatepay_async.client import AsyncGatePay
+from gatepay_async.protocol.errors import ProtocolError, TransportError
+from gatepay_async.protocol.models import OrderStatus
+
+_POLL_SECONDS = 3.0
+# GatePay documents "expired" only; any other word that follows the first one ends the wait as well.
+_ENDED = ("expired", "paid")
+
+
+async def show(number: str, wait: bool, timeout: int) -> Status:  # noqa: ASYNC109, FBT001 -- the options
+    """Ask what became of the order; with *wait* until it is paid or expired."""
+    async with settings.client() as gatepay:
+        status = await gatepay.check_order(number)
+        if wait:
+            status = await _wait_for_change(gatepay, number, status, timeout)
+    values = {
+        "order_id": str(status.order_id),
+        "name": status.order_name,
+        "price": f"{status.order_price:f}",
+        "type": status.order_type,
+        "status": status.order_status,
+    }
+    if wants_json():
+        names = {"order_id": "order_id"} | {name: f"order_{name}" for name in ("name", "price", "type", "status")}
+        print_json(out_order_id=number, **{names[name]: value for name, value in values.items()})
+    else:
+        print_table(facts((text(f"order.{name}_is"), value) for name, value in values.items()))
+    return Status.DONE
+
+
+async def _wait_for_change(
+    gatepay: AsyncGatePay,
+    number: str,
+    status: OrderStatus,
+    timeout: int,  # noqa: ASYNC109 -- the option's name
+) -> OrderStatus:
+    first = status.order_status
+    with anyio.move_on_after(timeout):
+        while status.order_status == first and status.order_status not in _ENDED:
+            await anyio.sleep(_POLL_SECONDS)
+            try:
+                status = await gatepay.check_order(number)
+            except (TransportError, ProtocolError):  # a moment's trouble; the wait has an end of its own
+                continue
+        return status
+    raise HaltError(
+        text("order.unchanged", status=status.order_status), todo=text("order.unchanged.todo"), status=Status.NO_ANSWER
+    )

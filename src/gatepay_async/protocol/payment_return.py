@@ -1,0 +1,56 @@
+"""
+The browser's return (支付成功同步通知接口): raw query text in, a verified ``PaymentReturn`` out.
+
+The signed text has no separators: ``product_id``, ``order_id`` and ``out_order_id`` stand side by side, so digits can
+slide from one into the next, and the text can't close that. Nor does it say when it was signed, or what was paid.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+from gatepay_async.protocol.errors import CallbackSignatureError
+from gatepay_async.protocol.frames import sealed
+from gatepay_async.protocol.models import PaymentReturn, PayType
+from gatepay_async.protocol.queries import DIGITS, PRICE, SIGNATURE, TEXT, QueryForm
+from gatepay_async.protocol.signing import Credentials, is_signed
+from gatepay_async.words.problem import Problem
+
+# sign = md5(md5(appkey + price + type + product_id + order_id + out_order_id) + appsecret), in this order.
+SIGNED = ("price", "type", "product_id", "order_id", "out_order_id")
+
+_FORM = QueryForm(
+    "return",
+    {
+        "price": PRICE,
+        "type": (re.compile("|".join(PayType)), Problem("not_one_of", choices=", ".join(PayType))),
+        # Whether orders without a product have one: silent.
+        "product_id": (re.compile(f"({DIGITS[0].pattern})?"), DIGITS[1]),
+        "order_id": DIGITS,
+        "out_order_id": TEXT,
+        "sign": SIGNATURE,
+    },
+    optional=("product_id",),
+)
+
+
+@sealed
+def verify_return(query: str | bytes, credentials: Credentials) -> PaymentReturn:
+    """
+    Verify form and signature of a return, or raise.
+
+    Raises:
+        MalformedCallbackError: A field is missing, comes twice or has not its exact form.
+        CallbackSignatureError: It was not signed with this secret.
+    """
+    fields = {"product_id": "", **_FORM.read(query)}
+    if not is_signed(credentials, [fields[name] for name in SIGNED], fields["sign"]):
+        raise CallbackSignatureError(field="sign", problem=Problem("bad_signature"), source="return")
+    return PaymentReturn(
+        price=Decimal(fields["price"]),
+        pay_type=fields["type"],
+        product_id=int(fields["product_id"]) if fields["product_id"] else None,
+        order_id=int(fields["order_id"]),
+        out_order_id=fields["out_order_id"],
+    )

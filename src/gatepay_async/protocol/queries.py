@@ -1,0 +1,81 @@
+"""A signed query that anyone may have sent: read strictly, each field held to its exact form."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from urllib.parse import unquote_to_bytes
+
+from attrs import frozen
+
+from gatepay_async.protocol.errors import MalformedCallbackError
+from gatepay_async.words.problem import Problem
+
+MAX_QUERY_BYTES = 8192  # bytes of a query string; GatePay's own have about 300. Many web servers accept no longer one
+
+DIGITS = re.compile(r"0|[1-9][0-9]{0,18}"), Problem("form_id")
+PRICE = re.compile(r"(0|[1-9][0-9]{0,11})\.[0-9]{2}"), Problem("form_money")  # 精确小数点后2位
+TEXT = re.compile(r".+", re.DOTALL), Problem("empty")
+SIGNATURE = re.compile(r"[0-9a-f]{32}"), Problem("form_signature")
+
+_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+
+
+@frozen
+class QueryForm:
+    """
+    What a query must look like.
+
+    Attributes:
+        source: What it is, for the errors: ``"callback"``.
+        fields: The exact form of each field, and what the error calls it.
+        optional: The fields that may be absent.
+    """
+
+    source: str
+    fields: Mapping[str, tuple[re.Pattern[str], Problem]]
+    optional: Collection[str]
+
+    def read(self, query: str | bytes) -> dict[str, str]:
+        """
+        Names and values; other names may be there (your URL's own), but none twice.
+
+        Raises:
+            MalformedCallbackError: A field is missing, comes twice or has not its exact form.
+        """
+        if not isinstance(query, str | bytes):
+            raise self._error(problem=Problem("query_not_text", kind=type(query).__name__))
+        raw = query if isinstance(query, bytes) else query.encode("utf-8", "surrogatepass")
+        if len(raw) > MAX_QUERY_BYTES:
+            raise self._error(problem=Problem("too_long", most=MAX_QUERY_BYTES))
+        values: dict[str, str] = {}
+        for pair in filter(None, raw.removeprefix(b"?").split(b"&")):
+            name, _, value = pair.partition(b"=")
+            text = self._unquote(name)
+            if text in values:
+                raise self._error(field=text if text in self.fields else None, problem=Problem("name_twice"))
+            values[text] = self._unquote(value)
+        for field in self.fields:
+            if field in values or field not in self.optional:
+                self._check(field, values)
+        return values
+
+    def _unquote(self, text: bytes) -> str:
+        """Undo form encoding; strict, where Python's own is kind. UTF-8 that nobody escaped is let through."""
+        if _BAD_ESCAPE.search(text):
+            raise self._error(problem=Problem("bad_escape"))
+        try:
+            return unquote_to_bytes(text.replace(b"+", b" ")).decode("utf-8")
+        except UnicodeDecodeError:
+            pass
+        raise self._error(problem=Problem("bytes_not_utf8"))
+
+    def _check(self, name: str, values: dict[str, str]) -> None:
+        if name not in values:
+            raise self._error(field=name, problem=Problem("missing"))
+        form, problem = self.fields[name]
+        if form.fullmatch(values[name]) is None:
+            raise self._error(field=name, problem=problem)
+
+    def _error(self, *, problem: Problem, field: str | None = None) -> MalformedCallbackError:
+        return MalformedCallbackError(field=field, problem=problem, source=self.source)

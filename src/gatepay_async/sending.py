@@ -1,0 +1,116 @@
+"""Sending chunks of card keys: the one loop of plain uploads and of durable workers. It is given ``send``."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Iterable
+
+import anyio
+
+from gatepay_async.protocol import bulk
+from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Fate
+from gatepay_async.protocol.calls import KaCreate
+from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.protocol.models import Stored
+from gatepay_async.protocol.parts import Parts
+from gatepay_async.protocol.progress import Progress
+from gatepay_async.protocol.retrying import Sent
+
+Send = Callable[[KaCreate], Awaitable[Sent[Stored]]]
+
+
+async def _always() -> bool:
+    return True
+
+
+class PartSender:
+    """
+    Sends the parts of one upload. ``Progress`` says what an answer means, ``Parts`` what is sent next.
+
+    Args:
+        send: Sends a call, and retries it where that helps.
+        product_id: What the card keys are for.
+        progress: How the upload goes.
+        record: Is called with what became of each part; they add up to the chunks that were given.
+        may_send: Is awaited before each call. False: nothing more is sent.
+
+    Attributes:
+        error: What has ended the upload, besides what ``Progress`` knows; of several, the first.
+    """
+
+    def __init__(
+        self,
+        send: Send,
+        product_id: int,
+        progress: Progress,
+        record: Callable[[ChunkOutcome], None],
+        may_send: Callable[[], Awaitable[bool]] = _always,
+    ) -> None:
+        self.error: BaseException | None = None
+        self._send = send
+        self._product_id = product_id
+        self._progress = progress
+        self._record = record
+        self._may_send = may_send
+        self._in_flight = 0  # calls that are not answered yet
+        self._changed = anyio.Event()  # a call was answered, or the upload has ended; there is a new one after each
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more is sent."""
+        return self._progress.ended is not None or self.error is not None
+
+    def end_with(self, error: BaseException) -> None:
+        """Send nothing more, because of *error*."""
+        if self.error is None:
+            self.error = error
+        self._wake()
+
+    async def send_chunks(self, chunks: Iterable[Chunk]) -> None:
+        """Send *chunks*, one call at a time; other tasks may send others. Each part is recorded, come what may."""
+        parts = Parts(self._progress, chunks)
+        try:
+            while parts and self.error is None:
+                wait = parts.seconds_to_wait(now=anyio.current_time(), in_flight=self._in_flight)
+                if wait > 0:
+                    with anyio.move_on_after(wait):
+                        await self._changed.wait()
+                elif await self._may_send():
+                    await self._send_next(parts)
+                else:
+                    break
+        finally:
+            for outcome in parts.leave():
+                self._record(outcome)
+
+    async def _send_next(self, parts: Parts) -> None:
+        part = parts.take()
+        outcome: ChunkOutcome | None = bulk.failed(part, Fate.UNKNOWN)  # until we know better: cancelled, or a bug
+        began = anyio.current_time()
+        try:
+            answer = await self._call(part)
+            outcome = self._progress.answered(part, answer, now=anyio.current_time())
+        except InvalidRequestError as error:
+            self.end_with(error)
+            outcome = bulk.left(part, error=error)
+        except bulk.ATTEMPTED as error:
+            jitter = random.random()  # noqa: S311 -- spreads calls, guards nothing
+            now, others = anyio.current_time(), self._in_flight
+            outcome = parts.failed(part, error, began=began, now=now, jitter=jitter, others=others)
+        except Exception as error:  # noqa: BLE001 -- a transport's own; raised by whoever has given it to us
+            self.end_with(error)
+        finally:
+            if outcome is not None:
+                self._record(outcome)
+
+    async def _call(self, part: Chunk) -> Sent[Stored]:
+        self._in_flight += 1
+        try:
+            return await self._send(KaCreate(self._product_id, part.keys))
+        finally:
+            self._in_flight -= 1
+            self._wake()  # those who wait look again when this task waits next: what the answer means is known by then
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
