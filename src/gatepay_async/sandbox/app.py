@@ -86,9 +86,7 @@ class FaultyApp:
 
 
 def _endpoint_of(scope: Scope) -> Endpoint | None:
-    if scope["type"] != "http":
-        return None
-    endpoint = ENDPOINTS.get(scope["path"].removeprefix("/api/"))
+    endpoint = ENDPOINTS.get(scope["path"].removeprefix("/api/")) if scope["type"] == "http" else None
     return endpoint if endpoint is not None and scope["method"] == endpoint.method else None
 
 
