@@ -62,6 +62,29 @@ class _Guard:
         self._at_end: float = max(config.getoption("hang_limit"), self._grace)
         self._ends = 0.0
         self._cancel: Callable[[], object] | None = None
+        self._in_phase = False
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_setup(self) -> Generator[None, object, object]:
+        """Say that what runs now may be failed: between the phases pytest writes reports."""
+        return (yield from self._phase())
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_call(self) -> Generator[None, object, object]:
+        """As above."""
+        return (yield from self._phase())
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self) -> Generator[None, object, object]:
+        """As above."""
+        return (yield from self._phase())
+
+    def _phase(self) -> Generator[None, object, object]:
+        self._in_phase = True
+        try:
+            return (yield)
+        finally:
+            self._in_phase = False
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
@@ -130,6 +153,8 @@ class _Guard:
 
         def fail(_number: int, frame: FrameType | None) -> None:
             __tracebackhide__ = True
+            if not self._in_phase:
+                return  # an exception would end the whole run; the alarm comes again
             item.add_report_section("call", "stacks", stacks(frame))
             if not _in_waiting_loop():
                 pytest.fail(f"{item.nodeid} hung: {time.monotonic() - begun:.0f} s; the stacks are below")

@@ -133,6 +133,16 @@ async def test_last():
     await anyio.sleep(0.01)
 """
 
+# The alarm strikes while pytest writes its report of a test, as it may on a busy machine.
+REPORTED = """
+import signal
+
+
+def pytest_runtest_makereport(item, call):
+    if call.when == "call":
+        signal.raise_signal(signal.SIGALRM)
+"""
+
 LEFT = """
 import threading
 
@@ -210,6 +220,13 @@ def test_a_fixture_that_cant_be_cancelled(tmp_path: Path) -> None:
     assert found["PASSED"] >= {"test_last"}, told
     assert found["FAILED"] == {"test_fixture"}, told
     assert told.count("PASSED test_it.py::test_last") == 2  # on both loops
+
+
+def test_an_alarm_between_two_phases(tmp_path: Path) -> None:
+    """An alarm that strikes while pytest writes a report fails nothing, and the run goes on."""
+    (tmp_path / "conftest.py").write_text(REPORTED, "utf-8")
+    told = run(tmp_path, "def test_one(): pass\ndef test_two(): pass\n", "-n1").stdout
+    assert outcomes(told) == {"PASSED": {"test_one", "test_two"}}, told
 
 
 def test_a_thread_that_is_left(tmp_path: Path) -> None:

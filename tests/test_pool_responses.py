@@ -41,7 +41,7 @@ def test_odd_replies() -> None:
     """Each reply of the table is read as it must be: whole, byte by byte, and cut in two anywhere."""
     wrong: list[str] = []
     for row in REPLIES:
-        ways = [cut(row.sent, AT_ONCE), cut(row.sent, 1)]
+        ways = [cut(row.sent, AT_ONCE), cut(row.sent, 1 if len(row.sent) < 10_000 else 777)]
         if len(row.sent) < 200:
             ways += [[row.sent[:place], row.sent[place:]] for place in range(1, len(row.sent))]
         came = [play(row, way) for way in ways]
