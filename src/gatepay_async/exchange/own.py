@@ -139,7 +139,8 @@ async def _read_answer(answer: Answer) -> Reply:
     finally:
         await answer.aclose()
     body = parts[0] if len(parts) == 1 else b"".join(parts)
-    return Reply(head.status, body, None, head.fields.get(b"content-type", b"").decode("latin-1"))
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.fields.items()}
+    return Reply(head.status, body, None, headers.get("content-type", ""), headers)
 
 
 class _Parts:
