@@ -184,7 +184,10 @@ def test_an_environment_that_is_wrong(
         ({"SSL_CERT_FILE": str(rubbish)}, f"SSL_CERT_FILE: names {rubbish}, which holds no certificate"),
         ({"SSL_CERT_DIR": str(missing)}, f"SSL_CERT_DIR: names {missing}, which is no folder"),
         ({"SSL_CERT_DIR": str(empty)}, f"SSL_CERT_DIR: names {empty}, which holds no certificate under its hash"),
-        ({"HTTPS_PROXY": "http://me:PASSWORD@proxy.example:99999"}, "HTTPS_PROXY: names a proxy, which has a port"),
+        (
+            {"HTTPS_PROXY": "http://me:PASSWORD@proxy.example:99999"},
+            "HTTPS_PROXY: names a proxy, which has an invalid port",
+        ),
         ({"https_proxy": "http://[::1"}, "https_proxy: names a proxy, which is not a valid URL"),
         ({"ALL_PROXY": "ftp://proxy.example"}, "ALL_PROXY: names a proxy, which must begin with"),
         ({"HTTPS_PROXY": "http://"}, "HTTPS_PROXY: names a proxy, which must begin with"),
@@ -232,7 +235,7 @@ def test_the_way_to_a_shop_is_another_one(gatepay: Any, shop: Sandbox, monkeypat
     run = gatepay("doctor", "--callback", "https://shop.example/", "--json")
     [found] = [each for each in run.json["findings"] if each["about"] == "callback"]
     assert (run.status, found["mark"]) == (2, "bad")
-    assert found["text"].startswith("https_proxy: names a proxy, which has a port")
+    assert found["text"].startswith("https_proxy: names a proxy, which has an invalid port")
     assert shop.requests
 
 

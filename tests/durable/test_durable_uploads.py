@@ -726,8 +726,8 @@ async def test_at_a_rate(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch
         ({"database": "sqlite:///:memory:"}, "database: must be sqlite"),
         ({"database": "no url"}, "database: must be sqlite"),
         ({"database": "postgresql://host/db"}, "spool: is missing"),
-        ({"database": "sqlite:///a", "name": "A b"}, "name: must be up to"),
-        ({"database": "sqlite:///a", "connect": None}, "connect: must be callable"),
+        ({"database": "sqlite:///a", "name": "A b"}, "name: must be 1 to 63"),
+        ({"database": "sqlite:///a", "connect": None}, "connect: must be a callable"),
     ],
 )
 def test_cannot_be_right(options: dict[str, object], problem: str) -> None:

@@ -112,6 +112,6 @@ class Options:
     notify_both: bool = False
     cloud_alipay_only: bool = False
     check_finds_all: bool = True
-    order_statuses: Mapping[str, str] = field(factory=dict)
+    order_statuses: Mapping[str, str] = field(factory=dict[str, str])
     return_product_id: bool = True
     input_filter: bool = False

@@ -2,6 +2,7 @@
 
 import html
 import json
+from typing import cast
 
 from attrs import frozen
 from starlette.responses import Response
@@ -42,9 +43,10 @@ class Replies:
         if isinstance(data, Json):
             return data
         if isinstance(data, dict):
-            return f"{{{', '.join(f'{json.dumps(name)}: {self._json(value)}' for name, value in data.items())}}}"
+            pairs = cast("dict[str, object]", data).items()
+            return f"{{{', '.join(f'{json.dumps(name)}: {self._json(value)}' for name, value in pairs)}}}"
         if isinstance(data, list):
-            return f"[{', '.join(map(self._json, data))}]"
+            return f"[{', '.join(map(self._json, cast('list[object]', data)))}]"
         if isinstance(data, str) and self.options.html_escaped:
             data = html.escape(data)
         return json.dumps(data, ensure_ascii=False)

@@ -56,7 +56,8 @@ def language_of(request: Request) -> Lang:
             return language
     wishes = [wish.partition(";") for wish in request.headers.get("accept-language", "").lower().split(",")]
     liked = sorted(wishes, key=lambda wish: -_quality(wish[2]))
-    return next((name for wish in liked for name in LANGUAGES if wish[0].strip().partition("-")[0] == name), "en")
+    otherwise: Lang = "en"
+    return next((name for wish in liked for name in LANGUAGES if wish[0].strip().partition("-")[0] == name), otherwise)
 
 
 def _text(language: Lang, name: str, **values: object) -> str:
