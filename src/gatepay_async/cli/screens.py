@@ -15,7 +15,7 @@ from rich.text import Text
 from gatepay_async.cli.language import current_language
 from gatepay_async.cli.output import escape, wants_json
 from gatepay_async.cli.usage import wrap
-from gatepay_async.words import say
+from gatepay_async.words import Lang, say
 from gatepay_async.words.command import COMMAND
 
 _FILE_COLUMNS = 160  # columns where there is no terminal to ask
@@ -85,7 +85,7 @@ class _Rate(ProgressColumn):
     def __init__(self) -> None:
         super().__init__()
         # Rich draws in a thread of its own, which doesn't know what language is spoken.
-        self._language = current_language()
+        self._language: Lang = current_language()
 
     def render(self, task: Task) -> Text:
         """Nothing before there is a rate."""

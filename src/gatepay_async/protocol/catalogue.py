@@ -157,9 +157,9 @@ _LATER: dict[str, tuple[tuple[str, type[errors.RefusedError]], ...]] = {
     "order/check": (("订单不存在", errors.OrderNotFoundError),),
 }
 _LATER_ROWS: tuple[tuple[str, int, str, type[errors.RefusedError]], ...] = tuple(
-    (endpoint, *row)
+    (endpoint, code, message, error)
     for endpoint, own in _LATER.items()
-    for row in (*_SHARED, *((code, *each) for code, each in enumerate(own, 201)))
+    for code, message, error in (*_SHARED, *((code, *row) for code, row in enumerate(own, 201)))
 )
 
 

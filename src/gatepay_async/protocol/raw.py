@@ -22,12 +22,18 @@ _ADDED_BY_US = ("appkey", "sign")
 _MIN_SECRET_CHARS = 4  # hiding every "a" or "1" in an error would leave nothing to read
 
 
-def _as_dict(fields: object) -> Any:
-    return dict(fields) if isinstance(fields, Mapping) else fields
+def _as_dict(fields: Any) -> Any:
+    if not isinstance(fields, Mapping):
+        return fields
+    named: Mapping[Any, Any] = fields
+    return dict(named)
 
 
-def _as_names(signed: object) -> Any:
-    return tuple(signed) if isinstance(signed, list) else signed
+def _as_names(signed: Any) -> Any:
+    if not isinstance(signed, list):
+        return signed
+    names: list[Any] = signed
+    return tuple(names)
 
 
 def _check_path(_: object, attribute: Any, value: Any) -> None:
@@ -40,7 +46,8 @@ def _check_path(_: object, attribute: Any, value: Any) -> None:
 def _check_fields(_: object, attribute: Any, value: Any) -> None:
     if not isinstance(value, dict):
         raise InvalidRequestError(field=attribute.alias, problem=Problem("not_dict", kind=type(value).__name__))
-    for number, (name, each) in enumerate(value.items(), 1):
+    named: dict[Any, Any] = value
+    for number, (name, each) in enumerate(named.items(), 1):
         problem = _field_problem(name, each)
         if problem is not None:
             raise InvalidRequestError(field=attribute.alias, problem=Problem("field", number=number, problem=problem))
@@ -62,10 +69,11 @@ def _field_problem(name: object, value: object) -> Problem | None:
 def _check_signed(call: RawCall, attribute: Any, value: Any) -> None:
     if not isinstance(value, tuple):
         raise InvalidRequestError(field=attribute.alias, problem=Problem("not_names"))
-    for number, name in enumerate(value):
+    names: tuple[Any, ...] = value
+    for number, name in enumerate(names):
         if not isinstance(name, str) or name not in call.values:
             raise InvalidRequestError(field=attribute.alias, problem=Problem("no_such_field", number=number + 1))
-        if name in value[:number]:
+        if name in names[:number]:
             raise InvalidRequestError(field=attribute.alias, problem=Problem("signed_twice", name=name))
 
 

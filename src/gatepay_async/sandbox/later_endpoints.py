@@ -156,7 +156,8 @@ def _stablepay_create(context: CallContext, admin_id: int, form: Form) -> object
 def _grouppay_create(context: CallContext, admin_id: int, form: Form) -> object:
     shop, items = _shop_of(context, admin_id), _items(form["fields"])
     _check_pay_type(shop, form["type"])
-    names, price = [], 0
+    names: list[str] = []
+    price = 0
     # Silent: a group of which some can be had. All of it or nothing, here.
     for product_id, number in items.items():
         product = shops.find_product(context.connection, admin_id, product_id)

@@ -56,8 +56,11 @@ def language_of(request: Request) -> Lang:
             return language
     wishes = [wish.partition(";") for wish in request.headers.get("accept-language", "").lower().split(",")]
     liked = sorted(wishes, key=lambda wish: -_quality(wish[2]))
-    otherwise: Lang = "en"
-    return next((name for wish in liked for name in LANGUAGES if wish[0].strip().partition("-")[0] == name), otherwise)
+    for wish in liked:
+        for language in LANGUAGES:
+            if wish[0].strip().partition("-")[0] == language:
+                return language
+    return "en"
 
 
 def _text(language: Lang, name: str, **values: object) -> str:

@@ -67,12 +67,12 @@ class BatchResult:
         """
         outcomes: list[ChunkOutcome] = []
         for values in row.get("done", ()):
-            facts = dict(zip(_DONE, values, strict=True))
+            facts: dict[str, Any] = dict(zip(_DONE, values, strict=True))
             new, alike = facts["stored"], whole(facts["alike"], most=MAX_PARTS - len(outcomes))
             one = _outcome(facts, Fate.STORED, stored=None if new is None else whole(new))
             outcomes += (_moved(one, turn) for turn in range(alike))
         for values in row.get("rest", ()):
-            facts = dict(zip(_REST, values, strict=True))
+            facts = dict[str, Any](zip(_REST, values, strict=True))
             error = facts["error"] and stored_errors.of_json(facts["error"])
             outcomes.append(_outcome(facts, Fate(facts["fate"]), error=error))
         whole(len(outcomes), most=MAX_PARTS)
