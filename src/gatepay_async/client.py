@@ -24,7 +24,7 @@ from gatepay_async.lines import Lines
 from gatepay_async.listing import CardKeyListing
 from gatepay_async.protocol import callback, checks, invisible, payment_return, quick_pay
 from gatepay_async.protocol.bulk import UploadReport
-from gatepay_async.protocol.calls import Call, KaCreate, KaShow, Outgoing, PayCreate, ProductShow
+from gatepay_async.protocol.calls import Call, KaCreate, KaShow, PayCreate, ProductShow
 from gatepay_async.protocol.errors import (
     AlreadyStoredError,
     GatePayError,
@@ -36,7 +36,7 @@ from gatepay_async.protocol.errors import (
     TransportError,
 )
 from gatepay_async.protocol.frames import clear_frames, sealed
-from gatepay_async.protocol.messages import Reply, decode, encode
+from gatepay_async.protocol.messages import Reply, decode, decode_raw, encode
 from gatepay_async.protocol.models import (
     Callback,
     Catalog,
@@ -54,7 +54,7 @@ from gatepay_async.protocol.payment_calls import (
     OrderCheck,
     StablepayCreate,
 )
-from gatepay_async.protocol.raw import RawCall, RawReply, decode_raw
+from gatepay_async.protocol.raw import Outgoing, RawCall, RawReply
 from gatepay_async.protocol.retrying import RetryBudget, RetryPolicy, Sent, wait_after
 from gatepay_async.protocol.signing import Credentials
 from gatepay_async.upload import OnProgress, upload

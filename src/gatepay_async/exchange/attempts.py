@@ -18,10 +18,10 @@ from attrs import define
 
 from gatepay_async.exchange.pages import Pages
 from gatepay_async.exchange.port import BadReplyError, Exchange, ForeignError, NotPermittedError, UnansweredError
-from gatepay_async.protocol.calls import Outgoing
 from gatepay_async.protocol.errors import DeadlineExceededError, InvalidRequestError, ProtocolError, TransportError
 from gatepay_async.protocol.masking import hide_keys
 from gatepay_async.protocol.messages import Reply
+from gatepay_async.protocol.raw import Outgoing
 from gatepay_async.words.problem import Problem
 
 

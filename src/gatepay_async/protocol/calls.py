@@ -19,9 +19,9 @@ from gatepay_async.words.problem import Problem
 T_co = TypeVar("T_co", covariant=True)
 
 
-class Outgoing(Protocol):
+class Call(Protocol[T_co]):
     """
-    What the shell needs to know to send a call, whichever it is.
+    What is known of a call, and how its reply is read.
 
     Attributes:
         path: After the base URL, ``"pay/create"``.
@@ -32,23 +32,12 @@ class Outgoing(Protocol):
         carries_keys: Whether card keys travel in it, either way: then no error may show the reply.
     """
 
-    @property
-    def path(self) -> str: ...  # noqa: D102 -- above
-
-    @property
-    def method(self) -> Literal["GET", "POST"]: ...  # noqa: D102 -- above
-
-    @property
-    def on_cloud(self) -> bool: ...  # noqa: D102 -- above
-
-    @property
-    def signed(self) -> tuple[str, ...]: ...  # noqa: D102 -- above
-
-    @property
-    def repeatable(self) -> bool: ...  # noqa: D102 -- above
-
-    @property
-    def carries_keys(self) -> bool: ...  # noqa: D102 -- above
+    path: ClassVar[str]
+    method: ClassVar[Literal["GET", "POST"]]
+    on_cloud: ClassVar[bool]
+    signed: ClassVar[tuple[str, ...]]
+    repeatable: ClassVar[bool]
+    carries_keys: ClassVar[bool]
 
     def fields(self) -> dict[str, str]:
         """What is sent besides appkey and sign, by the vendor's names."""
@@ -57,10 +46,6 @@ class Outgoing(Protocol):
     def secrets(self) -> tuple[str, ...]:
         """The card keys among it, which no error may repeat."""
         ...
-
-
-class Call(Outgoing, Protocol[T_co]):
-    """One whose reply can be read, too."""
 
     def read(self, data: Any) -> T_co:
         """

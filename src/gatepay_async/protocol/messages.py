@@ -11,11 +11,12 @@ from typing import Any, TypeVar, cast
 from attrs import field, frozen
 
 from gatepay_async.protocol import catalogue, codec
-from gatepay_async.protocol.calls import Call, KaShow, Outgoing
+from gatepay_async.protocol.calls import Call, KaShow
 from gatepay_async.protocol.describing import describe
 from gatepay_async.protocol.errors import ProtocolError, RefusedError
 from gatepay_async.protocol.forms import Form, encode_form
 from gatepay_async.protocol.masking import mask
+from gatepay_async.protocol.raw import Outgoing, RawCall, RawReply
 from gatepay_async.protocol.signing import Credentials, sign
 from gatepay_async.words import say
 from gatepay_async.words.problem import Problem
@@ -25,7 +26,7 @@ T = TypeVar("T")
 CONTENT_TYPE = "application/x-www-form-urlencoded"  # silent; the API page's reading
 SUCCESS = 100
 
-REDIRECT, _CLIENT_ERROR = 300, 400  # HTTP's own lines
+_REDIRECT, _CLIENT_ERROR = 300, 400  # HTTP's own lines
 _WITHOUT_BODY = (204, 205)  # No Content, Reset Content
 
 # Where a whole reply can be read in one go; the other replies are small, or rare.
@@ -82,18 +83,18 @@ def decode(call: Call[T], reply: Reply) -> T:
         ProtocolError: The reply is not GatePay's.
     """
     read_quickly = _FAST_READERS.get(call.path)
-    if read_quickly is not None and reply.status < REDIRECT:
+    if read_quickly is not None and reply.status < _REDIRECT:
         quick = read_quickly(reply.body)
         if quick is not None and quick[0] == SUCCESS:
             return cast("T", quick[1])
     failure: RefusedError | ProtocolError
     try:
         envelope = _code_of_bare_status(call, reply) or open_envelope(reply.body)
-        if envelope.code == SUCCESS and reply.status < REDIRECT:
+        if envelope.code == SUCCESS and reply.status < _REDIRECT:
             return call.read(envelope.data)
-        failure = refusal_error(call, reply, envelope)
+        failure = _refusal_error(call, reply, envelope)
     except codec.MisreadError as error:
-        failure = unreadable_error(call, reply, error)
+        failure = _unreadable_error(call, reply, error)
     raise failure
 
 
@@ -102,6 +103,36 @@ def _code_of_bare_status(call: Call[Any], reply: Reply) -> Envelope | None:
     if reply.status in _WITHOUT_BODY and not reply.body.strip() and (call.path, reply.status) in catalogue.REFUSALS:
         return Envelope(reply.status, "", None, None)
     return None
+
+
+def decode_raw(call: RawCall, reply: Reply) -> RawReply:
+    """
+    Take *reply* as it is, unless it says that *call* has failed.
+
+    Raises:
+        RefusedError: It has a ``code`` other than 100.
+        ProtocolError: Its HTTP status is no success, and it is not GatePay's.
+    """
+    failure: RefusedError | ProtocolError
+    try:
+        envelope = open_envelope(reply.body)
+    except codec.MisreadError as error:
+        if reply.status < _REDIRECT:
+            return _raw_reply(call, reply, code=None)
+        failure = _unreadable_error(call, reply, error)
+    else:
+        if envelope.code == SUCCESS and reply.status < _REDIRECT:
+            return _raw_reply(call, reply, code=SUCCESS)
+        failure = _refusal_error(call, reply, envelope)
+    raise failure
+
+
+def _raw_reply(call: RawCall, reply: Reply, *, code: int | None) -> RawReply:
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in reply.headers:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return RawReply(call.path, reply.status, headers, reply.body, code)
 
 
 def open_envelope(body: bytes) -> Envelope:
@@ -132,13 +163,13 @@ def _parse_time(time: object) -> datetime | None:
     return None
 
 
-def refusal_error(call: Outgoing, reply: Reply, envelope: Envelope) -> RefusedError | ProtocolError:
+def _refusal_error(call: Outgoing, reply: Reply, envelope: Envelope) -> RefusedError | ProtocolError:
     """What to raise for a code that isn't success, or for a success that HTTP contradicts."""
     if envelope.code == SUCCESS:
-        return unreadable_error(call, reply, codec.MisreadError(Problem("says_success"), path="code"))
-    if (call.path, envelope.code) not in catalogue.REFUSALS and reply.status >= REDIRECT:
+        return _unreadable_error(call, reply, codec.MisreadError(Problem("says_success"), path="code"))
+    if (call.path, envelope.code) not in catalogue.REFUSALS and reply.status >= _REDIRECT:
         # A gateway's own JSON ({"code": 504, …}), which says nothing of what GatePay did.
-        return unreadable_error(call, reply, codec.MisreadError(Problem("unknown_code"), path="code"))
+        return _unreadable_error(call, reply, codec.MisreadError(Problem("unknown_code"), path="code"))
     why = catalogue.meaning(call.path, envelope.code)
     # GatePay's own words for that code hold no card key; in any other words one may stand, in any form.
     strict = call.carries_keys and envelope.message != why.message
@@ -152,9 +183,9 @@ def refusal_error(call: Outgoing, reply: Reply, envelope: Envelope) -> RefusedEr
     )
 
 
-def unreadable_error(call: Outgoing, reply: Reply, error: codec.MisreadError) -> ProtocolError:
+def _unreadable_error(call: Outgoing, reply: Reply, error: codec.MisreadError) -> ProtocolError:
     """What to raise for a reply that is not GatePay's."""
-    redirect = REDIRECT <= reply.status < _CLIENT_ERROR
+    redirect = _REDIRECT <= reply.status < _CLIENT_ERROR
     return ProtocolError(
         endpoint=call.path,
         http_status=reply.status,

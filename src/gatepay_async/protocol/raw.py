@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 from urllib.parse import quote_plus
 
 from attrs import field, frozen
 
 from gatepay_async.protocol import checks, codec
-from gatepay_async.protocol.errors import InvalidRequestError, ProtocolError, RefusedError
+from gatepay_async.protocol.calls import Call
+from gatepay_async.protocol.errors import InvalidRequestError, ProtocolError
 from gatepay_async.protocol.frames import sealed_init
-from gatepay_async.protocol.messages import REDIRECT, SUCCESS, Reply, open_envelope, refusal_error, unreadable_error
 from gatepay_async.words.problem import Problem
 
 _SEGMENT = r"[A-Za-z0-9_~-][A-Za-z0-9_.~-]*"  # never "." or ".."
@@ -144,31 +144,5 @@ class RawReply:
         raise ProtocolError(endpoint=self.endpoint, http_status=self.http_status, problem=problem)
 
 
-def decode_raw(call: RawCall, reply: Reply) -> RawReply:
-    """
-    Take *reply* as it is, unless it says that *call* has failed.
-
-    Raises:
-        RefusedError: It has a ``code`` other than 100.
-        ProtocolError: Its HTTP status is no success, and it is not GatePay's.
-    """
-    failure: RefusedError | ProtocolError
-    try:
-        envelope = open_envelope(reply.body)
-    except codec.MisreadError as error:
-        if reply.status < REDIRECT:
-            return _raw_reply(call, reply, code=None)
-        failure = unreadable_error(call, reply, error)
-    else:
-        if envelope.code == SUCCESS and reply.status < REDIRECT:
-            return _raw_reply(call, reply, code=SUCCESS)
-        failure = refusal_error(call, reply, envelope)
-    raise failure
-
-
-def _raw_reply(call: RawCall, reply: Reply, *, code: int | None) -> RawReply:
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in reply.headers:
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return RawReply(call.path, reply.status, headers, reply.body, code)
+# Whatever the client can send.
+Outgoing: TypeAlias = Call[Any] | RawCall
