@@ -9,7 +9,7 @@ A FastAPI service that creates payments. Its lifespan opens one client for the w
 
 import secrets
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request
@@ -71,7 +71,10 @@ def create_app(**options: Any) -> FastAPI:
         except InvalidRequestError as error:
             raise HTTPException(422, str(error)) from error
         except OutcomeUnknownError as error:
-            # Don't retry: the order may exist, and the customer may be about to pay it. Keep your record of it.
+            # Don't retry: the order may exist. Ask GatePay, for about 15 seconds. None proves nothing.
+            with suppress(GatePayError):
+                if found := await gatepay.settle(error):  # only the address where to pay is lost
+                    return {"out_order_id": out_order_id, "price": str(found.order_price), "status": found.order_status}
             raise HTTPException(504, f"order {out_order_id} may or may not exist") from error
         except GatePayError as error:
             raise HTTPException(502, "the payment service is unavailable") from error

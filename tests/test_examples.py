@@ -98,16 +98,18 @@ async def test_service_lists_products(service: httpx.AsyncClient) -> None:
     [
         (Fault(FaultKind.CODE, code=110, times=None), 409),
         (Fault(FaultKind.CODE, code=112, times=None), 502),
-        (Fault(FaultKind.CUT_AFTER, times=None), 504),
+        (Fault(FaultKind.CUT_AFTER, endpoint="pay/create"), 201),  # GatePay finds the order
+        (Fault(FaultKind.CUT_BEFORE, endpoint="pay/create"), 504),  # it finds none
     ],
 )
 async def test_service_says_what_went_wrong(
-    service: httpx.AsyncClient, sandbox: Sandbox, fault: Fault, status: int
+    service: httpx.AsyncClient, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, fault: Fault, status: int
 ) -> None:
     """Sold out, not available, outcome unknown: each its own status, and no order is made twice."""
+    monkeypatch.setattr("gatepay_async.client._SETTLE_WAITS", (0.0, 0.0))
     sandbox.fault(fault)
     reply = await service.post("/payments", json={"product_id": 8, "email": "terry@example.com"})
-    assert reply.status_code == status
+    assert (reply.status_code, "pay_at" in reply.json()) == (status, False)
     assert len(sandbox.orders()) <= 1
 
 

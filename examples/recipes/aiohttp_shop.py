@@ -13,6 +13,7 @@ It needs shop.py in the same folder, which stands for your own records.
 import logging
 import os
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from decimal import Decimal
 
 import shop
@@ -20,7 +21,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from anyio import to_thread
 
-from gatepay_async import AsyncGatePay, Callback, OutcomeUnknownError, PayType
+from gatepay_async import AsyncGatePay, Callback, GatePayError, OutcomeUnknownError, PayType
 from gatepay_async.callbacks import CallbackApp, SQLiteStore
 
 GATEPAY = web.AppKey("GATEPAY", AsyncGatePay)
@@ -65,8 +66,11 @@ async def create_order(request: web.Request) -> web.Response:
             out_order_id=out_order_id,
             custom=email,
         )
-    except OutcomeUnknownError:
+    except OutcomeUnknownError as error:
         # The order may exist: creating another could charge the customer twice. A callback will find this one.
+        with suppress(GatePayError):
+            if found := await request.app[GATEPAY].settle(error):  # it exists; only the address where to pay is lost
+                return web.json_response({"out_order_id": out_order_id, "status": found.order_status}, status=201)
         return web.json_response({"error": f"order {out_order_id} is being checked"}, status=504)
     return web.json_response({"out_order_id": payment.out_order_id, "pay_at": payment.order_url}, status=201)
 

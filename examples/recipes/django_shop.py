@@ -12,6 +12,7 @@ It needs shop.py in the same folder, which stands for your own records.
 
 import os
 import secrets
+from contextlib import suppress
 from decimal import Decimal
 
 import shop
@@ -23,7 +24,7 @@ from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods, require_POST
 
-from gatepay_async import AsyncGatePay, Callback, OutcomeUnknownError, PayType
+from gatepay_async import AsyncGatePay, Callback, GatePayError, OutcomeUnknownError, PayType
 from gatepay_async.callbacks import CallbackApp, SQLiteStore
 
 # -- settings.py
@@ -79,8 +80,11 @@ async def create_order(request: HttpRequest) -> HttpResponse:
                 out_order_id=out_order_id,
                 custom=email,
             )
-        except OutcomeUnknownError:
+        except OutcomeUnknownError as error:
             # The order may exist: creating another could charge the customer twice. A callback will find this one.
+            with suppress(GatePayError):
+                if found := await gatepay.settle(error):  # it exists; only the address where to pay is lost
+                    return JsonResponse({"out_order_id": out_order_id, "status": found.order_status}, status=201)
             return JsonResponse({"error": f"order {out_order_id} is being checked"}, status=504)
     return JsonResponse({"out_order_id": payment.out_order_id, "pay_at": payment.order_url}, status=201)
 

@@ -12,7 +12,7 @@ It needs shop.py in the same folder, which stands for your own records.
 
 import os
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
 
 import shop
@@ -21,7 +21,7 @@ from fastapi import FastAPI, HTTPException, Request
 from pydantic import BaseModel, Field
 from starlette.routing import Route
 
-from gatepay_async import AsyncGatePay, Callback, OutcomeUnknownError, PayType
+from gatepay_async import AsyncGatePay, Callback, GatePayError, OutcomeUnknownError, PayType
 from gatepay_async.callbacks import CallbackApp, SQLiteStore
 
 
@@ -80,5 +80,8 @@ async def create_order(order: Order, request: Request) -> dict[str, str]:
         )
     except OutcomeUnknownError as error:
         # The order may exist: creating another could charge the customer twice. A callback will find this one.
+        with suppress(GatePayError):
+            if found := await gatepay.settle(error):  # it exists; only the address where to pay is lost
+                return {"out_order_id": out_order_id, "status": found.order_status}
         raise HTTPException(504, f"order {out_order_id} is being checked") from error
     return {"out_order_id": payment.out_order_id, "pay_at": payment.order_url}

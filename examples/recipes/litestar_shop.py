@@ -12,7 +12,7 @@ It needs shop.py in the same folder, which stands for your own records.
 
 import os
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated
@@ -24,7 +24,7 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.params import Body
 
-from gatepay_async import AsyncGatePay, Callback, OutcomeUnknownError, PayType
+from gatepay_async import AsyncGatePay, Callback, GatePayError, OutcomeUnknownError, PayType
 from gatepay_async.callbacks import CallbackApp, SQLiteStore
 
 
@@ -70,6 +70,9 @@ async def create_order(data: Annotated[Order, Body()], state: State) -> dict[str
         )
     except OutcomeUnknownError as error:
         # The order may exist: creating another could charge the customer twice. A callback will find this one.
+        with suppress(GatePayError):
+            if found := await gatepay.settle(error):  # it exists; only the address where to pay is lost
+                return {"out_order_id": out_order_id, "status": found.order_status}
         raise HTTPException(f"order {out_order_id} is being checked", status_code=504) from error
     return {"out_order_id": payment.out_order_id, "pay_at": payment.order_url}
 

@@ -12,7 +12,7 @@ It needs shop.py in the same folder, which stands for your own records.
 
 import os
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
 
 import shop
@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from gatepay_async import AsyncGatePay, Callback, OutcomeUnknownError, PayType
+from gatepay_async import AsyncGatePay, Callback, GatePayError, OutcomeUnknownError, PayType
 from gatepay_async.callbacks import CallbackApp, SQLiteStore
 
 
@@ -59,8 +59,11 @@ async def create_order(request: Request) -> JSONResponse:
             out_order_id=out_order_id,
             custom=email,
         )
-    except OutcomeUnknownError:
+    except OutcomeUnknownError as error:
         # The order may exist: creating another could charge the customer twice. A callback will find this one.
+        with suppress(GatePayError):
+            if found := await gatepay.settle(error):  # it exists; only the address where to pay is lost
+                return JSONResponse({"out_order_id": out_order_id, "status": found.order_status}, status_code=201)
         return JSONResponse({"error": f"order {out_order_id} is being checked"}, status_code=504)
     return JSONResponse({"out_order_id": payment.out_order_id, "pay_at": payment.order_url}, status_code=201)
 
