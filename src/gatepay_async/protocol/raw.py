@@ -22,18 +22,17 @@ _ADDED_BY_US = ("appkey", "sign")
 _MIN_SECRET_CHARS = 4  # hiding every "a" or "1" in an error would leave nothing to read
 
 
+def _is_a(kind: type, value: object) -> bool:
+    # isinstance() itself would make a dict of unknown keys and values of an Any, for pyright.
+    return isinstance(value, kind)
+
+
 def _as_dict(fields: Any) -> Any:
-    if not isinstance(fields, Mapping):
-        return fields
-    named: Mapping[Any, Any] = fields
-    return dict(named)
+    return dict(fields) if _is_a(Mapping, fields) else fields
 
 
 def _as_names(signed: Any) -> Any:
-    if not isinstance(signed, list):
-        return signed
-    names: list[Any] = signed
-    return tuple(names)
+    return tuple(signed) if _is_a(list, signed) else signed
 
 
 def _check_path(_: object, attribute: Any, value: Any) -> None:
@@ -44,10 +43,9 @@ def _check_path(_: object, attribute: Any, value: Any) -> None:
 
 
 def _check_fields(_: object, attribute: Any, value: Any) -> None:
-    if not isinstance(value, dict):
+    if not _is_a(dict, value):
         raise InvalidRequestError(field=attribute.alias, problem=Problem("not_dict", kind=type(value).__name__))
-    named: dict[Any, Any] = value
-    for number, (name, each) in enumerate(named.items(), 1):
+    for number, (name, each) in enumerate(value.items(), 1):
         problem = _field_problem(name, each)
         if problem is not None:
             raise InvalidRequestError(field=attribute.alias, problem=Problem("field", number=number, problem=problem))
@@ -67,13 +65,12 @@ def _field_problem(name: object, value: object) -> Problem | None:
 
 
 def _check_signed(call: RawCall, attribute: Any, value: Any) -> None:
-    if not isinstance(value, tuple):
+    if not _is_a(tuple, value):
         raise InvalidRequestError(field=attribute.alias, problem=Problem("not_names"))
-    names: tuple[Any, ...] = value
-    for number, name in enumerate(names):
+    for number, name in enumerate(value):
         if not isinstance(name, str) or name not in call.values:
             raise InvalidRequestError(field=attribute.alias, problem=Problem("no_such_field", number=number + 1))
-        if name in names[:number]:
+        if name in value[:number]:
             raise InvalidRequestError(field=attribute.alias, problem=Problem("signed_twice", name=name))
 
 
