@@ -24,7 +24,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from gatepay_async.cli import running
+from gatepay_async.cli import runner
 
 
 def start_programs():
@@ -43,7 +43,7 @@ async def work(name):
 
 
 def test_command():
-    running.start(work, "command")
+    runner.start(work, "command")
 
 
 def test_loop():

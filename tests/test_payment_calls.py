@@ -6,12 +6,14 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from hashlib import md5
+from types import ModuleType
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import anyio
 import anyio.lowlevel
 import httpx
+import httpx2
 import pytest
 from anyio.abc import SocketStream
 from servers import RawServer, http, raw_server
@@ -124,18 +126,19 @@ async def test_a_refused_check() -> None:
             assert (caught.value.code, caught.value.endpoint, len(server.heads)) == (201, "order/check", 1)
 
 
-async def test_no_signature_in_errors_and_logs(caplog: pytest.LogCaptureFixture) -> None:
-    """The query holds a signature: httpx's log of a client of yours shows none, nor does an error."""
+@pytest.mark.parametrize("library", [httpx, httpx2])
+async def test_no_signature_in_errors_and_logs(caplog: pytest.LogCaptureFixture, library: ModuleType) -> None:
+    """The query holds a signature: the log of a client of yours shows none, nor does an error."""
     caplog.set_level(logging.DEBUG)
     async with (
         server_of(http(body(data=STATUS)), b"") as server,
-        httpx.AsyncClient() as own,
+        library.AsyncClient() as own,
         AsyncGatePay("K", "S", base_url=server.base_url, retry=QUICK, http_client=own) as gatepay,
     ):
         await gatepay.check_order("T-1-X")
         with pytest.raises(TransportError) as caught:
             await gatepay.check_order("T-1-X")
-    said = [record.getMessage() for record in caplog.records if record.name == "httpx"]
+    said = [record.getMessage() for record in caplog.records if record.name == library.__name__]
     assert [message for message in said if "/api/order/check?*** " in message] == said
     assert said
     assert signed("T-1-X") not in caplog.text

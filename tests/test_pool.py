@@ -848,7 +848,6 @@ async def talk(pool: OriginPool, server: Server, target: str = "/") -> None:
 @pytest.mark.parametrize("tls", [False, True], ids=["tcp", "tls"])
 @pytest.mark.parametrize("begin", [connecting, reusing, replacing, reading, breaking, dropping, expiring, closing])
 @pytest.mark.slow
-@pytest.mark.uncounted
 async def test_cancelled_at_any_wait(
     begin: Callable[[OriginPool, Server], Awaitable[Coroutine[Any, Any, None]]],
     tls: bool,  # noqa: FBT001 -- pytest passes it by name

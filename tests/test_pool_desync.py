@@ -157,7 +157,6 @@ async def play(row: Row, tls: bool) -> tuple[str, str, int]:  # noqa: FBT001 -- 
 
 
 @pytest.mark.slow
-@pytest.mark.uncounted
 def test_odd_replies() -> None:
     """After an odd reply the next call is answered with its own, over TCP and TLS, on every loop."""
     wrong: list[str] = []
@@ -253,7 +252,6 @@ async def long_call(server: OddServer) -> tuple[str, str, int]:
 
 @pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.slow
-@pytest.mark.uncounted
 def test_a_reply_to_half_a_request(*, tls: bool) -> None:
     """A connection whose reply came before the request had left is not used again: the rest may be answered, too."""
     stored = http(right_reply("ka/create", {"content": "x"}))

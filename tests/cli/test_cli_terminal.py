@@ -104,7 +104,7 @@ def test_a_signal_that_is_ignored(shop: Sandbox, keys: Path) -> None:
 TOLD_IN_ANOTHER_THREAD = """
 import signal, sys, threading
 import anyio
-from gatepay_async.cli import running
+from gatepay_async.cli import runner
 
 main = threading.get_ident()
 
@@ -118,7 +118,7 @@ async def work():
     await anyio.sleep_forever()
 
 try:
-    running.start(work)
+    runner.start(work)
 except BaseException as error:
     sys.exit(error.exit_code)
 """

@@ -1,12 +1,11 @@
-"""httpx's client logs each request's URL, and the query of a GET holds a signature."""
+"""The clients of httpx and httpx2 log each request's URL, and the query of a GET holds a signature."""
 
 from __future__ import annotations
 
 import logging
+from typing import Any
 
-import httpx
-
-_LOGGER = logging.getLogger("httpx")
+_LIBRARIES = ("httpx", "httpx2")
 
 
 class _HideQueries(logging.Filter):
@@ -14,8 +13,8 @@ class _HideQueries(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let every record through, changed where need be."""
-        if isinstance(record.args, tuple):
-            record.args = tuple(_without_query(each) for each in record.args)
+        args = record.args
+        record.args = tuple(_without_query(each) for each in args) if isinstance(args, tuple) else args
         return True
 
 
@@ -23,11 +22,13 @@ _FILTER = _HideQueries()
 
 
 def hide_queries_from_logs() -> None:
-    """From now on httpx logs no signature; a logger takes a filter once, however often it is added."""
-    _LOGGER.addFilter(_FILTER)
+    """From now on neither library logs a signature; a logger takes a filter once, however often it is added."""
+    for name in _LIBRARIES:
+        logging.getLogger(name).addFilter(_FILTER)
 
 
-def _without_query(value: object) -> object:
-    if isinstance(value, httpx.URL) and b"sign=" in value.query:
+def _without_query(value: Any) -> Any:
+    query = getattr(value, "query", None)  # of a URL, of whichever library
+    if isinstance(query, bytes) and b"sign=" in query:
         return f"{value.copy_with(query=None)}?***"
     return value

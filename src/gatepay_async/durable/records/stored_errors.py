@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from datetime import datetime
+from types import NoneType
 from typing import Any, cast
 
 from gatepay_async.durable import errors as durable_errors
@@ -71,8 +72,8 @@ def _read_problem(stored: Any, *, depth: int = 0) -> Problem:
         for fact in (data["text"], data["name"], *_checked(data["facts"], dict).values()):
             if isinstance(fact, dict):
                 _read_problem(fact, depth=depth + 1)
-            elif fact is not None:
-                _checked(fact, str, int, float)
+            else:
+                _checked(fact, str, int, float, NoneType)
         return Problem.of_json(data)
     return Problem.of(_checked(stored, str))
 
