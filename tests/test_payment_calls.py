@@ -274,7 +274,7 @@ async def test_closed_while_the_cloud_is_opened(monkeypatch: pytest.MonkeyPatch)
     async def open_slowly(*_: object, **__: object) -> Any:
         opening.set()
         await go_on.wait()
-        return Slow()
+        return Slow(), Slow()
 
     gatepay = AsyncGatePay("K", "S")
     monkeypatch.setattr(gatepay._cloud_attempts, "_open_exchange", open_slowly)
@@ -288,7 +288,7 @@ async def test_closed_while_the_cloud_is_opened(monkeypatch: pytest.MonkeyPatch)
             group.start_soon(call)
             await opening.wait()
         go_on.set()
-    assert closed == ["cloud"]
+    assert closed == ["cloud", "cloud"]  # its connections, and the client over them
 
 
 # -- unknown outcomes ----------------------------------------------------------------------------------------------
