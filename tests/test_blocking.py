@@ -59,8 +59,9 @@ def blocked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def watch(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*args: Any, **kwargs: Any) -> Any:
-            # Trio first asks whether a name is a number, which needs no answer from elsewhere.
-            only_a_number = name == "socket.getaddrinfo" and args[-1] & socket.AI_NUMERICHOST
+            # Whether a name is a number is asked first, which needs no answer from elsewhere.
+            flags = kwargs.get("flags", args[-1] if len(args) == 6 else 0)  # the sixth of getaddrinfo()
+            only_a_number = name == "socket.getaddrinfo" and flags & socket.AI_NUMERICHOST
             if threading.get_ident() == here and not only_a_number:
                 called.append(name)
             return original(*args, **kwargs)
