@@ -145,6 +145,21 @@ async def test_no_signature_in_errors_and_logs(caplog: pytest.LogCaptureFixture,
     assert signed("T-1-X") not in "".join(map(str, (caught.value, caught.value.__cause__)))
 
 
+@pytest.mark.parametrize("way", ["own", "yours"])
+async def test_no_signature_of_a_redirect_in_logs(caplog: pytest.LogCaptureFixture, way: str) -> None:
+    """A server that redirects repeats the query in a header, and httpcore logs the headers of replies."""
+    caplog.set_level(logging.DEBUG)
+    elsewhere = f"location: /elsewhere?appkey=K&sign={signed('T-1-X')}\r\n"
+    async with (
+        server_of(http(b"", status="301 Moved Permanently", headers=elsewhere)) as server,
+        httpx.AsyncClient() as client,
+        AsyncGatePay("K", "S", base_url=server.base_url, http_client=client if way == "yours" else None) as gatepay,
+    ):
+        with pytest.raises(ProtocolError):
+            await gatepay.check_order("T-1-X")
+    assert signed("T-1-X") not in caplog.text
+
+
 # -- the creations -------------------------------------------------------------------------------------------------
 
 LINK = {"pay_url": "https://h/pay/api?id=1", "qrcode_url": "", "params": {"sign": "0" * 32}}

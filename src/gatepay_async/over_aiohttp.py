@@ -130,15 +130,19 @@ class _Connector(aiohttp.TCPConnector):
         if on_connect is not None:
             on_connect()
         connection = await super().connect(*request, **options)
-        _current_request.get().hooks["on_send"]()
+        _current_request.get().hooks.get("on_send", _do_nothing)()
         return connection
 
     # Not for overriding, by its name. Should it go away, the clock of an attempt runs while it waits, and a test fails.
     async def _wait_for_available_connection(self, key: Any, traces: Any) -> None:
         hooks = _current_request.get().hooks
-        hooks["on_wait"]()
+        hooks.get("on_wait", _do_nothing)()
         await super()._wait_for_available_connection(key, traces)
-        hooks["on_turn"]()
+        hooks.get("on_turn", _do_nothing)()
+
+
+def _do_nothing() -> None:
+    """Stand in for a hook that a request doesn't have: `gatepay.http` sends others than calls."""
 
 
 class _Reply(aiohttp.ClientResponse):

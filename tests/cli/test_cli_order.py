@@ -31,6 +31,7 @@ def cloud(shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
         (["--price", "10.23"], "10.23"),
         (["--price", "10.2", "--cloud"], "10.20"),
         (["--group", "8:2,4:1"], None),
+        (["--group", "8:2", "--group", "4:1"], None),
     ],
 )
 def test_pay(gatepay: Any, shop: Sandbox, options: list[str], price: str | None) -> None:
@@ -41,6 +42,7 @@ def test_pay(gatepay: Any, shop: Sandbox, options: list[str], price: str | None)
     assert run.json["order_url"].startswith("http")
     [made] = shop.orders()
     assert (made.out_order_id, made.custom) == ("T-1001-X", "T-1001-X")
+    assert price is not None or dict(made.items) == {8: 2, 4: 1}
     said = gatepay("pay", "--type", "alipay", *options)
     assert "Pay here: http" in said.out
     assert ("price" in said.out) == (price is not None)

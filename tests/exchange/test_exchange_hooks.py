@@ -334,6 +334,28 @@ async def test_a_transport_that_goes_on_elsewhere(sandbox: Sandbox) -> None:
                 await gatepay.create_payment(**ORDER)
 
 
+async def test_a_transport_that_prepares(sandbox: Sandbox) -> None:
+    """A transport of yours that has methods by the names of ours is used by httpx's face, so it proves nothing."""
+    orders: list[bytes] = []
+
+    class Prepares(httpx.AsyncBaseTransport):
+        tells_sending = True
+
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            orders.append(await request.aread())
+            raise httpx.ReadError("the reply is lost")
+
+        def prepare(self, *_: Any) -> Any:
+            raise AssertionError("this is not ours")
+
+    async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, transport=Prepares()) as gatepay:
+        with pytest.raises(OutcomeUnknownError):
+            await gatepay.create_payment(
+                product_id=8, product_num=1, pay_type="alipay", out_order_id="T-1-X", custom="terry"
+            )
+    assert len(orders) == 1
+
+
 async def test_a_transport_with_a_spare(sandbox: Sandbox) -> None:
     """A spare transport that tells nothing has the order once, however the first one failed and however it fails."""
     orders: list[bytes] = []

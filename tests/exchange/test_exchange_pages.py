@@ -55,6 +55,16 @@ async def test_another_origin() -> None:
     assert other.connections == 2
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # aiohttp knows no other loop
+async def test_over_aiohttp() -> None:
+    """Pages go over aiohttp's connections, too, though they have none of a call's hooks."""
+    async with (
+        raw_server(answer) as server,
+        AsyncGatePay("KEY", "SECRET", base_url=server.base_url, transport="aiohttp") as gatepay,
+    ):
+        assert (await gatepay.http.get(server.base_url)).json()["code"] == 100
+
+
 @pytest.mark.gatepay_live
 async def test_same_way(authority: trustme.CA, authority_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another origin is reached through the proxy, and with the certificates, that the environment names."""

@@ -349,7 +349,7 @@ def pay(
     pay_type: PayType,
     product: PaidProduct = None,
     price: Annotated[str, typer.Option("--price", help="pay.price", metavar="10.23")] = "",
-    group: Annotated[str, typer.Option("--group", help="pay.group", metavar="ID:N,…")] = "",
+    group: Annotated[list[str] | None, typer.Option("--group", help="pay.group", metavar="ID:N,…")] = None,
     cloud: Annotated[bool, typer.Option("--cloud", help="pay.cloud")] = False,
     num: Annotated[int, typer.Option("--num", "-n", help="pay.num", metavar="N", parser=_positive_int)] = 1,
     order: Annotated[str, typer.Option("--order", help="pay.order", metavar="TEXT")] = "",
@@ -364,7 +364,8 @@ def pay(
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import pay
 
-    request = pay.OrderRequest(product, price, pay.parse_group(group), cloud, num, pay_type, order, custom)
+    items = pay.parse_group(",".join(group or ()))
+    request = pay.OrderRequest(product, price, items, cloud, num, pay_type, order, custom)
     runner.start(pay.pay, request, save_qr, pay.parse_listen(listen, wait=wait), timeout)
 
 

@@ -16,6 +16,7 @@ import anyio.lowlevel
 import httpx
 from attrs import define
 
+from gatepay_async.exchange.logs import hide_queries_from_logs
 from gatepay_async.exchange.pages import Pages
 from gatepay_async.exchange.port import BadReplyError, Exchange, ForeignError, NotPermittedError, UnansweredError
 from gatepay_async.protocol.errors import DeadlineExceededError, InvalidRequestError, ProtocolError, TransportError
@@ -133,6 +134,7 @@ class Attempts:
             try:
                 url = self._base_url + call.path
                 if call.method == "GET":
+                    hide_queries_from_logs()
                     return await exchange.get(f"{url}?{form.decode('ascii')}", attempt)
                 return await exchange.post(url, form, attempt)
             except (UnansweredError, ForeignError, BadReplyError, NotPermittedError) as error:

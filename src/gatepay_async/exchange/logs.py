@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
-_LIBRARIES = ("httpx", "httpx2")
+# httpcore's log the headers of a reply: a redirect of a signed GET repeats its URL.
+_LOGGERS = (
+    "httpx", "httpx2", "httpcore.http11", "httpcore.http2", "httpcore.proxy", "httpcore2.http11", "httpcore2.http2",
+    "httpcore2.proxy",
+)  # fmt: skip
+_SIGNATURE = re.compile(r"sign=[0-9A-Za-z%]+")
 
 
 class _HideQueries(logging.Filter):
@@ -13,6 +19,7 @@ class _HideQueries(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let every record through, changed where need be."""
+        record.msg = _SIGNATURE.sub("sign=***", str(record.msg))
         args = record.args
         record.args = tuple(_without_query(each) for each in args) if isinstance(args, tuple) else args
         return True
@@ -22,8 +29,8 @@ _FILTER = _HideQueries()
 
 
 def hide_queries_from_logs() -> None:
-    """From now on neither library logs a signature; a logger takes a filter once, however often it is added."""
-    for name in _LIBRARIES:
+    """From now on none of these logs a signature; a logger takes a filter once, however often it is added."""
+    for name in _LOGGERS:
         logging.getLogger(name).addFilter(_FILTER)
 
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from gatepay_async.exchange.failures import is_unanswered, unanswered_error
 from gatepay_async.exchange.headers import GET_HEADERS, HEADERS
 from gatepay_async.exchange.libraries import classes, errors, library_of
-from gatepay_async.exchange.logs import hide_queries_from_logs
 from gatepay_async.exchange.permission import check_permitted, in_pytest
 from gatepay_async.exchange.port import BadReplyError, ForeignError, NotPermittedError, UnansweredError, Watch
 from gatepay_async.exchange.replies import read_reply
@@ -46,7 +45,6 @@ class OverClient:
 
     async def get(self, url: str, watch: Watch) -> Reply:
         """Make one attempt."""
-        hide_queries_from_logs()
         return await self._make_attempt(watch, "GET", url, headers=GET_HEADERS)
 
     async def _make_attempt(self, watch: Watch, method: str, url: str, **options: Any) -> Reply:

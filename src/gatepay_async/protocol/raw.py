@@ -18,6 +18,7 @@ from gatepay_async.words.problem import Problem
 _SEGMENT = r"[A-Za-z0-9_~-][A-Za-z0-9_.~-]*"  # never "." or ".."
 _PATH = re.compile(rf"{_SEGMENT}(/{_SEGMENT})*/?")
 _NAME = re.compile(r"[A-Za-z0-9_.\[\]-]+")
+_MAX_PATH_CHARS = 1000
 _ADDED_BY_US = ("appkey", "sign")
 _MIN_SECRET_CHARS = 4  # hiding every "a" or "1" in an error would leave nothing to read
 
@@ -37,7 +38,7 @@ def _as_names(signed: Any) -> Any:
 
 def _check_path(_: object, attribute: Any, value: Any) -> None:
     checks.text(_, attribute, value)
-    if _PATH.fullmatch(value) is None:
+    if len(value) > _MAX_PATH_CHARS or _PATH.fullmatch(value) is None:
         problem = Problem("raw_path")
         raise InvalidRequestError(field=attribute.alias, problem=problem)
 
