@@ -133,3 +133,29 @@ def test_framing() -> None:
         exact.frame(b"d")
     with pytest.raises(httpx.LocalProtocolError, match="shorter"):
         Framing([(b"Content-Length", b"3")]).end()
+
+
+def test_a_body_of_another_length_than_its_head_says() -> None:
+    """A body of bytes is held to its head, and a head gives one length: the rest would be another request."""
+    length, chunked = (b"Content-Length", b"3"), (b"Transfer-Encoding", b"chunked")
+    wrong: list[tuple[list[tuple[bytes, bytes]], bytes]] = [
+        ([(b"content-length", b"1")], b"abc"),
+        ([(b"content-length", b"4")], b"abc"),
+        ([], b"abc"),
+        ([length, length], b"abc"),
+        ([length, chunked], b"abc"),
+        ([chunked, chunked], b"abc"),
+        ([(b"content-length", b"1_0")], b"x" * 10),
+        ([(b"content-length", b"+3")], b"abc"),
+        ([(b"transfer-encoding", b"gzip, chunked")], b"abc"),
+    ]
+    accepted = []
+    for headers, body in wrong:
+        try:
+            encode(Request(b"POST", b"/", [(b"host", b"x"), *headers], body, {}))
+        except httpx.LocalProtocolError:
+            continue
+        accepted.append((headers, body))
+    assert accepted == []
+    for headers, sent in [([length], b"abc"), ([chunked], b"3\r\nabc\r\n0\r\n\r\n")]:
+        assert encode(Request(b"POST", b"/", [(b"host", b"x"), *headers], b"abc", {})).endswith(b"\r\n\r\n" + sent)

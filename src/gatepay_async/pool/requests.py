@@ -36,16 +36,28 @@ def encode(request: Request) -> bytes:
     body = request.body if isinstance(request.body, bytes) else b""
     if request.start:
         return b"%b%d\r\n\r\n%b" % (request.start, len(body), body)
-    return b"%b\r\n%b" % (encode_head(request.method, request.target, request.headers), body)
+    head = encode_head(request.method, request.target, request.headers)
+    framing = Framing(request.headers)  # of a body in parts, too: what is wrong is found before a byte leaves
+    framed = framing.frame(body) + framing.end() if isinstance(request.body, bytes) else b""
+    return b"%b\r\n%b" % (head, framed)
 
 
 class Framing:
-    """How the body of a request that comes in parts is put: in chunks, or as long as its head says."""
+    """
+    How the body of a request is sent: in chunks, or as long as its head says.
+
+    Raises:
+        httpx.LocalProtocolError: The head doesn't give one length. A server could take the rest for another request,
+            and the next call would get the reply to that.
+    """
 
     def __init__(self, headers: Lines) -> None:
-        fields = {name.lower(): value for name, value in headers}
-        self._chunked = b"transfer-encoding" in fields
-        self._missing = int(fields.get(b"content-length", 0))
+        lengths = [value for name, value in headers if name.lower() == b"content-length"]
+        codings = [value.lower() for name, value in headers if name.lower() == b"transfer-encoding"]
+        if len(lengths) + len(codings) > 1 or not all(map(bytes.isdigit, lengths)) or codings not in ([], [b"chunked"]):
+            raise httpx.LocalProtocolError(Problem("no_single_length"))
+        self._chunked = bool(codings)
+        self._missing = int(lengths[0]) if lengths else 0
 
     def frame(self, part: bytes) -> bytes:
         """Put *part* as it is sent."""

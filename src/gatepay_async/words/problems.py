@@ -239,6 +239,10 @@ PROBLEMS: dict[str, Text] = {
     ),
     "bad_request_header": ("a header of the request contains an invalid character", "请求头中有不允许的字符"),
     "no_host_header": ("the request needs one Host header", "请求必须有且只有一个 Host 头"),
+    "no_single_length": (
+        "the headers of the request don't give one length of its body",
+        "请求头没有给出唯一的请求体长度",
+    ),
     "request_body_too_long": (
         "the body of the request is longer than its Content-Length",
         "请求体比 Content-Length 所写的长",
