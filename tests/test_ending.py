@@ -30,7 +30,7 @@ from gatepay_async.cli import runner
 def start_programs():
     """One that ignores what it can, one in a session of its own, and one that has a child."""
     # Sleeps for a day: only the end of the run may end it.
-    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(86398)"  # see above
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(86398)"  # ended by the run
     subprocess.Popen([sys.executable, "-c", deaf, MARK])
     subprocess.Popen(["sleep", "86397"], start_new_session=True)
     subprocess.Popen(["/bin/sh", "-c", "sleep 86396 & wait"])
