@@ -362,7 +362,7 @@ async def test_nothing_taken(*, tls: bool) -> None:
                 while True:
                     yield b"x" * 1_000_000
 
-            headers = {"content-length": "0", "transfer-encoding": "chunked"}  # the server reads the first of them
+            headers = {"x-content-length": "0"}  # taken for the length by the odd server, which so reads no body
             extensions = {"timeout": {"write": MOMENT}}
             request = httpx.Request(
                 "POST", server.base_url + "stop", content=parts(), headers=headers, extensions=extensions
