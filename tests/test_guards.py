@@ -58,7 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sending": {"protocol"},
     "upload": {"cancelling", "dedup", "lines", "protocol", "sending", "words"},
     "over_aiohttp": {"words"},
-    "client": {"exchange", "lines", "listing", "protocol", "upload", "words"},
+    "client": {"client", "exchange", "lines", "listing", "protocol", "upload", "words"},
     "order_ids": set(),
     "sqlite_files": set(),
     "callbacks": {"callbacks", "protocol", "sqlite_files", "words"},
@@ -97,7 +97,7 @@ ONLY_IN = {
     "aiohttp": {"over_aiohttp"},
     "httpx_aiohttp": {"over_aiohttp"},
     "httpcore": {"pool"},
-    "httpx2": {"client", "exchange.libraries"},  # for type checkers alone
+    "httpx2": {"client.gatepay", "exchange.libraries"},  # for type checkers alone
     "httptools": {"pool.responses"},
     "starlette": {"sandbox"},
     "uvicorn": {"cli.callback_server", "sandbox"},
@@ -123,7 +123,7 @@ ONLY_IN = {
     "obstore": {"durable.objects"},
 }
 # The constructor's variables; the way there: proxies, certificates.
-READS_ENVIRONMENT = ("client", "exchange.proxies", "exchange.trust")
+READS_ENVIRONMENT = ("client.settings", "exchange.proxies", "exchange.trust")
 # I/O, waiting, clocks, chance, the environment: none of it in protocol/.
 IMPURE = {
     "anyio", "asyncio", "trio", "io", "logging", "os", "pathlib", "random", "secrets", "select", "shutil", "socket",

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Generic, TypeVar
 
-from attrs import define, field, frozen
+from attrs import field, frozen
 
 from gatepay_async.protocol import checks
 from gatepay_async.protocol.errors import GatePayError, ProtocolError, StorageFailedError, TransportError
@@ -42,28 +42,6 @@ class RetryPolicy:
     longest_wait: float = field(default=8.0, validator=checks.not_negative)
     longest_retry_after: float = field(default=30.0, validator=checks.not_negative)
     budget: float = field(default=20, validator=checks.not_negative)
-
-
-@define
-class RetryBudget:
-    """What is left of a client's ``RetryPolicy.budget``."""
-
-    full: float
-    left: float = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.left = self.full
-
-    def try_spend(self) -> bool:
-        """Pay for one attempt; False, and nothing taken, if too little is left."""
-        if self.left < 1:
-            return False
-        self.left -= 1
-        return True
-
-    def refund(self) -> None:
-        """A call has succeeded: half an attempt more."""
-        self.left = min(self.full, self.left + 0.5)
 
 
 @frozen
