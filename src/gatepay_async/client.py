@@ -25,6 +25,7 @@ from gatepay_async.listing import CardKeyListing
 from gatepay_async.protocol import callback, checks, invisible, payment_return, quick_pay
 from gatepay_async.protocol.bulk import UploadReport
 from gatepay_async.protocol.calls import Call, KaCreate, KaShow, PayCreate, ProductShow
+from gatepay_async.protocol.durations import Seconds, to_seconds_or_none
 from gatepay_async.protocol.errors import (
     AlreadyStoredError,
     GatePayError,
@@ -113,9 +114,9 @@ class AsyncGatePay:
         base_url: By default ``GATEPAY_BASE_URL``, or else ``https://gatepay.io/api/``.
         cloud_base_url: Where ``create_cloudpay`` sends to: by default ``GATEPAY_CLOUD_BASE_URL``, or else
             ``https://cloud.gatepay.io/api/``; an agent has a host of its own.
-        timeout: Seconds for one attempt, from connect to last byte; None: no bound. Waiting for one of
-            ``max_connections`` is not part of it.
-        deadline: Seconds for a whole call, waits and retries included; None: no bound.
+        timeout: Seconds, or a ``timedelta``, for one attempt, from connect to last byte; None: no bound. Waiting for
+            one of ``max_connections`` is not part of it.
+        deadline: Seconds, or a ``timedelta``, for a whole call, waits and retries included; None: no bound.
         max_connections: Open at once. Further calls wait for their turn, first come, first served.
         retry: When a call that may be sent again is sent again.
         http_client: Your own client of httpx or httpx2, used as it is; you close it.
@@ -137,8 +138,8 @@ class AsyncGatePay:
         *,
         base_url: str | None = None,
         cloud_base_url: str | None = None,
-        timeout: float | None = 10.0,
-        deadline: float | None = 60.0,
+        timeout: Seconds | None = 10.0,
+        deadline: Seconds | None = 60.0,
         max_connections: int = 100,
         retry: RetryPolicy | None = None,
         http_client: httpx.AsyncClient | httpx2.AsyncClient | None = None,
@@ -152,8 +153,8 @@ class AsyncGatePay:
         )
         self._base_url = _url_or_env("base_url", base_url, BASE_URL, allow_http)
         cloud_base_url = _url_or_env("cloud_base_url", cloud_base_url, CLOUD_BASE_URL, allow_http)
-        checks.check("timeout", timeout, checks.seconds)
-        checks.check("deadline", deadline, checks.seconds)
+        timeout = to_seconds_or_none("timeout", timeout)
+        deadline = to_seconds_or_none("deadline", deadline)
         checks.check("max_connections", max_connections, checks.positive)
         if http_client is not None and transport is not None:
             raise InvalidRequestError(field="transport", problem=Problem("client_and_transport"))
@@ -219,7 +220,7 @@ class AsyncGatePay:
         return self._attempts.http()
 
     @property
-    def longest_call(self) -> float:
+    def max_call_seconds(self) -> float:
         """Seconds that a call takes at most, waits and retries included; infinite with neither timeout nor deadline."""
         attempts = self._policy.attempts
         wait = max(self._policy.longest_wait, self._policy.longest_retry_after)
