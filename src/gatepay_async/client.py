@@ -119,8 +119,7 @@ class AsyncGatePay:
         max_connections: Open at once. Further calls wait for their turn, first come, first served.
         retry: When a call that may be sent again is sent again.
         http_client: Your own client of httpx or httpx2, used as it is; you close it.
-        transport: Your own transport of httpx or httpx2, used as it is; you close it. Or ``"aiohttp"`` (the extra
-            ``aiohttp``; on asyncio only): a faster one.
+        transport: Your own transport of httpx or httpx2, used as it is; you close it.
         allow_http: Send to a ``base_url`` or ``cloud_base_url`` without TLS that isn't on this machine.
         trust_env: Use the proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names (NO_PROXY lists exceptions), and the
             certificates of SSL_CERT_FILE or SSL_CERT_DIR. An ``http_client`` or ``transport`` of yours decides itself.
@@ -142,7 +141,7 @@ class AsyncGatePay:
         max_connections: int = 100,
         retry: RetryPolicy | None = None,
         http_client: httpx.AsyncClient | httpx2.AsyncClient | None = None,
-        transport: httpx.AsyncBaseTransport | httpx2.AsyncBaseTransport | Literal["aiohttp"] | None = None,
+        transport: httpx.AsyncBaseTransport | httpx2.AsyncBaseTransport | None = None,
         allow_http: bool = False,
         trust_env: bool = True,
     ) -> None:
@@ -158,7 +157,7 @@ class AsyncGatePay:
         if http_client is not None and transport is not None:
             raise InvalidRequestError(field="transport", problem=Problem("client_and_transport"))
         _check_kind("http_client", http_client, *classes("AsyncClient"))
-        _check_kind("transport", None if transport == "aiohttp" else transport, *classes("AsyncBaseTransport"))
+        _check_transport(transport)
         _check_kind("retry", retry, RetryPolicy)
         self._deadline = math.inf if deadline is None else deadline
         self._timeout = math.inf if timeout is None else timeout
@@ -777,6 +776,12 @@ def _check_kind(name: str, value: object, *kinds: type) -> None:
     if value is not None and not isinstance(value, kinds):
         problem = Problem("wrong_type", wanted=kinds[0].__name__, kind=type(value).__name__)
         raise InvalidRequestError(field=name, problem=problem)
+
+
+def _check_transport(transport: object) -> None:
+    if transport == "aiohttp":  # an earlier version took it
+        raise InvalidRequestError(field="transport", problem=Problem("aiohttp_transport"))
+    _check_kind("transport", transport, *classes("AsyncBaseTransport"))
 
 
 def _misuse_error(problem: Problem) -> InvalidRequestError:
