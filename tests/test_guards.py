@@ -49,15 +49,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "words": {"words"},
     "protocol": {"protocol", "words"},
     "pool": {"pool", "words"},
-    # over_aiohttp is imported where it is asked for, and missing without its extra.
     "cancelling": {"protocol"},
-    "exchange": {"exchange", "over_aiohttp", "pool", "protocol", "version", "words"},
+    "exchange": {"exchange", "pool", "protocol", "version", "words"},
     "listing": {"protocol", "words"},
     "dedup": {"protocol"},
     "lines": {"protocol", "words"},
     "sending": {"protocol"},
     "upload": {"cancelling", "dedup", "lines", "protocol", "sending", "words"},
-    "over_aiohttp": {"words"},
     "client": {"client", "exchange", "lines", "listing", "protocol", "upload", "words"},
     "order_ids": set(),
     "sqlite_files": set(),
@@ -94,9 +92,8 @@ WITHIN_DURABLE: dict[str, set[str]] = {
 ONLY_IN = {
     "cattrs": {"protocol.codec"},
     "msgspec": {"protocol.codec"},
-    "httpx": {"pool", "exchange", "client", "over_aiohttp", "cli.commands.callback", "cli.commands.doctor"},
-    "aiohttp": {"over_aiohttp"},
-    "httpx_aiohttp": {"over_aiohttp"},
+    "httpx": {"pool", "exchange", "client", "cli.commands.callback", "cli.commands.doctor"},
+    "aiohttp": set(),  # a user's transport may use it
     "httpcore": {"pool"},
     "httpx2": {"client.gatepay", "exchange.libraries"},  # for type checkers alone
     "httptools": {"pool.responses"},
