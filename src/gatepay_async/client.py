@@ -112,7 +112,9 @@ class AsyncGatePay:
         appsecret: Likewise; ``GATEPAY_APPSECRET``. It never travels, and is in no ``repr`` and no error.
         base_url: By default ``GATEPAY_BASE_URL``, or else ``https://gatepay.io/api/``.
         cloud_base_url: Where ``create_cloudpay`` sends to: by default ``GATEPAY_CLOUD_BASE_URL``, or else
-            ``https://cloud.gatepay.io/api/``; an agent has a host of its own.
+            ``https://cloud.gatepay.io/api/``; an agent has a host of its own. With another ``base_url`` than GatePay's
+            there is no default: ``create_cloudpay`` raises ``InvalidRequestError``, so that a test with a sandbox
+            creates no real order.
         timeout: Seconds for one attempt, from connect to last byte; None: no bound. Waiting for one of
             ``max_connections`` is not part of it.
         deadline: Seconds for a whole call, waits and retries included; None: no bound.
@@ -151,7 +153,9 @@ class AsyncGatePay:
             _value_or_env("appsecret", appsecret, "GATEPAY_APPSECRET"),
         )
         self._base_url = _url_or_env("base_url", base_url, BASE_URL, allow_http)
-        cloud_base_url = _url_or_env("cloud_base_url", cloud_base_url, CLOUD_BASE_URL, allow_http)
+        # A program that talks to a sandbox must not order at the real cloud because one of two settings is missing.
+        cloud_default = CLOUD_BASE_URL if self._base_url == BASE_URL else ""
+        cloud_base_url = _url_or_env("cloud_base_url", cloud_base_url, cloud_default, allow_http)
         checks.check("timeout", timeout, checks.seconds)
         checks.check("deadline", deadline, checks.seconds)
         checks.check("max_connections", max_connections, checks.positive)
@@ -164,22 +168,21 @@ class AsyncGatePay:
         self._timeout = math.inf if timeout is None else timeout
         self._policy = retry or RetryPolicy()
         self._budget = RetryBudget(self._policy.budget)
-        self._attempts, self._cloud_attempts = (
-            Attempts(
+
+        def attempts_at(url: str) -> Attempts:
+            opening = partial(
+                open_exchange,
                 url,
-                timeout=self._timeout,
-                open_exchange=partial(
-                    open_exchange,
-                    url,
-                    max_connections=max_connections,
-                    http_client=http_client,
-                    transport=transport,
-                    trust_env=trust_env,
-                    page_timeout=timeout,
-                ),
+                max_connections=max_connections,
+                http_client=http_client,
+                transport=transport,
+                trust_env=trust_env,
+                page_timeout=timeout,
             )
-            for url in (self._base_url, cloud_base_url)
-        )
+            return Attempts(url, timeout=self._timeout, open_exchange=opening)
+
+        self._attempts = attempts_at(self._base_url)
+        self._cloud_attempts = attempts_at(cloud_base_url) if cloud_base_url else None
         self._loop: object = None
         self._closed = False
 
@@ -200,7 +203,8 @@ class AsyncGatePay:
         try:
             await self._attempts.aclose()
         finally:
-            await self._cloud_attempts.aclose()
+            if self._cloud_attempts is not None:
+                await self._cloud_attempts.aclose()
 
     @property
     def http(self) -> httpx.AsyncClient:
@@ -369,6 +373,8 @@ class AsyncGatePay:
         """
         Make an order of any amount at GatePay's cloud (云端支付接口, ``cloudpay/create`` at ``cloud_base_url``).
 
+        With another ``base_url`` than GatePay's, set ``cloud_base_url`` too: a sandbox takes both at the same URL.
+
         Args:
             price: As for ``create_anypay``, like the rest.
             pay_type: Likewise. One of GatePay's pages says that only ``alipay`` works here.
@@ -376,6 +382,7 @@ class AsyncGatePay:
             custom: Likewise.
 
         Raises:
+            InvalidRequestError: An argument can't be right, or ``cloud_base_url`` is missing; nothing was sent.
             OutcomeUnknownError: The order may have been made, or not. GatePay does not say whether ``check_order``
                 finds orders of its cloud.
         """
@@ -674,11 +681,14 @@ class AsyncGatePay:
 
     async def _open_cloud(self) -> Attempts:
         """The attempts at the cloud, opened when they are first needed: most shops have nothing there."""
-        await self._cloud_attempts.open()
+        attempts = self._cloud_attempts
+        if attempts is None:
+            raise InvalidRequestError(field="cloud_base_url", problem=Problem("cloud_not_set", url=self._base_url))
+        await attempts.open()
         if self._closed:
-            await self._cloud_attempts.aclose()
+            await attempts.aclose()
         self._check_open()
-        return self._cloud_attempts
+        return attempts
 
     def _check_open(self) -> None:
         if self._loop is None:
@@ -744,7 +754,8 @@ def _url_or_env(name: str, url: str | None, default: str, allow_http: bool) -> s
     if url is not None:
         return _check_url(name, url, allow_http)
     variable = f"GATEPAY_{name.upper()}"
-    return _check_url(variable, os.environ.get(variable) or default, allow_http)
+    url = os.environ.get(variable) or default
+    return _check_url(variable, url, allow_http) if url else ""
 
 
 def _check_url(name: str, base_url: str, allow_http: bool) -> str:  # noqa: FBT001 -- private
