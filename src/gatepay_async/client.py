@@ -409,17 +409,18 @@ class AsyncGatePay:
     @_sealed_async
     async def settle(self, error: OutcomeUnknownError) -> OrderStatus | None:
         """
-        Find out what became of an order whose answer was lost: asks ``check_order`` five times, over 15 seconds.
+        Ask GatePay for an order whose response was lost: ``check_order`` five times, over 15 seconds.
 
-        An order that is found was made: give the customer its link, or let it expire; don't make it again.
+        If it returns an ``OrderStatus``, the order exists. Don't create it again. The address where to pay was in the
+        lost response: if you have no other way to send the customer there, let the order expire.
 
-        None means that GatePay finds no such order. It does not prove that there is none:
+        If it returns None, GatePay finds no such order. That does not prove that there is none:
 
-        - After ``create_payment`` and ``create_cloudpay`` it proves nothing. GatePay does not say whether
+        - After ``create_payment`` and ``create_cloudpay`` None proves nothing. GatePay does not say whether
           ``order/check`` finds their orders.
-        - After the others the order was probably not made, but the request may still be on its way.
+        - After the other calls the order was probably not created, but the request may still arrive.
 
-        So look in GatePay's console, or make another order with a new ``out_order_id``, never with the same one.
+        So look in GatePay's console, or create another order with a new ``out_order_id``. Never use the same one.
 
         Args:
             error: What a ``create_…`` method has raised.
@@ -624,8 +625,10 @@ class AsyncGatePay:
                 the call again only while no byte of it has left.
 
         Raises:
-            RefusedError: The reply has a ``code`` other than 100. What the number means is unknown, so the error
-                has the class and the remedy of an unlisted code; a known endpoint keeps its own.
+            RefusedError: The reply has a ``code`` other than 100, as a number or as text. What the number means is
+                unknown, so the error has the class and the remedy of an unlisted code; a known endpoint keeps its own.
+            ProtocolError: The reply's ``code`` is neither a whole number of at most five digits nor such a text, or
+                HTTP's status is no success and there is no code. A repeatable call has been tried again before.
             OutcomeUnknownError: The call is not repeatable, and it may have been carried out, or not.
         """
         call = RawCall(path, {} if fields is None else fields, signed, repeatable)
