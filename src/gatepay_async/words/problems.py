@@ -57,8 +57,16 @@ PROBLEMS: dict[str, Text] = {
     "money_not_positive": ("must be above 0", "必须大于 0"),
     "not_0_or_1": ("must be 0 or 1", "只能是 0 或 1"),
     "not_web_url": (
-        "must be a URL that begins with http:// or https://, without spaces",
-        "必须是以 http:// 或 https:// 开头且不含空格的网址",
+        "must be a whole URL that begins with http:// or https://, in ASCII, without user name and #",
+        "必须是以 http:// 或 https:// 开头的完整网址，只含 ASCII 字符，不带用户名和 #",
+    ),
+    "url_query_too_long": (
+        "must have at most {most} characters behind its ?, because GatePay adds fields there",
+        "问号后面最多 {most} 个字符，因为 GatePay 还要在后面添加字段",
+    ),
+    "url_takes_field": (
+        "must not have {name} behind its ?: GatePay adds a field of that name",
+        "问号后面不能有 {name}：GatePay 会添加同名字段",
     ),
     "not_items": (
         "must say how many of each product, such as {{8: 2, 7: 3}}",
