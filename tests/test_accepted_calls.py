@@ -23,7 +23,10 @@ from gatepay_async import (
     RetryPolicy,
     StorageFailedError,
 )
+from gatepay_async.protocol.catalogue import REFUSALS
 from gatepay_async.sandbox import Sandbox
+from gatepay_async.sandbox.endpoints import ENDPOINTS
+from gatepay_async.sandbox.refusals import Cause
 
 pytestmark = pytest.mark.sockets
 
@@ -144,6 +147,17 @@ def test_orders(both: Both, method: str) -> None:
         assert "price" not in arguments or order.price == Decimal(arguments["price"])
 
     check()
+
+
+def test_refusals_have_the_same_words() -> None:
+    """What the sandbox says with a code is what the catalogue says that GatePay says."""
+    texts = {
+        (path, code): text
+        for path, endpoint in ENDPOINTS.items()
+        for cause, (code, text) in endpoint.refusals.items()
+        if cause is not Cause.NO_SIGN  # the page lists 103 twice; a client that signs never meets this one
+    }
+    assert {key: REFUSALS[key].message for key in texts} == texts
 
 
 @some
