@@ -32,7 +32,8 @@ def url_or_env(name: str, url: str | None, default: str, *, allow_http: bool) ->
     if url is not None:
         return _check_url(name, url, allow_http)
     variable = f"GATEPAY_{name.upper()}"
-    return _check_url(variable, os.environ.get(variable) or default, allow_http)
+    url = os.environ.get(variable) or default
+    return _check_url(variable, url, allow_http) if url else ""
 
 
 def _check_url(name: str, base_url: str, allow_http: bool) -> str:  # noqa: FBT001 -- private
