@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Self
 
 import httpx
 
@@ -13,11 +13,12 @@ from gatepay_async.client.caller import Caller
 from gatepay_async.client.card_keys import CardKeys
 from gatepay_async.client.payments import Payments
 from gatepay_async.client.queries import Queries
-from gatepay_async.client.settings import check_kind, url_or_env, value_or_env
+from gatepay_async.client.settings import check_kind, check_transport, url_or_env, value_or_env
 from gatepay_async.exchange.attempts import Attempts
 from gatepay_async.exchange.libraries import classes
 from gatepay_async.exchange.opening import open_exchange
 from gatepay_async.protocol import checks
+from gatepay_async.protocol.durations import Seconds, to_seconds_or_none
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.frames import sealed
 from gatepay_async.protocol.retrying import RetryPolicy
@@ -50,14 +51,13 @@ class AsyncGatePay(Payments, CardKeys, Queries):
         base_url: By default ``GATEPAY_BASE_URL``, or else ``https://gatepay.io/api/``.
         cloud_base_url: Where ``create_cloudpay`` sends to: by default ``GATEPAY_CLOUD_BASE_URL``, or else
             ``https://cloud.gatepay.io/api/``; an agent has a host of its own.
-        timeout: Seconds for one attempt, from connect to last byte; None: no bound. Waiting for one of
-            ``max_connections`` is not part of it.
-        deadline: Seconds for a whole call, waits and retries included; None: no bound.
+        timeout: Seconds, or a ``timedelta``, for one attempt, from connect to last byte; None: no bound. Waiting for
+            one of ``max_connections`` is not part of it.
+        deadline: Seconds, or a ``timedelta``, for a whole call, waits and retries included; None: no bound.
         max_connections: Open at once. Further calls wait for their turn, first come, first served.
         retry: When a call that may be sent again is sent again.
         http_client: Your own client of httpx or httpx2, used as it is; you close it.
-        transport: Your own transport of httpx or httpx2, used as it is; you close it. Or ``"aiohttp"`` (the extra
-            ``aiohttp``; on asyncio only): a faster one.
+        transport: Your own transport of httpx or httpx2, used as it is; you close it.
         allow_http: Send to a ``base_url`` or ``cloud_base_url`` without TLS that isn't on this machine.
         trust_env: Use the proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names (NO_PROXY lists exceptions), and the
             certificates of SSL_CERT_FILE or SSL_CERT_DIR. An ``http_client`` or ``transport`` of yours decides itself.
@@ -74,12 +74,12 @@ class AsyncGatePay(Payments, CardKeys, Queries):
         *,
         base_url: str | None = None,
         cloud_base_url: str | None = None,
-        timeout: float | None = 10.0,
-        deadline: float | None = 60.0,
+        timeout: Seconds | None = 10.0,
+        deadline: Seconds | None = 60.0,
         max_connections: int = 100,
         retry: RetryPolicy | None = None,
         http_client: httpx.AsyncClient | httpx2.AsyncClient | None = None,
-        transport: httpx.AsyncBaseTransport | httpx2.AsyncBaseTransport | Literal["aiohttp"] | None = None,
+        transport: httpx.AsyncBaseTransport | httpx2.AsyncBaseTransport | None = None,
         allow_http: bool = False,
         trust_env: bool = True,
     ) -> None:
@@ -89,13 +89,13 @@ class AsyncGatePay(Payments, CardKeys, Queries):
         )
         self._base_url = url_or_env("base_url", base_url, BASE_URL, allow_http=allow_http)
         cloud_base_url = url_or_env("cloud_base_url", cloud_base_url, CLOUD_BASE_URL, allow_http=allow_http)
-        checks.check("timeout", timeout, checks.seconds)
-        checks.check("deadline", deadline, checks.seconds)
+        timeout = to_seconds_or_none("timeout", timeout)
+        deadline = to_seconds_or_none("deadline", deadline)
         checks.check("max_connections", max_connections, checks.positive)
         if http_client is not None and transport is not None:
             raise InvalidRequestError(field="transport", problem=Problem("client_and_transport"))
         check_kind("http_client", http_client, *classes("AsyncClient"))
-        check_kind("transport", None if transport == "aiohttp" else transport, *classes("AsyncBaseTransport"))
+        check_transport(transport, *classes("AsyncBaseTransport"))
         check_kind("retry", retry, RetryPolicy)
         self._deadline = math.inf if deadline is None else deadline
         self._timeout = math.inf if timeout is None else timeout
@@ -152,7 +152,7 @@ class AsyncGatePay(Payments, CardKeys, Queries):
         return self._caller.http()
 
     @property
-    def longest_call(self) -> float:
+    def max_call_seconds(self) -> float:
         """Seconds that a call takes at most, waits and retries included; infinite with neither timeout nor deadline."""
         attempts = self._policy.attempts
         wait = max(self._policy.longest_wait, self._policy.longest_retry_after)

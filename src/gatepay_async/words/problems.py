@@ -43,13 +43,14 @@ PROBLEMS: dict[str, Text] = {
         "contains an invisible character ({code}); copy it again",
         "含有看不见的字符（{code}）；请重新复制",
     ),
+    "not_seconds": ("must be a number of seconds above 0, or a timedelta", "必须是大于 0 的秒数，或 timedelta"),
     "seconds_or_none": (
-        "must be a number of seconds above 0, or None for no bound",
-        "必须是大于 0 的秒数；不限时请用 None",
+        "must be a number of seconds above 0, a timedelta, or None for no bound",
+        "必须是大于 0 的秒数或 timedelta；不限时请用 None",
     ),
-    "seconds_or_timedelta": (
-        "must be a number of seconds above 0, or a timedelta",
-        "必须是大于 0 的秒数，或 timedelta",
+    "seconds_from_0": (
+        "must be a number of seconds, 0 or more, or a timedelta",
+        "必须是不小于 0 的秒数，或 timedelta",
     ),
     "number_from_0": ("must be a number, 0 or more", "必须是不小于 0 的数"),
     "not_one_of": ("must be one of {choices}", "只能是 {choices} 之一"),
@@ -102,11 +103,9 @@ PROBLEMS: dict[str, Text] = {
         "was opened in another event loop; open one client per loop",
         "是在另一个事件循环中打开的，请为每个循环各打开一个",
     ),
-    "aiohttp_transport": ("aiohttp {problem}", "aiohttp {problem}"),
-    "asyncio_only": ("runs on asyncio only; leave transport out", "只能在 asyncio 上运行，请不要传 transport"),
-    "needs_aiohttp": (
-        "needs the extra: pip install 'gatepay-async[aiohttp]'",
-        "需要可选依赖：pip install 'gatepay-async[aiohttp]'",
+    "aiohttp_transport": (
+        "is no longer a name; leave it out, or pass httpx_aiohttp.AiohttpTransport() for aiohttp's connections",
+        "不再接受名称：不传即可；要用 aiohttp 的连接，请传 httpx_aiohttp.AiohttpTransport()",
     ),
     "not_base_url_because": (
         "must be a URL such as https://gatepay.io/api/; this one {reason}",
@@ -282,6 +281,7 @@ PROBLEMS: dict[str, Text] = {
         "give a max_age of at most {most:g} s",
         "store 只保留 {keep:g} 秒，更早的回调可能被重放：max_age 最多只能是 {most:g} 秒",
     ),
+    "not_async_function": ("must be an async function: async def {name}(…)", "必须是异步函数：async def {name}(…)"),
     "timeout_too_long": (
         "must be at most {seconds:g} s: GatePay waits for the response",
         "最多 {seconds:g} 秒：GatePay 在等待响应",
@@ -303,7 +303,6 @@ PROBLEMS: dict[str, Text] = {
     ),
     "connect_not_callable": ("must be a callable that returns a client", "必须可调用，并返回一个客户端"),
     "queue_name": ("must be 1 to 63 characters of a-z, 0-9, - and _", "只能由最多 63 个 a-z、0-9、- 和 _ 组成"),
-    "not_seconds": ("must be a number of seconds above 0", "必须是大于 0 的秒数"),
     "not_path": ("must be a path, or a Source, not {kind}", "必须是路径或 Source，而不是 {kind}"),
     "too_many_keys_in_input": ("holds more than {most:,} card keys; split it", "卡密超过 {most:,} 条；请拆分后再提交"),
     "client_without_timeout": (
