@@ -125,7 +125,6 @@ READS_ENVIRONMENT = ("client.settings", "exchange.proxies", "exchange.trust")
 # A private name that several functions have -> why. Elsewhere, one name has one meaning.
 SHARED_NAMES = {
     "_common_fields": "a class and its base",
-    "_do_nothing": "stands in for a hook that a request doesn't have, in two rooms that share nothing",
     "_reason": "what to tell of an error: asyncio's, and anyio's, which keeps the system's words in its cause",
 }
 # I/O, waiting, clocks, chance, the environment: none of it in protocol/.

@@ -1,4 +1,4 @@
-"""Over the client's own connections: its pool, or whatever else can prepare a request and tell when it sends."""
+"""Over the client's own connections: its pool."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Answer(Protocol):
         """Give the connection back."""
 
 
-Post = Callable[[bytes, dict[str, Any]], Awaitable[Any]]
+Post = Callable[[bytes, dict[str, Any]], Awaitable[Answer]]
 
 
 @runtime_checkable
@@ -89,10 +89,7 @@ class OverPool:
             post = self._posts.get(url)
             if post is None:
                 post = self._posts[url] = self._transport.prepare("POST", httpx.URL(url), HEADERS)
-            answer = await post(body, extensions)
-            if isinstance(answer, httpx.Response):
-                return await _read_response(answer)
-            return await _read_answer(answer)
+            return await _read_answer(await post(body, extensions))
         except NOBODY_ANSWERED as error:
             failure = unanswered_error(error, proven=True)
         raise failure
