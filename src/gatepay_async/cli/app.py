@@ -153,7 +153,7 @@ def _port_number(value: str | int) -> int:
     return int(value)
 
 
-def _one_of(*choices: str) -> dict[str, Any]:
+def _choice_option(*choices: str) -> dict[str, Any]:
     """What makes an option take one of *choices*, and offer them for completion."""
 
     def check(value: str) -> str:
@@ -176,7 +176,7 @@ def _print_version(value: bool) -> None:
 
 
 Json = Annotated[bool, typer.Option("--json", help="option.json", expose_value=False)]
-Lang = Annotated[str, typer.Option("--lang", help="option.lang", expose_value=False, **_one_of(*LANGUAGES))]
+Lang = Annotated[str, typer.Option("--lang", help="option.lang", expose_value=False, **_choice_option(*LANGUAGES))]
 Version = Annotated[bool, typer.Option("--version", help="option.version", is_eager=True, callback=_print_version)]
 Product = Annotated[int, typer.Option("--product", "-p", help="option.product", metavar="ID", parser=_positive_int)]
 PaidProduct = Annotated[
@@ -186,7 +186,7 @@ OrderId = Annotated[int, typer.Option("--order-id", help="callback.order_id", me
 Order = Annotated[str, typer.Option("--order", help="callback.order", metavar="TEXT")]
 Price = Annotated[str, typer.Option("--price", help="callback.price", metavar="0.99")]
 RealPrice = Annotated[str, typer.Option("--realprice", help="callback.realprice", metavar="0.99")]
-PayType = Annotated[str, typer.Option("--type", help="option.type", **_one_of("alipay", "wechat", "onecode"))]
+PayType = Annotated[str, typer.Option("--type", help="option.type", **_choice_option("alipay", "wechat", "onecode"))]
 Extend = Annotated[str, typer.Option("--extend", help="callback.extend", metavar="TEXT")]
 PaidAt = Annotated[
     int | None, typer.Option("--paid-at", help="callback.paid_at", metavar="EPOCH", parser=_positive_int)
@@ -232,7 +232,7 @@ def keys_upload(
     product: Product,
     concurrency: Concurrency = 4,
     encoding: Annotated[
-        str, typer.Option("--encoding", help="upload.encoding", **_one_of("utf-8", "gb18030", "gbk", "big5"))
+        str, typer.Option("--encoding", help="upload.encoding", **_choice_option("utf-8", "gb18030", "gbk", "big5"))
     ] = "utf-8",
     failed_lines: FailedLines = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="upload.dry_run")] = False,

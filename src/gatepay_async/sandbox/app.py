@@ -65,12 +65,12 @@ class FaultyApp:
             Exception: The sandbox failed. Its frames are emptied: card keys and signatures were in their locals.
         """
         try:
-            await self._handle(scope, receive, send)
+            await self._handle_with_fault(scope, receive, send)
         except Exception as error:
             traceback.clear_frames(error.__traceback__)
             raise
 
-    async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _handle_with_fault(self, scope: Scope, receive: Receive, send: Send) -> None:
         endpoint = _endpoint_of(scope)
         fault = None if endpoint is None else self._pick(endpoint.path)
         if endpoint is None or fault is None:
