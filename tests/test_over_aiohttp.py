@@ -57,7 +57,7 @@ async def test_it_works(sandbox: Sandbox) -> None:
             await gatepay.create_payment(**ORDER)
             assert (await gatepay.upload_card_keys(8, map(str, range(2000)))).stored == 2000
             assert len([key async for key in gatepay.list_card_keys(8, prefetch=4)]) == 2089
-            own = cast("Any", gatepay._attempts._exchange)._transport
+            own = cast("Any", gatepay._caller._attempts._exchange)._transport
             assert isinstance(own, OverAiohttp)
         assert vars(own)["client"].closed
 
@@ -127,7 +127,7 @@ async def test_waiting_is_not_the_attempt() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(call)
             await anyio.wait_all_tasks_blocked()
-            gatepay._deadline = 0.1  # over before the first call's, which has the one connection
+            gatepay._caller._deadline = 0.1  # over before the first call's, which has the one connection
             await call()
             group.cancel_scope.cancel()
     assert [vars(error)["sent"] for error in errors] == [False]

@@ -311,7 +311,7 @@ async def test_closed_while_the_cloud_is_opened(monkeypatch: pytest.MonkeyPatch)
         return Slow(), Slow()
 
     gatepay = AsyncGatePay("K", "S")
-    monkeypatch.setattr(gatepay._cloud_attempts, "_open_exchange", open_slowly)
+    monkeypatch.setattr(gatepay._caller._cloud_attempts, "_open_exchange", open_slowly)
     async with anyio.create_task_group() as group:
 
         async def call() -> None:

@@ -24,7 +24,7 @@ from gatepay_async.words.command import COMMAND
 pytestmark = pytest.mark.fast
 
 ROOM = Path(gatepay_async.cli.__file__).parent
-UPLOADS = ("list", "show", "watch", "cancel", "resume", "forget", "work")
+UPLOADS = ("list", "show", "watch", "cancel", "resume", "delete", "work")
 COMMANDS: list[tuple[str, ...]] = [
     (), ("demo",), ("doctor",), ("products",), ("keys",), ("keys", "upload"), ("keys", "export"), ("keys", "count"),
     ("pay",),

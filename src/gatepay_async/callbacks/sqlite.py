@@ -9,7 +9,6 @@ import time
 import weakref
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from datetime import timedelta
 from os import PathLike
 from pathlib import Path
 from typing import TypeVar
@@ -19,9 +18,9 @@ import anyio.to_thread
 from anyio.lowlevel import RunVar
 
 from gatepay_async.callbacks.boot_clock import since_boot
-from gatepay_async.callbacks.durations import seconds_of
 from gatepay_async.callbacks.events import LOGGER
 from gatepay_async.callbacks.store import Claim, Standing
+from gatepay_async.protocol.durations import Seconds, to_seconds_or_none
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.sqlite_files import switch_to_wal
 from gatepay_async.words.problem import Problem
@@ -83,12 +82,12 @@ class SQLiteStore:
         self,
         path: str | PathLike[str],
         *,
-        keep: float | timedelta | None = None,
+        keep: Seconds | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         if str(path) in ("", ":memory:"):
             raise InvalidRequestError(field="path", problem=Problem("not_a_file"))
-        self.keep = seconds_of("keep", keep)
+        self.keep = to_seconds_or_none("keep", keep)
         self._clock = clock
         self._path = Path(path).absolute()
         if not self._path.parent.is_dir():

@@ -320,12 +320,12 @@ def uploads_resume(job: Job) -> None:
     runner.start(uploads.resume, job)
 
 
-@uploads.command("forget", cls=usage.Command, help="forget")
-def uploads_forget(job: Job) -> None:
+@uploads.command("delete", cls=usage.Command, help="delete")
+def uploads_delete(job: Job) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import uploads
 
-    runner.start(uploads.forget, job)
+    runner.start(uploads.delete, job)
 
 
 @uploads.command("work", cls=usage.Command, help="work")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sized
 from contextlib import suppress
 from typing import Any, cast
@@ -100,18 +99,6 @@ def token(instance: object, attribute: Any, value: Any) -> None:
 def cleaned(value: object) -> Any:
     """*value* without what is invisible at its ends (the line break of a file, a byte-order mark), if it is text."""
     return invisible.strip(value) if isinstance(value, str) else value
-
-
-def seconds(_: object, attribute: Any, value: Any) -> None:
-    """Seconds above 0, or None for no bound."""
-    if value is None:
-        return
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not (0 < value < _MAX_INT64 or value == math.inf)
-    ):
-        raise InvalidRequestError(field=attribute.name, problem=Problem("seconds_or_none"))
 
 
 def not_negative(_: object, attribute: Any, value: Any) -> None:

@@ -99,7 +99,7 @@ COMMAND: dict[str, Text] = {
         "取消断点续传任务；已发出的请求会执行完。",
     ),
     "resume": ("Resume a durable upload.", "恢复断点续传任务：继续发送尚未发送或结果未知的卡密。"),
-    "forget": (
+    "delete": (
         "Delete a finished durable upload and its stored card keys.",
         "删除已结束的断点续传任务及其暂存的卡密。",
     ),
@@ -520,8 +520,8 @@ COMMAND: dict[str, Text] = {
         "如果也没有，再用新的订单号另建一个订单。",
     ),
     "todo.DurableError": (
-        "Use `gatepay uploads resume` to continue the upload, `cancel` to stop it or `forget` to delete it.",
-        "可用 gatepay uploads resume 恢复，用 cancel 取消，用 forget 删除。",
+        "Use `gatepay uploads resume` to continue the upload, `cancel` to stop it or `delete` to delete it.",
+        "可用 gatepay uploads resume 恢复，用 cancel 取消，用 delete 删除。",
     ),
     "todo.SourceChangedError": (
         "Run `gatepay keys upload` on the same input again. Nothing is stored twice.",
@@ -714,7 +714,7 @@ COMMAND: dict[str, Text] = {
     "uploads.stopped": ("stopped", "已停止"),
     "uploads.cancelled": ("cancelled", "已取消"),
     "uploads.is": ("Upload {job} is {state}.", "任务 {job}：{state}。"),
-    "uploads.forgotten": ("Upload {job} was deleted.", "任务 {job} 已删除。"),
+    "uploads.deleted": ("Upload {job} was deleted.", "任务 {job} 已删除。"),
     "working.open": (
         "Running this shop's durable uploads. Press Ctrl-C to stop; nothing is lost.",
         "正在执行本店铺的断点续传任务；按 Ctrl-C 结束，不会丢失任何卡密。",

@@ -43,13 +43,14 @@ PROBLEMS: dict[str, Text] = {
         "contains an invisible character ({code}); copy it again",
         "含有看不见的字符（{code}）；请重新复制",
     ),
+    "not_seconds": ("must be a number of seconds above 0, or a timedelta", "必须是大于 0 的秒数，或 timedelta"),
     "seconds_or_none": (
-        "must be a number of seconds above 0, or None for no bound",
-        "必须是大于 0 的秒数；不限时请用 None",
+        "must be a number of seconds above 0, a timedelta, or None for no bound",
+        "必须是大于 0 的秒数或 timedelta；不限时请用 None",
     ),
-    "seconds_or_timedelta": (
-        "must be a number of seconds above 0, or a timedelta",
-        "必须是大于 0 的秒数，或 timedelta",
+    "seconds_from_0": (
+        "must be a number of seconds, 0 or more, or a timedelta",
+        "必须是不小于 0 的秒数，或 timedelta",
     ),
     "number_from_0": ("must be a number, 0 or more", "必须是不小于 0 的数"),
     "not_one_of": ("must be one of {choices}", "只能是 {choices} 之一"),
@@ -98,10 +99,10 @@ PROBLEMS: dict[str, Text] = {
     "not_set": ("is missing: pass it, or set {variable}", "缺失：请传入，或设置环境变量 {variable}"),
     "not_base_url": ("must be a URL such as https://gatepay.io/api/", "必须是网址，例如 https://gatepay.io/api/"),
     "cloud_not_set": (
-        "is missing, and base_url is {url}: pass cloud_base_url, or set GATEPAY_CLOUD_BASE_URL, so that no order is "
-        "created at GatePay's real cloud by mistake (a sandbox takes both at one URL)",
-        "缺失，而 base_url 是 {url}：请传入 cloud_base_url，或设置环境变量 GATEPAY_CLOUD_BASE_URL，以免误在 GatePay "
-        "的真实云端下单（使用沙箱时两者填同一个地址）",
+        "is missing: with another server than GatePay's it has no default, so that no order reaches the real cloud by "
+        "mistake. Pass it, or set GATEPAY_CLOUD_BASE_URL (a sandbox takes both at one URL)",
+        "缺失：连接的不是 GatePay 时没有默认值，以免误在真实的云端下单。请传入，或设置环境变量 GATEPAY_CLOUD_BASE_URL"
+        "（使用沙箱时两者填同一个地址）",
     ),
     "url_with_extras": ("must not have a user name, query or fragment", "不能带用户名、查询参数或片段"),
     "not_https": (
@@ -296,6 +297,7 @@ PROBLEMS: dict[str, Text] = {
         "give a max_age of at most {most:g} s",
         "store 只保留 {keep:g} 秒，更早的回调可能被重放：max_age 最多只能是 {most:g} 秒",
     ),
+    "not_async_function": ("must be an async function: async def {name}(…)", "必须是异步函数：async def {name}(…)"),
     "timeout_too_long": (
         "must be at most {seconds:g} s: GatePay waits for the response",
         "最多 {seconds:g} 秒：GatePay 在等待响应",
@@ -317,7 +319,6 @@ PROBLEMS: dict[str, Text] = {
     ),
     "connect_not_callable": ("must be a callable that returns a client", "必须可调用，并返回一个客户端"),
     "queue_name": ("must be 1 to 63 characters of a-z, 0-9, - and _", "只能由最多 63 个 a-z、0-9、- 和 _ 组成"),
-    "not_seconds": ("must be a number of seconds above 0", "必须是大于 0 的秒数"),
     "not_path": ("must be a path, or a Source, not {kind}", "必须是路径或 Source，而不是 {kind}"),
     "too_many_keys_in_input": ("holds more than {most:,} card keys; split it", "卡密超过 {most:,} 条；请拆分后再提交"),
     "client_without_timeout": (
