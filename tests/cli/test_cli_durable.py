@@ -69,9 +69,15 @@ def test_upload(gatepay: Any, shop: Sandbox, tmp_path: Path, home: Path) -> None
     assert found == {"read": 5, "blank": 1, "duplicates": 1, "stored": 3, "ok": True, "state": "done"}
     assert shop.keys(8)[EXAMPLES:] == ["AAAA-1", "BBBB-2", "CCCC-3"]
     assert f"Upload {first.json['job']} is queued: 3 card keys." in first.err
+    assert "Nothing was sent" not in first.err
     sent = calls(shop)
-    again = gatepay("keys", "upload", path, "-p", 8, "--durable", "--json")
-    assert (again.json["job"], calls(shop)) == (first.json["job"], sent)
+    for option in ("--durable", "--no-wait"):
+        again = gatepay("keys", "upload", path, "-p", 8, option, "--json")
+        assert (again.status, again.json["job"], calls(shop)) == (0, first.json["job"], sent)
+        assert re.search(r"was done on 20[-0-9]+ [:0-9]+ [+-][0-9]{4}\. Nothing was sent", again.err)
+    [listed] = gatepay("uploads", "list", "--json").json["jobs"]
+    assert listed["created"] <= listed["ended"]
+    assert "ended" in gatepay("uploads", "show", first.json["job"]).out
     kept = [each for each in home.rglob("*") if each.is_file()]
     assert {stat.S_IMODE(each.stat().st_mode) for each in kept} == {0o600}
     assert b"BBBB-2" not in b"".join(each.read_bytes() for each in kept)

@@ -189,6 +189,7 @@ def test_doctor_without_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
         (["fail", "fail"], 0, "responds `fail` to a genuine callback"),
         (["success", "success"], 3, "FORGED"),
         (["<html>", "<html>"], 4, "responds '<html>'"),
+        (["success", "<html>" + 94 * "x"], 4, f"'<html>{34 * 'x'}…' (HTTP 200) to a forged one"),
     ],
 )
 def test_doctor_tests_the_callback(gatepay: Any, shop: Sandbox, answers: list[str], status: int, said: str) -> None:
@@ -197,7 +198,14 @@ def test_doctor_tests_the_callback(gatepay: Any, shop: Sandbox, answers: list[st
         run = gatepay("doctor", "--callback", url, "--json")
     assert run.status == status
     assert said in findings(run)["callback"]["text"]
-    assert gatepay("doctor", "--callback", "http://127.0.0.1:9/", "--json").status == 4
+
+
+@pytest.mark.parametrize("code", [101, 102, 103])
+def test_doctor_gives_advice_that_it_can_follow(gatepay: Any, shop: Sandbox, code: int) -> None:
+    """What a refused call of the doctor advises is not to run the doctor, and not about text that it doesn't send."""
+    shop.fault(Fault(FaultKind.CODE, endpoint="product/show", code=code))
+    todo = findings(gatepay("doctor", "--json"))["server"]["todo"]
+    assert not re.search("gatepay doctor|order number|--", todo)
 
 
 def test_doctor_names_the_callback_url(gatepay: Any, shop: Sandbox) -> None:
@@ -313,7 +321,7 @@ def test_every_error_is_told(gatepay: Any, monkeypatch: pytest.MonkeyPatch, caps
     [
         (
             InvalidRequestError(field="product_num", problem=Problem("out_of_range")),
-            "product_num：必须在 1 到 9223372036854775807 之间",
+            "--num：必须在 1 到 9223372036854775807 之间",
         ),
         (
             ProtocolError(endpoint="ka/show", http_status=200, path="data.ka.total", problem=NOT_WHOLE),
@@ -362,7 +370,7 @@ def test_demo_that_does_not_hold(gatepay: Any, monkeypatch: pytest.MonkeyPatch) 
     believed = Callback(1, "", Decimal(1), Decimal(1), "alipay", datetime.now(UTC), "")
     monkeypatch.setattr("gatepay_async.client.AsyncGatePay.parse_callback", lambda *_: believed)
     run = gatepay("demo", "--json")
-    assert (run.status, run.json) == (1, {"held": False, "uploaded": False, "walked": False, "paid": False})
+    assert (run.status, run.json) == (1, {"ok": False, "uploaded": False, "listed": False, "paid": False})
     shown = gatepay("demo")
     assert "Something does NOT work" in shown.out
 

@@ -44,10 +44,17 @@ class Group(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command, or say which one may have been meant."""
         if args[0] not in self.commands:
-            near = get_close_matches(args[0], self.commands, n=1)
-            hint = text("usage.meant", name=near[0]) if near else ""
+            hint = text("usage.meant", name=near) if (near := self._nearest(args[0])) else ""
             raise UsageError(text("usage.no_command", name=escape(args[0])) + hint, ctx)
         return super().resolve_command(ctx, args)
+
+    def _nearest(self, wanted: str) -> str:
+        """The command that may have been meant: `keys upload` for `upload`; empty: there is none."""
+        inner = {name: group for group, each in self.commands.items() for name in getattr(each, "commands", {})}
+        near = get_close_matches(wanted, [*self.commands, *inner], n=1)
+        if not near or near[0] in self.commands:
+            return "".join(near)
+        return f"{inner[near[0]]} {near[0]}"
 
 
 def translate_help(command: Any, shared: tuple[Any, ...] = ()) -> None:
