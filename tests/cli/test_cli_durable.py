@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from durable_room import SOON, look_often
 
@@ -302,6 +303,21 @@ def test_interrupted_here(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: 
         assert gatepay("uploads", "work").status == 130
     assert gatepay("keys", "upload", keys, "-p", 8, "--durable", "--json").json["ok"]
     assert len(shop.keys(8)) == EXAMPLES + 2500
+
+
+def test_interrupted_when_all_is_sent(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C that comes when the last call has completed the upload interrupts nothing: its result is shown, status 0."""
+    follow = keys_durable.uploads.follow
+
+    async def until_ctrl_c(job: Any) -> None:
+        await follow(job)
+        os.kill(os.getpid(), signal.SIGINT)
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(keys_durable.uploads, "follow", until_ctrl_c)
+    it = gatepay("keys", "upload", keys, "-p", 8, "--durable", "--json")
+    assert (it.status, it.json["state"], it.json["stored"]) == (0, "done", 2500)
+    assert "Interrupted" not in it.err
 
 
 def test_failed_lines_that_the_spool_has_lost(gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path) -> None:

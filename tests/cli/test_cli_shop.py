@@ -36,6 +36,7 @@ from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 from gatepay_async.words import LANGUAGES, say
 from gatepay_async.words.pages import PAGES
 from gatepay_async.words.problem import Problem
+from gatepay_async.words.refusals import ENDPOINTS
 
 NOT_WHOLE = Problem("wrong_kind", expected=Problem("kind_whole"), found=Problem("kind_text"))
 
@@ -240,7 +241,31 @@ class answering:  # noqa: N801 -- a context manager, read as a verb
                 )
 
 
+def test_fields(gatepay: Any, shop: Sandbox) -> None:
+    """--fields prints some fields as JSON, of each item of a list; a name that is none is told of, and null."""
+    run = gatepay("products", "--fields", "id,stock")
+    assert run.json["products"][0].keys() == {"id", "stock"}
+    assert run.err == ""
+    one = gatepay("order", "T-1-X", "--fields=order_status")
+    assert one.json["error"]["code"] == 201  # an error is whole
+    gatepay("pay", "--price", "1", "--type", "alipay", "--order", "T-1-X")
+    one = gatepay("order", "T-1-X", "--fields=order_status,nope,nope")
+    assert (one.status, one.json) == (0, {"order_status": "pending", "nope": None})
+    assert one.err.count("no field nope. It has: out_order_id, ") == 1
+    dry = gatepay("keys", "upload", "-", "-p", 8, "--dry-run", "--fields", "read,nope", input="A\nB\n")
+    assert dry.json == {"read": 2}
+    assert "no field nope" in dry.err
+    assert gatepay("products", "--fields", "a b").status == 2
+    assert gatepay("--", "products", "--fields", "id").status == 2
+
+
 # -- errors -----------------------------------------------------------------------------------------------------------
+
+
+def test_help_names_every_endpoint(gatepay: Any) -> None:
+    """The help of `gatepay errors` names each endpoint that it knows."""
+    shown = " ".join(gatepay("errors", "--help").out.split())
+    assert all(endpoint in shown for endpoint in ENDPOINTS)
 
 
 def test_errors(gatepay: Any) -> None:
@@ -423,6 +448,11 @@ def test_a_secret_from_a_file(gatepay: Any, shop: Sandbox, tmp_path: Path, monke
     monkeypatch.setenv("GATEPAY_APPSECRET_FILE", str(secret))
     run = gatepay("products")
     assert (run.status, run.err) == (0, "")
+    for encoding in ("utf-16", "utf-16-be"):  # as PowerShell and Notepad write it
+        secret.write_text(
+            f"\ufeff{shop.appsecret}\r\n".removeprefix("\ufeff" if encoding == "utf-16" else ""), encoding
+        )
+        assert gatepay("products").status == 0
     assert f"secret from the file {secret}" in gatepay("doctor").out
     secret.chmod(0o644)
     assert "every user of this machine can read the secret" in gatepay("products").err

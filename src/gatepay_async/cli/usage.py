@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
+from copy import copy
 from difflib import get_close_matches
 from typing import Any
 from unicodedata import east_asian_width
@@ -57,6 +58,10 @@ class Group(TyperGroup):
         return f"{inner[near[0]]} {near[0]}"
 
 
+# Commands that print more than one JSON object, each on a line of its own.
+_JSON_LINES = ("pay",)
+
+
 def translate_help(command: Any, shared: tuple[Any, ...] = ()) -> None:
     """Put the texts where their keys are, all the way down; give every command the options that are *shared*."""
     command.help = text(command.help)
@@ -64,7 +69,15 @@ def translate_help(command: Any, shared: tuple[Any, ...] = ()) -> None:
         param.help = _param_help(param)
     for inner in getattr(command, "commands", {}).values():
         translate_help(inner, shared)
-        inner.params.extend(shared)
+        inner.params.extend(_described(each, inner.name) for each in shared)
+
+
+def _described(param: Any, command: str) -> Any:
+    """A shared option, as it is of that command."""
+    if param.name == "as_json" and command in _JSON_LINES:
+        param = copy(param)
+        param.help = text("option.json_lines")
+    return param
 
 
 def _param_help(param: Any) -> str:

@@ -232,7 +232,15 @@ COMMAND: dict[str, Text] = {
         "运行演示：上传卡密、获取卡密、付款、验签。无需账号。",
     ),
     # -- options and arguments ----------------------------------------------------------------------------------------
-    "option.json": ("Print JSON, one object per line.", "以 JSON 输出，每行一个对象。"),
+    "option.json": ("Print one JSON object, on one line.", "以 JSON 输出，整个结果为一行一个对象。"),
+    "option.json_lines": (
+        "Print JSON, one object per line: the order, and with --wait the payment.",
+        "以 JSON 输出，每行一个对象：先是订单，使用 --wait 时还有付款。",
+    ),
+    "option.fields": (
+        "Print only these fields, as JSON; of a list, those of each item. For example: id,stock",
+        "只输出这些字段（JSON 格式）；结果为列表时，指每一项的字段。例如 id,stock",
+    ),
     "option.lang": ("Language (default: your locale's).", "语言（默认跟随系统区域设置）。"),
     "option.version": ("Show the version.", "显示版本号。"),
     "option.help": ("Show this help.", "显示本帮助。"),
@@ -359,9 +367,14 @@ COMMAND: dict[str, Text] = {
     "usage.number": ("{value} (must be a whole number above 0)", "{value}（必须是大于 0 的整数）"),
     "usage.per_second": ("{value} (must be a number above 0)", "{value}（必须是大于 0 的数）"),
     "usage.port": ("{value} (must be a port from 0 to 65535)", "{value}（必须是 0 到 65535 的端口）"),
+    "usage.fields": ("{value} (must be names with commas between them)", "{value}（必须是用逗号分隔的名称）"),
     "usage.choice": ("{value} (choose from {choices})", "{value}（可选 {choices}）"),
     "usage.hint": ("see `{command} --help`", "查看 {command} --help"),
     # -- what went wrong ----------------------------------------------------------------------------------------------
+    "output.no_field": (
+        "Note: the output has no field {name}. It has: {names}",
+        "注意：输出中没有字段 {name}，可用的有：{names}",
+    ),
     "output.unwritable": (
         "Error: Can't write to standard output: {reason}. The command may have done its work; check before you run it "
         "again.",
