@@ -116,7 +116,7 @@ CREATIONS: dict[str, dict[str, Any]] = {
     "create_stablepay": {**with_urls, "product_id": numbers},
     "create_grouppay": {**with_urls, "items": st.dictionaries(numbers, numbers, max_size=3)},
 }
-some = settings(max_examples=cast("Any", settings.default).max_examples // 2, suppress_health_check=list(HealthCheck))
+some = settings(max_examples=settings().max_examples // 2, suppress_health_check=list(HealthCheck))
 
 
 def _mostly_right(method: str) -> SearchStrategy[dict[str, Any]]:

@@ -92,7 +92,7 @@ def test_a_lost_answer_whose_order_is_not_found(
     gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch, kind: str, said: str
 ) -> None:
     """That GatePay doesn't find it proves nothing for the first page's endpoint, and little for a later one."""
-    monkeypatch.setattr("gatepay_async.client._SETTLE_WAITS", (0.0,))
+    monkeypatch.setattr("gatepay_async.client.payments._SETTLE_WAITS", (0.0,))
     shop.fault(Fault(FaultKind.CUT_BEFORE, endpoint=f"{kind}/create", times=None))
     run = gatepay(*PAYMENTS[kind], "--order", "T-1-X")
     assert run.status == 4
@@ -108,7 +108,7 @@ def test_a_lost_answer_whose_order_is_not_found(
 
 def test_a_lost_answer_that_cant_be_asked_about(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where GatePay doesn't answer either, the order may or may not exist."""
-    monkeypatch.setattr("gatepay_async.client._SETTLE_WAITS", (0.0,))
+    monkeypatch.setattr("gatepay_async.client.payments._SETTLE_WAITS", (0.0,))
     shop.fault(Fault(FaultKind.CUT_AFTER, endpoint="pay/create"))
     shop.fault(Fault(FaultKind.CUT_BEFORE, endpoint="order/check", times=None))
     run = gatepay(*PAY, "--order", "T-1-X", "--json")

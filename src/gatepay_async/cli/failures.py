@@ -19,6 +19,22 @@ _STATUS_BY_ERROR: tuple[tuple[type[Exception], Status], ...] = (
     (errors.GatePayError, Status.NO_ANSWER),
 )
 
+# What a parameter of the library is called at the command line.
+_OPTIONS = {
+    "out_order_id": "--order",
+    "product_id": "--product",
+    "product_num": "--num",
+    "items": "--group",
+    "pay_type": "--type",
+    "price": "--price",
+    "custom": "--custom",
+    "extend": "--extend",
+    "token": "TOKEN",
+    "appkey": "GATEPAY_APPKEY",
+    "appsecret": "GATEPAY_APPSECRET",
+    "cloud_base_url": "GATEPAY_CLOUD_BASE_URL",
+}
+
 # Whose problem is the cause; the catalogue knows them in general only.
 _SELF_EXPLANATORY = ("InvalidRequestError", "DurableError")
 
@@ -80,6 +96,8 @@ def _located_problem(error: errors.GatePayError) -> str:
     field, path = getattr(error, "field", None), getattr(error, "path", None)
     if path is not None:
         return f"{escape(path)} {problem}"
+    if isinstance(error, errors.InvalidRequestError):
+        field = _OPTIONS.get(error.field, error.field)
     return problem if field is None else text("failing.field", field=escape(field), problem=problem)
 
 

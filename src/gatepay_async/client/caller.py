@@ -168,9 +168,7 @@ class Caller:
     async def _open_cloud(self) -> Attempts:
         attempts = self._cloud_attempts
         if attempts is None:
-            raise InvalidRequestError(
-                field="cloud_base_url", problem=Problem("cloud_not_set", url=self._attempts.base_url)
-            )
+            raise InvalidRequestError(field="cloud_base_url", problem=Problem("cloud_not_set"))
         await attempts.open()
         if self._closed:
             await attempts.aclose()

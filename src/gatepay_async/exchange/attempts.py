@@ -74,7 +74,7 @@ class Attempts:
     def __init__(
         self, base_url: str, *, timeout: float, open_exchange: Callable[[], Awaitable[tuple[Exchange, Pages]]]
     ) -> None:
-        self.base_url = base_url
+        self._base_url = base_url
         self._timeout = timeout
         self._open_exchange = open_exchange
         self._exchange: Exchange | None = None
@@ -127,7 +127,7 @@ class Attempts:
         clock = anyio.CancelScope(deadline=min(ends, self.now() + self._timeout))
         attempt = _Attempt(clock, ends, self._timeout, self.now)
         failure: Exception | None = None
-        url = self.base_url + call.path
+        url = self._base_url + call.path
         with clock:
             try:
                 if call.method == "GET":

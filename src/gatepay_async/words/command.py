@@ -85,7 +85,7 @@ COMMAND: dict[str, Text] = {
     "show": (
         "Show the progress or result of a durable upload.\n"
         "\n"
-        "Exit status: 0 done or still running; 1 partly done; 3 refused by GatePay; 4 no response.",
+        "Exit status: 0 done or still working; 1 partly done; 3 refused by GatePay; 4 no response.",
         "显示断点续传任务的进度或结果。\n\n退出码：0 完成或仍在进行；1 部分完成；3 被 GatePay 拒绝；4 没有响应。",
     ),
     "watch": (
@@ -232,7 +232,15 @@ COMMAND: dict[str, Text] = {
         "运行演示：上传卡密、获取卡密、付款、验签。无需账号。",
     ),
     # -- options and arguments ----------------------------------------------------------------------------------------
-    "option.json": ("Print JSON, one object per line.", "以 JSON 输出，每行一个对象。"),
+    "option.json": ("Print one JSON object, on one line.", "以 JSON 输出，整个结果为一行一个对象。"),
+    "option.json_lines": (
+        "Print JSON, one object per line: the order, and with --wait the payment.",
+        "以 JSON 输出，每行一个对象：先是订单，使用 --wait 时还有付款。",
+    ),
+    "option.fields": (
+        "Print only these fields, as JSON; of a list, those of each item. For example: id,stock",
+        "只输出这些字段（JSON 格式）；结果为列表时，指每一项的字段。例如 id,stock",
+    ),
     "option.lang": ("Language (default: your locale's).", "语言（默认跟随系统区域设置）。"),
     "option.version": ("Show the version.", "显示版本号。"),
     "option.help": ("Show this help.", "显示本帮助。"),
@@ -332,8 +340,10 @@ COMMAND: dict[str, Text] = {
     ),
     "doctor.callback_url": ("Also test this callback URL of your shop.", "同时测试你的店铺的这个回调 URL。"),
     "errors.endpoint": (
-        "pay/create, product/show, ka/show or ka/create.",
-        "pay/create、product/show、ka/show 或 ka/create。",
+        "pay/create, product/show, ka/show, ka/create, anypay/create, cloudpay/create, grouppay/create, stablepay/create or "
+        "order/check.",
+        "pay/create、product/show、ka/show、ka/create、anypay/create、cloudpay/create、grouppay/create、stablepay/create "
+        "或 order/check。",
     ),
     "errors.code": ("Error code.", "状态码。"),
     # -- how help looks -----------------------------------------------------------------------------------------------
@@ -357,9 +367,14 @@ COMMAND: dict[str, Text] = {
     "usage.number": ("{value} (must be a whole number above 0)", "{value}（必须是大于 0 的整数）"),
     "usage.per_second": ("{value} (must be a number above 0)", "{value}（必须是大于 0 的数）"),
     "usage.port": ("{value} (must be a port from 0 to 65535)", "{value}（必须是 0 到 65535 的端口）"),
+    "usage.fields": ("{value} (must be names with commas between them)", "{value}（必须是用逗号分隔的名称）"),
     "usage.choice": ("{value} (choose from {choices})", "{value}（可选 {choices}）"),
     "usage.hint": ("see `{command} --help`", "查看 {command} --help"),
     # -- what went wrong ----------------------------------------------------------------------------------------------
+    "output.no_field": (
+        "Note: the output has no field {name}. It has: {names}",
+        "注意：输出中没有字段 {name}，可用的有：{names}",
+    ),
     "output.unwritable": (
         "Error: Can't write to standard output: {reason}. The command may have done its work; check before you run it "
         "again.",
@@ -401,6 +416,16 @@ COMMAND: dict[str, Text] = {
     "todo.InvalidProductError": (
         "Check the product ID with `gatepay products`.",
         "请用 gatepay products 核对商品编号。",
+    ),
+    "todo.InvalidAppKeyError product/show": (
+        "Copy the appkey from GatePay's console to GATEPAY_APPKEY again.",
+        "请从 GatePay 后台重新复制 appkey 到 GATEPAY_APPKEY。",
+    ),
+    "todo.SignatureRejectedError product/show": (
+        "Copy the secret for this appkey from GatePay's console again, to GATEPAY_APPSECRET or the file that "
+        "GATEPAY_APPSECRET_FILE names. Changing your GatePay login password changes the secret.",
+        "请从 GatePay 后台重新复制与该 appkey 对应的密钥，写入 GATEPAY_APPSECRET 或 GATEPAY_APPSECRET_FILE 指定的文件。"
+        "修改 GatePay 登录密码会更换密钥。",
     ),
     "todo.InvalidAppKeyError": (
         "If you named a product, check with `gatepay products` that it belongs to this shop: GatePay may return this "
@@ -693,6 +718,10 @@ COMMAND: dict[str, Text] = {
         "Upload {job} is queued: {count} card keys. From now on it survives a crash.",
         "任务 {job} 已进入队列：{count} 条卡密。从现在起，即使崩溃也不会丢失。",
     ),
+    "queue.was_done": (
+        "Upload {job} was done on {when}. Nothing was sent this time; this is its result:",
+        "任务 {job} 已于 {when} 完成，这次没有发送任何内容。结果如下：",
+    ),
     "queue.worked_at": (
         "To send it, run `gatepay uploads work`. To follow it, run `gatepay uploads watch`.",
         "用 gatepay uploads work 发送，用 gatepay uploads watch 跟踪。",
@@ -709,7 +738,8 @@ COMMAND: dict[str, Text] = {
     "uploads.keys": ("card keys", "卡密"),
     "uploads.there": ("on the server", "已在服务器上"),
     "uploads.created": ("submitted", "提交时间"),
-    "uploads.working": ("running", "进行中"),
+    "uploads.ended": ("ended", "结束时间"),
+    "uploads.working": ("working", "进行中"),
     "uploads.done": ("done", "已完成"),
     "uploads.stopped": ("stopped", "已停止"),
     "uploads.cancelled": ("cancelled", "已取消"),
@@ -948,6 +978,10 @@ COMMAND: dict[str, Text] = {
     "doctor.failed.todo": (
         "check that {url} is right and that this machine can reach it: network, DNS, proxy, firewall. Try: curl -v {url}",
         "请确认 {url} 正确且本机能够访问：检查网络、DNS、代理和防火墙；可以试试 curl -v {url}",
+    ),
+    "doctor.refused.todo": (
+        "A proxy may have changed the request: check HTTPS_PROXY. If you use no proxy, update gatepay-async.",
+        "可能是代理改动了请求：请检查 HTTPS_PROXY。如果没有使用代理，请升级 gatepay-async。",
     ),
     "doctor.clock": ("Clock", "时钟"),
     "doctor.clock_ok": ("{skew} s from GatePay's clock", "与 GatePay 相差 {skew} 秒"),
