@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from gatepay_async.cli import language, output, usage
+from gatepay_async.cli.chosen import choose_env_file, choose_profile, fresh_run
 from gatepay_async.cli.language import text
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.words import LANGUAGES
@@ -19,6 +20,9 @@ from gatepay_async.words import LANGUAGES
 # As help lists them: first what a newcomer needs.
 _COMMAND_ORDER = (
     "demo",
+    "login",
+    "profiles",
+    "logout",
     "doctor",
     "products",
     "keys",
@@ -29,8 +33,10 @@ _COMMAND_ORDER = (
     "callback",
     "errors",
     "sandbox",
+    "help",
 )
 
+_SHARED = ("profile", "env_file", "as_json", "lang")  # options that every command takes
 _MAX_PORT = 65_535
 
 
@@ -52,9 +58,11 @@ class Root(usage.Group):
         before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
         output.configure(as_json="--json" in before_dashes)
         self.commands = {name: self.commands[name] for name in _COMMAND_ORDER}
-        usage.translate_help(self, tuple(param for param in self.params if param.name in ("as_json", "lang")))
+        usage.translate_help(self, tuple(param for param in self.params if param.name in _SHARED))
         run = partial(super().main, arguments, "gatepay", complete_var, False, windows_expand_args)
-        sys.exit(int(_exit_status(partial(run, **extra))))
+        with fresh_run():
+            status = int(_exit_status(partial(run, **extra)))
+        sys.exit(status)
 
 
 def _exit_status(command: Callable[[], Any]) -> Any:
@@ -177,7 +185,17 @@ def _print_version(value: bool) -> None:
 
 Json = Annotated[bool, typer.Option("--json", help="option.json", expose_value=False)]
 Lang = Annotated[str, typer.Option("--lang", help="option.lang", expose_value=False, **_one_of(*LANGUAGES))]
-Version = Annotated[bool, typer.Option("--version", help="option.version", is_eager=True, callback=_print_version)]
+Profile = Annotated[
+    str,
+    typer.Option("--profile", help="option.profile", metavar="NAME", expose_value=False, callback=choose_profile),
+]
+EnvFile = Annotated[
+    str,
+    typer.Option("--env-file", help="option.env_file", metavar="FILE", expose_value=False, callback=choose_env_file),
+]
+Version = Annotated[
+    bool, typer.Option("--version", "-V", help="option.version", is_eager=True, callback=_print_version)
+]
 Product = Annotated[int, typer.Option("--product", "-p", help="option.product", metavar="ID", parser=_positive_int)]
 PaidProduct = Annotated[
     int | None, typer.Option("--product", "-p", help="option.product", metavar="ID", parser=_positive_int)
@@ -211,8 +229,38 @@ callback = typer.Typer(cls=usage.Group, help="callback", **_settings)
 
 
 @app.callback()
-def _root(as_json: Json = False, lang: Lang = "en", version: Version = False) -> None:
+def _root(
+    profile: Profile = "", env_file: EnvFile = "", as_json: Json = False, lang: Lang = "en", version: Version = False
+) -> None:
     """What every command has in common; each option does its work as it is read."""
+
+
+@app.command(cls=usage.Command, help="login")
+def login(
+    base_url: Annotated[str, typer.Option("--base-url", help="login.base_url", metavar="URL")] = "",
+    cloud_base_url: Annotated[str, typer.Option("--cloud-base-url", help="login.cloud_base_url", metavar="URL")] = "",
+    in_file: Annotated[bool, typer.Option("--in-file", help="login.in_file_option")] = False,
+) -> None:
+    from gatepay_async.cli import runner
+    from gatepay_async.cli.commands import login
+
+    runner.start(login.login, login.ask(), base_url, cloud_base_url, in_file=in_file)
+
+
+@app.command(cls=usage.Command, help="profiles")
+def profiles(
+    default: Annotated[str, typer.Option("--default", help="profiles.default", metavar="NAME")] = "",
+) -> None:
+    from gatepay_async.cli.commands import login
+
+    raise typer.Exit(login.list_profiles(default))
+
+
+@app.command(cls=usage.Command, help="logout")
+def logout() -> None:
+    from gatepay_async.cli.commands import login
+
+    raise typer.Exit(login.logout())
 
 
 @app.command(cls=usage.Command, help="products")
@@ -479,3 +527,11 @@ def demo() -> None:
     from gatepay_async.cli.commands import demo
 
     runner.start(demo.run_demo)
+
+
+@app.command("help", cls=usage.Command, help="help")
+def show_help(
+    context: typer.Context,
+    words: Annotated[list[str] | None, typer.Argument(help="help.command", metavar="COMMAND")] = None,
+) -> None:
+    usage.print_help(context, words or [])

@@ -57,7 +57,8 @@ def translate_help(command: Any, shared: tuple[Any, ...] = ()) -> None:
         param.help = _param_help(param)
     for inner in getattr(command, "commands", {}).values():
         translate_help(inner, shared)
-        inner.params.extend(shared)
+        own = {param.name for param in inner.params}
+        inner.params.extend(param for param in shared if param.name not in own)
 
 
 def _param_help(param: Any) -> str:
@@ -89,6 +90,17 @@ def usage_hint(error: Any) -> str:
     """Where to read more."""
     path = error.ctx.command_path if error.ctx is not None else "gatepay"
     return text("usage.hint", command=path)
+
+
+def print_help(ctx: Any, words: list[str]) -> None:
+    """Write the help of the command that *words* name: `gatepay help keys upload`."""
+    found = ctx.find_root()
+    for word in words:
+        if not isinstance(found.command, Group):
+            raise UsageError(text("usage.extra", extra=escape(word)), found)
+        _, inner, _ = found.command.resolve_command(found, [word])
+        found = type(found)(inner, parent=found, info_name=word)
+    typer.echo(found.get_help())
 
 
 def wrap(message: str, width: int) -> list[str]:
