@@ -492,13 +492,22 @@ def callback_send(
 @app.command(cls=usage.Command, help="sandbox")
 def sandbox(
     database: Annotated[str, typer.Option("--database", help="sandbox.database", metavar="FILE")] = ":memory:",
-    port: Annotated[int, typer.Option("--port", help="sandbox.port", metavar="N", parser=_port_number)] = 0,
+    port: Annotated[int | None, typer.Option("--port", help="sandbox.port", metavar="N", parser=_port_number)] = None,
     callback_url: Annotated[str, typer.Option("--callback", help="sandbox.callback", metavar="URL")] = "",
+    env_file: Annotated[str, typer.Option("--env-file", help="sandbox.env_file_option", metavar="FILE")] = "",
+    force: Annotated[bool, typer.Option("--force", help="sandbox.force")] = False,
+    shell: Annotated[
+        str | None, typer.Option("--shell", help="sandbox.shell", **_one_of("sh", "fish", "powershell", "cmd"))
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="sandbox.quiet")] = False,
 ) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import sandbox
 
-    runner.start(sandbox.serve, database, port, callback_url)
+    paths = (database, env_file)
+    database, env_file = (os.path.expanduser(path) for path in paths)  # noqa: PTH111 -- Path.expanduser() may raise
+    settings = sandbox.Settings(database, port, callback_url, env_file, force, shell or "", quiet)
+    runner.serve(sandbox.serve, settings)
 
 
 @app.command(cls=usage.Command, help="doctor")

@@ -233,8 +233,20 @@ COMMAND: dict[str, Text] = {
         "  gatepay callback send URL --order-id 7 --order T-1001-X --price 0.99",
     ),
     "sandbox": (
-        "Run a local sandbox of GatePay until Ctrl-C.\n\n  gatepay sandbox --database shop.sqlite3 --port 8765",
-        "在本机运行沙箱（模拟的 GatePay），按 Ctrl-C 结束。\n\n  gatepay sandbox --database shop.sqlite3 --port 8765",
+        "Run a local sandbox of GatePay until Ctrl-C.\n"
+        "\n"
+        "Prints the variables to set, then a line for each call and each callback. A refused call comes with the reason.\n"
+        "\n"
+        "  gatepay sandbox\n"
+        "  gatepay sandbox --env-file .env\n"
+        "  gatepay sandbox --database shop.sqlite3 --port 8765",
+        "在本机运行沙箱（模拟的 GatePay），按 Ctrl-C 结束。\n"
+        "\n"
+        "先输出需要设置的变量，之后每次调用、每次回调各输出一行；被拒绝的调用会说明原因。\n"
+        "\n"
+        "  gatepay sandbox\n"
+        "  gatepay sandbox --env-file .env\n"
+        "  gatepay sandbox --database shop.sqlite3 --port 8765",
     ),
     "doctor": (
         "Check your setup and the connection to GatePay.\n"
@@ -372,7 +384,20 @@ COMMAND: dict[str, Text] = {
         "SQLite file to store the data in (default: in memory).",
         "保存数据的 SQLite 文件（默认只在内存中）。",
     ),
-    "sandbox.port": ("Port on 127.0.0.1 (default: a free one).", "127.0.0.1 上的端口（默认自动选择）。"),
+    "sandbox.port": (
+        "Port on 127.0.0.1 (default: 8765, or a free one if that is taken; 0: a free one).",
+        "127.0.0.1 上的端口（默认 8765，被占用时自动选择；0 表示自动选择）。",
+    ),
+    "sandbox.env_file_option": (
+        "Write the variables to this file, which only you can read.",
+        "把变量写入此文件（仅自己可读）。",
+    ),
+    "sandbox.force": ("Replace an existing --env-file.", "覆盖已存在的 --env-file 文件。"),
+    "sandbox.shell": (
+        "Shell to print the variables for (default: yours).",
+        "输出哪种 shell 的变量（默认为当前 shell）。",
+    ),
+    "sandbox.quiet": ("Print no line for each call and callback.", "不输出每次调用和回调。"),
     "sandbox.callback": (
         "Your shop's callback URL, on this machine. The sandbox calls it when an order is paid.",
         "你的店铺在本机的回调 URL，订单付款后沙箱会请求它。",
@@ -953,9 +978,13 @@ COMMAND: dict[str, Text] = {
     "sandbox.console": ("console", "控制台"),
     "sandbox.database_at": ("database", "数据库"),
     "sandbox.memory": ("in memory", "仅在内存中"),
+    "sandbox.other_port": ("Port {port} is taken, so this is another one.", "端口 {port} 已被占用，因此使用其他端口。"),
+    "sandbox.env_file": (
+        "The variables are in {path}. In another terminal, use --env-file {path}.",
+        "变量已写入 {path}。在另一个终端中使用 --env-file {path}。",
+    ),
     "sandbox.set": ("Set these variables in another terminal:", "在另一个终端中设置："),
     "sandbox.until": ("The sandbox is running. Press Ctrl-C to stop.", "沙箱正在运行，按 Ctrl-C 结束。"),
-    "sandbox.ended": ("The sandbox has stopped.", "沙箱已停止。"),
     "sandbox.port_taken": ("Can't use port {port}: {reason}", "无法使用端口 {port}：{reason}"),
     "sandbox.port_taken.todo": (
         "choose another --port, or leave it out to use a free one",
@@ -971,6 +1000,44 @@ COMMAND: dict[str, Text] = {
     ),
     "sandbox.callback_bad": ("--callback: {reason}", "--callback：{reason}"),
     "sandbox.database_bad": ("Can't use {path} as a database: {reason}", "{path} 不能用作数据库：{reason}"),
+    # -- what the sandbox sees ----------------------------------------------------------------------------------------
+    "seen.no_answer": ("no answer", "无响应"),
+    "seen.keys": ("{count} keys", "{count} 条卡密"),
+    "seen.ms": ("{ms} ms", "{ms} 毫秒"),
+    "seen.order": ("order {number}", "订单 {number}"),
+    "seen.attempt": ("attempt {number}", "第 {number} 次"),
+    "seen.fault": ("fault: {kind}", "故障：{kind}"),
+    "seen.missing": ("missing or empty: {field}", "缺少参数或参数为空：{field}"),
+    "seen.malformed": ("can't be read: {field}", "无法读取：{field}"),
+    "seen.pay_type": ("unknown payment method", "{message}"),
+    "seen.single_only": ("WeChat Pay takes one item", "{message}"),
+    "seen.product_id": ("product_id is no number above 0", "{message}"),
+    "seen.quantity": ("product_num is no number above 0", "{message}"),
+    "seen.no_product": ("the shop has no such product", "{message}"),
+    "seen.no_shop": ("the shop was deleted", "{message}"),
+    "seen.appkey": ("unknown appkey", "{message}"),
+    "seen.signature": ("wrong signature; signed, in order: {field}", "{message}；签名顺序：{field}"),
+    "seen.stock": ("not enough stock", "{message}"),
+    "seen.quota": ("the quota is used up", "{message}"),
+    "seen.licence": ("the licence has expired", "{message}"),
+    "seen.closed": ("the shop's API is closed", "{message}"),
+    "seen.page": ("page is no number above 0, or past the last page", "{message}"),
+    "seen.repeated": ("a card key comes twice", "{message}"),
+    "seen.empty": ("no card keys", "{message}"),
+    "seen.too_many": ("more than 500 card keys", "{message}"),
+    "seen.all_known": ("all card keys were there already", "{message}"),
+    "seen.storage": ("a card key is too long", "{message}"),
+    "seen.no_appkey": ("missing or empty: appkey", "{message}"),
+    "seen.no_sign": ("missing or empty: sign", "{message}"),
+    "seen.key_expired": ("the licence has expired", "{message}"),
+    "seen.not_allowed": ("not allowed: {field}", "{message}：{field}"),
+    "seen.no_callback_url": ("no return URL, here or in the shop", "{message}"),
+    "seen.no_notify_url": ("no callback URL, here or in the shop", "{message}"),
+    "seen.price": ("price is no amount such as 1.88", "{message}"),
+    "seen.pay_type_closed": ("the payment method is closed", "{message}"),
+    "seen.no_pay_type": ("all payment methods are closed", "{message}"),
+    "seen.no_agent": ("the shop is no agent", "{message}"),
+    "seen.no_order": ("no such order", "{message}"),
     # -- the doctor ---------------------------------------------------------------------------------------------------
     "doctor.ok": ("[ok]  ", "[正常]"),
     "doctor.warn": ("[note]", "[注意]"),
