@@ -333,7 +333,12 @@ def test_lines_to_copy_log_no_signature() -> None:
 
 
 def test_change_log_names_the_version() -> None:
-    """The change log follows Keep a Changelog, and has a place for what comes next."""
+    """The newest section is this version's, and each fragment for the next one has a name that towncrier reads."""
     text = (ROOT / "CHANGELOG.md").read_text("utf-8")
     assert "keepachangelog.com" in text
-    assert "## [Unreleased]" in text
+    assert re.findall(r"<!-- the next release -->\n\n## \[(.+?)\] - \d{4}-\d\d-\d\d\n", text) == [
+        gatepay_async.__version__
+    ]
+    kinds = "added|changed|deprecated|removed|fixed|security"
+    names = {path.name for path in (ROOT / "changelog.d").iterdir()} - {"README.md", "template.md.jinja"}
+    assert [name for name in names if not re.fullmatch(rf"[\w+-]+\.({kinds})\.md", name)] == []

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gatepay_async.cli import language, output, usage
+from gatepay_async.cli import language, output, usage, wildcards
 from gatepay_async.cli.language import text
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.words import LANGUAGES
@@ -47,13 +48,15 @@ class Root(usage.Group):
         **extra: Any,
     ) -> Any:
         """Run the command line; ends the process with its status."""
-        arguments = sys.argv[1:] if args is None else list(args)
+        arguments = list(args) if args is not None else sys.argv[1:]
+        if args is None and windows_expand_args and wildcards.IS_WINDOWS:
+            arguments = wildcards.expand(arguments)
         language.set_language(language.choose_language(arguments, os.environ, encoding=sys.stdout.encoding or "ascii"))
         before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
-        output.configure(as_json="--json" in before_dashes)
+        output.configure(as_json="--json" in before_dashes, fields=_fields_option(before_dashes))
         self.commands = {name: self.commands[name] for name in _COMMAND_ORDER}
-        usage.translate_help(self, tuple(param for param in self.params if param.name in ("as_json", "lang")))
-        run = partial(super().main, arguments, "gatepay", complete_var, False, windows_expand_args)
+        usage.translate_help(self, tuple(param for param in self.params if param.name in ("as_json", "fields", "lang")))
+        run = partial(super().main, arguments, "gatepay", complete_var, False)
         sys.exit(int(_exit_status(partial(run, **extra))))
 
 
@@ -124,6 +127,24 @@ def run() -> None:
     sys.exit(status)
 
 
+def _fields_option(arguments: Sequence[str]) -> str:
+    """What ``--fields`` says, wherever it stands; Typer will judge it later."""
+    said = ""
+    for place, argument in enumerate(arguments):
+        if argument == "--fields":
+            said = "".join(arguments[place + 1 : place + 2])
+        elif argument.startswith("--fields="):
+            said = argument.removeprefix("--fields=")
+    return said
+
+
+def _field_names(value: str) -> str:
+    """Names, with commas between them."""
+    if value and re.fullmatch(r"\w+(,\w+)*", value) is None:
+        raise typer.BadParameter(text("usage.fields", value=output.escape(value)))
+    return value
+
+
 def _positive_int(value: str | int) -> int:
     """A whole number above 0."""
     try:
@@ -176,6 +197,9 @@ def _print_version(value: bool) -> None:
 
 
 Json = Annotated[bool, typer.Option("--json", help="option.json", expose_value=False)]
+Fields = Annotated[
+    str, typer.Option("--fields", help="option.fields", metavar="A,B", expose_value=False, parser=_field_names)
+]
 Lang = Annotated[str, typer.Option("--lang", help="option.lang", expose_value=False, **_choice_option(*LANGUAGES))]
 Version = Annotated[bool, typer.Option("--version", help="option.version", is_eager=True, callback=_print_version)]
 Product = Annotated[int, typer.Option("--product", "-p", help="option.product", metavar="ID", parser=_positive_int)]
@@ -211,7 +235,7 @@ callback = typer.Typer(cls=usage.Group, help="callback", **_settings)
 
 
 @app.callback()
-def _root(as_json: Json = False, lang: Lang = "en", version: Version = False) -> None:
+def _root(as_json: Json = False, fields: Fields = "", lang: Lang = "en", version: Version = False) -> None:
     """What every command has in common; each option does its work as it is read."""
 
 
@@ -359,14 +383,14 @@ def pay(
     listen: Annotated[str, typer.Option("--listen", help="pay.listen", metavar="HOST:PORT")] = "",
     timeout: Annotated[
         int, typer.Option("--timeout", help="pay.timeout", metavar="SECONDS", parser=_positive_int)
-    ] = 900,
+    ] = 300,
 ) -> None:
     from gatepay_async.cli import runner
-    from gatepay_async.cli.commands import pay
+    from gatepay_async.cli.commands import pay, pay_waiting
 
     items = pay.parse_group(",".join(group or ()))
     request = pay.OrderRequest(product, price, items, cloud, num, pay_type, order, custom)
-    runner.start(pay.pay, request, save_qr, pay.parse_listen(listen, wait=wait), timeout)
+    runner.start(pay.pay, request, save_qr, pay_waiting.parse_listen(listen, wait=wait), timeout)
 
 
 @app.command("order", cls=usage.Command, help="order")
@@ -375,7 +399,7 @@ def show_order(
     wait: Annotated[bool, typer.Option("--wait", help="order.wait")] = False,
     timeout: Annotated[
         int, typer.Option("--timeout", help="pay.timeout", metavar="SECONDS", parser=_positive_int)
-    ] = 900,
+    ] = 300,
 ) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import order

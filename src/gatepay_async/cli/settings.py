@@ -1,5 +1,6 @@
 """What the command reads from the environment; nothing secret is ever read from its arguments."""
 
+import codecs
 import os
 import stat
 from pathlib import Path
@@ -65,7 +66,9 @@ def _read_secret(path: Path) -> str:
         shared = is_world_readable(path)
     except OSError as error:
         raise HaltError(text("settings.secret_file", path=path, reason=error.strerror)) from None
-    value = raw.decode("utf-8", "replace").removeprefix("\ufeff").strip()
+    # Notepad and PowerShell write UTF-16, with a mark that says so.
+    encoding = "utf-16" if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    value = raw.decode(encoding, "replace").strip()
     if not value or len(raw) > _MAX_SECRET_BYTES or len(value.split()) != 1:
         raise HaltError(text("settings.secret_form", path=path))
     if shared:

@@ -53,8 +53,10 @@ class Base:
                 the call again only while no byte of it has left.
 
         Raises:
-            RefusedError: The reply has a ``code`` other than 100. What the number means is unknown, so the error
-                has the class and the remedy of an unlisted code; a known endpoint keeps its own.
+            RefusedError: The reply has a ``code`` other than 100, as a number or as text. What the number means is
+                unknown, so the error has the class and the remedy of an unlisted code; a known endpoint keeps its own.
+            ProtocolError: The reply's ``code`` is neither a whole number of at most five digits nor such a text, or
+                HTTP's status is no success and there is no code. A repeatable call has been tried again before.
             OutcomeUnknownError: The call is not repeatable, and it may have been carried out, or not.
         """
         call = RawCall(path, {} if fields is None else fields, signed, repeatable)

@@ -63,7 +63,8 @@ class Caller:
     Args:
         credentials: What calls are signed with.
         attempts: Makes attempts at ``base_url``.
-        cloud_attempts: The same at ``cloud_base_url``. Opened when it is first needed: most shops have nothing there.
+        cloud_attempts: The same at ``cloud_base_url``, or None. Opened when it is first needed: most shops have nothing
+            there.
         deadline: Seconds for a whole call.
         policy: When a call is sent again.
     """
@@ -73,7 +74,7 @@ class Caller:
         credentials: Credentials,
         *,
         attempts: Attempts,
-        cloud_attempts: Attempts,
+        cloud_attempts: Attempts | None,
         deadline: float,
         policy: RetryPolicy,
     ) -> None:
@@ -102,7 +103,8 @@ class Caller:
         try:
             await self._attempts.aclose()
         finally:
-            await self._cloud_attempts.aclose()
+            if self._cloud_attempts is not None:
+                await self._cloud_attempts.aclose()
 
     def http(self) -> httpx.AsyncClient:
         """An httpx client over the connections to ``base_url``."""
@@ -164,11 +166,14 @@ class Caller:
         return wait
 
     async def _open_cloud(self) -> Attempts:
-        await self._cloud_attempts.open()
+        attempts = self._cloud_attempts
+        if attempts is None:
+            raise InvalidRequestError(field="cloud_base_url", problem=Problem("cloud_not_set"))
+        await attempts.open()
         if self._closed:
-            await self._cloud_attempts.aclose()
+            await attempts.aclose()
             raise self._not_usable_error()
-        return self._cloud_attempts
+        return attempts
 
     def _not_usable_error(self) -> InvalidRequestError:
         if self._closed:

@@ -50,7 +50,9 @@ class AsyncGatePay(Payments, CardKeys, Queries):
         appsecret: Likewise; ``GATEPAY_APPSECRET``. It never travels, and is in no ``repr`` and no error.
         base_url: By default ``GATEPAY_BASE_URL``, or else ``https://gatepay.io/api/``.
         cloud_base_url: Where ``create_cloudpay`` sends to: by default ``GATEPAY_CLOUD_BASE_URL``, or else
-            ``https://cloud.gatepay.io/api/``; an agent has a host of its own.
+            ``https://cloud.gatepay.io/api/``; an agent has a host of its own. With another ``base_url`` than GatePay's
+            there is no default: ``create_cloudpay`` raises ``InvalidRequestError``, so that a test with a sandbox
+            creates no real order.
         timeout: Seconds, or a ``timedelta``, for one attempt, from connect to last byte; None: no bound. Waiting for
             one of ``max_connections`` is not part of it.
         deadline: Seconds, or a ``timedelta``, for a whole call, waits and retries included; None: no bound.
@@ -88,7 +90,9 @@ class AsyncGatePay(Payments, CardKeys, Queries):
             value_or_env("appsecret", appsecret, "GATEPAY_APPSECRET"),
         )
         self._base_url = url_or_env("base_url", base_url, BASE_URL, allow_http=allow_http)
-        cloud_base_url = url_or_env("cloud_base_url", cloud_base_url, CLOUD_BASE_URL, allow_http=allow_http)
+        # A program that talks to a sandbox must not order at the real cloud because one of two settings is missing.
+        cloud_default = CLOUD_BASE_URL if self._base_url == BASE_URL else ""
+        cloud_base_url = url_or_env("cloud_base_url", cloud_base_url, cloud_default, allow_http=allow_http)
         timeout = to_seconds_or_none("timeout", timeout)
         deadline = to_seconds_or_none("deadline", deadline)
         checks.check("max_connections", max_connections, checks.positive)
@@ -100,26 +104,23 @@ class AsyncGatePay(Payments, CardKeys, Queries):
         self._deadline = math.inf if deadline is None else deadline
         self._timeout = math.inf if timeout is None else timeout
         self._policy = retry or RetryPolicy()
-        attempts, cloud_attempts = (
-            Attempts(
+
+        def attempts_at(url: str) -> Attempts:
+            opening = partial(
+                open_exchange,
                 url,
-                timeout=self._timeout,
-                open_exchange=partial(
-                    open_exchange,
-                    url,
-                    max_connections=max_connections,
-                    http_client=http_client,
-                    transport=transport,
-                    trust_env=trust_env,
-                    page_timeout=timeout,
-                ),
+                max_connections=max_connections,
+                http_client=http_client,
+                transport=transport,
+                trust_env=trust_env,
+                page_timeout=timeout,
             )
-            for url in (self._base_url, cloud_base_url)
-        )
+            return Attempts(url, timeout=self._timeout, open_exchange=opening)
+
         self._caller = Caller(
             self._credentials,
-            attempts=attempts,
-            cloud_attempts=cloud_attempts,
+            attempts=attempts_at(self._base_url),
+            cloud_attempts=attempts_at(cloud_base_url) if cloud_base_url else None,
             deadline=self._deadline,
             policy=self._policy,
         )

@@ -172,6 +172,8 @@ class Payments(Base):
         """
         Make an order of any amount at GatePay's cloud (云端支付接口, ``cloudpay/create`` at ``cloud_base_url``).
 
+        With another ``base_url`` than GatePay's, set ``cloud_base_url`` too: a sandbox takes both at the same URL.
+
         Args:
             price: As for ``create_anypay``, like the rest.
             pay_type: Likewise. One of GatePay's pages says that only ``alipay`` works here.
@@ -179,6 +181,7 @@ class Payments(Base):
             custom: Likewise.
 
         Raises:
+            InvalidRequestError: An argument can't be right, or ``cloud_base_url`` is missing; nothing was sent.
             OutcomeUnknownError: The order may have been made, or not. GatePay does not say whether ``check_order``
                 finds orders of its cloud.
         """
@@ -205,17 +208,18 @@ class Payments(Base):
     @sealed_async
     async def settle(self, error: OutcomeUnknownError) -> OrderStatus | None:
         """
-        Find out what became of an order whose answer was lost: asks ``check_order`` five times, over 15 seconds.
+        Ask GatePay for an order whose response was lost: ``check_order`` five times, over 15 seconds.
 
-        An order that is found was made: give the customer its link, or let it expire; don't make it again.
+        If it returns an ``OrderStatus``, the order exists. Don't create it again. The address where to pay was in the
+        lost response: if you have no other way to send the customer there, let the order expire.
 
-        None means that GatePay finds no such order. It does not prove that there is none:
+        If it returns None, GatePay finds no such order. That does not prove that there is none:
 
-        - After ``create_payment`` and ``create_cloudpay`` it proves nothing. GatePay does not say whether
+        - After ``create_payment`` and ``create_cloudpay`` None proves nothing. GatePay does not say whether
           ``order/check`` finds their orders.
-        - After the others the order was probably not made, but the request may still be on its way.
+        - After the other calls the order was probably not created, but the request may still arrive.
 
-        So look in GatePay's console, or make another order with a new ``out_order_id``, never with the same one.
+        So look in GatePay's console, or create another order with a new ``out_order_id``. Never use the same one.
 
         Args:
             error: What a ``create_…`` method has raised.

@@ -27,12 +27,13 @@ def value_or_env(name: str, value: str | None, variable: str) -> str:
 
 
 def url_or_env(name: str, url: str | None, default: str, *, allow_http: bool) -> str:
-    """*url*, or else that of the environment, or else *default*; with a slash at its end."""
+    """*url*, or else that of the environment, or else *default*; with a slash at its end. Empty, if that is all."""
     # An empty one that was passed is somebody's missing setting, and must not become the real shop.
     if url is not None:
         return _check_url(name, url, allow_http)
     variable = f"GATEPAY_{name.upper()}"
-    return _check_url(variable, os.environ.get(variable) or default, allow_http)
+    url = os.environ.get(variable) or default
+    return _check_url(variable, url, allow_http) if url else ""
 
 
 def _check_url(name: str, base_url: str, allow_http: bool) -> str:  # noqa: FBT001 -- private

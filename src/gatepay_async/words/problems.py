@@ -30,7 +30,7 @@ HTTPX_ERRORS: dict[str, Text] = {
 PROBLEMS: dict[str, Text] = {
     # -- the parameters of calls (checks, calls, client, upload, exchange) --------------------------------------------
     "not_whole": ("must be a whole number, not {kind}", "必须是整数，而不是 {kind}"),
-    "out_of_range": ("must be above 0 and below 2 to the 63rd", "必须大于 0 且小于 2 的 63 次方"),
+    "out_of_range": ("must be from 1 to 9223372036854775807", "必须在 1 到 9223372036854775807 之间"),
     "not_text_or_texts": ("must be text, or several texts in a list", "必须是文本，或由多个文本组成的列表"),
     "not_text": ("must be text, not {kind}", "必须是文本，而不是 {kind}"),
     "empty": ("must not be empty", "不能为空"),
@@ -58,8 +58,16 @@ PROBLEMS: dict[str, Text] = {
     "money_not_positive": ("must be above 0", "必须大于 0"),
     "not_0_or_1": ("must be 0 or 1", "只能是 0 或 1"),
     "not_web_url": (
-        "must be a URL that begins with http:// or https://, without spaces",
-        "必须是以 http:// 或 https:// 开头且不含空格的网址",
+        "must be a whole URL that begins with http:// or https://, in ASCII, without user name and #",
+        "必须是以 http:// 或 https:// 开头的完整网址，只含 ASCII 字符，不带用户名和 #",
+    ),
+    "url_query_too_long": (
+        "must have at most {most} characters behind its ?, because GatePay adds fields there",
+        "问号后面最多 {most} 个字符，因为 GatePay 还要在后面添加字段",
+    ),
+    "url_takes_field": (
+        "must not have {name} behind its ?: GatePay adds a field of that name",
+        "问号后面不能有 {name}：GatePay 会添加同名字段",
     ),
     "not_items": (
         "must say how many of each product, such as {{8: 2, 7: 3}}",
@@ -90,6 +98,12 @@ PROBLEMS: dict[str, Text] = {
     ),
     "not_set": ("is missing: pass it, or set {variable}", "缺失：请传入，或设置环境变量 {variable}"),
     "not_base_url": ("must be a URL such as https://gatepay.io/api/", "必须是网址，例如 https://gatepay.io/api/"),
+    "cloud_not_set": (
+        "is missing: with another server than GatePay's it has no default, so that no order reaches the real cloud by "
+        "mistake. Pass it, or set GATEPAY_CLOUD_BASE_URL (a sandbox takes both at one URL)",
+        "缺失：连接的不是 GatePay 时没有默认值，以免误在真实的云端下单。请传入，或设置环境变量 GATEPAY_CLOUD_BASE_URL"
+        "（使用沙箱时两者填同一个地址）",
+    ),
     "url_with_extras": ("must not have a user name, query or fragment", "不能带用户名、查询参数或片段"),
     "not_https": (
         "must be https: over http anyone on the way can read card keys (allow_http=True allows it)",
