@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sqlite3
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import anyio
@@ -10,11 +11,13 @@ from anyio.from_thread import start_blocking_portal
 
 from gatepay_async.sandbox.callback_http import call
 from gatepay_async.sandbox.deliveries import Answer, ClaimedDelivery
+from gatepay_async.sandbox.events import CallbackEvent
 from gatepay_async.sandbox.outbox import POLL_INTERVAL_S, Outbox
 
 __all__ = ["CallbackSender"]
 
 MAX_CONCURRENT = 16
+_SHOWN_CHARS = 40
 
 _logger = logging.getLogger("gatepay_async.sandbox")
 
@@ -26,10 +29,21 @@ class CallbackSender:
     Args:
         outbox: What is to be delivered.
         beyond_loopback: Whether callbacks may leave this machine.
+        now: Epoch seconds: the sandbox's time.
+        tell: Is told of each callback when it was sent.
     """
 
-    def __init__(self, outbox: Outbox, *, beyond_loopback: bool) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        *,
+        beyond_loopback: bool,
+        now: Callable[[], float],
+        tell: Callable[[CallbackEvent], object],
+    ) -> None:
         self._outbox = outbox
+        self._now = now
+        self._tell = tell
         self._beyond_loopback = beyond_loopback
         self._stack = ExitStack()
 
@@ -99,5 +113,18 @@ class CallbackSender:
                 self._outbox.finish(delivery, answer)
                 outcome = answer.problem or "accepted"
                 _logger.debug("callback of order %d, attempt %d: %s", delivery.order_id, delivery.attempt, outcome)
+                self._tell(_event(delivery, answer, self._now()))
         except sqlite3.Error as error:  # its claim runs out, and it is sent again
             _logger.warning("a callback's answer can't be written down: %s", error)
+
+
+def _event(delivery: ClaimedDelivery, answer: Answer, now: float) -> CallbackEvent:
+    first_line = None if answer.text is None else "".join(answer.text.splitlines()[:1])[:_SHOWN_CHARS]
+    return CallbackEvent(
+        at=now,
+        order_id=delivery.order_id,
+        attempt=delivery.attempt,
+        status=answer.status,
+        answer=first_line,
+        problem=answer.problem,
+    )
