@@ -15,13 +15,9 @@ from gatepay_async.callbacks.events import CallbackEvent, EventKind, OnEvent, re
 from gatepay_async.callbacks.once import Handler, Lookup, Once
 from gatepay_async.callbacks.store import Store
 from gatepay_async.protocol.callback import credentials_of, verify_callback
+from gatepay_async.protocol.callback_errors import CallbackError, MalformedCallbackError, StaleCallbackError
 from gatepay_async.protocol.durations import Seconds, to_seconds, to_seconds_or_none
-from gatepay_async.protocol.errors import (
-    CallbackError,
-    InvalidRequestError,
-    MalformedCallbackError,
-    StaleCallbackError,
-)
+from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.frames import sealed
 from gatepay_async.protocol.models import Callback, CallbackReply
 from gatepay_async.protocol.money import amount_of
