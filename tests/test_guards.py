@@ -49,15 +49,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "words": {"words"},
     "protocol": {"protocol", "words"},
     "pool": {"pool", "words"},
-    # over_aiohttp is imported where it is asked for, and missing without its extra.
     "cancelling": {"protocol"},
-    "exchange": {"exchange", "over_aiohttp", "pool", "protocol", "version", "words"},
+    "exchange": {"exchange", "pool", "protocol", "version", "words"},
     "listing": {"protocol", "words"},
     "dedup": {"protocol"},
     "lines": {"protocol", "words"},
     "sending": {"protocol"},
     "upload": {"cancelling", "dedup", "lines", "protocol", "sending", "words"},
-    "over_aiohttp": {"words"},
     "client": {"client", "exchange", "lines", "listing", "protocol", "upload", "words"},
     "order_ids": set(),
     "sqlite_files": set(),
@@ -94,9 +92,8 @@ WITHIN_DURABLE: dict[str, set[str]] = {
 ONLY_IN = {
     "cattrs": {"protocol.codec"},
     "msgspec": {"protocol.codec"},
-    "httpx": {"pool", "exchange", "client", "over_aiohttp", "cli.commands.callback", "cli.commands.doctor"},
-    "aiohttp": {"over_aiohttp"},
-    "httpx_aiohttp": {"over_aiohttp"},
+    "httpx": {"pool", "exchange", "client", "cli.commands.callback", "cli.commands.doctor"},
+    "aiohttp": set(),  # a user's transport may use it
     "httpcore": {"pool"},
     "httpx2": {"client.gatepay", "exchange.libraries"},  # for type checkers alone
     "httptools": {"pool.responses"},
@@ -318,7 +315,12 @@ def test_lines_to_copy_log_no_signature() -> None:
 
 
 def test_change_log_names_the_version() -> None:
-    """The change log follows Keep a Changelog, and has a place for what comes next."""
+    """The newest section is this version's, and each fragment for the next one has a name that towncrier reads."""
     text = (ROOT / "CHANGELOG.md").read_text("utf-8")
     assert "keepachangelog.com" in text
-    assert "## [Unreleased]" in text
+    assert re.findall(r"<!-- the next release -->\n\n## \[(.+?)\] - \d{4}-\d\d-\d\d\n", text) == [
+        gatepay_async.__version__
+    ]
+    kinds = "added|changed|deprecated|removed|fixed|security"
+    names = {path.name for path in (ROOT / "changelog.d").iterdir()} - {"README.md", "template.md.jinja"}
+    assert [name for name in names if not re.fullmatch(rf"[\w+-]+\.({kinds})\.md", name)] == []

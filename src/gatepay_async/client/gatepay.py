@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Self
 
 import httpx
 
@@ -13,7 +13,7 @@ from gatepay_async.client.caller import Caller
 from gatepay_async.client.card_keys import CardKeys
 from gatepay_async.client.payments import Payments
 from gatepay_async.client.queries import Queries
-from gatepay_async.client.settings import check_kind, url_or_env, value_or_env
+from gatepay_async.client.settings import check_kind, check_transport, url_or_env, value_or_env
 from gatepay_async.exchange.attempts import Attempts
 from gatepay_async.exchange.libraries import classes
 from gatepay_async.exchange.opening import open_exchange
@@ -59,8 +59,7 @@ class AsyncGatePay(Payments, CardKeys, Queries):
         max_connections: Open at once. Further calls wait for their turn, first come, first served.
         retry: When a call that may be sent again is sent again.
         http_client: Your own client of httpx or httpx2, used as it is; you close it.
-        transport: Your own transport of httpx or httpx2, used as it is; you close it. Or ``"aiohttp"`` (the extra
-            ``aiohttp``; on asyncio only): a faster one.
+        transport: Your own transport of httpx or httpx2, used as it is; you close it.
         allow_http: Send to a ``base_url`` or ``cloud_base_url`` without TLS that isn't on this machine.
         trust_env: Use the proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names (NO_PROXY lists exceptions), and the
             certificates of SSL_CERT_FILE or SSL_CERT_DIR. An ``http_client`` or ``transport`` of yours decides itself.
@@ -82,7 +81,7 @@ class AsyncGatePay(Payments, CardKeys, Queries):
         max_connections: int = 100,
         retry: RetryPolicy | None = None,
         http_client: httpx.AsyncClient | httpx2.AsyncClient | None = None,
-        transport: httpx.AsyncBaseTransport | httpx2.AsyncBaseTransport | Literal["aiohttp"] | None = None,
+        transport: httpx.AsyncBaseTransport | httpx2.AsyncBaseTransport | None = None,
         allow_http: bool = False,
         trust_env: bool = True,
     ) -> None:
@@ -100,31 +99,28 @@ class AsyncGatePay(Payments, CardKeys, Queries):
         if http_client is not None and transport is not None:
             raise InvalidRequestError(field="transport", problem=Problem("client_and_transport"))
         check_kind("http_client", http_client, *classes("AsyncClient"))
-        check_kind("transport", None if transport == "aiohttp" else transport, *classes("AsyncBaseTransport"))
+        check_transport(transport, *classes("AsyncBaseTransport"))
         check_kind("retry", retry, RetryPolicy)
         self._deadline = math.inf if deadline is None else deadline
         self._timeout = math.inf if timeout is None else timeout
         self._policy = retry or RetryPolicy()
-        attempts, cloud_attempts = (
-            Attempts(
+
+        def attempts_at(url: str) -> Attempts:
+            opening = partial(
+                open_exchange,
                 url,
-                timeout=self._timeout,
-                open_exchange=partial(
-                    open_exchange,
-                    url,
-                    max_connections=max_connections,
-                    http_client=http_client,
-                    transport=transport,
-                    trust_env=trust_env,
-                    page_timeout=timeout,
-                ),
+                max_connections=max_connections,
+                http_client=http_client,
+                transport=transport,
+                trust_env=trust_env,
+                page_timeout=timeout,
             )
-            for url in (self._base_url, cloud_base_url or self._base_url)
-        )
+            return Attempts(url, timeout=self._timeout, open_exchange=opening)
+
         self._caller = Caller(
             self._credentials,
-            attempts=attempts,
-            cloud_attempts=cloud_attempts if cloud_base_url else None,
+            attempts=attempts_at(self._base_url),
+            cloud_attempts=attempts_at(cloud_base_url) if cloud_base_url else None,
             deadline=self._deadline,
             policy=self._policy,
         )

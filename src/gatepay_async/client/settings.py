@@ -66,3 +66,10 @@ def check_kind(name: str, value: object, *kinds: type) -> None:
     if value is not None and not isinstance(value, kinds):
         problem = Problem("wrong_type", wanted=kinds[0].__name__, kind=type(value).__name__)
         raise InvalidRequestError(field=name, problem=problem)
+
+
+def check_transport(transport: object, *kinds: type) -> None:
+    """Likewise, for ``transport``."""
+    if transport == "aiohttp":  # an earlier version took it
+        raise InvalidRequestError(field="transport", problem=Problem("aiohttp_transport"))
+    check_kind("transport", transport, *kinds)

@@ -117,11 +117,9 @@ PROBLEMS: dict[str, Text] = {
         "was opened in another event loop; open one client per loop",
         "是在另一个事件循环中打开的，请为每个循环各打开一个",
     ),
-    "aiohttp_transport": ("aiohttp {problem}", "aiohttp {problem}"),
-    "asyncio_only": ("runs on asyncio only; leave transport out", "只能在 asyncio 上运行，请不要传 transport"),
-    "needs_aiohttp": (
-        "needs the extra: pip install 'gatepay-async[aiohttp]'",
-        "需要可选依赖：pip install 'gatepay-async[aiohttp]'",
+    "aiohttp_transport": (
+        "is no longer a name; leave it out, or pass httpx_aiohttp.AiohttpTransport() for aiohttp's connections",
+        "不再接受名称：不传即可；要用 aiohttp 的连接，请传 httpx_aiohttp.AiohttpTransport()",
     ),
     "not_base_url_because": (
         "must be a URL such as https://gatepay.io/api/; this one {reason}",
