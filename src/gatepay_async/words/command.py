@@ -233,9 +233,13 @@ COMMAND: dict[str, Text] = {
     ),
     # -- options and arguments ----------------------------------------------------------------------------------------
     "option.json": ("Print one JSON object, on one line.", "以 JSON 输出，整个结果为一行一个对象。"),
-    "option.json_lines": (
+    "option.json_pay": (
         "Print JSON, one object per line: the order, and with --wait the payment.",
         "以 JSON 输出，每行一个对象：先是订单，使用 --wait 时还有付款。",
+    ),
+    "option.json_export": (
+        "Print JSON, one object per line: each card key, with `-o -`.",
+        "以 JSON 输出，每行一个对象：使用 -o - 时每条卡密一个。",
     ),
     "option.fields": (
         "Print only these fields, as JSON; of a list, those of each item. For example: id,stock",
