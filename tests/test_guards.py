@@ -115,13 +115,20 @@ ONLY_IN = {
     },
     "redis": {"callbacks.redis_store"},
     "rich": {"cli.screens"},
-    "typer": {"cli.app", "cli.usage", "cli.queue", "cli.runner"},
+    "keyring": {"cli.keyrings"},
+    "dotenv": {"cli.env_files"},
+    "typer": {"cli.app", "cli.usage", "cli.profiles", "cli.runner"},
     "dbos": {"durable"},
     "sqlalchemy": {"durable"},
     "obstore": {"durable.objects"},
 }
 # The constructor's variables; the way there: proxies, certificates.
 READS_ENVIRONMENT = ("client.settings", "exchange.proxies", "exchange.trust")
+# A private name that several functions have -> why. Elsewhere, one name has one meaning.
+SHARED_NAMES = {
+    "_common_fields": "a class and its base",
+    "_reason": "what to tell of an error: asyncio's, and anyio's, which keeps the system's words in its cause",
+}
 # I/O, waiting, clocks, chance, the environment: none of it in protocol/.
 IMPURE = {
     "anyio", "asyncio", "trio", "io", "logging", "os", "pathlib", "random", "secrets", "select", "shutil", "socket",
@@ -282,6 +289,19 @@ def test_nevers(path: Path) -> None:
         assert read != "os.environ" or module in READS_ENVIRONMENT or room_of(module) == "cli"
         # The sandbox is the other end: it has secrets of its own.
         assert not read.endswith(".appsecret") or module == "protocol.signing" or room_of(module) == "sandbox"
+
+
+def test_private_names_have_one_meaning() -> None:
+    """No two functions, methods or classes share a private name, unless they do the same."""
+    places: dict[str, list[str]] = {}
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            name = node.name if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) else ""
+            if name.startswith("_") and not name.startswith("__"):
+                places.setdefault(name, []).append(name_of(path))
+    shared = {name: found for name, found in places.items() if len(found) > 1}
+    assert {name: found for name, found in shared.items() if name not in SHARED_NAMES} == {}
+    assert shared.keys() == SHARED_NAMES.keys()
 
 
 @rows("path", WRITTEN)

@@ -306,7 +306,7 @@ def test_interrupted_here(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: 
 
 
 def test_interrupted_when_all_is_sent(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C that comes once the last call has completed the upload interrupts nothing: its result, status 0."""
+    """Ctrl-C that comes after the last call interrupts nothing: the upload's result is shown, status 0."""
     follow = uploads.follow
 
     async def until_ctrl_c(job: Any) -> None:

@@ -76,31 +76,6 @@ def test_signals_that_end_a_program() -> None:
     assert runner._END_SIGNALS == (signal.SIGTERM, signal.SIGHUP)
 
 
-@pytest.mark.parametrize("options", [["--json"], [], ["--lang", "zh"]])
-def test_the_sandbox_until_ctrl_c(
-    gatepay: Any, monkeypatch: pytest.MonkeyPatch, options: list[str], tmp_path: Any
-) -> None:
-    """The sandbox serves until it is interrupted."""
-
-    async def interrupted() -> None:
-        signal.raise_signal(signal.SIGINT)
-        await anyio.sleep(60)
-
-    monkeypatch.setattr("anyio.sleep_forever", interrupted)
-    database = [] if "--json" in options else ["--database", tmp_path / "shop.sqlite3"]
-    run = gatepay("sandbox", *options, *database)
-    assert run.status == 130
-    assert "http://127.0.0.1:" in run.out
-    assert ("export GATEPAY_APPSECRET=" in run.out) == ("--json" not in options)
-    assert gatepay("sandbox", "--callback", "nowhere").status == 2
-
-
-def test_the_sandbox_that_ends_by_itself(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When it ends without being interrupted, it is done."""
-    monkeypatch.setattr("anyio.sleep_forever", anyio.lowlevel.checkpoint)
-    assert gatepay("sandbox").status == 0
-
-
 def test_a_table_that_nobody_reads() -> None:
     """Rich's own way with a closed pipe is to end the process; here it is the edge that ends it."""
 

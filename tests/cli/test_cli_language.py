@@ -27,8 +27,7 @@ ROOM = Path(gatepay_async.cli.__file__).parent
 UPLOADS = ("list", "show", "watch", "cancel", "resume", "delete", "work")
 COMMANDS: list[tuple[str, ...]] = [
     (), ("demo",), ("doctor",), ("products",), ("keys",), ("keys", "upload"), ("keys", "export"), ("keys", "count"),
-    ("pay",),
-    ("order",),
+    ("pay",), ("order",), ("login",), ("profiles",), ("logout",), ("help",),
     ("link",), ("callback",), ("callback", "verify"), ("callback", "sign"), ("callback", "send"), ("errors",),
     ("sandbox",), ("uploads",), *(("uploads", name) for name in UPLOADS),
 ]  # fmt: skip

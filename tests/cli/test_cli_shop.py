@@ -99,7 +99,7 @@ def test_doctor_without_a_key(gatepay: Any) -> None:
     run = gatepay("doctor")
     assert run.status == 2
     assert "[bad]  Key and secret: GATEPAY_APPKEY is not set." in run.out
-    assert "Fix: set GATEPAY_APPKEY" in run.out
+    assert "Fix: run `gatepay login`, or set GATEPAY_APPKEY" in run.out
 
 
 def test_doctor_with_a_wrong_secret(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

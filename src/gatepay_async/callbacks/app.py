@@ -225,12 +225,12 @@ class CallbackApp:
             del query  # as in receive()
             return await self._refuse(error)
         del query
-        return await self._report(await self._handle(callback))
+        return await self._report_event(await self._handle(callback))
 
     async def _refuse(self, error: CallbackError) -> CallbackReply:
-        return await self._report(CallbackEvent(EventKind.REFUSED, error=error))
+        return await self._report_event(CallbackEvent(EventKind.REFUSED, error=error))
 
-    async def _report(self, event: CallbackEvent) -> CallbackReply:
+    async def _report_event(self, event: CallbackEvent) -> CallbackReply:
         await report_event(event, self._on_event)
         return _REPLY_BY_KIND[event.kind]
 

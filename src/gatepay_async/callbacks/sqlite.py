@@ -196,7 +196,7 @@ class _File:
                 )
                 self._close_connection()
             if self._database is None:
-                self._database = _connect(self._path)
+                self._database = _open_database(self._path)
                 self._identity = _identity(self._path)
             try:
                 yield self._database
@@ -239,7 +239,7 @@ def _close_file_of_process(files: dict[int, _File]) -> None:
         file.close()
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _open_database(path: Path) -> sqlite3.Connection:
     # Made here, for its mode; SQLite gives its -wal and -shm the same.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     database = sqlite3.connect(path, timeout=_LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False)

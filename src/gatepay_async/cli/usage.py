@@ -59,7 +59,7 @@ class Group(TyperGroup):
 
 
 # Commands that print more than one JSON object, each on a line of its own.
-_JSON_LINES = ("pay", "export")
+_JSON_LINES = {"pay": "option.json_pay", "export": "option.json_export", "sandbox": "option.json_events"}
 
 
 def translate_help(command: Any, shared: tuple[Any, ...] = ()) -> None:
@@ -69,14 +69,15 @@ def translate_help(command: Any, shared: tuple[Any, ...] = ()) -> None:
         param.help = _param_help(param)
     for inner in getattr(command, "commands", {}).values():
         translate_help(inner, shared)
-        inner.params.extend(_described(each, inner.name) for each in shared)
+        own = {param.name for param in inner.params}
+        inner.params.extend(_described(each, inner.name) for each in shared if each.name not in own)
 
 
 def _described(param: Any, command: str) -> Any:
     """A shared option, as it is of that command."""
     if param.name == "as_json" and command in _JSON_LINES:
         param = copy(param)
-        param.help = text(f"option.json_{command}")
+        param.help = text(_JSON_LINES[command])
     return param
 
 
@@ -109,6 +110,17 @@ def usage_hint(error: Any) -> str:
     """Where to read more."""
     path = error.ctx.command_path if error.ctx is not None else "gatepay"
     return text("usage.hint", command=path)
+
+
+def print_help(ctx: Any, words: list[str]) -> None:
+    """Write the help of the command that *words* name: `gatepay help keys upload`."""
+    found = ctx.find_root()
+    for word in words:
+        if not isinstance(found.command, Group):
+            raise UsageError(text("usage.extra", extra=escape(word)), found)
+        _, inner, _ = found.command.resolve_command(found, [word])
+        found = type(found)(inner, parent=found, info_name=word)
+    typer.echo(found.get_help())
 
 
 def wrap(message: str, width: int) -> list[str]:
