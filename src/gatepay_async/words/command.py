@@ -399,6 +399,10 @@ COMMAND: dict[str, Text] = {
         "付款时间，Unix 时间戳（默认为现在）。",
     ),
     "callback.forged": ("Use a wrong signature.", "使用错误的签名。"),
+    "callback.post": (
+        "The form that GatePay uses since May 2019: a POST, without the appkey.",
+        "使用 GatePay 2019 年 5 月之后的形式：POST，不含 appkey。",
+    ),
     "sandbox.database": (
         "SQLite file to store the data in (default: in memory).",
         "保存数据的 SQLite 文件（默认只在内存中）。",
