@@ -59,7 +59,7 @@ class Group(TyperGroup):
 
 
 # Commands that print more than one JSON object, each on a line of its own.
-_JSON_LINES = {"pay": "option.json_lines", "sandbox": "option.json_events"}
+_JSON_LINES = {"pay": "option.json_pay", "export": "option.json_export", "sandbox": "option.json_events"}
 
 
 def translate_help(command: Any, shared: tuple[Any, ...] = ()) -> None:

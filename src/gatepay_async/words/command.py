@@ -276,9 +276,13 @@ COMMAND: dict[str, Text] = {
     ),
     # -- options and arguments ----------------------------------------------------------------------------------------
     "option.json": ("Print one JSON object, on one line.", "以 JSON 输出，整个结果为一行一个对象。"),
-    "option.json_lines": (
+    "option.json_pay": (
         "Print JSON, one object per line: the order, and with --wait the payment.",
         "以 JSON 输出，每行一个对象：先是订单，使用 --wait 时还有付款。",
+    ),
+    "option.json_export": (
+        "Print JSON, one object per line: each card key, with `-o -`.",
+        "以 JSON 输出，每行一个对象：使用 -o - 时每条卡密一个。",
     ),
     "option.json_events": (
         "Print JSON, one object per line: where it is, then each call and callback.",
@@ -395,6 +399,10 @@ COMMAND: dict[str, Text] = {
         "付款时间，Unix 时间戳（默认为现在）。",
     ),
     "callback.forged": ("Use a wrong signature.", "使用错误的签名。"),
+    "callback.post": (
+        "The form that GatePay uses since May 2019: a POST, without the appkey.",
+        "使用 GatePay 2019 年 5 月之后的形式：POST，不含 appkey。",
+    ),
     "sandbox.database": (
         "SQLite file to store the data in (default: in memory).",
         "保存数据的 SQLite 文件（默认只在内存中）。",
