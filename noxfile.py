@@ -175,6 +175,14 @@ def httpx2(session: nox.Session) -> None:
     session.run("pytest", *IN_PARALLEL, *session.posargs, *modules, env=over)
 
 
+@nox.session(python=NEWEST)
+def changelog(session: nox.Session) -> None:
+    """Show the next release's section of CHANGELOG.md; `-- --write` makes it of the fragments in changelog.d/."""
+    session.install(*LOCKED, *group("changelog"))
+    version = (ROOT / "src/gatepay_async/version.py").read_text("utf-8").split('"')[-2]
+    session.run("towncrier", "build", f"--version={version}", "--yes" if "--write" in session.posargs else "--draft")
+
+
 @nox.session(python=OLDEST)
 def lint(session: nox.Session) -> None:
     """The rules, and the form."""

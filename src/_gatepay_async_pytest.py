@@ -112,11 +112,12 @@ def gatepay_base_url(gatepay_sandbox: Sandbox) -> Iterator[str]:
 def gatepay_environment(
     gatepay_sandbox: Sandbox, gatepay_base_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, str]:
-    """GATEPAY_APPKEY, GATEPAY_APPSECRET and GATEPAY_BASE_URL, set to gatepay_sandbox's: for AsyncGatePay()."""
+    """GATEPAY_APPKEY, GATEPAY_APPSECRET and both base URLs, set to gatepay_sandbox's: for AsyncGatePay()."""
     variables = {
         "GATEPAY_APPKEY": gatepay_sandbox.appkey,
         "GATEPAY_APPSECRET": gatepay_sandbox.appsecret,
         "GATEPAY_BASE_URL": gatepay_base_url,
+        "GATEPAY_CLOUD_BASE_URL": gatepay_base_url,
     }
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
@@ -187,7 +188,8 @@ async def _open_client(sandbox: Sandbox, base_url: str, options: dict[str, Any])
     from gatepay_async import AsyncGatePay, RetryPolicy  # noqa: PLC0415 -- see the top
 
     # Retries as many as by default, but without the waits, which a test need not sit out.
-    arguments: dict[str, Any] = {"base_url": base_url, "retry": RetryPolicy(first_wait=0, longest_wait=0), **options}
+    retry = RetryPolicy(first_wait=0, longest_wait=0)
+    arguments: dict[str, Any] = {"base_url": base_url, "cloud_base_url": base_url, "retry": retry, **options}
     async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, **arguments) as client:
         yield client
 

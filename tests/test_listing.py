@@ -150,7 +150,7 @@ async def client_of(sandbox: Sandbox) -> AsyncIterator[AsyncGatePay]:
 
 
 def busy(gatepay: AsyncGatePay) -> int:
-    own = cast("Any", gatepay._attempts._exchange)._transport
+    own = cast("Any", gatepay._caller._attempts._exchange)._transport
     assert isinstance(own, OriginPool)
     return own._slots.busy
 

@@ -35,16 +35,19 @@ class CardKeyListing:
         async for page in gatepay.list_card_keys(8).pages(): ...
 
     Nothing is sent before it is awaited or iterated. Each iteration is a walk of its own; leaving it
-    half-way leaves no task and no busy connection behind.
-
-    Args:
-        send: How a call is sent.
-        first: The call for the first page.
-        prefetch: Pages fetched concurrently, at most.
-        thorough: Also find what a deletion and an addition between the same two replies hide from ``total``.
+    half-way leaves no task and no busy connection behind. ``AsyncGatePay.list_card_keys`` makes it.
     """
 
     def __init__(self, send: Send, first: KaShow, *, prefetch: int, thorough: bool) -> None:
+        """
+        Prepare a walk; send nothing.
+
+        Args:
+            send: How a call is sent.
+            first: The call for the first page.
+            prefetch: Pages fetched concurrently, at most.
+            thorough: Also find what a deletion and an addition between the same two replies hide from ``total``.
+        """
         checks.check("prefetch", prefetch, checks.positive)
         self._send = send
         self._first = first

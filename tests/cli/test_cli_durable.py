@@ -95,7 +95,7 @@ def test_for_people(gatepay: Any, shop: Sandbox, keys: Path) -> None:
         listed = gatepay("uploads", "list", "--lang", lang)
         assert number[:8] in listed.out
         assert "keys.txt" in listed.out
-    assert gatepay("uploads", "forget", number, "--lang", "zh").status == 0
+    assert gatepay("uploads", "delete", number, "--lang", "zh").status == 0
     assert number[:8] not in gatepay("uploads", "list").out
     assert len(shop.keys(8)) == EXAMPLES + 2500
 
@@ -118,7 +118,7 @@ def test_for_programs(gatepay: Any, shop: Sandbox, keys: Path) -> None:
     assert gatepay("uploads", "resume", number, "--json").json["state"] == "working"
     assert gatepay("uploads", "work", "--drain", "--json", "--rate", 1000).json == {"drained": True}
     assert gatepay("uploads", "watch", number, "--json").json["stored"] == 2500
-    assert gatepay("uploads", "forget", number, "--json").json == {"job": number, "forgotten": True}
+    assert gatepay("uploads", "delete", number, "--json").json == {"job": number, "deleted": True}
     assert len(shop.keys(8)) == EXAMPLES + 2500
 
 
@@ -227,7 +227,7 @@ def test_which(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
         assert it.status == 2
         assert said in it.err
         assert "gatepay uploads list" in it.err
-    assert gatepay("uploads", "forget", numbers[0]).err.startswith("Error: shop-")
+    assert gatepay("uploads", "delete", numbers[0]).err.startswith("Error: shop-")
     assert not shop.requests
 
 

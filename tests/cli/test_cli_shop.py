@@ -313,7 +313,7 @@ def test_every_error_is_told(gatepay: Any, monkeypatch: pytest.MonkeyPatch, caps
     [
         (
             InvalidRequestError(field="product_num", problem=Problem("out_of_range")),
-            "product_num：必须大于 0 且小于 2 的 63 次方",
+            "product_num：必须在 1 到 9223372036854775807 之间",
         ),
         (
             ProtocolError(endpoint="ka/show", http_status=200, path="data.ka.total", problem=NOT_WHOLE),

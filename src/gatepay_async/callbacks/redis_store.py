@@ -6,14 +6,13 @@ import asyncio
 import copy
 from collections import deque
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import cast
 
 from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import ResponseError
 
-from gatepay_async.callbacks.durations import seconds_of
 from gatepay_async.callbacks.store import Claim, Standing
+from gatepay_async.protocol.durations import Seconds, to_seconds_or_none
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.words.problem import Problem
 
@@ -78,9 +77,9 @@ class RedisStore:
         redis: Redis | RedisCluster | str,
         *,
         prefix: str = "gatepay:callback:",
-        keep: float | timedelta | None = None,
+        keep: Seconds | None = None,
     ) -> None:
-        self.keep = seconds_of("keep", keep)
+        self.keep = to_seconds_or_none("keep", keep)
         self._prefix = prefix
         self._owns_client = isinstance(redis, str)
         if isinstance(redis, str):

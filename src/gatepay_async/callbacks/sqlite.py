@@ -7,7 +7,6 @@ import sqlite3
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from enum import Enum
 from os import PathLike
 from pathlib import Path
@@ -17,10 +16,10 @@ import anyio.to_thread
 from attrs import frozen
 
 from gatepay_async.callbacks.boot_clock import since_boot
-from gatepay_async.callbacks.durations import seconds_of
 from gatepay_async.callbacks.sqlite_file import CallbackFile, transaction
 from gatepay_async.callbacks.store import Claim, Standing
 from gatepay_async.callbacks.together import Job, Together, tell
+from gatepay_async.protocol.durations import Seconds, to_seconds_or_none
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.words.problem import Problem
 
@@ -64,12 +63,12 @@ class SQLiteStore:
         self,
         path: str | PathLike[str],
         *,
-        keep: float | timedelta | None = None,
+        keep: Seconds | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         if str(path) in ("", ":memory:"):
             raise InvalidRequestError(field="path", problem=Problem("not_a_file"))
-        self.keep = seconds_of("keep", keep)
+        self.keep = to_seconds_or_none("keep", keep)
         self._clock = clock
         self._path = Path(path).absolute()
         if not self._path.parent.is_dir():

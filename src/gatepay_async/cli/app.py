@@ -320,12 +320,12 @@ def uploads_resume(job: Job) -> None:
     runner.start(uploads.resume, job)
 
 
-@uploads.command("forget", cls=usage.Command, help="forget")
-def uploads_forget(job: Job) -> None:
+@uploads.command("delete", cls=usage.Command, help="delete")
+def uploads_delete(job: Job) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import uploads
 
-    runner.start(uploads.forget, job)
+    runner.start(uploads.delete, job)
 
 
 @uploads.command("work", cls=usage.Command, help="work")
@@ -359,14 +359,14 @@ def pay(
     listen: Annotated[str, typer.Option("--listen", help="pay.listen", metavar="HOST:PORT")] = "",
     timeout: Annotated[
         int, typer.Option("--timeout", help="pay.timeout", metavar="SECONDS", parser=_positive_int)
-    ] = 900,
+    ] = 300,
 ) -> None:
     from gatepay_async.cli import runner
-    from gatepay_async.cli.commands import pay
+    from gatepay_async.cli.commands import pay, pay_waiting
 
     items = pay.parse_group(",".join(group or ()))
     request = pay.OrderRequest(product, price, items, cloud, num, pay_type, order, custom)
-    runner.start(pay.pay, request, save_qr, pay.parse_listen(listen, wait=wait), timeout)
+    runner.start(pay.pay, request, save_qr, pay_waiting.parse_listen(listen, wait=wait), timeout)
 
 
 @app.command("order", cls=usage.Command, help="order")
@@ -375,7 +375,7 @@ def show_order(
     wait: Annotated[bool, typer.Option("--wait", help="order.wait")] = False,
     timeout: Annotated[
         int, typer.Option("--timeout", help="pay.timeout", metavar="SECONDS", parser=_positive_int)
-    ] = 900,
+    ] = 300,
 ) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import order

@@ -31,8 +31,19 @@ def error_status(error: errors.GatePayError) -> Status:
 def explain(error: errors.GatePayError) -> catalogue.Explanation:
     """The catalogue's words; what to do in the command's own, where the catalogue speaks to programmers."""
     explanation = catalogue.explain(error, current_language())
-    todo = f"todo.{type(error).__name__}"
-    return explanation._replace(remedy=text(todo)) if todo in COMMAND else explanation
+    endpoint = str(getattr(error, "endpoint", ""))
+    kind = f"todo.{type(error).__name__}"
+    for todo in (f"{kind} {endpoint}", f"{kind} {_group(endpoint)}", kind):
+        if todo in COMMAND:
+            return explanation._replace(remedy=text(todo))
+    return explanation
+
+
+def _group(endpoint: str) -> str:
+    """What the call was about: what is safe after a lost answer depends on it."""
+    if endpoint == "ka/create":
+        return "keys"
+    return "order" if endpoint.endswith("/create") else "reading"
 
 
 def cause_and_remedy(error: errors.GatePayError) -> tuple[str, str]:
@@ -75,7 +86,7 @@ def _located_problem(error: errors.GatePayError) -> str:
 def show_error(error: HaltError | errors.GatePayError) -> Status:
     """Say what is to be said; gives what to end with."""
     if isinstance(error, HaltError):
-        facts = {"type": error.status.name.lower(), **problem_of(error)}
+        facts = {"type": error.status.name.lower(), **problem_of(error), **error.facts}
         _print_error(escape(error.text), "", escape(error.todo), facts)
         return error.status
     explanation = explain(error)

@@ -4,6 +4,7 @@ import math
 import sys
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
+from datetime import datetime
 from typing import IO
 
 from rich import box
@@ -12,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from gatepay_async.cli.language import current_language
+from gatepay_async.cli.language import current_language, text
 from gatepay_async.cli.output import escape, wants_json
 from gatepay_async.cli.usage import wrap
 from gatepay_async.words import Lang, say
@@ -61,6 +62,17 @@ def facts(rows: Iterable[tuple[str, object]]) -> Table:
     for name, value in rows:
         new.add_row(name, escape(value))
     return new
+
+
+def local_time(moment: datetime) -> str:
+    """*moment* by this machine's clock, with its zone: ``2026-11-28 21:05:10 +0800``."""
+    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %z}"
+
+
+def span(seconds: int) -> str:
+    """A length of time as a person says it: ``90 s`` is ``1 min 30 s``."""
+    amounts = (("hours", seconds // 3600), ("minutes", seconds // 60 % 60), ("seconds", seconds % 60))
+    return " ".join(text(f"time.{unit}", count=count) for unit, count in amounts if count)
 
 
 def wrap_indented(text: str, *, indent: int) -> str:

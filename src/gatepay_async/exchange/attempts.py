@@ -77,7 +77,7 @@ class Attempts:
     def __init__(
         self, base_url: str, *, timeout: float, open_exchange: Callable[[], Awaitable[tuple[Exchange, Pages]]]
     ) -> None:
-        self._base_url = base_url
+        self.base_url = base_url
         self._timeout = timeout
         self._open_exchange = open_exchange
         self._exchange: Exchange | None = None
@@ -132,7 +132,7 @@ class Attempts:
         failure: Exception | None = None
         with clock:
             try:
-                url = self._base_url + call.path
+                url = self.base_url + call.path
                 if call.method == "GET":
                     hide_queries_from_logs()
                     return await exchange.get(f"{url}?{form.decode('ascii')}", attempt)

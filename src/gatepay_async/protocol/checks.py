@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Iterable, Mapping, Sized
 from contextlib import suppress
 from typing import Any, cast
@@ -18,7 +16,8 @@ MAX_KEYS_PER_CALL = 500  # ka/create: 最多支持500条
 MAX_ORDER_NUMBER_BYTES, MAX_CUSTOM_BYTES = 255, 2000
 _MAX_INT64 = 2**63 - 1  # what a database's number holds
 MAX_PRODUCTS_PER_ORDER = 100  # GatePay's limit isn't known; this many make a field of at most 4 kB
-_WEB_ADDRESS = re.compile(r"https?://[^\s/?#]\S{,1900}", re.IGNORECASE)
+# What the input filter of GatePay's framework takes off both ends of a card key: PHP's trim().
+_TRIMMED = " \t\n\r\0\x0b"
 
 
 class _Field:
@@ -71,13 +70,6 @@ def custom(instance: object, attribute: Any, value: Any) -> None:
     check_byte_length(attribute.name, value, MAX_CUSTOM_BYTES)
 
 
-def web_address(instance: object, attribute: Any, value: Any) -> None:
-    """As ``text``, and a whole URL of the web."""
-    text(instance, attribute, value)
-    if _WEB_ADDRESS.fullmatch(value) is None:
-        raise InvalidRequestError(field=attribute.name, problem=Problem("not_web_url"))
-
-
 def order_items(_: object, attribute: Any, items: tuple[Any, ...]) -> None:
     """Products and how many of each; no product twice."""
     if not items:
@@ -109,18 +101,6 @@ def cleaned(value: object) -> Any:
     return invisible.strip(value) if isinstance(value, str) else value
 
 
-def seconds(_: object, attribute: Any, value: Any) -> None:
-    """Seconds above 0, or None for no bound."""
-    if value is None:
-        return
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not (0 < value < _MAX_INT64 or value == math.inf)
-    ):
-        raise InvalidRequestError(field=attribute.name, problem=Problem("seconds_or_none"))
-
-
 def not_negative(_: object, attribute: Any, value: Any) -> None:
     """A number from 0 on."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
@@ -143,7 +123,7 @@ def key_problem(key: object) -> Problem | None:
 
 
 def card_keys(_: object, attribute: Any, keys: tuple[Any, ...]) -> None:
-    """1 to 500 card keys, each one line, none twice."""
+    """1 to 500 card keys, each one line, none twice: not with other spaces at its ends either."""
     if not keys:
         raise InvalidRequestError(field=attribute.name, problem=Problem("no_keys"))
     if len(keys) > MAX_KEYS_PER_CALL:
@@ -152,8 +132,8 @@ def card_keys(_: object, attribute: Any, keys: tuple[Any, ...]) -> None:
     first_seen: dict[object, int] = {}
     for number, key in enumerate(keys, 1):
         problem = key_problem(key)
-        if problem is None and first_seen.setdefault(key, number) != number:
-            problem = Problem("repeats_line", line=first_seen[key])
+        if problem is None and first_seen.setdefault(key.strip(_TRIMMED), number) != number:
+            problem = Problem("repeats_line", line=first_seen[key.strip(_TRIMMED)])
         if problem is not None:
             raise InvalidRequestError(field=attribute.name, problem=Problem("line", line=number, problem=problem))
 

@@ -34,6 +34,7 @@ _FAST_READERS: dict[str, Callable[[bytes], tuple[int, Any] | None]] = {KaShow.pa
 
 _MAX_CODE = 99_999  # GatePay's have three digits; a longer number may be a card key
 
+_CODE_TEXT = re.compile(r"[0-9]{1,5}")
 _EPOCH = re.compile(r"[0-9]{1,12}")
 
 
@@ -110,14 +111,16 @@ def decode_raw(call: RawCall, reply: Reply) -> RawReply:
     Take *reply* as it is, unless it says that *call* has failed.
 
     Raises:
-        RefusedError: It has a ``code`` other than 100.
-        ProtocolError: Its HTTP status is no success, and it is not GatePay's.
+        RefusedError: It has a ``code`` other than 100, as a number or as text.
+        ProtocolError: Its ``code`` is neither; or its HTTP status is no success, and it is not GatePay's.
     """
     failure: RefusedError | ProtocolError
     try:
-        envelope = open_envelope(reply.body)
+        envelope = open_envelope(reply.body, code_as_text=True)
     except codec.MisreadError as error:
-        if reply.status < _REDIRECT:
+        # Without a code it may be what this endpoint replies. A code that is none may say that the call has failed.
+        has_code = error.path == "code" and error.problem.name != "missing"
+        if reply.status < _REDIRECT and not has_code:
             return _raw_reply(call, reply, code=None)
         failure = _unreadable_error(call, reply, error)
     else:
@@ -135,9 +138,13 @@ def _raw_reply(call: RawCall, reply: Reply, *, code: int | None) -> RawReply:
     return RawReply(call.path, reply.status, headers, reply.body, code)
 
 
-def open_envelope(body: bytes) -> Envelope:
+def open_envelope(body: bytes, *, code_as_text: bool = False) -> Envelope:
     """
     Read what every reply is wrapped in; of a refusal only ``code`` must be right, or its cause would be lost.
+
+    Args:
+        body: The reply's.
+        code_as_text: Take ``"105"`` for 105, too: how an unknown endpoint writes its code isn't known.
 
     Raises:
         MisreadError: It is no JSON object, or has no whole number of at most five digits as ``code``.
@@ -145,7 +152,10 @@ def open_envelope(body: bytes) -> Envelope:
     reply = codec.as_object(codec.parse_json(body), path="reply")
     if "code" not in reply:
         raise codec.MisreadError(Problem("missing"), path="code")
-    code = codec.read(int, reply["code"], path="code")
+    code = reply["code"]
+    if code_as_text and isinstance(code, str) and _CODE_TEXT.fullmatch(code):
+        code = int(code)
+    code = codec.read(int, code, path="code")
     if abs(code) > _MAX_CODE:
         raise codec.MisreadError(Problem("unknown_code"), path="code")
     message = reply.get("msg")

@@ -14,6 +14,7 @@ from attrs import field, frozen, validators
 from gatepay_async.protocol import checks, codec, errors, money
 from gatepay_async.protocol.calls import KaCreate, KaShow, PayCreate, ProductShow, Usual
 from gatepay_async.protocol.models import OrderStatus, PaymentLink, PayType
+from gatepay_async.protocol.web_addresses import web_address
 from gatepay_async.words.problem import Problem
 
 _PAY_TYPES = (PayType.WECHAT, PayType.ALIPAY)  # no onecode at these endpoints
@@ -29,7 +30,7 @@ def _as_price(value: Any) -> Decimal:
     return money.price_of("price", value)
 
 
-_url = validators.optional(checks.web_address)
+_url = validators.optional(web_address)
 
 
 @frozen(kw_only=True)

@@ -18,8 +18,8 @@ COMMAND: dict[str, Text] = {
         "  gatepay doctor                                check your setup\n"
         "  gatepay keys upload keys.txt --product 8      upload card keys, one per line\n"
         "\n"
-        "Exit status: 0 done; 1 partly done; 2 invalid usage; 3 refused by GatePay; 4 no response; 5 output could not be "
-        "written; 130 interrupted (Ctrl-C).",
+        "Exit status: 0 done; 1 partly done; 2 invalid usage; 3 refused (by GatePay, or an invalid callback); 4 no response; "
+        "5 output could not be written; 130 interrupted (Ctrl-C).",
         "在终端中使用 GatePay：商品、卡密、付款、回调。\n"
         "\n"
         "请设置 GATEPAY_APPKEY，以及 GATEPAY_APPSECRET 或 GATEPAY_APPSECRET_FILE（保存密钥的文件路径）。"
@@ -29,7 +29,7 @@ COMMAND: dict[str, Text] = {
         "  gatepay doctor                                检查配置\n"
         "  gatepay keys upload keys.txt --product 8      上传卡密，一行一条\n"
         "\n"
-        "退出码：0 完成；1 部分完成；2 用法错误；3 被 GatePay 拒绝；4 没有响应；5 无法写入输出；130 被中断（Ctrl-C）。",
+        "退出码：0 完成；1 部分完成；2 用法错误；3 被拒绝（GatePay 拒绝，或回调无效）；4 没有响应；5 无法写入输出；130 被中断（Ctrl-C）。",
     ),
     "products": ("List your shop's products: ID, price and stock.", "列出店铺的商品：编号、价格、库存。"),
     "keys": ("Upload, export and count card keys.", "卡密：上传、导出、统计。"),
@@ -99,7 +99,7 @@ COMMAND: dict[str, Text] = {
         "取消断点续传任务；已发出的请求会执行完。",
     ),
     "resume": ("Resume a durable upload.", "恢复断点续传任务：继续发送尚未发送或结果未知的卡密。"),
-    "forget": (
+    "delete": (
         "Delete a finished durable upload and its stored card keys.",
         "删除已结束的断点续传任务及其暂存的卡密。",
     ),
@@ -302,7 +302,10 @@ COMMAND: dict[str, Text] = {
     "pay.save_qr": ("Save GatePay's QR code as an image.", "将 GatePay 的二维码保存为图片。"),
     "pay.wait": ("Wait for the payment; requires --listen.", "等待付款完成；需要 --listen。"),
     "pay.listen": ("Address to receive the callback on.", "接收回调的地址。"),
-    "pay.timeout": ("Longest time to wait (default: 900).", "最长等待秒数（默认 900）。"),
+    "pay.timeout": (
+        "Longest time to wait, in seconds (default: 300, as long as an order of the sandbox can be paid).",
+        "最长等待秒数（默认 300，与沙箱订单的付款期限相同）。",
+    ),
     "verify.query": (
         "Query string or full URL of the callback; `-` for standard input.",
         "回调的查询字符串或完整网址；`-` 为标准输入。",
@@ -417,9 +420,13 @@ COMMAND: dict[str, Text] = {
     "todo.InvalidRequestError": ("Correct the value and run the command again.", "请修正后重新执行命令。"),
     "todo.SingleItemOnlyError": ("Use --num 1 or another --type.", "请使用 --num 1，或换用其他 --type。"),
     "todo.InvalidPayTypeError": ("Use another --type.", "请换用其他 --type。"),
-    "todo.OutOfStockError": (
+    "todo.OutOfStockError pay/create": (
         "Upload card keys or use a smaller --num. `gatepay products` shows the stock.",
         "请补充卡密，或减小 --num。可用 gatepay products 查看库存。",
+    ),
+    "todo.OutOfStockError": (
+        "Upload card keys or order fewer with --group. `gatepay products` shows the stock.",
+        "请补充卡密，或减少 --group 中的件数。可用 gatepay products 查看库存。",
     ),
     "todo.InvalidQuantityError": ("Use --num 1 or more.", "请使用不小于 1 的 --num。"),
     "todo.MissingParameterError": (
@@ -442,6 +449,10 @@ COMMAND: dict[str, Text] = {
     "todo.UnknownFailureError": (
         "Look for the order number in GatePay's console before you run the command again. Then use a new order number.",
         "重新执行之前，请先在 GatePay 后台查找这个订单号；再次执行时请使用新的订单号。",
+    ),
+    "todo.UnknownFailureError order/check": (
+        "Run the command again later. This says nothing about the order.",
+        "请稍后重新执行。这并不能说明订单的情况。",
     ),
     "todo.NoPayTypeAvailableError": (
         "Choose how you receive money in GatePay's console. Until then, try another --type.",
@@ -473,13 +484,30 @@ COMMAND: dict[str, Text] = {
         "Contact GatePay and tell them the endpoint, the code and the time.",
         "请联系 GatePay，并提供接口名、状态码和出错时间。",
     ),
-    "todo.TransportError": (
+    # For "keys", "order" and "reading": what the call was about.
+    "todo.TransportError keys": (
         "Run `gatepay doctor`, then run the command again. Nothing is stored twice.",
         "请运行 gatepay doctor 检查，然后重新执行命令；不会重复录入。",
     ),
-    "todo.DeadlineExceededError": (
+    "todo.TransportError order": (
+        "Nothing was sent, so no order was created. Run `gatepay doctor`, then run the command again.",
+        "没有发送任何内容，因此没有创建订单。请运行 gatepay doctor 检查，然后重新执行命令。",
+    ),
+    "todo.TransportError reading": (
+        "Run `gatepay doctor`, then run the command again.",
+        "请运行 gatepay doctor 检查，然后重新执行命令。",
+    ),
+    "todo.DeadlineExceededError keys": (
         "Run `gatepay doctor`, then run the command again. Nothing is stored twice.",
         "请运行 gatepay doctor 检查，然后重新执行命令；不会重复录入。",
+    ),
+    "todo.DeadlineExceededError order": (
+        "Nothing was sent, so no order was created. Run `gatepay doctor`, then run the command again.",
+        "没有发送任何内容，因此没有创建订单。请运行 gatepay doctor 检查，然后重新执行命令。",
+    ),
+    "todo.DeadlineExceededError reading": (
+        "Run `gatepay doctor`, then run the command again.",
+        "请运行 gatepay doctor 检查，然后重新执行命令。",
     ),
     "todo.ProtocolError": (
         "Check GATEPAY_BASE_URL, and whether a proxy or a login page responds instead of GatePay. Run `gatepay doctor`.",
@@ -492,8 +520,8 @@ COMMAND: dict[str, Text] = {
         "如果也没有，再用新的订单号另建一个订单。",
     ),
     "todo.DurableError": (
-        "Use `gatepay uploads resume` to continue the upload, `cancel` to stop it or `forget` to delete it.",
-        "可用 gatepay uploads resume 恢复，用 cancel 取消，用 forget 删除。",
+        "Use `gatepay uploads resume` to continue the upload, `cancel` to stop it or `delete` to delete it.",
+        "可用 gatepay uploads resume 恢复，用 cancel 取消，用 delete 删除。",
     ),
     "todo.SourceChangedError": (
         "Run `gatepay keys upload` on the same input again. Nothing is stored twice.",
@@ -686,7 +714,7 @@ COMMAND: dict[str, Text] = {
     "uploads.stopped": ("stopped", "已停止"),
     "uploads.cancelled": ("cancelled", "已取消"),
     "uploads.is": ("Upload {job} is {state}.", "任务 {job}：{state}。"),
-    "uploads.forgotten": ("Upload {job} was deleted.", "任务 {job} 已删除。"),
+    "uploads.deleted": ("Upload {job} was deleted.", "任务 {job} 已删除。"),
     "working.open": (
         "Running this shop's durable uploads. Press Ctrl-C to stop; nothing is lost.",
         "正在执行本店铺的断点续传任务；按 Ctrl-C 结束，不会丢失任何卡密。",
@@ -754,13 +782,67 @@ COMMAND: dict[str, Text] = {
     ),
     "pay.cant_listen": ("Can't listen on {address}: {reason}", "无法监听 {address}：{reason}"),
     "pay.waiting": (
-        "Waiting up to {minutes} minutes for the callback at {address} …",
-        "正在 {address} 等待回调，最多 {minutes} 分钟……",
+        "Waiting up to {time} for the callback at {address} …",
+        "正在 {address} 等待回调，最多 {time}……",
     ),
-    "pay.not_paid": ("No callback arrived in time.", "在规定时间内没有收到回调。"),
+    "time.hours": ("{count} h", "{count} 小时"),
+    "time.minutes": ("{count} min", "{count} 分钟"),
+    "time.seconds": ("{count} s", "{count} 秒"),
+    "pay.not_paid": ("No callback for order {order} arrived in time.", "在规定时间内没有收到订单 {order} 的回调。"),
     "pay.not_paid.todo": (
-        "the customer can still pay the order: check its state and the callback URL in GatePay's console",
-        "订单仍可能被支付：请在 GatePay 后台查看订单状态，并检查回调 URL",
+        "the customer may still be able to pay the order (in the sandbox until {until}): ask with `gatepay order {order}`, "
+        "and check the callback URL in GatePay's console",
+        "订单仍可能被支付（沙箱中的期限为 {until}）：请用 gatepay order {order} 查询，并在 GatePay 后台检查回调 URL",
+    ),
+    "pay.still_open": (
+        "Order {order} can still be paid: in the sandbox until {until}; GatePay does not say how long. To see its status, "
+        "run `gatepay order {order}`.",
+        "订单 {order} 仍可付款：沙箱中的期限为 {until}，GatePay 没有公布期限。可用 gatepay order {order} 查询状态。",
+    ),
+    "pay.perhaps": (
+        "Order {order} may or may not exist. Before you create another one, run `gatepay order {order}`, or look in "
+        "GatePay's console.",
+        "无法确定订单 {order} 是否已创建。另建订单之前，请用 gatepay order {order} 查询，或在 GatePay 后台查看。",
+    ),
+    "pay.asking": (
+        "The response was lost. Asking GatePay for order {order}: up to 15 seconds …",
+        "响应丢失，正在向 GatePay 查询订单 {order}，最多 15 秒……",
+    ),
+    "pay.found": (
+        "Order {order} exists (status: {status}). Don't create it again.",
+        "订单 {order} 已存在（状态：{status}），请不要重复创建。",
+    ),
+    "pay.link_lost": (
+        "Its payment link was lost with the response. If the customer has no link, run the command again with another "
+        "order number, and let this order expire.",
+        "付款链接随响应一起丢失。如果顾客没有链接，请换一个订单号重新执行，并让这个订单自行过期。",
+    ),
+    "pay.not_found": (
+        "Order {order} may or may not exist: the response was lost, and GatePay finds no such order. That proves nothing: "
+        "GatePay may not find orders of this kind.",
+        "无法确定订单 {order} 是否已创建：响应丢失，GatePay 也查不到它。但这不能说明什么：这类订单 GatePay 可能查不到。",
+    ),
+    "pay.not_found.todo": (
+        "look for the order in GatePay's console. If it isn't there, run the command again with another order number",
+        "请在 GatePay 后台查找这个订单；如果没有，再换一个订单号重新执行",
+    ),
+    "pay.probably_not": (
+        "Order {order} was probably not created: the response was lost, and GatePay finds no such order.",
+        "订单 {order} 很可能没有创建：响应丢失，GatePay 也查不到它。",
+    ),
+    "pay.probably_not.todo": (
+        "run the command again with another order number. If the first request arrives late after all, its order expires",
+        "请换一个订单号重新执行。即使第一个请求稍后才到达，那个订单也会自行过期",
+    ),
+    "pay.not_asked": (
+        "Order {order} may or may not exist: the response was lost, and GatePay could not be asked. {reason}",
+        "无法确定订单 {order} 是否已创建：响应丢失，也无法向 GatePay 查询。{reason}",
+    ),
+    "pay.digits": (
+        "Note: order number {order} begins or ends with a digit. GatePay signs its callback without separators, so digits "
+        "can be moved between the order number and the fields next to it. Without --order you get a safe number.",
+        "注意：订单号 {order} 以数字开头或结尾。GatePay 的回调签名没有分隔符，数字可以在订单号和相邻字段之间挪动。"
+        "不加 --order 会生成安全的订单号。",
     ),
     "pay.paid": (
         "Paid: ¥{realprice} with {type} (GatePay order {order_id}).",

@@ -47,7 +47,12 @@ def _print_end() -> None:
 
 def _print_settings(base_url: str, database: str, appkey: str, appsecret: str) -> None:
     """Where it is, and what to set: its secret was made up for it, and opens nothing else."""
-    variables = {"GATEPAY_BASE_URL": base_url, "GATEPAY_APPKEY": appkey, "GATEPAY_APPSECRET": appsecret}
+    variables = {
+        "GATEPAY_BASE_URL": base_url,
+        "GATEPAY_CLOUD_BASE_URL": base_url,
+        "GATEPAY_APPKEY": appkey,
+        "GATEPAY_APPSECRET": appsecret,
+    }
     console = base_url.removesuffix("api/")
     if wants_json():
         print_json(base_url=base_url, console=console, database=database, appkey=appkey, appsecret=appsecret)

@@ -85,15 +85,15 @@ async def resume(prefix: str) -> Status:
         return await _print_state(job)
 
 
-async def forget(prefix: str) -> Status:
-    """Clean a job away that has ended."""
+async def delete(prefix: str) -> Status:
+    """Delete a job that has ended."""
     async with queue.open_submitter() as submit:
         job = await queue.find_job(submit, prefix)
-        await job.forget()
+        await job.delete()
         if wants_json():
-            print_json(job=queue.job_number(job), forgotten=True)
+            print_json(job=queue.job_number(job), deleted=True)
         else:
-            print_line(text("uploads.forgotten", job=queue.job_number(job)))
+            print_line(text("uploads.deleted", job=queue.job_number(job)))
         return Status.DONE
 
 
