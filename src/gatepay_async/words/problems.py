@@ -228,6 +228,7 @@ PROBLEMS: dict[str, Text] = {
     "not_valid_http": ("the response is not valid HTTP: {reason}", "响应不是有效的 HTTP：{reason}"),
     "unexpected_status": ("the status of the response is unexpected", "响应的 HTTP 状态码不应出现在这里"),
     "unsupported_http_version": ("the HTTP version of the response is not supported", "不支持响应所用的 HTTP 版本"),
+    "other_protocol": ("the response is not HTTP but a similar protocol", "响应不是 HTTP，而是与之相似的另一种协议"),
     "unsupported_transfer_encoding": (
         "the transfer-encoding of the response is not supported",
         "不支持响应的 transfer-encoding",
