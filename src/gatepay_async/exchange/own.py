@@ -16,6 +16,7 @@ from gatepay_async.exchange.replies import MAX_REPLY_BYTES, read_body, reply_of,
 from gatepay_async.protocol.messages import Reply
 
 REDIRECT = 300  # HTTP's own line
+MOST_PREPARED = 64  # some three times as many as there are endpoints
 
 
 class Head(Protocol):
@@ -87,6 +88,8 @@ class OverPool:
             await self._transport.aclose()
 
     def _prepare_post(self, url: str) -> Post:
+        if len(self._posts) == MOST_PREPARED:  # a path of send_raw() may be another one each time
+            self._posts.clear()
         self._posts[url] = self._transport.prepare("POST", httpx.URL(url), HEADERS)
         return self._posts[url]
 

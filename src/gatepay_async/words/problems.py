@@ -159,6 +159,7 @@ PROBLEMS: dict[str, Text] = {
     "not_bool": ("must be True or False, not {kind}", "必须是 True 或 False，而不是 {kind}"),
     # -- replies (codec, wire, paging, exchange) -----------------------------------------------------------------------
     "json_too_deep": ("is JSON nested too deep", "是嵌套过深的 JSON"),
+    "json_too_much": ("has more than {most} values", "包含超过 {most} 个值"),
     "json_incomplete": ("is not complete JSON", "不是完整的 JSON"),
     "missing": ("is missing", "缺失"),
     "epoch_out_of_range": ("should be a Unix timestamp, is out of range", "应为 Unix 时间戳，但超出范围"),
