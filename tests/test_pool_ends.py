@@ -200,4 +200,4 @@ async def test_agreeing_anew() -> None:
         assert wire.is_fit() is False
         assert wire._is_over is at_rest
     with pytest.raises(httpx.WriteError, match="complete"):
-        wire._write(b"x")
+        wire._write_out(b"x")

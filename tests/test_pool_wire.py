@@ -303,10 +303,10 @@ async def test_nothing_is_written_at_the_end() -> None:
             await call(pool, post(server))
             wire = wire_of(pool)
             await wire.aclose()
-            wire._write(b"x")
+            wire._write_out(b"x")
             wire._reader.start()
             with pytest.raises(httpx.ReadError, match="at this end"):
-                wire._check()
+                wire._raise_if_lost()
 
 
 async def test_closed_while_it_connects() -> None:

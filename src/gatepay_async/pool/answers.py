@@ -3,11 +3,13 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpx
+from attrs import define
 
 from gatepay_async.pool.port import Connection, Head
 from gatepay_async.pool.slots import Slot
 
 
+@define(eq=False)
 class Exchange:
     """
     A response under way. Its slot comes back when the body has been read to the end, has failed, or is closed.
@@ -16,19 +18,10 @@ class Exchange:
         head: Of the response.
     """
 
-    __slots__ = ("_connection", "_return_slot", "_slot", "head")
-
-    def __init__(
-        self,
-        head: Head,
-        slot: Slot[Connection],
-        connection: Connection,
-        return_slot: Callable[[Slot[Connection]], Awaitable[None]],
-    ) -> None:
-        self.head = head
-        self._slot: Slot[Connection] | None = slot
-        self._connection = connection
-        self._return_slot = return_slot
+    head: Head
+    _slot: Slot[Connection] | None
+    _connection: Connection
+    _return_slot: Callable[[Slot[Connection]], Awaitable[None]]
 
     async def read(self) -> bytes:
         """

@@ -6,6 +6,7 @@ What the bytes mean is for `asyncio_wire`.
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, cast
 
@@ -31,7 +32,7 @@ _UNREACHABLE: Final = (OSError, ValueError)
 
 class Link(asyncio.Protocol):
     """
-    A connection that somebody opens, writes to and waits for. `data_received` is for the class above it.
+    A connection that somebody opens, writes to and waits for. `data_received` and `end_received` are for who reads it.
 
     Args:
         host: To connect to, and to be named by the certificate.
@@ -51,7 +52,7 @@ class Link(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._forks = PROCESS.forks
         self._transport: asyncio.Transport | None = None
-        self._is_readable = never
+        self._is_readable: Callable[[], object] = never
         self._tls: Tls | None = None
         self._agreed = tls is None
         self._waiter: asyncio.Future[None] | None = None
@@ -81,7 +82,7 @@ class Link(asyncio.Protocol):
         if info == "ssl_object":
             return None if self._tls is None else self._tls.object
         if info == "is_readable":
-            return self._is_over or self._is_readable()
+            return self._is_over or bool(self._is_readable())
         if self._transport is None or info not in _ASYNCIO_NAMES:
             return None
         return self._transport.get_extra_info(_ASYNCIO_NAMES[info])
@@ -98,6 +99,9 @@ class Link(asyncio.Protocol):
     def eof_received(self) -> None:
         """Nothing more will come; the event loop closes the transport."""
         self._end()
+
+    def end_received(self) -> None:
+        """Nothing more will come, for whatever reason."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is over."""
@@ -223,7 +227,7 @@ class Link(asyncio.Protocol):
             self._transport.write(sealed)
         return bool(sealed)
 
-    def _write(self, data: bytes | memoryview) -> None:
+    def _write_out(self, data: bytes | memoryview) -> None:
         transport = self._transport
         if transport is None or self._is_over:
             return  # whoever waits for the reply is told
@@ -257,6 +261,7 @@ class Link(asyncio.Protocol):
         """Nothing more comes."""
         self._is_over = True
         self._is_usable = False
+        self.end_received()
         self._wake()
 
     def _give_up(self) -> None:

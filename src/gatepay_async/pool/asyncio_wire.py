@@ -74,12 +74,12 @@ class Wire(Link):
         if on_send is not None:
             on_send()
         if len(outgoing) <= AT_A_TIME and isinstance(request.body, bytes):
-            self._write(outgoing)
+            self._write_out(outgoing)
         else:
             await self._write_long(outgoing, request, timeout.get("write"))
         self._is_sent = True
         while not reader.status:
-            self._check()
+            self._raise_if_lost()
             await self._wait_to_read()
         extensions = {"http_version": b"HTTP/1.1", "reason_phrase": reader.reason, "network_stream": self}
         return Head(reader.status, reader.headers, reader.fields, extensions)
@@ -95,7 +95,7 @@ class Wire(Link):
         while not reader.parts:
             if reader.complete:
                 return b""
-            self._check()
+            self._raise_if_lost()
             await self._wait_to_read()
         part = reader.take()
         if self._is_paused and reader.held <= AT_A_TIME and self._transport is not None and not self._is_over:
@@ -134,6 +134,12 @@ class Wire(Link):
             self._transport.pause_reading()
         self._wake()
 
+    def end_received(self) -> None:
+        """See whether the response is complete, now that nothing more will come."""
+        # Over TLS the server has to say itself that this is the end (RFC 9112, 9.8): anybody can end TCP's part.
+        if self._is_asked and self._failure is None and (self._tls is None or self._tls.ended):
+            self._reader.end()
+
     # -- reading and writing -----------------------------------------------------------------------------------------
 
     async def _write_long(self, outgoing: bytes, request: Request, seconds: float | None) -> None:
@@ -159,7 +165,7 @@ class Wire(Link):
 
     async def _write_part(self, data: bytes | memoryview, seconds: float | None) -> None:
         if data:
-            self._write(data)
+            self._write_out(data)
         try:
             async with asyncio.timeout(seconds):
                 while self._is_full and not self._is_answered():
@@ -182,7 +188,7 @@ class Wire(Link):
         """Whether the whole reply is there, or can't come any more."""
         return self._is_over or self._reader.complete
 
-    def _check(self) -> None:
+    def _raise_if_lost(self) -> None:
         """
         See whether the reply can still come.
 
@@ -197,9 +203,3 @@ class Wire(Link):
                 raise self._failure
             half = bool(reader.status)
             raise httpx.RemoteProtocolError(Problem("half_a_response") if half else Problem("no_response"))
-
-    def _end(self) -> None:
-        # Over TLS the server has to say itself that this is the end (RFC 9112, 9.8): anybody can end TCP's part.
-        if self._is_asked and self._failure is None and (self._tls is None or self._tls.ended):
-            self._reader.end()
-        super()._end()

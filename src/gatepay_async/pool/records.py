@@ -75,7 +75,11 @@ class RecordStream(ByteStream):
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """Receive what comes next; never early bytes together with others."""
-        data, self._held = self._held or await self._receive(max_bytes), b""
+        try:
+            data, self._held = self._held or await self._stream.receive(max_bytes), b""
+        except EndOfStream:
+            self.ended = True
+            raise
         self.only_early = self.early > 0
         if self.early:
             data, self._held = data[: self.early], data[self.early :]
@@ -83,13 +87,6 @@ class RecordStream(ByteStream):
         self._records.feed(data)
         self.fed = True
         return data
-
-    async def _receive(self, max_bytes: int) -> bytes:
-        try:
-            return await self._stream.receive(max_bytes)
-        except EndOfStream:
-            self.ended = True
-            raise
 
     async def send(self, item: bytes) -> None:
         """Send *item*."""

@@ -3,18 +3,19 @@
 import select
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 AT_MOST: Final = 64 * 1024
 
 
-def watch(descriptor: int) -> Callable[[], bool]:
-    """Give a function that says whether something has come there, the end included."""
+def watch(descriptor: int) -> Callable[[], object]:
+    """Give a function whose result is true when something has come there, the end included."""
     if not hasattr(select, "poll"):  # Windows, where select() takes any number of descriptor
-        return lambda: bool(select.select([descriptor], [], [], 0)[0])
+        return lambda: select.select([descriptor], [], [], 0)[0]
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
-    return lambda: bool(poll.poll(0))
+    return partial(poll.poll, 0)  # what has happened there: nothing, mostly
 
 
 def never() -> bool:
@@ -28,7 +29,7 @@ def is_readable(raw: socket.socket | None) -> bool:
 
     A socket that is gone counts as readable, since the next read says at once that it has ended.
     """
-    return raw is None or raw.fileno() < 0 or watch(raw.fileno())()
+    return raw is None or raw.fileno() < 0 or bool(watch(raw.fileno())())
 
 
 def count_waiting(raw: socket.socket | None) -> int:
