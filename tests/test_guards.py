@@ -116,13 +116,20 @@ ONLY_IN = {
     },
     "redis": {"callbacks.redis_store"},
     "rich": {"cli.screens"},
-    "typer": {"cli.app", "cli.usage", "cli.queue", "cli.runner"},
+    "keyring": {"cli.keyrings"},
+    "dotenv": {"cli.env_files"},
+    "typer": {"cli.app", "cli.usage", "cli.profiles", "cli.runner"},
     "dbos": {"durable"},
     "sqlalchemy": {"durable"},
     "obstore": {"durable.objects"},
 }
 # The constructor's variables; the way there: proxies, certificates.
 READS_ENVIRONMENT = ("client.settings", "exchange.proxies", "exchange.trust")
+# A private name that several functions have -> why. Elsewhere, one name has one meaning.
+SHARED_NAMES = {
+    "_common_fields": "a class and its base",
+    "_reason": "what to tell of an error: asyncio's, and anyio's, which keeps the system's words in its cause",
+}
 # I/O, waiting, clocks, chance, the environment: none of it in protocol/.
 IMPURE = {
     "anyio", "asyncio", "trio", "io", "logging", "os", "pathlib", "random", "secrets", "select", "shutil", "socket",
@@ -149,6 +156,7 @@ class Written:
     all_imports: list[str]
     attributes: list[str]  # `os.environ`, `self._credentials.appsecret` and so on: every attribute that it reads
     names: set[str]
+    private_definitions: list[str]  # functions, methods and classes
     is_async: bool
 
 
@@ -166,6 +174,13 @@ def written(path: Path) -> Written:
         all_imports=[name for node in nodes for name in imported_by(node)],
         attributes=[ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)],
         names={node.id for node in nodes if isinstance(node, ast.Name)},
+        private_definitions=[
+            node.name
+            for node in nodes
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+            and node.name.startswith("_")
+            and not node.name.startswith("__")
+        ],
         is_async=any(isinstance(node, ast.AsyncFunctionDef | ast.Await) for node in nodes),
     )
 
@@ -283,6 +298,17 @@ def test_nevers(path: Path) -> None:
         assert read != "os.environ" or module in READS_ENVIRONMENT or room_of(module) == "cli"
         # The sandbox is the other end: it has secrets of its own.
         assert not read.endswith(".appsecret") or module == "protocol.signing" or room_of(module) == "sandbox"
+
+
+def test_private_names_have_one_meaning() -> None:
+    """No two functions, methods or classes share a private name, unless they do the same."""
+    places: dict[str, list[str]] = {}
+    for path in MODULES:
+        for name in written(path).private_definitions:
+            places.setdefault(name, []).append(name_of(path))
+    shared = {name: found for name, found in places.items() if len(found) > 1}
+    assert {name: found for name, found in shared.items() if name not in SHARED_NAMES} == {}
+    assert shared.keys() == SHARED_NAMES.keys()
 
 
 @rows("path", WRITTEN)

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import anyio
+from attrs import define, field
 
 from gatepay_async.protocol import checks
 from gatepay_async.protocol.calls import KaShow
@@ -53,7 +54,7 @@ class CardKeyListing:
         self._first = first
         self._prefetch = prefetch
         self._thorough = thorough
-        self._walk = self._new_walk()
+        self._walk: Walk | None = None  # the last one
 
     @property
     def drifted(self) -> bool:
@@ -62,7 +63,7 @@ class CardKeyListing:
 
         Keys that were there all along were given all the same; ones that came or went may have been, or not.
         """
-        return self._walk.drifted
+        return self._walk is not None and self._walk.drifted
 
     def __await__(self) -> Generator[Any, Any, CardKeyPage]:
         """The page as GatePay sends it; past the last one an empty one, the last one again, or a refusal (silent)."""
@@ -78,11 +79,8 @@ class CardKeyListing:
 
         Where the stock changes under the walk, a page holds only the keys that were not given before.
         """
-        self._walk = self._new_walk()
+        self._walk = Walk(first=self._first.page, prefetch=self._prefetch, thorough=self._thorough)
         return _Pages(self._walk, self._fetch)
-
-    def _new_walk(self) -> Walk:
-        return Walk(first=self._first.page, prefetch=self._prefetch, thorough=self._thorough)
 
     def _fetch(self, page: int) -> Awaitable[CardKeyPage]:
         return self._send(KaShow(self._first.product_id, page))
@@ -108,15 +106,16 @@ class _Keys:
         return self._keys.popleft()
 
 
+@define(eq=False, repr=False, slots=False)
 class _Pages:
     """The pages of a walk: fetches what the walk asks for, and holds what came until it is asked for."""
 
-    def __init__(self, walk: Walk, fetch: Fetch) -> None:
-        self._walk = walk
-        self._fetch = fetch
-        self._lock = anyio.Lock()
-        self._ready_pages: deque[CardKeyPage] = deque()
-        self._failed: dict[int, Exception] = {}  # raised when the walk can't do without the page
+    _walk: Walk
+    _fetch: Fetch
+    _lock: anyio.Lock = field(init=False, factory=anyio.Lock)
+    _ready_pages: deque[CardKeyPage] = field(init=False, factory=deque[CardKeyPage])
+    # By page; raised when the walk can't do without it.
+    _failed: dict[int, Exception] = field(init=False, factory=dict[int, Exception])
 
     def __aiter__(self) -> _Pages:
         return self

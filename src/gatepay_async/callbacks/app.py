@@ -15,13 +15,9 @@ from gatepay_async.callbacks.events import CallbackEvent, EventKind, OnEvent, re
 from gatepay_async.callbacks.once import Handler, Lookup, Once
 from gatepay_async.callbacks.store import Store
 from gatepay_async.protocol.callback import credentials_of, verify_callback
+from gatepay_async.protocol.callback_errors import CallbackError, MalformedCallbackError, StaleCallbackError
 from gatepay_async.protocol.durations import Seconds, to_seconds, to_seconds_or_none
-from gatepay_async.protocol.errors import (
-    CallbackError,
-    InvalidRequestError,
-    MalformedCallbackError,
-    StaleCallbackError,
-)
+from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.frames import sealed
 from gatepay_async.protocol.models import Callback, CallbackReply
 from gatepay_async.protocol.money import amount_of
@@ -234,12 +230,12 @@ class CallbackApp:
             del query  # as in receive()
             return await self._refuse(error)
         del query
-        return await self._report(await self._handle(callback))
+        return await self._report_event(await self._handle(callback))
 
     async def _refuse(self, error: CallbackError) -> CallbackReply:
-        return await self._report(CallbackEvent(EventKind.REFUSED, error=error))
+        return await self._report_event(CallbackEvent(EventKind.REFUSED, error=error))
 
-    async def _report(self, event: CallbackEvent) -> CallbackReply:
+    async def _report_event(self, event: CallbackEvent) -> CallbackReply:
         await report_event(event, self._on_event)
         return _REPLY_BY_KIND[event.kind]
 

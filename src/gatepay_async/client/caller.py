@@ -108,7 +108,8 @@ class Caller:
 
     def http(self) -> httpx.AsyncClient:
         """An httpx client over the connections to ``base_url``."""
-        self._check_open()
+        if self._loop != current_loop():
+            raise self._not_usable_error()
         return self._attempts.http()
 
     @sealed_async
@@ -121,7 +122,8 @@ class Caller:
             read: Makes a value of its reply, or raises.
             resent_within: Seconds after which it isn't sent again.
         """
-        self._check_open()
+        if self._loop != current_loop():
+            raise self._not_usable_error()
         form = encode(call, self._credentials)
         attempts = await self._open_cloud() if call.on_cloud else self._attempts
         began = attempts.now()
@@ -166,21 +168,17 @@ class Caller:
     async def _open_cloud(self) -> Attempts:
         attempts = self._cloud_attempts
         if attempts is None:
-            raise InvalidRequestError(
-                field="cloud_base_url", problem=Problem("cloud_not_set", url=self._attempts.base_url)
-            )
+            raise InvalidRequestError(field="cloud_base_url", problem=Problem("cloud_not_set"))
         await attempts.open()
         if self._closed:
             await attempts.aclose()
-        self._check_open()
+            raise self._not_usable_error()
         return attempts
 
-    def _check_open(self) -> None:
-        if self._loop == current_loop():
-            return
+    def _not_usable_error(self) -> InvalidRequestError:
         if self._closed:
-            raise _misuse_error(Problem("closed"))
-        raise _misuse_error(Problem("other_event_loop" if self._was_opened else "not_open"))
+            return _misuse_error(Problem("closed"))
+        return _misuse_error(Problem("other_event_loop") if self._was_opened else Problem("not_open"))
 
 
 def _raise(

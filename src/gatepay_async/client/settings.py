@@ -27,7 +27,7 @@ def value_or_env(name: str, value: str | None, variable: str) -> str:
 
 
 def url_or_env(name: str, url: str | None, default: str, *, allow_http: bool) -> str:
-    """*url*, or else that of the environment, or else *default*; with a slash at its end."""
+    """*url*, or else that of the environment, or else *default*; with a slash at its end. Empty, if that is all."""
     # An empty one that was passed is somebody's missing setting, and must not become the real shop.
     if url is not None:
         return _check_url(name, url, allow_http)

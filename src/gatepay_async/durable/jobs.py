@@ -44,6 +44,7 @@ class JobInfo:
         count: Card keys to send.
         state: Where it stands.
         progress: How far it is.
+        ended: When its last batch ended (aware); None: it is at work, or had nothing to send.
     """
 
     id: str
@@ -53,6 +54,7 @@ class JobInfo:
     count: int
     state: JobState
     progress: UploadProgress
+    ended: datetime | None
 
 
 class Job:
@@ -85,6 +87,7 @@ class Job:
             count=manifest.count,
             state=self._state(),
             progress=self._job_progress.progress(),
+            ended=self._job_progress.ended_at(),
         )
 
     async def progress(self, *, every: Seconds = 0.5) -> AsyncIterator[UploadProgress]:

@@ -84,7 +84,7 @@ class Worker:
     async def __aenter__(self) -> Self:
         stack = AsyncExitStack()
         try:
-            await self._start(stack)
+            await self._open_all(stack)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await stack.aclose()
@@ -103,7 +103,7 @@ class Worker:
         """Seconds after which a batch is taken from a worker that still seems to be there."""
         return self._lease
 
-    async def _start(self, stack: AsyncExitStack) -> None:
+    async def _open_all(self, stack: AsyncExitStack) -> None:
         gatepay = await stack.enter_async_context(self._connect())
         self._check_deadline(gatepay)
         self._engine = self._database.engine(connections=self._concurrency + DBOS_CONNECTIONS)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sized
 from contextlib import suppress
 from typing import Any, cast
+
+from attrs import frozen
 
 from gatepay_async.protocol import invisible
 from gatepay_async.protocol.errors import InvalidRequestError
@@ -20,11 +23,11 @@ MAX_PRODUCTS_PER_ORDER = 100  # GatePay's limit isn't known; this many make a fi
 _TRIMMED = " \t\n\r\0\x0b"
 
 
+@frozen
 class _Field:
     """The part of an attrs attribute that a validator needs; also built by hand, for plain parameters."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    name: str
 
 
 def check(name: str, value: object, rule: Any) -> None:
@@ -40,34 +43,35 @@ def positive(_: object, attribute: Any, value: Any) -> None:
         raise InvalidRequestError(field=attribute.name, problem=Problem("out_of_range"))
 
 
-def text(_: object, attribute: Any, value: Any) -> None:
-    """Text that is not blank and that UTF-8 can carry."""
-    if not isinstance(value, str):
-        raise InvalidRequestError(field=attribute.name, problem=Problem("not_text", kind=type(value).__name__))
-    if not value.strip():
-        raise InvalidRequestError(field=attribute.name, problem=Problem("empty"))
-    if not is_utf8(value):
-        raise InvalidRequestError(field=attribute.name, problem=Problem("lone_surrogate"))
+@frozen
+class Text:
+    """
+    Text that is not blank, that UTF-8 can carry, and that has no more bytes then than it may have.
+
+    Attributes:
+        max_bytes: So many.
+    """
+
+    max_bytes: float = math.inf
+
+    def __call__(self, _: object, attribute: Any, value: Any) -> None:
+        """Check *value*."""
+        if not isinstance(value, str):
+            problem = Problem("not_text", kind=type(value).__name__)
+        elif not value.strip():
+            problem = Problem("empty")
+        elif not value.isascii() and not is_utf8(value):
+            problem = Problem("lone_surrogate")
+        elif (size := len(value.encode())) > self.max_bytes:
+            problem = Problem("too_many_bytes", size=size, most=self.max_bytes)
+        else:
+            return
+        raise InvalidRequestError(field=attribute.name, problem=problem)
 
 
-def check_byte_length(name: str, value: str, most: int) -> None:
-    """Hold text to *most* bytes of UTF-8."""
-    size = len(value.encode())
-    if size > most:
-        problem = Problem("too_many_bytes", size=size, most=most)
-        raise InvalidRequestError(field=name, problem=problem)
-
-
-def order_number(instance: object, attribute: Any, value: Any) -> None:
-    """As ``text``, and short enough to come back as a callback's ``out_order_id``."""
-    text(instance, attribute, value)
-    check_byte_length(attribute.name, value, MAX_ORDER_NUMBER_BYTES)
-
-
-def custom(instance: object, attribute: Any, value: Any) -> None:
-    """As ``text``, and short enough to come back as a callback's ``extend``."""
-    text(instance, attribute, value)
-    check_byte_length(attribute.name, value, MAX_CUSTOM_BYTES)
+text = Text()
+order_number = Text(MAX_ORDER_NUMBER_BYTES)  # comes back as a callback's `out_order_id`
+custom = Text(MAX_CUSTOM_BYTES)  # comes back as a callback's `extend`
 
 
 def order_items(_: object, attribute: Any, items: tuple[Any, ...]) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import unquote_to_bytes
 
 from attrs import field, frozen
 
-from gatepay_async.protocol.errors import MalformedCallbackError
+from gatepay_async.protocol.callback_errors import MalformedCallbackError
 from gatepay_async.words.problem import Problem
 
 MAX_QUERY_BYTES = 8192  # bytes of a query string; GatePay's own have about 300. Many web servers accept no longer one

@@ -99,10 +99,10 @@ PROBLEMS: dict[str, Text] = {
     "not_set": ("is missing: pass it, or set {variable}", "缺失：请传入，或设置环境变量 {variable}"),
     "not_base_url": ("must be a URL such as https://gatepay.io/api/", "必须是网址，例如 https://gatepay.io/api/"),
     "cloud_not_set": (
-        "is missing, and base_url is {url}: pass cloud_base_url, or set GATEPAY_CLOUD_BASE_URL, so that no order is "
-        "created at GatePay's real cloud by mistake (a sandbox takes both at one URL)",
-        "缺失，而 base_url 是 {url}：请传入 cloud_base_url，或设置环境变量 GATEPAY_CLOUD_BASE_URL，以免误在 GatePay "
-        "的真实云端下单（使用沙箱时两者填同一个地址）",
+        "is missing: with another server than GatePay's it has no default, so that no order reaches the real cloud by "
+        "mistake. Pass it, or set GATEPAY_CLOUD_BASE_URL (a sandbox takes both at one URL)",
+        "缺失：连接的不是 GatePay 时没有默认值，以免误在真实的云端下单。请传入，或设置环境变量 GATEPAY_CLOUD_BASE_URL"
+        "（使用沙箱时两者填同一个地址）",
     ),
     "url_with_extras": ("must not have a user name, query or fragment", "不能带用户名、查询参数或片段"),
     "not_https": (
