@@ -304,7 +304,7 @@ def oldest_direct() -> list[str]:
 @nox.session(python=OLDEST)
 def bench(session: nox.Session) -> None:
     """The figures of benchmarks/, beside what a user would write instead; `-- --quick` for a look."""
-    session.install(*LOCKED, ".[sandbox,cli,redis]", *group("bench"))
+    session.install(*LOCKED, ".[sandbox,cli,redis]", *group("bench"), *group("peers"))
     session.run("python", "-m", "benchmarks.run", *session.posargs)
 
 
