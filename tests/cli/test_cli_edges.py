@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -14,7 +15,7 @@ import anyio.lowlevel
 import pytest
 import typer
 
-from gatepay_async.cli import app, entry, output, runner, screens, usage
+from gatepay_async.cli import app, entry, output, runner, screens, usage, wildcards
 from gatepay_async.cli.status import Status
 
 pytestmark = pytest.mark.sockets
@@ -200,3 +201,19 @@ def test_completion(
         typer.main.get_command(app.app).main([])
     out = capsys.readouterr().out
     assert all(each in out for each in offered), out
+
+
+def test_wildcards(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On Windows, whose shells don't, the command puts the files in the place of a wildcard; elsewhere it doesn't."""
+    for name in ("b.txt", "a.txt", "c.csv"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    arguments = ["keys", "*.txt", f"{tmp_path}{os.sep}?.csv", "no*", "[", "--order=*.txt", "c.csv"]
+    files = ["a.txt", "b.txt", str(tmp_path / "c.csv")]
+    assert wildcards.expand(arguments) == ["keys", *files, "no*", "[", "--order=*.txt", "c.csv"]
+    for windows, said in ((True, "Unexpected argument: b.txt"), (False, "Invalid value for CODE: *.txt")):
+        monkeypatch.setattr(wildcards, "IS_WINDOWS", windows)
+        monkeypatch.setattr(sys, "argv", ["gatepay", "errors", "ka/show", "*.txt"])
+        with pytest.raises(SystemExit):
+            typer.main.get_command(app.app).main()
+        assert said in capsys.readouterr().err

@@ -76,12 +76,12 @@ class FaultyApp:
             Exception: The sandbox failed. Its frames are emptied: card keys and signatures were in their locals.
         """
         try:
-            await self._handle(scope, receive, send)
+            await self._handle_with_fault(scope, receive, send)
         except Exception as error:
             traceback.clear_frames(error.__traceback__)
             raise
 
-    async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _handle_with_fault(self, scope: Scope, receive: Receive, send: Send) -> None:
         endpoint = _endpoint_of(scope)
         if endpoint is None:
             await self._app(scope, receive, send)
@@ -90,13 +90,15 @@ class FaultyApp:
         at, began = self._now(), time.perf_counter()
         fault = self._pick(endpoint.path)
         try:
-            await self._call(endpoint, fault, scope, receive, send)
+            await self._answer(endpoint, fault, scope, receive, send)
         finally:
             took = (time.perf_counter() - began) * 1000
             kind = "" if fault is None else fault.kind.value
             self._tell(CallEvent(at=at, endpoint=endpoint.path, milliseconds=took, fault=kind, **asdict(outcome)))
 
-    async def _call(self, endpoint: Endpoint, fault: Fault | None, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(
+        self, endpoint: Endpoint, fault: Fault | None, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         if fault is None:
             await self._app(scope, receive, send)
             return

@@ -51,11 +51,11 @@ class CallbackSender:
         """Begin, in a thread of its own. Blocks until that runs."""
         with ExitStack() as stack:
             portal = stack.enter_context(start_blocking_portal("asyncio", name="gatepay-sandbox-callbacks"))
-            loop = portal.call(self._prepare)
+            loop = portal.call(self._make_wake_event)
             stack.callback(portal.start_task_soon(self._deliver_all).cancel)
 
             def wake() -> None:
-                loop.call_soon_threadsafe(self._wake)
+                loop.call_soon_threadsafe(self._wake_sender)
 
             self._outbox.attach(wake)
             stack.callback(self._outbox.detach, wake)
@@ -65,11 +65,11 @@ class CallbackSender:
         """Break off what is under way, which is then due again, and end the thread. Blocks until it is gone."""
         self._stack.close()
 
-    def _prepare(self) -> asyncio.AbstractEventLoop:
+    def _make_wake_event(self) -> asyncio.AbstractEventLoop:
         self._wake_event = asyncio.Event()
         return asyncio.get_running_loop()
 
-    def _wake(self) -> None:
+    def _wake_sender(self) -> None:
         self._wake_event.set()
 
     async def _deliver_all(self) -> None:

@@ -15,8 +15,8 @@ __all__ = ["CallContext", "Endpoint", "Form", "Json", "RefusedError", "is_positi
 
 Form = dict[str, str]
 
-# 18 digits always fit SQLite's integers.
-_NUMBER = re.compile(r"[0-9]{1,18}")
+_NUMBER = re.compile(r"[0-9]{1,19}")
+_MAX_INTEGER = 2**63 - 1  # SQLite's
 
 
 class Json(str):
@@ -117,4 +117,4 @@ def require(condition: bool, cause: Cause, field: str = "") -> None:  # noqa: FB
 
 def is_positive(text: str) -> bool:
     """Say whether *text* is a whole number above 0, in digits."""
-    return _NUMBER.fullmatch(text) is not None and int(text) > 0
+    return _NUMBER.fullmatch(text) is not None and 0 < int(text) <= _MAX_INTEGER

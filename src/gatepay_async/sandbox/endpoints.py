@@ -84,7 +84,7 @@ def _page(form: Form) -> None:
     require(is_positive(form["page"]), Cause.PAGE)
 
 
-def _shop(context: CallContext, admin_id: int) -> shops.ShopState:
+def _shop_of_admin(context: CallContext, admin_id: int) -> shops.ShopState:
     shop = shops.find_shop(context.connection, admin_id)
     if shop is None:
         raise RefusedError(Cause.NO_SHOP)
@@ -99,12 +99,12 @@ def _product(context: CallContext, admin_id: int, form: Form) -> shops.Product:
 
 
 def _open_product(context: CallContext, admin_id: int, form: Form) -> shops.Product:
-    require(not _shop(context, admin_id).closed, Cause.CLOSED)
+    require(not _shop_of_admin(context, admin_id).closed, Cause.CLOSED)
     return _product(context, admin_id, form)
 
 
 def _pay_create(context: CallContext, admin_id: int, form: Form) -> object:
-    shop, product = _shop(context, admin_id), _product(context, admin_id, form)
+    shop, product = _shop_of_admin(context, admin_id), _product(context, admin_id, form)
     number = int(form["product_num"])
     require(number <= card_keys.stock(context.connection, product.id), Cause.STOCK)
     price = product.price * number

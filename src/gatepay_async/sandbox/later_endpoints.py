@@ -24,8 +24,8 @@ from gatepay_async.sandbox.signatures import is_signed
 __all__ = ["LATER_ENDPOINTS", "PAY_TYPES", "name_of_amount", "parse_price"]
 
 PAY_TYPES = ("wechat", "alipay")
-# Up to what a customer can pay; two decimals, and no second way to write the same.
-_PRICE = re.compile(r"(0|[1-9][0-9]{0,6})\.[0-9]{2}")
+# Two decimals, and no second way to write the same. GatePay's greatest price: silent.
+_PRICE = re.compile(r"(0|[1-9][0-9]{0,11})\.[0-9]{2}")
 _URLS = ("notify_url", "return_url")
 
 

@@ -19,8 +19,8 @@ COMMAND: dict[str, Text] = {
         "  gatepay doctor                                check your setup\n"
         "  gatepay keys upload keys.txt --product 8      upload card keys, one per line\n"
         "\n"
-        "Exit status: 0 done; 1 partly done; 2 invalid usage; 3 refused by GatePay; 4 no response; 5 output could not be "
-        "written; 130 interrupted (Ctrl-C).",
+        "Exit status: 0 done; 1 partly done; 2 invalid usage; 3 refused (by GatePay, or an invalid callback); 4 no response; "
+        "5 output could not be written; 130 interrupted (Ctrl-C).",
         "在终端中使用 GatePay：商品、卡密、付款、回调。\n"
         "\n"
         "请先运行一次 gatepay login 保存密钥；也可以设置 GATEPAY_APPKEY，以及 GATEPAY_APPSECRET 或 "
@@ -32,7 +32,7 @@ COMMAND: dict[str, Text] = {
         "  gatepay doctor                                检查配置\n"
         "  gatepay keys upload keys.txt --product 8      上传卡密，一行一条\n"
         "\n"
-        "退出码：0 完成；1 部分完成；2 用法错误；3 被 GatePay 拒绝；4 没有响应；5 无法写入输出；130 被中断（Ctrl-C）。",
+        "退出码：0 完成；1 部分完成；2 用法错误；3 被拒绝（GatePay 拒绝，或回调无效）；4 没有响应；5 无法写入输出；130 被中断（Ctrl-C）。",
     ),
     "login": (
         "Store your shop's key for all later commands.\n"
@@ -116,7 +116,7 @@ COMMAND: dict[str, Text] = {
     "show": (
         "Show the progress or result of a durable upload.\n"
         "\n"
-        "Exit status: 0 done or still running; 1 partly done; 3 refused by GatePay; 4 no response.",
+        "Exit status: 0 done or still working; 1 partly done; 3 refused by GatePay; 4 no response.",
         "显示断点续传任务的进度或结果。\n\n退出码：0 完成或仍在进行；1 部分完成；3 被 GatePay 拒绝；4 没有响应。",
     ),
     "watch": (
@@ -130,7 +130,7 @@ COMMAND: dict[str, Text] = {
         "取消断点续传任务；已发出的请求会执行完。",
     ),
     "resume": ("Resume a durable upload.", "恢复断点续传任务：继续发送尚未发送或结果未知的卡密。"),
-    "forget": (
+    "delete": (
         "Delete a finished durable upload and its stored card keys.",
         "删除已结束的断点续传任务及其暂存的卡密。",
     ),
@@ -283,7 +283,19 @@ COMMAND: dict[str, Text] = {
         "Read GATEPAY_ variables from this file.",
         "从此文件读取 GATEPAY_ 开头的变量。",
     ),
-    "option.json": ("Print JSON, one object per line.", "以 JSON 输出，每行一个对象。"),
+    "option.json": ("Print one JSON object, on one line.", "以 JSON 输出，整个结果为一行一个对象。"),
+    "option.json_sandbox": (
+        "Print JSON, one object per line: the settings, then each call and callback.",
+        "以 JSON 输出，每行一个对象：先是设置，然后是每次调用和回调。",
+    ),
+    "option.json_pay": (
+        "Print JSON, one object per line: the order, and with --wait the payment.",
+        "以 JSON 输出，每行一个对象：先是订单，使用 --wait 时还有付款。",
+    ),
+    "option.fields": (
+        "Print only these fields, as JSON; of a list, those of each item. For example: id,stock",
+        "只输出这些字段（JSON 格式）；结果为列表时，指每一项的字段。例如 id,stock",
+    ),
     "option.lang": ("Language (default: your locale's).", "语言（默认跟随系统区域设置）。"),
     "option.version": ("Show the version.", "显示版本号。"),
     "option.help": ("Show this help.", "显示本帮助。"),
@@ -364,7 +376,10 @@ COMMAND: dict[str, Text] = {
     "pay.save_qr": ("Save GatePay's QR code as an image.", "将 GatePay 的二维码保存为图片。"),
     "pay.wait": ("Wait for the payment; requires --listen.", "等待付款完成；需要 --listen。"),
     "pay.listen": ("Address to receive the callback on.", "接收回调的地址。"),
-    "pay.timeout": ("Longest time to wait (default: 900).", "最长等待秒数（默认 900）。"),
+    "pay.timeout": (
+        "Longest time to wait, in seconds (default: 300, as long as an order of the sandbox can be paid).",
+        "最长等待秒数（默认 300，与沙箱订单的付款期限相同）。",
+    ),
     "verify.query": (
         "Query string or full URL of the callback; `-` for standard input.",
         "回调的查询字符串或完整网址；`-` 为标准输入。",
@@ -404,8 +419,10 @@ COMMAND: dict[str, Text] = {
     ),
     "doctor.callback_url": ("Also test this callback URL of your shop.", "同时测试你的店铺的这个回调 URL。"),
     "errors.endpoint": (
-        "pay/create, product/show, ka/show or ka/create.",
-        "pay/create、product/show、ka/show 或 ka/create。",
+        "pay/create, product/show, ka/show, ka/create, anypay/create, cloudpay/create, grouppay/create, stablepay/create or "
+        "order/check.",
+        "pay/create、product/show、ka/show、ka/create、anypay/create、cloudpay/create、grouppay/create、stablepay/create "
+        "或 order/check。",
     ),
     "errors.code": ("Error code.", "状态码。"),
     # -- how help looks -----------------------------------------------------------------------------------------------
@@ -429,9 +446,14 @@ COMMAND: dict[str, Text] = {
     "usage.number": ("{value} (must be a whole number above 0)", "{value}（必须是大于 0 的整数）"),
     "usage.per_second": ("{value} (must be a number above 0)", "{value}（必须是大于 0 的数）"),
     "usage.port": ("{value} (must be a port from 0 to 65535)", "{value}（必须是 0 到 65535 的端口）"),
+    "usage.fields": ("{value} (must be names with commas between them)", "{value}（必须是用逗号分隔的名称）"),
     "usage.choice": ("{value} (choose from {choices})", "{value}（可选 {choices}）"),
     "usage.hint": ("see `{command} --help`", "查看 {command} --help"),
     # -- what went wrong ----------------------------------------------------------------------------------------------
+    "output.no_field": (
+        "Note: the output has no field {name}. It has: {names}",
+        "注意：输出中没有字段 {name}，可用的有：{names}",
+    ),
     "output.unwritable": (
         "Error: Can't write to standard output: {reason}. The command may have done its work; check before you run it "
         "again.",
@@ -474,6 +496,16 @@ COMMAND: dict[str, Text] = {
         "Check the product ID with `gatepay products`.",
         "请用 gatepay products 核对商品编号。",
     ),
+    "todo.InvalidAppKeyError product/show": (
+        "Copy the appkey from GatePay's console to GATEPAY_APPKEY again.",
+        "请从 GatePay 后台重新复制 appkey 到 GATEPAY_APPKEY。",
+    ),
+    "todo.SignatureRejectedError product/show": (
+        "Copy the secret for this appkey from GatePay's console again, to GATEPAY_APPSECRET or the file that "
+        "GATEPAY_APPSECRET_FILE names. Changing your GatePay login password changes the secret.",
+        "请从 GatePay 后台重新复制与该 appkey 对应的密钥，写入 GATEPAY_APPSECRET 或 GATEPAY_APPSECRET_FILE 指定的文件。"
+        "修改 GatePay 登录密码会更换密钥。",
+    ),
     "todo.InvalidAppKeyError": (
         "If you named a product, check with `gatepay products` that it belongs to this shop: GatePay may return this "
         "code for a product of another shop. Otherwise copy the appkey from GatePay's console to GATEPAY_APPKEY again.",
@@ -492,9 +524,13 @@ COMMAND: dict[str, Text] = {
     "todo.InvalidRequestError": ("Correct the value and run the command again.", "请修正后重新执行命令。"),
     "todo.SingleItemOnlyError": ("Use --num 1 or another --type.", "请使用 --num 1，或换用其他 --type。"),
     "todo.InvalidPayTypeError": ("Use another --type.", "请换用其他 --type。"),
-    "todo.OutOfStockError": (
+    "todo.OutOfStockError pay/create": (
         "Upload card keys or use a smaller --num. `gatepay products` shows the stock.",
         "请补充卡密，或减小 --num。可用 gatepay products 查看库存。",
+    ),
+    "todo.OutOfStockError": (
+        "Upload card keys or order fewer with --group. `gatepay products` shows the stock.",
+        "请补充卡密，或减少 --group 中的件数。可用 gatepay products 查看库存。",
     ),
     "todo.InvalidQuantityError": ("Use --num 1 or more.", "请使用不小于 1 的 --num。"),
     "todo.MissingParameterError": (
@@ -517,6 +553,10 @@ COMMAND: dict[str, Text] = {
     "todo.UnknownFailureError": (
         "Look for the order number in GatePay's console before you run the command again. Then use a new order number.",
         "重新执行之前，请先在 GatePay 后台查找这个订单号；再次执行时请使用新的订单号。",
+    ),
+    "todo.UnknownFailureError order/check": (
+        "Run the command again later. This says nothing about the order.",
+        "请稍后重新执行。这并不能说明订单的情况。",
     ),
     "todo.NoPayTypeAvailableError": (
         "Choose how you receive money in GatePay's console. Until then, try another --type.",
@@ -548,13 +588,30 @@ COMMAND: dict[str, Text] = {
         "Contact GatePay and tell them the endpoint, the code and the time.",
         "请联系 GatePay，并提供接口名、状态码和出错时间。",
     ),
-    "todo.TransportError": (
+    # For "keys", "order" and "reading": what the call was about.
+    "todo.TransportError keys": (
         "Run `gatepay doctor`, then run the command again. Nothing is stored twice.",
         "请运行 gatepay doctor 检查，然后重新执行命令；不会重复录入。",
     ),
-    "todo.DeadlineExceededError": (
+    "todo.TransportError order": (
+        "Nothing was sent, so no order was created. Run `gatepay doctor`, then run the command again.",
+        "没有发送任何内容，因此没有创建订单。请运行 gatepay doctor 检查，然后重新执行命令。",
+    ),
+    "todo.TransportError reading": (
+        "Run `gatepay doctor`, then run the command again.",
+        "请运行 gatepay doctor 检查，然后重新执行命令。",
+    ),
+    "todo.DeadlineExceededError keys": (
         "Run `gatepay doctor`, then run the command again. Nothing is stored twice.",
         "请运行 gatepay doctor 检查，然后重新执行命令；不会重复录入。",
+    ),
+    "todo.DeadlineExceededError order": (
+        "Nothing was sent, so no order was created. Run `gatepay doctor`, then run the command again.",
+        "没有发送任何内容，因此没有创建订单。请运行 gatepay doctor 检查，然后重新执行命令。",
+    ),
+    "todo.DeadlineExceededError reading": (
+        "Run `gatepay doctor`, then run the command again.",
+        "请运行 gatepay doctor 检查，然后重新执行命令。",
     ),
     "todo.ProtocolError": (
         "Check GATEPAY_BASE_URL, and whether a proxy or a login page responds instead of GatePay. Run `gatepay doctor`.",
@@ -567,8 +624,8 @@ COMMAND: dict[str, Text] = {
         "如果也没有，再用新的订单号另建一个订单。",
     ),
     "todo.DurableError": (
-        "Use `gatepay uploads resume` to continue the upload, `cancel` to stop it or `forget` to delete it.",
-        "可用 gatepay uploads resume 恢复，用 cancel 取消，用 forget 删除。",
+        "Use `gatepay uploads resume` to continue the upload, `cancel` to stop it or `delete` to delete it.",
+        "可用 gatepay uploads resume 恢复，用 cancel 取消，用 delete 删除。",
     ),
     "todo.SourceChangedError": (
         "Run `gatepay keys upload` on the same input again. Nothing is stored twice.",
@@ -832,6 +889,10 @@ COMMAND: dict[str, Text] = {
         "Upload {job} is queued: {count} card keys. From now on it survives a crash.",
         "任务 {job} 已进入队列：{count} 条卡密。从现在起，即使崩溃也不会丢失。",
     ),
+    "queue.was_done": (
+        "Upload {job} was done on {when}. Nothing was sent this time; this is its result:",
+        "任务 {job} 已于 {when} 完成，这次没有发送任何内容。结果如下：",
+    ),
     "queue.worked_at": (
         "To send it, run `gatepay uploads work`. To follow it, run `gatepay uploads watch`.",
         "用 gatepay uploads work 发送，用 gatepay uploads watch 跟踪。",
@@ -848,12 +909,13 @@ COMMAND: dict[str, Text] = {
     "uploads.keys": ("card keys", "卡密"),
     "uploads.there": ("on the server", "已在服务器上"),
     "uploads.created": ("submitted", "提交时间"),
-    "uploads.working": ("running", "进行中"),
+    "uploads.ended": ("ended", "结束时间"),
+    "uploads.working": ("working", "进行中"),
     "uploads.done": ("done", "已完成"),
     "uploads.stopped": ("stopped", "已停止"),
     "uploads.cancelled": ("cancelled", "已取消"),
     "uploads.is": ("Upload {job} is {state}.", "任务 {job}：{state}。"),
-    "uploads.forgotten": ("Upload {job} was deleted.", "任务 {job} 已删除。"),
+    "uploads.deleted": ("Upload {job} was deleted.", "任务 {job} 已删除。"),
     "working.open": (
         "Running this shop's durable uploads. Press Ctrl-C to stop; nothing is lost.",
         "正在执行本店铺的断点续传任务；按 Ctrl-C 结束，不会丢失任何卡密。",
@@ -921,13 +983,67 @@ COMMAND: dict[str, Text] = {
     ),
     "pay.cant_listen": ("Can't listen on {address}: {reason}", "无法监听 {address}：{reason}"),
     "pay.waiting": (
-        "Waiting up to {minutes} minutes for the callback at {address} …",
-        "正在 {address} 等待回调，最多 {minutes} 分钟……",
+        "Waiting up to {time} for the callback at {address} …",
+        "正在 {address} 等待回调，最多 {time}……",
     ),
-    "pay.not_paid": ("No callback arrived in time.", "在规定时间内没有收到回调。"),
+    "time.hours": ("{count} h", "{count} 小时"),
+    "time.minutes": ("{count} min", "{count} 分钟"),
+    "time.seconds": ("{count} s", "{count} 秒"),
+    "pay.not_paid": ("No callback for order {order} arrived in time.", "在规定时间内没有收到订单 {order} 的回调。"),
     "pay.not_paid.todo": (
-        "the customer can still pay the order: check its state and the callback URL in GatePay's console",
-        "订单仍可能被支付：请在 GatePay 后台查看订单状态，并检查回调 URL",
+        "the customer may still be able to pay the order (in the sandbox until {until}): ask with `gatepay order {order}`, "
+        "and check the callback URL in GatePay's console",
+        "订单仍可能被支付（沙箱中的期限为 {until}）：请用 gatepay order {order} 查询，并在 GatePay 后台检查回调 URL",
+    ),
+    "pay.still_open": (
+        "Order {order} can still be paid: in the sandbox until {until}; GatePay does not say how long. To see its status, "
+        "run `gatepay order {order}`.",
+        "订单 {order} 仍可付款：沙箱中的期限为 {until}，GatePay 没有公布期限。可用 gatepay order {order} 查询状态。",
+    ),
+    "pay.perhaps": (
+        "Order {order} may or may not exist. Before you create another one, run `gatepay order {order}`, or look in "
+        "GatePay's console.",
+        "无法确定订单 {order} 是否已创建。另建订单之前，请用 gatepay order {order} 查询，或在 GatePay 后台查看。",
+    ),
+    "pay.asking": (
+        "The response was lost. Asking GatePay for order {order}: up to 15 seconds …",
+        "响应丢失，正在向 GatePay 查询订单 {order}，最多 15 秒……",
+    ),
+    "pay.found": (
+        "Order {order} exists (status: {status}). Don't create it again.",
+        "订单 {order} 已存在（状态：{status}），请不要重复创建。",
+    ),
+    "pay.link_lost": (
+        "Its payment link was lost with the response. If the customer has no link, run the command again with another "
+        "order number, and let this order expire.",
+        "付款链接随响应一起丢失。如果顾客没有链接，请换一个订单号重新执行，并让这个订单自行过期。",
+    ),
+    "pay.not_found": (
+        "Order {order} may or may not exist: the response was lost, and GatePay finds no such order. That proves nothing: "
+        "GatePay may not find orders of this kind.",
+        "无法确定订单 {order} 是否已创建：响应丢失，GatePay 也查不到它。但这不能说明什么：这类订单 GatePay 可能查不到。",
+    ),
+    "pay.not_found.todo": (
+        "look for the order in GatePay's console. If it isn't there, run the command again with another order number",
+        "请在 GatePay 后台查找这个订单；如果没有，再换一个订单号重新执行",
+    ),
+    "pay.probably_not": (
+        "Order {order} was probably not created: the response was lost, and GatePay finds no such order.",
+        "订单 {order} 很可能没有创建：响应丢失，GatePay 也查不到它。",
+    ),
+    "pay.probably_not.todo": (
+        "run the command again with another order number. If the first request arrives late after all, its order expires",
+        "请换一个订单号重新执行。即使第一个请求稍后才到达，那个订单也会自行过期",
+    ),
+    "pay.not_asked": (
+        "Order {order} may or may not exist: the response was lost, and GatePay could not be asked. {reason}",
+        "无法确定订单 {order} 是否已创建：响应丢失，也无法向 GatePay 查询。{reason}",
+    ),
+    "pay.digits": (
+        "Note: order number {order} begins or ends with a digit. GatePay signs its callback without separators, so digits "
+        "can be moved between the order number and the fields next to it. Without --order you get a safe number.",
+        "注意：订单号 {order} 以数字开头或结尾。GatePay 的回调签名没有分隔符，数字可以在订单号和相邻字段之间挪动。"
+        "不加 --order 会生成安全的订单号。",
     ),
     "pay.paid": (
         "Paid: ¥{realprice} with {type} (GatePay order {order_id}).",
@@ -1009,35 +1125,35 @@ COMMAND: dict[str, Text] = {
     "seen.fault": ("fault: {kind}", "故障：{kind}"),
     "seen.missing": ("missing or empty: {field}", "缺少参数或参数为空：{field}"),
     "seen.malformed": ("can't be read: {field}", "无法读取：{field}"),
-    "seen.pay_type": ("unknown payment method", "{message}"),
-    "seen.single_only": ("WeChat Pay takes one item", "{message}"),
-    "seen.product_id": ("product_id is no number above 0", "{message}"),
-    "seen.quantity": ("product_num is no number above 0", "{message}"),
-    "seen.no_product": ("the shop has no such product", "{message}"),
-    "seen.no_shop": ("the shop was deleted", "{message}"),
-    "seen.appkey": ("unknown appkey", "{message}"),
-    "seen.signature": ("wrong signature; signed, in order: {field}", "{message}；签名顺序：{field}"),
-    "seen.stock": ("not enough stock", "{message}"),
-    "seen.quota": ("the quota is used up", "{message}"),
-    "seen.licence": ("the licence has expired", "{message}"),
-    "seen.closed": ("the shop's API is closed", "{message}"),
-    "seen.page": ("page is no number above 0, or past the last page", "{message}"),
-    "seen.repeated": ("a card key comes twice", "{message}"),
-    "seen.empty": ("no card keys", "{message}"),
-    "seen.too_many": ("more than 500 card keys", "{message}"),
-    "seen.all_known": ("all card keys were there already", "{message}"),
-    "seen.storage": ("a card key is too long", "{message}"),
-    "seen.no_appkey": ("missing or empty: appkey", "{message}"),
-    "seen.no_sign": ("missing or empty: sign", "{message}"),
-    "seen.key_expired": ("the licence has expired", "{message}"),
-    "seen.not_allowed": ("not allowed: {field}", "{message}：{field}"),
-    "seen.no_callback_url": ("no return URL, here or in the shop", "{message}"),
-    "seen.no_notify_url": ("no callback URL, here or in the shop", "{message}"),
-    "seen.price": ("price is no amount such as 1.88", "{message}"),
-    "seen.pay_type_closed": ("the payment method is closed", "{message}"),
-    "seen.no_pay_type": ("all payment methods are closed", "{message}"),
-    "seen.no_agent": ("the shop is no agent", "{message}"),
-    "seen.no_order": ("no such order", "{message}"),
+    "seen.pay_type": ("unknown payment method", "没有这种付款方式"),
+    "seen.single_only": ("WeChat Pay takes one item", "微信支付只能单件购买"),
+    "seen.product_id": ("product_id is no number above 0", "product_id 不是大于 0 的整数"),
+    "seen.quantity": ("product_num is no number above 0", "product_num 不是大于 0 的整数"),
+    "seen.no_product": ("the shop has no such product", "店铺没有这个商品"),
+    "seen.no_shop": ("the shop was deleted", "店铺已删除"),
+    "seen.appkey": ("unknown appkey", "appkey 无效"),
+    "seen.signature": ("wrong signature; signed, in order: {field}", "签名错误；签名顺序：{field}"),
+    "seen.stock": ("not enough stock", "库存不足"),
+    "seen.quota": ("the quota is used up", "额度已用完"),
+    "seen.licence": ("the licence has expired", "授权已过期"),
+    "seen.closed": ("the shop's API is closed", "店铺的接口已关闭"),
+    "seen.page": ("page is no number above 0, or past the last page", "page 不是大于 0 的整数，或超过最后一页"),
+    "seen.repeated": ("a card key comes twice", "卡密有重复"),
+    "seen.empty": ("no card keys", "没有卡密"),
+    "seen.too_many": ("more than 500 card keys", "卡密超过 500 条"),
+    "seen.all_known": ("all card keys were there already", "卡密均已存在"),
+    "seen.storage": ("a card key is too long", "有卡密过长"),
+    "seen.no_appkey": ("missing or empty: appkey", "缺少 appkey"),
+    "seen.no_sign": ("missing or empty: sign", "缺少 sign"),
+    "seen.key_expired": ("the licence has expired", "授权已过期"),
+    "seen.not_allowed": ("not allowed: {field}", "不允许的参数：{field}"),
+    "seen.no_callback_url": ("no return URL, here or in the shop", "请求和店铺都没有同步返回地址"),
+    "seen.no_notify_url": ("no callback URL, here or in the shop", "请求和店铺都没有回调 URL"),
+    "seen.price": ("price is no amount such as 1.88", "price 不是金额（例如 1.88）"),
+    "seen.pay_type_closed": ("the payment method is closed", "该付款方式已关闭"),
+    "seen.no_pay_type": ("all payment methods are closed", "所有付款方式都已关闭"),
+    "seen.no_agent": ("the shop is no agent", "店铺不是代理商"),
+    "seen.no_order": ("no such order", "没有这个订单"),
     # -- the doctor ---------------------------------------------------------------------------------------------------
     "doctor.ok": ("[ok]  ", "[正常]"),
     "doctor.warn": ("[note]", "[注意]"),
@@ -1076,6 +1192,10 @@ COMMAND: dict[str, Text] = {
     "doctor.failed.todo": (
         "check that {url} is right and that this machine can reach it: network, DNS, proxy, firewall. Try: curl -v {url}",
         "请确认 {url} 正确且本机能够访问：检查网络、DNS、代理和防火墙；可以试试 curl -v {url}",
+    ),
+    "doctor.refused.todo": (
+        "A proxy may have changed the request: check HTTPS_PROXY. If you use no proxy, update gatepay-async.",
+        "可能是代理改动了请求：请检查 HTTPS_PROXY。如果没有使用代理，请升级 gatepay-async。",
     ),
     "doctor.clock": ("Clock", "时钟"),
     "doctor.clock_ok": ("{skew} s from GatePay's clock", "与 GatePay 相差 {skew} 秒"),

@@ -187,9 +187,11 @@ async def _check_server() -> list[Finding]:
 def _server_failure(failure: GatePayError) -> Finding:
     explanation, status = failures.explain(failure), failures.error_status(failure)
     message = text("doctor.failed", headline=failures.headline(failure).rstrip(".。"), cause=explanation.cause)
-    # What is to be done then is to run the doctor, says the catalogue to others.
-    nobody = status is Status.NO_ANSWER
-    todo = text("doctor.failed.todo", url=settings.base_url()) if nobody else explanation.remedy
+    todo = explanation.remedy
+    if status is Status.NO_ANSWER:
+        todo = text("doctor.failed.todo", url=settings.base_url())
+    elif "gatepay doctor" in todo:  # which this is
+        todo = text("doctor.refused.todo")
     return Finding("server", Mark.BAD, message, todo, status)
 
 
