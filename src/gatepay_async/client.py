@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import random
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from decimal import Decimal
 from functools import partial, wraps
 from types import TracebackType
@@ -22,6 +22,7 @@ from gatepay_async.exchange.port import ForeignError
 from gatepay_async.exchange.urls import BadUrlError, parse_url
 from gatepay_async.lines import Lines
 from gatepay_async.listing import CardKeyListing
+from gatepay_async.places import AutoPlaces
 from gatepay_async.protocol import callback, checks, invisible, payment_return, quick_pay
 from gatepay_async.protocol.bulk import UploadReport
 from gatepay_async.protocol.calls import Call, KaCreate, KaShow, PayCreate, ProductShow
@@ -47,6 +48,7 @@ from gatepay_async.protocol.models import (
     PayType,
     Stored,
 )
+from gatepay_async.protocol.observing import Ended, Observer
 from gatepay_async.protocol.payment_calls import (
     AnypayCreate,
     CloudpayCreate,
@@ -162,6 +164,7 @@ class AsyncGatePay:
         _check_kind("retry", retry, RetryPolicy)
         self._deadline = math.inf if deadline is None else deadline
         self._timeout = math.inf if timeout is None else timeout
+        self._max_connections = max_connections
         self._policy = retry or RetryPolicy()
         self._budget = RetryBudget(self._policy.budget)
         self._attempts, self._cloud_attempts = (
@@ -488,7 +491,12 @@ class AsyncGatePay:
 
     @_sealed_async
     async def upload_card_keys(
-        self, product_id: int, keys: Lines, *, concurrency: int = 4, on_progress: OnProgress | None = None
+        self,
+        product_id: int,
+        keys: Lines,
+        *,
+        concurrency: int | Literal["auto"] = 4,
+        on_progress: OnProgress | None = None,
     ) -> UploadReport:
         """
         Upload any number of card keys: cleaned, deduplicated over the whole input, 500 a call, side by side.
@@ -509,7 +517,8 @@ class AsyncGatePay:
             product_id: One of ``list_products()``.
             keys: Any iterable or asynchronous iterable of text or UTF-8 bytes, or an open text or binary file
                 (read in a worker thread).
-            concurrency: Calls in flight at once.
+            concurrency: Calls in flight at once. ``"auto"``: begins with 4, sends more while that makes the upload
+                faster, up to ``max_connections``, and fewer when GatePay slows down or answers 429 or 503.
             on_progress: Called with an ``UploadProgress`` after each chunk and at the end, never two at a time;
                 plain or async. The upload waits for it.
 
@@ -524,7 +533,13 @@ class AsyncGatePay:
                 cancellation. Each has the ledger so far as ``.report``.
         """
         send = partial(self._send_card_keys, resent_within=_RESENT_WITHIN)
-        return await upload(send, product_id, keys, concurrency=concurrency, on_progress=on_progress)
+        places: int | AutoPlaces
+        if concurrency == "auto":
+            places = AutoPlaces(self._max_connections)
+            send = partial(send, observer=places.observe)
+        else:
+            places = concurrency
+        return await upload(send, product_id, keys, concurrency=places, on_progress=on_progress)
 
     @sealed
     def parse_callback(self, query: str | bytes) -> Callback:
@@ -624,14 +639,26 @@ class AsyncGatePay:
         call = RawCall(path, {} if fields is None else fields, signed, repeatable)
         return (await self._send_until_answered(call, partial(decode_raw, call))).value
 
-    async def _send_card_keys(self, call: KaCreate, *, resent_within: float = math.inf) -> Sent[Stored]:
-        return await self._send_until_answered(call, partial(decode, call), resent_within=resent_within)
+    async def _send_card_keys(
+        self, call: KaCreate, *, resent_within: float = math.inf, observer: Observer | None = None
+    ) -> Sent[Stored]:
+        read = partial(decode, call)
+        return await self._send_until_answered(call, read, resent_within=resent_within, observer=observer)
 
     @_sealed_async
     async def _send_until_answered(
-        self, call: Outgoing, read: Callable[[Reply], T], *, resent_within: float = math.inf
+        self,
+        call: Outgoing,
+        read: Callable[[Reply], T],
+        *,
+        resent_within: float = math.inf,
+        observer: Observer | None = None,
     ) -> Sent[T]:
-        """Send *call* until *read* can read its reply; not again once *resent_within* seconds have passed."""
+        """
+        Send *call* until *read* can read its reply; not again once *resent_within* seconds have passed.
+
+        *observer* is told of each attempt.
+        """
         form = encode(call, self._credentials)
         attempt = 0
         in_doubt = False  # an attempt broke off, and may have been carried out
@@ -642,7 +669,8 @@ class AsyncGatePay:
         while True:
             attempt += 1
             try:
-                value = read(await attempts.make(call, form, ends=ends))
+                reply = attempts.make(call, form, ends=ends)
+                value = read(await reply) if observer is None else await _observed(observer(call, attempt), reply, read)
             except (RefusedError, ProtocolError, TransportError, ForeignError) as error:
                 failure = error
             else:
@@ -687,6 +715,17 @@ class AsyncGatePay:
             raise _misuse_error(Problem("closed"))
         if self._loop != current_loop():
             raise _misuse_error(Problem("other_event_loop"))
+
+
+async def _observed(ended: Ended, reply: Awaitable[Reply], read: Callable[[Reply], T]) -> T:
+    """What *read* makes of *reply*; *ended* is told."""
+    try:
+        value = read(await reply)
+    except BaseException as error:
+        ended(error)
+        raise
+    ended(None)
+    return value
 
 
 def _raise(
