@@ -12,8 +12,6 @@ from tables import rows
 from gatepay_async.protocol import errors
 from gatepay_async.protocol.errors import GatePayError, ProtocolError, TransportError
 from gatepay_async.protocol.retrying import (
-    TRANSIENT,
-    RetryBudget,
     RetryPolicy,
     Sent,
     is_transient,
@@ -61,11 +59,6 @@ def test_what_may_pass(failure: GatePayError, *, again: bool) -> None:
     assert wait == (0.25 if again else None)
 
 
-def test_transient_statuses() -> None:
-    """The statuses that are asked again are these."""
-    assert {408, 425, 429, 500, 502, 503, 504} == TRANSIENT
-
-
 @rows(
     ("attempt", "jitter", "wait"),
     [
@@ -110,35 +103,6 @@ def test_a_wait_that_outlasts_the_deadline(left: float, wait: float | None) -> N
     """A wait that would end at the deadline or after it is not begun."""
     assert wait_after(GONE, attempt=1, policy=RetryPolicy(), jitter=0, left=left) == wait
     assert wait_after(strange(503, retry_after=5), attempt=1, policy=RetryPolicy(), jitter=0, left=5) is None
-
-
-def test_no_waits() -> None:
-    """A policy without waits sends again at once."""
-    policy = RetryPolicy(first_wait=0, longest_wait=0, longest_retry_after=0)
-    assert wait_after(GONE, attempt=3, policy=policy, jitter=0.5, left=1) == 0
-    assert wait_after(strange(429, retry_after=0.1), attempt=1, policy=policy, jitter=0, left=1) is None
-
-
-def test_the_budget() -> None:
-    """Each further attempt costs one; each success gives half of one back, up to the whole."""
-    budget = RetryBudget(2)
-    assert [budget.try_spend(), budget.try_spend(), budget.try_spend()] == [True, True, False]
-    assert budget.left == 0
-    budget.refund()
-    assert not budget.try_spend()
-    assert budget.left == 0.5
-    budget.refund()
-    assert budget.try_spend()
-    for _ in range(9):
-        budget.refund()
-    assert budget.left == 2
-
-
-def test_an_empty_budget() -> None:
-    """A budget of 0 pays for nothing, ever."""
-    budget = RetryBudget(0)
-    budget.refund()
-    assert not budget.try_spend()
 
 
 def test_an_answer() -> None:

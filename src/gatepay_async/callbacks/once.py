@@ -12,7 +12,7 @@ from attrs import frozen
 
 from gatepay_async.callbacks.events import LOGGER, CallbackEvent, EventKind
 from gatepay_async.callbacks.store import Claim, Standing, Store
-from gatepay_async.protocol.errors import CallbackError
+from gatepay_async.protocol.callback_errors import CallbackError
 from gatepay_async.protocol.models import Callback
 from gatepay_async.protocol.money import is_underpaid
 from gatepay_async.words.problem import Problem

@@ -121,11 +121,11 @@ class AutoConcurrency:
         self._seconds += latency
         self._to_end -= 1
         if not self._to_end:
-            self._judge(self._seconds / self._count)
+            self._judge_round(self._seconds / self._count)
 
     # --- What a round shows ------------------------------------------------------------------------------------
 
-    def _judge(self, latency: float) -> None:
+    def _judge_round(self, latency: float) -> None:
         if self.limit == self._home:
             self._judge_home(latency)
             return

@@ -8,7 +8,7 @@ from urllib.parse import unquote_to_bytes
 
 from attrs import frozen
 
-from gatepay_async.protocol.errors import MalformedCallbackError
+from gatepay_async.protocol.callback_errors import MalformedCallbackError
 from gatepay_async.words.problem import Problem
 
 MAX_QUERY_BYTES = 8192  # bytes of a query string; GatePay's own have about 300. Many web servers accept no longer one
@@ -57,7 +57,7 @@ class QueryForm:
             values[text] = self._unquote(value)
         for field in self.fields:
             if field in values or field not in self.optional:
-                self._check(field, values)
+                self._check_form(field, values)
         return values
 
     def _unquote(self, text: bytes) -> str:
@@ -70,7 +70,7 @@ class QueryForm:
             pass
         raise self._error(problem=Problem("bytes_not_utf8"))
 
-    def _check(self, name: str, values: dict[str, str]) -> None:
+    def _check_form(self, name: str, values: dict[str, str]) -> None:
         if name not in values:
             raise self._error(field=name, problem=Problem("missing"))
         form, problem = self.fields[name]
