@@ -107,6 +107,7 @@ ONLY_IN = {
     "h11": {"sandbox"},
     "sqlite3": {
         "callbacks.sqlite",
+        "callbacks.sqlite_file",
         "cli.commands.sandbox",
         "dedup",
         "durable.storage.database",
