@@ -17,7 +17,6 @@ from hypothesis.internal.intervalsets import IntervalSet
 from surroundings import normalise_environment, normalise_signals, socket_folder
 
 from gatepay_async import AsyncGatePay, RetryPolicy
-from gatepay_async.exchange import opening
 from gatepay_async.protocol.progress import Patience
 from gatepay_async.sandbox import Sandbox, orders
 
@@ -41,9 +40,6 @@ settings.load_profile("quick")
 UTF8 = IntervalSet([(0, 0xD7FF), (0xE000, sys.maxunicode)]), IntervalSet([])
 try_all = charmap.intervals_from_codec
 charmap.intervals_from_codec = lambda codec: UTF8 if codec == "utf-8" else try_all(codec)  # type: ignore[assignment]  # it is cached there
-
-# `nox -s aiohttp` runs what talks to servers over that transport, instead of the pool.
-OVER_AIOHTTP = os.environ.get("GATEPAY_TEST_TRANSPORT") == "aiohttp"
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
@@ -95,13 +91,7 @@ def one_qr_code() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=OVER_AIOHTTP)
-def over_aiohttp(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is opened by default is aiohttp's."""
-    monkeypatch.setattr(opening, "_open_own", opening._open_aiohttp)
-
-
-@pytest.fixture(params=["asyncio"] if OVER_AIOHTTP else ["asyncio", "trio"])
+@pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Both event loops."""
     return str(request.param)

@@ -16,7 +16,12 @@ _PREFIXES = ("GATEPAY_", "LC_", "AWS_", "PG", "DBOS_", "_GATEPAY_", "_TYPER_")
 _KEPT = "GATEPAY_TEST_"  # settings of these tests
 # One certificate instead of a hundred and fifty: to read those takes as long as a whole test, for each client of httpx.
 _AUTHORITY = Path(__file__).with_name("authority.pem")
-_SET = {"LANG": "C.UTF-8", "TERM": "xterm-256color", "SSL_CERT_FILE": str(_AUTHORITY)}
+_SET = {
+    "LANG": "C.UTF-8",
+    "TERM": "xterm-256color",
+    "SSL_CERT_FILE": str(_AUTHORITY),
+    "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",  # not that of whoever runs the tests
+}
 # Ignored by whoever started the tests (nohup; a shell without job control, for a job in the background), and inherited
 # by each program that a test starts.
 _IGNORED = ("SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGWINCH")

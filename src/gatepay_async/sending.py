@@ -23,6 +23,10 @@ async def _always() -> bool:
     return True
 
 
+def _nothing() -> None:
+    pass
+
+
 class PartSender:
     """
     Sends the parts of one upload. ``Progress`` says what an answer means, ``Parts`` what is sent next.
@@ -33,6 +37,7 @@ class PartSender:
         progress: How the upload goes.
         record: Is called with what became of each part; they add up to the chunks that were given.
         may_send: Is awaited before each call. False: nothing more is sent.
+        on_sent: Is called after each call that it has let through.
 
     Attributes:
         error: What has ended the upload, besides what ``Progress`` knows; of several, the first.
@@ -44,7 +49,9 @@ class PartSender:
         product_id: int,
         progress: Progress,
         record: Callable[[ChunkOutcome], None],
+        *,
         may_send: Callable[[], Awaitable[bool]] = _always,
+        on_sent: Callable[[], None] = _nothing,
     ) -> None:
         self.error: BaseException | None = None
         self._send = send
@@ -52,6 +59,7 @@ class PartSender:
         self._progress = progress
         self._record = record
         self._may_send = may_send
+        self._on_sent = on_sent
         self._in_flight = 0  # calls that are not answered yet
         self._changed = anyio.Event()  # a call was answered, or the upload has ended; there is a new one after each
 
@@ -64,7 +72,7 @@ class PartSender:
         """Send nothing more, because of *error*."""
         if self.error is None:
             self.error = error
-        self._wake()
+        self._wake_all()
 
     async def send_chunks(self, chunks: Iterable[Chunk]) -> None:
         """Send *chunks*, one call at a time; other tasks may send others. Each part is recorded, come what may."""
@@ -76,7 +84,10 @@ class PartSender:
                     with anyio.move_on_after(wait):
                         await self._changed.wait()
                 elif await self._may_send():
-                    await self._send_next(parts)
+                    try:
+                        await self._send_next(parts)
+                    finally:
+                        self._on_sent()
                 else:
                     break
         finally:
@@ -88,7 +99,7 @@ class PartSender:
         outcome: ChunkOutcome | None = bulk.failed(part, Fate.UNKNOWN)  # until we know better: cancelled, or a bug
         began = anyio.current_time()
         try:
-            answer = await self._call(part)
+            answer = await self._send_part(part)
             outcome = self._progress.answered(part, answer, now=anyio.current_time())
         except InvalidRequestError as error:
             self.end_with(error)
@@ -103,14 +114,15 @@ class PartSender:
             if outcome is not None:
                 self._record(outcome)
 
-    async def _call(self, part: Chunk) -> Sent[Stored]:
+    async def _send_part(self, part: Chunk) -> Sent[Stored]:
         self._in_flight += 1
         try:
             return await self._send(KaCreate(self._product_id, part.keys))
         finally:
             self._in_flight -= 1
-            self._wake()  # those who wait look again when this task waits next: what the answer means is known by then
+            # Those who wait look again when this task waits next: what the answer means is known by then.
+            self._wake_all()
 
-    def _wake(self) -> None:
+    def _wake_all(self) -> None:
         self._changed.set()
         self._changed = anyio.Event()

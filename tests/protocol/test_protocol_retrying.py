@@ -12,7 +12,6 @@ from tables import rows
 from gatepay_async.protocol import errors
 from gatepay_async.protocol.errors import GatePayError, ProtocolError, TransportError
 from gatepay_async.protocol.retrying import (
-    RetryBudget,
     RetryPolicy,
     Sent,
     is_transient,
@@ -104,21 +103,6 @@ def test_a_wait_that_outlasts_the_deadline(left: float, wait: float | None) -> N
     """A wait that would end at the deadline or after it is not begun."""
     assert wait_after(GONE, attempt=1, policy=RetryPolicy(), jitter=0, left=left) == wait
     assert wait_after(strange(503, retry_after=5), attempt=1, policy=RetryPolicy(), jitter=0, left=5) is None
-
-
-def test_the_budget() -> None:
-    """Each further attempt costs one; each success gives half of one back, up to the whole."""
-    budget = RetryBudget(2)
-    assert [budget.try_spend(), budget.try_spend(), budget.try_spend()] == [True, True, False]
-    assert budget.left == 0
-    budget.refund()
-    assert not budget.try_spend()
-    assert budget.left == 0.5
-    budget.refund()
-    assert budget.try_spend()
-    for _ in range(9):
-        budget.refund()
-    assert budget.left == 2
 
 
 def test_an_answer() -> None:

@@ -31,7 +31,10 @@ def _money(amount: Decimal) -> str:
 
 
 def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    local = datetime.fromtimestamp(seconds, UTC).astimezone()
+    hours, minutes = local.strftime("%z")[:3], local.strftime("%z")[3:5]
+    zone = f"{int(hours):+d}".replace("+0", "") + (f":{minutes}" if minutes != "00" else "")
+    return f"{local:%Y-%m-%d %H:%M:%S} UTC{zone}"
 
 
 def _iso(seconds: float) -> str:
@@ -63,7 +66,7 @@ def language_of(request: Request) -> Lang:
     return "en"
 
 
-def _text(language: Lang, name: str, **values: object) -> str:
+def _say_on_page(language: Lang, name: str, **values: object) -> str:
     return say(PAGES[name], language, **values)
 
 
@@ -95,7 +98,7 @@ def render(request: Request, template: str, *, status: int = 200, **context: obj
     language = language_of(request)
     html = _templates.get_template(template).render(
         language=language,
-        t=partial(_text, language),
+        t=partial(_say_on_page, language),
         link=partial(_link, request),
         in_language=partial(_in_language, request),
         address=f"{_own_path(request)}?{request.url.query}".removesuffix("?"),

@@ -12,7 +12,7 @@ from gatepay_async.cli.status import Status
 from gatepay_async.client import AsyncGatePay
 from gatepay_async.order_ids import new_out_order_id
 from gatepay_async.protocol.bulk import UploadProgress
-from gatepay_async.protocol.errors import CallbackError
+from gatepay_async.protocol.callback_errors import CallbackError
 
 _PRODUCT_ID = 8
 _KEY_COUNT = 12_000
@@ -47,7 +47,7 @@ async def run_demo() -> Status:
                     await _check_payment(gatepay, sandbox),
                 ]
     if wants_json():
-        print_json(held=all(held), uploaded=held[0], walked=held[1], paid=held[2])
+        print_json(ok=all(held), uploaded=held[0], listed=held[1], paid=held[2])
     else:
         print_line(text("demo.held" if all(held) else "demo.not_held"), style="bold green" if all(held) else "bold red")
         print_line(text("demo.next"))

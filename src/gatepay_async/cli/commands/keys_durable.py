@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 from anyio import to_thread
 from attrs import frozen
@@ -15,7 +15,7 @@ from gatepay_async.cli import ledger, queue, settings, sources
 from gatepay_async.cli.commands import uploads
 from gatepay_async.cli.language import text
 from gatepay_async.cli.output import print_json, wants_json, warn
-from gatepay_async.cli.screens import print_line
+from gatepay_async.cli.screens import local_time, print_line
 from gatepay_async.cli.status import Status
 
 if TYPE_CHECKING:
@@ -35,7 +35,13 @@ class _JoinedFiles:
 
 
 async def submit(
-    names: list[Path], product_id: int, concurrency: int, encoding: str, failed_lines: Path | None, *, wait: bool
+    names: list[Path],
+    product_id: int,
+    concurrency: int | Literal["auto"],
+    encoding: str,
+    failed_lines: Path | None,
+    *,
+    wait: bool,
 ) -> Status:
     """Put all files into the queue as one job; unless nobody waits for it, work until it is done, and show it."""
     settings.secret()  # while there is nothing to lose yet
@@ -52,6 +58,10 @@ async def submit(
             job = await submitter.file(_JoinedFiles(reader, name), product_id=product_id)
             await job.resume()  # run again, it goes on, whatever has stopped it before
             info = await job.info()
+            if info.state == "done" and info.ended is not None:
+                when = local_time(info.ended)
+                warn(text("queue.was_done", job=queue.job_number(job), when=when))
+                return await uploads.print_result(job, failed_lines, reader.place, encoding)
             if not wait:
                 _print_queued(job, info.count)
                 return Status.DONE
@@ -61,12 +71,15 @@ async def submit(
 
 
 async def _work_until_done(
-    durable: DurableUploads, job: Job, concurrency: int, end: Callable[[], Awaitable[Status]]
+    durable: DurableUploads, job: Job, concurrency: int | Literal["auto"], end: Callable[[], Awaitable[Status]]
 ) -> Status:
     try:
         async with durable.worker(concurrency=concurrency):
             await uploads.follow(job)
     except asyncio.CancelledError:
+        if (await job.info()).state == "done":  # by the calls that were in flight: there is nothing to go on with
+            cast("asyncio.Task[Any]", asyncio.current_task()).uncancel()
+            return await end()
         await uploads.print_progress(job)
         warn(text("queue.goes_on", job=queue.job_number(job)))
         raise

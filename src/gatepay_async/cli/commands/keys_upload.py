@@ -1,6 +1,7 @@
 """``gatepay keys upload``."""
 
 from pathlib import Path
+from typing import Literal
 
 from attrs import frozen
 
@@ -15,7 +16,7 @@ from gatepay_async.protocol.errors import InvalidRequestError
 
 
 @frozen
-class _Upload:
+class _UploadCommand:
     """What is uploaded, and where the lines go that are not known to be on the server."""
 
     reader: sources.Reader
@@ -25,12 +26,12 @@ class _Upload:
 
 
 async def upload(
-    names: list[Path], product_id: int, concurrency: int, encoding: str, failed_lines: Path | None
+    names: list[Path], product_id: int, concurrency: int | Literal["auto"], encoding: str, failed_lines: Path | None
 ) -> Status:
     """Upload all files as one, and show what became of each line; of an upload that ends half-way, too."""
     gatepay = client()
     inputs = sources.check_sources(names, encoding)
-    job = _Upload(sources.Reader(inputs, encoding), inputs, encoding, failed_lines)
+    job = _UploadCommand(sources.Reader(inputs, encoding), inputs, encoding, failed_lines)
     line_counts = [source.lines for source in inputs if source.lines is not None]
     total = sum(line_counts) if len(line_counts) == len(inputs) else None
     if failed_lines is not None:
@@ -54,7 +55,7 @@ async def upload(
     return _finish(job, report, ended)
 
 
-def _finish(job: _Upload, report: UploadReport, ended: BaseException | None) -> Status:
+def _finish(job: _UploadCommand, report: UploadReport, ended: BaseException | None) -> Status:
     """Show the ledger, then what ended the upload before its time."""
     left_out, unwritten = False, None
     try:
@@ -75,7 +76,7 @@ def _finish(job: _Upload, report: UploadReport, ended: BaseException | None) -> 
     return Status.PARTLY if report.stored or report.already_there else Status.USAGE
 
 
-def _save_unsent_lines(job: _Upload, report: UploadReport, *, whole: bool) -> bool:
+def _save_unsent_lines(job: _UploadCommand, report: UploadReport, *, whole: bool) -> bool:
     """
     Write the card keys that are not known to be on the server, and the lines that were never read.
 

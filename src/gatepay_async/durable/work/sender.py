@@ -31,15 +31,24 @@ class BatchSender:
         send: Sends a call, and retries it where that helps.
         product_id: What the card keys are for.
         may_send: Awaited before each call; False: no more calls, for now.
+        on_sent: Called after each call that it has let through.
         accepted: Something was stored with the same secret before.
     """
 
     def __init__(
-        self, send: Send, product_id: int, may_send: Callable[[], Awaitable[bool]], *, accepted: bool = False
+        self,
+        send: Send,
+        product_id: int,
+        may_send: Callable[[], Awaitable[bool]],
+        *,
+        on_sent: Callable[[], None] = lambda: None,
+        accepted: bool = False,
     ) -> None:
         self._progress = Progress(_PATIENCE, accepted=accepted)
         self._outcomes: list[ChunkOutcome] = []
-        self._sender = PartSender(send, product_id, self._progress, self._outcomes.append, may_send)
+        self._sender = PartSender(
+            send, product_id, self._progress, self._outcomes.append, may_send=may_send, on_sent=on_sent
+        )
 
     @property
     def accepted(self) -> bool:
@@ -63,7 +72,7 @@ class BatchSender:
         error = self._sender.error
         if error is not None:
             result.stopped = error if isinstance(error, InvalidRequestError) else _without_text(error)
-            result.outcomes = [_explained(outcome, result.stopped) for outcome in result.outcomes]
+            result.outcomes = [_with_error(outcome, result.stopped) for outcome in result.outcomes]
         unsettled = [outcome for outcome in result.outcomes if not results.settled(outcome)]
         result.unanswered = any(outcome.attempts for outcome in unsettled)
         result.follows = result.stopped is None and bool(unsettled)
@@ -75,5 +84,5 @@ def _without_text(error: BaseException) -> DurableError:
     return DurableError(problem=Problem("sending_failed", kind=type(error).__name__))
 
 
-def _explained(outcome: ChunkOutcome, error: GatePayError) -> ChunkOutcome:
+def _with_error(outcome: ChunkOutcome, error: GatePayError) -> ChunkOutcome:
     return outcome if outcome.fate is Fate.STORED else evolve(outcome, error=outcome.error or error)
