@@ -21,6 +21,8 @@ FIGURES = (
     "cli_start",
     "choosing",
     "callbacks",
+    "resting",
+    "export",
 )
 
 
