@@ -134,7 +134,7 @@ class RedisStore:
         self._waiting.append((wish, answer))
         if self._calling is None or self._calling.done():
             self._calling = asyncio.create_task(self._run_script_until_none_waits())
-            self._calling.add_done_callback(self._give_up)
+            self._calling.add_done_callback(self._cancel_answers)
         return await answer
 
     async def _run_script_until_none_waits(self) -> None:
@@ -148,7 +148,7 @@ class RedisStore:
                     if not answer.done():
                         answer.set_exception(copy.copy(error))
 
-    def _give_up(self, calling: asyncio.Task[None]) -> None:
+    def _cancel_answers(self, calling: asyncio.Task[None]) -> None:
         if calling.cancelled():  # the event loop ends
             for _, answer in [*self._asked, *self._waiting]:
                 answer.cancel()
