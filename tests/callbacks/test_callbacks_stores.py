@@ -418,6 +418,32 @@ async def test_an_error_of_one_is_its_own(sqlite: SQLiteStore) -> None:
     assert await sqlite.claim(TWO) is Standing.HANDLED
 
 
+async def test_a_lock_stops_only_those_who_write(
+    sqlite: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of those who wait together, whoever only reads is told, though another program has locked the file."""
+    monkeypatch.setattr(callbacks.sqlite_file, "_LOCK_TIMEOUT_S", 0.01)
+    await sqlite.commit(ONE)
+    other = sqlite3.connect(tmp_path / "callbacks.sqlite3", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    standings: list[Standing] = []
+
+    async def read() -> None:
+        standings.append(await sqlite.claim(TWO))
+
+    async def write() -> None:
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            await sqlite.commit(evolve(ONE, key="shop/2"))
+
+    async with anyio.create_task_group() as group:
+        with sqlite._writer().file.open():
+            group.start_soon(read)
+            group.start_soon(write)
+            await anyio.wait_all_tasks_blocked()
+    assert standings == [Standing.HANDLED]
+    other.close()
+
+
 async def test_its_thread_ends(sqlite: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread ends when nothing has come for a while; the next callback starts another."""
     monkeypatch.setattr(together, "_IDLE_S", 0.01)

@@ -152,6 +152,7 @@ class _Writer:
         work: Callable[[sqlite3.Connection, Job[_Request]], object],
     ) -> None:
         """Do one of several: its error is its own."""
+        job.error = None
         try:
             job.result = work(database, job)
         except Exception as error:  # noqa: BLE001 -- it is told to who asked
