@@ -22,6 +22,8 @@ FIGURES = (
     "cli_start",
     "choosing",
     "callbacks",
+    "resting",
+    "export",
 )
 
 
