@@ -146,12 +146,23 @@ def test_time_outs_lower_the_limit_and_broken_connections_do_not() -> None:
     assert auto.limit == MOST
 
 
+def test_a_server_that_became_faster_is_tried_soon() -> None:
+    """However long nothing more was tried, because it had never brought anything."""
+    auto = AutoConcurrency(MOST)
+    calls = Calls(auto)
+    for _ in range(300):
+        calls.answer(1, latency=0.01 * auto.limit)
+    assert auto.limit <= 6
+    calls.answer(40, latency=0.01)
+    assert auto.limit > 16
+
+
 def test_only_refusals_take_the_limit_below_its_start() -> None:
     """A latency that grows without end doesn't; a 503 does, and one of several calls counts."""
     auto = AutoConcurrency(MOST)
     calls = Calls(auto)
-    for doublings in range(20):
-        calls.answer(20, latency=0.02 * 2**doublings)
+    for doublings in range(8):
+        calls.answer(12, latency=0.02 * 2**doublings)
     assert auto.limit >= START
     calls.answer(1, end=End.REFUSED)
     lowered = auto.limit
