@@ -255,6 +255,10 @@ def test_fields(gatepay: Any, shop: Sandbox) -> None:
     dry = gatepay("keys", "upload", "-", "-p", 8, "--dry-run", "--fields", "read,nope", input="A\nB\n")
     assert dry.json == {"read": 2}
     assert "no field nope" in dry.err
+    lists = gatepay(
+        "keys", "upload", "-", "-p", 8, "--dry-run", "--fields", "repetitions,refused_lines", input="A\nB\nA\n"
+    )
+    assert [len(lists.json[name]) for name in ("repetitions", "refused_lines")] == [1, 0]
     assert gatepay("products", "--fields", "a b").status == 2
 
 
