@@ -126,12 +126,12 @@ class RedisStore:
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         wish = _Asked(self._prefix + claim.key, act, claim.token, f"={claim.facts} ", lasts)
         if not self._together:
-            await self._call([(wish, answer)])
+            await self._call_script([(wish, answer)])
             return answer.result()
         self._waiting.append((wish, answer))
         if self._calling is None or self._calling.done():
             self._calling = asyncio.create_task(self._call_until_none_waits())
-            self._calling.add_done_callback(self._give_up)
+            self._calling.add_done_callback(self._cancel_waiters)
         return await answer
 
     async def _call_until_none_waits(self) -> None:
@@ -139,18 +139,18 @@ class RedisStore:
             asked = [self._waiting.popleft() for _ in range(min(_MOST_AT_ONCE, len(self._waiting)))]
             self._asked = [(wish, answer) for wish, answer in asked if not answer.done()]  # not given up
             try:
-                await self._call(self._asked)
+                await self._call_script(self._asked)
             except Exception as error:  # noqa: BLE001 -- it is told to those who asked
                 for _, answer in self._asked:
                     if not answer.done():
                         answer.set_exception(copy.copy(error))
 
-    def _give_up(self, calling: asyncio.Task[None]) -> None:
+    def _cancel_waiters(self, calling: asyncio.Task[None]) -> None:
         if calling.cancelled():  # the event loop ends
             for _, answer in [*self._asked, *self._waiting]:
                 answer.cancel()
 
-    async def _call(self, asked: Sequence[tuple[_Asked, asyncio.Future[str]]]) -> None:
+    async def _call_script(self, asked: Sequence[tuple[_Asked, asyncio.Future[str]]]) -> None:
         keys = [wish[0] for wish, _ in asked]
         args = [each for wish, _ in asked for each in wish[1:]]
         async with asyncio.timeout(_ANSWER_S):

@@ -133,7 +133,7 @@ class _Writer:
         with self.file.open() as database:
             for job in jobs:
                 if job.wish.act is _Act.CLAIM:
-                    self._attempt(job, database, self._look)
+                    self._do_job(job, database, self._look)
             # Repetitions, and those who wait for another delivery.
             tell(job for job in jobs if job.error or job.result not in (None, Standing.MINE))
             self._write(database, [job for job in jobs if not job.told])
@@ -145,7 +145,7 @@ class _Writer:
         if any(isinstance(job.error, sqlite3.Error) for job in jobs):
             self.file.close()  # the next one begins anew
 
-    def _attempt(
+    def _do_job(
         self, job: Job[_Wish], database: sqlite3.Connection, work: Callable[[sqlite3.Connection, Job[_Wish]], object]
     ) -> None:
         """Do one of several: its error is its own."""
@@ -164,7 +164,7 @@ class _Writer:
         with transaction(database, durable=committed > 0):
             for job in jobs:
                 # One statement that writes: if it fails SQLite undoes it alone, unless it has to undo all of them.
-                self._attempt(job, database, self._write_one)
+                self._do_job(job, database, self._write_one)
                 if job.error is not None and not database.in_transaction:
                     raise job.error
             if committed and self._keep is not None:
