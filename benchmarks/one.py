@@ -17,6 +17,7 @@ FIGURES = (
     "walk",
     "dedup",
     "memory",
+    "resting",
     "imports",
     "cli_start",
     "choosing",
