@@ -278,12 +278,13 @@ class OriginPool(httpx.AsyncBaseTransport):
         """The TLS context, made on first need; None: the origin has no TLS."""
         if self._origin.scheme == b"http":
             return None
-        if self._ssl_context is None:
-            async with self._making_ssl_context:
-                if self._ssl_context is None:
-                    # In a thread, since reading all the certificates takes tens of milliseconds.
-                    self._ssl_context = await anyio.to_thread.run_sync(httpx.create_ssl_context)
-        return self._ssl_context
+        if self._ssl_context is not None:
+            return self._ssl_context
+        async with self._making_ssl_context:
+            if self._ssl_context is None:
+                # In a thread, since reading all the certificates takes tens of milliseconds.
+                self._ssl_context = await anyio.to_thread.run_sync(httpx.create_ssl_context)
+            return self._ssl_context
 
     async def _return_slot(self, slot: Slot[Connection] | None) -> None:
         """Give *slot*, if any, back: with its connection if that can be used again, closing it otherwise."""
