@@ -52,6 +52,8 @@ class OriginPool(httpx.AsyncBaseTransport):
     has closed meanwhile is replaced before anything is written to it. A request of which a byte may have left
     is never sent again. Under asyncio and trio alike, whoever is cancelled leaves the pool whole.
 
+    A connection stays with the event loop and the process that opened it: elsewhere the pool opens others.
+
     A response holds its connection until it is read to its end or closed. Close every response that isn't
     read: httpx does so for the callers of its client.
 
