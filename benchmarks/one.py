@@ -18,6 +18,7 @@ FIGURES = (
     "walk",
     "dedup",
     "memory",
+    "resting",
     "imports",
     "cli_start",
     "choosing",
