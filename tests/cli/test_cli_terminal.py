@@ -32,7 +32,7 @@ def test_progress_in_a_terminal(shop: Sandbox, keys: Path, terminal: Open) -> No
     """In a terminal a bar shows how far an upload has come, also while the window changes its size; then it goes."""
     shop.fault(Fault(FaultKind.SLOW, endpoint="ka/create", times=None, seconds=0.05))
     it = terminal("keys", "upload", keys, "-p", 8, "--concurrency", 1)
-    it.read(lambda text: "Uploading" in text and "/20000" in text)
+    it.read(lambda text: "Uploading" in text and "/20,000" in text)
     it.resize(50)
     os.kill(it.pid, signal.SIGWINCH)
     it.read(lambda text: re.search(r"[\d,]+/s", text))
@@ -48,7 +48,7 @@ def test_interrupted_in_a_terminal(shop: Sandbox, keys: Path, terminal: Open, tm
     shop.fault(Fault(FaultKind.SLOW, endpoint="ka/create", times=None, skip=4, seconds=30))
     failed = tmp_path / "failed.txt"
     it = terminal("keys", "upload", keys, "-p", 8, "--concurrency", 2, "--failed-lines", failed)
-    it.read(lambda text: "2000/20000" in text)  # four chunks; the next two take long
+    it.read(lambda text: "2,000/20,000" in text)  # four chunks; the next two take long
     os.write(it.fd, b"\x03")
     assert it.end() == 130
     assert "unknown" in it.text
@@ -133,7 +133,7 @@ def test_a_signal_that_another_thread_is_told() -> None:
 def test_a_pipe_that_gives_nothing(shop: Sandbox, terminal: Open) -> None:
     """An upload that waits for somebody to type can be interrupted, though a thread waits with it."""
     it = terminal("keys", "upload", "-", "-p", 8)
-    it.read(lambda text: "Uploading" in text)
+    it.read(lambda text: "Reading" in text)
     os.write(it.fd, b"\x03")
     assert it.end() == 130
     assert not shop.requests
