@@ -20,7 +20,7 @@ PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
 LOCKED = ("-c", str(ROOT / "requirements" / "locked.txt"))
 LOWEST = ("-c", str(ROOT / "requirements" / "lowest.txt"))
-TESTED_EXTRAS = "sandbox,aiohttp,cli,durable,s3,redis"
+TESTED_EXTRAS = "sandbox,cli,durable,s3,redis"
 # The fast lane waits for nothing, and tries few random examples: `tests` tries more.
 QUICKLY = ("-n", str(os.cpu_count() or 2), "--dist", "worksteal", "--hypothesis-profile=few")
 # Many tests wait for something, so two cores are busy only with more workers than cores.
@@ -93,7 +93,6 @@ nox.options.sessions = [
     "tests",
     *(f"between-{python}" for python in PYTHONS if python not in {RUNNING, NEWEST}),
     "coverage",
-    "aiohttp",
     "httpx2",
     "browser",
     "bare",
@@ -168,21 +167,20 @@ def coverage(session: nox.Session) -> None:
 
 
 @nox.session(python=NEWEST)
-def aiohttp(session: nox.Session) -> None:
-    """What depends on the transport, over aiohttp instead of the pool."""
-    session.install(*LOCKED, ".[sandbox,aiohttp]", *group("tests"))
-    over = {"GATEPAY_TEST_TRANSPORT": "aiohttp"}
-    modules = [f"tests/test_{name}.py" for name in ("blocking", "client", "secrets")]
-    session.run("pytest", "-m", "not own_pool", *IN_PARALLEL, *session.posargs, *modules, env=over)
-
-
-@nox.session(python=NEWEST)
 def httpx2(session: nox.Session) -> None:
     """What a user's own client or transport may come from, over httpx2's instead of httpx's."""
-    session.install(*LOCKED, ".[sandbox,aiohttp]", *group("tests"))
+    session.install(*LOCKED, ".[sandbox]", *group("tests"))
     over = {"GATEPAY_TEST_HTTPX": "httpx2"}
     modules = ["tests/exchange", *(f"tests/test_{name}.py" for name in ("client", "secrets", "send_raw"))]
     session.run("pytest", *IN_PARALLEL, *session.posargs, *modules, env=over)
+
+
+@nox.session(python=NEWEST)
+def changelog(session: nox.Session) -> None:
+    """Show the next release's section of CHANGELOG.md; `-- --write` makes it of the fragments in changelog.d/."""
+    session.install(*LOCKED, *group("changelog"))
+    version = (ROOT / "src/gatepay_async/version.py").read_text("utf-8").split('"')[-2]
+    session.run("towncrier", "build", f"--version={version}", "--yes" if "--write" in session.posargs else "--draft")
 
 
 @nox.session(python=OLDEST)
@@ -308,7 +306,7 @@ def oldest_direct() -> list[str]:
 @nox.session(python=OLDEST)
 def bench(session: nox.Session) -> None:
     """The figures of benchmarks/, beside what a user would write instead; `-- --quick` for a look."""
-    session.install(*LOCKED, ".[sandbox,aiohttp,cli,redis]", *group("bench"))
+    session.install(*LOCKED, ".[sandbox,cli,redis]", *group("bench"))
     session.run("python", "-m", "benchmarks.run", *session.posargs)
 
 

@@ -124,7 +124,7 @@ async def _ours(served: Served, seconds: float, seed: int) -> Run:
 
 
 def _pool(gatepay: AsyncGatePay) -> OriginPool:
-    return cast("OriginPool", cast("Any", gatepay._attempts._exchange)._transport)
+    return cast("OriginPool", cast("Any", gatepay._caller._attempts._exchange)._transport)
 
 
 async def _httpx(served: Served, seconds: float) -> Run:

@@ -264,12 +264,12 @@ async def growth(_: int) -> None:
                     assert (await job.wait(every=0.5)).ok
                     grown[mark] = (await anyio.to_thread.run_sync(_size, room, server) - before) // batches
                 for job in await submit.jobs():
-                    await job.forget()
+                    await job.delete()
                 left = len(await submit.jobs())
         said(
             f"{kind}: bytes a batch",
             f"{grown['first']}, of later jobs {grown['later']}; {grown['once'] // 1000} kB once",
-            f"1500; after forget() {left} jobs are left",
+            f"1500; after delete() {left} jobs are left",
         )
 
 

@@ -21,6 +21,7 @@ FIGURES = (
     "cli_start",
     "choosing",
     "callbacks",
+    "files",
 )
 
 

@@ -1,5 +1,5 @@
 """
-Who is measured: ours on two transports, what a careful user would write instead, and the floor below all of them.
+Who is measured: ours, what a careful user would write instead, and the floor below all of them.
 
 Each is an asynchronous context manager that gives a function which makes one call. Ours gives a page, decoded and
 checked; the others give bytes.
@@ -15,7 +15,7 @@ import aiohttp
 import httpx
 
 from benchmarks.serving import Served
-from gatepay_async import AsyncGatePay, GatePayError
+from gatepay_async import AsyncGatePay
 
 Call = Callable[[], Awaitable[object]]
 Peer = Callable[[Served, int], AbstractAsyncContextManager[Call]]
@@ -25,10 +25,8 @@ APPKEY, APPSECRET, PRODUCT = "appkey", "appsecret", 8
 FORM = {"appkey": APPKEY, "product_id": str(PRODUCT), "page": "1", "sign": "0" * 32}
 
 
-def client(served: Served, *, transport: str | None = None, **options: Any) -> AsyncGatePay:
+def client(served: Served, **options: Any) -> AsyncGatePay:
     """Ours, with the default settings but for what is given."""
-    if transport is not None:
-        options["transport"] = transport
     return AsyncGatePay(APPKEY, APPSECRET, base_url=served.base_url, **options)
 
 
@@ -36,13 +34,6 @@ def client(served: Served, *, transport: str | None = None, **options: Any) -> A
 async def ours(served: Served, callers: int) -> AsyncGenerator[Call]:  # noqa: ARG001 -- the defaults must do
     """`AsyncGatePay`, as it comes."""
     async with client(served) as gatepay:
-        yield lambda: gatepay.list_card_keys(PRODUCT)
-
-
-@asynccontextmanager
-async def ours_aiohttp(served: Served, callers: int) -> AsyncGenerator[Call]:  # noqa: ARG001 -- as above
-    """`AsyncGatePay` on the extra transport."""
-    async with client(served, transport="aiohttp") as gatepay:
         yield lambda: gatepay.list_card_keys(PRODUCT)
 
 
@@ -121,23 +112,7 @@ class _Bare(asyncio.Protocol):
 
 PEERS: dict[str, Peer] = {
     "ours": ours,
-    "ours, aiohttp": ours_aiohttp,
     "raw httpx": raw_httpx,
     "aiohttp by hand": aiohttp_by_hand,
     "floor": floor,
 }
-
-
-async def missing(served: Served) -> str | None:
-    """Why there is no `transport="aiohttp"` here; None: there is."""
-    try:
-        async with ours_aiohttp(served, 1) as call:
-            await call()
-    except (AttributeError, GatePayError, ImportError) as error:
-        return f"{type(error).__name__}: {error}"
-    return None
-
-
-async def present(served: Served) -> dict[str, Peer]:
-    """The peers that can be measured here."""
-    return {name: peer for name, peer in PEERS.items() if peer is not ours_aiohttp or await missing(served) is None}

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 _SETTINGS: Any = {"svg.hashsalt": "gatepay-async", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 11}
 _COLOURS = {
     "ours": "#0b6e4f",
-    "ours, aiohttp": "#2fb380",
     "raw httpx": "#c0392b",
     "aiohttp by hand": "#e08e0b",
     "floor": "#7f8c8d",

@@ -28,7 +28,7 @@ from benchmarks.pictures import draw
 from benchmarks.serving import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"
-PACKAGES = ("httpx", "httpcore", "anyio", "aiohttp", "httpx-aiohttp", "msgspec", "orjson")
+PACKAGES = ("httpx", "httpcore", "anyio", "aiohttp", "msgspec", "orjson")
 
 Found = dict[str, dict[str, Any]]
 

@@ -19,7 +19,7 @@ from benchmarks.measuring import (
     ratio,
     readable,
 )
-from benchmarks.peers import PEERS, Peer, present
+from benchmarks.peers import PEERS, Peer
 from benchmarks.serving import Served, serving
 
 CALLERS = (1, 16, 64, 200)
@@ -27,7 +27,6 @@ CALLERS_QUICK = (1, 16, 64)
 # How many times as fast as raw httpx, at how many callers.
 WANTED: dict[str, dict[int, float | None]] = {
     "ours": {16: 2.5, 64: 4.0, 200: None},
-    "ours, aiohttp": {16: 5.0, 64: 7.5, 200: None},
 }
 FEW, MANY, FLAT = 16, 200, 0.8
 AT_ONCE = 64
@@ -46,10 +45,9 @@ def measure(*, quick: bool) -> Result:
 async def _measure(
     served: Served, callers: tuple[int, ...], *, seconds: float, rounds: int
 ) -> tuple[dict[int, Samples], Samples, Samples]:
-    peers = await present(served)
     found: dict[int, Samples] = {}
     for at in callers:
-        arms = {name: (peer, at) for name, peer in peers.items()}
+        arms = {name: (peer, at) for name, peer in PEERS.items()}
         found[at] = await _in_turn(served, arms, seconds=seconds, rounds=rounds)
     arms = {str(at): (PEERS["ours"], at) for at in (FEW, MANY)}
     flat = await _in_turn(served, arms, seconds=seconds, rounds=rounds)

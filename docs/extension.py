@@ -126,11 +126,26 @@ class Properties:
             lines[:] = self._written
 
 
+def hide_constructors(
+    _app: Sphinx, what: str, _name: str, thing: object, _options: object, signature: str | None, result: str | None
+) -> tuple[str | None, str | None]:
+    """A class that documents no ``Args:`` is made by this package: its constructor isn't shown."""
+    if what == "class" and "Args:" not in (thing.__doc__ or "") and not is_built_by_fields(thing):
+        return "", None
+    return signature, result
+
+
+def is_built_by_fields(thing: object) -> bool:
+    """Whether a class takes what it documents as attributes: attrs classes and errors."""
+    return hasattr(thing, "__attrs_attrs__") or (isinstance(thing, type) and issubclass(thing, BaseException))
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Sphinx calls it."""
     app.add_directive("catalogue", Catalogue)
     app.add_search_language(SearchHan)
     app.connect("source-read", name_files)
+    app.connect("autodoc-process-signature", hide_constructors)
     properties = Properties()
     app.connect("autodoc-process-docstring", properties.put_aside, priority=400)  # napoleon has 500
     app.connect("autodoc-process-docstring", properties.put_back, priority=600)

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from gatepay_async import AsyncGatePay, CallbackError, PayType, UploadProgress, UploadReport
+from gatepay_async import AsyncGatePay, CallbackError, OutcomeUnknownError, PayType, UploadProgress, UploadReport
 from gatepay_async.sandbox import Sandbox
 
 CARD_KEYS = Path(__file__).with_name("card_keys.txt")
@@ -54,13 +54,18 @@ async def upload(gatepay: AsyncGatePay) -> bool:
 async def pay(gatepay: AsyncGatePay, sandbox: Sandbox, folder: Path) -> bool:
     """Create an order and verify its callback."""
     print("3. Create a payment")
-    payment = await gatepay.create_payment(
-        product_id=PRODUCT,
-        product_num=1,
-        pay_type=PayType.ALIPAY,
-        out_order_id="T-1001-X",
-        custom="terry@example.com",
-    )
+    try:
+        payment = await gatepay.create_payment(
+            product_id=PRODUCT,
+            product_num=1,
+            pay_type=PayType.ALIPAY,
+            out_order_id="T-1001-X",
+            custom="terry@example.com",
+        )
+    except OutcomeUnknownError as error:  # the response was lost: ask, and don't create the order again
+        found = await gatepay.settle(error)
+        print(f"  {error.out_order_id}: {found.order_status if found else 'unknown; see the console'}")
+        return False
     qr_code = payment.order_qrcode.save(folder / "payment.png")
     print(f"  ¥{payment.order_price} with {payment.order_type}; pay at {payment.order_url}")
     print(f"  QR code: {qr_code} ({payment.order_qrcode.media_type}, {len(payment.order_qrcode.data)} bytes)")

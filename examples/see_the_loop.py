@@ -14,7 +14,7 @@ import sys
 
 import uvicorn
 
-from gatepay_async import AsyncGatePay, Callback, PayType, new_out_order_id
+from gatepay_async import AsyncGatePay, Callback, OutcomeUnknownError, PayType, new_out_order_id
 from gatepay_async.callbacks import CallbackApp, MemoryStore
 from gatepay_async.sandbox import PortTakenError, Sandbox
 
@@ -28,13 +28,17 @@ async def make_orders(sandbox: Sandbox, base_url: str) -> None:
     """Create one payment for each payment method, and print its address."""
     async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url) as gatepay:
         for pay_type in PayType:
-            payment = await gatepay.create_payment(
-                product_id=8,
-                product_num=1,
-                pay_type=pay_type,
-                out_order_id=new_out_order_id(),
-                custom="terry@example.com",
-            )
+            try:
+                payment = await gatepay.create_payment(
+                    product_id=8,
+                    product_num=1,
+                    pay_type=pay_type,
+                    out_order_id=new_out_order_id(),
+                    custom="terry@example.com",
+                )
+            except OutcomeUnknownError as error:  # the response was lost: ask, and don't create the order again
+                print(error.out_order_id, await gatepay.settle(error))
+                continue
             print(f"{'Order, ' + pay_type:<20} {payment.order_url}", flush=True)
 
 

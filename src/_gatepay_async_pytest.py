@@ -96,7 +96,7 @@ def gatepay_sandbox(gatepay_sandbox_options: dict[str, Any]) -> Iterator[Sandbox
         with Sandbox(**gatepay_sandbox_options) as sandbox:
             yield sandbox
         return
-    _fail(f"gatepay_sandbox needs {missing}, which is not installed: pip install 'gatepay-async[sandbox]'")
+    _fail_test(f"gatepay_sandbox needs {missing}, which is not installed: pip install 'gatepay-async[sandbox]'")
 
 
 @pytest.fixture
@@ -112,11 +112,12 @@ def gatepay_base_url(gatepay_sandbox: Sandbox) -> Iterator[str]:
 def gatepay_environment(
     gatepay_sandbox: Sandbox, gatepay_base_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, str]:
-    """GATEPAY_APPKEY, GATEPAY_APPSECRET and GATEPAY_BASE_URL, set to gatepay_sandbox's: for AsyncGatePay()."""
+    """GATEPAY_APPKEY, GATEPAY_APPSECRET and both base URLs, set to gatepay_sandbox's: for AsyncGatePay()."""
     variables = {
         "GATEPAY_APPKEY": gatepay_sandbox.appkey,
         "GATEPAY_APPSECRET": gatepay_sandbox.appsecret,
         "GATEPAY_BASE_URL": gatepay_base_url,
+        "GATEPAY_CLOUD_BASE_URL": gatepay_base_url,
     }
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
@@ -138,7 +139,7 @@ def _fixture_for(request: pytest.FixtureRequest) -> str:
     by_asyncio = asyncio_marker is not None and has_plugin("asyncio")
     by_anyio = "anyio_backend" in request.fixturenames and has_plugin("anyio")
     if by_asyncio == by_anyio:
-        _fail(_CLAIMED_BY_TWO_PLUGINS if by_asyncio else _NOT_CLAIMED)
+        _fail_test(_CLAIMED_BY_TWO_PLUGINS if by_asyncio else _NOT_CLAIMED)
     if by_anyio:
         return "_gatepay_on_anyio"
     if not has_plugin(_ASYNCIO_FIXTURES):
@@ -161,7 +162,7 @@ def _asyncio_fixtures() -> ModuleType:
     from packaging.version import Version  # noqa: PLC0415 -- comes with pytest
 
     if Version(pytest_asyncio.__version__) < Version("1.1"):  # before it, async fixtures are found at collection only
-        _fail(f"gatepay needs pytest-asyncio 1.1 or later, not {pytest_asyncio.__version__}")
+        _fail_test(f"gatepay needs pytest-asyncio 1.1 or later, not {pytest_asyncio.__version__}")
     plugin = ModuleType(_ASYNCIO_FIXTURES)
     for scope in _LOOP_SCOPES:
         name = f"_gatepay_on_{scope}_loop"
@@ -187,10 +188,11 @@ async def _open_client(sandbox: Sandbox, base_url: str, options: dict[str, Any])
     from gatepay_async import AsyncGatePay, RetryPolicy  # noqa: PLC0415 -- see the top
 
     # Retries as many as by default, but without the waits, which a test need not sit out.
-    arguments: dict[str, Any] = {"base_url": base_url, "retry": RetryPolicy(first_wait=0, longest_wait=0), **options}
+    retry = RetryPolicy(first_wait=0, longest_wait=0)
+    arguments: dict[str, Any] = {"base_url": base_url, "cloud_base_url": base_url, "retry": retry, **options}
     async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, **arguments) as client:
         yield client
 
 
-def _fail(why: str) -> NoReturn:
+def _fail_test(why: str) -> NoReturn:
     pytest.fail(why, pytrace=False)

@@ -14,7 +14,6 @@ from hypothesis import HealthCheck, settings
 from surroundings import normalise_environment, normalise_signals, socket_folder
 
 from gatepay_async import AsyncGatePay, RetryPolicy
-from gatepay_async.exchange import opening
 from gatepay_async.protocol.progress import Patience
 from gatepay_async.sandbox import Sandbox
 
@@ -33,9 +32,6 @@ settings.register_profile("quick", QUIET, max_examples=50, derandomize=True)
 settings.register_profile("thorough", QUIET, max_examples=1000, **KEPT)
 settings.register_profile("few", QUIET, max_examples=10, derandomize=True)
 settings.load_profile("quick")
-
-# `nox -s aiohttp` runs what talks to servers over that transport, instead of the pool.
-OVER_AIOHTTP = os.environ.get("GATEPAY_TEST_TRANSPORT") == "aiohttp"
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
@@ -64,13 +60,7 @@ def counting() -> dict[str, str]:
     return {name: os.environ.pop(name)} if name in os.environ else {}
 
 
-@pytest.fixture(autouse=OVER_AIOHTTP)
-def over_aiohttp(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is opened by default is aiohttp's."""
-    monkeypatch.setattr(opening, "_open_own", opening._open_aiohttp)
-
-
-@pytest.fixture(params=["asyncio"] if OVER_AIOHTTP else ["asyncio", "trio"])
+@pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Both event loops."""
     return str(request.param)

@@ -25,7 +25,7 @@ OF_THE_SDIST = re.compile(
     r"src/(gatepay_async/(\w+/)*(\w+\.py|py\.typed|static/\w+\.(css|js|svg)|templates/\w+\.html)|_gatepay_async_pytest\.py)"
     r"|(tests|benchmarks|examples|docs)/([\w-]+/)*[\w.-]+\.(py|md|txt|toml|json|css|html|po|svg|png|php|js)"
     r"|README(\.zh-CN)?\.md|CHANGELOG\.md|CONTRIBUTING\.md|SECURITY\.md|LICENSE|PKG-INFO|noxfile\.py|pyproject\.toml"
-    r"|\.gitignore|requirements/\w+\.txt"
+    r"|\.gitignore|changelog\.d/[\w+.-]+\.(md|jinja)|requirements/\w+\.txt"
 )
 NEEDED_IN_THE_WHEEL = ("gatepay_async/py.typed", "gatepay_async/__init__.py", "_gatepay_async_pytest.py")
 NEEDED_IN_THE_SDIST = (

@@ -27,6 +27,7 @@ MODULES = (
     "gatepay_async.protocol.payment_calls",
     "gatepay_async.sandbox",
     "gatepay_async.testing",
+    "gatepay_async.typing",
     "gatepay_async.words.problem",
 )
 # Imported from where they stand, when they are asked for: their extra may be missing.
@@ -76,33 +77,43 @@ def ours() -> list[ModuleType]:
     return [module for name, module in sorted(sys.modules.items()) if name.startswith("gatepay_async.")]
 
 
+def is_constructed(node: ast.stmt, thing: object) -> bool:
+    """Whether users construct a class: it documents ``Args:``, or it is an error, which tests raise."""
+    is_error = isinstance(thing, type) and issubclass(thing, BaseException)
+    return is_error or not isinstance(node, ast.ClassDef) or "Args:" in (ast.get_docstring(node) or "")
+
+
 def described(module: ModuleType, name: str) -> Iterator[str]:
     """The lines of one public name."""
-    home, node = definition(module, name)
-    yield from statement(f"{module.__name__}.{name}", node)
-    for part in parts(home, node):
+    _, node = definition(module, name)
+    for line in statement(f"{module.__name__}.{name}", node):
+        if is_constructed(node, getattr(module, name)) or ".__init__: " not in line:
+            yield line
+    for _, part in parts(module, name):
         for inner in part.body:
             if names_of(inner) != ["__init__"]:
                 yield from member(f"{module.__name__}.{name}", inner)
 
 
-def parts(home: ModuleType, node: ast.stmt) -> Iterator[ast.ClassDef]:
-    """The sandbox's class is in several files, each a base that nobody else imports: what those have is its own."""
-    for base in node.bases if isinstance(node, ast.ClassDef) else ():
-        thing = getattr(home, ast.unparse(base), None) if isinstance(base, ast.Name) else None
-        if thing is None or not getattr(thing, "__module__", "").startswith("gatepay_async.sandbox."):
-            continue
-        found, inner = definition(sys.modules[thing.__module__], thing.__name__)
-        if isinstance(inner, ast.ClassDef):
-            yield inner
-            yield from parts(found, inner)
+def parts(module: ModuleType, name: str) -> Iterator[tuple[ModuleType, ast.ClassDef]]:
+    """The client's and the sandbox's class are in several files, bases that nobody else imports: theirs is its own."""
+    thing = getattr(module, name)
+    for base in thing.__mro__[1:] if isinstance(thing, type) else ():
+        if base.__module__.startswith(("gatepay_async.client.", "gatepay_async.sandbox.")):
+            home, node = definition(sys.modules[base.__module__], base.__name__)
+            if isinstance(node, ast.ClassDef):
+                yield home, node
 
 
 def aliases(module: ModuleType, name: str) -> Iterator[str]:
     """What the names in its annotations stand for, where they are of our own making: ``Lines = Iterable[…] | …``."""
-    home, node = definition(module, name)
-    notes = [each for each in ast.walk(node) if isinstance(each, ast.arg | ast.AnnAssign | Function)]
-    for note in notes:
+    notes = [
+        (home, each)
+        for home, node in [definition(module, name), *parts(module, name)]
+        for each in ast.walk(node)
+        if isinstance(each, ast.arg | ast.AnnAssign | Function)
+    ]
+    for home, note in notes:
         annotation = note.returns if isinstance(note, Function) else note.annotation
         for used in ast.walk(annotation) if annotation is not None else ():
             thing = getattr(home, used.id, None) if isinstance(used, ast.Name) else None

@@ -13,7 +13,8 @@ _REMOVED = (
 )  # fmt: skip
 _PREFIXES = ("GATEPAY_", "LC_", "AWS_", "PG", "DBOS_", "_GATEPAY_", "_TYPER_")
 _KEPT = "GATEPAY_TEST_"  # settings of these tests
-_SET = {"LANG": "C.UTF-8", "TERM": "xterm-256color"}
+# The keyring of whoever runs the tests is no place for what they put away.
+_SET = {"LANG": "C.UTF-8", "TERM": "xterm-256color", "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
 # Ignored by whoever started the tests (nohup; a shell without job control, for a job in the background), and inherited
 # by each program that a test starts.
 _IGNORED = ("SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGWINCH")

@@ -15,9 +15,8 @@ from servers import http, raw_server
 from gatepay_async import AsyncGatePay, GatePayError, InvalidRequestError, RetryPolicy, parse_callback
 from gatepay_async.callbacks import CallbackApp, CallbackEvent, MemoryStore
 from gatepay_async.protocol.calls import KaCreate
-from gatepay_async.protocol.forms import encode_form
 from gatepay_async.protocol.frames import clear_frames, sealed
-from gatepay_async.protocol.messages import Reply
+from gatepay_async.protocol.messages import Reply, encode_form
 from gatepay_async.protocol.signing import Credentials, sign
 from gatepay_async.testing import signed_callback
 

@@ -49,16 +49,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "words": {"words"},
     "protocol": {"protocol", "words"},
     "pool": {"pool", "words"},
-    # over_aiohttp is imported where it is asked for, and missing without its extra.
     "cancelling": {"protocol"},
-    "exchange": {"exchange", "over_aiohttp", "pool", "protocol", "version", "words"},
+    "exchange": {"exchange", "pool", "protocol", "version", "words"},
     "listing": {"protocol", "words"},
     "dedup": {"protocol"},
     "lines": {"protocol", "words"},
     "sending": {"protocol"},
     "upload": {"cancelling", "dedup", "lines", "protocol", "sending", "words"},
-    "over_aiohttp": {"words"},
-    "client": {"exchange", "lines", "listing", "protocol", "upload", "words"},
+    "client": {"client", "exchange", "lines", "listing", "protocol", "upload", "words"},
     "order_ids": set(),
     "sqlite_files": set(),
     "callbacks": {"callbacks", "protocol", "sqlite_files", "words"},
@@ -79,6 +77,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "words",
     },
     "testing": {"protocol", "words"},
+    "typing": {"callbacks", "lines", "protocol", "upload"},
     "durable": {"cancelling", "client", "dedup", "durable", "protocol", "sending", "sqlite_files", "words"},
 }
 # The same within durable/. Its other modules are its doors, and import all of it.
@@ -93,11 +92,10 @@ WITHIN_DURABLE: dict[str, set[str]] = {
 ONLY_IN = {
     "cattrs": {"protocol.codec"},
     "msgspec": {"protocol.codec"},
-    "httpx": {"pool", "exchange", "client", "over_aiohttp", "cli.commands.callback", "cli.commands.doctor"},
-    "aiohttp": {"over_aiohttp"},
-    "httpx_aiohttp": {"over_aiohttp"},
+    "httpx": {"pool", "exchange", "client", "cli.commands.callback", "cli.commands.doctor"},
+    "aiohttp": set(),  # a user's transport may use it
     "httpcore": {"pool"},
-    "httpx2": {"client", "exchange.libraries"},  # for type checkers alone
+    "httpx2": {"client.gatepay", "exchange.libraries"},  # for type checkers alone
     "httptools": {"pool.responses"},
     "starlette": {"sandbox"},
     "uvicorn": {"cli.callback_server", "sandbox"},
@@ -118,14 +116,21 @@ ONLY_IN = {
     "redis": {"callbacks.redis_store"},
     "python_calamine": {"cli.files.workbooks"},
     "rich": {"cli.screens"},
+    "keyring": {"cli.keyrings"},
+    "dotenv": {"cli.env_files"},
     "xlsxwriter": {"cli.files.writing"},
-    "typer": {"cli.app", "cli.usage", "cli.queue", "cli.runner"},
+    "typer": {"cli.app", "cli.usage", "cli.profiles", "cli.runner"},
     "dbos": {"durable"},
     "sqlalchemy": {"durable"},
     "obstore": {"durable.objects"},
 }
 # The constructor's variables; the way there: proxies, certificates.
-READS_ENVIRONMENT = ("client", "exchange.proxies", "exchange.trust")
+READS_ENVIRONMENT = ("client.settings", "exchange.proxies", "exchange.trust")
+# A private name that several functions have -> why. Elsewhere, one name has one meaning.
+SHARED_NAMES = {
+    "_common_fields": "a class and its base",
+    "_reason": "what to tell of an error: asyncio's, and anyio's, which keeps the system's words in its cause",
+}
 # I/O, waiting, clocks, chance, the environment: none of it in protocol/.
 IMPURE = {
     "anyio", "asyncio", "trio", "io", "logging", "os", "pathlib", "random", "secrets", "select", "shutil", "socket",
@@ -250,8 +255,9 @@ def test_no_import_cycle() -> None:
     modules = {name_of(path).removesuffix(".__init__"): path for path in MODULES}
 
     def module_of(imported: str) -> str | None:
-        ours = imported.removeprefix("gatepay_async.")
-        return next((name for name in (ours, ours.rpartition(".")[0]) if name in modules), None)
+        package, _, ours = imported.partition(".")
+        names = (ours, ours.rpartition(".")[0]) if package == "gatepay_async" else ()
+        return next((name for name in names if name in modules), None)
 
     graph = {
         name: {each for each in map(module_of, written(path).all_imports) if each not in (None, name)}
@@ -287,6 +293,19 @@ def test_nevers(path: Path) -> None:
         assert not read.endswith(".appsecret") or module == "protocol.signing" or room_of(module) == "sandbox"
 
 
+def test_private_names_have_one_meaning() -> None:
+    """No two functions, methods or classes share a private name, unless they do the same."""
+    places: dict[str, list[str]] = {}
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            name = node.name if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) else ""
+            if name.startswith("_") and not name.startswith("__"):
+                places.setdefault(name, []).append(name_of(path))
+    shared = {name: found for name, found in places.items() if len(found) > 1}
+    assert {name: found for name, found in shared.items() if name not in SHARED_NAMES} == {}
+    assert shared.keys() == SHARED_NAMES.keys()
+
+
 @rows("path", WRITTEN)
 def test_exceptions_have_reasons(path: Path) -> None:
     """Every exception to a rule carries its reason."""
@@ -318,7 +337,12 @@ def test_lines_to_copy_log_no_signature() -> None:
 
 
 def test_change_log_names_the_version() -> None:
-    """The change log follows Keep a Changelog, and has a place for what comes next."""
+    """The newest section is this version's, and each fragment for the next one has a name that towncrier reads."""
     text = (ROOT / "CHANGELOG.md").read_text("utf-8")
     assert "keepachangelog.com" in text
-    assert "## [Unreleased]" in text
+    assert re.findall(r"<!-- the next release -->\n\n## \[(.+?)\] - \d{4}-\d\d-\d\d\n", text) == [
+        gatepay_async.__version__
+    ]
+    kinds = "added|changed|deprecated|removed|fixed|security"
+    names = {path.name for path in (ROOT / "changelog.d").iterdir()} - {"README.md", "template.md.jinja"}
+    assert [name for name in names if not re.fullmatch(rf"[\w+-]+\.({kinds})\.md", name)] == []

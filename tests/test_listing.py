@@ -150,11 +150,9 @@ async def client_of(sandbox: Sandbox) -> AsyncIterator[AsyncGatePay]:
 
 
 def busy(gatepay: AsyncGatePay) -> int:
-    own = cast("Any", gatepay._attempts._exchange)._transport
-    if isinstance(own, OriginPool):
-        return own._slots.busy
-    session = cast("Any", own).client  # aiohttp's
-    return len(session.connector._acquired)
+    own = cast("Any", gatepay._caller._attempts._exchange)._transport
+    assert isinstance(own, OriginPool)
+    return own._slots.busy
 
 
 def count_tasks(anyio_backend: str) -> int:

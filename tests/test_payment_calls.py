@@ -277,6 +277,25 @@ async def test_the_clouds_url(monkeypatch: pytest.MonkeyPatch) -> None:
         assert caught.value.field == field
 
 
+async def test_a_cloud_that_is_not_set() -> None:
+    """With another base URL than GatePay's, no order is made at the real cloud by default: the setting is named."""
+    requests: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        return httpx.Response(200, content=body(data=LINK))
+
+    for base_url in ("http://127.0.0.1:1/api/", "https://gatepay.io/other/"):
+        async with AsyncGatePay("K", "S", base_url=base_url, transport=httpx.MockTransport(answer)) as gatepay:
+            with pytest.raises(InvalidRequestError, match="GATEPAY_CLOUD_BASE_URL") as caught:
+                await create(gatepay, "cloudpay")
+        assert (caught.value.field, requests) == ("cloud_base_url", [])
+    for same in (None, "https://GATEPAY.io:443/api"):
+        async with AsyncGatePay("K", "S", base_url=same, transport=httpx.MockTransport(answer)) as gatepay:
+            await create(gatepay, "cloudpay")
+    assert {str(each.url) for each in requests} == {"https://cloud.gatepay.io/api/cloudpay/create"}
+
+
 async def test_closed_while_the_cloud_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that is closed in that very moment leaves nothing open, and sends nothing."""
     opening, go_on = anyio.Event(), anyio.Event()
@@ -292,7 +311,7 @@ async def test_closed_while_the_cloud_is_opened(monkeypatch: pytest.MonkeyPatch)
         return Slow(), Slow()
 
     gatepay = AsyncGatePay("K", "S")
-    monkeypatch.setattr(gatepay._cloud_attempts, "_open_exchange", open_slowly)
+    monkeypatch.setattr(gatepay._caller._cloud_attempts, "_open_exchange", open_slowly)
     async with anyio.create_task_group() as group:
 
         async def call() -> None:

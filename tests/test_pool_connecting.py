@@ -58,7 +58,7 @@ def use(monkeypatch: pytest.MonkeyPatch, sockets: Sockets, *addresses: tuple[int
         return [(family, socket.SOCK_STREAM, 6, "", (name, 80)) for family, name in addresses]
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
-    monkeypatch.setattr(connecting, "_connect", sockets.connect)
+    monkeypatch.setattr(connecting, "_connect_to_address", sockets.connect)
 
 
 async def test_families_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,8 @@ async def test_bytes() -> None:
     [
         (200, b'{"code": 100, "data": 1.10}', 100),
         (201, b"<html>", None),
-        (200, b'{"code": "105"}', None),
+        (200, b'{"code": "100"}', 100),
+        (200, b'{"data": 1}', None),
         (200, b"[1]", None),
         (204, b"", None),
     ],
@@ -84,8 +85,29 @@ async def test_replies(status: int, body: bytes, code: int | None) -> None:
     assert (raw.http_status, raw.body, raw.code, raw.headers["x-trace"]) == (status, body, code, "CANARY")
     assert repr(raw) == f"RawReply(endpoint='some/path', http_status={status}, code={code})"
     assert pickle.loads(pickle.dumps(raw)) == raw  # noqa: S301 -- our own
-    if code:
+    if b"1.10" in body:
         assert raw.json()["data"] == Decimal("1.10")
+
+
+@rows(
+    ("code", "kind"),
+    [
+        ("105", RefusedError), ('"105"', RefusedError), ('"00105"', RefusedError), ("-1", RefusedError),
+        ("100000", OutcomeUnknownError), ('"100000"', OutcomeUnknownError), ("null", OutcomeUnknownError),
+        ("true", OutcomeUnknownError), ("100.0", OutcomeUnknownError), ('"1e2"', OutcomeUnknownError),
+        ('" 100"', OutcomeUnknownError), ('"OK"', OutcomeUnknownError), ("[100]", OutcomeUnknownError),
+    ],
+)  # fmt: skip
+async def test_codes(code: str, kind: type[Exception]) -> None:
+    """A code is a number or its digits; one that is neither is no success, whatever HTTP says."""
+    async with client(httpx.Response(200, content=f'{{"code": {code}, "data": []}}'.encode())) as gatepay:
+        with pytest.raises(kind) as caught:
+            await gatepay.send_raw("some/path")
+        if kind is RefusedError:
+            assert getattr(caught.value, "code") == int(code.strip('"'))  # noqa: B009 -- for the type checkers
+            return
+        with pytest.raises(ProtocolError):
+            await gatepay.send_raw("some/path", repeatable=True)
 
 
 async def test_no_json() -> None:

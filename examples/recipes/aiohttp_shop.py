@@ -1,7 +1,7 @@
 """
 aiohttp.web: creates orders and receives callbacks.
 
-    pip install 'gatepay-async[aiohttp]'
+    pip install gatepay-async aiohttp
     GATEPAY_APPKEY=… GATEPAY_APPSECRET=… python aiohttp_shop.py
 
     POST /orders {"email": "terry@example.com"}
@@ -77,7 +77,7 @@ async def create_order(request: web.Request) -> web.Response:
 
 async def client(app: web.Application) -> AsyncGenerator[None]:
     """One client for the life of the program; its key and secret are the environment's."""
-    async with AsyncGatePay(transport="aiohttp") as gatepay:
+    async with AsyncGatePay() as gatepay:
         app[GATEPAY] = gatepay
         yield
     await store.aclose()

@@ -13,12 +13,22 @@ It needs shop.py in the same folder, which stands for your own records.
 """
 
 import os
+from contextlib import suppress
 
 import anyio
 import shop
 from flask import Flask, Response, jsonify, request
 
-from gatepay_async import AsyncGatePay, CallbackError, OutcomeUnknownError, Payment, PayType, parse_callback
+from gatepay_async import (
+    AsyncGatePay,
+    CallbackError,
+    GatePayError,
+    OrderStatus,
+    OutcomeUnknownError,
+    Payment,
+    PayType,
+    parse_callback,
+)
 
 APPKEY, APPSECRET = os.environ["GATEPAY_APPKEY"], os.environ["GATEPAY_APPSECRET"]
 
@@ -52,21 +62,27 @@ def create_order() -> tuple[Response, int]:
     """Record an order, create its payment, and return where to pay."""
     email = str(request.get_json()["email"])
     out_order_id = shop.new_order(email)
-    try:
-        payment = anyio.run(order, out_order_id, email)
-    except OutcomeUnknownError:
-        # The order may exist: creating another could charge the customer twice. A callback will find this one.
-        return jsonify(error=f"order {out_order_id} is being checked"), 504
-    return jsonify(out_order_id=payment.out_order_id, pay_at=payment.order_url), 201
+    made = anyio.run(order, out_order_id, email)
+    if isinstance(made, Payment):
+        return jsonify(out_order_id=made.out_order_id, pay_at=made.order_url), 201
+    if made is not None:  # it exists; only the address where to pay is lost
+        return jsonify(out_order_id=out_order_id, status=made.order_status), 201
+    return jsonify(error=f"order {out_order_id} is being checked"), 504
 
 
-async def order(out_order_id: str, email: str) -> Payment:
+async def order(out_order_id: str, email: str) -> Payment | OrderStatus | None:
     """Create the payment in an event loop and a client of its own: slow for many orders, good enough for a few."""
     async with AsyncGatePay() as gatepay:
-        return await gatepay.create_payment(
-            product_id=shop.PRODUCT,
-            product_num=1,
-            pay_type=PayType.ALIPAY,
-            out_order_id=out_order_id,
-            custom=email,
-        )
+        try:
+            return await gatepay.create_payment(
+                product_id=shop.PRODUCT,
+                product_num=1,
+                pay_type=PayType.ALIPAY,
+                out_order_id=out_order_id,
+                custom=email,
+            )
+        except OutcomeUnknownError as error:
+            # The order may exist: creating another could charge the customer twice. A callback will find this one.
+            with suppress(GatePayError):
+                return await gatepay.settle(error)
+    return None

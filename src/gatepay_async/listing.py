@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import anyio
+from attrs import define, field
 
 from gatepay_async.protocol import checks
 from gatepay_async.protocol.calls import KaShow
@@ -35,22 +36,25 @@ class CardKeyListing:
         async for page in gatepay.list_card_keys(8).pages(): ...
 
     Nothing is sent before it is awaited or iterated. Each iteration is a walk of its own; leaving it
-    half-way leaves no task and no busy connection behind.
-
-    Args:
-        send: How a call is sent.
-        first: The call for the first page.
-        prefetch: Pages fetched concurrently, at most.
-        thorough: Also find what a deletion and an addition between the same two replies hide from ``total``.
+    half-way leaves no task and no busy connection behind. ``AsyncGatePay.list_card_keys`` makes it.
     """
 
     def __init__(self, send: Send, first: KaShow, *, prefetch: int, thorough: bool) -> None:
+        """
+        Prepare a walk; send nothing.
+
+        Args:
+            send: How a call is sent.
+            first: The call for the first page.
+            prefetch: Pages fetched concurrently, at most.
+            thorough: Also find what a deletion and an addition between the same two replies hide from ``total``.
+        """
         checks.check("prefetch", prefetch, checks.positive)
         self._send = send
         self._first = first
         self._prefetch = prefetch
         self._thorough = thorough
-        self._walk = self._new_walk()
+        self._walk: Walk | None = None  # the last one
 
     @property
     def drifted(self) -> bool:
@@ -59,7 +63,7 @@ class CardKeyListing:
 
         Keys that were there all along were given all the same; ones that came or went may have been, or not.
         """
-        return self._walk.drifted
+        return self._walk is not None and self._walk.drifted
 
     def __await__(self) -> Generator[Any, Any, CardKeyPage]:
         """The page as GatePay sends it; past the last one an empty one, the last one again, or a refusal (silent)."""
@@ -75,11 +79,8 @@ class CardKeyListing:
 
         Where the stock changes under the walk, a page holds only the keys that were not given before.
         """
-        self._walk = self._new_walk()
+        self._walk = Walk(first=self._first.page, prefetch=self._prefetch, thorough=self._thorough)
         return _Pages(self._walk, self._fetch)
-
-    def _new_walk(self) -> Walk:
-        return Walk(first=self._first.page, prefetch=self._prefetch, thorough=self._thorough)
 
     def _fetch(self, page: int) -> Awaitable[CardKeyPage]:
         return self._send(KaShow(self._first.product_id, page))
@@ -105,15 +106,16 @@ class _Keys:
         return self._keys.popleft()
 
 
+@define(eq=False)
 class _Pages:
     """The pages of a walk: fetches what the walk asks for, and holds what came until it is asked for."""
 
-    def __init__(self, walk: Walk, fetch: Fetch) -> None:
-        self._walk = walk
-        self._fetch = fetch
-        self._lock = anyio.Lock()
-        self._ready_pages: deque[CardKeyPage] = deque()
-        self._failed: dict[int, Exception] = {}  # raised when the walk can't do without the page
+    _walk: Walk
+    _fetch: Fetch
+    _lock: anyio.Lock = field(init=False, factory=anyio.Lock)
+    _ready_pages: deque[CardKeyPage] = field(init=False, factory=deque[CardKeyPage])
+    # By page; raised when the walk can't do without it.
+    _failed: dict[int, Exception] = field(init=False, factory=dict[int, Exception])
 
     def __aiter__(self) -> _Pages:
         return self

@@ -64,7 +64,7 @@ class PartSender:
         """Send nothing more, because of *error*."""
         if self.error is None:
             self.error = error
-        self._wake()
+        self._wake_all()
 
     async def send_chunks(self, chunks: Iterable[Chunk]) -> None:
         """Send *chunks*, one call at a time; other tasks may send others. Each part is recorded, come what may."""
@@ -88,7 +88,7 @@ class PartSender:
         outcome: ChunkOutcome | None = bulk.failed(part, Fate.UNKNOWN)  # until we know better: cancelled, or a bug
         began = anyio.current_time()
         try:
-            answer = await self._call(part)
+            answer = await self._send_part(part)
             outcome = self._progress.answered(part, answer, now=anyio.current_time())
         except InvalidRequestError as error:
             self.end_with(error)
@@ -103,14 +103,15 @@ class PartSender:
             if outcome is not None:
                 self._record(outcome)
 
-    async def _call(self, part: Chunk) -> Sent[Stored]:
+    async def _send_part(self, part: Chunk) -> Sent[Stored]:
         self._in_flight += 1
         try:
             return await self._send(KaCreate(self._product_id, part.keys))
         finally:
             self._in_flight -= 1
-            self._wake()  # those who wait look again when this task waits next: what the answer means is known by then
+            # Those who wait look again when this task waits next: what the answer means is known by then.
+            self._wake_all()
 
-    def _wake(self) -> None:
+    def _wake_all(self) -> None:
         self._changed.set()
         self._changed = anyio.Event()

@@ -75,7 +75,7 @@ def signed_callback(
         InvalidRequestError: An argument can't be right; the error names it.
     """
     credentials = Credentials(appkey, appsecret)
-    checks.check_byte_length("appkey", appkey, MAX_APPKEY_BYTES)
+    _check_byte_length("appkey", appkey, MAX_APPKEY_BYTES)
     checks.check("out_order_id", out_order_id, checks.order_number)
     _check_extend(extend)
     signed = {
@@ -88,7 +88,7 @@ def signed_callback(
         "extend": extend,
     }
     fields = {"appkey": appkey, **signed, "sign": sign(credentials, [signed[name] for name in SIGNED])}
-    return urlencode(_check_extra(extra) | _tamper(fields, tampered))
+    return urlencode(_check_extra_fields(extra) | _tamper(fields, tampered))
 
 
 def _check_extend(extend: str) -> None:
@@ -97,7 +97,13 @@ def _check_extend(extend: str) -> None:
         raise InvalidRequestError(field="extend", problem=Problem("not_text", kind=type(extend).__name__))
     if not checks.is_utf8(extend):
         raise InvalidRequestError(field="extend", problem=Problem("lone_surrogate"))
-    checks.check_byte_length("extend", extend, checks.MAX_CUSTOM_BYTES)
+    _check_byte_length("extend", extend, checks.MAX_CUSTOM_BYTES)
+
+
+def _check_byte_length(name: str, value: str, most: int) -> None:
+    size = len(value.encode())
+    if size > most:
+        raise InvalidRequestError(field=name, problem=Problem("too_many_bytes", size=size, most=most))
 
 
 def _order_id_text(out_order_id: str, order_id: int | None) -> str:
@@ -132,7 +138,7 @@ def _paytime_text(paid_at: datetime | int | None) -> str:
     return str(seconds)
 
 
-def _check_extra(extra: Mapping[str, str] | None) -> dict[str, str]:
+def _check_extra_fields(extra: Mapping[str, str] | None) -> dict[str, str]:
     own = _check_texts("extra", extra)
     for name in own:
         if name in _CALLBACK_FIELDS:

@@ -103,20 +103,20 @@ class _Upload:
                 await self._report_last_progress(group, watch)
         except BaseException as error:
             self._record_rest_not_sent()
-            _attach_report(error, self._report())
+            _attach_report(error, self._report_so_far())
             raise
         finally:
             self._close_deduplicator()
         if self._sender.error is not None:
-            _attach_report(self._sender.error, self._report())
+            _attach_report(self._sender.error, self._report_so_far())
             raise self._sender.error
-        return self._report()
+        return self._report_so_far()
 
     def read_late_lines(self, lines: list[object]) -> None:
         """Enter *lines* that were read while the upload was cancelled."""
         self._chunker.read_lines(lines)
 
-    def _report(self) -> UploadReport:
+    def _report_so_far(self) -> UploadReport:
         return self._ledger.report(stopped=self._progress.ended, whole=self._whole)
 
     def _stop_for(self, error: BaseException, group: TaskGroup, watch: CancellationWatch, *, where: str) -> bool:

@@ -277,10 +277,10 @@ async def test_several_secrets(memory_shop: Shop) -> None:
 @pytest.mark.parametrize("handler", [lambda _: None, print, Callback, AsyncMock().__class__, None, object()])
 def test_a_handler_that_is_not_async(handler: Any) -> None:
     """What is no async function is noticed when the application is made, not at the first payment."""
-    with pytest.raises(TypeError, match=r"handler must be an async function: async def handler\(…\)"):
+    with pytest.raises(InvalidRequestError, match=r"handler: must be an async function: async def handler\(…\)"):
         CallbackApp(handler, appkey="a", appsecret="b", store=MemoryStore())
     if handler is not None:
-        with pytest.raises(TypeError, match="lookup must be an async function"):
+        with pytest.raises(InvalidRequestError, match="lookup: must be an async function"):
             CallbackApp(AsyncMock(), appkey="a", appsecret="b", store=MemoryStore(), lookup=handler)
 
 

@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 from gatepay_async import AsyncGatePay, RetryPolicy
 from gatepay_async.cli import settings
 from gatepay_async.cli.app import app
-from gatepay_async.cli.commands import doctor
 from gatepay_async.sandbox import Sandbox
 
 QUICK = RetryPolicy(first_wait=0, longest_wait=0)
@@ -42,11 +41,11 @@ Gatepay = Callable[..., BatchResult]
 
 
 @pytest.fixture(autouse=True)
-def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An English user on a line without waits. The environment is tests/surroundings.py's, with nothing set up."""
+def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An English user on a line without waits, and without profiles; tests/surroundings.py sets up the rest."""
     monkeypatch.setenv("LANG", "en_GB.UTF-8")
-    for module in (settings, doctor):
-        monkeypatch.setattr(module, "AsyncGatePay", partial(AsyncGatePay, retry=QUICK))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
+    monkeypatch.setattr(settings, "AsyncGatePay", partial(AsyncGatePay, retry=QUICK))
 
 
 @pytest.fixture

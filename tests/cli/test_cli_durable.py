@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from durable_room import SOON, look_often
 
 from gatepay_async.cli import output, queue
-from gatepay_async.cli.commands import keys_durable, uploads_work
+from gatepay_async.cli.commands import keys_durable, uploads, uploads_work
 from gatepay_async.durable import QueueUnavailableError
 from gatepay_async.durable.records import batches
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
@@ -69,9 +70,15 @@ def test_upload(gatepay: Any, shop: Sandbox, tmp_path: Path, home: Path) -> None
     assert found == {"read": 5, "blank": 1, "duplicates": 1, "stored": 3, "ok": True, "state": "done"}
     assert shop.keys(8)[EXAMPLES:] == ["AAAA-1", "BBBB-2", "CCCC-3"]
     assert f"Upload {first.json['job']} is queued: 3 card keys." in first.err
+    assert "Nothing was sent" not in first.err
     sent = calls(shop)
-    again = gatepay("keys", "upload", path, "-p", 8, "--durable", "--json")
-    assert (again.json["job"], calls(shop)) == (first.json["job"], sent)
+    for option in ("--durable", "--no-wait"):
+        again = gatepay("keys", "upload", path, "-p", 8, option, "--json")
+        assert (again.status, again.json["job"], calls(shop)) == (0, first.json["job"], sent)
+        assert re.search(r"was done on 20[-0-9]+ [:0-9]+ [+-][0-9]{4}\. Nothing was sent", again.err)
+    [listed] = gatepay("uploads", "list", "--json").json["jobs"]
+    assert listed["created"] <= listed["ended"]
+    assert "ended" in gatepay("uploads", "show", first.json["job"]).out
     kept = [each for each in home.rglob("*") if each.is_file()]
     assert {stat.S_IMODE(each.stat().st_mode) for each in kept} == {0o600}
     assert b"BBBB-2" not in b"".join(each.read_bytes() for each in kept)
@@ -95,7 +102,7 @@ def test_for_people(gatepay: Any, shop: Sandbox, keys: Path) -> None:
         listed = gatepay("uploads", "list", "--lang", lang)
         assert number[:8] in listed.out
         assert "keys.txt" in listed.out
-    assert gatepay("uploads", "forget", number, "--lang", "zh").status == 0
+    assert gatepay("uploads", "delete", number, "--lang", "zh").status == 0
     assert number[:8] not in gatepay("uploads", "list").out
     assert len(shop.keys(8)) == EXAMPLES + 2500
 
@@ -118,7 +125,7 @@ def test_for_programs(gatepay: Any, shop: Sandbox, keys: Path) -> None:
     assert gatepay("uploads", "resume", number, "--json").json["state"] == "working"
     assert gatepay("uploads", "work", "--drain", "--json", "--rate", 1000).json == {"drained": True}
     assert gatepay("uploads", "watch", number, "--json").json["stored"] == 2500
-    assert gatepay("uploads", "forget", number, "--json").json == {"job": number, "forgotten": True}
+    assert gatepay("uploads", "delete", number, "--json").json == {"job": number, "deleted": True}
     assert len(shop.keys(8)) == EXAMPLES + 2500
 
 
@@ -227,7 +234,7 @@ def test_which(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
         assert it.status == 2
         assert said in it.err
         assert "gatepay uploads list" in it.err
-    assert gatepay("uploads", "forget", numbers[0]).err.startswith("Error: shop-")
+    assert gatepay("uploads", "delete", numbers[0]).err.startswith("Error: shop-")
     assert not shop.requests
 
 
@@ -296,6 +303,21 @@ def test_interrupted_here(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: 
         assert gatepay("uploads", "work").status == 130
     assert gatepay("keys", "upload", keys, "-p", 8, "--durable", "--json").json["ok"]
     assert len(shop.keys(8)) == EXAMPLES + 2500
+
+
+def test_interrupted_when_all_is_sent(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C that comes after the last call interrupts nothing: the upload's result is shown, status 0."""
+    follow = uploads.follow
+
+    async def until_ctrl_c(job: Any) -> None:
+        await follow(job)
+        os.kill(os.getpid(), signal.SIGINT)
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(uploads, "follow", until_ctrl_c)
+    it = gatepay("keys", "upload", keys, "-p", 8, "--durable", "--json")
+    assert (it.status, it.json["state"], it.json["stored"]) == (0, "done", 2500)
+    assert "Interrupted" not in it.err
 
 
 def test_failed_lines_that_the_spool_has_lost(gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -14,7 +15,7 @@ import anyio.lowlevel
 import pytest
 import typer
 
-from gatepay_async.cli import app, entry, output, runner, screens, usage
+from gatepay_async.cli import app, entry, output, runner, screens, usage, wildcards
 from gatepay_async.cli.status import Status
 
 pytestmark = pytest.mark.sockets
@@ -73,31 +74,6 @@ def test_signals(number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys
 def test_signals_that_end_a_program() -> None:
     """Those of a service manager and of a terminal that is closed are among them."""
     assert runner._END_SIGNALS == (signal.SIGTERM, signal.SIGHUP)
-
-
-@pytest.mark.parametrize("options", [["--json"], [], ["--lang", "zh"]])
-def test_the_sandbox_until_ctrl_c(
-    gatepay: Any, monkeypatch: pytest.MonkeyPatch, options: list[str], tmp_path: Any
-) -> None:
-    """The sandbox serves until it is interrupted."""
-
-    async def interrupted() -> None:
-        signal.raise_signal(signal.SIGINT)
-        await anyio.sleep(60)
-
-    monkeypatch.setattr("anyio.sleep_forever", interrupted)
-    database = [] if "--json" in options else ["--database", tmp_path / "shop.sqlite3"]
-    run = gatepay("sandbox", *options, *database)
-    assert run.status == 130
-    assert "http://127.0.0.1:" in run.out
-    assert ("export GATEPAY_APPSECRET=" in run.out) == ("--json" not in options)
-    assert gatepay("sandbox", "--callback", "nowhere").status == 2
-
-
-def test_the_sandbox_that_ends_by_itself(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When it ends without being interrupted, it is done."""
-    monkeypatch.setattr("anyio.sleep_forever", anyio.lowlevel.checkpoint)
-    assert gatepay("sandbox").status == 0
 
 
 def test_a_table_that_nobody_reads() -> None:
@@ -225,3 +201,19 @@ def test_completion(
         typer.main.get_command(app.app).main([])
     out = capsys.readouterr().out
     assert all(each in out for each in offered), out
+
+
+def test_wildcards(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On Windows, whose shells don't, the command puts the files in the place of a wildcard; elsewhere it doesn't."""
+    for name in ("b.txt", "a.txt", "c.csv"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    arguments = ["keys", "*.txt", f"{tmp_path}{os.sep}?.csv", "no*", "[", "--order=*.txt", "c.csv"]
+    files = ["a.txt", "b.txt", str(tmp_path / "c.csv")]
+    assert wildcards.expand(arguments) == ["keys", *files, "no*", "[", "--order=*.txt", "c.csv"]
+    for windows, said in ((True, "Unexpected argument: b.txt"), (False, "Invalid value for CODE: *.txt")):
+        monkeypatch.setattr(wildcards, "IS_WINDOWS", windows)
+        monkeypatch.setattr(sys, "argv", ["gatepay", "errors", "ka/show", "*.txt"])
+        with pytest.raises(SystemExit):
+            typer.main.get_command(app.app).main()
+        assert said in capsys.readouterr().err

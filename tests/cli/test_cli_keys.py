@@ -382,7 +382,7 @@ def test_a_pipe_that_is_cut_short(tmp_path: Path) -> None:
     """What a pipe has not given yet can't be in the file of failed lines, and that is said."""
     counts: dict[str, Any] = dict.fromkeys(("read", *COLUMNS), 0)
     source = sources.Source("standard input", None)
-    job = keys_upload._Upload(sources.Reader([source]), [source], Reading(), tmp_path / "failed.txt")
+    job = keys_upload._UploadCommand(sources.Reader([source]), [source], Reading(), tmp_path / "failed.txt")
     error = HaltError("a line without an end")
     assert keys_upload._finish(job, UploadReport(**counts, chunks=()), error) == 2
 

@@ -24,11 +24,10 @@ from gatepay_async.words.command import COMMAND
 pytestmark = pytest.mark.fast
 
 ROOM = Path(gatepay_async.cli.__file__).parent
-UPLOADS = ("list", "show", "watch", "cancel", "resume", "forget", "work")
+UPLOADS = ("list", "show", "watch", "cancel", "resume", "delete", "work")
 COMMANDS: list[tuple[str, ...]] = [
     (), ("demo",), ("doctor",), ("products",), ("keys",), ("keys", "upload"), ("keys", "export"), ("keys", "count"),
-    ("pay",),
-    ("order",),
+    ("pay",), ("order",), ("login",), ("profiles",), ("logout",), ("help",),
     ("link",), ("callback",), ("callback", "verify"), ("callback", "sign"), ("callback", "send"), ("errors",),
     ("sandbox",), ("uploads",), *(("uploads", name) for name in UPLOADS),
 ]  # fmt: skip
@@ -79,7 +78,7 @@ def test_no_text_is_left_over() -> None:
     )
     names = asked_for()
     for known in COMMAND:
-        kind = known.removeprefix("todo.").removeprefix("failing.")
+        kind = known.removeprefix("todo.").removeprefix("failing.").partition(" ")[0]
         errors = (gatepay_async, durable)
         assert any(re.fullmatch(name, known) for name in names) or any(hasattr(each, kind) for each in errors), known
 
@@ -155,6 +154,10 @@ def test_version(gatepay: Any) -> None:
     [
         (["prducts"], "Unknown command: prducts. Did you mean products?", "没有 prducts 这个命令。"),
         (["keys", "x"], "Unknown command: x.", "没有 x 这个命令。"),
+        (["upload"], "Unknown command: upload. Did you mean keys upload?", "是不是想用 keys upload？"),
+        (["export"], "Did you mean keys export?", "是不是想用 keys export？"),
+        (["verfy"], "Did you mean callback verify?", "是不是想用 callback verify？"),
+        (["order", "x" * 256], "ORDER_NUMBER: takes 256 bytes", "ORDER_NUMBER：以 UTF-8 编码占 256 字节"),
         (["keys", "upload", "k"], "Missing --product.", "缺少 --product。"),
         (["keys", "upload", "-p", "8"], "Missing FILE.", "缺少 FILE。"),
         (["keys", "count", "--nope"], "Unknown option: --nope.", "没有 --nope 这个选项。"),
@@ -259,6 +262,42 @@ def test_a_table_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, capsys: p
     screens.print_table(table)
     out = capsys.readouterr().out
     assert all(word in out for word in ("product", "price", "stock", "0.99"))
+
+
+def test_a_table_that_would_break_an_id(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where IDs, numbers and times don't fit side by side, each row is names and values; none of them is broken."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    row = ("40253517", "a long name of a file.txt", "123456789", "2026-11-28 13:05:10")
+    for columns, lines in ((90, 4), (40, 10)):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        table = screens.table("upload", "input", "on the server", "submitted", right=(2,), whole=(0, 3))
+        table.add_row(*row)
+        table.add_row(*row)
+        screens.print_table(table)
+        out = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+        assert (out.count(row[0]), out.count(row[2]), out.count(row[3])) == (2, 2, 2), out
+        assert len(out.splitlines()) >= lines
+        assert all(len(line) <= columns for line in out.splitlines()), out
+
+
+def test_a_long_list(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """On a terminal, a list that is longer than it goes through the pager; not a short one, and not elsewhere."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("LINES", "10")
+    table = screens.table("name")
+    for number in range(20):
+        table.add_row(f"row {number}")
+    for pager, paged in (("sed s/row/paged/", True), ("cat", False), ("", False), ("no-such-program", False)):
+        monkeypatch.setenv("PAGER", pager)
+        screens.print_list(table)
+        out = capfd.readouterr().out
+        assert (("paged 19" if paged else "row 19") in out, out.count("19")) == (True, 1), pager
+    monkeypatch.setenv("PAGER", "sed s/row/paged/")
+    for lines, terminal in (("100", True), ("10", False)):
+        monkeypatch.setenv("LINES", lines)
+        monkeypatch.setattr(sys.stdout, "isatty", lambda terminal=terminal: terminal, raising=False)
+        screens.print_list(table)
+        assert "row 19" in capfd.readouterr().out
 
 
 def test_nothing_from_elsewhere_moves_the_cursor() -> None:

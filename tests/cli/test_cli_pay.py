@@ -3,16 +3,22 @@
 import json
 import re
 import socket
+from decimal import Decimal
 from pathlib import Path
 from threading import Thread
 from typing import Any, Self
 
+import anyio
 import httpx
 import pytest
 from servers import free_port
+from typer.main import get_command
 
-from gatepay_async.cli.commands import pay
+from gatepay_async.cli import settings
+from gatepay_async.cli.app import app
+from gatepay_async.cli.commands import pay, pay_waiting
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
+from gatepay_async.sandbox.options import Options
 
 pytestmark = pytest.mark.sockets
 
@@ -61,13 +67,71 @@ def test_pay_is_refused(gatepay: Any, shop: Sandbox) -> None:
     assert not shop.orders()
 
 
-def test_an_order_that_may_have_been_made(gatepay: Any, shop: Sandbox) -> None:
-    """When the answer is lost, nothing is sent again, and the order's number is named; status 4."""
-    shop.fault(Fault(FaultKind.CUT_AFTER, endpoint="pay/create"))
-    run = gatepay(*PAY, "--order", "T-1-X")
+PAYMENTS = {"pay": PAY, "anypay": ("pay", "--price", "1", "--type", "alipay")}
+
+
+@pytest.mark.parametrize("kind", PAYMENTS)
+def test_a_lost_answer_whose_order_exists(gatepay: Any, shop: Sandbox, kind: str) -> None:
+    """When the answer is lost nothing is sent again: GatePay is asked, and what it says is told; status 1."""
+    shop.fault(Fault(FaultKind.CUT_AFTER, endpoint=f"{kind}/create"))
+    run = gatepay(*PAYMENTS[kind], "--order", "T-1-X", "--save-qr", "never.png")
+    assert run.status == 1
+    assert "Order T-1-X exists (status: pending)" in run.err
+    assert "payment link was lost" in run.out
+    shop.fault(Fault(FaultKind.CUT_AFTER, endpoint=f"{kind}/create"))
+    programs = gatepay(*PAYMENTS[kind], "--json")
+    assert (programs.status, programs.json["order_url"]) == (1, None)
+    assert [each.out_order_id for each in shop.orders()] == ["T-1-X", programs.json["out_order_id"]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("pay", "may or may not exist: the response was lost, and GatePay finds no such order"),
+                       ("anypay", "was probably not created")],
+)  # fmt: skip
+def test_a_lost_answer_whose_order_is_not_found(
+    gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch, kind: str, said: str
+) -> None:
+    """That GatePay doesn't find it proves nothing for the first page's endpoint, and little for a later one."""
+    monkeypatch.setattr("gatepay_async.client.payments._SETTLE_WAITS", (0.0,))
+    shop.fault(Fault(FaultKind.CUT_BEFORE, endpoint=f"{kind}/create", times=None))
+    run = gatepay(*PAYMENTS[kind], "--order", "T-1-X")
     assert run.status == 4
-    assert "T-1-X may or may not exist" in run.err
-    assert len(shop.orders()) == 1
+    assert f"Order T-1-X {said}" in run.err
+    assert "another order number" in run.err
+    error = gatepay(*PAYMENTS[kind], "--json").json["error"]
+    assert (error["type"], error["settled"], error["endpoint"]) == (
+        "OutcomeUnknownError",
+        "not_found",
+        f"{kind}/create",
+    )
+
+
+def test_a_lost_answer_that_cant_be_asked_about(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where GatePay doesn't answer either, the order may or may not exist."""
+    monkeypatch.setattr("gatepay_async.client.payments._SETTLE_WAITS", (0.0,))
+    shop.fault(Fault(FaultKind.CUT_AFTER, endpoint="pay/create"))
+    shop.fault(Fault(FaultKind.CUT_BEFORE, endpoint="order/check", times=None))
+    run = gatepay(*PAY, "--order", "T-1-X", "--json")
+    assert (run.status, run.json["error"]["settled"]) == (4, "not_asked")
+    assert "T-1-X may or may not exist" in run.json["error"]["headline"]
+    assert "order/check: no response" in run.json["error"]["headline"]
+
+
+def test_a_payment_without_a_server(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody answers, the advice is about an order, not about card keys."""
+    monkeypatch.setenv("GATEPAY_BASE_URL", "http://127.0.0.1:9/api/")
+    run = gatepay(*PAY)
+    assert run.status == 4
+    assert "no order was created" in run.err
+    assert "stored" not in run.err
+    assert "stored" not in gatepay("products").err
+
+
+def test_an_order_number_of_digits(gatepay: Any, shop: Sandbox) -> None:
+    """A number that begins or ends with a digit gets a warning, and is taken."""
+    for number, warned in (("12345", True), ("T-1", True), ("1-X", True), ("T-1-X", False), ("１-X", False)):
+        run = gatepay(*PAY, "--order", number)
+        assert (run.status, "begins or ends with a digit" in run.err) == (0, warned), number
 
 
 @pytest.mark.parametrize("target", ["there.png", "no/qr.png"])
@@ -143,8 +207,55 @@ def test_wait_in_vain(gatepay: Any, shop: Sandbox) -> None:
     """When nobody calls back in time, that is said; status 4."""
     run = gatepay(*PAY, "--wait", "--listen", f"localhost:{free_port()}", "--timeout", 1)
     assert run.status == 4
-    assert "can still pay" in run.err
+    assert "Waiting up to 1 s" in run.err
+    assert "may still be able to pay" in run.err
     assert shop.orders()
+
+
+def test_a_lost_answer_and_a_wait(gatepay: Any, shop: Sandbox) -> None:
+    """--wait goes on after a lost answer if the order exists."""
+    shop.fault(Fault(FaultKind.CUT_AFTER, endpoint="pay/create"))
+    run = gatepay(*PAY, "--wait", "--listen", f"127.0.0.1:{free_port()}", "--timeout", 1)
+    assert run.status == 4
+    assert "exists" in run.err
+    assert "No callback for order" in run.err
+
+
+def test_the_wait_and_the_sandbox_agree() -> None:
+    """`pay --wait` waits as long as an order of the sandbox can be paid."""
+    [default] = {
+        param.default
+        for name in ("pay", "order")
+        for param in get_command(app).commands[name].params  # type: ignore[attr-defined]  # a group has some
+        if param.name == "timeout"
+    }
+    assert default == pay_waiting.ORDER_SECONDS == Options().expires_after
+
+
+def test_interrupted_while_it_waits(
+    shop: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C in the wait says that the order can still be paid, and until when; before that, that it may exist."""
+
+    async def interrupted() -> None:
+        with anyio.CancelScope() as scope, pay_waiting.open_listener("127.0.0.1", 0) as listener:
+
+            async def make() -> Decimal:
+                scope.cancel()
+                return Decimal(1)
+
+            await pay_waiting.wait_for_payment(make, "T-1-X", listener, 300, knows_price=True)
+        request = pay.OrderRequest(8, "", (), False, 1, "alipay", "", "")
+        async with settings.client() as gatepay:
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await pay._create_order(gatepay, request, "T-2-X", None)
+
+    anyio.run(interrupted)
+    waiting, still_open, perhaps = capsys.readouterr().err.splitlines()
+    assert "Waiting up to 5 min " in waiting
+    assert re.search(r"Order T-1-X can still be paid: in the sandbox until 20[-0-9]+ [:0-9]+ [+-][0-9]{4};", still_open)
+    assert "Order T-2-X may or may not exist" in perhaps
 
 
 def test_wait_where_nobody_can_listen(gatepay: Any, shop: Sandbox) -> None:

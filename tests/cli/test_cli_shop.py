@@ -36,6 +36,7 @@ from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 from gatepay_async.words import LANGUAGES, say
 from gatepay_async.words.pages import PAGES
 from gatepay_async.words.problem import Problem
+from gatepay_async.words.refusals import ENDPOINTS
 
 NOT_WHOLE = Problem("wrong_kind", expected=Problem("kind_whole"), found=Problem("kind_text"))
 
@@ -98,7 +99,7 @@ def test_doctor_without_a_key(gatepay: Any) -> None:
     run = gatepay("doctor")
     assert run.status == 2
     assert "[bad]  Key and secret: GATEPAY_APPKEY is not set." in run.out
-    assert "Fix: set GATEPAY_APPKEY" in run.out
+    assert "Fix: run `gatepay login`, or set GATEPAY_APPKEY" in run.out
 
 
 def test_doctor_with_a_wrong_secret(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,6 +190,7 @@ def test_doctor_without_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
         (["fail", "fail"], 0, "responds `fail` to a genuine callback"),
         (["success", "success"], 3, "FORGED"),
         (["<html>", "<html>"], 4, "responds '<html>'"),
+        (["success", "<html>" + 94 * "x"], 4, f"'<html>{34 * 'x'}…' (HTTP 200) to a forged one"),
     ],
 )
 def test_doctor_tests_the_callback(gatepay: Any, shop: Sandbox, answers: list[str], status: int, said: str) -> None:
@@ -197,7 +199,14 @@ def test_doctor_tests_the_callback(gatepay: Any, shop: Sandbox, answers: list[st
         run = gatepay("doctor", "--callback", url, "--json")
     assert run.status == status
     assert said in findings(run)["callback"]["text"]
-    assert gatepay("doctor", "--callback", "http://127.0.0.1:9/", "--json").status == 4
+
+
+@pytest.mark.parametrize("code", [101, 102, 103])
+def test_doctor_gives_advice_that_it_can_follow(gatepay: Any, shop: Sandbox, code: int) -> None:
+    """What a refused call of the doctor advises is not to run the doctor, and not about text that it doesn't send."""
+    shop.fault(Fault(FaultKind.CODE, endpoint="product/show", code=code))
+    todo = findings(gatepay("doctor", "--json"))["server"]["todo"]
+    assert not re.search("gatepay doctor|order number|--", todo)
 
 
 def test_doctor_names_the_callback_url(gatepay: Any, shop: Sandbox) -> None:
@@ -232,7 +241,31 @@ class answering:  # noqa: N801 -- a context manager, read as a verb
                 )
 
 
+def test_fields(gatepay: Any, shop: Sandbox) -> None:
+    """--fields prints some fields as JSON, of each item of a list; a name that is none is told of, and null."""
+    run = gatepay("products", "--fields", "id,stock")
+    assert run.json["products"][0].keys() == {"id", "stock"}
+    assert run.err == ""
+    one = gatepay("order", "T-1-X", "--fields=order_status")
+    assert one.json["error"]["code"] == 201  # an error is whole
+    gatepay("pay", "--price", "1", "--type", "alipay", "--order", "T-1-X")
+    one = gatepay("order", "T-1-X", "--fields=order_status,nope,nope")
+    assert (one.status, one.json) == (0, {"order_status": "pending", "nope": None})
+    assert one.err.count("no field nope. It has: out_order_id, ") == 1
+    dry = gatepay("keys", "upload", "-", "-p", 8, "--dry-run", "--fields", "read,nope", input="A\nB\n")
+    assert dry.json == {"read": 2}
+    assert "no field nope" in dry.err
+    assert gatepay("products", "--fields", "a b").status == 2
+    assert gatepay("--", "products", "--fields", "id").status == 2
+
+
 # -- errors -----------------------------------------------------------------------------------------------------------
+
+
+def test_help_names_every_endpoint(gatepay: Any) -> None:
+    """The help of `gatepay errors` names each endpoint that it knows."""
+    shown = " ".join(gatepay("errors", "--help").out.split())
+    assert all(endpoint in shown for endpoint in ENDPOINTS)
 
 
 def test_errors(gatepay: Any) -> None:
@@ -313,7 +346,7 @@ def test_every_error_is_told(gatepay: Any, monkeypatch: pytest.MonkeyPatch, caps
     [
         (
             InvalidRequestError(field="product_num", problem=Problem("out_of_range")),
-            "product_num：必须大于 0 且小于 2 的 63 次方",
+            "--num：必须在 1 到 9223372036854775807 之间",
         ),
         (
             ProtocolError(endpoint="ka/show", http_status=200, path="data.ka.total", problem=NOT_WHOLE),
@@ -362,7 +395,7 @@ def test_demo_that_does_not_hold(gatepay: Any, monkeypatch: pytest.MonkeyPatch) 
     believed = Callback(1, "", Decimal(1), Decimal(1), "alipay", datetime.now(UTC), "")
     monkeypatch.setattr("gatepay_async.client.AsyncGatePay.parse_callback", lambda *_: believed)
     run = gatepay("demo", "--json")
-    assert (run.status, run.json) == (1, {"held": False, "uploaded": False, "walked": False, "paid": False})
+    assert (run.status, run.json) == (1, {"ok": False, "uploaded": False, "listed": False, "paid": False})
     shown = gatepay("demo")
     assert "Something does NOT work" in shown.out
 
@@ -415,6 +448,11 @@ def test_a_secret_from_a_file(gatepay: Any, shop: Sandbox, tmp_path: Path, monke
     monkeypatch.setenv("GATEPAY_APPSECRET_FILE", str(secret))
     run = gatepay("products")
     assert (run.status, run.err) == (0, "")
+    for encoding in ("utf-16", "utf-16-be"):  # as PowerShell and Notepad write it
+        secret.write_text(
+            f"\ufeff{shop.appsecret}\r\n".removeprefix("\ufeff" if encoding == "utf-16" else ""), encoding
+        )
+        assert gatepay("products").status == 0
     assert f"secret from the file {secret}" in gatepay("doctor").out
     secret.chmod(0o644)
     assert "every user of this machine can read the secret" in gatepay("products").err

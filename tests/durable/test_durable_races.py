@@ -77,14 +77,14 @@ async def test_taken_and_taken_again(room: Room, shop: Shop, monkeypatch: pytest
 
 
 async def test_all_of_it_is_forgotten(room: Room, shop: Shop) -> None:
-    """forget() removes also a run that nobody asks for; it would speak for the same input, submitted anew."""
+    """delete() removes also a run that nobody asks for; it would speak for the same input, submitted anew."""
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit:
         job = await submit.file(room.file(keys_of(1000)), product_id=PRODUCT)
         async with uploads.worker():
             await job.wait(every=SOON)
         await queue_again(job)
-        await job.forget()
+        await job.delete()
         assert await runs(job) == {}
 
 
@@ -285,7 +285,7 @@ async def look_and(monkeypatch: pytest.MonkeyPatch, submit: Submitter, job: Job)
 
     async def slow() -> None:
         await look()
-        await other.forget()
+        await other.delete()
 
     monkeypatch.setattr(job, "_refresh", slow)
 

@@ -353,7 +353,7 @@ async def test_cancelled_and_resumed(room: Room, shop: Shop) -> None:
         await until(lambda: len(shop.sent) >= 4)
         shop.latency = 1.0  # so that much is left when all that follows has been asked
         with pytest.raises(DurableError, match="cancel it first"):
-            await job.forget()
+            await job.delete()
         await job.resume()
         assert (await job.info()).state is JobState.WORKING
         await job.cancel()
@@ -382,7 +382,7 @@ async def test_forgotten(room: Room, shop: Shop) -> None:
     async with uploads.submitter() as submit, uploads.worker():
         job = await submit.file(path, product_id=PRODUCT)
         await job.wait(every=SOON)
-        await job.forget()
+        await job.delete()
         assert (await submit.jobs(), list(room.spool.glob("*.keys"))) == ([], [])
         with pytest.raises(DurableError, match="there is no job"):
             await submit.job(job.id)
@@ -433,7 +433,7 @@ async def test_forgotten_while_it_is_tidied_up(
             async for _ in job.progress(every=SOON):
                 pass
             await seen.wait()
-            await job.forget()
+            await job.delete()
             go_on.set()
     assert (caplog.messages, list(room.spool.glob("*.keys"))) == ([], [])
 

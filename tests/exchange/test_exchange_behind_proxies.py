@@ -174,18 +174,6 @@ async def test_plain_http_goes_to_the_proxy(ours: ssl.SSLContext) -> None:
             assert proxy.asked == ["POST http://gatepay.example/api/pay/create"], (name, behaviour)
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_aiohttp_behind_a_proxy(ours: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over aiohttp a proxy that makes no tunnel has been sent nothing either."""
-    pytest.importorskip("httpx_aiohttp", reason="the extra aiohttp is not installed")
-    for behaviour in ("403", "407", "closes"):
-        async with proxy_server(behaviour) as proxy:
-            monkeypatch.setenv("https_proxy", proxy.url)
-            error = await pay(transport="aiohttp")
-        assert isinstance(error, TransportError), behaviour
-        assert (error.sent, error.attempts) == (False, 2), behaviour
-
-
 async def test_socks(ours: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
     """A SOCKS proxy that hangs up, or speaks something else, has been sent nothing either."""
 

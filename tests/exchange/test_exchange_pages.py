@@ -29,7 +29,6 @@ async def go_away(stream: SocketStream, _: int) -> None:
     await stream.send(http(b"", status="302 Found", headers="location: /elsewhere\r\n"))
 
 
-@pytest.mark.own_pool
 async def test_one_pool() -> None:
     """Calls and pages of one origin share connections; a page carries nothing of the form."""
     async with raw_server(answer) as server, AsyncGatePay("KEY", "SECRET", base_url=server.base_url) as gatepay:
@@ -53,16 +52,6 @@ async def test_another_origin() -> None:
         for _ in range(2):
             assert (await gatepay.http.get(other.base_url)).status_code == 302
     assert other.connections == 2
-
-
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # aiohttp knows no other loop
-async def test_over_aiohttp() -> None:
-    """Pages go over aiohttp's connections, too, though they have none of a call's hooks."""
-    async with (
-        raw_server(answer) as server,
-        AsyncGatePay("KEY", "SECRET", base_url=server.base_url, transport="aiohttp") as gatepay,
-    ):
-        assert (await gatepay.http.get(server.base_url)).json()["code"] == 100
 
 
 @pytest.mark.gatepay_live
@@ -128,7 +117,6 @@ async def test_your_own() -> None:
         assert not transport.closed
 
 
-@pytest.mark.own_pool
 async def test_timeout() -> None:
     """A page is given as long as an attempt; then its connection is gone, and the pool whole."""
 

@@ -148,7 +148,7 @@ async def test_a_client_can_leave_the_environment_out(monkeypatch: pytest.Monkey
     """So does a client that is told so, and only that one."""
     monkeypatch.setenv("https_proxy", "http://proxy.example:99999")
     async with AsyncGatePay("a", "b", trust_env=False) as gatepay:
-        assert isinstance(gatepay._attempts._exchange, OverPool)
+        assert isinstance(gatepay._caller._attempts._exchange, OverPool)
     with pytest.raises(InvalidRequestError, match="https_proxy: names a proxy, which has an invalid port"):
         await AsyncGatePay("a", "b").__aenter__()
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables import rows
 
-from gatepay_async.protocol.forms import encode_form
+from gatepay_async.protocol.messages import encode_form
 
 pytestmark = pytest.mark.fast
 

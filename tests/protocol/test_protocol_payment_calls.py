@@ -74,7 +74,26 @@ TABLE = [
 NO_PAY_TYPES: list[Any] = ["onecode", None, []]
 NO_ITEMS: list[Any] = [7, "8:2", [8, 2], [(8, 2, 1)]]
 NO_URLS: list[tuple[Any, str]] = [
-    *((text, "must be a URL") for text in ("shop.example", "https://", "https://a b", "ftp://shop.example")),
+    *(
+        (text, "must be a whole URL")
+        for text in (
+            "shop.example",
+            "https://",
+            "https://a b",
+            "ftp://shop.example",
+            "https://例子/",
+            "https://u@h/",
+            "https://h:0/",
+            "https://h:x/",
+            "https://[h/",
+            "https://?a",
+            "https://h/#a",
+            f"https://h/{'x' * 2000}",
+        )
+    ),
+    (f"https://h/?{'x' * 701}", "must have at most 700 characters behind its ?"),
+    ("https://h/?a=b&sign=", "must not have sign behind its ?"),
+    ("https://h/?order_id", "must not have order_id behind its ?"),
     ("", "must not be empty"),
     (7, "must be text"),
 ]
@@ -145,9 +164,9 @@ def test_urls(cls: Any) -> None:
         *((cls, {"pay_type": value}, "must be one of wechat") for cls in CREATIONS for value in NO_PAY_TYPES),
         *((cls, {"out_order_id": ""}, "must not be empty") for cls in RIGHT),
         *((cls, {"custom": "x" * 2001}, "takes 2001 bytes") for cls in CREATIONS),
-        (StablepayCreate, {"product_id": 0}, "must be above 0"),
+        (StablepayCreate, {"product_id": 0}, "must be from 1"),
         *((GrouppayCreate, {"items": value}, "must say how many") for value in NO_ITEMS),
-        *((GrouppayCreate, {"items": value}, "must be above 0 and") for value in ({8: 0}, {0: 1}, {8: -1})),
+        *((GrouppayCreate, {"items": value}, "must be from 1 to ") for value in ({8: 0}, {0: 1}, {8: -1})),
         *((GrouppayCreate, {"items": value}, "must be a whole") for value in NO_NUMBERS),
         (GrouppayCreate, {"items": {}}, "must hold at least one product"),
         (GrouppayCreate, {"items": [(8, 1), (7, 1), (8, 2)]}, "holds product 8 twice"),

@@ -1,14 +1,17 @@
 """What an error advises where GatePay's number has two causes; and what may be absent from a reply."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import fields
 
 from gatepay_async.protocol.calls import KaShow, ProductShow
 from gatepay_async.protocol.catalogue import REFUSALS
 from gatepay_async.protocol.messages import Reply, decode
+from gatepay_async.protocol.payment_calls import CALLS
 from gatepay_async.words.command import COMMAND
 
 pytestmark = pytest.mark.fast
@@ -48,6 +51,16 @@ def test_the_command_names_both_causes() -> None:
     assert "another shop" in english
     assert "其他店铺" in chinese
     assert all(TEXT_CHANGED in text for text in COMMAND["todo.SignatureRejectedError"])
+
+
+def test_only_parameters_that_the_endpoint_has_are_named() -> None:
+    """No cause and no remedy names a parameter that the endpoint's method doesn't take."""
+    parameters = {call.path: {field.alias for field in fields(call)} for call in CALLS}
+    known = {name for names in parameters.values() for name in names if "_" in name or name == "custom"}
+    for (endpoint, code), refusal in REFUSALS.items():
+        named = set(re.findall(r"[a-z_]+", " ".join((*refusal.cause, *refusal.remedy)))) & known
+        wrong = named - parameters[endpoint] - ({"pay_type"} if code == 101 else set())
+        assert not wrong, (endpoint, code, wrong)
 
 
 def without(row: dict[str, Any], *names: str) -> dict[str, Any]:

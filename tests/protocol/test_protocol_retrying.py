@@ -13,7 +13,6 @@ from gatepay_async.protocol import errors
 from gatepay_async.protocol.errors import GatePayError, ProtocolError, TransportError
 from gatepay_async.protocol.retrying import (
     TRANSIENT,
-    RetryBudget,
     RetryPolicy,
     Sent,
     is_transient,
@@ -117,28 +116,6 @@ def test_no_waits() -> None:
     policy = RetryPolicy(first_wait=0, longest_wait=0, longest_retry_after=0)
     assert wait_after(GONE, attempt=3, policy=policy, jitter=0.5, left=1) == 0
     assert wait_after(strange(429, retry_after=0.1), attempt=1, policy=policy, jitter=0, left=1) is None
-
-
-def test_the_budget() -> None:
-    """Each further attempt costs one; each success gives half of one back, up to the whole."""
-    budget = RetryBudget(2)
-    assert [budget.try_spend(), budget.try_spend(), budget.try_spend()] == [True, True, False]
-    assert budget.left == 0
-    budget.refund()
-    assert not budget.try_spend()
-    assert budget.left == 0.5
-    budget.refund()
-    assert budget.try_spend()
-    for _ in range(9):
-        budget.refund()
-    assert budget.left == 2
-
-
-def test_an_empty_budget() -> None:
-    """A budget of 0 pays for nothing, ever."""
-    budget = RetryBudget(0)
-    budget.refund()
-    assert not budget.try_spend()
 
 
 def test_an_answer() -> None:

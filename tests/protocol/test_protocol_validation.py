@@ -1,13 +1,14 @@
 """A call that can't be right can't be built, and the error names the field."""
 
 import math
-from typing import Any
+from datetime import timedelta
+from typing import Any, cast
 
 import pytest
 from tables import rows
 
-from gatepay_async.protocol import checks
 from gatepay_async.protocol.calls import KaCreate, KaShow, PayCreate
+from gatepay_async.protocol.durations import to_seconds, to_seconds_or_none
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.models import PayType
 from gatepay_async.protocol.retrying import RetryPolicy
@@ -51,7 +52,7 @@ def test_no_number(cls: Any, field: str, value: Any) -> None:
 def test_numbers_out_of_range(cls: Any, field: str, value: int) -> None:
     """A number that no database holds is refused by the field's name."""
     error = refused(cls, **{field: value})
-    assert (error.field, error.problem) == (field, "must be above 0 and below 2 to the 63rd")
+    assert (error.field, error.problem) == (field, "must be from 1 to 9223372036854775807")
 
 
 @rows(("cls", "field"), NUMBERS)
@@ -137,6 +138,7 @@ def test_wechat_pays_for_one(pay_type: str, number: int) -> None:
         (["A\rB"], "line 1 contains a line break, which would split it into two card keys"),
         (["A", "B\0"], "line 2 contains a NUL character; the file may be UTF-16"),
         (["A", 7], "line 2 must be text, not int"),
+        (["A", " A\t"], "line 2 repeats line 1"),
         (["A", None], "line 2 must be text, not NoneType"),
         (["A", b"B"], "line 2 must be text, not bytes"),
         (["A", ["B"]], "line 2 must be text, not list"),
@@ -149,9 +151,9 @@ def test_no_card_keys(keys: Any, problem: str) -> None:
     assert (error.field, error.problem) == ("keys", problem)
 
 
-@rows("keys", [["A"], ("A", "B"), [" A ", "A"], ["a", "A"], ["卡号 1", "A\u2028B"]])
+@rows("keys", [["A"], ("A", "B"), [" A ", "B"], ["a", "A"], ["\u3000A", "A"], ["卡号 1", "A\u2028B"]])
 def test_card_keys(keys: Any) -> None:
-    """Card keys are sent exactly as they are, also such as differ by a blank or a letter's case."""
+    """Card keys are sent exactly as they are, also such as differ by a letter's case."""
     call = KaCreate(8, keys)
     assert call.keys == call.secrets() == tuple(keys)
     assert call.fields()["content"].split("\n") == list(keys)
@@ -174,7 +176,8 @@ def test_no_policy(field: str, value: Any) -> None:
     """A number of seconds, or a budget, that is negative or no number is refused by its name."""
     with pytest.raises(InvalidRequestError) as caught:
         RetryPolicy(**{field: value})
-    assert (caught.value.field, caught.value.problem) == (field, "must be a number, 0 or more")
+    problem = "number_from_0" if field == "budget" else "seconds_from_0"
+    assert (caught.value.field, caught.value.problem.name) == (field, problem)
 
 
 @rows("value", [0, -1, 1.0, True, None, "4"])
@@ -185,18 +188,31 @@ def test_no_attempts(value: Any) -> None:
     assert caught.value.field == "attempts"
 
 
-@rows("value", [0, -1, math.nan, True, "1", [], -math.inf])
+@rows("value", [0, -1, math.nan, True, "1", [], -math.inf, timedelta(0), timedelta(days=-1)])
 def test_no_seconds(value: Any) -> None:
     """A bound in seconds that is none is refused by the parameter's name."""
     with pytest.raises(InvalidRequestError) as caught:
-        checks.check("timeout", value, checks.seconds)
+        to_seconds_or_none("timeout", value)
     assert (caught.value.field, caught.value.problem) == (
         "timeout",
-        "must be a number of seconds above 0, or None for no bound",
+        "must be a number of seconds above 0, a timedelta, or None for no bound",
     )
 
 
-@rows("value", [None, 1, 0.001, math.inf])
-def test_seconds(value: Any) -> None:
-    """Seconds above 0, and None for no bound, are right."""
-    checks.check("timeout", value, checks.seconds)
+def test_seconds() -> None:
+    """Seconds or a timedelta are right; None, infinity and more than a clock counts are no bound."""
+    given = (None, math.inf, 2**63, 10**400, 1, 0.001, timedelta(minutes=1), timedelta(milliseconds=1))
+    taken = (None, None, None, None, 1.0, 0.001, 60.0, 0.001)
+    assert tuple(to_seconds_or_none("timeout", value) for value in given) == taken
+
+
+def test_where_there_must_be_a_bound() -> None:
+    """A pause needs an end; a wait of a retry policy may be 0, or without one."""
+    for value in (None, 0, math.inf, -1, math.nan, "1", True, timedelta(0)):
+        with pytest.raises(InvalidRequestError, match=r"^every: must be a number of seconds above 0, or a timedelta"):
+            to_seconds("every", value)
+    waits = RetryPolicy(first_wait=0, longest_wait=timedelta(seconds=3), longest_retry_after=math.inf)
+    assert (waits.first_wait, waits.longest_wait, waits.longest_retry_after) == (0.0, 3.0, math.inf)
+    for bad in (-1, math.nan, None, timedelta(seconds=-1)):
+        with pytest.raises(InvalidRequestError, match="first_wait: must be a number of seconds, 0 or more"):
+            RetryPolicy(first_wait=cast("Any", bad))

@@ -152,6 +152,8 @@ def test_a_file_of_the_third_layout(tmp_path: Path, clock: Any, visit: Any) -> N
         call = visit(sandbox)
         assert call.reply("order/check", out_order_id="T-1-X")["data"]["order_name"] == "p"
         assert call.reply("anypay/create")["code"] == 100
+        page = call.reply("ka/show", product_id="8", page="1")["data"]["ka"]
+        assert (page["total"], [row["content"] for row in page["data"]]) == (1, ["AAA"])
         assert sandbox.orders()[-1].items == ()
 
 
@@ -161,7 +163,7 @@ def test_a_file_of_a_later_layout(tmp_path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(LaterVersionError, match=r"shop\.sqlite3 has the layout 99, and this gatepay-async knows 4"):
+    with pytest.raises(LaterVersionError, match=r"shop\.sqlite3 has the layout 99, and this gatepay-async knows 5"):
         Sandbox(path)
     connection = sqlite3.connect(path)
     assert connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)

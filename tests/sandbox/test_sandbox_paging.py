@@ -1,11 +1,14 @@
 """ka/show page by page."""
 
+import random
 import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
 
-from gatepay_async.sandbox import Sandbox
+from gatepay_async.sandbox import Sandbox, card_keys
+from gatepay_async.sandbox.database import Database
 
 pytestmark = pytest.mark.sockets
 
@@ -111,3 +114,21 @@ def test_keys_are_restored_all_or_none(sandbox: Sandbox) -> None:
     with pytest.raises(sqlite3.IntegrityError):
         sandbox.restore_keys(8, {first: "OLD-1", second: "OLD-2"})
     assert sandbox.key_ids(8) == [second, *rest]
+
+
+def test_each_page_is_exact_whatever_was_deleted_and_restored() -> None:
+    """Far more keys than a page's search looks at, of two products in turn, deleted and restored at random."""
+    chance = random.Random(7)  # noqa: S311 -- no secret
+    with closing(Database(":memory:", keys=False, now=1)) as database, database.transaction() as connection:
+        for batch in range(6):
+            for product in (8, 4):
+                card_keys.add(connection, product, [f"{batch}-{number}" for number in range(400)], now=1)
+            gone = chance.sample(card_keys.ids(connection, 8), 300 if batch % 2 else 1)
+            card_keys.delete(connection, 8, gone)
+            back = {key_id: f"back-{key_id}" for key_id in gone if chance.random() < 0.3}
+            card_keys.restore(connection, 8, back, now=1)
+            for product in (8, 4):
+                ids = card_keys.ids(connection, product)
+                found = [[row["id"] for row in card_keys.rows(connection, product, page, 7)] for page in range(1, 400)]
+                assert found == [ids[start : start + 7] for start in range(0, 7 * 399, 7)]
+                assert card_keys.count(connection, product) == len(ids)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
-from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Any
 
 import anyio
 
-from gatepay_async.callbacks.durations import seconds_of
 from gatepay_async.callbacks.events import CallbackEvent, EventKind, OnEvent, report_event
 from gatepay_async.callbacks.once import Handler, Lookup, Once
 from gatepay_async.callbacks.store import Store
 from gatepay_async.protocol.callback import credentials_of, verify_callback
+from gatepay_async.protocol.durations import Seconds, to_seconds, to_seconds_or_none
 from gatepay_async.protocol.errors import (
     CallbackError,
     InvalidRequestError,
@@ -138,11 +137,11 @@ class CallbackApp:
         appkey: str,
         appsecret: str | Sequence[str],
         store: Store,
-        max_age: float | timedelta | None = None,
+        max_age: Seconds | None = None,
         lookup: Lookup | None = None,
         shortfall: Decimal | str = Decimal(0),
         on_event: OnEvent | None = None,
-        timeout: float = 10.0,
+        timeout: Seconds = 10.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         _check_async("handler", handler)
@@ -226,12 +225,12 @@ class CallbackApp:
             del query  # as in receive()
             return await self._refuse(error)
         del query
-        return await self._report(await self._handle(callback))
+        return await self._report_event(await self._handle(callback))
 
     async def _refuse(self, error: CallbackError) -> CallbackReply:
-        return await self._report(CallbackEvent(EventKind.REFUSED, error=error))
+        return await self._report_event(CallbackEvent(EventKind.REFUSED, error=error))
 
-    async def _report(self, event: CallbackEvent) -> CallbackReply:
+    async def _report_event(self, event: CallbackEvent) -> CallbackReply:
         await report_event(event, self._on_event)
         return _REPLY_BY_KIND[event.kind]
 
@@ -303,20 +302,20 @@ def _check_async(name: str, function: object) -> None:
         function = function.func
     call = getattr(type(function), "__call__", None)  # noqa: B004 -- an object's own; a class would be constructed
     if not inspect.iscoroutinefunction(function) and not inspect.iscoroutinefunction(call):
-        raise TypeError(f"{name} must be an async function: async def {name}(…)")
+        raise InvalidRequestError(field=name, problem=Problem("not_async_function", name=name))
 
 
-def _check_max_age(max_age: float | timedelta | None, store: Store) -> float | None:
-    seconds = seconds_of("max_age", max_age)
+def _check_max_age(max_age: Seconds | None, store: Store) -> float | None:
+    seconds = to_seconds_or_none("max_age", max_age)
     if store.keep is not None and (seconds is None or seconds + _MAX_CLOCK_SKEW_S > store.keep):
         problem = Problem("max_age_too_long", keep=store.keep, most=store.keep - _MAX_CLOCK_SKEW_S)
         raise InvalidRequestError(field="max_age", problem=problem)
     return seconds
 
 
-def _check_timeout(timeout: float) -> float:
-    seconds = seconds_of("timeout", timeout)
-    if seconds is None or seconds > _MAX_TIMEOUT_S:
+def _check_timeout(timeout: Seconds) -> float:
+    seconds = to_seconds("timeout", timeout)
+    if seconds > _MAX_TIMEOUT_S:
         problem = Problem("timeout_too_long", seconds=_MAX_TIMEOUT_S)
         raise InvalidRequestError(field="timeout", problem=problem)
     return seconds

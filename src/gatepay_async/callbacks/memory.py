@@ -5,12 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from datetime import timedelta
 
 from attrs import frozen
 
-from gatepay_async.callbacks.durations import seconds_of
 from gatepay_async.callbacks.store import Claim, Standing
+from gatepay_async.protocol.durations import Seconds, to_seconds_or_none
 
 
 @frozen
@@ -36,8 +35,8 @@ class MemoryStore:
         InvalidRequestError: *keep* is no time.
     """
 
-    def __init__(self, *, keep: float | timedelta | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self.keep = seconds_of("keep", keep)
+    def __init__(self, *, keep: Seconds | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.keep = to_seconds_or_none("keep", keep)
         self._clock = clock
         # In order of time: whoever is written down, or claims, goes to the end.
         self._entries: dict[str, _Entry] = {}

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from redis.asyncio import Redis, RedisCluster
 
-from gatepay_async.callbacks.durations import seconds_of
 from gatepay_async.callbacks.store import Claim, Standing
+from gatepay_async.protocol.durations import Seconds, to_seconds_or_none
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.words.problem import Problem
 
@@ -61,9 +59,9 @@ class RedisStore:
         redis: Redis | RedisCluster | str,
         *,
         prefix: str = "gatepay:callback:",
-        keep: float | timedelta | None = None,
+        keep: Seconds | None = None,
     ) -> None:
-        self.keep = seconds_of("keep", keep)
+        self.keep = to_seconds_or_none("keep", keep)
         self._prefix = prefix
         self._owns_client = isinstance(redis, str)
         if isinstance(redis, str):

@@ -9,7 +9,6 @@ import time
 import weakref
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from datetime import timedelta
 from os import PathLike
 from pathlib import Path
 from typing import TypeVar
@@ -19,9 +18,9 @@ import anyio.to_thread
 from anyio.lowlevel import RunVar
 
 from gatepay_async.callbacks.boot_clock import since_boot
-from gatepay_async.callbacks.durations import seconds_of
 from gatepay_async.callbacks.events import LOGGER
 from gatepay_async.callbacks.store import Claim, Standing
+from gatepay_async.protocol.durations import Seconds, to_seconds_or_none
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.sqlite_files import switch_to_wal
 from gatepay_async.words.problem import Problem
@@ -83,12 +82,12 @@ class SQLiteStore:
         self,
         path: str | PathLike[str],
         *,
-        keep: float | timedelta | None = None,
+        keep: Seconds | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         if str(path) in ("", ":memory:"):
             raise InvalidRequestError(field="path", problem=Problem("not_a_file"))
-        self.keep = seconds_of("keep", keep)
+        self.keep = to_seconds_or_none("keep", keep)
         self._clock = clock
         self._path = Path(path).absolute()
         if not self._path.parent.is_dir():
@@ -197,7 +196,7 @@ class _File:
                 )
                 self._close_connection()
             if self._database is None:
-                self._database = _connect(self._path)
+                self._database = _open_database(self._path)
                 self._identity = _identity(self._path)
             try:
                 yield self._database
@@ -240,7 +239,7 @@ def _close_file_of_process(files: dict[int, _File]) -> None:
         file.close()
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _open_database(path: Path) -> sqlite3.Connection:
     # Made here, for its mode; SQLite gives its -wal and -shm the same.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     database = sqlite3.connect(path, timeout=_LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False)

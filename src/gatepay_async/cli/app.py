@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -11,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from gatepay_async.cli import language, output, usage
+from gatepay_async.cli import language, output, usage, wildcards
+from gatepay_async.cli.chosen import choose_env_file, choose_profile, fresh_run
 from gatepay_async.cli.language import text
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.words import LANGUAGES
@@ -19,6 +21,9 @@ from gatepay_async.words import LANGUAGES
 # As help lists them: first what a newcomer needs.
 _COMMAND_ORDER = (
     "demo",
+    "login",
+    "profiles",
+    "logout",
     "doctor",
     "products",
     "keys",
@@ -29,8 +34,10 @@ _COMMAND_ORDER = (
     "callback",
     "errors",
     "sandbox",
+    "help",
 )
 
+_SHARED = ("profile", "env_file", "as_json", "fields", "lang")  # options that every command takes
 _MAX_PORT = 65_535
 
 
@@ -47,14 +54,18 @@ class Root(usage.Group):
         **extra: Any,
     ) -> Any:
         """Run the command line; ends the process with its status."""
-        arguments = sys.argv[1:] if args is None else list(args)
+        arguments = list(args) if args is not None else sys.argv[1:]
+        if args is None and windows_expand_args and wildcards.IS_WINDOWS:
+            arguments = wildcards.expand(arguments)
         language.set_language(language.choose_language(arguments, os.environ, encoding=sys.stdout.encoding or "ascii"))
         before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
-        output.configure(as_json="--json" in before_dashes)
+        output.configure(as_json="--json" in before_dashes, fields=_fields_option(before_dashes))
         self.commands = {name: self.commands[name] for name in _COMMAND_ORDER}
-        usage.translate_help(self, tuple(param for param in self.params if param.name in ("as_json", "lang")))
-        run = partial(super().main, arguments, "gatepay", complete_var, False, windows_expand_args)
-        sys.exit(int(_exit_status(partial(run, **extra))))
+        usage.translate_help(self, tuple(param for param in self.params if param.name in _SHARED))
+        run = partial(super().main, arguments, "gatepay", complete_var, False)
+        with fresh_run():
+            status = int(_exit_status(partial(run, **extra)))
+        sys.exit(status)
 
 
 def _exit_status(command: Callable[[], Any]) -> Any:
@@ -124,6 +135,24 @@ def run() -> None:
     sys.exit(status)
 
 
+def _fields_option(arguments: Sequence[str]) -> str:
+    """What ``--fields`` says, wherever it stands; Typer will judge it later."""
+    said = ""
+    for place, argument in enumerate(arguments):
+        if argument == "--fields":
+            said = "".join(arguments[place + 1 : place + 2])
+        elif argument.startswith("--fields="):
+            said = argument.removeprefix("--fields=")
+    return said
+
+
+def _field_names(value: str) -> str:
+    """Names, with commas between them."""
+    if value and re.fullmatch(r"\w+(,\w+)*", value) is None:
+        raise typer.BadParameter(text("usage.fields", value=output.escape(value)))
+    return value
+
+
 def _positive_int(value: str | int) -> int:
     """A whole number above 0."""
     try:
@@ -166,7 +195,7 @@ def _encoding(value: str) -> str:
     return found
 
 
-def _one_of(*choices: str) -> dict[str, Any]:
+def _choice_option(*choices: str) -> dict[str, Any]:
     """What makes an option take one of *choices*, and offer them for completion."""
 
     def check(value: str) -> str:
@@ -189,8 +218,21 @@ def _print_version(value: bool) -> None:
 
 
 Json = Annotated[bool, typer.Option("--json", help="option.json", expose_value=False)]
-Lang = Annotated[str, typer.Option("--lang", help="option.lang", expose_value=False, **_one_of(*LANGUAGES))]
-Version = Annotated[bool, typer.Option("--version", help="option.version", is_eager=True, callback=_print_version)]
+Fields = Annotated[
+    str, typer.Option("--fields", help="option.fields", metavar="A,B", expose_value=False, parser=_field_names)
+]
+Lang = Annotated[str, typer.Option("--lang", help="option.lang", expose_value=False, **_choice_option(*LANGUAGES))]
+Profile = Annotated[
+    str,
+    typer.Option("--profile", help="option.profile", metavar="NAME", expose_value=False, callback=choose_profile),
+]
+EnvFile = Annotated[
+    str,
+    typer.Option("--env-file", help="option.env_file", metavar="FILE", expose_value=False, callback=choose_env_file),
+]
+Version = Annotated[
+    bool, typer.Option("--version", "-V", help="option.version", is_eager=True, callback=_print_version)
+]
 Product = Annotated[int, typer.Option("--product", "-p", help="option.product", metavar="ID", parser=_positive_int)]
 PaidProduct = Annotated[
     int | None, typer.Option("--product", "-p", help="option.product", metavar="ID", parser=_positive_int)
@@ -199,7 +241,7 @@ OrderId = Annotated[int, typer.Option("--order-id", help="callback.order_id", me
 Order = Annotated[str, typer.Option("--order", help="callback.order", metavar="TEXT")]
 Price = Annotated[str, typer.Option("--price", help="callback.price", metavar="0.99")]
 RealPrice = Annotated[str, typer.Option("--realprice", help="callback.realprice", metavar="0.99")]
-PayType = Annotated[str, typer.Option("--type", help="option.type", **_one_of("alipay", "wechat", "onecode"))]
+PayType = Annotated[str, typer.Option("--type", help="option.type", **_choice_option("alipay", "wechat", "onecode"))]
 Extend = Annotated[str, typer.Option("--extend", help="callback.extend", metavar="TEXT")]
 PaidAt = Annotated[
     int | None, typer.Option("--paid-at", help="callback.paid_at", metavar="EPOCH", parser=_positive_int)
@@ -224,8 +266,43 @@ callback = typer.Typer(cls=usage.Group, help="callback", **_settings)
 
 
 @app.callback()
-def _root(as_json: Json = False, lang: Lang = "en", version: Version = False) -> None:
+def _root(
+    profile: Profile = "",
+    env_file: EnvFile = "",
+    as_json: Json = False,
+    fields: Fields = "",
+    lang: Lang = "en",
+    version: Version = False,
+) -> None:
     """What every command has in common; each option does its work as it is read."""
+
+
+@app.command(cls=usage.Command, help="login")
+def login(
+    base_url: Annotated[str, typer.Option("--base-url", help="login.base_url", metavar="URL")] = "",
+    cloud_base_url: Annotated[str, typer.Option("--cloud-base-url", help="login.cloud_base_url", metavar="URL")] = "",
+    in_file: Annotated[bool, typer.Option("--in-file", help="login.in_file_option")] = False,
+) -> None:
+    from gatepay_async.cli import runner
+    from gatepay_async.cli.commands import login
+
+    runner.start(login.login, login.ask(), base_url, cloud_base_url, in_file=in_file)
+
+
+@app.command(cls=usage.Command, help="profiles")
+def profiles(
+    default: Annotated[str, typer.Option("--default", help="profiles.default", metavar="NAME")] = "",
+) -> None:
+    from gatepay_async.cli.commands import login
+
+    raise typer.Exit(login.list_profiles(default))
+
+
+@app.command(cls=usage.Command, help="logout")
+def logout() -> None:
+    from gatepay_async.cli.commands import login
+
+    raise typer.Exit(login.logout())
 
 
 @app.command(cls=usage.Command, help="products")
@@ -341,12 +418,12 @@ def uploads_resume(job: Job) -> None:
     runner.start(uploads.resume, job)
 
 
-@uploads.command("forget", cls=usage.Command, help="forget")
-def uploads_forget(job: Job) -> None:
+@uploads.command("delete", cls=usage.Command, help="delete")
+def uploads_delete(job: Job) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import uploads
 
-    runner.start(uploads.forget, job)
+    runner.start(uploads.delete, job)
 
 
 @uploads.command("work", cls=usage.Command, help="work")
@@ -380,14 +457,14 @@ def pay(
     listen: Annotated[str, typer.Option("--listen", help="pay.listen", metavar="HOST:PORT")] = "",
     timeout: Annotated[
         int, typer.Option("--timeout", help="pay.timeout", metavar="SECONDS", parser=_positive_int)
-    ] = 900,
+    ] = 300,
 ) -> None:
     from gatepay_async.cli import runner
-    from gatepay_async.cli.commands import pay
+    from gatepay_async.cli.commands import pay, pay_waiting
 
     items = pay.parse_group(",".join(group or ()))
     request = pay.OrderRequest(product, price, items, cloud, num, pay_type, order, custom)
-    runner.start(pay.pay, request, save_qr, pay.parse_listen(listen, wait=wait), timeout)
+    runner.start(pay.pay, request, save_qr, pay_waiting.parse_listen(listen, wait=wait), timeout)
 
 
 @app.command("order", cls=usage.Command, help="order")
@@ -396,7 +473,7 @@ def show_order(
     wait: Annotated[bool, typer.Option("--wait", help="order.wait")] = False,
     timeout: Annotated[
         int, typer.Option("--timeout", help="pay.timeout", metavar="SECONDS", parser=_positive_int)
-    ] = 900,
+    ] = 300,
 ) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import order
@@ -465,13 +542,22 @@ def callback_send(
 @app.command(cls=usage.Command, help="sandbox")
 def sandbox(
     database: Annotated[str, typer.Option("--database", help="sandbox.database", metavar="FILE")] = ":memory:",
-    port: Annotated[int, typer.Option("--port", help="sandbox.port", metavar="N", parser=_port_number)] = 0,
+    port: Annotated[int | None, typer.Option("--port", help="sandbox.port", metavar="N", parser=_port_number)] = None,
     callback_url: Annotated[str, typer.Option("--callback", help="sandbox.callback", metavar="URL")] = "",
+    env_file: Annotated[str, typer.Option("--env-file", help="sandbox.env_file_option", metavar="FILE")] = "",
+    force: Annotated[bool, typer.Option("--force", help="sandbox.force")] = False,
+    shell: Annotated[
+        str | None, typer.Option("--shell", help="sandbox.shell", **_choice_option("sh", "fish", "powershell", "cmd"))
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="sandbox.quiet")] = False,
 ) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import sandbox
 
-    runner.start(sandbox.serve, database, port, callback_url)
+    paths = (database, env_file)
+    database, env_file = (os.path.expanduser(path) for path in paths)  # noqa: PTH111 -- Path.expanduser() may raise
+    settings = sandbox.Settings(database, port, callback_url, env_file, force, shell or "", quiet)
+    runner.serve(sandbox.serve, settings)
 
 
 @app.command(cls=usage.Command, help="doctor")
@@ -500,3 +586,11 @@ def demo() -> None:
     from gatepay_async.cli.commands import demo
 
     runner.start(demo.run_demo)
+
+
+@app.command("help", cls=usage.Command, help="help")
+def show_help(
+    context: typer.Context,
+    words: Annotated[list[str] | None, typer.Argument(help="help.command", metavar="COMMAND")] = None,
+) -> None:
+    usage.print_help(context, words or [])

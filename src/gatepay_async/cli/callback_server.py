@@ -27,9 +27,11 @@ async def serve_callbacks(app: Any, listener: socket.socket) -> AsyncGenerator[N
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none")
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     server = Server(config)
-    async with anyio.create_task_group() as group:
-        group.start_soon(server.serve, [listener.dup()])
-        try:
-            yield
-        finally:
-            server.should_exit = True
+    # uvicorn closes its copy, but not if it is cancelled before it has begun.
+    with listener.dup() as copy:
+        async with anyio.create_task_group() as group:
+            group.start_soon(server.serve, [copy])
+            try:
+                yield
+            finally:
+                server.should_exit = True

@@ -67,7 +67,7 @@ def check_sources(names: list[Path], reading: Reading) -> list[Source]:
     room = MAX_BYTES_KEPT
     for source in found:
         with nothing_sent(), explain_unreadable(source.name), explain_problems(source.name):
-            parts = _check_source(source, reading, room)
+            parts = _check_input(source, reading, room)
         room -= sum(len(part.content or b"") for part in parts)
         checked += parts
     return checked
@@ -106,7 +106,7 @@ def odd_lines(found: list[Source]) -> Iterator[str]:
     return islice(lines, _MAX_ODD)
 
 
-def _check_source(source: Source, reading: Reading, room: int) -> list[Source]:
+def _check_input(source: Source, reading: Reading, room: int) -> list[Source]:
     if source.is_pipe:
         return [_check_pipe(source, reading, room)]
     with source.open() as file:
@@ -224,7 +224,7 @@ class _Check:
             if len(self._problems) >= _MAX_PROBLEMS:
                 break
         if self._problems:
-            raise self._error()
+            raise self._all_problems()
         if not self._filled:
             raise FileProblemError("sources.empty")
 
@@ -256,7 +256,7 @@ class _Check:
         if found is not None and len(self._problems) < _MAX_PROBLEMS:
             self._problems.append((line_problem(self.name, line, text(found.key, **found.facts)), found))
 
-    def _error(self) -> HaltError:
+    def _all_problems(self) -> HaltError:
         said = text("sources.and").join(each for each, _ in self._problems)
         return problem_of(self.name, said, self._problems[0][1].key)
 

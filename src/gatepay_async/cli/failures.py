@@ -19,6 +19,22 @@ _STATUS_BY_ERROR: tuple[tuple[type[Exception], Status], ...] = (
     (errors.GatePayError, Status.NO_ANSWER),
 )
 
+# What a parameter of the library is called at the command line.
+_OPTIONS = {
+    "out_order_id": "--order",
+    "product_id": "--product",
+    "product_num": "--num",
+    "items": "--group",
+    "pay_type": "--type",
+    "price": "--price",
+    "custom": "--custom",
+    "extend": "--extend",
+    "token": "TOKEN",
+    "appkey": "GATEPAY_APPKEY",
+    "appsecret": "GATEPAY_APPSECRET",
+    "cloud_base_url": "GATEPAY_CLOUD_BASE_URL",
+}
+
 # Whose problem is the cause; the catalogue knows them in general only.
 _SELF_EXPLANATORY = ("InvalidRequestError", "DurableError")
 
@@ -31,8 +47,19 @@ def error_status(error: errors.GatePayError) -> Status:
 def explain(error: errors.GatePayError) -> catalogue.Explanation:
     """The catalogue's words; what to do in the command's own, where the catalogue speaks to programmers."""
     explanation = catalogue.explain(error, current_language())
-    todo = f"todo.{type(error).__name__}"
-    return explanation._replace(remedy=text(todo)) if todo in COMMAND else explanation
+    endpoint = str(getattr(error, "endpoint", ""))
+    kind = f"todo.{type(error).__name__}"
+    for todo in (f"{kind} {endpoint}", f"{kind} {_group(endpoint)}", kind):
+        if todo in COMMAND:
+            return explanation._replace(remedy=text(todo))
+    return explanation
+
+
+def _group(endpoint: str) -> str:
+    """What the call was about: what is safe after a lost answer depends on it."""
+    if endpoint == "ka/create":
+        return "keys"
+    return "order" if endpoint.endswith("/create") else "reading"
 
 
 def cause_and_remedy(error: errors.GatePayError) -> tuple[str, str]:
@@ -69,13 +96,15 @@ def _located_problem(error: errors.GatePayError) -> str:
     field, path = getattr(error, "field", None), getattr(error, "path", None)
     if path is not None:
         return f"{escape(path)} {problem}"
+    if isinstance(error, errors.InvalidRequestError):
+        field = _OPTIONS.get(error.field, error.field)
     return problem if field is None else text("failing.field", field=escape(field), problem=problem)
 
 
 def show_error(error: HaltError | errors.GatePayError) -> Status:
     """Say what is to be said; gives what to end with."""
     if isinstance(error, HaltError):
-        facts = {"type": error.status.name.lower(), **problem_of(error)}
+        facts = {"type": error.status.name.lower(), **problem_of(error), **error.facts}
         _print_error(escape(error.text), "", escape(error.todo), facts)
         return error.status
     explanation = explain(error)

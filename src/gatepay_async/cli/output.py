@@ -8,9 +8,13 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from io import TextIOWrapper
-from typing import Any
+from typing import Any, cast
+
+from gatepay_async.cli.language import text
 
 _wants_json: ContextVar[bool] = ContextVar("json", default=False)
+_fields: ContextVar[tuple[str, ...]] = ContextVar("fields", default=())
+_unknown: set[str] = set()  # fields that were asked for and are none, once they have been told of
 
 
 _STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))  # by their numbers: 0, 1, 2
@@ -83,9 +87,17 @@ def _buffer(stream: Any) -> object:
     return getattr(stream, "buffer", None)
 
 
-def configure(*, as_json: bool) -> None:
-    """Have both streams show what they can't encode, instead of raising."""
-    _wants_json.set(as_json)
+def configure(*, as_json: bool, fields: str = "") -> None:
+    """
+    Have both streams show what they can't encode, instead of raising.
+
+    Args:
+        as_json: Programs read the output.
+        fields: The names of what they read of it, with commas between them; empty: all.
+    """
+    _wants_json.set(as_json or bool(fields))
+    _fields.set(tuple(fields.split(",")) if fields else ())
+    _unknown.clear()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -97,17 +109,47 @@ def wants_json() -> bool:
 
 
 def print_json(**document: object) -> None:
-    """Write one JSON object, on a line of its own; for ``--json``."""
-    sys.stdout.write(_encoder().encode(document) + "\n")
+    """Write one JSON object, on a line of its own; for ``--json``. Of a list's items, the fields that are asked for."""
+    sys.stdout.write(_encoder().encode(_selected(document)) + "\n")
     sys.stdout.flush()
+
+
+def _selected(document: dict[str, object]) -> dict[str, object]:
+    """The fields that are asked for; an error is always whole."""
+    wanted = _fields.get()
+    if not wanted or "error" in document:
+        return document
+    lists = {name: items for name, items in document.items() if _is_list_of_rows(items)}
+    if len(lists) == len(document) == 1:
+        [(name, rows)] = lists.items()
+        return {name: [_pick(row, wanted) for row in cast("list[dict[str, object]]", rows)]}
+    return _pick(document, wanted)
+
+
+def _is_list_of_rows(items: object) -> bool:
+    return isinstance(items, list) and all(isinstance(each, dict) for each in cast("list[object]", items))
+
+
+def _pick(row: Mapping[str, object], wanted: tuple[str, ...]) -> dict[str, object]:
+    # A name that is wrong is no reason to fail: the command has done its work.
+    for name in wanted:
+        if name not in row and name not in _unknown:
+            _unknown.add(name)
+            warn(text("output.no_field", name=escape(name), names=", ".join(row)))
+    return {name: row.get(name) for name in wanted}
 
 
 def print_long_json(document: Mapping[str, object], lists: Mapping[str, Iterable[object]]) -> None:
     """As ``print_json``, with *lists* that may be too long to be held as text: each item is written as it comes."""
     encode = _encoder().encode
+    wanted = _fields.get()
+    if wanted:
+        _pick({**document, **lists}, wanted)  # to tell of names that are none
+        document = {name: value for name, value in document.items() if name in wanted}
+        lists = {name: items for name, items in lists.items() if name in wanted}
     sys.stdout.write(encode(document)[:-1])
     for name, items in lists.items():
-        sys.stdout.write(f", {encode(name)}: [")
+        sys.stdout.write(f"{', ' if document else ''}{encode(name)}: [")
         for number, item in enumerate(items):
             sys.stdout.write(f"{', ' if number else ''}{encode(item)}")
         sys.stdout.write("]")
@@ -120,15 +162,17 @@ def _encoder() -> json.JSONEncoder:
     return json.JSONEncoder(ensure_ascii=ascii_only, default=str)
 
 
-def escape(text: object) -> str:
-    """*text* with nothing in it that moves a cursor, changes a colour or hides what stands beside it."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in str(text))
+def escape(message: object) -> str:
+    """*message* with nothing in it that moves a cursor, changes a colour or hides what stands beside it."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in str(message)
+    )
 
 
-def warn(text: str) -> None:
+def warn(message: str) -> None:
     """A line on standard error; nothing where that can't be written, as there is nobody to tell."""
     with suppress(OSError):
-        sys.stderr.write(f"{text}\n")
+        sys.stderr.write(f"{message}\n")
         sys.stderr.flush()
 
 

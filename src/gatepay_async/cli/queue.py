@@ -6,14 +6,12 @@ import os
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from hashlib import blake2b
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-import typer
 
 from gatepay_async.cli import settings
 from gatepay_async.cli.extras import require_extra
 from gatepay_async.cli.language import current_language, text
+from gatepay_async.cli.profiles import app_folder
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.exchange.urls import BadUrlError, parse_url
 from gatepay_async.protocol import invisible
@@ -33,9 +31,9 @@ def durable_uploads() -> DurableUploads:
         from gatepay_async.durable import DurableUploads
     database = os.environ.get("GATEPAY_UPLOADS", "") or _default_database()
     shop = blake2b(f"{_normalize_url(settings.base_url())} {settings.appkey()}".encode(), digest_size=8).hexdigest()
-    spool = os.environ.get("GATEPAY_UPLOADS_SPOOL") or None
+    spool = os.path.expanduser(os.environ.get("GATEPAY_UPLOADS_SPOOL", "")) or None  # noqa: PTH111 -- Path.expanduser() raises without a home
     with explain_errors():
-        return DurableUploads(settings.client, database=database, spool=spool, name=f"shop-{shop}")
+        return DurableUploads(settings.source().client, database=database, spool=spool, name=f"shop-{shop}")
 
 
 def _halt_error(error: DurableError, *, todo: str = "", status: Status = Status.USAGE) -> HaltError:
@@ -100,7 +98,7 @@ def _normalize_url(text: str) -> str:
 
 def _default_database() -> str:
     """A file of the user's own, made if it isn't there, with all that leads to it."""
-    folder = Path(typer.get_app_dir("gatepay"))
+    folder = app_folder()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

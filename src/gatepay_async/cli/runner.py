@@ -30,13 +30,30 @@ def start(work: Callable[P, Coroutine[Any, Any, Status]], *args: P.args, **kwarg
         typer.Exit: Always, with the status: that of *work*, or 128 and the signal's number. What *work* raises
             comes through.
     """
+    status, interrupted = _run(partial(work, *args, **kwargs))
+    if interrupted:
+        warn(text("running.interrupted"))
+    raise typer.Exit(status)
+
+
+def serve(work: Callable[P, Coroutine[Any, Any, Status]], *args: P.args, **kwargs: P.kwargs) -> NoReturn:
+    """
+    As start(), for what is meant to end with Ctrl-C: that is a success then, and nothing is said.
+
+    Raises:
+        typer.Exit: Always, as start() does; with 0 after Ctrl-C.
+    """
+    status, _ = _run(partial(work, *args, **kwargs))
+    raise typer.Exit(Status.DONE if status == Status.INTERRUPTED else status)
+
+
+def _run(work: Callable[[], Coroutine[Any, Any, Status]]) -> tuple[int, bool]:
+    """The status, and whether it was interrupted."""
     with _handling_signals() as signals:
         try:
-            status = int(anyio.run(_run_cancellable, signals, partial(work, *args, **kwargs)))
+            return int(anyio.run(_run_cancellable, signals, work)), False
         except (KeyboardInterrupt, asyncio.CancelledError):
-            status = _SIGNAL_STATUS + (signals.received[0] if signals.received else signal.SIGINT)
-            warn(text("running.interrupted"))
-    raise typer.Exit(status)
+            return _SIGNAL_STATUS + (signals.received[0] if signals.received else signal.SIGINT), True
 
 
 @define

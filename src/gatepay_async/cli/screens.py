@@ -1,10 +1,15 @@
 """What people see: tables, findings and progress, drawn by Rich. Nothing that comes from elsewhere is markup here."""
 
 import math
+import os
+import shlex
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
-from typing import IO
+from datetime import datetime
+from typing import IO, Literal
 
 from rich import box
 from rich.cells import cell_len
@@ -13,13 +18,14 @@ from rich.progress import Progress, ProgressColumn, Task
 from rich.table import Table
 from rich.text import Text
 
-from gatepay_async.cli.language import current_language
+from gatepay_async.cli.language import current_language, text
 from gatepay_async.cli.output import escape, wants_json
 from gatepay_async.cli.usage import wrap
 from gatepay_async.words import Lang, say
 from gatepay_async.words.command import COMMAND
 
 _FILE_COLUMNS = 160  # columns where there is no terminal to ask
+_WORD_COLUMNS = 8  # columns that a text in a table needs at least
 _WIDE_COLUMNS = 60  # columns; a narrower terminal needs them for the words of a table, not for the space between them
 
 _BAR_COLUMNS, _MIN_BAR_COLUMNS = 40, 8  # columns of a bar
@@ -42,20 +48,71 @@ def screen(stream: IO[str] | None = None) -> Console:
 
 
 def print_table(what: Table) -> None:
-    """Draw a table on standard output, without the blanks that Rich fills its lines with."""
+    """
+    Draw a table on standard output, without the blanks that Rich fills its lines with.
+
+    Where the terminal is too narrow for it, each row is drawn as names and values, one below the other.
+    """
+    sys.stdout.write(_draw(what))
+
+
+def print_list(what: Table) -> None:
+    """As ``print_table``; through a pager, if it is longer than the terminal."""
+    drawn = _draw(what)
+    if not sys.stdout.isatty() or drawn.count("\n") < shutil.get_terminal_size().lines or not _page(drawn):
+        sys.stdout.write(drawn)
+
+
+def _page(drawn: str) -> bool:
+    """Show it with ``$PAGER``, or with less; False: there is none, or it isn't wanted."""
+    command = shlex.split(os.environ.get("PAGER", "less -FRX"))
+    program = shutil.which(command[0]) if command else None
+    if program is None or command[0] == "cat":
+        return False
+    sys.stdout.flush()
+    environment = {"LESSCHARSET": "utf-8", **os.environ}
+    subprocess.run([program, *command[1:]], input=drawn.encode(), env=environment, check=False)  # noqa: S603 -- the user's own
+    return True
+
+
+def _draw(what: Table) -> str:
+    if what.show_header and what.row_count and not _fits(what):
+        names = [str(column.header) for column in what.columns]
+        rows = zip(*(column.cells for column in what.columns), strict=True)
+        return "\n".join(_draw(facts(zip(names, row, strict=True))) for row in rows) + "\n"
     console = screen()
     with console.capture() as drawn:
         console.print(what)
     lines = [line.rstrip() for line in drawn.get().splitlines()]
-    sys.stdout.write("\n".join(lines).strip("\n") + ("\n\n" if what.show_header else "\n"))
+    return "\n".join(lines).strip("\n") + ("\n\n" if what.show_header else "\n")
 
 
-def table(*columns: str, right: Iterable[int] = ()) -> Table:
-    """An empty table; the columns numbered in *right*, from 0, hold numbers."""
+def _fits(what: Table) -> bool:
+    """Whether no number and no ID need be broken, and words have some room; keeps them whole."""
+    room = screen().width - len(what.columns) - 1  # what is drawn between and beside columns
+    for column in what.columns:
+        longest = max(cell_len(str(cell)) for cell in column.cells)
+        if column.no_wrap:
+            # Its heading may be broken.
+            column.no_wrap, column.min_width = False, longest
+        room -= what.padding[1] + min(longest, column.min_width or _WORD_COLUMNS)
+    return room >= 0
+
+
+def table(*columns: str, right: Iterable[int] = (), whole: Iterable[int] = ()) -> Table:
+    """
+    An empty table.
+
+    Args:
+        columns: The headings.
+        right: The columns that hold numbers, from 0.
+        whole: Others whose values are never broken: IDs, times.
+    """
     padding = (0, 1 if screen().width >= _WIDE_COLUMNS else 0)
     new = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=padding)
     for place, column in enumerate(columns):
-        new.add_column(column, justify="right" if place in right else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if place in right else "left"
+        new.add_column(column, justify=justify, overflow="fold", no_wrap=place in right or place in whole)
     return new
 
 
@@ -67,6 +124,17 @@ def facts(rows: Iterable[tuple[str, object]]) -> Table:
     for name, value in rows:
         new.add_row(name, escape(value))
     return new
+
+
+def local_time(moment: datetime) -> str:
+    """*moment* by this machine's clock, with its zone: ``2026-11-28 21:05:10 +0800``."""
+    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %z}"
+
+
+def span(seconds: int) -> str:
+    """A length of time as a person says it: ``90 s`` is ``1 min 30 s``."""
+    amounts = (("hours", seconds // 3600), ("minutes", seconds // 60 % 60), ("seconds", seconds % 60))
+    return " ".join(text(f"time.{unit}", count=count) for unit, count in amounts if count)
 
 
 def wrap_indented(text: str, *, indent: int) -> str:

@@ -1,5 +1,6 @@
 """What the command ends with, and the error that ends it."""
 
+from collections.abc import Mapping
 from enum import IntEnum
 
 from gatepay_async.words.problem import Problem
@@ -27,13 +28,21 @@ class HaltError(Exception):
         todo: What to do next, or empty.
         status: What to end with.
         problem: The same for programs, if an error of the library's is behind it.
+        facts: More of it for programs.
     """
 
     def __init__(
-        self, text: str, *, todo: str = "", status: Status = Status.USAGE, problem: Problem | None = None
+        self,
+        text: str,
+        *,
+        todo: str = "",
+        status: Status = Status.USAGE,
+        problem: Problem | None = None,
+        facts: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(text)
         self.text = text
         self.todo = todo
         self.status = status
         self.problem = problem
+        self.facts = facts or {}

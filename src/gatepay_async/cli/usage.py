@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
+from copy import copy
 from difflib import get_close_matches
 from typing import Any
 from unicodedata import east_asian_width
@@ -44,10 +45,21 @@ class Group(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command, or say which one may have been meant."""
         if args[0] not in self.commands:
-            near = get_close_matches(args[0], self.commands, n=1)
-            hint = text("usage.meant", name=near[0]) if near else ""
+            hint = text("usage.meant", name=near) if (near := self._nearest(args[0])) else ""
             raise UsageError(text("usage.no_command", name=escape(args[0])) + hint, ctx)
         return super().resolve_command(ctx, args)
+
+    def _nearest(self, wanted: str) -> str:
+        """The command that may have been meant: `keys upload` for `upload`; empty: there is none."""
+        inner = {name: group for group, each in self.commands.items() for name in getattr(each, "commands", {})}
+        near = get_close_matches(wanted, [*self.commands, *inner], n=1)
+        if not near or near[0] in self.commands:
+            return "".join(near)
+        return f"{inner[near[0]]} {near[0]}"
+
+
+# Commands that print more than one JSON object, each on a line of its own.
+_JSON_LINES = {"pay": "option.json_lines", "sandbox": "option.json_events"}
 
 
 def translate_help(command: Any, shared: tuple[Any, ...] = ()) -> None:
@@ -57,7 +69,16 @@ def translate_help(command: Any, shared: tuple[Any, ...] = ()) -> None:
         param.help = _param_help(param)
     for inner in getattr(command, "commands", {}).values():
         translate_help(inner, shared)
-        inner.params.extend(shared)
+        own = {param.name for param in inner.params}
+        inner.params.extend(_described(each, inner.name) for each in shared if each.name not in own)
+
+
+def _described(param: Any, command: str) -> Any:
+    """A shared option, as it is of that command."""
+    if param.name == "as_json" and command in _JSON_LINES:
+        param = copy(param)
+        param.help = text(_JSON_LINES[command])
+    return param
 
 
 def _param_help(param: Any) -> str:
@@ -89,6 +110,17 @@ def usage_hint(error: Any) -> str:
     """Where to read more."""
     path = error.ctx.command_path if error.ctx is not None else "gatepay"
     return text("usage.hint", command=path)
+
+
+def print_help(ctx: Any, words: list[str]) -> None:
+    """Write the help of the command that *words* name: `gatepay help keys upload`."""
+    found = ctx.find_root()
+    for word in words:
+        if not isinstance(found.command, Group):
+            raise UsageError(text("usage.extra", extra=escape(word)), found)
+        _, inner, _ = found.command.resolve_command(found, [word])
+        found = type(found)(inner, parent=found, info_name=word)
+    typer.echo(found.get_help())
 
 
 def wrap(message: str, width: int) -> list[str]:

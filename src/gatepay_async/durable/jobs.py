@@ -18,6 +18,7 @@ from gatepay_async.durable.storage.database import in_thread
 from gatepay_async.durable.storage.job_store import JobStore
 from gatepay_async.durable.work.reports import Reporter
 from gatepay_async.protocol.bulk import UploadProgress, UploadReport
+from gatepay_async.protocol.durations import Seconds, to_seconds
 from gatepay_async.words.problem import Problem
 
 
@@ -43,6 +44,7 @@ class JobInfo:
         count: Card keys to send.
         state: Where it stands.
         progress: How far it is.
+        ended: When its last batch ended (aware); None: it is at work, or had nothing to send.
     """
 
     id: str
@@ -52,6 +54,7 @@ class JobInfo:
     count: int
     state: JobState
     progress: UploadProgress
+    ended: datetime | None
 
 
 class Job:
@@ -84,21 +87,23 @@ class Job:
             count=manifest.count,
             state=self._state(),
             progress=self._job_progress.progress(),
+            ended=self._job_progress.ended_at(),
         )
 
-    async def progress(self, *, every: float = 0.5) -> AsyncIterator[UploadProgress]:
+    async def progress(self, *, every: Seconds = 0.5) -> AsyncIterator[UploadProgress]:
         """
         How far it is, whenever that has changed; ends with the job.
 
         Args:
-            every: Seconds between two looks.
+            every: Seconds between two looks, or a ``timedelta``.
         """
+        pause = to_seconds("every", every)
         last: UploadProgress | None = None
         while True:
             try:
                 await self._refresh()
             except QueueUnavailableError:
-                await anyio.sleep(every)  # the database is away; it will be back
+                await anyio.sleep(pause)  # the database is away; it will be back
                 continue
             now = self._job_progress.progress()
             if now != last:
@@ -106,9 +111,9 @@ class Job:
             last = now
             if self._job_progress.all_ended():
                 return
-            await anyio.sleep(every)
+            await anyio.sleep(pause)
 
-    async def wait(self, *, every: float = 0.5) -> UploadReport:
+    async def wait(self, *, every: Seconds = 0.5) -> UploadReport:
         """
         Wait until nothing more is to be sent, or it is cancelled.
 
@@ -163,7 +168,7 @@ class Job:
         await self._delete_if_stored()
         return self._job_progress.all_ended()
 
-    async def forget(self) -> None:
+    async def delete(self) -> None:
         """
         Remove all that is kept of it, the card keys in the spool first; the same input is then a new job.
 

@@ -25,17 +25,18 @@ SUBMITTER_CONNECTIONS = 3
 
 
 class Submitter:
-    """
-    Opened by ``DurableUploads.submitter``.
-
-    Args:
-        database: Where the queue is.
-        queue: Its name.
-        spool: Where card keys are put aside.
-        version: Of what is queued.
-    """
+    """Opened by ``DurableUploads.submitter``."""
 
     def __init__(self, database: Database, queue: str, spool: Spool, version: str) -> None:
+        """
+        Hold what opening it needs.
+
+        Args:
+            database: Where the queue is.
+            queue: Its name.
+            spool: Where card keys are put aside.
+            version: Of what is queued.
+        """
         self._database = database
         self._queue = queue
         self._spool = spool

@@ -40,19 +40,7 @@ _log = logging.getLogger("gatepay_async.durable")
 
 
 class Worker:
-    """
-    Opened by ``DurableUploads.worker``; works until it is closed.
-
-    Args:
-        database: Where the queue is.
-        queue: Its name.
-        spool: Where the card keys lie.
-        connect: Makes the client.
-        version: Of what is queued.
-        concurrency: Batches, and so calls, in flight in this worker.
-        global_concurrency: In flight in all workers together; None: no limit.
-        rate: Calls of all workers together; None: no limit.
-    """
+    """Opened by ``DurableUploads.worker``; works until it is closed."""
 
     def __init__(
         self,
@@ -66,6 +54,19 @@ class Worker:
         global_concurrency: int | None,
         rate: Rate | None,
     ) -> None:
+        """
+        Hold what opening it needs.
+
+        Args:
+            database: Where the queue is.
+            queue: Its name.
+            spool: Where the card keys lie.
+            connect: Makes the client.
+            version: Of what is queued.
+            concurrency: Batches, and so calls, in flight in this worker.
+            global_concurrency: In flight in all workers together; None: no limit.
+            rate: Calls of all workers together; None: no limit.
+        """
         self._database = database
         self._queue = queue
         self._spool = spool
@@ -83,7 +84,7 @@ class Worker:
     async def __aenter__(self) -> Self:
         stack = AsyncExitStack()
         try:
-            await self._start(stack)
+            await self._open_all(stack)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await stack.aclose()
@@ -102,7 +103,7 @@ class Worker:
         """Seconds after which a batch is taken from a worker that still seems to be there."""
         return self._lease
 
-    async def _start(self, stack: AsyncExitStack) -> None:
+    async def _open_all(self, stack: AsyncExitStack) -> None:
         gatepay = await stack.enter_async_context(self._connect())
         self._check_deadline(gatepay)
         self._engine = self._database.engine(connections=self._concurrency + DBOS_CONNECTIONS)
@@ -138,10 +139,10 @@ class Worker:
         stack.push_async_callback(self._stop_housekeeping, keeping)
 
     def _check_deadline(self, gatepay: AsyncGatePay) -> None:
-        if math.isinf(gatepay.longest_call):
+        if math.isinf(gatepay.max_call_seconds):
             problem = Problem("client_without_timeout")
             raise InvalidRequestError(field="connect", problem=problem)
-        self._longest_call = gatepay.longest_call
+        self._max_call_seconds = gatepay.max_call_seconds
 
     async def _drain(self) -> None:
         """
@@ -231,7 +232,7 @@ class Worker:
         workers = await in_thread(self._reap)
         self._rate_limiter.set_workers(workers)
         self._lease = (
-            MAX_RUN_S + self._longest_call + self._rate_limiter.longest_wait(self._concurrency) + LEASE_MARGIN_S
+            MAX_RUN_S + self._max_call_seconds + self._rate_limiter.longest_wait(self._concurrency) + LEASE_MARGIN_S
         )
         return workers
 

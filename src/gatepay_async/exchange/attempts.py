@@ -35,7 +35,7 @@ class _Attempt:
         clock: Cancels the attempt at its deadline.
         ends: When the whole call must have ended.
         sent: A byte of the request is about to leave, or has left.
-        is_reporting: Whoever carries it would have said so.
+        reports_sending: Whoever carries it would have said so.
     """
 
     clock: anyio.CancelScope
@@ -43,7 +43,7 @@ class _Attempt:
     timeout: float
     now: Callable[[], float]
     sent: bool = False
-    is_reporting: bool = False
+    reports_sending: bool = False
 
     def waiting(self) -> None:
         self.clock.deadline = self.ends  # waiting for a connection is no part of the attempt
@@ -51,11 +51,8 @@ class _Attempt:
     def connected(self) -> None:
         self.clock.deadline = min(self.ends, self.now() + self.timeout)
 
-    def reports_sending(self, sending: bool, /) -> None:  # noqa: FBT001 -- as the port has it
-        self.is_reporting = sending
-
     def interrupted(self) -> None:
-        self.is_reporting = self.clock.cancel_called
+        self.reports_sending = self.clock.cancel_called
 
     def sending(self) -> None:
         self.sent = True
@@ -130,13 +127,13 @@ class Attempts:
         clock = anyio.CancelScope(deadline=min(ends, self.now() + self._timeout))
         attempt = _Attempt(clock, ends, self._timeout, self.now)
         failure: Exception | None = None
+        url = self._base_url + call.path
         with clock:
             try:
-                url = self._base_url + call.path
                 if call.method == "GET":
                     hide_queries_from_logs()
-                    return await exchange.get(f"{url}?{form.decode('ascii')}", attempt)
-                return await exchange.post(url, form, attempt)
+                    return await exchange.send("GET", f"{url}?{form.decode('ascii')}", b"", attempt)
+                return await exchange.send("POST", url, form, attempt)
             except (UnansweredError, ForeignError, BadReplyError, NotPermittedError) as error:
                 failure = error
         if failure is None:
@@ -152,7 +149,7 @@ class Attempts:
         raise _to_public_error(call, failure, attempt)
 
     def _timeout_error(self, call: Outgoing, attempt: _Attempt) -> TransportError:
-        sent = attempt.sent or not attempt.is_reporting
+        sent = attempt.sent or not attempt.reports_sending
         if self.now() >= attempt.ends:
             return DeadlineExceededError(endpoint=call.path, sent=sent, problem=Problem("deadline_passed"))
         problem = Problem("no_whole_reply", seconds=self._timeout)

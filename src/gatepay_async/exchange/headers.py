@@ -17,4 +17,8 @@ HEADERS: Final = httpx.Headers(
         "user-agent": f"gatepay-async/{__version__}",
     }
 )
-GET_HEADERS: Final = httpx.Headers([(name, value) for name, value in HEADERS.items() if name != "content-type"])
+# By the method.
+HEADERS_OF: Final = {
+    "POST": HEADERS,
+    "GET": httpx.Headers([(name, value) for name, value in HEADERS.items() if name != "content-type"]),
+}

@@ -1,4 +1,4 @@
-"""Over the client's own connections: its pool, or whatever else can prepare a request and tell when it sends."""
+"""Over the client's own connections: its pool."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 import httpx
 
 from gatepay_async.exchange.failures import NOBODY_ANSWERED, unanswered_error
-from gatepay_async.exchange.headers import GET_HEADERS, HEADERS
+from gatepay_async.exchange.headers import HEADERS, HEADERS_OF
 from gatepay_async.exchange.permission import check_permitted, in_pytest
 from gatepay_async.exchange.port import Watch
 from gatepay_async.exchange.replies import MAX_REPLY_BYTES, read_body, reply_of, too_large_error
@@ -39,7 +39,7 @@ class Answer(Protocol):
         """Give the connection back."""
 
 
-Post = Callable[[bytes, dict[str, Any]], Awaitable[Any]]
+Post = Callable[[bytes, dict[str, Any]], Awaitable[Answer]]
 
 
 @runtime_checkable
@@ -69,49 +69,35 @@ class OverPool:
     def __init__(self, transport: Preparing, *, ours: bool) -> None:
         self._transport = transport
         self._ours = ours
+        self._is_guarded = ours and in_pytest()
         self._posts: dict[str, Post] = {}  # by URL; reading an address costs more than signing a form
 
-    async def post(self, url: str, body: bytes, watch: Watch) -> Reply:
+    async def send(self, method: str, url: str, body: bytes, watch: Watch) -> Reply:
         """Make one attempt."""
-        post = self._posts.get(url) or self._prepare_post(url)
-        return await _make_attempt(post(body, self._extensions(url, watch)), watch)
-
-    async def get(self, url: str, watch: Watch) -> Reply:
-        """Make one attempt. Its URL is never the same again, so nothing is prepared."""
-        request = httpx.Request("GET", url, headers=GET_HEADERS, extensions=self._extensions(url, watch))
-        return await _make_attempt(self._transport.handle_async_request(request), watch)
+        extensions: dict[str, Any] = {
+            "on_wait": watch.waiting, "on_turn": watch.connected, "on_send": watch.sending,
+        }  # fmt: skip
+        if self._is_guarded:
+            permit = partial(check_permitted, httpx.URL(url).host)
+            # Before it connects, and, on a connection that was opened before, before it sends.
+            extensions |= {"on_connect": permit, "on_send": partial(_check_on_send, permit, watch)}
+        watch.reports_sending = True
+        try:
+            if method == "GET":  # its URL is never the same again, so nothing is prepared
+                request = httpx.Request("GET", url, headers=HEADERS_OF["GET"], extensions=extensions)
+                return await _read_response(await self._transport.handle_async_request(request))
+            post = self._posts.get(url)
+            if post is None:
+                post = self._posts[url] = self._transport.prepare("POST", httpx.URL(url), HEADERS)
+            return await _read_answer(await post(body, extensions))
+        except NOBODY_ANSWERED as error:
+            failure = unanswered_error(error, proven=True)
+        raise failure
 
     async def aclose(self) -> None:
         """Close the transport, if it is the client's own."""
         if self._ours:
             await self._transport.aclose()
-
-    def _prepare_post(self, url: str) -> Post:
-        self._posts[url] = self._transport.prepare("POST", httpx.URL(url), HEADERS)
-        return self._posts[url]
-
-    def _extensions(self, url: str, watch: Watch) -> dict[str, Any]:
-        extensions: dict[str, Any] = {
-            "on_wait": watch.waiting, "on_turn": watch.connected, "on_send": watch.sending,
-        }  # fmt: skip
-        if self._ours and in_pytest():
-            permit = partial(check_permitted, httpx.URL(url).host)
-            # Before it connects, and, on a connection that was opened before, before it sends.
-            extensions["on_connect"] = permit
-            extensions["on_send"] = partial(_check_on_send, permit, watch)
-        return extensions
-
-
-async def _make_attempt(sent: Awaitable[Any], watch: Watch) -> Reply:
-    watch.reports_sending(True)
-    try:
-        answer = await sent
-        if isinstance(answer, httpx.Response):
-            return await _read_response(answer)
-        return await _read_answer(answer)
-    except NOBODY_ANSWERED as error:
-        failure = unanswered_error(error, proven=True)
-    raise failure
 
 
 async def _read_response(response: httpx.Response) -> Reply:

@@ -9,20 +9,21 @@ from gatepay_async.words.problem import Problem
 
 
 class Watch(Protocol):
-    """One attempt, as an exchange sees it: what to report, when."""
+    """
+    One attempt, as an exchange sees it: what to report, when.
+
+    Attributes:
+        reports_sending: ``sending`` is called before the first byte of the request leaves. Only then does it prove
+            anything that ``sending`` was not called.
+    """
+
+    reports_sending: bool
 
     def waiting(self) -> None:
         """All connections are busy; the waiting begins."""
 
     def connected(self) -> None:
         """The waiting is over."""
-
-    def reports_sending(self, sending: bool, /) -> None:  # noqa: FBT001 -- the report itself
-        """
-        Whether ``sending`` is called before the first byte of the request leaves.
-
-        Only then does it prove anything that ``sending`` was not called.
-        """
 
     def interrupted(self) -> None:
         """
@@ -38,9 +39,15 @@ class Watch(Protocol):
 class Exchange(Protocol):
     """Posts bytes to a URL, or gets what is there, and reads the reply."""
 
-    async def post(self, url: str, body: bytes, watch: Watch) -> Reply:
+    async def send(self, method: str, url: str, body: bytes, watch: Watch) -> Reply:
         """
         Make one attempt.
+
+        Args:
+            method: ``GET`` or ``POST``.
+            url: Where to, with the query of a GET.
+            body: Of a POST.
+            watch: Is told how it goes.
 
         Raises:
             UnansweredError: Nobody answered.
@@ -48,10 +55,6 @@ class Exchange(Protocol):
             ForeignError: Code that isn't ours raised something of its own.
             NotPermittedError: A test must not call there.
         """
-        ...
-
-    async def get(self, url: str, watch: Watch) -> Reply:
-        """Make one attempt, likewise."""
         ...
 
     async def aclose(self) -> None:

@@ -36,7 +36,7 @@ class Trace:
             self._failed = info.get("exception")
             if isinstance(self._failed, Exception):
                 # What a transport does next, after an error, may be in other hands, which tell nothing.
-                self._watch.reports_sending(False)
+                self._watch.reports_sending = False
             else:
                 self._watch.interrupted()
             if step == "setup_socks5_connection":
@@ -55,7 +55,7 @@ class Trace:
         if self._permit is not None:
             self._permit()
         self._failed = None
-        self._watch.reports_sending(True)
+        self._watch.reports_sending = True
         if step == "send_request_headers" and getattr(info.get("request"), "method", b"") != b"CONNECT":
             self._watch.sending()
 

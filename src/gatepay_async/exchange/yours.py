@@ -15,7 +15,7 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gatepay_async.exchange.failures import is_unanswered, unanswered_error
-from gatepay_async.exchange.headers import GET_HEADERS, HEADERS
+from gatepay_async.exchange.headers import HEADERS_OF
 from gatepay_async.exchange.libraries import classes, errors, library_of
 from gatepay_async.exchange.permission import check_permitted, in_pytest
 from gatepay_async.exchange.port import BadReplyError, ForeignError, NotPermittedError, UnansweredError, Watch
@@ -39,20 +39,15 @@ class OverClient:
     def __init__(self, client: AnyClient) -> None:
         self._client: Any = client
 
-    async def post(self, url: str, body: bytes, watch: Watch) -> Reply:
+    async def send(self, method: str, url: str, body: bytes, watch: Watch) -> Reply:
         """Make one attempt."""
-        return await self._make_attempt(watch, "POST", url, headers=HEADERS, content=body)
-
-    async def get(self, url: str, watch: Watch) -> Reply:
-        """Make one attempt."""
-        return await self._make_attempt(watch, "GET", url, headers=GET_HEADERS)
-
-    async def _make_attempt(self, watch: Watch, method: str, url: str, **options: Any) -> Reply:
         if self._client.is_closed:
             raise InvalidRequestError(field="http_client", problem=Problem("closed"))
         trace = Trace(watch)
-        request = self._client.build_request(method, url, **options, extensions={"trace": trace.on_event})
-        return await _make_attempt(self._send_with_client, request, trace, self._classify)
+        request = self._client.build_request(
+            method, url, headers=HEADERS_OF[method], content=body or None, extensions={"trace": trace.on_event}
+        )
+        return await _make_attempt(self._send_with_client, request, trace, self._classify_in_hooks)
 
     async def aclose(self) -> None:
         """Leave it open: it is yours."""
@@ -61,7 +56,7 @@ class OverClient:
         # Never followed: a signed form must not travel elsewhere.
         return await self._client.send(request, stream=True, follow_redirects=False)
 
-    async def _classify(self, error: Exception, request: Any, trace: Trace) -> Outcome:
+    async def _classify_in_hooks(self, error: Exception, request: Any, trace: Trace) -> Outcome:
         hooks = self._client.event_hooks
         if _is_raised_in(error, hooks["response"]):
             trace.reply_received()
@@ -90,19 +85,15 @@ class OverTransport:
         self._transport: Any = transport
         self._library = library_of(transport, "AsyncBaseTransport")
         self._ours = ours
+        self._is_guarded = ours and in_pytest()
 
-    async def post(self, url: str, body: bytes, watch: Watch) -> Reply:
+    async def send(self, method: str, url: str, body: bytes, watch: Watch) -> Reply:
         """Make one attempt."""
-        return await self._make_attempt(watch, "POST", url, headers=HEADERS, content=body)
-
-    async def get(self, url: str, watch: Watch) -> Reply:
-        """Make one attempt."""
-        return await self._make_attempt(watch, "GET", url, headers=GET_HEADERS)
-
-    async def _make_attempt(self, watch: Watch, method: str, url: str, **options: Any) -> Reply:
-        permit = partial(check_permitted, self._library.URL(url).host) if self._ours and in_pytest() else None
+        permit = partial(check_permitted, self._library.URL(url).host) if self._is_guarded else None
         trace = Trace(watch, permit=permit)
-        request = self._library.Request(method, url, **options, extensions={"trace": trace.on_event})
+        request = self._library.Request(
+            method, url, headers=HEADERS_OF[method], content=body or None, extensions={"trace": trace.on_event}
+        )
         return await _make_attempt(self._transport.handle_async_request, request, trace, _classify)
 
     async def aclose(self) -> None:

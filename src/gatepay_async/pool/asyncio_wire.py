@@ -9,6 +9,7 @@ event loop hasn't told of yet: what has come by then is no reply to it.
 import asyncio
 import select
 import ssl
+from functools import partial
 from typing import Any, Final, cast
 
 import httpx
@@ -150,7 +151,7 @@ class Wire(asyncio.Protocol):
         if info == "ssl_object":
             return None if self._tls is None else self._tls.object
         if info == "is_readable":
-            return self._is_over or self._is_readable()
+            return self._is_over or bool(self._is_readable())
         if self._transport is None or info not in _ASYNCIO_NAMES:
             return None
         return self._transport.get_extra_info(_ASYNCIO_NAMES[info])
@@ -413,7 +414,7 @@ def _watch(descriptor: int) -> Any:
         return lambda: bool(select.select([descriptor], [], [], 0)[0])
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
-    return lambda: bool(poll.poll(0))
+    return partial(poll.poll, 0)  # what has happened there: nothing, mostly
 
 
 def _reason(error: Exception) -> str:

@@ -22,7 +22,7 @@ async def connect_tcp(host: str, port: int) -> socket.socket:
     """
     addresses = await _resolve(host, port)
     if len(addresses) == 1:
-        return await _connect(addresses[0])
+        return await _connect_to_address(addresses[0])
     race = _Race()
     try:
         await race.run(addresses)
@@ -53,7 +53,7 @@ class _Race:
 
     async def _attempt(self, address: Address, over: anyio.Event) -> None:
         try:
-            connected = await _connect(address)
+            connected = await _connect_to_address(address)
         except OSError as error:
             self.errors.append(error)
             over.set()
@@ -77,7 +77,7 @@ async def _resolve(host: str, port: int) -> list[Address]:
     return [each for each in chain.from_iterable(zip_longest(first, others)) if each is not None]
 
 
-async def _connect(address: Address) -> socket.socket:
+async def _connect_to_address(address: Address) -> socket.socket:
     family, kind, proto, place = address
     connecting = socket.socket(family, kind, proto)
     try:

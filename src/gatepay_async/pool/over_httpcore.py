@@ -84,7 +84,7 @@ class HttpcoreConnection(httpcore.AsyncHTTPConnection):
         self.network.request_begun = False
         try:
             # By this very method and no shorter way: it is where respx steps in.
-            response = await self.handle_async_request(self._outgoing(request))
+            response = await self.handle_async_request(self._to_httpcore(request))
         except FOREIGN as error:
             raise _to_httpx_error(error) from error
         fields = {name.lower(): value for name, value in response.headers}
@@ -131,7 +131,7 @@ class HttpcoreConnection(httpcore.AsyncHTTPConnection):
             async for _ in self._parts:
                 pass
 
-    def _outgoing(self, request: Request) -> httpcore.Request:
+    def _to_httpcore(self, request: Request) -> httpcore.Request:
         origin = self._to
         port = None if origin.port == _DEFAULT_PORTS[origin.scheme] else origin.port
         url = httpcore.URL(scheme=origin.scheme, host=origin.host, port=port, target=request.target)

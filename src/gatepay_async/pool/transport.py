@@ -21,6 +21,7 @@ import anyio.to_thread
 import httpcore
 import httpx
 import sniffio
+from attrs import define
 
 from gatepay_async.pool.over_httpcore import HttpcoreConnection, is_patched
 from gatepay_async.pool.port import Connection, Head, NotAvailableError, Request
@@ -290,6 +291,7 @@ class OriginPool(httpx.AsyncBaseTransport):
             self._slots.release_empty(slot)
 
 
+@define(eq=False)
 class Exchange:
     """
     A response under way. Its slot comes back when the body has been read to the end, has failed, or is closed.
@@ -298,19 +300,10 @@ class Exchange:
         head: Of the response.
     """
 
-    __slots__ = ("_connection", "_return_slot", "_slot", "head")
-
-    def __init__(
-        self,
-        head: Head,
-        slot: Slot[Connection],
-        connection: Connection,
-        return_slot: Callable[[Slot[Connection]], Awaitable[None]],
-    ) -> None:
-        self.head = head
-        self._slot: Slot[Connection] | None = slot
-        self._connection = connection
-        self._return_slot = return_slot
+    head: Head
+    _slot: Slot[Connection] | None
+    _connection: Connection
+    _return_slot: Callable[[Slot[Connection]], Awaitable[None]]
 
     async def read(self) -> bytes:
         """

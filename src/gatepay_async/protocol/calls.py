@@ -112,8 +112,7 @@ class PayCreate(Usual):
 
     def read(self, data: Any) -> Payment:
         """返回结果表: order_type, order_price, order_url, order_qrcode."""
-        reply = codec.as_object(data, path="data")
-        return codec.read(Payment, {**reply, "out_order_id": self.out_order_id}, path="data")
+        return codec.read(Payment, data, path="data", out_order_id=self.out_order_id)
 
 
 @frozen

@@ -173,26 +173,26 @@ def _refusal(endpoint: str, code: int, message: str, error: type[errors.RefusedE
 REFUSALS: Mapping[tuple[str, int], Refusal] = {row[:2]: _refusal(*row) for row in (*_ROWS, *_LATER_ROWS)}
 
 
-def _fault(error: type[errors.GatePayError], sent: bool | None = None) -> Fault:  # noqa: FBT001 -- private, in a table
+def _error_entry(error: type[errors.GatePayError], sent: bool | None = None) -> Fault:  # noqa: FBT001 -- private, in a table
     name = error.__name__ if sent is None else f"{error.__name__} {'sent' if sent else 'unsent'}"
     return Fault(error, sent, CAUSES[name], REMEDIES[name])
 
 
 # The first that an error is an instance of counts.
 FAULTS: tuple[Fault, ...] = (
-    _fault(errors.InvalidRequestError),
-    _fault(errors.RefusedError),
-    _fault(errors.ProtocolError),
-    _fault(errors.DeadlineExceededError),
-    _fault(errors.TransportError, False),
-    _fault(errors.TransportError, True),
-    _fault(errors.OutcomeUnknownError),
-    _fault(errors.MalformedCallbackError),
-    _fault(errors.CallbackSignatureError),
-    _fault(errors.StaleCallbackError),
-    _fault(errors.CallbackError),
-    _fault(UploadIncomplete),
-    _fault(errors.GatePayError),
+    _error_entry(errors.InvalidRequestError),
+    _error_entry(errors.RefusedError),
+    _error_entry(errors.ProtocolError),
+    _error_entry(errors.DeadlineExceededError),
+    _error_entry(errors.TransportError, False),
+    _error_entry(errors.TransportError, True),
+    _error_entry(errors.OutcomeUnknownError),
+    _error_entry(errors.MalformedCallbackError),
+    _error_entry(errors.CallbackSignatureError),
+    _error_entry(errors.StaleCallbackError),
+    _error_entry(errors.CallbackError),
+    _error_entry(UploadIncomplete),
+    _error_entry(errors.GatePayError),
 )
 
 

@@ -17,6 +17,7 @@ from decimal import Decimal
 from functools import cache
 from typing import Any, TypeVar, cast, get_origin
 
+import attrs
 import msgspec
 from cattrs import Converter
 from cattrs.cols import homogenous_tuple_structure_factory
@@ -148,7 +149,7 @@ def as_object(value: object, *, path: str) -> dict[str, Any]:
     return cast("dict[str, Any]", value)
 
 
-def read(cls: type[T], value: object, *, path: str) -> T:
+def read(cls: type[T], value: object, *, path: str, **known: object) -> T:
     """
     Make a *cls* of a JSON *value*.
 
@@ -156,10 +157,13 @@ def read(cls: type[T], value: object, *, path: str) -> T:
         cls: One of the models, or a plain type that has a hook.
         value: As ``parse_json`` gave it.
         path: Where *value* stands in the reply (``"data.ka"``), for the error.
+        known: Fields of it that the reply doesn't have.
 
     Raises:
         MisreadError: With the path of the first field that is wrong.
     """
+    if known and isinstance(value, dict):
+        value = {**value, **known}
     with suppress(Exception):  # whatever it is: the careful converter says where
         return _converter(careful=False).structure(value, cls)
     try:
@@ -256,21 +260,24 @@ def _read_picture(value: object, _: object = None) -> models.QrCode | None:
 
 
 def _object_reader(cls: type[Any], converter: Converter) -> Callable[[Any, Any], Any]:
+    defaults = _DEFAULTS.get(cls)
     names = {ours: override(rename=theirs) for ours, theirs in WIRE_NAMES.get(cls, {}).items()}
     structure: Callable[[Any, Any], Any] = cast("Any", make_dict_structure_fn)(cls, converter, **names)
 
     def hook(value: Any, type_: Any) -> Any:
         if type(value) is not dict:
             raise _wrong(Problem("kind_object"), value)
-        row = _with_defaults(cls, cast("dict[str, Any]", value))
+        row = cast("dict[str, Any]", value)
+        if defaults:
+            row = _with_defaults(row, defaults)
         return structure(_with_documented_names(row) if cls is models.CardKey else row, type_)
 
     return hook
 
 
-def _with_defaults(cls: type[Any], row: dict[str, Any]) -> dict[str, Any]:
+def _with_defaults(row: dict[str, Any], defaults: dict[str, object]) -> dict[str, Any]:
     """*row* with an empty value for each field that may be null or absent, and is."""
-    absent = {name: empty for name, empty in _DEFAULTS.get(cls, {}).items() if row.get(name) is None}
+    absent = {name: empty for name, empty in defaults.items() if row.get(name) is None}
     return {**row, **absent} if absent else row
 
 
@@ -306,17 +313,6 @@ _HOOKS: tuple[tuple[Any, Callable[[Any, Any], Any]], ...] = (
     (models.QrCode, _read_qr_code),
     (models.QrCode | None, _read_picture),
 )
-# Parts before the wholes that hold them.
-_OBJECTS: tuple[type, ...] = (
-    models.Payment,
-    models.PaymentLink,
-    models.OrderStatus,
-    models.Product,
-    models.Category,
-    models.Catalog,
-    models.CardKey,
-    models.CardKeyPage,
-)
 
 
 # One for speed; one that says where, asked only when the first has refused. Made when they are first needed.
@@ -325,7 +321,6 @@ def _converter(*, careful: bool) -> Converter:
     converter = Converter(detailed_validation=careful)
     for type_, hook in _HOOKS:
         converter.register_structure_hook(type_, hook)
+    converter.register_structure_hook_factory(attrs.has, _object_reader)
     converter.register_structure_hook_factory(_is_list, _list_reader)
-    for cls in _OBJECTS:
-        converter.register_structure_hook(cls, _object_reader(cls, converter))
     return converter

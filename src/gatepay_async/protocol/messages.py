@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+import string
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar, cast
+from urllib.parse import quote_plus
 
 from attrs import field, frozen
 
@@ -14,7 +16,6 @@ from gatepay_async.protocol import catalogue, codec
 from gatepay_async.protocol.calls import Call, KaShow
 from gatepay_async.protocol.describing import describe
 from gatepay_async.protocol.errors import ProtocolError, RefusedError
-from gatepay_async.protocol.forms import Form, encode_form
 from gatepay_async.protocol.masking import mask
 from gatepay_async.protocol.raw import Outgoing, RawCall, RawReply
 from gatepay_async.protocol.signing import Credentials, sign
@@ -34,7 +35,24 @@ _FAST_READERS: dict[str, Callable[[bytes], tuple[int, Any] | None]] = {KaShow.pa
 
 _MAX_CODE = 99_999  # GatePay's have three digits; a longer number may be a card key
 
+_CODE_TEXT = re.compile(r"[0-9]{1,5}")
 _EPOCH = re.compile(r"[0-9]{1,12}")
+
+# What stands for itself (the same as in urllib.parse; WHATWG URL, application/x-www-form-urlencoded).
+_SAFE = (string.ascii_letters + string.digits + "_.-~").encode()
+# Replacing byte by byte pays as long as there are few different ones: a line feed, mostly.
+_FEW = 8
+
+
+class Form(bytes):
+    """A form as it is posted: signed, and perhaps full of card keys, so that ``repr`` shows its length only."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<form of {len(self)} bytes>"
+
+    __str__ = __repr__  # what str() and f"{}" show; the bytes themselves are what decode() gives
 
 
 @frozen
@@ -63,8 +81,18 @@ class Envelope:
 
     code: int
     message: str = field(repr=False)
-    time: datetime | None
+    raw_time: object = field(repr=False)
     data: Any = field(repr=False)
+
+    @property
+    def time(self) -> datetime | None:
+        """When GatePay says it answered; read only where somebody asks."""
+        time = self.raw_time  # text in the examples
+        if isinstance(time, str) and _EPOCH.fullmatch(time):
+            time = int(time)
+        with suppress(codec.MisreadError):  # no reason to lose the cause of a refusal
+            return codec.read(datetime, time, path="time")
+        return None
 
 
 def encode(call: Outgoing, credentials: Credentials) -> Form:
@@ -72,6 +100,29 @@ def encode(call: Outgoing, credentials: Credentials) -> Form:
     fields = call.fields()
     signature = sign(credentials, [fields[name] for name in call.signed])
     return encode_form({"appkey": credentials.appkey, **fields, "sign": signature})
+
+
+def encode_form(fields: Mapping[str, str]) -> Form:
+    """
+    Put *fields* in ASCII as a form: what ``urllib.parse.urlencode`` gives, ten times as fast with 500 card keys in it.
+
+    Args:
+        fields: In this order. Their names must be safe as they are.
+    """
+    return Form(b"&".join(b"%b=%b" % (name.encode(), _quote(value)) for name, value in fields.items()))
+
+
+def _quote(value: str) -> bytes:
+    raw = value.encode()
+    if raw.isalnum():  # as most fields are but the card keys; of bytes it asks for ASCII
+        return raw
+    special = set(raw.translate(None, _SAFE))
+    if len(special) > _FEW:
+        return quote_plus(value).encode()
+    # The two that the others bring with them go first: a % and, for a blank, a +.
+    for byte in [*[each for each in b"%+" if each in special], *special.difference(b"%+")]:
+        raw = raw.replace(bytes((byte,)), b"+" if byte == ord(" ") else b"%%%02X" % byte)
+    return raw
 
 
 def decode(call: Call[T], reply: Reply) -> T:
@@ -89,19 +140,19 @@ def decode(call: Call[T], reply: Reply) -> T:
             return cast("T", quick[1])
     failure: RefusedError | ProtocolError
     try:
-        envelope = _code_of_bare_status(call, reply) or open_envelope(reply.body)
+        envelope = open_envelope(reply.body)
         if envelope.code == SUCCESS and reply.status < _REDIRECT:
             return call.read(envelope.data)
         failure = _refusal_error(call, reply, envelope)
     except codec.MisreadError as error:
-        failure = _unreadable_error(call, reply, error)
+        failure = _refusal_by_status(call, reply) or _unreadable_error(call, reply, error)
     raise failure
 
 
-def _code_of_bare_status(call: Call[Any], reply: Reply) -> Envelope | None:
+def _refusal_by_status(call: Call[Any], reply: Reply) -> RefusedError | ProtocolError | None:
     # FastAdmin sends a code from 200 to 999 as the HTTP status, too; with these two PHP sends no body.
     if reply.status in _WITHOUT_BODY and not reply.body.strip() and (call.path, reply.status) in catalogue.REFUSALS:
-        return Envelope(reply.status, "", None, None)
+        return _refusal_error(call, reply, Envelope(reply.status, "", None, None))
     return None
 
 
@@ -110,14 +161,16 @@ def decode_raw(call: RawCall, reply: Reply) -> RawReply:
     Take *reply* as it is, unless it says that *call* has failed.
 
     Raises:
-        RefusedError: It has a ``code`` other than 100.
-        ProtocolError: Its HTTP status is no success, and it is not GatePay's.
+        RefusedError: It has a ``code`` other than 100, as a number or as text.
+        ProtocolError: Its ``code`` is neither; or its HTTP status is no success, and it is not GatePay's.
     """
     failure: RefusedError | ProtocolError
     try:
-        envelope = open_envelope(reply.body)
+        envelope = open_envelope(reply.body, code_as_text=True)
     except codec.MisreadError as error:
-        if reply.status < _REDIRECT:
+        # Without a code it may be what this endpoint replies. A code that is none may say that the call has failed.
+        has_code = error.path == "code" and error.problem.name != "missing"
+        if reply.status < _REDIRECT and not has_code:
             return _raw_reply(call, reply, code=None)
         failure = _unreadable_error(call, reply, error)
     else:
@@ -135,9 +188,13 @@ def _raw_reply(call: RawCall, reply: Reply, *, code: int | None) -> RawReply:
     return RawReply(call.path, reply.status, headers, reply.body, code)
 
 
-def open_envelope(body: bytes) -> Envelope:
+def open_envelope(body: bytes, *, code_as_text: bool = False) -> Envelope:
     """
     Read what every reply is wrapped in; of a refusal only ``code`` must be right, or its cause would be lost.
+
+    Args:
+        body: The reply's.
+        code_as_text: Take ``"105"`` for 105, too: how an unknown endpoint writes its code isn't known.
 
     Raises:
         MisreadError: It is no JSON object, or has no whole number of at most five digits as ``code``.
@@ -145,22 +202,15 @@ def open_envelope(body: bytes) -> Envelope:
     reply = codec.as_object(codec.parse_json(body), path="reply")
     if "code" not in reply:
         raise codec.MisreadError(Problem("missing"), path="code")
-    code = codec.read(int, reply["code"], path="code")
+    code = reply["code"]
+    if code_as_text and isinstance(code, str) and _CODE_TEXT.fullmatch(code):
+        code = int(code)
+    if type(code) is not int:
+        code = codec.read(int, code, path="code")  # raises, and says what it is instead
     if abs(code) > _MAX_CODE:
         raise codec.MisreadError(Problem("unknown_code"), path="code")
     message = reply.get("msg")
-    return Envelope(
-        code, message if isinstance(message, str) else "", _parse_time(reply.get("time")), reply.get("data")
-    )
-
-
-def _parse_time(time: object) -> datetime | None:
-    # Text in the examples. A time that can't be read is no reason to lose the cause of a refusal.
-    if isinstance(time, str) and _EPOCH.fullmatch(time):
-        time = int(time)
-    with suppress(codec.MisreadError):
-        return codec.read(datetime, time, path="time")
-    return None
+    return Envelope(code, message if isinstance(message, str) else "", reply.get("time"), reply.get("data"))
 
 
 def _refusal_error(call: Outgoing, reply: Reply, envelope: Envelope) -> RefusedError | ProtocolError:

@@ -14,12 +14,13 @@ from attrs import field, frozen, validators
 from gatepay_async.protocol import checks, codec, errors, money
 from gatepay_async.protocol.calls import KaCreate, KaShow, PayCreate, ProductShow, Usual
 from gatepay_async.protocol.models import OrderStatus, PaymentLink, PayType
+from gatepay_async.protocol.web_addresses import web_address
 from gatepay_async.words.problem import Problem
 
 _PAY_TYPES = (PayType.WECHAT, PayType.ALIPAY)  # no onecode at these endpoints
 
 
-def _as_pay_type(value: Any) -> PayType:
+def _as_alipay_or_wechat(value: Any) -> PayType:
     if value in _PAY_TYPES:
         return PayType(value)
     raise errors.InvalidRequestError(field="pay_type", problem=Problem("not_one_of", choices=", ".join(_PAY_TYPES)))
@@ -29,7 +30,7 @@ def _as_price(value: Any) -> Decimal:
     return money.price_of("price", value)
 
 
-_url = validators.optional(checks.web_address)
+_url = validators.optional(web_address)
 
 
 @frozen(kw_only=True)
@@ -38,7 +39,7 @@ class _Creation(Usual):
 
     repeatable: ClassVar[bool] = False
 
-    pay_type: PayType = field(converter=_as_pay_type)
+    pay_type: PayType = field(converter=_as_alipay_or_wechat)
     out_order_id: str = field(validator=checks.order_number)
     custom: str = field(validator=checks.custom)
 
@@ -47,8 +48,7 @@ class _Creation(Usual):
 
     def read(self, data: Any) -> PaymentLink:
         """返回结果表: pay_url, qrcode_url, qrcode_body; params, which may hold the signature, is left out."""
-        reply = codec.as_object(data, path="data")
-        return codec.read(PaymentLink, {**reply, "out_order_id": self.out_order_id}, path="data")
+        return codec.read(PaymentLink, data, path="data", out_order_id=self.out_order_id)
 
 
 @frozen(kw_only=True)

@@ -57,7 +57,7 @@ class QueryForm:
             values[text] = self._unquote(value)
         for field in self.fields:
             if field in values or field not in self.optional:
-                self._check(field, values)
+                self._check_form(field, values)
         return values
 
     def _unquote(self, text: bytes) -> str:
@@ -70,7 +70,7 @@ class QueryForm:
             pass
         raise self._error(problem=Problem("bytes_not_utf8"))
 
-    def _check(self, name: str, values: dict[str, str]) -> None:
+    def _check_form(self, name: str, values: dict[str, str]) -> None:
         if name not in values:
             raise self._error(field=name, problem=Problem("missing"))
         form, problem = self.fields[name]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from urllib.parse import urljoin
+from urllib.parse import urlencode, urljoin
 
 from gatepay_async.protocol import checks, money
 from gatepay_async.protocol.errors import InvalidRequestError
-from gatepay_async.protocol.forms import encode_form
 from gatepay_async.words.problem import Problem
 
 
@@ -41,4 +40,4 @@ def quick_pay_url(
             raise InvalidRequestError(field="skin", problem=Problem("not_0_or_1"))
         fields["skin"] = str(skin)
     # The page is beside the API: https://gatepay.io/api/ and https://gatepay.io/pay/any.
-    return f"{urljoin(base_url, '../pay/any')}?{encode_form(fields).decode('ascii')}"
+    return f"{urljoin(base_url, '../pay/any')}?{urlencode(fields)}"

@@ -127,7 +127,7 @@ class RawReply:
         http_status: HTTP's.
         headers: By lower-case names; several headers of one name are joined by a comma.
         body: Undone of any content coding.
-        code: GatePay's, which is 100; None if the reply is not GatePay's JSON object with a whole number as ``code``.
+        code: GatePay's, which is 100 (``"100"`` counts, too); None if the reply is no JSON object with a ``code``.
     """
 
     endpoint: str

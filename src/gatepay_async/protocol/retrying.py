@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Generic, TypeVar
 
-from attrs import define, field, frozen
+from attrs import field, frozen
 
 from gatepay_async.protocol import checks
+from gatepay_async.protocol.durations import from_0, without_timedelta
 from gatepay_async.protocol.errors import GatePayError, ProtocolError, StorageFailedError, TransportError
 
 T = TypeVar("T")
@@ -21,7 +22,7 @@ _MAX_DOUBLINGS = 64  # a wait of millions of years; a float ends at 1024
 @frozen(kw_only=True)
 class RetryPolicy:
     """
-    When a call that may be sent again is sent again.
+    When a call that may be sent again is sent again. Waits are seconds; you may give a ``timedelta``.
 
     Attributes:
         attempts: How often altogether, the first included; 1: never again.
@@ -38,32 +39,10 @@ class RetryPolicy:
     """
 
     attempts: int = field(default=4, validator=checks.positive)
-    first_wait: float = field(default=0.25, validator=checks.not_negative)
-    longest_wait: float = field(default=8.0, validator=checks.not_negative)
-    longest_retry_after: float = field(default=30.0, validator=checks.not_negative)
+    first_wait: float = field(default=0.25, converter=without_timedelta, validator=from_0)
+    longest_wait: float = field(default=8.0, converter=without_timedelta, validator=from_0)
+    longest_retry_after: float = field(default=30.0, converter=without_timedelta, validator=from_0)
     budget: float = field(default=20, validator=checks.not_negative)
-
-
-@define
-class RetryBudget:
-    """What is left of a client's ``RetryPolicy.budget``."""
-
-    full: float
-    left: float = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.left = self.full
-
-    def try_spend(self) -> bool:
-        """Pay for one attempt; False, and nothing taken, if too little is left."""
-        if self.left < 1:
-            return False
-        self.left -= 1
-        return True
-
-    def refund(self) -> None:
-        """A call has succeeded: half an attempt more."""
-        self.left = min(self.full, self.left + 0.5)
 
 
 @frozen

@@ -43,8 +43,8 @@ def sign(credentials: Credentials, parts: Iterable[str]) -> str:
     """
     # 签名信息算法: sign = md5(md5(appkey + …) + appsecret). No separators: digits may slide from one
     # part into the next. parse_callback() closes that as far as the text allows; signing can't.
-    inner = _md5_hex("".join((credentials.appkey, *parts)))
-    return _md5_hex(inner + credentials.appsecret)
+    inner = hashlib.md5("".join((credentials.appkey, *parts)).encode(), usedforsecurity=False).hexdigest()
+    return hashlib.md5((inner + credentials.appsecret).encode(), usedforsecurity=False).hexdigest()
 
 
 def is_signed(credentials: Credentials, parts: Iterable[str], signature: str) -> bool:
@@ -55,7 +55,3 @@ def is_signed(credentials: Credentials, parts: Iterable[str], signature: str) ->
 def is_signed_by_one(credentials: Iterable[Credentials], parts: Sequence[str], signature: str) -> bool:
     """Whether *signature* is the one of *parts* for one of *credentials*; which one, the time doesn't tell."""
     return any([is_signed(each, parts, signature) for each in credentials])  # noqa: C419 -- a list: all are compared
-
-
-def _md5_hex(text: str) -> str:
-    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()

@@ -4,6 +4,7 @@ try:
     from gatepay_async.sandbox.callback_urls import CallbackUrlError
     from gatepay_async.sandbox.database import LaterVersionError
     from gatepay_async.sandbox.deliveries import Delivery
+    from gatepay_async.sandbox.events import CallbackEvent, CallEvent, SandboxEvent
     from gatepay_async.sandbox.faults import Fault, FaultKind
     from gatepay_async.sandbox.options import Options
     from gatepay_async.sandbox.order_service import NoCallbackError
@@ -19,6 +20,8 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError(missing, name=error.name) from error
 
 __all__ = [
+    "CallEvent",
+    "CallbackEvent",
     "CallbackUrlError",
     "Delivery",
     "Fault",
@@ -29,6 +32,7 @@ __all__ = [
     "Order",
     "PortTakenError",
     "Sandbox",
+    "SandboxEvent",
     "SeenRequest",
     "ShopAccount",
     "ShopState",

@@ -7,6 +7,7 @@ from attrs import define, frozen
 from gatepay_async.sandbox import orders
 from gatepay_async.sandbox.database import Database
 from gatepay_async.sandbox.endpoint import CallContext, Endpoint, Form
+from gatepay_async.sandbox.events import Outcome
 from gatepay_async.sandbox.options import Options
 
 __all__ = ["ApiService", "Paging"]
@@ -34,13 +35,14 @@ class ApiService:
     paging: Paging
     options: Options
 
-    def serve(self, endpoint: Endpoint, form: Form, *, origin: str) -> object:
+    def serve(self, endpoint: Endpoint, form: Form, outcome: Outcome, *, origin: str) -> object:
         """
         Carry out one call.
 
         Args:
             endpoint: Which.
             form: Its fields as they came.
+            outcome: Where what becomes of it is written down.
             origin: Scheme, host and port, for the payment page's address.
 
         Returns:
@@ -59,5 +61,6 @@ class ApiService:
                 per_page=self.paging.per_page,
                 expires=None if self.options.expires_after is None else now + self.options.expires_after,
                 options=self.options,
+                outcome=outcome,
             )
             return endpoint.answer(context, form)

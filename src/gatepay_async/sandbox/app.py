@@ -6,11 +6,13 @@ too. What is no call at all gets a plain page: 405 for another method, 404 for a
 """
 
 import logging
+import time
 import traceback
 from collections.abc import Callable
 from functools import partial
 
 from anyio import to_thread
+from attrs import asdict
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -20,12 +22,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gatepay_async.sandbox.api_service import ApiService
 from gatepay_async.sandbox.endpoint import Endpoint, RefusedError
 from gatepay_async.sandbox.endpoints import ENDPOINTS
+from gatepay_async.sandbox.events import OUTCOME, CallEvent, Outcome
 from gatepay_async.sandbox.fault_injection import FaultyExchange, inject_fault
 from gatepay_async.sandbox.faults import Fault
 from gatepay_async.sandbox.forms import MalformedFormError, filtered, read_form, read_pairs
 from gatepay_async.sandbox.orders import qrcode_png
 from gatepay_async.sandbox.pages import origin_of
-from gatepay_async.sandbox.refusals import SUCCESS, Cause, text_of
+from gatepay_async.sandbox.refusals import SUCCESS, SUCCESS_TEXT, Cause, text_of
 from gatepay_async.sandbox.replies import Replies
 from gatepay_async.sandbox.web import read_body
 
@@ -47,15 +50,23 @@ class FaultyApp:
         pick: Chooses the fault for a request to an endpoint, or None; it is also how requests are noted.
         now: Epoch seconds, for the envelope of a refusal that a fault asks for.
         replies: Writes that envelope.
+        tell: Is told of each call when it has ended.
     """
 
     def __init__(
-        self, app: ASGIApp, *, pick: Callable[[str], Fault | None], now: Callable[[], float], replies: Replies
+        self,
+        app: ASGIApp,
+        *,
+        pick: Callable[[str], Fault | None],
+        now: Callable[[], float],
+        replies: Replies,
+        tell: Callable[[CallEvent], object],
     ) -> None:
         self._app = app
         self._pick = pick
         self._now = now
         self._replies = replies
+        self._tell = tell
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """
@@ -65,22 +76,37 @@ class FaultyApp:
             Exception: The sandbox failed. Its frames are emptied: card keys and signatures were in their locals.
         """
         try:
-            await self._handle(scope, receive, send)
+            await self._handle_with_fault(scope, receive, send)
         except Exception as error:
             traceback.clear_frames(error.__traceback__)
             raise
 
-    async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _handle_with_fault(self, scope: Scope, receive: Receive, send: Send) -> None:
         endpoint = _endpoint_of(scope)
-        fault = None if endpoint is None else self._pick(endpoint.path)
-        if endpoint is None or fault is None:
+        if endpoint is None:
+            await self._app(scope, receive, send)
+            return
+        outcome = scope[OUTCOME] = Outcome()
+        at, began = self._now(), time.perf_counter()
+        fault = self._pick(endpoint.path)
+        try:
+            await self._call(endpoint, fault, scope, receive, send)
+        finally:
+            took = (time.perf_counter() - began) * 1000
+            kind = "" if fault is None else fault.kind.value
+            self._tell(CallEvent(at=at, endpoint=endpoint.path, milliseconds=took, fault=kind, **asdict(outcome)))
+
+    async def _call(self, endpoint: Endpoint, fault: Fault | None, scope: Scope, receive: Receive, send: Send) -> None:
+        if fault is None:
             await self._app(scope, receive, send)
             return
         _logger.debug("%s: fault %s", endpoint.path, fault.kind)
 
         def refuse(code: int) -> Response:
             _logger.debug("%s: %d", endpoint.path, code)
-            return self._replies.refusal(code, text_of(endpoint.refusals, code), self._now())
+            outcome: Outcome = scope[OUTCOME]
+            outcome.code, outcome.message = code, text_of(endpoint.refusals, code)
+            return self._replies.refusal(code, outcome.message, self._now())
 
         await inject_fault(FaultyExchange(self._app, refuse, scope, receive, send), fault)
 
@@ -117,21 +143,27 @@ async def _call(api: ApiService, endpoint: Endpoint, request: Request) -> Respon
         read = partial(read_pairs, request.scope["query_string"])
     else:
         read = partial(read_form, request.headers.get("content-type", ""), body)
-    return await to_thread.run_sync(_serve, api, endpoint, read, origin_of(request.scope))
+    serve = partial(_serve, api, endpoint, read, request.scope[OUTCOME], origin=origin_of(request.scope))
+    return await to_thread.run_sync(serve)
 
 
-def _serve(api: ApiService, endpoint: Endpoint, read: Callable[[], dict[str, str]], origin: str) -> Response:
+def _serve(
+    api: ApiService, endpoint: Endpoint, read: Callable[[], dict[str, str]], outcome: Outcome, *, origin: str
+) -> Response:
     replies = Replies(api.options)
     try:
         form = filtered(read()) if api.options.input_filter else read()
-        data = api.serve(endpoint, form, origin=origin)
+        outcome.out_order_id = form.get("out_order_id", "")
+        data = api.serve(endpoint, form, outcome, origin=origin)
     except RefusedError as refused:
-        code, text = endpoint.refusals[refused.cause]
+        outcome.code, outcome.message = endpoint.refusals[refused.cause]
+        outcome.reason, outcome.field = refused.cause.value, refused.field
     except MalformedFormError as error:
-        _logger.debug("%s: %s", endpoint.path, error)
-        code, text = endpoint.refusals[Cause.MISSING]
+        outcome.code, outcome.message = endpoint.refusals[Cause.MISSING]
+        outcome.reason, outcome.field = "malformed", str(error)
     else:
+        outcome.code, outcome.message = SUCCESS, SUCCESS_TEXT
         _logger.debug("%s: %d", endpoint.path, SUCCESS)
         return replies.success(api.clock(), data)
-    _logger.debug("%s: %d", endpoint.path, code)
-    return replies.refusal(code, text, api.clock())
+    _logger.debug("%s: %d %s %s", endpoint.path, outcome.code, outcome.reason, outcome.field)
+    return replies.refusal(outcome.code, outcome.message, api.clock())

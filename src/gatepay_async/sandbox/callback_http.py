@@ -36,7 +36,7 @@ async def call(
     problem = "timeout"
     with anyio.move_on_after(timeout):
         try:
-            return await _send_request(url, body, target_of(url.partition("?")[0], beyond_loopback=beyond_loopback))
+            return await _send_to_target(url, body, target_of(url.partition("?")[0], beyond_loopback=beyond_loopback))
         except CallbackUrlError as error:
             problem = error.problem
         except ssl.SSLError:
@@ -48,12 +48,12 @@ async def call(
     return Answer(problem=problem)
 
 
-async def _send_request(url: str, body: str | None, target: Target) -> Answer:
+async def _send_to_target(url: str, body: str | None, target: Target) -> Answer:
     connection = h11.Connection(h11.CLIENT)
     request = b"".join(connection.send(event) or b"" for event in _request(url, body, target))
-    async with await _connect(target) as stream:
+    async with await _connect_to_target(target) as stream:
         await stream.send(request)
-        return await _read_answer(connection, stream)
+        return await _receive_answer(connection, stream)
 
 
 def _request(url: str, body: str | None, target: Target) -> list[h11.Event]:
@@ -67,7 +67,7 @@ def _request(url: str, body: str | None, target: Target) -> list[h11.Event]:
     return [h11.Request(method="POST", target=path, headers=headers), h11.Data(form), h11.EndOfMessage()]
 
 
-async def _connect(target: Target) -> ByteStream:
+async def _connect_to_target(target: Target) -> ByteStream:
     *others, last = target.hosts
     for host in others:
         try:
@@ -86,7 +86,7 @@ async def _connect_to(host: str, target: Target) -> ByteStream:
     return await anyio.connect_tcp(host, target.port, tls=True, tls_hostname=target.name, tls_standard_compatible=False)
 
 
-async def _read_answer(connection: h11.Connection, stream: ByteStream) -> Answer:
+async def _receive_answer(connection: h11.Connection, stream: ByteStream) -> Answer:
     status, body = 0, bytearray()
     while len(body) <= MAX_ANSWER_BYTES:
         event = connection.next_event()

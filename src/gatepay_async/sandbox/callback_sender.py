@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sqlite3
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import anyio
@@ -10,11 +11,13 @@ from anyio.from_thread import start_blocking_portal
 
 from gatepay_async.sandbox.callback_http import call
 from gatepay_async.sandbox.deliveries import Answer, ClaimedDelivery
+from gatepay_async.sandbox.events import CallbackEvent
 from gatepay_async.sandbox.outbox import POLL_INTERVAL_S, Outbox
 
 __all__ = ["CallbackSender"]
 
 MAX_CONCURRENT = 16
+_SHOWN_CHARS = 40
 
 _logger = logging.getLogger("gatepay_async.sandbox")
 
@@ -26,10 +29,21 @@ class CallbackSender:
     Args:
         outbox: What is to be delivered.
         beyond_loopback: Whether callbacks may leave this machine.
+        now: Epoch seconds: the sandbox's time.
+        tell: Is told of each callback when it was sent.
     """
 
-    def __init__(self, outbox: Outbox, *, beyond_loopback: bool) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        *,
+        beyond_loopback: bool,
+        now: Callable[[], float],
+        tell: Callable[[CallbackEvent], object],
+    ) -> None:
         self._outbox = outbox
+        self._now = now
+        self._tell = tell
         self._beyond_loopback = beyond_loopback
         self._stack = ExitStack()
 
@@ -37,11 +51,11 @@ class CallbackSender:
         """Begin, in a thread of its own. Blocks until that runs."""
         with ExitStack() as stack:
             portal = stack.enter_context(start_blocking_portal("asyncio", name="gatepay-sandbox-callbacks"))
-            loop = portal.call(self._prepare)
+            loop = portal.call(self._make_wake_event)
             stack.callback(portal.start_task_soon(self._deliver_all).cancel)
 
             def wake() -> None:
-                loop.call_soon_threadsafe(self._wake)
+                loop.call_soon_threadsafe(self._wake_sender)
 
             self._outbox.attach(wake)
             stack.callback(self._outbox.detach, wake)
@@ -51,11 +65,11 @@ class CallbackSender:
         """Break off what is under way, which is then due again, and end the thread. Blocks until it is gone."""
         self._stack.close()
 
-    def _prepare(self) -> asyncio.AbstractEventLoop:
+    def _make_wake_event(self) -> asyncio.AbstractEventLoop:
         self._wake_event = asyncio.Event()
         return asyncio.get_running_loop()
 
-    def _wake(self) -> None:
+    def _wake_sender(self) -> None:
         self._wake_event.set()
 
     async def _deliver_all(self) -> None:
@@ -99,5 +113,18 @@ class CallbackSender:
                 self._outbox.finish(delivery, answer)
                 outcome = answer.problem or "accepted"
                 _logger.debug("callback of order %d, attempt %d: %s", delivery.order_id, delivery.attempt, outcome)
+                self._tell(_event(delivery, answer, self._now()))
         except sqlite3.Error as error:  # its claim runs out, and it is sent again
             _logger.warning("a callback's answer can't be written down: %s", error)
+
+
+def _event(delivery: ClaimedDelivery, answer: Answer, now: float) -> CallbackEvent:
+    first_line = None if answer.text is None else "".join(answer.text.splitlines()[:1])[:_SHOWN_CHARS]
+    return CallbackEvent(
+        at=now,
+        order_id=delivery.order_id,
+        attempt=delivery.attempt,
+        status=answer.status,
+        answer=first_line,
+        problem=answer.problem,
+    )

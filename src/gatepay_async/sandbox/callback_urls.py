@@ -62,7 +62,7 @@ def check(url: str, *, beyond_loopback: bool) -> None:
     Raises:
         CallbackUrlError: It can't be one.
     """
-    _check(url, _CALLBACK_NAMES, beyond_loopback=beyond_loopback)
+    _check_url_fits(url, _CALLBACK_NAMES, beyond_loopback=beyond_loopback)
 
 
 def check_return(url: str) -> None:
@@ -72,10 +72,10 @@ def check_return(url: str) -> None:
     Raises:
         CallbackUrlError: It can't be one.
     """
-    _check(url, _RETURN_NAMES, beyond_loopback=True)
+    _check_url_fits(url, _RETURN_NAMES, beyond_loopback=True)
 
 
-def _check(url: str, taken: set[str], *, beyond_loopback: bool) -> None:
+def _check_url_fits(url: str, taken: set[str], *, beyond_loopback: bool) -> None:
     target_of(url, beyond_loopback=beyond_loopback)
     query = urlsplit(url).query
     if len(query) > MAX_QUERY_CHARS:

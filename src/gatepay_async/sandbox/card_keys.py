@@ -12,12 +12,19 @@ _KNOWN = {
     False: "SELECT 1 FROM card_key WHERE product_id = ? AND content = ?",
     True: "SELECT 1 FROM card_key WHERE product_id = ? AND folded = ?",
 }
+# The run of ids (`card_key_run`) that holds the key before which so many lie.
+_RUN_QUERY = """
+SELECT run << 10 AS first, before FROM (
+    SELECT run, keys, sum(keys) OVER (ORDER BY run) - keys AS before FROM card_key_run WHERE product_id = ?1)
+WHERE before <= ?2 AND ?2 < before + keys
+"""
+_FIRST_QUERY = "SELECT id FROM card_key WHERE product_id = ? AND id >= ? ORDER BY id LIMIT 1 OFFSET ?"
 _PAGE_QUERY = """
 SELECT card_key.id, product.admin_id, card_key.product_id AS pay_product_id,
     card_key.order_id AS pay_order_id, card_key.content,
     card_key.created AS createtime, card_key.updated AS updatetime
 FROM card_key JOIN product ON product.id = card_key.product_id
-WHERE card_key.product_id = ? ORDER BY card_key.id LIMIT ? OFFSET ?
+WHERE card_key.product_id = ? AND card_key.id >= ? ORDER BY card_key.id LIMIT ?
 """
 
 
@@ -49,7 +56,7 @@ def unknown(
 
 def count(connection: sqlite3.Connection, product_id: int) -> int:
     """Count the product's keys, sold or not."""
-    cursor = connection.execute("SELECT count(*) FROM card_key WHERE product_id = ?", (product_id,))
+    cursor = connection.execute("SELECT coalesce(sum(keys), 0) FROM card_key_run WHERE product_id = ?", (product_id,))
     return int(cursor.fetchone()[0])
 
 
@@ -61,7 +68,12 @@ def stock(connection: sqlite3.Connection, product_id: int) -> int:
 
 def rows(connection: sqlite3.Connection, product_id: int, page: int, per_page: int) -> list[dict[str, object]]:
     """Read one page, from 1, in ascending id, each row with the names and order of the vendor's example."""
-    cursor = connection.execute(_PAGE_QUERY, (product_id, per_page, (page - 1) * per_page))
+    skipped = (page - 1) * per_page
+    run = connection.execute(_RUN_QUERY, (product_id, skipped)).fetchone()
+    if run is None:
+        return []
+    (first,) = connection.execute(_FIRST_QUERY, (product_id, run["first"], skipped - run["before"])).fetchone()
+    cursor = connection.execute(_PAGE_QUERY, (product_id, first, per_page))
     # "soldin" is all that the page shows, for keys with pay_order_id 0; other values: silent.
     return [{**row, "status": "sold" if row["pay_order_id"] else "soldin"} for row in map(dict, cursor)]
 

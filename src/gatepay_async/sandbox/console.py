@@ -184,7 +184,7 @@ class Console:
             self._faults.remove(_parse_int(form.get("number", "")) or 0)
         elif form.get("do") == "add":
             try:
-                self._faults.add(_fault(form))
+                self._faults.add(_fault_of_form(form))
             except ValueError:
                 return self._show_faults(request, status=422, wrong=True)
         return go_to(request, "/faults")
@@ -222,7 +222,7 @@ def _parse_int(written: str) -> int | None:
     return int(written) if written.isascii() and written.isdigit() and 0 < len(written) <= 9 else None  # noqa: PLR2004 -- nine digits are enough
 
 
-def _fault(form: dict[str, str]) -> Fault:
+def _fault_of_form(form: dict[str, str]) -> Fault:
     # ValueError: not what the page's form offers.
     endpoint, times = form.get("endpoint", ""), form.get("times", "")
     if endpoint not in ("", *ENDPOINTS) or (times and not _parse_int(times)):

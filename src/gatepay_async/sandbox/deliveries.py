@@ -148,10 +148,10 @@ def write(connection: sqlite3.Connection, order_id: int, *, urls_of: Iterable[st
     """Plan the first deliveries of an order's callback; those of its that still wait are replaced by them."""
     connection.execute("DELETE FROM delivery WHERE order_id = ? AND answered IS NULL AND claimed IS NULL", (order_id,))
     for url_of in urls_of:
-        _insert(connection, order_id, attempt=1, url_of=url_of, due=due)
+        _insert_delivery(connection, order_id, attempt=1, url_of=url_of, due=due)
 
 
-def _insert(connection: sqlite3.Connection, order_id: int, *, attempt: int, url_of: str, due: float) -> None:
+def _insert_delivery(connection: sqlite3.Connection, order_id: int, *, attempt: int, url_of: str, due: float) -> None:
     connection.execute(
         "INSERT INTO delivery (order_id, attempt, url_of, due) VALUES (?, ?, ?, ?)", (order_id, attempt, url_of, due)
     )
@@ -223,7 +223,7 @@ def finish(
         (now, answer.status, answer.text, answer.problem, delivery.delivery_id),
     )
     if changed.rowcount and answer.problem is not None and delivery.attempt < MAX_ATTEMPTS:
-        _insert(
+        _insert_delivery(
             connection,
             delivery.order_id,
             attempt=delivery.attempt + 1,

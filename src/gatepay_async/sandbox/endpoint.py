@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from attrs import frozen
 
+from gatepay_async.sandbox.events import Outcome
 from gatepay_async.sandbox.options import Options
 from gatepay_async.sandbox.refusals import Cause, Refusals
 
@@ -14,8 +15,8 @@ __all__ = ["CallContext", "Endpoint", "Form", "Json", "RefusedError", "is_positi
 
 Form = dict[str, str]
 
-# 18 digits always fit SQLite's integers.
-_NUMBER = re.compile(r"[0-9]{1,18}")
+_NUMBER = re.compile(r"[0-9]{1,19}")
+_MAX_INTEGER = 2**63 - 1  # SQLite's
 
 
 class Json(str):
@@ -25,16 +26,28 @@ class Json(str):
 
 
 class RefusedError(Exception):
-    """The call is refused; what it wrote is rolled back. The endpoint's table makes a number of the cause."""
+    """
+    The call is refused; what it wrote is rolled back. The endpoint's table makes a number of the cause.
 
-    def __init__(self, cause: Cause) -> None:
+    Args:
+        cause: Why.
+        field: The name of the field at fault, or of those that are signed; never a value.
+    """
+
+    def __init__(self, cause: Cause, field: str = "") -> None:
         super().__init__(cause)
         self.cause = cause
+        self.field = field
 
 
 @frozen(kw_only=True)
 class CallContext:
-    """What one call is carried out with: the open transaction, the times, the address, the sandbox's habits."""
+    """
+    What one call is carried out with: the open transaction, the times, the address, the sandbox's habits.
+
+    Attributes:
+        outcome: For those who watch.
+    """
 
     connection: sqlite3.Connection
     now: int
@@ -42,6 +55,7 @@ class CallContext:
     per_page: int
     expires: float | None
     options: Options
+    outcome: Outcome
 
 
 @frozen(kw_only=True)
@@ -75,6 +89,11 @@ class Endpoint(ABC):
         """
         return self.carry_out(context, self.admit(context, form), form)
 
+    @property
+    def signed_text(self) -> str:
+        """What is signed, in order, for people."""
+        return " + ".join(("appkey", *self.signed))
+
     @abstractmethod
     def admit(self, context: CallContext, form: Form) -> int:
         """
@@ -85,17 +104,17 @@ class Endpoint(ABC):
         """
 
 
-def require(condition: bool, cause: Cause) -> None:  # noqa: FBT001 -- a gate's condition reads best in place
+def require(condition: bool, cause: Cause, field: str = "") -> None:  # noqa: FBT001 -- a gate's condition reads best in place
     """
-    Refuse the call unless *condition* holds.
+    Refuse the call unless *condition* holds; *field* is the name of what is at fault.
 
     Raises:
         RefusedError: It does not.
     """
     if not condition:
-        raise RefusedError(cause)
+        raise RefusedError(cause, field)
 
 
 def is_positive(text: str) -> bool:
     """Say whether *text* is a whole number above 0, in digits."""
-    return _NUMBER.fullmatch(text) is not None and int(text) > 0
+    return _NUMBER.fullmatch(text) is not None and 0 < int(text) <= _MAX_INTEGER

@@ -52,14 +52,14 @@ class FirstEndpoint(Endpoint):
             RefusedError: With the first cause found.
         """
         for name in ("appkey", "sign", *self.signed, *self.unsigned):
-            require(name in form and (form[name] != "" or name in self.may_be_empty), Cause.MISSING)
+            require(name in form and (form[name] != "" or name in self.may_be_empty), Cause.MISSING, name)
         for check in self.checks:
             check(form)
         account = shops.find_account(context.connection, form["appkey"])
         if account is None:
             raise RefusedError(Cause.APPKEY)
         parts = [form[name] for name in self.signed]
-        require(is_signed(form["sign"], *account.keys, parts), Cause.SIGNATURE)
+        require(is_signed(form["sign"], *account.keys, parts), Cause.SIGNATURE, self.signed_text)
         return account.admin_id
 
 
@@ -84,7 +84,7 @@ def _page(form: Form) -> None:
     require(is_positive(form["page"]), Cause.PAGE)
 
 
-def _shop(context: CallContext, admin_id: int) -> shops.ShopState:
+def _shop_of_admin(context: CallContext, admin_id: int) -> shops.ShopState:
     shop = shops.find_shop(context.connection, admin_id)
     if shop is None:
         raise RefusedError(Cause.NO_SHOP)
@@ -99,12 +99,12 @@ def _product(context: CallContext, admin_id: int, form: Form) -> shops.Product:
 
 
 def _open_product(context: CallContext, admin_id: int, form: Form) -> shops.Product:
-    require(not _shop(context, admin_id).closed, Cause.CLOSED)
+    require(not _shop_of_admin(context, admin_id).closed, Cause.CLOSED)
     return _product(context, admin_id, form)
 
 
 def _pay_create(context: CallContext, admin_id: int, form: Form) -> object:
-    shop, product = _shop(context, admin_id), _product(context, admin_id, form)
+    shop, product = _shop_of_admin(context, admin_id), _product(context, admin_id, form)
     number = int(form["product_num"])
     require(number <= card_keys.stock(context.connection, product.id), Cause.STOCK)
     price = product.price * number
@@ -144,6 +144,7 @@ def _ka_show(context: CallContext, admin_id: int, form: Form) -> object:
     asked = int(form["page"])
     page, has_rows = _PAST_LAST_PAGE[context.options.past_last_page](asked, last) if asked > last else (asked, True)
     rows = card_keys.rows(context.connection, product.id, page, context.per_page) if has_rows else []
+    context.outcome.card_keys = len(rows)
     if context.options.past_last_page == "thinkphp" and total == 0:
         page = last = 0
     paging = {"total": total, "per_page": context.per_page, "current_page": page, "last_page": last}
@@ -175,6 +176,7 @@ def _ka_create(context: CallContext, admin_id: int, form: Form) -> object:
     except sqlite3.Error:
         # Without `from`: the cause is in the code, and a log of it helps nobody with the key's text.
         raise RefusedError(Cause.STORAGE) from None
+    context.outcome.card_keys = len(new)
     return f"成功录入:{len(new)}条卡密"
 
 

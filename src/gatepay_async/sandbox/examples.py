@@ -65,7 +65,7 @@ def fill(connection: sqlite3.Connection, *, keys: bool, now: int) -> None:
     for admin_id in (SHOP_ONE, SHOP_TWO):
         account = (secrets.token_hex(8), secrets.token_hex(16), admin_id)
         connection.execute("INSERT INTO account VALUES (?, ?, ?)", account)
-        connection.execute("INSERT INTO shop (admin_id) VALUES (?)", (admin_id,))
+        connection.execute("INSERT INTO shop (admin_id, token) VALUES (?, ?)", (admin_id, secrets.token_hex(8)))
     connection.executemany("INSERT INTO category VALUES (?, ?, ?)", _CATEGORIES)
     connection.executemany("INSERT INTO product VALUES (?, ?, ?, ?, ?, ?, ?)", _PRODUCTS)
     for product_id, stock in _STOCK.items() if keys else ():

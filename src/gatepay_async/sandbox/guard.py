@@ -49,14 +49,14 @@ class Guard:
 
 def _rejection(scope: Scope) -> Response | None:
     headers = Headers(scope=scope)
-    if not _is_ours(headers.get("host", ""), scope):
+    if not _is_own_host(headers.get("host", ""), scope):
         return PlainTextResponse("Misdirected Request: the sandbox is 127.0.0.1 or localhost", status_code=421)
     if scope["method"] not in ("GET", "HEAD") and not _comes_from_here(headers):
         return PlainTextResponse("Forbidden: this form was sent by another site's page", status_code=403)
     return None
 
 
-def _is_ours(host: str, scope: Scope) -> bool:
+def _is_own_host(host: str, scope: Scope) -> bool:
     # The port may differ, as when it is forwarded; an attacker's name may not.
     name = _host_of(f"//{host}")
     if name is None or name == "localhost" or name.endswith(".localhost"):

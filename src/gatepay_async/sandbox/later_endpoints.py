@@ -24,8 +24,8 @@ from gatepay_async.sandbox.signatures import is_signed
 __all__ = ["LATER_ENDPOINTS", "PAY_TYPES", "name_of_amount", "parse_price"]
 
 PAY_TYPES = ("wechat", "alipay")
-# Up to what a customer can pay; two decimals, and no second way to write the same.
-_PRICE = re.compile(r"(0|[1-9][0-9]{0,6})\.[0-9]{2}")
+# Two decimals, and no second way to write the same. GatePay's greatest price: silent.
+_PRICE = re.compile(r"(0|[1-9][0-9]{0,11})\.[0-9]{2}")
 _URLS = ("notify_url", "return_url")
 
 
@@ -50,7 +50,8 @@ class LaterEndpoint(Endpoint):
         shop = self._shop(context, form)
         until = shop.licence_until
         require(until is None or datetime.fromtimestamp(context.now, UTC) < until, Cause.KEY_EXPIRED)
-        require(all(form.get(name) for name in self.signed), Cause.MISSING)
+        for name in self.signed:
+            require(bool(form.get(name)), Cause.MISSING, name)
         self._check_extra(context, form)
         require(not shop.closed, Cause.CLOSED)
         if context.options.urls_required:
@@ -68,19 +69,23 @@ class LaterEndpoint(Endpoint):
         require(bool(form.get("sign")), Cause.NO_SIGN)
         # As PHP reads them: a field that is missing is empty.
         parts = [form.get(name, "") for name in self.signed]
-        require(is_signed(form["sign"], *account.keys, parts), Cause.SIGNATURE)
+        require(is_signed(form["sign"], *account.keys, parts), Cause.SIGNATURE, self.signed_text)
         return shop
 
     def _check_extra(self, context: CallContext, form: Form) -> None:
         known = {"appkey", "sign", *self.signed, *self.optional}
-        require(not context.options.refuse_extra or set(form) <= known, Cause.NOT_ALLOWED)
+        if context.options.refuse_extra:
+            for name in form:
+                require(name in known, Cause.NOT_ALLOWED, name)
+        name = "notify_url"
         try:
-            if "notify_url" in form and "notify_url" in self.optional:
-                callback_urls.check(form["notify_url"], beyond_loopback=True)
-            if "return_url" in form and "return_url" in self.optional:
-                callback_urls.check_return(form["return_url"])
+            if name in form and name in self.optional:
+                callback_urls.check(form[name], beyond_loopback=True)
+            name = "return_url"
+            if name in form and name in self.optional:
+                callback_urls.check_return(form[name])
         except CallbackUrlError:
-            raise RefusedError(Cause.NOT_ALLOWED) from None
+            raise RefusedError(Cause.NOT_ALLOWED, name) from None
 
 
 def _check_quota(context: CallContext, shop: ShopState, price: int) -> None:

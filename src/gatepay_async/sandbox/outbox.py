@@ -92,13 +92,13 @@ class Outbox:
         deadline = time.monotonic() + seconds
         self.notify()
         with self._changed:
-            while self._is_open(order_id):
+            while self._has_open_delivery(order_id):
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
                     return False
                 self._changed.wait(min(remaining, POLL_INTERVAL_S))
         return True
 
-    def _is_open(self, order_id: int | None) -> bool:
+    def _has_open_delivery(self, order_id: int | None) -> bool:
         with self._database.transaction() as connection:
             return deliveries.is_open(connection, order_id, now=self._clock())

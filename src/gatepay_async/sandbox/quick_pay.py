@@ -110,9 +110,9 @@ class QuickPayPage:
         ]
         if shop is None or price is None or wrong:
             return _render(request, shop, wish, wrong=wrong, status=422)
-        page_id = await to_thread.run_sync(self._insert, shop, wish, price)
+        page_id = await to_thread.run_sync(self._insert_order, shop, wish, price)
         if page_id is None:
-            return _unavailable(request)
+            return _unavailable_page(request)
         return go_to(request, self._order_service.options.pay_path, id=page_id, type=wish.pay_type)
 
     def _find_shop(self, query: dict[str, str]) -> ShopState | None:
@@ -122,12 +122,12 @@ class QuickPayPage:
         token, given = "" if shop is None else shop.token or "", query.get("token", "")
         return shop if token and secrets.compare_digest(token.encode(), given.encode()) else None
 
-    def _insert(self, shop: ShopState, wish: _Wish, price: Decimal) -> str | None:
+    def _insert_order(self, shop: ShopState, wish: _Wish, price: Decimal) -> str | None:
         """Store the order; None: the shop takes none now."""
         fen, options = int(price * 100), self._order_service.options
         with self._order_service.open() as (connection, now):
             spent = orders.ordered_today(connection, shop.admin_id, now=int(now))
-            if not _is_open(shop, now) or wish.pay_type in shop.closed_pay_types:
+            if not _is_shop_open(shop, now) or wish.pay_type in shop.closed_pay_types:
                 return None
             if shop.quota is not None and spent + fen > shop.quota * 100:
                 return None
@@ -145,7 +145,7 @@ class QuickPayPage:
             return orders.insert(connection, order, now=int(now), expires=expires)
 
 
-def _is_open(shop: ShopState, now: float) -> bool:
+def _is_shop_open(shop: ShopState, now: float) -> bool:
     until = shop.licence_until
     return not shop.closed and (until is None or datetime.fromtimestamp(now, UTC) < until)
 
@@ -157,7 +157,7 @@ def _render(
         return render(request, "error.html", status=404, problem="no_link")
     types = [name for name in PAY_TYPES if name not in shop.closed_pay_types]
     if not types:
-        return _unavailable(request)
+        return _unavailable_page(request)
     return render(
         request,
         "quick_pay.html",
@@ -170,5 +170,5 @@ def _render(
     )
 
 
-def _unavailable(request: Request) -> Response:
+def _unavailable_page(request: Request) -> Response:
     return render(request, "error.html", status=409, problem="link_closed")

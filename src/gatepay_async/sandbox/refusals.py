@@ -123,52 +123,52 @@ KA_CREATE: Refusals = {
     Cause.STORAGE: (113, "未能录入有效内容，批量插入数据库失败"),
 }
 
-# The later API. Its numbers are the vendor's, its words are ours: the page's own are not at hand. 103 has two causes.
+# The later API: 状态码表 of the later pages. 103 has two causes.
 _LATER: Refusals = {
-    Cause.NO_APPKEY: (101, "秘钥不能为空"),
+    Cause.NO_APPKEY: (101, "秘钥必须"),
     Cause.APPKEY: (102, "无效的秘钥"),
-    Cause.NO_SIGN: (103, "签名不能为空"),
+    Cause.NO_SIGN: (103, "签名必须"),
     Cause.KEY_EXPIRED: (103, "秘钥已过期"),
-    Cause.SIGNATURE: (104, "签名失败"),
-    Cause.MISSING: (105, "参数不完整"),
-    Cause.NOT_ALLOWED: (106, "参数不允许"),
-    Cause.CLOSED: (107, "接口已关闭"),
-    Cause.NO_CALLBACK_URL: (108, "未填写回调URL"),
-    Cause.NO_NOTIFY_URL: (109, "未填写通知URL"),
-    Cause.QUOTA: (110, "套餐额度已用完"),
+    Cause.SIGNATURE: (104, "无效的签名"),
+    Cause.MISSING: (105, "参数缺失"),
+    Cause.NOT_ALLOWED: (106, "存在禁止传递的参数"),
+    Cause.CLOSED: (107, "api已关闭"),
+    Cause.NO_CALLBACK_URL: (108, "回调接口url未填写"),
+    Cause.NO_NOTIFY_URL: (109, "通知接口url未填写"),
+    Cause.QUOTA: (110, "套餐已超额"),
     Cause.UNKNOWN: (199, "未知错误"),
 }
 ANYPAY_CREATE: Refusals = {
     **_LATER,
-    Cause.PRICE: (201, "金额不合法"),
-    Cause.PAY_TYPE: (202, "无效的支付类型"),
-    Cause.PAY_TYPE_CLOSED: (203, "该支付类型已关闭"),
-    Cause.NO_PAY_TYPE: (204, "没有可用的支付类型"),
-    Cause.CATEGORY_FAILED: (205, "产品类型创建失败"),
-    Cause.PRODUCT_FAILED: (206, "产品创建失败"),
-    Cause.STOCK_FAILED: (207, "库存创建失败"),
-    Cause.QUEUE_FAILED: (208, "支付队列创建失败"),
+    Cause.PRICE: (201, "价格无效"),
+    Cause.PAY_TYPE: (202, "无效的支付方式"),
+    Cause.PAY_TYPE_CLOSED: (203, "当前支付方式已关闭"),
+    Cause.NO_PAY_TYPE: (204, "无可用支付方式"),
+    Cause.CATEGORY_FAILED: (205, "分类创建错误"),
+    Cause.PRODUCT_FAILED: (206, "产品创建错误"),
+    Cause.STOCK_FAILED: (207, "库存创建错误"),
+    Cause.QUEUE_FAILED: (208, "队列创建错误"),
 }
-CLOUDPAY_CREATE: Refusals = {**ANYPAY_CREATE, Cause.NO_AGENT: (209, "用户不是代理商")}
+CLOUDPAY_CREATE: Refusals = {**ANYPAY_CREATE, Cause.NO_AGENT: (209, "非代理用户")}
 GROUPPAY_CREATE: Refusals = {
     **_LATER,
-    Cause.PAY_TYPE: (201, "无效的支付类型"),
-    Cause.PAY_TYPE_CLOSED: (202, "该支付类型已关闭"),
-    Cause.NO_PAY_TYPE: (203, "没有可用的支付类型"),
-    Cause.STOCK: (204, "组合产品库存不足"),
-    Cause.CATEGORY_FAILED: (205, "产品类型创建失败"),
-    Cause.PRODUCT_FAILED: (206, "产品创建失败"),
-    Cause.STOCK_FAILED: (207, "库存创建失败"),
-    Cause.QUEUE_FAILED: (208, "支付队列创建失败"),
+    Cause.PAY_TYPE: (201, "无效的支付方式"),
+    Cause.PAY_TYPE_CLOSED: (202, "当前支付方式已关闭"),
+    Cause.NO_PAY_TYPE: (203, "无可用支付方式"),
+    Cause.STOCK: (204, "组合内无有效库存商品"),
+    Cause.CATEGORY_FAILED: (205, "分类创建错误"),
+    Cause.PRODUCT_FAILED: (206, "产品创建错误"),
+    Cause.STOCK_FAILED: (207, "库存创建错误"),
+    Cause.QUEUE_FAILED: (208, "队列创建错误"),
 }
 STABLEPAY_CREATE: Refusals = {
     **_LATER,
-    Cause.PAY_TYPE: (201, "无效的支付类型"),
-    Cause.PAY_TYPE_CLOSED: (202, "该支付类型已关闭"),
-    Cause.NO_PAY_TYPE: (203, "没有可用的支付类型"),
-    Cause.QUEUE_FAILED: (204, "支付队列创建失败"),
-    Cause.NO_PRODUCT: (205, "产品不可用"),
-    Cause.STOCK: (206, "产品库存不足"),
+    Cause.PAY_TYPE: (201, "无效的支付方式"),
+    Cause.PAY_TYPE_CLOSED: (202, "当前支付方式已关闭"),
+    Cause.NO_PAY_TYPE: (203, "无可用支付方式"),
+    Cause.QUEUE_FAILED: (204, "队列创建错误"),
+    Cause.NO_PRODUCT: (205, "产品不可获得"),
+    Cause.STOCK: (206, "当前产品无库存"),
 }
 ORDER_CHECK: Refusals = {**_LATER, Cause.NO_ORDER: (201, "订单不存在")}
 

@@ -13,6 +13,7 @@ from gatepay_async.sandbox.api_service import ApiService
 from gatepay_async.sandbox.app import FaultyApp, build_app
 from gatepay_async.sandbox.callback_sender import CallbackSender
 from gatepay_async.sandbox.endpoints import ENDPOINTS
+from gatepay_async.sandbox.events import SandboxEvent, Watcher
 from gatepay_async.sandbox.faults import Fault, FaultQueue
 from gatepay_async.sandbox.options import Options, Switches
 from gatepay_async.sandbox.order_controls import OrderControls
@@ -62,7 +63,10 @@ class Sandbox(OrderControls):
         self._request_log = RequestLog()
         api = ApiService(database=self._database, clock=clock, paging=self._paging, options=options)
         pages = build_pages_app(self._order_service, self._faults, beyond_loopback=options.callbacks_beyond_loopback)
-        self.app = FaultyApp(build_app(api, pages), pick=self._pick, now=clock, replies=Replies(options))
+        self._watchers: list[Watcher] = []
+        self.app = FaultyApp(
+            build_app(api, pages), pick=self._pick, now=clock, replies=Replies(options), tell=self._tell
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -100,7 +104,10 @@ class Sandbox(OrderControls):
             RuntimeError: The server's thread died before it could accept.
         """
         server = LoopbackServer(self.app, host=host, port=port)
-        callback_sender = CallbackSender(self._outbox, beyond_loopback=self._options.callbacks_beyond_loopback)
+        beyond_loopback = self._options.callbacks_beyond_loopback
+        callback_sender = CallbackSender(
+            self._outbox, beyond_loopback=beyond_loopback, now=self._clock, tell=self._tell
+        )
         server.start()
         try:
             await to_thread.run_sync(server.wait)
@@ -132,6 +139,19 @@ class Sandbox(OrderControls):
     def requests(self) -> list[SeenRequest]:
         """The last 10,000 requests to the endpoints, oldest first, those that met a fault too."""
         return self._request_log.read()
+
+    def watch(self, watcher: Watcher) -> None:
+        """
+        Have *watcher* called with each call that has ended, and each callback that was sent.
+
+        Args:
+            watcher: Is called in the sandbox's own threads, several at once, and must not block.
+        """
+        self._watchers.append(watcher)
+
+    def _tell(self, event: SandboxEvent) -> None:
+        for watcher in self._watchers:
+            watcher(event)
 
     def _pick(self, endpoint: str) -> Fault | None:
         self._request_log.record(endpoint, self._clock())

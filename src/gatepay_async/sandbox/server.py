@@ -135,13 +135,13 @@ class _Server(Server):
         # server closed under it would lose its socket. So: tasks first, then the servers.
         for listener in (listener for server in self.servers for listener in server.sockets):
             self._loop.remove_reader(listener)
-        self._abort()
+        self._abort_connections()
         while under_way := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(under_way, timeout=0.01)
-            self._abort()
+            self._abort_connections()
         for server in self.servers:
             server.close()
 
-    def _abort(self) -> None:
+    def _abort_connections(self) -> None:
         for connection in list(self.server_state.connections):
             cast(H11Protocol, connection).transport.abort()

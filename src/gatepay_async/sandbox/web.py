@@ -63,7 +63,7 @@ def language_of(request: Request) -> Lang:
     return "en"
 
 
-def _text(language: Lang, name: str, **values: object) -> str:
+def _say_on_page(language: Lang, name: str, **values: object) -> str:
     return say(PAGES[name], language, **values)
 
 
@@ -95,7 +95,7 @@ def render(request: Request, template: str, *, status: int = 200, **context: obj
     language = language_of(request)
     html = _templates.get_template(template).render(
         language=language,
-        t=partial(_text, language),
+        t=partial(_say_on_page, language),
         link=partial(_link, request),
         in_language=partial(_in_language, request),
         address=f"{_own_path(request)}?{request.url.query}".removesuffix("?"),

@@ -10,26 +10,57 @@ COMMAND: dict[str, Text] = {
     "gatepay": (
         "Use GatePay from your terminal: products, card keys, payments and callbacks.\n"
         "\n"
-        "Set GATEPAY_APPKEY, and either GATEPAY_APPSECRET or GATEPAY_APPSECRET_FILE (the path of a file with the "
-        "secret). To use another server, such as the sandbox, set GATEPAY_BASE_URL. The secret is never read from the "
-        "command line.\n"
+        "Run `gatepay login` once to store your key. Or set GATEPAY_APPKEY, and either GATEPAY_APPSECRET or "
+        "GATEPAY_APPSECRET_FILE (the path of a file with the secret). To use another server, such as the sandbox, set "
+        "GATEPAY_BASE_URL. The secret is never read from the command line.\n"
         "\n"
         "  gatepay demo                                  try it, no account needed\n"
+        "  gatepay login                                 store your shop's key\n"
         "  gatepay doctor                                check your setup\n"
         "  gatepay keys upload keys.txt --product 8      upload card keys, one per line\n"
         "\n"
-        "Exit status: 0 done; 1 partly done; 2 invalid usage; 3 refused by GatePay; 4 no response; 5 output could not be "
-        "written; 130 interrupted (Ctrl-C).",
+        "Exit status: 0 done; 1 partly done; 2 invalid usage; 3 refused (by GatePay, or an invalid callback); 4 no response; "
+        "5 output could not be written; 130 interrupted (Ctrl-C).",
         "在终端中使用 GatePay：商品、卡密、付款、回调。\n"
         "\n"
-        "请设置 GATEPAY_APPKEY，以及 GATEPAY_APPSECRET 或 GATEPAY_APPSECRET_FILE（保存密钥的文件路径）。"
+        "请先运行一次 gatepay login 保存密钥；也可以设置 GATEPAY_APPKEY，以及 GATEPAY_APPSECRET 或 "
+        "GATEPAY_APPSECRET_FILE（保存密钥的文件路径）。"
         "如需访问沙箱等其他服务器，请设置 GATEPAY_BASE_URL。密钥不会从命令行参数中读取。\n"
         "\n"
         "  gatepay demo                                  运行演示，无需账号\n"
+        "  gatepay login                                 保存店铺的密钥\n"
         "  gatepay doctor                                检查配置\n"
         "  gatepay keys upload keys.txt --product 8      上传卡密，一行一条\n"
         "\n"
-        "退出码：0 完成；1 部分完成；2 用法错误；3 被 GatePay 拒绝；4 没有响应；5 无法写入输出；130 被中断（Ctrl-C）。",
+        "退出码：0 完成；1 部分完成；2 用法错误；3 被拒绝（GatePay 拒绝，或回调无效）；4 没有响应；5 无法写入输出；130 被中断（Ctrl-C）。",
+    ),
+    "login": (
+        "Store your shop's key for all later commands.\n"
+        "\n"
+        "Asks for the appkey and the appsecret of GatePay's console, and checks them with one call. The secret goes to "
+        "your system's keyring, or to a file that only you can read if there is none. Without a terminal, the command "
+        "reads one line of standard input for each.\n"
+        "\n"
+        "  gatepay login\n"
+        "  gatepay login --profile shop2\n"
+        "  gatepay login --profile test --base-url http://127.0.0.1:8765/api/",
+        "保存店铺的密钥，供之后的命令使用。\n"
+        "\n"
+        "依次询问 GatePay 后台显示的 appkey 和 appsecret，并用一次请求核对。密钥存入系统钥匙串；没有钥匙串时，"
+        "存入仅自己可读的文件。没有终端时，从标准输入依次读取两行。\n"
+        "\n"
+        "  gatepay login\n"
+        "  gatepay login --profile shop2\n"
+        "  gatepay login --profile test --base-url http://127.0.0.1:8765/api/",
+    ),
+    "profiles": (
+        "List the stored keys, without their secrets.\n\n  gatepay profiles --default shop2",
+        "列出已保存的密钥（不显示 appsecret）。\n\n  gatepay profiles --default shop2",
+    ),
+    "logout": ("Delete a stored key and its secret.", "删除已保存的密钥。"),
+    "help": (
+        "Show the help of a command.\n\n  gatepay help keys upload",
+        "显示某个命令的帮助。\n\n  gatepay help keys upload",
     ),
     "products": ("List your shop's products: ID, price and stock.", "列出店铺的商品：编号、价格、库存。"),
     "keys": ("Upload, export and count card keys.", "卡密：上传、导出、统计。"),
@@ -89,7 +120,7 @@ COMMAND: dict[str, Text] = {
     "show": (
         "Show the progress or result of a durable upload.\n"
         "\n"
-        "Exit status: 0 done or still running; 1 partly done; 3 refused by GatePay; 4 no response.",
+        "Exit status: 0 done or still working; 1 partly done; 3 refused by GatePay; 4 no response.",
         "显示断点续传任务的进度或结果。\n\n退出码：0 完成或仍在进行；1 部分完成；3 被 GatePay 拒绝；4 没有响应。",
     ),
     "watch": (
@@ -103,7 +134,7 @@ COMMAND: dict[str, Text] = {
         "取消断点续传任务；已发出的请求会执行完。",
     ),
     "resume": ("Resume a durable upload.", "恢复断点续传任务：继续发送尚未发送或结果未知的卡密。"),
-    "forget": (
+    "delete": (
         "Delete a finished durable upload and its stored card keys.",
         "删除已结束的断点续传任务及其暂存的卡密。",
     ),
@@ -207,8 +238,20 @@ COMMAND: dict[str, Text] = {
         "  gatepay callback send URL --order-id 7 --order T-1001-X --price 0.99",
     ),
     "sandbox": (
-        "Run a local sandbox of GatePay until Ctrl-C.\n\n  gatepay sandbox --database shop.sqlite3 --port 8765",
-        "在本机运行沙箱（模拟的 GatePay），按 Ctrl-C 结束。\n\n  gatepay sandbox --database shop.sqlite3 --port 8765",
+        "Run a local sandbox of GatePay until Ctrl-C.\n"
+        "\n"
+        "Prints the variables to set, then a line for each call and each callback. A refused call comes with the reason.\n"
+        "\n"
+        "  gatepay sandbox\n"
+        "  gatepay sandbox --env-file .env\n"
+        "  gatepay sandbox --database shop.sqlite3 --port 8765",
+        "在本机运行沙箱（模拟的 GatePay），按 Ctrl-C 结束。\n"
+        "\n"
+        "先输出需要设置的变量，之后每次调用、每次回调各输出一行；被拒绝的调用会说明原因。\n"
+        "\n"
+        "  gatepay sandbox\n"
+        "  gatepay sandbox --env-file .env\n"
+        "  gatepay sandbox --database shop.sqlite3 --port 8765",
     ),
     "doctor": (
         "Check your setup and the connection to GatePay.\n"
@@ -237,7 +280,27 @@ COMMAND: dict[str, Text] = {
         "运行演示：上传卡密、获取卡密、付款、验签。无需账号。",
     ),
     # -- options and arguments ----------------------------------------------------------------------------------------
-    "option.json": ("Print JSON, one object per line.", "以 JSON 输出，每行一个对象。"),
+    "option.json": ("Print one JSON object, on one line.", "以 JSON 输出，整个结果为一行一个对象。"),
+    "option.json_lines": (
+        "Print JSON, one object per line: the order, and with --wait the payment.",
+        "以 JSON 输出，每行一个对象：先是订单，使用 --wait 时还有付款。",
+    ),
+    "option.json_events": (
+        "Print JSON, one object per line: where it is, then each call and callback.",
+        "以 JSON 输出，每行一个对象：先是访问地址，然后是每次调用和回调。",
+    ),
+    "option.fields": (
+        "Print only these fields, as JSON; of a list, those of each item. For example: id,stock",
+        "只输出这些字段（JSON 格式）；结果为列表时，指每一项的字段。例如 id,stock",
+    ),
+    "option.profile": (
+        "Use the key of this profile (default: GATEPAY_PROFILE).",
+        "使用此配置的密钥（默认取 GATEPAY_PROFILE）。",
+    ),
+    "option.env_file": (
+        "Read GATEPAY_ variables from this file.",
+        "从此文件读取 GATEPAY_ 开头的变量。",
+    ),
     "option.lang": ("Language (default: your locale's).", "语言（默认跟随系统区域设置）。"),
     "option.version": ("Show the version.", "显示版本号。"),
     "option.help": ("Show this help.", "显示本帮助。"),
@@ -248,6 +311,17 @@ COMMAND: dict[str, Text] = {
         "Payment method; onecode is one QR code for several apps.",
         "付款方式；onecode 为聚合码，支持多种 App 扫码。",
     ),
+    "login.base_url": ("Use another server, such as the sandbox.", "使用其他服务器，例如沙箱。"),
+    "login.cloud_base_url": (
+        "Server for cloud payments (default: --base-url).",
+        "云端支付使用的服务器（默认与 --base-url 相同）。",
+    ),
+    "login.in_file_option": (
+        "Store the secret in a file, even if there is a keyring.",
+        "即使有钥匙串，也把密钥存入文件。",
+    ),
+    "profiles.default": ("Make this profile the default.", "将此配置设为默认。"),
+    "help.command": ("The command, such as `keys upload`.", "命令，例如 keys upload。"),
     "upload.files": (
         "Text files, one card key per line, or tables; `-` for standard input.",
         "文本文件（一行一条卡密）或表格；`-` 为标准输入。",
@@ -331,7 +405,10 @@ COMMAND: dict[str, Text] = {
     "pay.save_qr": ("Save GatePay's QR code as an image.", "将 GatePay 的二维码保存为图片。"),
     "pay.wait": ("Wait for the payment; requires --listen.", "等待付款完成；需要 --listen。"),
     "pay.listen": ("Address to receive the callback on.", "接收回调的地址。"),
-    "pay.timeout": ("Longest time to wait (default: 900).", "最长等待秒数（默认 900）。"),
+    "pay.timeout": (
+        "Longest time to wait, in seconds (default: 300, as long as an order of the sandbox can be paid).",
+        "最长等待秒数（默认 300，与沙箱订单的付款期限相同）。",
+    ),
     "verify.query": (
         "Query string or full URL of the callback; `-` for standard input.",
         "回调的查询字符串或完整网址；`-` 为标准输入。",
@@ -351,15 +428,30 @@ COMMAND: dict[str, Text] = {
         "SQLite file to store the data in (default: in memory).",
         "保存数据的 SQLite 文件（默认只在内存中）。",
     ),
-    "sandbox.port": ("Port on 127.0.0.1 (default: a free one).", "127.0.0.1 上的端口（默认自动选择）。"),
+    "sandbox.port": (
+        "Port on 127.0.0.1 (default: 8765, or a free one if that is taken; 0: a free one).",
+        "127.0.0.1 上的端口（默认 8765，被占用时自动选择；0 表示自动选择）。",
+    ),
+    "sandbox.env_file_option": (
+        "Write the variables to this file, which only you can read.",
+        "把变量写入此文件（仅自己可读）。",
+    ),
+    "sandbox.force": ("Replace an existing --env-file.", "覆盖已存在的 --env-file 文件。"),
+    "sandbox.shell": (
+        "Shell to print the variables for (default: yours).",
+        "输出哪种 shell 的变量（默认为当前 shell）。",
+    ),
+    "sandbox.quiet": ("Print no line for each call and callback.", "不输出每次调用和回调。"),
     "sandbox.callback": (
         "Your shop's callback URL, on this machine. The sandbox calls it when an order is paid.",
         "你的店铺在本机的回调 URL，订单付款后沙箱会请求它。",
     ),
     "doctor.callback_url": ("Also test this callback URL of your shop.", "同时测试你的店铺的这个回调 URL。"),
     "errors.endpoint": (
-        "pay/create, product/show, ka/show or ka/create.",
-        "pay/create、product/show、ka/show 或 ka/create。",
+        "pay/create, product/show, ka/show, ka/create, anypay/create, cloudpay/create, grouppay/create, stablepay/create or "
+        "order/check.",
+        "pay/create、product/show、ka/show、ka/create、anypay/create、cloudpay/create、grouppay/create、stablepay/create "
+        "或 order/check。",
     ),
     "errors.code": ("Error code.", "状态码。"),
     # -- how help looks -----------------------------------------------------------------------------------------------
@@ -383,9 +475,14 @@ COMMAND: dict[str, Text] = {
     "usage.number": ("{value} (must be a whole number above 0)", "{value}（必须是大于 0 的整数）"),
     "usage.per_second": ("{value} (must be a number above 0)", "{value}（必须是大于 0 的数）"),
     "usage.port": ("{value} (must be a port from 0 to 65535)", "{value}（必须是 0 到 65535 的端口）"),
+    "usage.fields": ("{value} (must be names with commas between them)", "{value}（必须是用逗号分隔的名称）"),
     "usage.choice": ("{value} (choose from {choices})", "{value}（可选 {choices}）"),
     "usage.hint": ("see `{command} --help`", "查看 {command} --help"),
     # -- what went wrong ----------------------------------------------------------------------------------------------
+    "output.no_field": (
+        "Note: the output has no field {name}. It has: {names}",
+        "注意：输出中没有字段 {name}，可用的有：{names}",
+    ),
     "output.unwritable": (
         "Error: Can't write to standard output: {reason}. The command may have done its work; check before you run it "
         "again.",
@@ -428,6 +525,16 @@ COMMAND: dict[str, Text] = {
         "Check the product ID with `gatepay products`.",
         "请用 gatepay products 核对商品编号。",
     ),
+    "todo.InvalidAppKeyError product/show": (
+        "Copy the appkey from GatePay's console to GATEPAY_APPKEY again.",
+        "请从 GatePay 后台重新复制 appkey 到 GATEPAY_APPKEY。",
+    ),
+    "todo.SignatureRejectedError product/show": (
+        "Copy the secret for this appkey from GatePay's console again, to GATEPAY_APPSECRET or the file that "
+        "GATEPAY_APPSECRET_FILE names. Changing your GatePay login password changes the secret.",
+        "请从 GatePay 后台重新复制与该 appkey 对应的密钥，写入 GATEPAY_APPSECRET 或 GATEPAY_APPSECRET_FILE 指定的文件。"
+        "修改 GatePay 登录密码会更换密钥。",
+    ),
     "todo.InvalidAppKeyError": (
         "If you named a product, check with `gatepay products` that it belongs to this shop: GatePay may return this "
         "code for a product of another shop. Otherwise copy the appkey from GatePay's console to GATEPAY_APPKEY again.",
@@ -446,9 +553,13 @@ COMMAND: dict[str, Text] = {
     "todo.InvalidRequestError": ("Correct the value and run the command again.", "请修正后重新执行命令。"),
     "todo.SingleItemOnlyError": ("Use --num 1 or another --type.", "请使用 --num 1，或换用其他 --type。"),
     "todo.InvalidPayTypeError": ("Use another --type.", "请换用其他 --type。"),
-    "todo.OutOfStockError": (
+    "todo.OutOfStockError pay/create": (
         "Upload card keys or use a smaller --num. `gatepay products` shows the stock.",
         "请补充卡密，或减小 --num。可用 gatepay products 查看库存。",
+    ),
+    "todo.OutOfStockError": (
+        "Upload card keys or order fewer with --group. `gatepay products` shows the stock.",
+        "请补充卡密，或减少 --group 中的件数。可用 gatepay products 查看库存。",
     ),
     "todo.InvalidQuantityError": ("Use --num 1 or more.", "请使用不小于 1 的 --num。"),
     "todo.MissingParameterError": (
@@ -471,6 +582,10 @@ COMMAND: dict[str, Text] = {
     "todo.UnknownFailureError": (
         "Look for the order number in GatePay's console before you run the command again. Then use a new order number.",
         "重新执行之前，请先在 GatePay 后台查找这个订单号；再次执行时请使用新的订单号。",
+    ),
+    "todo.UnknownFailureError order/check": (
+        "Run the command again later. This says nothing about the order.",
+        "请稍后重新执行。这并不能说明订单的情况。",
     ),
     "todo.NoPayTypeAvailableError": (
         "Choose how you receive money in GatePay's console. Until then, try another --type.",
@@ -502,13 +617,30 @@ COMMAND: dict[str, Text] = {
         "Contact GatePay and tell them the endpoint, the code and the time.",
         "请联系 GatePay，并提供接口名、状态码和出错时间。",
     ),
-    "todo.TransportError": (
+    # For "keys", "order" and "reading": what the call was about.
+    "todo.TransportError keys": (
         "Run `gatepay doctor`, then run the command again. Nothing is stored twice.",
         "请运行 gatepay doctor 检查，然后重新执行命令；不会重复录入。",
     ),
-    "todo.DeadlineExceededError": (
+    "todo.TransportError order": (
+        "Nothing was sent, so no order was created. Run `gatepay doctor`, then run the command again.",
+        "没有发送任何内容，因此没有创建订单。请运行 gatepay doctor 检查，然后重新执行命令。",
+    ),
+    "todo.TransportError reading": (
+        "Run `gatepay doctor`, then run the command again.",
+        "请运行 gatepay doctor 检查，然后重新执行命令。",
+    ),
+    "todo.DeadlineExceededError keys": (
         "Run `gatepay doctor`, then run the command again. Nothing is stored twice.",
         "请运行 gatepay doctor 检查，然后重新执行命令；不会重复录入。",
+    ),
+    "todo.DeadlineExceededError order": (
+        "Nothing was sent, so no order was created. Run `gatepay doctor`, then run the command again.",
+        "没有发送任何内容，因此没有创建订单。请运行 gatepay doctor 检查，然后重新执行命令。",
+    ),
+    "todo.DeadlineExceededError reading": (
+        "Run `gatepay doctor`, then run the command again.",
+        "请运行 gatepay doctor 检查，然后重新执行命令。",
     ),
     "todo.ProtocolError": (
         "Check GATEPAY_BASE_URL, and whether a proxy or a login page responds instead of GatePay. Run `gatepay doctor`.",
@@ -521,8 +653,8 @@ COMMAND: dict[str, Text] = {
         "如果也没有，再用新的订单号另建一个订单。",
     ),
     "todo.DurableError": (
-        "Use `gatepay uploads resume` to continue the upload, `cancel` to stop it or `forget` to delete it.",
-        "可用 gatepay uploads resume 恢复，用 cancel 取消，用 forget 删除。",
+        "Use `gatepay uploads resume` to continue the upload, `cancel` to stop it or `delete` to delete it.",
+        "可用 gatepay uploads resume 恢复，用 cancel 取消，用 delete 删除。",
     ),
     "todo.SourceChangedError": (
         "Run `gatepay keys upload` on the same input again. Nothing is stored twice.",
@@ -548,8 +680,9 @@ COMMAND: dict[str, Text] = {
     # -- settings -----------------------------------------------------------------------------------------------------
     "settings.no_appkey": ("GATEPAY_APPKEY is not set.", "没有设置 GATEPAY_APPKEY。"),
     "settings.no_appkey.todo": (
-        "set GATEPAY_APPKEY and GATEPAY_APPSECRET to the values in GatePay's console, or try `gatepay demo` first",
-        "把 GATEPAY_APPKEY 和 GATEPAY_APPSECRET 设为 GatePay 后台显示的值；也可以先运行 gatepay demo",
+        "run `gatepay login`, or set GATEPAY_APPKEY and GATEPAY_APPSECRET to the values in GatePay's console; or try "
+        "`gatepay demo` first",
+        "请运行 gatepay login；或把 GATEPAY_APPKEY 和 GATEPAY_APPSECRET 设为 GatePay 后台显示的值；也可以先运行 gatepay demo",
     ),
     "settings.no_secret": (
         "Neither GATEPAY_APPSECRET nor GATEPAY_APPSECRET_FILE is set.",
@@ -575,6 +708,97 @@ COMMAND: dict[str, Text] = {
     "settings.secret_shared": (
         "Warning: every user of this machine can read the secret in {path}. To fix this, run chmod 600 on it.",
         "警告：本机所有用户都能读取 {path} 中的密钥；请对它执行 chmod 600。",
+    ),
+    "env_file.unreadable": ("--env-file: can't read {path}: {reason}", "--env-file：无法读取 {path}：{reason}"),
+    "env_file.none": (
+        "--env-file: {path} sets no variable whose name begins with GATEPAY_.",
+        "--env-file：{path} 中没有以 GATEPAY_ 开头的变量。",
+    ),
+    # -- profiles -----------------------------------------------------------------------------------------------------
+    "login.ask": (
+        "Enter the key that GatePay's console shows. The appsecret stays hidden as you type.",
+        "请输入 GatePay 后台显示的密钥。输入 appsecret 时不会显示。",
+    ),
+    "login.nothing": ("The appkey or the appsecret is missing.", "缺少 appkey 或 appsecret。"),
+    "login.nothing.todo": (
+        "type both, or pass two lines on standard input: the appkey, then the appsecret",
+        "请输入两者；或通过标准输入提供两行：第一行 appkey，第二行 appsecret",
+    ),
+    "login.done": (
+        "The key is valid (products: {products}). It is stored as profile {name}.",
+        "密钥有效（商品数：{products}），已保存为配置“{name}”。",
+    ),
+    "login.kept": ("The secret is in {place}.", "appsecret 保存在{place}。"),
+    "login.in_keyring": ("your keyring ({keyring})", "系统钥匙串（{keyring}）"),
+    "login.in_file": ("{path}, which only you can read", "文件 {path}（仅自己可读）"),
+    "login.not_default": (
+        "It is not the default: add --profile {name}, or run `gatepay profiles --default {name}`.",
+        "它不是默认配置：请加上 --profile {name}，或运行 gatepay profiles --default {name}。",
+    ),
+    "login.environment": (
+        "Note: GATEPAY_ variables are set in this terminal and come before the profile. To use the profile here, unset "
+        "them or add --profile.",
+        "注意：当前终端设置了 GATEPAY_ 变量，它们优先于配置。如需使用配置，请取消这些变量或加上 --profile。",
+    ),
+    "logout.nothing": ("There is no default profile.", "没有默认配置。"),
+    "logout.nothing.todo": (
+        "add --profile; `gatepay profiles` lists them",
+        "请加上 --profile；gatepay profiles 会列出全部配置",
+    ),
+    "logout.done": ("Profile {name} and its secret are deleted.", "已删除配置“{name}”及其密钥。"),
+    "profiles.none": ("No profiles yet. Run `gatepay login`.", "还没有配置，请运行 gatepay login。"),
+    "profiles.none_there": ("none", "无"),
+    "profiles.name_column": ("profile", "配置"),
+    "profiles.appkey_column": ("appkey", "appkey"),
+    "profiles.server_column": ("server", "服务器"),
+    "profiles.kept_column": ("secret", "密钥位置"),
+    "profiles.the_default": ("{name} (default)", "{name}（默认）"),
+    "profiles.in_keyring": ("keyring", "钥匙串"),
+    "profiles.in_file": ("file", "文件"),
+    "profiles.name": (
+        "A profile can't be called {name}: use up to 40 lower-case letters, digits, `-` and `_`.",
+        "配置名称不能是 {name}：只能使用小写字母、数字、- 和 _，最长 40 个字符。",
+    ),
+    "profiles.unknown": (
+        "There is no profile {name} (profiles: {names}).",
+        "没有名为 {name} 的配置（已有：{names}）。",
+    ),
+    "profiles.unknown.todo": ("run `gatepay login --profile {name}`", "请运行 gatepay login --profile {name}"),
+    "profiles.damaged": ("{path} is damaged.", "{path} 已损坏。"),
+    "profiles.damaged.todo": (
+        "delete the file, then run `gatepay login --profile {name}`",
+        "请删除该文件，再运行 gatepay login --profile {name}",
+    ),
+    "profiles.unreadable": ("Can't read {path}: {reason}", "无法读取 {path}：{reason}"),
+    "profiles.shared": (
+        "Other users of this machine can read or change {path}.",
+        "本机其他用户可以读取或修改 {path}。",
+    ),
+    "profiles.shared.todo": ("chmod 600 {path}", "chmod 600 {path}"),
+    "profiles.no_home": (
+        "Your home folder is unknown, so there is no place for profiles.",
+        "找不到用户主目录，无法保存配置。",
+    ),
+    "profiles.no_home.todo": (
+        "set HOME or XDG_CONFIG_HOME, or use GATEPAY_APPKEY and GATEPAY_APPSECRET",
+        "请设置 HOME 或 XDG_CONFIG_HOME；或改用 GATEPAY_APPKEY 和 GATEPAY_APPSECRET",
+    ),
+    "profiles.no_secret": ("The secret of profile {name} is gone.", "配置 {name} 的密钥已不存在。"),
+    "profiles.no_secret.todo": (
+        "run `gatepay login --profile {name}` again",
+        "请重新运行 gatepay login --profile {name}",
+    ),
+    "keyring.waiting": (
+        "Waiting for your keyring, which may be asking for its password…",
+        "正在等待系统钥匙串，它可能需要你输入密码……",
+    ),
+    "keyring.locked": ("Your keyring is locked.", "系统钥匙串已锁定。"),
+    "keyring.refuses": ("Your keyring refused ({reason}).", "系统钥匙串拒绝了请求（{reason}）。"),
+    "keyring.forgets": ("Your keyring did not keep the secret.", "系统钥匙串没有保存密钥。"),
+    "keyring.hangs": ("Your keyring did not respond within {seconds} s.", "系统钥匙串在 {seconds} 秒内没有响应。"),
+    "keyring.todo": (
+        "unlock it, or run `gatepay login --in-file` to keep the secret in a file that only you can read",
+        "请解锁钥匙串；或运行 gatepay login --in-file，把密钥存入仅自己可读的文件",
     ),
     # -- files --------------------------------------------------------------------------------------------------------
     "files.there": ("{path} already exists.", "{path} 已存在。"),
@@ -792,6 +1016,10 @@ COMMAND: dict[str, Text] = {
         "Upload {job} is queued: {count} card keys. From now on it survives a crash.",
         "任务 {job} 已进入队列：{count} 条卡密。从现在起，即使崩溃也不会丢失。",
     ),
+    "queue.was_done": (
+        "Upload {job} was done on {when}. Nothing was sent this time; this is its result:",
+        "任务 {job} 已于 {when} 完成，这次没有发送任何内容。结果如下：",
+    ),
     "queue.worked_at": (
         "To send it, run `gatepay uploads work`. To follow it, run `gatepay uploads watch`.",
         "用 gatepay uploads work 发送，用 gatepay uploads watch 跟踪。",
@@ -808,12 +1036,13 @@ COMMAND: dict[str, Text] = {
     "uploads.keys": ("card keys", "卡密"),
     "uploads.there": ("on the server", "已在服务器上"),
     "uploads.created": ("submitted", "提交时间"),
-    "uploads.working": ("running", "进行中"),
+    "uploads.ended": ("ended", "结束时间"),
+    "uploads.working": ("working", "进行中"),
     "uploads.done": ("done", "已完成"),
     "uploads.stopped": ("stopped", "已停止"),
     "uploads.cancelled": ("cancelled", "已取消"),
     "uploads.is": ("Upload {job} is {state}.", "任务 {job}：{state}。"),
-    "uploads.forgotten": ("Upload {job} was deleted.", "任务 {job} 已删除。"),
+    "uploads.deleted": ("Upload {job} was deleted.", "任务 {job} 已删除。"),
     "working.open": (
         "Running this shop's durable uploads. Press Ctrl-C to stop; nothing is lost.",
         "正在执行本店铺的断点续传任务；按 Ctrl-C 结束，不会丢失任何卡密。",
@@ -892,13 +1121,67 @@ COMMAND: dict[str, Text] = {
     ),
     "pay.cant_listen": ("Can't listen on {address}: {reason}", "无法监听 {address}：{reason}"),
     "pay.waiting": (
-        "Waiting up to {minutes} minutes for the callback at {address} …",
-        "正在 {address} 等待回调，最多 {minutes} 分钟……",
+        "Waiting up to {time} for the callback at {address} …",
+        "正在 {address} 等待回调，最多 {time}……",
     ),
-    "pay.not_paid": ("No callback arrived in time.", "在规定时间内没有收到回调。"),
+    "time.hours": ("{count} h", "{count} 小时"),
+    "time.minutes": ("{count} min", "{count} 分钟"),
+    "time.seconds": ("{count} s", "{count} 秒"),
+    "pay.not_paid": ("No callback for order {order} arrived in time.", "在规定时间内没有收到订单 {order} 的回调。"),
     "pay.not_paid.todo": (
-        "the customer can still pay the order: check its state and the callback URL in GatePay's console",
-        "订单仍可能被支付：请在 GatePay 后台查看订单状态，并检查回调 URL",
+        "the customer may still be able to pay the order (in the sandbox until {until}): ask with `gatepay order {order}`, "
+        "and check the callback URL in GatePay's console",
+        "订单仍可能被支付（沙箱中的期限为 {until}）：请用 gatepay order {order} 查询，并在 GatePay 后台检查回调 URL",
+    ),
+    "pay.still_open": (
+        "Order {order} can still be paid: in the sandbox until {until}; GatePay does not say how long. To see its status, "
+        "run `gatepay order {order}`.",
+        "订单 {order} 仍可付款：沙箱中的期限为 {until}，GatePay 没有公布期限。可用 gatepay order {order} 查询状态。",
+    ),
+    "pay.perhaps": (
+        "Order {order} may or may not exist. Before you create another one, run `gatepay order {order}`, or look in "
+        "GatePay's console.",
+        "无法确定订单 {order} 是否已创建。另建订单之前，请用 gatepay order {order} 查询，或在 GatePay 后台查看。",
+    ),
+    "pay.asking": (
+        "The response was lost. Asking GatePay for order {order}: up to 15 seconds …",
+        "响应丢失，正在向 GatePay 查询订单 {order}，最多 15 秒……",
+    ),
+    "pay.found": (
+        "Order {order} exists (status: {status}). Don't create it again.",
+        "订单 {order} 已存在（状态：{status}），请不要重复创建。",
+    ),
+    "pay.link_lost": (
+        "Its payment link was lost with the response. If the customer has no link, run the command again with another "
+        "order number, and let this order expire.",
+        "付款链接随响应一起丢失。如果顾客没有链接，请换一个订单号重新执行，并让这个订单自行过期。",
+    ),
+    "pay.not_found": (
+        "Order {order} may or may not exist: the response was lost, and GatePay finds no such order. That proves nothing: "
+        "GatePay may not find orders of this kind.",
+        "无法确定订单 {order} 是否已创建：响应丢失，GatePay 也查不到它。但这不能说明什么：这类订单 GatePay 可能查不到。",
+    ),
+    "pay.not_found.todo": (
+        "look for the order in GatePay's console. If it isn't there, run the command again with another order number",
+        "请在 GatePay 后台查找这个订单；如果没有，再换一个订单号重新执行",
+    ),
+    "pay.probably_not": (
+        "Order {order} was probably not created: the response was lost, and GatePay finds no such order.",
+        "订单 {order} 很可能没有创建：响应丢失，GatePay 也查不到它。",
+    ),
+    "pay.probably_not.todo": (
+        "run the command again with another order number. If the first request arrives late after all, its order expires",
+        "请换一个订单号重新执行。即使第一个请求稍后才到达，那个订单也会自行过期",
+    ),
+    "pay.not_asked": (
+        "Order {order} may or may not exist: the response was lost, and GatePay could not be asked. {reason}",
+        "无法确定订单 {order} 是否已创建：响应丢失，也无法向 GatePay 查询。{reason}",
+    ),
+    "pay.digits": (
+        "Note: order number {order} begins or ends with a digit. GatePay signs its callback without separators, so digits "
+        "can be moved between the order number and the fields next to it. Without --order you get a safe number.",
+        "注意：订单号 {order} 以数字开头或结尾。GatePay 的回调签名没有分隔符，数字可以在订单号和相邻字段之间挪动。"
+        "不加 --order 会生成安全的订单号。",
     ),
     "pay.paid": (
         "Paid: ¥{realprice} with {type} (GatePay order {order_id}).",
@@ -949,9 +1232,13 @@ COMMAND: dict[str, Text] = {
     "sandbox.console": ("console", "控制台"),
     "sandbox.database_at": ("database", "数据库"),
     "sandbox.memory": ("in memory", "仅在内存中"),
+    "sandbox.other_port": ("Port {port} is taken, so this is another one.", "端口 {port} 已被占用，因此使用其他端口。"),
+    "sandbox.env_file": (
+        "The variables are in {path}. In another terminal, use --env-file {path}.",
+        "变量已写入 {path}。在另一个终端中使用 --env-file {path}。",
+    ),
     "sandbox.set": ("Set these variables in another terminal:", "在另一个终端中设置："),
     "sandbox.until": ("The sandbox is running. Press Ctrl-C to stop.", "沙箱正在运行，按 Ctrl-C 结束。"),
-    "sandbox.ended": ("The sandbox has stopped.", "沙箱已停止。"),
     "sandbox.port_taken": ("Can't use port {port}: {reason}", "无法使用端口 {port}：{reason}"),
     "sandbox.port_taken.todo": (
         "choose another --port, or leave it out to use a free one",
@@ -967,6 +1254,44 @@ COMMAND: dict[str, Text] = {
     ),
     "sandbox.callback_bad": ("--callback: {reason}", "--callback：{reason}"),
     "sandbox.database_bad": ("Can't use {path} as a database: {reason}", "{path} 不能用作数据库：{reason}"),
+    # -- what the sandbox sees ----------------------------------------------------------------------------------------
+    "seen.no_answer": ("no answer", "无响应"),
+    "seen.keys": ("{count} keys", "{count} 条卡密"),
+    "seen.ms": ("{ms} ms", "{ms} 毫秒"),
+    "seen.order": ("order {number}", "订单 {number}"),
+    "seen.attempt": ("attempt {number}", "第 {number} 次"),
+    "seen.fault": ("fault: {kind}", "故障：{kind}"),
+    "seen.missing": ("missing or empty: {field}", "缺少参数或参数为空：{field}"),
+    "seen.malformed": ("can't be read: {field}", "无法读取：{field}"),
+    "seen.pay_type": ("unknown payment method", "{message}"),
+    "seen.single_only": ("WeChat Pay takes one item", "{message}"),
+    "seen.product_id": ("product_id is no number above 0", "{message}"),
+    "seen.quantity": ("product_num is no number above 0", "{message}"),
+    "seen.no_product": ("the shop has no such product", "{message}"),
+    "seen.no_shop": ("the shop was deleted", "{message}"),
+    "seen.appkey": ("unknown appkey", "{message}"),
+    "seen.signature": ("wrong signature; signed, in order: {field}", "{message}；签名顺序：{field}"),
+    "seen.stock": ("not enough stock", "{message}"),
+    "seen.quota": ("the quota is used up", "{message}"),
+    "seen.licence": ("the licence has expired", "{message}"),
+    "seen.closed": ("the shop's API is closed", "{message}"),
+    "seen.page": ("page is no number above 0, or past the last page", "{message}"),
+    "seen.repeated": ("a card key comes twice", "{message}"),
+    "seen.empty": ("no card keys", "{message}"),
+    "seen.too_many": ("more than 500 card keys", "{message}"),
+    "seen.all_known": ("all card keys were there already", "{message}"),
+    "seen.storage": ("a card key is too long", "{message}"),
+    "seen.no_appkey": ("missing or empty: appkey", "{message}"),
+    "seen.no_sign": ("missing or empty: sign", "{message}"),
+    "seen.key_expired": ("the licence has expired", "{message}"),
+    "seen.not_allowed": ("not allowed: {field}", "{message}：{field}"),
+    "seen.no_callback_url": ("no return URL, here or in the shop", "{message}"),
+    "seen.no_notify_url": ("no callback URL, here or in the shop", "{message}"),
+    "seen.price": ("price is no amount such as 1.88", "{message}"),
+    "seen.pay_type_closed": ("the payment method is closed", "{message}"),
+    "seen.no_pay_type": ("all payment methods are closed", "{message}"),
+    "seen.no_agent": ("the shop is no agent", "{message}"),
+    "seen.no_order": ("no such order", "{message}"),
     # -- the doctor ---------------------------------------------------------------------------------------------------
     "doctor.ok": ("[ok]  ", "[正常]"),
     "doctor.warn": ("[note]", "[注意]"),
@@ -993,6 +1318,7 @@ COMMAND: dict[str, Text] = {
     "doctor.credentials": ("Key and secret", "密钥"),
     "doctor.credentials_ok": ("appkey {appkey}, secret from {where}", "appkey 为 {appkey}，密钥来自 {where}"),
     "doctor.secret_in_file": ("the file {path}", "文件 {path}"),
+    "doctor.secret_in_profile": ("the profile {name} ({place})", "配置 {name}（{place}）"),
     "doctor.secret_in_variable": ("GATEPAY_APPSECRET", "GATEPAY_APPSECRET"),
     "doctor.secret_shared.todo": ("chmod 600 {path}", "chmod 600 {path}"),
     "doctor.server": ("GatePay", "GatePay"),
@@ -1004,6 +1330,10 @@ COMMAND: dict[str, Text] = {
     "doctor.failed.todo": (
         "check that {url} is right and that this machine can reach it: network, DNS, proxy, firewall. Try: curl -v {url}",
         "请确认 {url} 正确且本机能够访问：检查网络、DNS、代理和防火墙；可以试试 curl -v {url}",
+    ),
+    "doctor.refused.todo": (
+        "A proxy may have changed the request: check HTTPS_PROXY. If you use no proxy, update gatepay-async.",
+        "可能是代理改动了请求：请检查 HTTPS_PROXY。如果没有使用代理，请升级 gatepay-async。",
     ),
     "doctor.clock": ("Clock", "时钟"),
     "doctor.clock_ok": ("{skew} s from GatePay's clock", "与 GatePay 相差 {skew} 秒"),

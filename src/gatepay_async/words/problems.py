@@ -30,7 +30,7 @@ HTTPX_ERRORS: dict[str, Text] = {
 PROBLEMS: dict[str, Text] = {
     # -- the parameters of calls (checks, calls, client, upload, exchange) --------------------------------------------
     "not_whole": ("must be a whole number, not {kind}", "必须是整数，而不是 {kind}"),
-    "out_of_range": ("must be above 0 and below 2 to the 63rd", "必须大于 0 且小于 2 的 63 次方"),
+    "out_of_range": ("must be from 1 to 9223372036854775807", "必须在 1 到 9223372036854775807 之间"),
     "not_text_or_texts": ("must be text, or several texts in a list", "必须是文本，或由多个文本组成的列表"),
     "not_text": ("must be text, not {kind}", "必须是文本，而不是 {kind}"),
     "empty": ("must not be empty", "不能为空"),
@@ -43,13 +43,14 @@ PROBLEMS: dict[str, Text] = {
         "contains an invisible character ({code}); copy it again",
         "含有看不见的字符（{code}）；请重新复制",
     ),
+    "not_seconds": ("must be a number of seconds above 0, or a timedelta", "必须是大于 0 的秒数，或 timedelta"),
     "seconds_or_none": (
-        "must be a number of seconds above 0, or None for no bound",
-        "必须是大于 0 的秒数；不限时请用 None",
+        "must be a number of seconds above 0, a timedelta, or None for no bound",
+        "必须是大于 0 的秒数或 timedelta；不限时请用 None",
     ),
-    "seconds_or_timedelta": (
-        "must be a number of seconds above 0, or a timedelta",
-        "必须是大于 0 的秒数，或 timedelta",
+    "seconds_from_0": (
+        "must be a number of seconds, 0 or more, or a timedelta",
+        "必须是不小于 0 的秒数，或 timedelta",
     ),
     "number_from_0": ("must be a number, 0 or more", "必须是不小于 0 的数"),
     "not_one_of": ("must be one of {choices}", "只能是 {choices} 之一"),
@@ -57,8 +58,16 @@ PROBLEMS: dict[str, Text] = {
     "money_not_positive": ("must be above 0", "必须大于 0"),
     "not_0_or_1": ("must be 0 or 1", "只能是 0 或 1"),
     "not_web_url": (
-        "must be a URL that begins with http:// or https://, without spaces",
-        "必须是以 http:// 或 https:// 开头且不含空格的网址",
+        "must be a whole URL that begins with http:// or https://, in ASCII, without user name and #",
+        "必须是以 http:// 或 https:// 开头的完整网址，只含 ASCII 字符，不带用户名和 #",
+    ),
+    "url_query_too_long": (
+        "must have at most {most} characters behind its ?, because GatePay adds fields there",
+        "问号后面最多 {most} 个字符，因为 GatePay 还要在后面添加字段",
+    ),
+    "url_takes_field": (
+        "must not have {name} behind its ?: GatePay adds a field of that name",
+        "问号后面不能有 {name}：GatePay 会添加同名字段",
     ),
     "not_items": (
         "must say how many of each product, such as {{8: 2, 7: 3}}",
@@ -89,6 +98,12 @@ PROBLEMS: dict[str, Text] = {
     ),
     "not_set": ("is missing: pass it, or set {variable}", "缺失：请传入，或设置环境变量 {variable}"),
     "not_base_url": ("must be a URL such as https://gatepay.io/api/", "必须是网址，例如 https://gatepay.io/api/"),
+    "cloud_not_set": (
+        "is missing: with another server than GatePay's it has no default, so that no order reaches the real cloud by "
+        "mistake. Pass it, or set GATEPAY_CLOUD_BASE_URL (a sandbox takes both at one URL)",
+        "缺失：连接的不是 GatePay 时没有默认值，以免误在真实的云端下单。请传入，或设置环境变量 GATEPAY_CLOUD_BASE_URL"
+        "（使用沙箱时两者填同一个地址）",
+    ),
     "url_with_extras": ("must not have a user name, query or fragment", "不能带用户名、查询参数或片段"),
     "not_https": (
         "must be https: over http anyone on the way can read card keys (allow_http=True allows it)",
@@ -102,11 +117,9 @@ PROBLEMS: dict[str, Text] = {
         "was opened in another event loop; open one client per loop",
         "是在另一个事件循环中打开的，请为每个循环各打开一个",
     ),
-    "aiohttp_transport": ("aiohttp {problem}", "aiohttp {problem}"),
-    "asyncio_only": ("runs on asyncio only; leave transport out", "只能在 asyncio 上运行，请不要传 transport"),
-    "needs_aiohttp": (
-        "needs the extra: pip install 'gatepay-async[aiohttp]'",
-        "需要可选依赖：pip install 'gatepay-async[aiohttp]'",
+    "aiohttp_transport": (
+        "is no longer a name; leave it out, or pass httpx_aiohttp.AiohttpTransport() for aiohttp's connections",
+        "不再接受名称：不传即可；要用 aiohttp 的连接，请传 httpx_aiohttp.AiohttpTransport()",
     ),
     "not_base_url_because": (
         "must be a URL such as https://gatepay.io/api/; this one {reason}",
@@ -282,6 +295,7 @@ PROBLEMS: dict[str, Text] = {
         "give a max_age of at most {most:g} s",
         "store 只保留 {keep:g} 秒，更早的回调可能被重放：max_age 最多只能是 {most:g} 秒",
     ),
+    "not_async_function": ("must be an async function: async def {name}(…)", "必须是异步函数：async def {name}(…)"),
     "timeout_too_long": (
         "must be at most {seconds:g} s: GatePay waits for the response",
         "最多 {seconds:g} 秒：GatePay 在等待响应",
@@ -303,7 +317,6 @@ PROBLEMS: dict[str, Text] = {
     ),
     "connect_not_callable": ("must be a callable that returns a client", "必须可调用，并返回一个客户端"),
     "queue_name": ("must be 1 to 63 characters of a-z, 0-9, - and _", "只能由最多 63 个 a-z、0-9、- 和 _ 组成"),
-    "not_seconds": ("must be a number of seconds above 0", "必须是大于 0 的秒数"),
     "not_path": ("must be a path, or a Source, not {kind}", "必须是路径或 Source，而不是 {kind}"),
     "too_many_keys_in_input": ("holds more than {most:,} card keys; split it", "卡密超过 {most:,} 条；请拆分后再提交"),
     "client_without_timeout": (

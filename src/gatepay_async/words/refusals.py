@@ -320,6 +320,23 @@ REMEDIES: dict[str, Text] = {
         "请去掉 notify_url 和 return_url：可选参数只有这两个。"
         "如果仍被拒绝，请检查代理或自备的 HTTP 客户端是否添加了参数。",
     ),
+    "UnexpectedParameterError cloudpay/create": (
+        "This client sends required parameters only. Check that no proxy and no HTTP client of yours adds another one.",
+        "本客户端只发送必填参数。请检查代理或自备的 HTTP 客户端是否添加了参数。",
+    ),
+    "UnexpectedParameterError order/check": (
+        "This client sends required parameters only. Check that no proxy and no HTTP client of yours adds another one.",
+        "本客户端只发送必填参数。请检查代理或自备的 HTTP 客户端是否添加了参数。",
+    ),
+    "SignatureRejectedError order/check": (
+        "If other calls with the same appsecret succeed, check out_order_id: GatePay may change any of & < > \" ' and "
+        "leading or trailing spaces before it checks the signature. Remove them. If no call succeeds, copy appkey and "
+        "appsecret again from GatePay's console: they must belong together, and a new login password there changes the "
+        "appsecret.",
+        "如果使用同一 appsecret 的其他调用成功，请检查 out_order_id：GatePay 可能会先改动其中的 & < > \" ' "
+        "和首尾空白，再校验签名，请去掉这些字符后再发送。如果所有调用都失败，请从 GatePay 后台重新复制 appkey 和 "
+        "appsecret：两者必须是一对，在后台修改登录密码会更换 appsecret。",
+    ),
     "CallbackUrlMissingError": (
         "Enter both in the account settings of GatePay's console: the URL that GatePay calls after a payment, and the "
         "one that the customer is sent back to.",

@@ -23,6 +23,7 @@ from gatepay_async.words.problem import message_of
 _MONEY = re.compile(r"(0|[1-9][0-9]{0,11})\.[0-9]{2}")
 _REPLY_TIMEOUT_S = 15.0  # seconds for an answer; how long GatePay waits: silent
 _SIGNATURE_CHARS = 32  # hex digits, the last of a query
+_SHOWN_CHARS = 40  # characters of it within a sentence
 _EXCERPT_CHARS = 200  # characters of an answer that is neither word
 
 
@@ -111,7 +112,8 @@ class ShopReply:
     def description(self) -> str:
         """For people: the word itself, or all that it is not."""
         if self.verdict is Verdict.NEITHER:
-            return f"{self.text!r} (HTTP {self.status})"
+            shown = self.text if len(self.text) <= _SHOWN_CHARS else f"{self.text[:_SHOWN_CHARS]}…"
+            return f"{shown!r} (HTTP {self.status})"
         return f"`{self.text}`"
 
 

@@ -47,7 +47,7 @@ async def run_demo() -> Status:
                     await _check_payment(gatepay, sandbox),
                 ]
     if wants_json():
-        print_json(held=all(held), uploaded=held[0], walked=held[1], paid=held[2])
+        print_json(ok=all(held), uploaded=held[0], listed=held[1], paid=held[2])
     else:
         print_line(text("demo.held" if all(held) else "demo.not_held"), style="bold green" if all(held) else "bold red")
         print_line(text("demo.next"))

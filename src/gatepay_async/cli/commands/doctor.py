@@ -1,13 +1,11 @@
 """``gatepay doctor``: what stands between you and GatePay, and what to do about it."""
 
-import os
 import platform
 import ssl
 import time
 from datetime import UTC, datetime
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import httpx
 from attrs import frozen
@@ -18,7 +16,6 @@ from gatepay_async.cli.language import text
 from gatepay_async.cli.output import escape, print_json, wants_json
 from gatepay_async.cli.screens import print_line, wrap_indented
 from gatepay_async.cli.status import HaltError, Status
-from gatepay_async.client import AsyncGatePay
 from gatepay_async.exchange import trust
 from gatepay_async.exchange.proxies import Bypass, proxy_for
 from gatepay_async.exchange.urls import BadUrlError, parse_url
@@ -144,15 +141,16 @@ def _base_url() -> httpx.URL:
 
 def _check_credentials() -> list[Finding]:
     findings: list[Finding] = []
-    path = os.environ.get("GATEPAY_APPSECRET_FILE", "")
+    path = settings.secret_path()
     try:
-        appkey = settings.appkey()
-        settings.secret()
+        source = settings.source()
+        appkey = source.appkey()
+        source.secret()
     except HaltError as error:
         return [Finding("credentials", Mark.BAD, error.text, error.todo, Status.USAGE)]
-    where = text("doctor.secret_in_file", path=path) if path else text("doctor.secret_in_variable")
+    where = source.where
     findings.append(Finding("credentials", Mark.OK, text("doctor.credentials_ok", appkey=appkey, where=where)))
-    if path and settings.is_world_readable(Path(path)):
+    if isinstance(source, settings.Environment) and path is not None and settings.is_world_readable(path):
         findings.append(
             Finding(
                 "credentials",
@@ -173,7 +171,7 @@ async def _check_server() -> list[Finding]:
     try:
         async with (
             transport,
-            AsyncGatePay(settings.appkey(), settings.secret(), transport=transport, deadline=20) as gatepay,
+            settings.source().client(transport=transport, deadline=20) as gatepay,
         ):
             products = len((await gatepay.list_products()).products)
     except GatePayError as error:
@@ -189,9 +187,11 @@ async def _check_server() -> list[Finding]:
 def _server_failure(failure: GatePayError) -> Finding:
     explanation, status = failures.explain(failure), failures.error_status(failure)
     message = text("doctor.failed", headline=failures.headline(failure).rstrip(".。"), cause=explanation.cause)
-    # What is to be done then is to run the doctor, says the catalogue to others.
-    nobody = status is Status.NO_ANSWER
-    todo = text("doctor.failed.todo", url=settings.base_url()) if nobody else explanation.remedy
+    todo = explanation.remedy
+    if status is Status.NO_ANSWER:
+        todo = text("doctor.failed.todo", url=settings.base_url())
+    elif "gatepay doctor" in todo:  # which this is
+        todo = text("doctor.refused.todo")
     return Finding("server", Mark.BAD, message, todo, status)
 
 

@@ -4,7 +4,7 @@ from difflib import get_close_matches
 
 from gatepay_async.cli.language import current_language, text
 from gatepay_async.cli.output import escape, print_json, wants_json
-from gatepay_async.cli.screens import facts, print_line, print_table, table
+from gatepay_async.cli.screens import facts, print_line, print_list, print_table, table
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.protocol.catalogue import REFUSALS, Refusal
 from gatepay_async.words import say
@@ -71,9 +71,9 @@ def _print_refusal(each: Refusal) -> None:
 
 
 def _print_refusals(refusals: list[Refusal]) -> None:
-    rows = table(*(text(f"errors.{name}") for name in ("where", "number", "cause", "remedy")), right=(1,))
+    rows = table(*(text(f"errors.{name}") for name in ("where", "number", "cause", "remedy")), right=(1,), whole=(0,))
     for each in refusals:
         rows.add_row(
             each.endpoint, str(each.code), say(each.cause, current_language()), say(each.remedy, current_language())
         )
-    print_table(rows)
+    print_list(rows)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from anyio import to_thread
 from attrs import frozen
@@ -16,7 +16,7 @@ from gatepay_async.cli.commands import uploads
 from gatepay_async.cli.files.reading import Reading
 from gatepay_async.cli.language import text
 from gatepay_async.cli.output import print_json, wants_json, warn
-from gatepay_async.cli.screens import print_line
+from gatepay_async.cli.screens import local_time, print_line
 from gatepay_async.cli.status import Status
 
 if TYPE_CHECKING:
@@ -59,6 +59,10 @@ async def submit(
             job = await submitter.file(_JoinedFiles(reader, name), product_id=product_id)
             await job.resume()  # run again, it goes on, whatever has stopped it before
             info = await job.info()
+            if info.state == "done" and info.ended is not None:
+                when = local_time(info.ended)
+                warn(text("queue.was_done", job=queue.job_number(job), when=when))
+                return await uploads.print_result(job, failed_lines, reader.place, reading)
             if not wait:
                 _print_queued(job, info.count)
                 return Status.DONE
@@ -74,6 +78,9 @@ async def _work_until_done(
         async with durable.worker(concurrency=concurrency):
             await uploads.follow(job)
     except asyncio.CancelledError:
+        if (await job.info()).state == "done":  # by the calls that were in flight: there is nothing to go on with
+            cast("asyncio.Task[Any]", asyncio.current_task()).uncancel()
+            return await end()
         await uploads.print_progress(job)
         warn(text("queue.goes_on", job=queue.job_number(job)))
         raise

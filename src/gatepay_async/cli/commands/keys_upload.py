@@ -17,7 +17,7 @@ from gatepay_async.protocol.errors import InvalidRequestError
 
 
 @frozen
-class _Upload:
+class _UploadCommand:
     """What is uploaded, and where the lines go that are not known to be on the server."""
 
     reader: sources.Reader
@@ -40,7 +40,7 @@ async def upload(
     if failed_lines is not None:
         ledger.check_failed_lines(failed_lines, sources.find_sources(names))
     inputs = await checking.read_inputs(names, reading, yes=yes)
-    job = _Upload(sources.Reader(inputs), inputs, reading, failed_lines)
+    job = _UploadCommand(sources.Reader(inputs), inputs, reading, failed_lines)
     total = job.lines
     ended: BaseException | None = None
     with progress(text("upload.doing"), total=total) as update:
@@ -61,7 +61,7 @@ async def upload(
     return _finish(job, report, ended)
 
 
-def _finish(job: _Upload, report: UploadReport, ended: BaseException | None) -> Status:
+def _finish(job: _UploadCommand, report: UploadReport, ended: BaseException | None) -> Status:
     """Show the ledger, then what ended the upload before its time."""
     left_out, unwritten = False, None
     try:
@@ -87,7 +87,7 @@ def _finish(job: _Upload, report: UploadReport, ended: BaseException | None) -> 
     return Status.PARTLY if report.stored or report.already_there else Status.USAGE
 
 
-def _save_unsent_lines(job: _Upload, report: UploadReport, *, whole: bool) -> bool:
+def _save_unsent_lines(job: _UploadCommand, report: UploadReport, *, whole: bool) -> bool:
     """
     Write the card keys that are not known to be on the server, and the lines that were never read.
 

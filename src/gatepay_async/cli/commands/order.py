@@ -8,6 +8,7 @@ from gatepay_async.cli.output import print_json, wants_json
 from gatepay_async.cli.screens import facts, print_table
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.client import AsyncGatePay
+from gatepay_async.protocol import checks
 from gatepay_async.protocol.errors import ProtocolError, TransportError
 from gatepay_async.protocol.models import OrderStatus
 
@@ -18,6 +19,7 @@ _ENDED = ("expired", "paid")
 
 async def show(number: str, wait: bool, timeout: int) -> Status:  # noqa: ASYNC109, FBT001 -- the options
     """Ask what became of the order; with *wait* until it is paid or expired."""
+    checks.check("ORDER_NUMBER", number, checks.order_number)
     async with settings.client() as gatepay:
         status = await gatepay.check_order(number)
         if wait:

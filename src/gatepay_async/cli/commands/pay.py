@@ -1,9 +1,7 @@
 """``gatepay pay``: an order's link and QR code, and the wait until it is paid."""
 
 import re
-import socket
 import sys
-from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -12,17 +10,18 @@ import anyio
 from attrs import frozen
 
 from gatepay_async.cli import settings
+from gatepay_async.cli.commands.pay_lost import find_order
+from gatepay_async.cli.commands.pay_waiting import open_listener, wait_for_payment
 from gatepay_async.cli.extras import require_extra
 from gatepay_async.cli.language import text
-from gatepay_async.cli.output import escape, print_json, wants_json
+from gatepay_async.cli.output import escape, print_json, wants_json, warn
 from gatepay_async.cli.screens import facts, print_line, print_table
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.client import AsyncGatePay
 from gatepay_async.order_ids import new_out_order_id
-from gatepay_async.protocol.models import Callback, QrCode
+from gatepay_async.protocol.errors import OutcomeUnknownError
+from gatepay_async.protocol.models import QrCode
 from gatepay_async.protocol.money import amount_of
-
-_MAX_PORT = 65_535
 
 
 @frozen
@@ -41,7 +40,13 @@ class OrderRequest:
 
 @frozen
 class CreatedOrder:
-    """What the four ways of making an order have in common; a price of None isn't known."""
+    """
+    What the four ways of making an order have in common.
+
+    Attributes:
+        price: None: it isn't known.
+        url: Empty: it was lost with the answer.
+    """
 
     out_order_id: str
     price: Decimal | None
@@ -71,43 +76,38 @@ def _check_kind(request: OrderRequest) -> None:
         raise HaltError(text("pay.one_kind"), todo=text("pay.one_kind.todo"))
 
 
-def parse_listen(listen: str, *, wait: bool) -> tuple[str, int] | None:
-    """
-    The host and port of ``--listen``, or None: nobody waits.
-
-    Raises:
-        HaltError: ``--wait`` without ``--listen``, the other way round, or no address.
-    """
-    if bool(listen) != wait:
-        raise HaltError(text("pay.wait_and_listen"), todo=text("pay.wait_and_listen.todo"))
-    if not wait:
-        return None
-    host, _, port = listen.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > _MAX_PORT:
-        raise HaltError(text("pay.address", address=listen))
-    return host.strip("[]"), int(port)
-
-
 async def pay(request: OrderRequest, save_qr: Path | None, listen: tuple[str, int] | None, timeout: int) -> Status:  # noqa: ASYNC109 -- the option's name
     """Make an order, show where it is paid, and with *listen* wait until GatePay says that it is."""
     _check_kind(request)
     gatepay = settings.client()
     if save_qr is not None:
         _check_new_file(save_qr)
-    listener = None if listen is None else _open_listener(*listen)
+    listener = None if listen is None else open_listener(*listen)
+    if _is_digit(request.order[:1]) or _is_digit(request.order[-1:]):
+        warn(text("pay.digits", order=escape(request.order)))
     out_order_id = request.order or new_out_order_id()
     async with gatepay:
         if listener is None:
-            await _create_order(gatepay, request, out_order_id, save_qr)
-            return Status.DONE
+            order = await _create_order(gatepay, request, out_order_id, save_qr)
+            return Status.DONE if order.url else Status.PARTLY
         with listener:
-            return await _wait_for_payment(
-                partial(_create_order, gatepay, request, out_order_id, save_qr),
+            return await wait_for_payment(
+                partial(_make_and_price, gatepay, request, out_order_id, save_qr),
                 out_order_id,
                 listener,
                 timeout,
                 knows_price=not request.items,
             )
+
+
+def _is_digit(letter: str) -> bool:
+    return letter.isascii() and letter.isdecimal()
+
+
+async def _make_and_price(
+    gatepay: AsyncGatePay, request: OrderRequest, out_order_id: str, save_qr: Path | None
+) -> Decimal | None:
+    return (await _create_order(gatepay, request, out_order_id, save_qr)).price
 
 
 def _check_new_file(path: Path) -> None:
@@ -121,9 +121,16 @@ def _check_new_file(path: Path) -> None:
 async def _create_order(
     gatepay: AsyncGatePay, request: OrderRequest, out_order_id: str, save_qr: Path | None
 ) -> CreatedOrder:
-    payment = await _send_order(gatepay, request, out_order_id)
+    try:
+        payment = await _send_order(gatepay, request, out_order_id)
+    except OutcomeUnknownError as error:
+        found = await find_order(gatepay, error)
+        payment = CreatedOrder(out_order_id, found.order_price, found.order_type, "", None)
+    except anyio.get_cancelled_exc_class():
+        warn(text("pay.perhaps", order=escape(out_order_id)))
+        raise
     _print_payment(payment)
-    if save_qr is not None:
+    if save_qr is not None and payment.url:
         if payment.picture is None:
             raise HaltError(text("pay.no_picture"), status=Status.PARTLY)
         try:
@@ -161,10 +168,16 @@ def _print_payment(payment: CreatedOrder) -> None:
     }
     if wants_json():
         print_json(
-            out_order_id=rows["order"], order_price=rows["price"], order_type=rows["type"], order_url=rows["link"]
+            out_order_id=rows["order"],
+            order_price=rows["price"],
+            order_type=rows["type"],
+            order_url=rows["link"] or None,
         )
         return
     print_table(facts((text(f"pay.{name}_is"), value) for name, value in rows.items() if value and name != "link"))
+    if not payment.url:
+        print_line(text("pay.link_lost"))
+        return
     print_line(f"{text('pay.link_is')}{escape(payment.url)}")
     _print_qr_code(payment.url)
 
@@ -189,78 +202,3 @@ def _print_qr_code(address: str) -> None:
 def _can_print_qr_code() -> bool:
     """Whether standard output is a terminal that knows the letters."""
     return sys.stdout.isatty() and (sys.stdout.encoding or "").lower().startswith("utf")
-
-
-def _open_listener(host: str, port: int) -> socket.socket:
-    """Taken before the order is made: an address that can't be had costs no order."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise HaltError(text("pay.cant_listen", address=f"{host}:{port}", reason=error.strerror or error)) from None
-
-
-async def _wait_for_payment(
-    make: Callable[[], Awaitable[CreatedOrder]],
-    out_order_id: str,
-    listener: socket.socket,
-    timeout: int,  # noqa: ASYNC109 -- the option's name
-    *,
-    knows_price: bool,
-) -> Status:
-    """Serve callbacks and make the order; whichever payment of it comes first ends the wait."""
-    from gatepay_async.callbacks import CallbackApp, MemoryStore
-    from gatepay_async.cli.callback_server import serve_callbacks
-
-    paid: list[Callback] = []
-    arrived = anyio.Event()
-    price: list[Decimal | None] = []
-    made = anyio.Event()
-
-    async def lookup(order: str) -> Decimal | None:
-        # The callback may be quicker than the answer to our own call.
-        await made.wait()
-        return price[0] if order == out_order_id else None
-
-    async def handler(callback: Callback) -> None:
-        if callback.out_order_id != out_order_id:
-            raise LookupError
-        paid.append(callback)
-        arrived.set()
-
-    app = CallbackApp(
-        handler,
-        appkey=settings.appkey(),
-        appsecret=settings.secret(),
-        store=MemoryStore(),
-        lookup=lookup if knows_price else None,
-    )
-    host, port = listener.getsockname()[:2]
-    async with serve_callbacks(app, listener):
-        payment = await make()
-        price.append(payment.price)
-        made.set()
-        if not wants_json():
-            print_line(
-                text("pay.waiting", address=f"http://{host}:{port}/", minutes=f"{timeout / 60:g}"), stream=sys.stderr
-            )
-        with anyio.move_on_after(timeout):
-            await arrived.wait()
-    if not paid:
-        raise HaltError(text("pay.not_paid"), todo=text("pay.not_paid.todo"), status=Status.NO_ANSWER)
-    _print_paid(paid[0])
-    return Status.DONE
-
-
-def _print_paid(callback: Callback) -> None:
-    if wants_json():
-        print_json(
-            paid=True,
-            order_id=callback.order_id,
-            out_order_id=callback.out_order_id,
-            realprice=f"{callback.realprice:f}",
-            paid_at=callback.paid_at.isoformat(),
-        )
-        return
-    values = {"order_id": callback.order_id, "realprice": f"{callback.realprice:f}", "type": callback.pay_type}
-    print_line(text("pay.paid", **{name: escape(value) for name, value in values.items()}), style="green")

@@ -2,7 +2,7 @@
 
 from gatepay_async.cli.language import text
 from gatepay_async.cli.output import escape, print_json, wants_json
-from gatepay_async.cli.screens import print_line, print_table, table
+from gatepay_async.cli.screens import print_line, print_list, table
 from gatepay_async.cli.settings import client
 from gatepay_async.cli.status import Status
 from gatepay_async.protocol.models import Catalog, Product
@@ -25,7 +25,7 @@ def _print_catalog(catalog: Catalog) -> Status:
         for each in category.products:
             rows.add_row(str(each.id), escape(category.name), escape(each.name), f"{each.price:f}", f"{each.stock:,}")
     if rows.row_count:
-        print_table(rows)
+        print_list(rows)
     else:
         print_line(text("products.none"))
     return Status.DONE
@@ -53,7 +53,7 @@ def _print_counts(counts: list[Count]) -> Status:
     rows = table(*(text(f"products.{name}") for name in ("id", "name", "stock", "total")), right=(0, 2, 3))
     for number, name, stock, total in counts:
         rows.add_row(str(number), escape(name), "" if stock is None else f"{stock:,}", f"{total:,}")
-    print_table(rows)
+    print_list(rows)
     return Status.DONE
 
 

@@ -1,9 +1,20 @@
-"""``gatepay sandbox``: GatePay's other end on this machine, until Ctrl-C."""
+"""``gatepay sandbox``: GatePay's other end on this machine, until Ctrl-C, and a line for all that happens there."""
 
+from __future__ import annotations
+
+import asyncio
+import math
+import os
 import sqlite3
+import sys
+from contextlib import AsyncExitStack
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 import anyio
+from attrs import asdict, frozen
 
+from gatepay_async.cli import env_files
 from gatepay_async.cli.extras import require_extra
 from gatepay_async.cli.language import current_language, text
 from gatepay_async.cli.output import escape, print_json, wants_json
@@ -12,49 +23,177 @@ from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.words import say
 from gatepay_async.words.pages import PAGES
 
+if TYPE_CHECKING:
+    from gatepay_async.sandbox import CallbackEvent, CallEvent, Sandbox, SandboxEvent
 
-async def serve(database: str, port: int, callback_url: str) -> Status:
+USUAL_PORT = 8765
+_SUCCESS = 100
+_SHOWN_CHARS = 60  # of a text that others wrote
+
+
+@frozen
+class Settings:
+    """
+    How to serve.
+
+    Attributes:
+        port: None: the usual one, or any other where that is taken.
+        env_file: Where to write the variables, or empty.
+        shell: Whose lines to print, or empty: the user's.
+    """
+
+    database: str
+    port: int | None
+    callback_url: str
+    env_file: str
+    force: bool
+    shell: str
+    quiet: bool
+
+
+async def serve(settings: Settings) -> Status:
     """Serve until Ctrl-C, which is how it is meant to end."""
+    if settings.env_file:
+        env_files.check_env_file(settings.env_file, force=settings.force)
     with require_extra("sandbox"):
         from gatepay_async.sandbox import CallbackUrlError, LaterVersionError, PortTakenError, Sandbox
     try:
-        with Sandbox(database, callback_url=callback_url or None) as sandbox:
-            async with sandbox.serve(port=port) as base_url:
-                appkey, appsecret = sandbox.shops[0]
-                _print_settings(base_url, database, appkey, appsecret)
-                try:
-                    await anyio.sleep_forever()
-                finally:
-                    _print_end()
-                return Status.DONE
+        with Sandbox(settings.database, callback_url=settings.callback_url or None) as sandbox:
+            async with AsyncExitStack() as stack:
+                return await _show(sandbox, await _begin(sandbox, settings.port, stack), settings)
     except PortTakenError as error:
         raise HaltError(
-            text("sandbox.port_taken", port=port, reason=error.reason), todo=text("sandbox.port_taken.todo")
+            text("sandbox.port_taken", port=error.port, reason=error.reason), todo=text("sandbox.port_taken.todo")
         ) from None
     except CallbackUrlError as error:
         reason = say(PAGES[error.problem], current_language())
         raise HaltError(text("sandbox.callback_bad", reason=reason)) from None
     except LaterVersionError:
-        raise HaltError(text("sandbox.later", path=database), todo=text("sandbox.later.todo")) from None
+        raise HaltError(text("sandbox.later", path=settings.database), todo=text("sandbox.later.todo")) from None
     except sqlite3.Error as error:
-        raise HaltError(text("sandbox.database_bad", path=database, reason=error)) from None
+        raise HaltError(text("sandbox.database_bad", path=settings.database, reason=error)) from None
 
 
-def _print_end() -> None:
-    if not wants_json():
-        print_line(text("sandbox.ended"))
+async def _begin(sandbox: Sandbox, port: int | None, stack: AsyncExitStack) -> str:
+    """Serve until *stack* ends, on the port that was asked for, or the usual one, or a free one; gives the base URL."""
+    from gatepay_async.sandbox import PortTakenError
+
+    try:
+        return await stack.enter_async_context(sandbox.serve(port=USUAL_PORT if port is None else port))
+    except PortTakenError:
+        if port is not None:
+            raise
+    return await stack.enter_async_context(sandbox.serve())
 
 
-def _print_settings(base_url: str, database: str, appkey: str, appsecret: str) -> None:
+async def _show(sandbox: Sandbox, base_url: str, settings: Settings) -> Status:
+    """Say how to reach it; then what happens, as it happens."""
+    send, receive = anyio.create_memory_object_stream["SandboxEvent"](math.inf)
+    loop = asyncio.get_running_loop()
+    if not settings.quiet:
+        sandbox.watch(lambda event: loop.call_soon_threadsafe(send.send_nowait, event))
+    _print_settings(sandbox, base_url, settings)
+    with send, receive:
+        async for event in receive:
+            _print_event(event)
+    return Status.DONE
+
+
+def _print_settings(sandbox: Sandbox, base_url: str, settings: Settings) -> None:
     """Where it is, and what to set: its secret was made up for it, and opens nothing else."""
-    variables = {"GATEPAY_BASE_URL": base_url, "GATEPAY_APPKEY": appkey, "GATEPAY_APPSECRET": appsecret}
+    from gatepay_async.sandbox.shells import setting_lines
+
+    appkey, appsecret = sandbox.shops[0]
+    variables = variables_of(appkey, appsecret, base_url)
     console = base_url.removesuffix("api/")
+    if settings.env_file:
+        env_files.write_env_file(settings.env_file, variables)
     if wants_json():
-        print_json(base_url=base_url, console=console, database=database, appkey=appkey, appsecret=appsecret)
+        print_json(base_url=base_url, console=console, database=settings.database, appkey=appkey, appsecret=appsecret)
         return
+    database = settings.database
     where = text("sandbox.memory") if database == ":memory:" else escape(database)
     print_table(facts([(text("sandbox.console"), console), (text("sandbox.database_at"), where)]))
-    print_line(text("sandbox.set"))
-    for name, value in variables.items():
-        print_line(f"  export {name}={value}")
+    if settings.port is None and f":{USUAL_PORT}/" not in base_url:
+        print_line(text("sandbox.other_port", port=USUAL_PORT))
+    if settings.env_file:
+        print_line(text("sandbox.env_file", path=escape(settings.env_file)))
+    else:
+        print_line(text("sandbox.set"))
+        for line in setting_lines(settings.shell or usual_shell(), variables):
+            print_line(f"  {line}")
     print_line(text("sandbox.until"))
+
+
+def variables_of(appkey: str, appsecret: str, base_url: str) -> dict[str, str]:
+    """What a program needs to reach the sandbox, which is the cloud, too."""
+    return {
+        "GATEPAY_APPKEY": appkey,
+        "GATEPAY_APPSECRET": appsecret,
+        "GATEPAY_BASE_URL": base_url,
+        "GATEPAY_CLOUD_BASE_URL": base_url,
+    }
+
+
+def usual_shell() -> str:
+    """Which shell this user types into, as far as the environment tells."""
+    if os.name == "nt":
+        return "cmd" if "PROMPT" in os.environ else "powershell"  # PowerShell has a function of that name instead
+    name = os.environ.get("SHELL", "").rpartition("/")[2]
+    return {"fish": "fish", "pwsh": "powershell"}.get(name, "sh")
+
+
+def _print_event(event: SandboxEvent) -> None:
+    kind = "call" if hasattr(event, "endpoint") else "callback"
+    if wants_json():
+        at = datetime.fromtimestamp(event.at).astimezone().isoformat(timespec="milliseconds")
+        print_json(event=kind, **{**asdict(event), "at": at})
+        return
+    line, style = _call_line(event) if kind == "call" else _callback_line(event)  # type: ignore[arg-type]  # by its kind
+    dot, arrow = _signs()
+    clock = datetime.fromtimestamp(event.at).astimezone().strftime("%H:%M:%S")
+    print_line(f"{clock} {arrow + ' ' if kind == 'callback' else ''}{f' {dot} '.join(line)}", style=style)
+
+
+def _call_line(event: CallEvent) -> tuple[list[str], str]:
+    """18:02:11 ka/create 100 · 500 keys · 12 ms."""
+    parts = [f"{event.endpoint} {text('seen.no_answer') if event.code is None else event.code}"]
+    style = "" if event.code == _SUCCESS else "yellow"
+    if event.out_order_id:
+        parts.append(_short(event.out_order_id))
+    if event.card_keys is not None:
+        parts.append(text("seen.keys", count=f"{event.card_keys:,}"))
+    if event.reason:
+        parts.append(text(f"seen.{event.reason}", field=_short(event.field), message=event.message))
+    if event.fault:
+        parts.append(text("seen.fault", kind=event.fault))
+        style = "magenta"
+    return [*parts, text("seen.ms", ms=f"{event.milliseconds:,.0f}")], style
+
+
+def _callback_line(event: CallbackEvent) -> tuple[list[str], str]:
+    """→ order 12 · 200 success."""
+    parts = [text("seen.order", number=event.order_id)]
+    if event.attempt > 1:
+        parts.append(text("seen.attempt", number=event.attempt))
+    if event.status is not None:
+        parts.append(f"{event.status} {_short(event.answer or '')}".rstrip())
+    if event.problem is not None:
+        parts.append(say(PAGES[event.problem], current_language()))
+    return parts, "green" if event.problem is None else "red"
+
+
+def _short(message: str) -> str:
+    """Of others' text, what fits into a line."""
+    shown = escape(message)
+    return shown if len(shown) <= _SHOWN_CHARS else f"{shown[: _SHOWN_CHARS - 3]}..."
+
+
+def _signs() -> tuple[str, str]:
+    """A dot and an arrow, or what comes near where they can't be written."""
+    signs = ("·", "→")
+    try:
+        "".join(signs).encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return "-", "->"
+    return signs

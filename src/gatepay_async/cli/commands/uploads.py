@@ -11,7 +11,7 @@ from gatepay_async.cli.files.reading import Reading
 from gatepay_async.cli.language import text
 from gatepay_async.cli.output import escape, print_json, wants_json, warn
 from gatepay_async.cli.private_file import atomic_write
-from gatepay_async.cli.screens import facts, print_line, print_table, progress, table
+from gatepay_async.cli.screens import facts, local_time, print_line, print_list, print_table, progress, table
 from gatepay_async.cli.status import Status
 from gatepay_async.protocol.bulk import Fate
 
@@ -33,7 +33,7 @@ async def list_jobs() -> Status:
         print_line(text("uploads.none"))
         return Status.DONE
     columns = ("job", "name", "product", "state", "keys", "there", "created")
-    rows = table(*(text(f"uploads.{name}") for name in columns), right=(2, 4, 5))
+    rows = table(*(text(f"uploads.{name}") for name in columns), right=(2, 4, 5), whole=(0, 3, 6))
     for number, info in infos:
         rows.add_row(
             escape(number[:_SHORT_CHARS]),
@@ -42,9 +42,9 @@ async def list_jobs() -> Status:
             text(f"uploads.{info.state}"),
             f"{info.count:,}",
             f"{_on_server(info):,}",
-            f"{info.created:%Y-%m-%d %H:%M}",
+            local_time(info.created),
         )
-    print_table(rows)
+    print_list(rows)
     return Status.DONE
 
 
@@ -86,15 +86,15 @@ async def resume(prefix: str) -> Status:
         return await _print_state(job)
 
 
-async def forget(prefix: str) -> Status:
-    """Clean a job away that has ended."""
+async def delete(prefix: str) -> Status:
+    """Delete a job that has ended."""
     async with queue.open_submitter() as submit:
         job = await queue.find_job(submit, prefix)
-        await job.forget()
+        await job.delete()
         if wants_json():
-            print_json(job=queue.job_number(job), forgotten=True)
+            print_json(job=queue.job_number(job), deleted=True)
         else:
-            print_line(text("uploads.forgotten", job=queue.job_number(job)))
+            print_line(text("uploads.deleted", job=queue.job_number(job)))
         return Status.DONE
 
 
@@ -177,6 +177,7 @@ def _job_as_json(number: str, info: JobInfo) -> dict[str, Any]:
         "product": info.product_id,
         "state": str(info.state),
         "created": info.created.isoformat(),
+        "ended": None if info.ended is None else info.ended.isoformat(),
         "count": info.count,
         **info.progress.columns(),
         "to_come": info.progress.in_flight,
@@ -190,7 +191,8 @@ def _job_facts(info: JobInfo) -> list[tuple[str, object]]:
         (text("uploads.product"), info.product_id),
         (text("uploads.state"), text(f"uploads.{info.state}")),
         (text("uploads.keys"), f"{info.count:,}"),
-        (text("uploads.created"), f"{info.created:%Y-%m-%d %H:%M:%S %z}"),
+        (text("uploads.created"), local_time(info.created)),
+        *([(text("uploads.ended"), local_time(info.ended))] if info.ended is not None else []),
     ]
 
 

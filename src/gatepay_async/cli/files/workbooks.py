@@ -55,11 +55,11 @@ def give_memory_back() -> None:
 def _rows(sheet: Any, *, padded: bool) -> Iterator[list[Cell]]:
     left: list[Cell] = [""] * sheet.start[1]  # columns that are empty are missing in the rows, and count all the same
     for row in sheet.iter_rows():
-        cells: list[Cell] = [value if type(value) is str else _cell(value, padded=padded) for value in row]
+        cells: list[Cell] = [value if type(value) is str else _excel_cell(value, padded=padded) for value in row]
         yield left + cells
 
 
-def _cell(value: object, *, padded: bool) -> Cell:
+def _excel_cell(value: object, *, padded: bool) -> Cell:
     """What is no text: a number is its digits where none can be missing; the rest is no card key."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return Refused("sources.no_text", {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from gatepay_async.durable.errors import DurableError
 from gatepay_async.durable.records import results
@@ -51,6 +52,12 @@ class JobProgress:
     def all_ended(self) -> bool:
         """Whether all are."""
         return all(self.ended(number) for number in self.numbers)
+
+    def ended_at(self) -> datetime | None:
+        """When the last batch ended; None: one hasn't, or there are none."""
+        if not self.all_ended():
+            return None
+        return max((self.last(number).updated for number in self.numbers), default=None)
 
     def last(self, number: int) -> BatchRow:
         """The latest run of batch *number*, of which there is one."""

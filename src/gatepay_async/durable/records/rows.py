@@ -85,12 +85,14 @@ class BatchRow:
         status: DBOS's.
         begun: Calls for it may have been made. A run that was only taken, and then cancelled, has sent nothing.
         result: What became of it, if it has ended by itself.
+        updated: When its row was last written: once it has ended, its end.
     """
 
     task: Task
     status: str
     begun: bool
     result: BatchResult | None
+    updated: datetime
 
     @property
     def open(self) -> bool:

@@ -88,7 +88,7 @@ class FolderSpool:
 
     async def secret(self) -> bytes:
         """As ``Spool.secret``."""
-        return await anyio.to_thread.run_sync(self._read_secret)
+        return await anyio.to_thread.run_sync(self._read_or_create_secret)
 
     async def put(self, name: str, file: BinaryIO) -> None:
         """As ``Spool.put``; on the disk when it returns."""
@@ -103,9 +103,9 @@ class FolderSpool:
         path = self._folder / name
         await anyio.to_thread.run_sync(lambda: path.unlink(missing_ok=True))
 
-    def _read_secret(self) -> bytes:
+    def _read_or_create_secret(self) -> bytes:
         path = self._folder / _SECRET_NAME
-        self._prepare()
+        self._make_folder()
         if not path.exists():
             mine = self._write_new_file(BytesIO(token_bytes(_SECRET_BYTES)))
             try:
@@ -118,7 +118,7 @@ class FolderSpool:
             return check_secret(file.read(_SECRET_BYTES + 1), str(path))
 
     def _replace_file(self, name: str, file: BinaryIO) -> None:
-        self._prepare()
+        self._make_folder()
         mine = self._write_new_file(file)
         try:
             mine.replace(self._folder / name)
@@ -126,7 +126,7 @@ class FolderSpool:
             mine.unlink(missing_ok=True)
         _fsync_folder(self._folder)
 
-    def _prepare(self) -> None:
+    def _make_folder(self) -> None:
         """
         Make the folder, if it is missing.
 

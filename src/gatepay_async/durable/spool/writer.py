@@ -105,7 +105,7 @@ class _SpoolWriter:
         ]
         refused_keys = self._write_keys(pairs, number=-1) if pairs else None
         problems = (
-            self._write(json.dumps(problems_by_count).encode(), Batch(-1, 0, 0, "", 0, 0, 0))
+            self._write_data(json.dumps(problems_by_count).encode(), Batch(-1, 0, 0, "", 0, 0, 0))
             if problems_by_count
             else None
         )
@@ -141,9 +141,9 @@ class _SpoolWriter:
     def _write_keys(self, pairs: list[tuple[int, str]], *, number: int) -> Batch:
         first_line, last_line = pairs[0][0], pairs[-1][0]
         data = b"".join(batches.lines_of(pairs, first_line))
-        return self._write(data, Batch(number, 0, 0, "", len(pairs), first_line, last_line))
+        return self._write_data(data, Batch(number, 0, 0, "", len(pairs), first_line, last_line))
 
-    def _write(self, data: bytes, batch: Batch) -> Batch:
+    def _write_data(self, data: bytes, batch: Batch) -> Batch:
         """*batch*, of which *data* are the bytes."""
         self._target.write(data)
         self._whole.update(data)

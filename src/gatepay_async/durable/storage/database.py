@@ -98,7 +98,7 @@ class Database:
         def prepare(connection: Any, _: object) -> None:
             if sqlite3.sqlite_version_info < _WITH_SUBSECONDS:
                 connection.create_function("unixepoch", 1, _seconds)
-            connection.text_factory = _text  # by itself it fails, and quotes what it can't decode
+            connection.text_factory = _decode_stored  # by itself it fails, and quotes what it can't decode
             connection.isolation_level = "IMMEDIATE"  # a reader that turns writer would fail at once
             connection.execute(f"PRAGMA busy_timeout={LOCK_TIMEOUT_S * 1000}")
             switch_to_wal(connection, timeout=LOCK_TIMEOUT_S)
@@ -143,11 +143,11 @@ async def in_thread(ask: Callable[..., T], *arguments: Any) -> T:
     try:
         return await anyio.to_thread.run_sync(ask, *arguments)
     except SQLAlchemyError as error:
-        unavailable = _unavailable(error)
+        unavailable = _unavailable_error(error)
     raise unavailable  # and nothing else: in the frames of the other one stands the database's password
 
 
-def _unavailable(error: SQLAlchemyError) -> QueueUnavailableError:
+def _unavailable_error(error: SQLAlchemyError) -> QueueUnavailableError:
     reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
     shown = "".join(letter if letter.isprintable() else "?" for letter in reason[:MAX_REASON_CHARS])
     unavailable = QueueUnavailableError(reason=shown)
@@ -173,7 +173,7 @@ def _seconds(_: str) -> float:
     return time.time()
 
 
-def _text(stored: bytes) -> str:
+def _decode_stored(stored: bytes) -> str:
     return stored.decode("utf-8", "replace")
 
 

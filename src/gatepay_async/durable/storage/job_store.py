@@ -222,8 +222,7 @@ def _readable_job(row: WorkflowStatus) -> JobRow | None:
 def _job_row(row: WorkflowStatus) -> JobRow:
     with pickle_guard.one_row_error(row.workflow_id):
         manifest = JobManifest.from_row(_arguments(row)[0])
-        created = datetime.fromtimestamp((row.created_at or 0) / 1000).astimezone()
-        return JobRow(row.workflow_id, row.status in OPEN_STATUSES, created, manifest)
+        return JobRow(row.workflow_id, row.status in OPEN_STATUSES, _time(row.created_at), manifest)
 
 
 def _batch_row(row: WorkflowStatus) -> BatchRow:
@@ -232,7 +231,11 @@ def _batch_row(row: WorkflowStatus) -> BatchRow:
         result = BatchResult.from_row(row.output or {}) if row.status == "SUCCESS" else None
         if result is not None:
             results.check_result(result, task.batch)
-        return BatchRow(task, row.status, _is_begun(row), result)
+        return BatchRow(task, row.status, _is_begun(row), result, _time(row.updated_at))
+
+
+def _time(milliseconds: int | None) -> datetime:
+    return datetime.fromtimestamp((milliseconds or 0) / 1000).astimezone()
 
 
 def _arguments(row: WorkflowStatus) -> tuple[Any, ...]:

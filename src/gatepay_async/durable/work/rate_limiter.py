@@ -9,14 +9,7 @@ import anyio
 from attrs import field, frozen
 
 from gatepay_async.protocol import checks
-from gatepay_async.protocol.errors import InvalidRequestError
-from gatepay_async.words.problem import Problem
-
-
-def _period(_: object, attribute: object, value: object) -> None:
-    if value is None:
-        raise InvalidRequestError(field="per", problem=Problem("not_seconds"))
-    checks.seconds(None, attribute, value)
+from gatepay_async.protocol.durations import above_0, without_timedelta
 
 
 @frozen
@@ -26,11 +19,11 @@ class Rate:
 
     Attributes:
         limit: Calls.
-        per: Seconds.
+        per: Seconds, or a ``timedelta``.
     """
 
     limit: int = field(validator=checks.positive)
-    per: float = field(default=1.0, validator=_period, kw_only=True)
+    per: float = field(default=1.0, converter=without_timedelta, validator=above_0, kw_only=True)
 
 
 class RateLimiter:

@@ -38,7 +38,7 @@ class Reporter:
     async def report(self) -> UploadReport:
         """The whole."""
         ledger = self._job_progress.ledger()
-        await self._add_refused(ledger)
+        await self._add_refused_lines(ledger)
         for number in self._job_progress.numbers:
             for outcome in await self._outcomes(number):
                 ledger.add(outcome)
@@ -51,14 +51,14 @@ class Reporter:
             return flat
         chunks = await self._read_chunks(self._job_progress.last(number).task.batch)
         if chunks is None:
-            return [self._explained(outcome) for outcome in flat]
+            return [self._with_reason(outcome) for outcome in flat]
         for chunk in chunks:
             if chunk.index not in by_chunk:
                 by_chunk[chunk.index] = [bulk.failed(chunk, self._job_progress.fate(number), error=self._stopped)]
         by_index = {chunk.index: chunk for chunk in chunks}
         return [_with_keys(outcome, by_index[outcome.index]) for outcomes in by_chunk.values() for outcome in outcomes]
 
-    def _explained(self, outcome: ChunkOutcome) -> ChunkOutcome:
+    def _with_reason(self, outcome: ChunkOutcome) -> ChunkOutcome:
         """With the reason why the job has ended, where there was none of its own."""
         return outcome if outcome.fate is Fate.STORED else evolve(outcome, error=outcome.error or self._stopped)
 
@@ -77,7 +77,7 @@ class Reporter:
             return None
         return data
 
-    async def _add_refused(self, ledger: Ledger) -> None:
+    async def _add_refused_lines(self, ledger: Ledger) -> None:
         """The lines that can't be card keys."""
         refused, problems = self._job.manifest.refused, self._job.manifest.problems
         if refused is None or problems is None:

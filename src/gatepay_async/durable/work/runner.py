@@ -103,7 +103,7 @@ class Runner:
                 self.idle_jobs.add(task.job)
         if not job.active:
             result.follows = False
-        if (result.follows or result.stopped is not None) and await self._is_ours(task):
+        if (result.follows or result.stopped is not None) and await self._is_task_ours(task):
             await self._queue_next_run(task, job, result)
         if self._latest.get(task.id) is task:
             del self._latest[task.id]
@@ -141,7 +141,7 @@ class Runner:
             # Whoever ran it before has not said what became of it: any of it may be on the server.
             chunks = [evolve(chunk, in_doubt=True) for chunk in chunks]
         # Asked after that was noted: who cancels it in between, and is told that nothing of it was begun, is right.
-        if chunks and not await self._is_ours(task):
+        if chunks and not await self._is_task_ours(task):
             return BatchResult([bulk.left(chunk) for chunk in chunks])
         sender = BatchSender(self._send, task.product_id, may_send, accepted=self._accepted)
         try:
@@ -208,7 +208,7 @@ class Runner:
         following = evolve(task, turn=task.turn + 1, failures=failures)
         await self._ask_until_answered(partial(self._store.enqueue_run, following, delay=delay))
 
-    async def _is_ours(self, task: Task) -> bool:
+    async def _is_task_ours(self, task: Task) -> bool:
         """Whether it has not been taken from us: what comes next is then the other's to say, who may have ended it."""
         return self._latest.get(task.id) is task and await self._ask_until_answered(
             self._store.is_taken, task.id, self._executor

@@ -63,7 +63,7 @@ class BatchSender:
         error = self._sender.error
         if error is not None:
             result.stopped = error if isinstance(error, InvalidRequestError) else _without_text(error)
-            result.outcomes = [_explained(outcome, result.stopped) for outcome in result.outcomes]
+            result.outcomes = [_with_error(outcome, result.stopped) for outcome in result.outcomes]
         unsettled = [outcome for outcome in result.outcomes if not results.settled(outcome)]
         result.unanswered = any(outcome.attempts for outcome in unsettled)
         result.follows = result.stopped is None and bool(unsettled)
@@ -75,5 +75,5 @@ def _without_text(error: BaseException) -> DurableError:
     return DurableError(problem=Problem("sending_failed", kind=type(error).__name__))
 
 
-def _explained(outcome: ChunkOutcome, error: GatePayError) -> ChunkOutcome:
+def _with_error(outcome: ChunkOutcome, error: GatePayError) -> ChunkOutcome:
     return outcome if outcome.fate is Fate.STORED else evolve(outcome, error=outcome.error or error)

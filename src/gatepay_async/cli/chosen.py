@@ -1,0 +1,66 @@
+"""Which shop the command line names, with ``--profile`` or ``--env-file``. Light, as help and completion import it."""
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from attrs import define, field
+
+_PREFIX = "GATEPAY_"
+
+
+@define
+class Chosen:
+    """
+    What the command line says, and what came of it.
+
+    Attributes:
+        profile: Of ``--profile``, or empty.
+        env_file: Of ``--env-file``, or empty.
+        source: Where the key comes from, once that has been looked up.
+    """
+
+    profile: str = ""
+    env_file: str = ""
+    source: Any = field(default=None, repr=False)
+
+
+# Where the command is run several times in one process, each run has its own.
+_chosen: ContextVar[Chosen | None] = ContextVar("chosen", default=None)
+
+
+def chosen() -> Chosen:
+    """What this run's command line says; nothing, where there is none."""
+    return _chosen.get() or Chosen()
+
+
+@contextmanager
+def fresh_run() -> Generator[None]:
+    """Begin with nothing chosen; at the end take back the variables that an ``--env-file`` has set."""
+    before = {name: value for name, value in os.environ.items() if name.startswith(_PREFIX)}
+    token = _chosen.set(Chosen())
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+        for name in [name for name in os.environ if name.startswith(_PREFIX)]:
+            del os.environ[name]
+        os.environ.update(before)
+
+
+def choose_profile(name: str) -> None:
+    """Take the key from that profile, whatever the environment says."""
+    if name:
+        chosen().profile = name
+
+
+def choose_env_file(path: str) -> None:
+    """Set the variables of that file, in place of the environment's own."""
+    if path:
+        from gatepay_async.cli.env_files import read_env_file
+
+        path = os.path.expanduser(path)  # noqa: PTH111 -- Path.expanduser() raises where there is no home
+        os.environ.update(read_env_file(path))
+        chosen().env_file = path

@@ -1,0 +1,44 @@
+"""``gatepay pay`` after a lost answer: what GatePay says about the order, and what that proves."""
+
+from gatepay_async.cli.failures import headline
+from gatepay_async.cli.language import text
+from gatepay_async.cli.output import escape, warn
+from gatepay_async.cli.status import HaltError, Status
+from gatepay_async.client import AsyncGatePay
+from gatepay_async.protocol.errors import GatePayError, OutcomeUnknownError
+from gatepay_async.protocol.models import OrderStatus
+
+# GatePay does not say whether order/check finds what these create: an order that isn't found may exist.
+_PERHAPS_NEVER_FOUND = ("pay/create", "cloudpay/create")
+
+
+async def find_order(gatepay: AsyncGatePay, error: OutcomeUnknownError) -> OrderStatus:
+    """
+    Ask GatePay for the order, and say what it answers.
+
+    Raises:
+        HaltError: It isn't found, or GatePay could not be asked; what is known of it, and what to do.
+    """
+    order = escape(error.out_order_id)
+    warn(text("pay.asking", order=order))
+    try:
+        status = await gatepay.settle(error)
+    except GatePayError as failure:
+        why = text("pay.not_asked", order=order, reason=headline(failure))
+        raise _unsettled(error, "not_asked", why, text("todo.OutcomeUnknownError")) from None
+    if status is not None:
+        warn(text("pay.found", order=order, status=escape(status.order_status)))
+        return status
+    proof = "not_found" if error.endpoint in _PERHAPS_NEVER_FOUND else "probably_not"
+    raise _unsettled(error, "not_found", text(f"pay.{proof}", order=order), text(f"pay.{proof}.todo"))
+
+
+def _unsettled(error: OutcomeUnknownError, learned: str, why: str, todo: str) -> HaltError:
+    facts = {
+        "type": type(error).__name__,
+        "endpoint": error.endpoint,
+        "out_order_id": error.out_order_id,
+        "attempts": error.attempts,
+        "settled": learned,
+    }
+    return HaltError(why, todo=todo, status=Status.NO_ANSWER, facts=facts)

@@ -1,0 +1,135 @@
+"""``gatepay pay --wait``: callbacks are listened for until the order is paid."""
+
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import anyio
+
+from gatepay_async.cli import settings
+from gatepay_async.cli.language import text
+from gatepay_async.cli.output import escape, print_json, wants_json, warn
+from gatepay_async.cli.screens import local_time, print_line, span
+from gatepay_async.cli.status import HaltError, Status
+from gatepay_async.protocol.models import Callback
+
+_MAX_PORT = 65_535
+# How long an order of the sandbox can be paid, and so how long `--wait` waits by default. GatePay's own time: silent.
+ORDER_SECONDS = 300
+
+
+def parse_listen(listen: str, *, wait: bool) -> tuple[str, int] | None:
+    """
+    The host and port of ``--listen``, or None: nobody waits.
+
+    Raises:
+        HaltError: ``--wait`` without ``--listen``, the other way round, or no address.
+    """
+    if bool(listen) != wait:
+        raise HaltError(text("pay.wait_and_listen"), todo=text("pay.wait_and_listen.todo"))
+    if not wait:
+        return None
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > _MAX_PORT:
+        raise HaltError(text("pay.address", address=listen))
+    return host.strip("[]"), int(port)
+
+
+def open_listener(host: str, port: int) -> socket.socket:
+    """
+    Taken before the order is made: an address that can't be had costs no order.
+
+    Raises:
+        HaltError: It can't be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise HaltError(text("pay.cant_listen", address=f"{host}:{port}", reason=error.strerror or error)) from None
+
+
+async def wait_for_payment(
+    make: Callable[[], Awaitable[Decimal | None]],
+    out_order_id: str,
+    listener: socket.socket,
+    timeout: int,  # noqa: ASYNC109 -- the option's name
+    *,
+    knows_price: bool,
+) -> Status:
+    """
+    Serve callbacks and make the order; whichever payment of it comes first ends the wait.
+
+    Args:
+        make: Makes the order, and returns its price.
+        out_order_id: Its number.
+        listener: Where the callback comes.
+        timeout: Seconds.
+        knows_price: Whether callbacks are compared with that price.
+
+    Raises:
+        HaltError: None came in time.
+    """
+    from gatepay_async.callbacks import CallbackApp, MemoryStore
+    from gatepay_async.cli.callback_server import serve_callbacks
+
+    paid: list[Callback] = []
+    arrived = anyio.Event()
+    price: list[Decimal | None] = []
+    made = anyio.Event()
+
+    async def lookup(order: str) -> Decimal | None:
+        # The callback may be quicker than the answer to our own call.
+        await made.wait()
+        return price[0] if order == out_order_id else None
+
+    async def handler(callback: Callback) -> None:
+        if callback.out_order_id != out_order_id:
+            raise LookupError
+        paid.append(callback)
+        arrived.set()
+
+    app = CallbackApp(
+        handler,
+        appkey=settings.appkey(),
+        appsecret=settings.secret(),
+        store=MemoryStore(),
+        lookup=lookup if knows_price else None,
+    )
+    host, port = listener.getsockname()[:2]
+    async with serve_callbacks(app, listener):
+        price.append(await make())
+        made.set()
+        until = local_time(datetime.now(UTC) + timedelta(seconds=ORDER_SECONDS))
+        if not wants_json():
+            print_line(text("pay.waiting", address=f"http://{host}:{port}/", time=span(timeout)), stream=sys.stderr)
+        try:
+            with anyio.move_on_after(timeout):
+                await arrived.wait()
+        except anyio.get_cancelled_exc_class():
+            warn(text("pay.still_open", order=escape(out_order_id), until=until))
+            raise
+    if not paid:
+        raise HaltError(
+            text("pay.not_paid", order=out_order_id),
+            todo=text("pay.not_paid.todo", order=out_order_id, until=until),
+            status=Status.NO_ANSWER,
+        )
+    _print_paid(paid[0])
+    return Status.DONE
+
+
+def _print_paid(callback: Callback) -> None:
+    if wants_json():
+        print_json(
+            paid=True,
+            order_id=callback.order_id,
+            out_order_id=callback.out_order_id,
+            realprice=f"{callback.realprice:f}",
+            paid_at=callback.paid_at.isoformat(),
+        )
+        return
+    values = {"order_id": callback.order_id, "realprice": f"{callback.realprice:f}", "type": callback.pay_type}
+    print_line(text("pay.paid", **{name: escape(value) for name, value in values.items()}), style="green")

@@ -1,0 +1,132 @@
+"""
+The system's keyring, through the library ``keyring``, which is imported when it is used: it takes a third of a second.
+
+A keyring asks its user for a password, talks to another process, and may never answer. So it is asked in a thread, and
+waited for only so long.
+"""
+
+import signal
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from gatepay_async.cli.language import text
+from gatepay_async.cli.output import warn
+from gatepay_async.cli.status import HaltError, Status
+
+T = TypeVar("T")
+
+SERVICE = "gatepay-async"
+_HINT_AFTER_S = 2.0  # seconds; then the user is told what is waited for
+_LONGEST_S = 60.0  # seconds: somebody may be typing a password
+
+
+def keyring_name() -> str | None:
+    """
+    What the system's keyring is called; None: there is none, or it is switched off.
+
+    Raises:
+        HaltError: It doesn't answer.
+    """
+    return _ask(_name)
+
+
+def put_secret(account: str, secret: str) -> None:
+    """
+    Put a secret away, in the place of one under the same name.
+
+    Raises:
+        HaltError: The keyring is locked, refuses, or doesn't answer.
+    """
+
+    def put() -> bool:
+        backend = _backend()
+        backend.set_password(SERVICE, account, secret)
+        return bool(backend.get_password(SERVICE, account) == secret)
+
+    if not _ask(put):
+        raise HaltError(text("keyring.forgets"), todo=text("keyring.todo"))
+
+
+def get_secret(account: str) -> str | None:
+    """
+    The secret of that name; None: the keyring has none.
+
+    Raises:
+        HaltError: The keyring is locked, refuses, or doesn't answer.
+    """
+    found: str | None = _ask(lambda: _backend().get_password(SERVICE, account))
+    return found
+
+
+def delete_secret(account: str) -> None:
+    """
+    Delete the secret of that name, if there is one.
+
+    Raises:
+        HaltError: The keyring is locked, refuses, or doesn't answer.
+    """
+
+    def delete() -> None:
+        backend = _backend()
+        if backend.get_password(SERVICE, account) is not None:
+            backend.delete_password(SERVICE, account)
+
+    _ask(delete)
+
+
+def _backend() -> Any:
+    import keyring
+
+    return keyring.get_keyring()
+
+
+def _name() -> str | None:
+    try:
+        from keyring.backends import fail, null
+    except ModuleNotFoundError:  # not installed: the rest of the command works without it
+        return None
+    backend = _backend()
+    return None if isinstance(backend, (fail.Keyring, null.Keyring)) else str(backend.name)
+
+
+def _ask(work: Callable[[], T]) -> T:
+    results: list[T] = []
+    failures: list[str] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except Exception as error:  # noqa: BLE001 -- each keyring has its own; its text may be anything
+            failures.append(type(error).__name__)
+
+    thread = threading.Thread(target=run, name="gatepay-keyring", daemon=True)
+    with _ended_by_ctrl_c():
+        thread.start()
+        thread.join(_HINT_AFTER_S)
+        if thread.is_alive():
+            warn(text("keyring.waiting"))
+            thread.join(_LONGEST_S)
+    if results:
+        return results[0]
+    if not failures:
+        problem = text("keyring.hangs", seconds=f"{_HINT_AFTER_S + _LONGEST_S:g}")
+    elif failures == ["KeyringLocked"]:
+        problem = text("keyring.locked")
+    else:
+        problem = text("keyring.refuses", reason=failures[0])
+    raise HaltError(problem, todo=text("keyring.todo"), status=Status.USAGE)
+
+
+@contextmanager
+def _ended_by_ctrl_c() -> Generator[None]:
+    """Have Ctrl-C end the wait: an event loop's own handler would wait for the loop, and that waits here."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

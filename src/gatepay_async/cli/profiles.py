@@ -1,0 +1,213 @@
+"""
+The profiles: one shop's key each, put away by ``gatepay login``.
+
+Each profile is a file of its own, and so is the name of the default one: two logins at once don't meet, and a file that
+is damaged is one profile's.
+"""
+
+import json
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Any, cast
+
+import typer
+from attrs import asdict, field, frozen
+from attrs.validators import in_, instance_of, min_len
+
+from gatepay_async.cli.language import text
+from gatepay_async.cli.private_file import atomic_write
+from gatepay_async.cli.status import HaltError
+
+DEFAULT_NAME = "default"
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")  # a file is called after it, on systems that know no capitals, too
+_PREFIX, _SUFFIX = "profile-", ".json"
+_MAX_BYTES = 16 * 1024  # a file that is longer is another file
+
+_some_text: Any = (instance_of(str), min_len(1))
+
+
+@frozen
+class Profile:
+    """
+    What is known of one shop.
+
+    Attributes:
+        base_url: Empty: GatePay's own; so is ``cloud_base_url``.
+        kept_in: ``keyring``, or ``file``: this one.
+        secret: Where the file keeps it.
+    """
+
+    appkey: str = field(validator=_some_text)
+    base_url: str = field(default="", validator=instance_of(str))
+    cloud_base_url: str = field(default="", validator=instance_of(str))
+    kept_in: str = field(default="keyring", validator=in_(("keyring", "file")))
+    secret: str = field(default="", repr=False, validator=instance_of(str))
+
+    def account(self, name: str) -> str:
+        """What the keyring calls the secret: another appkey is another entry, so that none is ever mistaken."""
+        return f"{name}/{self.appkey}"
+
+
+def check_name(name: str) -> str:
+    """
+    Accept what a profile may be called.
+
+    Raises:
+        HaltError: It may not.
+    """
+    if not _NAME.fullmatch(name):
+        raise HaltError(text("profiles.name", name=name))
+    return name
+
+
+def app_folder() -> Path:
+    """
+    The folder of what this user keeps; it may not be there yet.
+
+    Raises:
+        HaltError: Nobody knows where this user's home is.
+    """
+    if not _has_home():
+        raise HaltError(text("profiles.no_home"), todo=text("profiles.no_home.todo"))
+    return Path(typer.get_app_dir("gatepay"))
+
+
+def path_of(name: str) -> Path:
+    """The file of the profile of that name."""
+    return app_folder() / f"{_PREFIX}{check_name(name)}{_SUFFIX}"
+
+
+def find_profile(name: str) -> Profile | None:
+    """
+    Read a profile; None: there is none of that name.
+
+    Raises:
+        HaltError: Its file can't be read, is damaged, or is readable by others.
+    """
+    path = path_of(name)
+    content = _read(path)
+    if content is None:
+        return None
+    try:
+        return Profile(**cast("dict[str, Any]", json.loads(content)))
+    except (ValueError, TypeError):
+        pass  # raised below, as this error may hold the secret
+    raise HaltError(text("profiles.damaged", path=path), todo=text("profiles.damaged.todo", name=name))
+
+
+def get_profile(name: str) -> Profile:
+    """
+    Read a profile.
+
+    Raises:
+        HaltError: There is none of that name; or as of find_profile().
+    """
+    profile = find_profile(name)
+    if profile is None:
+        names = ", ".join(list_names()) or text("profiles.none_there")
+        raise HaltError(text("profiles.unknown", name=name, names=names), todo=text("profiles.unknown.todo", name=name))
+    return profile
+
+
+def list_names() -> list[str]:
+    """The names of all profiles, in order; nothing, if there is no place for any."""
+    if not _has_home():
+        return []
+    found = sorted(app_folder().glob(f"{_PREFIX}*{_SUFFIX}"))
+    names = [path.name.removeprefix(_PREFIX).removesuffix(_SUFFIX) for path in found]
+    return [name for name in names if _NAME.fullmatch(name)]
+
+
+def save_profile(name: str, profile: Profile) -> None:
+    """
+    Write a profile, in the place of one that has the name; the first one is the default from then on.
+
+    Raises:
+        HaltError: It can't be written; what was there stays.
+    """
+    path = path_of(name)
+    _make_folder(path.parent)
+    _write(path, json.dumps(asdict(profile), indent=1))
+    if not default_name():
+        set_default(name)
+
+
+def remove_profile(name: str) -> None:
+    """
+    Remove a profile; if it was the default one, there is none any more.
+
+    Raises:
+        HaltError: It can't be removed.
+    """
+    paths = [path_of(name), *([_default_path()] if default_name() == name else [])]
+    try:
+        for path in paths:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise HaltError(text("files.unwritable", path=error.filename, reason=error.strerror)) from None
+
+
+def default_name() -> str:
+    """
+    The name of the default profile, or empty.
+
+    Raises:
+        HaltError: The file with the name can't be read, or holds something else.
+    """
+    name = (_read(_default_path()) or "").strip() if _has_home() else ""
+    return check_name(name) if name else ""
+
+
+def set_default(name: str) -> None:
+    """
+    Make a profile the default one.
+
+    Raises:
+        HaltError: That can't be written.
+    """
+    _write(_default_path(), f"{name}\n")
+
+
+def _default_path() -> Path:
+    return app_folder() / "default-profile"
+
+
+def _has_home() -> bool:
+    """Whether anybody knows where this user's home is."""
+    return Path(typer.get_app_dir("gatepay")).is_absolute()
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise HaltError(text("files.unwritable", path=folder, reason=error.strerror)) from None
+
+
+def _write(path: Path, content: str) -> None:
+    # What a link leads to is written, and the link stays: some keep their settings elsewhere.
+    with atomic_write(Path(os.path.realpath(path))) as file:
+        file.write(content.encode())
+
+
+def _read(path: Path) -> str | None:
+    """The text of a file that is nobody else's; None: it isn't there."""
+    try:
+        with open(path, "rb", opener=_open_at_once) as file:
+            mode = os.fstat(file.fileno()).st_mode
+            raw = file.read(_MAX_BYTES) if stat.S_ISREG(mode) else b""
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise HaltError(text("profiles.unreadable", path=path, reason=error.strerror)) from None
+    if not stat.S_ISREG(mode):
+        raise HaltError(text("files.no_file", path=path))
+    if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise HaltError(text("profiles.shared", path=path), todo=text("profiles.shared.todo", path=path))
+    return raw.decode("utf-8", "replace")
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe without a writer would be waited for

@@ -1,0 +1,225 @@
+"""
+Sends a call, and again where that is safe, until it is answered.
+
+``Caller.send`` is a whole call, ``Attempts.make`` one attempt of it: whoever wants to watch either begins there.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any, Final, NoReturn, ParamSpec, TypeVar
+
+import anyio
+import httpx
+
+from gatepay_async.exchange.attempts import Attempts, current_loop
+from gatepay_async.exchange.port import ForeignError
+from gatepay_async.protocol.errors import (
+    GatePayError,
+    InvalidRequestError,
+    OutcomeUnknownError,
+    ProtocolError,
+    RefusedError,
+    TransportError,
+)
+from gatepay_async.protocol.frames import clear_frames
+from gatepay_async.protocol.messages import Reply, encode
+from gatepay_async.protocol.raw import Outgoing, RawCall
+from gatepay_async.protocol.retrying import RetryPolicy, Sent, wait_after
+from gatepay_async.protocol.signing import Credentials
+from gatepay_async.words.problem import Problem
+
+T = TypeVar("T")
+P = ParamSpec("P")
+C = TypeVar("C", bound=Outgoing)
+
+_REFUND: Final = 0.5  # of an attempt, for each call that succeeds
+
+_HOW_TO = "    async with AsyncGatePay(appkey, appsecret) as gatepay:\n        await gatepay.list_products()"
+
+
+def sealed_async(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """As ``sealed``: errors leave without the form, the card keys and the reply in the locals of their frames."""
+
+    @wraps(method)
+    async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await method(*args, **kwargs)
+        except BaseException as error:
+            del args, kwargs  # this frame stays
+            clear_frames(error)
+            raise
+
+    return call
+
+
+class Caller:
+    """
+    What a client sends with, from its opening to its end.
+
+    Args:
+        credentials: What calls are signed with.
+        attempts: Makes attempts at ``base_url``.
+        cloud_attempts: The same at ``cloud_base_url``, or None. Opened when it is first needed: most shops have nothing
+            there.
+        deadline: Seconds for a whole call.
+        policy: When a call is sent again.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        *,
+        attempts: Attempts,
+        cloud_attempts: Attempts | None,
+        deadline: float,
+        policy: RetryPolicy,
+    ) -> None:
+        self._credentials = credentials
+        self._attempts = attempts
+        self._cloud_attempts = cloud_attempts
+        self._deadline = deadline
+        self._policy = policy
+        self._retries_left = policy.budget
+        self._loop: object = None  # before it is opened, and once it is closed
+        self._was_opened = False
+        self._closed = False
+
+    async def open(self) -> None:
+        """Open what carries the calls; once."""
+        if self._was_opened:
+            raise _misuse_error(Problem("opened_twice"))
+        self._was_opened = True
+        self._loop = current_loop()
+        await self._attempts.open()
+
+    async def aclose(self) -> None:
+        """Close it. Calls under way end, and are not sent again."""
+        self._closed = True
+        self._loop = None
+        try:
+            await self._attempts.aclose()
+        finally:
+            if self._cloud_attempts is not None:
+                await self._cloud_attempts.aclose()
+
+    def http(self) -> httpx.AsyncClient:
+        """An httpx client over the connections to ``base_url``."""
+        if self._loop != current_loop():
+            raise self._not_usable_error()
+        return self._attempts.http()
+
+    @sealed_async
+    async def send(self, call: C, read: Callable[[C, Reply], T], *, resent_within: float = math.inf) -> Sent[T]:
+        """
+        Send *call* until *read* can read its reply.
+
+        Args:
+            call: What to send.
+            read: Makes a value of its reply, or raises.
+            resent_within: Seconds after which it isn't sent again.
+        """
+        if self._loop != current_loop():
+            raise self._not_usable_error()
+        form = encode(call, self._credentials)
+        attempts = await self._open_cloud() if call.on_cloud else self._attempts
+        began = attempts.now()
+        ends = began + self._deadline
+        attempt = 0
+        in_doubt = False  # an attempt broke off, and may have been carried out
+        while True:
+            attempt += 1
+            try:
+                value = read(call, await attempts.make(call, form, ends=ends))
+            except (RefusedError, ProtocolError, TransportError, ForeignError) as error:
+                failure = error
+            else:
+                self._retries_left = min(self._policy.budget, self._retries_left + _REFUND)
+                return Sent(value, attempt)
+            if isinstance(failure, ForeignError):
+                _raise_foreign(call, failure, attempt=attempt, in_doubt=in_doubt)
+            now = attempts.now()
+            wait = None if now - began > resent_within else self._wait_after(call, failure, attempt, left=ends - now)
+            if wait is None:
+                _raise(call, failure, attempt=attempt, in_doubt=in_doubt)
+            await anyio.sleep(wait)
+            if self._closed:
+                _raise(call, failure, attempt=attempt, in_doubt=in_doubt)
+            # Whoever sent a reply that is not GatePay's may have sent it in the place of one that is.
+            in_doubt = in_doubt or isinstance(failure, ProtocolError) or _maybe_done(failure)
+
+    def _wait_after(
+        self, call: Outgoing, failure: RefusedError | ProtocolError | TransportError, attempt: int, *, left: float
+    ) -> float | None:
+        """Seconds until *call* is sent again, or None: it isn't."""
+        if self._closed or self._retries_left < 1:
+            return None
+        if not call.repeatable and not (isinstance(failure, TransportError) and not failure.sent):
+            return None
+        jitter = random.random()  # noqa: S311 -- spreads callers, guards nothing
+        wait = wait_after(failure, attempt=attempt, policy=self._policy, jitter=jitter, left=left)
+        if wait is not None:
+            self._retries_left -= 1
+        return wait
+
+    async def _open_cloud(self) -> Attempts:
+        attempts = self._cloud_attempts
+        if attempts is None:
+            raise InvalidRequestError(field="cloud_base_url", problem=Problem("cloud_not_set"))
+        await attempts.open()
+        if self._closed:
+            await attempts.aclose()
+            raise self._not_usable_error()
+        return attempts
+
+    def _not_usable_error(self) -> InvalidRequestError:
+        if self._closed:
+            return _misuse_error(Problem("closed"))
+        return _misuse_error(Problem("other_event_loop" if self._was_opened else "not_open"))
+
+
+def _raise(
+    call: Outgoing, failure: RefusedError | ProtocolError | TransportError, *, attempt: int, in_doubt: bool
+) -> NoReturn:
+    """Raise *failure*, with what is known of all the attempts."""
+    failure.attempts = attempt
+    if isinstance(failure, RefusedError):
+        failure.in_doubt = in_doubt
+    if isinstance(failure, TransportError):
+        failure.sent = failure.sent or in_doubt
+    if call.repeatable or not _maybe_done(failure):
+        raise failure
+    raise _outcome_unknown_error(call, attempt) from failure
+
+
+def _raise_foreign(call: Outgoing, failure: ForeignError, *, attempt: int, in_doubt: bool) -> NoReturn:
+    """Raise what a hook or a transport of the user's has raised; never another attempt: it is no network error."""
+    error, sent = failure.error, failure.sent or in_doubt
+    left = "the request may have arrived" if sent else "no byte of the request has left"
+    error.add_note(f"gatepay-async: raised by your httpx client or transport during {call.path}; {left}")
+    if sent and not call.repeatable:
+        raise _outcome_unknown_error(call, attempt) from error
+    if isinstance(error, GatePayError):  # of another call, within a hook; as ours it would say something else
+        problem = Problem("foreign_error", kind=type(error).__name__)
+        raise TransportError(endpoint=call.path, sent=sent, problem=problem, attempts=attempt) from error
+    raise error
+
+
+def _outcome_unknown_error(call: Outgoing, attempts: int) -> OutcomeUnknownError:
+    # A raw call's fields may all be secrets.
+    out_order_id = "" if isinstance(call, RawCall) else call.fields()["out_order_id"]
+    return OutcomeUnknownError(endpoint=call.path, out_order_id=out_order_id, attempts=attempts)
+
+
+def _maybe_done(failure: RefusedError | ProtocolError | TransportError) -> bool:
+    """Whether the attempt that ended so may have been carried out."""
+    if isinstance(failure, ProtocolError):
+        return failure.may_have_been_done
+    return isinstance(failure, TransportError) and failure.sent
+
+
+def _misuse_error(problem: Problem) -> InvalidRequestError:
+    return InvalidRequestError(field="client", problem=Problem("with_example", problem=problem, example=_HOW_TO))

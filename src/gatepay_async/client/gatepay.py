@@ -1,0 +1,160 @@
+"""``AsyncGatePay``: its settings, opening and closing it. Its methods are in the other files of this room."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import httpx
+
+from gatepay_async.client.caller import Caller
+from gatepay_async.client.card_keys import CardKeys
+from gatepay_async.client.payments import Payments
+from gatepay_async.client.queries import Queries
+from gatepay_async.client.settings import check_kind, check_transport, url_or_env, value_or_env
+from gatepay_async.exchange.attempts import Attempts
+from gatepay_async.exchange.libraries import classes
+from gatepay_async.exchange.opening import open_exchange
+from gatepay_async.protocol import checks
+from gatepay_async.protocol.durations import Seconds, to_seconds_or_none
+from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.protocol.frames import sealed
+from gatepay_async.protocol.retrying import RetryPolicy
+from gatepay_async.protocol.signing import Credentials
+from gatepay_async.words.problem import Problem
+
+if TYPE_CHECKING:
+    import httpx2
+
+BASE_URL = "https://gatepay.io/api/"
+CLOUD_BASE_URL = "https://cloud.gatepay.io/api/"
+
+
+class AsyncGatePay(Payments, CardKeys, Queries):
+    """
+    A client of GatePay, on asyncio or trio; an asynchronous context manager.
+
+    ::
+
+        async with AsyncGatePay(appkey, appsecret) as gatepay:
+            catalog = await gatepay.list_products()
+
+    One client is meant for the life of a program, or of its event loop, and for any number of tasks. Any
+    call can be cancelled at any await. Every method may raise ``InvalidRequestError`` (nothing was sent),
+    ``RefusedError`` (GatePay said no), ``ProtocolError`` (the reply is not GatePay's), ``TransportError`` (no reply).
+
+    Args:
+        appkey: From GatePay's console; by default the environment's ``GATEPAY_APPKEY``.
+        appsecret: Likewise; ``GATEPAY_APPSECRET``. It never travels, and is in no ``repr`` and no error.
+        base_url: By default ``GATEPAY_BASE_URL``, or else ``https://gatepay.io/api/``.
+        cloud_base_url: Where ``create_cloudpay`` sends to: by default ``GATEPAY_CLOUD_BASE_URL``, or else
+            ``https://cloud.gatepay.io/api/``; an agent has a host of its own. With another ``base_url`` than GatePay's
+            there is no default: ``create_cloudpay`` raises ``InvalidRequestError``, so that a test with a sandbox
+            creates no real order.
+        timeout: Seconds, or a ``timedelta``, for one attempt, from connect to last byte; None: no bound. Waiting for
+            one of ``max_connections`` is not part of it.
+        deadline: Seconds, or a ``timedelta``, for a whole call, waits and retries included; None: no bound.
+        max_connections: Open at once. Further calls wait for their turn, first come, first served.
+        retry: When a call that may be sent again is sent again.
+        http_client: Your own client of httpx or httpx2, used as it is; you close it.
+        transport: Your own transport of httpx or httpx2, used as it is; you close it.
+        allow_http: Send to a ``base_url`` or ``cloud_base_url`` without TLS that isn't on this machine.
+        trust_env: Use the proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names (NO_PROXY lists exceptions), and the
+            certificates of SSL_CERT_FILE or SSL_CERT_DIR. An ``http_client`` or ``transport`` of yours decides itself.
+
+    Raises:
+        InvalidRequestError: An argument can't be right; ``.field`` is its name, or that of the environment variable.
+    """
+
+    @sealed
+    def __init__(
+        self,
+        appkey: str | None = None,
+        appsecret: str | None = None,
+        *,
+        base_url: str | None = None,
+        cloud_base_url: str | None = None,
+        timeout: Seconds | None = 10.0,
+        deadline: Seconds | None = 60.0,
+        max_connections: int = 100,
+        retry: RetryPolicy | None = None,
+        http_client: httpx.AsyncClient | httpx2.AsyncClient | None = None,
+        transport: httpx.AsyncBaseTransport | httpx2.AsyncBaseTransport | None = None,
+        allow_http: bool = False,
+        trust_env: bool = True,
+    ) -> None:
+        self._credentials = Credentials(
+            value_or_env("appkey", appkey, "GATEPAY_APPKEY"),
+            value_or_env("appsecret", appsecret, "GATEPAY_APPSECRET"),
+        )
+        self._base_url = url_or_env("base_url", base_url, BASE_URL, allow_http=allow_http)
+        # A program that talks to a sandbox must not order at the real cloud because one of two settings is missing.
+        cloud_default = CLOUD_BASE_URL if self._base_url == BASE_URL else ""
+        cloud_base_url = url_or_env("cloud_base_url", cloud_base_url, cloud_default, allow_http=allow_http)
+        timeout = to_seconds_or_none("timeout", timeout)
+        deadline = to_seconds_or_none("deadline", deadline)
+        checks.check("max_connections", max_connections, checks.positive)
+        if http_client is not None and transport is not None:
+            raise InvalidRequestError(field="transport", problem=Problem("client_and_transport"))
+        check_kind("http_client", http_client, *classes("AsyncClient"))
+        check_transport(transport, *classes("AsyncBaseTransport"))
+        check_kind("retry", retry, RetryPolicy)
+        self._deadline = math.inf if deadline is None else deadline
+        self._timeout = math.inf if timeout is None else timeout
+        self._policy = retry or RetryPolicy()
+
+        def attempts_at(url: str) -> Attempts:
+            opening = partial(
+                open_exchange,
+                url,
+                max_connections=max_connections,
+                http_client=http_client,
+                transport=transport,
+                trust_env=trust_env,
+                page_timeout=timeout,
+            )
+            return Attempts(url, timeout=self._timeout, open_exchange=opening)
+
+        self._caller = Caller(
+            self._credentials,
+            attempts=attempts_at(self._base_url),
+            cloud_attempts=attempts_at(cloud_base_url) if cloud_base_url else None,
+            deadline=self._deadline,
+            policy=self._policy,
+        )
+
+    def __repr__(self) -> str:
+        return f"<AsyncGatePay {self._credentials.appkey!r} at {self._base_url}>"
+
+    async def __aenter__(self) -> Self:
+        await self._caller.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._caller.aclose()
+
+    @property
+    def http(self) -> httpx.AsyncClient:
+        """
+        An httpx client for other requests, such as a payment page; open as long as this one.
+
+        Requests to the origin of ``base_url`` share this client's connections. For other origins, it uses httpx's,
+        with the same proxy and certificates. Nothing is signed or retried, and errors are httpx's. The ``timeout``
+        is this client's; ``deadline`` doesn't apply. Redirects are followed only if you ask for it. If you have
+        passed ``http_client``, you get that; with ``transport``, a client over that (httpx2's if it is httpx2's).
+
+        Raises:
+            InvalidRequestError: This client is not open.
+        """
+        return self._caller.http()
+
+    @property
+    def max_call_seconds(self) -> float:
+        """Seconds that a call takes at most, waits and retries included; infinite with neither timeout nor deadline."""
+        attempts = self._policy.attempts
+        wait = max(self._policy.longest_wait, self._policy.longest_retry_after)
+        return min(self._deadline, self._timeout * attempts + wait * (attempts - 1))

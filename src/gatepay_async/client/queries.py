@@ -1,0 +1,74 @@
+"""Query strings: those that GatePay sends, and one that a customer is given. No I/O."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Literal
+
+from gatepay_async.client.base import Base
+from gatepay_async.protocol import callback, payment_return, quick_pay
+from gatepay_async.protocol.frames import sealed
+from gatepay_async.protocol.models import Callback, PaymentReturn
+
+
+class Queries(Base):
+    """The methods of ``AsyncGatePay`` that verify and write query strings."""
+
+    @sealed
+    def parse_callback(self, query: str | bytes) -> Callback:
+        """
+        Believe a callback, or raise; no I/O. See ``gatepay_async.parse_callback``.
+
+        With this client's one secret, which is the one that it signs with; while you change yours, give
+        ``gatepay_async.parse_callback`` the old one, too.
+        """
+        return callback.verify_callback(query, self._credentials)
+
+    @sealed
+    def parse_return(self, query: str | bytes) -> PaymentReturn:
+        """
+        Verify the query that a customer's browser came back with, or raise; no I/O.
+
+        **It is never a proof of payment.** Anyone can come back with the same query again, and digits can be moved
+        between ``product_id``, ``order_id`` and ``out_order_id`` without breaking the signature. Use it to show a page;
+        deliver because of a callback only.
+
+        Args:
+            query: The raw query string, as received. A leading ``?`` is ignored.
+
+        Raises:
+            MalformedCallbackError: A field is missing, comes twice or has not its exact form.
+            CallbackSignatureError: It was not signed with this client's secret.
+        """
+        return payment_return.verify_return(query, self._credentials)
+
+    @sealed
+    def quick_pay_url(
+        self,
+        token: str,
+        *,
+        price: Decimal | str | None = None,
+        custom: str | None = None,
+        stable: bool = False,
+        skin: Literal[0, 1] | None = None,
+    ) -> str:
+        """
+        A link to GatePay's quick-pay page (快捷收款, ``pay/any``), where a customer pays any amount; no I/O.
+
+        **The link is not signed.** Whoever has it can change the price in it, so compare what the callback says was
+        paid with what you want. ``stable`` keeps the page from offering a change, not the link from being changed.
+
+        Args:
+            token: From GatePay's console.
+            price: In yuan, above 0; the customer decides where there is none.
+            custom: Comes back as the callback's ``extend``.
+            stable: The customer can't change on the page what the link gives.
+            skin: Which of GatePay's two pages: 0 or 1.
+
+        Raises:
+            InvalidRequestError: An argument can't be right.
+        """
+        appkey = self._credentials.appkey
+        return quick_pay.quick_pay_url(
+            self._base_url, appkey, token, price=price, custom=custom, stable=stable, skin=skin
+        )

@@ -1,0 +1,75 @@
+"""What the client is given: arguments, or in their place environment variables; checked."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from gatepay_async.exchange.loopback import is_loopback
+from gatepay_async.exchange.urls import BadUrlError, parse_url
+from gatepay_async.protocol import checks, invisible
+from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.words.problem import Problem
+
+if TYPE_CHECKING:
+    import httpx
+
+
+def value_or_env(name: str, value: str | None, variable: str) -> str:
+    """*value*, or else that of the environment's *variable*."""
+    if value is not None:
+        return value
+    value = os.environ.get(variable)
+    if value is None:
+        raise InvalidRequestError(field=name, problem=Problem("not_set", variable=variable))
+    checks.check(variable, checks.cleaned(value), checks.token)
+    return value
+
+
+def url_or_env(name: str, url: str | None, default: str, *, allow_http: bool) -> str:
+    """*url*, or else that of the environment, or else *default*; with a slash at its end. Empty, if that is all."""
+    # An empty one that was passed is somebody's missing setting, and must not become the real shop.
+    if url is not None:
+        return _check_url(name, url, allow_http)
+    variable = f"GATEPAY_{name.upper()}"
+    url = os.environ.get(variable) or default
+    return _check_url(variable, url, allow_http) if url else ""
+
+
+def _check_url(name: str, base_url: str, allow_http: bool) -> str:  # noqa: FBT001 -- private
+    problem = Problem("not_base_url")
+    try:
+        url = parse_url(invisible.strip(base_url))
+    except BadUrlError as error:
+        if base_url:
+            problem = Problem("not_base_url_because", reason=error.problem)
+    except (TypeError, AttributeError):  # no text
+        pass
+    else:
+        unfit = _url_problem(url, allow_http)
+        if unfit is None:
+            return str(url).rstrip("/") + "/"
+        problem = unfit
+    raise InvalidRequestError(field=name, problem=problem)
+
+
+def _url_problem(url: httpx.URL, allow_http: bool) -> Problem | None:  # noqa: FBT001 -- private
+    if url.userinfo or url.query or url.fragment:
+        return Problem("url_with_extras")
+    if url.scheme == "http" and not allow_http and not is_loopback(url.host):
+        return Problem("not_https")
+    return None
+
+
+def check_kind(name: str, value: object, *kinds: type) -> None:
+    """Let nothing pass but None and what is of one of *kinds*."""
+    if value is not None and not isinstance(value, kinds):
+        problem = Problem("wrong_type", wanted=kinds[0].__name__, kind=type(value).__name__)
+        raise InvalidRequestError(field=name, problem=problem)
+
+
+def check_transport(transport: object, *kinds: type) -> None:
+    """Likewise, for ``transport``."""
+    if transport == "aiohttp":  # an earlier version took it
+        raise InvalidRequestError(field="transport", problem=Problem("aiohttp_transport"))
+    check_kind("transport", transport, *kinds)

@@ -1,0 +1,48 @@
+"""Addresses that GatePay, or a customer's browser, is sent to: attrs validators that raise ``InvalidRequestError``."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from gatepay_async.protocol import checks
+from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.words.problem import Problem
+
+_MAX_CHARS = 2000
+# Together with the fields that GatePay adds, a query must stay below the 8 kB that web servers accept.
+_MAX_QUERY_CHARS = 700
+# RFC 3986's characters. A fragment is never sent, so there is no # among them.
+_URL = re.compile(r"https?://[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]+", re.IGNORECASE)
+# What the callback, and the return, add to the query.
+_ADDED_TO = {
+    "notify_url": frozenset(
+        ("appkey", "order_id", "out_order_id", "price", "realprice", "type", "paytime", "extend", "sign")
+    ),
+    "return_url": frozenset(("price", "type", "product_id", "order_id", "out_order_id", "sign")),
+}
+
+
+def web_address(instance: object, attribute: Any, value: Any) -> None:
+    """A whole URL of the web, to whose query GatePay can add its fields."""
+    checks.text(instance, attribute, value)
+    problem = _problem_of(value, _ADDED_TO[attribute.name])
+    if problem is not None:
+        raise InvalidRequestError(field=attribute.name, problem=problem)
+
+
+def _problem_of(url: str, added: frozenset[str]) -> Problem | None:
+    if len(url) > _MAX_CHARS or _URL.fullmatch(url) is None:
+        return Problem("not_web_url")
+    try:
+        parts = urlsplit(url)
+        whole = bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
+    except ValueError:  # a port that is none, brackets that are none
+        whole = False
+    if not whole:
+        return Problem("not_web_url")
+    if len(parts.query) > _MAX_QUERY_CHARS:
+        return Problem("url_query_too_long", most=_MAX_QUERY_CHARS)
+    taken = sorted(added.intersection(name for name, _ in parse_qsl(parts.query, keep_blank_values=True)))
+    return Problem("url_takes_field", name=taken[0]) if taken else None

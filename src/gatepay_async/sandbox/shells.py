@@ -1,0 +1,22 @@
+"""Lines that set variables, to copy into a shell."""
+
+import shlex
+from collections.abc import Callable, Mapping
+
+__all__ = ["SHELLS", "setting_lines"]
+
+SHELLS: dict[str, Callable[[str, str], str]] = {
+    "sh": lambda name, value: f"export {name}={shlex.quote(value)}",
+    "fish": lambda name, value: f"set -gx {name} '{_escaped(value)}'",
+    "powershell": lambda name, value: f"$env:{name} = '{value.replace(chr(39), chr(39) * 2)}'",
+    "cmd": lambda name, value: f'set "{name}={value}"',
+}
+
+
+def setting_lines(shell: str, variables: Mapping[str, str]) -> list[str]:
+    """Write a line for each of *variables*, for one of SHELLS."""
+    return [SHELLS[shell](name, value) for name, value in variables.items()]
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("'", "\\'")

@@ -1,0 +1,352 @@
+"""A place for the key: `login`, `profiles`, `logout`, `--profile`, `--env-file`; keyrings that fail, wrong files."""
+
+import os
+import stat
+import sys
+import threading
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import keyring
+import keyring.errors
+import pytest
+from tables import rows
+
+from gatepay_async.cli import keyrings, profiles, settings
+from gatepay_async.sandbox import Sandbox
+
+pytestmark = pytest.mark.sockets
+
+VARIABLES = ("GATEPAY_APPKEY", "GATEPAY_APPSECRET", "GATEPAY_BASE_URL")
+
+
+class Ring:
+    """A keyring in memory."""
+
+    name = "Test Ring"
+
+    @cached_property
+    def kept(self) -> dict[tuple[str, str], str]:
+        return {}
+
+    def get_password(self, service: str, username: str) -> str | None:
+        return self.kept.get((service, username))
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        self.kept[service, username] = password
+
+    def delete_password(self, service: str, username: str) -> None:
+        del self.kept[service, username]
+
+
+@pytest.fixture
+def ring(monkeypatch: pytest.MonkeyPatch) -> Ring:
+    """The system's keyring."""
+    it = Ring()
+    monkeypatch.setattr(keyring, "get_keyring", lambda: it)
+    return it
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where profiles are."""
+    return tmp_path / "settings" / "gatepay"
+
+
+@pytest.fixture
+def server(shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A shop that the environment doesn't point at: its server."""
+    url = os.environ["GATEPAY_BASE_URL"]
+    for name in VARIABLES:
+        monkeypatch.delenv(name)
+    return url
+
+
+@pytest.fixture
+def login(gatepay: Any, shop: Sandbox, server: str) -> Any:
+    """Log in at a shop, by its number."""
+
+    def log_in(*arguments: object, number: int = 0, secret: str = "") -> Any:
+        appkey, appsecret = shop.shops[number]
+        typed = f"\ufeff{appkey}\r\n{secret or appsecret}\n"
+        return gatepay("login", "--base-url", server, *arguments, input=typed)
+
+    return log_in
+
+
+def products(run: Any) -> list[int]:
+    return [each["id"] for each in run.json["products"]]
+
+
+def test_logged_in_by_the_keyring(gatepay: Any, login: Any, shop: Sandbox, ring: Ring, folder: Path) -> None:
+    """`login` checks the key, says where the secret is, and later commands use it; no file and no output holds it."""
+    run = login()
+    assert run.status == 0
+    assert "profile default" in run.out
+    assert "your keyring (Test Ring)" in run.out
+    assert products(gatepay("products", "--json")) == [4, 5, 8]
+    assert login("--profile", "two", number=1).status == 0
+    assert products(gatepay("products", "--json", "--profile", "two")) == [3]
+    listed = gatepay("profiles")
+    doctor = gatepay("doctor")
+    assert "secret from the profile default (keyring)" in doctor.out
+    said = listed.out + doctor.out + run.out + run.err + "".join(path.read_text("utf-8") for path in folder.iterdir())
+    for _, secret in shop.shops:
+        assert secret in ring.kept.values()
+        assert secret not in said
+    [first, second] = gatepay("profiles", "--json").json["profiles"]
+    assert (first["profile"], first["default"], first["appkey"], first["kept_in"]) == (
+        "default", True, shop.appkey, "keyring",
+    )  # fmt: skip
+    assert (second["profile"], second["default"]) == ("two", False)
+
+
+def test_logged_in_without_a_keyring(gatepay: Any, login: Any, shop: Sandbox, folder: Path) -> None:
+    """Where there is no keyring, or on request, the secret is in a file that nobody else can read."""
+    run = login("--json")
+    assert run.json["kept_in"] == f"{folder / 'profile-default.json'}, which only you can read"
+    assert run.json["default"] is True
+    for path in folder.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert products(gatepay("products", "--json")) == [4, 5, 8]
+    assert shop.appsecret not in repr(profiles.find_profile("default"))
+
+
+def test_the_order(gatepay: Any, login: Any, shop: Sandbox, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arguments come before the environment, and that before a profile: key, secret and server of one of them."""
+    assert login("--profile", "one").status == 0
+    assert login("--profile", "two", number=1).status == 0
+    assert products(gatepay("products", "--json")) == [4, 5, 8]  # the first one is the default
+    monkeypatch.setenv("GATEPAY_PROFILE", "two")
+    assert products(gatepay("products", "--json")) == [3]
+    assert gatepay("profiles", "--default", "two").status == 0
+    monkeypatch.delenv("GATEPAY_PROFILE")
+    assert products(gatepay("products", "--json")) == [3]
+    for name, value in zip(VARIABLES, (*shop.shops[0], server), strict=True):
+        monkeypatch.setenv(name, value)
+    assert products(gatepay("products", "--json")) == [4, 5, 8]
+    assert "come before the profile" in login("--profile", "two", number=1).err
+    monkeypatch.setenv("GATEPAY_BASE_URL", "http://127.0.0.1:9/api/")
+    assert products(gatepay("--profile", "two", "products", "--json")) == [3]
+
+
+def test_a_key_that_is_refused(login: Any, gatepay: Any, ring: Ring, folder: Path) -> None:
+    """A wrong key is not put away, nor is half a key, nor one that no server has checked."""
+    assert login(secret="0" * 32).status == 3
+    assert gatepay("login", input="only-one\n").status == 2
+    assert gatepay("login", "--base-url", "http://127.0.0.1:9/api/", input="a\nb\n").status == 4
+    assert gatepay("login", "--profile", "../x", input="a\nb\n").status == 2
+    assert ring.kept == {}
+    assert not folder.exists()
+
+
+def test_logging_out(gatepay: Any, login: Any, ring: Ring, folder: Path) -> None:
+    """`logout` forgets a profile with its secret, in the keyring or in the file, and which one was the default."""
+    login()
+    login("--profile", "two", "--in-file", number=1)
+    assert gatepay("logout", "--profile", "two", "--json").json == {"profile": "two", "removed": True}
+    assert "deleted" in gatepay("logout").out
+    assert ring.kept == {}
+    assert list(folder.iterdir()) == []
+    assert gatepay("logout").status == 2
+    assert "No profiles yet" in gatepay("profiles").out
+    assert "profiles: none" in gatepay("products", "--profile", "two").err
+
+
+def test_another_key_under_the_same_name(login: Any, ring: Ring, shop: Sandbox) -> None:
+    """A profile that gets another key leaves no secret behind; another secret of the same key takes its place."""
+    login()
+    login(number=1)
+    assert list(ring.kept.values()) == [shop.shops[1].appsecret]
+    login("--in-file", number=1)
+    assert ring.kept == {}
+
+
+class _Broken(Ring):
+    """Raises, whatever it is asked."""
+
+    error: Exception
+
+    def get_password(self, service: str, username: str) -> str | None:  # noqa: ARG002 -- the keyring's signature
+        raise self.error
+
+
+def broken(error: Exception) -> Ring:
+    ring = _Broken()
+    ring.error = error
+    return ring
+
+
+class _Forgetful(Ring):
+    def set_password(self, service: str, username: str, password: str) -> None: ...
+
+
+@rows(
+    ("ring", "said"),
+    [
+        (broken(keyring.errors.KeyringLocked("hunter2")), "Your keyring is locked."),
+        (broken(OSError("hunter2")), "Your keyring refused (OSError)."),
+        (_Forgetful(), "did not keep the secret"),
+    ],
+)
+def test_a_keyring_that_fails(ring: Ring, said: str, login: Any, gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A keyring that is locked, refuses or forgets is an error with a way on, and nothing is stored by halves."""
+    monkeypatch.setattr(keyring, "get_keyring", lambda: ring)
+    run = login()
+    assert run.status == 2
+    assert said in run.err
+    assert "--in-file" in run.err
+    assert "hunter2" not in run.err
+    assert gatepay("profiles", "--json").json == {"profiles": []}
+    assert login("--in-file").status == 0
+    assert gatepay("logout").status == 0
+
+
+def test_a_keyring_that_hangs(login: Any, ring: Ring, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A keyring that never answers is waited for so long, and no longer; meanwhile the user is told."""
+    gone = threading.Event()
+    monkeypatch.setattr(keyrings, "_HINT_AFTER_S", 0.01)
+    monkeypatch.setattr(keyrings, "_LONGEST_S", 0.01)
+    monkeypatch.setattr(Ring, "get_password", lambda *_: gone.wait(20))
+    run = login()
+    gone.set()
+    assert run.status == 2
+    assert "may be asking for its password" in run.err
+    assert "did not respond" in run.err
+
+
+def test_without_the_library(login: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where `keyring` itself is missing, the file serves."""
+    monkeypatch.setitem(sys.modules, "keyring.backends", None)
+    assert "which only you can read" in login().out
+
+
+def test_a_secret_that_is_gone(gatepay: Any, login: Any, ring: Ring) -> None:
+    """A secret that somebody took out of the keyring is asked for again."""
+    login()
+    ring.kept.clear()
+    run = gatepay("products")
+    assert run.status == 2
+    assert "run `gatepay login --profile default` again" in run.err
+
+
+def test_a_home_that_cant_be_written(
+    login: Any, ring: Ring, folder: Path, monkeypatch: pytest.MonkeyPatch, gatepay: Any
+) -> None:
+    """Where no file can be made, nothing stays in the keyring; a home that nobody knows has no profiles."""
+    folder.parent.write_text("a file in the place of the folder")
+    run = login()
+    assert run.status == 2
+    assert "Can't write" in run.err
+    assert ring.kept == {}
+    monkeypatch.setattr("typer.get_app_dir", lambda _: "~/.config/gatepay")
+    assert "Your home folder is unknown" in login().err
+    assert "GATEPAY_APPKEY is not set" in gatepay("products").err
+    assert gatepay("profiles", "--json").json == {"profiles": []}
+
+
+def test_files_that_are_wrong(gatepay: Any, login: Any, folder: Path, tmp_path: Path) -> None:
+    """A damaged, shared, unreadable or strange file is an error that names it; a link is followed, and stays one."""
+    login()
+    path = folder / "profile-default.json"
+    good = path.read_text("utf-8")
+
+    def said() -> str:
+        run = gatepay("products")
+        assert run.status == 2
+        assert str(path) in run.err
+        return str(run.err)
+
+    for content in ("", "{", "[]", '{"appkey": 1}', '{"appkey": "a", "more": 1}', '{"appkey": "a", "kept_in": "sky"}'):
+        path.write_text(content)
+        assert "is damaged" in said()
+    path.write_text(good)
+    path.chmod(0o640)
+    assert f"chmod 600 {path}" in said()
+    path.unlink()
+    path.symlink_to(path)
+    assert "Can't read" in said()
+    path.unlink()
+    os.mkfifo(path, 0o600)
+    assert "is not a regular file" in said()
+    path.unlink()
+    elsewhere = tmp_path / "elsewhere.json"
+    path.symlink_to(elsewhere)
+    elsewhere.write_text(good)
+    elsewhere.chmod(0o600)
+    assert gatepay("products").status == 0
+    assert login(number=1).status == 0
+    assert path.is_symlink()
+    assert products(gatepay("products", "--json")) == [3]
+    (folder / "profile-No!.json").write_text("")
+    assert len(gatepay("profiles", "--json").json["profiles"]) == 1
+
+
+def test_a_profile_that_cant_be_removed(
+    gatepay: Any, login: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`logout` says so when a file stays."""
+    login()
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:  # noqa: FBT001, FBT002 -- as Path.unlink
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    run = gatepay("logout")
+    assert run.status == 2
+    assert f"Can't write {folder}" in run.err
+
+
+def test_an_env_file(gatepay: Any, shop: Sandbox, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--env-file` comes before the environment, takes GATEPAY_ variables alone, and lasts for one run."""
+    path = tmp_path / ".env"
+    appkey, secret = shop.shops[1]
+    path.write_text(
+        f'\ufeffexport GATEPAY_APPKEY="{appkey}"\r\nGATEPAY_APPSECRET={secret} # mine\nGATEPAY_BASE_URL={server}\n'
+        "HTTP_PROXY=http://127.0.0.1:9\nGATEPAY_PROFILE\n",
+        "utf-8",
+    )
+    path.chmod(0o644)
+    monkeypatch.setenv("GATEPAY_APPKEY", shop.appkey)
+    run = gatepay("products", "--json", "--env-file", path)
+    assert products(run) == [3]
+    assert "every user of this machine can read" in run.err
+    assert os.environ["GATEPAY_APPKEY"] == shop.appkey
+    assert "GATEPAY_APPSECRET" not in os.environ
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path.chmod(0o600)
+    run = gatepay("doctor", "--env-file=~/.env")
+    assert f"secret from the file {path}" in run.out
+    assert run.err == ""
+    (tmp_path / "secret").write_text(secret)
+    (tmp_path / "secret").chmod(0o600)
+    path.write_text(f"GATEPAY_APPKEY={appkey}\nGATEPAY_APPSECRET_FILE=~/secret\nGATEPAY_BASE_URL={server}\n")
+    assert products(gatepay("products", "--json", "--env-file", path)) == [3]
+    for content in ("A=1\n", "GATEPAY_APPKEY=1\n" * 20_000):
+        path.write_text(content)
+        assert "sets no variable" in gatepay("products", "--env-file", path).err
+    assert "can't read" in gatepay("products", "--env-file", tmp_path).err
+
+
+def test_help_of_a_command(gatepay: Any) -> None:
+    """`gatepay help keys upload` is `gatepay keys upload --help`; what there isn't is said."""
+    assert gatepay("help").out == gatepay("--help").out
+    assert gatepay("help", "keys", "upload").out == gatepay("keys", "upload", "--help").out
+    for wrong in (("keys", "uplaod"), ("products", "x"), ("nothing",)):
+        assert gatepay("help", *wrong).status == 2
+    assert gatepay("-V").out == gatepay("--version").out
+
+
+def test_the_cloud_is_of_the_same_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A base URL of a sandbox never goes with the real cloud, whichever of the two says it."""
+    ours, real, cloud = "http://127.0.0.1:1/api/", "https://gatepay.io/api/", "https://cloud.gatepay.io/api/"
+    found = []
+    for stored, in_environment in (("", ""), ("", ours), (ours, ""), (ours, real)):
+        monkeypatch.setenv("GATEPAY_BASE_URL", in_environment)
+        profile = profiles.Profile("key", stored, stored)
+        monkeypatch.setattr(profiles, "get_profile", {"shop": profile}.__getitem__)
+        source = settings._stored("shop", above_environment=False)
+        found.append((source.base_url, source.cloud_base_url))
+    assert found == [(real, cloud), (ours, ours), (ours, ours), (real, cloud)]

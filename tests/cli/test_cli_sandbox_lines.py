@@ -1,0 +1,106 @@
+"""What `gatepay sandbox` says of a call or a callback, and the lines for each shell."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from gatepay_async.cli import language, output
+from gatepay_async.cli.commands import sandbox as command
+from gatepay_async.sandbox import CallbackEvent, CallEvent
+from gatepay_async.sandbox.refusals import Cause
+from gatepay_async.sandbox.shells import SHELLS, setting_lines
+from gatepay_async.words.command import COMMAND
+
+pytestmark = pytest.mark.fast
+
+AWKWARD = 'it\'s $HOME; `x` \\ "quoted"'
+
+
+@pytest.fixture(autouse=True)
+def english() -> Iterator[None]:
+    """For people, in English; as whatever ran before in this process may have left it."""
+    output.configure(as_json=False)
+    language.set_language("en")
+    yield
+    language.set_language("en")
+
+
+def said(event: Any, capsys: pytest.CaptureFixture[str]) -> str:
+    command._print_event(event)
+    out = capsys.readouterr().out
+    assert re.match(r"\d\d:\d\d:\d\d ", out)
+    return out[9:].rstrip("\n")
+
+
+def test_the_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """A call's line has its answer, what it was about and how long it took; a callback's has the shop's answer."""
+
+    def call(**more: Any) -> CallEvent:
+        return CallEvent(**{"at": 1e9, "endpoint": "ka/create", "milliseconds": 12.4, **more})
+
+    def sent(**more: Any) -> CallbackEvent:
+        fields = {"at": 1e9, "order_id": 12, "attempt": 1, "status": 200, "answer": "success", "problem": None}
+        return CallbackEvent(**{**fields, **more})
+
+    cases = {
+        "ka/create 100 · 1,500 keys · 12 ms": call(code=100, card_keys=1500),
+        "ka/create no answer · fault: cut_before · 12 ms": call(fault="cut_before"),
+        "ka/create 101 · A\\x1bB · missing or empty: page · 12 ms": call(
+            code=101, reason="missing", field="page", out_order_id="A\x1bB"
+        ),
+        f"ka/create 106 · not allowed: {'x' * 57}... · 12 ms": call(code=106, reason="not_allowed", field="x" * 99),
+        "→ order 12 · 200 success": sent(),
+        "→ order 12 · attempt 2 · 500 · The response was not success.": sent(
+            attempt=2, status=500, answer="", problem="not_success"
+        ),
+        "→ order 12 · Could not connect, or the connection was lost.": sent(
+            status=None, answer=None, problem="connection"
+        ),
+    }
+    assert [said(event, capsys) for event in cases.values()] == list(cases)
+
+
+def test_every_cause_has_its_words(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each cause that the sandbox itself refuses a call for can be said in both languages."""
+    never = {"unknown", "category_failed", "product_failed", "stock_failed", "queue_failed"}  # faults ask for these
+    causes = {each.value for each in Cause} - never | {"malformed"}
+    assert {name for name in COMMAND if name.startswith("seen.")} >= {f"seen.{cause}" for cause in causes}
+    for spoken in ("en", "zh"):
+        language.set_language(spoken)
+        for cause in causes:
+            event = CallEvent(at=0, endpoint="x", milliseconds=1, code=1, message="原话", reason=cause, field="f")
+            assert "{" not in said(event, capsys)
+
+
+def test_where_signs_cant_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An encoding without the dot and the arrow gets plain ones."""
+
+    class Narrow:
+        encoding = "ascii"
+
+    monkeypatch.setattr("sys.stdout", Narrow())
+    assert command._signs() == ("-", "->")
+
+
+def test_the_shells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each shell reads the value back from the line for it; which one the user has is guessed."""
+    written = {shell: setting_lines(shell, {"GATEPAY_APPKEY": AWKWARD})[0] for shell in SHELLS}
+    assert shlex.split(written["sh"]) == ["export", f"GATEPAY_APPKEY={AWKWARD}"]
+    fish = written["fish"].removeprefix("set -gx GATEPAY_APPKEY '").removesuffix("'")
+    assert re.sub(r"\\(['\\])", r"\1", fish) == AWKWARD
+    # PowerShell's grammar: a variable of the environment, and a verbatim text, in which '' is a quote.
+    powershell = re.fullmatch(r"\$env:(\w+) = '((?:[^']|'')*)'", written["powershell"])
+    assert powershell
+    assert powershell[2].replace("''", "'") == AWKWARD
+    assert written["cmd"] == f'set "GATEPAY_APPKEY={AWKWARD}"'
+    for shell, usual in (("/usr/bin/fish", "fish"), ("/opt/pwsh", "powershell"), ("/bin/zsh", "sh"), ("", "sh")):
+        monkeypatch.setenv("SHELL", shell)
+        assert command.usual_shell() == usual
+    monkeypatch.setattr("os.name", "nt")
+    monkeypatch.delenv("PROMPT", raising=False)
+    assert command.usual_shell() == "powershell"
+    monkeypatch.setenv("PROMPT", "$P$G")
+    assert command.usual_shell() == "cmd"

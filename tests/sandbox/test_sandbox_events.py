@@ -1,0 +1,74 @@
+"""What the sandbox tells whoever watches it."""
+
+from typing import Any
+
+import pytest
+from shop_side import make_order, merchant
+
+from gatepay_async.sandbox import CallbackEvent, CallEvent, Fault, FaultKind, Sandbox, SandboxEvent
+
+pytestmark = pytest.mark.sockets
+
+
+@pytest.fixture
+def seen(sandbox: Sandbox) -> list[SandboxEvent]:
+    """All that it tells."""
+    events: list[SandboxEvent] = []
+    sandbox.watch(events.append)
+    return events
+
+
+def test_calls(sandbox: Sandbox, call: Any, seen: list[SandboxEvent]) -> None:
+    """Each call is told with its answer, the field at fault, the fault that struck; never a secret or a card key."""
+    sandbox.fault(Fault(FaultKind.CODE, endpoint="pay/create", code=110))
+    sandbox.fault(Fault(FaultKind.HALF_JSON, endpoint="ka/show"))
+    calls: list[tuple[str, dict[str, str | None], tuple[Any, ...]]] = [
+        ("ka/create", {"content": "AAA\nBBB\nEXAMPLE-8-001"}, (100, "", "", "", 2)),
+        ("ka/show", {}, (100, "", "", "half_json", 50)),
+        ("pay/create", {}, (110, "", "", "code", None)),
+        ("pay/create", {"custom": None}, (101, "missing", "custom", "", None)),
+        ("ka/create", {"sign": "0" * 32}, (106, "signature", "appkey + product_id + content", "", None)),
+        ("ka/create", {"content": "AAA"}, (112, "all_known", "", "", None)),
+        (
+            "anypay/create",
+            {"sign": "0" * 32},
+            (104, "signature", "appkey + price + type + out_order_id + custom", "", None),
+        ),
+        ("anypay/create", {"custom": ""}, (105, "missing", "custom", "", None)),
+        ("anypay/create", {"more": "1"}, (106, "not_allowed", "more", "", None)),
+        ("anypay/create", {"notify_url": "x"}, (106, "not_allowed", "notify_url", "", None)),
+        ("anypay/create", {"return_url": "x"}, (106, "not_allowed", "return_url", "", None)),
+    ]
+    for endpoint, changes, _ in calls:
+        call(endpoint, **changes)
+    call.client.post("product/show", content=b"sign=%", headers={"content-type": "application/x-www-form-urlencoded"})
+    call.client.get("../console")
+    told = [each for each in seen if isinstance(each, CallEvent)]
+    assert [(each.endpoint, (each.code, each.reason, each.field, each.fault, each.card_keys)) for each in told] == [
+        *((endpoint, expected) for endpoint, _, expected in calls),
+        ("product/show", (101, "malformed", "a % is not followed by two hex digits", "", None)),
+    ]
+    assert told[3].out_order_id == "T-1001-X"
+    assert all(each.at == 1555750250.75 and each.milliseconds > 0 for each in told)
+    for secret in (sandbox.appsecret, "AAA", "EXAMPLE", "0" * 32):
+        assert secret not in repr(seen)
+
+
+@pytest.mark.anyio
+async def test_callbacks(sandbox: Sandbox, call: Any, seen: list[SandboxEvent]) -> None:
+    """Each callback is told with what the shop answered: its first line, cut."""
+    del call  # it serves
+    async with merchant("success", "x" * 99 + "\nmore") as shop:
+        sandbox.change_shop(callback_url=shop.base_url)
+        for _ in range(2):
+            sandbox.pay(await make_order(sandbox))
+            await sandbox.wait_delivered()
+    sandbox.change_shop(callback_url="http://127.0.0.1:1")
+    sandbox.pay(await make_order(sandbox))
+    await sandbox.wait_delivered()
+    told = [each for each in seen if isinstance(each, CallbackEvent)]
+    assert [(each.order_id, each.attempt, each.status, each.answer, each.problem) for each in told] == [
+        (1, 1, 200, "success", None),
+        (2, 1, 200, "x" * 40, "not_success"),
+        (3, 1, None, None, "connection"),
+    ]
