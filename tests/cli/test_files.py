@@ -147,7 +147,7 @@ def test_numbers_of_a_spreadsheet(tmp_path: Path) -> None:
     assert isinstance(Digits("1"), str)
 
 
-def test_sheets(tmp_path: Path) -> None:
+def test_sheets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All sheets that can be seen and hold something are read, each by its own heading; a row has Excel's number."""
     path = tmp_path / "keys.xlsx"
     path.write_bytes(workbook([["卡密"], ["AAAA"]], [], [[], ["BBBB"], ["CCCC"]], [["HIDDEN"]], hidden=True))
@@ -156,6 +156,9 @@ def test_sheets(tmp_path: Path) -> None:
     assert [reader.place(line) for line in (1, 2, 3)] == [
         f"{path}[Sheet1]:2", f"{path}[Sheet3]:2", f"{path}[Sheet3]:3",
     ]  # fmt: skip
+    monkeypatch.setattr("sys.platform", "win32")  # there, memory can't be given back
+    assert list(sources.Reader(checking.check_sources([path], Reading()))) == ["AAAA", "BBBB", "CCCC"]
+    monkeypatch.undo()
     assert "contains no card keys" in problem(path, workbook([]))
     assert "is not an Excel file, or a password" in problem(path, b"PK\3\4 no workbook")
     assert "this is an Excel file" in problem(tmp_path / "keys.txt", workbook([["AAAA"]]))

@@ -46,10 +46,9 @@ def give_memory_back() -> None:
     The C library keeps it for the next small objects, and Python's own are elsewhere: what a million rows took would
     be missing during the upload.
     """
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:  # glibc
-            trim(0)
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
+    if trim is not None:  # glibc's
+        trim(0)
 
 
 def _rows(sheet: Any, *, padded: bool) -> Iterator[list[Cell]]:

@@ -4,6 +4,7 @@ import codecs
 import csv
 import io
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -34,7 +35,7 @@ class CantHoldError(Exception):
         self.facts = facts
 
 
-class Writer:
+class Writer(ABC):
     """
     Writes rows to *file*.
 
@@ -48,9 +49,9 @@ class Writer:
         self._columns = columns
         self._place = columns.index(EXPORTED)
 
+    @abstractmethod
     def write(self, rows: Iterable[Row]) -> None:
         """Write the next *rows*."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Write what is left; the file stays open."""
