@@ -53,11 +53,9 @@ class Writer(ABC):
     def write(self, rows: Iterable[Row]) -> None:
         """Write the next *rows*."""
 
+    @abstractmethod
     def close(self) -> None:
         """Write what is left; the file stays open."""
-
-    def give_up(self) -> None:
-        """Let go of what was written so far, whole or not."""
 
 
 class TextWriter(Writer):
@@ -90,6 +88,9 @@ class TextWriter(Writer):
             if self._strict and ("\n" in key or "\r" in key):
                 raise CantHoldError("export.line_break")
             self._file.write(self._encode(f"{key}\n"))
+
+    def close(self) -> None:
+        """Nothing is left."""
 
 
 class CsvWriter(Writer):
@@ -142,6 +143,9 @@ class JsonWriter(Writer):
                 data = json.dumps(dict(zip(self._columns, row, strict=True))).encode()
             self._file.write(data + b"\n")
 
+    def close(self) -> None:
+        """Nothing is left."""
+
 
 class ExcelWriter(Writer):
     """
@@ -190,7 +194,7 @@ class ExcelWriter(Writer):
             raise error.args[0] from None  # the system's own error: the disk is full, say
 
     def give_up(self) -> None:
-        """Let go of what was written so far."""
+        """Let go of its parts, whether it is whole or not."""
         for sheet in self._book.worksheets():
             sheet._opt_close()  # noqa: SLF001 -- nothing public closes the file that its rows are in
 
@@ -240,9 +244,9 @@ def open_writer(
         elif ending == ".xlsx":
             # Its parts are nowhere but here, where only their owner can read them.
             folder = stack.enter_context(TemporaryDirectory(prefix=".gatepay-", dir=path.parent))
-            writer = ExcelWriter(file, columns, folder=folder)
+            writer = book = ExcelWriter(file, columns, folder=folder)
+            stack.callback(book.give_up)
         else:
             writer = TextWriter(file, columns, encoding=encoding, heading=heading, strict=strict)
-        stack.callback(writer.give_up)
         yield writer
         writer.close()
