@@ -67,13 +67,14 @@ def set_up(shop: Stage) -> dict[str, str]:
 
 
 CONSOLE = {
-    "shops": "",
+    "overview": "",
+    "shops": "shops",
     "orders": "orders",
     "order": "orders/2",
     "amount-order": "orders/28",
     "group-order": "orders/29",
     "expired-order": "orders/3",
-    "deliveries": "deliveries",
+    "deliveries": "callbacks",
     "faults": "faults",
     "nothing": "orders/99",
 }

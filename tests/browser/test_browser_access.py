@@ -36,11 +36,12 @@ def pages(shop: Stage) -> dict[str, str]:
         "an amount, going back": amount,
         "quick pay": shop.quick_pay(skin="1"),
         "quick pay, fixed": shop.quick_pay(price="1.88", custom="room 7", stable="1"),
-        "shops": f"{shop.root}/",
+        "overview": f"{shop.root}/",
+        "shops": f"{shop.root}/shops",
         "orders": f"{shop.root}/orders",
         "an order": f"{shop.root}/orders/2",
         "an expired order": f"{shop.root}/orders/3",
-        "deliveries": f"{shop.root}/deliveries",
+        "callbacks": f"{shop.root}/callbacks",
         "faults": f"{shop.root}/faults",
         "nothing": f"{shop.root}/orders/99",
     }
@@ -157,7 +158,14 @@ def test_copying_a_key(shop: Stage, window: Window) -> None:
     """*Copy* puts the key on the clipboard, and says so."""
     context = window(permissions=["clipboard-read", "clipboard-write"])
     page = context.new_page()
-    page.goto(shop.root)
+    page.goto(f"{shop.root}/shops")
     page.get_by_role("button", name="Copy appsecret").first.click()
     expect(page.get_by_role("status")).to_have_text("Copied")
     assert page.evaluate("navigator.clipboard.readText()") == shop.sandbox.appsecret
+    page.get_by_role("link", name="Overview").click()
+    page.get_by_role("button", name="Copy: sh").click()
+    expect(page.get_by_role("status")).to_have_text("Copied")
+    copied = page.evaluate("navigator.clipboard.readText()").splitlines()
+    assert copied[1:3] == [
+        f"export GATEPAY_APPSECRET={shop.sandbox.appsecret}", f"export GATEPAY_BASE_URL={shop.base_url}",
+    ]  # fmt: skip

@@ -104,7 +104,9 @@ def test_without_javascript(options: dict[str, object], shop: Stage, window: Win
     page.get_by_role("button", name="Save").first.click()
     expect(page.get_by_label("Callback URL").first).to_have_value("http://127.0.0.1:9/other")
     page.get_by_role("link", name="Faults").click()
+    expect(page.get_by_label("Seconds", exact=True)).to_be_hidden()
     page.get_by_label("Fault", exact=True).select_option("slow")
+    expect(page.get_by_label("Seconds", exact=True)).to_be_visible()
     page.get_by_role("button", name="Switch on").click()
     expect(page.get_by_role("button", name="Switch off: slow")).to_be_visible()
     assert [each.order_id for each in shop.handled] == [1]
@@ -120,7 +122,7 @@ def wait_for_looks(page: Page, number: int) -> None:
 def test_a_field_that_is_being_filled_in(shop: Stage, window: Window) -> None:
     """What somebody is writing stays while the page keeps itself up to date: in the field, and behind it."""
     page = window().new_page()
-    page.goto(f"{shop.root}/")
+    page.goto(f"{shop.root}/shops")
     field = page.get_by_label("Callback URL").first
     field.fill("http://127.0.0.1:9/half")
     shop.order()
@@ -219,7 +221,7 @@ def test_the_way_away(shop: Stage, window: Window) -> None:
 def test_a_quick_payment(shop: Stage, window: Window) -> None:
     """From the console to the quick-pay page, and from there to an order that is paid and called back."""
     page = window(locale="zh-CN").new_page()
-    page.goto(f"{shop.root}/")
+    page.goto(f"{shop.root}/shops")
     page.get_by_text("返回地址、过期跳转地址").first.click()
     page.get_by_role("link", name="打开快捷支付页面").first.click()
     page.get_by_label("金额（元）").fill("1.88")

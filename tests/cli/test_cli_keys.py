@@ -242,6 +242,17 @@ def test_failed_lines_where_none_failed(gatepay: Any, shop: Sandbox, keys: Path,
     assert shop.requests
 
 
+def test_concurrency(gatepay: Any, shop: Sandbox, keys: Path) -> None:
+    """Is a number, or auto; anything else is refused before anything is sent."""
+    for wrong in ("fast", "0", "-1", "1.5"):
+        run = gatepay("keys", "upload", keys, "-p", 8, f"--concurrency={wrong}")
+        assert run.status == 2, wrong
+        assert "must be a whole number above 0, or auto" in run.err
+    assert not shop.requests
+    assert gatepay("keys", "upload", keys, "-p", 8, "--concurrency", "auto").status == 0
+    assert shop.requests
+
+
 @pytest.mark.parametrize("target", ["no/such/folder/failed.txt", "."])
 def test_failed_lines_that_cant_be_written(gatepay: Any, shop: Sandbox, keys: Path, target: str) -> None:
     """Whether the failed lines can be written is known before anything is sent."""
@@ -399,17 +410,17 @@ def test_a_pipe_that_is_cut_short(tmp_path: Path) -> None:
         (b"AAAA\nBB\0BB\n", "line 2 contains a NUL"),
         (b"AAAA\rBBBB\rCCCC", "line 1 contains a carriage return"),
         (b"AAAA\nBBBB\xc3\n", "line 2 is not UTF-8"),
-        (b"AAAA\n" + b"x" * 100_000_000 + b"\nBBBB\n", "line 2 is longer than 65536 bytes"),
+        (None, "line 2 is longer than 65536 bytes"),
     ],
     ids=["latin-1", "half of utf-16", "utf-16 without mark", "nul", "cr only", "cut short", "100 MB"],
 )
 @pytest.mark.parametrize("options", [["--dry-run"], []], ids=["rehearsed", "uploaded"])
 def test_accidents_of_encoding(  # noqa: PLR0917 -- fixtures, by name
-    gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path, content: bytes, said: str, options: list[str]
+    gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path, content: bytes | None, said: str, options: list[str]
 ) -> None:
     """A file that can't be right is refused by its line, and nothing is sent: not of the files before it, either."""
     bad = tmp_path / "bad.txt"
-    bad.write_bytes(content)
+    bad.write_bytes(b"AAAA\n" + b"x" * 100_000_000 + b"\nBBBB\n" if content is None else content)
     run = gatepay("keys", "upload", keys, bad, "-p", 8, *options)
     assert (run.status, run.out) == (2, "")
     assert f"{bad}: " in run.err

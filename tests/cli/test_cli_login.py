@@ -1,6 +1,7 @@
 """A place for the key: `login`, `profiles`, `logout`, `--profile`, `--env-file`; keyrings that fail, wrong files."""
 
 import os
+import signal
 import stat
 import sys
 import threading
@@ -14,6 +15,7 @@ import pytest
 from tables import rows
 
 from gatepay_async.cli import keyrings, profiles, settings
+from gatepay_async.cli.status import HaltError
 from gatepay_async.sandbox import Sandbox
 
 pytestmark = pytest.mark.sockets
@@ -217,6 +219,41 @@ def test_a_keyring_that_hangs(login: Any, ring: Ring, monkeypatch: pytest.Monkey
     assert "did not respond" in run.err
 
 
+def test_ctrl_c_while_a_keyring_hangs(login: Any, gatepay: Any, ring: Ring, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends the wait for a keyring; where Ctrl-C is ignored, it stays so."""
+    login()
+    gone = threading.Event()
+
+    def hang(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+        gone.wait(20)
+
+    monkeypatch.setattr(Ring, "get_password", hang)
+    run = gatepay("products")
+    gone.set()
+    assert (run.status, run.err) == (130, "Interrupted.\n")
+    monkeypatch.undo()
+    monkeypatch.setattr(keyring, "get_keyring", lambda: ring)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert keyrings.keyring_name() == "Test Ring"
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_profile_that_cant_be_written(login: Any, ring: Ring, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second login whose file can't be written leaves the secret of the first one in the keyring."""
+    login()
+
+    def refuse(*_: object) -> None:
+        raise HaltError("full")
+
+    monkeypatch.setattr(profiles, "save_profile", refuse)
+    assert login().status == 2
+    assert list(ring.kept.values()) == [shop.appsecret]
+
+
 def test_without_the_library(login: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where `keyring` itself is missing, the file serves."""
     monkeypatch.setitem(sys.modules, "keyring.backends", None)
@@ -350,3 +387,12 @@ def test_the_cloud_is_of_the_same_place(monkeypatch: pytest.MonkeyPatch) -> None
         source = settings._stored("shop", above_environment=False)
         found.append((source.base_url, source.cloud_base_url))
     assert found == [(real, cloud), (ours, ours), (ours, ours), (real, cloud)]
+
+
+def test_the_home_folder(gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`~` in a path is the home folder, also where the shell leaves it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert gatepay("keys", "export", "-p", 8, "--output=~/keys.txt").status == 0
+    assert len((tmp_path / "keys.txt").read_text("utf-8").splitlines()) == len(shop.keys(8))
+    assert gatepay("keys", "upload", "-p", 8, "~/keys.txt", "--failed-lines=~/failed.txt").status == 0
+    assert (tmp_path / "failed.txt").exists()

@@ -62,6 +62,7 @@ def test_an_env_file_is_written(gatepay: Any, tmp_path: Path, monkeypatch: pytes
     ]  # fmt: skip
     assert gatepay("sandbox", "--env-file", path, "--port", 0).status == 0
     assert path.read_text("utf-8") != first
+    assert gatepay("sandbox", "--env-file", tmp_path).status == 2
     for content in (b"MINE=1\n", b"\xff" * 300_000):
         path.write_bytes(content)
         assert f"{path} already exists." in gatepay("sandbox", "--env-file", path, "--port", 0).err

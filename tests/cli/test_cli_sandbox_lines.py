@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,14 @@ from gatepay_async.sandbox.shells import SHELLS, setting_lines
 from gatepay_async.words.command import COMMAND
 
 pytestmark = pytest.mark.fast
+
+# What the pages need of PowerShell's grammar: commands of plain words and verbatim texts, in pipelines, and values that
+# are assigned to a variable of the environment or to a member of a class. In a verbatim text, '' is a quote.
+_TEXT = r"'(?:[^']|'')*'"
+_WORD = rf"(?:[\w.\\/:=…-]+|{_TEXT})"
+_COMMAND = rf"{_WORD}(?: {_WORD})*"
+_MEMBER = r"\[[\w.]+\]::\w+"
+POWERSHELL = re.compile(rf"(?:\$env:\w+|{_MEMBER}) = (?:{_TEXT}|{_MEMBER})|{_COMMAND}(?: \| {_COMMAND})*")
 
 AWKWARD = 'it\'s $HOME; `x` \\ "quoted"'
 
@@ -91,10 +100,9 @@ def test_the_shells(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shlex.split(written["sh"]) == ["export", f"GATEPAY_APPKEY={AWKWARD}"]
     fish = written["fish"].removeprefix("set -gx GATEPAY_APPKEY '").removesuffix("'")
     assert re.sub(r"\\(['\\])", r"\1", fish) == AWKWARD
-    # PowerShell's grammar: a variable of the environment, and a verbatim text, in which '' is a quote.
-    powershell = re.fullmatch(r"\$env:(\w+) = '((?:[^']|'')*)'", written["powershell"])
-    assert powershell
-    assert powershell[2].replace("''", "'") == AWKWARD
+    assert POWERSHELL.fullmatch(written["powershell"])
+    verbatim = written["powershell"].removeprefix("$env:GATEPAY_APPKEY = '").removesuffix("'")
+    assert verbatim.replace("''", "'") == AWKWARD
     assert written["cmd"] == f'set "GATEPAY_APPKEY={AWKWARD}"'
     for shell, usual in (("/usr/bin/fish", "fish"), ("/opt/pwsh", "powershell"), ("/bin/zsh", "sh"), ("", "sh")):
         monkeypatch.setenv("SHELL", shell)
@@ -104,3 +112,18 @@ def test_the_shells(monkeypatch: pytest.MonkeyPatch) -> None:
     assert command.usual_shell() == "powershell"
     monkeypatch.setenv("PROMPT", "$P$G")
     assert command.usual_shell() == "cmd"
+
+
+def test_powershell_on_the_pages() -> None:
+    """Each line for PowerShell that a page shows is one."""
+    pages = [
+        page
+        for page in (Path(__file__).parents[2] / "docs").rglob("*.md")
+        if "```powershell" in page.read_text("utf-8")
+    ]
+    assert len(pages) > 1
+    blocks = [
+        block for page in pages for block in re.findall(r"```powershell\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    ]
+    assert [line for block in blocks for line in block.splitlines() if not POWERSHELL.fullmatch(line)] == []
+    assert not any(map(POWERSHELL.fullmatch, ("set A=1 & b", "$env:A = 'it's'", 'echo "$A"', "$env:A=b")))

@@ -28,8 +28,8 @@ def said(response: Any, status: int = 200) -> str:
 
 
 def test_shops(sandbox: Sandbox, console: Any) -> None:
-    """`/` shows both shops' keys and secrets, loudly a sandbox's, and each product with its keys by state."""
-    page = said(console.get("/"))
+    """`/shops` shows both shops' keys and secrets, loudly a sandbox's, and each product with its keys by state."""
+    page = said(console.get("/shops"))
     assert page.count("Sandbox") >= 1
     assert "its secrets are for testing" in page
     for pair in sandbox.shops:
@@ -43,18 +43,18 @@ def test_shops(sandbox: Sandbox, console: Any) -> None:
 async def test_selling_takes_a_key(sandbox: Sandbox, console: Any) -> None:
     """A paid order moves its keys from the unsold to the sold ones."""
     sandbox.pay(await make_order(sandbox, product_num="2", pay_type="alipay"))
-    assert "8 腾讯视频SVIP账号 ¥0.99 87 2" in said(console.get("/"))
+    assert "8 腾讯视频SVIP账号 ¥0.99 87 2" in said(console.get("/shops"))
 
 
 def test_a_closed_and_a_removed_shop(sandbox: Sandbox, console: Any) -> None:
     """A closed shop is marked, and a removed one has no URL to enter."""
     sandbox.change_shop(closed=True)
     sandbox.remove_shop(sandbox.shops[1].appkey)
-    response = console.get("/")
+    response = console.get("/shops")
     assert "card key API closed" in said(response)
     assert "This shop was deleted" in said(response)
     assert response.text.count('name="callback_url"') == 1
-    console.post("/", data={"appkey": sandbox.shops[1].appkey, "callback_url": "http://127.0.0.1/"})
+    console.post("/shops", data={"appkey": sandbox.shops[1].appkey, "callback_url": "http://127.0.0.1/"})
     assert sandbox.shop(sandbox.shops[1].appkey) is None
 
 
@@ -62,18 +62,18 @@ def test_entering_a_url(sandbox: Sandbox, console: Any) -> None:
     """A shop's URL is entered, shown again, and taken away by an empty one; an unknown shop's is passed over."""
     url = "http://127.0.0.1:8000/callback?shop=1"
     form = {"appkey": sandbox.shops[1].appkey, "callback_url": f" {url} "}
-    response = console.post("/", data=form, follow_redirects=True)
+    response = console.post("/shops", data=form, follow_redirects=True)
     assert "Saved." in said(response)
     assert f'value="{url}"' in response.text
     state = sandbox.shop(sandbox.shops[1].appkey)
     assert state is not None
     assert state.callback_url == url
-    console.post("/", data={**form, "callback_url": ""})
+    console.post("/shops", data={**form, "callback_url": ""})
     state = sandbox.shop(sandbox.shops[1].appkey)
     assert state is not None
     assert state.callback_url is None
-    assert console.post("/", data={"appkey": "x", "callback_url": url}).status_code == 303
-    assert console.post("/", data={"x": ""}).status_code == 303
+    assert console.post("/shops", data={"appkey": "x", "callback_url": url}).status_code == 303
+    assert console.post("/shops", data={"x": ""}).status_code == 303
 
 
 @rows(
@@ -88,7 +88,7 @@ def test_entering_a_url(sandbox: Sandbox, console: Any) -> None:
 )
 def test_a_url_that_cant_be(url: str, sentence: str, sandbox: Sandbox, console: Any) -> None:
     """A URL that can't be is said beside its field, which keeps it, and changes nothing."""
-    response = console.post("/", data={"appkey": sandbox.appkey, "callback_url": url})
+    response = console.post("/shops", data={"appkey": sandbox.appkey, "callback_url": url})
     assert sentence in said(response, 422).replace("&#39;", "'")
     assert response.text.count('aria-invalid="true"') == 1
     assert "<script>" not in response.text
@@ -104,16 +104,75 @@ async def test_beyond_loopback(visit: Any, clock: Any) -> None:
         client = visit(sandbox).client
         root = str(client.base_url).removesuffix("api/")
         form = {"appkey": sandbox.appkey, "callback_url": "https://shop.example/cb"}
-        assert client.post(root, data=form).status_code == 303
+        assert client.post(f"{root}shops", data=form).status_code == 303
         state = sandbox.shop()
         assert state is not None
         assert state.callback_url == "https://shop.example/cb"
 
 
+def test_the_overview(sandbox: Sandbox, console: Any, call: Any) -> None:
+    """`/` says how to connect, in the words of four shells, and how many orders, callbacks and faults there are."""
+    sandbox.fault(Fault(FaultKind.BAD_GATEWAY, endpoint="ka/show"))
+    sandbox.fault(Fault(FaultKind.CODE, code=110, endpoint="product/show"))
+    for path in ("product/show", "pay/create", "pay/create"):
+        console.post(f"/api/{path}", data=call.form(path))
+    sandbox.pay(1)
+    response = console.get("/")
+    page = said(response)
+    for line in (
+        "export GATEPAY_APPKEY=",
+        "set -gx GATEPAY_APPKEY &#39;",
+        "$env:GATEPAY_APPKEY = &#39;",
+        "set &#34;GATEPAY_",
+    ):
+        assert line in response.text
+    assert f"GATEPAY_BASE_URL={console.base_url}api/" in page
+    assert sandbox.appsecret in page
+    assert "2 Orders 1 paid 0 Callbacks 0 failed 1 Faults switched on" in page
+    assert "Order 2" in page
+    assert " UTC" in page
+
+
+def test_an_order_from_the_console(sandbox: Sandbox, console: Any) -> None:
+    """An order can be made in the console, of either shop; what can't be ordered is said, and the form kept."""
+    form = {"product": "8", "number": "2", "pay_type": "alipay", "out_order_id": "", "custom": "me"}
+    page = said(console.post("/orders", data=form, follow_redirects=True))
+    assert "Order 1" in page
+    [order] = sandbox.orders()
+    assert (order.product_id, order.product_num, order.pay_type, order.custom) == (8, 2, "alipay", "me")
+    assert (order.state, order.price, order.endpoint) == ("pending", Decimal("1.98"), "pay/create")
+    assert re.fullmatch(r"C[0-9A-F]{8}X", order.out_order_id)
+    sandbox.add_keys(3, ["A"])
+    assert console.post("/orders", data={"product": "3", "out_order_id": " T-1-X "}).headers["location"] == "/orders/2"
+    assert (sandbox.orders()[1].out_order_id, sandbox.orders()[1].expires_at is None) == ("T-1-X", False)
+    wrong = [
+        ({"number": "0"}, "a quantity above 0"),
+        ({"product": "99"}, "Choose a product"),
+        ({"pay_type": "cash"}, "a payment method"),
+        ({"pay_type": "wechat"}, "one item at a time"),
+        ({"number": "90"}, "not enough stock"),
+    ]
+    for change, sentence in wrong:
+        response = console.post("/orders", data={**form, **change})
+        assert sentence in said(response, 422)
+        assert 'value="me"' in response.text
+    sandbox.remove_shop(sandbox.shops[1].appkey)
+    assert "Choose a product" in said(console.post("/orders", data={"product": "3"}), 422)
+    assert len(sandbox.orders()) == 2
+
+
+def test_an_order_that_does_not_expire(visit: Any) -> None:
+    """Where orders don't expire, one from the console doesn't either."""
+    with Sandbox(expires_after=None) as sandbox:
+        client = visit(sandbox).client
+        client.post(f"{str(client.base_url).removesuffix('api/')}orders", data={"product": "8"})
+        assert sandbox.orders()[0].expires_at is None
+
+
 @pytest.mark.anyio
 async def test_many_orders(sandbox: Sandbox, console: Any) -> None:
     """Orders come twenty a page, newest first; a page past the last, or none at all, is the nearest one."""
-    assert "No orders yet" in said(console.get("/orders"))
+    assert "No orders yet" in said(console.get("/"))
     for _ in range(45):
         await make_order(sandbox)
     pages = {
@@ -181,7 +240,7 @@ async def test_i_have_been_paid(sandbox: Sandbox, console: Any) -> None:
     assert "Accepted" in page
     assert "200 fail" in page
     assert "The response was not success." in page
-    listed = console.get("/deliveries")
+    listed = console.get("/callbacks")
     assert [int(n) for n in re.findall(r"Order (\d+)", said(listed))] == [1, 1]
     assert f"GET {deliveries[0].url}".replace("&", "&amp;") in listed.text
 
@@ -203,7 +262,7 @@ async def test_what_merchants_answered_is_text(sandbox: Sandbox, console: Any) -
             await sandbox.wait_delivered(1)
             sandbox.change_shop(callback_url="http://127.0.0.1:1")
         await sandbox.wait_delivered()
-    response = console.get("/deliveries")
+    response = console.get("/callbacks")
     assert "<script>alert" not in response.text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" * 9 in response.text
     page = said(response)
@@ -214,7 +273,7 @@ async def test_what_merchants_answered_is_text(sandbox: Sandbox, console: Any) -
 
 def test_no_deliveries(console: Any) -> None:
     """Without a delivery the page says how they begin."""
-    assert "No callbacks yet" in said(console.get("/deliveries"))
+    assert "No callbacks yet" in said(console.get("/callbacks"))
 
 
 def test_faults(sandbox: Sandbox, console: Any, call: Any) -> None:
@@ -226,7 +285,7 @@ def test_faults(sandbox: Sandbox, console: Any, call: Any) -> None:
     assert call.client.post("/api/product/show", data=call.form("product/show")).json()["code"] == 110
     page = said(console.get("/faults"))
     assert "code 110 refused with a code, call not executed product/show 1 of 2" in page
-    assert "slow slow response, call executed any endpoint 0 (no limit)" in page
+    assert "slow 3 s slow response, call executed any endpoint 0 (no limit)" in page
     added = [
         (each.fault.kind, each.fault.endpoint, each.fault.times, each.fault.seconds) for each in sandbox._faults.read()
     ]
@@ -257,7 +316,7 @@ def one_order(sandbox: Sandbox, console: Any, call: Any) -> None:
     sandbox.pay(1, realprice=Decimal("0.5"))
 
 
-@rows("path", ["/", "/orders", "/orders/1", "/deliveries", "/faults", "/nowhere", "/orders/2"])
+@rows("path", ["/", "/shops", "/orders", "/orders/1", "/callbacks", "/faults", "/nowhere", "/orders/2"])
 @rows("language", ["en", "zh"])
 @pytest.mark.usefixtures("one_order")
 def test_every_page_in_both_languages(path: str, language: str, console: Any) -> None:

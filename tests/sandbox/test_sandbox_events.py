@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from shop_side import make_order, merchant
 
-from gatepay_async.sandbox import CallbackEvent, CallEvent, Fault, FaultKind, Sandbox, SandboxEvent
+from gatepay_async.sandbox import CallbackEvent, CallEvent, Fault, FaultKind, Sandbox
+from gatepay_async.sandbox.events import SandboxEvent
 
 pytestmark = pytest.mark.sockets
 

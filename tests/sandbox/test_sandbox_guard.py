@@ -10,7 +10,7 @@ from gatepay_async.sandbox import Sandbox
 
 pytestmark = pytest.mark.sockets
 
-PAGES = ["/", "/orders", "/deliveries", "/faults", "/pay/index?id=x", "/nowhere", "/static/sandbox.js"]
+PAGES = ["/", "/orders", "/callbacks", "/faults", "/pay/index?id=x", "/nowhere", "/static/sandbox.js"]
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_forms_of_other_sites(headers: dict[str, str], status: int, browser: Any
     assert ("slow" in browser.get("/faults").text.partition("<form")[0]) == (status == 303)
 
 
-@rows("path", ["/", "/orders/1", "/faults", "/pay/index?id=x"])
+@rows("path", ["/shops", "/orders/1", "/faults", "/pay/index?id=x"])
 def test_forms_that_are_none(path: str, browser: Any) -> None:
     """What is no form, or larger than any of ours, is refused with a sentence."""
     for body in (b"a=b&a=c", b"%zz=1", b"x"):
@@ -102,7 +102,7 @@ def test_forms_that_are_none(path: str, browser: Any) -> None:
     assert response.status_code in (303, 404)  # as an empty one
 
 
-@rows("path", ["/", "/orders", "/deliveries", "/faults", "/pay/index", "/static/sandbox.css"])
+@rows("path", ["/", "/orders", "/callbacks", "/faults", "/pay/index", "/static/sandbox.css"])
 def test_other_methods(path: str, browser: Any) -> None:
     """Another method than GET, HEAD or POST is answered 405, and HEAD says what GET would."""
     assert browser.put(path).status_code == 405

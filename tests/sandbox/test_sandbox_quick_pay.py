@@ -123,7 +123,7 @@ def test_for_ever(visit: Any, clock: Any) -> None:
 
 def test_in_the_console(call: Any, sandbox: Sandbox) -> None:
     """The console links to the page, and takes a token, a return URL and an expiry URL."""
-    root = str(call.client.base_url).removesuffix("api/")
+    root = str(call.client.base_url).removesuffix("api/") + "shops"
     form = {"appkey": sandbox.appkey, "return_url": "https://shop.example/thanks", "token": "t&1"}
     call.client.post(root, data=form)
     state = sandbox.shop()

@@ -164,6 +164,16 @@ def _positive_int(value: str | int) -> int:
     return number
 
 
+def _concurrency(value: str | int) -> int | str:
+    """A whole number above 0, or ``auto``."""
+    if value == "auto":
+        return value
+    try:
+        return _positive_int(value)
+    except typer.BadParameter:
+        raise typer.BadParameter(text("usage.concurrency", value=output.escape(value))) from None
+
+
 def _positive_rate(value: str | float) -> float:
     """A number above 0."""
     try:
@@ -209,6 +219,16 @@ def _choice_option(*choices: str) -> dict[str, Any]:
     return {"parser": check, "autocompletion": offer, "metavar": "|".join(choices)}
 
 
+def _expanded(path: str) -> str:
+    """*path* with the home folder in the place of ``~``, which a shell leaves in ``--output=~/keys.csv``."""
+    return os.path.expanduser(path)  # noqa: PTH111 -- Path.expanduser() raises where there is no home
+
+
+def _file_path(value: str | Path) -> Path:
+    """A file that is named."""
+    return Path(_expanded(str(value)))
+
+
 def _print_version(value: bool) -> None:
     if value:
         from gatepay_async.version import __version__
@@ -246,12 +266,16 @@ Extend = Annotated[str, typer.Option("--extend", help="callback.extend", metavar
 PaidAt = Annotated[
     int | None, typer.Option("--paid-at", help="callback.paid_at", metavar="EPOCH", parser=_positive_int)
 ]
-FailedLines = Annotated[Path | None, typer.Option("--failed-lines", help="upload.failed_lines", metavar="FILE")]
+FailedLines = Annotated[
+    Path | None, typer.Option("--failed-lines", help="upload.failed_lines", metavar="FILE", parser=_file_path)
+]
 Concurrency = Annotated[
-    int, typer.Option("--concurrency", help="upload.concurrency", metavar="N", parser=_positive_int)
+    Any,  # int | Literal["auto"]; Typer takes no union
+    typer.Option("--concurrency", help="upload.concurrency", metavar="N|auto", parser=_concurrency),
 ]
 Job = Annotated[str, typer.Argument(help="uploads.which", metavar="JOB")]
 Forged = Annotated[bool, typer.Option("--forged", help="callback.forged")]
+Post = Annotated[bool, typer.Option("--post", help="callback.post")]
 
 _settings: dict[str, Any] = {
     "rich_markup_mode": None,
@@ -318,7 +342,7 @@ app.add_typer(keys, name="keys")
 
 @keys.command("upload", cls=usage.Command, help="upload")
 def keys_upload(
-    files: Annotated[list[Path], typer.Argument(help="upload.files", metavar="FILE")],
+    files: Annotated[list[Path], typer.Argument(help="upload.files", metavar="FILE", parser=_file_path)],
     product: Product,
     concurrency: Concurrency = 4,
     column: Annotated[str, typer.Option("--column", help="upload.column_is", metavar="NAME|NUMBER")] = "",
@@ -360,7 +384,7 @@ def keys_export(
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import keys_export
 
-    runner.start(keys_export.export, product, target, excel, thorough, force, reveal)
+    runner.start(keys_export.export, product, _expanded(target), excel, thorough, force, reveal)
 
 
 @keys.command("count", cls=usage.Command, help="count")
@@ -452,7 +476,9 @@ def pay(
     num: Annotated[int, typer.Option("--num", "-n", help="pay.num", metavar="N", parser=_positive_int)] = 1,
     order: Annotated[str, typer.Option("--order", help="pay.order", metavar="TEXT")] = "",
     custom: Annotated[str, typer.Option("--custom", help="pay.custom", metavar="TEXT")] = "",
-    save_qr: Annotated[Path | None, typer.Option("--save-qr", help="pay.save_qr", metavar="FILE")] = None,
+    save_qr: Annotated[
+        Path | None, typer.Option("--save-qr", help="pay.save_qr", metavar="FILE", parser=_file_path)
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="pay.wait")] = False,
     listen: Annotated[str, typer.Option("--listen", help="pay.listen", metavar="HOST:PORT")] = "",
     timeout: Annotated[
@@ -513,10 +539,11 @@ def callback_sign(
     extend: Extend = "",
     paid_at: PaidAt = None,
     forged: Forged = False,
+    post: Post = False,
 ) -> None:
     from gatepay_async.cli.commands import callback
 
-    fields = callback.CallbackFields(order_id, order, price, realprice, pay_type, extend, paid_at or 0, forged)
+    fields = callback.CallbackFields(order_id, order, price, realprice, pay_type, extend, paid_at or 0, forged, post)
     raise typer.Exit(callback.sign(fields))
 
 
@@ -531,11 +558,12 @@ def callback_send(
     extend: Extend = "",
     paid_at: PaidAt = None,
     forged: Forged = False,
+    post: Post = False,
 ) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import callback
 
-    fields = callback.CallbackFields(order_id, order, price, realprice, pay_type, extend, paid_at or 0, forged)
+    fields = callback.CallbackFields(order_id, order, price, realprice, pay_type, extend, paid_at or 0, forged, post)
     runner.start(callback.send, url, fields)
 
 
@@ -554,9 +582,7 @@ def sandbox(
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import sandbox
 
-    paths = (database, env_file)
-    database, env_file = (os.path.expanduser(path) for path in paths)  # noqa: PTH111 -- Path.expanduser() may raise
-    settings = sandbox.Settings(database, port, callback_url, env_file, force, shell or "", quiet)
+    settings = sandbox.Settings(_expanded(database), port, callback_url, _expanded(env_file), force, shell or "", quiet)
     runner.serve(sandbox.serve, settings)
 
 

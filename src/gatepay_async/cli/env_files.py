@@ -1,5 +1,6 @@
 """``.env`` files: reading GATEPAY_ variables from one, and writing the sandbox's."""
 
+import codecs
 import os
 import stat
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ def read_env_file(path: str) -> dict[str, str]:
     """
     from dotenv import dotenv_values
 
-    content, shared = _read(path)
+    content, shared = _read_env(path)
     # A secret may hold a `$`: nothing is put in its place.
     values = dotenv_values(stream=StringIO(content), interpolate=False)
     found = {name: value for name, value in values.items() if name.startswith("GATEPAY_") and value is not None}
@@ -60,16 +61,22 @@ def write_env_file(path: str, variables: Mapping[str, str]) -> None:
         file.write("".join(f"{line}\n" for line in lines).encode())
 
 
+def decoded(raw: bytes) -> str:
+    """The text of a small file: UTF-8, or the UTF-16 that Notepad and PowerShell write, with a mark that says so."""
+    encoding = "utf-16" if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    return raw.decode(encoding, "replace")
+
+
 def _is_ours(path: str) -> bool:
     if not Path(path).is_file():
         return False
     try:
-        return _read(path)[0].startswith(_OURS)
+        return _read_env(path)[0].startswith(_OURS)
     except HaltError:
         return False
 
 
-def _read(path: str) -> tuple[str, bool]:
+def _read_env(path: str) -> tuple[str, bool]:
     """The text, and whether everybody may read it."""
     try:
         with Path(path).open("rb") as file:
@@ -79,4 +86,4 @@ def _read(path: str) -> tuple[str, bool]:
         raise HaltError(text("env_file.unreadable", path=path, reason=error.strerror)) from None
     if len(raw) > _MAX_BYTES:
         raise HaltError(text("env_file.none", path=path))
-    return raw.decode("utf-8-sig", "replace"), os.name == "posix" and bool(mode & stat.S_IROTH)
+    return decoded(raw), os.name == "posix" and bool(mode & stat.S_IROTH)

@@ -87,7 +87,7 @@ def find_profile(name: str) -> Profile | None:
         HaltError: Its file can't be read, is damaged, or is readable by others.
     """
     path = path_of(name)
-    content = _read(path)
+    content = _read_private(path)
     if content is None:
         return None
     try:
@@ -128,8 +128,8 @@ def save_profile(name: str, profile: Profile) -> None:
         HaltError: It can't be written; what was there stays.
     """
     path = path_of(name)
-    _make_folder(path.parent)
-    _write(path, json.dumps(asdict(profile), indent=1))
+    _make_private_folder(path.parent)
+    _write_private(path, json.dumps(asdict(profile), indent=1))
     if not default_name():
         set_default(name)
 
@@ -156,7 +156,7 @@ def default_name() -> str:
     Raises:
         HaltError: The file with the name can't be read, or holds something else.
     """
-    name = (_read(_default_path()) or "").strip() if _has_home() else ""
+    name = (_read_private(_default_path()) or "").strip() if _has_home() else ""
     return check_name(name) if name else ""
 
 
@@ -167,7 +167,7 @@ def set_default(name: str) -> None:
     Raises:
         HaltError: That can't be written.
     """
-    _write(_default_path(), f"{name}\n")
+    _write_private(_default_path(), f"{name}\n")
 
 
 def _default_path() -> Path:
@@ -179,20 +179,20 @@ def _has_home() -> bool:
     return Path(typer.get_app_dir("gatepay")).is_absolute()
 
 
-def _make_folder(folder: Path) -> None:
+def _make_private_folder(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise HaltError(text("files.unwritable", path=folder, reason=error.strerror)) from None
 
 
-def _write(path: Path, content: str) -> None:
+def _write_private(path: Path, content: str) -> None:
     # What a link leads to is written, and the link stays: some keep their settings elsewhere.
     with atomic_write(Path(os.path.realpath(path))) as file:
         file.write(content.encode())
 
 
-def _read(path: Path) -> str | None:
+def _read_private(path: Path) -> str | None:
     """The text of a file that is nobody else's; None: it isn't there."""
     try:
         with open(path, "rb", opener=_open_at_once) as file:

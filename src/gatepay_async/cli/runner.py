@@ -30,7 +30,7 @@ def start(work: Callable[P, Coroutine[Any, Any, Status]], *args: P.args, **kwarg
         typer.Exit: Always, with the status: that of *work*, or 128 and the signal's number. What *work* raises
             comes through.
     """
-    status, interrupted = _run(partial(work, *args, **kwargs))
+    status, interrupted = _run_to_end(partial(work, *args, **kwargs))
     if interrupted:
         warn(text("running.interrupted"))
     raise typer.Exit(status)
@@ -43,11 +43,11 @@ def serve(work: Callable[P, Coroutine[Any, Any, Status]], *args: P.args, **kwarg
     Raises:
         typer.Exit: Always, as start() does; with 0 after Ctrl-C.
     """
-    status, _ = _run(partial(work, *args, **kwargs))
+    status, _ = _run_to_end(partial(work, *args, **kwargs))
     raise typer.Exit(Status.DONE if status == Status.INTERRUPTED else status)
 
 
-def _run(work: Callable[[], Coroutine[Any, Any, Status]]) -> tuple[int, bool]:
+def _run_to_end(work: Callable[[], Coroutine[Any, Any, Status]]) -> tuple[int, bool]:
     """The status, and whether it was interrupted."""
     with _handling_signals() as signals:
         try:

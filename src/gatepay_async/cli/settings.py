@@ -5,7 +5,6 @@ A key, its secret and its server always come from one of them: what belongs to t
 secret is ever read from the command line.
 """
 
-import codecs
 import os
 import stat
 from pathlib import Path
@@ -15,11 +14,13 @@ from attrs import field, frozen
 
 from gatepay_async.cli import keyrings, profiles
 from gatepay_async.cli.chosen import chosen
+from gatepay_async.cli.env_files import decoded
 from gatepay_async.cli.language import text
 from gatepay_async.cli.output import warn
 from gatepay_async.cli.profiles import Profile
 from gatepay_async.cli.status import HaltError
-from gatepay_async.client import BASE_URL, CLOUD_BASE_URL, AsyncGatePay
+from gatepay_async.client import BASE_URL, AsyncGatePay
+from gatepay_async.client.gatepay import CLOUD_BASE_URL
 
 _MAX_SECRET_BYTES = 4096  # bytes; a file that is longer is another file
 KEY_VARIABLES = ("GATEPAY_APPKEY", "GATEPAY_APPSECRET", "GATEPAY_APPSECRET_FILE")
@@ -160,12 +161,12 @@ def source() -> Source:
     """
     run = chosen()
     if run.source is None:
-        run.source = _find_source(run.profile)
+        run.source = _choose_source(run.profile)
     found: Source = run.source
     return found
 
 
-def _find_source(named: str) -> Source:
+def _choose_source(named: str) -> Source:
     if named:
         return _stored(named, above_environment=True)
     if any(os.environ.get(name) for name in KEY_VARIABLES):
@@ -234,9 +235,7 @@ def _read_secret(path: Path) -> str:
         shared = is_world_readable(path)
     except OSError as error:
         raise HaltError(text("settings.secret_file", path=path, reason=error.strerror)) from None
-    # Notepad and PowerShell write UTF-16, with a mark that says so.
-    encoding = "utf-16" if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-    value = raw.decode(encoding, "replace").strip()
+    value = decoded(raw).strip()
     if not value or len(raw) > _MAX_SECRET_BYTES or len(value.split()) != 1:
         raise HaltError(text("settings.secret_form", path=path))
     if shared:

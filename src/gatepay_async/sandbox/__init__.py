@@ -4,7 +4,7 @@ try:
     from gatepay_async.sandbox.callback_urls import CallbackUrlError
     from gatepay_async.sandbox.database import LaterVersionError
     from gatepay_async.sandbox.deliveries import Delivery
-    from gatepay_async.sandbox.events import CallbackEvent, CallEvent, SandboxEvent
+    from gatepay_async.sandbox.events import CallbackEvent, CallEvent
     from gatepay_async.sandbox.faults import Fault, FaultKind
     from gatepay_async.sandbox.options import Options
     from gatepay_async.sandbox.order_service import NoCallbackError
@@ -32,7 +32,6 @@ __all__ = [
     "Order",
     "PortTakenError",
     "Sandbox",
-    "SandboxEvent",
     "SeenRequest",
     "ShopAccount",
     "ShopState",

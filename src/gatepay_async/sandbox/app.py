@@ -90,13 +90,15 @@ class FaultyApp:
         at, began = self._now(), time.perf_counter()
         fault = self._pick(endpoint.path)
         try:
-            await self._call(endpoint, fault, scope, receive, send)
+            await self._answer(endpoint, fault, scope, receive, send)
         finally:
             took = (time.perf_counter() - began) * 1000
             kind = "" if fault is None else fault.kind.value
             self._tell(CallEvent(at=at, endpoint=endpoint.path, milliseconds=took, fault=kind, **asdict(outcome)))
 
-    async def _call(self, endpoint: Endpoint, fault: Fault | None, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(
+        self, endpoint: Endpoint, fault: Fault | None, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         if fault is None:
             await self._app(scope, receive, send)
             return

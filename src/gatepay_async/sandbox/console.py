@@ -13,11 +13,20 @@ from starlette.routing import Route
 
 from gatepay_async.sandbox import callback_urls, deliveries, orders, shops
 from gatepay_async.sandbox.callback_urls import CallbackUrlError
+from gatepay_async.sandbox.console_orders import (
+    CONSOLE_PAY_TYPES,
+    MAX_NUMBER_CHARS,
+    OrderForm,
+    make_order,
+    products_on_sale,
+)
 from gatepay_async.sandbox.endpoints import ENDPOINTS
 from gatepay_async.sandbox.faults import Fault, FaultKind, FaultQueue
 from gatepay_async.sandbox.order_service import NoCallbackError, OrderService
+from gatepay_async.sandbox.pages import origin_of
 from gatepay_async.sandbox.quick_pay import quick_pay_path
-from gatepay_async.sandbox.shops import Account
+from gatepay_async.sandbox.shells import SHELL_NAMES, SHELLS, setting_lines
+from gatepay_async.sandbox.shops import Account, ProductStock, ShopAccount
 from gatepay_async.sandbox.web import go_to, read_fields, render
 
 __all__ = ["PER_PAGE", "Console"]
@@ -25,6 +34,7 @@ __all__ = ["PER_PAGE", "Console"]
 PER_PAGE = 20
 # What a merchant enters, by its field.
 _ENTRIES = ("callback_url", "return_url", "expired_url", "token")
+_ORDER_FIELDS = ("product", "number", "pay_type", "out_order_id", "custom")
 
 
 @frozen(kw_only=True)
@@ -55,15 +65,46 @@ class Console:
     def routes(self) -> list[Route]:
         """Build its routes."""
         return [
-            Route("/", self.shops, methods=["GET"]),
-            Route("/", self.change_shop, methods=["POST"]),
+            Route("/", self.overview, methods=["GET"]),
+            Route("/shops", self.shops, methods=["GET"]),
+            Route("/shops", self.change_shop, methods=["POST"]),
             Route("/orders", self.orders, methods=["GET"]),
+            Route("/orders", self.create_order, methods=["POST"]),
             Route("/orders/{number:int}", self.order, methods=["GET"]),
             Route("/orders/{number:int}", self.act, methods=["POST"]),
-            Route("/deliveries", self.deliveries, methods=["GET"]),
+            Route("/callbacks", self.deliveries, methods=["GET"]),
             Route("/faults", self.faults, methods=["GET"]),
             Route("/faults", self.change_faults, methods=["POST"]),
         ]
+
+    # -- the first page ----------------------------------------------------------------------------------
+
+    async def overview(self, request: Request) -> Response:
+        """Show how to connect, and how things stand."""
+        context = await to_thread.run_sync(self._load_overview)
+        base_url = f"{origin_of(request.scope)}/api/"
+        keys: ShopAccount = context["keys"]
+        variables = {
+            "GATEPAY_APPKEY": keys.appkey,
+            "GATEPAY_APPSECRET": keys.appsecret,
+            "GATEPAY_BASE_URL": base_url,
+            "GATEPAY_CLOUD_BASE_URL": base_url,
+        }
+        lines = {shell: setting_lines(shell, variables) for shell in SHELLS}
+        waiting = sum(armed.applied != armed.fault.times for armed in self._faults.read())
+        context |= {"lines": lines, "names": SHELL_NAMES, "command": "gatepay products"}
+        return render(request, "overview.html", here="overview", faults=waiting, **context)
+
+    def _load_overview(self) -> dict[str, Any]:
+        with self._order_service.open() as (connection, _):
+            return {
+                "keys": shops.accounts(connection)[0].keys,
+                "orders": orders.count(connection),
+                "paid": orders.count(connection, state="paid"),
+                "callbacks": deliveries.count(connection),
+                "failed": deliveries.count_failed(connection),
+                "last": orders.list_page(connection, first=0, number=3),
+            }
 
     # -- shops and products ------------------------------------------------------------------------------
 
@@ -83,7 +124,7 @@ class Console:
             except CallbackUrlError as error:
                 return await self._show_shops(request, status=422, wrong=(appkey, name, value, error.problem))
         await to_thread.run_sync(self._save_shop, appkey, {name: value or None for name, value in entered.items()})
-        return go_to(request, "/", saved=appkey)
+        return go_to(request, "/shops", saved=appkey)
 
     def _check_entry(self, name: str, value: str) -> None:
         if name == "callback_url":
@@ -113,8 +154,35 @@ class Console:
 
     async def orders(self, request: Request) -> Response:
         """List the orders, newest first."""
-        listed = partial(self._list_page, request, orders.count, orders.list_page)
-        return render(request, "orders.html", here="orders", sheet=await to_thread.run_sync(listed))
+        return await self._show_orders(request, OrderForm())
+
+    async def create_order(self, request: Request) -> Response:
+        """Make an order, and show it."""
+        fields = await read_fields(request)
+        form = OrderForm(**{name: fields[name][:MAX_NUMBER_CHARS] for name in _ORDER_FIELDS if name in fields})
+        made = await to_thread.run_sync(make_order, self._order_service, form)
+        if isinstance(made, int):
+            return go_to(request, f"/orders/{made}")
+        return await self._show_orders(request, form, status=422, wrong=made)
+
+    async def _show_orders(self, request: Request, form: OrderForm, *, status: int = 200, wrong: str = "") -> Response:
+        sheet = await to_thread.run_sync(partial(self._list_page, request, orders.count, orders.list_page))
+        products = await to_thread.run_sync(self._load_products)
+        return render(
+            request,
+            "orders.html",
+            status=status,
+            here="orders",
+            sheet=sheet,
+            products=products,
+            form=form,
+            types=CONSOLE_PAY_TYPES,
+            wrong=wrong,
+        )
+
+    def _load_products(self) -> list[ProductStock]:
+        with self._order_service.open() as (connection, _):
+            return products_on_sale(connection)
 
     async def order(self, request: Request) -> Response:
         """Show one order with its deliveries."""
@@ -232,5 +300,6 @@ def _fault_of_form(form: dict[str, str]) -> Fault:
         endpoint=endpoint or None,
         times=_parse_int(times),
         seconds=float(_parse_int(form.get("seconds", "")) or 1),
+        retry_after=_parse_int(form.get("retry_after", "")) or 1,
         code=_parse_int(form.get("code", "")) or 0,
     )

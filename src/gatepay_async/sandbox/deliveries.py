@@ -19,6 +19,7 @@ __all__ = [
     "Delivery",
     "claim",
     "count",
+    "count_failed",
     "finish",
     "is_open",
     "list_all",
@@ -259,6 +260,12 @@ def list_all(connection: sqlite3.Connection, order_id: int | None = None) -> lis
 def count(connection: sqlite3.Connection) -> int:
     """Count all deliveries."""
     return int(connection.execute("SELECT count(*) FROM delivery").fetchone()[0])
+
+
+def count_failed(connection: sqlite3.Connection) -> int:
+    """Count those that were sent and not accepted."""
+    query = "SELECT count(*) FROM delivery WHERE answered IS NOT NULL AND problem IS NOT NULL"
+    return int(connection.execute(query).fetchone()[0])
 
 
 def list_page(connection: sqlite3.Connection, *, first: int, number: int) -> list[Delivery]:

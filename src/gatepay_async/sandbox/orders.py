@@ -24,6 +24,7 @@ __all__ = [
     "insert",
     "list_orders",
     "list_page",
+    "number_of",
     "ordered_today",
     "page_url",
     "qrcode",
@@ -177,9 +178,10 @@ def list_orders(connection: sqlite3.Connection) -> list[Order]:
     return [_order(row) for row in connection.execute("SELECT * FROM pay_order ORDER BY id")]
 
 
-def count(connection: sqlite3.Connection) -> int:
-    """Count all orders of all shops."""
-    return int(connection.execute("SELECT count(*) FROM pay_order").fetchone()[0])
+def count(connection: sqlite3.Connection, *, state: str | None = None) -> int:
+    """Count the orders of all shops, or those in one state."""
+    query = "SELECT count(*) FROM pay_order WHERE :state IS NULL OR state = :state"
+    return int(connection.execute(query, {"state": state}).fetchone()[0])
 
 
 def list_page(connection: sqlite3.Connection, *, first: int, number: int) -> list[Order]:
@@ -221,6 +223,11 @@ def find_last(connection: sqlite3.Connection, admin_id: int, out_order_id: str, 
         (admin_id, out_order_id, later_only),
     ).fetchone()
     return None if row is None else _order(row)
+
+
+def number_of(connection: sqlite3.Connection, page_id: str) -> int:
+    """Give the number of the order whose payment page has *page_id*; there is one."""
+    return int(connection.execute("SELECT id FROM pay_order WHERE page_id = ?", (page_id,)).fetchone()[0])
 
 
 def record_payment(connection: sqlite3.Connection, order_id: int, *, realprice: Decimal, now: float) -> None:

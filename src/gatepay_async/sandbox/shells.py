@@ -3,7 +3,9 @@
 import shlex
 from collections.abc import Callable, Mapping
 
-__all__ = ["SHELLS", "setting_lines"]
+__all__ = ["SHELLS", "SHELL_NAMES", "setting_lines"]
+
+SHELL_NAMES = {"sh": "sh, bash, zsh", "fish": "fish", "powershell": "PowerShell", "cmd": "cmd (Windows)"}
 
 SHELLS: dict[str, Callable[[str, str], str]] = {
     "sh": lambda name, value: f"export {name}={shlex.quote(value)}",

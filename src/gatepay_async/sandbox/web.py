@@ -31,7 +31,10 @@ def _money(amount: Decimal) -> str:
 
 
 def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    local = datetime.fromtimestamp(seconds, UTC).astimezone()
+    hours, minutes = local.strftime("%z")[:3], local.strftime("%z")[3:5]
+    zone = f"{int(hours):+d}".replace("+0", "") + (f":{minutes}" if minutes != "00" else "")
+    return f"{local:%Y-%m-%d %H:%M:%S} UTC{zone}"
 
 
 def _iso(seconds: float) -> str:

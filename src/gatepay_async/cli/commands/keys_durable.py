@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 from anyio import to_thread
 from attrs import frozen
@@ -38,7 +38,7 @@ class _JoinedFiles:
 async def submit(
     names: list[Path],
     product_id: int,
-    concurrency: int,
+    concurrency: int | Literal["auto"],
     reading: Reading,
     failed_lines: Path | None,
     *,
@@ -72,7 +72,7 @@ async def submit(
 
 
 async def _work_until_done(
-    durable: DurableUploads, job: Job, concurrency: int, end: Callable[[], Awaitable[Status]]
+    durable: DurableUploads, job: Job, concurrency: int | Literal["auto"], end: Callable[[], Awaitable[Status]]
 ) -> Status:
     try:
         async with durable.worker(concurrency=concurrency):

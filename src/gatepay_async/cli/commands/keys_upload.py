@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from attrs import frozen
 
@@ -33,7 +34,13 @@ class _UploadCommand:
 
 
 async def upload(
-    names: list[Path], product_id: int, concurrency: int, reading: Reading, failed_lines: Path | None, *, yes: bool
+    names: list[Path],
+    product_id: int,
+    concurrency: int | Literal["auto"],
+    reading: Reading,
+    failed_lines: Path | None,
+    *,
+    yes: bool,
 ) -> Status:
     """Upload all files as one, and show what became of each line; of an upload that ends half-way, too."""
     gatepay = client()

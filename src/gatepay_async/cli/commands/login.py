@@ -14,7 +14,8 @@ from gatepay_async.cli.profiles import Profile
 from gatepay_async.cli.screens import print_line, print_table, table
 from gatepay_async.cli.settings import KEY_VARIABLES, Stored
 from gatepay_async.cli.status import HaltError, Status
-from gatepay_async.client import BASE_URL, CLOUD_BASE_URL
+from gatepay_async.client import BASE_URL
+from gatepay_async.client.gatepay import CLOUD_BASE_URL
 from gatepay_async.protocol import invisible
 
 _MAX_CHARS = 4096  # a line that is longer is something else
@@ -62,7 +63,9 @@ async def login(asked: Asked, base_url: str, cloud_base_url: str, *, in_file: bo
     profile = Profile(asked.appkey, base_url, cloud_base_url or base_url)
     before = profiles.find_profile(name)
     keyring = None if in_file else keyrings.keyring_name()
-    count = await _check(Stored(name, profile, base_url or BASE_URL, profile.cloud_base_url or CLOUD_BASE_URL), asked)
+    count = await _check_key(
+        Stored(name, profile, base_url or BASE_URL, profile.cloud_base_url or CLOUD_BASE_URL), asked
+    )
     place = _store(name, profile, asked.secret, keyring)
     if before is not None and before.kept_in == "keyring" and (keyring is None or before.appkey != asked.appkey):
         with suppress(HaltError):  # what is left there opens nothing: no profile leads to it
@@ -87,7 +90,7 @@ def _named() -> str:
     return chosen().profile or os.environ.get("GATEPAY_PROFILE", "")
 
 
-async def _check(stored: Stored, asked: Asked) -> int:
+async def _check_key(stored: Stored, asked: Asked) -> int:
     stored.know(asked.secret)
     async with stored.client() as gatepay:
         return len((await gatepay.list_products()).products)

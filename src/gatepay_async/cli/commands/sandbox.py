@@ -9,7 +9,7 @@ import sqlite3
 import sys
 from contextlib import AsyncExitStack
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Never
 
 import anyio
 from attrs import asdict, frozen
@@ -24,7 +24,8 @@ from gatepay_async.words import say
 from gatepay_async.words.pages import PAGES
 
 if TYPE_CHECKING:
-    from gatepay_async.sandbox import CallbackEvent, CallEvent, Sandbox, SandboxEvent
+    from gatepay_async.sandbox import CallbackEvent, CallEvent, Sandbox
+    from gatepay_async.sandbox.events import SandboxEvent
 
 USUAL_PORT = 8765
 _SUCCESS = 100
@@ -86,7 +87,7 @@ async def _begin(sandbox: Sandbox, port: int | None, stack: AsyncExitStack) -> s
     return await stack.enter_async_context(sandbox.serve())
 
 
-async def _show(sandbox: Sandbox, base_url: str, settings: Settings) -> Status:
+async def _show(sandbox: Sandbox, base_url: str, settings: Settings) -> Never:
     """Say how to reach it; then what happens, as it happens."""
     send, receive = anyio.create_memory_object_stream["SandboxEvent"](math.inf)
     loop = asyncio.get_running_loop()
@@ -94,9 +95,8 @@ async def _show(sandbox: Sandbox, base_url: str, settings: Settings) -> Status:
         sandbox.watch(lambda event: loop.call_soon_threadsafe(send.send_nowait, event))
     _print_settings(sandbox, base_url, settings)
     with send, receive:
-        async for event in receive:
-            _print_event(event)
-    return Status.DONE
+        while True:
+            _print_event(await receive.receive())
 
 
 def _print_settings(sandbox: Sandbox, base_url: str, settings: Settings) -> None:
@@ -164,7 +164,7 @@ def _call_line(event: CallEvent) -> tuple[list[str], str]:
     if event.card_keys is not None:
         parts.append(text("seen.keys", count=f"{event.card_keys:,}"))
     if event.reason:
-        parts.append(text(f"seen.{event.reason}", field=_short(event.field), message=event.message))
+        parts.append(text(f"seen.{event.reason}", field=_short(event.field)))
     if event.fault:
         parts.append(text("seen.fault", kind=event.fault))
         style = "magenta"

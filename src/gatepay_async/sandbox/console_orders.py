@@ -1,0 +1,65 @@
+"""An order that is made in the console: as `pay/create` would, without a program."""
+
+import secrets
+from sqlite3 import Connection
+
+from attrs import frozen
+
+from gatepay_async.sandbox import card_keys, orders, shops
+from gatepay_async.sandbox.endpoint import is_positive
+from gatepay_async.sandbox.order_service import OrderService
+from gatepay_async.sandbox.orders import NewOrder
+from gatepay_async.sandbox.shops import ProductStock
+
+__all__ = ["CONSOLE_PAY_TYPES", "MAX_NUMBER_CHARS", "OrderForm", "make_order", "products_on_sale"]
+
+CONSOLE_PAY_TYPES = ("alipay", "wechat", "onecode")
+MAX_NUMBER_CHARS = 100
+
+
+@frozen(kw_only=True)
+class OrderForm:
+    """What was entered, as it was written."""
+
+    product: str = ""
+    number: str = "1"
+    pay_type: str = "alipay"
+    out_order_id: str = ""
+    custom: str = "console"
+
+
+def products_on_sale(connection: Connection) -> list[ProductStock]:
+    """List the products of all shops."""
+    return [each for account in shops.accounts(connection) for each in shops.list_stock(connection, account.admin_id)]
+
+
+def make_order(order_service: OrderService, form: OrderForm) -> int | str:
+    """Make the order; gives its number, or the name of the text that says why not."""
+    if form.pay_type not in CONSOLE_PAY_TYPES or not is_positive(form.number) or not is_positive(form.product):
+        return "order_wrong"
+    number, product_id = int(form.number), int(form.product)
+    if form.pay_type == "wechat" and number > 1:
+        return "order_single"
+    with order_service.open() as (connection, now):
+        for account in shops.accounts(connection):
+            product = shops.find_product(connection, account.admin_id, product_id)
+            if product is None or shops.find_shop(connection, account.admin_id) is None:
+                continue
+            if card_keys.stock(connection, product_id) < number:
+                return "order_stock"
+            order = NewOrder(
+                admin_id=account.admin_id,
+                endpoint="pay/create",
+                items={product_id: number},
+                name=product.name,
+                price=product.price * number,
+                pay_type=form.pay_type,
+                # As new_out_order_id() does it: with a letter at each end, no digit can slide out of it.
+                out_order_id=form.out_order_id.strip() or f"C{secrets.token_hex(4).upper()}X",
+                custom=form.custom,
+            )
+            after = order_service.options.expires_after
+            expires = None if after is None else now + after
+            page_id = orders.insert(connection, order, now=int(now), expires=expires)
+            return orders.number_of(connection, page_id)
+    return "order_wrong"
