@@ -25,6 +25,7 @@ FIGURES = (
     "callbacks",
     "resting",
     "export",
+    "files",
 )
 
 
