@@ -15,7 +15,7 @@ from surroundings import normalise_environment, normalise_signals, socket_folder
 
 from gatepay_async import AsyncGatePay, RetryPolicy
 from gatepay_async.protocol.progress import Patience
-from gatepay_async.sandbox import Sandbox
+from gatepay_async.sandbox import Sandbox, orders
 
 pytest_plugins = ["lanes"]
 
@@ -58,6 +58,15 @@ def counting() -> dict[str, str]:
     """The environment of programs whose lines `nox -s coverage` counts; those of most programs it doesn't."""
     name = "COVERAGE_PROCESS_START"
     return {name: os.environ.pop(name)} if name in os.environ else {}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_qr_code() -> Iterator[None]:
+    """Each reply about a new order holds a QR code, and to draw one takes longer than all the rest: one is drawn."""
+    drawn = orders.qrcode_png("http://127.0.0.1/")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(orders, "qrcode_png", lambda _: drawn)
+        yield
 
 
 @pytest.fixture(params=["asyncio", "trio"])

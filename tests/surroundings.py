@@ -3,6 +3,7 @@
 import os
 import signal
 import tempfile
+from pathlib import Path
 
 # Removed, in upper and lower case: what changes the network, the language, the terminal or the account for a test.
 _REMOVED = (
@@ -13,8 +14,14 @@ _REMOVED = (
 )  # fmt: skip
 _PREFIXES = ("GATEPAY_", "LC_", "AWS_", "PG", "DBOS_", "_GATEPAY_", "_TYPER_")
 _KEPT = "GATEPAY_TEST_"  # settings of these tests
-# The keyring of whoever runs the tests is no place for what they put away.
-_SET = {"LANG": "C.UTF-8", "TERM": "xterm-256color", "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
+# One certificate instead of a hundred and fifty: to read those takes as long as a whole test, for each client of httpx.
+_AUTHORITY = Path(__file__).with_name("authority.pem")
+_SET = {
+    "LANG": "C.UTF-8",
+    "TERM": "xterm-256color",
+    "SSL_CERT_FILE": str(_AUTHORITY),
+    "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",  # not that of whoever runs the tests
+}
 # Ignored by whoever started the tests (nohup; a shell without job control, for a job in the background), and inherited
 # by each program that a test starts.
 _IGNORED = ("SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGWINCH")

@@ -1,9 +1,10 @@
-"""No argument that the client accepts makes a request that the sandbox refuses as malformed: both ends, in process."""
+"""The client and the sandbox, in process: what one accepts the other understands, whatever it is."""
 
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any, cast
+from typing import Any
 
+import anyio
 import httpx
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -24,7 +25,7 @@ from gatepay_async import (
     StorageFailedError,
 )
 from gatepay_async.protocol.catalogue import REFUSALS
-from gatepay_async.sandbox import Sandbox
+from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 from gatepay_async.sandbox.endpoints import ENDPOINTS
 from gatepay_async.sandbox.refusals import Cause
 
@@ -39,6 +40,9 @@ FACTS = (
     ProductUnavailableError,
     StorageFailedError,  # a card key longer than the database's column
 )
+
+
+ORDER = {"pay_type": "alipay", "out_order_id": "T-1-X", "custom": "c"}
 
 
 @frozen
@@ -65,20 +69,25 @@ class Both:
         return None
 
 
+def client_of(sandbox: Sandbox) -> AsyncGatePay:
+    """A client of *sandbox*, in process."""
+    url = "http://sandbox/api/"
+    return AsyncGatePay(
+        sandbox.appkey,
+        sandbox.appsecret,
+        base_url=url,
+        cloud_base_url=url,
+        allow_http=True,
+        transport=httpx.ASGITransport(sandbox.app),
+        retry=RetryPolicy(attempts=1),
+    )
+
+
 @pytest.fixture(scope="module")
 def both() -> Iterator[Both]:
     with Sandbox() as sandbox, start_blocking_portal() as portal:
         sandbox.change_shop(agent=True)
-        url = "http://sandbox/api/"
-        client = AsyncGatePay(
-            sandbox.appkey,
-            sandbox.appsecret,
-            base_url=url,
-            cloud_base_url=url,
-            allow_http=True,
-            transport=httpx.ASGITransport(sandbox.app),
-            retry=RetryPolicy(attempts=1),
-        )
+        client = client_of(sandbox)
         with portal.wrap_async_context_manager(client):
             yield Both(client, sandbox, portal)
 
@@ -158,6 +167,36 @@ def test_refusals_have_the_same_words() -> None:
         if cause is not Cause.NO_SIGN  # the page lists 103 twice; a client that signs never meets this one
     }
     assert {key: REFUSALS[key].message for key in texts} == texts
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_every_code(backend: str) -> None:
+    """Each code of each endpoint is its error, over HTTP 200 and over the status that is the code, on both loops."""
+    calls: dict[str, tuple[str, dict[str, Any]]] = {
+        "pay/create": ("create_payment", {"product_id": 8, "product_num": 1, **ORDER}),
+        "anypay/create": ("create_anypay", {"price": "1", **ORDER}),
+        "cloudpay/create": ("create_cloudpay", {"price": "1", **ORDER}),
+        "stablepay/create": ("create_stablepay", {"product_id": 8, **ORDER}),
+        "grouppay/create": ("create_grouppay", {"items": {8: 1}, **ORDER}),
+        "order/check": ("check_order", {"out_order_id": "T-1-X"}),
+        "product/show": ("list_products", {}),
+        "ka/create": ("create_card_keys", {"product_id": 8, "keys": ["A"]}),
+    }
+
+    async def run() -> None:
+        for status_is_code in (False, True):
+            with Sandbox(status_is_code=status_is_code) as sandbox:
+                async with client_of(sandbox) as gatepay:
+                    for (endpoint, code), refusal in REFUSALS.items():
+                        if endpoint in calls:  # ka/show is read by a walk, which other tests refuse
+                            sandbox.fault(Fault(FaultKind.CODE, endpoint=endpoint, code=code))
+                            method, arguments = calls[endpoint]
+                            with pytest.raises(refusal.error) as caught:
+                                await getattr(gatepay, method)(**arguments)
+                            assert (type(caught.value), caught.value.code) == (refusal.error, code)
+                assert sandbox.orders() == []
+
+    anyio.run(run, backend=backend)
 
 
 @some

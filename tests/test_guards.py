@@ -106,6 +106,7 @@ ONLY_IN = {
     "h11": {"sandbox"},
     "sqlite3": {
         "callbacks.sqlite",
+        "callbacks.sqlite_file",
         "cli.commands.sandbox",
         "dedup",
         "durable.storage.database",
@@ -155,6 +156,7 @@ class Written:
     all_imports: list[str]
     attributes: list[str]  # `os.environ`, `self._credentials.appsecret` and so on: every attribute that it reads
     names: set[str]
+    private_definitions: list[str]  # functions, methods and classes
     is_async: bool
 
 
@@ -172,6 +174,13 @@ def written(path: Path) -> Written:
         all_imports=[name for node in nodes for name in imported_by(node)],
         attributes=[ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)],
         names={node.id for node in nodes if isinstance(node, ast.Name)},
+        private_definitions=[
+            node.name
+            for node in nodes
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+            and node.name.startswith("_")
+            and not node.name.startswith("__")
+        ],
         is_async=any(isinstance(node, ast.AsyncFunctionDef | ast.Await) for node in nodes),
     )
 
@@ -295,10 +304,8 @@ def test_private_names_have_one_meaning() -> None:
     """No two functions, methods or classes share a private name, unless they do the same."""
     places: dict[str, list[str]] = {}
     for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            name = node.name if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) else ""
-            if name.startswith("_") and not name.startswith("__"):
-                places.setdefault(name, []).append(name_of(path))
+        for name in written(path).private_definitions:
+            places.setdefault(name, []).append(name_of(path))
     shared = {name: found for name, found in places.items() if len(found) > 1}
     assert {name: found for name, found in shared.items() if name not in SHARED_NAMES} == {}
     assert shared.keys() == SHARED_NAMES.keys()

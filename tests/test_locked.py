@@ -1,5 +1,6 @@
 """The versions in requirements/: all that the project asks for is locked, within the bounds that it names."""
 
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 FILE = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 PROJECT = FILE["project"]
 PACKAGE = [*PROJECT["dependencies"], *(each for one in PROJECT["optional-dependencies"].values() for each in one)]
+LINTERS = ("codespell", "ruff", "zizmor")
 GROUPS = [each for one in FILE["dependency-groups"].values() for each in one if isinstance(each, str)]
 
 
@@ -60,3 +62,17 @@ def test_the_lock_names_no_host() -> None:
     """Each installs from the package index of their own; no address of another is written down."""
     for path in (ROOT / "requirements").iterdir():
         assert "//" not in path.read_text("utf-8"), path
+
+
+@pytest.mark.skipif(not (ROOT / ".github").is_dir(), reason="a source archive has no .github")
+def test_the_forge_runs_the_same() -> None:
+    """The workflow runs each session that `nox` runs by default; pre-commit runs the linters that are locked."""
+    workflow = (ROOT / ".github/workflows/ci.yml").read_text("utf-8")
+    listed = [name for names in re.findall(r"session: \[(.+)\]", workflow) for name in names.split(", ")]
+    default = (ROOT / "noxfile.py").read_text("utf-8").partition("nox.options.sessions = [")[2].partition("]")[0]
+    assert {*listed, *re.findall(r"nox -s (\w+)", workflow)} == set(
+        re.findall(r"^ {4}\"(\w+)\",$", default, re.MULTILINE)
+    )
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text("utf-8")
+    revisions = dict(re.findall(r"/(\w+)(?:-pre-commit)?\n +rev: v([\d.]+)", hooks))
+    assert revisions.items() >= {name: version_of(locked("locked.txt")[name][0]) for name in LINTERS}.items()

@@ -12,8 +12,8 @@ import pytest
 
 from gatepay_async import new_out_order_id, order_ids, parse_callback
 from gatepay_async.protocol.callback import SIGNED
+from gatepay_async.protocol.callback_errors import MalformedCallbackError
 from gatepay_async.protocol.calls import PayCreate
-from gatepay_async.protocol.errors import MalformedCallbackError
 from gatepay_async.protocol.signing import Credentials, sign
 
 pytestmark = pytest.mark.fast

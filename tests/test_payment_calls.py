@@ -215,7 +215,7 @@ async def test_urls_of_one_order(kind: str) -> None:
 @every
 async def test_an_answer_lost_at_any_byte(kind: str) -> None:
     """However much of the answer comes, an order whose answer is lost was sent once, and its outcome is unknown."""
-    # Every byte for one of them; the others share its code.
+    # Every byte: test_lost_answers_long.py.
     whole = http(b'{"code":100,"data":{"pay_url":"https://h/1"}}')
     lost = {"at": 0}
 
@@ -224,7 +224,7 @@ async def test_an_answer_lost_at_any_byte(kind: str) -> None:
         raise ConnectionAbortedError
 
     async with raw_server(answer) as server, client_of(server) as gatepay:
-        steps = range(0, len(whole), 1 if kind == "anypay" else 17)
+        steps = range(0, len(whole), 17)
         for lost["at"] in steps:
             with pytest.raises(OutcomeUnknownError) as caught:
                 await create(gatepay, kind)

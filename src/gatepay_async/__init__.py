@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from gatepay_async.order_ids import new_out_order_id
     from gatepay_async.protocol.bulk import ChunkOutcome, Fate, UploadIncomplete, UploadProgress, UploadReport
     from gatepay_async.protocol.callback import parse_callback
+    from gatepay_async.protocol.callback_errors import (
+        CallbackError,
+        CallbackSignatureError,
+        MalformedCallbackError,
+        StaleCallbackError,
+    )
     from gatepay_async.protocol.errors import (
         AlreadyStoredError,
         AppKeyExpiredError,
-        CallbackError,
-        CallbackSignatureError,
         CallbackUrlMissingError,
         DeadlineExceededError,
         DuplicateKeysError,
@@ -35,7 +39,6 @@ if TYPE_CHECKING:
         InvalidQuantityError,
         InvalidRequestError,
         LicenceExpiredError,
-        MalformedCallbackError,
         MissingParameterError,
         NoPayTypeAvailableError,
         NotAnAgentError,
@@ -52,7 +55,6 @@ if TYPE_CHECKING:
         ShopNotFoundError,
         SignatureRejectedError,
         SingleItemOnlyError,
-        StaleCallbackError,
         StorageFailedError,
         TooManyKeysError,
         TransportError,
@@ -148,7 +150,7 @@ __all__ = [
     "parse_callback",
 ]
 
-# The module that each name is defined in; those of the errors are left out.
+# The module that each name is defined in; those of most errors are left out.
 _HOMES = {
     "AsyncGatePay": "client",
     "new_out_order_id": "order_ids",
@@ -159,6 +161,10 @@ _HOMES = {
     "UploadProgress": "protocol.bulk",
     "UploadReport": "protocol.bulk",
     "parse_callback": "protocol.callback",
+    "CallbackError": "protocol.callback_errors",
+    "CallbackSignatureError": "protocol.callback_errors",
+    "MalformedCallbackError": "protocol.callback_errors",
+    "StaleCallbackError": "protocol.callback_errors",
     "Callback": "protocol.models",
     "CallbackReply": "protocol.models",
     "CardKey": "protocol.models",

@@ -106,7 +106,7 @@ class _Keys:
         return self._keys.popleft()
 
 
-@define(eq=False)
+@define(eq=False, repr=False, slots=False)
 class _Pages:
     """The pages of a walk: fetches what the walk asks for, and holds what came until it is asked for."""
 

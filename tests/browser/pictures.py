@@ -24,8 +24,8 @@ KEPT = {
     "order-phone-zh": ("waiting", PHONE, "zh"),
     "paid": ("paid", DESK, "en"),
     "paid-zh": ("paid", DESK, "zh"),
-    "console": ("shops", DESK, "en"),
-    "console-zh": ("shops", DESK, "zh"),
+    "console": ("overview", DESK, "en"),
+    "console-zh": ("overview", DESK, "zh"),
     "console-order": ("order", DESK, "en"),
     "console-order-zh": ("order", DESK, "zh"),
 }

@@ -1,10 +1,12 @@
 """The store in Redis, with a real server: killed, stopped, full."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
 import anyio
 import pytest
+from attrs import evolve
 from delivering import Shop, query, word
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -125,4 +127,65 @@ async def test_redis_out_of_memory(redis_url: str) -> None:
         finally:
             await redis.config_set("maxmemory", "0")
     assert "maxmemory" in str(shop.events[0].error)
+    await store.aclose()
+
+
+async def test_many_at_once_are_one_call(redis_url: str) -> None:
+    """What is asked for while a call is under way gathers into the next one; in a cluster each is its own."""
+    async with Redis.from_url(redis_url) as redis:
+        for together, most in ((True, 2), (False, 50)):
+            store = RedisStore(redis, prefix=f"{together}:")
+            store._together = together
+            before = (await redis.info("commandstats")).get("cmdstat_evalsha", {"calls": 0})["calls"]
+            async with anyio.create_task_group() as group:
+                for number in range(50):
+                    group.start_soon(store.commit, Claim(f"shop/{number}", "one", "facts", 20))
+            after = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
+            assert after - before <= most + 1  # Redis didn't know the script the first time
+            assert await store.claim(TWO) is Standing.HANDLED
+            await store.aclose()
+
+
+async def test_an_error_of_one_is_its_own(redis_url: str) -> None:
+    """A key that is something else fails alone, and so does a claim that is given up."""
+    async with Redis.from_url(redis_url) as redis:
+        await redis.rpush("gatepay:callback:shop/bad", "a list")
+        store = RedisStore(redis)
+        asked = [asyncio.create_task(store.claim(evolve(ONE, key=f"shop/{name}"))) for name in ("bad", "left", "3")]
+        await asyncio.sleep(0)  # all of them have asked
+        asked[1].cancel()
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+        assert "WRONGTYPE" in str(outcomes[0])
+        assert isinstance(outcomes[1], asyncio.CancelledError)
+        assert outcomes[2] is Standing.MINE
+        assert not await redis.exists("gatepay:callback:shop/left")
+        await store.aclose()
+
+
+async def test_given_up_while_it_is_called(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A delivery that is cancelled while Redis has its claim, or an event loop that ends, leaves nobody waiting."""
+    store = RedisStore(redis_url)
+    script = store._script
+    await store.claim(TWO)
+    for gives_up in ("one", "all"):
+        called, answers = asyncio.Event(), asyncio.Event()
+
+        async def slow(
+            keys: Any, args: Any, called: asyncio.Event = called, answers: asyncio.Event = answers
+        ) -> object:
+            called.set()
+            await answers.wait()
+            return await script(keys=keys, args=args)
+
+        monkeypatch.setattr(store, "_script", slow)
+        first = asyncio.create_task(store.claim(evolve(ONE, key="shop/first")))
+        await called.wait()
+        second = asyncio.create_task(store.claim(evolve(ONE, key="shop/second")))
+        await asyncio.sleep(0)
+        assert store._calling is not None
+        (first if gives_up == "one" else store._calling).cancel()
+        answers.set()
+        outcomes = await asyncio.gather(first, second, return_exceptions=True)
+        assert [isinstance(each, asyncio.CancelledError) for each in outcomes] == [True, gives_up == "all"]
+    assert await store.claim(TWO) is Standing.MINE
     await store.aclose()

@@ -5,11 +5,12 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
 
-from gatepay_async.callbacks import Claim, SQLiteStore, Standing, boot_clock
+from gatepay_async.callbacks import Claim, SQLiteStore, Standing, boot_clock, sqlite_file
 from gatepay_async.callbacks import sqlite as module
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
@@ -86,17 +87,16 @@ async def test_a_file_that_is_deleted_while_it_is_written(
 ) -> None:
     """A commit into a file that is being deleted is made again: `success` is never answered for a row that is gone."""
     assert await store.claim(CLAIM) is Standing.MINE
-    write, deleted = SQLiteStore._write_handled, threading.Event()
+    write, deleted = module._Writer._write, threading.Event()
 
-    def deleting(self: SQLiteStore, claim: Claim) -> bool:
-        done = write(self, claim)
+    def deleting(self: module._Writer, database: sqlite3.Connection, jobs: Any) -> None:
+        write(self, database, jobs)
         if not deleted.is_set():
             deleted.set()
             for each in path.parent.iterdir():
                 each.unlink()
-        return done
 
-    monkeypatch.setattr(SQLiteStore, "_write_handled", deleting)
+    monkeypatch.setattr(module._Writer, "_write", deleting)
     assert await store.commit(CLAIM)
     again = SQLiteStore(path)
     assert await again.claim(OTHER) is Standing.HANDLED
@@ -106,7 +106,7 @@ async def test_a_file_that_is_deleted_while_it_is_written(
 async def test_a_file_of_version_01(machine: Machine, path: Path) -> None:
     """A file of version 0.1 is brought up to date; its claims, and those of processes of that version, count."""
     old = sqlite3.connect(path, isolation_level=None)
-    old.execute(module._SCHEMA[0])
+    old.execute(sqlite_file._SCHEMA[0])
     enter = "INSERT INTO callback (key, token, facts, ends, at) VALUES (?, ?, ?, ?, ?)"
     old.execute(enter, ("shop/1", "old", "facts", machine.wall + 20, machine.wall))
     old.execute(enter, ("shop/2", "old", "facts", None, machine.wall))

@@ -1,6 +1,5 @@
 """The stores by themselves: claims, leases, fencing, forgetting; what each does when its medium fails."""
 
-import asyncio
 import gc
 import itertools
 import sqlite3
@@ -8,7 +7,7 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -17,12 +16,13 @@ from typing import Any
 
 import anyio
 import pytest
+from attrs import evolve
 from delivering import Shop, call, query, word
 from redis import Redis as SyncRedis
 from waiting import PATIENCE, until
 
 from gatepay_async import InvalidRequestError, callbacks
-from gatepay_async.callbacks import Claim, MemoryStore, RedisStore, SQLiteStore, Standing, Store
+from gatepay_async.callbacks import Claim, MemoryStore, RedisStore, SQLiteStore, Standing, Store, together
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
@@ -107,9 +107,9 @@ async def test_another_process_in_between(
     sqlite: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: int, standing: Standing
 ) -> None:
     """Another process that claims between looking and writing is noticed; within the transaction it can't."""
-    monkeypatch.setattr(callbacks.sqlite, "_LOCK_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(callbacks.sqlite_file, "_LOCK_TIMEOUT_S", 0.01)
     other = SQLiteStore(tmp_path / "callbacks.sqlite3", clock=sqlite._clock)
-    stand, looks = sqlite._standing, []
+    stand, looks = sqlite._writer()._standing, []
     theirs: list[object] = []
 
     def watched(database: sqlite3.Connection, claim: Claim) -> Standing:
@@ -117,12 +117,12 @@ async def test_another_process_in_between(
         looks.append(found)
         if len(looks) == look:
             try:
-                theirs.append(other._claim_in_thread(TWO, threading.Event()))
+                theirs.append(anyio.run(other.claim, TWO))  # this is a thread of its own
             except sqlite3.OperationalError as error:
                 theirs.append(str(error))
         return found
 
-    monkeypatch.setattr(sqlite, "_standing", watched)
+    monkeypatch.setattr(sqlite._writer(), "_standing", watched)
     assert await sqlite.claim(ONE) is standing
     assert theirs == [Standing.MINE if look == 1 else "database is locked"]
     await other.aclose()
@@ -161,7 +161,7 @@ async def size_of(store: Store) -> int:
     if isinstance(store, MemoryStore):
         return len(store._entries)
     assert isinstance(store, SQLiteStore)
-    with store._file().open() as database:
+    with store._writer().file.open() as database:
         return int(database.execute("SELECT count(*) FROM callback").fetchone()[0])
 
 
@@ -230,7 +230,7 @@ async def test_commits_are_on_the_disk(sqlite: SQLiteStore) -> None:
     """A commit is synchronous: on the disk before anybody is answered."""
     await sqlite.claim(ONE)
     statements: list[str] = []
-    with sqlite._file().open() as database:
+    with sqlite._writer().file.open() as database:
         database.set_trace_callback(statements.append)
     await sqlite.commit(ONE)
     assert statements[0] == "PRAGMA synchronous = FULL"
@@ -257,7 +257,7 @@ def test_it_closes_itself(tmp_path: Path) -> None:
     """A store that nobody closes leaves no open file behind."""
     store = SQLiteStore(tmp_path / "callbacks.sqlite3")
     anyio.run(store.claim, ONE)
-    (file,) = store._files.values()
+    file = store._writer().file
     assert file._database is not None
     del store
 
@@ -315,7 +315,7 @@ async def test_a_full_disk(sqlite: SQLiteStore) -> None:
 
 async def fill(sqlite: SQLiteStore) -> None:
     """Let no page be added, and fill those that are there."""
-    with sqlite._file().open() as database:
+    with sqlite._writer().file.open() as database:
         (pages,) = database.execute("PRAGMA page_count").fetchone()
         database.execute(f"PRAGMA max_page_count = {pages}")
         with suppress(sqlite3.OperationalError):
@@ -330,7 +330,7 @@ async def test_a_disk_that_is_full_at_the_commit(sqlite: SQLiteStore) -> None:
 
     async def handler(callback: Any) -> None:
         await shop.handle(callback)
-        with sqlite._file().open() as database:
+        with sqlite._writer().file.open() as database:
             database.execute("PRAGMA query_only = ON")
 
     assert (await call(shop.app(handler), query())).status == 500
@@ -350,7 +350,7 @@ async def test_a_path_that_cannot_be_opened(tmp_path: Path, what: str) -> None:
 
 async def test_a_database_that_is_locked(sqlite: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that another program has locked is waited for, for a while, and then a fail."""
-    monkeypatch.setattr(callbacks.sqlite, "_LOCK_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(callbacks.sqlite_file, "_LOCK_TIMEOUT_S", 0.01)
     shop = Shop(sqlite)
     assert await word(shop.app(), query(order_id="1")) == "success"
     await sqlite.aclose()
@@ -364,27 +364,77 @@ async def test_a_database_that_is_locked(sqlite: SQLiteStore, tmp_path: Path, mo
     assert shop.kinds == ["handled", "failed", "repeated", "handled"]
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_claim_that_was_given_up(sqlite: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread that comes to its claim after the delivery was cancelled and has released it leaves nothing behind."""
-    begun, done = threading.Event(), threading.Event()
-    claim = sqlite._claim_in_thread
-
-    def watched(wish: Claim, given_up: threading.Event) -> Standing:
-        begun.set()
-        standing = claim(wish, given_up)
-        done.set()
-        return standing
-
-    monkeypatch.setattr(sqlite, "_claim_in_thread", watched)
-    with sqlite._file()._lock:  # as if another thread had the connection
-        task = asyncio.create_task(sqlite.claim(ONE))
-        await until(begun.is_set)
-        task.cancel()  # leaves the thread behind
-        with pytest.raises(asyncio.CancelledError):
-            await task
-    await until(done.is_set)
+async def test_a_claim_that_was_given_up(sqlite: SQLiteStore) -> None:
+    """A thread that comes to its claim after the delivery was cancelled, and before it has released it, leaves it."""
+    with sqlite._writer().file._lock:  # as if another thread had the connection
+        async with anyio.create_task_group() as group:
+            group.start_soon(sqlite.claim, ONE)
+            await anyio.wait_all_tasks_blocked()
+            group.cancel_scope.cancel()
     assert await sqlite.claim(TWO) is Standing.MINE
+
+
+async def test_many_at_once_wait_for_the_disk_together(sqlite: SQLiteStore) -> None:
+    """What gathers while the thread is busy is one transaction, and each caller is told its own outcome after it."""
+    claims = [Claim(f"shop/{number}", "one", "facts", 20) for number in range(40)]
+    held: dict[str, bool] = {}
+
+    async def pay(claim: Claim) -> None:
+        held[claim.key] = await sqlite.commit(claim)
+
+    await sqlite.claim(evolve(claims[0], token="two"))
+    statements: list[str] = []
+    async with anyio.create_task_group() as group:
+        with sqlite._writer().file.open() as database:  # so that the thread waits for it
+            database.set_trace_callback(statements.append)
+            for claim in claims:
+                group.start_soon(pay, claim)
+            await anyio.wait_all_tasks_blocked()
+            assert held == {}
+    assert held == {claim.key: claim is not claims[0] for claim in claims}
+    assert statements.count("COMMIT") <= 2  # the first may have been taken alone
+
+
+async def test_an_error_of_one_is_its_own(sqlite: SQLiteStore) -> None:
+    """What can't be read or written fails alone; those in the same transaction are written."""
+    no_text: Any = {"no": "text"}
+    bad_claim, bad_commit = evolve(ONE, key=no_text), evolve(ONE, facts=no_text)
+    outcomes: list[str] = []
+
+    async def do(act: Callable[[Claim], Awaitable[object]], claim: Claim) -> None:
+        try:
+            outcomes.append(f"{claim.key} {await act(claim)}")
+        except sqlite3.Error:
+            outcomes.append("error")
+
+    async with anyio.create_task_group() as group:
+        with sqlite._writer().file.open():
+            group.start_soon(do, sqlite.commit, ONE)
+            group.start_soon(do, sqlite.commit, bad_commit)
+            group.start_soon(do, sqlite.claim, bad_claim)
+            group.start_soon(do, sqlite.commit, evolve(ONE, key="shop/3"))
+            await anyio.wait_all_tasks_blocked()
+    assert sorted(outcomes) == ["error", "error", "shop/1 True", "shop/3 True"]
+    assert await sqlite.claim(TWO) is Standing.HANDLED
+
+
+async def test_its_thread_ends(sqlite: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread ends when nothing has come for a while; the next callback starts another."""
+    monkeypatch.setattr(together, "_IDLE_S", 0.01)
+    for _ in range(2):
+        await sqlite.claim(ONE)
+        await until(lambda: not sqlite._writer()._together._is_running)
+    assert await sqlite.claim(TWO) is Standing.TAKEN
+
+
+def test_a_caller_whose_event_loop_has_ended() -> None:
+    """Nobody is told there, and nothing breaks."""
+
+    async def ask() -> together.Job[None]:
+        return together.Job(None)
+
+    for backend in ("asyncio", "trio"):
+        together.tell([anyio.run(ask, backend=backend)])
 
 
 FORK = """
@@ -393,11 +443,11 @@ from gatepay_async.callbacks import Claim, SQLiteStore
 store = SQLiteStore(sys.argv[1])
 first, second, third = (Claim(f"shop/{n}", "token", "facts", 20) for n in range(3))
 anyio.run(store.claim, first)
-(here,) = store._files
+(here,) = store._writers
 if not os.fork():
     assert anyio.run(store.claim, first).name == "TAKEN"
     assert anyio.run(store.claim, second).name == "MINE"
-    assert set(store._files) == {here, os.getpid()}
+    assert set(store._writers) == {here, os.getpid()}
     anyio.run(store.aclose)
     os._exit(7)
 assert os.waitstatus_to_exitcode(os.wait()[1]) == 7

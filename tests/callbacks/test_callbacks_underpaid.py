@@ -7,7 +7,8 @@ import pytest
 from delivering import FIELDS, Shop, call, query, word
 
 from gatepay_async.callbacks import CallbackApp, EventKind, MemoryStore
-from gatepay_async.protocol.errors import CallbackError, InvalidRequestError
+from gatepay_async.protocol.callback_errors import CallbackError
+from gatepay_async.protocol.errors import InvalidRequestError
 
 pytestmark = [pytest.mark.fast, pytest.mark.anyio]
 

@@ -14,7 +14,7 @@ import pytest
 from durable_room import SOON, look_often
 
 from gatepay_async.cli import output, queue
-from gatepay_async.cli.commands import keys_durable, uploads_work
+from gatepay_async.cli.commands import keys_durable, uploads, uploads_work
 from gatepay_async.durable import QueueUnavailableError
 from gatepay_async.durable.records import batches
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
@@ -306,15 +306,15 @@ def test_interrupted_here(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: 
 
 
 def test_interrupted_when_all_is_sent(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C that comes when the last call has completed the upload interrupts nothing: its result is shown, status 0."""
-    follow = keys_durable.uploads.follow
+    """Ctrl-C that comes after the last call interrupts nothing: the upload's result is shown, status 0."""
+    follow = uploads.follow
 
     async def until_ctrl_c(job: Any) -> None:
         await follow(job)
         os.kill(os.getpid(), signal.SIGINT)
         await anyio.sleep_forever()
 
-    monkeypatch.setattr(keys_durable.uploads, "follow", until_ctrl_c)
+    monkeypatch.setattr(uploads, "follow", until_ctrl_c)
     it = gatepay("keys", "upload", keys, "-p", 8, "--durable", "--json")
     assert (it.status, it.json["state"], it.json["stored"]) == (0, "done", 2500)
     assert "Interrupted" not in it.err

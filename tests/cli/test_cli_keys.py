@@ -387,17 +387,17 @@ def test_a_pipe_that_is_cut_short(tmp_path: Path) -> None:
         (b"AAAA\nBB\0BB\n", "line 2 contains a NUL"),
         (b"AAAA\rBBBB\rCCCC", "line 1 contains a carriage return"),
         (b"AAAA\nBBBB\xc3\n", "line 2 is in a different encoding"),
-        (b"AAAA\n" + b"x" * 100_000_000 + b"\nBBBB\n", "line 2 is longer than 65536 bytes"),
+        (None, "line 2 is longer than 65536 bytes"),
     ],
     ids=["gbk", "utf-16", "utf-16 without mark", "nul", "cr only", "cut short", "100 MB"],
 )
 @pytest.mark.parametrize("options", [["--dry-run"], []], ids=["rehearsed", "uploaded"])
 def test_accidents_of_encoding(  # noqa: PLR0917 -- fixtures, by name
-    gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path, content: bytes, said: str, options: list[str]
+    gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path, content: bytes | None, said: str, options: list[str]
 ) -> None:
     """A file that can't be right is refused by its line, and nothing is sent: not of the files before it, either."""
     bad = tmp_path / "bad.txt"
-    bad.write_bytes(content)
+    bad.write_bytes(b"AAAA\n" + b"x" * 100_000_000 + b"\nBBBB\n" if content is None else content)
     run = gatepay("keys", "upload", keys, bad, "-p", 8, *options)
     assert (run.status, run.out) == (2, "")
     assert f"{bad}: {said}" in run.err

@@ -14,7 +14,7 @@ import keyring.errors
 import pytest
 from tables import rows
 
-from gatepay_async.cli import keyrings, profiles
+from gatepay_async.cli import keyrings, profiles, settings
 from gatepay_async.cli.status import HaltError
 from gatepay_async.sandbox import Sandbox
 
@@ -383,3 +383,16 @@ def test_the_home_folder(gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatc
     assert len((tmp_path / "keys.txt").read_text("utf-8").splitlines()) == len(shop.keys(8))
     assert gatepay("keys", "upload", "-p", 8, "~/keys.txt", "--failed-lines=~/failed.txt").status == 0
     assert (tmp_path / "failed.txt").exists()
+
+
+def test_the_cloud_is_of_the_same_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A base URL of a sandbox never goes with the real cloud, whichever of the two says it."""
+    ours, real, cloud = "http://127.0.0.1:1/api/", "https://gatepay.io/api/", "https://cloud.gatepay.io/api/"
+    found = []
+    for stored, in_environment in (("", ""), ("", ours), (ours, ""), (ours, real)):
+        monkeypatch.setenv("GATEPAY_BASE_URL", in_environment)
+        profile = profiles.Profile("key", stored, stored)
+        monkeypatch.setattr(profiles, "get_profile", {"shop": profile}.__getitem__)
+        source = settings._stored("shop", above_environment=False)
+        found.append((source.base_url, source.cloud_base_url))
+    assert found == [(real, cloud), (ours, ours), (ours, ours), (real, cloud)]

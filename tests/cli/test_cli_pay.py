@@ -323,6 +323,9 @@ class Answering:
         connection, _ = self._listener.accept()
         with connection:
             self.asked = connection.recv(65_536)
+            length = re.search(rb"(?i)content-length: ([0-9]+)", self.asked)
+            while length and len(self.asked.partition(b"\r\n\r\n")[2]) < int(length[1]):
+                self.asked += connection.recv(65_536)
             head = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
             connection.sendall(head % len(self.word) + self.word)
 
@@ -347,6 +350,19 @@ def test_send_for_programs(gatepay: Any, shop: Sandbox) -> None:
         run = gatepay("callback", "send", own.url + "?a=b", *SIGN[2:], "--json")
     assert run.json == {"http_status": 200, "answer": "success"}
     assert b"/cb?a=b&appkey=" in own.asked
+
+
+def test_a_callback_by_post(gatepay: Any, shop: Sandbox) -> None:
+    """With --post it has GatePay's later form: a POST of a form without the appkey, which `verify` takes, too."""
+    query = gatepay(*SIGN, "--post").out.strip()
+    assert "appkey" not in query
+    assert gatepay("callback", "verify", query).status == 0
+    with Answering("success") as own:
+        assert gatepay("callback", "send", own.url, *SIGN[2:], "--post").status == 0
+    head, body = own.asked.split(b"\r\n\r\n")
+    assert head.startswith(b"POST /cb HTTP/1.1\r\n")
+    assert b"content-type: application/x-www-form-urlencoded" in head.lower()
+    assert gatepay("callback", "verify", body.decode()).status == 0
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ from gatepay_async.durable.spool import writer
 from gatepay_async.durable.storage import worker_locks
 from gatepay_async.durable.storage.database import Database
 from gatepay_async.durable.work.rate_limiter import RateLimiter
-from gatepay_async.protocol import bulk, errors
+from gatepay_async.protocol import bulk, callback_errors, errors
 from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Fate
 from gatepay_async.protocol.errors import GatePayError
 from gatepay_async.words.problem import Problem
@@ -54,7 +54,7 @@ ERRORS = [
     errors.TransportError(endpoint="ka/create", sent=True, problem="cut off", attempts=4),
     errors.TransportError(endpoint="ka/create", sent=True, problem=Problem("no_whole_reply", seconds=2.5)),
     errors.DeadlineExceededError(endpoint="ka/create", sent=False, problem="too late"),
-    errors.CallbackSignatureError(problem="not signed"),
+    callback_errors.CallbackSignatureError(problem="not signed"),
     DurableError(problem="it was cancelled"),
     SourceChangedError(source="keys", problem="is gone"),
     GatePayError("something else"),

@@ -1,17 +1,9 @@
-"""An environment that names no proxy and no certificates."""
+"""A certificate authority."""
 
 from pathlib import Path
 
 import pytest
 import trustme
-
-
-@pytest.fixture(autouse=True)
-def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a machine where nobody has set anything."""
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
 
 
 @pytest.fixture(scope="session")

@@ -161,6 +161,7 @@ def test_certificates_in_folders(
     empty.mkdir()
     full.mkdir()
     shutil.copy(authority_file, full / "authority.pem")
+    monkeypatch.delenv("SSL_CERT_FILE")
     monkeypatch.setenv("SSL_CERT_DIR", os.pathsep.join(map(str, (empty, full))))
     with pytest.raises(InvalidRequestError, match="openssl rehash") as caught:
         trust.trusted()

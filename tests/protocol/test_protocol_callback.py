@@ -13,12 +13,8 @@ from hypothesis import strategies as st
 from tables import rows
 
 from gatepay_async.protocol.callback import parse_callback, verify_callback
-from gatepay_async.protocol.errors import (
-    CallbackError,
-    CallbackSignatureError,
-    InvalidRequestError,
-    MalformedCallbackError,
-)
+from gatepay_async.protocol.callback_errors import CallbackError, CallbackSignatureError, MalformedCallbackError
+from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.models import Callback
 from gatepay_async.protocol.signing import Credentials, sign
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tables import rows
 
-from gatepay_async.protocol import catalogue, errors
+from gatepay_async.protocol import callback_errors, catalogue, errors
 from gatepay_async.protocol.bulk import Ledger, UploadIncomplete
 from gatepay_async.protocol.catalogue import FAULTS, REFUSALS, Explanation, Fault, Refusal, explain, meaning
 from gatepay_async.protocol.errors import GatePayError, RefusedError
@@ -38,10 +38,10 @@ OTHERS: list[tuple[GatePayError, str]] = [
     (errors.DeadlineExceededError(endpoint="ka/show", sent=True, problem="x"), "deadline="),
     (errors.DeadlineExceededError(endpoint="ka/show", sent=False, problem="x"), "deadline="),
     (errors.OutcomeUnknownError(endpoint="pay/create", out_order_id="T-1-X"), ".out_order_id"),
-    (errors.MalformedCallbackError(problem="x"), "fail"),
-    (errors.CallbackSignatureError(problem="x"), "appsecret"),
-    (errors.StaleCallbackError(problem="x"), "max_age"),
-    (errors.CallbackError(problem="x"), "fail"),
+    (callback_errors.MalformedCallbackError(problem="x"), "fail"),
+    (callback_errors.CallbackSignatureError(problem="x"), "appsecret"),
+    (callback_errors.StaleCallbackError(problem="x"), "max_age"),
+    (callback_errors.CallbackError(problem="x"), "fail"),
     (UploadIncomplete(Ledger().report(stopped=None)), "report.chunks"),
 ]
 

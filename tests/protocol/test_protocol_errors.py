@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tables import rows
 
-from gatepay_async.protocol import errors
+from gatepay_async.protocol import callback_errors, errors
 from gatepay_async.protocol.bulk import Chunk, Fate, Ledger, UploadIncomplete, failed
 from gatepay_async.protocol.errors import GatePayError, RefusedError
 
@@ -97,7 +97,7 @@ def made(cls: Any) -> GatePayError:
         facts = {"endpoint": "ka/show", "sent": True, "problem": "ConnectError", "attempts": 4}
     elif issubclass(cls, errors.OutcomeUnknownError):
         facts = {"endpoint": "pay/create", "out_order_id": "T-1-X", "attempts": 2}
-    elif issubclass(cls, errors.CallbackError):
+    elif issubclass(cls, callback_errors.CallbackError):
         facts = {"problem": "is missing", "field": "sign"}
     elif issubclass(cls, UploadIncomplete):
         facts = {"report": report()}
@@ -182,8 +182,11 @@ SENTENCES: list[tuple[GatePayError, str]] = [
         errors.DeadlineExceededError(endpoint="ka/show", sent=True, problem="late", attempts=3),
         "ka/show: nobody answered: late (3 attempts; the request may have arrived)",
     ),
-    (errors.MalformedCallbackError(problem="a parameter appears twice"), "callback: a parameter appears twice"),
-    (errors.CallbackSignatureError(problem="is not yours", field="appkey"), "callback: appkey: is not yours"),
+    (
+        callback_errors.MalformedCallbackError(problem="a parameter appears twice"),
+        "callback: a parameter appears twice",
+    ),
+    (callback_errors.CallbackSignatureError(problem="is not yours", field="appkey"), "callback: appkey: is not yours"),
     (
         UploadIncomplete(report()),
         (

@@ -10,7 +10,8 @@ import pytest
 from tables import rows
 
 from gatepay_async import AsyncGatePay
-from gatepay_async.protocol.errors import CallbackSignatureError, InvalidRequestError, MalformedCallbackError
+from gatepay_async.protocol.callback_errors import CallbackSignatureError, MalformedCallbackError
+from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.models import PaymentReturn
 from gatepay_async.protocol.signing import Credentials, sign
 

@@ -12,7 +12,6 @@ from tables import rows
 from gatepay_async.protocol import errors
 from gatepay_async.protocol.errors import GatePayError, ProtocolError, TransportError
 from gatepay_async.protocol.retrying import (
-    TRANSIENT,
     RetryPolicy,
     Sent,
     is_transient,
@@ -60,11 +59,6 @@ def test_what_may_pass(failure: GatePayError, *, again: bool) -> None:
     assert wait == (0.25 if again else None)
 
 
-def test_transient_statuses() -> None:
-    """The statuses that are asked again are these."""
-    assert {408, 425, 429, 500, 502, 503, 504} == TRANSIENT
-
-
 @rows(
     ("attempt", "jitter", "wait"),
     [
@@ -109,13 +103,6 @@ def test_a_wait_that_outlasts_the_deadline(left: float, wait: float | None) -> N
     """A wait that would end at the deadline or after it is not begun."""
     assert wait_after(GONE, attempt=1, policy=RetryPolicy(), jitter=0, left=left) == wait
     assert wait_after(strange(503, retry_after=5), attempt=1, policy=RetryPolicy(), jitter=0, left=5) is None
-
-
-def test_no_waits() -> None:
-    """A policy without waits sends again at once."""
-    policy = RetryPolicy(first_wait=0, longest_wait=0, longest_retry_after=0)
-    assert wait_after(GONE, attempt=3, policy=policy, jitter=0.5, left=1) == 0
-    assert wait_after(strange(429, retry_after=0.1), attempt=1, policy=policy, jitter=0, left=1) is None
 
 
 def test_an_answer() -> None:

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, parse_qsl
 import pytest
 import segno
 
-from gatepay_async.sandbox import Sandbox
+from gatepay_async.sandbox import Sandbox, app, orders
 
 pytestmark = pytest.mark.sockets
 
@@ -119,8 +119,9 @@ def test_the_address_is_the_one_listened_on(call: Any) -> None:
     assert response.json()["data"]["order_url"].startswith(f"http://127.0.0.1:{call.client.base_url.port}/pay/")
 
 
-def test_the_image_says_jpeg_and_is_a_png(call: Any) -> None:
+def test_the_image_says_jpeg_and_is_a_png(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """order_qrcode is a data URI as in the example: it says JPEG and holds the PNG of order_url's QR code."""
+    monkeypatch.setattr(orders, "qrcode_png", app.qrcode_png)  # the real one again
     data = call.reply("pay/create")["data"]
     said, image = data["order_qrcode"].split(",")
     assert said == "data:image/jpeg;base64"

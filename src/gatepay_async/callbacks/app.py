@@ -15,13 +15,9 @@ from gatepay_async.callbacks.events import CallbackEvent, EventKind, OnEvent, re
 from gatepay_async.callbacks.once import Handler, Lookup, Once
 from gatepay_async.callbacks.store import Store
 from gatepay_async.protocol.callback import credentials_of, verify_callback
+from gatepay_async.protocol.callback_errors import CallbackError, MalformedCallbackError, StaleCallbackError
 from gatepay_async.protocol.durations import Seconds, to_seconds, to_seconds_or_none
-from gatepay_async.protocol.errors import (
-    CallbackError,
-    InvalidRequestError,
-    MalformedCallbackError,
-    StaleCallbackError,
-)
+from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.frames import sealed
 from gatepay_async.protocol.models import Callback, CallbackReply
 from gatepay_async.protocol.money import amount_of
@@ -39,6 +35,15 @@ _POLL_INTERVAL_S = 0.01  # between looks at them
 
 
 _FORM_TYPE = b"application/x-www-form-urlencoded"
+
+_HEADERS = {
+    body: (
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-store"),  # or a cache in between would answer the next delivery
+    )
+    for body in ("success", "fail")
+}
 
 # GatePay's page knows the two words and no status; the status is for proxies, logs and alarms.
 _SUCCESS = CallbackReply("success", 200)
@@ -286,11 +291,7 @@ def _is_form(headers: Iterable[tuple[bytes, bytes]]) -> bool:
 
 
 async def _send_reply(reply: CallbackReply, send: Send) -> None:
-    headers = [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", b"%d" % len(reply.body)),
-        (b"cache-control", b"no-store"),  # or a cache in between would answer the next delivery
-    ]
+    headers = list(_HEADERS[reply.body])
     if reply is _WRONG_METHOD:
         headers.append((b"allow", b"GET, POST"))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})

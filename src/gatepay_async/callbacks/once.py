@@ -11,8 +11,9 @@ import anyio
 from attrs import frozen
 
 from gatepay_async.callbacks.events import LOGGER, CallbackEvent, EventKind
+from gatepay_async.callbacks.memory import MemoryStore
 from gatepay_async.callbacks.store import Claim, Standing, Store
-from gatepay_async.protocol.errors import CallbackError
+from gatepay_async.protocol.callback_errors import CallbackError
 from gatepay_async.protocol.models import Callback
 from gatepay_async.protocol.money import is_underpaid
 from gatepay_async.words.problem import Problem
@@ -85,22 +86,29 @@ class Once:
 
     async def _wait_for_claim(self, claim: Claim) -> tuple[Standing, float]:
         """How *claim* stands once nobody else holds it; when the handler must end, so that the lease outlives it."""
-        deadline = anyio.current_time() + self.timeout
+        asked_at = anyio.current_time()
+        deadline = asked_at + self.timeout
         pause = _FIRST_PAUSE_S
         while True:
-            asked_at = anyio.current_time()
-            with anyio.fail_after(_LEASE_MARGIN_S / 2):
-                standing = await self.store.claim(claim)
+            standing = await self._claim(claim, asked_at)
             now = anyio.current_time()
             if standing is not Standing.TAKEN or now >= deadline:
                 return standing, min(now + self.timeout, asked_at + claim.lease - _LEASE_MARGIN_S / 2)
             await anyio.sleep(min(pause, deadline - now))
             pause = min(2 * pause, _MAX_PAUSE_S)
+            asked_at = anyio.current_time()
+
+    async def _claim(self, claim: Claim, asked_at: float) -> Standing:
+        if type(self.store) is MemoryStore:  # never waits, so it needs no bound
+            return await self.store.claim(claim)
+        with anyio.CancelScope(deadline=asked_at + _LEASE_MARGIN_S / 2):
+            return await self.store.claim(claim)
+        raise TimeoutError("the store took too long to claim")
 
     async def _call_handler(self, callback: Callback, handler_deadline: float) -> CallbackEvent | None:
         """Compare, and handle; or why it is not handled."""
         refusal = None
-        with anyio.move_on_after(handler_deadline - anyio.current_time()) as scope:
+        with anyio.CancelScope(deadline=handler_deadline) as scope:
             refusal = await self._find_refusal(callback)
             if refusal is None:
                 await self.handler(callback)
@@ -147,9 +155,12 @@ class Once:
             raise TimeoutError("the claim ended before its handler did; another delivery may have been handled, too")
 
     async def _commit_shielded(self, claim: Claim) -> bool:
-        # Shielded: the handler has returned, and that must not be forgotten because the server stops just now.
-        with anyio.fail_after(_LEASE_MARGIN_S / 2, shield=True):
+        if type(self.store) is MemoryStore:  # as above
             return await self.store.commit(claim)
+        # Shielded: the handler has returned, and that must not be forgotten because the server stops just now.
+        with anyio.CancelScope(deadline=anyio.current_time() + _LEASE_MARGIN_S / 2, shield=True):
+            return await self.store.commit(claim)
+        raise TimeoutError("the store took too long to commit")
 
     async def _release(self, claim: Claim) -> None:
         """Let the next delivery be handled at once; where that can't be written, it is when the lease ends."""

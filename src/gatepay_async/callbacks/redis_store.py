@@ -2,35 +2,53 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
+from collections import deque
+from collections.abc import Sequence
+from typing import cast
+
 from redis.asyncio import Redis, RedisCluster
+from redis.exceptions import ResponseError
 
 from gatepay_async.callbacks.store import Claim, Standing
 from gatepay_async.protocol.durations import Seconds, to_seconds_or_none
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.words.problem import Problem
 
-# A claim is `token`, with an expiry; what was handled is `=facts token`, with one or without. Each script is one step
+# A claim is `token`, with an expiry; what was handled is `=facts token`, with one or without. The script is one step
 # for Redis: nothing comes in between. redis-py sends a command again when a connection breaks: each may come twice.
-_CLAIM = """
-local found = redis.call('GET', KEYS[1])
-if not found then
-    redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-    return 'MINE'
+_SCRIPT = """
+local function carry_out(key, act, token, facts, lasts)
+    local found = redis.call('GET', key)
+    if act == 'CLAIM' then
+        if not found then redis.call('SET', key, token, 'PX', lasts) return 'MINE' end
+        if found == token then return 'MINE' end
+        if string.sub(found, 1, 1) ~= '=' then return 'TAKEN' end
+        if string.sub(found, 1, #facts) == facts then return 'HANDLED' end
+        return 'CONFLICT'
+    end
+    if act == 'COMMIT' then
+        local handled = facts .. token
+        if found and found ~= token and found ~= handled then return 'ANOTHER' end
+        if lasts == '' then redis.call('SET', key, handled) else redis.call('SET', key, handled, 'PX', lasts) end
+        return 'WRITTEN'
+    end
+    if found == token then redis.call('DEL', key) end
+    return 'RELEASED'
 end
-if found == ARGV[1] then return 'MINE' end
-if string.sub(found, 1, 1) ~= '=' then return 'TAKEN' end
-if string.sub(found, 1, #ARGV[3]) == ARGV[3] then return 'HANDLED' end
-return 'CONFLICT'
+local answers = {}
+for i, key in ipairs(KEYS) do
+    local fine, answer = pcall(carry_out, key, ARGV[4 * i - 3], ARGV[4 * i - 2], ARGV[4 * i - 1], ARGV[4 * i])
+    if not fine then answer = 'ERR ' .. (type(answer) == 'table' and answer.err or answer) end
+    answers[i] = answer
+end
+return answers
 """
-_COMMIT = """
-local found = redis.call('GET', KEYS[1])
-local handled = ARGV[2] .. ARGV[1]
-if found and found ~= ARGV[1] and found ~= handled then return 0 end
-if ARGV[3] == '' then redis.call('SET', KEYS[1], handled)
-else redis.call('SET', KEYS[1], handled, 'PX', ARGV[3]) end
-return 1
-"""
-_RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+_MOST_AT_ONCE = 500  # wishes in one call: Redis does nothing else meanwhile
+_ANSWER_S = 4.0  # seconds for one call of the script; less than a commit may take
+
+_Wish = tuple[str, str, str, str, str]  # key, act, token, facts, milliseconds
 
 
 class RedisStore:
@@ -70,32 +88,70 @@ class RedisStore:
             # redis.Redis, most likely: it would block the event loop.
             raise InvalidRequestError(field="redis", problem=Problem("not_redis"))
         self._redis = redis
-        self._scripts = {text: self._redis.register_script(text) for text in (_CLAIM, _COMMIT, _RELEASE)}
+        self._script = self._redis.register_script(_SCRIPT)
+        self._together = not isinstance(redis, RedisCluster)  # whose keys lie on several machines
+        self._asked: list[tuple[_Wish, asyncio.Future[str]]] = []  # of the call that is under way
+        self._waiting: deque[tuple[_Wish, asyncio.Future[str]]] = deque()
+        self._calling: asyncio.Task[None] | None = None
 
     async def claim(self, claim: Claim) -> Standing:
         """As ``Store.claim``."""
-        return Standing[
-            _as_text(await self._run_script(_CLAIM, claim, str(int(claim.lease * 1000)), f"={claim.facts} "))
-        ]
+        return Standing[await self._ask("CLAIM", claim, str(int(claim.lease * 1000)))]
 
     async def commit(self, claim: Claim) -> bool:
         """As ``Store.commit``."""
-        keep = "" if self.keep is None else str(int(self.keep * 1000))
-        return await self._run_script(_COMMIT, claim, f"={claim.facts} ", keep) == 1
+        return await self._ask("COMMIT", claim, "" if self.keep is None else str(int(self.keep * 1000))) == "WRITTEN"
 
     async def release(self, claim: Claim) -> None:
         """As ``Store.release``."""
-        await self._run_script(_RELEASE, claim)
+        await self._ask("RELEASE", claim, "")
 
     async def aclose(self) -> None:
         """Close the connections, if the client is not yours; the next callback opens others."""
+        if self._calling is not None:
+            await asyncio.wait([self._calling])
         if self._owns_client:
             await self._redis.aclose()
 
-    async def _run_script(self, script: str, claim: Claim, *args: str) -> object:
-        return await self._scripts[script](keys=[self._prefix + claim.key], args=[claim.token, *args])
+    async def _ask(self, act: str, claim: Claim, lasts: str) -> str:
+        """Have it done with the next call of the script; what is asked for while one is under way gathers."""
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        wish = (self._prefix + claim.key, act, claim.token, f"={claim.facts} ", lasts)
+        if not self._together:
+            await self._call([(wish, answer)])
+            return answer.result()
+        self._waiting.append((wish, answer))
+        if self._calling is None or self._calling.done():
+            self._calling = asyncio.create_task(self._call_until_none_waits())
+            self._calling.add_done_callback(self._give_up)
+        return await answer
 
+    async def _call_until_none_waits(self) -> None:
+        while self._waiting:
+            asked = [self._waiting.popleft() for _ in range(min(_MOST_AT_ONCE, len(self._waiting)))]
+            self._asked = [(wish, answer) for wish, answer in asked if not answer.done()]  # not given up
+            try:
+                await self._call(self._asked)
+            except Exception as error:  # noqa: BLE001 -- it is told to those who asked
+                for _, answer in self._asked:
+                    if not answer.done():
+                        answer.set_exception(copy.copy(error))
 
-def _as_text(value: object) -> str:
-    """A client may be set to give text, or bytes."""
-    return value.decode() if isinstance(value, bytes) else str(value)
+    def _give_up(self, calling: asyncio.Task[None]) -> None:
+        if calling.cancelled():  # the event loop ends
+            for _, answer in [*self._asked, *self._waiting]:
+                answer.cancel()
+
+    async def _call(self, asked: Sequence[tuple[_Wish, asyncio.Future[str]]]) -> None:
+        keys = [wish[0] for wish, _ in asked]
+        args = [each for wish, _ in asked for each in wish[1:]]
+        async with asyncio.timeout(_ANSWER_S):
+            found = cast("list[bytes | str]", await self._script(keys=keys, args=args))
+        for (_, answer), each in zip(asked, found, strict=True):
+            text = each.decode() if isinstance(each, bytes) else each  # a client may be set to give text, or bytes
+            if answer.done():
+                continue
+            if text.startswith("ERR "):
+                answer.set_exception(ResponseError(text.removeprefix("ERR ")))
+            else:
+                answer.set_result(text)

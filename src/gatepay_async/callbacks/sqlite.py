@@ -4,46 +4,26 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 import time
 import weakref
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from enum import Enum
 from os import PathLike
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
-import anyio
 import anyio.to_thread
-from anyio.lowlevel import RunVar
+from attrs import frozen
 
 from gatepay_async.callbacks.boot_clock import since_boot
-from gatepay_async.callbacks.events import LOGGER
+from gatepay_async.callbacks.sqlite_file import CallbackFile, transaction
 from gatepay_async.callbacks.store import Claim, Standing
+from gatepay_async.callbacks.together import Job, Together, tell
 from gatepay_async.protocol.durations import Seconds, to_seconds_or_none
 from gatepay_async.protocol.errors import InvalidRequestError
-from gatepay_async.sqlite_files import switch_to_wal
 from gatepay_async.words.problem import Problem
 
-T = TypeVar("T")
-
-_LOCK_TIMEOUT_S = 4.0  # seconds that one process waits for another one's transaction; less than a commit may take
-_MAX_THREADS = 4  # at most in one event loop, so that a disk that hangs leaves the rest of the worker threads alone
 _ROWS_PER_DELETE = 100
-_thread_limiter: RunVar[anyio.CapacityLimiter] = RunVar("_gatepay_sqlite_store_limiter")
-
-# `ends` is NULL once it was handled; `at` is when it was claimed, then when it was handled (epoch seconds).
-# `boot` and `since` say when it was claimed by a clock that nobody sets; both are missing in rows of version 0.1.
-_SCHEMA = (
-    """CREATE TABLE IF NOT EXISTS callback (
-    key TEXT PRIMARY KEY, token TEXT NOT NULL, facts TEXT NOT NULL, ends REAL, at REAL NOT NULL) WITHOUT ROWID""",
-    "CREATE INDEX IF NOT EXISTS callback_at ON callback (at)",
-)
-_SELECT_COLUMNS = "SELECT name FROM pragma_table_info('callback')"
-_ADDED_COLUMNS = {
-    "boot": "ALTER TABLE callback ADD COLUMN boot TEXT",
-    "since": "ALTER TABLE callback ADD COLUMN since REAL",
-}
 _SELECT_CLAIM = "SELECT facts, ends, at, boot, since FROM callback WHERE key = ?"
 _INSERT_CLAIM = (
     "INSERT OR REPLACE INTO callback (key, token, facts, ends, at, boot, since) VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -52,7 +32,7 @@ _UPSERT_HANDLED = """
 INSERT INTO callback (key, token, facts, ends, at) VALUES (?, ?, ?, NULL, ?)
 ON CONFLICT (key) DO UPDATE SET ends = NULL, at = excluded.at WHERE token = excluded.token"""
 _DELETE_CLAIM = "DELETE FROM callback WHERE key = ? AND token = ? AND ends IS NOT NULL"
-_DELETE_EXPIRED = f"DELETE FROM callback WHERE key IN (SELECT key FROM callback WHERE at < ? LIMIT {_ROWS_PER_DELETE})"  # noqa: S608 -- a constant
+_DELETE_EXPIRED = "DELETE FROM callback WHERE key IN (SELECT key FROM callback WHERE at < ? LIMIT ?)"
 
 
 class SQLiteStore:
@@ -65,7 +45,8 @@ class SQLiteStore:
     handler sees that callback again. ``CallbackApp`` says how to make that exactly once.
 
     The file is opened at the first callback, with mode 0600 when it is made. It must be on a disk of this machine:
-    SQLite's write-ahead log can't be shared over a network. Nothing of it runs on the event loop. If the file is
+    SQLite's write-ahead log can't be shared over a network. Nothing of it runs on the event loop: a thread carries out
+    all that waits in one transaction, so that callbacks that come at once wait for the disk together. If the file is
     deleted or replaced while it is open, the store logs a warning and goes on with the file that is there then.
 
     Args:
@@ -92,48 +73,116 @@ class SQLiteStore:
         self._path = Path(path).absolute()
         if not self._path.parent.is_dir():
             raise InvalidRequestError(field="path", problem=Problem("no_folder", folder=str(self._path.parent)))
-        # By process: a connection must not be used on the other side of a fork, nor closed there.
-        self._files: dict[int, _File] = {}
-        weakref.finalize(self, _close_file_of_process, self._files)
+        # By process: neither a connection nor a thread is there on the other side of a fork.
+        self._writers: dict[int, _Writer] = {}
+        weakref.finalize(self, _close_file_of_process, self._writers)
 
     async def claim(self, claim: Claim) -> Standing:
         """As ``Store.claim``."""
-        given_up = threading.Event()
-        try:
-            return await _run_in_thread(lambda: self._claim_in_thread(claim, given_up))
-        except BaseException:
-            # asyncio leaves the thread behind: it may come to it only after the claim was released.
-            given_up.set()
-            raise
+        standing: Standing = await self._writer().do(_Act.CLAIM, claim)
+        return standing
 
     async def commit(self, claim: Claim) -> bool:
         """As ``Store.commit``."""
-        return await _run_in_thread(lambda: self._commit_in_thread(claim))
+        held: bool = await self._writer().do(_Act.COMMIT, claim)
+        return held
 
     async def release(self, claim: Claim) -> None:
         """As ``Store.release``."""
-        await _run_in_thread(lambda: self._release_in_thread(claim))
+        await self._writer().do(_Act.RELEASE, claim)
 
     async def aclose(self) -> None:
         """Close the file; the next callback opens it again."""
-        await _run_in_thread(lambda: _close_file_of_process(self._files))
+        await anyio.to_thread.run_sync(_close_file_of_process, self._writers)
 
-    def _file(self) -> _File:
-        return self._files.setdefault(os.getpid(), _File(self._path))
+    def _writer(self) -> _Writer:
+        process = os.getpid()
+        writer = self._writers.get(process)
+        if writer is None:
+            writer = self._writers.setdefault(process, _Writer(CallbackFile(self._path), self.keep, self._clock))
+        return writer
 
-    def _claim_in_thread(self, claim: Claim, given_up: threading.Event) -> Standing:
-        with self._file().open() as database:
-            # Without a transaction first: repetitions, and those who wait, need none.
+
+class _Act(Enum):
+    CLAIM = "claim"
+    COMMIT = "commit"
+    RELEASE = "release"
+
+
+@frozen
+class _Wish:
+    act: _Act
+    claim: Claim
+
+
+class _Writer:
+    """Carries out what a store is asked for in this process, all that waits in one transaction."""
+
+    def __init__(self, file: CallbackFile, keep: float | None, clock: Callable[[], float]) -> None:
+        self.file = file
+        self._keep = keep
+        self._clock = clock
+        self._together = Together(self.carry_out)
+
+    async def do(self, act: _Act, claim: Claim) -> Any:
+        """Have it done, and wait for it. Cancelled, a claim that is not begun is left."""
+        return await self._together.do(_Wish(act, claim))
+
+    def carry_out(self, jobs: Sequence[Job[_Wish]]) -> None:
+        """In order, in one transaction; what needs none is told at once."""
+        with self.file.open() as database:
+            for job in jobs:
+                if job.wish.act is _Act.CLAIM:
+                    self._attempt(job, database, self._look)
+            # Repetitions, and those who wait for another delivery.
+            tell(job for job in jobs if job.error or job.result not in (None, Standing.MINE))
+            self._write(database, [job for job in jobs if not job.told])
+        committed = [job for job in jobs if job.wish.act is _Act.COMMIT]
+        # A file that was deleted meanwhile has taken the rows with it: once more, into the one that is there now.
+        if committed and not self.file.is_there():
+            with self.file.open() as database:
+                self._write(database, committed)
+        if any(isinstance(job.error, sqlite3.Error) for job in jobs):
+            self.file.close()  # the next one begins anew
+
+    def _attempt(
+        self, job: Job[_Wish], database: sqlite3.Connection, work: Callable[[sqlite3.Connection, Job[_Wish]], object]
+    ) -> None:
+        """Do one of several: its error is its own."""
+        try:
+            job.result = work(database, job)
+        except Exception as error:  # noqa: BLE001 -- it is told to who asked
+            job.error = error
+
+    def _look(self, database: sqlite3.Connection, job: Job[_Wish]) -> Standing:
+        return self._standing(database, job.wish.claim)
+
+    def _write(self, database: sqlite3.Connection, jobs: Sequence[Job[_Wish]]) -> None:
+        if not jobs:
+            return
+        committed = sum(job.wish.act is _Act.COMMIT for job in jobs)
+        with transaction(database, durable=committed > 0):
+            for job in jobs:
+                # One statement that writes: if it fails SQLite undoes it alone, unless it has to undo all of them.
+                self._attempt(job, database, self._write_one)
+                if job.error is not None and not database.in_transaction:
+                    raise job.error
+            if committed and self._keep is not None:
+                database.execute(_DELETE_EXPIRED, (self._clock() - self._keep, committed * _ROWS_PER_DELETE))
+
+    def _write_one(self, database: sqlite3.Connection, job: Job[_Wish]) -> Standing | bool:
+        claim = job.wish.claim
+        if job.wish.act is _Act.CLAIM:
             standing = self._standing(database, claim)
-            if standing is not Standing.MINE:
-                return standing
-            with _transaction(database, durable=False):
-                standing = self._standing(database, claim)
-                if standing is Standing.MINE and not given_up.is_set():
-                    now = self._clock()
-                    times = (now + claim.lease, now, *since_boot())
-                    database.execute(_INSERT_CLAIM, (claim.key, claim.token, claim.facts, *times))
+            if standing is Standing.MINE and not job.given_up:
+                now = self._clock()
+                times = (now + claim.lease, now, *since_boot())
+                database.execute(_INSERT_CLAIM, (claim.key, claim.token, claim.facts, *times))
             return standing
+        if job.wish.act is _Act.COMMIT:
+            now = self._clock()
+            return database.execute(_UPSERT_HANDLED, (claim.key, claim.token, claim.facts, now)).rowcount == 1
+        return database.execute(_DELETE_CLAIM, (claim.key, claim.token)).rowcount == 1
 
     def _standing(self, database: sqlite3.Connection, claim: Claim) -> Standing:
         row: tuple[str, float | None, float, str, float | None] | None = database.execute(
@@ -149,7 +198,7 @@ class SQLiteStore:
                 else _is_lease_running(ends - at, boot, since)
             )
             return Standing.TAKEN if held else Standing.MINE
-        if self.keep is not None and self._clock() > at + self.keep:
+        if self._keep is not None and self._clock() > at + self._keep:
             return Standing.MINE
         return Standing.HANDLED if facts == claim.facts else Standing.CONFLICT
 
@@ -159,65 +208,6 @@ class SQLiteStore:
         # The second: a clock that was set back must not make a lease of years.
         return now < ends and at <= now + claim.lease
 
-    def _commit_in_thread(self, claim: Claim) -> bool:
-        held = self._write_handled(claim)
-        # A file that was deleted meanwhile has taken the row with it: once more, into the one that is there now.
-        return held if self._file().is_there() else self._write_handled(claim)
-
-    def _write_handled(self, claim: Claim) -> bool:
-        with self._file().open() as database, _transaction(database, durable=True):
-            now = self._clock()
-            held = database.execute(_UPSERT_HANDLED, (claim.key, claim.token, claim.facts, now)).rowcount == 1
-            if self.keep is not None:
-                database.execute(_DELETE_EXPIRED, (now - self.keep,))
-            return held
-
-    def _release_in_thread(self, claim: Claim) -> None:
-        with self._file().open() as database, _transaction(database, durable=False):
-            database.execute(_DELETE_CLAIM, (claim.key, claim.token))
-
-
-class _File:
-    """The file in this process: one connection, lent to one thread at a time, opened when it is needed."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._database: sqlite3.Connection | None = None
-        self._identity: tuple[int, int] | None = None  # of the file that is open
-
-    @contextmanager
-    def open(self) -> Generator[sqlite3.Connection]:
-        """Lend the connection. After an error of SQLite's it is closed: the next one begins anew."""
-        with self._lock:
-            if self._database is not None and not self.is_there():
-                LOGGER.warning(
-                    "%s was deleted or replaced; which callbacks were handled before is forgotten", self._path
-                )
-                self._close_connection()
-            if self._database is None:
-                self._database = _open_database(self._path)
-                self._identity = _identity(self._path)
-            try:
-                yield self._database
-            except sqlite3.Error:
-                self._close_connection()
-                raise
-
-    def is_there(self) -> bool:
-        """Whether the file that was opened last still is the one at the path."""
-        return self._identity is not None and _identity(self._path) == self._identity
-
-    def close(self) -> None:
-        """Close it, once nobody uses it."""
-        with self._lock:
-            self._close_connection()
-
-    def _close_connection(self) -> None:
-        if self._database is not None:
-            self._database.close()
-            self._database = None
-
 
 def _is_lease_running(lease: float, boot: str, since: float) -> bool:
     """Whether a claim made *since* that time of that *boot* still holds: its process may still be there."""
@@ -225,61 +215,7 @@ def _is_lease_running(lease: float, boot: str, since: float) -> bool:
     return boot == this_boot and since <= now < since + lease
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def _close_file_of_process(files: dict[int, _File]) -> None:
-    file = files.get(os.getpid())
-    if file is not None:
-        file.close()
-
-
-def _open_database(path: Path) -> sqlite3.Connection:
-    # Made here, for its mode; SQLite gives its -wal and -shm the same.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    database = sqlite3.connect(path, timeout=_LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-    try:
-        switch_to_wal(database, timeout=_LOCK_TIMEOUT_S)
-        _create_or_upgrade(database)
-    except BaseException:
-        database.close()
-        raise
-    return database
-
-
-def _create_or_upgrade(database: sqlite3.Connection) -> None:
-    """Make the table, or bring that of version 0.1 up to date. A file that has it all is not locked."""
-    if _ADDED_COLUMNS.keys() <= _column_names(database):
-        return
-    with _transaction(database, durable=True):
-        for statement in _SCHEMA:
-            database.execute(statement)
-        for column in _ADDED_COLUMNS.keys() - _column_names(database):  # another process may just have been here
-            database.execute(_ADDED_COLUMNS[column])
-
-
-def _column_names(database: sqlite3.Connection) -> set[str]:
-    return {name for (name,) in database.execute(_SELECT_COLUMNS)}
-
-
-@contextmanager
-def _transaction(database: sqlite3.Connection, *, durable: bool) -> Generator[None]:
-    """Committed on leaving, rolled back on any exception. *durable*: on the disk when this returns."""
-    database.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-    with database:  # commits or rolls back
-        database.execute("BEGIN IMMEDIATE")
-        yield
-
-
-async def _run_in_thread(work: Callable[[], T]) -> T:
-    try:
-        limiter = _thread_limiter.get()
-    except LookupError:
-        limiter = anyio.CapacityLimiter(_MAX_THREADS)
-        _thread_limiter.set(limiter)
-    return await anyio.to_thread.run_sync(work, limiter=limiter)
+def _close_file_of_process(writers: dict[int, _Writer]) -> None:
+    writer = writers.get(os.getpid())
+    if writer is not None:
+        writer.file.close()

@@ -251,6 +251,7 @@ Concurrency = Annotated[
 ]
 Job = Annotated[str, typer.Argument(help="uploads.which", metavar="JOB")]
 Forged = Annotated[bool, typer.Option("--forged", help="callback.forged")]
+Post = Annotated[bool, typer.Option("--post", help="callback.post")]
 
 _settings: dict[str, Any] = {
     "rich_markup_mode": None,
@@ -506,10 +507,11 @@ def callback_sign(
     extend: Extend = "",
     paid_at: PaidAt = None,
     forged: Forged = False,
+    post: Post = False,
 ) -> None:
     from gatepay_async.cli.commands import callback
 
-    fields = callback.CallbackFields(order_id, order, price, realprice, pay_type, extend, paid_at or 0, forged)
+    fields = callback.CallbackFields(order_id, order, price, realprice, pay_type, extend, paid_at or 0, forged, post)
     raise typer.Exit(callback.sign(fields))
 
 
@@ -524,11 +526,12 @@ def callback_send(
     extend: Extend = "",
     paid_at: PaidAt = None,
     forged: Forged = False,
+    post: Post = False,
 ) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import callback
 
-    fields = callback.CallbackFields(order_id, order, price, realprice, pay_type, extend, paid_at or 0, forged)
+    fields = callback.CallbackFields(order_id, order, price, realprice, pay_type, extend, paid_at or 0, forged, post)
     runner.start(callback.send, url, fields)
 
 

@@ -5,7 +5,7 @@ import sys
 from gatepay_async.cli.language import current_language, text
 from gatepay_async.cli.output import escape, print_json, wants_json
 from gatepay_async.cli.status import HaltError, Status
-from gatepay_async.protocol import catalogue, errors
+from gatepay_async.protocol import callback_errors, catalogue, errors
 from gatepay_async.protocol.bulk import UploadIncomplete
 from gatepay_async.words.command import COMMAND
 from gatepay_async.words.problem import Problem
@@ -14,7 +14,7 @@ from gatepay_async.words.problem import Problem
 _STATUS_BY_ERROR: tuple[tuple[type[Exception], Status], ...] = (
     (errors.InvalidRequestError, Status.USAGE),
     (errors.RefusedError, Status.REFUSED),
-    (errors.CallbackError, Status.REFUSED),
+    (callback_errors.CallbackError, Status.REFUSED),
     (UploadIncomplete, Status.PARTLY),
     (errors.GatePayError, Status.NO_ANSWER),
 )

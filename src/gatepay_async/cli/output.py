@@ -122,15 +122,15 @@ def _selected(document: dict[str, object]) -> dict[str, object]:
     lists = {name: items for name, items in document.items() if _is_list_of_rows(items)}
     if len(lists) == len(document) == 1:
         [(name, rows)] = lists.items()
-        return {name: [_pick(row, wanted) for row in cast("list[dict[str, object]]", rows)]}
-    return _pick(document, wanted)
+        return {name: [_pick_fields(row, wanted) for row in cast("list[dict[str, object]]", rows)]}
+    return _pick_fields(document, wanted)
 
 
 def _is_list_of_rows(items: object) -> bool:
     return isinstance(items, list) and all(isinstance(each, dict) for each in cast("list[object]", items))
 
 
-def _pick(row: Mapping[str, object], wanted: tuple[str, ...]) -> dict[str, object]:
+def _pick_fields(row: Mapping[str, object], wanted: tuple[str, ...]) -> dict[str, object]:
     # A name that is wrong is no reason to fail: the command has done its work.
     for name in wanted:
         if name not in row and name not in _unknown:
@@ -144,7 +144,7 @@ def print_long_json(document: Mapping[str, object], lists: Mapping[str, Iterable
     encode = _encoder().encode
     wanted = _fields.get()
     if wanted:
-        _pick({**document, **lists}, wanted)  # to tell of names that are none
+        _pick_fields({**document, **lists}, wanted)  # to tell of names that are none
         document = {name: value for name, value in document.items() if name in wanted}
         lists = {name: items for name, items in lists.items() if name in wanted}
     sys.stdout.write(encode(document)[:-1])

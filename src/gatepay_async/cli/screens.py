@@ -54,11 +54,11 @@ def print_table(what: Table) -> None:
 def print_list(what: Table) -> None:
     """As ``print_table``; through a pager, if it is longer than the terminal."""
     drawn = _draw(what)
-    if not sys.stdout.isatty() or drawn.count("\n") < shutil.get_terminal_size().lines or not _page(drawn):
+    if not sys.stdout.isatty() or drawn.count("\n") < shutil.get_terminal_size().lines or not _show_in_pager(drawn):
         sys.stdout.write(drawn)
 
 
-def _page(drawn: str) -> bool:
+def _show_in_pager(drawn: str) -> bool:
     """Show it with ``$PAGER``, or with less; False: there is none, or it isn't wanted."""
     command = shlex.split(os.environ.get("PAGER", "less -FRX"))
     program = shutil.which(command[0]) if command else None

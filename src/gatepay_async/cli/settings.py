@@ -19,8 +19,7 @@ from gatepay_async.cli.language import text
 from gatepay_async.cli.output import warn
 from gatepay_async.cli.profiles import Profile
 from gatepay_async.cli.status import HaltError
-from gatepay_async.client import BASE_URL, AsyncGatePay
-from gatepay_async.client.gatepay import CLOUD_BASE_URL
+from gatepay_async.client import BASE_URL, CLOUD_BASE_URL, AsyncGatePay
 
 _MAX_SECRET_BYTES = 4096  # bytes; a file that is longer is another file
 KEY_VARIABLES = ("GATEPAY_APPKEY", "GATEPAY_APPSECRET", "GATEPAY_APPSECRET_FILE")
@@ -178,12 +177,13 @@ def _choose_source(named: str) -> Source:
 def _stored(name: str, *, above_environment: bool) -> Stored:
     profile = profiles.get_profile(name)
     variables = {} if above_environment else os.environ
-    return Stored(
-        name,
-        profile,
-        variables.get("GATEPAY_BASE_URL") or profile.base_url or BASE_URL,
-        variables.get("GATEPAY_CLOUD_BASE_URL") or profile.cloud_base_url or CLOUD_BASE_URL,
-    )
+    base_url = variables.get("GATEPAY_BASE_URL") or profile.base_url or BASE_URL
+    cloud_base_url = variables.get("GATEPAY_CLOUD_BASE_URL")
+    if not cloud_base_url:
+        # Of the same place as the base URL: orders of a sandbox must never reach the real cloud.
+        of_profile = profile.cloud_base_url if base_url == (profile.base_url or BASE_URL) else ""
+        cloud_base_url = of_profile or (CLOUD_BASE_URL if base_url == BASE_URL else base_url)
+    return Stored(name, profile, base_url, cloud_base_url)
 
 
 def base_url() -> str:

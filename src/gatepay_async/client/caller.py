@@ -178,7 +178,7 @@ class Caller:
     def _not_usable_error(self) -> InvalidRequestError:
         if self._closed:
             return _misuse_error(Problem("closed"))
-        return _misuse_error(Problem("other_event_loop" if self._was_opened else "not_open"))
+        return _misuse_error(Problem("other_event_loop") if self._was_opened else Problem("not_open"))
 
 
 def _raise(

@@ -291,7 +291,7 @@ class OriginPool(httpx.AsyncBaseTransport):
             self._slots.release_empty(slot)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Exchange:
     """
     A response under way. Its slot comes back when the body has been read to the end, has failed, or is closed.

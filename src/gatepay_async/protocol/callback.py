@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from gatepay_async.protocol.errors import CallbackSignatureError, InvalidRequestError
+from gatepay_async.protocol.callback_errors import CallbackSignatureError
+from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.frames import sealed
 from gatepay_async.protocol.models import Callback, PayType
 from gatepay_async.protocol.queries import DIGITS, PRICE, SIGNATURE, TEXT, QueryForm

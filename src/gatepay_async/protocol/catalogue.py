@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from gatepay_async.protocol import errors
+from gatepay_async.protocol import callback_errors, errors
 from gatepay_async.protocol.bulk import UploadIncomplete
 from gatepay_async.words import Lang, Text, say
 from gatepay_async.words.problem import Problem
@@ -187,10 +187,10 @@ FAULTS: tuple[Fault, ...] = (
     _error_entry(errors.TransportError, False),
     _error_entry(errors.TransportError, True),
     _error_entry(errors.OutcomeUnknownError),
-    _error_entry(errors.MalformedCallbackError),
-    _error_entry(errors.CallbackSignatureError),
-    _error_entry(errors.StaleCallbackError),
-    _error_entry(errors.CallbackError),
+    _error_entry(callback_errors.MalformedCallbackError),
+    _error_entry(callback_errors.CallbackSignatureError),
+    _error_entry(callback_errors.StaleCallbackError),
+    _error_entry(callback_errors.CallbackError),
     _error_entry(UploadIncomplete),
     _error_entry(errors.GatePayError),
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-from gatepay_async.protocol.errors import CallbackSignatureError
+from gatepay_async.protocol.callback_errors import CallbackSignatureError
 from gatepay_async.protocol.frames import sealed
 from gatepay_async.protocol.models import PaymentReturn, PayType
 from gatepay_async.protocol.queries import DIGITS, PRICE, SIGNATURE, TEXT, QueryForm

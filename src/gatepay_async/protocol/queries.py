@@ -6,9 +6,9 @@ import re
 from collections.abc import Collection, Mapping
 from urllib.parse import unquote_to_bytes
 
-from attrs import frozen
+from attrs import field, frozen
 
-from gatepay_async.protocol.errors import MalformedCallbackError
+from gatepay_async.protocol.callback_errors import MalformedCallbackError
 from gatepay_async.words.problem import Problem
 
 MAX_QUERY_BYTES = 8192  # bytes of a query string; GatePay's own have about 300. Many web servers accept no longer one
@@ -35,6 +35,11 @@ class QueryForm:
     source: str
     fields: Mapping[str, tuple[re.Pattern[str], Problem]]
     optional: Collection[str]
+    _known: Mapping[bytes, str] = field(init=False)  # the fields' names as they are sent
+
+    @_known.default
+    def _(self) -> Mapping[bytes, str]:
+        return {name.encode(): name for name in self.fields}
 
     def read(self, query: str | bytes) -> dict[str, str]:
         """
@@ -50,32 +55,32 @@ class QueryForm:
             raise self._error(problem=Problem("too_long", most=MAX_QUERY_BYTES))
         values: dict[str, str] = {}
         for pair in filter(None, raw.removeprefix(b"?").split(b"&")):
-            name, _, value = pair.partition(b"=")
-            text = self._unquote(name)
+            key, _, value = pair.partition(b"=")
+            text = self._known.get(key) or self._unquote(key)
             if text in values:
                 raise self._error(field=text if text in self.fields else None, problem=Problem("name_twice"))
-            values[text] = self._unquote(value)
-        for field in self.fields:
-            if field in values or field not in self.optional:
-                self._check_form(field, values)
+            values[text] = value.decode() if value.isalnum() else self._unquote(value)
+        for name, (form, problem) in self.fields.items():
+            found = values.get(name)
+            if found is None:
+                if name not in self.optional:
+                    raise self._error(field=name, problem=Problem("missing"))
+            elif form.fullmatch(found) is None:
+                raise self._error(field=name, problem=problem)
         return values
 
     def _unquote(self, text: bytes) -> str:
         """Undo form encoding; strict, where Python's own is kind. UTF-8 that nobody escaped is let through."""
-        if _BAD_ESCAPE.search(text):
-            raise self._error(problem=Problem("bad_escape"))
+        text = text.replace(b"+", b" ")
+        if b"%" in text:
+            if _BAD_ESCAPE.search(text):
+                raise self._error(problem=Problem("bad_escape"))
+            text = unquote_to_bytes(text)
         try:
-            return unquote_to_bytes(text.replace(b"+", b" ")).decode("utf-8")
+            return text.decode("utf-8")
         except UnicodeDecodeError:
             pass
         raise self._error(problem=Problem("bytes_not_utf8"))
-
-    def _check_form(self, name: str, values: dict[str, str]) -> None:
-        if name not in values:
-            raise self._error(field=name, problem=Problem("missing"))
-        form, problem = self.fields[name]
-        if form.fullmatch(values[name]) is None:
-            raise self._error(field=name, problem=problem)
 
     def _error(self, *, problem: Problem, field: str | None = None) -> MalformedCallbackError:
         return MalformedCallbackError(field=field, problem=problem, source=self.source)

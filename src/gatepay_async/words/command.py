@@ -275,6 +275,23 @@ COMMAND: dict[str, Text] = {
         "运行演示：上传卡密、获取卡密、付款、验签。无需账号。",
     ),
     # -- options and arguments ----------------------------------------------------------------------------------------
+    "option.json": ("Print one JSON object, on one line.", "以 JSON 输出，整个结果为一行一个对象。"),
+    "option.json_pay": (
+        "Print JSON, one object per line: the order, and with --wait the payment.",
+        "以 JSON 输出，每行一个对象：先是订单，使用 --wait 时还有付款。",
+    ),
+    "option.json_export": (
+        "Print JSON, one object per line: each card key, with `-o -`.",
+        "以 JSON 输出，每行一个对象：使用 -o - 时每条卡密一个。",
+    ),
+    "option.json_events": (
+        "Print JSON, one object per line: where it is, then each call and callback.",
+        "以 JSON 输出，每行一个对象：先是访问地址，然后是每次调用和回调。",
+    ),
+    "option.fields": (
+        "Print only these fields, as JSON; of a list, those of each item. For example: id,stock",
+        "只输出这些字段（JSON 格式）；结果为列表时，指每一项的字段。例如 id,stock",
+    ),
     "option.profile": (
         "Use the key of this profile (default: GATEPAY_PROFILE).",
         "使用此配置的密钥（默认取 GATEPAY_PROFILE）。",
@@ -282,19 +299,6 @@ COMMAND: dict[str, Text] = {
     "option.env_file": (
         "Read GATEPAY_ variables from this file.",
         "从此文件读取 GATEPAY_ 开头的变量。",
-    ),
-    "option.json": ("Print one JSON object, on one line.", "以 JSON 输出，整个结果为一行一个对象。"),
-    "option.json_sandbox": (
-        "Print JSON, one object per line: the settings, then each call and callback.",
-        "以 JSON 输出，每行一个对象：先是设置，然后是每次调用和回调。",
-    ),
-    "option.json_pay": (
-        "Print JSON, one object per line: the order, and with --wait the payment.",
-        "以 JSON 输出，每行一个对象：先是订单，使用 --wait 时还有付款。",
-    ),
-    "option.fields": (
-        "Print only these fields, as JSON; of a list, those of each item. For example: id,stock",
-        "只输出这些字段（JSON 格式）；结果为列表时，指每一项的字段。例如 id,stock",
     ),
     "option.lang": ("Language (default: your locale's).", "语言（默认跟随系统区域设置）。"),
     "option.version": ("Show the version.", "显示版本号。"),
@@ -395,6 +399,10 @@ COMMAND: dict[str, Text] = {
         "付款时间，Unix 时间戳（默认为现在）。",
     ),
     "callback.forged": ("Use a wrong signature.", "使用错误的签名。"),
+    "callback.post": (
+        "The form that GatePay uses since May 2019: a POST, without the appkey.",
+        "使用 GatePay 2019 年 5 月之后的形式：POST，不含 appkey。",
+    ),
     "sandbox.database": (
         "SQLite file to store the data in (default: in memory).",
         "保存数据的 SQLite 文件（默认只在内存中）。",

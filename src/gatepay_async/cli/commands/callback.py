@@ -2,6 +2,7 @@
 
 import re
 import sys
+from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 
 import anyio
@@ -24,12 +25,19 @@ _MONEY = re.compile(r"(0|[1-9][0-9]{0,11})\.[0-9]{2}")
 _REPLY_TIMEOUT_S = 15.0  # seconds for an answer; how long GatePay waits: silent
 _SIGNATURE_CHARS = 32  # hex digits, the last of a query
 _SHOWN_CHARS = 40  # characters of it within a sentence
+_FORM = {"content-type": "application/x-www-form-urlencoded"}
 _EXCERPT_CHARS = 200  # characters of an answer that is neither word
 
 
 @frozen
 class CallbackFields:
-    """What a callback says; 0 and empty ones are filled in."""
+    """
+    What a callback says; 0 and empty ones are filled in.
+
+    Attributes:
+        forged: With a wrong signature.
+        post: In GatePay's later form, without the appkey.
+    """
 
     order_id: int
     order: str
@@ -39,6 +47,7 @@ class CallbackFields:
     extend: str
     paid_at: int
     forged: bool = False
+    post: bool = False
 
 
 def verify(query: str) -> Status:
@@ -119,7 +128,7 @@ class ShopReply:
 
 async def send(url: str, fields: CallbackFields) -> Status:
     """Call the shop as GatePay would, and say what it answers."""
-    reply = await send_callback(url, signed_query(fields))
+    reply = await send_callback(url, signed_query(fields), post=fields.post)
     if wants_json():
         print_json(http_status=reply.status, answer=reply.text)
     else:
@@ -157,6 +166,7 @@ def signed_query(fields: CallbackFields) -> str:
         pay_type=fields.pay_type,
         extend=fields.extend,
         paid_at=fields.paid_at or None,
+        tampered={"appkey": None} if fields.post else None,
     )
     if fields.forged:
         unsigned, signature = query[:-_SIGNATURE_CHARS], query[-_SIGNATURE_CHARS:]
@@ -164,9 +174,9 @@ def signed_query(fields: CallbackFields) -> str:
     return query
 
 
-async def send_callback(url: str, query: str) -> ShopReply:
+async def send_callback(url: str, query: str, *, post: bool = False) -> ShopReply:
     """
-    GET *url* with *query*, by the way that the client would take, too.
+    GET *url* with *query*, or POST it there, by the way that the client would take, too.
 
     Raises:
         HaltError: It is no address, or nobody answers there.
@@ -178,7 +188,9 @@ async def send_callback(url: str, query: str) -> ShopReply:
     async with httpx.AsyncClient(transport=transport, trust_env=False, timeout=None) as client:  # noqa: S113 -- below
         with anyio.move_on_after(_REPLY_TIMEOUT_S):
             try:
-                return await _get_reply(client, f"{url}{'&' if '?' in url else '?'}{query}")
+                if post:
+                    return await _read_reply(client.stream("POST", url, content=query, headers=_FORM))
+                return await _read_reply(client.stream("GET", f"{url}{'&' if '?' in url else '?'}{query}"))
             except Exception as error:  # noqa: BLE001 -- SOCKS proxies make httpcore raise what it likes
                 problem = describe_error(error, None if may_quote(error) else root_cause(error))
                 reason = problem.in_(current_language())
@@ -200,8 +212,8 @@ def _parse_address(url: str) -> httpx.URL:
     raise HaltError(text("callback.address", url=url, reason=reason))
 
 
-async def _get_reply(client: httpx.AsyncClient, address: str) -> ShopReply:
-    async with client.stream("GET", address) as reply:
+async def _read_reply(request: AbstractAsyncContextManager[httpx.Response]) -> ShopReply:
+    async with request as reply:
         body = b""
         async for part in reply.aiter_bytes():
             body += part

@@ -12,7 +12,7 @@ from gatepay_async.cli.status import Status
 from gatepay_async.client import AsyncGatePay
 from gatepay_async.order_ids import new_out_order_id
 from gatepay_async.protocol.bulk import UploadProgress
-from gatepay_async.protocol.errors import CallbackError
+from gatepay_async.protocol.callback_errors import CallbackError
 
 _PRODUCT_ID = 8
 _KEY_COUNT = 12_000

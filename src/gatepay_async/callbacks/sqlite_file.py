@@ -1,0 +1,115 @@
+"""The file of ``SQLiteStore``: opened, laid out, and noticed when it goes away."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gatepay_async.callbacks.events import LOGGER
+from gatepay_async.sqlite_files import switch_to_wal
+
+_LOCK_TIMEOUT_S = 4.0  # seconds that one process waits for another one's transaction; less than a commit may take
+
+# `ends` is NULL once it was handled; `at` is when it was claimed, then when it was handled (epoch seconds).
+# `boot` and `since` say when it was claimed by a clock that nobody sets; both are missing in rows of version 0.1.
+_SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS callback (
+    key TEXT PRIMARY KEY, token TEXT NOT NULL, facts TEXT NOT NULL, ends REAL, at REAL NOT NULL) WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS callback_at ON callback (at)",
+)
+_SELECT_COLUMNS = "SELECT name FROM pragma_table_info('callback')"
+_ADDED_COLUMNS = {
+    "boot": "ALTER TABLE callback ADD COLUMN boot TEXT",
+    "since": "ALTER TABLE callback ADD COLUMN since REAL",
+}
+
+
+class CallbackFile:
+    """The file in this process: one connection, lent to one thread at a time, opened when it is needed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._database: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None  # of the file that is open
+
+    @contextmanager
+    def open(self) -> Generator[sqlite3.Connection]:
+        """Lend the connection. After an error of SQLite's it is closed: the next one begins anew."""
+        with self._lock:
+            if self._database is not None and not self.is_there():
+                LOGGER.warning(
+                    "%s was deleted or replaced; which callbacks were handled before is forgotten", self._path
+                )
+                self._close_connection()
+            if self._database is None:
+                self._database = _connect(self._path)
+                self._identity = _identity(self._path)
+            try:
+                yield self._database
+            except sqlite3.Error:
+                self._close_connection()
+                raise
+
+    def is_there(self) -> bool:
+        """Whether the file that was opened last still is the one at the path."""
+        return self._identity is not None and _identity(self._path) == self._identity
+
+    def close(self) -> None:
+        """Close it, once nobody uses it."""
+        with self._lock:
+            self._close_connection()
+
+    def _close_connection(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # Made here, for its mode; SQLite gives its -wal and -shm the same.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    database = sqlite3.connect(path, timeout=_LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    try:
+        switch_to_wal(database, timeout=_LOCK_TIMEOUT_S)
+        _create_or_upgrade(database)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _create_or_upgrade(database: sqlite3.Connection) -> None:
+    """Make the table, or bring that of version 0.1 up to date. A file that has it all is not locked."""
+    if _ADDED_COLUMNS.keys() <= _column_names(database):
+        return
+    with transaction(database, durable=True):
+        for statement in _SCHEMA:
+            database.execute(statement)
+        for column in _ADDED_COLUMNS.keys() - _column_names(database):  # another process may just have been here
+            database.execute(_ADDED_COLUMNS[column])
+
+
+def _column_names(database: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in database.execute(_SELECT_COLUMNS)}
+
+
+@contextmanager
+def transaction(database: sqlite3.Connection, *, durable: bool) -> Generator[None]:
+    """Committed on leaving, rolled back on any exception. *durable*: on the disk when this returns."""
+    database.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+    with database:  # commits or rolls back
+        database.execute("BEGIN IMMEDIATE")
+        yield

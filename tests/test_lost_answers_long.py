@@ -1,0 +1,55 @@
+"""Every call that creates an order, its answer lost at every byte, on both loops: sent once, the outcome unknown."""
+
+from typing import Any
+
+import pytest
+from anyio.abc import SocketStream
+from servers import http, raw_server
+
+from gatepay_async import AsyncGatePay, OutcomeUnknownError, RetryPolicy
+
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]
+
+COMMON = {"pay_type": "alipay", "out_order_id": "T-1001-X", "custom": "c"}
+LINK = http(b'{"code":100,"data":{"pay_url":"https://h/1"}}')
+PAYMENT = http(
+    b'{"code":100,"data":{"order_type":"alipay","order_price":1,"order_url":"https://h/1",'
+    b'"order_qrcode":"data:image/png;base64,iVBORw0KGgo="}}'
+)
+CREATIONS: dict[str, tuple[str, dict[str, Any], bytes]] = {
+    "pay": ("create_payment", {"product_id": 8, "product_num": 1}, PAYMENT),
+    "anypay": ("create_anypay", {"price": "10.20"}, LINK),
+    "cloudpay": ("create_cloudpay", {"price": "10.20"}, LINK),
+    "stablepay": ("create_stablepay", {"product_id": 8}, LINK),
+    "grouppay": ("create_grouppay", {"items": {8: 2}}, LINK),
+}
+
+
+@pytest.mark.parametrize("kind", CREATIONS)
+async def test_an_answer_lost_at_every_byte(kind: str) -> None:
+    """Whatever part of the answer comes, nothing is sent again; the whole answer is the order."""
+    method, arguments, whole = CREATIONS[kind]
+    lost = {"at": 0}
+
+    async def answer(stream: SocketStream, _: int) -> None:
+        await stream.send(whole[: lost["at"]])
+        raise ConnectionAbortedError
+
+    async with (
+        raw_server(answer) as server,
+        AsyncGatePay(
+            "K",
+            "S",
+            base_url=server.base_url,
+            cloud_base_url=server.base_url,
+            retry=RetryPolicy(first_wait=0, longest_wait=0),
+        ) as gatepay,
+    ):
+        create = getattr(gatepay, method)
+        for lost["at"] in range(len(whole)):
+            with pytest.raises(OutcomeUnknownError) as caught:
+                await create(**COMMON, **arguments)
+            assert (caught.value.endpoint, caught.value.out_order_id) == (f"{kind}/create", "T-1001-X")
+        lost["at"] = len(whole)
+        assert (await create(**COMMON, **arguments)).out_order_id == "T-1001-X"
+    assert len(server.bodies) == len(whole) + 1
