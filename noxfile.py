@@ -25,6 +25,7 @@ TESTED_EXTRAS = "sandbox,cli,durable,s3,redis"
 QUICKLY = ("-n", str(os.cpu_count() or 2), "--dist", "worksteal", "--hypothesis-profile=few")
 # Many tests wait for something, so two cores are busy only with more workers than cores.
 IN_PARALLEL = ("-n", str(min(2 * (os.cpu_count() or 2), 16)), "--dist", "worksteal")
+COUNTED = ("-n", str(min(3 * (os.cpu_count() or 2) // 2, 16)), "--dist", "worksteal")
 
 
 def group(name: str) -> list[str]:
@@ -157,11 +158,8 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "erase")
     # Counting starts with the interpreter: pytest-cov would start it after our own plugin of pytest is imported.
     counting = {"COVERAGE_PROCESS_START": str(ROOT / "pyproject.toml"), "COVERAGE_FILE": str(ROOT / ".coverage")}
-    # Counting doubles what a test costs; the other sessions try more random examples.
-    session.run(
-        "pytest", "-m", "not uncounted", "--hypothesis-profile=few", *IN_PARALLEL, *session.posargs, env=counting
-    )
-    session.run("pytest", "-m", "uncounted", *IN_PARALLEL, *session.posargs)
+    # Counting doubles what a test costs: the other sessions try more random examples, and fewer workers fill the cores.
+    session.run("pytest", "--hypothesis-profile=few", *COUNTED, *session.posargs, env=counting)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
 
@@ -306,7 +304,7 @@ def oldest_direct() -> list[str]:
 @nox.session(python=OLDEST)
 def bench(session: nox.Session) -> None:
     """The figures of benchmarks/, beside what a user would write instead; `-- --quick` for a look."""
-    session.install(*LOCKED, ".[sandbox,cli,redis]", *group("bench"))
+    session.install(*LOCKED, ".[sandbox,cli,redis]", *group("bench"), *group("peers"))
     session.run("python", "-m", "benchmarks.run", *session.posargs)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from statistics import median
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import psutil
 from attrs import field, frozen
 
@@ -128,20 +130,21 @@ async def drive(call: Callable[[], Awaitable[object]], *, callers: int, seconds:
 
     async def caller(delay: float) -> None:
         nonlocal calls
-        await asyncio.sleep(delay)
+        await anyio.sleep(delay)
         while going:
             await call()
             calls += 1
 
-    tasks = [asyncio.create_task(caller(place * ramp)) for place in range(callers)]
-    await asyncio.sleep(callers * ramp)
-    before, watch = calls, Stopwatch()
-    await asyncio.sleep(seconds)
-    while calls == before:  # noqa: ASYNC110 -- an event would be one more thing to wait for in each call
-        await asyncio.sleep(0)
-    sample = watch.stop(calls - before)
-    going = False
-    await asyncio.gather(*tasks)
+    async with anyio.create_task_group() as group:
+        for place in range(callers):
+            group.start_soon(caller, place * ramp)
+        await anyio.sleep(callers * ramp)
+        before, watch = calls, Stopwatch()
+        await anyio.sleep(seconds)
+        while calls == before:
+            await anyio.lowlevel.checkpoint()
+        sample = watch.stop(calls - before)
+        going = False
     return sample
 
 

@@ -1,21 +1,26 @@
 """
 Who is measured: ours, what a careful user would write instead, and the floor below all of them.
 
-Each is an asynchronous context manager that gives a function which makes one call. Ours gives a page, decoded and
-checked; the others give bytes.
+Each is an asynchronous context manager that gives a function which makes one call. The others give bytes; `decoded`
+puts the decoding of ours behind them. One that isn't installed, or doesn't know the event loop, is left out.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, cast
 from urllib.parse import urlencode
 
 import aiohttp
-import httpx
 
 from benchmarks.serving import Served
 from gatepay_async import AsyncGatePay
+from gatepay_async.protocol.calls import KaShow
+from gatepay_async.protocol.messages import Reply, decode
 
 Call = Callable[[], Awaitable[object]]
 Peer = Callable[[Served, int], AbstractAsyncContextManager[Call]]
@@ -38,14 +43,40 @@ async def ours(served: Served, callers: int) -> AsyncGenerator[Call]:  # noqa: A
 
 
 @asynccontextmanager
-async def raw_httpx(served: Served, callers: int) -> AsyncGenerator[Call]:
-    """One client for all, its limits raised; form in, bytes out."""
-    url = served.base_url + "ka/show"
+async def raw_httpx(served: Served, callers: int, *, library: str = "httpx") -> AsyncGenerator[Call]:
+    """One client for all, its limits raised; form in, bytes out. httpx2 has the same face."""
+    url, httpx = served.base_url + "ka/show", import_module(library)
     limits = httpx.Limits(max_connections=callers, max_keepalive_connections=callers)
     async with httpx.AsyncClient(limits=limits) as shared:
 
         async def call() -> bytes:
-            return (await shared.post(url, data=FORM)).content
+            return cast("bytes", (await shared.post(url, data=FORM)).content)
+
+        yield call
+
+
+@asynccontextmanager
+async def niquests(served: Served, callers: int) -> AsyncGenerator[Call]:
+    """One session for all, its pool as large as there are callers."""
+    url = served.base_url + "ka/show"
+    async with import_module("niquests").AsyncSession(pool_maxsize=callers) as session:
+
+        async def call() -> bytes:
+            return cast("bytes", (await session.post(url, data=FORM)).content)
+
+        yield call
+
+
+@asynccontextmanager
+async def pyreqwest(served: Served, callers: int) -> AsyncGenerator[Call]:
+    """One client for all, its limits raised."""
+    url = served.base_url + "ka/show"
+    builder = import_module("pyreqwest.client").ClientBuilder().max_connections(callers).timeout(timedelta(seconds=10))
+    async with builder.pool_max_idle_per_host(callers).build() as shared:
+
+        async def call() -> bytes:
+            response = await shared.post(url).form(FORM).build().send()
+            return cast("bytes", await response.bytes())
 
         yield call
 
@@ -110,9 +141,34 @@ class _Bare(asyncio.Protocol):
         self._answer.set_result(self._buffer[head + 4 :])
 
 
-PEERS: dict[str, Peer] = {
-    "ours": ours,
+@asynccontextmanager
+async def decoded(peer: Peer, served: Served, callers: int) -> AsyncGenerator[Call]:
+    """What *peer* gives, read and checked as ours is."""
+    what = KaShow(PRODUCT)
+    async with peer(served, callers) as call:
+
+        async def call_and_decode() -> object:
+            return decode(what, Reply(200, bytes(cast("bytes", await call()))))
+
+        yield call_and_decode
+
+
+OTHERS: dict[str, Peer] = {
     "raw httpx": raw_httpx,
+    "httpx2": partial(raw_httpx, library="httpx2"),
     "aiohttp by hand": aiohttp_by_hand,
-    "floor": floor,
+    "niquests": niquests,
+    "pyreqwest": pyreqwest,
 }
+ON_TRIO = ("raw httpx", "httpx2")
+
+
+def present(*, trio: bool = False) -> dict[str, Peer]:
+    """Ours, and each of the others that can be measured here, for its bytes and decoded; and the floor, on asyncio."""
+    peers: dict[str, Peer] = {"ours": ours}
+    for name, peer in OTHERS.items():
+        module = name.split()[-1] if name == "raw httpx" else name.split()[0]
+        if find_spec(module) is not None and (not trio or name in ON_TRIO):
+            peers[f"{name}, bytes"] = peer
+            peers[f"{name}, decoded"] = partial(decoded, peer)
+    return peers if trio else {**peers, "floor, bytes": floor}

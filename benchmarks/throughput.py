@@ -1,9 +1,10 @@
-"""Decoded pages a second, beside what others take for the bytes alone."""
+"""What a decoded page costs of the CPU, and pages a second, beside others: for the bytes alone, and decoded alike."""
 
-import asyncio
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
+
+import anyio
 
 from benchmarks.measuring import (
     Arm,
@@ -19,40 +20,70 @@ from benchmarks.measuring import (
     ratio,
     readable,
 )
-from benchmarks.peers import PEERS, Peer
+from benchmarks.peers import Peer, ours, present, raw_httpx
 from benchmarks.serving import Served, serving
 
-CALLERS = (1, 16, 64, 200)
-CALLERS_QUICK = (1, 16, 64)
-# How many times as fast as raw httpx, at how many callers.
-WANTED: dict[str, dict[int, float | None]] = {
-    "ours": {16: 2.5, 64: 4.0, 200: None},
+# On which event loop, with how many callers at once.
+LOOPS = {"asyncio": (1, 16, 64, 200), "uvloop": (16, 64), "trio": (16, 64)}
+LOOPS_QUICK = {"asyncio": (16, 64), "uvloop": (64,), "trio": (16,)}
+# By how many times ours is to cost less CPU than a peer, at how many callers.
+WANTED: dict[str, dict[int, float]] = {
+    "raw httpx, bytes": {16: 12, 64: 17},
+    "aiohttp by hand, bytes": {1: 1.3, 16: 1.3, 64: 1.3, 200: 1.3},
+    "pyreqwest, decoded": {16: 0.952, 64: 0.952},
 }
-FEW, MANY, FLAT = 16, 200, 0.8
+FEW, MANY, FLAT = 16, 200, 0.9
 AT_ONCE = 64
+
+Found = dict[str, dict[int, Samples]]
 
 
 def measure(*, quick: bool) -> Result:
-    """All peers in turn, at each number of callers; ours at few and at many; callers that come all at once."""
-    seconds, rounds, callers = (0.12, 2, CALLERS_QUICK) if quick else (0.3, 5, CALLERS)
+    """All peers in turn, on each loop, at each number of callers; ours at few and at many; callers all at once."""
+    seconds, rounds, loops = (0.12, 2, LOOPS_QUICK) if quick else (0.3, 5, LOOPS)
+    found: Found = {}
     with serving() as served:
-        found, flat, fresh = asyncio.run(_measure(served, callers, seconds=seconds, rounds=rounds))
-    rows = [_row(found[at], name, at, goal) for name in WANTED for at, goal in WANTED[name].items() if at in found]
+        for loop, callers in loops.items():
+            found[loop] = _run(loop, _peers, served, callers, seconds, rounds, loop == "trio")
+        flat, fresh = _run("asyncio", _ours, served, seconds, rounds)
+    rows = [
+        _row(found["asyncio"][at], peer, at, goal)
+        for peer, goals in WANTED.items()
+        for at, goal in goals.items()
+        if at in found["asyncio"]
+    ]
+    rows += [_row(found["trio"][at], "raw httpx, bytes", at, None, loop="trio") for at in found["trio"]]
+    rows += [_row(found["uvloop"][at], "aiohttp by hand, bytes", at, None, loop="uvloop") for at in found["uvloop"]]
     rows += [_flatness(flat), _freshness(fresh)]
-    return Result(rows, {"throughput": {str(callers): _numbers(found[callers]) for callers in found}})
+    return Result(rows, {"throughput": {loop: _numbers(by_callers) for loop, by_callers in found.items()}})
 
 
-async def _measure(
-    served: Served, callers: tuple[int, ...], *, seconds: float, rounds: int
-) -> tuple[dict[int, Samples], Samples, Samples]:
+def _run(loop: str, work: Any, *args: Any) -> Any:
+    if loop == "trio":
+        return anyio.run(work, *args, backend="trio")
+    return anyio.run(work, *args, backend="asyncio", backend_options={"use_uvloop": loop == "uvloop"})
+
+
+async def _peers(
+    served: Served,
+    callers: tuple[int, ...],
+    seconds: float,
+    rounds: int,
+    trio: bool,  # noqa: FBT001 -- anyio.run's
+) -> dict[int, Samples]:
     found: dict[int, Samples] = {}
     for at in callers:
-        arms = {name: (peer, at) for name, peer in PEERS.items()}
+        arms = {name: (peer, at) for name, peer in present(trio=trio).items()}
         found[at] = await _in_turn(served, arms, seconds=seconds, rounds=rounds)
-    arms = {str(at): (PEERS["ours"], at) for at in (FEW, MANY)}
+    return found
+
+
+async def _ours(served: Served, seconds: float, rounds: int) -> tuple[Samples, Samples]:
+    arms: dict[str, tuple[Peer, int]] = {str(at): (ours, at) for at in (FEW, MANY)}
     flat = await _in_turn(served, arms, seconds=seconds, rounds=rounds)
-    new: dict[str, Arm] = {name: partial(_at_once, served, PEERS[name], 1.0) for name in ("ours", "raw httpx")}
-    return found, flat, await interleaved(new, rounds=3)
+    peers: dict[str, Peer] = {"ours": ours, "raw httpx": raw_httpx}
+    new: dict[str, Arm] = {name: partial(_at_once, served, peer, 1.0) for name, peer in peers.items()}
+    return flat, await interleaved(new, rounds=3)
 
 
 async def _in_turn(served: Served, arms: dict[str, tuple[Peer, int]], *, seconds: float, rounds: int) -> Samples:
@@ -72,21 +103,25 @@ async def _at_once(served: Served, peer: Peer, seconds: float) -> Sample:
         return await drive(call, callers=AT_ONCE, seconds=seconds, ramp=0.0)
 
 
-def _row(samples: Samples, name: str, callers: int, goal: float | None) -> Row:
-    what = f"{name}: decoded pages a second against raw httpx's bytes, {callers} callers"
-    if name not in samples:
-        return Row(what=what, goal=goal, value=None)
-    ours, httpx = samples[name], samples["raw httpx"]
-    by_cpu = 1 / ratio(ours, httpx, cpu_each)
-    pages = ", ".join(f"{peer} {readable(middle(rounds, rate))}" for peer, rounds in samples.items())
-    return Row(what=what, goal=goal, value=ratio(ours, httpx, rate), beside=f"by CPU {by_cpu:.2f} ×; a second: {pages}")
+def _row(samples: Samples, peer: str, callers: int, goal: float | None, *, loop: str = "asyncio") -> Row:
+    what = f"{loop}, {callers} callers: CPU of a decoded page, {peer} against ours"
+    if peer not in samples:
+        return Row(what=what, goal=goal, value=None, beside="it is not installed")
+    ours, theirs = samples["ours"], samples[peer]
+    costs = ", ".join(f"{name} {middle(rounds, cpu_each):.0f}" for name, rounds in samples.items())
+    rates = f"{readable(middle(ours, rate))} pages a second against {readable(middle(theirs, rate))}"
+    beside = f"by rate {ratio(ours, theirs, rate):.2f} ×, {rates}; CPU, µs a page: {costs}"
+    return Row(
+        what=what, goal=None if goal is None else round(goal, 3), value=ratio(theirs, ours, cpu_each), beside=beside
+    )
 
 
 def _flatness(samples: Samples) -> Row:
     few, many = samples[str(FEW)], samples[str(MANY)]
-    beside = f"a second: {readable(middle(many, rate))} and {readable(middle(few, rate))}"
-    what = f"ours: {MANY} callers against {FEW}"
-    return Row(what=what, goal=FLAT, value=ratio(many, few, rate), beside=beside)
+    rates = f"by rate {ratio(many, few, rate):.2f} ×, {readable(middle(many, rate))} and {readable(middle(few, rate))}"
+    beside = f"{rates} pages a second; CPU {middle(many, cpu_each):.0f} and {middle(few, cpu_each):.0f} µs a page"
+    what = f"ours: {MANY} callers against {FEW}, by CPU"
+    return Row(what=what, goal=FLAT, value=ratio(few, many, cpu_each), beside=beside)
 
 
 def _freshness(samples: Samples) -> Row:
@@ -96,8 +131,11 @@ def _freshness(samples: Samples) -> Row:
     return Row(what=what, goal=None, value=ratio(ours, httpx, rate), beside=beside)
 
 
-def _numbers(samples: Samples) -> dict[str, Any]:
+def _numbers(by_callers: dict[int, Samples]) -> dict[str, Any]:
     return {
-        name: {"pages_a_second": middle(rounds, rate), "cpu_us_a_page": middle(rounds, cpu_each)}
-        for name, rounds in samples.items()
+        str(callers): {
+            name: {"cpu_us_a_page": round(middle(rounds, cpu_each), 1), "pages_a_second": round(middle(rounds, rate))}
+            for name, rounds in samples.items()
+        }
+        for callers, samples in by_callers.items()
     }

@@ -78,6 +78,10 @@ REPLIES = (
     _bad("HTTP/11.1", _with(b"", b"HTTP/11.1 200 OK\r\n")),
     _bad("no version", _with(b"", b"HTTP 200 OK\r\n")),
     _bad("another protocol's first line", _with(b"", b"ICY 200 OK\r\n")),
+    _bad("a protocol that looks alike", _with(b"", b"RTSP/1.0 200 OK\r\n")),
+    _bad("another one that does", _with(b"", b"ICE/1.1 200 OK\r\n")),
+    _bad("another one behind 100", b"\r\nHTTP/1.1 100 Continue\r\n\r\n" + _with(b"", b"RTSP/1.1 200 OK\r\n")),
+    _good("another one behind it all", OK + b"content-length: 10\r\n\r\n\r\nRTSP/1.1", b"\r\nRTSP/1.1"),
     _bad("HTTP/0.9: a body and nothing else", b"<html>hello</html>\r\n", ends=True),
     _bad("a request", b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"),
     _bad("SSH", b"SSH-2.0-OpenSSH_9.6\r\n"),
@@ -134,6 +138,11 @@ REPLIES = (
         "chunked, with a length", OK + b"content-length: 7\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
     ),
     _bad("chunked twice", OK + b"transfer-encoding: chunked, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
+    _bad("chunked twice, in two lines", OK + b"transfer-encoding: chunked\r\n" * 2 + b"\r\n5\r\nhello\r\n0\r\n\r\n"),
+    _bad(
+        "packed, and chunked in a second line",
+        OK + b"transfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    ),
     _bad("chunked, and packed", OK + b"transfer-encoding: gzip, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
     _bad("packed, and not chunked", OK + b"transfer-encoding: gzip\r\n\r\nhello", ends=True),
     _bad("identity, which is no more", OK + b"transfer-encoding: identity\r\n\r\nhello", ends=True),

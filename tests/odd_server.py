@@ -77,6 +77,13 @@ class Connection:
         self.tls.write(data)
         return self.outgoing.read()
 
+    def end(self) -> None:
+        """Say that nothing more will be sent, as TLS does; TCP's end follows."""
+        if self.tls is not None:
+            with suppress(ssl.SSLWantReadError):
+                self.tls.unwrap()
+            self._pass_on()
+
     def receive(self) -> bytes:
         """Wait for something, and read it; whoever disturbs the rest does so before or after, never between."""
         while True:

@@ -203,6 +203,8 @@ def test_missing_credentials(monkeypatch: pytest.MonkeyPatch, name: str) -> None
         ("base_url", "https://a:b@gatepay.io/api/"),
         ("base_url", "https://gatepay.io/api/?x=1"),
         ("base_url", "https://gatepay.io/api/#x"),
+        ("base_url", "https://gatepay.io/api/?"),
+        ("base_url", "https://gatepay.io/api/#"),
         ("base_url", "https://gate pay\x00/"),
         ("base_url", "http://gatepay.io/api/"),
         ("base_url", "http://10.0.0.1/api/"),

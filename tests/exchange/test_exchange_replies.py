@@ -85,11 +85,15 @@ async def test_nothing_else_unpacks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_what_cannot_be_unpacked() -> None:
-    """What says that it is packed and isn't is no reply."""
+    """What says that it is packed and isn't, or not to its end, or goes on behind that, is no reply."""
+    plain = b'{"code": 100}'
+    kinds = [("gzip", gzip.compress(plain)), ("deflate", zlib.compress(plain)), ("deflate", raw_deflate(plain))]
     for read in READERS:
-        for coding in ("gzip", "deflate"):
-            with pytest.raises(BadReplyError, match="can't be decompressed"):
-                await read(response(coding, b'{"code": 100}'))
+        for coding, packed in kinds:
+            for body in (plain, packed[:-1], packed[:-8], packed + b"x", packed * 2):
+                with pytest.raises(BadReplyError, match="can't be decompressed"):
+                    await read(response(coding, body))
+            assert (await read(response(coding, b""))).body == b""
 
 
 async def test_what_a_hook_has_read_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:

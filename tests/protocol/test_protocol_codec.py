@@ -229,6 +229,16 @@ def test_deep_nesting(body: bytes) -> None:
         codec.parse_json(body)
 
 
+@rows("unit", [b"[],", b"{},", b'{"a":1},', b"1.5,"])
+def test_more_values_than_any_reply_has(unit: bytes) -> None:
+    """A reply of many small values, which would take a hundred times its length in memory, isn't read."""
+    most = codec.MAX_VALUES
+    with pytest.raises(codec.MisreadError, match=f"^has more than {most} values$"):
+        codec.parse_json(b"[" + unit * most + b"0]")
+    assert codec.parse_json(b"[" + b"1," * (most - 1) + b"0]") == [*[1] * (most - 1), 0]
+    assert codec.parse_json(b'"' + b"x" * (2 * most) + b'"') == "x" * (2 * most)
+
+
 def test_a_name_twice() -> None:
     """Of a name that comes twice in an object the last value counts."""
     assert codec.parse_json(b'{"a": 1, "a": 2}') == {"a": 2}

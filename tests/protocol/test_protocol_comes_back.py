@@ -75,7 +75,7 @@ def test_the_limits_fit() -> None:
     longest = {"order_id": 2**63 - 1, "price": "9" * 12 + ".99", "realprice": "9" * 12 + ".99", "type": "onecode"}
     rest = len("".join(map(str, longest.values()))) + len("1555750250") + 32
     names = len("appkey=&order_id=&out_order_id=&price=&realprice=&type=&paytime=&extend=&sign=")
-    assert (rest, names) == (98, 78)
+    assert (rest, names, MAX_APPKEY_BYTES, MAX_OWN_QUERY_BYTES) == (98, 78, 100, 700)
     worst = 3 * (checks.MAX_ORDER_NUMBER_BYTES + checks.MAX_CUSTOM_BYTES + MAX_APPKEY_BYTES + rest) + names
     assert worst + MAX_OWN_QUERY_BYTES + len("&") <= MAX_QUERY_BYTES
 

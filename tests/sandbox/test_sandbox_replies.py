@@ -121,7 +121,7 @@ def test_the_address_is_the_one_listened_on(call: Any) -> None:
 
 def test_the_image_says_jpeg_and_is_a_png(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """order_qrcode is a data URI as in the example: it says JPEG and holds the PNG of order_url's QR code."""
-    monkeypatch.setattr(orders, "qrcode_png", app.qrcode_png)  # the real one again
+    monkeypatch.setattr(orders, "qrcode_png", vars(app)["qrcode_png"])  # the real one again
     data = call.reply("pay/create")["data"]
     said, image = data["order_qrcode"].split(",")
     assert said == "data:image/jpeg;base64"

@@ -6,7 +6,7 @@ import asyncio
 import copy
 from collections import deque
 from collections.abc import Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import ResponseError
@@ -48,7 +48,15 @@ return answers
 _MOST_AT_ONCE = 500  # wishes in one call: Redis does nothing else meanwhile
 _ANSWER_S = 4.0  # seconds for one call of the script; less than a commit may take
 
-_Wish = tuple[str, str, str, str, str]  # key, act, token, facts, milliseconds
+
+class _Asked(NamedTuple):
+    """What the script is asked for one key."""
+
+    key: str
+    act: str
+    token: str
+    facts: str
+    lasts: str  # milliseconds
 
 
 class RedisStore:
@@ -90,8 +98,8 @@ class RedisStore:
         self._redis = redis
         self._script = self._redis.register_script(_SCRIPT)
         self._together = not isinstance(redis, RedisCluster)  # whose keys lie on several machines
-        self._asked: list[tuple[_Wish, asyncio.Future[str]]] = []  # of the call that is under way
-        self._waiting: deque[tuple[_Wish, asyncio.Future[str]]] = deque()
+        self._asked: list[tuple[_Asked, asyncio.Future[str]]] = []  # of the call that is under way
+        self._waiting: deque[tuple[_Asked, asyncio.Future[str]]] = deque()
         self._calling: asyncio.Task[None] | None = None
 
     async def claim(self, claim: Claim) -> Standing:
@@ -116,7 +124,7 @@ class RedisStore:
     async def _ask(self, act: str, claim: Claim, lasts: str) -> str:
         """Have it done with the next call of the script; what is asked for while one is under way gathers."""
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        wish = (self._prefix + claim.key, act, claim.token, f"={claim.facts} ", lasts)
+        wish = _Asked(self._prefix + claim.key, act, claim.token, f"={claim.facts} ", lasts)
         if not self._together:
             await self._call([(wish, answer)])
             return answer.result()
@@ -142,7 +150,7 @@ class RedisStore:
             for _, answer in [*self._asked, *self._waiting]:
                 answer.cancel()
 
-    async def _call(self, asked: Sequence[tuple[_Wish, asyncio.Future[str]]]) -> None:
+    async def _call(self, asked: Sequence[tuple[_Asked, asyncio.Future[str]]]) -> None:
         keys = [wish[0] for wish, _ in asked]
         args = [each for wish, _ in asked for each in wish[1:]]
         async with asyncio.timeout(_ANSWER_S):

@@ -47,7 +47,7 @@ class CallbackFile:
                 )
                 self._close_connection()
             if self._database is None:
-                self._database = _connect(self._path)
+                self._database = _open_database(self._path)
                 self._identity = _identity(self._path)
             try:
                 yield self._database
@@ -78,7 +78,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _open_database(path: Path) -> sqlite3.Connection:
     # Made here, for its mode; SQLite gives its -wal and -shm the same.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     database = sqlite3.connect(path, timeout=_LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False)

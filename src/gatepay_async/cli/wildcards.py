@@ -9,10 +9,10 @@ IS_WINDOWS = os.name == "nt"
 
 def expand(arguments: Iterable[str]) -> list[str]:
     """Put the files that a wildcard matches, sorted, in its place; one that matches none stays as it is."""
-    return [name for each in arguments for name in _matches_pattern(each) or [each]]
+    return [name for each in arguments for name in _matching_files(each) or [each]]
 
 
-def _matches_pattern(argument: str) -> list[str]:
+def _matching_files(argument: str) -> list[str]:
     has_wildcard = any(sign in argument for sign in "*?[")
     # Not Path.glob(), which refuses a whole path.
     return sorted(glob(argument)) if has_wildcard and not argument.startswith("-") else []  # noqa: PTH207 -- see above

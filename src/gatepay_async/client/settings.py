@@ -54,7 +54,7 @@ def _check_url(name: str, base_url: str, allow_http: bool) -> str:  # noqa: FBT0
 
 
 def _url_problem(url: httpx.URL, allow_http: bool) -> Problem | None:  # noqa: FBT001 -- private
-    if url.userinfo or url.query or url.fragment:
+    if url.userinfo or set("?#") & set(str(url)):  # also where nothing is behind them
         return Problem("url_with_extras")
     if url.scheme == "http" and not allow_http and not is_loopback(url.host):
         return Problem("not_https")

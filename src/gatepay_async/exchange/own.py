@@ -16,6 +16,7 @@ from gatepay_async.exchange.replies import MAX_REPLY_BYTES, read_body, reply_of,
 from gatepay_async.protocol.messages import Reply
 
 REDIRECT = 300  # HTTP's own line
+MOST_PREPARED = 64  # some three times as many as there are endpoints
 
 
 class Head(Protocol):
@@ -88,7 +89,7 @@ class OverPool:
                 return await _read_response(await self._transport.handle_async_request(request))
             post = self._posts.get(url)
             if post is None:
-                post = self._posts[url] = self._transport.prepare("POST", httpx.URL(url), HEADERS)
+                post = self._prepare(url)
             return await _read_answer(await post(body, extensions))
         except NOBODY_ANSWERED as error:
             failure = unanswered_error(error, proven=True)
@@ -98,6 +99,12 @@ class OverPool:
         """Close the transport, if it is the client's own."""
         if self._ours:
             await self._transport.aclose()
+
+    def _prepare(self, url: str) -> Post:
+        if len(self._posts) == MOST_PREPARED:  # a path of send_raw() may be another one each time
+            self._posts.clear()
+        post = self._posts[url] = self._transport.prepare("POST", httpx.URL(url), HEADERS)
+        return post
 
 
 async def _read_response(response: httpx.Response) -> Reply:

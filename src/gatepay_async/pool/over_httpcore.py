@@ -15,7 +15,7 @@ import httpx
 
 from gatepay_async.pool.port import Body, Head, NotAvailableError, Request
 from gatepay_async.pool.stream import NetworkStream
-from gatepay_async.words.problem import message_of
+from gatepay_async.words.problem import Problem, message_of
 
 # From httpcore's errors to httpx's, the most special one first wherever one is a kind of another.
 TRANSLATIONS: Final[Mapping[type[Exception], type[httpx.TransportError]]] = {
@@ -62,9 +62,14 @@ class HttpcoreConnection(httpcore.AsyncHTTPConnection):
         self.network = NetworkStream()
         self._to = origin
         self._response: httpcore.Response | None = None
+        self._is_to_the_end = False
         self._parts: AsyncIterator[bytes] = _BytesBody(b"")
         # No keepalive_expiry: how long it has been idle is for the slots to say, by their one clock.
         super().__init__(origin, ssl_context=ssl_context, uds=uds, network_backend=self.network)
+
+    def is_here(self) -> bool:
+        """Whether it was opened in this process, on the event loop that runs now."""
+        return self.network.is_here()
 
     def is_fit(self) -> bool:
         """Whether a request may be written to it: at rest, not closed by the server, and no byte left over anywhere."""
@@ -95,6 +100,7 @@ class HttpcoreConnection(httpcore.AsyncHTTPConnection):
             # A server that sends one all the same may send it late, when the next call is under way.
             self.network.not_reusable = True
         self._response = response
+        self._is_to_the_end = not fields.keys() & {b"content-length", b"transfer-encoding"}
         # httpcore's type allows for its synchronous half.
         self._parts = aiter(cast(AsyncIterable[bytes], response.stream))
         # httpcore types an empty default as dict[Unknown, Unknown].
@@ -108,6 +114,8 @@ class HttpcoreConnection(httpcore.AsyncHTTPConnection):
                     return part
         except FOREIGN as error:
             raise _to_httpx_error(error) from error
+        if self._is_to_the_end and self.network.is_cut_off():
+            raise httpx.RemoteProtocolError(Problem("half_a_response"))
         return b""
 
     async def finish(self) -> None:

@@ -33,6 +33,7 @@ class Request:
         headers: Those that frame the body included.
         extensions: httpx's, and those of `OriginPool`.
         start: The head as bytes, up to the value of Content-Length, where that was made before; or empty.
+        is_last: Its head says that the connection ends with it.
     """
 
     method: bytes
@@ -41,6 +42,7 @@ class Request:
     body: Body = field(repr=False)
     extensions: dict[str, Any] = field(repr=False)
     start: bytes = field(default=b"", repr=False)
+    is_last: bool = False
 
 
 @define
@@ -67,6 +69,10 @@ class Connection(Protocol):
         """Whether it may carry another request, as far as is known without asking the system."""
         ...
 
+    def is_here(self) -> bool:
+        """Whether it was opened in this process, on the event loop that runs now. Any other leaves it alone."""
+        ...
+
     async def send(self, request: Request) -> Head:
         """
         Connect if need be, send *request*, and read the head of its response.
@@ -86,5 +92,5 @@ class Connection(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Close it, at once and whatever comes."""
+        """Close it, at once and whatever comes; where it is not at home, let go of it."""
         ...

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
+from anyio import EndOfStream
 from anyio.abc import ByteStream
 
 # RFC 8446, 5.1: type, version (2), length (2); then as many bytes as the length says.
@@ -15,6 +16,8 @@ class Records:
 
     OpenSSL keeps part of a record without saying so: neither ``SSLObject.pending()`` nor the BIO shows it.
     """
+
+    __slots__ = ("_head", "_missing")
 
     def __init__(self) -> None:
         self._head = b""
@@ -53,12 +56,14 @@ class RecordStream(ByteStream):
             themselves, so that what is read from them can be told from the reply.
         only_early: What came last was early.
         fed: TLS has been given something since this was last set to False.
+        ended: Nothing more comes. Where TLS has said so before, this isn't asked and stays False.
     """
 
     def __init__(self, stream: ByteStream) -> None:
         self.early = 0
         self.only_early = False
         self.fed = True  # by the handshake
+        self.ended = False
         self._stream = stream
         self._held = b""
         self._records = Records()
@@ -70,7 +75,11 @@ class RecordStream(ByteStream):
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """Receive what comes next; never early bytes together with others."""
-        data, self._held = self._held or await self._stream.receive(max_bytes), b""
+        try:
+            data, self._held = self._held or await self._stream.receive(max_bytes), b""
+        except EndOfStream:
+            self.ended = True
+            raise
         self.only_early = self.early > 0
         if self.early:
             data, self._held = data[: self.early], data[self.early :]

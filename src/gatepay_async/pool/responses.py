@@ -15,6 +15,8 @@ INFORMATIONAL: Final = 200
 SWITCHING: Final = 101
 
 _LINE_ENDS: Final = b"\r\n"
+_PROTOCOL: Final = b"HTTP/"  # llhttp takes two others, which look alike
+_NOTHING: Final[deque[bytes]] = deque(maxlen=0)
 
 
 class ResponseReader:
@@ -33,6 +35,11 @@ class ResponseReader:
         reusable: By what the response says, another one may follow on the same connection.
         problem: Why it is no response, or None. Nothing of it is quoted.
     """
+
+    __slots__ = (
+        "_begun", "_idle", "_informational", "_parser", "_seen", "_to_head", "_to_the_end", "complete", "fields",
+        "headers", "held", "parts", "problem", "reason", "reusable", "status", "surplus",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._parser = HttpResponseParser(self)
@@ -61,6 +68,12 @@ class ResponseReader:
         self._to_the_end = False
         self._informational = False
         self._idle = 0
+        self._seen: list[bytes] = []  # until the head is there
+        self._begun = 0  # responses, those before it (1xx) included
+
+    def forget(self) -> None:
+        """Let go of the response: a connection may rest for long."""
+        self.headers, self.fields, self.parts = [], {}, _NOTHING
 
     def feed(self, data: bytes) -> None:
         """Read *data*, which has just come."""
@@ -84,6 +97,7 @@ class ResponseReader:
 
     def on_message_begin(self) -> None:
         """A response begins: this one, one of those before it (1xx), or one that nobody asked for."""
+        self._begun += 1
         if self.complete:
             self.surplus = True
 
@@ -108,14 +122,17 @@ class ResponseReader:
                 self._fail(Problem("unexpected_status"))
             return
         self.fields = fields = {name.lower(): value for name, value in self.headers}
-        coding = fields.get(b"transfer-encoding")
+        # All of them, wherever there are several: each is one more.
+        codings = [value.lower() for name, value in self.headers if name.lower() == b"transfer-encoding"]
         version = parser.get_http_version()
         if version not in ("1.1", "1.0"):
             self._fail(Problem("unsupported_http_version"))
-        if coding is not None and (coding.lower() != b"chunked" or version == "1.0"):
+        if codings and (codings != [b"chunked"] or version == "1.0"):
             self._fail(Problem("unsupported_transfer_encoding"))
         if sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD:
             self._fail_too_long()
+        if not self._is_http():
+            self._fail(Problem("other_protocol"))
         if self.problem is not None:
             return
         self.status = status
@@ -124,11 +141,12 @@ class ResponseReader:
             version == "1.1"
             and status not in WITHOUT_BODY
             and not self._to_head  # the parser waits for a body
-            and not (coding is not None and has_length)  # whoever forwarded it may have read the other one
+            and not (codings and has_length)  # whoever forwarded it may have read the other one
             and parser.should_keep_alive()
         )
         self.complete = self._to_head
-        self._to_the_end = coding is None and not has_length
+        self._to_the_end = not codings and not has_length
+        self._seen = []
 
     def on_body(self, part: bytes) -> None:
         """Some of the body."""
@@ -148,8 +166,20 @@ class ResponseReader:
         elif self.problem is None:
             self.complete = True
 
+    def _is_http(self) -> bool:
+        """Whether this head, and each before it, begins as one of HTTP."""
+        rest = b"".join(self._seen)
+        for _ in range(self._begun):
+            rest = rest.lstrip(_LINE_ENDS)
+            if not rest.startswith(_PROTOCOL):
+                return False
+            rest = rest.partition(b"\r\n\r\n")[2]
+        return True
+
     def _feed(self, data: bytes) -> None:
         self._idle += len(data)
+        if not self.status:
+            self._seen.append(data)
         if data[-1] in _LINE_ENDS:
             # llhttp skips line breaks between two responses without a word. So the last one is fed by itself: if the
             # response has ended before it, it is surplus.

@@ -57,13 +57,14 @@ class Slots(Generic[Connection]):
 
     Args:
         limit: How many connections may be open at once, those being opened or closed included.
+        closed: None is given out at all.
     """
 
     __slots__ = ("_busy", "_idle", "_waiting", "closed", "limit")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, closed: bool = False) -> None:
         self.limit = limit
-        self.closed = False
+        self.closed = closed
         # A set, where a number would do: a slot that is given back twice raises KeyError instead of
         # making two slots of one.
         self._busy: set[Slot[Connection]] = set()

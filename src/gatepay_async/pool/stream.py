@@ -13,7 +13,6 @@ And it knows whether a byte that nobody has read lies anywhere between the socke
 """
 
 import contextlib
-import select
 import socket
 import ssl
 from collections.abc import Callable, Collection, Iterable
@@ -24,7 +23,9 @@ import httpcore
 from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSAttribute, TLSStream
 
+from gatepay_async.pool.home import Home
 from gatepay_async.pool.records import RecordStream
+from gatepay_async.pool.watching import count_waiting, is_readable
 from gatepay_async.words.problem import Problem
 
 # What is held back of a request until the rest joins it. Past that, a larger write gains nothing.
@@ -61,6 +62,7 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         self.on_send: Callable[[], None] | None = None
         self.request_begun = False
         self.not_reusable = False
+        self._home = Home()
         self._stream: ByteStream | None = None
         self._socket: socket.socket | None = None
         self._queue: Collection[bytes] = ()
@@ -91,7 +93,7 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
                 self._use_stream(await anyio.connect_tcp(host, port, local_host=local_address))
         except TimeoutError as error:
             raise httpcore.ConnectTimeout(Problem("not_connected", seconds=timeout)) from error
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # a name that isn't one is the latter
             raise httpcore.ConnectError(_reason(error)) from error
         return self
 
@@ -147,7 +149,7 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
                 self._tls = self._stream.extra(TLSAttribute.ssl_object)  # noqa: S610 -- anyio's extra(), not Django's
         except TimeoutError as error:
             raise httpcore.ConnectTimeout(Problem("no_tls", seconds=timeout)) from error
-        except (*BROKEN, anyio.EndOfStream) as error:
+        except (*BROKEN, anyio.EndOfStream, ValueError) as error:  # the last: no name that a certificate could have
             raise httpcore.ConnectError(_reason(error)) from error
         return self
 
@@ -200,6 +202,10 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
             await self._flush(timeout)
         except TimeoutError as error:
             self.not_reusable = True
+            if self._records is None and (self._queue or is_readable(self._socket)):
+                # httpcore goes on to read: there may be a reply, from a server that wants no more of the request. Over
+                # TLS there can't be: anyio reads nothing after a record that has left by half.
+                raise httpcore.WriteError(_reason(error)) from error
             raise httpcore.WriteTimeout(Problem("nothing_written", seconds=timeout)) from error
         except BROKEN as error:
             self.not_reusable = True
@@ -213,25 +219,33 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         decrypted, or as the beginning of a record. A byte in any of them belongs to no request to come, so the
         connection must not carry one.
         """
-        if self.not_reusable or self._queue or _is_readable(self._socket):
+        if self.not_reusable or self._queue or is_readable(self._socket):
             return False
         return self._records is None or (self._records.at_rest and self._is_tls_empty(self._records))
 
+    def is_here(self) -> bool:
+        """Whether this is the process and the event loop that opened it."""
+        return self._home.is_here()
+
+    def is_cut_off(self) -> bool:
+        """Whether it has ended over TCP and TLS hasn't said so (RFC 9112, 9.8): anybody can end TCP's part."""
+        return self._records is not None and self._records.ended
+
     async def aclose(self) -> None:
         """
-        Close the socket, if it is open.
+        Close the socket, if it is open. That of another event loop is only let go: nothing of theirs may be touched.
 
         Never waits for the other end. What closes the socket runs before the first moment at which a
         cancellation can arrive, so it happens whatever comes; after one turn of the event loop it is done.
         """
-        stream, self._stream = self._stream, None
-        if stream is not None:
+        stream, self._stream, self._socket = self._stream, None, None
+        if stream is not None and self.is_here():
             await anyio.aclose_forcefully(stream)
 
     def get_extra_info(self, info: str) -> Any:
         """Answer httpcore's questions: the names in `ATTRIBUTES`, and `is_readable`; None for any other."""
         if info == "is_readable":
-            return _is_readable(self._socket)
+            return is_readable(self._socket)
         if self._stream is None or info not in ATTRIBUTES:
             return None
         return self._stream.extra(ATTRIBUTES[info], None)  # noqa: S610 -- anyio's extra(), not Django's
@@ -282,12 +296,12 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
 
         That it has been closed doesn't count: what is written to it may arrive all the same.
         """
-        waiting = sum(map(len, self._queue)) + _count_waiting(self._socket)
+        waiting = sum(map(len, self._queue)) + count_waiting(self._socket)
         if self._records is None:
             return not waiting
         # The session tickets of TLS 1.3 come unasked, and only TLS can tell them from a reply.
         self._records.early = waiting
-        return self._is_tls_empty(self._records)
+        return self._records.at_rest and self._is_tls_empty(self._records)
 
     def _is_tls_empty(self, records: RecordStream) -> bool:
         """Whether TLS, given all that has come, has nothing to read."""
@@ -306,32 +320,3 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
 def _reason(error: Exception) -> str:
     """What to tell of *error*: anyio keeps what the system said in the cause, and may say nothing itself."""
     return str(error.__cause__ or error) or type(error).__name__
-
-
-def _is_readable(raw: socket.socket | None) -> bool:
-    """
-    Whether reading would not wait: on a connection at rest, that the server has closed it.
-
-    A socket that is gone counts as readable, since the next read says at once that it has ended.
-    """
-    if raw is None or raw.fileno() < 0:
-        return True
-    if not hasattr(select, "poll"):  # Windows, where select() takes any number of descriptor
-        return bool(select.select([raw], [], [], 0)[0])
-    poll = select.poll()
-    poll.register(raw, select.POLLIN)
-    return bool(poll.poll(0))
-
-
-def _count_waiting(raw: socket.socket | None) -> int:
-    """How many bytes the system holds for *raw*, as far as that can be seen."""
-    if raw is None or not _is_readable(raw):
-        return 0
-    # asyncio's own object for a socket can't read; this one borrows the descriptor.
-    borrowed = socket.socket(raw.family, raw.type, raw.proto, raw.fileno())
-    try:
-        return len(borrowed.recv(CORK, socket.MSG_PEEK))
-    except OSError:  # it is broken, as reading will say
-        return 0
-    finally:
-        borrowed.detach()

@@ -19,6 +19,8 @@ class Tls:
         failure: The latter, or None.
     """
 
+    __slots__ = ("_incoming", "_outgoing", "_records", "ended", "failure", "object")
+
     def __init__(self, context: ssl.SSLContext, hostname: str) -> None:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=hostname)

@@ -12,7 +12,7 @@ Proxies are not for this transport: who needs one uses `httpx.AsyncHTTPTransport
 import math
 import ssl
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
@@ -20,9 +20,9 @@ import anyio
 import anyio.to_thread
 import httpcore
 import httpx
-import sniffio
-from attrs import define
 
+from gatepay_async.pool.answers import Body, Exchange
+from gatepay_async.pool.home import PROCESS, running_loop
 from gatepay_async.pool.over_httpcore import HttpcoreConnection, is_patched
 from gatepay_async.pool.port import Connection, Head, NotAvailableError, Request
 from gatepay_async.pool.requests import encode_head
@@ -35,7 +35,7 @@ DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 # make the first call after a burst pay for the burst; the rest is for the calls after it.
 MAX_EXPIRED_CLOSED_PER_CALL: Final = 4
 
-Post = Callable[[bytes, dict[str, Any]], Awaitable["Exchange"]]
+Post = Callable[[bytes, dict[str, Any]], Awaitable[Exchange]]
 
 CLOSED: Final = Problem("client_closed")
 
@@ -98,8 +98,9 @@ class OriginPool(httpx.AsyncBaseTransport):
         self._uds = uds
         self._clock = clock
         self._slots: Slots[Connection] = Slots(max_connections)
+        self._forks = PROCESS.forks
+        self._left_behind: list[Slots[Connection]] = []
         self._own_kind: Callable[..., Connection] | None = None
-        self._is_kind_known = False
 
     def __repr__(self) -> str:
         slots = self._slots
@@ -122,7 +123,7 @@ class OriginPool(httpx.AsyncBaseTransport):
         """
         exchange = await self._start(self._outgoing(request))
         head = exchange.head
-        return httpx.Response(head.status, headers=head.headers, stream=_Body(exchange), extensions=head.extensions)
+        return httpx.Response(head.status, headers=head.headers, stream=Body(exchange), extensions=head.extensions)
 
     def prepare(self, method: str, url: httpx.URL, headers: httpx.Headers) -> "Post":
         """
@@ -136,12 +137,14 @@ class OriginPool(httpx.AsyncBaseTransport):
         start = encode_head(form.method, form.target, lines) + b"Content-Length: "
 
         def post(body: bytes, extensions: dict[str, Any]) -> Awaitable[Exchange]:
-            return self._start(Request(form.method, form.target, lines, body, extensions, start))
+            return self._start(Request(form.method, form.target, lines, body, extensions, start, form.is_last))
 
         return post
 
-    async def _start(self, request: Request) -> "Exchange":
+    async def _start(self, request: Request) -> Exchange:
         """Send *request*, and read the head of its response."""
+        if self._forks != PROCESS.forks:
+            self._start_anew()
         expired = self._slots.acquire_idle(kept_by=self._clock() - self._keepalive_expiry)
         slot = self._slots.acquire() if expired is None else None
         if slot is None:
@@ -159,11 +162,24 @@ class OriginPool(httpx.AsyncBaseTransport):
 
         Calls under way end as they would have; their connections are closed then. Closing twice is harmless.
         """
+        if self._forks != PROCESS.forks:
+            self._start_anew()
         self._slots.close()
         async with AsyncExitStack() as stack:
             # The stack runs every one of them, also when cancelled in the middle.
             while (slot := self._slots.acquire_idle(kept_by=math.inf)) is not None:
                 stack.push_async_callback(self._discard, slot)
+
+    def _start_anew(self) -> None:
+        """
+        Leave everything to the process that has forked this one: its connections are no use here, its callers not here.
+
+        They are kept for good, untouched: it is when an object goes that it closes or takes leave of what it shares.
+        """
+        self._forks = PROCESS.forks
+        self._left_behind.append(self._slots)
+        self._slots = Slots(self._slots.limit, closed=self._slots.closed)
+        self._making_ssl_context = anyio.Lock()
 
     def _outgoing(self, request: httpx.Request) -> Request:
         """Put *request* in the pool's terms, or refuse it because it is for another origin."""
@@ -174,9 +190,9 @@ class OriginPool(httpx.AsyncBaseTransport):
             body = b"".join(body)
         if not isinstance(body, bytes | AsyncIterable):
             raise TypeError("an asynchronous transport can't send a body that is read synchronously")
-        return Request(
-            request.method.encode("ascii"), request.url.raw_path, request.headers.raw, body, request.extensions
-        )
+        method, target, headers = request.method.encode("ascii"), request.url.raw_path, request.headers
+        is_last = "close" in headers.get("connection", "").lower().replace(" ", "").split(",")
+        return Request(method, target, headers.raw, body, request.extensions, is_last=is_last)
 
     async def _acquire(self, extensions: dict[str, Any], expired: Slot[Connection] | None) -> Slot[Connection]:
         """Take a slot, after closing *expired* and a few more of the connections that have been idle for too long."""
@@ -222,14 +238,15 @@ class OriginPool(httpx.AsyncBaseTransport):
     async def _send_request(self, slot: Slot[Connection], request: Request) -> tuple[Connection, Head]:
         """Send *request* on the connection in *slot*, or on a new one if that is no longer fit."""
         connection = slot.connection
-        kind = self._kind_for(request)
+        wants_httpcores = "trace" in request.extensions or is_patched()
         if connection is not None:
-            is_kind = (kind is None) == isinstance(connection, HttpcoreConnection)
+            is_kind = isinstance(connection, HttpcoreConnection) == (wants_httpcores or self._own_kind is None)
             if not is_kind and is_patched():
                 # Whoever has patched httpcore opens no connection: ours may go on resting.
                 return await self._send_aside(request)
             # Still too old where there were more of them than MAX_EXPIRED_CLOSED_PER_CALL.
-            if is_kind and connection.is_fit() and slot.kept > self._clock() - self._keepalive_expiry:
+            is_fresh = slot.kept > self._clock() - self._keepalive_expiry
+            if is_kind and is_fresh and connection.is_here() and connection.is_fit():
                 try:
                     return connection, await connection.send(request)
                 except NotAvailableError as error:
@@ -238,41 +255,35 @@ class OriginPool(httpx.AsyncBaseTransport):
                         raise
             slot.connection = None
             await connection.aclose()
-        slot.connection = connection = await self._new_connection(kind)
+        slot.connection = connection = await self._new_connection(wants_httpcores=wants_httpcores)
         return connection, await connection.send(request)
 
     async def _send_aside(self, request: Request) -> tuple[Connection, Head]:
         """Send *request* on a connection of httpcore's that is in no slot; it ends with the exchange."""
-        connection = await self._new_connection(None)
+        connection = await self._new_connection(wants_httpcores=True)
         try:
             return connection, await connection.send(request)
         except BaseException:
             await connection.aclose()
             raise
 
-    def _kind_for(self, request: Request) -> "Callable[..., Connection] | None":
-        """What is to carry *request*: our own kind of connection, or None: httpcore's."""
-        if "trace" in request.extensions or is_patched():
-            return None
-        if not self._is_kind_known:
-            self._own_kind, self._is_kind_known = _own_kind(), True
-        return self._own_kind
-
-    async def _new_connection(self, kind: "Callable[..., Connection] | None") -> Connection:
+    async def _new_connection(self, *, wants_httpcores: bool) -> Connection:
         context = await self._get_ssl_context()
-        if kind is None:
+        self._own_kind = _own_kind()  # asked anew: a second event loop may be another library's
+        if wants_httpcores or self._own_kind is None:
             return HttpcoreConnection(self._origin, context, self._uds)
-        return kind(self._origin.host.decode("ascii"), self._origin.port, tls=context, uds=self._uds)
+        return self._own_kind(self._origin.host.decode("ascii"), self._origin.port, tls=context, uds=self._uds)
 
     async def _get_ssl_context(self) -> ssl.SSLContext | None:
         """The TLS context, made on first need; None: the origin has no TLS."""
         if self._origin.scheme == b"http":
             return None
-        async with self._making_ssl_context:
-            if self._ssl_context is None:
-                # In a thread, since reading all the certificates takes tens of milliseconds.
-                self._ssl_context = await anyio.to_thread.run_sync(httpx.create_ssl_context)
-            return self._ssl_context
+        if self._ssl_context is None:
+            async with self._making_ssl_context:
+                if self._ssl_context is None:
+                    # In a thread, since reading all the certificates takes tens of milliseconds.
+                    self._ssl_context = await anyio.to_thread.run_sync(httpx.create_ssl_context)
+        return self._ssl_context
 
     async def _return_slot(self, slot: Slot[Connection] | None) -> None:
         """Give *slot*, if any, back: with its connection if that can be used again, closing it otherwise."""
@@ -291,73 +302,6 @@ class OriginPool(httpx.AsyncBaseTransport):
             self._slots.release_empty(slot)
 
 
-@define(eq=False, repr=False)
-class Exchange:
-    """
-    A response under way. Its slot comes back when the body has been read to the end, has failed, or is closed.
-
-    Attributes:
-        head: Of the response.
-    """
-
-    head: Head
-    _slot: Slot[Connection] | None
-    _connection: Connection
-    _return_slot: Callable[[Slot[Connection]], Awaitable[None]]
-
-    async def read(self) -> bytes:
-        """
-        Read some of the body; nothing at its end.
-
-        Raises:
-            httpx.TransportError: It broke off.
-        """
-        if self._slot is None:
-            return b""
-        try:
-            part = await self._connection.read()
-        except BaseException:
-            await self.aclose()
-            raise
-        if not part:
-            await self.aclose()
-        return part
-
-    async def aclose(self) -> None:
-        """Give the connection back if the body was read to its end; close it otherwise."""
-        slot, self._slot = self._slot, None
-        if slot is None:
-            return
-        try:
-            try:
-                await self._connection.finish()
-            finally:
-                if self._connection is not slot.connection:  # it is in no slot
-                    await self._connection.aclose()
-        finally:
-            await self._return_slot(slot)
-
-
-class _Body(httpx.AsyncByteStream):
-    """The body of an exchange, for httpx. An iterator and no generator: nothing is left half-way."""
-
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        part = await self._exchange.read()
-        if not part:
-            raise StopAsyncIteration
-        return part
-
-    async def aclose(self) -> None:
-        """Give the connection back if the body was read to its end; close it otherwise."""
-        await self._exchange.aclose()
-
-
 def _do_nothing() -> None:
     """Nobody wants to know."""
 
@@ -371,7 +315,7 @@ def _origin(url: httpx.URL) -> httpcore.Origin:
 
 def _own_kind() -> Callable[..., Connection] | None:
     """Our own kind of connection; None: this is not asyncio, or there is no httptools here."""
-    if sniffio.current_async_library() != "asyncio":
+    if running_loop() is None:
         return None
     try:
         from gatepay_async.pool.asyncio_wire import Wire  # noqa: PLC0415 -- trio needs none of it

@@ -51,6 +51,7 @@ _OTHER_SPELLINGS = {"createtime": "create_at", "updatetime": "update_at"}
 _MAX_PRICE_DIGITS = 18  # an exponent without measure would fill the memory of whoever writes it out
 _PRICE_TEXT = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
 _DATA_URI = re.compile(r"data:([a-z]+/[a-z0-9.+-]+);base64,([A-Za-z0-9+/=\s]+)", re.ASCII)
+MAX_VALUES = 250_000  # in one reply; a catalogue of 20,000 products has some 200,000
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _SURELY_A_TIME = 2**37  # the year 6325
@@ -79,8 +80,12 @@ def parse_json(body: bytes) -> object:
     Read *body* as JSON, a byte-order mark before it allowed; a number with a point is a ``Decimal``.
 
     Raises:
-        MisreadError: It is none, cut, not UTF-8, nested without end, or a number without measure.
+        MisreadError: It is none, cut, not UTF-8, nested without end, or a number without measure; or it holds more than
+            any reply does.
     """
+    # A value takes three bytes in *body* and up to a hundred in memory. Commas within a text count, too.
+    if len(body) > MAX_VALUES and sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise MisreadError(Problem("json_too_much", most=MAX_VALUES))
     try:
         return _json_decoder.decode(body.removeprefix(_BYTE_ORDER_MARK))
     except RecursionError:

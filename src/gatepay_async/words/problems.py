@@ -172,6 +172,7 @@ PROBLEMS: dict[str, Text] = {
     "not_bool": ("must be True or False, not {kind}", "必须是 True 或 False，而不是 {kind}"),
     # -- replies (codec, wire, paging, exchange) -----------------------------------------------------------------------
     "json_too_deep": ("is JSON nested too deep", "是嵌套过深的 JSON"),
+    "json_too_much": ("has more than {most} values", "包含超过 {most} 个值"),
     "json_incomplete": ("is not complete JSON", "不是完整的 JSON"),
     "missing": ("is missing", "缺失"),
     "epoch_out_of_range": ("should be a Unix timestamp, is out of range", "应为 Unix 时间戳，但超出范围"),
@@ -241,6 +242,7 @@ PROBLEMS: dict[str, Text] = {
     "not_valid_http": ("the response is not valid HTTP: {reason}", "响应不是有效的 HTTP：{reason}"),
     "unexpected_status": ("the status of the response is unexpected", "响应的 HTTP 状态码不应出现在这里"),
     "unsupported_http_version": ("the HTTP version of the response is not supported", "不支持响应所用的 HTTP 版本"),
+    "other_protocol": ("the response is not HTTP but a similar protocol", "响应不是 HTTP，而是与之相似的另一种协议"),
     "unsupported_transfer_encoding": (
         "the transfer-encoding of the response is not supported",
         "不支持响应的 transfer-encoding",
