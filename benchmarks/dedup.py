@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import anyio
 import psutil
 
 from benchmarks.measuring import Result, Row, resident
@@ -87,7 +88,7 @@ def deduplicated(lines: Iterable[str]) -> int:
     async def send(_: object) -> Sent[Stored]:
         raise NotImplementedError  # nothing is sent
 
-    chunker = _Upload(send, 8, 1, None)._chunker
+    chunker = _Upload(send, 8, anyio.Semaphore(1), None)._chunker
     rest = 0
     full = sum(len(chunk.keys) for chunk in chunker.chunks(lines))
     last = chunker.last_chunk()

@@ -14,6 +14,7 @@ FIGURES = (
     "overhead",
     "decode",
     "upload",
+    "auto",
     "walk",
     "dedup",
     "memory",

@@ -2,11 +2,13 @@
 
 import os
 import sys
+from functools import cache
 
 if sys.platform == "linux":
 
+    @cache
     def cpus() -> list[int]:
-        """The CPUs that this process may use."""
+        """The CPUs that this process may use before it is placed on one of them."""
         return sorted(os.sched_getaffinity(0))
 
     def place_on(cpu: int | None) -> str:

@@ -9,6 +9,7 @@ first line that it prints says where it is; it ends when its standard input does
 
 import argparse
 import asyncio
+import heapq
 import json
 import sys
 import time
@@ -73,12 +74,21 @@ class Shop:
     Args:
         pages: How many pages of card keys there are.
         latency: Seconds before each reply.
+        workers: How many requests are worked at, for that long each; the others queue. 0: all.
+        most: With so many in flight, one more is answered 429. 0: never.
+        retry_after: What that asks for; empty: nothing.
     """
 
     pages: int
     latency: float
+    workers: int = 0
+    most: int = 0
+    retry_after: str = ""
     requests: int = 0
     lines: int = 0
+    refused: int = 0
+    in_flight: int = 0
+    free_at: list[float] = field(factory=list[float])
     took: deque[float] = field(factory=lambda: deque(maxlen=_TIMED))
 
     def answer(self, target: bytes, body: bytes) -> bytes:
@@ -94,6 +104,24 @@ class Shop:
             return reply(success(f"成功录入:{lines}条卡密"))
         return _CATALOG
 
+    def refusal(self) -> bytes | None:
+        """What is answered instead where too many are in flight."""
+        if not self.most or self.in_flight < self.most:
+            return None
+        self.refused += 1
+        asks = f"retry-after: {self.retry_after}\r\n" if self.retry_after else ""
+        return f"HTTP/1.1 429 Too Many Requests\r\n{asks}content-length: 0\r\n\r\n".encode()
+
+    def seconds(self, now: float) -> float:
+        """Until the reply to a request that comes *now*."""
+        if not self.workers:
+            return self.latency
+        if not self.free_at:
+            self.free_at = [0.0] * self.workers
+        until = max(now, heapq.heappop(self.free_at)) + self.latency
+        heapq.heappush(self.free_at, until)
+        return until - now
+
     def _page(self, number: bytes) -> bytes:
         return _page(self.pages, number)
 
@@ -103,8 +131,9 @@ class Shop:
             "requests": self.requests,
             "lines": self.lines,
             "latency": median(self.took) if self.took else 0.0,
+            "refused": self.refused,
         }
-        self.requests = self.lines = 0
+        self.requests = self.lines = self.refused = 0
         self.took.clear()
         return counts
 
@@ -148,13 +177,20 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, target: bytes, body: bytes) -> None:
         came = time.perf_counter()
+        is_call = not target.endswith(b"/bench/counts")
+        refusal = self._shop.refusal() if is_call else None
+        if refusal is not None:
+            self._transport.write(refusal)
+            return
         response = self._shop.answer(target, body)
-        if self._shop.latency and not target.endswith(b"/bench/counts"):
-            self._loop.call_later(self._shop.latency, self._write, response, came)
+        if self._shop.latency and is_call:
+            self._shop.in_flight += 1
+            self._loop.call_later(self._shop.seconds(self._loop.time()), self._write, response, came)
         else:
             self._transport.write(response)
 
     def _write(self, response: bytes, came: float) -> None:
+        self._shop.in_flight -= 1
         self._shop.took.append(time.perf_counter() - came)
         self._transport.write(response)
 
@@ -179,10 +215,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What the benchmarks call.")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before each reply")
     parser.add_argument("--pages", type=int, default=1, help="pages of 50 card keys")
+    parser.add_argument("--workers", type=int, default=0, help="requests that are worked at; the others queue")
+    parser.add_argument("--most", type=int, default=0, help="requests in flight; one more is answered 429")
+    parser.add_argument("--retry-after", default="", help="what a 429 asks for")
     parser.add_argument("--cpu", type=int, help="the only CPU to run on")
     given = parser.parse_args()
     placed = place_on(given.cpu)
-    asyncio.run(serve(Shop(pages=given.pages, latency=given.latency), placed=placed))
+    shop = Shop(given.pages, given.latency, given.workers, given.most, given.retry_after)
+    asyncio.run(serve(shop, placed=placed))
 
 
 if __name__ == "__main__":

@@ -24,11 +24,13 @@ class Counts:
         requests: How many.
         lines: Card keys in them.
         latency: Seconds between the last byte of a request and the first one of its reply; the median.
+        refused: How many were answered 429; they are in no other number.
     """
 
     requests: int
     lines: int
     latency: float
+    refused: int = 0
 
 
 @frozen
@@ -53,11 +55,14 @@ class Served:
 
 
 @contextmanager
-def serving(*, latency: float = 0.0, pages: int = 1) -> Iterator[Served]:
+def serving(
+    *, latency: float = 0.0, pages: int = 1, workers: int = 0, most: int = 0, retry_after: str = ""
+) -> Iterator[Served]:
     """Run the server, pinned to another CPU than this process, which is pinned too from now on."""
     ours, theirs = two_cpus()
     client = place_on(ours)
     command = [sys.executable, "-m", "benchmarks.server", "--latency", str(latency), "--pages", str(pages)]
+    command += ["--workers", str(workers), "--most", str(most), "--retry-after", retry_after]
     if theirs is not None:
         command += ["--cpu", str(theirs)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

@@ -54,9 +54,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "listing": {"protocol", "words"},
     "dedup": {"protocol"},
     "lines": {"protocol", "words"},
+    "places": {"protocol"},
     "sending": {"protocol"},
-    "upload": {"cancelling", "dedup", "lines", "protocol", "sending", "words"},
-    "client": {"client", "exchange", "lines", "listing", "protocol", "upload", "words"},
+    "upload": {"cancelling", "dedup", "lines", "places", "protocol", "sending", "words"},
+    "client": {"client", "exchange", "lines", "listing", "places", "protocol", "upload", "words"},
     "order_ids": set(),
     "sqlite_files": set(),
     "callbacks": {"callbacks", "protocol", "sqlite_files", "words"},
@@ -78,7 +79,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "testing": {"protocol", "words"},
     "typing": {"callbacks", "lines", "protocol", "upload"},
-    "durable": {"cancelling", "client", "dedup", "durable", "protocol", "sending", "sqlite_files", "words"},
+    "durable": {"cancelling", "client", "dedup", "durable", "places", "protocol", "sending", "sqlite_files", "words"},
 }
 # The same within durable/. Its other modules are its doors, and import all of it.
 WITHIN_DURABLE: dict[str, set[str]] = {

@@ -14,6 +14,7 @@ import anyio
 import anyio.lowlevel
 import httpx
 import pytest
+from durable_shop import Shop, serving
 from hypothesis import given
 from hypothesis import strategies as st
 from waiting import PATIENCE, until
@@ -562,6 +563,17 @@ async def test_what_every_chunk_would_meet_stops_the_upload(
     assert all(type(chunk.error) is error for chunk in report.chunks)
     assert not report.ok
     assert sandbox.keys(8) == []
+
+
+async def test_auto_tries_more_than_four_at_once() -> None:
+    """Over a socket: more than four calls are in flight before long, and never more than there may be connections."""
+    shop = Shop(latency=0.1)
+    async with serving(shop), AsyncGatePay("key", "secret", base_url=shop.base_url, max_connections=20) as gatepay:
+        report = adds_up(await gatepay.upload_card_keys(8, some(15_000), concurrency="auto"))
+        with pytest.raises(InvalidRequestError, match='concurrency: must be a whole number above 0, or "auto"'):
+            await gatepay.upload_card_keys(8, [], concurrency="fast")  # type: ignore[arg-type]  # that is the point
+    assert (report.ok, report.stored, set(shop.sent.values())) == (True, 15_000, {1})
+    assert 4 < shop.most_in_flight <= 20
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])

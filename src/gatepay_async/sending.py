@@ -23,6 +23,10 @@ async def _always() -> bool:
     return True
 
 
+def _nothing() -> None:
+    pass
+
+
 class PartSender:
     """
     Sends the parts of one upload. ``Progress`` says what an answer means, ``Parts`` what is sent next.
@@ -33,6 +37,7 @@ class PartSender:
         progress: How the upload goes.
         record: Is called with what became of each part; they add up to the chunks that were given.
         may_send: Is awaited before each call. False: nothing more is sent.
+        on_sent: Is called after each call that it has let through.
 
     Attributes:
         error: What has ended the upload, besides what ``Progress`` knows; of several, the first.
@@ -44,7 +49,9 @@ class PartSender:
         product_id: int,
         progress: Progress,
         record: Callable[[ChunkOutcome], None],
+        *,
         may_send: Callable[[], Awaitable[bool]] = _always,
+        on_sent: Callable[[], None] = _nothing,
     ) -> None:
         self.error: BaseException | None = None
         self._send = send
@@ -52,6 +59,7 @@ class PartSender:
         self._progress = progress
         self._record = record
         self._may_send = may_send
+        self._on_sent = on_sent
         self._in_flight = 0  # calls that are not answered yet
         self._changed = anyio.Event()  # a call was answered, or the upload has ended; there is a new one after each
 
@@ -76,7 +84,10 @@ class PartSender:
                     with anyio.move_on_after(wait):
                         await self._changed.wait()
                 elif await self._may_send():
-                    await self._send_next(parts)
+                    try:
+                        await self._send_next(parts)
+                    finally:
+                        self._on_sent()
                 else:
                     break
         finally:

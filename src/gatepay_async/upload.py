@@ -16,6 +16,7 @@ from anyio.abc import TaskGroup
 from gatepay_async.cancelling import CancellationWatch, stray_cancellation
 from gatepay_async.dedup import SpillingDeduplicator
 from gatepay_async.lines import LINES_PER_BATCH, Lines, read_lines
+from gatepay_async.places import AutoPlaces
 from gatepay_async.protocol import bulk, checks
 from gatepay_async.protocol.bulk import Chunk, UploadProgress, UploadReport
 from gatepay_async.protocol.chunking import Chunker
@@ -34,7 +35,7 @@ async def upload(
     product_id: int,
     keys: Lines,
     *,
-    concurrency: int = 4,
+    concurrency: int | AutoPlaces = 4,
     on_progress: OnProgress | None = None,
     max_keys_in_memory: int | None = None,
 ) -> UploadReport:
@@ -52,10 +53,12 @@ async def upload(
         BaseException: What *keys* or *on_progress* raised, or a cancellation; each has a ``.report``.
     """
     checks.check("product_id", product_id, checks.positive)
-    checks.check("concurrency", concurrency, checks.positive)
+    if not isinstance(concurrency, AutoPlaces):
+        checks.check("concurrency", concurrency, checks.concurrency)
     if on_progress is not None and not callable(on_progress):
         raise InvalidRequestError(field="on_progress", problem=Problem("not_callable", kind=type(on_progress).__name__))
-    work = _Upload(send, product_id, concurrency, on_progress, max_keys_in_memory)
+    places = concurrency if isinstance(concurrency, AutoPlaces) else anyio.Semaphore(concurrency)
+    work = _Upload(send, product_id, places, on_progress, max_keys_in_memory)
     return await work.run(read_lines(keys, work.read_late_lines))
 
 
@@ -66,12 +69,12 @@ class _Upload:
         self,
         send: Send,
         product_id: int,
-        concurrency: int,
+        places: anyio.Semaphore | AutoPlaces,
         on_progress: OnProgress | None,
         max_keys_in_memory: int | None = None,
     ) -> None:
         self._on_progress = on_progress
-        self._slots = anyio.Semaphore(concurrency)
+        self._places = places
         self._progress_lock = anyio.Lock()
         self._ledger = bulk.Ledger()
         self._deduplicator = SpillingDeduplicator(max_keys_in_memory=max_keys_in_memory)
@@ -213,9 +216,9 @@ class _Upload:
             await self._start_chunk(self._waiting_chunks.popleft(), group)
 
     async def _start_chunk(self, chunk: Chunk, group: TaskGroup) -> None:
-        """Take a slot, then start: while none is free nothing more is read."""
+        """Take a place, then start: while none is free nothing more is read."""
         try:
-            await self._slots.acquire()
+            await self._places.acquire()
         except BaseException:
             self._record_not_sent(chunk)
             raise
@@ -223,7 +226,7 @@ class _Upload:
         group.start_soon(self._process_chunk, chunk, group)
 
     async def _process_chunk(self, chunk: Chunk, group: TaskGroup) -> None:
-        """In the slot until its progress is reported: a slow *on_progress* slows the reading, too."""
+        """In its place until its progress is reported: a slow *on_progress* slows the reading, too."""
         watch = CancellationWatch()
         try:
             del self._starting[chunk.index]
@@ -234,7 +237,7 @@ class _Upload:
                 self._task_cancelled = True
                 raise
         finally:
-            self._slots.release()
+            self._places.release()
 
     async def _report_last_progress(self, group: TaskGroup, watch: CancellationWatch) -> None:
         try:

@@ -230,6 +230,17 @@ def test_failed_lines_where_none_failed(gatepay: Any, shop: Sandbox, keys: Path,
     assert shop.requests
 
 
+def test_concurrency(gatepay: Any, shop: Sandbox, keys: Path) -> None:
+    """Is a number, or auto; anything else is refused before anything is sent."""
+    for wrong in ("fast", "0", "-1", "1.5"):
+        run = gatepay("keys", "upload", keys, "-p", 8, f"--concurrency={wrong}")
+        assert run.status == 2, wrong
+        assert "must be a whole number above 0, or auto" in run.err
+    assert not shop.requests
+    assert gatepay("keys", "upload", keys, "-p", 8, "--concurrency", "auto").status == 0
+    assert shop.requests
+
+
 @pytest.mark.parametrize("target", ["no/such/folder/failed.txt", "."])
 def test_failed_lines_that_cant_be_written(gatepay: Any, shop: Sandbox, keys: Path, target: str) -> None:
     """Whether the failed lines can be written is known before anything is sent."""

@@ -376,15 +376,6 @@ def test_help_of_a_command(gatepay: Any) -> None:
     assert gatepay("-V").out == gatepay("--version").out
 
 
-def test_the_home_folder(gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`~` in a path is the home folder, also where the shell leaves it."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert gatepay("keys", "export", "-p", 8, "--output=~/keys.txt").status == 0
-    assert len((tmp_path / "keys.txt").read_text("utf-8").splitlines()) == len(shop.keys(8))
-    assert gatepay("keys", "upload", "-p", 8, "~/keys.txt", "--failed-lines=~/failed.txt").status == 0
-    assert (tmp_path / "failed.txt").exists()
-
-
 def test_the_cloud_is_of_the_same_place(monkeypatch: pytest.MonkeyPatch) -> None:
     """A base URL of a sandbox never goes with the real cloud, whichever of the two says it."""
     ours, real, cloud = "http://127.0.0.1:1/api/", "https://gatepay.io/api/", "https://cloud.gatepay.io/api/"
@@ -396,3 +387,12 @@ def test_the_cloud_is_of_the_same_place(monkeypatch: pytest.MonkeyPatch) -> None
         source = settings._stored("shop", above_environment=False)
         found.append((source.base_url, source.cloud_base_url))
     assert found == [(real, cloud), (ours, ours), (ours, ours), (real, cloud)]
+
+
+def test_the_home_folder(gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`~` in a path is the home folder, also where the shell leaves it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert gatepay("keys", "export", "-p", 8, "--output=~/keys.txt").status == 0
+    assert len((tmp_path / "keys.txt").read_text("utf-8").splitlines()) == len(shop.keys(8))
+    assert gatepay("keys", "upload", "-p", 8, "~/keys.txt", "--failed-lines=~/failed.txt").status == 0
+    assert (tmp_path / "failed.txt").exists()

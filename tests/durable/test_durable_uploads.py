@@ -702,6 +702,24 @@ async def test_a_batch_takes_too_long(room: Room, shop: Shop, monkeypatch: pytes
     assert (report.stored, report.ok, set(shop.sent.values())) == (1500, True, {1})
 
 
+@pytest.mark.usefixtures("small_batches")
+@on_sqlite
+async def test_auto(room: Room, shop: Shop) -> None:
+    """Under "auto" a worker sends more than four calls at once, within the bound; a batch waits for a place in time."""
+    shop.latency = 0.03
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit, uploads.worker(concurrency="auto", global_concurrency=12) as it:
+        job = await submit.file(room.file(keys_of(10_000)), product_id=PRODUCT)
+        report = await job.wait(every=SOON)
+        places = it._runner._places
+        assert places is not None
+        for _ in range(places._auto.limit):
+            await places.acquire()
+        assert not await it._runner._take_place(anyio.current_time() + SOON)
+    assert (report.stored, report.ok, set(shop.sent.values())) == (10_000, True, {1})
+    assert 4 < shop.most_in_flight <= 12
+
+
 async def test_at_a_rate(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that joins another one waits until that knows of it, keeps to its half, and has all when it is alone."""
     held: list[float] = []
@@ -743,6 +761,8 @@ async def test_options_of_a_worker(room: Room, shop: Shop) -> None:
     uploads = room.uploads(shop)
     with pytest.raises(InvalidRequestError, match="concurrency"):
         uploads.worker(concurrency=0)
+    with pytest.raises(InvalidRequestError, match='concurrency: must be a whole number above 0, or "auto"'):
+        uploads.worker(concurrency="all")  # type: ignore[arg-type]  # that is the point
     with pytest.raises(InvalidRequestError, match="global_concurrency"):
         uploads.worker(global_concurrency=0)
     with pytest.raises(InvalidRequestError, match="per"):

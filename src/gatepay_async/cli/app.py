@@ -164,6 +164,16 @@ def _positive_int(value: str | int) -> int:
     return number
 
 
+def _concurrency(value: str | int) -> int | str:
+    """A whole number above 0, or ``auto``."""
+    if value == "auto":
+        return value
+    try:
+        return _positive_int(value)
+    except typer.BadParameter:
+        raise typer.BadParameter(text("usage.concurrency", value=output.escape(value))) from None
+
+
 def _positive_rate(value: str | float) -> float:
     """A number above 0."""
     try:
@@ -247,7 +257,8 @@ FailedLines = Annotated[
     Path | None, typer.Option("--failed-lines", help="upload.failed_lines", metavar="FILE", parser=_file_path)
 ]
 Concurrency = Annotated[
-    int, typer.Option("--concurrency", help="upload.concurrency", metavar="N", parser=_positive_int)
+    Any,  # int | Literal["auto"]; Typer takes no union
+    typer.Option("--concurrency", help="upload.concurrency", metavar="N|auto", parser=_concurrency),
 ]
 Job = Annotated[str, typer.Argument(help="uploads.which", metavar="JOB")]
 Forged = Annotated[bool, typer.Option("--forged", help="callback.forged")]

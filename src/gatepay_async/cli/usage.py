@@ -59,7 +59,7 @@ class Group(TyperGroup):
 
 
 # Commands that print more than one JSON object, each on a line of its own.
-_JSON_LINES = {"pay": "option.json_pay", "export": "option.json_export", "sandbox": "option.json_events"}
+_JSON_LINES = ("pay", "export", "sandbox")
 
 
 def translate_help(command: Any, shared: tuple[Any, ...] = ()) -> None:
@@ -77,7 +77,7 @@ def _described(param: Any, command: str) -> Any:
     """A shared option, as it is of that command."""
     if param.name == "as_json" and command in _JSON_LINES:
         param = copy(param)
-        param.help = text(_JSON_LINES[command])
+        param.help = text(f"option.json_{command}")
     return param
 
 

@@ -20,6 +20,7 @@ class Base:
     _credentials: Credentials
     _base_url: str
     _caller: Caller
+    _max_connections: int
 
     async def send(self, call: Call[T]) -> T:
         """

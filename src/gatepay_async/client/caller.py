@@ -1,14 +1,14 @@
 """
 Sends a call, and again where that is safe, until it is answered.
 
-``Caller.send`` is a whole call, ``Attempts.make`` one attempt of it: whoever wants to watch either begins there.
+``Caller.send`` is a whole call, ``Attempts.make`` one attempt of it. An ``Observer`` is told of each attempt.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import wraps
 from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 
@@ -27,6 +27,7 @@ from gatepay_async.protocol.errors import (
 )
 from gatepay_async.protocol.frames import clear_frames
 from gatepay_async.protocol.messages import Reply, encode
+from gatepay_async.protocol.observing import Ended, Observer
 from gatepay_async.protocol.raw import Outgoing, RawCall
 from gatepay_async.protocol.retrying import RetryPolicy, Sent, wait_after
 from gatepay_async.protocol.signing import Credentials
@@ -113,7 +114,14 @@ class Caller:
         return self._attempts.http()
 
     @sealed_async
-    async def send(self, call: C, read: Callable[[C, Reply], T], *, resent_within: float = math.inf) -> Sent[T]:
+    async def send(
+        self,
+        call: C,
+        read: Callable[[C, Reply], T],
+        *,
+        resent_within: float = math.inf,
+        observer: Observer | None = None,
+    ) -> Sent[T]:
         """
         Send *call* until *read* can read its reply.
 
@@ -121,6 +129,7 @@ class Caller:
             call: What to send.
             read: Makes a value of its reply, or raises.
             resent_within: Seconds after which it isn't sent again.
+            observer: Is told of each attempt.
         """
         if self._loop != current_loop():
             raise self._not_usable_error()
@@ -133,7 +142,11 @@ class Caller:
         while True:
             attempt += 1
             try:
-                value = read(call, await attempts.make(call, form, ends=ends))
+                reply = attempts.make(call, form, ends=ends)
+                if observer is None:
+                    value = read(call, await reply)
+                else:
+                    value = await _observed(observer(call, attempt), call, reply, read)
             except (RefusedError, ProtocolError, TransportError, ForeignError) as error:
                 failure = error
             else:
@@ -179,6 +192,17 @@ class Caller:
         if self._closed:
             return _misuse_error(Problem("closed"))
         return _misuse_error(Problem("other_event_loop") if self._was_opened else Problem("not_open"))
+
+
+async def _observed(ended: Ended, call: C, reply: Awaitable[Reply], read: Callable[[C, Reply], T]) -> T:
+    """What *read* makes of *reply*; *ended* is told how that went."""
+    try:
+        value = read(call, await reply)
+    except BaseException as error:
+        ended(error)
+        raise
+    ended(None)
+    return value
 
 
 def _raise(

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import Literal
 
 from gatepay_async.client.base import Base
 from gatepay_async.client.caller import sealed_async
 from gatepay_async.lines import Lines
 from gatepay_async.listing import CardKeyListing
+from gatepay_async.places import AutoPlaces
 from gatepay_async.protocol.bulk import UploadReport
 from gatepay_async.protocol.calls import KaCreate, KaShow, ProductShow
 from gatepay_async.protocol.errors import AlreadyStoredError
 from gatepay_async.protocol.messages import decode
 from gatepay_async.protocol.models import Catalog, Stored
+from gatepay_async.protocol.observing import Observer
 from gatepay_async.protocol.retrying import Sent
 from gatepay_async.upload import OnProgress, upload
 
@@ -78,7 +81,12 @@ class CardKeys(Base):
 
     @sealed_async
     async def upload_card_keys(
-        self, product_id: int, keys: Lines, *, concurrency: int = 4, on_progress: OnProgress | None = None
+        self,
+        product_id: int,
+        keys: Lines,
+        *,
+        concurrency: int | Literal["auto"] = 4,
+        on_progress: OnProgress | None = None,
     ) -> UploadReport:
         """
         Upload any number of card keys: cleaned, deduplicated over the whole input, 500 a call, side by side.
@@ -99,7 +107,8 @@ class CardKeys(Base):
             product_id: One of ``list_products()``.
             keys: Any iterable or asynchronous iterable of text or UTF-8 bytes, or an open text or binary file
                 (read in a worker thread).
-            concurrency: Calls in flight at once.
+            concurrency: Calls in flight at once. ``"auto"``: begins with 4, sends more while that makes the upload
+                faster, up to ``max_connections``, and fewer when GatePay slows down or answers 429 or 503.
             on_progress: Called with an ``UploadProgress`` after each chunk and at the end, never two at a time;
                 plain or async. The upload waits for it.
 
@@ -114,7 +123,15 @@ class CardKeys(Base):
                 cancellation. Each has the ledger so far as ``.report``.
         """
         send = partial(self._send_card_keys, resent_within=_RESENT_WITHIN)
-        return await upload(send, product_id, keys, concurrency=concurrency, on_progress=on_progress)
+        places: int | AutoPlaces
+        if concurrency == "auto":
+            places = AutoPlaces(self._max_connections)
+            send = partial(send, observer=places.observe)
+        else:
+            places = concurrency
+        return await upload(send, product_id, keys, concurrency=places, on_progress=on_progress)
 
-    async def _send_card_keys(self, call: KaCreate, *, resent_within: float = math.inf) -> Sent[Stored]:
-        return await self._caller.send(call, decode, resent_within=resent_within)
+    async def _send_card_keys(
+        self, call: KaCreate, *, resent_within: float = math.inf, observer: Observer | None = None
+    ) -> Sent[Stored]:
+        return await self._caller.send(call, decode, resent_within=resent_within, observer=observer)

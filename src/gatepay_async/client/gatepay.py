@@ -103,6 +103,7 @@ class AsyncGatePay(Payments, CardKeys, Queries):
         check_kind("retry", retry, RetryPolicy)
         self._deadline = math.inf if deadline is None else deadline
         self._timeout = math.inf if timeout is None else timeout
+        self._max_connections = max_connections
         self._policy = retry or RetryPolicy()
 
         def attempts_at(url: str) -> Attempts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Literal
 
 import sniffio
 
@@ -72,7 +73,11 @@ class DurableUploads:
         return Submitter(self._database, self._queue, self._spool, self._version)
 
     def worker(
-        self, *, concurrency: int = 4, global_concurrency: int | None = None, rate: Rate | None = None
+        self,
+        *,
+        concurrency: int | Literal["auto"] = 4,
+        global_concurrency: int | None = None,
+        rate: Rate | None = None,
     ) -> Worker:
         """
         An asynchronous context manager: works as long as it is open.
@@ -80,12 +85,13 @@ class DurableUploads:
         All workers of a queue must be given the same numbers; those of the one that opened last hold.
 
         Args:
-            concurrency: Calls in flight in this worker.
+            concurrency: Calls in flight in this worker. ``"auto"``: as for ``upload_card_keys``, up to 32. The worker
+                then works at up to 32 batches at once.
             global_concurrency: Calls in flight in all workers together; None: no limit.
             rate: Calls of all workers together; None: no limit.
         """
         _check_loop()
-        checks.check("concurrency", concurrency, checks.positive)
+        checks.check("concurrency", concurrency, checks.concurrency)
         if global_concurrency is not None:
             checks.check("global_concurrency", global_concurrency, checks.positive)
         return Worker(
@@ -94,7 +100,7 @@ class DurableUploads:
             self._spool,
             self._connect,
             version=self._version,
-            concurrency=concurrency if global_concurrency is None else min(concurrency, global_concurrency),
+            concurrency=concurrency,
             global_concurrency=global_concurrency,
             rate=rate,
         )

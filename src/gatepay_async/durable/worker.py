@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import anyio
 
@@ -26,6 +26,7 @@ from gatepay_async.durable.work import dbos_host
 from gatepay_async.durable.work.dbos_host import DBOSHost
 from gatepay_async.durable.work.rate_limiter import Rate, RateLimiter
 from gatepay_async.durable.work.runner import MAX_RUN_S, Runner
+from gatepay_async.places import AutoPlaces
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.words.problem import Problem
 
@@ -33,6 +34,7 @@ HOUSEKEEPING_INTERVAL_S = 1.0  # seconds between two looks at the other workers
 JOIN_DELAY_S = 3.0  # seconds until the others know of a new worker, and leave it its share of the rate
 LEASE_MARGIN_S = 5.0  # seconds for what a run does besides sending
 BUSY_POLL_S = 0.05  # seconds
+AUTO_BATCHES = 32  # in work at once under "auto": other workers want some, and each may need a connection
 DBOS_CONNECTIONS = 6  # of DBOS's that use the database, besides one for each batch
 
 
@@ -50,7 +52,7 @@ class Worker:
         connect: Callable[[], AsyncGatePay],
         *,
         version: str,
-        concurrency: int,
+        concurrency: int | Literal["auto"],
         global_concurrency: int | None,
         rate: Rate | None,
     ) -> None:
@@ -63,7 +65,8 @@ class Worker:
             spool: Where the card keys lie.
             connect: Makes the client.
             version: Of what is queued.
-            concurrency: Batches, and so calls, in flight in this worker.
+            concurrency: Batches, and so calls, in flight in this worker. ``"auto"``: calls as many as ``AutoPlaces``
+                has places for, of up to 32 batches.
             global_concurrency: In flight in all workers together; None: no limit.
             rate: Calls of all workers together; None: no limit.
         """
@@ -72,7 +75,10 @@ class Worker:
         self._spool = spool
         self._connect = connect
         self._version = version
-        self._concurrency = concurrency
+        self._is_auto = concurrency == "auto"
+        self._concurrency = AUTO_BATCHES if concurrency == "auto" else concurrency
+        if global_concurrency is not None:
+            self._concurrency = min(self._concurrency, global_concurrency)
         self._global_concurrency = global_concurrency
         self._rate = rate
         self._rate_limiter = RateLimiter(rate)
@@ -106,6 +112,11 @@ class Worker:
     async def _open_all(self, stack: AsyncExitStack) -> None:
         gatepay = await stack.enter_async_context(self._connect())
         self._check_deadline(gatepay)
+        send, places = gatepay._send_card_keys, None  # noqa: SLF001 -- as an upload does
+        if self._is_auto:
+            self._concurrency = min(self._concurrency, gatepay._max_connections)  # noqa: SLF001 -- likewise
+            places = AutoPlaces(self._concurrency)
+            send = partial(send, observer=places.observe)
         self._engine = self._database.engine(connections=self._concurrency + DBOS_CONNECTIONS)
         stack.callback(self._engine.dispose)
         await in_thread(self._database.migrate)
@@ -118,8 +129,9 @@ class Worker:
         if not await in_thread(self._locks.acquire, self._dbos.executor):
             problem = Problem("executor_taken", name=self._dbos.executor)
             raise DurableError(problem=problem)
-        send = gatepay._send_card_keys  # noqa: SLF001 -- as an upload does
-        self._runner = Runner(self._store, self._spool, send, self._rate_limiter, executor=self._dbos.executor)
+        self._runner = Runner(
+            self._store, self._spool, send, self._rate_limiter, executor=self._dbos.executor, places=places
+        )
         if await self._reap_and_share() > 1:
             self._rate_limiter.delay_next(JOIN_DELAY_S)
         stack.enter_context(self._dbos.open_to(self._runner))

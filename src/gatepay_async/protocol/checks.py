@@ -43,6 +43,14 @@ def positive(_: object, attribute: Any, value: Any) -> None:
         raise InvalidRequestError(field=attribute.name, problem=Problem("out_of_range"))
 
 
+def concurrency(_: object, attribute: Any, value: Any) -> None:
+    """As ``positive``, or ``"auto"``."""
+    if isinstance(value, str) and value != "auto":
+        raise InvalidRequestError(field=attribute.name, problem=Problem("not_auto"))
+    if value != "auto":
+        positive(None, attribute, value)
+
+
 @frozen
 class Text:
     """

@@ -284,7 +284,7 @@ COMMAND: dict[str, Text] = {
         "Print JSON, one object per line: each card key, with `-o -`.",
         "以 JSON 输出，每行一个对象：使用 -o - 时每条卡密一个。",
     ),
-    "option.json_events": (
+    "option.json_sandbox": (
         "Print JSON, one object per line: where it is, then each call and callback.",
         "以 JSON 输出，每行一个对象：先是访问地址，然后是每次调用和回调。",
     ),
@@ -325,7 +325,10 @@ COMMAND: dict[str, Text] = {
         "Text files, one card key per line; `-` for standard input.",
         "文本文件，一行一条卡密；`-` 为标准输入。",
     ),
-    "upload.concurrency": ("Number of concurrent requests (default: 4).", "并发请求数（默认 4）。"),
+    "upload.concurrency": (
+        "Number of concurrent requests (default: 4). `auto` finds the number that uploads fastest.",
+        "并发请求数（默认 4）；auto 表示自动找到上传最快的并发数。",
+    ),
     "upload.encoding": ("Encoding of the files (default: utf-8).", "文件编码（默认 utf-8）。"),
     "upload.failed_lines": (
         "Write card keys that may not be on the server to this file, so that you can upload them again. An existing file "
@@ -452,6 +455,10 @@ COMMAND: dict[str, Text] = {
     "usage.bad": ("Invalid value for {name}: {problem}", "{name} 取值无效：{problem}"),
     "usage.extra": ("Unexpected argument: {extra}", "多余的参数：{extra}"),
     "usage.number": ("{value} (must be a whole number above 0)", "{value}（必须是大于 0 的整数）"),
+    "usage.concurrency": (
+        "{value} (must be a whole number above 0, or auto)",
+        "{value}（必须是大于 0 的整数，或 auto）",
+    ),
     "usage.per_second": ("{value} (must be a number above 0)", "{value}（必须是大于 0 的数）"),
     "usage.port": ("{value} (must be a port from 0 to 65535)", "{value}（必须是 0 到 65535 的端口）"),
     "usage.fields": ("{value} (must be names with commas between them)", "{value}（必须是用逗号分隔的名称）"),

@@ -29,6 +29,7 @@ HTTPX_ERRORS: dict[str, Text] = {
 
 PROBLEMS: dict[str, Text] = {
     # -- the parameters of calls (checks, calls, client, upload, exchange) --------------------------------------------
+    "not_auto": ('must be a whole number above 0, or "auto"', '必须是大于 0 的整数，或 "auto"'),
     "not_whole": ("must be a whole number, not {kind}", "必须是整数，而不是 {kind}"),
     "out_of_range": ("must be from 1 to 9223372036854775807", "必须在 1 到 9223372036854775807 之间"),
     "not_text_or_texts": ("must be text, or several texts in a list", "必须是文本，或由多个文本组成的列表"),

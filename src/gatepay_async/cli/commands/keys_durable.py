@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 from anyio import to_thread
 from attrs import frozen
@@ -35,7 +35,13 @@ class _JoinedFiles:
 
 
 async def submit(
-    names: list[Path], product_id: int, concurrency: int, encoding: str, failed_lines: Path | None, *, wait: bool
+    names: list[Path],
+    product_id: int,
+    concurrency: int | Literal["auto"],
+    encoding: str,
+    failed_lines: Path | None,
+    *,
+    wait: bool,
 ) -> Status:
     """Put all files into the queue as one job; unless nobody waits for it, work until it is done, and show it."""
     settings.secret()  # while there is nothing to lose yet
@@ -65,7 +71,7 @@ async def submit(
 
 
 async def _work_until_done(
-    durable: DurableUploads, job: Job, concurrency: int, end: Callable[[], Awaitable[Status]]
+    durable: DurableUploads, job: Job, concurrency: int | Literal["auto"], end: Callable[[], Awaitable[Status]]
 ) -> Status:
     try:
         async with durable.worker(concurrency=concurrency):

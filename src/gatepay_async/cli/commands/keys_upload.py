@@ -1,6 +1,7 @@
 """``gatepay keys upload``."""
 
 from pathlib import Path
+from typing import Literal
 
 from attrs import frozen
 
@@ -25,7 +26,7 @@ class _UploadCommand:
 
 
 async def upload(
-    names: list[Path], product_id: int, concurrency: int, encoding: str, failed_lines: Path | None
+    names: list[Path], product_id: int, concurrency: int | Literal["auto"], encoding: str, failed_lines: Path | None
 ) -> Status:
     """Upload all files as one, and show what became of each line; of an upload that ends half-way, too."""
     gatepay = client()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 _POLL_INTERVAL_S = 1.0  # seconds between two looks whether something is left
 
 
-async def work(concurrency: int, global_concurrency: int | None, rate: float | None, *, drain: bool) -> Status:
+async def work(
+    concurrency: int | Literal["auto"], global_concurrency: int | None, rate: float | None, *, drain: bool
+) -> Status:
     """Work at the jobs of the shop: until Ctrl-C, or with *drain* until none is left."""
     settings.secret()
     uploads = queue.durable_uploads()

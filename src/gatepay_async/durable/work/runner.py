@@ -24,6 +24,7 @@ from gatepay_async.durable.storage.database import in_thread
 from gatepay_async.durable.storage.job_store import JobStore
 from gatepay_async.durable.work.rate_limiter import RateLimiter
 from gatepay_async.durable.work.sender import BatchSender
+from gatepay_async.places import AutoPlaces
 from gatepay_async.protocol import bulk
 from gatepay_async.protocol.bulk import Chunk, Fate
 from gatepay_async.sending import Send
@@ -58,15 +59,26 @@ class Runner:
         spool: Where their card keys lie.
         send: Sends a call, again where that helps.
         rate_limiter: When the next call may be made.
+        places: For the calls in flight, where they may be fewer than the batches in work; None: one for each batch.
         executor: As which this worker takes batches.
     """
 
-    def __init__(self, store: JobStore, spool: Spool, send: Send, rate_limiter: RateLimiter, *, executor: str) -> None:
+    def __init__(
+        self,
+        store: JobStore,
+        spool: Spool,
+        send: Send,
+        rate_limiter: RateLimiter,
+        *,
+        executor: str,
+        places: AutoPlaces | None = None,
+    ) -> None:
         self._store = store
         self._executor = executor
         self._spool = spool
         self._send = send
         self._rate_limiter = rate_limiter
+        self._places = places
         self._jobs: dict[str, _JobState] = {}
         self._checked_jobs: set[str] = set()
         self._latest: dict[str, Task] = {}  # taken from us, and by us again: of the two the later one has the row
@@ -123,8 +135,17 @@ class Runner:
 
     async def _send_batch(self, task: Task, job: _JobState, ends: float) -> BatchResult:
         async def may_send() -> bool:
-            await self._rate_limiter.acquire()
-            return job.active and not self.away and not self.closing and anyio.current_time() < ends
+            # A place first: calls whose turn has come by the rate would leave in a burst once places are free.
+            if not await self._take_place(ends):
+                return False
+            may = False
+            try:
+                await self._rate_limiter.acquire()
+                may = job.active and not self.away and not self.closing and anyio.current_time() < ends
+            finally:
+                if not may:
+                    self._release_place()
+            return may
 
         if self.closing:
             return BatchResult(follows=True)
@@ -143,11 +164,26 @@ class Runner:
         # Asked after that was noted: who cancels it in between, and is told that nothing of it was begun, is right.
         if chunks and not await self._is_task_ours(task):
             return BatchResult([bulk.left(chunk) for chunk in chunks])
-        sender = BatchSender(self._send, task.product_id, may_send, accepted=self._accepted)
+        sender = BatchSender(
+            self._send, task.product_id, may_send, on_sent=self._release_place, accepted=self._accepted
+        )
         try:
             return await sender.send_chunks(chunks)
         finally:
             self._accepted = self._accepted or sender.accepted
+
+    async def _take_place(self, ends: float) -> bool:
+        """Wait for a place until *ends*; whether there was one."""
+        if self._places is None:
+            return True
+        with anyio.move_on_after(ends - anyio.current_time()):
+            await self._places.acquire()
+            return True
+        return False
+
+    def _release_place(self) -> None:
+        if self._places is not None:
+            self._places.release()
 
     async def _remaining_chunks(self, task: Task, job: _JobState) -> list[Chunk]:
         """What is left to send of the batch, after the runs before this one; as it was submitted."""

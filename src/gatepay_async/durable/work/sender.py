@@ -31,15 +31,24 @@ class BatchSender:
         send: Sends a call, and retries it where that helps.
         product_id: What the card keys are for.
         may_send: Awaited before each call; False: no more calls, for now.
+        on_sent: Called after each call that it has let through.
         accepted: Something was stored with the same secret before.
     """
 
     def __init__(
-        self, send: Send, product_id: int, may_send: Callable[[], Awaitable[bool]], *, accepted: bool = False
+        self,
+        send: Send,
+        product_id: int,
+        may_send: Callable[[], Awaitable[bool]],
+        *,
+        on_sent: Callable[[], None] = lambda: None,
+        accepted: bool = False,
     ) -> None:
         self._progress = Progress(_PATIENCE, accepted=accepted)
         self._outcomes: list[ChunkOutcome] = []
-        self._sender = PartSender(send, product_id, self._progress, self._outcomes.append, may_send)
+        self._sender = PartSender(
+            send, product_id, self._progress, self._outcomes.append, may_send=may_send, on_sent=on_sent
+        )
 
     @property
     def accepted(self) -> bool:

@@ -1,0 +1,74 @@
+"""Places for the calls of an upload, as many as ``AutoConcurrency`` allows at the moment."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import anyio
+import anyio.lowlevel
+
+from gatepay_async.protocol.auto_concurrency import AutoConcurrency, End
+from gatepay_async.protocol.errors import ProtocolError, RefusedError, TransportError
+from gatepay_async.protocol.observing import Ended
+from gatepay_async.protocol.raw import Outgoing
+
+_TOO_MANY = frozenset({429, 503})
+
+
+class AutoPlaces:
+    """
+    A semaphore of changing size, first come, first served. A call keeps its place while it waits to be sent again.
+
+    Args:
+        most: As ``AutoConcurrency`` takes it.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._auto = AutoConcurrency(most)
+        self._taken = 0
+        self._waiting: deque[anyio.Event] = deque()
+
+    async def acquire(self) -> None:
+        """Wait for a place, and take it."""
+        await anyio.lowlevel.checkpoint()
+        if self._taken < self._auto.limit and not self._waiting:
+            self._taken += 1
+            return
+        turn = anyio.Event()
+        self._waiting.append(turn)
+        try:
+            await turn.wait()
+        except BaseException:
+            if turn.is_set():
+                self.release()
+            else:
+                self._waiting.remove(turn)
+            raise
+
+    def release(self) -> None:
+        """Give a place back."""
+        self._taken -= 1
+        self._admit()
+
+    def observe(self, call: Outgoing, attempt: int, /) -> Ended:  # noqa: ARG002 -- as Observer has it
+        """Learn from an attempt: an ``Observer``."""
+        begun = self._auto.began(anyio.current_time())
+
+        def ended(error: BaseException | None) -> None:
+            self._auto.ended(begun, _end_of(error), anyio.current_time())
+            self._admit()
+
+        return ended
+
+    def _admit(self) -> None:
+        while self._waiting and self._taken < self._auto.limit:
+            self._taken += 1
+            self._waiting.popleft().set()
+
+
+def _end_of(error: BaseException | None) -> End:
+    if error is None or isinstance(error, RefusedError):
+        return End.ANSWERED
+    if isinstance(error, ProtocolError) and error.http_status in _TOO_MANY:
+        return End.REFUSED
+    return End.UNANSWERED if isinstance(error, TransportError) else End.OTHER

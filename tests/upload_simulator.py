@@ -1,0 +1,135 @@
+"""Uploads without sockets: a client with a limit, a server with its habits, and a clock that jumps."""
+
+import heapq
+import itertools
+import random
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field
+
+from gatepay_async.protocol.auto_concurrency import Attempt, AutoConcurrency, End
+
+CLIENT = 0.0004  # seconds of CPU that a call costs the client: it sends one after the other
+
+
+@define(kw_only=True)
+class Server:
+    """
+    What it does with a call; each of them is given the time.
+
+    Attributes:
+        latency: Seconds for the work of a call; given a source of randomness and how many are in flight, too.
+        workers: How many calls it works at; the others queue. None: all.
+        most: With so many in flight it refuses another one.
+        retry_after: Seconds that it asks for then.
+        stalls: From when until when it answers nothing.
+    """
+
+    latency: Callable[[random.Random, float, int], float] = lambda _random, _now, _in_flight: 0.02
+    workers: Callable[[float], int | None] = lambda _now: None
+    most: Callable[[float], float] = lambda _now: float("inf")
+    retry_after: float = 0.0
+    stalls: tuple[float, float] = (0.0, 0.0)
+    _in_flight: int = 0
+    _busy_until: list[float] = field(factory=list[float])
+
+    def take(self, now: float, chance: random.Random) -> tuple[float, End]:
+        """A call comes; when its reply leaves, and which."""
+        if self._in_flight >= self.most(now):
+            return now + 0.001, End.REFUSED
+        self._in_flight += 1
+        work = self.latency(chance, now, self._in_flight)
+        workers, start = self.workers(now), now
+        if workers is not None:
+            self._busy_until = sorted(until for until in self._busy_until if until > now)
+            if len(self._busy_until) >= workers:
+                start = self._busy_until[-workers]
+            self._busy_until.append(start + work)
+        until = self.stalls[1] if self.stalls[0] <= start + work <= self.stalls[1] else start + work
+        return until, End.ANSWERED
+
+    def answered(self) -> None:
+        """A reply has left."""
+        self._in_flight -= 1
+
+
+class Fixed:
+    """A limit that never changes, in the place of an ``AutoConcurrency``."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+
+    def began(self, _: float) -> Attempt:
+        return Attempt(0, 0, 0)
+
+    def ended(self, attempt: Attempt, end: End, now: float) -> None:
+        """Nothing to learn."""
+
+
+@define
+class Result:
+    """What an upload took, how many of its attempts were refused, and which limit it had after each reply."""
+
+    seconds: float
+    refused: float
+    limits: list[int]
+
+
+def simulate(
+    server: Server,
+    limit: AutoConcurrency | Fixed,
+    chunks: int,
+    *,
+    seed: int = 1,
+    read: Callable[[float], float] = lambda _now: 0.0,
+) -> Result:
+    """Upload that many *chunks*; the next one is there *read* seconds after the one before."""
+    chance, order = random.Random(seed), itertools.count()  # noqa: S311 -- guards nothing
+    due: list[tuple[float, int, str, Any]] = []
+    now = sending_until = readable_at = 0.0
+    left, taken, attempts, refused = chunks, 0, 0, 0
+    is_reading = False
+    limits: list[int] = []
+
+    def later(at: float, what: str, details: Any = None) -> None:
+        heapq.heappush(due, (at, next(order), what, details))
+
+    def send(number: int) -> None:
+        nonlocal sending_until
+        sending_until = max(now, sending_until) + CLIENT
+        later(sending_until, "sent", number)
+
+    later(0.0, "read")
+    while due:
+        now, _, what, details = heapq.heappop(due)
+        if what == "read":
+            is_reading = False
+        elif what == "sent":
+            attempts += 1
+            attempt = limit.began(now)
+            at, end = server.take(now, chance)
+            later(at, "reply", (attempt, end, details))
+        elif what == "reply":
+            attempt, end, number = details
+            limit.ended(attempt, end, max(now, sending_until))
+            limits.append(limit.limit)
+            if end is End.ANSWERED:
+                server.answered()
+                taken -= 1
+            else:
+                refused += 1
+                wait = 0.25 * 2 ** (number - 1) * (1 - chance.random() / 2)
+                later(now + max(wait, server.retry_after), "again", number + 1)
+        else:
+            send(details)
+        while left and taken < limit.limit and not is_reading:
+            if readable_at > now:
+                is_reading = True
+                later(readable_at, "read")
+                break
+            readable_at = now + read(now)
+            left, taken = left - 1, taken + 1
+            send(1)
+    assert taken == left == 0
+    return Result(now, refused / attempts, limits)
