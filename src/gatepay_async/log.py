@@ -16,7 +16,7 @@ LOGGER = logging.getLogger("gatepay_async")
 def log_retry(endpoint: str, failure: GatePayError, *, attempt: int, wait: float) -> None:
     """An attempt has failed, and the call is sent again after *wait* seconds."""
     fields = {**_fields(endpoint, failure), "gatepay_attempts": attempt, "gatepay_wait": round(wait, 3)}
-    LOGGER.info("%s: attempt %d: %s; again in %.1f s", endpoint, attempt, _name(failure), wait, extra=fields)
+    LOGGER.info("%s: attempt %d: %s; again in %.1f s", endpoint, attempt, _kind_of(failure), wait, extra=fields)
 
 
 def log_end(endpoint: str, failure: GatePayError, *, attempt: int) -> None:
@@ -25,7 +25,7 @@ def log_end(endpoint: str, failure: GatePayError, *, attempt: int) -> None:
         return  # the caller gets it, and knows all of it
     level = logging.INFO if isinstance(failure, RefusedError) else logging.WARNING
     fields = {**_fields(endpoint, failure), "gatepay_attempts": attempt}
-    LOGGER.log(level, "%s: %s", endpoint, _name(failure), extra=fields)
+    LOGGER.log(level, "%s: %s", endpoint, _kind_of(failure), extra=fields)
 
 
 def _fields(endpoint: str, failure: GatePayError) -> dict[str, object]:
@@ -39,7 +39,7 @@ def _fields(endpoint: str, failure: GatePayError) -> dict[str, object]:
     return fields
 
 
-def _name(failure: GatePayError) -> str:
+def _kind_of(failure: GatePayError) -> str:
     """SignatureRejectedError 106, ProtocolError HTTP 503, TransportError."""
     name = type(failure).__name__
     if isinstance(failure, RefusedError):
