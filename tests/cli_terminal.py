@@ -4,6 +4,7 @@ import codecs
 import fcntl
 import os
 import pty
+import re
 import select
 import struct
 import subprocess
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable
 
 from attrs import define, field
+from rich.cells import cell_len
 from waiting import PATIENCE
 
 COMMAND = [sys.executable, "-W", "error", "-m", "gatepay_async.cli"]
@@ -49,6 +51,32 @@ class Terminal:
         """Its status, once it has ended."""
         self.read(lambda _: False)
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def screen_of(text: str, columns: int) -> list[str]:
+    """The lines that a terminal shows once *text* was written to it; what scrolled away, too."""
+    lines, row, column = [""], 0, 0
+    for part in re.findall(r"\x1b\[[?\d;]*[A-Za-z]|[^\x1b]", text):
+        if part == "\r":
+            column = 0
+        elif part == "\n":
+            row += 1
+            lines += [""] * (row + 1 - len(lines))
+        elif part == "\x1b[2K":
+            lines[row] = ""
+        elif part.startswith("\x1b"):
+            row -= int(part[2:-1] or 1) if part.endswith("A") else 0
+        else:
+            width = cell_len(part)
+            if column + width > columns:  # the next line begins
+                row, column = row + 1, 0
+                lines += [""] * (row + 1 - len(lines))
+            # A wide letter is followed by nothing in its second column.
+            cells = [each for letter in lines[row] for each in ([letter, ""] if cell_len(letter) > 1 else [letter])]
+            cells += [" "] * (column - len(cells))
+            lines[row] = "".join([*cells[:column], part, *cells[column + width :]])
+            column += width
+    return lines
 
 
 Open = Callable[..., Terminal]

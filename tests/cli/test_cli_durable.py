@@ -138,7 +138,7 @@ def test_of_several(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
     assert (it.json["read"], it.json["duplicates"], it.json["stored"]) == (4, 1, 3)
     assert shop.keys(8)[EXAMPLES:] == ["卡密-甲", "卡密-乙", "卡密-丙"]
     assert gatepay("uploads", "list", "--json").json["jobs"][0]["name"] == f"{one} + 1 more"
-    piped = gatepay("keys", "upload", "-", "-p", 8, "--durable", "--json", input=b"AAAA\n\xff\xfe\nBBBB\n")
+    piped = gatepay("keys", "upload", "-", "-p", 8, "--durable", "--as-is", "--json", input=b"AAAA\n\xff\xfe\nBBBB\n")
     assert (piped.status, piped.json["stored"], piped.json["refused"]) == (1, 2, 1)
     assert (piped.json["troubles"][0]["first"], piped.json["troubles"][0]["cause"]) == (
         "standard input:2",

@@ -13,13 +13,17 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from rich.progress import Progress
+from rich.cells import cell_len
+from rich.console import Console
+from rich.progress import Progress, Task
 
 from gatepay_async import AsyncGatePay, CardKeyListing, UploadReport
-from gatepay_async.cli import language, output, screens, sources
+from gatepay_async.cli import checking, language, output, screens, sources
 from gatepay_async.cli.commands import keys_dry_run, keys_upload
+from gatepay_async.cli.files.reading import Reading
 from gatepay_async.cli.status import HaltError
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
+from gatepay_async.words import LANGUAGES, Lang
 
 pytestmark = [pytest.mark.sockets, pytest.mark.usefixtures("impatient_uploads")]
 
@@ -86,22 +90,30 @@ def test_upload_of_several(gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Pa
 
 
 def test_upload_of_standard_input(gatepay: Any, shop: Sandbox) -> None:
-    """`-` is standard input; a line of it that can't be a card key is refused by its number, the others are stored."""
-    run = gatepay("keys", "upload", "-", "-p", 8, "--json", input=b"AAAA\nB\0B\n\xff\xfe\nCCCC\n")
+    """`-` is standard input; with --as-is, a line that can't be a card key is refused by its number, others stored."""
+    broken = b"AAAA\nB\0B\n\xff\xfe\nCCCC\n"
+    run = gatepay("keys", "upload", "-", "-p", 8, "--as-is", "--json", input=broken)
     assert run.status == 1
     assert (run.json["stored"], run.json["refused"]) == (2, 2)
     assert [each["first"] for each in run.json["troubles"]] == ["standard input:2", "standard input:3"]
     assert shop.keys(8)[-2:] == ["AAAA", "CCCC"]
+    before = len(shop.requests)
+    checked = gatepay("keys", "upload", "-", "-p", 8, input=broken)
+    assert (checked.status, "standard input: line 3 is not UTF-8" in checked.err) == (2, True)
+    assert len(shop.requests) == before
 
 
 def test_upload_of_nothing(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
-    """A file without card keys is no error, and the command says that there was nothing to upload."""
-    for name, text in (("empty.txt", ""), ("blank.txt", "\n \n")):
+    """A file without card keys is hardly the one that was meant: an error. A pipe that is read as it comes is none."""
+    for name, text in (("empty.txt", ""), ("blank.txt", "\n \n"), ("empty.csv", ""), ("head.csv", "content\n")):
         path = tmp_path / name
         path.write_text(text)
-        run = gatepay("keys", "upload", path, "-p", 8)
-        assert (run.status, "there was nothing to upload" in run.out, "All card keys" in run.out) == (0, True, False)
-        assert gatepay("keys", "upload", path, "-p", 8, "--json").json["read"] == len(text.splitlines())
+        for more in ([], ["--dry-run"]):
+            run = gatepay("keys", "upload", path, "-p", 8, *more)
+            assert (run.status, "contains no card keys" in run.err) == (2, True), (name, run)
+    assert gatepay("keys", "upload", "-", "-p", 8).status == 2
+    run = gatepay("keys", "upload", "-", "-p", 8, "--as-is", input="\n \n")
+    assert (run.status, "there was nothing to upload" in run.out) == (0, True)
     assert not shop.requests
 
 
@@ -155,7 +167,7 @@ def test_no_answer(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.
 def test_many_troubles(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
     """Of many troubles the first twenty are shown, and the number of the others."""
     lines = "".join(f"GOOD-{number}\nBAD\0-{number}\n" for number in range(30))
-    run = gatepay("keys", "upload", "-", "-p", 8, input=lines)
+    run = gatepay("keys", "upload", "-", "-p", 8, "--as-is", input=lines)
     assert run.status == 1
     assert re.search(r"standard input:2 +1 +refused +contains a NUL character; the file may be UTF-16", run.out)
     assert "standard input:40 " in run.out
@@ -286,17 +298,17 @@ def test_a_file_is_opened_once(  # noqa: PLR0917 -- fixtures, by name
 
 def test_a_file_that_changes(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A large file that is written to while it is read is noticed; what was read by then is sent, or kept."""
-    monkeypatch.setattr(sources, "MAX_BYTES_KEPT", 100)
+    monkeypatch.setattr(checking, "MAX_BYTES_KEPT", 100)
     many(keys, 700)
-    look_through = sources.check_sources
+    look_through = checking.check_sources
 
-    def then_append(names: list[Path], encoding: str) -> list[sources.Source]:
-        found = look_through(names, encoding)
+    def then_append(names: list[Path], reading: Reading) -> list[sources.Source]:
+        found = look_through(names, reading)
         with keys.open("a") as file:
             file.write("DDDD-4\n")
         return found
 
-    monkeypatch.setattr(sources, "check_sources", then_append)
+    monkeypatch.setattr(checking, "check_sources", then_append)
     failed = keys.with_name("failed.txt")
     run = gatepay("keys", "upload", keys, "-p", 8, "--failed-lines", failed)
     assert run.status == 1
@@ -306,15 +318,15 @@ def test_a_file_that_changes(gatepay: Any, shop: Sandbox, keys: Path, monkeypatc
 
 def test_a_file_that_goes_away(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A large file that is gone when it is to be read again is told so."""
-    monkeypatch.setattr(sources, "MAX_BYTES_KEPT", 10)
-    look_through = sources.check_sources
+    monkeypatch.setattr(checking, "MAX_BYTES_KEPT", 10)
+    look_through = checking.check_sources
 
-    def then_unlink(names: list[Path], encoding: str) -> list[sources.Source]:
-        found = look_through(names, encoding)
+    def then_unlink(names: list[Path], reading: Reading) -> list[sources.Source]:
+        found = look_through(names, reading)
         keys.unlink()
         return found
 
-    monkeypatch.setattr(sources, "check_sources", then_unlink)
+    monkeypatch.setattr(checking, "check_sources", then_unlink)
     run = gatepay("keys", "upload", keys, "-p", 8)
     assert run.status == 2
     assert "File not found" in run.err
@@ -325,13 +337,13 @@ def test_failed_lines_and_a_file_that_is_gone(
     gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When the upload stops and its large file is gone by then, what was read is kept; the rest is missing."""
-    monkeypatch.setattr(sources, "MAX_BYTES_KEPT", 100)
+    monkeypatch.setattr(checking, "MAX_BYTES_KEPT", 100)
     file, failed = many(tmp_path / "keys.txt", 20_000), tmp_path / "failed.txt"
     unread = sources.unread_lines
 
-    def gone(found: list[sources.Source], encoding: str, *, after: int) -> Any:
+    def gone(found: list[sources.Source], *, after: int) -> Any:
         file.unlink()
-        return unread(found, encoding, after=after)
+        return unread(found, after=after)
 
     monkeypatch.setattr(sources, "unread_lines", gone)
     shop.change_shop(closed=True)
@@ -381,7 +393,7 @@ def test_a_pipe_that_is_cut_short(tmp_path: Path) -> None:
     """What a pipe has not given yet can't be in the file of failed lines, and that is said."""
     counts: dict[str, Any] = dict.fromkeys(("read", *COLUMNS), 0)
     source = sources.Source("standard input", None)
-    job = keys_upload._UploadCommand(sources.Reader([source], "utf-8"), [source], "utf-8", tmp_path / "failed.txt")
+    job = keys_upload._UploadCommand(sources.Reader([source]), [source], Reading(), tmp_path / "failed.txt")
     error = HaltError("a line without an end")
     assert keys_upload._finish(job, UploadReport(**counts, chunks=()), error) == 2
 
@@ -392,15 +404,15 @@ def test_a_pipe_that_is_cut_short(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("AAAA\n卡密-1\n".encode("gbk"), "line 2 is in a different encoding"),
-        ("AAAA\nBBBB\n".encode("utf-16"), "line 1 starts with the byte-order mark of UTF-16"),
+        ("AAAA\nClé-1\n".encode("latin-1"), "line 2 is not UTF-8, and the encoding can't be recognized"),
+        ("AAAA\n".encode("utf-16") + b"\0", "the encoding can't be recognized"),
         ("AAAA\nBBBB\n".encode("utf-16-le"), "line 1 contains a NUL"),
         (b"AAAA\nBB\0BB\n", "line 2 contains a NUL"),
         (b"AAAA\rBBBB\rCCCC", "line 1 contains a carriage return"),
-        (b"AAAA\nBBBB\xc3\n", "line 2 is in a different encoding"),
+        (b"AAAA\nBBBB\xc3\n", "line 2 is not UTF-8"),
         (None, "line 2 is longer than 65536 bytes"),
     ],
-    ids=["gbk", "utf-16", "utf-16 without mark", "nul", "cr only", "cut short", "100 MB"],
+    ids=["latin-1", "half of utf-16", "utf-16 without mark", "nul", "cr only", "cut short", "100 MB"],
 )
 @pytest.mark.parametrize("options", [["--dry-run"], []], ids=["rehearsed", "uploaded"])
 def test_accidents_of_encoding(  # noqa: PLR0917 -- fixtures, by name
@@ -411,28 +423,30 @@ def test_accidents_of_encoding(  # noqa: PLR0917 -- fixtures, by name
     bad.write_bytes(b"AAAA\n" + b"x" * 100_000_000 + b"\nBBBB\n" if content is None else content)
     run = gatepay("keys", "upload", keys, bad, "-p", 8, *options)
     assert (run.status, run.out) == (2, "")
-    assert f"{bad}: {said}" in run.err
+    assert f"{bad}: " in run.err
+    assert said in run.err
     assert "save the file as UTF-8" in run.err
     assert not shop.requests
 
 
 def test_what_is_no_plain_file(gatepay: Any, shop: Sandbox) -> None:
-    """What is neither a file nor a folder is read as it comes, to its end."""
-    run = gatepay("keys", "upload", "/dev/null", "-p", 8, "--json")
+    """What is neither a file nor a folder is read to its end, with --as-is as it comes."""
+    assert gatepay("keys", "upload", "/dev/null", "-p", 8, "--json").status == 2
+    run = gatepay("keys", "upload", "/dev/null", "-p", 8, "--as-is", "--json")
     assert (run.status, run.json["read"]) == (0, 0)
     assert not shop.requests
 
 
 def test_a_reader_is_a_file(keys: Path) -> None:
     """The library reads what has readline() in a worker thread; it gives lines, and nothing at the end."""
-    reader = sources.Reader(sources.check_sources([keys], "utf-8"), "utf-8")
+    reader = sources.Reader(checking.check_sources([keys], Reading()))
     assert [reader.readline() for _ in range(6)][3:] == [" AAAA-1 ", "CCCC-3", ""]
 
 
 def test_many_accidents(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
     """Of a file that is wrong all through, the first five lines are named."""
     (tmp_path / "bad.txt").write_bytes("密\n".encode("gbk") * 100)
-    run = gatepay("keys", "upload", tmp_path / "bad.txt", "-p", 8)
+    run = gatepay("keys", "upload", tmp_path / "bad.txt", "-p", 8, "--encoding", "utf-8")
     assert "line 5 is in" in run.err
     assert "line 6" not in run.err
     assert not shop.requests
@@ -441,9 +455,9 @@ def test_many_accidents(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
 def test_another_encoding_by_name(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
     """A GBK file is uploaded as what it says, when --encoding names it; what that can't read is refused, too."""
     path = tmp_path / "gbk.txt"
-    path.write_bytes("账号----密码\n".encode("gbk"))
+    path.write_bytes("张三----密语\n".encode("gbk"))
     assert gatepay("keys", "upload", path, "-p", 8, "--encoding", "gbk").status == 0
-    assert shop.keys(8)[-1] == "账号----密码"
+    assert shop.keys(8)[-1] == "张三----密语"
     path.write_bytes(b"\xff\xff\n")
     run = gatepay("keys", "upload", path, "-p", 8, "--encoding", "gb18030")
     assert (run.status, "line 1 is in a different encoding" in run.err) == (2, True)
@@ -464,7 +478,7 @@ def test_files_that_are_none(gatepay: Any, shop: Sandbox, name: str, said: str) 
 
 def test_a_line_without_end_from_a_pipe(gatepay: Any, shop: Sandbox) -> None:
     """From standard input a line without an end ends the upload: nothing is lost, and nothing is held for ever."""
-    run = gatepay("keys", "upload", "-", "-p", 8, "--json", input=b"AAAA\n" * 2 + b"x" * 70_000)
+    run = gatepay("keys", "upload", "-", "-p", 8, "--as-is", "--json", input=b"AAAA\n" * 2 + b"x" * 70_000)
     assert run.status == 2
     ledger, error = map(json.loads, run.out.splitlines())
     assert (ledger["duplicates"], ledger["not_sent"], ledger["read"]) == (1, 1, 2)
@@ -482,19 +496,21 @@ def test_dry_run(gatepay: Any, keys: Path) -> None:
     assert run.json == {
         "read": 5, "blank": 1, "duplicates": 1, "refused": 0, "would_send": 3, "chunks": 1,
         "repetitions": [{"line": f"{keys}:4", "first": f"{keys}:1"}], "refused_lines": [],
-        "invisible_lines": [],
+        "invisible_lines": [], "odd_lines": [], "samples": ["A…1", "B…2", "C…3"],
     }  # fmt: skip
     shown = gatepay("keys", "upload", keys, "-p", 8, "--dry-run")
     assert "Nothing was sent." in shown.out
     assert f"{keys}:4 is a duplicate of {keys}:1" in shown.out
+    assert "For example: A…1  B…2  C…3" in shown.out
 
 
 def test_dry_run_of_a_pipe(gatepay: Any) -> None:
     """What can't be a card key in a pipe is named by its line; long lists are cut."""
-    shown = gatepay("keys", "upload", "-", "-p", 8, "--dry-run", input=b"A\n" * 30 + b"B\0\n")
+    options = ("-p", 8, "--as-is", "--dry-run")
+    shown = gatepay("keys", "upload", "-", *options, input=b"A\n" * 30 + b"B\0\n")
     assert "standard input:31 is not a valid card key" in shown.out
     assert "… and 9 more" in shown.out
-    listed = gatepay("keys", "upload", "-", "-p", 8, "--dry-run", "--json", input=b"A\n" * 3 + b"B\0\nB\0\n").json
+    listed = gatepay("keys", "upload", "-", *options, "--json", input=b"A\n" * 3 + b"B\0\nB\0\n").json
     assert [each["line"] for each in listed["repetitions"]] == ["standard input:2", "standard input:3"]
     assert listed["refused_lines"] == ["standard input:4", "standard input:5"]
     assert (listed["read"], listed["refused"], listed["would_send"], listed["chunks"]) == (5, 2, 1, 1)
@@ -507,13 +523,14 @@ def test_dry_run_of_full_calls(gatepay: Any) -> None:
     assert (counted["would_send"], counted["chunks"]) == (2_500, 5)
 
 
-def test_dry_run_holds_no_card_keys(tmp_path: Path) -> None:
-    """Its memory does not grow with the file: card keys are looked up as digests, and none is kept."""
+def test_dry_run_holds_no_card_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its memory does not grow with a large file: card keys are looked up as digests, and none is kept."""
+    monkeypatch.setattr(checking, "MAX_BYTES_KEPT", 1_000_000)
     path = tmp_path / "keys.txt"
     path.write_text("".join(f"{number:0200}\n" for number in range(12_000)))
     tracemalloc.start()
     try:
-        keys_dry_run.dry_run([path], encoding="utf-8")
+        keys_dry_run.dry_run([path], Reading())
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -607,7 +624,7 @@ def test_export_where_it_cant_be(gatepay: Any, shop: Sandbox, tmp_path: Path) ->
     """Another ending, a folder that isn't there, or a folder of that name: said before anything is fetched."""
     (tmp_path / "folder.csv").mkdir()
     for target, said in (
-        ("k.xlsx", "the extension must be"),
+        ("k.pdf", "the extension must be"),
         ("no/k.csv", "No such file"),
         ("folder.csv", "not a regular file"),
     ):
@@ -674,6 +691,20 @@ def test_count_of_what_is_not_there(gatepay: Any, shop: Sandbox) -> None:
     assert shop.requests
 
 
+def drawn(task: Task, columns: int, lang: Lang = "en") -> str:
+    language.set_language(lang)
+    try:
+        bar = screens._Bar(Console(width=columns, force_terminal=True))
+    finally:
+        language.set_language("en")
+    shown: list[str] = []
+    # By another thread, which speaks the language of the one that made it.
+    drawing = Thread(target=lambda: shown.append(bar.render(task).plain))
+    drawing.start()
+    drawing.join()
+    return shown[0]
+
+
 def test_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal the bar shows what is done, the rate and the time left; no rate before there is one."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
@@ -683,36 +714,39 @@ def test_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     bar = Progress(get_time=lambda: now[0])
     bar.add_task("Uploading", total=40_000)
     [task] = bar.tasks
-    rate = screens._Rate()
-    assert rate.render(task).plain == ""
+
+    def line() -> str:
+        return drawn(task, 200).replace("━", "")
+
+    assert line() == "Uploading  0/40,000"
     bar.advance(task.id, 500)
-    assert rate.render(task).plain == ""
+    assert line() == "Uploading  500/40,000"
     now[0] = 1.9
     bar.advance(task.id, 500)
     bar.advance(task.id, 500)  # two chunks within no time, after two seconds: no millions a second
     now[0] = 2.0
-    assert rate.render(task).plain == "750/s 0:00:52 left"
+    assert line() == "Uploading  1,500/40,000 750/s 0:00:52 left"
     now[0] = 4000.0
-    assert rate.render(task).plain == "0/s 28:31:07 left"
+    assert line() == "Uploading  1,500/40,000 0/s 28:31:07 left"
     bar.advance(task.id, 38_500)
-    assert rate.render(task).plain == "10/s"
-    bar.update(task.id, total=None)
-    assert rate.render(task).plain == "10/s"
+    assert line() == "Uploading  40,000/40,000 10/s"
+    task.total = None
+    assert line() == "Uploading 40,000 10/s"
 
 
-def test_progress_in_chinese() -> None:
-    """The bar is drawn by another thread, which speaks the language of the one that made it."""
-    bar = Progress(get_time=lambda: 2.0)
-    bar.add_task("x", start=False, total=4000)
+def test_progress_at_any_width() -> None:
+    """The bar is one line with room for ^C, from 40 columns on; what matters least is left out first."""
+    bar = Progress(get_time=lambda: 40.0)
+    bar.add_task("正在上传", start=False, total=1_000_000)
     [task] = bar.tasks
-    task.start_time, task.completed = 0.0, 1000
-    language.set_language("zh")
-    try:
-        rate = screens._Rate()
-    finally:
-        language.set_language("en")
-    shown: list[str] = []
-    drawing = Thread(target=lambda: shown.append(rate.render(task).plain))
-    drawing.start()
-    drawing.join()
-    assert shown == ["500 条/秒 剩余 0:00:06"]
+    task.start_time, task.completed = 0.0, 456_000
+    said: dict[int, str] = {}
+    for lang in LANGUAGES:
+        for columns in range(20, 201):
+            said[columns] = drawn(task, columns, lang)
+            assert cell_len(said[columns]) <= columns - 3, (columns, said[columns])
+            assert "456,000/1,000,000" in said[columns]
+    assert said[40] == "456,000/1,000,000 剩余 0:00:48"
+    assert said[60] == "正在上传 456,000/1,000,000 11,400 条/秒 剩余 0:00:48"
+    assert re.fullmatch(r"正在上传 ━{24} 456,000/1,000,000 11,400 条/秒 剩余 0:00:48", said[80])
+    assert "━" * 40 in said[200]

@@ -12,7 +12,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from cli_terminal import COMMAND, Open, run
+from cli_terminal import COMMAND, Open, run, screen_of
+from rich.cells import cell_len
 from waiting import PATIENCE, wait_until
 
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
@@ -32,7 +33,7 @@ def test_progress_in_a_terminal(shop: Sandbox, keys: Path, terminal: Open) -> No
     """In a terminal a bar shows how far an upload has come, also while the window changes its size; then it goes."""
     shop.fault(Fault(FaultKind.SLOW, endpoint="ka/create", times=None, seconds=0.05))
     it = terminal("keys", "upload", keys, "-p", 8, "--concurrency", 1)
-    it.read(lambda text: "Uploading" in text and "/20000" in text)
+    it.read(lambda text: "Uploading" in text and "/20,000" in text)
     it.resize(50)
     os.kill(it.pid, signal.SIGWINCH)
     it.read(lambda text: re.search(r"[\d,]+/s", text))
@@ -48,7 +49,7 @@ def test_interrupted_in_a_terminal(shop: Sandbox, keys: Path, terminal: Open, tm
     shop.fault(Fault(FaultKind.SLOW, endpoint="ka/create", times=None, skip=4, seconds=30))
     failed = tmp_path / "failed.txt"
     it = terminal("keys", "upload", keys, "-p", 8, "--concurrency", 2, "--failed-lines", failed)
-    it.read(lambda text: "2000/20000" in text)  # four chunks; the next two take long
+    it.read(lambda text: "2,000/20,000" in text)  # four chunks; the next two take long
     os.write(it.fd, b"\x03")
     assert it.end() == 130
     assert "unknown" in it.text
@@ -63,6 +64,28 @@ def test_interrupted_in_a_terminal(shop: Sandbox, keys: Path, terminal: Open, tm
     again = run("keys", "upload", failed, "-p", 8, "--json")
     assert json.loads(again.stdout)["ok"] is True
     assert set(shop.keys(8)[89:]) == everything
+
+
+def test_a_bar_at_any_width(shop: Sandbox, keys: Path, terminal: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From 40 columns on the bar is one line, and after Ctrl-C nothing is left of it; in both languages."""
+    for lang, what in (("en", "Uploading"), ("zh", "正在上传")):
+        for columns in (40, 60, 80, 200):
+            shop.fault(Fault(FaultKind.SLOW, endpoint="ka/create", times=None, skip=4, seconds=30))
+            it = terminal("--lang", lang, "keys", "upload", keys, "-p", 8, "--concurrency", 2, columns=columns)
+            it.read(lambda text: "2,000/20,000" in text)
+            # Until the next one is drawn, so that this one is whole.
+            it.read(lambda text: "\x1b[2K" in text.partition("2,000/20,000")[2])
+            half_way = next(part for part in it.text.split("\r\x1b[2K") if "2,000/20,000" in part)
+            half_way = re.sub(r"\x1b\[[?\d;]*[a-zA-Z]", "", half_way).strip()
+            assert cell_len(half_way) <= columns - 3, (lang, columns, half_way)
+            assert (what in half_way) == (columns > 40), (lang, columns, half_way)
+            os.write(it.fd, b"\x03")
+            assert it.end() == 130
+            left = screen_of(it.text, columns)
+            assert not any("20,000" in line or "━" in line for line in left), (lang, columns, left)
+            not_read = next(line for line in left if {"en": "not read yet", "zh": "尚未读取"}[lang] in line)
+            assert re.search(r"\d\d,000$", not_read), not_read
+            shop.clear_faults()
 
 
 def test_ended_by_a_signal(shop: Sandbox, keys: Path) -> None:
@@ -133,7 +156,7 @@ def test_a_signal_that_another_thread_is_told() -> None:
 def test_a_pipe_that_gives_nothing(shop: Sandbox, terminal: Open) -> None:
     """An upload that waits for somebody to type can be interrupted, though a thread waits with it."""
     it = terminal("keys", "upload", "-", "-p", 8)
-    it.read(lambda text: "Uploading" in text)
+    it.read(lambda text: "Reading" in text)
     os.write(it.fd, b"\x03")
     assert it.end() == 130
     assert not shop.requests

@@ -192,6 +192,19 @@ def _port_number(value: str | int) -> int:
     return int(value)
 
 
+def _encoding(value: str) -> str:
+    """The name of an encoding, in any spelling."""
+    from gatepay_async.cli.files import encodings, reading
+
+    if value.strip().lower() == reading.AUTO:
+        return reading.AUTO
+    found = encodings.known_name(value)
+    if not found:
+        choices = ", ".join((reading.AUTO, *encodings.NAMES))
+        raise typer.BadParameter(text("usage.choice", value=output.escape(value), choices=choices))
+    return found
+
+
 def _choice_option(*choices: str) -> dict[str, Any]:
     """What makes an option take one of *choices*, and offer them for completion."""
 
@@ -317,11 +330,22 @@ def logout() -> None:
 
 
 @app.command(cls=usage.Command, help="products")
-def products() -> None:
+def products(
+    below: Annotated[
+        int | None, typer.Option("--below", help="products.below", metavar="N", parser=_positive_int)
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="products.watch")] = False,
+    every: Annotated[float, typer.Option("--every", help="products.every", metavar="SECONDS", min=1)] = 60.0,
+) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import products
 
-    runner.start(products.list_products)
+    if not watch:
+        runner.start(products.list_products, below)
+    elif below is None:
+        raise HaltError(text("products.below_missing"))
+    else:
+        runner.serve(products.watch_stock, below, every)
 
 
 app.add_typer(keys, name="keys")
@@ -332,9 +356,13 @@ def keys_upload(
     files: Annotated[list[Path], typer.Argument(help="upload.files", metavar="FILE", parser=_file_path)],
     product: Product,
     concurrency: Concurrency = 4,
+    column: Annotated[str, typer.Option("--column", help="upload.column_is", metavar="NAME|NUMBER")] = "",
     encoding: Annotated[
-        str, typer.Option("--encoding", help="upload.encoding", **_choice_option("utf-8", "gb18030", "gbk", "big5"))
-    ] = "utf-8",
+        str, typer.Option("--encoding", help="upload.encoding", metavar="NAME", parser=_encoding)
+    ] = "auto",
+    skip_heading: Annotated[bool, typer.Option("--skip-heading", help="upload.skip_heading")] = False,
+    as_is: Annotated[bool, typer.Option("--as-is", help="upload.as_is")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="upload.yes")] = False,
     failed_lines: FailedLines = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="upload.dry_run")] = False,
     durable: Annotated[bool, typer.Option("--durable", help="upload.durable")] = False,
@@ -342,20 +370,24 @@ def keys_upload(
 ) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import keys_dry_run, keys_upload
+    from gatepay_async.cli.files.reading import Reading
 
+    reading = Reading(encoding, column.strip(), skip_heading, as_is)
     if dry_run:
-        raise typer.Exit(keys_dry_run.dry_run(files, encoding=encoding))
+        raise typer.Exit(keys_dry_run.dry_run(files, reading))
     if durable or no_wait:
         from gatepay_async.cli.commands import keys_durable
 
-        runner.start(keys_durable.submit, files, product, concurrency, encoding, failed_lines, wait=not no_wait)
-    runner.start(keys_upload.upload, files, product, concurrency, encoding, failed_lines)
+        where = (files, product, concurrency, reading, failed_lines)
+        runner.start(keys_durable.submit, *where, yes=yes, wait=not no_wait)
+    runner.start(keys_upload.upload, files, product, concurrency, reading, failed_lines, yes=yes)
 
 
 @keys.command("export", cls=usage.Command, help="export")
 def keys_export(
     product: Product,
     target: Annotated[str, typer.Option("--output", "-o", help="export.output", metavar="FILE")],
+    excel: Annotated[bool, typer.Option("--excel", help="export.excel")] = False,
     thorough: Annotated[bool, typer.Option("--thorough", help="export.thorough")] = False,
     force: Annotated[bool, typer.Option("--force", help="export.force")] = False,
     reveal: Annotated[bool, typer.Option("--reveal", help="export.reveal")] = False,
@@ -363,7 +395,7 @@ def keys_export(
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import keys_export
 
-    runner.start(keys_export.export, product, _expanded(target), thorough, force, reveal)
+    runner.start(keys_export.export, product, _expanded(target), excel, thorough, force, reveal)
 
 
 @keys.command("count", cls=usage.Command, help="count")

@@ -1,12 +1,15 @@
 """What became of each line of an upload: the ledger, what went wrong and where, and the lines to be uploaded again."""
 
 import sys
-from collections.abc import Callable, Mapping
-from itertools import groupby
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from gatepay_async.cli import failures, sources
+from gatepay_async.cli.files import writing
+from gatepay_async.cli.files.columns import EXPORTED
+from gatepay_async.cli.files.reading import AUTO, Reading
 from gatepay_async.cli.language import text
 from gatepay_async.cli.output import escape, print_json, wants_json
 from gatepay_async.cli.private_file import check_replaceable
@@ -44,10 +47,31 @@ def check_failed_lines(failed_lines: Path, read: list[sources.Source]) -> None:
     check_replaceable(failed_lines)
 
 
-def write_failed_lines(file: BinaryIO, report: UploadReport, encoding: str) -> None:
-    """Write the card keys that are not known to be on the server, in *encoding*, ready to be uploaded again."""
-    for outcome in report.chunks:
-        file.writelines(sources.encode_lines(outcome.keys, encoding))
+def write_failed_lines(
+    path: Path, file: BinaryIO, report: UploadReport, reading: Reading, rest: Iterable[str] = ()
+) -> None:
+    """
+    Write the card keys that are not known to be on the server, ready to be uploaded again with the same options.
+
+    Args:
+        path: The name of the file; its ending is the format.
+        file: Takes bytes.
+        report: What became of the card keys.
+        reading: How the input was read.
+        rest: Lines that were never read.
+
+    Raises:
+        HaltError: The format can't hold one of them.
+    """
+    encoding = "utf-8" if reading.encoding == AUTO else reading.encoding
+    keys = chain.from_iterable(outcome.keys for outcome in report.chunks)
+    name = path.with_suffix(".txt") if reading.as_is else path  # a heading would be taken as it stands, too
+    heading = reading.skip_heading and not reading.as_is
+    with (
+        sources.explain_format(),
+        writing.open_writer(name, file, (EXPORTED,), encoding=encoding, heading=heading) as writer,
+    ):
+        writer.write((key,) for key in chain(keys, rest))
 
 
 def print_report(
@@ -58,6 +82,7 @@ def print_report(
     left_out: bool = False,
     interrupted: bool = False,
     cancelled: bool = False,
+    not_read: int | None = 0,
     facts: Mapping[str, object] | None = None,
 ) -> None:
     """
@@ -70,6 +95,7 @@ def print_report(
         left_out: Lines are missing there, which were never read.
         interrupted: It was broken off.
         cancelled: So it was on purpose.
+        not_read: Lines that the input still has; None: not known.
         facts: More of it, for programs.
     """
     described = [_describe_outcome(place, outcome) for outcome in report.chunks]
@@ -77,6 +103,7 @@ def print_report(
     if wants_json():
         print_json(
             **report.columns(),
+            not_read=not_read,
             ok=report.ok and not interrupted,
             stopped=None if report.stopped is None else type(report.stopped).__name__,
             interrupted=interrupted,
@@ -87,7 +114,7 @@ def print_report(
             **(facts or {}),
         )
         return
-    print_counts(report)
+    print_counts(report, not_read=not_read or 0)
     if troubles:
         _print_troubles(_merge_neighbours(report, described))
     print_invisible([place(each) for each in report.invisible[:_MAX_ROWS]], of=len(report.invisible))
@@ -111,7 +138,7 @@ def print_invisible(places: list[str], *, of: int) -> None:
         print_line(text("upload.more", count=of - len(places)))
 
 
-def print_counts(of: Counts) -> None:
+def print_counts(of: Counts, *, not_read: int = 0) -> None:
     """A table of the columns; of an upload that goes on, what is still to come, too."""
     rows = table(text("upload.column"), text("upload.lines"), right=(1,))
     for name, count in of.columns().items():
@@ -119,6 +146,8 @@ def print_counts(of: Counts) -> None:
             rows.add_row(text(f"upload.{name}"), f"{count:,}", style="red" if name in _FAILURE_COLUMNS else "")
     if isinstance(of, UploadProgress) and of.in_flight:
         rows.add_row(text("upload.to_come"), f"{of.in_flight:,}")
+    if not_read:
+        rows.add_row(text("upload.not_read"), f"{not_read:,}")
     print_table(rows)
 
 

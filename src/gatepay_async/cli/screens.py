@@ -14,7 +14,7 @@ from typing import IO, Literal
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.progress import Progress, ProgressColumn, Task
 from rich.table import Table
 from rich.text import Text
 
@@ -27,6 +27,11 @@ from gatepay_async.words.command import COMMAND
 _FILE_COLUMNS = 160  # columns where there is no terminal to ask
 _WORD_COLUMNS = 8  # columns that a text in a table needs at least
 _WIDE_COLUMNS = 60  # columns; a narrower terminal needs them for the words of a table, not for the space between them
+
+_BAR_COLUMNS, _MIN_BAR_COLUMNS = 40, 8  # columns of a bar
+# Columns at the end of its line that stay free. A terminal shows Ctrl-C as ^C where the cursor is; in the next line,
+# Rich would take that one away, and leave the bar.
+_ECHO_COLUMNS = 3
 
 
 class _Screen(Console):
@@ -148,27 +153,60 @@ def print_line(text: str, *, style: str = "", stream: IO[str] | None = None) -> 
             raise
 
 
-class _Rate(ProgressColumn):
-    """Card keys a second, and how long the rest will take at that rate."""
+class _Bar(ProgressColumn):
+    """
+    One line that fits the terminal, whatever its width: how many are done, the bar, the rate and the time left.
 
-    def __init__(self) -> None:
+    Args:
+        console: Whose width it is.
+    """
+
+    max_refresh = None
+
+    def __init__(self, console: Console) -> None:
         super().__init__()
+        self._console = console
         # Rich draws in a thread of its own, which doesn't know what language is spoken.
         self._language: Lang = current_language()
 
     def render(self, task: Task) -> Text:
-        """Nothing before there is a rate."""
+        """What there is room for, the most important first."""
+        room = self._console.width - _ECHO_COLUMNS
+        done = f"{task.completed:,.0f}" if task.total is None else f"{task.completed:,.0f}/{task.total:,.0f}"
+        facts = [(task.description, ""), (done, "green"), *((each, "cyan") for each in self._pace(task))]
+        # What is left out when the line is too long, one after the other: the rate, what is being done, the time left.
+        for place in (2, 0, -1):
+            if _columns(facts) > room and len(facts) > 1 and -len(facts) <= place < len(facts):
+                facts.pop(place)
+        texts = [Text(each, style=style) for each, style in facts]
+        wide = min(_BAR_COLUMNS, room - _columns(facts) - 1)
+        if task.total and wide >= _MIN_BAR_COLUMNS:
+            texts.insert(int(facts[0][0] == task.description), self._drawn(task.completed / task.total, wide))
+        return Text(" ").join(texts)
+
+    def _pace(self, task: Task) -> list[str]:
+        """Card keys a second, and how long the rest will take at that rate; nothing before there is a rate."""
         # Since the beginning: chunks that were sent side by side end side by side, and between two of them Rich's own
         # rate is hundreds of thousands.
         if not task.completed or not task.elapsed:
-            return Text()
+            return []
         rate = task.completed / task.elapsed
-        label = say(COMMAND["screens.rate"], self._language, rate=f"{rate:,.0f}")
+        pace = [say(COMMAND["screens.rate"], self._language, rate=f"{rate:,.0f}")]
         if task.remaining:
             left = math.ceil(task.remaining / rate)
             clock = f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
-            label += " " + say(COMMAND["screens.left"], self._language, time=clock)
-        return Text(label, style="cyan")
+            pace.append(say(COMMAND["screens.left"], self._language, time=clock))
+        return pace
+
+    def _drawn(self, part: float, wide: int) -> Text:
+        sign = "━" if self._console.encoding.startswith("utf") else "-"
+        done = min(wide, int(part * wide))
+        return Text.assemble((sign * done, "bar.complete"), (sign * (wide - done), "bar.back"))
+
+
+def _columns(facts: list[tuple[str, str]]) -> int:
+    """Columns of them all, with a blank between two."""
+    return sum(cell_len(each) + 1 for each, _ in facts) - 1
 
 
 @contextmanager
@@ -186,8 +224,8 @@ def progress(what: str, *, total: float | None) -> Generator[Callable[[int, floa
     if wants_json() or not sys.stderr.isatty():
         yield lambda _done, _of: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate())
-    with Progress(*columns, console=screen(sys.stderr), transient=True) as bar:
+    console = screen(sys.stderr)
+    with Progress(_Bar(console), console=console, transient=True) as bar:
         task = bar.add_task(what, total=total)
 
         def update(done: int, of: float | None) -> None:

@@ -62,13 +62,25 @@ COMMAND: dict[str, Text] = {
         "Show the help of a command.\n\n  gatepay help keys upload",
         "显示某个命令的帮助。\n\n  gatepay help keys upload",
     ),
-    "products": ("List your shop's products: ID, price and stock.", "列出店铺的商品：编号、价格、库存。"),
+    "products": (
+        "List your shop's products: ID, price and stock.\n"
+        "\n"
+        "  gatepay products --below 20                   only products with a stock below 20\n"
+        "  gatepay products --watch --below 20           a line whenever one falls below 20, until Ctrl-C",
+        "列出店铺的商品：编号、价格、库存。\n"
+        "\n"
+        "  gatepay products --below 20                   只列出库存少于 20 的商品\n"
+        "  gatepay products --watch --below 20           库存降到 20 以下时输出一行，直到按下 Ctrl-C",
+    ),
     "keys": ("Upload, export and count card keys.", "卡密：上传、导出、统计。"),
     "upload": (
-        "Upload card keys from files, one per line.\n"
+        "Upload card keys from files: text, one per line, or tables (.csv, .tsv, .jsonl, .xlsx).\n"
         "\n"
-        "All files are checked first. If one of them has a problem, nothing is sent. Use `-` to read standard input; its "
-        "lines are sent as they arrive. Blank lines and duplicates are skipped.\n"
+        "All files are checked first. If one of them has a problem, nothing is sent. Use `-` to read standard input. Blank "
+        "lines and duplicates are skipped.\n"
+        "\n"
+        "From a table, the card keys are read from the column `content`, from the only column, or from the one that "
+        "--column names.\n"
         "\n"
         "You can always run the same upload again: GatePay stores each card key once and reports which ones are new.\n"
         "\n"
@@ -76,12 +88,13 @@ COMMAND: dict[str, Text] = {
         "card keys are queued first; see the result with `gatepay uploads`.\n"
         "\n"
         "  gatepay keys upload keys.txt more.txt --product 8 --failed-lines failed.txt\n"
-        "  gatepay keys upload keys.txt --product 8 --dry-run\n"
+        "  gatepay keys upload keys.xlsx --product 8 --column 2 --dry-run\n"
         "  gatepay keys upload keys.txt --product 8 --durable",
-        "从文件上传卡密，一行一条。\n"
+        "从文件上传卡密：文本文件（一行一条）或表格（.csv、.tsv、.jsonl、.xlsx）。\n"
         "\n"
-        "上传前会先检查全部文件：只要有一个文件有问题，就不会发送任何内容。`-` 表示标准输入，边读边发。"
-        "空行和重复的卡密会自动跳过。\n"
+        "上传前会先检查全部文件：只要有一个文件有问题，就不会发送任何内容。`-` 表示标准输入。空行和重复的卡密会自动跳过。\n"
+        "\n"
+        "表格中的卡密取自 content 列；只有一列时取那一列；否则取 --column 指定的列。\n"
         "\n"
         "可以放心地重复上传：GatePay 对每条卡密只保留一份，并会告知哪些是新增的。\n"
         "\n"
@@ -89,7 +102,7 @@ COMMAND: dict[str, Text] = {
         "之后用 gatepay uploads 查看结果。\n"
         "\n"
         "  gatepay keys upload keys.txt more.txt --product 8 --failed-lines failed.txt\n"
-        "  gatepay keys upload keys.txt --product 8 --dry-run\n"
+        "  gatepay keys upload keys.xlsx --product 8 --column 2 --dry-run\n"
         "  gatepay keys upload keys.txt --product 8 --durable",
     ),
     "uploads": (
@@ -154,15 +167,16 @@ COMMAND: dict[str, Text] = {
         "Export all card keys of a product to a file.\n"
         "\n"
         "The file is created when the export is complete, and only you can read it. Its extension sets the format: "
-        ".txt (one card key per line), .csv or .jsonl. Use `-` for standard output.\n"
+        ".txt (one card key per line), .csv, .tsv, .jsonl or .xlsx. Use `-` for standard output. `gatepay keys upload` "
+        "reads all of these formats back.\n"
         "\n"
-        "  gatepay keys export --product 8 --output keys.csv",
+        "  gatepay keys export --product 8 --output keys.xlsx",
         "将某个商品的全部卡密导出到文件。\n"
         "\n"
-        "导出完成后才会生成文件，且只有你自己可读。格式由扩展名决定：.txt（一行一条）、.csv、.jsonl。"
-        "`-` 表示标准输出。\n"
+        "导出完成后才会生成文件，且只有你自己可读。格式由扩展名决定：.txt（一行一条）、.csv、.tsv、.jsonl、.xlsx。"
+        "`-` 表示标准输出。gatepay keys upload 可以读回以上所有格式。\n"
         "\n"
-        "  gatepay keys export --product 8 --output keys.csv",
+        "  gatepay keys export --product 8 --output keys.xlsx",
     ),
     "count": ("Count card keys: in stock and on the server.", "统计卡密：可售库存和服务器上的总数。"),
     "order": (
@@ -276,6 +290,10 @@ COMMAND: dict[str, Text] = {
     ),
     # -- options and arguments ----------------------------------------------------------------------------------------
     "option.json": ("Print one JSON object, on one line.", "以 JSON 输出，整个结果为一行一个对象。"),
+    "option.json_products": (
+        "Print one JSON object, on one line; with --watch, one for each alert.",
+        "以 JSON 输出，整个结果为一行一个对象；使用 --watch 时每次提醒一个对象。",
+    ),
     "option.json_pay": (
         "Print JSON, one object per line: the order, and with --wait the payment.",
         "以 JSON 输出，每行一个对象：先是订单，使用 --wait 时还有付款。",
@@ -322,14 +340,31 @@ COMMAND: dict[str, Text] = {
     "profiles.default": ("Make this profile the default.", "将此配置设为默认。"),
     "help.command": ("The command, such as `keys upload`.", "命令，例如 keys upload。"),
     "upload.files": (
-        "Text files, one card key per line; `-` for standard input.",
-        "文本文件，一行一条卡密；`-` 为标准输入。",
+        "Text files, one card key per line, or tables; `-` for standard input.",
+        "文本文件（一行一条卡密）或表格；`-` 为标准输入。",
     ),
     "upload.concurrency": (
         "Number of concurrent requests (default: 4). `auto` finds the number that uploads fastest.",
         "并发请求数（默认 4）；auto 表示自动找到上传最快的并发数。",
     ),
-    "upload.encoding": ("Encoding of the files (default: utf-8).", "文件编码（默认 utf-8）。"),
+    "upload.column_is": (
+        "Column of a table that holds the card keys: its heading, or its number from 1.",
+        "表格中存放卡密的列：列名，或从 1 开始的列号。",
+    ),
+    "upload.encoding": (
+        "Encoding of text files: auto (default), utf-8, gb18030, gbk, big5, utf-16, utf-16-le, utf-16-be or utf-32.",
+        "文本文件的编码：auto（默认，自动识别）、utf-8、gb18030、gbk、big5、utf-16、utf-16-le、utf-16-be、utf-32。",
+    ),
+    "upload.skip_heading": ("The first line is a heading, not a card key.", "第一行是标题，不是卡密。"),
+    "upload.as_is": (
+        "Take every line as it stands, in tables too, without looking for headings and columns. Lines of standard input "
+        "are sent as they arrive.",
+        "每一行都原样作为卡密（表格也按文本读取），不识别标题和列。标准输入边读边发。",
+    ),
+    "upload.yes": (
+        "Don't ask about lines that contain commas, tabs or markup.",
+        "对含有逗号、制表符或标签的行不再询问，直接上传。",
+    ),
     "upload.failed_lines": (
         "Write card keys that may not be on the server to this file, so that you can upload them again. An existing file "
         "is replaced. Only you can read it.",
@@ -354,7 +389,14 @@ COMMAND: dict[str, Text] = {
         "所有 worker 合计的每秒请求数（默认不限）。",
     ),
     "work.drain": ("Exit when nothing is left to send.", "没有待发送的卡密时自动退出。"),
-    "export.output": ("Output file (.txt, .csv or .jsonl), or `-`.", "输出文件（.txt、.csv、.jsonl），或 `-`。"),
+    "export.output": (
+        "Output file (.txt, .csv, .tsv, .jsonl or .xlsx), or `-`.",
+        "输出文件（.txt、.csv、.tsv、.jsonl、.xlsx），或 `-`。",
+    ),
+    "export.excel": (
+        "Write a .csv file that Excel opens with a double click: as UTF-8, with card keys that stay text.",
+        "生成可以用 Excel 双击打开的 .csv：编码为 UTF-8，卡密保持为文本。",
+    ),
     "export.thorough": (
         "Include every card key even while keys are added and deleted; takes about 15 % more requests.",
         "即使导出期间有卡密增删也不会遗漏；请求数约多 15%。",
@@ -801,7 +843,103 @@ COMMAND: dict[str, Text] = {
     "sources.and": ("; ", "；"),
     "sources.unreadable": ("Can't read {name}: {reason}", "无法读取 {name}：{reason}"),
     "sources.line": ("line {line} {problem}", "第 {line} 行{problem}"),
-    "sources.utf16": ("starts with the byte-order mark of UTF-16", "以 UTF-16 的 BOM 开头，文件是 UTF-16 编码"),
+    "sources.row": ("row {line} {problem}", "第 {line} 行{problem}"),
+    "sources.reading": ("Reading", "正在读取"),
+    "sources.guessed": (
+        "Note: {name} is not UTF-8; it is read as {encoding} (--encoding).",
+        "注意：{name} 不是 UTF-8，按 {encoding} 读取（可用 --encoding 指定）。",
+    ),
+    "sources.no_encoding": (
+        "is not UTF-8, and the encoding can't be recognized",
+        "不是 UTF-8，也无法识别是哪种编码",
+    ),
+    "sources.not_in": ("the file is not {encoding}", "文件不是 {encoding} 编码"),
+    "sources.no_encoding.todo": (
+        "save the file as UTF-8, or set its encoding, such as --encoding gb18030 or --encoding big5",
+        "请另存为 UTF-8，或用 --encoding 指定编码，如 --encoding gb18030、--encoding big5",
+    ),
+    "sources.heading": ("looks like a heading, not a card key", "看起来是标题，不是卡密"),
+    "sources.heading.todo": (
+        "add --skip-heading to leave this line out, or --as-is if it is a card key",
+        "如果是标题，请加 --skip-heading 跳过；如果确实是卡密，请加 --as-is",
+    ),
+    "sources.which_column": (
+        "several columns; which one holds the card keys? Columns: {columns}",
+        "有多列，无法确定哪一列是卡密。各列：{columns}",
+    ),
+    "sources.no_column": (
+        "there is no single column {wanted}. Columns: {columns}",
+        "没有唯一的列 {wanted}。各列：{columns}",
+    ),
+    "sources.which_column.todo": (
+        "name the column or its number: --column {likely}",
+        "请指定列名或列号：--column {likely}",
+    ),
+    "sources.no_table": ("--column: none of the files is a table.", "--column：没有文件是表格。"),
+    "sources.no_table.todo": (
+        "remove --column, or name the file .csv, .tsv, .jsonl or .xlsx",
+        "请去掉 --column，或将文件改名为 .csv、.tsv、.jsonl、.xlsx",
+    ),
+    "sources.is_workbook": ("this is an Excel file", "这是 Excel 文件"),
+    "sources.no_workbook": (
+        "this is not an Excel file, or a password protects it",
+        "不是 Excel 文件，或设有密码",
+    ),
+    "sources.is_workbook.todo": (
+        "save it as .xlsx, without a password",
+        "请另存为 .xlsx，不要设置密码",
+    ),
+    "sources.workbook_as_is": ("an Excel file has no lines for --as-is", "Excel 文件没有可供 --as-is 读取的行"),
+    "sources.workbook_as_is.todo": ("remove --as-is", "请去掉 --as-is"),
+    "sources.empty": ("the file contains no card keys", "文件中没有卡密"),
+    "sources.empty.todo": ("check that this is the right file", "请确认文件是否正确"),
+    "sources.exponent": (
+        "holds a number that a spreadsheet shortened, such as 1.23E+15; digits are lost",
+        "是被表格软件缩写的数字（如 1.23E+15），已丢失位数",
+    ),
+    "sources.float": ("holds a number with decimals, not a card key", "是小数，不是卡密"),
+    "sources.rounded": (
+        "holds a number of more than 15 digits; Excel has replaced the others with zeros",
+        "是超过 15 位的数字，后面的位数已被 Excel 改成 0",
+    ),
+    "sources.padded": (
+        "holds a number, and this workbook shows numbers with zeros in front that are not stored",
+        "是数字，而此工作簿用数字格式显示前导零，文件中并没有保存这些零",
+    ),
+    "sources.no_text": (
+        "holds a date, a truth value or something else that is not text",
+        "是日期、逻辑值或其他非文本内容",
+    ),
+    "sources.as_text.todo": (
+        "format the column as text, then enter the card keys again from where they came from",
+        "请先将该列设为文本格式，再从原始来源重新填入卡密",
+    ),
+    "sources.more_cells": ("has more than one column, unlike the first one", "不止一列，与首行不同"),
+    "sources.no_csv": ("is not valid CSV, for example a quote is not closed", "不是有效的 CSV，例如引号没有成对"),
+    "sources.no_json": ("is not valid JSON", "不是有效的 JSON"),
+    "sources.table.todo": (
+        "correct the file, or name a column with --column, or use --as-is to take each line as a card key",
+        "请修正文件，或用 --column 指定列；若每一行整行都是卡密，请加 --as-is",
+    ),
+    "sources.lf": ("contains a line break within the card key", "的卡密中含有换行"),
+    "odd.these": (
+        "Lines that may not be a single card key each: {count}.",
+        "有 {count} 行看起来不是单独一条卡密。",
+    ),
+    "odd.comma": ("(contains a comma)", "（含有逗号）"),
+    "odd.tab": ("(contains a tab)", "（含有制表符）"),
+    "odd.markup": ("(contains markup)", "（含有标签）"),
+    "odd.exponent": ("(a number that a spreadsheet shortened)", "（被表格软件缩写的数字）"),
+    "odd.zeros": (
+        "(a number of another length; leading zeros may be lost)",
+        "（位数与其他数字不同，可能丢失了前导零）",
+    ),
+    "odd.ask": ("Upload each whole line as one card key? [y/N] ", "每一整行作为一条卡密上传吗？[y/N] "),
+    "odd.no": ("Nothing was sent.", "没有发送任何内容。"),
+    "odd.todo": (
+        "add --yes if each whole line is one card key; if the file is a table, name it .csv or .tsv and use --column",
+        "如果每一整行就是一条卡密，请加 --yes；如果文件是表格，请改名为 .csv 或 .tsv，并用 --column 指定列",
+    ),
     "sources.utf8_mark": (
         "starts with the byte-order mark of UTF-8, so the file is not {encoding}",
         "以 UTF-8 的 BOM 开头，文件不是 {encoding} 编码",
@@ -815,8 +953,8 @@ COMMAND: dict[str, Text] = {
     "sources.encoding": ("is in a different encoding", "的编码与 --encoding（默认 utf-8）不符"),
     "sources.long": ("is longer than {most} bytes", "超过 {most} 字节"),
     "sources.todo": (
-        "save the file as UTF-8 text, one card key per line, or set --encoding (gb18030, gbk or big5)",
-        "请另存为 UTF-8 文本，一行一条卡密；如果文件是 GBK 编码，请加 --encoding gbk（也支持 gb18030、big5）",
+        "save the file as UTF-8 text, one card key per line, or set --encoding (such as gb18030, big5 or utf-16)",
+        "请另存为 UTF-8 文本，一行一条卡密；或用 --encoding 指定编码（如 gb18030、big5、utf-16）",
     ),
     "uploads.keys_gone": (
         "The card keys of {count} lines are no longer stored, so they can't be written to {path}.",
@@ -836,6 +974,25 @@ COMMAND: dict[str, Text] = {
     "products.price": ("price (¥)", "价格（元）"),
     "products.stock": ("in stock", "可售库存"),
     "products.total": ("on the server", "卡密总数"),
+    "products.below": ("Show only products with a stock below N.", "只显示库存少于 N 的商品。"),
+    "products.watch": (
+        "Watch the stock until Ctrl-C (with --below).",
+        "持续查看库存，直到按下 Ctrl-C（需要 --below）。",
+    ),
+    "products.every": (
+        "Seconds between two looks with --watch (default: 60).",
+        "使用 --watch 时每隔多少秒查看一次（默认 60）。",
+    ),
+    "products.below_missing": (
+        "--watch requires --below: the stock to warn at.",
+        "--watch 需要 --below：库存低于多少时提醒。",
+    ),
+    "products.watching": (
+        "Watching for a stock below {below}. Ctrl-C ends it.",
+        "库存低于 {below} 时提醒。按 Ctrl-C 结束。",
+    ),
+    "products.low": ("product {number} ({name}): {stock} left", "商品 {number}（{name}）：还剩 {stock}"),
+    "products.none_low": ("No product has so little stock.", "没有库存这么少的商品。"),
     "products.none": ("Your shop has no products yet.", "店铺还没有商品。"),
     # -- the upload ---------------------------------------------------------------------------------------------------
     "screens.rate": ("{rate}/s", "{rate} 条/秒"),
@@ -852,6 +1009,8 @@ COMMAND: dict[str, Text] = {
     "upload.unknown": ("unknown", "结果未知"),
     "upload.not_sent": ("not sent", "未发送"),
     "upload.to_come": ("pending", "待处理"),
+    "upload.not_read": ("not read yet", "尚未读取"),
+    "upload.samples": ("For example: {samples}", "例如：{samples}"),
     "upload.would_send": ("would be sent", "将要发送"),
     "upload.chunks": ("requests", "请求次数"),
     "upload.where": ("where", "位置"),
@@ -946,6 +1105,17 @@ COMMAND: dict[str, Text] = {
     "export.closed": ("Standard output is closed, so the card keys would be lost.", "标准输出已关闭，卡密无处可写。"),
     "export.closed.todo": ("set a file with --output", "用 --output 指定文件"),
     "export.ending": ("{path}: the extension must be one of {endings}", "{path}：扩展名只能是 {endings}"),
+    "export.line_break": (
+        "A card key contains a line break, which a text file can't hold.",
+        "有卡密含有换行，文本文件无法保存。",
+    ),
+    "export.long_cell": (
+        "A card key is longer than {most} characters, the limit of an Excel cell.",
+        "有卡密超过 {most} 个字符，超出 Excel 单元格的上限。",
+    ),
+    "export.other_format": ("export to .csv or .jsonl", "请导出为 .csv 或 .jsonl"),
+    "export.excel_ending": ("--excel is for .csv and .xlsx files.", "--excel 只用于 .csv 和 .xlsx 文件。"),
+    "export.excel_ending.todo": ("use --output keys.csv", "请使用 --output keys.csv"),
     "export.written": ("{count} card keys written to {path}.", "已将 {count} 条卡密写入 {path}。"),
     "export.drifted": (
         "Note: the stock changed during the export. Card keys that existed the whole time are all included.",

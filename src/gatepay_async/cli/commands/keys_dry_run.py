@@ -6,9 +6,11 @@ from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
-from gatepay_async.cli import ledger, sources
+from gatepay_async.cli import checking, ledger, sources
+from gatepay_async.cli.files.odd import masked
+from gatepay_async.cli.files.reading import Reading
 from gatepay_async.cli.language import text
-from gatepay_async.cli.output import print_long_json, wants_json
+from gatepay_async.cli.output import escape, print_long_json, wants_json
 from gatepay_async.cli.screens import facts, print_line, print_table
 from gatepay_async.cli.status import Status
 from gatepay_async.dedup import FirstLines
@@ -16,15 +18,17 @@ from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Ledger
 from gatepay_async.protocol.chunking import Chunker
 
 _MAX_LINES_SHOWN = 20
+_MAX_SAMPLES = 3  # card keys that are shown, masked
 _BATCH_LINES = 2000  # lines read, and looked up, at a time
 
 Place = Callable[[int], str]
 
 
-def dry_run(names: list[Path], *, encoding: str) -> Status:
+def dry_run(names: list[Path], reading: Reading) -> Status:
     """Count lines, blanks, repetitions and chunks, as the upload would."""
-    reader = sources.Reader(sources.find_sources(names), encoding)
-    run = _DryRun()
+    inputs = checking.check_sources(names, reading)
+    reader = sources.Reader(inputs)
+    run = _DryRun(inputs)
     with closing(FirstLines()) as first_lines:
         run.read(reader, first_lines)
     if wants_json():
@@ -54,7 +58,9 @@ class _LineLedger(Ledger):
 class _DryRun:
     """Cuts lines into chunks as an upload does, and counts these."""
 
-    def __init__(self) -> None:
+    def __init__(self, inputs: list[sources.Source]) -> None:
+        self._inputs = inputs
+        self._samples: list[str] = []
         self._lines = _LineLedger()
         self._chunker = Chunker(self._lines)
         self._repeated = array("Q")  # lines
@@ -92,22 +98,33 @@ class _DryRun:
             "repetitions": ({"line": again, "first": first} for again, first in self._repetitions(place)),
             "refused_lines": map(place, self._lines.refused),
             "invisible_lines": map(place, self._lines.holding_invisible),
+            "odd_lines": (f"{source.name}:{each.line}" for source in self._inputs for each in source.odd),
+            "samples": self._samples,
         }
 
     def print_summary(self, place: Place) -> None:
         """For people."""
         print_table(facts((text(f"upload.{name}"), f"{count:,}") for name, count in self.counts().items()))
+        if self._samples:
+            print_line(text("upload.samples", samples="  ".join(map(escape, self._samples))))
+        odd = sum(source.odd_count for source in self._inputs)
+        if odd:
+            print_line(text("odd.these", count=f"{odd:,}"))
+            for line in checking.odd_lines(self._inputs):
+                print_line(f"  {line}")
         for again, first in islice(self._repetitions(place), _MAX_LINES_SHOWN):
             print_line(text("upload.repeats", line=again, first=first))
         if len(self._repeated) > _MAX_LINES_SHOWN:
             print_line(text("upload.more", count=len(self._repeated) - _MAX_LINES_SHOWN))
         for each in self._lines.refused[:_MAX_LINES_SHOWN]:
             print_line(text("upload.cant_be", line=place(each)))
-        odd = self._lines.holding_invisible
-        ledger.print_invisible([place(each) for each in odd[:_MAX_LINES_SHOWN]], of=len(odd))
+        unseen = self._lines.holding_invisible
+        ledger.print_invisible([place(each) for each in unseen[:_MAX_LINES_SHOWN]], of=len(unseen))
         print_line(text("upload.nothing_sent"))
 
     def _count_chunks(self, chunks: list[Chunk]) -> None:
+        if chunks and not self._chunks:
+            self._samples = [masked(key) for key in chunks[0].keys[:_MAX_SAMPLES]]
         self._chunks += len(chunks)
         self._would_send += sum(len(chunk.keys) for chunk in chunks)
 

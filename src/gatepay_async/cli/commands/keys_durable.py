@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 from anyio import to_thread
 from attrs import frozen
 
-from gatepay_async.cli import ledger, queue, settings, sources
+from gatepay_async.cli import checking, ledger, queue, settings, sources
 from gatepay_async.cli.commands import uploads
+from gatepay_async.cli.files.reading import Reading
 from gatepay_async.cli.language import text
 from gatepay_async.cli.output import print_json, wants_json, warn
 from gatepay_async.cli.screens import local_time, print_line
@@ -31,28 +32,28 @@ class _JoinedFiles:
 
     async def copy_to(self, file: BinaryIO) -> None:
         """As ``Source.copy_to``."""
-        await to_thread.run_sync(file.writelines, sources.encode_lines(self.reader, "utf-8"))
+        await to_thread.run_sync(file.writelines, sources.encode_lines(self.reader))
 
 
 async def submit(
     names: list[Path],
     product_id: int,
     concurrency: int | Literal["auto"],
-    encoding: str,
+    reading: Reading,
     failed_lines: Path | None,
     *,
+    yes: bool,
     wait: bool,
 ) -> Status:
     """Put all files into the queue as one job; unless nobody waits for it, work until it is done, and show it."""
     settings.secret()  # while there is nothing to lose yet
     durable = queue.durable_uploads()
-    inputs = sources.find_sources(names)
+    found = sources.find_sources(names)
     if failed_lines is not None:
-        ledger.check_failed_lines(failed_lines, inputs)
-    name = (
-        inputs[0].name if len(inputs) == 1 else text("queue.several_files", name=inputs[0].name, more=len(inputs) - 1)
-    )
-    reader = sources.Reader(inputs, encoding)
+        ledger.check_failed_lines(failed_lines, found)
+    inputs = await checking.read_inputs(names, reading, yes=yes)
+    name = found[0].name if len(found) == 1 else text("queue.several_files", name=found[0].name, more=len(found) - 1)
+    reader = sources.Reader(inputs)
     with queue.explain_errors():
         async with durable.submitter() as submitter:
             job = await submitter.file(_JoinedFiles(reader, name), product_id=product_id)
@@ -61,12 +62,12 @@ async def submit(
             if info.state == "done" and info.ended is not None:
                 when = local_time(info.ended)
                 warn(text("queue.was_done", job=queue.job_number(job), when=when))
-                return await uploads.print_result(job, failed_lines, reader.place, encoding)
+                return await uploads.print_result(job, failed_lines, reader.place, reading)
             if not wait:
                 _print_queued(job, info.count)
                 return Status.DONE
             warn(text("queue.submitted", job=queue.job_number(job), count=f"{info.count:,}"))
-            end = partial(uploads.print_result, job, failed_lines, reader.place, encoding)
+            end = partial(uploads.print_result, job, failed_lines, reader.place, reading)
             return await _work_until_done(durable, job, concurrency, end)
 
 

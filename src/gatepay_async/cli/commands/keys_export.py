@@ -1,14 +1,15 @@
 """``gatepay keys export``."""
 
-import csv
-import io
 import json
 import sys
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from gatepay_async.cli import sources
+from gatepay_async.cli.files import writing
+from gatepay_async.cli.files.columns import EXPORTED
 from gatepay_async.cli.language import text
 from gatepay_async.cli.output import escape, is_closed, wants_json, warn
 from gatepay_async.cli.private_file import atomic_write
@@ -17,74 +18,55 @@ from gatepay_async.cli.settings import client
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.protocol.models import CardKey
 
-_COLUMNS = ("id", "content", "status", "pay_order_id", "created_at", "updated_at")
-
-Write = Callable[[Iterable[CardKey]], str]
+_COLUMNS = ("id", EXPORTED, "status", "pay_order_id", "created_at", "updated_at")
 
 
-def _row(key: CardKey) -> tuple[object, ...]:
+def _row(key: CardKey) -> writing.Row:
     return (key.id, key.content, key.status, key.pay_order_id, key.created_at.isoformat(), key.updated_at.isoformat())
 
 
-def _as_csv(keys: Iterable[CardKey]) -> str:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(map(_row, keys))
-    return text.getvalue()
-
-
-def _as_jsonl(keys: Iterable[CardKey]) -> str:
-    rows = (json.dumps(dict(zip(_COLUMNS, _row(key), strict=True)), ensure_ascii=False) for key in keys)
-    return "".join(f"{row}\n" for row in rows)
-
-
-def _as_txt(keys: Iterable[CardKey]) -> str:
-    return "".join(f"{key.content}\n" for key in keys)
-
-
-# The ending of the file's name -> what it begins with, and how card keys are written in it.
-_FORMATS: dict[str, tuple[str, Write]] = {
-    ".csv": (",".join(_COLUMNS) + "\n", _as_csv),
-    ".jsonl": ("", _as_jsonl),
-    ".txt": ("", _as_txt),
-}
-
-
-async def export(product_id: int, target: str, thorough: bool, force: bool, reveal: bool) -> Status:  # noqa: FBT001 -- the command's options, in its order
+async def export(product_id: int, target: str, excel: bool, thorough: bool, force: bool, reveal: bool) -> Status:  # noqa: FBT001, PLR0917 -- the command's options, in its order
     """Write every card key of a product; a file appears only when it is whole."""
     gatepay = client()
-    heading, write = _format(target, reveal=reveal, force=force)
+    path = _check_target(target, excel=excel, reveal=reveal, force=force)
     written = 0
     async with gatepay:
         listing = gatepay.list_card_keys(product_id, prefetch=4, thorough=thorough)
-        with _open_target(target) as file, progress(text("export.doing"), total=None) as update:
-            file.write(heading.encode())
+        with (
+            _open_target(target) as file,
+            progress(text("export.doing"), total=None) as update,
+            sources.explain_format(),
+            writing.open_writer(path, file, _COLUMNS, excel=excel, strict=True) as writer,
+        ):
             async for page in listing.pages():
-                file.write(write(page.keys).encode("utf-8", "surrogatepass"))
+                writer.write(map(_row, page.keys))
                 written += len(page.keys)
                 update(written, page.total)
         _print_result(target, written, drifted=listing.drifted)
         return Status.DONE
 
 
-def _format(target: str, *, reveal: bool, force: bool) -> tuple[str, Write]:
+def _check_target(target: str, *, excel: bool, reveal: bool, force: bool) -> Path:
     """
-    How to write to *target*.
+    The path whose ending says how to write to *target*.
 
     Raises:
         HaltError: Not at all, without another word of the user's.
     """
+    path = Path(target)
+    if excel and path.suffix.lower() not in {".csv", ".xlsx"}:
+        raise HaltError(text("export.excel_ending"), todo=text("export.excel_ending.todo"))
     if target == "-":
         if is_closed("stdout"):
             raise HaltError(text("export.closed"), todo=text("export.closed.todo"))
         if sys.stdout.isatty() and not reveal:
             raise HaltError(text("export.terminal"), todo=text("export.terminal.todo"))
-        return _FORMATS[".jsonl" if wants_json() else ".txt"]
-    path = Path(target)
-    if path.suffix.lower() not in _FORMATS:
-        raise HaltError(text("export.ending", path=path, endings=" ".join(_FORMATS)))
+        return Path("-.jsonl" if wants_json() else "-.txt")
+    if path.suffix.lower() not in writing.ENDINGS:
+        raise HaltError(text("export.ending", path=path, endings=" ".join(writing.ENDINGS)))
     if path.exists() and not force:
         raise HaltError(text("files.there", path=path), todo=text("files.there.todo"))
-    return _FORMATS[path.suffix.lower()]
+    return path
 
 
 @contextmanager

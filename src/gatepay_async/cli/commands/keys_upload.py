@@ -1,11 +1,13 @@
 """``gatepay keys upload``."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 from attrs import frozen
 
-from gatepay_async.cli import failures, ledger, sources
+from gatepay_async.cli import checking, failures, ledger, sources
+from gatepay_async.cli.files.reading import Reading
 from gatepay_async.cli.language import text
 from gatepay_async.cli.private_file import atomic_write
 from gatepay_async.cli.screens import progress
@@ -21,21 +23,32 @@ class _UploadCommand:
 
     reader: sources.Reader
     sources: list[sources.Source]
-    encoding: str
+    reading: Reading
     failed_lines: Path | None
+
+    @property
+    def lines(self) -> int | None:
+        """How many there are; None: a pipe doesn't say."""
+        counts = [source.lines for source in self.sources if source.lines is not None]
+        return sum(counts) if len(counts) == len(self.sources) else None
 
 
 async def upload(
-    names: list[Path], product_id: int, concurrency: int | Literal["auto"], encoding: str, failed_lines: Path | None
+    names: list[Path],
+    product_id: int,
+    concurrency: int | Literal["auto"],
+    reading: Reading,
+    failed_lines: Path | None,
+    *,
+    yes: bool,
 ) -> Status:
     """Upload all files as one, and show what became of each line; of an upload that ends half-way, too."""
     gatepay = client()
-    inputs = sources.check_sources(names, encoding)
-    job = _UploadCommand(sources.Reader(inputs, encoding), inputs, encoding, failed_lines)
-    line_counts = [source.lines for source in inputs if source.lines is not None]
-    total = sum(line_counts) if len(line_counts) == len(inputs) else None
     if failed_lines is not None:
-        ledger.check_failed_lines(failed_lines, inputs)
+        ledger.check_failed_lines(failed_lines, sources.find_sources(names))
+    inputs = await checking.read_inputs(names, reading, yes=yes)
+    job = _UploadCommand(sources.Reader(inputs), inputs, reading, failed_lines)
+    total = job.lines
     ended: BaseException | None = None
     with progress(text("upload.doing"), total=total) as update:
 
@@ -64,7 +77,12 @@ def _finish(job: _UploadCommand, report: UploadReport, ended: BaseException | No
         unwritten = error
     interrupted = ended is not None
     ledger.print_report(
-        report, job.reader.place, failed_lines=job.failed_lines, left_out=left_out, interrupted=interrupted
+        report,
+        job.reader.place,
+        failed_lines=job.failed_lines,
+        left_out=left_out,
+        interrupted=interrupted,
+        not_read=None if job.lines is None else job.lines - report.read,
     )
     if unwritten is not None:
         failures.show_error(unwritten)
@@ -88,13 +106,26 @@ def _save_unsent_lines(job: _UploadCommand, report: UploadReport, *, whole: bool
     """
     if job.failed_lines is None:
         return False
+    rest = _Rest(sources.unread_lines(job.sources, after=report.read) if not whole else iter(()))
     with atomic_write(job.failed_lines) as file:
-        ledger.write_failed_lines(file, report, job.encoding)
-        rest = iter(()) if whole else sources.unread_lines(job.sources, job.encoding, after=report.read)
-        if rest is None:
-            return True
+        ledger.write_failed_lines(job.failed_lines, file, report, job.reading, rest)
+    return rest.left_out
+
+
+class _Rest:
+    """
+    The lines that were never read.
+
+    Args:
+        lines: None: a pipe's.
+    """
+
+    def __init__(self, lines: Iterator[str] | None) -> None:
+        self._lines = lines
+        self.left_out = lines is None
+
+    def __iter__(self) -> Iterator[str]:
         try:
-            file.writelines(sources.encode_lines(rest, job.encoding))
-        except HaltError:
-            return True
-    return False
+            yield from self._lines or ()
+        except HaltError:  # gone, or no longer what it was
+            self.left_out = True

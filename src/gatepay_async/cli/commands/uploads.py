@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatepay_async.cli import failures, ledger, queue
+from gatepay_async.cli.files.reading import Reading
 from gatepay_async.cli.language import text
 from gatepay_async.cli.output import escape, print_json, wants_json, warn
 from gatepay_async.cli.private_file import atomic_write
@@ -115,12 +116,12 @@ async def print_progress(job: Job) -> None:
 
 
 async def print_result(
-    job: Job, failed_lines: Path | None, place: ledger.Place | None = None, encoding: str = "utf-8"
+    job: Job, failed_lines: Path | None, place: ledger.Place | None = None, reading: Reading | None = None
 ) -> Status:
     """The ledger of a job that has ended, and the lines to upload again."""
     report, info = await job.wait(), await job.info()
     if failed_lines is not None:
-        failed_lines = _save_failed_lines(failed_lines, report, encoding)
+        failed_lines = _save_failed_lines(failed_lines, report, reading or Reading())
     more = {"job": queue.job_number(job), "state": str(info.state)}
     cancelled = info.state == "cancelled"
     ledger.print_report(
@@ -146,7 +147,7 @@ async def _read_infos(jobs: list[Job]) -> AsyncIterator[tuple[str, JobInfo]]:
             warn(failures.headline(error))
 
 
-def _save_failed_lines(path: Path, report: UploadReport, encoding: str) -> Path | None:
+def _save_failed_lines(path: Path, report: UploadReport, reading: Reading) -> Path | None:
     """
     Write the card keys that are not known to be on the server.
 
@@ -161,7 +162,7 @@ def _save_failed_lines(path: Path, report: UploadReport, encoding: str) -> Path 
         warn(text("uploads.kept", path=escape(path)))
         return None
     with atomic_write(path) as file:
-        ledger.write_failed_lines(file, report, encoding)
+        ledger.write_failed_lines(path, file, report, reading)
     return path
 
 

@@ -1,0 +1,276 @@
+"""Whether files can be uploaded; known before anything is sent."""
+
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from io import BytesIO
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+from anyio import to_thread
+from attrs import define, evolve, field
+
+from gatepay_async.cli.files import encodings, formats
+from gatepay_async.cli.files.odd import Lengths, Odd, masked, oddity
+from gatepay_async.cli.files.reading import AUTO, Digits, FileProblemError, Reading, Refused
+from gatepay_async.cli.files.tables import Cell, keys_of
+from gatepay_async.cli.language import text
+from gatepay_async.cli.output import escape, wants_json, warn
+from gatepay_async.cli.screens import progress
+from gatepay_async.cli.sources import (
+    Source,
+    explain_problems,
+    explain_unreadable,
+    file_stamp,
+    find_sources,
+    line_problem,
+    nothing_sent,
+    problem_of,
+)
+from gatepay_async.cli.status import HaltError
+from gatepay_async.protocol import invisible
+
+MAX_BYTES_KEPT = 32 * 2**20  # bytes of all files together
+_MAX_PROBLEMS = 5  # problems; a file in another encoding has one in every line
+_MAX_ODD = 5  # lines of a file that are shown
+_BATCH_LINES = 2000  # lines looked at together
+_ODD_SIGNS = (",", "\t", "<", "&", "E+")  # a line without any of them is not odd
+
+
+async def read_inputs(names: list[Path], reading: Reading, *, yes: bool) -> list[Source]:
+    """
+    Check all files while a bar is shown, and have odd lines confirmed.
+
+    Raises:
+        HaltError: As ``check_sources`` and ``confirm``.
+    """
+    with progress(text("sources.reading"), total=None):
+        # A pipe may never end: what waits for it is left behind.
+        found = await to_thread.run_sync(check_sources, names, reading, abandon_on_cancel=True)
+    if not yes:
+        await to_thread.run_sync(confirm, found, abandon_on_cancel=True)
+    return found
+
+
+def check_sources(names: list[Path], reading: Reading) -> list[Source]:
+    """
+    See whether all of it can be uploaded, and keep as much of it as ``MAX_BYTES_KEPT`` allows.
+
+    Raises:
+        HaltError: Something is missing, is no file, or holds what can't be a card key; it says where.
+    """
+    found = find_sources(names)
+    if reading.column and not any(formats.is_table(source.path, reading) for source in found):
+        raise HaltError(text("sources.no_table"), todo=text("sources.no_table.todo"))
+    checked: list[Source] = []
+    room = MAX_BYTES_KEPT
+    for source in found:
+        with nothing_sent(), explain_unreadable(source.name), explain_problems(source.name):
+            parts = _check_input(source, reading, room)
+        room -= sum(len(part.content or b"") for part in parts)
+        checked += parts
+    return checked
+
+
+def confirm(found: list[Source]) -> None:
+    """
+    Ask whether odd lines are card keys.
+
+    Raises:
+        HaltError: They are not, or nobody can be asked.
+    """
+    count = sum(source.odd_count for source in found)
+    if not count:
+        return
+    on_terminal = sys.stdin.isatty() and sys.stderr.isatty() and not wants_json()
+    if on_terminal and not any(source.path is None for source in found):
+        warn(text("odd.these", count=f"{count:,}"))
+        for each in odd_lines(found):
+            warn(f"  {each}")
+        sys.stderr.write(text("odd.ask"))
+        sys.stderr.flush()
+        if sys.stdin.readline().strip().casefold() in {"y", "yes", "是", "好"}:
+            return
+        raise HaltError(text("odd.no"), todo=text("odd.todo"))
+    raise HaltError(f"{text('odd.these', count=f'{count:,}')} {'; '.join(odd_lines(found))}", todo=text("odd.todo"))
+
+
+def odd_lines(found: list[Source]) -> Iterator[str]:
+    """The first odd lines, masked, each with what is odd about it."""
+    lines = (
+        f"{escape(source.name)}:{each.line}  {escape(each.shown)}  {text(f'odd.{each.kind}')}"
+        for source in found
+        for each in source.odd
+    )
+    return islice(lines, _MAX_ODD)
+
+
+def _check_input(source: Source, reading: Reading, room: int) -> list[Source]:
+    if source.is_pipe:
+        return [_check_pipe(source, reading, room)]
+    with source.open() as file:
+        if source.path is not None and source.path.suffix.lower() == formats.WORKBOOK:
+            return _check_workbook(source, file, reading, room)
+        stamp = file_stamp(file)
+        source = evolve(source, stamp=stamp)
+        content = file.read(room + 1) if stamp[0] <= room else None
+        if content is not None and len(content) <= room:  # it may have grown since
+            return [_check_text(evolve(source, content=content), BytesIO(content), reading, room)]
+        return [_check_text(source, file, reading, room)]
+
+
+def _check_pipe(source: Source, reading: Reading, room: int) -> Source:
+    """A pipe that ends soon is as good as a file. The rest of one that does not is met as it comes."""
+    encoding = "utf-8" if reading.encoding == AUTO else reading.encoding
+    if reading.as_is:
+        return evolve(source, parse=partial(formats.parse_plain, encoding=encoding))
+    opened = source.open()
+    file = opened.__enter__()  # closed when all of it has been read
+    content = file.read(room + 1)
+    if len(content) <= room:
+        opened.__exit__(None, None, None)
+        whole = evolve(source, is_pipe=False, content=content)
+        return _check_text(whole, BytesIO(content), reading, room)
+    wide = encodings.marked(content) in encodings.WIDE or encoding in encodings.WIDE
+    start = content[: len(content) // 4 * 4] if wide else content[: content.rfind(b"\n") + 1]
+    return evolve(_check_text(source, BytesIO(start), reading, room), content=content, rest=file, lines=None)
+
+
+def _check_text(source: Source, file: BinaryIO, reading: Reading, room: int) -> Source:
+    """A file of text, a table or not; what was kept of a table is lines from then on."""
+    encoding, parse = formats.parser_for(source.path, file, reading)
+    if reading.encoding == AUTO and encoding == "gb18030":
+        warn(text("sources.guessed", name=escape(source.name), encoding=encoding))
+    first, keys = parse(file)
+    if not formats.is_table(source.path, reading):
+        check = _Check(source.name, first, _never_odd if reading.as_is else oddity)
+        check.read(keys)
+        return check.result(evolve(source, stamp=None if source.content else source.stamp), parse)
+    return _check_table(evolve(source, content=None), first, keys, parse, room)
+
+
+def _check_workbook(source: Source, file: BinaryIO, reading: Reading, room: int) -> list[Source]:
+    """A workbook; each sheet of it is a source."""
+    if reading.as_is:
+        raise FileProblemError("sources.workbook_as_is")
+    from gatepay_async.cli.files import workbooks
+
+    source = evolve(source, stamp=file_stamp(file))
+    found: list[Source] = []
+    sheets = workbooks.sheets(file)
+    several = len(sheets) > 1
+    for number, (name, _) in enumerate(sheets):
+        part = evolve(source, name=f"{source.name}[{name}]" if several else source.name)
+        with explain_problems(part.name):
+            parse = partial(formats.parse_sheet, number=number, reading=reading)
+            found.append(_check_table(part, *keys_of(sheets[number][1], reading), parse, room))
+        room -= len(found[-1].content or b"")
+    if not found:
+        raise FileProblemError("sources.empty")
+    sheets.clear()
+    workbooks.give_memory_back()
+    return found
+
+
+def _check_table(source: Source, first: int, keys: Iterator[Cell], parse: formats.Parse, room: int) -> Source:
+    """A table that is kept is lines of text from then on."""
+    check = _Check(source.name, first, Lengths().oddity, room=room)
+    check.read(keys)
+    if check.kept is None:
+        return check.result(source, parse)
+    kept = evolve(source, content=check.kept.getvalue(), stamp=None)
+    return check.result(kept, partial(formats.parse_kept, first=first))
+
+
+@define
+class _Check:
+    """
+    What is found in the lines of a file.
+
+    Attributes:
+        name: Of the file.
+        first: The number of its first line.
+        oddity: What is odd in a line.
+        room: How many bytes may be kept; 0: none.
+        kept: The lines, unless they are more than that.
+    """
+
+    name: str
+    first: int
+    oddity: Callable[[str], str]
+    room: int = 0
+    lines: int = field(default=0, init=False)
+    kept: BytesIO | None = field(init=False, default=None)
+    _problems: list[tuple[str, Refused]] = field(init=False, factory=list[tuple[str, Refused]])
+    _odd: list[Odd] = field(init=False, factory=list[Odd])
+    _odd_count: int = field(default=0, init=False)
+    _filled: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.kept = BytesIO() if self.room else None
+
+    def read(self, keys: Iterator[Cell]) -> None:
+        """
+        Read all *keys*.
+
+        Raises:
+            FileProblemError: There is none.
+            HaltError: Some of them can't be card keys; at the end, unless there are many.
+        """
+        while batch := list(islice(keys, _BATCH_LINES)):
+            self._look_at(batch)
+            self.lines += len(batch)
+            if len(self._problems) >= _MAX_PROBLEMS:
+                break
+        if self._problems:
+            raise self._all_problems()
+        if not self._filled:
+            raise FileProblemError("sources.empty")
+
+    def result(self, source: Source, parse: formats.Parse) -> Source:
+        """*source*, with what was found."""
+        odd = (tuple(self._odd), self._odd_count)
+        return evolve(source, parse=parse, first=self.first, lines=self.lines, odd=odd[0], odd_count=odd[1])
+
+    def _look_at(self, batch: list[Cell]) -> None:
+        together = "".join(key for key in batch if isinstance(key, str))
+        self._filled = self._filled or bool(invisible.strip(together))
+        number = self.first + self.lines
+        if not together.isprintable() or any(isinstance(key, Refused) for key in batch):
+            for line, key in enumerate(batch, number):
+                self._note_problem(line, key)
+        if any(sign in together for sign in _ODD_SIGNS) or Digits in map(type, batch):
+            for line, key in enumerate(batch, number):
+                kind = self.oddity(key) if isinstance(key, str) else ""
+                self._odd_count += bool(kind)
+                if kind and len(self._odd) < _MAX_ODD:
+                    self._odd.append(Odd(line, kind, masked(str(key))))
+        if self.kept is not None:
+            self.kept.write(("\n".join(map(str, batch)) + "\n").encode("utf-8", "surrogatepass"))
+            if self.kept.tell() > self.room:
+                self.kept = None
+
+    def _note_problem(self, line: int, key: Cell) -> None:
+        found = key if isinstance(key, Refused) else _line_problem(key)
+        if found is not None and len(self._problems) < _MAX_PROBLEMS:
+            self._problems.append((line_problem(self.name, line, text(found.key, **found.facts)), found))
+
+    def _all_problems(self) -> HaltError:
+        said = text("sources.and").join(each for each, _ in self._problems)
+        return problem_of(self.name, said, self._problems[0][1].key)
+
+
+def _never_odd(_: str) -> str:
+    return ""
+
+
+def _line_problem(line: str) -> Refused | None:
+    """What keeps *line* from being a card key, or None."""
+    if line.isprintable():
+        return None
+    key = invisible.strip(line)
+    for letter, why in (("\0", "sources.nul"), ("\n", "sources.lf"), ("\r", "sources.cr")):
+        if letter in key:
+            return Refused(why, {})
+    return Refused("sources.encoding", {}) if any("\ud800" <= letter <= "\udfff" for letter in key) else None

@@ -1,0 +1,75 @@
+"""Which column of a table holds the card keys, and whether its first row is a heading."""
+
+import re
+from collections.abc import Sequence
+
+from gatepay_async.cli.files.reading import FileProblemError
+
+EXPORTED = "content"  # the column of the command's own exports
+# What the column of the card keys is called, and what its neighbours are.
+_KEY_NAMES = """
+卡密 卡号 卡號 卡密内容 卡密內容 卡密列表 卡号卡密 卡券 券码 兑换码 兌換碼 激活码 充值码 充值卡密 序列号 密钥
+content key keys code codes card cards card_key card_keys cardkey cardkeys card_no card_number card_code cd_key cdkey
+cdkeys redeem_code redemption_code activation_code activation_key license license_key licence licence_key serial
+serial_number serial_no voucher vouchers voucher_code coupon coupon_code pin
+"""
+_OTHER_NAMES = """
+密码 密碼 账号 帐号 帳號 编号 編號 序号 状态 狀態 商品 商品名称 名称 价格 面值 备注 日期 时间 创建时间
+id no number name status state password account product price value note notes remark date created created_at
+updated_at pay_order_id
+"""
+_KEYS = frozenset(_KEY_NAMES.split())
+_OTHERS = frozenset(_OTHER_NAMES.split())
+_SHORT_NAME = 20  # characters of a column's name that are shown
+
+
+def looks_like_heading(line: str) -> bool:
+    """Whether *line*, of a text file, names columns and is no card key: ``卡密``, ``id,content,…``."""
+    return _names_columns(re.split(r"[,，;；\t|]|-{2,}", line))
+
+
+def choose(first: Sequence[str], wanted: str) -> tuple[int, bool]:
+    """
+    The place of the column, and whether the *first* row is a heading.
+
+    Args:
+        first: The cells of the first row that has any.
+        wanted: The name or the number of the column, or nothing.
+
+    Raises:
+        FileProblemError: It can't be said; the names of the columns are among the facts.
+    """
+    names = [_plain(cell) for cell in first]
+    heading = _names_columns(first)
+    filled = [place for place, name in enumerate(names) if name]
+    if wanted.isdecimal():
+        if 1 <= int(wanted) <= len(first):
+            return int(wanted) - 1, heading
+    elif wanted:
+        if names.count(_plain(wanted)) == 1:
+            return names.index(_plain(wanted)), True
+    elif names.count(EXPORTED) == 1:
+        return names.index(EXPORTED), True
+    elif len(filled) == 1:
+        return filled[0], heading
+    if [names[place] for place in filled] == [EXPORTED]:  # what the command has written itself, failed lines say
+        return filled[0], True
+    key = "sources.no_column" if wanted else "sources.which_column"
+    likely = next((cell.strip() for cell, name in zip(first, names, strict=True) if name in _KEYS), "1")
+    raise FileProblemError(key, wanted=wanted, columns=_listed(first, shown=heading), likely=likely)
+
+
+def _names_columns(cells: Sequence[str]) -> bool:
+    """Whether one of them is the name of a column; a card key is never called so, nor stands beside one."""
+    return any(_plain(cell) in _KEYS | _OTHERS for cell in cells)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+", "_", name.strip(" \t\r\"'“”:：\ufeff").casefold())
+
+
+def _listed(first: Sequence[str], *, shown: bool) -> str:
+    """The columns by number; by name only if these are names, for else they are card keys."""
+    if not shown:
+        return f"1-{len(first)}"
+    return ", ".join(f"{number} ({cell.strip()[:_SHORT_NAME]})" for number, cell in enumerate(first, 1))

@@ -1,0 +1,136 @@
+"""CSV, TSV and JSON Lines: lines to card keys, in the order of the rows."""
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import Any, cast
+
+from gatepay_async.cli.files import columns
+from gatepay_async.cli.files.odd import is_exponent
+from gatepay_async.cli.files.reading import FileProblemError, Reading, Refused
+
+Cell = str | Refused
+Keys = Iterator[Cell]
+_BAD = object()  # no JSON
+_DELIMITERS = {".csv": ",;\t", ".tsv": "\t"}
+
+
+def csv_rows(lines: Iterable[str], suffix: str) -> Iterator[list[Cell]]:
+    """
+    The rows of a CSV or TSV file.
+
+    A semicolon or a tab separates the cells of a CSV file where that makes a heading of its first line.
+
+    Raises:
+        FileProblemError: They are none, from this row on.
+    """
+    source = iter(lines)
+    first = next(source, "")
+    known = _DELIMITERS[suffix]
+    delimiter = next((each for each in known[1:] if _is_split_by(first, each)), known[0])
+    rows = csv.reader((f"{line}\n" for line in chain((first,), source)), delimiter=delimiter, strict=True)
+    number = 0
+    try:
+        for row in rows:
+            number += 1
+            yield [Refused("sources.exponent", {}) if is_exponent(cell) else cell for cell in row]
+    except csv.Error:
+        raise FileProblemError("sources.no_csv", line=number + 1) from None
+
+
+def json_rows(lines: Iterable[str], reading: Reading) -> Keys:
+    """
+    The card keys of a file with one JSON object, or one JSON text, in each line.
+
+    Raises:
+        FileProblemError: Which column they are in is not known.
+    """
+    name: str | None = None
+    value: Any
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            yield ""
+            continue
+        value = _json_value(line)
+        if value is _BAD:
+            raise FileProblemError("sources.no_json", line=number)
+        if isinstance(value, dict):
+            row = cast("dict[str, Any]", value)
+            name = _json_column(row, reading.column) if name is None else name
+            value = row.get(name)
+        yield value if isinstance(value, str | Refused) else Refused("sources.no_text", {})
+
+
+def keys_of(rows: Iterable[Sequence[Cell]], reading: Reading) -> tuple[int, Keys]:
+    """
+    The card keys of a table.
+
+    Returns:
+        The number of the first row that may hold one, from 1; and the card keys of the rows from there on, blank where
+        a row has none.
+
+    Raises:
+        FileProblemError: Which column they are in is not known.
+    """
+    source = iter(rows)
+    number = 0
+    for row in source:
+        number += 1
+        first = _without_blanks(row)
+        if first:
+            break
+    else:
+        return 1, iter(())
+    place, heading = columns.choose([cell if isinstance(cell, str) else "0" for cell in first], reading.column)
+    alone = not reading.column and not any(cell for other, cell in enumerate(first) if other != place)
+    keys = (_cell(each, place, alone=alone) for each in source)
+    if heading or reading.skip_heading:
+        return number + 1, keys
+    return number, chain((_cell(first, place, alone=alone),), keys)
+
+
+def _cell(row: Sequence[Cell], place: int, *, alone: bool) -> Cell:
+    """The cell at *place*; refused if it should be *alone*, and others are there too."""
+    if alone and len(row) > 1 and any(cell for other, cell in enumerate(row) if other != place):
+        return Refused("sources.more_cells", {})
+    return row[place] if place < len(row) else ""
+
+
+def _without_blanks(row: Sequence[Cell]) -> list[Cell]:
+    """*row* without the blank cells at its end."""
+    cells = list(row)
+    while cells and isinstance(cells[-1], str) and not cells[-1].strip():
+        cells.pop()
+    return cells
+
+
+def _is_split_by(line: str, delimiter: str) -> bool:
+    return delimiter in line and "," not in line and columns.looks_like_heading(line)
+
+
+def _json_column(row: dict[str, Any], wanted: str) -> str:
+    """The name of the column; the names of the first object are the heading."""
+    names = list(row)
+    if columns.EXPORTED in names and not wanted:
+        return columns.EXPORTED
+    if not names:
+        raise FileProblemError("sources.which_column", columns="–", likely=columns.EXPORTED)
+    try:
+        place, _ = columns.choose(names, wanted)
+    except FileProblemError as problem:
+        problem.facts["columns"] = ", ".join(f"{number} ({name[:20]})" for number, name in enumerate(names, 1))
+        raise
+    return names[place]
+
+
+def _json_value(line: str) -> Any:
+    """What *line* says, or ``_BAD``. An error would hold the line, and ends here."""
+    try:
+        return json.loads(line, parse_int=str, parse_float=_a_float)
+    except (ValueError, RecursionError):
+        return _BAD
+
+
+def _a_float(_: str) -> Refused:
+    return Refused("sources.float", {})

@@ -1,0 +1,252 @@
+"""Tables of card keys as files: by the ending of the file's name."""
+
+import codecs
+import csv
+import io
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, BinaryIO
+
+from gatepay_async.cli.files.columns import EXPORTED
+from gatepay_async.cli.files.encodings import WIDE
+
+MAX_ROWS = 1_048_576  # rows of an Excel sheet
+_MAX_CELL_CHARS = 32_767  # characters of an Excel cell
+
+Row = Sequence[object]
+
+
+class CantHoldError(Exception):
+    """
+    A format can't hold a card key.
+
+    Args:
+        key: Of the text that says why.
+        facts: For that text.
+    """
+
+    def __init__(self, key: str, **facts: object) -> None:
+        super().__init__(key)
+        self.key = key
+        self.facts = facts
+
+
+class Writer(ABC):
+    """
+    Writes rows to *file*.
+
+    Args:
+        file: Takes bytes.
+        columns: Their names; one of them is ``EXPORTED``.
+    """
+
+    def __init__(self, file: BinaryIO, columns: Sequence[str]) -> None:
+        self._file = file
+        self._columns = columns
+        self._place = columns.index(EXPORTED)
+
+    @abstractmethod
+    def write(self, rows: Iterable[Row]) -> None:
+        """Write the next *rows*."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Write what is left; the file stays open."""
+
+
+class TextWriter(Writer):
+    """
+    One card key a line.
+
+    Args:
+        encoding: Of the text.
+        heading: A line that stands before the first one.
+        strict: A card key of two lines is refused.
+    """
+
+    def __init__(self, file: BinaryIO, columns: Sequence[str], *, encoding: str, heading: bool, strict: bool) -> None:
+        super().__init__(file, columns)
+        self._strict = strict
+        errors = "surrogateescape" if encoding not in WIDE else "surrogatepass"
+        self._encode = codecs.getincrementalencoder(encoding)(errors).encode
+        if heading:
+            file.write(self._encode(f"{EXPORTED}\n"))
+
+    def write(self, rows: Iterable[Row]) -> None:
+        """
+        Write the next *rows*.
+
+        Raises:
+            CantHoldError: A card key is more than one line.
+        """
+        for row in rows:
+            key = str(row[self._place])
+            if self._strict and ("\n" in key or "\r" in key):
+                raise CantHoldError("export.line_break")
+            self._file.write(self._encode(f"{key}\n"))
+
+    def close(self) -> None:
+        """Nothing is left."""
+
+
+class CsvWriter(Writer):
+    """
+    Comma or tab separated.
+
+    Args:
+        delimiter: Between two cells.
+        excel: For a spreadsheet that is opened with a double click: it finds the encoding by a mark, and a tab in
+            front keeps it from making a number, a date or a formula of a text. Whoever reads card keys strips the tab.
+    """
+
+    def __init__(self, file: BinaryIO, columns: Sequence[str], *, delimiter: str = ",", excel: bool = False) -> None:
+        super().__init__(file, columns)
+        self._text = io.StringIO(newline="")
+        end = "\r\n" if excel else "\n"
+        self._writer = csv.writer(self._text, delimiter=delimiter, lineterminator=end)
+        # Python before 3.13 leaves a lone carriage return unquoted, and no reader takes that.
+        self._quoting = csv.writer(self._text, delimiter=delimiter, lineterminator=end, quoting=csv.QUOTE_ALL)
+        self._excel = excel
+        if excel:
+            file.write(codecs.BOM_UTF8)
+        self._writer.writerow(columns)
+
+    def write(self, rows: Iterable[Row]) -> None:
+        """Write the next *rows*."""
+        for row in rows:
+            cells = [f"\t{cell}" if self._excel and isinstance(cell, str) else cell for cell in row]
+            odd = any(isinstance(cell, str) and "\r" in cell for cell in cells)
+            (self._quoting if odd else self._writer).writerow(cells)
+        self.close()
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._file.write(self._text.getvalue().encode("utf-8", "surrogatepass"))
+        self._text.seek(0)
+        self._text.truncate()
+
+
+class JsonWriter(Writer):
+    """One JSON object a line."""
+
+    def write(self, rows: Iterable[Row]) -> None:
+        """Write the next *rows*."""
+        for row in rows:
+            line = json.dumps(dict(zip(self._columns, row, strict=True)), ensure_ascii=False)
+            try:
+                data = line.encode()
+            except UnicodeEncodeError:  # half a character
+                data = json.dumps(dict(zip(self._columns, row, strict=True))).encode()
+            self._file.write(data + b"\n")
+
+    def close(self) -> None:
+        """Nothing is left."""
+
+
+class ExcelWriter(Writer):
+    """
+    A workbook, in which card keys are text; a row at a time, whatever their number.
+
+    Args:
+        folder: Where its parts are until it is whole.
+    """
+
+    def __init__(self, file: BinaryIO, columns: Sequence[str], *, folder: str) -> None:
+        super().__init__(file, columns)
+        import xlsxwriter.exceptions  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs] -- no types
+
+        library: Any = xlsxwriter
+        self._cant_create: type[Exception] = library.exceptions.FileCreateError
+        self._book: Any = library.Workbook(file, {"constant_memory": True, "tmpdir": folder})
+        self._as_text = self._book.add_format({"num_format": "@"})
+        self._next = MAX_ROWS
+
+    def write(self, rows: Iterable[Row]) -> None:
+        """
+        Write the next *rows*.
+
+        Raises:
+            CantHoldError: A card key is longer than a cell can be.
+        """
+        for row in rows:
+            if self._next >= MAX_ROWS:
+                self._add_sheet()
+            for place, cell in enumerate(row):
+                if not isinstance(cell, str):
+                    self._sheet.write_number(self._next, place, cell)
+                elif len(cell.encode("utf-16-le", "surrogatepass")) // 2 > _MAX_CELL_CHARS:
+                    raise CantHoldError("export.long_cell", most=_MAX_CELL_CHARS)
+                elif cell:
+                    self._sheet.write_string(self._next, place, cell, self._as_text)
+            self._next += 1
+
+    def close(self) -> None:
+        """Write the workbook."""
+        if self._next == MAX_ROWS:
+            self._add_sheet()
+        try:
+            self._book.close()
+        except self._cant_create as error:
+            raise error.args[0] from None  # the system's own error: the disk is full, say
+
+    def give_up(self) -> None:
+        """Let go of its parts, whether it is whole or not."""
+        for sheet in self._book.worksheets():
+            sheet._opt_close()  # noqa: SLF001 -- nothing public closes the file that its rows are in
+
+    def _add_sheet(self) -> None:
+        self._sheet = self._book.add_worksheet()
+        self._sheet.set_column(self._place, self._place, 40, self._as_text)
+        for place, name in enumerate(self._columns):
+            self._sheet.write_string(0, place, name)
+        self._next = 1
+
+
+# The ending of a file's name -> how such a file is written; any other is text.
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+ENDINGS = (".txt", ".csv", ".tsv", ".jsonl", ".xlsx")
+
+
+@contextmanager
+def open_writer(
+    path: Path,
+    file: BinaryIO,
+    columns: Sequence[str],
+    *,
+    encoding: str = "utf-8",
+    heading: bool = False,
+    excel: bool = False,
+    strict: bool = False,
+) -> Generator[Writer]:
+    """
+    What writes rows to *file*, as the ending of *path* says; all is written when the block ends without an error.
+
+    Args:
+        path: The name that the file will have.
+        file: Takes bytes.
+        columns: Their names; one of them is ``EXPORTED``.
+        encoding: Of a text file.
+        heading: A text file has one.
+        excel: A CSV file is for a spreadsheet.
+        strict: In a text file, a card key of two lines is refused.
+    """
+    ending = path.suffix.lower()
+    writer: Writer
+    with ExitStack() as stack:
+        if ending in _DELIMITERS:
+            writer = CsvWriter(file, columns, delimiter=_DELIMITERS[ending], excel=excel)
+        elif ending == ".jsonl":
+            writer = JsonWriter(file, columns)
+        elif ending == ".xlsx":
+            # Its parts are nowhere but here, where only their owner can read them.
+            folder = stack.enter_context(TemporaryDirectory(prefix=".gatepay-", dir=path.parent))
+            writer = book = ExcelWriter(file, columns, folder=folder)
+            stack.callback(book.give_up)
+        else:
+            writer = TextWriter(file, columns, encoding=encoding, heading=heading, strict=strict)
+        yield writer
+        writer.close()

@@ -1,0 +1,192 @@
+"""``gatepay keys`` and the files of merchants: tables in and out, odd lines, headings, encodings, long pipes."""
+
+import json
+import os
+import re
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from merchant_files import KEYS, TEXTS, workbook
+
+from gatepay_async.cli import checking
+from gatepay_async.sandbox import Fault, FaultKind, Sandbox
+
+pytestmark = [pytest.mark.sockets, pytest.mark.usefixtures("impatient_uploads")]
+
+HARD = ["00123", "=1+1", 'say "hi"', "a,b", "卡密-1", "a\tb", "1E5", "KEY-1"]
+
+
+@pytest.fixture
+def at_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody can be asked."""
+    monkeypatch.setattr("typer.testing._NamedTextIOWrapper.isatty", lambda _: True, raising=False)
+
+
+def test_exports_are_read_back(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """What an export writes, an upload to another product stores: the same card keys, in all formats."""
+    shop.add_keys(8, HARD)
+    there = len(shop.keys(4))
+    for number, (name, *options) in enumerate((
+        ("k.csv",), ("e.csv", "--excel"), ("k.tsv",), ("k.jsonl",), ("k.xlsx",), ("e.XLSX", "--excel"), ("k.txt",),
+    )):  # fmt: skip
+        path = tmp_path / name
+        assert gatepay("keys", "export", "-p", 8, "-o", path, *options).status == 0, name
+        assert path.stat().st_mode & 0o777 == 0o600
+        more = ["--yes"] if name == "k.txt" else []
+        run = gatepay("keys", "upload", path, "-p", 4, "--json", *more)
+        assert (run.status, run.json["read"]) == (0, len(shop.keys(8))), (name, run)
+        assert shop.keys(4)[there:] == shop.keys(8), name
+        assert run.json["stored"] == (0 if number else len(shop.keys(8))), name
+    assert sorted(each.name for each in tmp_path.iterdir()) == sorted(
+        ["e.XLSX", "e.csv", "k.csv", "k.jsonl", "k.tsv", "k.txt", "k.xlsx"]
+    )
+
+
+def test_exports_that_cant_be(gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card key of two lines is none for a text file; --excel is for CSV; a full disk leaves nothing behind."""
+    shop.add_keys(8, ["TWO\nLINES"])
+    run = gatepay("keys", "export", "-p", 8, "-o", tmp_path / "k.txt")
+    assert (run.status, "contains a line break" in run.err, "export to .csv" in run.err) == (2, True, True)
+    run = gatepay("keys", "export", "-p", 8, "-o", tmp_path / "k.txt", "--excel")
+    assert (run.status, "--excel is for .csv" in run.err) == (2, True)
+    assert gatepay("keys", "export", "-p", 8, "-o", tmp_path / "k.csv").status == 0
+    run = gatepay("keys", "upload", tmp_path / "k.csv", "-p", 4)
+    assert (run.status, f"row {len(shop.keys(8)) + 1} contains a line break" in run.err) == (2, True)
+    (tmp_path / "k.csv").unlink()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("xlsxwriter.workbook.ZipFile", full)
+    run = gatepay("keys", "export", "-p", 8, "-o", tmp_path / "k.xlsx")
+    assert (run.status, "No space left" in run.err) == (2, True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_encoding_that_was_guessed(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """A file in GB18030 is uploaded, with one line on standard error; names of encodings are known in any case."""
+    path = tmp_path / "keys.txt"
+    path.write_bytes(TEXTS["notepad-ansi.txt"](KEYS))
+    run = gatepay("keys", "upload", path, "-p", 8)
+    assert (run.status, run.err) == (0, f"Note: {path} is not UTF-8; it is read as gb18030 (--encoding).\n")
+    assert shop.keys(8)[-3:] == KEYS
+    assert gatepay("keys", "upload", path, "-p", 8, "--encoding", "GBK").err == ""
+    assert gatepay("keys", "upload", path, "-p", 8, "--encoding", "AUTO").status == 0
+    run = gatepay("keys", "upload", path, "-p", 8, "--encoding", "klingon")
+    assert (run.status, "choose from auto, utf-8" in run.err) == (2, True)
+
+
+def test_a_heading(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """A text file with a heading is refused with both ways on; failed lines have one, too, if it is to be skipped."""
+    path, failed = tmp_path / "keys.txt", tmp_path / "failed.txt"
+    path.write_text("卡密\nAAAA\nBBBB\n")
+    run = gatepay("keys", "upload", path, "-p", 8)
+    assert (run.status, "--skip-heading" in run.err, "--as-is" in run.err) == (2, True, True)
+    assert not shop.requests
+    options = ("-p", 8, "--skip-heading", "--failed-lines", failed)
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=107))
+    run = gatepay("keys", "upload", path, *options, "--json")
+    assert (run.status, run.json["troubles"][0]["first"]) == (3, f"{path}:2")
+    assert failed.read_text() == "content\nAAAA\nBBBB\n"
+    assert gatepay("keys", "upload", failed, *options[:-2]).status == 0
+    assert shop.keys(8)[-2:] == ["AAAA", "BBBB"]
+    assert gatepay("keys", "upload", path, "-p", 8, "--as-is", "--json").json["stored"] == 1
+
+
+def test_failed_lines_are_a_table(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """Failed lines have the format of their name, and are uploaded with the same options."""
+    path = tmp_path / "keys.csv"
+    path.write_text("id,卡密\n1,AAAA\n2,00123\n")
+    for name in ("f.csv", "f.xlsx", "f.jsonl", "f.tsv"):
+        options = ("-p", 8, "--column", "2", "--failed-lines", tmp_path / name)
+        shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=107))
+        assert gatepay("keys", "upload", path, *options).status == 3, name
+        assert gatepay("keys", "upload", tmp_path / name, *options[:-1], tmp_path / "more.txt").status == 0, name
+    assert shop.keys(8)[-2:] == ["AAAA", "00123"]
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=107))
+    options = ("-p", 8, "--as-is", "--skip-heading", "--failed-lines", tmp_path / "lines.csv")
+    assert gatepay("keys", "upload", path, *options).status == 3
+    assert (tmp_path / "lines.csv").read_text() == path.read_text()
+
+
+def test_odd_lines_without_a_terminal(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """Lines that may be several things are an error, masked; --yes uploads them, --dry-run shows them."""
+    path = tmp_path / "keys.txt"
+    path.write_text("AAAA-1111,5\nBBBB-2222\n<b>CCCC-3333</b>\n")
+    run = gatepay("keys", "upload", path, "-p", 8)
+    assert (run.status, "AA…,5  (contains a comma)" in run.err, "--yes" in run.err) == (2, True, True)
+    assert "1111" not in run.err
+    assert not shop.requests
+    shown = gatepay("keys", "upload", path, "-p", 8, "--dry-run")
+    assert (shown.status, f"{path}:3  <b…b>  (contains markup)" in shown.out) == (0, True)
+    listed = gatepay("keys", "upload", path, "-p", 8, "--dry-run", "--json").json
+    assert listed["odd_lines"] == [f"{path}:1", f"{path}:3"]
+    assert gatepay("keys", "upload", path, "-p", 8, "--yes").status == 0
+    assert gatepay("keys", "upload", "-", "-p", 8, "-y", input="A,B\n").status == 0
+    assert shop.keys(8)[-2:] == ["<b>CCCC-3333</b>", "A,B"]
+
+
+@pytest.mark.usefixtures("at_terminal")
+def test_odd_lines_on_a_terminal(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """On a terminal they are shown and confirmed; without a yes nothing is sent."""
+    path = tmp_path / "keys.txt"
+    path.write_text("".join(f"AAAA-{number},5\n" for number in range(1200)))
+    for lang, answer, status in (("en", "\n", 2), ("zh", "n\n", 2), ("zh", "是\n", 0), ("en", "Y\n", 0)):
+        run = gatepay("keys", "upload", path, "-p", 8, "--lang", lang, input=answer)
+        assert run.status == status, (lang, answer, run)
+        assert ("1,200" in run.err, run.err.count("AA…,5")) == (True, 5)
+    before = len(shop.requests)
+    assert gatepay("keys", "upload", "-", "-p", 8, input="A,B\n").status == 2
+    assert len(shop.requests) == before
+
+
+def test_durable_uploads_read_tables(
+    gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A durable upload reads the same files, and is the same job whatever they are written in."""
+    monkeypatch.setenv("GATEPAY_UPLOADS", f"sqlite:///{tmp_path}/uploads.sqlite3")
+    (tmp_path / "keys.xlsx").write_bytes(workbook([["卡密", "面值"], ["AAAA", 5], ["00123", 5]]))
+    (tmp_path / "keys.csv").write_text("content\nAAAA\n00123\n")
+    (tmp_path / "odd.txt").write_text("AAAA,5\n")
+    options = ("-p", 8, "--durable", "--json")
+    first = gatepay("keys", "upload", tmp_path / "keys.xlsx", *options, "--column", "卡密")
+    assert (first.status, first.json["stored"]) == (0, 2)
+    again = gatepay("keys", "upload", tmp_path / "keys.csv", *options)
+    assert (again.status, again.json["job"]) == (0, first.json["job"])
+    assert shop.keys(8)[-2:] == ["AAAA", "00123"]
+    assert gatepay("keys", "upload", tmp_path / "odd.txt", *options).status == 2
+
+
+def test_a_long_pipe(gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a pipe that is longer than what is kept, the start is checked, and the rest is met as it comes."""
+    monkeypatch.setattr(checking, "MAX_BYTES_KEPT", 1000)
+    text = "".join(f"卡密-{number:04}\n" for number in range(700))
+    for encoding in ("utf-8", "utf-16", "gb18030"):
+        run = gatepay("keys", "upload", "-", "-p", 8, "--json", input=text.encode(encoding))
+        assert (run.status, run.json["read"], run.json["not_read"]) == (0, 700, None), encoding
+    assert sorted(shop.keys(8)[-700:]) == text.splitlines()
+    late = b"AAAA\n" * 1000 + b"\xff\n"
+    run = gatepay("keys", "upload", "-", "-p", 8, "--json", input=late)
+    assert (run.status, run.json["troubles"][0]["first"]) == (1, "standard input:1001")
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    giving = Thread(target=fifo.write_text, args=("".join(f"FIFO-{number}\n" for number in range(200)),))
+    giving.start()
+    assert gatepay("keys", "upload", fifo, "-p", 8, "--json").json["stored"] == 200
+    giving.join()
+
+
+def test_what_was_not_read_yet(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """An upload that ends early says how many lines it has not read; nothing is said of an input of unknown length."""
+    path = tmp_path / "keys.txt"
+    path.write_text("".join(f"KEY-{number:06}\n" for number in range(60_000)))
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=107, times=None))
+    run = gatepay("keys", "upload", path, "-p", 8, "--concurrency", 1)
+    read, not_read = (re.search(rf"^ {name} +([\d,]+)$", run.out, re.MULTILINE) for name in ("read", "not read yet"))
+    assert read
+    assert not_read
+    assert sum(int(found[1].replace(",", "")) for found in (read, not_read)) == 60_000
+    as_json = json.loads(gatepay("keys", "upload", path, "-p", 8, "--json").out)
+    assert as_json["read"] + as_json["not_read"] == 60_000

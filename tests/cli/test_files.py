@@ -1,0 +1,282 @@
+"""Files of card keys, by format: encodings, columns, numbers of spreadsheets; and what is written is read back."""
+
+import csv
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from merchant_files import KEYS, TABLES, TEXTS, workbook
+
+from gatepay_async.cli import checking, sources
+from gatepay_async.cli.files import columns, encodings, odd, writing
+from gatepay_async.cli.files.reading import Digits, FileProblemError, Reading
+from gatepay_async.cli.status import HaltError
+
+pytestmark = pytest.mark.fast
+
+COLUMNS = ("id", "content", "status")
+
+
+def read(path: Path, **reading: Any) -> list[str]:
+    """The card keys of a file, as an upload reads them."""
+    return list(sources.Reader(checking.check_sources([path], Reading(**reading))))
+
+
+def problem(path: Path, data: bytes, **reading: Any) -> str:
+    """Why a file can't be uploaded, and what to do."""
+    path.write_bytes(data)
+    with pytest.raises(HaltError) as caught:
+        read(path, **reading)
+    return f"{caught.value.text} | {caught.value.todo}".removeprefix(f"{path}")
+
+
+def test_text_of_merchants(tmp_path: Path) -> None:
+    """Text as Notepad, PowerShell and iconv write it is read without an option, whatever its encoding and line ends."""
+    for name, made in TEXTS.items():
+        (tmp_path / name).write_bytes(made(KEYS))
+        keys = [key.strip() for key in read(tmp_path / name)]
+        assert keys[:3] == KEYS, name
+        assert keys[3:] in ([], ["卡密-㐂"]), name
+
+
+def test_tables_of_merchants(tmp_path: Path) -> None:
+    """So are tables of Excel and WPS, once their column is named; also by its number."""
+    for name, made in TABLES.items():
+        (tmp_path / name).write_bytes(made(KEYS))
+        number = "3" if name == "wps.xlsx" else "2"
+        for column in ("卡密", number):
+            assert read(tmp_path / name, column=column) == KEYS, (name, column)
+        assert f"{number} (卡密)" in problem(tmp_path / name, made(KEYS)), name
+
+
+def test_encodings_that_cant_be_guessed() -> None:
+    """What is neither UTF-8 nor common Chinese in GB18030 is not guessed."""
+    for data, found in (
+        (b"AAAA\n", "utf-8"),
+        ("é\n".encode(), "utf-8"),
+        ("été-1\nnaïve\n".encode("latin-1"), ""),
+        ("カード番号\n".encode("shift-jis"), ""),
+        ("卡號密碼一二三\n".encode("big5"), ""),
+        ("卡号密码一二三\n".encode("gbk"), "gb18030"),
+        (("密" * 70_000).encode("gb18030") + b"\xff", ""),
+        (b"\xff\xfeA", ""),
+        (b"", "utf-8"),
+    ):
+        assert encodings.guess(io.BytesIO(data)) == found, data[:20]
+
+
+def test_names_of_encodings() -> None:
+    """Names are known in any spelling; what can't be an encoding of card keys is not."""
+    for name, known in (
+        ("UTF8", "utf-8"), ("utf-8-sig", "utf-8"), (" GBK ", "gbk"), ("gb2312", "gb18030"), ("CP936", "gbk"),
+        ("Big5", "big5"), ("UTF-16LE", "utf-16-le"), ("latin-1", ""), ("rot13", ""), ("x\0", ""), ("", ""),
+    ):  # fmt: skip
+        assert encodings.known_name(name) == known, name
+
+
+def test_headings() -> None:
+    """A line that names columns is a heading; a card key is none."""
+    for line in ("卡密", "卡号,密码", "key", "Code", "card key", "Card-Key:", '"content"', "id,content", "编号\t卡密"):
+        assert columns.looks_like_heading(line), line
+    for line in ("AAAA-1111", "KEY-0001", "CODE123", "账户名----密语", "1,2,3", ""):
+        assert not columns.looks_like_heading(line), line
+
+
+def test_columns() -> None:
+    """The export's column, the only one, or the one that is named; else the columns are named, and no card key is."""
+    for first, wanted, chosen in (
+        (["id", "Content", "status"], "", (1, True)),
+        (["AAAA"], "", (0, False)),
+        (["卡密"], "", (0, True)),
+        (["", "AAAA", " "], "", (1, False)),
+        (["A1", "K1"], "2", (1, False)),
+        (["id", "my key"], "MY KEY", (1, True)),
+        (["content"], "3", (0, True)),
+    ):
+        assert columns.choose(first, wanted) == chosen, first
+    for first, wanted, listed, likely in (
+        (["id", "卡密", "x" * 30], "", f"1 (id), 2 (卡密), 3 ({'x' * 20})", "卡密"),
+        (["AAAA", "BBBB"], "", "1-2", "1"),
+        (["AAAA", "BBBB"], "3", "1-2", "1"),
+        (["AAAA", "BBBB"], "0", "1-2", "1"),
+        (["key", "key"], "key", "1 (key), 2 (key)", "key"),
+    ):
+        with pytest.raises(FileProblemError) as caught:
+            columns.choose(first, wanted)
+        assert (caught.value.facts["columns"], caught.value.facts["likely"]) == (listed, likely), first
+
+
+def test_odd_lines() -> None:
+    """Commas, tabs, markup and numbers that lost their digits are odd in a text file; other signs are not."""
+    for line, kind in (
+        ("A,B", "comma"), ("A\tB", "tab"), ("<b>A</b>", "markup"), ("A&nbsp;B", "markup"), ("1.23E+15", "exponent"),
+        ("AAAA", ""), (" A ", ""), ("A<1&C>D", ""), ("\tA", ""), ("E+E", ""), ("1E5", ""), ("KEY-1.2E+05", ""),
+    ):  # fmt: skip
+        assert odd.oddity(line) == kind, line
+
+
+def test_masked_card_keys() -> None:
+    """A card key is shown by its first and last two characters; a short one by fewer."""
+    assert [odd.masked(key) for key in (" AAAA-1111 ", "ABCDEFGH", "ABCD", "ABC", "")] == [
+        "AA…11", "AB…GH", "A…D", "…", "…",
+    ]  # fmt: skip
+
+
+def test_numbers_of_a_spreadsheet(tmp_path: Path) -> None:
+    """A number is its digits where none can be missing; else the row is named, for a lost digit is a lost key."""
+    path = tmp_path / "keys.xlsx"
+    path.write_bytes(workbook([["卡密"], [123456789012345], ["00123"], ["1.23E+15"], ["=1+1"]]))
+    assert read(path) == ["123456789012345", "00123", "1.23E+15", "=1+1"]
+    for cell, said in (
+        (1.23e15, ": row 2 holds a number of more than 15 digits"),
+        (-5, ": row 2 holds a number of more"),
+        (1.5, ": row 2 holds a number with decimals"),
+        (True, ": row 2 holds a date, a truth value"),
+    ):
+        assert problem(path, workbook([["卡密"], [cell]])).startswith(said), cell
+    assert "zeros in front that are not stored" in problem(path, workbook([[1234]], number_format="00000000"))
+    for name in ("keys.csv", "keys.tsv"):
+        assert ": row 2 holds a number that a spreadsheet shortened" in problem(tmp_path / name, b"AAAA\n1.23E+15\n")
+    path.write_bytes(workbook([["卡密"], [12345678], [345678], [23456789]]))
+    [checked] = checking.check_sources([path], Reading())
+    assert [(each.line, each.kind, each.shown) for each in checked.odd] == [(3, "zeros", "3…8")]
+    assert isinstance(Digits("1"), str)
+
+
+def test_sheets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All sheets that can be seen and hold something are read, each by its own heading; a row has Excel's number."""
+    path = tmp_path / "keys.xlsx"
+    path.write_bytes(workbook([["卡密"], ["AAAA"]], [], [[], ["BBBB"], ["CCCC"]], [["HIDDEN"]], hidden=True))
+    reader = sources.Reader(checking.check_sources([path], Reading()))
+    assert list(reader) == ["AAAA", "BBBB", "CCCC"]
+    assert [reader.place(line) for line in (1, 2, 3)] == [
+        f"{path}[Sheet1]:2", f"{path}[Sheet3]:2", f"{path}[Sheet3]:3",
+    ]  # fmt: skip
+    monkeypatch.setattr("sys.platform", "win32")  # there, memory can't be given back
+    assert list(sources.Reader(checking.check_sources([path], Reading()))) == ["AAAA", "BBBB", "CCCC"]
+    monkeypatch.undo()
+    assert "contains no card keys" in problem(path, workbook([]))
+    assert "is not an Excel file, or a password" in problem(path, b"PK\3\4 no workbook")
+    assert "this is an Excel file" in problem(tmp_path / "keys.txt", workbook([["AAAA"]]))
+    assert "no lines for --as-is" in problem(path, workbook([["AAAA"]]), as_is=True)
+
+
+def test_tables_that_are_none(tmp_path: Path) -> None:
+    """A table that can't be read is refused by its row, and no card key is repeated."""
+    for name, data, said in (
+        ("k.csv", b'AAAA\n"BBBB\n', ": row 2 is not valid CSV"),
+        ("k.csv", b"AAAA\nBBBB,CCCC\n", ": row 2 has more than one column"),
+        ("k.csv", b'AAAA\n"BB\nBB"\n', ": row 2 contains a line break"),
+        ("k.csv", b'content\n"A\rB"\n', ": row 2 contains a carriage return"),
+        ("k.jsonl", b'"AAAA"\n{"con\n', ": row 2 is not valid JSON"),
+        ("k.jsonl", b'{"a": "A", "b": "B"}\n', ": several columns; which one holds the card keys? Columns: 1 (a), 2"),
+        ("k.jsonl", b"{}\n", ": several columns"),
+        ("k.jsonl", b'{"key": 1.5}\n', ": row 1 holds a number with decimals"),
+        ("k.jsonl", b'{"key": "A"}\n{"id": "A"}\n', ": row 2 holds a date, a truth value"),
+        ("k.jsonl", b"[" * 100_000, ": row 1 is longer than"),
+        ("k.txt", b"content\nAAAA\n", ": line 1 looks like a heading"),
+        ("k.csv", b"", ": the file contains no card keys"),
+    ):
+        found = problem(tmp_path / name, data)
+        assert found.startswith(said), (data[:20], found)
+        assert not any(key in found for key in ("AAAA", "BBBB"))
+    assert "none of the files is a table" in problem(tmp_path / "k.txt", b"AAAA\n", column="2")
+    assert "the file is not utf-16" in problem(tmp_path / "k.txt", b"A\0B", encoding="utf-16")
+    assert ": line 2 is longer than" in problem(tmp_path / "k.txt", f"A\n{'x' * 70_000}".encode("utf-16"))
+
+
+def test_json_lines(tmp_path: Path) -> None:
+    """A line is an object or a text; a whole number is its digits, however many."""
+    path = tmp_path / "keys.jsonl"
+    path.write_bytes(b'{"id": 1, "content": "AAAA"}\n\n{"content": 12345678901234567890123}\n"BBBB"\n')
+    assert read(path) == ["AAAA", "", "12345678901234567890123", "BBBB"]
+    path.write_bytes(b'{"id": 1, "content": "AAAA"}\n')
+    assert read(path, column="id") == ["1"]
+
+
+def test_what_a_reader_is_told(tmp_path: Path) -> None:
+    """--skip-heading leaves out the first line, of a table too; --as-is takes every line as it stands."""
+    path = tmp_path / "keys.txt"
+    path.write_text("My keys\nAAAA,1\n")
+    assert read(path, skip_heading=True) == ["AAAA,1"]
+    assert read(path, as_is=True) == ["My keys", "AAAA,1"]
+    table = tmp_path / "keys.csv"
+    table.write_text("\n,\nMy keys\nAAAA\n\nBBBB\n")
+    reader = sources.Reader(checking.check_sources([table], Reading(skip_heading=True)))
+    assert list(reader) == ["AAAA", "", "BBBB"]
+    assert reader.place(3) == f"{table}:6"
+    assert read(table, as_is=True) == ["", ",", "My keys", "AAAA", "", "BBBB"]
+
+
+def written(path: Path, keys: Iterable[str], **options: Any) -> bytes:
+    rows = [(number, key, "soldin") for number, key in enumerate(keys, 1)]
+    with path.open("wb") as file, writing.open_writer(path, file, COLUMNS, **options) as writer:
+        writer.write(rows)
+    return path.read_bytes()
+
+
+# What GatePay can hold, and an upload can send: no ends of lines, no halves of characters; ends are stripped by both.
+LETTER = st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"], exclude_characters="\ufffe\uffff")
+HARD = st.sampled_from(
+    ["00123", "=1+1", "@SUM(1)", "+1", "-1", '"', '""', ",", "a,b", "'", "1E5", "TRUE", "_x0041_", "#N/A", "{", "a;b",
+     "content", "1/2", "12345678901234567890", "a\tb", "&amp;", "<b>", "]]>"]
+)  # fmt: skip
+KEY = st.one_of(HARD, st.text(LETTER, min_size=1, max_size=12)).filter(lambda key: key.strip() == key != "")
+
+
+@given(keys=st.lists(KEY, min_size=1, max_size=20))
+def test_what_is_written_is_read_back(keys: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What an export writes, an upload reads back exactly, in all formats."""
+    folder = tmp_path_factory.mktemp("written")
+    for name, options, reading in (
+        ("keys.csv", {}, {}),
+        ("keys.csv", {"excel": True}, {}),
+        ("keys.tsv", {}, {}),
+        ("keys.jsonl", {}, {}),
+        ("keys.xlsx", {}, {}),
+        ("keys.txt", {}, {"as_is": True}),
+    ):
+        written(folder / name, keys, **options)
+        assert [key.strip("\t") for key in read(folder / name, **reading)] == keys, (name, options)
+
+
+def test_what_excel_does_not_touch(tmp_path: Path) -> None:
+    """In a CSV file for Excel no cell is a formula, a number or a date: a tab stands in front of each text."""
+    data = written(tmp_path / "keys.csv", ["=1+1", "00123", "+1", "@A", "MAR1", '"\r'], excel=True)
+    assert data.startswith(b"\xef\xbb\xbf")
+    assert data.count(b"\r\n") == 7
+    rows = list(csv.reader(io.StringIO(data.decode("utf-8-sig"), newline="")))[1:]
+    assert all(cell.startswith("\t") for row in rows for cell in row[1:])
+    assert [row[1] for row in rows] == ["\t=1+1", "\t00123", "\t+1", "\t@A", "\tMAR1", '\t"\r']
+
+
+def test_what_a_format_cant_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text file has no line breaks within a card key, a cell of Excel no more than 32,767 characters."""
+    with pytest.raises(writing.CantHoldError):
+        written(tmp_path / "keys.txt", ["A\nB"], strict=True)
+    lines = written(tmp_path / "keys.txt", ["A\rB", "卡"], encoding="gbk", heading=True)
+    assert lines.decode("gbk") == "content\nA\rB\n卡\n"
+    with pytest.raises(writing.CantHoldError):
+        written(tmp_path / "keys.xlsx", ["x" * 32_768])
+    assert [each.name for each in tmp_path.iterdir() if each.is_dir()] == []
+    written(tmp_path / "keys.jsonl", ["half \ud800"])
+    assert b"\\ud800" in (tmp_path / "keys.jsonl").read_bytes()
+    monkeypatch.setattr(writing, "MAX_ROWS", 3)
+    written(tmp_path / "keys.xlsx", ["A", "B", "C"])
+    assert read(tmp_path / "keys.xlsx") == ["A", "B", "C"]
+    assert "contains no card keys" in problem(tmp_path / "keys.xlsx", written(tmp_path / "keys.xlsx", []))
+
+
+def test_large_tables_are_read_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table that is larger than what is kept is read again, to the same card keys."""
+    monkeypatch.setattr(checking, "MAX_BYTES_KEPT", 10)
+    keys = [f"KEY-{number}" for number in range(5000)]
+    for name in ("keys.csv", "keys.jsonl", "keys.xlsx", "keys.tsv"):
+        written(tmp_path / name, keys)
+        [checked] = checking.check_sources([tmp_path / name], Reading())
+        assert (checked.content, checked.lines) == (None, 5000), name
+        assert list(sources.Reader([checked])) == keys, name
