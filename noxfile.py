@@ -133,8 +133,8 @@ def supported(session: nox.Session) -> None:
 def between(session: nox.Session) -> None:
     """The fast lane, and of the sockets lane what depends most on the Python."""
     session.install(*LOCKED, f".[{TESTED_EXTRAS}]", *group("tests"))
-    session.run("pytest", "--lane", "fast", *QUICKLY, *session.posargs)
-    session.run("pytest", "--lane", "sockets", *IN_PARALLEL, *session.posargs, *NEAR_PYTHON)
+    near = [f"--and-module={path}" for path in NEAR_PYTHON]
+    session.run("pytest", "--lane", "fast", *near, "--hypothesis-profile=few", *IN_PARALLEL, *session.posargs)
 
 
 @nox.session(python=NEWEST)

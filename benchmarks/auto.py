@@ -59,9 +59,8 @@ def measure(*, quick: bool) -> Result:
 
 async def _measure(served: Served, kind: Kind, *, rounds: int) -> list[Row]:
     refused: dict[str, int] = {}
-    arms: dict[str, Arm] = {
-        str(number): partial(_round, served, kind.chunks, number, refused) for number in (*kind.fixed, "auto")
-    }
+    numbers: tuple[int | Literal["auto"], ...] = (*kind.fixed, "auto")
+    arms: dict[str, Arm] = {str(number): partial(_round, served, kind.chunks, number, refused) for number in numbers}
     await arms["auto"]()  # whatever is imported, or compiled, at the first call
     refused.clear()
     samples = await interleaved(arms, rounds=rounds)

@@ -8,7 +8,7 @@ from statistics import median
 from benchmarks.measuring import Result, Row
 from benchmarks.serving import ROOT
 
-WANTED = 1.6
+WANTED = 1.5
 PROGRAMS = {"ours": "from gatepay_async import AsyncGatePay", "httpx": "import httpx", "nothing": "pass"}
 
 

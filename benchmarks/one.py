@@ -18,10 +18,13 @@ FIGURES = (
     "walk",
     "dedup",
     "memory",
+    "resting",
     "imports",
     "cli_start",
     "choosing",
     "callbacks",
+    "resting",
+    "export",
     "files",
 )
 

@@ -15,7 +15,7 @@ from gatepay_async.protocol.calls import ProductShow
 from gatepay_async.protocol.messages import CONTENT_TYPE, Reply, decode, encode
 from gatepay_async.protocol.signing import Credentials
 
-CALLERS, WANTED = 16, 40.0
+CALLERS, WANTED = 16, 10.0
 _TIMES = 5000
 
 

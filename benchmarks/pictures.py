@@ -12,14 +12,16 @@ from matplotlib.figure import Figure
 _SETTINGS: Any = {"svg.hashsalt": "gatepay-async", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 11}
 _COLOURS = {
     "ours": "#0b6e4f",
-    "raw httpx": "#c0392b",
-    "aiohttp by hand": "#e08e0b",
-    "floor": "#7f8c8d",
+    "raw httpx, bytes": "#c0392b",
+    "aiohttp by hand, bytes": "#e08e0b",
+    "niquests, bytes": "#8e44ad",
+    "pyreqwest, decoded": "#2c6fbb",
+    "floor, bytes": "#7f8c8d",
     "ours, deduplicating": "#0b6e4f",
     "ours, uploading": "#2fb380",
     "a plain set of text": "#c0392b",
 }
-_DASHED = ("floor",)
+_DASHED = ("floor, bytes",)
 _RATES = (300, 1_000, 3_000, 10_000, 30_000, 100_000)  # between the slowest and the floor lie two powers of ten
 
 
@@ -28,7 +30,7 @@ def draw(data: Mapping[str, Any], folder: Path) -> list[Path]:
     drawn: list[Path] = []
     with mpl.rc_context(_SETTINGS):
         if "throughput" in data:
-            drawn.append(_save(_throughput(data["throughput"]), folder / "throughput.svg"))
+            drawn.append(_save(_throughput(data["throughput"]["asyncio"]), folder / "throughput.svg"))
         if "memory" in data:
             drawn.append(_save(_memory(data["memory"]), folder / "memory.svg"))
     return drawn
@@ -37,9 +39,9 @@ def draw(data: Mapping[str, Any], folder: Path) -> list[Path]:
 def _throughput(by_callers: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure:
     figure, axes = _empty("Pages of 50 card keys, over callers at once", "callers at once", "pages a second")
     callers = sorted(map(int, by_callers))
-    for name in by_callers[str(callers[0])]:
+    for name in [each for each in by_callers[str(callers[0])] if each in _COLOURS]:
         rates = [by_callers[str(number)][name]["pages_a_second"] for number in callers]
-        label = f"{name} (decoded)" if name.startswith("ours") else f"{name} (bytes)"
+        label = "ours, decoded" if name == "ours" else name
         _line(axes, name, callers, rates, label=label, marker="o")
     axes.set_xscale("log")
     axes.set_xticks(callers, [str(number) for number in callers])

@@ -6,8 +6,9 @@ Measures the figures, each in a process of its own, and writes down what came of
     python -m benchmarks.run throughput overhead   some of them
 
 Writes results.json, results.md and two pictures into benchmarks/results, and with --quick into
-benchmarks/results/quick; figures that are not asked for stay there as they were. Exits with 1 if a figure is not
-what is wanted, but for --quick.
+benchmarks/results/quick; figures that are not asked for stay there as they were. Without --quick it also adds a small
+file to benchmarks/results/history, named after the day and the commit: a page of the documentation shows them all.
+Exits with 1 if a figure is not what is wanted, but for --quick.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import time
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from benchmarks.pictures import draw
 from benchmarks.serving import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"
-PACKAGES = ("httpx", "httpcore", "anyio", "aiohttp", "msgspec", "orjson")
+PACKAGES = ("httpx", "httpx2", "httptools", "anyio", "aiohttp", "niquests", "pyreqwest", "uvloop", "msgspec", "orjson")
 
 Found = dict[str, dict[str, Any]]
 
@@ -52,6 +54,8 @@ def main() -> int:
         else:
             found[name] = result
     _write(found, folder)
+    if not given.quick:
+        _record({name: found[name] for name in given.figures or FIGURES if name in found}, folder / "history")
     missed = [row for row in _rows(found) if row.met is False]
     print(f"\n{len(missed)} of {len(_rows(found))} figures are not what is wanted")
     return int(failed or (bool(missed) and not given.quick))
@@ -91,8 +95,24 @@ def _write(found: Found, folder: Path) -> None:
     draw(_merged(found), folder)
 
 
+def _record(found: Found, folder: Path) -> None:
+    """What was measured in this run, by the commit that it was measured of."""
+    described = ["git", "log", "-1", "--format=%cs %h"]
+    done = subprocess.run(described, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        return  # a source archive knows no commit
+    day, commit = done.stdout.split()
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{day}-{commit}.json"
+    kept: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {"figures": {}, "throughput": {}}
+    kept["figures"] |= {row.what: [row.value and float(f"{row.value:.3g}"), row.unit] for row in _rows(found)}
+    kept["throughput"] = _merged(found).get("throughput", kept["throughput"])
+    run = {"day": day, "commit": commit, "with": _with(), **kept}
+    path.write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
 def _with() -> str:
-    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES if find_spec(name))
     return f"Python {platform.python_version()}, {platform.system()}, {psutil.cpu_count()} CPUs; {packages}"
 
 

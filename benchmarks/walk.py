@@ -11,7 +11,7 @@ from benchmarks.serving import Served, serving
 from gatepay_async import AsyncGatePay
 
 PAGES, LATENCY, AHEAD = 400, 0.05, 8
-FASTER, OF_THE_BOUND = 7.5, 0.93
+FASTER, OF_THE_BOUND, CPU = 7.7, 0.93, 150.0
 
 
 def measure(*, quick: bool) -> Result:
@@ -39,7 +39,15 @@ async def _measure(served: Served, *, pages: int, rounds: int) -> Result:
                 what=f"{what}: of the bound",
                 goal=OF_THE_BOUND,
                 value=median(reached[AHEAD]),
-                beside=f"prefetch=1 {median(reached[1]):.3f} ×; CPU {middle(eight, cpu_each):.0f} µs a page",
+                beside=f"prefetch=1 {median(reached[1]):.3f} ×",
+            ),
+            Row(
+                what=f"{what}: CPU a page",
+                goal=CPU,
+                value=middle(eight, cpu_each),
+                at_most=True,
+                unit="µs",
+                beside=f"prefetch=1 {middle(one, cpu_each):.0f} µs",
             ),
         ]
     )

@@ -22,7 +22,7 @@ locale_dirs = [str(HERE / "locale")]  # the theme's few words
 
 extensions = [
     *("myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"),
-    *("extension", "chinese_reference", "llms"),  # our own
+    *("extension", "chinese_reference", "llms", "speed"),  # our own
 ]
 templates_path = [str(HERE / "_templates")]
 html_static_path = [str(HERE / "_static")]

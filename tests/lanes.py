@@ -3,6 +3,7 @@ The lanes of the tests: which files are run, and which tests are slower than the
 
     pytest --lane fast                     no sockets, no processes
     pytest --lane fast --lane sockets      and real HTTP on loopback, SQLite, the command
+    pytest --lane fast --and-module PATH   and one module of the sockets lane
     pytest                                 and the slow lane: kills, PostgreSQL, Redis, terminals
 
 Each test module names its lane in `pytestmark`. A single test of a quicker module may be marked as slow.
@@ -22,16 +23,24 @@ _LANE = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.(\w+)", re.MULTILINE)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--lane", action="append", choices=list(LANES), help="run only the tests of this lane; repeatable")
+    parser.addoption("--and-module", action="append", default=[], help="and those of this file; repeatable")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave the files of other lanes unread: importing what they test takes longer than the fast lane."""
-    wanted = set(config.getoption("--lane") or LANES)
     if not collection_path.name.startswith("test_") or collection_path.suffix != ".py":
         return None
     lane = lane_of_module(collection_path)
     # Tests over PostgreSQL are slow parameters of modules in `sockets`.
-    return None if lane is None or lane in wanted or (lane == "sockets" and "slow" in wanted) else True
+    lanes = [lane, "slow"] if lane == "sockets" else [lane]
+    return None if lane is None or any(is_wanted(each, collection_path, config) for each in lanes) else True
+
+
+def is_wanted(lane: str | None, path: Path, config: pytest.Config) -> bool:
+    """Whether the tests of *lane* in a module are asked for."""
+    if lane in (config.getoption("--lane") or LANES):
+        return True
+    return lane == "sockets" and any(path == config.rootpath / each for each in config.getoption("--and-module"))
 
 
 def lane_of_module(path: Path) -> str | None:
@@ -43,11 +52,10 @@ def lane_of_module(path: Path) -> str | None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out single tests of another lane. Whatever order the modules were imported in, the tests have one."""
     items.sort(key=lambda item: item.path)
-    wanted = set(config.getoption("--lane") or LANES)
-    left_out = [item for item in items if lane_of(item) not in wanted]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if lane_of(item) in wanted]
+    wanted = [item for item in items if is_wanted(lane_of(item), item.path, config)]
+    if len(wanted) < len(items):
+        config.hook.pytest_deselected(items=[item for item in items if not is_wanted(lane_of(item), item.path, config)])
+        items[:] = wanted
 
 
 def lane_of(item: pytest.Item) -> str:

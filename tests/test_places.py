@@ -40,22 +40,20 @@ class Refusing(httpx.AsyncBaseTransport):
         return httpx.Response(200, json={"code": 100, "msg": "", "time": "1", "data": "成功录入:500条卡密"})
 
 
-async def upload(transport: Refusing) -> tuple[UploadReport, float]:
+async def upload(transport: Refusing) -> UploadReport:
     async with AsyncGatePay("k", "s", transport=transport) as gatepay:
-        keys = (f"KEY-{number}" for number in range(60_000))
-        report = await gatepay.upload_card_keys(8, keys, concurrency="auto")
-        return report, anyio.current_time()
+        keys = (f"KEY-{number}" for number in range(30_000))
+        return await gatepay.upload_card_keys(8, keys, concurrency="auto")
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_an_upload_finds_what_the_server_allows(backend: str) -> None:
     """More than four calls are in flight where the server takes ten, and few are refused."""
     transport = Refusing()
-    report, seconds = virtual_time.run(upload, transport, backend=backend)
-    assert (report.ok, report.stored) == (True, 60_000)
+    report = virtual_time.run(upload, transport, backend=backend)
+    assert (report.ok, report.stored) == (True, 30_000)
     assert transport.most_in_flight == 10
     assert transport.refused < 15
-    assert seconds < 0.9 * 120 * 0.02 / 4
 
 
 async def cancel_half_way(transport: Refusing) -> object:

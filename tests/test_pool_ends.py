@@ -136,6 +136,27 @@ async def test_an_answer_to_half_a_request(*, in_parts: bool, tls: bool) -> None
             done.set()
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_server_that_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writing goes on once the server takes more."""
+    full = threading.Event()
+    receive = Connection.receive
+
+    def pause(wire: Wire) -> None:
+        wire._is_full = True
+        full.set()
+
+    def receive_late(connection: Connection) -> bytes:
+        full.wait(PATIENCE)
+        return receive(connection)
+
+    monkeypatch.setattr(Wire, "pause_writing", pause)
+    monkeypatch.setattr(Connection, "receive", receive_late)
+    with OddServer(plain, tls=False) as server:
+        assert await call(server, content=b"x" * 5_000_000, headers={}) == (200, b"hello")
+        assert full.is_set()
+
+
 async def test_names_that_are_none() -> None:
     """A host that no name can have, and a name that no certificate can have, are not connected to."""
     name = f"{'x' * 64}.example"

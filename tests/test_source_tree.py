@@ -124,19 +124,27 @@ def test_a_module_in_two_lanes_is_seen() -> None:
 
 
 def test_only_the_modules_of_a_lane_are_imported(tmp_path: Path) -> None:
-    """`--lane fast` leaves modules of other lanes unread, whether the mark stands alone or first in a list."""
+    """`--lane fast` leaves modules of other lanes unread, but for those that are named."""
     for lane in (*LANES, "nobodys"):
         (tmp_path / f"test_{lane}.py").write_text(f"pytestmark = [\n    pytest.mark.{lane},\n]\n")
     left_out = {}
-    for asked in (["fast"], ["fast", "sockets"], ["slow"], None):
-        config = cast("pytest.Config", SimpleNamespace(getoption=lambda _, asked=asked: asked))
+    for asked, named in (
+        (["fast"], []),
+        (["fast"], ["test_sockets.py"]),
+        (["fast", "sockets"], []),
+        (["slow"], []),
+        (None, []),
+    ):
+        options = {"--lane": asked, "--and-module": named}
+        config = cast("pytest.Config", SimpleNamespace(getoption=options.__getitem__, rootpath=tmp_path))
         found = [path.stem for path in tmp_path.iterdir() if pytest_ignore_collect(path, config)]
-        left_out[str(asked)] = {stem.removeprefix("test_") for stem in found}
+        left_out[f"{asked} {named}"] = {stem.removeprefix("test_") for stem in found}
     assert left_out == {
-        "['fast']": {"sockets", "slow"},
-        "['fast', 'sockets']": {"slow"},
-        "['slow']": {"fast"},
-        "None": set(),
+        "['fast'] []": {"sockets", "slow"},
+        "['fast'] ['test_sockets.py']": {"slow"},
+        "['fast', 'sockets'] []": {"slow"},
+        "['slow'] []": {"fast"},
+        "None []": set(),
     }
 
 

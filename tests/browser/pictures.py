@@ -24,8 +24,8 @@ KEPT = {
     "order-phone-zh": ("waiting", PHONE, "zh"),
     "paid": ("paid", DESK, "en"),
     "paid-zh": ("paid", DESK, "zh"),
-    "console": ("shops", DESK, "en"),
-    "console-zh": ("shops", DESK, "zh"),
+    "console": ("overview", DESK, "en"),
+    "console-zh": ("overview", DESK, "zh"),
     "console-order": ("order", DESK, "en"),
     "console-order-zh": ("order", DESK, "zh"),
 }
@@ -96,7 +96,7 @@ def main(folder: Path, wanted: dict[str, tuple[str, tuple[int, int], str]] | Non
             for name, (which, (width, height), language) in (wanted or everything).items():
                 page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
                 page.goto(pages[which] + ("&" if "?" in pages[which] else "?") + f"lang={language}")
-                for details in page.locator("summary").all()[:1]:
+                for details in [] if page.locator("details[open]").count() else page.locator("summary").all()[:1]:
                     details.click()
                 suffix = "" if wanted else f"-{scheme}"
                 page.screenshot(path=folder / f"{name}{suffix}.png", full_page=True, animations="disabled")

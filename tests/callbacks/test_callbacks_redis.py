@@ -187,5 +187,19 @@ async def test_given_up_while_it_is_called(redis_url: str, monkeypatch: pytest.M
         answers.set()
         outcomes = await asyncio.gather(first, second, return_exceptions=True)
         assert [isinstance(each, asyncio.CancelledError) for each in outcomes] == [True, gives_up == "all"]
-    assert await store.claim(TWO) is Standing.MINE
+
+    called, answers = asyncio.Event(), asyncio.Event()
+
+    async def failing(**_: Any) -> object:
+        called.set()
+        await answers.wait()
+        raise RedisError("broken")
+
+    monkeypatch.setattr(store, "_script", failing)
+    asked = [asyncio.create_task(store.claim(evolve(ONE, key=f"shop/{number}"))) for number in range(2)]
+    await called.wait()
+    asked[0].cancel()
+    answers.set()
+    ends = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(each) for each in ends] == [asyncio.CancelledError, RedisError]
     await store.aclose()

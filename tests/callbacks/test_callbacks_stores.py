@@ -179,8 +179,8 @@ async def test_forgetting_leaves_claims(clock: Clock) -> None:
 
 def test_a_keep_that_is_no_time(tmp_path: Path) -> None:
     """How long to remember is a time above 0, for each store."""
-    problem = "keep: must be a number of seconds above 0, or a timedelta"
-    keeps: list[Any] = [0, -1, "1 d", float("nan"), float("inf"), True, timedelta()]
+    problem = "keep: must be a number of seconds above 0, a timedelta, or None"
+    keeps: list[Any] = [0, -1, "1 d", float("nan"), True, timedelta()]
     makes: list[Any] = [MemoryStore, partial(SQLiteStore, tmp_path / "x"), partial(RedisStore, "redis://localhost")]
     assert [(make, keep) for make in makes for keep in keeps if problem not in refusal(make, keep=keep)] == []
 
@@ -416,6 +416,32 @@ async def test_an_error_of_one_is_its_own(sqlite: SQLiteStore) -> None:
             await anyio.wait_all_tasks_blocked()
     assert sorted(outcomes) == ["error", "error", "shop/1 True", "shop/3 True"]
     assert await sqlite.claim(TWO) is Standing.HANDLED
+
+
+async def test_a_lock_stops_only_those_who_write(
+    sqlite: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of those who wait together, whoever only reads is told, though another program has locked the file."""
+    monkeypatch.setattr(callbacks.sqlite_file, "_LOCK_TIMEOUT_S", 0.01)
+    await sqlite.commit(ONE)
+    other = sqlite3.connect(tmp_path / "callbacks.sqlite3", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    standings: list[Standing] = []
+
+    async def read() -> None:
+        standings.append(await sqlite.claim(TWO))
+
+    async def write() -> None:
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            await sqlite.commit(evolve(ONE, key="shop/2"))
+
+    async with anyio.create_task_group() as group:
+        with sqlite._writer().file.open():
+            group.start_soon(read)
+            group.start_soon(write)
+            await anyio.wait_all_tasks_blocked()
+    assert standings == [Standing.HANDLED]
+    other.close()
 
 
 async def test_its_thread_ends(sqlite: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:

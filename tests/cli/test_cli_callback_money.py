@@ -52,7 +52,7 @@ def test_sign(gatepay: Any) -> None:
 
 def test_sign_what_would_not_come_back(gatepay: Any) -> None:
     """A text that is too long for a callback is a usage error that names the field, its size and the limit."""
-    for option, field, size, limit in (("--extend", "extend", 2700, 2000), ("--order", "out_order_id", 2700, 255)):
+    for option, field, size, limit in (("--extend", "--extend: ", 2700, 2000), ("--order", "--order: ", 2700, 255)):
         run = gatepay(*SIGN, option, "中" * 900)
         assert run.status == 2
         assert field in run.err

@@ -267,6 +267,7 @@ def test_a_secret_that_is_gone(gatepay: Any, login: Any, ring: Ring) -> None:
     run = gatepay("products")
     assert run.status == 2
     assert "run `gatepay login --profile default` again" in run.err
+    assert gatepay("logout").status == 0
 
 
 def test_a_home_that_cant_be_written(
@@ -387,6 +388,8 @@ def test_the_cloud_is_of_the_same_place(monkeypatch: pytest.MonkeyPatch) -> None
         source = settings._stored("shop", above_environment=False)
         found.append((source.base_url, source.cloud_base_url))
     assert found == [(real, cloud), (ours, ours), (ours, ours), (real, cloud)]
+    monkeypatch.setenv("GATEPAY_CLOUD_BASE_URL", ours)  # somebody says so
+    assert settings._stored("shop", above_environment=False).cloud_base_url == ours
 
 
 def test_the_home_folder(gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,9 +40,16 @@ PAGES = sorted(page for lang in ("en", "zh") for page in (DOCS / lang).rglob("*.
 # Installed, the pytest plugin is found by its entry point; from the folder, it is named.
 INSTALLED = "gatepay-async" in importlib.metadata.entry_points(group="pytest11").names
 NAMED = [] if INSTALLED else ["-p", "_gatepay_async_pytest"]
-# What is shown in a block of shell, and not run: it installs, starts a server, or sets the reader's own values.
+# What is shown in a block of shell, and not run: it installs, starts a server, or needs the reader's own values.
 SHOWN = (
     *("pip install ", "export ", "GATEPAY_", "uvicorn ", "gatepay sandbox ", "python examples/", "pytest", "curl "),
+    *(
+        "gatepay login",
+        "gatepay logout",
+        "gatepay profiles",
+        "gatepay products --profile",
+        "gatepay products --env-file",
+    ),
     *("gatepay uploads work", "psql ", "sudo systemctl ", "python export_keys.py"),
 )
 KINDS = (

@@ -10,7 +10,6 @@ import obstore
 import pytest
 from durable_room import PRODUCT, SOON, Room, adds_up, keys_of
 from durable_shop import Shop
-from moto.server import ThreadedMotoServer
 from obstore.exceptions import GenericError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, S3Store
 
@@ -23,6 +22,8 @@ pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """Speaks S3."""
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415 -- each worker imports this module, but few this one
+
     it = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     it.start()
     yield "http://{}:{}".format(*it.get_host_and_port())

@@ -4,7 +4,6 @@ import os
 import shutil
 import ssl
 from pathlib import Path
-from typing import cast
 
 import httpx
 import pytest
@@ -13,7 +12,7 @@ import trustme
 from gatepay_async import AsyncGatePay, InvalidRequestError
 from gatepay_async.exchange import proxies, trust
 from gatepay_async.exchange.loopback import is_loopback
-from gatepay_async.exchange.own import MOST_PREPARED, OverPool, Preparing
+from gatepay_async.exchange.own import MOST_PREPARED, OverPool
 from gatepay_async.exchange.proxies import Bypass, Proxy, is_listed, proxy_for
 from gatepay_async.exchange.urls import BadUrlError, parse_url
 from gatepay_async.exchange.way import way_to
@@ -157,7 +156,7 @@ async def test_a_client_can_leave_the_environment_out(monkeypatch: pytest.Monkey
 
 def test_only_so_many_requests_are_prepared() -> None:
     """What is made once for each URL doesn't grow with the paths that send_raw() is given."""
-    exchange = OverPool(cast("Preparing", OriginPool("https://gatepay.io")), ours=True)
+    exchange = OverPool(OriginPool("https://gatepay.io"), ours=True)
     for number in range(3 * MOST_PREPARED):
         exchange._prepare(f"https://gatepay.io/api/{number}")
         assert 0 < len(exchange._posts) <= MOST_PREPARED

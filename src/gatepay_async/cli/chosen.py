@@ -6,15 +6,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from attrs import define, field
-
 _PREFIX = "GATEPAY_"
 
 
-@define
 class Chosen:
     """
-    What the command line says, and what came of it.
+    What the command line says, and what came of it. A plain class: attrs takes longer to import than all of this.
 
     Attributes:
         profile: Of ``--profile``, or empty.
@@ -22,9 +19,10 @@ class Chosen:
         source: Where the key comes from, once that has been looked up.
     """
 
-    profile: str = ""
-    env_file: str = ""
-    source: Any = field(default=None, repr=False)
+    def __init__(self) -> None:
+        self.profile = ""
+        self.env_file = ""
+        self.source: Any = None
 
 
 # Where the command is run several times in one process, each run has its own.

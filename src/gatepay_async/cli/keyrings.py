@@ -29,7 +29,7 @@ def keyring_name() -> str | None:
     Raises:
         HaltError: It doesn't answer.
     """
-    return _ask(_name)
+    return _ask_keyring(_name)
 
 
 def put_secret(account: str, secret: str) -> None:
@@ -45,7 +45,7 @@ def put_secret(account: str, secret: str) -> None:
         backend.set_password(SERVICE, account, secret)
         return bool(backend.get_password(SERVICE, account) == secret)
 
-    if not _ask(put):
+    if not _ask_keyring(put):
         raise HaltError(text("keyring.forgets"), todo=text("keyring.todo"))
 
 
@@ -56,7 +56,7 @@ def get_secret(account: str) -> str | None:
     Raises:
         HaltError: The keyring is locked, refuses, or doesn't answer.
     """
-    found: str | None = _ask(lambda: _backend().get_password(SERVICE, account))
+    found: str | None = _ask_keyring(lambda: _backend().get_password(SERVICE, account))
     return found
 
 
@@ -73,7 +73,7 @@ def delete_secret(account: str) -> None:
         if backend.get_password(SERVICE, account) is not None:
             backend.delete_password(SERVICE, account)
 
-    _ask(delete)
+    _ask_keyring(delete)
 
 
 def _backend() -> Any:
@@ -91,7 +91,7 @@ def _name() -> str | None:
     return None if isinstance(backend, (fail.Keyring, null.Keyring)) else str(backend.name)
 
 
-def _ask(work: Callable[[], T]) -> T:
+def _ask_keyring(work: Callable[[], T]) -> T:
     results: list[T] = []
     failures: list[str] = []
 

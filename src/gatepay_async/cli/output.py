@@ -148,8 +148,10 @@ def print_long_json(document: Mapping[str, object], lists: Mapping[str, Iterable
         document = {name: value for name, value in document.items() if name in wanted}
         lists = {name: items for name, items in lists.items() if name in wanted}
     sys.stdout.write(encode(document)[:-1])
+    between = ", " if document else ""
     for name, items in lists.items():
-        sys.stdout.write(f"{', ' if document else ''}{encode(name)}: [")
+        sys.stdout.write(f"{between}{encode(name)}: [")
+        between = ", "
         for number, item in enumerate(items):
             sys.stdout.write(f"{', ' if number else ''}{encode(item)}")
         sys.stdout.write("]")

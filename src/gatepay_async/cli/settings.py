@@ -19,8 +19,7 @@ from gatepay_async.cli.language import text
 from gatepay_async.cli.output import warn
 from gatepay_async.cli.profiles import Profile
 from gatepay_async.cli.status import HaltError
-from gatepay_async.client import BASE_URL, AsyncGatePay
-from gatepay_async.client.gatepay import CLOUD_BASE_URL
+from gatepay_async.client import BASE_URL, CLOUD_BASE_URL, AsyncGatePay
 
 _MAX_SECRET_BYTES = 4096  # bytes; a file that is longer is another file
 KEY_VARIABLES = ("GATEPAY_APPKEY", "GATEPAY_APPSECRET", "GATEPAY_APPSECRET_FILE")

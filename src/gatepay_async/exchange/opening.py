@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 
-from gatepay_async.exchange.own import OverPool, Preparing
+from gatepay_async.exchange.own import OverPool
 from gatepay_async.exchange.pages import AnyOrigin, Pages, open_client, share
 from gatepay_async.exchange.port import Exchange
 from gatepay_async.exchange.way import open_transport
@@ -43,7 +44,8 @@ async def open_exchange(
 
 def over(transport: AnyTransport, *, ours: bool) -> Exchange:
     """The adapter for *transport*: ours can do more than httpx asks for."""
-    # One of yours may have a `prepare` of its own, or pass on what it doesn't know; nothing says when that one sends.
-    if type(transport).__module__.partition(".")[0] == "gatepay_async" and isinstance(transport, Preparing):
-        return OverPool(transport, ours=ours)
+    # Its very class: one derived from it may pass on what it doesn't know, and nothing says when that one sends.
+    pool = sys.modules.get("gatepay_async.pool")
+    if pool is not None and type(transport) is pool.OriginPool:
+        return OverPool(cast("Any", transport), ours=ours)
     return OverTransport(transport, ours=ours)

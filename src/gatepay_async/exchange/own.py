@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 
@@ -15,59 +15,23 @@ from gatepay_async.exchange.port import Watch
 from gatepay_async.exchange.replies import MAX_REPLY_BYTES, read_body, reply_of, too_large_error
 from gatepay_async.protocol.messages import Reply
 
+if TYPE_CHECKING:  # importing it takes as long as all the rest
+    from gatepay_async.pool.answers import Exchange
+    from gatepay_async.pool.transport import OriginPool, Post
+
 REDIRECT = 300  # HTTP's own line
 MOST_PREPARED = 64  # some three times as many as there are endpoints
 
 
-class Head(Protocol):
-    """What a response says before its body."""
-
-    status: int
-    headers: list[tuple[bytes, bytes]]
-    fields: dict[bytes, bytes]
-
-
-class Answer(Protocol):
-    """A response under way."""
-
-    head: Head
-
-    async def read(self) -> bytes:
-        """Read some of the body; nothing at its end."""
-        ...
-
-    async def aclose(self) -> None:
-        """Give the connection back."""
-
-
-Post = Callable[[bytes, dict[str, Any]], Awaitable[Answer]]
-
-
-@runtime_checkable
-class Preparing(Protocol):
-    """What our own transports do besides httpx's interface: they call a request's ``on_send`` in time."""
-
-    def prepare(self, method: str, url: httpx.URL, headers: httpx.Headers) -> Post:
-        """Do once what is the same for all requests of a kind."""
-        ...
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send any other request."""
-        ...
-
-    async def aclose(self) -> None:
-        """Close it."""
-
-
 class OverPool:
     """
-    Over a transport of ours.
+    Over a pool of ours.
 
     Args:
         ours: It is the client's own: closed with it, and kept from calling elsewhere in a test.
     """
 
-    def __init__(self, transport: Preparing, *, ours: bool) -> None:
+    def __init__(self, transport: OriginPool, *, ours: bool) -> None:
         self._transport = transport
         self._ours = ours
         self._is_guarded = ours and in_pytest()
@@ -116,7 +80,7 @@ async def _read_response(response: httpx.Response) -> Reply:
         await stream.aclose()
 
 
-async def _read_answer(answer: Answer) -> Reply:
+async def _read_answer(answer: Exchange) -> Reply:
     head = answer.head
     try:
         if head.status >= REDIRECT or b"content-encoding" in head.fields:
@@ -139,7 +103,7 @@ async def _read_answer(answer: Answer) -> Reply:
 class _Parts:
     """The body of an answer, part by part."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Exchange) -> None:
         self._answer = answer
 
     def __aiter__(self) -> AsyncIterator[bytes]:

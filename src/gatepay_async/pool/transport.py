@@ -52,6 +52,8 @@ class OriginPool(httpx.AsyncBaseTransport):
     has closed meanwhile is replaced before anything is written to it. A request of which a byte may have left
     is never sent again. Under asyncio and trio alike, whoever is cancelled leaves the pool whole.
 
+    A connection stays with the event loop and the process that opened it: elsewhere the pool opens others.
+
     A response holds its connection until it is read to its end or closed. Close every response that isn't
     read: httpx does so for the callers of its client.
 
@@ -278,12 +280,13 @@ class OriginPool(httpx.AsyncBaseTransport):
         """The TLS context, made on first need; None: the origin has no TLS."""
         if self._origin.scheme == b"http":
             return None
-        if self._ssl_context is None:
-            async with self._making_ssl_context:
-                if self._ssl_context is None:
-                    # In a thread, since reading all the certificates takes tens of milliseconds.
-                    self._ssl_context = await anyio.to_thread.run_sync(httpx.create_ssl_context)
-        return self._ssl_context
+        if self._ssl_context is not None:
+            return self._ssl_context
+        async with self._making_ssl_context:
+            if self._ssl_context is None:
+                # In a thread, since reading all the certificates takes tens of milliseconds.
+                self._ssl_context = await anyio.to_thread.run_sync(httpx.create_ssl_context)
+            return self._ssl_context
 
     async def _return_slot(self, slot: Slot[Connection] | None) -> None:
         """Give *slot*, if any, back: with its connection if that can be used again, closing it otherwise."""

@@ -156,7 +156,7 @@ def _bring_up_to_date(connection: sqlite3.Connection, version: int) -> None:
 
 @cache
 def _newest() -> str:
-    """The newest layout as it would have been written at once, which takes a fifth of the time of its four steps."""
+    """The newest layout as it would have been written at once, which takes a fifth of the time of all its steps."""
     with closing(sqlite3.connect(":memory:")) as scratch:
         _execute_all(scratch, _SCHEMA)
         _bring_up_to_date(scratch, 1)

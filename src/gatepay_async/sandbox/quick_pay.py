@@ -33,7 +33,7 @@ def quick_pay_path(appkey: str, token: str) -> str:
 
 
 @frozen(kw_only=True)
-class _Wish:
+class _PaymentWish:
     """
     What a link and then a customer ask for, as they wrote it.
 
@@ -54,7 +54,7 @@ class _Wish:
         return self.is_fixed and name in self.given
 
 
-def _wish(query: dict[str, str], form: dict[str, str]) -> _Wish:
+def _wish(query: dict[str, str], form: dict[str, str]) -> _PaymentWish:
     # What is fixed comes from the link, whatever the form says.
     is_fixed = query.get("stable") == "1"
     given = frozenset(name for name in ("price", "custom") if query.get(name))
@@ -63,7 +63,7 @@ def _wish(query: dict[str, str], form: dict[str, str]) -> _Wish:
         for name in ("price", "custom")
     }
     skin = query.get("skin", "0")
-    return _Wish(
+    return _PaymentWish(
         **values,
         pay_type=form.get("type", ""),
         skin=skin if skin in _SKINS else "0",
@@ -122,7 +122,7 @@ class QuickPayPage:
         token, given = "" if shop is None else shop.token or "", query.get("token", "")
         return shop if token and secrets.compare_digest(token.encode(), given.encode()) else None
 
-    def _insert_order(self, shop: ShopState, wish: _Wish, price: Decimal) -> str | None:
+    def _insert_order(self, shop: ShopState, wish: _PaymentWish, price: Decimal) -> str | None:
         """Store the order; None: the shop takes none now."""
         fen, options = int(price * 100), self._order_service.options
         with self._order_service.open() as (connection, now):
@@ -151,7 +151,7 @@ def _is_shop_open(shop: ShopState, now: float) -> bool:
 
 
 def _render(
-    request: Request, shop: ShopState | None, wish: _Wish, *, wrong: list[str] | None = None, status: int = 200
+    request: Request, shop: ShopState | None, wish: _PaymentWish, *, wrong: list[str] | None = None, status: int = 200
 ) -> Response:
     if shop is None:
         return render(request, "error.html", status=404, problem="no_link")

@@ -14,8 +14,7 @@ from gatepay_async.cli.profiles import Profile
 from gatepay_async.cli.screens import print_line, print_table, table
 from gatepay_async.cli.settings import KEY_VARIABLES, Stored
 from gatepay_async.cli.status import HaltError, Status
-from gatepay_async.client import BASE_URL
-from gatepay_async.client.gatepay import CLOUD_BASE_URL
+from gatepay_async.client import BASE_URL, CLOUD_BASE_URL
 from gatepay_async.protocol import invisible
 
 _MAX_CHARS = 4096  # a line that is longer is something else

@@ -9,14 +9,14 @@ from typing import Any, cast
 
 from gatepay_async.durable import errors as durable_errors
 from gatepay_async.durable.records.bounds import whole
-from gatepay_async.protocol import errors
+from gatepay_async.protocol import callback_errors, errors
 from gatepay_async.protocol.errors import GatePayError
 from gatepay_async.words.problem import Problem
 
 # Any other one is kept by what it says.
 _KNOWN = {
     cls.__name__: cls
-    for module in (errors, durable_errors)
+    for module in (errors, callback_errors, durable_errors)
     for cls in vars(module).values()
     if isinstance(cls, type) and issubclass(cls, GatePayError)
 }

@@ -1,0 +1,60 @@
+"""What a connection costs that rests: memory of the client's process, by the system and by Python's own count."""
+
+import asyncio
+import gc
+import resource
+import tracemalloc
+
+import httpx
+
+from benchmarks.measuring import Result, Row, resident
+from benchmarks.serving import Served, serving
+from gatepay_async.pool import OriginPool
+from gatepay_async.pool.answers import Exchange
+
+MANY, WANTED = 10_000, 12.0  # kB
+AT_ONCE = 100
+KB = 1e3
+
+
+def measure(*, quick: bool) -> Result:
+    """All are opened, a few at a time, carry an exchange each, and rest."""
+    count = 1_000 if quick else MANY
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))  # the server, too, begins with it
+    with serving() as served:
+        by_system = asyncio.run(_rest(served, count, traced=False))
+        by_python = asyncio.run(_rest(served, count, traced=True))
+    what = f"{count:,} connections at rest: memory each"
+    beside = f"{by_python:.1f} kB of it are Python's objects"
+    return Result([Row(what=what, goal=WANTED, value=by_system, at_most=True, unit="kB", beside=beside)])
+
+
+async def _rest(served: Served, count: int, *, traced: bool) -> float:
+    pool = OriginPool(served.base_url, max_connections=count, keepalive_expiry=3600.0)
+    post = pool.prepare("POST", httpx.URL(served.base_url + "product/show"), httpx.Headers())
+    await _read(await post(b"", {}))
+    gc.collect()
+    if traced:
+        tracemalloc.start()
+    before = _used(traced=traced)
+    exchanges: list[Exchange] = []
+    for _ in range(0, count, AT_ONCE):
+        exchanges += await asyncio.gather(*(post(b"", {}) for _ in range(AT_ONCE)))
+    while exchanges:
+        await _read(exchanges.pop())
+    gc.collect()
+    used = _used(traced=traced) - before
+    assert f" {count} idle" in repr(pool)
+    tracemalloc.stop()
+    await pool.aclose()
+    return used / count / KB
+
+
+def _used(*, traced: bool) -> float:
+    return tracemalloc.get_traced_memory()[0] if traced else resident() * 1e6
+
+
+async def _read(exchange: Exchange) -> None:
+    while await exchange.read():
+        pass
