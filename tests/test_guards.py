@@ -38,13 +38,14 @@ CONTRACT = """
 # What we added to it.
 ADDED = """
     AppKeyExpiredError CallbackUrlMissingError CardKeyListing Fate NotAnAgentError OrderFailedError
-    ProductUnavailableError UnexpectedParameterError UnknownFailureError __version__ new_out_order_id
+    ProductUnavailableError StockAlert StockWatch UnexpectedParameterError UnknownFailureError __version__
+    new_out_order_id
 """.split()  # noqa: SIM905 -- as above
 
 # Room -> the rooms it may import; a dotted one is a single module.
 MAY_IMPORT: dict[str, set[str]] = {
     # Not imported yet: a name is, when it is first asked for.
-    "__init__": {"client", "order_ids", "listing", "protocol", "version"},
+    "__init__": {"client", "order_ids", "listing", "protocol", "stock_watch", "version"},
     "version": set(),
     "words": {"words"},
     "protocol": {"protocol", "words"},
@@ -57,7 +58,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "places": {"protocol"},
     "sending": {"protocol"},
     "upload": {"cancelling", "dedup", "lines", "places", "protocol", "sending", "words"},
-    "client": {"client", "exchange", "lines", "listing", "places", "protocol", "upload", "words"},
+    "client": {"client", "exchange", "lines", "listing", "log", "places", "protocol", "stock_watch", "upload", "words"},
+    "log": {"protocol"},
+    "stock_watch": {"log", "protocol"},
     "order_ids": set(),
     "sqlite_files": set(),
     "callbacks": {"callbacks", "protocol", "sqlite_files", "words"},

@@ -79,6 +79,8 @@ if TYPE_CHECKING:
     )
     from gatepay_async.protocol.raw import RawReply
     from gatepay_async.protocol.retrying import RetryPolicy
+    from gatepay_async.protocol.stock import StockAlert
+    from gatepay_async.stock_watch import StockWatch
 
 __all__ = [
     "AlreadyStoredError",
@@ -136,6 +138,8 @@ __all__ = [
     "SignatureRejectedError",
     "SingleItemOnlyError",
     "StaleCallbackError",
+    "StockAlert",
+    "StockWatch",
     "StorageFailedError",
     "Stored",
     "TooManyKeysError",
@@ -181,6 +185,8 @@ _HOMES = {
     "Stored": "protocol.models",
     "RawReply": "protocol.raw",
     "RetryPolicy": "protocol.retrying",
+    "StockAlert": "protocol.stock",
+    "StockWatch": "stock_watch",
 }
 
 if not TYPE_CHECKING:  # or a checker would believe any name

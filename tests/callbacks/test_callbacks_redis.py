@@ -200,6 +200,6 @@ async def test_given_up_while_it_is_called(redis_url: str, monkeypatch: pytest.M
     await called.wait()
     asked[0].cancel()
     answers.set()
-    outcomes = await asyncio.gather(*asked, return_exceptions=True)
-    assert [type(each) for each in outcomes] == [asyncio.CancelledError, RedisError]
+    ends = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(each) for each in ends] == [asyncio.CancelledError, RedisError]
     await store.aclose()

@@ -1,7 +1,9 @@
 """What the command says of a shop: products, its health, errors; the demonstration and the sandbox; settings."""
 
 import json
+import os
 import re
+import signal
 import socket
 import sqlite3
 import ssl
@@ -12,6 +14,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 from httpx import ConnectError
@@ -25,6 +28,7 @@ from gatepay_async import (
     MalformedCallbackError,
     OutcomeUnknownError,
     ProtocolError,
+    StockWatch,
     TransportError,
 )
 from gatepay_async.cli import failures, language, output
@@ -57,6 +61,27 @@ def test_products(gatepay: Any, shop: Sandbox) -> None:
         (4, "1.00", 4), (5, "1.90", 1), (8, "0.99", 89),
     ]  # fmt: skip
     assert shop.requests
+
+
+def test_low_stock(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--below` lists what is low; with `--watch` each gives a line as it becomes low, until Ctrl-C."""
+    stocks = {each["id"]: each["stock"] for each in gatepay("products", "--json").json["products"]}
+    low = min(stocks, key=lambda number: stocks[number])
+    below = stocks[low] + 1
+    assert [each["id"] for each in gatepay("products", "--below", below, "--json").json["products"]] == [low]
+    assert "No product has so little stock." in gatepay("products", "--below", 1, "--lang", "en").out
+    assert gatepay("products", "--watch").status == 2
+
+    async def interrupt(_: StockWatch) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(StockWatch, "_rest", interrupt)
+    watched = gatepay("products", "--watch", "--below", below)
+    assert watched.status == 0
+    assert f"product {low} (" in watched.out
+    alert = gatepay("products", "--watch", "--below", below, "--every", 1, "--json").json
+    assert (alert["id"], alert["stock"]) == (low, stocks[low])
 
 
 def test_a_shop_that_sells_nothing(gatepay: Any, shop: Sandbox) -> None:

@@ -330,11 +330,22 @@ def logout() -> None:
 
 
 @app.command(cls=usage.Command, help="products")
-def products() -> None:
+def products(
+    below: Annotated[
+        int | None, typer.Option("--below", help="products.below", metavar="N", parser=_positive_int)
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="products.watch")] = False,
+    every: Annotated[float, typer.Option("--every", help="products.every", metavar="SECONDS", min=1)] = 60.0,
+) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import products
 
-    runner.start(products.list_products)
+    if not watch:
+        runner.start(products.list_products, below)
+    elif below is None:
+        raise HaltError(text("products.below_missing"))
+    else:
+        runner.serve(products.watch_stock, below, every)
 
 
 app.add_typer(keys, name="keys")

@@ -59,7 +59,7 @@ class Group(TyperGroup):
 
 
 # Commands that print more than one JSON object, each on a line of its own.
-_JSON_LINES = ("pay", "export", "sandbox")
+_JSON_LINES = ("products", "pay", "export", "sandbox")
 
 
 def translate_help(command: Any, shared: tuple[Any, ...] = ()) -> None:

@@ -17,6 +17,7 @@ import httpx
 
 from gatepay_async.exchange.attempts import Attempts, current_loop
 from gatepay_async.exchange.port import ForeignError
+from gatepay_async.log import log_end, log_retry
 from gatepay_async.protocol.errors import (
     GatePayError,
     InvalidRequestError,
@@ -158,6 +159,7 @@ class Caller:
             wait = None if now - began > resent_within else self._wait_after(call, failure, attempt, left=ends - now)
             if wait is None:
                 _raise(call, failure, attempt=attempt, in_doubt=in_doubt)
+            log_retry(call.path, failure, attempt=attempt, wait=wait)
             await anyio.sleep(wait)
             if self._closed:
                 _raise(call, failure, attempt=attempt, in_doubt=in_doubt)
@@ -215,6 +217,7 @@ def _raise(
     if isinstance(failure, TransportError):
         failure.sent = failure.sent or in_doubt
     if call.repeatable or not _maybe_done(failure):
+        log_end(call.path, failure, attempt=attempt)
         raise failure
     raise _outcome_unknown_error(call, attempt) from failure
 
@@ -235,7 +238,9 @@ def _raise_foreign(call: Outgoing, failure: ForeignError, *, attempt: int, in_do
 def _outcome_unknown_error(call: Outgoing, attempts: int) -> OutcomeUnknownError:
     # A raw call's fields may all be secrets.
     out_order_id = "" if isinstance(call, RawCall) else call.fields()["out_order_id"]
-    return OutcomeUnknownError(endpoint=call.path, out_order_id=out_order_id, attempts=attempts)
+    error = OutcomeUnknownError(endpoint=call.path, out_order_id=out_order_id, attempts=attempts)
+    log_end(call.path, error, attempt=attempts)
+    return error
 
 
 def _maybe_done(failure: RefusedError | ProtocolError | TransportError) -> bool:

@@ -13,11 +13,13 @@ from gatepay_async.listing import CardKeyListing
 from gatepay_async.places import AutoPlaces
 from gatepay_async.protocol.bulk import UploadReport
 from gatepay_async.protocol.calls import KaCreate, KaShow, ProductShow
+from gatepay_async.protocol.durations import Seconds
 from gatepay_async.protocol.errors import AlreadyStoredError
 from gatepay_async.protocol.messages import decode
 from gatepay_async.protocol.models import Catalog, Stored
 from gatepay_async.protocol.observing import Observer
 from gatepay_async.protocol.retrying import Sent
+from gatepay_async.stock_watch import StockWatch
 from gatepay_async.upload import OnProgress, upload
 
 # Of an upload's calls, seconds: whether the same card keys are sent again after a longer time, the upload decides. It
@@ -31,6 +33,22 @@ class CardKeys(Base):
     async def list_products(self) -> Catalog:
         """What the shop sells, with prices and stock (产品接口, ``product/show``)."""
         return await self.send(ProductShow())
+
+    def watch_stock(self, *, below: int, every: Seconds = 60.0) -> StockWatch:
+        """
+        Watch what the shop has left to sell: iterate over it for an alert each time that a product runs low.
+
+        The first alerts are for products that are low already. A product gives one alert, and another one after it was
+        filled up and is low again. Outages are logged and waited for; a refusal (a wrong key) raises.
+
+        Args:
+            below: A product is low if its stock is below this.
+            every: Seconds, or a ``timedelta``, between two calls; up to a tenth more or less.
+
+        Raises:
+            InvalidRequestError: At once; everything else when it is iterated.
+        """
+        return StockWatch(self.list_products, below=below, every=every)
 
     def list_card_keys(
         self, product_id: int, *, page: int = 1, prefetch: int = 1, thorough: bool = False

@@ -62,7 +62,16 @@ COMMAND: dict[str, Text] = {
         "Show the help of a command.\n\n  gatepay help keys upload",
         "显示某个命令的帮助。\n\n  gatepay help keys upload",
     ),
-    "products": ("List your shop's products: ID, price and stock.", "列出店铺的商品：编号、价格、库存。"),
+    "products": (
+        "List your shop's products: ID, price and stock.\n"
+        "\n"
+        "  gatepay products --below 20                   only products with a stock below 20\n"
+        "  gatepay products --watch --below 20           a line whenever one falls below 20, until Ctrl-C",
+        "列出店铺的商品：编号、价格、库存。\n"
+        "\n"
+        "  gatepay products --below 20                   只列出库存少于 20 的商品\n"
+        "  gatepay products --watch --below 20           库存降到 20 以下时输出一行，直到按下 Ctrl-C",
+    ),
     "keys": ("Upload, export and count card keys.", "卡密：上传、导出、统计。"),
     "upload": (
         "Upload card keys from files: text, one per line, or tables (.csv, .tsv, .jsonl, .xlsx).\n"
@@ -281,6 +290,10 @@ COMMAND: dict[str, Text] = {
     ),
     # -- options and arguments ----------------------------------------------------------------------------------------
     "option.json": ("Print one JSON object, on one line.", "以 JSON 输出，整个结果为一行一个对象。"),
+    "option.json_products": (
+        "Print one JSON object, on one line; with --watch, one for each alert.",
+        "以 JSON 输出，整个结果为一行一个对象；使用 --watch 时每次提醒一个对象。",
+    ),
     "option.json_pay": (
         "Print JSON, one object per line: the order, and with --wait the payment.",
         "以 JSON 输出，每行一个对象：先是订单，使用 --wait 时还有付款。",
@@ -961,6 +974,25 @@ COMMAND: dict[str, Text] = {
     "products.price": ("price (¥)", "价格（元）"),
     "products.stock": ("in stock", "可售库存"),
     "products.total": ("on the server", "卡密总数"),
+    "products.below": ("Show only products with a stock below N.", "只显示库存少于 N 的商品。"),
+    "products.watch": (
+        "Watch the stock until Ctrl-C (with --below).",
+        "持续查看库存，直到按下 Ctrl-C（需要 --below）。",
+    ),
+    "products.every": (
+        "Seconds between two looks with --watch (default: 60).",
+        "使用 --watch 时每隔多少秒查看一次（默认 60）。",
+    ),
+    "products.below_missing": (
+        "--watch requires --below: the stock to warn at.",
+        "--watch 需要 --below：库存低于多少时提醒。",
+    ),
+    "products.watching": (
+        "Watching for a stock below {below}. Ctrl-C ends it.",
+        "库存低于 {below} 时提醒。按 Ctrl-C 结束。",
+    ),
+    "products.low": ("product {number} ({name}): {stock} left", "商品 {number}（{name}）：还剩 {stock}"),
+    "products.none_low": ("No product has so little stock.", "没有库存这么少的商品。"),
     "products.none": ("Your shop has no products yet.", "店铺还没有商品。"),
     # -- the upload ---------------------------------------------------------------------------------------------------
     "screens.rate": ("{rate}/s", "{rate} 条/秒"),

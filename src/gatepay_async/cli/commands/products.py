@@ -1,5 +1,9 @@
 """``gatepay products`` and ``gatepay keys count``."""
 
+import math
+from datetime import datetime
+from typing import NoReturn
+
 from gatepay_async.cli.language import text
 from gatepay_async.cli.output import escape, print_json, wants_json
 from gatepay_async.cli.screens import print_line, print_list, table
@@ -10,25 +14,43 @@ from gatepay_async.protocol.models import Catalog, Product
 Count = tuple[int, str, int | None, int]  # number, name, left to sell, on the server
 
 
-async def list_products() -> Status:
-    """What the shop sells."""
-    return _print_catalog(await _fetch_catalog())
+async def list_products(below: int | None) -> Status:
+    """What the shop sells; with *below*, only what is low."""
+    most = math.inf if below is None else below - 1
+    return _print_catalog(await _fetch_catalog(), most)
 
 
-def _print_catalog(catalog: Catalog) -> Status:
+def _print_catalog(catalog: Catalog, most: float) -> Status:
+    listed = [product for product in catalog.products if product.stock <= most]
     if wants_json():
         names = ("id", "name", "description", "price", "stock", "category_id", "image")
-        print_json(products=[{name: getattr(product, name) for name in names} for product in catalog.products])
+        print_json(products=[{name: getattr(product, name) for name in names} for product in listed])
         return Status.DONE
     rows = table(*(text(f"products.{name}") for name in ("id", "category", "name", "price", "stock")), right=(0, 3, 4))
     for category in catalog.categories:
-        for each in category.products:
+        for each in filter(listed.__contains__, category.products):
             rows.add_row(str(each.id), escape(category.name), escape(each.name), f"{each.price:f}", f"{each.stock:,}")
     if rows.row_count:
         print_list(rows)
     else:
-        print_line(text("products.none"))
+        print_line(text("products.none" if not catalog.products else "products.none_low"))
     return Status.DONE
+
+
+async def watch_stock(below: int, every: float) -> NoReturn:
+    """A line for each product that runs low, until Ctrl-C."""
+    async with client() as gatepay:
+        if not wants_json():
+            print_line(text("products.watching", below=below))
+        alerts = gatepay.watch_stock(below=below, every=every)
+        while True:
+            product = (await anext(alerts)).product
+            now = datetime.now().astimezone()
+            if wants_json():
+                print_json(at=now.isoformat(timespec="seconds"), id=product.id, name=product.name, stock=product.stock)
+            else:
+                facts = {"number": product.id, "name": escape(product.name), "stock": f"{product.stock:,}"}
+                print_line(f"{now:%H:%M:%S} {text('products.low', **facts)}", style="yellow")
 
 
 async def _fetch_catalog() -> Catalog:

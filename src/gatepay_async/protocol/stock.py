@@ -1,0 +1,45 @@
+"""Which products run low. Pure: catalogs come in, alerts go out."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from gatepay_async.protocol.models import Catalog, Product
+
+
+@frozen
+class StockAlert:
+    """
+    A product's stock has fallen below a limit.
+
+    Attributes:
+        product: As GatePay lists it now.
+        below: The limit.
+    """
+
+    product: Product
+    below: int
+
+
+class StockLevels:
+    """
+    Compares each catalog with the one before.
+
+    Args:
+        below: Stock from which on a product is no longer low.
+    """
+
+    def __init__(self, below: int) -> None:
+        self._below = below
+        self._low_ids: set[int] = set()
+
+    def find_crossings(self, catalog: Catalog) -> list[StockAlert]:
+        """
+        Products that are low now, and were not in the catalog before.
+
+        One that is no longer listed, or has been filled up, counts as not low: it gives an alert when it is low again.
+        """
+        low = {product.id: product for product in catalog.products if product.stock < self._below}
+        alerts = [StockAlert(product, self._below) for number, product in low.items() if number not in self._low_ids]
+        self._low_ids = set(low)
+        return alerts

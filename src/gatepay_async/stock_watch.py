@@ -1,0 +1,67 @@
+"""Watching the stock: asks for the products again and again, and gives what has run low."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+import anyio
+
+from gatepay_async.log import LOGGER
+from gatepay_async.protocol import checks
+from gatepay_async.protocol.durations import Seconds, to_seconds
+from gatepay_async.protocol.errors import ProtocolError, StorageFailedError, TransportError
+from gatepay_async.protocol.models import Catalog
+from gatepay_async.protocol.stock import StockAlert, StockLevels
+
+_JITTER = 0.1  # of the pause, either way: many shops' programs must not ask at the same moment
+
+
+class StockWatch:
+    """
+    Alerts, as products run low; endless. ``AsyncGatePay.watch_stock`` makes it.
+
+    ::
+
+        async for alert in gatepay.watch_stock(below=20):
+            print(alert.product.name, alert.product.stock)
+
+    Nothing is sent before it is iterated, and no task or connection is kept between two alerts.
+    """
+
+    def __init__(self, fetch: Callable[[], Awaitable[Catalog]], *, below: int, every: Seconds) -> None:
+        """
+        Prepare to watch; send nothing.
+
+        Args:
+            fetch: Gives the products.
+            below: The limit.
+            every: Pause between two questions.
+        """
+        checks.check("below", below, checks.positive)
+        self._fetch = fetch
+        self._pause = to_seconds("every", every)
+        self._levels = StockLevels(below)
+        self._alerts: deque[StockAlert] = deque()
+        self._has_asked = False
+
+    def __aiter__(self) -> StockWatch:
+        return self
+
+    async def __anext__(self) -> StockAlert:
+        while not self._alerts:
+            if self._has_asked:
+                await self._rest()
+            self._has_asked = True
+            try:
+                self._alerts.extend(self._levels.find_crossings(await self._fetch()))
+            except (TransportError, ProtocolError, StorageFailedError) as error:  # an outage; it will be over
+                LOGGER.warning(
+                    "watch_stock: %s; the stock is asked for again", type(error).__name__,
+                    extra={"gatepay_endpoint": error.endpoint, "gatepay_error": type(error).__name__},
+                )  # fmt: skip
+        return self._alerts.popleft()
+
+    async def _rest(self) -> None:
+        await anyio.sleep(self._pause * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311 -- spreads callers

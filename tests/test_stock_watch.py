@@ -1,0 +1,92 @@
+"""Watching the stock: an alert for each crossing, through outages; and what the log says of calls."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import anyio
+import pytest
+from tables import rows
+
+from gatepay_async import (
+    Catalog,
+    Category,
+    InvalidAppKeyError,
+    InvalidRequestError,
+    Product,
+    ProtocolError,
+    StockAlert,
+    StockWatch,
+    TransportError,
+)
+from gatepay_async.protocol.stock import StockLevels
+
+pytestmark = [pytest.mark.fast, pytest.mark.anyio]
+
+
+def catalog(**stocks: int) -> Catalog:
+    """Products by name: ``p8=20`` has the ID 8."""
+    products = (Product(int(name[1:]), 1, 1, name, "", "", Decimal(1), stock) for name, stock in stocks.items())
+    return Catalog((Category(1, "all", tuple(products)),))
+
+
+@rows(
+    ("stocks", "alerts"),
+    [
+        ([20, 20, 20], [0, 0, 0]),
+        ([20, 19, 18, 19], [0, 1, 0, 0]),
+        ([0], [1]),
+        ([19, 20, 19], [1, 0, 1]),
+        ([5, None, 5], [1, 0, 1]),  # gone, and back
+    ],
+)
+def test_one_alert_a_crossing(stocks: list[int | None], alerts: list[int]) -> None:
+    """A product gives an alert when it becomes low, and again after it was not."""
+    levels = StockLevels(20)
+    catalogs = [catalog(p7=99) if stock is None else catalog(p7=99, p8=stock) for stock in stocks]
+    assert [len(levels.find_crossings(each)) for each in catalogs] == alerts
+
+
+async def test_it_survives_outages(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """No reply and odd replies are logged and waited for; pauses differ by a tenth at most; a wrong key is an error."""
+    down = TransportError(endpoint="product/show", sent=False, problem="CANARY")
+    odd = ProtocolError(endpoint="product/show", http_status=502, problem="CANARY")
+    wrong = InvalidAppKeyError(code=102, message="CANARY", endpoint="product/show")
+    replies: list[Any] = [down, catalog(p8=3, p4=2), odd, catalog(p8=3, p4=30), catalog(p8=30), catalog(p8=1), wrong]
+
+    async def fetch() -> Catalog:
+        reply = replies.pop(0)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply  # type: ignore[no-any-return]  # a catalog
+
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(anyio, "sleep", sleep)
+    watch = StockWatch(fetch, below=20, every=timedelta(minutes=1))
+    found = [await anext(watch) for _ in range(3)]
+    with pytest.raises(InvalidAppKeyError):
+        await anext(watch)
+    assert [(alert.product.id, alert.product.stock) for alert in found] == [(8, 3), (4, 2), (8, 1)]
+    assert found[0] == StockAlert(found[0].product, 20)
+    assert aiter(watch) is watch
+    assert len(pauses) == 6
+    assert all(54 <= seconds <= 66 for seconds in pauses)
+    assert len(set(pauses)) > 1
+    fields = [(vars(each)["gatepay_error"], each.levelno) for each in caplog.records]
+    assert fields == [("TransportError", logging.WARNING), ("ProtocolError", logging.WARNING)]
+    assert "CANARY" not in caplog.text
+
+
+@rows(("below", "every", "field"), [(0, 60, "below"), ("20", 60, "below"), (20, 0, "every"), (20, None, "every")])
+def test_what_cant_be_watched(below: Any, every: Any, field: str) -> None:
+    """Wrong arguments are refused at once."""
+    fetch: Callable[[], Awaitable[Catalog]] = Any  # type: ignore[assignment]  # never called
+    with pytest.raises(InvalidRequestError) as caught:
+        StockWatch(fetch, below=below, every=every)
+    assert caught.value.field == field
