@@ -65,12 +65,12 @@ COMMAND: dict[str, Text] = {
     "products": (
         "List your shop's products: ID, price and stock.\n"
         "\n"
-        "  gatepay products --below 20                   only products with a stock below 20\n"
-        "  gatepay products --watch --below 20           a line whenever one falls below 20, until Ctrl-C",
+        "  gatepay products --below 20            only products with a stock below 20\n"
+        "  gatepay products --watch --below 20    a line when one runs low, until Ctrl-C",
         "列出店铺的商品：编号、价格、库存。\n"
         "\n"
-        "  gatepay products --below 20                   只列出库存少于 20 的商品\n"
-        "  gatepay products --watch --below 20           库存降到 20 以下时输出一行，直到按下 Ctrl-C",
+        "  gatepay products --below 20            只列出库存少于 20 的商品\n"
+        "  gatepay products --watch --below 20    库存不足时输出一行，按 Ctrl-C 结束",
     ),
     "keys": ("Upload, export and count card keys.", "卡密：上传、导出、统计。"),
     "upload": (
