@@ -56,9 +56,9 @@ def from_0(_: object, attribute: Attribute[float], value: object) -> None:
 
 
 def _number(value: object) -> float | None:
-    """Seconds, infinite if no clock counts so many; None if *value* is neither a number nor a ``timedelta``."""
+    """Seconds; None if *value* is neither a ``timedelta`` nor a number that a clock can count to, or infinity."""
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return math.inf if value >= _TOO_LONG else float(max(value, -1))
+    return float(max(value, -1)) if value < _TOO_LONG or value == math.inf else None
