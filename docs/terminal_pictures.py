@@ -71,7 +71,7 @@ def printed(picture: Picture, locale: str) -> str:
         text = on_terminal(picture.command, Path(folder), variables).replace("\r\n", "\n")
     text = re.sub(r"\x1b\[\?25[hl]", "", text)
     if picture.half_way:
-        return next(bar for bar in text.split(BAR) if re.search(r"\b[5-9],\d\d\d/10,003", bar))
+        return next(bar for bar in text.split(BAR) if re.search(r"(?<![\d,])[5-9],\d\d\d/10,003", bar))
     return BARS.sub("", text).rstrip()
 
 

@@ -131,7 +131,7 @@ async def use() -> None:
             for keys in (["AAA"], {"AAA"}, text, binary, generate(), (key for key in ["AAA"])):
                 report = await gatepay.upload_card_keys(8, keys, concurrency=8, on_progress=show)
                 assert_type(report, UploadReport)
-        report = await gatepay.upload_card_keys(8, [b"AAA"], on_progress=show_async)
+        report = await gatepay.upload_card_keys(8, [b"AAA"], concurrency="auto", on_progress=show_async)
         assert_type(report.chunks, tuple[ChunkOutcome, ...])
         assert_type(report.ok, bool)
 

@@ -211,7 +211,11 @@ def test_a_keyring_that_hangs(login: Any, ring: Ring, monkeypatch: pytest.Monkey
     gone = threading.Event()
     monkeypatch.setattr(keyrings, "_HINT_AFTER_S", 0.01)
     monkeypatch.setattr(keyrings, "_LONGEST_S", 0.01)
-    monkeypatch.setattr(Ring, "get_password", lambda *_: gone.wait(20))
+
+    def hang(*_: object) -> bool:
+        return gone.wait(20)
+
+    monkeypatch.setattr(Ring, "get_password", hang)
     run = login()
     gone.set()
     assert run.status == 2
@@ -279,7 +283,11 @@ def test_a_home_that_cant_be_written(
     assert run.status == 2
     assert "Can't write" in run.err
     assert ring.kept == {}
-    monkeypatch.setattr("typer.get_app_dir", lambda _: "~/.config/gatepay")
+
+    def nowhere(_: str) -> str:
+        return "~/.config/gatepay"
+
+    monkeypatch.setattr("typer.get_app_dir", nowhere)
     assert "Your home folder is unknown" in login().err
     assert "GATEPAY_APPKEY is not set" in gatepay("products").err
     assert gatepay("profiles", "--json").json == {"profiles": []}
@@ -380,7 +388,7 @@ def test_help_of_a_command(gatepay: Any) -> None:
 def test_the_cloud_is_of_the_same_place(monkeypatch: pytest.MonkeyPatch) -> None:
     """A base URL of a sandbox never goes with the real cloud, whichever of the two says it."""
     ours, real, cloud = "http://127.0.0.1:1/api/", "https://gatepay.io/api/", "https://cloud.gatepay.io/api/"
-    found = []
+    found: list[tuple[str, str]] = []
     for stored, in_environment in (("", ""), ("", ours), (ours, ""), (ours, real)):
         monkeypatch.setenv("GATEPAY_BASE_URL", in_environment)
         profile = profiles.Profile("key", stored, stored)

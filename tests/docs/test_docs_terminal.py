@@ -33,4 +33,4 @@ def test_a_terminal_shows_what_is_printed(name: str, language: str) -> None:
 def test_a_bar_is_half_way() -> None:
     """The picture of an upload that goes on is a bar of the command's, with its rate and the time left."""
     bar = TERMINAL.printed(TERMINAL.PICTURES["progress"], TERMINAL.LOCALES["-zh"])
-    assert re.search(r"正在上传 .*\d+/10003.* 条/秒 剩余 0:0", Text.from_ansi(bar).plain)
+    assert re.search(r"正在上传 .*[\d,]+/10,003.* 条/秒 剩余 0:0", Text.from_ansi(bar).plain)

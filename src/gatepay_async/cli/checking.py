@@ -11,7 +11,7 @@ from typing import BinaryIO
 from anyio import to_thread
 from attrs import define, evolve, field
 
-from gatepay_async.cli.files import encodings, formats
+from gatepay_async.cli.files import encodings, formats, memory
 from gatepay_async.cli.files.odd import Lengths, Odd, masked, oddity
 from gatepay_async.cli.files.reading import AUTO, Digits, FileProblemError, Reading, Refused
 from gatepay_async.cli.files.tables import Cell, keys_of
@@ -70,6 +70,7 @@ def check_sources(names: list[Path], reading: Reading) -> list[Source]:
             parts = _check_input(source, reading, room)
         room -= sum(len(part.content or b"") for part in parts)
         checked += parts
+    memory.give_back()
     return checked
 
 
@@ -168,8 +169,6 @@ def _check_workbook(source: Source, file: BinaryIO, reading: Reading, room: int)
         room -= len(found[-1].content or b"")
     if not found:
         raise FileProblemError("sources.empty")
-    sheets.clear()
-    workbooks.give_memory_back()
     return found
 
 

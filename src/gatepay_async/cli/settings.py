@@ -7,6 +7,7 @@ secret is ever read from the command line.
 
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -176,7 +177,7 @@ def _choose_source(named: str) -> Source:
 
 def _stored(name: str, *, above_environment: bool) -> Stored:
     profile = profiles.get_profile(name)
-    variables = {} if above_environment else os.environ
+    variables: Mapping[str, str] = {} if above_environment else os.environ
     base_url = variables.get("GATEPAY_BASE_URL") or profile.base_url or BASE_URL
     cloud_base_url = variables.get("GATEPAY_CLOUD_BASE_URL")
     if not cloud_base_url:

@@ -65,12 +65,12 @@ COMMAND: dict[str, Text] = {
     "products": (
         "List your shop's products: ID, price and stock.\n"
         "\n"
-        "  gatepay products --below 20                   only products with a stock below 20\n"
-        "  gatepay products --watch --below 20           a line whenever one falls below 20, until Ctrl-C",
+        "  gatepay products --below 20            only products with a stock below 20\n"
+        "  gatepay products --watch --below 20    a line when one runs low, until Ctrl-C",
         "列出店铺的商品：编号、价格、库存。\n"
         "\n"
-        "  gatepay products --below 20                   只列出库存少于 20 的商品\n"
-        "  gatepay products --watch --below 20           库存降到 20 以下时输出一行，直到按下 Ctrl-C",
+        "  gatepay products --below 20            只列出库存少于 20 的商品\n"
+        "  gatepay products --watch --below 20    库存不足时输出一行，按 Ctrl-C 结束",
     ),
     "keys": ("Upload, export and count card keys.", "卡密：上传、导出、统计。"),
     "upload": (
@@ -90,7 +90,7 @@ COMMAND: dict[str, Text] = {
         "  gatepay keys upload keys.txt more.txt --product 8 --failed-lines failed.txt\n"
         "  gatepay keys upload keys.xlsx --product 8 --column 2 --dry-run\n"
         "  gatepay keys upload keys.txt --product 8 --durable",
-        "从文件上传卡密：文本文件（一行一条）或表格（.csv、.tsv、.jsonl、.xlsx）。\n"
+        "从文本文件或表格上传卡密（.csv、.tsv、.jsonl、.xlsx）。\n"
         "\n"
         "上传前会先检查全部文件：只要有一个文件有问题，就不会发送任何内容。`-` 表示标准输入。空行和重复的卡密会自动跳过。\n"
         "\n"
@@ -345,7 +345,7 @@ COMMAND: dict[str, Text] = {
     ),
     "upload.concurrency": (
         "Number of concurrent requests (default: 4). `auto` finds the number that uploads fastest.",
-        "并发请求数（默认 4）；auto 表示自动找到上传最快的并发数。",
+        "并发请求数（默认 4）；auto 自动找到上传最快的并发数。",
     ),
     "upload.column_is": (
         "Column of a table that holds the card keys: its heading, or its number from 1.",

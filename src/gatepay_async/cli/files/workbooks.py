@@ -1,8 +1,6 @@
 """Excel files, read by python-calamine; imported only when there is one."""
 
-import ctypes
 import re
-import sys
 import zipfile
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -37,18 +35,6 @@ def sheets(file: BinaryIO) -> list[tuple[str, Iterator[list[Cell]]]]:
     except (python_calamine.CalamineError, OSError):
         raise FileProblemError("sources.no_workbook") from None
     return [(name, _rows(sheet, padded=padded)) for name, sheet in found if sheet.height]
-
-
-def give_memory_back() -> None:
-    """
-    Have the system take the memory that a workbook was in.
-
-    The C library keeps it for the next small objects, and Python's own are elsewhere: what a million rows took would
-    be missing during the upload.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
-    if trim is not None:  # glibc's
-        trim(0)
 
 
 def _rows(sheet: Any, *, padded: bool) -> Iterator[list[Cell]]:
