@@ -29,7 +29,7 @@ def keyring_name() -> str | None:
     Raises:
         HaltError: It doesn't answer.
     """
-    return _ask_keyring(_name)
+    return _ask_keyring(_keyring_name)
 
 
 def put_secret(account: str, secret: str) -> None:
@@ -82,7 +82,7 @@ def _backend() -> Any:
     return keyring.get_keyring()
 
 
-def _name() -> str | None:
+def _keyring_name() -> str | None:
     try:
         from keyring.backends import fail, null
     except ModuleNotFoundError:  # not installed: the rest of the command works without it
