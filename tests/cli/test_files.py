@@ -2,6 +2,8 @@
 
 import csv
 import io
+import re
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -80,7 +82,18 @@ def test_names_of_encodings() -> None:
 
 def test_headings() -> None:
     """A line that names columns is a heading; a card key is none."""
-    for line in ("卡密", "卡号,密码", "key", "Code", "card key", "Card-Key:", '"content"', "id,content", "编号\t卡密"):
+    for line in (
+        "卡密",
+        "卡号,密码",
+        "key",
+        "Code",
+        "card key",
+        "Card-Key:",
+        '"content"',
+        "id,content",
+        "编号\t卡密",
+        "CDK",
+    ):
         assert columns.looks_like_heading(line), line
     for line in ("AAAA-1111", "KEY-0001", "CODE123", "账户名----密语", "1,2,3", ""):
         assert not columns.looks_like_heading(line), line
@@ -138,13 +151,40 @@ def test_numbers_of_a_spreadsheet(tmp_path: Path) -> None:
         (True, ": row 2 holds a date, a truth value"),
     ):
         assert problem(path, workbook([["卡密"], [cell]])).startswith(said), cell
-    assert "zeros in front that are not stored" in problem(path, workbook([[1234]], number_format="00000000"))
+    for number_format in ("00000000", "000\\-0000", '"VIP"0000'):
+        assert "in front that are not stored" in problem(path, workbook([[1234]], number_format=number_format))
     for name in ("keys.csv", "keys.tsv"):
-        assert ": row 2 holds a number that a spreadsheet shortened" in problem(tmp_path / name, b"AAAA\n1.23E+15\n")
+        assert ": row 2 holds a number that a spreadsheet shortened" in problem(tmp_path / name, b"AAAA\n 1.23E+15 \n")
     path.write_bytes(workbook([["卡密"], [12345678], [345678], [23456789]]))
     [checked] = checking.check_sources([path], Reading())
     assert [(each.line, each.kind, each.shown) for each in checked.odd] == [(3, "zeros", "3…8")]
     assert isinstance(Digits("1"), str)
+
+
+def test_formulas_without_a_value(tmp_path: Path) -> None:
+    """A cell with an error, or a formula that was never calculated, is refused by its row; an empty result is blank."""
+    path = tmp_path / "keys.xlsx"
+    for cell, refused in (
+        (b'<c r="B2" t="e"><f>NA()</f><v>#N/A</v></c>', True),
+        (b'<c r="B2"><f>A2</f></c>', True),
+        (b'<c r="B2"><f>A2</f><v></v></c>', True),
+        (b'<c r="B2" t="str"><f>A2</f><v></v></c>', False),
+    ):
+        data = with_cell(workbook([["id", "content"], [1, "LOST"], [2, "AAAA"]], shared=False), cell)
+        if refused:
+            assert problem(path, data).startswith(": row 2 holds a formula without a result"), cell
+        else:
+            path.write_bytes(data)
+            assert read(path) == ["", "AAAA"]
+
+
+def with_cell(book: bytes, cell: bytes) -> bytes:
+    """A workbook with *cell* in the place of its cell B2."""
+    changed = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(book)) as old, zipfile.ZipFile(changed, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, re.sub(rb'<c r="B2".*?</c>', cell, old.read(name)))
+    return changed.getvalue()
 
 
 def test_sheets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,6 +210,8 @@ def test_tables_that_are_none(tmp_path: Path) -> None:
     for name, data, said in (
         ("k.csv", b'AAAA\n"BBBB\n', ": row 2 is not valid CSV"),
         ("k.csv", b"AAAA\nBBBB,CCCC\n", ": row 2 has more than one column"),
+        ("k.csv", b"1;AAAA;5\n", ": several columns; which one holds the card keys? Columns: 1-3"),
+        ("k.csv", "1\tAAAA\t5\n".encode("utf-16"), ": several columns; which one holds the card keys? Columns: 1-3"),
         ("k.csv", b'AAAA\n"BB\nBB"\n', ": row 2 contains a line break"),
         ("k.csv", b'content\n"A\rB"\n', ": row 2 contains a carriage return"),
         ("k.jsonl", b'"AAAA"\n{"con\n', ": row 2 is not valid JSON"),

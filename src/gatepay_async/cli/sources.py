@@ -241,6 +241,7 @@ _REMEDIES = {
     ),
     **dict.fromkeys(("sources.more_cells", "sources.no_csv", "sources.no_json"), "sources.table.todo"),
     "sources.lf": "sources.table.todo",
+    "sources.no_value": "sources.no_value.todo",
 }
 
 

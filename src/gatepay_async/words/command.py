@@ -910,6 +910,14 @@ COMMAND: dict[str, Text] = {
         "holds a date, a truth value or something else that is not text",
         "是日期、逻辑值或其他非文本内容",
     ),
+    "sources.no_value": (
+        "holds a formula without a result, or with an error such as #N/A",
+        "的公式没有结果，或结果是错误值（如 #N/A）",
+    ),
+    "sources.no_value.todo": (
+        "open the file in Excel or WPS, correct the formula and save the file",
+        "请用 Excel 或 WPS 打开文件，修正公式后重新保存",
+    ),
     "sources.as_text.todo": (
         "format the column as text, then enter the card keys again from where they came from",
         "请先将该列设为文本格式，再从原始来源重新填入卡密",

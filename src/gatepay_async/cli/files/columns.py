@@ -8,7 +8,8 @@ from gatepay_async.cli.files.reading import FileProblemError
 EXPORTED = "content"  # the column of the command's own exports
 # What the column of the card keys is called, and what its neighbours are.
 _KEY_NAMES = """
-卡密 卡号 卡號 卡密内容 卡密內容 卡密列表 卡号卡密 卡券 券码 兑换码 兌換碼 激活码 充值码 充值卡密 序列号 密钥
+卡密 卡号 卡號 卡密内容 卡密內容 卡密列表 卡密信息 卡密号 卡号卡密 卡号密码 账号密码 卡券 卡券码 券号 券码 兑换码 兌換碼
+兑换券 激活码 充值码 充值卡密 序列号 密钥 秘钥 密匙 注册码 授权码 礼品码 礼包码 cdk cdks
 content key keys code codes card cards card_key card_keys cardkey cardkeys card_no card_number card_code cd_key cdkey
 cdkeys redeem_code redemption_code activation_code activation_key license license_key licence licence_key serial
 serial_number serial_no voucher vouchers voucher_code coupon coupon_code pin

@@ -20,7 +20,7 @@ def csv_rows(lines: Iterable[str], suffix: str) -> Iterator[list[Cell]]:
     """
     The rows of a CSV or TSV file.
 
-    A semicolon or a tab separates the cells of a CSV file where that makes a heading of its first line.
+    A semicolon or a tab separates the cells of a CSV file whose first line has one, and no comma.
 
     Raises:
         FileProblemError: They are none, from this row on.
@@ -28,13 +28,13 @@ def csv_rows(lines: Iterable[str], suffix: str) -> Iterator[list[Cell]]:
     source = iter(lines)
     first = next(source, "")
     known = _DELIMITERS[suffix]
-    delimiter = next((each for each in known[1:] if _is_split_by(first, each)), known[0])
+    delimiter = next((each for each in known[1:] if each in first and "," not in first), known[0])
     rows = csv.reader((f"{line}\n" for line in chain((first,), source)), delimiter=delimiter, strict=True)
     number = 0
     try:
         for row in rows:
             number += 1
-            yield [Refused("sources.exponent", {}) if is_exponent(cell) else cell for cell in row]
+            yield [Refused("sources.exponent", {}) if is_exponent(cell.strip()) else cell for cell in row]
     except csv.Error:
         raise FileProblemError("sources.no_csv", line=number + 1) from None
 
@@ -103,10 +103,6 @@ def _without_blanks(row: Sequence[Cell]) -> list[Cell]:
     while cells and isinstance(cells[-1], str) and not cells[-1].strip():
         cells.pop()
     return cells
-
-
-def _is_split_by(line: str, delimiter: str) -> bool:
-    return delimiter in line and "," not in line and columns.looks_like_heading(line)
 
 
 def _json_column(row: dict[str, Any], wanted: str) -> str:
