@@ -127,6 +127,7 @@ def test_odd_lines() -> None:
     """Commas, tabs, markup and numbers that lost their digits are odd in a text file; other signs are not."""
     for line, kind in (
         ("A,B", "comma"), ("A\tB", "tab"), ("<b>A</b>", "markup"), ("A&nbsp;B", "markup"), ("1.23E+15", "exponent"),
+        (' "A"\r', "quotes"), ('A"B"', ""), ('"', ""),
         ("AAAA", ""), (" A ", ""), ("A<1&C>D", ""), ("\tA", ""), ("E+E", ""), ("1E5", ""), ("KEY-1.2E+05", ""),
     ):  # fmt: skip
         assert odd.oddity(line) == kind, line

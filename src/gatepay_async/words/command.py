@@ -937,6 +937,7 @@ COMMAND: dict[str, Text] = {
     "odd.comma": ("(contains a comma)", "（含有逗号）"),
     "odd.tab": ("(contains a tab)", "（含有制表符）"),
     "odd.markup": ("(contains markup)", "（含有标签）"),
+    "odd.quotes": ("(in quotes, as in a .csv file)", "（带引号，像 .csv 文件那样）"),
     "odd.exponent": ("(a number that a spreadsheet shortened)", "（被表格软件缩写的数字）"),
     "odd.zeros": (
         "(a number of another length; leading zeros may be lost)",

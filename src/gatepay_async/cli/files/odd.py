@@ -11,6 +11,8 @@ _ENOUGH = 8  # characters; a shorter card key shows fewer
 _MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|&(?:[a-z]+|#\d+);")
 _EXPONENT = re.compile(r"[+-]?\d(?:[.,]\d+)?E\+\d{2,}")  # as Excel and WPS write them
 
+_QUOTED = re.compile('".*"')  # as in a CSV file, where the quotes are no part of it
+
 
 @frozen
 class Odd:
@@ -37,6 +39,8 @@ def oddity(line: str) -> str:
         return "tab"
     if ("<" in line or "&" in line) and _MARKUP.search(line):
         return "markup"
+    if '"' in line and _QUOTED.fullmatch(line.strip()):
+        return "quotes"
     return "exponent" if is_exponent(line.strip()) else ""
 
 
