@@ -127,7 +127,7 @@ def test_odd_lines() -> None:
     """Commas, tabs, markup and numbers that lost their digits are odd in a text file; other signs are not."""
     for line, kind in (
         ("A,B", "comma"), ("A\tB", "tab"), ("<b>A</b>", "markup"), ("A&nbsp;B", "markup"), ("1.23E+15", "exponent"),
-        (' "A"\r', "quotes"), ('A"B"', ""), ('"', ""),
+        (' "A"\r', "quotes"), ("'00123", "sign"), ('="00123"', "sign"), ("'A", ""), ('A"B"', ""), ('"', ""),
         ("AAAA", ""), (" A ", ""), ("A<1&C>D", ""), ("\tA", ""), ("E+E", ""), ("1E5", ""), ("KEY-1.2E+05", ""),
     ):  # fmt: skip
         assert odd.oddity(line) == kind, line
@@ -160,6 +160,9 @@ def test_numbers_of_a_spreadsheet(tmp_path: Path) -> None:
     [checked] = checking.check_sources([path], Reading())
     assert [(each.line, each.kind, each.shown) for each in checked.odd] == [(3, "zeros", "3…8")]
     assert isinstance(Digits("1"), str)
+    (tmp_path / "keys.csv").write_bytes(b'AAAA\n"=""00123"""\n="00123"\n=1+1\n\'1\n')
+    [checked] = checking.check_sources([tmp_path / "keys.csv"], Reading())
+    assert [(each.line, each.kind) for each in checked.odd] == [(2, "sign"), (3, "sign"), (5, "sign")]
 
 
 def test_formulas_without_a_value(tmp_path: Path) -> None:
@@ -211,7 +214,7 @@ def test_tables_that_are_none(tmp_path: Path) -> None:
     for name, data, said in (
         ("k.csv", b'AAAA\n"BBBB\n', ": row 2 is not valid CSV"),
         ("k.csv", b"AAAA\nBBBB,CCCC\n", ": row 2 has more than one column"),
-        ("k.csv", b"1;AAAA;5\n", ": several columns; which one holds the card keys? Columns: 1-3"),
+        ("k.csv", b"\n1;AAAA;5\n", ": several columns; which one holds the card keys? Columns: 1-3"),
         ("k.csv", "1\tAAAA\t5\n".encode("utf-16"), ": several columns; which one holds the card keys? Columns: 1-3"),
         ("k.csv", b'AAAA\n"BB\nBB"\n', ": row 2 contains a line break"),
         ("k.csv", b'content\n"A\rB"\n', ": row 2 contains a carriage return"),

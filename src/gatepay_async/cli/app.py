@@ -174,6 +174,24 @@ def _concurrency(value: str | int) -> int | str:
         raise typer.BadParameter(text("usage.concurrency", value=output.escape(value))) from None
 
 
+def _filled(value: str) -> str:
+    """A text: what a script's unset variable gives is not the same as no option."""
+    if not value:
+        raise typer.BadParameter(text("usage.empty"))
+    return value
+
+
+def _interval(value: str | float) -> float:
+    """Seconds, 1 or more."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = 0.0
+    if not 1 <= number < math.inf:
+        raise typer.BadParameter(text("usage.interval", value=output.escape(value)))
+    return number
+
+
 def _positive_rate(value: str | float) -> float:
     """A number above 0."""
     try:
@@ -335,7 +353,7 @@ def products(
         int | None, typer.Option("--below", help="products.below", metavar="N", parser=_positive_int)
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="products.watch")] = False,
-    every: Annotated[float, typer.Option("--every", help="products.every", metavar="SECONDS", min=1)] = 60.0,
+    every: Annotated[float, typer.Option("--every", help="products.every", metavar="SECONDS", parser=_interval)] = 60.0,
 ) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import products
@@ -485,7 +503,7 @@ def pay(
     group: Annotated[list[str] | None, typer.Option("--group", help="pay.group", metavar="ID:N,…")] = None,
     cloud: Annotated[bool, typer.Option("--cloud", help="pay.cloud")] = False,
     num: Annotated[int, typer.Option("--num", "-n", help="pay.num", metavar="N", parser=_positive_int)] = 1,
-    order: Annotated[str, typer.Option("--order", help="pay.order", metavar="TEXT")] = "",
+    order: Annotated[str | None, typer.Option("--order", help="pay.order", metavar="TEXT", parser=_filled)] = None,
     custom: Annotated[str, typer.Option("--custom", help="pay.custom", metavar="TEXT")] = "",
     save_qr: Annotated[
         Path | None, typer.Option("--save-qr", help="pay.save_qr", metavar="FILE", parser=_file_path)
@@ -500,7 +518,7 @@ def pay(
     from gatepay_async.cli.commands import pay, pay_waiting
 
     items = pay.parse_group(",".join(group or ()))
-    request = pay.OrderRequest(product, price, items, cloud, num, pay_type, order, custom)
+    request = pay.OrderRequest(product, price, items, cloud, num, pay_type, order or "", custom)
     runner.start(pay.pay, request, save_qr, pay_waiting.parse_listen(listen, wait=wait), timeout)
 
 

@@ -35,7 +35,7 @@ MAX_BYTES_KEPT = 32 * 2**20  # bytes of all files together
 _MAX_PROBLEMS = 5  # problems; a file in another encoding has one in every line
 _MAX_ODD = 5  # lines of a file that are shown
 _BATCH_LINES = 2000  # lines looked at together
-_ODD_SIGNS = (",", "\t", "<", "&", '"', "E+")  # a line without any of them is not odd
+_ODD_SIGNS = (",", "\t", "<", "&", '"', "'", "`", "E+")  # a line without any of them is not odd
 
 
 async def read_inputs(names: list[Path], reading: Reading, *, yes: bool) -> list[Source]:

@@ -501,6 +501,8 @@ COMMAND: dict[str, Text] = {
         "{value} (must be a whole number above 0, or auto)",
         "{value}（必须是大于 0 的整数，或 auto）",
     ),
+    "usage.empty": ("it is empty", "内容为空"),
+    "usage.interval": ("{value} (must be a number of seconds from 1)", "{value}（必须是不小于 1 的秒数）"),
     "usage.per_second": ("{value} (must be a number above 0)", "{value}（必须是大于 0 的数）"),
     "usage.port": ("{value} (must be a port from 0 to 65535)", "{value}（必须是 0 到 65535 的端口）"),
     "usage.fields": ("{value} (must be names with commas between them)", "{value}（必须是用逗号分隔的名称）"),
@@ -938,6 +940,10 @@ COMMAND: dict[str, Text] = {
     "odd.tab": ("(contains a tab)", "（含有制表符）"),
     "odd.markup": ("(contains markup)", "（含有标签）"),
     "odd.quotes": ("(in quotes, as in a .csv file)", "（带引号，像 .csv 文件那样）"),
+    "odd.sign": (
+        "(begins with a sign that spreadsheets don't show: ' or =)",
+        "（开头有表格软件不显示的符号：' 或 =）",
+    ),
     "odd.exponent": ("(a number that a spreadsheet shortened)", "（被表格软件缩写的数字）"),
     "odd.zeros": (
         "(a number of another length; leading zeros may be lost)",

@@ -11,6 +11,7 @@ _ENOUGH = 8  # characters; a shorter card key shows fewer
 _MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|&(?:[a-z]+|#\d+);")
 _EXPONENT = re.compile(r"[+-]?\d(?:[.,]\d+)?E\+\d{2,}")  # as Excel and WPS write them
 
+_SIGNED = re.compile(r"""['`]\d+|="[^"]*\"""")  # so that a spreadsheet makes no number of it
 _QUOTED = re.compile('".*"')  # as in a CSV file, where the quotes are no part of it
 
 
@@ -41,7 +42,14 @@ def oddity(line: str) -> str:
         return "markup"
     if '"' in line and _QUOTED.fullmatch(line.strip()):
         return "quotes"
-    return "exponent" if is_exponent(line.strip()) else ""
+    if is_exponent(line.strip()):
+        return "exponent"
+    return _signed(line)
+
+
+def _signed(key: str) -> str:
+    """What is odd in a cell that begins with a sign which a spreadsheet doesn't show, or nothing."""
+    return "sign" if ("'" in key or "`" in key or "=" in key) and _SIGNED.fullmatch(key.strip()) else ""
 
 
 def is_exponent(key: str) -> bool:
@@ -50,7 +58,7 @@ def is_exponent(key: str) -> bool:
 
 
 class Lengths:
-    """Numbers of a spreadsheet that differ in length: the shorter ones may have lost zeros. For one file."""
+    """What is odd in a table: numbers that differ in length, of which the shorter ones may have lost zeros; signs."""
 
     def __init__(self) -> None:
         self._first = 0
@@ -58,7 +66,7 @@ class Lengths:
     def oddity(self, key: str) -> str:
         """What is odd about *key*, or nothing."""
         if type(key) is not Digits:
-            return ""
+            return _signed(key)
         self._first = self._first or len(key)
         return "" if len(key) == self._first else "zeros"
 

@@ -20,16 +20,21 @@ def csv_rows(lines: Iterable[str], suffix: str) -> Iterator[list[Cell]]:
     """
     The rows of a CSV or TSV file.
 
-    A semicolon or a tab separates the cells of a CSV file whose first line has one, and no comma.
+    A semicolon or a tab separates the cells of a CSV file whose first line that isn't blank has one, and no comma.
 
     Raises:
         FileProblemError: They are none, from this row on.
     """
     source = iter(lines)
-    first = next(source, "")
+    start: list[str] = []
+    for line in source:
+        start.append(line)
+        if line.strip():
+            break
+    first = start[-1] if start else ""
     known = _DELIMITERS[suffix]
     delimiter = next((each for each in known[1:] if each in first and "," not in first), known[0])
-    rows = csv.reader((f"{line}\n" for line in chain((first,), source)), delimiter=delimiter, strict=True)
+    rows = csv.reader((f"{line}\n" for line in chain(start, source)), delimiter=delimiter, strict=True)
     number = 0
     try:
         for row in rows:
