@@ -180,14 +180,20 @@ def test_formulas_without_a_value(tmp_path: Path) -> None:
         else:
             path.write_bytes(data)
             assert read(path) == ["", "AAAA"]
+    two = workbook([["content", "price"], ["AAAA", "1"]], [["content"], ["BBBB"]])
+    path.write_bytes(with_cell(two, b'<c r="B2" t="e"><v>#N/A</v></c>'))  # not among the card keys
+    assert read(path, column="content") == ["AAAA", "BBBB"]
+    last = with_cell(workbook([["content"], ["AAAA"], [], ["LOST"]]), b'<c r="A4"><f>A2</f></c>')
+    assert problem(path, last).startswith(": row 4 holds a formula without a result")
 
 
 def with_cell(book: bytes, cell: bytes) -> bytes:
-    """A workbook with *cell* in the place of its cell B2."""
+    """A workbook with *cell* in the place of the one that it has there."""
+    place = cell.partition(b">")[0].split()[1]
     changed = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(book)) as old, zipfile.ZipFile(changed, "w") as new:
         for name in old.namelist():
-            new.writestr(name, re.sub(rb'<c r="B2".*?</c>', cell, old.read(name)))
+            new.writestr(name, re.sub(rb"<c " + place + b".*?</c>", cell, old.read(name)))
     return changed.getvalue()
 
 

@@ -3,7 +3,7 @@
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import reduce
 from typing import IO, Any, BinaryIO
@@ -51,18 +51,28 @@ def sheets(file: BinaryIO) -> list[tuple[str, Iterator[list[Cell]]]]:
         ]
     except (python_calamine.CalamineError, OSError):
         raise FileProblemError("sources.no_workbook") from None
-    return [(name, _rows(sheet, no_value, padded=padded)) for name, sheet in found if sheet.height]
+    alone = len(book.sheets_metadata) == 1
+    return [(name, _rows(sheet, no_value, padded=padded, alone=alone)) for name, sheet in found if sheet.height]
 
 
-def _rows(sheet: Any, no_value: _Places, *, padded: bool) -> Iterator[list[Cell]]:
+def _rows(sheet: Any, no_value: _Places, *, padded: bool, alone: bool) -> Iterator[list[Cell]]:
     left: list[Cell] = [""] * sheet.start[1]  # columns that are empty are missing in the rows, and count all the same
-    for number, row in enumerate(sheet.iter_rows(), 1):
+    number = 0
+    for row in sheet.iter_rows():
+        number += 1
         cells: list[Cell] = [value if type(value) is str else _excel_cell(value, padded=padded) for value in row]
-        cells = left + cells
-        for place in no_value.get(number, ()):
-            if cells[place : place + 1] == [""]:
-                cells[place] = Refused("sources.no_value", {})
-        yield cells
+        yield _with_refused(left + cells, no_value.get(number, ()))
+    if alone:  # the reader leaves out the last rows if nothing in them has a value
+        for later in range(number + 1, max(no_value, default=0) + 1):
+            places = no_value.get(later, ())
+            yield _with_refused([""] * (max(places, default=-1) + 1), places)
+
+
+def _with_refused(cells: list[Cell], no_value: Iterable[int]) -> list[Cell]:
+    for place in no_value:
+        if cells[place : place + 1] == [""]:
+            cells[place] = Refused("sources.no_value", {})
+    return cells
 
 
 def _excel_cell(value: object, *, padded: bool) -> Cell:
