@@ -203,3 +203,27 @@ async def test_given_up_while_it_is_called(redis_url: str, monkeypatch: pytest.M
     ends = await asyncio.gather(*asked, return_exceptions=True)
     assert [type(each) for each in ends] == [asyncio.CancelledError, RedisError]
     await store.aclose()
+
+
+async def test_an_event_loop_closed_in_the_middle_of_a_call(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next event loop begins anew: what the closed one has left behind is waited for by nobody."""
+    store = RedisStore(redis_url)
+
+    async def never(**_: Any) -> object:
+        return await asyncio.Event().wait()
+
+    def close_early() -> None:
+        loop = asyncio.new_event_loop()
+        loop.set_exception_handler(lambda *_: None)  # it would log what is meant here
+        left = loop.create_task(store.claim(TWO))
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+        assert not left.done()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_script", never)
+        await anyio.to_thread.run_sync(close_early)
+    with anyio.fail_after(PATIENCE):
+        await store.aclose()
+        assert await store.claim(ONE) is Standing.MINE
+        await store.aclose()
