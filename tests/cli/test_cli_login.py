@@ -305,7 +305,8 @@ def test_files_that_are_wrong(gatepay: Any, login: Any, folder: Path, tmp_path: 
         assert str(path) in run.err
         return str(run.err)
 
-    for content in ("", "{", "[]", '{"appkey": 1}', '{"appkey": "a", "more": 1}', '{"appkey": "a", "kept_in": "sky"}'):
+    wrong = ('{"appkey": 1}', '{"appkey": "a", "more": 1}', '{"appkey": "a", "kept_in": "sky"}')
+    for content in ("", "{", "[]", "[" * 16_000, *wrong):
         path.write_text(content)
         assert "is damaged" in said()
     path.write_text(good)
