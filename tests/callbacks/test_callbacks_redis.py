@@ -9,7 +9,7 @@ import pytest
 from attrs import evolve
 from delivering import Shop, query, word
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import ReadOnlyError, RedisError
 from redis_server import RedisServer
 from waiting import PATIENCE
 
@@ -127,6 +127,19 @@ async def test_redis_out_of_memory(redis_url: str) -> None:
         finally:
             await redis.config_set("maxmemory", "0")
     assert "maxmemory" in str(shop.events[0].error)
+    await store.aclose()
+
+
+async def test_a_master_that_became_a_replica(redis_url: str) -> None:
+    """The error is redis-py's own, by which it looks for the new master."""
+    store = RedisStore(redis_url)
+    async with Redis.from_url(redis_url) as redis:
+        await redis.replicaof("127.0.0.1", 1)
+        try:
+            with pytest.raises(ReadOnlyError):
+                await store.claim(ONE)
+        finally:
+            await redis.replicaof("NO", "ONE")
     await store.aclose()
 
 

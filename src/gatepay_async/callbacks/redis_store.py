@@ -40,7 +40,12 @@ end
 local answers = {}
 for i, key in ipairs(KEYS) do
     local fine, answer = pcall(carry_out, key, ARGV[4 * i - 3], ARGV[4 * i - 2], ARGV[4 * i - 1], ARGV[4 * i])
-    if not fine then answer = 'ERR ' .. (type(answer) == 'table' and answer.err or answer) end
+    if not fine then
+        answer = type(answer) == 'table' and answer.err or answer
+        -- Of all alike, and none was written: redis-py looks for the new master when it sees this error itself.
+        if string.find(answer, 'READONLY', 1, true) then return redis.error_reply('READONLY it became a replica') end
+        answer = 'ERR ' .. answer
+    end
     answers[i] = answer
 end
 return answers
