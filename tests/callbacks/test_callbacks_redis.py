@@ -9,7 +9,7 @@ import pytest
 from attrs import evolve
 from delivering import Shop, query, word
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import ReadOnlyError, RedisError
 from redis_server import RedisServer
 from waiting import PATIENCE
 
@@ -130,6 +130,19 @@ async def test_redis_out_of_memory(redis_url: str) -> None:
     await store.aclose()
 
 
+async def test_a_master_that_became_a_replica(redis_url: str) -> None:
+    """The error is redis-py's own, by which it looks for the new master."""
+    store = RedisStore(redis_url)
+    async with Redis.from_url(redis_url) as redis:
+        await redis.replicaof("127.0.0.1", 1)
+        try:
+            with pytest.raises(ReadOnlyError):
+                await store.claim(ONE)
+        finally:
+            await redis.replicaof("NO", "ONE")
+    await store.aclose()
+
+
 async def test_many_at_once_are_one_call(redis_url: str) -> None:
     """What is asked for while a call is under way gathers into the next one; in a cluster each is its own."""
     async with Redis.from_url(redis_url) as redis:
@@ -203,3 +216,27 @@ async def test_given_up_while_it_is_called(redis_url: str, monkeypatch: pytest.M
     ends = await asyncio.gather(*asked, return_exceptions=True)
     assert [type(each) for each in ends] == [asyncio.CancelledError, RedisError]
     await store.aclose()
+
+
+async def test_an_event_loop_closed_in_the_middle_of_a_call(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next event loop begins anew: what the closed one has left behind is waited for by nobody."""
+    store = RedisStore(redis_url)
+
+    async def never(**_: Any) -> object:
+        return await asyncio.Event().wait()
+
+    def close_early() -> None:
+        loop = asyncio.new_event_loop()
+        loop.set_exception_handler(lambda *_: None)  # it would log what is meant here
+        left = loop.create_task(store.claim(TWO))
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+        assert not left.done()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_script", never)
+        await anyio.to_thread.run_sync(close_early)
+    with anyio.fail_after(PATIENCE):
+        await store.aclose()
+        assert await store.claim(ONE) is Standing.MINE
+        await store.aclose()

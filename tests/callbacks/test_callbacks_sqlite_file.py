@@ -12,6 +12,7 @@ from attrs import evolve
 
 from gatepay_async.callbacks import Claim, SQLiteStore, Standing, boot_clock, sqlite_file
 from gatepay_async.callbacks import sqlite as module
+from gatepay_async.sqlite_files import switch_to_wal
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
@@ -139,3 +140,21 @@ def test_the_clock_goes_on_while_the_machine_sleeps(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("time.CLOCK_BOOTTIME", 7, raising=False)
     monkeypatch.setattr("time.clock_gettime", {7: 12_345.0}.__getitem__, raising=False)
     assert boot_clock.since_boot()[1] == 12_345.0
+
+
+async def test_a_file_that_is_replaced_while_it_is_opened(
+    store: SQLiteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is committed is in the file that is there, however early the other one went."""
+
+    def replace(database: sqlite3.Connection, *, timeout: float) -> None:
+        switch_to_wal(database, timeout=timeout)
+        monkeypatch.undo()
+        path.rename(path.with_name("before"))
+        path.touch()
+
+    monkeypatch.setattr(sqlite_file, "switch_to_wal", replace)
+    assert await store.commit(CLAIM) is True
+    later = SQLiteStore(path)
+    assert await later.claim(OTHER) is Standing.HANDLED
+    await later.aclose()

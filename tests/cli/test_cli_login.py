@@ -15,6 +15,7 @@ import pytest
 from tables import rows
 
 from gatepay_async.cli import keyrings, profiles, settings
+from gatepay_async.cli.chosen import KEY_VARIABLES, choose_env_file, fresh_run
 from gatepay_async.cli.status import HaltError
 from gatepay_async.sandbox import Sandbox
 
@@ -305,7 +306,8 @@ def test_files_that_are_wrong(gatepay: Any, login: Any, folder: Path, tmp_path: 
         assert str(path) in run.err
         return str(run.err)
 
-    for content in ("", "{", "[]", '{"appkey": 1}', '{"appkey": "a", "more": 1}', '{"appkey": "a", "kept_in": "sky"}'):
+    wrong = ('{"appkey": 1}', '{"appkey": "a", "more": 1}', '{"appkey": "a", "kept_in": "sky"}')
+    for content in ("", "{", "[]", "[" * 16_000, *wrong):
         path.write_text(content)
         assert "is damaged" in said()
     path.write_text(good)
@@ -374,6 +376,27 @@ def test_an_env_file(gatepay: Any, shop: Sandbox, server: str, tmp_path: Path, m
         path.write_text(content)
         assert "sets no variable" in gatepay("products", "--env-file", path).err
     assert "can't read" in gatepay("products", "--env-file", tmp_path).err
+
+
+def test_an_env_file_is_never_half_a_shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the file leaves out of a key, or of a server, doesn't come from the environment: that is another shop's."""
+    path, base, cloud = tmp_path / ".env", "GATEPAY_BASE_URL", "GATEPAY_CLOUD_BASE_URL"
+    names = (*KEY_VARIABLES, base, cloud)
+    for inside, left in (
+        ({"GATEPAY_APPKEY"}, {base, cloud}),
+        ({"GATEPAY_APPSECRET"}, {base, cloud}),
+        ({base}, KEY_VARIABLES),
+        ({cloud}, KEY_VARIABLES | {base}),
+    ):
+        path.write_text("".join(f"{name}=file\n" for name in inside))
+        path.chmod(0o600)
+        for name in names:
+            monkeypatch.setenv(name, "environment")
+        with fresh_run():
+            choose_env_file(str(path))
+            found = {name: os.environ[name] for name in names if name in os.environ}
+        assert found == {**dict.fromkeys(left, "environment"), **dict.fromkeys(inside, "file")}
+        assert all(os.environ[name] == "environment" for name in names)
 
 
 def test_help_of_a_command(gatepay: Any) -> None:

@@ -40,7 +40,12 @@ end
 local answers = {}
 for i, key in ipairs(KEYS) do
     local fine, answer = pcall(carry_out, key, ARGV[4 * i - 3], ARGV[4 * i - 2], ARGV[4 * i - 1], ARGV[4 * i])
-    if not fine then answer = 'ERR ' .. (type(answer) == 'table' and answer.err or answer) end
+    if not fine then
+        answer = type(answer) == 'table' and answer.err or answer
+        -- Of all alike, and none was written: redis-py looks for the new master when it sees this error itself.
+        if string.find(answer, 'READONLY', 1, true) then return redis.error_reply('READONLY it became a replica') end
+        answer = 'ERR ' .. answer
+    end
     answers[i] = answer
 end
 return answers
@@ -119,18 +124,22 @@ class RedisStore:
 
     async def aclose(self) -> None:
         """Close the connections, if the client is not yours; the next callback opens others."""
-        if self._calling is not None:
+        if self._calling is not None and self._calling.get_loop() is asyncio.get_running_loop():
             await asyncio.wait([self._calling])
         if self._owns_client:
             await self._redis.aclose()
 
     async def _run_script(self, act: str, claim: Claim, lasts: str) -> str:
         """Have it done with the next call of the script; what is asked for while one is under way gathers."""
-        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[str] = loop.create_future()
         wish = _Asked(self._prefix + claim.key, act, claim.token, f"={claim.facts} ", lasts)
         if not self._together:
             await self._run_script_once([(wish, answer)])
             return answer.result()
+        if self._calling is not None and self._calling.get_loop() is not loop:
+            # That event loop may have been closed in the middle of a call: nobody there waits any more.
+            self._calling, self._asked, self._waiting = None, [], deque()
         self._waiting.append((wish, answer))
         if self._calling is None or self._calling.done():
             self._calling = asyncio.create_task(self._run_script_until_none_waits())
@@ -138,13 +147,14 @@ class RedisStore:
         return await answer
 
     async def _run_script_until_none_waits(self) -> None:
-        while self._waiting:
-            asked = [self._waiting.popleft() for _ in range(min(_MOST_AT_ONCE, len(self._waiting)))]
-            self._asked = [(wish, answer) for wish, answer in asked if not answer.done()]  # not given up
+        waiting = self._waiting  # of this event loop
+        while waiting:
+            taken = [waiting.popleft() for _ in range(min(_MOST_AT_ONCE, len(waiting)))]
+            asked = self._asked = [(wish, answer) for wish, answer in taken if not answer.done()]  # not given up
             try:
-                await self._run_script_once(self._asked)
+                await self._run_script_once(asked)
             except Exception as error:  # noqa: BLE001 -- it is told to those who asked
-                for _, answer in self._asked:
+                for _, answer in asked:
                     if not answer.done():
                         answer.set_exception(copy.copy(error))
 

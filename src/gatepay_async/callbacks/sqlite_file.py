@@ -47,8 +47,9 @@ class CallbackFile:
                 )
                 self._close_connection()
             if self._database is None:
+                # Before SQLite opens it: a file that is replaced meanwhile is another one then, and that is noticed.
+                self._identity = _make_file(self._path)
                 self._database = _open_database(self._path)
-                self._identity = _identity(self._path)
             try:
                 yield self._database
             except sqlite3.Error:
@@ -72,15 +73,25 @@ class CallbackFile:
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        status = path.stat()
+        return _identity_of(path.stat())
     except OSError:
         return None
+
+
+def _identity_of(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
+def _make_file(path: Path) -> tuple[int, int]:
+    """Make it if it isn't there, with its mode, which SQLite then gives its -wal and -shm; and say which file it is."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        return _identity_of(os.fstat(descriptor))
+    finally:
+        os.close(descriptor)
+
+
 def _open_database(path: Path) -> sqlite3.Connection:
-    # Made here, for its mode; SQLite gives its -wal and -shm the same.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     database = sqlite3.connect(path, timeout=_LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     try:
         switch_to_wal(database, timeout=_LOCK_TIMEOUT_S)

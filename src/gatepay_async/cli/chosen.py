@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+KEY_VARIABLES = frozenset({"GATEPAY_APPKEY", "GATEPAY_APPSECRET", "GATEPAY_APPSECRET_FILE"})
 _PREFIX = "GATEPAY_"
 
 
@@ -60,5 +61,11 @@ def choose_env_file(path: str) -> None:
         from gatepay_async.cli.env_files import read_env_file
 
         path = os.path.expanduser(path)  # noqa: PTH111 -- Path.expanduser() raises where there is no home
-        os.environ.update(read_env_file(path))
+        variables = read_env_file(path)
+        if KEY_VARIABLES & variables.keys():  # half a key of the environment's would be another shop's
+            for name in KEY_VARIABLES:
+                os.environ.pop(name, None)
+        if "GATEPAY_BASE_URL" in variables:  # nor may orders of a sandbox reach the environment's cloud
+            os.environ.pop("GATEPAY_CLOUD_BASE_URL", None)
+        os.environ.update(variables)
         chosen().env_file = path

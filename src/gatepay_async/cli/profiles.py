@@ -92,7 +92,7 @@ def find_profile(name: str) -> Profile | None:
         return None
     try:
         return Profile(**cast("dict[str, Any]", json.loads(content)))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         pass  # raised below, as this error may hold the secret
     raise HaltError(text("profiles.damaged", path=path), todo=text("profiles.damaged.todo", name=name))
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from attrs import field, frozen
 
 from gatepay_async.cli import keyrings, profiles
-from gatepay_async.cli.chosen import chosen
+from gatepay_async.cli.chosen import KEY_VARIABLES, chosen
 from gatepay_async.cli.env_files import decoded
 from gatepay_async.cli.language import text
 from gatepay_async.cli.output import warn
@@ -23,7 +23,6 @@ from gatepay_async.cli.status import HaltError
 from gatepay_async.client import BASE_URL, CLOUD_BASE_URL, AsyncGatePay
 
 _MAX_SECRET_BYTES = 4096  # bytes; a file that is longer is another file
-KEY_VARIABLES = ("GATEPAY_APPKEY", "GATEPAY_APPSECRET", "GATEPAY_APPSECRET_FILE")
 
 
 class Source(Protocol):

@@ -7,12 +7,12 @@ from getpass import getpass
 from typing import NamedTuple
 
 from gatepay_async.cli import keyrings, profiles
-from gatepay_async.cli.chosen import chosen
+from gatepay_async.cli.chosen import KEY_VARIABLES, chosen
 from gatepay_async.cli.language import text
 from gatepay_async.cli.output import escape, print_json, wants_json, warn
 from gatepay_async.cli.profiles import Profile
 from gatepay_async.cli.screens import print_line, print_table, table
-from gatepay_async.cli.settings import KEY_VARIABLES, Stored
+from gatepay_async.cli.settings import Stored
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.client import BASE_URL, CLOUD_BASE_URL
 from gatepay_async.protocol import invisible
