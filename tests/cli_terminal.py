@@ -86,6 +86,8 @@ def opened(*arguments: object, columns: int) -> Terminal:
     """The command in a terminal of its own."""
     pid, fd = pty.fork()
     if pid == 0:
+        # Before the command looks: what the other process does may come later.
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         os.execv(sys.executable, [*COMMAND, *map(str, arguments)])  # noqa: S606 -- our own program
     terminal = Terminal(pid, fd)
     terminal.resize(columns)

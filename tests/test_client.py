@@ -214,6 +214,7 @@ def test_missing_credentials(monkeypatch: pytest.MonkeyPatch, name: str) -> None
         ("timeout", "5"),
         ("timeout", float("nan")),
         ("deadline", 0),
+        ("deadline", 10**400),
         ("retry", 3),
         ("http_client", httpx.Client()),
         ("transport", httpx.HTTPTransport()),

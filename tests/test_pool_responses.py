@@ -76,6 +76,18 @@ def test_one_after_the_other() -> None:
     assert reader.fields == {b"content-length": b"2"}
 
 
+def test_line_breaks_one_by_one() -> None:
+    """A line break that comes alone is a part like any other: an empty part would be the body's end."""
+    for body in (b"\r\n\r\n", b"a\n\r\nb\n"):
+        chunked = b"transfer-encoding: chunked\r\n\r\n%x\r\n" % len(body)
+        for head in (b"content-length: %d\r\n\r\n" % len(body), chunked):
+            reader = ResponseReader()
+            raw = b"HTTP/1.1 200 OK\r\n" + head + body + (b"\r\n0\r\n\r\n" if b"chunked" in head else b"")
+            for byte in raw:
+                reader.feed(bytes((byte,)))
+            assert (reader.complete, list(reader.parts)) == (True, [bytes((byte,)) for byte in body])
+
+
 def test_the_longest_head() -> None:
     """A head may be nearly as long as the limit; one that is longer is refused though all of the reply is there."""
     for length, ends in ((MAX_HEAD - 100, True), (MAX_HEAD + 1, False)):

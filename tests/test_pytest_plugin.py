@@ -216,7 +216,7 @@ def test_the_example(pytester: pytest.Pytester, marked: str) -> None:
     assert "pytestmark = pytest.mark.anyio" in example
     pytester.makepyfile(test_my_shop=example.replace("pytest.mark.anyio", marked, 1))
     result = pytester.runpytest_inprocess(*PLAIN, *STRICT, "-W", "error")
-    result.assert_outcomes(passed=8 if marked.endswith("anyio") else 4)
+    result.assert_outcomes(passed=10 if marked.endswith("anyio") else 5)
 
 
 def test_it_costs_nothing(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:

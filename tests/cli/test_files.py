@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from merchant_files import KEYS, TABLES, TEXTS, workbook
 
@@ -228,7 +228,8 @@ HARD = st.sampled_from(
 KEY = st.one_of(HARD, st.text(LETTER, min_size=1, max_size=12)).filter(lambda key: key.strip() == key != "")
 
 
-@given(keys=st.lists(KEY, min_size=1, max_size=20))
+@settings(max_examples=20)  # seven files each; many card keys in them
+@given(keys=st.lists(KEY, min_size=1, max_size=40))
 def test_what_is_written_is_read_back(keys: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
     """What an export writes, an upload reads back exactly, in all formats."""
     folder = tmp_path_factory.mktemp("written")

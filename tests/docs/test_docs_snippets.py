@@ -50,11 +50,11 @@ SHOWN = (
         "gatepay products --profile",
         "gatepay products --env-file",
     ),
-    *("gatepay uploads work", "psql ", "sudo systemctl ", "python export_keys.py"),
+    *("gatepay uploads work", "psql ", "sudo systemctl ", "python export_keys.py", "gatepay keys export "),
 )
 KINDS = (
     *("python", "text", "console", "sh", "powershell", "bat", "ini"),
-    *("{toctree}", "{eval-rst}", "{literalinclude}", "{catalogue}"),
+    *("{toctree}", "{eval-rst}", "{literalinclude}", "{catalogue}", "{speed}"),
 )
 LONGEST_FRAGMENT = 8  # lines; whatever is longer is a program
 

@@ -60,7 +60,7 @@ def anyio_backend() -> str:
 def row_of(job: str, *arguments: Any, **facts: Any) -> WorkflowStatus:
     """As DBOS gives one."""
     row = WorkflowStatus()
-    row.workflow_id, row.status, row.created_at, row.attributes = job, "SUCCESS", 0, None
+    row.workflow_id, row.status, row.created_at, row.updated_at, row.attributes = job, "SUCCESS", 0, 0, None
     row.input = {"args": tuple(arguments), "kwargs": {}}
     vars(row).update(facts)
     return row

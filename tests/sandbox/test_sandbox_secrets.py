@@ -35,9 +35,9 @@ def test_the_log_holds_no_secret(sandbox: Sandbox, visit: Any, caplog: pytest.Lo
     assert {record.name for record in ours} >= {"gatepay_async.sandbox", "uvicorn.error"}
     said = [record.getMessage() for record in ours]
     assert said.count("ka/create: 100") == 1
-    assert said.count("ka/create: 113") == 2
+    assert sum(line.startswith("ka/create: 113") for line in said) == 2
     assert "ka/create: fault half_json" in said
-    assert "ka/create: a name or value is not UTF-8" in said
+    assert any(line.endswith("a name or value is not UTF-8") for line in said)
     text = "\n".join(str(record.__dict__) for record in ours)
     for secret in (CANARY, sandbox.appsecret, call.form("ka/create", content=CANARY)["sign"]):
         assert secret not in text

@@ -180,9 +180,10 @@ class ResponseReader:
         self._idle += len(data)
         if not self.status:
             self._seen.append(data)
-        if data[-1] in _LINE_ENDS:
+        if data[-1] in _LINE_ENDS and len(data) > 1:
             # llhttp skips line breaks between two responses without a word. So the last one is fed by itself: if the
-            # response has ended before it, it is surplus.
+            # response has ended before it, it is surplus. But nothing is never fed: llhttp would make an empty part of
+            # the body of it, and that is the body's end.
             view = memoryview(data)
             self._execute(view[:-1])
             data = bytes(view[-1:])

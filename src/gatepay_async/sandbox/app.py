@@ -167,5 +167,5 @@ def _serve(
         outcome.code, outcome.message = SUCCESS, SUCCESS_TEXT
         _logger.debug("%s: %d", endpoint.path, SUCCESS)
         return replies.success(api.clock(), data)
-    _logger.debug("%s: %d %s %s", endpoint.path, outcome.code, outcome.reason, outcome.field)
+    _logger.debug("%s: %d %s", endpoint.path, outcome.code, " ".join(filter(None, (outcome.reason, outcome.field))))
     return replies.refusal(outcome.code, outcome.message, api.clock())

@@ -110,10 +110,11 @@ class CallbackSender:
             if answer is None:  # stopped in the middle
                 self._outbox.release(delivery)
             else:
-                self._outbox.finish(delivery, answer)
+                # Before it is written down, for whoever waits for that and looks what was told.
+                self._tell(_event(delivery, answer, self._now()))
                 outcome = answer.problem or "accepted"
                 _logger.debug("callback of order %d, attempt %d: %s", delivery.order_id, delivery.attempt, outcome)
-                self._tell(_event(delivery, answer, self._now()))
+                self._outbox.finish(delivery, answer)
         except sqlite3.Error as error:  # its claim runs out, and it is sent again
             _logger.warning("a callback's answer can't be written down: %s", error)
 
