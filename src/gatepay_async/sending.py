@@ -1,4 +1,4 @@
-"""Sending chunks of card keys: the one loop of plain uploads and of durable workers. It is given ``send``."""
+"""Sending chunks of card keys: the loop that plain uploads and durable workers share. The caller passes ``send``."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def _nothing() -> None:
 
 class PartSender:
     """
-    Sends the parts of one upload. ``Progress`` says what an answer means, ``Parts`` what is sent next.
+    Sends the parts of one upload. ``Progress`` decides what a reply means, ``Parts`` what is sent next.
 
     Args:
         send: Sends a call, and retries it where that helps.
-        product_id: What the card keys are for.
-        progress: How the upload goes.
-        record: Is called with what became of each part; they add up to the chunks that were given.
-        may_send: Is awaited before each call. False: nothing more is sent.
-        on_sent: Is called after each call that it has let through.
+        product_id: The product that the card keys belong to.
+        progress: The state of the whole upload.
+        record: Called with the result of each part. Together the parts are exactly the chunks that were passed.
+        may_send: Awaited before each call. False: nothing more is sent.
+        on_sent: Called after each call that ``may_send`` allowed.
 
     Attributes:
-        error: What has ended the upload, besides what ``Progress`` knows; of several, the first.
+        error: The first error that ended the upload, other than those that ``Progress`` handles.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class PartSender:
         self._may_send = may_send
         self._on_sent = on_sent
         self._in_flight = 0  # calls that are not answered yet
-        self._changed = anyio.Event()  # a call was answered, or the upload has ended; there is a new one after each
+        self._changed = anyio.Event()  # a call has ended, or the upload has; replaced each time it is set
 
     @property
     def has_ended(self) -> bool:
@@ -75,7 +75,7 @@ class PartSender:
         self._wake_all()
 
     async def send_chunks(self, chunks: Iterable[Chunk]) -> None:
-        """Send *chunks*, one call at a time; other tasks may send others. Each part is recorded, come what may."""
+        """Send *chunks*, one call at a time; other tasks may send others. Each part is recorded in any case."""
         parts = Parts(self._progress, chunks)
         try:
             while parts and self.error is None:
@@ -108,7 +108,7 @@ class PartSender:
             jitter = random.random()  # noqa: S311 -- spreads calls, guards nothing
             now, others = anyio.current_time(), self._in_flight
             outcome = parts.failed(part, error, began=began, now=now, jitter=jitter, others=others)
-        except Exception as error:  # noqa: BLE001 -- a transport's own; raised by whoever has given it to us
+        except Exception as error:  # noqa: BLE001 -- the transport's own; the upload raises it
             self.end_with(error)
         finally:
             if outcome is not None:
@@ -120,7 +120,7 @@ class PartSender:
             return await self._send(KaCreate(self._product_id, part.keys))
         finally:
             self._in_flight -= 1
-            # Those who wait look again when this task waits next: what the answer means is known by then.
+            # The waiting tasks run only when this one awaits next, after it has handled the reply.
             self._wake_all()
 
     def _wake_all(self) -> None:

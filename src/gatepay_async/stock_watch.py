@@ -1,4 +1,4 @@
-"""Watching the stock: asks for the products again and again, and gives what has run low."""
+"""Watching the stock: fetches the products at intervals, and yields an alert for each that has run low."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from gatepay_async.protocol.errors import ProtocolError, StorageFailedError, Tra
 from gatepay_async.protocol.models import Catalog
 from gatepay_async.protocol.stock import StockAlert, StockLevels
 
-_JITTER = 0.1  # of the pause, either way: many shops' programs must not ask at the same moment
+_JITTER = 0.1  # of the pause, either way, so that many programs don't ask at the same moment
 
 
 class StockWatch:
     """
-    Alerts, as products run low; endless. ``AsyncGatePay.watch_stock`` makes it.
+    An endless iterator of alerts for products that run low. ``AsyncGatePay.watch_stock`` returns it.
 
     ::
 
         async for alert in gatepay.watch_stock(below=20):
             print(alert.product.name, alert.product.stock)
 
-    Nothing is sent before it is iterated, and no task or connection is kept between two alerts.
+    Nothing is sent until you iterate over it. It keeps no task or connection between two alerts.
     """
 
     def __init__(self, fetch: Callable[[], Awaitable[Catalog]], *, below: int, every: Seconds) -> None:
@@ -35,9 +35,9 @@ class StockWatch:
         Prepare to watch; send nothing.
 
         Args:
-            fetch: Gives the products.
-            below: The limit.
-            every: Pause between two questions.
+            fetch: Fetches the products.
+            below: A product is low if its stock is below this.
+            every: Pause between two fetches.
         """
         checks.check("below", below, checks.positive)
         self._fetch = fetch
@@ -56,7 +56,7 @@ class StockWatch:
             self._has_asked = True
             try:
                 self._alerts.extend(self._levels.find_crossings(await self._fetch()))
-            except (TransportError, ProtocolError, StorageFailedError) as error:  # an outage; it will be over
+            except (TransportError, ProtocolError, StorageFailedError) as error:  # an outage: keep trying
                 LOGGER.warning(
                     "watch_stock: %s; the stock is asked for again", type(error).__name__,
                     extra={"gatepay_endpoint": error.endpoint, "gatepay_error": type(error).__name__},

@@ -54,14 +54,14 @@ def signed_callback(
     repeat a delivery, send the same text again.
 
     Args:
-        appkey: The one that your shop believes.
-        appsecret: Likewise; with another one the callback is a forged one.
-        out_order_id: Your number of the order, at most 255 bytes in UTF-8.
+        appkey: The one that your shop expects.
+        appsecret: Likewise. With another one, the callback is a forged one.
+        out_order_id: Your order number, at most 255 bytes in UTF-8.
         price: The order's, in yuan; written with two decimals.
         realprice: What was paid; None: the price.
         pay_type: ``PayType`` or its text.
-        order_id: GatePay's number of the order; None: one that is made from ``out_order_id``, so that another order has
-            another one, and the same order the same.
+        order_id: GatePay's number of the order. None: computed from ``out_order_id``, so that the same order always has
+            the same number, and other orders have others.
         paid_at: An aware time, or epoch seconds; None: now.
         extend: What ``custom`` was when the order was made, at most 2,000 bytes in UTF-8.
         extra: Parameters of your own that your callback's URL carries. They come first, and are not signed.
@@ -72,7 +72,7 @@ def signed_callback(
         The raw query text, without ``?``.
 
     Raises:
-        InvalidRequestError: An argument can't be right; the error names it.
+        InvalidRequestError: An argument is invalid; the error names it.
     """
     credentials = Credentials(appkey, appsecret)
     _check_byte_length("appkey", appkey, MAX_APPKEY_BYTES)

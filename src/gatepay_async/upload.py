@@ -1,4 +1,4 @@
-"""Uploading any number of card keys. Knows no client: it is given ``send``."""
+"""Uploading any number of card keys. Independent of the client: the caller passes ``send``."""
 
 from __future__ import annotations
 
@@ -40,16 +40,18 @@ async def upload(
     max_keys_in_memory: int | None = None,
 ) -> UploadReport:
     """
-    Upload *keys*; ``AsyncGatePay.upload_card_keys`` says how.
+    Upload *keys*, as ``AsyncGatePay.upload_card_keys`` documents.
 
-    Past *max_keys_in_memory* different card keys (by default a million) repetitions are looked for in a private
-    temporary file, in a worker thread: memory grows no further. From then on up to 2,000 lines are read ahead. Those
-    being looked up when the upload is cancelled, or the file fails, count as not sent, repetitions among them included.
+    Beyond *max_keys_in_memory* different card keys (by default a million), duplicates are looked up in a private
+    temporary file, in a worker thread, so that memory grows no further. From then on, up to 2,000 lines are read
+    ahead. If the upload is cancelled or the file fails during a look-up, the lines of that look-up count as not sent,
+    duplicates included.
 
     Raises:
         InvalidRequestError: *keys* is no iterable of lines, a number is out of range, or the text file is
-            in another encoding than it was opened with (what became of the lines before is its ``.report``).
-        sqlite3.Error: The temporary file can't be written: the disk is full, say. It has a ``.report``, too.
+            in another encoding than it was opened with (``.report`` has the result of the lines before).
+        sqlite3.Error: The temporary file can't be written, because the disk is full, for example. It has a
+            ``.report``, too.
         BaseException: What *keys* or *on_progress* raised, or a cancellation; each has a ``.report``.
     """
     checks.check("product_id", product_id, checks.positive)
@@ -63,7 +65,7 @@ async def upload(
 
 
 class _Upload:
-    """One upload: has chunks read, and sent side by side. What is sent, and what an answer means, others decide."""
+    """One upload: reads chunks and starts them concurrently. ``PartSender`` sends them and handles the replies."""
 
     def __init__(
         self,
@@ -79,13 +81,13 @@ class _Upload:
         self._ledger = bulk.Ledger()
         self._deduplicator = SpillingDeduplicator(max_keys_in_memory=max_keys_in_memory)
         self._chunker = Chunker(self._ledger, self._deduplicator)
-        self._waiting_chunks: deque[Chunk] = deque()  # several came from one look-up; they wait to be started
+        self._waiting_chunks: deque[Chunk] = deque()  # one look-up can fill several; not started yet
         self._progress = Progress(PATIENCE)
         self._sender = PartSender(send, product_id, self._progress, self._ledger.add)
         self._read_to_its_end = False
         self._whole = False  # the input has no more lines
         self._task_cancelled = False  # a task was cancelled
-        self._starting: dict[int, Chunk] = {}  # their tasks have not begun; asyncio may cancel a task before that
+        self._starting: dict[int, Chunk] = {}  # their tasks have not run yet; asyncio may cancel them before
 
     async def run(self, batches: AsyncGenerator[Iterable[object]]) -> UploadReport:
         """Read, send, and settle every line that was read."""
@@ -95,8 +97,8 @@ class _Upload:
             async with aclosing(batches), anyio.create_task_group() as group:
                 failure = await self._read_and_start(batches, group, watch)
                 self._read_to_its_end = True
-            # A task group of anyio's takes a CancelledError out of a child for a cancellation of its own, and comes
-            # here without a word, its work undone.
+            # If a child raises CancelledError, an anyio task group takes that for its own cancellation and ends
+            # without an error, although the work is not done.
             if self._task_cancelled or not self._read_to_its_end:
                 self._sender.end_with(stray_cancellation("a task of the upload"))
             if failure is not None:
@@ -124,10 +126,10 @@ class _Upload:
 
     def _stop_for(self, error: BaseException, group: TaskGroup, watch: CancellationWatch, *, where: str) -> bool:
         """
-        Have run() raise what *where* has raised.
+        End the upload with *error*, which *where* raised; run() raises it.
 
         Returns:
-            False: it is a cancellation of ours, and must go its way.
+            False if it is a cancellation of this task: the caller must raise it again.
         """
         if watch.is_cancellation(error):
             if watch.is_ours():
@@ -139,7 +141,7 @@ class _Upload:
         return True
 
     def _record_rest_not_sent(self) -> None:
-        """What was read and never sent, after an end that came too early."""
+        """Record what was read but not sent as not sent, when the upload ends early."""
         while self._starting:
             self._record_not_sent(self._starting.popitem()[1])
         while self._waiting_chunks:
@@ -153,20 +155,20 @@ class _Upload:
 
     def _close_deduplicator(self) -> None:
         if not self._deduplicator.fits_in_memory(LINES_PER_BATCH):
-            # Giving a large file back takes a while; a thread of its own can't be cancelled before it has begun.
+            # Deleting a large file takes a while. A plain thread, because a task could be cancelled before it starts.
             threading.Thread(target=self._deduplicator.close).start()
 
     async def _read_and_start(
         self, batches: AsyncIterator[Iterable[object]], group: TaskGroup, watch: CancellationWatch
     ) -> Exception | None:
-        """Start one chunk after the other; gives what the input raised. What was started by then is sent."""
+        """Start one chunk after another. Returns the input's error, if any; chunks that were started are still sent."""
         failure: Exception | None = None
         encoding = ""
         try:
             async for lines in batches:
                 await self._start_full_chunks(lines, group)
                 if self._sender.has_ended:
-                    break  # also where blanks, repetitions or a slow input leave the next chunk far away
+                    break  # checked here too, since blanks, duplicates or a slow input can delay the next chunk
             else:
                 self._whole = True
         except UnicodeDecodeError as error:
@@ -187,7 +189,7 @@ class _Upload:
         return failure
 
     async def _start_full_chunks(self, lines: Iterable[object], group: TaskGroup) -> None:
-        """Start what chunks are full with *lines*, until the upload has ended."""
+        """Start the chunks that *lines* fill, until the upload has ended."""
         if not self._deduplicator.fits_in_memory(LINES_PER_BATCH):
             self._chunker.read_lines(lines)
             if len(self._chunker.pending_keys) >= checks.MAX_KEYS_PER_CALL:
@@ -199,16 +201,16 @@ class _Upload:
                 return
 
     async def _find_repeated(self, group: TaskGroup) -> None:
-        """Look for repetitions in a worker thread: a file may be asked. Start what is full then."""
+        """Look for duplicates in a worker thread, because that may read a file. Then start the chunks that are full."""
         keys = self._chunker.pending_keys
         if not keys:
             return
         try:
-            # The thread sees the card keys and nothing else of ours. Cancelled, and on asyncio also left behind, it
-            # leaves them where they are, and they count as not sent.
+            # The thread only reads the card keys. After a cancellation (asyncio may abandon the thread) they stay
+            # pending, and count as not sent.
             repeated = await anyio.to_thread.run_sync(self._deduplicator.find_repeated, keys)
         except Exception as error:  # noqa: BLE001 -- SQLite's own; raised by run(), when nothing is in flight any more
-            self._chunker.give_up_pending()  # and never ask again: some of it may have been entered
+            self._chunker.give_up_pending()  # not looked up again: some may be in the file already
             self._sender.end_with(error)
             return
         self._waiting_chunks.extend(self._chunker.full_chunks(repeated))
@@ -216,7 +218,7 @@ class _Upload:
             await self._start_chunk(self._waiting_chunks.popleft(), group)
 
     async def _start_chunk(self, chunk: Chunk, group: TaskGroup) -> None:
-        """Take a place, then start: while none is free nothing more is read."""
+        """Wait for a free place, then start the chunk. Meanwhile no more input is read."""
         try:
             await self._places.acquire()
         except BaseException:
@@ -226,7 +228,7 @@ class _Upload:
         group.start_soon(self._process_chunk, chunk, group)
 
     async def _process_chunk(self, chunk: Chunk, group: TaskGroup) -> None:
-        """In its place until its progress is reported: a slow *on_progress* slows the reading, too."""
+        """Send a chunk. It keeps its place until *on_progress* returns, so a slow one slows the reading, too."""
         watch = CancellationWatch()
         try:
             del self._starting[chunk.index]
@@ -249,7 +251,7 @@ class _Upload:
     async def _report_progress(self) -> None:
         if self._on_progress is None:
             return
-        async with self._progress_lock:  # one after the other, and so in order
+        async with self._progress_lock:  # one at a time, in order
             try:
                 result = self._on_progress(self._ledger.progress())
                 if inspect.isawaitable(result):
@@ -259,6 +261,6 @@ class _Upload:
 
 
 def _attach_report(error: BaseException, report: UploadReport) -> None:
-    """Give *error* the report; what it is we can't choose."""
+    """Set ``.report`` on *error*, which may be of any class."""
     with suppress(Exception):  # an exception with slots, or frozen
         cast("Any", error).report = report

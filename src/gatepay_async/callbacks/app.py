@@ -31,8 +31,7 @@ Send = Callable[[Message], Awaitable[None]]
 _MAX_CLOCK_SKEW_S = 300.0  # seconds that GatePay's clock may be ahead of ours
 _MAX_TIMEOUT_S = 3600.0
 _SHUTDOWN_TIMEOUT_S = 15.0  # for deliveries under way when the server stops
-_POLL_INTERVAL_S = 0.01  # between looks at them
-
+_POLL_INTERVAL_S = 0.01  # seconds between two checks whether they have ended
 
 _FORM_TYPE = b"application/x-www-form-urlencoded"
 
@@ -45,7 +44,7 @@ _HEADERS = {
     for body in ("success", "fail")
 }
 
-# GatePay's page knows the two words and no status; the status is for proxies, logs and alarms.
+# GatePay documents only the two words. The status is for proxies, logs and alarms.
 _SUCCESS = CallbackReply("success", 200)
 _REFUSED = CallbackReply("fail", 400)
 _FAILED = CallbackReply("fail", 500)
@@ -77,46 +76,46 @@ class CallbackApp:
     Mind the slash at the end of a mounted application's URL: Starlette redirects whoever comes without it, and GatePay
     may not follow. ``Route("/gatepay/callback", app)`` needs none.
 
-    A callback that is believed comes to *handler*, once for each ``order_id``, also when deliveries race or come to
-    several processes. When the handler returns, that is written down, and ``success`` is the answer, now and to every
-    repetition. When it raises, is cancelled, takes too long or dies with its process, the answer is ``fail`` or none,
-    and the next delivery comes to it again (GatePay makes three more, a minute apart).
+    A verified callback is passed to *handler* once for each ``order_id``, even if concurrent deliveries arrive in
+    several processes. When the handler returns, the store records that, and this delivery and all later ones are
+    answered with ``success``. If the handler raises, is cancelled, takes too long or its process dies, the answer is
+    ``fail`` or none, and the next delivery runs it again (GatePay makes three more, a minute apart).
 
-    **At least once**: a process that dies between the handler's last act and the store's commit leaves no trace of
-    having handled, and the handler sees the callback again. For exactly once, have your own database say so, in
-    the transaction in which you give the goods::
+    **At least once**: your handler can run twice in one case only: its process dies after the handler finishes and
+    before the store commits. For exactly once, record the payment in your own database, in the transaction in which
+    you deliver::
 
         CREATE TABLE paid (order_id BIGINT PRIMARY KEY, …);
 
         async with database.transaction():
             if await database.execute("INSERT INTO paid … ON CONFLICT DO NOTHING") == 0:
-                return  # given before; returning answers `success`
-            … give the goods, in the same transaction …
+                return  # delivered before; returning answers `success`
+            … deliver, in the same transaction …
 
-    **Give it** *lookup*: the vendor's signature has no separators, so that whoever sees a genuine callback can slide
-    digits between ``order_id``, ``out_order_id`` and ``price`` without breaking it, and a slid one has another
-    ``order_id``. Your own record of order and price, and numbers that neither begin nor end in a digit
-    (``new_out_order_id()``), close that.
+    **Pass** *lookup*: GatePay signs the fields without separators. Whoever sees a genuine callback can move digits
+    between ``order_id``, ``out_order_id`` and ``price`` without breaking the signature, and so make a callback with
+    another ``order_id``. To prevent that, compare with your own record of order and price, and use order numbers that
+    don't start or end with a digit (``new_out_order_id()``).
 
     **Paid less than the price**: a customer can pay 0.01 for an order of 0.99, and GatePay calls back all the same.
     Such a callback is answered with ``fail``, *handler* is not called, and ``on_event`` is told ``underpaid``. Nothing
-    is written down: when the price is paid after all, that callback is handled. *shortfall* allows a difference.
+    is recorded: if the customer pays the price later, that callback is handled. *shortfall* allows a difference.
 
     **GET and POST**: of a GET the query string is read, of a POST the body, which must be a form; a POST's query string
     is your own and is ignored. Either may leave out ``appkey``.
 
     The answer's body is the bare word, as ``text/plain``. Its status is 200 with ``success``; with ``fail`` 400 for
-    what is refused, 500 for what failed on this side (405 for another method, 408 for a body that doesn't come):
-    GatePay's page knows the words only, and the status is for your proxies and alarms.
+    what is refused, 500 for what failed on this side (405 for another method, 408 for a body that doesn't arrive).
+    GatePay documents only the words; the status is for your proxies and alarms.
 
     Args:
         handler: ``async def handler(callback)``; raising means ``fail``. Also an object with an async ``__call__``.
         appkey: Yours; a callback that names another one is refused.
-        appsecret: Yours; several while you change it, all of them believed.
-        store: Where it is written down what was handled: ``SQLiteStore``, ``RedisStore``, ``MemoryStore``. It may be
-            shared between applications.
+        appsecret: Yours, or several during a rotation: a signature with any of them is accepted.
+        store: Records what was handled: ``SQLiteStore``, ``RedisStore`` or ``MemoryStore``. Applications may share
+            it.
         max_age: Seconds, or a ``timedelta``, since the customer paid, after which a callback is refused. Leave GatePay
-            time for its repetitions: an hour, rather than a minute. None: any age.
+            time for its retries: an hour, rather than a minute. None: any age.
         lookup: ``async def lookup(out_order_id)``: the price of this order of yours, as a ``Decimal``, or None where
             there is none. It is compared with ``price``, which is the order's; ``realprice``, what the customer really
             paid, is compared with ``price``, with or without *lookup*.
@@ -124,14 +123,13 @@ class CallbackApp:
             page doesn't say how far the two may differ; 0: not at all.
         on_event: Called with a ``CallbackEvent`` for each delivery, plain or async; at most five seconds are waited
             for it, and what it raises is logged.
-        timeout: Seconds for *lookup* and *handler* together, at most 3600; as long waits a delivery for the outcome of
-            another one of the same payment. What can't be cancelled (a thread) goes on beyond it, and when it does for
-            ten seconds more the next delivery may be handled beside it.
-        clock: Epoch seconds; another one for tests.
+        timeout: Seconds for *lookup* and *handler* together, at most 3600. A concurrent delivery of the same payment
+            waits as long for the result. Work that can't be cancelled (a thread) continues after the timeout; if it
+            takes ten seconds more, the next delivery may run concurrently with it.
+        clock: Returns the time in epoch seconds; replace it in tests.
 
     Raises:
-        TypeError: *handler* or *lookup* is not async.
-        InvalidRequestError: Another argument can't be right.
+        InvalidRequestError: *handler* or *lookup* is not async, or another argument is invalid.
     """
 
     @sealed
@@ -166,7 +164,7 @@ class CallbackApp:
         return f"<CallbackApp of {self._appkey!r}>"
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        """Answer one request, wherever it was sent to; or live as long as the server that serves this alone."""
+        """Answer one request, whatever its path. As a server's only application, also close the store at shutdown."""
         if scope["type"] == "http":
             reply = await self._handle_request(scope, receive)
             if reply is not None:
@@ -195,17 +193,17 @@ class CallbackApp:
                 and not a dict.
 
         Returns:
-            What to answer, whatever came: ``success`` or ``fail`` with its status.
+            The response to send: ``success`` or ``fail``, with its status.
 
         Raises:
-            BaseException: Only a cancellation, or what *handler* raises that is no ``Exception``.
+            BaseException: A cancellation, or an error of *handler* that is no ``Exception``. Nothing else.
         """
         response = self._respond(query)
         del query  # it holds the signature, and this frame is in the traceback of what *handler* raises
         return await response
 
     async def _handle_request(self, scope: MutableMapping[str, Any], receive: Receive) -> CallbackReply | None:
-        """None: nobody is there any more to be answered."""
+        """Return the reply, or None if the client has disconnected."""
         if scope["method"] == "GET":
             return await self._respond(scope["query_string"])
         if scope["method"] != "POST":
@@ -264,7 +262,7 @@ class CallbackApp:
         await receive()
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        # The server may have cancelled deliveries just now: they commit and release yet, and need the store for it.
+        # Deliveries that the server has just cancelled still need the store, to commit or release.
         with anyio.move_on_after(_SHUTDOWN_TIMEOUT_S):
             while self._in_progress:  # noqa: ASYNC110 -- an event would belong to one event loop
                 await anyio.sleep(_POLL_INTERVAL_S)
@@ -273,7 +271,7 @@ class CallbackApp:
 
 
 async def _read_body(receive: Receive) -> bytes | None:
-    """A body, or as much of it as shows that it is no callback; None: the client is gone."""
+    """Read the body, but not beyond the size of any callback. None: the client has disconnected."""
     body = bytearray()
     while True:
         message = await receive()
@@ -285,7 +283,7 @@ async def _read_body(receive: Receive) -> bytes | None:
 
 
 def _is_form(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether a body is a form, by its type; one that names no type may be."""
+    """Whether the content type is that of a form. A missing one is accepted."""
     types = [value for name, value in headers if name.lower() == b"content-type"]
     return all(value.partition(b";")[0].strip().lower() == _FORM_TYPE for value in types)
 

@@ -1,4 +1,4 @@
-"""What became of a delivery, reported to ``on_event`` and to the log."""
+"""The result of a delivery, reported to ``on_event`` and to the log."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from gatepay_async.protocol.models import Callback
 
 LOGGER = logging.getLogger("gatepay_async.callbacks")
 
-_ON_EVENT_TIMEOUT_S = 5.0  # seconds for on_event: GatePay waits for its answer
+_ON_EVENT_TIMEOUT_S = 5.0  # seconds for on_event, because GatePay waits for the answer meanwhile
 
 
 class EventKind(StrEnum):
-    """What became of a delivery."""
+    """The result of a delivery."""
 
     HANDLED = "handled"
     REPEATED = "repeated"
@@ -31,16 +31,16 @@ class EventKind(StrEnum):
 @frozen
 class CallbackEvent:
     """
-    What became of one delivery. Holds no secret and no signature.
+    The result of one delivery. Holds no secret and no signature.
 
     Attributes:
-        kind: ``handled``: the handler has returned, and that is written down; answered with ``success``. ``repeated``:
-            it was handled before; ``success``. ``underpaid``: it is genuine, and the customer paid less than the price
-            by more than ``shortfall`` allows; ``fail``, and a later callback of the same order is handled if it is
-            paid in full. ``refused``: it is not to be believed, or not an order of yours; ``fail``. ``failed``: the
-            handler, ``lookup`` or the store failed, or took too long; ``fail``, and it may come again.
-        order_id: GatePay's number; None where the callback was not believed: whoever sent it may write anything.
-        out_order_id: Your number; likewise.
+        kind: ``handled``: the handler has returned, and the store has recorded that; answered with ``success``.
+            ``repeated``: it was handled before; ``success``. ``underpaid``: it is genuine, but the customer paid less
+            than ``shortfall`` allows; ``fail``, and a later callback of the same order is handled if it is paid in
+            full. ``refused``: it doesn't verify, or the order isn't yours; ``fail``. ``failed``: the handler,
+            ``lookup`` or the store failed, or took too long; ``fail``, and GatePay may retry.
+        order_id: GatePay's number; None if the callback doesn't verify, because then anyone may have written it.
+        out_order_id: Your order number; likewise.
         error: Why it was refused, underpaid or failed: a ``CallbackError``, or what the handler, ``lookup`` or the
             store raised; else None.
     """
@@ -52,7 +52,7 @@ class CallbackEvent:
 
     @classmethod
     def of(cls, kind: EventKind, callback: Callback, error: BaseException | None = None) -> CallbackEvent:
-        """What became of *callback*."""
+        """Return the event for *callback*."""
         return cls(kind, callback.order_id, callback.out_order_id, error)
 
 
@@ -60,11 +60,11 @@ OnEvent = Callable[[CallbackEvent], Awaitable[object] | object]
 
 
 async def report_event(event: CallbackEvent, on_event: OnEvent | None) -> None:
-    """Log *event*, and call *on_event*; whatever that does, the answer to GatePay stays what it is."""
+    """Log *event* and call *on_event*. An error in it doesn't change the answer to GatePay."""
     _log_event(event)
     if on_event is None:
         return
-    # Shielded: an event of a delivery that was cancelled is told all the same.
+    # Shielded, so that the event of a cancelled delivery is reported, too.
     with anyio.move_on_after(_ON_EVENT_TIMEOUT_S, shield=True) as scope:
         try:
             result: Any = on_event(event)

@@ -1,4 +1,4 @@
-"""What ``CallbackApp`` asks of a store: who may handle a callback, and whether it was handled."""
+"""The interface of a store: it decides who may handle a callback, and records what was handled."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attrs import frozen
 
 
 class Standing(Enum):
-    """How a callback stands when somebody asks to handle it."""
+    """The answer to a claim: the state of the callback."""
 
     MINE = "it is claimed for whoever asked"
     TAKEN = "somebody else is handling it"
@@ -20,14 +20,14 @@ class Standing(Enum):
 @frozen
 class Claim:
     """
-    One delivery's wish to handle a callback.
+    One delivery's request to handle a callback.
 
     Attributes:
-        key: Which payment: the shop and its ``order_id``. Handled once.
-        token: Which delivery, another one each time: only its holder commits and releases, so that one who
-            comes too late can't undo what the next one did.
-        facts: A digest of what a repetition must agree in.
-        lease: Seconds after which the claim is anybody's again: for a process that died.
+        key: The payment: the shop and its ``order_id``. Each is handled once.
+        token: The delivery; a new token each time. Commit and release work only with the token of the current claim,
+            so that a late delivery can't undo what the next one did.
+        facts: A digest of the fields that must be the same in every delivery of this payment.
+        lease: Seconds after which others may claim the callback, in case the process has died.
     """
 
     key: str
@@ -38,10 +38,10 @@ class Claim:
 
 class Store(Protocol):
     """
-    Where it is written down which callbacks were handled. Each method may raise: the answer is ``fail`` then.
+    Records which callbacks were handled. Each method may raise; the answer to GatePay is then ``fail``.
 
     Attributes:
-        keep: Seconds for which a handled callback is remembered at least; None: for ever.
+        keep: The least number of seconds for which a handled callback is remembered; None: for ever.
     """
 
     @property
@@ -50,23 +50,23 @@ class Store(Protocol):
         ...
 
     async def claim(self, claim: Claim) -> Standing:
-        """Claim a callback that nobody has handled and nobody holds, at once and for one alone; don't wait."""
+        """Claim a callback that is neither handled nor claimed. Atomic: one caller gets it. Don't wait for others."""
         ...
 
     async def commit(self, claim: Claim) -> bool:
         """
-        Write down, for good, that it was handled; twice is once.
+        Record permanently that the callback was handled. Doing so twice has no further effect.
 
         Returns:
-            False: it is another's by then, or handled by another; nothing is written. A claim that ended and that
-            nobody has taken up is written all the same.
+            False if another delivery has claimed or handled it meanwhile; then nothing is recorded. If the lease has
+            ended but nobody else has claimed it, it is recorded all the same.
         """
         ...
 
     async def release(self, claim: Claim) -> None:
-        """Let go of the claim, if it is still held; never of one that was committed."""
+        """Give up the claim, if it is still held. A committed callback stays recorded."""
         ...
 
     async def aclose(self) -> None:
-        """Give back what is open; a store that is used again opens it again."""
+        """Close files and connections. If the store is used again, it opens them again."""
         ...

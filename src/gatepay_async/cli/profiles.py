@@ -1,8 +1,8 @@
 """
-The profiles: one shop's key each, put away by ``gatepay login``.
+Profiles: the keys that ``gatepay login`` stores, one shop in each.
 
-Each profile is a file of its own, and so is the name of the default one: two logins at once don't meet, and a file that
-is damaged is one profile's.
+Each profile has its own file, and another file has the name of the default profile. So concurrent logins don't
+conflict, and a damaged file affects one profile only.
 """
 
 import json
@@ -21,9 +21,9 @@ from gatepay_async.cli.private_file import atomic_write
 from gatepay_async.cli.status import HaltError
 
 DEFAULT_NAME = "default"
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")  # a file is called after it, on systems that know no capitals, too
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")  # part of a file name, so no capitals: some systems ignore case
 _PREFIX, _SUFFIX = "profile-", ".json"
-_MAX_BYTES = 16 * 1024  # a file that is longer is another file
+_MAX_BYTES = 16 * 1024  # a longer file can't be a profile
 
 _some_text: Any = (instance_of(str), min_len(1))
 
@@ -31,12 +31,12 @@ _some_text: Any = (instance_of(str), min_len(1))
 @frozen
 class Profile:
     """
-    What is known of one shop.
+    The key of one shop, and its server.
 
     Attributes:
-        base_url: Empty: GatePay's own; so is ``cloud_base_url``.
-        kept_in: ``keyring``, or ``file``: this one.
-        secret: Where the file keeps it.
+        base_url: The server; empty for GatePay's own. The same for ``cloud_base_url``.
+        kept_in: Where the secret is: ``keyring``, or ``file`` for this file.
+        secret: The appsecret, if it is kept in this file; otherwise empty.
     """
 
     appkey: str = field(validator=_some_text)
@@ -46,16 +46,16 @@ class Profile:
     secret: str = field(default="", repr=False, validator=instance_of(str))
 
     def account(self, name: str) -> str:
-        """What the keyring calls the secret: another appkey is another entry, so that none is ever mistaken."""
+        """The name of the secret in the keyring. With the appkey in it, no secret can meet another appkey."""
         return f"{name}/{self.appkey}"
 
 
 def check_name(name: str) -> str:
     """
-    Accept what a profile may be called.
+    Return *name* if it is valid for a profile.
 
     Raises:
-        HaltError: It may not.
+        HaltError: It is not.
     """
     if not _NAME.fullmatch(name):
         raise HaltError(text("profiles.name", name=name))
@@ -64,10 +64,10 @@ def check_name(name: str) -> str:
 
 def app_folder() -> Path:
     """
-    The folder of what this user keeps; it may not be there yet.
+    The folder for this user's profiles and queues. It may not exist yet.
 
     Raises:
-        HaltError: Nobody knows where this user's home is.
+        HaltError: The user's home folder is unknown.
     """
     if not _has_home():
         raise HaltError(text("profiles.no_home"), todo=text("profiles.no_home.todo"))
@@ -81,7 +81,7 @@ def path_of(name: str) -> Path:
 
 def find_profile(name: str) -> Profile | None:
     """
-    Read a profile; None: there is none of that name.
+    Read a profile, or return None if there is none of that name.
 
     Raises:
         HaltError: Its file can't be read, is damaged, or is readable by others.

@@ -1,4 +1,4 @@
-"""What all the parts of the client have: ``send``, and what it needs."""
+"""The base class of the client's methods: ``send``, ``send_raw`` and the attributes that they use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Base:
-    """The methods of ``AsyncGatePay`` that send any call. Its ``__init__`` fills in what they use."""
+    """The methods of ``AsyncGatePay`` that send any call. Its ``__init__`` sets the attributes."""
 
     _credentials: Credentials
     _base_url: str
@@ -24,7 +24,7 @@ class Base:
 
     async def send(self, call: Call[T]) -> T:
         """
-        Send *call*, again where that is safe, and read the reply. All methods above end here.
+        Send *call*, retry it where that is safe, and read the reply.
 
         Args:
             call: One of ``gatepay_async.protocol.calls`` or ``gatepay_async.protocol.payment_calls``.
@@ -47,18 +47,18 @@ class Base:
         Retries, deadline and errors are those of every other call. An error shows no field and nothing of the reply.
 
         Args:
-            path: Below ``base_url``: ``"some/path"``, for example.
+            path: The path below ``base_url``, such as ``"some/path"``.
             fields: Text by name, sent in this order. The client adds ``appkey`` and ``sign``.
             signed: The names of the fields to sign, in the order that GatePay's page gives.
-            repeatable: Pass True only if a call that is carried out twice does no harm. Otherwise the client sends
-                the call again only while no byte of it has left.
+            repeatable: Pass True only if carrying out the call twice does no harm. Otherwise the client retries it
+                only if no byte of it has left.
 
         Raises:
             RefusedError: The reply has a ``code`` other than 100, as a number or as text. What the number means is
                 unknown, so the error has the class and the remedy of an unlisted code; a known endpoint keeps its own.
             ProtocolError: The reply's ``code`` is neither a whole number of at most five digits nor such a text, or
-                HTTP's status is no success and there is no code. A repeatable call has been tried again before.
-            OutcomeUnknownError: The call is not repeatable, and it may have been carried out, or not.
+                the HTTP status is no success and there is no code. A repeatable call was retried first.
+            OutcomeUnknownError: The call is not repeatable, and may or may not have been carried out.
         """
         call = RawCall(path, {} if fields is None else fields, signed, repeatable)
         return (await self._caller.send(call, decode_raw)).value

@@ -22,8 +22,8 @@ from gatepay_async.protocol.retrying import Sent
 from gatepay_async.stock_watch import StockWatch
 from gatepay_async.upload import OnProgress, upload
 
-# Of an upload's calls, seconds: whether the same card keys are sent again after a longer time, the upload decides. It
-# knows what other calls met meanwhile.
+# Seconds within which a call of an upload is retried. Later, the upload itself decides whether to send the card keys
+# again, because it knows the results of the other calls.
 _RESENT_WITHIN = 5.0
 
 
@@ -36,17 +36,18 @@ class CardKeys(Base):
 
     def watch_stock(self, *, below: int, every: Seconds = 60.0) -> StockWatch:
         """
-        Watch what the shop has left to sell: iterate over it for an alert each time that a product runs low.
+        Watch the stock: iterate over the result for an alert each time that a product runs low.
 
-        The first alerts are for products that are low already. A product gives one alert, and another one after it was
-        filled up and is low again. Outages are logged and waited for; a refusal (a wrong key) raises.
+        The first alerts are for products that are low already. Each product gives one alert, and another one if it
+        runs low again after a restock. During an outage this logs a warning and keeps trying; a refusal (a wrong key)
+        raises.
 
         Args:
             below: A product is low if its stock is below this.
             every: Seconds, or a ``timedelta``, between two calls; up to a tenth more or less.
 
         Raises:
-            InvalidRequestError: At once; everything else when it is iterated.
+            InvalidRequestError: At once. All other errors are raised while you iterate.
         """
         return StockWatch(self.list_products, below=below, every=every)
 
@@ -54,22 +55,22 @@ class CardKeys(Base):
         self, product_id: int, *, page: int = 1, prefetch: int = 1, thorough: bool = False
     ) -> CardKeyListing:
         """
-        A product's card keys (卡密接口, ``ka/show``): awaited, one page; iterated, all from that page on.
+        A product's card keys (卡密接口, ``ka/show``). Await it for one page; iterate for all from that page on.
 
-        A walk gives every key that was there all along, once, also when others are deleted or added meanwhile. What
-        it can't see is a deletion that an addition at the same moment hides from the reply's ``total``, unless it
-        is ``thorough``.
+        Iterating gives every card key that existed the whole time, once, even if others are deleted or added
+        meanwhile. One case goes unnoticed unless you pass ``thorough``: an addition at the same moment hides a
+        deletion from the reply's ``total``.
 
         Args:
             product_id: One of ``list_products()``.
             page: From 1.
-            prefetch: Pages fetched concurrently, and held in memory; their keys come in order. The first of them (8 at
-                most) are asked for before it is known how many there are.
-            thorough: Also find a deletion that ``total`` does not show. Costs about one call in seven more, and memory
-                for up to three blocks of 8 pages, or of ``prefetch`` if that is more.
+            prefetch: Pages fetched concurrently and held in memory; the card keys still come in order. The first ones
+                (at most 8) are requested before the number of pages is known.
+            thorough: Also notice a deletion that ``total`` does not show. This takes about one call in seven more, and
+                memory for up to three blocks of 8 pages, or of ``prefetch`` if that is more.
 
         Raises:
-            InvalidRequestError: At once; everything else when it is awaited or iterated.
+            InvalidRequestError: At once. All other errors are raised while you await or iterate.
         """
         return CardKeyListing(self.send, KaShow(product_id, page), prefetch=prefetch, thorough=thorough)
 
@@ -78,12 +79,12 @@ class CardKeys(Base):
         """
         Store 1 to 500 card keys in one call (卡密接口, ``ka/create``); ``upload_card_keys`` takes any number.
 
-        The server keeps one copy of each: keys that it has are passed over, and a call that broke off is
-        sent again.
+        The server keeps one copy of each card key. It skips those that it has, so a call that broke off is safe to
+        retry, and is retried.
 
         Args:
             product_id: One of ``list_products()``.
-            keys: Each one line, none twice; sent exactly as they are.
+            keys: One line each, without duplicates; sent unchanged.
 
         Raises:
             AlreadyStoredError: All of them were there already.
@@ -94,7 +95,7 @@ class CardKeys(Base):
         except AlreadyStoredError as error:
             if not error.in_doubt:
                 raise
-            # An attempt before this one broke off; this one has found its keys, or keys that were there before.
+            # An earlier attempt broke off. The keys found now are its own, or were there before: nobody can tell.
             return Stored(None, error.message)
 
     @sealed_async
@@ -107,38 +108,39 @@ class CardKeys(Base):
         on_progress: OnProgress | None = None,
     ) -> UploadReport:
         """
-        Upload any number of card keys: cleaned, deduplicated over the whole input, 500 a call, side by side.
+        Upload any number of card keys: cleaned, deduplicated over the whole input, 500 a call, concurrently.
 
-        Each line is stripped of blanks and invisible characters (a byte-order mark, for example) at both ends; blank
-        lines and repetitions are counted and left out. What is refused is an outcome in the report, not an exception: a
-        line that can't be a card key, and a card key that GatePay can't store, which is found by halving its chunk. A
-        refusal that every chunk would meet (wrong key, closed endpoint) ends the upload. While nobody answers, what is
-        in flight waits and is sent again; 20 seconds without a success (5 at the start) end the upload. Uploading the
+        Spaces and invisible characters (a byte-order mark, for example) are stripped from both ends of each line. Blank
+        lines and duplicates are counted and skipped. A refused card key is a line in the report, not an exception: one
+        that can't be a card key, or one that GatePay can't store, which is found by halving its chunk. A refusal that
+        would affect every chunk (wrong key, closed endpoint) ends the upload. If GatePay doesn't answer, chunks in
+        flight wait and are retried; the upload ends after 20 seconds without a success (5 at the start). Uploading the
         same input again is always safe.
 
-        Reading waits for sending: memory holds the chunks in flight and what deduplication needs, which is bounded.
-        Past a million different card keys it goes on in a private temporary file of keyed digests, in which nothing
-        can be read and which is gone however the process ends. From then on up to 2,000 lines are read ahead; those
-        being looked up when the upload is cancelled, or the file fails, count as not sent.
+        The input is read only as fast as it is sent, so memory holds the chunks in flight and what deduplication
+        needs, which is bounded. Beyond a million different card keys, deduplication continues in a private temporary
+        file of keyed digests, from which no card key can be read and which never outlives the process. From then on, up
+        to 2,000 lines are read ahead. If the upload is cancelled or the file fails during a look-up, the lines of that
+        look-up count as not sent.
 
         Args:
             product_id: One of ``list_products()``.
             keys: Any iterable or asynchronous iterable of text or UTF-8 bytes, or an open text or binary file
                 (read in a worker thread).
-            concurrency: Calls in flight at once. ``"auto"``: begins with 4, sends more while that makes the upload
-                faster, up to ``max_connections``, and fewer when GatePay slows down or answers 429 or 503.
+            concurrency: The number of concurrent calls. ``"auto"`` starts with 4 and adds more while that makes the
+                upload faster, up to ``max_connections``; it uses fewer when GatePay slows down or answers 429 or 503.
             on_progress: Called with an ``UploadProgress`` after each chunk and at the end, never two at a time;
                 plain or async. The upload waits for it.
 
         Returns:
-            The ledger: every line read is in exactly one column.
+            The report: every line read is in exactly one column.
 
         Raises:
-            InvalidRequestError: *keys* is no such thing, or a text file is in another encoding than it was opened with.
+            InvalidRequestError: *keys* has another type, or a text file is in another encoding than it was opened with.
             sqlite3.Error: The temporary file can't be written (a full disk).
             GatePayError: Something awaited in *keys* or *on_progress* was cancelled, but not the upload.
             BaseException: What *keys* or *on_progress* raised, once nothing is in flight any more; or a
-                cancellation. Each has the ledger so far as ``.report``.
+                cancellation. Each has the report so far as ``.report``.
         """
         send = partial(self._send_card_keys, resent_within=_RESENT_WITHIN)
         places: int | AutoPlaces

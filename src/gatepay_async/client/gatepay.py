@@ -1,4 +1,4 @@
-"""``AsyncGatePay``: its settings, opening and closing it. Its methods are in the other files of this room."""
+"""``AsyncGatePay``: its settings, opening and closing. The other files of this package have its methods."""
 
 from __future__ import annotations
 
@@ -41,31 +41,32 @@ class AsyncGatePay(Payments, CardKeys, Queries):
         async with AsyncGatePay(appkey, appsecret) as gatepay:
             catalog = await gatepay.list_products()
 
-    One client is meant for the life of a program, or of its event loop, and for any number of tasks. Any
-    call can be cancelled at any await. Every method may raise ``InvalidRequestError`` (nothing was sent),
-    ``RefusedError`` (GatePay said no), ``ProtocolError`` (the reply is not GatePay's), ``TransportError`` (no reply).
+    Create one client when your program starts and share it between the tasks of one event loop. You can cancel
+    any call at any await. Every method may raise ``InvalidRequestError`` (nothing was sent),
+    ``RefusedError`` (GatePay refused the call), ``ProtocolError`` (the reply is not GatePay's), ``TransportError`` (no
+    reply).
 
     Args:
         appkey: From GatePay's console; by default the environment's ``GATEPAY_APPKEY``.
-        appsecret: Likewise; ``GATEPAY_APPSECRET``. It never travels, and is in no ``repr`` and no error.
+        appsecret: Likewise; ``GATEPAY_APPSECRET``. It is never sent, and appears in no ``repr`` and no error.
         base_url: By default ``GATEPAY_BASE_URL``, or else ``https://gatepay.io/api/``.
         cloud_base_url: Where ``create_cloudpay`` sends to: by default ``GATEPAY_CLOUD_BASE_URL``, or else
             ``https://cloud.gatepay.io/api/``; an agent has a host of its own. With another ``base_url`` than GatePay's
             there is no default: ``create_cloudpay`` raises ``InvalidRequestError``, so that a test with a sandbox
             creates no real order.
-        timeout: Seconds, or a ``timedelta``, for one attempt, from connect to last byte; None: no bound. Waiting for
+        timeout: Seconds, or a ``timedelta``, for one attempt, from connect to last byte; None: no limit. Waiting for
             one of ``max_connections`` is not part of it.
-        deadline: Seconds, or a ``timedelta``, for a whole call, waits and retries included; None: no bound.
-        max_connections: Open at once. Further calls wait for their turn, first come, first served.
-        retry: When a call that may be sent again is sent again.
-        http_client: Your own client of httpx or httpx2, used as it is; you close it.
-        transport: Your own transport of httpx or httpx2, used as it is; you close it.
-        allow_http: Send to a ``base_url`` or ``cloud_base_url`` without TLS that isn't on this machine.
+        deadline: Seconds, or a ``timedelta``, for a whole call, including waits and retries; None: no limit.
+        max_connections: The most connections open at once. Further calls wait for their turn, first come, first served.
+        retry: How often and when a call is retried, where that is safe.
+        http_client: Your own httpx or httpx2 client, used unchanged; you close it.
+        transport: Your own httpx or httpx2 transport, used unchanged; you close it.
+        allow_http: Allow a ``base_url`` or ``cloud_base_url`` without TLS on another machine.
         trust_env: Use the proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names (NO_PROXY lists exceptions), and the
-            certificates of SSL_CERT_FILE or SSL_CERT_DIR. An ``http_client`` or ``transport`` of yours decides itself.
+            certificates of SSL_CERT_FILE or SSL_CERT_DIR. Your own ``http_client`` or ``transport`` is not affected.
 
     Raises:
-        InvalidRequestError: An argument can't be right; ``.field`` is its name, or that of the environment variable.
+        InvalidRequestError: An argument is invalid; ``.field`` is its name, or that of the environment variable.
     """
 
     @sealed
@@ -155,7 +156,7 @@ class AsyncGatePay(Payments, CardKeys, Queries):
 
     @property
     def max_call_seconds(self) -> float:
-        """Seconds that a call takes at most, waits and retries included; infinite with neither timeout nor deadline."""
+        """The most seconds that a call takes, including waits and retries; infinite without timeout and deadline."""
         attempts = self._policy.attempts
         wait = max(self._policy.longest_wait, self._policy.longest_retry_after)
         return min(self._deadline, self._timeout * attempts + wait * (attempts - 1))

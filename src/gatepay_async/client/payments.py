@@ -1,4 +1,4 @@
-"""Orders: making them, and what became of them."""
+"""Orders: creating them, and asking GatePay for them."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from gatepay_async.protocol.payment_calls import (
     StablepayCreate,
 )
 
-# Seconds before each of the questions of `settle`: an order may be found later than its answer was lost.
+# Seconds that `settle` waits before each question: GatePay may find an order only some time after it was created.
 _SETTLE_WAITS = (0.0, 1.0, 2.0, 4.0, 8.0)
 
 
 class Payments(Base):
-    """The methods of ``AsyncGatePay`` that make orders and ask for them."""
+    """The methods of ``AsyncGatePay`` that create orders and ask for them."""
 
     async def create_payment(
         self, *, product_id: int, product_num: int, pay_type: PayType | str, out_order_id: str, custom: str
     ) -> Payment:
         """
-        Make an order for a customer to pay (支付接口, ``pay/create``).
+        Create an order for a customer to pay (支付接口, ``pay/create``).
 
-        Never sent again once a byte of it has left: GatePay's API has no idempotency key, so that a second
-        call may be a second order.
+        Not retried once a byte of it has left: GatePay's API has no idempotency key, so a second call may create a
+        second order.
 
         Args:
             product_id: One of ``list_products()``.
             product_num: How many; 1 with WeChat.
             pay_type: ``PayType`` or its text.
-            out_order_id: Your number of the order, a new one for each. Let it neither begin nor end in a digit
-                (``T-1001-X``): the signature of the callback lets digits slide between neighbouring fields.
-            custom: Comes back as the callback's ``extend``: the customer's number or address, for example.
+            out_order_id: Your order number, a new one for each order. Don't let it start or end with a digit (use
+                ``T-1001-X``): the callback's signature doesn't protect digits from being moved to a neighbouring field.
+            custom: The callback returns it as ``extend``: the customer's number or address, for example.
 
         Raises:
-            OutcomeUnknownError: The order may have been made, or not; ``settle(error)`` asks.
+            OutcomeUnknownError: The order may or may not exist; ``settle(error)`` asks GatePay.
         """
         return await self.send(
             PayCreate(
@@ -69,21 +69,21 @@ class Payments(Base):
         return_url: str | None = None,
     ) -> PaymentLink:
         """
-        Make an order of any amount (任意金额支付接口, ``anypay/create``). GatePay needs no product for it.
+        Create an order of any amount (任意金额支付接口, ``anypay/create``). It needs no product.
 
-        Like ``create_payment`` it is never sent again once a byte of it has left.
+        Like ``create_payment``, it is not retried once a byte of it has left.
 
         Args:
             price: In yuan, above 0, with at most two decimals; no float.
             pay_type: ``alipay`` or ``wechat``.
-            out_order_id: Your number of the order, as for ``create_payment``.
-            custom: Comes back as the callback's ``extend``.
+            out_order_id: Your order number, as for ``create_payment``.
+            custom: The callback returns it as ``extend``.
             notify_url: Where GatePay sends the callback of this order. Whether it calls the URL of its console as well
                 isn't known, so handle each ``order_id`` once. Not signed.
             return_url: Where the customer's browser goes after the payment. Not signed.
 
         Raises:
-            OutcomeUnknownError: The order may have been made, or not; ``settle(error)`` asks.
+            OutcomeUnknownError: The order may or may not exist; ``settle(error)`` asks GatePay.
         """
         return await self.send(
             AnypayCreate(
@@ -107,7 +107,7 @@ class Payments(Base):
         return_url: str | None = None,
     ) -> PaymentLink:
         """
-        Make an order of one piece of one product (固定商品支付接口, ``stablepay/create``).
+        Create an order of one piece of one product (固定商品支付接口, ``stablepay/create``).
 
         Args:
             product_id: One of ``list_products()``.
@@ -118,7 +118,7 @@ class Payments(Base):
             return_url: Likewise.
 
         Raises:
-            OutcomeUnknownError: The order may have been made, or not; ``settle(error)`` asks.
+            OutcomeUnknownError: The order may or may not exist; ``settle(error)`` asks GatePay.
         """
         return await self.send(
             StablepayCreate(
@@ -142,7 +142,7 @@ class Payments(Base):
         return_url: str | None = None,
     ) -> PaymentLink:
         """
-        Make an order of several products (组合商品支付接口, ``grouppay/create``).
+        Create an order of several products (组合商品支付接口, ``grouppay/create``).
 
         Args:
             items: How many of each product: ``{8: 2, 7: 3}``, or pairs. At most 100 products, none twice.
@@ -153,7 +153,7 @@ class Payments(Base):
             return_url: Likewise.
 
         Raises:
-            OutcomeUnknownError: The order may have been made, or not; ``settle(error)`` asks.
+            OutcomeUnknownError: The order may or may not exist; ``settle(error)`` asks GatePay.
         """
         return await self.send(
             GrouppayCreate(
@@ -170,7 +170,7 @@ class Payments(Base):
         self, *, price: Decimal | str, pay_type: PayType | str, out_order_id: str, custom: str
     ) -> PaymentLink:
         """
-        Make an order of any amount at GatePay's cloud (云端支付接口, ``cloudpay/create`` at ``cloud_base_url``).
+        Create an order of any amount at GatePay's cloud (云端支付接口, ``cloudpay/create`` at ``cloud_base_url``).
 
         With another ``base_url`` than GatePay's, set ``cloud_base_url`` too: a sandbox takes both at the same URL.
 
@@ -181,24 +181,24 @@ class Payments(Base):
             custom: Likewise.
 
         Raises:
-            InvalidRequestError: An argument can't be right, or ``cloud_base_url`` is missing; nothing was sent.
-            OutcomeUnknownError: The order may have been made, or not. GatePay does not say whether ``check_order``
+            InvalidRequestError: An argument is invalid, or ``cloud_base_url`` is missing; nothing was sent.
+            OutcomeUnknownError: The order may or may not exist. GatePay does not say whether ``check_order``
                 finds orders of its cloud.
         """
         return await self.send(CloudpayCreate(price=price, pay_type=pay_type, out_order_id=out_order_id, custom=custom))
 
     async def check_order(self, out_order_id: str) -> OrderStatus:
         """
-        Ask what became of an order (付款结果查询接口, ``order/check``). Retried as often as the client retries.
+        Ask GatePay for the status of an order (付款结果查询接口, ``order/check``). Retried by the client's policy.
 
-        The way out of an ``OutcomeUnknownError``: an order that is found was made. One that isn't found may still
+        Use it after an ``OutcomeUnknownError``. If the order is found, it exists. If it isn't found, it may still
         exist: GatePay does not say whether it finds the orders of ``create_payment`` and ``create_cloudpay``.
 
-        It is no proof of payment: of ``order_status`` GatePay documents one word only, ``expired``. Deliver because of
+        It is no proof of payment: GatePay documents only one value of ``order_status``, ``expired``. Deliver because of
         a callback.
 
         Args:
-            out_order_id: Your number of the order. Which of two orders with the same number is found isn't known.
+            out_order_id: Your order number. GatePay doesn't say which order it finds if two have the same number.
 
         Raises:
             OrderNotFoundError: GatePay finds no such order.
@@ -210,8 +210,8 @@ class Payments(Base):
         """
         Ask GatePay for an order whose response was lost: ``check_order`` five times, over 15 seconds.
 
-        If it returns an ``OrderStatus``, the order exists. Don't create it again. The address where to pay was in the
-        lost response: if you have no other way to send the customer there, let the order expire.
+        If it returns an ``OrderStatus``, the order exists. Don't create it again. The payment URL was in the lost
+        response: if you have no other way to send the customer there, let the order expire.
 
         If it returns None, GatePay finds no such order. That does not prove that there is none:
 

@@ -17,10 +17,10 @@ class Queries(Base):
     @sealed
     def parse_callback(self, query: str | bytes) -> Callback:
         """
-        Believe a callback, or raise; no I/O. See ``gatepay_async.parse_callback``.
+        Verify a callback, or raise; no I/O. See ``gatepay_async.parse_callback``.
 
-        With this client's one secret, which is the one that it signs with; while you change yours, give
-        ``gatepay_async.parse_callback`` the old one, too.
+        This method accepts only the secret that the client signs with. While you rotate your secret, use
+        ``gatepay_async.parse_callback`` with both.
         """
         return callback.verify_callback(query, self._credentials)
 
@@ -37,7 +37,7 @@ class Queries(Base):
             query: The raw query string, as received. A leading ``?`` is ignored.
 
         Raises:
-            MalformedCallbackError: A field is missing, comes twice or has not its exact form.
+            MalformedCallbackError: A field is missing, comes twice or doesn't have its exact form.
             CallbackSignatureError: It was not signed with this client's secret.
         """
         return payment_return.verify_return(query, self._credentials)
@@ -60,13 +60,13 @@ class Queries(Base):
 
         Args:
             token: From GatePay's console.
-            price: In yuan, above 0; the customer decides where there is none.
-            custom: Comes back as the callback's ``extend``.
+            price: In yuan, above 0. None: the customer decides.
+            custom: The callback returns it as ``extend``.
             stable: The customer can't change on the page what the link gives.
             skin: Which of GatePay's two pages: 0 or 1.
 
         Raises:
-            InvalidRequestError: An argument can't be right.
+            InvalidRequestError: An argument is invalid.
         """
         appkey = self._credentials.appkey
         return quick_pay.quick_pay_url(

@@ -1,4 +1,4 @@
-"""Submitting jobs, and finding them again. Never works at them: that is a worker's."""
+"""Submitting jobs, and finding them again. Only workers send card keys."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Submitter:
 
     def __init__(self, database: Database, queue: str, spool: Spool, version: str) -> None:
         """
-        Hold what opening it needs.
+        Store the settings; nothing is opened yet.
 
         Args:
-            database: Where the queue is.
-            queue: Its name.
-            spool: Where card keys are put aside.
-            version: Of what is queued.
+            database: The database that holds the queue.
+            queue: The queue's name.
+            spool: Where card keys wait.
+            version: The application version of queued batches.
         """
         self._database = database
         self._queue = queue
@@ -61,31 +61,31 @@ class Submitter:
 
     async def file(self, path: str | os.PathLike[str] | Source, *, product_id: int) -> Job:
         """
-        Submit a file of card keys, one a line: read to its end, cleaned, deduplicated, put aside, queued.
+        Submit a file with one card key on each line. It is read, cleaned, deduplicated, copied to the spool and queued.
 
-        The same file and product again is the same job, whatever has become of it.
+        If you submit the same file for the same product again, you get the existing job, in whatever state it is.
 
         Args:
-            path: The file, UTF-8; or a ``Source``.
-            product_id: What they are for.
+            path: The file, in UTF-8, or a ``Source``.
+            product_id: The product that the card keys belong to.
 
         Raises:
-            InvalidRequestError: *product_id* is not a number of a product, or *path* no such thing.
+            InvalidRequestError: *product_id* is not a product's number, or *path* is no path and no ``Source``.
             OSError: The file can't be read.
-            SourceChangedError: It has changed while it was read. Nothing is submitted.
+            SourceChangedError: The file changed while it was read. Nothing is submitted.
         """
         checks.check("product_id", product_id, checks.positive)
         _check_source(path)
         try:
             return await self._submit_file(path, product_id)
-        except BaseException as error:  # the disk is full, say, in the midst of card keys
+        except BaseException as error:  # a full disk, for example: the frames may hold card keys
             clear_frames(error)
             raise
 
     async def _submit_file(self, path: str | os.PathLike[str] | Source, product_id: int) -> Job:
         secret = await self._spool.secret()
         with ExitStack() as stack:
-            # Without names: whatever becomes of this process, no card key is left behind.
+            # Files without names: even if this process is killed, no card key is left behind.
             target = stack.enter_context(await in_thread(_temporary_file))
             source, called = await _open_input(path, stack)
             name = batches.short_name(called)
@@ -96,7 +96,7 @@ class Submitter:
 
     async def job(self, job_id: str) -> Job:
         """
-        The job of that name.
+        The job with that id.
 
         Raises:
             DurableError: There is none.
@@ -113,7 +113,7 @@ class Submitter:
     async def _submit(self, spooled: Spooled, file: BinaryIO) -> Job:
         name = f"{self._queue}:{spooled.digest}"
         row = await in_thread(self._store.job, name)
-        # What was put aside may have been lost since; to put the same there again does no harm.
+        # The spool's copy may have been lost since. Writing the same file again does no harm.
         if row is None or not await Job(row, self._store, self._spool).all_stored():
             await self._spool.put(batches.spool_name(name), file)
         if row is None:

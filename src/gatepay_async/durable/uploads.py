@@ -1,4 +1,4 @@
-"""``DurableUploads``: where the queue is, and who submits to it and works at it."""
+"""``DurableUploads``: the settings of a queue, from which submitters and workers are opened."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gatepay_async.words.problem import Problem
 
 class DurableUploads:
     """
-    Uploads of card keys that survive a crash, and that any number of processes share. On asyncio.
+    Uploads of card keys that survive a crash and that any number of processes can share. On asyncio only.
 
     ::
 
@@ -31,21 +31,21 @@ class DurableUploads:
             job = await submit.file("keys.txt", product_id=8)
             report = await job.wait()
 
-        async with uploads.worker(concurrency=4):  # in this process, or another, or many
+        async with uploads.worker(concurrency=4):  # in this process or in others
             ...
 
     Args:
-        connect: Makes a client; each worker opens one, and closes it.
+        connect: A function that creates a client. Each worker opens and closes its own.
         database: ``sqlite:///a/file`` for one machine; ``postgresql://user:password@host/database`` for several.
-        spool: Where card keys lie until they are sent: a folder that submitters and workers all reach, or a ``Spool``.
-            By default, with SQLite: a folder beside the database.
-        name: Of the queue. Each shop (appkey) needs its own.
-        version: If your application runs DBOS itself: the ``application_version`` that you have pinned there. A worker
-            opened in such a process works in that DBOS, which must be launched, listen to the queue *name*, and have an
-            ``executor_id`` of its own in each process; it is neither made nor destroyed here.
+        spool: Where card keys wait until they are sent: a folder that all submitters and workers can access, or a
+            ``Spool``. By default, with SQLite, a folder next to the database.
+        name: The name of the queue. Each shop (appkey) needs its own.
+        version: Only if your application runs DBOS itself: the ``application_version`` that you have pinned there. A
+            worker in such a process joins that DBOS, which must be launched, listen to the queue *name*, and have its
+            own ``executor_id`` in each process. The worker neither creates nor destroys it.
 
     Raises:
-        InvalidRequestError: An argument can't be right.
+        InvalidRequestError: An argument is invalid.
     """
 
     def __init__(
@@ -80,9 +80,9 @@ class DurableUploads:
         rate: Rate | None = None,
     ) -> Worker:
         """
-        An asynchronous context manager: works as long as it is open.
+        An asynchronous context manager: sends batches as long as it is open.
 
-        All workers of a queue must be given the same numbers; those of the one that opened last hold.
+        Give all workers of a queue the same limits. If they differ, those of the worker that opened last apply to all.
 
         Args:
             concurrency: Calls in flight in this worker. ``"auto"``: as for ``upload_card_keys``, up to 32. The worker

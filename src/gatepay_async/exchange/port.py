@@ -1,4 +1,4 @@
-"""What the client asks of whoever carries its calls, and is told meanwhile."""
+"""The interface between the client and an exchange, which sends one request and reads its reply."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from gatepay_async.words.problem import Problem
 
 class Watch(Protocol):
     """
-    One attempt, as an exchange sees it: what to report, when.
+    What an exchange calls while it makes an attempt, to report how far it is.
 
     Attributes:
-        reports_sending: ``sending`` is called before the first byte of the request leaves. Only then does it prove
-            anything that ``sending`` was not called.
+        reports_sending: The exchange always calls ``sending`` before the first byte of the request leaves. Where this
+            is False, a missing call of ``sending`` doesn't prove that nothing was sent.
     """
 
     reports_sending: bool
 
     def waiting(self) -> None:
-        """All connections are busy; the waiting begins."""
+        """All connections are busy: the attempt starts to wait for one."""
 
     def connected(self) -> None:
-        """The waiting is over."""
+        """The attempt has a connection and waits no longer."""
 
     def interrupted(self) -> None:
         """
-        A cancellation has cut the request off.
+        The request was cancelled.
 
-        If it wasn't the attempt's own, someone else's code goes on now, and may send without a report.
+        If the attempt didn't cancel it itself, the user's own code may catch the cancellation, go on and send without
+        a report.
         """
 
     def sending(self) -> None:
@@ -37,7 +38,7 @@ class Watch(Protocol):
 
 
 class Exchange(Protocol):
-    """Posts bytes to a URL, or gets what is there, and reads the reply."""
+    """Sends one GET or POST request and reads the reply."""
 
     async def send(self, method: str, url: str, body: bytes, watch: Watch) -> Reply:
         """
@@ -45,20 +46,20 @@ class Exchange(Protocol):
 
         Args:
             method: ``GET`` or ``POST``.
-            url: Where to, with the query of a GET.
-            body: Of a POST.
-            watch: Is told how it goes.
+            url: The full URL; for a GET, with its query.
+            body: The body of a POST.
+            watch: Receives the reports.
 
         Raises:
             UnansweredError: Nobody answered.
-            BadReplyError: The reply has no end, or a hook has used it up.
-            ForeignError: Code that isn't ours raised something of its own.
-            NotPermittedError: A test must not call there.
+            BadReplyError: The reply ends too early, or a hook has already consumed it.
+            ForeignError: The user's code (a hook, an ``auth``, a transport) raised an error of its own.
+            NotPermittedError: A test must not call that host.
         """
         ...
 
     async def aclose(self) -> None:
-        """Close what this exchange has opened itself."""
+        """Close what this exchange has opened itself, and nothing that the user passed in."""
 
 
 class UnansweredError(Exception):
@@ -66,9 +67,10 @@ class UnansweredError(Exception):
     Nobody answered.
 
     Attributes:
-        problem: What happened, with nothing in it that a reply may have said.
-        cause: The exception to chain, or None: it may quote a reply.
-        proven: ``Watch.sending`` would have been called; if it was not, no byte has left.
+        problem: What happened. It never quotes a reply.
+        cause: The exception to chain, or None if that exception may quote a reply.
+        proven: This failure comes from code that always calls ``Watch.sending`` first. So if that wasn't called, no
+            byte has left.
     """
 
     def __init__(self, problem: Problem, *, cause: Exception | None, proven: bool) -> None:
@@ -84,8 +86,8 @@ class ForeignError(Exception):
 
     Attributes:
         error: What it raised.
-        proven: As above.
-        sent: Whether a byte of the request may have left; who watches fills it in.
+        proven: As in ``UnansweredError``.
+        sent: Whether a byte of the request may have left. The code that made the attempt sets it (``attempts.py``).
     """
 
     def __init__(self, error: Exception, *, proven: bool = False) -> None:
@@ -97,12 +99,12 @@ class ForeignError(Exception):
 
 class BadReplyError(Exception):
     """
-    There is a reply, and it can't be had.
+    A reply has begun, but it can't be read to its end.
 
     Attributes:
-        status: HTTP's.
-        problem: Why.
-        retry_after: Seconds that the server asks to be left alone for, or None.
+        status: The HTTP status.
+        problem: Why it can't be read.
+        retry_after: Seconds from the server's ``Retry-After``, or None.
     """
 
     def __init__(self, status: int, problem: Problem, *, retry_after: float | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Bytes to a response of HTTP/1.1, without I/O. The parser is llhttp, by httptools."""
+"""Parses HTTP/1.1 responses, without I/O. The parser is llhttp, through httptools."""
 
 from collections import deque
 from typing import Final
@@ -8,9 +8,9 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from gatepay_async.pool.port import Lines
 from gatepay_async.words.problem import Problem
 
-# Bytes of a head, and of anything else that brings no body: chunk extensions, trailers, one 1xx after the other.
+# The most bytes of a head, and of other data without a body: chunk extensions, trailers, repeated 1xx responses.
 MAX_HEAD: Final = 64 * 1024
-WITHOUT_BODY: Final = (204, 205, 304)  # a server that sends one all the same may send it late
+WITHOUT_BODY: Final = (204, 205, 304)  # if a server sends a body all the same, it may come late
 INFORMATIONAL: Final = 200
 SWITCHING: Final = 101
 
@@ -21,19 +21,19 @@ _NOTHING: Final[deque[bytes]] = deque(maxlen=0)
 
 class ResponseReader:
     """
-    Reads one response after the other: `start`, then `feed` until `complete` or `problem`.
+    Parses one response after another: call `start`, then `feed` until `complete` or `problem` is set.
 
     Attributes:
-        status: HTTP's, or 0 as long as the head isn't there.
-        reason: The words behind the status.
-        headers: As they came.
+        status: The HTTP status, or 0 until the head is complete.
+        reason: The reason phrase after the status.
+        headers: The headers, as received.
         fields: Their values by lower-case name.
-        parts: What has come of the body and nobody has taken.
-        held: How many bytes those are.
-        complete: The response has ended.
-        surplus: Something came behind its end.
-        reusable: By what the response says, another one may follow on the same connection.
-        problem: Why it is no response, or None. Nothing of it is quoted.
+        parts: The parts of the body that have arrived and were not taken yet.
+        held: The number of bytes in those parts.
+        complete: Whether the response has ended.
+        surplus: Whether anything came after its end.
+        reusable: Whether the response allows another one on the same connection.
+        problem: Why this is not a valid response, or None. It quotes nothing.
     """
 
     __slots__ = (
@@ -43,7 +43,7 @@ class ResponseReader:
 
     def __init__(self) -> None:
         self._parser = HttpResponseParser(self)
-        # Of two lengths the chunks' counts; such a connection isn't used again.
+        # If there are two lengths, `chunked` is used; the connection isn't reused then.
         self._parser.set_dangerous_leniencies(lenient_chunked_length=True)
         self.start()
 
@@ -52,7 +52,7 @@ class ResponseReader:
         Get ready for the next response.
 
         Args:
-            to_head: The request's method is HEAD: the response has no body, whatever it says.
+            to_head: Whether the request's method is HEAD: then the response has no body, whatever its headers say.
         """
         self.status = 0
         self.reason = b""
@@ -72,7 +72,7 @@ class ResponseReader:
         self._begun = 0  # responses, those before it (1xx) included
 
     def forget(self) -> None:
-        """Let go of the response: a connection may rest for long."""
+        """Free the response's memory: the connection may stay idle for a long time."""
         self.headers, self.fields, self.parts = [], {}, _NOTHING
 
     def feed(self, data: bytes) -> None:
@@ -85,7 +85,7 @@ class ResponseReader:
                 self._feed(data[start : start + MAX_HEAD])
 
     def end(self) -> None:
-        """The connection has ended: so has a response that goes on until then."""
+        """Handle the end of the connection. A response without a length ends there."""
         if self._to_the_end and not self.problem:
             self.complete = True
 
@@ -96,17 +96,17 @@ class ResponseReader:
         return part
 
     def on_message_begin(self) -> None:
-        """A response begins: this one, one of those before it (1xx), or one that nobody asked for."""
+        """A response begins: the expected one, a 1xx before it, or one that no request asked for."""
         self._begun += 1
         if self.complete:
             self.surplus = True
 
     def on_status(self, reason: bytes) -> None:
-        """Some of the words behind the status."""
+        """A piece of the reason phrase."""
         self.reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header; or a trailer, which nobody wants."""
+        """A header; or a trailer, which is ignored."""
         if not self.status:
             self.headers.append((name, value.rstrip(b" \t")))
 

@@ -1,4 +1,4 @@
-"""What becomes of any number of card keys: outcomes to a ledger that adds up. Pure."""
+"""The results of an upload: adds the outcomes of chunks up to a report. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gatepay_async.protocol.errors import (
     TransportError,
 )
 
-# What every chunk would meet: there is no point in sending the next one.
+# Refusals that every chunk would get: there is no point in sending the next one.
 MEETS_EVERY_CHUNK: tuple[type[RefusedError], ...] = (
     MissingParameterError,
     InvalidProductError,
@@ -34,7 +34,7 @@ MEETS_EVERY_CHUNK: tuple[type[RefusedError], ...] = (
     SignatureRejectedError,
     EndpointClosedError,
 )
-# What an attempt to store a chunk can end in, besides success.
+# The errors that a call to store a chunk can raise.
 ATTEMPTED = (RefusedError, ProtocolError, TransportError)
 Attempted: TypeAlias = RefusedError | ProtocolError | TransportError
 
@@ -43,11 +43,11 @@ MOST_INVISIBLE = 1000  # lines that a report lists
 
 
 class Fate(StrEnum):
-    """What became of a chunk: the column of the ledger that its lines are in."""
+    """The result of a chunk: the column of the report that counts its lines."""
 
     STORED = "stored"  # on the server: new there, or there already
-    REFUSED = "refused"  # not on the server: GatePay, or we, said no
-    UNKNOWN = "unknown"  # sent, but no answer that can be believed
+    REFUSED = "refused"  # not on the server: refused by GatePay or by us
+    UNKNOWN = "unknown"  # sent, but no valid reply arrived
     NOT_SENT = "not_sent"  # no byte of it has left
 
 
@@ -58,17 +58,18 @@ class Chunk:
 
     Attributes:
         index: From 0, in the order of the input. The halves of a chunk keep its number.
-        lines: The line of the input that each card key stands in, from 1.
-        keys: Cleaned, none twice; as many as ``lines``.
+        lines: The line of the input of each card key, from 1.
+        keys: The card keys, cleaned and without duplicates; as many as ``lines``.
         in_doubt: An earlier call may have stored them. Only an answer that says "stored" ends the doubt: halves, later
             attempts and later runs inherit it.
         doubt: What left them in doubt, where that is known.
-        last: What they met when they were last sent, if they are to be sent again; None: not sent yet.
-        calls: Calls for these very keys so far, all in vain.
-        proofs: Those of them after which others succeeded, and the first one.
-        attempts: How often these very keys were sent in those calls.
+        last: The error of the last call, if they are to be sent again; None: not sent yet.
+        calls: Failed calls with exactly these card keys so far.
+        proofs: How many of those calls count as proof that these card keys are at fault: the first one, and each later
+            one if another call has succeeded since the one before.
+        attempts: Attempts of those calls, retries included.
         failed_at: When the last of those calls ended.
-        not_before: When they may be sent again, on the caller's clock.
+        not_before: The earliest time to send them again, on the caller's clock.
     """
 
     index: int
@@ -94,14 +95,14 @@ class Chunk:
 @frozen(kw_only=True)
 class ChunkOutcome:
     """
-    What became of a chunk, or of a part of one that had to be halved.
+    The result of a chunk, or of a part of one that had to be halved.
 
     Attributes:
         index: Of the chunk, from 0; parts of one chunk share it. -1: lines that never got into a chunk.
-        first_line: The line of the input where its first card key stands, from 1.
-        last_line: The same of its last one. Lines between may be blank, duplicates, or another outcome's.
+        first_line: The line of its first card key in the input, from 1.
+        last_line: The line of its last card key. Lines between may be blank, duplicates, or in another outcome.
         count: Card keys in it.
-        fate: The column of the ledger.
+        fate: The column of the report.
         stored: How many were new to the server; None where that isn't known.
         attempts: How often it was sent.
         error: Why it is not known to be stored, or None.
@@ -147,10 +148,10 @@ def failed(chunk: Chunk, fate: Fate, *, error: GatePayError | None = None, attem
 
 
 def may_have_stored(error: Attempted) -> bool:
-    """Whether a call that ended so, or an attempt before its last one, may have stored its card keys."""
+    """Whether any attempt of a call that ended with *error* may have stored its card keys."""
     if isinstance(error, RefusedError):
         return error.in_doubt
-    # Whoever sent a reply that is not GatePay's: a gateway may also give one in the place of GatePay's "stored".
+    # A reply that is not GatePay's proves nothing: a gateway may have sent it in place of GatePay's "stored".
     return isinstance(error, ProtocolError) or error.sent
 
 
@@ -163,7 +164,7 @@ def outcome_of(chunk: Chunk, error: Attempted) -> ChunkOutcome:
 
 
 def _not_stored(chunk: Chunk, error: Attempted, *, attempts: int) -> ChunkOutcome:
-    """What is unknown carries what has made it so; a later failure that says "not sent" is about its own call only."""
+    """An unknown outcome has the error that made it unknown: a later "not sent" is about that later call only."""
     if may_have_stored(error):
         return failed(chunk, Fate.UNKNOWN, error=error, attempts=attempts)
     if chunk.in_doubt:
@@ -173,7 +174,7 @@ def _not_stored(chunk: Chunk, error: Attempted, *, attempts: int) -> ChunkOutcom
 
 
 def left(chunk: Chunk, *, error: GatePayError | None = None) -> ChunkOutcome:
-    """*chunk*, which is not sent, or not sent again, because of *error*."""
+    """The outcome of *chunk* if it is not sent, or not sent again, because of *error*."""
     if chunk.last is not None and (error is None or type(error) is type(chunk.last)):
         return _not_stored(chunk, chunk.last, attempts=chunk.attempts)
     if chunk.in_doubt:
@@ -183,7 +184,7 @@ def left(chunk: Chunk, *, error: GatePayError | None = None) -> ChunkOutcome:
 
 @frozen(kw_only=True)
 class Counts:
-    """The columns of the ledger, in their order; ``UploadReport`` says what each of them is."""
+    """The columns of a report, in their order; ``UploadReport`` explains each of them."""
 
     read: int
     blank: int
@@ -195,7 +196,7 @@ class Counts:
     not_sent: int
 
     def columns(self) -> dict[str, int]:
-        """Them alone, by name."""
+        """The columns alone, by name."""
         return {name: getattr(self, name) for name in COLUMNS}
 
 
@@ -219,24 +220,24 @@ class UploadProgress(Counts):
 @frozen(kw_only=True)
 class UploadReport(Counts):
     """
-    The ledger of an upload: every line read is in exactly one column.
+    The report of an upload: every line read is in exactly one column.
 
     ``read == blank + duplicates + stored + already_there + refused + unknown + not_sent``
 
     Attributes:
         read: Lines, or items, read from the input.
-        blank: Nothing visible in them.
-        duplicates: The same card key stood further up.
+        blank: Lines without visible characters.
+        duplicates: Lines that repeat an earlier card key of the input.
         stored: New to the server. (A success whose sentence can't be read counts here.)
-        already_there: The server had them; also those of a chunk that was sent again and met its own first copy.
-        refused: GatePay said no, or the line can't be a card key; not on the server.
-        unknown: Sent, but it can't be known whether they are on the server.
-        not_sent: Not on the server: never sent, or never stored and not refused for good.
-        chunks: What became of each chunk, in the order of the input.
+        already_there: The server had them, perhaps from an earlier attempt of this upload.
+        refused: Refused by GatePay, or the line can't be a card key; not on the server.
+        unknown: Sent, but no valid reply arrived: they may or may not be on the server.
+        not_sent: Not on the server: never sent, or not stored and not finally refused.
+        chunks: The result of each chunk, in the order of the input.
         stopped: Why the upload ended before its input did, or None.
-        whole: Whether the input was read to its end. It was not where it raised, or where the upload was cancelled.
+        whole: Whether the input was read to its end. False if it raised an error or the upload was cancelled.
         invisible: Lines whose card key holds an invisible character, such as a zero-width space; the first 1,000 of
-            them. The key was sent as it stands.
+            them. The card key was sent unchanged.
     """
 
     chunks: tuple[ChunkOutcome, ...] = field(repr=how_many)
@@ -265,7 +266,7 @@ class UploadIncomplete(GatePayError):  # noqa: N818 -- the contract's name: a re
     Some card keys of an upload are not known to be on the server.
 
     Attributes:
-        report: The whole ledger; ``report.chunks`` says which lines, and holds their keys.
+        report: The whole report; ``report.chunks`` has the lines and their card keys.
     """
 
     def __init__(self, report: UploadReport) -> None:
@@ -278,7 +279,7 @@ class UploadIncomplete(GatePayError):  # noqa: N818 -- the contract's name: a re
 
 
 class Ledger:
-    """Counts; every line goes in once, as blank, duplicate, or part of an outcome."""
+    """Counts the lines of an upload, each once: as blank, as duplicate, or in the outcome of a chunk."""
 
     def __init__(self) -> None:
         self.read = self.blank = self.duplicates = 0
@@ -288,7 +289,7 @@ class Ledger:
         self._outcomes: list[ChunkOutcome] = []
 
     def add(self, outcome: ChunkOutcome) -> None:
-        """Enter what became of a chunk."""
+        """Count the result of a chunk."""
         if outcome.fate is Fate.STORED:
             new = outcome.count if outcome.stored is None else outcome.stored
             self.stored += new
@@ -298,7 +299,7 @@ class Ledger:
         self._outcomes.append(outcome)
 
     def note_invisible(self, line: int) -> None:
-        """The card key in *line* holds an invisible character."""
+        """Note that the card key in *line* holds an invisible character."""
         if len(self.invisible) < MOST_INVISIBLE:
             self.invisible.append(line)
 

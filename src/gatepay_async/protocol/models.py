@@ -1,4 +1,4 @@
-"""What GatePay's replies become: frozen, typed, exact. Times are aware and UTC, money is Decimal."""
+"""The results that callers get: frozen attrs classes. Times are aware and in UTC, money is ``Decimal``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class PayType(StrEnum):
     ONECODE = "onecode"
 
 
-# What the bytes of an image begin with, and what that makes them.
+# The first bytes of an image, and the media type that they mean.
 _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
     (b"\xff\xd8\xff", "image/jpeg"),
@@ -81,7 +81,7 @@ class Payment:
         order_type: How it is to be paid, as GatePay says it.
         order_price: What the customer has to pay, in yuan, with exactly two decimals.
         order_url: The page where the customer pays.
-        order_qrcode: The same, as a picture.
+        order_qrcode: A picture with the QR code of ``order_url``.
         out_order_id: Your order number, as sent.
     """
 
@@ -175,7 +175,7 @@ class Catalog:
 
     @property
     def products(self) -> tuple[Product, ...]:
-        """Every product of every category, flat."""
+        """The products of all categories, in one tuple."""
         return tuple(product for category in self.categories for product in category.products)
 
     def product(self, id: int) -> Product:  # noqa: A002 -- the contract's and the vendor's name
@@ -209,8 +209,8 @@ class CardKey:
         content: The key itself, worth money: never in ``repr``.
         createtime: Epoch seconds, as GatePay sends them; ``created_at`` is the same as a time.
         updatetime: Likewise. The constructor takes either as ``created_at`` and ``updated_at``.
-        status: ``soldin`` in the vendor's example; the page gives no other value, so any text; empty where
-            GatePay gives none.
+        status: ``soldin`` in the vendor's example. GatePay documents no other value, so this can be any text; empty
+            where GatePay gives none.
     """
 
     id: int
@@ -222,7 +222,7 @@ class CardKey:
     updatetime: Epoch = field(alias="updated_at", converter=_as_epoch)
     status: str
 
-    # Made when they are asked for: most walks never do, and a time costs more than all the rest of a row.
+    # Computed on access: most listings never need them, and a datetime costs more than the rest of a row.
 
     @property
     def created_at(self) -> datetime:
@@ -262,8 +262,8 @@ class Stored:
 
     Attributes:
         stored: How many of the card keys are new to the server. None where that isn't known: the
-            sentence can't be read, or the call was sent again and met its own first copy. All of them are on
-            the server in any case.
+            sentence can't be read, or the call was retried and an earlier attempt may have stored them. All of them
+            are on the server in any case.
         message: GatePay's sentence, ``成功录入:1条卡密`` (what it repeats of a card key is masked).
     """
 
@@ -274,7 +274,7 @@ class Stored:
 @frozen
 class Callback:
     """
-    A payment that GatePay vouches for (支付成功回调接口).
+    A payment that a verified callback reports (支付成功回调接口).
 
     Attributes:
         order_id: GatePay's number; handle each one once.

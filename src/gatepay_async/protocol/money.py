@@ -8,7 +8,7 @@ from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.words.problem import Problem
 
 _FEN = Decimal("0.01")
-_MAX_YUAN = Decimal(10**12)  # yuan; parse_callback() accepts no price from there on
+_MAX_YUAN = Decimal(10**12)  # yuan; parse_callback() accepts only prices below this
 _MAX_DIGITS = 18
 
 # gatepay-api.md, "What else the vendor's own repositories show": PHP multiplies prices as floats, so 3 × 1.90 arrives
@@ -21,7 +21,7 @@ _EXACT = Context(prec=2 * _MAX_DIGITS, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[])
 
 def whole_fen(amount: Decimal) -> Decimal | None:
     """
-    Give *amount* with exactly two decimals, without the noise of a float.
+    Return *amount* rounded to exactly two decimals, if it differs only by a float's rounding error.
 
     Returns:
         None if it lies further than 0.0001 from a whole fen, or is too large to be an amount.
@@ -36,7 +36,7 @@ def whole_fen(amount: Decimal) -> Decimal | None:
 
 def amount_of(name: str, value: object) -> Decimal:
     """
-    Take an amount that a caller gives, as a ``Decimal`` or as text.
+    Check an amount that a caller passes as a ``Decimal`` or as text, and return it with two decimals.
 
     Raises:
         InvalidRequestError: It is of another type (a float is not exact), negative, too large, or not in whole fen.
@@ -54,7 +54,7 @@ def amount_of(name: str, value: object) -> Decimal:
 
 
 def price_of(name: str, value: object) -> Decimal:
-    """As ``amount_of``, above 0."""
+    """Like ``amount_of``, but 0 is refused too."""
     price = amount_of(name, value)
     if not price:
         raise InvalidRequestError(field=name, problem=Problem("money_not_positive"))

@@ -1,4 +1,4 @@
-"""After a failure: give up, or wait so long. Pure: the number of the attempt and the jitter come in."""
+"""Decides after a failure: retry after how many seconds, or give up. Pure: the caller passes attempt and jitter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gatepay_async.protocol.errors import GatePayError, ProtocolError, StorageFa
 
 T = TypeVar("T")
 
-# Whoever answers so is asked again: too slow, too early, too often, and a gateway's troubles.
+# HTTP statuses that are worth a retry: too slow, too early, too many requests, and errors of a gateway.
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _MAX_DOUBLINGS = 64  # a wait of millions of years; a float ends at 1024
 
@@ -22,17 +22,17 @@ _MAX_DOUBLINGS = 64  # a wait of millions of years; a float ends at 1024
 @frozen(kw_only=True)
 class RetryPolicy:
     """
-    When a call that may be sent again is sent again. Waits are seconds; you may give a ``timedelta``.
+    How often and when a call is retried, where that is safe. Waits are seconds; you may give a ``timedelta``.
 
     Attributes:
-        attempts: How often altogether, the first included; 1: never again.
-        first_wait: Seconds before the second attempt; doubled for each one after it, and made
-            shorter at random by up to a half, so that many callers don't come back at once.
-        longest_wait: Seconds that no such wait exceeds.
-        longest_retry_after: Seconds of a server's ``Retry-After`` that are waited for; asked for
-            more, the call raises, with the wait in the error.
-        budget: Attempts beyond the first that one client may make while nothing succeeds, over all its
-            calls; each call that succeeds gives half of one back. So a dead server is not stormed.
+        attempts: The most attempts per call, including the first one; 1: no retries.
+        first_wait: Seconds before the second attempt. The wait doubles for each further attempt, and is
+            shortened at random by up to a half, so that many callers don't retry at the same moment.
+        longest_wait: The upper limit of that wait, in seconds.
+        longest_retry_after: The longest ``Retry-After``, in seconds, that the client waits for. If the server
+            asks for more, the call raises at once, with the wait in the error.
+        budget: Retries without a success, over all calls of one client; each successful call restores half
+            a retry. This keeps the client from flooding a server that is down.
 
     Raises:
         InvalidRequestError: A number is out of range.
@@ -48,11 +48,11 @@ class RetryPolicy:
 @frozen
 class Sent(Generic[T]):
     """
-    What a call came to.
+    The result of a call that succeeded.
 
     Attributes:
-        value: What it promises.
-        attempts: How often it was sent for that.
+        value: What the call returns.
+        attempts: How many attempts it took.
     """
 
     value: T
@@ -60,11 +60,11 @@ class Sent(Generic[T]):
 
 
 def is_transient(failure: GatePayError) -> bool:
-    """Whether the same call may well succeed a moment later."""
+    """Whether the same call is likely to succeed a moment later."""
     if isinstance(failure, ProtocolError):
-        # No path: it was no whole JSON, so a reply cut short or a page in its place. With one, the
-        # server says what it means, and will say it again.
-        cut = 200 <= failure.http_status < 300 and failure.path is None  # noqa: PLR2004 -- HTTP's own lines
+        # Without a path, the reply wasn't complete JSON: it was cut short, or a web page. With a path, the reply
+        # was complete, and would be the same again.
+        cut = 200 <= failure.http_status < 300 and failure.path is None  # noqa: PLR2004 -- HTTP's success range
         return cut or failure.http_status in TRANSIENT
     # 113 is the only refusal that isn't final: GatePay's database failed.
     return isinstance(failure, TransportError | StorageFailedError)
@@ -72,14 +72,14 @@ def is_transient(failure: GatePayError) -> bool:
 
 def wait_after(failure: GatePayError, *, attempt: int, policy: RetryPolicy, jitter: float, left: float) -> float | None:
     """
-    Seconds to wait before the call is sent again, or None to give up.
+    Seconds to wait before the next attempt, or None to give up.
 
     Args:
-        failure: Of the attempt that has just ended.
-        attempt: Its number, from 1.
-        policy: The client's.
+        failure: The error of the attempt that has just ended.
+        attempt: The number of that attempt, from 1.
+        policy: The client's policy.
         jitter: Random, 0 to 1.
-        left: Seconds until the call's deadline; a wait that would outlast it is not begun.
+        left: Seconds until the call's deadline. If the wait would take longer, the result is None.
     """
     if attempt >= policy.attempts or not is_transient(failure):
         return None
@@ -107,10 +107,10 @@ def read_retry_after(value: str | None, *, now: datetime) -> float | None:
     if value is None:
         return None
     if value.strip().isdecimal():
-        return float(value)  # infinite, where the digits have no end
+        return float(value)  # infinity if there are too many digits
     try:
         when = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):  # the latter for a year, or a zone, without measure
+    except (ValueError, OverflowError):  # OverflowError: a year or a zone out of range
         return None
     if when.tzinfo is None:
         when = when.replace(tzinfo=UTC)

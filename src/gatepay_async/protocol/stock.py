@@ -26,7 +26,7 @@ class StockLevels:
     Compares each catalog with the one before.
 
     Args:
-        below: Stock from which on a product is no longer low.
+        below: A product is low if its stock is below this.
     """
 
     def __init__(self, below: int) -> None:
@@ -35,9 +35,9 @@ class StockLevels:
 
     def find_crossings(self, catalog: Catalog) -> list[StockAlert]:
         """
-        Products that are low now, and were not in the catalog before.
+        Return an alert for each product that is low now and was not low in the previous catalog.
 
-        One that is no longer listed, or has been filled up, counts as not low: it gives an alert when it is low again.
+        A product that is no longer listed, or was restocked, counts as not low: it gives an alert when it is low again.
         """
         low = {product.id: product for product in catalog.products if product.stock < self._below}
         alerts = [StockAlert(product, self._below) for number, product in low.items() if number not in self._low_ids]

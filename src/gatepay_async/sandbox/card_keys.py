@@ -12,7 +12,7 @@ _KNOWN = {
     False: "SELECT 1 FROM card_key WHERE product_id = ? AND content = ?",
     True: "SELECT 1 FROM card_key WHERE product_id = ? AND folded = ?",
 }
-# The run of ids (`card_key_run`) that holds the key before which so many lie.
+# A run is a block of 1,024 ids; `card_key_run` counts the keys in each. This finds the run with the key at offset ?2.
 _RUN_QUERY = """
 SELECT run << 10 AS first, before FROM (
     SELECT run, keys, sum(keys) OVER (ORDER BY run) - keys AS before FROM card_key_run WHERE product_id = ?1)
@@ -44,7 +44,7 @@ def add(connection: sqlite3.Connection, product_id: int, keys: Iterable[str], *,
 def unknown(
     connection: sqlite3.Connection, product_id: int, keys: Iterable[str], *, case_insensitive: bool
 ) -> list[str]:
-    """Give those of *keys* that the product, sold ones included, does not have yet."""
+    """Return those of *keys* that the product does not have yet, sold or unsold."""
     question = _KNOWN[case_insensitive]
 
     def is_known(key: str) -> bool:
@@ -67,14 +67,14 @@ def stock(connection: sqlite3.Connection, product_id: int) -> int:
 
 
 def rows(connection: sqlite3.Connection, product_id: int, page: int, per_page: int) -> list[dict[str, object]]:
-    """Read one page, from 1, in ascending id, each row with the names and order of the vendor's example."""
+    """Read one page (the first is 1) in ascending id. Each row has the fields of the vendor's example, in its order."""
     skipped = (page - 1) * per_page
     run = connection.execute(_RUN_QUERY, (product_id, skipped)).fetchone()
     if run is None:
         return []
     (first,) = connection.execute(_FIRST_QUERY, (product_id, run["first"], skipped - run["before"])).fetchone()
     cursor = connection.execute(_PAGE_QUERY, (product_id, first, per_page))
-    # "soldin" is all that the page shows, for keys with pay_order_id 0; other values: silent.
+    # The vendor's page shows only "soldin", for keys with pay_order_id 0. "sold" is our guess.
     return [{**row, "status": "sold" if row["pay_order_id"] else "soldin"} for row in map(dict, cursor)]
 
 
@@ -91,7 +91,7 @@ def ids(connection: sqlite3.Connection, product_id: int) -> list[int]:
 
 
 def delete(connection: sqlite3.Connection, product_id: int, key_ids: Sequence[int]) -> int:
-    """Delete those of *key_ids* that are the product's; gives how many that were."""
+    """Delete those of *key_ids* that belong to the product. Returns how many were deleted."""
     cursor = connection.executemany(
         "DELETE FROM card_key WHERE product_id = ? AND id = ?", [(product_id, key_id) for key_id in key_ids]
     )
@@ -100,10 +100,10 @@ def delete(connection: sqlite3.Connection, product_id: int, key_ids: Sequence[in
 
 def restore(connection: sqlite3.Connection, product_id: int, keys: Mapping[int, str], *, now: int) -> None:
     """
-    Store keys under ids of old, as a backup or a refund does.
+    Store deleted keys under their former ids, as restoring a backup or a refund does.
 
     Raises:
-        sqlite3.IntegrityError: An id or a key is there.
+        sqlite3.IntegrityError: An id or a key exists already.
     """
     connection.executemany(
         "INSERT INTO card_key (id, product_id, content, folded, created, updated) VALUES (?, ?, ?, ?, ?, ?)",
@@ -112,7 +112,7 @@ def restore(connection: sqlite3.Connection, product_id: int, keys: Mapping[int, 
 
 
 def sell(connection: sqlite3.Connection, product_id: int, order_id: int, number: int) -> None:
-    """Hand the product's first unsold keys, *number* or what there is, to a paid order."""
+    """Assign the product's first *number* unsold keys to a paid order, or all of them if there are fewer."""
     connection.execute(
         "UPDATE card_key SET order_id = ? WHERE id IN ("
         "SELECT id FROM card_key WHERE product_id = ? AND order_id = 0 ORDER BY id LIMIT ?)",

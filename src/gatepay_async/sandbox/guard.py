@@ -1,9 +1,9 @@
 """
-What stands around the pages: nobody but this machine's user, in a browser or out of one, may use them.
+Protects the pages: only this machine's user may use them, with a browser or without.
 
-The console shows secrets and changes things without a password, so three doors are shut. A name that an attacker
-points at 127.0.0.1 (DNS rebinding) is no name of ours. Another site's page may link here, but its forms and scripts
-are refused. And what is shown loads nothing from elsewhere, runs nothing inline, and stands in nobody's frame.
+The console shows secrets and changes data without a password, so three attacks are blocked. A request for a host name
+that an attacker points at 127.0.0.1 (DNS rebinding) is refused. Another site may link here, but its forms and scripts
+are refused. And pages load nothing from other sites, run no inline script, and can't be framed.
 """
 
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ class Guard:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the request through, or refuse it; either way with the headers that shut the doors."""
+        """Pass the request on, or refuse it. Either way the response gets the security headers."""
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -57,20 +57,20 @@ def _rejection(scope: Scope) -> Response | None:
 
 
 def _is_own_host(host: str, scope: Scope) -> bool:
-    # The port may differ, as when it is forwarded; an attacker's name may not.
+    # The port may differ, for example when it is forwarded. The name must be ours.
     name = _host_of(f"//{host}")
     if name is None or name == "localhost" or name.endswith(".localhost"):
         return name is not None
     try:
         return ip_address(name).is_loopback
     except ValueError:
-        # In one process there is no listening: the address is whatever its caller made up.
+        # Called in process (httpx.ASGITransport), nothing listens: the caller chooses the server's name.
         return bool(scope["server"]) and name == scope["server"][0]
 
 
 def _comes_from_here(headers: Mapping[str, str]) -> bool:
-    # Fetch metadata: every browser since 2023 says whose page sends; a person's own doing is `none`. Before that,
-    # Origin. What says neither is no browser, and carries nobody's rights but its own.
+    # Browsers since 2023 send Sec-Fetch-Site; `none` means that the user started the request. Older ones send Origin.
+    # A client that sends neither is no browser, so no other site can have made it send the request.
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     if site is not None:
         return site in ("same-origin", "none")

@@ -1003,7 +1003,7 @@ COMMAND: dict[str, Text] = {
         "--watch 需要 --below：库存低于多少时提醒。",
     ),
     "products.watching": (
-        "Watching for a stock below {below}. Ctrl-C ends it.",
+        "Watching for a stock below {below}. Press Ctrl-C to stop.",
         "库存低于 {below} 时提醒。按 Ctrl-C 结束。",
     ),
     "products.low": ("product {number} ({name}): {stock} left", "商品 {number}（{name}）：还剩 {stock}"),
@@ -1294,7 +1294,10 @@ COMMAND: dict[str, Text] = {
     "sandbox.console": ("console", "控制台"),
     "sandbox.database_at": ("database", "数据库"),
     "sandbox.memory": ("in memory", "仅在内存中"),
-    "sandbox.other_port": ("Port {port} is taken, so this is another one.", "端口 {port} 已被占用，因此使用其他端口。"),
+    "sandbox.other_port": (
+        "Port {port} is in use, so the sandbox uses another one.",
+        "端口 {port} 已被占用，因此使用其他端口。",
+    ),
     "sandbox.env_file": (
         "The variables are in {path}. In another terminal, use --env-file {path}.",
         "变量已写入 {path}。在另一个终端中使用 --env-file {path}。",

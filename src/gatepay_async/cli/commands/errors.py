@@ -13,11 +13,11 @@ from gatepay_async.words.refusals import ENDPOINTS
 
 def list_refusals(endpoint: str, code: str) -> Status:
     """
-    All refusals, those of an endpoint, or one.
+    Print all refusals, or only those of an endpoint or a code.
 
     Args:
-        endpoint: ``pay/create`` and so on; empty: all. A number: that code, wherever it is.
-        code: A number, or empty: all.
+        endpoint: ``pay/create``, for example; empty for all. If it is a number, it is taken as the code.
+        code: A number; empty for all.
     """
     if endpoint.isdecimal() and not code:
         endpoint, code = "", endpoint

@@ -8,7 +8,7 @@ from gatepay_async.cli.status import Status
 
 
 def show(token: str, price: str, custom: str, stable: bool) -> Status:  # noqa: FBT001 -- the option's value
-    """Print the link; it is not signed, and a terminal says so."""
+    """Print the link. On a terminal, also warn that it is not signed."""
     url = settings.client().quick_pay_url(token, price=price or None, custom=custom or None, stable=stable)
     if wants_json():
         print_json(url=url)

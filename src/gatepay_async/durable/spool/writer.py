@@ -1,4 +1,4 @@
-"""From an input to a spool file and what the database is told of it. Blocking; for worker threads."""
+"""Turns an input into a spool file, and the facts about it that the database stores. Blocking; for worker threads."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Spooled:
     An input, read to its end.
 
     Attributes:
-        digest: Of the input itself, its product included: what tells one job from another.
-        manifest: The part of the ledger that is settled.
-        batches: In the order of the input.
+        digest: The digest of product and input. It identifies the job.
+        manifest: The part of the report that is known before anything is sent.
+        batches: The batches, in the order of the input.
     """
 
     digest: str
@@ -42,11 +42,11 @@ class Spooled:
 
 def spool_file(source: BinaryIO, target: BinaryIO, *, name: str, product_id: int, secret: bytes) -> Spooled:
     """
-    Read the file *source* into *target*: cleaned, deduplicated over the whole of it, in batches.
+    Read the file *source*, clean and deduplicate its card keys, and write them to *target* in batches.
 
     Raises:
-        OSError: It can't be read, or the temporary file not be written.
-        SourceChangedError: It has changed while it was read.
+        OSError: *source* can't be read, or *target* can't be written.
+        SourceChangedError: *source* changed while it was read.
         sqlite3.Error: The temporary file of the deduplication can't be written.
     """
     source.seek(0)
@@ -58,7 +58,7 @@ def spool_file(source: BinaryIO, target: BinaryIO, *, name: str, product_id: int
 
 
 def spool(lines: Iterable[bytes], target: BinaryIO, *, name: str, product_id: int, secret: bytes) -> Spooled:
-    """As ``spool_file``, from *lines* with their ends, as a binary file gives them."""
+    """Like ``spool_file``, from *lines* with their line ends, as iterating over a binary file gives them."""
     writer = _SpoolWriter(target, secret, product_id)
     writer.read(lines)
     return Spooled(writer.digest(), writer.manifest(name), writer.batches)
@@ -97,7 +97,7 @@ class _SpoolWriter:
         return batches.digest(self._secret, f"{self._product_id} {self._input.text()}".encode())
 
     def manifest(self, name: str) -> JobManifest:
-        """Also writes the lines that can't be card keys; the last thing to do."""
+        """Write the lines that can't be card keys, and return the manifest. Call this last."""
         refused = self._ledger.report(stopped=None).chunks
         pairs = [pair for outcome in refused for pair in _pairs(outcome.first_line, outcome.keys)]
         problems_by_count = [
@@ -144,7 +144,7 @@ class _SpoolWriter:
         return self._write_data(data, Batch(number, 0, 0, "", len(pairs), first_line, last_line))
 
     def _write_data(self, data: bytes, batch: Batch) -> Batch:
-        """*batch*, of which *data* are the bytes."""
+        """Append *data*, and return *batch* with its place in the file and its digest."""
         self._target.write(data)
         self._whole.update(data)
         offset, self._offset = self._offset, self._offset + len(data)
@@ -153,7 +153,7 @@ class _SpoolWriter:
 
 
 def _pairs(first_line: int, keys: tuple[str, ...]) -> Iterator[tuple[int, str]]:
-    """Lines that can't be card keys come in runs of neighbours."""
+    """Pair each refused key with its line: the lines of one outcome are consecutive."""
     return zip(range(first_line, first_line + len(keys)), keys, strict=True)
 
 

@@ -1,8 +1,8 @@
 """
-The DBOS of this process, of which there is one: an application's own, or one of ours.
+DBOS in this process. A process has only one: the application's, or one that we launch.
 
-It takes batches from the queue in threads of its own, and runs ``_batch_workflow`` on a loop of its own. That hands
-each batch over to the loop on which the worker was opened, for that is where its client lives.
+DBOS takes batches from the queue in its own threads and runs ``_batch_workflow`` on its own event loop. The workflow
+passes each batch to the loop on which the worker was opened, because the worker's client belongs to that loop.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from gatepay_async.durable.work.runner import Runner
 from gatepay_async.words.problem import Problem
 
 POLL_INTERVAL_S = 0.1  # seconds between two looks into the queue
-OPENING_POLL_S = 0.2  # seconds
-SHUTDOWN_TIMEOUT_S = 15  # seconds that a worker which is closed gives its calls in flight; DBOS looks once a second
+OPENING_POLL_S = 0.2  # seconds between two looks for a worker that isn't open yet
+SHUTDOWN_TIMEOUT_S = 15  # seconds for calls in flight when a worker is closed; DBOS looks once a second
 
-# Without one, DBOS has its logger write to standard error, and keeps its records from the application's handlers.
+# If its logger has no handler, DBOS writes to standard error, and the application's handlers see no records.
 _NULL_HANDLER = logging.NullHandler()
 
 
 @define
 class _OpenWorker:
-    """A worker of this process, as DBOS's threads find it."""
+    """A worker of this process, for DBOS's threads to find. ``hosted``: in the application's own DBOS."""
 
     runner: Runner
     loop: asyncio.AbstractEventLoop
@@ -57,26 +57,26 @@ async def _batch_workflow(*arguments: Any) -> dict[str, Any]:
         return await _dispatch(task)
     except DurableError as error:
         problem = error.problem
-    except Exception as error:  # noqa: BLE001 -- what it says may be anybody's
+    except Exception as error:  # noqa: BLE001 -- its text may quote anything
         problem = Problem("worker_failed", kind=type(error).__name__)
-    # A fresh one: DBOS logs its traceback and keeps its text. The other one's frames may hold card keys.
+    # A new error, since DBOS logs its traceback and stores its text: the frames of the first may hold card keys.
     raise DurableError(problem=problem)
 
 
 async def _dispatch(task: Task) -> dict[str, Any]:
     """
-    Have the worker of *task* run it.
+    Have the worker of *task* run it, and wait for the result.
 
     Raises:
-        DurableError: It is no batch of ours.
+        DurableError: The row is no batch of this package.
     """
     queue = task.job.rpartition(":")[0]
     late = queue not in _OPEN_WORKERS
-    # A row that was cancelled in the meantime is in no queue any more; its run ends by itself.
+    # No worker was open when the batch was taken. A row cancelled meanwhile has no queue any more (None): it may go on.
     if late and await asyncio.get_running_loop().run_in_executor(None, _queue_of, task.id) not in {queue, None}:
-        # Somebody else's row: there may never be a worker for it, and to wait for one takes a slot.
+        # Not one of our rows. There may never be a worker for it, and waiting would block one of DBOS's slots.
         raise DurableError(problem=Problem("no_job_in_queue", job=task.job))
-    # An application's DBOS takes batches also before its worker is open, and after.
+    # An application's DBOS also takes batches before the worker opens and after it closes.
     while queue not in _OPEN_WORKERS:  # noqa: ASYNC110 -- it opens on another loop
         await asyncio.sleep(OPENING_POLL_S)
     worker = _OPEN_WORKERS[queue]
@@ -85,23 +85,23 @@ async def _dispatch(task: Task) -> dict[str, Any]:
 
 
 def _queue_of(identity: str) -> str | None:
-    """In which queue that row is; in a thread without DBOS's context, or the question would be a step of the run."""
+    """The queue of that row. Run in a thread without DBOS's context: there, DBOS would record the query as a step."""
     rows = DBOS.list_workflows(workflow_ids=[identity], load_input=False, load_output=False)
     return rows[0].queue_name if rows else None
 
 
 class DBOSHost:
     """
-    DBOS, for one worker. Blocking, but for ``open_to``.
+    DBOS, for one worker. All methods but ``open_to`` block.
 
     Args:
-        queue: Its name.
-        version: Of what is queued.
+        queue: The name of the worker's queue.
+        version: The application version of the batches in the queue.
 
     Attributes:
-        hosted: It is the application's own.
-        launched: It is one of ours, and works.
-        executor: As which it takes batches.
+        hosted: The DBOS is the application's own.
+        launched: We have launched the DBOS.
+        executor: The executor ID under which it takes batches.
     """
 
     def __init__(self, queue: str, version: str) -> None:
@@ -113,10 +113,10 @@ class DBOSHost:
 
     def find(self) -> None:
         """
-        See whether the application runs DBOS itself. Then we work in that.
+        Check whether the application runs DBOS itself. If so, the worker joins it.
 
         Raises:
-            DurableError: There is no room for another worker, or the application's DBOS is of another version.
+            DurableError: This process has a worker already, or the application's DBOS has another version.
         """
         if self._queue in _OPEN_WORKERS or any(not each.hosted for each in _OPEN_WORKERS.values()):
             raise DurableError(problem=Problem("worker_open"))
@@ -133,7 +133,7 @@ class DBOSHost:
 
     @contextmanager
     def open_to(self, runner: Runner) -> Generator[None]:
-        """Hand batches over to *runner*, on the loop that this is called from."""
+        """Pass batches to *runner*, on the event loop of the caller."""
         _OPEN_WORKERS[self._queue] = _OpenWorker(runner, asyncio.get_running_loop(), hosted=self.hosted)
         try:
             yield
@@ -150,10 +150,10 @@ class DBOSHost:
         rate: Rate | None,
     ) -> None:
         """
-        Have batches taken from now on, within these limits.
+        Start to take batches, within these limits.
 
         Raises:
-            DurableError: The application's DBOS is not launched yet, or has another database.
+            DurableError: The application's DBOS is not launched yet, or uses another database.
         """
         client.register_queue(
             self._queue,
@@ -172,27 +172,27 @@ class DBOSHost:
             serializer=DBOSPortableJSONSerializer(),
             executor_id=self.executor,
             application_version=self._version,
-            log_level="ERROR",  # of a database that is away, each of its threads would tell every second, at length
+            log_level="ERROR",  # otherwise each thread logs a traceback every second while the database is down
             run_migrations=False,
-            # Nothing is sent to us, but closing waits for that thread.
+            # We get no notifications, but closing waits for this thread to look.
             notification_listener_polling_interval_sec=POLL_INTERVAL_S,
         )
         logging.getLogger("dbos").addHandler(_NULL_HANDLER)
         DBOS(config=config)
-        if DBOS.executor_id != self.executor:  # it was not made: there is one
+        if DBOS.executor_id != self.executor:  # DBOS() made no new one: the application has one that isn't launched
             raise DurableError(problem=Problem("dbos_not_launched"))
         self.launched = True
         DBOS.listen_queues([self._queue])
         DBOS.launch()
 
     def shut_down(self) -> None:
-        """Take no more batches; what is in work may end. An application's own DBOS is left as it is."""
+        """Take no more batches and let running ones finish. The application's own DBOS is left as it is."""
         if self.launched:
             DBOS.destroy(workflow_completion_timeout_sec=SHUTDOWN_TIMEOUT_S)
 
 
 def _claim_limit(rate: Rate | None) -> Any:
-    """How many batches may be taken: each is one call or more. In small periods, or they come in bursts."""
+    """DBOS's limit on taking batches, for *rate*. A batch is one call or more. Short periods avoid bursts."""
     if rate is None:
         return None
     limit = max(1, round(rate.limit * POLL_INTERVAL_S / rate.per))
