@@ -12,11 +12,11 @@ _KNOWN = {
     False: "SELECT 1 FROM card_key WHERE product_id = ? AND content = ?",
     True: "SELECT 1 FROM card_key WHERE product_id = ? AND folded = ?",
 }
-# A run is a block of 1,024 ids; `card_key_run` counts the keys in each. This finds the run with the key at offset ?2.
+# A run is a block of 1,024 ids; `card_key_run` counts the keys in each. This finds the run with the key at an offset.
 _RUN_QUERY = """
 SELECT run << 10 AS first, before FROM (
-    SELECT run, keys, sum(keys) OVER (ORDER BY run) - keys AS before FROM card_key_run WHERE product_id = ?1)
-WHERE before <= ?2 AND ?2 < before + keys
+    SELECT run, keys, sum(keys) OVER (ORDER BY run) - keys AS before FROM card_key_run WHERE product_id = :product_id)
+WHERE before <= :skipped AND :skipped < before + keys
 """
 _FIRST_QUERY = "SELECT id FROM card_key WHERE product_id = ? AND id >= ? ORDER BY id LIMIT 1 OFFSET ?"
 _PAGE_QUERY = """
@@ -69,7 +69,7 @@ def stock(connection: sqlite3.Connection, product_id: int) -> int:
 def rows(connection: sqlite3.Connection, product_id: int, page: int, per_page: int) -> list[dict[str, object]]:
     """Read one page (the first is 1) in ascending id. Each row has the fields of the vendor's example, in its order."""
     skipped = (page - 1) * per_page
-    run = connection.execute(_RUN_QUERY, (product_id, skipped)).fetchone()
+    run = connection.execute(_RUN_QUERY, {"product_id": product_id, "skipped": skipped}).fetchone()
     if run is None:
         return []
     (first,) = connection.execute(_FIRST_QUERY, (product_id, run["first"], skipped - run["before"])).fetchone()
