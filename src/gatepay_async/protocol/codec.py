@@ -168,7 +168,7 @@ def read(cls: type[T], value: object, *, path: str, **known: object) -> T:
         MisreadError: With the path of the first field that is wrong.
     """
     if known and isinstance(value, dict):
-        value = {**value, **known}
+        value = {**cast("dict[str, object]", value), **known}
     with suppress(Exception):  # whatever it is: the careful converter says where
         return _converter(careful=False).structure(value, cls)
     try:

@@ -37,9 +37,8 @@ class QueryForm:
     optional: Collection[str]
     _known: Mapping[bytes, str] = field(init=False)  # the fields' names as they are sent
 
-    @_known.default
-    def _(self) -> Mapping[bytes, str]:
-        return {name.encode(): name for name in self.fields}
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "_known", {name.encode(): name for name in self.fields})
 
     def read(self, query: str | bytes) -> dict[str, str]:
         """

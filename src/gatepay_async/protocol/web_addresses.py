@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from gatepay_async.protocol import checks
 from gatepay_async.protocol.errors import InvalidRequestError
@@ -35,14 +35,20 @@ def web_address(instance: object, attribute: Any, value: Any) -> None:
 def _problem_of(url: str, added: frozenset[str]) -> Problem | None:
     if len(url) > _MAX_CHARS or _URL.fullmatch(url) is None:
         return Problem("not_web_url")
-    try:
-        parts = urlsplit(url)
-        whole = bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
-    except ValueError:  # a port that is none, brackets that are none
-        whole = False
-    if not whole:
+    parts = _split(url)
+    if parts is None:
         return Problem("not_web_url")
     if len(parts.query) > _MAX_QUERY_CHARS:
         return Problem("url_query_too_long", most=_MAX_QUERY_CHARS)
     taken = sorted(added.intersection(name for name, _ in parse_qsl(parts.query, keep_blank_values=True)))
     return Problem("url_takes_field", name=taken[0]) if taken else None
+
+
+def _split(url: str) -> SplitResult | None:
+    """The parts of *url*; None if its host, port or brackets are none, or it names a user."""
+    try:
+        parts = urlsplit(url)
+        whole = bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
+    except ValueError:
+        return None
+    return parts if whole else None
