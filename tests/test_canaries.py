@@ -66,8 +66,8 @@ def calls(gatepay: AsyncGatePay, secret: str) -> list[Callable[[], Awaitable[obj
     ]
 
 
-async def plant(rng: random.Random, wrong: list[str], *, through_proxy: bool = False) -> int:
-    """How many errors came of it."""
+async def plant(rng: random.Random, wrong: list[str], secrets: list[str], *, through_proxy: bool = False) -> int:
+    """How many errors came of it; *secrets* are what the replies held."""
     reply, errors = b"", 0
 
     async def answer(stream: SocketStream, _: int) -> None:
@@ -83,6 +83,7 @@ async def plant(rng: random.Random, wrong: list[str], *, through_proxy: bool = F
         ) as gatepay:
             for _ in range(ROUNDS):
                 secret = canary(rng)
+                secrets.append(secret)
                 for place, each in replies(secret):
                     if through_proxy and place not in REFUSALS_OF_A_TUNNEL:
                         continue
@@ -109,12 +110,15 @@ def test_canaries(backend: str, caplog: pytest.LogCaptureFixture) -> None:
     print(f"GATEPAY_TEST_SEED={SEED}")  # noqa: T201 -- to play it again
     caplog.set_level(logging.DEBUG, logger="gatepay_async")
     wrong: list[str] = []
+    secrets: list[str] = []
     rng = random.Random(f"{SEED} {backend}")  # noqa: S311 -- no secret
-    errors = anyio.run(plant, rng, wrong, backend=backend)
+    errors = anyio.run(plant, rng, wrong, secrets, backend=backend)
     print(backend, f"{errors} errors looked at")  # noqa: T201 -- what was tried
     assert not wrong, "\n".join(wrong)
     assert errors > 150 * ROUNDS
-    assert not caplog.text
+    logged = "\n".join(f"{record.getMessage()} {vars(record)}" for record in caplog.records)
+    assert "OutcomeUnknownError" in logged
+    assert [secret for secret in secrets if remains(secret, logged)] == []
 
 
 def test_canaries_of_a_proxy() -> None:
@@ -122,7 +126,7 @@ def test_canaries_of_a_proxy() -> None:
     wrong: list[str] = []
 
     async def through_proxy() -> int:
-        return await plant(random.Random(SEED), wrong, through_proxy=True)  # noqa: S311 -- no secret
+        return await plant(random.Random(SEED), wrong, [], through_proxy=True)  # noqa: S311 -- no secret
 
     print(f"GATEPAY_TEST_SEED={SEED}")  # noqa: T201 -- to play it again
     assert anyio.run(through_proxy) == 6 * len(REFUSALS_OF_A_TUNNEL) * ROUNDS

@@ -34,7 +34,7 @@ def test_interrupted(shop: Sandbox, keys: Path, terminal: Open) -> None:
     """Ctrl-C ends it with the ledger so far; run again it goes on, and sends nothing twice."""
     shop.fault(Fault(FaultKind.SLOW, endpoint="ka/create", times=None, seconds=0.2))
     it = terminal("keys", "upload", keys, "-p", 8, "--durable", "--concurrency", 2)
-    it.read(lambda text: re.search(r"Uploading.*\d/25000", text) and calls(shop) > 2)
+    it.read(lambda text: re.search(r"Uploading.*\d/25,000", text) and calls(shop) > 2)
     os.write(it.fd, b"\x03")
     assert it.end() == 130
     assert "pending" in it.text

@@ -36,7 +36,7 @@ def test_until_ctrl_c(gatepay: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: P
         monkeypatch.setattr(command, "USUAL_PORT", port)
         run = gatepay("sandbox", "--database", tmp_path / "shop.sqlite3", "--shell", "fish")
         assert (run.status, run.err) == (0, "")
-        assert f"Port {port} is taken" in run.out
+        assert f"Port {port} is in use" in run.out
         assert run.out.endswith("Press Ctrl-C to stop.\n")
         assert run.out.count("  set -gx GATEPAY_") == 4
         assert gatepay("sandbox", "--port", port).status == 2
