@@ -23,7 +23,7 @@ OF_THE_WHEEL = re.compile(
 )
 OF_THE_SDIST = re.compile(
     r"src/(gatepay_async/(\w+/)*(\w+\.py|py\.typed|static/\w+\.(css|js|svg)|templates/\w+\.html)|_gatepay_async_pytest\.py)"
-    r"|(tests|benchmarks|examples|docs)/([\w-]+/)*[\w.-]+\.(py|md|txt|toml|json|css|html|po|svg|png|php|js)"
+    r"|(tests|benchmarks|examples|docs)/([\w-]+/)*[\w.-]+\.(py|md|txt|toml|json|css|html|po|svg|png|php|js|pem)"
     r"|README(\.zh-CN)?\.md|CHANGELOG\.md|CONTRIBUTING\.md|SECURITY\.md|LICENSE|PKG-INFO|noxfile\.py|pyproject\.toml"
     r"|\.gitignore|changelog\.d/[\w+.-]+\.(md|jinja)|requirements/\w+\.txt"
 )

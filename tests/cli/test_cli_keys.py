@@ -507,6 +507,7 @@ def test_dry_run(gatepay: Any, keys: Path) -> None:
 def test_dry_run_of_a_pipe(gatepay: Any) -> None:
     """What can't be a card key in a pipe is named by its line; long lists are cut."""
     options = ("-p", 8, "--as-is", "--dry-run")
+    assert "For example" not in gatepay("keys", "upload", "-", *options, input=b"B\0\n").out
     shown = gatepay("keys", "upload", "-", *options, input=b"A\n" * 30 + b"B\0\n")
     assert "standard input:31 is not a valid card key" in shown.out
     assert "… and 9 more" in shown.out

@@ -1,5 +1,6 @@
 """A place for the key: `login`, `profiles`, `logout`, `--profile`, `--env-file`; keyrings that fail, wrong files."""
 
+import io
 import os
 import signal
 import stat
@@ -16,6 +17,7 @@ from tables import rows
 
 from gatepay_async.cli import keyrings, profiles, settings
 from gatepay_async.cli.chosen import KEY_VARIABLES, choose_env_file, fresh_run
+from gatepay_async.cli.commands import login as login_command
 from gatepay_async.cli.status import HaltError
 from gatepay_async.sandbox import Sandbox
 
@@ -103,6 +105,19 @@ def test_logged_in_by_the_keyring(gatepay: Any, login: Any, shop: Sandbox, ring:
         "default", True, shop.appkey, "keyring",
     )  # fmt: skip
     assert (second["profile"], second["default"]) == ("two", False)
+
+
+def test_asked_in_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """In a terminal it says what it wants, and the secret is asked for by what shows nothing."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stdin", Terminal("the key\r\n"))
+    monkeypatch.setattr(login_command, "getpass", lambda prompt: f" {prompt} ")
+    assert login_command.ask() == login_command.Asked("the key", "appsecret:")
+    assert capsys.readouterr().err.endswith("appkey: ")
 
 
 def test_logged_in_without_a_keyring(gatepay: Any, login: Any, shop: Sandbox, folder: Path) -> None:

@@ -189,6 +189,15 @@ def test_doctor_and_proxies(environ: dict[str, str], mark: str, said: str, monke
     assert (found.mark, found.text) == (mark, said)
 
 
+def test_doctor_and_the_way_to_the_callback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that is none is found where the callback's address needs it."""
+    for name, value in {"HTTP_PROXY": "ftp://proxy.example", "GATEPAY_APPKEY": "k", "GATEPAY_APPSECRET": "s"}.items():
+        monkeypatch.setenv(name, value)
+    (found,) = anyio.run(doctor._check_callback, "http://shop.example/callback")
+    assert (found.mark, found.status) == (doctor.Mark.BAD, 2)
+    assert "HTTP_PROXY" in found.text
+
+
 def test_doctor_and_certificates(monkeypatch: pytest.MonkeyPatch, gatepay: Any, tmp_path: Path) -> None:
     """Certificates that can't be read, or none at all, are found before anybody is called."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))

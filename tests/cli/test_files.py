@@ -318,6 +318,8 @@ def test_what_a_format_cant_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert [each.name for each in tmp_path.iterdir() if each.is_dir()] == []
     written(tmp_path / "keys.jsonl", ["half \ud800"])
     assert b"\\ud800" in (tmp_path / "keys.jsonl").read_bytes()
+    written(tmp_path / "empty.xlsx", ["A", "", "B"])
+    assert read(tmp_path / "empty.xlsx") == ["A", "", "B"]
     monkeypatch.setattr(writing, "MAX_ROWS", 3)
     written(tmp_path / "keys.xlsx", ["A", "B", "C"])
     assert read(tmp_path / "keys.xlsx") == ["A", "B", "C"]

@@ -136,16 +136,7 @@ class Runner:
     async def _send_batch(self, task: Task, job: _JobState, ends: float) -> BatchResult:
         async def may_send() -> bool:
             # A place first: calls whose turn has come by the rate would leave in a burst once places are free.
-            if not await self._take_place(ends):
-                return False
-            may = False
-            try:
-                await self._rate_limiter.acquire()
-                may = job.active and not self.away and not self.closing and anyio.current_time() < ends
-            finally:
-                if not may:
-                    self._release_place()
-            return may
+            return await self._take_place(ends) and await self._wait_for_turn(job, ends)
 
         if self.closing:
             return BatchResult(follows=True)
@@ -180,6 +171,17 @@ class Runner:
             await self._places.acquire()
             return True
         return False
+
+    async def _wait_for_turn(self, job: _JobState, ends: float) -> bool:
+        """Wait until the rate allows a call; whether it may still be made. If not, the place is given back."""
+        may = False
+        try:
+            await self._rate_limiter.acquire()
+            may = job.active and not self.away and not self.closing and anyio.current_time() < ends
+        finally:
+            if not may:
+                self._release_place()
+        return may
 
     def _release_place(self) -> None:
         if self._places is not None:
