@@ -161,7 +161,9 @@ class OddServer:
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        for connection in list(self.connections):
+        accepting, *_ = self._threads
+        accepting.join()  # or a connection that it has just taken would be closed by nobody
+        for connection in self.connections:
             connection.close()
         for thread in self._threads:
             thread.join()
