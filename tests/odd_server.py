@@ -161,7 +161,7 @@ class OddServer:
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        accepting, *_ = self._threads
+        accepting = self._threads[0]
         accepting.join()  # or a connection that it has just taken would be closed by nobody
         for connection in self.connections:
             connection.close()
