@@ -190,12 +190,15 @@ def test_doctor_and_proxies(environ: dict[str, str], mark: str, said: str, monke
 
 
 def test_doctor_and_the_way_to_the_callback(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy that is none is found where the callback's address needs it."""
+    """A proxy that is none is found where the callback's address needs it; so is that nobody answers there."""
     for name, value in {"HTTP_PROXY": "ftp://proxy.example", "GATEPAY_APPKEY": "k", "GATEPAY_APPSECRET": "s"}.items():
         monkeypatch.setenv(name, value)
     (found,) = anyio.run(doctor._check_callback, "http://shop.example/callback")
     assert (found.mark, found.status) == (doctor.Mark.BAD, 2)
     assert "HTTP_PROXY" in found.text
+    monkeypatch.delenv("HTTP_PROXY")
+    (found,) = anyio.run(doctor._check_callback, "http://127.0.0.1:1/callback")
+    assert (found.mark, found.status) == (doctor.Mark.BAD, 4)
 
 
 def test_doctor_and_certificates(monkeypatch: pytest.MonkeyPatch, gatepay: Any, tmp_path: Path) -> None:
