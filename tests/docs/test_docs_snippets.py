@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import importlib.metadata
 import io
+import logging
 import re
 import runpy
 import sqlite3
@@ -40,6 +41,7 @@ PAGES = sorted(page for lang in ("en", "zh") for page in (DOCS / lang).rglob("*.
 # Installed, the pytest plugin is found by its entry point; from the folder, it is named.
 INSTALLED = "gatepay-async" in importlib.metadata.entry_points(group="pytest11").names
 NAMED = [] if INSTALLED else ["-p", "_gatepay_async_pytest"]
+OUR_LOGS = ("gatepay_async", "gatepay_async.callbacks", "gatepay_async.durable", "gatepay_async.sandbox")
 # What is shown in a block of shell, and not run: it installs, starts a server, or needs the reader's own values.
 SHOWN = (
     *("pip install ", "export ", "GATEPAY_", "uvicorn ", "gatepay sandbox ", "python examples/", "pytest", "curl "),
@@ -125,12 +127,26 @@ NEEDS = {"durable": "dbos"}
 
 
 @contextlib.contextmanager
+def logging_as_before() -> Iterator[None]:
+    """A program may set logging up; the tests that come after it in this process have theirs."""
+    root = logging.getLogger()
+    handlers, levels = [*root.handlers], {name: logging.getLogger(name).level for name in ("root", *OUR_LOGS)}
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+@contextlib.contextmanager
 def surroundings(folder: Path, files: list[Block]) -> Iterator[Sandbox]:
     """A folder with nothing but the page's files, and a sandbox that the environment names."""
     folder.mkdir()
     for each in files:
         (folder / each.title).write_text(each.code, "utf-8")
     with (
+        logging_as_before(),
         Sandbox() as sandbox,
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(sandbox.serve()) as base_url,
