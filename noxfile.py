@@ -20,7 +20,7 @@ PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
 LOCKED = ("-c", str(ROOT / "requirements" / "locked.txt"))
 LOWEST = ("-c", str(ROOT / "requirements" / "lowest.txt"))
-TESTED_EXTRAS = "sandbox,cli,durable,s3,redis"
+TESTED_EXTRAS = "sandbox,cli,durable,s3,redis,otel"
 # The fast lane waits for nothing, and tries few random examples: `tests` tries more.
 QUICKLY = ("-n", str(os.cpu_count() or 2), "--dist", "worksteal", "--hypothesis-profile=few")
 # Many tests wait for something, so two cores are busy only with more workers than cores.
@@ -304,7 +304,7 @@ def oldest_direct() -> list[str]:
 @nox.session(python=OLDEST)
 def bench(session: nox.Session) -> None:
     """The figures of benchmarks/, beside what a user would write instead; `-- --quick` for a look."""
-    session.install(*LOCKED, ".[sandbox,cli,redis]", *group("bench"), *group("peers"))
+    session.install(*LOCKED, ".[sandbox,cli,redis,otel]", *group("bench"), *group("peers"))
     session.run("python", "-m", "benchmarks.run", *session.posargs)
 
 

@@ -28,6 +28,7 @@ from gatepay_async.durable.work.rate_limiter import Rate, RateLimiter
 from gatepay_async.durable.work.runner import MAX_RUN_S, Runner
 from gatepay_async.places import AutoPlaces
 from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.protocol.observing import Telemetry
 from gatepay_async.words.problem import Problem
 
 HOUSEKEEPING_INTERVAL_S = 1.0  # seconds between two looks at the other workers
@@ -55,6 +56,7 @@ class Worker:
         concurrency: int | Literal["auto"],
         global_concurrency: int | None,
         rate: Rate | None,
+        telemetry: Telemetry | None,
     ) -> None:
         """
         Hold what opening it needs.
@@ -69,6 +71,7 @@ class Worker:
                 has places for, of up to 32 batches.
             global_concurrency: In flight in all workers together; None: no limit.
             rate: Calls of all workers together; None: no limit.
+            telemetry: Is told of each batch, and of the client's calls.
         """
         self._database = database
         self._queue = queue
@@ -81,6 +84,7 @@ class Worker:
             self._concurrency = min(self._concurrency, global_concurrency)
         self._global_concurrency = global_concurrency
         self._rate = rate
+        self._telemetry = telemetry
         self._rate_limiter = RateLimiter(rate)
         self._dbos = DBOSHost(queue, version)
         self._lease = math.inf
@@ -111,6 +115,8 @@ class Worker:
 
     async def _open_all(self, stack: AsyncExitStack) -> None:
         gatepay = await stack.enter_async_context(self._connect())
+        if self._telemetry is not None:
+            gatepay._instrument(self._telemetry)  # noqa: SLF001 -- as `instrument` does
         self._check_deadline(gatepay)
         send, places = gatepay._send_card_keys, None  # noqa: SLF001 -- as an upload does
         if self._is_auto:
@@ -130,7 +136,13 @@ class Worker:
             problem = Problem("executor_taken", name=self._dbos.executor)
             raise DurableError(problem=problem)
         self._runner = Runner(
-            self._store, self._spool, send, self._rate_limiter, executor=self._dbos.executor, places=places
+            self._store,
+            self._spool,
+            send,
+            self._rate_limiter,
+            executor=self._dbos.executor,
+            places=places,
+            telemetry=self._telemetry,
         )
         if await self._reap_and_share() > 1:
             self._rate_limiter.delay_next(JOIN_DELAY_S)

@@ -23,12 +23,18 @@ OPEN_STATUSES = (*QUEUED_STATUSES, "PENDING")
 
 @frozen
 class JobRow:
-    """A job's own row."""
+    """
+    A job's own row.
+
+    Attributes:
+        submitted: What telemetry has noted of its submission; it may be any text.
+    """
 
     id: str
     active: bool
     created: datetime
     manifest: JobManifest
+    submitted: str = ""
 
 
 @frozen

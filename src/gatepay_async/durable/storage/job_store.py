@@ -32,6 +32,7 @@ _log = logging.getLogger("gatepay_async.durable")
 JOB = "gatepay_job"
 BATCH = "gatepay_batch"
 _BEGUN = "gatepay_begun"  # an attribute of a run: card keys of it may be on the server
+_SUBMITTED = "gatepay_submitted"  # an attribute of a job: the span that submitted it. Versions before it ignore it
 ROWS_PER_STATEMENT = 500  # rows asked for by one statement
 _METADATA_ONLY: dict[str, Any] = {"load_input": False, "load_output": False}  # without what stands in a row
 
@@ -53,10 +54,20 @@ class JobStore:
         self._queue = queue
         self._version = version
 
-    def insert_job(self, job: str, manifest: JobManifest, parts: Iterable[Batch]) -> None:
-        """The job and all its batches, at once or not at all. Again: nothing."""
+    def insert_job(self, job: str, manifest: JobManifest, parts: Iterable[Batch], submitted: str = "") -> None:
+        """
+        The job and all its batches, at once or not at all. Again: nothing.
+
+        Args:
+            job: Its name.
+            manifest: What it is.
+            parts: Its batches.
+            submitted: What telemetry says of the submission; empty: nothing.
+        """
         with self._engine.begin() as connection:
             options = self._options(JOB, job, f"{self._queue}.jobs")
+            if submitted:
+                options["attributes"] = {_SUBMITTED: submitted}
             self._client.enqueue_in_transaction(connection, options, manifest.to_row())
             for batch in parts:
                 task = Task(job, 0, manifest.product_id, 0, batch)
@@ -222,7 +233,8 @@ def _readable_job(row: WorkflowStatus) -> JobRow | None:
 def _job_row(row: WorkflowStatus) -> JobRow:
     with pickle_guard.one_row_error(row.workflow_id):
         manifest = JobManifest.from_row(_arguments(row)[0])
-        return JobRow(row.workflow_id, row.status in OPEN_STATUSES, _time(row.created_at), manifest)
+        submitted = str((row.attributes or {}).get(_SUBMITTED, ""))
+        return JobRow(row.workflow_id, row.status in OPEN_STATUSES, _time(row.created_at), manifest, submitted)
 
 
 def _batch_row(row: WorkflowStatus) -> BatchRow:

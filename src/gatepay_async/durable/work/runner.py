@@ -27,6 +27,7 @@ from gatepay_async.durable.work.sender import BatchSender
 from gatepay_async.places import AutoPlaces
 from gatepay_async.protocol import bulk
 from gatepay_async.protocol.bulk import Chunk, Fate
+from gatepay_async.protocol.observing import Telemetry
 from gatepay_async.sending import Send
 from gatepay_async.words.problem import Problem
 
@@ -46,6 +47,7 @@ class _JobState:
 
     active: bool
     manifest: JobManifest
+    submitted: str = ""
     runs: int = 0
     checking: anyio.Lock = field(factory=anyio.Lock)
 
@@ -61,6 +63,7 @@ class Runner:
         rate_limiter: When the next call may be made.
         places: For the calls in flight, where they may be fewer than the batches in work; None: one for each batch.
         executor: As which this worker takes batches.
+        telemetry: Is told of each batch.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Runner:
         *,
         executor: str,
         places: AutoPlaces | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._store = store
         self._executor = executor
@@ -79,6 +83,7 @@ class Runner:
         self._send = send
         self._rate_limiter = rate_limiter
         self._places = places
+        self._telemetry = telemetry
         self._jobs: dict[str, _JobState] = {}
         self._checked_jobs: set[str] = set()
         self._latest: dict[str, Task] = {}  # taken from us, and by us again: of the two the later one has the row
@@ -107,7 +112,7 @@ class Runner:
         job.runs += 1
         self._latest[task.id] = task
         try:
-            result = await self._send_batch(task, job, ends)
+            result = await self._send_observed(task, job, ends)
         finally:
             job.runs -= 1
             if not job.runs:
@@ -132,6 +137,14 @@ class Runner:
         active = await in_thread(self._store.active_jobs, list(running))
         for name, job in running.items():
             job.active = job.active and name in active  # who has asked later than this knows better
+
+    async def _send_observed(self, task: Task, job: _JobState, ends: float) -> BatchResult:
+        if self._telemetry is None:
+            return await self._send_batch(task, job, ends)
+        with self._telemetry.batch(task.job.rpartition(":")[0], task.id, job.submitted) as record:
+            result = await self._send_batch(task, job, ends)
+            record(result.columns(), result.stopped)
+        return result
 
     async def _send_batch(self, task: Task, job: _JobState, ends: float) -> BatchResult:
         async def may_send() -> bool:
@@ -226,7 +239,7 @@ class Runner:
         row = await self._ask_until_answered(self._store.job, name)
         if row is None:
             return None  # cleaned away
-        job = self._jobs.setdefault(name, _JobState(row.active, row.manifest))
+        job = self._jobs.setdefault(name, _JobState(row.active, row.manifest, row.submitted))
         job.active = row.active
         return job
 
