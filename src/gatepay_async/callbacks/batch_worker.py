@@ -1,4 +1,4 @@
-"""What many callers want done, done together by one thread: while it does some, the next ones gather."""
+"""A worker thread that carries out requests in batches: requests made during one batch form the next."""
 
 from __future__ import annotations
 
@@ -14,103 +14,104 @@ from attrs import define, field
 
 T = TypeVar("T")
 
-_IDLE_S = 2.0  # seconds after which a thread that has nothing to do ends
+_IDLE_TIMEOUT_S = 2.0  # after which the idle thread ends
 
 
 @define(eq=False)
-class Job(Generic[T]):
+class Pending(Generic[T]):
     """
-    What one caller wants.
+    A request of one caller.
 
     Attributes:
-        wish: What it is.
-        given_up: Nobody waits for it any more.
-        result: What came of it.
-        error: Why nothing did.
-        told: Whether the caller was woken.
-        loop: Where the caller waits, for `done`.
+        request: What to do.
+        abandoned: The caller was cancelled.
+        result: The result, once there is one.
+        error: The error that the caller raises, or None.
+        woken: Whether the caller was woken.
+        done: Set when the caller may continue.
+        loop: The event loop of the caller.
     """
 
-    wish: T
-    given_up: bool = False
+    request: T
+    abandoned: bool = False
     result: Any = None
     error: BaseException | None = None
-    told: bool = False
+    woken: bool = False
     done: anyio.Event = field(factory=anyio.Event)
     loop: Any = field(factory=lambda: current_token().native_token)
 
 
-def tell(jobs: Iterable[Job[T]]) -> None:
-    """Wake the callers, from any thread, each once; one whose event loop has ended is gone."""
-    by_loop: dict[Any, list[Job[T]]] = {}
-    for job in jobs:
-        if job.told:
+def wake_callers(batch: Iterable[Pending[T]]) -> None:
+    """Wake the callers that are not woken yet, from any thread."""
+    by_loop: dict[Any, list[Pending[T]]] = {}
+    for pending in batch:
+        if pending.woken:
             continue
-        job.told = True
-        by_loop.setdefault(job.loop, []).append(job)
-    for loop, theirs in by_loop.items():
-        post = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon  # asyncio's, trio's
-        with suppress(RuntimeError):
-            post(_set_done, theirs)
+        pending.woken = True
+        by_loop.setdefault(pending.loop, []).append(pending)
+    for loop, group in by_loop.items():
+        call_soon = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon  # asyncio's, trio's
+        with suppress(RuntimeError):  # the event loop has ended, and its callers with it
+            call_soon(_set_done, group)
 
 
-def _set_done(jobs: Iterable[Job[T]]) -> None:
-    for job in jobs:
-        job.done.set()
+def _set_done(batch: Iterable[Pending[T]]) -> None:
+    for pending in batch:
+        pending.done.set()
 
 
-class Together(Generic[T]):
+class BatchWorker(Generic[T]):
     """
-    Carries out wishes in a thread of its own, all that wait at once; it ends when nothing has come for a while.
+    Carries out requests in its own thread, all waiting ones at once. The thread ends when it has been idle for a while.
 
     Args:
-        carry_out: Does the jobs, in order, and gives each its result or its error, or raises: that is the error of all.
-            It may `tell` some of them early.
+        carry_out: Carries out a batch in order, and sets the result or the error of each request. If it raises, all
+            requests get that error. It may call ``wake_callers`` for some of them early.
     """
 
-    def __init__(self, carry_out: Callable[[Sequence[Job[T]]], None]) -> None:
+    def __init__(self, carry_out: Callable[[Sequence[Pending[T]]], None]) -> None:
         self._carry_out = carry_out
-        self._waiting: list[Job[T]] = []
+        self._waiting: list[Pending[T]] = []
         self._changed = threading.Condition()
         self._is_running = False
 
-    async def do(self, wish: T) -> Any:
+    async def do(self, request: T) -> Any:
         """
-        Have *wish* carried out after all that were there before it. Cancelled, it may be carried out yet.
+        Carry out *request* after all earlier ones, and return its result. If cancelled, it may still be carried out.
 
         Raises:
-            BaseException: The job's error.
+            BaseException: The error of the request.
         """
-        job = Job(wish)
+        pending = Pending(request)
         with self._changed:
             if not self._is_running:
                 threading.Thread(target=self._work_until_idle, name="gatepay callbacks", daemon=True).start()
                 self._is_running = True
-            self._waiting.append(job)
+            self._waiting.append(pending)
             self._changed.notify()
         try:
-            await job.done.wait()
+            await pending.done.wait()
         except BaseException:
-            job.given_up = True
+            pending.abandoned = True
             raise
-        if job.error is not None:
-            raise job.error
-        return job.result
+        if pending.error is not None:
+            raise pending.error
+        return pending.result
 
     def _work_until_idle(self) -> None:
-        while jobs := self._next_jobs():
+        while batch := self._next_batch():
             try:
-                self._carry_out(jobs)
-            except BaseException as error:  # noqa: BLE001 -- it is told to those who wait
-                for job in jobs:
-                    if not job.told:
-                        job.error = copy.copy(error)
-            tell(jobs)
+                self._carry_out(batch)
+            except BaseException as error:  # noqa: BLE001 -- each waiting caller raises it
+                for pending in batch:
+                    if not pending.woken:
+                        pending.error = copy.copy(error)
+            wake_callers(batch)
 
-    def _next_jobs(self) -> list[Job[T]]:
-        """All that wait; none: nothing came for a while, and the thread ends."""
+    def _next_batch(self) -> list[Pending[T]]:
+        """All waiting requests. Empty: none came for a while, and the thread ends."""
         with self._changed:
-            self._changed.wait_for(lambda: bool(self._waiting), _IDLE_S)
-            jobs, self._waiting = self._waiting, []
-            self._is_running = bool(jobs)
-            return jobs
+            self._changed.wait_for(lambda: bool(self._waiting), _IDLE_TIMEOUT_S)
+            batch, self._waiting = self._waiting, []
+            self._is_running = bool(batch)
+            return batch
