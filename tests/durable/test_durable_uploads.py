@@ -425,7 +425,7 @@ async def test_forgotten_while_it_is_tidied_up(
     tidy = Job.tidy
 
     async def late(job: Job) -> bool:
-        if job.id in it._ending:
+        if job.id in it._jobs_to_tidy:
             seen.set()
             await go_on.wait()
         return await tidy(job)
@@ -657,12 +657,12 @@ async def test_the_queue_is_away_at_the_end(
         it._runner.idle_jobs.add("gatepay:none")  # cleaned away
         await until(lambda: not it._runner.idle_jobs)
         with monkeypatch.context() as patched:
-            patched.setattr(it, "_reap", away)
+            patched.setattr(it, "_requeue_orphans", away)
             await until(lambda: len(asked) > 2)
             assert "can't reach the queue (OperationalError)" in caplog.text
-        await until(lambda: "the queue is back" in caplog.text)
-        monkeypatch.setattr(it, "_give_back", away)
-    assert "can't give back what was taken: OperationalError" in caplog.text
+        await until(lambda: "the queue is available again" in caplog.text)
+        monkeypatch.setattr(it, "_requeue_own", away)
+    assert "can't requeue this worker's batches: OperationalError" in caplog.text
     assert len(caplog.records) == 3
     assert "SECRET" not in caplog.text
 
@@ -862,7 +862,7 @@ async def test_away_and_back(room: Room, shop: Shop) -> None:
         it._locks.acquire = lambda worker: answers.pop() if answers else enter(worker)  # type: ignore[method-assign]  # a double
         await anyio.to_thread.run_sync(it._locks.release)
         shop.latency = 0.3  # so that much is left until it has noticed
-        await until(lambda: it._runner.away)
+        await until(lambda: it._runner.lock_lost)
         shop.latency = 0
         await until(lambda: shop.in_flight == 0)
         report = await job.wait(every=SOON)
@@ -873,7 +873,7 @@ async def test_away_and_back(room: Room, shop: Shop) -> None:
 @pytest.mark.slow
 async def test_taken_while_away(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch that a worker takes while it has lost its place waits until the worker has it again."""
-    monkeypatch.setattr(runner, "AWAY_POLL_S", SOON)
+    monkeypatch.setattr(runner, "LOCK_POLL_S", SOON)
     uploads, runs = room.uploads(shop), []
     task = Task("gatepay:none", 0, PRODUCT, 0, Batch(0, 0, 0, "", 0, 1, 0))
 
@@ -881,12 +881,12 @@ async def test_taken_while_away(room: Room, shop: Shop, monkeypatch: pytest.Monk
         runs.append(await it._runner.run(task))
 
     async with uploads.worker() as it:
-        it._runner.away = True
+        it._runner.lock_lost = True
         async with anyio.create_task_group() as group:
             group.start_soon(run)
             await anyio.wait_all_tasks_blocked()
             assert runs == []
-            it._runner.away = False
+            it._runner.lock_lost = False
     assert runs == [BatchResult().to_row()]
 
 
@@ -898,7 +898,7 @@ async def test_one_looks_after_the_dead(room: Room, shop: Shop) -> None:
         database, engine = it._database, it._engine
         with database.worker_locks(engine, "gatepay").reaper_lock() as alone:
             assert alone
-            assert await anyio.to_thread.run_sync(it._reap) == 1
+            assert await anyio.to_thread.run_sync(it._requeue_orphans) == 1
 
 
 async def test_a_database_that_is_not_there(tmp_path: Path) -> None:
