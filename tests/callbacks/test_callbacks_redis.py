@@ -148,7 +148,7 @@ async def test_many_at_once_are_one_call(redis_url: str) -> None:
     async with Redis.from_url(redis_url) as redis:
         for together, most in ((True, 2), (False, 50)):
             store = RedisStore(redis, prefix=f"{together}:")
-            store._together = together
+            store._batches = together
             before = (await redis.info("commandstats")).get("cmdstat_evalsha", {"calls": 0})["calls"]
             async with anyio.create_task_group() as group:
                 for number in range(50):

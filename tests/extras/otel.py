@@ -31,8 +31,9 @@ async def main() -> None:
     """The same call, without anybody who listens, and with somebody."""
     body = {"code": 100, "msg": "", "time": "1", "data": {"category": []}}
     transport = httpx.MockTransport(lambda _: httpx.Response(200, json=body))
-    for options in ({}, {"tracer_provider": Provider()}):
-        async with instrument(AsyncGatePay("key", "secret", transport=transport), **options) as gatepay:
+    for provider in (None, Provider()):
+        gatepay = AsyncGatePay("key", "secret", transport=transport)
+        async with instrument(gatepay, tracer_provider=provider):
             await gatepay.list_products()
     print(names)
     assert names == ["gatepay product/show", "POST /api/product/show"]

@@ -5,6 +5,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
@@ -302,7 +303,7 @@ async def test_connections(exported: "Exported") -> None:
     """Connections are counted by server whenever the metrics are read, as long as their client exists."""
     telemetry = OpenTelemetry(exported.tracer_provider, exported.meter_provider)
     counts: list[Connections | None] = [Connections(2, 1, 5), Connections(1, 0, 0), None]
-    clients = [telemetry.client(ClientFacts(URL, None, lambda count=count: count)) for count in counts]
+    clients = [telemetry.client(ClientFacts(URL, None, partial(lambda count: count, count))) for count in counts]
     open_connections = exported.points("http.client.open_connections")
     assert sorted(open_connections, key=lambda point: point[1]) == [
         ({**SERVER, "http.connection.state": "idle"}, 1),

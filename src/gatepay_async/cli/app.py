@@ -192,6 +192,16 @@ def _interval(value: str | float) -> float:
     return number
 
 
+def _listening_address(value: str) -> object:
+    """Where to listen: a port, or an address and a port."""
+    from gatepay_async.cli.health import Address
+
+    try:
+        return Address.of(value)
+    except ValueError:
+        raise typer.BadParameter(text("usage.address", value=output.escape(value))) from None
+
+
 def _positive_rate(value: str | float) -> float:
     """A number above 0."""
     try:
@@ -328,7 +338,7 @@ def login(
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import login
 
-    runner.start(login.login, login.ask(), base_url, cloud_base_url, in_file=in_file)
+    runner.start(login.login, login.ask_credentials(), base_url, cloud_base_url, in_file=in_file)
 
 
 @app.command(cls=usage.Command, help="profiles")
@@ -488,11 +498,15 @@ def uploads_work(
     ] = None,
     rate: Annotated[float | None, typer.Option("--rate", help="work.rate", metavar="N", parser=_positive_rate)] = None,
     drain: Annotated[bool, typer.Option("--drain", help="work.drain")] = False,
+    health: Annotated[
+        Any,  # an Address, whose module brings much along
+        typer.Option("--health", help="work.health", metavar="[ADDRESS:]PORT", parser=_listening_address),
+    ] = None,
 ) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import uploads_work
 
-    runner.start(uploads_work.work, concurrency, global_concurrency, rate, drain=drain)
+    runner.start(uploads_work.work, concurrency, global_concurrency, rate, drain=drain, health=health)
 
 
 @app.command(cls=usage.Command, help="pay")

@@ -12,6 +12,7 @@ from typing import BinaryIO, Final, Self
 from gatepay_async.durable.errors import DurableError
 from gatepay_async.durable.jobs import Job
 from gatepay_async.durable.records import batches
+from gatepay_async.durable.records.rows import QueueInfo
 from gatepay_async.durable.spool.folder import Source, Spool
 from gatepay_async.durable.spool.writer import Spooled, spool_file
 from gatepay_async.durable.storage.database import Database, client_of, in_thread
@@ -117,6 +118,10 @@ class Submitter:
         """All jobs, the newest first."""
         return [Job(row, self._store, self._spool) for row in await in_thread(self._store.jobs)]
 
+    async def queue(self) -> QueueInfo:
+        """Count the batches in the queue, of all jobs together, up to 10,000."""
+        return await in_thread(self._store.queue_info)
+
     async def _submit(self, spooled: Spooled, file: BinaryIO, submitted: str) -> Job:
         name = f"{self._queue}:{spooled.digest}"
         row = await in_thread(self._store.job, name)
@@ -126,12 +131,12 @@ class Submitter:
         if row is None:
             await in_thread(self._store.insert_job, name, spooled.manifest, spooled.batches, submitted)
         job = await self.job(name)
-        await job.tidy()  # its last batch may have ended before it was put aside again
+        await job.tidy()  # its last batch may have ended just before put() wrote the card keys again
         return job
 
 
 async def _open_input(path: str | os.PathLike[str] | Source, stack: ExitStack) -> tuple[BinaryIO, str]:
-    """The input, open until the end of *stack*, and what it is called."""
+    """Open the input until *stack* ends. Return the file and its name."""
     if isinstance(path, str | os.PathLike):
         return stack.enter_context(await in_thread(_open_binary, path)), Path(path).name
     copy = stack.enter_context(await in_thread(_temporary_file))

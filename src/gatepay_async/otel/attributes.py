@@ -10,7 +10,7 @@ from attrs import field, frozen
 from opentelemetry.util.types import AttributeValue
 
 from gatepay_async.exchange.port import ForeignError
-from gatepay_async.protocol.errors import GatePayError, OutcomeUnknownError, RefusedError
+from gatepay_async.protocol.errors import GatePayError, RefusedError
 from gatepay_async.protocol.payment_calls import CALLS
 from gatepay_async.protocol.raw import Outgoing
 
@@ -93,14 +93,3 @@ def code_of(error: BaseException | None) -> dict[str, int]:
     if isinstance(error, RefusedError) and 0 <= error.code <= _MAX_CODE:
         return {"gatepay.code": error.code}
     return {}
-
-
-def outcome_of(error: BaseException | None) -> str:
-    """How a call has ended."""
-    if error is None:
-        return "success"
-    if isinstance(error, RefusedError):
-        return "refused"
-    if isinstance(error, OutcomeUnknownError):
-        return "unknown"
-    return "failed" if isinstance(error, Exception) else "cancelled"

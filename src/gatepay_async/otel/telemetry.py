@@ -20,7 +20,6 @@ from gatepay_async.otel.attributes import (
     endpoint_of,
     error_type,
     full_url,
-    outcome_of,
     request_attributes,
     span_name,
 )
@@ -29,7 +28,7 @@ from gatepay_async.otel.spans import HARMLESS, CurrentSpan, current_as_text, is_
 from gatepay_async.protocol.bulk import UploadReport
 from gatepay_async.protocol.calls import KaCreate
 from gatepay_async.protocol.errors import ProtocolError
-from gatepay_async.protocol.observing import ClientFacts, Ended, Observer, Recorded
+from gatepay_async.protocol.observing import ClientFacts, Ended, Observer, Recorded, outcome_of
 from gatepay_async.protocol.raw import Outgoing
 from gatepay_async.version import __version__
 

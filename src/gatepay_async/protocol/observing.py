@@ -8,6 +8,7 @@ from typing import Protocol, TypeAlias
 
 from attrs import frozen
 
+from gatepay_async.protocol.errors import OutcomeUnknownError, RefusedError
 from gatepay_async.protocol.raw import Outgoing
 
 # Called at the end of an attempt: with None if it was answered with a success, or else with what it raised (one of our
@@ -115,3 +116,14 @@ def both(first: Observer | None, second: Observer) -> Observer:
         return ended
 
     return observer
+
+
+def outcome_of(error: BaseException | None) -> str:
+    """How a call has ended."""
+    if error is None:
+        return "success"
+    if isinstance(error, RefusedError):
+        return "refused"
+    if isinstance(error, OutcomeUnknownError):
+        return "unknown"
+    return "failed" if isinstance(error, Exception) else "cancelled"
