@@ -13,7 +13,7 @@ from urllib.parse import quote_plus
 from attrs import field, frozen
 
 from gatepay_async.protocol import catalogue, codec
-from gatepay_async.protocol.calls import Call, KaShow
+from gatepay_async.protocol.calls import Call, KaShow, PayCreate
 from gatepay_async.protocol.describing import describe
 from gatepay_async.protocol.errors import ProtocolError, RefusedError
 from gatepay_async.protocol.masking import mask
@@ -30,8 +30,11 @@ SUCCESS = 100
 _REDIRECT, _CLIENT_ERROR = 300, 400  # the first status of each class
 _WITHOUT_BODY = (204, 205)  # No Content, Reset Content
 
-# Functions that read a whole reply in one step. Other replies are small or rare.
-_FAST_READERS: dict[str, Callable[[bytes], tuple[int, Any] | None]] = {KaShow.path: codec.read_listing}
+# Functions that read a whole reply in one step, with the call that it answers. Other replies are small or rare.
+_FAST_READERS: dict[str, Callable[[bytes, Any], tuple[int, Any] | None]] = {
+    KaShow.path: codec.read_listing,
+    PayCreate.path: codec.read_payment,
+}
 
 _MAX_CODE = 99_999  # GatePay's codes have three digits; a longer number may be a card key
 
@@ -40,6 +43,7 @@ _EPOCH = re.compile(r"[0-9]{1,12}")
 
 # The bytes that need no escaping (the same as in urllib.parse; WHATWG URL, application/x-www-form-urlencoded).
 _SAFE = (string.ascii_letters + string.digits + "_.-~").encode()
+_ALL_SAFE = re.compile(r"[A-Za-z0-9_.~-]*")
 # With at most so many different bytes to escape, replacing them one after the other is faster than quote_plus().
 _MAX_REPLACED_BYTES = 8
 
@@ -109,20 +113,20 @@ def encode_form(fields: Mapping[str, str]) -> Form:
     Args:
         fields: The fields, in order. Their names must need no escaping.
     """
-    return Form(b"&".join(b"%b=%b" % (name.encode(), _quote(value)) for name, value in fields.items()))
+    is_safe = _ALL_SAFE.fullmatch  # most fields except card keys need no escaping
+    pairs = [f"{name}={value if is_safe(value) else _quote(value)}" for name, value in fields.items()]
+    return Form("&".join(pairs).encode("ascii"))
 
 
-def _quote(value: str) -> bytes:
+def _quote(value: str) -> str:
     raw = value.encode()
-    if raw.isalnum():  # true for most fields except card keys; bytes.isalnum() accepts ASCII only
-        return raw
     special = set(raw.translate(None, _SAFE))
     if len(special) > _MAX_REPLACED_BYTES:
-        return quote_plus(value).encode()
+        return quote_plus(value)
     # Escape % and + first, because the other replacements insert these two.
     for byte in [*[each for each in b"%+" if each in special], *special.difference(b"%+")]:
         raw = raw.replace(bytes((byte,)), b"+" if byte == ord(" ") else b"%%%02X" % byte)
-    return raw
+    return raw.decode("ascii")
 
 
 def decode(call: Call[T], reply: Reply) -> T:
@@ -135,7 +139,7 @@ def decode(call: Call[T], reply: Reply) -> T:
     """
     read_quickly = _FAST_READERS.get(call.path)
     if read_quickly is not None and reply.status < _REDIRECT:
-        quick = read_quickly(reply.body)
+        quick = read_quickly(reply.body, call)
         if quick is not None and quick[0] == SUCCESS:
             return cast("T", quick[1])
     failure: RefusedError | ProtocolError
