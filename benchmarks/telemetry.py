@@ -26,6 +26,8 @@ class Instant:
         """The empty shop."""
         return Reply(200, BODY)
 
+    post_at_once = send
+
     def connections(self) -> None:
         """None."""
 

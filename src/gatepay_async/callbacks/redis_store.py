@@ -58,10 +58,10 @@ _CALL_TIMEOUT_S = 4.0  # for one call of the script; less than the time-out of a
 class _ScriptRequest(NamedTuple):
     """The arguments of the script for one key."""
 
-    key: str
+    key: bytes
     operation: str
     token: str
-    facts: str
+    facts: bytes
     expiry: str  # milliseconds; empty: never
 
 
@@ -133,7 +133,9 @@ class RedisStore:
         """Run an operation with the next call of the script. Requests made during a call are batched for the next."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[str] = loop.create_future()
-        request = _ScriptRequest(self._prefix + claim.key, operation, claim.token, f"={claim.facts} ", expiry)
+        # Encoded here, text that UTF-8 can't encode fails its own call only, and not the whole batch.
+        key, facts = f"{self._prefix}{claim.key}".encode(), f"={claim.facts} ".encode()
+        request = _ScriptRequest(key, operation, claim.token, facts, expiry)
         if not self._batches:
             await self._run_script_once([(request, answer)])
             return answer.result()

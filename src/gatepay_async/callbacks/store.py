@@ -11,8 +11,8 @@ from attrs import frozen
 class Standing(Enum):
     """The answer to a claim: the state of the callback."""
 
-    MINE = "it is claimed by the caller now"
-    TAKEN = "another delivery is handling it"
+    MINE = "it is claimed for whoever asked"
+    TAKEN = "somebody else is handling it"
     HANDLED = "it was handled before"
     CONFLICT = "its order_id was handled before, with other facts"
 

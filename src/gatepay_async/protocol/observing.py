@@ -1,4 +1,4 @@
-"""How whoever sends calls is told of them: what limits uploads listens, and so does what traces and counts calls."""
+"""The protocols of what is told of calls: it limits the calls of uploads, or reports them as telemetry."""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ from attrs import frozen
 from gatepay_async.protocol.errors import OutcomeUnknownError, RefusedError
 from gatepay_async.protocol.raw import Outgoing
 
-# Called at the end of an attempt: with None if it was answered with a success, or else with what it raised (one of our
-# errors, another's, or a cancellation); and with the HTTP status of its reply, or None if no whole reply came.
+# Called at the end of an attempt: with None after a success, or with the exception, which may be a cancellation; and
+# with the HTTP status of the reply, or None if no whole reply came.
 Ended: TypeAlias = Callable[[BaseException | None, int | None], None]
 
-# Called with the result of an upload or of a batch: card keys by column of the report, and what stopped it, or None.
+# Called with the result of an upload or a batch: card keys by column of the report, and what stopped it, or None.
 Recorded: TypeAlias = Callable[[Mapping[str, int], BaseException | None], None]
 
 
 class Observer(Protocol):
-    """Is called when an attempt begins. It must not raise, and keep neither the call nor the error."""
+    """Called when an attempt begins. It must not raise, and must not keep the call or the error."""
 
     def __call__(self, call: Outgoing, attempt: int, /) -> Ended:
         """
-        Note that an attempt begins.
+        Record that an attempt begins.
 
         Args:
-            call: What is sent.
-            attempt: Its number within the call, from 1.
+            call: The call.
+            attempt: The number of the attempt within the call, from 1.
+
+        Returns:
+            A function to call at the end of the attempt.
         """
         ...
 
