@@ -109,7 +109,8 @@ class _Pages:
     _walk: Walk
     _send: Send
     _product_id: int
-    _lock: anyio.Lock = field(init=False, factory=anyio.Lock)
+    # Fast: the lock is for tasks that share the walk, and a turn of the event loop would cost more than all the rest.
+    _lock: anyio.Lock = field(init=False, factory=partial(anyio.Lock, fast_acquire=True))
     _ready_pages: deque[CardKeyPage] = field(init=False, factory=deque[CardKeyPage])
     # By page; raised when the walk can't do without it.
     _failed: dict[int, Exception] = field(init=False, factory=dict[int, Exception])
