@@ -71,7 +71,7 @@ def test_both_ways_agree(rows: list[dict[str, Any]], name: str | None, value: ob
 @rows("name", ["createtime", "updatetime"])
 @rows(
     ("time", "read"),
-    [(0, True), (codec._SURELY_A_TIME, True), (codec._MAX_EPOCH, True), (codec._MAX_EPOCH + 1, False), (-1, False)],
+    [(0, True), (codec._SAFE_EPOCH_LIMIT, True), (codec._MAX_EPOCH, True), (codec._MAX_EPOCH + 1, False), (-1, False)],
 )
 def test_times(name: str, time: int, *, read: bool) -> None:
     """A time is read the short way from the first second to the last that a datetime knows."""

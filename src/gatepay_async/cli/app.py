@@ -328,7 +328,7 @@ def login(
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import login
 
-    runner.start(login.login, login.ask(), base_url, cloud_base_url, in_file=in_file)
+    runner.start(login.login, login.ask_credentials(), base_url, cloud_base_url, in_file=in_file)
 
 
 @app.command(cls=usage.Command, help="profiles")

@@ -1,4 +1,4 @@
-"""Lines of a text file that may be something else than one card key each; and how a card key is shown."""
+"""Finds odd lines, which may be something else than a card key, and masks card keys for display."""
 
 import re
 
@@ -7,23 +7,23 @@ from attrs import frozen
 from gatepay_async.cli.files.reading import Digits
 
 _SHOWN = 2  # characters at each end
-_ENOUGH = 8  # characters; a shorter card key shows fewer
+_MIN_FULL_CHARS = 8  # of a shorter card key, fewer characters are shown
 _MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|&(?:[a-z]+|#\d+);")
-_EXPONENT = re.compile(r"[+-]?\d(?:[.,]\d+)?E\+\d{2,}")  # as Excel and WPS write them
+_EXPONENT = re.compile(r"[+-]?\d(?:[.,]\d+)?E\+\d{2,}")  # as written by Excel and WPS
 
-_SIGNED = re.compile(r"""['`]\d+|="[^"]*\"""")  # so that a spreadsheet makes no number of it
-_QUOTED = re.compile('".*"')  # as in a CSV file, where the quotes are no part of it
+_SIGNED = re.compile(r"""['`]\d+|="[^"]*\"""")  # the sign keeps a spreadsheet from converting the text to a number
+_QUOTED = re.compile('".*"')  # as in a CSV file, where the quotes don't belong to the value
 
 
 @frozen
 class Odd:
     """
-    What is odd.
+    An odd line.
 
     Attributes:
-        line: Its number.
-        kind: The end of the key of the text that says why.
-        shown: The line, masked.
+        line: The number of the line.
+        kind: Why it is odd: the last part of the key of a text, ``odd.…``.
+        shown: The masked line.
     """
 
     line: int
@@ -32,8 +32,8 @@ class Odd:
 
 
 def oddity(line: str) -> str:
-    """What is odd in *line* of a text file, or nothing."""
-    # Nearly all lines have none of these letters, and cost no more than this.
+    """Return why *line* of a text file is odd; empty: it isn't."""
+    # Check for the characters first, which is fast: nearly all lines have none of them.
     if "," in line:
         return "comma"
     if "\t" in line and "\t" in line.strip():
@@ -48,23 +48,23 @@ def oddity(line: str) -> str:
 
 
 def _signed(key: str) -> str:
-    """What is odd in a cell that begins with a sign which a spreadsheet doesn't show, or nothing."""
+    """Return ``sign`` if a cell starts with a sign that spreadsheets don't show; else empty."""
     return "sign" if ("'" in key or "`" in key or "=" in key) and _SIGNED.fullmatch(key.strip()) else ""
 
 
 def is_exponent(key: str) -> bool:
-    """Whether a spreadsheet has made a number of *key* and lost its digits: ``1.23E+15``."""
+    """Whether a spreadsheet has converted *key* to a number and lost digits: ``1.23E+15``."""
     return "E" in key and _EXPONENT.fullmatch(key) is not None
 
 
 class Lengths:
-    """What is odd in a table: numbers that differ in length, of which the shorter ones may have lost zeros; signs."""
+    """Finds odd cells of a table: signs, and numbers of different lengths, because shorter ones may have lost zeros."""
 
     def __init__(self) -> None:
         self._first = 0
 
     def oddity(self, key: str) -> str:
-        """What is odd about *key*, or nothing."""
+        """Return why *key* is odd; empty: it isn't."""
         if type(key) is not Digits:
             return _signed(key)
         self._first = self._first or len(key)
@@ -72,7 +72,7 @@ class Lengths:
 
 
 def masked(key: str) -> str:
-    """*key* with its first and last two characters alone; fewer of a short one."""
+    """Return only the first and last two characters of *key*; fewer of a short one."""
     key = key.strip()
-    shown = min(_SHOWN, len(key) * _SHOWN // _ENOUGH)
+    shown = min(_SHOWN, len(key) * _SHOWN // _MIN_FULL_CHARS)
     return f"{key[:shown]}…{key[len(key) - shown :]}"
