@@ -153,7 +153,9 @@ def test_numbers_of_a_spreadsheet(tmp_path: Path) -> None:
     ):
         assert problem(path, workbook([["卡密"], [cell]])).startswith(said), cell
     for number_format in ("00000000", "000\\-0000", '"VIP"0000'):
-        assert "in front that are not stored" in problem(path, workbook([[1234]], number_format=number_format))
+        assert "shown differently from what the file stores" in problem(
+            path, workbook([[1234]], number_format=number_format)
+        )
     for name in ("keys.csv", "keys.tsv"):
         assert ": row 2 holds a number that a spreadsheet shortened" in problem(tmp_path / name, b"AAAA\n 1.23E+15 \n")
     path.write_bytes(workbook([["卡密"], [12345678], [345678], [23456789]]))

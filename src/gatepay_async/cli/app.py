@@ -380,6 +380,9 @@ def keys_upload(
     ] = "auto",
     skip_heading: Annotated[bool, typer.Option("--skip-heading", help="upload.skip_heading")] = False,
     as_is: Annotated[bool, typer.Option("--as-is", help="upload.as_is")] = False,
+    hidden_rows: Annotated[
+        str | None, typer.Option("--hidden-rows", help="upload.hidden_rows", **_choice_option("upload", "skip"))
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="upload.yes")] = False,
     failed_lines: FailedLines = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="upload.dry_run")] = False,
@@ -390,7 +393,7 @@ def keys_upload(
     from gatepay_async.cli.commands import keys_dry_run, keys_upload
     from gatepay_async.cli.files.reading import Reading
 
-    reading = Reading(encoding, column.strip(), skip_heading, as_is)
+    reading = Reading(encoding, column.strip(), skip_heading, as_is, hidden_rows or "")
     if dry_run:
         raise typer.Exit(keys_dry_run.dry_run(files, reading))
     if durable or no_wait:

@@ -14,7 +14,7 @@ from attrs import define, evolve, field
 from gatepay_async.cli.files import encodings, formats, memory
 from gatepay_async.cli.files.odd import Lengths, Odd, masked, oddity
 from gatepay_async.cli.files.reading import AUTO, Digits, FileProblemError, Reading, Refused
-from gatepay_async.cli.files.tables import Cell, keys_of
+from gatepay_async.cli.files.tables import Cell
 from gatepay_async.cli.language import text
 from gatepay_async.cli.output import escape, wants_json, warn
 from gatepay_async.cli.screens import progress
@@ -60,6 +60,7 @@ def check_sources(names: list[Path], reading: Reading) -> list[Source]:
     Raises:
         HaltError: Something is missing, is no file, or holds what can't be a card key; it says where.
     """
+    memory.keep_large_apart()
     found = find_sources(names)
     if reading.column and not any(formats.is_table(source.path, reading) for source in found):
         raise HaltError(text("sources.no_table"), todo=text("sources.no_table.todo"))
@@ -159,14 +160,21 @@ def _check_workbook(source: Source, file: BinaryIO, reading: Reading, room: int)
 
     source = evolve(source, stamp=file_stamp(file))
     found: list[Source] = []
-    sheets = workbooks.sheets(file)
+    sheets, hidden = workbooks.sheets(file)
     several = len(sheets) > 1
-    for number, (name, _) in enumerate(sheets):
-        part = evolve(source, name=f"{source.name}[{name}]" if several else source.name)
+    for number, sheet in enumerate(sheets):
+        part = evolve(source, name=f"{source.name}[{sheet.name}]" if several else source.name)
         with explain_problems(part.name):
             parse = partial(formats.parse_sheet, number=number, reading=reading)
-            found.append(_check_table(part, *keys_of(sheets[number][1], reading), parse, room))
+            found.append(_check_table(part, *sheet.keys(reading), parse, room))
+            if sheet.hidden_rows and not reading.hidden_rows:
+                raise FileProblemError("sources.hidden_rows", count=f"{sheet.hidden_rows:,}")
+        if sheet.hidden_rows:
+            said = text(f"sources.hidden_{reading.hidden_rows}", name=escape(part.name), count=f"{sheet.hidden_rows:,}")
+            warn(said)
         room -= len(found[-1].content or b"")
+    if hidden:
+        warn(text("sources.hidden_sheets", name=escape(source.name), count=hidden))
     if not found:
         raise FileProblemError("sources.empty")
     return found

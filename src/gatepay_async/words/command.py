@@ -361,6 +361,10 @@ COMMAND: dict[str, Text] = {
         "are sent as they arrive.",
         "每一行都原样作为卡密（表格也按文本读取），不识别标题和列。标准输入边读边发。",
     ),
+    "upload.hidden_rows": (
+        "Upload or skip rows of a workbook that are hidden, by a filter for example.",
+        "工作簿中被隐藏（例如被筛选）的行：upload 上传，skip 跳过。",
+    ),
     "upload.yes": (
         "Don't ask about lines that contain commas, tabs or markup.",
         "对含有逗号、制表符或标签的行不再询问，直接上传。",
@@ -904,9 +908,38 @@ COMMAND: dict[str, Text] = {
         "holds a number of more than 15 digits; Excel has replaced the others with zeros",
         "是超过 15 位的数字，后面的位数已被 Excel 改成 0",
     ),
-    "sources.padded": (
-        "holds a number, and this workbook shows numbers with zeros in front that are not stored",
-        "是数字，而此工作簿用数字格式显示前导零，文件中并没有保存这些零",
+    "sources.formatted": (
+        "is shown differently from what the file stores, because of its number format",
+        "因设置了数字格式，显示的内容与文件中保存的不同",
+    ),
+    "sources.formatted.todo": (
+        "copy the column in Excel or WPS, paste it into a text file as it is shown, and upload that file",
+        "请在 Excel 或 WPS 中复制该列，按显示的样子粘贴到文本文件中，再上传该文本文件",
+    ),
+    "sources.hidden_rows": (
+        "{count} hidden rows (by a filter, say) hold something",
+        "有 {count} 行被隐藏（例如被筛选），其中有内容",
+    ),
+    "sources.hidden_rows.todo": (
+        "add --hidden-rows skip to leave them out, or --hidden-rows upload to upload them, too",
+        "不上传这些行请加 --hidden-rows skip；也要上传请加 --hidden-rows upload",
+    ),
+    "sources.hidden_column": ("the column of the card keys is hidden", "卡密所在的列被隐藏"),
+    "sources.hidden_column.todo": (
+        "name it with --column if it is the right one, or show all columns and look",
+        "如果确实是这一列，请用 --column 指定；否则请取消隐藏后核对",
+    ),
+    "sources.hidden_skip": (
+        "Note: {name}: {count} hidden rows are left out.",
+        "注意：{name} 中有 {count} 个隐藏行，已跳过。",
+    ),
+    "sources.hidden_upload": (
+        "Note: {name}: {count} hidden rows are included.",
+        "注意：{name} 中有 {count} 个隐藏行，也会上传。",
+    ),
+    "sources.hidden_sheets": (
+        "Note: {name}: hidden sheets are not read ({count}).",
+        "注意：{name} 中的隐藏工作表不会读取（{count} 个）。",
     ),
     "sources.no_text": (
         "holds a date, a truth value or something else that is not text",

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, cast
 
@@ -67,7 +67,7 @@ def json_rows(lines: Iterable[str], reading: Reading) -> Keys:
         yield value if isinstance(value, str | Refused) else Refused("sources.no_text", {})
 
 
-def keys_of(rows: Iterable[Sequence[Cell]], reading: Reading) -> tuple[int, Keys]:
+def keys_of(rows: Iterable[Sequence[Cell]], reading: Reading, hidden_columns: Container[int] = ()) -> tuple[int, Keys]:
     """
     The card keys of a table.
 
@@ -75,8 +75,13 @@ def keys_of(rows: Iterable[Sequence[Cell]], reading: Reading) -> tuple[int, Keys
         The number of the first row that may hold one, from 1; and the card keys of the rows from there on, blank where
         a row has none.
 
+    Args:
+        rows: All of it.
+        reading: What the user has said.
+        hidden_columns: The places of columns that nobody sees; with the first row at the latest.
+
     Raises:
-        FileProblemError: Which column they are in is not known.
+        FileProblemError: Which column they are in is not known, or it is hidden and nobody has named it.
     """
     source = iter(rows)
     number = 0
@@ -88,6 +93,8 @@ def keys_of(rows: Iterable[Sequence[Cell]], reading: Reading) -> tuple[int, Keys
     else:
         return 1, iter(())
     place, heading = columns.choose([cell if isinstance(cell, str) else "0" for cell in first], reading.column)
+    if place in hidden_columns and not reading.column:
+        raise FileProblemError("sources.hidden_column")
     alone = not reading.column and not any(cell for other, cell in enumerate(first) if other != place)
     keys = (_cell(each, place, alone=alone) for each in source)
     if heading or reading.skip_heading:
