@@ -79,6 +79,7 @@ def print_report(
     place: Place,
     *,
     failed_lines: Path | None,
+    as_is: bool = False,
     left_out: bool = False,
     interrupted: bool = False,
     cancelled: bool = False,
@@ -92,6 +93,7 @@ def print_report(
         report: What became of it.
         place: Where a line stands.
         failed_lines: Where the card keys are that are not known to be on the server.
+        as_is: Each card key is a line there, whatever the name of the file says.
         left_out: Lines are missing there, which were never read.
         interrupted: It was broken off.
         cancelled: So it was on purpose.
@@ -124,7 +126,7 @@ def print_report(
     if report.stopped is not None and not cancelled:
         print_line(text("upload.stopped"), stream=sys.stderr)
     if failed_lines is not None:
-        print_line(text("upload.failed_lines_at", path=escape(failed_lines)))
+        print_line(text("upload.failed_lines_as_is" if as_is else "upload.failed_lines_at", path=escape(failed_lines)))
         if left_out:
             print_line(text("upload.left_out"))
     print_line(text("upload.again"))

@@ -227,6 +227,7 @@ _TABLE = re.compile(r"\.(csv|tsv|jsonl|xlsx)(\[.*\])?$", re.IGNORECASE | re.DOTA
 _REMEDIES = {
     "sources.utf8_mark": "sources.utf8_mark.todo",
     "sources.heading": "sources.heading.todo",
+    "sources.title": "sources.title.todo",
     "sources.no_encoding": "sources.no_encoding.todo",
     "sources.not_in": "sources.no_encoding.todo",
     "sources.which_column": "sources.which_column.todo",

@@ -869,6 +869,14 @@ COMMAND: dict[str, Text] = {
         "add --skip-heading to leave this line out, or --as-is if it is a card key",
         "如果是标题，请加 --skip-heading 跳过；如果确实是卡密，请加 --as-is",
     ),
+    "sources.title": (
+        "looks like a heading, and other rows stand above it",
+        "看起来是标题行，但上面还有其他行",
+    ),
+    "sources.title.todo": (
+        "delete the rows above the first card key",
+        "请删除第一条卡密上方的各行",
+    ),
     "sources.which_column": (
         "several columns; which one holds the card keys? Columns: {columns}",
         "有多列，无法确定哪一列是卡密。各列：{columns}",
@@ -878,8 +886,9 @@ COMMAND: dict[str, Text] = {
         "没有唯一的列 {wanted}。各列：{columns}",
     ),
     "sources.which_column.todo": (
-        "name the column or its number: --column {likely}",
-        "请指定列名或列号：--column {likely}",
+        "name the column or its number: --column {likely}. Other columns are not uploaded: if a customer needs a card number "
+        "and a password, join them in one column first",
+        "请指定列名或列号：--column {likely}。其他列不会上传：如果客户同时需要卡号和密码，请先合并为一列（如 卡号----密码）",
     ),
     "sources.no_table": ("--column: none of the files is a table.", "--column：没有文件是表格。"),
     "sources.no_table.todo": (
@@ -978,6 +987,10 @@ COMMAND: dict[str, Text] = {
         "（开头有表格软件不显示的符号：' 或 =）",
     ),
     "odd.exponent": ("(a number that a spreadsheet shortened)", "（被表格软件缩写的数字）"),
+    "odd.rounded": (
+        "(are digits lost? Spreadsheets make zeros of those after the 15th)",
+        "（位数可能已丢失：表格软件会把第 15 位之后的数字变成 0）",
+    ),
     "odd.zeros": (
         "(a number of another length; leading zeros may be lost)",
         "（位数与其他数字不同，可能丢失了前导零）",
@@ -1074,6 +1087,10 @@ COMMAND: dict[str, Text] = {
     "upload.failed_lines_at": (
         "The card keys that may not be on the server are in {path}. You can upload that file as it is.",
         "未能确认上传成功的卡密已写入 {path}，可直接再次上传。",
+    ),
+    "upload.failed_lines_as_is": (
+        "The card keys that may not be on the server are in {path}, one on each line. Upload that file with --as-is, too.",
+        "未能确认上传成功的卡密已写入 {path}，一行一条；再次上传该文件时同样要加 --as-is。",
     ),
     "upload.failed_lines_read": (
         "--failed-lines: {path} is one of the files to upload, and would be replaced.",
