@@ -181,6 +181,13 @@ def _filled(value: str) -> str:
     return value
 
 
+def _order_number(value: str) -> str:
+    """An order number as it will come back: what a script's variable ends in, a line break say, is no part of it."""
+    if value != value.strip():
+        raise typer.BadParameter(text("usage.blanks", value=output.escape(value)))
+    return _filled(value)
+
+
 def _interval(value: str | float) -> float:
     """Seconds, 1 or more."""
     try:
@@ -506,7 +513,9 @@ def pay(
     group: Annotated[list[str] | None, typer.Option("--group", help="pay.group", metavar="ID:N,…")] = None,
     cloud: Annotated[bool, typer.Option("--cloud", help="pay.cloud")] = False,
     num: Annotated[int, typer.Option("--num", "-n", help="pay.num", metavar="N", parser=_positive_int)] = 1,
-    order: Annotated[str | None, typer.Option("--order", help="pay.order", metavar="TEXT", parser=_filled)] = None,
+    order: Annotated[
+        str | None, typer.Option("--order", help="pay.order", metavar="TEXT", parser=_order_number)
+    ] = None,
     custom: Annotated[str, typer.Option("--custom", help="pay.custom", metavar="TEXT")] = "",
     save_qr: Annotated[
         Path | None, typer.Option("--save-qr", help="pay.save_qr", metavar="FILE", parser=_file_path)

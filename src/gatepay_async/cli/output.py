@@ -114,23 +114,29 @@ def print_json(**document: object) -> None:
     sys.stdout.flush()
 
 
+def fields() -> tuple[str, ...]:
+    """Those that ``--fields`` asks for; none: all."""
+    return _fields.get()
+
+
 def _selected(document: dict[str, object]) -> dict[str, object]:
     """The fields that are asked for; an error is always whole."""
-    wanted = _fields.get()
+    wanted = fields()
     if not wanted or "error" in document:
         return document
     lists = {name: items for name, items in document.items() if _is_list_of_rows(items)}
     if len(lists) == len(document) == 1:
         [(name, rows)] = lists.items()
-        return {name: [_pick_fields(row, wanted) for row in cast("list[dict[str, object]]", rows)]}
-    return _pick_fields(document, wanted)
+        return {name: [pick_fields(row, wanted) for row in cast("list[dict[str, object]]", rows)]}
+    return pick_fields(document, wanted)
 
 
 def _is_list_of_rows(items: object) -> bool:
     return isinstance(items, list) and all(isinstance(each, dict) for each in cast("list[object]", items))
 
 
-def _pick_fields(row: Mapping[str, object], wanted: tuple[str, ...]) -> dict[str, object]:
+def pick_fields(row: Mapping[str, object], wanted: tuple[str, ...]) -> dict[str, object]:
+    """Of *row*, the *wanted* fields; a name that is none is told of once."""
     # A name that is wrong is no reason to fail: the command has done its work.
     for name in wanted:
         if name not in row and name not in _unknown:
@@ -142,9 +148,9 @@ def _pick_fields(row: Mapping[str, object], wanted: tuple[str, ...]) -> dict[str
 def print_long_json(document: Mapping[str, object], lists: Mapping[str, Iterable[object]]) -> None:
     """As ``print_json``, with *lists* that may be too long to be held as text: each item is written as it comes."""
     encode = _encoder().encode
-    wanted = _fields.get()
+    wanted = fields()
     if wanted:
-        _pick_fields({**document, **lists}, wanted)  # to tell of names that are none
+        pick_fields({**document, **lists}, wanted)  # to tell of names that are none
         document = {name: value for name, value in document.items() if name in wanted}
         lists = {name: items for name, items in lists.items() if name in wanted}
     sys.stdout.write(encode(document)[:-1])

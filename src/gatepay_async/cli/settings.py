@@ -1,8 +1,9 @@
 """
 Where the key comes from: the command line, the environment, or a profile, in this order.
 
-A key, its secret and its server always come from one of them: what belongs to two shops is never put together. Nothing
-secret is ever read from the command line.
+A key and its secret always come from one of them: what belongs to two shops is never put together. With ``--profile``,
+so does the server; else GATEPAY_BASE_URL comes before that of a profile. Nothing secret is ever read from the command
+line.
 """
 
 import os
@@ -178,12 +179,20 @@ def _stored(name: str, *, above_environment: bool) -> Stored:
     profile = profiles.get_profile(name)
     variables: Mapping[str, str] = {} if above_environment else os.environ
     base_url = variables.get("GATEPAY_BASE_URL") or profile.base_url or BASE_URL
-    cloud_base_url = variables.get("GATEPAY_CLOUD_BASE_URL")
+    # Of the same place as the base URL: orders of a sandbox must never reach the real cloud.
+    cloud_base_url = ""
+    if is_same_url(base_url, variables.get("GATEPAY_BASE_URL") or BASE_URL):
+        cloud_base_url = variables.get("GATEPAY_CLOUD_BASE_URL", "")
+    if not cloud_base_url and is_same_url(base_url, profile.base_url or BASE_URL):
+        cloud_base_url = profile.cloud_base_url
     if not cloud_base_url:
-        # Of the same place as the base URL: orders of a sandbox must never reach the real cloud.
-        of_profile = profile.cloud_base_url if base_url == (profile.base_url or BASE_URL) else ""
-        cloud_base_url = of_profile or (CLOUD_BASE_URL if base_url == BASE_URL else base_url)
+        cloud_base_url = CLOUD_BASE_URL if is_same_url(base_url, BASE_URL) else base_url
     return Stored(name, profile, base_url, cloud_base_url)
+
+
+def is_same_url(one: str, other: str) -> bool:
+    """Whether both are the same server, with a slash at the end or without."""
+    return one.strip().rstrip("/").casefold() == other.strip().rstrip("/").casefold()
 
 
 def base_url() -> str:

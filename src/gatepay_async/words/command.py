@@ -314,6 +314,18 @@ COMMAND: dict[str, Text] = {
         "Use the key of this profile (default: GATEPAY_PROFILE).",
         "使用此配置的密钥（默认取 GATEPAY_PROFILE）。",
     ),
+    "option.profile_login": (
+        "Store the key as this profile (default: GATEPAY_PROFILE, or else `default`).",
+        "把密钥保存为此配置（默认取 GATEPAY_PROFILE，否则为 default）。",
+    ),
+    "option.profile_logout": (
+        "Remove this profile (default: GATEPAY_PROFILE, or else the default profile).",
+        "删除此配置（默认取 GATEPAY_PROFILE，否则为默认配置）。",
+    ),
+    "option.profile_profiles": (
+        "Has no effect: all profiles are listed.",
+        "此处无作用：总是列出全部配置。",
+    ),
     "option.env_file": (
         "Read GATEPAY_ variables from this file.",
         "从此文件读取 GATEPAY_ 开头的变量。",
@@ -328,7 +340,10 @@ COMMAND: dict[str, Text] = {
         "Payment method; onecode is one QR code for several apps.",
         "付款方式；onecode 为聚合码，支持多种 App 扫码。",
     ),
-    "login.base_url": ("Use another server, such as the sandbox.", "使用其他服务器，例如沙箱。"),
+    "login.base_url": (
+        "Use another server, such as the sandbox (default: GATEPAY_BASE_URL).",
+        "使用其他服务器，例如沙箱（默认取 GATEPAY_BASE_URL）。",
+    ),
     "login.cloud_base_url": (
         "Server for cloud payments (default: --base-url).",
         "云端支付使用的服务器（默认与 --base-url 相同）。",
@@ -504,6 +519,10 @@ COMMAND: dict[str, Text] = {
     "usage.concurrency": (
         "{value} (must be a whole number above 0, or auto)",
         "{value}（必须是大于 0 的整数，或 auto）",
+    ),
+    "usage.blanks": (
+        "{value} (must not begin or end with a space or a line break)",
+        "{value}（开头和结尾不能有空格或换行）",
     ),
     "usage.empty": ("it is empty", "内容为空"),
     "usage.interval": ("{value} (must be a number of seconds from 1)", "{value}（必须是不小于 1 的秒数）"),
@@ -765,6 +784,10 @@ COMMAND: dict[str, Text] = {
     "login.kept": ("The secret is in {place}.", "appsecret 保存在{place}。"),
     "login.in_keyring": ("your keyring ({keyring})", "系统钥匙串（{keyring}）"),
     "login.in_file": ("{path}, which only you can read", "文件 {path}（仅自己可读）"),
+    "login.server": (
+        "The profile belongs to {url} (GATEPAY_BASE_URL), not to GatePay.",
+        "该配置对应的服务器是 {url}（来自 GATEPAY_BASE_URL），不是 GatePay。",
+    ),
     "login.not_default": (
         "It is not the default: add --profile {name}, or run `gatepay profiles --default {name}`.",
         "它不是默认配置：请加上 --profile {name}，或运行 gatepay profiles --default {name}。",
@@ -1371,6 +1394,7 @@ COMMAND: dict[str, Text] = {
     "sandbox.database_bad": ("Can't use {path} as a database: {reason}", "{path} 不能用作数据库：{reason}"),
     # -- what the sandbox sees ----------------------------------------------------------------------------------------
     "seen.no_answer": ("no answer", "无响应"),
+    "seen.key": ("1 key", "1 条卡密"),
     "seen.keys": ("{count} keys", "{count} 条卡密"),
     "seen.ms": ("{ms} ms", "{ms} 毫秒"),
     "seen.order": ("order {number}", "订单 {number}"),

@@ -12,7 +12,7 @@ from gatepay_async.cli.language import text
 from gatepay_async.cli.output import escape, print_json, wants_json, warn
 from gatepay_async.cli.profiles import Profile
 from gatepay_async.cli.screens import print_line, print_table, table
-from gatepay_async.cli.settings import Stored
+from gatepay_async.cli.settings import Stored, is_same_url
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.client import BASE_URL, CLOUD_BASE_URL
 from gatepay_async.protocol import invisible
@@ -58,6 +58,9 @@ def _line() -> str:
 async def login(asked: Asked, base_url: str, cloud_base_url: str, *, in_file: bool) -> Status:
     """Check the key with one call, and put it away."""
     name = profiles.check_name(_named() or profiles.DEFAULT_NAME)
+    from_environment = "" if base_url else os.environ.get("GATEPAY_BASE_URL", "")
+    if from_environment:
+        base_url, cloud_base_url = from_environment, cloud_base_url or os.environ.get("GATEPAY_CLOUD_BASE_URL", "")
     # A server of one's own is the cloud, too, if nobody says where that is.
     profile = Profile(asked.appkey, base_url, cloud_base_url or base_url)
     before = profiles.find_profile(name)
@@ -78,6 +81,8 @@ async def login(asked: Asked, base_url: str, cloud_base_url: str, *, in_file: bo
         return Status.DONE
     print_line(text("login.done", name=name, products=count), style="green")
     print_line(text("login.kept", place=place))
+    if from_environment and not is_same_url(from_environment, BASE_URL):
+        print_line(text("login.server", url=escape(from_environment)))
     if not is_default:
         print_line(text("login.not_default", name=name))
     if any(os.environ.get(each) for each in KEY_VARIABLES):

@@ -131,16 +131,26 @@ class CsvWriter(Writer):
 
 
 class JsonWriter(Writer):
-    """One JSON object a line."""
+    """
+    One JSON object a line.
+
+    Args:
+        fields: The columns that are written; none: all. One that there isn't is null.
+    """
+
+    def __init__(self, file: BinaryIO, columns: Sequence[str], *, fields: Sequence[str] = ()) -> None:
+        super().__init__(file, columns)
+        self._places = {name: columns.index(name) if name in columns else None for name in fields or columns}
 
     def write(self, rows: Iterable[Row]) -> None:
         """Write the next *rows*."""
         for row in rows:
-            line = json.dumps(dict(zip(self._columns, row, strict=True)), ensure_ascii=False)
+            named = {name: None if place is None else row[place] for name, place in self._places.items()}
+            line = json.dumps(named, ensure_ascii=False)
             try:
                 data = line.encode()
             except UnicodeEncodeError:  # half a character
-                data = json.dumps(dict(zip(self._columns, row, strict=True))).encode()
+                data = json.dumps(named).encode()
             self._file.write(data + b"\n")
 
     def close(self) -> None:
@@ -217,6 +227,7 @@ def open_writer(
     file: BinaryIO,
     columns: Sequence[str],
     *,
+    fields: Sequence[str] = (),
     encoding: str = "utf-8",
     heading: bool = False,
     excel: bool = False,
@@ -229,6 +240,7 @@ def open_writer(
         path: The name that the file will have.
         file: Takes bytes.
         columns: Their names; one of them is ``EXPORTED``.
+        fields: Of a JSON file: the columns that are written; none: all.
         encoding: Of a text file.
         heading: A text file has one.
         excel: A CSV file is for a spreadsheet.
@@ -240,7 +252,7 @@ def open_writer(
         if ending in _DELIMITERS:
             writer = CsvWriter(file, columns, delimiter=_DELIMITERS[ending], excel=excel)
         elif ending == ".jsonl":
-            writer = JsonWriter(file, columns)
+            writer = JsonWriter(file, columns, fields=fields)
         elif ending == ".xlsx":
             # Its parts are nowhere but here, where only their owner can read them.
             folder = stack.enter_context(TemporaryDirectory(prefix=".gatepay-", dir=path.parent))
