@@ -23,9 +23,8 @@ LOWEST = ("-c", str(ROOT / "requirements" / "lowest.txt"))
 TESTED_EXTRAS = "sandbox,cli,durable,s3,redis"
 # The fast lane waits for nothing, and tries few random examples: `tests` tries more.
 QUICKLY = ("-n", str(os.cpu_count() or 2), "--dist", "worksteal", "--hypothesis-profile=few")
-# Many tests wait for something, so two cores are busy only with more workers than cores.
-IN_PARALLEL = ("-n", str(min(2 * (os.cpu_count() or 2), 16)), "--dist", "worksteal")
-COUNTED = ("-n", str(min(3 * (os.cpu_count() or 2) // 2, 16)), "--dist", "worksteal")
+# Some tests wait for something: two cores are busy with three workers, and a fourth would import everything once more.
+IN_PARALLEL = ("-n", str(min(3 * (os.cpu_count() or 2) // 2, 16)), "--dist", "worksteal")
 
 
 def group(name: str) -> list[str]:
@@ -159,7 +158,7 @@ def coverage(session: nox.Session) -> None:
     # Counting starts with the interpreter: pytest-cov would start it after our own plugin of pytest is imported.
     counting = {"COVERAGE_PROCESS_START": str(ROOT / "pyproject.toml"), "COVERAGE_FILE": str(ROOT / ".coverage")}
     # Counting doubles what a test costs: the other sessions try more random examples, and fewer workers fill the cores.
-    session.run("pytest", "--hypothesis-profile=few", *COUNTED, *session.posargs, env=counting)
+    session.run("pytest", "--hypothesis-profile=few", *IN_PARALLEL, *session.posargs, env=counting)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
 
@@ -272,7 +271,7 @@ def newest(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def thorough(session: nox.Session) -> None:
-    """All lanes, with a thousand random examples where there are fifty. Not part of `nox`."""
+    """All lanes, with a thousand random examples where the others try 25. Not part of `nox`."""
     session.install(*LOCKED, f".[{TESTED_EXTRAS}]", *group("tests"), env=COMPILED)
     options = ["--hypothesis-profile=thorough", "--hang-limit=3000"]
     session.run("pytest", *options, *IN_PARALLEL, *session.posargs)

@@ -31,7 +31,7 @@ normalise_environment()
 # those that failed unless the folder is read-only. `few` is for `nox -s anywhere`.
 QUIET = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 KEPT: dict[str, Any] = {} if os.access(os.curdir, os.W_OK) else {"database": None}
-settings.register_profile("quick", QUIET, max_examples=50, derandomize=True)
+settings.register_profile("quick", QUIET, max_examples=25, derandomize=True)
 settings.register_profile("thorough", QUIET, max_examples=1000, **KEPT)
 settings.register_profile("few", QUIET, max_examples=10, derandomize=True)
 settings.load_profile("quick")

@@ -66,8 +66,9 @@ def definition(module: ModuleType, name: str) -> tuple[ModuleType, ast.stmt]:
     """Where a name of *module* is defined: there, or in the module of ours that it is imported from."""
     thing = getattr(module, name)
     for home in (module, sys.modules.get(getattr(thing, "__module__", ""), module), *ours()):
-        for node in statements(home) if hasattr(home, "__file__") else ():  # an alias such as tuple[str, str]: builtins
-            if name in names_of(node) and getattr(home, name, None) is thing:
+        has_it = hasattr(home, "__file__") and getattr(home, name, None) is thing  # tuple[str, str] is from builtins
+        for node in statements(home) if has_it else ():
+            if name in names_of(node):
                 return home, node
     raise LookupError(f"{module.__name__}.{name} is defined nowhere")
 
@@ -119,19 +120,17 @@ def aliases(module: ModuleType, name: str) -> Iterator[str]:
             thing = getattr(home, used.id, None) if isinstance(used, ast.Name) else None
             if thing is None or isinstance(thing, type | TypeVar | ModuleType) or not isinstance(used, ast.Name):
                 continue
-            if not foreign(home, used.id):
+            if used.id not in foreign(home):
                 found, alias = definition(home, used.id)
                 yield from statement(f"{found.__name__}.{used.id}", alias)
 
 
-def foreign(module: ModuleType, name: str) -> bool:
-    """Whether *module* has *name* from a package of somebody else's, such as ``Any``."""
-    return any(
-        isinstance(node, ast.ImportFrom)
-        and not str(node.module).startswith("gatepay_async")
-        and name in [each.asname or each.name for each in node.names]
-        for node in ast.walk(ast.parse(inspect.getsource(module)))
-    )
+@cache
+def foreign(module: ModuleType) -> frozenset[str]:
+    """The names that *module* has from other people's packages, such as ``Any``."""
+    imports = [node for node in ast.walk(ast.Module(statements(module), [])) if isinstance(node, ast.ImportFrom)]
+    theirs = [node for node in imports if not str(node.module).startswith("gatepay_async")]
+    return frozenset(each.asname or each.name for node in theirs for each in node.names)
 
 
 def statement(where: str, node: ast.stmt) -> Iterator[str]:

@@ -414,9 +414,9 @@ async def test_thorough_reads_few_pages_twice(stocked: Sandbox, gatepay: AsyncGa
 # --- A stock that changes ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("prefetch", [1, 8])
-@pytest.mark.parametrize("deleted", [1, 51])
-@pytest.mark.parametrize("behind", [True, False])
+@pytest.mark.parametrize(
+    ("prefetch", "deleted", "behind"), [(1, 1, True), (1, 51, False), (8, 1, False), (8, 51, True)]
+)
 async def test_deletions_hide_nothing(
     stocked: Sandbox, gatepay: AsyncGatePay, prefetch: int, deleted: int, *, behind: bool
 ) -> None:
@@ -599,8 +599,7 @@ async def test_a_total_that_came_before_a_cancellation_counts() -> None:
 # --- Left half-way, cancelled, shared ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("prefetch", [1, 8])
-@pytest.mark.parametrize("whole_pages", [False, True])
+@pytest.mark.parametrize(("prefetch", "whole_pages"), [(1, True), (8, False)])
 async def test_break_leaves_nothing_behind(
     stocked: Sandbox, gatepay: AsyncGatePay, anyio_backend: str, prefetch: int, *, whole_pages: bool
 ) -> None:

@@ -84,8 +84,15 @@ def plain(connection: Connection, request: Request) -> None:
 
 
 @uvloop_too
-@pytest.mark.parametrize("tls", [False, True], ids=["tcp", "tls"])
-@pytest.mark.parametrize("how", ["whole", "byte by byte"])
+@pytest.mark.parametrize(
+    ("how", "tls"),
+    [
+        pytest.param("whole", False, id="whole-tcp"),
+        pytest.param("byte by byte", False, id="byte by byte-tcp"),
+        pytest.param("whole", True, id="whole-tls"),
+        pytest.param("byte by byte", True, id="byte by byte-tls", marks=pytest.mark.slow),
+    ],
+)
 async def test_odd_replies(how: str, *, tls: bool) -> None:
     """Each reply of the table is read as it must be; and the next call has its own reply."""
     sent = threading.Event()

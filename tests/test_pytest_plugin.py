@@ -74,6 +74,7 @@ def test_under_each_plugin(pytester: pytest.Pytester, mark: str, options: list[s
     run(pytester, twice, *options).assert_outcomes(passed=2 * passed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mark", ["anyio", "asyncio"])
 def test_a_fixture_of_ones_own_builds_on_it(pytester: pytest.Pytester, mark: str) -> None:
     """An async fixture may ask for the client, and use it."""
@@ -209,6 +210,7 @@ def test_other():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("marked", ["pytest.mark.anyio", "pytest.mark.asyncio"])
 def test_the_example(pytester: pytest.Pytester, marked: str) -> None:
     """examples/test_my_shop.py passes as it stands, and with the other mark that it names."""

@@ -56,6 +56,7 @@ async def test():
     passes(pytester, test)
 
 
+@pytest.mark.slow
 def test_through_a_proxy_too(pytester: pytest.Pytester) -> None:
     """Behind a proxy of the environment, likewise: not even the proxy is called."""
     test = """
@@ -66,6 +67,7 @@ async def test(monkeypatch):
     passes(pytester, test)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["marker", "option", "setting"])
 def test_it_can_be_allowed(pytester: pytest.Pytester, how: str) -> None:
     """A marker allows it for a test, an option or a setting for all: then the network decides."""
@@ -74,6 +76,7 @@ def test_it_can_be_allowed(pytester: pytest.Pytester, how: str) -> None:
     passes(pytester, f"{mark}\nasync def test():\n    assert (await outcome())[0] == 'TransportError'", *options)
 
 
+@pytest.mark.slow
 def test_what_is_intercepted_is_not_refused(pytester: pytest.Pytester) -> None:
     """respx, a mock transport and a client of your own are asked, not refused."""
     test = """
@@ -91,6 +94,7 @@ async def test():
     passes(pytester, test)
 
 
+@pytest.mark.slow
 def test_your_own_transport_is_not_refused(pytester: pytest.Pytester) -> None:
     """A transport of httpx's own, which calls the network, is one that somebody has passed, too."""
     test = """
@@ -101,6 +105,7 @@ async def test():
     passes(pytester, test)
 
 
+@pytest.mark.slow
 def test_nothing_is_looked_up(pytester: pytest.Pytester) -> None:
     """It is refused before a name is looked up or anybody connected to, behind a proxy as well."""
     test = """
@@ -125,6 +130,7 @@ async def test(monkeypatch, proxy):
     pytester.runpytest_inprocess(*PLAIN).assert_outcomes(passed=4)
 
 
+@pytest.mark.slow
 def test_a_connection_that_was_allowed_before(pytester: pytest.Pytester) -> None:
     """A connection that an earlier test has opened is not used by one that may not call there."""
     test = """

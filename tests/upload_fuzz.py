@@ -316,9 +316,11 @@ async def _play_durable(seed: int) -> str:
                 going -= 1
                 return going >= 0
 
-            run = await BatchSender(gatepay._send_card_keys, 8, may_send).send_chunks(results.to_do(chunks, rows))
+            run = await BatchSender(gatepay._send_card_keys, 8, may_send).send_chunks(
+                results.unsettled_chunks(chunks, rows)
+            )
             rows.append(BatchResult.from_row(json.loads(json.dumps(run.to_row()))))
-            _check(results.merged(rows), chunks, server)
+            _check(results.merge_runs(rows), chunks, server)
             await anyio.sleep(choose.choice((0.1, 2.0, 60.0)))
     assert anyio.current_time() < LONGEST, "takes too long"
     return "durable"

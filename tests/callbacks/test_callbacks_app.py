@@ -198,7 +198,7 @@ async def test_websocket(memory_shop: Shop) -> None:
 
 async def test_another_protocol(memory_shop: Shop) -> None:
     """A scope that it doesn't know raises, as ASGI wants it."""
-    with pytest.raises(ValueError, match="speaks http, not smoke"):
+    with pytest.raises(ValueError, match="handles http, not smoke"):
         await memory_shop.app()({"type": "smoke"}, AsyncMock(), AsyncMock())
 
 
@@ -396,7 +396,7 @@ async def test_a_repetition_is_not_looked_up(memory_shop: Shop) -> None:
 async def test_a_lookup_of_another_type(memory_shop: Shop, price: Any) -> None:
     """A price that is no Decimal is the merchant's mistake, and said to be: a float is never the same."""
     assert (await call(memory_shop.app(lookup=AsyncMock(return_value=price)), query())).status == 500
-    assert "must give a Decimal or None" in str(memory_shop.events[0].error)
+    assert "must return a Decimal or None" in str(memory_shop.events[0].error)
 
 
 async def test_a_lookup_that_raises(memory_shop: Shop) -> None:

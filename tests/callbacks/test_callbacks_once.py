@@ -172,7 +172,7 @@ async def test_waiting_is_bounded(shop: Shop) -> None:
         assert (await call(impatient, query())).status == 500
         gate.open()
     assert shop.kinds == ["failed", "handled"]
-    assert str(shop.events[0].error) == "another delivery of it is still being handled"
+    assert str(shop.events[0].error) == "another delivery of this payment is still being handled"
 
 
 @pytest.mark.parametrize("where", ["claim", "lookup", "handler", "commit", "on_event", "release"])
@@ -337,7 +337,7 @@ async def test_a_claim_that_cannot_be_released(caplog: pytest.LogCaptureFixture)
     shop.failures.append(RuntimeError("mine"))
     assert await word(shop.app(), query()) == "fail"
     assert repr(shop.events[0].error) == "RuntimeError('mine')"
-    assert "a claim was not released, and ends by itself: OSError" in caplog.text
+    assert "a claim was not released; it expires by itself: OSError" in caplog.text
 
 
 async def test_a_claim_that_ended_too_early(shop: Shop) -> None:

@@ -148,7 +148,7 @@ async def test_many_at_once_are_one_call(redis_url: str) -> None:
     async with Redis.from_url(redis_url) as redis:
         for together, most in ((True, 2), (False, 50)):
             store = RedisStore(redis, prefix=f"{together}:")
-            store._together = together
+            store._batches = together
             before = (await redis.info("commandstats")).get("cmdstat_evalsha", {"calls": 0})["calls"]
             async with anyio.create_task_group() as group:
                 for number in range(50):
@@ -160,17 +160,20 @@ async def test_many_at_once_are_one_call(redis_url: str) -> None:
 
 
 async def test_an_error_of_one_is_its_own(redis_url: str) -> None:
-    """A key that is something else fails alone, and so does a claim that is given up."""
+    """A key that is something else fails alone; so does one that UTF-8 can't encode, and a claim that is given up."""
     async with Redis.from_url(redis_url) as redis:
         await redis.rpush("gatepay:callback:shop/bad", "a list")
         store = RedisStore(redis)
-        asked = [asyncio.create_task(store.claim(evolve(ONE, key=f"shop/{name}"))) for name in ("bad", "left", "3")]
+        asked = [
+            asyncio.create_task(store.claim(evolve(ONE, key=f"shop/{name}"))) for name in ("bad", "left", "3", "\ud800")
+        ]
         await asyncio.sleep(0)  # all of them have asked
         asked[1].cancel()
         outcomes = await asyncio.gather(*asked, return_exceptions=True)
         assert "WRONGTYPE" in str(outcomes[0])
         assert isinstance(outcomes[1], asyncio.CancelledError)
         assert outcomes[2] is Standing.MINE
+        assert isinstance(outcomes[3], UnicodeEncodeError)
         assert not await redis.exists("gatepay:callback:shop/left")
         await store.aclose()
 

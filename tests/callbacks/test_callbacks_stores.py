@@ -22,7 +22,7 @@ from redis import Redis as SyncRedis
 from waiting import PATIENCE, until
 
 from gatepay_async import InvalidRequestError, callbacks
-from gatepay_async.callbacks import Claim, MemoryStore, RedisStore, SQLiteStore, Standing, Store, together
+from gatepay_async.callbacks import Claim, MemoryStore, RedisStore, SQLiteStore, Standing, Store, batch_worker
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
@@ -109,7 +109,7 @@ async def test_another_process_in_between(
     """Another process that claims between looking and writing is noticed; within the transaction it can't."""
     monkeypatch.setattr(callbacks.sqlite_file, "_LOCK_TIMEOUT_S", 0.01)
     other = SQLiteStore(tmp_path / "callbacks.sqlite3", clock=sqlite._clock)
-    stand, looks = sqlite._writer()._standing, []
+    stand, looks = sqlite._writer()._read_standing, []
     theirs: list[object] = []
 
     def watched(database: sqlite3.Connection, claim: Claim) -> Standing:
@@ -122,7 +122,7 @@ async def test_another_process_in_between(
                 theirs.append(str(error))
         return found
 
-    monkeypatch.setattr(sqlite._writer(), "_standing", watched)
+    monkeypatch.setattr(sqlite._writer(), "_read_standing", watched)
     assert await sqlite.claim(ONE) is standing
     assert theirs == [Standing.MINE if look == 1 else "database is locked"]
     await other.aclose()
@@ -446,21 +446,21 @@ async def test_a_lock_stops_only_those_who_write(
 
 async def test_its_thread_ends(sqlite: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread ends when nothing has come for a while; the next callback starts another."""
-    monkeypatch.setattr(together, "_IDLE_S", 0.01)
+    monkeypatch.setattr(batch_worker, "_IDLE_TIMEOUT_S", 0.01)
     for _ in range(2):
         await sqlite.claim(ONE)
-        await until(lambda: not sqlite._writer()._together._is_running)
+        await until(lambda: not sqlite._writer()._worker._is_running)
     assert await sqlite.claim(TWO) is Standing.TAKEN
 
 
 def test_a_caller_whose_event_loop_has_ended() -> None:
     """Nobody is told there, and nothing breaks."""
 
-    async def ask() -> together.Job[None]:
-        return together.Job(None)
+    async def ask() -> batch_worker.Pending[None]:
+        return batch_worker.Pending(None)
 
     for backend in ("asyncio", "trio"):
-        together.tell([anyio.run(ask, backend=backend)])
+        batch_worker.wake_callers([anyio.run(ask, backend=backend)])
 
 
 FORK = """

@@ -11,6 +11,7 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 from attrs import frozen
 from cli_terminal import Open, Terminal, opened
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from gatepay_async import AsyncGatePay, RetryPolicy
@@ -48,9 +49,36 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(settings, "AsyncGatePay", partial(AsyncGatePay, retry=QUICK))
 
 
+@pytest.fixture(scope="session")
+def built() -> Callable[[object], Any]:
+    """
+    What makes a command line parser of `app`: made once, and set back before each run.
+
+    To make one takes longer than most commands. A run translates its help, and adds options to it.
+    """
+    root = get_command(app)
+    kept: list[tuple[Any, str, list[Any]]] = []
+    left = [root]
+    while left:
+        command: Any = left.pop()
+        kept.append((command, command.help, list(command.params)))
+        kept.extend((param, param.help, []) for param in command.params)
+        left.extend(getattr(command, "commands", {}).values())
+
+    def set_back(_: object) -> Any:
+        for each, text, params in kept:
+            each.help = text
+            if hasattr(each, "params"):
+                each.params = list(params)
+        return root
+
+    return set_back
+
+
 @pytest.fixture
-def gatepay() -> Gatepay:
+def gatepay(built: Callable[[object], Any], monkeypatch: pytest.MonkeyPatch) -> Gatepay:
     """The command."""
+    monkeypatch.setattr("typer.testing._get_command", built)
 
     def run(*arguments: object, input: str | bytes = "", charset: str = "utf-8") -> BatchResult:  # noqa: A002 -- the runner's word
         result = CliRunner(charset=charset).invoke(app, [str(each) for each in arguments], input=input)

@@ -107,6 +107,7 @@ def test_for_people(gatepay: Any, shop: Sandbox, keys: Path) -> None:
     assert len(shop.keys(8)) == EXAMPLES + 2500
 
 
+@pytest.mark.slow
 def test_for_programs(gatepay: Any, shop: Sandbox, keys: Path) -> None:
     """Each command has a document for programs."""
     queued = gatepay("keys", "upload", keys, "-p", 8, "--no-wait", "--json")
@@ -129,6 +130,7 @@ def test_for_programs(gatepay: Any, shop: Sandbox, keys: Path) -> None:
     assert len(shop.keys(8)) == EXAMPLES + 2500
 
 
+@pytest.mark.slow
 def test_of_several(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
     """Several files, in an encoding of their own, are one input; what can't be a card key is told by file and line."""
     one, two = tmp_path / "one.txt", tmp_path / "two.txt"
@@ -160,6 +162,7 @@ def test_nothing_is_submitted(gatepay: Any, shop: Sandbox, keys: Path, tmp_path:
     assert not shop.requests
 
 
+@pytest.mark.slow
 def test_refused_for_all(gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path) -> None:
     """A refusal that every chunk meets stops it; what was not sent is had as a file, and goes out after `resume`."""
     shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=107, times=None))
@@ -202,6 +205,7 @@ def test_a_spool_that_is_none(gatepay: Any, shop: Sandbox, keys: Path, monkeypat
     assert not shop.requests
 
 
+@pytest.mark.slow
 def test_its_card_keys_are_lost(gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path) -> None:
     """Where the spool is gone, it is said why nothing is sent, and what to do; that done, all of it is sent."""
     number = gatepay("keys", "upload", keys, "-p", 8, "--no-wait", "--json").json["job"]
@@ -217,6 +221,7 @@ def test_its_card_keys_are_lost(gatepay: Any, shop: Sandbox, keys: Path, tmp_pat
     assert len(shop.keys(8)) == EXAMPLES + 2500
 
 
+@pytest.mark.slow
 def test_which(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
     """A number that nothing begins with, or several do, is told, with how to find out."""
     for number in range(17):  # of seventeen, two begin alike
@@ -291,6 +296,7 @@ def interrupting(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
         monkeypatch.setattr(module, "warn", warn)
 
 
+@pytest.mark.slow
 def test_interrupted_here(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C at any moment leaves a job that goes on; for programs, it is a document."""
     with monkeypatch.context() as patched:
@@ -305,6 +311,7 @@ def test_interrupted_here(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: 
     assert len(shop.keys(8)) == EXAMPLES + 2500
 
 
+@pytest.mark.slow
 def test_interrupted_when_all_is_sent(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C that comes after the last call interrupts nothing: the upload's result is shown, status 0."""
     follow = uploads.follow
@@ -320,6 +327,7 @@ def test_interrupted_when_all_is_sent(gatepay: Any, shop: Sandbox, keys: Path, m
     assert "Interrupted" not in it.err
 
 
+@pytest.mark.slow
 def test_failed_lines_that_the_spool_has_lost(gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path) -> None:
     """A file of failed lines is not replaced by less than is missing; what can't be written is said."""
     shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=107, times=None))

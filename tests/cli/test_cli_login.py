@@ -116,7 +116,7 @@ def test_asked_in_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 
     monkeypatch.setattr(sys, "stdin", Terminal("the key\r\n"))
     monkeypatch.setattr(login_command, "getpass", lambda prompt: f" {prompt} ")
-    assert login_command.ask() == login_command.Asked("the key", "appsecret:")
+    assert login_command.ask_credentials() == login_command.Credentials("the key", "appsecret:")
     assert capsys.readouterr().err.endswith("appkey: ")
 
 

@@ -35,6 +35,7 @@ def apply(block: str, package: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_worked_example(tmp_path: Path) -> None:
     """The blocks, put where they say, make an endpoint: it is called, signed, answered and refused."""
     pytest.importorskip("starlette", reason="the extra `sandbox` is not installed")

@@ -204,7 +204,13 @@ def same(printed: str, shown: str) -> bool:
     return re.fullmatch(re.escape(shown).replace("…", "[^\n]*"), printed) is not None
 
 
-@pytest.mark.parametrize("program", in_english, ids=title)
+def lane(program: Program) -> list[pytest.MarkDecorator]:
+    """Programs with a queue or with tests in them take seconds."""
+    is_slow = program.block.page.stem in NEEDS or program.block.title.startswith("test_")
+    return [pytest.mark.slow] if is_slow else []
+
+
+@pytest.mark.parametrize("program", [pytest.param(each, marks=lane(each), id=title(each)) for each in in_english])
 def test_program(program: Program, tmp_path: Path) -> None:
     """Each program runs when it is copied out alone, and prints what the page shows."""
     if program.block.page.stem in NEEDS:

@@ -81,7 +81,7 @@ def raising(error: Exception) -> Callable[[KaCreate], Sent[Stored]]:
 
 
 def fates(runs: list[BatchResult]) -> list[tuple[int, int, Fate]]:
-    outcomes = results.merged(runs)[0]
+    outcomes = results.merge_runs(runs)[0]
     return [(outcome.first_line, outcome.last_line, outcome.fate) for outcome in outcomes]
 
 
@@ -89,15 +89,15 @@ async def test_a_doubt_outlives_runs() -> None:
     """Unknown after one run, and not connected in the next: still unknown, until GatePay says that it is stored."""
     runs = [await run_of([CHUNK], raising(failing(sent=True)))]
     for _ in range(2):
-        runs.append(await run_of(results.to_do([CHUNK], runs), raising(failing(sent=False))))
+        runs.append(await run_of(results.unsettled_chunks([CHUNK], runs), raising(failing(sent=False))))
         assert fates(runs) == [(1, 5, Fate.UNKNOWN)]
-        (outcome,) = results.merged(runs)[0]
+        (outcome,) = results.merge_runs(runs)[0]
         assert isinstance(outcome.error, TransportError)
         assert outcome.error.sent, "the reason is that of the later run, which has sent nothing"
     there = AlreadyStoredError(code=112, message="", endpoint="ka/create")
-    runs.append(await run_of(results.to_do([CHUNK], runs), raising(there)))
+    runs.append(await run_of(results.unsettled_chunks([CHUNK], runs), raising(there)))
     assert fates(runs) == [(1, 5, Fate.STORED)]
-    assert results.to_do([CHUNK], runs) == []
+    assert results.unsettled_chunks([CHUNK], runs) == []
 
 
 async def test_only_what_is_left_is_sent_again() -> None:
@@ -113,10 +113,10 @@ async def test_only_what_is_left_is_sent_again() -> None:
 
     runs = [await run_of([CHUNK], answer)]
     assert fates(runs) == [(1, 1, Fate.STORED), (2, 2, Fate.REFUSED), (3, 5, Fate.NOT_SENT)]
-    (left,) = results.to_do([CHUNK], runs)
+    (left,) = results.unsettled_chunks([CHUNK], runs)
     assert (left.lines, left.keys, left.in_doubt) == ((3, 5), ("C", "D"), False)
     database = StorageFailedError(code=113, message="", endpoint="ka/create")
-    assert not results.settled(evolve(results.merged(runs)[0][1], count=2, error=database))
+    assert not results.is_settled(evolve(results.merge_runs(runs)[0][1], count=2, error=database))
 
 
 async def test_halves_that_a_run_has_left() -> None:
@@ -126,7 +126,7 @@ async def test_halves_that_a_run_has_left() -> None:
         run = await run_of([CHUNK], raising(refused), calls=1)
         assert run.follows
         assert fates([run]) == [(1, 2, Fate.NOT_SENT), (3, 5, Fate.NOT_SENT)]
-        assert [part.keys for part in results.to_do([CHUNK], [run])] == [("A", "B"), ("C", "D")]
+        assert [part.keys for part in results.unsettled_chunks([CHUNK], [run])] == [("A", "B"), ("C", "D")]
 
 
 async def test_a_key_that_is_refused_in_every_run() -> None:
@@ -134,8 +134,8 @@ async def test_a_key_that_is_refused_in_every_run() -> None:
     only = Chunk(0, (1,), ("A",))
     refused = StorageFailedError(code=113, message="", endpoint="ka/create")
     runs: list[BatchResult] = []
-    while results.to_do([only], runs) and len(runs) < 9:
-        runs.append(await run_of(results.to_do([only], runs), raising(refused)))
+    while results.unsettled_chunks([only], runs) and len(runs) < 9:
+        runs.append(await run_of(results.unsettled_chunks([only], runs), raising(refused)))
     assert fates(runs) == [(1, 1, Fate.REFUSED)]
     assert len(runs) == 5
 
@@ -143,8 +143,8 @@ async def test_a_key_that_is_refused_in_every_run() -> None:
 def test_rows_of_the_version_before() -> None:
     """What an older version has written is read as it was meant: doubts, parts, and a job without the new field."""
     first, second = (BatchResult.from_row(row) for row in OLD_RUNS)
-    assert [(part.in_doubt, part.keys) for part in results.to_do([CHUNK], [first])] == [(True, CHUNK.keys)]
-    (left,) = results.to_do([CHUNK], [first, second])
+    assert [(part.in_doubt, part.keys) for part in results.unsettled_chunks([CHUNK], [first])] == [(True, CHUNK.keys)]
+    (left,) = results.unsettled_chunks([CHUNK], [first, second])
     assert left.keys == ("C", "D")
     assert JobManifest.from_row(OLD_FACTS).invisible == ()
 

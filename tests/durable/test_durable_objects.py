@@ -41,6 +41,7 @@ def store(server: str, tmp_path: Path) -> S3Store:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", ["sqlite"], indirect=True)
 async def test_through_a_bucket(room: Room, shop: Shop, store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Card keys come from a bucket, read by ranges, wait in a bucket, and go from there when all are on the server."""

@@ -221,7 +221,7 @@ async def test_one_that_cannot_be_deleted(room: Room, shop: Shop, monkeypatch: p
         one = await submit.file(room.file(keys_of(10)), product_id=PRODUCT)
         spool.kept = batches_room.spool_name(one.id)
         async with uploads.worker() as it:
-            await until(lambda: one.id in it._ending)
+            await until(lambda: one.id in it._jobs_to_tidy)
             two = await submit.file(room.file(keys_of(20)), product_id=PRODUCT)
             await until(lambda: [path.name for path in room.spool.glob("*.keys")] == [spool.kept])
             assert (await two.info()).state is JobState.DONE

@@ -192,7 +192,7 @@ async def test_a_batch_that_cannot_be_read(room: Room, shop: Shop, caplog: pytes
         async with uploads.worker() as it:
             it._runner.idle_jobs.add(job.id)
             await until(lambda: job.id not in it._runner.idle_jobs)
-            await until(lambda: not it._ending and not kept.exists())
+            await until(lambda: not it._jobs_to_tidy and not kept.exists())
     assert "can't reach the queue" not in caplog.text
 
 

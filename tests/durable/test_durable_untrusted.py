@@ -101,6 +101,7 @@ STRANGERS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 async def test_batches_of_nobody(room: Room, shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
     """A row that belongs to no job here takes no worker's place for ever: it ends, and the other jobs are done."""
     uploads = room.uploads(shop)
@@ -122,6 +123,7 @@ OTHER_NAME = "UPDATE workflow_status SET name = 'theirs' WHERE workflow_uuid = :
 OF_A_CLASS = "UPDATE workflow_status SET class_name = 'os', config_name = 'x' WHERE workflow_uuid = :name"
 
 
+@pytest.mark.slow
 async def test_workflows_of_others(room: Room, shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
     """A row of our queue that is another program's doesn't count as being run: it is cancelled, and jobs are done."""
     uploads = room.uploads(shop)
@@ -146,6 +148,7 @@ def status_of(room: Room, name: str) -> str:
         return str(database.execute(asked, [name]).fetchone()[0])
 
 
+@pytest.mark.slow
 async def test_what_a_dead_worker_had(room: Room, shop: Shop) -> None:
     """A batch of a worker that is there no more is queued again by one that is, and sent."""
     uploads = room.uploads(shop)

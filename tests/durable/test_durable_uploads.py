@@ -85,6 +85,7 @@ async def test_a_file_is_uploaded(room: Room, shop: Shop) -> None:
     assert seen[-1].read == len(lines)
 
 
+@pytest.mark.slow
 async def test_same_file_same_job(room: Room, shop: Shop) -> None:
     """The same file for the same product is the same job, whatever has become of it; for another product, another."""
     path = room.file(keys_of(10))
@@ -234,6 +235,7 @@ async def test_put_aside_again(room: Room, shop: Shop) -> None:
 
 
 @on_sqlite
+@pytest.mark.slow
 async def test_two_queues_share_a_spool(room: Room, shop: Shop) -> None:
     """The same file for the same product of two shops is two jobs, also where both put it aside in the same folder."""
     path = room.file(keys_of(600))
@@ -288,6 +290,7 @@ async def test_the_file_changes_while_it_is_read(room: Room, shop: Shop, monkeyp
 
 
 @pytest.mark.usefixtures("small_batches")
+@pytest.mark.slow
 async def test_refused_for_all(room: Room, shop: Shop) -> None:
     """A refusal that every chunk would meet stops the job; resume() sends all, also the chunk that met it."""
     shop.refuse = 107
@@ -310,6 +313,7 @@ async def test_refused_for_all(room: Room, shop: Shop) -> None:
 
 
 @on_sqlite
+@pytest.mark.slow
 async def test_stopped_between_two_questions(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job that is stopped while it is asked about is told of as stopped, with the reason."""
     shop.refuse = 107
@@ -410,6 +414,7 @@ async def test_tidied_up_once_its_end_is_written_down(room: Room, shop: Shop, mo
             await until(lambda: not too_early and not list(room.spool.glob("*.keys")))
 
 
+@pytest.mark.slow
 async def test_forgotten_while_it_is_tidied_up(
     room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -420,7 +425,7 @@ async def test_forgotten_while_it_is_tidied_up(
     tidy = Job.tidy
 
     async def late(job: Job) -> bool:
-        if job.id in it._ending:
+        if job.id in it._jobs_to_tidy:
             seen.set()
             await go_on.wait()
         return await tidy(job)
@@ -439,6 +444,7 @@ async def test_forgotten_while_it_is_tidied_up(
 
 
 @on_sqlite
+@pytest.mark.slow
 async def test_forgotten_in_the_queue(room: Room, shop: Shop) -> None:
     """A batch whose job is gone ends, and sends nothing."""
     uploads = room.uploads(shop)
@@ -468,6 +474,7 @@ async def test_the_server_is_down(room: Room, shop: Shop, monkeypatch: pytest.Mo
     assert adds_up(report)
 
 
+@pytest.mark.slow
 async def test_the_server_stays_down(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """After many runs in vain a batch ends, and the report tells what is not known; resume() tries again."""
     monkeypatch.setattr(runner, "MAX_BACKOFF_S", SOON)
@@ -503,6 +510,7 @@ async def test_one_chunk_alone_fails(room: Room, shop: Shop, monkeypatch: pytest
 
 
 @on_sqlite
+@pytest.mark.slow
 async def test_the_spool_is_away(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the spool can't be read, batches wait, and nothing is lost."""
     monkeypatch.setattr(runner, "MAX_BACKOFF_S", SOON)
@@ -575,6 +583,7 @@ async def test_closed_in_the_middle(room: Room, shop: Shop) -> None:
 
 
 @pytest.mark.usefixtures("small_batches")
+@pytest.mark.slow
 async def test_closed_by_a_cancellation(room: Room, shop: Shop) -> None:
     """A worker whose block is cancelled ends as one that is closed: nothing is sent twice, and another can open."""
     shop.latency = SOON
@@ -596,6 +605,7 @@ async def test_closed_by_a_cancellation(room: Room, shop: Shop) -> None:
     assert (report.stored, report.ok, set(shop.sent.values())) == (10_000, True, {1})
 
 
+@pytest.mark.slow
 async def test_cancelled_while_it_opens(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that can't be opened, and is cancelled just then, leaves nothing behind: the next one opens."""
     uploads = room.uploads(shop)
@@ -615,6 +625,7 @@ async def test_cancelled_while_it_opens(room: Room, shop: Shop, monkeypatch: pyt
         assert (await job.wait(every=SOON)).ok
 
 
+@pytest.mark.slow
 async def test_given_back(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a closed worker had and did not end is queued again at once, before anybody looks for its dead."""
     monkeypatch.setattr(dbos_host, "SHUTDOWN_TIMEOUT_S", 1)
@@ -628,6 +639,7 @@ async def test_given_back(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatc
         assert (await anyio.to_thread.run_sync(job._store.batches, [name]))[name].queued
 
 
+@pytest.mark.slow
 async def test_the_queue_is_away_at_the_end(
     room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -645,16 +657,17 @@ async def test_the_queue_is_away_at_the_end(
         it._runner.idle_jobs.add("gatepay:none")  # cleaned away
         await until(lambda: not it._runner.idle_jobs)
         with monkeypatch.context() as patched:
-            patched.setattr(it, "_reap", away)
+            patched.setattr(it, "_requeue_orphans", away)
             await until(lambda: len(asked) > 2)
             assert "can't reach the queue (OperationalError)" in caplog.text
-        await until(lambda: "the queue is back" in caplog.text)
-        monkeypatch.setattr(it, "_give_back", away)
-    assert "can't give back what was taken: OperationalError" in caplog.text
+        await until(lambda: "the queue is available again" in caplog.text)
+        monkeypatch.setattr(it, "_requeue_own", away)
+    assert "can't requeue this worker's batches: OperationalError" in caplog.text
     assert len(caplog.records) == 3
     assert "SECRET" not in caplog.text
 
 
+@pytest.mark.slow
 async def test_taken_while_it_closes(room: Room, shop: Shop) -> None:
     """A batch that is taken just as its worker is closed isn't even looked at: it is queued again."""
     uploads = room.uploads(shop)
@@ -674,6 +687,7 @@ async def test_taken_while_it_closes(room: Room, shop: Shop) -> None:
     assert (report.stored, report.ok, set(shop.sent.values())) == (10, True, {1})
 
 
+@pytest.mark.slow
 async def test_closed_under_a_call_that_hangs(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that doesn't end in time is cut off when its worker is closed; the next worker sends it again."""
     monkeypatch.setattr(dbos_host, "SHUTDOWN_TIMEOUT_S", SOON)
@@ -704,6 +718,7 @@ async def test_a_batch_takes_too_long(room: Room, shop: Shop, monkeypatch: pytes
 
 @pytest.mark.usefixtures("small_batches")
 @on_sqlite
+@pytest.mark.slow
 async def test_auto(room: Room, shop: Shop) -> None:
     """Under "auto" a worker sends more than four calls at once, within the bound; a batch waits for a place in time."""
     shop.latency = 0.03
@@ -720,6 +735,7 @@ async def test_auto(room: Room, shop: Shop) -> None:
     assert 4 < shop.most_in_flight <= 12
 
 
+@pytest.mark.slow
 async def test_at_a_rate(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that joins another one waits until that knows of it, keeps to its half, and has all when it is alone."""
     held: list[float] = []
@@ -846,7 +862,7 @@ async def test_away_and_back(room: Room, shop: Shop) -> None:
         it._locks.acquire = lambda worker: answers.pop() if answers else enter(worker)  # type: ignore[method-assign]  # a double
         await anyio.to_thread.run_sync(it._locks.release)
         shop.latency = 0.3  # so that much is left until it has noticed
-        await until(lambda: it._runner.away)
+        await until(lambda: it._runner.lock_lost)
         shop.latency = 0
         await until(lambda: shop.in_flight == 0)
         report = await job.wait(every=SOON)
@@ -854,9 +870,10 @@ async def test_away_and_back(room: Room, shop: Shop) -> None:
     assert set(shop.stored.values()) == {1}
 
 
+@pytest.mark.slow
 async def test_taken_while_away(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch that a worker takes while it has lost its place waits until the worker has it again."""
-    monkeypatch.setattr(runner, "AWAY_POLL_S", SOON)
+    monkeypatch.setattr(runner, "LOCK_POLL_S", SOON)
     uploads, runs = room.uploads(shop), []
     task = Task("gatepay:none", 0, PRODUCT, 0, Batch(0, 0, 0, "", 0, 1, 0))
 
@@ -864,15 +881,16 @@ async def test_taken_while_away(room: Room, shop: Shop, monkeypatch: pytest.Monk
         runs.append(await it._runner.run(task))
 
     async with uploads.worker() as it:
-        it._runner.away = True
+        it._runner.lock_lost = True
         async with anyio.create_task_group() as group:
             group.start_soon(run)
             await anyio.wait_all_tasks_blocked()
             assert runs == []
-            it._runner.away = False
+            it._runner.lock_lost = False
     assert runs == [BatchResult().to_row()]
 
 
+@pytest.mark.slow
 async def test_one_looks_after_the_dead(room: Room, shop: Shop) -> None:
     """While another worker looks after what the dead have left, this one doesn't."""
     uploads = room.uploads(shop)
@@ -880,7 +898,7 @@ async def test_one_looks_after_the_dead(room: Room, shop: Shop) -> None:
         database, engine = it._database, it._engine
         with database.worker_locks(engine, "gatepay").reaper_lock() as alone:
             assert alone
-            assert await anyio.to_thread.run_sync(it._reap) == 1
+            assert await anyio.to_thread.run_sync(it._requeue_orphans) == 1
 
 
 async def test_a_database_that_is_not_there(tmp_path: Path) -> None:
@@ -900,6 +918,7 @@ async def test_a_database_that_is_not_there(tmp_path: Path) -> None:
             pass
 
 
+@pytest.mark.slow
 async def test_waits_for_its_database(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """wait() goes on when its database was away for a while."""
     uploads = room.uploads(shop)
@@ -918,6 +937,7 @@ async def test_waits_for_its_database(room: Room, shop: Shop, monkeypatch: pytes
 
 
 @on_sqlite
+@pytest.mark.slow
 async def test_a_batch_waits_for_its_database(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a worker must know of a batch that it has taken it asks until the database answers."""
     monkeypatch.setattr(runner, "RETRY_INTERVAL_S", SOON)

@@ -172,15 +172,15 @@ SENTENCES: list[tuple[GatePayError, str]] = [
     ),
     (
         errors.ProtocolError(endpoint="ka/show", http_status=200, problem="is missing", path="data.ka", retry_after=0),
-        "ka/show (HTTP 200): data.ka is missing; it asks to be left alone for 0 s",
+        "ka/show (HTTP 200): data.ka is missing; the server asks to retry after 0 s",
     ),
     (
         errors.TransportError(endpoint="ka/show", sent=False, problem="ConnectError"),
-        "ka/show: nobody answered: ConnectError (1 attempt; no byte of the request has left)",
+        "ka/show: no reply: ConnectError (1 attempt; no byte of the request has left)",
     ),
     (
         errors.DeadlineExceededError(endpoint="ka/show", sent=True, problem="late", attempts=3),
-        "ka/show: nobody answered: late (3 attempts; the request may have arrived)",
+        "ka/show: no reply: late (3 attempts; the request may have arrived)",
     ),
     (
         callback_errors.MalformedCallbackError(problem="a parameter appears twice"),
@@ -207,12 +207,12 @@ def test_a_transport_error_counts_later() -> None:
     """What is learned about attempts after a TransportError was made is in its sentence."""
     error = errors.TransportError(endpoint="ka/show", sent=False, problem="ConnectError")
     error.attempts, error.sent = 4, True
-    assert str(error) == "ka/show: nobody answered: ConnectError (4 attempts; the request may have arrived)"
+    assert str(error) == "ka/show: no reply: ConnectError (4 attempts; the request may have arrived)"
 
 
 def test_an_unknown_outcome_says_what_to_do() -> None:
     """OutcomeUnknownError names the order and the safe next step."""
     text = str(errors.OutcomeUnknownError(endpoint="pay/create", out_order_id="T-1-X"))
-    assert "'T-1-X' may have been made, or not" in text
+    assert "'T-1-X' may or may not have been created" in text
     assert "Don't send it again" in text
     assert "callback" in text

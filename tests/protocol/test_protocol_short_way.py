@@ -11,13 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables import rows
 
-from gatepay_async import CardKey, CardKeyPage
+from gatepay_async import CardKey, CardKeyPage, Payment
 from gatepay_async.protocol import codec
-from gatepay_async.protocol.calls import KaShow
+from gatepay_async.protocol.calls import KaShow, PayCreate
 
 pytestmark = pytest.mark.fast
 
 SAMPLE = (Path(__file__).parents[1] / "samples" / "ka_show.json").read_bytes()
+PAID = (Path(__file__).parents[1] / "samples" / "pay_create.json").read_bytes()
+ORDER = PayCreate(product_id=8, out_order_id="T-1-X", pay_type="alipay", product_num=1, custom="a@b.c")
 
 odd = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 odd |= st.sampled_from([[], {}, "9", 4.0])
@@ -69,7 +71,7 @@ def test_both_ways_agree(rows: list[dict[str, Any]], name: str | None, value: ob
 @rows("name", ["createtime", "updatetime"])
 @rows(
     ("time", "read"),
-    [(0, True), (codec._SURELY_A_TIME, True), (codec._MAX_EPOCH, True), (codec._MAX_EPOCH + 1, False), (-1, False)],
+    [(0, True), (codec._SAFE_EPOCH_LIMIT, True), (codec._MAX_EPOCH, True), (codec._MAX_EPOCH + 1, False), (-1, False)],
 )
 def test_times(name: str, time: int, *, read: bool) -> None:
     """A time is read the short way from the first second to the last that a datetime knows."""
@@ -94,3 +96,32 @@ def test_card_keys_are_made_by_hand() -> None:
     assert (key.created_at, key.updated_at, key.createtime) == (noon, noon, int(noon.timestamp()))
     later = attrs.evolve(key, created_at=1)
     assert later.created_at == datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
+
+
+def long_way_of_a_payment(body: bytes) -> Payment | None:
+    try:
+        return ORDER.read(codec.as_object(codec.parse_json(body), path="reply")["data"])
+    except (codec.MisreadError, KeyError):
+        return None
+
+
+@given(
+    name=st.none() | st.sampled_from(["order_type", "order_price", "order_url", "order_qrcode"]),
+    value=odd | st.sampled_from(["1.50", "1e5", -0.0, 5.699999999999999, 0.001, 1e300, "data:image/png;base64,A"]),
+)
+def test_both_ways_agree_on_a_payment(name: str | None, value: object) -> None:
+    """Whatever a field holds, the short way gives the payment that the long one gives, or leaves it to that one."""
+    document = json.loads(PAID)
+    if name is not None:
+        document["data"][name] = value
+    body = json.dumps(document).encode()
+    read = codec.read_payment(body, ORDER)
+    expected = long_way_of_a_payment(body)
+    assert read == (None if expected is None else (100, expected))
+    if read is not None:
+        assert str(read[1].order_price) == str(expected and expected.order_price)
+
+
+def test_a_payment_with_more_than_any_has() -> None:
+    """A list in the place of a price must not fill the memory: the long way counts first."""
+    assert codec.read_payment(PAID + b" " * codec.MAX_VALUES, ORDER) is None

@@ -70,7 +70,7 @@ def test_too_many_requests() -> None:
     """What the server asks for with Retry-After is carried, and said."""
     error = strange(KaShow(8), 429, b"slow down", 7.5)
     assert error.retry_after == 7.5
-    assert str(error) == "ka/show (HTTP 429): is not complete JSON; it asks to be left alone for 7.5 s: 9 bytes"
+    assert str(error) == "ka/show (HTTP 429): is not complete JSON; the server asks to retry after 7.5 s: 9 bytes"
     assert strange(ProductShow(), 429, b"slow down", None).retry_after is None
 
 

@@ -163,7 +163,10 @@ def test_a_file_of_a_later_layout(tmp_path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(LaterVersionError, match=r"shop\.sqlite3 has the layout 99, and this gatepay-async knows 5"):
+    with pytest.raises(
+        LaterVersionError,
+        match=r"shop\.sqlite3 has schema version 99, from a later gatepay-async; this one supports up to 5",
+    ):
         Sandbox(path)
     connection = sqlite3.connect(path)
     assert connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)

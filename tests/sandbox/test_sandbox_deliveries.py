@@ -226,7 +226,7 @@ async def test_no_url_no_callback(sandbox: Sandbox) -> None:
     async with sandbox.serve():
         order = sandbox.pay(await make_order(sandbox))
         assert await sandbox.wait_delivered() == []
-    with pytest.raises(NoCallbackError, match="order 1 is called back nowhere: its shop has no callback URL"):
+    with pytest.raises(NoCallbackError, match="the shop of order 1 has no callback URL"):
         sandbox.send_again(order)
 
 
@@ -234,7 +234,7 @@ async def test_an_unpaid_order_is_not_sent(sandbox: Sandbox) -> None:
     """What isn't paid can't be called back for."""
     order = await make_order(sandbox)
     sandbox.change_shop(callback_url="http://127.0.0.1:1")
-    with pytest.raises(NoCallbackError, match="order 1 is pending: only a paid one"):
+    with pytest.raises(NoCallbackError, match="order 1 is pending: only paid orders have a callback"):
         sandbox.send_again(order)
     with pytest.raises(LookupError, match="no order has the number 9"):
         sandbox.send_again(9)
@@ -317,7 +317,7 @@ async def test_a_sender_that_died(tmp_path: Path) -> None:
             sandbox.pay(await make_order(sandbox))
             assert sandbox._outbox.claim() is not None  # and then its process is killed
             async with sandbox.serve():
-                with pytest.raises(TimeoutError, match=r"still under way after 0\.1 s"):
+                with pytest.raises(TimeoutError, match=r"still due after 0\.1 s"):
                     await sandbox.wait_delivered(timeout=0.1)
                 assert shop.heads == []
                 with sandbox._database.transaction() as connection:
@@ -364,7 +364,7 @@ async def test_nothing_is_sent_unserved(sandbox: Sandbox) -> None:
     """Without serve() a callback waits, and who waits for it is told why."""
     sandbox.change_shop(callback_url="http://127.0.0.1:1")
     sandbox.pay(await make_order(sandbox))
-    with pytest.raises(TimeoutError, match=r"they are sent while serve\(\) is open"):
+    with pytest.raises(TimeoutError, match=r"callbacks are sent while serve\(\) is open"):
         await sandbox.wait_delivered(timeout=0.05)
 
 

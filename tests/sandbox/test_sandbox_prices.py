@@ -10,7 +10,7 @@ import pytest
 from gatepay_async import AsyncGatePay, PayType
 from gatepay_async.callbacks import CallbackApp, MemoryStore
 from gatepay_async.sandbox import Sandbox
-from gatepay_async.sandbox.prices import written
+from gatepay_async.sandbox.prices import format_price
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
@@ -27,9 +27,9 @@ def test_how_they_are_written() -> None:
         (10, 3, "0.3", "0.30000000000000004", "0.30000000000000004"),
         (123456789, 1000, "1234567890", "1234567890", "1234567890"),
     ):
-        assert written(price, number, None) == exact
-        assert written(price, number, "shortest") == shortest
-        assert written(price, number, "17 digits") == digits
+        assert format_price(price, number, None) == exact
+        assert format_price(price, number, "shortest") == shortest
+        assert format_price(price, number, "17 digits") == digits
 
 
 @pytest.mark.parametrize(

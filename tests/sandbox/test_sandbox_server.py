@@ -75,7 +75,9 @@ async def test_a_taken_port(sandbox: Sandbox) -> None:
     before = threads()
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        with pytest.raises(PortTakenError, match=rf"port {port} on 127\.0\.0\.1 can't be had \(.*in use.*\)") as caught:
+        with pytest.raises(
+            PortTakenError, match=rf"can't listen on port {port} of 127\.0\.0\.1 \(.*in use.*\)"
+        ) as caught:
             async with sandbox.serve(port=port):
                 pytest.fail("it must not serve")
     assert caught.value.port == port

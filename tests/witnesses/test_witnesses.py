@@ -23,7 +23,7 @@ from waiting import wait_until
 from gatepay_async import AsyncGatePay
 from gatepay_async.protocol.money import whole_fen
 from gatepay_async.sandbox import Sandbox
-from gatepay_async.sandbox.prices import written
+from gatepay_async.sandbox.prices import format_price
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
@@ -233,5 +233,5 @@ def test_php_computes(php_floats: Any, precision: str) -> None:
         exact = Decimal(fen * number).scaleb(-2)
         noisy += Decimal(text) != exact
         assert whole_fen(Decimal(text)) == exact, (fen, number, text)
-        assert written(fen, number, php_floats) == text, (fen, number)
+        assert format_price(fen, number, php_floats) == text, (fen, number)
     assert noisy > len(asked) / 10

@@ -30,10 +30,12 @@ LINE = Problem("line", line=7, problem=Problem("nul"))
 def uses() -> Iterator[tuple[str, set[str], str]]:
     """Each ``Problem("name", …)`` of the code: its name, its facts, and where it is."""
     for path in sorted(PACKAGE.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        code = path.read_text("utf-8")
+        for node in ast.walk(ast.parse(code)) if "Problem(" in code else ():
             if (
                 isinstance(node, ast.Call)
-                and ast.unparse(node.func) == "Problem"
+                and isinstance(node.func, ast.Name)
+                and node.func.id == "Problem"
                 and isinstance(node.args[0], ast.Constant)
             ):
                 yield str(node.args[0].value), {str(each.arg) for each in node.keywords}, f"{path.name}:{node.lineno}"

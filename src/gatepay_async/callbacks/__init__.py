@@ -1,7 +1,7 @@
 """
-Hearing of payments: an ASGI application, and where it writes down what was handled.
+Receiving callbacks: an ASGI application, and the stores that record which callbacks were handled.
 
-``RedisStore`` is here too, with the extra ``redis``.
+``RedisStore`` is here, too, with the extra ``redis``.
 """
 
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """``RedisStore``, where it is asked for."""
+    """Import ``RedisStore`` when it is used for the first time."""
     if name != "RedisStore":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

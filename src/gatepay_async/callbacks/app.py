@@ -31,7 +31,7 @@ Send = Callable[[Message], Awaitable[None]]
 _MAX_CLOCK_SKEW_S = 300.0  # seconds that GatePay's clock may be ahead of ours
 _MAX_TIMEOUT_S = 3600.0
 _SHUTDOWN_TIMEOUT_S = 15.0  # for deliveries under way when the server stops
-_POLL_INTERVAL_S = 0.01  # seconds between two checks whether they have ended
+_POLL_INTERVAL_S = 0.01  # while the server waits for these deliveries
 
 _FORM_TYPE = b"application/x-www-form-urlencoded"
 
@@ -73,8 +73,8 @@ class CallbackApp:
         app = CallbackApp(handler, appkey=…, appsecret=…, store=SQLiteStore("callbacks.sqlite3"), lookup=price_of)
         shop.mount("/gatepay/callback", app)  # FastAPI, Starlette; in GatePay's console: https://…/gatepay/callback/
 
-    Mind the slash at the end of a mounted application's URL: Starlette redirects whoever comes without it, and GatePay
-    may not follow. ``Route("/gatepay/callback", app)`` needs none.
+    The callback URL of a mounted application ends with a slash: without it, Starlette redirects, and GatePay may not
+    follow. ``Route("/gatepay/callback", app)`` needs no slash.
 
     A verified callback is passed to *handler* once for each ``order_id``, even if concurrent deliveries arrive in
     several processes. When the handler returns, the store records that, and this delivery and all later ones are
@@ -98,8 +98,9 @@ class CallbackApp:
     don't start or end with a digit (``new_out_order_id()``).
 
     **Paid less than the price**: a customer can pay 0.01 for an order of 0.99, and GatePay calls back all the same.
-    Such a callback is answered with ``fail``, *handler* is not called, and ``on_event`` is told ``underpaid``. Nothing
-    is recorded: if the customer pays the price later, that callback is handled. *shortfall* allows a difference.
+    Such a callback is answered with ``fail``, *handler* is not called, and ``on_event`` gets an ``underpaid`` event.
+    Nothing is recorded: if the customer pays the price later, that callback is handled. *shortfall* allows a
+    difference.
 
     **GET and POST**: of a GET the query string is read, of a POST the body, which must be a form; a POST's query string
     is your own and is ignored. Either may leave out ``appkey``.
@@ -175,7 +176,7 @@ class CallbackApp:
             await receive()
             await send({"type": "websocket.close", "code": 1008})
         else:
-            raise ValueError(f"CallbackApp speaks http, not {scope['type']}")
+            raise ValueError(f"CallbackApp handles http, not {scope['type']}")
 
     async def receive(self, query: str | bytes) -> CallbackReply:
         """

@@ -1,4 +1,4 @@
-"""A clock that nobody sets: for leases, which a jump of the wall clock must neither end nor extend."""
+"""A clock that can't be set, for leases: changing the system time must neither end nor extend a lease."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _LINUX_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 def since_boot() -> tuple[str, float]:
     """
-    Which boot of this machine it is, and the seconds since then; the same in all processes of the machine.
+    Return the ID of this boot of the machine, and the seconds since then. All processes get the same values.
 
-    Where the system does not name its boots, the name is empty. The seconds then tell: they start again at 0.
+    On systems without boot IDs, the ID is empty. A reboot then shows in the seconds, which start again at 0.
     """
     return _boot_id(), _boot_seconds()
 
@@ -27,5 +27,5 @@ def _boot_id() -> str:
 
 
 def _boot_seconds() -> float:
-    clock = getattr(time, "CLOCK_BOOTTIME", None)  # goes on while the machine sleeps; Linux has it
+    clock = getattr(time, "CLOCK_BOOTTIME", None)  # of Linux; unlike monotonic(), it continues while the machine sleeps
     return time.monotonic() if clock is None else time.clock_gettime(clock)

@@ -1,4 +1,4 @@
-"""``MemoryStore``: what was handled, for the life of one process."""
+"""``MemoryStore``: records handled callbacks in memory."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ class _Entry:
 
 class MemoryStore:
     """
-    Remembers in memory: for tests, and for a process that may forget.
+    Records handled callbacks in memory, for tests and for a single process.
 
-    Guarantee: once, within one process and until it ends. A second process knows nothing of it, and after a restart a
-    callback that comes again, or that somebody replays, is handled again.
+    Guarantee: each payment is handled once within one process, until the process ends. Other processes don't share the
+    record. After a restart, a callback that is retried or replayed is handled again.
 
     Args:
         keep: How long a handled callback is remembered, in seconds or as a ``timedelta``; None: until the process ends
             (some 500 bytes each).
-        clock: Seconds; another one for tests.
+        clock: Returns the time in seconds; replace it in tests.
 
     Raises:
-        InvalidRequestError: *keep* is no time.
+        InvalidRequestError: *keep* is not a valid duration.
     """
 
     def __init__(self, *, keep: Seconds | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.keep = to_seconds_or_none("keep", keep)
         self._clock = clock
-        # In order of time: whoever is written down, or claims, goes to the end.
+        # In the order of time: an entry that is claimed or committed moves to the end.
         self._entries: dict[str, _Entry] = {}
         self._lock = threading.Lock()  # for event loops in several threads; nothing is awaited while it is held
 
     async def claim(self, claim: Claim) -> Standing:
-        """As ``Store.claim``."""
+        """Implement ``Store.claim``."""
         now = self._clock()
         with self._lock:
             entry = self._entries.get(claim.key)
@@ -55,7 +55,7 @@ class MemoryStore:
             return Standing.MINE
 
     async def commit(self, claim: Claim) -> bool:
-        """As ``Store.commit``."""
+        """Implement ``Store.commit``."""
         now = self._clock()
         with self._lock:
             entry = self._entries.get(claim.key)
@@ -66,14 +66,14 @@ class MemoryStore:
             return True
 
     async def release(self, claim: Claim) -> None:
-        """As ``Store.release``."""
+        """Implement ``Store.release``."""
         with self._lock:
             entry = self._entries.get(claim.key)
             if entry is not None and not entry.handled and entry.claim.token == claim.token:
                 del self._entries[claim.key]
 
     async def aclose(self) -> None:
-        """Nothing is open."""
+        """Do nothing: there is nothing to close."""
 
     def _record(self, claim: Claim, now: float, *, handled: bool) -> None:
         self._entries.pop(claim.key, None)
@@ -86,7 +86,7 @@ class MemoryStore:
         return self.keep is not None and now > entry.at + self.keep
 
     def _drop_expired(self, now: float) -> None:
-        """Drop what is old, the oldest first; a claim under way stops it until the next time."""
-        # Whoever calls has just written an entry down, so that one is always left.
+        """Drop expired entries, the oldest first, up to the first one that is claimed now."""
+        # The caller has just recorded an entry, so there is always one left.
         while self._is_expired(oldest := next(iter(self._entries.values())), now) and not self._is_held(oldest, now):
             del self._entries[oldest.claim.key]

@@ -1,4 +1,4 @@
-"""Once for each ``order_id``: claim, compare, handle, commit."""
+"""Handles each ``order_id`` once: claim it, compare it with the order, call the handler, commit."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from gatepay_async.words.problem import Problem
 Handler = Callable[[Callback], Awaitable[object]]
 Lookup = Callable[[str], Awaitable[Decimal | None]]
 
-# A claim ends this much later than its handler may: so much for claiming and committing, half of it for each.
+# A lease is so much longer than the handler's time-out: half of it is for claiming, half for committing.
 _LEASE_MARGIN_S = 10.0
-_FIRST_PAUSE_S, _MAX_PAUSE_S = 0.01, 0.25  # seconds between two looks at a claim that another delivery holds
+_FIRST_PAUSE_S, _MAX_PAUSE_S = 0.01, 0.25  # between two attempts to claim what another delivery holds
 
 
 @frozen
 class Once:
     """
-    Has each payment handled once.
+    Calls the handler once for each payment.
 
     Attributes:
-        handler: Returning is success.
-        store: Where it is written down.
-        lookup: The order's price by its number, or None for an order that isn't there; None: nothing is compared.
+        handler: Handles a callback. If it returns, the callback is handled.
+        store: Records what was handled.
+        lookup: Returns the price of an order number, or None if there is no such order. None: nothing is compared.
         shortfall: How much less than the price may have been paid, in yuan.
-        timeout: Seconds: for *lookup* and *handler* together, and for waiting for another delivery's outcome.
+        timeout: Seconds for *lookup* and *handler* together, and for waiting for a concurrent delivery.
     """
 
     handler: Handler
@@ -47,14 +47,14 @@ class Once:
 
     async def handle(self, callback: Callback, *, shop: str) -> CallbackEvent:
         """
-        Have *callback*, which is believed, handled; or find that it was.
+        Handle a verified callback, unless it was handled before. Return the event to report.
 
         Args:
-            callback: For the handler.
-            shop: The appkey: numbers of orders are one shop's.
+            callback: The callback.
+            shop: The appkey, because order numbers are only unique within a shop.
 
         Raises:
-            BaseException: A cancellation, or an exception of that kind out of the handler; the claim is released.
+            BaseException: A cancellation, or an error of the handler that is no ``Exception``. The claim is released.
         """
         claim = Claim(
             key=f"{shop}/{callback.order_id}",
@@ -68,7 +68,7 @@ class Once:
             return CallbackEvent.of(EventKind.FAILED, callback, error)
 
     async def _handle_once(self, claim: Claim, callback: Callback) -> CallbackEvent:
-        is_ours = True  # until we know better: a claim that broke off may have been written
+        is_ours = True  # even before the claim is confirmed: one that was interrupted may have been stored
         try:
             standing, handler_deadline = await self._wait_for_claim(claim)
             is_ours = standing is Standing.MINE
@@ -85,7 +85,12 @@ class Once:
         return CallbackEvent.of(EventKind.HANDLED, callback)
 
     async def _wait_for_claim(self, claim: Claim) -> tuple[Standing, float]:
-        """How *claim* stands once nobody else holds it; when the handler must end, so that the lease outlives it."""
+        """
+        Claim the callback. If another delivery holds it, wait for that one up to the time-out.
+
+        Returns:
+            The standing, and the time by which the handler must end, which is before the end of the lease.
+        """
         asked_at = anyio.current_time()
         deadline = asked_at + self.timeout
         pause = _FIRST_PAUSE_S
@@ -99,14 +104,14 @@ class Once:
             asked_at = anyio.current_time()
 
     async def _claim(self, claim: Claim, asked_at: float) -> Standing:
-        if _never_waits(self.store):  # so it needs no bound
+        if _never_waits(self.store):  # a time-out would cost time for nothing
             return await self.store.claim(claim)
         with anyio.CancelScope(deadline=asked_at + _LEASE_MARGIN_S / 2):
             return await self.store.claim(claim)
         raise TimeoutError("the store took too long to claim")
 
     async def _call_handler(self, callback: Callback, handler_deadline: float) -> CallbackEvent | None:
-        """Compare, and handle; or why it is not handled."""
+        """Compare the callback with the order, and call the handler. Return the event if it is refused, else None."""
         refusal = None
         with anyio.CancelScope(deadline=handler_deadline) as scope:
             refusal = await self._find_refusal(callback)
@@ -118,9 +123,9 @@ class Once:
 
     async def _find_refusal(self, callback: Callback) -> CallbackEvent | None:
         """
-        Compare the callback with the shop's own record, and what was paid with the price.
+        Compare the callback with the shop's own record, then the amount paid with the price.
 
-        In this order: an `underpaid` event tells of an order that the shop has, at the price that the shop asked.
+        Because of this order, an ``underpaid`` event is always about an existing order with the right price.
         """
         problem = await self._compare_with_order(callback)
         if problem is not None:
@@ -140,7 +145,7 @@ class Once:
         if price is None:
             return CallbackError(field="out_order_id", problem=Problem("unknown_order"))
         if not isinstance(price, Decimal):
-            raise TypeError(f"lookup must give a Decimal or None, not {type(price).__name__}")
+            raise TypeError(f"lookup must return a Decimal or None, not {type(price).__name__}")
         if price != callback.price:
             return CallbackError(field="price", problem=Problem("price_differs"))
         return None
@@ -149,30 +154,30 @@ class Once:
         try:
             held = await self._commit_shielded(claim)
         except anyio.get_cancelled_exc_class():
-            await self._commit_shielded(claim)  # asyncio's own cancel() reaches into a shield, once
+            await self._commit_shielded(claim)  # asyncio's own cancel() interrupts a shielded scope, but only once
             raise
         if not held:
-            raise TimeoutError("the claim ended before its handler did; another delivery may have been handled, too")
+            raise TimeoutError("the lease ended before the handler did; another delivery may have been handled, too")
 
     async def _commit_shielded(self, claim: Claim) -> bool:
-        if _never_waits(self.store):  # as above
+        if _never_waits(self.store):  # as in _claim()
             return await self.store.commit(claim)
-        # Shielded: the handler has returned, and that must not be forgotten because the server stops just now.
+        # Shielded: the handler has returned, and a server that is stopping must still record that.
         with anyio.CancelScope(deadline=anyio.current_time() + _LEASE_MARGIN_S / 2, shield=True):
             return await self.store.commit(claim)
         raise TimeoutError("the store took too long to commit")
 
     async def _release(self, claim: Claim) -> None:
-        """Let the next delivery be handled at once; where that can't be written, it is when the lease ends."""
+        """Release the claim, so that the next delivery is handled at once. If this fails, it waits for the lease."""
         with anyio.move_on_after(_LEASE_MARGIN_S / 2, shield=True):
             try:
                 await self.store.release(claim)
-            except Exception as error:  # noqa: BLE001 -- what led here is what is told
-                LOGGER.warning("a claim was not released, and ends by itself: %s", type(error).__name__)
+            except Exception as error:  # noqa: BLE001 -- the error before it is the one to report
+                LOGGER.warning("a claim was not released; it expires by itself: %s", type(error).__name__)
 
 
 def _facts_digest(callback: Callback) -> str:
-    """What deliveries of one payment agree in. A digest: an ``out_order_id`` may be long."""
+    """A digest of the fields that are the same in all deliveries of a payment. An ``out_order_id`` may be long."""
     return blake2b(f"{callback.price} {callback.out_order_id}".encode(), digest_size=16).hexdigest()
 
 
@@ -182,10 +187,10 @@ def _unclaimed_event(standing: Standing, callback: Callback) -> CallbackEvent:
     if standing is Standing.CONFLICT:
         error = CallbackError(field="order_id", problem=Problem("handled_differently"))
         return CallbackEvent.of(EventKind.REFUSED, callback, error)
-    timeout = TimeoutError("another delivery of it is still being handled")
+    timeout = TimeoutError("another delivery of this payment is still being handled")
     return CallbackEvent.of(EventKind.FAILED, callback, timeout)
 
 
 def _never_waits(store: Store) -> bool:
-    """Whether it is our own store in memory; a class derived from it may do anything."""
+    """Whether *store* is a MemoryStore, and not of a subclass, which might wait."""
     return type(store) is MemoryStore

@@ -1,4 +1,4 @@
-"""[extra: redis] ``RedisStore``: what was handled, in a Redis that several machines share. On asyncio only."""
+"""[extra: redis] ``RedisStore``: records handled callbacks in a Redis that several machines share. On asyncio only."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from gatepay_async.protocol.durations import Seconds, to_seconds_or_none
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.words.problem import Problem
 
-# A claim is `token`, with an expiry; what was handled is `=facts token`, with one or without. The script is one step
-# for Redis: nothing comes in between. redis-py sends a command again when a connection breaks: each may come twice.
+# The value of a claim is `token`, with an expiry. The value of a handled callback is `=facts token`, with or without
+# an expiry. A script is atomic in Redis. redis-py retries a command if a connection breaks, so each call must have the
+# same effect twice as once.
 _SCRIPT = """
-local function carry_out(key, act, token, facts, lasts)
+local function carry_out(key, operation, token, facts, expiry)
     local found = redis.call('GET', key)
-    if act == 'CLAIM' then
-        if not found then redis.call('SET', key, token, 'PX', lasts) return 'MINE' end
+    if operation == 'CLAIM' then
+        if not found then redis.call('SET', key, token, 'PX', expiry) return 'MINE' end
         if found == token then return 'MINE' end
         if string.sub(found, 1, 1) ~= '=' then return 'TAKEN' end
         if string.sub(found, 1, #facts) == facts then return 'HANDLED' end
         return 'CONFLICT'
     end
-    if act == 'COMMIT' then
+    if operation == 'COMMIT' then
         local handled = facts .. token
         if found and found ~= token and found ~= handled then return 'ANOTHER' end
-        if lasts == '' then redis.call('SET', key, handled) else redis.call('SET', key, handled, 'PX', lasts) end
+        if expiry == '' then redis.call('SET', key, handled) else redis.call('SET', key, handled, 'PX', expiry) end
         return 'WRITTEN'
     end
     if found == token then redis.call('DEL', key) end
@@ -42,7 +43,7 @@ for i, key in ipairs(KEYS) do
     local fine, answer = pcall(carry_out, key, ARGV[4 * i - 3], ARGV[4 * i - 2], ARGV[4 * i - 1], ARGV[4 * i])
     if not fine then
         answer = type(answer) == 'table' and answer.err or answer
-        -- Of all alike, and none was written: redis-py looks for the new master when it sees this error itself.
+        -- Then all writes fail, and none was done. redis-py looks for the new master only if it gets this error itself.
         if string.find(answer, 'READONLY', 1, true) then return redis.error_reply('READONLY it became a replica') end
         answer = 'ERR ' .. answer
     end
@@ -50,39 +51,38 @@ for i, key in ipairs(KEYS) do
 end
 return answers
 """
-_MOST_AT_ONCE = 500  # wishes in one call: Redis does nothing else meanwhile
-_ANSWER_S = 4.0  # seconds for one call of the script; less than a commit may take
+_MAX_REQUESTS_PER_CALL = 500  # a script blocks all other clients of Redis
+_CALL_TIMEOUT_S = 4.0  # for one call of the script; less than the time-out of a commit
 
 
-class _Asked(NamedTuple):
-    """What the script is asked for one key."""
+class _ScriptRequest(NamedTuple):
+    """The arguments of the script for one key."""
 
-    key: str
-    act: str
+    key: bytes
+    operation: str
     token: str
-    facts: str
-    lasts: str  # milliseconds
+    facts: bytes
+    expiry: str  # milliseconds; empty: never
 
 
 class RedisStore:
     """
-    Remembers in Redis, for any number of processes and machines. On asyncio only (redis-py's own limit).
+    Records handled callbacks in Redis, for any number of processes and machines. On asyncio only, like redis-py.
 
-    Guarantee: at least once, as long as Redis keeps what it was told. With ``appendonly yes`` and ``appendfsync
-    always`` it
-    does; with its defaults a Redis that crashes forgets the last minutes, one that fails over to a replica the last
-    moments, and one with a ``maxmemory-policy`` other than ``noeviction`` whatever it likes. What it forgot and comes
-    again is handled again: let your own database say what is paid, as ``CallbackApp`` shows.
+    Guarantee: at least once, as long as Redis keeps its data. It does with ``appendonly yes`` and ``appendfsync
+    always``. With the default settings, Redis loses the last minutes in a crash and the last moments in a failover to a
+    replica. With a ``maxmemory-policy`` other than ``noeviction``, it may drop any data. A callback whose record is
+    lost is handled again if it comes again. To be safe, record payments in your own database, as ``CallbackApp`` shows.
 
     Args:
-        redis: A client of ``redis.asyncio`` (yours to close), or a URL: ``redis://…``, ``rediss://…``, ``unix://…``.
-        prefix: Of all keys.
-        keep: How long a handled callback is remembered, in seconds or as a ``timedelta``. ``CallbackApp`` then wants a
-            ``max_age`` below it, or what is forgotten could be replayed. None: for ever, some 150 bytes each.
+        redis: A client of ``redis.asyncio``, which you close, or a URL: ``redis://…``, ``rediss://…``, ``unix://…``.
+        prefix: The start of all Redis keys.
+        keep: How long a handled callback is remembered, in seconds or as a ``timedelta``. ``CallbackApp`` then requires
+            a smaller ``max_age``, so that older callbacks can't be replayed. None: for ever (some 150 bytes each).
 
     Raises:
-        InvalidRequestError: *redis* is another client, or *keep* is no time.
-        ValueError: The URL is none.
+        InvalidRequestError: *redis* is another client, or *keep* is not a valid duration.
+        ValueError: The URL is invalid.
     """
 
     def __init__(
@@ -98,78 +98,80 @@ class RedisStore:
         if isinstance(redis, str):
             redis = Redis.from_url(redis)  # pyright: ignore[reportUnknownMemberType] -- its options have no types
         if not isinstance(redis, Redis | RedisCluster):
-            # redis.Redis, most likely: it would block the event loop.
+            # It is probably a redis.Redis, which would block the event loop.
             raise InvalidRequestError(field="redis", problem=Problem("not_redis"))
         self._redis = redis
         self._script = self._redis.register_script(_SCRIPT)
-        self._together = not isinstance(redis, RedisCluster)  # whose keys lie on several machines
-        self._asked: list[tuple[_Asked, asyncio.Future[str]]] = []  # of the call that is under way
-        self._waiting: deque[tuple[_Asked, asyncio.Future[str]]] = deque()
+        self._batches = not isinstance(redis, RedisCluster)  # one script can't use keys on several nodes
+        self._sent: list[tuple[_ScriptRequest, asyncio.Future[str]]] = []  # in the current call
+        self._waiting: deque[tuple[_ScriptRequest, asyncio.Future[str]]] = deque()
         self._calling: asyncio.Task[None] | None = None
 
     async def claim(self, claim: Claim) -> Standing:
-        """As ``Store.claim``."""
+        """Implement ``Store.claim``."""
         return Standing[await self._run_script("CLAIM", claim, str(int(claim.lease * 1000)))]
 
     async def commit(self, claim: Claim) -> bool:
-        """As ``Store.commit``."""
+        """Implement ``Store.commit``."""
         return (
             await self._run_script("COMMIT", claim, "" if self.keep is None else str(int(self.keep * 1000)))
             == "WRITTEN"
         )
 
     async def release(self, claim: Claim) -> None:
-        """As ``Store.release``."""
+        """Implement ``Store.release``."""
         await self._run_script("RELEASE", claim, "")
 
     async def aclose(self) -> None:
-        """Close the connections, if the client is not yours; the next callback opens others."""
+        """Close the connections, unless you passed your own client. The next callback opens new ones."""
         if self._calling is not None and self._calling.get_loop() is asyncio.get_running_loop():
             await asyncio.wait([self._calling])
         if self._owns_client:
             await self._redis.aclose()
 
-    async def _run_script(self, act: str, claim: Claim, lasts: str) -> str:
-        """Have it done with the next call of the script; what is asked for while one is under way gathers."""
+    async def _run_script(self, operation: str, claim: Claim, expiry: str) -> str:
+        """Run an operation with the next call of the script. Requests made during a call are batched for the next."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[str] = loop.create_future()
-        wish = _Asked(self._prefix + claim.key, act, claim.token, f"={claim.facts} ", lasts)
-        if not self._together:
-            await self._run_script_once([(wish, answer)])
+        # Encoded here, text that UTF-8 can't encode fails its own call only, and not the whole batch.
+        key, facts = f"{self._prefix}{claim.key}".encode(), f"={claim.facts} ".encode()
+        request = _ScriptRequest(key, operation, claim.token, facts, expiry)
+        if not self._batches:
+            await self._run_script_once([(request, answer)])
             return answer.result()
         if self._calling is not None and self._calling.get_loop() is not loop:
-            # That event loop may have been closed in the middle of a call: nobody there waits any more.
-            self._calling, self._asked, self._waiting = None, [], deque()
-        self._waiting.append((wish, answer))
+            # That event loop has been closed, perhaps during a call. Nobody waits for its requests any more.
+            self._calling, self._sent, self._waiting = None, [], deque()
+        self._waiting.append((request, answer))
         if self._calling is None or self._calling.done():
             self._calling = asyncio.create_task(self._run_script_until_none_waits())
             self._calling.add_done_callback(self._cancel_answers)
         return await answer
 
     async def _run_script_until_none_waits(self) -> None:
-        waiting = self._waiting  # of this event loop
+        waiting = self._waiting  # _run_script() replaces the attribute if another event loop uses the store
         while waiting:
-            taken = [waiting.popleft() for _ in range(min(_MOST_AT_ONCE, len(waiting)))]
-            asked = self._asked = [(wish, answer) for wish, answer in taken if not answer.done()]  # not given up
+            taken = [waiting.popleft() for _ in range(min(_MAX_REQUESTS_PER_CALL, len(waiting)))]
+            sent = self._sent = [(request, answer) for request, answer in taken if not answer.done()]  # not cancelled
             try:
-                await self._run_script_once(asked)
-            except Exception as error:  # noqa: BLE001 -- it is told to those who asked
-                for _, answer in asked:
+                await self._run_script_once(sent)
+            except Exception as error:  # noqa: BLE001 -- each waiting caller raises it
+                for _, answer in sent:
                     if not answer.done():
                         answer.set_exception(copy.copy(error))
 
     def _cancel_answers(self, calling: asyncio.Task[None]) -> None:
-        if calling.cancelled():  # the event loop ends
-            for _, answer in [*self._asked, *self._waiting]:
+        if calling.cancelled():  # the event loop is being closed
+            for _, answer in [*self._sent, *self._waiting]:
                 answer.cancel()
 
-    async def _run_script_once(self, asked: Sequence[tuple[_Asked, asyncio.Future[str]]]) -> None:
-        keys = [wish[0] for wish, _ in asked]
-        args = [each for wish, _ in asked for each in wish[1:]]
-        async with asyncio.timeout(_ANSWER_S):
-            found = cast("list[bytes | str]", await self._script(keys=keys, args=args))
-        for (_, answer), each in zip(asked, found, strict=True):
-            text = each.decode() if isinstance(each, bytes) else each  # a client may be set to give text, or bytes
+    async def _run_script_once(self, sent: Sequence[tuple[_ScriptRequest, asyncio.Future[str]]]) -> None:
+        keys = [request[0] for request, _ in sent]
+        args = [each for request, _ in sent for each in request[1:]]
+        async with asyncio.timeout(_CALL_TIMEOUT_S):
+            results = cast("list[bytes | str]", await self._script(keys=keys, args=args))
+        for (_, answer), each in zip(sent, results, strict=True):
+            text = each.decode() if isinstance(each, bytes) else each  # depends on the client's decode_responses
             if answer.done():
                 continue
             if text.startswith("ERR "):

@@ -1,4 +1,4 @@
-"""``SQLiteStore``: what was handled, in a file that several processes share and that survives them."""
+"""``SQLiteStore``: records handled callbacks in a file that several processes share."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from typing import Any
 import anyio.to_thread
 from attrs import frozen
 
+from gatepay_async.callbacks.batch_worker import BatchWorker, Pending, wake_callers
 from gatepay_async.callbacks.boot_clock import since_boot
 from gatepay_async.callbacks.sqlite_file import CallbackFile, transaction
 from gatepay_async.callbacks.store import Claim, Standing
-from gatepay_async.callbacks.together import Job, Together, tell
 from gatepay_async.protocol.durations import Seconds, to_seconds_or_none
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.words.problem import Problem
@@ -37,26 +37,26 @@ _DELETE_EXPIRED = "DELETE FROM callback WHERE key IN (SELECT key FROM callback W
 
 class SQLiteStore:
     """
-    Remembers in an SQLite file, for any number of processes on one machine.
+    Records handled callbacks in an SQLite file, for any number of processes on one machine.
 
-    Guarantee: at least once. What was answered with ``success`` is on the disk, also after a power cut, and is not
-    handled
-    again; a process that dies between the handler's end and the commit leaves a claim that ends by itself, and the
-    handler sees that callback again. ``CallbackApp`` says how to make that exactly once.
+    Guarantee: at least once. A callback that was answered with ``success`` is not handled again, even after a power
+    cut. If a process dies after the handler has returned and before the commit, its claim expires, and the handler runs
+    again for that callback. ``CallbackApp`` says how to deliver exactly once.
 
-    The file is opened at the first callback, with mode 0600 when it is made. It must be on a disk of this machine:
-    SQLite's write-ahead log can't be shared over a network. Nothing of it runs on the event loop: a thread carries out
-    all that waits in one transaction, so that callbacks that come at once wait for the disk together. If the file is
-    deleted or replaced while it is open, the store logs a warning and goes on with the file that is there then.
+    The file is opened at the first callback. A new file gets the mode 0600. It must be on a local disk, because
+    SQLite's write-ahead log doesn't work on network file systems. All work is done in a thread, which puts all waiting
+    operations into one transaction, so that concurrent callbacks wait for the disk only once. If the file is deleted or
+    replaced while it is open, the store logs a warning, and continues with the new file.
 
     Args:
-        path: Where the file is; it is made if it isn't there, its folder is not.
-        keep: How long a handled callback is remembered, in seconds or as a ``timedelta``. ``CallbackApp`` then wants a
-            ``max_age`` below it, or what is forgotten could be replayed. None: for ever, some 150 bytes each.
-        clock: Epoch seconds; another one for tests.
+        path: The file. If it doesn't exist, it is created; its folder must exist.
+        keep: How long a handled callback is remembered, in seconds or as a ``timedelta``. ``CallbackApp`` then requires
+            a smaller ``max_age``, so that older callbacks can't be replayed. None: for ever (some 150 bytes each).
+        clock: Returns the time in epoch seconds; replace it in tests.
 
     Raises:
-        InvalidRequestError: *path* names no file, or its folder is not there, or *keep* is no time.
+        InvalidRequestError: *path* is not a path of a file, its folder doesn't exist, or *keep* is not a valid
+            duration.
     """
 
     def __init__(
@@ -73,26 +73,26 @@ class SQLiteStore:
         self._path = Path(path).absolute()
         if not self._path.parent.is_dir():
             raise InvalidRequestError(field="path", problem=Problem("no_folder", folder=str(self._path.parent)))
-        # By process: neither a connection nor a thread is there on the other side of a fork.
+        # By process ID: connections and threads don't survive a fork.
         self._writers: dict[int, _Writer] = {}
         weakref.finalize(self, _close_file_of_process, self._writers)
 
     async def claim(self, claim: Claim) -> Standing:
-        """As ``Store.claim``."""
-        standing: Standing = await self._writer().do(_Act.CLAIM, claim)
+        """Implement ``Store.claim``."""
+        standing: Standing = await self._writer().do(_Operation.CLAIM, claim)
         return standing
 
     async def commit(self, claim: Claim) -> bool:
-        """As ``Store.commit``."""
-        held: bool = await self._writer().do(_Act.COMMIT, claim)
+        """Implement ``Store.commit``."""
+        held: bool = await self._writer().do(_Operation.COMMIT, claim)
         return held
 
     async def release(self, claim: Claim) -> None:
-        """As ``Store.release``."""
-        await self._writer().do(_Act.RELEASE, claim)
+        """Implement ``Store.release``."""
+        await self._writer().do(_Operation.RELEASE, claim)
 
     async def aclose(self) -> None:
-        """Close the file; the next callback opens it again."""
+        """Close the file. The next callback opens it again."""
         await anyio.to_thread.run_sync(_close_file_of_process, self._writers)
 
     def _writer(self) -> _Writer:
@@ -103,92 +103,93 @@ class SQLiteStore:
         return writer
 
 
-class _Act(Enum):
+class _Operation(Enum):
     CLAIM = "claim"
     COMMIT = "commit"
     RELEASE = "release"
 
 
 @frozen
-class _Request:
-    act: _Act
+class _StoreRequest:
+    operation: _Operation
     claim: Claim
 
 
 class _Writer:
-    """Carries out what a store is asked for in this process, all that waits in one transaction."""
+    """Carries out the operations of a store in this process: all that are waiting, in one transaction."""
 
     def __init__(self, file: CallbackFile, keep: float | None, clock: Callable[[], float]) -> None:
         self.file = file
         self._keep = keep
         self._clock = clock
-        self._together = Together(self.carry_out)
+        self._worker = BatchWorker(self.carry_out)
 
-    async def do(self, act: _Act, claim: Claim) -> Any:
-        """Have it done, and wait for it. Cancelled, a claim that is not begun is left."""
-        return await self._together.do(_Request(act, claim))
+    async def do(self, operation: _Operation, claim: Claim) -> Any:
+        """Carry out an operation, and return its result. If cancelled, a claim that has not begun is not made."""
+        return await self._worker.do(_StoreRequest(operation, claim))
 
-    def carry_out(self, jobs: Sequence[Job[_Request]]) -> None:
-        """In order, in one transaction; what needs none is told at once."""
+    def carry_out(self, batch: Sequence[Pending[_StoreRequest]]) -> None:
+        """Carry out *batch* in order, in one transaction. Callers whose result needs no writing are woken at once."""
         with self.file.open() as database:
-            for job in jobs:
-                if job.wish.act is _Act.CLAIM:
-                    self._do_alone(job, database, self._look)
-            # Repetitions, and those who wait for another delivery.
-            tell(job for job in jobs if job.error or job.result not in (None, Standing.MINE))
-            self._write(database, [job for job in jobs if not job.told])
-        committed = [job for job in jobs if job.wish.act is _Act.COMMIT]
-        # A file that was deleted meanwhile has taken the rows with it: once more, into the one that is there now.
-        if committed and not self.file.is_there():
+            for pending in batch:
+                if pending.request.operation is _Operation.CLAIM:
+                    self._run_isolated(pending, database, self._read_pending)
+            # Callbacks that were handled before, or that another delivery holds.
+            wake_callers(pending for pending in batch if pending.error or pending.result not in (None, Standing.MINE))
+            self._write(database, [pending for pending in batch if not pending.woken])
+        commits = [pending for pending in batch if pending.request.operation is _Operation.COMMIT]
+        # If the file was deleted meanwhile, these rows are lost with it: write them into the new file.
+        if commits and not self.file.is_there():
             with self.file.open() as database:
-                self._write(database, committed)
-        if any(isinstance(job.error, sqlite3.Error) for job in jobs):
-            self.file.close()  # the next one begins anew
+                self._write(database, commits)
+        if any(isinstance(pending.error, sqlite3.Error) for pending in batch):
+            self.file.close()  # the next batch opens a new connection
 
-    def _do_alone(
+    def _run_isolated(
         self,
-        job: Job[_Request],
+        pending: Pending[_StoreRequest],
         database: sqlite3.Connection,
-        work: Callable[[sqlite3.Connection, Job[_Request]], object],
+        work: Callable[[sqlite3.Connection, Pending[_StoreRequest]], object],
     ) -> None:
-        """Do one of several: its error is its own."""
-        job.error = None
+        """Carry out one request. An error goes to its own caller only."""
+        pending.error = None
         try:
-            job.result = work(database, job)
-        except Exception as error:  # noqa: BLE001 -- it is told to who asked
-            job.error = error
+            pending.result = work(database, pending)
+        except Exception as error:  # noqa: BLE001 -- the waiting caller raises it
+            pending.error = error
 
-    def _look(self, database: sqlite3.Connection, job: Job[_Request]) -> Standing:
-        return self._standing(database, job.wish.claim)
+    def _read_pending(self, database: sqlite3.Connection, pending: Pending[_StoreRequest]) -> Standing:
+        return self._read_standing(database, pending.request.claim)
 
-    def _write(self, database: sqlite3.Connection, jobs: Sequence[Job[_Request]]) -> None:
-        if not jobs:
+    def _write(self, database: sqlite3.Connection, batch: Sequence[Pending[_StoreRequest]]) -> None:
+        if not batch:
             return
-        committed = sum(job.wish.act is _Act.COMMIT for job in jobs)
-        with transaction(database, durable=committed > 0):
-            for job in jobs:
-                # One statement that writes: if it fails SQLite undoes it alone, unless it has to undo all of them.
-                self._do_alone(job, database, self._write_one)
-                if job.error is not None and not database.in_transaction:
-                    raise job.error
-            if committed and self._keep is not None:
-                database.execute(_DELETE_EXPIRED, (self._clock() - self._keep, committed * _ROWS_PER_DELETE))
+        commits = sum(pending.request.operation is _Operation.COMMIT for pending in batch)
+        with transaction(database, durable=commits > 0):
+            for pending in batch:
+                # Each request is one writing statement. If it fails, SQLite rolls back this statement alone, or, after
+                # graver errors, the whole transaction.
+                self._run_isolated(pending, database, self._write_one)
+                if pending.error is not None and not database.in_transaction:
+                    raise pending.error
+            if commits and self._keep is not None:
+                database.execute(_DELETE_EXPIRED, (self._clock() - self._keep, commits * _ROWS_PER_DELETE))
 
-    def _write_one(self, database: sqlite3.Connection, job: Job[_Request]) -> Standing | bool:
-        claim = job.wish.claim
-        if job.wish.act is _Act.CLAIM:
-            standing = self._standing(database, claim)
-            if standing is Standing.MINE and not job.given_up:
+    def _write_one(self, database: sqlite3.Connection, pending: Pending[_StoreRequest]) -> Standing | bool:
+        claim = pending.request.claim
+        if pending.request.operation is _Operation.CLAIM:
+            standing = self._read_standing(database, claim)
+            if standing is Standing.MINE and not pending.abandoned:
                 now = self._clock()
                 times = (now + claim.lease, now, *since_boot())
                 database.execute(_INSERT_CLAIM, (claim.key, claim.token, claim.facts, *times))
             return standing
-        if job.wish.act is _Act.COMMIT:
+        if pending.request.operation is _Operation.COMMIT:
             now = self._clock()
             return database.execute(_UPSERT_HANDLED, (claim.key, claim.token, claim.facts, now)).rowcount == 1
         return database.execute(_DELETE_CLAIM, (claim.key, claim.token)).rowcount == 1
 
-    def _standing(self, database: sqlite3.Connection, claim: Claim) -> Standing:
+    def _read_standing(self, database: sqlite3.Connection, claim: Claim) -> Standing:
         row: tuple[str, float | None, float, str, float | None] | None = database.execute(
             _SELECT_CLAIM, (claim.key,)
         ).fetchone()
@@ -207,14 +208,14 @@ class _Writer:
         return Standing.HANDLED if facts == claim.facts else Standing.CONFLICT
 
     def _is_old_lease_running(self, claim: Claim, ends: float, at: float) -> bool:
-        """Whether a claim that a process of version 0.1 has made still holds."""
+        """Whether the lease of a claim from version 0.1, which has no boot time, is still running."""
         now = self._clock()
-        # The second: a clock that was set back must not make a lease of years.
+        # The second condition: a clock that was set back must not prolong a lease by years.
         return now < ends and at <= now + claim.lease
 
 
 def _is_lease_running(lease: float, boot: str, since: float) -> bool:
-    """Whether a claim made *since* that time of that *boot* still holds: its process may still be there."""
+    """Whether a lease is still running that began *since* seconds after that *boot*."""
     this_boot, now = since_boot()
     return boot == this_boot and since <= now < since + lease
 

@@ -1,4 +1,4 @@
-"""The file of ``SQLiteStore``: opened, laid out, and noticed when it goes away."""
+"""The file of ``SQLiteStore``: its connection, its schema, and a check whether it was deleted or replaced."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 from gatepay_async.callbacks.events import LOGGER
 from gatepay_async.sqlite_files import switch_to_wal
 
-_LOCK_TIMEOUT_S = 4.0  # seconds that one process waits for another one's transaction; less than a commit may take
+_LOCK_TIMEOUT_S = 4.0  # how long to wait for another process's transaction; less than the time-out of a commit
 
-# `ends` is NULL once it was handled; `at` is when it was claimed, then when it was handled (epoch seconds).
-# `boot` and `since` say when it was claimed by a clock that nobody sets; both are missing in rows of version 0.1.
+# `ends` is the end of the lease, and NULL for a handled callback. `at` is when it was claimed or handled (epoch
+# seconds). `boot` and `since` are when it was claimed by the boot clock; rows of version 0.1 don't have them.
 _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS callback (
     key TEXT PRIMARY KEY, token TEXT NOT NULL, facts TEXT NOT NULL, ends REAL, at REAL NOT NULL) WITHOUT ROWID""",
@@ -29,25 +29,23 @@ _ADDED_COLUMNS = {
 
 
 class CallbackFile:
-    """The file in this process: one connection, lent to one thread at a time, opened when it is needed."""
+    """The file in this process: one connection, opened when it is needed, for one thread at a time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
         self._database: sqlite3.Connection | None = None
-        self._identity: tuple[int, int] | None = None  # of the file that is open
+        self._identity: tuple[int, int] | None = None  # device and inode of the open file
 
     @contextmanager
     def open(self) -> Generator[sqlite3.Connection]:
-        """Lend the connection. After an error of SQLite's it is closed: the next one begins anew."""
+        """Lend the connection. After an SQLite error it is closed, and the next call opens a new one."""
         with self._lock:
             if self._database is not None and not self.is_there():
-                LOGGER.warning(
-                    "%s was deleted or replaced; which callbacks were handled before is forgotten", self._path
-                )
+                LOGGER.warning("%s was deleted or replaced; its record of handled callbacks is lost", self._path)
                 self._close_connection()
             if self._database is None:
-                # Before SQLite opens it: a file that is replaced meanwhile is another one then, and that is noticed.
+                # Read the identity before SQLite opens the file. If it is replaced in between, is_there() notices.
                 self._identity = _make_file(self._path)
                 self._database = _open_database(self._path)
             try:
@@ -57,11 +55,11 @@ class CallbackFile:
                 raise
 
     def is_there(self) -> bool:
-        """Whether the file that was opened last still is the one at the path."""
+        """Whether the file that was opened last is still at its path."""
         return self._identity is not None and _identity(self._path) == self._identity
 
     def close(self) -> None:
-        """Close it, once nobody uses it."""
+        """Close the file as soon as no thread uses it."""
         with self._lock:
             self._close_connection()
 
@@ -83,7 +81,7 @@ def _identity_of(status: os.stat_result) -> tuple[int, int]:
 
 
 def _make_file(path: Path) -> tuple[int, int]:
-    """Make it if it isn't there, with its mode, which SQLite then gives its -wal and -shm; and say which file it is."""
+    """Create the file if needed, with a mode that SQLite also gives to its -wal and -shm. Return its identity."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         return _identity_of(os.fstat(descriptor))
@@ -103,13 +101,13 @@ def _open_database(path: Path) -> sqlite3.Connection:
 
 
 def _create_or_upgrade(database: sqlite3.Connection) -> None:
-    """Make the table, or bring that of version 0.1 up to date. A file that has it all is not locked."""
+    """Create the table, or upgrade that of version 0.1. A file that is up to date isn't locked for this."""
     if _ADDED_COLUMNS.keys() <= _column_names(database):
         return
     with transaction(database, durable=True):
         for statement in _SCHEMA:
             database.execute(statement)
-        for column in _ADDED_COLUMNS.keys() - _column_names(database):  # another process may just have been here
+        for column in _ADDED_COLUMNS.keys() - _column_names(database):  # another process may have added them meanwhile
             database.execute(_ADDED_COLUMNS[column])
 
 
@@ -119,7 +117,7 @@ def _column_names(database: sqlite3.Connection) -> set[str]:
 
 @contextmanager
 def transaction(database: sqlite3.Connection, *, durable: bool) -> Generator[None]:
-    """Committed on leaving, rolled back on any exception. *durable*: on the disk when this returns."""
+    """Run a transaction. *durable*: its data is on the disk when this returns."""
     database.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
     with database:  # commits or rolls back
         database.execute("BEGIN IMMEDIATE")

@@ -1,1 +1,1 @@
-"""The ``gatepay`` command (extra ``cli``): a skin over the library, in English and Chinese."""
+"""The ``gatepay`` command (extra ``cli``), in English and Chinese. It calls the library for all its work."""

@@ -181,7 +181,7 @@ def _filled(value: str) -> str:
     return value
 
 
-def _order_number(value: str) -> str:
+def _whole_order_number(value: str) -> str:
     """An order number as it will come back: what a script's variable ends in, a line break say, is no part of it."""
     if value != value.strip():
         raise typer.BadParameter(text("usage.blanks", value=output.escape(value)))
@@ -335,7 +335,7 @@ def login(
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import login
 
-    runner.start(login.login, login.ask(), base_url, cloud_base_url, in_file=in_file)
+    runner.start(login.login, login.ask_credentials(), base_url, cloud_base_url, in_file=in_file)
 
 
 @app.command(cls=usage.Command, help="profiles")
@@ -514,7 +514,7 @@ def pay(
     cloud: Annotated[bool, typer.Option("--cloud", help="pay.cloud")] = False,
     num: Annotated[int, typer.Option("--num", "-n", help="pay.num", metavar="N", parser=_positive_int)] = 1,
     order: Annotated[
-        str | None, typer.Option("--order", help="pay.order", metavar="TEXT", parser=_order_number)
+        str | None, typer.Option("--order", help="pay.order", metavar="TEXT", parser=_whole_order_number)
     ] = None,
     custom: Annotated[str, typer.Option("--custom", help="pay.custom", metavar="TEXT")] = "",
     save_qr: Annotated[

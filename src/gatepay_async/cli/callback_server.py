@@ -1,4 +1,4 @@
-"""Callbacks are listened for: uvicorn, beside what else the command does."""
+"""Receives callbacks with uvicorn while the command does something else."""
 
 import logging
 import socket
@@ -13,21 +13,21 @@ from gatepay_async.cli.extras import require_extra
 
 @asynccontextmanager
 async def serve_callbacks(app: Any, listener: socket.socket) -> AsyncGenerator[None]:
-    """Serve the ASGI application *app* on *listener*, which stays its owner's to close."""
+    """Serve the ASGI application *app* on *listener* during the block. The caller closes *listener*."""
     with require_extra("sandbox"):
         import uvicorn
 
     class Server(uvicorn.Server):
         @contextmanager
         def capture_signals(self) -> Generator[None]:
-            """Leave them alone: Ctrl-C is the command's."""
+            """Capture no signals: the command handles Ctrl-C itself."""
             yield
 
-    # An order or a signature is nobody's business who reads a log.
+    # No access log: it would contain order numbers and signatures.
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none")
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     server = Server(config)
-    # uvicorn closes its copy, but not if it is cancelled before it has begun.
+    # uvicorn closes its socket, unless it is cancelled before it starts: so give it a copy, and close that here, too.
     with listener.dup() as copy:
         async with anyio.create_task_group() as group:
             group.start_soon(server.serve, [copy])

@@ -1,4 +1,4 @@
-"""Which shop the command line names, with ``--profile`` or ``--env-file``. Light, as help and completion import it."""
+"""The shop that ``--profile`` or ``--env-file`` selects. Help and completion import this, so it imports little."""
 
 import os
 from collections.abc import Generator
@@ -12,12 +12,12 @@ _PREFIX = "GATEPAY_"
 
 class Chosen:
     """
-    What the command line says, and what came of it. A plain class: attrs takes longer to import than all of this.
+    The choices of one run. This is a plain class because importing attrs would take longer than the rest.
 
     Attributes:
-        profile: Of ``--profile``, or empty.
-        env_file: Of ``--env-file``, or empty.
-        source: Where the key comes from, once that has been looked up.
+        profile: The value of ``--profile``, or empty.
+        env_file: The value of ``--env-file``, or empty.
+        source: The source of the credentials, once ``settings.source()`` has chosen it.
     """
 
     def __init__(self) -> None:
@@ -26,18 +26,18 @@ class Chosen:
         self.source: Any = None
 
 
-# Where the command is run several times in one process, each run has its own.
+# A context variable, because tests run the command several times in one process.
 _chosen: ContextVar[Chosen | None] = ContextVar("chosen", default=None)
 
 
 def chosen() -> Chosen:
-    """What this run's command line says; nothing, where there is none."""
+    """The choices of this run, which are empty by default."""
     return _chosen.get() or Chosen()
 
 
 @contextmanager
 def fresh_run() -> Generator[None]:
-    """Begin with nothing chosen; at the end take back the variables that an ``--env-file`` has set."""
+    """Start a run with no choices. At its end, restore the variables that an ``--env-file`` has set."""
     before = {name: value for name, value in os.environ.items() if name.startswith(_PREFIX)}
     token = _chosen.set(Chosen())
     try:
@@ -50,22 +50,22 @@ def fresh_run() -> Generator[None]:
 
 
 def choose_profile(name: str) -> None:
-    """Take the key from that profile, whatever the environment says."""
+    """Use the credentials of that profile instead of the environment's."""
     if name:
         chosen().profile = name
 
 
 def choose_env_file(path: str) -> None:
-    """Set the variables of that file, in place of the environment's own."""
+    """Set the variables of that file. They replace those of the environment."""
     if path:
         from gatepay_async.cli.env_files import read_env_file
 
         path = os.path.expanduser(path)  # noqa: PTH111 -- Path.expanduser() raises where there is no home
         variables = read_env_file(path)
-        if KEY_VARIABLES & variables.keys():  # half a key of the environment's would be another shop's
+        if KEY_VARIABLES & variables.keys():  # don't combine an appkey from here with a secret from the environment
             for name in KEY_VARIABLES:
                 os.environ.pop(name, None)
-        if "GATEPAY_BASE_URL" in variables:  # nor may orders of a sandbox reach the environment's cloud
+        if "GATEPAY_BASE_URL" in variables:  # orders for a sandbox must not reach the environment's cloud server
             os.environ.pop("GATEPAY_CLOUD_BASE_URL", None)
         os.environ.update(variables)
         chosen().env_file = path

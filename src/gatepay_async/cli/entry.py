@@ -1,10 +1,10 @@
-"""Where the ``gatepay`` command begins: it runs, or says which extra is missing."""
+"""The entry point of the ``gatepay`` command. It says which extra is missing, if one is."""
 
 import sys
 
 from gatepay_async.cli.output import open_closed_streams, watch_stdout
 
-# Typer needs a moment, and may not be there: it is imported below.
+# Typer may not be installed, so it is imported below.
 
 _MISSING = """\
 gatepay: this command requires the `cli` extra ({name} is not installed):
@@ -15,7 +15,7 @@ USAGE = 2
 
 
 def main() -> None:
-    """Run the command; ends the process with its exit status."""
+    """Run the command, and end the process with its exit status."""
     open_closed_streams()
     watch_stdout()
     try:
@@ -23,7 +23,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if str(error.name).startswith("gatepay_async"):
             raise
-        # Some terminals can't show Chinese; the command itself, which sees to that, isn't there.
+        # Escape Chinese for terminals that can't show it. Normally, cli.output does this.
         text = _MISSING.format(name=error.name).encode(sys.stderr.encoding or "ascii", "backslashreplace")
         sys.stderr.write(text.decode(sys.stderr.encoding or "ascii"))
         sys.exit(USAGE)

@@ -1,4 +1,4 @@
-"""``.env`` files: reading GATEPAY_ variables from one, and writing the sandbox's."""
+"""``.env`` files: reads GATEPAY_ variables, and writes those of the sandbox."""
 
 import codecs
 import os
@@ -12,36 +12,36 @@ from gatepay_async.cli.output import warn
 from gatepay_async.cli.private_file import atomic_write, check_replaceable
 from gatepay_async.cli.status import HaltError
 
-_MAX_BYTES = 256 * 1024  # a file that is longer is another file
-_OURS = "# Written by `gatepay sandbox`, which replaces it each time it starts."
+_MAX_BYTES = 256 * 1024  # no .env file is longer
+_OUR_FIRST_LINE = "# Written by `gatepay sandbox`, which replaces it each time it starts."
 
 
 def read_env_file(path: str) -> dict[str, str]:
     """
-    Read the variables of *path* whose names begin with ``GATEPAY_``; a project's others are none of our business.
+    Read the variables in *path* whose names start with ``GATEPAY_``. Others are ignored.
 
     Raises:
-        HaltError: It can't be read, or has none.
+        HaltError: The file can't be read, or has no such variable.
     """
     from dotenv import dotenv_values
 
     content, shared = _read_env(path)
-    # A secret may hold a `$`: nothing is put in its place.
+    # No interpolation, because a secret may contain a `$`.
     values = dotenv_values(stream=StringIO(content), interpolate=False)
-    found = {name: value for name, value in values.items() if name.startswith("GATEPAY_") and value is not None}
-    if not found:
+    ours = {name: value for name, value in values.items() if name.startswith("GATEPAY_") and value is not None}
+    if not ours:
         raise HaltError(text("env_file.none", path=path))
-    if shared and "GATEPAY_APPSECRET" in found:
+    if shared and "GATEPAY_APPSECRET" in ours:
         warn(text("settings.secret_shared", path=path))
-    return found
+    return ours
 
 
 def check_env_file(path: str, *, force: bool) -> None:
     """
-    See whether *path* may be written: it isn't there, or is one of ours, or it is to be replaced.
+    Check that *path* may be written: it doesn't exist, ``gatepay sandbox`` has written it, or *force* is true.
 
     Raises:
-        HaltError: It may not.
+        HaltError: It may not be written.
     """
     if os.path.lexists(path) and not force and not _is_ours(path):
         raise HaltError(text("files.there", path=path), todo=text("files.there.todo"))
@@ -50,19 +50,19 @@ def check_env_file(path: str, *, force: bool) -> None:
 
 def write_env_file(path: str, variables: Mapping[str, str]) -> None:
     """
-    Write *variables*, for their owner alone.
+    Write *variables* to a file that only its owner can read.
 
     Raises:
-        HaltError: It can't be written.
+        HaltError: The file can't be written.
     """
-    # The values are a sandbox's: URLs and hexadecimal digits, which need no quotes.
-    lines = [_OURS, *(f"{name}={value}" for name, value in variables.items())]
+    # The values of a sandbox are URLs and hexadecimal digits, which need no quotes.
+    lines = [_OUR_FIRST_LINE, *(f"{name}={value}" for name, value in variables.items())]
     with atomic_write(Path(path)) as file:
         file.write("".join(f"{line}\n" for line in lines).encode())
 
 
 def decoded(raw: bytes) -> str:
-    """The text of a small file: UTF-8, or the UTF-16 that Notepad and PowerShell write, with a mark that says so."""
+    """Decode a small file: UTF-8, or UTF-16 with a byte-order mark, which Notepad and PowerShell write."""
     encoding = "utf-16" if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     return raw.decode(encoding, "replace")
 
@@ -71,13 +71,13 @@ def _is_ours(path: str) -> bool:
     if not Path(path).is_file():
         return False
     try:
-        return _read_env(path)[0].startswith(_OURS)
+        return _read_env(path)[0].startswith(_OUR_FIRST_LINE)
     except HaltError:
         return False
 
 
 def _read_env(path: str) -> tuple[str, bool]:
-    """The text, and whether everybody may read it."""
+    """Return the text of the file, and whether all users can read it."""
     try:
         with Path(path).open("rb") as file:
             raw = file.read(_MAX_BYTES + 1)

@@ -1,4 +1,4 @@
-"""Parts that may not be installed."""
+"""Optional dependencies."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -10,10 +10,10 @@ from gatepay_async.cli.status import HaltError
 @contextmanager
 def require_extra(extra: str) -> Generator[None]:
     """
-    Import what *extra* brings.
+    Wrap imports that need *extra*.
 
     Raises:
-        HaltError: It is not there; says how to install it.
+        HaltError: The extra is not installed. The error says how to install it.
     """
     try:
         yield

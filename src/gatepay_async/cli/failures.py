@@ -1,4 +1,4 @@
-"""An error, explained: what happened, why, and what to do next; on standard error, or as JSON."""
+"""Prints errors: what happened, why, and what to do; on standard error, or as JSON."""
 
 import sys
 
@@ -10,7 +10,7 @@ from gatepay_async.protocol.bulk import UploadIncomplete
 from gatepay_async.words.command import COMMAND
 from gatepay_async.words.problem import Problem
 
-# The first that an error is an instance of counts.
+# The first entry whose class matches an error applies.
 _STATUS_BY_ERROR: tuple[tuple[type[Exception], Status], ...] = (
     (errors.InvalidRequestError, Status.USAGE),
     (errors.RefusedError, Status.REFUSED),
@@ -19,7 +19,7 @@ _STATUS_BY_ERROR: tuple[tuple[type[Exception], Status], ...] = (
     (errors.GatePayError, Status.NO_ANSWER),
 )
 
-# What a parameter of the library is called at the command line.
+# The option or variable of the command for each parameter of the library.
 _OPTIONS = {
     "out_order_id": "--order",
     "product_id": "--product",
@@ -35,17 +35,17 @@ _OPTIONS = {
     "cloud_base_url": "GATEPAY_CLOUD_BASE_URL",
 }
 
-# Whose problem is the cause; the catalogue knows them in general only.
+# The errors whose ``.problem`` is more specific than the cause in the catalogue.
 _SELF_EXPLANATORY = ("InvalidRequestError", "DurableError")
 
 
 def error_status(error: errors.GatePayError) -> Status:
-    """What the command ends with."""
+    """Return the exit status for *error*."""
     return next(status for kind, status in _STATUS_BY_ERROR if isinstance(error, kind))
 
 
 def explain(error: errors.GatePayError) -> catalogue.Explanation:
-    """The catalogue's words; what to do in the command's own, where the catalogue speaks to programmers."""
+    """Explain *error* from the catalogue, but with the command's own remedy if the catalogue's is for programmers."""
     explanation = catalogue.explain(error, current_language())
     endpoint = str(getattr(error, "endpoint", ""))
     kind = f"todo.{type(error).__name__}"
@@ -56,14 +56,14 @@ def explain(error: errors.GatePayError) -> catalogue.Explanation:
 
 
 def _group(endpoint: str) -> str:
-    """What the call was about: what is safe after a lost answer depends on it."""
+    """The kind of call, on which it depends what is safe after a lost reply."""
     if endpoint == "ka/create":
         return "keys"
     return "order" if endpoint.endswith("/create") else "reading"
 
 
 def cause_and_remedy(error: errors.GatePayError) -> tuple[str, str]:
-    """The cause, and what to do: for one chunk of many."""
+    """Return cause and remedy for the error of one chunk."""
     explanation = explain(error)
     if any(kind.__name__ in _SELF_EXPLANATORY for kind in type(error).__mro__):
         return _without_line(vars(error)["problem"]).in_(current_language()), explanation.remedy
@@ -71,19 +71,19 @@ def cause_and_remedy(error: errors.GatePayError) -> tuple[str, str]:
 
 
 def problem_of(error: BaseException | None) -> dict[str, object]:
-    """The ``.problem`` of *error*, for programs; nothing, if it has none."""
+    """Return the ``.problem`` of *error* for JSON; empty: it has none."""
     problem = getattr(error, "problem", None)
     return {"problem": problem.as_json(current_language())} if isinstance(problem, Problem) else {}
 
 
 def _without_line(problem: Problem) -> Problem:
-    """What is wrong with a line: where it is, is said beside it, by file."""
+    """*problem* without the line number, because the report shows file and line next to it."""
     inner = problem.facts["problem"] if problem.name in ("line", "lines") else problem
     return inner if isinstance(inner, Problem) else problem
 
 
 def headline(error: errors.GatePayError) -> str:
-    """What happened, in one line."""
+    """Return what happened, in one line."""
     facts = {name: escape(value) for name, value in vars(error).items()}
     facts["problem"] = _located_problem(error)
     kinds = (kind.__name__ for kind in type(error).__mro__)
@@ -91,7 +91,7 @@ def headline(error: errors.GatePayError) -> str:
 
 
 def _located_problem(error: errors.GatePayError) -> str:
-    """What is wrong, after what it is wrong with."""
+    """Return the problem, after the field or path at fault."""
     problem = escape(explain(error).problem)
     field, path = getattr(error, "field", None), getattr(error, "path", None)
     if path is not None:
@@ -102,7 +102,7 @@ def _located_problem(error: errors.GatePayError) -> str:
 
 
 def show_error(error: HaltError | errors.GatePayError) -> Status:
-    """Say what is to be said; gives what to end with."""
+    """Print *error*, and return its exit status."""
     if isinstance(error, HaltError):
         facts = {"type": error.status.name.lower(), **problem_of(error), **error.facts}
         _print_error(escape(error.text), "", escape(error.todo), facts)

@@ -1,8 +1,8 @@
 """
-The system's keyring, through the library ``keyring``, which is imported when it is used: it takes a third of a second.
+The system's keyring, through the library ``keyring``. It takes a third of a second to import, so only if it is used.
 
-A keyring asks its user for a password, talks to another process, and may never answer. So it is asked in a thread, and
-waited for only so long.
+A keyring may ask its user for a password, and talks to another process, which may never answer. So all calls are made
+in a thread, with a time-out.
 """
 
 import signal
@@ -18,23 +18,23 @@ from gatepay_async.cli.status import HaltError, Status
 T = TypeVar("T")
 
 SERVICE = "gatepay-async"
-_HINT_AFTER_S = 2.0  # seconds; then the user is told what is waited for
-_LONGEST_S = 60.0  # seconds: somebody may be typing a password
+_HINT_AFTER_S = 2.0  # then the user is told that the command waits for the keyring
+_LONGEST_S = 60.0  # the user may be typing a password
 
 
 def keyring_name() -> str | None:
     """
-    What the system's keyring is called; None: there is none, or it is switched off.
+    Return the name of the system's keyring; None: there is none, or it is switched off.
 
     Raises:
-        HaltError: It doesn't answer.
+        HaltError: The keyring doesn't answer.
     """
     return _ask_keyring(_keyring_name)
 
 
 def put_secret(account: str, secret: str) -> None:
     """
-    Put a secret away, in the place of one under the same name.
+    Store a secret. It replaces one with the same name.
 
     Raises:
         HaltError: The keyring is locked, refuses, or doesn't answer.
@@ -51,7 +51,7 @@ def put_secret(account: str, secret: str) -> None:
 
 def get_secret(account: str) -> str | None:
     """
-    The secret of that name; None: the keyring has none.
+    Return the secret of that name; None: the keyring has none.
 
     Raises:
         HaltError: The keyring is locked, refuses, or doesn't answer.
@@ -98,7 +98,7 @@ def _ask_keyring(work: Callable[[], T]) -> T:
     def run() -> None:
         try:
             results.append(work())
-        except Exception as error:  # noqa: BLE001 -- each keyring has its own; its text may be anything
+        except Exception as error:  # noqa: BLE001 -- each keyring has its own errors, whose text may be anything
             failures.append(type(error).__name__)
 
     thread = threading.Thread(target=run, name="gatepay-keyring", daemon=True)
@@ -121,7 +121,7 @@ def _ask_keyring(work: Callable[[], T]) -> T:
 
 @contextmanager
 def _ended_by_ctrl_c() -> Generator[None]:
-    """Have Ctrl-C end the wait: an event loop's own handler would wait for the loop, and that waits here."""
+    """Let Ctrl-C end the wait. The event loop's own handler would need the loop, which is blocked by the wait."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         yield
         return

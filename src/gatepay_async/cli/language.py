@@ -1,4 +1,4 @@
-"""In which language the command speaks."""
+"""The language of the command's output."""
 
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -6,33 +6,33 @@ from contextvars import ContextVar
 from gatepay_async.words import LANGUAGES, Lang, say
 from gatepay_async.words.command import COMMAND
 
-# Where the command is run several times in one process, each run speaks its own.
+# A context variable, because tests run the command several times in one process.
 _language: ContextVar[Lang] = ContextVar("language", default="en")
 
 
 def set_language(language: Lang) -> None:
-    """Say everything in *language* from now on, one of ``LANGUAGES``."""
+    """Set the language, one of ``LANGUAGES``."""
     _language.set(language)
 
 
 def current_language() -> Lang:
-    """The language that is spoken."""
+    """Return the language."""
     return _language.get()
 
 
 def text(key: str, **values: object) -> str:
-    """The text of that name, in the language that is spoken."""
+    """Return the text of that name in the current language."""
     return say(COMMAND[key], _language.get(), **values)
 
 
 def choose_language(arguments: list[str], environ: Mapping[str, str], *, encoding: str) -> Lang:
     """
-    Which language to speak: what ``--lang`` asks for, or else the locale's.
+    Choose the language: that of ``--lang``, or else that of the locale.
 
     Args:
-        arguments: Of the command line.
-        environ: The environment. ``LC_ALL``, ``LC_MESSAGES``, ``LANG``: the first that is not empty counts.
-        encoding: Of standard output. Where it can't carry Chinese, nobody is spoken to in Chinese unasked.
+        arguments: The command line.
+        environ: The environment. The first of ``LC_ALL``, ``LC_MESSAGES`` and ``LANG`` that is not empty applies.
+        encoding: The encoding of standard output. If it has no Chinese, the locale can't choose Chinese.
     """
     option = _lang_option(arguments)
     for language in LANGUAGES:
@@ -49,7 +49,7 @@ def choose_language(arguments: list[str], environ: Mapping[str, str], *, encodin
 
 
 def _lang_option(arguments: list[str]) -> str:
-    """What follows ``--lang``, wherever it stands; Typer will judge it later."""
+    """The value of ``--lang``, anywhere in *arguments*. Typer validates it later."""
     for place, argument in enumerate(arguments):
         if argument == "--":
             break
@@ -61,7 +61,7 @@ def _lang_option(arguments: list[str]) -> str:
 
 
 def _system_locale() -> str:
-    """Windows sets none of the variables."""
+    """The locale of the system, for Windows, which sets none of the variables."""
     from locale import getlocale
 
     return getlocale()[0] or ""

@@ -1,4 +1,4 @@
-"""What became of each line of an upload: the ledger, what went wrong and where, and the lines to be uploaded again."""
+"""Prints the report of an upload, and writes the file with the card keys to upload again."""
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -17,16 +17,16 @@ from gatepay_async.cli.screens import print_line, print_table, table
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.protocol.bulk import ChunkOutcome, Counts, Fate, UploadProgress, UploadReport
 
-_ALWAYS_SHOWN = ("read", "stored")  # also where there are none
+_ALWAYS_SHOWN = ("read", "stored")  # even if the count is 0
 _FAILURE_COLUMNS = ("refused", "unknown", "not_sent")
-_MAX_ROWS = 20  # outcomes; the file of failed lines has them all
+_MAX_ROWS = 20  # of outcomes; the file of failed lines has them all
 
-Place = Callable[[int], str]  # where line number N of the input stands: ``keys.txt:7``
+Place = Callable[[int], str]  # the file and line of line N of the whole input: ``keys.txt:7``
 Trouble = dict[str, Any]
 
 
 def report_status(report: UploadReport) -> Status:
-    """What the command ends with."""
+    """Return the exit status for *report*."""
     if report.ok:
         return Status.DONE
     if report.stored or report.already_there:
@@ -37,10 +37,10 @@ def report_status(report: UploadReport) -> Status:
 
 def check_failed_lines(failed_lines: Path, read: list[sources.Source]) -> None:
     """
-    While there is nothing to lose yet: whether the failed lines can be written, and to no file that they come from.
+    Check, before anything is sent, that *failed_lines* can be written, and isn't one of the input files.
 
     Raises:
-        HaltError: They can't.
+        HaltError: It can't be written, or is an input file.
     """
     if sources.include_file(read, failed_lines):
         raise HaltError(text("upload.failed_lines_read", path=failed_lines), todo=text("upload.failed_lines_read.todo"))
@@ -54,18 +54,18 @@ def write_failed_lines(
     Write the card keys that are not known to be on the server, ready to be uploaded again with the same options.
 
     Args:
-        path: The name of the file; its ending is the format.
-        file: Takes bytes.
-        report: What became of the card keys.
+        path: The name of the file. Its suffix decides the format.
+        file: The open file.
+        report: The report of the upload.
         reading: How the input was read.
-        rest: Lines that were never read.
+        rest: Lines of the input that were not read.
 
     Raises:
-        HaltError: The format can't hold one of them.
+        HaltError: The format can't hold one of the card keys.
     """
     encoding = "utf-8" if reading.encoding == AUTO else reading.encoding
     keys = chain.from_iterable(outcome.keys for outcome in report.chunks)
-    name = path.with_suffix(".txt") if reading.as_is else path  # a heading would be taken as it stands, too
+    name = path.with_suffix(".txt") if reading.as_is else path  # with --as-is, a heading would count as a card key
     heading = reading.skip_heading and not reading.as_is
     with (
         sources.explain_format(),
@@ -87,18 +87,18 @@ def print_report(
     facts: Mapping[str, object] | None = None,
 ) -> None:
     """
-    Show what became of an upload that has ended.
+    Print the report of an upload that has ended.
 
     Args:
-        report: What became of it.
-        place: Where a line stands.
-        failed_lines: Where the card keys are that are not known to be on the server.
-        as_is: Each card key is a line there, whatever the name of the file says.
-        left_out: Lines are missing there, which were never read.
-        interrupted: It was broken off.
-        cancelled: So it was on purpose.
-        not_read: Lines that the input still has; None: not known.
-        facts: More of it, for programs.
+        report: The report.
+        place: Returns the file and line of a line of the input.
+        failed_lines: The file with the card keys that are not known to be on the server; None: it was not written.
+        as_is: Whether each line of that file is a card key, whatever its name says.
+        left_out: Whether unread lines are missing in that file.
+        interrupted: Whether the upload was interrupted.
+        cancelled: Whether the job was cancelled on purpose.
+        not_read: The number of lines that were not read; None: unknown.
+        facts: More values for the JSON output.
     """
     described = [_describe_outcome(place, outcome) for outcome in report.chunks]
     troubles = [each for each in described if each["fate"] != Fate.STORED]
@@ -133,7 +133,7 @@ def print_report(
 
 
 def print_invisible(places: list[str], *, of: int) -> None:
-    """Where card keys hold invisible characters: at *places*, the first ones *of* so many."""
+    """Print which lines hold invisible characters: the first ones are *places*, and there are *of* altogether."""
     for each in places:
         print_line(text("upload.invisible", line=each))
     if of > len(places):
@@ -141,7 +141,7 @@ def print_invisible(places: list[str], *, of: int) -> None:
 
 
 def print_counts(of: Counts, *, not_read: int = 0) -> None:
-    """A table of the columns; of an upload that goes on, what is still to come, too."""
+    """Print the columns as a table. For an upload in progress, this includes what is still in flight."""
     rows = table(text("upload.column"), text("upload.lines"), right=(1,))
     for name, count in of.columns().items():
         if count or name in _ALWAYS_SHOWN:
@@ -170,18 +170,18 @@ def _describe_outcome(place: Place, outcome: ChunkOutcome) -> Trouble:
 
 
 def _merge_neighbours(report: UploadReport, described: list[Trouble]) -> list[Trouble]:
-    """Neighbouring chunks that met the same, as one. What is stored is no trouble, but it parts neighbours."""
+    """Merge consecutive failed chunks with the same cause. Stored chunks are left out."""
     troubles: list[Trouble] = []
 
-    def met(pair: tuple[ChunkOutcome, Trouble]) -> tuple[Fate, str, int]:
-        # Lines that never got into a chunk have others between them: each is named.
+    def group_key(pair: tuple[ChunkOutcome, Trouble]) -> tuple[Fate, str, int]:
+        # Refused lines that are not in a chunk are not merged: there are other lines between them.
         outcome, each = pair
         return outcome.fate, each["cause"], outcome.first_line if outcome.index < 0 else 0
 
-    for (fate, _, _), alike in groupby(zip(report.chunks, described, strict=True), key=met):
-        one = [each for _, each in alike]
+    for (fate, _, _), group in groupby(zip(report.chunks, described, strict=True), key=group_key):
+        rows = [each for _, each in group]
         if fate is not Fate.STORED:
-            troubles.append(one[0] | {"last": one[-1]["last"], "count": sum(each["count"] for each in one)})
+            troubles.append(rows[0] | {"last": rows[-1]["last"], "count": sum(each["count"] for each in rows)})
     return troubles
 
 
@@ -198,7 +198,7 @@ def _print_troubles(troubles: list[Trouble]) -> None:
 
 
 def _line_range(first: str, last: str) -> str:
-    """``keys.txt:1 – 500``; from one file to another, both with their names."""
+    """Format a range of lines: ``keys.txt:1 – 500``, or ``a.txt:7 – b.txt:3`` from one file to another."""
     name, _, number = last.rpartition(":")
     if first == last:
         return first

@@ -1,4 +1,4 @@
-"""Plain output: no library is needed for it."""
+"""Plain output and JSON, with the standard library only."""
 
 import io
 import json
@@ -14,41 +14,42 @@ from gatepay_async.cli.language import text
 
 _wants_json: ContextVar[bool] = ContextVar("json", default=False)
 _fields: ContextVar[tuple[str, ...]] = ContextVar("fields", default=())
-_unknown: set[str] = set()  # fields that were asked for and are none, once they have been told of
+_unknown: set[str] = set()  # names in --fields that don't exist, and for which a warning was printed
 
 
-_STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))  # by their numbers: 0, 1, 2
+_STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))  # in the order of their file descriptors: 0, 1, 2
 _closed: set[str] = set()
 
 
 def open_closed_streams() -> None:
     """
-    Connect each standard stream that is closed (``>&-``) to nowhere.
+    Connect closed standard streams (``>&-``) to /dev/null.
 
-    Else the next file that is opened, a database say, would get its number, and what is printed would go there.
+    Otherwise the next file that is opened, such as a database, would get their file descriptor, and output would be
+    written to it.
     """
     for number, (name, mode) in enumerate(_STREAMS):
         try:
             os.fstat(number)
         except OSError:
             _closed.add(name)
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor, which is this one
         if getattr(sys, name) is None:
-            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 -- a number
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 -- stays open
 
 
 def is_closed(name: str) -> bool:
-    """Whether the standard stream of that name was closed when the command began."""
+    """Whether the standard stream of that name was closed when the command started."""
     return name in _closed
 
 
 class _RecordingFile(io.FileIO):
-    """A file that remembers what kept it from being written: a closed pipe, a full disk."""
+    """A file that records the error of a failed write, such as a closed pipe or a full disk."""
 
     error: OSError | None = None
 
     def write(self, data: Any, /) -> int:
-        """As ``FileIO.write``."""
+        """Write *data*, and record an error."""
         try:
             return super().write(data)
         except OSError as error:
@@ -57,7 +58,7 @@ class _RecordingFile(io.FileIO):
 
 
 def watch_stdout() -> None:
-    """Have ``stdout_error()`` know what becomes of standard output, as the error doesn't name its file."""
+    """Record write errors of standard output for ``stdout_error()``. An OSError alone doesn't say which file it is."""
     now = sys.stdout
     if isinstance(now, TextIOWrapper) and type(_raw(now)) is io.FileIO:
         recording = _RecordingFile(now.fileno(), "wb", closefd=False)
@@ -68,7 +69,7 @@ def watch_stdout() -> None:
 
 
 def stdout_error() -> OSError | None:
-    """What keeps standard output from being written, or None."""
+    """Flush standard output. Return the error if writing to it has failed, else None."""
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -78,7 +79,7 @@ def stdout_error() -> OSError | None:
 
 
 def _raw(stream: Any) -> object:
-    """The file below *stream*, if it is a usual one."""
+    """The raw file of a text stream."""
     buffer = _buffer(stream)
     return getattr(buffer, "raw", buffer)
 
@@ -89,11 +90,11 @@ def _buffer(stream: Any) -> object:
 
 def configure(*, as_json: bool, fields: str = "") -> None:
     """
-    Have both streams show what they can't encode, instead of raising.
+    Set the output format, and make both streams escape characters that they can't encode.
 
     Args:
-        as_json: Programs read the output.
-        fields: The names of what they read of it, with commas between them; empty: all.
+        as_json: Whether to print JSON.
+        fields: The names of the fields to print, separated by commas; empty: all.
     """
     _wants_json.set(as_json or bool(fields))
     _fields.set(tuple(fields.split(",")) if fields else ())
@@ -104,23 +105,23 @@ def configure(*, as_json: bool, fields: str = "") -> None:
 
 
 def wants_json() -> bool:
-    """Whether programs read the output."""
+    """Whether the output is JSON."""
     return _wants_json.get()
 
 
 def print_json(**document: object) -> None:
-    """Write one JSON object, on a line of its own; for ``--json``. Of a list's items, the fields that are asked for."""
+    """Print one JSON object on one line. With ``--fields``, only those fields of it, or of the items of its list."""
     sys.stdout.write(_encoder().encode(_selected(document)) + "\n")
     sys.stdout.flush()
 
 
 def fields() -> tuple[str, ...]:
-    """Those that ``--fields`` asks for; none: all."""
+    """Return the fields that ``--fields`` selects; empty: all."""
     return _fields.get()
 
 
 def _selected(document: dict[str, object]) -> dict[str, object]:
-    """The fields that are asked for; an error is always whole."""
+    """*document* with only the selected fields. An error is printed completely."""
     wanted = fields()
     if not wanted or "error" in document:
         return document
@@ -136,8 +137,8 @@ def _is_list_of_rows(items: object) -> bool:
 
 
 def pick_fields(row: Mapping[str, object], wanted: tuple[str, ...]) -> dict[str, object]:
-    """Of *row*, the *wanted* fields; a name that is none is told of once."""
-    # A name that is wrong is no reason to fail: the command has done its work.
+    """Return the *wanted* fields of *row*. Warn about each unknown one once."""
+    # Only warn about wrong names: the command has done its work already.
     for name in wanted:
         if name not in row and name not in _unknown:
             _unknown.add(name)
@@ -146,11 +147,11 @@ def pick_fields(row: Mapping[str, object], wanted: tuple[str, ...]) -> dict[str,
 
 
 def print_long_json(document: Mapping[str, object], lists: Mapping[str, Iterable[object]]) -> None:
-    """As ``print_json``, with *lists* that may be too long to be held as text: each item is written as it comes."""
+    """Like ``print_json``, but the items of *lists* are written one by one, so that long lists need little memory."""
     encode = _encoder().encode
     wanted = fields()
     if wanted:
-        pick_fields({**document, **lists}, wanted)  # to tell of names that are none
+        pick_fields({**document, **lists}, wanted)  # only for its warnings
         document = {name: value for name, value in document.items() if name in wanted}
         lists = {name: items for name, items in lists.items() if name in wanted}
     sys.stdout.write(encode(document)[:-1])
@@ -171,21 +172,21 @@ def _encoder() -> json.JSONEncoder:
 
 
 def escape(message: object) -> str:
-    """*message* with nothing in it that moves a cursor, changes a colour or hides what stands beside it."""
+    """Escape control characters, which could move the cursor, change colours or hide text on a terminal."""
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in str(message)
     )
 
 
 def warn(message: str) -> None:
-    """A line on standard error; nothing where that can't be written, as there is nobody to tell."""
+    """Print a line on standard error. If that can't be written, do nothing."""
     with suppress(OSError):
         sys.stderr.write(f"{message}\n")
         sys.stderr.flush()
 
 
 def discard_stdout() -> None:
-    """Let what is still in standard output go nowhere, so that Python does not fail on it at its end."""
+    """Discard unwritten output, so that Python doesn't fail when it flushes standard output at exit."""
     raw = _raw(sys.stdout)
     if isinstance(raw, _RecordingFile):
         raw.error = None
@@ -193,7 +194,7 @@ def discard_stdout() -> None:
 
 
 def flush_stderr() -> None:
-    """Write what is still in standard error, or let it go nowhere."""
+    """Flush standard error. If that fails, discard what is unwritten."""
     try:
         sys.stderr.flush()
     except OSError:

@@ -1,4 +1,4 @@
-"""Files that hold card keys: readable by their owner alone, and there only when they are whole."""
+"""Writes files with card keys atomically, readable by their owner only."""
 
 import glob
 import os
@@ -19,12 +19,12 @@ _LEFT_SECONDS = 60.0  # writing takes a moment
 @contextmanager
 def atomic_write(path: Path) -> Generator[BinaryIO]:
     """
-    A new file, mode 0600, that takes the place of *path* when all of it has been written.
+    Write a new file with mode 0600, which replaces *path* at the end of the block.
 
-    Where writing it is broken off, what was at *path* stays as it was.
+    If the block raises, an existing file stays as it was.
 
     Raises:
-        HaltError: It can't be written there.
+        HaltError: The file can't be written.
     """
     descriptor, temporary = _create_temporary(path)
     try:
@@ -55,7 +55,7 @@ def remove_leftovers(path: Path) -> None:
 
 def check_replaceable(path: Path) -> None:
     """
-    See whether a file can be written beside *path*; what is there stays as it is.
+    Check that *path* can be written or replaced, without changing it.
 
     Raises:
         HaltError: It can't.
@@ -69,7 +69,7 @@ def _create_temporary(path: Path) -> tuple[int, Path]:
     try:
         if path.is_dir() or (path.exists() and not path.is_file()):
             raise HaltError(text("files.no_file", path=path))
-        # A name of its own: two commands at once don't meet. Made with mode 0600.
+        # mkstemp() chooses a unique name, so concurrent commands don't conflict. It creates the file with mode 0600.
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_PART, dir=path.parent)
     except OSError as error:
         raise HaltError(text("files.unwritable", path=path, reason=error.strerror)) from None

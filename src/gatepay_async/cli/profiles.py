@@ -102,7 +102,7 @@ def get_profile(name: str) -> Profile:
     Read a profile.
 
     Raises:
-        HaltError: There is none of that name; or as of find_profile().
+        HaltError: There is none of that name, or it can't be read (see ``find_profile``).
     """
     profile = find_profile(name)
     if profile is None:
@@ -112,7 +112,7 @@ def get_profile(name: str) -> Profile:
 
 
 def list_names() -> list[str]:
-    """The names of all profiles, in order; nothing, if there is no place for any."""
+    """The names of all profiles, sorted; empty: there are none, or the home folder is unknown."""
     if not _has_home():
         return []
     found = sorted(app_folder().glob(f"{_PREFIX}*{_SUFFIX}"))
@@ -122,10 +122,10 @@ def list_names() -> list[str]:
 
 def save_profile(name: str, profile: Profile) -> None:
     """
-    Write a profile, in the place of one that has the name; the first one is the default from then on.
+    Write a profile. It replaces one with the same name. The first profile becomes the default one.
 
     Raises:
-        HaltError: It can't be written; what was there stays.
+        HaltError: The file can't be written. An existing profile stays as it was.
     """
     path = path_of(name)
     _make_private_folder(path.parent)
@@ -136,10 +136,10 @@ def save_profile(name: str, profile: Profile) -> None:
 
 def remove_profile(name: str) -> None:
     """
-    Remove a profile; if it was the default one, there is none any more.
+    Remove a profile. If it was the default one, there is no default any more.
 
     Raises:
-        HaltError: It can't be removed.
+        HaltError: The file can't be removed.
     """
     paths = [path_of(name), *([_default_path()] if default_name() == name else [])]
     remove_leftovers(path_of(name))
@@ -155,7 +155,7 @@ def default_name() -> str:
     The name of the default profile, or empty.
 
     Raises:
-        HaltError: The file with the name can't be read, or holds something else.
+        HaltError: The file with the name can't be read, or doesn't hold a profile's name.
     """
     name = (_read_private(_default_path()) or "").strip() if _has_home() else ""
     return check_name(name) if name else ""
@@ -166,7 +166,7 @@ def set_default(name: str) -> None:
     Make a profile the default one.
 
     Raises:
-        HaltError: That can't be written.
+        HaltError: The file can't be written.
     """
     _write_private(_default_path(), f"{name}\n")
 
@@ -176,7 +176,7 @@ def _default_path() -> Path:
 
 
 def _has_home() -> bool:
-    """Whether anybody knows where this user's home is."""
+    """Whether the home folder of this user is known."""
     return Path(typer.get_app_dir("gatepay")).is_absolute()
 
 
@@ -188,7 +188,7 @@ def _make_private_folder(folder: Path) -> None:
 
 
 def _write_private(path: Path, content: str) -> None:
-    # What a link leads to is written, and the link stays: some keep their settings elsewhere.
+    # If *path* is a symbolic link, keep it, and write the file that it leads to.
     path = Path(os.path.realpath(path))
     remove_leftovers(path)
     with atomic_write(path) as file:
@@ -196,9 +196,9 @@ def _write_private(path: Path, content: str) -> None:
 
 
 def _read_private(path: Path) -> str | None:
-    """The text of a file that is nobody else's; None: it isn't there."""
+    """Read a file that only its owner can read. None: it doesn't exist."""
     try:
-        with open(path, "rb", opener=_open_at_once) as file:
+        with open(path, "rb", opener=_open_without_blocking) as file:
             mode = os.fstat(file.fileno()).st_mode
             raw = file.read(_MAX_BYTES) if stat.S_ISREG(mode) else b""
     except (FileNotFoundError, NotADirectoryError):
@@ -212,5 +212,5 @@ def _read_private(path: Path) -> str | None:
     return raw.decode("utf-8", "replace")
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe without a writer would be waited for
+def _open_without_blocking(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # without it, opening a pipe without a writer blocks

@@ -1,4 +1,4 @@
-"""The queue of durable uploads: where it is, as the environment says, and what to say when it can't be used."""
+"""The queue of durable uploads, as the environment configures it, and the explanation of its errors."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 def durable_uploads() -> DurableUploads:
     """
-    The queue of the shop that the environment names; each shop, and the sandbox, has its own.
+    Return the queue of the current shop. Each shop, also a sandbox, has its own.
 
     Raises:
-        HaltError: The extra isn't there, or the environment is wrong.
+        HaltError: The extra isn't installed, or a variable is invalid.
     """
     with require_extra("durable"):
         from gatepay_async.durable import DurableUploads
@@ -43,10 +43,10 @@ def _halt_error(error: DurableError, *, todo: str = "", status: Status = Status.
 @contextmanager
 def explain_errors() -> Generator[None]:
     """
-    Explain what goes wrong with the queue.
+    Turn errors of the queue into errors of the command.
 
     Raises:
-        HaltError: It can't be reached, or not be used so.
+        HaltError: The queue can't be reached, or has refused the request.
     """
     from gatepay_async.durable import DurableError, QueueUnavailableError
 
@@ -56,7 +56,7 @@ def explain_errors() -> Generator[None]:
         raise _halt_error(error, todo=text("queue.away.todo"), status=Status.NO_ANSWER) from None
     except DurableError as error:
         raise _halt_error(error) from None
-    except BrokenPipeError:  # who reads what is written has gone
+    except BrokenPipeError:  # standard output was closed, which is not an error of the queue
         raise
     except OSError as error:
         raise HaltError(text("queue.file", path=error.filename, reason=error.strerror)) from None
@@ -64,7 +64,7 @@ def explain_errors() -> Generator[None]:
 
 @asynccontextmanager
 async def open_submitter() -> AsyncGenerator[Submitter]:
-    """The queue, open to be asked and added to."""
+    """Open the queue for reading and submitting jobs."""
     uploads = durable_uploads()
     with explain_errors():
         async with uploads.submitter() as submit:
@@ -72,16 +72,16 @@ async def open_submitter() -> AsyncGenerator[Submitter]:
 
 
 def job_number(job: Job) -> str:
-    """What people call it by: long enough to be no other's."""
+    """The job's ID without the name of the queue."""
     return job.id.rpartition(":")[2]
 
 
 async def find_job(submit: Submitter, prefix: str) -> Job:
     """
-    The job whose number begins with *prefix*.
+    Return the job whose number starts with *prefix*.
 
     Raises:
-        HaltError: There is none, or more than one.
+        HaltError: There is no such job, or more than one.
     """
     jobs = [job for job in await submit.jobs() if prefix and job_number(job).startswith(prefix)]
     if len(jobs) != 1:
@@ -90,14 +90,14 @@ async def find_job(submit: Submitter, prefix: str) -> Job:
 
 
 def _normalize_url(text: str) -> str:
-    """One spelling for all that the client takes for the same URL; what is none stays, for the client to refuse."""
+    """Normalize a base URL as the client does. An invalid one is returned unchanged; the client refuses it later."""
     with suppress(BadUrlError):
         return f"{parse_url(invisible.strip(text))}".rstrip("/") + "/"
     return text
 
 
 def _default_database() -> str:
-    """A file of the user's own, made if it isn't there, with all that leads to it."""
+    """The URL of the default database in this user's folder, which is created if needed."""
     folder = app_folder()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

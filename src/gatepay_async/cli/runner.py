@@ -1,4 +1,4 @@
-"""From the command line to the event loop and back; Ctrl-C on the way."""
+"""Runs a command's coroutine on an event loop, and handles Ctrl-C and other signals."""
 
 import asyncio
 import signal
@@ -17,18 +17,18 @@ from gatepay_async.cli.status import Status
 
 P = ParamSpec("P")
 
-# What a shell, a service manager or a closed terminal ends a program with: here it ends as with Ctrl-C.
+# The signals with which a shell, a service manager or a closed terminal ends a program. They work like Ctrl-C here.
 _END_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 _SIGNAL_STATUS = 128
 
 
 def start(work: Callable[P, Coroutine[Any, Any, Status]], *args: P.args, **kwargs: P.kwargs) -> NoReturn:
     """
-    Run *work* to its end.
+    Run *work*, and end the command.
 
     Raises:
-        typer.Exit: Always, with the status: that of *work*, or 128 and the signal's number. What *work* raises
-            comes through.
+        typer.Exit: Always, with the status of *work*, or with 128 plus the number of the signal. Errors of *work* are
+            not caught.
     """
     status, interrupted = _run_to_end(partial(work, *args, **kwargs))
     if interrupted:
@@ -38,17 +38,17 @@ def start(work: Callable[P, Coroutine[Any, Any, Status]], *args: P.args, **kwarg
 
 def serve(work: Callable[P, Coroutine[Any, Any, Status]], *args: P.args, **kwargs: P.kwargs) -> NoReturn:
     """
-    As start(), for what is meant to end with Ctrl-C: that is a success then, and nothing is said.
+    Like start(), for commands that normally end with Ctrl-C, which is a success then.
 
     Raises:
-        typer.Exit: Always, as start() does; with 0 after Ctrl-C.
+        typer.Exit: Always, as in start(), but with 0 after Ctrl-C.
     """
     status, _ = _run_to_end(partial(work, *args, **kwargs))
     raise typer.Exit(Status.DONE if status == Status.INTERRUPTED else status)
 
 
 def _run_to_end(work: Callable[[], Coroutine[Any, Any, Status]]) -> tuple[int, bool]:
-    """The status, and whether it was interrupted."""
+    """Return the status, and whether a signal has interrupted the command."""
     with _handling_signals() as signals:
         try:
             return int(anyio.run(_run_cancellable, signals, work)), False
@@ -58,14 +58,14 @@ def _run_to_end(work: Callable[[], Coroutine[Any, Any, Status]]) -> tuple[int, b
 
 @define
 class _Signals:
-    """Those that are heard, those that came, and what they do: nothing, as long as there is nothing to cancel."""
+    """The handled and the received signals. ``cancel`` does nothing until there is a task to cancel."""
 
     handled: list[int] = field(factory=list[int])
     received: list[int] = field(factory=list[int])
     cancel: Callable[[], object] = bool
 
     def handle(self, number: int, _: object) -> None:
-        """As a signal's handler: on the main thread, between any two of its steps."""
+        """Handle a signal. Python calls this on the main thread, between any two instructions."""
         self.received.append(number)
         self.cancel()
 
@@ -73,9 +73,9 @@ class _Signals:
 async def _run_cancellable(signals: _Signals, work: Callable[[], Coroutine[Any, Any, Status]]) -> Status:
     loop, task = asyncio.get_running_loop(), cast("asyncio.Task[Any]", asyncio.current_task())
     signals.cancel = lambda: loop.call_soon_threadsafe(task.cancel)
-    with suppress(NotImplementedError):  # Windows, where a loop takes no handlers; those set before serve there
+    with suppress(NotImplementedError):  # on Windows, event loops have no handlers; those of signal.signal() suffice
         for each in signals.handled:
-            # A loop that is just going to sleep, or whose thread isn't the one that the system picks, must wake up.
+            # Needed to wake the loop if it is about to sleep, or if another thread receives the signal.
             loop.add_signal_handler(each, signals.handle, each, None)
     return await work()
 
@@ -83,10 +83,10 @@ async def _run_cancellable(signals: _Signals, work: Callable[[], Coroutine[Any, 
 @contextmanager
 def _handling_signals() -> Generator[_Signals]:
     """
-    Have other signals do what Ctrl-C does, which asyncio sees to.
+    Handle other signals like Ctrl-C, which asyncio handles.
 
-    What is ignored when the command begins (``nohup``, a job in the background) stays so: each by itself, so that
-    what ignores Ctrl-C still ends with SIGTERM.
+    Signals that are ignored when the command starts (``nohup``, a background job) stay ignored. Each is checked by
+    itself: a command that ignores Ctrl-C still ends with SIGTERM.
     """
     signals = _Signals()
     before = {each: signal.getsignal(each) for each in _END_SIGNALS}

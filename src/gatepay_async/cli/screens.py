@@ -1,4 +1,4 @@
-"""What people see: tables, findings and progress, drawn by Rich. Nothing that comes from elsewhere is markup here."""
+"""Output for people, with Rich: tables, lines and progress bars. No text is interpreted as markup."""
 
 import math
 import os
@@ -24,24 +24,24 @@ from gatepay_async.cli.usage import wrap
 from gatepay_async.words import Lang, say
 from gatepay_async.words.command import COMMAND
 
-_FILE_COLUMNS = 160  # columns where there is no terminal to ask
-_WORD_COLUMNS = 8  # columns that a text in a table needs at least
-_WIDE_COLUMNS = 60  # columns; a narrower terminal needs them for the words of a table, not for the space between them
+_FILE_COLUMNS = 160  # the width if the output is not a terminal
+_WORD_COLUMNS = 8  # the least width of a text column in a table
+_WIDE_COLUMNS = 60  # in a narrower terminal, the columns of a table have no space between them
 
-_BAR_COLUMNS, _MIN_BAR_COLUMNS = 40, 8  # columns of a bar
-# Columns at the end of its line that stay free. A terminal shows Ctrl-C as ^C where the cursor is; in the next line,
-# Rich would take that one away, and leave the bar.
+_BAR_COLUMNS, _MIN_BAR_COLUMNS = 40, 8
+# The space to leave free after a progress bar. A terminal echoes Ctrl-C as ^C at the cursor. If that wrapped to the
+# next line, Rich would erase that line instead of the bar.
 _ECHO_COLUMNS = 3
 
 
 class _Screen(Console):
     def on_broken_pipe(self) -> None:
-        """Rich would end the process. Typer does that, and knows the original error by its number."""
+        """Re-raise the original error, because Typer handles it. Rich would end the process."""
         raise  # noqa: PLE0704 -- Rich calls this while it handles that error
 
 
 def screen(stream: IO[str] | None = None) -> Console:
-    """A console on *stream*, by default standard output; it takes text as it is, never as markup."""
+    """Return a console without markup on *stream*; None: standard output."""
     file = sys.stdout if stream is None else stream
     width = None if file.isatty() else _file_columns()
     return _Screen(file=file, markup=False, highlight=False, emoji=False, width=width)
@@ -55,22 +55,22 @@ def _file_columns() -> int:
 
 def print_table(what: Table) -> None:
     """
-    Draw a table on standard output, without the blanks that Rich fills its lines with.
+    Print a table, without Rich's trailing blanks.
 
-    Where the terminal is too narrow for it, each row is drawn as names and values, one below the other.
+    If the terminal is too narrow, each row is printed as a list of names and values instead.
     """
     sys.stdout.write(_draw(what))
 
 
 def print_list(what: Table) -> None:
-    """As ``print_table``; through a pager, if it is longer than the terminal."""
+    """Like ``print_table``, but use a pager if the table is longer than the terminal."""
     drawn = _draw(what)
     if not sys.stdout.isatty() or drawn.count("\n") < shutil.get_terminal_size().lines or not _show_in_pager(drawn):
         sys.stdout.write(drawn)
 
 
 def _show_in_pager(drawn: str) -> bool:
-    """Show it with ``$PAGER``, or with less; False: there is none, or it isn't wanted."""
+    """Show text in ``$PAGER`` or less. False: there is no pager, or the user doesn't want one."""
     command = shlex.split(os.environ.get("PAGER", "less -FRX"))
     program = shutil.which(command[0]) if command else None
     if program is None or command[0] == "cat":
@@ -94,12 +94,12 @@ def _draw(what: Table) -> str:
 
 
 def _fits(what: Table) -> bool:
-    """Whether no number and no ID need be broken, and words have some room; keeps them whole."""
-    room = screen().width - len(what.columns) - 1  # what is drawn between and beside columns
+    """Whether the table fits the terminal without breaking numbers and IDs. If so, fix the widths of their columns."""
+    room = screen().width - len(what.columns) - 1  # without the space between and next to columns
     for column in what.columns:
         longest = max(cell_len(str(cell)) for cell in column.cells)
         if column.no_wrap:
-            # Its heading may be broken.
+            # Only the values must not be broken; the heading may be.
             column.no_wrap, column.min_width = False, longest
         room -= what.padding[1] + min(longest, column.min_width or _WORD_COLUMNS)
     return room >= 0
@@ -107,12 +107,12 @@ def _fits(what: Table) -> bool:
 
 def table(*columns: str, right: Iterable[int] = (), whole: Iterable[int] = ()) -> Table:
     """
-    An empty table.
+    Return an empty table.
 
     Args:
         columns: The headings.
-        right: The columns that hold numbers, from 0.
-        whole: Others whose values are never broken: IDs, times.
+        right: The indices of columns with numbers.
+        whole: The indices of other columns whose values must not be broken, such as IDs and times.
     """
     padding = (0, 1 if screen().width >= _WIDE_COLUMNS else 0)
     new = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=padding)
@@ -123,7 +123,7 @@ def table(*columns: str, right: Iterable[int] = (), whole: Iterable[int] = ()) -
 
 
 def facts(rows: Iterable[tuple[str, object]]) -> Table:
-    """Names and values, one below the other."""
+    """Return a table of names and values."""
     new = Table(box=None, show_header=False, pad_edge=False)
     new.add_column(style="bold", no_wrap=True)
     new.add_column(overflow="fold")
@@ -133,38 +133,38 @@ def facts(rows: Iterable[tuple[str, object]]) -> Table:
 
 
 def local_time(moment: datetime) -> str:
-    """*moment* by this machine's clock, with its zone: ``2026-11-28 21:05:10 +0800``."""
+    """Format *moment* in this machine's time zone: ``2026-11-28 21:05:10 +0800``."""
     return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %z}"
 
 
 def span(seconds: int) -> str:
-    """A length of time as a person says it: ``90 s`` is ``1 min 30 s``."""
+    """Format a duration for people: 90 is ``1 min 30 s``."""
     amounts = (("hours", seconds // 3600), ("minutes", seconds // 60 % 60), ("seconds", seconds % 60))
     return " ".join(text(f"time.{unit}", count=count) for unit, count in amounts if count)
 
 
 def wrap_indented(text: str, *, indent: int) -> str:
-    """*text* in lines that fit behind *indent* columns of a terminal; elsewhere one line, for programs to find."""
+    """Wrap *text* to the terminal, with following lines indented. Without a terminal, keep one line for programs."""
     if not sys.stdout.isatty():
         return text
     return f"\n{' ' * indent}".join(wrap(text, max(indent, screen().width - indent)))
 
 
 def print_line(text: str, *, style: str = "", stream: IO[str] | None = None) -> None:
-    """One line, however long: an address in it stays whole."""
+    """Print one line without wrapping it, so that URLs in it stay whole."""
     try:
         screen(stream).print(Text(text, style=style), soft_wrap=True)
     except OSError:
-        if stream is not sys.stderr:  # where that can't be written, there is nobody to tell
+        if stream is not sys.stderr:  # if standard error can't be written, do nothing
             raise
 
 
 class _Bar(ProgressColumn):
     """
-    One line that fits the terminal, whatever its width: how many are done, the bar, the rate and the time left.
+    A progress bar that fits any terminal: the number done, the bar, the rate and the time left.
 
     Args:
-        console: Whose width it is.
+        console: The console, for its width.
     """
 
     max_refresh = None
@@ -172,15 +172,15 @@ class _Bar(ProgressColumn):
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
-        # Rich draws in a thread of its own, which doesn't know what language is spoken.
+        # Rich draws in another thread, where current_language() isn't set.
         self._language: Lang = current_language()
 
     def render(self, task: Task) -> Text:
-        """What there is room for, the most important first."""
+        """Draw as many parts as fit, the most important ones first."""
         room = self._console.width - _ECHO_COLUMNS
         done = f"{task.completed:,.0f}" if task.total is None else f"{task.completed:,.0f}/{task.total:,.0f}"
         facts = [(task.description, ""), (done, "green"), *((each, "cyan") for each in self._pace(task))]
-        # What is left out when the line is too long, one after the other: the rate, what is being done, the time left.
+        # If the line is too long, leave out the rate, then the description, then the time left.
         for place in (2, 0, -1):
             if _columns(facts) > room and len(facts) > 1 and -len(facts) <= place < len(facts):
                 facts.pop(place)
@@ -191,9 +191,9 @@ class _Bar(ProgressColumn):
         return Text(" ").join(texts)
 
     def _pace(self, task: Task) -> list[str]:
-        """Card keys a second, and how long the rest will take at that rate; nothing before there is a rate."""
-        # Since the beginning: chunks that were sent side by side end side by side, and between two of them Rich's own
-        # rate is hundreds of thousands.
+        """The rate in card keys per second and the time left; empty while there is no rate."""
+        # The average since the start. Rich's own rate is between two updates, and concurrent chunks end at nearly the
+        # same time, which would give hundreds of thousands.
         if not task.completed or not task.elapsed:
             return []
         rate = task.completed / task.elapsed
@@ -211,21 +211,21 @@ class _Bar(ProgressColumn):
 
 
 def _columns(facts: list[tuple[str, str]]) -> int:
-    """Columns of them all, with a blank between two."""
+    """The width of all *facts*, with a blank between two."""
     return sum(cell_len(each) + 1 for each, _ in facts) - 1
 
 
 @contextmanager
 def progress(what: str, *, total: float | None) -> Generator[Callable[[int, float | None], None]]:
     """
-    A bar on standard error, if that is a terminal.
+    Show a progress bar on standard error, if that is a terminal.
 
     Args:
-        what: Is being done.
-        total: Card keys or lines, or None: not known.
+        what: The description of the work.
+        total: The number of card keys or lines; None: unknown.
 
     Yields:
-        What is to be called with how many are done, and how many there are.
+        A function to call with the number done and the total.
     """
     if wants_json() or not sys.stderr.isatty():
         yield lambda _done, _of: None

@@ -1,9 +1,9 @@
 """
-Where the key comes from: the command line, the environment, or a profile, in this order.
+The source of the credentials: the command line, the environment, or a profile, in this order.
 
-A key and its secret always come from one of them: what belongs to two shops is never put together. With ``--profile``,
-so does the server; else GATEPAY_BASE_URL comes before that of a profile. Nothing secret is ever read from the command
-line.
+Appkey and appsecret always come from the same source, so that those of different shops are never combined. With
+``--profile``, so does the server; otherwise GATEPAY_BASE_URL comes before the server of a profile. No secret is read
+from the command line.
 """
 
 import os
@@ -23,25 +23,25 @@ from gatepay_async.cli.profiles import Profile
 from gatepay_async.cli.status import HaltError
 from gatepay_async.client import BASE_URL, CLOUD_BASE_URL, AsyncGatePay
 
-_MAX_SECRET_BYTES = 4096  # bytes; a file that is longer is another file
+_MAX_SECRET_BYTES = 4096  # no file with a secret is longer
 
 
 class Source(Protocol):
-    """Where one shop's key comes from."""
+    """A source of one shop's credentials."""
 
     @property
     def base_url(self) -> str:
-        """Where GatePay is."""
+        """The URL of the server."""
         ...
 
     @property
     def where(self) -> str:
-        """For people: where the secret is."""
+        """The place of the secret, for people."""
         ...
 
     def appkey(self) -> str:
         """
-        The shop's public key.
+        Return the appkey.
 
         Raises:
             HaltError: There is none.
@@ -50,7 +50,7 @@ class Source(Protocol):
 
     def secret(self) -> str:
         """
-        The shop's secret.
+        Return the appsecret.
 
         Raises:
             HaltError: There is none, or it can't be read.
@@ -58,22 +58,22 @@ class Source(Protocol):
         ...
 
     def client(self, **options: Any) -> AsyncGatePay:
-        """A client for that shop; to be opened."""
+        """Return a client for the shop, which is not open yet."""
         ...
 
 
 @frozen
 class Environment:
-    """The variables, of the environment or of an ``--env-file``."""
+    """Credentials in environment variables, which may come from an ``--env-file``."""
 
     @property
     def base_url(self) -> str:
-        """As the client reads it."""
+        """The variable, or the client's default."""
         return os.environ.get("GATEPAY_BASE_URL") or BASE_URL
 
     @property
     def where(self) -> str:
-        """A file, or the variable itself."""
+        """The file, or the variable."""
         path = secret_path()
         if path is not None:
             return text("doctor.secret_in_file", path=path)
@@ -82,14 +82,14 @@ class Environment:
         return text("doctor.secret_in_variable")
 
     def appkey(self) -> str:
-        """GATEPAY_APPKEY."""
+        """Return GATEPAY_APPKEY."""
         value = os.environ.get("GATEPAY_APPKEY", "").strip()
         if not value:
             raise HaltError(text("settings.no_appkey"), todo=text("settings.no_appkey.todo"))
         return value
 
     def secret(self) -> str:
-        """GATEPAY_APPSECRET, or what is in the file that GATEPAY_APPSECRET_FILE names."""
+        """Return GATEPAY_APPSECRET, or the contents of the file that GATEPAY_APPSECRET_FILE names."""
         value, path = os.environ.get("GATEPAY_APPSECRET", "").strip(), secret_path()
         if value and path is not None:
             raise HaltError(text("settings.two_secrets"), todo=text("settings.two_secrets.todo"))
@@ -100,17 +100,20 @@ class Environment:
         return value
 
     def client(self, **options: Any) -> AsyncGatePay:
-        """The client reads where to call by itself."""
+        """Return a client. It reads the variables for the URLs itself."""
         return AsyncGatePay(self.appkey(), self.secret(), **options)
 
 
 @frozen
 class Stored:
     """
-    What `gatepay login` has put away.
+    Credentials that `gatepay login` has stored.
 
     Attributes:
-        base_url: Of the profile, or of the environment where that comes first.
+        name: The name of the profile.
+        profile: The profile.
+        base_url: The URL of the server, from the profile, or from the environment if that takes precedence.
+        cloud_base_url: The same for cloud payments.
     """
 
     name: str
@@ -121,32 +124,32 @@ class Stored:
 
     @property
     def where(self) -> str:
-        """The profile, and where that keeps it."""
+        """The profile, and whether its secret is in the keyring or a file."""
         place = text(f"profiles.in_{self.profile.kept_in}")
         return text("doctor.secret_in_profile", name=self.name, place=place)
 
     def appkey(self) -> str:
-        """The profile's."""
+        """Return the profile's appkey."""
         return self.profile.appkey
 
     def secret(self) -> str:
-        """The profile's, or the keyring's, which is asked once."""
+        """Return the appsecret from the profile's file or from the keyring, which is asked only once."""
         if not self._cache:
             profile = self.profile
-            found = profile.secret if profile.kept_in == "file" else keyrings.get_secret(profile.account(self.name))
-            if not found:
+            secret = profile.secret if profile.kept_in == "file" else keyrings.get_secret(profile.account(self.name))
+            if not secret:
                 raise HaltError(
                     text("profiles.no_secret", name=self.name), todo=text("profiles.no_secret.todo", name=self.name)
                 )
-            self._cache.append(found)
+            self._cache.append(secret)
         return self._cache[0]
 
     def know(self, secret: str) -> None:
-        """Take *secret* for this run, which isn't put away yet."""
+        """Use *secret*, which isn't stored yet, for this run."""
         self._cache[:] = [secret]
 
     def client(self, **options: Any) -> AsyncGatePay:
-        """A client for the profile's shop."""
+        """Return a client for the profile's shop."""
         return AsyncGatePay(
             self.appkey(), self.secret(), base_url=self.base_url, cloud_base_url=self.cloud_base_url, **options
         )
@@ -154,16 +157,16 @@ class Stored:
 
 def source() -> Source:
     """
-    Where the key comes from, for all of this run.
+    Return the source of the credentials, the same one for the whole run.
 
     Raises:
-        HaltError: A profile is named that there isn't, or that can't be read.
+        HaltError: The named profile doesn't exist or can't be read.
     """
     run = chosen()
     if run.source is None:
         run.source = _choose_source(run.profile)
-    found: Source = run.source
-    return found
+    current: Source = run.source
+    return current
 
 
 def _choose_source(named: str) -> Source:
@@ -179,7 +182,7 @@ def _stored(name: str, *, above_environment: bool) -> Stored:
     profile = profiles.get_profile(name)
     variables: Mapping[str, str] = {} if above_environment else os.environ
     base_url = variables.get("GATEPAY_BASE_URL") or profile.base_url or BASE_URL
-    # Of the same place as the base URL: orders of a sandbox must never reach the real cloud.
+    # It must come from the same place as the base URL: orders for a sandbox must never reach GatePay's cloud server.
     cloud_base_url = ""
     if is_same_url(base_url, variables.get("GATEPAY_BASE_URL") or BASE_URL):
         cloud_base_url = variables.get("GATEPAY_CLOUD_BASE_URL", "")
@@ -196,13 +199,13 @@ def is_same_url(one: str, other: str) -> bool:
 
 
 def base_url() -> str:
-    """Where GatePay is."""
+    """Return the URL of the server."""
     return source().base_url
 
 
 def appkey() -> str:
     """
-    The shop's public key.
+    Return the shop's appkey.
 
     Raises:
         HaltError: There is none.
@@ -212,7 +215,7 @@ def appkey() -> str:
 
 def secret() -> str:
     """
-    The shop's secret.
+    Return the shop's appsecret.
 
     Raises:
         HaltError: There is none, or it can't be read.
@@ -221,18 +224,18 @@ def secret() -> str:
 
 
 def client() -> AsyncGatePay:
-    """A client for the shop; to be opened."""
+    """Return a client for the shop, which is not open yet."""
     return source().client()
 
 
 def secret_path() -> Path | None:
-    """The file that GATEPAY_APPSECRET_FILE names; None: none."""
+    """Return the file that GATEPAY_APPSECRET_FILE names; None: the variable is not set."""
     path = os.environ.get("GATEPAY_APPSECRET_FILE", "")
     return Path(os.path.expanduser(path)) if path else None  # noqa: PTH111 -- Path.expanduser() raises without a home
 
 
 def is_world_readable(path: Path) -> bool:
-    """Whether others on this machine may read *path*; Windows has other means."""
+    """Whether all users of this machine can read *path*. Always False on Windows, which has no such mode."""
     return os.name == "posix" and bool(path.stat().st_mode & stat.S_IROTH)
 
 

@@ -1,4 +1,4 @@
-"""What the command ends with, and the error that ends it."""
+"""The exit statuses, and the error that ends the command."""
 
 from collections.abc import Mapping
 from enum import IntEnum
@@ -14,21 +14,21 @@ class Status(IntEnum):
     USAGE = 2
     REFUSED = 3
     NO_ANSWER = 4
-    NO_OUTPUT = 5  # standard output can't be written, whatever the command has done
-    INTERRUPTED = 130  # as a shell says it: 128 + SIGINT
+    NO_OUTPUT = 5  # standard output can't be written; the command may have done its work
+    INTERRUPTED = 130  # as in shells: 128 + SIGINT
     PIPE_CLOSED = 141  # 128 + SIGPIPE
 
 
 class HaltError(Exception):
     """
-    The command can't go on, and says why in the reader's language.
+    An error that ends the command. Its text is in the user's language.
 
     Args:
-        text: Why. May hold what came from elsewhere; it is made harmless where it is shown.
+        text: What went wrong. It may contain text from outside, which is escaped when it is printed.
         todo: What to do next, or empty.
-        status: What to end with.
-        problem: The same for programs, if an error of the library's is behind it.
-        facts: More of it for programs.
+        status: The exit status.
+        problem: The problem for the JSON output, if an error of the library is the cause.
+        facts: More values for the JSON output.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Help and usage errors, in both languages: Typer's own are English, and its columns don't know wide letters."""
+"""Help and usage errors in both languages. Typer's are in English, and misalign columns with wide characters."""
 
 import os
 import re
@@ -17,13 +17,13 @@ from gatepay_async.cli.language import text
 from gatepay_async.cli.output import escape
 from gatepay_async.words.command import COMMAND
 
-# Typer exports the class of one usage error only; this is what all of them are.
+# The base class of all usage errors, which Typer doesn't export.
 UsageError: Any = typer.BadParameter.__mro__[1]
 
-_MIN_COLUMNS, _MAX_COLUMNS = 40, 100  # columns
-_MAX_NAME_COLUMNS = 30  # columns of an option and its value; a longer one, or one of 2/5 of the width, has its own line
+_MIN_COLUMNS, _MAX_COLUMNS = 40, 100
+_MAX_NAME_COLUMNS = 30  # a longer option with its value, or one longer than 2/5 of the width, gets its own line
 
-# Of what Typer says itself: the option's attribute "opts" -> our text.
+# Our texts for Typer's own options.
 _TYPER_OPTIONS = {"--help": "option.help", "--install-completion": "option.install", "--show-completion": "option.show"}
 
 
@@ -43,14 +43,14 @@ class Group(TyperGroup):
         formatter.write(_format_help(self, ctx))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command, or say which one may have been meant."""
+        """Find the command, or raise an error that suggests a similar one."""
         if args[0] not in self.commands:
             hint = text("usage.meant", name=near) if (near := self._nearest(args[0])) else ""
             raise UsageError(text("usage.no_command", name=escape(args[0])) + hint, ctx)
         return super().resolve_command(ctx, args)
 
     def _nearest(self, wanted: str) -> str:
-        """The command that may have been meant: `keys upload` for `upload`; empty: there is none."""
+        """Return the most similar command, such as `keys upload` for `upload`; empty: there is none."""
         inner = {name: group for group, each in self.commands.items() for name in getattr(each, "commands", {})}
         near = get_close_matches(wanted, [*self.commands, *inner], n=1)
         if not near or near[0] in self.commands:
@@ -58,13 +58,13 @@ class Group(TyperGroup):
         return f"{inner[near[0]]} {near[0]}"
 
 
-_OTHER_PROFILES = ("login", "logout", "profiles")  # for which a profile is something else than a key
-# Commands that print more than one JSON object, each on a line of its own.
+_OTHER_PROFILES = ("login", "logout", "profiles")  # commands with a different help text for --profile
+# Commands with a different help text for --json.
 _JSON_LINES = ("products", "pay", "export", "sandbox")
 
 
 def translate_help(command: Any, shared: tuple[Any, ...] = ()) -> None:
-    """Put the texts where their keys are, all the way down; give every command the options that are *shared*."""
+    """Replace the keys of help texts with the texts, in all commands, and add the *shared* options to each command."""
     command.help = text(command.help)
     for param in command.params:
         param.help = _param_help(param)
@@ -75,7 +75,7 @@ def translate_help(command: Any, shared: tuple[Any, ...] = ()) -> None:
 
 
 def _described(param: Any, command: str) -> Any:
-    """A shared option, as it is of that command."""
+    """Return a shared option, with the help text for that command."""
     if param.name == "as_json" and command in _JSON_LINES:
         param = copy(param)
         param.help = text(f"option.json_{command}")
@@ -86,13 +86,13 @@ def _described(param: Any, command: str) -> Any:
 
 
 def _param_help(param: Any) -> str:
-    """What it is for; Typer's own options have no key of ours."""
+    """Return the help text of an option or argument."""
     key = next((_TYPER_OPTIONS[option] for option in param.opts if option in _TYPER_OPTIONS), param.help)
     return text(key) if key in COMMAND else str(key or "")
 
 
 def usage_problem(error: Any) -> str:
-    """What is wrong with the command line."""
+    """Return what is wrong with the command line."""
     kind = type(error).__name__
     option = getattr(error, "option_name", "")
     if kind == "NoSuchOption":
@@ -111,28 +111,28 @@ def usage_problem(error: Any) -> str:
 
 
 def usage_hint(error: Any) -> str:
-    """Where to read more."""
+    """Return a hint to the command's help."""
     path = error.ctx.command_path if error.ctx is not None else "gatepay"
     return text("usage.hint", command=path)
 
 
 def print_help(ctx: Any, words: list[str]) -> None:
-    """Write the help of the command that *words* name: `gatepay help keys upload`."""
-    found = ctx.find_root()
+    """Print the help of the command that *words* name, for `gatepay help keys upload`."""
+    context = ctx.find_root()
     for word in words:
-        if not isinstance(found.command, Group):
-            raise UsageError(text("usage.extra", extra=escape(word)), found)
-        _, inner, _ = found.command.resolve_command(found, [word])
-        found = type(found)(inner, parent=found, info_name=word)
-    typer.echo(found.get_help())
+        if not isinstance(context.command, Group):
+            raise UsageError(text("usage.extra", extra=escape(word)), context)
+        _, inner, _ = context.command.resolve_command(context, [word])
+        context = type(context)(inner, parent=context, info_name=word)
+    typer.echo(context.get_help())
 
 
 def wrap(message: str, width: int) -> list[str]:
-    """Lines of *text*, none wider than *width* columns; broken at blanks, and between Chinese letters."""
+    """Wrap *message* to lines of at most *width* columns, at blanks and between Chinese characters."""
     lines = [""]
     for piece in re.findall(r"[⺀-￯]|[^\s⺀-￯]+|\s+", message):
         if _width(lines[-1] + piece.rstrip()) > width and lines[-1]:
-            # What closes a phrase stays with it.
+            # Closing punctuation stays on the same line.
             if piece in "，。；：、）”]":
                 lines[-1] += piece
                 continue
@@ -142,7 +142,7 @@ def wrap(message: str, width: int) -> list[str]:
 
 
 def _width(message: str) -> int:
-    """Columns; a Chinese letter fills two."""
+    """The width in columns. A Chinese character is two columns wide."""
     return sum(2 if east_asian_width(letter) in "WF" else 1 for letter in message)
 
 
@@ -168,7 +168,7 @@ def _format_help(command: Any, ctx: Any) -> str:
 
 
 def _wrap_lines(message: str, width: int) -> Iterator[str]:
-    """A text of several lines; one that begins with blanks is an example, and kept as it is."""
+    """Wrap a text of several lines. Lines that start with blanks are examples, and are not wrapped."""
     for line in message.splitlines():
         yield from [line] if line.startswith("  ") else wrap(line, width)
 
@@ -192,7 +192,7 @@ def _required(param: Any) -> str:
 
 
 def _section(key: str, rows: list[tuple[str, str]], width: int) -> list[str]:
-    """A heading and its rows, the second column aligned; nothing without rows."""
+    """Return a heading with its rows, the second column aligned. Without rows, return nothing."""
     if not rows:
         return []
     column = min(_MAX_NAME_COLUMNS, width * 2 // 5, max(_width(name) for name, _ in rows))

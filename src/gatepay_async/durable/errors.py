@@ -1,4 +1,4 @@
-"""What can go wrong with a durable upload, besides what can with a plain one."""
+"""The errors that only durable uploads raise."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gatepay_async.words.problem import Problem
 
 class DurableError(GatePayError):
     """
-    A durable upload can't be run, or found, as things are; the text says what to do.
+    A durable upload can't be run, or its job doesn't exist. The message says what to do.
 
     Attributes:
         problem: What is wrong. Never repeats a card key.
@@ -21,10 +21,10 @@ class DurableError(GatePayError):
 
 class SourceChangedError(DurableError):
     """
-    The card keys that were put aside for an upload are not there any more, or not as they were: none of them is sent.
+    The stored card keys of an upload were deleted or changed. None of the changed ones is sent.
 
     Attributes:
-        source: Which file, or object.
+        source: The name of the file or object.
     """
 
     def __init__(self, *, source: str, problem: str) -> None:
@@ -33,7 +33,7 @@ class SourceChangedError(DurableError):
 
 
 class UnreadableRowError(DurableError):
-    """A row of the database holds what this version would not write; nothing of it is quoted."""
+    """A row of the database holds something that no version of this package writes. The message doesn't quote it."""
 
     def __init__(self, *, problem: str) -> None:
         super().__init__(problem=problem)
@@ -41,12 +41,12 @@ class UnreadableRowError(DurableError):
 
 class QueueUnavailableError(DurableError):
     """
-    The queue's database can't be reached, or does not do what it is asked; what was submitted is safe in it.
+    The queue's database can't be reached, or fails. Nothing that was submitted is lost.
 
-    Workers, and who waits for a job, go on by themselves when it is back.
+    Workers, and ``Job.wait()`` and ``Job.progress()``, continue by themselves when the database is available again.
     """
 
-    _kind: str = "QueueUnavailableError"  # what has happened in one word, for the log
+    _kind: str = "QueueUnavailableError"  # the class of the database's error, for the log
 
     def __init__(self, *, reason: str) -> None:
         self.reason = reason

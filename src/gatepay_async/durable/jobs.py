@@ -1,4 +1,4 @@
-"""A job that was submitted: how far it is, what became of it, and how to stop it."""
+"""``Job``, a submitted upload: its progress and report, and how to cancel, resume or delete it."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ from gatepay_async.words.problem import Problem
 
 
 class JobState(StrEnum):
-    """Where a job stands."""
+    """The state of a job."""
 
-    WORKING = "working"  # batches are queued, or being sent
-    DONE = "done"  # nothing more is to be sent; the report says what became of it
-    STOPPED = "stopped"  # by a refusal that would meet every chunk; once that is mended, resume() goes on
-    CANCELLED = "cancelled"  # resume() goes on
+    WORKING = "working"  # batches are queued or being sent
+    DONE = "done"  # nothing more is sent; the report has the results
+    STOPPED = "stopped"  # by an error that every chunk would get; fix its cause, then call resume()
+    CANCELLED = "cancelled"  # resume() continues it
 
 
 @frozen(kw_only=True)
 class JobInfo:
     """
-    A job, for a list.
+    The facts about a job at one moment.
 
     Attributes:
-        id: What ``Submitter.job`` finds it by.
-        name: What the input was called.
-        product_id: What the card keys are for.
-        created: When it was submitted (aware).
-        count: Card keys to send.
-        state: Where it stands.
-        progress: How far it is.
-        ended: When its last batch ended (aware); None: it is at work, or had nothing to send.
+        id: The ID that ``Submitter.job`` takes.
+        name: The name of the input.
+        product_id: The product that the card keys belong to.
+        created: When the job was submitted (with a time zone).
+        count: The number of card keys to send.
+        state: The state of the job.
+        progress: The columns of the report so far.
+        ended: When the last batch ended (with a time zone). None: not all have ended, or there was nothing to send.
     """
 
     id: str
@@ -59,16 +59,16 @@ class JobInfo:
 
 class Job:
     """
-    A job; made by a ``Submitter``, and usable as long as that is open.
+    A submitted upload. A ``Submitter`` creates it; it can be used while that submitter is open.
 
     Attributes:
-        id: What ``Submitter.job`` finds it by; the same for the same input and product.
+        id: The ID that ``Submitter.job`` takes. The same input and product always give the same ID.
     """
 
-    def __init__(self, row: JobRow, book: JobStore, spool: Spool) -> None:
+    def __init__(self, row: JobRow, store: JobStore, spool: Spool) -> None:
         self.id = row.id
         self._row = row
-        self._store = book
+        self._store = store
         self._spool = spool
         self._job_progress = JobProgress(row)
 
@@ -76,7 +76,7 @@ class Job:
         return f"<Job {self.id} of {self._row.manifest.name!r}>"
 
     async def info(self) -> JobInfo:
-        """Where it stands."""
+        """Query the database, and return the current state and progress."""
         await self._refresh()
         manifest = self._row.manifest
         return JobInfo(
@@ -92,10 +92,10 @@ class Job:
 
     async def progress(self, *, every: Seconds = 0.5) -> AsyncIterator[UploadProgress]:
         """
-        How far it is, whenever that has changed; ends with the job.
+        Yield the progress each time it has changed, until the job ends.
 
         Args:
-            every: Seconds between two looks, or a ``timedelta``.
+            every: Seconds between two queries, or a ``timedelta``.
         """
         pause = to_seconds("every", every)
         last: UploadProgress | None = None
@@ -103,7 +103,7 @@ class Job:
             try:
                 await self._refresh()
             except QueueUnavailableError:
-                await anyio.sleep(pause)  # the database is away; it will be back
+                await anyio.sleep(pause)
                 continue
             now = self._job_progress.progress()
             if now != last:
@@ -115,19 +115,22 @@ class Job:
 
     async def wait(self, *, every: Seconds = 0.5) -> UploadReport:
         """
-        Wait until nothing more is to be sent, or it is cancelled.
+        Wait until the job ends: everything is settled, or the job is stopped or cancelled.
+
+        Args:
+            every: Seconds between two queries, or a ``timedelta``.
 
         Returns:
-            The ledger, as of a plain upload. After a crash, what was sent twice counts as ``already_there``.
+            The same report as that of a plain upload. Card keys sent twice after a crash count as ``already_there``.
         """
         async for _ in self.progress(every=every):
             pass
         report = await Reporter(self._row, self._job_progress, self._spool).report()
-        await self._delete_if_stored()  # as is known: the database, which may just be away again, isn't asked
+        await self._delete_if_stored()  # not tidy(), which queries the database: that could fail after all the waiting
         return report
 
     async def cancel(self) -> None:
-        """Send nothing more of it: calls in flight end, what is queued is not sent. Once it has ended: nothing."""
+        """Cancel the job. Calls in flight finish; queued batches are not sent. A job that has ended stays as it is."""
         await self._refresh()
         if self._job_progress.all_ended():
             return
@@ -135,9 +138,10 @@ class Job:
 
     async def resume(self) -> None:
         """
-        Send what was not sent, or of which that isn't known, or what met a refusal that every chunk would meet.
+        Send what is left: card keys not sent, with unknown outcome, or refused for a reason that is fixed by now.
 
-        What GatePay refused for its content is left. Where nothing is to be sent: nothing.
+        Card keys that GatePay refused individually are skipped. If the job is still working, or nothing is left to
+        send, this does nothing.
         """
         await self._refresh()
         if not self._job_progress.all_ended():
@@ -152,34 +156,34 @@ class Job:
         self._job_progress = JobProgress(self._row)
 
     async def all_stored(self) -> bool:
-        """Whether all of it is on the server, and nothing was refused."""
+        """Whether the job has ended, all card keys are on the server, and none was refused."""
         await self._refresh()
         return self._job_progress.all_ended() and self._job_progress.all_stored()
 
     async def tidy(self) -> bool:
         """
-        Delete the card keys in the spool, if all of them are on the server; at a job's end, workers do so, too.
+        Delete the card keys in the spool if all of them are on the server. Workers call this when a job ends.
 
         Returns:
-            Whether it has ended, or is gone: then there will be no more to delete.
+            Whether the job has ended or was deleted: then this need not be called again.
         """
         if not await self._refresh_if_exists():
-            return True  # whoever has cleaned it away has deleted them
+            return True  # delete() has deleted the card keys, too
         await self._delete_if_stored()
         return self._job_progress.all_ended()
 
     async def delete(self) -> None:
         """
-        Remove all that is kept of it, the card keys in the spool first; the same input is then a new job.
+        Delete the card keys in the spool, then the job's rows. After that, the same input makes a new job.
 
         Raises:
-            DurableError: It has not ended: cancel it first.
+            DurableError: The job has not ended. Cancel it first.
         """
         await self._refresh()
         if not self._job_progress.all_ended():
             raise DurableError(problem=Problem("job_in_work", job=self.id))
         await self._spool.delete(batches.spool_name(self.id))
-        await in_thread(self._store.delete, [*await in_thread(self._store.runs_of, self.id), self.id])
+        await in_thread(self._store.delete, [*await in_thread(self._store.run_ids, self.id), self.id])
 
     async def _delete_if_stored(self) -> None:
         if self._job_progress.all_ended() and self._job_progress.all_stored():
@@ -196,16 +200,22 @@ class Job:
         return JobState.STOPPED if self._job_progress.stop() else JobState.CANCELLED
 
     async def _refresh(self) -> None:
-        """Ask what has changed."""
+        """
+        Read the rows that may have changed.
+
+        Raises:
+            DurableError: The job was deleted.
+        """
         if not await self._refresh_if_exists():
             raise DurableError(problem=Problem("job_gone", job=self.id))
 
     async def _refresh_if_exists(self) -> bool:
-        """Ask what has changed, unless somebody has cleaned it away."""
+        """Read the rows that may have changed. Return False if the job was deleted."""
         more = True
         while more and (pending_ids := self._job_progress.pending_ids()):
             more = self._job_progress.record_rows(await in_thread(self._store.batches, pending_ids))
-        # Last: who stops a job writes its own row before those of its batches, and these have ended, if so, by that.
+        # The job's row comes last. JobStore.stop() writes it before it cancels batches, so if we have seen cancelled
+        # batches, we see here that the job isn't active.
         row = await in_thread(self._store.job, self.id)
         if row is not None:
             self._row = row

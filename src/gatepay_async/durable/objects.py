@@ -1,7 +1,7 @@
 """
-Objects in an S3-compatible bucket, or another store that obstore knows; the extra ``s3``.
+Card keys in S3-compatible buckets and other stores that obstore supports: inputs and spools. The extra ``s3``.
 
-As an input, and as a spool for machines that share no folder.
+Machines that share no folder can use a bucket as their spool.
 """
 
 from __future__ import annotations
@@ -34,11 +34,15 @@ _READ_BYTES = 8 * 2**20  # bytes of an input read at a time
 
 class StoredObject:
     """
-    An object of card keys, one a line, as an input: ``submit.file(StoredObject(store, "keys.txt"), product_id=8)``.
+    An object with one card key on each line, as an input.
+
+    ::
+
+        await submit.file(StoredObject(store, "keys.txt"), product_id=8)
 
     Args:
-        store: Where it is.
-        path: What it is called there.
+        store: The obstore store.
+        path: The name of the object in it.
     """
 
     def __init__(self, store: ObjectStore, path: str) -> None:
@@ -46,7 +50,7 @@ class StoredObject:
         self.name = path
 
     async def copy_to(self, file: BinaryIO) -> None:
-        """As ``Source.copy_to``; by ranged reads, all of the same version."""
+        """Implement ``Source.copy_to``. The object is read in ranges, all of the same version."""
         facts = await obstore.head_async(self._store, self.name)
         for start in range(0, facts["size"], _READ_BYTES):
             options: GetOptions = {"range": (start, min(start + _READ_BYTES, facts["size"]))}
@@ -63,7 +67,7 @@ class StoredObject:
 
 class ObjectSpool:
     """
-    A store of `obstore <https://developmentseed.org/obstore/>`_ as a ``Spool``; read by ranges.
+    A ``Spool`` in a store of `obstore <https://developmentseed.org/obstore/>`_.
 
     ::
 
@@ -71,8 +75,9 @@ class ObjectSpool:
         uploads = DurableUploads(connect, database="postgresql://…", spool=ObjectSpool(store))
 
     Args:
-        store: Who may read it may read the card keys that are waiting: let it be yours alone, and encrypted.
-        prefix: Of the names in it.
+        store: The store. Everybody who can read it can read the card keys that wait there: keep it private and
+            encrypted.
+        prefix: The start of the names of all objects in it.
     """
 
     def __init__(self, store: ObjectStore, *, prefix: str = "gatepay/") -> None:
@@ -83,33 +88,33 @@ class ObjectSpool:
         return f"ObjectSpool(prefix={self._prefix!r})"
 
     async def secret(self) -> bytes:
-        """As ``Spool.secret``."""
+        """Implement ``Spool.secret``."""
         path = self._prefix + _SECRET_NAME
-        with suppress(AlreadyExistsError):  # of two that do this at once, one is the first
+        with suppress(AlreadyExistsError):  # if two processes do this at once, both use what the first one wrote
             await obstore.put_async(self._store, path, token_bytes(_SECRET_BYTES), mode="create")
         reply = await obstore.get_async(self._store, path)
         return check_secret(bytes(await reply.bytes_async()), path)
 
     async def put(self, name: str, file: BinaryIO) -> None:
-        """As ``Spool.put``; who may read it, the store says."""
+        """Implement ``Spool.put``. The store's settings decide who can read the object."""
         file.seek(0)
         await obstore.put_async(self._store, self._prefix + name, file)
 
     async def read(self, name: str, offset: int, length: int) -> bytes:
-        """As ``Spool.read``."""
+        """Implement ``Spool.read``."""
         path = self._prefix + name
         try:
             return bytes(await obstore.get_range_async(self._store, path, start=offset, length=length))
         except FileNotFoundError:
             pass
         except GenericError:
-            # Stores say so, among other things, of a range that begins behind the end.
+            # A range that starts at or after the end of the object is one cause of this error.
             if (await obstore.head_async(self._store, path))["size"] > offset:
                 raise
             return b""
         raise SourceChangedError(source=name, problem=Problem("gone"))
 
     async def delete(self, name: str) -> None:
-        """As ``Spool.delete``."""
-        with suppress(FileNotFoundError):  # some stores say so
+        """Implement ``Spool.delete``."""
+        with suppress(FileNotFoundError):  # some stores raise it if there is no such object
             await obstore.delete_async(self._store, self._prefix + name)

@@ -119,12 +119,12 @@ class Submitter:
         if row is None:
             await in_thread(self._store.insert_job, name, spooled.manifest, spooled.batches)
         job = await self.job(name)
-        await job.tidy()  # its last batch may have ended before it was put aside again
+        await job.tidy()  # its last batch may have ended just before put() wrote the card keys again
         return job
 
 
 async def _open_input(path: str | os.PathLike[str] | Source, stack: ExitStack) -> tuple[BinaryIO, str]:
-    """The input, open until the end of *stack*, and what it is called."""
+    """Open the input until *stack* ends. Return the file and its name."""
     if isinstance(path, str | os.PathLike):
         return stack.enter_context(await in_thread(_open_binary, path)), Path(path).name
     copy = stack.enter_context(await in_thread(_temporary_file))

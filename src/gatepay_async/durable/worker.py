@@ -1,4 +1,4 @@
-"""A worker: sends what is taken from the queue, and looks after what dead workers have left."""
+"""``Worker``: sends batches from the queue, and requeues the batches of workers that have died."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from gatepay_async.places import AutoPlaces
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.words.problem import Problem
 
-HOUSEKEEPING_INTERVAL_S = 1.0  # seconds between two looks at the other workers
-JOIN_DELAY_S = 3.0  # seconds until the others know of a new worker, and leave it its share of the rate
-LEASE_MARGIN_S = 5.0  # seconds for what a run does besides sending
-BUSY_POLL_S = 0.05  # seconds
-AUTO_BATCHES = 32  # in work at once under "auto": other workers want some, and each may need a connection
-DBOS_CONNECTIONS = 6  # of DBOS's that use the database, besides one for each batch
+HOUSEKEEPING_INTERVAL_S = 1.0
+JOIN_DELAY_S = 3.0  # by then all other workers have seen a new worker, and share the rate with it
+LEASE_MARGIN_S = 5.0  # for what a run does besides sending
+BUSY_POLL_S = 0.05
+AUTO_BATCHES = 32  # taken at once under "auto"; more would leave none to other workers, and need more connections
+DBOS_CONNECTIONS = 6  # database connections that DBOS needs besides one per batch
 
 
 _log = logging.getLogger("gatepay_async.durable")
 
 
 class Worker:
-    """Opened by ``DurableUploads.worker``; works until it is closed."""
+    """Sends batches from the queue until it is closed. ``DurableUploads.worker`` creates it."""
 
     def __init__(
         self,
@@ -57,17 +57,17 @@ class Worker:
         rate: Rate | None,
     ) -> None:
         """
-        Hold what opening it needs.
+        Store the settings; nothing is opened yet.
 
         Args:
-            database: Where the queue is.
-            queue: Its name.
-            spool: Where the card keys lie.
-            connect: Makes the client.
-            version: Of what is queued.
-            concurrency: Batches, and so calls, in flight in this worker. ``"auto"``: calls as many as ``AutoPlaces``
-                has places for, of up to 32 batches.
-            global_concurrency: In flight in all workers together; None: no limit.
+            database: The database that holds the queue.
+            queue: The queue's name.
+            spool: Holds the card keys.
+            connect: Creates the client.
+            version: The application version of queued batches.
+            concurrency: How many batches this worker runs at once, each with one call in flight. ``"auto"``: up to 32
+                batches, with as many calls in flight as ``AutoPlaces`` allows.
+            global_concurrency: Calls in flight in all workers together; None: no limit.
             rate: Calls of all workers together; None: no limit.
         """
         self._database = database
@@ -85,7 +85,7 @@ class Worker:
         self._dbos = DBOSHost(queue, version)
         self._lease = math.inf
         self._housekeeping = anyio.CancelScope()
-        self._ending: dict[str, Job] = {}
+        self._jobs_to_tidy: dict[str, Job] = {}
 
     async def __aenter__(self) -> Self:
         stack = AsyncExitStack()
@@ -101,12 +101,12 @@ class Worker:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with anyio.CancelScope(shield=True):  # in threads of others, much would go on if this were cut short
+        with anyio.CancelScope(shield=True):  # a cancellation here would leave DBOS's threads running
             await self._stack.__aexit__(kind, error, traceback)
 
     @property
     def lease(self) -> float:
-        """Seconds after which a batch is taken from a worker that still seems to be there."""
+        """The seconds after which a batch is requeued even though its worker still holds its lock."""
         return self._lease
 
     async def _open_all(self, stack: AsyncExitStack) -> None:
@@ -132,7 +132,7 @@ class Worker:
         self._runner = Runner(
             self._store, self._spool, send, self._rate_limiter, executor=self._dbos.executor, places=places
         )
-        if await self._reap_and_share() > 1:
+        if await self._requeue_and_share_rate() > 1:
             self._rate_limiter.delay_next(JOIN_DELAY_S)
         stack.enter_context(self._dbos.open_to(self._runner))
         stack.push_async_callback(self._drain)
@@ -147,8 +147,9 @@ class Worker:
             rate=self._rate,
         )
         await in_thread(launch)
-        keeping = asyncio.create_task(self._housekeep())  # no task group: that would wrap what the block raises
-        stack.push_async_callback(self._stop_housekeeping, keeping)
+        # Not a task group, which would wrap the exceptions of the user's block in an exception group.
+        housekeeping = asyncio.create_task(self._housekeep())
+        stack.push_async_callback(self._stop_housekeeping, housekeeping)
 
     def _check_deadline(self, gatepay: AsyncGatePay) -> None:
         if math.isinf(gatepay.max_call_seconds):
@@ -158,101 +159,102 @@ class Worker:
 
     async def _drain(self) -> None:
         """
-        Let the calls in flight end, and give back what is left.
+        Finish the calls in flight, and requeue the rest.
 
-        No more batches are taken from the start; each one in work ends with the call that it is at, and is written down
-        before DBOS goes. What was taken and not begun, or did not end in time, is queued again.
+        No more batches are taken. Each running batch ends after its current call, and its result is stored before DBOS
+        shuts down. Batches that have not begun, or don't end in time, are requeued.
         """
         self._runner.closing = True
         await in_thread(self._dbos.shut_down)
         with anyio.move_on_after(dbos_host.SHUTDOWN_TIMEOUT_S):
-            while self._runner.busy:  # noqa: ASYNC110 -- for a moment, at the end
+            while self._runner.busy:  # noqa: ASYNC110 -- short, and only once
                 await anyio.sleep(BUSY_POLL_S)
         try:
             if self._dbos.launched:
-                await in_thread(self._give_back)
+                await in_thread(self._requeue_own)
             await self._tidy()
-        except Exception as error:  # noqa: BLE001 -- the database or the spool is away; others will see to it
-            _log.warning("can't give back what was taken: %s", _error_name(error))
+        except Exception as error:  # noqa: BLE001 -- the database or the spool is unavailable; another worker does it
+            _log.warning("can't requeue this worker's batches: %s", _error_name(error))
 
-    def _give_back(self) -> None:
+    def _requeue_own(self) -> None:
         self._store.requeue([row.workflow_id for row in self._store.taken() if row.executor_id == self._dbos.executor])
 
     async def _housekeep(self) -> None:
-        """As long as the worker is open: be there, look after the others, ask which jobs go on."""
+        """Keep the lock, requeue orphaned batches, notice cancelled jobs and delete stored card keys, until closed."""
         reachable = True
-        tidied = False
+        tidied_all = False
         with self._housekeeping:
             while True:
                 await anyio.sleep(HOUSEKEEPING_INTERVAL_S)
                 try:
                     await self._keep_lock()
-                    await self._reap_and_share()
+                    await self._requeue_and_share_rate()
                     await self._runner.refresh_active_jobs()
                     await self._tidy()
-                    if not tidied:
-                        await self._tidy_after_others()
-                        tidied = True
-                except Exception as error:  # noqa: BLE001 -- the database is away, or the disk full: until it is not
+                    if not tidied_all:
+                        await self._tidy_all_jobs()
+                        tidied_all = True
+                except Exception as error:  # noqa: BLE001 -- the database is down, or the disk full: try again later
                     if reachable:
-                        _log.warning("can't reach the queue (%s); going on when it is back", _error_name(error))
+                        _log.warning("can't reach the queue (%s); the worker continues once it can", _error_name(error))
                     reachable = False
                 else:
                     if not reachable:
-                        _log.warning("the queue is back")
+                        _log.warning("the queue is available again")
                     reachable = True
 
     async def _tidy(self) -> None:
-        """Card keys that are all on the server needn't lie about."""
+        """Delete the card keys of jobs that have ended and are completely on the server."""
         for name in list(self._runner.idle_jobs):
             with suppress(UnreadableRowError):
                 row = await in_thread(self._store.job, name)
                 if row is not None:
-                    self._ending[name] = Job(row, self._store, self._spool)
+                    self._jobs_to_tidy[name] = Job(row, self._store, self._spool)
             self._runner.idle_jobs.remove(name)
         failed: Exception | None = None
-        for name, job in list(self._ending.items()):
+        for name, job in list(self._jobs_to_tidy.items()):
             try:
-                if await job.tidy():  # until then others may work at it; or its last outcome is just being written down
-                    del self._ending[name]
-            except UnreadableRowError:  # it stays so
-                del self._ending[name]
-            except Exception as error:  # noqa: BLE001 -- the spool's own; the other jobs' card keys needn't lie about
+                if await job.tidy():  # False: other workers run its batches, or its last result isn't stored yet
+                    del self._jobs_to_tidy[name]
+            except UnreadableRowError:  # trying again would not help
+                del self._jobs_to_tidy[name]
+            except Exception as error:  # noqa: BLE001 -- the spool raised it; tidy the other jobs first
                 failed = error
         if failed is not None:
             raise failed
 
-    async def _tidy_after_others(self) -> None:
-        """Card keys that a worker has left which died between the end of a job and its tidying up."""
+    async def _tidy_all_jobs(self) -> None:
+        """Delete card keys left by workers that died after a job's end and before they deleted them."""
         for row in await in_thread(self._store.jobs):
             with suppress(SourceChangedError, UnreadableRowError):
                 await self._spool.read(batches.spool_name(row.id), 0, 1)
                 await Job(row, self._store, self._spool).tidy()
 
     async def _stop_housekeeping(self, task: asyncio.Task[None]) -> None:
-        self._housekeeping.cancel()  # not the task: that would leave a thread behind, which uses the database
+        self._housekeeping.cancel()  # not task.cancel(), which would leave a thread running that uses the database
         await asyncio.wait([task])
 
     async def _keep_lock(self) -> None:
         if not await in_thread(self._locks.is_held):
-            self._runner.away = True
-            # Not at once: PostgreSQL may take our last connection, which was cut, for alive for a few seconds more.
-            self._runner.away = not await in_thread(self._locks.acquire, self._dbos.executor)
+            self._runner.lock_lost = True
+            # This may fail at first: for a few seconds, PostgreSQL may consider our broken connection alive.
+            self._runner.lock_lost = not await in_thread(self._locks.acquire, self._dbos.executor)
 
-    async def _reap_and_share(self) -> int:
-        """Queue again what dead workers had; how many we are."""
-        workers = await in_thread(self._reap)
+    async def _requeue_and_share_rate(self) -> int:
+        """Requeue orphaned batches, and divide the rate among the live workers. Return how many these are."""
+        workers = await in_thread(self._requeue_orphans)
         self._rate_limiter.set_workers(workers)
         self._lease = (
             MAX_RUN_S + self._max_call_seconds + self._rate_limiter.longest_wait(self._concurrency) + LEASE_MARGIN_S
         )
         return workers
 
-    def _reap(self) -> int:
-        taken = {str(row.executor_id) for row in self._store.taken()}
-        workers, dead = self._locks.count_and_dead(taken)
+    def _requeue_orphans(self) -> int:
+        """Requeue the batches of dead workers, and those held longer than the lease. Return the number of workers."""
+        executors = {str(row.executor_id) for row in self._store.taken()}
+        workers, dead = self._locks.count_and_dead(executors)
         if self._dbos.launched and self._global_concurrency is not None:
-            self._store.refuse_strangers(self._dbos.executor)
+            self._store.cancel_foreign_rows(self._dbos.executor)
         overdue = self._database.now(self._engine) - timedelta(seconds=min(self._lease, 1e9))
         with self._locks.reaper_lock() as locked:
             if locked and dead:
@@ -263,7 +265,7 @@ class Worker:
 
 
 def _error_name(error: Exception) -> str:
-    """What it is; what it says may be anybody's."""
+    """The class of *error*, for the log. Its text isn't logged: it may quote anything."""
     if isinstance(error, QueueUnavailableError):
         return error._kind  # noqa: SLF001 -- for our log, not for users
     return type(error).__name__

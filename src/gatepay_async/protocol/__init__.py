@@ -1,7 +1,6 @@
 """
 GatePay's protocol: text in, text out.
 
-Nothing in this package does I/O, waits, looks at a clock, draws a random number or reads the
-environment; what it needs of those comes in as an argument. (``QrCode.save`` is the one exception:
-it writes where its caller says.)
+Nothing in this package does I/O, waits, reads a clock, uses randomness or reads the environment. The caller passes such
+things as arguments. ``QrCode.save`` is the only exception: it writes the file that its caller names.
 """

@@ -1,26 +1,29 @@
 """
-How many calls an upload sends at once under ``concurrency="auto"``. Pure: times come in.
+How many calls an upload sends at once under ``concurrency="auto"``. Pure: the caller passes the time.
 
-There is a limit. It changes in steps, and a round measures what a step was worth. A round is a few calls that were
-sent while all places were taken: a slow input leaves places free, so that it isn't taken for a slow server. The round
-ends when three quarters of its calls are answered, for some calls hang. A server answers ``limit / latency`` calls a
-second (Little's law), so the mean latency of a round says how much faster or slower the server works now.
+The limit changes in steps, and a round measures the effect of a step. A round is a few calls that were sent while all
+places were taken. (With a slow input, places stay free. Such calls don't count, so that a slow input isn't mistaken for
+a slow server.) The round ends when three quarters of its calls are answered, because some calls may hang. A server
+handles ``limit / latency`` calls a second (Little's law), so the mean latency of a round shows how much the throughput
+has changed.
 
 ============================================  ========================================================================
 What a round, or a reply, shows               What follows
 ============================================  ========================================================================
-a step up brought a third of what was hoped   another step up: twice the limit at first, half as much again later
-a step up brought less                        back; the next try comes later each time
-429 or 503                                    at once back to before the step, or to half the limit; from then on
-                                              steps of an eighth, and rarely one to where it was refused
+a step up gained at least a third of the      another step up: by the whole limit at first, later by half of it
+expected throughput
+a step up gained less                         go back; wait longer each time before the next step up
+429 or 503                                    go back to before the step, or to half the limit; from then on, steps of
+                                              an eighth, and rarely one to the limit that was refused
 latency up by half, in two rounds             a step down by a third
-a step down cost a third of what was feared   back; the server is slower, but not because of us
-a step down cost less                         stay there, and another step down
-nothing new                                   after a rest a step up; if it brings too little, next time a step down
+a step down lost at least a third of the      go back; the server is slower, but not because of us
+expected throughput
+a step down lost less                         stay there, then another step down
+nothing new                                   after a rest, a step up; if it gains too little, next time a step down
 ============================================  ========================================================================
 
-"Hoped" is as much more throughput as there are more calls in flight. Where a server has a queue, more calls bring
-nothing, so the queue stays short. Only 429 and 503 take the limit below where it starts.
+"Expected" means in proportion to the calls in flight. If a server queues calls, more calls gain nothing, so the queue
+stays short. Only 429 and 503 take the limit below its start.
 """
 
 from __future__ import annotations
@@ -29,14 +32,14 @@ from enum import Enum, auto
 
 from attrs import frozen
 
-START = 4  # the default of a fixed number
+START = 4  # the same as the default of a fixed concurrency
 
-_STEP_ROUND, _HOME_ROUND = 4, 16  # calls in a round, at least
-_ENOUGH = 24  # calls that it takes to prove that a step was wrong; a few are enough to go on
-_REMEMBERED = 96  # calls whose mean latency is compared with
-_SHORTEST = 1e-6  # seconds: the clock may not have moved
-_WORTH = 1 / 3  # of what was hoped, or feared
-_RISEN = 1.5
+_MIN_STEP_CALLS, _MIN_HOME_CALLS = 4, 16  # in a round
+_MIN_EVIDENCE_CALLS = 24  # needed to undo a step; fewer are enough to continue
+_MAX_AVERAGED_CALLS = 96  # for the mean latency at home
+_MIN_LATENCY_S = 1e-6  # the clock may not have moved
+_MIN_SHARE = 1 / 3  # of the expected change
+_RISE = 1.5
 _DOUBLING, _LATER_STEP, _CAREFUL_STEP = 1.0, 0.5, 0.125  # of the limit
 _FIRST_REST, _CAREFUL_REST, _LONGEST_REST = 2, 16, 128  # rounds; each rest is twice as long as the one before
 
@@ -44,10 +47,10 @@ _FIRST_REST, _CAREFUL_REST, _LONGEST_REST = 2, 16, 128  # rounds; each rest is t
 class End(Enum):
     """How an attempt ended."""
 
-    ANSWERED = auto()  # by GatePay, whatever it said
+    ANSWERED = auto()  # by GatePay, with any code
     REFUSED = auto()  # with 429 or 503
-    UNANSWERED = auto()  # a time-out is a long latency; a connection that broke at once says nothing
-    OTHER = auto()  # says nothing: cancelled, or not GatePay's reply
+    UNANSWERED = auto()  # a time-out counts as a long latency; a connection that broke at once doesn't count
+    OTHER = auto()  # doesn't count: it was cancelled, or the reply isn't GatePay's
 
 
 @frozen
@@ -56,8 +59,8 @@ class Attempt:
     An attempt in flight.
 
     Attributes:
-        began: On the caller's clock.
-        step: The step that it belongs to; 0: more were in flight than the limit allows.
+        began: When it began, on the caller's clock.
+        step: The step that it belongs to; 0: more attempts were in flight than the limit allows.
         round: The round that it counts for; 0: none.
     """
 
@@ -71,7 +74,7 @@ class AutoConcurrency:
     The limit of one upload, or of one worker.
 
     Args:
-        most: The limit never exceeds it.
+        most: The highest limit.
 
     Attributes:
         limit: How many attempts may be in flight now.
@@ -81,12 +84,12 @@ class AutoConcurrency:
         self.limit = min(START, most)
         self._most = most
         self._in_flight = 0
-        # Home is the limit before the step that is being tried; without one, the limit itself.
+        # "Home" is the limit before the step that is being tried. While no step is tried, it is the limit.
         self._home = self.limit
-        self._latency = 0.0  # mean, at home
-        self._weight = 0  # of how many calls
+        self._latency = 0.0  # the mean at home
+        self._weight = 0  # the number of calls in that mean
         self._stride = _DOUBLING
-        self._refused_at = most + 1  # the limit that met 429 or 503
+        self._refused_at = most + 1  # the limit at which a 429 or 503 came
         self._rest = 0  # rounds until the next step
         self._next_rest = _FIRST_REST
         self._tries_down = False
@@ -95,7 +98,7 @@ class AutoConcurrency:
         self._go_to(self.limit)
 
     def began(self, now: float) -> Attempt:
-        """An attempt begins."""
+        """Record that an attempt begins."""
         self._in_flight += 1
         if self._in_flight > self.limit:
             return Attempt(now, step=0, round=0)
@@ -105,15 +108,15 @@ class AutoConcurrency:
         return Attempt(now, self._step, self._round)
 
     def ended(self, attempt: Attempt, end: End, now: float) -> None:
-        """*attempt* has ended."""
+        """Record that *attempt* has ended."""
         self._in_flight -= 1
         if end is End.REFUSED:
-            if attempt.step == self._step:  # others were sent before the last one of these lowered the limit
+            if attempt.step == self._step:  # attempts of earlier steps were sent before the limit was lowered
                 self._refused()
             return
         if attempt.round != self._round:
             return
-        latency = max(_SHORTEST, now - attempt.began)
+        latency = max(_MIN_LATENCY_S, now - attempt.began)
         if end is End.OTHER or (end is End.UNANSWERED and not latency > self._latency > 0):
             self._to_begin += 1
             return
@@ -131,20 +134,20 @@ class AutoConcurrency:
             return
         step = self.limit / self._home
         change = step * self._latency / latency  # of the throughput
-        counts = (change - 1) / (step - 1) >= _WORTH
+        counts = (change - 1) / (step - 1) >= _MIN_SHARE
         if self.limit > self._home and counts:
-            self._stay_up()
-        elif self._count < _ENOUGH:
+            self._accept_step_up()
+        elif self._count < _MIN_EVIDENCE_CALLS:
             self._next_round()
         elif self.limit < self._home and not counts:
-            self._settle(latency)
+            self._make_home(latency)
             self._next_rest = _FIRST_REST
             self._step_down()
         else:
             self._go_back()
 
-    def _stay_up(self) -> None:
-        self._pool()
+    def _accept_step_up(self) -> None:
+        self._add_to_average()
         self._home = self.limit
         self._next_rest = _FIRST_REST
         if self._home >= self._refused_at:
@@ -154,24 +157,24 @@ class AutoConcurrency:
         self._step_up()
 
     def _go_back(self) -> None:
-        if self._weight >= _ENOUGH:  # else it may be home that was measured badly
+        if self._weight >= _MIN_EVIDENCE_CALLS:  # with fewer calls, the latency at home may be wrong
             self._tries_down = self.limit > self._home > START
             self._stride = min(self._stride, _LATER_STEP)
             self._rest_longer()
         self._go_to(self._home)
 
     def _judge_home(self, latency: float) -> None:
-        if self._weight and latency > _RISEN * self._latency:
+        if self._weight and latency > _RISE * self._latency:
             self._judge_risen(latency)
             return
         self._has_risen = False
         if not self._weight:
-            self._settle(latency)
-        elif latency * _RISEN < self._latency:
-            self._settle(latency)
+            self._make_home(latency)
+        elif latency * _RISE < self._latency:
+            self._make_home(latency)
             self._rest, self._next_rest = min(self._rest, _FIRST_REST), _FIRST_REST
         else:
-            self._pool()
+            self._add_to_average()
         self._rest = max(0, self._rest - 1)
         if self._rest:
             self._go_to(self._home)
@@ -182,10 +185,10 @@ class AutoConcurrency:
 
     def _judge_risen(self, latency: float) -> None:
         self._has_risen = not self._has_risen
-        if self._has_risen:  # once may be chance
+        if self._has_risen:  # a single round may be an exception
             self._go_to(self._home)
             return
-        self._settle(latency)
+        self._make_home(latency)
         self._next_rest = _FIRST_REST
         self._step_down()
 
@@ -208,12 +211,12 @@ class AutoConcurrency:
         limit = min(self._most, self._home + max(1, int(self._home * self._stride)))
         if self._home + 1 < self._refused_at:
             limit = min(limit, self._refused_at - 1)
-        self._try(limit)
+        self._try_limit(limit)
 
     def _step_down(self) -> None:
-        self._try(max(min(START, self._home), self._home * 2 // 3))
+        self._try_limit(max(min(START, self._home), self._home * 2 // 3))
 
-    def _try(self, limit: int) -> None:
+    def _try_limit(self, limit: int) -> None:
         if limit == self._home:
             self._tries_down = not self._tries_down and self._home > START
             self._rest_longer()
@@ -226,7 +229,8 @@ class AutoConcurrency:
     def _is_full(self) -> bool:
         if self.limit > self._home:
             return self._in_flight > self._home
-        # Not quite all: a call that waits for its next attempt keeps its place. At the very start any tells something.
+        # Three quarters are enough: a call that waits for its next attempt keeps its place. At the start, any call
+        # counts.
         return not self._weight or self._in_flight * 4 >= self.limit * 3
 
     # --- Rounds ------------------------------------------------------------------------------------------------
@@ -240,15 +244,15 @@ class AutoConcurrency:
     def _next_round(self) -> None:
         self._round += 1
         if self.limit == self._home and self._weight:
-            self._to_begin = max(_HOME_ROUND, self.limit)
+            self._to_begin = max(_MIN_HOME_CALLS, self.limit)
         else:
-            self._to_begin = max(_STEP_ROUND, self.limit // 2)
+            self._to_begin = max(_MIN_STEP_CALLS, self.limit // 2)
         self._to_end = self._to_begin * 3 // 4
 
-    def _settle(self, latency: float) -> None:
+    def _make_home(self, latency: float) -> None:
         self._home, self._latency, self._weight = self.limit, latency, self._count
 
-    def _pool(self) -> None:
+    def _add_to_average(self) -> None:
         weight = self._weight + self._count
         self._latency = (self._latency * self._weight + self._seconds) / weight
-        self._weight = min(_REMEMBERED, weight)
+        self._weight = min(_MAX_AVERAGED_CALLS, weight)

@@ -1,10 +1,10 @@
 """
-The payment-success callback (支付成功回调接口): raw query text in, a believed ``Callback`` out.
+Verifies the payment-success callback (支付成功回调接口): raw query text in, a ``Callback`` out.
 
-The signed text has no separators, so digits can slide between neighbours (``order_id=1, out_order_id=23A``
-signs like ``12`` and ``3A``): a valid signature alone does not prove the fields. Each field is therefore held
-to its exact form before it is believed. What remains open, the text can't close: a receiver uses order numbers that
-neither begin nor end in a digit, and compares number and price with its own record of the order.
+GatePay signs the fields without separators. So digits can be moved between neighbouring fields without breaking the
+signature: ``order_id=1`` and ``out_order_id=23A`` have the same signature as ``12`` and ``3A``. Checking the exact form
+of each field prevents some of this. The rest is up to the receiver, who must use order numbers that don't start or end
+with a digit, and compare order number and price with its own record.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from gatepay_async.words.problem import Problem
 # sign = md5(md5(appkey + order_id + … + extend) + appsecret), in this order.
 SIGNED = ("order_id", "out_order_id", "price", "realprice", "type", "paytime", "extend")
 
-# What must fit: every order that this package makes has a callback that it accepts, whoever encodes it, at three bytes
-# for one. Numbers, prices, type, time and signature take at most 98 bytes, the names 78.
+# Every order that this package creates must have a callback that it accepts, even if each byte is percent-encoded
+# (three bytes for one). Numbers, prices, type, time and signature take at most 98 bytes, the names 78.
 #     3 × (checks.MAX_ORDER_NUMBER_BYTES + checks.MAX_CUSTOM_BYTES + MAX_APPKEY_BYTES + 98) + 78 + MAX_OWN_QUERY_BYTES
 #     <= MAX_QUERY_BYTES
-MAX_APPKEY_BYTES = 100  # bytes; the vendor's are shorter
-MAX_OWN_QUERY_BYTES = 700  # bytes of parameters of the shop's own, in the URL that GatePay calls
+MAX_APPKEY_BYTES = 100  # the vendor's are shorter
+MAX_OWN_QUERY_BYTES = 700  # of the shop's own parameters in its callback URL
 
 _FORM = QueryForm(
     "callback",
     {
-        # The vendor's page dropped it on 6 May 2019, and made the callback a POST; it is still signed.
+        # Since 6 May 2019, callbacks are POSTs without an appkey. It is still signed.
         "appkey": TEXT,
         "order_id": DIGITS,
         "out_order_id": TEXT,
         "price": PRICE,
         "realprice": PRICE,
         "type": (re.compile("|".join(PayType)), Problem("not_one_of", choices=", ".join(PayType))),
-        # Ten digits from 2001 to 2286: of another length it has got a digit from `extend`, or given one to it.
+        # From 2001 to 2286, a time has ten digits. With another length, a digit was moved from or to `extend`.
         "paytime": (re.compile(r"[1-9][0-9]{9}"), Problem("form_time")),
         "extend": (re.compile(r".*", re.DOTALL), Problem("empty")),
         "sign": SIGNATURE,
@@ -59,27 +59,26 @@ def parse_callback(query: str | bytes, *, appkey: str, appsecret: str | Sequence
     Before you deliver:
 
     - Compare ``realprice`` with ``price``: a customer can pay less than the price, and GatePay calls back all the same.
-    - Compare ``out_order_id`` and ``price`` with your own record: the vendor's signature lets digits slide between
-      ``order_id``, ``out_order_id`` and ``price``, and only your record, and order numbers that neither begin nor end
-      in a digit (``new_out_order_id()``), close that.
-    - Deliver once for each ``order_id``: the same callback comes again.
+    - Compare ``out_order_id`` and ``price`` with your own record, and use order numbers that don't start or end with a
+      digit (``new_out_order_id()``): without breaking the signature, digits can be moved between ``order_id``,
+      ``out_order_id`` and ``price``.
+    - Deliver once for each ``order_id``: the same callback can arrive several times.
 
     ``gatepay_async.callbacks.CallbackApp`` does all three.
 
     Args:
         query: The raw text, as received: the query string of a GET (``scope["query_string"]``; a leading ``?`` is
-            ignored), the body of a POST. Not a dict: a name that comes twice must be seen.
-        appkey: Yours. A callback that names another one is refused. One without it is verified by its signature, which
-            is computed with yours: GatePay's page has left it out since May 2019.
-        appsecret: Yours; several while you change it in GatePay's console: a callback signed with any of them is
-            believed.
+            ignored), or the body of a POST. Not a dict, in which a field that comes twice would not show.
+        appkey: Your appkey. A callback with another one is refused. Since May 2019, callbacks have none; the signature
+            is verified with yours.
+        appsecret: Your appsecret, or several during a rotation: a signature with any of them is accepted.
 
     Returns:
-        The payment that GatePay vouches for.
+        The verified callback.
 
     Raises:
-        MalformedCallbackError: A field is missing, comes twice or has not its exact form.
-        CallbackSignatureError: It is for another appkey, or not signed with one of these secrets.
+        MalformedCallbackError: A field is missing, comes twice or has the wrong form.
+        CallbackSignatureError: The callback is for another appkey, or not signed with one of these secrets.
         InvalidRequestError: Your appkey or appsecret is blank.
     """
     return verify_callback(query, *credentials_of(appkey, appsecret))
@@ -88,7 +87,7 @@ def parse_callback(query: str | bytes, *, appkey: str, appsecret: str | Sequence
 @sealed
 def credentials_of(appkey: str, appsecret: str | Sequence[str]) -> tuple[Credentials, ...]:
     """
-    One for each secret.
+    Return the credentials for each secret.
 
     Raises:
         InvalidRequestError: The appkey or a secret is blank, or there is no secret at all.
@@ -102,7 +101,7 @@ def credentials_of(appkey: str, appsecret: str | Sequence[str]) -> tuple[Credent
 
 @sealed
 def verify_callback(query: str | bytes, *credentials: Credentials) -> Callback:
-    """As ``parse_callback``, for credentials that are at hand: one shop's, with one secret or several."""
+    """Like ``parse_callback``, with the credentials of one shop, which may have several secrets."""
     fields = _FORM.read(query)
     ours = credentials[0].appkey
     if fields.get("appkey", ours) != ours:

@@ -1,4 +1,4 @@
-"""The branch of the tree of errors for what calls back: callbacks, and browsers that return."""
+"""The errors of callbacks and of return URLs: a branch of the tree in ``errors``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from gatepay_async.words.problem import Problem
 
 class CallbackError(GatePayError):
     """
-    A callback is not to be believed: answer ``fail``, and give no goods.
+    A callback doesn't verify: answer ``fail``, and don't deliver.
 
     Attributes:
-        field: The field at fault, where there is one.
+        field: The field at fault, or None.
         problem: What is wrong. Never repeats a signature.
-        source: ``"callback"``, or ``"return"``: the query that a customer's browser came back with.
+        source: ``"callback"``, or ``"return"`` for the query of the return URL.
     """
 
     def __init__(self, *, problem: str, field: str | None = None, source: str = "callback") -> None:
@@ -24,12 +24,12 @@ class CallbackError(GatePayError):
 
 
 class MalformedCallbackError(CallbackError):
-    """A field is missing, comes twice, or has not its exact form."""
+    """A field is missing, comes twice, or has the wrong form."""
 
 
 class CallbackSignatureError(CallbackError):
-    """It was not signed for this appkey with this secret."""
+    """The callback was not signed for this appkey with this secret."""
 
 
 class StaleCallbackError(CallbackError):
-    """It is genuine, but older than you accept."""
+    """The callback is genuine, but older than you accept."""

@@ -1,6 +1,8 @@
 """
-One frozen class for each endpoint: its path, its fields, their signed order, and how to read what success carries. The
-tables are the vendor's page (接口); a class that can't be right can't be built. What codes mean: ``catalogue``.
+One frozen class for each endpoint: its path, its fields, their signed order, and how to read the data of a success.
+
+They follow the tables of the vendor's page (接口). The constructors refuse invalid values. The codes are in
+``catalogue``.
 """
 
 from __future__ import annotations
@@ -21,15 +23,15 @@ T_co = TypeVar("T_co", covariant=True)
 
 class Call(Protocol[T_co]):
     """
-    What is known of a call, and how its reply is read.
+    A call: what to send, and how to read the reply.
 
     Attributes:
-        path: After the base URL, ``"pay/create"``.
-        method: ``"POST"``: the fields are a form; ``"GET"``: they are the query.
+        path: The path after the base URL, such as ``"pay/create"``.
+        method: ``"POST"``: the fields are a form. ``"GET"``: they are the query.
         on_cloud: Whether it goes to ``cloud_base_url`` instead of ``base_url``.
-        signed: The fields that are signed, in this order, after the appkey.
-        repeatable: Whether it may be sent again when it may have been carried out already.
-        carries_keys: Whether card keys travel in it, either way: then no error may show the reply.
+        signed: The signed fields, in order, after the appkey.
+        repeatable: Whether it is safe to send it again even if it may have been carried out.
+        carries_keys: Whether the call or its reply contains card keys. If so, no error shows the reply.
     """
 
     path: ClassVar[str]
@@ -40,11 +42,11 @@ class Call(Protocol[T_co]):
     carries_keys: ClassVar[bool]
 
     def fields(self) -> dict[str, str]:
-        """What is sent besides appkey and sign, by the vendor's names."""
+        """The fields to send besides appkey and sign, with the vendor's names."""
         ...
 
     def secrets(self) -> tuple[str, ...]:
-        """The card keys among it, which no error may repeat."""
+        """The card keys among the fields, which no error may repeat."""
         ...
 
     def read(self, data: Any) -> T_co:
@@ -52,13 +54,13 @@ class Call(Protocol[T_co]):
         Read the ``data`` of a success.
 
         Raises:
-            MisreadError: It has another shape.
+            MisreadError: *data* has another structure.
         """
         ...
 
 
 class Usual:
-    """What most calls have in common."""
+    """The defaults of most calls."""
 
     __slots__ = ()
 
@@ -67,7 +69,7 @@ class Usual:
     carries_keys: ClassVar[bool] = False
 
     def secrets(self) -> tuple[str, ...]:
-        """None."""
+        """Return nothing."""
         return ()
 
 
@@ -86,12 +88,12 @@ def _one_with_wechat(call: PayCreate, attribute: Any, value: int) -> None:
 
 @frozen
 class PayCreate(Usual):
-    """支付接口, 创建支付订单: make an order."""
+    """支付接口, 创建支付订单: create an order."""
 
     path: ClassVar[str] = "pay/create"
     # 签名信息算法 is md5(md5(appkey + product_id + product_num + pay_type + out_order_id + custom) + appsecret).
     signed: ClassVar[tuple[str, ...]] = ("product_id", "product_num", "pay_type", "out_order_id", "custom")
-    # The page knows no idempotency key and no query: sent twice, it may be two orders.
+    # GatePay has no idempotency key. Sent twice, the call may create two orders.
     repeatable: ClassVar[bool] = False
 
     product_id: int = field(validator=checks.positive)
@@ -101,7 +103,7 @@ class PayCreate(Usual):
     custom: str = field(validator=checks.custom)
 
     def fields(self) -> dict[str, str]:
-        """In the order of the vendor's table."""
+        """The fields in the order of the vendor's table."""
         return {
             "product_id": str(self.product_id),
             "out_order_id": self.out_order_id,
@@ -117,7 +119,7 @@ class PayCreate(Usual):
 
 @frozen
 class ProductShow(Usual):
-    """产品接口, 获取产品信息: what the shop sells."""
+    """产品接口, 获取产品信息: list the shop's products."""
 
     path: ClassVar[str] = "product/show"
     # 签名信息算法 is md5(md5(appkey) + appsecret).
@@ -125,11 +127,11 @@ class ProductShow(Usual):
     repeatable: ClassVar[bool] = True
 
     def fields(self) -> dict[str, str]:
-        """None."""
+        """Return no fields."""
         return {}
 
     def read(self, data: Any) -> Catalog:
-        """返回结果表: data.category, and in each its products."""
+        """返回结果表: data.category, with the products of each category."""
         return codec.read(Catalog, data, path="data")
 
 
@@ -138,7 +140,7 @@ class KaShow(Usual):
     """卡密接口, 获取产品卡密: one page of a product's card keys."""
 
     path: ClassVar[str] = "ka/show"
-    # 签名信息算法 is md5(md5(appkey + product_id) + appsecret): `page` is not signed..
+    # 签名信息算法 is md5(md5(appkey + product_id) + appsecret): `page` is not signed.
     signed: ClassVar[tuple[str, ...]] = ("product_id",)
     repeatable: ClassVar[bool] = True
     carries_keys: ClassVar[bool] = True
@@ -147,15 +149,15 @@ class KaShow(Usual):
     page: int = field(default=1, validator=checks.positive)
 
     def fields(self) -> dict[str, str]:
-        """In the order of the vendor's table."""
+        """The fields in the order of the vendor's table."""
         return {"product_id": str(self.product_id), "page": str(self.page)}
 
     def secrets(self) -> tuple[str, ...]:
-        """None: they are in the reply."""
+        """Return nothing: the card keys are in the reply."""
         return ()
 
     def read(self, data: Any) -> CardKeyPage:
-        """返回结果表: data.ka, and in it the rows as data.ka.data."""
+        """返回结果表: data.ka, with the rows in data.ka.data."""
         reply = codec.as_object(data, path="data")
         if "ka" not in reply:
             raise codec.MisreadError(Problem("missing"), path="data.ka")
@@ -170,18 +172,18 @@ class KaCreate(Usual):
     path: ClassVar[str] = "ka/create"
     # 签名信息算法 is md5(md5(appkey + product_id + content) + appsecret).
     signed: ClassVar[tuple[str, ...]] = ("product_id", "content")
-    # The server keeps one copy of a card key: sent again, it stores nothing twice.
+    # The server keeps one copy of a card key, so sending it again stores nothing twice.
     repeatable: ClassVar[bool] = True
     carries_keys: ClassVar[bool] = True
 
     product_id: int = field(validator=checks.positive)
     keys: tuple[str, ...] = field(converter=checks.as_keys, validator=checks.card_keys, repr=checks.how_many)
 
-    # 成功录入:1条卡密. Only the example shows it, so nothing depends on its being readable.
+    # 成功录入:1条卡密. It is only in the vendor's example, so nothing depends on it.
     _sentence: ClassVar[re.Pattern[str]] = re.compile(r"成功录入\s*[:：]\s*([0-9]{1,9})\s*条(卡密)?")
 
     def fields(self) -> dict[str, str]:
-        """``content`` is one card key a line (一行一条记录), joined by a line feed, none at the end."""
+        """``content`` has one card key on each line (一行一条记录), without a line feed at the end."""
         return {"product_id": str(self.product_id), "content": "\n".join(self.keys)}
 
     def secrets(self) -> tuple[str, ...]:
@@ -189,16 +191,16 @@ class KaCreate(Usual):
         return self.keys
 
     def read(self, data: Any) -> Stored:
-        """The sentence; whatever it is, the call was a success and the card keys are stored."""
+        """Read the sentence. Even if it is unreadable, the call was a success and the card keys are stored."""
         sentence = data if isinstance(data, str) else ""
         match = self._sentence.search(sentence)
         stored = int(match[1]) if match else None
         if stored is not None and stored > len(self.keys):
-            stored = None  # a number that can't be true is none
+            stored = None  # more than were sent: the number is wrong
         return Stored(stored, self._printable_sentence(sentence))
 
     def _printable_sentence(self, sentence: str) -> str:
-        """The sentence, which may be printed; what is in no example may repeat a card key."""
+        """*sentence*, masked if it isn't the documented one: another sentence might repeat a card key."""
         if self._sentence.fullmatch(sentence):
             return sentence
         return mask(sentence, keys=self.keys)

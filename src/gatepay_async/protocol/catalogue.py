@@ -1,8 +1,8 @@
 """
-One catalogue of errors: what each code means at each endpoint, why it comes, and what to do, in English and Chinese.
+The catalogue of errors: what each code means at each endpoint, with cause and remedy in English and Chinese.
 
-The class of an exception, its sentence, ``gatepay errors`` and the documentation are all made from these tables. The
-codes and GatePay's words are those of the vendor's page (状态码表 of each 接口); causes and remedies are ours, from
+The exception classes, their messages, ``gatepay errors`` and the documentation all use these tables. The codes and
+GatePay's messages are from the vendor's page (状态码表 of each 接口). We wrote the causes and remedies, which are in
 :mod:`gatepay_async.words.refusals`.
 """
 
@@ -20,15 +20,15 @@ from gatepay_async.words.refusals import CAUSES, REMEDIES
 
 class Refusal(NamedTuple):
     """
-    What a code means at an endpoint.
+    The meaning of a code at an endpoint.
 
     Attributes:
-        endpoint: ``"pay/create"`` and so on.
+        endpoint: The endpoint, such as ``"pay/create"``.
         code: The number in the reply.
-        error: The class that it is raised as.
-        message: GatePay's own words for it, in Chinese, as its page has them.
-        cause: Why it comes, in each language.
-        remedy: What to do.
+        error: The class of the exception.
+        message: GatePay's own message, in Chinese, as on its page.
+        cause: Why it happens, in each language.
+        remedy: What to do, in each language.
     """
 
     endpoint: str
@@ -41,13 +41,13 @@ class Refusal(NamedTuple):
 
 class Fault(NamedTuple):
     """
-    What an error that is no refusal means.
+    The meaning of an error that is not a refusal.
 
     Attributes:
-        error: Its class.
-        sent: Of a ``TransportError``, which of the two cases it is; else None.
-        cause: Why it comes, in each language.
-        remedy: What to do.
+        error: The class of the exception.
+        sent: The value of ``TransportError.sent`` that this entry is for; None: any.
+        cause: Why it happens, in each language.
+        remedy: What to do, in each language.
     """
 
     error: type[errors.GatePayError]
@@ -61,10 +61,10 @@ class Explanation(NamedTuple):
     An error, explained in one language.
 
     Attributes:
-        cause: Why it came.
+        cause: Why it happened.
         remedy: What to do.
-        problem: What exactly is wrong, where the error has a ``.problem``; else empty. What comes from elsewhere in it
-            (an operating system's words) stays as it came.
+        problem: What exactly is wrong, if the error has a ``.problem``; else empty. Text from elsewhere, such as OS
+            messages, is not translated.
     """
 
     cause: str
@@ -72,7 +72,7 @@ class Explanation(NamedTuple):
     problem: str = ""
 
 
-# 状态码表 of each interface, in the page's order. ka/create has no 108.
+# The 状态码表 of each endpoint, in the order of the vendor's page. ka/create has no 108.
 _ROWS: tuple[tuple[str, int, str, type[errors.RefusedError]], ...] = (
     ("pay/create", 101, "参数不完整", errors.MissingParameterError),
     ("pay/create", 102, "无效的支付类型", errors.InvalidPayTypeError),
@@ -86,7 +86,7 @@ _ROWS: tuple[tuple[str, int, str, type[errors.RefusedError]], ...] = (
     ("pay/create", 110, "有效库存不足", errors.OutOfStockError),
     ("pay/create", 111, "商铺当日额度已用完", errors.QuotaExceededError),
     ("pay/create", 112, "商铺授权已过期", errors.LicenceExpiredError),
-    # Added by the vendor on the day of this page.
+    # The vendor added these later.
     ("pay/create", 113, "下单失败", errors.OrderFailedError),
     ("pay/create", 114, "未知错误", errors.UnknownFailureError),
     ("pay/create", 115, "没有选择收款方式", errors.NoPayTypeAvailableError),
@@ -117,7 +117,7 @@ _ROWS: tuple[tuple[str, int, str, type[errors.RefusedError]], ...] = (
 )
 
 
-# What the later endpoints have in common. They list 103 twice, as "sign missing" too; this client always signs.
+# The codes that all later endpoints share. Their table has 103 twice, also as "signature missing", but we always sign.
 _SHARED: tuple[tuple[int, str, type[errors.RefusedError]], ...] = (
     (101, "秘钥必须", errors.MissingParameterError),
     (102, "无效的秘钥", errors.InvalidAppKeyError),
@@ -143,7 +143,7 @@ _NOT_MADE: tuple[tuple[str, type[errors.RefusedError]], ...] = (
     ("队列创建错误", errors.OrderFailedError),
 )
 _ANY_AMOUNT = (("价格无效", errors.InvalidPriceError), *_PAY_TYPE, *_NOT_MADE)
-# Each has numbers of its own from 201 on.
+# The codes of each later endpoint, numbered from 201 on.
 _LATER: dict[str, tuple[tuple[str, type[errors.RefusedError]], ...]] = {
     "anypay/create": _ANY_AMOUNT,
     "cloudpay/create": (*_ANY_AMOUNT, ("非代理用户", errors.NotAnAgentError)),
@@ -178,7 +178,7 @@ def _error_entry(error: type[errors.GatePayError], sent: bool | None = None) -> 
     return Fault(error, sent, CAUSES[name], REMEDIES[name])
 
 
-# The first that an error is an instance of counts.
+# The first entry whose class matches an error applies.
 FAULTS: tuple[Fault, ...] = (
     _error_entry(errors.InvalidRequestError),
     _error_entry(errors.RefusedError),
@@ -197,14 +197,14 @@ FAULTS: tuple[Fault, ...] = (
 
 
 def meaning(endpoint: str, code: int) -> Refusal:
-    """What *code* means at *endpoint*; a number that the vendor's table lacks is a plain ``RefusedError``."""
+    """Return the meaning of *code* at *endpoint*. An undocumented code is a plain ``RefusedError``."""
     refusal = REFUSALS.get((endpoint, code))
     return refusal or _refusal(endpoint, code, "", errors.RefusedError)
 
 
 def explain(error: errors.GatePayError, lang: Lang = "en") -> Explanation:
     """
-    Why *error* came and what to do, in *lang*.
+    Explain in *lang* why *error* happened and what to do.
 
     Args:
         error: Any error of this package.

@@ -1,4 +1,4 @@
-"""What a field must be before it is sent: attrs validators that raise ``InvalidRequestError``."""
+"""Checks of fields before they are sent: attrs validators that raise ``InvalidRequestError``."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.words.problem import Problem
 
 MAX_KEYS_PER_CALL = 500  # ka/create: 最多支持500条
-# Bytes of UTF-8. A callback carries both texts back in its query string, where a byte may take three (%E4): what makes
-# that longer than parse_callback() accepts would be paid and never delivered. `protocol.callback` does the sum.
+# In UTF-8. A callback returns both texts in its query, where each byte may take three (%E4). If the query were longer
+# than parse_callback() accepts, the order could be paid but not delivered. `protocol.callback` shows the sum.
 MAX_ORDER_NUMBER_BYTES, MAX_CUSTOM_BYTES = 255, 2000
-_MAX_INT64 = 2**63 - 1  # what a database's number holds
-MAX_PRODUCTS_PER_ORDER = 100  # GatePay's limit isn't known; this many make a field of at most 4 kB
-# What the input filter of GatePay's framework takes off both ends of a card key: PHP's trim().
+_MAX_INT64 = 2**63 - 1  # the largest integer of most databases
+MAX_PRODUCTS_PER_ORDER = 100  # GatePay's limit isn't known; so many make a field of at most 4 kB
+# The characters that the input filter of GatePay's framework removes from both ends of a card key: PHP's trim().
 _TRIMMED = " \t\n\r\0\x0b"
 
 
 @frozen
 class _Field:
-    """The part of an attrs attribute that a validator needs; also built by hand, for plain parameters."""
+    """The part of an attrs attribute that a validator needs, for checking plain parameters."""
 
     name: str
 
 
 def check(name: str, value: object, rule: Any) -> None:
-    """Hold a plain parameter to the same *rule* as a field."""
+    """Check a plain parameter with *rule*, a validator for fields."""
     rule(None, _Field(name), value)
 
 
 def positive(_: object, attribute: Any, value: Any) -> None:
-    """A whole number above 0; ``True`` is none."""
+    """Require a whole number above 0. ``True`` is refused."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidRequestError(field=attribute.name, problem=Problem("not_whole", kind=type(value).__name__))
     if not 0 < value <= _MAX_INT64:
@@ -44,7 +44,7 @@ def positive(_: object, attribute: Any, value: Any) -> None:
 
 
 def concurrency(_: object, attribute: Any, value: Any) -> None:
-    """As ``positive``, or ``"auto"``."""
+    """Require a whole number above 0, or ``"auto"``."""
     if isinstance(value, str) and value != "auto":
         raise InvalidRequestError(field=attribute.name, problem=Problem("not_auto"))
     if value != "auto":
@@ -54,10 +54,10 @@ def concurrency(_: object, attribute: Any, value: Any) -> None:
 @frozen
 class Text:
     """
-    Text that is not blank, that UTF-8 can carry, and that has no more bytes then than it may have.
+    Requires a text that isn't blank, can be encoded in UTF-8, and has at most ``max_bytes`` bytes in UTF-8.
 
     Attributes:
-        max_bytes: So many.
+        max_bytes: The largest number of bytes.
     """
 
     max_bytes: float = math.inf
@@ -78,12 +78,12 @@ class Text:
 
 
 text = Text()
-order_number = Text(MAX_ORDER_NUMBER_BYTES)  # comes back as a callback's `out_order_id`
-custom = Text(MAX_CUSTOM_BYTES)  # comes back as a callback's `extend`
+order_number = Text(MAX_ORDER_NUMBER_BYTES)  # the callback returns it as `out_order_id`
+custom = Text(MAX_CUSTOM_BYTES)  # the callback returns it as `extend`
 
 
 def order_items(_: object, attribute: Any, items: tuple[Any, ...]) -> None:
-    """Products and how many of each; no product twice."""
+    """Require pairs of product and quantity, with no product twice."""
     if not items:
         raise InvalidRequestError(field=attribute.name, problem=Problem("no_items"))
     if len(items) > MAX_PRODUCTS_PER_ORDER:
@@ -99,28 +99,28 @@ def order_items(_: object, attribute: Any, items: tuple[Any, ...]) -> None:
 
 
 def token(instance: object, attribute: Any, value: Any) -> None:
-    """As ``text``, with nothing invisible in it: an appkey, an appsecret. ``cleaned`` has stripped the ends."""
+    """Require a text without invisible characters, for appkeys and appsecrets. ``cleaned`` has stripped the ends."""
     text(instance, attribute, value)
     hidden = invisible.first(value)
     if hidden is not None:
-        # Where it is would tell of the secret.
+        # The error doesn't say where the character is, because that would reveal something about the secret.
         problem = Problem("invisible_character", code=hidden)
         raise InvalidRequestError(field=attribute.name, problem=problem)
 
 
 def cleaned(value: object) -> Any:
-    """*value* without what is invisible at its ends (the line break of a file, a byte-order mark), if it is text."""
+    """Strip blanks and invisible characters (a file's line break, a byte-order mark) if *value* is text."""
     return invisible.strip(value) if isinstance(value, str) else value
 
 
 def not_negative(_: object, attribute: Any, value: Any) -> None:
-    """A number from 0 on."""
+    """Require a number that is not below 0."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         raise InvalidRequestError(field=attribute.name, problem=Problem("number_from_0"))
 
 
 def key_problem(key: object) -> Problem | None:
-    """What keeps *key* from being sent as a card key, or None. Never repeats the key."""
+    """Return why *key* can't be sent as a card key, or None. The problem never repeats the key."""
     if not isinstance(key, str):
         return Problem("not_text", kind=type(key).__name__)
     if not key.strip():
@@ -135,7 +135,7 @@ def key_problem(key: object) -> Problem | None:
 
 
 def card_keys(_: object, attribute: Any, keys: tuple[Any, ...]) -> None:
-    """1 to 500 card keys, each one line, none twice: not with other spaces at its ends either."""
+    """Require 1 to 500 card keys, each on one line. None may come twice, even with other blanks at its ends."""
     if not keys:
         raise InvalidRequestError(field=attribute.name, problem=Problem("no_keys"))
     if len(keys) > MAX_KEYS_PER_CALL:
@@ -151,7 +151,7 @@ def card_keys(_: object, attribute: Any, keys: tuple[Any, ...]) -> None:
 
 
 def as_keys(keys: Iterable[Any]) -> tuple[Any, ...]:
-    """A tuple of *keys*; refuses a single text, which would be taken apart letter by letter."""
+    """Convert *keys* to a tuple. A single text is refused: it would be split into letters."""
     if isinstance(keys, str | bytes):
         raise InvalidRequestError(field="keys", problem=Problem("one_text_as_keys"))
     if not isinstance(keys, Iterable):
@@ -160,7 +160,7 @@ def as_keys(keys: Iterable[Any]) -> tuple[Any, ...]:
 
 
 def as_items(items: Any) -> tuple[tuple[Any, Any], ...]:
-    """Pairs of a product and how many, of a mapping or of pairs."""
+    """Convert a mapping or pairs to pairs of product and quantity."""
     with suppress(TypeError, ValueError):
         pairs: Iterable[Any] = cast("Any", items).items() if isinstance(items, Mapping) else items
         return tuple((product_id, count) for product_id, count in pairs)
@@ -168,11 +168,11 @@ def as_items(items: Any) -> tuple[tuple[Any, Any], ...]:
 
 
 def is_utf8(value: str) -> bool:
-    """Whether UTF-8 can carry *value*: false for half of a surrogate pair."""
-    # Answered outside the `except`: a UnicodeEncodeError holds the text, and it may be a card key.
+    """Whether *value* can be encoded in UTF-8, which lone surrogates can't."""
+    # encode() isn't tried: its UnicodeEncodeError would hold the text, which may be a card key.
     return value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def how_many(value: Sized) -> str:
-    """What ``repr`` shows of something long, or secret."""
+    """What ``repr`` shows instead of something long or secret: the length."""
     return f"<{len(value)}>"

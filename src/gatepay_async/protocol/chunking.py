@@ -1,4 +1,4 @@
-"""Any number of card keys: lines to chunks of at most 500, cleaned and none twice. Pure."""
+"""Turns lines into chunks of at most 500 card keys, cleaned and deduplicated. Pure."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from gatepay_async.protocol.checks import MAX_KEYS_PER_CALL, key_problem
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.words.problem import Problem
 
-_NumberedKeys = tuple[list[int], list[str]]  # lines of the input, and the card keys that stand in them
+_NumberedKeys = tuple[list[int], list[str]]  # lines of the input, and the card key of each
 
 
 class Deduplicator(Protocol):
-    """Which card keys were there before. ``MemoryDeduplicator`` keeps them all in memory."""
+    """Finds repeated card keys. ``MemoryDeduplicator`` keeps them in memory."""
 
     def find_repeated(self, keys: Sequence[str]) -> Collection[int]:
-        """Enter *keys*; the places, from 0, of those that were there before, or further up in *keys*."""
+        """Add *keys*. Return the indices of those that were added before, or come earlier in *keys*."""
         ...
 
 
 class MemoryDeduplicator:
-    """Which card keys were there before: a plain set of them, in UTF-8, which takes a fifth less memory than text."""
+    """Finds repeated card keys with a set in memory. In UTF-8 they need a fifth less memory than as text."""
 
     def __init__(self) -> None:
         self._keys: set[bytes] = set()
@@ -36,13 +36,13 @@ class MemoryDeduplicator:
         return (key.decode() for key in self._keys)
 
     def clear(self) -> None:
-        """Give the memory back; one by one, for a million at once would keep every other thread waiting."""
+        """Free the memory. Keys are removed one by one: freeing a million at once would block all other threads."""
         while self._keys:
             self._keys.pop()
         self._keys = set()
 
     def find_repeated(self, keys: Sequence[str]) -> list[int]:
-        """As ``Deduplicator.find_repeated``."""
+        """Implement ``Deduplicator.find_repeated``."""
         keys_so_far = self._keys
         add = keys_so_far.add
         places: list[int] = []
@@ -56,36 +56,35 @@ class MemoryDeduplicator:
 
 class Chunker:
     """
-    Lines in, chunks of at most 500 different card keys out; one pass, in the order of the input.
+    Turns lines into chunks of at most 500 different card keys, in one pass and in the order of the input.
 
-    A line is stripped of blanks and of invisible characters, such as a byte-order mark, at both ends. What can't be a
-    card key is entered in the ledger as refused, by its line; the line of one that holds an invisible character is
-    noted there.
+    Blanks and invisible characters, such as a byte-order mark, are stripped from both ends of a line. A line that can't
+    be a card key is recorded in the ledger as refused. If a card key holds an invisible character, its line is
+    recorded, too.
 
-    ``chunks()`` does it all. Where looking for repetitions may block, its three parts are called apart:
-    ``read_lines()``; have ``deduplicator`` look up the ``pending_keys``, elsewhere; ``full_chunks()``, or
-    ``give_up_pending()``.
+    ``chunks()`` does everything. If deduplication may block, call its three steps instead: ``read_lines()``, then have
+    the ``deduplicator`` look up the ``pending_keys`` in a thread, then ``full_chunks()`` or ``give_up_pending()``.
 
     Args:
-        ledger: Where lines read, blank, repeated and refused are counted.
-        deduplicator: What was there before; by default, a set in memory.
+        ledger: Counts the lines: read, blank, repeated and refused.
+        deduplicator: Finds repeated card keys; None: a set in memory.
     """
 
     def __init__(self, ledger: Ledger, deduplicator: Deduplicator | None = None) -> None:
         self._ledger = ledger
         self._deduplicator = MemoryDeduplicator() if deduplicator is None else deduplicator
         self._index = 0
-        self._pending: _NumberedKeys = ([], [])  # not looked up yet
-        self._unchunked: _NumberedKeys = ([], [])  # in no chunk yet; fewer than fill one
+        self._pending: _NumberedKeys = ([], [])  # not deduplicated yet
+        self._unchunked: _NumberedKeys = ([], [])  # not in a chunk yet; too few for a full one
         self._refused: _NumberedKeys = ([], [])
         self._refused_because = ""
 
     def chunks(self, lines: Iterable[object]) -> Iterator[Chunk]:
         """
-        Take *lines*, text or UTF-8 bytes, as the next ones of the input; yield each chunk that is full.
+        Read *lines*, text or UTF-8 bytes, as the next lines of the input. Yield each full chunk.
 
-        No line is taken beyond the one that fills a chunk. Also where *lines*, or ``deduplicator``, raises, each line
-        taken is in the ledger or will be with ``last_chunk()``.
+        No line is read beyond the one that fills a chunk. If *lines* or the deduplicator raises, each line that was
+        read is in the ledger, or will be after ``last_chunk()``.
         """
         source = iter(lines)
         while True:
@@ -94,7 +93,7 @@ class Chunker:
             try:
                 self.read_lines(islice(source, room))
             finally:
-                # Never more than room: of what was taken before *lines* raised, no chunk is full.
+                # At most one chunk gets full. If *lines* has raised, none does, so none is lost.
                 full = self.full_chunks(self._deduplicator.find_repeated(self.pending_keys))
             yield from full
             if self._ledger.read - before < room:
@@ -102,16 +101,16 @@ class Chunker:
 
     @property
     def pending_keys(self) -> Sequence[str]:
-        """The card keys that ``full_chunks()`` is to hear about; not to be changed, nor kept beyond it."""
+        """The card keys to deduplicate before ``full_chunks()``. Don't change the list, and don't keep it."""
         return self._pending[1]
 
     @property
     def pending_lines(self) -> Sequence[int]:
-        """The lines of the input that ``pending_keys`` stands in."""
+        """The line of the input of each of the ``pending_keys``."""
         return self._pending[0]
 
     def read_lines(self, lines: Iterable[object]) -> None:
-        """Read and clean *lines*. When they raise, those before are taken all the same."""
+        """Read and clean *lines*. If the iterator raises, the lines before that are kept."""
         batch: list[object] = []
         try:
             batch.extend(lines)
@@ -119,7 +118,7 @@ class Chunker:
             self._clean(batch)
 
     def full_chunks(self, repeated: Collection[int]) -> list[Chunk]:
-        """The chunks that are full with what was taken, after the places of its *repeated* ones."""
+        """Add the pending card keys except those at the indices *repeated*. Return the chunks that are full now."""
         lines, keys = self._pending
         if repeated:
             skip = set(repeated)
@@ -135,13 +134,13 @@ class Chunker:
         return full
 
     def last_chunk(self) -> Chunk | None:
-        """The last chunk, which is not full; None if nothing is left. Also enters what was refused last."""
+        """Return the last chunk, which isn't full; None: nothing is left. Also record the last refused lines."""
         self._record_refused()
         self.give_up_pending()
         return self._cut_chunk() if self._unchunked[1] else None
 
     def give_up_pending(self) -> None:
-        """Enter what was taken as not sent, repetitions included: it can't be looked up any more."""
+        """Record the pending card keys as not sent, because they can't be deduplicated any more."""
         lines, keys = self._pending
         if lines:
             self._ledger.add(failed(Chunk(-1, tuple(lines), tuple(keys)), Fate.NOT_SENT))
@@ -155,7 +154,7 @@ class Chunker:
         return chunk
 
     def _clean(self, batch: list[object]) -> None:
-        # Most lines are text with nothing odd in it; they cost no call of ours. See clean().
+        # The fast path: most lines are text without odd characters. clean() handles all others.
         keys = [
             key
             for line in batch
@@ -183,7 +182,7 @@ class Chunker:
                     self._ledger.note_invisible(number)
 
     def _add_refused(self, line: int, key: str, problem: Problem) -> None:
-        # Neighbours with the same fault share an outcome: a file in another encoding is one long fault.
+        # Consecutive lines with the same problem share an outcome: in a file with another encoding, that is nearly all.
         lines, keys = self._refused
         if lines and (line != lines[-1] + 1 or problem != self._refused_because or len(lines) == MAX_KEYS_PER_CALL):
             self._record_refused()
@@ -205,16 +204,16 @@ class Chunker:
 
 def clean(line: object) -> tuple[str, Problem | None]:
     """
-    The card key in *line*, ``""`` if nothing visible is in it, and what keeps it from being one, or None.
+    Return the card key in *line* (``""`` if the line is blank), and why it can't be sent, or None.
 
-    Bytes are read as UTF-8; what is wrong with them is kept (as lone surrogates), so that nothing is lost.
+    Bytes are decoded as UTF-8. Invalid bytes are kept as lone surrogates, so that nothing is lost.
     """
     if isinstance(line, bytes):
         line = line.decode("utf-8", "surrogateescape")
     if not isinstance(line, str):
         return "", key_problem(line)
     key = line.strip()
-    if not invisible.may_be_odd(key):  # no line break, no NUL, no half of a character
+    if not invisible.may_be_odd(key):  # so it has no line break, no NUL and no lone surrogate
         return key, None
     key = invisible.strip(key)
     return key, key_problem(key) if key else None

@@ -1,8 +1,8 @@
 """
-Bytes to JSON, and JSON to models: strict where the vendor's page says what a field is.
+Decodes bytes to JSON, and JSON to models. It is strict where the vendor's page documents a field.
 
-The only file that knows cattrs. Plain cattrs is too kind for money: it reads ``None`` as ``"None"``,
-``4.9`` as ``4`` and ``true`` as ``1``; the hooks below refuse all three.
+This is the only file that uses cattrs. By default, cattrs is too lenient for money: it reads ``None`` as ``"None"``,
+``4.9`` as ``4`` and ``true`` as ``1``. The hooks below refuse all three.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from gatepay_async.words.problem import Problem, message_of
 
 T = TypeVar("T")
 
-# What the vendor calls a field, where our name differs.
+# The vendor's names of fields that have another name here.
 WIRE_NAMES: dict[type, dict[str, str]] = {
     models.PaymentLink: {"qrcode": "qrcode_body"},
     models.Catalog: {"categories": "category"},
     models.Category: {"products": "product"},
     models.CardKeyPage: {"keys": "data"},
 }
-# What a person reads and no program computes with. PHP sends null for an empty column of its database, or leaves the
-# field out; neither may spoil a whole catalogue or a whole page. Numbers, money, times and card keys stay strict.
+# Defaults for texts that only people read. For an empty database column, PHP sends null or leaves the field out, and
+# that must not make a whole catalogue or page unreadable. Numbers, money, times and card keys have no defaults.
 _DEFAULTS: dict[type, dict[str, object]] = {
     models.PaymentLink: {"qrcode_url": "", "qrcode_body": ""},
     models.OrderStatus: {"order_name": "", "order_type": ""},
@@ -48,42 +48,39 @@ _DEFAULTS: dict[type, dict[str, object]] = {
 # 卡密接口: the table of fields says create_at and update_at, the example createtime and updatetime.
 _OTHER_SPELLINGS = {"createtime": "create_at", "updatetime": "update_at"}
 
-_MAX_PRICE_DIGITS = 18  # an exponent without measure would fill the memory of whoever writes it out
+_MAX_PRICE_DIGITS = 18  # formatting a number with a huge exponent would fill the memory
 _PRICE_TEXT = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
 _DATA_URI = re.compile(r"data:([a-z]+/[a-z0-9.+-]+);base64,([A-Za-z0-9+/=\s]+)", re.ASCII)
-MAX_VALUES = 250_000  # in one reply; a catalogue of 20,000 products has some 200,000
+MAX_VALUES = 250_000  # JSON values in one reply; a catalogue of 20,000 products has some 200,000
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-
-_SURELY_A_TIME = 2**37  # the year 6325
+_SAFE_EPOCH_LIMIT = 2**37  # the year 6325
 _MAX_EPOCH = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
-
 _json_decoder = msgspec.json.Decoder(float_hook=Decimal)
 
 
 class MisreadError(ValueError):
     """
-    A reply that has not the shape of the vendor's page.
+    A reply doesn't have the structure that the vendor's page documents.
 
     Attributes:
-        path: Where (``"data.ka.data[3].id"``), or None if it isn't JSON at all.
-        problem: What was expected. Never repeats what was found: it may be a card key.
+        path: The field at fault, such as ``"data.ka.data[3].id"``; None: the reply isn't JSON.
+        problem: What was expected. Never repeats the value, which may be a card key.
     """
 
     def __init__(self, problem: str, *, path: str | None = None) -> None:
-        self.problem = Problem.of(problem)
-        self.path = path
+        self.problem, self.path = Problem.of(problem), path
         super().__init__(f"{path}: {problem}" if path else problem)
 
 
 def parse_json(body: bytes) -> object:
     """
-    Read *body* as JSON, a byte-order mark before it allowed; a number with a point is a ``Decimal``.
+    Parse *body* as JSON. A byte-order mark is allowed. A number with a decimal point becomes a ``Decimal``.
 
     Raises:
-        MisreadError: It is none, cut, not UTF-8, nested without end, or a number without measure; or it holds more than
-            any reply does.
+        MisreadError: *body* isn't valid JSON in UTF-8, is nested too deep, has a number that is too large, or has more
+            values than any reply.
     """
-    # A value takes three bytes in *body* and up to a hundred in memory. Commas within a text count, too.
+    # A value can take three bytes in *body* and a hundred in memory. This estimate also counts commas within texts.
     if len(body) > MAX_VALUES and sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
         raise MisreadError(Problem("json_too_much", most=MAX_VALUES))
     try:
@@ -91,7 +88,7 @@ def parse_json(body: bytes) -> object:
     except RecursionError:
         problem = Problem("json_too_deep")
     except (msgspec.DecodeError, ValueError, ArithmeticError):
-        # Raised below, outside: some of these errors hold the whole document.
+        # MisreadError is raised outside of this block: some of these errors hold the whole document.
         problem = Problem("json_incomplete")
     raise MisreadError(problem)
 
@@ -113,41 +110,65 @@ class _Listing(msgspec.Struct):
     data: _Ka
 
 
+class _Paying(msgspec.Struct):
+    order_type: str
+    order_price: Any
+    order_url: str
+    order_qrcode: str
+
+
+class _Created(msgspec.Struct):
+    code: int
+    data: _Paying
+
+
 _listing = msgspec.json.Decoder(_Listing)
+_created = msgspec.json.Decoder(_Created, float_hook=Decimal)
 
 
-def _has_times(row: models.CardKey) -> bool:
-    return 0 <= row.createtime <= _MAX_EPOCH and 0 <= row.updatetime <= _MAX_EPOCH
+def read_payment(body: bytes, call: Any) -> tuple[int, models.Payment] | None:
+    """Like ``read_listing``, for a reply of ``pay/create``. The order number is that of *call*."""
+    if len(body) > MAX_VALUES:  # the price could be a huge list instead of a number
+        return None
+    try:
+        reply = _created.decode(body)
+        price, picture = _read_money(reply.data.order_price), _read_qr_code(reply.data.order_qrcode)
+    except (msgspec.DecodeError, ValueError, ArithmeticError, RecursionError):
+        return None
+    data = reply.data
+    return reply.code, models.Payment(data.order_type, price, data.order_url, picture, call.out_order_id)
 
 
-def read_listing(body: bytes) -> tuple[int, models.CardKeyPage] | None:
+def read_listing(body: bytes, _: object = None) -> tuple[int, models.CardKeyPage] | None:
     """
-    Read a whole reply of ``ka/show`` in one go, five times as fast as ``parse_json`` and ``read``.
+    Read a whole reply of ``ka/show``, five times as fast as with ``parse_json`` and ``read``.
 
     Returns:
-        Its code and its page; None wherever it is not exactly the vendor's example, be it wrong or just another
-        spelling: then the slow way decides, and says what is wrong.
+        The code and the page. None: the reply isn't exactly like the vendor's example. Then use the slow way, which
+        accepts other spellings and says what is wrong.
     """
     try:
         reply = _listing.decode(body)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
     page = reply.data.ka
-    times = 0  # their bits, all in one number: below 0 if one of them is, else no smaller than the latest
+    # The bitwise OR of all times is negative if one of them is, and otherwise not below the latest one.
+    times = 0
     for row in page.data:
         times |= row.createtime | row.updatetime
-    # What a hook of cattrs checks; all else msgspec is as strict about as our hooks.
-    if not 0 <= times < _SURELY_A_TIME and not all(map(_has_times, page.data)):
+    # msgspec is as strict as our cattrs hooks, except for the range of times.
+    each_time = (time for row in page.data for time in (row.createtime, row.updatetime))
+    if not 0 <= times < _SAFE_EPOCH_LIMIT and not all(0 <= time <= _MAX_EPOCH for time in each_time):
         return None
     return reply.code, models.CardKeyPage(page.total, page.per_page, page.current_page, page.last_page, page.data)
 
 
 def as_object(value: object, *, path: str) -> dict[str, Any]:
     """
-    *value*, if it is a JSON object.
+    Return *value*, a JSON object.
 
     Raises:
-        MisreadError: It is something else.
+        MisreadError: *value* is something else.
     """
     if not isinstance(value, dict):
         raise MisreadError(message_of(_wrong(Problem("kind_object"), value)), path=path)
@@ -156,30 +177,30 @@ def as_object(value: object, *, path: str) -> dict[str, Any]:
 
 def read(cls: type[T], value: object, *, path: str, **known: object) -> T:
     """
-    Make a *cls* of a JSON *value*.
+    Convert a JSON *value* to *cls*.
 
     Args:
-        cls: One of the models, or a plain type that has a hook.
-        value: As ``parse_json`` gave it.
-        path: Where *value* stands in the reply (``"data.ka"``), for the error.
-        known: Fields of it that the reply doesn't have.
+        cls: One of the models, or a plain type with a hook.
+        value: A value from ``parse_json``.
+        path: The path of *value* in the reply, such as ``"data.ka"``, for errors.
+        known: Values of fields that the reply doesn't have.
 
     Raises:
-        MisreadError: With the path of the first field that is wrong.
+        MisreadError: A field is wrong. ``.path`` names the first such field.
     """
     if known and isinstance(value, dict):
         value = {**cast("dict[str, object]", value), **known}
-    with suppress(Exception):  # whatever it is: the careful converter says where
+    with suppress(Exception):  # after any error, the careful converter finds the field
         return _converter(careful=False).structure(value, cls)
     try:
         return _converter(careful=True).structure(value, cls)
     except (BaseValidationError, ValueError) as error:
         misread = _explain(error, path)
-    raise misread  # out here, or the error of cattrs, which holds the value, would hang on it
+    raise misread  # outside of the except block: otherwise it would be chained to cattrs's error, which holds the value
 
 
 def _explain(error: BaseException, path: str) -> MisreadError:
-    """Follow the first error of each level down to the field at fault."""
+    """Find the field at fault: follow the first error of each level."""
     while isinstance(error, BaseValidationError):
         names = WIRE_NAMES.get(error.cl, {})
         error = error.exceptions[0]
@@ -193,7 +214,7 @@ def _explain(error: BaseException, path: str) -> MisreadError:
 
 
 def _kind(value: object) -> Problem:
-    """What JSON calls *value*."""
+    """The JSON type of *value*."""
     names: dict[type, Problem] = {
         dict: Problem("kind_object"),
         list: Problem("kind_list"),
@@ -222,7 +243,7 @@ def _read_text(value: object, _: object = None) -> str:
 
 
 def _read_money(value: object, _: object = None) -> Decimal:
-    # 产品接口 gives "1.00", 支付接口 gives 1.5; either is accepted in both, and so is the noise of PHP's floats.
+    # 产品接口 has "1.00", 支付接口 has 1.5. Both accept either, also with the rounding errors of PHP's floats.
     if type(value) is int or (type(value) is str and _PRICE_TEXT.fullmatch(value)):
         value = Decimal(value)
     if type(value) is not Decimal or value.adjusted() >= _MAX_PRICE_DIGITS:
@@ -234,8 +255,7 @@ def _read_money(value: object, _: object = None) -> Decimal:
 
 
 def _read_epoch(value: object, _: object = None) -> int:
-    whole = _read_int(value)
-    if not 0 <= whole <= _MAX_EPOCH:
+    if not 0 <= (whole := _read_int(value)) <= _MAX_EPOCH:
         raise ValueError(Problem("epoch_out_of_range"))
     return whole
 
@@ -258,7 +278,7 @@ def _read_qr_code(value: object, _: object = None) -> models.QrCode:
 
 
 def _read_picture(value: object, _: object = None) -> models.QrCode | None:
-    # Where the customer pays is known without it, so a picture that can't be read must not lose an order.
+    # The customer can pay without the picture. If it is unreadable, the order must not be lost.
     with suppress(ValueError):
         return _read_qr_code(value)
     return None
@@ -281,13 +301,13 @@ def _object_reader(cls: type[Any], converter: Converter) -> Callable[[Any, Any],
 
 
 def _with_defaults(row: dict[str, Any], defaults: dict[str, object]) -> dict[str, Any]:
-    """*row* with an empty value for each field that may be null or absent, and is."""
+    """*row* with the defaults for fields that are null or absent."""
     absent = {name: empty for name, empty in defaults.items() if row.get(name) is None}
     return {**row, **absent} if absent else row
 
 
 def _with_documented_names(row: dict[str, Any]) -> dict[str, Any]:
-    """*row* with its times under the names of the vendor's example."""
+    """*row* with its times under the names in the vendor's example."""
     for spelling, other in _OTHER_SPELLINGS.items():
         if spelling not in row and other in row:
             row = {**row, spelling: row[other]}
@@ -320,7 +340,7 @@ _HOOKS: tuple[tuple[Any, Callable[[Any, Any], Any]], ...] = (
 )
 
 
-# One for speed; one that says where, asked only when the first has refused. Made when they are first needed.
+# The careful converter is slower, and finds the field at fault. It is used only after the fast one has failed.
 @cache
 def _converter(*, careful: bool) -> Converter:
     converter = Converter(detailed_validation=careful)

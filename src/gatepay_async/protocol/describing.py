@@ -1,4 +1,4 @@
-"""A reply that is not GatePay's, described and not quoted: anything in it may be a card key."""
+"""Describes a reply that is not GatePay's without quoting it, because anything in it may be a card key."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from gatepay_async.protocol.codec import MisreadError, parse_json
 from gatepay_async.protocol.masking import MASK, mask
 from gatepay_async.protocol.vocabulary import FIELDS, MEDIA_TYPES
 
-_TITLE_SCAN_BYTES = 4096  # bytes of a page that a title is looked for in
+_TITLE_SCAN_BYTES = 4096  # the title of a page is looked for in so many bytes
 _MAX_JSON_BYTES = 2**20
 _MAX_DEPTH = 4
 _MAX_FIELDS = 12
-_DESCRIPTION_CHARS = 300  # characters of a description
+_DESCRIPTION_CHARS = 300
 
 _TITLE = re.compile(r"<title[^>]*>([^<]*)</", re.IGNORECASE)
 _FIELD_NAME = re.compile(r"[a-z]{1,20}(_[a-z]{1,20}|[A-Z][a-z]{2,20}){0,3}")
@@ -26,19 +26,22 @@ _TYPE_NAMES: dict[type, str] = {str: "text", bool: "bool", int: "int", Decimal: 
 
 def describe(body: bytes, *, content_type: str = "", keys: Iterable[str] = (), strict: bool = False) -> str:
     """
-    What *body* looks like: ``text/html, 168 bytes, titled "502 Bad Gateway"``, or, of JSON, its fields and their kinds:
-    ``application/json, 60 bytes, {code: int, data: {order_price: text}}``.
+    Describe *body*.
+
+    A web page is described like ``text/html, 168 bytes, titled "502 Bad Gateway"``; JSON by its fields and their types,
+    like ``application/json, 60 bytes, {code: int, data: {order_price: text}}``.
 
     Args:
-        body: Undone of any content coding.
-        content_type: As the reply names it; shown if it is a known one.
+        body: The decoded body.
+        content_type: The content type of the reply. It is shown if it is a known one.
         keys: Card keys that were sent.
-        strict: Of a title and of the names of fields, only those of a list are shown.
+        strict: Show only titles and field names that consist of listed words.
     """
     parts = [_media_type(content_type), "1 byte" if len(body) == 1 else f"{len(body)} bytes"]
     title = _TITLE.search(body[:_TITLE_SCAN_BYTES].decode("utf-8", "replace"))
     if title is not None:
-        # Masked before blanks are drawn together, and after: a card key may hold several, or be broken by them.
+        # Mask before and after blanks are collapsed: a card key may contain several blanks, or line breaks may split
+        # it.
         shown = mask(html.unescape(title[1]), keys=keys, strict=strict)
         parts.append(f'titled "{mask(" ".join(shown.split()), keys=keys, strict=strict)}"')
     elif len(body) <= _MAX_JSON_BYTES:

@@ -1,4 +1,4 @@
-"""Durations that a user gives: a number of seconds or a ``timedelta``, checked in one place."""
+"""Checks durations that a user passes: a number of seconds or a ``timedelta``."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from gatepay_async.words.problem import Problem
 # A number of seconds, or a timedelta.
 Seconds: TypeAlias = float | timedelta
 
-_TOO_LONG = 2**63  # more seconds than any clock counts
+_TOO_LONG = 2**63  # seconds
 
 
 def to_seconds(name: str, value: object) -> float:
     """
-    A duration above 0, in seconds.
+    Return a duration above 0 in seconds.
 
     Raises:
-        InvalidRequestError: It is not one; ``.field`` is *name*.
+        InvalidRequestError: *value* isn't one. ``.field`` is *name*.
     """
     seconds = _number(value)
     if seconds is None or not 0 < seconds < math.inf:
@@ -31,7 +31,7 @@ def to_seconds(name: str, value: object) -> float:
 
 
 def to_seconds_or_none(name: str, value: object) -> float | None:
-    """As ``to_seconds``; None for None or ``math.inf``, which both mean that there is no bound."""
+    """Like ``to_seconds``, but None and ``math.inf`` are allowed, and return None: no limit."""
     seconds = math.inf if value is None else _number(value)
     if seconds is None or not seconds > 0:
         raise InvalidRequestError(field=name, problem=Problem("seconds_or_none"))
@@ -39,24 +39,24 @@ def to_seconds_or_none(name: str, value: object) -> float | None:
 
 
 def without_timedelta(value: Seconds) -> float:
-    """For an attrs field: seconds of a ``timedelta``; anything else is left to the validator."""
+    """Convert an attrs field from a ``timedelta`` to seconds. Other values are left to the validator."""
     return value.total_seconds() if isinstance(value, timedelta) else value
 
 
 def above_0(_: object, attribute: Attribute[float], value: object) -> None:
-    """Validate an attrs field: as ``to_seconds``."""
+    """Validate an attrs field like ``to_seconds``."""
     to_seconds(attribute.name, value)
 
 
 def from_0(_: object, attribute: Attribute[float], value: object) -> None:
-    """Likewise; 0 and ``math.inf`` are right, too."""
+    """Validate an attrs field like ``to_seconds``, but 0 and ``math.inf`` are allowed, too."""
     seconds = _number(value)
     if seconds is None or not seconds >= 0:
         raise InvalidRequestError(field=attribute.name, problem=Problem("seconds_from_0"))
 
 
 def _number(value: object) -> float | None:
-    """Seconds; None if *value* is neither a ``timedelta`` nor a number that a clock can count to, or infinity."""
+    """Return the seconds; None: *value* is neither a ``timedelta`` nor a reasonable number or infinity."""
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -1,11 +1,11 @@
 """
-Every error of this package: one tree, a branch for each one who can be at fault.
+All errors of this package, as one tree. The branch says whose fault an error is.
 
 ::
 
     GatePayError
-    ├── InvalidRequestError (a ValueError)    you: the call can't be right; nothing was sent
-    ├── RefusedError                          GatePay said no; one class for each cause:
+    ├── InvalidRequestError (a ValueError)    an argument is invalid; nothing was sent
+    ├── RefusedError                          GatePay refused the call; one class for each cause:
     │   ├── MissingParameterError                 InvalidPayTypeError       SingleItemOnlyError
     │   ├── InvalidProductError                   InvalidQuantityError      ProductNotFoundError
     │   ├── ShopNotFoundError                     InvalidAppKeyError        SignatureRejectedError
@@ -16,18 +16,18 @@ Every error of this package: one tree, a branch for each one who can be at fault
     │   ├── UnknownFailureError                   OrderNotFoundError        InvalidPriceError
     │   ├── PayTypeClosedError                    ProductUnavailableError   UnexpectedParameterError
     │   └── CallbackUrlMissingError               AppKeyExpiredError        NotAnAgentError
-    ├── ProtocolError                         whoever answered doesn't speak GatePay's protocol
-    ├── TransportError                        nobody answered
-    │   └── DeadlineExceededError             … before the call's deadline
-    ├── OutcomeUnknownError                   a call that must not be sent twice may have been done
-    ├── CallbackError                         whoever called back is not to be believed
-    │   ├── MalformedCallbackError                a field is missing, doubled or in another form
+    ├── ProtocolError                         the reply is not GatePay's
+    ├── TransportError                        no reply came
+    │   └── DeadlineExceededError                 before the call's deadline
+    ├── OutcomeUnknownError                   a call that must not be sent twice may have been carried out
+    ├── CallbackError                         a callback doesn't verify
+    │   ├── MalformedCallbackError                a field is missing, comes twice or has the wrong form
     │   ├── CallbackSignatureError                not signed with your secret
     │   └── StaleCallbackError                    signed, but too old
-    └── UploadIncomplete                      some keys of an upload are not known to be stored; in bulk
+    └── UploadIncomplete                      some card keys of an upload are not known to be stored; see ``bulk``
 
-Errors carry data and write their own sentence. None holds the secret, a signature or a card key,
-and every one survives pickling. What is wrong, ``.problem``, is a ``str`` with a ``.name`` and ``.facts`` for programs.
+Errors hold data, from which they make their message. None holds the appsecret, a signature or a card key. All can be
+pickled. ``.problem``, which says what is wrong, is a ``str`` with a ``.name`` and ``.facts`` for programs.
 """
 
 from __future__ import annotations
@@ -43,25 +43,25 @@ E = TypeVar("E", bound="GatePayError")
 def _rebuild(cls: type[E], args: tuple[object, ...], facts: dict[str, Any]) -> E:
     error = cls.__new__(cls, *args)
     error.__dict__.update(facts)
-    if "problem" in facts:  # a plain text, if an older version has pickled it
+    if "problem" in facts:  # older versions have pickled it as a plain text
         error.__dict__["problem"] = Problem.of(facts["problem"])
     return error
 
 
 class GatePayError(Exception):
-    """The root: whatever this package raises of its own accord is one of these."""
+    """The base class of all errors of this package."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Exceptions are pickled by calling the class with `args`; ours take keywords.
+        # By default, unpickling calls the class with `args`, but our classes take keyword arguments.
         return _rebuild, (type(self), self.args, self.__dict__)
 
 
 class InvalidRequestError(GatePayError, ValueError):
     """
-    The call can't be right; nothing has been sent.
+    An argument is invalid. Nothing was sent.
 
     Attributes:
-        field: The parameter at fault, by its name (``"product_num"``).
+        field: The name of the parameter at fault, such as ``"product_num"``.
         problem: What is wrong with it. Never repeats a value that may be secret.
     """
 
@@ -73,17 +73,17 @@ class InvalidRequestError(GatePayError, ValueError):
 
 class RefusedError(GatePayError):
     """
-    GatePay answered, and said no. A number that the vendor's tables lack is a plain ``RefusedError``.
+    GatePay refused the call. An undocumented code is a plain ``RefusedError``.
 
     Attributes:
-        code: The number, whose meaning depends on the endpoint; the class says what it means.
-        message: GatePay's own words, as sent, except that what looks like a secret is masked (card keys, signatures,
-            order numbers), control characters are escaped, and 200 characters are the most.
-        endpoint: ``"pay/create"`` and so on.
-        time: When GatePay says it answered (aware, UTC), or None where that can't be read.
-        attempts: How often the call was sent.
-        in_doubt: An earlier attempt of the same call broke off and may have been carried out.
-        cause: Why, in a sentence of the catalogue; empty in an error that you build yourself.
+        code: The code of the reply. Its meaning depends on the endpoint; the class of the error stands for it.
+        message: GatePay's own message, at most 200 characters. What looks like a secret (card keys, signatures, order
+            numbers) is masked, and control characters are escaped.
+        endpoint: The endpoint, such as ``"pay/create"``.
+        time: The time in GatePay's reply (in UTC), or None if it can't be read.
+        attempts: How many attempts the call took.
+        in_doubt: An earlier attempt of the same call got no reply, and may have been carried out.
+        cause: Why it was refused, from the catalogue; empty in an error that you build yourself.
         remedy: What to do, likewise. ``catalogue.explain(error, "zh")`` has both in Chinese.
     """
 
@@ -117,15 +117,15 @@ class MissingParameterError(RefusedError):
 
 
 class InvalidPayTypeError(RefusedError):
-    """The way to pay is none that GatePay knows."""
+    """GatePay doesn't know the payment type."""
 
 
 class SingleItemOnlyError(RefusedError):
-    """WeChat pays for one item at a time."""
+    """WeChat payments are for a single item."""
 
 
 class InvalidProductError(RefusedError):
-    """The product number has not the form of one."""
+    """The product number is invalid."""
 
 
 class InvalidQuantityError(RefusedError):
@@ -141,7 +141,7 @@ class ShopNotFoundError(RefusedError):
 
 
 class InvalidAppKeyError(RefusedError):
-    """The appkey is not one of GatePay's."""
+    """GatePay doesn't know the appkey."""
 
 
 class SignatureRejectedError(RefusedError):
@@ -149,7 +149,7 @@ class SignatureRejectedError(RefusedError):
 
 
 class OutOfStockError(RefusedError):
-    """Fewer card keys are left than were asked for."""
+    """The order is for more card keys than are in stock."""
 
 
 class QuotaExceededError(RefusedError):
@@ -165,11 +165,11 @@ class EndpointClosedError(RefusedError):
 
 
 class InvalidPageError(RefusedError):
-    """The page number is not one."""
+    """The page number is invalid, or beyond the last page."""
 
 
 class DuplicateKeysError(RefusedError):
-    """The same card key stands twice in one call."""
+    """The same card key is in one call twice."""
 
 
 class EmptyContentError(RefusedError):
@@ -181,27 +181,27 @@ class TooManyKeysError(RefusedError):
 
 
 class AlreadyStoredError(RefusedError):
-    """Every card key of the call is on the server already: nothing was stored, nothing is lost."""
+    """All card keys of the call are on the server already. Nothing was stored, and nothing is lost."""
 
 
 class StorageFailedError(RefusedError):
-    """GatePay's database refused the card keys: nothing was stored."""
+    """GatePay's database refused the card keys. Nothing was stored."""
 
 
 class NoPayTypeAvailableError(RefusedError):
-    """The shop has no way of receiving money that could be used for this payment."""
+    """The shop has no payment type that could be used for this payment."""
 
 
 class OrderFailedError(RefusedError):
-    """GatePay could not make the order."""
+    """GatePay could not create the order."""
 
 
 class UnknownFailureError(RefusedError):
-    """GatePay failed for a reason that it doesn't know itself."""
+    """GatePay failed, and gives no reason."""
 
 
 class OrderNotFoundError(RefusedError):
-    """GatePay finds no order with this ``out_order_id``."""
+    """GatePay has no order with this ``out_order_id``."""
 
 
 class InvalidPriceError(RefusedError):
@@ -209,7 +209,7 @@ class InvalidPriceError(RefusedError):
 
 
 class PayTypeClosedError(RefusedError):
-    """The shop has closed this way to pay."""
+    """The shop has closed this payment type."""
 
 
 class ProductUnavailableError(RefusedError):
@@ -221,7 +221,7 @@ class UnexpectedParameterError(RefusedError):
 
 
 class CallbackUrlMissingError(RefusedError):
-    """The shop has not entered the URLs in GatePay's console."""
+    """The shop has not set the URLs in GatePay's console."""
 
 
 class AppKeyExpiredError(RefusedError):
@@ -229,22 +229,22 @@ class AppKeyExpiredError(RefusedError):
 
 
 class NotAnAgentError(RefusedError):
-    """The shop's owner is no agent of GatePay's."""
+    """The shop's owner is not a GatePay agent."""
 
 
 class ProtocolError(GatePayError):
     """
-    The reply is not GatePay's: HTML, cut JSON, another shape, a redirect.
+    The reply is not GatePay's: it is HTML, a redirect, truncated JSON, or JSON with another structure.
 
     Attributes:
-        endpoint: ``"ka/show"`` and so on.
-        http_status: The reply's HTTP status.
+        endpoint: The endpoint, such as ``"ka/show"``.
+        http_status: The HTTP status of the reply.
         problem: What is wrong with the reply.
-        path: Where, when the reply is JSON (``"data.ka.data[3].id"``), else None.
-        excerpt: What the reply looks like; it describes and never quotes: content type, length, the title of a web
-            page, the names of JSON fields with the kinds of their values (``{code: int, data: {order_price: text}}``).
-        retry_after: Seconds that the server asked to be left alone for, or None.
-        attempts: How often the call was sent.
+        path: The field at fault if the reply is JSON, such as ``"data.ka.data[3].id"``; else None.
+        excerpt: A description of the reply without quotes from it: content type, length, the title of a web page, or
+            the names and types of JSON fields, such as ``{code: int, data: {order_price: text}}``.
+        retry_after: The seconds after which the server asks to retry, or None.
+        attempts: How many attempts the call took.
     """
 
     def __init__(
@@ -266,32 +266,31 @@ class ProtocolError(GatePayError):
         self.retry_after = retry_after
         self.attempts = attempts
         where = f"{path} " if path else ""
-        wait = "" if retry_after is None else f"; it asks to be left alone for {retry_after:g} s"
+        wait = "" if retry_after is None else f"; the server asks to retry after {retry_after:g} s"
         shown = f": {excerpt}" if excerpt else ""
         super().__init__(f"{endpoint} (HTTP {http_status}): {where}{problem}{wait}{shown}")
 
     @property
     def may_have_been_done(self) -> bool:
         """
-        Whether the call may have been carried out all the same.
+        Whether the call may have been carried out in spite of this reply.
 
-        HTTP's 3xx and 4xx say that it was not, except where a gateway has given up waiting, and where the reply itself
-        says "success".
+        A status 3xx or 4xx means that it wasn't, unless a gateway timed out, or the reply itself says "success".
         """
         if (self.path, self.problem.name) == ("code", "says_success"):
             return True
-        return not 300 <= self.http_status < 500 or self.http_status in (408, 499)  # noqa: PLR2004 -- HTTP's own lines
+        return not 300 <= self.http_status < 500 or self.http_status in (408, 499)  # noqa: PLR2004 -- HTTP's classes
 
 
 class TransportError(GatePayError):
     """
-    Nobody answered: no connection, a connection that broke, or no whole reply within ``timeout``.
+    No reply came: there was no connection, the connection broke, or the reply wasn't complete within ``timeout``.
 
     Attributes:
-        endpoint: ``"ka/create"`` and so on.
-        sent: False if no byte of the request has left in any attempt, so that it can't have been
-            carried out; True if it may have been.
-        attempts: How often the call was tried.
+        endpoint: The endpoint, such as ``"ka/create"``.
+        sent: False: no byte of the request has left in any attempt, so the call was not carried out. True: it may have
+            been carried out.
+        attempts: How many attempts the call took.
         problem: What happened.
     """
 
@@ -305,26 +304,26 @@ class TransportError(GatePayError):
     def __str__(self) -> str:
         tries = "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"
         left = "the request may have arrived" if self.sent else "no byte of the request has left"
-        return f"{self.endpoint}: nobody answered: {self.problem} ({tries}; {left})"
+        return f"{self.endpoint}: no reply: {self.problem} ({tries}; {left})"
 
 
 class DeadlineExceededError(TransportError):
-    """The call's ``deadline`` has passed, waits and retries included."""
+    """The call's ``deadline`` has passed. It includes waits and retries."""
 
 
 class OutcomeUnknownError(GatePayError):
     """
-    A call that must not be sent twice broke off: the order may have been made, or not.
+    A call that must not be sent twice got no reply: the order may or may not have been created.
 
-    Don't send it again. ``settle(error)`` asks GatePay with ``check_order``: if it finds the order, it was made. If
-    not, look for it in GatePay's console. Its callback, should the customer pay, settles it too.
+    Don't send it again. ``settle(error)`` asks GatePay with ``check_order``: if the order is found, it was created. If
+    not, look for it in GatePay's console. If the customer pays it, its callback also shows that it was created.
 
-    After ``send_raw``, any call that the caller did not call repeatable: it may have been carried out, or not.
+    ``send_raw`` raises this for calls that are not marked as repeatable: they may or may not have been carried out.
 
     Attributes:
-        endpoint: ``"pay/create"`` and so on.
+        endpoint: The endpoint, such as ``"pay/create"``.
         out_order_id: Your order number, as sent; empty after ``send_raw``.
-        attempts: How often the call was tried (only the last attempt can have arrived).
+        attempts: How many attempts the call took. Only the last one can have arrived.
     """
 
     def __init__(self, *, endpoint: str, out_order_id: str, attempts: int = 1) -> None:
@@ -332,10 +331,10 @@ class OutcomeUnknownError(GatePayError):
         self.out_order_id = out_order_id
         self.attempts = attempts
         super().__init__(
-            f"{endpoint}: the call may have been carried out, or not. Find out before you send it again."
+            f"{endpoint}: the call may or may not have been carried out. Find out before you send it again."
             if not out_order_id
-            else f"{endpoint}: the order {out_order_id!r} may have been made, or not. Don't send it again: ask "
+            else f"{endpoint}: the order {out_order_id!r} may or may not have been created. Don't send it again: call "
             f"check_order({out_order_id!r}) first. If GatePay finds no order, look in its console. If you can't wait, "
-            f"let this order go and make another under a new out_order_id; should the customer pay the first, its "
-            f"callback will tell.",
+            f"abandon this order and create another with a new out_order_id. If the customer pays the first one, you "
+            f"still get its callback.",
         )

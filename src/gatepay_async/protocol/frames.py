@@ -1,8 +1,9 @@
 """
-What an error's traceback keeps alive: the locals of every frame that it has passed.
+Removes secrets from tracebacks: a traceback keeps the local variables of every frame that the error has passed.
 
-Tools that report errors print them (Sentry by default; ``traceback.TracebackException(capture_locals=True)``). In the
-frames of a call stand the form with its signature, card keys, the reply. They are emptied where an error leaves.
+Tools that report errors show these variables (Sentry by default;
+``traceback.TracebackException(capture_locals=True)``). In the frames of a call, they hold signatures, card keys and
+replies. So the frames are cleared before an error reaches the caller.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 C = TypeVar("C", bound=type)
 
-# Ours, and those that our calls run through. The frames of users' own code stay as they are.
-_EMPTIED = frozenset(
+# This package, and the packages that our calls run through. The frames of users' own code stay as they are.
+_CLEARED_PACKAGES = frozenset(
     {
         "gatepay_async", "aiohttp", "anyio", "asyncio", "cattrs", "contextlib", "h11", "httpcore", "httpcore2", "httpx",
         "httpx2", "httpx_aiohttp", "msgspec", "shutil", "ssl", "trio",
@@ -27,7 +28,7 @@ _EMPTIED = frozenset(
 
 
 def clear_frames(error: BaseException) -> None:
-    """Empty the frames that *error*, and every error that hangs on it, has passed on its way to the caller."""
+    """Clear the frames in the tracebacks of *error* and of all errors that are chained to it."""
     for each in _chained_errors(error):
         traceback = each.__traceback__
         while traceback is not None:
@@ -36,14 +37,14 @@ def clear_frames(error: BaseException) -> None:
 
 
 def sealed(function: Callable[P, T]) -> Callable[P, T]:
-    """Let errors out of *function* without the locals of what it called, and without its arguments."""
+    """Decorate *function*: its errors keep neither its arguments nor the local variables of what it called."""
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return function(*args, **kwargs)
         except BaseException as error:
-            del args, kwargs  # this frame stays
+            del args, kwargs  # this frame is still running, and can't be cleared
             clear_frames(error)
             raise
 
@@ -51,13 +52,13 @@ def sealed(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def sealed_init(cls: C) -> C:
-    """Let errors out of a class's ``__init__`` likewise: its arguments may be secrets."""
+    """Decorate a class: apply ``sealed`` to its ``__init__``, whose arguments may be secrets."""
     cast("Any", cls).__init__ = sealed(cast("Any", cls).__init__)
     return cls
 
 
 def _chained_errors(error: BaseException) -> Iterator[BaseException]:
-    """*error*, what caused it, what it came in, and the members of groups; each once."""
+    """Yield *error*, its causes and contexts, and the members of exception groups, each once."""
     left: list[BaseException | None] = [error]
     seen: set[int] = set()
     while left:
@@ -72,13 +73,13 @@ def _chained_errors(error: BaseException) -> Iterator[BaseException]:
 
 
 def _clear_frame(frame: FrameType) -> None:
-    if not _is_emptied(frame):
+    if not _should_clear(frame):
         return
-    with suppress(RuntimeError):  # it still runs: the caller's, or the one that is asking
+    with suppress(RuntimeError):  # the frame is still running
         frame.clear()
 
 
-def _is_emptied(frame: FrameType) -> bool:
-    # What attrs and cattrs generate has no module.
+def _should_clear(frame: FrameType) -> bool:
+    # Code that attrs and cattrs generate has no module.
     module = frame.f_globals.get("__name__")
-    return module is None or str(module).partition(".")[0] in _EMPTIED
+    return module is None or str(module).partition(".")[0] in _CLEARED_PACKAGES

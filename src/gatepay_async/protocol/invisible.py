@@ -1,8 +1,8 @@
 """
-Characters that nobody sees: they come along from spreadsheets, chats and web pages, and make another card key of one.
+Invisible characters, which are copied along from spreadsheets, chats and web pages.
 
-A key with one of them looks right, is sold, and does not work. At the ends of a line they are stripped. Within a key
-they may be meant, so they are kept, and reported.
+A card key with such a character looks right and gets sold, but doesn't work. At the ends of a line, they are stripped.
+Within a card key, they may be intended, so they are kept and reported.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ from __future__ import annotations
 import unicodedata
 from itertools import chain
 
-# Default_Ignorable_Code_Point of the Unicode Character Database (DerivedCoreProperties.txt, 16.0), with the reserved
-# ones. Python's unicodedata has the general category, and not this property.
+# Default_Ignorable_Code_Point of the Unicode Character Database (DerivedCoreProperties.txt, 16.0), including reserved
+# code points. Python's unicodedata doesn't have this property.
 _DEFAULT_IGNORABLE = (
     (0x00AD, 0x00AD), (0x034F, 0x034F), (0x061C, 0x061C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F),
     (0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF),
     (0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A), (0xE0000, 0xE0FFF),
 )  # fmt: skip
-# General category Cf (format) that is not default-ignorable, and shows nothing either: interlinear annotations,
-# Egyptian hieroglyph format controls. The rest of Cf, Prepended_Concatenation_Mark, shows a sign around digits.
+# Characters of the category Cf (format) that are not default-ignorable but invisible: interlinear annotations and
+# format controls of Egyptian hieroglyphs. The rest of Cf, Prepended_Concatenation_Mark, is visible around digits.
 _FORMAT = ((0xFFF9, 0xFFFB), (0x13430, 0x1343F))
-# General category Cc (control), without tab and the ends of lines, which are blanks, and without NUL: that one shows a
-# file in UTF-16, and is refused.
+# The category Cc (control), without tab and line ends, which are blanks, and without NUL, which is refused: it occurs
+# in files in UTF-16.
 _CONTROL = ((0x01, 0x08), (0x0B, 0x0C), (0x0E, 0x1F), (0x7F, 0x9F))
-_BRAILLE_BLANK = ((0x2800, 0x2800),)  # category So, and a cell without dots
-# Ends of lines and paragraphs that no file of card keys is cut at, and spaces that look like a plain one, or like none:
-# a customer who types the key does not type them. The ideographic space is as wide as a letter, and typed in Chinese.
+_BRAILLE_BLANK = ((0x2800, 0x2800),)  # of the category So, but without dots
+# Line and paragraph separators at which no file of card keys is split, and spaces that look like a plain one or like
+# none, which a customer wouldn't type. The ideographic space is not listed: it is wide, and common in Chinese text.
 _SEPARATORS = ((0x2028, 0x2029),)
 _SPACES = ((0x00A0, 0x00A0), (0x2000, 0x200A), (0x202F, 0x202F), (0x205F, 0x205F))
 
@@ -34,7 +34,7 @@ _INVISIBLE = frozenset(
     for first, last in (*_DEFAULT_IGNORABLE, *_FORMAT, *_CONTROL, *_BRAILLE_BLANK, *_SEPARATORS, *_SPACES)
     for each in range(first, last + 1)
 )
-# Of them, what str.isprintable() lets through: letters, marks and symbols by their category.
+# Those for which str.isprintable() is true: their categories are letters, marks or symbols.
 _PRINTABLE = frozenset(letter for letter in _INVISIBLE if letter.isprintable())
 
 _NON_JOINER, _JOINER = "\u200c", "\u200d"
@@ -43,8 +43,8 @@ _SELECTORS = frozenset(
 )
 _TAGS = frozenset(map(chr, range(0xE0020, 0xE0080)))
 _FLAG, _KEYCAP = "\U0001f3f4", "\u20e3"
-# Where a joiner changes how letters look: Arabic and its neighbours, the scripts of India and of South-East Asia,
-# Mongolian (The Unicode Standard, 23.2, Cursive Connection and Ligatures).
+# The scripts in which a joiner changes how letters look: Arabic and its neighbours, the scripts of India and South-East
+# Asia, Mongolian (The Unicode Standard, 23.2, Cursive Connection and Ligatures).
 _JOINING = (
     (0x0600, 0x109F), (0x1780, 0x18AF), (0x1A20, 0x1C4F), (0xA800, 0xABFF), (0xFB50, 0xFDFF), (0xFE70, 0xFEFE),
     (0x10A00, 0x11FFF),
@@ -53,12 +53,12 @@ _EMOJI = frozenset({"So", "Sk", "Sm"})
 
 
 def may_be_odd(text: str) -> bool:
-    """Whether it is worth asking for more; False for nearly all texts, and quick."""
+    """A quick check: False means that *text* has no odd characters. It is False for nearly all texts."""
     return not text.isprintable() or not (text.isascii() or _PRINTABLE.isdisjoint(text))
 
 
 def strip(text: str) -> str:
-    """*text* without blanks and invisible characters at its ends. What belongs to a visible character stays."""
+    """*text* without blanks and invisible characters at its ends. Those that modify a visible character are kept."""
     start, end = 0, len(text)
     while start < end and (text[start].isspace() or text[start] in _INVISIBLE):
         start += 1
@@ -68,15 +68,15 @@ def strip(text: str) -> str:
 
 
 def holds_any(text: str) -> bool:
-    """Whether there is an invisible character in *text* that belongs to no visible one."""
+    """Whether *text* has an invisible character that doesn't modify a visible one."""
     return any(_is_odd(text, place, 0) for place in range(len(text)))
 
 
 def first(text: str) -> str | None:
     """
-    The first character of a key or an address that nobody sees, as ``U+200B``; or None.
+    Return the first invisible character of an appkey, appsecret or URL, such as ``U+200B``; None: there is none.
 
-    As ``holds_any``, and spaces other than the plain one, line breaks and NUL: none of them is meant there.
+    Unlike in ``holds_any``, this includes line breaks, NUL and all spaces but the plain one.
     """
     hidden = (
         letter

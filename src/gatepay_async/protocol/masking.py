@@ -1,4 +1,4 @@
-"""What may be repeated of text that others wrote: servers, proxies, the system, libraries that quote them."""
+"""Masks possible secrets in text from outside: from servers, proxies, the OS, and libraries that quote these."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from functools import partial
 from gatepay_async.protocol.vocabulary import PHRASES, WORDS
 
 MASK = "***"
-_EXCERPT_CHARS = 200  # characters of such a text
-_SCANNED_CHARS = 2000  # so many of it are looked at: what follows would not be shown, and may be megabytes
+_EXCERPT_CHARS = 200
+_SCANNED_CHARS = 2000  # the rest, which may be megabytes, wouldn't be shown anyway
 
-# Numbers side by side, as printed on a card: 1234 5678, 1234-5678.
+# Groups of digits, as printed on a card: 1234 5678, 1234-5678.
 _GROUPS = re.compile(r"[0-9]+([ \t-]+[0-9]+)+")
-# What stands between blanks and Chinese letters; wide letters and digits (U+FF10 to U+FF5A) are never ordinary.
+# Text between blanks and Chinese characters. Full-width letters and digits (U+FF10 to U+FF5A) are always masked.
 _RUN = re.compile(r"[!-~\uff10-\uff5a]+")
 _CORE = re.compile(r"""([(\[{<"'`]*)(.*?)([)\]}>"'`.,:;!?]*)""", re.DOTALL)
 _SMALL_NUMBER = re.compile(r"-?[0-9]{1,5}(\.[0-9]{1,2})?%?")
-# A word of a language, or a name of a program: out_order_id, orderPrice. No digits, no capitals in a row.
+# A word, or an identifier such as out_order_id or orderPrice: without digits or consecutive capitals.
 _WORD = re.compile(r"[A-Z]?[a-z]{0,19}([A-Z][a-z]{2,19}|_[a-z]{1,19}){0,3}('[a-z]{1,2})?")
 _CHINESE = re.compile("|".join(PHRASES))
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
@@ -27,19 +27,19 @@ _MASKS = re.compile(r"\*{3}([ \t]*\*{3})+")
 
 def mask(text: str, *, keys: Iterable[str] = (), strict: bool = False) -> str:
     """
-    *text* without what may be a secret: card keys, signatures, numbers of orders and of people.
+    Mask what may be a secret: card keys, signatures, numbers of orders and of people.
 
-    What was sent in confidence goes first. Then only what looks like words and small numbers stays, and Chinese.
-    Control characters are escaped; what is longer than 200 characters is cut.
+    First the *keys* are masked. Of the rest, only text that looks like words, small numbers or Chinese is kept. Control
+    characters are escaped. The result has at most 200 characters.
 
     Args:
-        text: A message of the server's, or of whoever stands between.
-        keys: Card keys that were sent, which it may repeat.
-        strict: Only the words of a list stay: the text may hold card keys that were not sent, in any form.
+        text: A message from a server or from something in between.
+        keys: Card keys that were sent, and that *text* may repeat.
+        strict: Keep only the words of a list, because *text* may hold card keys that were not sent, in any form.
     """
     if len(text) > _SCANNED_CHARS:
         text = hide_keys(text[: 2 * _SCANNED_CHARS], keys)[:_SCANNED_CHARS]
-        text = text[: max(map(text.rfind, " \t\n")) + 1] + MASK  # what is cut in the middle is not recognised
+        text = text[: max(map(text.rfind, " \t\n")) + 1] + MASK  # a secret that is cut in half wouldn't be recognised
     text = hide_keys(text, keys)
     text = _GROUPS.sub(MASK, text)
     if strict:
@@ -51,13 +51,13 @@ def mask(text: str, *, keys: Iterable[str] = (), strict: bool = False) -> str:
 
 def hide_keys(text: str, keys: Iterable[str]) -> str:
     """*text* without *keys*."""
-    for key in sorted(keys, key=len, reverse=True):  # one may be the beginning of another
+    for key in sorted(keys, key=len, reverse=True):  # longest first: one card key may be the start of another
         text = text.replace(key, MASK)
     return text
 
 
 def is_ordinary(word: str, *, strict: bool = False) -> bool:
-    """Whether *word* may be shown by itself."""
+    """Whether *word* can't be a secret, and may be shown."""
     if word.lower() in WORDS or _SMALL_NUMBER.fullmatch(word) is not None:
         return True
     return not strict and _WORD.fullmatch(word) is not None
@@ -69,7 +69,7 @@ def _mask_run(strict: bool, run: re.Match[str]) -> str:  # noqa: FBT001 -- priva
     pieces = re.split(r"([:/=,|])", core)  # 成功录入:1, text/html, a=b
     shown = [piece if len(piece) <= 1 and not piece.isalnum() else _mask_word(piece, strict=strict) for piece in pieces]
     if any(piece == MASK for piece in shown):
-        return before + MASK + after  # what belongs together goes together
+        return before + MASK + after  # mask the whole text, not only a part of it
     return before + "".join(shown) + after
 
 

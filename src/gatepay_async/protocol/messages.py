@@ -1,4 +1,4 @@
-"""A call to the bytes that are posted; the bytes that come back to what the call promises, or to an error."""
+"""Encodes a call to the bytes that are sent, and decodes the reply to a model or an error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import quote_plus
 from attrs import field, frozen
 
 from gatepay_async.protocol import catalogue, codec
-from gatepay_async.protocol.calls import Call, KaShow
+from gatepay_async.protocol.calls import Call, KaShow, PayCreate
 from gatepay_async.protocol.describing import describe
 from gatepay_async.protocol.errors import ProtocolError, RefusedError
 from gatepay_async.protocol.masking import mask
@@ -24,52 +24,56 @@ from gatepay_async.words.problem import Problem
 
 T = TypeVar("T")
 
-CONTENT_TYPE = "application/x-www-form-urlencoded"  # silent; the API page's reading
+CONTENT_TYPE = "application/x-www-form-urlencoded"  # the vendor doesn't document it
 SUCCESS = 100
 
-_REDIRECT, _CLIENT_ERROR = 300, 400  # HTTP's own lines
+_REDIRECT, _CLIENT_ERROR = 300, 400  # the first status of each class
 _WITHOUT_BODY = (204, 205)  # No Content, Reset Content
 
-# Where a whole reply can be read in one go; the other replies are small, or rare.
-_FAST_READERS: dict[str, Callable[[bytes], tuple[int, Any] | None]] = {KaShow.path: codec.read_listing}
+# Functions that read a whole reply in one step, with the call that it answers. Other replies are small or rare.
+_FAST_READERS: dict[str, Callable[[bytes, Any], tuple[int, Any] | None]] = {
+    KaShow.path: codec.read_listing,
+    PayCreate.path: codec.read_payment,
+}
 
-_MAX_CODE = 99_999  # GatePay's have three digits; a longer number may be a card key
+_MAX_CODE = 99_999  # GatePay's codes have three digits; a longer number may be a card key
 
 _CODE_TEXT = re.compile(r"[0-9]{1,5}")
 _EPOCH = re.compile(r"[0-9]{1,12}")
 
-# What stands for itself (the same as in urllib.parse; WHATWG URL, application/x-www-form-urlencoded).
+# The bytes that need no escaping (the same as in urllib.parse; WHATWG URL, application/x-www-form-urlencoded).
 _SAFE = (string.ascii_letters + string.digits + "_.-~").encode()
-# Replacing byte by byte pays as long as there are few different ones: a line feed, mostly.
-_FEW = 8
+_ALL_SAFE = re.compile(r"[A-Za-z0-9_.~-]*")
+# With at most so many different bytes to escape, replacing them one after the other is faster than quote_plus().
+_MAX_REPLACED_BYTES = 8
 
 
 class Form(bytes):
-    """A form as it is posted: signed, and perhaps full of card keys, so that ``repr`` shows its length only."""
+    """A signed form. ``repr`` shows only its length, because it may hold card keys."""
 
     __slots__ = ()
 
     def __repr__(self) -> str:
         return f"<form of {len(self)} bytes>"
 
-    __str__ = __repr__  # what str() and f"{}" show; the bytes themselves are what decode() gives
+    __str__ = __repr__  # str() and f"{}" don't show the bytes either; decode() does
 
 
 @frozen
 class Reply:
     """
-    What came back.
+    The reply to an attempt.
 
     Attributes:
-        status: HTTP's.
-        body: Undone of any content coding.
-        retry_after: Seconds that the server asks to be left alone for, or None.
-        content_type: As its header says; empty where there is none.
-        headers: All of them.
+        status: The HTTP status.
+        body: The decoded body.
+        retry_after: The seconds after which the server asks to retry, or None.
+        content_type: The value of the header; empty: there is none.
+        headers: All headers.
     """
 
     status: int
-    body: bytes = field(repr=False)  # there may be card keys in it
+    body: bytes = field(repr=False)  # it may hold card keys
     retry_after: float | None = None
     content_type: str = field(default="", repr=False)
     headers: Sequence[tuple[bytes, bytes]] = field(default=(), repr=False)
@@ -77,7 +81,7 @@ class Reply:
 
 @frozen
 class Envelope:
-    """``{"code", "msg", "time", "data"}``: what every reply is wrapped in (返回结果表)."""
+    """The structure of every reply (返回结果表): ``{"code", "msg", "time", "data"}``."""
 
     code: int
     message: str = field(repr=False)
@@ -86,17 +90,17 @@ class Envelope:
 
     @property
     def time(self) -> datetime | None:
-        """When GatePay says it answered; read only where somebody asks."""
-        time = self.raw_time  # text in the examples
+        """The time in GatePay's reply, or None if it is unreadable. It is only parsed when it is used."""
+        time = self.raw_time  # text in the vendor's examples
         if isinstance(time, str) and _EPOCH.fullmatch(time):
             time = int(time)
-        with suppress(codec.MisreadError):  # no reason to lose the cause of a refusal
+        with suppress(codec.MisreadError):  # an unreadable time must not hide the cause of a refusal
             return codec.read(datetime, time, path="time")
         return None
 
 
 def encode(call: Outgoing, credentials: Credentials) -> Form:
-    """The form body of *call*, signed: ASCII, appkey first and sign last."""
+    """Return the signed form of *call*, in ASCII, with the appkey first and the signature last."""
     fields = call.fields()
     signature = sign(credentials, [fields[name] for name in call.signed])
     return encode_form({"appkey": credentials.appkey, **fields, "sign": signature})
@@ -104,38 +108,38 @@ def encode(call: Outgoing, credentials: Credentials) -> Form:
 
 def encode_form(fields: Mapping[str, str]) -> Form:
     """
-    Put *fields* in ASCII as a form: what ``urllib.parse.urlencode`` gives, ten times as fast with 500 card keys in it.
+    Encode *fields* like ``urllib.parse.urlencode``, but ten times as fast for 500 card keys.
 
     Args:
-        fields: In this order. Their names must be safe as they are.
+        fields: The fields, in order. Their names must need no escaping.
     """
-    return Form(b"&".join(b"%b=%b" % (name.encode(), _quote(value)) for name, value in fields.items()))
+    is_safe = _ALL_SAFE.fullmatch  # most fields except card keys need no escaping
+    pairs = [f"{name}={value if is_safe(value) else _quote(value)}" for name, value in fields.items()]
+    return Form("&".join(pairs).encode("ascii"))
 
 
-def _quote(value: str) -> bytes:
+def _quote(value: str) -> str:
     raw = value.encode()
-    if raw.isalnum():  # as most fields are but the card keys; of bytes it asks for ASCII
-        return raw
     special = set(raw.translate(None, _SAFE))
-    if len(special) > _FEW:
-        return quote_plus(value).encode()
-    # The two that the others bring with them go first: a % and, for a blank, a +.
+    if len(special) > _MAX_REPLACED_BYTES:
+        return quote_plus(value)
+    # Escape % and + first, because the other replacements insert these two.
     for byte in [*[each for each in b"%+" if each in special], *special.difference(b"%+")]:
         raw = raw.replace(bytes((byte,)), b"+" if byte == ord(" ") else b"%%%02X" % byte)
-    return raw
+    return raw.decode("ascii")
 
 
 def decode(call: Call[T], reply: Reply) -> T:
     """
-    What *call* promises, from its *reply*.
+    Return the result of *call* from its *reply*.
 
     Raises:
-        RefusedError: GatePay said no; the subclass says why.
+        RefusedError: GatePay refused the call. The subclass says why.
         ProtocolError: The reply is not GatePay's.
     """
     read_quickly = _FAST_READERS.get(call.path)
     if read_quickly is not None and reply.status < _REDIRECT:
-        quick = read_quickly(reply.body)
+        quick = read_quickly(reply.body, call)
         if quick is not None and quick[0] == SUCCESS:
             return cast("T", quick[1])
     failure: RefusedError | ProtocolError
@@ -150,7 +154,7 @@ def decode(call: Call[T], reply: Reply) -> T:
 
 
 def _refusal_by_status(call: Call[Any], reply: Reply) -> RefusedError | ProtocolError | None:
-    # FastAdmin sends a code from 200 to 999 as the HTTP status, too; with these two PHP sends no body.
+    # FastAdmin uses codes from 200 to 999 as the HTTP status, too. With 204 and 205, PHP sends no body.
     if reply.status in _WITHOUT_BODY and not reply.body.strip() and (call.path, reply.status) in catalogue.REFUSALS:
         return _refusal_error(call, reply, Envelope(reply.status, "", None, None))
     return None
@@ -158,17 +162,19 @@ def _refusal_by_status(call: Call[Any], reply: Reply) -> RefusedError | Protocol
 
 def decode_raw(call: RawCall, reply: Reply) -> RawReply:
     """
-    Take *reply* as it is, unless it says that *call* has failed.
+    Return *reply* unchanged, unless it says that *call* has failed.
 
     Raises:
-        RefusedError: It has a ``code`` other than 100, as a number or as text.
-        ProtocolError: Its ``code`` is neither; or its HTTP status is no success, and it is not GatePay's.
+        RefusedError: The ``code``, a number or a text, is not 100.
+        ProtocolError: The ``code`` is neither a number nor a text; or the HTTP status is an error, and the reply is not
+            GatePay's.
     """
     failure: RefusedError | ProtocolError
     try:
         envelope = open_envelope(reply.body, code_as_text=True)
     except codec.MisreadError as error:
-        # Without a code it may be what this endpoint replies. A code that is none may say that the call has failed.
+        # Perhaps the replies of this endpoint have no code. But if there is a code that can't be read, the call may
+        # have failed.
         has_code = error.path == "code" and error.problem.name != "missing"
         if reply.status < _REDIRECT and not has_code:
             return _raw_reply(call, reply, code=None)
@@ -190,14 +196,15 @@ def _raw_reply(call: RawCall, reply: Reply, *, code: int | None) -> RawReply:
 
 def open_envelope(body: bytes, *, code_as_text: bool = False) -> Envelope:
     """
-    Read what every reply is wrapped in; of a refusal only ``code`` must be right, or its cause would be lost.
+    Read the envelope of a reply. Only ``code`` must be valid: other invalid fields must not hide the cause of a
+    refusal.
 
     Args:
-        body: The reply's.
-        code_as_text: Take ``"105"`` for 105, too: how an unknown endpoint writes its code isn't known.
+        body: The body of the reply.
+        code_as_text: Also accept ``"105"`` for 105, because unknown endpoints may write their codes like that.
 
     Raises:
-        MisreadError: It is no JSON object, or has no whole number of at most five digits as ``code``.
+        MisreadError: The body is no JSON object, or its ``code`` is not a whole number of at most five digits.
     """
     reply = codec.as_object(codec.parse_json(body), path="reply")
     if "code" not in reply:
@@ -206,7 +213,7 @@ def open_envelope(body: bytes, *, code_as_text: bool = False) -> Envelope:
     if code_as_text and isinstance(code, str) and _CODE_TEXT.fullmatch(code):
         code = int(code)
     if type(code) is not int:
-        code = codec.read(int, code, path="code")  # raises, and says what it is instead
+        code = codec.read(int, code, path="code")  # raises MisreadError, which names the type of the code
     if abs(code) > _MAX_CODE:
         raise codec.MisreadError(Problem("unknown_code"), path="code")
     message = reply.get("msg")
@@ -214,14 +221,14 @@ def open_envelope(body: bytes, *, code_as_text: bool = False) -> Envelope:
 
 
 def _refusal_error(call: Outgoing, reply: Reply, envelope: Envelope) -> RefusedError | ProtocolError:
-    """What to raise for a code that isn't success, or for a success that HTTP contradicts."""
+    """Return the error for a code other than success, or for a success with an HTTP error status."""
     if envelope.code == SUCCESS:
         return _unreadable_error(call, reply, codec.MisreadError(Problem("says_success"), path="code"))
     if (call.path, envelope.code) not in catalogue.REFUSALS and reply.status >= _REDIRECT:
-        # A gateway's own JSON ({"code": 504, …}), which says nothing of what GatePay did.
+        # This is a gateway's own JSON ({"code": 504, …}), which doesn't tell what GatePay did.
         return _unreadable_error(call, reply, codec.MisreadError(Problem("unknown_code"), path="code"))
     why = catalogue.meaning(call.path, envelope.code)
-    # GatePay's own words for that code hold no card key; in any other words one may stand, in any form.
+    # GatePay's documented message holds no card key. Any other message may hold one, in any form.
     strict = call.carries_keys and envelope.message != why.message
     return why.error(
         code=envelope.code,
@@ -234,7 +241,7 @@ def _refusal_error(call: Outgoing, reply: Reply, envelope: Envelope) -> RefusedE
 
 
 def _unreadable_error(call: Outgoing, reply: Reply, error: codec.MisreadError) -> ProtocolError:
-    """What to raise for a reply that is not GatePay's."""
+    """Return the error for a reply that is not GatePay's."""
     redirect = _REDIRECT <= reply.status < _CLIENT_ERROR
     return ProtocolError(
         endpoint=call.path,

@@ -1,4 +1,4 @@
-"""The results that callers get: frozen attrs classes. Times are aware and in UTC, money is ``Decimal``."""
+"""The results that callers get: frozen attrs classes. Times are ``datetime`` in UTC, money is ``Decimal``."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from gatepay_async.protocol.checks import how_many
 
 
 class PayType(StrEnum):
-    """How the customer pays. The plain text (``"alipay"``) is accepted wherever this is."""
+    """How the customer pays. A plain text such as ``"alipay"`` is accepted, too."""
 
     WECHAT = "wechat"
     ALIPAY = "alipay"
     ONECODE = "onecode"
 
 
-# The first bytes of an image, and the media type that they mean.
+# The first bytes of image files, and their media types.
 _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
     (b"\xff\xd8\xff", "image/jpeg"),
@@ -35,11 +35,11 @@ _SIGNATURES = (
 @frozen
 class QrCode:
     """
-    The picture that the customer scans.
+    The picture of a QR code that the customer scans.
 
     Attributes:
-        data: The image file's bytes.
-        declared: The media type that GatePay's data URI gives.
+        data: The bytes of the image file.
+        declared: The media type in GatePay's data URI, which may be wrong: see ``media_type``.
     """
 
     data: bytes = field(repr=how_many)
@@ -47,25 +47,25 @@ class QrCode:
 
     @property
     def media_type(self) -> str:
-        """``image/png`` and so on, by the bytes themselves: the vendor's example declares JPEG and holds PNG."""
+        """The media type, such as ``image/png``, from the bytes: the vendor's example declares JPEG and holds PNG."""
         if self.data[:4] == b"RIFF" and self.data[8:12] == b"WEBP":
             return "image/webp"
         return next((kind for start, kind in _SIGNATURES if self.data.startswith(start)), self.declared)
 
     @property
     def data_uri(self) -> str:
-        """For an ``<img src=…>``, with the true media type."""
+        """The picture as a data URI for ``<img src=…>``, with the right media type."""
         return f"data:{self.media_type};base64,{base64.b64encode(self.data).decode('ascii')}"
 
     def save(self, path: str | PathLike[str]) -> Path:
         """
-        Write the image to *path* (a few kB, at once), replacing what is there.
+        Write the image (a few kB) to *path*. An existing file is replaced.
 
         Returns:
-            *path*, as a ``Path``.
+            *path* as a ``Path``.
 
         Raises:
-            OSError: It can't be written.
+            OSError: The file can't be written.
         """
         target = Path(path)
         target.write_bytes(self.data)
@@ -75,11 +75,11 @@ class QrCode:
 @frozen
 class Payment:
     """
-    An order that waits to be paid (支付接口, 返回结果表).
+    A new order that the customer can pay (支付接口, 返回结果表).
 
     Attributes:
-        order_type: How it is to be paid, as GatePay says it.
-        order_price: What the customer has to pay, in yuan, with exactly two decimals.
+        order_type: The payment type in GatePay's reply.
+        order_price: The amount to pay, in yuan, with exactly two decimals.
         order_url: The page where the customer pays.
         order_qrcode: A picture with the QR code of ``order_url``.
         out_order_id: Your order number, as sent.
@@ -93,19 +93,19 @@ class Payment:
 
 
 def _read_ampersands(url: str) -> str:
-    # GatePay's pages show these URLs escaped for HTML in one place and not in another. `amp;type` is never a name.
+    # In GatePay's examples, some of these URLs are HTML-escaped. No parameter is really called `amp;type`.
     return url.replace("&amp;", "&")
 
 
 @frozen
 class PaymentLink:
     """
-    Where a customer pays an order.
+    The page on which a customer pays an order.
 
     Attributes:
-        pay_url: The page where the customer pays. Send the browser there; its form may change, so don't take it apart.
-        qrcode_url: The address of a picture with the QR code of ``pay_url``; empty where GatePay gives none.
-        qrcode: The picture itself, or None where GatePay gives none.
+        pay_url: The page where the customer pays. Send the browser there. Don't parse the URL: its form may change.
+        qrcode_url: The URL of a picture with the QR code of ``pay_url``; empty: the reply has none.
+        qrcode: The picture itself; None: the reply has none.
         out_order_id: Your order number, as sent.
     """
 
@@ -118,14 +118,14 @@ class PaymentLink:
 @frozen
 class OrderStatus:
     """
-    What GatePay knows of an order.
+    The status of an order at GatePay.
 
     Attributes:
-        order_id: GatePay's number.
-        order_name: What is ordered, as GatePay says it; empty where it gives nothing.
-        order_price: In yuan, with exactly two decimals.
-        order_type: How it is to be paid, as GatePay says it.
-        order_status: ``expired``, or another word: GatePay documents no others, so don't deliver because of one.
+        order_id: GatePay's number of the order.
+        order_name: The name of what is ordered; empty: the reply has none.
+        order_price: The price, in yuan, with exactly two decimals.
+        order_type: The payment type in GatePay's reply.
+        order_status: ``expired`` or another word. GatePay documents no others, so don't deliver because of this status.
     """
 
     order_id: int
@@ -141,11 +141,14 @@ class Product:
     One product (产品接口).
 
     Attributes:
-        admin_id: The user who owns it.
-        name: Empty where GatePay gives none, like ``description`` and ``image``.
-        image: The address of a picture.
+        id: The number of the product.
+        admin_id: The number of its owner.
+        category_id: The number of its category.
+        name: The name; like ``description`` and ``image``, it is empty if the reply has none.
+        description: The description.
+        image: The URL of a picture.
         price: In yuan, with exactly two decimals.
-        stock: Card keys left to sell.
+        stock: The number of unsold card keys.
     """
 
     id: int
@@ -169,7 +172,7 @@ class Category:
 
 @frozen
 class Catalog:
-    """All that the shop sells (产品接口), in GatePay's order."""
+    """All products of the shop (产品接口), in GatePay's order."""
 
     categories: tuple[Category, ...]
 
@@ -180,10 +183,10 @@ class Catalog:
 
     def product(self, id: int) -> Product:  # noqa: A002 -- the contract's and the vendor's name
         """
-        The product with this number.
+        Return the product with this number.
 
         Raises:
-            KeyError: The shop has none.
+            KeyError: The shop has no such product.
         """
         for product in self.products:
             if product.id == id:
@@ -204,13 +207,16 @@ class CardKey:
     One card key (卡密接口, 获取产品卡密).
 
     Attributes:
-        admin_id: The user who owns it.
-        pay_order_id: The order it was sold with; 0: not sold.
-        content: The key itself, worth money: never in ``repr``.
-        createtime: Epoch seconds, as GatePay sends them; ``created_at`` is the same as a time.
-        updatetime: Likewise. The constructor takes either as ``created_at`` and ``updated_at``.
-        status: ``soldin`` in the vendor's example. GatePay documents no other value, so this can be any text; empty
-            where GatePay gives none.
+        id: The number of the card key, unique and ascending.
+        admin_id: The number of its owner.
+        pay_product_id: The product that it belongs to.
+        pay_order_id: The order with which it was sold; 0: it is unsold.
+        content: The card key itself. It is worth money, and never in ``repr``.
+        createtime: Epoch seconds, as in GatePay's reply. ``created_at`` is the same as a ``datetime``.
+        updatetime: Likewise, with ``updated_at``. The constructor's parameters are ``created_at`` and ``updated_at``,
+            which take either form.
+        status: ``soldin`` in the vendor's example. GatePay documents no other value, so this can be any text; empty:
+            the reply has none.
     """
 
     id: int
@@ -222,16 +228,16 @@ class CardKey:
     updatetime: Epoch = field(alias="updated_at", converter=_as_epoch)
     status: str
 
-    # Computed on access: most listings never need them, and a datetime costs more than the rest of a row.
+    # These are computed on access: most programs don't need them, and creating a datetime costs more than the rest.
 
     @property
     def created_at(self) -> datetime:
-        """Aware, UTC."""
+        """When the card key was created, in UTC."""
         return datetime.fromtimestamp(self.createtime, UTC)
 
     @property
     def updated_at(self) -> datetime:
-        """Aware, UTC."""
+        """When the card key was last changed, in UTC."""
         return datetime.fromtimestamp(self.updatetime, UTC)
 
 
@@ -241,11 +247,11 @@ class CardKeyPage:
     One page of a product's card keys, in ascending ``id``.
 
     Attributes:
-        total: Card keys that the product has, on all pages.
-        per_page: 50 in the vendor's example.
-        current_page: From 1.
+        total: The number of the product's card keys on all pages.
+        per_page: The page size, 50 in the vendor's example.
+        current_page: The number of this page, from 1.
         last_page: The number of pages.
-        keys: This page's.
+        keys: The card keys on this page.
     """
 
     total: int
@@ -258,13 +264,12 @@ class CardKeyPage:
 @frozen
 class Stored:
     """
-    What ``ka/create`` did.
+    The result of ``ka/create``. All card keys of the call are on the server.
 
     Attributes:
-        stored: How many of the card keys are new to the server. None where that isn't known: the
-            sentence can't be read, or the call was retried and an earlier attempt may have stored them. All of them
-            are on the server in any case.
-        message: GatePay's sentence, ``成功录入:1条卡密`` (what it repeats of a card key is masked).
+        stored: How many of the card keys are new to the server. None: that isn't known, because the sentence can't be
+            read, or because the call was retried and an earlier attempt may have stored them.
+        message: GatePay's sentence, such as ``成功录入:1条卡密``. Card keys in it are masked.
     """
 
     stored: int | None
@@ -277,14 +282,14 @@ class Callback:
     A payment that a verified callback reports (支付成功回调接口).
 
     Attributes:
-        order_id: GatePay's number; handle each one once.
-        out_order_id: Your number. Look the order up by it and compare its price: see
-            ``parse_callback``.
-        price: The order's price.
-        realprice: What the customer really paid. Can be less than ``price``: compare the two before you deliver.
+        order_id: GatePay's number of the order. Handle each one once.
+        out_order_id: Your order number. Look the order up by it, and compare its price: see ``parse_callback``.
+        price: The price of the order.
+        realprice: The amount that the customer has paid. It can be less than ``price``: compare the two before you
+            deliver.
         pay_type: ``wechat``, ``alipay`` or ``onecode``.
-        paid_at: Aware, UTC.
-        extend: What ``custom`` was.
+        paid_at: When the customer paid, in UTC.
+        extend: The ``custom`` text of the order.
     """
 
     order_id: int
@@ -299,14 +304,15 @@ class Callback:
 @frozen
 class PaymentReturn:
     """
-    What a customer's browser came back with. Never a proof of payment.
+    The query with which the customer's browser opens your return URL. It doesn't prove a payment.
 
     Attributes:
-        price: The order's price.
+        price: The price of the order.
         pay_type: ``wechat``, ``alipay`` or ``onecode``.
-        product_id: None where there is none.
-        order_id: GatePay's number. A forger can move digits between it, ``product_id`` and ``out_order_id``.
-        out_order_id: Your number: look up in your own record whether this order's callback has come.
+        product_id: The product; None: the query has none.
+        order_id: GatePay's number of the order. A forger can move digits between it, ``product_id`` and
+            ``out_order_id``.
+        out_order_id: Your order number. Look up in your own record whether the callback of this order has arrived.
     """
 
     price: Decimal
@@ -319,10 +325,10 @@ class PaymentReturn:
 @frozen
 class CallbackReply:
     """
-    What to answer GatePay, from ``CallbackApp.receive()``.
+    The response to send to GatePay, from ``CallbackApp.receive()``.
 
     Attributes:
-        body: ``success`` or ``fail``; the whole body of your response, as ``text/plain``.
+        body: ``success`` or ``fail``: the whole body, as ``text/plain``.
         status: The HTTP status: 200 with ``success``, 400 or 500 with ``fail``.
     """
 

@@ -39,7 +39,8 @@ def amount_of(name: str, value: object) -> Decimal:
     Check an amount that a caller passes as a ``Decimal`` or as text, and return it with two decimals.
 
     Raises:
-        InvalidRequestError: It is of another type (a float is not exact), negative, too large, or not in whole fen.
+        InvalidRequestError: The amount has another type (floats are not exact), is negative or too large, or is not in
+            whole fen.
     """
     if not isinstance(value, Decimal | str):
         problem = Problem("money_not_decimal", kind=type(value).__name__)

@@ -1,4 +1,4 @@
-"""How whoever sends calls is told of each attempt: what limits uploads listens, and what traces calls can."""
+"""The protocol ``Observer``, which is called at the start and the end of each attempt. Uploads use it to set limits."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ from typing import Protocol, TypeAlias
 
 from gatepay_async.protocol.raw import Outgoing
 
-# Called at the end of an attempt, with None if it was answered with a success, or with what it raised: one of our
-# errors, another's, or a cancellation.
+# Called at the end of an attempt: with None after a success, or with the exception, which may be a cancellation.
 Ended: TypeAlias = Callable[[BaseException | None], None]
 
 
 class Observer(Protocol):
-    """Is called when an attempt begins. It must not raise, and keep neither the call nor the error."""
+    """Called when an attempt begins. It must not raise, and must not keep the call or the error."""
 
     def __call__(self, call: Outgoing, attempt: int, /) -> Ended:
         """
-        Note that an attempt begins.
+        Record that an attempt begins.
 
         Args:
-            call: What is sent.
-            attempt: Its number within the call, from 1.
+            call: The call.
+            attempt: The number of the attempt within the call, from 1.
+
+        Returns:
+            A function to call at the end of the attempt.
         """
         ...

@@ -1,13 +1,13 @@
 """
-Which pages come next, and which of their rows are new.
+Decides which pages of a listing to fetch next, and which of their rows are new.
 
-A walk gives a row away only when it is proven that none before it is missing (see
-:mod:`~gatepay_async.protocol.snapshots`). What it fetches next is only its guess at what will prove the most: a bad
-guess costs calls, never a row. Where the stock has changed, it reads the page before again, and others further back
-until one overlaps with what was given.
+A walk yields a row only after it is proven that no row before it is missing (see
+:mod:`~gatepay_async.protocol.snapshots`). Which pages it fetches next is a guess at what proves the most. A bad guess
+costs calls, but never a row. If the stock has changed, the walk fetches the page before again, and pages further back
+until one of them overlaps with the rows already yielded.
 
-All of this rests on rows in ascending ``id``, new ones at the end (silent: what to expect of it). Rows in another order
-are not believed.
+All of this requires rows in ascending ``id``, with new ones at the end. The vendor doesn't document the order. Rows in
+another order are an error.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from gatepay_async.protocol.reading_plans import PlainPlan, Plan, ThoroughPlan, 
 from gatepay_async.protocol.snapshots import FRONT, History, Snapshot, last_page, snapshot_of_page, snapshot_of_refusal
 from gatepay_async.words.problem import Problem
 
-# Waves in a row that prove nothing new, beyond one for each page that there is.
+# The limit of waves in a row that prove nothing new; one more is allowed for each page.
 _MAX_IDLE_WAVES = 64
-# Calls of one walk, beyond sixteen for each page that there was at its beginning: a stock that grows as fast as it is
-# read has no end.
+# The limit of calls in one walk; sixteen more are allowed for each page at the start. Without a limit, the walk would
+# never end if the stock grew as fast as it is read.
 _MAX_CALLS = 100_000
 
 
 class Walk:
     """
-    The state of a walk: fetch the pages that ``next_wave()`` names, ``receive`` them, give away what that returns.
+    The state of a walk. Fetch the pages of ``next_wave()``, pass them to ``receive()``, and yield what that returns.
 
     Args:
-        first: The page to begin at, from 1.
-        prefetch: Pages fetched at once, at most.
-        thorough: Also find what a deletion and an addition between the same two replies hide from ``total``.
+        first: The first page, from 1.
+        prefetch: The largest number of pages to fetch at once.
+        thorough: Don't rely on ``total``, which a deletion and an addition between two replies can leave unchanged.
 
     Attributes:
-        begun: The page to begin at has come.
+        begun: The first page has arrived.
         ended: There are no more rows.
         drifted: Whether the stock is known to have changed during the walk.
     """
@@ -53,24 +53,24 @@ class Walk:
         self._first = first
         self._plan: Plan = ThoroughPlan(prefetch) if thorough else PlainPlan(prefetch)
         self._history = History(thorough=thorough)
-        self._last_given_id: float = -math.inf  # the id of the last row given away
-        self._kept: list[Snapshot] = []  # the latest ones
-        self._behind = FRONT  # the one to go on from
+        self._last_given_id: float = -math.inf  # the id of the last row that was yielded
+        self._kept: list[Snapshot] = []  # the latest snapshots
+        self._behind = FRONT  # the snapshot after which to continue
         self._stock: tuple[int, int] | None = None  # total and per_page of the latest reply
-        self._last = 0  # the last page, as far as known
-        self._missed = 0  # the lowest page that should have overlapped and did not; 0: none
-        self._stride = 1  # how much further back to look next
-        self._furthest = 0  # the rank up to which nothing new was found since rows were given last
+        self._last = 0  # the last page, as far as we know
+        self._missed = 0  # the lowest page that was expected to overlap and didn't; 0: none
+        self._stride = 1  # how many pages further back to look next
+        self._furthest = 0  # the highest rank that was reached since rows were last yielded
         self._idle = 0  # waves in a row that proved nothing new
         self._calls = 0
         self._most_calls = 0
 
     def next_wave(self) -> list[int]:
         """
-        The pages to fetch next, all at once. The walk can't do without the first of them.
+        Return the pages to fetch next, all at once. The first of them is required; the others may be missing.
 
         Raises:
-            MisreadError: The stock changes too fast. Asked again, the walk tries again.
+            MisreadError: The stock changes too fast. If this method is called again, the walk continues.
         """
         if not self.begun:
             return self._plan.first_wave(self._first)
@@ -81,18 +81,18 @@ class Walk:
 
     def receive(self, asked: list[int], replies: Mapping[int, CardKeyPage | None]) -> list[CardKeyPage]:
         """
-        Take the replies of a wave.
+        Handle the replies of a wave.
 
         Args:
-            asked: What ``next_wave()`` named.
-            replies: The pages that came; None for one that was refused as not valid. A page that is missing is asked
-                for again if it is still needed.
+            asked: The pages that ``next_wave()`` has returned.
+            replies: The pages that arrived, by number; None: the page was refused as invalid. A missing page is fetched
+                again if it is still needed.
 
         Returns:
-            Pages to give away, in order, without the rows that were given before; none of them is empty.
+            The pages to yield, in order, without rows that were yielded before. None of them is empty.
 
         Raises:
-            MisreadError: Rows don't ascend, or a page is another one than was asked for.
+            MisreadError: The rows are not in ascending order, or the server has sent another page.
         """
         for number, page in replies.items():
             if page is not None:
@@ -112,10 +112,10 @@ class Walk:
             self._choose_where_to_go_on(fresh, has_given=bool(out))
         return out
 
-    # -- what the replies say ------------------------------------------------------------------------------------------
+    # -- evaluating replies --------------------------------------------------------------------------------------------
 
     def _take_snapshots(self, replies: Mapping[int, CardKeyPage | None]) -> list[Snapshot]:
-        """Make snapshots of the replies, and note what they say of the whole stock."""
+        """Make snapshots of the replies, and record what they show about the whole stock."""
         pages = [page for page in replies.values() if page is not None]
         refusals = [number for number, page in replies.items() if page is None]
         highest = max([self._last, *map(last_page, pages)])
@@ -144,17 +144,17 @@ class Walk:
             self.drifted = not all(one.agrees(other) for one in fresh for other in self._kept)
 
     def _give_first_page(self, page: Snapshot) -> list[CardKeyPage]:
-        """Give the page that the walk begins at. If it isn't there, nothing comes after it either."""
+        """Return the rows of the first page. If it doesn't exist, the walk has ended."""
         self.begun = True
         self._most_calls = _MAX_CALLS + 16 * self._last
         self.ended = page.number != self._first or not page.ids
         if self.drifted:
-            # Fetched at the same time, what was read before it may not know of rows that it says are there.
+            # Drop the other pages of this wave: they may be older, and not show rows that this page proves to exist.
             self._kept = [one for one in self._kept if one is page]
         return [] if self.ended else self._give_new_rows(page)
 
     def _give_proven_pages(self) -> list[CardKeyPage]:
-        """Give all pages that no row can be missing before."""
+        """Return all pages before which no row can be missing."""
         out: list[CardKeyPage] = []
         waiting = sorted((one for one in self._kept if one.is_beyond(self._last_given_id)), key=Snapshot.first_id)
         reached = [FRONT, *(one for one in self._kept if one.is_within(self._last_given_id))]
@@ -163,7 +163,7 @@ class Walk:
             reached += [one for one in waiting if one.is_within(self._last_given_id)]
             waiting = [one for one in waiting if one.is_beyond(self._last_given_id)]
         for one in reached:
-            one.page = None  # its rows are given; memory holds what waits
+            one.page = None  # free the memory: its rows were yielded
         self.ended = self._is_end(reached)
         return out
 
@@ -178,30 +178,30 @@ class Walk:
 
     def _give_new_rows(self, shot: Snapshot) -> list[CardKeyPage]:
         page = shot.page
-        assert page is not None  # noqa: S101 -- a snapshot beyond what was given still has its page
+        assert page is not None  # noqa: S101 -- a snapshot keeps its page until its rows are yielded
         fresh = tuple([key for key in page.keys if key.id > self._last_given_id])
         self._last_given_id = shot.ids[-1]
         return [page if len(fresh) == len(page.keys) else evolve(page, keys=fresh)]
 
-    # -- where to go on ------------------------------------------------------------------------------------------------
+    # -- choosing what to fetch next -----------------------------------------------------------------------------------
 
     def _choose_where_to_go_on(self, fresh: list[Snapshot], *, has_given: bool) -> None:
-        """Choose what to go on from, and note whether the wave was of use."""
+        """Choose the snapshot after which to continue, and record whether the wave was useful."""
         lowest = min(one.number for one in fresh)
         if has_given or any(one.is_within(self._last_given_id) for one in fresh):
             self._missed, self._stride = 0, 1
         elif lowest < (self._missed or self._next_page()):
-            # What was given stands further back now: what was read of it before leads nowhere.
+            # The rows already yielded have moved to lower pages. Their old snapshots are no use any more.
             self._missed, self._stride = lowest, self._stride * 2
             self._kept = [one for one in self._kept if not one.is_within(self._last_given_id)]
         reached = [FRONT, *(one for one in self._kept if one.is_within(self._last_given_id))]
-        self._behind = max(reached, key=self._worth)
+        self._behind = max(reached, key=self._rating)
         is_useful = has_given or self._behind.end > self._furthest
         self._furthest = self._behind.end if has_given else max(self._furthest, self._behind.end)
         self._idle = 0 if is_useful else self._idle + 1
         self._plan.record_usefulness(is_useful=is_useful)
 
-    def _worth(self, behind: Snapshot) -> tuple[bool, int, int]:
+    def _rating(self, behind: Snapshot) -> tuple[bool, int, int]:
         is_sure = self._plan.relies_on_total and not self._history.may_have_fallen(behind.wave)
         return is_sure, behind.end, behind.wave.number
 
@@ -221,7 +221,7 @@ class Walk:
         )
 
     def _is_at_hand(self, one: Snapshot) -> bool:
-        """Whether it waits, and is as good as if it were fetched now."""
+        """Whether the page of *one* is waiting to be yielded, and fetching it again would show nothing new."""
         if not one.is_beyond(self._last_given_id) or one.page is None or self._stock is None:
             return False
         has_rested = not (self._history.may_have_fallen(one.wave) or self._history.may_have_risen(one.wave))

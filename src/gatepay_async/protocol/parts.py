@@ -1,4 +1,4 @@
-"""The parts of some chunks: which one is sent next, and when. Pure: times come in."""
+"""The parts of chunks that are waiting: which one is sent next, and when. Pure: the caller passes the time."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from gatepay_async.protocol.progress import Progress, Resend
 
 class Parts:
     """
-    Chunks on their way to the server. Each of them is sent whole at first, and in parts where ``Progress`` says so.
+    The queue of one task. It holds chunks at first, and halves of them if ``Progress`` says so.
 
     Args:
-        progress: How the whole upload goes; also of chunks that are sent beside these.
-        chunks: The next one first.
+        progress: The state of the whole upload, which other tasks share.
+        chunks: The chunks, the next one first.
     """
 
     def __init__(self, progress: Progress, chunks: Iterable[Chunk]) -> None:
@@ -28,28 +28,28 @@ class Parts:
 
     def seconds_to_wait(self, *, now: float, in_flight: int) -> float:
         """
-        How long the next part must wait, if nothing else happens; 0: it may be sent now.
+        Return how long the next part must wait if nothing else happens. 0: send it now.
 
         Args:
-            now: The caller's clock.
-            in_flight: Calls that are not answered yet. Infinity is returned where one of their answers is needed.
+            now: The time on the caller's clock.
+            in_flight: The number of calls in flight. If the next part must wait for one of them, infinity is returned.
         """
         if self._progress.asks_one_by_one and in_flight:
             return math.inf
         return max(0.0, max(self._waiting[0].not_before, self._progress.held_until) - now)
 
     def take(self) -> Chunk:
-        """The next part, which is sent now."""
+        """Remove the next part, to send it now."""
         return self._waiting.popleft()
 
     def failed(
         self, part: Chunk, error: Attempted, *, began: float, now: float, jitter: float, others: int
     ) -> ChunkOutcome | None:
         """
-        Take in that the call for *part* has failed. The arguments are those of ``Progress.failed``.
+        Handle a failed call for *part*. The arguments are those of ``Progress.failed``.
 
         Returns:
-            What became of it; None: all of it waits to be sent again.
+            The outcome of the part; None: all of it is waiting again.
         """
         verdict = self._progress.failed(part, error, began=began, now=now, jitter=jitter, others=others)
         if not isinstance(verdict, Resend):
@@ -61,6 +61,6 @@ class Parts:
         return None
 
     def leave(self) -> Iterator[ChunkOutcome]:
-        """What became of the parts that are still here: they are not sent, or not sent again."""
+        """Yield the outcomes of all waiting parts, which are not sent, or not sent again."""
         while self._waiting:
             yield self._progress.left(self._waiting.popleft())

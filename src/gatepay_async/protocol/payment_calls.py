@@ -1,7 +1,7 @@
 """
-The frozen classes of GatePay's later endpoints: four more kinds of payment, and what became of an order.
+The frozen classes of GatePay's later endpoints: four more kinds of payment, and the status of an order.
 
-As in ``calls``. The vendor's later page puts what is optional (``notify_url``, ``return_url``) outside the signature.
+See ``calls``. The optional fields (``notify_url``, ``return_url``) are not signed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _url = validators.optional(web_address)
 
 @frozen(kw_only=True)
 class _Creation(Usual):
-    """What the four have in common. The page knows no idempotency key: sent twice, it may be two orders."""
+    """The base of the four payments. GatePay has no idempotency key: sent twice, a call may create two orders."""
 
     repeatable: ClassVar[bool] = False
 
@@ -47,7 +47,7 @@ class _Creation(Usual):
         return {"type": self.pay_type.value, "out_order_id": self.out_order_id, "custom": self.custom}
 
     def read(self, data: Any) -> PaymentLink:
-        """返回结果表: pay_url, qrcode_url, qrcode_body; params, which may hold the signature, is left out."""
+        """返回结果表: pay_url, qrcode_url, qrcode_body. We ignore params, which may hold the signature."""
         return codec.read(PaymentLink, data, path="data", out_order_id=self.out_order_id)
 
 
@@ -57,7 +57,7 @@ class _CreationWithUrls(_Creation):
     return_url: str | None = field(default=None, validator=_url)
 
     def _common_fields(self) -> dict[str, str]:
-        # 106 is "a parameter that is not allowed", so what isn't asked for isn't sent.
+        # Code 106 is "a parameter that is not allowed", so parameters without a value aren't sent.
         urls = {"notify_url": self.notify_url, "return_url": self.return_url}
         return {**super()._common_fields(), **{name: url for name, url in urls.items() if url is not None}}
 
@@ -79,7 +79,7 @@ class AnypayCreate(_CreationWithUrls):
 
 @frozen(kw_only=True)
 class StablepayCreate(_CreationWithUrls):
-    """固定商品支付接口: an order of one product, one piece."""
+    """固定商品支付接口: an order of one piece of one product."""
 
     path: ClassVar[str] = "stablepay/create"
     # 签名信息算法: sign = md5(md5(appkey + product_id + type + out_order_id + custom) + appsecret).
@@ -88,13 +88,13 @@ class StablepayCreate(_CreationWithUrls):
     product_id: int = field(validator=checks.positive)
 
     def fields(self) -> dict[str, str]:
-        """In the order of the vendor's table."""
+        """The fields in the order of the vendor's table."""
         return {"product_id": str(self.product_id), **self._common_fields()}
 
 
 @frozen(kw_only=True)
 class GrouppayCreate(_CreationWithUrls):
-    """组合商品支付接口: an order of several products, some of each."""
+    """组合商品支付接口: an order of several products, with a quantity of each."""
 
     path: ClassVar[str] = "grouppay/create"
     # 签名信息算法: sign = md5(md5(appkey + fields + type + out_order_id + custom) + appsecret).
@@ -103,14 +103,14 @@ class GrouppayCreate(_CreationWithUrls):
     items: tuple[tuple[int, int], ...] = field(converter=checks.as_items, validator=checks.order_items)
 
     def fields(self) -> dict[str, str]:
-        """``fields`` is 商品ID:购买件数, parted by commas (8:1,7:1)."""
+        """``fields`` is a list of 商品ID:购买件数, separated by commas (8:1,7:1)."""
         items = ",".join(f"{product_id}:{count}" for product_id, count in self.items)
         return {"fields": items, **self._common_fields()}
 
 
 @frozen(kw_only=True)
 class CloudpayCreate(_Creation):
-    """云端支付接口: an order of any amount, at the cloud's host or an agent's own."""
+    """云端支付接口: an order of any amount, on the cloud server or an agent's own."""
 
     path: ClassVar[str] = "cloudpay/create"
     on_cloud: ClassVar[bool] = True
@@ -126,7 +126,7 @@ class CloudpayCreate(_Creation):
 
 @frozen
 class OrderCheck(Usual):
-    """付款结果查询接口: what became of an order."""
+    """付款结果查询接口: the status of an order."""
 
     path: ClassVar[str] = "order/check"
     method: ClassVar[Literal["GET", "POST"]] = "GET"
@@ -137,7 +137,7 @@ class OrderCheck(Usual):
     out_order_id: str = field(validator=checks.order_number)
 
     def fields(self) -> dict[str, str]:
-        """In the order of the vendor's table."""
+        """The only field."""
         return {"out_order_id": self.out_order_id}
 
     def read(self, data: Any) -> OrderStatus:

@@ -1,8 +1,9 @@
 """
-The browser's return (支付成功同步通知接口): raw query text in, a verified ``PaymentReturn`` out.
+Verifies the query of the return URL (支付成功同步通知接口): raw query text in, a ``PaymentReturn`` out.
 
-The signed text has no separators: ``product_id``, ``order_id`` and ``out_order_id`` stand side by side, so digits can
-slide from one into the next, and the text can't close that. Nor does it say when it was signed, or what was paid.
+The signed text has no separators, so digits can be moved between ``product_id``, ``order_id`` and ``out_order_id``
+without breaking the signature. Checking the form of the fields can't prevent that. The query also doesn't say when it
+was signed, or how much was paid.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _FORM = QueryForm(
     {
         "price": PRICE,
         "type": (re.compile("|".join(PayType)), Problem("not_one_of", choices=", ".join(PayType))),
-        # Whether orders without a product have one: silent.
+        # The vendor doesn't document whether orders without a product have a product_id here.
         "product_id": (re.compile(f"({DIGITS[0].pattern})?"), DIGITS[1]),
         "order_id": DIGITS,
         "out_order_id": TEXT,
@@ -38,11 +39,11 @@ _FORM = QueryForm(
 @sealed
 def verify_return(query: str | bytes, credentials: Credentials) -> PaymentReturn:
     """
-    Verify form and signature of a return, or raise.
+    Check the fields and the signature of the query.
 
     Raises:
-        MalformedCallbackError: A field is missing, comes twice or has not its exact form.
-        CallbackSignatureError: It was not signed with this secret.
+        MalformedCallbackError: A field is missing, comes twice or has the wrong form.
+        CallbackSignatureError: The query was not signed with this secret.
     """
     fields = {"product_id": "", **_FORM.read(query)}
     if not is_signed(credentials, [fields[name] for name in SIGNED], fields["sign"]):

@@ -1,13 +1,13 @@
 """
-What each answer means for a part of an upload, and for the whole of it. Pure: times come in.
+Decides what each reply means for a part of an upload, and for the whole upload. Pure: the caller passes the time.
 
-Three questions, asked of every failure:
+Every failure raises three questions:
 
-1. May the card keys be on the server all the same? Then they are in doubt until an answer says "stored".
-2. Is it about the shop (a wrong key, a closed endpoint)? Then the upload ends.
-3. Is it about these card keys, or is the server away? One key that GatePay can't take must not cost its neighbours, so
-   the part is halved. A server that is away must not be asked all the time, so the part waits. Nothing tells the two
-   apart for certain. What other parts meet does, mostly.
+1. May the card keys be on the server in spite of it? Then they are in doubt until a reply says "stored".
+2. Is it about the shop (a wrong appsecret, a closed endpoint)? Then the upload ends.
+3. Is it about these card keys, or is the server unavailable? If GatePay can't store one card key, the others must not
+   suffer, so the part is halved. If the server is unavailable, it must not be flooded, so the part waits. A single
+   failure doesn't tell which case it is. In most cases, the results of other parts do.
 """
 
 from __future__ import annotations
@@ -31,48 +31,48 @@ from gatepay_async.protocol.errors import (
 from gatepay_async.protocol.models import Stored
 from gatepay_async.protocol.retrying import Sent, is_transient
 
-# FastAdmin's input filter changes these before GatePay checks the signature, so that they alone bring a 106.
-_SPOILS_SIGNATURE = frozenset("&<>\"'")
+# FastAdmin's input filter changes these characters before GatePay checks the signature. So a card key with one of them
+# gets a 106, although the secret is right.
+_CHANGED_BY_FILTER = frozenset("&<>\"'")
 
-# Halving is paid for, so that a server which refuses everything costs few calls. A success pays some back: halving one
-# bad key out of 500 takes nine calls in vain, and has nine successes beside them.
+# Each halving costs some credit, so that a server which refuses everything gets few calls. A success gives some back:
+# to find one bad card key among 500 takes nine failed calls, and nine successful ones for the other halves.
 _FULL_CREDIT = 400.0
 _PER_SUCCESS = 16.0
-_OBJECTION = 1.0  # GatePay has read the card keys, and refuses them
-_AMBIGUOUS = 4.0  # its database, or a gateway: they may refuse everything
-_NO_SUCCESS_YET = 20.0  # as _AMBIGUOUS, before anything has succeeded: a wrong address, a wrong secret
+_REFUSED_COST = 1.0  # GatePay has read the card keys, and refused them
+_AMBIGUOUS_COST = 4.0  # GatePay's database or a gateway failed, and may refuse everything
+_EARLY_COST = 20.0  # the same before the first success: the address or the secret may be wrong
 
-# Rejected signatures before anything was stored, none of them beside a success. Two halves of one text, say, and the
-# whole: it is the secret.
+# After so many rejected signatures without a success, the secret is wrong: for example, of a part and both its halves.
 _REJECTED_WITHOUT_SUCCESS = 3
-_MAX_REFUSED_PARTS = 10  # parts in a row that are refused without having been halved
+_MAX_REFUSED_PARTS = 10  # in a row, refused without having been halved
 
-# Calls in vain for the same card keys, before they are halved, whatever others do. Where nothing has succeeded yet, and
-# for a half, one is enough: nothing else may be left that could succeed.
+# After so many failed calls for the same card keys, they are halved, whatever happens to other parts. Before the first
+# success, and for a half, one failed call is enough, because there may be no other part that could succeed.
 _CALLS_BEFORE_HALVING = 3
-# The same, each followed by a success of others, before it must be the keys.
+# After so many failed calls, each followed by a success of another part, the card keys are at fault.
 _PROOFS = 3
 _PROOFS_WITHOUT_CONNECTION = 6
-_CALLS_IN_MANY_RUNS = 5  # for one key that is all that is left to send, where runs are far apart
+_CALLS_IN_MANY_RUNS = 5  # for the last card key of a durable upload, whose runs are far apart
 _MAX_DOUBLINGS = 30  # a wait of years
-_LATER = frozenset({408, 425, 429, 503})  # the server wants to be asked later; no content is at fault
+_LATER = frozenset({408, 425, 429, 503})  # the server asks to retry later; the content is not at fault
 
 
 @frozen(kw_only=True)
 class Patience:
     """
-    When a server counts as away.
+    When the server counts as unavailable. Both conditions must be met: the time and the number of attempts.
 
     Attributes:
-        seconds: Without a success, since the first call in vain. Whole calls, whatever they did in that time.
-        seconds_at_first: The same before anything has succeeded.
-        attempts: How many, one after the other, must also have failed by then.
-        attempts_at_first: The same before anything has succeeded: a whole part, and both of its halves. One card key
-            may be what the server doesn't answer.
-        first_wait: Seconds before the same card keys are sent again; doubled for each round of calls in vain.
-        longest_wait: Seconds that no such wait exceeds.
-        longest_hold: Seconds that nothing is sent for at most, where the server asks for it with ``Retry-After``.
-        holds: Whether parts wait for the server; if not, each is what its first failure makes of it.
+        seconds: The time without a success since the beginning of the first failed call.
+        seconds_at_first: The same before the first success.
+        attempts: The number of failed attempts in a row.
+        attempts_at_first: The same before the first success. It allows for a whole part and both its halves, because a
+            single card key may be what the server doesn't reply to.
+        first_wait: Seconds before the same card keys are sent again. The wait doubles with each round of failed calls.
+        longest_wait: The upper limit of that wait, in seconds.
+        longest_hold: The longest ``Retry-After``, in seconds, for which nothing is sent.
+        holds: Whether parts wait for an unavailable server. If not, each gets its outcome at its first failure.
     """
 
     seconds: float = 20.0
@@ -88,11 +88,11 @@ class Patience:
 @frozen
 class Resend:
     """
-    Card keys that are to be sent again.
+    Card keys to send again.
 
     Attributes:
-        parts: Together what the failed part was.
-        later: After the parts that the caller has at hand besides.
+        parts: The failed part, or its two halves.
+        later: Whether to send them after all other waiting parts, instead of before these.
     """
 
     parts: tuple[Chunk, ...]
@@ -104,17 +104,17 @@ Verdict: TypeAlias = ChunkOutcome | Resend
 
 class Progress:
     """
-    How an upload goes, and what is to be done with each part of it.
+    The state of an upload. It decides what to do with each part.
 
     Args:
-        patience: When the server counts as away.
-        accepted: Something was stored with the same secret before.
+        patience: When the server counts as unavailable.
+        accepted: Whether GatePay has accepted a call with the same appsecret before.
 
     Attributes:
-        stopped: The refusal that every part would meet, or None.
-        away: What the last of too many calls in vain met, or None.
-        accepted: Something was stored, so the secret is right.
-        held_until: Before that nothing is to be sent: the server has asked for it.
+        stopped: The refusal that every part would get, or None.
+        away: The error of the last failed call if the server is unavailable, else None.
+        accepted: Whether GatePay has accepted a call, so the appsecret is right.
+        held_until: Send nothing before that time: the server has asked for it.
     """
 
     def __init__(self, patience: Patience, *, accepted: bool = False) -> None:
@@ -124,67 +124,68 @@ class Progress:
         self.held_until = -math.inf
         self._patience = patience
         self._credit = _FULL_CREDIT
-        self._refused = 0  # in a row, without having been halved
-        self._rejected = 0  # signatures, by what no text explains, before anything was stored
-        # A run of calls in vain. Calls that overlap are one round of it, however many they are.
-        self._last_answered = -math.inf  # when GatePay last answered
-        self._vain_since = math.inf
+        self._refused = 0  # parts in a row that were refused without having been halved
+        self._rejected = 0  # signatures rejected before the first success, for no reason in the text
+        # The series of failed calls since the last success. Calls that overlap count as one round.
+        self._last_answered = -math.inf  # when GatePay last replied
+        self._failing_since = math.inf
         self._rounds = 0
         self._round_ended = -math.inf
         self._attempts = 0
 
     @property
     def ended(self) -> GatePayError | None:
-        """Why nothing more is to be sent, or None."""
+        """Why the upload has ended, or None."""
         return self.stopped or self.away
 
     @property
     def asks_one_by_one(self) -> bool:
-        """Whether the secret may be wrong: nothing more is to be sent while an answer is still to come."""
+        """Whether to have only one call in flight, because the appsecret may be wrong."""
         return self._rejected > 0 and not self.accepted
 
     def answered(self, part: Chunk, answer: Sent[Stored], *, now: float) -> ChunkOutcome:
-        """*part* was stored, as the call that ended *now* says."""
-        self._note_success(now)
+        """Return the outcome of *part*, which was stored by a call that has ended *now*."""
+        self._record_success(now)
         return bulk.stored(part, count=answer.value.stored, attempts=part.attempts + answer.attempts)
 
     def left(self, part: Chunk) -> ChunkOutcome:
-        """*part* is not sent, or not sent again: nothing more is."""
-        return self._not_refused_yet(bulk.left(part, error=self.ended))  # nor were halves asked for by themselves
+        """Return the outcome of *part*, which is not sent, or not sent again, because the upload has ended."""
+        return self._as_not_sent(bulk.left(part, error=self.ended))  # a refusal may be about the other half of a part
 
     def failed(
         self, part: Chunk, error: Attempted, *, began: float, now: float, jitter: float = 0.0, others: int = 0
     ) -> Verdict:
         """
-        The call for *part* has failed.
+        Decide what to do after the call for *part* has failed.
 
         Args:
-            part: What was sent.
-            error: What it met.
-            began: When it was first tried.
-            now: When it was given up.
-            jitter: Random, 0 to 1: makes a wait shorter by up to a half, so that not all come back at once.
-            others: Calls for other parts that have not been answered yet.
+            part: The part.
+            error: The error of the call.
+            began: When the call began.
+            now: When the call ended.
+            jitter: Random, from 0 to 1. It shortens a wait by up to a half, so that parts don't retry at the same
+                moment.
+            others: The number of calls for other parts that are in flight.
 
         Returns:
-            What became of it, or what is to be sent again.
+            The outcome of the part, or the parts to send again.
         """
         if isinstance(error, AlreadyStoredError):
-            self._note_success(now)
+            self._record_success(now)
             return bulk.outcome_of(part, error)
         if isinstance(error, RefusedError) and not isinstance(error, StorageFailedError):
-            self._note_answer(now)
+            self._record_reply(now)
             if isinstance(error, SignatureRejectedError) and not self._is_about_content(part):
-                return self._rejected_at_first(part, error, others)
-            return self._objected(part, error)
-        self._note_vain(error, began, now)
-        return self._in_vain(part, error, now, jitter)
+                return self._handle_first_rejection(part, error, others)
+            return self._handle_refusal(part, error)
+        self._record_no_success(error, began, now)
+        return self._handle_no_success(part, error, now, jitter)
 
-    def _rejected_at_first(self, part: Chunk, error: SignatureRejectedError, others: int) -> Verdict:
+    def _handle_first_rejection(self, part: Chunk, error: SignatureRejectedError, others: int) -> Verdict:
         """
-        A 106 before anything was stored: the secret is wrong, or something in this text breaks the signature.
+        Handle a 106 before the first success: the secret is wrong, or a character in this part breaks the signature.
 
-        Another answer tells: of the calls that are still under way, and then of the halves.
+        Other replies show which it is: first those of the calls in flight, then those of the two halves.
         """
         self._rejected += 1
         is_all = len(part.keys) == 1 and part.last is None
@@ -194,11 +195,11 @@ class Progress:
             return Resend(_halves(part, error), later=True)
         return bulk.outcome_of(part, error)
 
-    def _objected(self, part: Chunk, error: RefusedError) -> Verdict:
-        """GatePay is there, and said no."""
-        cost = _OBJECTION
+    def _handle_refusal(self, part: Chunk, error: RefusedError) -> Verdict:
+        """Handle a refusal other than a failure of GatePay's database."""
+        cost = _REFUSED_COST
         if isinstance(error, SignatureRejectedError):
-            cost = _OBJECTION if self.accepted else _NO_SUCCESS_YET
+            cost = _REFUSED_COST if self.accepted else _EARLY_COST
         elif isinstance(error, bulk.MEETS_EVERY_CHUNK):
             self.stopped = self.stopped or error
         if self.ended is None and len(part.keys) > 1:
@@ -210,38 +211,38 @@ class Progress:
         return bulk.outcome_of(part, error)
 
     def _is_about_content(self, part: Chunk) -> bool:
-        """Whether a rejected signature is about the text of *part*."""
-        return self.accepted or any(not _SPOILS_SIGNATURE.isdisjoint(key) for key in part.keys)
+        """Whether a rejected signature may be caused by the text of *part*."""
+        return self.accepted or any(not _CHANGED_BY_FILTER.isdisjoint(key) for key in part.keys)
 
-    def _in_vain(self, part: Chunk, error: Attempted, now: float, jitter: float) -> Verdict:
-        """Nobody answered, or not as GatePay does, or its database did not store anything."""
-        tried = self._after_vain_call(part, error, now, jitter)
-        if self.ended is None and _is_final(error) and len(part.keys) > 1 and self._pay_for_halving(error):
+    def _handle_no_success(self, part: Chunk, error: Attempted, now: float, jitter: float) -> Verdict:
+        """Handle a call without a reply from GatePay, or with a failure of its database."""
+        tried = self._count_failure(part, error, now, jitter)
+        if self.ended is None and _is_deliberate(error) and len(part.keys) > 1 and self._afford_halving(error):
             return Resend(tried.halves())
-        if self.ended is None and self._may_be_its_keys(part, tried, error, now) and self._pay_for_halving(error):
-            return Resend(_halves_after_a_wait(tried), later=True)
-        if self.ended is None and self._is_its_own(tried, error, now):
+        if self.ended is None and self._may_be_keys_fault(part, tried, error, now) and self._afford_halving(error):
+            return Resend(_delayed_halves(tried), later=True)
+        if self.ended is None and self._is_keys_fault(tried, error, now):
             return bulk.outcome_of(part, error)
         if self.ended is None and self._is_away(now):
             self.away = error
-        if self.ended is None and (self._patience.holds or (_is_final(error) and tried.calls == 1)):
+        if self.ended is None and (self._patience.holds or (_is_deliberate(error) and tried.calls == 1)):
             return Resend((tried,), later=True)
-        return self._not_refused_yet(bulk.outcome_of(part, error))  # its database may be down
+        return self._as_not_sent(bulk.outcome_of(part, error))  # GatePay's database may be down
 
-    def _not_refused_yet(self, outcome: ChunkOutcome) -> ChunkOutcome:
-        """*outcome*, where another run will ask again."""
+    def _as_not_sent(self, outcome: ChunkOutcome) -> ChunkOutcome:
+        """*outcome*, but as "not sent" instead of "refused" if another run will send the card keys again."""
         if self._patience.holds or outcome.fate is not Fate.REFUSED:
             return outcome
         return evolve(outcome, fate=Fate.NOT_SENT)
 
-    def _after_vain_call(self, part: Chunk, error: Attempted, now: float, jitter: float) -> Chunk:
-        """*part* after one more call in vain."""
+    def _count_failure(self, part: Chunk, error: Attempted, now: float, jitter: float) -> Chunk:
+        """Return *part* with one more failed call. Hold all parts if the server has asked for it."""
         is_first = part.failed_at == -math.inf
         asked = error.retry_after if isinstance(error, ProtocolError) else None
         if asked is not None:
             self.held_until = max(self.held_until, now + min(asked, self._patience.longest_hold))
         return evolve(
-            _after(part, error),
+            _to_resend(part, error),
             calls=part.calls + 1,
             proofs=part.proofs + (is_first or self._last_answered > part.failed_at),
             attempts=part.attempts + error.attempts,
@@ -249,32 +250,32 @@ class Progress:
             not_before=now + self._wait_seconds(part) * (1 - jitter / 2),
         )
 
-    def _may_be_its_keys(self, part: Chunk, tried: Chunk, error: Attempted, now: float) -> bool:
-        """Whether one of several card keys may be what nobody answers, and others may succeed without it."""
-        if len(part.keys) == 1 or _is_unreached(error):
+    def _may_be_keys_fault(self, part: Chunk, tried: Chunk, error: Attempted, now: float) -> bool:
+        """Whether a card key in *part* may be why there is no reply, so that the others could succeed without it."""
+        if len(part.keys) == 1 or _never_reached_gatepay(error):
             return False
-        is_half = part.last is not None and part.calls == 0  # its other half tells what is at fault
+        is_half = part.last is not None and part.calls == 0  # the other half will show what is at fault
         may_be_all = self._patience.holds and self._last_answered == -math.inf
         soon = (is_half or may_be_all) and not self._is_away(now)
         return soon or tried.calls >= _CALLS_BEFORE_HALVING
 
-    def _is_its_own(self, tried: Chunk, error: Attempted, now: float) -> bool:
-        """Whether *tried* alone meets this, while others succeed."""
+    def _is_keys_fault(self, tried: Chunk, error: Attempted, now: float) -> bool:
+        """Whether the card keys of *tried* are at fault, because other parts succeed."""
         alone = len(tried.keys) == 1
-        if alone and _is_final(error) and not self._patience.holds and tried.calls >= _CALLS_IN_MANY_RUNS:
+        if alone and _is_deliberate(error) and not self._patience.holds and tried.calls >= _CALLS_IN_MANY_RUNS:
             return True
         if self._last_answered == -math.inf:
             return False
-        if alone and _is_final(error) and self._rounds <= tried.calls:
-            return tried.calls > 1  # what was asked before it has succeeded
+        if alone and _is_deliberate(error) and self._rounds <= tried.calls:
+            return tried.calls > 1  # other calls have succeeded in between
         if self._rounds <= 1:
             return tried.proofs >= _proofs_needed(error)
-        # Where there is nothing else to send, nothing can succeed. The next part that fails is proof enough.
+        # If this is the last card key, no other part can succeed. Then it is enough that no other part has failed.
         return alone and self._patience.holds and self._is_away(now) and self._rounds <= tried.calls
 
-    def _pay_for_halving(self, error: Attempted) -> bool:
+    def _afford_halving(self, error: Attempted) -> bool:
         strange = isinstance(error, ProtocolError) and self._last_answered == -math.inf
-        return self._spend_credit(_NO_SUCCESS_YET if strange else _AMBIGUOUS)
+        return self._spend_credit(_EARLY_COST if strange else _AMBIGUOUS_COST)
 
     def _spend_credit(self, cost: float) -> bool:
         if self._credit < cost:
@@ -287,60 +288,60 @@ class Progress:
         seconds, attempts = patience.seconds, patience.attempts
         if self._last_answered == -math.inf:
             seconds, attempts = patience.seconds_at_first, patience.attempts_at_first
-        return self._attempts >= attempts and now - self._vain_since >= seconds
+        return self._attempts >= attempts and now - self._failing_since >= seconds
 
     def _wait_seconds(self, part: Chunk) -> float:
         doublings = max(self._rounds, part.calls + 1) - 1
         return min(self._patience.longest_wait, self._patience.first_wait * 2.0 ** min(doublings, _MAX_DOUBLINGS))
 
-    def _note_vain(self, error: Attempted, began: float, now: float) -> None:
-        self._vain_since = min(self._vain_since, max(began, self._last_answered))
+    def _record_no_success(self, error: Attempted, began: float, now: float) -> None:
+        self._failing_since = min(self._failing_since, max(began, self._last_answered))
         if began >= self._round_ended:
             self._rounds += 1
             self._attempts += error.attempts
             self._round_ended = now
 
-    def _note_answer(self, now: float) -> None:
-        """GatePay has answered."""
+    def _record_reply(self, now: float) -> None:
+        """Record that GatePay has replied."""
         self._last_answered = now
-        self._vain_since = math.inf
+        self._failing_since = math.inf
         self._rounds = self._attempts = 0
         self._round_ended = -math.inf
 
-    def _note_success(self, now: float) -> None:
-        self._note_answer(now)
+    def _record_success(self, now: float) -> None:
+        self._record_reply(now)
         self.accepted = True
         self._refused = 0
         self._credit = min(_FULL_CREDIT, self._credit + _PER_SUCCESS)
 
 
 def _halves(part: Chunk, error: Attempted) -> tuple[Chunk, ...]:
-    return _after(part, error).halves()
+    return _to_resend(part, error).halves()
 
 
-def _halves_after_a_wait(tried: Chunk) -> tuple[Chunk, ...]:
+def _delayed_halves(tried: Chunk) -> tuple[Chunk, ...]:
     return tuple(evolve(half, not_before=tried.not_before) for half in tried.halves())
 
 
-def _after(part: Chunk, error: Attempted) -> Chunk:
-    """*part*, to be sent again after *error*."""
+def _to_resend(part: Chunk, error: Attempted) -> Chunk:
+    """Return *part* for sending it again after *error*. If it may be stored, it is in doubt."""
     if bulk.may_have_stored(error):
         return evolve(part, in_doubt=True, doubt=error, last=error)
     return evolve(part, last=error)
 
 
 def _proofs_needed(error: Attempted) -> int:
-    """How often others must have succeeded meanwhile."""
-    return _PROOFS_WITHOUT_CONNECTION if _is_unreached(error) else _PROOFS
+    """How many successes of other parts prove that the card keys are at fault."""
+    return _PROOFS_WITHOUT_CONNECTION if _never_reached_gatepay(error) else _PROOFS
 
 
-def _is_final(error: Attempted) -> bool:
-    """Whether whoever answered means what he says: a call for the same card keys will meet it again."""
+def _is_deliberate(error: Attempted) -> bool:
+    """Whether the reply would be the same if the same card keys were sent again."""
     return isinstance(error, StorageFailedError) or not is_transient(error)
 
 
-def _is_unreached(error: Attempted) -> bool:
-    """Whether nobody has looked at the card keys."""
+def _never_reached_gatepay(error: Attempted) -> bool:
+    """Whether GatePay can't have read the card keys."""
     if isinstance(error, TransportError):
         return not error.sent
     return isinstance(error, ProtocolError) and error.http_status in _LATER

@@ -1,4 +1,4 @@
-"""A signed query that anyone may have sent: read strictly, each field held to its exact form."""
+"""A strict parser for signed queries, which anyone may have sent: each field must have its exact form."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from attrs import field, frozen
 from gatepay_async.protocol.callback_errors import MalformedCallbackError
 from gatepay_async.words.problem import Problem
 
-MAX_QUERY_BYTES = 8192  # bytes of a query string; GatePay's own have about 300. Many web servers accept no longer one
+MAX_QUERY_BYTES = 8192  # many web servers accept no longer query; GatePay's have about 300 bytes
 
 DIGITS = re.compile(r"0|[1-9][0-9]{0,18}"), Problem("form_id")
 PRICE = re.compile(r"(0|[1-9][0-9]{0,11})\.[0-9]{2}"), Problem("form_money")  # 精确小数点后2位
@@ -24,12 +24,12 @@ _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 @frozen
 class QueryForm:
     """
-    What a query must look like.
+    The form of a query.
 
     Attributes:
-        source: What it is, for the errors: ``"callback"``.
-        fields: The exact form of each field, and what the error calls it.
-        optional: The fields that may be absent.
+        source: The kind of query, for errors, such as ``"callback"``.
+        fields: For each field, the pattern that it must match, and the problem if it doesn't.
+        optional: The fields that may be missing.
     """
 
     source: str
@@ -42,10 +42,10 @@ class QueryForm:
 
     def read(self, query: str | bytes) -> dict[str, str]:
         """
-        Names and values; other names may be there (your URL's own), but none twice.
+        Parse *query* to names and values. Other fields, such as those of your own URL, are allowed, but no name twice.
 
         Raises:
-            MalformedCallbackError: A field is missing, comes twice or has not its exact form.
+            MalformedCallbackError: A field is missing, comes twice or has the wrong form.
         """
         if not isinstance(query, str | bytes):
             raise self._error(problem=Problem("query_not_text", kind=type(query).__name__))
@@ -60,16 +60,16 @@ class QueryForm:
                 raise self._error(field=text if text in self.fields else None, problem=Problem("name_twice"))
             values[text] = value.decode() if value.isalnum() else self._unquote(value)
         for name, (form, problem) in self.fields.items():
-            found = values.get(name)
-            if found is None:
+            value_text = values.get(name)
+            if value_text is None:
                 if name not in self.optional:
                     raise self._error(field=name, problem=Problem("missing"))
-            elif form.fullmatch(found) is None:
+            elif form.fullmatch(value_text) is None:
                 raise self._error(field=name, problem=problem)
         return values
 
     def _unquote(self, text: bytes) -> str:
-        """Undo form encoding; strict, where Python's own is kind. UTF-8 that nobody escaped is let through."""
+        """Decode form encoding, more strictly than Python's own functions. Unescaped UTF-8 is accepted."""
         text = text.replace(b"+", b" ")
         if b"%" in text:
             if _BAD_ESCAPE.search(text):

@@ -1,4 +1,4 @@
-"""The quick-pay link (快捷收款集成接口): a page where a customer pays any amount. It is not signed."""
+"""The quick-pay link (快捷收款集成接口) to a page where a customer pays any amount. The link is not signed."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def quick_pay_url(
     skin: int | None,
 ) -> str:
     """
-    The link, with nothing in it that isn't given.
+    Return the link. Arguments that are None or False are left out.
 
     Raises:
-        InvalidRequestError: An argument can't be right.
+        InvalidRequestError: An argument is invalid.
     """
     checks.check("token", token, checks.token)
     fields = {"appkey": appkey, "token": token}
@@ -39,5 +39,5 @@ def quick_pay_url(
         if type(skin) is not int or skin not in (0, 1):
             raise InvalidRequestError(field="skin", problem=Problem("not_0_or_1"))
         fields["skin"] = str(skin)
-    # The page is beside the API: https://gatepay.io/api/ and https://gatepay.io/pay/any.
+    # The page is next to the API: https://gatepay.io/api/ and https://gatepay.io/pay/any.
     return f"{urljoin(base_url, '../pay/any')}?{urlencode(fields)}"

@@ -1,4 +1,4 @@
-"""A call to an endpoint that this SDK doesn't know, and its reply, which nobody has read yet."""
+"""A call to an endpoint that this SDK doesn't know, and its raw reply."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MIN_SECRET_CHARS = 4  # hiding every "a" or "1" in an error would leave nothing
 
 
 def _is_a(kind: type, value: object) -> bool:
-    # isinstance() itself would make a dict of unknown keys and values of an Any, for pyright.
+    # Called directly, isinstance() would make pyright infer a dict with unknown types from an Any.
     return isinstance(value, kind)
 
 
@@ -53,7 +53,7 @@ def _check_fields(_: object, attribute: Any, value: Any) -> None:
 
 
 def _field_problem(name: object, value: object) -> Problem | None:
-    """What is wrong with a field, or None. Never repeats its value, nor a name that can't be one."""
+    """Return what is wrong with a field, or None. The problem repeats neither the value nor an invalid name."""
     if not isinstance(name, str) or _NAME.fullmatch(name) is None:
         return Problem("field_name")
     if name in _ADDED_BY_US:
@@ -87,10 +87,10 @@ class RawCall:
     A call to any endpoint.
 
     Attributes:
-        path: After the base URL.
+        path: The path after the base URL.
         values: The fields, in the order in which they are sent.
-        signed_names: Those that are signed, in this order, after the appkey.
-        repeatable: Whether it may be sent again when it may have been carried out already.
+        signed_names: The names of the signed fields, in order, after the appkey.
+        repeatable: Whether it is safe to send the call again even if it may have been carried out.
     """
 
     path: str = field(validator=_check_path)
@@ -100,20 +100,20 @@ class RawCall:
 
     method: ClassVar[Literal["GET", "POST"]] = "POST"
     on_cloud: ClassVar[bool] = False
-    # What travels in it, and in its reply, nobody here can know.
+    # The fields and the reply may hold card keys: we can't know.
     carries_keys: ClassVar[bool] = True
 
     def fields(self) -> dict[str, str]:
-        """By their names as they travel."""
+        """The fields with their names as they are sent."""
         return {quote_plus(name): value for name, value in self.values.items()}
 
     @property
     def signed(self) -> tuple[str, ...]:
-        """By their names as they travel."""
+        """The names of the signed fields as they are sent."""
         return tuple(map(quote_plus, self.signed_names))
 
     def secrets(self) -> tuple[str, ...]:
-        """Every value that is long enough to be one."""
+        """Return all values that are long enough to be secrets."""
         return tuple(value for value in self.values.values() if len(value) >= _MIN_SECRET_CHARS)
 
 
@@ -124,10 +124,10 @@ class RawReply:
 
     Attributes:
         endpoint: The path that was called.
-        http_status: HTTP's.
-        headers: By lower-case names; several headers of one name are joined by a comma.
-        body: Undone of any content coding.
-        code: GatePay's, which is 100 (``"100"`` counts, too); None if the reply is no JSON object with a ``code``.
+        http_status: The HTTP status.
+        headers: The headers, with lower-case names. Several headers of one name are joined with a comma.
+        body: The decoded body.
+        code: GatePay's code, which is 100 (or ``"100"``); None: the reply is no JSON object with a ``code``.
     """
 
     endpoint: str
@@ -138,10 +138,10 @@ class RawReply:
 
     def json(self) -> Any:
         """
-        Read the body as JSON; a number with a point is an exact ``Decimal``.
+        Parse the body as JSON. A number with a decimal point becomes an exact ``Decimal``.
 
         Raises:
-            ProtocolError: It is none.
+            ProtocolError: The body is not valid JSON.
         """
         try:
             return codec.parse_json(self.body)

@@ -1,11 +1,13 @@
 """
-In which order the pages of a walk are read.
+The order in which the pages of a walk are read.
 
-A plain walk reads forward. A thorough one does not rely on ``total``, which a deletion and an addition between the same
-two replies leave as it was. It reads a block of pages from its end to its beginning: a row that is pulled forward
-meanwhile is found on a page that is still to be read. The pages of one wave have no order; for them, the page behind
-the block is read before and after it: where its rows keep their ranks, no row before them was deleted in the meantime.
-That page is the first one of the next block, so this costs one call a block.
+A plain walk reads forward. A thorough walk doesn't rely on ``total``, because a deletion and an addition between two
+replies leave it unchanged. It reads a block of pages backwards: a row that moves to a lower page meanwhile is found
+there, because that page is read later.
+
+Pages that are read in one wave have no order. For them, the page after the block is read both before and after the
+block. If its rows have kept their ranks, no row before them was deleted in between. That page is the first one of the
+next block, so this costs one call per block.
 """
 
 from __future__ import annotations
@@ -18,27 +20,26 @@ from attrs import frozen
 
 __all__ = ["PlainPlan", "Plan", "ThoroughPlan", "WalkPosition"]
 
-# Pages asked for at once, at most, before the first of them has said how many there are: a small stock makes the rest
-# of these calls useless, but without them a walk would wait for one call all alone.
+# The largest first wave, before the number of pages is known. With a small stock, most of these calls are useless. With
+# a large one, they save waiting for a single call.
 _MAX_FIRST_PAGES = 8
-# Calls for a thorough walk's block, at least; one of them reads a page once more.
+# The smallest number of calls for a block of a thorough walk. One of them reads a page again.
 _MIN_BLOCK_CALLS = 8
-# Useful waves in a row after which a plain walk dares to read more pages at once again.
+# After so many useful waves in a row, a walk reads more pages at once again.
 _QUIET_WAVES = 4
-_MAX_REPEATED_BLOCKS = 3  # beginnings of a thorough walk's blocks, in a row: the stock changes within each
 
 
 @frozen
 class WalkPosition:
     """
-    Where a walk stands.
+    The position of a walk.
 
     Attributes:
-        number: The page to go on with.
-        overlapping: The page that will show a row that was given, if nothing has changed since.
+        number: The next page.
+        overlapping: The page that contains the last yielded row, if nothing has changed since.
         last: The last page.
-        is_sure: By all that `total` says, no row can be missing before `number`.
-        at_hand: Pages that need no reading.
+        is_sure: Whether, as far as `total` shows, no row can be missing before `number`.
+        at_hand: Pages that need not be fetched.
     """
 
     number: int
@@ -50,12 +51,12 @@ class WalkPosition:
 
 class Plan(ABC):
     """
-    An order to read pages in.
+    An order in which pages are read.
 
     Attributes:
-        relies_on_total: Whether to go on from the furthest page that `total` says nothing against.
-        waves_kept: For how many waves a reply can still prove something.
-        pages_kept: How many pages may wait for proof, at most; memory holds them.
+        relies_on_total: Whether to continue after the furthest page, as long as `total` shows no change.
+        waves_kept: For how many waves a reply is kept, because it can still prove something.
+        pages_kept: How many pages at most wait in memory until they are proven.
     """
 
     relies_on_total: bool
@@ -64,21 +65,21 @@ class Plan(ABC):
 
     @abstractmethod
     def first_wave(self, first: int) -> list[int]:
-        """The pages to fetch while nothing is known."""
+        """Return the pages to fetch first. *first* is the first page of the walk."""
 
     @abstractmethod
     def next_wave(self, position: WalkPosition) -> list[int]:
-        """The pages to fetch next; the first of them is needed most."""
+        """Return the pages to fetch next. The first of them is the most important one."""
 
     def record_replies(self, asked: list[int], answered: Container[int]) -> None:  # noqa: B027 -- a plan may need neither
-        """Note which pages of a wave were answered."""
+        """Record which pages of a wave have arrived."""
 
     def record_usefulness(self, *, is_useful: bool) -> None:  # noqa: B027 -- see above
-        """Note whether the wave proved anything new."""
+        """Record whether the wave has proven anything new."""
 
 
 class PlainPlan(Plan):
-    """Forward, up to *prefetch* pages at once; fewer while the stock changes within each wave."""
+    """Reads forward, up to *prefetch* pages at once. It reads fewer while the stock changes within each wave."""
 
     relies_on_total = True
     waves_kept = 2
@@ -87,33 +88,34 @@ class PlainPlan(Plan):
         self.pages_kept = 3 * prefetch
         self._prefetch = prefetch
         self._width = prefetch
-        self._useful = 0  # waves in a row; below 0: useless ones
+        self._useful = 0  # useful waves in a row; below 0: useless ones
 
     def first_wave(self, first: int) -> list[int]:
-        """As the base says."""
+        """Implement ``Plan.first_wave``."""
         return list(range(first, first + min(self._prefetch, _MAX_FIRST_PAGES)))
 
     def next_wave(self, position: WalkPosition) -> list[int]:
-        """As the base says."""
+        """Implement ``Plan.next_wave``."""
         start = position.number if position.is_sure else position.overlapping
         behind = max(start, min(start + self._width - 1, position.last)) + 1
         return [number for number in range(start, behind) if number == start or number not in position.at_hand]
 
     def record_usefulness(self, *, is_useful: bool) -> None:
-        """As the base says."""
+        """Implement ``Plan.record_usefulness``."""
         self._useful = max(self._useful, 0) + 1 if is_useful else min(self._useful, 0) - 1
         if self._useful >= _QUIET_WAVES:
             self._width, self._useful = min(self._prefetch, self._width * 2), 0
-        elif self._useful < -1:  # once is what a single change costs
+        elif self._useful < -1:  # a single change makes only one wave useless
             self._width = max(1, self._width // 2)
 
 
 class ThoroughPlan(Plan):
     """
-    Block by block: in waves, or one page at a time while the stock changes within each block.
+    Reads block by block: in waves, or one page at a time while the stock changes within each block.
 
-    Pages of one wave depend on what is read before and after them, and a rise of `total` anywhere in between spoils
-    that. Pages read one at a time, backwards, depend on no other: a rise costs at most one block.
+    Pages that are read in waves are proven by the page that is read before and after them, and a rise of `total` in
+    between makes this proof invalid. Pages that are read one at a time, backwards, don't need it: a rise costs at most
+    one block.
     """
 
     relies_on_total = False
@@ -121,28 +123,28 @@ class ThoroughPlan(Plan):
     def __init__(self, prefetch: int) -> None:
         self._prefetch = prefetch
         self._breadth = prefetch  # pages read at once
-        self._width = _MIN_BLOCK_CALLS - 1  # of a block that is read one page at a time
-        self._useful = 0  # blocks in a row; below 0: useless ones
-        self._waves: deque[list[int]] = deque()
-        self._block: tuple[int, int] | None = None  # the first page of the latest block, and of the one behind
-        self._opened = 0  # the first page of the one behind that, which has been read once
-        self._held = 0  # the page that overlapped when the latest block began
+        self._width = _MIN_BLOCK_CALLS - 1  # the number of pages of a block that is read one page at a time
+        self._useful = 0  # useful blocks in a row; below 0: useless ones
+        self._waves: deque[list[int]] = deque()  # the rest of the latest block
+        self._block: tuple[int, int] | None = None  # the first page of the latest block, and of the next one
+        self._opened = 0  # the first page of the block after the next one; it has been read once
+        self._held = 0  # the overlapping page at the start of the latest block
         self.waves_kept = 0
         self.pages_kept = 3 * (_width_in_waves(prefetch) + 1)
 
     def first_wave(self, first: int) -> list[int]:
-        """As the base says."""
+        """Implement ``Plan.first_wave``."""
         return [first]
 
     def next_wave(self, position: WalkPosition) -> list[int]:
-        """As the base says."""
+        """Implement ``Plan.next_wave``."""
         if not self._waves:
             self._judge_block(position.overlapping)
             self._add_block(position)
         return self._waves[0]
 
     def record_replies(self, asked: list[int], answered: Container[int]) -> None:
-        """As the base says."""
+        """Implement ``Plan.record_replies``."""
         if self._waves:
             self._waves.popleft()
             if left := [number for number in asked if number not in answered]:
@@ -161,15 +163,15 @@ class ThoroughPlan(Plan):
 
     def _narrow(self) -> None:
         if self._breadth == 1:
-            # Never the same for ever: a block could keep step with the changes.
+            # The width must vary: with a constant one, blocks could stay in step with regular changes of the stock.
             self._width = self._width // 2 or 2
-        elif self._useful < -1:  # once is what a single change costs
+        elif self._useful < -1:  # a single change makes only one block useless
             self._breadth = self._breadth // 2 if self._breadth > _MIN_BLOCK_CALLS else 1
 
     def _widen(self) -> None:
         self._width = min(_MIN_BLOCK_CALLS - 1, 2 * self._width + 1)
         if self._breadth < self._prefetch and self._useful >= _QUIET_WAVES:
-            # Only a try: the first block that fails ends it.
+            # With -1, the first useless block reduces the breadth again.
             self._breadth, self._useful = min(self._prefetch, max(_MIN_BLOCK_CALLS, 2 * self._breadth)), -1
             self._block = None
 
@@ -190,7 +192,7 @@ class ThoroughPlan(Plan):
         if self._block is not None and self._opened > self._block[1]:
             start, end = self._block[1], self._opened
         else:
-            # The beginning, or the stock has changed.
+            # At the start, or after the stock has changed.
             start, end = position.overlapping, min(position.overlapping + width, position.last)
             self._waves.append([end])
         self._opened = max(end, min(end + width, position.last))
@@ -203,5 +205,5 @@ class ThoroughPlan(Plan):
 
 
 def _width_in_waves(breadth: int) -> int:
-    """With the page that is read once more, blocks fill their waves."""
+    """The number of pages of a block, so that they and the page that is read twice fill whole waves."""
     return breadth * -(-_MIN_BLOCK_CALLS // breadth) - 1

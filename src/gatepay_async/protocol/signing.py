@@ -1,4 +1,4 @@
-"""The signature, and the only file that reads the appsecret."""
+"""The signature. This is the only file that reads the appsecret."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from gatepay_async.protocol.frames import sealed_init
 @frozen
 class Credentials:
     """
-    What a shop signs with. Spaces, line breaks and other invisible characters at the ends are left out.
+    A shop's appkey and appsecret. Blanks and invisible characters at their ends are stripped.
 
     Attributes:
-        appkey: Travels with every request.
-        appsecret: Never travels, and is in no ``repr``.
+        appkey: Is sent with every request.
+        appsecret: Is never sent, and is in no ``repr``.
 
     Raises:
-        InvalidRequestError: One of them is no text, is empty, or holds an invisible character.
+        InvalidRequestError: One of them is not a text, is empty, or holds an invisible character.
     """
 
     appkey: str = field(converter=cleaned, validator=token)
@@ -35,23 +35,23 @@ def sign(credentials: Credentials, parts: Iterable[str]) -> str:
     Sign *parts*, in the order given, for *credentials*.
 
     Args:
-        credentials: The appkey is signed first.
-        parts: Field values exactly as they are sent, the appkey left out.
+        credentials: The credentials. The appkey is signed before the parts.
+        parts: The values of the signed fields exactly as they are sent, without the appkey.
 
     Returns:
-        32 lower-case hex digits, over the UTF-8 bytes.
+        32 lower-case hex digits. Texts are signed as UTF-8.
     """
-    # 签名信息算法: sign = md5(md5(appkey + …) + appsecret). No separators: digits may slide from one
-    # part into the next. parse_callback() closes that as far as the text allows; signing can't.
+    # 签名信息算法: sign = md5(md5(appkey + …) + appsecret). There are no separators, so digits can be moved between
+    # neighbouring parts without changing the signature. parse_callback() detects this as far as it can.
     inner = hashlib.md5("".join((credentials.appkey, *parts)).encode(), usedforsecurity=False).hexdigest()
     return hashlib.md5((inner + credentials.appsecret).encode(), usedforsecurity=False).hexdigest()
 
 
 def is_signed(credentials: Credentials, parts: Iterable[str], signature: str) -> bool:
-    """Whether *signature* is the one of *parts*; takes the same time whatever is wrong with it."""
+    """Whether *signature* is that of *parts*. It takes the same time for every wrong signature."""
     return hmac.compare_digest(sign(credentials, parts).encode(), signature.encode())
 
 
 def is_signed_by_one(credentials: Iterable[Credentials], parts: Sequence[str], signature: str) -> bool:
-    """Whether *signature* is the one of *parts* for one of *credentials*; which one, the time doesn't tell."""
+    """Whether *signature* is that of *parts* with any of *credentials*. The time doesn't reveal with which one."""
     return any([is_signed(each, parts, signature) for each in credentials])  # noqa: C419 -- a list: all are compared

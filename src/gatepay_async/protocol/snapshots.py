@@ -1,14 +1,15 @@
 """
 What the replies of a walk prove: whether a row can be missing between one page and the next.
 
-``ka/show`` numbers pages by position, and each reply shows the stock at a moment of its own. A row's *rank* is the
-number of rows before it. No row is missing within a page, nor between two pages that overlap. Two pages that only touch
-(one begins at the rank at which the other ended) miss a row if its rank changed between the two replies: it fell, from
-the page read last to the one read first, or it rose, from the page read first to the one read last. Ranks fall when
-rows are deleted, and rise when rows come back with old ids. ``total`` shows either, unless a deletion and an addition
-happen between the same two replies.
+``ka/show`` numbers pages by position, and each reply shows the stock at another moment. The *rank* of a row is the
+number of rows before it. No row is missing within a page, or between two pages that overlap. But two pages may only
+touch: one begins at the rank at which the other ended. Then a row is missing if its rank changed between the two
+replies: it fell from the page read last to the page read first, or rose from the page read first to the page read last.
 
-Requests are sent in waves. The replies of one wave may have been made in any order, those of the next one came later.
+Ranks fall when rows are deleted, and rise when rows are restored with their old ids. ``total`` shows either, unless a
+deletion and an addition happen between the same two replies.
+
+Requests are sent in waves. The replies of one wave may have been made in any order. Those of the next wave are later.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ _UNKNOWN = 2**63  # more rows than there can be
 @frozen(eq=False)
 class Wave:
     """
-    A wave of replies: how often `total` may have fallen and risen until then.
+    A wave of replies, with counts of how often `total` may have fallen and risen since the start of the walk.
 
     Attributes:
-        number: Later waves have higher ones.
-        falls: Until the first reply of the wave.
-        falls_until_end: Until the last one.
-        rises: As `falls`.
-        rises_until_end: As `falls_until_end`.
+        number: Ascending in time.
+        falls: How often it may have fallen before the first reply of the wave.
+        falls_until_end: How often it may have fallen before the last reply of the wave.
+        rises: Like `falls`, for rises.
+        rises_until_end: Like `falls_until_end`, for rises.
     """
 
     number: int
@@ -49,16 +50,16 @@ class Wave:
 @define(eq=False)
 class Snapshot:
     """
-    One reply.
+    What one reply shows of the stock.
 
     Attributes:
-        number: The page that it shows.
+        number: The number of the page.
         start: The rank of its first row.
-        end: The rank behind its last row; for the last page, no less than `size`.
-        size: The rank behind the last row that there is.
-        ids: Its rows' ids, ascending.
-        wave: When it was made.
-        page: The reply, until its rows have been given away.
+        end: The rank after its last row; for the last page, at least `size`.
+        size: The rank after the last row of the stock.
+        ids: The ids of its rows, ascending.
+        wave: The wave of the reply.
+        page: The reply itself; None: its rows were yielded, or it has none.
     """
 
     number: int
@@ -70,19 +71,19 @@ class Snapshot:
     page: CardKeyPage | None
 
     def first_id(self) -> float:
-        """Infinite where there is no row."""
+        """The id of the first row; infinity if there is no row."""
         return self.ids[0] if self.ids else inf
 
     def is_within(self, last_given_id: float) -> bool:
-        """Whether it has rows, and none beyond the id *given*."""
+        """Whether it has rows, and none of them is after *last_given_id*."""
         return bool(self.ids) and self.ids[-1] <= last_given_id
 
     def is_beyond(self, last_given_id: float) -> bool:
-        """Whether it has a row beyond the id *given*."""
+        """Whether it has a row after *last_given_id*."""
         return bool(self.ids) and self.ids[-1] > last_given_id
 
     def agrees(self, other: Snapshot) -> bool:
-        """Whether one stock can show both."""
+        """Whether both snapshots can be of the same, unchanged stock."""
         if not (self.ids and other.ids):
             return True
         one, two = (self, other) if self.start <= other.start else (other, self)
@@ -91,7 +92,7 @@ class Snapshot:
         return all(mine == its for mine, its in zip(one.ids[two.start - one.start :], two.ids, strict=False))
 
     def shared_id(self, other: Snapshot) -> int | None:
-        """The highest id that both could show, if it has the same rank in both."""
+        """The id at the highest rank that both show, if it is the same in both; else None."""
         top = min(self.start + len(self.ids), other.start + len(other.ids)) - 1
         if top < max(self.start, other.start):
             return None
@@ -99,30 +100,31 @@ class Snapshot:
         return mine if mine == other.ids[top - other.start] else None
 
 
-# Before the first row there is nothing, at any time.
+# The position before the first row, as the snapshot from which a walk starts.
 FRONT = Snapshot(0, 0, 0, 0, (), Wave(0, 0, 0, 0, 0), None)
 
 
 def snapshot_of_page(asked: int, page: CardKeyPage, wave: Wave) -> Snapshot:
-    """The snapshot that a reply to a request for page *asked* is."""
+    """Make a snapshot of the reply to a request for page *asked*."""
     ids = tuple([key.id for key in page.keys])
     if not ids:
-        # ThinkPHP answers a page past the last one with no rows and the number of the last one.
+        # For a page past the last one, ThinkPHP returns no rows and the number of the last page.
         start = (asked - 1) * page.per_page
         return Snapshot(asked, start, start, min(page.total, start), (), wave, None)
     last = last_page(page)
-    # A server may answer a page past the last one with the rows of the last one, under either number.
+    # For a page past the last one, a server may return the rows of the last page, with either number.
     number = min(page.current_page if page.current_page > 0 else asked, last)
-    # Pages before the last one are full. Where they aren't, the numbers count: nothing else says what comes next.
+    # Pages before the last one should be full. If they aren't, we rely on the page numbers: there is nothing better.
     end = number * page.per_page if number < last else max(number * page.per_page, page.total)
     return Snapshot(number, (number - 1) * page.per_page, end, page.total, ids, wave, page)
 
 
 def snapshot_of_refusal(number: int, wave: Wave) -> Snapshot:
     """
-    What the refusal of a page as not valid shows: without page 1 there is nothing.
+    Make a snapshot of the refusal of page *number* as invalid.
 
-    Of another page it says too little: how many rows a page had at that moment isn't known.
+    If page 1 doesn't exist, there are no rows. For another page, the size of the stock stays unknown, because the page
+    size at that moment isn't known.
     """
     return Snapshot(number, 0, 0, 0 if number == 1 else _UNKNOWN, (), wave, None)
 
@@ -135,26 +137,26 @@ def last_page(page: CardKeyPage) -> int:
 
 class History:
     """
-    What the replies have said of the stock's changes. It does not grow with their number.
+    What the replies have shown about changes of the stock. Its size doesn't grow with their number.
 
     Args:
-        thorough: Don't conclude from a `total` that stays the same that nothing was deleted.
+        thorough: Don't assume that nothing was deleted if `total` stays the same.
     """
 
     def __init__(self, *, thorough: bool) -> None:
         self._thorough = thorough
         self._now = FRONT.wave
-        self._totals: tuple[int, int] | None = None  # the lowest and the highest of the latest wave
-        # Two snapshots that show a row at the same rank, and its id.
+        self._totals: tuple[int, int] | None = None  # the lowest and highest `total` of the latest wave
+        # Pairs of snapshots that show a row at the same rank, with the id of that row.
         self._brackets: list[tuple[Snapshot, Snapshot, int]] = []
 
     def begin_wave(self, totals: Sequence[int], *, has_gone: bool) -> Wave:
         """
-        Note a wave.
+        Record a wave, and return it.
 
         Args:
-            totals: Those of its replies, in any order.
-            has_gone: A page was refused that another reply says is there.
+            totals: The `total` of each reply, in any order.
+            has_gone: A page was refused although another reply says that it exists.
         """
         falls, rises, inside = self._now.falls_until_end, self._now.rises_until_end, has_gone
         if totals:
@@ -168,21 +170,21 @@ class History:
         return self._now
 
     def may_have_fallen(self, since: Wave, until: Wave | None = None) -> bool:
-        """Whether `total` may have fallen between a reply of *since* and one of *until*, or of the latest wave."""
+        """Whether `total` may have fallen between a reply of *since* and a reply of *until* (None: the latest wave)."""
         return (until or self._now).falls_until_end > since.falls
 
     def may_have_risen(self, since: Wave, until: Wave | None = None) -> bool:
-        """The same for a rise."""
+        """The same as ``may_have_fallen``, for a rise."""
         return (until or self._now).rises_until_end > since.rises
 
     def bracket(self, earlier_ones: Sequence[Snapshot], fresh: Sequence[Snapshot], *, oldest: int) -> None:
         """
-        Note which rows a thorough walk has met at the same rank again.
+        For a thorough walk, record the rows that have kept their rank between two snapshots.
 
         Args:
             earlier_ones: Snapshots of earlier waves.
-            fresh: Those of the latest one.
-            oldest: Forget what began before that wave.
+            fresh: Snapshots of the latest wave.
+            oldest: Drop pairs whose first snapshot is from before this wave.
         """
         if not self._thorough:
             return
@@ -190,43 +192,43 @@ class History:
         for later in fresh:
             for earlier in earlier_ones:
                 row = earlier.shared_id(later)
-                # Rows that came back could have hidden from the rank that others were deleted.
+                # A rank can also stay the same because some rows before it were deleted and others restored.
                 if row is not None and not self.may_have_risen(earlier.wave, later.wave):
                     self._brackets.append((earlier, later, row))
 
     def joins(self, behind: Snapshot, ahead: Snapshot) -> bool:
         """
-        Whether no row that was there all along can be missing between two snapshots.
+        Whether no row that existed all the time can be missing between two snapshots.
 
         Args:
-            behind: The walk has given all rows up to the last one of this, and maybe more.
-            ahead: Its first row would come next.
+            behind: The walk has yielded all rows up to the last one of this snapshot, and perhaps more.
+            ahead: The snapshot with the rows to yield next.
         """
         if ahead.start <= 0 or ahead.start > behind.end:
-            return ahead.start <= 0  # nothing stands before the first row
+            return ahead.start <= 0  # no row comes before the first one
         if self._thorough:
             return self._was_read_backwards(behind, ahead) or self._is_bracketed(behind, ahead)
         return self._has_rested(behind, ahead)
 
     def ends(self, behind: Snapshot, at: Snapshot) -> bool:
-        """Whether, by *at*, no row that was there all along comes after those of *behind*."""
+        """Whether *at* proves that no row that existed all the time comes after those of *behind*."""
         if behind is at or at.size <= 0 or at.size > behind.end:
             return at.size <= behind.end
         return self._was_read_backwards(behind, at) or (not self._thorough and self._has_rested(behind, at))
 
     def _has_rested(self, behind: Snapshot, ahead: Snapshot) -> bool:
-        """Whether `total` has not changed in the way that could hide a row."""
+        """Whether `total` has not changed in a way in which a row could be missing."""
         one, two = behind.wave, ahead.wave
         has_fallen = two.number >= one.number and self.may_have_fallen(one, two)
         has_risen = two.number <= one.number and self.may_have_risen(two, one)
         return not (has_fallen or has_risen)
 
     def _was_read_backwards(self, behind: Snapshot, ahead: Snapshot) -> bool:
-        """Whether *behind* is the later one: a row pulled out of the page ahead was pulled into it."""
+        """Whether *behind* was read after *ahead*: then a row that moved out of *ahead* meanwhile is in *behind*."""
         return ahead.wave.number < behind.wave.number and not self.may_have_risen(ahead.wave, behind.wave)
 
     def _is_bracketed(self, behind: Snapshot, ahead: Snapshot) -> bool:
-        """Whether a row further on kept its rank while both were read: then none before it was deleted."""
+        """Whether a later row kept its rank while both were read: then no row before it was deleted."""
         return any(
             row >= ahead.ids[0] and _lies_within(behind, one, two) and _lies_within(ahead, one, two)
             for one, two, row in self._brackets

@@ -1,4 +1,4 @@
-"""Which products run low. Pure: catalogs come in, alerts go out."""
+"""Finds products that run low: catalogs in, alerts out. Pure."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Words that may be repeated from a reply to a call that carries card keys: everything else might be one."""
+"""The words that may be quoted from a reply that may hold card keys. Any other word might be one."""
 
 from __future__ import annotations
 
 from typing import Final
 
-# What titles of error pages, login pages and firewalls are made of, and the messages of operating systems, of TLS and
-# of HTTP libraries.
+# The words in titles of error pages, login pages and firewalls, and in messages of operating systems, of TLS and of
+# HTTP libraries.
 _WORDS = """
 a able accept access account action address after again all already allowed an and any apache api application are as
 ask at attempt attempts attention authentication authority authorization available bad be because been before block
@@ -34,7 +34,7 @@ tlsv1_alert_internal_error tlsv1_alert_protocol_version tlsv1_unrecognized_name 
 """
 WORDS: Final = frozenset(_WORDS.split())
 
-# The same in Chinese, where nothing parts one word from the next; the longest first.
+# The same in Chinese, which has no blanks between words. The longest phrases come first.
 PHRASES: Final = (
     "系统发生错误",
     "没有找到站点",
@@ -64,7 +64,7 @@ PHRASES: Final = (
     "超时",
 )
 
-# The fields of GatePay's replies, and those that gateways and frameworks put around an error.
+# The fields of GatePay's replies, and those with which gateways and frameworks report errors.
 _FIELDS = """
 admin_id appkey cat_id cat_name category category_id code content create_at created_at createtime current_page data
 description id image images items ka kami last_page list msg name num order order_id order_name order_price

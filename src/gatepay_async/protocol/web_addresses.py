@@ -1,4 +1,4 @@
-"""Addresses that GatePay, or a customer's browser, is sent to: attrs validators that raise ``InvalidRequestError``."""
+"""Validates URLs that GatePay or a customer's browser will open: ``notify_url`` and ``return_url``."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.words.problem import Problem
 
 _MAX_CHARS = 2000
-# Together with the fields that GatePay adds, a query must stay below the 8 kB that web servers accept.
+# With the fields that GatePay adds, a query must stay below the 8 kB that web servers accept.
 _MAX_QUERY_CHARS = 700
-# RFC 3986's characters. A fragment is never sent, so there is no # among them.
+# The characters of RFC 3986 without "#", because a fragment is never sent.
 _URL = re.compile(r"https?://[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]+", re.IGNORECASE)
-# What the callback, and the return, add to the query.
+# The fields that GatePay adds to the query.
 _ADDED_TO = {
     "notify_url": frozenset(
         ("appkey", "order_id", "out_order_id", "price", "realprice", "type", "paytime", "extend", "sign")
@@ -25,7 +25,7 @@ _ADDED_TO = {
 
 
 def web_address(instance: object, attribute: Any, value: Any) -> None:
-    """A whole URL of the web, to whose query GatePay can add its fields."""
+    """An attrs validator: requires an absolute http(s) URL whose query has none of the fields that GatePay adds."""
     checks.text(instance, attribute, value)
     problem = _problem_of(value, _ADDED_TO[attribute.name])
     if problem is not None:
@@ -45,7 +45,7 @@ def _problem_of(url: str, added: frozenset[str]) -> Problem | None:
 
 
 def _split(url: str) -> SplitResult | None:
-    """The parts of *url*; None if its host, port or brackets are none, or it names a user."""
+    """Split *url*. None: its host, port or brackets are invalid, or it contains a user name."""
     try:
         parts = urlsplit(url)
         whole = bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc

@@ -1,4 +1,4 @@
-"""GatePay's other end on your own machine: a real server with a database, and faults on request."""
+"""A local server that stands in for GatePay, with a real database, and with faults on request."""
 
 try:
     from gatepay_async.sandbox.callback_urls import CallbackUrlError

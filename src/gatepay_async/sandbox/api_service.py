@@ -1,4 +1,4 @@
-"""Where a call meets the database. All of it blocks; the HTTP side goes there in threads."""
+"""Carries out calls on the database. It blocks: the HTTP side calls it in threads."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ __all__ = ["ApiService", "Paging"]
 
 @define
 class Paging:
-    """How many rows a page of card keys has."""
+    """The number of rows on a page of card keys, which may change at any time."""
 
     per_page: int
 
@@ -23,11 +23,13 @@ class Paging:
 @frozen(kw_only=True)
 class ApiService:
     """
-    One sandbox's database with its habits.
+    The API of one sandbox.
 
     Attributes:
-        clock: Epoch seconds.
-        paging: Its `per_page`, which may change at any time.
+        database: Holds shops, card keys and orders.
+        clock: The sandbox's time, in epoch seconds.
+        paging: The page size of ``ka/show``.
+        options: The sandbox's switches.
     """
 
     database: Database
@@ -40,16 +42,16 @@ class ApiService:
         Carry out one call.
 
         Args:
-            endpoint: Which.
-            form: Its fields as they came.
-            outcome: Where what becomes of it is written down.
-            origin: Scheme, host and port, for the payment page's address.
+            endpoint: The endpoint that is called.
+            form: The received fields.
+            outcome: Records facts about the call, for events.
+            origin: Scheme, host and port, for the URL of the payment page.
 
         Returns:
-            What ``data`` holds on success.
+            The value of ``data`` in the reply.
 
         Raises:
-            RefusedError: Nothing was written.
+            RefusedError: The call is refused. Nothing was written.
         """
         now = self.clock()
         with self.database.transaction() as connection:

@@ -1,8 +1,9 @@
 """
-The HTTP side: an ASGI application around the endpoints.
+The ASGI application around the endpoints.
 
-Every call is a POST of a form (order/check: a GET) and is answered with HTTP 200 and the vendor's envelope, refusals
-too. What is no call at all gets a plain page: 405 for another method, 404 for another path, 413 for a body too large.
+Every call is a POST of a form (order/check: a GET). The response, also of a refusal, is HTTP 200 with the vendor's
+envelope. Other requests get a plain page: 405 for another method, 404 for another path, 413 for a body that is too
+large.
 """
 
 import logging
@@ -34,23 +35,23 @@ from gatepay_async.sandbox.web import read_body
 
 __all__ = ["MAX_BODY_BYTES", "FaultyApp", "build_app"]
 
-MAX_BODY_BYTES = 8 * 1024 * 1024  # bytes; 500 keys of 255 characters, percent-encoded, come to about 1.5 MiB
+MAX_BODY_BYTES = 8 * 1024 * 1024  # 500 card keys of 255 characters, percent-encoded, have about 1.5 MiB
 
-MAX_QR_CHARS = 500  # whatever they are, a QR code holds so many
+MAX_QR_CHARS = 500  # so many fit into a QR code, whichever characters they are
 
 _logger = logging.getLogger("gatepay_async.sandbox")
 
 
 class FaultyApp:
     """
-    The application that users serve: notes each call, and lets the faults at it.
+    The sandbox's whole application: reports each call, and injects faults.
 
     Args:
-        app: What carries calls out.
-        pick: Chooses the fault for a request to an endpoint, or None; it is also how requests are noted.
-        now: Epoch seconds, for the envelope of a refusal that a fault asks for.
-        replies: Writes that envelope.
-        tell: Is told of each call when it has ended.
+        app: The application that carries out calls.
+        pick: Logs a request to an endpoint, and chooses the fault for it, or None.
+        now: The clock, in epoch seconds.
+        replies: Makes the refusals that a fault asks for.
+        notify: Called with each call when it has ended.
     """
 
     def __init__(
@@ -60,20 +61,20 @@ class FaultyApp:
         pick: Callable[[str], Fault | None],
         now: Callable[[], float],
         replies: Replies,
-        tell: Callable[[CallEvent], object],
+        notify: Callable[[CallEvent], object],
     ) -> None:
         self._app = app
         self._pick = pick
         self._now = now
         self._replies = replies
-        self._tell = tell
+        self._notify = notify
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """
-        Note the request if it is a call, and carry it out, or do to it what a fault says.
+        Handle a request. If it is a call, report it, and inject a fault if one is due.
 
         Raises:
-            Exception: The sandbox failed. Its frames are emptied: card keys and signatures were in their locals.
+            Exception: The sandbox failed. The frames of the traceback are cleared: they hold card keys and signatures.
         """
         try:
             await self._handle_with_fault(scope, receive, send)
@@ -94,7 +95,7 @@ class FaultyApp:
         finally:
             took = (time.perf_counter() - began) * 1000
             kind = "" if fault is None else fault.kind.value
-            self._tell(CallEvent(at=at, endpoint=endpoint.path, milliseconds=took, fault=kind, **asdict(outcome)))
+            self._notify(CallEvent(at=at, endpoint=endpoint.path, milliseconds=took, fault=kind, **asdict(outcome)))
 
     async def _answer(
         self, endpoint: Endpoint, fault: Fault | None, scope: Scope, receive: Receive, send: Send
@@ -130,7 +131,7 @@ def build_app(api: ApiService, pages: ASGIApp) -> Starlette:
 
 
 async def _qrcode(request: Request) -> Response:
-    # Not behind the pages' guard: a shop's own page shows the picture, and there is nothing in it but what was asked.
+    # Not behind the guard of the pages: a shop's own page may embed the picture, which holds nothing but the request.
     text = request.query_params.get("text", "")
     if not 0 < len(text) <= MAX_QR_CHARS:
         return PlainTextResponse(f"Bad Request: text has 1 to {MAX_QR_CHARS} characters", status_code=400)

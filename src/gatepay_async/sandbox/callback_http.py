@@ -1,4 +1,4 @@
-"""One callback: one GET or POST over a connection of its own, bounded in time and size, no redirect followed."""
+"""Sends one callback: a GET or POST on its own connection, with limits on time and size, without redirects."""
 
 import ssl
 from urllib.parse import urlsplit
@@ -12,7 +12,7 @@ from gatepay_async.sandbox.deliveries import ACCEPTED, Answer
 
 __all__ = ["MAX_ANSWER_BYTES", "call"]
 
-MAX_ANSWER_BYTES = 4096  # bytes; a merchant says `success` or `fail`
+MAX_ANSWER_BYTES = 4096  # a merchant replies `success` or `fail`
 
 
 async def call(
@@ -20,16 +20,16 @@ async def call(
     body: str | None = None,
     *,
     beyond_loopback: bool,
-    timeout: float,  # noqa: ASYNC109 -- it answers, too
+    timeout: float,  # noqa: ASYNC109 -- a timeout is a result here, not an error
 ) -> Answer:
     """
-    Call a merchant back, and say what came of it; never raises for what the merchant does.
+    Send a callback, and return the merchant's answer. Whatever the merchant does, this raises no error.
 
     Args:
-        url: With the signed query, for a GET; None: the shop has none, or has none any more.
-        body: The signed form, for a POST; None: a GET.
-        beyond_loopback: Whether it may lead away from this machine.
-        timeout: Seconds for all of it, from connecting to the last byte.
+        url: The URL; for a GET, with the signed query. None: the shop has no callback URL.
+        body: The signed form for a POST; None: send a GET.
+        beyond_loopback: Whether *url* may lead to another machine.
+        timeout: Seconds for everything, from connecting to the last byte.
     """
     if url is None:
         return Answer(problem="no_url")
@@ -72,7 +72,7 @@ async def _connect_to_target(target: Target) -> ByteStream:
     for host in others:
         try:
             return await _connect_to(host, target)
-        except ssl.SSLError:  # an OSError, too; but somebody was there
+        except ssl.SSLError:  # an OSError, but the host was reached: don't try another address
             raise
         except OSError:
             continue
@@ -82,7 +82,7 @@ async def _connect_to_target(target: Target) -> ByteStream:
 async def _connect_to(host: str, target: Target) -> ByteStream:
     if not target.tls:
         return await anyio.connect_tcp(host, target.port)
-    # The certificate's name is the URL's, whatever address was tried.
+    # The certificate must be for the name in the URL, whichever address we connect to.
     return await anyio.connect_tcp(host, target.port, tls=True, tls_hostname=target.name, tls_standard_compatible=False)
 
 
@@ -109,8 +109,8 @@ async def _receive(stream: ByteStream) -> bytes:
 
 
 def _judge(status: int, body: bytes) -> Answer:
-    # 返回结果表: success 回调成功, fail 回调失败. Of an HTTP status it says nothing; an error page that
-    # holds the word and nothing else is nobody's success.
+    # 返回结果表: success 回调成功, fail 回调失败. The vendor doesn't mention the HTTP status. We require 2xx, since an
+    # error page is no success, even if its text is `success`.
     text = body[:MAX_ANSWER_BYTES].decode("utf-8", "replace")
     if len(body) > MAX_ANSWER_BYTES:
         return Answer(status=status, text=text, problem="too_long")

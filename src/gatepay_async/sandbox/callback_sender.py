@@ -1,4 +1,4 @@
-"""Sends callbacks, several at once, from a thread and an event loop of its own."""
+"""Sends callbacks concurrently, on an event loop in its own thread."""
 
 import asyncio
 import logging
@@ -24,13 +24,15 @@ _logger = logging.getLogger("gatepay_async.sandbox")
 
 class CallbackSender:
     """
-    Works from start() to stop(); several may share one outbox, in one process or in many.
+    Sends the callbacks of an outbox between start() and stop().
+
+    Several senders, also in other processes, may share one outbox.
 
     Args:
-        outbox: What is to be delivered.
-        beyond_loopback: Whether callbacks may leave this machine.
-        now: Epoch seconds: the sandbox's time.
-        tell: Is told of each callback when it was sent.
+        outbox: Holds the deliveries.
+        beyond_loopback: Whether callbacks may go to other machines.
+        now: The sandbox's time, in epoch seconds.
+        notify: Called with each callback after it was sent.
     """
 
     def __init__(
@@ -39,16 +41,16 @@ class CallbackSender:
         *,
         beyond_loopback: bool,
         now: Callable[[], float],
-        tell: Callable[[CallbackEvent], object],
+        notify: Callable[[CallbackEvent], object],
     ) -> None:
         self._outbox = outbox
         self._now = now
-        self._tell = tell
+        self._notify = notify
         self._beyond_loopback = beyond_loopback
         self._stack = ExitStack()
 
     def start(self) -> None:
-        """Begin, in a thread of its own. Blocks until that runs."""
+        """Start the thread. Blocks until it runs."""
         with ExitStack() as stack:
             portal = stack.enter_context(start_blocking_portal("asyncio", name="gatepay-sandbox-callbacks"))
             loop = portal.call(self._make_wake_event)
@@ -62,7 +64,7 @@ class CallbackSender:
             self._stack = stack.pop_all()
 
     def stop(self) -> None:
-        """Break off what is under way, which is then due again, and end the thread. Blocks until it is gone."""
+        """Cancel deliveries in progress, which are then due again, and end the thread. Blocks until it has ended."""
         self._stack.close()
 
     def _make_wake_event(self) -> asyncio.AbstractEventLoop:
@@ -73,7 +75,7 @@ class CallbackSender:
         self._wake_event.set()
 
     async def _deliver_all(self) -> None:
-        # The slot is taken before the delivery is: what waits for a slot is still anybody's.
+        # Take a slot first: a delivery that is claimed before it has a slot would be withheld from other senders.
         slots = anyio.Semaphore(MAX_CONCURRENT)
         async with anyio.create_task_group() as tasks:
             while True:
@@ -90,7 +92,7 @@ class CallbackSender:
                 if delivery is not None:
                     return delivery
                 pause = self._outbox.pause()
-            except sqlite3.Error as error:  # such as a file that another program has locked
+            except sqlite3.Error as error:  # for example, another program has locked the file
                 _logger.warning("callbacks can't be read: %s", error)
             with anyio.move_on_after(pause):
                 await self._wake_event.wait()
@@ -107,16 +109,16 @@ class CallbackSender:
 
     def _record_answer(self, delivery: ClaimedDelivery, answer: Answer | None) -> None:
         try:
-            if answer is None:  # stopped in the middle
+            if answer is None:  # cancelled by stop()
                 self._outbox.release(delivery)
             else:
-                # Before it is written down, for whoever waits for that and looks what was told.
-                self._tell(_event(delivery, answer, self._now()))
+                # Notify first: somebody who waits until the delivery is finished expects its event to be there.
+                self._notify(_event(delivery, answer, self._now()))
                 outcome = answer.problem or "accepted"
                 _logger.debug("callback of order %d, attempt %d: %s", delivery.order_id, delivery.attempt, outcome)
                 self._outbox.finish(delivery, answer)
-        except sqlite3.Error as error:  # its claim runs out, and it is sent again
-            _logger.warning("a callback's answer can't be written down: %s", error)
+        except sqlite3.Error as error:  # the claim expires, and the callback is sent again
+            _logger.warning("a callback's answer can't be stored: %s", error)
 
 
 def _event(delivery: ClaimedDelivery, answer: Answer, now: float) -> CallbackEvent:

@@ -1,4 +1,4 @@
-"""What a shop may enter as its callback URL, and where that leads: to this machine, unless more was allowed."""
+"""Checks callback and return URLs. By default, a callback URL must lead to this machine."""
 
 import re
 from ipaddress import ip_address
@@ -12,20 +12,20 @@ from gatepay_async.words.pages import PAGES
 __all__ = ["CallbackUrlError", "Target", "check", "check_return", "target_of"]
 
 MAX_URL_CHARS = 2000
-# Of parameters of the shop's own: together with a callback's they must stay below the 8 kB that web servers accept.
+# The limit for the URL's own query. With a callback's fields, a URL must stay below the 8 kB that web servers accept.
 MAX_QUERY_CHARS = 700
 _PORTS = {"http": 80, "https": 443}
-# RFC 3986's characters, the fragment's # left out: it would never be sent.
+# The characters of RFC 3986 without "#", because a fragment is never sent.
 _URL = re.compile(r"[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]+")
 _LOCAL = ("127.0.0.1", "::1")
 
 
 class CallbackUrlError(ValueError):
     """
-    The URL can't be called back.
+    The URL can't be used for callbacks.
 
     Attributes:
-        problem: Why, a name from :mod:`gatepay_async.words.pages`.
+        problem: What is wrong: a name from :mod:`gatepay_async.words.pages`.
     """
 
     def __init__(self, problem: str) -> None:
@@ -36,12 +36,14 @@ class CallbackUrlError(ValueError):
 @frozen(kw_only=True)
 class Target:
     """
-    Where to connect, and what to ask for there.
+    Where a URL leads.
 
     Attributes:
-        hosts: To be tried in this order.
-        name: For the certificate, where there is TLS.
-        authority: For the ``Host`` header.
+        hosts: The hosts to try, in this order.
+        name: The name that the certificate must have.
+        port: The port.
+        tls: Whether to use TLS.
+        authority: The ``Host`` header.
     """
 
     hosts: tuple[str, ...]
@@ -57,20 +59,20 @@ _RETURN_NAMES = {"price", "type", "product_id", "order_id", "out_order_id", "sig
 
 def check(url: str, *, beyond_loopback: bool) -> None:
     """
-    Accept *url* as a shop's callback URL.
+    Check that *url* can be a shop's callback URL.
 
     Raises:
-        CallbackUrlError: It can't be one.
+        CallbackUrlError: It can't.
     """
     _check_url_fits(url, _CALLBACK_NAMES, beyond_loopback=beyond_loopback)
 
 
 def check_return(url: str) -> None:
     """
-    Accept *url* as one that a customer's browser is sent to, wherever that is.
+    Check that *url* can be a return URL, for the customer's browser. It may lead to any machine.
 
     Raises:
-        CallbackUrlError: It can't be one.
+        CallbackUrlError: It can't.
     """
     _check_url_fits(url, _RETURN_NAMES, beyond_loopback=True)
 
@@ -86,10 +88,10 @@ def _check_url_fits(url: str, taken: set[str], *, beyond_loopback: bool) -> None
 
 def target_of(url: str, *, beyond_loopback: bool) -> Target:
     """
-    Find out where *url* leads, without asking anybody: ``localhost`` is this machine by definition (RFC 6761).
+    Parse *url*, without a DNS lookup: ``localhost`` is this machine by definition (RFC 6761).
 
     Raises:
-        CallbackUrlError: Nowhere that is allowed.
+        CallbackUrlError: *url* is invalid, or leads to a machine that isn't allowed.
     """
     parts = _parse(url)
     name = str(parts.hostname)
@@ -111,7 +113,7 @@ def _parse(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         right = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is none, brackets that are none
+    except ValueError:  # an invalid port or invalid brackets
         raise CallbackUrlError("url_form") from None
     if not right:
         raise CallbackUrlError("url_form")

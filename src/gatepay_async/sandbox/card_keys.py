@@ -1,18 +1,18 @@
-"""Card keys in the database: adding, finding, paging; every function works in its caller's transaction."""
+"""Card keys in the database. Every function runs in the transaction of its caller."""
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["PER_PAGE", "add", "contents", "count", "delete", "ids", "restore", "rows", "sell", "stock", "unknown"]
+__all__ = ["PER_PAGE", "add", "contents", "count", "delete", "ids", "not_stored", "restore", "rows", "sell", "stock"]
 
 PER_PAGE = 50  # as in the vendor's example
 
-# Two ways of asking "is it there?": as written, or as MySQL's default collation compares.
-_KNOWN = {
+# By `case_insensitive`: whether texts are compared as MySQL's default collation does.
+_EXISTS_QUERIES = {
     False: "SELECT 1 FROM card_key WHERE product_id = ? AND content = ?",
     True: "SELECT 1 FROM card_key WHERE product_id = ? AND folded = ?",
 }
-# A run is a block of 1,024 ids; `card_key_run` counts the keys in each. This finds the run with the key at an offset.
+# A run is a block of 1,024 ids; `card_key_run` counts the card keys of each. The query finds the run at an offset.
 _RUN_QUERY = """
 SELECT run << 10 AS first, before FROM (
     SELECT run, keys, sum(keys) OVER (ORDER BY run) - keys AS before FROM card_key_run WHERE product_id = :product_id)
@@ -41,17 +41,17 @@ def add(connection: sqlite3.Connection, product_id: int, keys: Iterable[str], *,
     )
 
 
-def unknown(
+def not_stored(
     connection: sqlite3.Connection, product_id: int, keys: Iterable[str], *, case_insensitive: bool
 ) -> list[str]:
-    """Return those of *keys* that the product does not have yet, sold or unsold."""
-    question = _KNOWN[case_insensitive]
+    """Return those of *keys* that the product doesn't have yet, sold or unsold."""
+    query = _EXISTS_QUERIES[case_insensitive]
 
-    def is_known(key: str) -> bool:
-        sought = key.casefold() if case_insensitive else key
-        return connection.execute(question, (product_id, sought)).fetchone() is not None
+    def exists(key: str) -> bool:
+        text = key.casefold() if case_insensitive else key
+        return connection.execute(query, (product_id, text)).fetchone() is not None
 
-    return [key for key in keys if not is_known(key)]
+    return [key for key in keys if not exists(key)]
 
 
 def count(connection: sqlite3.Connection, product_id: int) -> int:
@@ -61,7 +61,7 @@ def count(connection: sqlite3.Connection, product_id: int) -> int:
 
 
 def stock(connection: sqlite3.Connection, product_id: int) -> int:
-    """Count the product's unsold keys. An order that is not paid holds none of them back."""
+    """Count the product's unsold keys. Unpaid orders don't reserve any."""
     cursor = connection.execute("SELECT count(*) FROM card_key WHERE product_id = ? AND order_id = 0", (product_id,))
     return int(cursor.fetchone()[0])
 
@@ -74,7 +74,7 @@ def rows(connection: sqlite3.Connection, product_id: int, page: int, per_page: i
         return []
     (first,) = connection.execute(_FIRST_QUERY, (product_id, run["first"], skipped - run["before"])).fetchone()
     cursor = connection.execute(_PAGE_QUERY, (product_id, first, per_page))
-    # The vendor's page shows only "soldin", for keys with pay_order_id 0. "sold" is our guess.
+    # The vendor's page only shows "soldin", for card keys with pay_order_id 0. "sold" is our guess.
     return [{**row, "status": "sold" if row["pay_order_id"] else "soldin"} for row in map(dict, cursor)]
 
 

@@ -1,4 +1,4 @@
-"""The console: what a merchant has on GatePay's site, and what a tester wants besides."""
+"""The console: the settings that merchants have on GatePay's site, and controls for testing."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -32,8 +32,7 @@ from gatepay_async.sandbox.web import go_to, read_fields, render
 __all__ = ["PER_PAGE", "Console"]
 
 PER_PAGE = 20
-# What a merchant enters, by its field.
-_ENTRIES = ("callback_url", "return_url", "expired_url", "token")
+_SHOP_FIELDS = ("callback_url", "return_url", "expired_url", "token")
 _ORDER_FIELDS = ("product", "number", "pay_type", "out_order_id", "custom")
 
 
@@ -52,9 +51,9 @@ class Console:
     The console's pages.
 
     Args:
-        order_service: What happens to orders.
-        faults: What is switched on and off.
-        beyond_loopback: Whether a callback URL may lead away from this machine.
+        order_service: Carries out changes to orders.
+        faults: The faults to switch on and off.
+        beyond_loopback: Whether a callback URL may lead to another machine.
     """
 
     def __init__(self, order_service: OrderService, faults: FaultQueue, *, beyond_loopback: bool) -> None:
@@ -63,7 +62,7 @@ class Console:
         self._beyond_loopback = beyond_loopback
 
     def routes(self) -> list[Route]:
-        """Build its routes."""
+        """The routes of all pages."""
         return [
             Route("/", self.overview, methods=["GET"]),
             Route("/shops", self.shops, methods=["GET"]),
@@ -80,7 +79,7 @@ class Console:
     # -- the first page ----------------------------------------------------------------------------------
 
     async def overview(self, request: Request) -> Response:
-        """Show how to connect, and how things stand."""
+        """Show how to connect, and the numbers of orders and callbacks."""
         context = await to_thread.run_sync(self._load_overview)
         base_url = f"{origin_of(request.scope)}/api/"
         keys: ShopAccount = context["keys"]
@@ -113,20 +112,20 @@ class Console:
         return await self._show_shops(request)
 
     async def change_shop(self, request: Request) -> Response:
-        """Enter a shop's URLs and its token; an empty one is none, and one that the form lacks stays."""
+        """Set a shop's URLs and token. An empty field removes the value; a field that is not in the form is kept."""
         form = await read_fields(request)
         appkey = form.get("appkey", "")
-        entered = {name: form[name].strip() for name in _ENTRIES if name in form}
+        entered = {name: form[name].strip() for name in _SHOP_FIELDS if name in form}
         for name, value in entered.items():
             try:
                 if value:
-                    self._check_entry(name, value)
+                    self._check_shop_field(name, value)
             except CallbackUrlError as error:
                 return await self._show_shops(request, status=422, wrong=(appkey, name, value, error.problem))
         await to_thread.run_sync(self._save_shop, appkey, {name: value or None for name, value in entered.items()})
         return go_to(request, "/shops", saved=appkey)
 
-    def _check_entry(self, name: str, value: str) -> None:
+    def _check_shop_field(self, name: str, value: str) -> None:
         if name == "callback_url":
             callback_urls.check(value, beyond_loopback=self._beyond_loopback)
         elif name != "token":
@@ -141,7 +140,7 @@ class Console:
 
     def _load_shops(self) -> list[dict[str, object]]:
         with self._order_service.open() as (connection, _):
-            return [_shown(connection, account) for account in shops.accounts(connection)]
+            return [_shop_values(connection, account) for account in shops.accounts(connection)]
 
     def _save_shop(self, appkey: str, entered: dict[str, Any]) -> None:
         with self._order_service.open() as (connection, _):
@@ -157,7 +156,7 @@ class Console:
         return await self._show_orders(request, OrderForm())
 
     async def create_order(self, request: Request) -> Response:
-        """Make an order, and show it."""
+        """Create an order, and show it."""
         fields = await read_fields(request)
         form = OrderForm(**{name: fields[name][:MAX_NUMBER_CHARS] for name in _ORDER_FIELDS if name in fields})
         made = await to_thread.run_sync(make_order, self._order_service, form)
@@ -189,7 +188,7 @@ class Console:
         return await self._show_order(request)
 
     async def act(self, request: Request) -> Response:
-        """Send the callback again, or say *I have been paid*."""
+        """Send the callback again, or confirm the payment as the merchant."""
         number, form = _path_number(request), await read_fields(request)
         acts = {"again": self._order_service.send_again, "confirm": self._order_service.confirm}
         act = acts.get(form.get("do", ""))
@@ -240,7 +239,7 @@ class Console:
     # -- faults ------------------------------------------------------------------------------------------
 
     async def faults(self, request: Request) -> Response:
-        """List what goes wrong on request."""
+        """List the faults."""
         return self._show_faults(request)
 
     async def change_faults(self, request: Request) -> Response:
@@ -270,7 +269,7 @@ class Console:
         )
 
 
-def _shown(connection: Connection, account: Account) -> dict[str, object]:
+def _shop_values(connection: Connection, account: Account) -> dict[str, object]:
     state = shops.find_shop(connection, account.admin_id)
     token = None if state is None else state.token
     return {
@@ -282,7 +281,7 @@ def _shown(connection: Connection, account: Account) -> dict[str, object]:
 
 
 def _path_number(request: Request) -> int:
-    # SQLite's integers end somewhere; no order has a number beyond.
+    # SQLite can't compare larger integers, and no order has such a number.
     return min(int(request.path_params["number"]), 2**63 - 1)
 
 
@@ -291,7 +290,7 @@ def _parse_int(written: str) -> int | None:
 
 
 def _fault_of_form(form: dict[str, str]) -> Fault:
-    # ValueError: not what the page's form offers.
+    """Raise ValueError if the form has a value that the page doesn't offer."""
     endpoint, times = form.get("endpoint", ""), form.get("times", "")
     if endpoint not in ("", *ENDPOINTS) or (times and not _parse_int(times)):
         raise ValueError("endpoint or times")

@@ -1,4 +1,4 @@
-"""An order that is made in the console: as `pay/create` would, without a program."""
+"""Creates an order from the console's form, as `pay/create` would."""
 
 import secrets
 from sqlite3 import Connection
@@ -19,7 +19,7 @@ MAX_NUMBER_CHARS = 100
 
 @frozen(kw_only=True)
 class OrderForm:
-    """What was entered, as it was written."""
+    """The fields of the form, as the user typed them."""
 
     product: str = ""
     number: str = "1"
@@ -34,7 +34,7 @@ def products_on_sale(connection: Connection) -> list[ProductStock]:
 
 
 def make_order(order_service: OrderService, form: OrderForm) -> int | str:
-    """Make the order; gives its number, or the name of the text that says why not."""
+    """Create the order. Return its number, or the name of the text that says why that isn't possible."""
     if form.pay_type not in CONSOLE_PAY_TYPES or not is_positive(form.number) or not is_positive(form.product):
         return "order_wrong"
     number, product_id = int(form.number), int(form.product)
@@ -54,7 +54,7 @@ def make_order(order_service: OrderService, form: OrderForm) -> int | str:
                 name=product.name,
                 price=product.price * number,
                 pay_type=form.pay_type,
-                # As new_out_order_id() does it: with a letter at each end, no digit can slide out of it.
+                # Letters at both ends, as in new_out_order_id(), so that no digit can be moved to another signed field.
                 out_order_id=form.out_order_id.strip() or f"C{secrets.token_hex(4).upper()}X",
                 custom=form.custom,
             )

@@ -1,4 +1,4 @@
-"""One SQLite file: opened, laid out, and lent to one caller at a time."""
+"""The sandbox's SQLite database: its schema, its migrations, and one transaction at a time."""
 
 import sqlite3
 from collections.abc import Generator
@@ -7,14 +7,14 @@ from functools import cache
 from pathlib import Path
 from threading import Lock
 
-from gatepay_async.sandbox.examples import fill
+from gatepay_async.sandbox.examples import insert_examples
 
 __all__ = ["Database", "LaterVersionError"]
 
 # Money is in fen (1/100 yuan), times are epoch seconds, as in the vendor's examples.
-# A key's owner (`account`) outlives the shop: that is how a known appkey comes to have no shop.
-# The CHECK is what makes code 113 a real failure: MySQL's usual column is VARCHAR(255).
-_SCHEMA = """
+# An account stays when its shop is removed: GatePay has a code for a valid appkey without a shop.
+# The CHECK gives code 113 (storage failed) a real cause: on MySQL, the column would be VARCHAR(255).
+_FIRST_SCHEMA = """
 CREATE TABLE account (appkey TEXT PRIMARY KEY, appsecret TEXT NOT NULL, admin_id INTEGER NOT NULL UNIQUE);
 CREATE TABLE shop (
     admin_id INTEGER PRIMARY KEY, closed INTEGER NOT NULL DEFAULT 0, quota INTEGER, licence_until INTEGER);
@@ -36,9 +36,9 @@ CREATE TABLE pay_order (
     state TEXT NOT NULL DEFAULT 'pending', created INTEGER NOT NULL);
 CREATE INDEX pay_order_day ON pay_order (admin_id, created);
 """
-# What each version added to the one before it; a file of an earlier version is brought up to date. A pending
-# order of version 1 has no end: it was made when orders had none.
-_ADDED = {
+# The statements that turn the schema of one version into the next, by the number of the new one.
+_MIGRATIONS = {
+    # Pending orders of version 1 never expire, because orders didn't at that time.
     2: """
 ALTER TABLE shop ADD COLUMN callback_url TEXT;
 ALTER TABLE pay_order ADD COLUMN expires REAL;
@@ -54,7 +54,8 @@ CREATE INDEX delivery_waiting ON delivery (due) WHERE answered IS NULL;
 CREATE INDEX delivery_order ON delivery (order_id);
 """,
     3: "ALTER TABLE delivery ADD COLUMN body TEXT;",
-    # The later API's orders. `items` is JSON: [[product, pieces], …]. `url_of` says whose URL is called.
+    # For the later API. `items` is JSON: [[product, quantity], …]. `url_of` says whether the callback goes to the
+    # order's own URL or to the shop's.
     4: """
 ALTER TABLE shop ADD COLUMN return_url TEXT;
 ALTER TABLE shop ADD COLUMN expired_url TEXT;
@@ -72,7 +73,8 @@ UPDATE pay_order SET items = '[[' || product_id || ',' || product_num || ']]',
 CREATE INDEX pay_order_number ON pay_order (admin_id, out_order_id);
 ALTER TABLE delivery ADD COLUMN url_of TEXT NOT NULL DEFAULT 'shop';
 """,
-    # How many keys lie in each run of 1,024 ids: what finds a page far behind without counting all keys before it.
+    # `card_key_run` counts the card keys in each run of 1,024 ids. So a page far behind is found without counting all
+    # card keys before it.
     5: """
 CREATE TABLE card_key_run (
     product_id INTEGER NOT NULL, run INTEGER NOT NULL, keys INTEGER NOT NULL, PRIMARY KEY (product_id, run)
@@ -84,31 +86,31 @@ CREATE TRIGGER card_key_deleted AFTER DELETE ON card_key BEGIN
     UPDATE card_key_run SET keys = keys - 1 WHERE product_id = old.product_id AND run = old.id >> 10; END;
 """,
 }
-_VERSION = max(_ADDED)
+_VERSION = max(_MIGRATIONS)
 
 
 class LaterVersionError(sqlite3.DatabaseError):
-    """The file was made by a later version of gatepay-async; it is left as it is."""
+    """The file was created by a later version of gatepay-async. It is not changed."""
 
     def __init__(self, path: str | Path, version: int) -> None:
         super().__init__(
-            f"{path} has the layout {version}, and this gatepay-async knows {_VERSION}: it was made by a later one"
+            f"{path} has schema version {version}, from a later gatepay-async; this one supports up to {_VERSION}"
         )
 
 
 class Database:
     """
-    The shop's file, or ``:memory:``.
+    The sandbox's database.
 
-    One connection for all threads, lent by :meth:`transaction` to one of them at a time.
+    It has one connection, which :meth:`transaction` lends to one thread at a time.
 
     Args:
-        path: Where the file is; it is made, with the examples in it, if it is not there.
-        keys: Whether a new file gets example card keys too.
+        path: The file, or ``:memory:``. If the file doesn't exist, it is created with the vendor's example shops.
+        keys: Whether a new file gets example card keys, too.
         now: Epoch seconds, for the rows of a new file.
 
     Raises:
-        LaterVersionError: A later version has made the file.
+        LaterVersionError: A later version of this package has created the file.
         sqlite3.Error: The file can't be opened, or is no database.
     """
 
@@ -130,15 +132,15 @@ class Database:
             if version > _VERSION:
                 raise LaterVersionError(path, version)
             if version == 0:
-                _execute_all(connection, _newest())
-                fill(connection, keys=keys, now=now)
-            else:  # made by an earlier run: a key deleted then stays deleted
-                _bring_up_to_date(connection, version)
+                _execute_all(connection, _newest_schema())
+                insert_examples(connection, keys=keys, now=now)
+            else:  # an existing file keeps its contents: example card keys that were deleted stay deleted
+                _run_migrations(connection, version)
             connection.execute(f"PRAGMA user_version = {_VERSION}")
 
     @contextmanager
     def transaction(self) -> Generator[sqlite3.Connection, None, None]:
-        """Lend the connection inside one transaction: committed on leaving, rolled back on any exception."""
+        """Run a transaction: it is committed at the end of the block, and rolled back on an exception."""
         with self._lock, self._connection:  # the connection's own `with` commits or rolls back
             self._connection.execute("BEGIN IMMEDIATE")
             yield self._connection
@@ -149,22 +151,22 @@ class Database:
             self._connection.close()
 
 
-def _bring_up_to_date(connection: sqlite3.Connection, version: int) -> None:
-    for later in range(version + 1, _VERSION + 1):
-        _execute_all(connection, _ADDED[later])
+def _run_migrations(connection: sqlite3.Connection, version: int) -> None:
+    for number in range(version + 1, _VERSION + 1):
+        _execute_all(connection, _MIGRATIONS[number])
 
 
 @cache
-def _newest() -> str:
-    """The newest layout as it would have been written at once, which takes a fifth of the time of all its steps."""
+def _newest_schema() -> str:
+    """The statements that create the newest schema directly. They take a fifth of the time of all migrations."""
     with closing(sqlite3.connect(":memory:")) as scratch:
-        _execute_all(scratch, _SCHEMA)
-        _bring_up_to_date(scratch, 1)
-        written = scratch.execute("SELECT sql FROM sqlite_master WHERE sql <> '' AND name NOT LIKE 'sqlite%'")
-        return ";\n".join(sql for (sql,) in written)
+        _execute_all(scratch, _FIRST_SCHEMA)
+        _run_migrations(scratch, 1)
+        created = scratch.execute("SELECT sql FROM sqlite_master WHERE sql <> '' AND name NOT LIKE 'sqlite%'")
+        return ";\n".join(sql for (sql,) in created)
 
 
 def _execute_all(connection: sqlite3.Connection, statements: str) -> None:
-    # Not executescript(): that commits first, and a layout is whole or not there.
+    # executescript() would commit first, and a failure would leave half a schema.
     for statement in statements.split(";\n"):
         connection.execute(statement)

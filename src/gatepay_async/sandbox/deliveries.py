@@ -1,4 +1,4 @@
-"""Deliveries of callbacks in the database; every function works in its caller's transaction."""
+"""Deliveries of callbacks in the database. Every function runs in the transaction of its caller."""
 
 import sqlite3
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ __all__ = [
     "write",
 ]
 
-# The vendor's FAQ: after a failed delivery it tries again, three times, a minute apart.
+# The vendor's FAQ: after a failed delivery, GatePay tries three more times, a minute apart.
 MAX_ATTEMPTS = 4
 ACCEPTED = "success"
 
@@ -38,13 +38,13 @@ ACCEPTED = "success"
 @frozen(kw_only=True)
 class Answer:
     """
-    What came of calling a merchant.
+    The result of one attempt to deliver a callback.
 
     Attributes:
         status: The HTTP status; None: there was no answer.
         text: The body, as far as it was read.
-        problem: None if the merchant said ``success``; or why this is a failure, a name from
-            :mod:`gatepay_async.words.pages`.
+        problem: Why the attempt failed: a name from :mod:`gatepay_async.words.pages`. None: the merchant answered
+            ``success``.
     """
 
     status: int | None = None
@@ -55,12 +55,15 @@ class Answer:
 @frozen(kw_only=True)
 class ClaimedDelivery:
     """
-    A delivery that somebody has taken on: what to call, and for which one. URL and body are signed: not shown.
+    A delivery that a sender has claimed. ``url`` and ``body`` are signed, so they are not in the ``repr``.
 
     Attributes:
-        url_of: Whose URL that is: the ``order``'s own, or the ``shop``'s.
-        url: What to call; None: the shop has no URL.
-        body: The form to POST; None: a GET.
+        delivery_id: Its number.
+        order_id: The order that was paid.
+        attempt: From 1 to 4.
+        url_of: ``order``: the URL is the order's own. ``shop``: it is the shop's.
+        url: The URL to call; None: the shop has no URL.
+        body: The form to POST; None: send a GET.
     """
 
     delivery_id: int
@@ -74,21 +77,21 @@ class ClaimedDelivery:
 @frozen(kw_only=True)
 class Delivery:
     """
-    One callback to the merchant: the request, the answer, and when.
+    One attempt to deliver a callback to the merchant. All times are epoch seconds.
 
     Attributes:
-        delivery_id: Ascending in the order in which they were planned.
-        order_id: Whose payment it tells of.
-        attempt: 1 for the first, to 4.
+        delivery_id: Ascending in the order of planning.
+        order_id: The order that was paid.
+        attempt: From 1 to 4.
         state: ``waiting`` (until ``due_at``), ``sending``, ``accepted`` (the answer was ``success``), or ``refused``.
-        due_at: When it is to be sent; epoch seconds, as all times here.
-        url: What was called, a GET's signed query included, so not in the ``repr``; None: not yet.
-        body: The signed form that was POSTed, not in the ``repr`` either; None: it was a GET, or not sent yet.
-        sent_at: When; None: not yet.
-        answered_at: When the answer was there, or the failure; None: not yet.
-        status: The answer's HTTP status; None: no answer.
-        answer: The answer's body, cut after 4,096 bytes; None: no answer.
-        problem: Why it is refused, one word such as ``not_success``, ``timeout``, ``connection``; None: it isn't.
+        due_at: When to send it.
+        url: The URL that was called, including the signed query of a GET, so not in the ``repr``; None: not sent yet.
+        body: The signed form that was POSTed, so not in the ``repr``; None: it was a GET, or is not sent yet.
+        sent_at: When it was sent; None: not yet.
+        answered_at: When the answer arrived or the attempt failed; None: not yet.
+        status: The HTTP status of the answer; None: no answer.
+        answer: The body of the answer, cut after 4,096 bytes; None: no answer.
+        problem: Why the attempt failed, such as ``not_success``, ``timeout``, ``connection``; None: it didn't.
     """
 
     delivery_id: int
@@ -130,12 +133,12 @@ def _delivery_state(row: sqlite3.Row) -> str:
 
 def urls_of(order: Order, shop: ShopState | None, *, notify_both: bool) -> dict[str, str]:
     """
-    Say where a paid order is told of: ``order`` or ``shop``, whose URL it is, with the URL.
+    Return the URLs to call when *order* is paid, by whose they are: ``order`` or ``shop``.
 
     Args:
-        order: The order; its own URL, if it has one, comes before the shop's.
-        shop: Its shop; None: it was removed, and nobody is told.
-        notify_both: Whether the shop's URL is called as well.
+        order: The order. Its own URL takes precedence over the shop's.
+        shop: Its shop; None: the shop was removed, and no URL is called.
+        notify_both: Whether to call both URLs.
     """
     urls: dict[str, str] = {}
     if shop is not None and order.notify_url is not None:
@@ -146,7 +149,7 @@ def urls_of(order: Order, shop: ShopState | None, *, notify_both: bool) -> dict[
 
 
 def write(connection: sqlite3.Connection, order_id: int, *, urls_of: Iterable[str], due: float) -> None:
-    """Plan the first deliveries of an order's callback; those of its that still wait are replaced by them."""
+    """Plan the first delivery to each URL. Deliveries of the order that are still waiting are replaced."""
     connection.execute("DELETE FROM delivery WHERE order_id = ? AND answered IS NULL AND claimed IS NULL", (order_id,))
     for url_of in urls_of:
         _insert_delivery(connection, order_id, attempt=1, url_of=url_of, due=due)
@@ -168,13 +171,13 @@ def claim(
     connection: sqlite3.Connection, *, now: float, wall: float, lease: float, method: CallbackMethod
 ) -> ClaimedDelivery | None:
     """
-    Take on the delivery that is due longest; None: none is.
+    Claim the delivery that has been due longest; None: no delivery is due.
 
     Args:
-        connection: Its caller's transaction.
-        now: The sandbox's time, in which deliveries are due.
-        wall: The machine's time: whoever claimed a delivery longer than *lease* seconds ago has died over it.
-        lease: Longer than any delivery takes.
+        connection: The caller's transaction.
+        now: The sandbox's time, by which deliveries are due.
+        wall: The machine's time, by which claims expire.
+        lease: The seconds after which a claim expires, because its sender must have died. Longer than any delivery.
         method: How callbacks are sent.
     """
     row = connection.execute(_DUE_QUERY, {"now": now, "abandoned": wall - lease}).fetchone()
@@ -191,7 +194,7 @@ def claim(
 def _url_and_body(
     connection: sqlite3.Connection, row: sqlite3.Row, *, now: float, method: CallbackMethod
 ) -> tuple[str | None, str | None]:
-    # The shop's URL as it is now: a wrong one may have been put right between two attempts.
+    # Read the shop's URL anew for each attempt: the user may have corrected it.
     order = orders.get(connection, row["order_id"])
     shop = shops.find_shop(connection, order.admin_id)
     url = urls_of(order, shop, notify_both=True).get(row["url_of"])
@@ -208,7 +211,7 @@ def _url_and_body(
 
 
 def release(connection: sqlite3.Connection, delivery: ClaimedDelivery) -> None:
-    """Give back a delivery that was taken on and not carried out: it is due again."""
+    """Release a claimed delivery that was not carried out. It is due again."""
     connection.execute(
         "UPDATE delivery SET claimed = NULL, sent = NULL, url = NULL, body = NULL WHERE id = ? AND answered IS NULL",
         (delivery.delivery_id,),
@@ -218,7 +221,7 @@ def release(connection: sqlite3.Connection, delivery: ClaimedDelivery) -> None:
 def finish(
     connection: sqlite3.Connection, delivery: ClaimedDelivery, answer: Answer, *, now: float, interval: float
 ) -> None:
-    """Write down what came of it and, after a failure, plan the next attempt; the first to say so is believed."""
+    """Store the answer and, after a failure, plan the next attempt. If two senders had claimed it, the first counts."""
     changed = connection.execute(
         "UPDATE delivery SET answered = ?, status = ?, answer = ?, problem = ? WHERE id = ? AND answered IS NULL",
         (now, answer.status, answer.text, answer.problem, delivery.delivery_id),
@@ -234,13 +237,13 @@ def finish(
 
 
 def next_due(connection: sqlite3.Connection) -> float | None:
-    """Say when the next delivery that nobody has taken on is due; None: there is none."""
+    """Return when the next unclaimed delivery is due; None: there is none."""
     row = connection.execute("SELECT min(due) FROM delivery WHERE answered IS NULL AND claimed IS NULL").fetchone()
     return None if row[0] is None else float(row[0])
 
 
 def is_open(connection: sqlite3.Connection, order_id: int | None, *, now: float) -> bool:
-    """Say whether a delivery (None: of any order) is on its way, or due and not yet sent."""
+    """Return whether a delivery of the order (None: of any order) is in progress, or due and not sent yet."""
     cursor = connection.execute(
         "SELECT 1 FROM delivery WHERE answered IS NULL AND (claimed IS NOT NULL OR due <= :now)"
         " AND (:order_id IS NULL OR order_id = :order_id) LIMIT 1",
@@ -263,12 +266,12 @@ def count(connection: sqlite3.Connection) -> int:
 
 
 def count_failed(connection: sqlite3.Connection) -> int:
-    """Count those that were sent and not accepted."""
+    """Count the deliveries that failed."""
     query = "SELECT count(*) FROM delivery WHERE answered IS NOT NULL AND problem IS NOT NULL"
     return int(connection.execute(query).fetchone()[0])
 
 
 def list_page(connection: sqlite3.Connection, *, first: int, number: int) -> list[Delivery]:
-    """List *number* deliveries, newest first, behind the *first* newest ones."""
+    """List *number* deliveries, newest first, skipping the *first* newest ones."""
     cursor = connection.execute("SELECT * FROM delivery ORDER BY id DESC LIMIT ? OFFSET ?", (number, first))
     return [_delivery(row) for row in cursor]

@@ -1,4 +1,4 @@
-"""What every endpoint is made of: the call, the sandbox's side of it, and how it ends."""
+"""What all endpoints share: the context of a call, the base class, and refusals."""
 
 import re
 import sqlite3
@@ -16,22 +16,22 @@ __all__ = ["CallContext", "Endpoint", "Form", "Json", "RefusedError", "is_positi
 Form = dict[str, str]
 
 _NUMBER = re.compile(r"[0-9]{1,19}")
-_MAX_INTEGER = 2**63 - 1  # SQLite's
+_MAX_INTEGER = 2**63 - 1  # of SQLite
 
 
 class Json(str):
-    """A value that is written as JSON already: Python writes no number the way PHP does."""
+    """A value that is JSON already. Prices use it, because Python formats numbers differently from PHP."""
 
     __slots__ = ()
 
 
 class RefusedError(Exception):
     """
-    The call is refused; what it wrote is rolled back. The endpoint's table makes a number of the cause.
+    The call is refused, and its changes are rolled back. The endpoint's table maps the cause to a code.
 
     Args:
-        cause: Why.
-        field: The name of the field at fault, or of those that are signed; never a value.
+        cause: Why the call is refused.
+        field: The name of the field at fault, or of the signed fields; never a value.
     """
 
     def __init__(self, cause: Cause, field: str = "") -> None:
@@ -43,10 +43,16 @@ class RefusedError(Exception):
 @frozen(kw_only=True)
 class CallContext:
     """
-    What one call is carried out with: the open transaction, the times, the address, the sandbox's habits.
+    What an endpoint needs to carry out a call.
 
     Attributes:
-        outcome: For those who watch.
+        connection: The open transaction.
+        now: The sandbox's time, in epoch seconds.
+        origin: Scheme, host and port of the sandbox.
+        per_page: The page size of ``ka/show``.
+        expires: When an order of this call expires; None: never.
+        options: The sandbox's switches.
+        outcome: Records facts about the call, for events.
     """
 
     connection: sqlite3.Connection
@@ -61,14 +67,14 @@ class CallContext:
 @frozen(kw_only=True)
 class Endpoint(ABC):
     """
-    One row of facts.
+    The description of an endpoint.
 
     Attributes:
-        path: Below ``/api/``.
-        method: ``POST``, a form in the body; or ``GET``, the same in the query.
-        signed: The fields under the signature, in order, the appkey left out.
+        path: The path below ``/api/``.
+        method: ``POST``: the fields are a form in the body. ``GET``: they are in the query.
+        signed: The signed fields, in order, without the appkey.
         refusals: The endpoint's table of codes.
-        carry_out: Does it, for the owner of a right signature; gives ``data`` or raises RefusedError.
+        carry_out: Carries out a call whose signature is right. Returns ``data``, or raises RefusedError.
     """
 
     path: str
@@ -79,42 +85,42 @@ class Endpoint(ABC):
 
     def answer(self, context: CallContext, form: Form) -> object:
         """
-        Take one call through all its checks and do it.
+        Check a call, and carry it out.
 
         Returns:
-            What ``data`` holds on success.
+            The value of ``data`` in the reply.
 
         Raises:
-            RefusedError: With the first cause found.
+            RefusedError: A check failed, or the call can't be carried out.
         """
         return self.carry_out(context, self.admit(context, form), form)
 
     @property
     def signed_text(self) -> str:
-        """What is signed, in order, for people."""
+        """The names of the signed fields, in order, for messages."""
         return " + ".join(("appkey", *self.signed))
 
     @abstractmethod
     def admit(self, context: CallContext, form: Form) -> int:
         """
-        Check all that can be checked before the call's own business; gives the caller's admin id.
+        Check fields, signature and shop. Return the caller's admin id.
 
         Raises:
-            RefusedError: With the first cause found.
+            RefusedError: A check failed.
         """
 
 
 def require(condition: bool, cause: Cause, field: str = "") -> None:  # noqa: FBT001 -- a gate's condition reads best in place
     """
-    Refuse the call unless *condition* holds; *field* is the name of what is at fault.
+    Refuse the call unless *condition* is true. *field* is the name of the field at fault.
 
     Raises:
-        RefusedError: It does not.
+        RefusedError: *condition* is false.
     """
     if not condition:
         raise RefusedError(cause, field)
 
 
 def is_positive(text: str) -> bool:
-    """Say whether *text* is a whole number above 0, in digits."""
+    """Return whether *text* is a whole number above 0, written in digits."""
     return _NUMBER.fullmatch(text) is not None and 0 < int(text) <= _MAX_INTEGER

@@ -1,10 +1,10 @@
 """
-The first page's four endpoints: what each needs, the checks in their order, and what each does.
+The four endpoints of the vendor's first page, with their checks in order.
 
-The vendor's page numbers the refusals but doesn't say which is found first. The order here: every field
-present, each value valid, the key known, the signature right, the shop there (and open), the product the
-shop's own, and then what the call is about. Where two causes of one step meet, the lower number wins.
-Nobody without a right signature learns anything about a shop.
+The vendor's page lists the codes, but doesn't say which check comes first. The order here: all fields are present, each
+value is valid, the appkey is known, the signature is right, the shop exists (and is open), the product belongs to the
+shop; then the checks of the call itself. If two causes of one step apply, the lower code wins. Without a right
+signature, a caller learns nothing about a shop.
 """
 
 import sqlite3
@@ -17,7 +17,7 @@ from gatepay_async.sandbox import card_keys, orders, refusals, shops
 from gatepay_async.sandbox.endpoint import CallContext, Endpoint, Form, Json, RefusedError, is_positive, require
 from gatepay_async.sandbox.later_endpoints import LATER_ENDPOINTS
 from gatepay_async.sandbox.orders import NewOrder
-from gatepay_async.sandbox.prices import written
+from gatepay_async.sandbox.prices import format_price
 from gatepay_async.sandbox.refusals import Cause
 from gatepay_async.sandbox.signatures import is_signed
 
@@ -25,19 +25,19 @@ __all__ = ["ENDPOINTS"]
 
 _PAY_TYPES = ("wechat", "alipay", "onecode")
 MAX_KEYS = 500
-# What PHP's trim() takes off; a Unicode space is part of a key.
+# The characters that PHP's trim() removes. A Unicode space is part of a key.
 _BLANKS = " \t\n\r\0\x0b"
 
 
 @frozen(kw_only=True)
 class FirstEndpoint(Endpoint):
     """
-    One of the four.
+    An endpoint of the first page.
 
     Attributes:
-        unsigned: Fields that must be there beside the signed ones.
-        may_be_empty: Fields whose emptiness is another cause than a missing one's.
-        checks: Gates over the values, in order; they see no data.
+        unsigned: Required fields that are not signed.
+        may_be_empty: Fields for which being empty has another code than being missing.
+        checks: Checks of the values, in order. They don't use the database.
     """
 
     unsigned: tuple[str, ...] = ()
@@ -46,10 +46,10 @@ class FirstEndpoint(Endpoint):
 
     def admit(self, context: CallContext, form: Form) -> int:
         """
-        Check that the fields are there and right, then the key, then the signature.
+        Check the fields, then the appkey, then the signature. Return the caller's admin id.
 
         Raises:
-            RefusedError: With the first cause found.
+            RefusedError: A check failed.
         """
         for name in ("appkey", "sign", *self.signed, *self.unsigned):
             require(name in form and (form[name] != "" or name in self.may_be_empty), Cause.MISSING, name)
@@ -124,7 +124,7 @@ def _pay_create(context: CallContext, admin_id: int, form: Form) -> object:
     )
     page_id = orders.insert(context.connection, order, now=context.now, expires=context.expires)
     url = orders.page_url(context.origin, page_id, form["pay_type"])
-    order_price = written(product.price, number, context.options.php_floats)
+    order_price = format_price(product.price, number, context.options.php_floats)
     return {
         "order_type": form["pay_type"],
         "order_price": Json(order_price),
@@ -155,7 +155,7 @@ def _refuse_page(_asked: int, _last: int) -> tuple[int, bool]:
     raise RefusedError(Cause.PAGE)
 
 
-# A page past the last: silent. What a server may do -> the page that it says it is, and whether that page's rows come.
+# The vendor doesn't document a page past the last one. By option: the returned page number, and whether it has rows.
 _PAST_LAST_PAGE: dict[str, Callable[[int, int], tuple[int, bool]]] = {
     "empty": lambda asked, _last: (asked, False),
     "clamp": lambda _asked, last: (last, True),
@@ -167,14 +167,14 @@ _PAST_LAST_PAGE: dict[str, Callable[[int, int], tuple[int, bool]]] = {
 def _ka_create(context: CallContext, admin_id: int, form: Form) -> object:
     product = _open_product(context, admin_id, form)
     keys = _keys(form["content"], case_insensitive=context.options.case_insensitive_keys)
-    new = card_keys.unknown(
+    new = card_keys.not_stored(
         context.connection, product.id, keys, case_insensitive=context.options.case_insensitive_keys
     )
     require(bool(new), Cause.ALL_KNOWN)
     try:
         card_keys.add(context.connection, product.id, new, now=context.now)
     except sqlite3.Error:
-        # Without `from`: the cause is in the code, and a log of it helps nobody with the key's text.
+        # `from None`: the original error could bring card keys into a log.
         raise RefusedError(Cause.STORAGE) from None
     context.outcome.card_keys = len(new)
     return f"成功录入:{len(new)}条卡密"

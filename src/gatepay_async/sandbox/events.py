@@ -1,4 +1,4 @@
-"""What the sandbox tells whoever watches it: each call with how it ended, and each callback."""
+"""The events that ``Sandbox.watch`` reports: calls and callbacks."""
 
 from collections.abc import Callable
 from typing import TypeAlias
@@ -7,25 +7,25 @@ from attrs import define, frozen
 
 __all__ = ["OUTCOME", "CallEvent", "CallbackEvent", "Outcome", "SandboxEvent", "Watcher"]
 
-OUTCOME = "gatepay_async.sandbox.outcome"  # where an Outcome is in the scope of a call
+OUTCOME = "gatepay_async.sandbox.outcome"  # the key of the Outcome in the ASGI scope of a call
 
 
 @frozen(kw_only=True)
 class CallEvent:
     """
-    A call that has ended. Nothing secret is in it: no signature, no card key.
+    A call that has ended. It contains no signatures and no card keys.
 
     Attributes:
-        at: When it came; epoch seconds.
-        endpoint: Such as ``ka/create``.
-        milliseconds: How long it took, until the last byte was written.
-        code: What it was answered, such as 100; None: a fault came before there was an answer, or it was no call.
+        at: When the call arrived, in epoch seconds.
+        endpoint: The endpoint, such as ``ka/create``.
+        milliseconds: How long it took until the last byte was sent.
+        code: The code of the reply, such as 100; None: a fault prevented the reply, or it was no valid call.
         message: The vendor's text for the code; empty: there is no code.
-        reason: Why it was refused, one word: see :class:`~gatepay_async.sandbox.refusals.Cause`; empty: it was not.
-        field: The field at fault, where it is known.
-        fault: The kind of the fault that struck, or empty.
-        out_order_id: The shop's order number, of a call that has one.
-        card_keys: How many card keys it stored or listed; None: it is about none.
+        reason: Why it was refused, as a :class:`~gatepay_async.sandbox.refusals.Cause`; empty: it was not refused.
+        field: The name of the field at fault, or empty.
+        fault: The kind of the injected fault, or empty.
+        out_order_id: The shop's order number, if the call has one.
+        card_keys: How many card keys it stored or listed; None: it is not about card keys.
     """
 
     at: float
@@ -46,12 +46,12 @@ class CallbackEvent:
     A callback that was sent.
 
     Attributes:
-        at: When the answer was there, or the failure; epoch seconds.
-        order_id: Whose payment it tells of.
-        attempt: 1 for the first, to 4.
-        status: The answer's HTTP status; None: no answer.
-        answer: The answer's first line, up to 40 characters; None: no answer.
-        problem: Why it failed, one word such as ``not_success`` or ``connection``; None: it was accepted.
+        at: When the answer arrived or the attempt failed, in epoch seconds.
+        order_id: The order that was paid.
+        attempt: From 1 to 4.
+        status: The HTTP status of the answer; None: no answer.
+        answer: The first line of the answer, up to 40 characters; None: no answer.
+        problem: Why it failed, such as ``not_success`` or ``connection``; None: it was accepted.
     """
 
     at: float
@@ -68,7 +68,7 @@ Watcher: TypeAlias = Callable[[SandboxEvent], object]
 
 @define
 class Outcome:
-    """What becomes of a call, written down on its way; the fields are those of CallEvent."""
+    """The facts about a call, collected while it is handled. The fields are those of CallEvent."""
 
     code: int | None = None
     message: str = ""

@@ -1,9 +1,9 @@
 """
-The vendor's example shops, as its page prints them, and what fills a new database with them.
+The vendor's example shops, as its page prints them. A new database contains them.
 
-Shop one (admin 6) owns the three products of 产品接口's example, with as many unsold keys as their stock
-says: 4, 1 and 89. Shop two (admin 3) is the owner in 卡密接口's example; its product 3 starts without keys,
-so what is uploaded there is all that a walk gives back.
+Shop one (admin 6) owns the three products of the example of 产品接口, with as many unsold card keys as their stock
+there: 4, 1 and 89. Shop two (admin 3) is the owner in the example of 卡密接口. Its product 3 starts without card keys,
+so that a listing shows exactly what was uploaded.
 """
 
 import secrets
@@ -11,14 +11,14 @@ import sqlite3
 
 from gatepay_async.sandbox.card_keys import add
 
-__all__ = ["SHOP_ONE", "SHOP_TWO", "fill"]
+__all__ = ["SHOP_ONE", "SHOP_TWO", "insert_examples"]
 
 SHOP_ONE = 6
 SHOP_TWO = 3
 
 _IMAGES = "https://gatepay.gatecdn.com/uploads/"
 
-# id, admin_id, name. The page doesn't show shop two's category and product: names and price are ours.
+# id, admin_id, name. The vendor's page doesn't show the category and product of shop two: we made up names and price.
 _CATEGORIES = [
     (38, SHOP_TWO, "示例分类"),
     (39, SHOP_ONE, "爱奇艺会员"),
@@ -60,8 +60,8 @@ _PRODUCTS = [
 _STOCK = {4: 4, 5: 1, 8: 89}
 
 
-def fill(connection: sqlite3.Connection, *, keys: bool, now: int) -> None:
-    """Write both shops, each with an appkey and appsecret made for this database, and their products."""
+def insert_examples(connection: sqlite3.Connection, *, keys: bool, now: int) -> None:
+    """Insert both shops with random credentials, and their products; with *keys*, also card keys."""
     for admin_id in (SHOP_ONE, SHOP_TWO):
         account = (secrets.token_hex(8), secrets.token_hex(16), admin_id)
         connection.execute("INSERT INTO account VALUES (?, ?, ?)", account)

@@ -1,10 +1,10 @@
 """
-Doing what a fault says to one request.
+Injects a fault into a request.
 
-A fault stands around the application as a layer of ASGI. It carries the call out first, or it doesn't (see
-:class:`~gatepay_async.sandbox.faults.FaultKind`), and then spoils the answer. Cutting needs the connection
-itself, which :mod:`gatepay_async.sandbox.server` puts into the scope; under an in-process transport there is
-none, and what a client would meet is raised as a :class:`ConnectionResetError`.
+Depending on its :class:`~gatepay_async.sandbox.faults.FaultKind`, the call is carried out or not, and then the answer
+is damaged. To cut the connection, a fault needs the connection itself, which :mod:`gatepay_async.sandbox.server` puts
+into the ASGI scope. With an in-process transport there is no connection: then the fault raises
+:class:`ConnectionResetError`, which the client sees as a network error.
 """
 
 from collections.abc import Awaitable, Callable
@@ -27,20 +27,20 @@ _BAD_GATEWAY_PAGE = (
 
 
 class Connection(Protocol):
-    """The end of a socket: what of asyncio's transport is needed here."""
+    """The methods of asyncio's transports that are needed here."""
 
     def abort(self) -> None:
-        """End it at once."""
+        """Close the connection at once."""
         ...
 
     def close(self) -> None:
-        """End it when what was written has left."""
+        """Close the connection after the written data was sent."""
         ...
 
 
 @frozen
 class FaultyExchange:
-    """One request on its way, and the application that can carry it out."""
+    """One request, and the application that can carry it out."""
 
     app: ASGIApp
     refuse: Callable[[int], Response]
@@ -49,61 +49,62 @@ class FaultyExchange:
     send: Send
 
     async def drain(self) -> None:
-        """Read the request to its end, so that the client has sent all before it is let down."""
+        """Read the request to its end, so that the client has sent everything before the fault."""
         message = await self.receive()
         while message.get("more_body", False):
             message = await self.receive()
 
-    async def carry_out(self) -> "_KeptAnswer":
-        """Let the application do it and keep what it answers."""
-        answer = _KeptAnswer()
-        await self.app(self.scope, self.receive, answer.keep)
+    async def carry_out(self) -> "_BufferedAnswer":
+        """Have the application carry out the call, and return its answer without sending it."""
+        answer = _BufferedAnswer()
+        await self.app(self.scope, self.receive, answer.buffer)
         return answer
 
     async def reply(self, response: Response) -> None:
-        """Read the request to its end, and answer *response* in the application's place."""
+        """Read the request to its end, and send *response* instead of calling the application."""
         await self.drain()
         await response(self.scope, self.receive, self.send)
 
     async def until_gone(self) -> None:
-        """Return when the client has gone, or the connection was ended here. For when the request is read."""
-        await self.receive()  # ASGI: after the whole request comes nothing but http.disconnect
+        """Wait until the connection is closed by either side. The request must have been read."""
+        await self.receive()  # ASGI: after the whole request, only http.disconnect can follow
 
     async def pause(self, seconds: float) -> bool:
-        """Wait; says whether the client is still there, and returns at once when it is not."""
+        """Wait for *seconds*, or until the client disconnects. Return whether it is still connected."""
         with anyio.move_on_after(seconds) as waiting:
             await self.until_gone()
         return waiting.cancelled_caught
 
     def connection(self) -> Connection:
-        """Give the connection to end.
+        """
+        Return the connection, to close it.
 
         Raises:
-            ConnectionResetError: There is none: both ends are in one process.
+            ConnectionResetError: There is no connection, because client and sandbox run in one process.
         """
         connection: Connection | None = self.scope.get("state", {}).get(CONNECTION)
         if connection is None:
-            raise ConnectionResetError("the sandbox cut the connection, as a fault asked it to")
+            raise ConnectionResetError("a fault of the sandbox closed the connection")
         return connection
 
 
 @define
-class _KeptAnswer:
-    """What the application answered, kept instead of sent."""
+class _BufferedAnswer:
+    """The answer of the application, kept instead of sent."""
 
     start: Message = field(factory=dict[str, object])
     body: bytes = b""
 
-    async def keep(self, message: Message) -> None:
+    async def buffer(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.start = message
         else:
             self.body += message.get("body", b"")
 
     def response(self, body: bytes) -> Response:
-        """Make a complete reply of *body* with the answer's status and content type."""
+        """Return a complete response with *body* and the answer's status and content type."""
         headers = {name.decode(): value.decode() for name, value in self.start["headers"]}
-        del headers["content-length"]  # Response counts anew
+        del headers["content-length"]  # Response computes the one of *body*
         return Response(body, status_code=self.start["status"], headers=headers)
 
 
@@ -122,7 +123,7 @@ async def _cut_after(exchange: FaultyExchange, _fault: Fault) -> None:
 async def _half_body(exchange: FaultyExchange, _fault: Fault) -> None:
     answer = await exchange.carry_out()
     connection = exchange.connection()
-    await exchange.send(answer.start)  # with the whole body's length
+    await exchange.send(answer.start)  # with the length of the whole body
     half = answer.body[: len(answer.body) // 2]
     await exchange.send({"type": "http.response.body", "body": half, "more_body": True})
     connection.close()
@@ -182,9 +183,9 @@ _INJECTIONS: dict[FaultKind, _Injection] = {
 
 async def inject_fault(exchange: FaultyExchange, fault: Fault) -> None:
     """
-    Do to the request what *fault* says.
+    Handle the request as *fault* says.
 
     Raises:
-        ConnectionResetError: A connection should be cut and there is none (in-process transport).
+        ConnectionResetError: The connection is to be cut, but with an in-process transport there is none.
     """
     await _INJECTIONS[fault.kind](exchange, fault)

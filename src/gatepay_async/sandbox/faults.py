@@ -1,7 +1,7 @@
 """
-Faults on request: what may go wrong between two ends, and when it does.
+Faults on request: their kinds, and which request each one hits.
 
-Here is the deciding; the doing is in :mod:`gatepay_async.sandbox.fault_injection`.
+:mod:`gatepay_async.sandbox.fault_injection` carries them out.
 """
 
 from enum import StrEnum
@@ -14,46 +14,46 @@ __all__ = ["ArmedFault", "Fault", "FaultKind", "FaultQueue"]
 
 
 class FaultKind(StrEnum):
-    """What goes wrong, and whether the call was carried out by then."""
+    """What goes wrong, and whether the call is carried out before."""
 
     CUT_BEFORE = "cut_before"
-    """The connection dies: nothing carried out, no byte answered."""
+    """The connection is cut. The call is not carried out, and no byte is sent back."""
     CUT_AFTER = "cut_after"
-    """The connection dies: carried out and stored, no byte answered."""
+    """The call is carried out and stored. Then the connection is cut before a byte is sent back."""
     HALF_BODY = "half_body"
-    """Carried out; the connection ends after half of the JSON."""
+    """The call is carried out. The connection is closed after half of the JSON."""
     HALF_JSON = "half_json"
-    """Carried out; a complete HTTP reply whose JSON is cut in half."""
+    """The call is carried out. The HTTP response is complete, but its JSON is cut in half."""
     SLOW = "slow"
-    """Carried out; the answer comes after ``seconds``."""
+    """The call is carried out. The response comes after ``seconds``."""
     DRIP = "drip"
-    """Carried out; the answer's body comes one byte every ``seconds``."""
+    """The call is carried out. The body of the response comes one byte every ``seconds``."""
     RATE_LIMITED = "rate_limited"
-    """HTTP 429 with ``Retry-After``; nothing carried out."""
+    """HTTP 429 with ``Retry-After``. The call is not carried out."""
     BAD_GATEWAY = "bad_gateway"
-    """HTTP 502 with an HTML page; nothing carried out."""
+    """HTTP 502 with an HTML page. The call is not carried out."""
     CODE = "code"
-    """The refusal ``code`` with the endpoint's text; nothing carried out."""
+    """The refusal ``code`` with the endpoint's text. The call is not carried out."""
 
 
 @frozen
 class Fault:
     """
-    One fault to come.
+    A fault for one or more requests.
 
     Args:
         kind: What goes wrong.
-        endpoint: Where, such as ``ka/create``; None: anywhere.
-        times: How often; None: always.
-        probability: How likely, at each request that matches, from 0 to 1.
-        seed: What the likelihood is drawn from; the same seed draws the same.
-        skip: How many matching requests pass first.
+        endpoint: The endpoint that it hits, such as ``ka/create``; None: all.
+        times: How many requests it hits; None: all.
+        probability: The probability that it hits a matching request, from 0 to 1.
+        seed: The seed of the random numbers for *probability*. The same seed hits the same requests.
+        skip: How many matching requests to let pass first.
         seconds: For SLOW and DRIP.
-        retry_after: For RATE_LIMITED: the header's text, or seconds.
-        code: For CODE, which needs it.
+        retry_after: For RATE_LIMITED: seconds, or the text of the header.
+        code: For CODE, which requires it.
 
     Raises:
-        ValueError: The kind is not one, or CODE comes without a code.
+        ValueError: *kind* is unknown, or CODE comes without a code.
     """
 
     kind: FaultKind = field(converter=FaultKind)
@@ -74,11 +74,12 @@ class Fault:
 @frozen
 class ArmedFault:
     """
-    A fault that is there.
+    A fault that was added.
 
     Attributes:
-        number: Its own, from 1, in the order added.
-        applied: How often it has hit.
+        number: Its number, from 1, in the order added.
+        fault: The fault.
+        applied: How many requests it has hit.
     """
 
     number: int
@@ -88,7 +89,7 @@ class ArmedFault:
 
 @define
 class _Armed:
-    """A fault with what has happened to it so far."""
+    """A fault with its counters."""
 
     number: int
     fault: Fault
@@ -97,7 +98,7 @@ class _Armed:
     applied: int = 0
 
     def strikes(self, endpoint: str) -> bool:
-        """Say whether the fault hits this request, and count that."""
+        """Return whether the fault hits this request, and update the counters."""
         if self.fault.endpoint not in (None, endpoint) or self.applied == self.fault.times:
             return False
         self.passed += 1
@@ -108,7 +109,7 @@ class _Armed:
 
 
 class FaultQueue:
-    """The faults to come, in the order added; safe from any thread."""
+    """The faults in the order added. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -116,29 +117,28 @@ class FaultQueue:
         self._added = 0
 
     def add(self, fault: Fault) -> None:
-        """Put *fault* behind the others."""
-        # Repeatable on purpose; nothing secret hangs on it.
-        random = Random(fault.seed)  # noqa: S311 -- a draw that repeats is what is wanted
+        """Add *fault* after the others."""
+        random = Random(fault.seed)  # noqa: S311 -- reproducible on purpose, and nothing secret depends on it
         with self._lock:
             self._added += 1
             self._armed.append(_Armed(self._added, fault, random))
 
     def read(self) -> list[ArmedFault]:
-        """Give the faults that are there, used up or not, in the order added."""
+        """Return all faults, used up or not, in the order added."""
         with self._lock:
             return [ArmedFault(armed.number, armed.fault, armed.applied) for armed in self._armed]
 
     def remove(self, number: int) -> None:
-        """Forget the fault with that number, if it is there."""
+        """Remove the fault with that number, if it exists."""
         with self._lock:
             self._armed = [armed for armed in self._armed if armed.number != number]
 
     def clear(self) -> None:
-        """Forget all faults, used up or not."""
+        """Remove all faults, used up or not."""
         with self._lock:
             self._armed.clear()
 
     def pick(self, endpoint: str) -> Fault | None:
-        """Give the first fault that hits a request to *endpoint*, or None; each fault asked counts it."""
+        """Return the first fault that hits a request to *endpoint*, or None. Matching faults count the request."""
         with self._lock:
             return next((armed.fault for armed in self._armed if armed.strikes(endpoint)), None)

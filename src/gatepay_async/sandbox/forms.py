@@ -1,8 +1,9 @@
 """
-Reading ``application/x-www-form-urlencoded`` bodies, and queries: strict, and the sandbox's own.
+A strict parser for ``application/x-www-form-urlencoded`` bodies and for queries.
 
-The client's writing of forms is not used here on purpose: two ends that share a mistake agree with each
-other. PHP, which the vendor runs, would mend most of what is refused here; a test partner should not.
+It shares no code with the client's encoder on purpose, so that a bug in one can't be hidden by the same bug in the
+other. PHP, which the vendor runs, accepts most of the malformed forms that are refused here. A sandbox should reveal
+them instead.
 """
 
 import html
@@ -10,7 +11,7 @@ import re
 
 __all__ = ["MalformedFormError", "filtered", "read_form", "read_pairs"]
 
-# What PHP's trim() takes off, and what its strip_tags() takes for a tag: an open one to the end, too.
+# The characters that PHP's trim() removes, and what its strip_tags() considers a tag: an unclosed one reaches the end.
 _BLANKS = " \t\n\r\0\x0b"
 _TAG = re.compile(r"<(?!\s)[^>]*>?")
 
@@ -20,7 +21,7 @@ _PERCENT = re.compile(rb"%(..)")
 
 
 class MalformedFormError(ValueError):
-    """The body is not a form. Its text names the fault and never quotes the body."""
+    """The body is not a valid form. The message says why, and never quotes the body."""
 
 
 def read_form(content_type: str, body: bytes) -> dict[str, str]:
@@ -28,8 +29,8 @@ def read_form(content_type: str, body: bytes) -> dict[str, str]:
     Read *body* into its fields, in the order sent.
 
     Raises:
-        MalformedFormError: Another content type, a piece without ``=``, a ``%`` without two hex digits
-            behind it, bytes that are not UTF-8, or a name that comes twice.
+        MalformedFormError: The content type is another one, a pair has no ``=``, a ``%`` is not followed by two hex
+            digits, a text is not UTF-8, or a name comes twice.
     """
     if content_type.partition(";")[0].strip().lower() != _FORM:
         raise MalformedFormError(f"the content type is not {_FORM}")
@@ -72,5 +73,5 @@ def _text(raw: bytes) -> str:
     try:
         return decoded.decode("utf-8", "strict")
     except UnicodeDecodeError:
-        # Without `from`: that exception carries the bytes, and they may be a card key.
+        # `from None`: the original error holds the bytes, which may be a card key.
         raise MalformedFormError("a name or value is not UTF-8") from None

@@ -1,5 +1,5 @@
 """
-Protects the pages: only this machine's user may use them, with a browser or without.
+Protects the pages: only the user of this machine may use them, with a browser or without.
 
 The console shows secrets and changes data without a password, so three attacks are blocked. A request for a host name
 that an attacker points at 127.0.0.1 (DNS rebinding) is refused. Another site may link here, but its forms and scripts

@@ -1,10 +1,10 @@
 """
-The later pages' five endpoints: four that order and one that asks.
+The five endpoints of the vendor's later pages: four that create orders, and one that checks an order.
 
-They share a dozen codes, and the checks go in the order of their numbers; after these come the endpoint's own, from
-201. One exception: whether the key has expired (103) is told behind the signature (104). Nobody without a right
-signature learns anything about a shop. What the server fails at by itself (199, and where a category, a product, a
-stock or a queue can't be created) never happens here; a fault asks for it.
+They share a dozen codes, which are checked in the order of their numbers. Then come the codes of each endpoint, from
+201 on. One exception: whether the key has expired (103) is checked after the signature (104), so that without a right
+signature, a caller learns nothing about a shop. The server's own failures (199, and codes such as "product can't be
+created") only happen here if a fault asks for them.
 """
 
 import re
@@ -24,7 +24,7 @@ from gatepay_async.sandbox.signatures import is_signed
 __all__ = ["LATER_ENDPOINTS", "PAY_TYPES", "name_of_amount", "parse_price"]
 
 PAY_TYPES = ("wechat", "alipay")
-# Two decimals, and no second way to write the same. GatePay's greatest price: silent.
+# Two decimals, and no leading zeros. GatePay doesn't document a largest price.
 _PRICE = re.compile(r"(0|[1-9][0-9]{0,11})\.[0-9]{2}")
 _URLS = ("notify_url", "return_url")
 
@@ -32,20 +32,20 @@ _URLS = ("notify_url", "return_url")
 @frozen(kw_only=True)
 class LaterEndpoint(Endpoint):
     """
-    One of the five.
+    An endpoint of the later pages.
 
     Attributes:
-        optional: Fields that need not be there and are not signed.
+        optional: Optional fields, which are not signed.
     """
 
     optional: tuple[str, ...] = ()
 
     def admit(self, context: CallContext, form: Form) -> int:
         """
-        Check key, signature, fields and shop.
+        Check appkey, signature, fields and shop. Return the caller's admin id.
 
         Raises:
-            RefusedError: With the first cause found.
+            RefusedError: A check failed.
         """
         shop = self._shop(context, form)
         until = shop.licence_until
@@ -67,7 +67,7 @@ class LaterEndpoint(Endpoint):
         if account is None or shop is None:
             raise RefusedError(Cause.APPKEY)
         require(bool(form.get("sign")), Cause.NO_SIGN)
-        # As PHP reads them: a field that is missing is empty.
+        # As in PHP, a missing field counts as empty.
         parts = [form.get(name, "") for name in self.signed]
         require(is_signed(form["sign"], *account.keys, parts), Cause.SIGNATURE, self.signed_text)
         return shop
@@ -106,12 +106,12 @@ def _check_pay_type(shop: ShopState, pay_type: str, *, allowed: tuple[str, ...] 
 
 
 def parse_price(text: str) -> int | None:
-    """Read a price with its two decimals, in fen; None: it is none, or nothing."""
+    """Parse a price with two decimals. Return it in fen; None: it is invalid or zero."""
     return int(text.replace(".", "")) or None if _PRICE.fullmatch(text) else None
 
 
 def name_of_amount(price: int) -> str:
-    """Name an order of an amount, as the vendor's example does."""
+    """The name of an order without a product, as in the vendor's example."""
     return f"任意金额支付:{price // 100}.{price % 100:02d}元"
 
 
@@ -135,7 +135,7 @@ def _cloudpay_create(context: CallContext, admin_id: int, form: Form) -> object:
     allowed = ("alipay",) if context.options.cloud_alipay_only else PAY_TYPES
     price = _amount(context, form, shop, allowed=allowed)
     require(shop.agent, Cause.NO_AGENT)
-    # URLs are none of its fields, and may have been passed over.
+    # This endpoint has no fields for URLs. If extra fields are allowed, they are ignored.
     sent = {name: value for name, value in form.items() if name not in _URLS}
     order = _new_order("cloudpay/create", admin_id, sent, items={}, name=name_of_amount(price), price=price)
     data = _created(context, form, order, signed_params=True)
@@ -163,7 +163,7 @@ def _grouppay_create(context: CallContext, admin_id: int, form: Form) -> object:
     _check_pay_type(shop, form["type"])
     names: list[str] = []
     price = 0
-    # Silent: a group of which some can be had. All of it or nothing, here.
+    # The vendor doesn't document what happens if only some of the products are in stock. Here, the order is refused.
     for product_id, number in items.items():
         product = shops.find_product(context.connection, admin_id, product_id)
         if product is None or card_keys.stock(context.connection, product_id) < number:
@@ -176,7 +176,7 @@ def _grouppay_create(context: CallContext, admin_id: int, form: Form) -> object:
 
 
 def _items(fields: str) -> dict[int, int]:
-    """Read ``8:1,7:2``: product and pieces. What can't be read so has no code of its own."""
+    """Parse ``8:1,7:2`` to quantities by product. GatePay has no code of its own for a malformed list."""
     pairs = [pair.partition(":") for pair in fields.split(",")]
     require(all(is_positive(product) and is_positive(number) for product, _, number in pairs), Cause.NOT_ALLOWED)
     items = {int(product): int(number) for product, _, number in pairs}

@@ -1,4 +1,4 @@
-"""The sandbox's habits: where the vendor's pages are silent or speak twice, one switch for each reading."""
+"""The sandbox's switches. Most choose a behaviour that the vendor's pages leave open or contradict themselves about."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias, TypedDict
@@ -8,7 +8,7 @@ from attrs import field, frozen
 
 __all__ = ["CallbackMethod", "Options", "Params", "PastLastPage", "PayPath", "PhpFloats", "Switches"]
 
-# The vendor's first page has a GET; from 6 May 2019 on it is a POST of a form, without the appkey.
+# The vendor's first page documents a GET; since 6 May 2019, callbacks are POSTs of a form without the appkey.
 CallbackMethod: TypeAlias = Literal["GET", "POST"]
 PastLastPage: TypeAlias = Literal["empty", "clamp", "refuse", "thinkphp"]
 PhpFloats: TypeAlias = Literal["shortest", "17 digits"]
@@ -17,7 +17,7 @@ PayPath: TypeAlias = Literal["/pay/api", "/pay/index"]
 
 
 class Switches(TypedDict, total=False):
-    """The same names and types, for :class:`~gatepay_async.sandbox.Sandbox` to take one by one."""
+    """The names and types of ``Options``, for the keyword arguments of :class:`~gatepay_async.sandbox.Sandbox`."""
 
     past_last_page: PastLastPage
     case_insensitive_keys: bool
@@ -62,37 +62,38 @@ def _from_zero(_options: object, attribute: "attrs.Attribute[Any]", value: float
 @frozen(kw_only=True)
 class Options:
     """
-    What can be switched: give any of these to :class:`Sandbox` by its name.
+    The sandbox's switches. Pass any of them to :class:`Sandbox` by its name.
 
     Attributes:
-        past_last_page: How ``ka/show`` answers a page past the last one: ``empty``; ``clamp``, with the last page;
-            ``refuse``, with code 108; ``thinkphp``, with no rows and the last page's number (0 if there is no key).
-        case_insensitive_keys: Compare keys as MySQL's default collation does: ``abc`` is ``ABC``.
-        expires_after: How long an order is to be paid, in seconds; None: for ever.
-        callback_interval: Seconds between an attempt to call back that failed and the next; there are four.
+        past_last_page: What ``ka/show`` returns for a page past the last one. ``empty``: no rows. ``clamp``: the last
+            page. ``refuse``: code 108. ``thinkphp``: no rows, and the number of the last page (0 if there are no keys).
+        case_insensitive_keys: Compare keys as MySQL's default collation does: ``abc`` equals ``ABC``.
+        expires_after: The seconds after which an unpaid order expires; None: never.
+        callback_interval: Seconds between a failed callback and the next attempt. There are four attempts.
         callback_timeout: Seconds for one attempt, from connecting to the last byte.
-        callbacks_beyond_loopback: Whether a callback URL may lead away from this machine.
-        callback_method: ``"GET"``, as the vendor's page of April 2019 has it, with the appkey; or ``"POST"``, as from
-            May 2019 on: a form without the appkey.
-        php_floats: Write ``order_price`` as PHP does where it multiplies prices as floats: ``"shortest"``, as PHP 7.1
-            and later do (3 × 1.90 is ``5.699999999999999``), or ``"17 digits"``, as earlier ones do
-            (``5.6999999999999993``). None: the exact sum.
-        status_is_code: Whether a code from 200 on is the HTTP status, too. A 204 and a 205 then have no body.
-        html_escaped: Whether the texts of a reply are escaped as in HTML: ``&`` is ``&amp;``.
-        params: What a creation's ``params`` repeats: ``signed``, all that was sent; ``unsigned``, without ``appkey``
-            and ``sign``; ``absent``; or ``as shown``, as in the vendor's examples: signed for an amount, else unsigned.
-        pay_path: The path of a ``pay_url``. The same page is at both.
-        refuse_extra: Whether a field that the table doesn't have is refused with 106; False: it is passed over.
-        urls_required: Whether a later endpoint answers 108 where neither call nor shop has a return URL, and 109 where
-            neither has a callback URL.
-        notify_both: Whether the shop's callback URL is called as well where an order has a ``notify_url``.
+        callbacks_beyond_loopback: Whether a callback URL may lead to another machine.
+        callback_method: ``"GET"``: a query with the appkey, as on the vendor's page of April 2019. ``"POST"``: a form
+            without the appkey, as since May 2019.
+        php_floats: Compute ``order_price`` with floats, as PHP does. ``"shortest"``: written as by PHP 7.1 and later
+            (3 × 1.90 is ``5.699999999999999``). ``"17 digits"``: as by earlier versions (``5.6999999999999993``).
+            None: the exact price.
+        status_is_code: Whether codes from 200 on are also the HTTP status. Then 204 and 205 have no body.
+        html_escaped: Whether texts in replies are HTML-escaped: ``&`` becomes ``&amp;``.
+        params: What ``params`` in the reply to a new order holds. ``signed``: all fields of the call. ``unsigned``: the
+            fields without ``appkey`` and ``sign``. ``absent``: there is no ``params``. ``as shown``: as in the vendor's
+            examples: signed for ``anypay`` and ``cloudpay``, else unsigned.
+        pay_path: The path of ``pay_url``. Both paths show the same page.
+        refuse_extra: Whether a field that isn't documented is refused with 106; False: it is ignored.
+        urls_required: Whether the later endpoints return 108 if neither the call nor the shop has a return URL, and 109
+            if neither has a callback URL.
+        notify_both: Whether the shop's callback URL is called as well if an order has a ``notify_url``.
         cloud_alipay_only: Whether ``cloudpay/create`` refuses ``wechat``.
-        check_finds_all: Whether ``order/check`` finds the orders of ``pay/create``, too.
-        order_statuses: What ``order/check`` says for ``pending``, ``paid`` and ``expired``, if not these words:
-            only ``expired`` is known.
-        return_product_id: Whether an order without a single product has a ``product_id`` on the way back nevertheless.
-        input_filter: Whether a call's fields are changed before their signature is checked, as FastAdmin's filter does:
-            blanks at the ends and tags are dropped, and ``& < > " '`` are escaped as in HTML.
+        check_finds_all: Whether ``order/check`` also finds orders of ``pay/create``.
+        order_statuses: The words of ``order/check`` for ``pending``, ``paid`` and ``expired``, if other words are to be
+            used. GatePay documents only ``expired``.
+        return_product_id: Whether the return URL has a ``product_id`` even if the order has no product, or several.
+        input_filter: Whether fields are filtered before the signature is checked, as FastAdmin does: leading and
+            trailing blanks and tags are removed, and ``& < > " '`` are HTML-escaped.
     """
 
     past_last_page: PastLastPage = field(default="empty", validator=_one_of("empty", "clamp", "refuse", "thinkphp"))

@@ -1,4 +1,4 @@
-"""A sandbox's orders and their callbacks, for Python."""
+"""The methods of ``Sandbox`` for orders and callbacks."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -22,7 +22,7 @@ __all__ = ["OrderControls"]
 
 
 class OrderControls(ShopControls):
-    """What a test does with orders and callbacks: a part of :class:`~gatepay_async.sandbox.Sandbox`."""
+    """The methods for orders and callbacks, as a base class of :class:`~gatepay_async.sandbox.Sandbox`."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class OrderControls(ShopControls):
         self._order_service = OrderService(database=self._database, clock=clock, outbox=self._outbox, options=options)
 
     def orders(self) -> list[Order]:
-        """Give all orders of both shops, oldest first. One ``out_order_id`` twice: the call came twice."""
+        """Return all orders of both shops, oldest first. If an ``out_order_id`` is there twice, two calls had it."""
         return self._order_service.list_orders()
 
     def callback_query(
@@ -49,14 +49,14 @@ class OrderControls(ShopControls):
         realprice: Decimal | None = None,
     ) -> str:
         """
-        Write the signed text of the payment-success callback for an order, and change nothing.
+        Return the signed callback for a paid order as text. Nothing is changed or sent.
 
         It is the query string of a GET, or, with ``callback_method="POST"``, the body of a POST, without the appkey.
 
         Args:
             order: The order, or its ``order_id``.
-            paid_at: Epoch seconds or an aware time; None: when it was paid, or now.
-            realprice: What was paid, in yuan; None: what the customer paid, or the order's price.
+            paid_at: Epoch seconds or a time with a time zone; None: when the order was paid, or now.
+            realprice: The amount paid, in yuan; None: what the customer paid, or the order's price.
 
         Raises:
             LookupError: No order has that number.
@@ -73,7 +73,7 @@ class OrderControls(ShopControls):
 
     def return_query(self, order: Order | int) -> str:
         """
-        Write the signed query that the customer's browser takes to the return URL, and change nothing.
+        Return the signed query with which the customer's browser opens the return URL. Nothing is changed or sent.
 
         Args:
             order: The order, or its ``order_id``.
@@ -89,25 +89,25 @@ class OrderControls(ShopControls):
 
     def pay(self, order: Order | int, *, realprice: Decimal | None = None) -> Order:
         """
-        Let the customer pay.
+        Pay as the customer.
 
-        The order becomes ``paid``, its keys are sold, and its shop's callback URL, if there is one, is called once the
-        sandbox serves. An order that has expired stays so, with a ``paid_at``, and is not called back (the
-        vendor's FAQ). A second time changes nothing.
+        The order becomes ``paid``, its card keys are sold, and while the sandbox serves, the callback URL is called, if
+        there is one. An expired order stays expired and gets a ``paid_at``, but no callback, as the vendor's FAQ says.
+        Paying again changes nothing.
 
         Args:
             order: The order, or its ``order_id``.
-            realprice: What is paid, in yuan; None: the order's price.
+            realprice: The amount to pay, in yuan; None: the order's price.
 
         Raises:
             LookupError: No order has that number.
-            ValueError: Nobody can pay that: nothing, less, or parts of a fen.
+            ValueError: *realprice* is not above 0, too large, or not in whole fen.
         """
         return self._order_service.pay(_order_number(order), realprice=realprice)
 
     def expire(self, order: Order | int) -> Order:
         """
-        Let a pending order expire now; any other stays as it is.
+        Make a pending order expire now. Any other order stays as it is.
 
         Raises:
             LookupError: No order has that number.
@@ -116,7 +116,7 @@ class OrderControls(ShopControls):
 
     def confirm(self, order: Order | int) -> Order:
         """
-        Say *I have been paid*, as a merchant does in the console: the order is paid, expired or not, and called back.
+        Confirm a payment as the merchant, as in the console. Even an expired order becomes paid, and gets its callback.
 
         Raises:
             LookupError: No order has that number.
@@ -125,32 +125,33 @@ class OrderControls(ShopControls):
 
     def send_again(self, order: Order | int) -> None:
         """
-        Call back for a paid order once more, with all four attempts.
+        Send the callback of a paid order again, with up to four attempts.
 
         Raises:
             LookupError: No order has that number.
-            NoCallbackError: It is not paid, or its shop has no callback URL.
+            NoCallbackError: The order is not paid, or its shop has no callback URL.
         """
         self._order_service.send_again(_order_number(order))
 
     def deliveries(self, order: Order | int | None = None) -> list[Delivery]:
-        """Give all callbacks (None: of all orders) that were sent or wait to be, oldest first."""
+        """Return all callbacks of an order (None: of all orders), sent or waiting, oldest first."""
         with self._database.transaction() as connection:
             return deliveries.list_all(connection, None if order is None else _order_number(order))
 
     async def wait_delivered(self, order: Order | int | None = None, *, timeout: float = 10) -> list[Delivery]:  # noqa: ASYNC109 -- says what it waited for
         """
-        Wait until no callback (None: of any order) is due or on its way, and give them all, oldest first.
+        Wait until no callback of the order (None: of any order) is due or being sent. Return them all, oldest first.
 
-        An attempt that is due later is not waited for: set ``callback_interval=0``, or your clock, to see all four.
+        This doesn't wait for attempts that are due later. To see all four, set ``callback_interval=0``, or advance your
+        clock.
 
         Raises:
-            TimeoutError: One still is, after *timeout* seconds: such as when the sandbox doesn't serve.
+            TimeoutError: A callback is still due after *timeout* seconds, for example if the sandbox isn't serving.
         """
         number = None if order is None else _order_number(order)
         waiting = partial(self._outbox.wait, number, seconds=timeout)
         if not await to_thread.run_sync(waiting, abandon_on_cancel=True):
-            raise TimeoutError(f"a callback is still under way after {timeout} s; they are sent while serve() is open")
+            raise TimeoutError(f"a callback is still due after {timeout} s; callbacks are sent while serve() is open")
         return self.deliveries(order)
 
 

@@ -1,4 +1,4 @@
-"""What happens to an order once it is there, for Python and for the pages alike. All of it blocks."""
+"""Changes to orders: paying, expiring, confirming. Python methods and pages use it alike. Everything here blocks."""
 
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
@@ -22,12 +22,12 @@ MAX_AMOUNT = Decimal("9999999.99")
 
 
 class NoCallbackError(ValueError):
-    """There is nothing to call back for: the order is not paid, or its shop has entered no URL."""
+    """No callback can be sent: the order is not paid, or its shop has no callback URL."""
 
 
 def check_amount(amount: Decimal) -> Decimal:
     """
-    Accept what a customer may pay.
+    Return *amount*, if a customer can pay it.
 
     Raises:
         ValueError: It is not between 0.01 and 9,999,999.99 yuan, or not in whole fen.
@@ -40,12 +40,13 @@ def check_amount(amount: Decimal) -> Decimal:
 @frozen(kw_only=True)
 class OrderService:
     """
-    What can happen to the orders of one database.
+    Changes the orders of one database.
 
     Attributes:
-        clock: Epoch seconds.
-        outbox: Where callbacks go.
-        options: The sandbox's habits.
+        database: Holds the orders.
+        clock: The sandbox's time, in epoch seconds.
+        outbox: The queue of callbacks.
+        options: The sandbox's switches.
     """
 
     database: Database
@@ -55,25 +56,25 @@ class OrderService:
 
     def find(self, order_id: int) -> Order:
         """
-        Give the order with that number, as it stands now.
+        Return the order with that number.
 
         Raises:
-            LookupError: No order has it.
+            LookupError: No order has that number.
         """
         with self.open() as (connection, _):
             return orders.get(connection, order_id)
 
     def list_orders(self) -> list[Order]:
-        """Give all orders, oldest first, as they stand now."""
+        """Return all orders, oldest first."""
         with self.open() as (connection, _):
             return orders.list_orders(connection)
 
     def pay(self, order_id: int, *, realprice: Decimal | None = None) -> Order:
         """
-        Let the customer pay.
+        Pay as the customer.
 
-        A pending order becomes ``paid``: its card keys are sold and its callback is planned. At an expired one the
-        money is noted, and nothing else happens, as the vendor's FAQ has it. A second payment changes nothing.
+        A pending order becomes ``paid``: its card keys are sold, and its callback is planned. For an expired order, the
+        payment is only recorded, as the vendor's FAQ says. A second payment changes nothing.
 
         Raises:
             LookupError: No order has that number.
@@ -91,7 +92,7 @@ class OrderService:
 
     def confirm(self, order_id: int) -> Order:
         """
-        Let the merchant say *I have been paid*: whatever state it is in, the order is a paid one from then on.
+        Confirm the payment as the merchant. The order becomes paid, whatever its state is.
 
         Raises:
             LookupError: No order has that number.
@@ -111,7 +112,7 @@ class OrderService:
 
     def expire(self, order_id: int) -> Order:
         """
-        Let a pending order expire now; any other stays as it is.
+        Make a pending order expire now. Any other order stays as it is.
 
         Raises:
             LookupError: No order has that number.
@@ -123,38 +124,38 @@ class OrderService:
 
     def send_again(self, order_id: int) -> None:
         """
-        Call back once more for a paid order, with all attempts anew; an attempt that still waits is replaced.
+        Send the callback of a paid order again, with up to four attempts. An attempt that is still waiting is replaced.
 
         Raises:
             LookupError: No order has that number.
-            NoCallbackError: It is not paid, or the shop has no callback URL.
+            NoCallbackError: The order is not paid, or its shop has no callback URL.
         """
         with self.open() as (connection, _):
             order = orders.get(connection, order_id)
             if order.state != "paid":
-                raise NoCallbackError(f"order {order_id} is {order.state}: only a paid one is called back")
+                raise NoCallbackError(f"order {order_id} is {order.state}: only paid orders have a callback")
             urls = self.callback_urls(connection, order)
             if not urls:
-                raise NoCallbackError(f"order {order_id} is called back nowhere: its shop has no callback URL")
+                raise NoCallbackError(f"the shop of order {order_id} has no callback URL")
             self.outbox.plan(connection, order_id, urls)
         self.outbox.notify()
 
     def callback_urls(self, connection: Connection, order: Order) -> dict[str, str]:
-        """Say where a payment of *order* is told of: ``order`` or ``shop``, whose URL it is, with the URL."""
+        """Return the URLs to call when *order* is paid, by whose they are: ``order`` or ``shop``."""
         shop = shops.find_shop(connection, order.admin_id)
         return deliveries.urls_of(order, shop, notify_both=self.options.notify_both)
 
     def return_url(self, connection: Connection, order: Order) -> str | None:
-        """Say where the customer goes back to once the shop has accepted the payment; None: nowhere."""
+        """Return where the customer's browser goes after the shop has accepted the callback; None: nowhere."""
         shop = shops.find_shop(connection, order.admin_id)
         return None if shop is None else order.return_url or shop.return_url
 
-    def leads_to(self, connection: Connection, order: Order, sent: Iterable[Delivery]) -> str | None:
+    def next_url(self, connection: Connection, order: Order, sent: Iterable[Delivery]) -> str | None:
         """
-        Say where the customer's browser is to go now.
+        Return where the customer's browser goes now, or None: it stays on the page.
 
-        After a payment that the shop has answered ``success``: to the return URL, with the signed query. After the
-        order expired: to the shop's URL for that. None: it stays.
+        After the shop has answered a callback with ``success``, this is the return URL with its signed query. After the
+        order has expired, it is the shop's URL for expired orders.
         """
         shop = shops.find_shop(connection, order.admin_id)
         if shop is None:
@@ -169,7 +170,7 @@ class OrderService:
 
     @contextmanager
     def open(self) -> Generator[tuple[Connection, float], None, None]:
-        """Lend the database, with every order as it stands now, and say when that is; one transaction."""
+        """Open a transaction in which overdue orders have expired. Yields the connection and the sandbox's time."""
         now = self.clock()
         with self.database.transaction() as connection:
             orders.expire_overdue(connection, now=now)

@@ -1,4 +1,4 @@
-"""Orders in the database, and the address and image of their payment page."""
+"""Orders in the database, and the URL and QR code of their payment page."""
 
 import base64
 import io
@@ -33,7 +33,7 @@ __all__ = [
     "record_payment",
 ]
 
-# The vendor's day: it counts in its own time, UTC+8, which knows no summer time. Which hour: silent.
+# GatePay's day for the quota. We assume midnight in China, UTC+8 all year: the vendor doesn't document it.
 DAY_S = 86_400
 MIDNIGHT_OFFSET_S = 8 * 3_600
 
@@ -41,15 +41,19 @@ MIDNIGHT_OFFSET_S = 8 * 3_600
 @frozen(kw_only=True)
 class NewOrder:
     """
-    What a call orders.
+    An order to insert.
 
     Attributes:
-        endpoint: Which call.
-        items: How many pieces of each product; empty: an amount, and no product.
-        name: What the customer reads.
-        price: For all pieces together, in fen.
-        notify_url: Where this order's payment is told of; None: at the shop's callback URL.
-        return_url: Where the customer goes back to; None: to the shop's.
+        admin_id: The seller.
+        endpoint: The endpoint that creates it, such as ``pay/create``.
+        items: The quantity of each product; empty: an amount without a product.
+        name: The name that the customer sees.
+        price: The total, in fen.
+        pay_type: How the customer pays, such as ``alipay``.
+        out_order_id: The shop's order number.
+        custom: The shop's own text, which the callback returns as ``extend``.
+        notify_url: The callback URL of this order; None: the shop's.
+        return_url: The return URL of this order; None: the shop's.
     """
 
     admin_id: int
@@ -67,26 +71,29 @@ class NewOrder:
 @frozen(kw_only=True)
 class Order:
     """
-    One order as the shop has it.
+    An order of the sandbox. All times are epoch seconds.
 
     Attributes:
-        order_id: The number that a callback carries.
-        page_id: The ``id`` in the payment page's address.
+        order_id: GatePay's number of the order, as in its callback.
+        page_id: The ``id`` in the URL of the payment page.
         admin_id: The seller.
         product_id: The product; None: there are several, or none.
-        product_num: How many pieces in all; 1 for an amount without a product.
-        price: For all pieces together, in yuan, exactly two decimals.
-        state: ``pending``, ``paid``, or ``expired``. An order that is paid once it has expired stays
-            ``expired`` and has a ``paid_at``: its money came, and nobody is told.
-        created_at: Epoch seconds.
-        expires_at: When it stops being to be paid, or stopped; epoch seconds; None: never.
-        paid_at: Epoch seconds; None: not paid.
-        realprice: What the customer paid, in yuan; None: nothing yet.
-        endpoint: What made it, such as ``pay/create``; ``pay/any`` is the quick-pay page.
-        items: Each product with its pieces; empty: an amount without a product.
-        name: What the customer reads.
-        notify_url: Where this order's payment is told of; None: at the shop's callback URL.
-        return_url: Where the customer goes back to; None: to the shop's.
+        product_num: The total quantity; 1 for an amount without a product.
+        out_order_id: The shop's order number.
+        price: The total, in yuan, with exactly two decimals.
+        pay_type: How the customer pays, such as ``alipay``.
+        custom: The shop's own text, which the callback returns as ``extend``.
+        state: ``pending``, ``paid``, or ``expired``. If an expired order is paid, it stays ``expired`` and gets a
+            ``paid_at``, and no callback is sent.
+        created_at: When it was created.
+        expires_at: When it expires or expired; None: never.
+        paid_at: When it was paid; None: it isn't.
+        realprice: The amount that the customer paid, in yuan; None: nothing yet.
+        endpoint: The endpoint that created it, such as ``pay/create``; ``pay/any``: the quick-pay page.
+        items: Each product with its quantity; empty: an amount without a product.
+        name: The name that the customer sees.
+        notify_url: The callback URL of this order; None: the shop's.
+        return_url: The return URL of this order; None: the shop's.
     """
 
     order_id: int
@@ -111,7 +118,7 @@ class Order:
 
     @property
     def shown_state(self) -> str:
-        """As :attr:`state`, or ``late`` for one that was paid once it had expired, or ``underpaid``."""
+        """:attr:`state`, but ``late`` if the order was paid after it had expired, and ``underpaid`` if it was."""
         if self.state == "expired" and self.paid_at is not None:
             return "late"
         if self.state == "paid" and self.realprice is not None and self.realprice < self.price:
@@ -119,8 +126,8 @@ class Order:
         return self.state
 
 
-# What the table and the class call alike.
-_SAME = (
+# The columns that have the same name in the table and in the class.
+_SAME_NAMES = (
     *("page_id", "admin_id", "product_num", "out_order_id", "pay_type", "custom", "state"),
     *("endpoint", "name", "notify_url", "return_url"),
 )
@@ -137,7 +144,7 @@ def _order(row: sqlite3.Row) -> Order:
         expires_at=row["expires"],
         paid_at=row["paid"],
         realprice=None if row["realprice"] is None else _yuan(row["realprice"]),
-        **{name: row[name] for name in _SAME},
+        **{name: row[name] for name in _SAME_NAMES},
     )
 
 
@@ -153,7 +160,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 
 def insert(connection: sqlite3.Connection, order: NewOrder, *, now: int, expires: float | None = None) -> str:
-    """Store an order; gives the id of its payment page."""
+    """Insert an order. Return the id of its payment page."""
     page_id = secrets.token_hex(8)
     [product_id] = order.items if len(order.items) == 1 else [0]
     product_num = sum(order.items.values()) or 1
@@ -169,7 +176,7 @@ def insert(connection: sqlite3.Connection, order: NewOrder, *, now: int, expires
 
 
 def expire_overdue(connection: sqlite3.Connection, *, now: float) -> None:
-    """Let every pending order whose time is up expire; to be called before orders are read."""
+    """Mark overdue pending orders as expired. Call this before orders are read."""
     connection.execute("UPDATE pay_order SET state = 'expired' WHERE state = 'pending' AND expires <= ?", (now,))
 
 
@@ -185,23 +192,23 @@ def count(connection: sqlite3.Connection, *, state: str | None = None) -> int:
 
 
 def list_page(connection: sqlite3.Connection, *, first: int, number: int) -> list[Order]:
-    """List *number* orders of all shops, newest first, behind the *first* newest ones."""
+    """List *number* orders of all shops, newest first, skipping the *first* newest ones."""
     cursor = connection.execute("SELECT * FROM pay_order ORDER BY id DESC LIMIT ? OFFSET ?", (number, first))
     return [_order(row) for row in cursor]
 
 
 def find(connection: sqlite3.Connection, order_id: int) -> Order | None:
-    """Find the order with that number."""
+    """Return the order with that number, or None."""
     row = connection.execute("SELECT * FROM pay_order WHERE id = ?", (order_id,)).fetchone()
     return None if row is None else _order(row)
 
 
 def get(connection: sqlite3.Connection, order_id: int) -> Order:
     """
-    Give the order with that number.
+    Return the order with that number.
 
     Raises:
-        LookupError: No order has it.
+        LookupError: No order has that number.
     """
     order = find(connection, order_id)
     if order is None:
@@ -210,13 +217,13 @@ def get(connection: sqlite3.Connection, order_id: int) -> Order:
 
 
 def find_page(connection: sqlite3.Connection, page_id: str) -> Order | None:
-    """Find the order whose payment page has *page_id*."""
+    """Return the order whose payment page has *page_id*, or None."""
     row = connection.execute("SELECT * FROM pay_order WHERE page_id = ?", (page_id,)).fetchone()
     return None if row is None else _order(row)
 
 
 def find_last(connection: sqlite3.Connection, admin_id: int, out_order_id: str, *, later_only: bool) -> Order | None:
-    """Find the newest of the seller's orders with the shop's own number; perhaps none that ``pay/create`` made."""
+    """Return the seller's newest order with that number, or None. *later_only*: not one of ``pay/create``."""
     row = connection.execute(
         "SELECT * FROM pay_order WHERE admin_id = ? AND out_order_id = ? AND (endpoint <> 'pay/create' OR NOT ?)"
         " ORDER BY id DESC LIMIT 1",
@@ -226,12 +233,12 @@ def find_last(connection: sqlite3.Connection, admin_id: int, out_order_id: str, 
 
 
 def number_of(connection: sqlite3.Connection, page_id: str) -> int:
-    """Give the number of the order whose payment page has *page_id*; there is one."""
+    """Return the number of the order whose payment page has *page_id*, which must exist."""
     return int(connection.execute("SELECT id FROM pay_order WHERE page_id = ?", (page_id,)).fetchone()[0])
 
 
 def record_payment(connection: sqlite3.Connection, order_id: int, *, realprice: Decimal, now: float) -> None:
-    """Make the order a paid one; what was noted of a payment that came too late stays."""
+    """Mark the order as paid. The time and amount of an earlier late payment are kept."""
     connection.execute(
         "UPDATE pay_order SET state = 'paid', paid = coalesce(paid, ?), realprice = coalesce(realprice, ?)"
         " WHERE id = ?",
@@ -240,21 +247,21 @@ def record_payment(connection: sqlite3.Connection, order_id: int, *, realprice: 
 
 
 def record_late_payment(connection: sqlite3.Connection, order_id: int, *, realprice: Decimal, now: float) -> None:
-    """Note that an expired order was paid; it stays expired."""
+    """Record the payment of an expired order, which stays expired."""
     connection.execute(
         "UPDATE pay_order SET paid = ?, realprice = ? WHERE id = ?", (int(now), int(realprice * 100), order_id)
     )
 
 
 def expire(connection: sqlite3.Connection, order_id: int, *, now: float) -> None:
-    """Let a pending order expire now."""
+    """Make a pending order expire now."""
     connection.execute(
         "UPDATE pay_order SET state = 'expired', expires = ? WHERE id = ? AND state = 'pending'", (now, order_id)
     )
 
 
 def ordered_today(connection: sqlite3.Connection, admin_id: int, *, now: int) -> int:
-    """Sum up what the seller's orders of this day come to, in fen, paid or not."""
+    """Return the sum of the seller's orders of this day, paid or not, in fen."""
     midnight = now - (now + MIDNIGHT_OFFSET_S) % DAY_S
     cursor = connection.execute(
         "SELECT coalesce(sum(price), 0) FROM pay_order WHERE admin_id = ? AND created >= ?",
@@ -264,17 +271,17 @@ def ordered_today(connection: sqlite3.Connection, admin_id: int, *, now: int) ->
 
 
 def page_url(origin: str, page_id: str, pay_type: str, *, path: str = "/pay/index") -> str:
-    """Write the payment page's address."""
+    """Return the URL of a payment page."""
     return f"{origin}{path}?id={page_id}&type={pay_type}"
 
 
 def qrcode(text: str) -> str:
-    """Draw *text* as a data URI that says JPEG and holds a PNG, as the vendor's example does."""
+    """Return a QR code as a data URI, which claims JPEG but holds a PNG, as in the vendor's example."""
     return "data:image/jpeg;base64," + base64.b64encode(qrcode_png(text)).decode()
 
 
 def qrcode_png(text: str) -> bytes:
-    """Draw *text* as a PNG."""
+    """Return the QR code of *text* as a PNG."""
     image = io.BytesIO()
     segno.make_qr(text, error="m").save(image, kind="png", scale=5)
     return image.getvalue()

@@ -1,4 +1,4 @@
-"""What is to be delivered: planned with the payment, taken on by senders, waited for by tests. All of it blocks."""
+"""The queue of callbacks: planned when an order is paid, claimed by senders. Everything here blocks."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -12,21 +12,20 @@ from gatepay_async.sandbox.options import Options
 
 __all__ = ["LEASE_MARGIN_S", "POLL_INTERVAL_S", "Outbox"]
 
-# Seconds beyond the time-out after which a delivery that nobody finished is taken on again.
+# A claim expires so long after the time-out. Then another sender may claim the delivery.
 LEASE_MARGIN_S = 30.0
-# Seconds, at most, until a sender looks again by itself: another process may share the file, and a
-# clock may be set.
+# How often a sender looks for due deliveries, because another process may add some, or the clock may be changed.
 POLL_INTERVAL_S = 0.5
 
 
 class Outbox:
     """
-    The deliveries of one sandbox; safe from any thread.
+    The deliveries of one sandbox. Thread-safe.
 
     Args:
-        database: Where they are.
-        clock: Epoch seconds: the sandbox's time.
-        options: How callbacks are sent, how long an attempt may take, and how soon the next follows.
+        database: Holds the deliveries.
+        clock: The sandbox's time, in epoch seconds.
+        options: How callbacks are sent, how long an attempt may take, and when the next follows.
     """
 
     def __init__(self, database: Database, *, clock: Callable[[], float], options: Options) -> None:
@@ -38,7 +37,7 @@ class Outbox:
         self.timeout = options.callback_timeout
 
     def attach(self, wake: Callable[[], object]) -> None:
-        """Have *wake* called, from any thread, whenever there is something new to do."""
+        """Call *wake*, from any thread, each time the deliveries change."""
         with self._changed:
             self._wakers.append(wake)
 
@@ -48,18 +47,18 @@ class Outbox:
             self._wakers.remove(wake)
 
     def plan(self, connection: Connection, order_id: int, urls_of: Iterable[str]) -> None:
-        """Plan deliveries for now, in its caller's transaction; notify() once that is committed."""
+        """Plan deliveries for now, in the caller's transaction. Call notify() after it is committed."""
         deliveries.write(connection, order_id, urls_of=urls_of, due=self._clock())
 
     def notify(self) -> None:
-        """Wake senders and those who wait."""
+        """Wake the senders and the waiting threads."""
         with self._changed:
             self._changed.notify_all()
             for wake in self._wakers:
                 wake()
 
     def claim(self) -> ClaimedDelivery | None:
-        """Take on what is due; None: nothing is."""
+        """Claim a delivery that is due; None: no delivery is due."""
         with self._database.transaction() as connection:
             return deliveries.claim(
                 connection,
@@ -70,25 +69,25 @@ class Outbox:
             )
 
     def pause(self) -> float:
-        """Say for how many seconds there is nothing to do, half a second at most."""
+        """Return for how many seconds no delivery is due; at most half a second."""
         with self._database.transaction() as connection:
             due = deliveries.next_due(connection)
         return POLL_INTERVAL_S if due is None else min(POLL_INTERVAL_S, max(0.0, due - self._clock()))
 
     def finish(self, delivery: ClaimedDelivery, answer: Answer) -> None:
-        """Write down what came of a delivery."""
+        """Store the answer to a delivery."""
         with self._database.transaction() as connection:
             deliveries.finish(connection, delivery, answer, now=self._clock(), interval=self._options.callback_interval)
         self.notify()
 
     def release(self, delivery: ClaimedDelivery) -> None:
-        """Give a delivery back, not carried out."""
+        """Release a claimed delivery that was not carried out."""
         with self._database.transaction() as connection:
             deliveries.release(connection, delivery)
         self.notify()
 
     def wait(self, order_id: int | None, *, seconds: float) -> bool:
-        """Return once nothing of the order (None: of any) is due or on its way; False: it still is after *seconds*."""
+        """Wait until no delivery of the order (None: of any) is due or being sent. False: not within *seconds*."""
         deadline = time.monotonic() + seconds
         self.notify()
         with self._changed:

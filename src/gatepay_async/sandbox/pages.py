@@ -1,4 +1,4 @@
-"""The order's page, where a customer pays: for people, and with ``format=json`` for programs."""
+"""The payment page of an order: HTML for people, and with ``format=json`` for programs."""
 
 import io
 import re
@@ -23,7 +23,7 @@ from gatepay_async.sandbox.web import as_json, go_to, read_fields, render
 
 __all__ = ["OrderPage", "origin_of", "parse_amount", "qr_svg"]
 
-# As the vendor's first page and its later ones have it.
+# The vendor's first page has the first path, its later pages the second.
 PAY_PATHS = ("/pay/index", "/pay/api")
 _AMOUNT = re.compile(r"[0-9]{1,7}(\.[0-9]{1,2})?")
 _SUMMARY = ("order_id", "out_order_id", "product_num", "created_at", "paid_at")
@@ -31,29 +31,29 @@ _SUMMARY = ("order_id", "out_order_id", "product_num", "created_at", "paid_at")
 
 @frozen(kw_only=True)
 class _View:
-    """One order as its page shows it."""
+    """What the page shows of an order."""
 
     order: Order
     deliveries: list[Delivery]
     callback_url: str | None
     return_url: str | None
-    leads_to: str | None
+    next_url: str | None
     now: float
 
     @property
     def seconds_left(self) -> int | None:
-        """How long the order is still to be paid; None: for ever, or no longer."""
+        """The seconds until a pending order expires; None: it never does, or it isn't pending."""
         if self.order.state != "pending" or self.order.expires_at is None:
             return None
         return ceil(self.order.expires_at - self.now)
 
     @property
     def seconds_given(self) -> int:
-        """How long it was to be paid, from the start."""
+        """The seconds between the creation of the order and its expiry."""
         return int((self.order.expires_at or self.now) - self.order.created_at)
 
     def data(self, url: str) -> dict[str, object]:
-        """Write it as data, under the names of the vendor's order/check where that has one."""
+        """The page as data for JSON, with the names of the vendor's order/check where it has one."""
         order = self.order
         return {
             **{name: getattr(order, name) for name in _SUMMARY},
@@ -71,22 +71,22 @@ class _View:
 
 class OrderPage:
     """
-    Where an order is paid, at the address that ``order_url`` gives.
+    The page at an order's ``order_url`` or ``pay_url``, where the customer pays.
 
     Args:
-        order_service: Where it is paid.
+        order_service: Carries out the payment.
     """
 
     def __init__(self, order_service: OrderService) -> None:
         self._order_service = order_service
 
     def routes(self) -> list[Route]:
-        """Build its routes."""
+        """The routes of the page."""
         acts = {"GET": self.show, "POST": self.act}
         return [Route(path, act, methods=[method]) for path in PAY_PATHS for method, act in acts.items()]
 
     async def show(self, request: Request) -> Response:
-        """Show how the order stands."""
+        """Show the order."""
         view = await self._view(request)
         as_data = request.query_params.get("format") == "json"
         if view is None:
@@ -94,7 +94,7 @@ class OrderPage:
         return as_json(view.data(_address(request, view.order))) if as_data else _render_order(request, view)
 
     async def act(self, request: Request) -> Response:
-        """Be the customer: pay, pay another amount, or let it expire."""
+        """Handle the customer's buttons: pay, pay another amount, or make the order expire."""
         view, form = await self._view(request), await read_fields(request)
         if view is None:
             return _not_found(request)
@@ -123,7 +123,7 @@ class OrderPage:
                 deliveries=sent,
                 callback_url=", ".join(self._order_service.callback_urls(connection, order).values()) or None,
                 return_url=self._order_service.return_url(connection, order),
-                leads_to=self._order_service.leads_to(connection, order, sent),
+                next_url=self._order_service.next_url(connection, order, sent),
                 now=now,
             )
 
@@ -154,7 +154,7 @@ def _address(request: Request, order: Order) -> str:
 
 
 def parse_amount(written: str) -> Decimal | None:
-    """Read an amount as people write it: 0.5, ¥0.50, 1,234.50; None: nobody can pay that."""
+    """Parse an amount as people write it: 0.5, ¥0.50, 1,234.50. None: it is invalid or can't be paid."""
     plain = written.strip().removeprefix("¥").removeprefix("￥").replace(",", "")
     try:
         return check_amount(Decimal(plain)) if _AMOUNT.fullmatch(plain) else None
@@ -163,14 +163,14 @@ def parse_amount(written: str) -> Decimal | None:
 
 
 def origin_of(scope: Scope) -> str:
-    """Give the address really listened on; a Host header may say anything."""
+    """Return the origin of the socket. The Host header isn't used, because a client can send any."""
     host, port = scope["server"]
     return f"{scope['scheme']}://{host}" + ("" if port is None else f":{port}")
 
 
 @lru_cache(maxsize=256)
 def qr_svg(url: str) -> Markup:
-    """Draw *url* for a page: a picture without a size, a style or a name of its own."""
+    """Return the QR code of *url* as an SVG that takes its size and style from the page."""
     image = io.BytesIO()
     segno.make_qr(url, error="m").save(image, kind="svg", xmldecl=False, svgns=False, omitsize=True, border=2, nl=False)
-    return Markup(image.getvalue().decode())  # noqa: S704 -- segno draws modules; none of the text is in it
+    return Markup(image.getvalue().decode())  # noqa: S704 -- the SVG holds shapes only, none of the URL's text

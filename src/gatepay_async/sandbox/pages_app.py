@@ -1,4 +1,4 @@
-"""The pages as one guarded application: the order's, the quick-pay page and the console."""
+"""All pages as one guarded ASGI application: the payment page, the quick-pay page and the console."""
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -19,12 +19,12 @@ __all__ = ["build_pages_app"]
 
 def build_pages_app(order_service: OrderService, faults: FaultQueue, *, beyond_loopback: bool) -> ASGIApp:
     """
-    Build the pages.
+    Build the application.
 
     Args:
-        order_service: What happens to orders.
-        faults: What the console switches on and off.
-        beyond_loopback: Whether a callback URL may lead away from this machine.
+        order_service: Carries out changes to orders.
+        faults: The faults that the console switches on and off.
+        beyond_loopback: Whether a callback URL may lead to another machine.
     """
     console = Console(order_service, faults, beyond_loopback=beyond_loopback)
     pages = (OrderPage(order_service), QuickPayPage(order_service), console)

@@ -1,29 +1,29 @@
 """
-An order's price as the vendor's server writes it into its JSON: PHP's number.
+Formats an order's price as the vendor's PHP server writes it into JSON.
 
-PHP multiplies the product's price, which is text in its database, by the quantity as a float. PHP 7.1 and later write
-the shortest text that reads back as that float (``5.699999999999999`` for 3 × 1.90), earlier ones 17 digits
-(``5.6999999999999993``). A whole sum is ``1``, never ``1.0``.
+The product's price is text in the vendor's database, and PHP multiplies it by the quantity as a float. PHP 7.1 and
+later write the shortest text that parses to the same float (``5.699999999999999`` for 3 × 1.90). Earlier versions write
+17 digits (``5.6999999999999993``). A whole price is ``1``, never ``1.0``.
 """
 
 from decimal import Decimal
 
 from gatepay_async.sandbox.options import PhpFloats
 
-__all__ = ["written"]
+__all__ = ["format_price"]
 
 
-def written(price: int, number: int, php_floats: PhpFloats | None) -> str:
+def format_price(price: int, number: int, php_floats: PhpFloats | None) -> str:
     """
-    Write what *number* pieces come to.
+    Format the price of *number* pieces.
 
     Args:
-        price: Of one piece, in fen.
-        number: How many.
-        php_floats: How PHP's product is written; None: the exact sum.
+        price: The price of one piece, in fen.
+        number: The quantity.
+        php_floats: Which version of PHP to imitate; None: write the exact price.
 
     Returns:
-        A number in JSON, in yuan.
+        A JSON number, in yuan.
     """
     if php_floats is None:
         exact = Decimal(price * number).scaleb(-2)

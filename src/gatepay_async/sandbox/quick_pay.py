@@ -1,4 +1,4 @@
-"""The quick-pay page: a shop's unsigned link, where the customer chooses how much to pay and how."""
+"""The quick-pay page: at a shop's unsigned link, the customer chooses the amount and how to pay."""
 
 import secrets
 from datetime import UTC, datetime
@@ -28,18 +28,22 @@ _SKINS = ("0", "1")
 
 
 def quick_pay_path(appkey: str, token: str) -> str:
-    """Write the link to a shop's quick-pay page, without what a shop may add."""
+    """Return the link to a shop's quick-pay page, without the optional parameters."""
     return f"{_PATH}?{urlencode({'appkey': appkey, 'token': token})}"
 
 
 @frozen(kw_only=True)
-class _PaymentWish:
+class _Choice:
     """
-    What a link and then a customer ask for, as they wrote it.
+    The values from the link and from the customer's form, as text.
 
     Attributes:
-        is_fixed: Whether the customer can't change what the link gives.
-        given: What the link gives.
+        price: The amount.
+        custom: The shop's own text.
+        pay_type: How the customer pays.
+        skin: The look of the page.
+        is_fixed: Whether the customer can't change values from the link.
+        linked: The names of the values that come from the link.
     """
 
     price: str
@@ -47,73 +51,73 @@ class _PaymentWish:
     pay_type: str
     skin: str
     is_fixed: bool
-    given: frozenset[str]
+    linked: frozenset[str]
 
     def is_locked(self, name: str) -> bool:
-        """Say whether the customer can't change that field."""
-        return self.is_fixed and name in self.given
+        """Return whether the customer can't change that field."""
+        return self.is_fixed and name in self.linked
 
 
-def _wish(query: dict[str, str], form: dict[str, str]) -> _PaymentWish:
-    # What is fixed comes from the link, whatever the form says.
+def _read_choice(query: dict[str, str], form: dict[str, str]) -> _Choice:
+    # A fixed value comes from the link, even if the form has another one.
     is_fixed = query.get("stable") == "1"
-    given = frozenset(name for name in ("price", "custom") if query.get(name))
+    linked = frozenset(name for name in ("price", "custom") if query.get(name))
     values = {
-        name: query.get(name, "") if is_fixed and name in given else form.get(name, query.get(name, ""))
+        name: query.get(name, "") if is_fixed and name in linked else form.get(name, query.get(name, ""))
         for name in ("price", "custom")
     }
     skin = query.get("skin", "0")
-    return _PaymentWish(
+    return _Choice(
         **values,
         pay_type=form.get("type", ""),
         skin=skin if skin in _SKINS else "0",
         is_fixed=is_fixed,
-        given=given,
+        linked=linked,
     )
 
 
 class QuickPayPage:
     """
-    Where a customer makes an order by himself.
+    The page at a quick-pay link, where a customer creates an order.
 
     Args:
-        order_service: Where it is made.
+        order_service: Gives access to the database.
     """
 
     def __init__(self, order_service: OrderService) -> None:
         self._order_service = order_service
 
     def routes(self) -> list[Route]:
-        """Build its routes."""
+        """The routes of the page."""
         return [Route(_PATH, self.show, methods=["GET"]), Route(_PATH, self.order, methods=["POST"])]
 
     async def show(self, request: Request) -> Response:
-        """Show what the link gives, for the customer to fill in the rest."""
-        wish = _wish(dict(request.query_params), {})
+        """Show the form, with the values from the link filled in."""
+        choice = _read_choice(dict(request.query_params), {})
         shop = await to_thread.run_sync(self._find_shop, dict(request.query_params))
-        return _render(request, shop, wish)
+        return _render(request, shop, choice)
 
     async def order(self, request: Request) -> Response:
-        """Make the order and show its page."""
+        """Create the order, and show its payment page."""
         query, form = dict(request.query_params), await read_fields(request)
-        wish = _wish(query, form)
+        choice = _read_choice(query, form)
         shop = await to_thread.run_sync(self._find_shop, query)
-        price = parse_amount(wish.price)
+        price = parse_amount(choice.price)
         wrong = [
             name
             for name, right in (
                 ("price", price is not None),
-                ("custom", 0 < len(wish.custom.strip()) <= MAX_CUSTOM_CHARS),
-                ("type", wish.pay_type in PAY_TYPES),
+                ("custom", 0 < len(choice.custom.strip()) <= MAX_CUSTOM_CHARS),
+                ("type", choice.pay_type in PAY_TYPES),
             )
             if not right
         ]
         if shop is None or price is None or wrong:
-            return _render(request, shop, wish, wrong=wrong, status=422)
-        page_id = await to_thread.run_sync(self._insert_order, shop, wish, price)
+            return _render(request, shop, choice, wrong=wrong, status=422)
+        page_id = await to_thread.run_sync(self._insert_order, shop, choice, price)
         if page_id is None:
             return _unavailable_page(request)
-        return go_to(request, self._order_service.options.pay_path, id=page_id, type=wish.pay_type)
+        return go_to(request, self._order_service.options.pay_path, id=page_id, type=choice.pay_type)
 
     def _find_shop(self, query: dict[str, str]) -> ShopState | None:
         with self._order_service.open() as (connection, _):
@@ -122,12 +126,12 @@ class QuickPayPage:
         token, given = "" if shop is None else shop.token or "", query.get("token", "")
         return shop if token and secrets.compare_digest(token.encode(), given.encode()) else None
 
-    def _insert_order(self, shop: ShopState, wish: _PaymentWish, price: Decimal) -> str | None:
-        """Store the order; None: the shop takes none now."""
+    def _insert_order(self, shop: ShopState, choice: _Choice, price: Decimal) -> str | None:
+        """Insert the order. Return its page id; None: the shop accepts no order now."""
         fen, options = int(price * 100), self._order_service.options
         with self._order_service.open() as (connection, now):
             spent = orders.ordered_today(connection, shop.admin_id, now=int(now))
-            if not _is_shop_open(shop, now) or wish.pay_type in shop.closed_pay_types:
+            if not _is_shop_open(shop, now) or choice.pay_type in shop.closed_pay_types:
                 return None
             if shop.quota is not None and spent + fen > shop.quota * 100:
                 return None
@@ -137,9 +141,9 @@ class QuickPayPage:
                 items={},
                 name=name_of_amount(fen),
                 price=fen,
-                pay_type=wish.pay_type,
+                pay_type=choice.pay_type,
                 out_order_id=str(uuid4()),
-                custom=wish.custom.strip(),
+                custom=choice.custom.strip(),
             )
             expires = None if options.expires_after is None else now + options.expires_after
             return orders.insert(connection, order, now=int(now), expires=expires)
@@ -151,7 +155,7 @@ def _is_shop_open(shop: ShopState, now: float) -> bool:
 
 
 def _render(
-    request: Request, shop: ShopState | None, wish: _PaymentWish, *, wrong: list[str] | None = None, status: int = 200
+    request: Request, shop: ShopState | None, choice: _Choice, *, wrong: list[str] | None = None, status: int = 200
 ) -> Response:
     if shop is None:
         return render(request, "error.html", status=404, problem="no_link")
@@ -162,9 +166,9 @@ def _render(
         request,
         "quick_pay.html",
         status=status,
-        wish=wish,
+        choice=choice,
         types=types,
-        chosen=wish.pay_type if wish.pay_type in types else types[0],
+        chosen=choice.pay_type if choice.pay_type in types else types[0],
         wrong=wrong or [],
         action=f"{_PATH}?{request.url.query}",
     )

@@ -1,7 +1,7 @@
 """
-What each endpoint answers, as the vendor's page gives it: a number and a Chinese text per cause.
+The codes of each endpoint, as on the vendor's pages: a number and a Chinese text for each cause.
 
-The same cause has another number at each endpoint, so nothing here is shared between the tables.
+The same cause has different numbers at different endpoints, so the tables of the first page share nothing.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ __all__ = [
 
 
 class Cause(StrEnum):
-    """Why a call is refused, whatever number its endpoint gives that."""
+    """Why a call is refused. Its code depends on the endpoint."""
 
     MISSING = "missing"
     PAY_TYPE = "pay_type"
@@ -48,7 +48,7 @@ class Cause(StrEnum):
     TOO_MANY = "too_many"
     ALL_KNOWN = "all_known"
     STORAGE = "storage"
-    # The later API's
+    # Of the later endpoints:
     NO_APPKEY = "no_appkey"
     NO_SIGN = "no_sign"
     KEY_EXPIRED = "key_expired"
@@ -174,6 +174,6 @@ ORDER_CHECK: Refusals = {**_LATER, Cause.NO_ORDER: (201, "订单不存在")}
 
 
 def text_of(refusals: Refusals, code: int) -> str:
-    """Give the endpoint's text for *code*; a number its table lacks (a fault may ask for any) is 未知错误."""
+    """Return the endpoint's text for *code*. A code that isn't in its table, which a fault may have, is 未知错误."""
     texts = {SUCCESS: SUCCESS_TEXT, **dict(refusals.values())}
     return texts.get(code, "未知错误")

@@ -1,4 +1,4 @@
-"""The vendor's envelope around what a call comes to, and the HTTP response around that."""
+"""Makes the HTTP response of a call, with the vendor's envelope in it."""
 
 import html
 import json
@@ -13,25 +13,25 @@ from gatepay_async.sandbox.refusals import SUCCESS, SUCCESS_TEXT
 
 __all__ = ["Replies"]
 
-# FastAdmin, which the vendor very likely runs, makes a status of a code from 200 on; 600 and above are none of HTTP's.
+# FastAdmin, which the vendor very likely runs, uses a code from 200 on as the HTTP status. HTTP has none from 600 on.
 _STATUS_CODES = range(200, 600)
-_BODILESS = (204, 205)  # for HTTP
+_BODILESS = (204, 205)  # HTTP allows no body with them
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 _as_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 @frozen
 class Replies:
-    """Writes replies, by the sandbox's habits."""
+    """Makes replies as the sandbox's options say."""
 
     options: Options
 
     def success(self, now: float, data: object) -> Response:
-        """Answer with what the call gives."""
+        """Return a successful reply with *data*."""
         return self._envelope(SUCCESS, SUCCESS_TEXT, now, data)
 
     def refusal(self, code: int, text: str, now: float) -> Response:
-        """Answer with a code and its text."""
+        """Return a refusal with *code* and its text."""
         return self._envelope(code, text, now, None)
 
     def _envelope(self, code: int, text: str, now: float, data: object) -> Response:
@@ -47,7 +47,7 @@ class Replies:
         if isinstance(data, dict):
             fields = cast("dict[str, object]", data)
             if not self.options.html_escaped and _PLAIN.issuperset(map(type, fields.values())):
-                return _as_json(fields)  # a row: 50 of them are most of a page
+                return _as_json(fields)  # the fast way, for the 50 rows of a page
             return f"{{{', '.join(f'{_as_json(name)}: {self._json(value)}' for name, value in fields.items())}}}"
         if isinstance(data, list):
             return f"[{', '.join(map(self._json, cast('list[object]', data)))}]"

@@ -1,4 +1,4 @@
-"""What came: the endpoints called and when, and nothing of what the calls held."""
+"""A log of requests: which endpoint was called and when, without the contents."""
 
 from collections import deque
 from threading import Lock
@@ -10,25 +10,25 @@ MAX_REQUESTS = 10_000
 
 
 class SeenRequest(NamedTuple):
-    """A request that came to an endpoint: its path, and when, in epoch seconds."""
+    """A request to an endpoint: the endpoint's path, and the time in epoch seconds."""
 
     endpoint: str
     at: float
 
 
 class RequestLog:
-    """The last 10,000 requests; safe from any thread."""
+    """The last 10,000 requests. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._seen = deque[SeenRequest](maxlen=MAX_REQUESTS)
 
     def record(self, endpoint: str, at: float) -> None:
-        """Write down one request."""
+        """Add one request."""
         with self._lock:
             self._seen.append(SeenRequest(endpoint, at))
 
     def read(self) -> list[SeenRequest]:
-        """Give what is written, oldest first."""
+        """Return the requests, oldest first."""
         with self._lock:
             return list(self._seen)

@@ -1,4 +1,4 @@
-"""GatePay's other end as one object: the shops, the orders, their faults, and both ways to reach it."""
+"""``Sandbox``: a local GatePay with shops, orders and faults, over HTTP or in process."""
 
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -27,24 +27,24 @@ __all__ = ["Sandbox"]
 
 class Sandbox(OrderControls):
     """
-    GatePay on your own machine, with the vendor's example shops in it.
+    A local GatePay with the vendor's example shops.
 
-    Shop one (``appkey``, ``appsecret``) owns the products 4, 5 and 8 of the vendor's page; shop two, the
-    second of :attr:`shops`, owns product 3, which starts without keys.
+    Shop one (``appkey``, ``appsecret``) owns the products 4, 5 and 8 of the vendor's page. Shop two, the second of
+    :attr:`shops`, owns product 3, which starts without card keys.
 
     Args:
-        database: An SQLite file, made if it is not there and kept when the sandbox closes; or ``:memory:``.
-        seed: Whether a new database gets the example keys that the examples' stock speaks of
-            (4, 1 and 89 for the products 4, 5 and 8). False: no product has a key.
-        callback_url: Where shop one is told of paid orders, as by :meth:`change_shop`; None: as it was.
-        clock: Epoch seconds.
-        **switches: What :class:`Options` has, by name.
+        database: An SQLite file, which is created if it doesn't exist, and kept when the sandbox closes; or
+            ``:memory:``.
+        seed: Whether a new database gets example card keys (4, 1 and 89 for the products 4, 5 and 8). False: no product
+            has any.
+        callback_url: The callback URL of shop one, as with :meth:`change_shop`; None: keep what the database has.
+        clock: The sandbox's time, in epoch seconds.
+        **switches: The attributes of :class:`Options`, by name.
 
     Raises:
-        CallbackUrlError: The callback URL can't be one.
-        ValueError: A switch has no such position: a number of seconds is not above 0 (the interval: below 0), a word
-            is none of those.
-        LaterVersionError: A later version has made the file.
+        CallbackUrlError: *callback_url* can't be a callback URL.
+        ValueError: The value of a switch is invalid.
+        LaterVersionError: A later version of this package has created the file.
         sqlite3.Error: The file can't be opened, or is no database.
     """
 
@@ -65,7 +65,7 @@ class Sandbox(OrderControls):
         pages = build_pages_app(self._order_service, self._faults, beyond_loopback=options.callbacks_beyond_loopback)
         self._watchers: list[Watcher] = []
         self.app = FaultyApp(
-            build_app(api, pages), pick=self._pick, now=clock, replies=Replies(options), tell=self._tell
+            build_app(api, pages), pick=self._pick, now=clock, replies=Replies(options), notify=self._notify_watchers
         )
 
     def __enter__(self) -> Self:
@@ -80,33 +80,33 @@ class Sandbox(OrderControls):
         self.close()
 
     def close(self) -> None:
-        """Close the database; a second call does nothing. End serve() first."""
+        """Close the database. Leave serve() first. A second call does nothing."""
         self._database.close()
 
     @asynccontextmanager
     async def serve(self, *, host: str = "127.0.0.1", port: int = 0) -> AsyncGenerator[str, None]:
         """
-        Serve real HTTP from a thread of its own, from asyncio or trio, and send callbacks from another.
+        Serve HTTP in one thread, and send callbacks in another. Works on asyncio and trio.
 
-        The console is at ``/``. Callbacks that wait since an earlier run go out, too.
+        The console is at ``/``. Callbacks that are left from an earlier run are sent, too.
 
         Args:
-            host: 127.0.0.1; nothing else is accepted.
-            port: 0 for a free one.
+            host: Only 127.0.0.1 is accepted.
+            port: 0: a free one.
 
         Yields:
-            The base URL, such as ``http://127.0.0.1:43211/api/``, once it accepts connections. On leaving,
-            whatever request is under way is cut off.
+            The base URL, such as ``http://127.0.0.1:43211/api/``, as soon as the server accepts connections. At the end
+            of the block, requests in progress are cut off.
 
         Raises:
-            ValueError: Another host.
-            PortTakenError: Something else has the port.
-            RuntimeError: The server's thread died before it could accept.
+            ValueError: *host* is another one.
+            PortTakenError: The port is in use.
+            RuntimeError: The server's thread failed before it accepted connections.
         """
         server = LoopbackServer(self.app, host=host, port=port)
         beyond_loopback = self._options.callbacks_beyond_loopback
         callback_sender = CallbackSender(
-            self._outbox, beyond_loopback=beyond_loopback, now=self._clock, tell=self._tell
+            self._outbox, beyond_loopback=beyond_loopback, now=self._clock, notify=self._notify_watchers
         )
         server.start()
         try:
@@ -122,34 +122,34 @@ class Sandbox(OrderControls):
 
     def fault(self, fault: Fault) -> None:
         """
-        Add a fault behind those that are there; a request meets the first that matches and is not used up.
+        Add a fault after the existing ones. A request is hit by the first fault that matches and is not used up.
 
         Raises:
-            ValueError: The fault names an endpoint that there isn't.
+            ValueError: The endpoint of the fault doesn't exist.
         """
         if fault.endpoint not in (None, *ENDPOINTS):
             raise ValueError(f"no endpoint {fault.endpoint!r}; there are {', '.join(ENDPOINTS)}")
         self._faults.add(fault)
 
     def clear_faults(self) -> None:
-        """Forget all faults."""
+        """Remove all faults."""
         self._faults.clear()
 
     @property
     def requests(self) -> list[SeenRequest]:
-        """The last 10,000 requests to the endpoints, oldest first, those that met a fault too."""
+        """The last 10,000 requests to the endpoints, oldest first, including those hit by a fault."""
         return self._request_log.read()
 
     def watch(self, watcher: Watcher) -> None:
         """
-        Have *watcher* called with each call that has ended, and each callback that was sent.
+        Call *watcher* with an event for each call that has ended, and each callback that was sent.
 
         Args:
-            watcher: Is called in the sandbox's own threads, several at once, and must not block.
+            watcher: Called in several threads of the sandbox at the same time. It must not block.
         """
         self._watchers.append(watcher)
 
-    def _tell(self, event: SandboxEvent) -> None:
+    def _notify_watchers(self, event: SandboxEvent) -> None:
         for watcher in self._watchers:
             watcher(event)
 

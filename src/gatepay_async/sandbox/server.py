@@ -1,4 +1,4 @@
-"""Real HTTP on loopback: uvicorn in a thread and an event loop of its own."""
+"""An HTTP server on loopback: uvicorn on an event loop in its own thread."""
 
 import asyncio
 import socket
@@ -17,39 +17,39 @@ _LOOPBACK = "127.0.0.1"
 
 
 class PortTakenError(OSError):
-    """The port to serve on can't be had: another program has it, or it is not for everybody."""
+    """The sandbox can't listen on the port: another program uses it, or it requires privileges."""
 
     def __init__(self, port: int, reason: str) -> None:
-        super().__init__(f"port {port} on {_LOOPBACK} can't be had ({reason}); port=0 finds a free one")
+        super().__init__(f"can't listen on port {port} of {_LOOPBACK} ({reason}); port=0 chooses a free one")
         self.port = port
         self.reason = reason
 
 
 class LoopbackServer:
     """
-    Serves one application on 127.0.0.1; the port is taken as soon as the object is there.
+    Serves one application on 127.0.0.1. The constructor opens the port.
 
     Args:
         app: The ASGI application.
-        host: 127.0.0.1 and nothing else: the sandbox hands out card keys.
-        port: 0 for a free one.
+        host: Only 127.0.0.1 is accepted, because the sandbox shows its secrets.
+        port: 0: a free one.
 
     Raises:
-        ValueError: Another host.
-        PortTakenError: Something else has the port.
+        ValueError: *host* is another one.
+        PortTakenError: The port is in use.
     """
 
     def __init__(self, app: ASGIApp, *, host: str, port: int) -> None:
         if host != _LOOPBACK:
             raise ValueError(f"the sandbox serves on {_LOOPBACK} only, not on {host!r}")
         try:
-            # As asyncio does it: a port whose last connections still linger may be taken again.
+            # create_server() sets SO_REUSEADDR: a port in TIME_WAIT can be used again at once.
             self._listener = socket.create_server((host, port))
         except OSError as error:
             raise PortTakenError(port, str(error.strerror)) from error
         self.port = int(self._listener.getsockname()[1])
-        # uvicorn's own logging set-up and its switch for the access log would change its
-        # loggers for the whole process, where a user's own server may run too.
+        # uvicorn's logging set-up and its option for the access log would change its loggers for the whole process, in
+        # which a user's own server may run, too.
         config = Config(app, http=_Protocol, ws="none", lifespan="off", proxy_headers=False, log_config=None)
         self._server = _Server(config)
         self._thread = Thread(target=self._run, name=f"gatepay-sandbox-{self.port}", daemon=True)
@@ -60,17 +60,17 @@ class LoopbackServer:
 
     def wait(self) -> None:
         """
-        Return when connections are accepted. Blocks.
+        Wait until the server accepts connections. Blocks.
 
         Raises:
-            RuntimeError: The thread died; what of, it has written to stderr.
+            RuntimeError: The thread failed. It has written its error to stderr.
         """
         self._server.accepting.wait()
         if not self._server.started:
-            raise RuntimeError("the sandbox's server could not start; its thread says why on stderr")
+            raise RuntimeError("the sandbox's server could not start; its error is on stderr")
 
     def stop(self) -> None:
-        """End every connection and the thread; returns when both are gone. Blocks. For after start()."""
+        """Close all connections and end the thread. Blocks until it has ended. Call it only after start()."""
         self._server.accepting.wait()
         self._server.stop()
         self._thread.join()
@@ -78,29 +78,29 @@ class LoopbackServer:
     def _run(self) -> None:
         with self._listener:
             try:
-                # Windows' usual loop has no remove_reader(), which stopping needs.
+                # The default event loop on Windows has no remove_reader(), which shutdown() needs.
                 with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
                     runner.run(self._server.serve(sockets=[self._listener]))
             finally:
-                self._server.accepting.set()  # or wait() would wait for a dead thread
+                self._server.accepting.set()  # so that wait() returns even if the thread has failed
 
 
 class _Protocol(H11Protocol):
-    """uvicorn's HTTP, with the connection put where a fault can reach it."""
+    """uvicorn's HTTP protocol, which gives faults access to the connection."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
-        """Put the connection among what uvicorn copies into every request's scope, as ``state``."""
+        """Add the connection to the state, which uvicorn copies into the scope of every request."""
         super().connection_made(transport)
         self.app_state = {**self.app_state, CONNECTION: transport}
-        # asyncio does this only where the listener names TCP, and create_server() names
-        # nothing: head and body would be 40 ms apart.
+        # asyncio sets this only if the listener's protocol is IPPROTO_TCP, which create_server() doesn't set. Without
+        # it, the body of a response arrives 40 ms after the head.
         connection: socket.socket = transport.get_extra_info("socket")
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.access_log = False
 
 
 class _Server(Server):
-    """uvicorn's server, which says when it accepts and stops without waiting for anybody."""
+    """uvicorn's server, which signals when it accepts connections, and stops without waiting for clients."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -108,36 +108,36 @@ class _Server(Server):
         self._stopping = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Note the loop, and tell wait() that the socket is listened on."""
+        """Start listening, and set ``accepting``."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         self.accepting.set()
 
     async def main_loop(self) -> None:
-        """Wait for stop(), where uvicorn looks ten times a second."""
+        """Wait for stop(). uvicorn's own loop polls ten times a second."""
         await self._stopping.wait()
 
     def stop(self) -> None:
-        """Ask the server to end, from another thread; nothing if it never started."""
+        """Make the server end, from another thread. If it has not started, do nothing."""
         if self.started:
             self._loop.call_soon_threadsafe(self._stopping.set)
 
     async def shutdown(
         self,
-        sockets: list[socket.socket] | None = None,  # noqa: ARG002 -- uvicorn's signature; _run() closes it
+        sockets: list[socket.socket] | None = None,  # noqa: ARG002 -- uvicorn's signature; _run() closes the socket
     ) -> None:
         """
-        End every connection, then wait for what is under way.
+        Close all connections, then wait for the tasks of requests in progress.
 
-        That ends by itself, as its client is gone; cancelling it would have uvicorn log tracebacks.
+        They end by themselves, because their clients are gone. If they were cancelled, uvicorn would log tracebacks.
         """
-        # No more accepting; but a connection that was just accepted is a task still, and a
-        # server closed under it would lose its socket. So: tasks first, then the servers.
+        # Stop accepting first. A connection that was just accepted is still a task, and loses its socket if its server
+        # is closed. So close the servers only after all tasks have ended.
         for listener in (listener for server in self.servers for listener in server.sockets):
             self._loop.remove_reader(listener)
         self._abort_connections()
-        while under_way := asyncio.all_tasks() - {asyncio.current_task()}:
-            await asyncio.wait(under_way, timeout=0.01)
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(tasks, timeout=0.01)
             self._abort_connections()
         for server in self.servers:
             server.close()

@@ -1,4 +1,4 @@
-"""Lines that set variables, to copy into a shell."""
+"""Shell commands that set environment variables."""
 
 import shlex
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ SHELLS: dict[str, Callable[[str, str], str]] = {
 
 
 def setting_lines(shell: str, variables: Mapping[str, str]) -> list[str]:
-    """Write a line for each of *variables*, for one of SHELLS."""
+    """Return the command for each of *variables*. *shell* is one of SHELLS."""
     return [SHELLS[shell](name, value) for name, value in variables.items()]
 
 

@@ -1,4 +1,4 @@
-"""A sandbox's shops and their card keys, for Python."""
+"""The methods of ``Sandbox`` for shops and card keys."""
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
@@ -20,7 +20,7 @@ __all__ = ["ShopControls"]
 
 
 class ShopControls:
-    """What a test does with shops and card keys: a part of :class:`~gatepay_async.sandbox.Sandbox`."""
+    """The methods for shops and card keys, as a base class of :class:`~gatepay_async.sandbox.Sandbox`."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class ShopControls:
         if callback_url is not None:
             self.change_shop(callback_url=callback_url)
 
-    # -- who may call ------------------------------------------------------------------------------------
+    # -- shops -------------------------------------------------------------------------------------------
 
     @property
     def appkey(self) -> str:
@@ -66,7 +66,7 @@ class ShopControls:
         raise LookupError(f"no shop has the appkey {appkey!r}")
 
     def shop(self, appkey: str | None = None) -> ShopState | None:
-        """Give a shop's state (None: shop one's), or None when it was removed."""
+        """Return the state of a shop (None: of shop one), or None if it was removed."""
         with self._database.transaction() as connection:
             return shops.find_shop(connection, self._admin_id(appkey))
 
@@ -85,24 +85,28 @@ class ShopControls:
         agent: bool | EllipsisType = ...,
     ) -> ShopState:
         """
-        Change what is given of a shop's state and keep the rest; a removed shop comes back, all open.
+        Change a shop's state. Only the given arguments change. A removed shop is created again, with its defaults.
 
         Args:
-            appkey: Whose shop; None: shop one.
-            closed: Whether ``ka/show``, ``ka/create`` and the later endpoints answer 107.
-            quota: What may be ordered in one day, in yuan, before ``pay/create`` answers 111, and the later endpoints
-                110; None: anything.
-            licence_until: From then on ``pay/create`` answers 112, and the later endpoints 103; aware; None: never.
-            callback_url: Where paid orders are told of; None: nowhere. Parameters of your own are kept.
-            return_url: Where the customer goes back to once the shop has answered ``success``; None: nowhere.
-            expired_url: Where the customer goes when the order has expired; None: nowhere.
-            token: What the quick-pay link carries; None: the shop has no such page.
+            appkey: The shop; None: shop one.
+            closed: Whether ``ka/show``, ``ka/create`` and the later endpoints return 107.
+            quota: The limit for the orders of one day, in yuan. Beyond it, ``pay/create`` returns 111, and the later
+                endpoints 110. None: no limit.
+            licence_until: A time with a time zone. From then on, ``pay/create`` returns 112, and the later endpoints
+                103. None: never.
+            callback_url: The callback URL, which may have parameters of your own; None: no callbacks.
+            return_url: Where the customer's browser goes after the shop has answered ``success``; None: nowhere.
+            expired_url: Where the customer's browser goes after the order has expired; None: nowhere.
+            token: The token of the quick-pay link; None: the shop has no quick-pay page.
             closed_pay_types: Which of ``wechat`` and ``alipay`` the later endpoints refuse.
-            agent: Whether ``cloudpay/create`` is allowed; False: it answers 209.
+            agent: Whether ``cloudpay/create`` is allowed; False: it returns 209.
+
+        Returns:
+            The new state.
 
         Raises:
-            CallbackUrlError: A URL can't be one: not HTTP, or, for callbacks, away from this machine.
-            ValueError: A way to pay is neither ``wechat`` nor ``alipay``.
+            CallbackUrlError: A URL is invalid, or the callback URL leads to another machine.
+            ValueError: A payment type is neither ``wechat`` nor ``alipay``.
         """
         self._check_callback_url(None if callback_url is ... else callback_url)
         for url in (return_url, expired_url):
@@ -132,57 +136,57 @@ class ShopControls:
             callback_urls.check(url, beyond_loopback=self._options.callbacks_beyond_loopback)
 
     def remove_shop(self, appkey: str | None = None) -> None:
-        """Remove a shop (None: shop one). Its appkey stays known: 107 at ``pay/create``, 104 at ``ka/…``."""
+        """Remove a shop (None: shop one). Its appkey stays valid: ``pay/create`` returns 107, and ``ka/…`` 104."""
         with self._database.transaction() as connection:
             shops.remove_shop(connection, self._admin_id(appkey))
 
     # -- card keys ---------------------------------------------------------------------------------------
 
     def keys(self, product_id: int) -> list[str]:
-        """Give all the product's keys in ascending id."""
+        """Return all the product's keys in ascending id."""
         with self._database.transaction() as connection:
             return card_keys.contents(connection, product_id)
 
     def key_ids(self, product_id: int) -> list[int]:
-        """Give the ids of all the product's keys, ascending; the same order as :meth:`keys`."""
+        """Return the ids of all the product's keys, ascending; the same order as :meth:`keys`."""
         with self._database.transaction() as connection:
             return card_keys.ids(connection, product_id)
 
     def add_keys(self, product_id: int, keys: Iterable[str]) -> None:
         """
-        Store *keys* as they are, all or none.
+        Store *keys* unchanged, all or none.
 
         Raises:
-            sqlite3.IntegrityError: One is longer than 255 characters, or there already.
+            sqlite3.IntegrityError: A key is longer than 255 characters, or stored already.
         """
         with self._database.transaction() as connection:
             card_keys.add(connection, product_id, keys, now=int(self._clock()))
 
     def delete_keys(self, product_id: int, ids: Iterable[int]) -> int:
-        """Delete the product's keys that have these ids; gives how many there were."""
+        """Delete the product's keys with these ids. Return how many were deleted."""
         with self._database.transaction() as connection:
             return card_keys.delete(connection, product_id, list(ids))
 
     def restore_keys(self, product_id: int, keys: Mapping[int, str]) -> None:
         """
-        Store keys under ids that were deleted before, as a restored backup does; all or none.
+        Store deleted keys under their former ids, as restoring a backup does; all or none.
 
         Args:
-            product_id: Whose keys.
-            keys: Id -> key.
+            product_id: The product.
+            keys: The keys by id.
 
         Raises:
-            sqlite3.IntegrityError: One of the ids or keys is there.
+            sqlite3.IntegrityError: An id or a key is stored already.
         """
         with self._database.transaction() as connection:
             card_keys.restore(connection, product_id, keys, now=int(self._clock()))
 
     def set_per_page(self, per_page: int) -> None:
         """
-        Change how many keys a page of ``ka/show`` has; 50 at first.
+        Set the page size of ``ka/show``, which is 50 at first.
 
         Raises:
-            ValueError: Fewer than 1.
+            ValueError: *per_page* is below 1.
         """
         if per_page < 1:
             raise ValueError(f"per_page is a number from 1, not {per_page!r}")

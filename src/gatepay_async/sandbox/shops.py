@@ -1,4 +1,4 @@
-"""Shops, their accounts and products in the database; every function works in its caller's transaction."""
+"""Shops, accounts and products in the database. Every function runs in the transaction of its caller."""
 
 import sqlite3
 from datetime import UTC, datetime
@@ -26,7 +26,7 @@ __all__ = [
 
 
 class ShopAccount(NamedTuple):
-    """A shop's pair of keys; the secret is not in its ``repr``."""
+    """A shop's appkey and appsecret. The appsecret is not in the ``repr``."""
 
     appkey: str
     appsecret: str
@@ -37,7 +37,7 @@ class ShopAccount(NamedTuple):
 
 @frozen(kw_only=True)
 class Account:
-    """Who an appkey belongs to; stays when the shop is removed."""
+    """The owner of an appkey. The account stays when the shop is removed."""
 
     keys: ShopAccount
     admin_id: int
@@ -46,19 +46,19 @@ class Account:
 @frozen(kw_only=True)
 class ShopState:
     """
-    What can be switched at a shop.
+    The settings of a shop. ``Sandbox.change_shop`` explains them in more detail.
 
     Attributes:
-        admin_id: The owner's number.
-        closed: Whether ``ka/show``, ``ka/create`` and the later endpoints answer 107.
-        quota: What may be ordered in one day, in yuan; None: any amount.
-        licence_until: From then on ``pay/create`` answers 112, the later endpoints 103; aware; None: never.
-        callback_url: Where a paid order is told of (支付成功回调URL); None: nowhere.
-        return_url: Where the customer goes back to after a payment that the shop has accepted; None: nowhere.
-        expired_url: Where the customer goes when the order has expired; None: nowhere.
-        token: What the quick-pay link carries; None: the shop has no such page.
-        closed_pay_types: Ways to pay that the later endpoints refuse: ``wechat``, ``alipay``.
-        agent: Whether ``cloudpay/create`` is allowed; False: it answers 209.
+        admin_id: The number of the owner.
+        closed: Whether ``ka/show``, ``ka/create`` and the later endpoints return 107.
+        quota: The limit for the orders of one day, in yuan; None: no limit.
+        licence_until: From then on, ``pay/create`` returns 112, and the later endpoints 103; None: never.
+        callback_url: The callback URL (支付成功回调URL); None: no callbacks.
+        return_url: Where the customer's browser goes after the shop has answered ``success``; None: nowhere.
+        expired_url: Where the customer's browser goes after the order has expired; None: nowhere.
+        token: The token of the quick-pay link; None: the shop has no quick-pay page.
+        closed_pay_types: The payment types that the later endpoints refuse: ``wechat``, ``alipay``.
+        agent: Whether ``cloudpay/create`` is allowed; False: it returns 209.
     """
 
     admin_id: int
@@ -75,7 +75,7 @@ class ShopState:
 
 @frozen(kw_only=True)
 class Product:
-    """A product as an order needs it; ``price`` in fen."""
+    """The facts about a product that an order needs. ``price`` is in fen."""
 
     id: int
     name: str
@@ -84,7 +84,7 @@ class Product:
 
 @frozen(kw_only=True)
 class ProductStock:
-    """A product with its card keys counted by state; ``price`` in yuan."""
+    """A product with the numbers of its card keys. ``price`` is in yuan."""
 
     id: int
     name: str
@@ -94,18 +94,18 @@ class ProductStock:
 
 
 def accounts(connection: sqlite3.Connection) -> list[Account]:
-    """List all accounts in the order they were made."""
+    """List all accounts in the order in which they were created."""
     return [_account(row) for row in connection.execute("SELECT * FROM account ORDER BY rowid")]
 
 
 def find_account(connection: sqlite3.Connection, appkey: str) -> Account | None:
-    """Find the account of *appkey*."""
+    """Return the account of *appkey*, or None."""
     row = connection.execute("SELECT * FROM account WHERE appkey = ?", (appkey,)).fetchone()
     return None if row is None else _account(row)
 
 
 def account_of(connection: sqlite3.Connection, admin_id: int) -> Account:
-    """Give the account of an owner; whoever sells has one."""
+    """Return the account of an owner, which must exist."""
     return _account(connection.execute("SELECT * FROM account WHERE admin_id = ?", (admin_id,)).fetchone())
 
 
@@ -114,7 +114,7 @@ def _account(row: sqlite3.Row) -> Account:
 
 
 def find_shop(connection: sqlite3.Connection, admin_id: int) -> ShopState | None:
-    """Find the owner's shop; None once it is removed."""
+    """Return the owner's shop; None: it was removed."""
     row = connection.execute("SELECT * FROM shop WHERE admin_id = ?", (admin_id,)).fetchone()
     return None if row is None else _shop_state(row)
 
@@ -136,7 +136,7 @@ def _shop_state(row: sqlite3.Row) -> ShopState:
 
 
 def write_shop(connection: sqlite3.Connection, state: ShopState) -> None:
-    """Write *state* over what the shop had; makes the shop again if it was removed. Whole seconds and fen."""
+    """Store *state*, in whole seconds and fen. If the shop was removed, create it again."""
     quota = None if state.quota is None else int(state.quota * 100)
     until = None if state.licence_until is None else int(state.licence_until.timestamp())
     connection.execute(
@@ -150,12 +150,12 @@ def write_shop(connection: sqlite3.Connection, state: ShopState) -> None:
 
 
 def remove_shop(connection: sqlite3.Connection, admin_id: int) -> None:
-    """Remove the shop; its account, products and orders stay, as rows without a shop."""
+    """Remove the shop. Its account, products and orders stay in the database."""
     connection.execute("DELETE FROM shop WHERE admin_id = ?", (admin_id,))
 
 
 def find_product(connection: sqlite3.Connection, admin_id: int, product_id: int) -> Product | None:
-    """Find a product among the owner's; another shop's is not found."""
+    """Return the owner's product with that id; None: it doesn't exist, or belongs to another shop."""
     row = connection.execute(
         "SELECT id, name, price FROM product WHERE id = ? AND admin_id = ?", (product_id, admin_id)
     ).fetchone()
@@ -193,12 +193,12 @@ WHERE product.admin_id = ? ORDER BY category.id, product.id
 
 
 def list_categories(connection: sqlite3.Connection, admin_id: int) -> list[dict[str, object]]:
-    """List the owner's categories and products in 产品接口's shape; none without a shop."""
+    """List the owner's categories and products in the format of 产品接口; none if the shop was removed."""
     categories: dict[int, dict[str, object]] = {}
     products: dict[int, list[dict[str, object]]] = {}
     for row in connection.execute(_CATALOG_QUERY, (admin_id,)):
         within = products.setdefault(row["category_id"], [])
-        within.append(_product_shown(row))
+        within.append(_product_as_json(row))
         categories[row["category_id"]] = {
             "id": row["category_id"],
             "name": row["category_name"],
@@ -210,7 +210,7 @@ def list_categories(connection: sqlite3.Connection, admin_id: int) -> list[dict[
 _PRODUCT_FIELDS = ("id", "admin_id", "category_id", "name", "description", "image", "price", "stock")
 
 
-def _product_shown(row: sqlite3.Row) -> dict[str, object]:
-    # A product's price is text with two decimals, "1.00"; an order's is a number.
-    shown: dict[str, object] = {name: row[name] for name in _PRODUCT_FIELDS}
-    return shown | {"price": str(Decimal(row["price"]).scaleb(-2))}
+def _product_as_json(row: sqlite3.Row) -> dict[str, object]:
+    # GatePay writes a product's price as text with two decimals, "1.00", but an order's price as a number.
+    fields: dict[str, object] = {name: row[name] for name in _PRODUCT_FIELDS}
+    return fields | {"price": str(Decimal(row["price"]).scaleb(-2))}

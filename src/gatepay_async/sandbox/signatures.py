@@ -1,4 +1,4 @@
-"""The vendor's signature, computed the server's way: md5 over md5, compared in constant time."""
+"""The vendor's signature: a double md5, compared in constant time."""
 
 import hmac
 from collections.abc import Iterable
@@ -12,18 +12,18 @@ def signature(appkey: str, appsecret: str, parts: Iterable[str]) -> str:
     Compute ``md5(md5(appkey + part + part + …) + appsecret)``.
 
     Args:
-        appkey: The shop's public name.
-        appsecret: The shop's secret.
-        parts: The fields' texts as they travelled, in the endpoint's signed order, the appkey left out.
+        appkey: The shop's appkey.
+        appsecret: The shop's appsecret.
+        parts: The texts of the signed fields as they were sent, in the endpoint's order, without the appkey.
 
     Returns:
-        32 lower-case hex digits, over the UTF-8 bytes.
+        32 lower-case hex digits. Texts are signed as UTF-8.
     """
     return _hex(_hex(appkey + "".join(parts)) + appsecret)
 
 
 def is_signed(sign: str, appkey: str, appsecret: str, parts: Iterable[str]) -> bool:
-    """Say whether *sign* is the signature of *parts*; takes the same time for every wrong one."""
+    """Return whether *sign* is the signature of *parts*. It takes the same time for every wrong signature."""
     return hmac.compare_digest(sign.encode(), signature(appkey, appsecret, parts).encode())
 
 

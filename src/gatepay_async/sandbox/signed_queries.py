@@ -1,4 +1,4 @@
-"""What the server signs for a merchant: the callback after a payment, and the query of the way back."""
+"""The queries that GatePay signs: that of the callback, and that of the return URL."""
 
 from decimal import Decimal
 from urllib.parse import urlencode
@@ -9,7 +9,7 @@ from gatepay_async.sandbox.signatures import signature
 
 __all__ = ["callback_query", "return_query", "with_query"]
 
-# The vendor makes a product for each order that has none of its own (its codes 205 to 207); here it has only a number.
+# For an order without a product, the vendor creates one (so its codes 205 to 207). Here it is only a number.
 MADE_UP_PRODUCT_IDS = 1_000_000
 
 
@@ -17,16 +17,16 @@ def callback_query(
     order: Order, account: ShopAccount, *, realprice: Decimal, paytime: int, with_appkey: bool = True
 ) -> str:
     """
-    Write the query text (or a form's) that GatePay calls the merchant with once *order* is paid (支付成功回调接口).
+    Return the signed fields of the callback for a paid *order* (支付成功回调接口), for a query or a form.
 
     Args:
-        order: What was ordered.
-        account: The seller's keys; the secret signs and does not appear.
-        realprice: What the customer paid, in yuan.
-        paytime: When, in epoch seconds.
-        with_appkey: Whether the appkey is among the fields. It is signed either way.
+        order: The order.
+        account: The seller's credentials, for the signature.
+        realprice: The amount that the customer paid, in yuan.
+        paytime: When the customer paid, in epoch seconds.
+        with_appkey: Whether the appkey is one of the fields. It is signed in either case.
     """
-    # In signed order; prices with exactly two decimals; `extend` is what `custom` was.
+    # In signed order. Prices have exactly two decimals. `custom` is returned as `extend`.
     fields = {
         "order_id": str(order.order_id),
         "out_order_id": order.out_order_id,
@@ -43,17 +43,17 @@ def callback_query(
 
 def return_query(order: Order, account: ShopAccount, *, with_product_id: bool = True) -> str:
     """
-    Write the query that the customer's browser takes back to the merchant; not a proof that anything was paid.
+    Return the query with which the customer's browser opens the return URL. It doesn't prove a payment.
 
     Args:
-        order: What was ordered.
-        account: The seller's keys.
-        with_product_id: Whether an order of no single product has a ``product_id`` nevertheless.
+        order: The order.
+        account: The seller's credentials, for the signature.
+        with_product_id: Whether there is a ``product_id`` even if the order has no product, or several.
     """
     product_id = order.product_id
     if product_id is None and with_product_id:
         product_id = MADE_UP_PRODUCT_IDS + order.order_id
-    # In signed order. What isn't there is signed as nothing.
+    # In signed order. A missing field is signed as an empty text.
     fields = {
         "price": f"{order.price:.2f}",
         "type": order.pay_type,
@@ -65,5 +65,5 @@ def return_query(order: Order, account: ShopAccount, *, with_product_id: bool = 
 
 
 def with_query(url: str, query: str) -> str:
-    """Put *query* behind the parameters that *url* has itself."""
+    """Append *query* to *url*, after its own parameters."""
     return f"{url}{'&' if '?' in url else '?'}{query}"

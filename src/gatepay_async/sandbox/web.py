@@ -1,4 +1,4 @@
-"""What all pages share: templates, the language, forms, and going elsewhere afterwards."""
+"""What all pages share: templates, the language, forms and redirects."""
 
 import json
 from collections.abc import Mapping
@@ -21,8 +21,8 @@ from gatepay_async.words.pages import PAGES
 __all__ = ["as_json", "go_to", "language_of", "read_body", "read_fields", "render", "static_route"]
 
 _HERE = Path(__file__).parent
-MAX_FORM_BYTES = 64 * 1024  # bytes; the longest field of the pages' own forms has 2,000 characters
-# Not by the file's ending: on some machines .js is said to be plain text, and then no browser runs it.
+MAX_FORM_BYTES = 64 * 1024  # the longest field of our own forms has 2,000 characters
+# Not guessed from the suffix: on some machines .js is registered as plain text, which no browser would run.
 _STATIC = {"sandbox.css": "text/css", "sandbox.js": "text/javascript", "icon.svg": "image/svg+xml"}
 
 
@@ -43,7 +43,7 @@ def _iso(seconds: float) -> str:
 
 _templates = Environment(
     loader=FileSystemLoader(_HERE / "templates", encoding="utf-8"),
-    autoescape=True,  # whatever a template is called: a shop's texts are a stranger's
+    autoescape=True,  # in all templates, because a shop's texts come from outside
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
@@ -52,7 +52,7 @@ _templates.filters.update(money=_money, moment=_moment, iso=_iso)
 
 
 def language_of(request: Request) -> Lang:
-    """Give ``zh`` or ``en``: what ``?lang=`` says, or what the browser likes best, or English."""
+    """Return ``zh`` or ``en``: the value of ``?lang=``, or the language that the browser prefers, or English."""
     chosen = request.query_params.get("lang")
     for language in LANGUAGES:
         if language == chosen:
@@ -78,14 +78,14 @@ def _quality(parameter: str) -> float:
 
 
 def _link(request: Request, path: str, **query: object) -> str:
-    # A language that was chosen stays chosen; one that the browser asked for is asked for again.
+    # Keep a language that the user has chosen. The browser sends its preferred one with each request anyway.
     chosen = request.query_params.get("lang")
     fields = {**query, **({"lang": chosen} if chosen in LANGUAGES and "lang" not in query else {})}
     return f"{path}?{urlencode(fields)}" if fields else path
 
 
 def _own_path(request: Request) -> str:
-    """The path of this page, for links to it. One that begins with two slashes would be the address of a host."""
+    """The path of this page, for links to it. A path that starts with two slashes would lead to another host."""
     return "/" + request.url.path.lstrip("/\\")
 
 
@@ -94,7 +94,7 @@ def _in_language(request: Request, language: str) -> str:
 
 
 def render(request: Request, template: str, *, status: int = 200, **context: object) -> Response:
-    """Answer with a page in the request's language."""
+    """Return a page in the language of the request."""
     language = language_of(request)
     html = _templates.get_template(template).render(
         language=language,
@@ -108,20 +108,19 @@ def render(request: Request, template: str, *, status: int = 200, **context: obj
 
 
 def as_json(data: Mapping[str, object], *, status: int = 200) -> Response:
-    """Answer with data."""
+    """Return *data* as a JSON response."""
     return Response(json.dumps(data, ensure_ascii=False), status_code=status, media_type="application/json")
 
 
 def go_to(request: Request, path: str, **query: object) -> Response:
-    """Have the browser show another page, after a form: a reload sends nothing again."""
+    """Redirect to another page after a form was sent, so that reloading doesn't send the form again."""
     return RedirectResponse(_link(request, path, **query), status_code=303)
 
 
 async def read_body(receive: Receive, *, most: int) -> bytes | None:
-    """Read a request's body; None: it is larger than *most* bytes, or its sender went away in the middle."""
-    # Read to its end even when it is too large: a client that is still sending would
-    # see a broken pipe instead of the 413. One that goes away in the middle leaves a
-    # form that is cut, and nothing may come of that.
+    """Read a request's body. None: it is larger than *most* bytes, or the client disconnected before its end."""
+    # A body that is too large is read to its end, or the client would get a broken pipe instead of the 413. An
+    # incomplete body is discarded, or a truncated form would be handled.
     body, size, more = bytearray(), 0, True
     while more:
         message = await receive()
@@ -135,17 +134,17 @@ async def read_body(receive: Receive, *, most: int) -> bytes | None:
 
 async def read_fields(request: Request) -> dict[str, str]:
     """
-    Read the form that one of our pages sent.
+    Read the form that one of our pages has sent.
 
     Raises:
-        MalformedFormError: It is none of ours.
+        MalformedFormError: The body is not a valid form.
     """
     body = await read_body(request.receive, most=MAX_FORM_BYTES)
     return read_form(request.headers.get("content-type", ""), body or b"")
 
 
 def static_route() -> Route:
-    """Build the route of the style sheet, the script and the icon, which are read once."""
+    """Return the route of the style sheet, the script and the icon. The files are read once."""
     files = {name: (_HERE / "static" / name).read_bytes() for name in _STATIC}
 
     async def static(request: Request) -> Response:

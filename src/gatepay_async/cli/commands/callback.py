@@ -1,4 +1,4 @@
-"""``gatepay callback verify``, ``sign`` and ``send``: for testing a shop's own end."""
+"""``gatepay callback verify``, ``sign`` and ``send``, for testing a shop's callback endpoint."""
 
 import re
 import sys
@@ -22,21 +22,21 @@ from gatepay_async.testing import signed_callback
 from gatepay_async.words.problem import message_of
 
 _MONEY = re.compile(r"(0|[1-9][0-9]{0,11})\.[0-9]{2}")
-_REPLY_TIMEOUT_S = 15.0  # seconds for an answer; how long GatePay waits: silent
-_SIGNATURE_CHARS = 32  # hex digits, the last of a query
-_SHOWN_CHARS = 40  # characters of it within a sentence
+_REPLY_TIMEOUT_S = 15.0  # GatePay doesn't document how long it waits
+_SIGNATURE_CHARS = 32  # hex digits at the end of the query
+_SHOWN_CHARS = 40  # of a reply that is quoted within a sentence
 _FORM = {"content-type": "application/x-www-form-urlencoded"}
-_EXCERPT_CHARS = 200  # characters of an answer that is neither word
+_EXCERPT_CHARS = 200  # of a reply that is neither "success" nor "fail"
 
 
 @frozen
 class CallbackFields:
     """
-    What a callback says; 0 and empty ones are filled in.
+    The fields of a callback. ``signed_callback`` fills in those that are 0 or empty.
 
     Attributes:
-        forged: With a wrong signature.
-        post: In GatePay's later form, without the appkey.
+        forged: Give it a wrong signature.
+        post: Use GatePay's later form: a POST without the appkey.
     """
 
     order_id: int
@@ -51,7 +51,15 @@ class CallbackFields:
 
 
 def verify(query: str) -> Status:
-    """Believe a query text, or a whole address with one, or raise what is wrong with it; ``-``: standard input."""
+    """
+    Verify a callback, and print its fields.
+
+    Args:
+        query: A query string or a URL with one; ``-``: read it from standard input.
+
+    Raises:
+        CallbackError: The callback is not genuine.
+    """
     raw = (sys.stdin.readline() if query == "-" else query).strip()
     if raw.startswith(("http://", "https://")):
         raw = raw.partition("?")[2].partition("#")[0]
@@ -65,7 +73,7 @@ def verify(query: str) -> Status:
         "paid_at": callback.paid_at.isoformat(),
         "extend": callback.extend,
     }
-    # A script that goes by the status must not deliver goods that were not paid for in full.
+    # Scripts look only at the exit status, and must not deliver after an underpaid callback.
     underpaid = callback.realprice < callback.price
     status = Status.REFUSED if underpaid else Status.DONE
     if wants_json():
@@ -80,7 +88,7 @@ def verify(query: str) -> Status:
 
 
 def sign(fields: CallbackFields) -> Status:
-    """The query text that GatePay would call with."""
+    """Print the query string with which GatePay would call."""
     query = signed_query(fields)
     if wants_json():
         print_json(query=query)
@@ -90,7 +98,7 @@ def sign(fields: CallbackFields) -> Status:
 
 
 class Verdict(StrEnum):
-    """What an answer is to GatePay."""
+    """What GatePay makes of a reply."""
 
     SUCCESS = "success"
     FAIL = "fail"
@@ -100,11 +108,11 @@ class Verdict(StrEnum):
 @frozen
 class ShopReply:
     """
-    What a shop answers a callback.
+    A shop's reply to a callback.
 
     Attributes:
-        status: HTTP's.
-        text: The beginning of the body, as it came.
+        status: The HTTP status.
+        text: The start of the body, unchanged.
     """
 
     status: int
@@ -112,14 +120,14 @@ class ShopReply:
 
     @property
     def verdict(self) -> Verdict:
-        """`success` counts as the sandbox counts it: the bare word, with a status of success."""
+        """``SUCCESS`` requires the bare word and a status 2xx, as in the sandbox."""
         if self.text == Verdict.SUCCESS and 200 <= self.status < 300:  # noqa: PLR2004 -- what HTTP calls successful
             return Verdict.SUCCESS
         return Verdict.FAIL if self.text == Verdict.FAIL else Verdict.NEITHER
 
     @property
     def description(self) -> str:
-        """For people: the word itself, or all that it is not."""
+        """For people: the word, or the start of the body and the HTTP status."""
         if self.verdict is Verdict.NEITHER:
             shown = self.text if len(self.text) <= _SHOWN_CHARS else f"{self.text[:_SHOWN_CHARS]}…"
             return f"{shown!r} (HTTP {self.status})"
@@ -127,7 +135,7 @@ class ShopReply:
 
 
 async def send(url: str, fields: CallbackFields) -> Status:
-    """Call the shop as GatePay would, and say what it answers."""
+    """Send a signed callback to the shop, as GatePay would, and print the reply."""
     reply = await send_callback(url, signed_query(fields), post=fields.post)
     if wants_json():
         print_json(http_status=reply.status, answer=reply.text)
@@ -146,11 +154,11 @@ async def send(url: str, fields: CallbackFields) -> Status:
 
 def signed_query(fields: CallbackFields) -> str:
     """
-    The query text of *fields*, signed; with another signature where it is to be forged.
+    Return the query string of *fields* with its signature.
 
     Raises:
-        HaltError: A price is none.
-        InvalidRequestError: Another value can't be right.
+        HaltError: A price is invalid.
+        InvalidRequestError: Another value is invalid.
     """
     price, realprice = fields.price, fields.realprice or fields.price
     for value in (price, realprice):
@@ -176,25 +184,25 @@ def signed_query(fields: CallbackFields) -> str:
 
 async def send_callback(url: str, query: str, *, post: bool = False) -> ShopReply:
     """
-    GET *url* with *query*, or POST it there, by the way that the client would take, too.
+    Send *query* to *url*, over the same proxy and with the same certificates as the client.
 
     Raises:
-        HaltError: It is no address, or nobody answers there.
-        InvalidRequestError: The environment names a proxy or certificates that there are not.
+        HaltError: *url* is invalid, or no reply came.
+        InvalidRequestError: The environment names an invalid proxy or invalid certificates.
     """
     transport = await open_transport(_parse_address(url))
     reason = text("callback.late", seconds=f"{_REPLY_TIMEOUT_S:g}")
-    # Neither the environment nor a redirect leads elsewhere from here.
+    # The transport has read the environment already. httpx doesn't follow redirects by default.
     async with httpx.AsyncClient(transport=transport, trust_env=False, timeout=None) as client:  # noqa: S113 -- below
         with anyio.move_on_after(_REPLY_TIMEOUT_S):
             try:
                 if post:
                     return await _read_reply(client.stream("POST", url, content=query, headers=_FORM))
                 return await _read_reply(client.stream("GET", f"{url}{'&' if '?' in url else '?'}{query}"))
-            except Exception as error:  # noqa: BLE001 -- SOCKS proxies make httpcore raise what it likes
+            except Exception as error:  # noqa: BLE001 -- with SOCKS proxies, httpcore raises errors of many classes
                 problem = describe_error(error, None if may_quote(error) else root_cause(error))
                 reason = problem.in_(current_language())
-    # Not chained: the error holds the address, and that the signature.
+    # Not chained: the error holds the URL with the signature.
     raise HaltError(
         text("callback.unreachable", url=url, reason=reason),
         todo=text("callback.unreachable.todo"),
@@ -206,7 +214,7 @@ def _parse_address(url: str) -> httpx.URL:
     try:
         if "#" not in url:
             return parse_url(url)
-        reason = text("callback.fragment")  # what follows is never sent, and that would be the callback
+        reason = text("callback.fragment")  # the query would come after the "#", which HTTP never sends
     except BadUrlError as error:
         reason = error.problem.in_(current_language())
     raise HaltError(text("callback.address", url=url, reason=reason))
@@ -223,10 +231,10 @@ async def _read_reply(request: AbstractAsyncContextManager[httpx.Response]) -> S
 
 
 def root_cause(error: BaseException) -> str:
-    """What the system said: what was raised because of it may only say that all attempts failed."""
+    """The message of the innermost error with one. Outer ones may only say "all connection attempts failed"."""
     message = ""
-    inner: BaseException | None = error
-    while inner is not None:
-        message = message_of(inner) or message
-        inner = inner.__cause__ or inner.__context__
+    current: BaseException | None = error
+    while current is not None:
+        message = message_of(current) or message
+        current = current.__cause__ or current.__context__
     return message

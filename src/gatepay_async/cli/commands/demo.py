@@ -1,4 +1,4 @@
-"""``gatepay demo``: the main job, against GatePay's other end on this machine. No account, no network, no file."""
+"""``gatepay demo``: the main features against a local sandbox. It needs no account, no network and no files."""
 
 import random
 from collections.abc import Iterator
@@ -22,9 +22,9 @@ _BLANK_EVERY, _REPEATED_EVERY = 100, 50
 def _sample_lines() -> Iterator[str]:
     """A merchant's file: card keys, blank lines, and some of them twice."""
     letters = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
-    chance = random.Random(8)  # noqa: S311 -- the same every time; they open nothing
+    randomness = random.Random(8)  # noqa: S311 -- the same sample each time; these card keys are worth nothing
     for number in range(_KEY_COUNT):
-        key = f"{number:05d}-" + "-".join("".join(chance.choices(letters, k=4)) for _ in range(3))
+        key = f"{number:05d}-" + "-".join("".join(randomness.choices(letters, k=4)) for _ in range(3))
         yield key
         if number % _BLANK_EVERY == 0:
             yield ""
@@ -33,7 +33,7 @@ def _sample_lines() -> Iterator[str]:
 
 
 async def run_demo() -> Status:
-    """Upload, walk back, pay, believe a callback, and not a forged one; 1 if something did not hold."""
+    """Upload and list card keys, create a payment, and verify a genuine and a forged callback."""
     with require_extra("sandbox"):
         from gatepay_async.sandbox import Sandbox
     with Sandbox(seed=False) as sandbox:
@@ -41,17 +41,18 @@ async def run_demo() -> Status:
             appkey, appsecret = sandbox.shops[0]
             async with AsyncGatePay(appkey, appsecret, base_url=base_url) as gatepay:
                 _print_step(text("demo.where", url=base_url))
-                held = [
+                results = [
                     await _check_upload(gatepay),
                     await _check_walk(gatepay),
                     await _check_payment(gatepay, sandbox),
                 ]
+    ok = all(results)
     if wants_json():
-        print_json(ok=all(held), uploaded=held[0], listed=held[1], paid=held[2])
+        print_json(ok=ok, uploaded=results[0], listed=results[1], paid=results[2])
     else:
-        print_line(text("demo.held" if all(held) else "demo.not_held"), style="bold green" if all(held) else "bold red")
+        print_line(text("demo.held" if ok else "demo.not_held"), style="bold green" if ok else "bold red")
         print_line(text("demo.next"))
-    return Status.DONE if all(held) else Status.PARTLY
+    return Status.DONE if ok else Status.PARTLY
 
 
 def _print_step(message: str) -> None:

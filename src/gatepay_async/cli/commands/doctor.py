@@ -1,4 +1,4 @@
-"""``gatepay doctor``: what stands between you and GatePay, and what to do about it."""
+"""``gatepay doctor``: checks the setup and the connection to GatePay, and says how to fix problems."""
 
 import platform
 import ssl
@@ -26,13 +26,13 @@ from gatepay_async.protocol.errors import GatePayError, InvalidRequestError
 from gatepay_async.protocol.messages import open_envelope
 from gatepay_async.version import __version__
 
-_MAX_SKEW_S = 60  # seconds; a callback's age is reckoned by this machine's clock
-_INDENT_COLUMNS = 7  # columns of a mark and a blank, in either language
+_MAX_SKEW_S = 60  # the `max_age` of callbacks depends on this machine's clock
+_INDENT_COLUMNS = 7  # the width of a mark and a space, in both languages
 _PACKAGES = ("httpx", "anyio", "msgspec", "typer", "rich", "uvicorn")
 
 
 class Mark(StrEnum):
-    """How bad it is."""
+    """The severity of a finding."""
 
     OK = "ok"
     WARN = "warn"
@@ -42,13 +42,14 @@ class Mark(StrEnum):
 @frozen
 class Finding:
     """
-    What was found.
+    The result of one check.
 
     Attributes:
-        about: Which examination.
-        text: The finding.
-        todo: What to do, or empty.
-        status: What the command ends with for it.
+        about: The name of the check.
+        mark: How severe it is.
+        text: What was found.
+        todo: How to fix it, or empty.
+        status: The exit status for it.
     """
 
     about: str
@@ -59,7 +60,7 @@ class Finding:
 
 
 async def diagnose(callback_url: str) -> Status:
-    """Look at everything, show each finding as it is made; the gravest one is the command's end."""
+    """Run all checks, and print each finding at once. The gravest finding decides the exit status."""
     findings: list[Finding] = []
 
     def record(*new: Finding) -> None:
@@ -108,7 +109,7 @@ def _check_tls() -> Finding:
         count = trust.count_certificates(trust.trusted())
     except InvalidRequestError as error:
         return Finding("tls", Mark.BAD, failures.headline(error), text("doctor.tls_bad.todo"), Status.USAGE)
-    except OSError as error:  # certifi's file; ssl.SSLError is one
+    except OSError as error:  # certifi's file is missing; ssl.SSLError is an OSError, too
         reason = f"{type(error).__name__}: {error}"
         return Finding(
             "tls", Mark.BAD, text("doctor.tls_bad", reason=reason), text("doctor.tls_bad.todo"), Status.USAGE
@@ -163,7 +164,7 @@ def _check_credentials() -> list[Finding]:
 
 
 async def _check_server() -> list[Finding]:
-    """One call of ``product/show``: it tells of the network, the key, the secret and the clock."""
+    """Make one ``product/show`` call, which checks the network, the credentials and the clock."""
     transport = _BodyRecorder(await open_transport(_base_url()))
     before = time.time()
     failure: GatePayError | None = None
@@ -190,7 +191,7 @@ def _server_failure(failure: GatePayError) -> Finding:
     todo = explanation.remedy
     if status is Status.NO_ANSWER:
         todo = text("doctor.failed.todo", url=settings.base_url())
-    elif "gatepay doctor" in todo:  # which this is
+    elif "gatepay doctor" in todo:  # the user is running it already
         todo = text("doctor.refused.todo")
     return Finding("server", Mark.BAD, message, todo, status)
 
@@ -213,7 +214,7 @@ def _check_clock(body: bytes, ours: float) -> Finding:
 
 
 async def _check_callback(url: str) -> list[Finding]:
-    """A genuine callback for an order that no shop has, and a forged one, which must be told from it."""
+    """Send a genuine and a forged callback for an order that no shop has. The shop must reject the forged one."""
     genuine = CallbackFields(1, "GATEPAY-DOCTOR-X", "0.01", "0.01", "alipay", "gatepay doctor", 0)
     forged = CallbackFields(1, "GATEPAY-DOCTOR-X", "0.01", "0.01", "alipay", "gatepay doctor", 0, forged=True)
     try:
@@ -221,7 +222,7 @@ async def _check_callback(url: str) -> list[Finding]:
         to_forged = await send_callback(url, signed_query(forged))
     except HaltError as error:
         return [Finding("callback", Mark.BAD, error.text, error.todo, error.status)]
-    except InvalidRequestError as error:  # of the environment: the way to this address is another one than GatePay's
+    except InvalidRequestError as error:  # an invalid proxy for this URL; GatePay's may need none
         return [Finding("callback", Mark.BAD, failures.headline(error), failures.explain(error).remedy, Status.USAGE)]
     if to_forged.verdict is Verdict.SUCCESS:
         message, todo = text("doctor.forged_believed"), text("doctor.forged_believed.todo")
@@ -233,14 +234,14 @@ async def _check_callback(url: str) -> list[Finding]:
 
 
 class _BodyRecorder(httpx.AsyncBaseTransport):
-    """Carries what the client sends, and keeps the last reply's body: the client doesn't give its ``time``."""
+    """Records the body of the last reply, because the client's models don't have its ``time``."""
 
     def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
         self._inner = inner
         self.body = b""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """As a transport does."""
+        """Send *request* through the inner transport, and record the body of the response."""
         try:
             reply = await self._inner.handle_async_request(request)
         except httpx.ConnectError as error:
@@ -253,5 +254,5 @@ class _BodyRecorder(httpx.AsyncBaseTransport):
         return httpx.Response(reply.status_code, headers=headers, content=self.body)
 
     async def aclose(self) -> None:
-        """Close what carries."""
+        """Close the inner transport."""
         await self._inner.aclose()

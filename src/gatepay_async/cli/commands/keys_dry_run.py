@@ -1,4 +1,4 @@
-"""``gatepay keys upload --dry-run``: what would be sent. Nothing is, and no key or secret is needed."""
+"""``gatepay keys upload --dry-run``: shows what would be sent. It sends nothing, and needs no credentials."""
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator
@@ -19,13 +19,13 @@ from gatepay_async.protocol.chunking import Chunker
 
 _MAX_LINES_SHOWN = 20
 _MAX_SAMPLES = 3  # card keys that are shown, masked
-_BATCH_LINES = 2000  # lines read, and looked up, at a time
+_BATCH_LINES = 2000  # read and deduplicated at a time
 
 Place = Callable[[int], str]
 
 
 def dry_run(names: list[Path], reading: Reading) -> Status:
-    """Count lines, blanks, repetitions and chunks, as the upload would."""
+    """Count lines, blank lines, duplicates and chunks as the upload would, and print the result."""
     inputs = checking.check_sources(names, reading)
     reader = sources.Reader(inputs)
     run = _DryRun(inputs)
@@ -39,7 +39,7 @@ def dry_run(names: list[Path], reading: Reading) -> Status:
 
 
 class _LineLedger(Ledger):
-    """As an upload's, but it keeps numbers of lines in the place of outcomes: all of them, and no card key."""
+    """A ledger that keeps line numbers instead of outcomes, so that its memory is bounded. It keeps no card keys."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,24 +47,24 @@ class _LineLedger(Ledger):
         self.holding_invisible = array("Q")
 
     def add(self, outcome: ChunkOutcome) -> None:
-        """Lines that can't be card keys; there is no other outcome where nothing is sent. They are neighbours."""
+        """Record consecutive lines that can't be card keys. A dry run has no other outcomes."""
         self.refused.extend(range(outcome.first_line, outcome.last_line + 1))
 
     def note_invisible(self, line: int) -> None:
-        """As ``Ledger.note_invisible``."""
+        """Record every such line; ``Ledger`` keeps only the first thousand."""
         self.holding_invisible.append(line)
 
 
 class _DryRun:
-    """Cuts lines into chunks as an upload does, and counts these."""
+    """Splits lines into chunks as an upload does, and counts them."""
 
     def __init__(self, inputs: list[sources.Source]) -> None:
         self._inputs = inputs
         self._samples: list[str] = []
         self._lines = _LineLedger()
         self._chunker = Chunker(self._lines)
-        self._repeated = array("Q")  # lines
-        self._first_lines = array("Q")  # for each of them, the line where its card key stands first
+        self._repeated = array("Q")  # the lines of duplicates
+        self._first_lines = array("Q")  # for each of these, the line of the first copy
         self._chunks = self._would_send = 0
 
     def read(self, lines: Iterator[str], first_lines: FirstLines) -> None:
@@ -82,7 +82,7 @@ class _DryRun:
             self._count_chunks([rest])
 
     def counts(self) -> dict[str, int]:
-        """By name."""
+        """The counts by name."""
         return {
             "read": self._lines.read,
             "blank": self._lines.blank,
@@ -93,7 +93,7 @@ class _DryRun:
         }
 
     def lists(self, place: Place) -> dict[str, Iterable[object]]:
-        """Every line that there is something to be said about."""
+        """The lists of the JSON output, by name. Lines are given as *place* names them."""
         return {
             "repetitions": ({"line": again, "first": first} for again, first in self._repetitions(place)),
             "refused_lines": map(place, self._lines.refused),
@@ -103,7 +103,7 @@ class _DryRun:
         }
 
     def print_summary(self, place: Place) -> None:
-        """For people."""
+        """Print the counts and the first lines of each list."""
         print_table(facts((text(f"upload.{name}"), f"{count:,}") for name, count in self.counts().items()))
         if self._samples:
             print_line(text("upload.samples", samples="  ".join(map(escape, self._samples))))

@@ -1,4 +1,4 @@
-"""``gatepay keys upload --durable``: submitted first, then sent; what is left when it ends goes on another time."""
+"""``gatepay keys upload --durable``: submits a job, and works until it is done. If interrupted, run it again."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 @frozen
 class _JoinedFiles:
-    """All files as one input, in UTF-8; a ``Source`` of durable uploads."""
+    """All files as one input in UTF-8: a ``Source`` for durable uploads."""
 
     reader: sources.Reader
     name: str
 
     async def copy_to(self, file: BinaryIO) -> None:
-        """As ``Source.copy_to``."""
+        """Implement ``Source.copy_to``."""
         await to_thread.run_sync(file.writelines, sources.encode_lines(self.reader))
 
 
@@ -45,8 +45,12 @@ async def submit(
     yes: bool,
     wait: bool,
 ) -> Status:
-    """Put all files into the queue as one job; unless nobody waits for it, work until it is done, and show it."""
-    settings.secret()  # while there is nothing to lose yet
+    """
+    Submit all files as one job.
+
+    With *wait*, also run a worker until the job is done, and print the report.
+    """
+    settings.secret()  # if it is missing, stop before the files are read
     durable = queue.durable_uploads()
     found = sources.find_sources(names)
     if failed_lines is not None:
@@ -57,7 +61,7 @@ async def submit(
     with queue.explain_errors():
         async with durable.submitter() as submitter:
             job = await submitter.file(_JoinedFiles(reader, name), product_id=product_id)
-            await job.resume()  # run again, it goes on, whatever has stopped it before
+            await job.resume()  # running the same command again resumes a cancelled or stopped job
             info = await job.info()
             if info.state == "done" and info.ended is not None:
                 when = local_time(info.ended)
@@ -78,7 +82,7 @@ async def _work_until_done(
         async with durable.worker(concurrency=concurrency):
             await uploads.follow(job)
     except asyncio.CancelledError:
-        if (await job.info()).state == "done":  # by the calls that were in flight: there is nothing to go on with
+        if (await job.info()).state == "done":  # the last calls in flight finished the job: nothing is left to resume
             cast("asyncio.Task[Any]", asyncio.current_task()).uncancel()
             return await end()
         await uploads.print_progress(job)

@@ -1,4 +1,4 @@
-"""``gatepay keys export``."""
+"""``gatepay keys export``: writes all card keys of a product to a file."""
 
 import json
 import sys
@@ -26,7 +26,7 @@ def _row(key: CardKey) -> writing.Row:
 
 
 async def export(product_id: int, target: str, excel: bool, thorough: bool, force: bool, reveal: bool) -> Status:  # noqa: FBT001, PLR0917 -- the command's options, in its order
-    """Write every card key of a product; a file appears only when it is whole."""
+    """Write all card keys of a product to *target*. The file appears only when it is complete."""
     gatepay = client()
     path = _check_target(target, excel=excel, reveal=reveal, force=force)
     written = 0
@@ -54,10 +54,10 @@ def _fields_of(target: str) -> tuple[str, ...]:
 
 def _check_target(target: str, *, excel: bool, reveal: bool, force: bool) -> Path:
     """
-    The path whose ending says how to write to *target*.
+    Check that *target* can be written. Return the path whose suffix decides the format.
 
     Raises:
-        HaltError: Not at all, without another word of the user's.
+        HaltError: The suffix is unknown, or writing there needs another option, such as ``--force``.
     """
     path = Path(target)
     if excel and path.suffix.lower() not in {".csv", ".xlsx"}:

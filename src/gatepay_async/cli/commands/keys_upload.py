@@ -1,4 +1,4 @@
-"""``gatepay keys upload``."""
+"""``gatepay keys upload`` without ``--durable``."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ from gatepay_async.protocol.errors import InvalidRequestError
 
 @frozen
 class _UploadCommand:
-    """What is uploaded, and where the lines go that are not known to be on the server."""
+    """The input of an upload, and the file for the card keys that are not known to be on the server."""
 
     reader: sources.Reader
     sources: list[sources.Source]
@@ -28,7 +28,7 @@ class _UploadCommand:
 
     @property
     def lines(self) -> int | None:
-        """How many there are; None: a pipe doesn't say."""
+        """The number of lines. None: it isn't known, because one of the sources is a pipe."""
         counts = [source.lines for source in self.sources if source.lines is not None]
         return sum(counts) if len(counts) == len(self.sources) else None
 
@@ -42,7 +42,7 @@ async def upload(
     *,
     yes: bool,
 ) -> Status:
-    """Upload all files as one, and show what became of each line; of an upload that ends half-way, too."""
+    """Upload all files as one input, and print the report, even if the upload is interrupted."""
     gatepay = client()
     if failed_lines is not None:
         ledger.check_failed_lines(failed_lines, sources.find_sources(names))
@@ -69,12 +69,12 @@ async def upload(
 
 
 def _finish(job: _UploadCommand, report: UploadReport, ended: BaseException | None) -> Status:
-    """Show the ledger, then what ended the upload before its time."""
-    left_out, unwritten = False, None
+    """Print the report, then the error that ended the upload early, if any."""
+    left_out, write_error = False, None
     try:
         left_out = _save_unsent_lines(job, report, whole=ended is None and report.stopped is None)
     except HaltError as error:
-        unwritten = error
+        write_error = error
     interrupted = ended is not None
     ledger.print_report(
         report,
@@ -85,10 +85,10 @@ def _finish(job: _UploadCommand, report: UploadReport, ended: BaseException | No
         interrupted=interrupted,
         not_read=None if job.lines is None else job.lines - report.read,
     )
-    if unwritten is not None:
-        failures.show_error(unwritten)
+    if write_error is not None:
+        failures.show_error(write_error)
     if ended is None:
-        return ledger.report_status(report) if unwritten is None else Status.PARTLY
+        return ledger.report_status(report) if write_error is None else Status.PARTLY
     if not isinstance(ended, HaltError | InvalidRequestError):
         raise ended
     failures.show_error(ended)
@@ -100,25 +100,25 @@ def _save_unsent_lines(job: _UploadCommand, report: UploadReport, *, whole: bool
     Write the card keys that are not known to be on the server, and the lines that were never read.
 
     Returns:
-        Whether lines are left out: those behind what a pipe has given, or of a file that is gone.
+        Whether unread lines are missing: the rest of a pipe can't be read, and a file may have been deleted.
 
     Raises:
-        HaltError: It can't be written.
+        HaltError: The file can't be written.
     """
     if job.failed_lines is None:
         return False
-    rest = _Rest(sources.unread_lines(job.sources, after=report.read) if not whole else iter(()))
+    unread = _UnreadLines(sources.unread_lines(job.sources, after=report.read) if not whole else iter(()))
     with atomic_write(job.failed_lines) as file:
-        ledger.write_failed_lines(job.failed_lines, file, report, job.reading, rest)
-    return rest.left_out
+        ledger.write_failed_lines(job.failed_lines, file, report, job.reading, unread)
+    return unread.left_out
 
 
-class _Rest:
+class _UnreadLines:
     """
-    The lines that were never read.
+    The lines that the upload has not read.
 
     Args:
-        lines: None: a pipe's.
+        lines: The lines. None: they come from a pipe, and can't be read any more.
     """
 
     def __init__(self, lines: Iterator[str] | None) -> None:
@@ -128,5 +128,5 @@ class _Rest:
     def __iter__(self) -> Iterator[str]:
         try:
             yield from self._lines or ()
-        except HaltError:  # gone, or no longer what it was
+        except HaltError:  # a file was deleted or changed
             self.left_out = True

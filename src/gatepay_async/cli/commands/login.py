@@ -1,4 +1,4 @@
-"""``gatepay login``, ``profiles`` and ``logout``: a place for the key."""
+"""``gatepay login``, ``profiles`` and ``logout``: storing credentials on this machine."""
 
 import os
 import sys
@@ -17,19 +17,19 @@ from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.client import BASE_URL, CLOUD_BASE_URL
 from gatepay_async.protocol import invisible
 
-_MAX_CHARS = 4096  # a line that is longer is something else
+_MAX_CHARS = 4096  # no appkey or appsecret is longer
 
 
-class Asked(NamedTuple):
-    """What was typed."""
+class Credentials(NamedTuple):
+    """What the user has typed."""
 
     appkey: str
     secret: str
 
 
-def ask() -> Asked:
+def ask_credentials() -> Credentials:
     """
-    Ask for appkey and appsecret; without a terminal, read one line of standard input for each.
+    Ask for appkey and appsecret. Without a terminal, read one line of standard input for each.
 
     Raises:
         HaltError: One of them is missing.
@@ -38,12 +38,11 @@ def ask() -> Asked:
     if hidden:
         warn(text("login.ask"))
         _prompt("appkey: ")
-    appkey = _line()
-    # getpass() talks to the terminal itself, and shows nothing of what is typed there.
-    secret = invisible.strip(getpass("appsecret: ")) if hidden and appkey else _line()
+    appkey = _read_line()
+    secret = invisible.strip(getpass("appsecret: ")) if hidden and appkey else _read_line()
     if not appkey or not secret:
         raise HaltError(text("login.nothing"), todo=text("login.nothing.todo"))
-    return Asked(appkey, secret)
+    return Credentials(appkey, secret)
 
 
 def _prompt(message: str) -> None:
@@ -51,35 +50,45 @@ def _prompt(message: str) -> None:
     sys.stderr.flush()
 
 
-def _line() -> str:
+def _read_line() -> str:
     return invisible.strip(sys.stdin.readline(_MAX_CHARS))
 
 
-async def login(asked: Asked, base_url: str, cloud_base_url: str, *, in_file: bool) -> Status:
-    """Check the key with one call, and put it away."""
-    name = profiles.check_name(_named() or profiles.DEFAULT_NAME)
+async def login(credentials: Credentials, base_url: str, cloud_base_url: str, *, in_file: bool) -> Status:
+    """
+    Check *credentials* with one call, and save them as a profile.
+
+    Args:
+        credentials: The appkey and the appsecret.
+        base_url: The server; empty: that of GATEPAY_BASE_URL, or else GatePay's.
+        cloud_base_url: The server for cloud payments; empty: *base_url*, or GatePay's if that is empty, too.
+        in_file: Save the appsecret in a file, even if the system has a keyring.
+    """
+    name = profiles.check_name(_chosen_name() or profiles.DEFAULT_NAME)
     from_environment = "" if base_url else os.environ.get("GATEPAY_BASE_URL", "")
     if from_environment:
         base_url, cloud_base_url = from_environment, cloud_base_url or os.environ.get("GATEPAY_CLOUD_BASE_URL", "")
-    # A server of one's own is the cloud, too, if nobody says where that is.
-    profile = Profile(asked.appkey, base_url, cloud_base_url or base_url)
-    before = profiles.find_profile(name)
+    profile = Profile(credentials.appkey, base_url, cloud_base_url or base_url)
+    previous = profiles.find_profile(name)
     keyring = None if in_file else keyrings.keyring_name()
-    count = await _check_key(
-        Stored(name, profile, base_url or BASE_URL, profile.cloud_base_url or CLOUD_BASE_URL), asked
-    )
-    place = _store(name, profile, asked.secret, keyring)
-    if before is not None and before.kept_in == "keyring" and (keyring is None or before.appkey != asked.appkey):
-        with suppress(HaltError):  # what is left there opens nothing: no profile leads to it
-            keyrings.delete_secret(before.account(name))
+    stored = Stored(name, profile, base_url or BASE_URL, profile.cloud_base_url or CLOUD_BASE_URL)
+    product_count = await _check_credentials_work(stored, credentials)
+    place = _save(name, profile, credentials.secret, keyring)
+    if (
+        previous is not None
+        and previous.kept_in == "keyring"
+        and (keyring is None or previous.appkey != credentials.appkey)
+    ):
+        with suppress(HaltError):  # if this fails, an unused secret stays in the keyring
+            keyrings.delete_secret(previous.account(name))
     is_default = profiles.default_name() == name
     if wants_json():
         print_json(
-            profile=name, appkey=asked.appkey, base_url=base_url or BASE_URL, kept_in=place, default=is_default,
-            products=count,
+            profile=name, appkey=credentials.appkey, base_url=base_url or BASE_URL, kept_in=place, default=is_default,
+            products=product_count,
         )  # fmt: skip
         return Status.DONE
-    print_line(text("login.done", name=name, products=count), style="green")
+    print_line(text("login.done", name=name, products=product_count), style="green")
     print_line(text("login.kept", place=place))
     if from_environment and not is_same_url(from_environment, BASE_URL):
         print_line(text("login.server", url=escape(from_environment)))
@@ -90,61 +99,62 @@ async def login(asked: Asked, base_url: str, cloud_base_url: str, *, in_file: bo
     return Status.DONE
 
 
-def _named() -> str:
+def _chosen_name() -> str:
     return chosen().profile or os.environ.get("GATEPAY_PROFILE", "")
 
 
-async def _check_key(stored: Stored, asked: Asked) -> int:
-    stored.know(asked.secret)
+async def _check_credentials_work(stored: Stored, credentials: Credentials) -> int:
+    """Call GatePay with *credentials*. Return how many products the shop has."""
+    stored.know(credentials.secret)
     async with stored.client() as gatepay:
         return len((await gatepay.list_products()).products)
 
 
-def _store(name: str, profile: Profile, secret: str, keyring: str | None) -> str:
-    """Put it away; where that is."""
+def _save(name: str, profile: Profile, secret: str, keyring: str | None) -> str:
+    """Save the profile and its secret. Return where the secret is, for people to read."""
     if keyring is None:
         path = profiles.path_of(name)
         profiles.save_profile(name, Profile(profile.appkey, profile.base_url, profile.cloud_base_url, "file", secret))
         return text("login.in_file", path=path)
     account = profile.account(name)
-    had = keyrings.get_secret(account)
+    previous_secret = keyrings.get_secret(account)
     keyrings.put_secret(account, secret)
     try:
         profiles.save_profile(name, profile)
     except HaltError:
-        if had is None:  # nothing leads to it
+        if previous_secret is None:  # don't leave a secret that no profile refers to
             keyrings.delete_secret(account)
         raise
     return text("login.in_keyring", keyring=keyring)
 
 
 def list_profiles(default: str) -> Status:
-    """Show all profiles, and nothing secret; make one the default before, if that is asked."""
+    """Show all profiles, without their secrets. If *default* isn't empty, first make it the default profile."""
     if default:
         profiles.get_profile(default)
         profiles.set_default(default)
-    first = profiles.default_name()
-    found = [(name, profiles.get_profile(name)) for name in profiles.list_names()]
+    default_name = profiles.default_name()
+    named_profiles = [(name, profiles.get_profile(name)) for name in profiles.list_names()]
     if wants_json():
         print_json(
             profiles=[
                 {
                     "profile": name,
-                    "default": name == first,
+                    "default": name == default_name,
                     "appkey": profile.appkey,
                     "base_url": profile.base_url or BASE_URL,
                     "kept_in": profile.kept_in,
                 }
-                for name, profile in found
+                for name, profile in named_profiles
             ]
         )
         return Status.DONE
-    if not found:
+    if not named_profiles:
         print_line(text("profiles.none"))
         return Status.DONE
     rows = table(*(text(f"profiles.{name}_column") for name in ("name", "appkey", "server", "kept")))
-    for name, profile in found:
-        shown = text("profiles.the_default", name=name) if name == first else name
+    for name, profile in named_profiles:
+        shown = text("profiles.the_default", name=name) if name == default_name else name
         place = text(f"profiles.in_{profile.kept_in}")
         rows.add_row(shown, escape(profile.appkey), escape(profile.base_url or BASE_URL), place)
     print_table(rows)
@@ -152,12 +162,12 @@ def list_profiles(default: str) -> Status:
 
 
 def logout() -> Status:
-    """Forget a profile, and its secret."""
-    name = _named() or profiles.default_name()
+    """Delete a profile and its secret."""
+    name = _chosen_name() or profiles.default_name()
     if not name:
         raise HaltError(text("logout.nothing"), todo=text("logout.nothing.todo"))
     profile = profiles.get_profile(name)
-    # First the secret: if that can't be, the profile still leads to it.
+    # The secret goes first: if that fails, the profile still refers to it.
     if profile.kept_in == "keyring" and keyrings.keyring_name() is not None:
         keyrings.delete_secret(profile.account(name))
     profiles.remove_profile(name)

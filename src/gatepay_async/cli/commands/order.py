@@ -1,4 +1,4 @@
-"""``gatepay order``: what became of an order, and the wait until something does."""
+"""``gatepay order``: shows the status of an order, and can wait until it changes."""
 
 import anyio
 
@@ -13,12 +13,12 @@ from gatepay_async.protocol.errors import ProtocolError, TransportError
 from gatepay_async.protocol.models import OrderStatus
 
 _POLL_SECONDS = 3.0
-# GatePay documents "expired" only; any other word that follows the first one ends the wait as well.
+# GatePay documents only the status "expired". Any change of the status ends the wait, too.
 _ENDED = ("expired", "paid")
 
 
 async def show(number: str, wait: bool, timeout: int) -> Status:  # noqa: ASYNC109, FBT001 -- the options
-    """Ask what became of the order; with *wait* until it is paid or expired."""
+    """Print the status of order *number*. With *wait*, first wait until it is paid or expires."""
     checks.check("ORDER_NUMBER", number, checks.order_number)
     async with settings.client() as gatepay:
         status = await gatepay.check_order(number)
@@ -51,7 +51,7 @@ async def _wait_for_change(
             await anyio.sleep(_POLL_SECONDS)
             try:
                 status = await gatepay.check_order(number)
-            except (TransportError, ProtocolError):  # a moment's trouble; the wait has an end of its own
+            except (TransportError, ProtocolError):  # perhaps temporary, and the timeout ends the wait in any case
                 continue
         return status
     raise HaltError(

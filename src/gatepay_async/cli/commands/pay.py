@@ -1,4 +1,4 @@
-"""``gatepay pay``: an order's link and QR code, and the wait until it is paid."""
+"""``gatepay pay``: creates an order, prints its link and QR code, and can wait until it is paid."""
 
 import re
 import sys
@@ -26,7 +26,11 @@ from gatepay_async.protocol.money import amount_of
 
 @frozen
 class OrderRequest:
-    """What is ordered: a product, any amount, or several products; an empty *order* or *custom* is filled in."""
+    """
+    The order to create: one product, an amount, or several products.
+
+    An empty ``order`` or ``custom`` is filled in.
+    """
 
     product: int | None
     price: str
@@ -41,11 +45,11 @@ class OrderRequest:
 @frozen
 class CreatedOrder:
     """
-    What the four ways of making an order have in common.
+    What the replies of the four endpoints that create orders have in common.
 
     Attributes:
-        price: None: it isn't known.
-        url: Empty: it was lost with the answer.
+        price: The price; None: the reply doesn't have it.
+        url: Where the customer pays; empty: the reply was lost.
     """
 
     out_order_id: str
@@ -57,10 +61,10 @@ class CreatedOrder:
 
 def parse_group(group: str) -> tuple[tuple[int, int], ...]:
     """
-    The products of ``--group 8:2,7:3``, and how many of each.
+    Parse the value of ``--group``, such as ``8:2,7:3``, to pairs of product and quantity.
 
     Raises:
-        HaltError: It has another form.
+        HaltError: *group* has another form.
     """
     if not group:
         return ()
@@ -77,7 +81,7 @@ def _check_kind(request: OrderRequest) -> None:
 
 
 async def pay(request: OrderRequest, save_qr: Path | None, listen: tuple[str, int] | None, timeout: int) -> Status:  # noqa: ASYNC109 -- the option's name
-    """Make an order, show where it is paid, and with *listen* wait until GatePay says that it is."""
+    """Create an order, and print its link. With *listen*, wait there for the callback that says that it is paid."""
     _check_kind(request)
     gatepay = settings.client()
     if save_qr is not None:
@@ -92,7 +96,7 @@ async def pay(request: OrderRequest, save_qr: Path | None, listen: tuple[str, in
             return Status.DONE if order.url else Status.PARTLY
         with listener:
             return await wait_for_payment(
-                partial(_make_and_price, gatepay, request, out_order_id, save_qr),
+                partial(_create_and_return_price, gatepay, request, out_order_id, save_qr),
                 out_order_id,
                 listener,
                 timeout,
@@ -104,14 +108,14 @@ def _is_digit(letter: str) -> bool:
     return letter.isascii() and letter.isdecimal()
 
 
-async def _make_and_price(
+async def _create_and_return_price(
     gatepay: AsyncGatePay, request: OrderRequest, out_order_id: str, save_qr: Path | None
 ) -> Decimal | None:
     return (await _create_order(gatepay, request, out_order_id, save_qr)).price
 
 
 def _check_new_file(path: Path) -> None:
-    """Before the order is made: a picture that can't be saved costs no order."""
+    """Check that the picture can be saved to *path*, before an order is created."""
     if path.exists():
         raise HaltError(text("files.there", path=path))
     if not path.absolute().parent.is_dir():
@@ -183,14 +187,14 @@ def _print_payment(payment: CreatedOrder) -> None:
 
 
 def _print_qr_code(address: str) -> None:
-    """The QR code of *address* as blocks, two rows of it to a line; on a terminal only."""
+    """Print the QR code of *address*, two of its rows on each line, if standard output is a terminal."""
     if not _can_print_qr_code():
         return
     with require_extra("cli"):
         import segno
     rows = [list(row) for row in segno.make_qr(address, error="l").matrix_iter(border=2)]
-    rows.append([0] * len(rows[0]))  # a QR code's rows are always odd in number
-    # Light modules are drawn, so that it reads on a dark terminal; a light one is told by the codes around it.
+    rows.append([0] * len(rows[0]))  # a QR code has an odd number of rows
+    # Draw the light modules, white on black: a scanner needs a light border, also on a dark terminal.
     blocks = {(0, 0): "█", (0, 1): "▀", (1, 0): "▄", (1, 1): " "}
     for upper, lower in zip(rows[::2], rows[1::2], strict=True):
         print_line(
@@ -200,5 +204,5 @@ def _print_qr_code(address: str) -> None:
 
 
 def _can_print_qr_code() -> bool:
-    """Whether standard output is a terminal that knows the letters."""
+    """Whether standard output is a terminal that can print block characters."""
     return sys.stdout.isatty() and (sys.stdout.encoding or "").lower().startswith("utf")

@@ -1,4 +1,4 @@
-"""``gatepay pay`` after a lost answer: what GatePay says about the order, and what that proves."""
+"""``gatepay pay`` if no reply arrives: asks GatePay whether the order exists."""
 
 from gatepay_async.cli.failures import headline
 from gatepay_async.cli.language import text
@@ -8,16 +8,16 @@ from gatepay_async.client import AsyncGatePay
 from gatepay_async.protocol.errors import GatePayError, OutcomeUnknownError
 from gatepay_async.protocol.models import OrderStatus
 
-# GatePay does not say whether order/check finds what these create: an order that isn't found may exist.
-_PERHAPS_NEVER_FOUND = ("pay/create", "cloudpay/create")
+# GatePay doesn't document whether order/check finds orders of these endpoints. An order that isn't found may exist.
+_MAY_EXIST_UNFOUND = ("pay/create", "cloudpay/create")
 
 
 async def find_order(gatepay: AsyncGatePay, error: OutcomeUnknownError) -> OrderStatus:
     """
-    Ask GatePay for the order, and say what it answers.
+    Return the order that the failed call may have created.
 
     Raises:
-        HaltError: It isn't found, or GatePay could not be asked; what is known of it, and what to do.
+        HaltError: The order isn't found, or GatePay can't be reached. The error says what is known, and what to do.
     """
     order = escape(error.out_order_id)
     warn(text("pay.asking", order=order))
@@ -29,8 +29,8 @@ async def find_order(gatepay: AsyncGatePay, error: OutcomeUnknownError) -> Order
     if status is not None:
         warn(text("pay.found", order=order, status=escape(status.order_status)))
         return status
-    proof = "not_found" if error.endpoint in _PERHAPS_NEVER_FOUND else "probably_not"
-    raise _unsettled(error, "not_found", text(f"pay.{proof}", order=order), text(f"pay.{proof}.todo"))
+    key = "not_found" if error.endpoint in _MAY_EXIST_UNFOUND else "probably_not"
+    raise _unsettled(error, "not_found", text(f"pay.{key}", order=order), text(f"pay.{key}.todo"))
 
 
 def _unsettled(error: OutcomeUnknownError, learned: str, why: str, todo: str) -> HaltError:

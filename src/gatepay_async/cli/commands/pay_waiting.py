@@ -1,4 +1,4 @@
-"""``gatepay pay --wait``: callbacks are listened for until the order is paid."""
+"""``gatepay pay --wait``: receives callbacks until the order is paid."""
 
 import socket
 import sys
@@ -16,16 +16,16 @@ from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.protocol.models import Callback
 
 _MAX_PORT = 65_535
-# How long an order of the sandbox can be paid, and so how long `--wait` waits by default. GatePay's own time: silent.
+# How long an order of the sandbox can be paid, and the default of `--wait`. GatePay doesn't document its own limit.
 ORDER_SECONDS = 300
 
 
 def parse_listen(listen: str, *, wait: bool) -> tuple[str, int] | None:
     """
-    The host and port of ``--listen``, or None: nobody waits.
+    Parse ``--listen`` to host and port. None: neither ``--wait`` nor ``--listen`` was given.
 
     Raises:
-        HaltError: ``--wait`` without ``--listen``, the other way round, or no address.
+        HaltError: Only one of the two was given, or *listen* is no address.
     """
     if bool(listen) != wait:
         raise HaltError(text("pay.wait_and_listen"), todo=text("pay.wait_and_listen.todo"))
@@ -39,10 +39,10 @@ def parse_listen(listen: str, *, wait: bool) -> tuple[str, int] | None:
 
 def open_listener(host: str, port: int) -> socket.socket:
     """
-    Taken before the order is made: an address that can't be had costs no order.
+    Open the socket for callbacks. Call this before the order is created, so that a failure leaves no order behind.
 
     Raises:
-        HaltError: It can't be had.
+        HaltError: The address is in use or invalid.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -52,7 +52,7 @@ def open_listener(host: str, port: int) -> socket.socket:
 
 
 async def wait_for_payment(
-    make: Callable[[], Awaitable[Decimal | None]],
+    create: Callable[[], Awaitable[Decimal | None]],
     out_order_id: str,
     listener: socket.socket,
     timeout: int,  # noqa: ASYNC109 -- the option's name
@@ -60,17 +60,17 @@ async def wait_for_payment(
     knows_price: bool,
 ) -> Status:
     """
-    Serve callbacks and make the order; whichever payment of it comes first ends the wait.
+    Create the order, and receive callbacks until one says that it is paid.
 
     Args:
-        make: Makes the order, and returns its price.
-        out_order_id: Its number.
-        listener: Where the callback comes.
+        create: Creates the order, and returns its price.
+        out_order_id: The order number.
+        listener: The socket on which callbacks arrive.
         timeout: Seconds.
-        knows_price: Whether callbacks are compared with that price.
+        knows_price: Compare callbacks with the price that *create* returns.
 
     Raises:
-        HaltError: None came in time.
+        HaltError: No callback for the order came in time.
     """
     from gatepay_async.callbacks import CallbackApp, MemoryStore
     from gatepay_async.cli.callback_server import serve_callbacks
@@ -78,11 +78,11 @@ async def wait_for_payment(
     paid: list[Callback] = []
     arrived = anyio.Event()
     price: list[Decimal | None] = []
-    made = anyio.Event()
+    created = anyio.Event()
 
     async def lookup(order: str) -> Decimal | None:
-        # The callback may be quicker than the answer to our own call.
-        await made.wait()
+        # The callback may arrive before the reply to our own call.
+        await created.wait()
         return price[0] if order == out_order_id else None
 
     async def handler(callback: Callback) -> None:
@@ -100,8 +100,8 @@ async def wait_for_payment(
     )
     host, port = listener.getsockname()[:2]
     async with serve_callbacks(app, listener):
-        price.append(await make())
-        made.set()
+        price.append(await create())
+        created.set()
         until = local_time(datetime.now(UTC) + timedelta(seconds=ORDER_SECONDS))
         if not wants_json():
             print_line(text("pay.waiting", address=f"http://{host}:{port}/", time=span(timeout)), stream=sys.stderr)

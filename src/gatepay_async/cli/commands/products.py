@@ -15,7 +15,7 @@ Count = tuple[int, str, int | None, int]  # number, name, left to sell, on the s
 
 
 async def list_products(below: int | None) -> Status:
-    """What the shop sells; with *below*, only what is low."""
+    """Print the shop's products; with *below*, only those with less stock than that."""
     most = math.inf if below is None else below - 1
     return _print_catalog(await _fetch_catalog(), most)
 
@@ -38,7 +38,7 @@ def _print_catalog(catalog: Catalog, most: float) -> Status:
 
 
 async def watch_stock(below: int, every: float) -> NoReturn:
-    """A line for each product that runs low, until Ctrl-C."""
+    """Print a line for each product whose stock falls below *below*, until Ctrl-C."""
     async with client() as gatepay:
         if not wants_json():
             print_line(text("products.watching", below=below))
@@ -59,7 +59,7 @@ async def _fetch_catalog() -> Catalog:
 
 
 async def count_keys(product_id: int | None) -> Status:
-    """How many card keys are on the server, and how many of them are left to sell; of one product, or of each."""
+    """Print how many card keys of one product, or of each, are on the server and how many are still unsold."""
     return _print_counts(await _fetch_counts(product_id))
 
 
@@ -80,7 +80,7 @@ def _print_counts(counts: list[Count]) -> Status:
 
 
 async def _fetch_counts(product_id: int | None) -> list[Count]:
-    """GatePay may count card keys of a product that it doesn't list."""
+    """Count the card keys. A product that GatePay doesn't list can still have some."""
     async with client() as gatepay:
         products = {each.id: each for each in (await gatepay.list_products()).products}
         product_ids = list(products) if product_id is None else [product_id]

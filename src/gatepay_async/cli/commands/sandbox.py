@@ -1,4 +1,4 @@
-"""``gatepay sandbox``: GatePay's other end on this machine, until Ctrl-C, and a line for all that happens there."""
+"""``gatepay sandbox``: runs the sandbox until Ctrl-C, and prints a line for each call and callback."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 
 USUAL_PORT = 8765
 _SUCCESS = 100
-_SHOWN_CHARS = 60  # of a text that others wrote
+_SHOWN_CHARS = 60  # of a text from outside
 
 
 @frozen
 class Settings:
     """
-    How to serve.
+    The options of the command.
 
     Attributes:
-        port: None: the usual one, or any other where that is taken.
-        env_file: Where to write the variables, or empty.
-        shell: Whose lines to print, or empty: the user's.
+        port: None: the usual one, or any free one if that is in use.
+        env_file: The file to write the variables to, or empty.
+        shell: The shell for which to print lines that set the variables; empty: the user's.
     """
 
     database: str
@@ -53,7 +53,7 @@ class Settings:
 
 
 async def serve(settings: Settings) -> Status:
-    """Serve until Ctrl-C, which is how it is meant to end."""
+    """Run the sandbox until Ctrl-C."""
     if settings.env_file:
         env_files.check_env_file(settings.env_file, force=settings.force)
     with require_extra("sandbox"):
@@ -76,7 +76,7 @@ async def serve(settings: Settings) -> Status:
 
 
 async def _begin(sandbox: Sandbox, port: int | None, stack: AsyncExitStack) -> str:
-    """Serve until *stack* ends, on the port that was asked for, or the usual one, or a free one; gives the base URL."""
+    """Serve on *port*, or on the usual or a free one, until *stack* ends. Return the base URL."""
     from gatepay_async.sandbox import PortTakenError
 
     try:
@@ -88,7 +88,7 @@ async def _begin(sandbox: Sandbox, port: int | None, stack: AsyncExitStack) -> s
 
 
 async def _show(sandbox: Sandbox, base_url: str, settings: Settings) -> Never:
-    """Say how to reach it; then what happens, as it happens."""
+    """Print how to reach the sandbox, then each event."""
     send, receive = anyio.create_memory_object_stream["SandboxEvent"](math.inf)
     loop = asyncio.get_running_loop()
     if not settings.quiet:
@@ -100,7 +100,7 @@ async def _show(sandbox: Sandbox, base_url: str, settings: Settings) -> Never:
 
 
 def _print_settings(sandbox: Sandbox, base_url: str, settings: Settings) -> None:
-    """Where it is, and what to set: its secret was made up for it, and opens nothing else."""
+    """Print its URL and variables. The appsecret may be shown: it is random, and only valid for this sandbox."""
     from gatepay_async.sandbox.shells import setting_lines
 
     appkey, appsecret = sandbox.shops[0]
@@ -126,7 +126,7 @@ def _print_settings(sandbox: Sandbox, base_url: str, settings: Settings) -> None
 
 
 def variables_of(appkey: str, appsecret: str, base_url: str) -> dict[str, str]:
-    """What a program needs to reach the sandbox, which is the cloud, too."""
+    """The environment variables with which a program uses the sandbox, also for cloud payments."""
     return {
         "GATEPAY_APPKEY": appkey,
         "GATEPAY_APPSECRET": appsecret,
@@ -136,9 +136,9 @@ def variables_of(appkey: str, appsecret: str, base_url: str) -> dict[str, str]:
 
 
 def usual_shell() -> str:
-    """Which shell this user types into, as far as the environment tells."""
+    """Guess the user's shell from the environment."""
     if os.name == "nt":
-        return "cmd" if "PROMPT" in os.environ else "powershell"  # PowerShell has a function of that name instead
+        return "cmd" if "PROMPT" in os.environ else "powershell"  # only cmd sets PROMPT
     name = os.environ.get("SHELL", "").rpartition("/")[2]
     return {"fish": "fish", "pwsh": "powershell"}.get(name, "sh")
 
@@ -156,7 +156,7 @@ def _print_event(event: SandboxEvent) -> None:
 
 
 def _call_line(event: CallEvent) -> tuple[list[str], str]:
-    """18:02:11 ka/create 100 · 500 keys · 12 ms."""
+    """The parts and the style of a line such as ``18:02:11 ka/create 100 · 500 keys · 12 ms``."""
     parts = [f"{event.endpoint} {text('seen.no_answer') if event.code is None else event.code}"]
     style = "" if event.code == _SUCCESS else "yellow"
     if event.out_order_id:
@@ -172,7 +172,7 @@ def _call_line(event: CallEvent) -> tuple[list[str], str]:
 
 
 def _callback_line(event: CallbackEvent) -> tuple[list[str], str]:
-    """→ order 12 · 200 success."""
+    """The parts and the style of a line such as ``18:02:12 → order 12 · 200 success``."""
     parts = [text("seen.order", number=event.order_id)]
     if event.attempt > 1:
         parts.append(text("seen.attempt", number=event.attempt))
@@ -184,13 +184,13 @@ def _callback_line(event: CallbackEvent) -> tuple[list[str], str]:
 
 
 def _short(message: str) -> str:
-    """Of others' text, what fits into a line."""
+    """Shorten a text from outside, and escape it for the terminal."""
     shown = escape(message)
     return shown if len(shown) <= _SHOWN_CHARS else f"{shown[: _SHOWN_CHARS - 3]}..."
 
 
 def _signs() -> tuple[str, str]:
-    """A dot and an arrow, or what comes near where they can't be written."""
+    """A dot and an arrow, or similar signs in ASCII if the terminal can't show them."""
     signs = ("·", "→")
     try:
         "".join(signs).encode(sys.stdout.encoding or "ascii")

@@ -1,4 +1,4 @@
-"""``gatepay uploads``: the jobs that were submitted; what became of them, and what is to."""
+"""``gatepay uploads``: lists, shows, watches, cancels, resumes and deletes the jobs of durable uploads."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from gatepay_async.durable import Job, JobInfo
     from gatepay_async.protocol.bulk import UploadReport
 
-_SHORT_CHARS = 8  # of a job's number, in a list
+_SHORT_CHARS = 8  # of a job number in a list
 
 
 async def list_jobs() -> Status:
-    """All jobs of the shop, the newest first."""
+    """Print all jobs of the shop, the newest first."""
     async with queue.open_submitter() as submit:
         infos = [info async for info in _read_infos(await submit.jobs())]
     if wants_json():
@@ -49,7 +49,7 @@ async def list_jobs() -> Status:
 
 
 async def show_job(prefix: str, failed_lines: Path | None) -> Status:
-    """One job: its ledger, so far or in the end."""
+    """Print one job with its report so far, or its final report."""
     async with queue.open_submitter() as submit:
         job = await queue.find_job(submit, prefix)
         info = await job.info()
@@ -63,7 +63,7 @@ async def show_job(prefix: str, failed_lines: Path | None) -> Status:
 
 
 async def watch(prefix: str, failed_lines: Path | None) -> Status:
-    """Follow a job until it has ended; who works at it is elsewhere."""
+    """Show the progress of a job until it ends, then its report. Workers elsewhere send it."""
     async with queue.open_submitter() as submit:
         job = await queue.find_job(submit, prefix)
         await follow(job)
@@ -71,7 +71,7 @@ async def watch(prefix: str, failed_lines: Path | None) -> Status:
 
 
 async def cancel(prefix: str) -> Status:
-    """Send nothing more of a job."""
+    """Cancel a job."""
     async with queue.open_submitter() as submit:
         job = await queue.find_job(submit, prefix)
         await job.cancel()
@@ -79,7 +79,7 @@ async def cancel(prefix: str) -> Status:
 
 
 async def resume(prefix: str) -> Status:
-    """Send what was not sent."""
+    """Resume a job."""
     async with queue.open_submitter() as submit:
         job = await queue.find_job(submit, prefix)
         await job.resume()
@@ -99,7 +99,7 @@ async def delete(prefix: str) -> Status:
 
 
 async def follow(job: Job) -> None:
-    """A bar, until nothing more of *job* is to be sent."""
+    """Show a progress bar until *job* ends."""
     total = (await job.info()).count
     with progress(text("upload.doing"), total=total) as update:
         async for so_far in job.progress():
@@ -107,7 +107,7 @@ async def follow(job: Job) -> None:
 
 
 async def print_progress(job: Job) -> None:
-    """The ledger of a job that goes on."""
+    """Print the counts of a job that has not ended."""
     info = await job.info()
     if wants_json():
         print_json(**_job_as_json(queue.job_number(job), info))
@@ -118,7 +118,7 @@ async def print_progress(job: Job) -> None:
 async def print_result(
     job: Job, failed_lines: Path | None, place: ledger.Place | None = None, reading: Reading | None = None
 ) -> Status:
-    """The ledger of a job that has ended, and the lines to upload again."""
+    """Wait for a job, print its report, and write the card keys to upload again to *failed_lines*."""
     report, info = await job.wait(), await job.info()
     if failed_lines is not None:
         failed_lines = _save_failed_lines(failed_lines, report, reading or Reading())
@@ -135,7 +135,7 @@ async def print_result(
 
 
 async def _read_infos(jobs: list[Job]) -> AsyncIterator[tuple[str, JobInfo]]:
-    """What is known of each. One that can't be read is told of, and doesn't hide the others."""
+    """Yield the number and info of each job. A job that can't be read gets a warning instead."""
     from gatepay_async.durable import DurableError, QueueUnavailableError
 
     for job in jobs:
@@ -152,13 +152,13 @@ def _save_failed_lines(path: Path, report: UploadReport, reading: Reading) -> Pa
     Write the card keys that are not known to be on the server.
 
     Returns:
-        *path*, or None where it was not written: what was there stays, if nothing failed, or if card keys are gone.
+        *path*. None: the existing file was kept, because nothing failed, or because the spool has lost card keys.
     """
     failed = [outcome for outcome in report.chunks if outcome.fate is not Fate.STORED]
-    gone = sum(outcome.count - len(outcome.keys) for outcome in failed)
-    if gone:
-        warn(text("uploads.keys_gone", count=f"{gone:,}", path=escape(path)))
-    if path.exists() and (gone or not failed):
+    lost = sum(outcome.count - len(outcome.keys) for outcome in failed)
+    if lost:
+        warn(text("uploads.keys_gone", count=f"{lost:,}", path=escape(path)))
+    if path.exists() and (lost or not failed):
         warn(text("uploads.kept", path=escape(path)))
         return None
     with atomic_write(path) as file:

@@ -1,4 +1,4 @@
-"""``gatepay uploads work``: a worker, as long as the command runs."""
+"""``gatepay uploads work``: runs a worker."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from gatepay_async.cli.status import Status
 if TYPE_CHECKING:
     from gatepay_async.durable import Job, Submitter
 
-_POLL_INTERVAL_S = 1.0  # seconds between two looks whether something is left
+_POLL_INTERVAL_S = 1.0
 
 
 async def work(
     concurrency: int | Literal["auto"], global_concurrency: int | None, rate: float | None, *, drain: bool
 ) -> Status:
-    """Work at the jobs of the shop: until Ctrl-C, or with *drain* until none is left."""
+    """Send batches of the shop's jobs until Ctrl-C, or with *drain* until no job is left."""
     settings.secret()
     uploads = queue.durable_uploads()
     from gatepay_async.durable import Rate
@@ -33,11 +33,11 @@ async def work(
             warn(text("working.open"))
             if not drain:
                 await anyio.sleep_forever()
-            return await _until_none_is_left(submit)
+            return await _wait_until_drained(submit)
 
 
-async def _until_none_is_left(submit: Submitter) -> Status:
-    jobs: dict[str, Job] = {}  # each remembers what has ended, and doesn't ask for it again
+async def _wait_until_drained(submit: Submitter) -> Status:
+    jobs: dict[str, Job] = {}  # keep each Job: it doesn't read the rows of ended batches again
     while True:
         jobs = {job.id: jobs.get(job.id, job) for job in await submit.jobs()}
         if all([(await job.info()).state != "working" for job in jobs.values()]):

@@ -1,1 +1,1 @@
-"""Files of card keys, by format: how they are read, and how they are written."""
+"""Reads and writes files of card keys in several formats."""

@@ -1,12 +1,12 @@
-"""Which column of a table holds the card keys, and whether its first row is a heading."""
+"""Finds the column of a table with the card keys, and whether its first row is a heading."""
 
 import re
 from collections.abc import Sequence
 
 from gatepay_async.cli.files.reading import FileProblemError
 
-EXPORTED = "content"  # the column of the command's own exports
-# What the column of the card keys is called, and what its neighbours are.
+EXPORTED = "content"  # the name of that column in files that the command exports
+# Common names of the column with the card keys, and of other columns.
 _KEY_NAMES = """
 卡密 卡号 卡號 卡密内容 卡密內容 卡密列表 卡密信息 卡密号 卡号卡密 卡号密码 账号密码 卡券 卡券码 券号 券码 兑换码 兌換碼
 兑换券 激活码 充值码 充值卡密 序列号 密钥 秘钥 密匙 注册码 授权码 礼品码 礼包码 cdk cdks
@@ -21,29 +21,29 @@ updated_at pay_order_id
 """
 _KEYS = frozenset(_KEY_NAMES.split())
 _OTHERS = frozenset(_OTHER_NAMES.split())
-_SHORT_NAME = 20  # characters of a column's name that are shown
+_SHOWN_NAME_CHARS = 20
 
 
 def looks_like_heading(line: str) -> bool:
-    """Whether *line*, of a text file, names columns and is no card key: ``卡密``, ``id,content,…``."""
+    """Whether *line* of a text file is a heading and no card key, such as ``卡密`` or ``id,content,…``."""
     return are_names(re.split(r"[,，;；\t|]|-{2,}", line))
 
 
 def are_names(cells: Sequence[str]) -> bool:
-    """Whether one of them is the name of a column; a card key is never called so, nor stands beside one."""
+    """Whether one of *cells* is a common name of a column, which no row with card keys contains."""
     return any(_plain(cell) in _KEYS | _OTHERS for cell in cells)
 
 
 def choose(first: Sequence[str], wanted: str) -> tuple[int, bool]:
     """
-    The place of the column, and whether the *first* row is a heading.
+    Return the index of the column, and whether the *first* row is a heading.
 
     Args:
-        first: The cells of the first row that has any.
-        wanted: The name or the number of the column, or nothing.
+        first: The cells of the first row that isn't blank.
+        wanted: The name or the number of the column, as the user has given it; empty: find it.
 
     Raises:
-        FileProblemError: It can't be said; the names of the columns are among the facts.
+        FileProblemError: The column can't be determined. The facts contain the names of the columns.
     """
     names = [_plain(cell) for cell in first]
     heading = are_names(first)
@@ -58,7 +58,7 @@ def choose(first: Sequence[str], wanted: str) -> tuple[int, bool]:
         return names.index(EXPORTED), True
     elif len(filled) == 1:
         return filled[0], heading
-    if [names[place] for place in filled] == [EXPORTED]:  # what the command has written itself, failed lines say
+    if [names[place] for place in filled] == [EXPORTED]:  # a file that the command has written for --failed-lines
         return filled[0], True
     key = "sources.no_column" if wanted else "sources.which_column"
     likely = next((cell.strip() for cell, name in zip(first, names, strict=True) if name in _KEYS), "N")
@@ -70,7 +70,7 @@ def _plain(name: str) -> str:
 
 
 def _listed(first: Sequence[str], *, shown: bool) -> str:
-    """The columns by number; by name only if these are names, for else they are card keys."""
+    """List the columns by number. With *shown*, add the names; otherwise these may be card keys."""
     if not shown:
         return f"1-{len(first)}"
-    return ", ".join(f"{number} ({cell.strip()[:_SHORT_NAME]})" for number, cell in enumerate(first, 1))
+    return ", ".join(f"{number} ({cell.strip()[:_SHOWN_NAME_CHARS]})" for number, cell in enumerate(first, 1))

@@ -1,10 +1,10 @@
-"""In which encoding a text file is: what its user says, what its first bytes say, or what all of its bytes allow."""
+"""Finds the encoding of a text file from its byte-order mark, or by decoding the whole file."""
 
 import codecs
 from collections.abc import Callable
 from typing import BinaryIO
 
-# Marks at the start of a file. That of UTF-16 LE begins that of UTF-32 LE.
+# Byte-order marks. UTF-32 LE comes first, because its mark starts with that of UTF-16 LE.
 UTF_8_MARK = codecs.BOM_UTF8
 _MARKS = (
     (UTF_8_MARK, "utf-8"),
@@ -13,19 +13,19 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-MARK_BYTES = 4  # bytes; the longest mark
-# Their line ends are more than one byte.
+MARK_BYTES = 4  # the length of the longest mark
+# Encodings in which a line end has more than one byte.
 WIDE = frozenset({"utf-16", "utf-16-le", "utf-16-be", "utf-32"})
 NAMES = ("utf-8", "gb18030", "gbk", "big5", "utf-16", "utf-16-le", "utf-16-be", "utf-32")
 _ALSO = {"gb2312": "gb18030", "utf-8-sig": "utf-8", "cp950": "big5", "ascii": "utf-8"}
 
-_BLOCK_BYTES = 2**18  # bytes decoded at a time
-_SAMPLE = 20_000  # characters that are looked at
-_CHINESE = 0.8  # of those that are no ASCII are common ones
+_BLOCK_BYTES = 2**18  # decoded at a time
+_SAMPLE_CHARS = 20_000
+_MIN_COMMON_SHARE = 0.8  # of the non-ASCII characters, in Chinese text
 
 
 def known_name(name: str) -> str:
-    """The encoding of that *name*, in any spelling, as in ``NAMES``; or nothing."""
+    """Return the encoding of that *name*, in any spelling, as it is in ``NAMES``; empty: it is unknown."""
     try:
         found = codecs.lookup(name.strip()).name
     except (LookupError, ValueError):  # ValueError: a NUL
@@ -35,16 +35,16 @@ def known_name(name: str) -> str:
 
 
 def marked(start: bytes) -> str:
-    """The encoding that the mark at the *start* of a file names, or nothing."""
+    """Return the encoding of the byte-order mark at the *start* of a file; empty: there is no mark."""
     return next((name for mark, name in _MARKS if start.startswith(mark)), "")
 
 
 def guess(file: BinaryIO) -> str:
     """
-    The encoding of all of *file*, which is read to its end; or nothing: it can't be said.
+    Return the encoding of *file*, which is read to its end; empty: it is unknown.
 
-    A mark decides. What is valid UTF-8 is UTF-8: another encoding hardly ever is, by chance. GB18030 decodes nearly
-    anything, so what comes out must be the Chinese that people write.
+    A byte-order mark decides. Otherwise, a file that is valid UTF-8 is UTF-8, because text in other encodings hardly
+    ever is. GB18030 can decode nearly anything, so the result must consist of common Chinese characters.
     """
     file.seek(0)
     found = marked(file.read(MARK_BYTES))
@@ -58,9 +58,9 @@ def guess(file: BinaryIO) -> str:
 
 
 def reads_as_chinese(sample: str) -> bool:
-    """Whether *sample*, text without ASCII, is made of common Chinese characters."""
+    """Whether *sample*, which has no ASCII characters, consists mostly of common Chinese characters."""
     common = _common_characters()
-    return sum(letter in common for letter in sample) >= _CHINESE * len(sample)
+    return sum(letter in common for letter in sample) >= _MIN_COMMON_SHARE * len(sample)
 
 
 def _anything(_: str) -> bool:
@@ -68,22 +68,22 @@ def _anything(_: str) -> bool:
 
 
 def _common_characters() -> frozenset[str]:
-    """GB 2312: its signs and wide letters, and its first level, the 3,755 characters that are written most."""
+    """The signs, the full-width letters and the 3,755 most common characters (level 1) of GB 2312."""
     rows = (*range(0xA1, 0xA4), *range(0xB0, 0xD8))
     cells = (bytes((row, cell)) for row in rows for cell in range(0xA1, 0xFF))
     return frozenset("".join(cell.decode("gb2312", "ignore") for cell in cells))
 
 
 def _sample(file: BinaryIO, encoding: str) -> str | None:
-    """The first characters of *file* that are no ASCII; None: it is not in *encoding*."""
+    """Return the first non-ASCII characters of *file*; None: the file is not in *encoding*."""
     decode: Callable[..., str] = codecs.getincrementaldecoder(encoding)().decode
     file.seek(0)
     sample = ""
     try:
         while block := file.read(_BLOCK_BYTES):
             decoded = decode(block)
-            if len(sample) < _SAMPLE and not decoded.isascii():
-                sample += "".join(letter for letter in decoded if not letter.isascii())[:_SAMPLE]
+            if len(sample) < _SAMPLE_CHARS and not decoded.isascii():
+                sample += "".join(letter for letter in decoded if not letter.isascii())[:_SAMPLE_CHARS]
         decode(b"", True)
     except UnicodeDecodeError:
         return None

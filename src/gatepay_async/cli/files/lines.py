@@ -1,4 +1,4 @@
-"""Text files: bytes to lines, of which none is held that has no end."""
+"""Splits text files into lines. A line without an end is not read completely into memory."""
 
 import io
 from collections.abc import Iterator
@@ -7,17 +7,17 @@ from typing import BinaryIO
 from gatepay_async.cli.files import encodings
 from gatepay_async.cli.files.reading import FileProblemError
 
-MAX_LINE_BYTES = 65_536  # bytes; a line that is longer is no card key, and the file no list of them
+MAX_LINE_BYTES = 65_536  # a file with a longer line is no list of card keys
 
 
 def read_lines(file: BinaryIO, encoding: str) -> Iterator[str]:
     """
-    The lines of *file*, without their ends and without a mark at its start.
+    Yield the lines of *file*, without line ends and without a byte-order mark.
 
-    What is in another encoding is kept, as lone surrogates.
+    Bytes that are invalid in *encoding* are kept as lone surrogates.
 
     Raises:
-        FileProblemError: A line is too long, or the file can't be in *encoding*.
+        FileProblemError: A line is too long, or the file isn't in *encoding*.
     """
     return (_read_wide if encoding in encodings.WIDE else _read_narrow)(file, encoding)
 
@@ -27,7 +27,7 @@ def _read_narrow(file: BinaryIO, encoding: str) -> Iterator[str]:
     while raw := file.readline(MAX_LINE_BYTES + 1):
         number += 1
         if number == 1 and raw.startswith(encodings.UTF_8_MARK):
-            if encoding != "utf-8":  # read as anything else, the mark would become part of the first card key
+            if encoding != "utf-8":  # in another encoding, the mark would become part of the first card key
                 raise FileProblemError("sources.utf8_mark", line=1, encoding=encoding)
             raw = raw.removeprefix(encodings.UTF_8_MARK)
         if len(raw) > MAX_LINE_BYTES:
@@ -47,15 +47,15 @@ def _read_wide(file: BinaryIO, encoding: str) -> Iterator[str]:
             if len(line) > MAX_LINE_BYTES:
                 raise FileProblemError("sources.long", line=number, most=MAX_LINE_BYTES)
             yield (line.removeprefix("\ufeff") if number == 1 else line).rstrip("\n")
-        if line is None:  # decoded in blocks: which line it is, is not known
+        if line is None:  # text is decoded in blocks, so the number of the line is unknown
             raise FileProblemError("sources.not_in", encoding=encoding)
     finally:
         if not file.closed:
-            text.detach()  # whoever opened the file closes it
+            text.detach()  # the caller closes the file
 
 
 def _next_line(text: io.TextIOWrapper) -> str | None:
-    """A line; ``""`` at the end; None: it can't be decoded. The error would hold card keys, and ends here."""
+    """Read a line; ``""``: the end. None: it can't be decoded; that error isn't raised, because it holds card keys."""
     try:
         return text.readline(MAX_LINE_BYTES + 1)
     except UnicodeError:

@@ -1,4 +1,4 @@
-"""Lines of a text file that may be something else than one card key each; and how a card key is shown."""
+"""Finds odd lines, which may be something else than a card key, and masks card keys for display."""
 
 import re
 
@@ -7,25 +7,25 @@ from attrs import frozen
 from gatepay_async.cli.files.reading import Digits
 
 _SHOWN = 2  # characters at each end
-_ENOUGH = 8  # characters; a shorter card key shows fewer
+_MIN_FULL_CHARS = 8  # of a shorter card key, fewer characters are shown
 _KEPT_DIGITS = 15  # of a number in a spreadsheet
-_ENOUGH_ZEROS = 3  # which card keys hardly end in by chance
+_MIN_ZEROS = 3  # card keys hardly end in so many by chance
 _MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|&(?:[a-z]+|#\d+);")
-_EXPONENT = re.compile(r"[+-]?\d(?:[.,]\d+)?E\+\d{2,}")  # as Excel and WPS write them
+_EXPONENT = re.compile(r"[+-]?\d(?:[.,]\d+)?E\+\d{2,}")  # as written by Excel and WPS
 
-_SIGNED = re.compile(r"""['`]\d+|="[^"]*\"""")  # so that a spreadsheet makes no number of it
-_QUOTED = re.compile('".*"')  # as in a CSV file, where the quotes are no part of it
+_SIGNED = re.compile(r"""['`]\d+|="[^"]*\"""")  # the sign keeps a spreadsheet from converting the text to a number
+_QUOTED = re.compile('".*"')  # as in a CSV file, where the quotes don't belong to the value
 
 
 @frozen
 class Odd:
     """
-    What is odd.
+    An odd line.
 
     Attributes:
-        line: Its number.
-        kind: The end of the key of the text that says why.
-        shown: The line, masked.
+        line: The number of the line.
+        kind: Why it is odd: the last part of the key of a text, ``odd.…``.
+        shown: The masked line.
     """
 
     line: int
@@ -34,8 +34,8 @@ class Odd:
 
 
 def _odd_line(line: str) -> str:
-    """What is odd in *line* of a text file, or nothing."""
-    # Nearly all lines have none of these letters, and cost no more than this.
+    """Return why *line* of a text file is odd; empty: it isn't."""
+    # Check for the characters first, which is fast: nearly all lines have none of them.
     if "," in line:
         return "comma"
     if "\t" in line and "\t" in line.strip():
@@ -50,24 +50,24 @@ def _odd_line(line: str) -> str:
 
 
 def _signed(key: str) -> str:
-    """What is odd in a cell that begins with a sign which a spreadsheet doesn't show, or nothing."""
+    """Return ``sign`` if a cell starts with a sign that spreadsheets don't show; else empty."""
     return "sign" if ("'" in key or "`" in key or "=" in key) and _SIGNED.fullmatch(key.strip()) else ""
 
 
 def is_exponent(key: str) -> bool:
-    """Whether a spreadsheet has made a number of *key* and lost its digits: ``1.23E+15``."""
+    """Whether a spreadsheet has converted *key* to a number and lost digits: ``1.23E+15``."""
     return "E" in key and _EXPONENT.fullmatch(key) is not None
 
 
 class Oddities:
     """
-    What is odd in the lines of a text file, or the cells of a table, of which some is so beside the others only.
+    Finds odd lines of a text file, or odd cells of a table.
 
-    Numbers that differ in length: the shorter ones may have lost zeros. Numbers that end in zeros behind their 15th
-    digit: if most do, a spreadsheet has put these there.
+    Some are only odd in comparison with the others: numbers of different lengths, because shorter ones may have lost
+    zeros; and numbers with zeros after their 15th digit, if most are so, because a spreadsheet has rounded them.
 
     Args:
-        table: It has cells.
+        table: Whether the keys are cells of a table.
     """
 
     def __init__(self, *, table: bool) -> None:
@@ -76,7 +76,7 @@ class Oddities:
         self._long = self._rounded = self._zeros = 0
 
     def of(self, key: str) -> str:
-        """What is odd about *key*, or nothing."""
+        """Return why *key* is odd; empty: it isn't."""
         if type(key) is Digits:
             self._first = self._first or len(key)
             return "" if len(key) == self._first else "zeros"
@@ -84,8 +84,8 @@ class Oddities:
         return found or ("rounded" if self._is_rounded(key.strip()) else "")
 
     def excused(self) -> str:
-        """What is not odd after all, once all have been seen; or nothing."""
-        many = 2 * self._rounded > self._long and self._zeros >= _ENOUGH_ZEROS
+        """Return the kind that is not odd after all; empty: there is none. Call it after all keys."""
+        many = 2 * self._rounded > self._long and self._zeros >= _MIN_ZEROS
         return "" if many else "rounded"
 
     def _is_rounded(self, key: str) -> bool:
@@ -105,7 +105,7 @@ def is_long_number(key: str) -> bool:
 
 
 def masked(key: str) -> str:
-    """*key* with its first and last two characters alone; fewer of a short one."""
+    """Return only the first and last two characters of *key*; fewer of a short one."""
     key = key.strip()
-    shown = min(_SHOWN, len(key) * _SHOWN // _ENOUGH)
+    shown = min(_SHOWN, len(key) * _SHOWN // _MIN_FULL_CHARS)
     return f"{key[:shown]}…{key[len(key) - shown :]}"

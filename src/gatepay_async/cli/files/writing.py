@@ -1,4 +1,4 @@
-"""Tables of card keys as files: by the ending of the file's name."""
+"""Writes tables of card keys. The suffix of the file's name decides the format."""
 
 import codecs
 import csv
@@ -14,8 +14,8 @@ from typing import Any, BinaryIO
 from gatepay_async.cli.files.columns import EXPORTED
 from gatepay_async.cli.files.encodings import WIDE
 
-MAX_ROWS = 1_048_576  # rows of an Excel sheet
-_MAX_CELL_CHARS = 32_767  # characters of an Excel cell
+MAX_ROWS = 1_048_576  # of an Excel sheet
+_MAX_CELL_CHARS = 32_767  # of an Excel cell
 
 Row = Sequence[object]
 
@@ -25,8 +25,8 @@ class CantHoldError(Exception):
     A format can't hold a card key.
 
     Args:
-        key: Of the text that says why.
-        facts: For that text.
+        key: The key of the text that says why.
+        facts: The values for that text.
     """
 
     def __init__(self, key: str, **facts: object) -> None:
@@ -40,8 +40,8 @@ class Writer(ABC):
     Writes rows to *file*.
 
     Args:
-        file: Takes bytes.
-        columns: Their names; one of them is ``EXPORTED``.
+        file: A binary file.
+        columns: The names of the columns. One of them is ``EXPORTED``.
     """
 
     def __init__(self, file: BinaryIO, columns: Sequence[str]) -> None:
@@ -55,17 +55,17 @@ class Writer(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Write what is left; the file stays open."""
+        """Write buffered data. The file stays open."""
 
 
 class TextWriter(Writer):
     """
-    One card key a line.
+    Writes one card key on each line.
 
     Args:
-        encoding: Of the text.
-        heading: A line that stands before the first one.
-        strict: A card key of two lines is refused.
+        encoding: The encoding of the file.
+        heading: Whether to write a heading first.
+        strict: Whether to refuse a card key with a line break.
     """
 
     def __init__(self, file: BinaryIO, columns: Sequence[str], *, encoding: str, heading: bool, strict: bool) -> None:
@@ -81,7 +81,7 @@ class TextWriter(Writer):
         Write the next *rows*.
 
         Raises:
-            CantHoldError: A card key is more than one line.
+            CantHoldError: A card key has a line break.
         """
         for row in rows:
             key = str(row[self._place])
@@ -95,12 +95,13 @@ class TextWriter(Writer):
 
 class CsvWriter(Writer):
     """
-    Comma or tab separated.
+    Writes comma-separated or tab-separated values.
 
     Args:
-        delimiter: Between two cells.
-        excel: For a spreadsheet that is opened with a double click: it finds the encoding by a mark, and a tab in
-            front keeps it from making a number, a date or a formula of a text. Whoever reads card keys strips the tab.
+        delimiter: The character between two cells.
+        excel: Whether the file is for Excel. Then it starts with a byte-order mark, from which Excel recognizes the
+            encoding. Each text starts with a tab, so that Excel doesn't convert it to a number, date or formula. The
+            upload strips this tab.
     """
 
     def __init__(self, file: BinaryIO, columns: Sequence[str], *, delimiter: str = ",", excel: bool = False) -> None:
@@ -108,7 +109,7 @@ class CsvWriter(Writer):
         self._text = io.StringIO(newline="")
         end = "\r\n" if excel else "\n"
         self._writer = csv.writer(self._text, delimiter=delimiter, lineterminator=end)
-        # Python before 3.13 leaves a lone carriage return unquoted, and no reader takes that.
+        # Python before 3.13 doesn't quote a lone carriage return, which CSV readers can't parse.
         self._quoting = csv.writer(self._text, delimiter=delimiter, lineterminator=end, quoting=csv.QUOTE_ALL)
         self._excel = excel
         if excel:
@@ -124,7 +125,7 @@ class CsvWriter(Writer):
         self.close()
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write buffered data."""
         self._file.write(self._text.getvalue().encode("utf-8", "surrogatepass"))
         self._text.seek(0)
         self._text.truncate()
@@ -132,10 +133,10 @@ class CsvWriter(Writer):
 
 class JsonWriter(Writer):
     """
-    One JSON object a line.
+    Writes one JSON object on each line.
 
     Args:
-        fields: The columns that are written; none: all. One that there isn't is null.
+        fields: The columns to write; empty: all. An unknown one is null.
     """
 
     def __init__(self, file: BinaryIO, columns: Sequence[str], *, fields: Sequence[str] = ()) -> None:
@@ -149,7 +150,7 @@ class JsonWriter(Writer):
             line = json.dumps(named, ensure_ascii=False)
             try:
                 data = line.encode()
-            except UnicodeEncodeError:  # half a character
+            except UnicodeEncodeError:  # a lone surrogate
                 data = json.dumps(named).encode()
             self._file.write(data + b"\n")
 
@@ -159,10 +160,10 @@ class JsonWriter(Writer):
 
 class ExcelWriter(Writer):
     """
-    A workbook, in which card keys are text; a row at a time, whatever their number.
+    Writes a workbook with card keys as text. Rows are written one by one, so that memory stays small.
 
     Args:
-        folder: Where its parts are until it is whole.
+        folder: The folder for temporary files.
     """
 
     def __init__(self, file: BinaryIO, columns: Sequence[str], *, folder: str) -> None:
@@ -201,12 +202,12 @@ class ExcelWriter(Writer):
         try:
             self._book.close()
         except self._cant_create as error:
-            raise error.args[0] from None  # the system's own error: the disk is full, say
+            raise error.args[0] from None  # the original OSError, such as for a full disk
 
     def give_up(self) -> None:
-        """Let go of its parts, whether it is whole or not."""
+        """Close the temporary files, whether the workbook is complete or not."""
         for sheet in self._book.worksheets():
-            sheet._opt_close()  # noqa: SLF001 -- nothing public closes the file that its rows are in
+            sheet._opt_close()  # noqa: SLF001 -- no public method closes the temporary file of a sheet
 
     def _add_sheet(self) -> None:
         self._sheet = self._book.add_worksheet()
@@ -216,7 +217,7 @@ class ExcelWriter(Writer):
         self._next = 1
 
 
-# The ending of a file's name -> how such a file is written; any other is text.
+# Files with any other suffix than those in ENDINGS are written as text.
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 ENDINGS = (".txt", ".csv", ".tsv", ".jsonl", ".xlsx")
 
@@ -234,17 +235,17 @@ def open_writer(
     strict: bool = False,
 ) -> Generator[Writer]:
     """
-    What writes rows to *file*, as the ending of *path* says; all is written when the block ends without an error.
+    Open a writer for the format of *path*. If the block ends without an error, everything is written to *file*.
 
     Args:
         path: The name that the file will have.
-        file: Takes bytes.
-        columns: Their names; one of them is ``EXPORTED``.
-        fields: Of a JSON file: the columns that are written; none: all.
-        encoding: Of a text file.
-        heading: A text file has one.
-        excel: A CSV file is for a spreadsheet.
-        strict: In a text file, a card key of two lines is refused.
+        file: A binary file.
+        columns: The names of the columns. One of them is ``EXPORTED``.
+        fields: The columns to write to a JSON file; empty: all.
+        encoding: The encoding of a text file.
+        heading: Whether a text file gets a heading.
+        excel: Whether a CSV file is for Excel.
+        strict: Whether to refuse card keys with a line break in a text file.
     """
     ending = path.suffix.lower()
     writer: Writer
@@ -254,7 +255,7 @@ def open_writer(
         elif ending == ".jsonl":
             writer = JsonWriter(file, columns, fields=fields)
         elif ending == ".xlsx":
-            # Its parts are nowhere but here, where only their owner can read them.
+            # The temporary files hold card keys, so they are in a folder that only its owner can read.
             folder = stack.enter_context(TemporaryDirectory(prefix=".gatepay-", dir=path.parent))
             writer = book = ExcelWriter(file, columns, folder=folder)
             stack.callback(book.give_up)

@@ -1,1 +1,1 @@
-"""What stands in the database and in the spool, as values. Pure."""
+"""The rows of the database and the lines of the spool, as values. Pure."""

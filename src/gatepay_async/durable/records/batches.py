@@ -1,9 +1,9 @@
 """
-Batches: which bytes of the spool each one is, and what those bytes say. Pure.
+Batches, and how a spool file holds them. Pure.
 
-A spool file is one line for each card key, ``<lines since the key before> <key>``, batch after batch; after the last
-one, in the same form, the lines that can't be card keys, and what is wrong with them. The database says which bytes
-are whose, and holds no key.
+A spool file has one line for each card key, ``<input lines since the previous key> <key>``, batch after batch. After
+the last batch come the lines that can't be card keys, in the same form, and what is wrong with them, as JSON. The
+database holds the offset and length of each batch, and no card key.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from gatepay_async.protocol.bulk import Chunk
 from gatepay_async.protocol.checks import MAX_KEYS_PER_CALL
 from gatepay_async.words.problem import Problem
 
-CHUNKS_PER_BATCH = 20  # in a batch: what a killed worker may have sent in vain
-MAX_BATCHES = 100_000  # in a job: a thousand million card keys
-MAX_NAME_CHARS = 4096  # characters, as of a file's
-DIGEST_BYTES = 12  # bytes: nobody makes another text with the same one, not having the key
+CHUNKS_PER_BATCH = 20  # after a crash, at most these are sent again
+MAX_BATCHES = 100_000  # per job: a thousand million card keys
+MAX_NAME_CHARS = 4096  # the longest path of most systems
+DIGEST_BYTES = 12  # enough against forgery, because the digest is keyed
 
 
 class Digest:
-    """24 hex digits for any bytes; keyed, so that whoever reads the database can't try card keys on it."""
+    """A keyed digest of 24 hex digits. Without the key, somebody who reads the database can't guess card keys."""
 
     def __init__(self, secret: bytes) -> None:
         self._keyed = blake2b(key=secret, digest_size=DIGEST_BYTES)
@@ -36,7 +36,7 @@ class Digest:
         self._keyed.update(data)
 
     def text(self) -> str:
-        """Of all that was added."""
+        """The digest of all added data."""
         return self._keyed.hexdigest()
 
 
@@ -51,8 +51,7 @@ def digest_of_batch(secret: bytes, data: bytes, batch: Batch, *, product_id: int
     """
     Return the keyed digest of a batch's bytes, their product and their place.
 
-    Someone who can write to the database can therefore neither sell them as another product nor send them twice in the
-    place of others.
+    So somebody who can write to the database can't have card keys sent for another product, or in place of others.
     """
     bound = (product_id, batch.number, batch.offset, batch.count, batch.first_line, batch.last_line)
     return digest(secret, f"{' '.join(map(str, bound))} ".encode() + data)
@@ -68,23 +67,23 @@ def spool_name(job: str) -> str:
 
 
 def short_name(name: str) -> str:
-    """*name*, which may hold bytes that are no text, as the database holds it."""
+    """*name* as the database stores it: shortened, and without bytes that are no valid text."""
     return name.encode("utf-8", "replace").decode()[:MAX_NAME_CHARS]
 
 
 @frozen
 class Batch:
     """
-    The next few chunks of a job: which bytes of the spool they are, and never a key of them.
+    A part of a job's spool file, as the database describes it, without card keys.
 
     Attributes:
-        number: From 0, in the order of the input.
-        offset: Of its first byte.
-        length: Bytes.
-        digest: By ``digest_of_batch()``.
-        count: Card keys.
-        first_line: The line of the input where its first card key stands, from 1.
-        last_line: The same of its last one.
+        number: From 0, in the order of the input; -1: not card keys to send.
+        offset: The position of its first byte in the spool file.
+        length: In bytes.
+        digest: Made by ``digest_of_batch()``.
+        count: The number of card keys.
+        first_line: The line of its first card key in the input, from 1.
+        last_line: The line of its last card key.
     """
 
     number: int = whole_field(least=-1, most=MAX_BATCHES)
@@ -97,19 +96,25 @@ class Batch:
 
     @property
     def first_chunk(self) -> int:
-        """Its first chunk's number in the job."""
+        """The number of its first chunk in the job, from 0."""
         return self.number * CHUNKS_PER_BATCH
 
 
 def lines_of(keys: Iterable[tuple[int, str]], before: int) -> Iterator[bytes]:
-    """*keys*, with the lines of the input that they stand in, as the spool holds them; *before*: the line before."""
+    """
+    Encode card keys for the spool.
+
+    Args:
+        keys: Pairs of input line and card key.
+        before: The input line from which the first distance is counted.
+    """
     for line, key in keys:
         yield f"{line - before} {key}\n".encode("utf-8", "surrogatepass")
         before = line
 
 
 def chunks_of(data: bytes, batch: Batch) -> list[Chunk]:
-    """The chunks that *data*, the bytes of *batch*, holds."""
+    """Decode *data*, the bytes of *batch*, to chunks."""
     lines: list[int] = []
     keys: list[str] = []
     line: int | None = None
@@ -130,10 +135,10 @@ def chunks_of(data: bytes, batch: Batch) -> list[Chunk]:
 
 def check(data: bytes, batch: Batch, *, product_id: int, secret: bytes, source: str) -> None:
     """
-    Hold *data* to be the bytes of *batch*, put aside for *product_id*.
+    Check that *data* is what was stored as *batch* for *product_id*.
 
     Raises:
-        SourceChangedError: They are not those that were put aside.
+        SourceChangedError: It isn't.
     """
     if len(data) != batch.length or digest_of_batch(secret, data, batch, product_id=product_id) != batch.digest:
         raise SourceChangedError(source=source, problem=Problem("source_changed"))

@@ -1,7 +1,7 @@
 """
-What a number, or a text, from the database can be. Pure.
+Bounds for numbers and texts from the database. Pure.
 
-A row may hold anything: what it says is allocated, looped over, or shown.
+Rows are not trusted, and we allocate memory, loop and print as they say.
 """
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ from typing import Any
 
 from attrs import field
 
-MAX_NUMBER = 2**48  # bytes, or lines: what is more, somebody else wrote
+MAX_NUMBER = 2**48  # bytes or lines: more than any real input has
 
 
 def whole(value: Any, *, least: int = 0, most: int = MAX_NUMBER) -> int:
     """
-    *value*, if it is a whole number within bounds.
+    Return *value*, a whole number within bounds.
 
     Raises:
-        ValueError: It is no whole number from *least* to *most*.
+        ValueError: It isn't a whole number from *least* to *most*. The message doesn't quote it.
     """
     if type(value) is int and least <= value <= most:
         return value
-    raise ValueError("out of bounds")  # and not quoted
+    raise ValueError("out of bounds")
 
 
 def text(value: Any, *, longest: int) -> str:
     """
-    *value*, if it is a text that is short enough.
+    Return *value*, a text.
 
     Raises:
-        ValueError: It is no text of at most so many characters.
+        ValueError: It isn't a text of at most *longest* characters.
     """
     if isinstance(value, str) and len(value) <= longest:
         return value
@@ -46,10 +46,10 @@ def _validate_text(_: object, attribute: Any, value: object) -> None:
 
 
 def whole_field(**bounds: int) -> Any:
-    """A field that holds a ``whole()``."""
+    """An attrs field that ``whole()`` validates."""
     return field(validator=_validate_number, metadata=bounds)
 
 
 def text_field(longest: int) -> Any:
-    """A field that holds a ``text()``."""
+    """An attrs field that ``text()`` validates."""
     return field(validator=_validate_text, metadata={"longest": longest})

@@ -1,4 +1,4 @@
-"""What a submission has found, as a job's own row holds it. Pure."""
+"""``JobManifest``: what a submission found out about its input, as the job's row holds it. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gatepay_async.protocol.bulk import MOST_INVISIBLE
 from gatepay_async.protocol.checks import MAX_KEYS_PER_CALL
 
 
-def _few_lines(_: object, __: object, lines: tuple[int, ...]) -> None:
+def _validate_lines(_: object, __: object, lines: tuple[int, ...]) -> None:
     whole(len(lines), most=MOST_INVISIBLE)
     for line in lines:
         whole(line)
@@ -22,20 +22,20 @@ def _few_lines(_: object, __: object, lines: tuple[int, ...]) -> None:
 @frozen
 class JobManifest:
     """
-    What a submission has found: the part of the ledger that no sending changes.
+    What a submission found out about its input: the part of the report that sending doesn't change.
 
     Attributes:
-        product_id: What the card keys are for.
-        name: What the input was called, for people.
+        product_id: The product that the card keys belong to.
+        name: The name of the input, to show to people.
         read: Lines of the input.
-        blank: Nothing in them but blanks.
-        duplicates: The same card key stood further up.
+        blank: Lines without visible characters.
+        duplicates: Lines that repeat an earlier card key.
         count: Card keys to send.
-        batches: How many.
-        size: Bytes in the spool.
-        digest: Of all of them, by ``Digest``.
-        refused: The batch, as it were, of the lines that can't be card keys; None if there are none.
-        problems: Where the spool says what is wrong with them; likewise.
+        batches: The number of batches.
+        size: The size of the spool file in bytes.
+        digest: The ``Digest`` of the spool file.
+        refused: The place of the lines that can't be card keys in the spool file; None: there are none.
+        problems: The place of what is wrong with those lines; None: there are none.
         invisible: Lines whose card key holds an invisible character, as in ``UploadReport``.
     """
 
@@ -50,22 +50,27 @@ class JobManifest:
     digest: str = text_field(2 * DIGEST_BYTES)
     refused: Batch | None = None
     problems: Batch | None = None
-    invisible: tuple[int, ...] = field(default=(), converter=tuple[int, ...], validator=_few_lines)
+    invisible: tuple[int, ...] = field(default=(), converter=tuple[int, ...], validator=_validate_lines)
 
     def __attrs_post_init__(self) -> None:
-        """Check that it adds up, or a report would not."""
+        """Check that the numbers add up, because those of the report must."""
         refused = 0 if self.refused is None else self.refused.count
         number = -(-self.count // (batches.CHUNKS_PER_BATCH * MAX_KEYS_PER_CALL))
         if (self.read, self.batches) != (self.blank + self.duplicates + refused + self.count, number):
             raise ValueError("does not add up")
 
     def to_row(self) -> dict[str, Any]:
-        """For the database."""
+        """Convert to what the database stores."""
         return {**asdict(self), "invisible": list(self.invisible)}
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> JobManifest:
-        """From the database."""
+        """
+        Convert from what the database stores.
+
+        Raises:
+            ValueError, TypeError, LookupError: No version of this package wrote that.
+        """
         refused, problems = row["refused"], row["problems"]
         facts: dict[str, Any] = {**row, "refused": refused and Batch(**refused)}
         facts["problems"] = problems and Batch(**problems)

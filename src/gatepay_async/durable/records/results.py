@@ -1,4 +1,4 @@
-"""What became of a batch, run after run, and what is left of it to send. Pure."""
+"""The results of the runs of a batch, and what is left to send after them. Pure."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from gatepay_async.protocol.bulk import MEETS_EVERY_CHUNK, Chunk, ChunkOutcome, 
 from gatepay_async.protocol.checks import MAX_KEYS_PER_CALL
 from gatepay_async.protocol.errors import GatePayError, StorageFailedError
 
-# What a row says of an outcome, in this order: rows hold values without names.
-_FACTS = ("index", "first_line", "last_line", "count", "attempts")
-_DONE = ("index", "first_line", "last_line", "count", "stored", "attempts", "alike")
-_REST = (*_FACTS, "fate", "error")
-MAX_PARTS = CHUNKS_PER_BATCH * MAX_KEYS_PER_CALL  # of a batch: each card key by itself
+# The columns of an outcome in a row. Rows hold values without names, so their order must not change.
+_NUMBERS = ("index", "first_line", "last_line", "count", "attempts")
+_STORED_COLUMNS = ("index", "first_line", "last_line", "count", "stored", "attempts", "repeats")
+_OTHER_COLUMNS = (*_NUMBERS, "fate", "error")
+MAX_PARTS = CHUNKS_PER_BATCH * MAX_KEYS_PER_CALL  # outcomes of a batch, if halving leaves each card key on its own
 
 
 @define
 class BatchResult:
     """
-    What a worker made of a batch: an outcome for each chunk that it took up, and what comes next.
+    The result of one run of a batch.
 
     Attributes:
-        outcomes: In the database without card keys: those are in the spool.
-        stopped: Why the job must end with this, or None.
-        follows: Whether another run takes up what this one has left.
-        unanswered: Whether nobody answered at least once; not kept.
+        outcomes: One for each part that was sent or given up. The database stores them without card keys.
+        stopped: The error that ends the whole job, or None.
+        follows: Whether another run sends what this one has left.
+        unanswered: Whether a call got no valid reply. This isn't stored.
     """
 
     outcomes: list[ChunkOutcome] = field(factory=list[ChunkOutcome])
@@ -39,19 +39,19 @@ class BatchResult:
     unanswered: bool = False
 
     def to_row(self) -> dict[str, Any]:
-        """For the database. Chunks in a row that went alike, and that is nearly all, are one entry."""
+        """Convert to what the database stores. Consecutive chunks with the same result, nearly all, are one entry."""
         done = (
-            _facts(outcome) | {"stored": outcome.stored, "alike": alike}
-            for outcome, alike in _counted(each for each in self.outcomes if each.fate is Fate.STORED)
+            _numbers_of(outcome) | {"stored": outcome.stored, "repeats": repeats}
+            for outcome, repeats in _run_lengths(each for each in self.outcomes if each.fate is Fate.STORED)
         )
         rest = (
-            _facts(each) | {"fate": each.fate.value, "error": each.error and stored_errors.as_json(each.error)}
+            _numbers_of(each) | {"fate": each.fate.value, "error": each.error and stored_errors.as_json(each.error)}
             for each in self.outcomes
             if each.fate is not Fate.STORED
         )
         row = {
-            "done": [[facts[column] for column in _DONE] for facts in done],
-            "rest": [[facts[column] for column in _REST] for facts in rest],
+            "done": [[values[column] for column in _STORED_COLUMNS] for values in done],
+            "rest": [[values[column] for column in _OTHER_COLUMNS] for values in rest],
             "stopped": self.stopped and stored_errors.as_json(self.stopped),
             "follows": self.follows,
         }
@@ -60,48 +60,48 @@ class BatchResult:
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> BatchResult:
         """
-        From the database.
+        Convert from what the database stores.
 
         Raises:
-            ValueError, TypeError, LookupError: No version wrote that.
+            ValueError, TypeError, LookupError: No version of this package wrote that.
         """
         outcomes: list[ChunkOutcome] = []
-        for values in row.get("done", ()):
-            facts: dict[str, Any] = dict(zip(_DONE, values, strict=True))
-            new, alike = facts["stored"], whole(facts["alike"], most=MAX_PARTS - len(outcomes))
-            one = _outcome(facts, Fate.STORED, stored=None if new is None else whole(new))
-            outcomes += (_moved(one, turn) for turn in range(alike))
-        for values in row.get("rest", ()):
-            facts = dict[str, Any](zip(_REST, values, strict=True))
-            error = facts["error"] and stored_errors.of_json(facts["error"])
-            outcomes.append(_outcome(facts, Fate(facts["fate"]), error=error))
+        for entry in row.get("done", ()):
+            values: dict[str, Any] = dict(zip(_STORED_COLUMNS, entry, strict=True))
+            new, repeats = values["stored"], whole(values["repeats"], most=MAX_PARTS - len(outcomes))
+            first = _outcome(values, Fate.STORED, stored=None if new is None else whole(new))
+            outcomes += (_shifted(first, chunks) for chunks in range(repeats))
+        for entry in row.get("rest", ()):
+            values = dict[str, Any](zip(_OTHER_COLUMNS, entry, strict=True))
+            error = values["error"] and stored_errors.of_json(values["error"])
+            outcomes.append(_outcome(values, Fate(values["fate"]), error=error))
         whole(len(outcomes), most=MAX_PARTS)
         stopped = row.get("stopped")
         return cls(outcomes, stopped and stored_errors.of_json(stopped), bool(row.get("follows")))
 
 
-def _facts(outcome: ChunkOutcome) -> dict[str, Any]:
-    return {name: getattr(outcome, name) for name in _FACTS}
+def _numbers_of(outcome: ChunkOutcome) -> dict[str, Any]:
+    return {name: getattr(outcome, name) for name in _NUMBERS}
 
 
-def _outcome(facts: dict[str, Any], fate: Fate, **more: Any) -> ChunkOutcome:
-    numbers: dict[str, Any] = {name: whole(facts[name]) for name in _FACTS}
+def _outcome(values: dict[str, Any], fate: Fate, **more: Any) -> ChunkOutcome:
+    numbers: dict[str, Any] = {name: whole(values[name]) for name in _NUMBERS}
     return ChunkOutcome(**numbers, fate=fate, **more)
 
 
-def _moved(outcome: ChunkOutcome, chunks: int) -> ChunkOutcome:
-    """What became of a chunk further down that went alike; their lines are neighbours."""
-    ahead = chunks * outcome.count
-    first, last = outcome.first_line + ahead, outcome.last_line + ahead
+def _shifted(outcome: ChunkOutcome, chunks: int) -> ChunkOutcome:
+    """The same result for the chunk that is *chunks* further down, if all lines between hold card keys."""
+    lines = chunks * outcome.count
+    first, last = outcome.first_line + lines, outcome.last_line + lines
     return evolve(outcome, index=outcome.index + chunks, first_line=first, last_line=last)
 
 
 def check_result(result: BatchResult, batch: Batch) -> None:
     """
-    Hold *result* to tell of *batch*, and of no other.
+    Check that *result* is about *batch*.
 
     Raises:
-        ValueError: It tells of chunks or lines that *batch* doesn't have.
+        ValueError: It has outcomes for chunks or lines that *batch* doesn't have.
     """
     last_chunk = batch.first_chunk + (batch.count - 1) // MAX_KEYS_PER_CALL
     for outcome in result.outcomes:
@@ -111,25 +111,25 @@ def check_result(result: BatchResult, batch: Batch) -> None:
     whole(sum(outcome.count for outcome in result.outcomes), most=batch.count)
 
 
-def _counted(outcomes: Iterable[ChunkOutcome]) -> Iterator[tuple[ChunkOutcome, int]]:
-    """Those that differ from the one before by more than their place; how many in a row are like each."""
-    first, alike = None, 0
+def _run_lengths(outcomes: Iterable[ChunkOutcome]) -> Iterator[tuple[ChunkOutcome, int]]:
+    """Run-length encoding: yield the first of consecutive outcomes that differ only in place, and their number."""
+    first, repeats = None, 0
     for outcome in outcomes:
-        if first is not None and _moved(first, alike) == outcome:
-            alike += 1
+        if first is not None and _shifted(first, repeats) == outcome:
+            repeats += 1
             continue
         if first is not None:
-            yield first, alike
-        first, alike = outcome, 1
+            yield first, repeats
+        first, repeats = outcome, 1
     if first is not None:
-        yield first, alike
+        yield first, repeats
 
 
-def merged(runs: Sequence[BatchResult]) -> dict[int, list[ChunkOutcome]]:
+def merge_runs(runs: Sequence[BatchResult]) -> dict[int, list[ChunkOutcome]]:
     """
-    What is known of each chunk, by its number, after *runs* of a batch, the first one first.
+    Merge the results of a batch's runs, in their order. Return the outcomes by chunk number.
 
-    A run takes up what the runs before it have left: its outcomes replace those whose lines they cover, and no others.
+    An outcome of a later run replaces the earlier ones that share lines with it.
     """
     known: dict[int, list[ChunkOutcome]] = {}
     for result in runs:
@@ -142,29 +142,29 @@ def merged(runs: Sequence[BatchResult]) -> dict[int, list[ChunkOutcome]]:
     return known
 
 
-def settled(outcome: ChunkOutcome) -> bool:
-    """Whether it would be no use to send it again: it is stored, or refused for what it is."""
+def is_settled(outcome: ChunkOutcome) -> bool:
+    """Whether sending it again would change nothing: it is stored, or refused because of its card keys."""
     if outcome.fate is not Fate.REFUSED:
         return outcome.fate is Fate.STORED
-    # A database that stores nothing may be down; of one card key alone it has been tried often enough.
+    # "Storage failed" may mean that GatePay's database is down. For a single card key, retries have ruled that out.
     return not isinstance(outcome.error, MEETS_EVERY_CHUNK) and (
         outcome.count == 1 or not isinstance(outcome.error, StorageFailedError)
     )
 
 
-def to_do(chunks: Sequence[Chunk], runs: Sequence[BatchResult]) -> list[Chunk]:
-    """The parts of *chunks* that are not settled after *runs*, with the doubt that these have left."""
-    known = merged(runs)
+def unsettled_chunks(chunks: Sequence[Chunk], runs: Sequence[BatchResult]) -> list[Chunk]:
+    """The parts of *chunks* that are not settled after *runs*. Parts with unknown outcome are marked ``in_doubt``."""
+    known = merge_runs(runs)
     tried = [outcome for result in runs for outcome in result.outcomes if outcome.attempts]
-    return [part for chunk in chunks for part in _parts(chunk, known.get(chunk.index), tried)]
+    return [part for chunk in chunks for part in _unsettled_parts(chunk, known.get(chunk.index), tried)]
 
 
-def _parts(chunk: Chunk, known: list[ChunkOutcome] | None, tried: list[ChunkOutcome]) -> Iterator[Chunk]:
+def _unsettled_parts(chunk: Chunk, known: list[ChunkOutcome] | None, tried: list[ChunkOutcome]) -> Iterator[Chunk]:
     if known is None:
         yield chunk
         return
     for outcome in known:
-        if not settled(outcome):
+        if not is_settled(outcome):
             pairs = [
                 (line, key)
                 for line, key in zip(chunk.lines, chunk.keys, strict=True)
@@ -186,6 +186,6 @@ def _same_lines(one: ChunkOutcome, other: ChunkOutcome) -> bool:
 
 
 def all_settled(batch: Batch, runs: Sequence[BatchResult]) -> bool:
-    """Whether nothing of *batch* is to be done after *runs*."""
-    outcomes = (outcome for known in merged(runs).values() for outcome in known)
-    return sum(outcome.count for outcome in outcomes if settled(outcome)) == batch.count
+    """Whether all card keys of *batch* are settled after *runs*."""
+    outcomes = (outcome for known in merge_runs(runs).values() for outcome in known)
+    return sum(outcome.count for outcome in outcomes if is_settled(outcome)) == batch.count

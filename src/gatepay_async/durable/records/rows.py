@@ -13,9 +13,9 @@ from gatepay_async.durable.records.bounds import whole
 from gatepay_async.durable.records.manifest import JobManifest
 from gatepay_async.durable.records.results import BatchResult
 
-MAX_RUNS = 100_000  # runs of a batch; each one looks at those before it
+MAX_RUNS = 100_000  # per batch; each run reads the rows of all earlier ones
 _MAX_FAILURES = 100  # runs
-# In this order: rows of 0.1 hold values without names, and workers of both versions may share a queue.
+# Rows hold values without names, and workers of several versions may share a queue: this order must not change.
 _COLUMNS = ("product_id", "failures", "offset", "length", "digest", "count", "first_line", "last_line")
 QUEUED_STATUSES = ("ENQUEUED", "DELAYED")
 OPEN_STATUSES = (*QUEUED_STATUSES, "PENDING")
@@ -23,7 +23,7 @@ OPEN_STATUSES = (*QUEUED_STATUSES, "PENDING")
 
 @frozen
 class JobRow:
-    """A job's own row."""
+    """The row of a job. ``active``: the job is neither cancelled nor stopped."""
 
     id: str
     active: bool
@@ -34,14 +34,14 @@ class JobRow:
 @frozen
 class Task:
     """
-    A run of a batch, as the queue gives it.
+    A run of a batch, as the queue holds it.
 
     Attributes:
-        job: Whose batch it is.
-        turn: Which run; the first is 0.
-        product_id: What the card keys are for.
-        failures: Runs in a row before it that nobody answered.
-        batch: What is to be sent.
+        job: The ID of its job.
+        turn: The number of the run, from 0.
+        product_id: The product that the card keys belong to.
+        failures: How many runs in a row before it got no reply.
+        batch: The batch to send.
     """
 
     job: str
@@ -52,21 +52,21 @@ class Task:
 
     @property
     def id(self) -> str:
-        """The name of its row."""
+        """The ID of its row."""
         return batch_id(self.job, self.batch.number, self.turn)
 
     def to_row(self) -> tuple[str | int, ...]:
-        """What stands in its row, besides its name."""
+        """The values of its row, without the ID."""
         facts = {"product_id": self.product_id, "failures": self.failures, **asdict(self.batch)}
         return tuple(facts[column] for column in _COLUMNS)
 
     @classmethod
     def from_row(cls, name: str, values: Sequence[Any]) -> Task:
         """
-        From the database.
+        Convert from what the database stores.
 
         Raises:
-            ValueError, TypeError, LookupError: No version wrote that.
+            ValueError, TypeError, LookupError: No version of this package wrote that.
         """
         job, number, turn = name.rsplit(".", 2)
         facts: dict[str, Any] = dict(zip(_COLUMNS, values, strict=True))
@@ -78,14 +78,14 @@ class Task:
 @frozen
 class BatchRow:
     """
-    What is known of a run of a batch.
+    The row of a run of a batch.
 
     Attributes:
         task: What was queued.
-        status: DBOS's.
-        begun: Calls for it may have been made. A run that was only taken, and then cancelled, has sent nothing.
-        result: What became of it, if it has ended by itself.
-        updated: When its row was last written: once it has ended, its end.
+        status: DBOS's status of the workflow.
+        begun: Whether calls for it may have been made. A run that was cancelled before that has sent nothing.
+        result: The result, if the run has ended and was not cancelled.
+        updated: When the row was last written. For a run that has ended, this is its end.
     """
 
     task: Task
@@ -96,15 +96,15 @@ class BatchRow:
 
     @property
     def open(self) -> bool:
-        """It is queued, or being worked at."""
+        """Whether it is queued or running."""
         return self.status in OPEN_STATUSES
 
     @property
     def queued(self) -> bool:
-        """Nobody works at it yet."""
+        """Whether no worker has taken it yet."""
         return self.status in QUEUED_STATUSES
 
 
 def batch_id(job: str, number: int, turn: int) -> str:
-    """The name of a batch's run number *turn*, from 0."""
+    """The ID of the row for run *turn* (from 0) of batch *number*."""
     return f"{job}.{number}.{turn}"

@@ -1,4 +1,4 @@
-"""Errors as JSON, for the database: their class and their facts, which never hold a card key. Pure."""
+"""Errors as JSON for the database: their class and attributes, which never hold a card key. Pure."""
 
 from __future__ import annotations
 
@@ -13,43 +13,42 @@ from gatepay_async.protocol import callback_errors, errors
 from gatepay_async.protocol.errors import GatePayError
 from gatepay_async.words.problem import Problem
 
-# Any other one is kept by what it says.
-_KNOWN = {
+_CLASSES = {
     cls.__name__: cls
     for module in (errors, callback_errors, durable_errors)
     for cls in vars(module).values()
     if isinstance(cls, type) and issubclass(cls, GatePayError)
 }
-# What an error may be given from the database; whatever else stands there, such as of a later version, is left out.
-_FACTS: dict[str, tuple[type, ...]] = {
+# The attributes that are read back from the database, with their types. Others, of a later version, are ignored.
+_ATTRIBUTES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("field", "problem", "message", "endpoint", "time", "cause", "remedy", "path", "excerpt"), (str,)),
     **dict.fromkeys(("source", "reason", "kind", "out_order_id"), (str,)),
     **dict.fromkeys(("code", "attempts", "http_status"), (int,)),
     **dict.fromkeys(("in_doubt", "sent"), (bool,)),
     "retry_after": (int, float),
 }
-_MAX_PROBLEM_DEPTH = 3  # problems within problems
-MAX_TEXT_CHARS = 4000  # characters of what an error says
-MAX_ERROR_NUMBER = 2**31  # codes, attempts, seconds
+_MAX_PROBLEM_DEPTH = 3  # a fact of a problem can itself be a problem
+MAX_TEXT_CHARS = 4000
+MAX_ERROR_NUMBER = 2**31  # for codes, attempts and seconds
 
 
 def as_json(error: GatePayError) -> dict[str, Any]:
-    """Its class, its facts and what it says."""
+    """Convert *error* to its class name, its attributes and its arguments."""
     facts = {name: _to_json(value) for name, value in vars(error).items() if value is not None}
-    if "problem" in facts:  # as text for the versions before this one
+    if "problem" in facts:  # earlier versions read "problem", which is a text
         facts["problem_data"] = Problem.of(facts["problem"]).as_json()
     return {"class": type(error).__name__, "says": list(error.args), **facts}
 
 
 def of_json(stored: dict[str, Any]) -> GatePayError:
     """
-    The error again; of a class that this version doesn't know, a ``GatePayError`` with its words.
+    Convert back to an error. If this version doesn't know its class, the error is a ``GatePayError`` with its message.
 
     Raises:
-        LookupError, TypeError, ValueError: No version wrote that.
+        LookupError, TypeError, ValueError: No version of this package wrote that.
     """
-    cls = _KNOWN.get(_checked(stored["class"], str), GatePayError)
-    facts = {name: _checked(value, *_FACTS[name]) for name, value in stored.items() if name in _FACTS}
+    cls = _CLASSES.get(_checked(stored["class"], str), GatePayError)
+    facts = {name: _checked(value, *_ATTRIBUTES[name]) for name, value in stored.items() if name in _ATTRIBUTES}
     if "time" in facts:
         facts["time"] = datetime.fromisoformat(facts["time"])
     if "problem" in facts:
@@ -58,7 +57,7 @@ def of_json(stored: dict[str, Any]) -> GatePayError:
     error = cls.__new__(cls, *[_checked(each, str) for each in _checked(stored["says"], list)])
     vars(error).update(optional, **facts)
     for name in missing:
-        vars(error)[name]  # it would be missed later, by whoever shows the error
+        vars(error)[name]  # raises KeyError here, instead of AttributeError where the error is shown
     return error
 
 
@@ -79,13 +78,13 @@ def _read_problem(stored: Any, *, depth: int = 0) -> Problem:
 
 
 def _checked(value: Any, *types: type) -> Any:
-    """*value*, if it is of one of *types*, and a terminal could show it."""
+    """Return *value* if it has one of *types*, is not too large, and is safe to print."""
     if type(value) not in types:
-        raise TypeError("of another type")
+        raise TypeError("wrong type")
     if type(value) in (int, float):
         whole(int(value), least=-MAX_ERROR_NUMBER, most=MAX_ERROR_NUMBER)
     if isinstance(value, str) and not (len(value) <= MAX_TEXT_CHARS and value.translate(_BREAKS).isprintable()):
-        raise ValueError("too long, or not to be shown")
+        raise ValueError("too long or not printable")
     return value
 
 
@@ -93,7 +92,7 @@ _BREAKS = str.maketrans("\n\t", "  ")
 
 
 def _parameters(cls: type[GatePayError]) -> tuple[list[str], dict[str, Any]]:
-    """What its constructor must be given, and what it may be, with the defaults."""
+    """The required keyword arguments of its constructor, and the optional ones with their defaults."""
     parameters = [
         each for each in inspect.signature(cls.__init__).parameters.values() if each.kind is each.KEYWORD_ONLY
     ]

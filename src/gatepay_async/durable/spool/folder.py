@@ -1,4 +1,4 @@
-"""Where card keys come from, and where they lie until they are sent: small interfaces, and a folder that serves one."""
+"""The protocols ``Source`` (an input) and ``Spool`` (holds card keys until they are sent), and a spool in a folder."""
 
 from __future__ import annotations
 
@@ -25,59 +25,61 @@ _POSIX = os.name == "posix"
 
 class Spool(Protocol):
     """
-    Where submitters put card keys, and from which workers read them: both must reach it.
+    Holds card keys from submission until they are sent. Submitters write them, workers read them.
 
-    The database names what lies here and holds none of it.
+    All submitters and workers of a queue must have access to it. The database holds names of spool files, and no card
+    keys.
     """
 
     async def secret(self) -> bytes:
-        """32 random bytes, the same for everybody who uses this spool; made when first asked for."""
+        """Return the 32 random bytes of this spool, always the same. The first call creates them."""
         ...
 
     async def put(self, name: str, file: BinaryIO) -> None:
-        """Keep all of *file* as *name*, readable by its owner only. What *name* was before is replaced, at once."""
+        """Store all of *file* as *name*, readable by its owner only. An existing *name* is replaced atomically."""
         ...
 
     async def read(self, name: str, offset: int, length: int) -> bytes:
         """
-        *length* bytes of *name* from *offset* on; fewer where it ends.
+        Return *length* bytes of *name* from *offset* on, or fewer if it ends before that.
 
         Raises:
-            SourceChangedError: There is no *name* any more.
+            SourceChangedError: *name* doesn't exist.
         """
         ...
 
     async def delete(self, name: str) -> None:
-        """Let *name* be gone; nothing, where it is."""
+        """Delete *name*, if it exists."""
         ...
 
 
 @runtime_checkable
 class Source(Protocol):
-    """An input that is no file here."""
+    """An input that isn't a local file."""
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Its name, to show to people."""
         ...
 
     async def copy_to(self, file: BinaryIO) -> None:
         """
-        Write all of it into *file*, which is empty, has no name, and is gone when it is closed or the process ends.
+        Write the whole input to *file*, an empty temporary file without a name.
 
         Raises:
-            SourceChangedError: It has changed meanwhile.
+            SourceChangedError: The input changed while it was read.
         """
         ...
 
 
 class FolderSpool:
     """
-    A folder: on this machine, or one that all machines share.
+    A spool in a folder, on this machine or on a file system that all machines share.
 
     Args:
-        folder: Made if it isn't there, for its owner only. Files in it have the mode 0600. It must belong to whoever
-            runs this, and nobody else may be able to write into it, because what lies in it is sent.
+        folder: The folder. If it doesn't exist, it is created for its owner only. Files in it have the mode 0600. It
+            must belong to the user who runs this process, and nobody else may be able to write to it, because what is
+            in it gets sent.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -87,19 +89,19 @@ class FolderSpool:
         return f"FolderSpool({str(self._folder)!r})"
 
     async def secret(self) -> bytes:
-        """As ``Spool.secret``."""
+        """Implement ``Spool.secret``."""
         return await anyio.to_thread.run_sync(self._read_or_create_secret)
 
     async def put(self, name: str, file: BinaryIO) -> None:
-        """As ``Spool.put``; on the disk when it returns."""
+        """Implement ``Spool.put``. When it returns, the file is on the disk."""
         await anyio.to_thread.run_sync(self._replace_file, name, file)
 
     async def read(self, name: str, offset: int, length: int) -> bytes:
-        """As ``Spool.read``."""
+        """Implement ``Spool.read``."""
         return await anyio.to_thread.run_sync(self._read_range, name, offset, length)
 
     async def delete(self, name: str) -> None:
-        """As ``Spool.delete``."""
+        """Implement ``Spool.delete``."""
         path = self._folder / name
         await anyio.to_thread.run_sync(lambda: path.unlink(missing_ok=True))
 
@@ -107,31 +109,31 @@ class FolderSpool:
         path = self._folder / _SECRET_NAME
         self._make_folder()
         if not path.exists():
-            mine = self._write_new_file(BytesIO(token_bytes(_SECRET_BYTES)))
+            temporary = self._write_new_file(BytesIO(token_bytes(_SECRET_BYTES)))
             try:
-                os.link(mine, path)  # of two that do this at once, one is the first
+                os.link(temporary, path)  # if two processes do this at once, both use what the first one wrote
             except FileExistsError:
                 pass
             finally:
-                mine.unlink()
+                temporary.unlink()
         with _open_regular(path) as file:
             return check_secret(file.read(_SECRET_BYTES + 1), str(path))
 
     def _replace_file(self, name: str, file: BinaryIO) -> None:
         self._make_folder()
-        mine = self._write_new_file(file)
+        temporary = self._write_new_file(file)
         try:
-            mine.replace(self._folder / name)
+            temporary.replace(self._folder / name)
         finally:
-            mine.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         _fsync_folder(self._folder)
 
     def _make_folder(self) -> None:
         """
-        Make the folder, if it is missing.
+        Create the folder if it doesn't exist, and check its owner.
 
         Raises:
-            DurableError: It is somebody else's, or others may write into it.
+            DurableError: The folder belongs to another user, or others can write to it.
         """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._check_owner(self._folder.stat())
@@ -149,14 +151,14 @@ class FolderSpool:
             self._check_owner(self._folder.stat())
             with _open_regular(self._folder / name) as file:
                 file.seek(offset)
-                # So much is allocated before it is read, and *length* is what a row of the database says.
+                # read() allocates memory for *length* bytes, and *length* comes from the database, which isn't trusted.
                 return file.read(min(length, max(0, os.fstat(file.fileno()).st_size - offset)))
         except FileNotFoundError:
             pass
         raise SourceChangedError(source=str(self._folder / name), problem=Problem("gone"))
 
     def _write_new_file(self, source: BinaryIO) -> Path:
-        """A new file in the folder with what *source* holds; nobody else can read it at any time."""
+        """Copy *source* to a new file in the folder, which only the owner can read from the start. Return its path."""
         source.seek(0)
         path = self._folder / f".{token_bytes(8).hex()}"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
@@ -165,7 +167,7 @@ class FolderSpool:
                 shutil.copyfileobj(source, file)
                 file.flush()
                 os.fsync(file.fileno())
-        except BaseException:  # the disk is full, say; nobody would find what is half written
+        except BaseException:  # a full disk, for example: leave no half-written file with card keys
             path.unlink(missing_ok=True)
             raise
         return path
@@ -176,7 +178,7 @@ def _open_regular(path: Path) -> BinaryIO:
     Open a file for reading.
 
     Raises:
-        DurableError: It is a pipe, which would wait for a writer, or a device, which has no end.
+        DurableError: *path* is a pipe or a device, from which reading might never end.
     """
     if path.exists() and not path.is_file():
         raise DurableError(problem=Problem("not_regular_file", path=str(path)))
@@ -185,10 +187,10 @@ def _open_regular(path: Path) -> BinaryIO:
 
 def check_secret(secret: bytes, where: str) -> bytes:
     """
-    The key of a spool, which is 32 bytes long; with a shorter one, who reads the database could try card keys.
+    Return *secret*, a spool's key of 32 bytes. A shorter one would let readers of the database guess card keys.
 
     Raises:
-        DurableError: It is not.
+        DurableError: *secret* has another length.
     """
     if len(secret) != _SECRET_BYTES:
         problem = Problem("secret_damaged", where=where, wanted=_SECRET_BYTES, found=len(secret))
@@ -197,7 +199,7 @@ def check_secret(secret: bytes, where: str) -> bytes:
 
 
 def _fsync_folder(folder: Path) -> None:
-    """Have the names in *folder* on the disk, where the system knows how."""
+    """Flush the file names in *folder* to the disk, where the system supports that."""
     if _POSIX:
         descriptor = os.open(folder, os.O_RDONLY)
         try:

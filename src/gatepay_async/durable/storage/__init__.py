@@ -1,1 +1,1 @@
-"""The database: jobs and runs of batches, which workers are alive, and rows that are not trusted."""
+"""The database: the rows of jobs and batches, the locks of workers, and protection against untrusted rows."""

@@ -1,4 +1,4 @@
-"""The database of jobs: SQLite or PostgreSQL, and DBOS's tables in it. Blocking; for worker threads."""
+"""The database of jobs: SQLite or PostgreSQL with DBOS's tables. Blocking: call it in threads."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ from gatepay_async.words.problem import Problem
 
 T = TypeVar("T")
 
-# What is queued stays whose it is when this package is upgraded; changed only with the form of what is stored.
+# DBOS runs only batches of its own application version. This one changes only with the format of what is stored, so
+# that an upgraded package runs the batches that an older one has queued.
 VERSION = "gatepay-1"
 APPLICATION = "gatepay"
 _KINDS = ("sqlite", "postgresql", "postgres")
-LOCK_TIMEOUT_S = 30  # seconds
-MAX_REASON_CHARS = 300  # characters
-# From Python 3.12 on, DBOS asks SQLite for `unixepoch('subsec')`, whatever SQLite there is: an older one (Debian 12 has
-# 3.40) gives NULL, and every row is refused.
+LOCK_TIMEOUT_S = 30
+MAX_REASON_CHARS = 300
+# From Python 3.12 on, DBOS uses SQLite's `unixepoch('subsec')`. SQLite before 3.42 (Debian 12 has 3.40) returns NULL
+# for it, and then every INSERT fails.
 _WITH_SUBSECONDS = (3, 42)
-# A cut network is noticed within a quarter of a minute, on both sides; by itself it would take hours.
-_ALIVE: dict[str, Any] = {
+# Both sides notice a broken network within 15 seconds. With the defaults it takes hours.
+_KEEPALIVE: dict[str, Any] = {
     "connect_timeout": 10,
     "keepalives_idle": 5,
     "keepalives_interval": 2,
@@ -47,13 +48,13 @@ _ALIVE: dict[str, Any] = {
 
 class Database:
     """
-    Where jobs are queued.
+    The database that holds the queue.
 
     Args:
-        url: ``sqlite:///uploads.sqlite3``, or ``postgresql://user:password@host/database`` (it must exist).
+        url: ``sqlite:///uploads.sqlite3``, or ``postgresql://user:password@host/database`` (which must exist).
 
     Raises:
-        InvalidRequestError: It is neither.
+        InvalidRequestError: *url* is neither of these.
     """
 
     def __init__(self, url: str) -> None:
@@ -74,51 +75,52 @@ class Database:
 
     @property
     def file(self) -> Path | None:
-        """SQLite's."""
+        """The file of an SQLite database; None: it is PostgreSQL."""
         return Path(str(self._url.database)) if self.is_sqlite else None
 
     def engine(self, *, connections: int, sync: str = "NORMAL") -> sa.Engine:
         """
-        A pool of *connections*.
+        Create an engine.
 
         Args:
-            connections: At most so many.
-            sync: SQLite's; NORMAL: what is written survives the process at any moment; FULL: a power cut, too.
+            connections: The size of its connection pool.
+            sync: SQLite's ``synchronous``. NORMAL: what is written survives a crash of the process. FULL: also a power
+                cut.
         """
         if not self.is_sqlite:
             engine = sa.create_engine(
-                self._url, connect_args=_ALIVE, pool_pre_ping=True, pool_size=connections, max_overflow=0,
+                self._url, connect_args=_KEEPALIVE, pool_pre_ping=True, pool_size=connections, max_overflow=0,
                 hide_parameters=True,
             )  # fmt: skip
-            return _closing_all(engine)
+            return _close_late_checkins(engine)
         _create_private(Path(str(self._url.database)))
         engine = sa.create_engine(self._url, pool_size=connections, max_overflow=0, hide_parameters=True)
 
         @listens_for(engine, "connect")
         def prepare(connection: Any, _: object) -> None:
             if sqlite3.sqlite_version_info < _WITH_SUBSECONDS:
-                connection.create_function("unixepoch", 1, _seconds)
-            connection.text_factory = _decode_stored  # by itself it fails, and quotes what it can't decode
-            connection.isolation_level = "IMMEDIATE"  # a reader that turns writer would fail at once
+                connection.create_function("unixepoch", 1, _unixepoch)
+            connection.text_factory = _decode_stored  # the default raises an error that quotes the text
+            connection.isolation_level = "IMMEDIATE"  # in a DEFERRED transaction, the first write may fail at once
             connection.execute(f"PRAGMA busy_timeout={LOCK_TIMEOUT_S * 1000}")
             switch_to_wal(connection, timeout=LOCK_TIMEOUT_S)
             for pragma in (f"synchronous={sync}", "foreign_keys=ON"):
                 connection.execute(f"PRAGMA {pragma}")
 
-        return _closing_all(engine)
+        return _close_late_checkins(engine)
 
     def migrate(self) -> None:
-        """Make DBOS's tables, or bring them up to date."""
+        """Create DBOS's tables, or migrate them to this version of DBOS."""
         if self.is_sqlite:
             _create_private(Path(str(self._url.database)))
         DBOS.migrate(self._url.render_as_string(hide_password=False))
 
     def worker_locks(self, engine: sa.Engine, queue: str) -> WorkerLocks:
-        """Who works for *queue*."""
+        """The locks of the workers of *queue*."""
         return FileWorkerLocks(self.file, queue) if self.file is not None else PostgresWorkerLocks(engine, queue)
 
     def now(self, engine: sa.Engine) -> datetime:
-        """The clock that says when a batch was taken: the database's."""
+        """The time by the database's clock, which also stamps when a batch was taken."""
         if self.is_sqlite:
             return datetime.now(UTC)
         with engine.connect() as connection:
@@ -127,24 +129,24 @@ class Database:
 
 
 def client_of(engine: sa.Engine) -> DBOSClient:
-    """What only asks and submits; ``destroy()`` leaves *engine* open. What it queues is any application's to take."""
+    """A DBOS client, which reads and enqueues but runs nothing. Its ``destroy()`` leaves *engine* open."""
     return DBOSClient(
         system_database_engine=engine, serializer=DBOSPortableJSONSerializer(), retry_connection_errors=False
     )
 
 
-async def in_thread(ask: Callable[..., T], *arguments: Any) -> T:
+async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
     """
-    What *ask* answers, which blocks; in a thread.
+    Call the blocking *function* in a thread, and return its result.
 
     Raises:
-        QueueUnavailableError: The database doesn't.
+        QueueUnavailableError: The database can't be reached, or fails.
     """
     try:
-        return await anyio.to_thread.run_sync(ask, *arguments)
+        return await anyio.to_thread.run_sync(function, *arguments)
     except SQLAlchemyError as error:
         unavailable = _unavailable_error(error)
-    raise unavailable  # and nothing else: in the frames of the other one stands the database's password
+    raise unavailable  # not chained: the frames of the other error hold the database's password
 
 
 def _unavailable_error(error: SQLAlchemyError) -> QueueUnavailableError:
@@ -155,8 +157,8 @@ def _unavailable_error(error: SQLAlchemyError) -> QueueUnavailableError:
     return unavailable
 
 
-def _closing_all(engine: sa.Engine) -> sa.Engine:
-    """*engine*, whose ``dispose()`` closes also what a thread of DBOS's still has, as soon as it is given back."""
+def _close_late_checkins(engine: sa.Engine) -> sa.Engine:
+    """Make *engine* close connections that DBOS's threads return to the pool after ``dispose()``."""
     disposed: list[sa.Engine] = []
     listen(engine, "engine_disposed", disposed.append)
 
@@ -168,8 +170,8 @@ def _closing_all(engine: sa.Engine) -> sa.Engine:
     return engine
 
 
-def _seconds(_: str) -> float:
-    """SQLite's ``unixepoch('subsec')``."""
+def _unixepoch(_: str) -> float:
+    """Stand in for SQLite's ``unixepoch('subsec')``."""
     return time.time()
 
 
@@ -178,7 +180,7 @@ def _decode_stored(stored: bytes) -> str:
 
 
 def _create_private(file: Path) -> None:
-    """The file, for its owner only: what is said of an upload is nobody else's business."""
+    """Create *file*, readable by its owner only, if it doesn't exist."""
     try:
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:

@@ -1,8 +1,8 @@
 """
-What is written of jobs, by DBOS's public calls: one row for each job, one for each run of each batch. Blocking.
+The rows of jobs, through DBOS's public API: one row per job, and one per run of each batch. Blocking.
 
-A job's own row is a record: its queue has no workers. It is ENQUEUED as long as the job is to be worked at, and
-CANCELLED once it is not, because somebody said so or because a refusal would meet every chunk.
+No worker runs the row of a job: its queue has none. It is ENQUEUED while the job is active. It is CANCELLED after
+somebody has cancelled the job, or after an error has stopped it that every chunk would get.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _log = logging.getLogger("gatepay_async.durable")
 
 JOB = "gatepay_job"
 BATCH = "gatepay_batch"
-_BEGUN = "gatepay_begun"  # an attribute of a run: card keys of it may be on the server
-ROWS_PER_STATEMENT = 500  # rows asked for by one statement
-_METADATA_ONLY: dict[str, Any] = {"load_input": False, "load_output": False}  # without what stands in a row
+_BEGUN = "gatepay_begun"  # a workflow attribute: some of the run's card keys may be on the server
+ROWS_PER_STATEMENT = 500
+_METADATA_ONLY: dict[str, Any] = {"load_input": False, "load_output": False}
 
 
 class JobStore:
@@ -41,10 +41,10 @@ class JobStore:
     The rows of one queue.
 
     Args:
-        client: DBOS's, on *engine*.
-        engine: For what must be one transaction.
-        queue: Whose rows.
-        version: Which workers may take them.
+        client: A DBOS client that uses *engine*.
+        engine: For inserting a job in one transaction.
+        queue: The queue's name.
+        version: The application version of the workers that may take the batches.
     """
 
     def __init__(self, client: DBOSClient, engine: sa.Engine, queue: str, version: str) -> None:
@@ -54,7 +54,7 @@ class JobStore:
         self._version = version
 
     def insert_job(self, job: str, manifest: JobManifest, parts: Iterable[Batch]) -> None:
-        """The job and all its batches, at once or not at all. Again: nothing."""
+        """Insert the job and all its batches in one transaction. If the job exists, do nothing."""
         with self._engine.begin() as connection:
             options = self._options(JOB, job, f"{self._queue}.jobs")
             self._client.enqueue_in_transaction(connection, options, manifest.to_row())
@@ -64,7 +64,7 @@ class JobStore:
                 self._client.enqueue_in_transaction(connection, options, *task.to_row())
 
     def enqueue_run(self, task: Task, *, delay: float = 0) -> None:
-        """Queue *task*, after *delay* seconds. Again: nothing."""
+        """Queue *task*, to be taken in *delay* seconds at the earliest. If it is queued already, do nothing."""
         options = self._options(BATCH, task.id, self._queue)
         if delay:
             options["delay_seconds"] = delay
@@ -72,64 +72,64 @@ class JobStore:
 
     def job(self, job: str) -> JobRow | None:
         """
-        The row of *job*, or None.
+        Read the row of *job*; None: there is no such job.
 
         Raises:
-            UnreadableRowError: It can't be read.
+            UnreadableRowError: The row can't be read.
         """
         rows = self._list(workflow_ids=[job], name=JOB, load_output=False)
         return _job_row(rows[0]) if rows else None
 
     def jobs(self) -> list[JobRow]:
-        """The rows of all jobs of this queue, the newest first. One that can't be read is left out, with a warning."""
+        """The rows of all jobs of this queue, the newest first. Unreadable rows are logged and left out."""
         rows = self._list_readable(name=JOB, sort_desc=True, load_output=False)
         ours = (row for row in rows if row.workflow_id.startswith(f"{self._queue}:"))
         return [row for row in map(_readable_job, ours) if row is not None]
 
     def active_jobs(self, jobs: Iterable[str]) -> set[str]:
-        """Those of *jobs* that are to be worked at."""
+        """Those of *jobs* that are neither cancelled nor stopped."""
         rows = [row for part in _slices(jobs) for row in self._list_readable(workflow_ids=part, **_METADATA_ONLY)]
         return {row.workflow_id for row in rows if row.status in OPEN_STATUSES}
 
     def batches(self, ids: Iterable[str]) -> dict[str, BatchRow]:
         """
-        The runs of these names; those that don't exist are left out.
+        Read the rows of the runs *ids*. Runs that don't exist are left out.
 
         Raises:
-            UnreadableRowError: One of them can't be read.
+            UnreadableRowError: One of the rows can't be read.
         """
         return {row.workflow_id: _batch_row(row) for row in self._list_by_ids(ids, name=BATCH)}
 
-    def runs_of(self, job: str) -> list[str]:
-        """The names of all runs of its batches, also of those that nobody asks for."""
+    def run_ids(self, job: str) -> list[str]:
+        """The IDs of all runs of the job's batches."""
         rows = self._list_readable(workflow_id_prefix=f"{job}.", name=BATCH, **_METADATA_ONLY)
         return [row.workflow_id for row in rows]
 
     def taken(self) -> list[WorkflowStatus]:
-        """The rows that workers of this queue have now, or had when they died."""
+        """The rows of runs that live or dead workers have taken and not finished."""
         return self._list_readable(name=BATCH, queue_name=self._queue, status="PENDING", **_METADATA_ONLY)
 
-    def refuse_strangers(self, executor: str) -> None:
-        """Cancel what *executor* has taken that is no batch: nobody will run it, and it counts as being run."""
+    def cancel_foreign_rows(self, executor: str) -> None:
+        """Cancel rows that *executor* has taken and that are no batches: they would use up the global concurrency."""
         rows = self._list_readable(queue_name=self._queue, status="PENDING", executor_id=executor, **_METADATA_ONLY)
-        strange = [
+        foreign = [
             row.workflow_id for row in rows if (row.name, row.class_name, row.config_name) != (BATCH, None, None)
         ]
-        if strange:
-            _log.warning("the queue %s held rows that are no batches; they are cancelled: %a", self._queue, strange)
-            self.cancel(strange)
+        if foreign:
+            _log.warning("the queue %s held rows that are no batches; they are cancelled: %a", self._queue, foreign)
+            self.cancel(foreign)
 
     def is_taken(self, name: str, executor: str) -> bool:
-        """Whether *executor* has that run."""
+        """Whether the run *name* is assigned to *executor*."""
         rows = self._list_by_ids([name], status="PENDING", **_METADATA_ONLY)
         return any(row.executor_id == executor for row in rows)
 
     def mark_begun(self, name: str) -> bool:
         """
-        Note that calls for that run are made from now on.
+        Mark the run *name*: from now on, calls for it are made.
 
         Returns:
-            Whether they may have been made before: by a worker that died, or that it was taken from.
+            Whether the mark was there already. If so, another worker may have sent some of the run's card keys.
         """
         begun = any(map(_is_begun, self._list_by_ids([name], **_METADATA_ONLY)))
         if not begun:
@@ -137,36 +137,41 @@ class JobStore:
         return begun
 
     def taken_before(self, when: datetime) -> list[WorkflowStatus]:
-        """Those of them taken before *when*."""
+        """The rows of ``taken()`` that were taken before *when*."""
         before = when.isoformat()
         return self._list_readable(
             name=BATCH, queue_name=self._queue, status="PENDING", dequeued_before=before, **_METADATA_ONLY
         )
 
     def stop(self, job: str, names: Iterable[str]) -> None:
-        """Nothing of *job* is to be sent any more; of the runs *names*, those that are queued are taken out."""
+        """Cancel *job*, and those of the runs *names* that are still queued."""
         self._client.cancel_workflow(job)
         self.cancel(row.workflow_id for row in self._list_by_ids(names, status=list(QUEUED_STATUSES), **_METADATA_ONLY))
 
     def cancel(self, ids: Iterable[str]) -> None:
-        """Nobody is to take these any more."""
+        """Cancel the rows *ids*."""
         for part in _slices(list(ids)):
             self._client.cancel_workflows(part)
 
     def reopen_job(self, job: str) -> None:
-        """*job* is to be worked at again."""
+        """
+        Make a cancelled or stopped *job* active again.
+
+        Raises:
+            DurableError: The job was deleted.
+        """
         try:
             self._client.resume_workflow(job, queue_name=f"{self._queue}.jobs")
         except dbos_error.DBOSNonExistentWorkflowError:
             raise DurableError(problem=Problem("job_gone", job=job)) from None
 
     def requeue(self, ids: Sequence[str]) -> None:
-        """Put these runs, which a dead worker had or somebody cancelled, back into the queue."""
+        """Put runs that were cancelled, or that a worker has taken, back into the queue."""
         for part in _slices(ids):
             self._client.resume_workflows(part, queue_name=self._queue)
 
     def delete(self, ids: Sequence[str]) -> None:
-        """Remove these rows."""
+        """Delete the rows *ids*."""
         for part in _slices(ids):
             self._client.delete_workflows(part)
 
@@ -175,12 +180,12 @@ class JobStore:
             yield from self._list(workflow_ids=part, **options)
 
     def _list_readable(self, **options: Any) -> list[WorkflowStatus]:
-        """Without those that can't even be loaded: one of them doesn't hide the others."""
+        """List rows. If DBOS can't load one of them, list them one by one, and leave that one out."""
         with suppress(UnreadableRowError):
             return self._list(**options)
-        return list(self._one_by_one(**options))
+        return list(self._list_row_by_row(**options))
 
-    def _one_by_one(self, **options: Any) -> Iterator[WorkflowStatus]:
+    def _list_row_by_row(self, **options: Any) -> Iterator[WorkflowStatus]:
         offset = -1
         while True:
             offset += 1
@@ -194,7 +199,7 @@ class JobStore:
             yield rows[0]
 
     def _list(self, **options: Any) -> list[WorkflowStatus]:
-        with pickle_guard.refuse_in_thread(), pickle_guard.one_row_error(None):
+        with pickle_guard.refuse_in_thread(), pickle_guard.wrap_row_errors(None):
             return self._client.list_workflows(**options)
 
     def _options(self, name: str, identity: str, queue: str) -> EnqueueOptions:
@@ -220,13 +225,13 @@ def _readable_job(row: WorkflowStatus) -> JobRow | None:
 
 
 def _job_row(row: WorkflowStatus) -> JobRow:
-    with pickle_guard.one_row_error(row.workflow_id):
+    with pickle_guard.wrap_row_errors(row.workflow_id):
         manifest = JobManifest.from_row(_arguments(row)[0])
         return JobRow(row.workflow_id, row.status in OPEN_STATUSES, _time(row.created_at), manifest)
 
 
 def _batch_row(row: WorkflowStatus) -> BatchRow:
-    with pickle_guard.one_row_error(row.workflow_id):
+    with pickle_guard.wrap_row_errors(row.workflow_id):
         task = Task.from_row(row.workflow_id, _arguments(row))
         result = BatchResult.from_row(row.output or {}) if row.status == "SUCCESS" else None
         if result is not None:

@@ -1,9 +1,9 @@
 """
-Rows of the database are not trusted: whoever can write to it must not be able to run code here.
+Refuses pickled rows: somebody who can write to the database must not be able to run code here.
 
-DBOS decodes a row with the serializer that the row itself names, and one of them is pickle, which runs whatever it is
-told. We write JSON only. So pickle is refused where rows are ours: in our own queries always, and in the whole process
-while a DBOS of ours works in it. A DBOS of the application's own is left as it is; the documentation says so.
+DBOS decodes each row with the serializer that the row names. One of these is pickle, which can run any code. We write
+JSON only, so we refuse pickle in all our own queries, and in the whole process while a DBOS that we have launched runs
+in it. An application's own DBOS is left as it is; the documentation says so.
 """
 
 from __future__ import annotations
@@ -21,64 +21,64 @@ from gatepay_async.words.problem import Problem
 
 
 class PickledRowError(ValueError):
-    """A row names pickle as its serializer; it is not decoded."""
+    """A row names pickle as its serializer. It is not decoded."""
 
     def __init__(self) -> None:
-        super().__init__("the row is pickled, and rows of ours never are; it is not decoded")
+        super().__init__("the row is pickled, which this package never does; it is not decoded")
 
 
-class _ThisThread(threading.local):
-    """This thread asks for rows of ours."""
+class _ThreadState(threading.local):
+    """``refusing``: how many ``refuse_in_thread()`` blocks this thread is in."""
 
-    asking = 0
+    refusing = 0
 
 
-_this_thread = _ThisThread()
-_process_wide: list[object] = []  # one for each DBOS of ours that works in this process
+_thread_state = _ThreadState()
+_process_wide: list[object] = []  # one for each DBOS that we have launched in this process
 _unpickle = _serialization.DBOSDefaultSerializer.deserialize
 
 
 def _deserialize(text: str) -> Any:
-    if _this_thread.asking or _process_wide:
+    if _thread_state.refusing or _process_wide:
         raise PickledRowError
     return _unpickle(text)
 
 
-# On the one instance that DBOS uses for rows which name pickle; there is no setting for it.
+# DBOS has no setting for this, so we patch the one instance that it uses for pickled rows.
 setattr(_serialization.DBOSDefaultSerializer, "deserialize", _deserialize)  # noqa: B010 -- a method, to type checkers
 
 
 @contextmanager
 def refuse_in_thread() -> Generator[None]:
-    """Refuse pickled rows in what this thread asks DBOS for."""
-    _this_thread.asking += 1
+    """Refuse pickled rows in the DBOS queries of this thread."""
+    _thread_state.refusing += 1
     try:
         yield
     finally:
-        _this_thread.asking -= 1
+        _thread_state.refusing -= 1
 
 
 class _QuietFilter(logging.Filter):
-    """DBOS logs what it can't decode, and quotes the row; whoever asks for it here says so without that."""
+    """Drops DBOS's own log of rows that it can't decode: it quotes them. ``wrap_row_errors`` reports them instead."""
 
     def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 -- logging's own signature
-        """Whether it is logged."""
-        return not _this_thread.asking
+        """Return whether *record* is logged."""
+        return not _thread_state.refusing
 
 
 logging.getLogger("dbos").addFilter(_QuietFilter())
 
 
 @contextmanager
-def one_row_error(name: str | None) -> Generator[None]:
+def wrap_row_errors(name: str | None) -> Generator[None]:
     """
-    Whatever a row holds that this version did not write is one error, which quotes nothing.
+    Turn any error about the contents of a row into an ``UnreadableRowError``, which quotes nothing of the row.
 
     Args:
-        name: The row's; None: one of several.
+        name: The row's ID. None: it is one of several rows.
 
     Raises:
-        UnreadableRowError: It can't be read.
+        UnreadableRowError: The row can't be read.
     """
     unreadable = False
     try:
@@ -94,10 +94,10 @@ def one_row_error(name: str | None) -> Generator[None]:
 
 @contextmanager
 def refuse_in_process() -> Generator[None]:
-    """Refuse pickled rows in the whole process: the threads of DBOS decode them, too."""
-    mine = object()
-    _process_wide.append(mine)
+    """Refuse pickled rows in the whole process, because DBOS's threads decode rows, too."""
+    token = object()
+    _process_wide.append(token)
     try:
         yield
     finally:
-        _process_wide.remove(mine)
+        _process_wide.remove(token)

@@ -1,8 +1,9 @@
 """
-Who is at work: each worker holds a lock that the system takes from it when it dies. Blocking; for worker threads.
+Locks that show which workers are alive: the system releases a worker's lock when its process dies.
 
-On PostgreSQL it is an advisory lock of a session; on SQLite, a lock on a file beside the database: one machine. So the
-dead are told from the slow at once, and no clock is asked.
+On PostgreSQL it is a session's advisory lock. With SQLite, where all workers are on one machine, it is a lock on a file
+next to the database. Unlike a heartbeat, a lock distinguishes dead workers from slow ones at once. Everything here
+blocks: call it in threads.
 """
 
 from __future__ import annotations
@@ -18,48 +19,48 @@ from typing import Protocol
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-REAPER_NUMBER = 0  # in the place of a worker's number
-PROBE_TIMEOUT_S = 1.0  # seconds for somebody who only looks whether we are there
+REAPER_NUMBER = 0  # instead of a worker's number
+PROBE_TIMEOUT_S = 1.0  # a worker that only checks whether our lock is held holds it no longer than this
 MAX_LOCK_TRIES = 100
 
 
 def _lock_number(name: str) -> int:
-    """31 bits, above 0, as PostgreSQL takes two of them for a lock."""
+    """Hash *name* to a positive number of 31 bits: PostgreSQL identifies an advisory lock by two of these."""
     return (int.from_bytes(blake2b(name.encode(), digest_size=4).digest(), "big") >> 1) or 1
 
 
 class WorkerLocks(Protocol):
-    """The workers of one queue."""
+    """The locks of one queue's workers."""
 
     def acquire(self, worker: str) -> bool:
-        """Be there as *worker*, from now until ``release()`` or the end of the process; False: somebody is already."""
+        """Lock the name *worker* until ``release()`` or the end of the process. False: another process holds it."""
         ...
 
     def is_held(self) -> bool:
-        """Whether we are there still; a connection may have been cut."""
+        """Whether we still hold our lock. A broken connection releases it."""
         ...
 
     def release(self) -> None:
-        """Be there no more. Again: nothing."""
+        """Release our lock, if we hold it."""
         ...
 
     def count_and_dead(self, workers: set[str]) -> tuple[int, set[str]]:
-        """How many are there, and which of *workers* are not."""
+        """Return the number of live workers, and those of *workers* that are dead."""
         ...
 
     @contextmanager
     def reaper_lock(self) -> Generator[bool]:
-        """Whether we are the only one in here; if so, until the end of the block."""
+        """Hold the lock for requeueing dead workers' batches during the block. False: another worker holds it."""
         ...
 
 
 class PostgresWorkerLocks:
     """
-    By advisory locks of two numbers: the queue's, and the worker's.
+    ``WorkerLocks`` on PostgreSQL. The two numbers of an advisory lock are the queue's and the worker's.
 
     Args:
-        engine: For the locks; the one that says we are there keeps a connection.
-        queue: Whose workers.
+        engine: The engine. The worker's own lock occupies one connection.
+        queue: The queue's name.
     """
 
     def __init__(self, engine: sa.Engine, queue: str) -> None:
@@ -68,7 +69,7 @@ class PostgresWorkerLocks:
         self._connection: sa.Connection | None = None
 
     def acquire(self, worker: str) -> bool:
-        """As ``WorkerLocks.acquire``."""
+        """Implement ``WorkerLocks.acquire``."""
         self.release()
         connection = self._engine.connect()
         both = {"queue": self._queue, "worker": _lock_number(worker)}
@@ -79,7 +80,7 @@ class PostgresWorkerLocks:
         return False
 
     def is_held(self) -> bool:
-        """As ``WorkerLocks.is_held``."""
+        """Implement ``WorkerLocks.is_held``."""
         if self._connection is None:
             return False
         try:
@@ -90,20 +91,20 @@ class PostgresWorkerLocks:
         return True
 
     def release(self) -> None:
-        """As ``WorkerLocks.release``."""
+        """Implement ``WorkerLocks.release``."""
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        if not connection.invalidated:  # one that was cut would be made anew, for nothing
+        if not connection.invalidated:  # SQLAlchemy would reconnect an invalidated one, only to unlock nothing
             with suppress(SQLAlchemyError):
-                # A server that is told goodbye takes its time, and has the lock meanwhile: others would see us, and who
-                # comes back at once would find himself there.
+                # Unlock explicitly. The server takes a while to end a closed session, and keeps its locks until then:
+                # a worker that restarts at once would find its own name locked.
                 connection.execute(sa.text("SELECT pg_advisory_unlock_all()"))
-        connection.invalidate()  # not put back: what we hold must end with it in any case
+        connection.invalidate()  # close the connection instead of pooling it, so that its locks end in any case
         connection.close()
 
     def count_and_dead(self, workers: set[str]) -> tuple[int, set[str]]:
-        """As ``WorkerLocks.count_and_dead``."""
+        """Implement ``WorkerLocks.count_and_dead``."""
         query = sa.text(
             "SELECT objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2 "
             "AND classid = :queue AND objid <> :reaping "
@@ -115,7 +116,7 @@ class PostgresWorkerLocks:
 
     @contextmanager
     def reaper_lock(self) -> Generator[bool]:
-        """As ``WorkerLocks.reaper_lock``."""
+        """Implement ``WorkerLocks.reaper_lock``."""
         with (
             self._engine.connect().execution_options(isolation_level="READ COMMITTED") as connection,
             connection.begin(),
@@ -126,21 +127,21 @@ class PostgresWorkerLocks:
 
 class FileWorkerLocks:
     """
-    By locks on files beside a SQLite database; SQLite's own locks, which every system knows.
+    ``WorkerLocks`` next to an SQLite database. Each lock is an SQLite lock on a file, which works on every system.
 
     Args:
         database: The database's file.
-        queue: Whose workers.
+        queue: The queue's name.
     """
 
     def __init__(self, database: Path, queue: str) -> None:
-        self._beside = f"{database.name}-{_lock_number(queue):08x}-"
+        self._prefix = f"{database.name}-{_lock_number(queue):08x}-"
         self._folder = database.absolute().parent
         self._lock: sqlite3.Connection | None = None
         self._mine: Path | None = None
 
     def acquire(self, worker: str) -> bool:
-        """As ``WorkerLocks.acquire``."""
+        """Implement ``WorkerLocks.acquire``."""
         self.release()
         path = self._path(worker)
         for _ in range(MAX_LOCK_TRIES):
@@ -150,15 +151,15 @@ class FileWorkerLocks:
             if path.exists():
                 self._lock, self._mine = lock, path
                 return True
-            lock.close()  # somebody has just taken the file for a dead one's, and cleared it away
+            lock.close()  # before we locked the file, another worker deleted it as that of a dead worker
         return False
 
     def is_held(self) -> bool:
-        """As ``WorkerLocks.is_held``."""
+        """Implement ``WorkerLocks.is_held``."""
         return self._lock is not None
 
     def release(self) -> None:
-        """As ``WorkerLocks.release``."""
+        """Implement ``WorkerLocks.release``."""
         lock, self._lock = self._lock, None
         if lock is not None and self._mine is not None:
             _unlink(self._mine)
@@ -166,16 +167,16 @@ class FileWorkerLocks:
             self._mine = None
 
     def count_and_dead(self, workers: set[str]) -> tuple[int, set[str]]:
-        """As ``WorkerLocks.count_and_dead``. What a dead one has left is cleared away."""
+        """Implement ``WorkerLocks.count_and_dead``. The files of dead workers are deleted."""
         present = {
-            path for path in self._folder.glob(f"{self._beside}*.worker") if path == self._mine or _is_file_locked(path)
+            path for path in self._folder.glob(f"{self._prefix}*.worker") if path == self._mine or _is_file_locked(path)
         }
         return len(present), {worker for worker in workers if self._path(worker) not in present}
 
     @contextmanager
     def reaper_lock(self) -> Generator[bool]:
-        """As ``WorkerLocks.reaper_lock``."""
-        lock = _lock_file(self._folder / f"{self._beside}reaping")
+        """Implement ``WorkerLocks.reaper_lock``."""
+        lock = _lock_file(self._folder / f"{self._prefix}reaping")
         try:
             yield lock is not None
         finally:
@@ -183,11 +184,11 @@ class FileWorkerLocks:
                 lock.close()
 
     def _path(self, worker: str) -> Path:
-        return self._folder / f"{self._beside}{_lock_number(worker):08x}.worker"
+        return self._folder / f"{self._prefix}{_lock_number(worker):08x}.worker"
 
 
 def _lock_file(path: Path, *, wait: float = 0) -> sqlite3.Connection | None:
-    """A lock on *path*, until it is closed or the process ends; None: somebody has it, also after *wait* seconds."""
+    """Lock *path* until the connection is closed or the process ends. None: still locked after *wait* seconds."""
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     lock = sqlite3.connect(path, timeout=wait, isolation_level=None, check_same_thread=False)
@@ -201,6 +202,7 @@ def _lock_file(path: Path, *, wait: float = 0) -> sqlite3.Connection | None:
 
 
 def _is_file_locked(path: Path) -> bool:
+    """Whether another process holds the lock on *path*. If none does, the file is deleted."""
     lock = _lock_file(path)
     if lock is None:
         return True
@@ -210,6 +212,6 @@ def _is_file_locked(path: Path) -> bool:
 
 
 def _unlink(path: Path) -> None:
-    """Remove a file that we have the lock of; Windows does not as long as it is open, and then it stays."""
+    """Delete a file that we have locked. Windows can't delete open files: there it stays."""
     with suppress(OSError):
         path.unlink()

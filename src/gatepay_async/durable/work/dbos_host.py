@@ -52,7 +52,7 @@ _OPEN_WORKERS: dict[str, _OpenWorker] = {}  # by queue
 async def _batch_workflow(*arguments: Any) -> dict[str, Any]:
     try:
         name = str(DBOS.workflow_id)
-        with pickle_guard.one_row_error(name):
+        with pickle_guard.wrap_row_errors(name):
             task = Task.from_row(name, arguments)
         return await _dispatch(task)
     except DurableError as error:

@@ -1,4 +1,4 @@
-"""How often the server may be asked: a limit for all workers, and each one's share of it."""
+"""The rate limit that all workers share, and the share of one worker."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from gatepay_async.protocol.durations import above_0, without_timedelta
 @frozen
 class Rate:
     """
-    So many calls in so many seconds, over all workers of a shop together.
+    A rate limit: at most ``limit`` calls in ``per`` seconds, over all workers of a queue together.
 
     Attributes:
-        limit: Calls.
+        limit: The number of calls.
         per: Seconds, or a ``timedelta``.
     """
 
@@ -28,10 +28,10 @@ class Rate:
 
 class RateLimiter:
     """
-    One worker's share of a rate: calls evenly spaced, never in a burst.
+    One worker's share of a rate. Its calls are evenly spaced, without bursts.
 
     Args:
-        rate: Of all workers; None: no limit.
+        rate: The rate of all workers together; None: no limit.
         now: A clock, in seconds.
     """
 
@@ -43,21 +43,21 @@ class RateLimiter:
         self._lock = anyio.Lock()
 
     def set_workers(self, workers: int) -> None:
-        """So many *workers* are there, this one included."""
+        """Set the number of workers that share the rate, this one included."""
         self._workers = max(1, workers)
 
     def delay_next(self, seconds: float) -> None:
-        """The next call is made in so many *seconds* at the earliest."""
+        """Make no call for *seconds*."""
         self._next_at = self._now() + seconds
 
     def longest_wait(self, callers: int) -> float:
-        """Seconds that a call may wait for its turn, *callers* being in line."""
+        """The seconds that a call waits at most if *callers* calls are waiting, itself included."""
         return self._interval * self._workers * callers
 
     async def acquire(self) -> None:
         """Wait until the next call may be made."""
         if not self._interval:
             return
-        async with self._lock:  # one by one: a loop that was held up for a while must not let several out at once
+        async with self._lock:  # one at a time: after the event loop was blocked, several would start at once
             await anyio.sleep(max(0.0, self._next_at - self._now()))
             self._next_at = self._now() + self._interval * self._workers

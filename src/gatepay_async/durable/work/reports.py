@@ -1,4 +1,4 @@
-"""The report of a job: the ledger of a plain upload, with the card keys of what is not known to be on the server."""
+"""The report of a job: like a plain upload's, with the card keys that are not known to be on the server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from attrs import evolve
 from gatepay_async.durable.errors import SourceChangedError
 from gatepay_async.durable.records import batches
 from gatepay_async.durable.records.batches import Batch
-from gatepay_async.durable.records.job_progress import JobProgress, left
+from gatepay_async.durable.records.job_progress import JobProgress, outcome_within
 from gatepay_async.durable.records.rows import JobRow
 from gatepay_async.durable.spool.folder import Spool
 from gatepay_async.protocol import bulk
@@ -21,12 +21,12 @@ from gatepay_async.words.problem import Problem
 
 class Reporter:
     """
-    Writes the report.
+    Makes the report of a job.
 
     Args:
-        job: Its row.
-        job_progress: What became of its batches.
-        spool: Where its card keys are; where they are no more, the report does without.
+        job: The job's row.
+        job_progress: The results of its batches.
+        spool: Holds the card keys. If they are deleted or changed, the report leaves them out.
     """
 
     def __init__(self, job: JobRow, job_progress: JobProgress, spool: Spool) -> None:
@@ -36,7 +36,7 @@ class Reporter:
         self._stopped = job_progress.stopped(job)
 
     async def report(self) -> UploadReport:
-        """The whole."""
+        """Read the card keys from the spool, and return the complete report."""
         ledger = self._job_progress.ledger()
         await self._add_refused_lines(ledger)
         for number in self._job_progress.numbers:
@@ -59,11 +59,11 @@ class Reporter:
         return [_with_keys(outcome, by_index[outcome.index]) for outcomes in by_chunk.values() for outcome in outcomes]
 
     def _with_reason(self, outcome: ChunkOutcome) -> ChunkOutcome:
-        """With the reason why the job has ended, where there was none of its own."""
+        """*outcome*, with the reason why the job ended if it has no error of its own."""
         return outcome if outcome.fate is Fate.STORED else evolve(outcome, error=outcome.error or self._stopped)
 
     async def _read_chunks(self, batch: Batch) -> list[Chunk] | None:
-        """The chunks of *batch*, or None where the spool has lost them."""
+        """The chunks of *batch*, or None if the spool doesn't have them any more."""
         data = await self._read_batch(batch)
         return None if data is None else batches.chunks_of(data, batch)
 
@@ -78,13 +78,13 @@ class Reporter:
         return data
 
     async def _add_refused_lines(self, ledger: Ledger) -> None:
-        """The lines that can't be card keys."""
+        """Add the lines that can't be card keys."""
         refused, problems = self._job.manifest.refused, self._job.manifest.problems
         if refused is None or problems is None:
             return
         chunks, stored_problems = await self._read_chunks(refused), await self._read_batch(problems)
         if chunks is None or stored_problems is None:
-            ledger.add(left(refused, refused.count, Fate.REFUSED))
+            ledger.add(outcome_within(refused, refused.count, Fate.REFUSED))
             return
         pairs = ((line, key) for chunk in chunks for line, key in zip(chunk.lines, chunk.keys, strict=True))
         for count, stored in json.loads(stored_problems):
@@ -94,7 +94,7 @@ class Reporter:
 
 
 def _with_keys(outcome: ChunkOutcome, chunk: Chunk) -> ChunkOutcome:
-    """*outcome* with its card keys, unless it is stored."""
+    """*outcome* with its card keys from *chunk*, unless they are on the server."""
     if outcome.fate is Fate.STORED:
         return outcome
     pairs = zip(chunk.lines, chunk.keys, strict=True)

@@ -1,4 +1,4 @@
-"""What a worker does with a batch that it has taken; on the event loop of the one who opened the worker."""
+"""Runs the batches that a worker takes from the queue, on the event loop on which the worker was opened."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ from gatepay_async.words.problem import Problem
 
 T = TypeVar("T")
 
-MAX_RUN_S = 30.0  # seconds; what is left then is another run's
-AWAY_POLL_S = 0.2  # seconds
-RETRY_INTERVAL_S = 1.0  # seconds between two questions to a database that is away
-READ_BYTES = 2**20  # bytes read at a time, to check the whole
-MAX_UNANSWERED_RUNS = 12  # runs in a row that nobody answered
-MAX_BACKOFF_S = 300.0  # seconds between two of them; 24 minutes altogether
+MAX_RUN_S = 30.0  # the next run of the batch sends what is left after that
+LOCK_POLL_S = 0.2
+RETRY_INTERVAL_S = 1.0  # between two attempts to reach the database
+READ_BYTES = 2**20  # read at a time when a spool file is checked
+MAX_UNANSWERED_RUNS = 12  # in a row; with their delays, they take 24 minutes
+MAX_BACKOFF_S = 300.0  # between two runs that got no reply
 
 
 @define
 class _JobState:
-    """What a worker knows of a job that it works at."""
+    """A job of which this worker runs at least one batch."""
 
-    active: bool
+    active: bool  # neither cancelled nor stopped
     manifest: JobManifest
-    runs: int = 0
-    checking: anyio.Lock = field(factory=anyio.Lock)
+    runs: int = 0  # in progress
+    check_lock: anyio.Lock = field(factory=anyio.Lock)
 
 
 class Runner:
@@ -55,12 +55,17 @@ class Runner:
     Runs batches.
 
     Args:
-        store: Where they are written.
-        spool: Where their card keys lie.
-        send: Sends a call, again where that helps.
-        rate_limiter: When the next call may be made.
-        places: For the calls in flight, where they may be fewer than the batches in work; None: one for each batch.
-        executor: As which this worker takes batches.
+        store: The rows of jobs and batches.
+        spool: Holds their card keys.
+        send: Sends a call, and retries it where that helps.
+        rate_limiter: Says when the next call may start.
+        executor: The executor ID under which this worker takes batches.
+        places: Limits the calls in flight; None: each batch may have one.
+
+    Attributes:
+        idle_jobs: Jobs of which no batch runs here any more. They may have ended.
+        lock_lost: Other workers may take our batches, because this worker has lost its lock.
+        closing: The worker is being closed: no further call starts.
     """
 
     def __init__(
@@ -81,33 +86,37 @@ class Runner:
         self._places = places
         self._jobs: dict[str, _JobState] = {}
         self._checked_jobs: set[str] = set()
-        self._latest: dict[str, Task] = {}  # taken from us, and by us again: of the two the later one has the row
-        self.idle_jobs: set[str] = set()  # jobs that were worked at, and are not any more: they may have ended
+        # A worker that loses a batch may take it again while its first run is still going on. The later run owns it.
+        self._latest: dict[str, Task] = {}
         self._cached_secret = b""
-        self._accepted = False  # something was stored with this worker's secret
-        self.away = False  # others may take what we have
+        self._accepted = False  # GatePay has accepted a call with this worker's appsecret
+        self.idle_jobs: set[str] = set()
+        self.lock_lost = False
         self.closing = False
 
     async def run(self, task: Task, *, late: bool = False) -> dict[str, Any]:
         """
-        What became of *task*, for the database. Never raises; what it tells holds no card key.
+        Run *task*, and queue the next run of its batch if one is needed. Never raises.
 
         Args:
-            task: What to run.
-            late: It was taken a while ago, and may be another worker's by now; that one's word is what counts then.
+            task: The run to carry out.
+            late: The task was taken long before this call. If another worker has taken it since, nothing is sent.
+
+        Returns:
+            The result as the database stores it, without card keys.
         """
-        if late and not await self._ask_until_answered(self._store.is_taken, task.id, self._executor):
+        if late and not await self._retry_until_available(self._store.is_taken, task.id, self._executor):
             return BatchResult().to_row()
-        ends = anyio.current_time() + MAX_RUN_S
-        while self.away and not self.closing and anyio.current_time() < ends:  # noqa: ASYNC110 -- for a moment
-            await anyio.sleep(AWAY_POLL_S)
-        job = await self._job(task.job)
+        deadline = anyio.current_time() + MAX_RUN_S
+        while self.lock_lost and not self.closing and anyio.current_time() < deadline:  # noqa: ASYNC110 -- for a moment
+            await anyio.sleep(LOCK_POLL_S)
+        job = await self._load_job(task.job)
         if job is None:
             return BatchResult().to_row()
         job.runs += 1
         self._latest[task.id] = task
         try:
-            result = await self._send_batch(task, job, ends)
+            result = await self._send_batch(task, job, deadline)
         finally:
             job.runs -= 1
             if not job.runs:
@@ -115,7 +124,7 @@ class Runner:
                 self.idle_jobs.add(task.job)
         if not job.active:
             result.follows = False
-        if (result.follows or result.stopped is not None) and await self._is_task_ours(task):
+        if (result.follows or result.stopped is not None) and await self._is_still_ours(task):
             await self._queue_next_run(task, job, result)
         if self._latest.get(task.id) is task:
             del self._latest[task.id]
@@ -123,20 +132,21 @@ class Runner:
 
     @property
     def busy(self) -> bool:
-        """Whether something is being run."""
+        """Whether any batch is running."""
         return bool(self._jobs)
 
     async def refresh_active_jobs(self) -> None:
-        """Ask which of the jobs being worked at are to go on."""
-        running = dict(self._jobs)  # by the time of the answer there may be others, or other runs of the same
+        """Look up which of the running jobs were cancelled or stopped, and mark them so."""
+        running = dict(self._jobs)  # a copy: runs begin and end while we wait for the database
         active = await in_thread(self._store.active_jobs, list(running))
         for name, job in running.items():
-            job.active = job.active and name in active  # who has asked later than this knows better
+            job.active = job.active and name in active  # False stays: a later query may have set it meanwhile
 
-    async def _send_batch(self, task: Task, job: _JobState, ends: float) -> BatchResult:
+    async def _send_batch(self, task: Task, job: _JobState, deadline: float) -> BatchResult:
         async def may_send() -> bool:
-            # A place first: calls whose turn has come by the rate would leave in a burst once places are free.
-            return await self._take_place(ends) and await self._wait_for_turn(job, ends)
+            # The place comes first. In the other order, calls that the rate limiter has released would wait for
+            # places, and then leave in a burst.
+            return await self._take_place(deadline) and await self._wait_for_turn(job, deadline)
 
         if self.closing:
             return BatchResult(follows=True)
@@ -144,16 +154,17 @@ class Runner:
             chunks = await self._remaining_chunks(task, job)
         except (SourceChangedError, UnreadableRowError) as error:
             return BatchResult(stopped=error)
-        except Exception:  # noqa: BLE001 -- a shared folder, or a store, is away for a while
+        except Exception:  # noqa: BLE001 -- a shared folder or a bucket may be unavailable for a while
             return BatchResult(follows=True, unanswered=True)
         if not job.active:
             return BatchResult([bulk.left(chunk) for chunk in chunks])
-        begun = bool(chunks) and await self._ask_until_answered(self._store.mark_begun, task.id)
+        begun = bool(chunks) and await self._retry_until_available(self._store.mark_begun, task.id)
         if begun:
-            # Whoever ran it before has not said what became of it: any of it may be on the server.
+            # An earlier attempt at this run ended without a result: any of its card keys may be on the server.
             chunks = [evolve(chunk, in_doubt=True) for chunk in chunks]
-        # Asked after that was noted: who cancels it in between, and is told that nothing of it was begun, is right.
-        if chunks and not await self._is_task_ours(task):
+        # Check this after mark_begun. If somebody cancels the run before the mark is written, the row says that
+        # nothing was sent. That must be true.
+        if chunks and not await self._is_still_ours(task):
             return BatchResult([bulk.left(chunk) for chunk in chunks])
         sender = BatchSender(
             self._send, task.product_id, may_send, on_sent=self._release_place, accepted=self._accepted
@@ -163,99 +174,110 @@ class Runner:
         finally:
             self._accepted = self._accepted or sender.accepted
 
-    async def _take_place(self, ends: float) -> bool:
-        """Wait for a place until *ends*; whether there was one."""
+    async def _take_place(self, deadline: float) -> bool:
+        """Wait for a place until *deadline*. Return whether we have one."""
         if self._places is None:
             return True
-        with anyio.move_on_after(ends - anyio.current_time()):
+        with anyio.move_on_after(deadline - anyio.current_time()):
             await self._places.acquire()
             return True
         return False
 
-    async def _wait_for_turn(self, job: _JobState, ends: float) -> bool:
-        """Wait until the rate allows a call; whether it may still be made. If not, the place is given back."""
-        may = False
+    async def _wait_for_turn(self, job: _JobState, deadline: float) -> bool:
+        """Wait until the rate allows a call. Return whether to make it; if not, the place is released."""
+        allowed = False
         try:
             await self._rate_limiter.acquire()
-            may = job.active and not self.away and not self.closing and anyio.current_time() < ends
+            allowed = job.active and not self.lock_lost and not self.closing and anyio.current_time() < deadline
         finally:
-            if not may:
+            if not allowed:
                 self._release_place()
-        return may
+        return allowed
 
     def _release_place(self) -> None:
         if self._places is not None:
             self._places.release()
 
     async def _remaining_chunks(self, task: Task, job: _JobState) -> list[Chunk]:
-        """What is left to send of the batch, after the runs before this one; as it was submitted."""
+        """
+        Read the chunks of the batch that earlier runs have left to send.
+
+        Raises:
+            SourceChangedError: The spool doesn't hold what was submitted.
+            UnreadableRowError: The row of an earlier run can't be read.
+        """
         batch, source = task.batch, batches.spool_name(task.job)
         names = [batch_id(task.job, batch.number, turn) for turn in range(task.turn)]
-        rows = await self._ask_until_answered(self._store.batches, names)
+        rows = await self._retry_until_available(self._store.batches, names)
         before = [rows[name].result or BatchResult() for name in names if name in rows]
         if results.all_settled(batch, before):
-            return []  # by the worker that it was taken from; its card keys may be gone by now
-        async with job.checking:
+            return []  # don't read the spool: the card keys may be deleted already
+        async with job.check_lock:
             if task.job not in self._checked_jobs:
                 await self._check_spool_file(task.job, job.manifest)
         data = await self._spool.read(source, batch.offset, batch.length)
         secret = await self._spool_secret()
         batches.check(data, batch, product_id=task.product_id, secret=secret, source=source)
-        return results.to_do(batches.chunks_of(data, batch), before)
+        return results.unsettled_chunks(batches.chunks_of(data, batch), before)
 
     async def _spool_secret(self) -> bytes:
         self._cached_secret = self._cached_secret or await self._spool.secret()
         return self._cached_secret
 
     async def _check_spool_file(self, name: str, manifest: JobManifest) -> None:
-        """Hold the whole spool file to be as it was submitted; once for each job, before anything of it is sent."""
+        """
+        Check that the whole spool file is as it was submitted: once per job, before anything of it is sent.
+
+        Raises:
+            SourceChangedError: The file has changed.
+        """
         source = batches.spool_name(name)
         whole = Digest(await self._spool_secret())
         for offset in range(0, manifest.size, READ_BYTES):
             piece = await self._spool.read(source, offset, min(READ_BYTES, manifest.size - offset))
             if not piece:
-                break  # whatever size was written down
+                break  # the file is shorter than the manifest says; the digests will differ
             whole.update(piece)
         if whole.text() != manifest.digest:
             raise SourceChangedError(source=source, problem=Problem("source_changed"))
         self._checked_jobs.add(name)
 
-    async def _job(self, name: str) -> _JobState | None:
-        # Also of one that is worked at already: who stops a job writes its own row before he looks which batches are
-        # queued, so that of one which is taken after that look it is known here.
-        row = await self._ask_until_answered(self._store.job, name)
+    async def _load_job(self, name: str) -> _JobState | None:
+        """Read the job's row; None: the job was deleted."""
+        # Read it even if the job is in self._jobs. JobStore.stop() writes the job's row first, and cancels the queued
+        # batches after that. A batch that is taken in between is stopped by this read.
+        row = await self._retry_until_available(self._store.job, name)
         if row is None:
-            return None  # cleaned away
+            return None
         job = self._jobs.setdefault(name, _JobState(row.active, row.manifest))
         job.active = row.active
         return job
 
     async def _queue_next_run(self, task: Task, job: _JobState, result: BatchResult) -> None:
-        """Queue what follows, or stop the job; before the run itself is written: a crash between loses nothing."""
+        """Queue the next run, or stop the job. DBOS stores *result* after that, so that a crash loses nothing."""
         if result.stopped is not None:
             names = [batch_id(task.job, number, 0) for number in range(job.manifest.batches)]
-            await self._ask_until_answered(self._store.stop, task.job, names)
+            await self._retry_until_available(self._store.stop, task.job, names)
             return
-        done = any(outcome.fate is Fate.STORED for outcome in result.outcomes)
-        failures = task.failures + 1 if result.unanswered and not done else 0
+        any_stored = any(outcome.fate is Fate.STORED for outcome in result.outcomes)
+        failures = task.failures + 1 if result.unanswered and not any_stored else 0
         if failures > MAX_UNANSWERED_RUNS:
             result.follows = False
             return
         delay = min(2.0 ** (failures - 1), MAX_BACKOFF_S) if result.unanswered else 0.0
+        next_task = evolve(task, turn=task.turn + 1, failures=failures)
+        await self._retry_until_available(partial(self._store.enqueue_run, next_task, delay=delay))
 
-        following = evolve(task, turn=task.turn + 1, failures=failures)
-        await self._ask_until_answered(partial(self._store.enqueue_run, following, delay=delay))
-
-    async def _is_task_ours(self, task: Task) -> bool:
-        """Whether it has not been taken from us: what comes next is then the other's to say, who may have ended it."""
-        return self._latest.get(task.id) is task and await self._ask_until_answered(
+    async def _is_still_ours(self, task: Task) -> bool:
+        """Whether *task* is still assigned to this run: neither cancelled nor requeued since we took it."""
+        return self._latest.get(task.id) is task and await self._retry_until_available(
             self._store.is_taken, task.id, self._executor
         )
 
-    async def _ask_until_answered(self, ask: Callable[..., T], *arguments: Any) -> T:
-        """Ask the database in a worker thread, until it answers."""
+    async def _retry_until_available(self, query: Callable[..., T], *arguments: Any) -> T:
+        """Run the blocking *query* in a thread, again and again until the database is available."""
         while True:
             try:
-                return await in_thread(ask, *arguments)
+                return await in_thread(query, *arguments)
             except QueueUnavailableError:
                 await anyio.sleep(RETRY_INTERVAL_S)

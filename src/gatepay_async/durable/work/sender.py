@@ -1,4 +1,4 @@
-"""One batch, chunk after chunk: the loop is a plain upload's, with a patience of its own."""
+"""Sends one batch, with the same loop as a plain upload. It gives up sooner, because the queue retries the batch."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from gatepay_async.protocol.progress import Patience, Progress
 from gatepay_async.sending import PartSender, Send
 from gatepay_async.words.problem import Problem
 
-# Two calls in a row in vain, each tried several times: the rest waits for another run. One alone may be at fault.
-# No part waits here for a server that is away: the queue does that, for much longer.
+# A run gives up after five failed attempts in a row. These are at least two calls, since one call may fail because of
+# its card keys. No part waits here while the server is down: the queue delays the next run, for much longer.
 _PATIENCE = Patience(
     seconds=0, seconds_at_first=0, attempts=5, attempts_at_first=5, first_wait=0, longest_hold=0, holds=False
 )
@@ -29,10 +29,10 @@ class BatchSender:
 
     Args:
         send: Sends a call, and retries it where that helps.
-        product_id: What the card keys are for.
-        may_send: Awaited before each call; False: no more calls, for now.
-        on_sent: Called after each call that it has let through.
-        accepted: Something was stored with the same secret before.
+        product_id: The product that the card keys belong to.
+        may_send: Awaited before each call. False: nothing more is sent in this run.
+        on_sent: Called after each call that ``may_send`` allowed.
+        accepted: GatePay has accepted a call with the same appsecret before.
     """
 
     def __init__(
@@ -52,16 +52,16 @@ class BatchSender:
 
     @property
     def accepted(self) -> bool:
-        """Whether something was stored with this secret."""
+        """Whether GatePay has accepted a call with this appsecret."""
         return self._progress.accepted
 
     async def send_chunks(self, chunks: Iterable[Chunk]) -> BatchResult:
-        """An outcome for each part of *chunks*; ``follows`` if another run may do better."""
+        """Send *chunks*. The result has an outcome for each part, and ``follows`` if another run is worth it."""
         watch = CancellationWatch()
         try:
             await self._sender.send_chunks(chunks)
         except BaseException as error:
-            # Somebody else's cancellation stops the job, as an error of a transport's own does. Ours goes its way.
+            # A CancelledError that nobody requested here comes from the transport: it stops the job like its errors.
             if not watch.is_cancellation(error) or watch.is_ours():
                 raise
             self._sender.end_with(error)
@@ -73,14 +73,14 @@ class BatchSender:
         if error is not None:
             result.stopped = error if isinstance(error, InvalidRequestError) else _without_text(error)
             result.outcomes = [_with_error(outcome, result.stopped) for outcome in result.outcomes]
-        unsettled = [outcome for outcome in result.outcomes if not results.settled(outcome)]
+        unsettled = [outcome for outcome in result.outcomes if not results.is_settled(outcome)]
         result.unanswered = any(outcome.attempts for outcome in unsettled)
         result.follows = result.stopped is None and bool(unsettled)
         return result
 
 
 def _without_text(error: BaseException) -> DurableError:
-    """*error* is a transport's own: its text may hold anything."""
+    """A ``DurableError`` with the class of a transport's *error*, but not its text, which may hold anything."""
     return DurableError(problem=Problem("sending_failed", kind=type(error).__name__))
 
 

@@ -1,0 +1,117 @@
+"""A worker thread that carries out requests in batches: requests made during one batch form the next."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, Generic, TypeVar
+
+import anyio
+from anyio.lowlevel import current_token
+from attrs import define, field
+
+T = TypeVar("T")
+
+_IDLE_TIMEOUT_S = 2.0  # after which the idle thread ends
+
+
+@define(eq=False)
+class Pending(Generic[T]):
+    """
+    A request of one caller.
+
+    Attributes:
+        request: What to do.
+        abandoned: The caller was cancelled.
+        result: The result, once there is one.
+        error: The error that the caller raises, or None.
+        woken: Whether the caller was woken.
+        done: Set when the caller may continue.
+        loop: The event loop of the caller.
+    """
+
+    request: T
+    abandoned: bool = False
+    result: Any = None
+    error: BaseException | None = None
+    woken: bool = False
+    done: anyio.Event = field(factory=anyio.Event)
+    loop: Any = field(factory=lambda: current_token().native_token)
+
+
+def wake_callers(batch: Iterable[Pending[T]]) -> None:
+    """Wake the callers that are not woken yet, from any thread."""
+    by_loop: dict[Any, list[Pending[T]]] = {}
+    for pending in batch:
+        if pending.woken:
+            continue
+        pending.woken = True
+        by_loop.setdefault(pending.loop, []).append(pending)
+    for loop, group in by_loop.items():
+        call_soon = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon  # asyncio's, trio's
+        with suppress(RuntimeError):  # the event loop has ended, and its callers with it
+            call_soon(_set_done, group)
+
+
+def _set_done(batch: Iterable[Pending[T]]) -> None:
+    for pending in batch:
+        pending.done.set()
+
+
+class BatchWorker(Generic[T]):
+    """
+    Carries out requests in its own thread, all waiting ones at once. The thread ends when it has been idle for a while.
+
+    Args:
+        carry_out: Carries out a batch in order, and sets the result or the error of each request. If it raises, all
+            requests get that error. It may call ``wake_callers`` for some of them early.
+    """
+
+    def __init__(self, carry_out: Callable[[Sequence[Pending[T]]], None]) -> None:
+        self._carry_out = carry_out
+        self._waiting: list[Pending[T]] = []
+        self._changed = threading.Condition()
+        self._is_running = False
+
+    async def do(self, request: T) -> Any:
+        """
+        Carry out *request* after all earlier ones, and return its result. If cancelled, it may still be carried out.
+
+        Raises:
+            BaseException: The error of the request.
+        """
+        pending = Pending(request)
+        with self._changed:
+            if not self._is_running:
+                threading.Thread(target=self._work_until_idle, name="gatepay callbacks", daemon=True).start()
+                self._is_running = True
+            self._waiting.append(pending)
+            self._changed.notify()
+        try:
+            await pending.done.wait()
+        except BaseException:
+            pending.abandoned = True
+            raise
+        if pending.error is not None:
+            raise pending.error
+        return pending.result
+
+    def _work_until_idle(self) -> None:
+        while batch := self._next_batch():
+            try:
+                self._carry_out(batch)
+            except BaseException as error:  # noqa: BLE001 -- each waiting caller raises it
+                for pending in batch:
+                    if not pending.woken:
+                        pending.error = copy.copy(error)
+            wake_callers(batch)
+
+    def _next_batch(self) -> list[Pending[T]]:
+        """All waiting requests. Empty: none came for a while, and the thread ends."""
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._waiting), _IDLE_TIMEOUT_S)
+            batch, self._waiting = self._waiting, []
+            self._is_running = bool(batch)
+            return batch
