@@ -119,7 +119,6 @@ ONLY_IN = {
         "sqlite_files",
     },
     "redis": {"callbacks.redis_store"},
-    "python_calamine": {"cli.files.workbooks"},
     "rich": {"cli.screens"},
     "keyring": {"cli.keyrings"},
     "dotenv": {"cli.env_files"},

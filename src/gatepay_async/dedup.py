@@ -1,7 +1,7 @@
 """
 What an upload has seen: in memory at first; past a threshold, digests in a temporary file that nobody can read.
 
-A set of text takes 150 bytes a card key, a set of digests hardly less. Ten million of them are held in SQLite's page
+A set takes 130 bytes a card key, a set of digests hardly less. Ten million of them are held in SQLite's page
 cache and a file; 23 bytes a card key there, and memory stays where the cache ends.
 """
 
@@ -16,7 +16,7 @@ from secrets import token_bytes
 
 from gatepay_async.protocol.chunking import MemoryDeduplicator
 
-MAX_KEYS_IN_MEMORY = 1_000_000  # card keys; some 150 MB
+MAX_KEYS_IN_MEMORY = 1_000_000  # card keys; some 130 MB
 _CACHE_KIB = 192 * 1024  # KiB of SQLite's pages in memory; beyond it, a look-up may read the file
 _SMALL_CACHE_KIB = 64 * 1024  # the same where no server waits for it
 _ROWS_PER_STATEMENT = 2000  # card keys looked up by one statement

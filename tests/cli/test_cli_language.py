@@ -256,6 +256,13 @@ def test_hanging(monkeypatch: pytest.MonkeyPatch) -> None:
     assert screens.wrap_indented("one two", indent=7) == "one two"
 
 
+def test_a_table_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no terminal, COLUMNS says how wide a table may be."""
+    for said, wide in (("", 160), ("60", 60), ("0", 160), ("many", 160)):
+        monkeypatch.setenv("COLUMNS", said)
+        assert screens.screen().width == wide, said
+
+
 def test_a_table_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Forty columns hold a table of five without a heading of numbers broken within a word."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)

@@ -181,6 +181,13 @@ def _filled(value: str) -> str:
     return value
 
 
+def _whole_order_number(value: str) -> str:
+    """An order number as it will come back: what a script's variable ends in, a line break say, is no part of it."""
+    if value != value.strip():
+        raise typer.BadParameter(text("usage.blanks", value=output.escape(value)))
+    return _filled(value)
+
+
 def _interval(value: str | float) -> float:
     """Seconds, 1 or more."""
     try:
@@ -390,6 +397,9 @@ def keys_upload(
     ] = "auto",
     skip_heading: Annotated[bool, typer.Option("--skip-heading", help="upload.skip_heading")] = False,
     as_is: Annotated[bool, typer.Option("--as-is", help="upload.as_is")] = False,
+    hidden_rows: Annotated[
+        str | None, typer.Option("--hidden-rows", help="upload.hidden_rows", **_choice_option("upload", "skip"))
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="upload.yes")] = False,
     failed_lines: FailedLines = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="upload.dry_run")] = False,
@@ -400,7 +410,7 @@ def keys_upload(
     from gatepay_async.cli.commands import keys_dry_run, keys_upload
     from gatepay_async.cli.files.reading import Reading
 
-    reading = Reading(encoding, column.strip(), skip_heading, as_is)
+    reading = Reading(encoding, column.strip(), skip_heading, as_is, hidden_rows or "")
     if dry_run:
         raise typer.Exit(keys_dry_run.dry_run(files, reading))
     if durable or no_wait:
@@ -517,7 +527,9 @@ def pay(
     group: Annotated[list[str] | None, typer.Option("--group", help="pay.group", metavar="ID:N,…")] = None,
     cloud: Annotated[bool, typer.Option("--cloud", help="pay.cloud")] = False,
     num: Annotated[int, typer.Option("--num", "-n", help="pay.num", metavar="N", parser=_positive_int)] = 1,
-    order: Annotated[str | None, typer.Option("--order", help="pay.order", metavar="TEXT", parser=_filled)] = None,
+    order: Annotated[
+        str | None, typer.Option("--order", help="pay.order", metavar="TEXT", parser=_whole_order_number)
+    ] = None,
     custom: Annotated[str, typer.Option("--custom", help="pay.custom", metavar="TEXT")] = "",
     save_qr: Annotated[
         Path | None, typer.Option("--save-qr", help="pay.save_qr", metavar="FILE", parser=_file_path)

@@ -115,23 +115,29 @@ def print_json(**document: object) -> None:
     sys.stdout.flush()
 
 
+def fields() -> tuple[str, ...]:
+    """Return the fields that ``--fields`` selects; empty: all."""
+    return _fields.get()
+
+
 def _selected(document: dict[str, object]) -> dict[str, object]:
     """*document* with only the selected fields. An error is printed completely."""
-    wanted = _fields.get()
+    wanted = fields()
     if not wanted or "error" in document:
         return document
     lists = {name: items for name, items in document.items() if _is_list_of_rows(items)}
     if len(lists) == len(document) == 1:
         [(name, rows)] = lists.items()
-        return {name: [_pick_fields(row, wanted) for row in cast("list[dict[str, object]]", rows)]}
-    return _pick_fields(document, wanted)
+        return {name: [pick_fields(row, wanted) for row in cast("list[dict[str, object]]", rows)]}
+    return pick_fields(document, wanted)
 
 
 def _is_list_of_rows(items: object) -> bool:
     return isinstance(items, list) and all(isinstance(each, dict) for each in cast("list[object]", items))
 
 
-def _pick_fields(row: Mapping[str, object], wanted: tuple[str, ...]) -> dict[str, object]:
+def pick_fields(row: Mapping[str, object], wanted: tuple[str, ...]) -> dict[str, object]:
+    """Return the *wanted* fields of *row*. Warn about each unknown one once."""
     # Only warn about wrong names: the command has done its work already.
     for name in wanted:
         if name not in row and name not in _unknown:
@@ -143,9 +149,9 @@ def _pick_fields(row: Mapping[str, object], wanted: tuple[str, ...]) -> dict[str
 def print_long_json(document: Mapping[str, object], lists: Mapping[str, Iterable[object]]) -> None:
     """Like ``print_json``, but the items of *lists* are written one by one, so that long lists need little memory."""
     encode = _encoder().encode
-    wanted = _fields.get()
+    wanted = fields()
     if wanted:
-        _pick_fields({**document, **lists}, wanted)  # only for its warnings
+        pick_fields({**document, **lists}, wanted)  # only for its warnings
         document = {name: value for name, value in document.items() if name in wanted}
         lists = {name: items for name, items in lists.items() if name in wanted}
     sys.stdout.write(encode(document)[:-1])

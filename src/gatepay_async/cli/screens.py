@@ -43,8 +43,14 @@ class _Screen(Console):
 def screen(stream: IO[str] | None = None) -> Console:
     """Return a console without markup on *stream*; None: standard output."""
     file = sys.stdout if stream is None else stream
-    width = None if file.isatty() else _FILE_COLUMNS
+    width = None if file.isatty() else _file_columns()
     return _Screen(file=file, markup=False, highlight=False, emoji=False, width=width)
+
+
+def _file_columns() -> int:
+    """How wide the output is where there is no terminal: as ``COLUMNS`` says."""
+    said = os.environ.get("COLUMNS", "")
+    return int(said) if said.isascii() and said.isdecimal() and int(said) else _FILE_COLUMNS
 
 
 def print_table(what: Table) -> None:

@@ -58,6 +58,7 @@ class Group(TyperGroup):
         return f"{inner[near[0]]} {near[0]}"
 
 
+_OTHER_PROFILES = ("login", "logout", "profiles")  # commands with a different help text for --profile
 # Commands with a different help text for --json.
 _JSON_LINES = ("products", "pay", "export", "sandbox")
 
@@ -78,6 +79,9 @@ def _described(param: Any, command: str) -> Any:
     if param.name == "as_json" and command in _JSON_LINES:
         param = copy(param)
         param.help = text(f"option.json_{command}")
+    if param.name == "profile" and command in _OTHER_PROFILES:
+        param = copy(param)
+        param.help = text(f"option.profile_{command}")
     return param
 
 

@@ -162,7 +162,7 @@ def _call_line(event: CallEvent) -> tuple[list[str], str]:
     if event.out_order_id:
         parts.append(_short(event.out_order_id))
     if event.card_keys is not None:
-        parts.append(text("seen.keys", count=f"{event.card_keys:,}"))
+        parts.append(text("seen.key" if event.card_keys == 1 else "seen.keys", count=f"{event.card_keys:,}"))
     if event.reason:
         parts.append(text(f"seen.{event.reason}", field=_short(event.field)))
     if event.fault:
