@@ -219,6 +219,13 @@ def pictures(session: nox.Session) -> None:
 
 
 @nox.session(python=NEWEST)
+def commands(session: nox.Session) -> None:
+    """Every command under every condition: narrow, piped, in Chinese, on a full disk; a table. Not part of `nox`."""
+    session.install(*LOCKED, f".[{TESTED_EXTRAS}]", *group("tests"))
+    session.run("python", "tests/every_command.py", *session.posargs, env={"SSL_CERT_FILE": "tests/authority.pem"})
+
+
+@nox.session(python=NEWEST)
 @nox.parametrize("extra", EXTRAS)
 def extras(session: nox.Session, extra: str) -> None:
     """With one extra alone: what it promises works, far from the sources."""

@@ -573,6 +573,7 @@ COMMAND: dict[str, Text] = {
     "failing.CallbackError": ("Invalid callback: {problem}", "回调无效：{problem}"),
     "failing.GatePayError": ("{error}", "{error}"),
     "running.interrupted": ("Interrupted.", "已中断。"),
+    "running.waiting": ("One moment…", "请稍候……"),
     "extras.missing": (
         "This command requires {name}, which is not installed: pip install 'gatepay-async[{extra}]'",
         "此命令需要 {name}，但尚未安装：pip install 'gatepay-async[{extra}]'",
