@@ -88,7 +88,8 @@ def opened(*arguments: object, columns: int) -> Terminal:
     if pid == 0:
         # Before the command looks: what the other process does may come later.
         fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-        os.execv(sys.executable, [*COMMAND, *map(str, arguments)])  # noqa: S606 -- our own program
+        # The environment as Python knows it: readline has set COLUMNS in the one that the system knows.
+        os.execve(sys.executable, [*COMMAND, *map(str, arguments)], dict(os.environ))  # noqa: S606 -- our own program
     terminal = Terminal(pid, fd)
     terminal.resize(columns)
     return terminal

@@ -19,7 +19,7 @@ NAMES = frozenset(
     Linux Redis SQLite PostgreSQL Python appkey appsecret worker shell bash zsh fish powershell cmd sh alipay
     wechat onecode pending success export Open Jan httpx anyio msgspec typer rich uvicorn App Unix id stock
     price realprice type extend custom sign content durable uploads upload keys work auto eight nonsense first
-    second Connect call failed OpenSSL SVIP MissingParameterError doctor pay page fields
+    second Connect call failed OpenSSL SVIP MissingParameterError doctor pay page fields default skip
     """.split()  # noqa: SIM905 -- a list of a hundred lines is no easier to read
 )
 
