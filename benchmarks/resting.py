@@ -32,15 +32,15 @@ def measure(*, quick: bool) -> Result:
 
 async def _rest(served: Served, count: int, *, traced: bool) -> float:
     pool = OriginPool(served.base_url, max_connections=count, keepalive_expiry=3600.0)
-    post = pool.prepare("POST", httpx.URL(served.base_url + "product/show"), httpx.Headers())
-    await _read(await post(b"", {}))
+    prepared = pool.prepare(httpx.URL(served.base_url + "product/show"), httpx.Headers())
+    await _read(await pool.post(prepared, b"", {}))
     gc.collect()
     if traced:
         tracemalloc.start()
     before = _used(traced=traced)
     exchanges: list[Exchange] = []
     for _ in range(0, count, AT_ONCE):
-        exchanges += await asyncio.gather(*(post(b"", {}) for _ in range(AT_ONCE)))
+        exchanges += await asyncio.gather(*(pool.post(prepared, b"", {}) for _ in range(AT_ONCE)))
     while exchanges:
         await _read(exchanges.pop())
     gc.collect()

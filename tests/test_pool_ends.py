@@ -176,9 +176,9 @@ async def test_connection_close_in_a_request() -> None:
             for value in ("keep-alive", "x, Close", "x-close", "close"):
                 await call(server, pool, headers={"connection": value, "content-length": "0"})
             assert [connection.requests for connection in server.connections] == [2, 2]
-            post = pool.prepare("POST", httpx.URL(server.base_url), httpx.Headers({"connection": "close"}))
+            prepared = pool.prepare(httpx.URL(server.base_url), httpx.Headers({"connection": "close"}))
             for _ in range(2):
-                exchange = await post(b"", {})
+                exchange = await pool.post(prepared, b"", {})
                 while await exchange.read():
                     pass
             assert len(server.connections) == 4

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from odd_replies import REPLIES, Odd
 
 from gatepay_async.pool.port import Request
@@ -47,6 +49,50 @@ def test_odd_replies() -> None:
         came = [play(row, way) for way in ways]
         wrong += [f"{row.name}: {one}" for one in came if one != (row.status, row.body, row.kept)]
     assert not wrong, "\n".join(wrong)
+
+
+word = st.text("aZ0-._:;= \t", min_size=1, max_size=8).filter(lambda text: text.strip() == text)
+header = st.tuples(st.sampled_from(["Server", "date", "X-A", "connection", "Upgrade", "Transfer-Encoding"]), word)
+
+
+@given(
+    st.sampled_from(["HTTP/1.1", "HTTP/1.0"]),
+    st.sampled_from([200, 204, 299, 404, 599, 600]),
+    word,
+    st.lists(header | st.tuples(st.just("Connection"), st.sampled_from(["Keep-Alive", "close"])), max_size=3),
+    st.binary(max_size=4) | st.sampled_from([b"\r\n", b"x\n"]),
+    st.integers(-1, 2),
+    st.integers(0, 9),
+)
+def test_plain_replies(  # noqa: PLR0917 -- what a reply is made of
+    version: str, status: int, reason: str, headers: list[tuple[str, str]], body: bytes, missing: int, cut_at: int
+) -> None:
+    """A reply whose head comes in one piece is read as llhttp reads it, whatever becomes of its body."""
+    lines = [f"{version} {status} {reason}", *(f"{name}: {value}" for name, value in headers)]
+    whole = "\r\n".join([*lines, f"Content-Length: {max(0, len(body) + missing)}", "", ""]).encode() + body
+    head = len(whole) - len(body) + min(cut_at, len(body))
+    ways = ([whole[:head], *([whole[head:]] if whole[head:] else [])], [whole[:1], whole[1:]])
+    readers = [ResponseReader(), ResponseReader()]
+    for reader, pieces in zip(readers, ways, strict=True):
+        for piece in pieces:
+            if reader.problem is None:
+                reader.feed(piece)
+    quick, slow = [
+        (
+            r.problem,
+            r.held,
+            r.status,
+            r.reason,
+            r.headers,
+            r.fields,
+            b"".join(r.parts),
+            r.complete,
+            r.reusable,
+            r.surplus,
+        )
+        for r in readers
+    ]
+    assert quick == slow
 
 
 def test_nothing_of_a_reply_in_a_problem() -> None:

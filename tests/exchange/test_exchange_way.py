@@ -159,7 +159,7 @@ def test_only_so_many_requests_are_prepared() -> None:
     exchange = OverPool(OriginPool("https://gatepay.io"), ours=True)
     for number in range(3 * MOST_PREPARED):
         exchange._prepare(f"https://gatepay.io/api/{number}")
-        assert 0 < len(exchange._posts) <= MOST_PREPARED
+        assert 0 < len(exchange._prepared) <= MOST_PREPARED
 
 
 def test_certificates_in_folders(

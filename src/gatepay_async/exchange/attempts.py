@@ -18,7 +18,14 @@ from attrs import define
 
 from gatepay_async.exchange.logs import hide_queries_from_logs
 from gatepay_async.exchange.pages import Pages
-from gatepay_async.exchange.port import BadReplyError, Exchange, ForeignError, NotPermittedError, UnansweredError
+from gatepay_async.exchange.port import (
+    BadReplyError,
+    Exchange,
+    ForeignError,
+    NotPermittedError,
+    OutOfTimeError,
+    UnansweredError,
+)
 from gatepay_async.protocol.errors import DeadlineExceededError, InvalidRequestError, ProtocolError, TransportError
 from gatepay_async.protocol.masking import hide_keys
 from gatepay_async.protocol.messages import Reply
@@ -32,30 +39,39 @@ class _Attempt:
     What is known of one attempt, and its clock: a ``Watch``.
 
     Attributes:
-        clock: Cancels the attempt at its deadline.
-        ends: When the whole call must have ended.
+        ends: When it must have ended.
+        call_ends: When the whole call must have ended.
+        clock: Cancels the attempt then; None: whoever carries it keeps the time itself.
         sent: A byte of the request is about to leave, or has left.
         reports_sending: Whoever carries it would have said so.
     """
 
-    clock: anyio.CancelScope
     ends: float
+    call_ends: float
     timeout: float
     now: Callable[[], float]
+    clock: anyio.CancelScope | None = None
     sent: bool = False
     reports_sending: bool = False
 
+    def keep_time(self) -> anyio.CancelScope:
+        self.clock = anyio.CancelScope(deadline=self.ends)
+        return self.clock
+
     def waiting(self) -> None:
-        self.clock.deadline = self.ends  # waiting for a connection is no part of the attempt
+        self._put_end_at(self.call_ends)  # waiting for a connection is no part of the attempt
 
     def connected(self) -> None:
-        self.clock.deadline = min(self.ends, self.now() + self.timeout)
+        self._put_end_at(min(self.call_ends, self.now() + self.timeout))
 
     def interrupted(self) -> None:
-        self.reports_sending = self.clock.cancel_called
+        self.reports_sending = self.clock is not None and self.clock.cancel_called
 
     def sending(self) -> None:
         self.sent = True
+
+    def _put_end_at(self, end: float) -> None:
+        self.ends = cast("anyio.CancelScope", self.clock).deadline = end
 
 
 class Attempts:
@@ -124,18 +140,21 @@ class Attempts:
             InvalidRequestError: A test must not call there.
         """
         exchange = cast("Exchange", self._exchange)  # open() has seen to it
-        clock = anyio.CancelScope(deadline=min(ends, self.now() + self._timeout))
-        attempt = _Attempt(clock, ends, self._timeout, self.now)
+        attempt = _Attempt(min(ends, self.now() + self._timeout), ends, self._timeout, self.now)
         failure: Exception | None = None
-        url = self._base_url + call.path
-        with clock:
-            try:
-                if call.method == "GET":
-                    hide_queries_from_logs()
-                    return await exchange.send("GET", f"{url}?{form.decode('ascii')}", b"", attempt)
-                return await exchange.send("POST", url, form, attempt)
-            except (UnansweredError, ForeignError, BadReplyError, NotPermittedError) as error:
-                failure = error
+        url, body = self._base_url + call.path, form
+        try:
+            if call.method == "GET":
+                hide_queries_from_logs()
+                url, body = f"{url}?{form.decode('ascii')}", b""
+            elif exchange.post_at_once is not None and (reply := await exchange.post_at_once(url, form, attempt)):
+                return reply
+            with attempt.keep_time():
+                return await exchange.send(call.method, url, body, attempt)
+        except OutOfTimeError:
+            pass
+        except (UnansweredError, ForeignError, BadReplyError, NotPermittedError) as error:
+            failure = error
         if failure is None:
             raise self._timeout_error(call, attempt)
         if isinstance(failure, UnansweredError):
@@ -150,7 +169,7 @@ class Attempts:
 
     def _timeout_error(self, call: Outgoing, attempt: _Attempt) -> TransportError:
         sent = attempt.sent or not attempt.reports_sending
-        if self.now() >= attempt.ends:
+        if self.now() >= attempt.call_ends:
             return DeadlineExceededError(endpoint=call.path, sent=sent, problem=Problem("deadline_passed"))
         problem = Problem("no_whole_reply", seconds=self._timeout)
         return TransportError(endpoint=call.path, sent=sent, problem=problem)

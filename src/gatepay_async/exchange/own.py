@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,13 +11,13 @@ import httpx
 from gatepay_async.exchange.failures import NOBODY_ANSWERED, unanswered_error
 from gatepay_async.exchange.headers import HEADERS, HEADERS_OF
 from gatepay_async.exchange.permission import check_permitted, in_pytest
-from gatepay_async.exchange.port import Watch
-from gatepay_async.exchange.replies import MAX_REPLY_BYTES, read_body, reply_of, too_large_error
+from gatepay_async.exchange.port import OutOfTimeError, Watch
+from gatepay_async.exchange.replies import MAX_REPLY_BYTES, read_body, reply_of, too_large_error, unpack
 from gatepay_async.protocol.messages import Reply
 
 if TYPE_CHECKING:  # importing it takes as long as all the rest
-    from gatepay_async.pool.answers import Exchange
-    from gatepay_async.pool.transport import OriginPool, Post
+    from gatepay_async.pool.port import Answer, Prepared
+    from gatepay_async.pool.transport import OriginPool
 
 REDIRECT = 300  # HTTP's own line
 MOST_PREPARED = 64  # some three times as many as there are endpoints
@@ -35,7 +35,25 @@ class OverPool:
         self._transport = transport
         self._ours = ours
         self._is_guarded = ours and in_pytest()
-        self._posts: dict[str, Post] = {}  # by URL; reading an address costs more than signing a form
+        self._prepared: dict[str, Prepared] = {}  # by URL; reading an address costs more than signing a form
+
+    async def post_at_once(self, url: str, body: bytes, watch: Watch) -> Reply | None:
+        """Make one attempt over a connection that rests; None: there is none, and nothing was sent."""
+        prepared = self._prepared.get(url)
+        if prepared is None:
+            return None
+        on_send = partial(_check_on_send, _permit(url), watch) if self._is_guarded else watch.sending
+        watch.reports_sending = True
+        try:
+            answer = await self._transport.post_at_once(
+                prepared, body, on_send=on_send, until=watch.ends, most=MAX_REPLY_BYTES
+            )
+            return None if answer is None else _to_reply(answer)
+        except httpx.ReadTimeout:  # no other than the time of the attempt
+            failure: Exception = OutOfTimeError()
+        except NOBODY_ANSWERED as error:
+            failure = unanswered_error(error, proven=True)
+        raise failure
 
     async def send(self, method: str, url: str, body: bytes, watch: Watch) -> Reply:
         """Make one attempt."""
@@ -43,7 +61,7 @@ class OverPool:
             "on_wait": watch.waiting, "on_turn": watch.connected, "on_send": watch.sending,
         }  # fmt: skip
         if self._is_guarded:
-            permit = partial(check_permitted, httpx.URL(url).host)
+            permit = _permit(url)
             # Before it connects, and, on a connection that was opened before, before it sends.
             extensions |= {"on_connect": permit, "on_send": partial(_check_on_send, permit, watch)}
         watch.reports_sending = True
@@ -51,10 +69,9 @@ class OverPool:
             if method == "GET":  # its URL is never the same again, so nothing is prepared
                 request = httpx.Request("GET", url, headers=HEADERS_OF["GET"], extensions=extensions)
                 return await _read_response(await self._transport.handle_async_request(request))
-            post = self._posts.get(url)
-            if post is None:
-                post = self._prepare(url)
-            return await _read_answer(await post(body, extensions))
+            prepared = self._prepared.get(url) or self._prepare(url)
+            exchange = await self._transport.post(prepared, body, extensions)
+            return _to_reply(await exchange.read_whole(most=MAX_REPLY_BYTES))
         except NOBODY_ANSWERED as error:
             failure = unanswered_error(error, proven=True)
         raise failure
@@ -64,11 +81,11 @@ class OverPool:
         if self._ours:
             await self._transport.aclose()
 
-    def _prepare(self, url: str) -> Post:
-        if len(self._posts) == MOST_PREPARED:  # a path of send_raw() may be another one each time
-            self._posts.clear()
-        post = self._posts[url] = self._transport.prepare("POST", httpx.URL(url), HEADERS)
-        return post
+    def _prepare(self, url: str) -> Prepared:
+        if len(self._prepared) == MOST_PREPARED:  # a path of send_raw() may be another one each time
+            self._prepared.clear()
+        prepared = self._prepared[url] = self._transport.prepare(httpx.URL(url), HEADERS)
+        return prepared
 
 
 async def _read_response(response: httpx.Response) -> Reply:
@@ -80,40 +97,19 @@ async def _read_response(response: httpx.Response) -> Reply:
         await stream.aclose()
 
 
-async def _read_answer(answer: Exchange) -> Reply:
-    head = answer.head
-    try:
-        if head.status >= REDIRECT or b"content-encoding" in head.fields:
-            response = httpx.Response(head.status, headers=head.headers)
-            return reply_of(response, await read_body(response, _Parts(answer)))
-        parts: list[bytes] = []
-        size = 0
-        while part := await answer.read():
-            parts.append(part)
-            size += len(part)
-            if size > MAX_REPLY_BYTES:
-                raise too_large_error(head.status)
-    finally:
-        await answer.aclose()
-    body = parts[0] if len(parts) == 1 else b"".join(parts)
-    content_type = head.fields.get(b"content-type", b"").decode("latin-1")
-    return Reply(head.status, body, None, content_type, head.headers)
+def _to_reply(answer: Answer) -> Reply:
+    status, fields, body = answer.status, answer.fields, answer.body
+    if len(body) > MAX_REPLY_BYTES:
+        raise too_large_error(status)
+    if status >= REDIRECT or b"content-encoding" in fields:
+        response = httpx.Response(status, headers=answer.headers)
+        return reply_of(response, unpack(response, body))
+    content_type = fields.get(b"content-type", b"").decode("latin-1")
+    return Reply(status, body, None, content_type, answer.headers)
 
 
-class _Parts:
-    """The body of an answer, part by part."""
-
-    def __init__(self, answer: Exchange) -> None:
-        self._answer = answer
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        part = await self._answer.read()
-        if not part:
-            raise StopAsyncIteration
-        return part
+def _permit(url: str) -> Callable[[], None]:
+    return partial(check_permitted, httpx.URL(url).host)
 
 
 def _check_on_send(permit: Callable[[], None], watch: Watch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from gatepay_async.protocol.messages import Reply
@@ -15,9 +16,11 @@ class Watch(Protocol):
     Attributes:
         reports_sending: The exchange always calls ``sending`` before the first byte of the request leaves. Where this
             is False, a missing call of ``sending`` doesn't prove that nothing was sent.
+        ends: When the attempt must have ended, on the event loop's clock.
     """
 
     reports_sending: bool
+    ends: float
 
     def waiting(self) -> None:
         """All connections are busy: the attempt starts to wait for one."""
@@ -40,9 +43,21 @@ class Watch(Protocol):
 class Exchange(Protocol):
     """Sends one GET or POST request and reads the reply."""
 
+    @property
+    def post_at_once(self) -> Callable[[str, bytes, Watch], Awaitable[Reply | None]] | None:
+        """
+        As ``send``, for a POST that need not wait for a connection. It keeps the time itself.
+
+        It gives None, with nothing sent, where ``send`` must do it; None in its place: that is always so.
+
+        Raises:
+            OutOfTimeError: It is later than ``watch.ends``.
+        """
+        ...
+
     async def send(self, method: str, url: str, body: bytes, watch: Watch) -> Reply:
         """
-        Make one attempt.
+        Make one attempt. Whoever calls this keeps the time, by cancelling.
 
         Args:
             method: ``GET`` or ``POST``.
@@ -60,6 +75,10 @@ class Exchange(Protocol):
 
     async def aclose(self) -> None:
         """Close what this exchange has opened itself, and nothing that the user passed in."""
+
+
+class OutOfTimeError(Exception):
+    """It is later than ``Watch.ends``."""
 
 
 class UnansweredError(Exception):

@@ -75,13 +75,21 @@ async def read_body(response: AnyResponse, raw: AsyncIterable[bytes]) -> bytes:
     Raises:
         BadReplyError: There are more, or they can't be unpacked.
     """
+    return unpack(response, await _read_parts(response, aiter(raw)))
+
+
+def unpack(response: AnyResponse, body: bytes) -> bytes:
+    """
+    Unpack *body*, which is all that came of *response*.
+
+    Raises:
+        BadReplyError: It can't be unpacked, or there is too much of it.
+    """
     coding = response.headers.get("content-encoding", "").strip().lower()
     if "," in coding:
         # We have asked for a reply that is not packed at all.
-        problem = Problem("packed_several_times")
-        raise BadReplyError(response.status_code, problem)
-    body = await _read_parts(response, aiter(raw))
-    return _check_size(response, _decompress(response, body, _WINDOW_BITS[coding])) if coding in _WINDOW_BITS else body
+        raise BadReplyError(response.status_code, Problem("packed_several_times"))
+    return _check_size(response, _decompress(response, body, _WINDOW_BITS[coding]) if coding in _WINDOW_BITS else body)
 
 
 async def _read_parts(response: AnyResponse, chunks: AsyncIterator[bytes]) -> bytes:

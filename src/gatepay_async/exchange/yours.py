@@ -36,6 +36,8 @@ Classify = Callable[[Exception, Any, Trace], Awaitable[Outcome]]
 class OverClient:
     """Over a client of yours, used as it is: its hooks, ``auth``, mounts and cookies included."""
 
+    post_at_once = None
+
     def __init__(self, client: AnyClient) -> None:
         self._client: Any = client
 
@@ -80,6 +82,8 @@ class OverTransport:
     Args:
         ours: It is the client's own: closed with it, and kept from calling elsewhere in a test.
     """
+
+    post_at_once = None
 
     def __init__(self, transport: AnyTransport, *, ours: bool) -> None:
         self._transport: Any = transport

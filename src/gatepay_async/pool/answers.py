@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import httpx
 from attrs import define
 
-from gatepay_async.pool.port import Connection, Head
+from gatepay_async.pool.port import Answer, Connection, Head
 from gatepay_async.pool.slots import Slot
 
 
@@ -40,6 +40,23 @@ class Exchange:
         if not part:
             await self.aclose()
         return part
+
+    async def read_whole(self, *, most: int) -> Answer:
+        """
+        Read the body to its end, and no further once there are more bytes than *most*.
+
+        Raises:
+            httpx.TransportError: It broke off.
+        """
+        parts: list[bytes] = []
+        size = 0
+        try:
+            while size <= most and (part := await self.read()):
+                parts.append(part)
+                size += len(part)
+        finally:
+            await self.aclose()
+        return Answer(self.head.status, self.head.headers, self.head.fields, b"".join(parts))
 
     async def aclose(self) -> None:
         """Give the connection back if the body was read to its end; close it otherwise."""

@@ -5,6 +5,7 @@ What the bytes mean is for `asyncio_wire`.
 """
 
 import asyncio
+import math
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
@@ -42,8 +43,8 @@ class Link(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_agreed", "_context", "_failure", "_forks", "_host", "_is_asked", "_is_full", "_is_over", "_is_readable",
-        "_is_usable", "_loop", "_port", "_tls", "_transport", "_uds", "_waiter",
+        "_agreed", "_context", "_failure", "_forks", "_host", "_is_asked", "_is_full", "_is_late", "_is_over",
+        "_is_readable", "_is_usable", "_loop", "_port", "_timer", "_tls", "_transport", "_uds", "_until", "_waiter",
     )  # fmt: skip
 
     def __init__(self, host: str, port: int, *, tls: ssl.SSLContext | None, uds: str | None) -> None:
@@ -56,6 +57,9 @@ class Link(asyncio.Protocol):
         self._tls: Tls | None = None
         self._agreed = tls is None
         self._waiter: asyncio.Future[None] | None = None
+        self._until = math.inf  # nobody waits any longer
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_late = False
         self._is_asked = False  # a request is under way
         self._is_usable = False
         self._is_full = False  # nothing can be written
@@ -240,15 +244,34 @@ class Link(asyncio.Protocol):
             raise httpx.WriteError(_reason(error)) from error
         transport.write(self._tls.drain())
 
-    async def _wait(self) -> None:
-        """Wait until something has happened, whatever it is."""
-        if self._waiter is not None:
+    def _wait(self) -> asyncio.Future[None]:
+        """Give what is done when something has happened, whatever it is."""
+        if self._waiter is not None and not self._waiter.done():
             raise RuntimeError("another task is using this response already")
         self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        return self._waiter
+
+    def _wake_at(self, until: float) -> None:
+        """
+        Wake whoever waits at *until*, on the event loop's clock.
+
+        One timer serves many exchanges: it isn't set back when one ends, but looks when it rings whether it is time.
+        """
+        self._until, self._is_late = until, False
+        timer = self._timer
+        if timer is not None and timer.when() > until:
+            timer.cancel()
+            timer = None
+        if timer is None and until < math.inf:
+            self._timer = self._loop.call_at(until, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._is_late = self._loop.time() >= self._until
+        if self._is_late:
+            self._wake()
+        else:
+            self._wake_at(self._until)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -274,6 +297,8 @@ class Link(asyncio.Protocol):
         if transport is None:
             return
         if self.is_here():
+            if self._timer is not None:
+                self._timer.cancel()
             transport.abort()
             return
         # Only its own event loop may touch it. Of a process that has forked this one, nothing may be touched at all.

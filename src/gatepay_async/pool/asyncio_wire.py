@@ -7,13 +7,15 @@ event loop hasn't told of yet: what has come by then is no reply to it.
 """
 
 import asyncio
+import math
 import ssl
+from collections.abc import Callable
 from typing import Final
 
 import httpx
 
 from gatepay_async.pool.asyncio_link import Link
-from gatepay_async.pool.port import Head, NotAvailableError, Request
+from gatepay_async.pool.port import Answer, Head, NotAvailableError, Request, TooLateError
 from gatepay_async.pool.requests import Framing, encode
 from gatepay_async.pool.responses import ResponseReader
 from gatepay_async.words.problem import Problem
@@ -24,6 +26,7 @@ MOST_HELD: Final = 256 * 1024
 
 NO_TIMEOUT: Final[dict[str, float | None]] = {}
 TOO_EARLY: Final = Problem("spoke_too_early")
+TOO_LATE: Final = Problem("deadline_passed")
 
 
 class Wire(Link):
@@ -45,6 +48,34 @@ class Wire(Link):
     def is_fit(self) -> bool:
         """Whether it may carry another request; the system is asked when one is sent."""
         return self._is_usable and not self._is_asked and (self._tls is None or self._tls.at_rest)
+
+    async def ask(self, outgoing: bytes, *, on_send: Callable[[], object], until: float, most: int) -> Answer | None:
+        """As the port says. What is too long to be written at once is for `send`."""
+        is_ready = self.is_here() and self.is_fit() and len(outgoing) <= AT_A_TIME
+        if not is_ready or self._is_readable():
+            return None
+        on_send()
+        reader = self._reader
+        reader.start()
+        self._is_asked, self._is_sent, self._is_last, self._read_timeout = True, False, False, None
+        self._wake_at(until)
+        try:
+            self._write_out(outgoing)
+            self._is_sent = True
+            body = await self.read()
+            if reader.parts or not reader.complete:
+                body = await self._read_on(body, most)
+            return Answer(reader.status, reader.headers, reader.fields, body)
+        finally:
+            self._until, self._is_late = math.inf, False
+            await self.finish()
+
+    async def _read_on(self, begun: bytes, most: int) -> bytes:
+        parts, size = [begun], len(begun)
+        while size <= most and (part := await self.read()):
+            parts.append(part)
+            size += len(part)
+        return b"".join(parts)
 
     async def send(self, request: Request) -> Head:
         """
@@ -80,7 +111,7 @@ class Wire(Link):
         self._is_sent = True
         while not reader.status:
             self._raise_if_lost()
-            await self._wait_to_read()
+            await (self._wait() if self._read_timeout is None else self._wait_to_read(self._read_timeout))
         extensions = {"http_version": b"HTTP/1.1", "reason_phrase": reader.reason, "network_stream": self}
         return Head(reader.status, reader.headers, reader.fields, extensions)
 
@@ -96,7 +127,7 @@ class Wire(Link):
             if reader.complete:
                 return b""
             self._raise_if_lost()
-            await self._wait_to_read()
+            await (self._wait() if self._read_timeout is None else self._wait_to_read(self._read_timeout))
         part = reader.take()
         if self._is_paused and reader.held <= AT_A_TIME and self._transport is not None and not self._is_over:
             self._is_paused = False
@@ -173,11 +204,7 @@ class Wire(Link):
         except TimeoutError as error:
             raise httpx.WriteTimeout(Problem("nothing_written", seconds=seconds)) from error
 
-    async def _wait_to_read(self) -> None:
-        seconds = self._read_timeout
-        if seconds is None:
-            await self._wait()
-            return
+    async def _wait_to_read(self, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
                 await self._wait()
@@ -203,3 +230,5 @@ class Wire(Link):
                 raise self._failure
             half = bool(reader.status)
             raise httpx.RemoteProtocolError(Problem("half_a_response") if half else Problem("no_response"))
+        if self._is_late:
+            raise TooLateError(TOO_LATE)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 from typing import Any, Final
 
 from anyio.lowlevel import current_token
@@ -40,9 +41,5 @@ class Home:
         return self._forks == PROCESS.forks and self._token == current_token()
 
 
-def running_loop() -> asyncio.AbstractEventLoop | None:
-    """The event loop of asyncio; None: another library's runs, or none."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
+# The event loop of asyncio; None: another library's runs, or none. asyncio names it for whoever writes an event loop.
+running_loop: Final[Callable[[], asyncio.AbstractEventLoop | None]] = asyncio._get_running_loop  # noqa: SLF001 -- see above

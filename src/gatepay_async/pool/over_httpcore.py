@@ -44,12 +44,6 @@ _WITHOUT_BODY: Final = (204, 205, 304)
 _DEFAULT_PORTS: Final = {b"http": 80, b"https": 443}
 
 
-def is_patched() -> bool:
-    """Whether somebody, respx for one, has put a method of their own into httpcore's connections."""
-    connection = httpcore.AsyncHTTPConnection
-    return connection.handle_async_request.__module__ != connection.aclose.__module__
-
-
 class HttpcoreConnection(httpcore.AsyncHTTPConnection):
     """
     A connection and its stream: a `port.Connection`.
@@ -80,6 +74,9 @@ class HttpcoreConnection(httpcore.AsyncHTTPConnection):
         # Not public. Without it no connection is used twice, which a test would see.
         parser = getattr(self._connection, _H11, None)
         return parser is not None and not parser.trailing_data[0]
+
+    async def ask(self, outgoing: bytes, *, on_send: object, until: float, most: int) -> None:
+        """Nothing: httpcore may wait anywhere."""
 
     async def send(self, request: Request) -> Head:
         """Send *request* and read the head of the response."""

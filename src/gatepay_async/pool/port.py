@@ -1,10 +1,10 @@
 """What the pool asks of a connection, whoever talks over it: `asyncio_wire` on asyncio, `over_httpcore` elsewhere."""
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Callable
 from typing import Any, Protocol
 
 import httpx
-from attrs import define, field
+from attrs import define, field, frozen
 
 Lines = list[tuple[bytes, bytes]]
 Body = bytes | AsyncIterable[bytes]
@@ -21,6 +21,10 @@ class NotAvailableError(httpx.ConnectError):
     def __init__(self, message: str, *, untouched: bool) -> None:
         super().__init__(message)
         self.untouched = untouched
+
+
+class TooLateError(httpx.ReadTimeout):
+    """The response was not there in time."""
 
 
 @define
@@ -45,6 +49,22 @@ class Request:
     is_last: bool = False
 
 
+@frozen
+class Prepared:
+    """
+    What is the same for all requests of a kind: the fields of `Request` but for body and extensions.
+
+    Attributes:
+        headers: Without Content-Length.
+    """
+
+    method: bytes
+    target: bytes
+    headers: Lines = field(repr=False)
+    start: bytes = field(repr=False)
+    is_last: bool
+
+
 @define
 class Head:
     """
@@ -62,8 +82,25 @@ class Head:
     extensions: dict[str, Any] = field(repr=False)
 
 
+@define
+class Answer:
+    """
+    A whole response.
+
+    Attributes:
+        headers: As they came.
+        fields: As those of `Head`.
+        body: As it came; longer than the most that was wanted, if there was more.
+    """
+
+    status: int
+    headers: Lines = field(repr=False)
+    fields: dict[bytes, bytes] = field(repr=False)
+    body: bytes = field(repr=False)
+
+
 class Connection(Protocol):
-    """One connection, for one exchange after the other: `send`, `read` to the end or not, `finish`."""
+    """One connection, for one exchange after the other: `send`, `read` to the end or not, `finish`; or `ask`."""
 
     def is_fit(self) -> bool:
         """Whether it may carry another request, as far as is known without asking the system."""
@@ -71,6 +108,25 @@ class Connection(Protocol):
 
     def is_here(self) -> bool:
         """Whether it was opened in this process, on the event loop that runs now. Any other leaves it alone."""
+        ...
+
+    async def ask(self, outgoing: bytes, *, on_send: Callable[[], object], until: float, most: int) -> Answer | None:
+        """
+        Make a whole exchange, if that needs no wait but the one for the response.
+
+        Args:
+            outgoing: The request.
+            on_send: Called before the first byte leaves.
+            until: When the wait ends, on the event loop's clock.
+            most: Read no further once there are more bytes than these.
+
+        Returns:
+            The response, or None: nothing was sent, and `send` may do it.
+
+        Raises:
+            TooLateError: It is later than *until*.
+            httpx.TransportError: As `send` and `read`.
+        """
         ...
 
     async def send(self, request: Request) -> Head:

@@ -1,5 +1,10 @@
-"""Parses HTTP/1.1 responses, without I/O. The parser is llhttp, through httptools."""
+"""
+Parses HTTP/1.1 responses, without I/O. The parser is llhttp, through httptools.
 
+Most responses are plain: a head that comes in one piece and names the body's length. Those are read without it.
+"""
+
+import re
 from collections import deque
 from typing import Final
 
@@ -17,6 +22,15 @@ SWITCHING: Final = 101
 _LINE_ENDS: Final = b"\r\n"
 _PROTOCOL: Final = b"HTTP/"  # llhttp takes two others, which look alike
 _NOTHING: Final[deque[bytes]] = deque(maxlen=0)
+
+# A head that reads the same to everybody. Whatever is another one is llhttp's, and so is what may be a mistake.
+_PLAIN_HEAD: Final = re.compile(
+    rb"HTTP/1\.1 ([2-5][0-9][0-9]) ([!-~](?:[ -~]*[!-~])?)\r\n((?:[-A-Za-z0-9]+: [!-~]+(?:[ \t]+[!-~]+)*\r\n)+)\r\n"
+)
+_PLAIN_HEADER: Final = re.compile(rb"([^:]+): ([^\r]+)\r\n")
+_PLAIN_LENGTH: Final = re.compile(rb"[0-9]{1,15}")
+_NOT_PLAIN: Final = {b"transfer-encoding", b"upgrade", b"proxy-connection"}
+_KEEP_ALIVE: Final = b"keep-alive"
 
 
 class ResponseReader:
@@ -37,8 +51,8 @@ class ResponseReader:
     """
 
     __slots__ = (
-        "_begun", "_idle", "_informational", "_parser", "_seen", "_to_head", "_to_the_end", "complete", "fields",
-        "headers", "held", "parts", "problem", "reason", "reusable", "status", "surplus",
+        "_begun", "_idle", "_informational", "_missing", "_parser", "_seen", "_to_head", "_to_the_end", "complete",
+        "fields", "headers", "held", "parts", "problem", "reason", "reusable", "status", "surplus",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -70,6 +84,7 @@ class ResponseReader:
         self._idle = 0
         self._seen: list[bytes] = []  # until the head is there
         self._begun = 0  # responses, those before it (1xx) included
+        self._missing = 0  # bytes of the body of a plain response
 
     def forget(self) -> None:
         """Free the response's memory: the connection may stay idle for a long time."""
@@ -77,6 +92,11 @@ class ResponseReader:
 
     def feed(self, data: bytes) -> None:
         """Read *data*, which has just come."""
+        if self._missing:
+            self._read_plain_body(data)
+            return
+        if not (self.status or self._seen) and self._read_plain_head(data):
+            return
         if len(data) <= MAX_HEAD:
             self._feed(data)
             return
@@ -165,6 +185,40 @@ class ResponseReader:
             self.reason = b""
         elif self.problem is None:
             self.complete = True
+
+    def _read_plain_head(self, data: bytes) -> bool:
+        """Read *data* if it is a plain response or the beginning of one; False: it is for the parser."""
+        head = _PLAIN_HEAD.match(data)
+        if head is None or self._to_head or self.problem is not None:
+            return False
+        headers: Lines = _PLAIN_HEADER.findall(head[3])
+        fields = {name.lower(): value for name, value in headers}
+        status, end, length = int(head[1]), head.end(), fields.get(b"content-length", b"")
+        if (
+            not _PLAIN_LENGTH.fullmatch(length)
+            or int(length) < len(data) - end  # something comes after it
+            or len(fields) != len(headers)  # one came twice
+            or fields.get(b"connection", _KEEP_ALIVE).lower() != _KEEP_ALIVE
+            or not _NOT_PLAIN.isdisjoint(fields)
+            or status in WITHOUT_BODY
+            or end > MAX_HEAD
+        ):
+            return False
+        self.status, self.reason, self.headers, self.fields = status, head[2], headers, fields
+        self.reusable = True
+        self._missing = int(length)
+        self._read_plain_body(data[end:])
+        return True
+
+    def _read_plain_body(self, data: bytes) -> None:
+        if len(data) > self._missing:
+            self.surplus = True
+            data = data[: self._missing]
+        if data:
+            self.parts.append(data)
+            self.held += len(data)
+        self._missing -= len(data)
+        self.complete = not self._missing
 
     def _is_http(self) -> bool:
         """Whether this head, and each before it, begins as one of HTTP."""

@@ -108,6 +108,19 @@ class Slots(Generic[Connection]):
         self._busy.add(slot)
         return slot
 
+    def acquire_used(self, *, kept_after: float) -> Slot[Connection] | None:
+        """
+        Take the slot of the connection that was used last, unless one was kept no later than *kept_after*.
+
+        Returns:
+            As `acquire`; None, too, where there is a connection to be closed first, or none to be used again.
+        """
+        if self.closed or not self._idle or self._idle[0].kept <= kept_after:
+            return None
+        slot = self._idle.pop()
+        self._busy.add(slot)
+        return slot
+
     def enqueue(self, wake: Callable[[], None]) -> Ticket[Connection]:
         """
         Wait for a slot, behind everybody who waits already.
@@ -144,7 +157,9 @@ class Slots(Generic[Connection]):
         if self.closed:
             return False
         slot.kept = now
-        if not self._hand_on(slot):
+        if self._waiting:
+            self._hand_on(slot)
+        else:
             self._busy.remove(slot)
             self._idle.append(slot)
         return True
@@ -152,7 +167,9 @@ class Slots(Generic[Connection]):
     def release_empty(self, slot: Slot[Connection]) -> None:
         """Give *slot* back with nothing open in it."""
         slot.connection = None
-        if not self._hand_on(slot):
+        if self._waiting:
+            self._hand_on(slot)
+        else:
             self._busy.remove(slot)
 
     def acquire_idle(self, *, kept_by: float) -> Slot[Connection] | None:
@@ -178,11 +195,8 @@ class Slots(Generic[Connection]):
         while self._waiting:
             self._waiting.popitem(last=False)[0].wake()
 
-    def _hand_on(self, slot: Slot[Connection]) -> bool:
-        """Give *slot*, which stays busy, to whoever has waited longest; False: nobody waits."""
-        if not self._waiting:
-            return False
+    def _hand_on(self, slot: Slot[Connection]) -> None:
+        """Give *slot*, which stays busy, to whoever has waited longest."""
         ticket, _ = self._waiting.popitem(last=False)
         ticket.slot = slot
         ticket.wake()
-        return True

@@ -12,9 +12,9 @@ Proxies are not for this transport: who needs one uses `httpx.AsyncHTTPTransport
 import math
 import ssl
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncIterable, Callable
 from contextlib import AsyncExitStack
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import anyio
 import anyio.to_thread
@@ -23,8 +23,8 @@ import httpx
 
 from gatepay_async.pool.answers import Body, Exchange
 from gatepay_async.pool.home import PROCESS, running_loop
-from gatepay_async.pool.over_httpcore import HttpcoreConnection, is_patched
-from gatepay_async.pool.port import Connection, Head, NotAvailableError, Request
+from gatepay_async.pool.over_httpcore import HttpcoreConnection
+from gatepay_async.pool.port import Answer, Connection, Head, NotAvailableError, Prepared, Request
 from gatepay_async.pool.requests import encode_head
 from gatepay_async.pool.slots import Slot, Slots
 from gatepay_async.words.problem import Problem
@@ -34,8 +34,6 @@ DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 # How many connections that have been idle for too long one call closes before it sets off. All at once would
 # make the first call after a burst pay for the burst; the rest is for the calls after it.
 MAX_EXPIRED_CLOSED_PER_CALL: Final = 4
-
-Post = Callable[[bytes, dict[str, Any]], Awaitable[Exchange]]
 
 CLOSED: Final = Problem("client_closed")
 
@@ -127,21 +125,39 @@ class OriginPool(httpx.AsyncBaseTransport):
         head = exchange.head
         return httpx.Response(head.status, headers=head.headers, stream=Body(exchange), extensions=head.extensions)
 
-    def prepare(self, method: str, url: httpx.URL, headers: httpx.Headers) -> "Post":
-        """
-        Do once what is the same for all requests of a kind: reading the address, putting headers in form.
-
-        Returns:
-            What sends a body with extensions as ``handle_async_request`` does, with nothing of httpx in between.
-        """
-        form = self._outgoing(httpx.Request(method, url, headers=headers))
+    def prepare(self, url: httpx.URL, headers: httpx.Headers) -> Prepared:
+        """Do once what is the same for all POST requests of a kind: reading the address, putting headers in form."""
+        form = self._outgoing(httpx.Request("POST", url, headers=headers))
         lines = [(name, value) for name, value in form.headers if name.lower() != b"content-length"]
         start = encode_head(form.method, form.target, lines) + b"Content-Length: "
+        return Prepared(form.method, form.target, lines, start, form.is_last)
 
-        def post(body: bytes, extensions: dict[str, Any]) -> Awaitable[Exchange]:
-            return self._start(Request(form.method, form.target, lines, body, extensions, start, form.is_last))
+    async def post(self, prepared: Prepared, body: bytes, extensions: dict[str, Any]) -> Exchange:
+        """Send *body* as ``handle_async_request`` does, with nothing of httpx in between."""
+        form = prepared
+        request = Request(form.method, form.target, form.headers, body, extensions, form.start, form.is_last)
+        return await self._start(request)
 
-        return post
+    async def post_at_once(
+        self, prepared: Prepared, body: bytes, *, on_send: Callable[[], object], until: float, most: int
+    ) -> Answer | None:
+        """
+        Send *body* over a connection that rests, and read the whole response; see `port.Connection.ask`.
+
+        Returns:
+            The response, or None: there is no such connection, nothing was sent, and `post` may do it.
+        """
+        if self._own_kind is None or self._forks != PROCESS.forks or prepared.is_last or is_patched():
+            return None
+        slot = self._slots.acquire_used(kept_after=self._clock() - self._keepalive_expiry)
+        if slot is None:
+            return None
+        try:
+            outgoing = b"%b%d\r\n\r\n%b" % (prepared.start, len(body), body)
+            connection = cast("Connection", slot.connection)  # an idle slot has one
+            return await connection.ask(outgoing, on_send=on_send, until=until, most=most)
+        finally:
+            await self._return_slot(slot)
 
     async def _start(self, request: Request) -> Exchange:
         """Send *request*, and read the head of its response."""
@@ -303,6 +319,12 @@ class OriginPool(httpx.AsyncBaseTransport):
                 await slot.connection.aclose()
         finally:
             self._slots.release_empty(slot)
+
+
+def is_patched() -> bool:
+    """Whether somebody, respx for one, has put a method of their own into httpcore's connections."""
+    connection = httpcore.AsyncHTTPConnection
+    return connection.handle_async_request.__module__ != connection.aclose.__module__
 
 
 def _do_nothing() -> None:
