@@ -27,7 +27,7 @@ class Proxy:
 
     Attributes:
         url: The URL of the proxy, which may contain user and password.
-        variable: The environment variable that names it; empty: it is from the system's settings.
+        variable: The environment variable that contains this URL. Empty if it is from the system's settings.
     """
 
     url: httpx.URL = field(repr=False)
@@ -65,7 +65,7 @@ def proxy_for(url: httpx.URL) -> Proxy | Bypass:
     kind = next((each for each in (url.scheme, "all") if settings.get(each, "").strip()), None)
     if kind is None:
         return Bypass(listed=False)
-    # Without NO_PROXY, use the list of the system's settings, from which the proxy may be.
+    # Without NO_PROXY, use the exceptions of the system's settings: the proxy may be from there too.
     listed = is_listed(url, settings["no"]) if "no" in settings else bool(proxy_bypass(url.host))
     if is_loopback(url.host) or listed:
         return Bypass(listed=True)
