@@ -128,7 +128,7 @@ def _check_price(context: CallContext, form: Form, shop: ShopState, *, allowed: 
 def _anypay_create(context: CallContext, admin_id: int, form: Form) -> object:
     price = _check_price(context, form, _shop_of(context, admin_id))
     order = _new_order("anypay/create", admin_id, form, items={}, name=name_of_amount(price), price=price)
-    return _insert_and_describe(context, form, order, signed_params=True)
+    return _insert_and_reply(context, form, order, signed_params=True)
 
 
 def _cloudpay_create(context: CallContext, admin_id: int, form: Form) -> object:
@@ -139,7 +139,7 @@ def _cloudpay_create(context: CallContext, admin_id: int, form: Form) -> object:
     # This endpoint has no fields for URLs. If extra fields are allowed, they are ignored.
     sent = {name: value for name, value in form.items() if name not in _URLS}
     order = _new_order("cloudpay/create", admin_id, sent, items={}, name=name_of_amount(price), price=price)
-    data = _insert_and_describe(context, form, order, signed_params=True)
+    data = _insert_and_reply(context, form, order, signed_params=True)
     del data["qrcode_body"]
     return data
 
@@ -156,7 +156,7 @@ def _stablepay_create(context: CallContext, admin_id: int, form: Form) -> object
     order = _new_order(
         "stablepay/create", admin_id, form, items={product.id: 1}, name=product.name, price=product.price
     )
-    return _insert_and_describe(context, form, order, signed_params=False)
+    return _insert_and_reply(context, form, order, signed_params=False)
 
 
 def _grouppay_create(context: CallContext, admin_id: int, form: Form) -> object:
@@ -173,7 +173,7 @@ def _grouppay_create(context: CallContext, admin_id: int, form: Form) -> object:
         price += product.price * number
     _check_quota(context, shop, price)
     order = _new_order("grouppay/create", admin_id, form, items=items, name="、".join(names), price=price)
-    return _insert_and_describe(context, form, order, signed_params=False)
+    return _insert_and_reply(context, form, order, signed_params=False)
 
 
 def _items(fields: str) -> dict[int, int]:
@@ -200,7 +200,7 @@ def _new_order(endpoint: str, admin_id: int, form: Form, *, items: dict[int, int
     )
 
 
-def _insert_and_describe(context: CallContext, form: Form, order: NewOrder, *, signed_params: bool) -> dict[str, object]:
+def _insert_and_reply(context: CallContext, form: Form, order: NewOrder, *, signed_params: bool) -> dict[str, object]:
     """Store *order*. Return the data of the reply."""
     options = context.options
     page_id = orders.insert(context.connection, order, now=context.now, expires=context.expires)
