@@ -296,6 +296,35 @@ async def test_a_cloud_that_is_not_set() -> None:
     assert {str(each.url) for each in requests} == {"https://cloud.gatepay.io/api/cloudpay/create"}
 
 
+async def test_a_cloud_of_another_base_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment's cloud is no cloud of a base URL that a program passes; of the same one, or GatePay's, it is."""
+    requests: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        return httpx.Response(200, content=body(data=LINK))
+
+    monkeypatch.setenv("GATEPAY_CLOUD_BASE_URL", "https://cloud.gatepay.io/api/")
+    sandbox = "http://127.0.0.1:1/api/"
+    for variable, passed, sent in (
+        ("", sandbox, 0),
+        ("https://gatepay.io/api/", sandbox, 0),
+        ("http://127.0.0.1:1/api", sandbox, 1),
+        (sandbox, None, 1),
+        ("", "https://gatepay.io/api/", 1),
+        (sandbox, "https://gatepay.io/api/", 1),
+    ):
+        requests.clear()
+        monkeypatch.setenv("GATEPAY_BASE_URL", variable)
+        async with AsyncGatePay("K", "S", base_url=passed, transport=httpx.MockTransport(answer)) as gatepay:
+            if sent:
+                await create(gatepay, "cloudpay")
+            else:
+                with pytest.raises(InvalidRequestError, match="cloud_base_url"):
+                    await create(gatepay, "cloudpay")
+        assert len(requests) == sent, (variable, passed)
+
+
 async def test_closed_while_the_cloud_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that is closed in that very moment leaves nothing open, and sends nothing."""
     opening, go_on = anyio.Event(), anyio.Event()

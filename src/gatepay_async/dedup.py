@@ -1,8 +1,8 @@
 """
-What an upload has seen: in memory at first; past a threshold, digests in a temporary file that nobody can read.
+Finds repeated card keys in an upload: with a set in memory, and beyond a threshold with digests in a private file.
 
-A set of text takes 150 bytes a card key, a set of digests hardly less. Ten million of them are held in SQLite's page
-cache and a file; 23 bytes a card key there, and memory stays where the cache ends.
+A set takes 130 bytes for each card key, and a set of digests hardly less. An SQLite file takes 23 bytes for each, and
+its page cache limits the memory, also for ten million card keys.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from secrets import token_bytes
 
 from gatepay_async.protocol.chunking import MemoryDeduplicator
 
-MAX_KEYS_IN_MEMORY = 1_000_000  # card keys; some 150 MB
-_CACHE_KIB = 192 * 1024  # KiB of SQLite's pages in memory; beyond it, a look-up may read the file
-_SMALL_CACHE_KIB = 64 * 1024  # the same where no server waits for it
-_ROWS_PER_STATEMENT = 2000  # card keys looked up by one statement
+MAX_KEYS_IN_MEMORY = 1_000_000  # about 130 MB
+_CACHE_KIB = 192 * 1024  # the page cache of SQLite; if the data is larger, a look-up may read the file
+_SMALL_CACHE_KIB = 64 * 1024  # the page cache for a dry run, where a slow look-up delays no call
+_ROWS_PER_STATEMENT = 2000  # the card keys that one statement looks up
 _DIGEST_BYTES = 16  # the probability that two of ten million card keys have the same digest is 1 in 7 * 10**24
 
 # An empty name makes SQLite use a private temporary file. It creates the file when its cache is full, in the folder of

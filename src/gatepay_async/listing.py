@@ -21,7 +21,6 @@ from gatepay_async.protocol.paging import Walk
 from gatepay_async.words.problem import Problem
 
 Send = Callable[[KaShow], Awaitable[CardKeyPage]]
-Fetch = Callable[[int], Awaitable[CardKeyPage]]
 T = TypeVar("T")
 
 
@@ -81,10 +80,7 @@ class CardKeyListing:
         If the stock changes during the walk, a page contains only card keys that were not on an earlier one.
         """
         self._walk = Walk(first=self._first.page, prefetch=self._prefetch, thorough=self._thorough)
-        return _Pages(self._walk, self._fetch)
-
-    def _fetch(self, page: int) -> Awaitable[CardKeyPage]:
-        return self._send(KaShow(self._first.product_id, page))
+        return _Pages(self._walk, self._send, self._first.product_id)
 
 
 # These are classes, not generators: trio warns about a generator that isn't read to its end, and a generator can't
@@ -112,8 +108,10 @@ class _Pages:
     """Iterates over the pages of a walk. It fetches wave after wave, and keeps pages until they are consumed."""
 
     _walk: Walk
-    _fetch: Fetch
-    _lock: anyio.Lock = field(init=False, factory=anyio.Lock)
+    _send: Send
+    _product_id: int
+    # Fast: the lock is for tasks that share the walk, and a turn of the event loop would cost more than all the rest.
+    _lock: anyio.Lock = field(init=False, factory=partial(anyio.Lock, fast_acquire=True))
     _ready_pages: deque[CardKeyPage] = field(init=False, factory=deque[CardKeyPage])
     # By page number. An error is raised only if the walk requires that page.
     _failed: dict[int, Exception] = field(init=False, factory=dict[int, Exception])
@@ -137,7 +135,10 @@ class _Pages:
             raise error
         replies: dict[int, CardKeyPage | None] = {}
         try:
-            await self._fetch_wave(page_numbers, replies)
+            if len(page_numbers) == 1:
+                await self._fetch_into(replies, page_numbers[0])
+            else:
+                await self._fetch_wave(page_numbers, replies)
         except BaseException:
             # After a cancellation, use the replies that have arrived before.
             with suppress(MisreadError):
@@ -146,8 +147,6 @@ class _Pages:
         self._ready_pages.extend(_check_reply(partial(self._walk.receive, page_numbers, replies)))
 
     async def _fetch_wave(self, page_numbers: list[int], replies: dict[int, CardKeyPage | None]) -> None:
-        if len(page_numbers) == 1:
-            return await self._fetch_into(replies, page_numbers[0])
         errors: list[BaseException] = []
 
         async def fetch(number: int) -> None:
@@ -164,11 +163,10 @@ class _Pages:
                 group.start_soon(fetch, number)
         if errors:
             raise errors[0]
-        return None
 
     async def _fetch_into(self, replies: dict[int, CardKeyPage | None], number: int) -> None:
         try:
-            replies[number] = await self._fetch(number)
+            replies[number] = await self._send(KaShow(self._product_id, number))
         except InvalidPageError as error:
             # GatePay refuses a page past the last one with 108. For page 1, this is an error, because it always exists.
             if number > 1 or self._walk.begun:

@@ -438,6 +438,61 @@ def test_the_cloud_is_of_the_same_place(monkeypatch: pytest.MonkeyPatch) -> None
     assert settings._stored("shop", above_environment=False).cloud_base_url == ours
 
 
+def test_servers_are_compared_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slash at its end makes no other server; the environment's cloud belongs to the environment's server alone."""
+    ours, real, cloud = "http://127.0.0.1:1/api", "https://gatepay.io/api/", "https://cloud.gatepay.io/api/"
+    for stored, variable, variable_cloud, expected in (
+        (ours, f"{ours}/", "", "of the profile"),
+        ("", real.rstrip("/"), "", cloud),
+        (ours, "", cloud, "of the profile"),
+        ("", "", ours, ours),
+        ("", ours, cloud, cloud),
+    ):
+        monkeypatch.setenv("GATEPAY_BASE_URL", variable)
+        monkeypatch.setenv("GATEPAY_CLOUD_BASE_URL", variable_cloud)
+        profile = profiles.Profile("key", stored, stored and "of the profile")
+        monkeypatch.setattr(profiles, "get_profile", {"shop": profile}.__getitem__)
+        found = settings._stored("shop", above_environment=False).cloud_base_url
+        assert found == expected, (stored, variable, variable_cloud)
+
+
+def test_logged_in_at_the_environments_server(
+    gatepay: Any, shop: Sandbox, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without --base-url, `login` checks and stores the key for the server that GATEPAY_BASE_URL names, and says so."""
+    monkeypatch.setenv("GATEPAY_BASE_URL", server)
+    run = gatepay("login", input="\n".join((*shop.shops[0], "")))
+    assert (run.status, f"The profile belongs to {server}" in run.out) == (0, True)
+    stored = profiles.get_profile("default")
+    assert (stored.base_url, stored.cloud_base_url) == (server, server)
+
+
+def test_profiles_in_the_help(gatepay: Any) -> None:
+    """--profile is what a command stores, removes or uses."""
+    for command, said in (
+        ("login", "Store the key as this profile"),
+        ("logout", "Remove this profile"),
+        ("profiles", "Has no effect"),
+        ("products", "Use the key of this profile"),
+    ):
+        assert said in " ".join(gatepay(command, "--help").out.split()), command
+
+
+def test_what_a_killed_login_has_left(gatepay: Any, login: Any, folder: Path) -> None:
+    """A secret in the file of a login that was killed is removed by the next one, and by `logout`; a new file stays."""
+    for command in (login, lambda: gatepay("logout")):
+        folder.mkdir(parents=True, exist_ok=True)
+        old, new, other = (
+            folder / f".profile-{name}.part" for name in ("default.json.a", "default.json.b", "x.json.a")
+        )
+        for each in (old, new, other):
+            each.write_text("secret")
+        os.utime(old, (0, 0))
+        os.utime(other, (0, 0))
+        assert command().status == 0
+        assert [each.exists() for each in (old, new, other)] == [False, True, True]
+
+
 def test_the_home_folder(gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`~` in a path is the home folder, also where the shell leaves it."""
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -127,6 +127,14 @@ def test_a_payment_without_a_server(gatepay: Any, shop: Sandbox, monkeypatch: py
     assert "stored" not in gatepay("products").err
 
 
+def test_an_order_number_with_blanks(gatepay: Any, shop: Sandbox) -> None:
+    """A line break or a space at the end of an order number, as a script leaves it, makes no order."""
+    for number in ("T-1-X\n", " T-1-X", ""):
+        run = gatepay(*PAY, "--order", number)
+        assert (run.status, "--order" in run.err) == (2, True), number
+    assert shop.orders() == []
+
+
 def test_an_order_number_of_digits(gatepay: Any, shop: Sandbox) -> None:
     """A number that begins or ends with a digit gets a warning, and is taken."""
     for number, warned in (("12345", True), ("T-1", True), ("1-X", True), ("T-1-X", False), ("１-X", False)):

@@ -56,6 +56,7 @@ def test_the_lines(capsys: pytest.CaptureFixture[str]) -> None:
 
     cases = {
         "ka/create 100 · 1,500 keys · 12 ms": call(code=100, card_keys=1500),
+        "ka/create 100 · 1 key · 12 ms": call(code=100, card_keys=1),
         "ka/create no answer · fault: cut_before · 12 ms": call(fault="cut_before"),
         "ka/create 101 · A\\x1bB · missing or empty: page · 12 ms": call(
             code=101, reason="missing", field="page", out_order_id="A\x1bB"

@@ -297,6 +297,12 @@ def test_fields(gatepay: Any, shop: Sandbox) -> None:
     )
     assert [len(lists.json[name]) for name in ("repetitions", "refused_lines")] == [1, 0]
     assert gatepay("products", "--fields", "a b").status == 2
+    exported = gatepay("keys", "export", "-p", 4, "-o", "-", "--fields", "content,nope")
+    assert [json.loads(line) for line in exported.out.splitlines()] == [
+        {"content": key, "nope": None} for key in shop.keys(4)
+    ]
+    assert "nope" in exported.err
+    assert json.loads(exported.err.splitlines()[-1])["written"] == len(shop.keys(4))
 
 
 # -- errors -----------------------------------------------------------------------------------------------------------

@@ -113,9 +113,9 @@ def test_columns() -> None:
         assert columns.choose(first, wanted) == chosen, first
     for first, wanted, listed, likely in (
         (["id", "卡密", "x" * 30], "", f"1 (id), 2 (卡密), 3 ({'x' * 20})", "卡密"),
-        (["AAAA", "BBBB"], "", "1-2", "1"),
-        (["AAAA", "BBBB"], "3", "1-2", "1"),
-        (["AAAA", "BBBB"], "0", "1-2", "1"),
+        (["AAAA", "BBBB"], "", "1-2", "N"),
+        (["AAAA", "BBBB"], "3", "1-2", "N"),
+        (["AAAA", "BBBB"], "0", "1-2", "N"),
         (["key", "key"], "key", "1 (key), 2 (key)", "key"),
     ):
         with pytest.raises(FileProblemError) as caught:
@@ -130,7 +130,59 @@ def test_odd_lines() -> None:
         (' "A"\r', "quotes"), ("'00123", "sign"), ('="00123"', "sign"), ("'A", ""), ('A"B"', ""), ('"', ""),
         ("AAAA", ""), (" A ", ""), ("A<1&C>D", ""), ("\tA", ""), ("E+E", ""), ("1E5", ""), ("KEY-1.2E+05", ""),
     ):  # fmt: skip
-        assert odd.oddity(line) == kind, line
+        assert odd.Oddities(table=False).of(line) == kind, line
+
+
+def test_numbers_that_end_in_zeros(tmp_path: Path) -> None:
+    """Numbers whose digits behind the 15th are zeros are asked about if most are so: a spreadsheet has lost these."""
+    rounded, whole = ["6222020000000000000", "6222021234567890000"], ["6222021234567891234", "6222021234567891235"]
+    short = ["1234567890123450", "1234567890123456", "1234567890123457"]
+    for keys, odd_lines in (
+        (rounded, [1, 2]), (rounded[:1], [1]), ([*rounded, whole[0]], [1, 2]), ([*rounded, *whole], []),
+        (whole, []), (short, []), (short[:1], []), (["1234567890123450"] * 3, [1, 2, 3]), (["100000000000000"] * 9, []),
+        ([f"{rounded[0]}A"], []),
+    ):  # fmt: skip
+        for name in ("keys.csv", "keys.txt"):
+            (tmp_path / name).write_text("".join(f"{key}\r\n" for key in keys))
+            [checked] = checking.check_sources([tmp_path / name], Reading())
+            assert [each.line for each in checked.odd] == odd_lines, (name, keys)
+            assert checked.odd_count == len(odd_lines)
+    (tmp_path / "keys.csv").write_text("".join(f"{each}\n" for each in [*rounded * 4, "'1"]))
+    [checked] = checking.check_sources([tmp_path / "keys.csv"], Reading())
+    assert ([each.line for each in checked.odd], checked.odd_count) == ([1, 2, 3, 4, 5], 9)
+    [checked] = checking.check_sources([tmp_path / "keys.csv"], Reading(as_is=True))
+    assert checked.odd_count == 0
+
+
+def test_titles_above_headings(tmp_path: Path) -> None:
+    """A title above the headings of several columns is none of the rows; above a single column, that can't be said."""
+    path = tmp_path / "keys.csv"
+    for text, reading in (
+        ("2024年卡密\n\nid,content\n1,AAAA\n2,BBBB\n", {}),
+        ("2024年卡密,,\n编号,卡密,价格\n1,AAAA,5\n2,BBBB,5\n", {"column": "卡密"}),
+        ("2024年卡密,\n说明, \n编号,卡密\n1,AAAA\n2,BBBB\n", {"column": "2"}),
+        ("sep=;\nid;content\n1;AAAA\n2;BBBB\n", {}),
+        ("SEP=|\r\nid|content\r\n1|AAAA\r\n2|BBBB\r\n", {}),
+        ("AAAA\nBBBB\n", {}),
+    ):
+        path.write_text(text)
+        assert [key.strip() for key in read(path, **reading)] == ["AAAA", "BBBB"], text
+    path.write_text("2024年卡密\n\nid,content\n1,AAAA\n")
+    assert sources.Reader(checking.check_sources([path], Reading())).__next__() == "AAAA"
+    for data, said in (
+        (
+            "本月\n\n卡密\nAAAA\n".encode(),
+            ": row 3 looks like a heading, and other rows stand above it | delete the rows",
+        ),
+        ("本月\n1,2\n卡密,id\n".encode(), ": row 2 has more than one column"),
+        (
+            "本月\n编号,卡号,密码\n".encode(),
+            ": several columns; which one holds the card keys? Columns: 1 (编号), 2 (卡号)",
+        ),
+    ):
+        found = problem(path, data)
+        assert found.startswith(said), found
+    assert "--column 卡号. Other columns are not uploaded" in found
 
 
 def test_masked_card_keys() -> None:
@@ -153,7 +205,9 @@ def test_numbers_of_a_spreadsheet(tmp_path: Path) -> None:
     ):
         assert problem(path, workbook([["卡密"], [cell]])).startswith(said), cell
     for number_format in ("00000000", "000\\-0000", '"VIP"0000'):
-        assert "in front that are not stored" in problem(path, workbook([[1234]], number_format=number_format))
+        assert "shown differently from what the file stores" in problem(
+            path, workbook([[1234]], number_format=number_format)
+        )
     for name in ("keys.csv", "keys.tsv"):
         assert ": row 2 holds a number that a spreadsheet shortened" in problem(tmp_path / name, b"AAAA\n 1.23E+15 \n")
     path.write_bytes(workbook([["卡密"], [12345678], [345678], [23456789]]))

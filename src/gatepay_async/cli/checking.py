@@ -1,7 +1,8 @@
 """Whether files can be uploaded; known before anything is sent."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 from io import BytesIO
 from itertools import islice
@@ -12,9 +13,9 @@ from anyio import to_thread
 from attrs import define, evolve, field
 
 from gatepay_async.cli.files import encodings, formats, memory
-from gatepay_async.cli.files.odd import Lengths, Odd, masked, oddity
+from gatepay_async.cli.files.odd import Odd, Oddities, is_long_number, masked
 from gatepay_async.cli.files.reading import AUTO, Digits, FileProblemError, Reading, Refused
-from gatepay_async.cli.files.tables import Cell, keys_of
+from gatepay_async.cli.files.tables import Cell
 from gatepay_async.cli.language import text
 from gatepay_async.cli.output import escape, wants_json, warn
 from gatepay_async.cli.screens import progress
@@ -60,6 +61,7 @@ def check_sources(names: list[Path], reading: Reading) -> list[Source]:
     Raises:
         HaltError: Something is missing, is no file, or holds what can't be a card key; it says where.
     """
+    memory.keep_large_apart()
     found = find_sources(names)
     if reading.column and not any(formats.is_table(source.path, reading) for source in found):
         raise HaltError(text("sources.no_table"), todo=text("sources.no_table.todo"))
@@ -145,7 +147,7 @@ def _check_text(source: Source, file: BinaryIO, reading: Reading, room: int) -> 
         warn(text("sources.guessed", name=escape(source.name), encoding=encoding))
     first, keys = parse(file)
     if not formats.is_table(source.path, reading):
-        check = _Check(source.name, first, _never_odd if reading.as_is else oddity)
+        check = _Check(source.name, first, None if reading.as_is else Oddities(table=False))
         check.read(keys)
         return check.result(evolve(source, stamp=None if source.content else source.stamp), parse)
     return _check_table(evolve(source, content=None), first, keys, parse, room)
@@ -159,14 +161,21 @@ def _check_workbook(source: Source, file: BinaryIO, reading: Reading, room: int)
 
     source = evolve(source, stamp=file_stamp(file))
     found: list[Source] = []
-    sheets = workbooks.sheets(file)
+    sheets, hidden = workbooks.sheets(file)
     several = len(sheets) > 1
-    for number, (name, _) in enumerate(sheets):
-        part = evolve(source, name=f"{source.name}[{name}]" if several else source.name)
+    for number, sheet in enumerate(sheets):
+        part = evolve(source, name=f"{source.name}[{sheet.name}]" if several else source.name)
         with explain_problems(part.name):
             parse = partial(formats.parse_sheet, number=number, reading=reading)
-            found.append(_check_table(part, *keys_of(sheets[number][1], reading), parse, room))
+            found.append(_check_table(part, *sheet.keys(reading), parse, room))
+            if sheet.hidden_rows and not reading.hidden_rows:
+                raise FileProblemError("sources.hidden_rows", count=f"{sheet.hidden_rows:,}")
+        if sheet.hidden_rows:
+            said = text(f"sources.hidden_{reading.hidden_rows}", name=escape(part.name), count=f"{sheet.hidden_rows:,}")
+            warn(said)
         room -= len(found[-1].content or b"")
+    if hidden:
+        warn(text("sources.hidden_sheets", name=escape(source.name), count=hidden))
     if not found:
         raise FileProblemError("sources.empty")
     return found
@@ -174,7 +183,7 @@ def _check_workbook(source: Source, file: BinaryIO, reading: Reading, room: int)
 
 def _check_table(source: Source, first: int, keys: Iterator[Cell], parse: formats.Parse, room: int) -> Source:
     """A table that is kept is lines of text from then on."""
-    check = _Check(source.name, first, Lengths().oddity, room=room)
+    check = _Check(source.name, first, Oddities(table=True), room=room)
     check.read(keys)
     if check.kept is None:
         return check.result(source, parse)
@@ -190,20 +199,20 @@ class _Check:
     Attributes:
         name: Of the file.
         first: The number of its first line.
-        oddity: What is odd in a line.
+        oddities: What is odd in a line; None: nothing is.
         room: How many bytes may be kept; 0: none.
         kept: The lines, unless they are more than that.
     """
 
     name: str
     first: int
-    oddity: Callable[[str], str]
+    oddities: Oddities | None
     room: int = 0
     lines: int = field(default=0, init=False)
     kept: BytesIO | None = field(init=False, default=None)
     _problems: list[tuple[str, Refused]] = field(init=False, factory=list[tuple[str, Refused]])
-    _odd: list[Odd] = field(init=False, factory=list[Odd])
-    _odd_count: int = field(default=0, init=False)
+    _odd: dict[str, list[Odd]] = field(init=False, factory=dict[str, list[Odd]])  # by kind
+    _odd_counts: Counter[str] = field(init=False, factory=Counter[str])
     _filled: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -229,22 +238,28 @@ class _Check:
 
     def result(self, source: Source, parse: formats.Parse) -> Source:
         """*source*, with what was found."""
-        odd = (tuple(self._odd), self._odd_count)
-        return evolve(source, parse=parse, first=self.first, lines=self.lines, odd=odd[0], odd_count=odd[1])
+        if self.oddities is not None:
+            del self._odd_counts[self.oddities.excused()]
+        odd = sorted((each for kind in self._odd_counts for each in self._odd[kind]), key=lambda each: each.line)
+        count = self._odd_counts.total()
+        shown = tuple(odd[:_MAX_ODD])
+        return evolve(source, parse=parse, first=self.first, lines=self.lines, odd=shown, odd_count=count)
 
     def _look_at(self, batch: list[Cell]) -> None:
-        together = "".join(key for key in batch if isinstance(key, str))
+        texts = [key for key in batch if isinstance(key, str)]
+        together = "".join(texts)
         self._filled = self._filled or bool(invisible.strip(together))
         number = self.first + self.lines
         if not together.isprintable() or any(isinstance(key, Refused) for key in batch):
             for line, key in enumerate(batch, number):
                 self._note_problem(line, key)
-        if any(sign in together for sign in _ODD_SIGNS) or Digits in map(type, batch):
+        if self.oddities is not None and (_has_odd_signs(together) or any(map(_is_odd_number, texts))):
             for line, key in enumerate(batch, number):
-                kind = self.oddity(key) if isinstance(key, str) else ""
-                self._odd_count += bool(kind)
-                if kind and len(self._odd) < _MAX_ODD:
-                    self._odd.append(Odd(line, kind, masked(str(key))))
+                kind = self.oddities.of(key) if isinstance(key, str) else ""
+                if kind:
+                    self._odd_counts[kind] += 1
+                    if self._odd_counts[kind] <= _MAX_ODD:
+                        self._odd.setdefault(kind, []).append(Odd(line, kind, masked(str(key))))
         if self.kept is not None:
             self.kept.write(("\n".join(map(str, batch)) + "\n").encode("utf-8", "surrogatepass"))
             if self.kept.tell() > self.room:
@@ -260,8 +275,12 @@ class _Check:
         return problem_of(self.name, said, self._problems[0][1].key)
 
 
-def _never_odd(_: str) -> str:
-    return ""
+def _has_odd_signs(letters: str) -> bool:
+    return any(sign in letters for sign in _ODD_SIGNS)
+
+
+def _is_odd_number(key: str) -> bool:
+    return type(key) is Digits or is_long_number(key.strip())
 
 
 def _line_problem(line: str) -> Refused | None:

@@ -79,6 +79,7 @@ def print_report(
     place: Place,
     *,
     failed_lines: Path | None,
+    as_is: bool = False,
     left_out: bool = False,
     interrupted: bool = False,
     cancelled: bool = False,
@@ -92,6 +93,7 @@ def print_report(
         report: The report.
         place: Returns the file and line of a line of the input.
         failed_lines: The file with the card keys that are not known to be on the server; None: it was not written.
+        as_is: Whether each line of that file is a card key, whatever its name says.
         left_out: Whether unread lines are missing in that file.
         interrupted: Whether the upload was interrupted.
         cancelled: Whether the job was cancelled on purpose.
@@ -124,7 +126,7 @@ def print_report(
     if report.stopped is not None and not cancelled:
         print_line(text("upload.stopped"), stream=sys.stderr)
     if failed_lines is not None:
-        print_line(text("upload.failed_lines_at", path=escape(failed_lines)))
+        print_line(text("upload.failed_lines_as_is" if as_is else "upload.failed_lines_at", path=escape(failed_lines)))
         if left_out:
             print_line(text("upload.left_out"))
     print_line(text("upload.again"))

@@ -11,6 +11,7 @@ from io import TextIOWrapper
 from typing import Any, cast
 
 from gatepay_async.cli.language import text
+from gatepay_async.cli.wrapping import columns_of, fold
 
 _wants_json: ContextVar[bool] = ContextVar("json", default=False)
 _fields: ContextVar[tuple[str, ...]] = ContextVar("fields", default=())
@@ -19,6 +20,7 @@ _unknown: set[str] = set()  # names in --fields that don't exist, and for which 
 
 _STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))  # in the order of their file descriptors: 0, 1, 2
 _closed: set[str] = set()
+_waiting: list[str] = []  # what show_waiting() has printed, until it is removed
 
 
 def open_closed_streams() -> None:
@@ -115,23 +117,29 @@ def print_json(**document: object) -> None:
     sys.stdout.flush()
 
 
+def fields() -> tuple[str, ...]:
+    """Return the fields that ``--fields`` selects; empty: all."""
+    return _fields.get()
+
+
 def _selected(document: dict[str, object]) -> dict[str, object]:
     """*document* with only the selected fields. An error is printed completely."""
-    wanted = _fields.get()
+    wanted = fields()
     if not wanted or "error" in document:
         return document
     lists = {name: items for name, items in document.items() if _is_list_of_rows(items)}
     if len(lists) == len(document) == 1:
         [(name, rows)] = lists.items()
-        return {name: [_pick_fields(row, wanted) for row in cast("list[dict[str, object]]", rows)]}
-    return _pick_fields(document, wanted)
+        return {name: [pick_fields(row, wanted) for row in cast("list[dict[str, object]]", rows)]}
+    return pick_fields(document, wanted)
 
 
 def _is_list_of_rows(items: object) -> bool:
     return isinstance(items, list) and all(isinstance(each, dict) for each in cast("list[object]", items))
 
 
-def _pick_fields(row: Mapping[str, object], wanted: tuple[str, ...]) -> dict[str, object]:
+def pick_fields(row: Mapping[str, object], wanted: tuple[str, ...]) -> dict[str, object]:
+    """Return the *wanted* fields of *row*. Warn about each unknown one once."""
     # Only warn about wrong names: the command has done its work already.
     for name in wanted:
         if name not in row and name not in _unknown:
@@ -143,9 +151,9 @@ def _pick_fields(row: Mapping[str, object], wanted: tuple[str, ...]) -> dict[str
 def print_long_json(document: Mapping[str, object], lists: Mapping[str, Iterable[object]]) -> None:
     """Like ``print_json``, but the items of *lists* are written one by one, so that long lists need little memory."""
     encode = _encoder().encode
-    wanted = _fields.get()
+    wanted = fields()
     if wanted:
-        _pick_fields({**document, **lists}, wanted)  # only for its warnings
+        pick_fields({**document, **lists}, wanted)  # only for its warnings
         document = {name: value for name, value in document.items() if name in wanted}
         lists = {name: items for name, items in lists.items() if name in wanted}
     sys.stdout.write(encode(document)[:-1])
@@ -172,11 +180,38 @@ def escape(message: object) -> str:
     )
 
 
-def warn(message: str) -> None:
-    """Print a line on standard error. If that can't be written, do nothing."""
+def warn(message: str, *, whole: bool = False) -> None:
+    """
+    Print *message* on standard error. If that can't be written, do nothing.
+
+    Args:
+        message: On a terminal, it is wrapped between words.
+        whole: Don't wrap it.
+    """
+    clear_waiting()
     with suppress(OSError):
+        if not whole and sys.stderr.isatty():
+            message = fold(message, columns_of(sys.stderr))
         sys.stderr.write(f"{message}\n")
         sys.stderr.flush()
+
+
+def show_waiting() -> None:
+    """Print a line on the terminal at once, because imports and the server take a moment."""
+    if not wants_json() and sys.stdout.isatty() and sys.stderr.isatty():
+        _waiting.append(text("running.waiting"))
+        with suppress(OSError):
+            sys.stderr.write(_waiting[-1])
+            sys.stderr.flush()
+
+
+def clear_waiting() -> None:
+    """Remove the line of ``show_waiting()``, before anything else is printed."""
+    if _waiting:
+        _waiting.clear()
+        with suppress(OSError):
+            sys.stderr.write(f"\r{' ' * (columns_of(sys.stderr) - 1)}\r")
+            sys.stderr.flush()
 
 
 def discard_stdout() -> None:

@@ -1,14 +1,19 @@
 """Writes files with card keys atomically, readable by their owner only."""
 
+import glob
 import os
 import tempfile
+import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from gatepay_async.cli.language import text
-from gatepay_async.cli.status import HaltError
+from gatepay_async.cli.status import HaltError, Status
+
+_PART = ".part"
+_LEFT_SECONDS = 60.0  # writing takes a moment
 
 
 @contextmanager
@@ -29,10 +34,24 @@ def atomic_write(path: Path) -> Generator[BinaryIO]:
             os.fsync(descriptor)
         temporary.replace(path)
     except OSError as error:
-        raise HaltError(text("files.unwritable", path=path, reason=error.strerror)) from None
+        message = text("files.unwritable", path=path, reason=error.strerror)
+        raise HaltError(message, status=Status.NO_OUTPUT) from None
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def remove_leftovers(path: Path) -> None:
+    """
+    Remove what a killed ``atomic_write`` to *path* has left, as it may hold a secret.
+
+    A file that is newer than a minute may belong to one that is at work.
+    """
+    with suppress(OSError):
+        for each in path.parent.glob(f".{glob.escape(path.name)}.*{_PART}"):
+            with suppress(OSError):
+                if time.time() - each.stat().st_mtime > _LEFT_SECONDS:
+                    each.unlink()
 
 
 def check_replaceable(path: Path) -> None:
@@ -52,7 +71,7 @@ def _create_temporary(path: Path) -> tuple[int, Path]:
         if path.is_dir() or (path.exists() and not path.is_file()):
             raise HaltError(text("files.no_file", path=path))
         # mkstemp() chooses a unique name, so concurrent commands don't conflict. It creates the file with mode 0600.
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_PART, dir=path.parent)
     except OSError as error:
         raise HaltError(text("files.unwritable", path=path, reason=error.strerror)) from None
     return descriptor, Path(name)

@@ -17,7 +17,7 @@ from attrs import asdict, field, frozen
 from attrs.validators import in_, instance_of, min_len
 
 from gatepay_async.cli.language import text
-from gatepay_async.cli.private_file import atomic_write
+from gatepay_async.cli.private_file import atomic_write, remove_leftovers
 from gatepay_async.cli.status import HaltError
 
 DEFAULT_NAME = "default"
@@ -142,6 +142,7 @@ def remove_profile(name: str) -> None:
         HaltError: The file can't be removed.
     """
     paths = [path_of(name), *([_default_path()] if default_name() == name else [])]
+    remove_leftovers(path_of(name))
     try:
         for path in paths:
             path.unlink(missing_ok=True)
@@ -188,7 +189,9 @@ def _make_private_folder(folder: Path) -> None:
 
 def _write_private(path: Path, content: str) -> None:
     # If *path* is a symbolic link, keep it, and write the file that it leads to.
-    with atomic_write(Path(os.path.realpath(path))) as file:
+    path = Path(os.path.realpath(path))
+    remove_leftovers(path)
+    with atomic_write(path) as file:
         file.write(content.encode())
 
 

@@ -1,8 +1,9 @@
 """
 The source of the credentials: the command line, the environment, or a profile, in this order.
 
-Appkey, appsecret and server always come from the same source, so that those of different shops are never combined. No
-secret is read from the command line.
+Appkey and appsecret always come from the same source, so that those of different shops are never combined. With
+``--profile``, so does the server; otherwise GATEPAY_BASE_URL comes before the server of a profile. No secret is read
+from the command line.
 """
 
 import os
@@ -181,13 +182,20 @@ def _stored(name: str, *, above_environment: bool) -> Stored:
     profile = profiles.get_profile(name)
     variables: Mapping[str, str] = {} if above_environment else os.environ
     base_url = variables.get("GATEPAY_BASE_URL") or profile.base_url or BASE_URL
-    cloud_base_url = variables.get("GATEPAY_CLOUD_BASE_URL")
+    # It must come from the same place as the base URL: orders for a sandbox must never reach GatePay's cloud server.
+    cloud_base_url = ""
+    if is_same_url(base_url, variables.get("GATEPAY_BASE_URL") or BASE_URL):
+        cloud_base_url = variables.get("GATEPAY_CLOUD_BASE_URL", "")
+    if not cloud_base_url and is_same_url(base_url, profile.base_url or BASE_URL):
+        cloud_base_url = profile.cloud_base_url
     if not cloud_base_url:
-        # It must come from the same place as the base URL: orders for a sandbox must never reach GatePay's cloud
-        # server.
-        of_profile = profile.cloud_base_url if base_url == (profile.base_url or BASE_URL) else ""
-        cloud_base_url = of_profile or (CLOUD_BASE_URL if base_url == BASE_URL else base_url)
+        cloud_base_url = CLOUD_BASE_URL if is_same_url(base_url, BASE_URL) else base_url
     return Stored(name, profile, base_url, cloud_base_url)
+
+
+def is_same_url(one: str, other: str) -> bool:
+    """Whether both are the same server, with a slash at the end or without."""
+    return one.strip().rstrip("/").casefold() == other.strip().rstrip("/").casefold()
 
 
 def base_url() -> str:

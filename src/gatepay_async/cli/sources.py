@@ -227,6 +227,7 @@ _TABLE = re.compile(r"\.(csv|tsv|jsonl|xlsx)(\[.*\])?$", re.IGNORECASE | re.DOTA
 _REMEDIES = {
     "sources.utf8_mark": "sources.utf8_mark.todo",
     "sources.heading": "sources.heading.todo",
+    "sources.title": "sources.title.todo",
     "sources.no_encoding": "sources.no_encoding.todo",
     "sources.not_in": "sources.no_encoding.todo",
     "sources.which_column": "sources.which_column.todo",
@@ -236,9 +237,11 @@ _REMEDIES = {
     "sources.workbook_as_is": "sources.workbook_as_is.todo",
     "sources.empty": "sources.empty.todo",
     **dict.fromkeys(
-        ("sources.exponent", "sources.float", "sources.rounded", "sources.padded", "sources.no_text"),
-        "sources.as_text.todo",
+        ("sources.exponent", "sources.float", "sources.rounded", "sources.no_text"), "sources.as_text.todo"
     ),
+    "sources.formatted": "sources.formatted.todo",
+    "sources.hidden_rows": "sources.hidden_rows.todo",
+    "sources.hidden_column": "sources.hidden_column.todo",
     **dict.fromkeys(("sources.more_cells", "sources.no_csv", "sources.no_json"), "sources.table.todo"),
     "sources.lf": "sources.table.todo",
     "sources.no_value": "sources.no_value.todo",

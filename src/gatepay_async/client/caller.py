@@ -1,7 +1,8 @@
 """
 Sends a call and retries it where that is safe.
 
-``Caller.send`` makes a whole call and ``Attempts.make`` one attempt of it. An ``Observer`` is called for each attempt.
+``Caller.send`` makes a whole call and ``Attempts.make`` one attempt of it. A ``ClientObserver`` is called for each
+call, an ``Observer`` for each attempt.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 
@@ -28,7 +30,7 @@ from gatepay_async.protocol.errors import (
 )
 from gatepay_async.protocol.frames import clear_frames
 from gatepay_async.protocol.messages import Reply, encode
-from gatepay_async.protocol.observing import Ended, Observer
+from gatepay_async.protocol.observing import ClientObserver, Connections, Ended, Observer, both
 from gatepay_async.protocol.raw import Outgoing, RawCall
 from gatepay_async.protocol.retrying import RetryPolicy, Sent, wait_after
 from gatepay_async.protocol.signing import Credentials
@@ -39,6 +41,7 @@ P = ParamSpec("P")
 C = TypeVar("C", bound=Outgoing)
 
 _REFUND: Final = 0.5  # the retries that each successful call adds to the client's budget
+_NOBODY: Final[AbstractContextManager[None]] = nullcontext()  # in place of the call's context without an observer
 
 _HOW_TO = "    async with AsyncGatePay(appkey, appsecret) as gatepay:\n        await gatepay.list_products()"
 
@@ -73,6 +76,9 @@ class Caller:
             most shops never make one.
         deadline: Seconds for a whole call.
         policy: When a call is retried.
+
+    Attributes:
+        observer: Called for each call, or None.
     """
 
     def __init__(
@@ -89,6 +95,7 @@ class Caller:
         self._cloud_attempts = cloud_attempts
         self._deadline = deadline
         self._policy = policy
+        self.observer: ClientObserver | None = None
         self._retries_left = policy.budget
         self._loop: object = None  # the event loop that opened this; None before that and after closing
         self._was_opened = False
@@ -128,6 +135,15 @@ class Caller:
             raise self._not_usable_error()
         return self._attempts.http()
 
+    def connections(self) -> Connections | None:
+        """
+        Count the connections to ``base_url``. Any thread may call this.
+
+        Returns:
+            The counts, or None if this is closed or the connections can't be counted.
+        """
+        return None if self._loop is None else self._attempts.connections()
+
     @sealed_async
     async def send(
         self,
@@ -154,31 +170,36 @@ class Caller:
         ends = began + self._deadline
         attempt = 0
         in_doubt = False  # whether an earlier attempt failed and may have been carried out
-        while True:
-            attempt += 1
-            try:
-                reply = attempts.make(call, form, ends=ends)
-                if observer is None:
-                    value = read(call, await reply)
+        with _NOBODY if self.observer is None else self.observer.call(call) as listener:
+            if listener is not None:
+                observer = both(observer, listener)
+            while True:
+                attempt += 1
+                try:
+                    reply = attempts.make(call, form, ends=ends)
+                    if observer is None:
+                        value = read(call, await reply)
+                    else:
+                        value = await _observed(observer(call, attempt), call, reply, read)
+                except (RefusedError, ProtocolError, TransportError, ForeignError) as error:
+                    failure = error
                 else:
-                    value = await _observed(observer(call, attempt), call, reply, read)
-            except (RefusedError, ProtocolError, TransportError, ForeignError) as error:
-                failure = error
-            else:
-                self._retries_left = min(self._policy.budget, self._retries_left + _REFUND)
-                return Sent(value, attempt)
-            if isinstance(failure, ForeignError):
-                _raise_foreign(call, failure, attempt=attempt, in_doubt=in_doubt)
-            now = attempts.now()
-            wait = None if now - began > resent_within else self._wait_after(call, failure, attempt, left=ends - now)
-            if wait is None:
-                _raise(call, failure, attempt=attempt, in_doubt=in_doubt)
-            log_retry(call.path, failure, attempt=attempt, wait=wait)
-            await anyio.sleep(wait)
-            if self._closed:
-                _raise(call, failure, attempt=attempt, in_doubt=in_doubt)
-            # A reply that is not GatePay's (a proxy's error page, for example) may have replaced GatePay's reply.
-            in_doubt = in_doubt or isinstance(failure, ProtocolError) or _maybe_done(failure)
+                    self._retries_left = min(self._policy.budget, self._retries_left + _REFUND)
+                    return Sent(value, attempt)
+                if isinstance(failure, ForeignError):
+                    _raise_foreign(call, failure, attempt=attempt, in_doubt=in_doubt)
+                now = attempts.now()
+                wait = (
+                    None if now - began > resent_within else self._wait_after(call, failure, attempt, left=ends - now)
+                )
+                if wait is None:
+                    _raise(call, failure, attempt=attempt, in_doubt=in_doubt)
+                log_retry(call.path, failure, attempt=attempt, wait=wait)
+                await anyio.sleep(wait)
+                if self._closed:
+                    _raise(call, failure, attempt=attempt, in_doubt=in_doubt)
+                # A reply that is not GatePay's (a proxy's error page, for example) may have replaced GatePay's reply.
+                in_doubt = in_doubt or isinstance(failure, ProtocolError) or _maybe_done(failure)
 
     def _wait_after(
         self, call: Outgoing, failure: RefusedError | ProtocolError | TransportError, attempt: int, *, left: float
@@ -212,12 +233,15 @@ class Caller:
 
 async def _observed(ended: Ended, call: C, reply: Awaitable[Reply], read: Callable[[C, Reply], T]) -> T:
     """Read *reply*, and report the attempt's end to *ended*."""
+    http_status: int | None = None
     try:
-        value = read(call, await reply)
+        received = await reply
+        http_status = received.status
+        value = read(call, received)
     except BaseException as error:
-        ended(error)
+        ended(error, http_status)
         raise
-    ended(None)
+    ended(None, http_status)
     return value
 
 

@@ -13,7 +13,7 @@ from gatepay_async.client.caller import Caller
 from gatepay_async.client.card_keys import CardKeys
 from gatepay_async.client.payments import Payments
 from gatepay_async.client.queries import Queries
-from gatepay_async.client.settings import check_kind, check_transport, url_or_env, value_or_env
+from gatepay_async.client.settings import check_kind, check_transport, cloud_url_or_env, url_or_env, value_or_env
 from gatepay_async.exchange.attempts import Attempts
 from gatepay_async.exchange.libraries import classes
 from gatepay_async.exchange.opening import open_exchange
@@ -21,6 +21,7 @@ from gatepay_async.protocol import checks
 from gatepay_async.protocol.durations import Seconds, to_seconds_or_none
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.frames import sealed
+from gatepay_async.protocol.observing import ClientFacts, Telemetry
 from gatepay_async.protocol.retrying import RetryPolicy
 from gatepay_async.protocol.signing import Credentials
 from gatepay_async.words.problem import Problem
@@ -53,7 +54,8 @@ class AsyncGatePay(Payments, CardKeys, Queries):
         cloud_base_url: Where ``create_cloudpay`` sends to: by default ``GATEPAY_CLOUD_BASE_URL``, or else
             ``https://cloud.gatepay.io/api/``; an agent has a host of its own. With another ``base_url`` than GatePay's
             there is no default: ``create_cloudpay`` raises ``InvalidRequestError``, so that a test with a sandbox
-            creates no real order.
+            creates no real order. For the same reason the variable is ignored beside a ``base_url`` that you pass,
+            unless ``GATEPAY_BASE_URL`` is the same.
         timeout: Seconds, or a ``timedelta``, for one attempt, from connect to last byte; None: no limit. Waiting for
             one of ``max_connections`` is not part of it.
         deadline: Seconds, or a ``timedelta``, for a whole call, including waits and retries; None: no limit.
@@ -93,7 +95,10 @@ class AsyncGatePay(Payments, CardKeys, Queries):
         self._base_url = url_or_env("base_url", base_url, BASE_URL, allow_http=allow_http)
         # A program that talks to a sandbox must not order at the real cloud because one of two settings is missing.
         cloud_default = CLOUD_BASE_URL if self._base_url == BASE_URL else ""
-        cloud_base_url = url_or_env("cloud_base_url", cloud_base_url, cloud_default, allow_http=allow_http)
+        named = None if base_url is None else self._base_url
+        cloud_base_url = cloud_url_or_env(
+            cloud_base_url, cloud_default, named=named, usual=BASE_URL, allow_http=allow_http
+        )
         timeout = to_seconds_or_none("timeout", timeout)
         deadline = to_seconds_or_none("deadline", deadline)
         checks.check("max_connections", max_connections, checks.positive)
@@ -127,8 +132,15 @@ class AsyncGatePay(Payments, CardKeys, Queries):
             policy=self._policy,
         )
 
+        self._cloud_base_url = cloud_base_url
+
     def __repr__(self) -> str:
         return f"<AsyncGatePay {self._credentials.appkey!r} at {self._base_url}>"
+
+    def _instrument(self, telemetry: Telemetry) -> None:
+        """Have *telemetry* told of all that is sent from now on."""
+        facts = ClientFacts(self._base_url, self._cloud_base_url or None, self._caller.connections)
+        self._caller.observer = telemetry.client(facts)
 
     async def __aenter__(self) -> Self:
         await self._caller.open()

@@ -46,6 +46,24 @@ def url_or_env(name: str, url: str | None, default: str, *, allow_http: bool) ->
     return _check_url(variable, url, allow_http) if url else ""
 
 
+def cloud_url_or_env(url: str | None, default: str, *, named: str | None, usual: str, allow_http: bool) -> str:
+    """
+    *url*, or else that of the environment, or else *default*; empty, if there is none.
+
+    Args:
+        url: The argument.
+        default: Of the cloud.
+        named: The base URL, if somebody has passed one. Then the environment's cloud counts only if its base URL is the
+            same: a program that passes the URL of a sandbox must not order at the environment's real cloud.
+        usual: The base URL of an environment that has none.
+        allow_http: As in ``url_or_env``.
+    """
+    of_environment = os.environ.get("GATEPAY_BASE_URL") or usual
+    if url is None and named is not None and named.rstrip("/") != of_environment.strip().rstrip("/"):
+        return default
+    return url_or_env("cloud_base_url", url, default, allow_http=allow_http)
+
+
 def _check_url(name: str, base_url: str, allow_http: bool) -> str:  # noqa: FBT001 -- private
     problem = Problem("not_base_url")
     try:

@@ -53,6 +53,9 @@ class OverClient:
         )
         return await _make_attempt(self._send_with_client, request, trace, self._classify_in_hooks)
 
+    def connections(self) -> None:
+        """None: they are yours."""
+
     async def aclose(self) -> None:
         """Do nothing: the user closes the client."""
 
@@ -103,6 +106,9 @@ class OverTransport:
             method, url, headers=HEADERS_OF[method], content=body or None, extensions={"trace": trace.on_event}
         )
         return await _make_attempt(self._transport.handle_async_request, request, trace, _classify)
+
+    def connections(self) -> None:
+        """None: httpx doesn't say."""
 
     async def aclose(self) -> None:
         """Close the transport, if our client made it."""

@@ -314,6 +314,18 @@ COMMAND: dict[str, Text] = {
         "Use the key of this profile (default: GATEPAY_PROFILE).",
         "使用此配置的密钥（默认取 GATEPAY_PROFILE）。",
     ),
+    "option.profile_login": (
+        "Store the key as this profile (default: GATEPAY_PROFILE, or else `default`).",
+        "把密钥保存为此配置（默认取 GATEPAY_PROFILE，否则为 default）。",
+    ),
+    "option.profile_logout": (
+        "Remove this profile (default: GATEPAY_PROFILE, or else the default profile).",
+        "删除此配置（默认取 GATEPAY_PROFILE，否则为默认配置）。",
+    ),
+    "option.profile_profiles": (
+        "Has no effect: all profiles are listed.",
+        "此处无作用：总是列出全部配置。",
+    ),
     "option.env_file": (
         "Read GATEPAY_ variables from this file.",
         "从此文件读取 GATEPAY_ 开头的变量。",
@@ -328,7 +340,10 @@ COMMAND: dict[str, Text] = {
         "Payment method; onecode is one QR code for several apps.",
         "付款方式；onecode 为聚合码，支持多种 App 扫码。",
     ),
-    "login.base_url": ("Use another server, such as the sandbox.", "使用其他服务器，例如沙箱。"),
+    "login.base_url": (
+        "Use another server, such as the sandbox (default: GATEPAY_BASE_URL).",
+        "使用其他服务器，例如沙箱（默认取 GATEPAY_BASE_URL）。",
+    ),
     "login.cloud_base_url": (
         "Server for cloud payments (default: --base-url).",
         "云端支付使用的服务器（默认与 --base-url 相同）。",
@@ -361,6 +376,10 @@ COMMAND: dict[str, Text] = {
         "are sent as they arrive.",
         "每一行都原样作为卡密（表格也按文本读取），不识别标题和列。标准输入边读边发。",
     ),
+    "upload.hidden_rows": (
+        "Upload or skip rows of a workbook that are hidden, by a filter for example.",
+        "工作簿中被隐藏（例如被筛选）的行：upload 上传，skip 跳过。",
+    ),
     "upload.yes": (
         "Don't ask about lines that contain commas, tabs or markup.",
         "对含有逗号、制表符或标签的行不再询问，直接上传。",
@@ -387,6 +406,10 @@ COMMAND: dict[str, Text] = {
     "work.rate": (
         "Requests per second of all workers together (default: unlimited).",
         "所有 worker 合计的每秒请求数（默认不限）。",
+    ),
+    "work.health": (
+        "Answer /healthz, /readyz and /metrics at this port, on 127.0.0.1 unless an ADDRESS is given.",
+        "在此端口响应 /healthz、/readyz 和 /metrics；不指定地址（ADDRESS）时只监听 127.0.0.1。",
     ),
     "work.drain": ("Exit when nothing is left to send.", "没有待发送的卡密时自动退出。"),
     "export.output": (
@@ -501,8 +524,16 @@ COMMAND: dict[str, Text] = {
         "{value} (must be a whole number above 0, or auto)",
         "{value}（必须是大于 0 的整数，或 auto）",
     ),
+    "usage.blanks": (
+        "{value} (must not begin or end with a space or a line break)",
+        "{value}（开头和结尾不能有空格或换行）",
+    ),
     "usage.empty": ("it is empty", "内容为空"),
     "usage.interval": ("{value} (must be a number of seconds from 1)", "{value}（必须是不小于 1 的秒数）"),
+    "usage.address": (
+        "{value} (must be a port, or an IP address and a port such as 127.0.0.1:9100 or [::1]:9100)",
+        "{value}（必须是端口，或 IP 地址加端口，例如 127.0.0.1:9100 或 [::1]:9100）",
+    ),
     "usage.per_second": ("{value} (must be a number above 0)", "{value}（必须是大于 0 的数）"),
     "usage.port": ("{value} (must be a port from 0 to 65535)", "{value}（必须是 0 到 65535 的端口）"),
     "usage.fields": ("{value} (must be names with commas between them)", "{value}（必须是用逗号分隔的名称）"),
@@ -542,6 +573,7 @@ COMMAND: dict[str, Text] = {
     "failing.CallbackError": ("Invalid callback: {problem}", "回调无效：{problem}"),
     "failing.GatePayError": ("{error}", "{error}"),
     "running.interrupted": ("Interrupted.", "已中断。"),
+    "running.waiting": ("One moment…", "请稍候……"),
     "extras.missing": (
         "This command requires {name}, which is not installed: pip install 'gatepay-async[{extra}]'",
         "此命令需要 {name}，但尚未安装：pip install 'gatepay-async[{extra}]'",
@@ -761,6 +793,10 @@ COMMAND: dict[str, Text] = {
     "login.kept": ("The secret is in {place}.", "appsecret 保存在{place}。"),
     "login.in_keyring": ("your keyring ({keyring})", "系统钥匙串（{keyring}）"),
     "login.in_file": ("{path}, which only you can read", "文件 {path}（仅自己可读）"),
+    "login.server": (
+        "The profile belongs to {url} (GATEPAY_BASE_URL), not to GatePay.",
+        "该配置对应的服务器是 {url}（来自 GATEPAY_BASE_URL），不是 GatePay。",
+    ),
     "login.not_default": (
         "It is not the default: add --profile {name}, or run `gatepay profiles --default {name}`.",
         "它不是默认配置：请加上 --profile {name}，或运行 gatepay profiles --default {name}。",
@@ -865,6 +901,14 @@ COMMAND: dict[str, Text] = {
         "add --skip-heading to leave this line out, or --as-is if it is a card key",
         "如果是标题，请加 --skip-heading 跳过；如果确实是卡密，请加 --as-is",
     ),
+    "sources.title": (
+        "looks like a heading, and other rows stand above it",
+        "看起来是标题行，但上面还有其他行",
+    ),
+    "sources.title.todo": (
+        "delete the rows above the first card key",
+        "请删除第一条卡密上方的各行",
+    ),
     "sources.which_column": (
         "several columns; which one holds the card keys? Columns: {columns}",
         "有多列，无法确定哪一列是卡密。各列：{columns}",
@@ -874,8 +918,9 @@ COMMAND: dict[str, Text] = {
         "没有唯一的列 {wanted}。各列：{columns}",
     ),
     "sources.which_column.todo": (
-        "name the column or its number: --column {likely}",
-        "请指定列名或列号：--column {likely}",
+        "name the column or its number: --column {likely}. Other columns are not uploaded: if a customer needs a card number "
+        "and a password, join them in one column first",
+        "请指定列名或列号：--column {likely}。其他列不会上传：如果客户同时需要卡号和密码，请先合并为一列（如 卡号----密码）",
     ),
     "sources.no_table": ("--column: none of the files is a table.", "--column：没有文件是表格。"),
     "sources.no_table.todo": (
@@ -904,9 +949,38 @@ COMMAND: dict[str, Text] = {
         "holds a number of more than 15 digits; Excel has replaced the others with zeros",
         "是超过 15 位的数字，后面的位数已被 Excel 改成 0",
     ),
-    "sources.padded": (
-        "holds a number, and this workbook shows numbers with zeros in front that are not stored",
-        "是数字，而此工作簿用数字格式显示前导零，文件中并没有保存这些零",
+    "sources.formatted": (
+        "is shown differently from what the file stores, because of its number format",
+        "因设置了数字格式，显示的内容与文件中保存的不同",
+    ),
+    "sources.formatted.todo": (
+        "copy the column in Excel or WPS, paste it into a text file as it is shown, and upload that file",
+        "请在 Excel 或 WPS 中复制该列，按显示的样子粘贴到文本文件中，再上传该文本文件",
+    ),
+    "sources.hidden_rows": (
+        "{count} hidden rows (by a filter, say) hold something",
+        "有 {count} 行被隐藏（例如被筛选），其中有内容",
+    ),
+    "sources.hidden_rows.todo": (
+        "add --hidden-rows skip to leave them out, or --hidden-rows upload to upload them, too",
+        "不上传这些行请加 --hidden-rows skip；也要上传请加 --hidden-rows upload",
+    ),
+    "sources.hidden_column": ("the column of the card keys is hidden", "卡密所在的列被隐藏"),
+    "sources.hidden_column.todo": (
+        "name it with --column if it is the right one, or show all columns and look",
+        "如果确实是这一列，请用 --column 指定；否则请取消隐藏后核对",
+    ),
+    "sources.hidden_skip": (
+        "Note: {name}: {count} hidden rows are left out.",
+        "注意：{name} 中有 {count} 个隐藏行，已跳过。",
+    ),
+    "sources.hidden_upload": (
+        "Note: {name}: {count} hidden rows are included.",
+        "注意：{name} 中有 {count} 个隐藏行，也会上传。",
+    ),
+    "sources.hidden_sheets": (
+        "Note: {name}: hidden sheets are not read ({count}).",
+        "注意：{name} 中的隐藏工作表不会读取（{count} 个）。",
     ),
     "sources.no_text": (
         "holds a date, a truth value or something else that is not text",
@@ -945,6 +1019,10 @@ COMMAND: dict[str, Text] = {
         "（开头有表格软件不显示的符号：' 或 =）",
     ),
     "odd.exponent": ("(a number that a spreadsheet shortened)", "（被表格软件缩写的数字）"),
+    "odd.rounded": (
+        "(are digits lost? Spreadsheets make zeros of those after the 15th)",
+        "（位数可能已丢失：表格软件会把第 15 位之后的数字变成 0）",
+    ),
     "odd.zeros": (
         "(a number of another length; leading zeros may be lost)",
         "（位数与其他数字不同，可能丢失了前导零）",
@@ -1042,6 +1120,10 @@ COMMAND: dict[str, Text] = {
         "The card keys that may not be on the server are in {path}. You can upload that file as it is.",
         "未能确认上传成功的卡密已写入 {path}，可直接再次上传。",
     ),
+    "upload.failed_lines_as_is": (
+        "The card keys that may not be on the server are in {path}, one on each line. Upload that file with --as-is, too.",
+        "未能确认上传成功的卡密已写入 {path}，一行一条；再次上传该文件时同样要加 --as-is。",
+    ),
     "upload.failed_lines_read": (
         "--failed-lines: {path} is one of the files to upload, and would be replaced.",
         "--failed-lines：{path} 是要上传的文件，会被覆盖。",
@@ -1108,6 +1190,16 @@ COMMAND: dict[str, Text] = {
     "working.open": (
         "Running this shop's durable uploads. Press Ctrl-C to stop; nothing is lost.",
         "正在执行本店铺的断点续传任务；按 Ctrl-C 结束，不会丢失任何卡密。",
+    ),
+    "health.open": ("Health and metrics: http://{address}/metrics", "健康检查与指标：http://{address}/metrics"),
+    "health.not_loopback": (
+        "Anyone who can reach this address can read the metrics: there is no password and no TLS.",
+        "能访问这个地址的人都能读取指标：没有密码，也没有 TLS。",
+    ),
+    "health.taken": ("Can't listen on port {port}: {reason}", "无法监听端口 {port}：{reason}"),
+    "health.taken.todo": (
+        "Choose another --health port; each worker on a machine needs its own.",
+        "请换一个 --health 端口；同一台机器上的每个 worker 需要各自的端口。",
     ),
     "working.drained": ("Nothing is left to send.", "没有待发送的卡密了。"),
     # -- the export ---------------------------------------------------------------------------------------------------
@@ -1321,6 +1413,7 @@ COMMAND: dict[str, Text] = {
     "sandbox.database_bad": ("Can't use {path} as a database: {reason}", "{path} 不能用作数据库：{reason}"),
     # -- what the sandbox sees ----------------------------------------------------------------------------------------
     "seen.no_answer": ("no answer", "无响应"),
+    "seen.key": ("1 key", "1 条卡密"),
     "seen.keys": ("{count} keys", "{count} 条卡密"),
     "seen.ms": ("{ms} ms", "{ms} 毫秒"),
     "seen.order": ("order {number}", "订单 {number}"),

@@ -101,8 +101,8 @@ PROBLEMS: dict[str, Text] = {
     "not_base_url": ("must be a URL such as https://gatepay.io/api/", "必须是网址，例如 https://gatepay.io/api/"),
     "cloud_not_set": (
         "is missing: with another server than GatePay's it has no default, so that no order reaches the real cloud by "
-        "mistake. Pass it, or set GATEPAY_CLOUD_BASE_URL (a sandbox takes both at one URL)",
-        "缺失：连接的不是 GatePay 时没有默认值，以免误在真实的云端下单。请传入，或设置环境变量 GATEPAY_CLOUD_BASE_URL"
+        "mistake. Pass it, or set GATEPAY_BASE_URL and GATEPAY_CLOUD_BASE_URL (a sandbox takes both at one URL)",
+        "缺失：连接的不是 GatePay 时没有默认值，以免误在真实的云端下单。请传入，或同时设置环境变量 GATEPAY_BASE_URL 和 GATEPAY_CLOUD_BASE_URL"
         "（使用沙箱时两者填同一个地址）",
     ),
     "url_with_extras": ("must not have a user name, query or fragment", "不能带用户名、查询参数或片段"),

@@ -11,7 +11,16 @@ from gatepay_async.cli import sources
 from gatepay_async.cli.files import writing
 from gatepay_async.cli.files.columns import EXPORTED
 from gatepay_async.cli.language import text
-from gatepay_async.cli.output import escape, is_closed, wants_json, warn
+from gatepay_async.cli.output import (
+    clear_waiting,
+    escape,
+    fields,
+    is_closed,
+    pick_fields,
+    print_json,
+    wants_json,
+    warn,
+)
 from gatepay_async.cli.private_file import atomic_write
 from gatepay_async.cli.screens import print_line, progress
 from gatepay_async.cli.settings import client
@@ -36,7 +45,7 @@ async def export(product_id: int, target: str, excel: bool, thorough: bool, forc
             _open_target(target) as file,
             progress(text("export.doing"), total=None) as update,
             sources.explain_format(),
-            writing.open_writer(path, file, _COLUMNS, excel=excel, strict=True) as writer,
+            writing.open_writer(path, file, _COLUMNS, fields=_fields_of(target), excel=excel, strict=True) as writer,
         ):
             async for page in listing.pages():
                 writer.write(map(_row, page.keys))
@@ -44,6 +53,12 @@ async def export(product_id: int, target: str, excel: bool, thorough: bool, forc
                 update(written, page.total)
         _print_result(target, written, drifted=listing.drifted)
         return Status.DONE
+
+
+def _fields_of(target: str) -> tuple[str, ...]:
+    """Those of each card key that ``--fields`` asks for, where card keys are what is printed."""
+    wanted = fields() if target == "-" else ()
+    return tuple(pick_fields(dict.fromkeys(_COLUMNS), wanted))
 
 
 def _check_target(target: str, *, excel: bool, reveal: bool, force: bool) -> Path:
@@ -72,6 +87,7 @@ def _check_target(target: str, *, excel: bool, reveal: bool, force: bool) -> Pat
 @contextmanager
 def _open_target(target: str) -> Generator[BinaryIO]:
     if target == "-":
+        clear_waiting()
         sys.stdout.flush()
         yield sys.stdout.buffer  # card keys are written as they are, whatever the terminal can show
         sys.stdout.buffer.flush()
@@ -83,8 +99,11 @@ def _open_target(target: str) -> Generator[BinaryIO]:
 def _print_result(target: str, written: int, *, drifted: bool) -> None:
     """On standard error where standard output has the card keys."""
     if wants_json():
-        document = json.dumps({"written": written, "output": target, "drifted": drifted}, ensure_ascii=True)
-        (sys.stderr if target == "-" else sys.stdout).write(f"{document}\n")
+        document = {"written": written, "output": target, "drifted": drifted}
+        if target == "-":
+            sys.stderr.write(f"{json.dumps(document)}\n")
+        else:
+            print_json(**document)
         return
     if target != "-":
         print_line(text("export.written", count=f"{written:,}", path=escape(target)), style="green")

@@ -80,6 +80,7 @@ def _finish(job: _UploadCommand, report: UploadReport, ended: BaseException | No
         report,
         job.reader.place,
         failed_lines=job.failed_lines,
+        as_is=job.reading.as_is,
         left_out=left_out,
         interrupted=interrupted,
         not_read=None if job.lines is None else job.lines - report.read,

@@ -12,7 +12,7 @@ from gatepay_async.cli.language import text
 from gatepay_async.cli.output import escape, print_json, wants_json, warn
 from gatepay_async.cli.profiles import Profile
 from gatepay_async.cli.screens import print_line, print_table, table
-from gatepay_async.cli.settings import Stored
+from gatepay_async.cli.settings import Stored, is_same_url
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.client import BASE_URL, CLOUD_BASE_URL
 from gatepay_async.protocol import invisible
@@ -60,11 +60,14 @@ async def login(credentials: Credentials, base_url: str, cloud_base_url: str, *,
 
     Args:
         credentials: The appkey and the appsecret.
-        base_url: The server; empty: GatePay's.
+        base_url: The server; empty: that of GATEPAY_BASE_URL, or else GatePay's.
         cloud_base_url: The server for cloud payments; empty: *base_url*, or GatePay's if that is empty, too.
         in_file: Save the appsecret in a file, even if the system has a keyring.
     """
     name = profiles.check_name(_chosen_name() or profiles.DEFAULT_NAME)
+    from_environment = "" if base_url else os.environ.get("GATEPAY_BASE_URL", "")
+    if from_environment:
+        base_url, cloud_base_url = from_environment, cloud_base_url or os.environ.get("GATEPAY_CLOUD_BASE_URL", "")
     profile = Profile(credentials.appkey, base_url, cloud_base_url or base_url)
     previous = profiles.find_profile(name)
     keyring = None if in_file else keyrings.keyring_name()
@@ -87,6 +90,8 @@ async def login(credentials: Credentials, base_url: str, cloud_base_url: str, *,
         return Status.DONE
     print_line(text("login.done", name=name, products=product_count), style="green")
     print_line(text("login.kept", place=place))
+    if from_environment and not is_same_url(from_environment, BASE_URL):
+        print_line(text("login.server", url=escape(from_environment)))
     if not is_default:
         print_line(text("login.not_default", name=name))
     if any(os.environ.get(each) for each in KEY_VARIABLES):

@@ -121,7 +121,7 @@ def _print_settings(sandbox: Sandbox, base_url: str, settings: Settings) -> None
     else:
         print_line(text("sandbox.set"))
         for line in setting_lines(settings.shell or usual_shell(), variables):
-            print_line(f"  {line}")
+            print_line(f"  {line}", whole=True)  # to be copied
     print_line(text("sandbox.until"))
 
 
@@ -162,7 +162,7 @@ def _call_line(event: CallEvent) -> tuple[list[str], str]:
     if event.out_order_id:
         parts.append(_short(event.out_order_id))
     if event.card_keys is not None:
-        parts.append(text("seen.keys", count=f"{event.card_keys:,}"))
+        parts.append(text("seen.key" if event.card_keys == 1 else "seen.keys", count=f"{event.card_keys:,}"))
     if event.reason:
         parts.append(text(f"seen.{event.reason}", field=_short(event.field)))
     if event.fault:

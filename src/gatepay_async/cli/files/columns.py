@@ -26,7 +26,12 @@ _SHOWN_NAME_CHARS = 20
 
 def looks_like_heading(line: str) -> bool:
     """Whether *line* of a text file is a heading and no card key, such as ``卡密`` or ``id,content,…``."""
-    return _names_columns(re.split(r"[,，;；\t|]|-{2,}", line))
+    return are_names(re.split(r"[,，;；\t|]|-{2,}", line))
+
+
+def are_names(cells: Sequence[str]) -> bool:
+    """Whether one of *cells* is a common name of a column, which no row with card keys contains."""
+    return any(_plain(cell) in _KEYS | _OTHERS for cell in cells)
 
 
 def choose(first: Sequence[str], wanted: str) -> tuple[int, bool]:
@@ -41,7 +46,7 @@ def choose(first: Sequence[str], wanted: str) -> tuple[int, bool]:
         FileProblemError: The column can't be determined. The facts contain the names of the columns.
     """
     names = [_plain(cell) for cell in first]
-    heading = _names_columns(first)
+    heading = are_names(first)
     filled = [place for place, name in enumerate(names) if name]
     if wanted.isdecimal():
         if 1 <= int(wanted) <= len(first):
@@ -56,13 +61,8 @@ def choose(first: Sequence[str], wanted: str) -> tuple[int, bool]:
     if [names[place] for place in filled] == [EXPORTED]:  # a file that the command has written for --failed-lines
         return filled[0], True
     key = "sources.no_column" if wanted else "sources.which_column"
-    likely = next((cell.strip() for cell, name in zip(first, names, strict=True) if name in _KEYS), "1")
+    likely = next((cell.strip() for cell, name in zip(first, names, strict=True) if name in _KEYS), "N")
     raise FileProblemError(key, wanted=wanted, columns=_listed(first, shown=heading), likely=likely)
-
-
-def _names_columns(cells: Sequence[str]) -> bool:
-    """Whether one of *cells* is a common name of a column, which no row with card keys contains."""
-    return any(_plain(cell) in _KEYS | _OTHERS for cell in cells)
 
 
 def _plain(name: str) -> str:

@@ -65,7 +65,8 @@ def parse_sheet(file: BinaryIO, *, number: int, reading: Reading) -> tuple[int, 
     """The sheet of that *number*, from 0, of a workbook."""
     from gatepay_async.cli.files import workbooks
 
-    return keys_of(workbooks.sheets(file)[number][1], reading)
+    sheets, _ = workbooks.sheets(file)
+    return sheets[number].keys(reading)
 
 
 def _parse_text(file: BinaryIO, *, encoding: str, reading: Reading) -> tuple[int, Iterator[Cell]]:

@@ -8,6 +8,8 @@ from gatepay_async.cli.files.reading import Digits
 
 _SHOWN = 2  # characters at each end
 _MIN_FULL_CHARS = 8  # of a shorter card key, fewer characters are shown
+_KEPT_DIGITS = 15  # of a number in a spreadsheet
+_MIN_ZEROS = 3  # card keys hardly end in so many by chance
 _MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|&(?:[a-z]+|#\d+);")
 _EXPONENT = re.compile(r"[+-]?\d(?:[.,]\d+)?E\+\d{2,}")  # as written by Excel and WPS
 
@@ -31,7 +33,7 @@ class Odd:
     shown: str
 
 
-def oddity(line: str) -> str:
+def _odd_line(line: str) -> str:
     """Return why *line* of a text file is odd; empty: it isn't."""
     # Check for the characters first, which is fast: nearly all lines have none of them.
     if "," in line:
@@ -57,18 +59,49 @@ def is_exponent(key: str) -> bool:
     return "E" in key and _EXPONENT.fullmatch(key) is not None
 
 
-class Lengths:
-    """Finds odd cells of a table: signs, and numbers of different lengths, because shorter ones may have lost zeros."""
+class Oddities:
+    """
+    Finds odd lines of a text file, or odd cells of a table.
 
-    def __init__(self) -> None:
+    Some are only odd in comparison with the others: numbers of different lengths, because shorter ones may have lost
+    zeros; and numbers with zeros after their 15th digit, if most are so, because a spreadsheet has rounded them.
+
+    Args:
+        table: Whether the keys are cells of a table.
+    """
+
+    def __init__(self, *, table: bool) -> None:
+        self._table = table
         self._first = 0
+        self._long = self._rounded = self._zeros = 0
 
-    def oddity(self, key: str) -> str:
+    def of(self, key: str) -> str:
         """Return why *key* is odd; empty: it isn't."""
-        if type(key) is not Digits:
-            return _signed(key)
-        self._first = self._first or len(key)
-        return "" if len(key) == self._first else "zeros"
+        if type(key) is Digits:
+            self._first = self._first or len(key)
+            return "" if len(key) == self._first else "zeros"
+        found = _signed(key) if self._table else _odd_line(key)
+        return found or ("rounded" if self._is_rounded(key.strip()) else "")
+
+    def excused(self) -> str:
+        """Return the kind that is not odd after all; empty: there is none. Call it after all keys."""
+        many = 2 * self._rounded > self._long and self._zeros >= _MIN_ZEROS
+        return "" if many else "rounded"
+
+    def _is_rounded(self, key: str) -> bool:
+        if not is_long_number(key):
+            return False
+        zeros = len(key) - _KEPT_DIGITS
+        rounded = key.endswith("0" * zeros)
+        self._long += 1
+        self._rounded += rounded
+        self._zeros += zeros * rounded
+        return rounded
+
+
+def is_long_number(key: str) -> bool:
+    """Whether *key* is a number of more digits than a spreadsheet keeps."""
+    return len(key) > _KEPT_DIGITS and key.isdecimal()
 
 
 def masked(key: str) -> str:

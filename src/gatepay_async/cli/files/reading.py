@@ -15,12 +15,14 @@ class Reading:
         column: Of tables: the name or the number of the column that holds the card keys; empty: not said.
         skip_heading: The first line is a heading.
         as_is: Each line is a card key as it stands, in tables too.
+        hidden_rows: Of workbooks, what becomes of rows that nobody sees: ``upload`` or ``skip``; empty: not said.
     """
 
     encoding: str = AUTO
     column: str = ""
     skip_heading: bool = False
     as_is: bool = False
+    hidden_rows: str = ""
 
 
 class FileProblemError(Exception):
@@ -56,5 +58,11 @@ class Refused:
 
 class Digits(str):
     """A card key that stood in a spreadsheet as a number: leading zeros may be gone."""
+
+    __slots__ = ()
+
+
+class HiddenRow(list[str | Refused]):
+    """A row of a spreadsheet that a filter, or somebody, has hidden."""
 
     __slots__ = ()

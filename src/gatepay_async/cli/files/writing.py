@@ -132,16 +132,26 @@ class CsvWriter(Writer):
 
 
 class JsonWriter(Writer):
-    """Writes one JSON object on each line."""
+    """
+    Writes one JSON object on each line.
+
+    Args:
+        fields: The columns to write; empty: all. An unknown one is null.
+    """
+
+    def __init__(self, file: BinaryIO, columns: Sequence[str], *, fields: Sequence[str] = ()) -> None:
+        super().__init__(file, columns)
+        self._places = {name: columns.index(name) if name in columns else None for name in fields or columns}
 
     def write(self, rows: Iterable[Row]) -> None:
         """Write the next *rows*."""
         for row in rows:
-            line = json.dumps(dict(zip(self._columns, row, strict=True)), ensure_ascii=False)
+            named = {name: None if place is None else row[place] for name, place in self._places.items()}
+            line = json.dumps(named, ensure_ascii=False)
             try:
                 data = line.encode()
             except UnicodeEncodeError:  # a lone surrogate
-                data = json.dumps(dict(zip(self._columns, row, strict=True))).encode()
+                data = json.dumps(named).encode()
             self._file.write(data + b"\n")
 
     def close(self) -> None:
@@ -218,6 +228,7 @@ def open_writer(
     file: BinaryIO,
     columns: Sequence[str],
     *,
+    fields: Sequence[str] = (),
     encoding: str = "utf-8",
     heading: bool = False,
     excel: bool = False,
@@ -230,6 +241,7 @@ def open_writer(
         path: The name that the file will have.
         file: A binary file.
         columns: The names of the columns. One of them is ``EXPORTED``.
+        fields: The columns to write to a JSON file; empty: all.
         encoding: The encoding of a text file.
         heading: Whether a text file gets a heading.
         excel: Whether a CSV file is for Excel.
@@ -241,7 +253,7 @@ def open_writer(
         if ending in _DELIMITERS:
             writer = CsvWriter(file, columns, delimiter=_DELIMITERS[ending], excel=excel)
         elif ending == ".jsonl":
-            writer = JsonWriter(file, columns)
+            writer = JsonWriter(file, columns, fields=fields)
         elif ending == ".xlsx":
             # The temporary files hold card keys, so they are in a folder that only its owner can read.
             folder = stack.enter_context(TemporaryDirectory(prefix=".gatepay-", dir=path.parent))

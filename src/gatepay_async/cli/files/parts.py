@@ -1,0 +1,223 @@
+"""What is in an Excel file beside its cells: a zip file of XML, read piece by piece, and never as a whole."""
+
+import re
+import zipfile
+import zlib
+from array import array
+from collections.abc import Callable, Iterator
+from itertools import accumulate
+from posixpath import join, normpath
+from typing import IO, BinaryIO
+from xml.parsers import expat
+
+from attrs import frozen
+
+from gatepay_async.cli.files.number_formats import AS_STORED, Shown, shown_by
+from gatepay_async.cli.files.reading import FileProblemError
+
+BLOCK_BYTES = 2**16  # bytes of XML looked at together
+# What a damaged file raises, or one that a password protects.
+DAMAGED = (
+    zipfile.BadZipFile, zlib.error, expat.ExpatError, OSError, EOFError, KeyError, ValueError, IndexError,
+    NotImplementedError, RuntimeError, OverflowError,
+)  # fmt: skip
+
+_TEXT_ALONE = re.compile(rb'<si><t(?: xml:space="preserve")?>([^<]*)</t></si>')
+_TAGS_OF_TEXT = 4  # in each of them
+_ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")  # how XML holds a letter that it can't
+
+
+@frozen
+class Part:
+    """
+    A sheet.
+
+    Attributes:
+        name: As it is shown.
+        path: In the zip file.
+        visible: It can be seen.
+    """
+
+    name: str
+    path: str
+    visible: bool
+
+
+class Package:
+    """The zip file: its parts by name."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._zip = zipfile.ZipFile(file)
+        # Some programs write other capitals than they refer to, or backslashes.
+        self._names = {_plain_path(name): name for name in self._zip.namelist()}
+
+    def open(self, path: str) -> IO[bytes]:
+        """
+        A part.
+
+        Raises:
+            KeyError: There is none of that name.
+        """
+        return self._zip.open(self._names[_plain_path(path)])
+
+    def elements(self, path: str) -> Iterator[tuple[str, dict[str, str]]]:
+        """All elements of a small part, by name, without their texts."""
+        found: list[tuple[str, dict[str, str]]] = []
+        parser = safe_parser(lambda name, attributes: found.append((local(name), attributes)))
+        with self.open(path) as part:
+            while block := part.read(BLOCK_BYTES):
+                parser.Parse(block)
+                yield from found
+                found.clear()
+            parser.Parse(b"", True)
+
+    def sheets(self) -> tuple[list[Part], str, str]:
+        """The sheets that hold cells; and where the texts and the styles of all of them are, or nothing."""
+        book = {kind: target for kind, target, _ in self._related("")}["officeDocument"]
+        related = list(self._related(book))
+        by_id = {key: (kind, target) for kind, target, key in related}
+        found: list[Part] = []
+        for name, attributes in self.elements(book):
+            if name == "sheet":
+                plain = {local(key): value for key, value in attributes.items()}
+                kind, target = by_id[plain["id"]]
+                if kind == "worksheet":
+                    found.append(Part(plain["name"], target, plain.get("state", "visible") == "visible"))
+        where = {kind: target for kind, target, _ in related}
+        return found, where.get("sharedStrings", ""), where.get("styles", "")
+
+    def styles(self, path: str) -> list[Shown]:
+        """What each style of a cell shows as it is stored."""
+        codes: dict[int, str] = {}
+        shown: list[Shown] = []
+        inside = False
+        for name, attributes in self.elements(path) if path else ():
+            if name == "numFmt" and "formatCode" in attributes:
+                codes[int(attributes["numFmtId"])] = attributes["formatCode"]
+            elif name == "xf" and inside:
+                number = int(attributes.get("numFmtId", 0))
+                shown.append(shown_by(number, codes.get(number)))
+            elif name in {"cellXfs", "cellStyles", "cellStyleXfs", "dxfs"}:
+                inside = name == "cellXfs"
+        return shown or [AS_STORED]
+
+    def _related(self, path: str) -> Iterator[tuple[str, str, str]]:
+        """What the part at *path* refers to: its kind, its path, and the key of the reference."""
+        folder, _, name = path.rpartition("/")
+        for element, attributes in self.elements(join(folder, "_rels", f"{name}.rels")):
+            if element == "Relationship" and attributes.get("TargetMode") != "External":
+                target = normpath(join("/", folder, attributes["Target"].replace("\\", "/")))
+                yield attributes["Type"].rpartition("/")[2], target.lstrip("/"), attributes["Id"]
+
+
+class SharedTexts:
+    """
+    The texts of all sheets, which cells name by number.
+
+    As one block of bytes, for a million of Python's texts are four times as large.
+    """
+
+    def __init__(self, package: Package, path: str) -> None:
+        self._data = b""
+        self._starts = array("Q", (0,))
+        if path:
+            with package.open(path) as part:
+                self._data = b"".join(self._read(part))
+        self._escaped = b"_x" in self._data
+
+    def get(self, number: int) -> str:
+        """That text."""
+        found = self._data[self._starts[number] : self._starts[number + 1]].decode()
+        return unescaped(found) if self._escaped else found
+
+    def _read(self, part: IO[bytes]) -> Iterator[bytes]:
+        parser = _TextParser()
+        left = b""
+        while block := part.read(BLOCK_BYTES):
+            left += block
+            end = left.rfind(b"</si>") + len(b"</si>")
+            if end < len(b"</si>"):
+                end = len(left)
+            piece, left = left[:end], left[end:]
+            simple = parser.between_texts and b"&" not in piece and piece.lstrip().startswith(b"<si>")
+            found = _TEXT_ALONE.findall(piece) if simple else []
+            # Nothing else is in it, or it has more tags than this.
+            if not found or piece.count(b"<") != _TAGS_OF_TEXT * len(found):
+                found = parser.read(piece)
+            yield self._joined(found)
+        yield self._joined(parser.read(left, last=True))
+
+    def _joined(self, texts: list[bytes]) -> bytes:
+        self._starts.extend(accumulate(map(len, texts), initial=self._starts.pop()))
+        return b"".join(texts)
+
+
+class _TextParser:
+    """The texts of cells, whatever they are made of: of runs, each with its own font, say; without their readings."""
+
+    def __init__(self) -> None:
+        self._parser = safe_parser(self._start_of_text, self._end_of_text, self._add_text_letters)
+        self._found: list[bytes] = []
+        self._letters: list[str] = []
+        self._hidden = 0
+        self._in_text = False
+        self.between_texts = False
+
+    def read(self, data: bytes, *, last: bool = False) -> list[bytes]:
+        """The texts that end in *data*."""
+        self._parser.Parse(data, last)
+        found, self._found = self._found, []
+        return found
+
+    def _start_of_text(self, name: str, _: dict[str, str]) -> None:
+        name = local(name)
+        self._hidden += name == "rPh"
+        self._in_text = name == "t" and not self._hidden
+        self.between_texts = False
+        if name == "si":
+            self._letters.clear()
+
+    def _end_of_text(self, name: str) -> None:
+        name = local(name)
+        self._hidden -= name == "rPh"
+        self._in_text = False
+        if name == "si":
+            self._found.append("".join(self._letters).encode("utf-8", "surrogatepass"))
+            self.between_texts = True
+
+    def _add_text_letters(self, letters: str) -> None:
+        if self._in_text:
+            self._letters.append(letters)
+
+
+def safe_parser(
+    start: Callable[[str, dict[str, str]], object],
+    end: Callable[[str], object] | None = None,
+    letters: Callable[[str], object] | None = None,
+) -> expat.XMLParserType:
+    """A parser that takes no file which defines entities: none of these has any, and a few are as large as a disk."""
+    parser = expat.ParserCreate()
+    parser.buffer_text = True
+    parser.StartElementHandler = start
+    parser.EndElementHandler = end
+    parser.CharacterDataHandler = letters
+    parser.StartDoctypeDeclHandler = _refuse_entities
+    return parser
+
+
+def local(name: str) -> str:
+    """A name without its prefix."""
+    return name.rpartition(":")[2]
+
+
+def unescaped(letters: str) -> str:
+    """A text with the letters that XML can't hold."""
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), letters) if "_x" in letters else letters
+
+
+def _refuse_entities(*_: object) -> None:
+    raise FileProblemError("sources.no_workbook")
+
+
+def _plain_path(path: str) -> str:
+    return path.replace("\\", "/").lstrip("/").casefold()

@@ -1,0 +1,248 @@
+"""Excel files: what a merchant doesn't see, what is shown otherwise than it is stored, and XML of any program."""
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import python_calamine
+import xlsxwriter  # type: ignore[import-untyped]  # it has no types
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from merchant_files import workbook
+from raw_workbooks import raw_workbook, related, rows_of
+
+from gatepay_async.cli import checking, sources
+from gatepay_async.cli.files import cells, number_formats, parts, workbooks
+from gatepay_async.cli.files.reading import Reading
+from gatepay_async.cli.status import HaltError
+
+pytestmark = pytest.mark.fast
+
+TEXT = '<c r="@" t="inlineStr"><is><t>{}</t></is></c>'
+
+
+def read(path: Path, data: bytes, **reading: Any) -> list[str]:
+    """The card keys of a workbook."""
+    path.write_bytes(data)
+    return list(sources.Reader(checking.check_sources([path], Reading(**reading))))
+
+
+def problem(path: Path, data: bytes, **reading: Any) -> str:
+    """Why it can't be uploaded, and what to do."""
+    with pytest.raises(HaltError) as caught:
+        read(path, data, **reading)
+    return f"{caught.value.text} | {caught.value.todo}".removeprefix(f"{path}")
+
+
+def with_hidden(*, rows: tuple[int, ...] = (), column: int | None = None) -> bytes:
+    """A table of four card keys, with rows or a column that can't be seen."""
+    file = io.BytesIO()
+    book: Any = xlsxwriter.Workbook(file)
+    sheet = book.add_worksheet()
+    for row, texts in enumerate((("id", "content"), *((f"{number}", f"KEY-{number}") for number in range(1, 5)))):
+        sheet.write_row(row, 0, texts)
+    for row in rows:
+        sheet.set_row(row, None, None, {"hidden": True})
+    if column is not None:
+        sheet.set_column(column, column, None, None, {"hidden": True})
+    if rows:
+        sheet.autofilter(0, 0, 4, 1)
+    book.close()
+    return file.getvalue()
+
+
+def test_hidden_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows that a filter has hidden are never uploaded, nor left out, without a word of the user's."""
+    path = tmp_path / "keys.xlsx"
+    data = with_hidden(rows=(2, 3))
+    said = problem(path, data)
+    assert said.startswith(": 2 hidden rows (by a filter, say) hold something | add --hidden-rows skip"), said
+    assert capsys.readouterr().err == ""
+    assert read(path, data, hidden_rows="skip") == ["KEY-1", "", "", "KEY-4"]
+    assert "2 hidden rows are left out" in capsys.readouterr().err
+    assert read(path, data, hidden_rows="upload") == ["KEY-1", "KEY-2", "KEY-3", "KEY-4"]
+    assert "2 hidden rows are included" in capsys.readouterr().err
+    for attributes in (' hidden="true"', ' ht="0" customHeight="1"', " hidden='1'"):
+        assert problem(path, raw_workbook(rows_of(TEXT.format("A"), attributes=attributes))).startswith(": 1 hidden")
+    shown = raw_workbook(rows_of(TEXT.format("A"), attributes=' hidden="false" ht="12.8"'))
+    assert read(path, shown) == ["A"]
+    blank = raw_workbook('<sheetData><row r="1" hidden="1"/><row r="2">' + TEXT.replace("@", "A2").format("A"))
+    assert "not an Excel file" in problem(path, blank)  # it is cut off
+    empty = '<sheetData><row r="1" hidden="1"><c r="A1"/></row><row r="2">{}</row></sheetData>'
+    assert read(path, raw_workbook(empty.format(TEXT.replace("@", "A2").format("A")))) == ["A"]
+
+
+def test_hidden_columns_and_sheets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A hidden column is taken only if it is named; hidden sheets are told of."""
+    path = tmp_path / "keys.xlsx"
+    assert problem(path, with_hidden(column=1)).startswith(": the column of the card keys is hidden | name it with")
+    assert read(path, with_hidden(column=1), column="content")[0] == "KEY-1"
+    assert read(path, with_hidden(column=0))[0] == "KEY-1"
+    narrow = '<cols><col min="1" max="99999" width="0"/></cols>' + rows_of(TEXT.format("A"))
+    assert "column of the card keys is hidden" in problem(path, raw_workbook(narrow))
+    assert capsys.readouterr().err == ""
+    assert read(path, workbook([["A"]], [["HIDDEN"]], hidden=True)) == ["A"]
+    assert "hidden sheets are not read (1)" in capsys.readouterr().err
+
+
+def test_number_formats() -> None:
+    """What a number format shows as it is stored: numbers, zero, and texts."""
+    for code, number, zero, text in (
+        ("General", 1, 1, 1), ("0", 1, 1, 1), ("@", 1, 1, 1), ("#", 1, 0, 1), ("0_ ", 1, 1, 1),
+        ("0_);[Red]\\(0\\)", 1, 1, 1), ("0_ ;[红色]\\-0\\ ", 1, 1, 1), ("[$-804]0", 1, 1, 1), ("* 0", 1, 1, 1),
+        ("0;-0;;@", 1, 0, 1), ("G/通用格式", 1, 1, 1), ("00000000", 0, 0, 1), ("000\\-0000", 0, 0, 1),
+        ('"VIP"0', 0, 0, 1), ('0"VIP"', 0, 0, 1), ('"VIP"@', 0, 0, 0), ('@"-2024"', 0, 0, 0), ("#,##0", 0, 0, 1),
+        ("0.00", 0, 0, 1), ("0%", 0, 0, 1), ("yyyy\\-mm\\-dd", 0, 0, 1), (";;;", 0, 0, 0), ("0,", 0, 0, 1),
+        ('0;0;0;"SN"@', 1, 0, 0), ("[DBNum1]0", 0, 0, 1), ("[>100]0", 0, 0, 1), ("[$¥-804]0", 0, 0, 1),
+        ("*-0", 0, 0, 1), ('""@', 1, 1, 1), ("\\A0", 0, 0, 1), ("# ?/?", 0, 0, 1), ("", 0, 0, 1),
+    ):  # fmt: skip
+        found = number_formats.shown_by(170, code)
+        assert (found.number, found.zero, found.text) == (bool(number), bool(zero), bool(text)), code
+    for number, plain in ((0, True), (1, True), (49, True), (2, False), (3, False), (14, False), (31, False)):
+        found = number_formats.shown_by(number, None)
+        assert (found.number, found.zero, found.text) == (plain, plain, True), number
+
+
+def test_cells_that_show_something_else(tmp_path: Path) -> None:
+    """A cell that looks otherwise than it is stored is refused by its row; others in the same book are not."""
+    path = tmp_path / "keys.xlsx"
+    formats = ("&quot;VIP&quot;@", "#,##0", "0_ ")
+    for cell, refused in (
+        ('<c r="@" s="0"><v>1234</v></c>', False),
+        ('<c r="@" s="3"><v>1234</v></c>', False),
+        ('<c r="@" s="2" t="inlineStr"><is><t>1234</t></is></c>', False),
+        ('<c r="@" s="9"><v>1234</v></c>', False),
+        ('<c r="@" s="1" t="inlineStr"><is><t>1234</t></is></c>', True),
+        ('<c r="@" s="1" t="s"><v>0</v></c>', True),
+        ('<c r="@" s="1" t="str"><f>B1</f><v>1234</v></c>', True),
+        ('<c r="@" s="2"><v>1234</v></c>', True),
+    ):
+        data = raw_workbook(rows_of(TEXT.format("A"), cell), texts="<si><t>1234</t></si>", formats=formats)
+        if refused:
+            said = problem(path, data)
+            assert said.startswith(": row 2 is shown differently from what the file stores"), (cell, said)
+            assert "paste it into a text file" in said
+        else:
+            assert read(path, data) == ["A", "1234"], cell
+    styled = raw_workbook(rows_of('<c r="@" s="1" t="s"><v>1</v></c>', TEXT.format("A")), formats=formats,
+                          texts="<si><t>B</t></si><si><t></t></si>")  # fmt: skip
+    assert read(path, styled) == ["A"]  # a blank text shows nothing
+
+
+def test_xml_of_any_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prefixes, quotes, runs, readings, comments, other encodings, cells without addresses: all of it is read."""
+    path = tmp_path / "keys.xlsx"
+    head = '<?xml version="1.0" encoding="{}"?>'
+    plain = "xmlns='http://schemas.openxmlformats.org/spreadsheetml/2006/main'"
+    a, b = TEXT.format("A"), TEXT.format("卡密1")
+    shared = "<si><t>A</t></si><si><r><t>卡</t></r><r><rPr/><t>密1</t></r><rPh><t>かみ</t></rPh></si>"
+    by_number = rows_of('<c r="@" t="s"><v>0</v></c>', '<c r="@" t="s"><v>1</v></c>')
+    by_formula = rows_of('<c r="@" t="str"><f>B1</f><v>A</v></c>', '<c r="@" t="str"><f si="0"/><v>卡密1</v></c>')
+    prefixed = f"<worksheet {plain.replace('=', ':x=')}>{rows_of(a, b)}</worksheet>"
+    prefixed = head.format("UTF-8") + re.sub("<(/?)", r"<\1x:", prefixed)
+    many = "".join(f"<si><t>{number}</t></si>" for number in range(50))
+    for size in (16, 2**16):
+        monkeypatch.setattr(cells, "BLOCK_BYTES", size)
+        monkeypatch.setattr(parts, "BLOCK_BYTES", size)
+        for sheet, texts in (
+            (rows_of(a, b), ""),
+            (by_number, shared),
+            (by_number, "<si><t xml:space='preserve'> A </t></si><si><t>&#21345;密1</t></si>" + many),
+            (by_number, "\n <si> <t>A</t> </si> " + shared.partition("</si>")[2]),
+            (rows_of(a + '<c r="B1" s="1"/>', b), ""),
+            (rows_of(a, b).replace(' r="A1"', "").replace(' r="2"', "").replace(' r="A2"', ""), ""),
+            (rows_of(a, b).replace('"', "'"), ""),
+            (rows_of(a, b).replace("><", ">\n  <"), ""),
+            (rows_of(a, b).replace("A</t>", "<![CDATA[A]]></t>"), ""),
+            (rows_of(a, b).replace("</row>", "</row><!-- <row r='9'> </row> -->", 1), ""),
+            (rows_of(a, b).replace("<row", "<!-- x --><row", 1), ""),
+            (by_formula, ""),
+            (rows_of(a.replace("</is>", "<rPh><t>x</t></rPh></is>"), b), ""),
+            (rows_of(a, b).replace("</sheetData>", '<row r="5"/><row r="6"></row></sheetData>'), ""),
+            (rows_of(a, b).replace("</row>", '</row><row r="2"/>', 1).replace('"2">', '"3">').replace("A2", "A3"), ""),
+            (prefixed, ""),
+        ):  # fmt: skip
+            assert [key.strip() for key in read(path, raw_workbook(sheet, texts=texts)) if key] == ["A", "卡密1"], (
+                size,
+                sheet,
+                texts,
+            )
+        wide = (head.format("UTF-16") + f"<worksheet {plain}>" + rows_of(a, b) + "</worksheet>").encode("utf-16")
+        assert read(path, raw_workbook(wide)) == ["A", "卡密1"]
+        gaps = rows_of(a, b).replace('"2"', '"4"').replace("A2", "A4")
+        assert read(path, raw_workbook(gaps)) == ["A", "", "", "卡密1"]
+
+
+def test_cells_that_hold_no_card_key(tmp_path: Path) -> None:
+    """Truth values, dates, errors and formulas without a result are refused by their row, however they are written."""
+    path = tmp_path / "keys.xlsx"
+    for cell, said in (
+        ('<c r="@" t="b"><v>1</v></c>', "holds a date, a truth value"),
+        ('<c r="@" t="d"><v>2024-01-01</v></c>', "holds a date, a truth value"),
+        ('<c r="@" t="e"><v>#N/A</v></c>', "holds a formula without a result"),
+        ('<c r="@"><f>B1</f></c>', "holds a formula without a result"),
+        ('<c r="@"><f>B1</f><v/></c>', "holds a formula without a result"),
+        ('<c r="@"><v>1E400</v></c>', ""),
+        ('<c r="@"><v>abc</v></c>', ""),
+        ('<c r="@" t="s"><v>7</v></c>', ""),
+        ('<c r="A9" s="0"/><c r="A9"><v>1</v></c>', ""),
+        ('<c r="XFE9"><v>1</v></c>', ""),
+    ):
+        found = problem(path, raw_workbook(rows_of(TEXT.format("A"), cell)))
+        assert found.startswith(f": row 2 {said}" if said else ": this is not an Excel file"), (cell, found)
+    assert read(path, raw_workbook(rows_of(TEXT.format("A"), '<c r="@" t="str"><f>B1</f><v></v></c>'))) == ["A", ""]
+
+
+def test_packages(tmp_path: Path) -> None:
+    """Where the parts are is said in the file; what is none of a workbook's is no workbook, and no card key is told."""
+    path = tmp_path / "keys.xlsx"
+    sheet = rows_of(TEXT.format("SECRET-1"))
+    elsewhere = related(("r1", "worksheet", "..\\XL\\Worksheets\\SHEET1.xml"))
+    assert read(path, raw_workbook(sheet, related=elsewhere)) == ["SECRET-1"]
+    chart = related(("r1", "chartsheet", "worksheets/sheet1.xml"))
+    assert "contains no card keys" in problem(path, raw_workbook(sheet, related=chart))
+    for data in (
+        raw_workbook(sheet, related=related(("r9", "worksheet", "worksheets/sheet1.xml"))),
+        raw_workbook(sheet, related=related(("r1", "worksheet", "nowhere.xml"))),
+        raw_workbook(sheet, root=related()),
+        raw_workbook(sheet, book="<!DOCTYPE x [<!ENTITY a 'b'>]><workbook/>"),
+        raw_workbook(sheet.replace("</sheetData>", "")),
+        raw_workbook(sheet.replace('r="1"', 'r="0"').replace("A1", "A0") + sheet),
+        raw_workbook(sheet.replace('r="1"', 'r="1048577"')),
+        raw_workbook(sheet)[:-40],
+    ):
+        said = problem(path, data)
+        assert said.startswith(": this is not an Excel file"), said
+        assert "SECRET" not in said
+
+
+SIMPLE = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"], exclude_characters="\ufffe\uffff"), max_size=9),
+    st.integers(1, 10**15 - 1),
+    st.sampled_from(["", "a&b", "<b>", "_x0041_", " x ", "卡密"]),
+)
+
+
+@settings(max_examples=15)
+@given(
+    table=st.lists(st.lists(SIMPLE, max_size=4), min_size=1, max_size=12), shared=st.booleans(),
+    size=st.sampled_from([40, 500, 2**16]),
+)  # fmt: skip
+def test_the_same_as_another_reader(table: list[list[object]], shared: bool, size: int) -> None:  # noqa: FBT001 -- an example's
+    """Each cell of a workbook is what python-calamine reads there."""
+    data = workbook(table, shared=shared)
+    other = python_calamine.CalamineWorkbook.from_filelike(io.BytesIO(data)).get_sheet_by_index(0)
+    wanted = [[str(int(cell) if isinstance(cell, float) else cell) for cell in row] for row in
+              other.to_python(skip_empty_area=False)]  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cells, "BLOCK_BYTES", size)
+        patch.setattr(parts, "BLOCK_BYTES", size)
+        found, _ = workbooks.sheets(io.BytesIO(data))
+        rows = [list(map(str, row)) for sheet in found for row in sheet._book.rows(sheet._part)[0]]
+    while rows and not any(rows[-1]):
+        rows.pop()
+    while wanted and not any(wanted[-1]):
+        wanted.pop()
+    assert [row + [""] * (4 - len(row)) for row in rows] == [row + [""] * (4 - len(row)) for row in wanted]
