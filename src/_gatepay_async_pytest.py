@@ -1,10 +1,10 @@
 """
-The fixtures ``gatepay``, ``gatepay_sandbox`` and their kin, for the tests of your own shop: a pytest plugin.
+A pytest plugin with the fixtures ``gatepay``, ``gatepay_sandbox`` and others, for the tests of your own shop.
 
-It also keeps a default client from calling beyond this machine, where a test would make real orders.
+It also keeps tests from creating real orders: in a test, a default client can only call this machine.
 
-pytest imports this file in every session of everybody who has the package installed. So it is a module of its own,
-outside of the package, and costs no more than one small file; the SDK is imported when a test asks for a fixture.
+Once the package is installed, pytest imports this file in every session. So it is a small module outside of the
+package. It imports the SDK only when a test uses a fixture.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gatepay_async import AsyncGatePay
     from gatepay_async.sandbox import Sandbox
 
-# The event loops that pytest-asyncio knows: a test's marker or the configuration names one of them.
+# The scopes of pytest-asyncio's event loops. A test's marker or the configuration selects one.
 _LoopScope = Literal["function", "class", "module", "package", "session"]
 _LOOP_SCOPES: tuple[_LoopScope, ...] = get_args(_LoopScope)
 _ASYNCIO_FIXTURES = "gatepay-async-asyncio"
@@ -31,41 +31,41 @@ mark the test with pytest.mark.anyio (its plugin comes with gatepay-async) or wi
 pytest.mark.asyncio (pip install pytest-asyncio). A test that is not async can ask for
 gatepay_sandbox, gatepay_base_url and gatepay_environment."""
 _CLAIMED_BY_TWO_PLUGINS = """\
-gatepay: two plugins claim this test, anyio's and pytest-asyncio, each with an event loop
-of its own. Take one of the two marks away, or set asyncio_mode = "strict"."""
+gatepay: both anyio's plugin and pytest-asyncio would run this test, each in its own event
+loop. Remove one of the two marks, or set asyncio_mode = "strict"."""
 
 
-# Whether default clients may call beyond this machine: the last one counts, of a session within a session (pytester),
-# and of the test that runs. Outside of a session they may.
+# Whether default clients may call other machines. The last item applies: sessions can be nested (pytester), and each
+# test adds an item. Outside of pytest, the list is empty, and they may.
 _allowed: list[bool] = []
 
 
 def may_call_live() -> bool:
-    """Whether a default client may call beyond this machine; it asks before it connects."""
+    """Whether a default client may call other machines. The client calls this before it connects."""
     return _allowed[-1] if _allowed else True
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Two ways to allow it for a whole session."""
+    """Add an option and a setting that allow live calls for a whole session."""
     what = "let AsyncGatePay clients without http_client or transport call hosts other than this machine"
     parser.getgroup("gatepay-async").addoption("--gatepay-live", action="store_true", help=what)
     parser.addini("gatepay_live", what, type="bool", default=False)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Name the marker; begin."""
+    """Register the marker, and read the option and the setting."""
     config.addinivalue_line("markers", "gatepay_live: a default AsyncGatePay may call hosts other than this machine")
     _allowed.append(bool(config.getoption("--gatepay-live") or config.getini("gatepay_live")))
 
 
 def pytest_unconfigure() -> None:
-    """End."""
+    """Undo pytest_configure()."""
     _allowed.pop()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """For one test, with its fixtures."""
+    """Apply the marker to one test and its fixtures."""
     _allowed.append(may_call_live() or item.get_closest_marker("gatepay_live") is not None)
     try:
         return (yield)
@@ -75,19 +75,19 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @pytest.fixture
 def gatepay_sandbox_options() -> dict[str, Any]:
-    """The arguments of gatepay_sandbox's Sandbox(…): none. Override it to change them."""
+    """The arguments for the Sandbox of gatepay_sandbox. Override this fixture to set some."""
     return {}
 
 
 @pytest.fixture
 def gatepay_options() -> dict[str, Any]:
-    """What gatepay's AsyncGatePay(…) is given besides key, secret and address: nothing. Override it to change that."""
+    """More arguments for the AsyncGatePay of the fixture gatepay. Override this fixture to set some."""
     return {}
 
 
 @pytest.fixture
 def gatepay_sandbox(gatepay_sandbox_options: dict[str, Any]) -> Iterator[Sandbox]:
-    """A fresh Sandbox in memory, with the vendor's example shops (needs the extra `sandbox`)."""
+    """A new Sandbox in memory, with the vendor's example shops (needs the extra `sandbox`)."""
     try:
         from gatepay_async.sandbox import Sandbox  # noqa: PLC0415 -- see the top
     except ModuleNotFoundError as error:
@@ -101,7 +101,7 @@ def gatepay_sandbox(gatepay_sandbox_options: dict[str, Any]) -> Iterator[Sandbox
 
 @pytest.fixture
 def gatepay_base_url(gatepay_sandbox: Sandbox) -> Iterator[str]:
-    """The base URL of gatepay_sandbox, served over real HTTP on loopback, from a thread of its own."""
+    """The base URL of gatepay_sandbox, which is served over HTTP on loopback, in its own thread."""
     from anyio.from_thread import start_blocking_portal  # noqa: PLC0415 -- see the top
 
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(gatepay_sandbox.serve()) as base_url:
@@ -112,7 +112,7 @@ def gatepay_base_url(gatepay_sandbox: Sandbox) -> Iterator[str]:
 def gatepay_environment(
     gatepay_sandbox: Sandbox, gatepay_base_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, str]:
-    """GATEPAY_APPKEY, GATEPAY_APPSECRET and both base URLs, set to gatepay_sandbox's: for AsyncGatePay()."""
+    """Set GATEPAY_APPKEY, GATEPAY_APPSECRET and both base URLs to those of gatepay_sandbox, for AsyncGatePay()."""
     variables = {
         "GATEPAY_APPKEY": gatepay_sandbox.appkey,
         "GATEPAY_APPSECRET": gatepay_sandbox.appsecret,
@@ -126,9 +126,9 @@ def gatepay_environment(
 
 @pytest.fixture
 def gatepay(request: pytest.FixtureRequest) -> AsyncGatePay:
-    """An open AsyncGatePay, a client of gatepay_sandbox's shop one; for async tests, under anyio or pytest-asyncio."""
-    # An async fixture belongs to whichever plugin claims it, and each claims its own kind; so there is one for
-    # each plugin, and this one, which belongs to none, asks for the one of the test's own plugin.
+    """An open AsyncGatePay for shop one of gatepay_sandbox, for async tests with anyio or pytest-asyncio."""
+    # anyio's plugin and pytest-asyncio need different kinds of async fixtures. So there is one for each, and this
+    # fixture, which is not async, uses the one of the plugin that runs the test.
     client: AsyncGatePay = request.getfixturevalue(_fixture_for(request))
     return client
 
@@ -157,11 +157,11 @@ async def _gatepay_on_anyio(
 
 
 def _asyncio_fixtures() -> ModuleType:
-    """A plugin with a fixture for each of pytest-asyncio's event loops: a client belongs to the one it is opened in."""
+    """A plugin with one fixture per scope of pytest-asyncio, because a client belongs to the event loop it opens in."""
     import pytest_asyncio  # noqa: PLC0415 -- see the top
     from packaging.version import Version  # noqa: PLC0415 -- comes with pytest
 
-    if Version(pytest_asyncio.__version__) < Version("1.1"):  # before it, async fixtures are found at collection only
+    if Version(pytest_asyncio.__version__) < Version("1.1"):  # older versions find async fixtures only at collection
         _fail_test(f"gatepay needs pytest-asyncio 1.1 or later, not {pytest_asyncio.__version__}")
     plugin = ModuleType(_ASYNCIO_FIXTURES)
     for scope in _LOOP_SCOPES:
@@ -187,7 +187,7 @@ def _asyncio_fixture(name: str, scope: _LoopScope) -> object:
 async def _open_client(sandbox: Sandbox, base_url: str, options: dict[str, Any]) -> AsyncGenerator[AsyncGatePay]:
     from gatepay_async import AsyncGatePay, RetryPolicy  # noqa: PLC0415 -- see the top
 
-    # Retries as many as by default, but without the waits, which a test need not sit out.
+    # The default number of retries, but without waiting, so that tests are fast.
     retry = RetryPolicy(first_wait=0, longest_wait=0)
     arguments: dict[str, Any] = {"base_url": base_url, "cloud_base_url": base_url, "retry": retry, **options}
     async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, **arguments) as client:

@@ -1,9 +1,9 @@
 """
-Run the tests as they may be started anywhere: `python tests/anywhere.py [NAME …] [-- OPTION …]`.
+Run the tests in unusual environments: `python tests/anywhere.py [NAME …] [-- OPTION …]`.
 
-Each start is a run of the fast lane and of a slice of the others, in surroundings that differ in several ways at once.
-When one fails, its parts are named: `python tests/anywhere.py proxies` runs a part alone. What stands after `--` goes
-to pytest. The last lines are a table; the status is 1 if a test failed.
+Each run contains the fast lane and some tests of the other lanes, in an environment with several peculiarities at once.
+If a run fails, the output names them; `python tests/anywhere.py proxies` runs the tests with one of them. Options after
+`--` are passed to pytest. The last lines are a table. The status is 1 if a test failed.
 """
 
 import fcntl
@@ -30,7 +30,7 @@ from attrs import field, frozen
 import gatepay_async
 
 ROOT = Path(__file__).parents[1]
-# What is most likely to notice where it runs.
+# The tests that depend most on the environment.
 SLICE = (
     "tests/cli/test_cli_edges.py",
     "tests/cli/test_cli_keys.py",
@@ -48,21 +48,21 @@ WORKERS = 2  # of each run
 AT_ONCE = 2  # runs
 LIMIT = 900  # seconds for a run
 COLUMNS = 40
-DEAD = "http://127.0.0.1:9"  # nobody listens there
+DEAD = "http://127.0.0.1:9"  # no server listens on this port
 USER = "nobody"
 
 
 @frozen
 class Part:
     """
-    One way in which surroundings differ.
+    One peculiarity of an environment.
 
     Attributes:
-        shell: Run before pytest, by /bin/sh.
-        environ: Variables to set; None: to remove. `{place}` is a folder that is prepared.
-        needs: A program without which this can't be tried.
-        terminal: The run has a terminal of its own.
-        user: The run is an ordinary user's, from a source archive.
+        shell: Commands that /bin/sh runs before pytest.
+        environ: The variables to set, or to remove if the value is None. `{place}` is the prepared folder.
+        needs: The name of a program that this needs, or empty.
+        terminal: Whether pytest runs in its own terminal.
+        user: Whether an ordinary user runs the tests, from a source archive.
     """
 
     shell: str = ""
@@ -86,7 +86,7 @@ PARTS = {
     "Shanghai": Part(environ={"TZ": "Asia/Shanghai"}),
     "folders": Part(environ={"TMPDIR": "{place}/a folder with 临时文件 in it"}),
     "no home": Part(environ={"HOME": None}),
-    "read-only home": Part(environ={"HOME": "/proc"}),  # so for root, too
+    "read-only home": Part(environ={"HOME": "/proc"}),  # also read-only for root
     "proxies": Part(
         environ={
             name: DEAD
@@ -99,7 +99,7 @@ PARTS = {
     "hash seed": Part(environ={"PYTHONHASHSEED": str(os.getpid())}),
     "user": Part(user=True, environ={"HOME": "/"}, needs="setpriv"),
 }  # fmt: skip
-# Root starts all but the last, where it is root that starts them.
+# The combinations to run. If root runs this, all but the last run as root.
 STARTS = (
     ("deaf", "no input", "umask", "C", "Shanghai", "no home", "hash seed"),
     ("terminal", "dumb", "read-only home", "proxies", "certificates"),
@@ -111,7 +111,7 @@ STARTS = (
 
 @frozen
 class Result:
-    """What came of a run; *told* is what pytest said."""
+    """The result of a run. *told* is pytest's output."""
 
     status: int = 0
     seconds: float = 0
@@ -146,19 +146,19 @@ def main(arguments: list[str]) -> int:
 
 
 def prepare(place: Path) -> None:
-    """What the parts need."""
+    """Create the files that the parts need."""
     shutil.copy(certifi.where(), place / "bundle.pem")
     (place / "locales").mkdir()
     localedef = shutil.which("localedef")
     if localedef:
-        # It warns, and has a status for that.
+        # localedef prints a warning and returns a status other than 0.
         target = str(place / "locales" / "zh_CN.GB18030")
         subprocess.run([localedef, "-i", "zh_CN", "-f", "GB18030", target], capture_output=True, check=False)
     (place / "a folder with 临时文件 in it").mkdir()
 
 
 def tried(names: tuple[str, ...], place: Path, options: list[str]) -> Result:
-    """Run the tests in these surroundings, or say why that can't be."""
+    """Run the tests in this environment, or return why that is impossible."""
     parts = [PARTS[name] for name in names]
     missing = [part.needs for part in parts if part.needs and not shutil.which(part.needs)]
     if missing:
@@ -180,7 +180,7 @@ def tried(names: tuple[str, ...], place: Path, options: list[str]) -> Result:
 
 
 def pytest(tree: Path) -> list[str]:
-    """The command: the fast lane, and the slice."""
+    """Return the command that runs the fast lane and SLICE."""
     fast = [str(path.relative_to(tree)) for path in sorted((tree / "tests").rglob("test_*.py")) if is_fast(path)]
     options = ["-q", "--tb=short", "--color=no", "-rfE", "-p", "no:cacheprovider", "--hypothesis-profile=few"]
     return [sys.executable, "-m", "pytest", *options, f"-n{WORKERS}", *fast, *SLICE]
@@ -192,7 +192,7 @@ def is_fast(path: Path) -> bool:
 
 
 def run(command: list[str], tree: Path, environ: dict[str, str], *, terminal: bool) -> tuple[int, str]:
-    """Its status, and what it says; in a narrow terminal of its own, or in none."""
+    """Run *command*, in its own narrow terminal or without one. Return its status and its output."""
     ours, theirs = pty.openpty() if terminal else os.pipe()
     if terminal:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
@@ -205,7 +205,7 @@ def run(command: list[str], tree: Path, environ: dict[str, str], *, terminal: bo
     limit = Timer(LIMIT, process.terminate)
     limit.start()
     told = b""
-    with suppress(OSError):  # how Linux says that the other side of a terminal is closed
+    with suppress(OSError):  # Linux raises this when the other side of a terminal is closed
         while data := os.read(ours, 65_536):
             told += data
     os.close(ours)
@@ -215,14 +215,14 @@ def run(command: list[str], tree: Path, environ: dict[str, str], *, terminal: bo
 
 
 def archive(place: Path, environ: dict[str, str]) -> tuple[Path, list[str]]:
-    """A copy of the tree as in a source archive, which an ordinary user can read; and how to become that user."""
+    """Copy the files of a source archive for an ordinary user. Return the copy and the command prefix for that user."""
     tree = place / "archive"
     for path in tracked():
         (tree / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, tree / path)
     needed = [Path(sys.base_prefix), Path(sys.prefix)]
     package = Path(gatepay_async.__file__).resolve()
-    if package.is_relative_to(ROOT / "src"):  # installed in place: the copy is what is tested
+    if package.is_relative_to(ROOT / "src"):  # an editable install: test the copy instead
         environ["PYTHONPATH"] = str(tree / "src")
     temporary = place / "of the user"
     temporary.mkdir()
@@ -233,7 +233,7 @@ def archive(place: Path, environ: dict[str, str]) -> tuple[Path, list[str]]:
 
 
 def tracked() -> Iterable[Path]:
-    """The files of a source archive."""
+    """Return the files of a source archive."""
     command = ["git", "ls-files", "-z"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
     if listed.returncode == 0:
@@ -243,7 +243,7 @@ def tracked() -> Iterable[Path]:
 
 
 def shown(needed: Iterable[Path], place: Path) -> list[str]:
-    """A command that shows to everybody the Python that lies in a private folder, such as /root; empty if none does."""
+    """Return a command prefix that lets every user read *needed* in private folders such as /root; may be empty."""
     lines: list[str] = []
     for number, path in enumerate(needed):
         private = [folder for folder in reversed(path.parents) if not folder.stat().st_mode & 0o001]

@@ -1,7 +1,7 @@
 """
-The bare install, without any extra: it imports, works, and brings little. Run by `nox -s bare`, outside of pytest.
+Checks an install without extras: it imports, makes a call, and installs no other packages than EXPECTED.
 
-Prints what it found; ends with 1 if it is not what it should be.
+`nox -s bare` runs this without pytest. It prints what it found; the status is 1 if something is unexpected.
 """
 
 import importlib.util
@@ -13,7 +13,7 @@ import httpx
 
 from gatepay_async import AsyncGatePay, callbacks
 
-# Ours, its seven requirements, and what those bring.
+# This package, its seven requirements, and their requirements.
 EXPECTED = {
     "anyio", "attrs", "cattrs", "certifi", "gatepay-async", "h11", "httpcore", "httptools", "httpx", "idna", "msgspec",
     "pip", "setuptools", "sniffio", "typing_extensions", "wheel",
@@ -21,18 +21,18 @@ EXPECTED = {
 
 
 def answer(request: httpx.Request) -> httpx.Response:
-    """An empty shop."""
+    """Return the reply of a shop without products."""
     return httpx.Response(200, json={"code": 100, "msg": "", "time": "1", "data": {"category": []}}, request=request)
 
 
 async def call() -> None:
-    """One call, over a transport of httpx's."""
+    """Make one call over httpx's MockTransport."""
     async with AsyncGatePay("a", "b", transport=httpx.MockTransport(answer)) as gatepay:
         assert (await gatepay.list_products()).products == ()
 
 
 def main() -> int:
-    """Look around, and make a call."""
+    """Make a call and check the installed packages. Return the exit status."""
     anyio.run(call)
     try:
         print(callbacks.CallbackApp, callbacks.RedisStore)

@@ -1,4 +1,4 @@
-"""Card keys planted in every part of a reply, and a look for what is left of them."""
+"""Puts secrets into every part of a reply, and finds remains of them in a text."""
 
 import html
 import json
@@ -13,7 +13,7 @@ DIGITS = string.digits
 
 
 def canary(rng: random.Random) -> str:
-    """What may be a card key, a signature or another secret: something that no sentence is made of."""
+    """Return a random secret that looks like a card key or a signature, and appears in no ordinary sentence."""
 
     def some(letters: str, count: int) -> str:
         return "".join(rng.choices(letters, k=count))
@@ -34,14 +34,14 @@ def canary(rng: random.Random) -> str:
 
 
 def remains(secret: str, text: str) -> list[str]:
-    """What of *secret* stands in *text*, whole or in pieces, as it is or escaped in a usual way."""
+    """Return the parts of *secret* that *text* contains: whole or in pieces, unchanged or escaped."""
     pieces = {piece for piece in re.findall(r"[A-Za-z0-9]+", secret) if len(piece) > (6 if piece.isdigit() else 4)}
     forms = {secret, html.escape(secret), quote_plus(secret), json.dumps(secret)[1:-1], *pieces}
     return sorted(form for form in forms if form in text)
 
 
 def replies(secret: str) -> Iterator[tuple[str, bytes]]:
-    """Replies with *secret* in them, each in another place."""
+    """Yield replies that contain *secret*, each in another place, with the name of the place."""
     raw = secret.encode()
     row = {"id": 1, "admin_id": 1, "pay_product_id": 8, "pay_order_id": 0, "content": secret, "createtime": 1}
     rows = [{**row, "updatetime": 1, "status": "soldin"}]

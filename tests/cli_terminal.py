@@ -1,4 +1,4 @@
-"""The command as a process, in a real terminal where it matters."""
+"""Runs the command as a process, with or without a real terminal."""
 
 import codecs
 import fcntl
@@ -22,7 +22,7 @@ COMMAND = [sys.executable, "-W", "error", "-m", "gatepay_async.cli"]
 
 @define
 class Terminal:
-    """A process in a pseudo-terminal of its own, and what it has written there."""
+    """A process in its own pseudo-terminal, and its output so far."""
 
     pid: int
     fd: int
@@ -33,14 +33,14 @@ class Terminal:
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
 
     def read(self, until: Callable[[str], object]) -> str:
-        """Read on until that holds, or the process has ended."""
+        """Read until *until* is true for the output, or the process has ended."""
         ends = time.monotonic() + PATIENCE
         while not until(self.text):
             assert time.monotonic() < ends, self.text
             if select.select([self.fd], [], [], 0.2)[0]:
                 try:
                     data = os.read(self.fd, 65_536)
-                except OSError:  # how Linux says that the other side is closed
+                except OSError:  # Linux raises this when the other side is closed
                     break
                 if not data:
                     break
@@ -48,13 +48,13 @@ class Terminal:
         return self.text
 
     def end(self) -> int:
-        """Its status, once it has ended."""
+        """Wait until the process has ended. Return its exit status."""
         self.read(lambda _: False)
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
 def screen_of(text: str, columns: int) -> list[str]:
-    """The lines that a terminal shows once *text* was written to it; what scrolled away, too."""
+    """Return the lines that a terminal shows for *text*, including those that scrolled away."""
     lines, row, column = [""], 0, 0
     for part in re.findall(r"\x1b\[[?\d;]*[A-Za-z]|[^\x1b]", text):
         if part == "\r":
@@ -71,7 +71,7 @@ def screen_of(text: str, columns: int) -> list[str]:
             if column + width > columns:  # the next line begins
                 row, column = row + 1, 0
                 lines += [""] * (row + 1 - len(lines))
-            # A wide letter is followed by nothing in its second column.
+            # A wide letter takes two columns; the second one is empty here.
             cells = [each for letter in lines[row] for each in ([letter, ""] if cell_len(letter) > 1 else [letter])]
             cells += [" "] * (column - len(cells))
             lines[row] = "".join([*cells[:column], part, *cells[column + width :]])
@@ -83,10 +83,10 @@ Open = Callable[..., Terminal]
 
 
 def opened(*arguments: object, columns: int) -> Terminal:
-    """The command in a terminal of its own."""
+    """Start the command in its own terminal."""
     pid, fd = pty.fork()
     if pid == 0:
-        # Before the command looks: what the other process does may come later.
+        # Set here too: the parent may set the size only after the command has read it.
         fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         # The environment as Python knows it: readline has set COLUMNS in the one that the system knows.
         os.execve(sys.executable, [*COMMAND, *map(str, arguments)], dict(os.environ))  # noqa: S606 -- our own program

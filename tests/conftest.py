@@ -1,4 +1,4 @@
-"""What every test module may ask for."""
+"""The fixtures and settings of all test modules."""
 
 import gc
 import os
@@ -22,13 +22,13 @@ from gatepay_async.sandbox import Sandbox, orders
 
 pytest_plugins = ["lanes"]
 
-# Waits that a test need not sit out; the number of attempts is the default's.
+# The default number of attempts, without waits.
 QUICK = RetryPolicy(first_wait=0, longest_wait=0)
 
 normalise_environment()
 
-# A busy machine is no failure. `quick` tries the same examples each time. `thorough` tries new ones, and keeps
-# those that failed unless the folder is read-only. `few` is for `nox -s anywhere`.
+# No deadline: a busy machine must not fail a test. `quick` tries the same examples each time. `thorough` tries new
+# ones, and stores failed examples unless the folder is read-only. `few` is for `nox -s anywhere`.
 QUIET = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 KEPT: dict[str, Any] = {} if os.access(os.curdir, os.W_OK) else {"database": None}
 settings.register_profile("quick", QUIET, max_examples=25, derandomize=True)
@@ -36,28 +36,29 @@ settings.register_profile("thorough", QUIET, max_examples=1000, **KEPT)
 settings.register_profile("few", QUIET, max_examples=10, derandomize=True)
 settings.load_profile("quick")
 
-# What UTF-8 can say. In a fresh clone each worker would try 1,114,112 characters: seconds, where lines are counted.
+# The characters of UTF-8. In a fresh clone, Hypothesis would try 1,114,112 characters in each worker, which takes
+# seconds with coverage.
 UTF8 = IntervalSet([(0, 0xD7FF), (0xE000, sys.maxunicode)]), IntervalSet([])
 try_all = charmap.intervals_from_codec
 charmap.intervals_from_codec = lambda codec: UTF8 if codec == "utf-8" else try_all(codec)  # type: ignore[assignment]  # it is cached there
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
-    """Guards for the run itself."""
+    """Register the plugins that end hanging tests and cancelled runs."""
     for plugin in (hanging, ending):
         pluginmanager.register(plugin)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
-    """What all tests import lives as long as the process: no search for garbage need look at it again."""
+    """Exclude the imported modules from garbage collection: they live as long as the process."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Where `nox -s coverage` counts lines, a test takes twice as long: those that add no line run without that."""
+    """Stop coverage during tests marked `uncounted`: they cover no further lines, and coverage doubles their time."""
     coverage = sys.modules.get("coverage")
     counter = coverage.Coverage.current() if coverage and item.get_closest_marker("uncounted") else None
     if counter is None:
@@ -71,20 +72,20 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @pytest.fixture(scope="session", autouse=True)
 def signals() -> None:
-    """No signal is ignored where tests run. In the parent of xdist's workers it may be: they inherit that."""
+    """Ignore no signal while tests run. xdist's workers inherit ignored signals from their parent."""
     normalise_signals()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def counting() -> dict[str, str]:
-    """The environment of programs whose lines `nox -s coverage` counts; those of most programs it doesn't."""
+    """Return the variables that let `nox -s coverage` count a program's lines; most programs don't get them."""
     name = "COVERAGE_PROCESS_START"
     return {name: os.environ.pop(name)} if name in os.environ else {}
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_qr_code() -> Iterator[None]:
-    """Each reply about a new order holds a QR code, and to draw one takes longer than all the rest: one is drawn."""
+    """Draw one QR code for all orders: drawing takes longer than everything else in a call."""
     drawn = orders.qrcode_png("http://127.0.0.1/")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(orders, "qrcode_png", lambda _: drawn)
@@ -93,26 +94,26 @@ def one_qr_code() -> Iterator[None]:
 
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """Both event loops."""
+    """Run each test on both event loops."""
     return str(request.param)
 
 
 @pytest.fixture
 def socket_path() -> Iterator[Path]:
-    """For a Unix socket: short enough, whatever TMPDIR is."""
+    """Return a path for a Unix socket that is short enough, whatever TMPDIR is."""
     with TemporaryDirectory(dir=socket_folder()) as folder:
         yield Path(folder, "socket")
 
 
 @pytest.fixture
 def quick() -> RetryPolicy:
-    """Retries without waits."""
+    """Return a retry policy without waits."""
     return QUICK
 
 
 @pytest.fixture(scope="module")
 def impatient_uploads() -> Iterator[None]:
-    """A server counts as away by the number of calls in vain alone: an upload waits no time, and goes by no clock."""
+    """Let uploads end after eight failed calls in a row, without waits and whatever the time."""
     moment = Patience(
         seconds=0,
         seconds_at_first=0,
@@ -129,20 +130,20 @@ def impatient_uploads() -> Iterator[None]:
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
-    """GatePay's other end, with the example shops, in memory."""
+    """Return a sandbox in memory, with the example shops."""
     with Sandbox() as it:
         yield it
 
 
 @pytest.fixture
 async def base_url(sandbox: Sandbox) -> AsyncIterator[str]:
-    """The sandbox over real HTTP."""
+    """Serve the sandbox over real HTTP. Return its base URL."""
     async with sandbox.serve() as url:
         yield url
 
 
 @pytest.fixture
 async def gatepay(sandbox: Sandbox, base_url: str) -> AsyncIterator[AsyncGatePay]:
-    """A client of shop one, over a real socket."""
+    """Return a client of shop one, over a real socket."""
     async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url, retry=QUICK) as it:
         yield it

@@ -1,4 +1,4 @@
-"""Deliveries: signed queries, and an ASGI server's part played by hand."""
+"""Makes signed callbacks, and calls an ASGI application without a server."""
 
 from collections.abc import MutableMapping
 from decimal import Decimal
@@ -28,7 +28,7 @@ FIELDS = {
 
 
 def fields(*, shop: Credentials = SHOP, **changes: str) -> dict[str, str]:
-    """The fields with *changes*, signed by whoever has the secret."""
+    """Return the fields with *changes*, signed with the shop's secret."""
     changed = {**FIELDS, **changes}
     return {**changed, "sign": sign(shop, [changed[name] for name in SIGNED])}
 
@@ -39,7 +39,7 @@ def query(*, shop: Credentials = SHOP, **changes: str) -> bytes:
 
 @define
 class Answer:
-    """What an application has sent."""
+    """The response of an application."""
 
     status: int
     headers: dict[bytes, bytes]
@@ -47,14 +47,14 @@ class Answer:
 
 
 class NoAnswerError(Exception):
-    """It sent nothing."""
+    """The application sent no response."""
 
 
 async def call(app: Any, received: bytes = b"", *, method: str = "GET", parts: list[Any] | None = None) -> Answer:
     """
-    One request; *parts* is what ``receive()`` gives, and after them it waits for ever.
+    Make one request. ``receive()`` returns *parts* one after the other, then waits for ever.
 
-    A part that is bytes is a piece of the body with more to come.
+    A part of type bytes stands for a piece of the body that is not the last.
     """
     sent: list[MutableMapping[str, Any]] = []
     queue = list(parts if parts is not None else [{"type": "http.request", "body": b"", "more_body": False}])
@@ -78,13 +78,13 @@ async def call(app: Any, received: bytes = b"", *, method: str = "GET", parts: l
 
 
 async def word(app: Any, received: bytes) -> str:
-    """The bare answer to a GET."""
+    """Return the body of the response to a GET."""
     return (await call(app, received)).body.decode()
 
 
 @define
 class Shop:
-    """A merchant: what came to the handler, what the events said; and what it shall do."""
+    """A merchant: records handled callbacks and events. ``failures`` are raised by the handler, one for each call."""
 
     store: Store
     handled: list[Callback] = field(factory=list)

@@ -1,4 +1,4 @@
-"""What the tests of durable uploads share."""
+"""Helpers for the tests of durable uploads."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from gatepay_async import AsyncGatePay, RetryPolicy, UploadReport
 from gatepay_async.durable import DurableUploads, worker
 from gatepay_async.durable.work import runner
 
-SOON = 0.04  # seconds between two looks
+SOON = 0.04  # seconds between two polls
 PRODUCT = 8
 
 
@@ -35,10 +35,10 @@ class Room:
     A database, a spool and a folder of one test.
 
     Attributes:
-        folder: What the test writes.
-        database: Its address.
-        files: Where the database keeps what it holds.
-        stamped: Each call says when it was sent.
+        folder: The folder for the test's files.
+        database: The URL of the database.
+        files: The folder of the database's files.
+        stamped: Whether each call has a header with the time at which it was sent.
     """
 
     folder: Path
@@ -47,7 +47,7 @@ class Room:
     stamped: bool = False
 
     def kept(self) -> Iterator[bytes]:
-        """All that the database has written: it works on meanwhile, and may take a file away, or a folder."""
+        """Yield the contents of the database's files. The database is running and may delete files meanwhile."""
         for folder, _, names in os.walk(self.files):
             for path in (Path(folder, name) for name in names if name != "keys.txt"):
                 if not path.is_relative_to(self.spool):
@@ -59,7 +59,7 @@ class Room:
         return self.folder / "spool"
 
     def uploads(self, shop: Shop, **options: Any) -> DurableUploads:
-        """As in an application."""
+        """Return a ``DurableUploads`` as an application would make it."""
         policy = RetryPolicy(first_wait=0, longest_wait=0)
 
         def connect() -> AsyncGatePay:
@@ -69,14 +69,14 @@ class Room:
         return DurableUploads(connect, database=self.database, **{"spool": str(self.spool), **options})
 
     def file(self, keys: Iterable[str], name: str = "keys.txt") -> Path:
-        """A file of *keys*."""
+        """Write *keys* to a file, one a line. Return its path."""
         path = self.folder / name
         path.write_text("".join(f"{key}\n" for key in keys), "utf-8")
         return path
 
     @asynccontextmanager
     async def process(self, shop: Shop, **options: Any) -> AsyncGenerator[Process]:
-        """A worker in a process of its own, open; told to end, if it hasn't been killed."""
+        """Run an open worker in its own process. At the end, stop it, if it was not killed."""
         given = {
             "database": self.database,
             "spool": str(self.spool),
@@ -100,7 +100,7 @@ class Room:
 
 
 def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have DBOS, and us, look more often at what is looked at once a second: no test waits for that."""
+    """Let DBOS and our worker poll more often than once a second, so that tests don't wait for it."""
     sleep = time.sleep
     monkeypatch.setattr(dbos._dbos, "time", SimpleNamespace(time=time.time, sleep=lambda _: sleep(SOON)))
     monkeypatch.setattr(dbos._workflow_commands, "_BACKGROUND_JOBS_INTERVAL_SEC", 5 * SOON)
@@ -109,12 +109,12 @@ def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def keys_of(count: int, mark: str = "KEY") -> list[str]:
-    """So many card keys."""
+    """Return *count* card keys."""
     return [f"{mark}-{number:09d}" for number in range(count)]
 
 
 def adds_up(report: UploadReport) -> bool:
-    """Whether every line is in exactly one column, and the outcomes tell the same."""
+    """Whether the columns of *report* and the counts of its outcomes add up to the lines that were read."""
     columns = ("blank", "duplicates", "stored", "already_there", "refused", "unknown", "not_sent")
     in_chunks = sum(outcome.count for outcome in report.chunks)
     in_columns: int = sum(getattr(report, name) for name in columns)

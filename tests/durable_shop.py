@@ -1,4 +1,4 @@
-"""A server that keeps card keys as GatePay does, and remembers who asked what, and when."""
+"""A server that stores card keys as GatePay does and records its calls."""
 
 import re
 import time
@@ -17,19 +17,19 @@ from servers import http, raw_server
 @define
 class Shop:
     """
-    What it has, and what it has seen.
+    The server's settings and records.
 
     Attributes:
         latency: Seconds before each reply.
-        refuse: A code that it answers instead of storing anything; 0: none.
-        stored: How often each card key was stored: once, if all is well.
-        sent: How often each chunk came, by its first card key.
-        in_flight: Calls being answered.
-        most_in_flight: The most of them at any time.
-        times: When each call was sent, if it says so; else when it came.
-        down: Connections are cut.
-        cut: How many were.
-        refuse_with: What calls that hold such a card key are answered.
+        refuse: The code with which every call is refused; 0: no call is refused.
+        stored: How often each card key was stored, which should be once.
+        sent: How often each chunk arrived, by its first card key.
+        in_flight: The number of calls that are being answered.
+        most_in_flight: The largest value of ``in_flight`` so far.
+        times: When each call was sent, if its header says so; else when it arrived.
+        down: Whether the server cuts every connection.
+        cut: The number of connections that were cut.
+        refuse_with: The code with which calls are refused that contain this card key.
     """
 
     latency: float = 0.0
@@ -45,7 +45,7 @@ class Shop:
     times: list[float] = field(factory=list)
 
     def most_in(self, seconds: float) -> int:
-        """The most calls within *seconds*."""
+        """Return the largest number of calls in any period of *seconds*."""
         times = sorted(self.times)
         most = first = 0
         for last, at in enumerate(times):
@@ -55,15 +55,15 @@ class Shop:
         return most
 
     def longest_gap(self) -> float:
-        """The longest time in which no call came."""
+        """Return the longest time between two calls, in seconds."""
         return max((later - earlier for earlier, later in pairwise(self.times)), default=0.0)
 
     async def think(self) -> None:
-        """What goes on before each reply."""
+        """Wait before a reply; tests override this."""
         await anyio.sleep(self.latency)
 
     def answer(self, body: bytes) -> bytes:
-        """The reply to ka/create."""
+        """Return the reply to a call of ka/create."""
         if self.refuse:
             return reply(self.refuse, "no")
         keys = parse_qs(body.decode())["content"][0].split("\n")
@@ -76,7 +76,7 @@ class Shop:
 
 
 def reply(code: int, data: str) -> bytes:
-    """As GatePay's."""
+    """Return a reply in GatePay's format."""
     return f'{{"code": {code}, "msg": "msg", "time": "1556251812", "data": "{data}"}}'.encode()
 
 

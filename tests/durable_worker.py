@@ -3,7 +3,8 @@ A worker in a process of its own.
 
     python durable_worker.py '{"database": "sqlite:///…", "spool": "…", "base_url": "…", "worker": {"concurrency": 4}}'
 
-Says "open" once it works; ends when its standard input does. With "stamped" each call says when it was sent.
+It prints "open" once the worker is open, and ends when its standard input ends. With "stamped", each call has a header
+with the time at which it was sent.
 """
 
 import json
@@ -23,7 +24,7 @@ APPKEY, APPSECRET = "key-of-the-shop", "secret-of-the-shop"
 
 
 class Stamping(httpx.AsyncHTTPTransport):
-    """Has each call say when it was sent, by the clock that all processes of a machine share."""
+    """Adds a header with the time of sending, by the clock that all processes of a machine share."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         request.headers["x-sent"] = repr(time.monotonic())
@@ -31,7 +32,7 @@ class Stamping(httpx.AsyncHTTPTransport):
 
 
 class Stamped(AsyncGatePay):
-    """A client whose calls say when they were sent."""
+    """A client whose calls have a header with the time of sending."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._own = Stamping()
@@ -45,7 +46,7 @@ class Stamped(AsyncGatePay):
 
 
 def uploads(given: dict[str, Any]) -> DurableUploads:
-    """As the test that started this has it."""
+    """Return a ``DurableUploads`` with the settings that the test passed."""
 
     def connect() -> AsyncGatePay:
         policy = RetryPolicy(first_wait=0.01, longest_wait=0.05)
@@ -63,7 +64,7 @@ def uploads(given: dict[str, Any]) -> DurableUploads:
 
 
 async def main(given: dict[str, Any]) -> None:
-    """Work until told to end."""
+    """Run the worker until standard input ends."""
     options = dict(given.get("worker", {}))
     if "rate" in options:
         limit, per = options["rate"]

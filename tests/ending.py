@@ -1,8 +1,8 @@
 """
 SIGTERM ends a run of the tests at once, with every process that it has started.
 
-A plugin for pytest, also of the workers of pytest-xdist. Python's own way is to die without a word to the children: the
-workers would go on for up to 15 seconds, and the servers and programs of the tests for ever.
+A plugin for pytest, also for the workers of pytest-xdist. By default SIGTERM ends only the Python process itself: its
+xdist workers would run for up to 15 more seconds, and the tests' servers and programs for ever.
 """
 
 import os
@@ -17,14 +17,14 @@ import pytest
 
 _PROC = Path("/proc")
 _set_handler = signal.signal
-# What a supervisor, and a terminal that is closed, end a program with.
+# A supervisor sends SIGTERM, a closed terminal sends SIGHUP.
 _ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 _told = [2]  # standard error; a test's output is captured
 
 
 def pytest_configure() -> None:
-    """Take SIGTERM, and keep it; SIGHUP too, unless it is ignored."""
-    if not hasattr(signal, "SIGKILL"):  # Windows: a process is ended without being asked
+    """Handle SIGTERM, and SIGHUP unless it is ignored. Later calls of ``signal.signal`` don't replace the handler."""
+    if not hasattr(signal, "SIGKILL"):  # Windows, where a process can't handle its end
         return
     with suppress(OSError):  # closed from the beginning
         _told[0] = os.dup(2)
@@ -36,7 +36,7 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
-    """When a worker has died, end the programs of its tests."""
+    """Kill the programs that the tests of a dead worker have started."""
     if error:
         gateway, run = node.workerinput["workerid"], node.workerinput["testrunuid"]
         orphans = set(_with(f"PYTEST_XDIST_WORKER={gateway}", f"PYTEST_XDIST_TESTRUNUID={run}"))
@@ -45,9 +45,9 @@ def pytest_testnodedown(node: Any, error: object) -> None:
 
 def _set_other_handler(number: int, handler: Any) -> Any:
     """
-    In the place of ``signal.signal``: SIGTERM stays with the runner, SIGHUP too if it had it.
+    Replace ``signal.signal``: keep this plugin's handler for SIGTERM and SIGHUP.
 
-    A command or a server that runs in a test's process would take the signal for its own, and the run would go on.
+    A command or a server that runs in a test's process would otherwise handle the signal, and the run would go on.
     """
     before = signal.getsignal(number)
     return before if before is _end else _set_handler(number, handler)
@@ -63,7 +63,7 @@ def _end(number: int, _frame: object) -> None:
 
 
 def _kill(find: Callable[[], set[int]]) -> None:
-    """Kill what is found. Stop all of them first: what runs may start another."""
+    """Kill the processes that *find* returns. Stop all of them first, so that none starts another one."""
     found: set[int] = set()
     while new := find() - found:
         for pid in new:
@@ -85,7 +85,7 @@ def _descendants(pid: int) -> set[int]:
 
 
 def _parents() -> Iterator[tuple[int, int]]:
-    """Each process and its parent."""
+    """Yield the ID of each process with its parent's."""
     if not (_PROC / "self" / "stat").exists():
         command = ["ps", "-A", "-o", "pid=,ppid="]  # as POSIX has it
         listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -99,7 +99,7 @@ def _parents() -> Iterator[tuple[int, int]]:
 
 
 def _with(*settings: str) -> Iterator[int]:
-    """The processes that were started with these environment variables; where there is no /proc, none."""
+    """Yield the processes that were started with these environment variables; none without /proc."""
     wanted = {setting.encode() for setting in settings}
     for folder in _PROC.iterdir() if _PROC.is_dir() else ():
         if folder.name.isdecimal():

@@ -1,14 +1,14 @@
 """
-A test that hangs ends within a minute, with its name and all stacks.
+Ends a hanging test within a minute, and prints its name and all stacks.
 
 A plugin for pytest, with two layers:
 
-1. An alarm fails the test, again every few seconds, so that a teardown that hangs is failed, too; the run goes on.
-2. A test that even ignores that is ended with its process, from a thread that needs no lock of Python's. pytest-xdist
-   names the test, and goes on with another worker. Without pytest-xdist it is the end of the run.
+1. An alarm fails the test. It repeats every few seconds, so that it also fails a hanging teardown. The run goes on.
+2. If the test ignores the alarm, a thread that doesn't need the GIL ends the process. pytest-xdist prints the test's
+   name and goes on with another worker. Without pytest-xdist the run ends.
 
-pytest-timeout would do the first, but stops counting as soon as a test has failed, leaves an event loop behind that
-fails the tests that come next, and shows no tasks.
+pytest-timeout has the first layer only. It stops counting once a test has failed, leaves a broken event loop that fails
+the next tests, and prints no tasks.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from typing import Any
 import anyio
 import pytest
 
-# Seconds. Above waiting.PATIENCE, and with what comes after them below a minute.
+# In seconds. The limit is above waiting.PATIENCE; limit and grace together are below a minute.
 _LIMIT = 48
 _GRACE = 8
 _AGAIN = 3
@@ -44,12 +44,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "hang_limit(seconds): this test may take longer than the others")
     if config.getoption("usepdb"):
-        config.option.hang_limit = 0  # somebody is thinking
+        config.option.hang_limit = 0  # no limit in the debugger
     config.pluginmanager.register(_Guard(config), "hang-guard")
 
 
 class _Guard:
-    """Watches over one test after the other."""
+    """Sets the alarm and the thread's timer for each test."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._runner = config.pluginmanager.getplugin("runner")
@@ -66,7 +66,7 @@ class _Guard:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self) -> Generator[None, object, object]:
-        """Say that what runs now may be failed: between the phases pytest writes reports."""
+        """Allow the alarm to fail the test during this phase; between the phases pytest writes reports."""
         return (yield from self._phase())
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -88,7 +88,7 @@ class _Guard:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
-        """Run the test, as pytest does, with both layers around it."""
+        """Run the test as pytest does, within both layers."""
         marker = item.get_closest_marker("hang_limit")
         limit: float = marker.args[0] if marker else item.config.getoption("hang_limit")
         if not limit:
@@ -105,7 +105,7 @@ class _Guard:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-        """Give a test on an event loop a scope that can be cancelled: the loop has to outlive the test."""
+        """Run a test on an event loop in a cancel scope, so that cancelling it doesn't break the loop."""
         test = pyfuncitem.obj
         if not iscoroutinefunction(test) or hasattr(test, "hypothesis"):
             return (yield)
@@ -129,15 +129,15 @@ class _Guard:
 
     @pytest.hookimpl(trylast=True)
     def pytest_exception_interact(self) -> None:
-        """What pytest brings stops every clock when a test has failed; the teardown can still hang."""
+        """Set the timer again: pytest's faulthandler plugin stops it after a failure, and the teardown may hang."""
         if self._ends:
             self._arm()
 
     @pytest.hookimpl(trylast=True)
     def pytest_unconfigure(self) -> None:
-        """A thread that a test has left behind would keep the process. On a busy machine the end takes its time."""
+        """Set the timer for the end of the run: a thread that a test has left would keep the process alive."""
         if self._is_worker:
-            return  # it waits for the others, and pytest-xdist ends it with them
+            return  # a worker waits for the others, and pytest-xdist ends them together
         self._ends = time.monotonic() + self._at_end
         self._arm()
 
@@ -146,7 +146,7 @@ class _Guard:
         faulthandler.dump_traceback_later(left, file=self._stderr, exit=True)
 
     def _set_alarm(self, item: pytest.Item, limit: float) -> Any:
-        """Fail the test after *limit* seconds, and again. Returns the handler that was there before."""
+        """Fail the test after *limit* seconds, and again every few seconds. Return the previous handler."""
         if not _HAS_ALARM or threading.current_thread() is not threading.main_thread():
             return None
         begun = time.monotonic()
@@ -154,7 +154,7 @@ class _Guard:
         def fail(_number: int, frame: FrameType | None) -> None:
             __tracebackhide__ = True
             if not self._in_phase:
-                return  # an exception would end the whole run; the alarm comes again
+                return  # an exception here would end the whole run; the alarm repeats
             item.add_report_section("call", "stacks", stacks(frame))
             if not _in_waiting_loop():
                 pytest.fail(f"{item.nodeid} hung: {time.monotonic() - begun:.0f} s; the stacks are below")
@@ -169,7 +169,7 @@ class _Guard:
         return before
 
     def _end_loop(self, item: pytest.Item) -> None:
-        """A loop that can't be cancelled, such as a fixture's, is broken by an exception: so are the tests after it."""
+        """Raise an exception in a loop that can't be cancelled, such as a fixture's. The next tests on it fail too."""
         __tracebackhide__ = True
         if self._is_worker:
             os.write(self._stderr, f"\n{item.nodeid} hung:\n".encode(errors="replace"))
@@ -179,7 +179,7 @@ class _Guard:
 
 
 def _soon() -> Callable[[Callable[[], object]], object]:
-    """What runs a function on the loop that runs here, and wakes the loop."""
+    """Return a function that schedules a call on the running event loop and wakes the loop."""
     loop = asyncio._get_running_loop()
     if loop is not None:
         return loop.call_soon_threadsafe
@@ -188,7 +188,7 @@ def _soon() -> Callable[[Callable[[], object]], object]:
 
 
 def _in_waiting_loop() -> bool:
-    """Whether the main thread is in an event loop, and in none of its tasks: an exception would end the loop."""
+    """Whether the main thread runs an event loop, but none of its tasks. An exception would then end the loop."""
     loop = asyncio._get_running_loop()
     if loop is not None:
         return asyncio.current_task(loop) is None
@@ -198,10 +198,10 @@ def _in_waiting_loop() -> bool:
 
 def _named(name: str, run: Callable[..., object]) -> Callable[..., object]:
     """
-    A function that calls *run*, called *name*.
+    Wrap *run* in a function with the test's *name*.
 
-    faulthandler writes nothing but the names of functions, and a test's name must be among them. What pytest shows of
-    a failure doesn't reach up to here.
+    faulthandler prints only names of functions, so the test's name must be one of them. pytest's tracebacks of a
+    failure don't contain this function.
     """
 
     def call(item: pytest.Item, nextitem: pytest.Item | None) -> object:
@@ -218,7 +218,7 @@ def _no_alarm(before: Any) -> None:
 
 
 def stacks(main: FrameType | None) -> str:
-    """Where each thread and each task is; *main* is the frame that was interrupted."""
+    """Return the stacks of all threads and tasks. *main* is the interrupted frame of the main thread."""
     out = io.StringIO()
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     for ident, frame in sys._current_frames().items():
@@ -231,7 +231,7 @@ def stacks(main: FrameType | None) -> str:
 
 
 def _tasks() -> Iterator[tuple[str, Any]]:
-    """Those of the loop that runs in this thread."""
+    """Yield the name and the coroutine of each task of this thread's event loop."""
     loop = asyncio._get_running_loop()
     if loop is not None:
         yield from ((task.get_name(), task.get_coro()) for task in asyncio.all_tasks(loop))
@@ -245,7 +245,7 @@ def _tasks() -> Iterator[tuple[str, Any]]:
 
 
 def _lines_of(awaited: Any) -> Iterator[str]:
-    """From the coroutine down to what it waits for."""
+    """Yield the lines of the stack, from the coroutine down to what it awaits."""
     while awaited is not None:
         kind = next((kind for kind in ("cr", "gi", "ag") if hasattr(awaited, f"{kind}_frame")), None)
         frame = getattr(awaited, f"{kind}_frame", None)

@@ -1,5 +1,5 @@
 """
-The lanes of the tests: which files are run, and which tests are slower than their lane allows.
+The lanes of the tests: selects the files to run, and lists tests that are slower than their lane allows.
 
     pytest --lane fast                     no sockets, no processes
     pytest --lane fast --lane sockets      and real HTTP on loopback, SQLite, the command
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-# Lane -> seconds that a test of it may take on an idle machine of two cores.
+# The seconds that a test of each lane may take on an idle machine with two cores.
 LANES = {"fast": 2, "sockets": 10, "slow": 60}
 _LANE = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.(\w+)", re.MULTILINE)
 
@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave the files of other lanes unread: importing what they test takes longer than the fast lane."""
+    """Don't import the files of other lanes: the imports would take longer than the fast lane."""
     if not collection_path.name.startswith("test_") or collection_path.suffix != ".py":
         return None
     lane = lane_of_module(collection_path)
@@ -37,20 +37,20 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def is_wanted(lane: str | None, path: Path, config: pytest.Config) -> bool:
-    """Whether the tests of *lane* in a module are asked for."""
+    """Whether the options select the tests of *lane* in a module."""
     if lane in (config.getoption("--lane") or LANES):
         return True
     return lane == "sockets" and any(path == config.rootpath / each for each in config.getoption("--and-module"))
 
 
 def lane_of_module(path: Path) -> str | None:
-    """The lane that a module says it is in. A guard sees to it that each says one, and says it first."""
+    """Return the lane in the module's `pytestmark`. A guard checks that each module has one, as its first mark."""
     found = _LANE.search(path.read_text("utf-8"))
     return found[1] if found and found[1] in LANES else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out single tests of another lane. Whatever order the modules were imported in, the tests have one."""
+    """Deselect single tests of other lanes. Sort the tests, because workers import the modules in different orders."""
     items.sort(key=lambda item: item.path)
     wanted = [item for item in items if is_wanted(lane_of(item), item.path, config)]
     if len(wanted) < len(items):
@@ -59,21 +59,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def lane_of(item: pytest.Item) -> str:
-    """The slowest lane that it is marked with."""
+    """Return the slowest lane that the test is marked with."""
     marked = {mark.name for mark in item.iter_markers()}
     return next((lane for lane in reversed(LANES) if lane in marked), "sockets")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Note the lane in the report, which travels from a worker to the process that prints."""
+    """Add the lane to the report, which xdist sends from a worker to the process that prints."""
     report = yield
     report.lane = lane_of(item)  # type: ignore[attr-defined]  # reports carry what plugins add to them
     return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """List the tests that took longer than their lane allows. They do not fail: the machine may be busy."""
+    """List the tests that took longer than their lane allows. They don't fail: the machine may be busy."""
     took: dict[str, float] = {}
     lanes: dict[str, str] = {}
     for reports in terminalreporter.stats.values():

@@ -1,10 +1,10 @@
 """
-A merchant's server, in a process of its own: a CallbackApp over a store that others share, on uvicorn.
+Runs a merchant's server on uvicorn: a CallbackApp over a store that several processes share.
 
     python merchant.py FOLDER STORE [--hang handler] [--block handler|commit|answer]
 
-Its handler writes a line into FOLDER/handled and, once for each order_id, a row into FOLDER/shop.sqlite3; then, until
-FOLDER/go is there, it waits. The first line that is printed is the port.
+Its handler writes a line to FOLDER/handled and, once for each order_id, a row to FOLDER/shop.sqlite3. Then it waits
+until FOLDER/go exists. The first printed line is the port.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from gatepay_async.protocol.models import Callback
 
 
 class Merchant:
-    """What it does, and where it hangs."""
+    """The server's handler, and the steps at which it hangs or blocks."""
 
     def __init__(self, folder: Path, store: Store, hang: str, block: str) -> None:
         self._folder = folder
@@ -43,7 +43,7 @@ class Merchant:
         await self._here("handler")
 
     def _give(self, callback: Callback) -> None:
-        """Exactly once: the number of the payment is unique, and the goods are given in the same transaction."""
+        """Deliver exactly once: ``paid.order_id`` is unique, and the goods are recorded in the same transaction."""
         shop = sqlite3.connect(self._folder / "shop.sqlite3", timeout=20)
         with shop:
             shop.execute("CREATE TABLE IF NOT EXISTS paid (order_id INTEGER PRIMARY KEY)")
@@ -64,7 +64,7 @@ class Merchant:
         if name in (self._hang, self._block):
             (self._folder / f"hangs in {name}").touch()
         if name == self._block:
-            signal.pause()  # the whole process: no timeout can end it
+            signal.pause()  # blocks the whole process, so that no timeout can end it
         if name == self._hang:
             await asyncio.sleep(3600)
 

@@ -1,4 +1,4 @@
-"""Files of card keys as the programs of merchants write them, byte by byte."""
+"""Makes files of card keys with the exact bytes that merchants' programs write."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ def _table(keys: Sequence[str], between: str) -> str:
     return "".join(f"{between.join(row)}\r\n" for row in rows)
 
 
-# What the file is called, and what is in it. No line end behind the last line is what Notepad leaves.
+# The files by name. Notepad writes no line end after the last line.
 TEXTS: dict[str, Callable[[Sequence[str]], bytes]] = {
     "notepad-utf-8.txt": lambda keys: _lines(keys).removesuffix("\r\n").encode(),
     "notepad-utf-8-bom.txt": lambda keys: b"\xef\xbb\xbf" + _lines(keys).encode(),
@@ -53,14 +53,14 @@ def workbook(
     hidden: bool = False,
 ) -> bytes:
     """
-    A workbook with one sheet for each table.
+    Return a workbook with one sheet for each table.
 
     Args:
-        rows: Text is written as text, also what looks like a number or a formula.
+        rows: The first sheet. Text is written as text, even if it looks like a number or a formula.
         more: Further sheets.
-        shared: Texts are in one table for all cells, as Excel writes them; else in the cells, as others do.
-        number_format: Of numbers.
-        hidden: The last sheet can't be seen.
+        shared: Whether texts are in one shared table, as Excel writes them, or in the cells, as other programs do.
+        number_format: The format of numbers.
+        hidden: Whether the last sheet is hidden.
     """
     file = io.BytesIO()
     book: Any = xlsxwriter.Workbook(file, {"constant_memory": not shared})

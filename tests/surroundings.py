@@ -1,11 +1,11 @@
-"""The environment that a test sees: the same, however the tests are started."""
+"""Makes the environment and the signals of the tests the same, however they are started."""
 
 import os
 import signal
 import tempfile
 from pathlib import Path
 
-# Removed, in upper and lower case: what changes the network, the language, the terminal or the account for a test.
+# Removed in upper and lower case: they change the network, the language, the terminal or the account of a test.
 _REMOVED = (
     "http_proxy", "https_proxy", "all_proxy", "no_proxy", "ftp_proxy", "ws_proxy", "wss_proxy",
     "ssl_cert_file", "ssl_cert_dir", "requests_ca_bundle", "curl_ca_bundle", "netrc",
@@ -14,22 +14,21 @@ _REMOVED = (
 )  # fmt: skip
 _PREFIXES = ("GATEPAY_", "LC_", "AWS_", "PG", "DBOS_", "_GATEPAY_", "_TYPER_")
 _KEPT = "GATEPAY_TEST_"  # settings of these tests
-# One certificate instead of a hundred and fifty: to read those takes as long as a whole test, for each client of httpx.
+# One certificate instead of 150: each httpx client reads all of them, which takes as long as a whole test.
 _AUTHORITY = Path(__file__).with_name("authority.pem")
 _SET = {
     "LANG": "C.UTF-8",
     "TERM": "xterm-256color",
     "SSL_CERT_FILE": str(_AUTHORITY),
-    "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",  # not that of whoever runs the tests
+    "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",  # not the keyring of the developer
 }
-# Ignored by whoever started the tests (nohup; a shell without job control, for a job in the background), and inherited
-# by each program that a test starts.
+# nohup, or a shell without job control, may have ignored these. Each program that a test starts would inherit that.
 _IGNORED = ("SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGWINCH")
-_DEFAULT = ("SIGCHLD", "SIGALRM")  # ignored, they break subprocesses and timers
+_DEFAULT = ("SIGCHLD", "SIGALRM")  # if they are ignored, subprocesses and timers don't work
 
 
 def normalise_environment() -> None:
-    """Before any test module is imported; the workers and all programs that tests start inherit it."""
+    """Set the environment. Called before test modules are imported; workers and started programs inherit it."""
     for name in list(os.environ):
         if name.lower() in _REMOVED or (name.startswith(_PREFIXES) and not name.startswith(_KEPT)):
             del os.environ[name]
@@ -47,17 +46,17 @@ def _is_home(path: str) -> bool:
 
 
 def socket_folder() -> str | None:
-    """For Unix sockets: their paths have some hundred letters at most, and TMPDIR alone may have as many."""
+    """Return a folder with a short path for Unix sockets: their paths may have about 100 characters."""
     short = "/tmp"  # noqa: S108 -- what is made in it is private
     return short if os.access(short, os.W_OK) else None
 
 
 def normalise_signals() -> None:
-    """Where tests run, no signal is ignored or blocked, neither here nor in the programs that start here."""
+    """Unblock all signals and ignore none, in this process and in the programs that it starts."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # asyncio replaces no other
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # asyncio replaces only this handler
     for name in (*_IGNORED, *_DEFAULT):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_IGN:
@@ -66,4 +65,4 @@ def normalise_signals() -> None:
 
 
 def _nothing(_number: int, _frame: object) -> None:
-    """As if it were ignored."""
+    """Do nothing, as if the signal were ignored."""

@@ -1,5 +1,5 @@
 """
-Tables that one test goes through: each row is tried, and all that fail are told at once.
+Runs one test over the rows of a table, and reports all failed rows at the end.
 
 ::
 
@@ -7,9 +7,9 @@ Tables that one test goes through: each row is tried, and all that fail are told
     def test_cents(price: str, cents: int) -> None:
         assert read(price) == cents
 
-One test, instead of one for each row as with ``pytest.mark.parametrize``: a row costs no set-up of its own. Fixtures
-are made once and shared by all rows, so a test that changes them undoes that, or is parametrised. Rows are named by
-their values, so they need no ids that are the same in every process.
+Unlike ``pytest.mark.parametrize`` this is one test, so a row needs no set-up. All rows share the fixtures: a test that
+changes a fixture must undo the change, or use ``parametrize``. Failures name a row by its values, so rows need no ids
+that are the same in every process.
 """
 
 import inspect
@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-# pytest.fail(), and pytest.raises() without an error, raise what is no Exception; a skip would hide the rows after it.
+# pytest.fail(), and pytest.raises() if nothing is raised, raise a BaseException. A skip would hide the next rows.
 FAILED = (Exception, pytest.fail.Exception, pytest.skip.Exception)
 LONGEST = 200
 
@@ -36,7 +36,7 @@ class RowsFailedError(AssertionError):
 
 
 class Tally:
-    """How many rows were tried, and which of them failed."""
+    """Counts the rows and collects their failures."""
 
     def __init__(self) -> None:
         self.tried = 0
@@ -45,7 +45,7 @@ class Tally:
 
     @contextmanager
     def row(self, case: dict[str, Any]) -> Iterator[None]:
-        """Try one row; its failure is kept for the end."""
+        """Run the test for one row, and keep its failure for ``end``."""
         try:
             yield
         except RowsFailedError as inner:
@@ -68,7 +68,7 @@ class Tally:
 
 
 def reason(error: BaseException) -> str:
-    """What went wrong, and on which line of the test."""
+    """Return the error, with the line of the test on which it was raised."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename != __file__]
     text = " ".join(str(error).split())
@@ -83,12 +83,12 @@ def rows(names: str | tuple[str, ...], table: Table) -> Callable[[Callable[..., 
     Run a test once for each row of *table*, as one test.
 
     Args:
-        names: The parameter that takes a row, or a tuple of those that take its parts.
-        table: The rows, or a function that makes them when the test runs: collecting tests must not wait for it.
-            Tables may be combined: each row of one with each of the other.
+        names: The parameter for a row, or a tuple of the parameters for its parts.
+        table: The rows, or a function that returns them when the test runs, so that collecting tests isn't slowed down.
+            With two decorators, the test runs for each pair of rows.
 
     Raises:
-        ValueError: The table is empty, so the test would say nothing.
+        ValueError: The table is empty, so the test would check nothing.
     """
     parameters = (names,) if isinstance(names, str) else names
     made = None if callable(table) else cases_of(parameters, table)
@@ -117,7 +117,7 @@ def rows(names: str | tuple[str, ...], table: Table) -> Callable[[Callable[..., 
                         test(**fixtures, **case)
                 tally.end()
 
-        # pytest reads from it which fixtures the test asks for.
+        # From the signature, pytest reads which fixtures the test needs.
         signature = inspect.signature(test)
         left = [each for name, each in signature.parameters.items() if name not in parameters]
         assert len(left) + len(parameters) == len(signature.parameters), f"{test.__name__} lacks one of {parameters}"
@@ -128,7 +128,7 @@ def rows(names: str | tuple[str, ...], table: Table) -> Callable[[Callable[..., 
 
 
 def cases_of(parameters: tuple[str, ...], table: Iterable[Any]) -> list[dict[str, Any]]:
-    """Each row as the arguments of the test; a row of one parameter is its value."""
+    """Return each row as the arguments of the test. If there is one parameter, the row is its value."""
     alone = len(parameters) == 1
     cases = [dict(zip(parameters, (row,) if alone else row, strict=True)) for row in table]
     if not cases:
@@ -137,13 +137,13 @@ def cases_of(parameters: tuple[str, ...], table: Iterable[Any]) -> list[dict[str
 
 
 def named(case: dict[str, Any]) -> str:
-    """``price='1.00', cents=100``."""
+    """Return the arguments as text: ``price='1.00', cents=100``."""
     return ", ".join(f"{name}={shortened(value)}" for name, value in case.items())
 
 
 def shortened(value: object) -> str:
     try:
         text = getattr(value, "__name__", None) or repr(value)
-    except ValueError:  # a number of more digits than Python writes
+    except ValueError:  # an int with too many digits for repr()
         text = object.__repr__(value)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

@@ -41,7 +41,7 @@ def test_in_order_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is made a millisecond later, by whatever process, sorts behind."""
     numbers = []
     for millisecond in (1, 2, 1_555_750_250_000, 1_555_750_250_001, 2**48 - 1):
-        monkeypatch.setattr(order_ids, "_last", order_ids._Last())
+        monkeypatch.setattr(order_ids, "_sequence", order_ids._Sequence())
         monkeypatch.setattr(time, "time_ns", lambda at=millisecond: at * 1_000_000 + 999_999)
         numbers.append(new_out_order_id())
     assert sorted(numbers) == numbers
@@ -70,13 +70,13 @@ import os, time
 from gatepay_async import new_out_order_id, order_ids
 time.time_ns = lambda: 1555750250 * 10**9  # the clock stands still: only chance tells the two apart
 new_out_order_id()
-order_ids._last._lock.acquire()  # as if another thread were at it while we fork
+order_ids._sequence._lock.acquire()  # as if another thread were at it while we fork
 read, write = os.pipe()
 if not os.fork():
     os.write(write, new_out_order_id().encode())
     os._exit(0)
 os.wait()
-order_ids._last._lock.release()
+order_ids._sequence._lock.release()
 theirs = os.read(read, 100).decode()
 ours = new_out_order_id()
 assert ours[:11] == theirs[:11] and ours[11:17] != theirs[11:17], (ours, theirs)
@@ -93,12 +93,12 @@ def test_forks() -> None:
 
 def test_after_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a fork calls leaves the lock of the other side alone, and its number too."""
-    held = order_ids._Last()
-    monkeypatch.setattr(order_ids, "_last", held)
+    held = order_ids._Sequence()
+    monkeypatch.setattr(order_ids, "_sequence", held)
     with held._lock:
-        order_ids._begin_anew()
+        order_ids._restart_sequence()
         assert new_out_order_id()
-    assert order_ids._last is not held
+    assert order_ids._sequence is not held
 
 
 def test_digits_cannot_slide() -> None:

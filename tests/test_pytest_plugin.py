@@ -165,7 +165,7 @@ def test_override(pytester: pytest.Pytester) -> None:
         (
             "@pytest.mark.anyio\nasync def test(gatepay): ...",
             AUTO,
-            'two plugins claim this test*asyncio_mode = "strict"',
+            "both anyio's plugin and pytest-asyncio would run this test*asyncio_mode",
         ),
     ],
     ids=["sync", "unmarked", "no plugin", "not its plugin", "nor its", "two plugins"],

@@ -1,20 +1,20 @@
-"""How tests wait for what other tasks, threads and processes do."""
+"""Waits for other tasks, threads and processes."""
 
 import time
 from collections.abc import Callable
 
 import anyio
 
-# Seconds. Nothing takes that long, on a busy machine either; it only ends a test that would hang, with a better message
-# than hanging._LIMIT, which is above it.
+# In seconds. Even on a busy machine, no wait takes that long: it ends a hanging test. It is below hanging._LIMIT, whose
+# message is less clear.
 PATIENCE = 45
 
 
 async def until(condition: Callable[[], object], *, seconds: float = PATIENCE) -> None:
-    """Wait until *condition()* holds.
+    """Wait until *condition()* is true.
 
-    The pause is not there for its length. A loop of mere checkpoints would keep the interpreter's lock, and a thread
-    that is waited for would get it only for a moment every five milliseconds.
+    It sleeps because a loop without sleeps would hold the GIL, and another thread would get the GIL only for a moment
+    every five milliseconds.
     """
     with anyio.fail_after(seconds):
         while not condition():
@@ -24,8 +24,8 @@ async def until(condition: Callable[[], object], *, seconds: float = PATIENCE) -
 def wait_until(
     condition: Callable[[], object], *, seconds: float = PATIENCE, every: float = 0.005, why: Callable[[], str] = str
 ) -> None:
-    """The same, where there is no event loop; *why* tells what is known when it was in vain."""
+    """Wait without an event loop until *condition()* is true. After *seconds*, fail with the text of *why()*."""
     ends = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < ends, why()
-        time.sleep(every)  # another process or thread is polled, against a deadline
+        time.sleep(every)  # polls another process or thread until the deadline

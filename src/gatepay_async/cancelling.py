@@ -1,8 +1,8 @@
 """
-Whose a cancellation is.
+Finds out whether a cancellation is meant for this task.
 
-``CancelledError`` also comes out of a task that is awaited and was cancelled by somebody else. Nobody has cancelled us
-then, and a task group of anyio's would end in silence, with its work undone.
+Awaiting another task that was cancelled also raises ``CancelledError``. Then this task was not cancelled, but an anyio
+task group would end silently, with its work undone.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from gatepay_async.protocol.errors import GatePayError
 
 
 class CancellationWatch:
-    """Made in a task, and asked in it later: was this task cancelled since?"""
+    """Knows whether the task that created it was cancelled since then."""
 
     def __init__(self) -> None:
         self._before = _count_cancel_requests()
 
     @staticmethod
     def is_cancellation(error: BaseException) -> bool:
-        """Whether *error* is what the event loop cancels with."""
+        """Whether *error* is the event loop's cancellation exception."""
         return isinstance(error, anyio.get_cancelled_exc_class())
 
     def is_ours(self) -> bool:
-        """Whether somebody has cancelled this task, or a scope around it."""
+        """Whether this task, or a cancel scope around it, was cancelled."""
         return _count_cancel_requests() > self._before or anyio.current_effective_deadline() <= anyio.current_time()
 
 
 def stray_cancellation(where: str) -> GatePayError:
-    """What a cancellation that nobody asked for is raised as."""
+    """Return the error to raise for a cancellation that isn't meant for this task."""
     return GatePayError(
-        f"a cancellation came out of {where}, and nobody had cancelled this call: it is not finished. "
-        f"If you await a task that may be cancelled, catch its CancelledError there"
+        f"{where} raised a cancellation, but this call was not cancelled: it is not finished. "
+        f"If you await a task there that may be cancelled, catch its CancelledError"
     )
 
 
 def _count_cancel_requests() -> int:
-    """How many cancellations of this task asyncio has noted; on trio only scopes cancel."""
+    """How many cancellations of this task asyncio has counted. On trio, only scopes cancel."""
     if sniffio.current_async_library() != "asyncio":
         return 0
     task = asyncio.current_task()

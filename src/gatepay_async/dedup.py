@@ -1,8 +1,8 @@
 """
-What an upload has seen: in memory at first; past a threshold, digests in a temporary file that nobody can read.
+Finds repeated card keys in an upload: with a set in memory, and beyond a threshold with digests in a private file.
 
-A set takes 130 bytes a card key, a set of digests hardly less. Ten million of them are held in SQLite's page
-cache and a file; 23 bytes a card key there, and memory stays where the cache ends.
+A set takes 130 bytes for each card key, and a set of digests hardly less. An SQLite file takes 23 bytes for each, and
+its page cache limits the memory, also for ten million card keys.
 """
 
 from __future__ import annotations
@@ -16,22 +16,24 @@ from secrets import token_bytes
 
 from gatepay_async.protocol.chunking import MemoryDeduplicator
 
-MAX_KEYS_IN_MEMORY = 1_000_000  # card keys; some 130 MB
-_CACHE_KIB = 192 * 1024  # KiB of SQLite's pages in memory; beyond it, a look-up may read the file
-_SMALL_CACHE_KIB = 64 * 1024  # the same where no server waits for it
-_ROWS_PER_STATEMENT = 2000  # card keys looked up by one statement
-_DIGEST_BYTES = 16  # bytes: for two of ten million card keys to share one, the odds are 1 to 7 * 10**24
+MAX_KEYS_IN_MEMORY = 1_000_000  # about 130 MB
+_CACHE_KIB = 192 * 1024  # the page cache of SQLite; if the data is larger, a look-up may read the file
+_SMALL_CACHE_KIB = 64 * 1024  # the page cache for a dry run, where a slow look-up delays no call
+_ROWS_PER_STATEMENT = 2000  # the card keys that one statement looks up
+_DIGEST_BYTES = 16  # the probability that two of ten million card keys have the same digest is 1 in 7 * 10**24
 
-# "": a private database in a temporary file, which SQLite deletes as soon as it has opened it (on Windows: the system
-# does, when the process ends). It is made when the cache is full, where SQLITE_TMPDIR, TMPDIR, or else /var/tmp says.
+# An empty name makes SQLite use a private temporary file. It creates the file when its cache is full, in the folder of
+# SQLITE_TMPDIR or TMPDIR or in /var/tmp, and deletes the name at once (on Windows the system deletes the file when the
+# process ends).
 _PRIVATE_FILE = ""
-# Nothing is kept beyond the process: neither a way back nor what survives a power cut is worth a write.
+# The data is needed only while the process runs: no journal, no flushing to disk.
 _PRAGMAS = ("journal_mode=off", "synchronous=off", "locking_mode=exclusive", "temp_store=file")
 _DIGESTS = "seen (digest BLOB PRIMARY KEY) WITHOUT ROWID"
 _DIGESTS_WITH_LINES = "seen (digest BLOB PRIMARY KEY, line INTEGER) WITHOUT ROWID"
 _NUMBERS_TABLE = "numbers (n INTEGER PRIMARY KEY)"
-# One blob, the digests one after the other, and one row back: Python's lock is given up and taken again for each
-# row, and beside a busy event loop that takes longer than the row. In order, so that neighbours share a page.
+# A statement gets all digests as one blob and returns one row. With one row for each digest, Python would release and
+# take the GIL for each row, which is slow beside a busy event loop. The digests are sorted, so that neighbours are in
+# the same page of the database.
 _NTH_DIGEST = f"substr(:digests, {_DIGEST_BYTES} * n + 1, {_DIGEST_BYTES})"
 _SELECT_PRESENT = f"SELECT group_concat(n) FROM numbers WHERE n < :count AND {_NTH_DIGEST} IN seen"  # noqa: S608 -- constants
 _SELECT_LINES = f"SELECT n, line FROM numbers JOIN seen ON digest = {_NTH_DIGEST} WHERE n < :count"  # noqa: S608 -- constants
@@ -40,12 +42,12 @@ _INSERT_DIGESTS = f"INSERT OR IGNORE INTO seen SELECT {_NTH_DIGEST} FROM numbers
 
 class SpillingDeduplicator:
     """
-    Which card keys an upload has had: exact in memory, and beyond it up to digests of 128 bits.
+    Finds repeated card keys: compares them in memory, and beyond a threshold their 128-bit digests in a file.
 
-    Any thread may use it; one at a time does, the others wait.
+    Several threads may use it; a lock lets one in at a time.
 
     Args:
-        max_keys_in_memory: Card keys; with one more than this, all move to the file.
+        max_keys_in_memory: The most card keys in memory. With one more, all of them move to the file.
     """
 
     def __init__(self, *, max_keys_in_memory: int | None = None) -> None:
@@ -56,15 +58,18 @@ class SpillingDeduplicator:
         self._lock = threading.Lock()
 
     def fits_in_memory(self, count: int) -> bool:
-        """Whether *count* card keys more can be looked up without a file: without blocking."""
+        """Whether *count* more card keys fit in memory. If so, ``find_repeated`` doesn't use the file or block."""
         return self._in_file is None and len(self._in_memory) + count <= self._max_in_memory
 
     def find_repeated(self, keys: Sequence[str]) -> list[int]:
         """
-        Enter *keys*; the places, from 0, of those that were there before, or further up in *keys*.
+        Add *keys*.
+
+        Returns:
+            The indexes of the keys that were added before, or that come earlier in *keys*.
 
         Raises:
-            sqlite3.Error: The disk is full, say; what of *keys* was entered is not known then.
+            sqlite3.Error: The file can't be written (a full disk). Some of *keys* may have been added.
         """
         with self._lock:
             if self._closed:
@@ -77,7 +82,7 @@ class SpillingDeduplicator:
             return self._in_file.find_repeated(keys)
 
     def close(self) -> None:
-        """Forget everything, once nobody looks anything up any more; the file is gone. May block. Again: nothing."""
+        """Delete everything, the file included. This waits for a running look-up. Closing twice is harmless."""
         with self._lock:
             self._closed = True
             self._in_memory.clear()
@@ -86,16 +91,20 @@ class SpillingDeduplicator:
 
 
 class _PrivateTable:
-    """Digests in a private database, keyed at random: whoever gets hold of one can't even try card keys on it."""
+    """
+    A table of digests in a private database.
+
+    The digests are keyed with a random key. Without it, nobody can test whether a card key is in the table.
+    """
 
     def __init__(self, table: str, *, cache: int) -> None:
         self._blank = blake2b(key=token_bytes(32), digest_size=_DIGEST_BYTES)
-        # Whose turn it is to use the connection is settled by SpillingDeduplicator.
+        # Several threads use the connection; the lock of SpillingDeduplicator lets one in at a time.
         self._database = sqlite3.connect(_PRIVATE_FILE, isolation_level=None, check_same_thread=False)
         try:
             for pragma in (*_PRAGMAS, f"cache_size=-{cache}"):
                 self._database.execute(f"PRAGMA {pragma}")
-            self._database.execute("BEGIN")  # never committed: nobody else waits for it
+            self._database.execute("BEGIN")  # never committed: nobody else uses the database
             for each in (table, _NUMBERS_TABLE):
                 self._database.execute(f"CREATE TABLE {each}")
             self._database.executemany(
@@ -106,32 +115,32 @@ class _PrivateTable:
             raise
 
     def close(self) -> None:
-        """Forget everything; the file is gone."""
+        """Close the database, which deletes its file."""
         self._database.close()
 
     def _digests(self, keys: Sequence[str]) -> Iterator[bytes]:
         for key in keys:
-            keyed = self._blank.copy()  # half the time of giving the key each time
+            keyed = self._blank.copy()  # takes half the time of a new blake2b(key=…)
             keyed.update(key.encode())
             yield keyed.digest()
 
 
 class FirstLines(_PrivateTable):
-    """In which line each card key stood first: digests and numbers, and no card key. For one thread."""
+    """Stores the digest of each card key and the number of its first line. Only one thread may use it."""
 
     def __init__(self) -> None:
         super().__init__(_DIGESTS_WITH_LINES, cache=_SMALL_CACHE_KIB)
 
     def find_repeated(self, lines: Sequence[int], keys: Sequence[str]) -> dict[int, int]:
         """
-        Enter *keys*, which stand in *lines*: 2,000 at most.
+        Add *keys*, at most 2,000, whose line numbers are *lines*.
 
         Returns:
-            The places, from 0, of those that were there before, or further up in *keys*; with each, the line in which
-            it stood first.
+            The indexes of the keys that were added before, or that come earlier in *keys*; and for each the number of
+            its first line.
 
         Raises:
-            sqlite3.Error: The disk is full, say.
+            sqlite3.Error: The file can't be written (a full disk).
         """
         all_digests = list(self._digests(keys))
         first: dict[bytes, int] = {}  # digest -> line
@@ -147,7 +156,7 @@ class FirstLines(_PrivateTable):
 
 
 class _DigestTable(_PrivateTable):
-    """All that an upload has seen, past its threshold."""
+    """The digests of all card keys of an upload that has passed its threshold."""
 
     def __init__(self) -> None:
         super().__init__(_DIGESTS, cache=_CACHE_KIB)
@@ -179,7 +188,7 @@ class _DigestTable(_PrivateTable):
 
 
 def _spill(remembered: MemoryDeduplicator) -> _DigestTable:
-    """All that was *remembered*, as digests; *remembered* stays as it is."""
+    """Return a table with the digests of all card keys in *remembered*, which is not changed."""
     digests = _DigestTable()
     try:
         keys = iter(remembered)

@@ -1,4 +1,4 @@
-"""Reading any kind of input, as batches of lines."""
+"""Reads any kind of input as batches of lines."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from gatepay_async.words.problem import Problem
 
 Lines = Iterable[str | bytes] | AsyncIterable[str | bytes]
 
-LINES_PER_BATCH = 2000  # lines read at a time; from a file in a worker thread
+LINES_PER_BATCH = 2000  # read at a time, from a file in a worker thread
 
 
 def read_lines(keys: Lines, on_late_lines: Callable[[list[object]], None]) -> AsyncGenerator[Iterable[object]]:
     """
-    *keys*, whatever they are, as batches of lines.
+    Read *keys* as batches of lines.
 
     Args:
         keys: An iterable of lines, or an open file.
-        on_late_lines: Is called with the lines that a file has given when reading it is cancelled.
+        on_late_lines: Called with the lines that were read from a file when the upload is cancelled.
 
     Raises:
-        InvalidRequestError: *keys* is no iterable of lines.
+        InvalidRequestError: *keys* is not an iterable of lines.
     """
     if isinstance(keys, str | bytes | bytearray | PathLike):
         problem = Problem("keys_not_iterable")
@@ -41,28 +41,28 @@ def read_lines(keys: Lines, on_late_lines: Callable[[list[object]], None]) -> As
 
 async def _read_async(keys: AsyncIterable[object]) -> AsyncGenerator[Iterable[object]]:
     async for key in keys:
-        # One by one: a line that waits in a batch of ours would be in no ledger.
+        # One by one: lines that wait here in a batch would be missing in the report.
         yield (key,)
 
 
 async def _read_all(keys: Iterable[object]) -> AsyncGenerator[Iterable[object]]:
     lines = iter(keys)
     for line in lines:
-        # Not taken out before the chunker asks for them: a line that waits here would be in no ledger.
+        # Lazily, so that only the chunker takes lines out: lines that wait here would be missing in the report.
         yield chain((line,), islice(lines, LINES_PER_BATCH - 1))
-        await anyio.lowlevel.checkpoint()  # blanks and repetitions alone would never wait for a slot
+        await anyio.lowlevel.checkpoint()  # an input of blank lines and duplicates would block the event loop
 
 
 async def _read_file(
     file: Iterable[object], on_late_lines: Callable[[list[object]], None]
 ) -> AsyncGenerator[Iterable[object]]:
-    """Reading a disk, or a pipe, would block the event loop: it is done in a worker thread."""
+    """Read in a worker thread, because reading a disk or a pipe would block the event loop."""
     while True:
         lines: list[object] = []
         try:
             error = await anyio.to_thread.run_sync(_read_some, file, lines, abandon_on_cancel=True)
         except BaseException:
-            on_late_lines(list(lines))  # a pipe may never give the rest; what it gave is not lost
+            on_late_lines(list(lines))  # don't lose the lines that a slow pipe has already given
             raise
         yield lines
         if error is not None:
@@ -72,7 +72,7 @@ async def _read_file(
 
 
 def _read_some(file: Iterable[object], lines: list[object]) -> Exception | None:
-    """Append the next lines to *lines*; the error that ended them: what was read before it must not be lost."""
+    """Append the next lines to *lines*. An error is returned, not raised, so that the lines before it are kept."""
     try:
         lines.extend(islice(file, LINES_PER_BATCH))
     except Exception as error:  # noqa: BLE001 -- raised by the caller, after the lines

@@ -1,4 +1,4 @@
-"""Listing the card keys of a product, page by page. Knows no client: it is given ``send``."""
+"""Lists the card keys of a product, page by page. Independent of the client: the caller passes ``send``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 class CardKeyListing:
     """
-    A product's card keys: awaited, one page; iterated, every key from that page on, each once.
+    A product's card keys. Await it for one page; iterate over it for all card keys from that page on, each once.
 
     ::
 
@@ -34,19 +34,19 @@ class CardKeyListing:
         async for key in gatepay.list_card_keys(8, prefetch=8): ...
         async for page in gatepay.list_card_keys(8).pages(): ...
 
-    Nothing is sent before it is awaited or iterated. Each iteration is a walk of its own; leaving it
-    half-way leaves no task and no busy connection behind. ``AsyncGatePay.list_card_keys`` makes it.
+    Nothing is sent until you await it or iterate over it. Each iteration fetches the pages anew. You can stop at any
+    point: no task and no connection is left behind. ``AsyncGatePay.list_card_keys`` returns it.
     """
 
     def __init__(self, send: Send, first: KaShow, *, prefetch: int, thorough: bool) -> None:
         """
-        Prepare a walk; send nothing.
+        Prepare a walk. Nothing is sent yet.
 
         Args:
-            send: How a call is sent.
+            send: Sends a call.
             first: The call for the first page.
-            prefetch: Pages fetched concurrently, at most.
-            thorough: Also find what a deletion and an addition between the same two replies hide from ``total``.
+            prefetch: The largest number of pages to fetch concurrently.
+            thorough: Don't rely on ``total``, which a deletion and an addition between two replies can leave unchanged.
         """
         checks.check("prefetch", prefetch, checks.positive)
         self._send = send
@@ -58,36 +58,37 @@ class CardKeyListing:
     @property
     def drifted(self) -> bool:
         """
-        Whether the stock is known to have changed under the last walk.
+        Whether the stock is known to have changed during the last walk.
 
-        Keys that were there all along were given all the same; ones that came or went may have been, or not.
+        Even then, no card key is missing that was there all the time. Those that were added or deleted meanwhile may or
+        may not be listed.
         """
         return self._walk is not None and self._walk.drifted
 
     def __await__(self) -> Generator[Any, Any, CardKeyPage]:
-        """The page as GatePay sends it; past the last one an empty one, the last one again, or a refusal (silent)."""
+        """Fetch the page. GatePay doesn't document a page past the last one: empty, the last page, or a refusal."""
         return self._send(self._first).__await__()
 
     def __aiter__(self) -> AsyncIterator[CardKey]:
-        """Every card key from the page on, in ascending ``id``, each once."""
+        """Iterate over all card keys from the page on, in ascending ``id``, each once."""
         return _Keys(self.pages())
 
     def pages(self) -> AsyncIterator[CardKeyPage]:
         """
-        Whole pages, from the page on; never an empty one.
+        Iterate over the pages from the first one on. No page is empty.
 
-        Where the stock changes under the walk, a page holds only the keys that were not given before.
+        If the stock changes during the walk, a page contains only card keys that were not on an earlier one.
         """
         self._walk = Walk(first=self._first.page, prefetch=self._prefetch, thorough=self._thorough)
         return _Pages(self._walk, self._send, self._first.product_id)
 
 
-# No generators: trio warns of one that is left half-way, and a page that could not be had may be asked for again.
-# Nothing below holds a task or a connection while its consumer thinks, or forgets it.
+# These are classes, not generators: trio warns about a generator that isn't read to its end, and a generator can't
+# continue after an error. Between two calls of anext(), they hold no task and no connection.
 
 
 class _Keys:
-    """The card keys of pages. Tasks may share it: each key goes to one of them."""
+    """Iterates over the card keys of pages. Several tasks may share it: each card key goes to one of them."""
 
     def __init__(self, pages: AsyncIterator[CardKeyPage]) -> None:
         self._pages = pages
@@ -104,7 +105,7 @@ class _Keys:
 
 @define(eq=False, repr=False, slots=False)
 class _Pages:
-    """The pages of a walk: fetches what the walk asks for, and holds what came until it is asked for."""
+    """Iterates over the pages of a walk. It fetches wave after wave, and keeps pages until they are consumed."""
 
     _walk: Walk
     _send: Send
@@ -112,7 +113,7 @@ class _Pages:
     # Fast: the lock is for tasks that share the walk, and a turn of the event loop would cost more than all the rest.
     _lock: anyio.Lock = field(init=False, factory=partial(anyio.Lock, fast_acquire=True))
     _ready_pages: deque[CardKeyPage] = field(init=False, factory=deque[CardKeyPage])
-    # By page; raised when the walk can't do without it.
+    # By page number. An error is raised only if the walk requires that page.
     _failed: dict[int, Exception] = field(init=False, factory=dict[int, Exception])
 
     def __aiter__(self) -> _Pages:
@@ -139,7 +140,7 @@ class _Pages:
             else:
                 await self._fetch_wave(page_numbers, replies)
         except BaseException:
-            # Cancelled. What came before that counts: no reply may go unheard.
+            # After a cancellation, use the replies that have arrived before.
             with suppress(MisreadError):
                 self._ready_pages.extend(self._walk.receive(page_numbers, replies))
             raise
@@ -153,7 +154,7 @@ class _Pages:
                 await self._fetch_into(replies, number)
             except anyio.get_cancelled_exc_class():
                 raise
-            except BaseException as error:  # noqa: BLE001 -- raised below, as itself and not in a group
+            except BaseException as error:  # noqa: BLE001 -- raised below, outside of an exception group
                 errors.append(error)
                 group.cancel_scope.cancel()
 
@@ -167,12 +168,12 @@ class _Pages:
         try:
             replies[number] = await self._send(KaShow(self._product_id, number))
         except InvalidPageError as error:
-            # 108, for a page past the last one. Page 1 always is a page; if that can't be had, nothing is known.
+            # GatePay refuses a page past the last one with 108. For page 1, this is an error, because it always exists.
             if number > 1 or self._walk.begun:
                 replies[number] = None
             else:
                 self._failed[number] = error
-        except Exception as error:  # noqa: BLE001 -- raised when the walk can't do without the page
+        except Exception as error:  # noqa: BLE001 -- raised later if the walk requires the page
             self._failed[number] = error
         except anyio.get_cancelled_exc_class():
             if _is_task_cancelled():
@@ -183,21 +184,21 @@ class _Pages:
 
 
 def _check_reply(decide: Callable[[], T]) -> T:
-    """What *decide* returns; where it doesn't believe a reply, a ProtocolError."""
+    """Return the result of *decide*. If it raises a MisreadError, raise a ProtocolError instead."""
     try:
         return decide()
     except MisreadError as error:
         problem, path = error.problem, error.path
-    # Outside: whatever hung on it as its context would hold card keys.
+    # Raised outside of the except block, so that it isn't chained to an error whose frames hold card keys.
     raise ProtocolError(endpoint=KaShow.path, http_status=200, problem=problem, path=path)
 
 
 def _is_task_cancelled() -> bool:
     """
-    Whether somebody has cancelled this task. On asyncio, a ``CancelledError`` doesn't prove it.
+    Whether this task was cancelled. On asyncio, a ``CancelledError`` doesn't prove that.
 
-    One also comes out of an ``await`` of a task or a future that was cancelled. Passed on, it would end the task group
-    without a word, and the walk as if all its pages had come.
+    Awaiting another task or a future that was cancelled also raises it. If it were raised further, the task group would
+    end silently, as if all pages had arrived.
     """
     if anyio.get_cancelled_exc_class() is not asyncio.CancelledError:
         return True

@@ -14,15 +14,15 @@ LOGGER = logging.getLogger("gatepay_async")
 
 
 def log_retry(endpoint: str, failure: GatePayError, *, attempt: int, wait: float) -> None:
-    """An attempt has failed, and the call is sent again after *wait* seconds."""
+    """Log that an attempt has failed, and that the next one follows after *wait* seconds."""
     fields = {**_fields(endpoint, failure), "gatepay_attempts": attempt, "gatepay_wait": round(wait, 3)}
     LOGGER.info("%s: attempt %d: %s; again in %.1f s", endpoint, attempt, _kind_of(failure), wait, extra=fields)
 
 
 def log_end(endpoint: str, failure: GatePayError, *, attempt: int) -> None:
-    """A call has ended with a refusal, or nobody knows how it ended."""
+    """Log that a call has ended with a refusal or an unknown outcome."""
     if not isinstance(failure, RefusedError | OutcomeUnknownError):
-        return  # the caller gets it, and knows all of it
+        return  # the caller gets this error, so there is no need to log it
     level = logging.INFO if isinstance(failure, RefusedError) else logging.WARNING
     fields = {**_fields(endpoint, failure), "gatepay_attempts": attempt}
     LOGGER.log(level, "%s: %s", endpoint, _kind_of(failure), extra=fields)
@@ -40,7 +40,7 @@ def _fields(endpoint: str, failure: GatePayError) -> dict[str, object]:
 
 
 def _kind_of(failure: GatePayError) -> str:
-    """SignatureRejectedError 106, ProtocolError HTTP 503, TransportError."""
+    """A short text, such as ``SignatureRejectedError 106``, ``ProtocolError HTTP 503`` or ``TransportError``."""
     name = type(failure).__name__
     if isinstance(failure, RefusedError):
         return f"{name} {failure.code}"

@@ -1,4 +1,4 @@
-"""Order numbers that a callback can't be made to lie about."""
+"""Order numbers that make callbacks safe against moved digits."""
 
 from __future__ import annotations
 
@@ -7,53 +7,52 @@ import secrets
 import threading
 import time
 
-# Crockford's: no I, L, O, U; in the order of ASCII, so that text sorts as the number does.
+# Crockford's base 32, without I, L, O and U. It is in ASCII order, so that texts sort like the numbers.
 _DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_LENGTH = 26  # digits of 5 bits: 48 bits of milliseconds and 80 of chance
-_CHANCE = 80
+_LENGTH = 26  # digits of 5 bits: 48 bits of milliseconds and 80 random bits
+_RANDOM_BITS = 80
 
 
-class _Last:
-    """The number given last, by one process."""
+class _Sequence:
+    """The ascending numbers of one process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._number = 0
 
     def next(self) -> int:
-        """A greater one, whatever the clock does."""
-        fresh = (time.time_ns() // 1_000_000 << _CHANCE) | secrets.randbits(_CHANCE)
+        """Return a number greater than the last one, even if the clock was set back."""
+        fresh = (time.time_ns() // 1_000_000 << _RANDOM_BITS) | secrets.randbits(_RANDOM_BITS)
         with self._lock:
-            # Within a millisecond, or while a clock that was set back catches up: a little more than the last.
+            # In the same millisecond, or after the clock was set back, add a random number to the last one.
             if fresh <= self._number:
                 fresh = self._number + 1 + secrets.randbits(32)
             self._number = fresh
             return fresh
 
 
-_last = _Last()
+_sequence = _Sequence()
 
 
-def _begin_anew() -> None:
-    """After a fork: the lock may be held by a thread that isn't there, and the parent goes on from the same number."""
-    global _last  # noqa: PLW0603 -- one for each process
-    _last = _Last()
+def _restart_sequence() -> None:
+    """Start anew after a fork: a missing thread may hold the lock, and the parent has the same state."""
+    global _sequence  # noqa: PLW0603 -- one for each process
+    _sequence = _Sequence()
 
 
-# Where there is no fork, there is no such function.
-getattr(os, "register_at_fork", dict)(after_in_child=_begin_anew)
+# Systems without fork don't have register_at_fork.
+getattr(os, "register_at_fork", dict)(after_in_child=_restart_sequence)
 
 
 def new_out_order_id() -> str:
     """
-    A new order number, such as ``T01JD9Z6M3KQ8T5V0A7WYC2RNFHX``: 28 capital letters and digits.
+    Return a new order number, such as ``T01JD9Z6M3KQ8T5V0A7WYC2RNFHX``: 28 capital letters and digits.
 
-    Unique (80 bits of chance in each millisecond), and sorted as text in the order in which they were made: to
-    the millisecond among several processes, exactly within one. Any thread may call it.
+    Order numbers are unique (with 80 random bits in each millisecond). As texts, they sort by the time of creation:
+    exactly within one process, to the millisecond across several. The function is thread-safe.
 
-    It begins and ends in a letter, so that no digit of it can slide: GatePay signs ``order_id``, ``out_order_id`` and
-    ``price`` without anything in between, and for an order ``1001`` at ``2.00`` the callback of order ``100`` at
-    ``12.00`` would carry the same signature.
+    The number starts and ends with a letter, because GatePay signs ``order_id``, ``out_order_id`` and ``price`` without
+    separators: the callbacks of order ``1001`` at ``2.00`` and of order ``100`` at ``12.00`` have the same signature.
     """
-    number = _last.next()
+    number = _sequence.next()
     return "T" + "".join(_DIGITS[number >> shift & 31] for shift in range(5 * (_LENGTH - 1), -1, -5)) + "X"

@@ -1,4 +1,4 @@
-"""Places for the calls of an upload, as many as ``AutoConcurrency`` allows at the moment."""
+"""A semaphore for the calls of an upload, whose size ``AutoConcurrency`` changes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _TOO_MANY = frozenset({429, 503})
 
 class AutoPlaces:
     """
-    A semaphore of changing size, first come, first served. A call keeps its place while it waits to be sent again.
+    A fair semaphore of changing size. A call keeps its place while it waits for a retry.
 
     Args:
-        most: As ``AutoConcurrency`` takes it.
+        most: The largest size.
     """
 
     def __init__(self, most: int) -> None:
@@ -46,12 +46,12 @@ class AutoPlaces:
             raise
 
     def release(self) -> None:
-        """Give a place back."""
+        """Release a place."""
         self._taken -= 1
         self._admit()
 
     def observe(self, call: Outgoing, attempt: int, /) -> Ended:  # noqa: ARG002 -- as Observer has it
-        """Learn from an attempt: an ``Observer``."""
+        """Adjust the size to the result of an attempt. This is an ``Observer``."""
         begun = self._auto.began(anyio.current_time())
 
         def ended(error: BaseException | None, http_status: int | None) -> None:  # noqa: ARG001 -- as Ended has it

@@ -1,8 +1,8 @@
 """
-SQLite's write-ahead log, for a file that several processes open at once.
+Switches an SQLite file to a write-ahead log (WAL) when several processes may open it at the same time.
 
-The switch to it wants the file for a moment to itself. Where another connection is at it, SQLite says "database is
-locked" and, whatever its `busy_timeout`, does not wait; so we do.
+The switch needs exclusive access for a moment. If another connection uses the file, SQLite raises "database is locked"
+at once: its `busy_timeout` doesn't apply here. So we retry.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 
-_RETRY_INTERVAL_S = 0.01  # seconds between two tries
+_RETRY_INTERVAL_S = 0.01
 _NEVER = threading.Event()
 
 
@@ -20,15 +20,15 @@ def switch_to_wal(
     database: sqlite3.Connection, *, timeout: float, sleep: Callable[[float], object] = _NEVER.wait
 ) -> None:
     """
-    Switch *database*'s file to WAL, where it stays; a file that has been is left as it is. Blocking.
+    Switch the file of *database* to WAL permanently, if it isn't in that mode already. Blocking.
 
     Args:
-        database: On the file, in no transaction.
-        timeout: Seconds after which it is not tried again.
-        sleep: Waits so many seconds.
+        database: A connection that is in no transaction.
+        timeout: Seconds after which to give up.
+        sleep: Waits for a number of seconds.
 
     Raises:
-        sqlite3.Error: The file is still locked then, or can't be switched at all.
+        sqlite3.Error: The file is still locked after *timeout* seconds, or can't be switched.
     """
     ends = time.monotonic() + timeout
     while True:

@@ -58,7 +58,7 @@ class StockWatch:
                 self._alerts.extend(self._levels.find_crossings(await self._fetch()))
             except (TransportError, ProtocolError, StorageFailedError) as error:  # an outage: keep trying
                 LOGGER.warning(
-                    "watch_stock: %s; the stock is asked for again", type(error).__name__,
+                    "watch_stock: %s; trying again", type(error).__name__,
                     extra={"gatepay_endpoint": error.endpoint, "gatepay_error": type(error).__name__},
                 )  # fmt: skip
         return self._alerts.popleft()

@@ -1,4 +1,4 @@
-"""For the tests of your own shop: callbacks signed as GatePay signs them, good ones and bad ones."""
+"""Signed callbacks for the tests of your own shop, both valid and invalid ones."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def signed_callback(
     tampered: Mapping[str, str | None] | None = None,
 ) -> str:
     """
-    Write the query text of a payment-success callback, signed as GatePay signs it (支付成功回调接口).
+    Return the query text of a payment-success callback (支付成功回调接口), signed as GatePay signs it.
 
     ::
 
@@ -49,24 +49,24 @@ def signed_callback(
         unsigned = signed_callback(appkey=appkey, appsecret=appsecret, tampered={"sign": None})
         underpaid = signed_callback(appkey=appkey, appsecret=appsecret, price="9.99", realprice="0.01")
 
-    Deliver it as GatePay would: a GET of your callback's URL with this text as its query string, or, as GatePay's page
-    has it since May 2019, a POST with this text as its body and without the appkey (``tampered={"appkey": None}``). To
-    repeat a delivery, send the same text again.
+    Send it as GatePay would: as the query string of a GET to your callback URL, or, as GatePay does since May 2019, as
+    the body of a POST without the appkey (``tampered={"appkey": None}``). To repeat a delivery, send the same text
+    again.
 
     Args:
-        appkey: The one that your shop expects.
-        appsecret: Likewise. With another one, the callback is a forged one.
+        appkey: The appkey that your shop expects.
+        appsecret: The appsecret that your shop expects. With another one, you get a forged callback.
         out_order_id: Your order number, at most 255 bytes in UTF-8.
-        price: The order's, in yuan; written with two decimals.
-        realprice: What was paid; None: the price.
-        pay_type: ``PayType`` or its text.
-        order_id: GatePay's number of the order. None: computed from ``out_order_id``, so that the same order always has
-            the same number, and other orders have others.
-        paid_at: An aware time, or epoch seconds; None: now.
-        extend: What ``custom`` was when the order was made, at most 2,000 bytes in UTF-8.
-        extra: Parameters of your own that your callback's URL carries. They come first, and are not signed.
-        tampered: Fields that are changed after signing, by the vendor's names (``price``, ``type``, ``sign`` and so
-            on); None leaves a field out.
+        price: The price of the order, in yuan. It is written with two decimals.
+        realprice: The amount that was paid; None: the price.
+        pay_type: A ``PayType`` or its text.
+        order_id: GatePay's number of the order. None: a number computed from ``out_order_id``, so that each order
+            always has the same number.
+        paid_at: A time with a time zone, or epoch seconds; None: now.
+        extend: The ``custom`` text of the order, at most 2,000 bytes in UTF-8.
+        extra: Parameters of your own callback URL. They come first, and are not signed.
+        tampered: Fields to change after signing, with the vendor's names (``price``, ``type``, ``sign`` and so on).
+            None removes a field.
 
     Returns:
         The raw query text, without ``?``.
@@ -92,7 +92,7 @@ def signed_callback(
 
 
 def _check_extend(extend: str) -> None:
-    # Unlike `custom`, which GatePay refuses when it is empty, a callback's `extend` may be.
+    # Unlike `custom` in a call, `extend` in a callback may be empty.
     if not isinstance(extend, str):
         raise InvalidRequestError(field="extend", problem=Problem("not_text", kind=type(extend).__name__))
     if not checks.is_utf8(extend):
@@ -107,15 +107,15 @@ def _check_byte_length(name: str, value: str, most: int) -> None:
 
 
 def _order_id_text(out_order_id: str, order_id: int | None) -> str:
-    # Made from the order's own number: two orders of a test would else be one and the
-    # same to whoever handles each order_id once.
+    # Computed from the order number. With a constant, all orders of a test would count as one, because each order_id is
+    # handled once.
     number = 1 + zlib.crc32(out_order_id.encode()) if order_id is None else order_id
     checks.check("order_id", number, checks.positive)
     return str(number)
 
 
 def _amount_text(name: str, value: Decimal | int | str) -> str:
-    # A float is refused: 0.1 + 0.2 is no price.
+    # amount_of() refuses floats, which are not exact.
     return f"{money.amount_of(name, Decimal(value) if type(value) is int else value):f}"
 
 
@@ -161,7 +161,7 @@ def _tamper(fields: dict[str, str], tampered: Mapping[str, str | None] | None) -
 
 
 def _check_texts(name: str, mapping: Mapping[Any, Any] | None, *, none_too: bool = False) -> dict[str, Any]:
-    """Hold a mapping to text for text; urlencode() would write a None as ``None``, and 1 as if it were text."""
+    """Check that a mapping has only texts. urlencode() would convert other values, such as None to ``None``."""
     if mapping is not None and not isinstance(mapping, Mapping):
         raise InvalidRequestError(field=name, problem=Problem("not_dict", kind=type(mapping).__name__))
     texts = dict(mapping or {})

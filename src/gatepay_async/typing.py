@@ -1,4 +1,4 @@
-"""The types in the annotations of public functions, for code of yours that has them, too."""
+"""The types in the annotations of public functions, for your own annotations."""
 
 from gatepay_async.callbacks.events import OnEvent
 from gatepay_async.callbacks.once import Handler, Lookup

@@ -195,7 +195,7 @@ def test_no_seconds(value: Any) -> None:
         to_seconds_or_none("timeout", value)
     assert (caught.value.field, caught.value.problem) == (
         "timeout",
-        "must be a number of seconds above 0, a timedelta, or None for no bound",
+        "must be a number of seconds above 0, a timedelta, or None for no limit",
     )
 
 

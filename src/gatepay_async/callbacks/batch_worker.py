@@ -77,7 +77,9 @@ class BatchWorker(Generic[T]):
 
     async def do(self, request: T) -> Any:
         """
-        Carry out *request* after all earlier ones, and return its result. If cancelled, it may still be carried out.
+        Carry out *request* after all earlier ones, and return its result.
+
+        If this call is cancelled, the request may still be carried out.
 
         Raises:
             BaseException: The error of the request.
@@ -109,7 +111,7 @@ class BatchWorker(Generic[T]):
             wake_callers(batch)
 
     def _next_batch(self) -> list[Pending[T]]:
-        """All waiting requests. Empty: none came for a while, and the thread ends."""
+        """Return all waiting requests. If none arrives for a while, return an empty list: then the thread ends."""
         with self._changed:
             self._changed.wait_for(lambda: bool(self._waiting), _IDLE_TIMEOUT_S)
             batch, self._waiting = self._waiting, []

@@ -1,4 +1,4 @@
-"""The commands: what each is called and takes. What it does is in a module of its own, imported when it is called."""
+"""The names and parameters of all commands. A command's own module is imported when the command runs."""
 
 import math
 import os
@@ -18,7 +18,7 @@ from gatepay_async.cli.language import text
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.words import LANGUAGES
 
-# As help lists them: first what a newcomer needs.
+# The order in help: commands for newcomers first.
 _COMMAND_ORDER = (
     "demo",
     "login",
@@ -42,18 +42,18 @@ _MAX_PORT = 65_535
 
 
 class Root(usage.Group):
-    """The whole command, with both its edges: the arguments come in here, and the errors end here."""
+    """The ``gatepay`` command: prepares the arguments and turns errors into an exit status."""
 
     def main(
         self,
         args: Sequence[str] | None = None,
         prog_name: str | None = None,  # noqa: ARG002 -- as standalone_mode
         complete_var: str | None = None,
-        standalone_mode: bool = True,  # noqa: ARG002 -- Typer's signature; the edges are ours
+        standalone_mode: bool = True,  # noqa: ARG002 -- Typer's signature; this class handles errors itself
         windows_expand_args: bool = True,
         **extra: Any,
     ) -> Any:
-        """Run the command line; ends the process with its status."""
+        """Run the command line, and end the process with its exit status."""
         arguments = list(args) if args is not None else sys.argv[1:]
         if args is None and windows_expand_args and wildcards.IS_WINDOWS:
             arguments = wildcards.expand(arguments)
@@ -69,13 +69,13 @@ class Root(usage.Group):
 
 
 def _exit_status(command: Callable[[], Any]) -> Any:
-    """The status that *command* gives; an error of ours is shown, and gives one too."""
+    """Run *command*, and print its error, if any. Return the exit status."""
     try:
         return command() or Status.DONE
     except usage.UsageError as error:
         return _report_usage_error(error)
     except SystemExit as end:
-        # Typer ends so when standard output was closed; and when it has completed a command line.
+        # Typer raises SystemExit if standard output was closed, and after shell completion.
         if type(sys.stdout).__name__ != "PacifyFlushWrapper":
             raise
         output.discard_stdout()
@@ -90,7 +90,7 @@ def _exit_status(command: Callable[[], Any]) -> Any:
 
 
 def _report_usage_error(error: Any) -> Status:
-    """A wrong command line; without any command, the help."""
+    """Print the problem of a wrong command line. Without a command, print the help."""
     if type(error).__name__ == "NoArgsIsHelpError" and not output.wants_json():
         output.warn(error.message.rstrip(), whole=True)
         return Status.USAGE
@@ -98,17 +98,17 @@ def _report_usage_error(error: Any) -> Status:
 
 
 def _report_unwritable_stdout(unwritable: OSError) -> Status:
-    """Nobody reads standard output any more, which is no error; or it can't be written, which is one."""
+    """Handle an error of writing to standard output. A closed pipe is no error: its reader has ended."""
     output.discard_stdout()
     if isinstance(unwritable, BrokenPipeError):
         return Status.PIPE_CLOSED
-    # On standard error, with --json too: that is written to standard output.
+    # Printed on standard error, also with --json, because standard output can't be written.
     output.warn(text("output.unwritable", reason=output.escape(unwritable.strerror)))
     return Status.NO_OUTPUT
 
 
 def _is_gatepay_error(error: Exception) -> bool:
-    """Whether it is one of the library's; without importing what was never needed."""
+    """Whether *error* is a ``GatePayError``, found by name: importing the class would slow down other commands."""
     return any(kind.__name__ == "GatePayError" for kind in type(error).__mro__)
 
 
@@ -119,7 +119,7 @@ def _report_error(error: Any) -> Status:
 
 
 def run() -> None:
-    """The process's own end: a thread that still waits for a pipe must not keep it."""
+    """Run the command, and end the process even if a thread still waits for a pipe."""
     status: int | str | None = Status.DONE
     try:
         typer.main.get_command(app).main()
@@ -136,7 +136,7 @@ def run() -> None:
 
 
 def _fields_option(arguments: Sequence[str]) -> str:
-    """What ``--fields`` says, wherever it stands; Typer will judge it later."""
+    """Return the value of ``--fields``, at any place in *arguments*. Typer checks it later."""
     said = ""
     for place, argument in enumerate(arguments):
         if argument == "--fields":
@@ -147,14 +147,14 @@ def _fields_option(arguments: Sequence[str]) -> str:
 
 
 def _field_names(value: str) -> str:
-    """Names, with commas between them."""
+    """Parse names separated by commas."""
     if value and re.fullmatch(r"\w+(,\w+)*", value) is None:
         raise typer.BadParameter(text("usage.fields", value=output.escape(value)))
     return value
 
 
 def _positive_int(value: str | int) -> int:
-    """A whole number above 0."""
+    """Parse a whole number above 0."""
     try:
         number = int(value)
     except ValueError:
@@ -165,7 +165,7 @@ def _positive_int(value: str | int) -> int:
 
 
 def _concurrency(value: str | int) -> int | str:
-    """A whole number above 0, or ``auto``."""
+    """Parse a whole number above 0, or ``auto``."""
     if value == "auto":
         return value
     try:
@@ -175,21 +175,21 @@ def _concurrency(value: str | int) -> int | str:
 
 
 def _filled(value: str) -> str:
-    """A text: what a script's unset variable gives is not the same as no option."""
+    """Refuse an empty text: it comes from an unset variable of a script, and must not count as a missing option."""
     if not value:
         raise typer.BadParameter(text("usage.empty"))
     return value
 
 
 def _whole_order_number(value: str) -> str:
-    """An order number as it will come back: what a script's variable ends in, a line break say, is no part of it."""
+    """Refuse an order number with spaces or a line break at an end, which a script's variable may add."""
     if value != value.strip():
         raise typer.BadParameter(text("usage.blanks", value=output.escape(value)))
     return _filled(value)
 
 
 def _interval(value: str | float) -> float:
-    """Seconds, 1 or more."""
+    """Parse a number of seconds, 1 or more."""
     try:
         number = float(value)
     except ValueError:
@@ -200,7 +200,7 @@ def _interval(value: str | float) -> float:
 
 
 def _listening_address(value: str) -> object:
-    """Where to listen: a port, or an address and a port."""
+    """Parse where to listen: a port, or an address and a port."""
     from gatepay_async.cli.health import Address
 
     try:
@@ -210,7 +210,7 @@ def _listening_address(value: str) -> object:
 
 
 def _positive_rate(value: str | float) -> float:
-    """A number above 0."""
+    """Parse a number above 0."""
     try:
         number = float(value)
     except ValueError:
@@ -221,14 +221,14 @@ def _positive_rate(value: str | float) -> float:
 
 
 def _port_number(value: str | int) -> int:
-    """The number of a port; 0: a free one."""
+    """Parse the number of a port. 0 means a free port."""
     if not str(value).isdecimal() or int(value) > _MAX_PORT:
         raise typer.BadParameter(text("usage.port", value=output.escape(value)))
     return int(value)
 
 
 def _encoding(value: str) -> str:
-    """The name of an encoding, in any spelling."""
+    """Parse the name of an encoding, in any spelling."""
     from gatepay_async.cli.files import encodings, reading
 
     if value.strip().lower() == reading.AUTO:
@@ -241,7 +241,7 @@ def _encoding(value: str) -> str:
 
 
 def _choice_option(*choices: str) -> dict[str, Any]:
-    """What makes an option take one of *choices*, and offer them for completion."""
+    """Return the settings of an option that takes one of *choices* and offers them for completion."""
 
     def check(value: str) -> str:
         if value not in choices:
@@ -255,12 +255,12 @@ def _choice_option(*choices: str) -> dict[str, Any]:
 
 
 def _expanded(path: str) -> str:
-    """*path* with the home folder in the place of ``~``, which a shell leaves in ``--output=~/keys.csv``."""
+    """Replace ``~`` in *path* by the home folder: a shell doesn't do so in ``--output=~/keys.csv``."""
     return os.path.expanduser(path)  # noqa: PTH111 -- Path.expanduser() raises where there is no home
 
 
 def _file_path(value: str | Path) -> Path:
-    """A file that is named."""
+    """Parse the name of a file."""
     return Path(_expanded(str(value)))
 
 
@@ -305,7 +305,7 @@ FailedLines = Annotated[
     Path | None, typer.Option("--failed-lines", help="upload.failed_lines", metavar="FILE", parser=_file_path)
 ]
 Concurrency = Annotated[
-    Any,  # int | Literal["auto"]; Typer takes no union
+    Any,  # int | Literal["auto"]; Typer doesn't support unions
     typer.Option("--concurrency", help="upload.concurrency", metavar="N|auto", parser=_concurrency),
 ]
 Job = Annotated[str, typer.Argument(help="uploads.which", metavar="JOB")]
@@ -333,7 +333,7 @@ def _root(
     lang: Lang = "en",
     version: Version = False,
 ) -> None:
-    """What every command has in common; each option does its work as it is read."""
+    """Add the options that all commands share. Each option's parser applies it."""
 
 
 @app.command(cls=usage.Command, help="login")
@@ -509,7 +509,7 @@ def uploads_work(
     rate: Annotated[float | None, typer.Option("--rate", help="work.rate", metavar="N", parser=_positive_rate)] = None,
     drain: Annotated[bool, typer.Option("--drain", help="work.drain")] = False,
     health: Annotated[
-        Any,  # an Address, whose module brings much along
+        Any,  # an Address; importing its module is slow
         typer.Option("--health", help="work.health", metavar="[ADDRESS:]PORT", parser=_listening_address),
     ] = None,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Whether files can be uploaded; known before anything is sent."""
+"""Checks all input files before anything is sent."""
 
 import sys
 from collections import Counter
@@ -32,22 +32,22 @@ from gatepay_async.cli.sources import (
 from gatepay_async.cli.status import HaltError
 from gatepay_async.protocol import invisible
 
-MAX_BYTES_KEPT = 32 * 2**20  # bytes of all files together
-_MAX_PROBLEMS = 5  # problems; a file in another encoding has one in every line
-_MAX_ODD = 5  # lines of a file that are shown
-_BATCH_LINES = 2000  # lines looked at together
+MAX_BYTES_KEPT = 32 * 2**20  # of all files together
+_MAX_PROBLEMS = 5  # after so many, the check stops: a file in another encoding has a problem in every line
+_MAX_ODD = 5  # the odd lines that are shown
+_BATCH_LINES = 2000  # lines that are checked together
 _ODD_SIGNS = (",", "\t", "<", "&", '"', "'", "`", "E+")  # a line without any of them is not odd
 
 
 async def read_inputs(names: list[Path], reading: Reading, *, yes: bool) -> list[Source]:
     """
-    Check all files while a bar is shown, and have odd lines confirmed.
+    Check all files while a progress bar is shown, and ask the user about odd lines.
 
     Raises:
         HaltError: As ``check_sources`` and ``confirm``.
     """
     with progress(text("sources.reading"), total=None):
-        # A pipe may never end: what waits for it is left behind.
+        # A pipe may never end: if this is cancelled, leave the thread that waits for it.
         found = await to_thread.run_sync(check_sources, names, reading, abandon_on_cancel=True)
     if not yes:
         await to_thread.run_sync(confirm, found, abandon_on_cancel=True)
@@ -56,10 +56,10 @@ async def read_inputs(names: list[Path], reading: Reading, *, yes: bool) -> list
 
 def check_sources(names: list[Path], reading: Reading) -> list[Source]:
     """
-    See whether all of it can be uploaded, and keep as much of it as ``MAX_BYTES_KEPT`` allows.
+    Check whether all lines of all files can be uploaded, and keep up to ``MAX_BYTES_KEPT`` bytes of them.
 
     Raises:
-        HaltError: Something is missing, is no file, or holds what can't be a card key; it says where.
+        HaltError: A file is missing, is a folder, or has a line that can't be a card key. The error says where.
     """
     memory.keep_large_apart()
     found = find_sources(names)
@@ -81,7 +81,7 @@ def confirm(found: list[Source]) -> None:
     Ask whether odd lines are card keys.
 
     Raises:
-        HaltError: They are not, or nobody can be asked.
+        HaltError: The user says no, or there is no terminal to ask on.
     """
     count = sum(source.odd_count for source in found)
     if not count:
@@ -100,7 +100,7 @@ def confirm(found: list[Source]) -> None:
 
 
 def odd_lines(found: list[Source]) -> Iterator[str]:
-    """The first odd lines, masked, each with what is odd about it."""
+    """Return the first odd lines, masked, each with the reason why it is odd."""
     lines = (
         f"{escape(source.name)}:{each.line}  {escape(each.shown)}  {text(f'odd.{each.kind}')}"
         for source in found
@@ -118,18 +118,18 @@ def _check_input(source: Source, reading: Reading, room: int) -> list[Source]:
         stamp = file_stamp(file)
         source = evolve(source, stamp=stamp)
         content = file.read(room + 1) if stamp[0] <= room else None
-        if content is not None and len(content) <= room:  # it may have grown since
+        if content is not None and len(content) <= room:  # the file may have grown since the check of its size
             return [_check_text(evolve(source, content=content), BytesIO(content), reading, room)]
         return [_check_text(source, file, reading, room)]
 
 
 def _check_pipe(source: Source, reading: Reading, room: int) -> Source:
-    """A pipe that ends soon is as good as a file. The rest of one that does not is met as it comes."""
+    """Check a pipe: all of it if it fits in *room*, else only its start. The rest is read during the upload."""
     encoding = "utf-8" if reading.encoding == AUTO else reading.encoding
     if reading.as_is:
         return evolve(source, parse=partial(formats.parse_plain, encoding=encoding))
     opened = source.open()
-    file = opened.__enter__()  # closed when all of it has been read
+    file = opened.__enter__()  # closed after the last byte was read
     content = file.read(room + 1)
     if len(content) <= room:
         opened.__exit__(None, None, None)
@@ -141,7 +141,7 @@ def _check_pipe(source: Source, reading: Reading, room: int) -> Source:
 
 
 def _check_text(source: Source, file: BinaryIO, reading: Reading, room: int) -> Source:
-    """A file of text, a table or not; what was kept of a table is lines from then on."""
+    """Check a text file, which may be a table. The kept content of a table has one card key in each line."""
     encoding, parse = formats.parser_for(source.path, file, reading)
     if reading.encoding == AUTO and encoding == "gb18030":
         warn(text("sources.guessed", name=escape(source.name), encoding=encoding))
@@ -154,7 +154,7 @@ def _check_text(source: Source, file: BinaryIO, reading: Reading, room: int) -> 
 
 
 def _check_workbook(source: Source, file: BinaryIO, reading: Reading, room: int) -> list[Source]:
-    """A workbook; each sheet of it is a source."""
+    """Check a workbook. Return a source for each sheet."""
     if reading.as_is:
         raise FileProblemError("sources.workbook_as_is")
     from gatepay_async.cli.files import workbooks
@@ -182,7 +182,7 @@ def _check_workbook(source: Source, file: BinaryIO, reading: Reading, room: int)
 
 
 def _check_table(source: Source, first: int, keys: Iterator[Cell], parse: formats.Parse, room: int) -> Source:
-    """A table that is kept is lines of text from then on."""
+    """Check a table. If it fits in *room*, keep its card keys as lines of text, instead of the table."""
     check = _Check(source.name, first, Oddities(table=True), room=room)
     check.read(keys)
     if check.kept is None:
@@ -194,14 +194,15 @@ def _check_table(source: Source, first: int, keys: Iterator[Cell], parse: format
 @define
 class _Check:
     """
-    What is found in the lines of a file.
+    Checks the lines of a file.
 
     Attributes:
-        name: Of the file.
+        name: The name of the file.
         first: The number of its first line.
-        oddities: What is odd in a line; None: nothing is.
-        room: How many bytes may be kept; 0: none.
-        kept: The lines, unless they are more than that.
+        oddities: Finds odd lines; None: no line counts as odd.
+        room: The most bytes to keep; 0: keep nothing.
+        lines: The number of lines read.
+        kept: The lines, or None if they have more than ``room`` bytes.
     """
 
     name: str
@@ -223,8 +224,8 @@ class _Check:
         Read all *keys*.
 
         Raises:
-            FileProblemError: There is none.
-            HaltError: Some of them can't be card keys; at the end, unless there are many.
+            FileProblemError: There are no card keys.
+            HaltError: Some lines can't be card keys. Raised after the last line, or after ``_MAX_PROBLEMS`` problems.
         """
         while batch := list(islice(keys, _BATCH_LINES)):
             self._look_at(batch)
@@ -237,7 +238,7 @@ class _Check:
             raise FileProblemError("sources.empty")
 
     def result(self, source: Source, parse: formats.Parse) -> Source:
-        """*source*, with what was found."""
+        """Return *source* with the results of the check."""
         if self.oddities is not None:
             del self._odd_counts[self.oddities.excused()]
         odd = sorted((each for kind in self._odd_counts for each in self._odd[kind]), key=lambda each: each.line)
@@ -284,7 +285,7 @@ def _is_odd_number(key: str) -> bool:
 
 
 def _line_problem(line: str) -> Refused | None:
-    """What keeps *line* from being a card key, or None."""
+    """Return why *line* can't be a card key, or None."""
     if line.isprintable():
         return None
     key = invisible.strip(line)

@@ -1,9 +1,9 @@
 """
-Where card keys come from: files, and standard input or another pipe.
+The inputs of card keys: files, standard input and other pipes.
 
-All files are checked before anything is sent (``checking``). What was checked is kept in memory, up to 32 MiB, and sent
-from there: a file of up to a million card keys or so is read once, and nobody can change it in between. A larger one is
-read again, because the alternative is worse: a second copy of the card keys on a disk.
+All files are checked before anything is sent (``checking``). Up to 32 MiB of checked content is kept in memory and sent
+from there. So a file of up to about a million card keys is read once, and nobody can change it between check and
+upload. A larger file is read again: a copy would leave card keys on the disk.
 """
 
 import io
@@ -35,18 +35,19 @@ class Source:
     One file, one sheet of a workbook, or a pipe.
 
     Attributes:
-        name: As it was given; of a sheet, with its name.
-        path: None: standard input.
-        is_pipe: It can be read once, and nobody knows how much it gives.
-        identity: The same for a file that is given under two names.
-        parse: Its bytes to the number of its first line, or row, that counts, and the lines from there on.
-        first: That number, of a file that was checked.
-        lines: How many a file has that was checked.
-        stamp: Of a file that was checked and is read again: what changes when it does.
-        content: What is kept of it: all, or the start of a long pipe.
-        rest: What follows the start.
-        odd: Lines that may be no card keys; the first ones.
-        odd_count: How many there are.
+        name: The name from the command line; for a sheet, followed by the sheet's name in brackets.
+        path: The path, or None for standard input.
+        is_pipe: Whether it is a pipe, which can be read only once and has an unknown length.
+        identity: Equal for two names of the same file.
+        parse: Turns the file's bytes into the number of the first line or row with a card key, and the lines from
+            there.
+        first: That number, after the check.
+        lines: The number of lines, after the check.
+        stamp: The file's size and modification time at the check, if the file is read again.
+        content: The content kept in memory: everything, or the start of a long pipe.
+        rest: The rest of a long pipe.
+        odd: The first of the lines that may not be card keys.
+        odd_count: The number of lines that may not be card keys.
     """
 
     name: str
@@ -63,7 +64,7 @@ class Source:
     odd_count: int = 0
 
     def open(self) -> AbstractContextManager[BinaryIO]:
-        """What it holds."""
+        """Open the source for reading, as a context manager."""
         if self.rest is not None:
             return io.BufferedReader(_Joined(self.content or b"", self.rest))
         if self.content is not None:
@@ -72,7 +73,7 @@ class Source:
 
 
 class _Joined(io.RawIOBase):
-    """The start of a pipe, and what follows it."""
+    """Reads the start of a pipe from memory, then the rest from the pipe."""
 
     def __init__(self, start: bytes, rest: BinaryIO) -> None:
         super().__init__()
@@ -98,10 +99,10 @@ class _Joined(io.RawIOBase):
 
 def find_sources(names: list[Path]) -> list[Source]:
     """
-    What *names* are; nothing is read.
+    Return the source for each of *names*, without reading its content. A file with two names is returned once.
 
     Raises:
-        HaltError: Something is missing, or can't be read.
+        HaltError: A file is missing, or can't be read.
     """
     sources: dict[object, Source] = {}
     for name in names:
@@ -115,14 +116,14 @@ def find_sources(names: list[Path]) -> list[Source]:
 
 class Reader:
     """
-    All lines of all *sources*, one after the other; the library reads it as it reads a file, in a worker thread.
+    Iterates over all lines of all *sources*. It has ``readline``, so the library reads it in a worker thread.
 
     Args:
-        sources: As ``check_sources`` gives them.
-        again: They have been read before: for what is in them now, changed or not.
+        sources: The result of ``check_sources``.
+        again: Whether to accept files that have changed since the check.
 
     Raises:
-        HaltError: From ``next()``: a line is too long; or a file is gone, or has changed since it was checked.
+        HaltError: From ``next()``: a line is too long, or a file is gone or has changed since the check.
     """
 
     def __init__(self, sources: list[Source], *, again: bool = False) -> None:
@@ -138,11 +139,11 @@ class Reader:
         return next(self._lines)
 
     def readline(self) -> str:
-        """What makes this a file."""
+        """Return the next line. The library takes an object with this method for a file."""
         return next(self._lines, "")
 
     def place(self, line: int) -> str:
-        """Where line number *line* of the whole input stands: ``keys.txt:7``."""
+        """Return the file and its line for line number *line* of the whole input: ``keys.txt:7``."""
         which = bisect_right(self._starts, line) - 1
         source = self._sources[which]
         return f"{escape(source.name)}:{line - self._starts[which] + source.first}"
@@ -161,7 +162,7 @@ class Reader:
 
 
 def _read_source(source: Source, file: BinaryIO) -> Iterator[str]:
-    """The lines of *source*. What is refused there now has changed since it was checked."""
+    """Return the lines of *source*. A cell that is refused now was valid at the check, so the file has changed."""
     with explain_problems(source.name):
         _, keys = source.parse(file)
         for key in keys:
@@ -169,7 +170,7 @@ def _read_source(source: Source, file: BinaryIO) -> Iterator[str]:
 
 
 def include_file(sources: list[Source], path: Path) -> bool:
-    """Whether the file at *path*, by whatever name, is one of *sources*."""
+    """Whether the file at *path* is one of *sources*, also under another name."""
     try:
         status = path.stat()
     except OSError:
@@ -178,20 +179,20 @@ def include_file(sources: list[Source], path: Path) -> bool:
 
 
 def unread_lines(sources: list[Source], *, after: int) -> Iterator[str] | None:
-    """The lines behind the first *after* ones, or None: a pipe can't be read again."""
+    """Return the lines after the first *after* lines, or None if a source is a pipe, which can't be read again."""
     if any(source.is_pipe for source in sources):
         return None
     return islice(Reader(sources, again=True), after, None)
 
 
 def encode_lines(keys: Iterable[str]) -> Iterable[bytes]:
-    """As a text file has them; what was in another encoding, as it came."""
+    """Encode *keys* as lines of a text file. Bytes that were not valid UTF-8 are written unchanged."""
     return (key.encode("utf-8", "surrogateescape") + b"\n" for key in keys)
 
 
 @contextmanager
 def nothing_sent() -> Generator[None]:
-    """Say of an error that nothing has been sent."""
+    """Add to the remedy of an error that nothing has been sent."""
     try:
         yield
     except HaltError as error:
@@ -200,7 +201,7 @@ def nothing_sent() -> Generator[None]:
 
 @contextmanager
 def explain_problems(name: str) -> Generator[None]:
-    """Say of a file that it can't be read as card keys, and what to do."""
+    """Turn a ``FileProblemError`` into a ``HaltError`` with a text and a remedy."""
     try:
         yield
     except FileProblemError as problem:
@@ -211,19 +212,19 @@ def explain_problems(name: str) -> Generator[None]:
 
 
 def line_problem(name: str, line: int, problem: str) -> str:
-    """What is wrong with a line of a file, or with a row of a table."""
+    """Return a text about a problem with a line of a file or a row of a table."""
     is_table = _TABLE.search(name) is not None
     return text("sources.row" if is_table else "sources.line", line=line, problem=problem)
 
 
 def problem_of(name: str, said: str, key: str, **facts: object) -> HaltError:
-    """That a file is not as it must be, with the remedy that belongs to *key*."""
+    """Return the error for a file with a problem, with the remedy for the problem's *key*."""
     todo = text(_REMEDIES.get(key, "sources.todo"), **facts)
     return HaltError(text("sources.bad", name=name, problem=said), todo=todo)
 
 
 _TABLE = re.compile(r"\.(csv|tsv|jsonl|xlsx)(\[.*\])?$", re.IGNORECASE | re.DOTALL)
-# The key of a problem -> that of its remedy, where it has its own.
+# The key of a problem, and the key of its own remedy. All other problems have the remedy "sources.todo".
 _REMEDIES = {
     "sources.utf8_mark": "sources.utf8_mark.todo",
     "sources.heading": "sources.heading.todo",
@@ -250,7 +251,7 @@ _REMEDIES = {
 
 @contextmanager
 def explain_format() -> Generator[None]:
-    """Say that the format of a file that is written can't hold a card key."""
+    """Turn the error of a format that can't hold a card key into a ``HaltError``."""
     try:
         yield
     except writing.CantHoldError as problem:
@@ -259,7 +260,7 @@ def explain_format() -> Generator[None]:
 
 @contextmanager
 def explain_unreadable(name: object) -> Generator[None]:
-    """Say of a file that it can't be read at all."""
+    """Turn an ``OSError`` of opening or reading a file into a ``HaltError``."""
     try:
         yield
     except FileNotFoundError:
@@ -269,7 +270,7 @@ def explain_unreadable(name: object) -> Generator[None]:
 
 
 def file_stamp(file: BinaryIO) -> tuple[int, int]:
-    """What changes when *file* does."""
+    """Return the size and the modification time of *file*."""
     status = os.fstat(file.fileno())
     return status.st_size, status.st_mtime_ns
 
@@ -283,15 +284,15 @@ def _find_source(name: Path) -> Source:
         status = name.stat()
     if stat.S_ISDIR(status.st_mode):
         raise HaltError(text("sources.directory", name=name))
-    is_pipe = not stat.S_ISREG(status.st_mode)  # a FIFO, or what a shell makes of <(…)
+    is_pipe = not stat.S_ISREG(status.st_mode)  # for example a FIFO, or a shell's <(…)
     return Source(str(name), name, is_pipe, (status.st_dev, status.st_ino))
 
 
 def _stdin_identity() -> object:
-    """That of the file which a shell's ``<`` has opened; also of a pipe or a terminal, which is no other source's."""
+    """Return the identity of standard input: a file after a shell's ``<`` may also be named on the command line."""
     try:
         status = os.fstat(sys.stdin.fileno())
-    except (OSError, ValueError):  # something in the place of standard input, within Python
+    except (OSError, ValueError):  # sys.stdin was replaced by an object without a descriptor
         return None
     return status.st_dev, status.st_ino
 

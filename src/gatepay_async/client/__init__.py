@@ -1,7 +1,7 @@
 """
 The client. ``gatepay`` has ``AsyncGatePay``; its methods are in ``payments``, ``card_keys``, ``queries`` and ``base``.
 
-All that send end in ``caller``, which makes one attempt after the other until the call is answered.
+The methods that send a call use ``caller``, which retries the call where that is safe.
 """
 
 from gatepay_async.client.gatepay import BASE_URL, CLOUD_BASE_URL, AsyncGatePay

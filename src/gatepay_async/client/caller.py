@@ -1,8 +1,8 @@
 """
-Sends a call, and again where that is safe, until it is answered.
+Sends a call and retries it where that is safe.
 
-``Caller.send`` is a whole call, ``Attempts.make`` one attempt of it. A ``ClientObserver`` is told of each call, an
-``Observer`` of each attempt.
+``Caller.send`` makes a whole call and ``Attempts.make`` one attempt of it. A ``ClientObserver`` is called for each
+call, an ``Observer`` for each attempt.
 """
 
 from __future__ import annotations
@@ -40,21 +40,25 @@ T = TypeVar("T")
 P = ParamSpec("P")
 C = TypeVar("C", bound=Outgoing)
 
-_REFUND: Final = 0.5  # of an attempt, for each call that succeeds
-_NOBODY: Final[AbstractContextManager[None]] = nullcontext()  # listens
+_REFUND: Final = 0.5  # the retries that each successful call adds to the client's budget
+_NOBODY: Final[AbstractContextManager[None]] = nullcontext()  # in place of the call's context without an observer
 
 _HOW_TO = "    async with AsyncGatePay(appkey, appsecret) as gatepay:\n        await gatepay.list_products()"
 
 
 def sealed_async(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """As ``sealed``: errors leave without the form, the card keys and the reply in the locals of their frames."""
+    """
+    Wrap an async method so that its errors hold no secret; ``sealed`` does this for plain functions.
+
+    The local variables of a traceback's frames would hold the form, the card keys and the reply.
+    """
 
     @wraps(method)
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return await method(*args, **kwargs)
         except BaseException as error:
-            del args, kwargs  # this frame stays
+            del args, kwargs  # clear_frames() can't clear this running frame
             clear_frames(error)
             raise
 
@@ -63,18 +67,18 @@ def sealed_async(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Cor
 
 class Caller:
     """
-    What a client sends with, from its opening to its end.
+    Sends the calls of one client.
 
     Args:
-        credentials: What calls are signed with.
+        credentials: The appkey and the secret that sign the calls.
         attempts: Makes attempts at ``base_url``.
-        cloud_attempts: The same at ``cloud_base_url``, or None. Opened when it is first needed: most shops have nothing
-            there.
+        cloud_attempts: Makes attempts at ``cloud_base_url``, or None. It is opened for the first call to the cloud:
+            most shops never make one.
         deadline: Seconds for a whole call.
-        policy: When a call is sent again.
+        policy: When a call is retried.
 
     Attributes:
-        observer: Is told of each call; None: nobody is.
+        observer: Called for each call, or None.
     """
 
     def __init__(
@@ -93,12 +97,17 @@ class Caller:
         self._policy = policy
         self.observer: ClientObserver | None = None
         self._retries_left = policy.budget
-        self._loop: object = None  # before it is opened, and once it is closed
+        self._loop: object = None  # the event loop that opened this; None before that and after closing
         self._was_opened = False
         self._closed = False
 
     async def open(self) -> None:
-        """Open what carries the calls; once."""
+        """
+        Open the connections' pool or the user's client.
+
+        Raises:
+            InvalidRequestError: It was opened before.
+        """
         if self._was_opened:
             raise _misuse_error(Problem("opened_twice"))
         self._was_opened = True
@@ -106,7 +115,7 @@ class Caller:
         await self._attempts.open()
 
     async def aclose(self) -> None:
-        """Close it. Calls under way end, and are not sent again."""
+        """Close the connections. Running calls end after their current attempt."""
         self._closed = True
         self._loop = None
         try:
@@ -116,13 +125,23 @@ class Caller:
                 await self._cloud_attempts.aclose()
 
     def http(self) -> httpx.AsyncClient:
-        """An httpx client over the connections to ``base_url``."""
+        """
+        Return an httpx client over the connections to ``base_url``.
+
+        Raises:
+            InvalidRequestError: This is not open, or was opened on another event loop.
+        """
         if self._loop != current_loop():
             raise self._not_usable_error()
         return self._attempts.http()
 
     def connections(self) -> Connections | None:
-        """Count the connections to ``base_url``, in any thread; None: they can't be counted, or this is closed."""
+        """
+        Count the connections to ``base_url``. Any thread may call this.
+
+        Returns:
+            The counts, or None if this is closed or the connections can't be counted.
+        """
         return None if self._loop is None else self._attempts.connections()
 
     @sealed_async
@@ -135,13 +154,13 @@ class Caller:
         observer: Observer | None = None,
     ) -> Sent[T]:
         """
-        Send *call* until *read* can read its reply.
+        Send *call*, retry it where that is safe, and read its reply.
 
         Args:
-            call: What to send.
-            read: Makes a value of its reply, or raises.
-            resent_within: Seconds after which it isn't sent again.
-            observer: Is told of each attempt.
+            call: The call to send.
+            read: Turns the reply into a value, or raises.
+            resent_within: Seconds after which the call isn't retried any more.
+            observer: Called for each attempt.
         """
         if self._loop != current_loop():
             raise self._not_usable_error()
@@ -150,7 +169,7 @@ class Caller:
         began = attempts.now()
         ends = began + self._deadline
         attempt = 0
-        in_doubt = False  # an attempt broke off, and may have been carried out
+        in_doubt = False  # whether an earlier attempt failed and may have been carried out
         with _NOBODY if self.observer is None else self.observer.call(call) as listener:
             if listener is not None:
                 observer = both(observer, listener)
@@ -179,18 +198,18 @@ class Caller:
                 await anyio.sleep(wait)
                 if self._closed:
                     _raise(call, failure, attempt=attempt, in_doubt=in_doubt)
-                # Whoever sent a reply that is not GatePay's may have sent it in the place of one that is.
+                # A reply that is not GatePay's (a proxy's error page, for example) may have replaced GatePay's reply.
                 in_doubt = in_doubt or isinstance(failure, ProtocolError) or _maybe_done(failure)
 
     def _wait_after(
         self, call: Outgoing, failure: RefusedError | ProtocolError | TransportError, attempt: int, *, left: float
     ) -> float | None:
-        """Seconds until *call* is sent again, or None: it isn't."""
+        """Return the seconds to wait before the retry of *call*, or None if it must not be retried."""
         if self._closed or self._retries_left < 1:
             return None
         if not call.repeatable and not (isinstance(failure, TransportError) and not failure.sent):
             return None
-        jitter = random.random()  # noqa: S311 -- spreads callers, guards nothing
+        jitter = random.random()  # noqa: S311 -- spreads the retries of many clients; protects no secret
         wait = wait_after(failure, attempt=attempt, policy=self._policy, jitter=jitter, left=left)
         if wait is not None:
             self._retries_left -= 1
@@ -213,7 +232,7 @@ class Caller:
 
 
 async def _observed(ended: Ended, call: C, reply: Awaitable[Reply], read: Callable[[C, Reply], T]) -> T:
-    """What *read* makes of *reply*; *ended* is told how that went."""
+    """Read *reply*, and report the attempt's end to *ended*."""
     http_status: int | None = None
     try:
         received = await reply
@@ -229,7 +248,7 @@ async def _observed(ended: Ended, call: C, reply: Awaitable[Reply], read: Callab
 def _raise(
     call: Outgoing, failure: RefusedError | ProtocolError | TransportError, *, attempt: int, in_doubt: bool
 ) -> NoReturn:
-    """Raise *failure*, with what is known of all the attempts."""
+    """Raise *failure*, completed with the facts of all attempts; or ``OutcomeUnknownError`` in its place."""
     failure.attempts = attempt
     if isinstance(failure, RefusedError):
         failure.in_doubt = in_doubt
@@ -242,13 +261,14 @@ def _raise(
 
 
 def _raise_foreign(call: Outgoing, failure: ForeignError, *, attempt: int, in_doubt: bool) -> NoReturn:
-    """Raise what a hook or a transport of the user's has raised; never another attempt: it is no network error."""
+    """Raise the error of the user's hook or transport. The call isn't retried: this is no network error."""
     error, sent = failure.error, failure.sent or in_doubt
     left = "the request may have arrived" if sent else "no byte of the request has left"
     error.add_note(f"gatepay-async: raised by your httpx client or transport during {call.path}; {left}")
     if sent and not call.repeatable:
         raise _outcome_unknown_error(call, attempt) from error
-    if isinstance(error, GatePayError):  # of another call, within a hook; as ours it would say something else
+    # The hook made another call, which failed. The facts of that error are not those of this call.
+    if isinstance(error, GatePayError):
         problem = Problem("foreign_error", kind=type(error).__name__)
         raise TransportError(endpoint=call.path, sent=sent, problem=problem, attempts=attempt) from error
     raise error
@@ -263,7 +283,7 @@ def _outcome_unknown_error(call: Outgoing, attempts: int) -> OutcomeUnknownError
 
 
 def _maybe_done(failure: RefusedError | ProtocolError | TransportError) -> bool:
-    """Whether the attempt that ended so may have been carried out."""
+    """Whether GatePay may have carried out the attempt that failed with *failure*."""
     if isinstance(failure, ProtocolError):
         return failure.may_have_been_done
     return isinstance(failure, TransportError) and failure.sent

@@ -31,7 +31,7 @@ class CardKeys(Base):
     """The methods of ``AsyncGatePay`` that list products, and list and store card keys."""
 
     async def list_products(self) -> Catalog:
-        """What the shop sells, with prices and stock (产品接口, ``product/show``)."""
+        """Return the shop's products, with prices and stock (产品接口, ``product/show``)."""
         return await self.send(ProductShow())
 
     def watch_stock(self, *, below: int, every: Seconds = 60.0) -> StockWatch:
@@ -55,7 +55,7 @@ class CardKeys(Base):
         self, product_id: int, *, page: int = 1, prefetch: int = 1, thorough: bool = False
     ) -> CardKeyListing:
         """
-        A product's card keys (卡密接口, ``ka/show``). Await it for one page; iterate for all from that page on.
+        List a product's card keys (卡密接口, ``ka/show``): await the result for one page, iterate over it for all.
 
         Iterating gives every card key that existed the whole time, once, even if others are deleted or added
         meanwhile. One case goes unnoticed unless you pass ``thorough``: an addition at the same moment hides a
@@ -63,7 +63,7 @@ class CardKeys(Base):
 
         Args:
             product_id: One of ``list_products()``.
-            page: From 1.
+            page: The page to fetch, or the first page to iterate over; from 1.
             prefetch: Pages fetched concurrently and held in memory; the card keys still come in order. The first ones
                 (at most 8) are requested before the number of pages is known.
             thorough: Also notice a deletion that ``total`` does not show. This takes about one call in seven more, and
@@ -79,8 +79,8 @@ class CardKeys(Base):
         """
         Store 1 to 500 card keys in one call (卡密接口, ``ka/create``); ``upload_card_keys`` takes any number.
 
-        The server keeps one copy of each card key. It skips those that it has, so a call that broke off is safe to
-        retry, and is retried.
+        The server keeps one copy of each card key. It skips those that it has, so the client retries a call that broke
+        off.
 
         Args:
             product_id: One of ``list_products()``.
@@ -95,7 +95,7 @@ class CardKeys(Base):
         except AlreadyStoredError as error:
             if not error.in_doubt:
                 raise
-            # An earlier attempt broke off. The keys found now are its own, or were there before: nobody can tell.
+            # An earlier attempt broke off. It may have stored these keys, or they were there before: nobody can tell.
             return Stored(None, error.message)
 
     @sealed_async

@@ -21,7 +21,7 @@ from gatepay_async.protocol.payment_calls import (
     StablepayCreate,
 )
 
-# Seconds that `settle` waits before each question: GatePay may find an order only some time after it was created.
+# Seconds that `settle` waits before each call: GatePay may find an order only some time after it was created.
 _SETTLE_WAITS = (0.0, 1.0, 2.0, 4.0, 8.0)
 
 
@@ -210,10 +210,10 @@ class Payments(Base):
         """
         Ask GatePay for an order whose response was lost: ``check_order`` five times, over 15 seconds.
 
-        If it returns an ``OrderStatus``, the order exists. Don't create it again. The payment URL was in the lost
+        If this returns an ``OrderStatus``, the order exists. Don't create it again. The payment URL was in the lost
         response: if you have no other way to send the customer there, let the order expire.
 
-        If it returns None, GatePay finds no such order. That does not prove that there is none:
+        If this returns None, GatePay finds no such order. That does not prove that there is none:
 
         - After ``create_payment`` and ``create_cloudpay`` None proves nothing. GatePay does not say whether
           ``order/check`` finds their orders.
@@ -222,11 +222,11 @@ class Payments(Base):
         So look in GatePay's console, or create another order with a new ``out_order_id``. Never use the same one.
 
         Args:
-            error: What a ``create_…`` method has raised.
+            error: The error of a ``create_…`` method.
 
         Raises:
-            TransportError: GatePay was not reached in the end; ask again later.
-            ProtocolError: Likewise.
+            TransportError: GatePay did not answer the last call; call this again later.
+            ProtocolError: The reply to the last call is not GatePay's; call this again later.
         """
         check_kind("error", error, OutcomeUnknownError)
         failure: TransportError | ProtocolError | None = None

@@ -1,4 +1,4 @@
-"""Query strings: those that GatePay sends, and one that a customer is given. No I/O."""
+"""Query strings: GatePay's callbacks and returns, and the link to the quick-pay page. No I/O."""
 
 from __future__ import annotations
 

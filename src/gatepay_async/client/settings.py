@@ -1,4 +1,4 @@
-"""What the client is given: arguments, or in their place environment variables; checked."""
+"""Checks the client's arguments, and reads environment variables in place of missing ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 
 def value_or_env(name: str, value: str | None, variable: str) -> str:
-    """*value*, or else that of the environment's *variable*."""
+    """
+    Return *value*, or the environment's *variable* if *value* is None.
+
+    Raises:
+        InvalidRequestError: Both are missing, or the variable is invalid.
+    """
     if value is not None:
         return value
     value = os.environ.get(variable)
@@ -27,8 +32,13 @@ def value_or_env(name: str, value: str | None, variable: str) -> str:
 
 
 def url_or_env(name: str, url: str | None, default: str, *, allow_http: bool) -> str:
-    """*url*, or else that of the environment, or else *default*; with a slash at its end. Empty, if that is all."""
-    # An empty one that was passed is somebody's missing setting, and must not become the real shop.
+    """
+    Return *url*, or the environment's URL, or *default*: the first that exists, with a slash at its end.
+
+    Raises:
+        InvalidRequestError: The URL is invalid.
+    """
+    # An empty *url* is invalid: it comes from a setting that is missing, and must not become the real shop's URL.
     if url is not None:
         return _check_url(name, url, allow_http)
     variable = f"GATEPAY_{name.upper()}"
@@ -61,7 +71,7 @@ def _check_url(name: str, base_url: str, allow_http: bool) -> str:  # noqa: FBT0
     except BadUrlError as error:
         if base_url:
             problem = Problem("not_base_url_because", reason=error.problem)
-    except (TypeError, AttributeError):  # no text
+    except (TypeError, AttributeError):  # not a str
         pass
     else:
         unfit = _url_problem(url, allow_http)
@@ -72,7 +82,7 @@ def _check_url(name: str, base_url: str, allow_http: bool) -> str:  # noqa: FBT0
 
 
 def _url_problem(url: httpx.URL, allow_http: bool) -> Problem | None:  # noqa: FBT001 -- private
-    if url.userinfo or set("?#") & set(str(url)):  # also where nothing is behind them
+    if url.userinfo or set("?#") & set(str(url)):  # an empty query or fragment is refused too
         return Problem("url_with_extras")
     if url.scheme == "http" and not allow_http and not is_loopback(url.host):
         return Problem("not_https")
@@ -80,14 +90,19 @@ def _url_problem(url: httpx.URL, allow_http: bool) -> Problem | None:  # noqa: F
 
 
 def check_kind(name: str, value: object, *kinds: type) -> None:
-    """Let nothing pass but None and what is of one of *kinds*."""
+    """
+    Check the type of the argument *name*, which may be None.
+
+    Raises:
+        InvalidRequestError: *value* is neither None nor an instance of one of *kinds*.
+    """
     if value is not None and not isinstance(value, kinds):
         problem = Problem("wrong_type", wanted=kinds[0].__name__, kind=type(value).__name__)
         raise InvalidRequestError(field=name, problem=problem)
 
 
 def check_transport(transport: object, *kinds: type) -> None:
-    """Likewise, for ``transport``."""
-    if transport == "aiohttp":  # an earlier version took it
+    """Check the argument ``transport`` as ``check_kind`` does."""
+    if transport == "aiohttp":  # an earlier version accepted this
         raise InvalidRequestError(field="transport", problem=Problem("aiohttp_transport"))
     check_kind("transport", transport, *kinds)

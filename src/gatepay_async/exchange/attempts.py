@@ -1,7 +1,7 @@
 """
-One attempt: the bytes of a call go out, a ``Reply`` comes back.
+Makes one attempt of a call: sends its bytes, keeps its time limit and returns the ``Reply``.
 
-Or a ``TransportError``, which knows whether a byte had left. Here the attempt's clock runs.
+If that fails, it raises a ``TransportError``, which says whether a byte may have left.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from gatepay_async.words.problem import Problem
 @define
 class _Attempt:
     """
-    What is known of one attempt, and its clock: a ``Watch``.
+    The state and the time limit of one attempt: a ``Watch``.
 
     Attributes:
-        ends: When it must have ended.
-        call_ends: When the whole call must have ended.
-        clock: Cancels the attempt then; None: whoever carries it keeps the time itself.
-        sent: A byte of the request is about to leave, or has left.
-        reports_sending: Whoever carries it would have said so.
+        ends: The attempt's deadline.
+        call_ends: The whole call's deadline.
+        clock: Cancels the attempt at ``ends``. None: the exchange keeps the time itself.
+        sent: Whether a byte of the request has left or is about to leave.
+        reports_sending: As in ``Watch``.
     """
 
     ends: float
@@ -60,7 +60,7 @@ class _Attempt:
         return self.clock
 
     def waiting(self) -> None:
-        self._put_end_at(self.call_ends)  # waiting for a connection is no part of the attempt
+        self._put_end_at(self.call_ends)  # the wait for a connection doesn't count as time of the attempt
 
     def connected(self) -> None:
         self._put_end_at(min(self.call_ends, self.now() + self.timeout))
@@ -80,12 +80,12 @@ class Attempts:
     Makes attempts at one base URL.
 
     Args:
-        base_url: With a slash at its end.
+        base_url: The URL, with a slash at its end.
         timeout: Seconds for one attempt, from connect to last byte.
-        open_exchange: Gives what carries them and other requests, once the event loop runs.
+        open_exchange: Opens the exchange for calls and the ``Pages`` for other requests. Called on the event loop.
 
     Attributes:
-        now: The event loop's clock, once open.
+        now: The event loop's clock, after ``open``.
     """
 
     def __init__(
@@ -101,19 +101,19 @@ class Attempts:
 
     async def open(self) -> None:
         """
-        Open what carries the attempts, unless it is open.
+        Open the exchange, unless it is open.
 
         Raises:
-            InvalidRequestError: It can't be opened.
+            InvalidRequestError: The exchange can't be opened.
         """
-        # asyncio's own clock is anyio's too; asking it spares asking each time which loop it is.
+        # On asyncio, anyio's clock is the event loop's. Calling the loop's directly is faster.
         self.now = getattr(current_loop(), "time", anyio.current_time)
         async with self._opening:
             if self._exchange is None:
                 self._exchange, self._pages = await self._open_exchange()
 
     async def aclose(self) -> None:
-        """Close what ``open`` has opened, if it has."""
+        """Close what ``open`` has opened."""
         try:
             if self._pages is not None:
                 await self._pages.aclose()
@@ -122,7 +122,7 @@ class Attempts:
                 await self._exchange.aclose()
 
     def http(self) -> httpx.AsyncClient:
-        """An httpx client over what carries the attempts."""
+        """Return an httpx client over the same connections."""
         return cast("Pages", self._pages).client()
 
     def connections(self) -> Connections | None:
@@ -134,17 +134,17 @@ class Attempts:
         Make one attempt.
 
         Args:
-            call: Whose path it is sent to, and by which method.
+            call: The call, which has the path and the method.
             form: The body of a POST, the query of a GET.
-            ends: When the whole call must have ended, on the event loop's clock.
+            ends: The whole call's deadline, on the event loop's clock.
 
         Raises:
-            TransportError: Nobody answered; ``DeadlineExceededError`` if it is the call's time that is over.
-            ProtocolError: The reply has no end, or a hook has used it up.
-            ForeignError: Code that isn't ours raised something of its own; ``.sent`` is filled in.
-            InvalidRequestError: A test must not call there.
+            TransportError: There is no reply. ``DeadlineExceededError`` if the whole call's time is over.
+            ProtocolError: The reply ends too early, or a hook has already consumed it.
+            ForeignError: The user's code raised an error of its own. ``.sent`` is set.
+            InvalidRequestError: A test must not call that host.
         """
-        exchange = cast("Exchange", self._exchange)  # open() has seen to it
+        exchange = cast("Exchange", self._exchange)  # open() has set it
         attempt = _Attempt(min(ends, self.now() + self._timeout), ends, self._timeout, self.now)
         failure: Exception | None = None
         url, body = self._base_url + call.path, form
@@ -168,7 +168,7 @@ class Attempts:
             problem, cause = failure.problem.with_facts(hide), failure.cause
             if cause is not None:
                 cause.args = (hide(str(cause)),)
-            del failure  # its frames hold the form
+            del failure  # the frames of its traceback hold the form
             raise TransportError(endpoint=call.path, sent=sent, problem=problem) from cause
         raise _to_public_error(call, failure, attempt)
 
@@ -197,8 +197,8 @@ def _to_public_error(call: Outgoing, failure: Exception, attempt: _Attempt) -> E
 
 
 def current_loop() -> object:
-    """The event loop that this runs on, for comparing."""
-    # Where asyncio runs it is there; who runs trio need not import it.
+    """Return the running event loop (on trio, anyio's token of it), to compare it with another."""
+    # A program on trio may not have imported asyncio, and this must not import it.
     try:
         return sys.modules["asyncio"].get_running_loop()
     except (KeyError, AttributeError, RuntimeError):

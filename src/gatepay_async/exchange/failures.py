@@ -1,4 +1,4 @@
-"""The errors of httpx and httpx2 to ours: whether a byte can have left, and what may be told of it."""
+"""Turns errors of httpx and httpx2 into ours: whether a byte can have left, and what of the text may be shown."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from gatepay_async.protocol.masking import mask
 from gatepay_async.words.problem import Problem, message_of
 from gatepay_async.words.problems import HTTPX_ERRORS
 
-# Raised before the first byte of a request is written, whoever raises them.
+# These are always raised before the first byte of a request is written.
 _NEVER_SENT = ("ConnectError", "PoolTimeout", "ProxyError", "UnsupportedProtocol")
-# What lies below httpx's errors, where a transport forgot to translate.
+# Errors of lower layers, which a transport should have translated to httpx's.
 BELOW_HTTPX = (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)
-NOBODY_ANSWERED = (httpx.HTTPError, httpx.StreamError, *BELOW_HTTPX)  # of our own transports
+NOBODY_ANSWERED = (httpx.HTTPError, httpx.StreamError, *BELOW_HTTPX)  # from our own transports
 
-# What these say is the system's, or our pool's. All others may quote a reply, or a proxy's: h11 says "illegal header
-# line: bytearray(b'…')", a ProxyError is the proxy's own status line.
+# The text of these errors comes from the system or from our pool. All others may quote a reply, also a proxy's: h11 has
+# "illegal header line: bytearray(b'…')", and a ProxyError contains the proxy's status line.
 _NEVER_QUOTING = ("NetworkError", "TimeoutException")
 
 
 def is_unanswered(error: Exception) -> bool:
-    """Whether *error* says that nobody answered."""
+    """Whether *error* means that no reply came."""
     return isinstance(error, (*classes("HTTPError", "StreamError"), *BELOW_HTTPX))
 
 
 def unanswered_error(error: Exception, *, proven: bool) -> UnansweredError:
     """
-    What to raise for *error*.
+    Return the error to raise for *error*.
 
     Args:
-        error: What was raised.
-        proven: Whoever raised it has told before sending anything; see ``UnansweredError``.
+        error: The error of a transport.
+        proven: Whether the transport reports when it sends; see ``UnansweredError``.
     """
     cause = None if may_quote(error) else _without_request(error)
     proven = proven or isinstance(error, classes(*_NEVER_SENT))
@@ -44,12 +44,12 @@ def unanswered_error(error: Exception, *, proven: bool) -> UnansweredError:
 
 
 def may_quote(error: Exception) -> bool:
-    """Whether *error*, or what it is chained to, may quote a reply."""
+    """Whether *error*, or an error that it is chained to, may quote a reply."""
     return not isinstance(error, (*classes(*_NEVER_QUOTING), *BELOW_HTTPX))
 
 
 def describe_error(error: Exception, message: str | None = None) -> Problem:
-    """What kind of error it is, and what it says (or *message* does), without what it quotes."""
+    """Return the class of *error* and its text, or *message*, with possible quotes from replies masked."""
     hide = partial(mask, strict=may_quote(error))
     said = message_of(error) if message is None else message
     reason = said.with_facts(hide) if isinstance(said, Problem) else hide(said)
@@ -59,7 +59,7 @@ def describe_error(error: Exception, message: str | None = None) -> Problem:
 
 
 def _without_request(error: Exception) -> Exception | None:
-    """An error of the same class, to be chained: without the request, in whose body is the signed form, and masked."""
+    """Copy *error* for chaining: masked, and without the request, whose body is the signed form."""
     base: Any = next((each for each in classes("RequestError") if isinstance(error, each)), None)
     if base is None:
         return None

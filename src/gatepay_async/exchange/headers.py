@@ -12,12 +12,12 @@ from gatepay_async.version import __version__
 HEADERS: Final = httpx.Headers(
     {
         "accept": "application/json",
-        "accept-encoding": "identity",  # a reply is small, and one that unpacks to a gigabyte is no reply
+        "accept-encoding": "identity",  # replies are small, and a decompression bomb is impossible without compression
         "content-type": CONTENT_TYPE,
         "user-agent": f"gatepay-async/{__version__}",
     }
 )
-# By the method.
+# The headers by HTTP method.
 HEADERS_OF: Final = {
     "POST": HEADERS,
     "GET": httpx.Headers([(name, value) for name, value in HEADERS.items() if name != "content-type"]),

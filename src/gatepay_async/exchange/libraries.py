@@ -1,4 +1,4 @@
-"""httpx and httpx2 have the same face; a user's object may come from either. Neither is imported for that."""
+"""httpx and httpx2, which have the same API. A user's object may come from either; this module imports neither."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 def classes(*names: str) -> tuple[type[Any], ...]:
-    """The classes of these names, of each of the two libraries that is imported."""
+    """Return the classes with these names, from each of the two libraries that is imported."""
     return tuple(getattr(library, name) for library in _imported() for name in names)
 
 
 def errors(*names: str) -> tuple[type[Exception], ...]:
-    """Those that are errors, to be caught."""
+    """Return exception classes, like ``classes``, for an ``except`` clause."""
     return cast("tuple[type[Exception], ...]", classes(*names))
 
 
 def library_of(thing: object, kind: str) -> Any:
-    """The library that *thing* comes from, an object of its class *kind*."""
+    """Return the library of *thing*, which is an instance of the library's class *kind*."""
     return next(library for library in _imported() if isinstance(thing, getattr(library, kind)))
 
 

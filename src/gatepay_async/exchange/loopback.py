@@ -1,4 +1,4 @@
-"""Whether a host is this machine: then nothing leaves it, and no proxy is to see it."""
+"""Finds out whether a host is this machine. Requests to it are never sent through a proxy."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import ipaddress
 import re
 import socket
 
-_ADDRESS_IN_SHORT = re.compile(r"[0-9a-fx.]+")  # 127.1 and 0x7f000001 are 127.0.0.1 to whoever connects
+_ADDRESS_IN_SHORT = re.compile(r"[0-9a-fx.]+")  # for connecting, 127.1 and 0x7f000001 mean 127.0.0.1
 
 
 def is_loopback(host: str) -> bool:
     """
-    Whether *host* is this machine: ``localhost``, 127.0.0.0/8, ::1, and what else leads there.
+    Whether *host* is this machine: ``localhost``, 127.0.0.0/8, ::1, or one of these.
 
-    Names below ``localhost`` are loopback by definition (RFC 6761). Connecting to 0.0.0.0 or :: connects to this
-    machine as well.
+    Names below ``localhost`` are loopback by definition (RFC 6761). Connecting to 0.0.0.0 or :: also reaches this
+    machine.
     """
     name = host.lower().rstrip(".").strip("[]")
     if name == "localhost" or name.endswith(".localhost"):
@@ -24,7 +24,7 @@ def is_loopback(host: str) -> bool:
 
 
 def as_address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address that *name* spells, or None: it is a name. ``::ffff:10.0.0.1`` is 10.0.0.1."""
+    """Parse an IP address; None: *name* is a host name. ``::ffff:10.0.0.1`` becomes 10.0.0.1."""
     try:
         address = ipaddress.ip_address(name)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What carries a client's calls: its own connections, or what it was given."""
+"""Chooses how a client sends its calls: over its own connections, or over the user's client or transport."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ async def open_exchange(
     page_timeout: float | None,
 ) -> tuple[Exchange, Pages]:
     """
-    Make the pool of its own, if it was not given what carries; and what ``gatepay.http`` gives.
+    Open the connections, unless the user has passed a client or transport. Also return the client for ``gatepay.http``.
 
     Raises:
-        InvalidRequestError: The environment names a proxy or certificates that there are not.
+        InvalidRequestError: The environment names an invalid proxy or invalid certificates.
     """
     if http_client is not None:
         return OverClient(http_client), Pages(lambda: cast("Any", http_client), ours=False)
@@ -43,8 +43,8 @@ async def open_exchange(
 
 
 def over(transport: AnyTransport, *, ours: bool) -> Exchange:
-    """The adapter for *transport*: ours can do more than httpx asks for."""
-    # Its very class: one derived from it may pass on what it doesn't know, and nothing says when that one sends.
+    """Return the adapter for *transport*. Our own pool gets one that uses more than httpx's interface."""
+    # Not isinstance(): a subclass may forward requests to another transport, which doesn't report when it sends.
     pool = sys.modules.get("gatepay_async.pool")
     if pool is not None and type(transport) is pool.OriginPool:
         return OverPool(cast("Any", transport), ours=ours)

@@ -1,4 +1,4 @@
-"""Over the client's own connections: its pool."""
+"""An exchange over the client's own connection pool."""
 
 from __future__ import annotations
 
@@ -16,30 +16,31 @@ from gatepay_async.exchange.replies import MAX_REPLY_BYTES, read_body, reply_of,
 from gatepay_async.protocol.messages import Reply
 from gatepay_async.protocol.observing import Connections
 
-if TYPE_CHECKING:  # importing it takes as long as all the rest
+if TYPE_CHECKING:  # importing the pool takes as long as importing everything else
     from gatepay_async.pool.port import Answer, Prepared
     from gatepay_async.pool.transport import OriginPool
 
-REDIRECT = 300  # HTTP's own line
-MOST_PREPARED = 64  # some three times as many as there are endpoints
+REDIRECT = 300  # the lowest status that is no success
+MOST_PREPARED = 64  # about three times the number of endpoints
 
 
 class OverPool:
     """
-    Over a pool of ours.
+    An exchange over an ``OriginPool``.
 
     Args:
-        ours: It is the client's own: closed with it, and kept from calling elsewhere in a test.
+        transport: The pool.
+        ours: Whether the client made the pool. Then this closes it, and in a test it allows only permitted hosts.
     """
 
     def __init__(self, transport: OriginPool, *, ours: bool) -> None:
         self._transport = transport
         self._ours = ours
         self._is_guarded = ours and in_pytest()
-        self._prepared: dict[str, Prepared] = {}  # by URL; reading an address costs more than signing a form
+        self._prepared: dict[str, Prepared] = {}  # by URL; parsing a URL costs more than signing a form
 
     async def post_at_once(self, url: str, body: bytes, watch: Watch) -> Reply | None:
-        """Make one attempt over a connection that rests; None: there is none, and nothing was sent."""
+        """Make one attempt over an idle connection. If there is none, send nothing and return None."""
         prepared = self._prepared.get(url)
         if prepared is None:
             return None
@@ -50,7 +51,7 @@ class OverPool:
                 prepared, body, on_send=on_send, until=watch.ends, most=MAX_REPLY_BYTES
             )
             return None if answer is None else _to_reply(answer)
-        except httpx.ReadTimeout:  # no other than the time of the attempt
+        except httpx.ReadTimeout:  # post_at_once() has no other time limit than the attempt's
             failure: Exception = OutOfTimeError()
         except NOBODY_ANSWERED as error:
             failure = unanswered_error(error, proven=True)
@@ -63,11 +64,11 @@ class OverPool:
         }  # fmt: skip
         if self._is_guarded:
             permit = _permit(url)
-            # Before it connects, and, on a connection that was opened before, before it sends.
+            # Checked before connecting; and before sending too, because the connection may have been open already.
             extensions |= {"on_connect": permit, "on_send": partial(_check_on_send, permit, watch)}
         watch.reports_sending = True
         try:
-            if method == "GET":  # its URL is never the same again, so nothing is prepared
+            if method == "GET":  # not prepared: the URL has the query and is different for each call
                 request = httpx.Request("GET", url, headers=HEADERS_OF["GET"], extensions=extensions)
                 return await _read_response(await self._transport.handle_async_request(request))
             prepared = self._prepared.get(url) or self._prepare(url)
@@ -83,19 +84,19 @@ class OverPool:
         return Connections(busy=slots.busy, idle=slots.idle, waiting=slots.waiting)
 
     async def aclose(self) -> None:
-        """Close the transport, if it is the client's own."""
+        """Close the pool, if the client made it."""
         if self._ours:
             await self._transport.aclose()
 
     def _prepare(self, url: str) -> Prepared:
-        if len(self._prepared) == MOST_PREPARED:  # a path of send_raw() may be another one each time
+        if len(self._prepared) == MOST_PREPARED:  # send_raw() may use a new path for each call
             self._prepared.clear()
         prepared = self._prepared[url] = self._transport.prepare(httpx.URL(url), HEADERS)
         return prepared
 
 
 async def _read_response(response: httpx.Response) -> Reply:
-    # It is ours: nobody else has read it.
+    # Only our pool has handled the response, so nothing of it was read before.
     stream = cast("httpx.AsyncByteStream", response.stream)
     try:
         return reply_of(response, await read_body(response, stream))

@@ -1,4 +1,4 @@
-"""``gatepay.http``: an httpx client over the connections that carry the calls, for pages and everything else."""
+"""``gatepay.http``: an httpx client over the same connections as the calls, for pages and other requests."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 class Pages:
     """
-    The client, made when it is first asked for.
+    Creates the httpx client when it is used for the first time.
 
     Args:
-        make: Makes it.
-        ours: Close it with the connections.
+        make: Creates the client.
+        ours: Whether to close it in ``aclose()``.
     """
 
     def __init__(self, make: Callable[[], httpx.AsyncClient], *, ours: bool) -> None:
@@ -36,32 +36,32 @@ class Pages:
         self._client: httpx.AsyncClient | None = None
 
     def client(self) -> httpx.AsyncClient:
-        """The same one each time."""
+        """Return the client, always the same one."""
         if self._client is None:
             self._client = self._make()
         return self._client
 
     async def aclose(self) -> None:
-        """Close it, unless it is the user's."""
+        """Close the client, unless it is the user's."""
         if self._ours and self._client is not None:
             await self._client.aclose()
 
 
 def open_client(transport: Shared, timeout: float | None, *, library: Any = httpx) -> httpx.AsyncClient:
-    """A client over *transport*. Its cookies and settings are no part of GatePay's calls, nor theirs of it."""
+    """Return a client over *transport*. It shares no cookies and no settings with GatePay's calls."""
     headers = {"user-agent": HEADERS["user-agent"]}
     client = library.AsyncClient(transport=transport, timeout=timeout, headers=headers, trust_env=False)
     return cast("httpx.AsyncClient", client)
 
 
 def share(transport: AnyTransport, timeout: float | None) -> httpx.AsyncClient:
-    """A client over a user's *transport*, of the same library."""
+    """Return a client over a user's *transport*, from the same library."""
     library = library_of(transport, "AsyncBaseTransport")
     return open_client(Shared(transport), timeout, library=library)
 
 
 class Shared(httpx.AsyncBaseTransport):
-    """The connections of *transport*, which stay open when this is closed."""
+    """Shares *transport*, which stays open when this is closed."""
 
     def __init__(self, transport: AnyTransport) -> None:
         self._transport: Any = transport
@@ -73,15 +73,15 @@ class Shared(httpx.AsyncBaseTransport):
 
 class AnyOrigin(Shared):
     """
-    The client's own connections for the origin of its ``base_url``, and httpx's for all others.
+    Uses the client's own connections for the origin of its ``base_url``, and httpx's for all others.
 
-    The pool is for one origin. Another origin is reached as the environment says (proxy, certificates), by a new
-    connection each time: in httpx's pool nobody could tell whether a byte is left over in one.
+    Our pool is for one origin. For others, the environment's proxy and certificates are used, and each request gets a
+    new connection, because httpx's pool doesn't detect bytes that are left over in one.
 
     Args:
-        transport: To *origin*.
-        origin: A URL; its scheme, host and port count.
-        trust_env: As ``way_to`` has it.
+        transport: The transport to *origin*.
+        origin: A URL with the scheme, host and port of the origin.
+        trust_env: Whether to use the environment; see ``way_to``.
     """
 
     def __init__(self, transport: httpx.AsyncBaseTransport, origin: httpx.URL, *, trust_env: bool) -> None:
@@ -95,8 +95,8 @@ class AnyOrigin(Shared):
         Send *request*.
 
         Raises:
-            InvalidRequestError: A test must not call there; or the environment names a proxy or certificates that
-                there are not.
+            InvalidRequestError: A test may not call that host, or the environment names an invalid proxy or invalid
+                certificates.
         """
         _check_permitted(request.url.host)
         if _origin_of(request.url) == self._origin:
@@ -105,7 +105,7 @@ class AnyOrigin(Shared):
         return await transport.handle_async_request(request)
 
     async def aclose(self) -> None:
-        """Close the others."""
+        """Close the connections to other origins."""
         for each in self._others.values():
             await each.aclose()
 

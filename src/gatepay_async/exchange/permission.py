@@ -1,4 +1,4 @@
-"""What our pytest plugin allows: by default no call of a default client beyond this machine."""
+"""Asks our pytest plugin whether a client may call a host. By default, tests may only call this machine."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _PYTEST_PLUGIN = "_gatepay_async_pytest"
 
 
 def in_pytest() -> bool:
-    """Whether our pytest plugin is there; it is not imported for that."""
+    """Whether our pytest plugin is loaded."""
     return _PYTEST_PLUGIN in sys.modules
 
 
 def check_permitted(host: str) -> None:
     """
-    Keep a test from calling *host* with a client that nothing was given to intercept the call with.
+    Keep a test from calling *host* over a client's own connections.
 
     Raises:
-        NotPermittedError: It is not this machine, and nobody has allowed it.
+        NotPermittedError: *host* is another machine, and the test isn't allowed to call it.
     """
     plugin = sys.modules.get(_PYTEST_PLUGIN)
     if plugin is not None and not is_loopback(host) and not plugin.may_call_live():

@@ -17,7 +17,7 @@ class Watch(Protocol):
     Attributes:
         reports_sending: The exchange always calls ``sending`` before the first byte of the request leaves. Where this
             is False, a missing call of ``sending`` doesn't prove that nothing was sent.
-        ends: When the attempt must have ended, on the event loop's clock.
+        ends: The attempt's deadline, on the event loop's clock.
     """
 
     reports_sending: bool
@@ -47,18 +47,16 @@ class Exchange(Protocol):
     @property
     def post_at_once(self) -> Callable[[str, bytes, Watch], Awaitable[Reply | None]] | None:
         """
-        As ``send``, for a POST that need not wait for a connection. It keeps the time itself.
+        A function like ``send`` for a POST that can use an idle connection, or None if the exchange has no such way.
 
-        It gives None, with nothing sent, where ``send`` must do it; None in its place: that is always so.
-
-        Raises:
-            OutOfTimeError: It is later than ``watch.ends``.
+        The function keeps the time itself. If no connection is idle, it sends nothing and returns None; then the caller
+        has to use ``send``. It raises ``OutOfTimeError`` at ``watch.ends``, and the errors of ``send``.
         """
         ...
 
     async def send(self, method: str, url: str, body: bytes, watch: Watch) -> Reply:
         """
-        Make one attempt. Whoever calls this keeps the time, by cancelling.
+        Make one attempt. The caller keeps the time and cancels this at the deadline.
 
         Args:
             method: ``GET`` or ``POST``.
@@ -67,7 +65,7 @@ class Exchange(Protocol):
             watch: Receives the reports.
 
         Raises:
-            UnansweredError: Nobody answered.
+            UnansweredError: There is no reply.
             BadReplyError: The reply ends too early, or a hook has already consumed it.
             ForeignError: The user's code (a hook, an ``auth``, a transport) raised an error of its own.
             NotPermittedError: A test must not call that host.
@@ -83,18 +81,18 @@ class Exchange(Protocol):
 
 
 class OutOfTimeError(Exception):
-    """It is later than ``Watch.ends``."""
+    """The attempt was not complete at ``Watch.ends``."""
 
 
 class UnansweredError(Exception):
     """
-    Nobody answered.
+    There is no reply.
 
     Attributes:
-        problem: What happened. It never quotes a reply.
+        problem: Why there is none. It never quotes a reply.
         cause: The exception to chain, or None if that exception may quote a reply.
-        proven: This failure comes from code that always calls ``Watch.sending`` first. So if that wasn't called, no
-            byte has left.
+        proven: Whether a missing call of ``Watch.sending`` proves that no byte has left: the code that failed always
+            calls it first.
     """
 
     def __init__(self, problem: Problem, *, cause: Exception | None, proven: bool) -> None:
@@ -109,7 +107,7 @@ class ForeignError(Exception):
     Code that isn't ours (a hook, an ``auth``, a transport) raised an error that is no network error of this call.
 
     Attributes:
-        error: What it raised.
+        error: The error that the code raised.
         proven: As in ``UnansweredError``.
         sent: Whether a byte of the request may have left. The code that made the attempt sets it (``attempts.py``).
     """

@@ -1,4 +1,4 @@
-"""Which proxy the environment names for a URL, or none."""
+"""Finds the proxy for a URL in the environment or the system's settings."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _SCHEMES = ("http", "https", "socks5", "socks5h")
 @frozen
 class Proxy:
     """
-    A proxy to go through.
+    The proxy for a URL.
 
     Attributes:
-        url: May hold a user and a password.
-        variable: The environment variable that names it; empty: the system's settings do.
+        url: The URL of the proxy, which may contain user and password.
+        variable: The environment variable that contains this URL. Empty if it is from the system's settings.
     """
 
     url: httpx.URL = field(repr=False)
@@ -43,10 +43,10 @@ class Proxy:
 @frozen
 class Bypass:
     """
-    Why a URL is reached without a proxy.
+    A URL is reached without a proxy.
 
     Attributes:
-        listed: A proxy is set, and NO_PROXY or the system's settings except this host from it.
+        listed: Whether a proxy is set, but NO_PROXY or the system's settings exclude this host.
     """
 
     listed: bool
@@ -54,18 +54,18 @@ class Bypass:
 
 def proxy_for(url: httpx.URL) -> Proxy | Bypass:
     """
-    What HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY say of *url*, or the system's settings.
+    Find the proxy for *url* in HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, or in the system's settings.
 
-    This machine is always reached directly: a proxy would carry card keys and signatures away in clear text.
+    This machine is always reached directly. Otherwise card keys and signatures would leave it in clear text.
 
     Raises:
-        InvalidRequestError: What is named is no proxy; ``.field`` is the variable.
+        InvalidRequestError: The proxy is invalid. ``.field`` is the variable.
     """
     settings = getproxies()
     kind = next((each for each in (url.scheme, "all") if settings.get(each, "").strip()), None)
     if kind is None:
         return Bypass(listed=False)
-    # Where NO_PROXY isn't set, the proxy may be the system's, which has a list of its own.
+    # Without NO_PROXY, use the exceptions of the system's settings: the proxy may be from there too.
     listed = is_listed(url, settings["no"]) if "no" in settings else bool(proxy_bypass(url.host))
     if is_loopback(url.host) or listed:
         return Bypass(listed=True)
@@ -75,24 +75,24 @@ def proxy_for(url: httpx.URL) -> Proxy | Bypass:
 
 def _parse_proxy(text: str, variable: str) -> httpx.URL:
     try:
-        url = parse_url(text if "://" in text else f"http://{text}", schemes=_SCHEMES)  # as curl takes it
+        url = parse_url(text if "://" in text else f"http://{text}", schemes=_SCHEMES)  # as curl does
     except BadUrlError as error:
         problem = error.problem
     else:
         if not url.scheme.startswith("socks") or find_spec("socksio") is not None:
             return url
         problem = Problem("needs_socksio")
-    # Neither repeated nor chained: there may be a password in it.
+    # The error neither quotes the URL nor is chained, because the URL may contain a password.
     raise InvalidRequestError(field=variable, problem=Problem("proxy_unusable", problem=problem))
 
 
 def is_listed(url: httpx.URL, no_proxy: str) -> bool:
     """
-    Whether *no_proxy* names the host of *url*.
+    Whether *no_proxy* contains the host of *url*.
 
-    Entries are separated by commas or spaces: ``*``, a host and all below it (``.example.com`` and ``*.example.com``
-    likewise), an address with or without brackets, a network (``10.0.0.0/8``, ``fd00::/8``); each with or without
-    a port.
+    Entries are separated by commas or spaces. An entry is ``*``, a host (also ``.example.com`` or ``*.example.com``),
+    which includes all its subdomains, an address with or without brackets, or a network (``10.0.0.0/8``, ``fd00::/8``).
+    Each may have a port.
     """
     return any(_matches(entry.lower(), url) for entry in re.split(r"[,\s]+", no_proxy) if entry)
 
@@ -112,7 +112,7 @@ def _matches(entry: str, url: httpx.URL) -> bool:
 
 
 def _split_port(entry: str) -> tuple[str, str]:
-    """Host and port of ``host``, ``host:port``, ``[::1]``, ``[::1]:port``, ``::1``."""
+    """Split ``host``, ``host:port``, ``[::1]``, ``[::1]:port`` or ``::1`` into host and port."""
     if entry.startswith("["):
         host, _, rest = entry[1:].partition("]")
         return (host + rest, "") if rest.startswith("/") else (host, rest.removeprefix(":"))
@@ -128,7 +128,7 @@ def _network_contains(network: str, address: ipaddress.IPv4Address | ipaddress.I
 
 
 def _to_ascii(host: str) -> str:
-    """As it travels: ``例え.jp`` is ``xn--r8jz45g.jp``."""
+    """Encode a host name as it is sent: ``例え.jp`` is ``xn--r8jz45g.jp``."""
     try:
         return httpx.URL(scheme="http", host=host).raw_host.decode("ascii")
     except (httpx.InvalidURL, ValueError):

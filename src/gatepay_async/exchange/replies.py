@@ -1,4 +1,8 @@
-"""A response to a ``Reply``, by what httpx and httpx2 document: hooks and transports may have read it already."""
+"""
+Turns a response of httpx or httpx2 into a ``Reply``, using only documented attributes.
+
+The user's hooks and transports may have read the response already.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +24,9 @@ from gatepay_async.words.problem import Problem
 if TYPE_CHECKING:
     from gatepay_async.exchange.libraries import AnyResponse
 
-MAX_REPLY_BYTES = 32 * 2**20  # bytes; a page of 50 card keys has some 10,000
+MAX_REPLY_BYTES = 32 * 2**20  # a page of 50 card keys has about 10,000 bytes
 
-# How zlib finds the beginning of what it unpacks. Of the second kind some servers send the inside alone.
+# zlib's window bits for each content coding. For "deflate" some servers send raw data without zlib's header.
 _WINDOW_BITS = {
     "gzip": (16 + zlib.MAX_WBITS,),
     "x-gzip": (16 + zlib.MAX_WBITS,),
@@ -34,11 +38,11 @@ _SYNCHRONOUS = "your httpx transport returned a response with a synchronous stre
 
 async def read_reply(response: AnyResponse) -> Reply:
     """
-    Read *response*, or take what was read of it, and close it.
+    Read *response*, unless it was read already, and close it.
 
     Raises:
-        BadReplyError: It has no end, or was iterated over without being kept.
-        TypeError: It can't be read on an event loop.
+        BadReplyError: It can't be decompressed, is too large, or a hook consumed it without keeping the body.
+        TypeError: Its stream is synchronous.
         httpx.HTTPError: It broke off.
     """
     if not isinstance(response.stream, classes("AsyncByteStream")):
@@ -49,7 +53,7 @@ async def read_reply(response: AnyResponse) -> Reply:
         if body is None:
             body = await read_body(response, response.aiter_raw())
         return reply_of(response, body)
-    except errors("StreamError"):  # it was iterated over, or closed, and nothing of it kept
+    except errors("StreamError"):  # a hook or a transport consumed or closed it without keeping the body
         pass
     finally:
         await response.aclose()
@@ -58,7 +62,7 @@ async def read_reply(response: AnyResponse) -> Reply:
 
 
 def _already_read(response: AnyResponse) -> bytes | None:
-    """What a hook or a transport has read, if it has read all."""
+    """Return the body if a hook or a transport has read it whole, else None."""
     try:
         body = response.content
     except errors("ResponseNotRead"):
@@ -68,26 +72,26 @@ def _already_read(response: AnyResponse) -> bytes | None:
 
 async def read_body(response: AnyResponse, raw: AsyncIterable[bytes]) -> bytes:
     """
-    Join *raw*, the bytes of *response* as they came, and unpack them; up to the largest reply that there can be.
+    Read *raw*, the body of *response* as received, and decompress it.
 
-    httpx and aiohttp would unpack each part whole: of 2 kB, packed by brotli, they make a gigabyte.
+    httpx would decompress each part without a limit: 2 kB of brotli can become a gigabyte.
 
     Raises:
-        BadReplyError: There are more, or they can't be unpacked.
+        BadReplyError: The body is larger than ``MAX_REPLY_BYTES`` or can't be decompressed.
     """
     return unpack(response, await _read_parts(response, aiter(raw)))
 
 
 def unpack(response: AnyResponse, body: bytes) -> bytes:
     """
-    Unpack *body*, which is all that came of *response*.
+    Decompress *body*, the whole body of *response* as received.
 
     Raises:
-        BadReplyError: It can't be unpacked, or there is too much of it.
+        BadReplyError: It can't be decompressed, or is too large.
     """
     coding = response.headers.get("content-encoding", "").strip().lower()
     if "," in coding:
-        # We have asked for a reply that is not packed at all.
+        # We ask for no compression. Several codings at once are not supported.
         raise BadReplyError(response.status_code, Problem("packed_several_times"))
     return _check_size(response, _decompress(response, body, _WINDOW_BITS[coding]) if coding in _WINDOW_BITS else body)
 
@@ -104,7 +108,7 @@ async def _read_parts(response: AnyResponse, chunks: AsyncIterator[bytes]) -> by
                 raise too_large_error(response.status_code)
         whole = True
     finally:
-        # A generator of httpx's, left half-way, would be for the garbage collector; trio warns of that.
+        # The garbage collector would have to finish a suspended generator, and trio warns about that.
         if not whole and isinstance(chunks, AsyncGeneratorType):
             with anyio.CancelScope(shield=True):
                 await chunks.aclose()
@@ -113,10 +117,10 @@ async def _read_parts(response: AnyResponse, chunks: AsyncIterator[bytes]) -> by
 
 def _decompress(response: AnyResponse, body: bytes, formats: tuple[int, ...]) -> bytes:
     """
-    *body*, unpacked; no more of it than proves that it is too large.
+    Decompress *body*, and stop once it is too large.
 
-    One that has no end, or goes on behind it, is no reply: nothing vouches for the rest. RFC 1952 allows a second
-    member there. We have asked for none at all, and curl takes no second one either.
+    Compressed data that is cut, or followed by other bytes, raises ``BadReplyError``: no checksum covers the rest. RFC
+    1952 allows a second gzip member, but we ask for no compression, and curl refuses a second member too.
     """
     if not body:
         return body
@@ -137,15 +141,15 @@ def _check_size(response: AnyResponse, body: bytes) -> bytes:
 
 
 def too_large_error(status: int) -> BadReplyError:
-    """The error for a reply with that *status* that is larger than any there can be."""
+    """Return the error for a reply with this *status* that is larger than ``MAX_REPLY_BYTES``."""
     problem = Problem("reply_too_large", most=MAX_REPLY_BYTES)
     return BadReplyError(status, problem)
 
 
 def reply_of(response: AnyResponse, body: bytes) -> Reply:
-    """The reply with that *body*."""
+    """Return the ``Reply`` for *response*, with the decompressed *body*."""
     content_type = response.headers.get("content-type", "")
-    wait = None if response.status_code < 300 else _retry_after(response)  # noqa: PLR2004 -- HTTP's own line
+    wait = None if response.status_code < 300 else _retry_after(response)  # noqa: PLR2004 -- an HTTP status
     return Reply(response.status_code, body, wait, content_type, response.headers.raw)
 
 

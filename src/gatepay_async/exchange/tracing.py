@@ -1,4 +1,4 @@
-"""What httpx's own transports tell of a request, through the extension ``trace``."""
+"""Follows a request through httpx's own transports with the extension ``trace``."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from gatepay_async.exchange.port import Watch
 
 class Trace:
     """
-    Tells *watch* of one request, wherever in httpcore it is.
+    Reports the progress of one request to *watch*.
 
-    A proxy is asked for a tunnel with a request of its own (CONNECT), and httpcore reports that one by the same events,
-    since it passes the extensions on. Nothing of ours has left with it.
+    For a tunnel through a proxy, httpcore sends a request of its own (CONNECT), and reports it with the same events.
+    These are ignored, because nothing of our request has been sent with it.
 
     Args:
-        permit: Called before anything else happens; what it raises ends the request.
+        watch: Receives the reports.
+        permit: Called before the request starts. If it raises, the request ends with that error.
     """
 
     def __init__(self, watch: Watch, *, permit: Callable[[], None] | None = None) -> None:
@@ -28,14 +29,14 @@ class Trace:
         self._proxy_stream: Any = None
 
     async def on_event(self, event: str, info: dict[str, Any]) -> None:
-        """One event: ``http11.send_request_headers.started``, for example, or ``connection.connect_tcp.failed``."""
+        """Handle an event, such as ``http11.send_request_headers.started`` or ``connection.connect_tcp.failed``."""
         step, _, state = event.partition(".")[2].rpartition(".")
-        if step == "response_closed":  # comes after a failure, and says nothing new
+        if step == "response_closed":  # it follows a failure that was reported already
             return
         if state == "failed":
             self._failed = info.get("exception")
             if isinstance(self._failed, Exception):
-                # What a transport does next, after an error, may be in other hands, which tell nothing.
+                # After an error, a transport may try another transport, which doesn't report anything.
                 self._watch.reports_sending = False
             else:
                 self._watch.interrupted()
@@ -46,7 +47,7 @@ class Trace:
             self._note_start(step, info)
 
     async def _close_proxy_stream(self) -> None:
-        """Close the connection to a SOCKS proxy that makes no tunnel: httpcore leaves it to the garbage collector."""
+        """Close the connection after a SOCKS proxy has refused a tunnel. httpcore would leave it open."""
         if self._proxy_stream is not None:
             with anyio.CancelScope(shield=True):
                 await self._proxy_stream.aclose()
@@ -60,14 +61,14 @@ class Trace:
             self._watch.sending()
 
     def reply_received(self) -> None:
-        """There is a reply: whoever carried the request has sent it."""
+        """Record that a reply came, so that the request must have been sent."""
         self._watch.sending()
 
     def has_traced(self, error: BaseException) -> bool:
         """
-        Whether *error* is the failure that was traced last, or what httpx has made of it.
+        Whether *error* is the last traced failure, or the httpx error that was raised from it.
 
-        If so, the trace knows all of it. An error that was merely raised while that failure was handled, as its
-        ``__context__`` shows, may be another transport's, to which a transport of yours has turned.
+        If so, the trace is complete. The ``__context__`` of *error* is not considered: a user's transport may have
+        handled the failure by trying another transport, which raised *error*.
         """
         return self._failed is not None and self._failed in (error, error.__cause__)

@@ -1,4 +1,4 @@
-"""Which certificates to trust: those that SSL_CERT_FILE or SSL_CERT_DIR name, or else certifi's."""
+"""The trusted certificates: those of SSL_CERT_FILE or SSL_CERT_DIR, or else certifi's."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import httpx
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.words.problem import Problem
 
-# How OpenSSL looks a certificate up in a folder: by the hash of its subject (`openssl rehash`).
+# In a folder, OpenSSL finds a certificate by the hash of its subject (`openssl rehash`).
 _HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]+")
 
 
 def trusted(*, trust_env: bool = True) -> ssl.SSLContext:
     """
-    A TLS context, made once for all clients. Reads files for some 26 ms: call it from a thread.
+    Return a TLS context, which is created once for all clients. It reads files for some 26 ms: call it in a thread.
 
     Raises:
-        InvalidRequestError: A variable names nothing that holds certificates; ``.field`` is the variable.
+        InvalidRequestError: A variable names a file or folder without certificates. ``.field`` is the variable.
     """
     named = [os.environ.get(variable, "") if trust_env else "" for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR")]
     return _context(*named, trust_env)
@@ -41,13 +41,13 @@ def _context(file: str, folders: str, trust_env: bool) -> ssl.SSLContext:  # noq
 
 
 def count_certificates(context: ssl.SSLContext) -> int:
-    """How many certificates *context* trusts, those in SSL_CERT_DIR included, which are read when they are needed."""
+    """Count the certificates that *context* trusts, including those in SSL_CERT_DIR, which OpenSSL loads lazily."""
     folders = os.environ.get("SSL_CERT_DIR", "") if not os.environ.get("SSL_CERT_FILE") else ""
     return context.cert_store_stats()["x509"] + (_count_hashed(folders) if folders else 0)
 
 
 def _count_hashed(folders: str) -> int:
-    """How many certificates OpenSSL can find in *folders*; it reads them when it needs them."""
+    """Count the certificates that OpenSSL can find in *folders*."""
     return sum(
         1 for each in folders.split(os.pathsep) if Path(each).is_dir() for one in Path(each).iterdir()
         if _HASHED.fullmatch(one.name)
@@ -58,7 +58,7 @@ def _file_problem(path: str) -> Problem | None:
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(cafile=path)
-    except ssl.SSLError:  # an OSError, too: the file is there
+    except ssl.SSLError:  # it is an OSError, too, so it must come first
         return Problem("certificates_none", path=path)
     except OSError as error:
         return Problem("certificates_unreadable", path=path, reason=error.strerror)

@@ -1,4 +1,4 @@
-"""A URL from outside (an argument, an environment variable): read, or refused in a sentence."""
+"""Parses URLs from outside: arguments and environment variables."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _MAX_LABEL_CHARS, _MAX_HOST_CHARS = 63, 253  # RFC 1035, 2.3.4
 
 class BadUrlError(ValueError):
     """
-    The URL can't be used.
+    The URL is invalid.
 
     Attributes:
-        problem: Why. Never repeats the URL: it may hold a password.
+        problem: Why. It never repeats the URL, which may contain a password.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -26,10 +26,10 @@ class BadUrlError(ValueError):
 
 def parse_url(text: str, *, schemes: tuple[str, ...] = ("http", "https")) -> httpx.URL:
     """
-    Read *text* as an absolute URL that somebody can connect to.
+    Parse *text*, an absolute URL.
 
     Raises:
-        BadUrlError: It is none.
+        BadUrlError: *text* is not a valid absolute URL with one of the *schemes*.
     """
     hidden = "U+0020" if " " in text else invisible.first(text)
     if hidden is not None:
@@ -37,7 +37,7 @@ def parse_url(text: str, *, schemes: tuple[str, ...] = ("http", "https")) -> htt
     try:
         url = httpx.URL(text)
         host = url.host
-    except (httpx.InvalidURL, ValueError):  # idna's own error is a ValueError, and comes when the host is looked at
+    except (httpx.InvalidURL, ValueError):  # idna's errors are ValueErrors, which url.host raises
         url, host = httpx.URL(), ""
     if not url.scheme and not host and "://" in text:
         raise BadUrlError(Problem("url_unreadable"))
@@ -51,7 +51,7 @@ def parse_url(text: str, *, schemes: tuple[str, ...] = ("http", "https")) -> htt
 
 
 def _is_host(name: str) -> bool:
-    if ":" in name:  # an IPv6 address, which httpx has read
+    if ":" in name:  # an IPv6 address, which httpx has validated
         return True
     labels = name.removesuffix(".").split(".")
     return len(name) <= _MAX_HOST_CHARS and all(0 < len(label) <= _MAX_LABEL_CHARS for label in labels)

@@ -1,4 +1,4 @@
-"""The way to a URL: TLS and proxy, as the environment says. The client, ``doctor`` and ``callback send`` ask here."""
+"""How to reach a URL: TLS and proxy, as the environment says. The client, ``doctor`` and ``callback send`` use it."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class Way:
     How to reach a URL.
 
     Attributes:
-        tls: What to trust; for a URL without TLS a context that is never used, unless by an https proxy.
-        proxy: What to go through, or None.
+        tls: The TLS context. For a URL without TLS, only an https proxy uses it.
+        proxy: The proxy, or None.
     """
 
     tls: ssl.SSLContext
     proxy: Proxy | None
 
     def httpx_proxy(self) -> httpx.Proxy | None:
-        """The proxy in httpx's terms. An https proxy is held to the same certificates."""
+        """The proxy as an httpx object. For an https proxy, the same certificates are trusted."""
         if self.proxy is None:
             return None
         url = self.proxy.url
@@ -35,11 +35,11 @@ class Way:
 
 def way_to(url: httpx.URL, *, trust_env: bool = True) -> Way:
     """
-    Find the way to *url*. Reads files: call it from a thread.
+    Find out how to reach *url*. It reads files: call it in a thread.
 
     Args:
-        url: Its scheme and host decide.
-        trust_env: Ask HTTPS_PROXY and its kin, SSL_CERT_FILE and SSL_CERT_DIR.
+        url: A URL with the scheme and host.
+        trust_env: Whether to use HTTPS_PROXY and similar variables, SSL_CERT_FILE and SSL_CERT_DIR.
 
     Raises:
         InvalidRequestError: The environment names a proxy or certificates that there are not; ``.field`` says where.
@@ -57,19 +57,19 @@ async def open_transport(
     Open the client's own transport to *url*: its pool, or, through a proxy, httpx's.
 
     Raises:
-        InvalidRequestError: As ``way_to``.
+        InvalidRequestError: The environment names an invalid proxy or invalid certificates.
     """
     return await anyio.to_thread.run_sync(_build_transport, url, max_connections, trust_env)
 
 
-# In a worker thread: importing what connects takes as long as importing all the rest.
+# Run in a worker thread, because importing the pool takes as long as importing the rest of the package.
 def _build_transport(url: httpx.URL, max_connections: int, trust_env: bool) -> httpx.AsyncBaseTransport:  # noqa: FBT001 -- private
     from gatepay_async.pool import OriginPool  # noqa: PLC0415 -- see above
 
     way = way_to(url, trust_env=trust_env)
     if way.proxy is None:
         return OriginPool(url, max_connections=max_connections, ssl_context=way.tls)
-    # The pool is for one origin; through a proxy it steps aside.
-    # Nobody but httpx can tell there whether a byte is left over in a connection: none is used twice.
+    # Our pool can't use a proxy. httpx's pool doesn't detect bytes that are left over in a connection, so no connection
+    # is reused here.
     limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=0)
     return httpx.AsyncHTTPTransport(proxy=way.httpx_proxy(), limits=limits, verify=way.tls)

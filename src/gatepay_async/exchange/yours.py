@@ -1,8 +1,10 @@
 """
-Over your own objects of httpx or httpx2, by what the two document alike and nothing else. Imports neither.
+Exchanges over the user's own client or transport of httpx or httpx2.
 
-Hooks, ``auth`` and transports are code that isn't ours, and run in the middle of a call. What they raise is told from
-what the network does: a network error of this call becomes an ``UnansweredError``, all else a ``ForeignError``.
+They use only what both libraries document, and this module imports neither.
+
+The user's hooks, ``auth`` and transports run in the middle of a call and may raise any error. A network error of this
+call becomes an ``UnansweredError``, every other error a ``ForeignError``.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ Classify = Callable[[Exception, Any, Trace], Awaitable[Outcome]]
 
 
 class OverClient:
-    """Over a client of yours, used as it is: its hooks, ``auth``, mounts and cookies included."""
+    """An exchange over the user's client, with its hooks, ``auth``, mounts and cookies."""
 
     post_at_once = None
 
@@ -55,10 +57,10 @@ class OverClient:
         """None: they are yours."""
 
     async def aclose(self) -> None:
-        """Leave it open: it is yours."""
+        """Do nothing: the user closes the client."""
 
     async def _send_with_client(self, request: Any) -> Any:
-        # Never followed: a signed form must not travel elsewhere.
+        # Redirects are never followed: a signed form must not reach another host.
         return await self._client.send(request, stream=True, follow_redirects=False)
 
     async def _classify_in_hooks(self, error: Exception, request: Any, trace: Trace) -> Outcome:
@@ -69,21 +71,23 @@ class OverClient:
             if not isinstance(error, classes("HTTPError")) or not _is_about(error, request):
                 return ForeignError(error)
         elif _is_raised_in(error, hooks["request"]):
-            # Before it is sent; but an `auth` may send several times, and be in the middle of it.
+            # Request hooks run before the request is sent. But an `auth` may send several requests, so an earlier one
+            # may have left.
             return ForeignError(error, proven=self._client.auth is None)
         elif isinstance(error, classes("HTTPError")) and not _is_about(error, request):
-            return ForeignError(error)  # of another request, which an `auth` has made
+            return ForeignError(error)  # the error of another request that an `auth` made
         return await _classify(error, request, trace)
 
 
 class OverTransport:
     """
-    Over a transport of yours, or httpx's own to a proxy, without a client in between.
+    An exchange over the user's transport, or over httpx's transport to a proxy.
 
-    There is nothing to redirect, to log in to, or to keep cookies for.
+    It needs no httpx client: GatePay's calls use no redirects, ``auth`` or cookies.
 
     Args:
-        ours: It is the client's own: closed with it, and kept from calling elsewhere in a test.
+        transport: The transport.
+        ours: Whether our client made the transport. Then this closes it, and in a test it allows only permitted hosts.
     """
 
     post_at_once = None
@@ -107,7 +111,7 @@ class OverTransport:
         """None: httpx doesn't say."""
 
     async def aclose(self) -> None:
-        """Close it, if it is the client's own."""
+        """Close the transport, if our client made it."""
         if self._ours:
             await self._transport.aclose()
 
@@ -119,14 +123,14 @@ async def _make_attempt(
         return await read_reply(await send(request))
     except (BadReplyError, NotPermittedError):
         raise
-    except Exception as error:  # noqa: BLE001 -- whatever it is, it is sorted
+    except Exception as error:  # noqa: BLE001 -- the function classify handles every error
         outcome = await classify(error, request, trace)
     except BaseException as error:
         if not _is_stray_cancellation(error):
             raise
         problem = Problem("foreign_cancellation")
         outcome = UnansweredError(problem, cause=None, proven=False)
-    # Not within the `except`: what is raised there would be chained, and httpx's errors hold the request.
+    # Raised outside the `except`, so that httpx's error is not chained: it holds the request.
     if isinstance(outcome, Reply):
         return outcome
     raise outcome
@@ -135,7 +139,7 @@ async def _make_attempt(
 async def _classify(error: Any, request: Any, trace: Trace) -> Outcome:
     if isinstance(error, classes("HTTPStatusError")):
         return await _reply_of_error(error) if _is_about(error, request) else ForeignError(error)
-    # SOCKS proxies that hang up make httpcore fail in ways of its own; the trace has seen them.
+    # If a SOCKS proxy closes the connection, httpcore raises errors that httpx doesn't translate. The trace knows them.
     traced = trace.has_traced(error)
     if traced or is_unanswered(error):
         return unanswered_error(error, proven=traced)
@@ -143,28 +147,28 @@ async def _classify(error: Any, request: Any, trace: Trace) -> Outcome:
 
 
 async def _reply_of_error(error: Any) -> Outcome:
-    """The reply whose status was raised (``raise_for_status()`` in a hook): it is known, if it was read."""
+    """Return the reply whose status a hook raised (``raise_for_status()``), or the error of reading it."""
     try:
         return await read_reply(error.response)
     except BadReplyError as bad:
         return bad
     except errors("HTTPError") as broken:
         return unanswered_error(broken, proven=False)
-    except Exception as other:  # noqa: BLE001 -- of a response that isn't httpx's
+    except Exception as other:  # noqa: BLE001 -- the response may not be httpx's
         return ForeignError(other)
 
 
 def _is_about(error: Any, request: Any) -> bool:
-    """Whether *error* is about *request*, or what an ``auth`` has made of it."""
+    """Whether *error* is about *request*, or about a copy of it that an ``auth`` has made."""
     try:
         about = error.request
-    except RuntimeError:  # it says nothing
+    except RuntimeError:  # httpx raises this if the error has no request
         return False
     return bool(about.extensions.get("trace") == request.extensions["trace"])
 
 
 def _is_raised_in(error: Exception, hooks: Iterable[Callable[..., Any]]) -> bool:
-    """Whether *error* has come through one of *hooks*; where that can't be told, it hasn't."""
+    """Whether the traceback of *error* goes through one of *hooks*. False for a hook without Python code."""
     codes = {_code_of(hook) for hook in hooks}
     return any(frame.f_code in codes for frame, _ in walk_tb(error.__traceback__))
 
@@ -177,7 +181,7 @@ def _code_of(hook: Callable[..., Any]) -> CodeType | None:
 
 
 def _is_stray_cancellation(error: BaseException) -> bool:
-    """Whether *error* is a cancellation that nobody asked of this task: asyncio's, out of a task that was awaited."""
+    """Whether *error* is a cancellation of another asyncio task, which this task awaited and nobody cancelled."""
     asyncio = sys.modules.get("asyncio")
     if asyncio is None or not isinstance(error, asyncio.CancelledError):
         return False

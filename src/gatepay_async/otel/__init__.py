@@ -1,5 +1,5 @@
 """
-Spans and metrics of calls, uploads and callbacks; the extra ``otel``, on the API of OpenTelemetry alone.
+Spans and metrics of calls, uploads and callbacks, with OpenTelemetry's API; the extra ``otel``.
 
 See ``instrument``.
 """

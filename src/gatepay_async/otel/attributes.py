@@ -1,4 +1,4 @@
-"""What spans and metrics say: facts of our own code, and never text from elsewhere."""
+"""The attributes of spans and metrics. They contain values of our own code, and no text from outside."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from gatepay_async.protocol.raw import Outgoing
 
 Attributes = Mapping[str, AttributeValue]
 
-OTHER: Final = "_OTHER"  # the conventions' own word
+OTHER: Final = "_OTHER"  # the value that the semantic conventions prescribe
 _PORTS: Final = {"http": 80, "https": 443}
 _ERROR_STATUS: Final = 400
-_MAX_CODE: Final = 99_999  # longer numbers are no codes of GatePay's
-# Others may be any text, and any number of texts: ``send_raw`` takes what its caller gives.
+_MAX_CODE: Final = 99_999  # GatePay has no larger codes
+# Other paths are not reported: ``send_raw`` takes any path, so there may be any number of them.
 _ENDPOINTS: Final = {call.path for call in CALLS}
 
 
 @frozen
 class Server:
     """
-    Where calls go.
+    The server of a client's calls.
 
     Attributes:
         url: The base URL.
-        path: That of the base URL.
-        attributes: Its address and port.
+        path: The path of the base URL.
+        attributes: The address and the port as attributes.
     """
 
     url: str
@@ -41,38 +41,38 @@ class Server:
 
     @classmethod
     def of(cls, base_url: str) -> Server:
-        """Return the one at *base_url*."""
+        """Return the server at *base_url*."""
         parts = urlsplit(base_url)
         port = parts.port or _PORTS[parts.scheme]
         return cls(base_url, parts.path, {"server.address": parts.hostname or "", "server.port": port})
 
 
 def endpoint_of(call: Outgoing) -> str:
-    """The path of *call*, if GatePay documents it."""
+    """Return the path of *call* if GatePay documents it, else ``OTHER``."""
     return call.path if call.path in _ENDPOINTS else OTHER
 
 
 def request_attributes(call: Outgoing, server: Server) -> dict[str, AttributeValue]:
-    """Those of one attempt of *call*, for metrics."""
+    """Return the attributes of one attempt of *call*, for metrics."""
     endpoint = endpoint_of(call)
     template = {} if endpoint == OTHER else {"url.template": server.path + endpoint}
     return {"http.request.method": call.method, **server.attributes, **template}
 
 
 def span_name(call: Outgoing, server: Server) -> str:
-    """The name of an attempt's span: method and template, as the conventions have it."""
+    """Return the name of an attempt's span: method and URL template, as the semantic conventions say."""
     endpoint = endpoint_of(call)
     return call.method if endpoint == OTHER else f"{call.method} {server.path}{endpoint}"
 
 
 def full_url(call: Outgoing, server: Server) -> str:
-    """Without the query, which holds the signature; without a path that may be any text."""
+    """Return the URL of *call*, without the query, which has the signature, and without an undocumented path."""
     endpoint = endpoint_of(call)
     return server.url if endpoint == OTHER else server.url + endpoint
 
 
 def error_type(error: BaseException) -> str:
-    """The name of its class. What it says may be anybody's."""
+    """Return the name of the error's class. Its text is not reported, since it may contain text from outside."""
     if isinstance(error, ForeignError):
         error = error.error
     kind = type(error)
@@ -80,7 +80,7 @@ def error_type(error: BaseException) -> str:
 
 
 def attempt_error(error: BaseException | None, http_status: int | None) -> str | None:
-    """What the conventions call an error of an attempt. A refusal with HTTP 200 is none: HTTP has done its work."""
+    """Return the error type of an attempt, or None. A refusal with HTTP 200 is no error of HTTP."""
     if error is None:
         return None
     if isinstance(error, RefusedError) and http_status is not None and http_status < _ERROR_STATUS:
@@ -89,7 +89,7 @@ def attempt_error(error: BaseException | None, http_status: int | None) -> str |
 
 
 def code_of(error: BaseException | None) -> dict[str, int]:
-    """GatePay's code of a refusal."""
+    """Return GatePay's code as an attribute, if *error* is a refusal."""
     if isinstance(error, RefusedError) and 0 <= error.code <= _MAX_CODE:
         return {"gatepay.code": error.code}
     return {}

@@ -1,4 +1,4 @@
-"""``instrument``: turns telemetry on, for one object."""
+"""``instrument``: turns telemetry on for one object."""
 
 from __future__ import annotations
 
@@ -55,5 +55,5 @@ def instrument(
         raise InvalidRequestError(
             field="target", problem=Problem("wrong_type", wanted=wanted, kind=type(target).__name__)
         )
-    target._instrument(OpenTelemetry(tracer_provider, meter_provider))  # noqa: SLF001 -- ours, and for us alone
+    target._instrument(OpenTelemetry(tracer_provider, meter_provider))  # noqa: SLF001 -- a private method of this package
     return target

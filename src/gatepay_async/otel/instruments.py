@@ -1,4 +1,4 @@
-"""The metrics: names by the semantic conventions where there are some, and ``gatepay.…`` where there are none."""
+"""The metrics. Their names are those of the semantic conventions, or else begin with ``gatepay.``."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from gatepay_async.otel.attributes import Server
 from gatepay_async.protocol.observing import ClientFacts
 from gatepay_async.version import __version__
 
-# Seconds; those that the conventions recommend for HTTP.
+# The buckets that the conventions recommend for HTTP, in seconds.
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 # A call may take up to its deadline, and a batch up to half a minute.
 _LONG_BUCKETS: Final = (*_BUCKETS, 30.0, 60.0)
 
 
 class ConnectionCounts:
-    """The clients whose connections are counted whenever the metrics are read: from the SDK's own thread."""
+    """Counts the connections of all clients each time the SDK reads the metrics, which it does in its own thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._clients: WeakSet[CountedClient] = WeakSet()
 
     def add(self, client: CountedClient) -> None:
-        """Count those of *client*, as long as it exists."""
+        """Count the connections of *client* as long as the client exists."""
         with self._lock:
             self._clients.add(client)
 
     def open(self, _: CallbackOptions) -> Iterable[Observation]:
-        """Those that are open, by state."""
+        """Yield the number of open connections by server and state."""
         for server, busy, idle, _waiting in self._sums():
             for state, count in (("active", busy), ("idle", idle)):
                 yield Observation(count, {**server.attributes, "http.connection.state": state})
 
     def waiting(self, _: CallbackOptions) -> Iterable[Observation]:
-        """The calls that wait for one."""
+        """Yield the number of calls that wait for a connection, by server."""
         for server, _busy, _idle, waiting in self._sums():
             yield Observation(waiting, server.attributes)
 
     def _sums(self) -> Iterator[tuple[Server, int, int, int]]:
-        """By server: several clients may call the same one."""
+        """Add up the counts by server: several clients may use the same server."""
         with self._lock:
             clients = list(self._clients)
         busy, idle, waiting = Counter[Server](), Counter[Server](), Counter[Server]()
@@ -59,7 +59,7 @@ class ConnectionCounts:
 
 
 class CountedClient:
-    """A client as ``ConnectionCounts`` knows it."""
+    """A client whose connections ``ConnectionCounts`` counts."""
 
     def __init__(self, facts: ClientFacts) -> None:
         self.facts = facts
@@ -67,7 +67,7 @@ class CountedClient:
 
 
 class Instruments:
-    """All metrics of one provider, created once: a second instrument of one name would be another one's duplicate."""
+    """All metrics of one provider. They are created once, since OpenTelemetry warns about a second one of a name."""
 
     def __init__(self, meter: Meter) -> None:
         self.requests = meter.create_histogram(
@@ -113,12 +113,12 @@ class Instruments:
 
 
 _BY_PROVIDER: WeakKeyDictionary[MeterProvider, Instruments] = WeakKeyDictionary()
-_GLOBAL: list[Instruments] = []  # of whatever provider is, or will be, the global one
+_GLOBAL: list[Instruments] = []  # those of the global provider, which may be set later
 _CREATING = threading.Lock()
 
 
 def instruments_of(provider: MeterProvider | None) -> Instruments:
-    """The metrics of *provider*, or of the global one."""
+    """Return the metrics of *provider*, or of the global provider."""
     with _CREATING:
         if provider is None:
             if not _GLOBAL:

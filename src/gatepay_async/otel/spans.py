@@ -1,4 +1,4 @@
-"""A span, current in its task until it ends; and what keeps the errors of others' telemetry away from calls."""
+"""A span that is current in its task, and ``HARMLESS``, which suppresses the errors of telemetry."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _UPLOADING: Final = context.create_key("gatepay-uploading")
 
 class _Harmless:
     """
-    Logs the first exception that a provider, a processor or an exporter raises, and no other one.
+    Suppresses exceptions of a provider, a processor or an exporter, and logs the first one.
 
-    A payment must not fail because its telemetry does.
+    A payment must not fail because of its telemetry.
     """
 
     def __init__(self) -> None:
@@ -49,15 +49,15 @@ HARMLESS: Final = _Harmless()
 
 class CurrentSpan:
     """
-    A span that begins now, and is the current one until it ends.
+    A span that begins now, and is the current span until it ends.
 
     Args:
-        tracer: Makes it.
-        name: Its name.
-        kind: Its kind.
-        attributes: Those that are known.
-        links: To other spans.
-        uploading: What begins within it belongs to an upload.
+        tracer: The tracer.
+        name: The name of the span.
+        kind: The kind of the span.
+        attributes: The attributes that are known at the beginning.
+        links: Links to other spans.
+        uploading: Whether spans within this one belong to an upload.
     """
 
     __slots__ = ("_span", "_token")
@@ -87,7 +87,7 @@ class CurrentSpan:
         self._token = context.attach(context.set_value(_UPLOADING, True, around) if uploading else around)
 
     def end(self, attributes: Attributes, error: str | None) -> None:
-        """End it; *error* is the name of what went wrong."""
+        """End the span. *error* is the type of the error, or None."""
         context.detach(self._token)
         with HARMLESS:
             self._span.set_attributes(attributes)
@@ -99,12 +99,12 @@ class CurrentSpan:
 
 
 def is_uploading() -> bool:
-    """Whether this is within an upload or a batch."""
+    """Whether the current span is within an upload or a batch."""
     return context.get_value(_UPLOADING) is not None
 
 
 def current_as_text() -> str:
-    """The current span as a ``traceparent``; empty where there is none."""
+    """Return the current span as a ``traceparent``, or an empty text without a span."""
     carrier: dict[str, str] = {}
     with HARMLESS:
         _PROPAGATOR.inject(carrier)
@@ -112,7 +112,7 @@ def current_as_text() -> str:
 
 
 def links_to(traceparent: str) -> list[Link]:
-    """A link to the span of that text. None if it is no such text: anybody may have written it."""
+    """Return a link to the span of *traceparent*, or an empty list if the text is invalid. It may be any text."""
     found: SpanContext = trace.INVALID_SPAN_CONTEXT
     with suppress(ValueError):
         around = _PROPAGATOR.extract({"traceparent": traceparent}, Context())

@@ -1,4 +1,4 @@
-"""``OpenTelemetry``: makes spans and metrics of what it is told."""
+"""``OpenTelemetry``: a ``Telemetry`` that makes spans and metrics."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ _METRICS: Final = getattr(metrics, "_internal", None)
 
 class OpenTelemetry:
     """
-    A ``Telemetry``.
+    Implements ``Telemetry`` with OpenTelemetry's API.
 
     Args:
-        tracer_provider: Where spans go; None: to the global provider, whenever that is set.
-        meter_provider: Likewise, for metrics.
+        tracer_provider: The provider for spans. None: the global provider, which may be set later.
+        meter_provider: The provider for metrics. None: the global provider, which may be set later.
     """
 
     def __init__(self, tracer_provider: TracerProvider | None, meter_provider: MeterProvider | None) -> None:
@@ -53,10 +53,10 @@ class OpenTelemetry:
 
     def is_idle(self) -> bool:
         """
-        Whether nobody listens yet: no SDK has set a global provider.
+        Whether there is no provider: none was passed, and no SDK has set a global one.
 
-        The API's functions look into the environment each time, for several microseconds. Where it no longer has the
-        names that are read here, each call just goes through spans that do nothing.
+        This reads private names of the API, because its public functions read the environment each time, which takes
+        several microseconds. If the API renames them, this returns False: calls then use spans that do nothing.
         """
         return (
             not self._has_own
@@ -65,26 +65,26 @@ class OpenTelemetry:
         )
 
     def client(self, client: ClientFacts, /) -> ObservedClient:
-        """As ``Telemetry`` has it."""
+        """Implement ``Telemetry.client``."""
         return ObservedClient(self, client)
 
     def callback(self, event: str, error: BaseException | None, /) -> None:
-        """As ``Telemetry`` has it."""
+        """Implement ``Telemetry.callback``."""
         kind = {} if error is None else {"error.type": error_type(error)}
         with HARMLESS:
             self.instruments.callbacks.add(1, {"gatepay.callback.event": str(event), **kind})
 
     def submission(self, queue: str, /) -> AbstractContextManager[str]:
-        """As ``Telemetry`` has it."""
+        """Implement ``Telemetry.submission``."""
         return _ObservedSubmission(self.tracer, queue)
 
     def batch(self, queue: str, batch: str, submitted: str, /) -> AbstractContextManager[Recorded]:
-        """As ``Telemetry`` has it."""
+        """Implement ``Telemetry.batch``."""
         return _ObservedBatch(self, queue, batch, submitted)
 
 
 class ObservedClient(CountedClient):
-    """A ``ClientObserver``."""
+    """Implements ``ClientObserver`` for one client."""
 
     def __init__(self, telemetry: OpenTelemetry, facts: ClientFacts) -> None:
         super().__init__(facts)
@@ -93,18 +93,18 @@ class ObservedClient(CountedClient):
         telemetry.instruments.connections.add(self)
 
     def call(self, call: Outgoing, /) -> AbstractContextManager[Observer | None]:
-        """As ``ClientObserver`` has it."""
+        """Implement ``ClientObserver.call``."""
         if self.telemetry.is_idle():
             return _NOT_OBSERVED
         return _ObservedCall(self.telemetry, call, self._cloud if call.on_cloud else self.server)
 
     def upload(self) -> AbstractContextManager[Recorded]:
-        """As ``ClientObserver`` has it."""
+        """Implement ``ClientObserver.upload``."""
         return _ObservedUpload(self.telemetry.tracer)
 
 
 class _ObservedCall:
-    """A call under way, and its attempts."""
+    """The span and the metrics of a call and its attempts."""
 
     def __init__(self, telemetry: OpenTelemetry, call: Outgoing, server: Server) -> None:
         self._telemetry = telemetry
@@ -161,20 +161,20 @@ class _ObservedCall:
 
 
 class _Columns:
-    """Remembers the result of an upload or a batch, for its span."""
+    """Keeps the result of an upload or a batch for its span."""
 
     def __init__(self) -> None:
         self.attributes: Attributes = {}
         self.failure: str | None = None
 
     def record(self, columns: Mapping[str, int], stopped: BaseException | None) -> None:
-        """A ``Recorded``."""
+        """Record the result; a ``Recorded``."""
         self.attributes = {f"gatepay.upload.{name}": count for name, count in columns.items()}
         self.failure = None if stopped is None else error_type(stopped)
 
 
 class _ObservedUpload:
-    """An upload under way."""
+    """The span of an upload."""
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
@@ -187,7 +187,7 @@ class _ObservedUpload:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with HARMLESS:  # an exception of the user's may have a property of that name
+        with HARMLESS:  # an exception of the user's may have its own property ``report``, which may raise
             report: object = getattr(error, "report", None)
             if isinstance(report, UploadReport):
                 self._columns.record(report.columns(), None)
@@ -195,7 +195,7 @@ class _ObservedUpload:
 
 
 class _ObservedSubmission:
-    """A job that is being submitted."""
+    """The span of a job's submission."""
 
     def __init__(self, tracer: Tracer, queue: str) -> None:
         self._tracer = tracer
@@ -213,7 +213,7 @@ class _ObservedSubmission:
 
 
 class _ObservedBatch:
-    """A batch that a worker runs: a trace of its own, with a link to the submission."""
+    """The span and the metrics of a batch, in its own trace with a link to the submission."""
 
     def __init__(self, telemetry: OpenTelemetry, queue: str, batch: str, submitted: str) -> None:
         self._telemetry = telemetry

@@ -1,4 +1,4 @@
-"""The connection pool: `slots` decides, `stream` reaches the network, `transport` joins them for httpx."""
+"""The connection pool: `slots` assigns connections, `port` defines a connection, `transport` is the httpx transport."""
 
 from gatepay_async.pool.transport import OriginPool, PoolClosedError
 

@@ -1,4 +1,4 @@
-"""A response under way, and its body as httpx reads it."""
+"""A response whose body is still being read, and that body as an httpx stream."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -12,10 +12,10 @@ from gatepay_async.pool.slots import Slot
 @define(eq=False, repr=False)
 class Exchange:
     """
-    A response under way. Its slot comes back when the body has been read to the end, has failed, or is closed.
+    A response whose head has been read. It returns its slot when the body ends, fails or is closed.
 
     Attributes:
-        head: Of the response.
+        head: The status and headers of the response.
     """
 
     head: Head
@@ -25,10 +25,10 @@ class Exchange:
 
     async def read(self) -> bytes:
         """
-        Read some of the body; nothing at its end.
+        Read the next part of the body. At the end of the body the part is empty.
 
         Raises:
-            httpx.TransportError: It broke off.
+            httpx.TransportError: The body broke off.
         """
         if self._slot is None:
             return b""
@@ -43,10 +43,10 @@ class Exchange:
 
     async def read_whole(self, *, most: int) -> Answer:
         """
-        Read the body to its end, and no further once there are more bytes than *most*.
+        Read the body to its end. Stop early once it has more than *most* bytes.
 
         Raises:
-            httpx.TransportError: It broke off.
+            httpx.TransportError: The body broke off.
         """
         parts: list[bytes] = []
         size = 0
@@ -67,14 +67,14 @@ class Exchange:
             try:
                 await self._connection.finish()
             finally:
-                if self._connection is not slot.connection:  # it is in no slot
+                if self._connection is not slot.connection:  # see OriginPool._send_aside
                     await self._connection.aclose()
         finally:
             await self._return_slot(slot)
 
 
 class Body(httpx.AsyncByteStream):
-    """The body of an exchange, for httpx. An iterator and no generator: nothing is left half-way."""
+    """The body of an exchange, for httpx. It is no generator, so the garbage collector never has to finish it."""
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange

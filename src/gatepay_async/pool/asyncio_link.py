@@ -1,7 +1,7 @@
 """
-Bytes over TCP, TLS or a Unix socket on asyncio: a protocol of its own, with nothing between it and the event loop.
+Sends and receives bytes over TCP, TLS or a Unix socket on asyncio, as an `asyncio.Protocol` of its own.
 
-What the bytes mean is for `asyncio_wire`.
+`asyncio_wire` adds HTTP.
 """
 
 import asyncio
@@ -19,26 +19,26 @@ from gatepay_async.pool.tls import Tls
 from gatepay_async.pool.watching import never, watch
 from gatepay_async.words.problem import Problem, message_of
 
-# Turns of the event loop for it to tell what the system holds. It takes two.
+# The most turns of the event loop to wait until it has delivered the bytes that the system holds. It needs two.
 TURNS: Final = 100
 
 CLOSED_HERE: Final = Problem("closed_at_this_end")
 NO_TLS: Final = Problem("closed_before_tls")
 
-# httpcore's names for what can be asked about a connection; asyncio's names for the same.
+# httpcore's names for facts about a connection, and asyncio's names for the same.
 _ASYNCIO_NAMES: Final = {"client_addr": "sockname", "server_addr": "peername", "socket": "socket"}
-# Not connected. A name that can't be written in a certificate's or the system's way is a ValueError.
+# Errors of connecting. A host name that can't be encoded for DNS or TLS raises ValueError.
 _UNREACHABLE: Final = (OSError, ValueError)
 
 
 class Link(asyncio.Protocol):
     """
-    A connection that somebody opens, writes to and waits for. `data_received` and `end_received` are for who reads it.
+    A connection's socket and TLS. The subclass reads the bytes, in `data_received` and `end_received`.
 
     Args:
-        host: To connect to, and to be named by the certificate.
-        port: Likewise.
-        tls: What to believe of certificates; None: no TLS.
+        host: The host to connect to; its certificate must have this name.
+        port: The port to connect to.
+        tls: The TLS context, or None for a connection without TLS.
         uds: The path of a Unix socket to connect to instead.
     """
 
@@ -57,23 +57,23 @@ class Link(asyncio.Protocol):
         self._tls: Tls | None = None
         self._agreed = tls is None
         self._waiter: asyncio.Future[None] | None = None
-        self._until = math.inf  # nobody waits any longer
+        self._until = math.inf  # the deadline of the exchange
         self._timer: asyncio.TimerHandle | None = None
         self._is_late = False
-        self._is_asked = False  # a request is under way
+        self._is_asked = False  # an exchange is running
         self._is_usable = False
-        self._is_full = False  # nothing can be written
-        self._is_over = False  # nothing more comes
+        self._is_full = False  # the transport's write buffer is full
+        self._is_over = False  # no more bytes will arrive
         self._failure: Exception | None = None
 
-    # -- what the pool asks ------------------------------------------------------------------------------------------
+    # -- called by the pool ------------------------------------------------------------------------------------------
 
     def is_here(self) -> bool:
-        """Whether it was opened in this process, on the event loop that runs now."""
+        """Whether the connection was opened in this process, on the running event loop."""
         return self._loop is running_loop() and self._forks == PROCESS.forks
 
     async def aclose(self) -> None:
-        """Close the socket. Never waits, so nothing can come between."""
+        """Close the socket. This never waits, so a cancellation can't interrupt it."""
         self._is_usable = False
         self._is_over = True
         if self._failure is None:
@@ -82,7 +82,7 @@ class Link(asyncio.Protocol):
         self._wake()
 
     def get_extra_info(self, info: str) -> Any:
-        """Answer the questions that httpcore's streams do: `ssl_object`, `client_addr`, `server_addr`, `socket`."""
+        """Answer as httpcore's streams do: `ssl_object`, `client_addr`, `server_addr`, `socket`, `is_readable`."""
         if info == "ssl_object":
             return None if self._tls is None else self._tls.object
         if info == "is_readable":
@@ -91,24 +91,24 @@ class Link(asyncio.Protocol):
             return None
         return self._transport.get_extra_info(_ASYNCIO_NAMES[info])
 
-    # -- what the event loop tells -----------------------------------------------------------------------------------
+    # -- called by the event loop ------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """There is a connection."""
+        """Keep the transport."""
         self._transport = cast("asyncio.Transport", transport)
         self._is_readable = watch(transport.get_extra_info("socket").fileno())
-        if self._is_over:  # it was closed before it was there
+        if self._is_over:  # aclose() was called while it was connecting
             self._abort()
 
     def eof_received(self) -> None:
-        """Nothing more will come; the event loop closes the transport."""
+        """Note that the server sends no more. The event loop then closes the transport."""
         self._end()
 
     def end_received(self) -> None:
-        """Nothing more will come, for whatever reason."""
+        """Handle the end of the received bytes, for whatever reason."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is over."""
+        """Note that the transport is closed, and why."""
         if exc is not None and not self._is_over:
             self._failure = httpx.ReadError(_reason(exc))
             self._is_over = True
@@ -117,11 +117,11 @@ class Link(asyncio.Protocol):
         self._end()
 
     def pause_writing(self) -> None:
-        """The other end takes nothing."""
+        """Note that the write buffer is full."""
         self._is_full = True
 
     def resume_writing(self) -> None:
-        """It takes more."""
+        """Note that there is room in the write buffer again."""
         self._is_full = False
         self._wake()
 
@@ -160,7 +160,7 @@ class Link(asyncio.Protocol):
             self._tls = tls = Tls(context, hostname)
             async with asyncio.timeout(seconds):
                 await self._agree(tls)
-                # In the same time: what follows may have come by half.
+                # Within the same time limit: a record after the handshake may have arrived only in part.
                 self._is_usable = await self._look_before_use()
         except TimeoutError as error:
             raise httpx.ConnectTimeout(Problem("no_tls", seconds=seconds)) from error
@@ -175,16 +175,16 @@ class Link(asyncio.Protocol):
                 if self._is_over:
                     raise ConnectionResetError(NO_TLS if self._failure is None else message_of(self._failure))
         finally:
-            self._pass_on(tls)  # an alert, too
+            self._pass_on(tls)  # after an error this sends TLS's alert
         self._agreed = True
         self._receive_opened(tls)
 
     async def _look_before_use(self) -> bool:
         """
-        Have the event loop tell what has come already: TLS's session tickets, for example.
+        Let the event loop deliver what has arrived already: TLS's session tickets, for example.
 
         Returns:
-            Whether it is at rest now, and no byte of a reply has come.
+            Whether all of it is read, and it held no byte of a reply.
         """
         for _ in range(TURNS):
             if self._is_over:
@@ -210,14 +210,15 @@ class Link(asyncio.Protocol):
         opened = tls.read()
         has_answered = self._pass_on(tls)
         if not self._is_asked and (opened or (has_answered and self._is_usable)):
-            # TLS itself has answered where the server wants to agree anew: no request can be sealed until that is done.
+            # Bytes that no request asked for; or the server wants to renegotiate TLS, and until that is done no request
+            # can be encrypted.
             self._give_up()
             return b""
         if tls.ended:
             self._is_usable = False
-            self._loop.call_soon(self._end_tls, tls)  # once what came before it is read
+            self._loop.call_soon(self._end_tls, tls)  # after the caller has read *opened*
         elif not opened:
-            self._wake()  # who waits for the rest of a record
+            self._wake()  # _look_before_use() may be waiting for the rest of a record
         return opened
 
     def _end_tls(self, tls: Tls) -> None:
@@ -234,18 +235,23 @@ class Link(asyncio.Protocol):
     def _write_out(self, data: bytes | memoryview) -> None:
         transport = self._transport
         if transport is None or self._is_over:
-            return  # whoever waits for the reply is told
+            return  # waiting for the reply raises the error
         if self._tls is None:
             transport.write(data)
             return
         try:
             self._tls.write(data)
-        except ssl.SSLError as error:  # a failure that hasn't been told yet, or the other end wants to agree anew
+        except ssl.SSLError as error:  # an earlier failure, or the server wants to renegotiate
             raise httpx.WriteError(_reason(error)) from error
         transport.write(self._tls.drain())
 
     def _wait(self) -> asyncio.Future[None]:
-        """Give what is done when something has happened, whatever it is."""
+        """
+        Return a future that is done at the next event: bytes, the end, room to write, or the deadline.
+
+        Raises:
+            RuntimeError: Another task waits already.
+        """
         if self._waiter is not None and not self._waiter.done():
             raise RuntimeError("another task is using this response already")
         self._waiter = self._loop.create_future()
@@ -253,9 +259,10 @@ class Link(asyncio.Protocol):
 
     def _wake_at(self, until: float) -> None:
         """
-        Wake whoever waits at *until*, on the event loop's clock.
+        Wake the waiting task at *until*, on the event loop's clock.
 
-        One timer serves many exchanges: it isn't set back when one ends, but looks when it rings whether it is time.
+        One timer serves many exchanges, since setting one costs much. An exchange that ends leaves the timer running;
+        when it fires too early for the current exchange, it is set again.
         """
         self._until, self._is_late = until, False
         timer = self._timer
@@ -281,14 +288,14 @@ class Link(asyncio.Protocol):
         return self._transport is not None and self._transport.get_write_buffer_size() > 0
 
     def _end(self) -> None:
-        """Nothing more comes."""
+        """Note that no more bytes will arrive, and wake the waiting task."""
         self._is_over = True
         self._is_usable = False
         self.end_received()
         self._wake()
 
     def _give_up(self) -> None:
-        """Close it: it has said what nobody asked for, or what nobody understands."""
+        """Close the connection: the server has sent bytes that are unasked for or invalid."""
         self._abort()
         self._end()
 
@@ -301,10 +308,10 @@ class Link(asyncio.Protocol):
                 self._timer.cancel()
             transport.abort()
             return
-        # Only its own event loop may touch it. Of a process that has forked this one, nothing may be touched at all.
+        # Only the transport's own event loop may close it. After a fork, the socket belongs to the parent process.
         self._transport = None
         if self._forks == PROCESS.forks:
-            with suppress(RuntimeError):  # that event loop is closed: nothing but this has held the socket
+            with suppress(RuntimeError):  # that event loop is closed; dropping the transport closes the socket
                 self._loop.call_soon_threadsafe(transport.abort)
 
 

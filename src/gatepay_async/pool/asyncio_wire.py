@@ -1,9 +1,9 @@
 """
 One connection on asyncio: HTTP over an `asyncio_link`.
 
-The event loop tells at once when a byte comes, or the connection's end. One that comes while no request is under way
-closes the connection. And in the last moment before a request leaves, the system is asked whether there is one that the
-event loop hasn't told of yet: what has come by then is no reply to it.
+A reply must never be taken for the reply to a later request. So a byte that arrives between two requests closes the
+connection. The event loop may not have delivered that byte yet: just before a request is sent, the system is asked
+whether the socket is readable.
 """
 
 import asyncio
@@ -20,7 +20,8 @@ from gatepay_async.pool.requests import Framing, encode
 from gatepay_async.pool.responses import ResponseReader
 from gatepay_async.words.problem import Problem
 
-# How much is handed to the system at a time, and how much of a reply may wait for its reader before no more is read.
+# The most bytes of one write, and the most bytes of a reply that wait for the reader before reading from the socket
+# pauses.
 AT_A_TIME: Final = 64 * 1024
 MOST_HELD: Final = 256 * 1024
 
@@ -30,7 +31,7 @@ TOO_LATE: Final = Problem("deadline_passed")
 
 
 class Wire(Link):
-    """A connection that opens itself for its first request, and carries one after the other: a `port.Connection`."""
+    """A `port.Connection` that connects for its first request and carries one request after the other."""
 
     __slots__ = ("_is_last", "_is_new", "_is_paused", "_is_sent", "_read_timeout", "_reader")
 
@@ -38,19 +39,19 @@ class Wire(Link):
         super().__init__(host, port, tls=tls, uds=uds)
         self._reader = ResponseReader()
         self._is_new = True
-        self._is_last = False  # the request says that it is
-        self._is_sent = False  # all of it was handed to the event loop
-        self._is_paused = False  # nothing is read
+        self._is_last = False  # the request has `Connection: close`
+        self._is_sent = False  # the whole request was written to the transport
+        self._is_paused = False  # reading is paused
         self._read_timeout: float | None = None
 
-    # -- what the pool asks ------------------------------------------------------------------------------------------
+    # -- called by the pool ------------------------------------------------------------------------------------------
 
     def is_fit(self) -> bool:
-        """Whether it may carry another request; the system is asked when one is sent."""
+        """Whether the connection can carry another request, without asking the system; sending asks it."""
         return self._is_usable and not self._is_asked and (self._tls is None or self._tls.at_rest)
 
     async def ask(self, outgoing: bytes, *, on_send: Callable[[], object], until: float, most: int) -> Answer | None:
-        """As the port says. What is too long to be written at once is for `send`."""
+        """Make a whole exchange, as `port.Connection.ask` says; None also for a request too long for one write."""
         is_ready = self.is_here() and self.is_fit() and len(outgoing) <= AT_A_TIME
         if not is_ready or self._is_readable():
             return None
@@ -82,9 +83,9 @@ class Wire(Link):
         Connect if need be, send *request*, and read the head of its response.
 
         Raises:
-            NotAvailableError: The connection has ended, or the server spoke before it was asked. Nothing was sent.
-            httpx.ConnectError: There is no connection to be had. Nothing was sent.
-            httpx.LocalProtocolError: It is no request of HTTP.
+            NotAvailableError: The connection has ended, or the server sent bytes before the request. Nothing was sent.
+            httpx.ConnectError: Connecting failed. Nothing was sent.
+            httpx.LocalProtocolError: *request* is not valid HTTP.
             httpx.TransportError: Any other failure.
         """
         extensions = request.extensions
@@ -117,10 +118,10 @@ class Wire(Link):
 
     async def read(self) -> bytes:
         """
-        Read some of the body; nothing at its end.
+        Read the next part of the body. At the end of the body the part is empty.
 
         Raises:
-            httpx.TransportError: It broke off.
+            httpx.TransportError: The body broke off.
         """
         reader = self._reader
         while not reader.parts:
@@ -135,17 +136,17 @@ class Wire(Link):
         return part
 
     async def finish(self) -> None:
-        """End the exchange; the connection stays fit if the reply was read to its end and nothing came behind it."""
+        """End the exchange. The connection stays fit if the reply was read to its end and nothing followed it."""
         reader = self._reader
         if not (reader.complete and reader.reusable) or reader.surplus or reader.parts or self._is_last:
             self._is_usable = False
         reader.forget()
         self._is_asked = False
 
-    # -- what the event loop tells -----------------------------------------------------------------------------------
+    # -- called by the event loop ------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """Bytes have come."""
+        """Read *data* as part of the reply; close the connection if no request is running."""
         if self._tls is not None:
             data = self._open_records(self._tls, data)
             if not data:
@@ -155,7 +156,8 @@ class Wire(Link):
             self._give_up()
             return
         if not self._is_sent or self._has_unsent():
-            # It may be right, but then the server may take the rest of the request for another one and answer it, too.
+            # The reply came before the whole request was sent. It may be valid. But the server may read the rest of
+            # the request as another request and answer that too.
             self._is_usable = False
         reader.feed(data)
         if reader.problem is not None:
@@ -166,8 +168,8 @@ class Wire(Link):
         self._wake()
 
     def end_received(self) -> None:
-        """See whether the response is complete, now that nothing more will come."""
-        # Over TLS the server has to say itself that this is the end (RFC 9112, 9.8): anybody can end TCP's part.
+        """End a response that has no length."""
+        # Over TLS only the server's close_notify ends it (RFC 9112, 9.8): anybody on the network can close TCP.
         if self._is_asked and self._failure is None and (self._tls is None or self._tls.ended):
             self._reader.end()
 
@@ -190,8 +192,8 @@ class Wire(Link):
             self._is_usable = False  # as in data_received()
 
     async def _is_more_wanted(self) -> bool:
-        """Whether there is use in writing more, after a turn of the event loop for it to say what has come."""
-        await asyncio.sleep(0)
+        """Whether to go on writing: False once the reply is complete or the connection has ended."""
+        await asyncio.sleep(0)  # lets the event loop deliver what has arrived
         return not self._is_answered()
 
     async def _write_part(self, data: bytes | memoryview, seconds: float | None) -> None:
@@ -212,15 +214,15 @@ class Wire(Link):
             raise httpx.ReadTimeout(Problem("nothing_to_read", seconds=seconds)) from error
 
     def _is_answered(self) -> bool:
-        """Whether the whole reply is there, or can't come any more."""
+        """Whether the reply is complete or can't arrive any more."""
         return self._is_over or self._reader.complete
 
     def _raise_if_lost(self) -> None:
         """
-        See whether the reply can still come.
+        Do nothing while the reply can still arrive.
 
         Raises:
-            httpx.TransportError: It can't.
+            httpx.TransportError: The reply can't arrive any more.
         """
         reader = self._reader
         if reader.problem is not None:

@@ -1,4 +1,4 @@
-"""A TCP connection for asyncio: all addresses of a name, side by side (RFC 8305), and no socket ever lost."""
+"""Opens a TCP connection for asyncio: tries a host's addresses in parallel (RFC 8305) and never leaks a socket."""
 
 import asyncio
 import socket
@@ -7,18 +7,20 @@ from typing import Any, Final
 
 import anyio
 
-# Seconds of an attempt before the next one sets off beside it (RFC 8305, 5).
+# Seconds after which the next address is tried too (RFC 8305, 5).
 HEAD_START: Final = 0.25
 
-Address = tuple[int, int, int, Any]  # family, type, protocol, and what connect() takes
+Address = tuple[int, int, int, Any]  # family, type, protocol, and the argument of connect()
 
 
 async def connect_tcp(host: str, port: int) -> socket.socket:
     """
-    Connect to *host*. uvloop has no happy eyeballs, and those of asyncio may lose a socket to a cancellation.
+    Connect to *host*, trying its addresses in parallel.
+
+    uvloop can't do that, and asyncio's own ``create_connection`` may leak a socket when it is cancelled.
 
     Raises:
-        OSError: No address of it answers.
+        OSError: No address of *host* answers.
     """
     addresses = await _resolve(host, port)
     if len(addresses) == 1:
@@ -36,7 +38,13 @@ async def connect_tcp(host: str, port: int) -> socket.socket:
 
 
 class _Race:
-    """The first that connects wins."""
+    """
+    Connects to several addresses in parallel and keeps the first socket that connects.
+
+    Attributes:
+        winner: That socket, or None if no address answered.
+        errors: The errors of the other addresses.
+    """
 
     def __init__(self) -> None:
         self.winner: socket.socket | None = None
@@ -66,7 +74,7 @@ class _Race:
 
 
 async def _resolve(host: str, port: int) -> list[Address]:
-    """Find the addresses of *host*; the families take turns (RFC 8305, 4)."""
+    """Return the addresses of *host*, IPv6 and IPv4 alternating (RFC 8305, 4)."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except socket.gaierror:

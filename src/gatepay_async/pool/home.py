@@ -1,4 +1,4 @@
-"""Where this runs. A connection is good for the process and the event loop that have opened it, and for no other."""
+"""The current process and event loop. Only the process and the event loop that opened a connection may use it."""
 
 import asyncio
 import os
@@ -13,7 +13,8 @@ class _Process:
     This process.
 
     Attributes:
-        forks: How often it was forked since this was imported: what has noted another number came with the fork.
+        forks: The number of forks between the import of this module and this process. An object that has stored
+            another number was made in a parent process.
     """
 
     def __init__(self) -> None:
@@ -24,11 +25,11 @@ class _Process:
 
 
 PROCESS: Final = _Process()
-getattr(os, "register_at_fork", dict)(after_in_child=PROCESS.note_fork)  # Windows forks nothing
+getattr(os, "register_at_fork", dict)(after_in_child=PROCESS.note_fork)  # Windows has no fork
 
 
 class Home:
-    """The process and the event loop that are running when it is made."""
+    """The process and the event loop in which this object was made."""
 
     __slots__ = ("_forks", "_token")
 
@@ -37,9 +38,10 @@ class Home:
         self._token: Any = current_token()
 
     def is_here(self) -> bool:
-        """Whether they are running now."""
+        """Whether the caller runs in that process and on that event loop."""
         return self._forks == PROCESS.forks and self._token == current_token()
 
 
-# The event loop of asyncio; None: another library's runs, or none. asyncio names it for whoever writes an event loop.
+# Returns asyncio's running event loop, or None (on trio, or outside an event loop). asyncio documents this function
+# for authors of event loops.
 running_loop: Final[Callable[[], asyncio.AbstractEventLoop | None]] = asyncio._get_running_loop  # noqa: SLF001 -- see above

@@ -1,8 +1,8 @@
 """
-A connection of httpcore's over a `stream` of ours: on trio, and where there is no httptools.
+A connection of httpcore over our own `stream`: used on trio, and where httptools is not installed.
 
-On asyncio it serves, too, whoever asks for httpcore's own events (``trace``) or has patched its connections, as respx
-does.
+On asyncio it is also used for a request with httpcore's ``trace`` extension, and where httpcore's connections are
+patched, as respx does.
 """
 
 import ssl
@@ -17,7 +17,7 @@ from gatepay_async.pool.port import Body, Head, NotAvailableError, Request
 from gatepay_async.pool.stream import NetworkStream
 from gatepay_async.words.problem import Problem, message_of
 
-# From httpcore's errors to httpx's, the most special one first wherever one is a kind of another.
+# From httpcore's errors to httpx's. A subclass comes before its base class.
 TRANSLATIONS: Final[Mapping[type[Exception], type[httpx.TransportError]]] = {
     httpcore.ConnectTimeout: httpx.ConnectTimeout,
     httpcore.ReadTimeout: httpx.ReadTimeout,
@@ -33,12 +33,12 @@ TRANSLATIONS: Final[Mapping[type[Exception], type[httpx.TransportError]]] = {
     httpcore.ProtocolError: httpx.ProtocolError,
     httpcore.ProxyError: httpx.ProxyError,
     httpcore.UnsupportedProtocol: httpx.UnsupportedProtocol,
-    # A connection that says so has written nothing of the request.
+    # httpcore raises this before it has written a byte of the request.
     httpcore.ConnectionNotAvailable: httpx.ConnectError,
 }
 FOREIGN: Final = tuple(TRANSLATIONS)
 
-# Where httpcore's connection keeps what it has read of the stream.
+# The private attribute in which httpcore's connection keeps its h11 parser.
 _H11: Final = "_h11_state"
 _WITHOUT_BODY: Final = (204, 205, 304)
 _DEFAULT_PORTS: Final = {b"http": 80, b"https": 443}
@@ -46,10 +46,10 @@ _DEFAULT_PORTS: Final = {b"http": 80, b"https": 443}
 
 class HttpcoreConnection(httpcore.AsyncHTTPConnection):
     """
-    A connection and its stream: a `port.Connection`.
+    A `port.Connection`: a connection of httpcore and its stream.
 
-    Only closing its `network` closes it: what httpcore believes of a connection after a cancellation (it may say
-    "connecting" or "new" for ever, encode/httpcore#1093) then doesn't matter.
+    Only closing `network` closes the connection. httpcore's own state can be wrong after a cancellation: it may stay
+    "connecting" or "new" for ever (encode/httpcore#1093).
     """
 
     def __init__(self, origin: httpcore.Origin, ssl_context: ssl.SSLContext | None, uds: str | None) -> None:
@@ -58,25 +58,25 @@ class HttpcoreConnection(httpcore.AsyncHTTPConnection):
         self._response: httpcore.Response | None = None
         self._is_to_the_end = False
         self._parts: AsyncIterator[bytes] = _BytesBody(b"")
-        # No keepalive_expiry: how long it has been idle is for the slots to say, by their one clock.
+        # No keepalive_expiry: the pool closes connections that have been idle for too long.
         super().__init__(origin, ssl_context=ssl_context, uds=uds, network_backend=self.network)
 
     def is_here(self) -> bool:
-        """Whether it was opened in this process, on the event loop that runs now."""
+        """Whether the connection was opened in this process, on the running event loop."""
         return self.network.is_here()
 
     def is_fit(self) -> bool:
-        """Whether a request may be written to it: at rest, not closed by the server, and no byte left over anywhere."""
+        """Whether the connection can carry another request: it is idle and open, and no byte is left unread."""
         return self.is_available() and self.network.is_quiet() and self._has_read_all()
 
     def _has_read_all(self) -> bool:
-        """Whether the last response ended where what httpcore has read of the stream ends."""
-        # Not public. Without it no connection is used twice, which a test would see.
+        """Whether httpcore has read no bytes behind the last response."""
+        # The parser is a private attribute. If httpcore renames it, no connection is reused, and a test fails.
         parser = getattr(self._connection, _H11, None)
         return parser is not None and not parser.trailing_data[0]
 
     async def ask(self, outgoing: bytes, *, on_send: object, until: float, most: int) -> None:
-        """Nothing: httpcore may wait anywhere."""
+        """Send nothing and return None: httpcore may wait at any step, which `ask` must not."""
 
     async def send(self, request: Request) -> Head:
         """Send *request* and read the head of the response."""
@@ -85,26 +85,26 @@ class HttpcoreConnection(httpcore.AsyncHTTPConnection):
         self.network.on_send = extensions.get("on_send")
         self.network.request_begun = False
         try:
-            # By this very method and no shorter way: it is where respx steps in.
+            # This method must be called by this name: respx patches it.
             response = await self.handle_async_request(self._to_httpcore(request))
         except FOREIGN as error:
             raise _to_httpx_error(error) from error
         fields = {name.lower(): value for name, value in response.headers}
         if {b"content-length", b"transfer-encoding"} <= fields.keys():
-            # Two lengths: whoever forwarded it may have read the other one (RFC 9112, 6.3).
+            # Two lengths: a proxy may have used the other one (RFC 9112, 6.3).
             self.network.not_reusable = True
         if response.status in _WITHOUT_BODY:
-            # A server that sends one all the same may send it late, when the next call is under way.
+            # A server may send a forbidden body late, while the next call is running.
             self.network.not_reusable = True
         self._response = response
         self._is_to_the_end = not fields.keys() & {b"content-length", b"transfer-encoding"}
-        # httpcore's type allows for its synchronous half.
+        # httpcore's type also allows a synchronous stream.
         self._parts = aiter(cast(AsyncIterable[bytes], response.stream))
         # httpcore types an empty default as dict[Unknown, Unknown].
         return Head(response.status, response.headers, fields, cast(Any, response).extensions)
 
     async def read(self) -> bytes:
-        """Read some of the body; nothing at its end."""
+        """Read the next part of the body. At the end of the body the part is empty."""
         try:
             async for part in self._parts:
                 if part:
@@ -116,7 +116,7 @@ class HttpcoreConnection(httpcore.AsyncHTTPConnection):
         return b""
 
     async def finish(self) -> None:
-        """End the exchange: httpcore finds out whether it is complete, and closes the stream if it isn't."""
+        """End the exchange. httpcore closes the stream if the exchange is not complete."""
         await cast(httpcore.Response, self._response).aclose()
         await self._exhaust_parts()
 
@@ -126,11 +126,11 @@ class HttpcoreConnection(httpcore.AsyncHTTPConnection):
 
     async def _exhaust_parts(self) -> None:
         """
-        Let httpcore's generators come to their end.
+        Run httpcore's generators to their end.
 
-        Left half-way they would wait for the garbage collector, which trio complains of. At their end
-        already, they say so; otherwise the stream is closed, and reading from it fails without waiting. A task
-        that is reading at this moment (RuntimeError) is told so too, and finishes them itself.
+        The garbage collector would have to finish a suspended generator, and trio warns about that. This never waits:
+        the generators are at their end, or the stream is closed and reading from it fails at once. If another task is
+        reading at this moment (RuntimeError), that task finishes them.
         """
         with suppress(*FOREIGN, RuntimeError):
             async for _ in self._parts:
@@ -158,10 +158,10 @@ def _stream(body: Body) -> AsyncIterable[bytes]:
 
 class _BytesBody:
     """
-    A request's body that is there already; each iteration gives all of it.
+    A request's body of known bytes. It can be iterated over several times.
 
-    An iterator and no generator, as httpx's is: httpcore leaves that half-way when it is cancelled while it
-    writes, and the garbage collector has to finish it, which trio complains of.
+    It is no generator: httpcore leaves a generator suspended when it is cancelled while writing. The garbage collector
+    would have to finish it, and trio warns about that.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -178,8 +178,8 @@ class _BytesBody:
 
 
 def _to_httpx_error(error: Exception) -> httpx.TransportError:
-    """Put an error of httpcore in httpx's terms, its text kept."""
+    """Return the httpx error for an error of httpcore, with the same text."""
     if isinstance(error, httpcore.ConnectionNotAvailable):
-        # Who knows how much of a stream of the caller's has been read.
+        # Some of the caller's stream may have been read.
         return NotAvailableError(message_of(error), untouched=False)
     return next(kind(message_of(error)) for foreign, kind in TRANSLATIONS.items() if isinstance(error, foreign))

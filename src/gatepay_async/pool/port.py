@@ -1,4 +1,4 @@
-"""What the pool asks of a connection, whoever talks over it: `asyncio_wire` on asyncio, `over_httpcore` elsewhere."""
+"""The interface between the pool and a connection: `asyncio_wire` on asyncio, `over_httpcore` on trio."""
 
 from collections.abc import AsyncIterable, Callable
 from typing import Any, Protocol
@@ -12,10 +12,10 @@ Body = bytes | AsyncIterable[bytes]
 
 class NotAvailableError(httpx.ConnectError):
     """
-    The connection has written nothing of the request, and won't.
+    The connection can't carry the request, and has written nothing of it.
 
     Attributes:
-        untouched: Nothing of the request's body was read either.
+        untouched: Whether nothing of the request's body was read either.
     """
 
     def __init__(self, message: str, *, untouched: bool) -> None:
@@ -24,20 +24,20 @@ class NotAvailableError(httpx.ConnectError):
 
 
 class TooLateError(httpx.ReadTimeout):
-    """The response was not there in time."""
+    """The response was not complete in time."""
 
 
 @define
 class Request:
     """
-    What goes out.
+    An HTTP request.
 
     Attributes:
-        target: Path and query.
-        headers: Those that frame the body included.
-        extensions: httpx's, and those of `OriginPool`.
-        start: The head as bytes, up to the value of Content-Length, where that was made before; or empty.
-        is_last: Its head says that the connection ends with it.
+        target: The path and the query.
+        headers: All headers, with Content-Length or Transfer-Encoding.
+        extensions: httpx's extensions, and those of `OriginPool`.
+        start: The encoded head up to the value of Content-Length, if it was prepared; else empty.
+        is_last: Whether the request has `Connection: close`.
     """
 
     method: bytes
@@ -52,10 +52,10 @@ class Request:
 @frozen
 class Prepared:
     """
-    What is the same for all requests of a kind: the fields of `Request` but for body and extensions.
+    The part of a `Request` that is the same for all calls to one URL: everything but the body and the extensions.
 
     Attributes:
-        headers: Without Content-Length.
+        headers: All headers but Content-Length.
     """
 
     method: bytes
@@ -68,12 +68,12 @@ class Prepared:
 @define
 class Head:
     """
-    What comes back before the body.
+    The status and headers of a response.
 
     Attributes:
-        headers: As they came.
-        fields: Their values by lower-case name; the last one, where a name comes twice.
-        extensions: httpx's.
+        headers: As received.
+        fields: The headers' values by lower-case name. If a name comes twice, this has the last value.
+        extensions: httpx's extensions of a response.
     """
 
     status: int
@@ -88,9 +88,9 @@ class Answer:
     A whole response.
 
     Attributes:
-        headers: As they came.
-        fields: As those of `Head`.
-        body: As it came; longer than the most that was wanted, if there was more.
+        headers: As received.
+        fields: As in `Head`.
+        body: As received. A body longer than the caller's limit is cut somewhere behind the limit.
     """
 
     status: int
@@ -100,31 +100,35 @@ class Answer:
 
 
 class Connection(Protocol):
-    """One connection, for one exchange after the other: `send`, `read` to the end or not, `finish`; or `ask`."""
+    """
+    One connection, which carries one exchange after the other.
+
+    An exchange is `send`, any number of `read`, and `finish`; or else one `ask`.
+    """
 
     def is_fit(self) -> bool:
-        """Whether it may carry another request, as far as is known without asking the system."""
+        """Whether the connection can carry another request, as far as is known without asking the system."""
         ...
 
     def is_here(self) -> bool:
-        """Whether it was opened in this process, on the event loop that runs now. Any other leaves it alone."""
+        """Whether the connection was opened in this process, on the running event loop. If not, don't use it."""
         ...
 
     async def ask(self, outgoing: bytes, *, on_send: Callable[[], object], until: float, most: int) -> Answer | None:
         """
-        Make a whole exchange, if that needs no wait but the one for the response.
+        Make a whole exchange, if only the response has to be waited for.
 
         Args:
-            outgoing: The request.
+            outgoing: The encoded request.
             on_send: Called before the first byte leaves.
-            until: When the wait ends, on the event loop's clock.
-            most: Read no further once there are more bytes than these.
+            until: The deadline, on the event loop's clock.
+            most: Stop reading once the body has more than this number of bytes.
 
         Returns:
-            The response, or None: nothing was sent, and `send` may do it.
+            The response; or None if nothing was sent and the caller has to use `send`.
 
         Raises:
-            TooLateError: It is later than *until*.
+            TooLateError: The response was not complete at *until*.
             httpx.TransportError: As `send` and `read`.
         """
         ...
@@ -134,19 +138,23 @@ class Connection(Protocol):
         Connect if need be, send *request*, and read the head of its response.
 
         Raises:
-            NotAvailableError: Nothing was sent; another connection may do.
+            NotAvailableError: Nothing was sent. The caller may use another connection.
             httpx.TransportError: Any other failure.
         """
         ...
 
     async def read(self) -> bytes:
-        """Read some of the body; nothing at its end."""
+        """Read the next part of the body. At the end of the body the part is empty."""
         ...
 
     async def finish(self) -> None:
-        """End the exchange. One that isn't at its end leaves the connection unfit."""
+        """End the exchange. If the response was not read to its end, the connection is no longer fit."""
         ...
 
     async def aclose(self) -> None:
-        """Close it, at once and whatever comes; where it is not at home, let go of it."""
+        """
+        Close the connection at once; a cancellation can't interrupt this.
+
+        On another event loop or in another process, forget the connection without touching its socket.
+        """
         ...

@@ -1,4 +1,4 @@
-"""Counts the records of TLS, so that bytes inside OpenSSL can't hide; and a socket's stream that does so."""
+"""Follows the boundaries of TLS records, to know when OpenSSL holds part of a record; and a stream that does so."""
 
 from collections.abc import Mapping
 from typing import Any, Final, cast
@@ -6,15 +6,15 @@ from typing import Any, Final, cast
 from anyio import EndOfStream
 from anyio.abc import ByteStream
 
-# RFC 8446, 5.1: type, version (2), length (2); then as many bytes as the length says.
+# The bytes before a record's content (RFC 8446, 5.1): type (1), version (2), length (2).
 HEAD: Final = 5
 
 
 class Records:
     """
-    Where records begin and end, read from outside.
+    Follows where TLS records begin and end.
 
-    OpenSSL keeps part of a record without saying so: neither ``SSLObject.pending()`` nor the BIO shows it.
+    OpenSSL doesn't report that it holds part of a record: neither ``SSLObject.pending()`` nor the BIO shows it.
     """
 
     __slots__ = ("_head", "_missing")
@@ -25,11 +25,11 @@ class Records:
 
     @property
     def at_rest(self) -> bool:
-        """Whether all that came are whole records."""
+        """Whether the bytes so far end with a whole record."""
         return not (self._missing or self._head)
 
     def feed(self, data: bytes) -> None:
-        """Go on by *data*."""
+        """Count *data*, the next bytes received."""
         place = 0
         while place < len(data):
             if self._missing:
@@ -46,17 +46,17 @@ class Records:
 
 class RecordStream(ByteStream):
     """
-    A stream below TLS.
+    The encrypted stream, between the socket and TLS.
 
     Args:
-        stream: Over the socket.
+        stream: The stream over the socket.
 
     Attributes:
-        early: How many of the bytes to come had arrived before the request left. They are handed to TLS by
-            themselves, so that what is read from them can be told from the reply.
-        only_early: What came last was early.
-        fed: TLS has been given something since this was last set to False.
-        ended: Nothing more comes. Where TLS has said so before, this isn't asked and stays False.
+        early: The number of bytes still to be received that had arrived before the request was sent. TLS gets them
+            separately from later bytes, so that their content can't be taken for the reply.
+        only_early: Whether the bytes received last were early ones.
+        fed: Whether TLS has received bytes since this was last set to False.
+        ended: Whether TCP ended without TLS's close_notify. After a close_notify this stays False.
     """
 
     def __init__(self, stream: ByteStream) -> None:
@@ -70,11 +70,11 @@ class RecordStream(ByteStream):
 
     @property
     def at_rest(self) -> bool:
-        """Whether all that came are whole records, and TLS has been given all of it."""
+        """Whether the bytes so far end with a whole record, and TLS has received all of them."""
         return self._records.at_rest and not self._held
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        """Receive what comes next; never early bytes together with others."""
+        """Receive the next bytes: either only early ones or none."""
         try:
             data, self._held = self._held or await self._stream.receive(max_bytes), b""
         except EndOfStream:
@@ -93,7 +93,7 @@ class RecordStream(ByteStream):
         await self._stream.send(item)
 
     async def send_eof(self) -> None:
-        """Say that nothing more will be sent."""
+        """Close the sending half of the socket."""
         await self._stream.send_eof()
 
     async def aclose(self) -> None:
@@ -102,6 +102,6 @@ class RecordStream(ByteStream):
 
     @property
     def extra_attributes(self) -> Mapping[Any, Any]:
-        """What is known of the socket."""
+        """The socket's attributes (anyio's interface)."""
         attributes: Mapping[Any, Any] = cast("Any", self._stream).extra_attributes
         return attributes

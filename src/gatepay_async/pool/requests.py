@@ -1,4 +1,4 @@
-"""A request of HTTP/1.1 to bytes, without I/O."""
+"""Encodes HTTP/1.1 requests, without I/O."""
 
 import re
 from typing import Final
@@ -15,10 +15,10 @@ _FORBIDDEN: Final = re.compile(rb"[\0\r\n]")
 
 def encode_head(method: bytes, target: bytes, headers: Lines) -> bytes:
     """
-    The head of a request, without the empty line that ends it.
+    Encode the head of a request, without the empty line that ends it.
 
     Raises:
-        httpx.LocalProtocolError: It would be another request than it seems to be.
+        httpx.LocalProtocolError: A part is invalid: a line break in it, for example, would start another header.
     """
     if not _TOKEN.fullmatch(method) or not _TARGET.fullmatch(target):
         raise httpx.LocalProtocolError(Problem("bad_target"))
@@ -32,23 +32,23 @@ def encode_head(method: bytes, target: bytes, headers: Lines) -> bytes:
 
 
 def encode(request: Request) -> bytes:
-    """All of *request* that is there: its head, and its body if that is bytes."""
+    """Encode the head of *request*, and its body if that is bytes."""
     body = request.body if isinstance(request.body, bytes) else b""
     if request.start:
         return b"%b%d\r\n\r\n%b" % (request.start, len(body), body)
     head = encode_head(request.method, request.target, request.headers)
-    framing = Framing(request.headers)  # of a body in parts, too: what is wrong is found before a byte leaves
+    framing = Framing(request.headers)  # raises before anything is sent, also where the body is a stream
     framed = framing.frame(body) + framing.end() if isinstance(request.body, bytes) else b""
     return b"%b\r\n%b" % (head, framed)
 
 
 class Framing:
     """
-    How the body of a request is sent: in chunks, or as long as its head says.
+    Encodes the body of a request: chunked, or with the length that the headers give.
 
     Raises:
-        httpx.LocalProtocolError: The head doesn't give one length. A server could take the rest for another request,
-            and the next call would get the reply to that.
+        httpx.LocalProtocolError: The headers don't give exactly one length. A server could then read the rest of the
+            body as another request, and the next call would get the reply to that.
     """
 
     def __init__(self, headers: Lines) -> None:
@@ -60,7 +60,12 @@ class Framing:
         self._missing = int(lengths[0]) if lengths else 0
 
     def frame(self, part: bytes) -> bytes:
-        """Put *part* as it is sent."""
+        """
+        Encode the next part of the body.
+
+        Raises:
+            httpx.LocalProtocolError: The body is longer than its Content-Length.
+        """
         if self._chunked:
             return b"%x\r\n%b\r\n" % (len(part), part) if part else b""
         self._missing -= len(part)
@@ -69,7 +74,12 @@ class Framing:
         return part
 
     def end(self) -> bytes:
-        """What comes behind the last part."""
+        """
+        Return the bytes that follow the last part.
+
+        Raises:
+            httpx.LocalProtocolError: The body is shorter than its Content-Length.
+        """
         if self._missing > 0:
             raise httpx.LocalProtocolError(Problem("request_body_too_short"))
         return b"0\r\n\r\n" if self._chunked else b""

@@ -1,7 +1,8 @@
 """
 Parses HTTP/1.1 responses, without I/O. The parser is llhttp, through httptools.
 
-Most responses are plain: a head that comes in one piece and names the body's length. Those are read without it.
+Most responses are plain: the head arrives in one piece and has a Content-Length. A regular expression reads those
+faster than llhttp.
 """
 
 import re
@@ -20,10 +21,10 @@ INFORMATIONAL: Final = 200
 SWITCHING: Final = 101
 
 _LINE_ENDS: Final = b"\r\n"
-_PROTOCOL: Final = b"HTTP/"  # llhttp takes two others, which look alike
+_PROTOCOL: Final = b"HTTP/"  # llhttp also accepts RTSP/ and ICE/
 _NOTHING: Final[deque[bytes]] = deque(maxlen=0)
 
-# A head that reads the same to everybody. Whatever is another one is llhttp's, and so is what may be a mistake.
+# A head that every parser reads the same way. llhttp reads all other heads, and finds what is invalid.
 _PLAIN_HEAD: Final = re.compile(
     rb"HTTP/1\.1 ([2-5][0-9][0-9]) ([!-~](?:[ -~]*[!-~])?)\r\n((?:[-A-Za-z0-9]+: [!-~]+(?:[ \t]+[!-~]+)*\r\n)+)\r\n"
 )
@@ -41,7 +42,7 @@ class ResponseReader:
         status: The HTTP status, or 0 until the head is complete.
         reason: The reason phrase after the status.
         headers: The headers, as received.
-        fields: Their values by lower-case name.
+        fields: The headers' values by lower-case name.
         parts: The parts of the body that have arrived and were not taken yet.
         held: The number of bytes in those parts.
         complete: Whether the response has ended.
@@ -82,16 +83,16 @@ class ResponseReader:
         self._to_the_end = False
         self._informational = False
         self._idle = 0
-        self._seen: list[bytes] = []  # until the head is there
-        self._begun = 0  # responses, those before it (1xx) included
-        self._missing = 0  # bytes of the body of a plain response
+        self._seen: list[bytes] = []  # the bytes received, until the head is complete
+        self._begun = 0  # the number of heads begun, those of 1xx responses included
+        self._missing = 0  # bytes of a plain response's body that have not arrived yet
 
     def forget(self) -> None:
         """Free the response's memory: the connection may stay idle for a long time."""
         self.headers, self.fields, self.parts = [], {}, _NOTHING
 
     def feed(self, data: bytes) -> None:
-        """Read *data*, which has just come."""
+        """Read *data*, the next bytes received."""
         if self._missing:
             self._read_plain_body(data)
             return
@@ -110,39 +111,39 @@ class ResponseReader:
             self.complete = True
 
     def take(self) -> bytes:
-        """Take the first part."""
+        """Remove and return the first part."""
         part = self.parts.popleft()
         self.held -= len(part)
         return part
 
     def on_message_begin(self) -> None:
-        """A response begins: the expected one, a 1xx before it, or one that no request asked for."""
+        """Count a response that begins: the expected one, a 1xx before it, or a surplus one."""
         self._begun += 1
         if self.complete:
             self.surplus = True
 
     def on_status(self, reason: bytes) -> None:
-        """A piece of the reason phrase."""
+        """Add a piece of the reason phrase."""
         self.reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header; or a trailer, which is ignored."""
+        """Add a header; ignore a trailer."""
         if not self.status:
             self.headers.append((name, value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
-        """The head is there."""
+        """Check the head, and set `status`, `fields` and `reusable`."""
         if self.complete:
             return
         parser = self._parser
         status = parser.get_status_code()
         if status < INFORMATIONAL:
             self._informational = True
-            if status == SWITCHING or status < 100:  # noqa: PLR2004 -- HTTP's own line
+            if status == SWITCHING or status < 100:  # noqa: PLR2004 -- HTTP's lowest status
                 self._fail(Problem("unexpected_status"))
             return
         self.fields = fields = {name.lower(): value for name, value in self.headers}
-        # All of them, wherever there are several: each is one more.
+        # All headers of this name: several of them are several codings, and `fields` has only the last.
         codings = [value.lower() for name, value in self.headers if name.lower() == b"transfer-encoding"]
         version = parser.get_http_version()
         if version not in ("1.1", "1.0"):
@@ -160,8 +161,8 @@ class ResponseReader:
         self.reusable = (
             version == "1.1"
             and status not in WITHOUT_BODY
-            and not self._to_head  # the parser waits for a body
-            and not (codings and has_length)  # whoever forwarded it may have read the other one
+            and not self._to_head  # the parser still expects a body
+            and not (codings and has_length)  # a proxy may have used the other length
             and parser.should_keep_alive()
         )
         self.complete = self._to_head
@@ -169,7 +170,7 @@ class ResponseReader:
         self._seen = []
 
     def on_body(self, part: bytes) -> None:
-        """Some of the body."""
+        """Add a part of the body."""
         if self.complete:
             self.surplus = True
             return
@@ -178,7 +179,7 @@ class ResponseReader:
         self.held += len(part)
 
     def on_message_complete(self) -> None:
-        """The response has ended."""
+        """End the response, or get ready for the one after a 1xx."""
         if self._informational:
             self._informational = False
             self.headers = []
@@ -187,7 +188,7 @@ class ResponseReader:
             self.complete = True
 
     def _read_plain_head(self, data: bytes) -> bool:
-        """Read *data* if it is a plain response or the beginning of one; False: it is for the parser."""
+        """Read *data* if it is a plain response or begins one. If not, return False: the parser has to read it."""
         head = _PLAIN_HEAD.match(data)
         if head is None or self._to_head or self.problem is not None:
             return False
@@ -196,8 +197,8 @@ class ResponseReader:
         status, end, length = int(head[1]), head.end(), fields.get(b"content-length", b"")
         if (
             not _PLAIN_LENGTH.fullmatch(length)
-            or int(length) < len(data) - end  # something comes after it
-            or len(fields) != len(headers)  # one came twice
+            or int(length) < len(data) - end  # bytes follow the response
+            or len(fields) != len(headers)  # a name comes twice
             or fields.get(b"connection", _KEEP_ALIVE).lower() != _KEEP_ALIVE
             or not _NOT_PLAIN.isdisjoint(fields)
             or status in WITHOUT_BODY
@@ -221,7 +222,7 @@ class ResponseReader:
         self.complete = not self._missing
 
     def _is_http(self) -> bool:
-        """Whether this head, and each before it, begins as one of HTTP."""
+        """Whether this head, and the head of each 1xx response before it, begins with `HTTP/`."""
         rest = b"".join(self._seen)
         for _ in range(self._begun):
             rest = rest.lstrip(_LINE_ENDS)
@@ -235,9 +236,9 @@ class ResponseReader:
         if not self.status:
             self._seen.append(data)
         if data[-1] in _LINE_ENDS and len(data) > 1:
-            # llhttp skips line breaks between two responses without a word. So the last one is fed by itself: if the
-            # response has ended before it, it is surplus. But nothing is never fed: llhttp would make an empty part of
-            # the body of it, and that is the body's end.
+            # llhttp silently skips line breaks between two responses. So the last byte is fed separately: if the
+            # response is complete before it, that byte is surplus. Never feed empty bytes: llhttp would report an empty
+            # part of the body, and an empty part means the end.
             view = memoryview(data)
             self._execute(view[:-1])
             data = bytes(view[-1:])
@@ -252,7 +253,7 @@ class ResponseReader:
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
-            # What llhttp says is one of its own sentences.
+            # llhttp's message is one of its fixed sentences: it quotes nothing of the reply.
             problem = Problem("not_valid_http", reason=str(error))
         else:
             return

@@ -1,15 +1,15 @@
 """
-Who may use which connection, and when: decided here, synchronously, without I/O and without a clock.
+Assigns connections to callers: synchronously, without I/O and without a clock.
 
-A *slot* is the right to have one connection open. There are `limit` of them, and at any moment each is one of
+A *slot* is the right to have one connection open. There are `limit` slots. At any moment each slot is
 
-    free    nobody has it and nothing is open in it        (a number, no object)
-    idle    an open connection rests in it                 (a stack: the one used last is used next)
-    busy    a caller has it: connecting, talking, closing  (a set)
+    free    unused, without a connection                          (a number, no object)
+    idle    unused, with an open connection                       (a stack: last in, first out)
+    busy    used by a caller, who connects, sends, reads, closes  (a set)
 
-A caller that finds neither a free nor an idle slot takes a *ticket* and waits. A slot that comes back while
-somebody waits stays busy and goes straight to the oldest ticket, so nobody overtakes, and somebody waits only
-while every slot is busy. Every operation costs the same, whatever the number of slots and tickets.
+If no slot is free or idle, the caller takes a *ticket* and waits. A slot that is released while callers wait stays busy
+and goes to the oldest ticket: first come, first served. So a caller waits only while every slot is busy. Every
+operation takes constant time, whatever the number of slots and tickets.
 """
 
 from collections import OrderedDict, deque
@@ -24,8 +24,8 @@ class Slot(Generic[Connection]):
     The right to have one connection open, and that connection.
 
     Attributes:
-        connection: None while nothing is open in it.
-        kept: When the connection last came back fit to be used again, in seconds of the caller's clock.
+        connection: The open connection, or None.
+        kept: When the slot was last released with an open connection, in seconds of the caller's clock.
     """
 
     __slots__ = ("connection", "kept")
@@ -40,8 +40,8 @@ class Ticket(Generic[Connection]):
     A place in the queue.
 
     Attributes:
-        slot: The slot that it was given; None while it waits, and for ever if the slots were closed first.
-        wake: Called with nothing, once, when `slot` has been filled in or the slots have been closed.
+        slot: The slot assigned to this ticket. None until then, and if the slots are closed first.
+        wake: Called once without arguments, after `slot` was set or the slots were closed.
     """
 
     __slots__ = ("slot", "wake")
@@ -56,8 +56,8 @@ class Slots(Generic[Connection]):
     The slots of one pool.
 
     Args:
-        limit: How many connections may be open at once, those being opened or closed included.
-        closed: None is given out at all.
+        limit: The most connections at once, including those that are being opened or closed.
+        closed: Whether to start closed: then no slot can be acquired.
     """
 
     __slots__ = ("_busy", "_idle", "_waiting", "closed", "limit")
@@ -65,28 +65,27 @@ class Slots(Generic[Connection]):
     def __init__(self, limit: int, *, closed: bool = False) -> None:
         self.limit = limit
         self.closed = closed
-        # A set, where a number would do: a slot that is given back twice raises KeyError instead of
-        # making two slots of one.
+        # A number would be enough. A set raises KeyError if a slot is released twice.
         self._busy: set[Slot[Connection]] = set()
-        # Right end: used last. Since it is pushed and popped there, the left end is the longest idle.
+        # Slots are pushed and popped at the right end, so the left end has been idle the longest.
         self._idle: deque[Slot[Connection]] = deque()
-        # Not a deque: whoever stops waiting leaves from the middle. Not a dict: finding its first key
-        # gets slower with every key deleted before it.
+        # Not a deque: a caller that stops waiting is removed from the middle. Not a dict: finding its first key
+        # gets slower with every key deleted before that one.
         self._waiting: OrderedDict[Ticket[Connection], None] = OrderedDict()
 
     @property
     def busy(self) -> int:
-        """How many slots callers have: connecting, talking, closing."""
+        """The number of slots that callers use."""
         return len(self._busy)
 
     @property
     def idle(self) -> int:
-        """How many open connections rest."""
+        """The number of unused open connections."""
         return len(self._idle)
 
     @property
     def waiting(self) -> int:
-        """How many callers wait for a slot."""
+        """The number of callers that wait for a slot."""
         return len(self._waiting)
 
     def acquire(self) -> Slot[Connection] | None:
@@ -94,8 +93,8 @@ class Slots(Generic[Connection]):
         Take the slot of the connection that was used last, or else a free one.
 
         Returns:
-            A slot that is the caller's until `release_open()` or `release_empty()`, or None: every slot is busy, or the
-            slots are closed.
+            A slot, which the caller must release with `release_open()` or `release_empty()`; or None if every slot is
+            busy or the slots are closed.
         """
         if self.closed:
             return None
@@ -110,10 +109,10 @@ class Slots(Generic[Connection]):
 
     def acquire_used(self, *, kept_after: float) -> Slot[Connection] | None:
         """
-        Take the slot of the connection that was used last, unless one was kept no later than *kept_after*.
+        Take the slot of the connection that was used last, if all idle connections were kept after *kept_after*.
 
         Returns:
-            As `acquire`; None, too, where there is a connection to be closed first, or none to be used again.
+            As `acquire`; or None if there is no idle connection, or an expired one, which must be closed first.
         """
         if self.closed or not self._idle or self._idle[0].kept <= kept_after:
             return None
@@ -123,13 +122,13 @@ class Slots(Generic[Connection]):
 
     def enqueue(self, wake: Callable[[], None]) -> Ticket[Connection]:
         """
-        Wait for a slot, behind everybody who waits already.
+        Join the end of the queue for a slot.
 
         Args:
-            wake: Called once, when there is something to see on the ticket or the slots are closed.
+            wake: Called once, after the ticket has got a slot or the slots were closed.
 
         Returns:
-            A ticket; it must be left with `leave_queue()` unless its slot is taken up.
+            A ticket. The caller must pass it to `leave_queue()` in the end.
         """
         ticket: Ticket[Connection] = Ticket(wake)
         self._waiting[ticket] = None
@@ -137,11 +136,10 @@ class Slots(Generic[Connection]):
 
     def leave_queue(self, ticket: Ticket[Connection]) -> Slot[Connection] | None:
         """
-        Stop waiting, whatever has happened to *ticket* meanwhile.
+        Leave the queue, whether or not *ticket* has got a slot.
 
         Returns:
-            The slot that had been given to it already, if any: it is the caller's, who must pass it on with
-            `release_open()` or `release_empty()`.
+            The slot of the ticket, which the caller must release; or None if it has got none.
         """
         self._waiting.pop(ticket, None)
         slot, ticket.slot = ticket.slot, None
@@ -149,10 +147,11 @@ class Slots(Generic[Connection]):
 
     def release_open(self, slot: Slot[Connection], *, now: float) -> bool:
         """
-        Give *slot* back with its connection open and fit to be used again.
+        Release *slot* with an open connection that can be used again.
 
         Returns:
-            Whether it was kept. False once the slots are closed: close its connection, then `release_empty()` it.
+            Whether the slot was released. If not, the slots are closed: close the connection, then call
+            `release_empty()`.
         """
         if self.closed:
             return False
@@ -165,7 +164,7 @@ class Slots(Generic[Connection]):
         return True
 
     def release_empty(self, slot: Slot[Connection]) -> None:
-        """Give *slot* back with nothing open in it."""
+        """Release *slot* after its connection was closed."""
         slot.connection = None
         if self._waiting:
             self._hand_on(slot)
@@ -174,10 +173,10 @@ class Slots(Generic[Connection]):
 
     def acquire_idle(self, *, kept_by: float) -> Slot[Connection] | None:
         """
-        Take the connection idle the longest, to close it, if it was kept no later than *kept_by*.
+        Take the slot that has been idle the longest, to close its connection, if it was kept at *kept_by* or before.
 
         Returns:
-            Its slot, which is busy until `release_empty()`, or None.
+            The slot, which is busy until `release_empty()`; or None.
         """
         if not self._idle or self._idle[0].kept > kept_by:
             return None
@@ -187,16 +186,16 @@ class Slots(Generic[Connection]):
 
     def close(self) -> None:
         """
-        Give out no slot from now on, and wake everybody who waits.
+        Assign no more slots, and wake all waiting callers.
 
-        Busy slots come back as ever; idle ones are for `acquire_idle(kept_by=math.inf)`.
+        Callers still release busy slots. Take the idle ones with `acquire_idle(kept_by=math.inf)`.
         """
         self.closed = True
         while self._waiting:
             self._waiting.popitem(last=False)[0].wake()
 
     def _hand_on(self, slot: Slot[Connection]) -> None:
-        """Give *slot*, which stays busy, to whoever has waited longest."""
+        """Assign *slot*, which stays busy, to the caller that has waited longest."""
         ticket, _ = self._waiting.popitem(last=False)
         ticket.slot = slot
         ticket.wake()

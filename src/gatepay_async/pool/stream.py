@@ -1,15 +1,13 @@
 """
-One connection's way to the network, as httpcore asks for it, over anyio.
+The network stream of one connection, over anyio, with the interface that httpcore requires.
 
-httpcore brings network code of its own. This stands in its place for three reasons:
+It replaces httpcore's own network code for four reasons:
 
-* A connection that is cancelled between TCP and the end of TLS is known to nobody in httpcore, and its socket
-  stays open. A `NetworkStream` knows it from the first moment, and closing the stream closes it.
-* Closing can't hang and can't be cancelled away: see `NetworkStream.aclose`.
-* It is lighter: reading without a time-out arms no timer, and a request's head and body leave in one write.
-
-And it knows whether a byte that nobody has read lies anywhere between the socket and httpcore: see
-`NetworkStream.is_quiet`.
+* If a connection is cancelled between TCP and the end of the TLS handshake, httpcore leaks the socket. A
+  `NetworkStream` holds the socket from the start, and closing the stream closes it.
+* Closing can't hang, and a cancellation can't interrupt it: see `NetworkStream.aclose`.
+* It is faster: a read without a time-out sets no timer, and a request's head and body leave in one write.
+* It knows whether any byte is unread between the socket and httpcore: see `NetworkStream.is_quiet`.
 """
 
 import contextlib
@@ -28,15 +26,15 @@ from gatepay_async.pool.records import RecordStream
 from gatepay_async.pool.watching import count_waiting, is_readable
 from gatepay_async.words.problem import Problem
 
-# What is held back of a request until the rest joins it. Past that, a larger write gains nothing.
+# The most bytes of a request that are collected for one write. A larger write gains nothing.
 CORK: Final = 64 * 1024
 
 TOO_EARLY: Final = Problem("spoke_too_early")
 
-# What a stream raises once it can't be used; ssl.SSLError comes from a record that can't be read.
+# The errors of a broken or closed stream. An invalid TLS record raises ssl.SSLError.
 BROKEN: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, ssl.SSLError)
 
-# httpcore's names for what can be asked about a stream (httpcore: docs/network-backends.md).
+# httpcore's names for facts about a stream (httpcore: docs/network-backends.md).
 ATTRIBUTES: Final[dict[str, object]] = {
     "ssl_object": TLSAttribute.ssl_object,
     "client_addr": SocketAttribute.local_address,
@@ -47,14 +45,13 @@ ATTRIBUTES: Final[dict[str, object]] = {
 
 class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
     """
-    A backend that connects once, and the stream it has connected.
+    httpcore's backend and its stream in one object. It connects once.
 
     Attributes:
-        on_connect: Called with nothing before anything is connected or looked up. None: nobody wants to know.
-        on_send: Called with nothing just before the first byte of a request is handed to the system, then
-            forgotten. None: nobody wants to know.
+        on_connect: Called without arguments before the host name is looked up; or None.
+        on_send: Called once without arguments, just before the first byte of a request leaves; or None.
         request_begun: Whether a byte of the current request has left. Set it to False before each request.
-        not_reusable: The connection must not carry another request: a write failed, or a reply came too early.
+        not_reusable: Whether the connection can't carry another request: a write failed, or a reply came too early.
     """
 
     def __init__(self) -> None:
@@ -93,7 +90,7 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
                 self._use_stream(await anyio.connect_tcp(host, port, local_host=local_address))
         except TimeoutError as error:
             raise httpcore.ConnectTimeout(Problem("not_connected", seconds=timeout)) from error
-        except (OSError, UnicodeError) as error:  # a name that isn't one is the latter
+        except (OSError, UnicodeError) as error:  # UnicodeError: an invalid host name
             raise httpcore.ConnectError(_reason(error)) from error
         return self
 
@@ -108,7 +105,7 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
 
         Raises:
             httpcore.ConnectTimeout: *timeout* seconds were not enough.
-            httpcore.ConnectError: Nobody listens there.
+            httpcore.ConnectError: Connecting failed.
         """
         if self.on_connect is not None:
             self.on_connect()
@@ -128,11 +125,11 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         timeout: float | None = None,  # noqa: ASYNC109 -- httpcore's interface
     ) -> httpcore.AsyncNetworkStream:
         """
-        Go on in TLS.
+        Make the TLS handshake.
 
         Raises:
             httpcore.ConnectTimeout: *timeout* seconds were not enough.
-            httpcore.ConnectError: No agreement, or a certificate that is not to be believed.
+            httpcore.ConnectError: The handshake failed, or the certificate is not trusted.
         """
         try:
             with anyio.fail_after(timeout):
@@ -142,28 +139,27 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
                     server_side=False,
                     hostname=server_hostname,
                     ssl_context=ssl_context,
-                    # HTTP/1.1 says itself where a message ends (RFC 9112, 9.8), and a closing handshake
-                    # would be one more place to hang.
+                    # HTTP/1.1 marks the end of a message itself (RFC 9112, 9.8), and a closing handshake could hang.
                     standard_compatible=False,
                 )
                 self._tls = self._stream.extra(TLSAttribute.ssl_object)  # noqa: S610 -- anyio's extra(), not Django's
         except TimeoutError as error:
             raise httpcore.ConnectTimeout(Problem("no_tls", seconds=timeout)) from error
-        except (*BROKEN, anyio.EndOfStream, ValueError) as error:  # the last: no name that a certificate could have
+        except (*BROKEN, anyio.EndOfStream, ValueError) as error:  # ValueError: an invalid host name
             raise httpcore.ConnectError(_reason(error)) from error
         return self
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 -- as above
         """
-        Read what has come, at most *max_bytes*; nothing at all: the other end has closed.
+        Read at most *max_bytes*. The result is empty if the server has closed the connection.
 
         Raises:
             httpcore.ReadTimeout: Nothing came for *timeout* seconds.
             httpcore.ReadError: The connection is broken, or closed at this end.
         """
         if self._corked:
-            # The end of a chunked body. Not being able to write it is no reason not to read (httpcore holds
-            # it so for every other write): the server may have answered before it closed.
+            # The end of a chunked body. If writing it fails, read all the same, as httpcore does after every other
+            # failed write: the server may have answered before it closed the connection.
             with contextlib.suppress(httpcore.WriteError):
                 await self.write(b"", timeout)
         early = 0 if self._records is None else self._records.early
@@ -185,14 +181,14 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 -- as above
         """
-        Write *buffer*, or hold it back until the rest of the request joins it.
+        Write *buffer*, or keep it for the next write.
 
-        httpcore writes a request's head, each part of its body, and its end, which has no bytes of its own
-        unless the body is chunked. An empty write therefore lets everything go; so does reading.
+        httpcore writes a request's head, each part of its body, and its end. The end is empty unless the body is
+        chunked. So an empty write sends everything that was kept; reading does so too.
 
         Raises:
-            httpcore.ConnectionNotAvailable: The server spoke before it was asked. Nothing was sent.
-            httpcore.WriteTimeout: The other end took nothing for *timeout* seconds.
+            httpcore.ConnectionNotAvailable: The server sent bytes before the request. Nothing was sent.
+            httpcore.WriteTimeout: The server received nothing for *timeout* seconds.
             httpcore.WriteError: The connection is broken, or closed at this end.
         """
         self._corked += buffer
@@ -203,8 +199,8 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         except TimeoutError as error:
             self.not_reusable = True
             if self._records is None and (self._queue or is_readable(self._socket)):
-                # httpcore goes on to read: there may be a reply, from a server that wants no more of the request. Over
-                # TLS there can't be: anyio reads nothing after a record that has left by half.
+                # After a WriteError httpcore reads: the server may have sent its reply before the end of the request.
+                # Over TLS that is impossible: anyio can't read after it has written part of a record.
                 raise httpcore.WriteError(_reason(error)) from error
             raise httpcore.WriteTimeout(Problem("nothing_written", seconds=timeout)) from error
         except BROKEN as error:
@@ -213,37 +209,36 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
 
     def is_quiet(self) -> bool:
         """
-        Whether nothing has come that nobody has read, not even the connection's end.
+        Whether no byte is unread and the server has not closed the connection.
 
-        It looks into the socket, into what anyio has taken from it, and into TLS, where bytes wait decrypted, not yet
-        decrypted, or as the beginning of a record. A byte in any of them belongs to no request to come, so the
-        connection must not carry one.
+        Bytes may be unread in the socket, in anyio's buffer, or in TLS: decrypted, encrypted, or as part of a record.
+        They can't be the reply to a later request. So a connection with unread bytes must not be reused.
         """
         if self.not_reusable or self._queue or is_readable(self._socket):
             return False
         return self._records is None or (self._records.at_rest and self._is_tls_empty(self._records))
 
     def is_here(self) -> bool:
-        """Whether this is the process and the event loop that opened it."""
+        """Whether the stream was opened in this process, on the running event loop."""
         return self._home.is_here()
 
     def is_cut_off(self) -> bool:
-        """Whether it has ended over TCP and TLS hasn't said so (RFC 9112, 9.8): anybody can end TCP's part."""
+        """Whether TCP ended without TLS's close_notify (RFC 9112, 9.8). Anybody on the network can close TCP."""
         return self._records is not None and self._records.ended
 
     async def aclose(self) -> None:
         """
-        Close the socket, if it is open. That of another event loop is only let go: nothing of theirs may be touched.
+        Close the socket, if it is open. On another event loop, or in another process, only forget it.
 
-        Never waits for the other end. What closes the socket runs before the first moment at which a
-        cancellation can arrive, so it happens whatever comes; after one turn of the event loop it is done.
+        This never waits for the server. The socket is closed before the first await at which a cancellation can
+        arrive, so a cancellation can't prevent it.
         """
         stream, self._stream, self._socket = self._stream, None, None
         if stream is not None and self.is_here():
             await anyio.aclose_forcefully(stream)
 
     def get_extra_info(self, info: str) -> Any:
-        """Answer httpcore's questions: the names in `ATTRIBUTES`, and `is_readable`; None for any other."""
+        """Return the value for a name in `ATTRIBUTES` or for `is_readable`; None for any other name."""
         if info == "is_readable":
             return is_readable(self._socket)
         if self._stream is None or info not in ATTRIBUTES:
@@ -252,10 +247,10 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
 
     def _use_stream(self, stream: ByteStream) -> None:
         self._stream = stream
-        # Kept, since asking a stream for it builds a dictionary, and it is looked at before every reuse.
+        # Stored, because extra() builds a dictionary and the socket is needed before every reuse.
         self._socket = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 -- as above
-        # What asyncio has read and anyio has not given yet. There is no public way to ask; should it move away, a test
-        # fails. On trio, and over a Unix socket, nothing is read before it is asked for.
+        # The bytes that anyio's asyncio backend has read ahead. The attribute is private; if anyio moves it, a test
+        # fails. On trio, and over a Unix socket, nothing is read ahead.
         self._queue = getattr(getattr(stream, "_protocol", None), "read_queue", ())
 
     def _open_stream(self) -> ByteStream:
@@ -264,7 +259,7 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         return self._stream
 
     async def _flush(self, timeout: float | None) -> None:  # noqa: ASYNC109 -- as above
-        """Write what was held back; the errors are anyio's."""
+        """Write the collected bytes. This raises anyio's errors."""
         buffer, self._corked = self._corked, b""
         if not buffer:
             return
@@ -277,12 +272,17 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
             with anyio.fail_after(timeout):
                 await stream.send(buffer)
         if len(buffer) >= CORK and not self.is_quiet():
-            # A reply that came while a long request was being sent. It may be right, but then the server may take the
-            # rest of the request for another one and answer that, too.
+            # The reply came before the whole request was sent. It may be valid. But the server may read the rest of
+            # the request as another request and answer that too.
             self.not_reusable = True
 
     def _begin_request(self) -> None:
-        """Look once more, at the last moment: what has come by now is no reply to a request that has not left."""
+        """
+        Check just before the first byte leaves that nothing is unread, and report the sending.
+
+        Raises:
+            httpcore.ConnectionNotAvailable: Bytes are unread. They can't be the reply to this request.
+        """
         if not (self.is_quiet() if self._used else self._is_new()):
             raise httpcore.ConnectionNotAvailable(TOO_EARLY)
         self.request_begun = self._used = True
@@ -292,31 +292,31 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
 
     def _is_new(self) -> bool:
         """
-        Whether nothing has come on a connection that has not carried a request yet.
+        Whether a new connection has received no bytes of HTTP.
 
-        That it has been closed doesn't count: what is written to it may arrive all the same.
+        A connection that the server has closed counts as new too: a request written to it may still arrive.
         """
         waiting = sum(map(len, self._queue)) + count_waiting(self._socket)
         if self._records is None:
             return not waiting
-        # The session tickets of TLS 1.3 come unasked, and only TLS can tell them from a reply.
+        # A TLS 1.3 server sends session tickets on its own, and only TLS can tell them from a reply.
         self._records.early = waiting
         return self._records.at_rest and self._is_tls_empty(self._records)
 
     def _is_tls_empty(self, records: RecordStream) -> bool:
-        """Whether TLS, given all that has come, has nothing to read."""
-        if not records.fed:  # asking costs more than all the rest
+        """Whether TLS has no decrypted bytes to read."""
+        if not records.fed:  # skips the read, which costs more than the other checks together
             return True
         try:
             cast("ssl.SSLObject", self._tls).read(1)
         except ssl.SSLWantReadError:
             records.fed = False
             return True
-        except ssl.SSLError:  # it has been closed, or can't be read
+        except ssl.SSLError:  # closed, or an invalid record
             pass
         return False
 
 
 def _reason(error: Exception) -> str:
-    """What to tell of *error*: anyio keeps what the system said in the cause, and may say nothing itself."""
+    """Return the message of *error*. anyio's own errors may have none: the system's message is in their cause."""
     return str(error.__cause__ or error) or type(error).__name__

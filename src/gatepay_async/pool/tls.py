@@ -1,4 +1,4 @@
-"""TLS without I/O: bytes of the network in, bytes of the other end out, and the other way round."""
+"""TLS without I/O: encrypts and decrypts bytes in memory."""
 
 import ssl
 from contextlib import suppress
@@ -14,9 +14,9 @@ class Tls:
     The client's end of TLS.
 
     Attributes:
-        object: Python's own.
-        ended: Nothing more will come: the other end has said so, or sent what is no record of this connection.
-        failure: The latter, or None.
+        object: Python's ``SSLObject``.
+        ended: Whether the server has ended the connection (close_notify) or sent an invalid record.
+        failure: The error for an invalid record, or None.
     """
 
     __slots__ = ("_incoming", "_outgoing", "_records", "ended", "failure", "object")
@@ -30,15 +30,18 @@ class Tls:
 
     @property
     def at_rest(self) -> bool:
-        """Whether all that came are whole records: no byte waits in OpenSSL for the rest of its own."""
+        """Whether the bytes so far end with a whole record, so that OpenSSL holds no part of one."""
         return self._records.at_rest
 
     def shake_hands(self) -> bool:
         """
-        Go on agreeing; True: there is an agreement.
+        Continue the handshake with the bytes received so far.
+
+        Returns:
+            Whether the handshake is complete.
 
         Raises:
-            ssl.SSLError: There is none, or the certificate is not to be believed.
+            ssl.SSLError: The handshake failed, or the certificate is not trusted.
         """
         with suppress(ssl.SSLWantReadError):
             self.object.do_handshake()
@@ -46,12 +49,12 @@ class Tls:
         return False
 
     def feed(self, data: bytes) -> None:
-        """Take *data*, which has come over the network."""
+        """Add *data*, bytes received from the network."""
         self._records.feed(data)
         self._incoming.write(data)
 
     def read(self) -> bytes:
-        """Open what has come; see whether it has ended."""
+        """Decrypt and return the bytes received so far; set `ended` and `failure`."""
         parts: list[bytes] = []
         try:
             while part := self.object.read(AT_A_TIME):
@@ -64,9 +67,9 @@ class Tls:
         return b"".join(parts)
 
     def write(self, data: bytes | memoryview) -> None:
-        """Seal *data*, which is to go over the network."""
+        """Encrypt *data*; `drain` returns the result."""
         self.object.write(data)
 
     def drain(self) -> bytes:
-        """Take what is to go over the network."""
+        """Remove and return the encrypted bytes to send."""
         return self._outgoing.read() if self._outgoing.pending else b""

@@ -1,12 +1,12 @@
 """
 The connection pool: an httpx transport for one origin.
 
-Which connection to use is decided in `slots`, synchronously. Talking is for a connection (`port`): one of our own on
-asyncio (`asyncio_wire`), one of httpcore's on trio (`over_httpcore`). What stands here joins the two, and sees to it
-that a slot always comes back: whoever has one ends in `_return_slot()`, which gives it back at once, or closes its
-connection and gives it back in a `finally`.
+`slots` decides synchronously which connection to use. A connection (`port`) sends and reads: our own on asyncio
+(`asyncio_wire`), httpcore's on trio (`over_httpcore`). This module joins the two and releases every slot: each caller
+that takes a slot ends with `_return_slot()`, which releases the slot at once, or closes its connection and releases the
+slot in a `finally`.
 
-Proxies are not for this transport: who needs one uses `httpx.AsyncHTTPTransport(proxy=…)` in its place.
+This transport doesn't support proxies: use `httpx.AsyncHTTPTransport(proxy=…)` for them.
 """
 
 import math
@@ -31,46 +31,47 @@ from gatepay_async.words.problem import Problem
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
-# How many connections that have been idle for too long one call closes before it sets off. All at once would
-# make the first call after a burst pay for the burst; the rest is for the calls after it.
+# The most expired connections that one call closes before it sends. More of them would slow down the first call after
+# a burst; the next calls close the rest.
 MAX_EXPIRED_CLOSED_PER_CALL: Final = 4
 
 CLOSED: Final = Problem("client_closed")
 
 
 class PoolClosedError(httpx.ConnectError):
-    """The client was closed before this request got a connection. No byte of it has left; don't try again."""
+    """The client was closed before this request got a connection. No byte of it has left. A retry fails too."""
 
 
 class OriginPool(httpx.AsyncBaseTransport):
     """
     A pool of HTTP/1.1 connections to one origin.
 
-    Callers wait first come, first served; the connection that was used last is used next; one that the server
-    has closed meanwhile is replaced before anything is written to it. A request of which a byte may have left
-    is never sent again. Under asyncio and trio alike, whoever is cancelled leaves the pool whole.
+    Callers wait first come, first served. The connection that was used last is used next. A connection that the server
+    has closed meanwhile is replaced before anything is written to it. A request is never sent again once a byte of it
+    may have left. A cancelled caller always releases its slot, on asyncio and on trio.
 
-    A connection stays with the event loop and the process that opened it: elsewhere the pool opens others.
+    Only the event loop and the process that opened a connection use it: elsewhere the pool opens other connections.
 
-    A response holds its connection until it is read to its end or closed. Close every response that isn't
-    read: httpx does so for the callers of its client.
+    A response holds its connection until it is read to its end or closed. Close every response that you don't read to
+    its end; httpx's client does so for its callers.
 
-    Besides `timeout` (whose `pool` bounds the waiting; None: wait for ever) and `trace`, a request's
-    `extensions` may hold plain functions, called with nothing:
+    Besides `timeout` (`pool` limits the wait for a connection; None: no limit) and `trace`, a request's `extensions`
+    may hold these functions, called without arguments:
 
-    `on_wait`: all connections are busy, the waiting begins; `on_turn`: it is over.
-    `on_connect`: a connection is about to be opened.
-    `on_send`: the first byte of the request is about to leave. If it wasn't called, none has.
+    `on_wait`: All connections are busy; the request starts to wait.
+    `on_turn`: The request has got a connection.
+    `on_connect`: A connection is about to be opened.
+    `on_send`: The first byte of the request is about to leave. Before this call, no byte has left.
 
     Args:
-        origin: Scheme, host and port, as an URL; its path doesn't matter.
-        max_connections: How many may be open at once, those being opened or closed included.
-        keepalive_expiry: Seconds that a connection may rest before it is closed instead of used. There is no
-            task in the background: it is closed by the calls that follow.
-        ssl_context: What to believe of certificates. None: what httpx believes by default, made once, in a
-            thread, when the first connection is opened.
+        origin: A URL whose scheme, host and port are used; its path is ignored.
+        max_connections: The most connections at once, including those that are being opened or closed.
+        keepalive_expiry: Seconds after which an idle connection is closed instead of reused. There is no background
+            task: later calls close it.
+        ssl_context: The TLS context. None: httpx's default, made once, in a thread, when the first connection is
+            opened.
         uds: The path of a Unix socket to connect to, whatever the host.
-        clock: Seconds, never going back.
+        clock: Returns seconds that never go back.
 
     Raises:
         httpx.UnsupportedProtocol: *origin* is not `http://` or `https://` with a host.
@@ -115,9 +116,9 @@ class OriginPool(httpx.AsyncBaseTransport):
 
         Raises:
             PoolClosedError: The pool is closed. Nothing was sent.
-            httpx.PoolTimeout: No connection came free in time. Nothing was sent.
-            httpx.ConnectError: There is no connection to be had. Nothing was sent.
-            httpx.ConnectTimeout: As above, in time.
+            httpx.PoolTimeout: No connection became free in time. Nothing was sent.
+            httpx.ConnectError: Connecting failed. Nothing was sent.
+            httpx.ConnectTimeout: Connecting took too long. Nothing was sent.
             httpx.UnsupportedProtocol: *request* is for another origin. Nothing was sent.
             httpx.TransportError: Any other failure; some of the request may have been sent.
         """
@@ -126,14 +127,14 @@ class OriginPool(httpx.AsyncBaseTransport):
         return httpx.Response(head.status, headers=head.headers, stream=Body(exchange), extensions=head.extensions)
 
     def prepare(self, url: httpx.URL, headers: httpx.Headers) -> Prepared:
-        """Do once what is the same for all POST requests of a kind: reading the address, putting headers in form."""
+        """Parse the URL and encode the headers once, for all POST requests to *url*."""
         form = self._outgoing(httpx.Request("POST", url, headers=headers))
         lines = [(name, value) for name, value in form.headers if name.lower() != b"content-length"]
         start = encode_head(form.method, form.target, lines) + b"Content-Length: "
         return Prepared(form.method, form.target, lines, start, form.is_last)
 
     async def post(self, prepared: Prepared, body: bytes, extensions: dict[str, Any]) -> Exchange:
-        """Send *body* as ``handle_async_request`` does, with nothing of httpx in between."""
+        """Send *body* as ``handle_async_request`` does, without httpx's objects."""
         form = prepared
         request = Request(form.method, form.target, form.headers, body, extensions, form.start, form.is_last)
         return await self._start(request)
@@ -142,10 +143,10 @@ class OriginPool(httpx.AsyncBaseTransport):
         self, prepared: Prepared, body: bytes, *, on_send: Callable[[], object], until: float, most: int
     ) -> Answer | None:
         """
-        Send *body* over a connection that rests, and read the whole response; see `port.Connection.ask`.
+        Send *body* over an idle connection, and read the whole response; see `port.Connection.ask`.
 
         Returns:
-            The response, or None: there is no such connection, nothing was sent, and `post` may do it.
+            The response; or None if no idle connection is fit. Then nothing was sent, and the caller has to use `post`.
         """
         if self._own_kind is None or self._forks != PROCESS.forks or prepared.is_last or is_patched():
             return None
@@ -154,13 +155,13 @@ class OriginPool(httpx.AsyncBaseTransport):
             return None
         try:
             outgoing = b"%b%d\r\n\r\n%b" % (prepared.start, len(body), body)
-            connection = cast("Connection", slot.connection)  # an idle slot has one
+            connection = cast("Connection", slot.connection)  # an idle slot has a connection
             return await connection.ask(outgoing, on_send=on_send, until=until, most=most)
         finally:
             await self._return_slot(slot)
 
     async def _start(self, request: Request) -> Exchange:
-        """Send *request*, and read the head of its response."""
+        """Send *request* and read the head of its response."""
         if self._forks != PROCESS.forks:
             self._start_anew()
         expired = self._slots.acquire_idle(kept_by=self._clock() - self._keepalive_expiry)
@@ -176,23 +177,24 @@ class OriginPool(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """
-        Close the idle connections and send waiting callers away with `PoolClosedError`.
+        Close the idle connections. Waiting callers raise `PoolClosedError`.
 
-        Calls under way end as they would have; their connections are closed then. Closing twice is harmless.
+        Running calls end normally and then close their connections. Closing twice is harmless.
         """
         if self._forks != PROCESS.forks:
             self._start_anew()
         self._slots.close()
         async with AsyncExitStack() as stack:
-            # The stack runs every one of them, also when cancelled in the middle.
+            # The stack calls every callback, also if this is cancelled.
             while (slot := self._slots.acquire_idle(kept_by=math.inf)) is not None:
                 stack.push_async_callback(self._discard, slot)
 
     def _start_anew(self) -> None:
         """
-        Leave everything to the process that has forked this one: its connections are no use here, its callers not here.
+        Start with new slots after a fork: the connections and the waiting callers belong to the parent process.
 
-        They are kept for good, untouched: it is when an object goes that it closes or takes leave of what it shares.
+        The old slots are kept for ever. Deleting them would close the connections, and with TLS that could send bytes
+        over the parent's sockets.
         """
         self._forks = PROCESS.forks
         self._left_behind.append(self._slots)
@@ -200,7 +202,12 @@ class OriginPool(httpx.AsyncBaseTransport):
         self._making_ssl_context = anyio.Lock()
 
     def _outgoing(self, request: httpx.Request) -> Request:
-        """Put *request* in the pool's terms, or refuse it because it is for another origin."""
+        """
+        Convert *request* from httpx's class.
+
+        Raises:
+            httpx.UnsupportedProtocol: It is for another origin.
+        """
         if _origin(request.url) != self._origin:
             raise httpx.UnsupportedProtocol(Problem("other_origin", origin=str(self._origin), host=request.url.host))
         body: object = request.stream
@@ -213,7 +220,7 @@ class OriginPool(httpx.AsyncBaseTransport):
         return Request(method, target, headers.raw, body, request.extensions, is_last=is_last)
 
     async def _acquire(self, extensions: dict[str, Any], expired: Slot[Connection] | None) -> Slot[Connection]:
-        """Take a slot, after closing *expired* and a few more of the connections that have been idle for too long."""
+        """Close *expired* and a few more expired connections; then take a slot, waiting if all are busy."""
         for left in reversed(range(MAX_EXPIRED_CLOSED_PER_CALL)):
             if expired is None:
                 break
@@ -235,14 +242,14 @@ class OriginPool(httpx.AsyncBaseTransport):
         return slot
 
     async def _wait_for_slot(self, seconds: float | None) -> Slot[Connection]:
-        """Wait for a slot, *seconds* at most. One that is given too late is passed on."""
+        """Wait for a slot, *seconds* at most. If the pool is closed meanwhile, release the slot."""
         turn = anyio.Event()
         ticket = self._slots.enqueue(turn.set)
         try:
             with anyio.move_on_after(seconds):
                 await turn.wait()
         except BaseException:
-            # The slot may have been given in the very moment of the cancellation.
+            # The ticket may have got its slot at the moment of the cancellation.
             await self._return_slot(self._slots.leave_queue(ticket))
             raise
         slot = self._slots.leave_queue(ticket)
@@ -254,21 +261,21 @@ class OriginPool(httpx.AsyncBaseTransport):
         return slot
 
     async def _send_request(self, slot: Slot[Connection], request: Request) -> tuple[Connection, Head]:
-        """Send *request* on the connection in *slot*, or on a new one if that is no longer fit."""
+        """Send *request* on the connection in *slot*; on a new connection if that one is missing or no longer fit."""
         connection = slot.connection
         wants_httpcores = "trace" in request.extensions or is_patched()
         if connection is not None:
             is_kind = isinstance(connection, HttpcoreConnection) == (wants_httpcores or self._own_kind is None)
             if not is_kind and is_patched():
-                # Whoever has patched httpcore opens no connection: ours may go on resting.
+                # A patched httpcore (respx) opens no connection, so ours may stay open.
                 return await self._send_aside(request)
-            # Still too old where there were more of them than MAX_EXPIRED_CLOSED_PER_CALL.
+            # It may have expired: _acquire() closes only MAX_EXPIRED_CLOSED_PER_CALL of those.
             is_fresh = slot.kept > self._clock() - self._keepalive_expiry
             if is_kind and is_fresh and connection.is_here() and connection.is_fit():
                 try:
                     return connection, await connection.send(request)
                 except NotAvailableError as error:
-                    # It has written nothing: what follows is no second sending.
+                    # Nothing was sent, so the new connection below doesn't send the request twice.
                     if not (error.untouched or isinstance(request.body, bytes)):
                         raise
             slot.connection = None
@@ -277,7 +284,7 @@ class OriginPool(httpx.AsyncBaseTransport):
         return connection, await connection.send(request)
 
     async def _send_aside(self, request: Request) -> tuple[Connection, Head]:
-        """Send *request* on a connection of httpcore's that is in no slot; it ends with the exchange."""
+        """Send *request* on a connection of httpcore that has no slot and is closed after this exchange."""
         connection = await self._new_connection(wants_httpcores=True)
         try:
             return connection, await connection.send(request)
@@ -287,13 +294,13 @@ class OriginPool(httpx.AsyncBaseTransport):
 
     async def _new_connection(self, *, wants_httpcores: bool) -> Connection:
         context = await self._get_ssl_context()
-        self._own_kind = _own_kind()  # asked anew: a second event loop may be another library's
+        self._own_kind = _own_kind()  # every time: the next event loop may be trio's
         if wants_httpcores or self._own_kind is None:
             return HttpcoreConnection(self._origin, context, self._uds)
         return self._own_kind(self._origin.host.decode("ascii"), self._origin.port, tls=context, uds=self._uds)
 
     async def _get_ssl_context(self) -> ssl.SSLContext | None:
-        """The TLS context, made on first need; None: the origin has no TLS."""
+        """Return the TLS context, which is made at the first call; None for an `http://` origin."""
         if self._origin.scheme == b"http":
             return None
         if self._ssl_context is not None:
@@ -305,7 +312,7 @@ class OriginPool(httpx.AsyncBaseTransport):
             return self._ssl_context
 
     async def _return_slot(self, slot: Slot[Connection] | None) -> None:
-        """Give *slot*, if any, back: with its connection if that can be used again, closing it otherwise."""
+        """Release *slot*, if any: with its connection if that can be reused, after closing it otherwise."""
         if slot is None:
             return
         connection = slot.connection
@@ -313,7 +320,7 @@ class OriginPool(httpx.AsyncBaseTransport):
             await self._discard(slot)
 
     async def _discard(self, slot: Slot[Connection]) -> None:
-        """Close the connection in *slot* and give the slot back, whatever comes between."""
+        """Close the connection in *slot* and release the slot, even if closing fails or is cancelled."""
         try:
             if slot.connection is not None:
                 await slot.connection.aclose()
@@ -322,28 +329,33 @@ class OriginPool(httpx.AsyncBaseTransport):
 
 
 def is_patched() -> bool:
-    """Whether somebody, respx for one, has put a method of their own into httpcore's connections."""
+    """Whether a method of httpcore's connections is patched, as respx does."""
     connection = httpcore.AsyncHTTPConnection
     return connection.handle_async_request.__module__ != connection.aclose.__module__
 
 
 def _do_nothing() -> None:
-    """Nobody wants to know."""
+    """Do nothing: the default of an extension that the request doesn't have."""
 
 
 def _origin(url: httpx.URL) -> httpcore.Origin:
-    """Reduce *url* to its origin, which must be one to be reached over HTTP."""
+    """
+    Return the origin of *url*.
+
+    Raises:
+        httpx.UnsupportedProtocol: *url* is not `http://` or `https://` with a host.
+    """
     if url.scheme not in DEFAULT_PORTS or not url.raw_host:
         raise httpx.UnsupportedProtocol(Problem("not_an_origin", scheme=url.scheme))
     return httpcore.Origin(url.raw_scheme, url.raw_host, url.port or DEFAULT_PORTS[url.scheme])
 
 
 def _own_kind() -> Callable[..., Connection] | None:
-    """Our own kind of connection; None: this is not asyncio, or there is no httptools here."""
+    """Return the class of our own connections, or None on trio and without httptools."""
     if running_loop() is None:
         return None
     try:
-        from gatepay_async.pool.asyncio_wire import Wire  # noqa: PLC0415 -- trio needs none of it
+        from gatepay_async.pool.asyncio_wire import Wire  # noqa: PLC0415 -- trio doesn't need it
     except ImportError:
         return None
     return Wire

@@ -1,4 +1,4 @@
-"""Asks the system what has come over a socket, where the event loop may not have told of it yet."""
+"""Asks the system for unread bytes of a socket, which the event loop may not have delivered yet."""
 
 import select
 import socket
@@ -10,37 +10,37 @@ AT_MOST: Final = 64 * 1024
 
 
 def watch(descriptor: int) -> Callable[[], object]:
-    """Give a function whose result is true when something has come there, the end included."""
-    if not hasattr(select, "poll"):  # Windows, where select() takes any number of descriptor
+    """Return a function whose result is true if *descriptor* has unread bytes or the other end has closed it."""
+    if not hasattr(select, "poll"):  # Windows, whose select() takes any descriptor; elsewhere only those below 1,024
         return lambda: select.select([descriptor], [], [], 0)[0]
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
-    return partial(poll.poll, 0)  # what has happened there: nothing, mostly
+    return partial(poll.poll, 0)
 
 
 def never() -> bool:
-    """What is not there can't be read from."""
+    """Return False: the `watch` of a connection that has no socket."""
     return False
 
 
 def is_readable(raw: socket.socket | None) -> bool:
     """
-    Whether reading would not wait: on a connection at rest, that the server has closed it.
+    Whether reading returns at once: the socket has unread bytes, or the server has closed it.
 
-    A socket that is gone counts as readable, since the next read says at once that it has ended.
+    None and a closed socket count as readable, since the next read fails at once.
     """
     return raw is None or raw.fileno() < 0 or bool(watch(raw.fileno())())
 
 
 def count_waiting(raw: socket.socket | None) -> int:
-    """How many bytes the system holds for *raw*, as far as that can be seen."""
+    """Return the number of unread bytes that the system holds for *raw*, at most `AT_MOST`."""
     if raw is None or not is_readable(raw):
         return 0
-    # asyncio's own object for a socket can't read; this one borrows the descriptor.
+    # asyncio's socket object has no recv(). This object shares its descriptor and doesn't close it.
     borrowed = socket.socket(raw.family, raw.type, raw.proto, raw.fileno())
     try:
         return len(borrowed.recv(AT_MOST, socket.MSG_PEEK))
-    except OSError:  # it is broken, as reading will say
+    except OSError:  # the connection is broken; the next read raises the error
         return 0
     finally:
         borrowed.detach()

@@ -12,7 +12,7 @@ _MAX_YUAN = Decimal(10**12)  # yuan; parse_callback() accepts only prices below 
 _MAX_DIGITS = 18
 
 # gatepay-api.md, "What else the vendor's own repositories show": PHP multiplies prices as floats, so 3 × 1.90 arrives
-# as 5.699999999999999. The error of such a product is far below this much, even for a thousand million yuan.
+# as 5.699999999999999. This rounding error is far below 0.0001, even for a thousand million yuan.
 _FLOAT_NOISE = Decimal("0.0001")
 
 # A context of our own: a program may have set another precision, rounding or trap, and money must stay exact.

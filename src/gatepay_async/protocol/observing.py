@@ -1,4 +1,4 @@
-"""The protocols of what is told of calls: it limits the calls of uploads, or reports them as telemetry."""
+"""The protocols of observers of calls. An observer limits the calls of an upload, or reports telemetry."""
 
 from __future__ import annotations
 
@@ -38,37 +38,44 @@ class Observer(Protocol):
 
 class ClientObserver(Protocol):
     """
-    Is told of the calls and uploads of a client. It must not raise, and keep neither calls nor errors.
+    Observes the calls and uploads of a client. It must not raise, and must not keep calls or errors.
 
-    What a method returns is entered and left in the same task.
+    The returned context managers are entered and left in the same task.
     """
 
     def call(self, call: Outgoing, /) -> AbstractContextManager[Observer | None]:
-        """Note a call, from before its first attempt to its end. Entering returns what is told of its attempts."""
+        """Return a context for a call, around all its attempts. Entering it returns the observer of the attempts."""
         ...
 
     def upload(self) -> AbstractContextManager[Recorded]:
-        """Note an upload."""
+        """Return a context for an upload. Entering it returns the function that records the result."""
         ...
 
 
 class Telemetry(Protocol):
-    """Is told of clients, callbacks and durable uploads. It must not raise, and keep neither calls nor errors."""
+    """Observes clients, callbacks and durable uploads. It must not raise, and must not keep calls or errors."""
 
     def client(self, client: ClientFacts, /) -> ClientObserver:
-        """Return what is told of the calls of *client*."""
+        """Return the observer of *client*."""
         ...
 
     def callback(self, event: str, error: BaseException | None, /) -> None:
-        """Note the *event* that a delivery of a callback has led to."""
+        """Record the *event* of a callback's delivery."""
         ...
 
     def submission(self, queue: str, /) -> AbstractContextManager[str]:
-        """Note that a job is submitted. Entering returns text that is stored with it; ``batch`` gets it."""
+        """Return a context for submitting a job. Entering it returns a text to store with the job, for ``batch``."""
         ...
 
     def batch(self, queue: str, batch: str, submitted: str, /) -> AbstractContextManager[Recorded]:
-        """Note that a worker runs the batch of that name. *submitted* may be any text: it comes from a database."""
+        """
+        Return a context for running a batch. Entering it returns the function that records the result.
+
+        Args:
+            queue: The name of the queue.
+            batch: The name of the batch.
+            submitted: The text from ``submission``. It comes from the database and may be any text.
+        """
         ...
 
 
@@ -78,9 +85,9 @@ class Connections:
     The connections of a client at one moment.
 
     Attributes:
-        busy: In use: connecting, talking, closing.
-        idle: Open and at rest.
-        waiting: Calls that wait for a connection.
+        busy: The number of connections in use, including those that are being opened or closed.
+        idle: The number of open, unused connections.
+        waiting: The number of calls that wait for a connection.
     """
 
     busy: int
@@ -91,12 +98,12 @@ class Connections:
 @frozen
 class ClientFacts:
     """
-    What an observer may know of a client.
+    The facts about a client for its observer.
 
     Attributes:
-        base_url: Where its calls go.
-        cloud_base_url: Where those go that are for the cloud; None: nowhere.
-        connections: Counts the connections, in any thread; None where they can't be counted.
+        base_url: The base URL.
+        cloud_base_url: The base URL of the cloud, or None.
+        connections: Counts the connections; any thread may call it. Returns None if they can't be counted.
     """
 
     base_url: str
@@ -105,7 +112,7 @@ class ClientFacts:
 
 
 def both(first: Observer | None, second: Observer) -> Observer:
-    """Tell both of them. What *second* notes lies within what *first* does."""
+    """Return an observer that calls both: *second* begins after *first* and ends before it."""
     if first is None:
         return second
 
@@ -122,7 +129,7 @@ def both(first: Observer | None, second: Observer) -> Observer:
 
 
 def outcome_of(error: BaseException | None) -> str:
-    """How a call has ended."""
+    """Return how a call has ended, as one word."""
     if error is None:
         return "success"
     if isinstance(error, RefusedError):

@@ -43,7 +43,7 @@ _REFUSED_COST = 1.0  # GatePay has read the card keys, and refused them
 _AMBIGUOUS_COST = 4.0  # GatePay's database or a gateway failed, and may refuse everything
 _EARLY_COST = 20.0  # the same before the first success: the address or the secret may be wrong
 
-# After so many rejected signatures without a success, the secret is wrong: for example, of a part and both its halves.
+# After so many rejected signatures without a success, the secret is wrong. A part and its two halves are enough.
 _REJECTED_WITHOUT_SUCCESS = 3
 _MAX_REFUSED_PARTS = 10  # in a row, refused without having been halved
 
@@ -67,8 +67,8 @@ class Patience:
         seconds: The time without a success since the beginning of the first failed call.
         seconds_at_first: The same before the first success.
         attempts: The number of failed attempts in a row.
-        attempts_at_first: The same before the first success. It allows for a whole part and both its halves, because a
-            single card key may be what the server doesn't reply to.
+        attempts_at_first: The same before the first success. Three allow for one part and then both its halves: the
+            server may fail only because of a single card key, and then one of the halves succeeds.
         first_wait: Seconds before the same card keys are sent again. The wait doubles with each round of failed calls.
         longest_wait: The upper limit of that wait, in seconds.
         longest_hold: The longest ``Retry-After``, in seconds, for which nothing is sent.
@@ -150,7 +150,8 @@ class Progress:
 
     def left(self, part: Chunk) -> ChunkOutcome:
         """Return the outcome of *part*, which is not sent, or not sent again, because the upload has ended."""
-        return self._as_not_sent(bulk.left(part, error=self.ended))  # a refusal may be about the other half of a part
+        # If *part* is half of a refused part, it counts as refused; but the other half may have been the cause.
+        return self._as_not_sent(bulk.left(part, error=self.ended))
 
     def failed(
         self, part: Chunk, error: Attempted, *, began: float, now: float, jitter: float = 0.0, others: int = 0
@@ -255,8 +256,9 @@ class Progress:
         if len(part.keys) == 1 or _never_reached_gatepay(error):
             return False
         is_half = part.last is not None and part.calls == 0  # the other half will show what is at fault
-        may_be_all = self._patience.holds and self._last_answered == -math.inf
-        soon = (is_half or may_be_all) and not self._is_away(now)
+        # Before the first success, this may be the only part: no other part could show what is at fault.
+        may_be_only_part = self._patience.holds and self._last_answered == -math.inf
+        soon = (is_half or may_be_only_part) and not self._is_away(now)
         return soon or tried.calls >= _CALLS_BEFORE_HALVING
 
     def _is_keys_fault(self, tried: Chunk, error: Attempted, now: float) -> bool:

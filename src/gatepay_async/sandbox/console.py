@@ -159,10 +159,10 @@ class Console:
         """Create an order, and show it."""
         fields = await read_fields(request)
         form = OrderForm(**{name: fields[name][:MAX_NUMBER_CHARS] for name in _ORDER_FIELDS if name in fields})
-        made = await to_thread.run_sync(make_order, self._order_service, form)
-        if isinstance(made, int):
-            return go_to(request, f"/orders/{made}")
-        return await self._show_orders(request, form, status=422, wrong=made)
+        number_or_problem = await to_thread.run_sync(make_order, self._order_service, form)
+        if isinstance(number_or_problem, int):
+            return go_to(request, f"/orders/{number_or_problem}")
+        return await self._show_orders(request, form, status=422, wrong=number_or_problem)
 
     async def _show_orders(self, request: Request, form: OrderForm, *, status: int = 200, wrong: str = "") -> Response:
         sheet = await to_thread.run_sync(partial(self._list_page, request, orders.count, orders.list_page))

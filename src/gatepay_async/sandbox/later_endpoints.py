@@ -115,7 +115,8 @@ def name_of_amount(price: int) -> str:
     return f"任意金额支付:{price // 100}.{price % 100:02d}元"
 
 
-def _amount(context: CallContext, form: Form, shop: ShopState, *, allowed: tuple[str, ...] = PAY_TYPES) -> int:
+def _check_price(context: CallContext, form: Form, shop: ShopState, *, allowed: tuple[str, ...] = PAY_TYPES) -> int:
+    """Check the price, the pay type and the quota. Return the price in fen."""
     price = parse_price(form["price"])
     if price is None:
         raise RefusedError(Cause.PRICE)
@@ -125,20 +126,20 @@ def _amount(context: CallContext, form: Form, shop: ShopState, *, allowed: tuple
 
 
 def _anypay_create(context: CallContext, admin_id: int, form: Form) -> object:
-    price = _amount(context, form, _shop_of(context, admin_id))
+    price = _check_price(context, form, _shop_of(context, admin_id))
     order = _new_order("anypay/create", admin_id, form, items={}, name=name_of_amount(price), price=price)
-    return _created(context, form, order, signed_params=True)
+    return _insert_and_reply(context, form, order, signed_params=True)
 
 
 def _cloudpay_create(context: CallContext, admin_id: int, form: Form) -> object:
     shop = _shop_of(context, admin_id)
     allowed = ("alipay",) if context.options.cloud_alipay_only else PAY_TYPES
-    price = _amount(context, form, shop, allowed=allowed)
+    price = _check_price(context, form, shop, allowed=allowed)
     require(shop.agent, Cause.NO_AGENT)
     # This endpoint has no fields for URLs. If extra fields are allowed, they are ignored.
     sent = {name: value for name, value in form.items() if name not in _URLS}
     order = _new_order("cloudpay/create", admin_id, sent, items={}, name=name_of_amount(price), price=price)
-    data = _created(context, form, order, signed_params=True)
+    data = _insert_and_reply(context, form, order, signed_params=True)
     del data["qrcode_body"]
     return data
 
@@ -155,7 +156,7 @@ def _stablepay_create(context: CallContext, admin_id: int, form: Form) -> object
     order = _new_order(
         "stablepay/create", admin_id, form, items={product.id: 1}, name=product.name, price=product.price
     )
-    return _created(context, form, order, signed_params=False)
+    return _insert_and_reply(context, form, order, signed_params=False)
 
 
 def _grouppay_create(context: CallContext, admin_id: int, form: Form) -> object:
@@ -172,7 +173,7 @@ def _grouppay_create(context: CallContext, admin_id: int, form: Form) -> object:
         price += product.price * number
     _check_quota(context, shop, price)
     order = _new_order("grouppay/create", admin_id, form, items=items, name="、".join(names), price=price)
-    return _created(context, form, order, signed_params=False)
+    return _insert_and_reply(context, form, order, signed_params=False)
 
 
 def _items(fields: str) -> dict[int, int]:
@@ -199,7 +200,8 @@ def _new_order(endpoint: str, admin_id: int, form: Form, *, items: dict[int, int
     )
 
 
-def _created(context: CallContext, form: Form, order: NewOrder, *, signed_params: bool) -> dict[str, object]:
+def _insert_and_reply(context: CallContext, form: Form, order: NewOrder, *, signed_params: bool) -> dict[str, object]:
+    """Store *order*. Return the data of the reply."""
     options = context.options
     page_id = orders.insert(context.connection, order, now=context.now, expires=context.expires)
     url = orders.page_url(context.origin, page_id, order.pay_type, path=options.pay_path)

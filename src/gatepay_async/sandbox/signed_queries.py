@@ -9,7 +9,8 @@ from gatepay_async.sandbox.signatures import signature
 
 __all__ = ["callback_query", "return_query", "with_query"]
 
-# For an order without a product, the vendor creates one (so its codes 205 to 207). Here it is only a number.
+# For an order without a product, GatePay creates a product (its codes 205 to 207 show that). The sandbox only makes up
+# a product id.
 MADE_UP_PRODUCT_IDS = 1_000_000
 
 

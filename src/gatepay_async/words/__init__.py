@@ -1,7 +1,7 @@
 """
-All that the product says, each text once: a table is name -> (English, 中文). A leaf: it imports nothing of ours.
+All texts for users, in tables: name -> (English, 中文). This room imports nothing of this package.
 
-A third language would be a third column, and a name in ``LANGUAGES``.
+To add a language, add a column and a name in ``LANGUAGES``.
 """
 
 from __future__ import annotations
@@ -15,5 +15,5 @@ LANGUAGES: tuple[Lang, ...] = ("en", "zh")  # the columns of a table
 
 
 def say(text: Text, lang: Lang, /, **values: object) -> str:
-    """*text* in *lang*, with *values* in its holes."""
+    """Return *text* in *lang*, with its placeholders replaced by *values*."""
     return text[LANGUAGES.index(lang)].format(**values)

@@ -1,4 +1,4 @@
-"""What is wrong, as data: a name and facts for programs, and a sentence in each language for people."""
+"""``Problem``: says what is wrong, with a name and facts for programs, and a sentence in each language for people."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Problem(str):
     The ``.problem`` of an error. As a ``str`` it is the English sentence.
 
     Args:
-        name: A row of ``PROBLEMS``.
-        facts: What its sentence has holes for. Never a secret.
+        name: The name of a row in ``PROBLEMS``.
+        facts: The values for the placeholders of the sentence. Never a secret.
 
     Attributes:
-        name: For programs; it stays the same when the sentence changes.
-        facts: What the sentence is about.
+        name: The name, for programs. It stays the same if the sentence changes.
+        facts: The values in the sentence, for programs.
     """
 
     __slots__ = ("facts", "name")
@@ -40,27 +40,27 @@ class Problem(str):
         return _restore, (str(self), self.name, self.facts)
 
     def in_(self, lang: Lang) -> str:
-        """The sentence in *lang*. Of the facts only problems are translated: a file may have any name."""
+        """Return the sentence in *lang*. Facts are translated only if they are problems themselves."""
         facts = {name: fact.in_(lang) if isinstance(fact, Problem) else fact for name, fact in self.facts.items()}
         return say(PROBLEMS[self.name], lang, **facts)
 
     def with_facts(self, change: Callable[[str], str]) -> Problem:
-        """The same problem, with *change* made to each fact that is text: to mask it."""
+        """Return the same problem with *change* applied to each fact that is text, for example to mask it."""
         return Problem(self.name, **{name: _changed(fact, change) for name, fact in self.facts.items()})
 
     def as_json(self, lang: Lang = "en") -> dict[str, Any]:
-        """Its name, its sentence in *lang*, and its facts."""
+        """Return the name, the sentence in *lang* and the facts for JSON."""
         facts = {name: fact.as_json(lang) if isinstance(fact, Problem) else fact for name, fact in self.facts.items()}
         return {"name": self.name, "text": self.in_(lang), "facts": facts}
 
     @staticmethod
     def of(text: str) -> Problem:
-        """*text* itself, if it is one; another text becomes the fact of one, as it is."""
+        """Return *text* if it is a problem already, or a problem named ``other`` with that text."""
         return text if isinstance(text, Problem) else Problem("other", text=text)
 
     @staticmethod
     def of_json(stored: Any) -> Problem:
-        """What ``as_json`` gave, in English; or a text alone, which is what older versions stored."""
+        """Return the problem from the result of ``as_json`` in English, or from a plain text of older versions."""
         if isinstance(stored, str):
             return Problem.of(stored)
         facts = {
@@ -76,7 +76,7 @@ def _changed(fact: Fact, change: Callable[[str], str]) -> Fact:
 
 
 def _restore(text: str, name: str, facts: Mapping[str, Fact]) -> Problem:
-    """The problem again. Another version may have named it: then only its text is known."""
+    """Restore a problem. If this version doesn't know its name, only the text is kept."""
     try:
         return Problem(name, **facts)
     except (LookupError, TypeError, ValueError):
@@ -84,6 +84,6 @@ def _restore(text: str, name: str, facts: Mapping[str, Fact]) -> Problem:
 
 
 def message_of(error: BaseException) -> str:
-    """What *error* says: the ``Problem`` that it was raised with, or its text."""
+    """Return the ``Problem`` that *error* was raised with, or its text."""
     message = error.args[0] if error.args else None
     return message if isinstance(message, Problem) else str(error)

@@ -1,8 +1,8 @@
-"""What is wrong: each sentence that an error of ours carries as ``.problem``."""
+"""The sentences of ``Problem``, by name: what an error has as its ``.problem``."""
 
 from gatepay_async.words import Text
 
-# By class. What such an error says is the system's, or a library's, own.
+# By the class of the error. Their own texts come from the system or a library, and aren't translated.
 HTTPX_ERRORS: dict[str, Text] = {
     "CloseError": ("CloseError", "关闭连接时出错"),
     "ConnectError": ("ConnectError", "无法建立连接"),
@@ -46,7 +46,7 @@ PROBLEMS: dict[str, Text] = {
     ),
     "not_seconds": ("must be a number of seconds above 0, or a timedelta", "必须是大于 0 的秒数，或 timedelta"),
     "seconds_or_none": (
-        "must be a number of seconds above 0, a timedelta, or None for no bound",
+        "must be a number of seconds above 0, a timedelta, or None for no limit",
         "必须是大于 0 的秒数或 timedelta；不限时请用 None",
     ),
     "seconds_from_0": (
@@ -208,7 +208,7 @@ PROBLEMS: dict[str, Text] = {
         "was consumed by a hook of your httpx client; call `await response.aread()` first in that hook",
         "已被你的 httpx 客户端的钩子读走；请在钩子中先调用 `await response.aread()`",
     ),
-    # -- nobody answers (exchange, pool) -------------------------------------------------------------------------------
+    # -- no reply (exchange, pool) -------------------------------------------------------------------------------------
     "deadline_passed": ("the call's deadline has passed", "已超过整个调用的时限（deadline）"),
     "no_whole_reply": ("no whole reply within {seconds:g} s", "{seconds:g} 秒内没有收到完整响应"),
     "foreign_error": ("your httpx client or transport raised {kind}", "你的 httpx 客户端或 transport 抛出了 {kind}"),
@@ -405,13 +405,13 @@ PROBLEMS: dict[str, Text] = {
     "no_field": ("no field {name!r}; there are {names}", "没有字段 {name!r}；可用的有 {names}"),
     "not_dict": ("must be a dict, not {kind}", "必须是 dict，而不是 {kind}"),
     "wrong_type": ("must be a {wanted}, not {kind}", "必须是 {wanted}，而不是 {kind}"),
-    # -- what opens with a hole, and so fits much: last ---------------------------------------------------------------
+    # -- sentences that start with a placeholder ----------------------------------------------------------------------
     "sending_failed": (
         "{kind} while sending; see the worker's log",
         "发送时出现 {kind}；处理进程的日志可能有更多信息",
     ),
     "job_in_work": ("{job} is running; cancel it first", "{job} 正在处理中；请先取消"),
-    "job_gone": ("{job} no longer exists; someone has deleted it", "{job} 已不存在；有人把它清除了"),
+    "job_gone": ("{job} no longer exists; someone has deleted it", "{job} 已不存在，可能已被删除"),
     "source_lost": (
         "{source}: {problem}; none of it was sent. Submit the input again, and resume the job",
         "{source}：{problem}；其中的内容都没有发送，请重新提交并恢复任务",
@@ -420,10 +420,10 @@ PROBLEMS: dict[str, Text] = {
     "lines": ("lines {first} to {last}: each {problem}", "第 {first} 至 {last} 行每行都{problem}"),
     "with_example": ("{problem}:\n{example}", "{problem}：\n{example}"),
     "key_not_text": ("{key!r} must be text", "{key!r} 必须是文本"),
-    # -- what a transport raised --
+    # -- errors of a transport ----------------------------------------------------------------------------------------
     **HTTPX_ERRORS,
     "error": ("{kind}", "{kind}"),
     "error_says": ("{kind}: {reason}", "{kind}：{reason}"),
-    # -- what is none of ours -------
+    # -- texts from elsewhere -----------------------------------------------------------------------------------------
     "other": ("{text}", "{text}"),
 }

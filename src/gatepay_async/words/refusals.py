@@ -1,8 +1,8 @@
-"""Why GatePay refused, or a call failed, and what to do: the texts of :mod:`gatepay_async.protocol.catalogue`."""
+"""The causes and remedies of errors: the texts of :mod:`gatepay_async.protocol.catalogue`."""
 
 from gatepay_async.words import Text
 
-# Endpoint -> what it does.
+# What each endpoint does.
 ENDPOINTS: dict[str, Text] = {
     "pay/create": ("Create a payment order", "创建支付订单"),
     "product/show": ("List the products", "获取产品信息"),
@@ -15,7 +15,8 @@ ENDPOINTS: dict[str, Text] = {
     "order/check": ("Check the status of an order", "查询付款结果"),
 }
 
-# Class of an error -> why it comes; "class endpoint": why it comes there; "class later": at the later endpoints.
+# The cause, by "class of the error"; by "class endpoint" if it is specific to one endpoint; by "class later" if it is
+# the same at all later endpoints.
 CAUSES: dict[str, Text] = {
     "MissingParameterError pay/create": (
         "A parameter is missing. This endpoint requires appkey, product_id, out_order_id, product_num, pay_type, "
@@ -168,7 +169,7 @@ CAUSES: dict[str, Text] = {
     "GatePayError": ("Something went wrong in gatepay-async.", "gatepay-async 出错。"),
 }
 
-# Likewise -> what to do.
+# The remedy, with the same kinds of keys.
 REMEDIES: dict[str, Text] = {
     "MissingParameterError": (
         "This client sends all of them, so check base_url, a proxy or your own HTTP client. If they are right, "
@@ -191,8 +192,8 @@ REMEDIES: dict[str, Text] = {
         "Check in GatePay's console that the shop exists and is open; if so, contact GatePay.",
         "请在 GatePay 后台确认店铺已创建并处于开启状态；若无异常，请联系 GatePay。",
     ),
-    # The vendor's tables list product, shop, appkey, signature. If they are checked in that order, a product of another
-    # shop is found first, and then the appkey is not its owner's.
+    # The vendor's tables list the codes in the order product, shop, appkey, signature. If GatePay checks in that order,
+    # it finds the product of another shop first, and then complains that the appkey isn't that of its owner.
     "InvalidAppKeyError": (
         "Check product_id first: GatePay may answer this for a product of another shop (list_products() lists "
         "yours). If the product is yours, copy the appkey again from GatePay's console, without spaces.",

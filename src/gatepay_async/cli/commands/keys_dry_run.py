@@ -51,7 +51,7 @@ class _LineLedger(Ledger):
         self.refused.extend(range(outcome.first_line, outcome.last_line + 1))
 
     def note_invisible(self, line: int) -> None:
-        """Record every such line; ``Ledger`` keeps only the first thousand."""
+        """Record every line with invisible characters; ``Ledger`` keeps only the first thousand."""
         self.holding_invisible.append(line)
 
 
@@ -64,7 +64,7 @@ class _DryRun:
         self._lines = _LineLedger()
         self._chunker = Chunker(self._lines)
         self._repeated = array("Q")  # the lines of duplicates
-        self._first_lines = array("Q")  # for each of these, the line of the first copy
+        self._first_lines = array("Q")  # for each duplicate, the line of the first copy
         self._chunks = self._would_send = 0
 
     def read(self, lines: Iterator[str], first_lines: FirstLines) -> None:
@@ -93,7 +93,7 @@ class _DryRun:
         }
 
     def lists(self, place: Place) -> dict[str, Iterable[object]]:
-        """The lists of the JSON output, by name. Lines are given as *place* names them."""
+        """The lists of the JSON output, by name. *place* turns a line number into text such as ``keys.txt:7``."""
         return {
             "repetitions": ({"line": again, "first": first} for again, first in self._repetitions(place)),
             "refused_lines": map(place, self._lines.refused),

@@ -111,7 +111,7 @@ async def _check_credentials_work(stored: Stored, credentials: Credentials) -> i
 
 
 def _save(name: str, profile: Profile, secret: str, keyring: str | None) -> str:
-    """Save the profile and its secret. Return where the secret is, for people to read."""
+    """Save the profile and its secret. Return a text for the user that says where the secret is."""
     if keyring is None:
         path = profiles.path_of(name)
         profiles.save_profile(name, Profile(profile.appkey, profile.base_url, profile.cloud_base_url, "file", secret))

@@ -100,7 +100,7 @@ async def _show(sandbox: Sandbox, base_url: str, settings: Settings) -> Never:
 
 
 def _print_settings(sandbox: Sandbox, base_url: str, settings: Settings) -> None:
-    """Print its URL and variables. The appsecret may be shown: it is random, and only valid for this sandbox."""
+    """Print the sandbox's URL and variables. The appsecret may be shown: it is random and valid only here."""
     from gatepay_async.sandbox.shells import setting_lines
 
     appkey, appsecret = sandbox.shops[0]

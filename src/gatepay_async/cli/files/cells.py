@@ -1,4 +1,4 @@
-"""The rows of a sheet of Excel's, as they come: its XML is never in memory as a whole."""
+"""Reads the rows of an Excel sheet one after the other. Its XML is never in memory as a whole."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -9,14 +9,14 @@ from gatepay_async.cli.files.parts import BLOCK_BYTES, SharedTexts, local, safe_
 from gatepay_async.cli.files.reading import HiddenRow
 from gatepay_async.cli.files.tables import Cell
 
-# What a cell holds: its kind, the number of its style, its text, and whether a formula gives that.
+# Makes a cell from its kind, the number of its style, its text, and whether a formula computes it.
 CellOf = Callable[[str, int, str, bool], Cell]
 
 _MAX_ROWS, _MAX_COLUMNS = 1_048_576, 16_384
-_MAX_WAITING = 16 * 2**20  # bytes without an end of a row
+_MAX_WAITING = 16 * 2**20  # the most bytes to collect without the end of a row
 _ROW_END = b"</row>"
-# Cells, and the row that begins before one, as nearly all programs write them; and rows without any. Whatever has
-# anything else is left to the parser of XML, which takes five times as long.
+# A cell, with the start of its row if it is the first one, as nearly all programs write it; or an empty row. The XML
+# parser, which takes five times as long, reads everything else.
 _SIMPLE = re.compile(
     rb'(?:<row r="(\d{1,7})"([^<>]*)>)?<c r="([A-Z]{1,3})\d+"([^<>]*)>'
     rb'(?:<v>([^<]+)</v>|<is><t(?: xml:space="preserve")?>([^<]*)</t></is>)?'
@@ -31,13 +31,13 @@ class SheetRows:
     Reads a sheet.
 
     Args:
-        sheet: Its XML.
-        texts: Which cells name by number.
-        plain: The styles that show a text as it is.
+        sheet: The XML of the sheet.
+        texts: The shared texts, which cells refer to by number.
+        plain: The styles that show a text unchanged.
         cell_of: Makes all other cells.
 
     Attributes:
-        hidden_columns: The places, from 0, of those that can't be seen; known with the first row.
+        hidden_columns: The indexes of hidden columns, from 0. Complete once the first row was read.
     """
 
     def __init__(self, sheet: IO[bytes], texts: SharedTexts, plain: frozenset[int], cell_of: CellOf) -> None:
@@ -47,15 +47,15 @@ class SheetRows:
         self._cell_of = cell_of
         self._number = 0
         self._places = _Places()
-        # The attributes of a row -> whether it is hidden; of a cell -> its kind, its style, and whether it is a text of
-        # all sheets that looks as it is.
+        # Caches. By the attributes of a row: whether it is hidden. By the attributes of a cell: its kind, its style,
+        # and whether it is a shared text that is shown unchanged.
         self._hides: dict[bytes, bool] = {}
         self._kinds: dict[bytes, tuple[str, int, bool]] = {}
         self.hidden_columns: set[int] = set()
 
     def __iter__(self) -> Iterator[list[Cell]]:
         """
-        The rows, from row 1 on; one that isn't there is empty.
+        Yield the rows from row 1 on. A row that the file omits is empty.
 
         Raises:
             ValueError: The file is damaged, as with the other errors in ``DAMAGED``.
@@ -81,7 +81,7 @@ class SheetRows:
         yield from parser.read(waiting, last=True)
 
     def start_row(self, number: int, rows: list[list[Cell]], *, hidden: bool) -> list[Cell]:
-        """Row *number*, still empty, behind those that are missing before it; 0: the next one."""
+        """Append omitted rows and then a new row with this *number* (0: the next) to *rows*. Return the new row."""
         number = number or self._number + 1
         if not self._number < number <= _MAX_ROWS:
             raise ValueError("the rows of the sheet are not in order")
@@ -93,7 +93,7 @@ class SheetRows:
         return row
 
     def add_cell(self, row: list[Cell], place: int, cell: tuple[str, int, str], *, formula: bool) -> None:
-        """Append a cell, behind those that are missing before it."""
+        """Append omitted cells up to *place*, then this cell, to *row*."""
         if place != len(row):
             _fill(row, place)
         row.append(self._cell_of(*cell, formula))
@@ -119,14 +119,14 @@ class SheetRows:
         return rows
 
     def _kind_and_style(self, attributes: bytes) -> tuple[str, int, bool]:
-        """The kind, the style, and whether it is a shared text that is shown as it is."""
+        """Return the cell's kind, its style, and whether it is a shared text that is shown unchanged."""
         said = {name: value.decode() for name, value in _ATTRIBUTE.findall(attributes)}
         kind, style = said.get(b"t", "n"), int(said.get(b"s", 0))
         return kind, style, kind == "s" and style in self._plain
 
 
 def _find_simple(piece: bytes) -> list[tuple[bytes, ...]]:
-    """The cells of *piece*, if it holds nothing but simple ones; else none."""
+    """Return the cells of *piece* if all of them are simple, else an empty list."""
     if not piece.lstrip().startswith(b"<row ") or b"&" in piece:
         return []
     found = _SIMPLE.findall(piece)
@@ -134,15 +134,15 @@ def _find_simple(piece: bytes) -> list[tuple[bytes, ...]]:
     without_cell = [each[2] for each in found].count(b"")
     rows, cells = len(found) - without_row + without_cell, len(found) - without_cell
     closing = piece.count(b"</") + piece.count(b"<v>") + 2 * piece.count(b"<is>")
-    return found if piece.count(b"<") == rows + cells + closing else []  # else something has not been found
+    return found if piece.count(b"<") == rows + cells + closing else []  # more tags: _SIMPLE has missed something
 
 
 def _fill(row: list[Cell], place: int) -> None:
     """
-    Blank cells up to *place*.
+    Append blank cells up to *place*.
 
     Raises:
-        ValueError: The row is longer, or no row is so long.
+        ValueError: The row is longer already, or *place* is beyond the last possible column.
     """
     if not len(row) <= place < _MAX_COLUMNS:
         raise ValueError("the cells of the row are not in order")
@@ -150,7 +150,7 @@ def _fill(row: list[Cell], place: int) -> None:
 
 
 class _Places(dict[bytes, int]):
-    """``A`` is 0, ``AA`` is 26."""
+    """The indexes of columns by name: ``A`` is 0, ``AA`` is 26."""
 
     def __missing__(self, column: bytes) -> int:
         place = reduce(lambda place, letter: place * 26 + letter - ord("A") + 1, column, 0) - 1
@@ -159,7 +159,7 @@ class _Places(dict[bytes, int]):
 
 
 class _RowParser:
-    """Rows of any XML."""
+    """Reads rows with an XML parser."""
 
     def __init__(self, sheet: SheetRows) -> None:
         self._sheet = sheet
@@ -171,23 +171,23 @@ class _RowParser:
         self._cell: tuple[int, str, int] = (0, "", 0)
         self._letters: list[str] = []
         self._formula = False
-        self._hidden = 0  # depth in the readings of a text, which no cell shows
+        self._hidden = 0  # the depth within <rPh> (how a text is pronounced), which no cell shows
         self._reads = False
-        self._as_it_stands = True  # the bytes are UTF-8, and in no comment
+        self._as_it_stands = True  # whether the file is UTF-8 without comments, so that _SIMPLE can read it
         self._in_table = self._in_row = False
 
     @property
     def simple(self) -> bool:
-        """Whether what comes next can be a row, with its bytes as they stand."""
+        """Whether the next bytes are the start of a row, which ``_SIMPLE`` may read."""
         return self._as_it_stands and self._in_table and not self._in_row
 
     def close(self) -> None:
-        """Let go of the sheet; else it and the parser refer to each other, and keep all texts in memory."""
+        """Break the reference cycle of sheet and parser, which would keep all texts in memory."""
         self._parser.StartElementHandler = self._parser.EndElementHandler = self._parser.CharacterDataHandler = None
         self._parser.XmlDeclHandler = self._parser.CommentHandler = self._parser.StartCdataSectionHandler = None
 
     def read(self, data: bytes, *, last: bool = False) -> list[list[Cell]]:
-        """The rows that end in *data*."""
+        """Return the rows that end in *data*."""
         self._parser.Parse(data, last)
         whole, self._rows = self._rows, []
         if self._in_row:
@@ -198,7 +198,7 @@ class _RowParser:
         self._as_it_stands = (encoding or "utf-8").casefold() == "utf-8"
 
     def _meet_other(self, *_: object) -> None:
-        """What comes next may be within a comment."""
+        """Note a comment or a CDATA section: from now on only the XML parser can read the sheet."""
         self._as_it_stands = False
 
     def _start_element(self, name: str, attributes: dict[str, str]) -> None:

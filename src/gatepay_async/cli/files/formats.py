@@ -1,4 +1,4 @@
-"""How the bytes of a file become card keys: by the ending of its name, and by what its user has said."""
+"""Chooses how to parse a file, by the suffix of its name and the user's options."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -12,11 +12,11 @@ from gatepay_async.cli.files.reading import AUTO, FileProblemError, Reading
 from gatepay_async.cli.files.tables import Cell, csv_rows, json_rows, keys_of
 from gatepay_async.protocol.checks import is_utf8
 
-# A file, to the number of its first line or row that counts, and what stands there and in those behind it.
+# Turns a file into the number of the first line or row with a card key, and the cells from there on.
 Parse = Callable[[BinaryIO], tuple[int, Iterator[Cell]]]
 
 WORKBOOK = ".xlsx"
-_WORKBOOK_STARTS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # Excel's files, new and old
+_WORKBOOK_STARTS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx and .xls
 _START_BYTES = 4
 
 
@@ -27,10 +27,10 @@ def is_table(path: Path | None, reading: Reading) -> bool:
 
 def parser_for(path: Path | None, file: BinaryIO, reading: Reading) -> tuple[str, Parse]:
     """
-    The encoding of *file*, and what reads it; no workbook's.
+    Return the encoding of *file*, which is no workbook, and its parser.
 
     Raises:
-        FileProblemError: It can't be text, or not in the encoding that was said.
+        FileProblemError: The file is a workbook, or its encoding can't be guessed.
     """
     file.seek(0)
     if file.read(_START_BYTES).startswith(_WORKBOOK_STARTS):
@@ -52,17 +52,17 @@ def parser_for(path: Path | None, file: BinaryIO, reading: Reading) -> tuple[str
 
 
 def parse_plain(file: BinaryIO, encoding: str = "utf-8") -> tuple[int, Iterator[Cell]]:
-    """Every line as it stands."""
+    """Return all lines, unchanged."""
     return 1, read_lines(file, encoding)
 
 
 def parse_kept(file: BinaryIO, *, first: int) -> tuple[int, Iterator[Cell]]:
-    """A table that is kept as lines."""
+    """Return the lines in which a checked table was kept."""
     return first, read_lines(file, "utf-8")
 
 
 def parse_sheet(file: BinaryIO, *, number: int, reading: Reading) -> tuple[int, Iterator[Cell]]:
-    """The sheet of that *number*, from 0, of a workbook."""
+    """Return the card keys of one sheet of a workbook. *number* counts from 0."""
     from gatepay_async.cli.files import workbooks
 
     sheets, _ = workbooks.sheets(file)

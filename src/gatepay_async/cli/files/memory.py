@@ -1,4 +1,4 @@
-"""Memory that files were in while they were checked."""
+"""Returns the memory of the check to the system."""
 
 import ctypes
 import sys
@@ -9,10 +9,10 @@ _LARGE_BYTES = 2**20
 
 def keep_large_apart() -> None:
     """
-    Have the system take a large block as soon as it is free.
+    Let glibc return each large block to the system when it is freed.
 
-    Else the C library puts the next ones among small objects, once one of up to 32 MiB has been freed, and a hole stays
-    where each of them was.
+    By default, after the first freed block of up to 32 MiB, glibc allocates large blocks between small objects. When
+    they are freed, holes remain that the system doesn't get back.
     """
     set_option = getattr(_library(), "mallopt", None)
     if set_option is not None:
@@ -21,13 +21,13 @@ def keep_large_apart() -> None:
 
 def give_back() -> None:
     """
-    Have the system take what is free.
+    Return free memory to the system.
 
-    The C library keeps it for its next objects, and most of Python's are elsewhere: what a million rows took would be
-    missing during the upload.
+    By default, glibc keeps it for its own later allocations. But Python allocates most objects elsewhere, so the memory
+    of a million rows would stay unused during the upload.
     """
     trim = getattr(_library(), "malloc_trim", None)
-    if trim is not None:  # glibc's
+    if trim is not None:  # only glibc has it
         trim(0)
 
 

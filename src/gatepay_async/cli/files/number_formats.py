@@ -1,13 +1,14 @@
-"""Whether a cell of a spreadsheet looks like what it holds, by its number format."""
+"""Finds out from a number format whether a spreadsheet shows a cell's value unchanged."""
 
 import re
 
 from attrs import frozen
 
-# The formats without a code in the file that show what is stored: General, 0 and @. The others show dates, decimals,
-# percentages and the like.
+# The numbers of the built-in formats General, 0 and @, which show a value unchanged. The other built-in formats show
+# dates, decimals, percentages and the like.
 _BUILT_IN = frozenset({0, 1, 49})
-# A code's parts: a text in quotes, a letter after a backslash, room that is left empty, brackets, any other letter.
+# The parts of a format code: quoted text, an escaped character, a space as wide as a character (_x), a fill (*x),
+# brackets, any other character.
 _PART = re.compile(r'"[^"]*"|\\.|_.|\*.|\[[^\]]*\]|.', re.DOTALL)
 _COLOURS = (
     r"black|blue|cyan|green|magenta|red|white|yellow|color ?\d+|黑色|蓝色|青色|绿色|洋红|红色|白色|黄色|颜色 ?\d+"
@@ -21,12 +22,12 @@ _ALL_SECTIONS = 4
 @frozen
 class Shown:
     """
-    What is shown as it is stored.
+    Which values a format shows unchanged.
 
     Attributes:
-        number: A whole number above 0.
-        zero: 0.
-        text: A text.
+        number: Whether it shows whole numbers above 0 unchanged.
+        zero: Whether it shows 0 unchanged.
+        text: Whether it shows texts unchanged.
     """
 
     number: bool = True
@@ -38,7 +39,7 @@ AS_STORED = Shown()
 
 
 def shown_by(number: int, code: str | None) -> Shown:
-    """What the format of that *number* shows as it is stored; *code* is the file's own, if it has one."""
+    """Return what a format shows unchanged. *code* is None for a built-in format, which has only a *number*."""
     if code is None:
         plain = number in _BUILT_IN
         return Shown(plain, plain, text=True)
@@ -50,7 +51,7 @@ def shown_by(number: int, code: str | None) -> Shown:
 
 
 def _sections_of(code: str) -> list[str]:
-    """The sections of a *code*, without what shows nothing: colours, languages, and room that is left empty."""
+    """Return the sections of a *code*, without the parts that show no characters: colours, languages and spaces."""
     sections = [""]
     for part in _PART.findall(code):
         if part == ";":

@@ -1,4 +1,4 @@
-"""What is in an Excel file beside its cells: a zip file of XML, read piece by piece, and never as a whole."""
+"""Reads the parts of an Excel file (a zip file of XML): its sheets, shared texts and styles. Nothing is read whole."""
 
 import re
 import zipfile
@@ -15,16 +15,16 @@ from attrs import frozen
 from gatepay_async.cli.files.number_formats import AS_STORED, Shown, shown_by
 from gatepay_async.cli.files.reading import FileProblemError
 
-BLOCK_BYTES = 2**16  # bytes of XML looked at together
-# What a damaged file raises, or one that a password protects.
+BLOCK_BYTES = 2**16  # the bytes of XML that are read together
+# The errors of a file that is damaged or protected by a password.
 DAMAGED = (
     zipfile.BadZipFile, zlib.error, expat.ExpatError, OSError, EOFError, KeyError, ValueError, IndexError,
     NotImplementedError, RuntimeError, OverflowError,
 )  # fmt: skip
 
 _TEXT_ALONE = re.compile(rb'<si><t(?: xml:space="preserve")?>([^<]*)</t></si>')
-_TAGS_OF_TEXT = 4  # in each of them
-_ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")  # how XML holds a letter that it can't
+_TAGS_OF_TEXT = 4  # the number of tags in a match of _TEXT_ALONE
+_ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")  # Excel's escape for a character that XML can't contain
 
 
 @frozen
@@ -33,9 +33,9 @@ class Part:
     A sheet.
 
     Attributes:
-        name: As it is shown.
-        path: In the zip file.
-        visible: It can be seen.
+        name: The name that Excel shows.
+        path: The path in the zip file.
+        visible: Whether the sheet is visible.
     """
 
     name: str
@@ -44,24 +44,24 @@ class Part:
 
 
 class Package:
-    """The zip file: its parts by name."""
+    """The zip file, with its parts by name."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._zip = zipfile.ZipFile(file)
-        # Some programs write other capitals than they refer to, or backslashes.
+        # Some programs write a part's name and a reference to it with different capitals, or with backslashes.
         self._names = {_plain_path(name): name for name in self._zip.namelist()}
 
     def open(self, path: str) -> IO[bytes]:
         """
-        A part.
+        Open a part for reading.
 
         Raises:
-            KeyError: There is none of that name.
+            KeyError: There is no part with this name.
         """
         return self._zip.open(self._names[_plain_path(path)])
 
     def elements(self, path: str) -> Iterator[tuple[str, dict[str, str]]]:
-        """All elements of a small part, by name, without their texts."""
+        """Yield the name and the attributes of each element of a small part."""
         found: list[tuple[str, dict[str, str]]] = []
         parser = safe_parser(lambda name, attributes: found.append((local(name), attributes)))
         with self.open(path) as part:
@@ -72,7 +72,7 @@ class Package:
             parser.Parse(b"", True)
 
     def sheets(self) -> tuple[list[Part], str, str]:
-        """The sheets that hold cells; and where the texts and the styles of all of them are, or nothing."""
+        """Return the worksheets, and the paths of the shared texts and of the styles, which may be empty."""
         book = {kind: target for kind, target, _ in self._related("")}["officeDocument"]
         related = list(self._related(book))
         by_id = {key: (kind, target) for kind, target, key in related}
@@ -87,7 +87,7 @@ class Package:
         return found, where.get("sharedStrings", ""), where.get("styles", "")
 
     def styles(self, path: str) -> list[Shown]:
-        """What each style of a cell shows as it is stored."""
+        """Return for each cell style what it shows unchanged."""
         codes: dict[int, str] = {}
         shown: list[Shown] = []
         inside = False
@@ -102,7 +102,7 @@ class Package:
         return shown or [AS_STORED]
 
     def _related(self, path: str) -> Iterator[tuple[str, str, str]]:
-        """What the part at *path* refers to: its kind, its path, and the key of the reference."""
+        """Yield the references of the part at *path*: the kind and the path of the target, and the reference's ID."""
         folder, _, name = path.rpartition("/")
         for element, attributes in self.elements(join(folder, "_rels", f"{name}.rels")):
             if element == "Relationship" and attributes.get("TargetMode") != "External":
@@ -112,9 +112,9 @@ class Package:
 
 class SharedTexts:
     """
-    The texts of all sheets, which cells name by number.
+    The texts that all sheets share. Cells refer to them by number.
 
-    As one block of bytes, for a million of Python's texts are four times as large.
+    They are kept in one block of bytes: a million Python strings would take four times as much memory.
     """
 
     def __init__(self, package: Package, path: str) -> None:
@@ -126,7 +126,7 @@ class SharedTexts:
         self._escaped = b"_x" in self._data
 
     def get(self, number: int) -> str:
-        """That text."""
+        """Return the text with this *number*."""
         found = self._data[self._starts[number] : self._starts[number + 1]].decode()
         return unescaped(found) if self._escaped else found
 
@@ -141,7 +141,7 @@ class SharedTexts:
             piece, left = left[:end], left[end:]
             simple = parser.between_texts and b"&" not in piece and piece.lstrip().startswith(b"<si>")
             found = _TEXT_ALONE.findall(piece) if simple else []
-            # Nothing else is in it, or it has more tags than this.
+            # More tags than those of the matches: _TEXT_ALONE has missed something.
             if not found or piece.count(b"<") != _TAGS_OF_TEXT * len(found):
                 found = parser.read(piece)
             yield self._joined(found)
@@ -153,7 +153,7 @@ class SharedTexts:
 
 
 class _TextParser:
-    """The texts of cells, whatever they are made of: of runs, each with its own font, say; without their readings."""
+    """Reads shared texts with an XML parser: also those of several runs. It skips pronunciations (<rPh>)."""
 
     def __init__(self) -> None:
         self._parser = safe_parser(self._start_of_text, self._end_of_text, self._add_text_letters)
@@ -164,7 +164,7 @@ class _TextParser:
         self.between_texts = False
 
     def read(self, data: bytes, *, last: bool = False) -> list[bytes]:
-        """The texts that end in *data*."""
+        """Return the texts that end in *data*."""
         self._parser.Parse(data, last)
         found, self._found = self._found, []
         return found
@@ -195,7 +195,7 @@ def safe_parser(
     end: Callable[[str], object] | None = None,
     letters: Callable[[str], object] | None = None,
 ) -> expat.XMLParserType:
-    """A parser that takes no file which defines entities: none of these has any, and a few are as large as a disk."""
+    """Return an XML parser that refuses a DOCTYPE. Excel writes none, and entities could expand to fill the memory."""
     parser = expat.ParserCreate()
     parser.buffer_text = True
     parser.StartElementHandler = start
@@ -206,12 +206,12 @@ def safe_parser(
 
 
 def local(name: str) -> str:
-    """A name without its prefix."""
+    """Return an XML name without its prefix."""
     return name.rpartition(":")[2]
 
 
 def unescaped(letters: str) -> str:
-    """A text with the letters that XML can't hold."""
+    """Replace Excel's escapes by the characters that XML can't contain."""
     return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), letters) if "_x" in letters else letters
 
 

@@ -1,4 +1,4 @@
-"""How files are to be read, and what is wrong with one that can't be."""
+"""The user's options for reading files, and the problems of files and cells."""
 
 from attrs import frozen
 
@@ -8,14 +8,14 @@ AUTO = "auto"
 @frozen
 class Reading:
     """
-    What the user has said about the files.
+    The user's options for reading files.
 
     Attributes:
-        encoding: Of text; ``AUTO``: what the file itself shows.
-        column: Of tables: the name or the number of the column that holds the card keys; empty: not said.
-        skip_heading: The first line is a heading.
-        as_is: Each line is a card key as it stands, in tables too.
-        hidden_rows: Of workbooks, what becomes of rows that nobody sees: ``upload`` or ``skip``; empty: not said.
+        encoding: The encoding of text; ``AUTO``: guess it from the file.
+        column: For tables, the name or the number of the column with the card keys; empty: find it.
+        skip_heading: Whether the first line is a heading.
+        as_is: Whether each line is a card key without changes, also in tables.
+        hidden_rows: For workbooks, what to do with hidden rows: ``upload`` or ``skip``; empty: not chosen.
     """
 
     encoding: str = AUTO
@@ -30,9 +30,9 @@ class FileProblemError(Exception):
     A file can't be read as card keys.
 
     Args:
-        key: Of the text that says why.
-        line: The line or row where; 0: all of the file.
-        facts: For that text. None of them holds a card key.
+        key: The key of the text that says why.
+        line: The line or row with the problem; 0: the whole file.
+        facts: The values in that text. None of them holds a card key.
     """
 
     def __init__(self, key: str, *, line: int = 0, **facts: object) -> None:
@@ -45,11 +45,11 @@ class FileProblemError(Exception):
 @frozen
 class Refused:
     """
-    A cell that holds no card key that could be sent.
+    A cell that can't be sent as a card key.
 
     Attributes:
-        key: Of the text that says why.
-        facts: For that text.
+        key: The key of the text that says why.
+        facts: The values in that text.
     """
 
     key: str
@@ -57,12 +57,12 @@ class Refused:
 
 
 class Digits(str):
-    """A card key that stood in a spreadsheet as a number: leading zeros may be gone."""
+    """A card key that a spreadsheet stores as a number. Its leading zeros may be lost."""
 
     __slots__ = ()
 
 
 class HiddenRow(list[str | Refused]):
-    """A row of a spreadsheet that a filter, or somebody, has hidden."""
+    """A row of a spreadsheet that is hidden, by a filter or by hand."""
 
     __slots__ = ()

@@ -1,4 +1,4 @@
-"""CSV, TSV and JSON Lines: lines to card keys, in the order of the rows."""
+"""Reads card keys from CSV, TSV and JSON Lines, in the order of the rows."""
 
 import csv
 import json
@@ -13,21 +13,21 @@ from gatepay_async.cli.files.reading import FileProblemError, Reading, Refused
 
 Cell = str | Refused
 Keys = Iterator[Cell]
-_BAD = object()  # no JSON
+_BAD = object()  # in place of the value of invalid JSON
 _SEPARATOR = re.compile(r'sep=([^"])', re.IGNORECASE)
-_MAX_LOOKED_AT = 10  # rows that may stand above the headings
+_MAX_LOOKED_AT = 10  # rows below a title in which the headings are searched
 _DELIMITERS = {".csv": ",;\t", ".tsv": "\t"}
 
 
 def csv_rows(lines: Iterable[str], suffix: str) -> Iterator[list[Cell]]:
     """
-    The rows of a CSV or TSV file.
+    Yield the rows of a CSV or TSV file.
 
-    A semicolon or a tab separates the cells of a CSV file whose first line that isn't blank has one, and no comma; or
-    what this line says, if it is one for Excel, such as ``sep=;``.
+    The first line that isn't blank decides the delimiter of a CSV file: a comma if the line has one, else a semicolon
+    or a tab. Excel's own line ``sep=;`` names the delimiter.
 
     Raises:
-        FileProblemError: They are none, from this row on.
+        FileProblemError: The file is invalid from this row on.
     """
     source = iter(lines)
     start: list[str] = []
@@ -53,10 +53,10 @@ def csv_rows(lines: Iterable[str], suffix: str) -> Iterator[list[Cell]]:
 
 def json_rows(lines: Iterable[str], reading: Reading) -> Keys:
     """
-    The card keys of a file with one JSON object, or one JSON text, in each line.
+    Yield the card keys of a file with one JSON object, or one JSON text, in each line.
 
     Raises:
-        FileProblemError: Which column they are in is not known.
+        FileProblemError: A line is invalid, or the user must name the column.
     """
     name: str | None = None
     value: Any
@@ -76,19 +76,19 @@ def json_rows(lines: Iterable[str], reading: Reading) -> Keys:
 
 def keys_of(rows: Iterable[Sequence[Cell]], reading: Reading, hidden_columns: Container[int] = ()) -> tuple[int, Keys]:
     """
-    The card keys of a table.
-
-    Returns:
-        The number of the first row that may hold one, from 1; and the card keys of the rows from there on, blank where
-        a row has none.
+    Return the card keys of a table.
 
     Args:
-        rows: All of it.
-        reading: What the user has said.
-        hidden_columns: The places of columns that nobody sees; with the first row at the latest.
+        rows: All rows.
+        reading: The user's options.
+        hidden_columns: The indexes of hidden columns. Reading the first row fills it.
+
+    Returns:
+        The number of the first row below the heading, from 1; and the card keys from there on, empty where a row has
+        none.
 
     Raises:
-        FileProblemError: Which column they are in is not known, or it is hidden and nobody has named it.
+        FileProblemError: The user must name the column, because it isn't clear or is hidden.
     """
     source = iter(rows)
     number = 0
@@ -116,16 +116,16 @@ def keys_of(rows: Iterable[Sequence[Cell]], reading: Reading, hidden_columns: Co
 
 
 def _is_title(row: Sequence[Cell]) -> bool:
-    """Whether *row*, the first one, may be a title: one text, and no heading."""
+    """Whether the first row may be a title: it has one filled cell, which is no heading."""
     return _count_filled(row) == 1 and not columns.are_names(_names(row))
 
 
 def _find_heading(rows: Sequence[Sequence[Cell]], number: int) -> int:
     """
-    How far below row *number* the headings of several columns are, or 0.
+    Find the headings of several columns in *rows*. Return how far below row *number* they are, or 0.
 
     Raises:
-        FileProblemError: There is one of a single column: whether what stands above it is a card key can't be said.
+        FileProblemError: There is a heading of a single column. The rows above it may be a title or card keys.
     """
     for place, row in enumerate(rows, 1):
         alone = _count_filled(row) == 1
@@ -147,14 +147,14 @@ def _names(row: Sequence[Cell]) -> list[str]:
 
 
 def _cell(row: Sequence[Cell], place: int, *, alone: bool) -> Cell:
-    """The cell at *place*; refused if it should be *alone*, and others are there too."""
+    """Return the cell at *place*. Refuse it if the table has only this column (*alone*) and the row has more cells."""
     if alone and len(row) > 1 and any(cell for other, cell in enumerate(row) if other != place):
         return Refused("sources.more_cells", {})
     return row[place] if place < len(row) else ""
 
 
 def _without_blanks(row: Sequence[Cell]) -> list[Cell]:
-    """*row* without the blank cells at its end."""
+    """Return *row* without the blank cells at its end."""
     cells = list(row)
     while cells and isinstance(cells[-1], str) and not cells[-1].strip():
         cells.pop()
@@ -162,7 +162,7 @@ def _without_blanks(row: Sequence[Cell]) -> list[Cell]:
 
 
 def _json_column(row: dict[str, Any], wanted: str) -> str:
-    """The name of the column; the names of the first object are the heading."""
+    """Return the name of the column with the card keys. The names in the first object are the heading."""
     names = list(row)
     if columns.EXPORTED in names and not wanted:
         return columns.EXPORTED
@@ -177,7 +177,7 @@ def _json_column(row: dict[str, Any], wanted: str) -> str:
 
 
 def _json_value(line: str) -> Any:
-    """What *line* says, or ``_BAD``. An error would hold the line, and ends here."""
+    """Parse *line*. Return ``_BAD`` if it is invalid, instead of an error, which would contain the line."""
     try:
         return json.loads(line, parse_int=str, parse_float=_a_float)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Excel files; imported only when there is one."""
+"""Reads Excel files. Imported only if there is one."""
 
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -12,16 +12,17 @@ from gatepay_async.cli.files.parts import DAMAGED, Package, Part, SharedTexts, u
 from gatepay_async.cli.files.reading import Digits, FileProblemError, HiddenRow, Reading, Refused
 from gatepay_async.cli.files.tables import Cell, Keys, keys_of
 
-_EXACT = 10**15  # Excel keeps fifteen digits of a number
+_EXACT = 10**15  # Excel stores only 15 digits of a number
 
 
 @define
 class Sheet:
     """
-    One sheet that can be seen and holds something.
+    A visible sheet that is not empty.
 
     Attributes:
-        hidden_rows: How many of the rows read so far hold something and are hidden.
+        name: The sheet's name.
+        hidden_rows: The number of hidden rows that are not empty, among the rows read so far.
     """
 
     name: str
@@ -31,10 +32,10 @@ class Sheet:
 
     def keys(self, reading: Reading) -> tuple[int, Keys]:
         """
-        Its card keys, as ``tables.keys_of`` gives them.
+        Return the sheet's card keys, as ``tables.keys_of`` does.
 
         Raises:
-            FileProblemError: Which column they are in is not known, or it is hidden and nobody has named it.
+            FileProblemError: The user must name the column, because it isn't clear or is hidden.
         """
         rows, hidden_columns = self._book.rows(self._part)
         return keys_of(self._seen(rows, reading), reading, hidden_columns)
@@ -50,10 +51,10 @@ class Sheet:
 
 def sheets(file: BinaryIO) -> tuple[list[Sheet], int]:
     """
-    The sheets of an Excel file that can be seen and hold something; and how many hold something and can't be seen.
+    Return the visible sheets of an Excel file that are not empty, and the number of hidden sheets that are not empty.
 
     Raises:
-        FileProblemError: It is no workbook, or a password protects it.
+        FileProblemError: *file* is damaged, is no workbook, or is protected by a password.
     """
     book = _Workbook(file)
     filled = [part for part in book.parts if any(map(any, book.rows(part)[0]))]
@@ -63,10 +64,10 @@ def sheets(file: BinaryIO) -> tuple[list[Sheet], int]:
 
 class _Workbook:
     """
-    What all sheets of an Excel file have in common.
+    An Excel file: its sheets, and the texts and styles that all sheets share.
 
     Args:
-        file: Stays open.
+        file: The file, which is not closed here.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -78,12 +79,12 @@ class _Workbook:
             self._plain = frozenset(number for number, shown in enumerate(self._styles) if shown.text)
 
     def rows(self, part: Part) -> tuple[Iterator[list[Cell]], set[int]]:
-        """The rows of a sheet, from row 1 on; and the places of hidden columns, once the first row is there."""
+        """Return the rows of a sheet, and the indexes of hidden columns, which reading the first row fills."""
         with _only_whole():
             rows = SheetRows(self._package.open(part.path), self._texts, self._plain, self._value_of)
         return _whole_rows(rows), rows.hidden_columns
 
-    def _value_of(self, kind: str, style: int, letters: str, formula: bool) -> Cell:  # noqa: FBT001 -- a million times
+    def _value_of(self, kind: str, style: int, letters: str, formula: bool) -> Cell:  # noqa: FBT001 -- faster than a keyword, for a million calls
         shown = self._styles[style] if style < len(self._styles) else AS_STORED
         if kind == "s":
             return _text_cell(self._texts.get(int(letters)), shown) if letters else ""
@@ -101,7 +102,7 @@ def _text_cell(letters: str, shown: Shown) -> Cell:
 
 
 def _number_cell(value: float, shown: Shown) -> Cell:
-    """A number is its digits where none can be missing and nothing is added; the rest is no card key."""
+    """Return the digits of a whole number. Refuse it if Excel may have lost digits, or shows other characters."""
     if value != int(value):
         return Refused("sources.float", {})
     if not 0 <= value < _EXACT:
@@ -116,7 +117,7 @@ def _whole_rows(rows: SheetRows) -> Iterator[list[Cell]]:
 
 @contextmanager
 def _only_whole() -> Generator[None]:
-    """Say of a file that is damaged, or is something else, that it is no workbook. The error may hold card keys."""
+    """Replace the errors of a damaged file by one without card keys: the file is no workbook."""
     try:
         yield
     except DAMAGED:

@@ -59,7 +59,7 @@ async def _batch_workflow(*arguments: Any) -> dict[str, Any]:
         problem = error.problem
     except Exception as error:  # noqa: BLE001 -- its text may quote anything
         problem = Problem("worker_failed", kind=type(error).__name__)
-    # A new error, since DBOS logs its traceback and stores its text: the frames of the first may hold card keys.
+    # DBOS logs the traceback and stores the text of what is raised here. The first error's frames may hold card keys.
     raise DurableError(problem=problem)
 
 
@@ -72,7 +72,8 @@ async def _dispatch(task: Task) -> dict[str, Any]:
     """
     queue = task.job.rpartition(":")[0]
     late = queue not in _OPEN_WORKERS
-    # No worker was open when the batch was taken. A row cancelled meanwhile has no queue any more (None): it may go on.
+    # DBOS took the batch while no worker was open: check that the row is in our queue. A row that was cancelled
+    # meanwhile has no queue (None), and the runner handles it.
     if late and await asyncio.get_running_loop().run_in_executor(None, _queue_of, task.id) not in {queue, None}:
         # Not one of our rows. There may never be a worker for it, and waiting would block one of DBOS's slots.
         raise DurableError(problem=Problem("no_job_in_queue", job=task.job))
@@ -174,7 +175,7 @@ class DBOSHost:
             application_version=self._version,
             log_level="ERROR",  # otherwise each thread logs a traceback every second while the database is down
             run_migrations=False,
-            # We get no notifications, but closing waits for this thread to look.
+            # We use no notifications. But closing waits until the listener's thread wakes, so it must poll often.
             notification_listener_polling_interval_sec=POLL_INTERVAL_S,
         )
         logging.getLogger("dbos").addHandler(_NULL_HANDLER)

@@ -58,6 +58,6 @@ class RateLimiter:
         """Wait until the next call may be made."""
         if not self._interval:
             return
-        async with self._lock:  # one at a time: after the event loop was blocked, several would start at once
+        async with self._lock:  # without it, callers that wait together would all read the same _next_at
             await anyio.sleep(max(0.0, self._next_at - self._now()))
             self._next_at = self._now() + self._interval * self._workers

@@ -46,12 +46,12 @@ class Reporter:
 
     async def _outcomes(self, number: int) -> list[ChunkOutcome]:
         by_chunk = self._job_progress.merged_outcomes(number)
-        flat = self._job_progress.outcomes(number)
-        if all(outcome.fate is Fate.STORED for outcome in flat):
-            return flat
+        without_keys = self._job_progress.outcomes(number)
+        if all(outcome.fate is Fate.STORED for outcome in without_keys):
+            return without_keys
         chunks = await self._read_chunks(self._job_progress.last(number).task.batch)
         if chunks is None:
-            return [self._with_reason(outcome) for outcome in flat]
+            return [self._with_reason(outcome) for outcome in without_keys]
         for chunk in chunks:
             if chunk.index not in by_chunk:
                 by_chunk[chunk.index] = [bulk.failed(chunk, self._job_progress.fate(number), error=self._stopped)]
