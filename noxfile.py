@@ -20,7 +20,7 @@ PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
 LOCKED = ("-c", str(ROOT / "requirements" / "locked.txt"))
 LOWEST = ("-c", str(ROOT / "requirements" / "lowest.txt"))
-TESTED_EXTRAS = "sandbox,cli,durable,s3,redis"
+TESTED_EXTRAS = "sandbox,cli,durable,s3,redis,otel"
 # The fast lane waits for nothing, and tries few random examples: `tests` tries more.
 QUICKLY = ("-n", str(os.cpu_count() or 2), "--dist", "worksteal", "--hypothesis-profile=few")
 # Some tests wait for something: two cores are busy with three workers, and a fourth would import everything once more.
@@ -219,6 +219,13 @@ def pictures(session: nox.Session) -> None:
 
 
 @nox.session(python=NEWEST)
+def commands(session: nox.Session) -> None:
+    """Every command under every condition: narrow, piped, in Chinese, on a full disk; a table. Not part of `nox`."""
+    session.install(*LOCKED, f".[{TESTED_EXTRAS}]", *group("tests"))
+    session.run("python", "tests/every_command.py", *session.posargs, env={"SSL_CERT_FILE": "tests/authority.pem"})
+
+
+@nox.session(python=NEWEST)
 @nox.parametrize("extra", EXTRAS)
 def extras(session: nox.Session, extra: str) -> None:
     """With one extra alone: what it promises works, far from the sources."""
@@ -303,7 +310,7 @@ def oldest_direct() -> list[str]:
 @nox.session(python=OLDEST)
 def bench(session: nox.Session) -> None:
     """The figures of benchmarks/, beside what a user would write instead; `-- --quick` for a look."""
-    session.install(*LOCKED, ".[sandbox,cli,redis]", *group("bench"), *group("peers"))
+    session.install(*LOCKED, ".[sandbox,cli,redis,otel]", *group("bench"), *group("peers"))
     session.run("python", "-m", "benchmarks.run", *session.posargs)
 
 

@@ -26,7 +26,7 @@ NAMES = ("keys.txt", "keys.csv", "keys.xlsx")
 # Seconds, and the most memory (MB) over what it is when all is imported and no file has been looked at.
 PROGRAM = """
 import json, threading, time
-import psutil, resource, sys, typer.main
+import psutil, typer.main
 from gatepay_async import AsyncGatePay, UploadReport, client, upload
 from gatepay_async.cli import app, checking, runner
 from gatepay_async.cli.commands import keys_dry_run, keys_upload
@@ -48,9 +48,12 @@ except SystemExit as end:
 finally:
     ended.set()
     watching.join()
-# What the system has seen, too, which no moment escapes.
-highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-print(json.dumps([time.perf_counter() - start, (max(most[0], highest) - before) / 1e6]))
+try:  # what the system has seen, which no moment escapes; ru_maxrss would include whoever started this process
+    with open("/proc/self/status") as status:
+        most[0] = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+except OSError:
+    pass
+print(json.dumps([time.perf_counter() - start, (most[0] - before) / 1e6]))
 """
 
 

@@ -12,6 +12,7 @@ FIGURES = (
     "burst",
     "churn",
     "overhead",
+    "telemetry",
     "decode",
     "upload",
     "auto",

@@ -21,6 +21,7 @@ MODULES = (
     "gatepay_async.callbacks",
     "gatepay_async.durable",
     "gatepay_async.durable.objects",
+    "gatepay_async.otel",
     "gatepay_async.pool",
     "gatepay_async.protocol.calls",
     "gatepay_async.protocol.catalogue",

@@ -79,6 +79,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "version",
         "words",
     },
+    "otel": {"exchange.port", "otel", "protocol", "version", "words"},
     "testing": {"protocol", "words"},
     "typing": {"callbacks", "lines", "protocol", "upload"},
     "durable": {"cancelling", "client", "dedup", "durable", "places", "protocol", "sending", "sqlite_files", "words"},
@@ -126,12 +127,14 @@ ONLY_IN = {
     "dbos": {"durable"},
     "sqlalchemy": {"durable"},
     "obstore": {"durable.objects"},
+    "opentelemetry": {"otel"},
 }
 # The constructor's variables; the way there: proxies, certificates.
 READS_ENVIRONMENT = ("client.settings", "exchange.proxies", "exchange.trust")
 # A private name that several functions have -> why. Elsewhere, one name has one meaning.
 SHARED_NAMES = {
     "_common_fields": "a class and its base",
+    "_instrument": "what `otel.instrument` calls, of whatever it is given",
     "_reason": "what to tell of an error: asyncio's, and anyio's, which keeps the system's words in its cause",
 }
 # I/O, waiting, clocks, chance, the environment: none of it in protocol/.

@@ -133,9 +133,11 @@ async def test_what_an_attempt_meets_is_told() -> None:
     for error, limit in ((None, 8), (said_no, 8), (gateway, 4), (broken, 4), (anyio.EndOfStream(), 4)):
         places = AutoPlaces(100)
         for ended in [places.observe(CALL, 1) for _ in range(4)]:
-            ended(error)
+            ended(error, None)
         assert places._auto.limit == limit, error
     for status in (429, 503):
         places = AutoPlaces(100)
-        places.observe(CALL, 1)(ProtocolError(endpoint="ka/create", http_status=status, problem=Problem("empty")))
+        places.observe(CALL, 1)(
+            ProtocolError(endpoint="ka/create", http_status=status, problem=Problem("empty")), status
+        )
         assert places._auto.limit == 2, status

@@ -21,7 +21,6 @@ from gatepay_async.protocol.paging import Walk
 from gatepay_async.words.problem import Problem
 
 Send = Callable[[KaShow], Awaitable[CardKeyPage]]
-Fetch = Callable[[int], Awaitable[CardKeyPage]]
 T = TypeVar("T")
 
 
@@ -80,10 +79,7 @@ class CardKeyListing:
         Where the stock changes under the walk, a page holds only the keys that were not given before.
         """
         self._walk = Walk(first=self._first.page, prefetch=self._prefetch, thorough=self._thorough)
-        return _Pages(self._walk, self._fetch)
-
-    def _fetch(self, page: int) -> Awaitable[CardKeyPage]:
-        return self._send(KaShow(self._first.product_id, page))
+        return _Pages(self._walk, self._send, self._first.product_id)
 
 
 # No generators: trio warns of one that is left half-way, and a page that could not be had may be asked for again.
@@ -111,8 +107,10 @@ class _Pages:
     """The pages of a walk: fetches what the walk asks for, and holds what came until it is asked for."""
 
     _walk: Walk
-    _fetch: Fetch
-    _lock: anyio.Lock = field(init=False, factory=anyio.Lock)
+    _send: Send
+    _product_id: int
+    # Fast: the lock is for tasks that share the walk, and a turn of the event loop would cost more than all the rest.
+    _lock: anyio.Lock = field(init=False, factory=partial(anyio.Lock, fast_acquire=True))
     _ready_pages: deque[CardKeyPage] = field(init=False, factory=deque[CardKeyPage])
     # By page; raised when the walk can't do without it.
     _failed: dict[int, Exception] = field(init=False, factory=dict[int, Exception])
@@ -136,7 +134,10 @@ class _Pages:
             raise error
         replies: dict[int, CardKeyPage | None] = {}
         try:
-            await self._fetch_wave(page_numbers, replies)
+            if len(page_numbers) == 1:
+                await self._fetch_into(replies, page_numbers[0])
+            else:
+                await self._fetch_wave(page_numbers, replies)
         except BaseException:
             # Cancelled. What came before that counts: no reply may go unheard.
             with suppress(MisreadError):
@@ -145,8 +146,6 @@ class _Pages:
         self._ready_pages.extend(_check_reply(partial(self._walk.receive, page_numbers, replies)))
 
     async def _fetch_wave(self, page_numbers: list[int], replies: dict[int, CardKeyPage | None]) -> None:
-        if len(page_numbers) == 1:
-            return await self._fetch_into(replies, page_numbers[0])
         errors: list[BaseException] = []
 
         async def fetch(number: int) -> None:
@@ -163,11 +162,10 @@ class _Pages:
                 group.start_soon(fetch, number)
         if errors:
             raise errors[0]
-        return None
 
     async def _fetch_into(self, replies: dict[int, CardKeyPage | None], number: int) -> None:
         try:
-            replies[number] = await self._fetch(number)
+            replies[number] = await self._send(KaShow(self._product_id, number))
         except InvalidPageError as error:
             # 108, for a page past the last one. Page 1 always is a page; if that can't be had, nothing is known.
             if number > 1 or self._walk.begun:

@@ -54,7 +54,7 @@ class AutoPlaces:
         """Learn from an attempt: an ``Observer``."""
         begun = self._auto.began(anyio.current_time())
 
-        def ended(error: BaseException | None) -> None:
+        def ended(error: BaseException | None, http_status: int | None) -> None:  # noqa: ARG001 -- as Ended has it
             self._auto.ended(begun, _end_of(error), anyio.current_time())
             self._admit()
 

@@ -4,7 +4,9 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,36 @@ def test_interrupted(shop: Sandbox, keys: Path, terminal: Open) -> None:
     assert (json.loads(again.stdout)["stored"], calls(shop)) == (25_000, 50)
     assert "is queued" in again.stderr
     assert len(shop.keys(8)) == EXAMPLES + 25_000
+
+
+def test_a_service_that_is_stopped(shop: Sandbox, tmp_path: Path) -> None:
+    """
+    SIGTERM within a batch ends with 143: calls in flight are finished, and the rest is another worker's.
+
+    A second SIGTERM doesn't change that. A scraper that hangs delays nothing.
+    """
+    keys = tmp_path / "keys.txt"
+    keys.write_text("".join(f"KEY-{number:06d}\n" for number in range(12_000)))
+    shop.fault(Fault(FaultKind.SLOW, endpoint="ka/create", times=None, seconds=0.5))
+    assert run("keys", "upload", keys, "-p", 8, "--no-wait").returncode == 0
+    worker = subprocess.Popen([*COMMAND, "uploads", "work", "--health", "0"], stderr=subprocess.PIPE)
+    assert worker.stderr is not None
+    port = int(re.findall(rb":([0-9]+)/metrics", worker.stderr.readline())[0])
+    with socket.create_connection(("127.0.0.1", port)):
+        wait_until(lambda: calls(shop) >= 3)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=PATIENCE) as ready:
+            assert ready.status == 200
+        worker.send_signal(signal.SIGTERM)
+        worker.send_signal(signal.SIGTERM)
+        _, said = worker.communicate(timeout=PATIENCE)
+    assert worker.returncode == 143
+    assert b"Traceback" not in said
+    assert 3 <= calls(shop) < 24
+    shop.clear_faults()
+    assert run("uploads", "work", "--drain").returncode == 0
+    stored = shop.keys(8)[EXAMPLES:]
+    assert sorted(stored) == keys.read_text().splitlines()
+    assert calls(shop) == 24  # nothing was sent twice
 
 
 def test_killed(shop: Sandbox, keys: Path) -> None:

@@ -61,7 +61,7 @@ def test_exports_that_cant_be(gatepay: Any, shop: Sandbox, tmp_path: Path, monke
 
     monkeypatch.setattr("xlsxwriter.workbook.ZipFile", full)
     run = gatepay("keys", "export", "-p", 8, "-o", tmp_path / "k.xlsx")
-    assert (run.status, "No space left" in run.err) == (2, True)
+    assert (run.status, "No space left" in run.err) == (5, True)
     assert not list(tmp_path.iterdir())
 
 

@@ -663,7 +663,7 @@ def test_a_full_disk(gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(os, "fsync", full)
     run = gatepay("keys", "export", "-p", 8, "-o", tmp_path / "k.txt")
-    assert run.status == 2
+    assert run.status == 5
     assert "No space left" in run.err
     assert not list(tmp_path.iterdir())
     assert shop.requests

@@ -16,7 +16,7 @@ import gatepay_async.cli
 from gatepay_async.cli import language, screens
 from gatepay_async.cli.app import app
 from gatepay_async.cli.output import escape
-from gatepay_async.cli.usage import wrap
+from gatepay_async.cli.wrapping import wrap
 from gatepay_async.version import __version__
 from gatepay_async.words import LANGUAGES
 from gatepay_async.words.command import COMMAND
@@ -237,7 +237,7 @@ def test_wrapping() -> None:
     """Lines are broken at blanks and between Chinese letters, never before what closes a phrase."""
     assert wrap("one two three", 7) == ["one two", "three"]
     assert wrap("一二三四五六", 8) == ["一二三四", "五六"]
-    assert wrap("一二三四。五", 8) == ["一二三四。", "五"]
+    assert wrap("一二三四。五", 8) == ["一二三", "四。五"]
     assert wrap("averylongword", 5) == ["averylongword"]
     assert wrap("", 5) == [""]
 

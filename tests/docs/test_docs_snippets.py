@@ -55,7 +55,7 @@ SHOWN = (
     *("gatepay uploads work", "psql ", "sudo systemctl ", "python export_keys.py", "gatepay keys export "),
 )
 KINDS = (
-    *("python", "text", "console", "sh", "powershell", "bat", "ini"),
+    *("python", "text", "console", "sh", "powershell", "bat", "ini", "yaml", "dockerfile"),
     *("{toctree}", "{eval-rst}", "{literalinclude}", "{catalogue}", "{speed}"),
 )
 LONGEST_FRAGMENT = 8  # lines; whatever is longer is a program

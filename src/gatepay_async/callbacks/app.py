@@ -21,6 +21,7 @@ from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.frames import sealed
 from gatepay_async.protocol.models import Callback, CallbackReply
 from gatepay_async.protocol.money import amount_of
+from gatepay_async.protocol.observing import Telemetry
 from gatepay_async.protocol.queries import MAX_QUERY_BYTES
 from gatepay_async.words.problem import Problem
 
@@ -160,9 +161,14 @@ class CallbackApp:
         self._store = store
         self._once = Once(handler, store, lookup, amount_of("shortfall", shortfall), self._timeout)
         self._in_progress = 0
+        self._telemetry: Telemetry | None = None
 
     def __repr__(self) -> str:
         return f"<CallbackApp of {self._appkey!r}>"
+
+    def _instrument(self, telemetry: Telemetry) -> None:
+        """Have *telemetry* told of all deliveries from now on."""
+        self._telemetry = telemetry
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request, whatever its path. As a server's only application, also close the store at shutdown."""
@@ -235,7 +241,7 @@ class CallbackApp:
         return await self._report_event(CallbackEvent(EventKind.REFUSED, error=error))
 
     async def _report_event(self, event: CallbackEvent) -> CallbackReply:
-        await report_event(event, self._on_event)
+        await report_event(event, self._on_event, self._telemetry)
         return _REPLY_BY_KIND[event.kind]
 
     async def _handle(self, callback: Callback) -> CallbackEvent:
@@ -243,7 +249,8 @@ class CallbackApp:
         try:
             return await self._once.handle(callback, shop=self._appkey)
         except BaseException as error:
-            await report_event(CallbackEvent.of(EventKind.FAILED, callback, error), self._on_event)
+            event = CallbackEvent.of(EventKind.FAILED, callback, error)
+            await report_event(event, self._on_event, self._telemetry)
             raise
         finally:
             self._in_progress -= 1

@@ -12,6 +12,7 @@ import anyio
 from attrs import frozen
 
 from gatepay_async.protocol.models import Callback
+from gatepay_async.protocol.observing import Telemetry
 
 LOGGER = logging.getLogger("gatepay_async.callbacks")
 
@@ -59,9 +60,11 @@ class CallbackEvent:
 OnEvent = Callable[[CallbackEvent], Awaitable[object] | object]
 
 
-async def report_event(event: CallbackEvent, on_event: OnEvent | None) -> None:
-    """Log *event* and call *on_event*. An error in it doesn't change the answer to GatePay."""
+async def report_event(event: CallbackEvent, on_event: OnEvent | None, telemetry: Telemetry | None) -> None:
+    """Log *event*, tell *telemetry* and call *on_event*. An error in it doesn't change the answer to GatePay."""
     _log_event(event)
+    if telemetry is not None:
+        telemetry.callback(event.kind, event.error)
     if on_event is None:
         return
     # Shielded, so that the event of a cancelled delivery is reported, too.

@@ -92,7 +92,7 @@ def _exit_status(command: Callable[[], Any]) -> Any:
 def _report_usage_error(error: Any) -> Status:
     """A wrong command line; without any command, the help."""
     if type(error).__name__ == "NoArgsIsHelpError" and not output.wants_json():
-        output.warn(error.message.rstrip())
+        output.warn(error.message.rstrip(), whole=True)
         return Status.USAGE
     return _report_error(HaltError(usage.usage_problem(error), todo=usage.usage_hint(error)))
 
@@ -197,6 +197,16 @@ def _interval(value: str | float) -> float:
     if not 1 <= number < math.inf:
         raise typer.BadParameter(text("usage.interval", value=output.escape(value)))
     return number
+
+
+def _listening_address(value: str) -> object:
+    """Where to listen: a port, or an address and a port."""
+    from gatepay_async.cli.health import Address
+
+    try:
+        return Address.of(value)
+    except ValueError:
+        raise typer.BadParameter(text("usage.address", value=output.escape(value))) from None
 
 
 def _positive_rate(value: str | float) -> float:
@@ -354,7 +364,7 @@ def logout() -> None:
     raise typer.Exit(login.logout())
 
 
-@app.command(cls=usage.Command, help="products")
+@app.command(cls=usage.WaitingCommand, help="products")
 def products(
     below: Annotated[
         int | None, typer.Option("--below", help="products.below", metavar="N", parser=_positive_int)
@@ -376,7 +386,7 @@ def products(
 app.add_typer(keys, name="keys")
 
 
-@keys.command("upload", cls=usage.Command, help="upload")
+@keys.command("upload", cls=usage.WaitingCommand, help="upload")
 def keys_upload(
     files: Annotated[list[Path], typer.Argument(help="upload.files", metavar="FILE", parser=_file_path)],
     product: Product,
@@ -411,7 +421,7 @@ def keys_upload(
     runner.start(keys_upload.upload, files, product, concurrency, reading, failed_lines, yes=yes)
 
 
-@keys.command("export", cls=usage.Command, help="export")
+@keys.command("export", cls=usage.WaitingCommand, help="export")
 def keys_export(
     product: Product,
     target: Annotated[str, typer.Option("--output", "-o", help="export.output", metavar="FILE")],
@@ -426,7 +436,7 @@ def keys_export(
     runner.start(keys_export.export, product, _expanded(target), excel, thorough, force, reveal)
 
 
-@keys.command("count", cls=usage.Command, help="count")
+@keys.command("count", cls=usage.WaitingCommand, help="count")
 def keys_count(
     product: Annotated[
         int | None, typer.Option("--product", "-p", help="count.product", metavar="ID", parser=_positive_int)
@@ -441,7 +451,7 @@ def keys_count(
 app.add_typer(uploads, name="uploads")
 
 
-@uploads.command("list", cls=usage.Command, help="list")
+@uploads.command("list", cls=usage.WaitingCommand, help="list")
 def uploads_list() -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import uploads
@@ -449,7 +459,7 @@ def uploads_list() -> None:
     runner.start(uploads.list_jobs)
 
 
-@uploads.command("show", cls=usage.Command, help="show")
+@uploads.command("show", cls=usage.WaitingCommand, help="show")
 def uploads_show(job: Job, failed_lines: FailedLines = None) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import uploads
@@ -457,7 +467,7 @@ def uploads_show(job: Job, failed_lines: FailedLines = None) -> None:
     runner.start(uploads.show_job, job, failed_lines)
 
 
-@uploads.command("watch", cls=usage.Command, help="watch")
+@uploads.command("watch", cls=usage.WaitingCommand, help="watch")
 def uploads_watch(job: Job, failed_lines: FailedLines = None) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import uploads
@@ -465,7 +475,7 @@ def uploads_watch(job: Job, failed_lines: FailedLines = None) -> None:
     runner.start(uploads.watch, job, failed_lines)
 
 
-@uploads.command("cancel", cls=usage.Command, help="cancel")
+@uploads.command("cancel", cls=usage.WaitingCommand, help="cancel")
 def uploads_cancel(job: Job) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import uploads
@@ -473,7 +483,7 @@ def uploads_cancel(job: Job) -> None:
     runner.start(uploads.cancel, job)
 
 
-@uploads.command("resume", cls=usage.Command, help="resume")
+@uploads.command("resume", cls=usage.WaitingCommand, help="resume")
 def uploads_resume(job: Job) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import uploads
@@ -481,7 +491,7 @@ def uploads_resume(job: Job) -> None:
     runner.start(uploads.resume, job)
 
 
-@uploads.command("delete", cls=usage.Command, help="delete")
+@uploads.command("delete", cls=usage.WaitingCommand, help="delete")
 def uploads_delete(job: Job) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import uploads
@@ -489,7 +499,7 @@ def uploads_delete(job: Job) -> None:
     runner.start(uploads.delete, job)
 
 
-@uploads.command("work", cls=usage.Command, help="work")
+@uploads.command("work", cls=usage.WaitingCommand, help="work")
 def uploads_work(
     concurrency: Concurrency = 4,
     global_concurrency: Annotated[
@@ -498,14 +508,18 @@ def uploads_work(
     ] = None,
     rate: Annotated[float | None, typer.Option("--rate", help="work.rate", metavar="N", parser=_positive_rate)] = None,
     drain: Annotated[bool, typer.Option("--drain", help="work.drain")] = False,
+    health: Annotated[
+        Any,  # an Address, whose module brings much along
+        typer.Option("--health", help="work.health", metavar="[ADDRESS:]PORT", parser=_listening_address),
+    ] = None,
 ) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import uploads_work
 
-    runner.start(uploads_work.work, concurrency, global_concurrency, rate, drain=drain)
+    runner.start(uploads_work.work, concurrency, global_concurrency, rate, drain=drain, health=health)
 
 
-@app.command(cls=usage.Command, help="pay")
+@app.command(cls=usage.WaitingCommand, help="pay")
 def pay(
     pay_type: PayType,
     product: PaidProduct = None,
@@ -534,7 +548,7 @@ def pay(
     runner.start(pay.pay, request, save_qr, pay_waiting.parse_listen(listen, wait=wait), timeout)
 
 
-@app.command("order", cls=usage.Command, help="order")
+@app.command("order", cls=usage.WaitingCommand, help="order")
 def show_order(
     number: Annotated[str, typer.Argument(help="order.number", metavar="ORDER_NUMBER")],
     wait: Annotated[bool, typer.Option("--wait", help="order.wait")] = False,
@@ -588,7 +602,7 @@ def callback_sign(
     raise typer.Exit(callback.sign(fields))
 
 
-@callback.command("send", cls=usage.Command, help="send")
+@callback.command("send", cls=usage.WaitingCommand, help="send")
 def callback_send(
     url: Annotated[str, typer.Argument(help="send.url", metavar="URL")],
     order_id: OrderId,
@@ -627,7 +641,7 @@ def sandbox(
     runner.serve(sandbox.serve, settings)
 
 
-@app.command(cls=usage.Command, help="doctor")
+@app.command(cls=usage.WaitingCommand, help="doctor")
 def doctor(
     callback_url: Annotated[str, typer.Option("--callback", help="doctor.callback_url", metavar="URL")] = "",
 ) -> None:
@@ -647,7 +661,7 @@ def errors(
     raise typer.Exit(errors.list_refusals(endpoint, code))
 
 
-@app.command(cls=usage.Command, help="demo")
+@app.command(cls=usage.WaitingCommand, help="demo")
 def demo() -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import demo

@@ -11,6 +11,7 @@ from io import TextIOWrapper
 from typing import Any, cast
 
 from gatepay_async.cli.language import text
+from gatepay_async.cli.wrapping import columns_of, fold
 
 _wants_json: ContextVar[bool] = ContextVar("json", default=False)
 _fields: ContextVar[tuple[str, ...]] = ContextVar("fields", default=())
@@ -19,6 +20,7 @@ _unknown: set[str] = set()  # names in --fields that don't exist, and for which 
 
 _STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))  # in the order of their file descriptors: 0, 1, 2
 _closed: set[str] = set()
+_waiting: list[str] = []  # what show_waiting() has printed, until it is removed
 
 
 def open_closed_streams() -> None:
@@ -178,11 +180,38 @@ def escape(message: object) -> str:
     )
 
 
-def warn(message: str) -> None:
-    """Print a line on standard error. If that can't be written, do nothing."""
+def warn(message: str, *, whole: bool = False) -> None:
+    """
+    Print *message* on standard error. If that can't be written, do nothing.
+
+    Args:
+        message: On a terminal, it is wrapped between words.
+        whole: Don't wrap it.
+    """
+    clear_waiting()
     with suppress(OSError):
+        if not whole and sys.stderr.isatty():
+            message = fold(message, columns_of(sys.stderr))
         sys.stderr.write(f"{message}\n")
         sys.stderr.flush()
+
+
+def show_waiting() -> None:
+    """Print a line on the terminal at once, because imports and the server take a moment."""
+    if not wants_json() and sys.stdout.isatty() and sys.stderr.isatty():
+        _waiting.append(text("running.waiting"))
+        with suppress(OSError):
+            sys.stderr.write(_waiting[-1])
+            sys.stderr.flush()
+
+
+def clear_waiting() -> None:
+    """Remove the line of ``show_waiting()``, before anything else is printed."""
+    if _waiting:
+        _waiting.clear()
+        with suppress(OSError):
+            sys.stderr.write(f"\r{' ' * (columns_of(sys.stderr) - 1)}\r")
+            sys.stderr.flush()
 
 
 def discard_stdout() -> None:

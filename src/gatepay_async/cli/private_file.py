@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gatepay_async.cli.language import text
-from gatepay_async.cli.status import HaltError
+from gatepay_async.cli.status import HaltError, Status
 
 _PART = ".part"
 _LEFT_SECONDS = 60.0  # writing takes a moment
@@ -34,7 +34,8 @@ def atomic_write(path: Path) -> Generator[BinaryIO]:
             os.fsync(descriptor)
         temporary.replace(path)
     except OSError as error:
-        raise HaltError(text("files.unwritable", path=path, reason=error.strerror)) from None
+        message = text("files.unwritable", path=path, reason=error.strerror)
+        raise HaltError(message, status=Status.NO_OUTPUT) from None
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()

@@ -6,21 +6,21 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleOptions
 from rich.progress import Progress, ProgressColumn, Task
 from rich.table import Table
 from rich.text import Text
 
 from gatepay_async.cli.language import current_language, text
-from gatepay_async.cli.output import escape, wants_json
-from gatepay_async.cli.usage import wrap
+from gatepay_async.cli.output import clear_waiting, escape, wants_json
+from gatepay_async.cli.wrapping import fold, longest_piece, wrap
 from gatepay_async.words import Lang, say
 from gatepay_async.words.command import COMMAND
 
@@ -42,6 +42,7 @@ class _Screen(Console):
 
 def screen(stream: IO[str] | None = None) -> Console:
     """Return a console without markup on *stream*; None: standard output."""
+    clear_waiting()
     file = sys.stdout if stream is None else stream
     width = None if file.isatty() else _file_columns()
     return _Screen(file=file, markup=False, highlight=False, emoji=False, width=width)
@@ -88,21 +89,79 @@ def _draw(what: Table) -> str:
         return "\n".join(_draw(facts(zip(names, row, strict=True))) for row in rows) + "\n"
     console = screen()
     with console.capture() as drawn:
-        console.print(what)
+        if what.show_header:
+            console.print(what)
+        else:
+            for line in _draw_facts(what, console.width):
+                console.print(line, soft_wrap=True)
     lines = [line.rstrip() for line in drawn.get().splitlines()]
     return "\n".join(lines).strip("\n") + ("\n\n" if what.show_header else "\n")
 
 
+def _draw_facts(what: Table, width: int) -> Iterator[Text]:
+    """Names and values next to each other. A value with a word that doesn't fit there is below its name."""
+    names, values = ([str(cell) for cell in column.cells] for column in what.columns)
+    indent = max(map(cell_len, names), default=0) + 1
+    for name, value in zip(names, values, strict=True):
+        if longest_piece(value) > width - indent:
+            yield Text(name, style="bold")
+            yield Text(fold(f"{' ' * (len(name) - len(name.lstrip()) + 2)}{value}", width))
+            continue
+        first, *more = wrap(value, width - indent)
+        yield Text(f"{name}{' ' * (indent - cell_len(name))}", style="bold").append(first, style="not bold")
+        yield from (Text(f"{' ' * indent}{line}") for line in more)
+
+
 def _fits(what: Table) -> bool:
-    """Whether the table fits the terminal without breaking numbers and IDs. If so, fix the widths of their columns."""
-    room = screen().width - len(what.columns) - 1  # without the space between and next to columns
+    """Whether the table fits the terminal without breaking numbers, IDs and words. If so, fix the column widths."""
+    room = (
+        screen().width - (len(what.columns) - 1) * what.padding[1] - len(what.columns) - 1
+    )  # space between and beside
+    wanted: list[int] = []
     for column in what.columns:
-        longest = max(cell_len(str(cell)) for cell in column.cells)
+        cells, heading = [str(cell) for cell in column.cells], str(column.header)
+        wanted.append(max(map(cell_len, [*cells, heading])))
+        # A heading may be wrapped between its words.
         if column.no_wrap:
-            # Only the values must not be broken; the heading may be.
-            column.no_wrap, column.min_width = False, longest
-        room -= what.padding[1] + min(longest, column.min_width or _WORD_COLUMNS)
-    return room >= 0
+            longest = max(map(cell_len, cells))
+        else:
+            longest = max(min(wanted[-1], _WORD_COLUMNS), *map(longest_piece, cells))
+        word = min(max(map(cell_len, heading.split())), _WORD_COLUMNS)
+        column.no_wrap, column.width = False, max(longest, word, longest_piece(heading))
+        room -= column.width
+    if room < 0:
+        return False
+    for _ in range(room):
+        column, most = max(zip(what.columns, wanted, strict=True), key=lambda pair: pair[1] - (pair[0].width or 0))
+        column.width = min(most, (column.width or 0) + 1)
+    return True
+
+
+class _Words:
+    """
+    The text of a cell, wrapped by ``wrap``. Rich takes a Chinese sentence for one word, and breaks the names in it.
+
+    Args:
+        content: The text.
+    """
+
+    def __init__(self, content: str) -> None:
+        self._content = content
+
+    def __str__(self) -> str:
+        return self._content
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> Iterator[Text]:
+        """The lines of the text."""
+        yield Text("\n".join(wrap(self._content, options.max_width)))
+
+
+class _Rows(Table):
+    """A table whose cells are wrapped by ``wrap``."""
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        """As ``Table.add_row``."""
+        super().add_row(*map(_Words, cells), **options)
 
 
 def table(*columns: str, right: Iterable[int] = (), whole: Iterable[int] = ()) -> Table:
@@ -115,7 +174,7 @@ def table(*columns: str, right: Iterable[int] = (), whole: Iterable[int] = ()) -
         whole: The indices of other columns whose values must not be broken, such as IDs and times.
     """
     padding = (0, 1 if screen().width >= _WIDE_COLUMNS else 0)
-    new = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=padding)
+    new = _Rows(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=padding)
     for place, column in enumerate(columns):
         justify: Literal["left", "right"] = "right" if place in right else "left"
         new.add_column(column, justify=justify, overflow="fold", no_wrap=place in right or place in whole)
@@ -150,10 +209,21 @@ def wrap_indented(text: str, *, indent: int) -> str:
     return f"\n{' ' * indent}".join(wrap(text, max(indent, screen().width - indent)))
 
 
-def print_line(text: str, *, style: str = "", stream: IO[str] | None = None) -> None:
-    """Print one line without wrapping it, so that URLs in it stay whole."""
+def print_line(text: str, *, style: str = "", stream: IO[str] | None = None, whole: bool = False) -> None:
+    """
+    Print *text*. On a terminal it is wrapped between words, so that numbers and URLs stay whole.
+
+    Args:
+        text: A line, or several.
+        style: Rich's style for the whole text.
+        stream: None: standard output.
+        whole: Don't wrap it, because the user copies the line.
+    """
+    console = screen(stream)
+    if console.file.isatty() and not whole:
+        text = fold(text, console.width)
     try:
-        screen(stream).print(Text(text, style=style), soft_wrap=True)
+        console.print(Text(text, style=style), soft_wrap=True)
     except OSError:
         if stream is not sys.stderr:  # if standard error can't be written, do nothing
             raise

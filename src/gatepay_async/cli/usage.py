@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from copy import copy
 from difflib import get_close_matches
 from typing import Any
-from unicodedata import east_asian_width
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from gatepay_async.cli.language import text
-from gatepay_async.cli.output import escape
+from gatepay_async.cli.output import clear_waiting, escape, show_waiting
+from gatepay_async.cli.wrapping import width_of, wrap
 from gatepay_async.words.command import COMMAND
 
 # The base class of all usage errors, which Typer doesn't export.
@@ -33,6 +33,18 @@ class Command(TyperCommand):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help of this command."""
         formatter.write(_format_help(self, ctx))
+
+
+class WaitingCommand(Command):
+    """A command that takes a moment, and first says so."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        show_waiting()
+        try:
+            return super().invoke(ctx)
+        finally:
+            clear_waiting()
 
 
 class Group(TyperGroup):
@@ -127,25 +139,6 @@ def print_help(ctx: Any, words: list[str]) -> None:
     typer.echo(context.get_help())
 
 
-def wrap(message: str, width: int) -> list[str]:
-    """Wrap *message* to lines of at most *width* columns, at blanks and between Chinese characters."""
-    lines = [""]
-    for piece in re.findall(r"[⺀-￯]|[^\s⺀-￯]+|\s+", message):
-        if _width(lines[-1] + piece.rstrip()) > width and lines[-1]:
-            # Closing punctuation stays on the same line.
-            if piece in "，。；：、）”]":
-                lines[-1] += piece
-                continue
-            lines.append("")
-        lines[-1] += piece if lines[-1] else piece.lstrip()
-    return [line.rstrip() for line in lines]
-
-
-def _width(message: str) -> int:
-    """The width in columns. A Chinese character is two columns wide."""
-    return sum(2 if east_asian_width(letter) in "WF" else 1 for letter in message)
-
-
 def _param_name(param: Any) -> str:
     if param is None:
         return ""
@@ -159,7 +152,7 @@ def _format_help(command: Any, ctx: Any) -> str:
     commands = getattr(command, "commands", {})
     usage = [ctx.command_path, text("help.options_there"), *(_argument(param) for param in arguments)]
     usage += [text("help.command_there")] if commands else []
-    parts = [f"{_bold(text('help.usage'))}{' '.join(usage)}"]
+    parts = [_usage_line(" ".join(usage), width)]
     parts.append("\n".join(_wrap_lines(command.help or "", width)))
     parts += _section("help.arguments", [(param.metavar, param.help) for param in arguments], width)
     parts += _section("help.commands", [(name, _first_line(each.help)) for name, each in commands.items()], width)
@@ -167,10 +160,28 @@ def _format_help(command: Any, ctx: Any) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _usage_line(usage: str, width: int) -> str:
+    """Format the line that shows how to call the command."""
+    heading = text("help.usage")
+    indent = width_of(heading)
+    return _bold(heading) + f"\n{' ' * indent}".join(wrap(usage, width - indent))
+
+
 def _wrap_lines(message: str, width: int) -> Iterator[str]:
-    """Wrap a text of several lines. Lines that start with blanks are examples, and are not wrapped."""
+    """A text of several lines; one that begins with blanks is an example."""
     for line in message.splitlines():
-        yield from [line] if line.startswith("  ") else wrap(line, width)
+        yield from _wrap_example(line, width) if line.startswith("  ") else wrap(line, width)
+
+
+def _wrap_example(line: str, width: int) -> list[str]:
+    """Wrap an example, so that its command can still be copied. What that does is below it if both don't fit."""
+    if width_of(line) <= width:
+        return [line]
+    command, _, what = line.strip().partition("  ")
+    parts = wrap(command, width - 6)
+    lines = [f"{'      ' if number else '  '}{part}" for number, part in enumerate(parts)]
+    lines[:-1] = [f"{part} \\" for part in lines[:-1]]
+    return lines + [f"      {part}" for part in wrap(what.strip(), width - 6) if part]
 
 
 def _first_line(message: str | None) -> str:
@@ -195,15 +206,15 @@ def _section(key: str, rows: list[tuple[str, str]], width: int) -> list[str]:
     """Return a heading with its rows, the second column aligned. Without rows, return nothing."""
     if not rows:
         return []
-    column = min(_MAX_NAME_COLUMNS, width * 2 // 5, max(_width(name) for name, _ in rows))
+    column = min(_MAX_NAME_COLUMNS, width * 2 // 5, max(width_of(name) for name, _ in rows))
     lines = [_bold(text(key))]
     for name, message in rows:
         first, *more = wrap(message, width - column - 4)
-        if _width(name) > column:
+        if width_of(name) > column:
             lines.append(f"  {_cyan(name)}")
             more = [first, *more]
         else:
-            lines.append(f"  {_cyan(name)}{' ' * (column - _width(name))}  {first}".rstrip())
+            lines.append(f"  {_cyan(name)}{' ' * (column - width_of(name))}  {first}".rstrip())
         lines += [f"{' ' * (column + 4)}{line}" for line in more]
     return ["\n".join(lines)]
 

@@ -1,7 +1,8 @@
 """
 Sends a call, and again where that is safe, until it is answered.
 
-``Caller.send`` is a whole call, ``Attempts.make`` one attempt of it. An ``Observer`` is told of each attempt.
+``Caller.send`` is a whole call, ``Attempts.make`` one attempt of it. A ``ClientObserver`` is told of each call, an
+``Observer`` of each attempt.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 
@@ -28,7 +30,7 @@ from gatepay_async.protocol.errors import (
 )
 from gatepay_async.protocol.frames import clear_frames
 from gatepay_async.protocol.messages import Reply, encode
-from gatepay_async.protocol.observing import Ended, Observer
+from gatepay_async.protocol.observing import ClientObserver, Connections, Ended, Observer, both
 from gatepay_async.protocol.raw import Outgoing, RawCall
 from gatepay_async.protocol.retrying import RetryPolicy, Sent, wait_after
 from gatepay_async.protocol.signing import Credentials
@@ -39,6 +41,7 @@ P = ParamSpec("P")
 C = TypeVar("C", bound=Outgoing)
 
 _REFUND: Final = 0.5  # of an attempt, for each call that succeeds
+_NOBODY: Final[AbstractContextManager[None]] = nullcontext()  # listens
 
 _HOW_TO = "    async with AsyncGatePay(appkey, appsecret) as gatepay:\n        await gatepay.list_products()"
 
@@ -69,6 +72,9 @@ class Caller:
             there.
         deadline: Seconds for a whole call.
         policy: When a call is sent again.
+
+    Attributes:
+        observer: Is told of each call; None: nobody is.
     """
 
     def __init__(
@@ -85,6 +91,7 @@ class Caller:
         self._cloud_attempts = cloud_attempts
         self._deadline = deadline
         self._policy = policy
+        self.observer: ClientObserver | None = None
         self._retries_left = policy.budget
         self._loop: object = None  # before it is opened, and once it is closed
         self._was_opened = False
@@ -114,6 +121,10 @@ class Caller:
             raise self._not_usable_error()
         return self._attempts.http()
 
+    def connections(self) -> Connections | None:
+        """Count the connections to ``base_url``, in any thread; None: they can't be counted, or this is closed."""
+        return None if self._loop is None else self._attempts.connections()
+
     @sealed_async
     async def send(
         self,
@@ -140,31 +151,36 @@ class Caller:
         ends = began + self._deadline
         attempt = 0
         in_doubt = False  # an attempt broke off, and may have been carried out
-        while True:
-            attempt += 1
-            try:
-                reply = attempts.make(call, form, ends=ends)
-                if observer is None:
-                    value = read(call, await reply)
+        with _NOBODY if self.observer is None else self.observer.call(call) as listener:
+            if listener is not None:
+                observer = both(observer, listener)
+            while True:
+                attempt += 1
+                try:
+                    reply = attempts.make(call, form, ends=ends)
+                    if observer is None:
+                        value = read(call, await reply)
+                    else:
+                        value = await _observed(observer(call, attempt), call, reply, read)
+                except (RefusedError, ProtocolError, TransportError, ForeignError) as error:
+                    failure = error
                 else:
-                    value = await _observed(observer(call, attempt), call, reply, read)
-            except (RefusedError, ProtocolError, TransportError, ForeignError) as error:
-                failure = error
-            else:
-                self._retries_left = min(self._policy.budget, self._retries_left + _REFUND)
-                return Sent(value, attempt)
-            if isinstance(failure, ForeignError):
-                _raise_foreign(call, failure, attempt=attempt, in_doubt=in_doubt)
-            now = attempts.now()
-            wait = None if now - began > resent_within else self._wait_after(call, failure, attempt, left=ends - now)
-            if wait is None:
-                _raise(call, failure, attempt=attempt, in_doubt=in_doubt)
-            log_retry(call.path, failure, attempt=attempt, wait=wait)
-            await anyio.sleep(wait)
-            if self._closed:
-                _raise(call, failure, attempt=attempt, in_doubt=in_doubt)
-            # Whoever sent a reply that is not GatePay's may have sent it in the place of one that is.
-            in_doubt = in_doubt or isinstance(failure, ProtocolError) or _maybe_done(failure)
+                    self._retries_left = min(self._policy.budget, self._retries_left + _REFUND)
+                    return Sent(value, attempt)
+                if isinstance(failure, ForeignError):
+                    _raise_foreign(call, failure, attempt=attempt, in_doubt=in_doubt)
+                now = attempts.now()
+                wait = (
+                    None if now - began > resent_within else self._wait_after(call, failure, attempt, left=ends - now)
+                )
+                if wait is None:
+                    _raise(call, failure, attempt=attempt, in_doubt=in_doubt)
+                log_retry(call.path, failure, attempt=attempt, wait=wait)
+                await anyio.sleep(wait)
+                if self._closed:
+                    _raise(call, failure, attempt=attempt, in_doubt=in_doubt)
+                # Whoever sent a reply that is not GatePay's may have sent it in the place of one that is.
+                in_doubt = in_doubt or isinstance(failure, ProtocolError) or _maybe_done(failure)
 
     def _wait_after(
         self, call: Outgoing, failure: RefusedError | ProtocolError | TransportError, attempt: int, *, left: float
@@ -198,12 +214,15 @@ class Caller:
 
 async def _observed(ended: Ended, call: C, reply: Awaitable[Reply], read: Callable[[C, Reply], T]) -> T:
     """What *read* makes of *reply*; *ended* is told how that went."""
+    http_status: int | None = None
     try:
-        value = read(call, await reply)
+        received = await reply
+        http_status = received.status
+        value = read(call, received)
     except BaseException as error:
-        ended(error)
+        ended(error, http_status)
         raise
-    ended(None)
+    ended(None, http_status)
     return value
 
 

@@ -149,7 +149,13 @@ class CardKeys(Base):
             send = partial(send, observer=places.observe)
         else:
             places = concurrency
-        return await upload(send, product_id, keys, concurrency=places, on_progress=on_progress)
+        observer = self._caller.observer
+        if observer is None:
+            return await upload(send, product_id, keys, concurrency=places, on_progress=on_progress)
+        with observer.upload() as record:
+            report = await upload(send, product_id, keys, concurrency=places, on_progress=on_progress)
+            record(report.columns(), report.stopped)
+        return report
 
     async def _send_card_keys(
         self, call: KaCreate, *, resent_within: float = math.inf, observer: Observer | None = None

@@ -21,6 +21,7 @@ from gatepay_async.protocol import checks
 from gatepay_async.protocol.durations import Seconds, to_seconds_or_none
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.frames import sealed
+from gatepay_async.protocol.observing import ClientFacts, Telemetry
 from gatepay_async.protocol.retrying import RetryPolicy
 from gatepay_async.protocol.signing import Credentials
 from gatepay_async.words.problem import Problem
@@ -131,8 +132,15 @@ class AsyncGatePay(Payments, CardKeys, Queries):
             policy=self._policy,
         )
 
+        self._cloud_base_url = cloud_base_url
+
     def __repr__(self) -> str:
         return f"<AsyncGatePay {self._credentials.appkey!r} at {self._base_url}>"
+
+    def _instrument(self, telemetry: Telemetry) -> None:
+        """Have *telemetry* told of all that is sent from now on."""
+        facts = ClientFacts(self._base_url, self._cloud_base_url or None, self._caller.connections)
+        self._caller.observer = telemetry.client(facts)
 
     async def __aenter__(self) -> Self:
         await self._caller.open()

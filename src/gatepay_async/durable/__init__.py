@@ -7,6 +7,7 @@ See ``DurableUploads``.
 try:
     from gatepay_async.durable.errors import DurableError, QueueUnavailableError, SourceChangedError
     from gatepay_async.durable.jobs import Job, JobInfo, JobState
+    from gatepay_async.durable.records.rows import QueueInfo
     from gatepay_async.durable.spool.folder import FolderSpool, Source, Spool
     from gatepay_async.durable.submitter import Submitter
     from gatepay_async.durable.uploads import DurableUploads
@@ -25,6 +26,7 @@ __all__ = [
     "Job",
     "JobInfo",
     "JobState",
+    "QueueInfo",
     "QueueUnavailableError",
     "Rate",
     "Source",

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, nullcontext
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Final, Self
 
 from gatepay_async.durable.errors import DurableError
 from gatepay_async.durable.jobs import Job
 from gatepay_async.durable.records import batches
+from gatepay_async.durable.records.rows import QueueInfo
 from gatepay_async.durable.spool.folder import Source, Spool
 from gatepay_async.durable.spool.writer import Spooled, spool_file
 from gatepay_async.durable.storage.database import Database, client_of, in_thread
@@ -19,15 +20,19 @@ from gatepay_async.durable.storage.job_store import JobStore
 from gatepay_async.protocol import checks
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.frames import clear_frames
+from gatepay_async.protocol.observing import Telemetry
 from gatepay_async.words.problem import Problem
 
 SUBMITTER_CONNECTIONS = 3
+_NOT_OBSERVED: Final[AbstractContextManager[str]] = nullcontext("")
 
 
 class Submitter:
     """Opened by ``DurableUploads.submitter``."""
 
-    def __init__(self, database: Database, queue: str, spool: Spool, version: str) -> None:
+    def __init__(
+        self, database: Database, queue: str, spool: Spool, version: str, *, telemetry: Telemetry | None
+    ) -> None:
         """
         Store the settings; nothing is opened yet.
 
@@ -36,11 +41,13 @@ class Submitter:
             queue: The queue's name.
             spool: Where card keys wait.
             version: The application version of queued batches.
+            telemetry: Is told of each submission.
         """
         self._database = database
         self._queue = queue
         self._spool = spool
         self._version = version
+        self._telemetry = telemetry
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -77,12 +84,13 @@ class Submitter:
         checks.check("product_id", product_id, checks.positive)
         _check_source(path)
         try:
-            return await self._submit_file(path, product_id)
+            with _NOT_OBSERVED if self._telemetry is None else self._telemetry.submission(self._queue) as submitted:
+                return await self._submit_file(path, product_id, submitted)
         except BaseException as error:  # a full disk, for example: the frames may hold card keys
             clear_frames(error)
             raise
 
-    async def _submit_file(self, path: str | os.PathLike[str] | Source, product_id: int) -> Job:
+    async def _submit_file(self, path: str | os.PathLike[str] | Source, product_id: int, submitted: str) -> Job:
         secret = await self._spool.secret()
         with ExitStack() as stack:
             # Files without names: even if this process is killed, no card key is left behind.
@@ -92,7 +100,7 @@ class Submitter:
             spooled = await in_thread(
                 lambda: spool_file(source, target, name=name, product_id=product_id, secret=secret)
             )
-            return await self._submit(spooled, target)
+            return await self._submit(spooled, target, submitted)
 
     async def job(self, job_id: str) -> Job:
         """
@@ -110,14 +118,18 @@ class Submitter:
         """All jobs, the newest first."""
         return [Job(row, self._store, self._spool) for row in await in_thread(self._store.jobs)]
 
-    async def _submit(self, spooled: Spooled, file: BinaryIO) -> Job:
+    async def queue(self) -> QueueInfo:
+        """Count the batches in the queue, of all jobs together, up to 10,000."""
+        return await in_thread(self._store.queue_info)
+
+    async def _submit(self, spooled: Spooled, file: BinaryIO, submitted: str) -> Job:
         name = f"{self._queue}:{spooled.digest}"
         row = await in_thread(self._store.job, name)
         # The spool's copy may have been lost since. Writing the same file again does no harm.
         if row is None or not await Job(row, self._store, self._spool).all_stored():
             await self._spool.put(batches.spool_name(name), file)
         if row is None:
-            await in_thread(self._store.insert_job, name, spooled.manifest, spooled.batches)
+            await in_thread(self._store.insert_job, name, spooled.manifest, spooled.batches, submitted)
         job = await self.job(name)
         await job.tidy()  # its last batch may have ended just before put() wrote the card keys again
         return job

@@ -17,6 +17,7 @@ from gatepay_async.durable.work.rate_limiter import Rate
 from gatepay_async.durable.worker import Worker
 from gatepay_async.protocol import checks
 from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.protocol.observing import Telemetry
 from gatepay_async.words.problem import Problem
 
 
@@ -66,11 +67,16 @@ class DurableUploads:
         self._queue = name
         self._version = version
         self._spool = self._spool_for(spool)
+        self._telemetry: Telemetry | None = None
+
+    def _instrument(self, telemetry: Telemetry) -> None:
+        """Have *telemetry* told of the submitters and workers that are opened from now on."""
+        self._telemetry = telemetry
 
     def submitter(self) -> Submitter:
         """An asynchronous context manager: submits jobs and finds them again."""
         _check_loop()
-        return Submitter(self._database, self._queue, self._spool, self._version)
+        return Submitter(self._database, self._queue, self._spool, self._version, telemetry=self._telemetry)
 
     def worker(
         self,
@@ -103,6 +109,7 @@ class DurableUploads:
             concurrency=concurrency,
             global_concurrency=global_concurrency,
             rate=rate,
+            telemetry=self._telemetry,
         )
 
     def _spool_for(self, spool: Spool | str | None) -> Spool:

@@ -28,11 +28,13 @@ from gatepay_async.durable.work.rate_limiter import Rate, RateLimiter
 from gatepay_async.durable.work.runner import MAX_RUN_S, Runner
 from gatepay_async.places import AutoPlaces
 from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.protocol.observing import Telemetry
 from gatepay_async.words.problem import Problem
 
 HOUSEKEEPING_INTERVAL_S = 1.0
 JOIN_DELAY_S = 3.0  # by then all other workers have seen a new worker, and share the rate with it
 LEASE_MARGIN_S = 5.0  # for what a run does besides sending
+MAX_SILENCE_S = 15.0  # since the database was last reached, until the worker counts as not ready
 BUSY_POLL_S = 0.05
 AUTO_BATCHES = 32  # taken at once under "auto"; more would leave none to other workers, and need more connections
 DBOS_CONNECTIONS = 6  # database connections that DBOS needs besides one per batch
@@ -55,6 +57,7 @@ class Worker:
         concurrency: int | Literal["auto"],
         global_concurrency: int | None,
         rate: Rate | None,
+        telemetry: Telemetry | None,
     ) -> None:
         """
         Store the settings; nothing is opened yet.
@@ -69,6 +72,7 @@ class Worker:
                 batches, with as many calls in flight as ``AutoPlaces`` allows.
             global_concurrency: Calls in flight in all workers together; None: no limit.
             rate: Calls of all workers together; None: no limit.
+            telemetry: Is told of each batch, and of the client's calls.
         """
         self._database = database
         self._queue = queue
@@ -81,9 +85,11 @@ class Worker:
             self._concurrency = min(self._concurrency, global_concurrency)
         self._global_concurrency = global_concurrency
         self._rate = rate
+        self._telemetry = telemetry
         self._rate_limiter = RateLimiter(rate)
         self._dbos = DBOSHost(queue, version)
         self._lease = math.inf
+        self._reached_at = -math.inf  # when the last look at the database succeeded
         self._housekeeping = anyio.CancelScope()
         self._jobs_to_tidy: dict[str, Job] = {}
 
@@ -105,12 +111,24 @@ class Worker:
             await self._stack.__aexit__(kind, error, traceback)
 
     @property
+    def ready(self) -> bool:
+        """
+        Whether the worker takes batches.
+
+        It is open, holds its lock and has reached the database within the last 15 seconds.
+        """
+        reached = anyio.current_time() - self._reached_at < MAX_SILENCE_S
+        return reached and not self._runner.lock_lost and not self._runner.closing
+
+    @property
     def lease(self) -> float:
         """The seconds after which a batch is requeued even though its worker still holds its lock."""
         return self._lease
 
     async def _open_all(self, stack: AsyncExitStack) -> None:
         gatepay = await stack.enter_async_context(self._connect())
+        if self._telemetry is not None:
+            gatepay._instrument(self._telemetry)  # noqa: SLF001 -- as `instrument` does
         self._check_deadline(gatepay)
         send, places = gatepay._send_card_keys, None  # noqa: SLF001 -- as an upload does
         if self._is_auto:
@@ -130,7 +148,13 @@ class Worker:
             problem = Problem("executor_taken", name=self._dbos.executor)
             raise DurableError(problem=problem)
         self._runner = Runner(
-            self._store, self._spool, send, self._rate_limiter, executor=self._dbos.executor, places=places
+            self._store,
+            self._spool,
+            send,
+            self._rate_limiter,
+            executor=self._dbos.executor,
+            places=places,
+            telemetry=self._telemetry,
         )
         if await self._requeue_and_share_rate() > 1:
             self._rate_limiter.delay_next(JOIN_DELAY_S)
@@ -148,6 +172,7 @@ class Worker:
         )
         await in_thread(launch)
         # Not a task group, which would wrap the exceptions of the user's block in an exception group.
+        self._reached_at = anyio.current_time()
         housekeeping = asyncio.create_task(self._housekeep())
         stack.push_async_callback(self._stop_housekeeping, housekeeping)
 
@@ -199,6 +224,7 @@ class Worker:
                         _log.warning("can't reach the queue (%s); the worker continues once it can", _error_name(error))
                     reachable = False
                 else:
+                    self._reached_at = anyio.current_time()
                     if not reachable:
                         _log.warning("the queue is available again")
                     reachable = True

@@ -29,6 +29,7 @@ from gatepay_async.exchange.port import (
 from gatepay_async.protocol.errors import DeadlineExceededError, InvalidRequestError, ProtocolError, TransportError
 from gatepay_async.protocol.masking import hide_keys
 from gatepay_async.protocol.messages import Reply
+from gatepay_async.protocol.observing import Connections
 from gatepay_async.protocol.raw import Outgoing
 from gatepay_async.words.problem import Problem
 
@@ -123,6 +124,10 @@ class Attempts:
     def http(self) -> httpx.AsyncClient:
         """An httpx client over what carries the attempts."""
         return cast("Pages", self._pages).client()
+
+    def connections(self) -> Connections | None:
+        """Count the connections of what carries the attempts, once it is open; None: it can't say."""
+        return cast("Exchange", self._exchange).connections()
 
     async def make(self, call: Outgoing, form: bytes, *, ends: float) -> Reply:
         """

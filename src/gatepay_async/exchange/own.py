@@ -14,6 +14,7 @@ from gatepay_async.exchange.permission import check_permitted, in_pytest
 from gatepay_async.exchange.port import OutOfTimeError, Watch
 from gatepay_async.exchange.replies import MAX_REPLY_BYTES, read_body, reply_of, too_large_error, unpack
 from gatepay_async.protocol.messages import Reply
+from gatepay_async.protocol.observing import Connections
 
 if TYPE_CHECKING:  # importing it takes as long as all the rest
     from gatepay_async.pool.port import Answer, Prepared
@@ -75,6 +76,11 @@ class OverPool:
         except NOBODY_ANSWERED as error:
             failure = unanswered_error(error, proven=True)
         raise failure
+
+    def connections(self) -> Connections | None:
+        """Those of the pool."""
+        slots = self._transport._slots  # noqa: SLF001 -- to be counted, and nothing else
+        return Connections(busy=slots.busy, idle=slots.idle, waiting=slots.waiting)
 
     async def aclose(self) -> None:
         """Close the transport, if it is the client's own."""

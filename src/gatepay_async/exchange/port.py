@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from gatepay_async.protocol.messages import Reply
+from gatepay_async.protocol.observing import Connections
 from gatepay_async.words.problem import Problem
 
 
@@ -71,6 +72,10 @@ class Exchange(Protocol):
             ForeignError: The user's code (a hook, an ``auth``, a transport) raised an error of its own.
             NotPermittedError: A test must not call that host.
         """
+        ...
+
+    def connections(self) -> Connections | None:
+        """Count the connections, in any thread; None: they are not ours to count."""
         ...
 
     async def aclose(self) -> None:

@@ -51,6 +51,9 @@ class OverClient:
         )
         return await _make_attempt(self._send_with_client, request, trace, self._classify_in_hooks)
 
+    def connections(self) -> None:
+        """None: they are yours."""
+
     async def aclose(self) -> None:
         """Leave it open: it is yours."""
 
@@ -99,6 +102,9 @@ class OverTransport:
             method, url, headers=HEADERS_OF[method], content=body or None, extensions={"trace": trace.on_event}
         )
         return await _make_attempt(self._transport.handle_async_request, request, trace, _classify)
+
+    def connections(self) -> None:
+        """None: httpx doesn't say."""
 
     async def aclose(self) -> None:
         """Close it, if it is the client's own."""

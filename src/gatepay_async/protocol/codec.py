@@ -47,7 +47,6 @@ _DEFAULTS: dict[type, dict[str, object]] = {
 }
 # 卡密接口: the table of fields says create_at and update_at, the example createtime and updatetime.
 _OTHER_SPELLINGS = {"createtime": "create_at", "updatetime": "update_at"}
-
 _MAX_PRICE_DIGITS = 18  # formatting a number with a huge exponent would fill the memory
 _PRICE_TEXT = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
 _DATA_URI = re.compile(r"data:([a-z]+/[a-z0-9.+-]+);base64,([A-Za-z0-9+/=\s]+)", re.ASCII)
@@ -132,10 +131,10 @@ def read_payment(body: bytes, call: Any) -> tuple[int, models.Payment] | None:
         return None
     try:
         reply = _created.decode(body)
-        price, picture = _read_money(reply.data.order_price), _read_qr_code(reply.data.order_qrcode)
+        data, price = reply.data, _read_money(reply.data.order_price)
+        picture = _read_qr_code(data.order_qrcode)
     except (msgspec.DecodeError, ValueError, ArithmeticError, RecursionError):
         return None
-    data = reply.data
     return reply.code, models.Payment(data.order_type, price, data.order_url, picture, call.out_order_id)
 
 

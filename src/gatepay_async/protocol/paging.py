@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from itertools import pairwise
+from operator import lt
 
 from attrs import evolve
 
@@ -177,11 +178,10 @@ class Walk:
         return overlaps or any(self._history.joins(behind, page) for behind in reached)
 
     def _give_new_rows(self, shot: Snapshot) -> list[CardKeyPage]:
-        page = shot.page
+        page, given = shot.page, self._last_given_id
         assert page is not None  # noqa: S101 -- a snapshot keeps its page until its rows are yielded
-        fresh = tuple([key for key in page.keys if key.id > self._last_given_id])
         self._last_given_id = shot.ids[-1]
-        return [page if len(fresh) == len(page.keys) else evolve(page, keys=fresh)]
+        return [page if shot.ids[0] > given else evolve(page, keys=tuple([key for key in page.keys if key.id > given]))]
 
     # -- choosing what to fetch next -----------------------------------------------------------------------------------
 
@@ -236,6 +236,6 @@ def _check_page(asked: int, page: CardKeyPage) -> None:
     if page.keys and 0 < page.current_page < min(asked, page.last_page):
         raise MisreadError(Problem("earlier_page"), path="data.ka.current_page")
     ids = [key.id for key in page.keys]
-    for row, (one, after) in enumerate(pairwise(ids), 1):
-        if one >= after:
-            raise MisreadError(Problem("id_not_ascending"), path=f"data.ka.data[{row}].id")
+    if not all(map(lt, ids, ids[1:])):
+        row = next(row for row, (one, after) in enumerate(pairwise(ids), 1) if one >= after)
+        raise MisreadError(Problem("id_not_ascending"), path=f"data.ka.data[{row}].id")

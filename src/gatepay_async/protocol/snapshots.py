@@ -84,12 +84,13 @@ class Snapshot:
 
     def agrees(self, other: Snapshot) -> bool:
         """Whether both snapshots can be of the same, unchanged stock."""
-        if not (self.ids and other.ids):
+        if self is other or not (self.ids and other.ids):
             return True
         one, two = (self, other) if self.start <= other.start else (other, self)
         if two.start >= one.start + len(one.ids):
             return one.ids[-1] < two.ids[0]
-        return all(mine == its for mine, its in zip(one.ids[two.start - one.start :], two.ids, strict=False))
+        shared = one.ids[two.start - one.start :][: len(two.ids)]
+        return shared == two.ids[: len(shared)]
 
     def shared_id(self, other: Snapshot) -> int | None:
         """The id at the highest rank that both show, if it is the same in both; else None."""

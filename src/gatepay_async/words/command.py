@@ -407,6 +407,10 @@ COMMAND: dict[str, Text] = {
         "Requests per second of all workers together (default: unlimited).",
         "所有 worker 合计的每秒请求数（默认不限）。",
     ),
+    "work.health": (
+        "Answer /healthz, /readyz and /metrics at this port, on 127.0.0.1 unless an ADDRESS is given.",
+        "在此端口响应 /healthz、/readyz 和 /metrics；不指定地址（ADDRESS）时只监听 127.0.0.1。",
+    ),
     "work.drain": ("Exit when nothing is left to send.", "没有待发送的卡密时自动退出。"),
     "export.output": (
         "Output file (.txt, .csv, .tsv, .jsonl or .xlsx), or `-`.",
@@ -526,6 +530,10 @@ COMMAND: dict[str, Text] = {
     ),
     "usage.empty": ("it is empty", "内容为空"),
     "usage.interval": ("{value} (must be a number of seconds from 1)", "{value}（必须是不小于 1 的秒数）"),
+    "usage.address": (
+        "{value} (must be a port, or an IP address and a port such as 127.0.0.1:9100 or [::1]:9100)",
+        "{value}（必须是端口，或 IP 地址加端口，例如 127.0.0.1:9100 或 [::1]:9100）",
+    ),
     "usage.per_second": ("{value} (must be a number above 0)", "{value}（必须是大于 0 的数）"),
     "usage.port": ("{value} (must be a port from 0 to 65535)", "{value}（必须是 0 到 65535 的端口）"),
     "usage.fields": ("{value} (must be names with commas between them)", "{value}（必须是用逗号分隔的名称）"),
@@ -565,6 +573,7 @@ COMMAND: dict[str, Text] = {
     "failing.CallbackError": ("Invalid callback: {problem}", "回调无效：{problem}"),
     "failing.GatePayError": ("{error}", "{error}"),
     "running.interrupted": ("Interrupted.", "已中断。"),
+    "running.waiting": ("One moment…", "请稍候……"),
     "extras.missing": (
         "This command requires {name}, which is not installed: pip install 'gatepay-async[{extra}]'",
         "此命令需要 {name}，但尚未安装：pip install 'gatepay-async[{extra}]'",
@@ -1181,6 +1190,16 @@ COMMAND: dict[str, Text] = {
     "working.open": (
         "Running this shop's durable uploads. Press Ctrl-C to stop; nothing is lost.",
         "正在执行本店铺的断点续传任务；按 Ctrl-C 结束，不会丢失任何卡密。",
+    ),
+    "health.open": ("Health and metrics: http://{address}/metrics", "健康检查与指标：http://{address}/metrics"),
+    "health.not_loopback": (
+        "Anyone who can reach this address can read the metrics: there is no password and no TLS.",
+        "能访问这个地址的人都能读取指标：没有密码，也没有 TLS。",
+    ),
+    "health.taken": ("Can't listen on port {port}: {reason}", "无法监听端口 {port}：{reason}"),
+    "health.taken.todo": (
+        "Choose another --health port; each worker on a machine needs its own.",
+        "请换一个 --health 端口；同一台机器上的每个 worker 需要各自的端口。",
     ),
     "working.drained": ("Nothing is left to send.", "没有待发送的卡密了。"),
     # -- the export ---------------------------------------------------------------------------------------------------

@@ -11,7 +11,16 @@ from gatepay_async.cli import sources
 from gatepay_async.cli.files import writing
 from gatepay_async.cli.files.columns import EXPORTED
 from gatepay_async.cli.language import text
-from gatepay_async.cli.output import escape, fields, is_closed, pick_fields, print_json, wants_json, warn
+from gatepay_async.cli.output import (
+    clear_waiting,
+    escape,
+    fields,
+    is_closed,
+    pick_fields,
+    print_json,
+    wants_json,
+    warn,
+)
 from gatepay_async.cli.private_file import atomic_write
 from gatepay_async.cli.screens import print_line, progress
 from gatepay_async.cli.settings import client
@@ -78,6 +87,7 @@ def _check_target(target: str, *, excel: bool, reveal: bool, force: bool) -> Pat
 @contextmanager
 def _open_target(target: str) -> Generator[BinaryIO]:
     if target == "-":
+        clear_waiting()
         sys.stdout.flush()
         yield sys.stdout.buffer  # card keys are written as they are, whatever the terminal can show
         sys.stdout.buffer.flush()

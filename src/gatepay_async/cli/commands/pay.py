@@ -15,7 +15,7 @@ from gatepay_async.cli.commands.pay_waiting import open_listener, wait_for_payme
 from gatepay_async.cli.extras import require_extra
 from gatepay_async.cli.language import text
 from gatepay_async.cli.output import escape, print_json, wants_json, warn
-from gatepay_async.cli.screens import facts, print_line, print_table
+from gatepay_async.cli.screens import facts, print_line, print_table, screen
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.client import AsyncGatePay
 from gatepay_async.order_ids import new_out_order_id
@@ -195,11 +195,14 @@ def _print_qr_code(address: str) -> None:
     rows = [list(row) for row in segno.make_qr(address, error="l").matrix_iter(border=2)]
     rows.append([0] * len(rows[0]))  # a QR code has an odd number of rows
     # Draw the light modules, white on black: a scanner needs a light border, also on a dark terminal.
+    if len(rows[0]) > screen().width:
+        return
     blocks = {(0, 0): "█", (0, 1): "▀", (1, 0): "▄", (1, 1): " "}
     for upper, lower in zip(rows[::2], rows[1::2], strict=True):
         print_line(
             "".join(blocks[int(bool(one)), int(bool(two))] for one, two in zip(upper, lower, strict=True)),
             style="#ffffff on #000000",
+            whole=True,
         )
 
 

@@ -121,7 +121,7 @@ def _print_settings(sandbox: Sandbox, base_url: str, settings: Settings) -> None
     else:
         print_line(text("sandbox.set"))
         for line in setting_lines(settings.shell or usual_shell(), variables):
-            print_line(f"  {line}")
+            print_line(f"  {line}", whole=True)  # to be copied
     print_line(text("sandbox.until"))
 
 

@@ -1,43 +1,104 @@
-"""``gatepay uploads work``: runs a worker."""
+"""``gatepay uploads work``: a worker, as long as the command runs."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Literal
 
 import anyio
 
 from gatepay_async.cli import queue, settings
+from gatepay_async.cli.health import Address, Page, serve_health
 from gatepay_async.cli.language import text
 from gatepay_async.cli.output import print_json, wants_json, warn
 from gatepay_async.cli.screens import print_line
 from gatepay_async.cli.status import Status
+from gatepay_async.cli.worker_metrics import CONTENT_TYPE, WorkerMetrics
 
 if TYPE_CHECKING:
-    from gatepay_async.durable import Job, Submitter
+    from gatepay_async.durable import Job, Submitter, Worker
 
-_POLL_INTERVAL_S = 1.0
+_POLL_INTERVAL_S = 1.0  # seconds between two looks whether something is left
+_COUNT_INTERVAL_S = 5.0  # seconds between two looks at the queue, for the metrics
 
 
 async def work(
-    concurrency: int | Literal["auto"], global_concurrency: int | None, rate: float | None, *, drain: bool
+    concurrency: int | Literal["auto"],
+    global_concurrency: int | None,
+    rate: float | None,
+    *,
+    drain: bool,
+    health: Address | None,
 ) -> Status:
-    """Send batches of the shop's jobs until Ctrl-C, or with *drain* until no job is left."""
+    """Work at the jobs of the shop: until Ctrl-C, or with *drain* until none is left."""
     settings.secret()
     uploads = queue.durable_uploads()
     from gatepay_async.durable import Rate
 
     limit = None if rate is None else Rate(1, per=1 / rate)
+    metrics = WorkerMetrics()
+    if health is not None:
+        uploads._instrument(metrics)  # noqa: SLF001 -- as `instrument` does
     with queue.explain_errors():
         worker = uploads.worker(concurrency=concurrency, global_concurrency=global_concurrency, rate=limit)
-        async with uploads.submitter() as submit, worker:
+        async with (
+            _health(health, metrics, worker),
+            uploads.submitter() as submit,
+            worker,
+            _counting(submit, metrics, wanted=health is not None),
+        ):
             warn(text("working.open"))
             if not drain:
                 await anyio.sleep_forever()
-            return await _wait_until_drained(submit)
+            return await _until_none_is_left(submit)
 
 
-async def _wait_until_drained(submit: Submitter) -> Status:
-    jobs: dict[str, Job] = {}  # keep each Job: it doesn't read the rows of ended batches again
+@asynccontextmanager
+async def _health(address: Address | None, metrics: WorkerMetrics, worker: Worker) -> AsyncGenerator[None]:
+    """Answer health checks: from before the worker opens until after it has closed."""
+    if address is None:
+        yield
+        return
+
+    def readiness() -> Page:
+        return Page("ready\n") if worker.ready else Page("not ready\n", 503)
+
+    pages = {
+        "/healthz": lambda: Page("ok\n"),  # whoever gets an answer knows that the event loop runs
+        "/readyz": readiness,
+        "/metrics": lambda: Page(metrics.text(ready=worker.ready), content_type=CONTENT_TYPE),
+    }
+    async with serve_health(address, pages):
+        yield
+
+
+@asynccontextmanager
+async def _counting(submit: Submitter, metrics: WorkerMetrics, *, wanted: bool) -> AsyncGenerator[None]:
+    """Look at the queue from time to time. No request for the metrics waits for the database, or asks it anything."""
+    if not wanted:
+        yield
+        return
+    counting = asyncio.create_task(_count_queue(submit, metrics))
+    try:
+        yield
+    finally:
+        counting.cancel()
+        await asyncio.wait([counting])
+
+
+async def _count_queue(submit: Submitter, metrics: WorkerMetrics) -> None:
+    while True:
+        try:
+            metrics.queue = await submit.queue()
+        except Exception:  # noqa: BLE001 -- the database is away; the worker's own log says so
+            metrics.queue = None
+        await anyio.sleep(_COUNT_INTERVAL_S)
+
+
+async def _until_none_is_left(submit: Submitter) -> Status:
+    jobs: dict[str, Job] = {}  # each remembers what has ended, and doesn't ask for it again
     while True:
         jobs = {job.id: jobs.get(job.id, job) for job in await submit.jobs()}
         if all([(await job.info()).state != "working" for job in jobs.values()]):

@@ -10,7 +10,7 @@ from attrs import define, evolve, field
 from gatepay_async.durable.records import stored_errors
 from gatepay_async.durable.records.batches import CHUNKS_PER_BATCH, Batch
 from gatepay_async.durable.records.bounds import whole
-from gatepay_async.protocol.bulk import MEETS_EVERY_CHUNK, Chunk, ChunkOutcome, Fate
+from gatepay_async.protocol.bulk import MEETS_EVERY_CHUNK, Chunk, ChunkOutcome, Fate, Ledger
 from gatepay_async.protocol.checks import MAX_KEYS_PER_CALL
 from gatepay_async.protocol.errors import GatePayError, StorageFailedError
 
@@ -18,6 +18,7 @@ from gatepay_async.protocol.errors import GatePayError, StorageFailedError
 _NUMBERS = ("index", "first_line", "last_line", "count", "attempts")
 _STORED_COLUMNS = ("index", "first_line", "last_line", "count", "stored", "attempts", "repeats")
 _OTHER_COLUMNS = (*_NUMBERS, "fate", "error")
+_COLUMNS = ("stored", "already_there", "refused", "unknown", "not_sent")
 MAX_PARTS = CHUNKS_PER_BATCH * MAX_KEYS_PER_CALL  # outcomes of a batch, if halving leaves each card key on its own
 
 
@@ -37,6 +38,14 @@ class BatchResult:
     stopped: GatePayError | None = None
     follows: bool = False
     unanswered: bool = False
+
+    def columns(self) -> dict[str, int]:
+        """Count the card keys by column of a report."""
+        ledger = Ledger()
+        for outcome in self.outcomes:
+            ledger.add(outcome)
+        counts = ledger.counts()
+        return {name: getattr(counts, name) for name in _COLUMNS}
 
     def to_row(self) -> dict[str, Any]:
         """Convert to what the database stores. Consecutive chunks with the same result, nearly all, are one entry."""

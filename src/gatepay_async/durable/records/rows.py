@@ -23,12 +23,37 @@ OPEN_STATUSES = (*QUEUED_STATUSES, "PENDING")
 
 @frozen
 class JobRow:
-    """The row of a job. ``active``: the job is neither cancelled nor stopped."""
+    """
+    The row of a job.
+
+    Attributes:
+        active: The job is neither cancelled nor stopped.
+        submitted: What telemetry has noted of its submission. It may be any text.
+    """
 
     id: str
     active: bool
     created: datetime
     manifest: JobManifest
+    submitted: str = ""
+
+
+@frozen(kw_only=True)
+class QueueInfo:
+    """
+    The batches of a queue that have not ended.
+
+    Attributes:
+        waiting: Batches that the next free worker takes.
+        delayed: Batches that are retried later, because GatePay didn't answer.
+        running: Batches that workers run.
+        oldest_waiting: When the oldest waiting batch was queued (aware), or None.
+    """
+
+    waiting: int
+    delayed: int
+    running: int
+    oldest_waiting: datetime | None
 
 
 @frozen

@@ -8,6 +8,7 @@ somebody has cancelled the job, or after an error has stopped it that every chun
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -23,7 +24,7 @@ from gatepay_async.durable.records import results
 from gatepay_async.durable.records.batches import Batch
 from gatepay_async.durable.records.manifest import JobManifest
 from gatepay_async.durable.records.results import BatchResult
-from gatepay_async.durable.records.rows import OPEN_STATUSES, QUEUED_STATUSES, BatchRow, JobRow, Task
+from gatepay_async.durable.records.rows import OPEN_STATUSES, QUEUED_STATUSES, BatchRow, JobRow, QueueInfo, Task
 from gatepay_async.durable.storage import pickle_guard
 from gatepay_async.words.problem import Problem
 
@@ -32,6 +33,8 @@ _log = logging.getLogger("gatepay_async.durable")
 JOB = "gatepay_job"
 BATCH = "gatepay_batch"
 _BEGUN = "gatepay_begun"  # a workflow attribute: some of the run's card keys may be on the server
+_SUBMITTED = "gatepay_submitted"  # a workflow attribute: the span that submitted the job
+_MAX_COUNTED = 10_000  # rows
 ROWS_PER_STATEMENT = 500
 _METADATA_ONLY: dict[str, Any] = {"load_input": False, "load_output": False}
 
@@ -53,10 +56,20 @@ class JobStore:
         self._queue = queue
         self._version = version
 
-    def insert_job(self, job: str, manifest: JobManifest, parts: Iterable[Batch]) -> None:
-        """Insert the job and all its batches in one transaction. If the job exists, do nothing."""
+    def insert_job(self, job: str, manifest: JobManifest, parts: Iterable[Batch], submitted: str = "") -> None:
+        """
+        Insert the job and all its batches in one transaction. If the job exists, do nothing.
+
+        Args:
+            job: Its name.
+            manifest: Describes it.
+            parts: Its batches.
+            submitted: What telemetry notes of the submission. Earlier versions ignore it.
+        """
         with self._engine.begin() as connection:
             options = self._options(JOB, job, f"{self._queue}.jobs")
+            if submitted:
+                options["attributes"] = {_SUBMITTED: submitted}
             self._client.enqueue_in_transaction(connection, options, manifest.to_row())
             for batch in parts:
                 task = Task(job, 0, manifest.product_id, 0, batch)
@@ -108,6 +121,18 @@ class JobStore:
     def taken(self) -> list[WorkflowStatus]:
         """The rows of runs that live or dead workers have taken and not finished."""
         return self._list_readable(name=BATCH, queue_name=self._queue, status="PENDING", **_METADATA_ONLY)
+
+    def queue_info(self) -> QueueInfo:
+        """Count the batches of this queue that have not ended, of up to 10,000."""
+        rows = self._list_readable(
+            name=BATCH, queue_name=self._queue, status=list(OPEN_STATUSES), limit=_MAX_COUNTED, **_METADATA_ONLY
+        )
+        states = Counter(str(row.status) for row in rows)
+        queued = [row.created_at for row in rows if row.status == "ENQUEUED" and row.created_at is not None]
+        oldest = _time(min(queued)) if queued else None
+        return QueueInfo(
+            waiting=states["ENQUEUED"], delayed=states["DELAYED"], running=states["PENDING"], oldest_waiting=oldest
+        )
 
     def cancel_foreign_rows(self, executor: str) -> None:
         """Cancel rows that *executor* has taken and that are no batches: they would use up the global concurrency."""
@@ -227,7 +252,8 @@ def _readable_job(row: WorkflowStatus) -> JobRow | None:
 def _job_row(row: WorkflowStatus) -> JobRow:
     with pickle_guard.wrap_row_errors(row.workflow_id):
         manifest = JobManifest.from_row(_arguments(row)[0])
-        return JobRow(row.workflow_id, row.status in OPEN_STATUSES, _time(row.created_at), manifest)
+        submitted = str((row.attributes or {}).get(_SUBMITTED, ""))
+        return JobRow(row.workflow_id, row.status in OPEN_STATUSES, _time(row.created_at), manifest, submitted)
 
 
 def _batch_row(row: WorkflowStatus) -> BatchRow:

@@ -27,6 +27,7 @@ from gatepay_async.durable.work.sender import BatchSender
 from gatepay_async.places import AutoPlaces
 from gatepay_async.protocol import bulk
 from gatepay_async.protocol.bulk import Chunk, Fate
+from gatepay_async.protocol.observing import Telemetry
 from gatepay_async.sending import Send
 from gatepay_async.words.problem import Problem
 
@@ -46,6 +47,7 @@ class _JobState:
 
     active: bool  # neither cancelled nor stopped
     manifest: JobManifest
+    submitted: str = ""
     runs: int = 0  # in progress
     check_lock: anyio.Lock = field(factory=anyio.Lock)
 
@@ -60,6 +62,7 @@ class Runner:
         send: Sends a call, and retries it where that helps.
         rate_limiter: Says when the next call may start.
         executor: The executor ID under which this worker takes batches.
+        telemetry: Is told of each batch.
         places: Limits the calls in flight; None: each batch may have one.
 
     Attributes:
@@ -77,6 +80,7 @@ class Runner:
         *,
         executor: str,
         places: AutoPlaces | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._store = store
         self._executor = executor
@@ -84,6 +88,7 @@ class Runner:
         self._send = send
         self._rate_limiter = rate_limiter
         self._places = places
+        self._telemetry = telemetry
         self._jobs: dict[str, _JobState] = {}
         self._checked_jobs: set[str] = set()
         # A worker that loses a batch may take it again while its first run is still going on. The later run owns it.
@@ -116,7 +121,7 @@ class Runner:
         job.runs += 1
         self._latest[task.id] = task
         try:
-            result = await self._send_batch(task, job, deadline)
+            result = await self._send_observed(task, job, deadline)
         finally:
             job.runs -= 1
             if not job.runs:
@@ -141,6 +146,14 @@ class Runner:
         active = await in_thread(self._store.active_jobs, list(running))
         for name, job in running.items():
             job.active = job.active and name in active  # False stays: a later query may have set it meanwhile
+
+    async def _send_observed(self, task: Task, job: _JobState, deadline: float) -> BatchResult:
+        if self._telemetry is None:
+            return await self._send_batch(task, job, deadline)
+        with self._telemetry.batch(task.job.rpartition(":")[0], task.id, job.submitted) as record:
+            result = await self._send_batch(task, job, deadline)
+            record(result.columns(), result.stopped)
+        return result
 
     async def _send_batch(self, task: Task, job: _JobState, deadline: float) -> BatchResult:
         async def may_send() -> bool:
@@ -249,7 +262,7 @@ class Runner:
         row = await self._retry_until_available(self._store.job, name)
         if row is None:
             return None
-        job = self._jobs.setdefault(name, _JobState(row.active, row.manifest))
+        job = self._jobs.setdefault(name, _JobState(row.active, row.manifest, row.submitted))
         job.active = row.active
         return job
 

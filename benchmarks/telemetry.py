@@ -1,0 +1,95 @@
+"""What telemetry adds to a call: not asked for, asked for without an SDK, and with one that records everything."""
+
+import asyncio
+import gc
+from importlib.util import find_spec
+from typing import Any, cast
+
+import httpx
+
+from benchmarks.measuring import Result, Row, Sample, Stopwatch, cpu_each, middle, ratio, timed
+from benchmarks.peers import APPKEY, APPSECRET
+from gatepay_async import AsyncGatePay
+from gatepay_async.client import caller
+from gatepay_async.otel import instrument
+from gatepay_async.protocol.calls import ProductShow
+from gatepay_async.protocol.messages import Reply
+
+WANTED = 1.0  # µs
+BODY = b'{"code": 100, "msg": "", "time": "1", "data": {"category": []}}'
+
+
+class Instant:
+    """An exchange that answers at once: what is left is what a call costs by itself."""
+
+    async def send(self, *_: object) -> Reply:
+        """The empty shop."""
+        return Reply(200, BODY)
+
+    post_at_once = send
+
+    def connections(self) -> None:
+        """None."""
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+def measure(*, quick: bool) -> Result:
+    """The same call over the same instant exchange, in turn."""
+    return asyncio.run(_measure(times=500 if quick else 3000, rounds=5 if quick else 15))
+
+
+async def _measure(*, times: int, rounds: int) -> Result:
+    call = ProductShow()
+    no_sdk = cast("Any", instrument(_client()))._caller.observer
+
+    def hook(observer: Any = None) -> None:
+        """What ``Caller.send`` does."""
+        with caller._NOBODY if observer is None else observer.call(call) as listener:
+            assert listener is None
+
+    nothing = timed(lambda: None, times=20 * times).cpu_each
+    rows = [
+        _row("where none is asked for", WANTED, timed(hook, times=20 * times).cpu_each - nothing),
+        _row("without an SDK", WANTED, timed(lambda: hook(no_sdk), times=20 * times).cpu_each - nothing),
+    ]
+    if find_spec("opentelemetry.sdk") is not None:
+        clients = {"off": _client(), "on": instrument(_client(), **_sdk())}
+        samples: dict[str, list[Sample]] = {name: [] for name in clients}
+        async with clients["off"], clients["on"]:
+            for gatepay in clients.values():
+                cast("Any", gatepay)._caller._attempts._exchange = Instant()
+            for _ in range(rounds):
+                for name, gatepay in clients.items():
+                    gc.collect()
+                    samples[name].append(await _send(gatepay, times))
+        added = middle(samples["on"], cpu_each) - middle(samples["off"], cpu_each)
+        by = ratio(samples["on"], samples["off"], cpu_each)
+        rows.append(_row("with an SDK", None, added, f"{by:.1f} × a call that needs no network and has none"))
+    return Result(rows)
+
+
+def _row(when: str, goal: float | None, value: float, beside: str = "") -> Row:
+    what = f"CPU that telemetry adds to a call, {when}"
+    return Row(what=what, goal=goal, value=value, at_most=True, unit="µs", beside=beside)
+
+
+def _client() -> AsyncGatePay:
+    return AsyncGatePay(APPKEY, APPSECRET, transport=httpx.MockTransport(lambda _: httpx.Response(500)))
+
+
+def _sdk() -> dict[str, Any]:
+    """Providers that record each span and each number, and export nothing."""
+    from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415 -- not everybody has it
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader  # noqa: PLC0415 -- as above
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 -- as above
+
+    return {"tracer_provider": TracerProvider(), "meter_provider": MeterProvider([InMemoryMetricReader()])}
+
+
+async def _send(gatepay: AsyncGatePay, times: int) -> Sample:
+    watch = Stopwatch()
+    for _ in range(times):
+        await gatepay.send(ProductShow())
+    return watch.stop(times)

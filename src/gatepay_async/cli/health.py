@@ -1,0 +1,148 @@
+"""
+A small HTTP server for health checks and metrics, beside what else the command does.
+
+Each connection gets one short response and is closed. A client that hangs, sends garbage or comes too often costs one
+of a few places for a few seconds, and nothing else waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
+
+import anyio
+from anyio.abc import Listener, SocketAttribute, SocketStream
+from attrs import frozen
+
+from gatepay_async.cli.language import text
+from gatepay_async.cli.output import escape, warn
+from gatepay_async.cli.status import HaltError
+
+_MAX_CLIENTS = 16  # at once
+_TIMEOUT_S = 5.0  # for a request and its response
+_MAX_HEAD_BYTES = 8192
+_RESTART_DELAY_S = 1.0  # where the system has no sockets left
+_REQUEST_LINE = re.compile(rb"(GET|HEAD) ([!-~]+) HTTP/1\.[01]\r?\n")
+_REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 503: "Service Unavailable"}
+
+
+@frozen
+class Page:
+    """What a path answers."""
+
+    body: str
+    status: int = 200
+    content_type: str = "text/plain; charset=utf-8"
+
+
+Pages = Mapping[str, Callable[[], Page]]
+
+
+@frozen
+class Address:
+    """Where to listen. Written as ``PORT``, ``ADDRESS:PORT`` or ``[ADDRESS]:PORT``."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, written: str) -> Address:
+        """
+        Read an address.
+
+        Raises:
+            ValueError: It is none.
+        """
+        host, _, port = written.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host or "127.0.0.1"
+        if written.startswith(":") or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:  # noqa: PLR2004 -- TCP's
+            raise ValueError(written)
+        return cls("127.0.0.1" if host == "localhost" else str(ip_address(host)), int(port))
+
+
+@asynccontextmanager
+async def serve_health(address: Address, pages: Pages) -> AsyncGenerator[None]:
+    """
+    Serve *pages* at *address* until the end of the block.
+
+    Raises:
+        HaltError: The port is taken, or the address is none of this machine.
+    """
+    try:
+        listeners = await anyio.create_tcp_listener(local_host=address.host, local_port=address.port)
+    except OSError as error:
+        reason = escape(error.strerror or str(error))
+        problem = text("health.taken", port=address.port, reason=reason)
+        raise HaltError(problem, todo=text("health.taken.todo")) from None
+    async with listeners:
+        (listener,) = listeners.listeners
+        port = listener.extra(SocketAttribute.local_port)  # noqa: S610 -- anyio's, and no query
+        shown = f"[{address.host}]:{port}" if ":" in address.host else f"{address.host}:{port}"
+        warn(text("health.open", address=shown))
+        if not ip_address(address.host).is_loopback:
+            warn(text("health.not_loopback"))
+        # No task group: it would wrap what the block raises.
+        serving = asyncio.create_task(_serve_pages(listener, _Responder(pages)))
+        try:
+            yield
+        finally:
+            serving.cancel()
+            await asyncio.wait([serving])
+
+
+async def _serve_pages(listener: Listener[SocketStream], responder: _Responder) -> None:
+    while True:
+        try:
+            await listener.serve(responder.respond)
+        except* OSError:
+            await anyio.sleep(_RESTART_DELAY_S)
+
+
+class _Responder:
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
+        self._clients = 0
+
+    async def respond(self, stream: SocketStream) -> None:
+        """Answer one request, if it comes soon."""
+        async with stream:
+            if self._clients == _MAX_CLIENTS:
+                return
+            self._clients += 1
+            try:
+                with anyio.move_on_after(_TIMEOUT_S):
+                    await stream.send(self._response_to(await _read_head(stream)))
+            except (anyio.BrokenResourceError, anyio.EndOfStream, OSError):
+                pass  # it has gone
+            finally:
+                self._clients -= 1
+
+    def _response_to(self, head: bytes) -> bytes:
+        request = _REQUEST_LINE.match(head)
+        if request is None:
+            return _encode_page(Page("bad request\n", 400))
+        page = self._pages.get(request[2].partition(b"?")[0].decode("ascii"), _no_such_page)()
+        return _encode_page(page, with_body=request[1] == b"GET")
+
+
+async def _read_head(stream: SocketStream) -> bytes:
+    head = b""
+    while b"\r\n\r\n" not in head and b"\n\n" not in head and len(head) <= _MAX_HEAD_BYTES:
+        head += await stream.receive()
+    return head
+
+
+def _no_such_page() -> Page:
+    return Page("not found\n", 404)
+
+
+def _encode_page(page: Page, *, with_body: bool = True) -> bytes:
+    body = page.body.encode()
+    head = (
+        f"HTTP/1.1 {page.status} {_REASONS[page.status]}\r\nContent-Type: {page.content_type}\r\n"
+        f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode("ascii") + (body if with_body else b"")

@@ -1,0 +1,131 @@
+"""What a worker has done, counted, and shown in the text format of Prometheus. Holds no text from elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from gatepay_async.protocol.observing import ClientFacts, Connections, Recorded, outcome_of
+from gatepay_async.protocol.raw import Outgoing
+from gatepay_async.version import __version__
+
+if TYPE_CHECKING:
+    from gatepay_async.durable import QueueInfo
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_FINAL = ("stored", "already_there", "refused")  # a later run may still settle the others
+
+Samples = list[tuple[str, float]]  # labels, and the value
+
+
+class WorkerMetrics:
+    """A ``Telemetry`` and a ``ClientObserver`` that count."""
+
+    def __init__(self) -> None:
+        self.queue: QueueInfo | None = None
+        self._calls: Counter[str] = Counter()
+        self._seconds = 0.0
+        self._batches: Counter[str] = Counter({"done": 0, "failed": 0})
+        self._keys: Counter[str] = Counter(dict.fromkeys(_FINAL, 0))
+        self._client: ClientFacts | None = None
+
+    def client(self, client: ClientFacts, /) -> WorkerMetrics:
+        """As ``Telemetry`` has it."""
+        self._client = client
+        return self
+
+    @contextmanager
+    def call(self, call: Outgoing, /) -> Generator[None]:  # noqa: ARG002 -- as ClientObserver has it; it is ka/create
+        """As ``ClientObserver`` has it."""
+        began = time.monotonic()
+        failure: BaseException | None = None
+        try:
+            yield
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            self._calls[outcome_of(failure)] += 1
+            self._seconds += time.monotonic() - began
+            del failure
+
+    @contextmanager
+    def upload(self) -> Generator[Recorded]:
+        """As ``ClientObserver`` has it."""
+        yield self._record_batch
+
+    def callback(self, event: str, error: BaseException | None, /) -> None:
+        """As ``Telemetry`` has it."""
+
+    @contextmanager
+    def submission(self, queue: str, /) -> Generator[str]:  # noqa: ARG002 -- as Telemetry has it
+        """As ``Telemetry`` has it."""
+        yield ""
+
+    @contextmanager
+    def batch(self, queue: str, batch: str, submitted: str, /) -> Generator[Recorded]:  # noqa: ARG002 -- likewise
+        """As ``Telemetry`` has it."""
+        yield self._record_batch
+
+    def _record_batch(self, columns: Mapping[str, int], stopped: BaseException | None) -> None:
+        self._batches["done" if stopped is None else "failed"] += 1
+        for column in _FINAL:
+            self._keys[column] += columns[column]
+
+    def text(self, *, ready: bool) -> str:
+        """The metrics, in the text format of Prometheus."""
+        return "".join(self._lines(ready=ready))
+
+    def _lines(self, *, ready: bool) -> Iterator[str]:
+        yield from _metric("gatepay_worker_info", "gauge", "The version.", [(f'version="{__version__}"', 1)])
+        yield from _metric("gatepay_worker_ready", "gauge", "1 if the worker takes batches.", [("", int(ready))])
+        yield from _metric(
+            "gatepay_worker_calls_total", "counter", "Calls, by outcome.", _labelled("outcome", self._calls)
+        )
+        yield from _metric(
+            "gatepay_worker_call_seconds_total", "counter", "Time spent in calls.", [("", self._seconds)]
+        )
+        yield from _metric(
+            "gatepay_worker_batch_runs_total", "counter", "Runs of batches.", _labelled("result", self._batches)
+        )
+        yield from _metric(
+            "gatepay_worker_card_keys_total", "counter", "Card keys, by result.", _labelled("result", self._keys)
+        )
+        yield from self._connections()
+        yield from self._queue()
+
+    def _connections(self) -> Iterator[str]:
+        counts: Connections | None = None if self._client is None else self._client.connections()
+        if counts is None:
+            return
+        states = {"busy": counts.busy, "idle": counts.idle}
+        yield from _metric("gatepay_worker_connections", "gauge", "Connections.", _labelled("state", states))
+        waiting: Samples = [("", counts.waiting)]
+        yield from _metric("gatepay_worker_waiting_calls", "gauge", "Calls that wait for a connection.", waiting)
+
+    def _queue(self) -> Iterator[str]:
+        """The queue, of all workers together; nothing while it can't be reached."""
+        if self.queue is None:
+            return
+        states = {"waiting": self.queue.waiting, "delayed": self.queue.delayed, "running": self.queue.running}
+        yield from _metric(
+            "gatepay_queue_batches", "gauge", "Batches of all workers, by state.", _labelled("state", states)
+        )
+        oldest = self.queue.oldest_waiting
+        age = 0.0 if oldest is None else max(0.0, time.time() - oldest.timestamp())
+        yield from _metric(
+            "gatepay_queue_oldest_waiting_seconds", "gauge", "Age of the oldest waiting batch.", [("", age)]
+        )
+
+
+def _labelled(label: str, values: Mapping[str, float]) -> Samples:
+    return [(f'{label}="{value}"', number) for value, number in values.items()]
+
+
+def _metric(name: str, kind: str, about: str, samples: Samples) -> Iterator[str]:
+    yield f"# HELP {name} {about}\n# TYPE {name} {kind}\n"
+    for labels, value in samples:
+        yield f"{name}{{{labels}}} {value:.15g}\n" if labels else f"{name} {value:.15g}\n"

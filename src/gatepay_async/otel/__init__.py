@@ -1,0 +1,15 @@
+"""
+Spans and metrics of calls, uploads and callbacks; the extra ``otel``, on the API of OpenTelemetry alone.
+
+See ``instrument``.
+"""
+
+try:
+    from gatepay_async.otel.instrumenting import instrument
+except ModuleNotFoundError as error:
+    if str(error.name).startswith("gatepay_async"):
+        raise
+    missing = f"telemetry needs {error.name}, which is not installed: pip install 'gatepay-async[otel]'"
+    raise ModuleNotFoundError(missing, name=error.name) from error
+
+__all__ = ["instrument"]

@@ -1,0 +1,258 @@
+"""``OpenTelemetry``: makes spans and metrics of what it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from time import perf_counter
+from types import TracebackType
+from typing import Final
+
+from opentelemetry import metrics, trace
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import SpanKind, Tracer, TracerProvider
+
+from gatepay_async.otel.attributes import (
+    Attributes,
+    Server,
+    attempt_error,
+    code_of,
+    endpoint_of,
+    error_type,
+    full_url,
+    request_attributes,
+    span_name,
+)
+from gatepay_async.otel.instruments import CountedClient, Instruments, instruments_of
+from gatepay_async.otel.spans import HARMLESS, CurrentSpan, current_as_text, is_uploading, links_to
+from gatepay_async.protocol.bulk import UploadReport
+from gatepay_async.protocol.calls import KaCreate
+from gatepay_async.protocol.errors import ProtocolError
+from gatepay_async.protocol.observing import ClientFacts, Ended, Observer, Recorded, outcome_of
+from gatepay_async.protocol.raw import Outgoing
+from gatepay_async.version import __version__
+
+_NOT_OBSERVED: Final[AbstractContextManager[None]] = nullcontext()
+_MISSING: Final = object()
+_METRICS: Final = getattr(metrics, "_internal", None)
+
+
+class OpenTelemetry:
+    """
+    A ``Telemetry``.
+
+    Args:
+        tracer_provider: Where spans go; None: to the global provider, whenever that is set.
+        meter_provider: Likewise, for metrics.
+    """
+
+    def __init__(self, tracer_provider: TracerProvider | None, meter_provider: MeterProvider | None) -> None:
+        self.tracer: Tracer = trace.get_tracer("gatepay_async", __version__, tracer_provider)
+        self.instruments: Instruments = instruments_of(meter_provider)
+        self._has_own = tracer_provider is not None or meter_provider is not None
+
+    def is_idle(self) -> bool:
+        """
+        Whether nobody listens yet: no SDK has set a global provider.
+
+        The API's functions look into the environment each time, for several microseconds. Where it no longer has the
+        names that are read here, each call just goes through spans that do nothing.
+        """
+        return (
+            not self._has_own
+            and getattr(trace, "_TRACER_PROVIDER", _MISSING) is None
+            and getattr(_METRICS, "_METER_PROVIDER", _MISSING) is None
+        )
+
+    def client(self, client: ClientFacts, /) -> ObservedClient:
+        """As ``Telemetry`` has it."""
+        return ObservedClient(self, client)
+
+    def callback(self, event: str, error: BaseException | None, /) -> None:
+        """As ``Telemetry`` has it."""
+        kind = {} if error is None else {"error.type": error_type(error)}
+        with HARMLESS:
+            self.instruments.callbacks.add(1, {"gatepay.callback.event": str(event), **kind})
+
+    def submission(self, queue: str, /) -> AbstractContextManager[str]:
+        """As ``Telemetry`` has it."""
+        return _ObservedSubmission(self.tracer, queue)
+
+    def batch(self, queue: str, batch: str, submitted: str, /) -> AbstractContextManager[Recorded]:
+        """As ``Telemetry`` has it."""
+        return _ObservedBatch(self, queue, batch, submitted)
+
+
+class ObservedClient(CountedClient):
+    """A ``ClientObserver``."""
+
+    def __init__(self, telemetry: OpenTelemetry, facts: ClientFacts) -> None:
+        super().__init__(facts)
+        self.telemetry = telemetry
+        self._cloud = self.server if facts.cloud_base_url is None else Server.of(facts.cloud_base_url)
+        telemetry.instruments.connections.add(self)
+
+    def call(self, call: Outgoing, /) -> AbstractContextManager[Observer | None]:
+        """As ``ClientObserver`` has it."""
+        if self.telemetry.is_idle():
+            return _NOT_OBSERVED
+        return _ObservedCall(self.telemetry, call, self._cloud if call.on_cloud else self.server)
+
+    def upload(self) -> AbstractContextManager[Recorded]:
+        """As ``ClientObserver`` has it."""
+        return _ObservedUpload(self.telemetry.tracer)
+
+
+class _ObservedCall:
+    """A call under way, and its attempts."""
+
+    def __init__(self, telemetry: OpenTelemetry, call: Outgoing, server: Server) -> None:
+        self._telemetry = telemetry
+        self._instruments = telemetry.instruments
+        self._server = server
+        self._endpoint = {"gatepay.endpoint": endpoint_of(call)}
+        self._attempts = 0
+        self._is_chunk = call.path == KaCreate.path and is_uploading()
+
+    def __enter__(self) -> Observer:
+        self._began = perf_counter()
+        self._span = CurrentSpan(
+            self._telemetry.tracer, f"gatepay {self._endpoint['gatepay.endpoint']}", SpanKind.INTERNAL, self._endpoint
+        )
+        if self._is_chunk:
+            with HARMLESS:
+                self._instruments.chunks.add(1)
+        return self._observe_attempt
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        outcome = {"gatepay.outcome": outcome_of(error)}
+        failure = None if error is None else error_type(error)
+        self._span.end({**outcome, "gatepay.attempts": self._attempts, **code_of(error)}, failure)
+        with HARMLESS:
+            if self._is_chunk:
+                self._instruments.chunks.add(-1)
+            facts = {**self._endpoint, **outcome, **_error_attribute(failure)}
+            self._instruments.calls.record(perf_counter() - self._began, facts)
+
+    def _observe_attempt(self, call: Outgoing, attempt: int, /) -> Ended:
+        began = perf_counter()
+        self._attempts = attempt
+        request = request_attributes(call, self._server)
+        facts: dict[str, str | int] = {"url.full": full_url(call, self._server)}
+        if attempt > 1:
+            facts["http.request.resend_count"] = attempt - 1
+            with HARMLESS:
+                self._instruments.retries.add(1, self._endpoint)
+        name = span_name(call, self._server)
+        span = CurrentSpan(self._telemetry.tracer, name, SpanKind.CLIENT, {**request, **facts})
+
+        def ended(error: BaseException | None, http_status: int | None) -> None:
+            status = error.http_status if isinstance(error, ProtocolError) else http_status
+            answered = {} if status is None else {"http.response.status_code": status}
+            failure = attempt_error(error, status)
+            span.end({**answered, **code_of(error)}, failure)
+            with HARMLESS:
+                duration = perf_counter() - began
+                self._instruments.requests.record(duration, {**request, **answered, **_error_attribute(failure)})
+
+        return ended
+
+
+class _Columns:
+    """Remembers the result of an upload or a batch, for its span."""
+
+    def __init__(self) -> None:
+        self.attributes: Attributes = {}
+        self.failure: str | None = None
+
+    def record(self, columns: Mapping[str, int], stopped: BaseException | None) -> None:
+        """A ``Recorded``."""
+        self.attributes = {f"gatepay.upload.{name}": count for name, count in columns.items()}
+        self.failure = None if stopped is None else error_type(stopped)
+
+
+class _ObservedUpload:
+    """An upload under way."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+        self._columns = _Columns()
+
+    def __enter__(self) -> Recorded:
+        self._span = CurrentSpan(self._tracer, "gatepay upload", SpanKind.INTERNAL, {}, uploading=True)
+        return self._columns.record
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with HARMLESS:  # an exception of the user's may have a property of that name
+            report: object = getattr(error, "report", None)
+            if isinstance(report, UploadReport):
+                self._columns.record(report.columns(), None)
+        self._span.end(self._columns.attributes, self._columns.failure if error is None else error_type(error))
+
+
+class _ObservedSubmission:
+    """A job that is being submitted."""
+
+    def __init__(self, tracer: Tracer, queue: str) -> None:
+        self._tracer = tracer
+        self._queue = queue
+
+    def __enter__(self) -> str:
+        facts = _messaging(self._queue, "send")
+        self._span = CurrentSpan(self._tracer, f"send {self._queue}", SpanKind.PRODUCER, facts)
+        return current_as_text()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._span.end({}, None if error is None else error_type(error))
+
+
+class _ObservedBatch:
+    """A batch that a worker runs: a trace of its own, with a link to the submission."""
+
+    def __init__(self, telemetry: OpenTelemetry, queue: str, batch: str, submitted: str) -> None:
+        self._telemetry = telemetry
+        self._facts = _messaging(queue, "process")
+        self._queue = queue
+        self._batch = batch
+        self._submitted = submitted
+        self._columns = _Columns()
+
+    def __enter__(self) -> Recorded:
+        self._began = perf_counter()
+        self._span = CurrentSpan(
+            self._telemetry.tracer,
+            f"process {self._queue}",
+            SpanKind.CONSUMER,
+            {**self._facts, "messaging.message.id": self._batch},
+            links=links_to(self._submitted),
+            uploading=True,
+        )
+        return self._columns.record
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        failure = self._columns.failure if error is None else error_type(error)
+        self._span.end(self._columns.attributes, failure)
+        with HARMLESS:
+            duration = perf_counter() - self._began
+            self._telemetry.instruments.batches.record(duration, {**self._facts, **_error_attribute(failure)})
+
+
+def _messaging(queue: str, operation: str) -> dict[str, str]:
+    return {
+        "messaging.system": "dbos",
+        "messaging.destination.name": queue,
+        "messaging.operation.name": operation,
+        "messaging.operation.type": operation,
+    }
+
+
+def _error_attribute(failure: str | None) -> dict[str, str]:
+    return {} if failure is None else {"error.type": failure}

@@ -1,0 +1,150 @@
+"""The rows of every_command.py: a command line for each command, what it takes, and what it must end with."""
+
+import os
+import re
+import sys
+from typing import Any
+
+from attrs import define, field, frozen
+
+ORDER = "order-2026-1128-0017-a"
+TOKEN = "q7x"
+FILES = {
+    "keys.txt": "".join(f"WINTER-{number:04d}-KEY\n" for number in range(1200)) + "\nWINTER-0001-KEY\n",
+    "heading.csv": "id,content\n1,SPRING-0001-KEY\n2,SPRING-0002-KEY\n",
+    "empty.txt": "",
+}
+
+
+@define
+class Shop:
+    """The sandbox that all of them talk to."""
+
+    appkey: str
+    appsecret: str
+    base_url: str
+    environ: dict[str, str]
+    callback: str = ""
+    receiver: str = ""
+    jobs: dict[str, str] = field(factory=dict[str, str])
+    files: dict[str, str] = field(factory=lambda: dict(FILES))
+    command: tuple[str, ...] = (sys.executable, "-m", "gatepay_async.cli")
+    wrong: str = "0" * 32
+
+    @classmethod
+    def of(cls, told: dict[str, Any]) -> "Shop":
+        """The shop that `gatepay sandbox --json` tells of."""
+        environ = {
+            name: value for name, value in os.environ.items() if name in ("PATH", "PYTHONPATH", "SSL_CERT_FILE", "TZ")
+        } | {
+            "LANG": "en_GB.UTF-8",
+            "TERM": "xterm-256color",
+            "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
+            "GATEPAY_BASE_URL": told["base_url"],
+            "GATEPAY_CLOUD_BASE_URL": told["base_url"],
+            "GATEPAY_APPKEY": told["appkey"],
+            "GATEPAY_APPSECRET": told["appsecret"],
+        }
+        return cls(told["appkey"], told["appsecret"], told["base_url"], environ)
+
+
+@frozen
+class Row:
+    """
+    A command line.
+
+    Attributes:
+        name: Of the command; with more behind a comma, if it is there more than once.
+        words: The command line. `{order}` is an order number of its own, `{job}` a job, and so on: fields of the shop.
+        status: What it ends with, where nothing keeps it from its work.
+        full_disk: What it ends with where its own files can't be written.
+        typed: What it asks for, and the field of the shop to type then; without a terminal, the lines it reads.
+        queue: Whether it needs a queue with uploads in it.
+        until: What it says when it is to be interrupted, as it would go on for ever.
+        without: Variants of conditions that it can't have.
+        waits: Whether it waits for a server.
+        reveals: Whether it shows secrets, as it is meant to.
+    """
+
+    name: str
+    words: str
+    status: int = 0
+    full_disk: int | None = None
+    closed: int | None = None
+    typed: tuple[tuple[str, str], ...] = ()
+    queue: bool = False
+    until: str = ""
+    without: tuple[str, ...] = ()
+    environ: dict[str, str] = field(factory=dict[str, str])
+    waits: bool = False
+    reveals: bool = False
+
+    @property
+    def has_help(self) -> bool:
+        """Whether this is the row of a command, and not one more of its command lines."""
+        return "," not in self.name
+
+    def arguments(self, shop: Shop) -> list[str]:
+        """What stands behind `gatepay`."""
+        facts = {
+            "order": f"order-2026-1128-{next(_numbers):04d}-a", "placed": ORDER, "url": shop.base_url, "token": TOKEN,
+            "callback": shop.callback, "forged": re.sub(r"realprice=0", "realprice=9", shop.callback),
+            "receiver": shop.receiver, "done": shop.jobs.get("done", ""), "waiting": shop.jobs.get("working", ""),
+        }  # fmt: skip
+        return [word.format_map(facts) for word in self.words.split()]
+
+
+_numbers = iter(range(10_000))
+NOBODY = {"GATEPAY_BASE_URL": "http://127.0.0.1:9/api/", "GATEPAY_CLOUD_BASE_URL": "http://127.0.0.1:9/api/"}
+NO_KEY = {"GATEPAY_APPKEY": "", "GATEPAY_APPSECRET": "", "GATEPAY_BASE_URL": ""}
+ASKED = (("appkey: ", "appkey"), ("appsecret: ", "appsecret"))
+ROWS = (
+    Row("demo", "demo", waits=True),
+    Row("login", "--profile table login --base-url {url}", typed=ASKED, full_disk=5),
+    Row("login, refused", "--profile table login --base-url {url}", 3, typed=(ASKED[0], ("appsecret: ", "wrong"))),
+    Row("profiles", "profiles"),
+    Row("logout", "logout", 2),
+    Row("doctor", "doctor", waits=True),
+    Row("doctor, no key", "doctor", 2, environ=NO_KEY),
+    Row("products", "products", waits=True),
+    Row("products, nobody there", "products", 4, environ=NOBODY),
+    Row("products, no key", "products", 2, environ=NO_KEY),
+    Row("products, watch", "products --watch --below 20", until=r'"id"|\d\d:\d\d:\d\d', without=(">&-",), waits=True),
+    Row("keys upload", "keys upload keys.txt -p 8 --failed-lines failed.txt", waits=True),
+    Row("keys upload, heading", "keys upload heading.csv -p 8", 0),
+    Row("keys upload, empty", "keys upload empty.txt -p 8", 2),
+    Row("keys upload, dry run", "keys upload keys.txt -p 8 --dry-run"),
+    Row("keys upload, no such product", "keys upload keys.txt -p 999 --failed-lines failed.txt", 3, full_disk=1),
+    Row("keys upload, nobody there", "keys upload keys.txt -p 8 --failed-lines f.txt", 4, environ=NOBODY, full_disk=1),
+    Row("keys upload, durable", "keys upload keys.txt -p 8 --durable", waits=True, queue=True, full_disk=4),
+    Row("keys upload, wrong", "keys upload keys.txt --product eight", 2),
+    Row("keys export", "keys export -p 5 -o out.csv", waits=True, full_disk=5),
+    Row("keys export, stdout", "keys export -p 5 -o - --reveal", reveals=True, closed=2),
+    Row("keys count", "keys count", waits=True),
+    Row("uploads list", "uploads list", waits=True, queue=True, full_disk=4),
+    Row("uploads show", "uploads show {done}", waits=True, queue=True, full_disk=4),
+    Row("uploads watch", "uploads watch {done}", waits=True, queue=True, full_disk=4),
+    Row("uploads cancel", "uploads cancel {waiting}", queue=True, full_disk=4),
+    Row("uploads resume", "uploads resume {waiting}", queue=True, full_disk=4),
+    Row("uploads delete", "uploads delete {done}", queue=True, full_disk=4),
+    Row("uploads work", "uploads work --drain", queue=True, full_disk=4, waits=True),
+    Row("pay", "pay -p 5 --type alipay --order {order} --save-qr qr.png", waits=True, full_disk=1),
+    Row("pay, no such product", "pay -p 999 --type alipay --order {order}", 3),
+    Row("pay, nobody there", "pay -p 5 --type alipay --order {order}", 4, environ=NOBODY),
+    Row("pay, wait", "pay -p 5 --type alipay --order {order} --wait --listen 127.0.0.1:0 --timeout 1", 4, waits=True),
+    Row("order", "order {placed}", waits=True),
+    Row("order, none", "order nothing-there", 3),
+    Row("link", "link {token} --price 1.88"),
+    Row("callback verify", "callback verify {callback}"),
+    Row("callback verify, forged", "callback verify {forged}", 3),
+    Row("callback sign", "callback sign --order-id 9 --order {placed} --price 0.99", reveals=True),
+    Row("callback send", "callback send {receiver} --order-id 9 --order {placed} --price 0.99", waits=True),
+    Row("errors", "errors"),
+    Row("errors, one", "errors pay/create 101"),
+    Row(
+        "sandbox", "sandbox --port 0 --database shop.sqlite3", until=r'Ctrl-C|"appkey"', without=(">&-",), reveals=True,
+        full_disk=2,
+    ),
+    Row("help", "help keys upload"),
+    Row("help, nonsense", "upload keys.txt", 2),
+)  # fmt: skip

@@ -1,0 +1,125 @@
+"""What every_command.py asks of each cell: what must not be in the output, and what the command must end with."""
+
+import json
+import re
+from collections.abc import Iterator
+
+from attrs import define
+from command_rows import Row, Shop
+from rich.cells import cell_len
+
+FULL_DISK = "full disk"
+ESCAPES = re.compile(r"\x1b\[[?\d;]*[A-Za-z]")
+COLOUR = re.compile(r"\x1b\[[\d;]*(?<!\d)(?:3[0-8]|4[0-8]|9[0-7])[\d;]*m")
+CARD_KEYS = re.compile(r"(?:WINTER|SPRING)-\d{4}-KEY")
+# Words of an English sentence that a Chinese one has no use for; names, commands and options are none.
+NAMES = frozenset(
+    """
+    GatePay JSON CSV TSV Excel UTF ASCII URL HTTP HTTPS TCP DNS TLS HTML MiB ms QR Ctrl Enter macOS Windows
+    Linux Redis SQLite PostgreSQL Python appkey appsecret worker shell bash zsh fish powershell cmd sh alipay
+    wechat onecode pending success export Open Jan httpx anyio msgspec typer rich uvicorn App Unix id stock
+    price realprice type extend custom sign content durable uploads upload keys work auto eight nonsense first
+    second Connect call failed OpenSSL SVIP MissingParameterError doctor pay page fields
+    """.split()  # noqa: SIM905 -- a list of a hundred lines is no easier to read
+)
+
+
+@define
+class Outcome:
+    """What became of a process."""
+
+    status: int = -1
+    out: str = ""
+    err: str = ""
+    hung: bool = False
+
+
+def judge(
+    seen: Outcome, row: Row, shop: Shop, condition: str, variant: str, *, columns: int | None, wide: str, writes: bool
+) -> list[str]:
+    """What is wrong with it, in a few words each."""
+    everything = seen.out + seen.err
+    found = []
+    if seen.hung:
+        found.append("hung")
+    if expected := wrong_status(seen.status, row, variant, writes=writes):
+        found.append(f"status {seen.status}, not {expected}")
+    if "Traceback" in everything or "Exception ignored" in everything or "Warning:" in everything:
+        found.append("traceback")
+    if condition in ("piped", "--json", "closed stdout", "full disk") and "\x1b" in everything:
+        found.append("escape codes")
+    if condition == "NO_COLOR" and COLOUR.search(everything):
+        found.append("colours")
+    if condition == "--json" and row.name != "help":
+        found += (
+            [f"no JSON: {line[:40]!r}" for line in seen.out.splitlines() if not is_json(line)]
+            if not row.reveals or "export" not in row.name
+            else []
+        )
+    if columns:
+        found += list(wrong_lines(seen.out, columns, wide, translated=condition == "zh"))
+    if condition == "zh":
+        found += [f"English: {each!r}" for each in english(seen.out)]
+    if shop.environ["GATEPAY_APPSECRET"] in everything or (not row.reveals and CARD_KEYS.search(everything)):
+        found.append("a secret")
+    return found
+
+
+def wrong_status(status: int, row: Row, variant: str, *, writes: bool) -> str:
+    """What the status should be; empty: it is right."""
+    right = {row.status}
+    if variant == ">/dev/full" and writes:
+        right = {5}
+    elif variant == "| true" and writes:
+        right = {141}
+    elif variant == ">&-" and row.closed is not None:
+        right = {row.closed}
+    elif variant == FULL_DISK and row.full_disk is not None:
+        right = {row.full_disk}
+    return "" if status in right else " or ".join(map(str, right))
+
+
+def is_json(line: str) -> bool:
+    """Whether a program can read it."""
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def wrong_lines(text: str, columns: int, wide: str, *, translated: bool) -> Iterator[str]:
+    """Lines that the terminal breaks, and what is broken over two lines."""
+    plain, wide = (ESCAPES.sub("", re.sub(r"[^\n]*\r(?!\n)", "", each.replace("\r\n", "\n"))) for each in (text, wide))
+    for line in plain.splitlines():
+        too_long = max((cell_len(word) for word in line.split()), default=0) > columns - (
+            len(line) - len(line.lstrip())
+        )
+        if cell_len(line) > columns and not line.startswith("  export ") and not (too_long and len(line.split()) == 1):
+            yield f"{cell_len(line)} columns: {line[:30]!r}"
+    letters = [len(re.findall(r"\w", each)) for each in (plain, wide)]
+    if not translated and letters[0] < 0.8 * letters[1]:
+        yield f"{letters[0]} letters instead of {letters[1]}"
+    squashed = re.sub(r"\s+", "", plain)
+    for word in sorted(set(re.findall(r"\S*\d\S*", wide))):
+        if (
+            len(word) >= 4
+            and "█" not in word
+            and "▀" not in word
+            and "▄" not in word
+            and word in squashed
+            and word not in plain
+        ):
+            yield f"broken: {word[:40]}"
+
+
+def english(text: str) -> Iterator[str]:
+    """English in a Chinese text."""
+    for line in ESCAPES.sub("", text).splitlines():
+        if re.match(r"  gatepay |用法", line):
+            continue
+        rest = re.sub(
+            r"`[^`]*`|\b[0-9a-f]{8,}\b|\S*[/_.=:\d\\|]\S*|--?[\w-]+|\b[A-Z]{2,}\b|gatepay( [a-z-]+)*", " ", line
+        )
+        words = [word for word in re.findall(r"[A-Za-z]{2,}", rest) if word not in NAMES]
+        if words:
+            yield " ".join(words)

@@ -1,0 +1,88 @@
+"""Telemetry of durable uploads: batches are linked to their submission, across processes, by what a row says."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from durable_room import PRODUCT, Room, keys_of
+from durable_shop import Shop
+
+from gatepay_async.durable.records.results import BatchResult
+from gatepay_async.otel import instrument
+from gatepay_async.otel.spans import links_to
+
+if TYPE_CHECKING:
+    from telemetry_exported import Exported
+
+pytestmark = [pytest.mark.sockets, pytest.mark.anyio, pytest.mark.usefixtures("small_batches")]
+
+on_sqlite = pytest.mark.parametrize("room", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+def exported() -> "Iterator[Exported]":
+    """Providers of this test alone, and what they export."""
+    from telemetry_exported import Exported  # noqa: PLC0415 -- large
+
+    exported = Exported()
+    yield exported
+    exported.tracer_provider.shutdown()
+    exported.meter_provider.shutdown()
+
+
+@on_sqlite
+async def test_batches_are_linked_to_their_submission(room: Room, shop: Shop, exported: "Exported") -> None:
+    """Each batch has a trace of its own, with a link to the submission, and its calls are in it; no card key is."""
+    shop.refuse_with = {"CANARY-000001200": 107}
+    uploads = room.uploads(shop)
+    async with instrument(uploads, **exported.to).submitter() as submit:
+        job = await submit.file(room.file(keys_of(1201, "CANARY"), "CANARY.txt"), product_id=PRODUCT)
+    async with uploads.submitter() as submit, uploads.worker(concurrency=1):
+        await (await submit.job(job.id)).wait()
+    (sent,) = exported.spans("send gatepay")
+    batches = exported.spans("process gatepay")
+    assert [[link.context.span_id for link in span.links] for span in batches] == [[sent.context.span_id]] * 2
+    assert [span.parent for span in batches] == [None, None]
+    assert exported.parents()["gatepay ka/create"] == {"process gatepay"}
+    stored, stopped = sorted(batches, key=lambda span: str((span.attributes or {})["messaging.message.id"]))
+    assert (stored.attributes or {})["gatepay.upload.stored"] == 1000
+    assert (stopped.attributes or {})["error.type"] == "EndpointClosedError"
+    facts = {"messaging.system": "dbos", "messaging.destination.name": "gatepay"}
+    process = {**facts, "messaging.operation.name": "process", "messaging.operation.type": "process"}
+    assert sorted(exported.points("messaging.process.duration"), key=str) == [
+        ({**process, "error.type": "EndpointClosedError"}, 1),
+        (process, 1),
+    ]
+    assert exported.points("gatepay.upload.active_chunks") == [({}, 0)]
+    assert "CANARY" not in exported.everything()
+
+
+@on_sqlite
+async def test_a_job_of_a_submitter_without_telemetry(room: Room, shop: Shop, exported: "Exported") -> None:
+    """A job that was submitted without telemetry, as by an earlier version, has batches without links."""
+    uploads = room.uploads(shop)
+    async with uploads.submitter() as submit:
+        job = await submit.file(room.file(keys_of(3)), product_id=PRODUCT)
+        async with instrument(uploads, **exported.to).worker():
+            assert (await job.wait()).ok
+    (batch,) = exported.spans("process")
+    assert list(batch.links) == []
+
+
+def test_links_to_any_text() -> None:
+    """The text comes from a database: what is no ``traceparent`` is no link, and no error."""
+    for text in ("", "CANARY", "00-" + "g" * 32 + "-" + "1" * 16 + "-01", "00-" + "0" * 32 + "-" + "1" * 16 + "-01"):
+        assert links_to(text) == []
+    assert len(links_to("00-" + "1" * 32 + "-" + "2" * 16 + "-01")) == 1
+    assert BatchResult().columns() == dict.fromkeys(("stored", "already_there", "refused", "unknown", "not_sent"), 0)
+
+
+@on_sqlite
+async def test_a_submission_that_fails(room: Room, shop: Shop, exported: "Exported") -> None:
+    """The span of a submission that fails says why."""
+    async with instrument(room.uploads(shop), **exported.to).submitter() as submit:
+        with pytest.raises(FileNotFoundError):
+            await submit.file(room.folder / "CANARY", product_id=PRODUCT)
+    (sent,) = exported.spans("send")
+    assert (sent.attributes or {})["error.type"] == "builtins.FileNotFoundError"
+    assert "CANARY" not in exported.everything()

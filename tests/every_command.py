@@ -1,0 +1,409 @@
+"""
+Every command of `gatepay`, under every condition of a terminal that its users have: a table of what is wrong.
+
+    python tests/every_command.py                   all of it, as a table in Markdown
+    python tests/every_command.py pay "keys export" only these
+    python tests/every_command.py --show 40 pay     and what they print, in a terminal of 40 columns
+    python tests/every_command.py --first-output    how soon each command that waits for a server says something
+
+Each cell is a process with its own streams, forked from this one, which has imported everything. A command that has no
+row in command_rows.py is an error. `nox -s commands` runs all of it, and the slow tests a part.
+"""
+
+import atexit
+import fcntl
+import json
+import os
+import pty
+import re
+import resource
+import runpy
+import select
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from attrs import define, evolve, field
+from command_rows import ORDER, ROWS, Row, Shop
+from command_rules import FULL_DISK, Outcome, judge
+from typer.main import get_command
+
+from gatepay_async.cli.app import app
+from gatepay_async.cli.entry import main
+
+CONDITIONS = ("wide", "40 columns", "piped", "NO_COLOR", "--json", "zh", "closed stdout", "full disk")
+COMMANDS_WITH_A_ROW = frozenset(row.name for row in ROWS)
+COLUMNS = {"wide": 200, "40 columns": 40, "NO_COLOR": 80, "zh": 60}  # of a terminal
+PATIENCE = 60.0  # seconds, on a machine that has much else to do
+_MIB = 1 << 20
+RECEIVER = """
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Shop(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"success")
+    def log_message(self, *_):
+        pass
+server = HTTPServer(("127.0.0.1", 0), Shop)
+print(f"http://127.0.0.1:{server.server_port}/paid", flush=True)
+server.serve_forever()
+"""
+
+
+@define
+class Cell:
+    """
+    A command line under one condition, and the process that runs it.
+
+    Attributes:
+        stdout: The end that is read; -1: nobody reads it.
+        folder: Its own: HOME, the settings and the working directory.
+    """
+
+    row: Row
+    condition: str
+    variant: str
+    arguments: list[str]
+    folder: Path
+    outcome: Outcome = field(factory=Outcome)
+    pid: int = 0
+    fds: dict[int, str] = field(factory=dict[int, str])
+    said: dict[str, bytes] = field(factory=lambda: {"out": b"", "err": b""})
+    typed: int = 0
+    interrupted: bool = False
+    began: float = 0.0
+
+
+def command_paths(command: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """The names of all commands: `keys upload`."""
+    inner = getattr(command, "commands", {})
+    for name, each in inner.items():
+        yield from command_paths(each, (*path, name))
+    if not inner:
+        yield " ".join(path)
+
+
+def cells_of(row: Row, shop: Shop, folder: Path, condition: str) -> Iterator[Cell]:
+    """The command, and its help; in two variants, where one condition is two."""
+    variants = {"closed stdout": (">&-", "| true"), "full disk": (">/dev/full", FULL_DISK)}.get(condition, ("",))
+    shared = {"--json": ["--json"], "zh": ["--lang", "zh"]}.get(condition, [])
+    for variant in variants:
+        if variant in row.without:
+            continue
+        home = folder / re.sub(r"\W+", "-", f"{row.name} {condition} {variants.index(variant)}")
+        yield Cell(row, condition, variant, [*shared, *row.arguments(shop)], home)
+    if row.has_help and condition in COLUMNS:
+        home = folder / re.sub(r"\W+", "-", f"{row.name} {condition} help")
+        yield Cell(Row(f"{row.name} --help", ""), condition, "", [*shared, *row.name.split(), "--help"], home)
+
+
+def prepare(cell: Cell, shop: Shop, template: Path) -> None:
+    """Give it a home, with the files and the queue of uploads that its command needs."""
+    cell.folder.mkdir(parents=True)
+    if cell.row.queue:
+        shutil.copytree(template, cell.folder, dirs_exist_ok=True)
+    if cell.row.typed:
+        (cell.folder / "typed").write_text("".join(f"{getattr(shop, name)}\n" for _, name in cell.row.typed))
+    for name, text in shop.files.items():
+        (cell.folder / name).write_text(text, encoding="utf-8")
+
+
+def start(cell: Cell, shop: Shop) -> None:
+    """Fork the process."""
+    columns = COLUMNS.get(cell.condition)
+    environ = shop.environ | {"HOME": str(cell.folder), "XDG_CONFIG_HOME": str(cell.folder), "TMPDIR": str(cell.folder)}
+    environ |= {"NO_COLOR": "1"} if cell.condition == "NO_COLOR" else {}
+    environ |= cell.row.environ
+    if columns:
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 5000, columns, 0, 0))
+        ends, cell.fds = [theirs, theirs, theirs], {ours: "out"}
+    else:
+        given = os.open(cell.folder / "typed" if cell.row.typed else os.devnull, os.O_RDONLY)
+        read, write = os.pipe()
+        errors, their_errors = os.pipe()
+        ends, cell.fds = [given, write, their_errors], {read: "out", errors: "err"}
+        if cell.variant in (">/dev/full", "| true", ">&-"):
+            os.close(read)
+            del cell.fds[read]
+        if cell.variant == ">/dev/full":
+            os.close(write)
+            ends[1] = os.open("/dev/full", os.O_WRONLY)
+    cell.began = time.monotonic()
+    cell.pid = os.fork()
+    if cell.pid == 0:
+        become(cell, ends, environ)
+    for end in set(ends):
+        os.close(end)
+
+
+def become(cell: Cell, ends: list[int], environ: dict[str, str]) -> None:
+    """Be the process that was forked: run the command, and end as Python does."""
+    status = 1
+    atexit._clear()  # what this program leaves is its own to tidy up
+    try:
+        os.setsid()
+        if cell.condition in COLUMNS:
+            fcntl.ioctl(ends[0], termios.TIOCSCTTY, 0)
+        for number, end in enumerate(ends):
+            os.dup2(end, number)
+        os.closerange(3, 256)
+        if cell.variant == ">&-":
+            os.close(1)
+        if cell.variant == FULL_DISK and not os.path.ismount(cell.folder.parent):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+        os.environ.clear()
+        os.environ.update(environ)
+        os.chdir(cell.folder)
+        tempfile.tempdir = None
+        sys.argv = ["gatepay", *cell.arguments]
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 -- as Python does when it begins
+        stdout: Any = None if cell.variant == ">&-" else open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 -- as above
+        sys.stdout = stdout
+        stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115 -- as above
+        sys.stderr = stderr
+        try:
+            main()
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        except BaseException:  # noqa: BLE001 -- what Python would show
+            traceback.print_exc()
+        # As Python does at its end.
+        threading._shutdown()  # type: ignore[attr-defined]  # it has no public name
+        atexit._run_exitfuncs()
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except OSError as error:
+            os.write(2, f"Exception ignored: {error}".encode())
+            status = 120
+    except BaseException:  # noqa: BLE001 -- a mistake of this program's
+        os.write(2, traceback.format_exc().encode())
+    finally:
+        os._exit(status)
+
+
+def read(cells: list[Cell], shop: Shop) -> None:
+    """Read what they say, type what they ask for, and interrupt those that would go on for ever."""
+    fds = {fd: cell for cell in cells for fd in cell.fds}
+    for fd in select.select(list(fds), [], [], 1)[0] if fds else ():
+        cell = fds[fd]
+        try:
+            data = os.read(fd, 65_536)
+        except OSError:  # how Linux says that the other side of a terminal is closed
+            data = b""
+        if not data:
+            os.close(fd)
+            del cell.fds[fd]
+            continue
+        cell.said[cell.fds[fd]] += data
+        said = (cell.said["out"] + cell.said["err"]).decode(errors="replace")
+        if cell.condition in COLUMNS and cell.typed < len(cell.row.typed):
+            prompt, name = cell.row.typed[cell.typed]
+            if prompt in said:
+                os.write(fd, f"{getattr(shop, name)}\n".encode())
+                cell.typed += 1
+        if cell.row.until and re.search(cell.row.until, said) and not cell.interrupted:
+            cell.interrupted = True
+            os.kill(cell.pid, signal.SIGINT)
+
+
+def run_all(cells: list[Cell], shop: Shop, at_once: int) -> None:
+    """Run them, some at a time."""
+    left, running = list(reversed(cells)), list[Cell]()
+    while left or running:
+        while left and len(running) < at_once:
+            running.append(left.pop())
+            start(running[-1], shop)
+        read(running, shop)
+        for cell in list(running):
+            if time.monotonic() - cell.began > PATIENCE:
+                os.kill(cell.pid, signal.SIGKILL)
+                cell.outcome.hung = True
+            if cell.fds:
+                continue
+            status = os.waitpid(cell.pid, 0)[1]
+            running.remove(cell)
+            cell.outcome.status = os.waitstatus_to_exitcode(status)
+            cell.outcome.out, cell.outcome.err = (cell.said[name].decode(errors="replace") for name in ("out", "err"))
+
+
+def fill(folder: Path) -> None:
+    """Leave no room on that disk."""
+    for size in (_MIB, 4096, 1):
+        try:
+            with (folder / f"full-{size}").open("wb", buffering=0) as file:
+                while True:
+                    if file.write(b"\0" * size) < size:
+                        break
+        except OSError:
+            continue
+
+
+def make_template(shop: Shop, folder: Path) -> None:
+    """A queue with an upload that is done, and one that waits; an order, and the query of its callback."""
+    lines = {name: "".join(f"{name.upper()}-{number:05d}\n" for number in range(700)) for name in ("first", "second")}
+    shop.files |= lines
+
+    def ask(words: str) -> Any:
+        cell = Cell(Row("setup", ""), "piped", "", ["--json", *words.split()], folder)
+        start(cell, shop)
+        while cell.fds:
+            read([cell], shop)
+        status = os.waitpid(cell.pid, 0)[1]
+        assert status == 0, cell.said
+        return json.loads(cell.said["out"])
+
+    prepare(Cell(Row("setup", ""), "piped", "", [], folder), shop, folder)
+    ask("keys upload first -p 8 --durable")
+    ask("keys upload second -p 8 --no-wait")
+    shop.jobs = {each["state"]: each["job"] for each in ask("uploads list")["jobs"]}
+    ask(f"pay -p 5 --type alipay --order {ORDER}")
+    shop.callback = ask(f"callback sign --order-id 9 --order {ORDER} --price 0.99")["query"]
+    for name in lines:
+        del shop.files[name]
+
+
+def measure_first_output(rows: list[Row], shop: Shop) -> None:
+    """Seconds until each says something in a terminal, while its server keeps it waiting."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/api/"
+        print("| command | first output (s), the fastest of 3 |\n| --- | --- |")
+        for row in rows:
+            if not row.waits:
+                continue
+            took = []
+            for turn in range(3):
+                with tempfile.TemporaryDirectory() as folder:
+                    cell = Cell(row, "wide", "", row.arguments(shop), Path(folder) / f"{turn}")
+                    prepare(cell, shop, Path(shop.environ["TEMPLATE"]))
+                    environ = shop.environ | {"GATEPAY_BASE_URL": url, "HOME": str(cell.folder)}
+                    took.append(first_output(shop, cell, environ))
+            print(f"| {row.name} | {min(took):.2f} |", flush=True)
+
+
+def first_output(shop: Shop, cell: Cell, environ: dict[str, str]) -> float:
+    """Seconds until a new process of that command says something."""
+    ours, theirs = pty.openpty()
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [*shop.command, *cell.arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environ, cwd=cell.folder
+    )
+    os.close(theirs)
+    seconds = time.monotonic() - began if select.select([ours], [], [], 20)[0] else 99.0
+    seconds = time.monotonic() - began
+    process.kill()
+    process.wait()
+    os.close(ours)
+    return seconds
+
+
+def on_a_full_disk() -> Path | None:
+    """A disk of a few MiB that only this process sees, if the user may make one; it begins this program anew."""
+    if mounted := os.environ.get("EVERY_COMMAND_DISK"):
+        return Path(mounted)
+    unshare = shutil.which("unshare")
+    if (
+        os.geteuid()
+        or not unshare
+        or subprocess.run([unshare, "-m", "true"], capture_output=True, check=False).returncode
+    ):
+        return None
+    folder = tempfile.mkdtemp()
+    script = (
+        'mount -t tmpfs -o size=24m none "$0" || export EVERY_COMMAND_DISK=; "$@"; status=$?; umount "$0"; exit $status'
+    )
+    environ = os.environ | {"EVERY_COMMAND_DISK": folder}
+    words = [unshare, "-m", "sh", "-c", script, folder, sys.executable, *sys.argv]
+    done = subprocess.run(words, env=environ, check=False)
+    Path(folder).rmdir()
+    sys.exit(done.returncode)
+
+
+def main_program(arguments: list[str]) -> int:
+    disk = on_a_full_disk()
+    shown = arguments[arguments.index("--show") + 1] if "--show" in arguments else ""
+    names = [each for each in arguments if not each.startswith("--") and each != shown]
+    missing = set(command_paths(get_command(app))) - COMMANDS_WITH_A_ROW
+    assert not missing, f"no row for {missing}"
+    rows = [row for row in ROWS if not names or row.name in names]
+    runpy.run_path(str(Path(__file__).parents[1] / "docs" / "warm_command.py"))["warm"]()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        server = subprocess.Popen(
+            [sys.executable, "-m", "gatepay_async.cli", "sandbox", "--json", "--port", "0"], stdout=subprocess.PIPE
+        )
+        receiver = subprocess.Popen([sys.executable, "-c", RECEIVER], stdout=subprocess.PIPE)
+        try:
+            assert server.stdout is not None
+            assert receiver.stdout is not None
+            shop = Shop.of(json.loads(server.stdout.readline()))
+            shop.receiver = receiver.stdout.readline().decode().strip()
+            make_template(shop, folder / "template")
+            if "--first-output" in arguments:
+                measure_first_output(rows, evolve(shop, environ=shop.environ | {"TEMPLATE": str(folder / "template")}))
+                return 0
+            cells = [
+                cell
+                for condition in CONDITIONS
+                if not shown or condition.startswith(shown)
+                for row in rows
+                for cell in cells_of(row, shop, folder, condition)
+            ]
+            for cell in cells:
+                if cell.variant == FULL_DISK and disk is not None:
+                    cell.folder = disk / cell.folder.name
+                prepare(cell, shop, folder / "template")
+            if disk is not None:
+                fill(disk)
+            run_all(cells, shop, at_once=2 * (os.cpu_count() or 1))
+        finally:
+            for process in (server, receiver):
+                process.terminate()
+                process.communicate()
+    if shown:
+        for cell in cells:
+            said = f"{cell.outcome.out}{cell.outcome.err}[{cell.outcome.status}]"
+            print(f"$ gatepay {' '.join(cell.arguments)}  # {cell.variant}\n{said}")
+    return show_table(rows, cells, shop)
+
+
+def show_table(rows: list[Row], cells: list[Cell], shop: Shop) -> int:
+    """Print it; 1, if anything is wrong."""
+    wide = {cell.row.name: cell.outcome.out for cell in cells if cell.condition == "wide"}
+    piped = {cell.row.name: cell.outcome.out for cell in cells if cell.condition == "piped"}
+    wrong: dict[tuple[str, str], list[str]] = {}
+    for cell in cells:
+        found = judge(
+            cell.outcome, cell.row, shop, cell.condition, cell.variant, columns=COLUMNS.get(cell.condition),
+            wide=wide.get(cell.row.name, ""), writes=bool(piped.get(cell.row.name)),
+        )  # fmt: skip
+        name = cell.row.name.removesuffix(" --help")
+        where = " --help" if cell.row.name.endswith(" --help") else cell.variant
+        wrong.setdefault((name, cell.condition), []).extend(f"{where} {each}".strip() for each in found)
+    conditions = [condition for condition in CONDITIONS if any(cell.condition == condition for cell in cells)]
+    print(f"| command | {' | '.join(conditions)} |\n| --- |{' --- |' * len(conditions)}")
+    for row in rows:
+        texts = (
+            "; ".join(wrong[row.name, condition]) or "ok" if (row.name, condition) in wrong else "–"
+            for condition in conditions
+        )
+        print(f"| {row.name} | {' | '.join(each.replace('|', chr(92) + '|') for each in texts)} |")
+    print(f"\n{len(cells)} processes")
+    return int(any(wrong.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main_program(sys.argv[1:]))
