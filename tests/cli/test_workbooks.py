@@ -58,12 +58,12 @@ def test_hidden_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     path = tmp_path / "keys.xlsx"
     data = with_hidden(rows=(2, 3))
     said = problem(path, data)
-    assert said.startswith(": 2 hidden rows (by a filter, say) hold something | add --hidden-rows skip"), said
+    assert said.startswith(": hidden rows with content: 2 (hidden by a filter, perhaps) | add --hidden-rows skip"), said
     assert capsys.readouterr().err == ""
     assert read(path, data, hidden_rows="skip") == ["KEY-1", "", "", "KEY-4"]
-    assert "2 hidden rows are left out" in capsys.readouterr().err
+    assert "hidden rows left out: 2" in capsys.readouterr().err
     assert read(path, data, hidden_rows="upload") == ["KEY-1", "KEY-2", "KEY-3", "KEY-4"]
-    assert "2 hidden rows are included" in capsys.readouterr().err
+    assert "hidden rows included: 2" in capsys.readouterr().err
     for size in (16, 2**16):
         monkeypatch.setattr(cells, "BLOCK_BYTES", size)
         for cell in (TEXT.format("A"), '<c r="@"><v>7</v></c>'):
@@ -74,7 +74,7 @@ def test_hidden_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
                 ' hidden = "1" spans="1:1"',
             ):
                 data = raw_workbook(rows_of(*[cell] * 5, attributes=attributes))
-                assert problem(path, data).startswith(": 5 hidden"), (size, cell, attributes)
+                assert problem(path, data).startswith(": hidden rows with content: 5"), (size, cell, attributes)
     shown = raw_workbook(rows_of(TEXT.format("A"), attributes=' hidden="false" ht="12.8"'))
     assert read(path, shown) == ["A"]
     blank = raw_workbook('<sheetData><row r="1" hidden="1"/><row r="2">' + TEXT.replace("@", "A2").format("A"))
