@@ -504,6 +504,7 @@ async def test_a_trace_without_a_stream() -> None:
 
     class Watch:
         reports_sending = True
+        ends = 0.0
 
         def waiting(self) -> None: ...
         def connected(self) -> None: ...
