@@ -38,8 +38,9 @@ LONGEST = 120  # seconds that a command may take
 INSTALLS = "pip install "
 # Outside of single quotes: what a shell does not take as it is written.
 OF_A_SHELL = re.compile(r"""[^\w\s./:=,@%+'-]""")
-# The same for all that is shown: a terminal of 88 columns, without colours.
-SCREEN = {"PYTHONUTF8": "1", "COLUMNS": "88", "NO_COLOR": "1"}
+# The same for all that is shown: no colours, and tables as wide as they are in a pipe.
+SCREEN = {"PYTHONUTF8": "1", "NO_COLOR": "1"}
+HELP_COLUMNS = {"COLUMNS": "88"}
 # Ports, numbers made by chance, times, and what is installed.
 VARIES = (
     (re.compile(r"(?<=127\.0\.0\.1:)\d+"), "…"),
@@ -142,14 +143,15 @@ async def run(page: Path, folder: Path, command: Warm | None = None) -> list[lis
             status = 0
             for block in blocks:
                 for number, each in enumerate(block):
-                    status, printed = await execute(each.command, status, folder, surroundings, command)
+                    columns = HELP_COLUMNS if "--help" in each.command else {}
+                    status, printed = await execute(each.command, status, folder, surroundings | columns, command)
                     block[number] = evolve(each, printed=steady(printed))
     return blocks
 
 
 def bare_environment() -> dict[str, str]:
     """Ours, without what changes what the command says or does."""
-    theirs = ("GATEPAY_", "LC_", "LANG", "HTTP", "ALL_PROXY", "NO_PROXY")
+    theirs = ("GATEPAY_", "LC_", "LANG", "HTTP", "ALL_PROXY", "NO_PROXY", "COLUMNS")
     return {name: value for name, value in os.environ.items() if not name.upper().startswith(theirs)}
 
 

@@ -66,6 +66,7 @@ def test_encodings_that_cant_be_guessed() -> None:
         ("卡号密码一二三\n".encode("gbk"), "gb18030"),
         (("密" * 70_000).encode("gb18030") + b"\xff", ""),
         (b"\xff\xfeA", ""),
+        ("\ufeffA\n".encode("gb18030"), "gb18030"),
         (b"", "utf-8"),
     ):
         assert encodings.guess(io.BytesIO(data)) == found, data[:20]

@@ -14,7 +14,7 @@ from merchant_files import workbook
 from raw_workbooks import raw_workbook, related, rows_of
 
 from gatepay_async.cli import checking, sources
-from gatepay_async.cli.files import cells, number_formats, parts, workbooks
+from gatepay_async.cli.files import alike, cells, number_formats, parts, workbooks
 from gatepay_async.cli.files.reading import Reading
 from gatepay_async.cli.status import HaltError
 
@@ -53,19 +53,28 @@ def with_hidden(*, rows: tuple[int, ...] = (), column: int | None = None) -> byt
     return file.getvalue()
 
 
-def test_hidden_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_hidden_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows that a filter has hidden are never uploaded, nor left out, without a word of the user's."""
     path = tmp_path / "keys.xlsx"
     data = with_hidden(rows=(2, 3))
     said = problem(path, data)
-    assert said.startswith(": 2 hidden rows (by a filter, say) hold something | add --hidden-rows skip"), said
+    assert said.startswith(": hidden rows with content: 2 (hidden by a filter, perhaps) | add --hidden-rows skip"), said
     assert capsys.readouterr().err == ""
     assert read(path, data, hidden_rows="skip") == ["KEY-1", "", "", "KEY-4"]
-    assert "2 hidden rows are left out" in capsys.readouterr().err
+    assert "hidden rows left out: 2" in capsys.readouterr().err
     assert read(path, data, hidden_rows="upload") == ["KEY-1", "KEY-2", "KEY-3", "KEY-4"]
-    assert "2 hidden rows are included" in capsys.readouterr().err
-    for attributes in (' hidden="true"', ' ht="0" customHeight="1"', " hidden='1'"):
-        assert problem(path, raw_workbook(rows_of(TEXT.format("A"), attributes=attributes))).startswith(": 1 hidden")
+    assert "hidden rows included: 2" in capsys.readouterr().err
+    for size in (16, 2**16):
+        monkeypatch.setattr(cells, "BLOCK_BYTES", size)
+        for cell in (TEXT.format("A"), '<c r="@"><v>7</v></c>'):
+            for attributes in (
+                ' hidden="true"',
+                ' ht="0" customHeight="1"',
+                " hidden='1'",
+                ' hidden = "1" spans="1:1"',
+            ):
+                data = raw_workbook(rows_of(*[cell] * 5, attributes=attributes))
+                assert problem(path, data).startswith(": hidden rows with content: 5"), (size, cell, attributes)
     shown = raw_workbook(rows_of(TEXT.format("A"), attributes=' hidden="false" ht="12.8"'))
     assert read(path, shown) == ["A"]
     blank = raw_workbook('<sheetData><row r="1" hidden="1"/><row r="2">' + TEXT.replace("@", "A2").format("A"))
@@ -218,10 +227,57 @@ def test_packages(tmp_path: Path) -> None:
         assert "SECRET" not in said
 
 
+def test_rows_that_are_alike() -> None:
+    """Rows are read together only if their addresses, their attributes and their cells are the same."""
+
+    def rows(*each: tuple[int, str]) -> bytes:
+        return "".join(f'<row r="{number}" spans="1:2">{written}</row>' for number, written in each).encode()
+
+    def cell(number: int, value: str, style: int = 1) -> str:
+        return f'<c r="B{number}" s="{style}" t="s"><v>{value}</v></c>'
+
+    assert alike.find_alike(rows((9, cell(9, "70")), (10, cell(10, "8")))) == alike.AlikeRows(
+        9, 2, b' spans="1:2"', [(b"B", b' s="1" t="s"', [b"70", b"8"])]
+    )
+    two = rows(*((number, f'<c r="A{number}"><v>1</v></c>{cell(number, "5")}') for number in range(1, 100)))
+    found = alike.find_alike(two)
+    assert found is not None
+    assert [(letters, len(values)) for letters, _, values in found.columns] == [(b"A", 99), (b"B", 99)]
+    for piece in (
+        rows((1, cell(1, "1")), (3, cell(3, "1"))),
+        rows((1, cell(1, "1")), (2, cell(3, "1"))),
+        rows((1, cell(1, "1")), (2, cell(2, "1", style=2))),
+        rows((1, cell(1, "1")), (2, cell(2, ""))),
+        rows((1, cell(1, "1")), (2, cell(2, "1.5"))),
+        rows((1, cell(1, "1")), (2, cell(2, "1") * 2)),
+        rows((1, cell(1, "1")), (2, cell(2, "1"))).replace(b"1:2", b":2", 1),
+        rows((1, cell(1, "1")), (2, cell(2, "1"))) + b"<!-- -->",
+        rows((1, cell(1, "x"))),
+        b"",
+    ):
+        assert alike.find_alike(piece) is None, piece
+
+
+def test_cells_that_are_out_of_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row whose cells aren't in order is damaged, however it is read; a gap is blank cells."""
+    monkeypatch.setattr(cells, "BLOCK_BYTES", 16)
+    path = tmp_path / "keys.xlsx"
+    numbers = rows_of(*['<c r="@"><v>1</v></c><c r="C1"><v>2</v></c>'] * 3).replace("C1", "C@")
+    for number in range(1, 4):
+        numbers = numbers.replace("C@", f"C{number}", 1)
+    assert read(path, raw_workbook(numbers), column="3") == ["2", "2", "2"]
+    mixed = rows_of(TEXT.format("x"), '<c r="@" t="s"><v>0</v></c>', TEXT.format("y") + '<c r="B3" t="s"><v>0</v></c>')
+    assert read(path, raw_workbook(mixed, texts="<si><t>K</t></si>"), column="1") == ["x", "K", "y"]
+    monkeypatch.setattr(cells, "BLOCK_BYTES", 300)
+    assert read(path, raw_workbook(mixed, texts="<si><t>K</t></si>"), column="1") == ["x", "K", "y"]
+    for damaged in (numbers.replace('"C', '"A'), numbers.replace('"C', '"ZZZ')):
+        assert "not an Excel file" in problem(path, raw_workbook(damaged), column="1")
+
+
 SIMPLE = st.one_of(
     st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"], exclude_characters="\ufffe\uffff"), max_size=9),
     st.integers(1, 10**15 - 1),
-    st.sampled_from(["", "a&b", "<b>", "_x0041_", " x ", "卡密"]),
+    st.sampled_from(["", "a&b", "<b>", "_x0041_", " x ", "卡密", 7]),
 )
 
 

@@ -958,7 +958,7 @@ COMMAND: dict[str, Text] = {
         "请在 Excel 或 WPS 中复制该列，按显示的样子粘贴到文本文件中，再上传该文本文件",
     ),
     "sources.hidden_rows": (
-        "{count} hidden rows (by a filter, say) hold something",
+        "hidden rows with content: {count} (hidden by a filter, perhaps)",
         "有 {count} 行被隐藏（例如被筛选），其中有内容",
     ),
     "sources.hidden_rows.todo": (
@@ -971,11 +971,11 @@ COMMAND: dict[str, Text] = {
         "如果确实是这一列，请用 --column 指定；否则请取消隐藏后核对",
     ),
     "sources.hidden_skip": (
-        "Note: {name}: {count} hidden rows are left out.",
+        "Note: {name}: hidden rows left out: {count}.",
         "注意：{name} 中有 {count} 个隐藏行，已跳过。",
     ),
     "sources.hidden_upload": (
-        "Note: {name}: {count} hidden rows are included.",
+        "Note: {name}: hidden rows included: {count}.",
         "注意：{name} 中有 {count} 个隐藏行，也会上传。",
     ),
     "sources.hidden_sheets": (

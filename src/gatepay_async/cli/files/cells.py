@@ -1,10 +1,12 @@
 """Reads the rows of an Excel sheet one after the other. Its XML is never in memory as a whole."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
+from itertools import repeat
 from typing import IO
 
+from gatepay_async.cli.files.alike import find_alike
 from gatepay_async.cli.files.parts import BLOCK_BYTES, SharedTexts, local, safe_parser
 from gatepay_async.cli.files.reading import HiddenRow
 from gatepay_async.cli.files.tables import Cell
@@ -22,8 +24,6 @@ _SIMPLE = re.compile(
     rb'(?:<v>([^<]+)</v>|<is><t(?: xml:space="preserve")?>([^<]*)</t></is>)?'
     rb"|<row [^<>]*(?:/>|></row>)"
 )
-_ATTRIBUTE = re.compile(rb' (s|t)="(\w+)"')
-_HIDDEN_ROW = re.compile(rb' hidden="(?:1|true)"| ht="0(?:\.0*)?"')
 
 
 class SheetRows:
@@ -76,8 +76,7 @@ class SheetRows:
                     continue
                 end = len(waiting)
             piece, waiting = waiting[:end], waiting[end:]
-            found = _find_simple(piece) if parser.simple else []
-            yield from self._simple_rows(found) if found else parser.read(piece)
+            yield from (parser.simple and (self._alike_rows(piece) or self._simple_rows(piece))) or parser.read(piece)
         yield from parser.read(waiting, last=True)
 
     def start_row(self, number: int, rows: list[list[Cell]], *, hidden: bool) -> list[Cell]:
@@ -95,34 +94,70 @@ class SheetRows:
     def add_cell(self, row: list[Cell], place: int, cell: tuple[str, int, str], *, formula: bool) -> None:
         """Append omitted cells up to *place*, then this cell, to *row*."""
         if place != len(row):
-            _fill(row, place)
+            row += [""] * _count_missing(len(row), place)
         row.append(self._cell_of(*cell, formula))
 
-    def _simple_rows(self, found: list[tuple[bytes, ...]]) -> list[list[Cell]]:
+    def _alike_rows(self, piece: bytes) -> list[list[Cell]]:
+        """The rows of *piece*, if all are alike; else none."""
+        alike = find_alike(piece)
+        if alike is None:
+            return []
+        rows: list[list[Cell]] = []
+        kind_of_row = type(self.start_row(alike.first, rows, hidden=self._is_hidden(alike.attributes)))
+        rows.pop()
+        columns: list[Iterable[Cell]] = []
+        for letters, of_cell, values in alike.columns:
+            missing = _count_missing(len(columns), self._places[letters])
+            columns += [repeat("")] * missing
+            kind, style, is_text = self._kind_of_cell(of_cell)
+            if is_text:
+                columns.append(self._texts.get_all(values))
+            else:
+                columns.append([self._cell_of(kind, style, value.decode(), False) for value in values])
+        rows += map(kind_of_row, zip(*columns, strict=False))  # a column that is missing has no end
+        self._number += alike.count - 1
+        return rows
+
+    def _simple_rows(self, piece: bytes) -> list[list[Cell]]:
+        """The rows of *piece*, if it holds nothing but simple ones; else none."""
         rows: list[list[Cell]] = []
         row: list[Cell] = []
-        hides, kinds, places, text_of = self._hides, self._kinds, self._places, self._texts.get
-        for number, of_row, column, of_cell, value, inline in found:
+        for number, of_row, column, of_cell, value, inline in _find_simple(piece):
             if number:
-                if of_row not in hides:
-                    hides[of_row] = _HIDDEN_ROW.search(of_row) is not None
-                row = self.start_row(int(number), rows, hidden=hides[of_row])
+                row = self.start_row(int(number), rows, hidden=self._is_hidden(of_row))
             if column:
-                if of_cell not in kinds:
-                    kinds[of_cell] = self._kind_and_style(of_cell)
-                kind, style, is_text = kinds[of_cell]
-                place = places[column]
+                kind, style, is_text = self._kind_of_cell(of_cell)
+                place = self._places[column]
                 if is_text and place == len(row) and value:
-                    row.append(text_of(int(value)))
+                    row.append(self._texts.get(int(value)))
                 else:
                     self.add_cell(row, place, (kind, style, (value or inline).decode()), formula=False)
         return rows
 
-    def _kind_and_style(self, attributes: bytes) -> tuple[str, int, bool]:
+    def _is_hidden(self, attributes: bytes) -> bool:
+        if attributes not in self._hides:
+            self._hides[attributes] = hides_row(_attributes_of(attributes))
+        return self._hides[attributes]
+
+    def _kind_of_cell(self, attributes: bytes) -> tuple[str, int, bool]:
         """Return the cell's kind, its style, and whether it is a shared text that is shown unchanged."""
-        said = {name: value.decode() for name, value in _ATTRIBUTE.findall(attributes)}
-        kind, style = said.get(b"t", "n"), int(said.get(b"s", 0))
-        return kind, style, kind == "s" and style in self._plain
+        if attributes not in self._kinds:
+            said = _attributes_of(attributes)
+            kind, style = said.get("t", "n"), int(said.get("s", 0))
+            self._kinds[attributes] = kind, style, kind == "s" and style in self._plain
+        return self._kinds[attributes]
+
+
+def hides_row(attributes: dict[str, str]) -> bool:
+    """Whether a row, or by other names a column, can't be seen."""
+    return attributes.get("hidden") in {"1", "true"} or not float(attributes.get("ht", 1))
+
+
+def _attributes_of(written: bytes) -> dict[str, str]:
+    """The attributes as they are written in a tag, in any form that XML allows."""
+    found: list[dict[str, str]] = []
+    safe_parser(lambda _, attributes: found.append(attributes)).Parse(b"<x" + written.rstrip(b"/") + b"/>", True)
+    return found[0]
 
 
 def _find_simple(piece: bytes) -> list[tuple[bytes, ...]]:
@@ -137,16 +172,16 @@ def _find_simple(piece: bytes) -> list[tuple[bytes, ...]]:
     return found if piece.count(b"<") == rows + cells + closing else []  # more tags: _SIMPLE has missed something
 
 
-def _fill(row: list[Cell], place: int) -> None:
+def _count_missing(length: int, place: int) -> int:
     """
-    Append blank cells up to *place*.
+    Return how many blank cells a row of *length* cells needs before *place*.
 
     Raises:
         ValueError: The row is longer already, or *place* is beyond the last possible column.
     """
-    if not len(row) <= place < _MAX_COLUMNS:
+    if not length <= place < _MAX_COLUMNS:
         raise ValueError("the cells of the row are not in order")
-    row += [""] * (place - len(row))
+    return place - length
 
 
 class _Places(dict[bytes, int]):
@@ -211,8 +246,8 @@ class _RowParser:
             self._formula = True
         elif name == "row":
             self._in_row = True
-            hidden = attributes.get("hidden") in {"1", "true"} or not float(attributes.get("ht", 1))
-            self._row = self._sheet.start_row(int(attributes.get("r", 0)), self._rows, hidden=hidden)
+            number = int(attributes.get("r", 0))
+            self._row = self._sheet.start_row(number, self._rows, hidden=hides_row(attributes))
         elif name == "rPh":
             self._hidden += 1
         elif name == "sheetData":

@@ -8,6 +8,7 @@ from typing import BinaryIO
 UTF_8_MARK = codecs.BOM_UTF8
 _MARKS = (
     (UTF_8_MARK, "utf-8"),
+    ("\ufeff".encode("gb18030"), "gb18030"),
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),

@@ -4,7 +4,7 @@ import re
 import zipfile
 import zlib
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 from posixpath import join, normpath
 from typing import IO, BinaryIO
@@ -129,6 +129,12 @@ class SharedTexts:
         """Return the text with this *number*."""
         found = self._data[self._starts[number] : self._starts[number + 1]].decode()
         return unescaped(found) if self._escaped else found
+
+    def get_all(self, numbers: Iterable[bytes]) -> list[str]:
+        """The texts of these *numbers*."""
+        data, starts = self._data, self._starts
+        found = [data[starts[number] : starts[number + 1]].decode() for number in map(int, numbers)]
+        return list(map(unescaped, found)) if self._escaped else found
 
     def _read(self, part: IO[bytes]) -> Iterator[bytes]:
         parser = _TextParser()
