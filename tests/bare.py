@@ -41,7 +41,9 @@ def main() -> int:
     installed = {each.metadata["Name"] for each in distributions()}
     strange = sorted(installed - EXPECTED)
     extras = [
-        name for name in ("starlette", "uvicorn", "segno", "trio", "typer", "redis", "opentelemetry") if importlib.util.find_spec(name)
+        name
+        for name in ("starlette", "uvicorn", "segno", "trio", "typer", "redis", "opentelemetry")
+        if importlib.util.find_spec(name)
     ]
     print(f"{len(installed)} distributions: {', '.join(sorted(installed))}")
     print("1 passed, 0 failed" if not strange and not extras else f"not expected: {strange + extras}")

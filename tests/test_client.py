@@ -384,6 +384,7 @@ async def test_no_bounds(sandbox: Sandbox, base_url: str) -> None:
 # -- what is sent again ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize("kind", [*BREAKS, FaultKind.RATE_LIMITED, FaultKind.BAD_GATEWAY])
 async def test_reading_is_repeated(gatepay: AsyncGatePay, sandbox: Sandbox, kind: FaultKind) -> None:
     """What only reads is sent again after whatever breaks it, three times."""
@@ -407,6 +408,7 @@ async def test_storing_is_repeated(gatepay: AsyncGatePay, sandbox: Sandbox, kind
     assert [sandbox.keys(8).count(key) for key in ("AAA", "BBB")] == [1, 1]
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize("kind", [*BREAKS, FaultKind.BAD_GATEWAY])
 async def test_payment_is_not_repeated(gatepay: AsyncGatePay, sandbox: Sandbox, kind: FaultKind) -> None:
     """An order whose answer is lost is never sent again, and the error says what to do."""
@@ -501,6 +503,7 @@ async def test_payment_that_succeeded_unreadably() -> None:
     assert caught.value.__cause__.path == "data.order_type"
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize("code", [101, 105, 107, 109, 199])
 async def test_refusals_are_final(gatepay: AsyncGatePay, sandbox: Sandbox, code: int) -> None:
     """A refusal is not asked twice."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from waiting import PATIENCE
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.uncounted]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what a process has open is read from /proc")

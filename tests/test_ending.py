@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from waiting import PATIENCE, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.uncounted]
 
 TESTS = Path(__file__).parent
 # Both take the signal for their own: the command, as it does in the tests of it, and a loop of asyncio.

@@ -15,7 +15,7 @@ from waiting import PATIENCE, until
 
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.uncounted]
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

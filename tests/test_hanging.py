@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from waiting import PATIENCE
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.uncounted]
 
 TESTS = Path(__file__).parent
 # Each test is called after what it shows. `never` is the function that must be found in the stacks.

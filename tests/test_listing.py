@@ -319,6 +319,7 @@ async def test_a_page_that_came_to_be(*, clamps: bool) -> None:
     assert sorted(shop.calls) == [1, 1, 2, 2, 3, 3, 4, 4]  # they saw the stock change
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize("clamps", [False, True])
 @pytest.mark.parametrize("page", [3, 4, 999])
 async def test_past_the_end_there_is_nothing(*, clamps: bool, page: int) -> None:
@@ -329,6 +330,7 @@ async def test_past_the_end_there_is_nothing(*, clamps: bool, page: int) -> None
             assert await contents(gatepay.list_card_keys(8, page=page, thorough=True)) == []
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize("clamps", [False, True])
 @pytest.mark.parametrize("prefetch", [1, 8])
 async def test_a_full_last_page_is_the_last(*, clamps: bool, prefetch: int) -> None:
@@ -358,6 +360,7 @@ async def test_a_clamping_server_that_shrinks(prefetch: int) -> None:
 # --- Side by side ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize("prefetch", [1, 2, 8, 100])
 async def test_prefetching_keeps_the_order(stocked: Sandbox, gatepay: AsyncGatePay, prefetch: int) -> None:
     """However many pages are fetched side by side, the keys are the same, in the same order, a request a page."""
@@ -366,6 +369,7 @@ async def test_prefetching_keeps_the_order(stocked: Sandbox, gatepay: AsyncGateP
     assert busy(gatepay) == 0
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize(("prefetch", "most"), [(1, 1), (2, 2), (8, 8), (100, 22)])
 @pytest.mark.parametrize("thorough", [False, True])
 async def test_no_more_than_prefetch_are_in_flight(prefetch: int, most: int, *, thorough: bool) -> None:
@@ -393,6 +397,7 @@ async def test_replies_in_any_order() -> None:
     assert given == shop.ids
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize("prefetch", [1, 4, 16])
 @pytest.mark.parametrize("thorough", [False, True])
 async def test_memory_does_not_grow_with_the_pages(prefetch: int, *, thorough: bool) -> None:
@@ -402,6 +407,7 @@ async def test_memory_does_not_grow_with_the_pages(prefetch: int, *, thorough: b
     assert shop.most_alive <= (2 * max(8, prefetch) if thorough else prefetch) + 4
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize("prefetch", [1, 3, 100])
 async def test_thorough_reads_few_pages_twice(stocked: Sandbox, gatepay: AsyncGatePay, prefetch: int) -> None:
     """``thorough`` gives the same keys with few requests more: for the first page, the last, and one of each block."""
@@ -414,6 +420,7 @@ async def test_thorough_reads_few_pages_twice(stocked: Sandbox, gatepay: AsyncGa
 # --- A stock that changes ----------------------------------------------------------------------------------
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize(
     ("prefetch", "deleted", "behind"), [(1, 1, True), (1, 51, False), (8, 1, False), (8, 51, True)]
 )
@@ -738,6 +745,7 @@ async def test_tasks_may_share_an_iterator(tasks: int) -> None:
 # --- Failures ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize(
     "fault",
     [

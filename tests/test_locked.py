@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-pytestmark = pytest.mark.fast
+pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
 
 ROOT = Path(__file__).parents[1]
 FILE = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))

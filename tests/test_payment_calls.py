@@ -78,6 +78,7 @@ WAYS: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize("way", WAYS)
 async def test_check_order(way: str) -> None:
     """The check is a GET with a signed query and no body, over whatever carries it."""
@@ -186,6 +187,7 @@ def client_of(server: RawServer, **options: Any) -> AsyncGatePay:
     return AsyncGatePay("K", "S", **{"retry": QUICK, **urls, **options})
 
 
+@pytest.mark.uncounted
 @every
 async def test_a_creation(kind: str) -> None:
     """Each is one POST of what was asked for and its signature, to its own host; what comes back is a link."""
@@ -234,6 +236,7 @@ async def test_an_answer_lost_at_any_byte(kind: str) -> None:
     assert len(server.bodies) == len(steps) + 1
 
 
+@pytest.mark.uncounted
 @every
 async def test_a_creation_before_a_byte_has_left(kind: str) -> None:
     """While no byte has left it is tried again, and made once."""

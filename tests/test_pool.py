@@ -336,6 +336,7 @@ async def test_no_other_connection_for_a_stream(monkeypatch: pytest.MonkeyPatch)
         assert state(pool)[0] == 0
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize("target", ["/mute", "/noise", "/stop"])
 async def test_never_sent_twice(target: str) -> None:
     """A request that has left is never sent again, whatever its answer; the slot comes back."""

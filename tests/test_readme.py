@@ -12,7 +12,7 @@ from delivering import word
 from gatepay_async.callbacks import CallbackApp, SQLiteStore
 from gatepay_async.testing import signed_callback
 
-pytestmark = pytest.mark.sockets
+pytestmark = [pytest.mark.sockets, pytest.mark.uncounted]
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")

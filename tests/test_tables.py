@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tables import RowsFailedError, rows
 
-pytestmark = pytest.mark.fast
+pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
 
 
 def test_every_failing_row_is_told() -> None:

@@ -272,6 +272,7 @@ async def test_nothing_to_upload(sandbox: Sandbox, gatepay: AsyncGatePay) -> Non
 # --- Bounds ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize("concurrency", [1, 3, 8])
 async def test_no_more_than_concurrency_are_in_flight(concurrency: int) -> None:
     """Never more than ``concurrency`` calls are under way, and that many while there is enough to send."""
@@ -425,6 +426,7 @@ def kind_of(fault: Fault) -> str:
     return fault.kind.value
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize("fault", NOT_CARRIED_OUT, ids=kind_of)
 async def test_a_call_that_is_lost_is_sent_again(sandbox: Sandbox, gatepay: AsyncGatePay, fault: Fault) -> None:
     """A chunk that the server did not store at first is stored by the second attempt."""
@@ -436,6 +438,7 @@ async def test_a_call_that_is_lost_is_sent_again(sandbox: Sandbox, gatepay: Asyn
     assert report.ok
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize("fault", CARRIED_OUT, ids=kind_of)
 @pytest.mark.parametrize("before", [0, 600])
 async def test_an_answer_that_is_lost(sandbox: Sandbox, gatepay: AsyncGatePay, fault: Fault, before: int) -> None:
@@ -699,6 +702,7 @@ async def test_keys_that_differ_in_case_only(one: int, other: int) -> None:
         assert before.last_line + 1 == after.first_line
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize(
     ("kind", "code"), [(DuplicateKeysError, 109), (EmptyContentError, 110), (TooManyKeysError, 111)]
 )

@@ -9,7 +9,7 @@ import virtual_time
 
 from gatepay_async import AsyncGatePay, Fate, RetryPolicy, TransportError, UploadReport
 
-pytestmark = pytest.mark.fast
+pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
 
 
 class Pausing(httpx.AsyncBaseTransport):

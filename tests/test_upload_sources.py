@@ -123,6 +123,7 @@ FILES: dict[str, Callable[[AsyncExitStack, Path], Any]] = {
 }
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize("kind", IN_MEMORY)
 async def test_what_is_in_memory(kind: str) -> None:
     """Any iterable or asynchronous iterable of text or bytes is uploaded whole, in its order, 500 a call."""
@@ -141,6 +142,7 @@ async def test_sets(kind: type[set[str]]) -> None:
     assert sorted(server.stored) == KEYS
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 @pytest.mark.parametrize("kind", FILES)
 async def test_open_files(tmp_path: Path, kind: str, ending: str) -> None:
@@ -168,6 +170,7 @@ async def test_an_asynchronous_file(tmp_path: Path, mode: str) -> None:
     assert server.stored == KEYS[:1_001]
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize("lines", [0, 1, 1_999, 2_000, 2_001, 4_000])
 async def test_a_file_of_just_so_many_lines(lines: int) -> None:
     """A file's end is found wherever it falls between two reads of the worker thread."""
@@ -176,6 +179,7 @@ async def test_a_file_of_just_so_many_lines(lines: int) -> None:
     assert report.read == report.stored == lines
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize(("count", "sizes"), [(0, []), (499, [499]), (500, [500]), (501, [500, 1]), (1_000, [500] * 2)])
 async def test_just_so_many_keys(count: int, sizes: list[int]) -> None:
     """Chunks are of 500; the last is what is left, and there is no empty one."""
@@ -330,6 +334,7 @@ async def test_on_progress_must_be_callable() -> None:
     assert (caught.value.field, server.sizes) == ("on_progress", [])
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
 async def test_a_utf_16_file(encoding: str) -> None:
     """Each line of a UTF-16 file is refused, although most of its bytes are UTF-8 as well: with NULs in them."""

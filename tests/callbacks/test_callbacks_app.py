@@ -239,6 +239,7 @@ HOSTILE: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize(("changes", "named"), [pytest.param(*rest, id=name) for name, *rest in HOSTILE])
 async def test_hostile(memory_shop: Shop, changes: dict[str, str | None], named: str) -> None:
     """A field that is missing, altered, upper-cased, slid or without its decimals: fail, and an event names it."""
@@ -253,6 +254,7 @@ async def test_hostile(memory_shop: Shop, changes: dict[str, str | None], named:
     assert memory_shop.handled == []
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize("name", [*fields()])
 @pytest.mark.parametrize("value", ["same", "other"])
 async def test_doubled(memory_shop: Shop, name: str, value: str) -> None:

@@ -21,6 +21,7 @@ from gatepay_async.protocol.signing import Credentials
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
 
+@pytest.mark.uncounted
 async def test_replay(shop: Shop) -> None:
     """The same callback, however often it comes, is handled once and answered with success each time."""
     app = shop.app()
@@ -29,6 +30,7 @@ async def test_replay(shop: Shop) -> None:
     assert len(shop.handled) == 1
 
 
+@pytest.mark.uncounted
 async def test_other_payments(shop: Shop) -> None:
     """Each order_id is a payment of its own."""
     app = shop.app()
@@ -36,6 +38,7 @@ async def test_other_payments(shop: Shop) -> None:
     assert [callback.order_id for callback in shop.handled] == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.uncounted
 async def test_two_shops_over_one_store(shop: Shop) -> None:
     """Two shops may share a store: their orders have numbers of their own."""
     other = Credentials("other-key", SHOP.appsecret)
@@ -58,6 +61,7 @@ async def test_an_order_id_that_comes_with_other_facts(shop: Shop, changes: Any)
     assert len(shop.handled) == 1
 
 
+@pytest.mark.uncounted
 async def test_a_handler_that_raises(shop: Shop) -> None:
     """What the handler raises is a fail, and the next delivery is handled, at once."""
     shop.failures = [RuntimeError("mine"), CallbackError(problem="mine, too")]
@@ -146,6 +150,7 @@ async def race(shop: Shop, app: Any, gate: Gate, *, deliveries: int) -> list[byt
     return answers
 
 
+@pytest.mark.uncounted
 async def test_two_at_once(shop: Shop) -> None:
     """Of deliveries at once one is handled, and the others wait for its outcome."""
     gate = Gate()

@@ -66,6 +66,7 @@ async def timed(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) ->
         await made.aclose()
 
 
+@pytest.mark.uncounted
 async def test_a_claim(store: Store) -> None:
     """A callback is claimed by one alone, until it is released."""
     assert await store.claim(ONE) is Standing.MINE
@@ -77,6 +78,7 @@ async def test_a_claim(store: Store) -> None:
     assert await store.claim(TWO) is Standing.MINE
 
 
+@pytest.mark.uncounted
 async def test_a_commit(store: Store) -> None:
     """What is committed stays: it is neither claimed, nor released, nor committed again by another."""
     assert await store.claim(ONE) is Standing.MINE
@@ -96,6 +98,7 @@ async def test_a_commit_by_another(store: Store) -> None:
     assert await store.claim(TWO) is Standing.TAKEN
 
 
+@pytest.mark.uncounted
 async def test_a_commit_of_what_nobody_holds(store: Store) -> None:
     """A claim that ended, and that nobody has taken up, can still be committed: it was handled."""
     assert await store.commit(ONE) is True

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow  # real processes: a test's own streams are pytest's
+pytestmark = [pytest.mark.slow, pytest.mark.uncounted]  # real processes: a test's own streams are pytest's
 
 Run = Callable[..., tuple[int, str]]
 FULL = Path("/dev/full")

@@ -8,7 +8,7 @@ from cli_terminal import Open, run
 
 from gatepay_async.sandbox import Sandbox
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.uncounted]
 
 
 def test_login_in_a_terminal(shop: Sandbox, terminal: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -342,6 +342,7 @@ def test_errors_that_there_are_not(gatepay: Any, arguments: list[str], said: str
     assert said in run.err
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize(
     "kind", sorted({each.error.__name__ for each in REFUSALS.values()} | {each.error.__name__ for each in FAULTS})
 )

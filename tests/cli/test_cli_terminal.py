@@ -18,7 +18,7 @@ from waiting import PATIENCE, wait_until
 
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.uncounted]
 
 
 @pytest.fixture

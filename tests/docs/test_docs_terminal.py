@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from rich.text import Text
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.uncounted]
 
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "docs" / "images"

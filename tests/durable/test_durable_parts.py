@@ -61,6 +61,7 @@ ERRORS = [
 ]
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_errors_as_json(error: GatePayError) -> None:
     """An error comes back from JSON as it was: its class, its manifest, its words."""

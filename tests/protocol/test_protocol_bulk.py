@@ -29,7 +29,7 @@ from gatepay_async.protocol.errors import (
     TransportError,
 )
 
-pytestmark = pytest.mark.fast
+pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
 
 
 def cut(*lines: Any) -> tuple[list[Chunk], UploadReport]:

@@ -15,7 +15,7 @@ from gatepay_async.protocol.payment_calls import CALLS
 from gatepay_async.words import LANGUAGES, Lang, Text, say
 from gatepay_async.words.refusals import CAUSES, ENDPOINTS, REMEDIES
 
-pytestmark = pytest.mark.fast
+pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
 
 # "The reply" of the API page: code, then a cell for each endpoint. `ka/create` has no 108.
 LATER = (*range(101, 111), 199)  # of the later endpoints

@@ -5,7 +5,7 @@ import pytest
 from gatepay_async.protocol.catalogue import REFUSALS
 from gatepay_async.protocol.masking import mask
 
-pytestmark = pytest.mark.fast
+pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
 
 SIGNATURE = "0123456789abcdef0123456789abcdef"
 # text, as masked, as masked where only known words may stay (the same where empty)

@@ -14,7 +14,7 @@ from gatepay_async.protocol.messages import Reply, decode
 from gatepay_async.protocol.payment_calls import CALLS
 from gatepay_async.words.command import COMMAND
 
-pytestmark = pytest.mark.fast
+pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 TEXT_CHANGED = "& < > \" '"

@@ -186,6 +186,7 @@ def test_a_fault_strikes_once(sandbox: Sandbox, call: Any) -> None:
     assert [call("product/show").status_code for _ in range(3)] == [502, 200, 200]
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize(
     ("given", "codes"),
     [

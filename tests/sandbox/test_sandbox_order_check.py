@@ -6,7 +6,7 @@ import pytest
 
 from gatepay_async.sandbox import Sandbox
 
-pytestmark = pytest.mark.sockets
+pytestmark = [pytest.mark.sockets, pytest.mark.uncounted]
 
 
 def test_the_example(call: Any, sandbox: Sandbox) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from gatepay_async.sandbox import Sandbox
 
-pytestmark = pytest.mark.sockets
+pytestmark = [pytest.mark.sockets, pytest.mark.uncounted]
 
 
 def test_a_path_that_looks_like_a_host(sandbox: Sandbox, visit: Callable[[Sandbox], Any]) -> None:

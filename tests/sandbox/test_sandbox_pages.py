@@ -194,6 +194,7 @@ def test_an_unknown_act(url: str, sandbox: Sandbox, call: Any) -> None:
     assert sandbox.orders()[0].state == "pending"
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize("state", ["pending", "paid", "expired", "late"])
 @pytest.mark.parametrize("console", [False, True])
 def test_hostile_texts(state: str, console: bool, sandbox: Sandbox, call: Any) -> None:  # noqa: FBT001 -- a parameter of pytest

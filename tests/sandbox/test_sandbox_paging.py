@@ -51,6 +51,7 @@ def test_a_walk_gives_each_key_once(sandbox: Sandbox, call: Any) -> None:
     assert [row["content"] for row in rows] == sandbox.keys(8)
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize(("count", "last"), [(0, 1), (1, 1), (50, 1), (51, 2), (100, 2), (101, 3)])
 def test_the_last_page(count: int, last: int, clock: Any, visit: Any) -> None:
     """last_page is what it takes to show all, and 1 when there is nothing."""

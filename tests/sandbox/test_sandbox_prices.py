@@ -32,6 +32,7 @@ def test_how_they_are_written() -> None:
         assert format_price(price, number, "17 digits") == digits
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize(
     ("php_floats", "number"), [(None, "5.7"), ("shortest", "5.699999999999999"), ("17 digits", "5.6999999999999993")]
 )

@@ -169,6 +169,7 @@ def test_no_order_has_that_number(sandbox: Sandbox) -> None:
 BEIJING = timezone(timedelta(hours=8))
 
 
+@pytest.mark.uncounted
 @pytest.mark.parametrize(
     ("given", "realprice", "paytime"),
     [
