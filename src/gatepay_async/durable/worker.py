@@ -34,7 +34,7 @@ from gatepay_async.words.problem import Problem
 HOUSEKEEPING_INTERVAL_S = 1.0
 JOIN_DELAY_S = 3.0  # by then all other workers have seen a new worker, and share the rate with it
 LEASE_MARGIN_S = 5.0  # for what a run does besides sending
-MAX_SILENCE_S = 15.0  # since the database was last reached, until the worker counts as not ready
+MAX_SILENCE_S = 15.0  # after so long without reaching the database, the worker counts as not ready
 BUSY_POLL_S = 0.05
 AUTO_BATCHES = 32  # taken at once under "auto"; more would leave none to other workers, and need more connections
 DBOS_CONNECTIONS = 6  # database connections that DBOS needs besides one per batch
@@ -72,7 +72,7 @@ class Worker:
                 batches, with as many calls in flight as ``AutoPlaces`` allows.
             global_concurrency: Calls in flight in all workers together; None: no limit.
             rate: Calls of all workers together; None: no limit.
-            telemetry: Is told of each batch, and of the client's calls.
+            telemetry: Observes each batch and the client's calls, or None.
         """
         self._database = database
         self._queue = queue
@@ -89,7 +89,7 @@ class Worker:
         self._rate_limiter = RateLimiter(rate)
         self._dbos = DBOSHost(queue, version)
         self._lease = math.inf
-        self._reached_at = -math.inf  # when the last look at the database succeeded
+        self._reached_at = -math.inf  # the time of the last successful query
         self._housekeeping = anyio.CancelScope()
         self._jobs_to_tidy: dict[str, Job] = {}
 

@@ -110,7 +110,7 @@ class Endpoint(ABC):
         """
 
 
-def require(condition: bool, cause: Cause, field: str = "") -> None:  # noqa: FBT001 -- a gate's condition reads best in place
+def require(condition: bool, cause: Cause, field: str = "") -> None:  # noqa: FBT001 -- as with assert, the condition comes first
     """
     Refuse the call unless *condition* is true. *field* is the name of the field at fault.
 
