@@ -151,7 +151,7 @@ class _Words:
     def __str__(self) -> str:
         return self._content
 
-    def __rich_console__(self, _: Console, options: ConsoleOptions) -> Iterator[Text]:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
         """The lines of the text."""
         yield Text("\n".join(wrap(self._content, options.max_width)))
 
