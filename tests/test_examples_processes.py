@@ -76,7 +76,7 @@ def test_see_the_loop_on_a_taken_port() -> None:
         command = [sys.executable, str(EXAMPLES / "see_the_loop.py"), str(other.getsockname()[1])]
         run = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (run.returncode, run.stdout, run.stderr.count("\n")) == (1, "", 1)
-    assert "port=0 finds a free one: python examples/see_the_loop.py 0" in run.stderr
+    assert "port=0 chooses a free one: python examples/see_the_loop.py 0" in run.stderr
 
 
 # -- upload_worker ----------------------------------------------------------------------------------------------------

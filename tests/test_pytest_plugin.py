@@ -146,6 +146,7 @@ def test_override(pytester: pytest.Pytester) -> None:
     run(pytester, "def test(gatepay):\n    assert gatepay == 'my own'\n", *STRICT).assert_outcomes(passed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("test", "options", "words"),
     [

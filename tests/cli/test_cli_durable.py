@@ -84,6 +84,7 @@ def test_upload(gatepay: Any, shop: Sandbox, tmp_path: Path, home: Path) -> None
     assert b"BBBB-2" not in b"".join(each.read_bytes() for each in kept)
 
 
+@pytest.mark.slow
 def test_for_people(gatepay: Any, shop: Sandbox, keys: Path) -> None:
     """Submitted by one, sent by another, watched and listed by a third, cleaned away in the end; in both languages."""
     said = {"en": "All card keys are on the server.", "zh": "全部卡密都已在服务器上"}

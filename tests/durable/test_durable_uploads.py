@@ -347,6 +347,7 @@ async def test_refused_for_its_content(room: Room, shop: Shop) -> None:
     assert adds_up(report)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_batches")
 async def test_cancelled_and_resumed(room: Room, shop: Shop) -> None:
     """After cancel() the calls in flight end and nothing more is sent; resume() sends the rest, and nothing twice."""
@@ -493,6 +494,7 @@ async def test_the_server_stays_down(room: Room, shop: Shop, monkeypatch: pytest
         assert (await job.wait(every=SOON)).ok
 
 
+@pytest.mark.slow
 @on_sqlite
 async def test_one_chunk_alone_fails(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A card key that the server can't store stands alone in the end; all others are stored."""
@@ -563,6 +565,7 @@ async def test_a_call_that_cannot_be_right(room: Room, shop: Shop, monkeypatch: 
     assert (report.not_sent, str(report.stopped)) == (600, "client: has been closed")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_batches")
 async def test_closed_in_the_middle(room: Room, shop: Shop) -> None:
     """A worker that is closed ends its calls in flight and queues the rest; the next one sends that, once."""

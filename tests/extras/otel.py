@@ -1,11 +1,13 @@
 """What the extra `otel` promises: a client that is instrumented works, also without an SDK; and reports to a tracer."""
 
+from gatepay_async.otel import instrument  # first: it says which extra is missing
+
+# isort: split
 import anyio
 import httpx
 from opentelemetry import trace
 
 from gatepay_async import AsyncGatePay
-from gatepay_async.otel import instrument
 
 names: list[str] = []
 

@@ -7,7 +7,7 @@ from itertools import repeat
 from typing import IO
 
 from gatepay_async.cli.files.alike import find_alike
-from gatepay_async.cli.files.parts import BLOCK_BYTES, SharedTexts, local, safe_parser
+from gatepay_async.cli.files.parts import BLOCK_BYTES, SharedTexts, end_of_tags, local, safe_parser
 from gatepay_async.cli.files.reading import HiddenRow
 from gatepay_async.cli.files.tables import Cell
 
@@ -74,7 +74,7 @@ class SheetRows:
             if end < len(_ROW_END):
                 if len(waiting) < _MAX_WAITING and parser.simple:
                     continue
-                end = len(waiting)
+                end = end_of_tags(waiting)
             piece, waiting = waiting[:end], waiting[end:]
             yield from (parser.simple and (self._alike_rows(piece) or self._simple_rows(piece))) or parser.read(piece)
         yield from parser.read(waiting, last=True)

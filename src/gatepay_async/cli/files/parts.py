@@ -16,6 +16,7 @@ from gatepay_async.cli.files.number_formats import AS_STORED, Shown, shown_by
 from gatepay_async.cli.files.reading import FileProblemError
 
 BLOCK_BYTES = 2**16  # the bytes of XML that are read together
+_MAX_TAG_BYTES = 2**20  # the longest tag, or text between two, to wait for
 # The errors of a file that is damaged or protected by a password.
 DAMAGED = (
     zipfile.BadZipFile, zlib.error, expat.ExpatError, OSError, EOFError, KeyError, ValueError, IndexError,
@@ -70,6 +71,7 @@ class Package:
                 yield from found
                 found.clear()
             parser.Parse(b"", True)
+        yield from found  # an end that the parser has deferred
 
     def sheets(self) -> tuple[list[Part], str, str]:
         """Return the worksheets, and the paths of the shared texts and of the styles, which may be empty."""
@@ -143,7 +145,7 @@ class SharedTexts:
             left += block
             end = left.rfind(b"</si>") + len(b"</si>")
             if end < len(b"</si>"):
-                end = len(left)
+                end = end_of_tags(left)
             piece, left = left[:end], left[end:]
             simple = parser.between_texts and b"&" not in piece and piece.lstrip().startswith(b"<si>")
             found = _TEXT_ALONE.findall(piece) if simple else []
@@ -209,6 +211,16 @@ def safe_parser(
     parser.CharacterDataHandler = letters
     parser.StartDoctypeDeclHandler = _refuse_entities
     return parser
+
+
+def end_of_tags(data: bytes) -> int:
+    """
+    Return how much of *data* to give to an XML parser: up to the end of the last tag.
+
+    Given half a tag, expat 2.6 and later may defer it, and all that comes with the next call, to a later one.
+    """
+    end = data.rfind(b">") + 1
+    return end or (len(data) if len(data) > _MAX_TAG_BYTES else 0)
 
 
 def local(name: str) -> str:
