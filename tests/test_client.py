@@ -324,6 +324,33 @@ async def test_timeout_of_an_attempt() -> None:
     assert not isinstance(caught.value, DeadlineExceededError)
 
 
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n"])
+@pytest.mark.parametrize("kind", [TransportError, DeadlineExceededError])
+async def test_time_over_a_connection_that_was_used_before(said: bytes, kind: type[Exception]) -> None:
+    """The same limits hold where a call needs no new connection: before the reply has begun, and while it drips."""
+
+    async def answer(stream: SocketStream, number: int) -> None:
+        if number == 1:
+            await stream.send(http(b'{"code": 100}'))
+            return
+        await stream.send(said)
+        while said:
+            await stream.send(b" ")
+            await anyio.sleep(0.01)
+        await anyio.sleep_forever()
+
+    async with (
+        raw_server(answer) as server,
+        AsyncGatePay("a", "b", base_url=server.base_url, retry=RetryPolicy(attempts=1)) as gatepay,
+    ):
+        await gatepay.send_raw("some/path")
+        limited = gatepay._caller if kind is DeadlineExceededError else gatepay._caller._attempts
+        setattr(limited, "_deadline" if kind is DeadlineExceededError else "_timeout", 0.1)
+        with anyio.fail_after(PATIENCE), pytest.raises(TransportError) as caught:
+            await gatepay.send_raw("some/path", repeatable=True)
+        assert (type(caught.value), caught.value.sent, server.connections) == (kind, True, 1)
+
+
 async def test_drip() -> None:
     """A server that sends a byte now and then never trips a read timeout; the attempt ends all the same."""
 
