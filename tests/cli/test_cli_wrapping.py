@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 from rich.cells import cell_len
+from tables import rows
+from typer.main import get_command
 
 from gatepay_async.cli import output, screens, usage
+from gatepay_async.cli.app import app
 from gatepay_async.cli.commands import pay
 from gatepay_async.cli.wrapping import columns_of, fold, longest_piece
 
@@ -146,3 +149,23 @@ def test_a_sign_of_life(shown: Callable[[int], Shown], monkeypatch: pytest.Monke
     monkeypatch.setattr(terminal, "write", fail)
     output.show_waiting()
     output.clear_waiting()
+
+
+@rows(
+    ("line", "said"),
+    [
+        ("products", True),
+        ("--profile shop pay --product 8", True),
+        ("keys upload errors", True),
+        ("keys upload --help", False),
+        ("keys", False),
+        ("errors pay/create", False),
+        ("nonsense", False),
+    ],
+)
+def test_which_commands_say_so(shown: Callable[[int], Shown], line: str, *, said: bool) -> None:
+    """Those that wait, as soon as they are named; help comes at once."""
+    terminal = shown(20)
+    usage.announce(get_command(app), line.split())
+    output.clear_waiting()
+    assert ("One moment" in terminal.getvalue()) == said

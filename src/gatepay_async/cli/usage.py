@@ -40,11 +40,19 @@ class WaitingCommand(Command):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
-        show_waiting()
         try:
             return super().invoke(ctx)
         finally:
             clear_waiting()
+
+
+def announce(root: Any, arguments: list[str]) -> None:
+    """Show at once that a command takes a moment: Typer may import much before it has read the command line."""
+    command = root
+    for word in arguments:
+        command = getattr(command, "commands", {}).get(word, command)
+    if isinstance(command, WaitingCommand) and not {"-h", "--help"}.intersection(arguments):
+        show_waiting()
 
 
 class Group(TyperGroup):
