@@ -27,6 +27,7 @@ import httpx
 import pytest
 from anyio.from_thread import start_blocking_portal
 from attrs import frozen
+from opentelemetry.util._once import Once
 from tables import rows
 
 from gatepay_async.sandbox import Sandbox
@@ -153,6 +154,9 @@ def surroundings(folder: Path, files: list[Block]) -> Iterator[Sandbox]:
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.chdir(folder)
+        # A process sets OpenTelemetry's global provider once: another test may have done that.
+        patch.setattr("opentelemetry.trace._TRACER_PROVIDER", None)
+        patch.setattr("opentelemetry.trace._TRACER_PROVIDER_SET_ONCE", Once())
         for name, value in {"APPKEY": sandbox.appkey, "APPSECRET": sandbox.appsecret, "BASE_URL": base_url}.items():
             patch.setenv(f"GATEPAY_{name}", value)
         # The variables of a durable upload's queue; on the page they name PostgreSQL and a shared folder.
