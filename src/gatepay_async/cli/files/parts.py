@@ -17,7 +17,8 @@ from gatepay_async.cli.files.reading import FileProblemError
 
 BLOCK_BYTES = 2**16  # the bytes of XML that are read together
 _MAX_TAG_BYTES = 2**20  # the longest tag, or text between two, to wait for
-# The errors of a file that is damaged or protected by a password.
+# The errors of a file that is damaged or protected by a password. zipfile raises NotImplementedError for a compression
+# that it doesn't know and RuntimeError for a password; numbers that are too large raise OverflowError.
 DAMAGED = (
     zipfile.BadZipFile, zlib.error, expat.ExpatError, OSError, EOFError, KeyError, ValueError, IndexError,
     NotImplementedError, RuntimeError, OverflowError,
