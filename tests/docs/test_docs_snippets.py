@@ -27,7 +27,6 @@ import httpx
 import pytest
 from anyio.from_thread import start_blocking_portal
 from attrs import frozen
-from opentelemetry.util._once import Once
 from tables import rows
 
 from gatepay_async.sandbox import Sandbox
@@ -154,9 +153,6 @@ def surroundings(folder: Path, files: list[Block]) -> Iterator[Sandbox]:
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.chdir(folder)
-        # A process sets OpenTelemetry's global provider once: another test may have done that.
-        patch.setattr("opentelemetry.trace._TRACER_PROVIDER", None)
-        patch.setattr("opentelemetry.trace._TRACER_PROVIDER_SET_ONCE", Once())
         for name, value in {"APPKEY": sandbox.appkey, "APPSECRET": sandbox.appsecret, "BASE_URL": base_url}.items():
             patch.setenv(f"GATEPAY_{name}", value)
         # The variables of a durable upload's queue; on the page they name PostgreSQL and a shared folder.
@@ -173,12 +169,21 @@ def run(program: Program, folder: Path) -> str:
         if name.startswith("test_"):
             run_tests(name)
             return ""
+        if "opentelemetry" in program.block.code:
+            return in_a_process_of_its_own(name)
         with contextlib.redirect_stdout(printed):
             names = runpy.run_path(name, run_name="__main__")
         if "app" in names:
             anyio.run(serve, names, sandbox)
             return ""
     return printed.getvalue()
+
+
+def in_a_process_of_its_own(name: str) -> str:
+    """Run a program that uses what a process has once: OpenTelemetry's provider, and its exporter's output."""
+    done = subprocess.run([sys.executable, name], capture_output=True, text=True, encoding="utf-8", check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
 
 
 async def serve(names: dict[str, Any], sandbox: Sandbox) -> None:
@@ -209,8 +214,12 @@ def same(printed: str, shown: str) -> bool:
 
 
 def lane(program: Program) -> list[pytest.MarkDecorator]:
-    """Programs with a queue or with tests in them take seconds."""
-    is_slow = program.block.page.stem in NEEDS or program.block.title.startswith("test_")
+    """Programs with a queue, with tests in them or in a process of their own take seconds."""
+    is_slow = (
+        program.block.page.stem in NEEDS
+        or program.block.title.startswith("test_")
+        or "opentelemetry" in program.block.code
+    )
     return [pytest.mark.slow] if is_slow else []
 
 
