@@ -11,6 +11,7 @@ from rich.cells import cell_len
 FULL_DISK = "full disk"
 ESCAPES = re.compile(r"\x1b\[[?\d;]*[A-Za-z]")
 COLOUR = re.compile(r"\x1b\[[\d;]*(?<!\d)(?:3[0-8]|4[0-8]|9[0-7])[\d;]*m")
+TIMED = re.compile(r"[\d,.]+(?:/s|ms|s)")  # a speed or a duration, which differs between two runs
 CARD_KEYS = re.compile(r"(?:WINTER|SPRING)-\d{4}-KEY")
 # Words of an English sentence that a Chinese one has no use for; names, commands and options are none.
 NAMES = frozenset(
@@ -99,10 +100,11 @@ def wrong_lines(text: str, columns: int, wide: str, *, translated: bool) -> Iter
     letters = [len(re.findall(r"\w", each)) for each in (plain, wide)]
     if not translated and letters[0] < 0.8 * letters[1]:
         yield f"{letters[0]} letters instead of {letters[1]}"
-    squashed = re.sub(r"\s+", "", plain)
+    squashed = re.sub(r"\s*\n\s*", "", plain)
     for word in sorted(set(re.findall(r"\S*\d\S*", wide))):
         if (
             len(word) >= 4
+            and not TIMED.fullmatch(word)
             and "█" not in word
             and "▀" not in word
             and "▄" not in word
