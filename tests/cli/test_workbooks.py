@@ -152,6 +152,7 @@ def test_xml_of_any_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     prefixed = f"<worksheet {plain.replace('=', ':x=')}>{rows_of(a, b)}</worksheet>"
     prefixed = head.format("UTF-8") + re.sub("<(/?)", r"<\1x:", prefixed)
     many = "".join(f"<si><t>{number}</t></si>" for number in range(50))
+    others = '<si><t>&amp;</t></si><si><t xml:space="preserve"> </t></si><si><t>x</t><rPh><t>y</t></rPh></si>'
     for size in (16, 2**16):
         monkeypatch.setattr(cells, "BLOCK_BYTES", size)
         monkeypatch.setattr(parts, "BLOCK_BYTES", size)
@@ -160,6 +161,7 @@ def test_xml_of_any_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             (by_number, shared),
             (by_number, "<si><t xml:space='preserve'> A </t></si><si><t>&#21345;密1</t></si>" + many),
             (by_number, "\n <si> <t>A</t> </si> " + shared.partition("</si>")[2]),
+            (by_number, "<si><t>A</t></si><si><t>卡密1</t></si>" + many + others),
             (rows_of(a + '<c r="B1" s="1"/>', b), ""),
             (rows_of(a, b).replace(' r="A1"', "").replace(' r="2"', "").replace(' r="A2"', ""), ""),
             (rows_of(a, b).replace('"', "'"), ""),
@@ -182,6 +184,17 @@ def test_xml_of_any_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert read(path, raw_workbook(wide)) == ["A", "卡密1"]
         gaps = rows_of(a, b).replace('"2"', '"4"').replace("A2", "A4")
         assert read(path, raw_workbook(gaps)) == ["A", "", "", "卡密1"]
+
+
+def test_shared_texts_in_any_order(tmp_path: Path) -> None:
+    """Cells may refer to the shared texts in any order, and some of many texts may consist of several runs."""
+    plain = [(str(number), str(number)) for number in range(5_000)]  # more than are read at once
+    texts = [*plain, ("<r><t>卡</t></r><r><t>密</t></r>", "卡密"), *plain, ("A&amp;B", "A&B"), *plain]
+    shared = "".join(f"<si>{each}</si>" if "<" in each else f"<si><t>{each}</t></si>" for each, _ in texts)
+    order = (*range(len(texts)), *reversed(range(len(texts))))
+    numbers = [f'<c r="@" t="s"><v>{number}</v></c>' for number in order]
+    found = read(tmp_path / "keys.xlsx", raw_workbook(rows_of(*numbers), texts=shared))
+    assert found == [texts[number][1] for number in order]
 
 
 def test_cells_that_hold_no_card_key(tmp_path: Path) -> None:
@@ -221,6 +234,7 @@ def test_packages(tmp_path: Path) -> None:
         raw_workbook(sheet.replace('r="1"', 'r="0"').replace("A1", "A0") + sheet),
         raw_workbook(sheet.replace('r="1"', 'r="1048577"')),
         raw_workbook(sheet)[:-40],
+        raw_workbook(sheet, texts="<si><t>SECRET-2</t></si>" * 9000 + "<si><t>SECRET-3\0SECRET-4</t></si>"),
     ):
         said = problem(path, data)
         assert said.startswith(": this is not an Excel file"), said
@@ -237,7 +251,7 @@ def test_rows_that_are_alike() -> None:
         return f'<c r="B{number}" s="{style}" t="s"><v>{value}</v></c>'
 
     assert alike.find_alike(rows((9, cell(9, "70")), (10, cell(10, "8")))) == alike.AlikeRows(
-        9, 2, b' spans="1:2"', [(b"B", b' s="1" t="s"', [b"70", b"8"])]
+        9, 2, b' spans="1:2"', [(b"B", b' s="1" t="s"', (b"70", b"8"))]
     )
     two = rows(*((number, f'<c r="A{number}"><v>1</v></c>{cell(number, "5")}') for number in range(1, 100)))
     found = alike.find_alike(two)
@@ -296,7 +310,7 @@ def test_the_same_as_another_reader(table: list[list[object]], shared: bool, siz
         patch.setattr(cells, "BLOCK_BYTES", size)
         patch.setattr(parts, "BLOCK_BYTES", size)
         found, _ = workbooks.sheets(io.BytesIO(data))
-        rows = [list(map(str, row)) for sheet in found for row in sheet._book.rows(sheet._part)[0]]
+        rows = [list(map(str, row)) for sheet in found for block in sheet._book.rows(sheet._part)[0] for row in block]
     while rows and not any(rows[-1]):
         rows.pop()
     while wanted and not any(wanted[-1]):

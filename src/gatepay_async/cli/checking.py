@@ -251,10 +251,10 @@ class _Check:
         together = "".join(texts)
         self._filled = self._filled or bool(invisible.strip(together))
         number = self.first + self.lines
-        if not together.isprintable() or any(isinstance(key, Refused) for key in batch):
+        if not together.isprintable() or len(texts) < len(batch):
             for line, key in enumerate(batch, number):
                 self._note_problem(line, key)
-        if self.oddities is not None and (_has_odd_signs(together) or any(map(_is_odd_number, texts))):
+        if self.oddities is not None and (_has_odd_signs(together) or _has_odd_numbers(texts)):
             for line, key in enumerate(batch, number):
                 kind = self.oddities.of(key) if isinstance(key, str) else ""
                 if kind:
@@ -262,7 +262,7 @@ class _Check:
                     if self._odd_counts[kind] <= _MAX_ODD:
                         self._odd.setdefault(kind, []).append(Odd(line, kind, masked(str(key))))
         if self.kept is not None:
-            self.kept.write(("\n".join(map(str, batch)) + "\n").encode("utf-8", "surrogatepass"))
+            self.kept.write(("\n".join(texts) + "\n").encode("utf-8", "surrogatepass"))  # a refused cell ends the check
             if self.kept.tell() > self.room:
                 self.kept = None
 
@@ -278,6 +278,11 @@ class _Check:
 
 def _has_odd_signs(letters: str) -> bool:
     return any(sign in letters for sign in _ODD_SIGNS)
+
+
+def _has_odd_numbers(keys: list[str]) -> bool:
+    is_number = map(str.isdecimal, map(str.strip, keys))  # fast, and nearly no file of card keys has any
+    return any(is_number) and any(map(_is_odd_number, keys))
 
 
 def _is_odd_number(key: str) -> bool:

@@ -53,9 +53,9 @@ class SheetRows:
         self._kinds: dict[bytes, tuple[str, int, bool]] = {}
         self.hidden_columns: set[int] = set()
 
-    def __iter__(self) -> Iterator[list[Cell]]:
+    def __iter__(self) -> Iterator[list[list[Cell]]]:
         """
-        Yield the rows from row 1 on. A row that the file omits is empty.
+        Yield the rows from row 1 on, many at a time. A row that the file omits is empty.
 
         Raises:
             ValueError: The file is damaged, as with the other errors in ``DAMAGED``.
@@ -66,7 +66,7 @@ class SheetRows:
         finally:
             parser.close()
 
-    def _read_with(self, parser: "_RowParser") -> Iterator[list[Cell]]:
+    def _read_with(self, parser: "_RowParser") -> Iterator[list[list[Cell]]]:
         waiting = b""
         while block := self._sheet.read(BLOCK_BYTES):
             waiting += block
@@ -76,8 +76,8 @@ class SheetRows:
                     continue
                 end = end_of_tags(waiting)
             piece, waiting = waiting[:end], waiting[end:]
-            yield from (parser.simple and (self._alike_rows(piece) or self._simple_rows(piece))) or parser.read(piece)
-        yield from parser.read(waiting, last=True)
+            yield (parser.simple and (self._alike_rows(piece) or self._simple_rows(piece))) or parser.read(piece)
+        yield parser.read(waiting, last=True)
 
     def start_row(self, number: int, rows: list[list[Cell]], *, hidden: bool) -> list[Cell]:
         """Append omitted rows and then a new row with this *number* (0: the next) to *rows*. Return the new row."""

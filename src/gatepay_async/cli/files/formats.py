@@ -9,7 +9,7 @@ from typing import BinaryIO
 from gatepay_async.cli.files import columns, encodings
 from gatepay_async.cli.files.lines import read_lines
 from gatepay_async.cli.files.reading import AUTO, FileProblemError, Reading
-from gatepay_async.cli.files.tables import Cell, csv_rows, json_rows, keys_of
+from gatepay_async.cli.files.tables import Cell, csv_rows, json_rows, keys_of, refuse_exponents
 from gatepay_async.protocol.checks import is_utf8
 
 # Turns a file into the number of the first line or row with a card key, and the cells from there on.
@@ -84,7 +84,8 @@ def _parse_text(file: BinaryIO, *, encoding: str, reading: Reading) -> tuple[int
 
 
 def _parse_csv(file: BinaryIO, *, encoding: str, reading: Reading, suffix: str) -> tuple[int, Iterator[Cell]]:
-    return keys_of(csv_rows(read_lines(file, encoding), suffix), reading)
+    first, keys = keys_of(csv_rows(read_lines(file, encoding), suffix), reading)
+    return first, refuse_exponents(keys)
 
 
 def _parse_json(file: BinaryIO, *, encoding: str, reading: Reading) -> tuple[int, Iterator[Cell]]:

@@ -25,7 +25,9 @@ DAMAGED = (
 )  # fmt: skip
 
 _TEXT_ALONE = re.compile(rb'<si><t(?: xml:space="preserve")?>([^<]*)</t></si>')
-_TAGS_OF_TEXT = 4  # the number of tags in a match of _TEXT_ALONE
+_TEXT_START, _TEXT_END = b"<si><t>", b"</t></si>"
+_TAGS_OF_TEXT = 4
+_END = b"\0"  # after each text; XML can't contain it
 _ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")  # Excel's escape for a character that XML can't contain
 
 
@@ -130,14 +132,22 @@ class SharedTexts:
 
     def get(self, number: int) -> str:
         """Return the text with this *number*."""
-        found = self._data[self._starts[number] : self._starts[number + 1]].decode()
-        return unescaped(found) if self._escaped else found
+        return self._shown([self._text_at(number)])[0]
 
     def get_all(self, numbers: Iterable[bytes]) -> list[str]:
-        """The texts of these *numbers*."""
-        data, starts = self._data, self._starts
-        found = [data[starts[number] : starts[number + 1]].decode() for number in map(int, numbers)]
-        return list(map(unescaped, found)) if self._escaped else found
+        """Return the texts with these *numbers*."""
+        wanted = list(map(int, numbers))
+        first, end = wanted[0], wanted[0] + len(wanted)
+        if wanted != list(range(first, end)):
+            return self._shown(list(map(self._text_at, wanted)))
+        together = self._data[self._starts[first] : self._starts[end] - len(_END)]
+        return self._shown(together.decode().split(_END.decode()))
+
+    def _text_at(self, number: int) -> str:
+        return self._data[self._starts[number] : self._starts[number + 1] - len(_END)].decode()
+
+    def _shown(self, texts: list[str]) -> list[str]:
+        return list(map(unescaped, texts)) if self._escaped else texts
 
     def _read(self, part: IO[bytes]) -> Iterator[bytes]:
         parser = _TextParser()
@@ -148,17 +158,26 @@ class SharedTexts:
             if end < len(b"</si>"):
                 end = end_of_tags(left)
             piece, left = left[:end], left[end:]
-            simple = parser.between_texts and b"&" not in piece and piece.lstrip().startswith(b"<si>")
-            found = _TEXT_ALONE.findall(piece) if simple else []
-            # More tags than those of the matches: _TEXT_ALONE has missed something.
-            if not found or piece.count(b"<") != _TAGS_OF_TEXT * len(found):
-                found = parser.read(piece)
-            yield self._joined(found)
+            yield self._joined((parser.between_texts and _texts_alone(piece)) or parser.read(piece))
         yield self._joined(parser.read(left, last=True))
 
     def _joined(self, texts: list[bytes]) -> bytes:
-        self._starts.extend(accumulate(map(len, texts), initial=self._starts.pop()))
-        return b"".join(texts)
+        lengths = (len(text) + len(_END) for text in texts)
+        self._starts.extend(accumulate(lengths, initial=self._starts.pop()))
+        return b"".join([_END.join(texts), _END]) if texts else b""
+
+
+def _texts_alone(piece: bytes) -> list[bytes]:
+    """Return the texts of *piece* if each has one run and no entities, as nearly all have; else an empty list."""
+    if b"&" in piece or _END in piece:
+        return []
+    tags = piece.count(b"<")
+    if piece.startswith(_TEXT_START) and piece.endswith(_TEXT_END):
+        found = piece[len(_TEXT_START) : -len(_TEXT_END)].split(_TEXT_END + _TEXT_START)
+        if tags == _TAGS_OF_TEXT * len(found):
+            return found
+    found = _TEXT_ALONE.findall(piece) if piece.lstrip().startswith(b"<si>") else []
+    return found if tags == _TAGS_OF_TEXT * len(found) else []  # with more tags, _TEXT_ALONE has missed something
 
 
 class _TextParser:

@@ -1,7 +1,8 @@
 """Reads Excel files. Imported only if there is one."""
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import BinaryIO
 
 from attrs import define, field
@@ -37,10 +38,11 @@ class Sheet:
         Raises:
             FileProblemError: The user must name the column, because it isn't clear or is hidden.
         """
-        rows, hidden_columns = self._book.rows(self._part)
-        return keys_of(self._seen(rows, reading), reading, hidden_columns)
+        blocks, hidden_columns = self._book.rows(self._part)
+        seen = (self._seen(block, reading) if HiddenRow in map(type, block) else block for block in blocks)
+        return keys_of(chain.from_iterable(seen), reading, hidden_columns)
 
-    def _seen(self, rows: Iterable[list[Cell]], reading: Reading) -> Iterator[list[Cell]]:
+    def _seen(self, rows: list[list[Cell]], reading: Reading) -> Iterator[list[Cell]]:
         for row in rows:
             if type(row) is HiddenRow and any(row):
                 self.hidden_rows += 1
@@ -57,7 +59,7 @@ def sheets(file: BinaryIO) -> tuple[list[Sheet], int]:
         FileProblemError: *file* is damaged, is no workbook, or is protected by a password.
     """
     book = _Workbook(file)
-    filled = [part for part in book.parts if any(map(any, book.rows(part)[0]))]
+    filled = [part for part in book.parts if any(map(any, chain.from_iterable(book.rows(part)[0])))]
     found = [Sheet(part.name, book, part) for part in filled if part.visible]
     return found, len(filled) - len(found)
 
@@ -78,8 +80,8 @@ class _Workbook:
             self._styles = self._package.styles(styles)
             self._plain = frozenset(number for number, shown in enumerate(self._styles) if shown.text)
 
-    def rows(self, part: Part) -> tuple[Iterator[list[Cell]], set[int]]:
-        """Return the rows of a sheet, and the indexes of hidden columns, which reading the first row fills."""
+    def rows(self, part: Part) -> tuple[Iterator[list[list[Cell]]], set[int]]:
+        """Return the rows of a sheet, many at a time, and the indexes of hidden columns, which the first rows fill."""
         with _only_whole():
             rows = SheetRows(self._package.open(part.path), self._texts, self._plain, self._value_of)
         return _whole_rows(rows), rows.hidden_columns
@@ -110,7 +112,7 @@ def _number_cell(value: float, shown: Shown) -> Cell:
     return Digits(int(value)) if (shown.number if value else shown.zero) else Refused("sources.formatted", {})
 
 
-def _whole_rows(rows: SheetRows) -> Iterator[list[Cell]]:
+def _whole_rows(rows: SheetRows) -> Iterator[list[list[Cell]]]:
     with _only_whole():
         yield from rows
 
