@@ -51,7 +51,7 @@ def judge(
         found.append("escape codes")
     if condition == "NO_COLOR" and COLOUR.search(everything):
         found.append("colours")
-    if condition == "--json" and row.name != "help":
+    if condition == "--json":
         found += (
             [f"no JSON: {line[:40]!r}" for line in seen.out.splitlines() if not is_json(line)]
             if not row.reveals or "export" not in row.name

@@ -152,11 +152,12 @@ def test_version(gatepay: Any) -> None:
 @rows(
     ("arguments", "en", "zh"),
     [
-        (["prducts"], "Unknown command: prducts. Did you mean products?", "没有 prducts 这个命令。"),
+        (["prducts"], "Unknown command: prducts. Did you mean `gatepay products`?", "没有 prducts 这个命令。"),
+        (["keys", "uplod"], "Did you mean `gatepay keys upload`?", "是不是想用 `gatepay keys upload`？"),
         (["keys", "x"], "Unknown command: x.", "没有 x 这个命令。"),
-        (["upload"], "Unknown command: upload. Did you mean keys upload?", "是不是想用 keys upload？"),
-        (["export"], "Did you mean keys export?", "是不是想用 keys export？"),
-        (["verfy"], "Did you mean callback verify?", "是不是想用 callback verify？"),
+        (["upload"], "Unknown command: upload. Did you mean `gatepay keys upload`?", "是不是想用 `gatepay keys upload`？"),
+        (["export"], "Did you mean `gatepay keys export`?", "是不是想用 `gatepay keys export`？"),
+        (["verfy"], "Did you mean `gatepay callback verify`?", "是不是想用 `gatepay callback verify`？"),
         (["order", "x" * 256], "ORDER_NUMBER: takes 256 bytes", "ORDER_NUMBER：以 UTF-8 编码占 256 字节"),
         (["keys", "upload", "k"], "Missing --product.", "缺少 --product。"),
         (["keys", "upload", "-p", "8"], "Missing FILE.", "缺少 FILE。"),

@@ -423,6 +423,20 @@ def test_help_of_a_command(gatepay: Any) -> None:
     assert gatepay("-V").out == gatepay("--version").out
 
 
+def test_help_as_json(gatepay: Any) -> None:
+    """With --json, the help is one JSON object: the arguments, the options and the commands, in either language."""
+    found = gatepay("help", "keys", "--json").json
+    assert found["command"] == "gatepay keys"
+    assert [each["name"] for each in found["commands"]] == ["upload", "export", "count"]
+    upload = gatepay("keys", "upload", "--help", "--json", "--lang", "zh").json
+    assert [(each["name"], each["required"], each["several"]) for each in upload["arguments"]] == [("FILE", True, True)]
+    options = {each["names"][0]: each for each in upload["options"]}
+    assert options["--product"] == {"names": ["--product", "-p"], "value": "ID", "required": True} | {
+        "help": "商品编号；可用 gatepay products 查看。"
+    }
+    assert options["--skip-heading"]["value"] is None
+
+
 def test_the_cloud_is_of_the_same_place(monkeypatch: pytest.MonkeyPatch) -> None:
     """A base URL of a sandbox never goes with the real cloud, whichever of the two says it."""
     ours, real, cloud = "http://127.0.0.1:1/api/", "https://gatepay.io/api/", "https://cloud.gatepay.io/api/"

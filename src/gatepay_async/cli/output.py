@@ -113,8 +113,13 @@ def wants_json() -> bool:
 
 def print_json(**document: object) -> None:
     """Print one JSON object on one line. With ``--fields``, only those fields of it, or of the items of its list."""
-    sys.stdout.write(_encoder().encode(_selected(document)) + "\n")
+    sys.stdout.write(json_line(document))
     sys.stdout.flush()
+
+
+def json_line(document: dict[str, object]) -> str:
+    """Return what ``print_json`` prints."""
+    return _encoder().encode(_selected(document)) + "\n"
 
 
 def fields() -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from gatepay_async.cli.language import text
-from gatepay_async.cli.output import clear_waiting, escape, show_waiting
+from gatepay_async.cli.output import clear_waiting, escape, json_line, show_waiting, wants_json
 from gatepay_async.cli.wrapping import width_of, wrap
 from gatepay_async.words.command import COMMAND
 
@@ -65,7 +65,8 @@ class Group(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command, or raise an error that suggests a similar one."""
         if args[0] not in self.commands:
-            hint = text("usage.meant", name=near) if (near := self._nearest(args[0])) else ""
+            near = self._nearest(args[0])
+            hint = text("usage.meant", name=f"`{ctx.command_path} {near}`") if near else ""
             raise UsageError(text("usage.no_command", name=escape(args[0])) + hint, ctx)
         return super().resolve_command(ctx, args)
 
@@ -154,10 +155,10 @@ def _param_name(param: Any) -> str:
 
 
 def _format_help(command: Any, ctx: Any) -> str:
+    if wants_json():
+        return json_line(_describe(command, ctx))
     width = max(_MIN_COLUMNS, min(_MAX_COLUMNS, shutil.get_terminal_size().columns)) - 1
-    arguments = [param for param in command.params if param.param_type_name == "argument"]
-    options = [param for param in command.get_params(ctx) if param.param_type_name == "option" and not param.hidden]
-    commands = getattr(command, "commands", {})
+    arguments, options, commands = _parts(command, ctx)
     usage = [ctx.command_path, text("help.options_there"), *(_argument(param) for param in arguments)]
     usage += [text("help.command_there")] if commands else []
     parts = [_usage_line(" ".join(usage), width)]
@@ -166,6 +167,36 @@ def _format_help(command: Any, ctx: Any) -> str:
     parts += _section("help.commands", [(name, _first_line(each.help)) for name, each in commands.items()], width)
     parts += _section("help.options", [(_option(param), _required(param)) for param in options], width)
     return "\n\n".join(parts) + "\n"
+
+
+def _describe(command: Any, ctx: Any) -> dict[str, object]:
+    """Return the help of a command as JSON."""
+    arguments, options, commands = _parts(command, ctx)
+    return {
+        "command": ctx.command_path,
+        "help": command.help,
+        "arguments": [
+            {"name": each.metavar, "help": each.help, "required": each.required, "several": each.nargs != 1}
+            for each in arguments
+        ],
+        "commands": [{"name": name, "help": _first_line(each.help)} for name, each in commands.items()],
+        "options": [
+            {
+                "names": each.opts,
+                "value": None if each.is_flag else each.metavar,
+                "help": _param_help(each),
+                "required": each.required,
+            }
+            for each in options
+        ],
+    }
+
+
+def _parts(command: Any, ctx: Any) -> tuple[list[Any], list[Any], dict[str, Any]]:
+    """Return a command's arguments, its options, and the commands of a group by name."""
+    arguments = [param for param in command.params if param.param_type_name == "argument"]
+    options = [param for param in command.get_params(ctx) if param.param_type_name == "option" and not param.hidden]
+    return arguments, options, getattr(command, "commands", {})
 
 
 def _usage_line(usage: str, width: int) -> str:
