@@ -1147,8 +1147,8 @@ COMMAND: dict[str, Text] = {
     "upload.nothing_sent": ("Nothing was sent.", "没有发送任何内容。"),
     # -- durable uploads ----------------------------------------------------------------------------------------------
     "queue.away.todo": (
-        "Check GATEPAY_UPLOADS, and that the database is running. Uploads already submitted are safe there.",
-        "请检查 GATEPAY_UPLOADS，以及数据库是否在运行。已提交的任务仍保存在其中。",
+        "Check GATEPAY_UPLOADS, that the database is running, and that its disk isn't full. Uploads already submitted are safe there.",
+        "请检查 GATEPAY_UPLOADS、数据库是否在运行，以及磁盘是否已满。已提交的任务仍保存在其中。",
     ),
     "queue.file": ("Can't use {path}: {reason}.", "无法使用 {path}：{reason}。"),
     "queue.folder": ("Can't create {path}: {reason}", "无法创建 {path}：{reason}"),
