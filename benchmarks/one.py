@@ -24,7 +24,6 @@ FIGURES = (
     "cli_start",
     "choosing",
     "callbacks",
-    "resting",
     "export",
     "files",
 )

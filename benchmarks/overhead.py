@@ -4,19 +4,23 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from statistics import median
+from time import monotonic
 
 import httpx
 
 from benchmarks.measuring import Result, Row, cpu_each, drive, interleaved, middle, timed
 from benchmarks.peers import APPKEY, APPSECRET, client
 from benchmarks.serving import Served, serving
+from gatepay_async.exchange.headers import HEADERS
 from gatepay_async.pool import OriginPool
+from gatepay_async.pool.port import Answer, Prepared
 from gatepay_async.protocol.calls import ProductShow
-from gatepay_async.protocol.messages import CONTENT_TYPE, Reply, decode, encode
+from gatepay_async.protocol.messages import Reply, decode, encode
 from gatepay_async.protocol.signing import Credentials
 
 CALLERS, WANTED = 16, 10.0
 _TIMES = 5000
+_MOST_BYTES = 2**20
 
 
 def measure(*, quick: bool) -> Result:
@@ -27,11 +31,13 @@ def measure(*, quick: bool) -> Result:
 
 async def _measure(served: Served, *, seconds: float, rounds: int) -> Result:
     pool = OriginPool(served.base_url, max_connections=100)
+    content = encode(ProductShow(), Credentials(APPKEY, APPSECRET))
     async with client(served) as gatepay, pool:
-        body = await _post(pool, _request(served))
+        prepared = pool.prepare(httpx.URL(served.base_url + ProductShow.path), HEADERS)
+        body = (await _post(pool, prepared, content)).body
         calls: dict[str, Callable[[], Awaitable[object]]] = {
             "send": lambda: gatepay.send(ProductShow()),
-            "pool": partial(_post, pool, _request(served)),
+            "pool": partial(_post, pool, prepared, content),
         }
         for call in calls.values():
             await drive(call, callers=CALLERS, seconds=0.1)
@@ -51,13 +57,11 @@ async def _measure(served: Served, *, seconds: float, rounds: int) -> Result:
     return Result([row])
 
 
-def _request(served: Served) -> httpx.Request:
-    """Prepared once, and sent again and again."""
-    content = encode(ProductShow(), Credentials(APPKEY, APPSECRET))
-    headers = {"content-type": CONTENT_TYPE, "accept": "application/json"}
-    return httpx.Request("POST", served.base_url + ProductShow.path, headers=headers, content=content)
+async def _post(pool: OriginPool, prepared: Prepared, content: bytes) -> Answer:
+    """Post as the client does: over an idle connection if there is one."""
+    answer = await pool.post_at_once(prepared, content, on_send=_nothing, until=monotonic() + 30, most=_MOST_BYTES)
+    return answer or await (await pool.post(prepared, content, {})).read_whole(most=_MOST_BYTES)
 
 
-async def _post(pool: OriginPool, request: httpx.Request) -> bytes:
-    response = await pool.handle_async_request(request)
-    return await response.aread()
+def _nothing() -> None:
+    pass
