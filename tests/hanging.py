@@ -90,7 +90,9 @@ class _Guard:
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
         """Run the test as pytest does, within both layers."""
         marker = item.get_closest_marker("hang_limit")
-        limit: float = marker.args[0] if marker else item.config.getoption("hang_limit")
+        limit: float = item.config.getoption("hang_limit")
+        if marker and limit:
+            limit = max(limit, marker.args[0])
         if not limit:
             return bool(self._runner.pytest_runtest_protocol(item, nextitem))
         self._ends = time.monotonic() + limit + self._grace
