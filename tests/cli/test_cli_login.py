@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import keyring
+import keyring.backends.fail
 import keyring.errors
 import pytest
 from tables import rows
@@ -164,7 +165,11 @@ def test_logging_out(gatepay: Any, login: Any, ring: Ring, folder: Path) -> None
     """`logout` forgets a profile with its secret, in the keyring or in the file, and which one was the default."""
     login()
     login("--profile", "two", "--in-file", number=1)
-    assert gatepay("logout", "--profile", "two", "--json").json == {"profile": "two", "removed": True}
+    assert gatepay("logout", "--profile", "two", "--json").json == {
+        "profile": "two",
+        "removed": True,
+        "secret_removed": True,
+    }
     assert "deleted" in gatepay("logout").out
     assert ring.kept == {}
     assert list(folder.iterdir()) == []
@@ -288,6 +293,18 @@ def test_a_secret_that_is_gone(gatepay: Any, login: Any, ring: Ring) -> None:
     assert run.status == 2
     assert "run `gatepay login --profile default` again" in run.err
     assert gatepay("logout").status == 0
+
+
+@pytest.mark.usefixtures("ring")
+def test_a_keyring_that_is_missing_later(gatepay: Any, login: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the keyring that holds its secret, a profile can't be used, and `logout` says that the secret remains."""
+    login()
+    monkeypatch.setattr(keyring, "get_keyring", keyring.backends.fail.Keyring)
+    run = gatepay("products")
+    assert (run.status, "There is no keyring here" in run.err, "--in-file" in run.err) == (2, True, True)
+    run = gatepay("logout")
+    assert (run.status, run.out) == (0, "Profile default is deleted.\n")
+    assert "the secret could not be deleted" in run.err
 
 
 def test_a_home_that_cant_be_written(

@@ -114,6 +114,8 @@ def _ask_keyring(work: Callable[[], T]) -> T:
         problem = text("keyring.hangs", seconds=f"{_HINT_AFTER_S + _LONGEST_S:g}")
     elif failures == ["KeyringLocked"]:
         problem = text("keyring.locked")
+    elif failures == ["NoKeyringError"]:
+        raise HaltError(text("keyring.missing"), todo=text("keyring.missing.todo"), status=Status.USAGE)
     else:
         problem = text("keyring.refuses", reason=failures[0])
     raise HaltError(problem, todo=text("keyring.todo"), status=Status.USAGE)

@@ -812,6 +812,12 @@ COMMAND: dict[str, Text] = {
         "请加上 --profile；gatepay profiles 会列出全部配置",
     ),
     "logout.done": ("Profile {name} and its secret are deleted.", "已删除配置“{name}”及其密钥。"),
+    "logout.profile_only": ("Profile {name} is deleted.", "已删除配置“{name}”。"),
+    "logout.remains": (
+        "There is no keyring here, so the secret could not be deleted. The keyring may still hold it: look there for "
+        "`{service}`, {account}.",
+        "这里没有系统钥匙串，因此密钥未能删除，可能仍保存在钥匙串中：请在其中查找 {service}，名称 {account}。",
+    ),
     "profiles.none": ("No profiles yet. Run `gatepay login`.", "还没有配置，请运行 gatepay login。"),
     "profiles.none_there": ("none", "无"),
     "profiles.name_column": ("profile", "配置"),
@@ -859,6 +865,14 @@ COMMAND: dict[str, Text] = {
         "正在等待系统钥匙串，它可能需要你输入密码……",
     ),
     "keyring.locked": ("Your keyring is locked.", "系统钥匙串已锁定。"),
+    "keyring.missing": (
+        "There is no keyring here, and it holds the secret of this profile.",
+        "这里没有系统钥匙串，而此配置的密钥保存在其中。",
+    ),
+    "keyring.missing.todo": (
+        "start the keyring, or run `gatepay login --in-file` to keep the secret in a file that only you can read",
+        "请启动钥匙串；或运行 gatepay login --in-file，把密钥存入仅自己可读的文件",
+    ),
     "keyring.refuses": ("Your keyring refused ({reason}).", "系统钥匙串拒绝了请求（{reason}）。"),
     "keyring.forgets": ("Your keyring did not keep the secret.", "系统钥匙串没有保存密钥。"),
     "keyring.hangs": ("Your keyring did not respond within {seconds} s.", "系统钥匙串在 {seconds} 秒内没有响应。"),

@@ -168,11 +168,14 @@ def logout() -> Status:
         raise HaltError(text("logout.nothing"), todo=text("logout.nothing.todo"))
     profile = profiles.get_profile(name)
     # The secret goes first: if that fails, the profile still refers to it.
-    if profile.kept_in == "keyring" and keyrings.keyring_name() is not None:
+    remains = profile.kept_in == "keyring" and keyrings.keyring_name() is None
+    if profile.kept_in == "keyring" and not remains:
         keyrings.delete_secret(profile.account(name))
     profiles.remove_profile(name)
+    if remains:
+        warn(text("logout.remains", account=profile.account(name), service=keyrings.SERVICE))
     if wants_json():
-        print_json(profile=name, removed=True)
+        print_json(profile=name, removed=True, secret_removed=not remains)
     else:
-        print_line(text("logout.done", name=name))
+        print_line(text("logout.profile_only" if remains else "logout.done", name=name))
     return Status.DONE
