@@ -222,7 +222,9 @@ def pictures(session: nox.Session) -> None:
 def commands(session: nox.Session) -> None:
     """Every command under every condition: narrow, piped, in Chinese, on a full disk; a table. Not part of `nox`."""
     session.install(*LOCKED, f".[{TESTED_EXTRAS}]", *group("tests"))
-    session.run("python", "tests/every_command.py", *session.posargs, env={"SSL_CERT_FILE": "tests/authority.pem"})
+    session.run(
+        "python", "tests/every_command.py", *session.posargs, env={"SSL_CERT_FILE": str(ROOT / "tests" / "authority.pem")}
+    )
 
 
 @nox.session(python=NEWEST)

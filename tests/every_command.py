@@ -155,6 +155,7 @@ def become(cell: Cell, ends: list[int], environ: dict[str, str]) -> None:
     atexit._clear()  # what this program leaves is its own to tidy up
     try:
         os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # this program may have been started with nohup
         if cell.condition in COLUMNS:
             fcntl.ioctl(ends[0], termios.TIOCSCTTY, 0)
         for number, end in enumerate(ends):
