@@ -222,9 +222,8 @@ def pictures(session: nox.Session) -> None:
 def commands(session: nox.Session) -> None:
     """Every command under every condition: narrow, piped, in Chinese, on a full disk; a table. Not part of `nox`."""
     session.install(*LOCKED, f".[{TESTED_EXTRAS}]", *group("tests"))
-    session.run(
-        "python", "tests/every_command.py", *session.posargs, env={"SSL_CERT_FILE": str(ROOT / "tests" / "authority.pem")}
-    )
+    authority = ROOT / "tests" / "authority.pem"
+    session.run("python", "tests/every_command.py", *session.posargs, env={"SSL_CERT_FILE": str(authority)})
 
 
 @nox.session(python=NEWEST)
