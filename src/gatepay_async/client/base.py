@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-from gatepay_async.client.caller import Caller, sealed_async
+from gatepay_async.client.caller import Caller, scrub_errors_async
 from gatepay_async.protocol.calls import Call
 from gatepay_async.protocol.messages import decode, decode_raw
 from gatepay_async.protocol.raw import RawCall, RawReply
@@ -31,7 +31,7 @@ class Base:
         """
         return (await self._caller.send(call, decode)).value
 
-    @sealed_async
+    @scrub_errors_async
     async def send_raw(
         self,
         path: str,

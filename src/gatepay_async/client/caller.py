@@ -46,9 +46,9 @@ _NOBODY: Final[AbstractContextManager[None]] = nullcontext()  # in place of the 
 _HOW_TO = "    async with AsyncGatePay(appkey, appsecret) as gatepay:\n        await gatepay.list_products()"
 
 
-def sealed_async(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+def scrub_errors_async(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
     """
-    Wrap an async method so that its errors hold no secret; ``sealed`` does this for plain functions.
+    Wrap an async method so that its errors hold no secret; ``scrub_errors`` does this for plain functions.
 
     The local variables of a traceback's frames would hold the form, the card keys and the reply.
     """
@@ -144,7 +144,7 @@ class Caller:
         """
         return None if self._loop is None else self._attempts.connections()
 
-    @sealed_async
+    @scrub_errors_async
     async def send(
         self,
         call: C,

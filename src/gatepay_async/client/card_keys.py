@@ -7,7 +7,7 @@ from functools import partial
 from typing import Literal
 
 from gatepay_async.client.base import Base
-from gatepay_async.client.caller import sealed_async
+from gatepay_async.client.caller import scrub_errors_async
 from gatepay_async.lines import Lines
 from gatepay_async.listing import CardKeyListing
 from gatepay_async.places import AutoPlaces
@@ -74,7 +74,7 @@ class CardKeys(Base):
         """
         return CardKeyListing(self.send, KaShow(product_id, page), prefetch=prefetch, thorough=thorough)
 
-    @sealed_async
+    @scrub_errors_async
     async def create_card_keys(self, product_id: int, keys: list[str] | tuple[str, ...]) -> Stored:
         """
         Store 1 to 500 card keys in one call (卡密接口, ``ka/create``); ``upload_card_keys`` takes any number.
@@ -98,7 +98,7 @@ class CardKeys(Base):
             # An earlier attempt broke off. It may have stored these keys, or they were there before: nobody can tell.
             return Stored(None, error.message)
 
-    @sealed_async
+    @scrub_errors_async
     async def upload_card_keys(
         self,
         product_id: int,

@@ -20,7 +20,7 @@ from gatepay_async.exchange.opening import open_exchange
 from gatepay_async.protocol import checks
 from gatepay_async.protocol.durations import Seconds, to_seconds_or_none
 from gatepay_async.protocol.errors import InvalidRequestError
-from gatepay_async.protocol.frames import sealed
+from gatepay_async.protocol.frames import scrub_errors
 from gatepay_async.protocol.observing import ClientFacts, Telemetry
 from gatepay_async.protocol.retrying import RetryPolicy
 from gatepay_async.protocol.signing import Credentials
@@ -71,7 +71,7 @@ class AsyncGatePay(Payments, CardKeys, Queries):
         InvalidRequestError: An argument is invalid; ``.field`` is its name, or that of the environment variable.
     """
 
-    @sealed
+    @scrub_errors
     def __init__(
         self,
         appkey: str | None = None,

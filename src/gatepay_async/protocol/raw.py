@@ -12,7 +12,7 @@ from attrs import field, frozen
 from gatepay_async.protocol import checks, codec
 from gatepay_async.protocol.calls import Call
 from gatepay_async.protocol.errors import InvalidRequestError, ProtocolError
-from gatepay_async.protocol.frames import sealed_init
+from gatepay_async.protocol.frames import scrub_init_errors
 from gatepay_async.words.problem import Problem
 
 _SEGMENT = r"[A-Za-z0-9_~-][A-Za-z0-9_.~-]*"  # never "." or ".."
@@ -80,7 +80,7 @@ def _check_bool(_: object, attribute: Any, value: Any) -> None:
         raise InvalidRequestError(field=attribute.alias, problem=Problem("not_bool", kind=type(value).__name__))
 
 
-@sealed_init
+@scrub_init_errors
 @frozen
 class RawCall:
     """
