@@ -284,7 +284,7 @@ async def test_another_name_for_tls() -> None:
 async def test_half_a_session_ticket() -> None:
     """A new connection on which half a record of TLS has come waits for the rest before it carries a request."""
     wire = Wire("x", 1, tls=None, uds=None)
-    tls = SimpleNamespace(at_rest=False)
+    tls = SimpleNamespace(at_record_end=False)
     wire._tls = cast("Any", tls)
     async with anyio.create_task_group() as group:
         group.start_soon(wire._look_before_use)
@@ -292,7 +292,7 @@ async def test_half_a_session_ticket() -> None:
         wire._wake()
         await anyio.wait_all_tasks_blocked()
         assert wire._waiter is not None
-        tls.at_rest = True
+        tls.at_record_end = True
         wire._wake()
 
 

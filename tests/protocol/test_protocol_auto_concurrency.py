@@ -108,13 +108,13 @@ def test_a_slow_input_is_no_slow_server() -> None:
     assert result.seconds < 1.1 * simulate(Server(), Fixed(64), 1_200, read=read).seconds
 
 
-def test_calls_that_leave_places_free_say_nothing() -> None:
+def test_calls_that_leave_permits_free_say_nothing() -> None:
     """However slow they are: it may be the input, or a callback, that comes between them."""
     auto = AutoConcurrency(MOST)
     calls = Calls(auto)
     calls.answer(12)
     calls.seen.clear()
-    calls.answer(500, latency=5, places=20)
+    calls.answer(500, latency=5, permits=20)
     assert calls.seen == {MOST}
 
 
@@ -138,17 +138,17 @@ def test_a_refusal_asks_for_no_more_than_it_says() -> None:
 
 
 class Calls:
-    """Has attempts of an ``AutoConcurrency`` begin and end, all places taken."""
+    """Has attempts of an ``AutoConcurrency`` begin and end, all permits taken."""
 
     def __init__(self, auto: AutoConcurrency) -> None:
         self.auto = auto
         self.seen: set[int] = set()
         self._now = 0.0
 
-    def answer(self, times: int, *, latency: float = 0.02, end: End = End.ANSWERED, places: int | None = None) -> None:
-        """That often: all *places* are taken (None: all that there are), and all calls end after *latency*."""
+    def answer(self, times: int, *, latency: float = 0.02, end: End = End.ANSWERED, permits: int | None = None) -> None:
+        """That often: all *permits* are taken (None: all that there are), and all calls end after *latency*."""
         for _ in range(times):
-            begun = [self.auto.began(self._now) for _ in range(places or self.auto.limit)]
+            begun = [self.auto.began(self._now) for _ in range(permits or self.auto.limit)]
             self._now += latency
             for attempt in begun:
                 self.auto.ended(attempt, end, self._now)

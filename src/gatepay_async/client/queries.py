@@ -5,13 +5,13 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Literal
 
-from gatepay_async.client.base import Base
+from gatepay_async.client.base import BaseClient
 from gatepay_async.protocol import callback, payment_return, quick_pay
 from gatepay_async.protocol.frames import scrub_errors
 from gatepay_async.protocol.models import Callback, PaymentReturn
 
 
-class Queries(Base):
+class Queries(BaseClient):
     """The methods of ``AsyncGatePay`` that verify and write query strings."""
 
     @scrub_errors

@@ -37,7 +37,7 @@ def clear_frames(error: BaseException) -> None:
 
 
 def scrub_errors(function: Callable[P, T]) -> Callable[P, T]:
-    """Decorate *function*: its errors keep neither its arguments nor the local variables of what it called."""
+    """Decorate *function*: remove its arguments, and local variables below it, from the tracebacks of its errors."""
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
