@@ -35,7 +35,7 @@ from gatepay_async import AsyncGatePay
 from gatepay_async.durable import Job
 from gatepay_async.durable.records.batches import CHUNKS_PER_BATCH
 
-PRODUCT, A_CALL = 8, 500
+PRODUCT, KEYS_PER_CALL = 8, 500
 LATENCY = 0.05  # seconds that the server takes
 WARM = 60  # chunks, by which all workers have some
 
@@ -216,7 +216,7 @@ async def capacity(_: int) -> None:
         await anyio.sleep(seconds)
         idle = (_cpu(server) - before) / seconds / workers
         before, start = _cpu(server), time.monotonic()
-        job = await submit.file(room.file(keys_of(batches * CHUNKS_PER_BATCH * A_CALL)), product_id=PRODUCT)
+        job = await submit.file(room.file(keys_of(batches * CHUNKS_PER_BATCH * KEYS_PER_CALL)), product_id=PRODUCT)
         assert (await job.wait(every=0.2)).ok
         took = time.monotonic() - start
         busy = (_cpu(server) - before - idle * workers * took) / batches
@@ -259,7 +259,7 @@ async def growth(_: int) -> None:
                 for mark, batches in sizes.items():
                     before = await anyio.to_thread.run_sync(_size, room, server)
                     job = await submit.file(
-                        room.file(keys_of(batches * CHUNKS_PER_BATCH * A_CALL, mark)), product_id=PRODUCT
+                        room.file(keys_of(batches * CHUNKS_PER_BATCH * KEYS_PER_CALL, mark)), product_id=PRODUCT
                     )
                     assert (await job.wait(every=0.5)).ok
                     grown[mark] = (await anyio.to_thread.run_sync(_size, room, server) - before) // batches
