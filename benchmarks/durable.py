@@ -27,7 +27,7 @@ import psycopg
 from durable_room import Room, adds_up, keys_of
 from durable_shop import Shop, serving
 from durable_worker import APPKEY, APPSECRET
-from postgres import Postgres, cable_to
+from postgres import Postgres, link_to
 from waiting import until
 
 from benchmarks.serving import ROOT
@@ -142,8 +142,8 @@ async def outages(_: int) -> None:
     keys = keys_of(200_000)
     async with rooms("postgresql") as (room, server), serving(Shop(latency=LATENCY)) as shop:
         assert server is not None
-        async with cable_to(server.port) as cable, room.uploads(shop).submitter() as submit:
-            far = Room(room.folder, room.database.replace(str(server.port), str(cable.port)))
+        async with link_to(server.port) as link, room.uploads(shop).submitter() as submit:
+            far = Room(room.folder, room.database.replace(str(server.port), str(link.port)))
             async with far.process(shop, concurrency=4), far.process(shop, concurrency=4):
                 job = await submit.file(room.file(keys), product_id=PRODUCT)
                 await until(lambda: len(shop.sent) > WARM)
@@ -152,10 +152,10 @@ async def outages(_: int) -> None:
                 up, before = time.monotonic(), len(shop.times)
                 await until(lambda: len(shop.times) > before + 10)
                 said("PostgreSQL restarted: calls go on after", f"{time.monotonic() - up:.1f} s", "by itself")
-                await cable.pull()
+                await link.cut_off()
                 await anyio.sleep(20)
                 idle = time.monotonic() - shop.times[-1]
-                cable.cut = False
+                link.cut = False
                 up, before = time.monotonic(), len(shop.times)
                 await until(lambda: len(shop.times) > before + 10)
                 back = f"no call for {idle:.1f} s, on again after {time.monotonic() - up:.1f} s"

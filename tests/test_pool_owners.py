@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from odd_server import Connection, OddServer, Request, http, loops
+from odd_server import Connection, OddServer, Request, event_loops, http
 from waiting import PATIENCE
 
 from gatepay_async.pool import OriginPool
@@ -29,7 +29,7 @@ pytestmark = [
 
 def named(connection: Connection, request: Request) -> None:
     """Answer with what was asked for."""
-    connection.raw.sendall(connection.seal(http(request.path.rpartition("/")[2].encode())))
+    connection.raw.sendall(connection.encrypt(http(request.path.rpartition("/")[2].encode())))
 
 
 def post(server: OddServer, name: str) -> httpx.Request:
@@ -49,7 +49,7 @@ def run(work: Callable[[], Awaitable[Any]], kind: tuple[str, dict[str, Any]]) ->
 @pytest.mark.parametrize("tls", [False, True])
 def test_one_event_loop_after_the_other(*, tls: bool) -> None:
     """A pool opens connections of its own on each event loop; those of one that is over are let go."""
-    kinds = loops()
+    kinds = event_loops()
     pairs = [(first, second) for first in kinds for second in kinds]
     with OddServer(named, tls=tls) as server:
         for number, (first, second) in enumerate(pairs, 1):

@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable
 
 import pytest
-from upload_simulator import Fixed, Server, simulate
+from upload_simulator import FixedLimit, Server, simulate
 
 from gatepay_async.protocol.auto_concurrency import START, AutoConcurrency, End
 
@@ -66,7 +66,7 @@ def test_a_thousand_chunks_take_little_longer_than_with_the_best_fixed_number() 
     """On each kind of server, and less than 2 % of the attempts are refused."""
     wrong: list[str] = []
     for name, server, best, bound in THE_THREE + OTHERS:
-        fixed = simulate(server(), Fixed(best), 1_000).seconds
+        fixed = simulate(server(), FixedLimit(best), 1_000).seconds
         for seed in (1, 4):
             result = simulate(server(), AutoConcurrency(MOST), 1_000, seed=seed)
             if result.seconds > bound * fixed or result.refused >= 0.02:
@@ -78,7 +78,7 @@ def test_a_short_upload_is_as_fast_as_with_the_default() -> None:
     """One chunk or a few: never slower than with four at a time."""
     for chunks in (1, 3, 4, 5, 12, 18):
         for name, server, *_ in THE_THREE:
-            default = simulate(server(), Fixed(START), chunks)
+            default = simulate(server(), FixedLimit(START), chunks)
             result = simulate(server(), AutoConcurrency(MOST), chunks)
             assert result.seconds <= 1.01 * default.seconds, (name, chunks)
             assert not result.refused
@@ -105,7 +105,7 @@ def test_a_slow_input_is_no_slow_server() -> None:
 
     result = simulate(Server(), AutoConcurrency(MOST), 1_200, read=read)
     assert min(result.limits) == START
-    assert result.seconds < 1.1 * simulate(Server(), Fixed(64), 1_200, read=read).seconds
+    assert result.seconds < 1.1 * simulate(Server(), FixedLimit(64), 1_200, read=read).seconds
 
 
 def test_calls_that_leave_permits_free_say_nothing() -> None:
