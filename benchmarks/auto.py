@@ -1,9 +1,9 @@
 """
-Uploads under ``concurrency="auto"`` against the best fixed number, to servers of three kinds, over real sockets.
+Compare uploads with ``concurrency="auto"`` and with the best fixed concurrency, over real sockets.
 
     python -m benchmarks.run --quick auto
 
-Each upload has a client of its own, and so opens its connections itself, as a program that uploads a file does.
+Each upload creates its own client, so its time includes opening the connections.
 """
 
 import asyncio
@@ -12,81 +12,83 @@ from typing import Any, Literal
 
 from attrs import frozen
 
-from benchmarks.measuring import Arm, Result, Row, Sample, Stopwatch, interleaved, middle, wall
+from benchmarks.measuring import Arm, Result, Row, Sample, Stopwatch, median_of, run_in_turns, wall
 from benchmarks.peers import PRODUCT, client
 from benchmarks.serving import Served, serving
 
-A_CALL, LATENCY = 500, 0.02
-GOAL, MOST_REFUSED = 1.25, 2.0  # times the best fixed number; percent of the calls
+KEYS_PER_CALL = 500
+LATENCY_S = 0.02
+MAX_TIME_RATIO = 1.25  # the time of "auto" divided by the time of the best fixed concurrency
+MAX_REFUSED_PERCENT = 2.0  # of the calls
 
 
 @frozen
-class Kind:
+class Scenario:
     """
-    A server, and what is uploaded to it.
+    A server's behaviour, and the upload to it.
 
     Attributes:
-        name: For the table.
-        options: Of `serving`.
-        chunks: How many.
-        fixed: The numbers among which the best is looked for.
-        goal: Times the best of them, or None.
+        name: The name in the table.
+        options: Arguments of `serving`.
+        chunks: The number of chunks to upload.
+        fixed: The fixed concurrencies to compare with.
+        goal: The largest acceptable time ratio; None: no goal.
     """
 
     name: str
     options: dict[str, Any]
     chunks: int
     fixed: tuple[int, ...]
-    goal: float | None = GOAL
+    goal: float | None = MAX_TIME_RATIO
 
 
-KINDS = (
-    Kind("20 ms, whatever comes", {}, 1_000, (16, 32, 64, 100)),
-    Kind("20 ms, four workers and a queue", {"workers": 4}, 400, (4, 6, 8, 16)),
-    Kind("20 ms, 429 above ten in flight", {"most": 10}, 1_000, (6, 8, 10, 12)),
-    Kind("the same, with Retry-After: 1", {"most": 10, "retry_after": "1"}, 1_000, (8, 10), goal=None),
+SCENARIOS = (
+    Scenario("20 ms, unlimited", {}, 1_000, (16, 32, 64, 100)),
+    Scenario("20 ms, four workers and a queue", {"workers": 4}, 400, (4, 6, 8, 16)),
+    Scenario("20 ms, 429 above ten in flight", {"most": 10}, 1_000, (6, 8, 10, 12)),
+    Scenario("the same, with Retry-After: 1", {"most": 10, "retry_after": "1"}, 1_000, (8, 10), goal=None),
 )
 
 
 def measure(*, quick: bool) -> Result:
-    """All kinds, one after the other."""
+    """Measure all scenarios, one after the other."""
     rows: list[Row] = []
-    for kind in KINDS:
-        with serving(latency=LATENCY, **kind.options) as served:
-            rows += asyncio.run(_measure(served, kind, rounds=1 if quick else 3))
+    for scenario in SCENARIOS:
+        with serving(latency=LATENCY_S, **scenario.options) as served:
+            rows += asyncio.run(_measure(served, scenario, rounds=1 if quick else 3))
     return Result(rows)
 
 
-async def _measure(served: Served, kind: Kind, *, rounds: int) -> list[Row]:
+async def _measure(served: Served, scenario: Scenario, *, rounds: int) -> list[Row]:
     refused: dict[str, int] = {}
-    numbers: tuple[int | Literal["auto"], ...] = (*kind.fixed, "auto")
-    arms: dict[str, Arm] = {str(number): partial(_round, served, kind.chunks, number, refused) for number in numbers}
-    await arms["auto"]()  # whatever is imported, or compiled, at the first call
+    levels: tuple[int | Literal["auto"], ...] = (*scenario.fixed, "auto")
+    arms: dict[str, Arm] = {str(level): partial(_upload, served, scenario.chunks, level, refused) for level in levels}
+    await arms["auto"]()  # warm up: imports and compiles what the first call needs
     refused.clear()
-    samples = await interleaved(arms, rounds=rounds)
-    took = {name: middle(samples[name], wall) for name in arms}
-    auto = took.pop("auto")
-    share = 100 * refused["auto"] / (refused["auto"] + rounds * kind.chunks)
-    best = min(took, key=lambda name: took[name])
-    others = ", ".join(f"{name}: {seconds:.2f} s" for name, seconds in took.items())
-    what = f'concurrency="auto", {kind.chunks:,} calls, {kind.name}'
+    samples = await run_in_turns(arms, rounds=rounds)
+    seconds = {name: median_of(samples[name], wall) for name in arms}
+    auto = seconds.pop("auto")
+    refused_percent = 100 * refused["auto"] / (refused["auto"] + rounds * scenario.chunks)
+    best = min(seconds, key=lambda name: seconds[name])
+    others = ", ".join(f"{name}: {each:.2f} s" for name, each in seconds.items())
+    what = f'concurrency="auto", {scenario.chunks:,} calls, {scenario.name}'
     beside = f"auto: {auto:.2f} s; fixed {others}; the best is {best}"
     return [
-        Row(what=f"{what}: time, of the best fixed number's", goal=kind.goal, value=auto / took[best], at_most=True,
-            beside=beside),
-        Row(what=f"{what}: answered 429", goal=MOST_REFUSED, value=share, at_most=True, unit="%"),
+        Row(what=f"{what}: time relative to the best fixed concurrency", goal=scenario.goal, value=auto / seconds[best],
+            at_most=True, beside=beside),
+        Row(what=f"{what}: 429 responses", goal=MAX_REFUSED_PERCENT, value=refused_percent, at_most=True, unit="%"),
     ]  # fmt: skip
 
 
-async def _round(served: Served, chunks: int, concurrency: int | Literal["auto"], refused: dict[str, int]) -> Sample:
-    keys = (f"KEY-{number:020d}" for number in range(chunks * A_CALL))
-    served.counts()
+async def _upload(served: Served, chunks: int, concurrency: int | Literal["auto"], refused: dict[str, int]) -> Sample:
+    keys = (f"KEY-{number:020d}" for number in range(chunks * KEYS_PER_CALL))
+    served.counts()  # resets the counts
     watch = Stopwatch()
     async with client(served) as gatepay:
         report = await gatepay.upload_card_keys(PRODUCT, keys, concurrency=concurrency)
         sample = watch.stop(chunks)
     assert report.ok
     counts = served.counts()
-    assert (counts.lines, counts.requests) == (chunks * A_CALL, chunks)
+    assert (counts.lines, counts.requests) == (chunks * KEYS_PER_CALL, chunks)
     refused[str(concurrency)] = refused.get(str(concurrency), 0) + counts.refused
     return sample

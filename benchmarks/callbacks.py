@@ -18,7 +18,7 @@ import psutil
 from attrs import frozen
 
 from benchmarks.callback_server import APPKEY, APPSECRET
-from benchmarks.measuring import Arm, Result, Row, Sample, Samples, cpu_each, interleaved, middle, rate, ratio
+from benchmarks.measuring import Arm, Result, Row, Sample, Samples, cpu_each, median_of, rate, ratio, run_in_turns
 from benchmarks.placing import place_on, two_cpus
 from benchmarks.serving import ROOT
 from gatepay_async import new_out_order_id
@@ -50,7 +50,7 @@ async def _measure(serving: _Serving, *, calls: int, rounds: int) -> Samples:
     for arm in serving.arms:
         await _deliver(serving, arm, numbers, CALLERS * 4)
     arms: dict[str, Arm] = {arm: partial(_deliver, serving, arm, numbers, calls) for arm in serving.arms}
-    return await interleaved(arms, rounds=rounds)
+    return await run_in_turns(arms, rounds=rounds)
 
 
 async def _deliver(serving: _Serving, arm: str, numbers: "count[int]", calls: int) -> Sample:
@@ -142,5 +142,5 @@ def _rows(samples: Samples) -> list[Row]:
 
 
 def _beside(ours: list[Sample], bare: list[Sample]) -> str:
-    rates = f"{middle(ours, rate):,.0f} a second against {middle(bare, rate):,.0f}"
-    return f"{rates}; CPU of the server {middle(ours, cpu_each):.0f} µs against {middle(bare, cpu_each):.0f} µs"
+    rates = f"{median_of(ours, rate):,.0f} a second against {median_of(bare, rate):,.0f}"
+    return f"{rates}; CPU of the server {median_of(ours, cpu_each):.0f} µs against {median_of(bare, cpu_each):.0f} µs"

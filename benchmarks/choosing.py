@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks.measuring import Result, Row, Sample, cpu_each, middle, ratio, timed
+from benchmarks.measuring import Result, Row, Sample, cpu_each, median_of, ratio, timed
 from gatepay_async.pool.slots import Slots, Ticket
 
 FEW, MANY, WANTED = 10, 10_000, 1.5
@@ -22,7 +22,7 @@ def _row(kind: str, prepare: Callable[[int], Callable[[], None]], *, rounds: int
     for _ in range(rounds):
         samples["few"].append(timed(few, times=times))
         samples["many"].append(timed(many, times=times))
-    each = {name: middle(found, cpu_each) * 1000 for name, found in samples.items()}
+    each = {name: median_of(found, cpu_each) * 1000 for name, found in samples.items()}
     return Row(
         what=f"the pool's choice, {MANY:,} connections against {FEW}: a connection {kind}",
         goal=WANTED,

@@ -27,7 +27,7 @@ import psycopg
 from durable_room import Room, adds_up, keys_of
 from durable_shop import Shop, serving
 from durable_worker import APPKEY, APPSECRET
-from postgres import Postgres, cable_to
+from postgres import Postgres, link_to
 from waiting import until
 
 from benchmarks.serving import ROOT
@@ -35,7 +35,7 @@ from gatepay_async import AsyncGatePay
 from gatepay_async.durable import Job
 from gatepay_async.durable.records.batches import CHUNKS_PER_BATCH
 
-PRODUCT, A_CALL = 8, 500
+PRODUCT, KEYS_PER_CALL = 8, 500
 LATENCY = 0.05  # seconds that the server takes
 WARM = 60  # chunks, by which all workers have some
 
@@ -142,8 +142,8 @@ async def outages(_: int) -> None:
     keys = keys_of(200_000)
     async with rooms("postgresql") as (room, server), serving(Shop(latency=LATENCY)) as shop:
         assert server is not None
-        async with cable_to(server.port) as cable, room.uploads(shop).submitter() as submit:
-            far = Room(room.folder, room.database.replace(str(server.port), str(cable.port)))
+        async with link_to(server.port) as link, room.uploads(shop).submitter() as submit:
+            far = Room(room.folder, room.database.replace(str(server.port), str(link.port)))
             async with far.process(shop, concurrency=4), far.process(shop, concurrency=4):
                 job = await submit.file(room.file(keys), product_id=PRODUCT)
                 await until(lambda: len(shop.sent) > WARM)
@@ -152,10 +152,10 @@ async def outages(_: int) -> None:
                 up, before = time.monotonic(), len(shop.times)
                 await until(lambda: len(shop.times) > before + 10)
                 said("PostgreSQL restarted: calls go on after", f"{time.monotonic() - up:.1f} s", "by itself")
-                await cable.pull()
+                await link.cut_off()
                 await anyio.sleep(20)
                 idle = time.monotonic() - shop.times[-1]
-                cable.cut = False
+                link.cut = False
                 up, before = time.monotonic(), len(shop.times)
                 await until(lambda: len(shop.times) > before + 10)
                 back = f"no call for {idle:.1f} s, on again after {time.monotonic() - up:.1f} s"
@@ -216,7 +216,7 @@ async def capacity(_: int) -> None:
         await anyio.sleep(seconds)
         idle = (_cpu(server) - before) / seconds / workers
         before, start = _cpu(server), time.monotonic()
-        job = await submit.file(room.file(keys_of(batches * CHUNKS_PER_BATCH * A_CALL)), product_id=PRODUCT)
+        job = await submit.file(room.file(keys_of(batches * CHUNKS_PER_BATCH * KEYS_PER_CALL)), product_id=PRODUCT)
         assert (await job.wait(every=0.2)).ok
         took = time.monotonic() - start
         busy = (_cpu(server) - before - idle * workers * took) / batches
@@ -259,7 +259,7 @@ async def growth(_: int) -> None:
                 for mark, batches in sizes.items():
                     before = await anyio.to_thread.run_sync(_size, room, server)
                     job = await submit.file(
-                        room.file(keys_of(batches * CHUNKS_PER_BATCH * A_CALL, mark)), product_id=PRODUCT
+                        room.file(keys_of(batches * CHUNKS_PER_BATCH * KEYS_PER_CALL, mark)), product_id=PRODUCT
                     )
                     assert (await job.wait(every=0.5)).ok
                     grown[mark] = (await anyio.to_thread.run_sync(_size, room, server) - before) // batches

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from benchmarks.measuring import Result, Row, Sample, Stopwatch, middle, wall
+from benchmarks.measuring import Result, Row, Sample, Stopwatch, median_of, wall
 from gatepay_async import AsyncGatePay
 from gatepay_async.sandbox import Sandbox
 
@@ -22,7 +22,7 @@ def measure(*, quick: bool) -> Result:
             Row(
                 what=what,
                 goal=WANTED,
-                value=middle(samples, wall),
+                value=median_of(samples, wall),
                 at_most=True,
                 unit="s",
                 beside=f"CPU of both ends {cpu:.2f} s",

@@ -1,4 +1,4 @@
-"""What every figure is made of: rounds that take turns, medians, both clocks, and a row of the table."""
+"""Building blocks of the benchmarks: rounds that alternate, medians, wall and CPU time, and a row of the table."""
 
 import asyncio
 import gc
@@ -23,11 +23,11 @@ class Row:
 
     Attributes:
         what: What was measured.
-        goal: The figure that is wanted, or None: there is none.
+        goal: The value to reach; None: no goal.
         at_most: Whether less is better.
-        unit: Of both numbers.
-        value: The figure that was measured, or None: this arm is not available here.
-        beside: What the peers reached, what it is made of.
+        unit: The unit of the goal and the value.
+        value: The measured value; None: this arm is not available here.
+        beside: Details, such as the values of the other arms.
     """
 
     what: str
@@ -49,7 +49,7 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Whether the figure is reached; None: it can't be said."""
+        """Whether the goal is met; None: there is no goal or no value."""
         if self.goal is None or self.value is None:
             return None
         return self.value <= self.goal if self.at_most else self.value >= self.goal
@@ -57,7 +57,7 @@ class Row:
 
 @frozen
 class Result:
-    """What one module has measured: rows for the table, and numbers for the pictures."""
+    """The results of one benchmark module: rows for the table, and data for the pictures."""
 
     rows: list[Row]
     data: dict[str, Any] = field(factory=dict)
@@ -69,9 +69,9 @@ class Sample:
     One round of one arm.
 
     Attributes:
-        calls: How many were made.
-        wall: Seconds by the clock.
-        cpu: Seconds of this process, its threads included.
+        calls: The number of calls.
+        wall: Wall-clock time in seconds.
+        cpu: CPU time in seconds of this process, including its threads.
     """
 
     calls: int
@@ -80,23 +80,23 @@ class Sample:
 
     @property
     def rate(self) -> float:
-        """Calls a second."""
+        """Calls per second."""
         return self.calls / self.wall
 
     @property
     def cpu_each(self) -> float:
-        """CPU microseconds a call."""
+        """CPU microseconds per call."""
         return self.cpu / self.calls * 1e6
 
 
 class Stopwatch:
-    """Both clocks, from the moment it is made."""
+    """Measures wall and CPU time from the moment it is created."""
 
     def __init__(self) -> None:
         self._wall, self._cpu = time.perf_counter(), time.process_time()
 
     def stop(self, calls: int) -> Sample:
-        """What *calls* took."""
+        """Return the time that *calls* took."""
         return Sample(calls, time.perf_counter() - self._wall, time.process_time() - self._cpu)
 
 
@@ -104,27 +104,27 @@ Arm = Callable[[], Awaitable[Sample]]
 Samples = dict[str, list[Sample]]
 
 
-async def interleaved(arms: Mapping[str, Arm], *, rounds: int) -> Samples:
+async def run_in_turns(arms: Mapping[str, Arm], *, rounds: int) -> Samples:
     """Run the arms in turn, one round of each before the next round of any."""
     samples: Samples = {name: [] for name in arms}
     for _ in range(rounds):
         for name, arm in arms.items():
-            gc.collect()  # so that no arm pays for what the one before it left
+            gc.collect()  # so that no arm pays for the garbage of the arm before it
             samples[name].append(await arm())
     return samples
 
 
 async def drive(call: Callable[[], Awaitable[object]], *, callers: int, seconds: float, ramp: float = RAMP) -> Sample:
     """
-    Have that many callers call as fast as they are answered, and count for *seconds* once all of them do.
+    Run *callers* concurrent callers, each calling again as soon as it gets a reply. Count calls once all have started.
 
     Args:
-        call: What they call.
-        callers: How many.
+        call: The function to call.
+        callers: The number of callers.
         seconds: How long to count.
-        ramp: Seconds between one caller and the next. httpx's pool, for one, is several times slower for five
-            seconds after many callers have come at once (each request counts the idle connections once for each
-            idle connection, until those too many expire); what is measured is what it settles to.
+        ramp: Seconds between the start of one caller and the next. Without a ramp, httpx's pool is several times
+            slower for five seconds: each request counts the idle connections once for each idle connection, until the
+            surplus expires. The ramp lets us measure its steady state.
     """
     calls, going = 0, True
 
@@ -149,14 +149,14 @@ async def drive(call: Callable[[], Awaitable[object]], *, callers: int, seconds:
 
 
 async def all_at_once(call: Callable[[], Awaitable[object]], *, calls: int) -> tuple[Sample, list[BaseException]]:
-    """Make that many calls at once; what they took, and what they raised."""
+    """Make *calls* concurrent calls. Return the time that they took, and the errors that they raised."""
     watch = Stopwatch()
     ends = await asyncio.gather(*(call() for _ in range(calls)), return_exceptions=True)
     return watch.stop(calls), [end for end in ends if isinstance(end, BaseException)]
 
 
 def timed(work: Callable[[], object], *, times: int) -> Sample:
-    """Do *work* over and over, with nothing in between."""
+    """Measure *times* runs of *work* in a row."""
     watch = Stopwatch()
     for _ in range(times):
         work()
@@ -164,45 +164,45 @@ def timed(work: Callable[[], object], *, times: int) -> Sample:
 
 
 def ratio(above: list[Sample], below: list[Sample], of: Callable[[Sample], float]) -> float:
-    """The median, over the rounds, of one arm's figure by the other's."""
+    """Return the median over the rounds of *of(above)* divided by *of(below)*."""
     return median(of(one) / of(other) for one, other in zip(above, below, strict=True))
 
 
-def middle(samples: list[Sample], of: Callable[[Sample], float]) -> float:
-    """The median over the rounds."""
+def median_of(samples: list[Sample], of: Callable[[Sample], float]) -> float:
+    """Return the median of *of(sample)* over the rounds."""
     return median(map(of, samples))
 
 
 def rate(sample: Sample) -> float:
-    """For `ratio` and `middle`."""
+    """For `ratio` and `median_of`."""
     return sample.rate
 
 
 def cpu_each(sample: Sample) -> float:
-    """For `ratio` and `middle`."""
+    """For `ratio` and `median_of`."""
     return sample.cpu_each
 
 
 def wall(sample: Sample) -> float:
-    """For `ratio` and `middle`."""
+    """For `ratio` and `median_of`."""
     return sample.wall
 
 
 def resident() -> float:
-    """What this process holds in memory now, in MB."""
+    """Return the resident memory of this process in MB."""
     return float(psutil.Process().memory_info().rss) / MB
 
 
 def sockets() -> int:
-    """How many sockets to a network this process has open."""
+    """Return the number of open network sockets of this process."""
     return len(psutil.Process().net_connections(kind="inet"))
 
 
 def descriptors() -> int:
-    """How many files and sockets this process has open; 0 where nobody says."""
+    """Return the number of open file descriptors of this process; 0 on Windows."""
     return psutil.Process().num_fds() if psutil.POSIX else 0
 
 
 def readable(value: float) -> str:
-    """Three digits that count, no exponent."""
+    """Format with three significant digits and no exponent."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"  # noqa: PLR2004 -- three digits

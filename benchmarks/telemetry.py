@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import httpx
 
-from benchmarks.measuring import Result, Row, Sample, Stopwatch, cpu_each, middle, ratio, timed
+from benchmarks.measuring import Result, Row, Sample, Stopwatch, cpu_each, median_of, ratio, timed
 from benchmarks.peers import APPKEY, APPSECRET
 from gatepay_async import AsyncGatePay
 from gatepay_async.client import caller
@@ -64,7 +64,7 @@ async def _measure(*, times: int, rounds: int) -> Result:
                 for name, gatepay in clients.items():
                     gc.collect()
                     samples[name].append(await _send(gatepay, times))
-        added = middle(samples["on"], cpu_each) - middle(samples["off"], cpu_each)
+        added = median_of(samples["on"], cpu_each) - median_of(samples["off"], cpu_each)
         by = ratio(samples["on"], samples["off"], cpu_each)
         rows.append(_row("with an SDK", None, added, f"{by:.1f} × a call that needs no network and has none"))
     return Result(rows)

@@ -14,11 +14,11 @@ from benchmarks.measuring import (
     Samples,
     cpu_each,
     drive,
-    interleaved,
-    middle,
+    median_of,
     rate,
     ratio,
     readable,
+    run_in_turns,
 )
 from benchmarks.peers import Peer, ours, present, raw_httpx
 from benchmarks.serving import Served, serving
@@ -83,7 +83,7 @@ async def _ours(served: Served, seconds: float, rounds: int) -> tuple[Samples, S
     flat = await _in_turn(served, arms, seconds=seconds, rounds=rounds)
     peers: dict[str, Peer] = {"ours": ours, "raw httpx": raw_httpx}
     new: dict[str, Arm] = {name: partial(_at_once, served, peer, 1.0) for name, peer in peers.items()}
-    return flat, await interleaved(new, rounds=3)
+    return flat, await run_in_turns(new, rounds=3)
 
 
 async def _in_turn(served: Served, arms: dict[str, tuple[Peer, int]], *, seconds: float, rounds: int) -> Samples:
@@ -94,7 +94,7 @@ async def _in_turn(served: Served, arms: dict[str, tuple[Peer, int]], *, seconds
             call = await stack.enter_async_context(peer(served, callers))
             await drive(call, callers=callers, seconds=0.1)
             ready[name] = partial(drive, call, callers=callers, seconds=seconds)
-        return await interleaved(ready, rounds=rounds)
+        return await run_in_turns(ready, rounds=rounds)
 
 
 async def _at_once(served: Served, peer: Peer, seconds: float) -> Sample:
@@ -108,8 +108,8 @@ def _row(samples: Samples, peer: str, callers: int, goal: float | None, *, loop:
     if peer not in samples:
         return Row(what=what, goal=goal, value=None, beside="it is not installed")
     ours, theirs = samples["ours"], samples[peer]
-    costs = ", ".join(f"{name} {middle(rounds, cpu_each):.0f}" for name, rounds in samples.items())
-    rates = f"{readable(middle(ours, rate))} pages a second against {readable(middle(theirs, rate))}"
+    costs = ", ".join(f"{name} {median_of(rounds, cpu_each):.0f}" for name, rounds in samples.items())
+    rates = f"{readable(median_of(ours, rate))} pages a second against {readable(median_of(theirs, rate))}"
     beside = f"by rate {ratio(ours, theirs, rate):.2f} ×, {rates}; CPU, µs a page: {costs}"
     return Row(
         what=what, goal=None if goal is None else round(goal, 3), value=ratio(theirs, ours, cpu_each), beside=beside
@@ -118,15 +118,16 @@ def _row(samples: Samples, peer: str, callers: int, goal: float | None, *, loop:
 
 def _flatness(samples: Samples) -> Row:
     few, many = samples[str(FEW)], samples[str(MANY)]
-    rates = f"by rate {ratio(many, few, rate):.2f} ×, {readable(middle(many, rate))} and {readable(middle(few, rate))}"
-    beside = f"{rates} pages a second; CPU {middle(many, cpu_each):.0f} and {middle(few, cpu_each):.0f} µs a page"
+    rates = f"{readable(median_of(many, rate))} and {readable(median_of(few, rate))} pages a second"
+    costs = f"CPU {median_of(many, cpu_each):.0f} and {median_of(few, cpu_each):.0f} µs a page"
+    beside = f"by rate {ratio(many, few, rate):.2f} ×, {rates}; {costs}"
     what = f"ours: {MANY} callers against {FEW}, by CPU"
     return Row(what=what, goal=FLAT, value=ratio(few, many, cpu_each), beside=beside)
 
 
 def _freshness(samples: Samples) -> Row:
     ours, httpx = samples["ours"], samples["raw httpx"]
-    beside = f"a second: ours {readable(middle(ours, rate))}, raw httpx {readable(middle(httpx, rate))}"
+    beside = f"a second: ours {readable(median_of(ours, rate))}, raw httpx {readable(median_of(httpx, rate))}"
     what = f"ours: the first second of {AT_ONCE} callers that come all at once, against raw httpx's"
     return Row(what=what, goal=None, value=ratio(ours, httpx, rate), beside=beside)
 
@@ -134,7 +135,10 @@ def _freshness(samples: Samples) -> Row:
 def _numbers(by_callers: dict[int, Samples]) -> dict[str, Any]:
     return {
         str(callers): {
-            name: {"cpu_us_a_page": round(middle(rounds, cpu_each), 1), "pages_a_second": round(middle(rounds, rate))}
+            name: {
+                "cpu_us_a_page": round(median_of(rounds, cpu_each), 1),
+                "pages_a_second": round(median_of(rounds, rate)),
+            }
             for name, rounds in samples.items()
         }
         for callers, samples in by_callers.items()

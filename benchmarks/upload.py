@@ -9,12 +9,12 @@ from statistics import median
 import anyio
 import httpx
 
-from benchmarks.measuring import Arm, Result, Row, Sample, Stopwatch, interleaved, middle, wall
+from benchmarks.measuring import Arm, Result, Row, Sample, Stopwatch, median_of, run_in_turns, wall
 from benchmarks.peers import APPKEY, PRODUCT, client
 from benchmarks.serving import Served, serving
 from gatepay_async import AsyncGatePay
 
-KEYS, A_CALL, LATENCY = 200_000, 500, 0.05
+KEYS, KEYS_PER_CALL, LATENCY = 200_000, 500, 0.05
 WANTED = {8: 0.95, 32: 0.93, 100: 0.85}
 
 Upload = Callable[[list[str]], Awaitable[None]]
@@ -43,11 +43,11 @@ async def _measure(served: Served, keys: list[str], *, rounds: int) -> Result:
                 name: partial(_round, served, upload, keys, concurrency, reached[name])
                 for name, upload in uploads.items()
             }
-            samples = await interleaved(arms, rounds=rounds)
+            samples = await run_in_turns(arms, rounds=rounds)
         ours, theirs = samples["ours"], samples["httpx by hand"]
         beside = (
-            f"{middle(ours, wall):.2f} s, {sum(one.cpu for one in ours) / rounds:.2f} s of CPU; httpx by hand "
-            f"{median(reached['httpx by hand']):.3f} ×, {middle(theirs, wall):.2f} s, "
+            f"{median_of(ours, wall):.2f} s, {sum(one.cpu for one in ours) / rounds:.2f} s of CPU; httpx by hand "
+            f"{median(reached['httpx by hand']):.3f} ×, {median_of(theirs, wall):.2f} s, "
             f"{sum(one.cpu for one in theirs) / rounds:.2f} s of CPU"
         )
         what = f"{len(keys):,} keys uploaded, {LATENCY * 1000:g} ms server, concurrency={concurrency}: of the bound"
@@ -57,11 +57,11 @@ async def _measure(served: Served, keys: list[str], *, rounds: int) -> Result:
 
 async def _round(served: Served, upload: Upload, keys: list[str], concurrency: int, reached: list[float]) -> Sample:
     """One upload on open connections; notes which part of the best rate that the server allows it reached."""
-    await upload([f"WARM-{number:019d}" for number in range(A_CALL * concurrency)])
+    await upload([f"WARM-{number:019d}" for number in range(KEYS_PER_CALL * concurrency)])
     served.counts()
     watch = Stopwatch()
     await upload(keys)
-    sample = watch.stop(-(-len(keys) // A_CALL))
+    sample = watch.stop(-(-len(keys) // KEYS_PER_CALL))
     counts = served.counts()
     assert (counts.lines, counts.requests) == (len(keys), sample.calls)
     reached.append(sample.calls / concurrency * counts.latency / sample.wall)
@@ -84,5 +84,5 @@ async def _by_hand(shared: httpx.AsyncClient, url: str, concurrency: int, keys: 
             (await shared.post(url, data=form)).raise_for_status()
 
     async with anyio.create_task_group() as group:
-        for start in range(0, len(different), A_CALL):
-            group.start_soon(send, different[start : start + A_CALL])
+        for start in range(0, len(different), KEYS_PER_CALL):
+            group.start_soon(send, different[start : start + KEYS_PER_CALL])

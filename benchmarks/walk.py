@@ -4,7 +4,7 @@ import asyncio
 from functools import partial
 from statistics import median
 
-from benchmarks.measuring import Result, Row, Sample, Stopwatch, cpu_each, interleaved, middle, ratio, wall
+from benchmarks.measuring import Result, Row, Sample, Stopwatch, cpu_each, median_of, ratio, run_in_turns, wall
 from benchmarks.peers import PRODUCT, client
 from benchmarks.server import ROWS
 from benchmarks.serving import Served, serving
@@ -28,9 +28,9 @@ async def _measure(served: Served, *, pages: int, rounds: int) -> Result:
         arms = {
             str(prefetch): partial(_walk, served, gatepay, pages, prefetch, reached[prefetch]) for prefetch in reached
         }
-        samples = await interleaved(arms, rounds=rounds)
+        samples = await run_in_turns(arms, rounds=rounds)
     one, eight = samples["1"], samples[str(AHEAD)]
-    beside = f"{middle(eight, wall):.2f} s against {middle(one, wall):.2f} s"
+    beside = f"{median_of(eight, wall):.2f} s against {median_of(one, wall):.2f} s"
     what = f"{pages} pages walked, {LATENCY * 1000:g} ms server, prefetch={AHEAD}"
     return Result(
         [
@@ -44,10 +44,10 @@ async def _measure(served: Served, *, pages: int, rounds: int) -> Result:
             Row(
                 what=f"{what}: CPU a page",
                 goal=CPU,
-                value=middle(eight, cpu_each),
+                value=median_of(eight, cpu_each),
                 at_most=True,
                 unit="µs",
-                beside=f"prefetch=1 {middle(one, cpu_each):.0f} µs",
+                beside=f"prefetch=1 {median_of(one, cpu_each):.0f} µs",
             ),
         ]
     )

@@ -127,7 +127,7 @@ class Result:
 
 
 def main(arguments: list[str]) -> int:
-    """Run all starts, or the parts named, and print the table."""
+    """Run all combinations in STARTS, or only the named parts, and print the table."""
     asked = arguments[: arguments.index("--")] if "--" in arguments else arguments
     rest = arguments[len(asked) + 1 :]
     starts: list[tuple[str, ...]] = [(name,) for name in asked] if asked else list(STARTS)
@@ -165,7 +165,7 @@ def tried(names: tuple[str, ...], place: Path, options: list[str]) -> Result:
         return Result(not_tried=f"there is no {missing[0]}")
     user = any(part.user for part in parts)
     if user and os.geteuid() != 0:
-        return Result(not_tried="it is an ordinary user already who starts them")
+        return Result(not_tried="it needs root, to switch to an ordinary user")
     environ = dict(os.environ)
     for name, value in [each for part in parts for each in part.environ.items()]:
         environ.pop(name, None)

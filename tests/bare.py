@@ -1,5 +1,5 @@
 """
-Checks an install without extras: it imports, makes a call, and installs no other packages than EXPECTED.
+Checks an install without extras: the package imports and makes a call, and only the packages in EXPECTED are installed.
 
 `nox -s bare` runs this without pytest. It prints what it found; the status is 1 if something is unexpected.
 """

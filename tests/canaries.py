@@ -1,4 +1,4 @@
-"""Puts secrets into every part of a reply, and finds remains of them in a text."""
+"""Puts secrets into every part of a reply, and finds traces of them in a text."""
 
 import html
 import json
@@ -41,7 +41,7 @@ def remains(secret: str, text: str) -> list[str]:
 
 
 def replies(secret: str) -> Iterator[tuple[str, bytes]]:
-    """Yield replies that contain *secret*, each in another place, with the name of the place."""
+    """Yield replies that contain *secret* in different places, each with the name of the place."""
     raw = secret.encode()
     row = {"id": 1, "admin_id": 1, "pay_product_id": 8, "pay_order_id": 0, "content": secret, "createtime": 1}
     rows = [{**row, "updatetime": 1, "status": "soldin"}]
@@ -81,8 +81,8 @@ def replies(secret: str) -> Iterator[tuple[str, bytes]]:
     yield "a list in JSON", of(json.dumps([secret, secret]).encode())
     yield "text in JSON", of(json.dumps(secret).encode())
     yield "cut JSON", of(json.dumps(whole).encode()[:-4])
-    yield "no UTF-8", of(b'{"code": 100, "msg": "' + raw + b'\xff"}')
-    yield "a byte order mark too many", of(b"\xef\xbb\xbf\xef\xbb\xbf" + json.dumps(whole).encode())
+    yield "invalid UTF-8", of(b'{"code": 100, "msg": "' + raw + b'\xff"}')
+    yield "two byte-order marks", of(b"\xef\xbb\xbf\xef\xbb\xbf" + json.dumps(whole).encode())
     for name, change in (
         ("message", {"msg": f"错误：{secret}。"}),
         ("data", {"data": secret}),

@@ -1,4 +1,4 @@
-"""The rows of every_command.py: a command line for each command, what it takes, and what it must end with."""
+"""The rows of every_command.py: a command line for each command, with its input and its expected exit status."""
 
 import os
 import re
@@ -18,7 +18,7 @@ FILES = {
 
 @define
 class Shop:
-    """The sandbox that all of them talk to."""
+    """The sandbox that all commands call."""
 
     appkey: str
     appsecret: str
@@ -33,7 +33,7 @@ class Shop:
 
     @classmethod
     def of(cls, told: dict[str, Any]) -> "Shop":
-        """The shop that `gatepay sandbox --json` tells of."""
+        """Return the shop from the output of `gatepay sandbox --json`."""
         environ = {
             name: value for name, value in os.environ.items() if name in ("PATH", "PYTHONPATH", "SSL_CERT_FILE", "TZ")
         } | {
@@ -54,16 +54,17 @@ class Row:
     A command line.
 
     Attributes:
-        name: Of the command; with more behind a comma, if it is there more than once.
-        words: The command line. `{order}` is an order number of its own, `{job}` a job, and so on: fields of the shop.
-        status: What it ends with, where nothing keeps it from its work.
-        full_disk: What it ends with where its own files can't be written.
-        typed: What it asks for, and the field of the shop to type then; without a terminal, the lines it reads.
-        queue: Whether it needs a queue with uploads in it.
-        until: What it says when it is to be interrupted, as it would go on for ever.
-        without: Variants of conditions that it can't have.
+        name: The command; a second row for the same command adds a comma and a remark.
+        words: The command line. `arguments` replaces placeholders such as `{order}` (a new order number).
+        status: The normal exit status.
+        full_disk: The exit status if the command can't write its own files; None: the normal one.
+        closed: The exit status if standard output is closed; None: the normal one.
+        typed: Each prompt, and the field of the shop to type there. Without a terminal the command reads them as lines.
+        queue: Whether the command needs a queue that contains uploads.
+        until: A pattern in the output at which to interrupt a command that never ends by itself.
+        without: The variants of conditions that are skipped for this row.
         waits: Whether it waits for a server.
-        reveals: Whether it shows secrets, as it is meant to.
+        reveals: Whether the command is meant to show secrets.
     """
 
     name: str
@@ -85,7 +86,7 @@ class Row:
         return "," not in self.name
 
     def arguments(self, shop: Shop) -> list[str]:
-        """What stands behind `gatepay`."""
+        """Return the arguments of `gatepay`."""
         facts = {
             "order": f"order-2026-1128-{next(_numbers):04d}-a", "placed": ORDER, "url": shop.base_url, "token": TOKEN,
             "callback": shop.callback, "forged": re.sub(r"realprice=0", "realprice=9", shop.callback),

@@ -1,4 +1,4 @@
-"""What every_command.py asks of each cell: what must not be in the output, and what the command must end with."""
+"""The rules by which every_command.py judges a cell: what the output must not contain, and the exit status."""
 
 import json
 import re
@@ -13,7 +13,7 @@ ESCAPES = re.compile(r"\x1b\[[?\d;]*[A-Za-z]")
 COLOUR = re.compile(r"\x1b\[[\d;]*(?<!\d)(?:3[0-8]|4[0-8]|9[0-7])[\d;]*m")
 TIMED = re.compile(r"[\d,.]+(?:/s|ms|s)")  # a speed or a duration, which differs between two runs
 CARD_KEYS = re.compile(r"(?:WINTER|SPRING)-\d{4}-KEY")
-# Words of an English sentence that a Chinese one has no use for; names, commands and options are none.
+# Words that may appear in a Chinese text: names, commands, options and so on. All other words are English prose.
 NAMES = frozenset(
     """
     GatePay JSON CSV TSV Excel UTF ASCII URL HTTP HTTPS TCP DNS TLS HTML MiB ms QR Ctrl Enter macOS Windows
@@ -21,13 +21,13 @@ NAMES = frozenset(
     wechat onecode pending success export Open Jan httpx anyio msgspec typer rich uvicorn App Unix id stock
     price realprice type extend custom sign content durable uploads upload keys work auto eight nonsense first
     second Connect call failed OpenSSL SVIP MissingParameterError doctor pay page fields default skip
-    """.split()  # noqa: SIM905 -- a list of a hundred lines is no easier to read
+    """.split()  # noqa: SIM905 -- a list with a hundred lines is harder to read
 )
 
 
 @define
 class Outcome:
-    """What became of a process."""
+    """The result of a process."""
 
     status: int = -1
     out: str = ""
@@ -38,7 +38,7 @@ class Outcome:
 def judge(
     seen: Outcome, row: Row, shop: Shop, condition: str, variant: str, *, columns: int | None, wide: str, writes: bool
 ) -> list[str]:
-    """What is wrong with it, in a few words each."""
+    """Return what is wrong with the outcome, in a few words each."""
     everything = seen.out + seen.err
     found = []
     if seen.hung:
@@ -67,21 +67,21 @@ def judge(
 
 
 def wrong_status(status: int, row: Row, variant: str, *, writes: bool) -> str:
-    """What the status should be; empty: it is right."""
-    right = {row.status}
+    """Return the expected status if *status* is wrong; empty: it is correct."""
+    expected = {row.status}
     if variant == ">/dev/full" and writes:
-        right = {5}
+        expected = {5}
     elif variant == "| true" and writes:
-        right = {141}
+        expected = {141}
     elif variant == ">&-" and row.closed is not None:
-        right = {row.closed}
+        expected = {row.closed}
     elif variant == FULL_DISK and row.full_disk is not None:
-        right = {row.full_disk}
-    return "" if status in right else " or ".join(map(str, right))
+        expected = {row.full_disk}
+    return "" if status in expected else " or ".join(map(str, expected))
 
 
 def is_json(line: str) -> bool:
-    """Whether a program can read it."""
+    """Whether *line* is a JSON object."""
     try:
         return isinstance(json.loads(line), dict)
     except ValueError:
@@ -89,7 +89,7 @@ def is_json(line: str) -> bool:
 
 
 def wrong_lines(text: str, columns: int, wide: str, *, translated: bool) -> Iterator[str]:
-    """Lines that the terminal breaks, and what is broken over two lines."""
+    """Yield lines that are too wide for the terminal, and words that are broken over two lines."""
     plain, wide = (ESCAPES.sub("", re.sub(r"[^\n]*\r(?!\n)", "", each.replace("\r\n", "\n"))) for each in (text, wide))
     for line in plain.splitlines():
         too_long = max((cell_len(word) for word in line.split()), default=0) > columns - (
@@ -115,7 +115,7 @@ def wrong_lines(text: str, columns: int, wide: str, *, translated: bool) -> Iter
 
 
 def english(text: str) -> Iterator[str]:
-    """English in a Chinese text."""
+    """Yield English words in a Chinese text."""
     for line in ESCAPES.sub("", text).splitlines():
         if re.match(r"  gatepay |用法", line):
             continue

@@ -1,5 +1,5 @@
 """
-A worker in a process of its own.
+Runs a durable worker in its own process.
 
     python durable_worker.py '{"database": "sqlite:///…", "spool": "…", "base_url": "…", "worker": {"concurrency": 4}}'
 

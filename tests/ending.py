@@ -1,8 +1,8 @@
 """
-SIGTERM ends a run of the tests at once, with every process that it has started.
+A pytest plugin that makes SIGTERM end a test run at once, with every process that it has started.
 
-A plugin for pytest, also for the workers of pytest-xdist. By default SIGTERM ends only the Python process itself: its
-xdist workers would run for up to 15 more seconds, and the tests' servers and programs for ever.
+It also works in the workers of pytest-xdist. By default SIGTERM ends only the Python process itself: its xdist workers
+would run for up to 15 more seconds, and the tests' servers and programs for ever.
 """
 
 import os
@@ -94,12 +94,12 @@ def _parents() -> Iterator[tuple[int, int]]:
     for folder in _PROC.iterdir():
         if folder.name.isdecimal():
             with suppress(OSError):
-                # "12 (any name) S 7 …": a name may hold blanks and brackets.
+                # "12 (any name) S 7 …": a name may contain spaces and parentheses.
                 yield int(folder.name), int((folder / "stat").read_bytes().rpartition(b")")[2].split()[1])
 
 
 def _with(*settings: str) -> Iterator[int]:
-    """Yield the processes that were started with these environment variables; none without /proc."""
+    """Yield the IDs of the processes that were started with these environment variables; none without /proc."""
     wanted = {setting.encode() for setting in settings}
     for folder in _PROC.iterdir() if _PROC.is_dir() else ():
         if folder.name.isdecimal():

@@ -1,13 +1,14 @@
 """
-Every command of `gatepay`, under every condition of a terminal that its users have: a table of what is wrong.
+Runs every command of `gatepay` in different terminals, pipes and languages, and prints a table of what is wrong.
 
-    python tests/every_command.py                   all of it, as a table in Markdown
-    python tests/every_command.py pay "keys export" only these
-    python tests/every_command.py --show 40 pay     and what they print, in a terminal of 40 columns
-    python tests/every_command.py --first-output    how soon each command that waits for a server says something
+    python tests/every_command.py                   all commands, as a table in Markdown
+    python tests/every_command.py pay "keys export" only these commands
+    python tests/every_command.py --show 40 pay     also their output, in a terminal of 40 columns
+    python tests/every_command.py --first-output    how soon each command that waits for a server writes something
 
-Each cell is a process with its own streams, forked from this one, which has imported everything. A command that has no
-row in command_rows.py is an error. `nox -s commands` runs all of it, and the slow tests a part.
+Each cell of the table is a process with its own streams. It is forked from this one, which has already imported
+everything. A command without a row in command_rows.py is an error. `nox -s commands` runs all commands, and the slow
+tests run some.
 """
 
 import atexit
@@ -45,7 +46,7 @@ from gatepay_async.cli.entry import main
 CONDITIONS = ("wide", "40 columns", "piped", "NO_COLOR", "--json", "zh", "closed stdout", "full disk")
 COMMANDS_WITH_A_ROW = frozenset(row.name for row in ROWS)
 COLUMNS = {"wide": 200, "40 columns": 40, "NO_COLOR": 80, "zh": 60}  # of a terminal
-PATIENCE = 60.0  # seconds, on a machine that has much else to do
+PATIENCE = 60.0  # seconds; generous, because the machine may be busy
 _MIB = 1 << 20
 RECEIVER = """
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -68,8 +69,9 @@ class Cell:
     A command line under one condition, and the process that runs it.
 
     Attributes:
-        stdout: The end that is read; -1: nobody reads it.
-        folder: Its own: HOME, the settings and the working directory.
+        folder: The cell's HOME and working directory.
+        fds: The file descriptors that we read, with the name of the stream: ``out`` or ``err``.
+        said: The output so far, by stream.
     """
 
     row: Row
@@ -87,7 +89,7 @@ class Cell:
 
 
 def command_paths(command: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
-    """The names of all commands: `keys upload`."""
+    """Yield the names of all commands, such as `keys upload`."""
     inner = getattr(command, "commands", {})
     for name, each in inner.items():
         yield from command_paths(each, (*path, name))
@@ -96,7 +98,7 @@ def command_paths(command: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
 
 
 def cells_of(row: Row, shop: Shop, folder: Path, condition: str) -> Iterator[Cell]:
-    """The command, and its help; in two variants, where one condition is two."""
+    """Yield the cells of a row: the command and its help. Some conditions have two variants."""
     variants = {"closed stdout": (">&-", "| true"), "full disk": (">/dev/full", FULL_DISK)}.get(condition, ("",))
     shared = {"--json": ["--json"], "zh": ["--lang", "zh"]}.get(condition, [])
     for variant in variants:
@@ -110,7 +112,7 @@ def cells_of(row: Row, shop: Shop, folder: Path, condition: str) -> Iterator[Cel
 
 
 def prepare(cell: Cell, shop: Shop, template: Path) -> None:
-    """Give it a home, with the files and the queue of uploads that its command needs."""
+    """Create the cell's folder, with the files and the queue of uploads that its command needs."""
     cell.folder.mkdir(parents=True)
     if cell.row.queue:
         shutil.copytree(template, cell.folder, dirs_exist_ok=True)
@@ -121,7 +123,7 @@ def prepare(cell: Cell, shop: Shop, template: Path) -> None:
 
 
 def start(cell: Cell, shop: Shop) -> None:
-    """Fork the process."""
+    """Fork the cell's process."""
     columns = COLUMNS.get(cell.condition)
     environ = shop.environ | {"HOME": str(cell.folder), "XDG_CONFIG_HOME": str(cell.folder), "TMPDIR": str(cell.folder)}
     environ |= {"NO_COLOR": "1"} if cell.condition == "NO_COLOR" else {}
@@ -144,15 +146,15 @@ def start(cell: Cell, shop: Shop) -> None:
     cell.began = time.monotonic()
     cell.pid = os.fork()
     if cell.pid == 0:
-        become(cell, ends, environ)
+        run_in_child(cell, ends, environ)
     for end in set(ends):
         os.close(end)
 
 
-def become(cell: Cell, ends: list[int], environ: dict[str, str]) -> None:
-    """Be the process that was forked: run the command, and end as Python does."""
+def run_in_child(cell: Cell, ends: list[int], environ: dict[str, str]) -> None:
+    """Run the command in the forked process, and exit as Python does."""
     status = 1
-    atexit._clear()  # what this program leaves is its own to tidy up
+    atexit._clear()  # the handlers of this program must run in this program only
     try:
         os.setsid()
         signal.signal(signal.SIGINT, signal.default_int_handler)  # this program may have been started with nohup
@@ -170,7 +172,7 @@ def become(cell: Cell, ends: list[int], environ: dict[str, str]) -> None:
         os.chdir(cell.folder)
         tempfile.tempdir = None
         sys.argv = ["gatepay", *cell.arguments]
-        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 -- as Python does when it begins
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 -- as Python does at start
         stdout: Any = None if cell.variant == ">&-" else open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 -- as above
         sys.stdout = stdout
         stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115 -- as above
@@ -190,20 +192,20 @@ def become(cell: Cell, ends: list[int], environ: dict[str, str]) -> None:
         except OSError as error:
             os.write(2, f"Exception ignored: {error}".encode())
             status = 120
-    except BaseException:  # noqa: BLE001 -- a mistake of this program's
+    except BaseException:  # noqa: BLE001 -- a bug in this program
         os.write(2, traceback.format_exc().encode())
     finally:
         os._exit(status)
 
 
-def read(cells: list[Cell], shop: Shop) -> None:
-    """Read what they say, type what they ask for, and interrupt those that would go on for ever."""
+def read_output(cells: list[Cell], shop: Shop) -> None:
+    """Read the output of *cells*, type what they ask for, and interrupt those that never end by themselves."""
     fds = {fd: cell for cell in cells for fd in cell.fds}
     for fd in select.select(list(fds), [], [], 1)[0] if fds else ():
         cell = fds[fd]
         try:
             data = os.read(fd, 65_536)
-        except OSError:  # how Linux says that the other side of a terminal is closed
+        except OSError:  # Linux raises this when the other side of a terminal is closed
             data = b""
         if not data:
             os.close(fd)
@@ -222,13 +224,13 @@ def read(cells: list[Cell], shop: Shop) -> None:
 
 
 def run_all(cells: list[Cell], shop: Shop, at_once: int) -> None:
-    """Run them, some at a time."""
+    """Run *cells*, at most *at_once* at a time."""
     left, running = list(reversed(cells)), list[Cell]()
     while left or running:
         while left and len(running) < at_once:
             running.append(left.pop())
             start(running[-1], shop)
-        read(running, shop)
+        read_output(running, shop)
         for cell in list(running):
             if time.monotonic() - cell.began > PATIENCE:
                 os.kill(cell.pid, signal.SIGKILL)
@@ -241,8 +243,8 @@ def run_all(cells: list[Cell], shop: Shop, at_once: int) -> None:
             cell.outcome.out, cell.outcome.err = (cell.said[name].decode(errors="replace") for name in ("out", "err"))
 
 
-def fill(folder: Path) -> None:
-    """Leave no room on that disk."""
+def fill_disk(folder: Path) -> None:
+    """Fill the disk of *folder*."""
     for size in (_MIB, 4096, 1):
         try:
             with (folder / f"full-{size}").open("wb", buffering=0) as file:
@@ -254,7 +256,7 @@ def fill(folder: Path) -> None:
 
 
 def make_template(shop: Shop, folder: Path) -> None:
-    """A queue with an upload that is done, and one that waits; an order, and the query of its callback."""
+    """Create a queue with a finished and a waiting upload; also an order, and the query of its callback."""
     lines = {name: "".join(f"{name.upper()}-{number:05d}\n" for number in range(700)) for name in ("first", "second")}
     shop.files |= lines
 
@@ -262,7 +264,7 @@ def make_template(shop: Shop, folder: Path) -> None:
         cell = Cell(Row("setup", ""), "piped", "", ["--json", *words.split()], folder)
         start(cell, shop)
         while cell.fds:
-            read([cell], shop)
+            read_output([cell], shop)
         status = os.waitpid(cell.pid, 0)[1]
         assert status == 0, cell.said
         return json.loads(cell.said["out"])
@@ -278,7 +280,7 @@ def make_template(shop: Shop, folder: Path) -> None:
 
 
 def measure_first_output(rows: list[Row], shop: Shop) -> None:
-    """Seconds until each says something in a terminal, while its server keeps it waiting."""
+    """Print how soon each command writes something in a terminal while its server doesn't respond."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/api/"
         print("| command | first output (s), the fastest of 3 |\n| --- | --- |")
@@ -296,7 +298,7 @@ def measure_first_output(rows: list[Row], shop: Shop) -> None:
 
 
 def first_output(shop: Shop, cell: Cell, environ: dict[str, str]) -> float:
-    """Seconds until a new process of that command says something."""
+    """Return the seconds until a new process of that command writes something."""
     ours, theirs = pty.openpty()
     began = time.monotonic()
     process = subprocess.Popen(
@@ -311,8 +313,8 @@ def first_output(shop: Shop, cell: Cell, environ: dict[str, str]) -> float:
     return seconds
 
 
-def on_a_full_disk() -> Path | None:
-    """A disk of a few MiB that only this process sees, if the user may make one; it begins this program anew."""
+def mount_small_disk() -> Path | None:
+    """Return a small disk that only this process sees, if the user may mount one. Restarts this program."""
     if mounted := os.environ.get("EVERY_COMMAND_DISK"):
         return Path(mounted)
     unshare = shutil.which("unshare")
@@ -334,7 +336,7 @@ def on_a_full_disk() -> Path | None:
 
 
 def main_program(arguments: list[str]) -> int:
-    disk = on_a_full_disk()
+    disk = mount_small_disk()
     shown = arguments[arguments.index("--show") + 1] if "--show" in arguments else ""
     names = [each for each in arguments if not each.startswith("--") and each != shown]
     missing = set(command_paths(get_command(app))) - COMMANDS_WITH_A_ROW
@@ -368,7 +370,7 @@ def main_program(arguments: list[str]) -> int:
                     cell.folder = disk / cell.folder.name
                 prepare(cell, shop, folder / "template")
             if disk is not None:
-                fill(disk)
+                fill_disk(disk)
             run_all(cells, shop, at_once=2 * (os.cpu_count() or 1))
         finally:
             for process in (server, receiver):
@@ -382,7 +384,7 @@ def main_program(arguments: list[str]) -> int:
 
 
 def show_table(rows: list[Row], cells: list[Cell], shop: Shop) -> int:
-    """Print it; 1, if anything is wrong."""
+    """Print the table. Return 1 if anything is wrong."""
     wide = {cell.row.name: cell.outcome.out for cell in cells if cell.condition == "wide"}
     piped = {cell.row.name: cell.outcome.out for cell in cells if cell.condition == "piped"}
     wrong: dict[tuple[str, str], list[str]] = {}

@@ -1,7 +1,7 @@
 """
-Ends a hanging test within a minute, and prints its name and all stacks.
+A pytest plugin that ends a hanging test within a minute, and prints its name and all stacks.
 
-A plugin for pytest, with two layers:
+It has two layers:
 
 1. An alarm fails the test. It repeats every few seconds, so that it also fails a hanging teardown. The run goes on.
 2. If the test ignores the alarm, a thread that doesn't need the GIL ends the process. pytest-xdist prints the test's

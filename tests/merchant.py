@@ -31,18 +31,18 @@ class Merchant:
         self._commit = store.commit
         store.commit = self.commit  # type: ignore[method-assign]  # to hang in it
         self.app = CallbackApp(
-            self.handle, appkey=SHOP.appkey, appsecret=SHOP.appsecret, store=store, on_event=self.hear, timeout=20
+            self.handle, appkey=SHOP.appkey, appsecret=SHOP.appsecret, store=store, on_event=self.on_event, timeout=20
         )
 
     async def handle(self, callback: Callback) -> None:
         with (self._folder / "handled").open("a") as log:
             log.write(f"{callback.order_id}\n")
-        self._give(callback)
+        self._deliver_once(callback)
         while not (self._folder / "go").exists():
             await asyncio.sleep(0.005)
-        await self._here("handler")
+        await self._stop_at("handler")
 
-    def _give(self, callback: Callback) -> None:
+    def _deliver_once(self, callback: Callback) -> None:
         """Deliver exactly once: ``paid.order_id`` is unique, and the goods are recorded in the same transaction."""
         shop = sqlite3.connect(self._folder / "shop.sqlite3", timeout=20)
         with shop:
@@ -54,13 +54,13 @@ class Merchant:
         shop.close()
 
     async def commit(self, claim: Claim) -> bool:
-        await self._here("commit")
+        await self._stop_at("commit")
         return await self._commit(claim)
 
-    async def hear(self, _: CallbackEvent) -> None:
-        await self._here("answer")
+    async def on_event(self, _: CallbackEvent) -> None:
+        await self._stop_at("answer")
 
-    async def _here(self, name: str) -> None:
+    async def _stop_at(self, name: str) -> None:
         if name in (self._hang, self._block):
             (self._folder / f"hangs in {name}").touch()
         if name == self._block:

@@ -1,4 +1,4 @@
-"""A server whose every byte is a test's, segment by segment and record by record, on threads of its own."""
+"""A server in threads. Tests control every byte that it sends, by TCP segment and TLS record."""
 
 import json
 import random
@@ -17,19 +17,19 @@ from attrs import define, field
 
 
 def http(body: bytes, *, start: str = "HTTP/1.1 200 OK", headers: str = "") -> bytes:
-    """A whole reply."""
+    """Return a complete response."""
     return f"{start}\r\ncontent-length: {len(body)}\r\n{headers}\r\n".encode() + body
 
 
 def chunked(body: bytes, *, start: str = "HTTP/1.1 200 OK", headers: str = "", end: bytes = b"0\r\n\r\n") -> bytes:
-    """A whole reply in two chunks."""
+    """Return a complete response in two chunks."""
     head = f"{start}\r\n{headers}transfer-encoding: chunked\r\n\r\n".encode()
     parts = [part for part in (body[:7], body[7:]) if part]
     return head + b"".join(b"%x;note=x\r\n%b\r\n" % (len(part), part) for part in parts) + end
 
 
-def right_reply(path: str, form: dict[str, str]) -> bytes:
-    """The body of a success; what it gives names the request that it answers."""
+def success_reply(path: str, form: dict[str, str]) -> bytes:
+    """Return the body of a successful reply. Its data contains a value from the request."""
     if path.endswith("product/show"):
         data: Any = {"category": []}
     elif path.endswith("pay/create"):
@@ -47,7 +47,7 @@ def right_reply(path: str, form: dict[str, str]) -> bytes:
 
 @define(eq=False)
 class Connection:
-    """The server's end of one connection, with or without TLS; and what has been sent over it."""
+    """The server's end of one connection, with or without TLS."""
 
     raw: socket.socket
     number: int
@@ -55,7 +55,7 @@ class Connection:
     incoming: ssl.MemoryBIO = field(factory=ssl.MemoryBIO)
     outgoing: ssl.MemoryBIO = field(factory=ssl.MemoryBIO)
     lock: threading.Lock = field(factory=threading.Lock)
-    resting: bool = False
+    is_idle: bool = False
     requests: int = 0
 
     def wrap(self, context: ssl.SSLContext) -> None:
@@ -70,29 +70,29 @@ class Connection:
                 self._pass_on()
                 return
 
-    def seal(self, data: bytes) -> bytes:
-        """What goes over the network for *data*: one record of TLS, or as it is."""
+    def encrypt(self, data: bytes) -> bytes:
+        """Return the bytes to send for *data*: one TLS record, or *data* itself without TLS."""
         if self.tls is None:
             return data
         self.tls.write(data)
         return self.outgoing.read()
 
     def end(self) -> None:
-        """Say that nothing more will be sent, as TLS does; TCP's end follows."""
+        """Send TLS's close_notify. The caller closes TCP afterwards."""
         if self.tls is not None:
             with suppress(ssl.SSLWantReadError):
                 self.tls.unwrap()
             self._pass_on()
 
     def receive(self) -> bytes:
-        """Wait for something, and read it; whoever disturbs the rest does so before or after, never between."""
+        """Wait for data and read it. ``send_unasked`` can't interrupt between waking up and reading."""
         while True:
             if self.tls is not None:
                 with suppress(ssl.SSLWantReadError):
                     return self.tls.read(65536)
             select.select([self.raw], [], [])
             with self.lock:
-                self.resting = False
+                self.is_idle = False
                 if self.tls is None:
                     return self.raw.recv(65536)
                 self._take_in()
@@ -101,7 +101,7 @@ class Connection:
         return bool(select.select([self.raw], [], [], 0)[0])
 
     def close(self) -> None:
-        """Cut it off, also for the thread that waits for it."""
+        """Shut the connection down. This also wakes the thread that reads from it."""
         with suppress(OSError):
             self.raw.shutdown(socket.SHUT_RDWR)
 
@@ -118,7 +118,7 @@ class Connection:
 
 @define
 class Request:
-    """What was asked."""
+    """A request that the server has received."""
 
     path: str
     form: dict[str, str]
@@ -134,17 +134,17 @@ class OddServer:
     A server on loopback; a context manager.
 
     Args:
-        answer: Sends what it likes over the connection; raises ``ConnectionAbortedError`` to close it.
-        tls: With TLS.
-        greeting: What the first connection says before it is asked.
-        hasty: What the first connection says once it has the head of a request.
+        answer: Replies to a request over the connection. It raises ``ConnectionAbortedError`` to close the connection.
+        tls: Whether to use TLS.
+        greeting: Bytes to send on the first connection before any request.
+        hasty: Bytes to send on the first connection after the head of a request.
     """
 
     def __init__(self, answer: Answer, *, tls: bool, greeting: bytes = b"", hasty: bytes = b"") -> None:
         self._answer = answer
         self._greeting = greeting
         self._hasty = hasty
-        made: tuple[ssl.SSLContext | None, ssl.SSLContext | None] = contexts() if tls else (None, None)
+        made: tuple[ssl.SSLContext | None, ssl.SSLContext | None] = tls_contexts() if tls else (None, None)
         self._server_tls, self.client_tls = made
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=200)
         self.base_url = f"http{'s' if tls else ''}://localhost:{self._listener.getsockname()[1]}/api/"
@@ -157,31 +157,31 @@ class OddServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Who waits in accept() isn't woken by close().
+        # close() doesn't wake a thread that waits in accept().
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         accepting = self._threads[0]
-        accepting.join()  # or a connection that it has just taken would be closed by nobody
+        accepting.join()  # otherwise nobody would close a connection that it has just accepted
         for connection in self.connections:
             connection.close()
         for thread in self._threads:
             thread.join()
 
-    def disturb(self, data: bytes, choose: random.Random) -> bool:
-        """Send *data* over a connection that rests, if there is one that hasn't been asked again yet."""
-        resting = [connection for connection in self.connections if connection.resting]
-        if not resting:
+    def send_unasked(self, data: bytes, choose: random.Random) -> bool:
+        """Send *data* over an idle connection. Return whether there was one without a new request."""
+        is_idle = [connection for connection in self.connections if connection.is_idle]
+        if not is_idle:
             return False
-        connection = choose.choice(resting)
+        connection = choose.choice(is_idle)
         with connection.lock, suppress(OSError):
-            if connection.resting and not connection.is_asked():
-                connection.raw.sendall(connection.seal(data))
+            if connection.is_idle and not connection.is_asked():
+                connection.raw.sendall(connection.encrypt(data))
                 return True
         return False
 
     def wait(self, *_: object) -> None:
-        """Wait until the first connection has said its greeting."""
+        """Wait until the greeting was sent on the first connection."""
         self.greeted.wait()
 
     def _start(self, target: Callable[..., None], *arguments: object) -> None:
@@ -200,20 +200,20 @@ class OddServer:
     def _serve(self, connection: Connection) -> None:
         with ExitStack() as stack:
             stack.callback(connection.raw.close)
-            stack.callback(setattr, connection, "resting", False)
+            stack.callback(setattr, connection, "is_idle", False)
             stack.enter_context(suppress(OSError, ValueError))
             if self._server_tls is not None:
                 connection.wrap(self._server_tls)
             first = connection.number == 1
             if first and self._greeting:
-                connection.raw.sendall(connection.seal(self._greeting))
+                connection.raw.sendall(connection.encrypt(self._greeting))
             self.greeted.set()
             while True:
                 request = _read(connection, self._hasty if first else b"")
                 if request is None:
                     return
                 self._answer(connection, request)
-                connection.resting = True
+                connection.is_idle = True
 
 
 def _read(connection: Connection, hasty: bytes) -> Request | None:
@@ -225,7 +225,7 @@ def _read(connection: Connection, hasty: bytes) -> Request | None:
         data += part
     head, _, body = data.partition(b"\r\n\r\n")
     if hasty:
-        connection.raw.sendall(connection.seal(hasty))
+        connection.raw.sendall(connection.encrypt(hasty))
     length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
     while len(body) < length:
         part = connection.receive()
@@ -237,10 +237,10 @@ def _read(connection: Connection, hasty: bytes) -> Request | None:
     return Request(head.split()[1].decode(), form, body, connection.requests)
 
 
-def contexts(made: list[tuple[ssl.SSLContext, ssl.SSLContext]] = []) -> tuple[ssl.SSLContext, ssl.SSLContext]:  # noqa: B006 -- made once; a key takes a while
-    """The server's TLS and its client's."""
+def tls_contexts(made: list[tuple[ssl.SSLContext, ssl.SSLContext]] = []) -> tuple[ssl.SSLContext, ssl.SSLContext]:  # noqa: B006 -- created once, because creating a key is slow
+    """Return the TLS contexts of the server and of its client."""
     if not made:
-        authority: Any = trustme.CA()  # pyOpenSSL, which it also takes, is not here
+        authority: Any = trustme.CA()  # its types need pyOpenSSL, which is not installed
         server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         authority.issue_cert("localhost").configure_cert(server)
         authority.configure_trust(client)
@@ -248,8 +248,8 @@ def contexts(made: list[tuple[ssl.SSLContext, ssl.SSLContext]] = []) -> tuple[ss
     return made[0]
 
 
-def loops() -> Sequence[tuple[str, dict[str, Any]]]:
-    """The event loops that are here, as ``anyio.run`` takes them."""
+def event_loops() -> Sequence[tuple[str, dict[str, Any]]]:
+    """Return the event loops that are installed, as arguments of ``anyio.run``."""
     found: list[tuple[str, dict[str, Any]]] = [("asyncio", {}), ("trio", {})]
     if find_spec("uvloop") is not None:  # not on Windows
         found.append(("asyncio", {"use_uvloop": True}))

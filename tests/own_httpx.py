@@ -1,4 +1,4 @@
-"""The library that the clients and transports of users come from: httpx, or httpx2 where GATEPAY_TEST_HTTPX says so."""
+"""The httpx of users' own clients and transports: httpx, or httpx2 if GATEPAY_TEST_HTTPX says so."""
 
 import importlib
 import os

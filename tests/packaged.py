@@ -1,9 +1,10 @@
 """
-What is in the wheel and in the sdist: all that must be, and nothing else. Run by `nox -s build`, outside of pytest.
+Checks that the wheel and the sdist contain all required files and no others. `nox -s build` runs it, outside of pytest.
 
     python tests/packaged.py FOLDER
 
-Lists what it finds, folder by folder; ends with 1 if anything is strange, missing, or looks like a secret.
+It lists the files by folder. The exit status is 1 if a file is unexpected or missing, or contains something like a
+secret.
 """
 
 import re
@@ -37,33 +38,33 @@ NEEDED_IN_THE_SDIST = (
     "PKG-INFO",
 )
 TESTS = re.compile(r"(^|/)(tests?|test_\w+\.py|conftest\.py)(/|$)")
-# GatePay's secrets and signatures are 32 hex digits, and so are the names of the vendor's pictures.
+# GatePay's secrets and signatures have 32 hex digits. The names of GatePay's pictures do too, so they are excluded.
 SECRETS = {
     "32 hex digits": re.compile(rb"(?<![0-9A-Za-z])[0-9a-f]{32}(?![0-9A-Za-z]|\.(png|jpe?g))"),
     "a private key": re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY"),
     "a token": re.compile(rb"\b(ghp_|github_pat_|pypi-|AKIA|xox[bp]-|sk_live_)[0-9A-Za-z_-]{16}"),
-    "a path of somebody's": re.compile(rb"(?<![\w.])/(home|root|Users)/\w"),
+    "a path in a home folder": re.compile(rb"(?<![\w.])/(home|root|Users)/\w"),
 }
 LINK = re.compile(r"\]\((?!\w+:|#)([^)]+)\)")
-# Tests are full of secrets that open nothing, and of whatever else may look like one.
-MAY_LOOK_SO = re.compile(r"tests/")
+# Tests contain fake secrets, and other text that looks like a secret.
+MAY_LOOK_SECRET = re.compile(r"tests/")
 
 
-def wheel(path: Path) -> Contents:
-    """The files of a wheel."""
+def read_wheel(path: Path) -> Contents:
+    """Return the files of a wheel."""
     with ZipFile(path) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
-def sdist(path: Path) -> Contents:
-    """The files of an sdist, without the folder that all of them are in."""
+def read_sdist(path: Path) -> Contents:
+    """Return the files of an sdist, without their common folder."""
     with tarfile.open(path) as archive:
         files = {each.name: archive.extractfile(each) for each in archive.getmembers() if not each.isdir()}
         return {name.partition("/")[2]: b"" if file is None else file.read() for name, file in files.items()}
 
 
 def problems_of_a_wheel(files: Contents) -> Iterator[str]:
-    """What is wrong with it, a sentence each."""
+    """Yield what is wrong with a wheel, one sentence each."""
     yield from _strange(files, OF_THE_WHEEL, NEEDED_IN_THE_WHEEL)
     yield from (f"{name} is a test" for name in files if TESTS.search(name))
     if not any(name.endswith(".dist-info/licenses/LICENSE") for name in files):
@@ -73,9 +74,9 @@ def problems_of_a_wheel(files: Contents) -> Iterator[str]:
 
 
 def problems_of_an_sdist(files: Contents) -> Iterator[str]:
-    """As ``problems_of_a_wheel``; the tests are in it, so that whoever packages it further can run them."""
+    """Yield what is wrong with an sdist. It contains the tests, so that packagers can run them."""
     yield from _strange(files, OF_THE_SDIST, NEEDED_IN_THE_SDIST)
-    yield from _secrets({name: content for name, content in files.items() if not MAY_LOOK_SO.match(name)})
+    yield from _secrets({name: content for name, content in files.items() if not MAY_LOOK_SECRET.match(name)})
 
 
 def _strange(files: Contents, known: re.Pattern[str], needed: tuple[str, ...]) -> Iterator[str]:
@@ -84,7 +85,7 @@ def _strange(files: Contents, known: re.Pattern[str], needed: tuple[str, ...]) -
 
 
 def _relative_links(files: Contents) -> Iterator[str]:
-    """A package index shows the README far from the files beside it."""
+    """Yield relative links in the README: on a package index they lead nowhere."""
     for name, content in files.items():
         if name.endswith(".dist-info/METADATA"):
             yield from (f"{name} links to {target}, which is relative" for target in LINK.findall(content.decode()))
@@ -93,16 +94,16 @@ def _relative_links(files: Contents) -> Iterator[str]:
 def _secrets(files: Contents) -> Iterator[str]:
     for name, content in files.items():
         for kind, look in SECRETS.items():
-            # Never what it is.
+            # Don't print the secret itself.
             yield from (f"{name}, byte {found.start()}: {kind}" for found in look.finditer(content))
 
 
 def main(folder: Path) -> int:
-    """Look into both."""
+    """Check the wheel and the sdist in *folder*. Return the exit status."""
     problems: list[str] = []
     for path, read, look in (
-        (next(folder.glob("*.whl")), wheel, problems_of_a_wheel),
-        (next(folder.glob("*.tar.gz")), sdist, problems_of_an_sdist),
+        (next(folder.glob("*.whl")), read_wheel, problems_of_a_wheel),
+        (next(folder.glob("*.tar.gz")), read_sdist, problems_of_an_sdist),
     ):
         files = read(path)
         folders = Counter(str(PurePosixPath(name).parent) for name in files)
@@ -110,7 +111,7 @@ def main(folder: Path) -> int:
         for name, count in sorted(folders.items()):
             print(f"  {count:4} {name}")
         problems += [f"{path.name}: {problem}" for problem in look(files)]
-    print("\n".join(problems) or "all of it is known, and nothing looks like a secret")
+    print("\n".join(problems) or "no unexpected files, and nothing looks like a secret")
     return bool(problems)
 
 

@@ -1,12 +1,11 @@
 """
-How far data travels through the package.
+Counts the files and functions of the package that a call runs through.
 
-    python tests/paths.py            the figures
-    python tests/paths.py --names    … and each function that they count
+    python tests/paths.py            the counts
+    python tests/paths.py --names    the counts, and the name of each function
 
-Counted are the files and functions of the package that one more call enters once everything is warm, the modules that
-import each other in a circle, and how often the command opens the file that it uploads. The sandbox, which is the other
-end, is left out.
+A first call, which isn't counted, imports and caches everything. The sandbox isn't counted. The program also counts
+import cycles, and how often the command opens the file that it uploads.
 """
 
 import ast
@@ -39,17 +38,17 @@ Way = Callable[[AsyncGatePay, int], Awaitable[None]]
 @frozen
 class Entered:
     """
-    What ran of the package.
+    The functions of the package that ran.
 
     Attributes:
-        functions: ``client.py: AsyncGatePay.send``, for example.
+        functions: Each as ``client.py: AsyncGatePay.send``, for example.
     """
 
     functions: tuple[str, ...]
 
     @property
     def files(self) -> set[str]:
-        """Their files."""
+        """The files that contain these functions."""
         return {each.partition(":")[0] for each in self.functions}
 
     def __str__(self) -> str:
@@ -57,8 +56,8 @@ class Entered:
 
 
 @contextmanager
-def recorded() -> Generator[set[CodeType]]:
-    """Note the code of each function that is entered, in every thread that begins meanwhile, and in this one."""
+def record_code() -> Generator[set[CodeType]]:
+    """Record the code of each function that is entered, in this thread and in threads that start meanwhile."""
     codes: set[CodeType] = set()
 
     def note(frame: FrameType, event: str, _: object) -> None:
@@ -74,8 +73,8 @@ def recorded() -> Generator[set[CodeType]]:
         threading.setprofile(None)
 
 
-def of_the_package(codes: set[CodeType]) -> Entered:
-    """Those of *codes* that are ours; a comprehension is part of the function around it."""
+def in_package(codes: set[CodeType]) -> Entered:
+    """Return the functions in *codes* that are in the package. Comprehensions belong to the function around them."""
     named: set[str] = set()
     for code in codes.copy():  # threads may still add to it
         path = Path(code.co_filename)
@@ -87,7 +86,7 @@ def of_the_package(codes: set[CodeType]) -> Entered:
 
 
 async def pay(gatepay: AsyncGatePay, number: int) -> None:
-    """One payment, over the client's own pool."""
+    """Make one payment over the client's own pool."""
     order = f"T-{number}-X"
     await gatepay.create_payment(
         product_id=PRODUCT, product_num=1, pay_type="alipay", out_order_id=order, custom="terry@example.com"
@@ -95,32 +94,32 @@ async def pay(gatepay: AsyncGatePay, number: int) -> None:
 
 
 async def read_page(gatepay: AsyncGatePay, number: int) -> None:
-    """One page of a listing that is walked."""
+    """Read one page of a listing."""
     async for _ in gatepay.list_card_keys(PRODUCT, page=number).pages():
         break
 
 
 async def entered_by(way: Way) -> Entered:
-    """What the second time enters."""
+    """Return the functions that the second use of *way* enters."""
     with Sandbox() as sandbox:
         async with (
             sandbox.serve() as url,
             AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=url) as gatepay,
         ):
             await way(gatepay, 1)
-            with recorded() as codes:
+            with record_code() as codes:
                 await way(gatepay, 2)
-    return of_the_package(codes)
+    return in_package(codes)
 
 
 async def entered_by_a_batch(folder: Path) -> Entered:
-    """What an open worker enters to send one batch, from a second job on."""
+    """Return the functions that an open worker enters to send one batch of a second job."""
     with Sandbox() as sandbox:
         async with sandbox.serve() as url:
             connect = partial(AsyncGatePay, sandbox.appkey, sandbox.appsecret, base_url=url)
             uploads = DurableUploads(connect, database=f"sqlite:///{folder / 'uploads.sqlite3'}")
             async with uploads.submitter() as submit, uploads.worker(concurrency=1):
-                with recorded() as codes:  # before any thread of the worker begins its work
+                with record_code() as codes:  # before any thread of the worker begins its work
                     for number in (1, 2):
                         file = folder / f"{number}.txt"
                         file.write_text("\n".join(f"KEY-{number}-{each}" for each in range(500)), "utf-8")
@@ -128,12 +127,12 @@ async def entered_by_a_batch(folder: Path) -> Entered:
                         if number == 2:
                             codes.clear()
                         await job.wait(every=0.01)
-    return of_the_package(codes)
+    return in_package(codes)
 
 
 @cache
-def opened() -> list[str]:
-    """The names of the files that are opened from now on."""
+def opened_files() -> list[str]:
+    """Return a list to which the name of each file is added that is opened from now on."""
     names: list[str] = []
 
     def note(event: str, arguments: tuple[object, ...]) -> None:
@@ -144,8 +143,8 @@ def opened() -> list[str]:
     return names
 
 
-def opens_of_an_upload(folder: Path) -> int:
-    """How often ``gatepay keys upload`` opens its file."""
+def count_opens(folder: Path) -> int:
+    """Return how often ``gatepay keys upload`` opens its file."""
     file = folder / "keys.txt"
     file.write_text("AAA\nBBB\n", "utf-8")
     with (
@@ -155,7 +154,7 @@ def opens_of_an_upload(folder: Path) -> int:
     ):
         variables = {"APPKEY": sandbox.appkey, "APPSECRET": sandbox.appsecret, "BASE_URL": url}
         environment = {f"GATEPAY_{name}": value for name, value in variables.items()}
-        names = opened()
+        names = opened_files()
         names.clear()
         result = CliRunner().invoke(app, ["keys", "upload", "--product", str(PRODUCT), str(file)], env=environment)
         count = names.count(str(file))
@@ -164,8 +163,8 @@ def opens_of_an_upload(folder: Path) -> int:
     return count
 
 
-def cycles() -> list[set[str]]:
-    """The sets of modules that import each other in a circle, imports for type checkers included."""
+def import_cycles() -> list[set[str]]:
+    """Return the sets of modules that import each other in a cycle, including imports for type checkers."""
     modules = {
         ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
         for path in PACKAGE.rglob("*.py")
@@ -185,7 +184,7 @@ def cycles() -> list[set[str]]:
 
 
 def imported_by(path: Path, known: set[str]) -> set[str]:
-    """The modules of the package that a file imports, wherever in it; a package's own face counts where it is named."""
+    """Return the modules of the package that a file imports, at its top or inside functions."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
@@ -197,7 +196,7 @@ def imported_by(path: Path, known: set[str]) -> set[str]:
 
 
 def main() -> None:
-    """Print the figures."""
+    """Print the counts."""
     lines: list[str] = []
     with TemporaryDirectory() as folder:
         entered = {
@@ -209,9 +208,9 @@ def main() -> None:
             lines.append(f"{what}: {each}")
             if "--names" in sys.argv:
                 lines += [f"    {function}" for function in each.functions]
-        lines.append(f"`gatepay keys upload` opens its file: {opens_of_an_upload(Path(folder))} ×")
-    lines.append(f"import cycles: {len(cycles())}")
-    lines += ["    " + ", ".join(sorted(circle)) for circle in cycles()]
+        lines.append(f"`gatepay keys upload` opens its file: {count_opens(Path(folder))} ×")
+    lines.append(f"import cycles: {len(import_cycles())}")
+    lines += ["    " + ", ".join(sorted(circle)) for circle in import_cycles()]
     sys.stdout.write("\n".join(lines) + "\n")
 
 

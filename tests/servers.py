@@ -1,4 +1,4 @@
-"""Servers that misbehave on purpose: raw TCP, on either event loop, so that every byte is the test's; and ports."""
+"""Raw TCP servers, which can send any bytes, on either event loop; and free ports."""
 
 import random
 import socket
@@ -17,7 +17,7 @@ Answer = Callable[[SocketStream, int], Awaitable[None]]
 
 @define
 class RawServer:
-    """What a raw server is reached at, and has seen."""
+    """The address of a raw server, and the requests that it has received."""
 
     base_url: str
     connections: int = 0
@@ -27,10 +27,10 @@ class RawServer:
 
 def free_port() -> int:
     """
-    A port that is free, and stays so while its server is restarted.
+    Return a port that is free, and stays free while its server restarts.
 
-    None of those that Linux gives to who calls somebody: a call to a port of these, where nobody listens just now, may
-    get that very port for its own end, and be connected with itself.
+    It is outside the range of Linux's ephemeral ports. A connection to an ephemeral port on which nothing listens may
+    get the same port as its local port, and then be connected to itself.
     """
     while True:
         port = random.randrange(20_000, 32_000)  # noqa: S311 -- no secret
@@ -39,7 +39,7 @@ def free_port() -> int:
 
 
 async def read_request(stream: SocketStream) -> tuple[bytes, bytes]:
-    """The head and the body of one request; both empty at the end of the connection."""
+    """Read one request. Return its head and body, both empty at the end of the connection."""
     data = b""
     while b"\r\n\r\n" not in data:
         try:
@@ -55,7 +55,7 @@ async def read_request(stream: SocketStream) -> tuple[bytes, bytes]:
 
 
 def http(body: bytes, *, status: str = "200 OK", headers: str = "") -> bytes:
-    """A whole response."""
+    """Return a complete response."""
     return f"HTTP/1.1 {status}\r\ncontent-length: {len(body)}\r\n{headers}\r\n".encode() + body
 
 
@@ -64,10 +64,10 @@ async def raw_server(
     answer: Answer, *, read: bool = True, tls: ssl.SSLContext | None = None
 ) -> AsyncGenerator[RawServer]:
     """
-    Serve on loopback: *answer* is given the stream and the number of the request, from 1.
+    Serve on loopback. For each request, call *answer* with the stream and the number of the request, from 1.
 
-    With ``read=False`` it is given the stream as soon as it is connected. The connection is closed when
-    *answer* raises ``ConnectionAbortedError``. With *tls* the server is ``localhost``.
+    With ``read=False``, *answer* is called as soon as a connection is open. If it raises ``ConnectionAbortedError``,
+    the connection is closed. With *tls*, the server's name is ``localhost``.
     """
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)
     port = listener.extra(SocketAttribute.local_port)  # noqa: S610 -- not Django's extra()

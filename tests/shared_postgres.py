@@ -3,8 +3,9 @@ One PostgreSQL for all processes of a test run.
 
     python shared_postgres.py FOLDER
 
-starts it, prints its port, and stays behind to stop it when nobody uses it any more. Whoever uses it holds a lock on a
-file, which the system takes from a process that dies; so a worker that is killed neither stops it nor keeps it running.
+starts it and prints its port. The program keeps running in the background, and stops the server when nobody uses it any
+more. Each user holds a lock on a file. The system releases the lock when the process dies, so a killed worker doesn't
+keep the server running.
 """
 
 import fcntl
@@ -24,34 +25,34 @@ import psycopg
 from attrs import frozen
 from postgres import Postgres, url_of
 
-# It is thrown away after the run: what it holds need not survive a power cut.
-_FORGETFUL = ("fsync=off", "full_page_writes=off", "max_connections=500")
+# The data is deleted after the run, so it needn't survive a power cut.
+_NOT_DURABLE = ("fsync=off", "full_page_writes=off", "max_connections=500")
 _TEMPLATE = "uploads_template"
 
 
 @frozen
 class SharedPostgres:
     """
-    As a test uses it.
+    A running PostgreSQL server, which other test processes use too.
 
     Attributes:
-        folder: Where it keeps what it holds.
-        port: On loopback.
+        folder: The folder of its data.
+        port: The port on loopback.
     """
 
     folder: Path
     port: int
 
     def url(self, database: str) -> str:
-        """The address of a *database*."""
+        """Return the URL of *database*."""
         return url_of(self.port, database)
 
     def new_database(self) -> str:
-        """The name of a new, empty database."""
+        """Create an empty database. Return its name."""
         return self._create("")
 
     def ready_database(self) -> str:
-        """The name of a new database that has the tables of durable uploads."""
+        """Create a database with the tables of durable uploads. Return its name."""
         return self._create(f" TEMPLATE {_TEMPLATE}")
 
     def _create(self, like: str) -> str:
@@ -68,19 +69,19 @@ class SharedPostgres:
 @contextmanager
 def shared(place: Path) -> Generator[SharedPostgres]:
     """
-    The server of all who come with the same *place*, an existing folder; the first one starts it.
+    Yield the server that all processes with the same *place* share. The first process starts it.
 
-    It is stopped soon after the last one has left, or died.
+    It stops soon after the last process has left the context or died. *place* is an existing folder.
     """
     with (place / "postgres.door").open("wb") as door:
         fcntl.flock(door, fcntl.LOCK_EX)
-        users, server = _running(place / "postgres.json") or _start(place / "postgres.json")
+        users, server = _join(place / "postgres.json") or _start(place / "postgres.json")
     with users:
         yield server
 
 
-def _running(card: Path) -> tuple[BinaryIO, SharedPostgres] | None:
-    """The server that is described in *card*, unless it is about to stop."""
+def _join(card: Path) -> tuple[BinaryIO, SharedPostgres] | None:
+    """Lock and return the server that *card* describes; None: there is none, or it is stopping."""
     try:
         said = json.loads(card.read_text())
         users = Path(said["folder"], "users").open("rb")  # noqa: SIM115 -- it is locked as long as it is open
@@ -104,7 +105,7 @@ def _start(card: Path) -> tuple[BinaryIO, SharedPostgres]:
     (folder / "users").touch()
     users = (folder / "users").open("rb")
     fcntl.flock(users, fcntl.LOCK_SH)
-    # A worker's children are killed when it has died. This one is everybody's.
+    # The children of a dead worker are killed. This one must survive, because other workers use it.
     environment = {name: value for name, value in os.environ.items() if name != "PYTEST_XDIST_WORKER"}
     command = [sys.executable, __file__, str(folder)]
     started = subprocess.run(command, stdout=subprocess.PIPE, env=environment, check=True)
@@ -115,16 +116,16 @@ def _start(card: Path) -> tuple[BinaryIO, SharedPostgres]:
 
 
 def _make_template(server: SharedPostgres) -> None:
-    from gatepay_async.durable.storage.database import Database  # noqa: PLC0415 -- the keeper needs none of it
+    from gatepay_async.durable.storage.database import Database  # noqa: PLC0415 -- the background process doesn't need it
 
     server.execute(f"CREATE DATABASE {_TEMPLATE}")
     Database(server.url(_TEMPLATE)).migrate()
 
 
 def main(folder: Path) -> None:
-    """Start a server, and stop it when nobody has a lock on *folder*/users."""
-    os.setsid()  # Ctrl-C is for the tests; they say when it is over
-    server = Postgres(folder / "server", settings=_FORGETFUL)
+    """Start a server. Stop it when no process holds a lock on *folder*/users."""
+    os.setsid()  # so that Ctrl-C reaches the tests only; the server stops when they release the lock
+    server = Postgres(folder / "server", settings=_NOT_DURABLE)
     server.start()
     os.write(sys.stdout.fileno(), f"{server.port}\n".encode())
     if os.fork():

@@ -1,4 +1,4 @@
-"""A merchant for the sandbox's tests: makes orders with a signature of his own, and answers callbacks."""
+"""A merchant for the sandbox's tests: creates orders, signs them independently, and responds to callbacks."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -20,7 +20,7 @@ def md5_hex(text: str) -> str:
 
 
 def order_form(sandbox: Sandbox, **changes: str) -> dict[str, str]:
-    """A call of pay/create that succeeds, but for *changes*."""
+    """Return the form of a valid call of pay/create, with *changes*."""
     texts = {"product_id": "8", "product_num": "1", "pay_type": "wechat", "out_order_id": "T-1001-X", "custom": "c@d"}
     texts |= changes
     inner = md5_hex(sandbox.appkey + "".join(texts[name] for name in FIELDS))
@@ -28,7 +28,7 @@ def order_form(sandbox: Sandbox, **changes: str) -> dict[str, str]:
 
 
 async def make_order(sandbox: Sandbox, **changes: str) -> Order:
-    """Call pay/create in this process, without a server, and give the order."""
+    """Call pay/create in this process, without a server. Return the order."""
     transport = httpx.ASGITransport(sandbox.app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1/api/") as client:
         reply = await client.post("pay/create", data=order_form(sandbox, **changes))
@@ -38,7 +38,7 @@ async def make_order(sandbox: Sandbox, **changes: str) -> Order:
 
 @asynccontextmanager
 async def merchant(*answers: str | bytes) -> AsyncGenerator[RawServer]:
-    """A server that gives these answers in turn, the last for ever: a body, or all bytes of a reply, or nothing."""
+    """Serve *answers* in turn, repeating the last: a body, the bytes of a response, or "" for no response."""
 
     async def answer(stream: SocketStream, number: int) -> None:
         given = answers[min(number, len(answers)) - 1]
@@ -53,6 +53,6 @@ async def merchant(*answers: str | bytes) -> AsyncGenerator[RawServer]:
 
 
 def query_of(head: bytes) -> dict[str, str]:
-    """What a callback says."""
+    """Return the query of a callback."""
     target = head.split(b" ")[1].decode()
     return dict(parse_qsl(urlsplit(target).query, keep_blank_values=True, strict_parsing=True))

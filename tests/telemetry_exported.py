@@ -1,4 +1,4 @@
-"""OpenTelemetry's SDK, with exporters that keep all in memory. Large: imported by a fixture."""
+"""OpenTelemetry's SDK with in-memory exporters. Import this in a fixture, because it is large."""
 
 import json
 from typing import Any
@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 
 class Exported:
-    """Providers, and what they export."""
+    """Tracer and meter providers that export to memory."""
 
     def __init__(self) -> None:
         self._exporter = InMemorySpanExporter()
@@ -21,17 +21,17 @@ class Exported:
         self.meter_provider = MeterProvider([self._reader])
 
     @property
-    def to(self) -> dict[str, Any]:
-        """What ``instrument`` is told."""
+    def providers(self) -> dict[str, Any]:
+        """The arguments of ``instrument``."""
         return {"tracer_provider": self.tracer_provider, "meter_provider": self.meter_provider}
 
     def spans(self, name: str = "") -> list[ReadableSpan]:
-        """Those that have ended, in the order in which they began."""
+        """Return the spans that have ended, in the order of their start."""
         spans = [span for span in self._exporter.get_finished_spans() if span.name.startswith(name)]
         return sorted(spans, key=lambda span: span.start_time or 0)
 
     def parents(self) -> dict[str, set[str | None]]:
-        """The names of spans, and those of their parents."""
+        """Return the names of the parents for each name of a span."""
         names = {span.context.span_id: span.name for span in self.spans()}
         parents: dict[str, set[str | None]] = {}
         for span in self.spans():
@@ -39,7 +39,7 @@ class Exported:
         return parents
 
     def points(self, name: str) -> list[tuple[dict[str, Any], Any]]:
-        """The attributes and values of a metric: of a histogram, how many values there were."""
+        """Return the attributes and values of a metric; of a histogram, the number of values."""
         data = self._reader.get_metrics_data()
         scopes = [scope for resource in data.resource_metrics for scope in resource.scope_metrics] if data else []
         metrics = [metric for scope in scopes for metric in scope.metrics if metric.name == name]
@@ -50,6 +50,6 @@ class Exported:
         ]
 
     def everything(self) -> str:
-        """All spans and all metrics, as text."""
+        """Return all spans and all metrics as text."""
         data = self._reader.get_metrics_data()
         return json.dumps([span.to_json() for span in self.spans()]) + (data.to_json() if data else "")

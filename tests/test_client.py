@@ -1,4 +1,4 @@
-"""AsyncGatePay: what it takes, how it is used, what it sends again."""
+"""AsyncGatePay: its arguments, opening and closing, time limits, retries, and the user's own httpx objects."""
 
 import asyncio
 import gzip
@@ -52,21 +52,21 @@ ORDER: dict[str, Any] = {
     "custom": "terry@example.com",
 }
 EMPTY_CATALOG = json.dumps({"code": 100, "msg": "请求成功", "time": "1555773183", "data": {"category": []}}).encode()
-BREAKS = [FaultKind.CUT_BEFORE, FaultKind.CUT_AFTER, FaultKind.HALF_BODY, FaultKind.HALF_JSON]
+LOST_REPLY_FAULTS = [FaultKind.CUT_BEFORE, FaultKind.CUT_AFTER, FaultKind.HALF_BODY, FaultKind.HALF_JSON]
 
 
-async def never(*_: object) -> None:
-    """Answer nothing, for ever."""
+async def never_reply(*_: object) -> None:
+    """Never reply."""
     await anyio.sleep_forever()
 
 
-async def die(stream: SocketStream, _: int) -> None:
-    """Close the connection without an answer."""
+async def close_without_reply(stream: SocketStream, _: int) -> None:
+    """Close the connection without a reply."""
     raise ConnectionAbortedError
 
 
-class Waits:
-    """Stands in for ``anyio.sleep``: notes how long, and doesn't."""
+class RecordedWaits:
+    """Replaces ``anyio.sleep``: records the seconds and doesn't wait."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -77,17 +77,17 @@ class Waits:
 
 
 @pytest.fixture
-def waits(monkeypatch: pytest.MonkeyPatch) -> Waits:
-    it = Waits()
-    monkeypatch.setattr(anyio, "sleep", it)
-    return it
+def waits(monkeypatch: pytest.MonkeyPatch) -> RecordedWaits:
+    waits = RecordedWaits()
+    monkeypatch.setattr(anyio, "sleep", waits)
+    return waits
 
 
 # -- each endpoint, over a socket ---------------------------------------------------------------------------------
 
 
 async def test_payment(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
-    """A payment is one order on the server, with what was sent."""
+    """A payment creates one order on the server, with the fields that were sent."""
     payment = await gatepay.create_payment(**ORDER)
     [order] = sandbox.orders()
     assert (order.out_order_id, order.custom, order.price) == ("T-1001-X", "terry@example.com", payment.order_price)
@@ -97,7 +97,7 @@ async def test_payment(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
 
 
 async def test_callback_of_a_payment(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
-    """The callback that the server signs is believed, and says what was ordered."""
+    """A callback that the sandbox signed passes verification and contains the order's fields."""
     await gatepay.create_payment(**ORDER)
     [order] = sandbox.orders()
     paid_at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -107,7 +107,7 @@ async def test_callback_of_a_payment(gatepay: AsyncGatePay, sandbox: Sandbox) ->
 
 
 async def test_catalog(gatepay: AsyncGatePay) -> None:
-    """The catalog is the example shop's."""
+    """``list_products`` returns the products of the example shop."""
     catalog = await gatepay.list_products()
     assert [product.id for product in catalog.products] == [4, 5, 8]
     assert [product.stock for product in catalog.products] == [4, 1, 89]
@@ -117,7 +117,7 @@ async def test_catalog(gatepay: AsyncGatePay) -> None:
 
 
 async def test_card_keys(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
-    """Card keys are stored, and counted; a second time they are there already."""
+    """Card keys are stored and counted. Storing the same ones again raises AlreadyStoredError."""
     stored = await gatepay.create_card_keys(8, ["AAA", "BBB"])
     assert (stored.stored, stored.message) == (2, "成功录入:2条卡密")
     assert sandbox.keys(8)[-2:] == ["AAA", "BBB"]
@@ -130,7 +130,7 @@ async def test_card_keys(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
 
 
 async def test_wrong_secret(sandbox: Sandbox, base_url: str) -> None:
-    """Another secret is refused by the server's own check of the signature."""
+    """With a wrong appsecret the server rejects the signature."""
     async with AsyncGatePay(sandbox.appkey, "another", base_url=base_url) as gatepay:
         with pytest.raises(SignatureRejectedError) as caught:
             await gatepay.list_products()
@@ -138,8 +138,8 @@ async def test_wrong_secret(sandbox: Sandbox, base_url: str) -> None:
     assert caught.value.time is not None
 
 
-async def test_exact_bytes(sandbox: Sandbox) -> None:
-    """Under respx the default transport sends the very form, and nothing else."""
+async def test_exact_request(sandbox: Sandbox) -> None:
+    """Under respx, the default transport sends exactly this form, with these headers."""
     with respx.mock(base_url="https://gatepay.io/api") as router:
         route = router.post("/pay/create").respond(json={"code": 110, "msg": "有效库存不足", "time": "1", "data": []})
         async with AsyncGatePay("K", "S") as gatepay:
@@ -148,7 +148,7 @@ async def test_exact_bytes(sandbox: Sandbox) -> None:
                     product_id=11, product_num=1, pay_type="alipay", out_order_id="O", custom="c"
                 )
     request = route.calls.last.request
-    # The signature is the vector's, computed outside this project.
+    # The signature was computed outside this project.
     assert dict(parse_qsl(request.content.decode())) == {
         "appkey": "K",
         "product_id": "11",
@@ -163,11 +163,11 @@ async def test_exact_bytes(sandbox: Sandbox) -> None:
     assert request.headers["user-agent"].startswith("gatepay-async/")
 
 
-# -- what it is made of, and how it is opened -----------------------------------------------------------------------
+# -- arguments, opening and closing ----------------------------------------------------------------------------------
 
 
-def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Key, secret and base URL come from the environment where they are not given."""
+def test_settings_from_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The appkey, the appsecret and the base URL default to environment variables."""
     monkeypatch.setenv("GATEPAY_APPKEY", "key-of-the-environment")
     monkeypatch.setenv("GATEPAY_APPSECRET", "secret-of-the-environment")
     monkeypatch.setenv("GATEPAY_BASE_URL", "https://other.example/api")
@@ -180,7 +180,7 @@ def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["appkey", "appsecret"])
 def test_missing_credentials(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Without key or secret the error names the parameter and the variable."""
+    """If the appkey or the appsecret is missing, the error names the parameter and the variable."""
     given: dict[str, Any] = {"appkey": "a", "appsecret": "b"} | {name: None}
     monkeypatch.delenv(f"GATEPAY_{name.upper()}", raising=False)
     with pytest.raises(InvalidRequestError, match=f"GATEPAY_{name.upper()}") as caught:
@@ -224,16 +224,16 @@ def test_missing_credentials(monkeypatch: pytest.MonkeyPatch, name: str) -> None
         ("max_connections", 1.5),
     ],
 )
-def test_bad_arguments(field: str, value: Any) -> None:
-    """An argument that can't be right is refused in the constructor, by its name and without its value."""
+def test_invalid_arguments(field: str, value: Any) -> None:
+    """The constructor rejects invalid arguments. The error names the argument and doesn't quote its value."""
     with pytest.raises(InvalidRequestError) as caught:
         AsyncGatePay(**({"appkey": "a", "appsecret": "b"} | {field: value}))
     assert caught.value.field == field
     assert "canary" not in str(caught.value)
 
 
-def test_client_or_transport() -> None:
-    """A client and a transport at once are one too many."""
+def test_client_and_transport() -> None:
+    """Passing both ``http_client`` and ``transport`` is an error."""
     with pytest.raises(InvalidRequestError) as caught:
         AsyncGatePay(
             "a", "b", http_client=httpx.AsyncClient(), transport=httpx.MockTransport(lambda _: httpx.Response(200))
@@ -241,8 +241,8 @@ def test_client_or_transport() -> None:
     assert caught.value.field == "transport"
 
 
-def test_transport_is_no_name() -> None:
-    """Whoever passes the name that an earlier version took is told what to pass."""
+def test_transport_by_name() -> None:
+    """Passing a name as the transport, as an earlier version allowed, raises an error that says what to pass."""
     name: Any = "aiohttp"
     with pytest.raises(InvalidRequestError, match=r"httpx_aiohttp\.AiohttpTransport\(\)") as caught:
         AsyncGatePay("a", "b", transport=name)
@@ -251,17 +251,17 @@ def test_transport_is_no_name() -> None:
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.9.1", "[::1]"])
 def test_loopback_needs_no_tls(host: str) -> None:
-    """On this machine plain http is fine."""
+    """Plain http is allowed for a server on this machine."""
     assert f"http://{host}:1/api/" in repr(AsyncGatePay("a", "b", base_url=f"http://{host}:1/api"))
 
 
-def test_http_on_demand() -> None:
-    """Elsewhere it must be asked for."""
+def test_allow_http() -> None:
+    """Plain http to another machine needs ``allow_http``."""
     assert "http://10.0.0.1/" in repr(AsyncGatePay("a", "b", base_url="http://10.0.0.1", allow_http=True))
 
 
-async def test_not_open(sandbox: Sandbox) -> None:
-    """Used outside `async with`, the error shows the two lines that mend it."""
+async def test_call_before_opening(sandbox: Sandbox) -> None:
+    """A call outside ``async with`` raises an error that shows how to open the client."""
     gatepay = AsyncGatePay(sandbox.appkey, sandbox.appsecret)
     with pytest.raises(InvalidRequestError, match="not open") as caught:
         await gatepay.list_products()
@@ -269,8 +269,8 @@ async def test_not_open(sandbox: Sandbox) -> None:
     assert "async with AsyncGatePay(appkey, appsecret) as gatepay:\n        await" in str(caught.value)
 
 
-async def test_closed(sandbox: Sandbox, base_url: str) -> None:
-    """After closing, likewise; and it can't be opened again."""
+async def test_call_after_closing(sandbox: Sandbox, base_url: str) -> None:
+    """A call after closing raises an error, and a closed client can't be opened again."""
     async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url) as gatepay:
         await gatepay.list_products()
     with pytest.raises(InvalidRequestError, match="has been closed"):
@@ -279,8 +279,8 @@ async def test_closed(sandbox: Sandbox, base_url: str) -> None:
         await gatepay.__aenter__()
 
 
-def test_other_event_loop(sandbox: Sandbox) -> None:
-    """From another event loop, likewise."""
+def test_call_on_another_event_loop(sandbox: Sandbox) -> None:
+    """A call on another event loop than the client's raises an error."""
     gatepay = AsyncGatePay("a", "b", transport=httpx.ASGITransport(sandbox.app))
 
     async def enter() -> None:
@@ -291,8 +291,8 @@ def test_other_event_loop(sandbox: Sandbox) -> None:
         asyncio.run(gatepay.list_products())
 
 
-async def test_tls_off_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The TLS context is made in another thread, and once for all clients."""
+async def test_tls_context_is_created_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The TLS context is created in another thread, once for all clients."""
     threads: list[threading.Thread] = []
     make = default_httpx.create_ssl_context
 
@@ -309,25 +309,25 @@ async def test_tls_off_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     assert threads[0] is not threading.current_thread()
 
 
-# -- time ------------------------------------------------------------------------------------------------------------
+# -- time limits -----------------------------------------------------------------------------------------------------
 
 
-async def test_timeout_of_an_attempt() -> None:
-    """A server that takes the request and says nothing is given up after `timeout`, and asked again."""
+async def test_attempt_times_out() -> None:
+    """An attempt without a reply ends after ``timeout``, and is retried."""
     async with (
-        raw_server(never) as server,
-        AsyncGatePay("a", "b", base_url=server.base_url, timeout=1, retry=RetryPolicy(attempts=2, first_wait=0)) as it,
+        raw_server(never_reply) as server,
+        AsyncGatePay("a", "b", base_url=server.base_url, timeout=1, retry=TWICE) as gatepay,
     ):
         with pytest.raises(TransportError, match=r"no whole reply within 1 s") as caught:
-            await it.list_products()
+            await gatepay.list_products()
     assert (caught.value.attempts, caught.value.sent, len(server.bodies)) == (2, True, 2)
     assert not isinstance(caught.value, DeadlineExceededError)
 
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n"])
 @pytest.mark.parametrize("kind", [TransportError, DeadlineExceededError])
-async def test_time_over_a_connection_that_was_used_before(said: bytes, kind: type[Exception]) -> None:
-    """The same limits hold where a call needs no new connection: before the reply has begun, and while it drips."""
+async def test_time_limits_on_a_reused_connection(said: bytes, kind: type[Exception]) -> None:
+    """The time-out and the deadline also hold on a reused connection, before the reply and during a slow one."""
 
     async def answer(stream: SocketStream, number: int) -> None:
         if number == 1:
@@ -351,8 +351,8 @@ async def test_time_over_a_connection_that_was_used_before(said: bytes, kind: ty
         assert (type(caught.value), caught.value.sent, server.connections) == (kind, True, 1)
 
 
-async def test_drip() -> None:
-    """A server that sends a byte now and then never trips a read timeout; the attempt ends all the same."""
+async def test_slow_reply_times_out() -> None:
+    """A reply that arrives byte by byte never triggers a read time-out, but the attempt still times out."""
 
     async def drip(stream: SocketStream, _: int) -> None:
         await stream.send(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")
@@ -369,9 +369,9 @@ async def test_drip() -> None:
 
 
 async def test_deadline() -> None:
-    """The deadline bounds the whole call, whatever an attempt may take."""
+    """The deadline limits the whole call, even if attempts have no time-out."""
     async with (
-        raw_server(never) as server,
+        raw_server(never_reply) as server,
         AsyncGatePay("a", "b", base_url=server.base_url, timeout=None, deadline=1) as gatepay,
     ):
         with pytest.raises(DeadlineExceededError) as caught:
@@ -379,8 +379,8 @@ async def test_deadline() -> None:
     assert (caught.value.endpoint, caught.value.sent, caught.value.attempts) == ("product/show", True, 1)
 
 
-async def test_waiting_is_not_the_attempt() -> None:
-    """Waiting for a connection is no part of the attempt: behind a slow call nobody times out before his turn."""
+async def test_waiting_for_a_connection_is_not_timed() -> None:
+    """Time spent waiting for a connection doesn't count towards the attempt's time-out."""
     turns: list[int] = []
 
     async def slow(stream: SocketStream, number: int) -> None:
@@ -400,21 +400,21 @@ async def test_waiting_is_not_the_attempt() -> None:
     assert (turns, server.connections) == ([1, 2, 3, 4, 5, 6, 7], 1)
 
 
-async def test_no_bounds(sandbox: Sandbox, base_url: str) -> None:
-    """Without bounds it works as well."""
+async def test_no_time_limits(sandbox: Sandbox, base_url: str) -> None:
+    """A client without a time-out and a deadline works."""
     async with AsyncGatePay(
         sandbox.appkey, sandbox.appsecret, base_url=base_url, timeout=None, deadline=None
     ) as gatepay:
         assert (await gatepay.list_products()).products
 
 
-# -- what is sent again ----------------------------------------------------------------------------------------------
+# -- retries ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.uncounted
-@pytest.mark.parametrize("kind", [*BREAKS, FaultKind.RATE_LIMITED, FaultKind.BAD_GATEWAY])
-async def test_reading_is_repeated(gatepay: AsyncGatePay, sandbox: Sandbox, kind: FaultKind) -> None:
-    """What only reads is sent again after whatever breaks it, three times."""
+@pytest.mark.parametrize("kind", [*LOST_REPLY_FAULTS, FaultKind.RATE_LIMITED, FaultKind.BAD_GATEWAY])
+async def test_reads_are_retried(gatepay: AsyncGatePay, sandbox: Sandbox, kind: FaultKind) -> None:
+    """A call that only reads is retried after any failure, three times."""
     sandbox.fault(Fault(kind, times=3, retry_after=0))
     assert len((await gatepay.list_products()).products) == 3
     sandbox.fault(Fault(kind, times=3, retry_after=0))
@@ -425,9 +425,9 @@ async def test_reading_is_repeated(gatepay: AsyncGatePay, sandbox: Sandbox, kind
     assert vars(caught.value)["attempts"] == 4
 
 
-@pytest.mark.parametrize("kind", [*BREAKS, FaultKind.RATE_LIMITED, FaultKind.BAD_GATEWAY])
-async def test_storing_is_repeated(gatepay: AsyncGatePay, sandbox: Sandbox, kind: FaultKind) -> None:
-    """Card keys are sent again, and stored once; where the first copy was met, their number isn't known."""
+@pytest.mark.parametrize("kind", [*LOST_REPLY_FAULTS, FaultKind.RATE_LIMITED, FaultKind.BAD_GATEWAY])
+async def test_create_card_keys_is_retried(gatepay: AsyncGatePay, sandbox: Sandbox, kind: FaultKind) -> None:
+    """Storing is retried, and each card key is stored once. If the first attempt stored them, the count is unknown."""
     sandbox.fault(Fault(kind, retry_after=0))
     stored = await gatepay.create_card_keys(8, ["AAA", "BBB"])
     done_before = kind in (FaultKind.CUT_AFTER, FaultKind.HALF_BODY, FaultKind.HALF_JSON)
@@ -436,9 +436,9 @@ async def test_storing_is_repeated(gatepay: AsyncGatePay, sandbox: Sandbox, kind
 
 
 @pytest.mark.uncounted
-@pytest.mark.parametrize("kind", [*BREAKS, FaultKind.BAD_GATEWAY])
-async def test_payment_is_not_repeated(gatepay: AsyncGatePay, sandbox: Sandbox, kind: FaultKind) -> None:
-    """An order whose answer is lost is never sent again, and the error says what to do."""
+@pytest.mark.parametrize("kind", [*LOST_REPLY_FAULTS, FaultKind.BAD_GATEWAY])
+async def test_payment_is_not_retried(gatepay: AsyncGatePay, sandbox: Sandbox, kind: FaultKind) -> None:
+    """A payment whose reply is lost is never retried, and the error says what to do."""
     sandbox.fault(Fault(kind))
     with pytest.raises(OutcomeUnknownError, match="check_order\\('T-1001-X'\\) first") as caught:
         await gatepay.create_payment(**ORDER)
@@ -448,18 +448,21 @@ async def test_payment_is_not_repeated(gatepay: AsyncGatePay, sandbox: Sandbox, 
     assert [seen.endpoint for seen in sandbox.requests] == ["pay/create"]
 
 
-async def test_payment_to_a_server_that_dies() -> None:
-    """A server that accepts, reads and dies has seen the order once."""
-    async with raw_server(die) as server, AsyncGatePay("a", "b", base_url=server.base_url, retry=QUICK) as gatepay:
+async def test_payment_server_closes_after_reading() -> None:
+    """If the server closes the connection after reading the payment, it isn't sent again."""
+    async with (
+        raw_server(close_without_reply) as server,
+        AsyncGatePay("a", "b", base_url=server.base_url, retry=QUICK) as gatepay,
+    ):
         with pytest.raises(OutcomeUnknownError):
             await gatepay.create_payment(**ORDER)
     assert len(server.bodies) == 1
 
 
-async def test_payment_to_a_server_that_hangs_up() -> None:
-    """One that hangs up without reading may have read: the order is sent once."""
+async def test_payment_server_closes_before_reading() -> None:
+    """If the server closes the connection without reading, the payment isn't sent again: it may have been read."""
     async with (
-        raw_server(die, read=False) as server,
+        raw_server(close_without_reply, read=False) as server,
         AsyncGatePay("a", "b", base_url=server.base_url, retry=QUICK) as gatepay,
     ):
         with pytest.raises(OutcomeUnknownError):
@@ -467,11 +470,11 @@ async def test_payment_to_a_server_that_hangs_up() -> None:
     assert server.connections == 1
 
 
-async def test_payment_that_times_out() -> None:
-    """A time-out after the request has left is an unknown outcome; the deadline's as well."""
+async def test_payment_times_out() -> None:
+    """If the time-out or the deadline passes after the payment was sent, its outcome is unknown."""
     for timeout, deadline in ((0.3, 60), (60, 0.3)):
         async with (
-            raw_server(never) as server,
+            raw_server(never_reply) as server,
             AsyncGatePay("a", "b", base_url=server.base_url, timeout=timeout, deadline=deadline) as gatepay,
         ):
             with pytest.raises(OutcomeUnknownError) as caught:
@@ -480,18 +483,18 @@ async def test_payment_that_times_out() -> None:
         assert len(server.bodies) == 1
 
 
-async def test_payment_without_a_connection(sandbox: Sandbox) -> None:
-    """While no byte has left, an order is tried again; in the end the error says that none has."""
+async def test_payment_cannot_connect(sandbox: Sandbox) -> None:
+    """A payment is retried while no byte of it was sent. The final error says that nothing was sent."""
     async with sandbox.serve() as url:
-        pass  # nobody listens there any more
+        pass  # from here on nothing listens at the URL
     async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=url, retry=QUICK) as gatepay:
         with pytest.raises(TransportError, match="4 attempts; no byte of the request has left") as caught:
             await gatepay.create_payment(**ORDER)
     assert (caught.value.sent, caught.value.attempts) == (False, 4)
 
 
-async def test_payment_after_a_connection_that_failed(sandbox: Sandbox) -> None:
-    """An order that could not leave at first is made, once."""
+async def test_payment_connects_at_last(sandbox: Sandbox) -> None:
+    """If connecting succeeds after some failures, the payment creates one order."""
     inside = httpx.ASGITransport(sandbox.app)
 
     class Flaky(httpx.AsyncBaseTransport):
@@ -508,8 +511,8 @@ async def test_payment_after_a_connection_that_failed(sandbox: Sandbox) -> None:
     assert len(sandbox.orders()) == 1
 
 
-async def test_payment_that_is_turned_away(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
-    """A 429 says that the order was not made: no unknown outcome, and no second attempt either."""
+async def test_payment_is_rate_limited(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
+    """A 429 means that no order was created: the outcome is known, and the payment isn't retried."""
     sandbox.fault(Fault(FaultKind.RATE_LIMITED, retry_after=7))
     with pytest.raises(ProtocolError) as caught:
         await gatepay.create_payment(**ORDER)
@@ -517,8 +520,8 @@ async def test_payment_that_is_turned_away(gatepay: AsyncGatePay, sandbox: Sandb
     assert sandbox.orders() == []
 
 
-async def test_payment_that_succeeded_unreadably() -> None:
-    """A success that can't be read is an order that may have been made."""
+async def test_payment_with_unreadable_success() -> None:
+    """If a successful reply can't be decoded, the outcome of the payment is unknown."""
 
     async def answer(stream: SocketStream, _: int) -> None:
         await stream.send(http(b'{"code": 100, "msg": "", "time": "1", "data": {"order_type": 5}}'))
@@ -532,8 +535,8 @@ async def test_payment_that_succeeded_unreadably() -> None:
 
 @pytest.mark.uncounted
 @pytest.mark.parametrize("code", [101, 105, 107, 109, 199])
-async def test_refusals_are_final(gatepay: AsyncGatePay, sandbox: Sandbox, code: int) -> None:
-    """A refusal is not asked twice."""
+async def test_refusals_are_not_retried(gatepay: AsyncGatePay, sandbox: Sandbox, code: int) -> None:
+    """A refusal isn't retried."""
     sandbox.fault(Fault(FaultKind.CODE, code=code, times=None))
     with pytest.raises(RefusedError) as caught:
         await gatepay.create_card_keys(8, ["AAA"])
@@ -541,8 +544,8 @@ async def test_refusals_are_final(gatepay: AsyncGatePay, sandbox: Sandbox, code:
     assert len(sandbox.requests) == 1
 
 
-async def test_failed_storage_is_repeated(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
-    """113, a database that failed, is the one refusal that is asked again."""
+async def test_failed_storage_is_retried(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
+    """Code 113 (GatePay's database failed) is the only refusal that is retried."""
     sandbox.fault(Fault(FaultKind.CODE, code=113, times=2))
     assert (await gatepay.create_card_keys(8, ["AAA"])).stored == 1
     sandbox.fault(Fault(FaultKind.CODE, code=113, times=None))
@@ -551,8 +554,8 @@ async def test_failed_storage_is_repeated(gatepay: AsyncGatePay, sandbox: Sandbo
     assert caught.value.attempts == 4
 
 
-async def test_refused_after_a_break(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
-    """A refusal after an attempt that broke off is in doubt: that one may have been carried out."""
+async def test_refused_after_a_lost_reply(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
+    """A refusal is in doubt if an earlier attempt got no reply: that attempt may have been carried out."""
     sandbox.fault(Fault(FaultKind.CUT_AFTER))
     sandbox.fault(Fault(FaultKind.CODE, code=107, times=None))
     with pytest.raises(EndpointClosedError) as caught:
@@ -561,8 +564,8 @@ async def test_refused_after_a_break(gatepay: AsyncGatePay, sandbox: Sandbox) ->
     assert "AAA" in sandbox.keys(8)
 
 
-async def test_sent_once_is_sent(sandbox: Sandbox) -> None:
-    """If any attempt has sent a byte, the error says so, although the last one has not."""
+async def test_sent_if_any_attempt_sent(sandbox: Sandbox) -> None:
+    """The error says that the call was sent if any attempt sent a byte, even if the last one didn't."""
     inside = httpx.ASGITransport(sandbox.app)
 
     class Dying(httpx.AsyncBaseTransport):
@@ -581,8 +584,8 @@ async def test_sent_once_is_sent(sandbox: Sandbox) -> None:
     assert caught.value.sent
 
 
-async def test_waits(sandbox: Sandbox, base_url: str, waits: Waits) -> None:
-    """Waits double, and jitter takes up to a half of them."""
+async def test_wait_times(sandbox: Sandbox, base_url: str, waits: RecordedWaits) -> None:
+    """Each wait is twice as long as the one before, minus up to half of it at random."""
     sandbox.fault(Fault(FaultKind.CUT_BEFORE, times=None))
     async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url) as gatepay:
         with pytest.raises(TransportError):
@@ -592,8 +595,8 @@ async def test_waits(sandbox: Sandbox, base_url: str, waits: Waits) -> None:
         assert most / 2 <= wait <= most
 
 
-async def test_retry_after(sandbox: Sandbox, base_url: str, waits: Waits) -> None:
-    """A Retry-After is waited for, up to the ceiling; past it the call raises at once, with the wait."""
+async def test_retry_after(sandbox: Sandbox, base_url: str, waits: RecordedWaits) -> None:
+    """A ``Retry-After`` of up to 30 s is obeyed. After a longer one the call raises at once; the error has the wait."""
     async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url) as gatepay:
         sandbox.fault(Fault(FaultKind.RATE_LIMITED, retry_after=30))
         assert (await gatepay.list_products()).products
@@ -604,8 +607,8 @@ async def test_retry_after(sandbox: Sandbox, base_url: str, waits: Waits) -> Non
     assert (caught.value.retry_after, caught.value.attempts, waits.seconds) == (31, 1, [30])
 
 
-async def test_no_wait_past_the_deadline(sandbox: Sandbox, base_url: str, waits: Waits) -> None:
-    """A wait that would outlast the deadline is not begun: the error is the server's, not the clock's."""
+async def test_no_wait_past_the_deadline(sandbox: Sandbox, base_url: str, waits: RecordedWaits) -> None:
+    """If the wait would pass the deadline, the call raises the server's error at once."""
     sandbox.fault(Fault(FaultKind.RATE_LIMITED, retry_after=20))
     async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url, deadline=10) as gatepay:
         with pytest.raises(ProtocolError):
@@ -613,8 +616,8 @@ async def test_no_wait_past_the_deadline(sandbox: Sandbox, base_url: str, waits:
     assert waits.seconds == []
 
 
-async def test_budget(sandbox: Sandbox, base_url: str) -> None:
-    """A dead server is not stormed: twenty attempts beyond the first, and they come back half by half."""
+async def test_retry_budget(sandbox: Sandbox, base_url: str) -> None:
+    """Without a success, a client retries 20 times in all. Each success allows half a retry more."""
     async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url, retry=QUICK) as gatepay:
         sandbox.fault(Fault(FaultKind.CUT_BEFORE, times=None))
         for _ in range(50):
@@ -631,11 +634,11 @@ async def test_budget(sandbox: Sandbox, base_url: str) -> None:
         assert len(sandbox.requests) - before == 2
 
 
-# -- strange replies ---------------------------------------------------------------------------------------------------
+# -- unexpected replies ------------------------------------------------------------------------------------------------
 
 
-async def test_redirect() -> None:
-    """A redirect is not followed: the signed form goes nowhere else."""
+async def test_redirect_is_not_followed() -> None:
+    """Redirects are not followed, so the signed form isn't sent to another server."""
 
     async def elsewhere(stream: SocketStream, _: int) -> None:
         await stream.send(http(b"", status="307 Temporary Redirect", headers="location: http://127.0.0.1:9/\r\n"))
@@ -653,8 +656,8 @@ async def test_redirect() -> None:
     assert len(server.bodies) == 2
 
 
-async def test_reply_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reply that doesn't end is not read to its end."""
+async def test_endless_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An endless reply is only read up to the size limit."""
     monkeypatch.setattr("gatepay_async.exchange.replies.MAX_REPLY_BYTES", 100_000)
 
     async def flood(stream: SocketStream, _: int) -> None:
@@ -667,9 +670,9 @@ async def test_reply_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
             await gatepay.list_products()
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # on trio httpx itself leaves generators to the collector
-async def test_reply_without_end_to_your_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Through a client of yours neither, and what httpx was reading with is closed."""
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # on trio, httpx leaves the generator to the garbage collector
+async def test_endless_reply_own_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An endless reply to the user's own client is only read up to the limit, and httpx's reader is closed."""
     monkeypatch.setattr("gatepay_async.exchange.replies.MAX_REPLY_BYTES", 1000)
 
     async def flood(stream: SocketStream, _: int) -> None:
@@ -686,11 +689,11 @@ async def test_reply_without_end_to_your_client(monkeypatch: pytest.MonkeyPatch)
             await gatepay.list_products()
 
 
-# -- your own httpx ----------------------------------------------------------------------------------------------------
+# -- the user's own httpx objects --------------------------------------------------------------------------------------
 
 
-async def test_packed_reply() -> None:
-    """A reply that is packed all the same is unpacked."""
+async def test_compressed_reply() -> None:
+    """A compressed reply is decompressed, although the client asked for none."""
 
     async def answer(stream: SocketStream, _: int) -> None:
         await stream.send(http(gzip.compress(EMPTY_CATALOG), headers="content-encoding: gzip\r\n"))
@@ -700,7 +703,7 @@ async def test_packed_reply() -> None:
 
 
 async def test_own_transport(sandbox: Sandbox) -> None:
-    """A transport of yours is used as it is, and left open."""
+    """The user's own transport is used unchanged, and not closed."""
 
     class Own(httpx.ASGITransport):
         closed = False
@@ -714,8 +717,8 @@ async def test_own_transport(sandbox: Sandbox) -> None:
     assert not transport.closed
 
 
-async def test_cut_without_a_socket(sandbox: Sandbox) -> None:
-    """What lies below httpx and comes through untranslated is nobody answering, too."""
+async def test_foreign_transport_error(sandbox: Sandbox) -> None:
+    """An error that a transport doesn't translate to httpx's counts as a TransportError, too."""
     sandbox.fault(Fault(FaultKind.CUT_AFTER, times=None))
     transport = httpx.ASGITransport(sandbox.app)
     async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, transport=transport, retry=QUICK) as gatepay:
@@ -727,7 +730,7 @@ async def test_cut_without_a_socket(sandbox: Sandbox) -> None:
 
 
 async def test_own_client(sandbox: Sandbox, base_url: str) -> None:
-    """A client of yours is used as it is, headers and hooks included, and left open."""
+    """The user's own httpx client is used unchanged, with its headers and hooks, and not closed."""
     seen: list[httpx.Request] = []
 
     async def hook(request: httpx.Request) -> None:
@@ -741,8 +744,8 @@ async def test_own_client(sandbox: Sandbox, base_url: str) -> None:
     assert [request.headers["x-shop"] for request in seen] == ["one", "one"]
 
 
-async def test_own_client_that_cannot_connect(sandbox: Sandbox) -> None:
-    """Through a client of yours, httpx's trace tells that no byte has left."""
+async def test_own_client_cannot_connect(sandbox: Sandbox) -> None:
+    """With the user's own client, httpx's trace shows that no byte was sent."""
     async with sandbox.serve() as url:
         pass
     async with (
@@ -754,10 +757,10 @@ async def test_own_client_that_cannot_connect(sandbox: Sandbox) -> None:
     assert (caught.value.sent, caught.value.attempts) == (False, 4)
 
 
-async def test_own_client_that_times_out() -> None:
-    """Its trace tells, too, that the request had left when time was over."""
+async def test_own_client_times_out() -> None:
+    """With the user's own client, httpx's trace shows that the payment was sent before the time-out."""
     async with (
-        raw_server(never) as server,
+        raw_server(never_reply) as server,
         httpx.AsyncClient(timeout=None) as own,
         AsyncGatePay("a", "b", base_url=server.base_url, http_client=own, timeout=1) as gatepay,
     ):
@@ -766,8 +769,8 @@ async def test_own_client_that_times_out() -> None:
     assert len(server.bodies) == 1
 
 
-async def test_silent_transport_that_times_out() -> None:
-    """A transport that tells nothing may have sent everything."""
+async def test_transport_without_trace_times_out() -> None:
+    """A transport without a trace may have sent the payment, so its outcome is unknown."""
 
     class Silent(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -779,10 +782,10 @@ async def test_silent_transport_that_times_out() -> None:
             await gatepay.create_payment(**ORDER)
 
 
-async def test_own_client_whose_pool_is_full() -> None:
-    """Waiting for a slot of httpx's own pool, no byte has left: the order is tried again."""
+async def test_own_client_pool_is_full() -> None:
+    """If httpx's own pool has no free connection, nothing was sent, so the payment is retried."""
     async with (
-        raw_server(never) as server,
+        raw_server(never_reply) as server,
         httpx.AsyncClient(limits=httpx.Limits(max_connections=1), timeout=httpx.Timeout(None, pool=0.01)) as own,
         AsyncGatePay("a", "b", base_url=server.base_url, http_client=own, timeout=5, retry=QUICK) as gatepay,
         anyio.create_task_group() as group,
@@ -795,10 +798,10 @@ async def test_own_client_whose_pool_is_full() -> None:
     assert (caught.value.sent, caught.value.attempts) == (False, 4)
 
 
-@pytest.mark.gatepay_live  # the plugin takes the name for somebody else's shop
+@pytest.mark.gatepay_live  # otherwise the pytest plugin forbids calls to this host
 @pytest.mark.parametrize("variable", ["http_proxy", "all_proxy"])
-async def test_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
-    """The environment's proxy is used, and NO_PROXY obeyed."""
+async def test_proxy_from_environment(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    """The proxy from the environment is used, except for hosts in ``no_proxy``."""
 
     async def answer(stream: SocketStream, _: int) -> None:
         await stream.send(http(EMPTY_CATALOG))
@@ -817,16 +820,16 @@ async def test_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch, variabl
         assert proxies.proxy_for(httpx.URL(shop)) == proxies.Bypass(listed=True)
 
 
-async def test_no_proxy_for_this_machine(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, base_url: str) -> None:
-    """What is on this machine is reached directly: a proxy would carry card keys away in clear text."""
+async def test_no_proxy_for_loopback(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, base_url: str) -> None:
+    """Calls to this machine bypass the proxy, which would send card keys over the network in clear text."""
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "")
     async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url) as gatepay:
         assert (await gatepay.list_products()).products
 
 
-async def test_proxy_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy of another kind is refused with an error of ours that doesn't repeat its password."""
+async def test_unsupported_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy with an unsupported scheme raises an error that doesn't contain its password."""
     monkeypatch.setenv("https_proxy", "socks4://me:password@proxy.example:1080")
     monkeypatch.setenv("no_proxy", "")
     with pytest.raises(
@@ -837,8 +840,8 @@ async def test_proxy_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 429])
-async def test_a_gateway_that_speaks_json(status: int) -> None:
-    """A gateway's own JSON is no refusal of GatePay's: reading is repeated, an order may have been made."""
+async def test_gateway_error_as_json(status: int) -> None:
+    """JSON from a gateway isn't a refusal by GatePay: reads are retried, and a payment's outcome is unknown."""
 
     async def answer(stream: SocketStream, _: int) -> None:
         await stream.send(http(b'{"code": %d, "msg": "gateway"}' % status, status=f"{status} No"))
@@ -861,19 +864,19 @@ def authority() -> trustme.CA:
 
 
 @pytest.mark.parametrize("make", ["pool", "httpx"])
-async def test_certificates_of_your_own(authority: trustme.CA, make: str) -> None:
-    """A certificate authority of your own goes into a transport: the pool's, or httpx's. Nobody else is believed."""
+async def test_own_certificate_authority(authority: trustme.CA, make: str) -> None:
+    """The user's own CA is passed in a transport (OriginPool or httpx). A client without it rejects the certificate."""
 
     async def answer(stream: SocketStream, _: int) -> None:
         await stream.send(http(EMPTY_CATALOG))
 
-    theirs, ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    authority.issue_cert("localhost").configure_cert(theirs)
-    authority.configure_trust(ours)
-    async with raw_server(answer, tls=theirs) as server:
-        pool: httpx.AsyncBaseTransport = OriginPool(server.base_url, ssl_context=ours)
+    server_tls, client_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.issue_cert("localhost").configure_cert(server_tls)
+    authority.configure_trust(client_tls)
+    async with raw_server(answer, tls=server_tls) as server:
+        pool: httpx.AsyncBaseTransport = OriginPool(server.base_url, ssl_context=client_tls)
         async with (
-            pool if make == "pool" else httpx.AsyncHTTPTransport(verify=ours) as transport,
+            pool if make == "pool" else httpx.AsyncHTTPTransport(verify=client_tls) as transport,
             AsyncGatePay("a", "b", base_url=server.base_url, transport=transport) as gatepay,
         ):
             assert (await gatepay.list_products()).products == ()
@@ -884,7 +887,7 @@ async def test_certificates_of_your_own(authority: trustme.CA, make: str) -> Non
 
 
 async def test_unix_socket(socket_path: Path) -> None:
-    """A pool of yours may connect to a Unix socket."""
+    """An ``OriginPool`` of the user can connect to a Unix socket."""
 
     async def serve(stream: SocketStream) -> None:
         async with stream:
@@ -901,8 +904,8 @@ async def test_unix_socket(socket_path: Path) -> None:
         group.cancel_scope.cancel()
 
 
-async def test_proxy_of_your_own() -> None:
-    """A proxy goes into httpx's own transport."""
+async def test_own_proxy() -> None:
+    """A proxy can be passed in httpx's own transport."""
 
     async def answer(stream: SocketStream, _: int) -> None:
         await stream.send(http(EMPTY_CATALOG))
@@ -916,15 +919,11 @@ async def test_proxy_of_your_own() -> None:
     assert proxy.heads[0].startswith(b"POST http://127.0.0.1:9/api/product/show ")
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # aiohttp knows no other loop
-async def test_aiohttp_of_your_own() -> None:
-    """Over httpx-aiohttp an order whose answer is lost is sent once, although that calls it a ConnectTimeout."""
-
-    async def die(*_: object) -> None:
-        raise ConnectionAbortedError
-
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # aiohttp doesn't support trio
+async def test_aiohttp_payment_is_not_retried() -> None:
+    """Over httpx-aiohttp a payment whose reply is lost isn't retried, although that raises ConnectTimeout."""
     async with (
-        raw_server(die) as server,
+        raw_server(close_without_reply) as server,
         AiohttpTransport() as transport,
         AsyncGatePay("a", "b", base_url=server.base_url, transport=transport, retry=QUICK) as gatepay,
     ):
@@ -934,11 +933,11 @@ async def test_aiohttp_of_your_own() -> None:
     assert len(server.bodies) == 1
 
 
-# -- many at once, and cancelled ---------------------------------------------------------------------------------------
+# -- concurrent and cancelled calls ------------------------------------------------------------------------------------
 
 
-async def test_many_at_once(gatepay: AsyncGatePay) -> None:
-    """More calls than connections, all at once: every one is answered."""
+async def test_more_calls_than_connections(gatepay: AsyncGatePay) -> None:
+    """With more concurrent calls than connections, each call gets its reply."""
     totals: list[int] = []
 
     async def call() -> None:
@@ -950,8 +949,8 @@ async def test_many_at_once(gatepay: AsyncGatePay) -> None:
     assert totals == [89] * 120
 
 
-async def test_cancelled(sandbox: Sandbox, base_url: str) -> None:
-    """A call that is cancelled leaves the pool whole: on its one connection the next call works."""
+async def test_cancelled_call_frees_its_connection(sandbox: Sandbox, base_url: str) -> None:
+    """After a call is cancelled, the pool's only connection slot works for the next call."""
     async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url, max_connections=1) as gatepay:
         sandbox.fault(Fault(FaultKind.SLOW, seconds=30))
         async with anyio.create_task_group() as group:
@@ -961,8 +960,8 @@ async def test_cancelled(sandbox: Sandbox, base_url: str) -> None:
         assert len((await gatepay.list_products()).products) == 3
 
 
-async def test_closed_while_calling(sandbox: Sandbox, base_url: str) -> None:
-    """Closing sends waiting callers away with an error that says so, and that nothing of theirs was sent."""
+async def test_close_while_a_call_waits(sandbox: Sandbox, base_url: str) -> None:
+    """Closing ends waiting calls with an error that says that nothing was sent."""
     errors: list[GatePayError] = []
     gatepay = AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url, max_connections=1, retry=QUICK)
     sandbox.fault(Fault(FaultKind.SLOW, seconds=30))
@@ -987,8 +986,8 @@ async def test_closed_while_calling(sandbox: Sandbox, base_url: str) -> None:
 
 
 @pytest.mark.parametrize("when", ["in the attempt", "in the wait"])
-async def test_closed_between_attempts(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Closed after an attempt that broke off, a call says what became of that one: it may have been carried out."""
+async def test_close_between_attempts(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the client is closed after an attempt failed, the error is that attempt's: it may have been carried out."""
 
     class Closing(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

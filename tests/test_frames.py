@@ -15,7 +15,7 @@ from servers import http, raw_server
 from gatepay_async import AsyncGatePay, GatePayError, InvalidRequestError, RetryPolicy, parse_callback
 from gatepay_async.callbacks import CallbackApp, CallbackEvent, MemoryStore
 from gatepay_async.protocol.calls import KaCreate
-from gatepay_async.protocol.frames import clear_frames, sealed
+from gatepay_async.protocol.frames import clear_frames, scrub_errors
 from gatepay_async.protocol.messages import Reply, encode_form
 from gatepay_async.protocol.signing import Credentials, sign
 from gatepay_async.testing import signed_callback
@@ -303,7 +303,7 @@ def test_users_frames_stay() -> None:
         mine = "still here"
         raise OSError(len(mine))
 
-    @sealed
+    @scrub_errors
     def ours() -> None:
         theirs()
 

@@ -54,10 +54,21 @@ MAY_IMPORT: dict[str, set[str]] = {
     "listing": {"protocol", "words"},
     "dedup": {"protocol"},
     "lines": {"protocol", "words"},
-    "places": {"protocol"},
+    "permits": {"protocol"},
     "sending": {"protocol"},
-    "upload": {"cancelling", "dedup", "lines", "places", "protocol", "sending", "words"},
-    "client": {"client", "exchange", "lines", "listing", "log", "places", "protocol", "stock_watch", "upload", "words"},
+    "upload": {"cancelling", "dedup", "lines", "permits", "protocol", "sending", "words"},
+    "client": {
+        "client",
+        "exchange",
+        "lines",
+        "listing",
+        "log",
+        "permits",
+        "protocol",
+        "stock_watch",
+        "upload",
+        "words",
+    },
     "log": {"protocol"},
     "stock_watch": {"log", "protocol"},
     "order_ids": set(),
@@ -82,7 +93,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "otel": {"exchange.port", "otel", "protocol", "version", "words"},
     "testing": {"protocol", "words"},
     "typing": {"callbacks", "lines", "protocol", "upload"},
-    "durable": {"cancelling", "client", "dedup", "durable", "places", "protocol", "sending", "sqlite_files", "words"},
+    "durable": {"cancelling", "client", "dedup", "durable", "permits", "protocol", "sending", "sqlite_files", "words"},
 }
 # The same within durable/. Its other modules are its doors, and import all of it.
 WITHIN_DURABLE: dict[str, set[str]] = {

@@ -67,7 +67,7 @@ def test_what_may_be_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         ("gatepay_async/x.py", b'SECRET = "0123456789abcdef0123456789abcdef"', "32 hex digits"),
         ("gatepay_async/x.py", b"-----BEGIN RSA PRIVATE KEY-----", "a private key"),
         ("gatepay_async/x.py", b"ghp_0123456789abcdef0123", "a token"),
-        ("gatepay_async/x.py", b'"/home/terry/x"', "a path of somebody's"),
+        ("gatepay_async/x.py", b'"/home/terry/x"', "a path in a home folder"),
     ],
 )
 def test_what_must_not_be_there(

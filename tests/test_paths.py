@@ -31,12 +31,12 @@ async def test_a_call(way: paths.Way, bounds: tuple[int, int]) -> None:
 
 def test_an_upload_reads_its_file(tmp_path: Path) -> None:
     """The command opens the file that it uploads this often."""
-    assert paths.opens_of_an_upload(tmp_path) <= OPENS
+    assert paths.count_opens(tmp_path) <= OPENS
 
 
 def test_no_import_cycles() -> None:
     """No modules import each other in a circle, not even for type checkers."""
-    assert paths.cycles() == []
+    assert paths.import_cycles() == []
 
 
 def check(entered: paths.Entered, bounds: tuple[int, int]) -> None:

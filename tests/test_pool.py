@@ -25,7 +25,7 @@ from waiting import PATIENCE
 from gatepay_async.pool import OriginPool, PoolClosedError
 from gatepay_async.pool.over_httpcore import TRANSLATIONS
 from gatepay_async.pool.port import Head, NotAvailableError
-from gatepay_async.pool.stream import CORK
+from gatepay_async.pool.stream import MAX_COLLECTED_BYTES
 from gatepay_async.pool.transport import MAX_EXPIRED_CLOSED_PER_CALL
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
@@ -509,7 +509,7 @@ async def test_read_to_the_end() -> None:
 
 async def test_long_request() -> None:
     """A body longer than what is held back arrives whole, in pieces and chunked too."""
-    body = random.Random(1).randbytes(3 * CORK)  # noqa: S311 -- no secret, only the same each time
+    body = random.Random(1).randbytes(3 * MAX_COLLECTED_BYTES)  # noqa: S311 -- no secret, only the same each time
 
     async def parts() -> AsyncIterator[bytes]:
         for start in range(0, len(body), 1000):

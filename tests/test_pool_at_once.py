@@ -64,7 +64,7 @@ class Asked:
 
 
 def hello(connection: Connection, _: Request) -> None:
-    connection.raw.sendall(connection.seal(HELLO))
+    connection.raw.sendall(connection.encrypt(HELLO))
 
 
 def silent(connection: Connection, request: Request) -> None:
@@ -80,9 +80,9 @@ async def test_asked_at_once(*, tls: bool) -> None:
     def answer(connection: Connection, request: Request) -> None:
         sizes = {b"": 0, b"long": 9 * AT_A_TIME}.get(request.body)
         if sizes:
-            connection.raw.sendall(connection.seal(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % sizes))
+            connection.raw.sendall(connection.encrypt(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % sizes))
             for _ in range(sizes // len(piece)):
-                connection.raw.sendall(connection.seal(piece))
+                connection.raw.sendall(connection.encrypt(piece))
         else:
             hello(connection, request)
 

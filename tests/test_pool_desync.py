@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 from attrs import frozen
-from odd_server import Connection, OddServer, Request, chunked, http, loops, right_reply
+from odd_server import Connection, OddServer, Request, chunked, event_loops, http, success_reply
 from waiting import PATIENCE, until
 
 from gatepay_async import AsyncGatePay, GatePayError, RetryPolicy
@@ -23,8 +23,8 @@ from gatepay_async.pool.stream import NetworkStream
 
 pytestmark = pytest.mark.sockets
 
-CATALOGUE = right_reply("product/show", {})
-FORGED = http(right_reply("ka/show", {"product_id": "666"}))
+CATALOGUE = success_reply("product/show", {})
+FORGED = http(success_reply("ka/show", {"product_id": "666"}))
 # httpcore reads so much at a time; asyncio has taken more from the socket by then.
 AT_A_TIME = 64 * 1024
 
@@ -108,17 +108,17 @@ def serve(row: Row, *, tls: bool) -> tuple[OddServer, threading.Event, threading
     def answer(connection: Connection, request: Request) -> None:
         if connection.number > 1 or request.number > 1:
             raw = rest.pop() if rest and connection.number == 1 else b""
-            connection.raw.sendall(raw + connection.seal(http(right_reply(request.path, request.form))))
+            connection.raw.sendall(raw + connection.encrypt(http(success_reply(request.path, request.form))))
             return
-        raw = b"".join(map(connection.seal, row.now)) + row.raw
+        raw = b"".join(map(connection.encrypt, row.now)) + row.raw
         if row.half:
-            sealed = connection.seal(row.half)
+            sealed = connection.encrypt(row.half)
             raw += sealed[: len(sealed) // 2]
             rest.append(sealed[len(sealed) // 2 :])
         connection.raw.sendall(raw)
         if row.then:
             more.wait()
-            connection.raw.sendall(connection.seal(row.then))
+            connection.raw.sendall(connection.encrypt(row.then))
         sent.set()
 
     return OddServer(answer, tls=tls), more, sent
@@ -160,7 +160,7 @@ async def play(row: Row, tls: bool) -> tuple[str, str, int]:  # noqa: FBT001 -- 
 def test_odd_replies() -> None:
     """After an odd reply the next call is answered with its own, over TCP and TLS, on every loop."""
     wrong: list[str] = []
-    for loop, options in loops():
+    for loop, options in event_loops():
         for tls in (False, True):
             for row in ROWS:
                 if row.tls_only and not tls:
@@ -192,7 +192,7 @@ def hold_first_write(monkeypatch: pytest.MonkeyPatch, ready: Callable[[NetworkSt
 
 
 def right(connection: Connection, request: Request) -> None:
-    connection.raw.sendall(connection.seal(http(right_reply(request.path, request.form))))
+    connection.raw.sendall(connection.encrypt(http(success_reply(request.path, request.form))))
 
 
 async def two_calls(server: OddServer) -> tuple[str, str, int]:
@@ -204,7 +204,7 @@ async def two_calls(server: OddServer) -> tuple[str, str, int]:
 @pytest.mark.parametrize("tls", [False, True])
 def test_a_reply_before_the_request(monkeypatch: pytest.MonkeyPatch, *, tls: bool) -> None:
     """What a new connection says before it was asked is no reply, and the connection is not used."""
-    for loop, options in loops():
+    for loop, options in event_loops():
         with monkeypatch.context() as patch, OddServer(right, tls=tls, greeting=OK) as server:
             hold_first_write(patch, partial(OddServer.wait, server))
             came = anyio.run(two_calls, server, backend=loop, backend_options=options)
@@ -213,7 +213,7 @@ def test_a_reply_before_the_request(monkeypatch: pytest.MonkeyPatch, *, tls: boo
 
 def test_session_tickets_before_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
     """What TLS itself sends on a new connection, unasked, is no reason not to use it."""
-    for loop, options in loops():
+    for loop, options in event_loops():
         with monkeypatch.context() as patch, OddServer(right, tls=True) as server:
             hold_first_write(patch, lambda stream: select.select([stream.get_extra_info("socket")], [], [], PATIENCE))
             came = anyio.run(two_calls, server, backend=loop, backend_options=options)
@@ -223,13 +223,13 @@ def test_session_tickets_before_the_request(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("tls", [False, True])
 def test_a_reply_while_the_request_is_on_its_way(monkeypatch: pytest.MonkeyPatch, *, tls: bool) -> None:
     """What comes between taking a connection and writing to it is seen, and another connection is used."""
-    for loop, options in loops():
+    for loop, options in event_loops():
         kind: type[HttpcoreConnection | Wire] = Wire if loop == "asyncio" else HttpcoreConnection
         with monkeypatch.context() as patch, OddServer(right, tls=tls) as server:
 
             async def late(self: Any, request: Any, *, server: OddServer = server, send: Any = kind.send) -> Any:
                 if server.connections and server.connections[0].requests:
-                    await until(lambda: server.disturb(FORGED, random.Random(0)))  # noqa: S311 -- no secret
+                    await until(lambda: server.send_unasked(FORGED, random.Random(0)))  # noqa: S311 -- no secret
                     server.connections[0].requests = 0
                 return await send(self, request)
 
@@ -254,8 +254,8 @@ async def long_call(server: OddServer) -> tuple[str, str, int]:
 @pytest.mark.slow
 def test_a_reply_to_half_a_request(*, tls: bool) -> None:
     """A connection whose reply came before the request had left is not used again: the rest may be answered, too."""
-    stored = http(right_reply("ka/create", {"content": "x"}))
-    for loop, options in loops():
+    stored = http(success_reply("ka/create", {"content": "x"}))
+    for loop, options in event_loops():
         with OddServer(right_but_first, tls=tls, hasty=stored) as server:
             came = anyio.run(long_call, server, backend=loop, backend_options=options)
         assert came == ("ok", "KEY-8", 2), (loop, options)

@@ -12,7 +12,7 @@ import anyio
 import pytest
 from attrs import define, field
 from odd_replies import REPLIES
-from odd_server import Connection, OddServer, Request, chunked, http, loops, right_reply
+from odd_server import Connection, OddServer, Request, chunked, event_loops, http, success_reply
 from seeds import fresh_seed
 
 from gatepay_async import AsyncGatePay, GatePayError, RetryPolicy
@@ -36,8 +36,8 @@ ENDS = ("cut", "close", "silent", "odd end", "reset")
 
 def extras(rng: random.Random) -> bytes:
     """What nobody has asked for: from a byte to the reply to another request."""
-    forged = http(rng.choice([right_reply("ka/show", {"product_id": "666"}), right_reply("product/show", {})]))
-    order = http(right_reply("pay/create", {"out_order_id": "FORGED"}))
+    forged = http(rng.choice([success_reply("ka/show", {"product_id": "666"}), success_reply("product/show", {})]))
+    order = http(success_reply("pay/create", {"out_order_id": "FORGED"}))
     late = http(b"{}", start="HTTP/1.1 408 Request Timeout")
     return rng.choice([b"\n", b"\r\n", b"\0", forged, order, forged[: rng.randrange(1, len(forged))], late])
 
@@ -51,19 +51,19 @@ class Shop:
 
     def answer(self, connection: Connection, request: Request) -> None:
         rng = self.rng
-        body = right_reply(request.path, request.form)
+        body = success_reply(request.path, request.form)
         act = rng.choices(list(ACTS), list(ACTS.values()))[0]
         self.done[act] += 1
         if act in ENDS:
             self.end(connection, act, http(body))
         reply = chunked(body) if act == "chunked" else http(body)
         if act == "split":  # into two segments, at any byte, in any record
-            raw, place = connection.seal(reply), rng.randrange(1, len(reply))
+            raw, place = connection.encrypt(reply), rng.randrange(1, len(reply))
             connection.raw.sendall(raw[:place])
             connection.raw.sendall(raw[place:])
         elif act == "half":
-            more = connection.seal(extras(rng))
-            connection.raw.sendall(connection.seal(reply) + more[: rng.randrange(1, len(more) + 1)])
+            more = connection.encrypt(extras(rng))
+            connection.raw.sendall(connection.encrypt(reply) + more[: rng.randrange(1, len(more) + 1)])
         else:
             records = {
                 "extra": [reply + extras(rng)],
@@ -71,7 +71,7 @@ class Shop:
                 "no content": [http(body, start="HTTP/1.1 204 No Content")],
                 "odd": [rng.choice(ODD).sent],
             }
-            connection.raw.sendall(b"".join(map(connection.seal, records.get(act, [reply]))))
+            connection.raw.sendall(b"".join(map(connection.encrypt, records.get(act, [reply]))))
 
     def end(self, connection: Connection, act: str, reply: bytes) -> None:
         """Answer in part or not at all, and hang up."""
@@ -83,7 +83,7 @@ class Shop:
             "odd end": self.rng.choice(ENDING).sent,
         }
         if sent.get(act):
-            connection.raw.sendall(connection.seal(sent[act]))
+            connection.raw.sendall(connection.encrypt(sent[act]))
         raise ConnectionAbortedError
 
 
@@ -125,7 +125,7 @@ async def play(seed: str, tls: bool, tally: Counter[str]) -> None:  # noqa: FBT0
                     assert came == truth, f"call {tag} was answered with {came!r}"
             tally[ended] += 1
             if rng.random() < 0.3 and server.connections:
-                tally["disturbed"] += server.disturb(extras(rng), rng)
+                tally["disturbed"] += server.send_unasked(extras(rng), rng)
 
     with OddServer(shop.answer, tls=tls) as server:
         pool = OriginPool(server.base_url, ssl_context=server.client_tls, max_connections=3)
@@ -145,7 +145,7 @@ async def play(seed: str, tls: bool, tally: Counter[str]) -> None:  # noqa: FBT0
 def test_whatever_a_server_sends(*, tls: bool) -> None:
     """No call is ever answered with another's reply, whatever a server sends, and when."""
     print(f"GATEPAY_TEST_SEED={SEED}")  # noqa: T201 -- to play it again
-    for loop, options in loops():
+    for loop, options in event_loops():
         tally = Counter[str]()
         anyio.run(play, f"{SEED} {loop} {options}", tls, tally, backend=loop, backend_options=options)
         print(loop, options, dict(tally))  # noqa: T201 -- what was tried

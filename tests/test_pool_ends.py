@@ -29,7 +29,7 @@ both = pytest.mark.parametrize("tls", [False, True], ids=["tcp", "tls"])
 
 
 def plain(connection: Connection, request: Request) -> None:
-    connection.raw.sendall(connection.seal(PLAIN))
+    connection.raw.sendall(connection.encrypt(PLAIN))
 
 
 class Parts(httpx.AsyncByteStream):
@@ -67,7 +67,7 @@ async def test_a_reply_that_goes_on_to_the_end(*, says_so: bool, tls: bool) -> N
     """A reply without a length is whole at the end of the connection; over TLS only if the server says so in TLS."""
 
     def answer(connection: Connection, request: Request) -> None:
-        connection.raw.sendall(connection.seal(b"HTTP/1.1 200 OK\r\n\r\nhello"))
+        connection.raw.sendall(connection.encrypt(b"HTTP/1.1 200 OK\r\n\r\nhello"))
         if says_so:
             connection.end()
         raise ConnectionAbortedError
@@ -119,7 +119,7 @@ async def test_an_answer_to_half_a_request(*, in_parts: bool, tls: bool) -> None
     done = threading.Event()
 
     def refuse(connection: Connection, request: Request) -> None:
-        connection.raw.sendall(connection.seal(TOO_LARGE))
+        connection.raw.sendall(connection.encrypt(TOO_LARGE))
         done.wait(PATIENCE)
 
     options: dict[str, Any] = {"extensions": {"timeout": {"write": SHORT}}}

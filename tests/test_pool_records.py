@@ -38,18 +38,18 @@ async def test_every_cut() -> None:
     """Cut anywhere, the stream is at rest exactly where a record has ended."""
     for cut in range(1, len(TWO)):
         stream = RecordStream(Source(TWO[:cut], TWO[cut:]))
-        assert stream.at_rest
+        assert stream.at_record_end
         assert await stream.receive() == TWO[:cut]
-        assert stream.at_rest == (cut == 8)
+        assert stream.at_record_end == (cut == 8)
         assert await stream.receive() == TWO[cut:]
-        assert stream.at_rest
+        assert stream.at_record_end
 
 
 async def test_early_bytes() -> None:
     """What had come before the request is given by itself, and is told from the rest."""
     stream = RecordStream(Source(TWO[:3], TWO[3:], b"\x17"))
     stream.early = 8
-    given = [(await stream.receive(), stream.only_early, stream.at_rest) for _ in range(4)]
+    given = [(await stream.receive(), stream.only_early, stream.at_record_end) for _ in range(4)]
     assert given == [
         (TWO[:3], True, False),
         (TWO[3:8], True, False),

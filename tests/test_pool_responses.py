@@ -6,7 +6,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from odd_replies import REPLIES, Odd
+from odd_replies import REPLIES, OddReply
 
 from gatepay_async.pool.port import Request
 from gatepay_async.pool.requests import Framing, encode, encode_head
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.fast
 AT_ONCE = 64 * 1024
 
 
-def play(row: Odd, pieces: Iterable[bytes]) -> tuple[int, bytes, bool]:
+def play(row: OddReply, pieces: Iterable[bytes]) -> tuple[int, bytes, bool]:
     """What is read of *row*, when it comes in *pieces*."""
     reader = ResponseReader()
     reader.start(to_head=row.method == "HEAD")

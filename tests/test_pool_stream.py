@@ -14,7 +14,7 @@ import pytest
 from anyio.abc import ByteStream, SocketAttribute
 from waiting import PATIENCE, until
 
-from gatepay_async.pool.stream import ATTRIBUTES, CORK, NetworkStream
+from gatepay_async.pool.stream import ATTRIBUTES, MAX_COLLECTED_BYTES, NetworkStream
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
@@ -99,7 +99,7 @@ async def test_empty_write() -> None:
 async def test_much_to_write() -> None:
     """No more than a little is ever held back."""
     async with connected() as (stream, other_end):
-        await stream.write(b"x" * CORK)
+        await stream.write(b"x" * MAX_COLLECTED_BYTES)
         assert await other_end.receive()
 
 

@@ -77,7 +77,7 @@ def wire_to(server: OddServer) -> Wire:
 
 
 def plain(connection: Connection, request: Request) -> None:
-    connection.raw.sendall(connection.seal(PLAIN))
+    connection.raw.sendall(connection.encrypt(PLAIN))
 
 
 # -- the table ------------------------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ async def test_odd_replies(how: str, *, tls: bool) -> None:
         row = REPLIES[int(place)]
         try:
             for piece in [row.sent] if how == "whole" else [bytes((byte,)) for byte in row.sent]:
-                connection.raw.sendall(connection.seal(piece))
+                connection.raw.sendall(connection.encrypt(piece))
         finally:
             sent.set()
         if row.ends:
@@ -284,7 +284,7 @@ async def test_another_name_for_tls() -> None:
 async def test_half_a_session_ticket() -> None:
     """A new connection on which half a record of TLS has come waits for the rest before it carries a request."""
     wire = Wire("x", 1, tls=None, uds=None)
-    tls = SimpleNamespace(at_rest=False)
+    tls = SimpleNamespace(at_record_end=False)
     wire._tls = cast("Any", tls)
     async with anyio.create_task_group() as group:
         group.start_soon(wire._look_before_use)
@@ -292,7 +292,7 @@ async def test_half_a_session_ticket() -> None:
         wire._wake()
         await anyio.wait_all_tasks_blocked()
         assert wire._waiter is not None
-        tls.at_rest = True
+        tls.at_record_end = True
         wire._wake()
 
 
@@ -425,7 +425,7 @@ async def test_no_more_is_read_than_can_be_held(*, tls: bool) -> None:
     def answer(connection: Connection, request: Request) -> None:
         for start in range(0, len(body), 100_000):
             head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) if not start else b""
-            connection.raw.sendall(connection.seal(head + body[start : start + 100_000]))
+            connection.raw.sendall(connection.encrypt(head + body[start : start + 100_000]))
         done.set()
 
     with OddServer(answer, tls=tls) as server:
@@ -445,7 +445,7 @@ async def test_reset_in_the_middle(*, tls: bool) -> None:
 
     def answer(connection: Connection, request: Request) -> None:
         connection.raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closed, it breaks
-        connection.raw.sendall(connection.seal(PLAIN[:-2]))
+        connection.raw.sendall(connection.encrypt(PLAIN[:-2]))
         raise ConnectionAbortedError
 
     with OddServer(answer, tls=tls) as server:
@@ -459,7 +459,7 @@ async def test_no_record_in_the_middle() -> None:
     """A reply over TLS that goes on as no record is ReadError."""
 
     def answer(connection: Connection, request: Request) -> None:
-        connection.raw.sendall(connection.seal(PLAIN[:-2]) + b"\x17\3\3\0\x20" + b"x" * 32)
+        connection.raw.sendall(connection.encrypt(PLAIN[:-2]) + b"\x17\3\3\0\x20" + b"x" * 32)
 
     with OddServer(answer, tls=True) as server:
         async with pool_of(server) as pool:

@@ -1,4 +1,4 @@
-"""Watching the stock: an alert for each crossing, through outages; and what the log says of calls."""
+"""StockWatch: one alert each time a product runs low, also after outages, and what is logged."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.fast, pytest.mark.anyio]
 
 
 def catalog(**stocks: int) -> Catalog:
-    """Products by name: ``p8=20`` has the ID 8."""
+    """Return a catalog. ``p8=20`` is a product with ID 8 and a stock of 20."""
     products = (Product(int(name[1:]), 1, 1, name, "", "", Decimal(1), stock) for name, stock in stocks.items())
     return Catalog((Category(1, "all", tuple(products)),))
 
@@ -42,15 +42,15 @@ def catalog(**stocks: int) -> Catalog:
         ([5, None, 5], [1, 0, 1]),  # gone, and back
     ],
 )
-def test_one_alert_a_crossing(stocks: list[int | None], alerts: list[int]) -> None:
-    """A product gives an alert when it becomes low, and again after it was not."""
+def test_one_alert_per_crossing(stocks: list[int | None], alerts: list[int]) -> None:
+    """A product gives an alert when it becomes low, and another one when it becomes low again."""
     levels = StockLevels(20)
     catalogs = [catalog(p7=99) if stock is None else catalog(p7=99, p8=stock) for stock in stocks]
     assert [len(levels.find_crossings(each)) for each in catalogs] == alerts
 
 
-async def test_it_survives_outages(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """No reply and odd replies are logged and waited for; pauses differ by a tenth at most; a wrong key is an error."""
+async def test_watch_survives_outages(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """No reply and odd replies are logged and retried. Pauses vary by up to 10 %. A wrong key raises."""
     down = TransportError(endpoint="product/show", sent=False, problem="CANARY")
     odd = ProtocolError(endpoint="product/show", http_status=502, problem="CANARY")
     wrong = InvalidAppKeyError(code=102, message="CANARY", endpoint="product/show")
@@ -84,8 +84,8 @@ async def test_it_survives_outages(monkeypatch: pytest.MonkeyPatch, caplog: pyte
 
 
 @rows(("below", "every", "field"), [(0, 60, "below"), ("20", 60, "below"), (20, 0, "every"), (20, None, "every")])
-def test_what_cant_be_watched(below: Any, every: Any, field: str) -> None:
-    """Wrong arguments are refused at once."""
+def test_invalid_arguments(below: Any, every: Any, field: str) -> None:
+    """Invalid arguments raise at once."""
     fetch: Callable[[], Awaitable[Catalog]] = Any  # type: ignore[assignment]  # never called
     with pytest.raises(InvalidRequestError) as caught:
         StockWatch(fetch, below=below, every=every)

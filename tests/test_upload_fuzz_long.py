@@ -11,7 +11,7 @@ def test_whatever_happens_the_report_is_true_for_longer() -> None:
     """Hundreds of uploads of anything: none of their reports says what isn't so."""
     seed = fresh_seed()
     print(f"seed {seed}")  # noqa: T201 -- pytest shows it when the test fails
-    ended = upload_fuzz.play_many(seed, 120)
+    ended = upload_fuzz.run_many(seed, 120)
     print(ended)  # noqa: T201 -- likewise
     assert ended.total() == 120
     assert {"ok", "stopped", "incomplete", "durable"} <= set(ended)

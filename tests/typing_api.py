@@ -1,4 +1,4 @@
-"""What a user's type checker sees. Read by mypy and pyright, never run: the test session only imports it."""
+"""The types that a user's type checker sees. mypy and pyright read this file; the tests only import it."""
 
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
@@ -45,39 +45,39 @@ from gatepay_async.testing import signed_callback
 
 
 def show(progress: UploadProgress) -> None:
-    """A plain callback."""
+    """A plain progress callback."""
     assert_type(progress.stored, int)
 
 
 async def show_async(progress: UploadProgress) -> None:
-    """An asynchronous one."""
+    """An async progress callback."""
     assert_type(progress.in_flight, int)
 
 
 async def generate() -> AsyncIterator[str]:
-    """Card keys from somewhere."""
+    """An async source of card keys."""
     yield "AAA"
 
 
 async def handle(callback: Callback) -> None:
-    """What a merchant does."""
+    """A callback handler."""
     assert_type(callback.price, Decimal)
 
 
 async def price_of(out_order_id: str) -> Decimal | None:
-    """What a merchant knows."""
+    """A price lookup."""
     return Decimal(len(out_order_id))
 
 
-def hear(event: CallbackEvent) -> None:
-    """What a merchant is told."""
+def on_event(event: CallbackEvent) -> None:
+    """An event handler."""
     assert_type(event.kind, EventKind)
     assert_type(event.order_id, int | None)
     assert_type(event.error, BaseException | None)
 
 
 def receive() -> list[CallbackApp]:
-    """Every store, and every option."""
+    """Every store, and every option of ``CallbackApp``."""
     stores: list[Store] = [MemoryStore(keep=9e9), SQLiteStore("file", keep=timedelta(days=90)), RedisStore("redis://x")]
     age = timedelta(hours=1)
     return [
@@ -88,15 +88,15 @@ def receive() -> list[CallbackApp]:
             store=store,
             max_age=age,
             lookup=price_of,
-            on_event=hear,
+            on_event=on_event,
             timeout=5,
         )
         for store in stores
     ]
 
 
-async def use() -> None:
-    """Every public method, and the type of what it returns."""
+async def use_client() -> None:
+    """Every public method, and the type of its result."""
     async with AsyncGatePay("a", "b", timeout=None, retry=RetryPolicy(attempts=2)) as gatepay:
         assert_type(gatepay, AsyncGatePay)
 
@@ -149,8 +149,8 @@ async def use() -> None:
         assert_type(await gatepay.send(order), Payment)
 
 
-async def use_later() -> None:
-    """Those of the later endpoints."""
+async def use_later_endpoints() -> None:
+    """The methods of the later endpoints."""
     async with AsyncGatePay("a", "b", cloud_base_url="https://cloud.example/api/") as gatepay:
         link = await gatepay.create_anypay(
             price="10.23", pay_type="alipay", out_order_id="T-1-X", custom="c", notify_url="https://shop.example/"

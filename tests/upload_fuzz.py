@@ -1,8 +1,8 @@
 """
-Uploads of anything, over a transport that does anything, and knows the truth.
+Runs uploads with random input over a transport with random faults, which records what was really stored.
 
-One seed is one upload: its input, its server, its callbacks, and when it is cancelled. ``play`` checks what holds of
-every upload, whatever happens to it.
+A seed determines one upload: its input, its server, its callbacks, and when it is cancelled. ``run_upload`` checks what
+must hold for every upload.
 """
 
 import asyncio
@@ -29,38 +29,43 @@ from gatepay_async.protocol.chunking import Chunker
 LONGEST = 6 * 3600.0  # virtual seconds
 
 REPLIES = {109: "卡密内容本身有重复", 110: "卡密内容为空", 113: "批量插入数据库失败", 199: "?", 106: "签名失败"}
-# What one card key may bring upon the call that it is in, each time.
+# What each call with a certain card key may be answered with.
 BAD = (109, 110, 113, 199, 106, "403", "500", "200 page", "reset")
-# What may happen to a call of good card keys.
+# What may happen to a call with valid card keys.
 MISHAPS = (
     "stored, cut", "stored, 502", "stored, garbage", "stored, hangs", "cut", "refused to connect", "hangs", "slow",
     "500", "429", "403", 113, 109, 199,
 )  # fmt: skip
-# What says of its own call that nothing was stored, and nothing of the call before it.
+# Replies which say that this call stored nothing. They say nothing about the call before.
 AFTER_DOUBT = (109, 113, 199, "403", "refused to connect")
 EVERYTHING = (109, 110, 113, 199, 106, 105, 107, "403", "404", "500", "reset", "refused to connect", "hangs")
 
 
 class OwnError(Exception):
-    """The user's."""
+    """An Exception of the user's code."""
 
 
-class OwnBase(BaseException):
-    """The user's, too."""
+class OwnBaseException(BaseException):
+    """A BaseException of the user's code."""
 
 
 @define
 class Server(httpx.AsyncBaseTransport):
     """
-    Keeps card keys as GatePay does, and knows which it has.
+    Stores card keys as GatePay does, with faults.
 
     Attributes:
-        chance: Of a mishap.
-        bad: Card keys that each call with them meets something for.
-        refuses: What every call meets from the call of that number on; None: nothing.
-        down: From when to when nobody can connect.
-        doubtful: Card keys whose first call is stored and its answer lost; each later one meets what is said here.
-        stray: The number of the call that a CancelledError, or an odd error, comes out of; 0: none.
+        random: The source of randomness.
+        chance: The probability of a mishap.
+        bad: The result of each call that contains a certain card key.
+        doubtful: Card keys whose first call is stored while its reply is lost; the value is the result of later calls.
+        refuses: The result of every call from number ``refuses_from`` on; None: no such rule.
+        refuses_from: See ``refuses``.
+        down: The start and end of a period in which connecting fails.
+        stray: The number of the call that raises ``stray_error``; 0: none.
+        stray_error: A CancelledError, or an error that transports don't raise.
+        db: The stored card keys.
+        calls: The number of calls so far.
     """
 
     random: random.Random
@@ -163,7 +168,7 @@ def lines_of(choose: random.Random) -> list[Any]:
 
 
 def cleaned(line: Any) -> str | None:
-    """The card key in *line*, by a rule of our own; "": blank; None: no card key."""
+    """Return the card key in *line*, by a second implementation of the rule. "": blank; None: no card key."""
     if not isinstance(line, str):
         return None
     odd = " \t\r\n\u3000\u200b\ufeff\x1a\u202e\u2060"
@@ -174,7 +179,7 @@ def cleaned(line: Any) -> str | None:
 
 @define
 class Input:
-    """Lines, given in one way or another; may raise before the line of that number."""
+    """Lines, passed in one of several ways. May raise an error before the line with the number *raises*."""
 
     lines: list[Any]
     choose: random.Random
@@ -208,7 +213,7 @@ class Input:
 
 def callback_of(choose: random.Random, backend: str) -> Any:
     kind = choose.choice((None, None, "plain", "async", "raises"))
-    error: BaseException = choose.choice((OwnError("x"), OwnBase("x"), KeyboardInterrupt()))
+    error: BaseException = choose.choice((OwnError("x"), OwnBaseException("x"), KeyboardInterrupt()))
     if backend == "asyncio" and choose.random() < 0.4:
         error = asyncio.CancelledError()
     at, count = choose.randint(1, 6), 0
@@ -225,8 +230,8 @@ def callback_of(choose: random.Random, backend: str) -> Any:
     return {None: None, "plain": lambda _: None, "async": slow, "raises": raises}[kind]
 
 
-def truth_of(report: UploadReport, lines: list[Any], server: Server) -> None:
-    """What holds of every report."""
+def check_report(report: UploadReport, lines: list[Any], server: Server) -> None:
+    """Check what must hold for every report."""
     settled = report.stored + report.already_there + report.refused + report.unknown + report.not_sent
     assert report.read == report.blank + report.duplicates + settled, "the ledger does not add up"
     read = lines[: report.read]
@@ -235,7 +240,7 @@ def truth_of(report: UploadReport, lines: list[Any], server: Server) -> None:
     own = [outcome for outcome in report.chunks if outcome.index >= 0]
     failed = Counter(key for outcome in own for key in outcome.keys)
     assert max(failed.values(), default=1) == 1, "a card key in two outcomes"
-    # Lines that were being deduplicated when it ended have an outcome of their own, repetitions and all.
+    # Lines that were being deduplicated when the upload ended are in an outcome of their own, including duplicates.
     kept = {key for outcome in report.chunks for key in outcome.keys}
     assert set(found) - kept <= server.db, "stored, and not on the server"
     for outcome in own:
@@ -246,16 +251,19 @@ def truth_of(report: UploadReport, lines: list[Any], server: Server) -> None:
         assert set(found) <= server.db
 
 
-async def _play(seed: int, backend: str) -> str:
-    choose = random.Random(seed)  # noqa: S311 -- dice
+async def _run_upload(seed: int, backend: str) -> str:
+    choose = random.Random(seed)  # noqa: S311 -- not for security
     lines = lines_of(choose)
     keys = sorted({key for line in lines if (key := cleaned(line))})
     server = server_of(choose, keys)
     source = Input(lines, choose)
     if choose.random() < 0.15:
-        source.raises, source.error = choose.randint(0, len(lines)), choose.choice((OwnError("x"), OwnBase("x")))
+        source.raises, source.error = (
+            choose.randint(0, len(lines)),
+            choose.choice((OwnError("x"), OwnBaseException("x"))),
+        )
     if choose.random() < 0.15:
-        odd: tuple[BaseException, ...] = (ValueError("odd"), OwnBase("odd"))
+        odd: tuple[BaseException, ...] = (ValueError("odd"), OwnBaseException("odd"))
         server.stray_error = choose.choice((*odd, asyncio.CancelledError()) if backend == "asyncio" else odd)
         server.stray = choose.randint(1, 8)
     policy = choose.choice((RetryPolicy(), RetryPolicy(attempts=1), RetryPolicy(first_wait=0, budget=1e9)))
@@ -274,31 +282,31 @@ async def _play(seed: int, backend: str) -> str:
         except BaseException as error:
             report = getattr(error, "report", None)
             ended = type(error).__name__
-            if report is None or (scope.cancel_called and not isinstance(error, OwnError | OwnBase)):
+            if report is None or (scope.cancel_called and not isinstance(error, OwnError | OwnBaseException)):
                 raise
             if isinstance(error, BaseExceptionGroup):
                 raise AssertionError("a group of errors") from None  # noqa: TRY004 -- a test fails
         finally:
             if hasattr(given, "aclose"):
                 with anyio.CancelScope(shield=True):
-                    await given.aclose()  # as whoever wrote it must; trio warns of one that is left to the collector
+                    await given.aclose()  # otherwise trio warns that the generator was garbage collected
             elif hasattr(given, "close"):
                 given.close()
             if report is not None:
-                truth_of(report, lines, server)
+                check_report(report, lines, server)
     assert anyio.current_time() < LONGEST, "takes too long"
     assert server.calls <= 40 * len(keys) + 2_000, "too many calls"
     return ended
 
 
-def play(seed: int, backend: str) -> str:
-    """One upload; how it ended."""
-    return str(virtual_time.run(_play, seed, backend, backend=backend))
+def run_upload(seed: int, backend: str) -> str:
+    """Run one upload. Return how it ended."""
+    return str(virtual_time.run(_run_upload, seed, backend, backend=backend))
 
 
-async def _play_durable(seed: int) -> str:
-    """A job of one batch, run after run, each of which knows of the others what stands in the database."""
-    choose = random.Random(seed)  # noqa: S311 -- dice
+async def _run_durable(seed: int) -> str:
+    """Run a job with one batch several times. Each run knows the earlier ones only from their rows."""
+    choose = random.Random(seed)  # noqa: S311 -- not for security
     lines = [line for line in lines_of(choose) if isinstance(line, str)]
     chunker = Chunker(Ledger())
     chunks = list(chunker.chunks(lines))
@@ -340,18 +348,18 @@ def _check(known: dict[int, list[ChunkOutcome]], chunks: list[Chunk], server: Se
                 assert not keys & server.db, f"{outcome.fate}, and on the server"
 
 
-def play_durable(seed: int) -> str:
-    """Several runs of one batch; how it ended."""
-    return str(virtual_time.run(_play_durable, seed, backend="asyncio"))
+def run_durable(seed: int) -> str:
+    """Run one batch several times. Return how it ended."""
+    return str(virtual_time.run(_run_durable, seed, backend="asyncio"))
 
 
-def play_many(first: int, count: int) -> Counter[str]:
-    """So many uploads from seed *first* on, in turn on asyncio, on trio, and in durable runs; how they ended."""
+def run_many(first: int, count: int) -> Counter[str]:
+    """Run *count* uploads from seed *first*, in turn on asyncio, on trio and as durable runs. Count how they ended."""
     ended = Counter[str]()
     for seed in range(first, first + count):
         try:
-            ended[play_durable(seed) if seed % 3 == 2 else play(seed, ("asyncio", "trio")[seed % 3])] += 1
+            ended[run_durable(seed) if seed % 3 == 2 else run_upload(seed, ("asyncio", "trio")[seed % 3])] += 1
         except BaseException as error:
-            error.add_note(f"seed {seed}: upload_fuzz.play_many({seed}, 1)")
+            error.add_note(f"seed {seed}: upload_fuzz.run_many({seed}, 1)")
             raise
     return ended

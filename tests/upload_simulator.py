@@ -1,4 +1,4 @@
-"""Uploads without sockets: a client with a limit, a server with its habits, and a clock that jumps."""
+"""Simulates uploads without sockets: a client with a limit, a configurable server, and virtual time."""
 
 import heapq
 import itertools
@@ -10,20 +10,20 @@ from attrs import define, field
 
 from gatepay_async.protocol.auto_concurrency import Attempt, AutoConcurrency, End
 
-CLIENT = 0.0004  # seconds of CPU that a call costs the client: it sends one after the other
+CLIENT_CPU_S = 0.0004  # CPU time of a call in the client, which sends calls one after the other
 
 
 @define(kw_only=True)
 class Server:
     """
-    What it does with a call; each of them is given the time.
+    A simulated server. Its functions receive the time.
 
     Attributes:
-        latency: Seconds for the work of a call; given a source of randomness and how many are in flight, too.
-        workers: How many calls it works at; the others queue. None: all.
-        most: With so many in flight it refuses another one.
-        retry_after: Seconds that it asks for then.
-        stalls: From when until when it answers nothing.
+        latency: Returns the seconds that a call takes. It also receives a random generator and the calls in flight.
+        workers: Returns how many calls are processed concurrently; the others queue. None: no limit.
+        most: Returns the number of calls in flight from which further calls are refused.
+        retry_after: The seconds that a refusal asks the client to wait.
+        stalls: The start and end of a period in which the server sends no replies.
     """
 
     latency: Callable[[random.Random, float, int], float] = lambda _random, _now, _in_flight: 0.02
@@ -35,7 +35,7 @@ class Server:
     _busy_until: list[float] = field(factory=list[float])
 
     def take(self, now: float, chance: random.Random) -> tuple[float, End]:
-        """A call comes; when its reply leaves, and which."""
+        """Start a call. Return when its reply is sent, and which reply it is."""
         if self._in_flight >= self.most(now):
             return now + 0.001, End.REFUSED
         self._in_flight += 1
@@ -50,12 +50,12 @@ class Server:
         return until, End.ANSWERED
 
     def answered(self) -> None:
-        """A reply has left."""
+        """Note that a reply was sent."""
         self._in_flight -= 1
 
 
-class Fixed:
-    """A limit that never changes, in the place of an ``AutoConcurrency``."""
+class FixedLimit:
+    """A limit that never changes; replaces an ``AutoConcurrency``."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -64,12 +64,12 @@ class Fixed:
         return Attempt(0, 0, 0)
 
     def ended(self, attempt: Attempt, end: End, now: float) -> None:
-        """Nothing to learn."""
+        """Do nothing."""
 
 
 @define
 class Result:
-    """What an upload took, how many of its attempts were refused, and which limit it had after each reply."""
+    """The duration of an upload, the share of refused attempts, and the limit after each reply."""
 
     seconds: float
     refused: float
@@ -78,14 +78,14 @@ class Result:
 
 def simulate(
     server: Server,
-    limit: AutoConcurrency | Fixed,
+    limit: AutoConcurrency | FixedLimit,
     chunks: int,
     *,
     seed: int = 1,
     read: Callable[[float], float] = lambda _now: 0.0,
 ) -> Result:
-    """Upload that many *chunks*; the next one is there *read* seconds after the one before."""
-    chance, order = random.Random(seed), itertools.count()  # noqa: S311 -- guards nothing
+    """Upload *chunks* chunks. Reading the next chunk takes *read* seconds."""
+    chance, order = random.Random(seed), itertools.count()  # noqa: S311 -- not for security
     due: list[tuple[float, int, str, Any]] = []
     now = sending_until = readable_at = 0.0
     left, taken, attempts, refused = chunks, 0, 0, 0
@@ -97,7 +97,7 @@ def simulate(
 
     def send(number: int) -> None:
         nonlocal sending_until
-        sending_until = max(now, sending_until) + CLIENT
+        sending_until = max(now, sending_until) + CLIENT_CPU_S
         later(sending_until, "sent", number)
 
     later(0.0, "read")

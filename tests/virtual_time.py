@@ -1,4 +1,4 @@
-"""Event loops whose clocks jump to the next thing that is due: an hour of waiting takes a moment."""
+"""Event loops in virtual time: their clocks jump to the next timer, so an hour of waiting takes a moment."""
 
 import asyncio
 import selectors
@@ -9,8 +9,8 @@ import anyio
 import trio.testing
 
 
-class _Jumping(selectors.DefaultSelector):
-    """Waits for nothing but threads: where the loop would wait for a time, the time comes."""
+class _JumpingSelector(selectors.DefaultSelector):
+    """Waits only for threads. Instead of waiting for time to pass, it advances the clock."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,10 +24,10 @@ class _Jumping(selectors.DefaultSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """asyncio's, in virtual time."""
+    """asyncio's event loop in virtual time."""
 
     def __init__(self) -> None:
-        self._jumping = _Jumping()
+        self._jumping = _JumpingSelector()
         super().__init__(self._jumping)
 
     def time(self) -> float:
@@ -35,7 +35,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def run(work: Callable[..., Awaitable[Any]], *arguments: Any, backend: str) -> Any:
-    """Run *work* on *backend*, in virtual time from 0 on."""
+    """Run *work* on *backend* in virtual time, starting at 0."""
     options: dict[str, Any] = {"loop_factory": VirtualLoop}
     if backend == "trio":
         options = {"clock": trio.testing.MockClock(autojump_threshold=0)}

@@ -1,11 +1,11 @@
 """
-A simulator of listings: random stocks that change at random moments, served by every kind of server known.
+Simulates listings of random stocks that change at random moments, on every kind of server that we know.
 
-It knows the truth, and judges a walk by the contract: a key that was there all along is given, none is given twice, and
-what is allowed to be missed is missed only there. Each walk has a seed of its own, which a failure names:
+The simulator knows the true stock, and checks each walk: it returns every key that existed the whole time, returns none
+twice, and misses keys only where the documentation allows it. Each walk has its own seed, which a failure prints:
 
-    python tests/walk_simulator.py --walks 100000            a fresh seed
-    python tests/walk_simulator.py --replay 1234567          one walk again, reply by reply
+    python tests/walk_simulator.py --walks 100000            many walks, with a new seed
+    python tests/walk_simulator.py --replay 1234567          one walk, printing each reply
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SIZES = (1, 2, 3, 4)
 
 
 class Row:
-    """A card key, as far as a walk looks at it."""
+    """A card key with the only attribute that a walk reads."""
 
     __slots__ = ("id",)
 
@@ -50,15 +50,15 @@ ROWS = tuple(map(Row, range(5000)))
 
 @define
 class Settings:
-    """What a seed stands for."""
+    """The settings that a seed determines."""
 
     server: str
     kinds: tuple[str, ...]
     rows: int
     per_page: int
-    rate: float  # how likely a change is, before each reply
-    changes: int  # at most so many
-    failing: float  # how likely a call fails, or is cancelled with its wave
+    rate: float  # the probability of a change before each reply
+    changes: int  # the largest number of changes
+    failing: float  # the probability that a call fails, or is cancelled with its wave
     prefetch: int
     thorough: bool
     first: int
@@ -82,7 +82,7 @@ class Settings:
 
 @define
 class Reply:
-    """The truth at the moment of a reply that shows `total`."""
+    """The state of the stock when a reply was created."""
 
     rows: tuple[int, ...]
     per_page: int
@@ -90,7 +90,7 @@ class Reply:
 
 
 class Stock:
-    """The truth: rows, and what has happened to them."""
+    """The true stock: its rows, and what has happened to them."""
 
     def __init__(self, settings: Settings, chance: random.Random) -> None:
         self.settings = settings
@@ -101,7 +101,7 @@ class Stock:
         self.per_page = settings.per_page
         self.left = settings.changes
         self.resized = False
-        self.stayed = set(self.rows)  # since the first reply, whatever it said
+        self.stayed = set(self.rows)  # the rows that have existed since the first reply
         self.always: set[int] = set()
         self.asked = False
         self.changed = False  # since the first reply
@@ -151,7 +151,7 @@ class Stock:
         return ()
 
     def reply(self, asked: int) -> CardKeyPage | None:
-        """The reply of the kind of server; None: refused as not valid."""
+        """Return the reply of this kind of server; None: the page is refused as invalid."""
         total, size = len(self.rows), self.per_page
         last = max(1, -(-total // size))
         past = asked > last
@@ -171,17 +171,17 @@ class Stock:
         keys = cast("tuple[CardKey, ...]", tuple([ROWS[i] for i in ids]))
         return CardKeyPage(total, size, number if said else 0, said, keys)
 
-    def begins(self, asked: int) -> None:
-        """The walk's first page comes: the rows from its place on count, if they were there from the beginning."""
+    def note_first_page(self, asked: int) -> None:
+        """Note which rows the walk must return: those from its first page on that existed from the start."""
         rows = set(self.rows[(asked - 1) * self.per_page :])
         self.always = rows & self.stayed if self.asked else rows
 
     def may_be_missed(self, row: int, *, thorough: bool) -> bool:
         """
-        Whether the contract lets a walk miss a row that was there all along.
+        Whether the documentation allows a walk to miss a row that existed the whole time.
 
-        Without `thorough`, where its rank changed between two replies whose totals hide that. With `thorough`, only
-        where rows came back between two replies whose totals hide that: no order of reading can find it.
+        Without `thorough`, it may if the row's rank changed between two replies whose totals don't show that. With
+        `thorough`, it may only if rows came back between two such replies, because no order of reading detects that.
         """
         for one, two in pairwise(self.replies):
             grown = len(two.rows) - len(one.rows)
@@ -195,7 +195,7 @@ class Stock:
         return False
 
     def has_seen_change(self) -> bool:
-        """Whether the replies that were given to the walk show that something changed."""
+        """Whether the replies show that something changed."""
         return len({(len(one.rows), one.per_page) for one in self.replies}) > 1
 
 
@@ -205,27 +205,27 @@ def _rank(rows: tuple[int, ...], row: int) -> int:
 
 @define
 class Outcome:
-    """How a walk went."""
+    """The result of a walk."""
 
     settings: Settings
     wrong: list[str] = field(factory=list[str])
-    exempt: bool = False  # keys were missed that may be
-    unsettled: bool = False  # it gave up: the stock changed too fast
+    exempt: bool = False  # the walk missed keys that it may miss
+    unsettled: bool = False  # the walk gave up: the stock changed too fast
     calls: int = 0
     given: int = 0
     most_kept: int = 0
     log: list[tuple[object, ...]] = field(factory=list[tuple[object, ...]])
 
     def note_error(self, error: MisreadError | ProtocolError, stock: Stock) -> None:
-        """Note that the walk gave up; it may only while the stock changes all the time."""
+        """Note that the walk gave up. It may do so only if the stock changed."""
         self.unsettled = True
         if error.path != "data.ka.total" or not stock.changed:
             self.wrong.append(f"raised {error}")
 
 
 def simulate(seed: int, **fixed: Any) -> Outcome:
-    """One walk, of the decisions alone: no event loop, replies of a wave in any order."""
-    chance = random.Random(seed)  # noqa: S311 -- it repeats, and guards nothing
+    """Simulate one walk without an event loop. The replies of a wave arrive in any order."""
+    chance = random.Random(seed)  # noqa: S311 -- not for security
     settings = Settings.drawn(chance, **fixed)
     stock = Stock(settings, chance)
     walk = Walk(first=settings.first, prefetch=settings.prefetch, thorough=settings.thorough)
@@ -236,7 +236,7 @@ def simulate(seed: int, **fixed: Any) -> Outcome:
             ids += out
     except MisreadError as error:
         outcome.note_error(error, stock)
-    except Exception as error:  # noqa: BLE001 -- a finding, with its seed
+    except Exception as error:  # noqa: BLE001 -- a finding; reported with its seed
         outcome.wrong.append(f"raised {error!r}")
     if outcome.most_kept > 3 * settings.prefetch * (-(-8 // settings.prefetch) if settings.thorough else 1):
         outcome.wrong.append(f"held {outcome.most_kept} pages")
@@ -244,8 +244,8 @@ def simulate(seed: int, **fixed: Any) -> Outcome:
 
 
 async def simulate_listing(seed: int, **fixed: Any) -> Outcome:
-    """One walk through the listing itself, on the event loop that runs; failed calls are tried again."""
-    chance = random.Random(seed)  # noqa: S311 -- it repeats, and guards nothing
+    """Run one walk through ``CardKeyListing`` on the running event loop. Failed calls are retried."""
+    chance = random.Random(seed)  # noqa: S311 -- not for security
     settings = Settings.drawn(chance, **fixed)
     stock = Stock(settings, chance)
     outcome = Outcome(settings, log=stock.log)
@@ -261,7 +261,7 @@ async def simulate_listing(seed: int, **fixed: Any) -> Outcome:
             raise TransportError(endpoint=call.path, sent=True, problem="the connection broke")
         if call.page == settings.first and not begun:
             begun = True
-            stock.begins(call.page)
+            stock.note_first_page(call.page)
         page = stock.reply(call.page)
         if page is None:
             raise InvalidPageError(code=108, message="", endpoint=call.path)
@@ -312,10 +312,10 @@ def _run(walk: Walk, stock: Stock, outcome: Outcome) -> Iterator[list[int]]:
             if failing and chance.random() < failing:
                 stock.log.append(("failed", number))
                 if chance.random() < 0.3:
-                    break  # cancelled: what has not come yet does not come
+                    break  # cancelled: the other replies of the wave don't arrive
                 continue
             if not walk.begun and number == stock.settings.first:
-                stock.begins(number)
+                stock.note_first_page(number)
             replies[number] = stock.reply(number)
         pages = walk.receive(asked, replies)
         waiting = sum(one.page is not None for one in walk._kept)
@@ -328,13 +328,13 @@ def _run(walk: Walk, stock: Stock, outcome: Outcome) -> Iterator[list[int]]:
             return
 
 
-def say(*words: object, **how: Any) -> None:
-    """To standard output."""
+def print_line(*words: object, **how: Any) -> None:
+    """Print to standard output."""
     print(*words, **how)  # noqa: T201 -- a program that is run by hand
 
 
 def check(outcomes: Iterable[tuple[int, Outcome]]) -> Counter[str]:
-    """Fail with how to see the first wrong walks again; otherwise count what they met."""
+    """Raise if a walk was wrong, with the commands to replay it. Otherwise count the conditions that the walks met."""
     met: Counter[str] = Counter()
     wrong: list[str] = []
     for seed, outcome in outcomes:
@@ -347,20 +347,20 @@ def check(outcomes: Iterable[tuple[int, Outcome]]) -> Counter[str]:
 
 
 def main() -> None:
-    """Run many walks, or one again."""
+    """Run many walks, or replay one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--walks", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--seed", type=int, default=secrets.randbits(48))
     parser.add_argument("--replay", type=int, help="the seed of one walk")
-    parser.add_argument("--set", action="append", default=[], help="name=value of the settings, as Python writes it")
+    parser.add_argument("--set", action="append", default=[], help="a setting as NAME=VALUE, in Python syntax")
     options = parser.parse_args()
-    fixed = {name: eval(value) for name, _, value in (one.partition("=") for one in options.set)}  # noqa: S307 -- one's own words
+    fixed = {name: eval(value) for name, _, value in (one.partition("=") for one in options.set)}  # noqa: S307 -- the user's own input
     if options.replay is not None:
         outcome = simulate(options.replay, **fixed)
-        say(outcome.settings, *outcome.log, f"wrong: {outcome.wrong}", f"calls: {outcome.calls}", sep="\n")
+        print_line(outcome.settings, *outcome.log, f"wrong: {outcome.wrong}", f"calls: {outcome.calls}", sep="\n")
         sys.exit(bool(outcome.wrong))
-    say(f"seed {options.seed}", flush=True)
+    print_line(f"seed {options.seed}", flush=True)
     counts: Counter[str] = Counter()
     began = time.process_time()
     for walk in range(options.walks):
@@ -376,8 +376,8 @@ def main() -> None:
             wrong=bool(outcome.wrong),
         )
         if outcome.wrong:
-            say(f"--replay {options.seed + walk}: {outcome.wrong}")
-    say(dict(counts), f"{time.process_time() - began:.1f} s of CPU")
+            print_line(f"--replay {options.seed + walk}: {outcome.wrong}")
+    print_line(dict(counts), f"{time.process_time() - began:.1f} s of CPU")
     sys.exit(bool(counts["wrong"]))
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from gatepay_async.protocol import checks, money
 from gatepay_async.protocol.callback import MAX_APPKEY_BYTES, MAX_OWN_QUERY_BYTES, SIGNED
 from gatepay_async.protocol.errors import InvalidRequestError
-from gatepay_async.protocol.frames import sealed
+from gatepay_async.protocol.frames import scrub_errors
 from gatepay_async.protocol.models import PayType
 from gatepay_async.protocol.signing import Credentials, sign
 from gatepay_async.words.problem import Problem
@@ -24,7 +24,7 @@ _CALLBACK_FIELDS = ("appkey", *SIGNED, "sign")
 _VALID_PAYTIMES = range(10**9, 10**10)  # epoch seconds that parse_callback() accepts
 
 
-@sealed
+@scrub_errors
 def signed_callback(
     *,
     appkey: str,

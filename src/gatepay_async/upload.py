@@ -16,7 +16,7 @@ from anyio.abc import TaskGroup
 from gatepay_async.cancelling import CancellationWatch, stray_cancellation
 from gatepay_async.dedup import SpillingDeduplicator
 from gatepay_async.lines import LINES_PER_BATCH, Lines, read_lines
-from gatepay_async.places import AutoPlaces
+from gatepay_async.permits import AutoPermits
 from gatepay_async.protocol import bulk, checks
 from gatepay_async.protocol.bulk import Chunk, UploadProgress, UploadReport
 from gatepay_async.protocol.chunking import Chunker
@@ -35,7 +35,7 @@ async def upload(
     product_id: int,
     keys: Lines,
     *,
-    concurrency: int | AutoPlaces = 4,
+    concurrency: int | AutoPermits = 4,
     on_progress: OnProgress | None = None,
     max_keys_in_memory: int | None = None,
 ) -> UploadReport:
@@ -55,12 +55,12 @@ async def upload(
         BaseException: What *keys* or *on_progress* raised, or a cancellation; each has a ``.report``.
     """
     checks.check("product_id", product_id, checks.positive)
-    if not isinstance(concurrency, AutoPlaces):
+    if not isinstance(concurrency, AutoPermits):
         checks.check("concurrency", concurrency, checks.concurrency)
     if on_progress is not None and not callable(on_progress):
         raise InvalidRequestError(field="on_progress", problem=Problem("not_callable", kind=type(on_progress).__name__))
-    places = concurrency if isinstance(concurrency, AutoPlaces) else anyio.Semaphore(concurrency)
-    work = _Upload(send, product_id, places, on_progress, max_keys_in_memory)
+    permits = concurrency if isinstance(concurrency, AutoPermits) else anyio.Semaphore(concurrency)
+    work = _Upload(send, product_id, permits, on_progress, max_keys_in_memory)
     return await work.run(read_lines(keys, work.read_late_lines))
 
 
@@ -71,12 +71,12 @@ class _Upload:
         self,
         send: Send,
         product_id: int,
-        places: anyio.Semaphore | AutoPlaces,
+        permits: anyio.Semaphore | AutoPermits,
         on_progress: OnProgress | None,
         max_keys_in_memory: int | None = None,
     ) -> None:
         self._on_progress = on_progress
-        self._places = places
+        self._permits = permits
         self._progress_lock = anyio.Lock()
         self._ledger = bulk.Ledger()
         self._deduplicator = SpillingDeduplicator(max_keys_in_memory=max_keys_in_memory)
@@ -218,9 +218,9 @@ class _Upload:
             await self._start_chunk(self._waiting_chunks.popleft(), group)
 
     async def _start_chunk(self, chunk: Chunk, group: TaskGroup) -> None:
-        """Wait for a free place, then start the chunk. Meanwhile no more input is read."""
+        """Wait for a free permit, then start the chunk. Meanwhile no more input is read."""
         try:
-            await self._places.acquire()
+            await self._permits.acquire()
         except BaseException:
             self._record_not_sent(chunk)
             raise
@@ -228,7 +228,7 @@ class _Upload:
         group.start_soon(self._process_chunk, chunk, group)
 
     async def _process_chunk(self, chunk: Chunk, group: TaskGroup) -> None:
-        """Send a chunk. It keeps its place until *on_progress* returns, so a slow one slows the reading, too."""
+        """Send a chunk. It keeps its permit until *on_progress* returns, so a slow one slows the reading, too."""
         watch = CancellationWatch()
         try:
             del self._starting[chunk.index]
@@ -239,7 +239,7 @@ class _Upload:
                 self._task_cancelled = True
                 raise
         finally:
-            self._places.release()
+            self._permits.release()
 
     async def _report_last_progress(self, group: TaskGroup, watch: CancellationWatch) -> None:
         try:

@@ -1,4 +1,4 @@
-"""What the command says of replies that hold card keys: not one of them."""
+"""Commands never print card keys from replies."""
 
 import random
 from collections.abc import Callable
@@ -21,8 +21,8 @@ PLACES = frozenset(
 )  # fmt: skip
 
 
-def test_canaries(gatepay: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """No command's output repeats a card key, wherever in a reply it stood."""
+def test_no_card_key_in_output(gatepay: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """No command prints a card key, wherever in a reply the card key is."""
     reply = b""
 
     async def answer(stream: SocketStream, _: int) -> None:
@@ -30,19 +30,19 @@ def test_canaries(gatepay: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) 
         raise ConnectionAbortedError
 
     wrong: list[str] = []
-    told = 0
+    failures = 0
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(raw_server(answer)) as server:
         for name, value in (("BASE_URL", server.base_url), ("APPKEY", "shop"), ("APPSECRET", "secret")):
             monkeypatch.setenv(f"GATEPAY_{name}", value)
-        secret = canary(random.Random())  # noqa: S311 -- another one in each run
+        secret = canary(random.Random())  # noqa: S311 -- a new secret in each run
         for place, each in replies(secret):
             if place not in PLACES:
                 continue
             reply = each
             for command in COMMANDS:
-                came = gatepay(*command)
-                told += came.status != 0
-                left = remains(secret, came.out + came.err)
-                wrong += [f"{secret!r} in {place!r}: {' '.join(command)}: {left}"] * bool(left)
-    assert told > len(PLACES) * 3
+                result = gatepay(*command)
+                failures += result.status != 0
+                found = remains(secret, result.out + result.err)
+                wrong += [f"{secret!r} in {place!r}: {' '.join(command)}: {found}"] * bool(found)
+    assert failures > len(PLACES) * 3
     assert not wrong, "\n".join(wrong)

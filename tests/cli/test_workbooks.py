@@ -11,7 +11,7 @@ import xlsxwriter  # type: ignore[import-untyped]  # it has no types
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from merchant_files import workbook
-from raw_workbooks import raw_workbook, related, rows_of
+from raw_workbooks import raw_workbook, relationships, rows_of
 
 from gatepay_async.cli import checking, sources
 from gatepay_async.cli.files import alike, cells, number_formats, parts, workbooks
@@ -221,14 +221,14 @@ def test_packages(tmp_path: Path) -> None:
     """Where the parts are is said in the file; what is none of a workbook's is no workbook, and no card key is told."""
     path = tmp_path / "keys.xlsx"
     sheet = rows_of(TEXT.format("SECRET-1"))
-    elsewhere = related(("r1", "worksheet", "..\\XL\\Worksheets\\SHEET1.xml"))
-    assert read(path, raw_workbook(sheet, related=elsewhere)) == ["SECRET-1"]
-    chart = related(("r1", "chartsheet", "worksheets/sheet1.xml"))
-    assert "contains no card keys" in problem(path, raw_workbook(sheet, related=chart))
+    elsewhere = relationships(("r1", "worksheet", "..\\XL\\Worksheets\\SHEET1.xml"))
+    assert read(path, raw_workbook(sheet, relationships=elsewhere)) == ["SECRET-1"]
+    chart = relationships(("r1", "chartsheet", "worksheets/sheet1.xml"))
+    assert "contains no card keys" in problem(path, raw_workbook(sheet, relationships=chart))
     for data in (
-        raw_workbook(sheet, related=related(("r9", "worksheet", "worksheets/sheet1.xml"))),
-        raw_workbook(sheet, related=related(("r1", "worksheet", "nowhere.xml"))),
-        raw_workbook(sheet, root=related()),
+        raw_workbook(sheet, relationships=relationships(("r9", "worksheet", "worksheets/sheet1.xml"))),
+        raw_workbook(sheet, relationships=relationships(("r1", "worksheet", "nowhere.xml"))),
+        raw_workbook(sheet, root=relationships()),
         raw_workbook(sheet, book="<!DOCTYPE x [<!ENTITY a 'b'>]><workbook/>"),
         raw_workbook(sheet.replace("</sheetData>", "")),
         raw_workbook(sheet.replace('r="1"', 'r="0"').replace("A1", "A0") + sheet),

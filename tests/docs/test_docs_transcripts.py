@@ -1,4 +1,4 @@
-"""How the commands of a page are read, compared and written down; test_docs_console.py runs them."""
+"""docs/transcripts.py: reads, compares and updates the commands on a page. test_docs_console.py runs them."""
 
 import re
 import runpy
@@ -33,7 +33,7 @@ $ gatepay callback verify 'a=1&b=2'
 
 
 def test_only_harmless_commands_are_run() -> None:
-    """What is run is the command itself, and what looks at files and its status."""
+    """The pages run only `gatepay`, and commands that show files and the exit status or create a CSV file."""
     shown = [each.command for page in TRANSCRIPTS.pages() for block in TRANSCRIPTS.blocks_of(page) for each in block]
     assert shown
     assert not [
@@ -43,8 +43,8 @@ def test_only_harmless_commands_are_run() -> None:
     ]
 
 
-def test_an_installation_is_not_run() -> None:
-    """It would change the Python that runs the tests, and needs a network."""
+def test_pip_install_is_not_run() -> None:
+    """`pip install` isn't run: it would change the Python that runs the tests, and needs a network."""
     assert anyio.run(TRANSCRIPTS.execute, "pip install ./nothing", 1, Path(), {}, None) == (0, "")
 
 
@@ -65,13 +65,13 @@ def test_an_installation_is_not_run() -> None:
         *((line, None) for line in ("cat keys.txt", "echo $?", "LANG=C gatepay products", "./gatepay products")),
     ],
 )
-def test_what_needs_a_shell(command: str, arguments: list[str] | None) -> None:
-    """A line runs without a shell only if a shell would take it word by word, as it is written."""
+def test_commands_without_a_shell(command: str, arguments: list[str] | None) -> None:
+    """A command runs without a shell only if a shell would pass its words unchanged."""
     assert TRANSCRIPTS.plain(command) == arguments
 
 
-def test_a_page_is_written_anew(tmp_path: Path) -> None:
-    """What comes out takes the place of what was shown, block by block; all else on the page stays."""
+def test_output_is_updated(tmp_path: Path) -> None:
+    """New output replaces the shown output, block by block. The rest of the page is unchanged."""
     page = tmp_path / "page.md"
     page.write_text(PAGE, "utf-8")
     blocks = TRANSCRIPTS.blocks_of(page)
@@ -95,6 +95,6 @@ def test_a_page_is_written_anew(tmp_path: Path) -> None:
         ("gatepay-async 1.0.0", "…\n"),
     ],
 )
-def test_what_differs_from_run_to_run(printed: str, shown: str) -> None:
-    """Ports, times, signatures and versions are not compared, nor spaces at the ends."""
+def test_varying_output_is_masked(printed: str, shown: str) -> None:
+    """Ports, times, signatures, versions and trailing spaces are not compared."""
     assert TRANSCRIPTS.steady(printed) == shown

@@ -7,7 +7,7 @@ import anyio
 import pytest
 from durable_room import PRODUCT, SOON, Room, adds_up, keys_of
 from durable_shop import Shop
-from postgres import Postgres, cable_to
+from postgres import Postgres, link_to
 from waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.hang_limit(180), pytest.mark.anyio]
@@ -72,16 +72,16 @@ async def test_the_way_to_postgresql_is_cut(own_postgres: Postgres, tmp_path: Pa
     """While the way to the database is cut work stops; then it goes on by itself, and nothing is lost."""
     shop.latency = SOON
     database = own_postgres.database()
-    async with cable_to(own_postgres.port) as cable:
+    async with link_to(own_postgres.port) as link:
         near = Room(tmp_path, own_postgres.url(database))
-        far = Room(tmp_path, own_postgres.url(database, port=cable.port))
+        far = Room(tmp_path, own_postgres.url(database, port=link.port))
         async with near.uploads(shop).submitter() as submit, far.process(shop, concurrency=2):
             job = await submit.file(near.file(keys_of(60_000)), product_id=PRODUCT)
             await until(lambda: len(shop.sent) >= 20)
-            await cable.pull()
+            await link.cut_off()
             await until(lambda: shop.in_flight == 0)
             before = len(shop.sent)
-            cable.cut = False
+            link.cut = False
             report = await job.wait(every=SOON)
     assert before < 120
     assert report.stored + report.already_there == 60_000

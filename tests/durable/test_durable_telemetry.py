@@ -35,7 +35,7 @@ async def test_batches_are_linked_to_their_submission(room: Room, shop: Shop, ex
     """Each batch has a trace of its own, with a link to the submission, and its calls are in it; no card key is."""
     shop.refuse_with = {"CANARY-000001200": 107}
     uploads = room.uploads(shop)
-    async with instrument(uploads, **exported.to).submitter() as submit:
+    async with instrument(uploads, **exported.providers).submitter() as submit:
         job = await submit.file(room.file(keys_of(1201, "CANARY"), "CANARY.txt"), product_id=PRODUCT)
     async with uploads.submitter() as submit, uploads.worker(concurrency=1):
         await (await submit.job(job.id)).wait()
@@ -63,7 +63,7 @@ async def test_a_job_of_a_submitter_without_telemetry(room: Room, shop: Shop, ex
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit:
         job = await submit.file(room.file(keys_of(3)), product_id=PRODUCT)
-        async with instrument(uploads, **exported.to).worker():
+        async with instrument(uploads, **exported.providers).worker():
             assert (await job.wait()).ok
     (batch,) = exported.spans("process")
     assert list(batch.links) == []
@@ -80,7 +80,7 @@ def test_links_to_any_text() -> None:
 @on_sqlite
 async def test_a_submission_that_fails(room: Room, shop: Shop, exported: "Exported") -> None:
     """The span of a submission that fails says why."""
-    async with instrument(room.uploads(shop), **exported.to).submitter() as submit:
+    async with instrument(room.uploads(shop), **exported.providers).submitter() as submit:
         with pytest.raises(FileNotFoundError):
             await submit.file(room.folder / "CANARY", product_id=PRODUCT)
     (sent,) = exported.spans("send")

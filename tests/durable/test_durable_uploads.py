@@ -723,17 +723,17 @@ async def test_a_batch_takes_too_long(room: Room, shop: Shop, monkeypatch: pytes
 @on_sqlite
 @pytest.mark.slow
 async def test_auto(room: Room, shop: Shop) -> None:
-    """Under "auto" a worker sends more than four calls at once, within the bound; a batch waits for a place in time."""
+    """Under "auto" a worker sends more than four calls at once, up to the limit. A batch waits for a permit."""
     shop.latency = 0.03
     uploads = room.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker(concurrency="auto", global_concurrency=12) as it:
         job = await submit.file(room.file(keys_of(10_000)), product_id=PRODUCT)
         report = await job.wait(every=SOON)
-        places = it._runner._places
-        assert places is not None
-        for _ in range(places._auto.limit):
-            await places.acquire()
-        assert not await it._runner._take_place(anyio.current_time() + SOON)
+        permits = it._runner._permits
+        assert permits is not None
+        for _ in range(permits._auto.limit):
+            await permits.acquire()
+        assert not await it._runner._take_permit(anyio.current_time() + SOON)
     assert (report.stored, report.ok, set(shop.sent.values())) == (10_000, True, {1})
     assert 4 < shop.most_in_flight <= 12
 

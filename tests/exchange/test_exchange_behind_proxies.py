@@ -1,4 +1,4 @@
-"""A payment behind a proxy: whether a byte of it has left is told from what happens on the way there."""
+"""Payments through proxies: whether a byte of the payment was sent."""
 
 import ssl
 from collections.abc import AsyncGenerator, Callable
@@ -24,12 +24,12 @@ NO_STOCK = b'{"code": 110, "msg": "", "time": "1", "data": []}'
 TWICE = RetryPolicy(attempts=2, first_wait=0, longest_wait=0)
 SHOP = "https://gatepay.example/api/"
 
-Way = Callable[[str, ssl.SSLContext], Any]
+Route = Callable[[str, ssl.SSLContext], Any]
 
 
 @asynccontextmanager
 async def through_environment(proxy: str, _: ssl.SSLContext) -> AsyncGenerator[dict[str, Any]]:
-    """What the client does by itself."""
+    """A client with the proxy from the environment."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("https_proxy", proxy)
         patch.setenv("http_proxy", proxy)
@@ -38,35 +38,35 @@ async def through_environment(proxy: str, _: ssl.SSLContext) -> AsyncGenerator[d
 
 @asynccontextmanager
 async def through_transport(proxy: str, tls: ssl.SSLContext) -> AsyncGenerator[dict[str, Any]]:
-    """Httpx's transport, of yours."""
+    """A client with the user's own httpx transport."""
     async with httpx.AsyncHTTPTransport(proxy=proxy, verify=tls) as transport:
         yield {"transport": transport}
 
 
 @asynccontextmanager
 async def through_client(proxy: str, tls: ssl.SSLContext) -> AsyncGenerator[dict[str, Any]]:
-    """A client of yours with a proxy."""
+    """A client with the user's own httpx client, which has a proxy."""
     async with httpx.AsyncClient(proxy=proxy, verify=tls, timeout=None) as client:
         yield {"http_client": client}
 
 
 @asynccontextmanager
 async def through_mounts(proxy: str, tls: ssl.SSLContext) -> AsyncGenerator[dict[str, Any]]:
-    """A client of yours that has the proxy mounted."""
+    """A client with the user's own httpx client, in which the proxy is mounted."""
     mounts = {"all://": httpx.AsyncHTTPTransport(proxy=proxy, verify=tls)}
     async with httpx.AsyncClient(mounts=mounts, timeout=None) as client:
         yield {"http_client": client}
 
 
-WAYS: dict[str, Way] = {
+ROUTES: dict[str, Route] = {
     "environment": through_environment, "transport": through_transport, "client": through_client,
     "mounts": through_mounts,
 }  # fmt: skip
 
 
 @pytest.fixture
-def ours(authority: trustme.CA, authority_file: str, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
-    """Trusts our authority; so does the environment."""
+def client_tls(authority: trustme.CA, authority_file: str, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """Return a TLS context that trusts our CA. The environment trusts it too."""
     monkeypatch.setenv("SSL_CERT_FILE", authority_file)
     context = ssl.create_default_context()
     authority.configure_trust(context)
@@ -74,20 +74,20 @@ def ours(authority: trustme.CA, authority_file: str, monkeypatch: pytest.MonkeyP
 
 
 @asynccontextmanager
-async def shop_behind(
+async def shop_behind_proxy(
     authority: trustme.CA, answer: Callable[[SocketStream, int], Any]
 ) -> AsyncGenerator[tuple[RawServer, ProxyServer]]:
-    """A shop over TLS, and a proxy that works and leads there."""
-    theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("gatepay.example").configure_cert(theirs)
-    async with raw_server(answer, tls=theirs) as shop:
+    """Serve a shop over TLS, and a working proxy that leads to it."""
+    server_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("gatepay.example").configure_cert(server_tls)
+    async with raw_server(answer, tls=server_tls) as shop:
         port = httpx.URL(shop.base_url).port
         async with proxy_server(leads_to=port or 0) as proxy:
             yield shop, proxy
 
 
 async def pay(base_url: str = SHOP, *, timeout: float = 20, **options: Any) -> GatePayError:  # noqa: ASYNC109 -- the client's
-    """How a payment ends, which doesn't succeed here."""
+    """Make a payment that fails. Return its error."""
     async with AsyncGatePay(
         "a", "b", base_url=base_url, timeout=timeout, retry=TWICE, allow_http=True, **options
     ) as it:
@@ -96,12 +96,12 @@ async def pay(base_url: str = SHOP, *, timeout: float = 20, **options: Any) -> G
     return caught.value
 
 
-async def test_a_proxy_that_makes_no_tunnel(ours: ssl.SSLContext) -> None:
-    """Whatever a proxy does instead of a tunnel, no byte has left: the payment is tried again; the error says so."""
+async def test_proxy_refuses_the_tunnel(client_tls: ssl.SSLContext) -> None:
+    """If the proxy opens no tunnel, nothing was sent: the payment is retried, and the error says so."""
     wrong = []
-    for name, way in WAYS.items():
+    for name, route in ROUTES.items():
         for behaviour in (*REFUSALS, "hangs"):
-            async with proxy_server(behaviour) as proxy, way(proxy.url, ours) as options:
+            async with proxy_server(behaviour) as proxy, route(proxy.url, client_tls) as options:
                 error = await pay(timeout=0.3 if behaviour == "hangs" else 20, **options)
             asked = {ask.partition(" ")[0] for ask in proxy.asked}
             if not isinstance(error, TransportError) or (error.sent, error.attempts, asked) != (False, 2, {"CONNECT"}):
@@ -109,37 +109,37 @@ async def test_a_proxy_that_makes_no_tunnel(ours: ssl.SSLContext) -> None:
     assert not wrong, "\n".join(map(str, wrong))
 
 
-async def test_a_proxy_that_nobody_listens_at(ours: ssl.SSLContext) -> None:
-    """Without a proxy there, likewise."""
-    async with proxy_server() as gone:
+async def test_proxy_is_down(client_tls: ssl.SSLContext) -> None:
+    """If the proxy is down, nothing was sent: the payment is retried, and the error says so."""
+    async with proxy_server() as stopped:
         pass
-    for way in WAYS.values():
-        async with way(gone.url, ours) as options:
+    for route in ROUTES.values():
+        async with route(stopped.url, client_tls) as options:
             error = await pay(**options)
         assert isinstance(error, TransportError)
         assert (error.sent, error.attempts) == (False, 2)
 
 
-async def test_a_tunnel(authority: trustme.CA, ours: ssl.SSLContext) -> None:
-    """Through a tunnel the shop answers, over TLS of its own; the proxy sees where to, and nothing of the payment."""
+async def test_payment_through_a_tunnel(authority: trustme.CA, client_tls: ssl.SSLContext) -> None:
+    """Through a tunnel the shop responds over TLS. The proxy sees only the destination."""
 
     async def answer(stream: SocketStream, _: int) -> None:
         await stream.send(http(NO_STOCK))
 
-    for name, way in WAYS.items():
-        async with shop_behind(authority, answer) as (shop, proxy), way(proxy.url, ours) as options:
+    for name, route in ROUTES.items():
+        async with shop_behind_proxy(authority, answer) as (shop, proxy), route(proxy.url, client_tls) as options:
             error = await pay(**options)
         assert "110" in str(error), name
         assert (proxy.asked, len(shop.bodies)) == (["CONNECT gatepay.example:443"], 1), name
 
 
-async def test_each_call_has_a_tunnel_of_its_own(authority: trustme.CA, ours: ssl.SSLContext) -> None:
-    """Through the environment's proxy no connection is used twice: whether a byte is left over in one, nobody knows."""
+async def test_no_tunnel_is_reused(authority: trustme.CA, client_tls: ssl.SSLContext) -> None:
+    """Through the environment's proxy no connection is reused: httpx can't detect left-over bytes."""
 
     async def answer(stream: SocketStream, _: int) -> None:
         await stream.send(http(NO_STOCK))
 
-    async with shop_behind(authority, answer) as (_, proxy), through_environment(proxy.url, ours):
+    async with shop_behind_proxy(authority, answer) as (_, proxy), through_environment(proxy.url, client_tls):
         async with AsyncGatePay("a", "b", base_url=SHOP) as gatepay:
             for _ in range(2):
                 with pytest.raises(OutOfStockError):
@@ -147,8 +147,8 @@ async def test_each_call_has_a_tunnel_of_its_own(authority: trustme.CA, ours: ss
         assert proxy.asked == ["CONNECT gatepay.example:443"] * 2
 
 
-async def test_a_tunnel_that_breaks(authority: trustme.CA, ours: ssl.SSLContext) -> None:
-    """A tunnel that breaks or hangs once the payment is in it leaves an unknown outcome; it isn't sent again."""
+async def test_tunnel_breaks(authority: trustme.CA, client_tls: ssl.SSLContext) -> None:
+    """If the tunnel breaks or hangs after the payment was sent, its outcome is unknown. It isn't retried."""
 
     async def die(_: SocketStream, __: int) -> None:
         raise ConnectionAbortedError
@@ -156,26 +156,26 @@ async def test_a_tunnel_that_breaks(authority: trustme.CA, ours: ssl.SSLContext)
     async def hang(_: SocketStream, __: int) -> None:
         await anyio.sleep_forever()
 
-    for name, way in WAYS.items():
+    for name, route in ROUTES.items():
         for answer, timeout in ((die, 20), (hang, 1)):
-            async with shop_behind(authority, answer) as (shop, proxy), way(proxy.url, ours) as options:
+            async with shop_behind_proxy(authority, answer) as (shop, proxy), route(proxy.url, client_tls) as options:
                 error = await pay(timeout=timeout, **options)
             assert isinstance(error, OutcomeUnknownError), name
             assert (error.attempts, len(shop.bodies)) == (1, 1), name
 
 
-async def test_plain_http_goes_to_the_proxy(ours: ssl.SSLContext) -> None:
-    """Without TLS the proxy is sent the payment itself: what it does then is an unknown outcome."""
-    for name, way in WAYS.items():
+async def test_plain_http_through_a_proxy(client_tls: ssl.SSLContext) -> None:
+    """Without TLS the proxy receives the payment itself. If it fails, the outcome is unknown."""
+    for name, route in ROUTES.items():
         for behaviour in ("closes", "garbage"):
-            async with proxy_server(behaviour) as proxy, way(proxy.url, ours) as options:
+            async with proxy_server(behaviour) as proxy, route(proxy.url, client_tls) as options:
                 error = await pay("http://gatepay.example/api/", **options)
             assert isinstance(error, OutcomeUnknownError), (name, behaviour)
             assert proxy.asked == ["POST http://gatepay.example/api/pay/create"], (name, behaviour)
 
 
-async def test_socks(ours: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A SOCKS proxy that hangs up, or speaks something else, has been sent nothing either."""
+async def test_socks_proxy_fails(client_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a SOCKS proxy hangs up or speaks another protocol, nothing was sent."""
 
     async def hang_up(stream: SocketStream, _: int) -> None:
         await stream.receive()

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import pytest
 from own_httpx import httpx
 
-from gatepay_async.exchange.own import _read_response
+from gatepay_async.exchange.over_pool import _read_response
 from gatepay_async.exchange.port import BadReplyError
 from gatepay_async.exchange.replies import read_reply
 

@@ -71,7 +71,7 @@ async def test_a_call_that_is_retried(exported: "Exported") -> None:
     """A span for the call and one for each attempt, named as the conventions say; the caller's span is the parent."""
     answer = replying((503, "CANARY"), (200, SHOWN), (200, REFUSED))
     tracer = exported.tracer_provider.get_tracer("test")
-    async with instrument(client(answer), **exported.to) as gatepay:
+    async with instrument(client(answer), **exported.providers) as gatepay:
         with tracer.start_as_current_span("shop"):
             await gatepay.list_products()
         with pytest.raises(RefusedError):
@@ -130,7 +130,7 @@ async def test_an_upload(exported: "Exported") -> None:
         raise KeyError("CANARY")
 
     keys = [f"CANARY-{number}" for number in range(1001)]
-    async with instrument(client(answer), **exported.to) as gatepay, anyio.create_task_group() as group:
+    async with instrument(client(answer), **exported.providers) as gatepay, anyio.create_task_group() as group:
         group.start_soon(release)
         await gatepay.upload_card_keys(8, keys, concurrency="auto")
         await gatepay.create_card_keys(8, ["A"])  # no chunk of an upload
@@ -147,7 +147,7 @@ async def test_an_upload(exported: "Exported") -> None:
 
 async def test_an_upload_that_is_refused(exported: "Exported") -> None:
     """The span of an upload that a refusal has stopped says which."""
-    async with instrument(client(replying((200, REFUSED))), **exported.to) as gatepay:
+    async with instrument(client(replying((200, REFUSED))), **exported.providers) as gatepay:
         report = await gatepay.upload_card_keys(8, ["A"])
     (span,) = exported.spans("gatepay upload")
     with pytest.raises(UploadIncomplete):
@@ -168,7 +168,7 @@ async def test_pages_fetched_ahead(exported: "Exported") -> None:
         return httpx.Response(200, content=json.dumps(body))
 
     tracer = exported.tracer_provider.get_tracer("test")
-    async with instrument(client(answer), **exported.to) as gatepay:
+    async with instrument(client(answer), **exported.providers) as gatepay:
         with tracer.start_as_current_span("export"):
             keys = [key async for key in gatepay.list_card_keys(8, prefetch=3)]
     assert len(keys) == 150
@@ -187,7 +187,7 @@ async def test_a_cancelled_call(exported: "Exported") -> None:
 
     tracer = exported.tracer_provider.get_tracer("test")
     with tracer.start_as_current_span("shop") as shop:
-        async with instrument(client(answer), **exported.to) as gatepay, anyio.create_task_group() as group:
+        async with instrument(client(answer), **exported.providers) as gatepay, anyio.create_task_group() as group:
             with anyio.CancelScope() as scope:
                 group.start_soon(began.wait)
                 group.start_soon(cancel, began, scope)
@@ -220,7 +220,7 @@ async def test_no_secret_is_exported(exported: "Exported") -> None:
 
     tracer = exported.tracer_provider.get_tracer("test")
     failed = 0
-    async with instrument(client(answer, cloud_base_url="https://127.0.0.1/cloud/"), **exported.to) as gatepay:
+    async with instrument(client(answer, cloud_base_url="https://127.0.0.1/cloud/"), **exported.providers) as gatepay:
         sign = "feedfeedfeedfeedfeedfeedfeedfeed"
         calls: list[Callable[[], Any]] = [
             lambda: gatepay.list_card_keys(8),
@@ -312,12 +312,12 @@ async def test_connections(exported: "Exported") -> None:
     assert exported.points("gatepay.client.waiting_calls") == [(SERVER, 5)]
     clients.clear()
     assert exported.points("gatepay.client.waiting_calls") == []
-    async with instrument(AsyncGatePay("key", SECRET, base_url=URL), **exported.to):
+    async with instrument(AsyncGatePay("key", SECRET, base_url=URL), **exported.providers):
         assert exported.points("gatepay.client.waiting_calls") == [(SERVER, 0)]
     http_client = httpx.AsyncClient(transport=httpx.MockTransport(replying()))
-    async with http_client, instrument(AsyncGatePay("key", SECRET, http_client=http_client), **exported.to):
+    async with http_client, instrument(AsyncGatePay("key", SECRET, http_client=http_client), **exported.providers):
         assert exported.points("gatepay.client.waiting_calls") == []  # they are httpx's
-    instrument(AsyncGatePay("key", SECRET), **exported.to)  # not open yet
+    instrument(AsyncGatePay("key", SECRET), **exported.providers)  # not open yet
 
 
 async def test_callbacks(exported: "Exported") -> None:
@@ -330,7 +330,7 @@ async def test_callbacks(exported: "Exported") -> None:
             raise ValueError("CANARY")
 
     app = CallbackApp(handler, appkey="key", appsecret=SECRET, store=MemoryStore())
-    assert instrument(instrument(app, **exported.to), **exported.to) is app
+    assert instrument(instrument(app, **exported.providers), **exported.providers) is app
     for number in (1, 1, 3):
         query = signed_callback(appkey="key", appsecret=SECRET, order_id=number, out_order_id=f"CANARY-{number}")
         await app.receive(query)
@@ -363,7 +363,7 @@ async def test_an_unknown_outcome(exported: "Exported") -> None:
     def answer(request: Any) -> NoReturn:
         raise httpx.ReadError("CANARY", request=request)
 
-    async with instrument(client(answer), **exported.to) as gatepay:
+    async with instrument(client(answer), **exported.providers) as gatepay:
         with pytest.raises(OutcomeUnknownError):
             await gatepay.create_payment(**ORDER)
     ((attributes, _),) = exported.points("gatepay.client.call.duration")
@@ -379,7 +379,7 @@ async def test_what_a_transport_raises(exported: "Exported") -> None:
     def answer(_: Any) -> NoReturn:
         raise KeyError("CANARY")
 
-    async with instrument(client(answer), **exported.to) as gatepay:
+    async with instrument(client(answer), **exported.providers) as gatepay:
         with pytest.raises(KeyError):
             await gatepay.list_products()
     kinds = {span.name: (span.attributes or {})["error.type"] for span in exported.spans()}

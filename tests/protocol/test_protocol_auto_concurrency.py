@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable
 
 import pytest
-from upload_simulator import Fixed, Server, simulate
+from upload_simulator import FixedLimit, Server, simulate
 
 from gatepay_async.protocol.auto_concurrency import START, AutoConcurrency, End
 
@@ -66,7 +66,7 @@ def test_a_thousand_chunks_take_little_longer_than_with_the_best_fixed_number() 
     """On each kind of server, and less than 2 % of the attempts are refused."""
     wrong: list[str] = []
     for name, server, best, bound in THE_THREE + OTHERS:
-        fixed = simulate(server(), Fixed(best), 1_000).seconds
+        fixed = simulate(server(), FixedLimit(best), 1_000).seconds
         for seed in (1, 4):
             result = simulate(server(), AutoConcurrency(MOST), 1_000, seed=seed)
             if result.seconds > bound * fixed or result.refused >= 0.02:
@@ -78,7 +78,7 @@ def test_a_short_upload_is_as_fast_as_with_the_default() -> None:
     """One chunk or a few: never slower than with four at a time."""
     for chunks in (1, 3, 4, 5, 12, 18):
         for name, server, *_ in THE_THREE:
-            default = simulate(server(), Fixed(START), chunks)
+            default = simulate(server(), FixedLimit(START), chunks)
             result = simulate(server(), AutoConcurrency(MOST), chunks)
             assert result.seconds <= 1.01 * default.seconds, (name, chunks)
             assert not result.refused
@@ -105,16 +105,16 @@ def test_a_slow_input_is_no_slow_server() -> None:
 
     result = simulate(Server(), AutoConcurrency(MOST), 1_200, read=read)
     assert min(result.limits) == START
-    assert result.seconds < 1.1 * simulate(Server(), Fixed(64), 1_200, read=read).seconds
+    assert result.seconds < 1.1 * simulate(Server(), FixedLimit(64), 1_200, read=read).seconds
 
 
-def test_calls_that_leave_places_free_say_nothing() -> None:
+def test_calls_that_leave_permits_free_say_nothing() -> None:
     """However slow they are: it may be the input, or a callback, that comes between them."""
     auto = AutoConcurrency(MOST)
     calls = Calls(auto)
     calls.answer(12)
     calls.seen.clear()
-    calls.answer(500, latency=5, places=20)
+    calls.answer(500, latency=5, permits=20)
     assert calls.seen == {MOST}
 
 
@@ -138,17 +138,17 @@ def test_a_refusal_asks_for_no_more_than_it_says() -> None:
 
 
 class Calls:
-    """Has attempts of an ``AutoConcurrency`` begin and end, all places taken."""
+    """Has attempts of an ``AutoConcurrency`` begin and end, all permits taken."""
 
     def __init__(self, auto: AutoConcurrency) -> None:
         self.auto = auto
         self.seen: set[int] = set()
         self._now = 0.0
 
-    def answer(self, times: int, *, latency: float = 0.02, end: End = End.ANSWERED, places: int | None = None) -> None:
-        """That often: all *places* are taken (None: all that there are), and all calls end after *latency*."""
+    def answer(self, times: int, *, latency: float = 0.02, end: End = End.ANSWERED, permits: int | None = None) -> None:
+        """That often: all *permits* are taken (None: all that there are), and all calls end after *latency*."""
         for _ in range(times):
-            begun = [self.auto.began(self._now) for _ in range(places or self.auto.limit)]
+            begun = [self.auto.began(self._now) for _ in range(permits or self.auto.limit)]
             self._now += latency
             for attempt in begun:
                 self.auto.ended(attempt, end, self._now)

@@ -1,4 +1,4 @@
-"""What replies become: pictures, catalogs, and what they show of themselves."""
+"""The models that replies are decoded to: QR codes, catalogs, pay types, and their reprs."""
 
 import base64
 from datetime import UTC, datetime
@@ -15,8 +15,8 @@ from gatepay_async.protocol.signing import Credentials
 
 pytestmark = pytest.mark.fast
 
-THEN = datetime(2019, 4, 26, tzinfo=UTC)
-KEY = CardKey(1, 6, 8, 0, "CANARY-KEY", THEN, THEN, "soldin")
+CREATED = datetime(2019, 4, 26, tzinfo=UTC)
+KEY = CardKey(1, 6, 8, 0, "CANARY-KEY", CREATED, CREATED, "soldin")
 
 
 @rows(
@@ -33,15 +33,15 @@ KEY = CardKey(1, 6, 8, 0, "CANARY-KEY", THEN, THEN, "soldin")
         (b"", "image/declared"),
     ],
 )
-def test_media_types(data: bytes, media_type: str) -> None:
-    """A picture's type is told by its bytes; where they tell nothing, by what was declared."""
+def test_qr_code_media_type(data: bytes, media_type: str) -> None:
+    """A QR code's media type comes from its first bytes. If they are unknown, the declared type is used."""
     picture = QrCode(data, "image/declared")
     assert picture.media_type == media_type
     assert picture.data_uri == f"data:{media_type};base64,{base64.b64encode(data).decode()}"
 
 
-def test_saving(tmp_path: Path) -> None:
-    """A picture is written as it is, over what was there; the path comes back."""
+def test_save_qr_code(tmp_path: Path) -> None:
+    """``save`` writes the bytes unchanged, replaces an existing file, and returns the path."""
     target = tmp_path / "qr.png"
     target.write_bytes(b"a longer file that was there before")
     assert QrCode(b"\x89PNG").save(str(target)) == target
@@ -50,14 +50,18 @@ def test_saving(tmp_path: Path) -> None:
         QrCode(b"").save(tmp_path / "nowhere" / "qr.png")
 
 
-def product(number: int) -> Product:
-    return Product(number, 6, 39, "name", "description", "https://image", Decimal("1.00"), 4)
+def make_product(product_id: int) -> Product:
+    return Product(product_id, 6, 39, "name", "description", "https://image", Decimal("1.00"), 4)
 
 
-def test_a_catalog() -> None:
-    """Products are found by number across categories, in order; one that isn't there is a KeyError."""
+def test_catalog_lookup() -> None:
+    """``products`` lists all categories in order. ``product()`` finds one by its ID, or raises a KeyError."""
     catalog = Catalog(
-        (Category(1, "a", (product(5), product(4))), Category(2, "b", ()), Category(3, "c", (product(9),)))
+        (
+            Category(1, "a", (make_product(5), make_product(4))),
+            Category(2, "b", ()),
+            Category(3, "c", (make_product(9),)),
+        )
     )
     assert [each.id for each in catalog.products] == [5, 4, 9]
     assert catalog.product(9) is catalog.products[2]
@@ -66,19 +70,19 @@ def test_a_catalog() -> None:
 
 
 def test_pay_types_are_text() -> None:
-    """A PayType is the vendor's text."""
+    """``str()`` of a ``PayType`` is GatePay's name for it."""
     assert [str(each) for each in PayType] == ["wechat", "alipay", "onecode"]
 
 
 def test_reprs_hold_no_secret() -> None:
-    """A repr shows how many card keys, and how many bytes, but none of them, and no appsecret."""
+    """A repr shows the number of card keys or bytes, but never a card key, a byte or the appsecret."""
     chunk = Chunk(0, (1, 2), ("CANARY-A", "CANARY-B"))
     outcome = failed(chunk, Fate.UNKNOWN)
     ledger = Ledger()
     ledger.add(outcome)
     report = ledger.report(stopped=None)
-    shown = {
-        repr(each): each
+    reprs = [
+        repr(each)
         for each in (
             Credentials("K", "CANARY-SECRET"),
             KaCreate(8, ["CANARY-A", "CANARY-B"]),
@@ -90,8 +94,8 @@ def test_reprs_hold_no_secret() -> None:
             ledger.progress(),
             QrCode(b"CANARY-BYTES"),
         )
-    }
-    assert not [text for text in shown if "CANARY" in text]
+    ]
+    assert not [text for text in reprs if "CANARY" in text]
     assert repr(Credentials("K", "CANARY-SECRET")) == "Credentials(appkey='K')"
     assert repr(KaCreate(8, ["CANARY-A", "CANARY-B"])) == "KaCreate(product_id=8, keys=<2>)"
     assert repr(chunk) == "Chunk(index=0)"

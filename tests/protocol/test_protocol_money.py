@@ -1,4 +1,4 @@
-"""Amounts: exact to the fen, whatever PHP's floats and the program's own decimal context do to them."""
+"""Amounts are exact to the fen, despite PHP's floats and the program's own decimal context."""
 
 import decimal
 from decimal import Decimal
@@ -22,8 +22,8 @@ REPLY = (
 )
 
 
-def price_of(number: str) -> Decimal:
-    """What `create_payment` says of a reply with this JSON number."""
+def decoded_price(number: str) -> Decimal:
+    """Return the ``order_price`` decoded from a reply with this JSON number."""
     return decode(CALL, Reply(200, REPLY % number.encode())).order_price
 
 
@@ -31,17 +31,17 @@ def price_of(number: str) -> Decimal:
 @example(fen=190, count=3)
 @example(fen=999_999_999, count=1000)
 @example(fen=1, count=1)
-def test_products_of_php(fen: int, count: int) -> None:
-    """Price × count as PHP computes it reads back exactly, written with the shortest text or with 17 digits."""
+def test_prices_multiplied_by_php(fen: int, count: int) -> None:
+    """If PHP computes price × count with floats, the exact price is decoded, from the shortest text or 17 digits."""
     product = float(f"{fen // 100}.{fen % 100:02d}") * count
     exact = Decimal(fen * count).scaleb(-2)
     for written in (repr(product), format(product, ".17g"), format(product, ".16e")):
-        assert price_of(written) == exact
-        assert price_of(written).as_tuple().exponent == -2
+        assert decoded_price(written) == exact
+        assert decoded_price(written).as_tuple().exponent == -2
 
 
-def test_every_price_of_a_shop() -> None:
-    """So does every price up to 100 yuan at 3, 7 and 10 pieces; of three pieces, 20 to 40 % are noisy."""
+def test_prices_up_to_100_yuan() -> None:
+    """All prices up to 100 yuan, at 3, 7 and 10 pieces, are exact. At 3 pieces, 20 to 40 % have float errors."""
     noisy, wrong = 0, []
     for fen in range(1, 10_001):
         for count in (3, 7, 10):
@@ -55,26 +55,26 @@ def test_every_price_of_a_shop() -> None:
 
 
 @given(fen=st.integers(0, 10**11), parts=st.integers(11, 50))
-def test_what_is_no_noise(fen: int, parts: int) -> None:
-    """What lies further than 0.0001 from a whole fen, on either side, is no amount."""
+def test_not_a_float_error(fen: int, parts: int) -> None:
+    """A number that differs from whole fen by more than 0.0001 isn't an amount."""
     assert [whole_fen(Decimal(text)) for text in ("NaN", "Infinity", "1e18", "0e18")] == [None] * 4
     away = Decimal(parts).scaleb(-5)
     assert whole_fen(Decimal(fen).scaleb(-2) + away) is None
     assert whole_fen(Decimal(fen + 1).scaleb(-2) - away) is None
 
 
-def test_a_context_of_the_programs_own() -> None:
-    """A program that has set a small precision, another rounding and every trap gets the same amounts."""
+def test_own_decimal_context() -> None:
+    """The program's decimal context (precision, rounding, traps) doesn't change the amounts."""
     traps = [decimal.Inexact, decimal.Rounded, decimal.Subnormal, decimal.InvalidOperation]
     with decimal.localcontext(decimal.Context(prec=3, rounding=decimal.ROUND_UP, traps=traps)):
-        assert str(price_of("123456.78999999999")) == "123456.79"
-        assert str(price_of("1e-99")) == "0.00"
+        assert str(decoded_price("123456.78999999999")) == "123456.79"
+        assert str(decoded_price("1e-99")) == "0.00"
         assert str(amount_of("price", "123456.7")) == "123456.70"
         assert is_underpaid(Decimal("123456.79"), Decimal("123456.78"), shortfall=Decimal(0))
         assert not is_underpaid(Decimal("123456.79"), Decimal("123456.79"), shortfall=Decimal(0))
 
 
-NO_AMOUNTS: list[tuple[Any, str]] = [
+INVALID_AMOUNTS: list[tuple[Any, str]] = [
     (0.1, "not float"),
     (1, "not int"),
     (True, "not bool"),
@@ -93,15 +93,15 @@ NO_AMOUNTS: list[tuple[Any, str]] = [
 ]
 
 
-def test_amounts_that_are_none() -> None:
-    """An amount that a caller gives is a Decimal or text, not negative, finite, and in whole fen."""
-    for given_, said in NO_AMOUNTS:
+def test_invalid_amounts() -> None:
+    """A caller's amount must be a Decimal or text, finite, not negative, and in whole fen."""
+    for given_, said in INVALID_AMOUNTS:
         with pytest.raises(InvalidRequestError, match=said) as caught:
             amount_of("shortfall", given_)
         assert caught.value.field == "shortfall"
 
 
 def test_amounts() -> None:
-    """An amount comes out with two decimals, and never as minus nothing."""
+    """An amount has exactly two decimals, and is never -0.00."""
     given_ = {"0": "0.00", "0.1": "0.10", "9.990": "9.99", Decimal("-0"): "0.00", Decimal("1e2"): "100.00"}
     assert {each: str(amount_of("price", each)) for each in given_} == given_

@@ -1,4 +1,4 @@
-"""Replies that are not GatePay's: what the error says of them, and what no error ever says."""
+"""Replies that are not GatePay's: what their errors say, and that no error contains a secret."""
 
 import json
 import pickle
@@ -25,7 +25,7 @@ BAD_GATEWAY = b"<html>\r\n<head><title>502 Bad\n Gateway</title></head><body><h1
 OK = b'{"code": 100, "msg": "", "time": "1", "data": "x"}'
 
 
-def strange(call: Any, status: int, body: bytes, retry_after: float | None = None) -> ProtocolError:
+def decode_error(call: Any, status: int, body: bytes, retry_after: float | None = None) -> ProtocolError:
     with pytest.raises(ProtocolError) as caught:
         decode(call, Reply(status, body, retry_after))
     assert (caught.value.endpoint, caught.value.http_status) == (call.path, status)
@@ -33,52 +33,52 @@ def strange(call: Any, status: int, body: bytes, retry_after: float | None = Non
 
 
 @calls
-def test_a_gateways_page(call: Any) -> None:
-    """Of a page in HTML the error shows the length and the title."""
-    error = strange(call, 502, BAD_GATEWAY)
+def test_gateway_page(call: Any) -> None:
+    """For an HTML page, the error shows the length and the title."""
+    error = decode_error(call, 502, BAD_GATEWAY)
     assert (error.problem, error.path) == ("is not complete JSON", None)
     assert error.excerpt == '86 bytes, titled "502 Bad Gateway"'
     assert str(error) == f"{call.path} (HTTP 502): is not complete JSON: {error.excerpt}"
 
 
 def test_words_that_may_be_card_keys() -> None:
-    """Where card keys travel, titles and names of fields show only words of a list."""
+    """In calls that carry card keys, the error shows only listed words of titles and field names."""
     for body in (b"<title>opensesame</title>", b'{"opensesame": 1}'):
-        assert "opensesame" in strange(PAY, 502, body).excerpt
+        assert "opensesame" in decode_error(PAY, 502, body).excerpt
         for call in (KaShow(8), KaCreate(8, ["CANARY-1"])):
-            assert "opensesame" not in strange(call, 502, body).excerpt
+            assert "opensesame" not in decode_error(call, 502, body).excerpt
 
 
 @rows("status", [300, 301, 302, 307, 308, 399])
 @calls
 @rows("body", [b"", BAD_GATEWAY, OK])
-def test_a_redirect(call: Any, status: int, body: bytes) -> None:
-    """A redirect is an error that says that it isn't followed, whatever its body says."""
-    error = strange(call, status, body)
+def test_redirect(call: Any, status: int, body: bytes) -> None:
+    """A redirect raises an error that says that it isn't followed, whatever its body."""
+    error = decode_error(call, status, body)
     assert (error.problem, error.path) == ("is a redirect, which is not followed; check base_url", None)
 
 
 @calls
 @rows("status", [400, 404, 500, 503])
-def test_success_with_a_failures_status(call: Any, status: int) -> None:
-    """Code 100 under a status of failure is not believed."""
-    error = strange(call, status, OK)
+def test_success_code_with_error_status(call: Any, status: int) -> None:
+    """Code 100 with the HTTP status of an error isn't a success."""
+    error = decode_error(call, status, OK)
     assert (error.path, error.problem) == ("code", "says success")
 
 
 def test_too_many_requests() -> None:
-    """What the server asks for with Retry-After is carried, and said."""
-    error = strange(KaShow(8), 429, b"slow down", 7.5)
+    """The error has the seconds of Retry-After, and its text mentions them."""
+    error = decode_error(KaShow(8), 429, b"slow down", 7.5)
     assert error.retry_after == 7.5
     assert str(error) == "ka/show (HTTP 429): is not complete JSON; the server asks to retry after 7.5 s: 9 bytes"
-    assert strange(ProductShow(), 429, b"slow down", None).retry_after is None
+    assert decode_error(ProductShow(), 429, b"slow down", None).retry_after is None
 
 
-# Nothing secret, anywhere.
+# -- no error contains a secret -------------------------------------------------------------------------------------
 
 
 def chain(error: BaseException | None) -> list[BaseException]:
-    """*error*, what caused it and what it came in, all the way down."""
+    """Return *error* with all its causes and contexts."""
     found: list[BaseException] = []
     left = [error]
     while left:
@@ -89,8 +89,8 @@ def chain(error: BaseException | None) -> list[BaseException]:
     return found
 
 
-def told(error: GatePayError) -> str:
-    """Everything that *error*, and whatever hangs on it, tells in any way."""
+def everything_in(error: GatePayError) -> str:
+    """Return all text in *error* and its chain: messages, reprs, attributes, notes, tracebacks."""
     parts = ["".join(traceback.format_exception(error, chain=True))]
     for one in chain(error):
         parts += [str(one), repr(one), repr(one.args), repr(one.__dict__), repr(getattr(one, "__notes__", ""))]
@@ -100,37 +100,36 @@ def told(error: GatePayError) -> str:
     return "".join(line for part in parts for line in part.splitlines(keepends=True) if not SOURCE.match(line))
 
 
-SOURCE = re.compile(r'^    (?!Error|gatepay)|^  File "')  # of a traceback: this file's own lines, and their places
+SOURCE = re.compile(r'^    (?!Error|gatepay)|^  File "')  # in a traceback: lines of source code, and their file names
 
 
-def failure(call: Any, body: bytes, status: int = 200) -> GatePayError:
+def decode_failure(call: Any, body: bytes, status: int = 200) -> GatePayError:
     with pytest.raises((ProtocolError, RefusedError)) as caught:
         decode(call, Reply(status, body))
     assert chain(caught.value) == [caught.value]
     return caught.value
 
 
-# How a server may repeat what it was told.
+# How a server may repeat a value from the request.
 ECHOES = ["{}", "bad: {}!", "<title>{}</title>", "<html><head><title>500: {}</title></head>", "<pre>{}", "\n{}\n{}"]
-KEYS = ["CANARY-1", "CANARY 2  two blanks", "CANARY&3<b>", "CANARY", "CANARY-1-LONGER", "卡密CANARY", "CANARY\\4\"'"]
-SECRETS = re.compile(
-    r"CANARY|LONGER|two|blanks|3<b>|卡密|4\W?\"'"
-)  # of each, what is left when a shorter one is masked
+KEYS = ["CANARY-1", "CANARY 2  two spaces", "CANARY&3<b>", "CANARY", "CANARY-1-LONGER", "卡密CANARY", "CANARY\\4\"'"]
+# Parts of KEYS, including those that would be left if only a shorter key was masked.
+SECRETS = re.compile(r"CANARY|LONGER|two|spaces|3<b>|卡密|4\W?\"'")
 
 
 @rows("echo", ECHOES)
 @rows("key", KEYS)
 @rows("status", [200, 500])
 def test_an_echoed_card_key(echo: str, key: str, status: int) -> None:
-    """A card key that a server repeats, in a refusal or a page, as it is or escaped for HTML, is in no error."""
+    """If the server repeats a card key in a refusal or a page, unchanged or HTML-escaped, no error contains it."""
     call = KaCreate(8, KEYS)
     escaped = key.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
     for shown in (key, escaped):
         text = echo.format(shown, shown)
-        assert not SECRETS.findall(told(failure(call, text.encode(), status)))
-    refusal = failure(call, json.dumps({"code": 109, "msg": echo.format(key, key)}).encode(), status)
+        assert not SECRETS.findall(everything_in(decode_failure(call, text.encode(), status)))
+    refusal = decode_failure(call, json.dumps({"code": 109, "msg": echo.format(key, key)}).encode(), status)
     assert type(refusal) is errors.DuplicateKeysError
-    assert not SECRETS.findall(told(refusal))
+    assert not SECRETS.findall(everything_in(refusal))
     assert "***" in str(refusal)
 
 
@@ -138,12 +137,12 @@ def test_an_echoed_card_key(echo: str, key: str, status: int) -> None:
 @rows("echo", ECHOES)
 @rows("change", [str, str.upper])
 def test_an_echoed_signature(call: Any, echo: str, change: Any) -> None:
-    """A signature that a server repeats, in a refusal or a page, is in no error."""
+    """If the server repeats a signature in a refusal or a page, no error contains it."""
     body = encode(call, SHOP).decode()
     signature = change(body[-32:])
     refused = json.dumps({"code": 101, "msg": echo.format(signature, signature)}).encode()
     for reply in (echo.format(signature, signature).encode(), echo.format(body, body).encode(), refused):
-        text = told(failure(call, reply, 500))
+        text = everything_in(decode_failure(call, reply, 500))
         assert signature not in text
         assert not re.search(r"[0-9a-fA-F]{32}", text)
         assert "CANARY" not in text
@@ -182,45 +181,45 @@ def page(*rows: Any) -> bytes:
     ],
 )
 @rows("status", [200, 302, 500])
-def test_card_keys_of_a_page(body: bytes, status: int) -> None:
-    """A page of card keys with a wrong field, cut, or with a warning before it leaves none of them in the error."""
-    error = failure(KaShow(8), body, status)
-    assert "CANARY" not in told(error)
+def test_card_keys_in_broken_pages(body: bytes, status: int) -> None:
+    """The error for a broken page of card keys contains none of them."""
+    error = decode_failure(KaShow(8), body, status)
+    assert "CANARY" not in everything_in(error)
 
 
 @rows("key", ["CANARY\n1", "CANARY\r", "CANARY\ud800", "\udfffCANARY", b"CANARY", ["CANARY"], 7, ""])
-def test_card_keys_that_are_refused(key: Any) -> None:
-    """A card key that can't be sent, or stands twice, is named by its line only."""
+def test_invalid_card_keys(key: Any) -> None:
+    """The error for an invalid or duplicate card key names only its line."""
     for keys in (["A", key], [key], ["CANARY-A", "CANARY-A"], "CANARY", ["CANARY"] * 501):
         with pytest.raises(InvalidRequestError) as caught:
             KaCreate(8, keys)
         assert chain(caught.value) == [caught.value]
-        assert "CANARY" not in told(caught.value)
+        assert "CANARY" not in everything_in(caught.value)
 
 
 @rows("secret", ["CANARY\nSECRET", "CANARY\u200bSECRET", "CANARY\ud800", b"CANARY", ["CANARY"]])
-def test_an_appsecret_that_is_refused(secret: Any) -> None:
-    """An appsecret that can't be right is in no error."""
+def test_invalid_appsecret(secret: Any) -> None:
+    """The error for an invalid appsecret doesn't contain it."""
     with pytest.raises(InvalidRequestError) as caught:
         Credentials("K", secret)
-    assert "CANARY" not in told(caught.value)
+    assert "CANARY" not in everything_in(caught.value)
 
 
-def test_a_secret_would_be_found() -> None:
-    """What these tests look with does find a secret in an error's words, its attributes and its chain."""
+def test_helper_finds_secrets() -> None:
+    """``everything_in`` finds a secret in the text of an error, its attributes, its notes and its chain."""
     error = ProtocolError(endpoint="x", http_status=200, problem="CANARY")
-    assert "CANARY" in told(error)
+    assert "CANARY" in everything_in(error)
     silent = errors.TransportError(endpoint="x", sent=True, problem="y")
-    assert "CANARY" not in told(silent)
+    assert "CANARY" not in everything_in(silent)
     silent.__context__ = ValueError("CANARY")
-    assert "CANARY" in told(silent)
+    assert "CANARY" in everything_in(silent)
     silent.__context__ = None
     silent.add_note("CANARY")
-    assert "CANARY" in told(silent)
+    assert "CANARY" in everything_in(silent)
 
 
 def test_a_code_that_may_be_a_card_key() -> None:
-    """A code of more than five digits is refused, and the error doesn't show it; one of five digits is shown."""
+    """A code of more than five digits raises an error that doesn't show it. A code of five digits is shown."""
     call = KaCreate(8, ["AAA"])
     for code in (123456, -123456, 1234_5678_9012_3456):
         with pytest.raises(ProtocolError, match="code is not a code of GatePay's") as caught:

@@ -1,4 +1,4 @@
-"""Every number of every table of the vendor's page, each by its real cause."""
+"""Every code on GatePay's page, each produced by its real cause."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ from gatepay_async.sandbox import Sandbox
 
 pytestmark = pytest.mark.sockets
 
-# 状态码表, typed off the page by hand: what the tables must come to.
+# 状态码表: the codes and messages, copied by hand from GatePay's page.
 PAGE = {
     "pay/create": {
         100: "请求成功",
@@ -61,27 +61,27 @@ PAGE = {
 NOW = 1555750250
 
 
-def untouched(_sandbox: Sandbox) -> None:
-    """The example shop as it opens."""
+def unchanged(_sandbox: Sandbox) -> None:
+    """Leave the example shop as it is."""
 
 
-def gone(sandbox: Sandbox) -> None:
+def remove_shop(sandbox: Sandbox) -> None:
     sandbox.remove_shop()
 
 
-def closed(sandbox: Sandbox) -> None:
+def close_endpoints(sandbox: Sandbox) -> None:
     sandbox.change_shop(closed=True)
 
 
-def no_quota(sandbox: Sandbox) -> None:
+def set_no_quota(sandbox: Sandbox) -> None:
     sandbox.change_shop(quota=Decimal(0))
 
 
-def expired(sandbox: Sandbox) -> None:
+def expire_licence(sandbox: Sandbox) -> None:
     sandbox.change_shop(licence_until=datetime.fromtimestamp(NOW, UTC))
 
 
-def stored(sandbox: Sandbox) -> None:
+def add_stored_keys(sandbox: Sandbox) -> None:
     sandbox.add_keys(8, ["AAA", "BBB"])
 
 
@@ -89,67 +89,69 @@ LINES_501 = "\n".join(f"K{number}" for number in range(501))
 
 Cause = tuple[str, int, Callable[[Sandbox], None], Mapping[str, str | None]]
 CAUSES: list[Cause] = [
-    ("pay/create", 100, untouched, {}),
+    ("pay/create", 100, unchanged, {}),
     *[
-        ("pay/create", 101, untouched, {name: nothing})
+        ("pay/create", 101, unchanged, {name: nothing})
         for name in ("appkey", "sign", "product_id", "out_order_id", "product_num", "pay_type", "custom")
         for nothing in (None, "")
     ],
-    ("pay/create", 102, untouched, {"pay_type": "paypal"}),
-    ("pay/create", 102, untouched, {"pay_type": "WECHAT"}),
-    ("pay/create", 103, untouched, {"product_num": "2"}),
-    *[("pay/create", 104, untouched, {"product_id": wrong}) for wrong in ("0", "-8", "8.0", "x", "八", "٨", "9" * 19)],
-    *[("pay/create", 105, untouched, {"product_num": wrong}) for wrong in ("0", "-1", "1.5", "one", "9" * 19)],
-    ("pay/create", 106, untouched, {"product_id": "7"}),
-    ("pay/create", 106, untouched, {"product_id": "3"}),
-    ("pay/create", 107, gone, {}),
-    ("pay/create", 108, untouched, {"appkey": "nobody"}),
-    ("pay/create", 109, untouched, {"sign": "0" * 32}),
-    ("pay/create", 110, untouched, {"product_id": "5", "product_num": "2", "pay_type": "alipay"}),
-    ("pay/create", 111, no_quota, {}),
-    ("pay/create", 112, expired, {}),
-    ("product/show", 100, untouched, {}),
-    *[("product/show", 101, untouched, {name: nothing}) for name in ("appkey", "sign") for nothing in (None, "")],
-    ("product/show", 102, untouched, {"appkey": "nobody"}),
-    ("product/show", 103, untouched, {"sign": "0" * 32}),
-    ("ka/show", 100, untouched, {}),
+    ("pay/create", 102, unchanged, {"pay_type": "paypal"}),
+    ("pay/create", 102, unchanged, {"pay_type": "WECHAT"}),
+    ("pay/create", 103, unchanged, {"product_num": "2"}),
+    *[("pay/create", 104, unchanged, {"product_id": wrong}) for wrong in ("0", "-8", "8.0", "x", "八", "٨", "9" * 19)],
+    *[("pay/create", 105, unchanged, {"product_num": wrong}) for wrong in ("0", "-1", "1.5", "one", "9" * 19)],
+    ("pay/create", 106, unchanged, {"product_id": "7"}),
+    ("pay/create", 106, unchanged, {"product_id": "3"}),
+    ("pay/create", 107, remove_shop, {}),
+    ("pay/create", 108, unchanged, {"appkey": "nobody"}),
+    ("pay/create", 109, unchanged, {"sign": "0" * 32}),
+    ("pay/create", 110, unchanged, {"product_id": "5", "product_num": "2", "pay_type": "alipay"}),
+    ("pay/create", 111, set_no_quota, {}),
+    ("pay/create", 112, expire_licence, {}),
+    ("product/show", 100, unchanged, {}),
+    *[("product/show", 101, unchanged, {name: nothing}) for name in ("appkey", "sign") for nothing in (None, "")],
+    ("product/show", 102, unchanged, {"appkey": "nobody"}),
+    ("product/show", 103, unchanged, {"sign": "0" * 32}),
+    ("ka/show", 100, unchanged, {}),
     *[
-        ("ka/show", 101, untouched, {name: nothing})
+        ("ka/show", 101, unchanged, {name: nothing})
         for name in ("appkey", "sign", "product_id", "page")
         for nothing in (None, "")
     ],
-    ("ka/show", 102, untouched, {"product_id": "eight"}),
-    ("ka/show", 103, untouched, {"product_id": "7"}),
-    ("ka/show", 103, untouched, {"product_id": "3"}),
-    ("ka/show", 104, gone, {}),
-    ("ka/show", 105, untouched, {"appkey": "nobody"}),
-    ("ka/show", 106, untouched, {"sign": "签名"}),
-    ("ka/show", 107, closed, {}),
-    *[("ka/show", 108, untouched, {"page": wrong}) for wrong in ("0", "-1", "1.0", "last", "9" * 19)],
-    ("ka/create", 100, untouched, {}),
-    ("ka/create", 101, untouched, {"content": None}),
+    ("ka/show", 102, unchanged, {"product_id": "eight"}),
+    ("ka/show", 103, unchanged, {"product_id": "7"}),
+    ("ka/show", 103, unchanged, {"product_id": "3"}),
+    ("ka/show", 104, remove_shop, {}),
+    ("ka/show", 105, unchanged, {"appkey": "nobody"}),
+    ("ka/show", 106, unchanged, {"sign": "签名"}),
+    ("ka/show", 107, close_endpoints, {}),
+    *[("ka/show", 108, unchanged, {"page": wrong}) for wrong in ("0", "-1", "1.0", "last", "9" * 19)],
+    ("ka/create", 100, unchanged, {}),
+    ("ka/create", 101, unchanged, {"content": None}),
     *[
-        ("ka/create", 101, untouched, {name: nothing})
+        ("ka/create", 101, unchanged, {name: nothing})
         for name in ("appkey", "sign", "product_id")
         for nothing in (None, "")
     ],
-    ("ka/create", 102, untouched, {"product_id": "0"}),
-    ("ka/create", 103, untouched, {"product_id": "3"}),
-    ("ka/create", 104, gone, {}),
-    ("ka/create", 105, untouched, {"appkey": "nobody"}),
-    ("ka/create", 106, untouched, {"sign": "0" * 32}),
-    ("ka/create", 107, closed, {}),
-    ("ka/create", 109, untouched, {"content": "AAA\nBBB\n AAA \n"}),
-    *[("ka/create", 110, untouched, {"content": nothing}) for nothing in ("", "\n\n", " \r\n\t\n\x0b\0")],
-    ("ka/create", 111, untouched, {"content": LINES_501}),
-    ("ka/create", 112, stored, {"content": "BBB\r\nAAA"}),
-    ("ka/create", 113, untouched, {"content": "CCC\n" + "x" * 256}),
+    ("ka/create", 102, unchanged, {"product_id": "0"}),
+    ("ka/create", 103, unchanged, {"product_id": "3"}),
+    ("ka/create", 104, remove_shop, {}),
+    ("ka/create", 105, unchanged, {"appkey": "nobody"}),
+    ("ka/create", 106, unchanged, {"sign": "0" * 32}),
+    ("ka/create", 107, close_endpoints, {}),
+    ("ka/create", 109, unchanged, {"content": "AAA\nBBB\n AAA \n"}),
+    *[("ka/create", 110, unchanged, {"content": nothing}) for nothing in ("", "\n\n", " \r\n\t\n\x0b\0")],
+    ("ka/create", 111, unchanged, {"content": LINES_501}),
+    ("ka/create", 112, add_stored_keys, {"content": "BBB\r\nAAA"}),
+    ("ka/create", 113, unchanged, {"content": "CCC\n" + "x" * 256}),
 ]
 
 
-@pytest.mark.parametrize("arrange", [untouched, gone, closed, no_quota, expired, stored])
-def test_each_cause_has_its_number_and_its_text(arrange: Callable[[Sandbox], None], call: Any) -> None:
-    """A cause is answered with HTTP 200, the endpoint's number and text, and null data if it is a refusal."""
+@pytest.mark.parametrize(
+    "arrange", [unchanged, remove_shop, close_endpoints, set_no_quota, expire_licence, add_stored_keys]
+)
+def test_each_cause_has_its_code_and_message(arrange: Callable[[Sandbox], None], call: Any) -> None:
+    """A reply has HTTP 200, the endpoint's code and message, and null as data if it is a refusal."""
     arrange(call.sandbox)
     tally = Tally()
     for path, code, arranged, changes in CAUSES:
@@ -164,7 +166,7 @@ def test_each_cause_has_its_number_and_its_text(arrange: Callable[[Sandbox], Non
 
 
 def test_the_causes_cover_the_page() -> None:
-    """No (endpoint, code) pair of the page is left without a cause above."""
+    """CAUSES contains each pair of endpoint and code on GatePay's page."""
     assert {(path, code) for path, code, _, _ in CAUSES} == {
         (path, code) for path, table in PAGE.items() for code in table
     }
@@ -172,20 +174,20 @@ def test_the_causes_cover_the_page() -> None:
 
 def test_a_refused_order_is_not_stored(sandbox: Sandbox, call: Any) -> None:
     """A refused pay/create leaves no order behind."""
-    expired(sandbox)
+    expire_licence(sandbox)
     call.reply("pay/create")
     assert sandbox.orders() == []
 
 
 def test_a_failed_insert_stores_nothing(sandbox: Sandbox, call: Any) -> None:
-    """When one key of a chunk can't be stored (113), none of it is."""
+    """If one card key of a chunk can't be stored (113), none of them is."""
     before = sandbox.keys(8)
     assert call.reply("ka/create", content="CCC\n" + "x" * 256)["code"] == 113
     assert sandbox.keys(8) == before
 
 
 def test_255_characters_are_stored(sandbox: Sandbox, call: Any) -> None:
-    """The longest key that fits has 255 characters, whatever bytes they take."""
+    """A card key may have up to 255 characters, however many bytes they are."""
     assert call.reply("ka/create", content="密" * 255)["code"] == 100
     assert sandbox.keys(8)[-1] == "密" * 255
 
@@ -197,8 +199,8 @@ def test_500_keys_are_stored(sandbox: Sandbox, call: Any) -> None:
     assert sandbox.keys(8)[89:] == lines
 
 
-def test_the_quota_counts_the_days_orders(sandbox: Sandbox, call: Any, clock: Any) -> None:
-    """Orders add up to the quota exactly, then 111, until midnight in UTC+8."""
+def test_quota_is_per_day(sandbox: Sandbox, call: Any, clock: Any) -> None:
+    """Orders may use up the quota exactly. Further ones get 111 until midnight in UTC+8."""
     sandbox.change_shop(quota=Decimal("1.98"))
     codes = [call.reply("pay/create")["code"] for _ in range(3)]
     clock.now = 1555776000 - 1  # 2019-04-20 23:59:59 +08:00
@@ -208,27 +210,27 @@ def test_the_quota_counts_the_days_orders(sandbox: Sandbox, call: Any, clock: An
     assert codes == [100, 100, 111, 111, 100]
 
 
-def test_a_licence_that_still_runs(sandbox: Sandbox, call: Any) -> None:
-    """A second before its end the licence is good."""
+def test_licence_is_valid_until_its_end(sandbox: Sandbox, call: Any) -> None:
+    """One second before its end, the licence is still valid."""
     sandbox.change_shop(licence_until=datetime.fromtimestamp(NOW + 1, UTC))
     assert call.reply("pay/create")["code"] == 100
 
 
-def test_case_insensitive_keys_repeat(clock: Any, visit: Any) -> None:
-    """As MySQL compares, abc and ABC are one key: 109 in one content, 112 against what is stored."""
+def test_case_insensitive_keys_are_duplicates(clock: Any, visit: Any) -> None:
+    """With MySQL's comparison, abc and ABC are duplicates: 109 within one call, 112 if one is stored already."""
     with Sandbox(clock=clock, case_insensitive_keys=True) as sandbox:
         call = visit(sandbox)
         codes = [call.reply("ka/create", content=content)["code"] for content in ("abc\nABC", "abc", "ABC")]
     assert codes == [109, 100, 112]
 
 
-def test_case_tells_keys_apart(sandbox: Sandbox, call: Any) -> None:
-    """By default abc and ABC are two keys."""
+def test_keys_are_case_sensitive(sandbox: Sandbox, call: Any) -> None:
+    """By default, abc and ABC are two card keys."""
     assert call.reply("ka/create", content="abc\nABC")["data"] == "成功录入:2条卡密"
     assert sandbox.keys(8)[-2:] == ["abc", "ABC"]
 
 
-ORDER = [
+CHECK_ORDER = [
     ("pay/create", {"custom": "", "pay_type": "paypal"}, 101),
     ("pay/create", {"pay_type": "paypal", "product_id": "x"}, 102),
     ("pay/create", {"product_num": "2", "product_id": "x"}, 103),
@@ -244,40 +246,40 @@ ORDER = [
 ]
 
 
-@rows(("path", "changes", "code"), ORDER)
-def test_of_two_causes_the_first_wins(path: str, changes: Mapping[str, str | None], code: int, call: Any) -> None:
-    """Fields come before the key, the key before the shop, the lower number first within a step."""
+@rows(("path", "changes", "code"), CHECK_ORDER)
+def test_order_of_checks(path: str, changes: Mapping[str, str | None], code: int, call: Any) -> None:
+    """Fields are checked before the appkey, the appkey before the shop. Within a step, the lower code comes first."""
     assert call.reply(path, **changes)["code"] == code
 
 
 def test_a_closed_shop_still_sells(sandbox: Sandbox, call: Any) -> None:
-    """Closing is for ka/show and ka/create; orders and products go on."""
-    closed(sandbox)
+    """``closed`` affects only ka/show and ka/create. Orders and products still work."""
+    close_endpoints(sandbox)
     assert [call.reply(path)["code"] for path in ("pay/create", "product/show")] == [100, 100]
 
 
-def test_a_removed_shop_has_nothing_to_show(sandbox: Sandbox, call: Any) -> None:
-    """product/show has no number for a shop that is gone: its catalogue is empty."""
-    gone(sandbox)
+def test_a_removed_shop_has_no_products(sandbox: Sandbox, call: Any) -> None:
+    """product/show has no code for a removed shop: the catalogue is empty."""
+    remove_shop(sandbox)
     assert call.reply("product/show")["data"] == {"category": []}
 
 
 def test_a_removed_shop_comes_back(sandbox: Sandbox, call: Any) -> None:
-    """Changing a removed shop opens it anew."""
-    gone(sandbox)
+    """Changing a removed shop creates it again."""
+    remove_shop(sandbox)
     assert sandbox.shop() is None
     sandbox.change_shop()
     assert call.reply("pay/create")["code"] == 100
 
 
-def test_a_stranger_has_no_shop(sandbox: Sandbox) -> None:
-    """An appkey that was never given has no shop to look at or change."""
+def test_unknown_appkey_has_no_shop(sandbox: Sandbox) -> None:
+    """Reading the shop of an unknown appkey raises LookupError."""
     with pytest.raises(LookupError, match="no shop has the appkey 'nobody'"):
         sandbox.shop("nobody")
 
 
-def test_a_change_keeps_the_rest(sandbox: Sandbox) -> None:
-    """change_shop() changes what is given and keeps the rest, of the shop that is named."""
+def test_change_shop_keeps_other_settings(sandbox: Sandbox) -> None:
+    """``change_shop`` changes only the settings that are passed, and only of the named shop."""
     until = datetime(2030, 1, 1, tzinfo=UTC)
     second = sandbox.shops[1].appkey
     sandbox.change_shop(second, quota=Decimal("10.23"), licence_until=until)

@@ -420,15 +420,15 @@ async def test_no_signature_is_shown(sandbox: Sandbox, caplog: pytest.LogCapture
 @rows(
     ("given", "sentence"),
     [
-        ({"callback_interval": -1}, "callback_interval is a number of seconds from 0, not -1"),
+        ({"callback_interval": -1}, "callback_interval must be 0 or a positive number of seconds, not -1"),
         ({"callback_interval": float("nan")}, "callback_interval"),
-        ({"callback_timeout": 0}, "callback_timeout is a number of seconds above 0, not 0"),
-        ({"expires_after": 0}, "expires_after is a number of seconds above 0, not 0"),
+        ({"callback_timeout": 0}, "callback_timeout must be a number of seconds above 0, not 0"),
+        ({"expires_after": 0}, "expires_after must be a number of seconds above 0, not 0"),
         ({"callback_url": "ftp://127.0.0.1/"}, "not a callback URL. Enter a full http"),
     ],
 )
-def test_settings_that_cant_be(given: Any, sentence: str, tmp_path: Path) -> None:
-    """A setting that can't be right is named, and no file is made."""
+def test_invalid_settings(given: Any, sentence: str, tmp_path: Path) -> None:
+    """The error names the invalid setting, and no file is created."""
     with pytest.raises(ValueError, match=sentence):
         Sandbox(tmp_path / "shop.sqlite3", **given)
     assert list(tmp_path.iterdir()) == []

@@ -178,10 +178,10 @@ def test_the_shape_of_the_example(name: str, call: Any) -> None:
     assert set(reply["data"]["params"]) == set(example["data"]["params"])
 
 
-def test_switches_that_are_none() -> None:
-    """A position that a switch has not, and a switch that there isn't, are refused."""
+def test_invalid_switches() -> None:
+    """An invalid value of a switch, and an unknown switch, raise an error."""
     for given in ({"params": "some"}, {"pay_path": "/pay"}):
-        with pytest.raises(ValueError, match=f"^{next(iter(given))} is one of "):
+        with pytest.raises(ValueError, match=f"^{next(iter(given))} must be one of "):
             Sandbox(**given)  # type: ignore[arg-type]  # the wrong one is what is tested
     with pytest.raises(TypeError, match="loud"):
         Sandbox(loud=True)  # type: ignore[call-arg]  # as above

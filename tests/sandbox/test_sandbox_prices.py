@@ -68,9 +68,9 @@ async def test_an_order_at_a_noisy_price(php_floats: Any, number: str) -> None:
         assert (await app.receive(sandbox.callback_query(sandbox.pay(1)))).body == "success"
 
 
-def test_switches_that_are_none() -> None:
-    """A way to write numbers, or to call back, that there isn't is refused."""
+def test_invalid_switches() -> None:
+    """Invalid values of ``php_floats`` and ``callback_method`` raise an error."""
     wrong: list[dict[str, Any]] = [{"php_floats": "x"}, {"callback_method": "PUT"}, {"callback_method": "get"}]
     for given in wrong:
-        with pytest.raises(ValueError, match=f"^{next(iter(given))} is "):
+        with pytest.raises(ValueError, match=f"^{next(iter(given))} must be "):
             Sandbox(**given)

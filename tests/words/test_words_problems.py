@@ -1,4 +1,4 @@
-"""What is wrong, as data: every sentence is used as it is written, and a problem keeps its name and facts."""
+"""Problems: each row of the table is used correctly, and a problem keeps its name and facts."""
 
 import ast
 import copy
@@ -27,8 +27,8 @@ PACKAGE = Path(gatepay_async.__file__).parent
 LINE = Problem("line", line=7, problem=Problem("nul"))
 
 
-def uses() -> Iterator[tuple[str, set[str], str]]:
-    """Each ``Problem("name", …)`` of the code: its name, its facts, and where it is."""
+def problem_calls() -> Iterator[tuple[str, set[str], str]]:
+    """Yield each ``Problem("name", …)`` in the code: its name, its facts, and where it is."""
     for path in sorted(PACKAGE.rglob("*.py")):
         code = path.read_text("utf-8")
         for node in ast.walk(ast.parse(code)) if "Problem(" in code else ():
@@ -41,29 +41,29 @@ def uses() -> Iterator[tuple[str, set[str], str]]:
                 yield str(node.args[0].value), {str(each.arg) for each in node.keywords}, f"{path.name}:{node.lineno}"
 
 
-def holes(text: str) -> set[str]:
+def placeholders(text: str) -> set[str]:
     return {name for _, name, _, _ in string.Formatter().parse(text) if name}
 
 
-def test_every_use_has_a_sentence_and_its_facts() -> None:
-    """The code names rows of the table only, with exactly what their sentences have holes for, and names each row."""
-    used = list(uses())
-    assert [(name, where) for name, facts, where in used if facts != holes(PROBLEMS[name][0])] == []
+def test_every_problem_call_matches_a_row() -> None:
+    """Each ``Problem("name", …)`` names a row of the table and passes exactly its facts. Each row is used."""
+    used = list(problem_calls())
+    assert [(name, where) for name, facts, where in used if facts != placeholders(PROBLEMS[name][0])] == []
     assert set(PROBLEMS) - {name for name, _, _ in used} == set(HTTPX_ERRORS)
 
 
-def test_errors_of_httpx_have_their_names() -> None:
-    """What a transport can raise is named after httpx's class."""
+def test_httpx_errors_have_rows() -> None:
+    """Each error of httpx has a row with the name of its class."""
     classes = [each for each in vars(httpx).values() if isinstance(each, type)]
     errors = {each.__name__ for each in classes if issubclass(each, httpx.HTTPError | httpx.InvalidURL)}
     assert set(HTTPX_ERRORS) == errors - {"HTTPError"}
 
 
 @rows(("name", "text"), PROBLEMS.items())
-def test_both_languages_say_the_same(name: str, text: tuple[str, str]) -> None:
-    """A row is English, then Chinese, with the same holes and nothing English but names."""
+def test_both_languages_match(name: str, text: tuple[str, str]) -> None:
+    """A row has an English and a Chinese sentence, with the same placeholders. The Chinese has no English but names."""
     english, chinese = text
-    assert holes(english) == holes(chinese)
+    assert placeholders(english) == placeholders(chinese)
     assert english.replace("…", "").isascii()
     bare = re.sub("pip install '[^']*'|httpx_aiohttp[.]AiohttpTransport|aiohttp|[{][^}]*[}]", "", chinese)
     assert re.search("[\u4e00-\u9fff]", chinese) or not re.search("[A-Za-z]", bare)
@@ -71,8 +71,8 @@ def test_both_languages_say_the_same(name: str, text: tuple[str, str]) -> None:
     assert not re.search("[\u4e00-\u9fff][,;:?!]|[,;:?!][\u4e00-\u9fff]", chinese)
 
 
-def test_a_problem_is_its_english_sentence() -> None:
-    """It compares, formats and joins as the text does, and says in each language what its facts are."""
+def test_problem_is_its_english_text() -> None:
+    """A problem compares and formats as its English text. It can be shown in each language, including its facts."""
     assert LINE == "line 7 contains a NUL character; the file may be UTF-16"
     assert f"keys: {LINE}" == f"keys: {LINE.in_('en')}"
     assert (LINE.name, dict(LINE.facts)) == (
@@ -84,22 +84,22 @@ def test_a_problem_is_its_english_sentence() -> None:
     assert [kind.in_(lang) for lang in LANGUAGES] == ["should be a whole number, is text", "应为整数，实为文本"]
 
 
-def test_a_text_from_elsewhere_is_not_translated() -> None:
-    """A file may be called ``text``, or anything else that is a sentence of ours."""
+def test_foreign_text_is_not_translated() -> None:
+    """A fact isn't translated, even if it equals the name of a row (a file called ``text``)."""
     assert Problem("not_regular_file", path="text").in_("zh") == "text 不是普通文件"
     assert Problem.of("null").in_("zh") == "null"
     assert Problem.of(LINE) is LINE
 
 
 @rows("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_a_problem_is_copied_whole(protocol: int) -> None:
-    """Pickles and copies keep the name and the facts, and those of the problems within."""
+def test_copies_keep_name_and_facts(protocol: int) -> None:
+    """Pickles and copies keep the name and the facts, including those of nested problems."""
     for back in (pickle.loads(pickle.dumps(LINE, protocol)), copy.copy(LINE), copy.deepcopy(LINE)):  # noqa: S301 -- our own
         assert (back, back.name, back.facts, back.in_("zh")) == (LINE, "line", LINE.facts, LINE.in_("zh"))
 
 
-def test_masking_reaches_the_facts() -> None:
-    """Facts that are text are masked, at any depth; numbers, the name and our own words stay."""
+def test_masking_changes_the_facts() -> None:
+    """Masking changes text facts at any depth. Numbers, names and our own words stay."""
     problem = Problem(
         "error_says", kind=Problem("ReadError"), reason=Problem("source_lost", source="KEY-1", problem="x")
     )
@@ -110,7 +110,7 @@ def test_masking_reaches_the_facts() -> None:
 
 
 def test_a_problem_as_json() -> None:
-    """It comes back from JSON as it was; one of another version, or of none, keeps its text."""
+    """A problem survives JSON. One from a newer version, or a plain string, keeps its text."""
     assert LINE.as_json("zh") == {
         "name": "line",
         "text": "第 7 行含有 NUL 字符，文件可能是 UTF-16 编码",
@@ -122,8 +122,8 @@ def test_a_problem_as_json() -> None:
         assert (Problem.of_json(other), Problem.of_json(other).name) == ("new", "other")
 
 
-def test_what_an_error_was_raised_with() -> None:
-    """The problem that an error carries, if it carries one; else its text."""
+def test_message_of_an_error() -> None:
+    """``message_of`` returns the problem of an error, or its text."""
     assert message_of(ValueError(LINE)) is LINE
     assert [message_of(each) for each in (ValueError("x"), ValueError(), OSError(2, "gone"))] == [
         "x", "", "[Errno 2] gone",
@@ -131,7 +131,7 @@ def test_what_an_error_was_raised_with() -> None:
 
 
 def test_the_problem_of_an_error() -> None:
-    """Always a ``Problem``, whatever the error was made of; ``explain`` says it in either language."""
+    """``.problem`` of an error is always a ``Problem``. ``explain`` shows it in either language."""
     error = InvalidRequestError(field="page", problem=Problem("not_whole", kind="str"))
     assert [explain(error, lang).problem for lang in LANGUAGES] == [
         "must be a whole number, not str", "必须是整数，而不是 str",

@@ -18,7 +18,7 @@ from gatepay_async.protocol.callback import credentials_of, verify_callback
 from gatepay_async.protocol.callback_errors import CallbackError, MalformedCallbackError, StaleCallbackError
 from gatepay_async.protocol.durations import Seconds, to_seconds, to_seconds_or_none
 from gatepay_async.protocol.errors import InvalidRequestError
-from gatepay_async.protocol.frames import sealed
+from gatepay_async.protocol.frames import scrub_errors
 from gatepay_async.protocol.models import Callback, CallbackReply
 from gatepay_async.protocol.money import amount_of
 from gatepay_async.protocol.observing import Telemetry
@@ -134,7 +134,7 @@ class CallbackApp:
         InvalidRequestError: *handler* or *lookup* is not async, or another argument is invalid.
     """
 
-    @sealed
+    @scrub_errors
     def __init__(
         self,
         handler: Handler,
@@ -255,7 +255,7 @@ class CallbackApp:
         finally:
             self._in_progress -= 1
 
-    @sealed
+    @scrub_errors
     def _verify(self, query: str | bytes) -> Callback:
         callback = verify_callback(query, *self._credentials)
         if self._max_age is not None:

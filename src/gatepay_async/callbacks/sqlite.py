@@ -139,7 +139,7 @@ class _Writer:
             self._write(database, [pending for pending in batch if not pending.woken])
         commits = [pending for pending in batch if pending.request.operation is _Operation.COMMIT]
         # If the file was deleted meanwhile, these rows are lost with it: write them into the new file.
-        if commits and not self.file.is_there():
+        if commits and not self.file.is_same_file():
             with self.file.open() as database:
                 self._write(database, commits)
         if any(isinstance(pending.error, sqlite3.Error) for pending in batch):

@@ -1,4 +1,4 @@
-"""The file of ``SQLiteStore``: its connection, its schema, and a check whether it was deleted or replaced."""
+"""The database file of ``SQLiteStore``: its connection and schema, and how it detects a deleted or replaced file."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from gatepay_async.sqlite_files import switch_to_wal
 
 _LOCK_TIMEOUT_S = 4.0  # how long to wait for another process's transaction; less than the time-out of a commit
 
-# `ends` is the end of the lease, and NULL for a handled callback. `at` is when it was claimed or handled (epoch
-# seconds). `boot` and `since` are when it was claimed by the boot clock; rows of version 0.1 don't have them.
+# `ends`: when the lease ends; NULL for a handled callback. `at`: when the callback was claimed or handled (epoch
+# seconds). `boot` and `since`: when it was claimed, on the clock that starts at boot; NULL in rows of version 0.1.
 _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS callback (
     key TEXT PRIMARY KEY, token TEXT NOT NULL, facts TEXT NOT NULL, ends REAL, at REAL NOT NULL) WITHOUT ROWID""",
@@ -29,7 +29,7 @@ _ADDED_COLUMNS = {
 
 
 class CallbackFile:
-    """The file in this process: one connection, opened when it is needed, for one thread at a time."""
+    """The file as this process uses it: one connection, opened on first use. Only one thread at a time uses it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -39,13 +39,13 @@ class CallbackFile:
 
     @contextmanager
     def open(self) -> Generator[sqlite3.Connection]:
-        """Lend the connection. After an SQLite error it is closed, and the next call opens a new one."""
+        """Yield the connection. After an SQLite error it is closed, and the next call opens a new one."""
         with self._lock:
-            if self._database is not None and not self.is_there():
+            if self._database is not None and not self.is_same_file():
                 LOGGER.warning("%s was deleted or replaced; its record of handled callbacks is lost", self._path)
                 self._close_connection()
             if self._database is None:
-                # Read the identity before SQLite opens the file. If it is replaced in between, is_there() notices.
+                # Read the identity before SQLite opens the file. If it is replaced in between, is_same_file() notices.
                 self._identity = _make_file(self._path)
                 self._database = _open_database(self._path)
             try:
@@ -54,9 +54,9 @@ class CallbackFile:
                 self._close_connection()
                 raise
 
-    def is_there(self) -> bool:
-        """Whether the file that was opened last is still at its path."""
-        return self._identity is not None and _identity(self._path) == self._identity
+    def is_same_file(self) -> bool:
+        """Whether the path still leads to the file that was opened."""
+        return self._identity is not None and _identity_of_path(self._path) == self._identity
 
     def close(self) -> None:
         """Close the file as soon as no thread uses it."""
@@ -69,22 +69,22 @@ class CallbackFile:
             self._database = None
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity_of_path(path: Path) -> tuple[int, int] | None:
     try:
-        return _identity_of(path.stat())
+        return _identity_of_stat(path.stat())
     except OSError:
         return None
 
 
-def _identity_of(status: os.stat_result) -> tuple[int, int]:
+def _identity_of_stat(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
 def _make_file(path: Path) -> tuple[int, int]:
-    """Create the file if needed, with a mode that SQLite also gives to its -wal and -shm. Return its identity."""
+    """Create the file if needed, for this user only; SQLite copies the mode to -wal and -shm. Return its identity."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        return _identity_of(os.fstat(descriptor))
+        return _identity_of_stat(os.fstat(descriptor))
     finally:
         os.close(descriptor)
 
@@ -101,7 +101,7 @@ def _open_database(path: Path) -> sqlite3.Connection:
 
 
 def _create_or_upgrade(database: sqlite3.Connection) -> None:
-    """Create the table, or upgrade that of version 0.1. A file that is up to date isn't locked for this."""
+    """Create the table, or upgrade a table of version 0.1. If the table is up to date, take no write lock."""
     if _ADDED_COLUMNS.keys() <= _column_names(database):
         return
     with transaction(database, durable=True):
@@ -117,7 +117,7 @@ def _column_names(database: sqlite3.Connection) -> set[str]:
 
 @contextmanager
 def transaction(database: sqlite3.Connection, *, durable: bool) -> Generator[None]:
-    """Run a transaction. *durable*: its data is on the disk when this returns."""
+    """Run a transaction. With *durable*, the commit returns only after the data is on disk."""
     database.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
     with database:  # commits or rolls back
         database.execute("BEGIN IMMEDIATE")

@@ -46,11 +46,11 @@ _NOBODY: Final[AbstractContextManager[None]] = nullcontext()  # in place of the 
 _HOW_TO = "    async with AsyncGatePay(appkey, appsecret) as gatepay:\n        await gatepay.list_products()"
 
 
-def sealed_async(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+def scrub_errors_async(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
     """
-    Wrap an async method so that its errors hold no secret; ``sealed`` does this for plain functions.
+    Decorate an async method like ``scrub_errors``: remove secrets from the tracebacks of its errors.
 
-    The local variables of a traceback's frames would hold the form, the card keys and the reply.
+    Without this, local variables in the traceback's frames would hold the form, the card keys and the reply.
     """
 
     @wraps(method)
@@ -144,13 +144,13 @@ class Caller:
         """
         return None if self._loop is None else self._attempts.connections()
 
-    @sealed_async
+    @scrub_errors_async
     async def send(
         self,
         call: C,
         read: Callable[[C, Reply], T],
         *,
-        resent_within: float = math.inf,
+        retry_within: float = math.inf,
         observer: Observer | None = None,
     ) -> Sent[T]:
         """
@@ -159,7 +159,7 @@ class Caller:
         Args:
             call: The call to send.
             read: Turns the reply into a value, or raises.
-            resent_within: Seconds after which the call isn't retried any more.
+            retry_within: Don't retry later than this many seconds after the first attempt.
             observer: Called for each attempt.
         """
         if self._loop != current_loop():
@@ -189,9 +189,7 @@ class Caller:
                 if isinstance(failure, ForeignError):
                     _raise_foreign(call, failure, attempt=attempt, in_doubt=in_doubt)
                 now = attempts.now()
-                wait = (
-                    None if now - began > resent_within else self._wait_after(call, failure, attempt, left=ends - now)
-                )
+                wait = None if now - began > retry_within else self._wait_after(call, failure, attempt, left=ends - now)
                 if wait is None:
                     _raise(call, failure, attempt=attempt, in_doubt=in_doubt)
                 log_retry(call.path, failure, attempt=attempt, wait=wait)

@@ -20,7 +20,7 @@ from gatepay_async.exchange.opening import open_exchange
 from gatepay_async.protocol import checks
 from gatepay_async.protocol.durations import Seconds, to_seconds_or_none
 from gatepay_async.protocol.errors import InvalidRequestError
-from gatepay_async.protocol.frames import sealed
+from gatepay_async.protocol.frames import scrub_errors
 from gatepay_async.protocol.observing import ClientFacts, Telemetry
 from gatepay_async.protocol.retrying import RetryPolicy
 from gatepay_async.protocol.signing import Credentials
@@ -48,18 +48,19 @@ class AsyncGatePay(Payments, CardKeys, Queries):
     reply).
 
     Args:
-        appkey: From GatePay's console; by default the environment's ``GATEPAY_APPKEY``.
-        appsecret: Likewise; ``GATEPAY_APPSECRET``. It is never sent, and appears in no ``repr`` and no error.
-        base_url: By default ``GATEPAY_BASE_URL``, or else ``https://gatepay.io/api/``.
-        cloud_base_url: Where ``create_cloudpay`` sends to: by default ``GATEPAY_CLOUD_BASE_URL``, or else
-            ``https://cloud.gatepay.io/api/``; an agent has a host of its own. With another ``base_url`` than GatePay's
-            there is no default: ``create_cloudpay`` raises ``InvalidRequestError``, so that a test with a sandbox
-            creates no real order. For the same reason the variable is ignored beside a ``base_url`` that you pass,
-            unless ``GATEPAY_BASE_URL`` is the same.
-        timeout: Seconds, or a ``timedelta``, for one attempt, from connect to last byte; None: no limit. Waiting for
-            one of ``max_connections`` is not part of it.
+        appkey: From GatePay's console. The default is the environment variable ``GATEPAY_APPKEY``.
+        appsecret: From GatePay's console. The default is ``GATEPAY_APPSECRET``. It is never sent, and never appears in
+            a ``repr`` or an error.
+        base_url: The default is ``GATEPAY_BASE_URL``, or else ``https://gatepay.io/api/``.
+        cloud_base_url: The base URL of ``create_cloudpay``; GatePay's agents have their own. The default is
+            ``GATEPAY_CLOUD_BASE_URL``, or else ``https://cloud.gatepay.io/api/``. If ``base_url`` isn't GatePay's,
+            there is no default, and ``create_cloudpay`` raises ``InvalidRequestError``. This prevents a test with a
+            sandbox from creating a real order. For the same reason, if you pass ``base_url``,
+            ``GATEPAY_CLOUD_BASE_URL`` is ignored unless ``GATEPAY_BASE_URL`` is the same URL.
+        timeout: Seconds, or a ``timedelta``, for one attempt, from connecting to the last byte; None: no limit. Waiting
+            for one of ``max_connections`` doesn't count.
         deadline: Seconds, or a ``timedelta``, for a whole call, including waits and retries; None: no limit.
-        max_connections: The most connections open at once. Further calls wait for their turn, first come, first served.
+        max_connections: The largest number of open connections. Further calls wait, first come, first served.
         retry: How often and when a call is retried, where that is safe.
         http_client: Your own httpx or httpx2 client, used unchanged; you close it.
         transport: Your own httpx or httpx2 transport, used unchanged; you close it.
@@ -68,10 +69,10 @@ class AsyncGatePay(Payments, CardKeys, Queries):
             certificates of SSL_CERT_FILE or SSL_CERT_DIR. Your own ``http_client`` or ``transport`` is not affected.
 
     Raises:
-        InvalidRequestError: An argument is invalid; ``.field`` is its name, or that of the environment variable.
+        InvalidRequestError: An argument or an environment variable is invalid; ``.field`` is its name.
     """
 
-    @sealed
+    @scrub_errors
     def __init__(
         self,
         appkey: str | None = None,
@@ -93,11 +94,15 @@ class AsyncGatePay(Payments, CardKeys, Queries):
             value_or_env("appsecret", appsecret, "GATEPAY_APPSECRET"),
         )
         self._base_url = url_or_env("base_url", base_url, BASE_URL, allow_http=allow_http)
-        # A program that talks to a sandbox must not order at the real cloud because one of two settings is missing.
+        # If only base_url is set to a sandbox, create_cloudpay must not create a real order.
         cloud_default = CLOUD_BASE_URL if self._base_url == BASE_URL else ""
-        named = None if base_url is None else self._base_url
+        passed_base_url = None if base_url is None else self._base_url
         cloud_base_url = cloud_url_or_env(
-            cloud_base_url, cloud_default, named=named, usual=BASE_URL, allow_http=allow_http
+            cloud_base_url,
+            cloud_default,
+            passed_base_url=passed_base_url,
+            default_base_url=BASE_URL,
+            allow_http=allow_http,
         )
         timeout = to_seconds_or_none("timeout", timeout)
         deadline = to_seconds_or_none("deadline", deadline)
@@ -138,7 +143,7 @@ class AsyncGatePay(Payments, CardKeys, Queries):
         return f"<AsyncGatePay {self._credentials.appkey!r} at {self._base_url}>"
 
     def _instrument(self, telemetry: Telemetry) -> None:
-        """Have *telemetry* told of all that is sent from now on."""
+        """Report all further calls to *telemetry*."""
         facts = ClientFacts(self._base_url, self._cloud_base_url or None, self._caller.connections)
         self._caller.observer = telemetry.client(facts)
 
@@ -156,10 +161,11 @@ class AsyncGatePay(Payments, CardKeys, Queries):
         """
         An httpx client for other requests, such as a payment page; open as long as this one.
 
-        Requests to the origin of ``base_url`` share this client's connections. For other origins, it uses httpx's,
-        with the same proxy and certificates. Nothing is signed or retried, and errors are httpx's. The ``timeout``
-        is this client's; ``deadline`` doesn't apply. Redirects are followed only if you ask for it. If you have
-        passed ``http_client``, you get that; with ``transport``, a client over that (httpx2's if it is httpx2's).
+        Requests to the origin of ``base_url`` share this client's connections. Requests to other origins use httpx's
+        connections, with the same proxy and certificates. Nothing is signed or retried, and errors are httpx's. The
+        ``timeout`` is this client's; ``deadline`` doesn't apply. Redirects are followed only if you ask for it. If you
+        passed ``http_client``, this is that client. If you passed ``transport``, this is a client over it, from the
+        same library (httpx or httpx2).
 
         Raises:
             InvalidRequestError: This client is not open.
@@ -168,7 +174,7 @@ class AsyncGatePay(Payments, CardKeys, Queries):
 
     @property
     def max_call_seconds(self) -> float:
-        """The most seconds that a call takes, including waits and retries; infinite without timeout and deadline."""
+        """The longest time of a call in seconds, including waits and retries. Infinite without timeout and deadline."""
         attempts = self._policy.attempts
         wait = max(self._policy.longest_wait, self._policy.longest_retry_after)
         return min(self._deadline, self._timeout * attempts + wait * (attempts - 1))

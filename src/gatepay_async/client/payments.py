@@ -7,8 +7,8 @@ from decimal import Decimal
 
 import anyio
 
-from gatepay_async.client.base import Base
-from gatepay_async.client.caller import sealed_async
+from gatepay_async.client.base import BaseClient
+from gatepay_async.client.caller import scrub_errors_async
 from gatepay_async.client.settings import check_kind
 from gatepay_async.protocol.calls import PayCreate
 from gatepay_async.protocol.errors import OrderNotFoundError, OutcomeUnknownError, ProtocolError, TransportError
@@ -25,7 +25,7 @@ from gatepay_async.protocol.payment_calls import (
 _SETTLE_WAITS = (0.0, 1.0, 2.0, 4.0, 8.0)
 
 
-class Payments(Base):
+class Payments(BaseClient):
     """The methods of ``AsyncGatePay`` that create orders and ask for them."""
 
     async def create_payment(
@@ -205,7 +205,7 @@ class Payments(Base):
         """
         return await self.send(OrderCheck(out_order_id))
 
-    @sealed_async
+    @scrub_errors_async
     async def settle(self, error: OutcomeUnknownError) -> OrderStatus | None:
         """
         Ask GatePay for an order whose response was lost: ``check_order`` five times, over 15 seconds.

@@ -5,16 +5,16 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Literal
 
-from gatepay_async.client.base import Base
+from gatepay_async.client.base import BaseClient
 from gatepay_async.protocol import callback, payment_return, quick_pay
-from gatepay_async.protocol.frames import sealed
+from gatepay_async.protocol.frames import scrub_errors
 from gatepay_async.protocol.models import Callback, PaymentReturn
 
 
-class Queries(Base):
+class Queries(BaseClient):
     """The methods of ``AsyncGatePay`` that verify and write query strings."""
 
-    @sealed
+    @scrub_errors
     def parse_callback(self, query: str | bytes) -> Callback:
         """
         Verify a callback, or raise; no I/O. See ``gatepay_async.parse_callback``.
@@ -24,7 +24,7 @@ class Queries(Base):
         """
         return callback.verify_callback(query, self._credentials)
 
-    @sealed
+    @scrub_errors
     def parse_return(self, query: str | bytes) -> PaymentReturn:
         """
         Verify the query that a customer's browser came back with, or raise; no I/O.
@@ -42,7 +42,7 @@ class Queries(Base):
         """
         return payment_return.verify_return(query, self._credentials)
 
-    @sealed
+    @scrub_errors
     def quick_pay_url(
         self,
         token: str,

@@ -46,20 +46,27 @@ def url_or_env(name: str, url: str | None, default: str, *, allow_http: bool) ->
     return _check_url(variable, url, allow_http) if url else ""
 
 
-def cloud_url_or_env(url: str | None, default: str, *, named: str | None, usual: str, allow_http: bool) -> str:
+def cloud_url_or_env(
+    url: str | None, default: str, *, passed_base_url: str | None, default_base_url: str, allow_http: bool
+) -> str:
     """
-    *url*, or else that of the environment, or else *default*; empty, if there is none.
+    Return *url*, or else the environment's URL, or else *default*, which may be empty.
 
     Args:
-        url: The argument.
-        default: Of the cloud.
-        named: The base URL, if somebody has passed one. Then the environment's cloud counts only if its base URL is the
-            same: a program that passes the URL of a sandbox must not order at the environment's real cloud.
-        usual: The base URL of an environment that has none.
+        url: The argument ``cloud_base_url``.
+        default: The default of ``cloud_base_url``.
+        passed_base_url: The argument ``base_url``. If it isn't None, the environment's ``cloud_base_url`` is used only
+            if the environment's ``base_url`` is the same. So a program that passes the URL of a sandbox doesn't create
+            orders at the environment's real cloud.
+        default_base_url: The base URL if the environment has none.
         allow_http: As in ``url_or_env``.
     """
-    of_environment = os.environ.get("GATEPAY_BASE_URL") or usual
-    if url is None and named is not None and named.rstrip("/") != of_environment.strip().rstrip("/"):
+    of_environment = os.environ.get("GATEPAY_BASE_URL") or default_base_url
+    if (
+        url is None
+        and passed_base_url is not None
+        and passed_base_url.rstrip("/") != of_environment.strip().rstrip("/")
+    ):
         return default
     return url_or_env("cloud_base_url", url, default, allow_http=allow_http)
 

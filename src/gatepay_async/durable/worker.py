@@ -26,7 +26,7 @@ from gatepay_async.durable.work import dbos_host
 from gatepay_async.durable.work.dbos_host import DBOSHost
 from gatepay_async.durable.work.rate_limiter import Rate, RateLimiter
 from gatepay_async.durable.work.runner import MAX_RUN_S, Runner
-from gatepay_async.places import AutoPlaces
+from gatepay_async.permits import AutoPermits
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.observing import Telemetry
 from gatepay_async.words.problem import Problem
@@ -69,7 +69,7 @@ class Worker:
             connect: Creates the client.
             version: The application version of queued batches.
             concurrency: How many batches this worker runs at once, each with one call in flight. ``"auto"``: up to 32
-                batches, with as many calls in flight as ``AutoPlaces`` allows.
+                batches, with as many calls in flight as ``AutoPermits`` allows.
             global_concurrency: Calls in flight in all workers together; None: no limit.
             rate: Calls of all workers together; None: no limit.
             telemetry: Observes each batch and the client's calls, or None.
@@ -130,11 +130,11 @@ class Worker:
         if self._telemetry is not None:
             gatepay._instrument(self._telemetry)  # noqa: SLF001 -- as `instrument` does
         self._check_deadline(gatepay)
-        send, places = gatepay._send_card_keys, None  # noqa: SLF001 -- as an upload does
+        send, permits = gatepay._send_card_keys, None  # noqa: SLF001 -- as an upload does
         if self._is_auto:
             self._concurrency = min(self._concurrency, gatepay._max_connections)  # noqa: SLF001 -- likewise
-            places = AutoPlaces(self._concurrency)
-            send = partial(send, observer=places.observe)
+            permits = AutoPermits(self._concurrency)
+            send = partial(send, observer=permits.observe)
         self._engine = self._database.engine(connections=self._concurrency + DBOS_CONNECTIONS)
         stack.callback(self._engine.dispose)
         await in_thread(self._database.migrate)
@@ -153,7 +153,7 @@ class Worker:
             send,
             self._rate_limiter,
             executor=self._dbos.executor,
-            places=places,
+            permits=permits,
             telemetry=self._telemetry,
         )
         if await self._requeue_and_share_rate() > 1:

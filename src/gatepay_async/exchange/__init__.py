@@ -1,1 +1,1 @@
-"""One attempt over a network: what the client asks for (``port``), who carries it, and the way there (``way``)."""
+"""One attempt over a network: the interface (``port``), its implementations, and TLS and proxy (``network``)."""

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 
-from gatepay_async.exchange.own import OverPool
+from gatepay_async.exchange.network import open_transport
+from gatepay_async.exchange.over_httpx import OverClient, OverTransport
+from gatepay_async.exchange.over_pool import OverPool
 from gatepay_async.exchange.pages import AnyOrigin, Pages, open_client, share
 from gatepay_async.exchange.port import Exchange
-from gatepay_async.exchange.way import open_transport
-from gatepay_async.exchange.yours import OverClient, OverTransport
 
 if TYPE_CHECKING:
     from gatepay_async.exchange.libraries import AnyClient, AnyTransport

@@ -10,9 +10,9 @@ import httpx
 
 from gatepay_async.exchange.headers import HEADERS
 from gatepay_async.exchange.libraries import library_of
+from gatepay_async.exchange.network import network_settings_for
 from gatepay_async.exchange.permission import check_permitted
 from gatepay_async.exchange.port import NotPermittedError
-from gatepay_async.exchange.way import way_to
 from gatepay_async.protocol.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class AnyOrigin(Shared):
     Args:
         transport: The transport to *origin*.
         origin: A URL with the scheme, host and port of the origin.
-        trust_env: Whether to use the environment; see ``way_to``.
+        trust_env: Whether to use the environment; see ``network_settings_for``.
     """
 
     def __init__(self, transport: httpx.AsyncBaseTransport, origin: httpx.URL, *, trust_env: bool) -> None:
@@ -110,11 +110,11 @@ class AnyOrigin(Shared):
             await each.aclose()
 
     def _transport_to(self, url: httpx.URL) -> httpx.AsyncHTTPTransport:
-        way = way_to(url, trust_env=self._trust_env)
-        key = (url.scheme, "" if way.proxy is None else str(way.proxy.url))
+        network = network_settings_for(url, trust_env=self._trust_env)
+        key = (url.scheme, "" if network.proxy is None else str(network.proxy.url))
         if key not in self._others:
             limits = httpx.Limits(max_keepalive_connections=0)
-            self._others[key] = httpx.AsyncHTTPTransport(verify=way.tls, proxy=way.httpx_proxy(), limits=limits)
+            self._others[key] = httpx.AsyncHTTPTransport(verify=network.tls, proxy=network.httpx_proxy(), limits=limits)
         return self._others[key]
 
 

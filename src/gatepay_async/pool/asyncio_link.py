@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 import httpx
 
 from gatepay_async.pool.connecting import connect_tcp
-from gatepay_async.pool.home import PROCESS, running_loop
+from gatepay_async.pool.owner import PROCESS, running_loop
 from gatepay_async.pool.tls import Tls
 from gatepay_async.pool.watching import never, watch
 from gatepay_async.words.problem import Problem, message_of
@@ -68,7 +68,7 @@ class Link(asyncio.Protocol):
 
     # -- called by the pool ------------------------------------------------------------------------------------------
 
-    def is_here(self) -> bool:
+    def is_on_this_loop(self) -> bool:
         """Whether the connection was opened in this process, on the running event loop."""
         return self._loop is running_loop() and self._forks == PROCESS.forks
 
@@ -189,7 +189,7 @@ class Link(asyncio.Protocol):
         for _ in range(TURNS):
             if self._is_over:
                 break
-            if self._tls is not None and not self._tls.at_rest:
+            if self._tls is not None and not self._tls.at_record_end:
                 await self._wait()
             elif self._is_readable():
                 await asyncio.sleep(0)
@@ -303,7 +303,7 @@ class Link(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        if self.is_here():
+        if self.is_on_this_loop():
             if self._timer is not None:
                 self._timer.cancel()
             transport.abort()

@@ -48,11 +48,11 @@ class Wire(Link):
 
     def is_fit(self) -> bool:
         """Whether the connection can carry another request, without asking the system; sending asks it."""
-        return self._is_usable and not self._is_asked and (self._tls is None or self._tls.at_rest)
+        return self._is_usable and not self._is_asked and (self._tls is None or self._tls.at_record_end)
 
     async def ask(self, outgoing: bytes, *, on_send: Callable[[], object], until: float, most: int) -> Answer | None:
         """Make a whole exchange, as `port.Connection.ask` says; None also for a request too long for one write."""
-        is_ready = self.is_here() and self.is_fit() and len(outgoing) <= AT_A_TIME
+        is_ready = self.is_on_this_loop() and self.is_fit() and len(outgoing) <= AT_A_TIME
         if not is_ready or self._is_readable():
             return None
         on_send()

@@ -54,17 +54,17 @@ class _Race:
     async def run(self, addresses: list[Address]) -> None:
         async with self._group:
             for address in addresses:
-                over = anyio.Event()
-                self._group.start_soon(self._attempt, address, over)
+                finished = anyio.Event()
+                self._group.start_soon(self._attempt, address, finished)
                 with anyio.move_on_after(HEAD_START):
-                    await over.wait()
+                    await finished.wait()
 
-    async def _attempt(self, address: Address, over: anyio.Event) -> None:
+    async def _attempt(self, address: Address, finished: anyio.Event) -> None:
         try:
             connected = await _connect_to_address(address)
         except OSError as error:
             self.errors.append(error)
-            over.set()
+            finished.set()
             return
         if self.winner is None:
             self.winner = connected
@@ -86,11 +86,11 @@ async def _resolve(host: str, port: int) -> list[Address]:
 
 
 async def _connect_to_address(address: Address) -> socket.socket:
-    family, kind, proto, place = address
+    family, kind, proto, destination = address
     connecting = socket.socket(family, kind, proto)
     try:
         connecting.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(connecting, place)
+        await asyncio.get_running_loop().sock_connect(connecting, destination)
     except BaseException:
         connecting.close()
         raise

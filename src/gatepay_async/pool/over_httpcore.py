@@ -61,9 +61,9 @@ class HttpcoreConnection(httpcore.AsyncHTTPConnection):
         # No keepalive_expiry: the pool closes connections that have been idle for too long.
         super().__init__(origin, ssl_context=ssl_context, uds=uds, network_backend=self.network)
 
-    def is_here(self) -> bool:
+    def is_on_this_loop(self) -> bool:
         """Whether the connection was opened in this process, on the running event loop."""
-        return self.network.is_here()
+        return self.network.is_on_this_loop()
 
     def is_fit(self) -> bool:
         """Whether the connection can carry another request: it is idle and open, and no byte is left unread."""

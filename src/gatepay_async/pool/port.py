@@ -110,7 +110,7 @@ class Connection(Protocol):
         """Whether the connection can carry another request, as far as is known without asking the system."""
         ...
 
-    def is_here(self) -> bool:
+    def is_on_this_loop(self) -> bool:
         """Whether the connection was opened in this process, on the running event loop. If not, don't use it."""
         ...
 

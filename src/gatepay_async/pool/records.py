@@ -1,4 +1,4 @@
-"""Follows the boundaries of TLS records, to know when OpenSSL holds part of a record; and a stream that does so."""
+"""Tracks the boundaries of TLS records, to know whether OpenSSL holds part of a record; and a stream that does so."""
 
 from collections.abc import Mapping
 from typing import Any, Final, cast
@@ -12,7 +12,7 @@ HEAD: Final = 5
 
 class Records:
     """
-    Follows where TLS records begin and end.
+    Tracks where TLS records begin and end.
 
     OpenSSL doesn't report that it holds part of a record: neither ``SSLObject.pending()`` nor the BIO shows it.
     """
@@ -24,7 +24,7 @@ class Records:
         self._missing = 0
 
     @property
-    def at_rest(self) -> bool:
+    def at_record_end(self) -> bool:
         """Whether the bytes so far end with a whole record."""
         return not (self._missing or self._head)
 
@@ -55,23 +55,23 @@ class RecordStream(ByteStream):
         early: The number of bytes still to be received that had arrived before the request was sent. TLS gets them
             separately from later bytes, so that their content can't be taken for the reply.
         only_early: Whether the bytes received last were early ones.
-        fed: Whether TLS has received bytes since this was last set to False.
+        has_new_bytes: Whether TLS has received bytes since this was last set to False.
         ended: Whether TCP ended without TLS's close_notify. After a close_notify this stays False.
     """
 
     def __init__(self, stream: ByteStream) -> None:
         self.early = 0
         self.only_early = False
-        self.fed = True  # by the handshake
+        self.has_new_bytes = True  # by the handshake
         self.ended = False
         self._stream = stream
         self._held = b""
         self._records = Records()
 
     @property
-    def at_rest(self) -> bool:
+    def at_record_end(self) -> bool:
         """Whether the bytes so far end with a whole record, and TLS has received all of them."""
-        return self._records.at_rest and not self._held
+        return self._records.at_record_end and not self._held
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """Receive the next bytes: either only early ones or none."""
@@ -85,7 +85,7 @@ class RecordStream(ByteStream):
             data, self._held = data[: self.early], data[self.early :]
             self.early -= len(data)
         self._records.feed(data)
-        self.fed = True
+        self.has_new_bytes = True
         return data
 
     async def send(self, item: bytes) -> None:

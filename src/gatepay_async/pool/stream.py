@@ -3,11 +3,11 @@ The network stream of one connection, over anyio, with the interface that httpco
 
 It replaces httpcore's own network code for four reasons:
 
-* If a connection is cancelled between TCP and the end of the TLS handshake, httpcore leaks the socket. A
+* httpcore leaks the socket if connecting is cancelled after TCP and before the end of the TLS handshake. A
   `NetworkStream` holds the socket from the start, and closing the stream closes it.
 * Closing can't hang, and a cancellation can't interrupt it: see `NetworkStream.aclose`.
-* It is faster: a read without a time-out sets no timer, and a request's head and body leave in one write.
-* It knows whether any byte is unread between the socket and httpcore: see `NetworkStream.is_quiet`.
+* It is faster: a read without a time-out sets no timer, and a request's head and body are sent in one write.
+* It knows whether there are unread bytes between the socket and httpcore: see `NetworkStream.is_quiet`.
 """
 
 import contextlib
@@ -21,13 +21,13 @@ import httpcore
 from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSAttribute, TLSStream
 
-from gatepay_async.pool.home import Home
+from gatepay_async.pool.owner import Owner
 from gatepay_async.pool.records import RecordStream
 from gatepay_async.pool.watching import count_waiting, is_readable
 from gatepay_async.words.problem import Problem
 
-# The most bytes of a request that are collected for one write. A larger write gains nothing.
-CORK: Final = 64 * 1024
+# Collect a request's bytes up to this size, then write them. Larger writes are no faster.
+MAX_COLLECTED_BYTES: Final = 64 * 1024
 
 TOO_EARLY: Final = Problem("spoke_too_early")
 
@@ -49,8 +49,8 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
 
     Attributes:
         on_connect: Called without arguments before the host name is looked up; or None.
-        on_send: Called once without arguments, just before the first byte of a request leaves; or None.
-        request_begun: Whether a byte of the current request has left. Set it to False before each request.
+        on_send: Called once without arguments, just before the first byte of a request is sent; or None.
+        request_begun: Whether any byte of the current request was sent. Set it to False before each request.
         not_reusable: Whether the connection can't carry another request: a write failed, or a reply came too early.
     """
 
@@ -59,14 +59,14 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         self.on_send: Callable[[], None] | None = None
         self.request_begun = False
         self.not_reusable = False
-        self._home = Home()
+        self._owner = Owner()
         self._stream: ByteStream | None = None
         self._socket: socket.socket | None = None
         self._queue: Collection[bytes] = ()
         self._tls: ssl.SSLObject | None = None
         self._records: RecordStream | None = None
         self._used = False
-        self._corked = b""
+        self._collected = b""
 
     async def connect_tcp(
         self,
@@ -77,7 +77,7 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,  # noqa: ARG002 -- the pool sets none
     ) -> httpcore.AsyncNetworkStream:
         """
-        Connect to *host*, trying its addresses side by side (RFC 8305).
+        Connect to *host*, trying its addresses concurrently (RFC 8305).
 
         Raises:
             httpcore.ConnectTimeout: *timeout* seconds were not enough.
@@ -125,7 +125,7 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         timeout: float | None = None,  # noqa: ASYNC109 -- httpcore's interface
     ) -> httpcore.AsyncNetworkStream:
         """
-        Make the TLS handshake.
+        Perform the TLS handshake.
 
         Raises:
             httpcore.ConnectTimeout: *timeout* seconds were not enough.
@@ -154,15 +154,15 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         Read at most *max_bytes*. The result is empty if the server has closed the connection.
 
         Raises:
-            httpcore.ReadTimeout: Nothing came for *timeout* seconds.
+            httpcore.ReadTimeout: Nothing was received for *timeout* seconds.
             httpcore.ReadError: The connection is broken, or closed at this end.
         """
-        if self._corked:
-            # The end of a chunked body. If writing it fails, read all the same, as httpcore does after every other
-            # failed write: the server may have answered before it closed the connection.
+        if self._collected:
+            # The end of a chunked body. If writing it fails, still read, as httpcore does after every other failed
+            # write: the server may have replied before it closed the connection.
             with contextlib.suppress(httpcore.WriteError):
                 await self.write(b"", timeout)
-        early = 0 if self._records is None else self._records.early
+        early = 0 if self._records is None else self._records.early  # bytes that arrived before the request was sent
         try:
             if timeout is None:
                 data = await self._open_stream().receive(max_bytes)
@@ -191,8 +191,8 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
             httpcore.WriteTimeout: The server received nothing for *timeout* seconds.
             httpcore.WriteError: The connection is broken, or closed at this end.
         """
-        self._corked += buffer
-        if buffer and len(self._corked) < CORK:
+        self._collected += buffer
+        if buffer and len(self._collected) < MAX_COLLECTED_BYTES:
             return
         try:
             await self._flush(timeout)
@@ -209,32 +209,32 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
 
     def is_quiet(self) -> bool:
         """
-        Whether no byte is unread and the server has not closed the connection.
+        Whether the connection is open and has no unread bytes.
 
         Bytes may be unread in the socket, in anyio's buffer, or in TLS: decrypted, encrypted, or as part of a record.
-        They can't be the reply to a later request. So a connection with unread bytes must not be reused.
+        The next request would take them for its reply. So a connection with unread bytes must not be reused.
         """
         if self.not_reusable or self._queue or is_readable(self._socket):
             return False
-        return self._records is None or (self._records.at_rest and self._is_tls_empty(self._records))
+        return self._records is None or (self._records.at_record_end and self._is_tls_empty(self._records))
 
-    def is_here(self) -> bool:
+    def is_on_this_loop(self) -> bool:
         """Whether the stream was opened in this process, on the running event loop."""
-        return self._home.is_here()
+        return self._owner.is_current()
 
     def is_cut_off(self) -> bool:
-        """Whether TCP ended without TLS's close_notify (RFC 9112, 9.8). Anybody on the network can close TCP."""
+        """Whether TCP ended without TLS's close_notify (RFC 9112, 9.8). An attacker can close TCP, but not TLS."""
         return self._records is not None and self._records.ended
 
     async def aclose(self) -> None:
         """
         Close the socket, if it is open. On another event loop, or in another process, only forget it.
 
-        This never waits for the server. The socket is closed before the first await at which a cancellation can
-        arrive, so a cancellation can't prevent it.
+        This never waits for the server. The socket is closed before the first await, so a cancellation can't prevent
+        it.
         """
         stream, self._stream, self._socket = self._stream, None, None
-        if stream is not None and self.is_here():
+        if stream is not None and self.is_on_this_loop():
             await anyio.aclose_forcefully(stream)
 
     def get_extra_info(self, info: str) -> Any:
@@ -259,8 +259,8 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         return self._stream
 
     async def _flush(self, timeout: float | None) -> None:  # noqa: ASYNC109 -- as above
-        """Write the collected bytes. This raises anyio's errors."""
-        buffer, self._corked = self._corked, b""
+        """Write the collected bytes. Errors are anyio's, not httpcore's."""
+        buffer, self._collected = self._collected, b""
         if not buffer:
             return
         stream = self._open_stream()
@@ -271,14 +271,14 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         else:
             with anyio.fail_after(timeout):
                 await stream.send(buffer)
-        if len(buffer) >= CORK and not self.is_quiet():
-            # The reply came before the whole request was sent. It may be valid. But the server may read the rest of
-            # the request as another request and answer that too.
+        if len(buffer) >= MAX_COLLECTED_BYTES and not self.is_quiet():
+            # The reply came before the whole request was sent. It may be valid. But the server may parse the rest of
+            # this request as a second request, and reply to that too.
             self.not_reusable = True
 
     def _begin_request(self) -> None:
         """
-        Check just before the first byte leaves that nothing is unread, and report the sending.
+        Check that there are no unread bytes, then call `on_send`. Call this just before the first byte is sent.
 
         Raises:
             httpcore.ConnectionNotAvailable: Bytes are unread. They can't be the reply to this request.
@@ -294,23 +294,23 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         """
         Whether a new connection has received no bytes of HTTP.
 
-        A connection that the server has closed counts as new too: a request written to it may still arrive.
+        A connection that the server has already closed counts as new too: a request sent on it may still arrive.
         """
         waiting = sum(map(len, self._queue)) + count_waiting(self._socket)
         if self._records is None:
             return not waiting
-        # A TLS 1.3 server sends session tickets on its own, and only TLS can tell them from a reply.
+        # A TLS 1.3 server sends session tickets unasked. Only decryption can distinguish them from a reply.
         self._records.early = waiting
-        return self._records.at_rest and self._is_tls_empty(self._records)
+        return self._records.at_record_end and self._is_tls_empty(self._records)
 
     def _is_tls_empty(self, records: RecordStream) -> bool:
         """Whether TLS has no decrypted bytes to read."""
-        if not records.fed:  # skips the read, which costs more than the other checks together
+        if not records.has_new_bytes:  # skips the read, which costs more than the other checks together
             return True
         try:
             cast("ssl.SSLObject", self._tls).read(1)
         except ssl.SSLWantReadError:
-            records.fed = False
+            records.has_new_bytes = False
             return True
         except ssl.SSLError:  # closed, or an invalid record
             pass
@@ -318,5 +318,5 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
 
 
 def _reason(error: Exception) -> str:
-    """Return the message of *error*. anyio's own errors may have none: the system's message is in their cause."""
+    """Return the message of *error*. anyio's errors may have none; then their cause has the system's message."""
     return str(error.__cause__ or error) or type(error).__name__

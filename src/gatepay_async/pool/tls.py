@@ -29,9 +29,9 @@ class Tls:
         self._records = Records()
 
     @property
-    def at_rest(self) -> bool:
+    def at_record_end(self) -> bool:
         """Whether the bytes so far end with a whole record, so that OpenSSL holds no part of one."""
-        return self._records.at_rest
+        return self._records.at_record_end
 
     def shake_hands(self) -> bool:
         """

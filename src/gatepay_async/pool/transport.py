@@ -22,8 +22,8 @@ import httpcore
 import httpx
 
 from gatepay_async.pool.answers import Body, Exchange
-from gatepay_async.pool.home import PROCESS, running_loop
 from gatepay_async.pool.over_httpcore import HttpcoreConnection
+from gatepay_async.pool.owner import PROCESS, running_loop
 from gatepay_async.pool.port import Answer, Connection, Head, NotAvailableError, Prepared, Request
 from gatepay_async.pool.requests import encode_head
 from gatepay_async.pool.slots import Slot, Slots
@@ -271,7 +271,7 @@ class OriginPool(httpx.AsyncBaseTransport):
                 return await self._send_aside(request)
             # It may have expired: _acquire() closes only MAX_EXPIRED_CLOSED_PER_CALL of those.
             is_fresh = slot.kept > self._clock() - self._keepalive_expiry
-            if is_kind and is_fresh and connection.is_here() and connection.is_fit():
+            if is_kind and is_fresh and connection.is_on_this_loop() and connection.is_fit():
                 try:
                     return connection, await connection.send(request)
                 except NotAvailableError as error:

@@ -2,8 +2,8 @@
 How many calls an upload sends at once under ``concurrency="auto"``. Pure: the caller passes the time.
 
 The limit changes in steps, and a round measures the effect of a step. A round is a few calls that were sent while all
-places were taken. (With a slow input, places stay free. Such calls don't count, so that a slow input isn't mistaken for
-a slow server.) The round ends when three quarters of its calls are answered, because some calls may hang. A server
+permits were taken. (With a slow input, permits stay free. Such calls don't count, so that a slow input isn't mistaken
+for a slow server.) The round ends when three quarters of its calls are answered, because some calls may hang. A server
 handles ``limit / latency`` calls a second (Little's law), so the mean latency of a round shows how much the throughput
 has changed.
 
@@ -229,7 +229,7 @@ class AutoConcurrency:
     def _is_full(self) -> bool:
         if self.limit > self._home:
             return self._in_flight > self._home
-        # Three quarters are enough: a call that waits for its next attempt keeps its place. At the start, any call
+        # Three quarters are enough: a call that waits for its next attempt keeps its permit. At the start, any call
         # counts.
         return not self._weight or self._in_flight * 4 >= self.limit * 3
 

@@ -16,7 +16,7 @@ from decimal import Decimal
 
 from gatepay_async.protocol.callback_errors import CallbackSignatureError
 from gatepay_async.protocol.errors import InvalidRequestError
-from gatepay_async.protocol.frames import sealed
+from gatepay_async.protocol.frames import scrub_errors
 from gatepay_async.protocol.models import Callback, PayType
 from gatepay_async.protocol.queries import DIGITS, PRICE, SIGNATURE, TEXT, QueryForm
 from gatepay_async.protocol.signing import Credentials, is_signed_by_one
@@ -51,7 +51,7 @@ _FORM = QueryForm(
 )
 
 
-@sealed
+@scrub_errors
 def parse_callback(query: str | bytes, *, appkey: str, appsecret: str | Sequence[str]) -> Callback:
     """
     Verify a callback, or raise. No I/O; the same text always gives the same result.
@@ -84,7 +84,7 @@ def parse_callback(query: str | bytes, *, appkey: str, appsecret: str | Sequence
     return verify_callback(query, *credentials_of(appkey, appsecret))
 
 
-@sealed
+@scrub_errors
 def credentials_of(appkey: str, appsecret: str | Sequence[str]) -> tuple[Credentials, ...]:
     """
     Return the credentials for each secret.
@@ -99,7 +99,7 @@ def credentials_of(appkey: str, appsecret: str | Sequence[str]) -> tuple[Credent
     return tuple(Credentials(appkey, each) for each in appsecret)
 
 
-@sealed
+@scrub_errors
 def verify_callback(query: str | bytes, *credentials: Credentials) -> Callback:
     """Like ``parse_callback``, with the credentials of one shop, which may have several secrets."""
     fields = _FORM.read(query)

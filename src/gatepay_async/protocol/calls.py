@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar
 from attrs import field, frozen
 
 from gatepay_async.protocol import checks, codec, errors
-from gatepay_async.protocol.frames import sealed_init
+from gatepay_async.protocol.frames import scrub_init_errors
 from gatepay_async.protocol.masking import mask
 from gatepay_async.protocol.models import CardKeyPage, Catalog, Payment, PayType, Stored
 from gatepay_async.words.problem import Problem
@@ -164,7 +164,7 @@ class KaShow(Usual):
         return codec.read(CardKeyPage, reply["ka"], path="data.ka")
 
 
-@sealed_init
+@scrub_init_errors
 @frozen
 class KaCreate(Usual):
     """卡密接口, 创建产品卡密: store up to 500 card keys."""

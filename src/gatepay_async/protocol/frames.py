@@ -36,8 +36,8 @@ def clear_frames(error: BaseException) -> None:
             traceback = traceback.tb_next
 
 
-def sealed(function: Callable[P, T]) -> Callable[P, T]:
-    """Decorate *function*: its errors keep neither its arguments nor the local variables of what it called."""
+def scrub_errors(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorate *function*: remove its arguments, and local variables below it, from the tracebacks of its errors."""
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -51,9 +51,9 @@ def sealed(function: Callable[P, T]) -> Callable[P, T]:
     return call
 
 
-def sealed_init(cls: C) -> C:
-    """Decorate a class: apply ``sealed`` to its ``__init__``, whose arguments may be secrets."""
-    cast("Any", cls).__init__ = sealed(cast("Any", cls).__init__)
+def scrub_init_errors(cls: C) -> C:
+    """Decorate a class: apply ``scrub_errors`` to its ``__init__``, whose arguments may be secrets."""
+    cast("Any", cls).__init__ = scrub_errors(cast("Any", cls).__init__)
     return cls
 
 

@@ -12,7 +12,7 @@ import re
 from decimal import Decimal
 
 from gatepay_async.protocol.callback_errors import CallbackSignatureError
-from gatepay_async.protocol.frames import sealed
+from gatepay_async.protocol.frames import scrub_errors
 from gatepay_async.protocol.models import PaymentReturn, PayType
 from gatepay_async.protocol.queries import DIGITS, PRICE, SIGNATURE, TEXT, QueryForm
 from gatepay_async.protocol.signing import Credentials, is_signed
@@ -36,7 +36,7 @@ _FORM = QueryForm(
 )
 
 
-@sealed
+@scrub_errors
 def verify_return(query: str | bytes, credentials: Credentials) -> PaymentReturn:
     """
     Check the fields and the signature of the query.

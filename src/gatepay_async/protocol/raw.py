@@ -12,7 +12,7 @@ from attrs import field, frozen
 from gatepay_async.protocol import checks, codec
 from gatepay_async.protocol.calls import Call
 from gatepay_async.protocol.errors import InvalidRequestError, ProtocolError
-from gatepay_async.protocol.frames import sealed_init
+from gatepay_async.protocol.frames import scrub_init_errors
 from gatepay_async.words.problem import Problem
 
 _SEGMENT = r"[A-Za-z0-9_~-][A-Za-z0-9_.~-]*"  # never "." or ".."
@@ -24,7 +24,7 @@ _MIN_SECRET_CHARS = 4  # hiding every "a" or "1" in an error would leave nothing
 
 
 def _is_a(kind: type, value: object) -> bool:
-    # Called directly, isinstance() would make pyright infer a dict with unknown types from an Any.
+    # With isinstance() itself, pyright would narrow Any to a dict of unknown types, and report that.
     return isinstance(value, kind)
 
 
@@ -80,7 +80,7 @@ def _check_bool(_: object, attribute: Any, value: Any) -> None:
         raise InvalidRequestError(field=attribute.alias, problem=Problem("not_bool", kind=type(value).__name__))
 
 
-@sealed_init
+@scrub_init_errors
 @frozen
 class RawCall:
     """
@@ -88,8 +88,8 @@ class RawCall:
 
     Attributes:
         path: The path after the base URL.
-        values: The fields, in the order in which they are sent.
-        signed_names: The names of the signed fields, in order, after the appkey.
+        values: The fields, in the order in which they are sent. The constructor's parameter is called ``fields``.
+        signed_names: The names of the signed fields, in order, after the appkey. The parameter is called ``signed``.
         repeatable: Whether it is safe to send the call again even if it may have been carried out.
     """
 
@@ -100,7 +100,7 @@ class RawCall:
 
     method: ClassVar[Literal["GET", "POST"]] = "POST"
     on_cloud: ClassVar[bool] = False
-    # The fields and the reply may hold card keys: we can't know.
+    # We can't know whether the fields or the reply hold card keys, so we assume that they do.
     carries_keys: ClassVar[bool] = True
 
     def fields(self) -> dict[str, str]:
@@ -127,7 +127,7 @@ class RawReply:
         http_status: The HTTP status.
         headers: The headers, with lower-case names. Several headers of one name are joined with a comma.
         body: The decoded body.
-        code: GatePay's code, which is 100 (or ``"100"``); None: the reply is no JSON object with a ``code``.
+        code: 100, GatePay's code for success. None: the reply isn't a JSON object with a ``code``.
     """
 
     endpoint: str
@@ -150,5 +150,5 @@ class RawReply:
         raise ProtocolError(endpoint=self.endpoint, http_status=self.http_status, problem=problem)
 
 
-# Whatever the client can send.
+# Any call that the client can send.
 Outgoing: TypeAlias = Call[Any] | RawCall

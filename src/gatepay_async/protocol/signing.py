@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from attrs import field, frozen
 
 from gatepay_async.protocol.checks import cleaned, token
-from gatepay_async.protocol.frames import sealed_init
+from gatepay_async.protocol.frames import scrub_init_errors
 
 
-@sealed_init
+@scrub_init_errors
 @frozen
 class Credentials:
     """

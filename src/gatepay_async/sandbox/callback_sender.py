@@ -91,7 +91,7 @@ class CallbackSender:
                 delivery = self._outbox.claim()
                 if delivery is not None:
                     return delivery
-                pause = self._outbox.pause()
+                pause = self._outbox.seconds_until_due()
             except sqlite3.Error as error:  # for example, another program has locked the file
                 _logger.warning("callbacks can't be read: %s", error)
             with anyio.move_on_after(pause):

@@ -27,7 +27,7 @@ from gatepay_async.sandbox.pages import origin_of
 from gatepay_async.sandbox.quick_pay import quick_pay_path
 from gatepay_async.sandbox.shells import SHELL_NAMES, SHELLS, setting_lines
 from gatepay_async.sandbox.shops import Account, ProductStock, ShopAccount
-from gatepay_async.sandbox.web import go_to, read_fields, render
+from gatepay_async.sandbox.web import read_fields, redirect, render
 
 __all__ = ["PER_PAGE", "Console"]
 
@@ -123,7 +123,7 @@ class Console:
             except CallbackUrlError as error:
                 return await self._show_shops(request, status=422, wrong=(appkey, name, value, error.problem))
         await to_thread.run_sync(self._save_shop, appkey, {name: value or None for name, value in entered.items()})
-        return go_to(request, "/shops", saved=appkey)
+        return redirect(request, "/shops", saved=appkey)
 
     def _check_shop_field(self, name: str, value: str) -> None:
         if name == "callback_url":
@@ -161,7 +161,7 @@ class Console:
         form = OrderForm(**{name: fields[name][:MAX_NUMBER_CHARS] for name in _ORDER_FIELDS if name in fields})
         number_or_problem = await to_thread.run_sync(make_order, self._order_service, form)
         if isinstance(number_or_problem, int):
-            return go_to(request, f"/orders/{number_or_problem}")
+            return redirect(request, f"/orders/{number_or_problem}")
         return await self._show_orders(request, form, status=422, wrong=number_or_problem)
 
     async def _show_orders(self, request: Request, form: OrderForm, *, status: int = 200, wrong: str = "") -> Response:
@@ -199,7 +199,7 @@ class Console:
             return await self._show_order(request, status=409, problem="nothing_to_send")
         except LookupError:
             return await self._show_order(request)
-        return go_to(request, f"/orders/{number}")
+        return redirect(request, f"/orders/{number}")
 
     async def _show_order(self, request: Request, *, status: int = 200, problem: str = "") -> Response:
         context = await to_thread.run_sync(self._load_order, _path_number(request))
@@ -254,7 +254,7 @@ class Console:
                 self._faults.add(_fault_of_form(form))
             except ValueError:
                 return self._show_faults(request, status=422, wrong=True)
-        return go_to(request, "/faults")
+        return redirect(request, "/faults")
 
     def _show_faults(self, request: Request, *, status: int = 200, wrong: bool = False) -> Response:
         return render(

@@ -133,7 +133,7 @@ def _delivery_state(row: sqlite3.Row) -> str:
 
 def urls_of(order: Order, shop: ShopState | None, *, notify_both: bool) -> dict[str, str]:
     """
-    Return the URLs to call when *order* is paid, by whose they are: ``order`` or ``shop``.
+    Return the URLs to call when *order* is paid. The keys say whose URL it is: ``order`` or ``shop``.
 
     Args:
         order: The order. Its own URL takes precedence over the shop's.
@@ -148,10 +148,10 @@ def urls_of(order: Order, shop: ShopState | None, *, notify_both: bool) -> dict[
     return urls
 
 
-def write(connection: sqlite3.Connection, order_id: int, *, urls_of: Iterable[str], due: float) -> None:
-    """Plan the first delivery to each URL. Deliveries of the order that are still waiting are replaced."""
+def write(connection: sqlite3.Connection, order_id: int, *, url_owners: Iterable[str], due: float) -> None:
+    """Insert the first delivery to each URL. They replace the order's deliveries that are still waiting."""
     connection.execute("DELETE FROM delivery WHERE order_id = ? AND answered IS NULL AND claimed IS NULL", (order_id,))
-    for url_of in urls_of:
+    for url_of in url_owners:
         _insert_delivery(connection, order_id, attempt=1, url_of=url_of, due=due)
 
 

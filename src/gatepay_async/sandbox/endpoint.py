@@ -20,7 +20,7 @@ _MAX_INTEGER = 2**63 - 1  # of SQLite
 
 
 class Json(str):
-    """A value that is JSON already. Prices use it, because Python formats numbers differently from PHP."""
+    """A value that is already encoded as JSON. Used for prices, because PHP formats numbers differently from Python."""
 
     __slots__ = ()
 
@@ -74,7 +74,7 @@ class Endpoint(ABC):
         method: ``POST``: the fields are a form in the body. ``GET``: they are in the query.
         signed: The signed fields, in order, without the appkey.
         refusals: The endpoint's table of codes.
-        carry_out: Carries out a call whose signature is right. Returns ``data``, or raises RefusedError.
+        carry_out: Carries out a call whose signature is valid. Returns ``data``, or raises RefusedError.
     """
 
     path: str
@@ -93,7 +93,7 @@ class Endpoint(ABC):
         Raises:
             RefusedError: A check failed, or the call can't be carried out.
         """
-        return self.carry_out(context, self.admit(context, form), form)
+        return self.carry_out(context, self.authenticate(context, form), form)
 
     @property
     def signed_text(self) -> str:
@@ -101,7 +101,7 @@ class Endpoint(ABC):
         return " + ".join(("appkey", *self.signed))
 
     @abstractmethod
-    def admit(self, context: CallContext, form: Form) -> int:
+    def authenticate(self, context: CallContext, form: Form) -> int:
         """
         Check fields, signature and shop. Return the caller's admin id.
 

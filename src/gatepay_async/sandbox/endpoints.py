@@ -1,10 +1,10 @@
 """
-The four endpoints of the vendor's first page, with their checks in order.
+The four endpoints on the first page of GatePay's documentation, with their checks in order.
 
-The vendor's page lists the codes, but doesn't say which check comes first. The order here: all fields are present, each
-value is valid, the appkey is known, the signature is right, the shop exists (and is open), the product belongs to the
-shop; then the checks of the call itself. If two causes of one step apply, the lower code wins. Without a right
-signature, a caller learns nothing about a shop.
+The page lists the codes, but doesn't say which check comes first. The order here: all fields are present, each value is
+valid, the appkey is known, the signature is valid, the shop exists (and is open), the product belongs to the shop; then
+the checks of the call itself. If two causes of one step apply, the lower code wins. Without a valid signature, a caller
+learns nothing about a shop.
 """
 
 import sqlite3
@@ -26,7 +26,7 @@ __all__ = ["ENDPOINTS"]
 _PAY_TYPES = ("wechat", "alipay", "onecode")
 MAX_KEYS = 500
 # The characters that PHP's trim() removes. A Unicode space is part of a key.
-_BLANKS = " \t\n\r\0\x0b"
+_TRIMMED = " \t\n\r\0\x0b"
 
 
 @frozen(kw_only=True)
@@ -44,7 +44,7 @@ class FirstEndpoint(Endpoint):
     may_be_empty: tuple[str, ...] = ()
     checks: tuple[Callable[[Form], None], ...] = ()
 
-    def admit(self, context: CallContext, form: Form) -> int:
+    def authenticate(self, context: CallContext, form: Form) -> int:
         """
         Check the fields, then the appkey, then the signature. Return the caller's admin id.
 
@@ -155,7 +155,7 @@ def _refuse_page(_asked: int, _last: int) -> tuple[int, bool]:
     raise RefusedError(Cause.PAGE)
 
 
-# The vendor doesn't document a page past the last one. By option: the returned page number, and whether it has rows.
+# GatePay doesn't document pages past the last one. For each option: the returned page number, and whether it has rows.
 _PAST_LAST_PAGE: dict[str, Callable[[int, int], tuple[int, bool]]] = {
     "empty": lambda asked, _last: (asked, False),
     "clamp": lambda _asked, last: (last, True),
@@ -181,7 +181,7 @@ def _ka_create(context: CallContext, admin_id: int, form: Form) -> object:
 
 
 def _keys(content: str, *, case_insensitive: bool) -> list[str]:
-    lines = [line.strip(_BLANKS) for line in content.split("\n")]
+    lines = [line.strip(_TRIMMED) for line in content.split("\n")]
     keys = [line for line in lines if line]
     compared = {key.casefold() for key in keys} if case_insensitive else set(keys)
     require(len(compared) == len(keys), Cause.REPEATED)

@@ -14,7 +14,7 @@ __all__ = ["ArmedFault", "Fault", "FaultKind", "FaultQueue"]
 
 
 class FaultKind(StrEnum):
-    """What goes wrong, and whether the call is carried out before."""
+    """What goes wrong, and whether the call is carried out first."""
 
     CUT_BEFORE = "cut_before"
     """The connection is cut. The call is not carried out, and no byte is sent back."""
@@ -48,12 +48,12 @@ class Fault:
         probability: The probability that it hits a matching request, from 0 to 1.
         seed: The seed of the random numbers for *probability*. The same seed hits the same requests.
         skip: How many matching requests to let pass first.
-        seconds: For SLOW and DRIP.
-        retry_after: For RATE_LIMITED: seconds, or the text of the header.
-        code: For CODE, which requires it.
+        seconds: The delay of SLOW and DRIP.
+        retry_after: The ``Retry-After`` of RATE_LIMITED: seconds, or the text of the header.
+        code: The code of CODE, which requires it.
 
     Raises:
-        ValueError: *kind* is unknown, or CODE comes without a code.
+        ValueError: *kind* is unknown, or *kind* is CODE and *code* is missing.
     """
 
     kind: FaultKind = field(converter=FaultKind)
@@ -97,8 +97,8 @@ class _Armed:
     passed: int = 0
     applied: int = 0
 
-    def strikes(self, endpoint: str) -> bool:
-        """Return whether the fault hits this request, and update the counters."""
+    def hits_next(self, endpoint: str) -> bool:
+        """Count this request, and return whether the fault hits it."""
         if self.fault.endpoint not in (None, endpoint) or self.applied == self.fault.times:
             return False
         self.passed += 1
@@ -139,6 +139,6 @@ class FaultQueue:
             self._armed.clear()
 
     def pick(self, endpoint: str) -> Fault | None:
-        """Return the first fault that hits a request to *endpoint*, or None. Matching faults count the request."""
+        """Return the first fault that hits this request to *endpoint*, or None. This also updates the counters."""
         with self._lock:
-            return next((armed.fault for armed in self._armed if armed.strikes(endpoint)), None)
+            return next((armed.fault for armed in self._armed if armed.hits_next(endpoint)), None)

@@ -12,7 +12,7 @@ import re
 __all__ = ["MalformedFormError", "filtered", "read_form", "read_pairs"]
 
 # The characters that PHP's trim() removes, and what its strip_tags() considers a tag: an unclosed one reaches the end.
-_BLANKS = " \t\n\r\0\x0b"
+_TRIMMED = " \t\n\r\0\x0b"
 _TAG = re.compile(r"<(?!\s)[^>]*>?")
 
 _FORM = "application/x-www-form-urlencoded"
@@ -55,7 +55,7 @@ def read_pairs(text: bytes) -> dict[str, str]:
 
 def filtered(form: dict[str, str]) -> dict[str, str]:
     """Change the values as FastAdmin does with ``trim,strip_tags,htmlspecialchars``."""
-    return {name: html.escape(_TAG.sub("", value.strip(_BLANKS))) for name, value in form.items()}
+    return {name: html.escape(_TAG.sub("", value.strip(_TRIMMED))) for name, value in form.items()}
 
 
 def _pair(piece: bytes) -> tuple[str, str]:

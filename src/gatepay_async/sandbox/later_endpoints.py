@@ -40,7 +40,7 @@ class LaterEndpoint(Endpoint):
 
     optional: tuple[str, ...] = ()
 
-    def admit(self, context: CallContext, form: Form) -> int:
+    def authenticate(self, context: CallContext, form: Form) -> int:
         """
         Check appkey, signature, fields and shop. Return the caller's admin id.
 
@@ -95,7 +95,7 @@ def _check_quota(context: CallContext, shop: ShopState, price: int) -> None:
 
 def _shop_of(context: CallContext, admin_id: int) -> ShopState:
     shop = shops.find_shop(context.connection, admin_id)
-    assert shop is not None  # noqa: S101 -- admit() has found it in this transaction
+    assert shop is not None  # noqa: S101 -- authenticate() has found it in this transaction
     return shop
 
 

@@ -1,4 +1,4 @@
-"""The sandbox's switches. Most choose a behaviour that the vendor's pages leave open or contradict themselves about."""
+"""The sandbox's switches. Most choose between behaviours where GatePay's documentation is unclear or contradictory."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias, TypedDict
@@ -44,19 +44,19 @@ class Switches(TypedDict, total=False):
 def _one_of(*choices: str | None) -> Any:
     def check(_options: object, attribute: "attrs.Attribute[object]", value: object) -> None:
         if value not in choices:
-            raise ValueError(f"{attribute.name} is one of {', '.join(map(repr, choices))}, not {value!r}")
+            raise ValueError(f"{attribute.name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
 
     return check
 
 
-def _above_zero(_options: object, attribute: "attrs.Attribute[Any]", value: float | None) -> None:
+def _positive(_options: object, attribute: "attrs.Attribute[Any]", value: float | None) -> None:
     if value is not None and not value > 0:
-        raise ValueError(f"{attribute.name} is a number of seconds above 0, not {value!r}")
+        raise ValueError(f"{attribute.name} must be a number of seconds above 0, not {value!r}")
 
 
-def _from_zero(_options: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
+def _not_negative(_options: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
     if not value >= 0:
-        raise ValueError(f"{attribute.name} is a number of seconds from 0, not {value!r}")
+        raise ValueError(f"{attribute.name} must be 0 or a positive number of seconds, not {value!r}")
 
 
 @frozen(kw_only=True)
@@ -79,9 +79,9 @@ class Options:
             None: the exact price.
         status_is_code: Whether codes from 200 on are also the HTTP status. Then 204 and 205 have no body.
         html_escaped: Whether texts in replies are HTML-escaped: ``&`` becomes ``&amp;``.
-        params: What ``params`` in the reply to a new order holds. ``signed``: all fields of the call. ``unsigned``: the
-            fields without ``appkey`` and ``sign``. ``absent``: there is no ``params``. ``as shown``: as in the vendor's
-            examples: signed for ``anypay`` and ``cloudpay``, else unsigned.
+        params: The contents of ``params`` in the reply to a new order. ``signed``: all fields of the call.
+            ``unsigned``: the fields without ``appkey`` and ``sign``. ``absent``: there is no ``params``. ``as shown``:
+            as in GatePay's examples, signed for ``anypay`` and ``cloudpay``, otherwise unsigned.
         pay_path: The path of ``pay_url``. Both paths show the same page.
         refuse_extra: Whether a field that isn't documented is refused with 106; False: it is ignored.
         urls_required: Whether the later endpoints return 108 if neither the call nor the shop has a return URL, and 109
@@ -89,18 +89,18 @@ class Options:
         notify_both: Whether the shop's callback URL is called as well if an order has a ``notify_url``.
         cloud_alipay_only: Whether ``cloudpay/create`` refuses ``wechat``.
         check_finds_all: Whether ``order/check`` also finds orders of ``pay/create``.
-        order_statuses: The words of ``order/check`` for ``pending``, ``paid`` and ``expired``, if other words are to be
-            used. GatePay documents only ``expired``.
+        order_statuses: Other words for ``pending``, ``paid`` and ``expired`` in the replies of ``order/check``. GatePay
+            documents only ``expired``.
         return_product_id: Whether the return URL has a ``product_id`` even if the order has no product, or several.
         input_filter: Whether fields are filtered before the signature is checked, as FastAdmin does: leading and
-            trailing blanks and tags are removed, and ``& < > " '`` are HTML-escaped.
+            trailing spaces and all tags are removed, and ``& < > " '`` are HTML-escaped.
     """
 
     past_last_page: PastLastPage = field(default="empty", validator=_one_of("empty", "clamp", "refuse", "thinkphp"))
     case_insensitive_keys: bool = False
-    expires_after: float | None = field(default=300.0, validator=_above_zero)
-    callback_interval: float = field(default=60.0, validator=_from_zero)
-    callback_timeout: float = field(default=10.0, validator=_above_zero)
+    expires_after: float | None = field(default=300.0, validator=_positive)
+    callback_interval: float = field(default=60.0, validator=_not_negative)
+    callback_timeout: float = field(default=10.0, validator=_positive)
     callbacks_beyond_loopback: bool = False
     callback_method: CallbackMethod = field(default="GET", validator=_one_of("GET", "POST"))
     php_floats: PhpFloats | None = field(default=None, validator=_one_of("shortest", "17 digits", None))

@@ -1,4 +1,4 @@
-"""The queue of callbacks: planned when an order is paid, claimed by senders. Everything here blocks."""
+"""The queue of callbacks to deliver: filled when an order is paid, emptied by senders. All methods block."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -12,7 +12,7 @@ from gatepay_async.sandbox.options import Options
 
 __all__ = ["LEASE_MARGIN_S", "POLL_INTERVAL_S", "Outbox"]
 
-# A claim expires so long after the time-out. Then another sender may claim the delivery.
+# A claim expires this many seconds after the delivery's time-out. Then another sender may claim the delivery.
 LEASE_MARGIN_S = 30.0
 # How often a sender looks for due deliveries, because another process may add some, or the clock may be changed.
 POLL_INTERVAL_S = 0.5
@@ -25,7 +25,7 @@ class Outbox:
     Args:
         database: Holds the deliveries.
         clock: The sandbox's time, in epoch seconds.
-        options: How callbacks are sent, how long an attempt may take, and when the next follows.
+        options: How callbacks are sent, how long an attempt may take, and the time between attempts.
     """
 
     def __init__(self, database: Database, *, clock: Callable[[], float], options: Options) -> None:
@@ -46,9 +46,16 @@ class Outbox:
         with self._changed:
             self._wakers.remove(wake)
 
-    def plan(self, connection: Connection, order_id: int, urls_of: Iterable[str]) -> None:
-        """Plan deliveries for now, in the caller's transaction. Call notify() after it is committed."""
-        deliveries.write(connection, order_id, urls_of=urls_of, due=self._clock())
+    def plan(self, connection: Connection, order_id: int, url_owners: Iterable[str]) -> None:
+        """
+        Queue deliveries that are due now, in the caller's transaction. Call notify() after the commit.
+
+        Args:
+            connection: The caller's transaction.
+            order_id: The order that was paid.
+            url_owners: Which URLs to call: ``order`` (the order's own) or ``shop``.
+        """
+        deliveries.write(connection, order_id, url_owners=url_owners, due=self._clock())
 
     def notify(self) -> None:
         """Wake the senders and the waiting threads."""
@@ -68,8 +75,8 @@ class Outbox:
                 method=self._options.callback_method,
             )
 
-    def pause(self) -> float:
-        """Return for how many seconds no delivery is due; at most half a second."""
+    def seconds_until_due(self) -> float:
+        """Return the seconds until the next delivery is due, but at most half a second."""
         with self._database.transaction() as connection:
             due = deliveries.next_due(connection)
         return POLL_INTERVAL_S if due is None else min(POLL_INTERVAL_S, max(0.0, due - self._clock()))
@@ -81,13 +88,22 @@ class Outbox:
         self.notify()
 
     def release(self, delivery: ClaimedDelivery) -> None:
-        """Release a claimed delivery that was not carried out."""
+        """Release a claimed delivery that was not attempted."""
         with self._database.transaction() as connection:
             deliveries.release(connection, delivery)
         self.notify()
 
     def wait(self, order_id: int | None, *, seconds: float) -> bool:
-        """Wait until no delivery of the order (None: of any) is due or being sent. False: not within *seconds*."""
+        """
+        Wait until no delivery of the order is due or being sent.
+
+        Args:
+            order_id: The order; None: all orders.
+            seconds: How long to wait at most.
+
+        Returns:
+            Whether that happened within *seconds*.
+        """
         deadline = time.monotonic() + seconds
         self.notify()
         with self._changed:

@@ -19,7 +19,7 @@ from gatepay_async.sandbox import deliveries, orders
 from gatepay_async.sandbox.deliveries import Delivery
 from gatepay_async.sandbox.order_service import OrderService, check_amount
 from gatepay_async.sandbox.orders import Order
-from gatepay_async.sandbox.web import as_json, go_to, read_fields, render
+from gatepay_async.sandbox.web import as_json, read_fields, redirect, render
 
 __all__ = ["OrderPage", "origin_of", "parse_amount", "qr_svg"]
 
@@ -107,7 +107,7 @@ class OrderPage:
             await to_thread.run_sync(partial(self._order_service.pay, order.order_id, realprice=realprice))
         elif form.get("do") == "pay":
             await to_thread.run_sync(self._order_service.pay, order.order_id)
-        return go_to(request, request.url.path, id=order.page_id, type=order.pay_type)
+        return redirect(request, request.url.path, id=order.page_id, type=order.pay_type)
 
     async def _view(self, request: Request) -> _View | None:
         return await to_thread.run_sync(self._load_view, request.query_params.get("id", ""))

@@ -1,4 +1,4 @@
-"""The quick-pay page: at a shop's unsigned link, the customer chooses the amount and how to pay."""
+"""The quick-pay page: a customer opens a shop's unsigned link, and chooses the amount and the payment type."""
 
 import secrets
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from gatepay_async.sandbox.order_service import OrderService
 from gatepay_async.sandbox.orders import NewOrder
 from gatepay_async.sandbox.pages import parse_amount
 from gatepay_async.sandbox.shops import ShopState
-from gatepay_async.sandbox.web import go_to, read_fields, render
+from gatepay_async.sandbox.web import read_fields, redirect, render
 
 __all__ = ["QuickPayPage", "quick_pay_path"]
 
@@ -39,11 +39,11 @@ class _Choice:
 
     Attributes:
         price: The amount.
-        custom: The shop's own text.
+        custom: A note to the shop, such as an e-mail address. The callback returns it.
         pay_type: How the customer pays.
         skin: The look of the page.
-        is_fixed: Whether the customer can't change values from the link.
-        linked: The names of the values that come from the link.
+        is_fixed: Whether the customer is prevented from changing the link's values.
+        linked: The names of the fields that the link fills in.
     """
 
     price: str
@@ -54,12 +54,12 @@ class _Choice:
     linked: frozenset[str]
 
     def is_locked(self, name: str) -> bool:
-        """Return whether the customer can't change that field."""
+        """Return whether the customer is prevented from changing the field *name*."""
         return self.is_fixed and name in self.linked
 
 
 def _read_choice(query: dict[str, str], form: dict[str, str]) -> _Choice:
-    # A fixed value comes from the link, even if the form has another one.
+    # If the link's values are fixed, ignore what the form sends for them.
     is_fixed = query.get("stable") == "1"
     linked = frozenset(name for name in ("price", "custom") if query.get(name))
     values = {
@@ -103,21 +103,21 @@ class QuickPayPage:
         choice = _read_choice(query, form)
         shop = await to_thread.run_sync(self._find_shop, query)
         price = parse_amount(choice.price)
-        wrong = [
+        invalid = [
             name
-            for name, right in (
+            for name, valid in (
                 ("price", price is not None),
                 ("custom", 0 < len(choice.custom.strip()) <= MAX_CUSTOM_CHARS),
                 ("type", choice.pay_type in PAY_TYPES),
             )
-            if not right
+            if not valid
         ]
-        if shop is None or price is None or wrong:
-            return _render(request, shop, choice, wrong=wrong, status=422)
+        if shop is None or price is None or invalid:
+            return _render(request, shop, choice, invalid=invalid, status=422)
         page_id = await to_thread.run_sync(self._insert_order, shop, choice, price)
         if page_id is None:
             return _unavailable_page(request)
-        return go_to(request, self._order_service.options.pay_path, id=page_id, type=choice.pay_type)
+        return redirect(request, self._order_service.options.pay_path, id=page_id, type=choice.pay_type)
 
     def _find_shop(self, query: dict[str, str]) -> ShopState | None:
         with self._order_service.open() as (connection, _):
@@ -127,7 +127,7 @@ class QuickPayPage:
         return shop if token and secrets.compare_digest(token.encode(), given.encode()) else None
 
     def _insert_order(self, shop: ShopState, choice: _Choice, price: Decimal) -> str | None:
-        """Insert the order. Return its page id; None: the shop accepts no order now."""
+        """Insert the order. Return its page ID; None: the shop isn't accepting this order (closed, or over quota)."""
         fen, options = int(price * 100), self._order_service.options
         with self._order_service.open() as (connection, now):
             spent = orders.ordered_today(connection, shop.admin_id, now=int(now))
@@ -155,7 +155,7 @@ def _is_shop_open(shop: ShopState, now: float) -> bool:
 
 
 def _render(
-    request: Request, shop: ShopState | None, choice: _Choice, *, wrong: list[str] | None = None, status: int = 200
+    request: Request, shop: ShopState | None, choice: _Choice, *, invalid: list[str] | None = None, status: int = 200
 ) -> Response:
     if shop is None:
         return render(request, "error.html", status=404, problem="no_link")
@@ -169,7 +169,7 @@ def _render(
         choice=choice,
         types=types,
         chosen=choice.pay_type if choice.pay_type in types else types[0],
-        wrong=wrong or [],
+        invalid=invalid or [],
         action=f"{_PATH}?{request.url.query}",
     )
 

@@ -18,7 +18,7 @@ from gatepay_async.sandbox.forms import read_form
 from gatepay_async.words import LANGUAGES, Lang, say
 from gatepay_async.words.pages import PAGES
 
-__all__ = ["as_json", "go_to", "language_of", "read_body", "read_fields", "render", "static_route"]
+__all__ = ["as_json", "language_of", "read_body", "read_fields", "redirect", "render", "static_route"]
 
 _HERE = Path(__file__).parent
 MAX_FORM_BYTES = 64 * 1024  # the longest field of our own forms has 2,000 characters
@@ -112,7 +112,7 @@ def as_json(data: Mapping[str, object], *, status: int = 200) -> Response:
     return Response(json.dumps(data, ensure_ascii=False), status_code=status, media_type="application/json")
 
 
-def go_to(request: Request, path: str, **query: object) -> Response:
+def redirect(request: Request, path: str, **query: object) -> Response:
     """Redirect to another page after a form was sent, so that reloading doesn't send the form again."""
     return RedirectResponse(_link(request, path, **query), status_code=303)
 

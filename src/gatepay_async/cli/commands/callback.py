@@ -15,8 +15,8 @@ from gatepay_async.cli.output import escape, print_json, wants_json
 from gatepay_async.cli.screens import facts, print_line, print_table
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.exchange.failures import describe_error, may_quote
+from gatepay_async.exchange.network import open_transport
 from gatepay_async.exchange.urls import BadUrlError, parse_url
-from gatepay_async.exchange.way import open_transport
 from gatepay_async.protocol.callback import parse_callback
 from gatepay_async.testing import signed_callback
 from gatepay_async.words.problem import message_of

@@ -17,9 +17,9 @@ from gatepay_async.cli.output import escape, print_json, wants_json
 from gatepay_async.cli.screens import print_line, wrap_indented
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.exchange import trust
+from gatepay_async.exchange.network import open_transport
 from gatepay_async.exchange.proxies import Bypass, proxy_for
 from gatepay_async.exchange.urls import BadUrlError, parse_url
-from gatepay_async.exchange.way import open_transport
 from gatepay_async.protocol import invisible
 from gatepay_async.protocol.codec import MisreadError
 from gatepay_async.protocol.errors import GatePayError, InvalidRequestError

@@ -1,9 +1,9 @@
 """
-Refuses pickled rows: somebody who can write to the database must not be able to run code here.
+Refuses pickled rows, so that nobody who can write to the database can run code in this process.
 
 DBOS decodes each row with the serializer that the row names. One of these is pickle, which can run any code. We write
-JSON only, so we refuse pickle in all our own queries, and in the whole process while a DBOS that we have launched runs
-in it. An application's own DBOS is left as it is; the documentation says so.
+JSON only. So we refuse pickle in all our own queries, and in the whole process while a DBOS that we launched runs in
+it. A DBOS that the application launched itself may still unpickle; the documentation says so.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from gatepay_async.words.problem import Problem
 
 
 class PickledRowError(ValueError):
-    """A row names pickle as its serializer. It is not decoded."""
+    """A row is pickled, so it is not decoded."""
 
     def __init__(self) -> None:
-        super().__init__("the row is pickled, which this package never does; it is not decoded")
+        super().__init__("the row is pickled, so it is not decoded; this package never writes pickled rows")
 
 
 class _ThreadState(threading.local):
@@ -45,7 +45,7 @@ def _deserialize(text: str) -> Any:
 
 
 # DBOS has no setting for this, so we patch the one instance that it uses for pickled rows.
-setattr(_serialization.DBOSDefaultSerializer, "deserialize", _deserialize)  # noqa: B010 -- a method, to type checkers
+setattr(_serialization.DBOSDefaultSerializer, "deserialize", _deserialize)  # noqa: B010 -- type checkers reject assigning to a method
 
 
 @contextmanager
@@ -58,24 +58,24 @@ def refuse_in_thread() -> Generator[None]:
         _thread_state.refusing -= 1
 
 
-class _QuietFilter(logging.Filter):
-    """Drops DBOS's own log of rows that it can't decode: it quotes them. ``wrap_row_errors`` reports them instead."""
+class _RowErrorFilter(logging.Filter):
+    """Drops DBOS's messages about rows that it can't decode, because they quote the row. See ``wrap_row_errors``."""
 
     def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 -- logging's own signature
         """Return whether *record* is logged."""
         return not _thread_state.refusing
 
 
-logging.getLogger("dbos").addFilter(_QuietFilter())
+logging.getLogger("dbos").addFilter(_RowErrorFilter())
 
 
 @contextmanager
 def wrap_row_errors(name: str | None) -> Generator[None]:
     """
-    Turn any error about the contents of a row into an ``UnreadableRowError``, which quotes nothing of the row.
+    Turn any error about the contents of a row into an ``UnreadableRowError``, which doesn't quote the row.
 
     Args:
-        name: The row's ID. None: it is one of several rows.
+        name: The row's ID. None: several rows are read, and any of them may be the one.
 
     Raises:
         UnreadableRowError: The row can't be read.
@@ -94,7 +94,7 @@ def wrap_row_errors(name: str | None) -> Generator[None]:
 
 @contextmanager
 def refuse_in_process() -> Generator[None]:
-    """Refuse pickled rows in the whole process, because DBOS's threads decode rows, too."""
+    """Refuse pickled rows in the whole process, because DBOS decodes rows in its own threads too."""
     token = object()
     _process_wide.append(token)
     try:

@@ -24,7 +24,7 @@ from gatepay_async.durable.storage.database import in_thread
 from gatepay_async.durable.storage.job_store import JobStore
 from gatepay_async.durable.work.rate_limiter import RateLimiter
 from gatepay_async.durable.work.sender import BatchSender
-from gatepay_async.places import AutoPlaces
+from gatepay_async.permits import AutoPermits
 from gatepay_async.protocol import bulk
 from gatepay_async.protocol.bulk import Chunk, Fate
 from gatepay_async.protocol.observing import Telemetry
@@ -63,7 +63,7 @@ class Runner:
         rate_limiter: Says when the next call may start.
         executor: The executor ID under which this worker takes batches.
         telemetry: Is told of each batch.
-        places: Limits the calls in flight; None: each batch may have one.
+        permits: Limits the calls in flight; None: each batch may have one.
 
     Attributes:
         idle_jobs: Jobs of which no batch runs here any more. They may have ended.
@@ -79,7 +79,7 @@ class Runner:
         rate_limiter: RateLimiter,
         *,
         executor: str,
-        places: AutoPlaces | None = None,
+        permits: AutoPermits | None = None,
         telemetry: Telemetry | None = None,
     ) -> None:
         self._store = store
@@ -87,7 +87,7 @@ class Runner:
         self._spool = spool
         self._send = send
         self._rate_limiter = rate_limiter
-        self._places = places
+        self._permits = permits
         self._telemetry = telemetry
         self._jobs: dict[str, _JobState] = {}
         self._checked_jobs: set[str] = set()
@@ -157,9 +157,9 @@ class Runner:
 
     async def _send_batch(self, task: Task, job: _JobState, deadline: float) -> BatchResult:
         async def may_send() -> bool:
-            # The place comes first. In the other order, calls that the rate limiter has released would wait for
-            # places, and then leave in a burst.
-            return await self._take_place(deadline) and await self._wait_for_turn(job, deadline)
+            # The permit comes first. In the other order, calls that the rate limiter has released would wait for
+            # permits, and then leave in a burst.
+            return await self._take_permit(deadline) and await self._wait_for_turn(job, deadline)
 
         if self.closing:
             return BatchResult(follows=True)
@@ -180,36 +180,36 @@ class Runner:
         if chunks and not await self._is_still_ours(task):
             return BatchResult([bulk.left(chunk) for chunk in chunks])
         sender = BatchSender(
-            self._send, task.product_id, may_send, on_sent=self._release_place, accepted=self._accepted
+            self._send, task.product_id, may_send, on_sent=self._release_permit, accepted=self._accepted
         )
         try:
             return await sender.send_chunks(chunks)
         finally:
             self._accepted = self._accepted or sender.accepted
 
-    async def _take_place(self, deadline: float) -> bool:
-        """Wait for a place until *deadline*. Return whether we have one."""
-        if self._places is None:
+    async def _take_permit(self, deadline: float) -> bool:
+        """Wait for a permit until *deadline*. Return whether we have one."""
+        if self._permits is None:
             return True
         with anyio.move_on_after(deadline - anyio.current_time()):
-            await self._places.acquire()
+            await self._permits.acquire()
             return True
         return False
 
     async def _wait_for_turn(self, job: _JobState, deadline: float) -> bool:
-        """Wait until the rate allows a call. Return whether to make it; if not, the place is released."""
+        """Wait until the rate allows a call. Return whether to make it; if not, the permit is released."""
         allowed = False
         try:
             await self._rate_limiter.acquire()
             allowed = job.active and not self.lock_lost and not self.closing and anyio.current_time() < deadline
         finally:
             if not allowed:
-                self._release_place()
+                self._release_permit()
         return allowed
 
-    def _release_place(self) -> None:
-        if self._places is not None:
-            self._places.release()
+    def _release_permit(self) -> None:
+        if self._permits is not None:
+            self._permits.release()
 
     async def _remaining_chunks(self, task: Task, job: _JobState) -> list[Chunk]:
         """

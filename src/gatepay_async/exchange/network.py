@@ -1,4 +1,4 @@
-"""How to reach a URL: TLS and proxy, as the environment says. The client, ``doctor`` and ``callback send`` use it."""
+"""TLS and proxy settings for a URL, from the environment. The client, ``doctor`` and ``callback send`` use them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from gatepay_async.exchange.trust import trusted
 
 
 @frozen
-class Way:
+class NetworkSettings:
     """
-    How to reach a URL.
+    How to connect to a URL.
 
     Attributes:
         tls: The TLS context. For a URL without TLS, only an https proxy uses it.
@@ -33,21 +33,23 @@ class Way:
         return httpx.Proxy(url, ssl_context=self.tls if url.scheme == "https" else None)
 
 
-def way_to(url: httpx.URL, *, trust_env: bool = True) -> Way:
+def network_settings_for(url: httpx.URL, *, trust_env: bool = True) -> NetworkSettings:
     """
-    Find out how to reach *url*. It reads files: call it in a thread.
+    Return the settings for *url*. This reads files, so call it in a thread.
 
     Args:
         url: A URL with the scheme and host.
         trust_env: Whether to use HTTPS_PROXY and similar variables, SSL_CERT_FILE and SSL_CERT_DIR.
 
     Raises:
-        InvalidRequestError: The environment names a proxy or certificates that there are not; ``.field`` says where.
+        InvalidRequestError: The environment names an invalid proxy or missing certificates. ``.field`` is the variable.
     """
     route = proxy_for(url) if trust_env else Bypass(listed=False)
     proxy = route if isinstance(route, Proxy) else None
     needs_tls = url.scheme == "https" or (proxy is not None and proxy.url.scheme == "https")
-    return Way(trusted(trust_env=trust_env) if needs_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), proxy)
+    return NetworkSettings(
+        trusted(trust_env=trust_env) if needs_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), proxy
+    )
 
 
 async def open_transport(
@@ -66,10 +68,10 @@ async def open_transport(
 def _build_transport(url: httpx.URL, max_connections: int, trust_env: bool) -> httpx.AsyncBaseTransport:  # noqa: FBT001 -- private
     from gatepay_async.pool import OriginPool  # noqa: PLC0415 -- see above
 
-    way = way_to(url, trust_env=trust_env)
-    if way.proxy is None:
-        return OriginPool(url, max_connections=max_connections, ssl_context=way.tls)
+    network = network_settings_for(url, trust_env=trust_env)
+    if network.proxy is None:
+        return OriginPool(url, max_connections=max_connections, ssl_context=network.tls)
     # Our pool can't use a proxy. httpx's pool doesn't detect bytes that are left over in a connection, so no connection
     # is reused here.
     limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=0)
-    return httpx.AsyncHTTPTransport(proxy=way.httpx_proxy(), limits=limits, verify=way.tls)
+    return httpx.AsyncHTTPTransport(proxy=network.httpx_proxy(), limits=limits, verify=network.tls)

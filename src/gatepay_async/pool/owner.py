@@ -1,4 +1,4 @@
-"""The current process and event loop. Only the process and the event loop that opened a connection may use it."""
+"""Which process and event loop own a connection. Only those that opened it may use it."""
 
 import asyncio
 import os
@@ -13,8 +13,8 @@ class _Process:
     This process.
 
     Attributes:
-        forks: The number of forks between the import of this module and this process. An object that has stored
-            another number was made in a parent process.
+        forks: How often the process was forked since this module was imported. An object that has stored another
+            number was created in a parent process.
     """
 
     def __init__(self) -> None:
@@ -28,8 +28,8 @@ PROCESS: Final = _Process()
 getattr(os, "register_at_fork", dict)(after_in_child=PROCESS.note_fork)  # Windows has no fork
 
 
-class Home:
-    """The process and the event loop in which this object was made."""
+class Owner:
+    """The process and the event loop that created this object."""
 
     __slots__ = ("_forks", "_token")
 
@@ -37,8 +37,8 @@ class Home:
         self._forks = PROCESS.forks
         self._token: Any = current_token()
 
-    def is_here(self) -> bool:
-        """Whether the caller runs in that process and on that event loop."""
+    def is_current(self) -> bool:
+        """Whether the caller runs in the same process and on the same event loop."""
         return self._forks == PROCESS.forks and self._token == current_token()
 
 

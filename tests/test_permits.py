@@ -1,4 +1,4 @@
-"""``concurrency="auto"`` in an upload and in the places of its calls: in virtual time."""
+"""``concurrency="auto"`` in an upload and in the permits of its calls: in virtual time."""
 
 import asyncio
 from functools import partial
@@ -10,7 +10,7 @@ import virtual_time
 from waiting import until
 
 from gatepay_async import AsyncGatePay, ProtocolError, RefusedError, TransportError, UploadReport
-from gatepay_async.places import AutoPlaces
+from gatepay_async.permits import AutoPermits
 from gatepay_async.protocol.calls import KaCreate
 from gatepay_async.words.problem import Problem
 
@@ -70,7 +70,7 @@ async def cancel_half_way(transport: Refusing) -> object:
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_cancelled_upload_adds_up(backend: str) -> None:
-    """What was in flight is unknown, and what waited for a place was not sent."""
+    """What was in flight is unknown, and what waited for a permit was not sent."""
     transport = Refusing()
     report = virtual_time.run(cancel_half_way, transport, backend=backend)
     assert isinstance(report, UploadReport)
@@ -80,20 +80,20 @@ def test_a_cancelled_upload_adds_up(backend: str) -> None:
 
 
 @pytest.mark.anyio
-async def test_places_are_given_in_turn() -> None:
+async def test_permits_are_given_in_turn() -> None:
     """First come, first served; who gives up waiting takes nothing."""
-    places = AutoPlaces(4)
+    permits = AutoPermits(4)
     for _ in range(4):
-        await places.acquire()
+        await permits.acquire()
     order: list[str] = []
 
     async def take(name: str, scope: anyio.CancelScope) -> None:
         with scope:
-            await places.acquire()
+            await permits.acquire()
             order.append(name)
 
     def is_waiting(number: int) -> bool:
-        return len(places._waiting) == number
+        return len(permits._waiting) == number
 
     scopes = {name: anyio.CancelScope() for name in "abc"}
     async with anyio.create_task_group() as group:
@@ -102,21 +102,21 @@ async def test_places_are_given_in_turn() -> None:
             await until(partial(is_waiting, number))
         scopes["a"].cancel()
         await until(partial(is_waiting, 2))
-        places.release()
+        permits.release()
         await until(lambda: order == ["b"])
-        places.release()
+        permits.release()
     assert order == ["b", "c"]
 
 
-def test_a_place_that_comes_with_a_cancellation_goes_to_the_next() -> None:
-    """As asyncio alone can have it: a task is cancelled that has its place and has not run since."""
+def test_a_permit_that_comes_with_a_cancellation_goes_to_the_next() -> None:
+    """As asyncio alone can have it: a task is cancelled that has its permit and has not run since."""
 
     async def main() -> None:
-        places = AutoPlaces(1)
-        await places.acquire()
-        first, second = (asyncio.create_task(places.acquire()) for _ in range(2))
-        await until(lambda: len(places._waiting) == 2)
-        places.release()
+        permits = AutoPermits(1)
+        await permits.acquire()
+        first, second = (asyncio.create_task(permits.acquire()) for _ in range(2))
+        await until(lambda: len(permits._waiting) == 2)
+        permits.release()
         first.cancel()
         await second
         assert first.cancelled()
@@ -131,13 +131,13 @@ async def test_what_an_attempt_meets_is_told() -> None:
     gateway = ProtocolError(endpoint="ka/create", http_status=500, problem=Problem("empty"))
     broken = TransportError(endpoint="ka/create", sent=True, problem=Problem("empty"))
     for error, limit in ((None, 8), (said_no, 8), (gateway, 4), (broken, 4), (anyio.EndOfStream(), 4)):
-        places = AutoPlaces(100)
-        for ended in [places.observe(CALL, 1) for _ in range(4)]:
+        permits = AutoPermits(100)
+        for ended in [permits.observe(CALL, 1) for _ in range(4)]:
             ended(error, None)
-        assert places._auto.limit == limit, error
+        assert permits._auto.limit == limit, error
     for status in (429, 503):
-        places = AutoPlaces(100)
-        places.observe(CALL, 1)(
+        permits = AutoPermits(100)
+        permits.observe(CALL, 1)(
             ProtocolError(endpoint="ka/create", http_status=status, problem=Problem("empty")), status
         )
-        assert places._auto.limit == 2, status
+        assert permits._auto.limit == 2, status

@@ -1,4 +1,4 @@
-"""The way to a URL: what is this machine, what NO_PROXY says, which certificates are trusted."""
+"""How to connect to a URL: which hosts are this machine, what NO_PROXY excludes, which certificates are trusted."""
 
 import os
 import shutil
@@ -12,10 +12,10 @@ import trustme
 from gatepay_async import AsyncGatePay, InvalidRequestError
 from gatepay_async.exchange import proxies, trust
 from gatepay_async.exchange.loopback import is_loopback
-from gatepay_async.exchange.own import MOST_PREPARED, OverPool
+from gatepay_async.exchange.network import network_settings_for
+from gatepay_async.exchange.over_pool import MOST_PREPARED, OverPool
 from gatepay_async.exchange.proxies import Bypass, Proxy, is_listed, proxy_for
 from gatepay_async.exchange.urls import BadUrlError, parse_url
-from gatepay_async.exchange.way import way_to
 from gatepay_async.pool import OriginPool
 
 pytestmark = pytest.mark.fast
@@ -127,21 +127,21 @@ def test_a_proxy_over_tls(monkeypatch: pytest.MonkeyPatch, authority_file: str) 
     """A proxy that speaks TLS is held to the same certificates as the shop, also for a shop without TLS."""
     monkeypatch.setenv("SSL_CERT_FILE", authority_file)
     monkeypatch.setenv("http_proxy", "https://proxy.example")
-    way = way_to(httpx.URL("http://gatepay.example/"))
-    proxy = way.httpx_proxy()
+    network = network_settings_for(httpx.URL("http://gatepay.example/"))
+    proxy = network.httpx_proxy()
     assert proxy is not None
-    assert proxy.ssl_context is way.tls
-    assert way.tls.cert_store_stats()["x509"] == 1
+    assert proxy.ssl_context is network.tls
+    assert network.tls.cert_store_stats()["x509"] == 1
 
 
 def test_the_environment_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """With `trust_env=False` neither proxies nor certificates of the environment count."""
     monkeypatch.setenv("https_proxy", "http://proxy.example:99999")
     monkeypatch.setenv("SSL_CERT_FILE", "/no/such/file.pem")
-    way = way_to(httpx.URL("https://gatepay.io/"), trust_env=False)
-    assert way.proxy is None
-    assert way.httpx_proxy() is None
-    assert trust.count_certificates(way.tls) > 10
+    network = network_settings_for(httpx.URL("https://gatepay.io/"), trust_env=False)
+    assert network.proxy is None
+    assert network.httpx_proxy() is None
+    assert trust.count_certificates(network.tls) > 10
 
 
 @pytest.mark.anyio

@@ -12,12 +12,12 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from odd_server import Connection, OddServer, Request, http, loops
+from odd_server import Connection, OddServer, Request, event_loops, http
 from waiting import PATIENCE
 
 from gatepay_async.pool import OriginPool
 from gatepay_async.pool.asyncio_wire import Wire
-from gatepay_async.pool.home import PROCESS
+from gatepay_async.pool.owner import PROCESS
 
 pytestmark = [
     pytest.mark.sockets,
@@ -29,7 +29,7 @@ pytestmark = [
 
 def named(connection: Connection, request: Request) -> None:
     """Answer with what was asked for."""
-    connection.raw.sendall(connection.seal(http(request.path.rpartition("/")[2].encode())))
+    connection.raw.sendall(connection.encrypt(http(request.path.rpartition("/")[2].encode())))
 
 
 def post(server: OddServer, name: str) -> httpx.Request:
@@ -49,7 +49,7 @@ def run(work: Callable[[], Awaitable[Any]], kind: tuple[str, dict[str, Any]]) ->
 @pytest.mark.parametrize("tls", [False, True])
 def test_one_event_loop_after_the_other(*, tls: bool) -> None:
     """A pool opens connections of its own on each event loop; those of one that is over are let go."""
-    kinds = loops()
+    kinds = event_loops()
     pairs = [(first, second) for first in kinds for second in kinds]
     with OddServer(named, tls=tls) as server:
         for number, (first, second) in enumerate(pairs, 1):
@@ -63,7 +63,7 @@ def test_one_event_loop_after_the_other(*, tls: bool) -> None:
 
 def test_an_event_loop_that_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """The connection of an event loop in another thread is closed there, and by nobody else."""
-    closed_at_home: list[bool] = []
+    closed_by_owner: list[bool] = []
     ready, done = threading.Event(), threading.Event()
 
     async def first() -> None:
@@ -76,7 +76,7 @@ def test_an_event_loop_that_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
         assert await call(pool, server, "two") == "two"
         await pool.aclose()
 
-    monkeypatch.setattr(Wire, "connection_lost", lambda wire, _: closed_at_home.append(wire.is_here()))
+    monkeypatch.setattr(Wire, "connection_lost", lambda wire, _: closed_by_owner.append(wire.is_on_this_loop()))
     with OddServer(named, tls=False) as server:
         pool = OriginPool(server.base_url)
         thread = threading.Thread(target=lambda: asyncio.run(first()))
@@ -85,7 +85,7 @@ def test_an_event_loop_that_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
         asyncio.run(second())
         done.set()
         thread.join()
-    assert closed_at_home == [True, True]
+    assert closed_by_owner == [True, True]
 
 
 def test_a_process_that_was_forked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +100,7 @@ def test_a_process_that_was_forked(monkeypatch: pytest.MonkeyPatch) -> None:
         PROCESS.note_fork()
         assert await call(pool, server, "child") == "child"
         wire: Any = slot.connection
-        assert not wire.is_here()
+        assert not wire.is_on_this_loop()
         transport = wire._transport
         await wire.aclose()
         assert not transport.is_closing()

@@ -15,9 +15,9 @@ from gatepay_async.protocol.raw import Outgoing
 _TOO_MANY = frozenset({429, 503})
 
 
-class AutoPlaces:
+class AutoPermits:
     """
-    A fair semaphore of changing size. A call keeps its place while it waits for a retry.
+    A fair semaphore of changing size. A call keeps its permit while it waits for a retry.
 
     Args:
         most: The largest size.
@@ -29,7 +29,7 @@ class AutoPlaces:
         self._waiting: deque[anyio.Event] = deque()
 
     async def acquire(self) -> None:
-        """Wait for a place, and take it."""
+        """Wait for a permit, and take it."""
         await anyio.lowlevel.checkpoint()
         if self._taken < self._auto.limit and not self._waiting:
             self._taken += 1
@@ -46,7 +46,7 @@ class AutoPlaces:
             raise
 
     def release(self) -> None:
-        """Release a place."""
+        """Release a permit."""
         self._taken -= 1
         self._admit()
 
