@@ -12,7 +12,7 @@ from durable_shop import Shop
 from waiting import PATIENCE, until
 
 from gatepay_async.durable import DurableError
-from gatepay_async.durable.records.rows import batch_id
+from gatepay_async.durable.records.rows import run_id
 from gatepay_async.durable.storage import job_store
 from gatepay_async.durable.storage.database import Database
 from gatepay_async.durable.work import dbos_host
@@ -52,7 +52,7 @@ async def test_in_the_applications_own(room: Room, shop: Shop) -> None:
             assert (await first.wait(every=SOON)).ok
         assert DBOS.executor_id == "host-1"
         second = await submit.file(room.file(keys_of(700)), product_id=PRODUCT)
-        name = batch_id(second.id, 0, 0)
+        name = run_id(second.id, 0, 0)
         with anyio.fail_after(PATIENCE):
             while (await anyio.to_thread.run_sync(second._store.batches, [name]))[name].queued:
                 await anyio.sleep(SOON)
@@ -97,7 +97,7 @@ async def test_taken_for_somebody_else(room: Room, shop: Shop, monkeypatch: pyte
         async with uploads.worker():
             pass
         job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
-        name = batch_id(job.id, 0, 0)
+        name = run_id(job.id, 0, 0)
         # Not merely taken from the queue: DBOS does not begin a run that was cancelled before.
         await until(lambda: name in begun)
         await anyio.to_thread.run_sync(job._store._client.cancel_workflow, name)

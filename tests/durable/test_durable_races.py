@@ -16,7 +16,7 @@ from gatepay_async.durable import DurableError, DurableUploads, FolderSpool, Job
 from gatepay_async.durable.jobs import Job
 from gatepay_async.durable.records import batches as batches_room
 from gatepay_async.durable.records.results import BatchResult
-from gatepay_async.durable.records.rows import BatchRow, Task, batch_id
+from gatepay_async.durable.records.rows import BatchTask, RunRow, run_id
 from gatepay_async.durable.submitter import Submitter
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]
@@ -24,17 +24,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 STOP, GO_ON = 19, 18  # signals; SIGSTOP and SIGCONT
 
 
-async def runs(job: Job, turns: int = 3) -> dict[int, BatchRow]:
-    """The runs of the first batch of *job*, by their turn."""
-    names = [batch_id(job.id, 0, turn) for turn in range(turns)]
+async def runs(job: Job, count: int = 3) -> dict[int, RunRow]:
+    """The runs of the first batch of *job*, by number."""
+    names = [run_id(job.id, 0, run_number) for run_number in range(count)]
     rows = await anyio.to_thread.run_sync(job._store.batches, names)
-    return {row.task.turn: row for row in rows.values()}
+    return {row.task.run_number: row for row in rows.values()}
 
 
 async def queue_again(job: Job) -> None:
     """Queue the second run of the only batch of *job*, as a worker does that has lost the first one and can't know."""
     first = (await runs(job))[0]
-    await anyio.to_thread.run_sync(job._store.enqueue_run, evolve(first.task, turn=1))
+    await anyio.to_thread.run_sync(job._store.enqueue_run, evolve(first.task, run_number=1))
 
 
 async def test_a_run_that_nothing_is_left_for(room: Room, shop: Shop) -> None:
@@ -67,7 +67,7 @@ async def test_taken_and_taken_again(room: Room, shop: Shop, monkeypatch: pytest
         monkeypatch.setattr(runner, "_send_batch", first)
         job = await submit.file(room.file(keys_of(1000)), product_id=PRODUCT)
         await taken.wait()
-        await anyio.to_thread.run_sync(job._store.requeue, [batch_id(job.id, 0, 0)])
+        await anyio.to_thread.run_sync(job._store.requeue, [run_id(job.id, 0, 0)])
         await until(lambda: shop.in_flight == 1)
         lost.set()
         report = await job.wait(every=SOON)
@@ -120,7 +120,7 @@ async def test_cancelled_just_as_it_is_taken(room: Room, monkeypatch: pytest.Mon
                 cancel(names)
                 from_thread.run_sync(cancelled.set)
 
-            async def after_that(task: Task, *, late: bool) -> dict[str, Any]:
+            async def after_that(task: BatchTask, *, late: bool) -> dict[str, Any]:
                 await cancelled.wait()
                 return await run(task, late=late)
 
@@ -158,7 +158,7 @@ async def test_cancelled_just_as_it_begins(room: Room, shop: Shop, monkeypatch: 
 async def free_one(shop: Shop, job: Job) -> str:
     """The batch of three that is queued still, while the two others are sent."""
     await until(lambda: shop.in_flight == 2)
-    names = [batch_id(job.id, number, 0) for number in range(3)]
+    names = [run_id(job.id, number, 0) for number in range(3)]
     rows = await anyio.to_thread.run_sync(job._store.batches, names)
     [free] = [name for name in names if rows[name].queued]
     return free

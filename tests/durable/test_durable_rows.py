@@ -203,7 +203,7 @@ async def test_a_run_before_that_cannot_be_read(room: Room, shop: Shop) -> None:
     async with uploads.submitter() as submit:
         job = await submit.file(room.file(keys_of(3)), product_id=PRODUCT)
         first = (await anyio.to_thread.run_sync(job._store.batches, [f"{job.id}.0.0"]))[f"{job.id}.0.0"]
-        await anyio.to_thread.run_sync(job._store.enqueue_run, evolve(first.task, turn=1))
+        await anyio.to_thread.run_sync(job._store.enqueue_run, evolve(first.task, run_number=1))
         alter(room, "UPDATE workflow_status SET status = 'SUCCESS' WHERE workflow_uuid = :name", first.task.id)
         alter(room, NO_BATCH, first.task.id)
         second = f"{job.id}.0.1"

@@ -40,7 +40,7 @@ from gatepay_async.durable.records import batches
 from gatepay_async.durable.records.batches import Batch
 from gatepay_async.durable.records.job_progress import JobProgress
 from gatepay_async.durable.records.results import BatchResult
-from gatepay_async.durable.records.rows import Task
+from gatepay_async.durable.records.rows import BatchTask
 from gatepay_async.durable.spool import writer
 from gatepay_async.durable.work import dbos_host, runner
 from gatepay_async.durable.work.rate_limiter import RateLimiter
@@ -878,7 +878,7 @@ async def test_taken_while_away(room: Room, shop: Shop, monkeypatch: pytest.Monk
     """A batch that a worker takes while it has lost its place waits until the worker has it again."""
     monkeypatch.setattr(runner, "LOCK_POLL_S", SOON)
     uploads, runs = room.uploads(shop), []
-    task = Task("gatepay:none", 0, PRODUCT, 0, Batch(0, 0, 0, "", 0, 1, 0))
+    task = BatchTask("gatepay:none", 0, PRODUCT, 0, Batch(0, 0, 0, "", 0, 1, 0))
 
     async def run() -> None:
         runs.append(await it._runner.run(task))

@@ -66,7 +66,7 @@ class WorkerMetrics:
         yield ""
 
     @contextmanager
-    def batch(self, queue: str, batch: str, submitted: str, /) -> Generator[Recorded]:  # noqa: ARG002 -- likewise
+    def batch(self, queue: str, batch: str, trace_context: str, /) -> Generator[Recorded]:  # noqa: ARG002 -- likewise
         """As ``Telemetry`` has it."""
         yield self._record_batch
 

@@ -78,9 +78,9 @@ class OpenTelemetry:
         """Implement ``Telemetry.submission``."""
         return _ObservedSubmission(self.tracer, queue)
 
-    def batch(self, queue: str, batch: str, submitted: str, /) -> AbstractContextManager[Recorded]:
+    def batch(self, queue: str, batch: str, trace_context: str, /) -> AbstractContextManager[Recorded]:
         """Implement ``Telemetry.batch``."""
-        return _ObservedBatch(self, queue, batch, submitted)
+        return _ObservedBatch(self, queue, batch, trace_context)
 
 
 class ObservedClient(CountedClient):
@@ -215,12 +215,12 @@ class _ObservedSubmission:
 class _ObservedBatch:
     """The span and the metrics of a batch, in its own trace with a link to the submission."""
 
-    def __init__(self, telemetry: OpenTelemetry, queue: str, batch: str, submitted: str) -> None:
+    def __init__(self, telemetry: OpenTelemetry, queue: str, batch: str, trace_context: str) -> None:
         self._telemetry = telemetry
         self._facts = _messaging(queue, "process")
         self._queue = queue
         self._batch = batch
-        self._submitted = submitted
+        self._trace_context = trace_context
         self._columns = _Columns()
 
     def __enter__(self) -> Recorded:
@@ -230,7 +230,7 @@ class _ObservedBatch:
             f"process {self._queue}",
             SpanKind.CONSUMER,
             {**self._facts, "messaging.message.id": self._batch},
-            links=links_to(self._submitted),
+            links=links_to(self._trace_context),
             uploading=True,
         )
         return self._columns.record

@@ -11,8 +11,8 @@ from attrs import frozen
 from gatepay_async.protocol.errors import OutcomeUnknownError, RefusedError
 from gatepay_async.protocol.raw import Outgoing
 
-# Called at the end of an attempt: with None after a success, or with the exception, which may be a cancellation; and
-# with the HTTP status of the reply, or None if no whole reply came.
+# Called at the end of an attempt, with two arguments: the exception (possibly a cancellation), or None after a success;
+# and the HTTP status of the reply, or None if no complete reply arrived.
 Ended: TypeAlias = Callable[[BaseException | None, int | None], None]
 
 # Called with the result of an upload or a batch: card keys by column of the report, and what stopped it, or None.
@@ -67,14 +67,14 @@ class Telemetry(Protocol):
         """Return a context for submitting a job. Entering it returns a text to store with the job, for ``batch``."""
         ...
 
-    def batch(self, queue: str, batch: str, submitted: str, /) -> AbstractContextManager[Recorded]:
+    def batch(self, queue: str, batch: str, trace_context: str, /) -> AbstractContextManager[Recorded]:
         """
         Return a context for running a batch. Entering it returns the function that records the result.
 
         Args:
             queue: The name of the queue.
             batch: The name of the batch.
-            submitted: The text from ``submission``. It comes from the database and may be any text.
+            trace_context: The text that ``submission`` returned. It comes from the database, so it may be invalid.
         """
         ...
 
