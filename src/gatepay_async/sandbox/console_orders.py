@@ -11,10 +11,10 @@ from gatepay_async.sandbox.order_service import OrderService
 from gatepay_async.sandbox.orders import NewOrder
 from gatepay_async.sandbox.shops import ProductStock
 
-__all__ = ["CONSOLE_PAY_TYPES", "MAX_NUMBER_CHARS", "OrderForm", "make_order", "products_on_sale"]
+__all__ = ["CONSOLE_PAY_TYPES", "MAX_FIELD_CHARS", "OrderForm", "make_order", "products_on_sale"]
 
 CONSOLE_PAY_TYPES = ("alipay", "wechat", "onecode")
-MAX_NUMBER_CHARS = 100
+MAX_FIELD_CHARS = 100
 
 
 @frozen(kw_only=True)
