@@ -7,7 +7,7 @@ from collections import deque
 import anyio
 import anyio.lowlevel
 
-from gatepay_async.protocol.auto_concurrency import AutoConcurrency, End
+from gatepay_async.protocol.auto_concurrency import AttemptEnd, AutoConcurrency
 from gatepay_async.protocol.errors import ProtocolError, RefusedError, TransportError
 from gatepay_async.protocol.observing import Ended
 from gatepay_async.protocol.raw import Outgoing
@@ -66,9 +66,9 @@ class AutoPlaces:
             self._waiting.popleft().set()
 
 
-def _end_of(error: BaseException | None) -> End:
+def _end_of(error: BaseException | None) -> AttemptEnd:
     if error is None or isinstance(error, RefusedError):
-        return End.ANSWERED
+        return AttemptEnd.ANSWERED
     if isinstance(error, ProtocolError) and error.http_status in _TOO_MANY:
-        return End.REFUSED
-    return End.UNANSWERED if isinstance(error, TransportError) else End.OTHER
+        return AttemptEnd.REFUSED
+    return AttemptEnd.UNANSWERED if isinstance(error, TransportError) else AttemptEnd.OTHER

@@ -107,10 +107,10 @@ def test_number_formats() -> None:
         ('0;0;0;"SN"@', 1, 0, 0), ("[DBNum1]0", 0, 0, 1), ("[>100]0", 0, 0, 1), ("[$¥-804]0", 0, 0, 1),
         ("*-0", 0, 0, 1), ('""@', 1, 1, 1), ("\\A0", 0, 0, 1), ("# ?/?", 0, 0, 1), ("", 0, 0, 1),
     ):  # fmt: skip
-        found = number_formats.shown_by(170, code)
+        found = number_formats.shown_unchanged(170, code)
         assert (found.number, found.zero, found.text) == (bool(number), bool(zero), bool(text)), code
     for number, plain in ((0, True), (1, True), (49, True), (2, False), (3, False), (14, False), (31, False)):
-        found = number_formats.shown_by(number, None)
+        found = number_formats.shown_unchanged(number, None)
         assert (found.number, found.zero, found.text) == (plain, plain, True), number
 
 
