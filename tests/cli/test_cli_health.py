@@ -146,7 +146,7 @@ def test_addresses(gatepay: Any) -> None:
         "10.0.0.1:3": ("10.0.0.1", 3),
     }
     for written, expected in read.items():
-        address = Address.of(written)
+        address = Address.parse(written)
         assert (address.host, address.port) == expected
     for wrong in ("", ":1", "x", "x:1", "1.2.3.4", "1.2.3.4:", "1.2.3.4:65536", "::1:x", "[::1]", "-1"):
         it = gatepay("uploads", "work", f"--health={wrong}")
