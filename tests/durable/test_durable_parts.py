@@ -263,12 +263,12 @@ def test_presence(kept: tuple[Database, sa.Engine]) -> None:
     assert not two.acquire("one")
     assert two.acquire("two")
     assert other.acquire("one")
-    assert one.count_and_dead({"one", "two", "three"}) == (2, {"three"})
-    assert other.count_and_dead({"one", "two"}) == (1, {"two"})
+    assert one.check_workers({"one", "two", "three"}) == (2, {"three"})
+    assert other.check_workers({"one", "two"}) == (1, {"two"})
     two.release()
     two.release()
     assert not two.is_held()
-    assert one.count_and_dead({"one", "two"}) == (1, {"two"})
+    assert one.check_workers({"one", "two"}) == (1, {"two"})
     one.release()
     other.release()
 
@@ -280,7 +280,7 @@ def test_gone_at_once(kept: tuple[Database, sa.Engine], monkeypatch: pytest.Monk
     assert one.acquire("one")
     monkeypatch.setattr(sa.Connection, "invalidate", lambda _: None)
     one.release()
-    assert two.count_and_dead({"one"}) == (0, {"one"})
+    assert two.check_workers({"one"}) == (0, {"one"})
     assert two.acquire("one")
     two.release()
 
@@ -330,7 +330,7 @@ def test_cleared_away_under_its_hands(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(worker_locks, "_lock_file", locked)
     one = worker_locks.FileWorkerLocks(tmp_path / "db", "a")
     assert one.acquire("one")
-    assert one.count_and_dead({"one"}) == (1, set())
+    assert one.check_workers({"one"}) == (1, set())
     one.release()
     monkeypatch.setattr(worker_locks, "MAX_LOCK_TRIES", 0)
     assert not one.acquire("one")
@@ -343,7 +343,7 @@ def test_what_the_dead_leave(tmp_path: Path) -> None:
     assert one._lock is not None
     one._lock.close()  # as the system does when it dies
     assert len(list(tmp_path.glob("*.worker"))) == 1
-    assert two.count_and_dead({"one"}) == (0, {"one"})
+    assert two.check_workers({"one"}) == (0, {"one"})
     assert not list(tmp_path.glob("*.worker"))
     worker_locks._unlink(tmp_path)
 

@@ -1,4 +1,4 @@
-"""What is wrong, as data: every sentence is used as it is written, and a problem keeps its name and facts."""
+"""``Problem``: each sentence is used with the right facts, and a problem keeps its name and facts."""
 
 import ast
 import copy
@@ -28,7 +28,7 @@ LINE = Problem("line", line=7, problem=Problem("nul"))
 
 
 def uses() -> Iterator[tuple[str, set[str], str]]:
-    """Each ``Problem("name", …)`` of the code: its name, its facts, and where it is."""
+    """Yield each ``Problem("name", …)`` in the code: its name, its facts, and its file and line."""
     for path in sorted(PACKAGE.rglob("*.py")):
         code = path.read_text("utf-8")
         for node in ast.walk(ast.parse(code)) if "Problem(" in code else ():
@@ -41,19 +41,19 @@ def uses() -> Iterator[tuple[str, set[str], str]]:
                 yield str(node.args[0].value), {str(each.arg) for each in node.keywords}, f"{path.name}:{node.lineno}"
 
 
-def holes(text: str) -> set[str]:
+def placeholders(text: str) -> set[str]:
     return {name for _, name, _, _ in string.Formatter().parse(text) if name}
 
 
-def test_every_use_has_a_sentence_and_its_facts() -> None:
-    """The code names rows of the table only, with exactly what their sentences have holes for, and names each row."""
+def test_every_problem_has_a_sentence_and_the_right_facts() -> None:
+    """The code passes each sentence exactly the facts that it has placeholders for, and uses every sentence."""
     used = list(uses())
-    assert [(name, where) for name, facts, where in used if facts != holes(PROBLEMS[name][0])] == []
+    assert [(name, where) for name, facts, where in used if facts != placeholders(PROBLEMS[name][0])] == []
     assert set(PROBLEMS) - {name for name, _, _ in used} == set(HTTPX_ERRORS)
 
 
-def test_errors_of_httpx_have_their_names() -> None:
-    """What a transport can raise is named after httpx's class."""
+def test_every_httpx_error_has_a_sentence() -> None:
+    """There is a sentence for each exception class of httpx, under the name of the class."""
     classes = [each for each in vars(httpx).values() if isinstance(each, type)]
     errors = {each.__name__ for each in classes if issubclass(each, httpx.HTTPError | httpx.InvalidURL)}
     assert set(HTTPX_ERRORS) == errors - {"HTTPError"}
@@ -61,9 +61,9 @@ def test_errors_of_httpx_have_their_names() -> None:
 
 @rows(("name", "text"), PROBLEMS.items())
 def test_both_languages_say_the_same(name: str, text: tuple[str, str]) -> None:
-    """A row is English, then Chinese, with the same holes and nothing English but names."""
+    """Both languages have the same placeholders, and the Chinese has no English words except names."""
     english, chinese = text
-    assert holes(english) == holes(chinese)
+    assert placeholders(english) == placeholders(chinese)
     assert english.replace("…", "").isascii()
     bare = re.sub("pip install '[^']*'|httpx_aiohttp[.]AiohttpTransport|aiohttp|[{][^}]*[}]", "", chinese)
     assert re.search("[\u4e00-\u9fff]", chinese) or not re.search("[A-Za-z]", bare)
@@ -71,8 +71,8 @@ def test_both_languages_say_the_same(name: str, text: tuple[str, str]) -> None:
     assert not re.search("[\u4e00-\u9fff][,;:?!]|[,;:?!][\u4e00-\u9fff]", chinese)
 
 
-def test_a_problem_is_its_english_sentence() -> None:
-    """It compares, formats and joins as the text does, and says in each language what its facts are."""
+def test_a_problem_is_a_string() -> None:
+    """A problem behaves like its English sentence, and can be translated together with the problems among its facts."""
     assert LINE == "line 7 contains a NUL character; the file may be UTF-16"
     assert f"keys: {LINE}" == f"keys: {LINE.in_('en')}"
     assert (LINE.name, dict(LINE.facts)) == (
@@ -85,21 +85,22 @@ def test_a_problem_is_its_english_sentence() -> None:
 
 
 def test_a_text_from_elsewhere_is_not_translated() -> None:
-    """A file may be called ``text``, or anything else that is a sentence of ours."""
+    """A fact from outside isn't translated, even if it equals a text of ours, such as a file named ``text``."""
     assert Problem("not_regular_file", path="text").in_("zh") == "text 不是普通文件"
     assert Problem.of("null").in_("zh") == "null"
     assert Problem.of(LINE) is LINE
 
 
 @rows("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_a_problem_is_copied_whole(protocol: int) -> None:
-    """Pickles and copies keep the name and the facts, and those of the problems within."""
-    for back in (pickle.loads(pickle.dumps(LINE, protocol)), copy.copy(LINE), copy.deepcopy(LINE)):  # noqa: S301 -- our own
-        assert (back, back.name, back.facts, back.in_("zh")) == (LINE, "line", LINE.facts, LINE.in_("zh"))
+def test_pickles_and_copies(protocol: int) -> None:
+    """Pickles and copies keep the name and the facts, also of nested problems."""
+    for restored in (pickle.loads(pickle.dumps(LINE, protocol)), copy.copy(LINE), copy.deepcopy(LINE)):  # noqa: S301 -- our own
+        assert (restored, restored.name, restored.facts) == (LINE, "line", LINE.facts)
+        assert restored.in_("zh") == LINE.in_("zh")
 
 
-def test_masking_reaches_the_facts() -> None:
-    """Facts that are text are masked, at any depth; numbers, the name and our own words stay."""
+def test_masking_changes_the_facts() -> None:
+    """Masking changes facts that are strings, also in nested problems. Numbers, the name and our own words stay."""
     problem = Problem(
         "error_says", kind=Problem("ReadError"), reason=Problem("source_lost", source="KEY-1", problem="x")
     )
@@ -110,20 +111,21 @@ def test_masking_reaches_the_facts() -> None:
 
 
 def test_a_problem_as_json() -> None:
-    """It comes back from JSON as it was; one of another version, or of none, keeps its text."""
+    """JSON restores the same problem. If this version doesn't know the problem, only its text is kept."""
     assert LINE.as_json("zh") == {
         "name": "line",
         "text": "第 7 行含有 NUL 字符，文件可能是 UTF-16 编码",
         "facts": {"line": 7, "problem": {"name": "nul", "text": "含有 NUL 字符，文件可能是 UTF-16 编码", "facts": {}}},
     }
-    back = Problem.of_json(LINE.as_json())
-    assert (back, back.name, back.facts, back.in_("zh")) == (LINE, "line", LINE.facts, LINE.in_("zh"))
+    restored = Problem.of_json(LINE.as_json())
+    assert (restored, restored.name, restored.facts) == (LINE, "line", LINE.facts)
+    assert restored.in_("zh") == LINE.in_("zh")
     for other in ({"name": "later", "text": "new", "facts": {}}, {"name": "line", "text": "new", "facts": {}}, "new"):
         assert (Problem.of_json(other), Problem.of_json(other).name) == ("new", "other")
 
 
-def test_what_an_error_was_raised_with() -> None:
-    """The problem that an error carries, if it carries one; else its text."""
+def test_message_of() -> None:
+    """``message_of`` returns the problem that an exception was raised with, or else the exception's text."""
     assert message_of(ValueError(LINE)) is LINE
     assert [message_of(each) for each in (ValueError("x"), ValueError(), OSError(2, "gone"))] == [
         "x", "", "[Errno 2] gone",
@@ -131,7 +133,7 @@ def test_what_an_error_was_raised_with() -> None:
 
 
 def test_the_problem_of_an_error() -> None:
-    """Always a ``Problem``, whatever the error was made of; ``explain`` says it in either language."""
+    """``.problem`` is a ``Problem`` even if the error was created with a string, and ``explain`` translates it."""
     error = InvalidRequestError(field="page", problem=Problem("not_whole", kind="str"))
     assert [explain(error, lang).problem for lang in LANGUAGES] == [
         "must be a whole number, not str", "必须是整数，而不是 str",

@@ -65,7 +65,7 @@ def check(url: str, *, beyond_loopback: bool) -> None:
     Raises:
         CallbackUrlError: It can't.
     """
-    _check_url(url, _CALLBACK_NAMES, beyond_loopback=beyond_loopback)
+    _check_url_and_query(url, _CALLBACK_NAMES, beyond_loopback=beyond_loopback)
 
 
 def check_return(url: str) -> None:
@@ -75,10 +75,10 @@ def check_return(url: str) -> None:
     Raises:
         CallbackUrlError: It can't.
     """
-    _check_url(url, _RETURN_NAMES, beyond_loopback=True)
+    _check_url_and_query(url, _RETURN_NAMES, beyond_loopback=True)
 
 
-def _check_url(url: str, reserved_names: set[str], *, beyond_loopback: bool) -> None:
+def _check_url_and_query(url: str, reserved_names: set[str], *, beyond_loopback: bool) -> None:
     target_of(url, beyond_loopback=beyond_loopback)
     query = urlsplit(url).query
     if len(query) > MAX_QUERY_CHARS:

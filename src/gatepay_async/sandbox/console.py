@@ -201,7 +201,7 @@ class Console:
 
     async def show_order(self, request: Request) -> Response:
         """Show one order with its deliveries."""
-        return await self._render_order(request)
+        return await self._render_order_details(request)
 
     async def act_on_order(self, request: Request) -> Response:
         """Send the callback again, or confirm the payment as the merchant."""
@@ -212,12 +212,12 @@ class Console:
             if action is not None:
                 await to_thread.run_sync(action, number)
         except NoCallbackError:
-            return await self._render_order(request, status=409, problem="nothing_to_send")
+            return await self._render_order_details(request, status=409, problem="nothing_to_send")
         except LookupError:
-            return await self._render_order(request)
+            return await self._render_order_details(request)
         return go_to(request, f"/orders/{number}")
 
-    async def _render_order(self, request: Request, *, status: int = 200, problem: str = "") -> Response:
+    async def _render_order_details(self, request: Request, *, status: int = 200, problem: str = "") -> Response:
         context = await to_thread.run_sync(self._load_order, _path_number(request))
         if context is None:
             return render(request, "error.html", status=404, problem="no_order")
