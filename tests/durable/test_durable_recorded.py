@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from durable_room import SOON, Room, adds_up
 from durable_shop import Shop
+from durable_workspace import POLL_S, Workspace, adds_up
 
 from gatepay_async import EmptyContentError, EndpointClosedError, Fate, TransportError
 from gatepay_async.durable import JobState
@@ -46,18 +46,18 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(params=["sqlite"])
-def recorded(room: Room) -> Room:
+def recorded(workspace: Workspace) -> Workspace:
     """The database and the spool that version 0.1 left."""
-    with closing(sqlite3.connect(room.folder / "uploads.sqlite3")) as database, database:
+    with closing(sqlite3.connect(workspace.folder / "uploads.sqlite3")) as database, database:
         for table, rows in ROWS.items():
             for row in rows:
                 columns, values = ", ".join(row), ", ".join(f":{name}" for name in row)
                 database.execute(f"INSERT INTO {table} ({columns}) VALUES ({values})", row)  # noqa: S608 -- ours
-    room.spool.mkdir(mode=0o700)
+    workspace.spool.mkdir(mode=0o700)
     for name, content in RECORDED["spool"].items():
         data = bytes.fromhex(content) if name == "digest-key" else content.encode("utf-8", "surrogatepass")
-        (room.spool / name).write_bytes(data)
-    return room
+        (workspace.spool / name).write_bytes(data)
+    return workspace
 
 
 def test_rows_keep_their_format() -> None:
@@ -79,8 +79,8 @@ def test_rows_keep_their_format() -> None:
     assert (len(ROWS["workflow_input"]), len(ROWS["workflow_output"])) == (11, 4)
 
 
-@pytest.mark.parametrize("room", ["sqlite"], indirect=True)
-async def test_jobs_survive_an_upgrade(recorded: Room, shop: Shop) -> None:
+@pytest.mark.parametrize("workspace", ["sqlite"], indirect=True)
+async def test_jobs_survive_an_upgrade(recorded: Workspace, shop: Shop) -> None:
     """Jobs of version 0.1 are listed with their results so far, and a worker finishes them."""
     uploads = recorded.uploads(shop)
     async with uploads.submitter() as submit:
@@ -88,9 +88,9 @@ async def test_jobs_survive_an_upgrade(recorded: Room, shop: Shop) -> None:
         for name, columns in COLUMNS.items():
             so_far = (await jobs[name].info()).progress.columns()
             assert {column: count for column, count in so_far.items() if count} == columns, name
-        stopped = await jobs["stopped.txt"].wait(every=SOON)
+        stopped = await jobs["stopped.txt"].wait(every=POLL_S)
         assert isinstance(stopped.stopped, EndpointClosedError)
-        parts = await jobs["parts.txt"].wait(every=SOON)
+        parts = await jobs["parts.txt"].wait(every=POLL_S)
         assert [(part.first_line, part.keys) for part in parts.chunks if part.fate is Fate.REFUSED] == [
             (4, ("BAD-1",)), (6, ("x\0y",)),
         ]  # fmt: skip
@@ -99,7 +99,7 @@ async def test_jobs_survive_an_upgrade(recorded: Room, shop: Shop) -> None:
         assert (tried.fate, type(tried.error)) == (Fate.UNKNOWN, TransportError)
         await jobs["stopped.txt"].resume()
         async with uploads.worker():
-            reports = {name: await job.wait(every=SOON) for name, job in jobs.items()}
+            reports = {name: await job.wait(every=POLL_S) for name, job in jobs.items()}
         assert {name: (await job.info()).state for name, job in jobs.items()} == dict.fromkeys(COLUMNS, JobState.DONE)
     assert all(map(adds_up, reports.values()))
     assert {name: report.stored for name, report in reports.items() if report.ok} == {
