@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gatepay_async.protocol import errors
-from gatepay_async.protocol.bulk import Attempted, Chunk, ChunkOutcome, Fate, left
+from gatepay_async.protocol.bulk import Attempted, Chunk, ChunkOutcome, Fate, abandoned
 from gatepay_async.protocol.errors import ProtocolError, RefusedError, TransportError
 from gatepay_async.protocol.models import Stored
 from gatepay_async.protocol.progress import Patience, Progress, Resend
@@ -73,7 +73,7 @@ def upload(
                 outcomes.append(verdict)
             else:
                 parts = [*parts, *verdict.parts] if verdict.later else [*verdict.parts, *parts]
-        outcomes += (left(one, error=progress.ended) for one in parts)
+        outcomes += (abandoned(one, error=progress.ended) for one in parts)
     return outcomes, progress, calls, now
 
 
@@ -105,7 +105,7 @@ def test_only_stored_settles_a_doubt() -> None:
         again = Progress(PATIENCE).failed(part(2), first, began=0, now=1)
         assert isinstance(again, Resend)
         assert [each.in_doubt for each in again.parts] == [True] * len(again.parts)
-        assert {left(each, error=lost(sent=False)).fate for each in again.parts} == {Fate.UNKNOWN}
+        assert {abandoned(each, error=lost(sent=False)).fate for each in again.parts} == {Fate.UNKNOWN}
     for first in (lost(sent=False), refusal(errors.DuplicateKeysError), STORAGE):
         again = Progress(PATIENCE).failed(part(2), first, began=0, now=1)
         assert isinstance(again, Resend)
@@ -125,7 +125,7 @@ def test_unknown_outcomes_keep_the_first_error() -> None:
     once_more = Progress(PATIENCE).failed(one, unsent, began=1, now=2)
     assert isinstance(once_more, Resend)
     for reason in (None, unsent, refusal(errors.EndpointClosedError)):
-        rest = left(once_more.parts[0], error=reason)
+        rest = abandoned(once_more.parts[0], error=reason)
         assert (rest.fate, rest.error, rest.attempts) == (Fate.UNKNOWN, doubtful, 8)
 
 

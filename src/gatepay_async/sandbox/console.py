@@ -33,7 +33,7 @@ __all__ = ["PER_PAGE", "Console"]
 
 PER_PAGE = 20
 _SHOP_FIELDS = ("callback_url", "return_url", "expired_url", "token")
-_ORDER_FIELDS = ("product", "number", "pay_type", "out_order_id", "custom")
+_ORDER_FIELDS = ("product", "quantity", "pay_type", "out_order_id", "custom")
 
 
 @frozen(kw_only=True)

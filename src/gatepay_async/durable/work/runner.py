@@ -170,7 +170,7 @@ class Runner:
         except Exception:  # noqa: BLE001 -- a shared folder or a bucket may be unavailable for a while
             return BatchResult(follows=True, unanswered=True)
         if not job.active:
-            return BatchResult([bulk.left(chunk) for chunk in chunks])
+            return BatchResult([bulk.abandoned(chunk) for chunk in chunks])
         begun = bool(chunks) and await self._retry_until_available(self._store.mark_begun, task.id)
         if begun:
             # An earlier attempt at this run ended without a result: any of its card keys may be on the server.
@@ -178,7 +178,7 @@ class Runner:
         # Check this after mark_begun. If somebody cancels the run before the mark is written, the row says that
         # nothing was sent. That must be true.
         if chunks and not await self._is_still_ours(task):
-            return BatchResult([bulk.left(chunk) for chunk in chunks])
+            return BatchResult([bulk.abandoned(chunk) for chunk in chunks])
         sender = BatchSender(
             self._send, task.product_id, may_send, on_sent=self._release_place, accepted=self._accepted
         )
