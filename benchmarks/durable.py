@@ -24,9 +24,9 @@ import anyio
 import anyio.to_thread
 import psutil
 import psycopg
-from durable_room import Room, adds_up, keys_of
 from durable_shop import Shop, serving
 from durable_worker import APPKEY, APPSECRET
+from durable_workspace import Workspace, adds_up, keys_of
 from postgres import Postgres, link_to
 from waiting import until
 
@@ -46,18 +46,18 @@ def said(what: str, found: object, goal: str) -> None:
 
 
 @asynccontextmanager
-async def rooms(kind: str) -> AsyncGenerator[tuple[Room, Postgres | None]]:
-    """An empty room; with PostgreSQL, its server, too."""
+async def workspaces(kind: str) -> AsyncGenerator[tuple[Workspace, Postgres | None]]:
+    """Yield an empty workspace, and with PostgreSQL its server too."""
     with tempfile.TemporaryDirectory(prefix="gatepay-durable-") as name:
         folder = Path(name)
         folder.chmod(0o755)  # noqa: ASYNC240 -- PostgreSQL's user must reach it; nothing else runs
         if kind == "sqlite":
-            yield Room(folder, f"sqlite:///{folder}/uploads.sqlite3"), None
+            yield Workspace(folder, f"sqlite:///{folder}/uploads.sqlite3"), None
             return
         server = Postgres(folder / "postgres")
         server.start()
         try:
-            yield Room(folder, server.url(server.database())), server
+            yield Workspace(folder, server.url(server.database())), server
         finally:
             server.stop()
 
@@ -79,11 +79,11 @@ async def kill(kills: int) -> None:
     for kind in ("sqlite", "postgresql"):
         keys = keys_of(400_000)
         again = 0
-        async with rooms(kind) as (room, _), serving(Shop(latency=0.02)) as shop:  # noqa: SIM117 -- as it reads best
-            async with room.uploads(shop).submitter() as submit:
-                job = await submit.file(room.file(keys), product_id=PRODUCT)
+        async with workspaces(kind) as (workspace, _), serving(Shop(latency=0.02)) as shop:  # noqa: SIM117 -- as it reads best
+            async with workspace.uploads(shop).submitter() as submit:
+                job = await submit.file(workspace.file(keys), product_id=PRODUCT)
                 for number in range(kills):
-                    async with room.process(shop, concurrency=4) as process:
+                    async with workspace.process(shop, concurrency=4) as process:
                         before, calls = dict(shop.sent), sum(shop.sent.values())
                         await anyio.sleep(random.uniform(0, 0.6))  # noqa: S311 -- any moment
                         process.kill()
@@ -95,7 +95,7 @@ async def kill(kills: int) -> None:
                     print(
                         f"  {kind}: kill {number + 1}: {len(shop.stored):,} stored, {repeated} sent again", flush=True
                     )
-                async with room.process(shop, concurrency=4):
+                async with workspace.process(shop, concurrency=4):
                     report = await job.wait(every=0.1)
         assert set(shop.stored) == set(keys)
         assert set(shop.stored.values()) == {1}
@@ -107,15 +107,15 @@ async def kill(kills: int) -> None:
 async def takeover(_: int) -> None:
     """Three workers, one killed: how long until what it had is being sent by others."""
     async with (
-        rooms("postgresql") as (room, _server),
+        workspaces("postgresql") as (workspace, _server),
         serving(Shop(latency=LATENCY)) as shop,
         AsyncExitStack() as stack,
     ):
-        submit = await stack.enter_async_context(room.uploads(shop).submitter())
+        submit = await stack.enter_async_context(workspace.uploads(shop).submitter())
         keys = keys_of(300_000)
-        job = await submit.file(room.file(keys), product_id=PRODUCT)
+        job = await submit.file(workspace.file(keys), product_id=PRODUCT)
         options = {"concurrency": 4, "global_concurrency": 10}
-        workers = [await stack.enter_async_context(room.process(shop, **options)) for _ in range(3)]
+        workers = [await stack.enter_async_context(workspace.process(shop, **options)) for _ in range(3)]
         await until(lambda: len(shop.sent) > WARM)
         holders = await anyio.to_thread.run_sync(_holders, job)
         workers[0].kill()
@@ -140,12 +140,12 @@ def _holders(job: Job) -> set[str | None]:
 async def outages(_: int) -> None:
     """The database restarted under load; the way to it cut for 20 s."""
     keys = keys_of(200_000)
-    async with rooms("postgresql") as (room, server), serving(Shop(latency=LATENCY)) as shop:
+    async with workspaces("postgresql") as (workspace, server), serving(Shop(latency=LATENCY)) as shop:
         assert server is not None
-        async with link_to(server.port) as link, room.uploads(shop).submitter() as submit:
-            far = Room(room.folder, room.database.replace(str(server.port), str(link.port)))
+        async with link_to(server.port) as link, workspace.uploads(shop).submitter() as submit:
+            far = Workspace(workspace.folder, workspace.database.replace(str(server.port), str(link.port)))
             async with far.process(shop, concurrency=4), far.process(shop, concurrency=4):
-                job = await submit.file(room.file(keys), product_id=PRODUCT)
+                job = await submit.file(workspace.file(keys), product_id=PRODUCT)
                 await until(lambda: len(shop.sent) > WARM)
                 await anyio.to_thread.run_sync(lambda: server.stop(at_once=True))
                 await anyio.to_thread.run_sync(server.start)
@@ -169,14 +169,14 @@ async def outages(_: int) -> None:
 
 async def speed(_: int) -> None:
     """A million card keys: one worker of 8 on SQLite, beside a plain upload."""
-    async with fast_server(LATENCY) as shop, rooms("sqlite") as (room, _server):
-        path = room.file(keys_of(1_000_000))
+    async with fast_server(LATENCY) as shop, workspaces("sqlite") as (workspace, _server):
+        path = workspace.file(keys_of(1_000_000))
         async with AsyncGatePay(APPKEY, APPSECRET, base_url=shop.base_url) as gatepay:
             start = time.monotonic()
             with path.open(encoding="utf-8") as file:
                 assert (await gatepay.upload_card_keys(PRODUCT, file, concurrency=8)).ok
             plain = time.monotonic() - start
-        took = await _durable(room, shop, path, workers=1, concurrency=8)
+        took = await _durable(workspace, shop, path, workers=1, concurrency=8)
         said("1,000,000 keys, SQLite, one worker of 8", f"{plain / took:.2f} x of {plain:.1f} s", "0.80 x")
 
 
@@ -184,20 +184,20 @@ async def scaling(_: int) -> None:
     """A million card keys: 1, 2 and 4 workers of 4 on PostgreSQL."""
     found: list[float] = []
     for workers in (1, 2, 4):
-        async with fast_server(LATENCY) as shop, rooms("postgresql") as (room, _server):
-            path = room.file(keys_of(1_000_000))
-            found.append(await _durable(room, shop, path, workers=workers, concurrency=4))
+        async with fast_server(LATENCY) as shop, workspaces("postgresql") as (workspace, _server):
+            path = workspace.file(keys_of(1_000_000))
+            found.append(await _durable(workspace, shop, path, workers=workers, concurrency=4))
         print(f"  {workers} workers: {2000 / found[-1]:.0f} chunks a second", flush=True)
     said("2 workers of 4 beside 1", f"{found[0] / found[1]:.2f} x", "1.8 x")
     said("4 workers of 4 beside 1", f"{found[0] / found[2]:.2f} x", "3.2 x")
 
 
-async def _durable(room: Room, shop: Shop, path: Path, *, workers: int, concurrency: int) -> float:
+async def _durable(workspace: Workspace, shop: Shop, path: Path, *, workers: int, concurrency: int) -> float:
     """Seconds from the first call to the end, the workers being open before."""
     async with AsyncExitStack() as stack:
-        submit = await stack.enter_async_context(room.uploads(shop).submitter())
+        submit = await stack.enter_async_context(workspace.uploads(shop).submitter())
         for _ in range(workers):
-            await stack.enter_async_context(room.process(shop, concurrency=concurrency))
+            await stack.enter_async_context(workspace.process(shop, concurrency=concurrency))
         job = await submit.file(path, product_id=PRODUCT)  # its end is when the first batch can be taken
         start = time.monotonic()
         assert (await job.wait(every=0.2)).ok
@@ -207,16 +207,16 @@ async def _durable(room: Room, shop: Shop, path: Path, *, workers: int, concurre
 async def capacity(_: int) -> None:
     """What PostgreSQL itself does: for a worker that finds nothing, and for a batch."""
     seconds, workers, batches = 10.0, 4, 100
-    async with fast_server(0.0) as shop, rooms("postgresql") as (room, server), AsyncExitStack() as stack:
+    async with fast_server(0.0) as shop, workspaces("postgresql") as (workspace, server), AsyncExitStack() as stack:
         assert server is not None
-        submit = await stack.enter_async_context(room.uploads(shop).submitter())
+        submit = await stack.enter_async_context(workspace.uploads(shop).submitter())
         for _number in range(workers):
-            await stack.enter_async_context(room.process(shop, concurrency=4))
+            await stack.enter_async_context(workspace.process(shop, concurrency=4))
         before = _cpu(server)
         await anyio.sleep(seconds)
         idle = (_cpu(server) - before) / seconds / workers
         before, start = _cpu(server), time.monotonic()
-        job = await submit.file(room.file(keys_of(batches * CHUNKS_PER_BATCH * KEYS_PER_CALL)), product_id=PRODUCT)
+        job = await submit.file(workspace.file(keys_of(batches * CHUNKS_PER_BATCH * KEYS_PER_CALL)), product_id=PRODUCT)
         assert (await job.wait(every=0.2)).ok
         took = time.monotonic() - start
         busy = (_cpu(server) - before - idle * workers * took) / batches
@@ -235,11 +235,11 @@ def _cpu(server: Postgres) -> float:
 
 async def rate(_: int) -> None:
     """Three workers, 50 calls a second together."""
-    async with rooms("postgresql") as (room, _server), serving(Shop()) as shop, AsyncExitStack() as stack:
-        submit = await stack.enter_async_context(room.uploads(shop).submitter())
+    async with workspaces("postgresql") as (workspace, _server), serving(Shop()) as shop, AsyncExitStack() as stack:
+        submit = await stack.enter_async_context(workspace.uploads(shop).submitter())
         for _ in range(3):
-            await stack.enter_async_context(room.process(shop, concurrency=4, rate=(50, 1.0)))
-        job = await submit.file(room.file(keys_of(500_000)), product_id=PRODUCT)
+            await stack.enter_async_context(workspace.process(shop, concurrency=4, rate=(50, 1.0)))
+        job = await submit.file(workspace.file(keys_of(500_000)), product_id=PRODUCT)
         start = time.monotonic()
         assert (await job.wait(every=0.2)).ok
         mean = len(shop.times) / (time.monotonic() - start)
@@ -254,15 +254,15 @@ async def growth(_: int) -> None:
     sizes = {"once": 1, "first": 500, "later": 500}  # batches
     for kind in ("sqlite", "postgresql"):
         grown: dict[str, int] = {}
-        async with fast_server(0.0) as shop, rooms(kind) as (room, server):  # noqa: SIM117 -- as above
-            async with room.uploads(shop).submitter() as submit, room.process(shop, concurrency=8):
+        async with fast_server(0.0) as shop, workspaces(kind) as (workspace, server):  # noqa: SIM117 -- as above
+            async with workspace.uploads(shop).submitter() as submit, workspace.process(shop, concurrency=8):
                 for mark, batches in sizes.items():
-                    before = await anyio.to_thread.run_sync(_size, room, server)
+                    before = await anyio.to_thread.run_sync(_size, workspace, server)
                     job = await submit.file(
-                        room.file(keys_of(batches * CHUNKS_PER_BATCH * KEYS_PER_CALL, mark)), product_id=PRODUCT
+                        workspace.file(keys_of(batches * CHUNKS_PER_BATCH * KEYS_PER_CALL, mark)), product_id=PRODUCT
                     )
                     assert (await job.wait(every=0.5)).ok
-                    grown[mark] = (await anyio.to_thread.run_sync(_size, room, server) - before) // batches
+                    grown[mark] = (await anyio.to_thread.run_sync(_size, workspace, server) - before) // batches
                 for job in await submit.jobs():
                     await job.delete()
                 left = len(await submit.jobs())
@@ -273,13 +273,13 @@ async def growth(_: int) -> None:
         )
 
 
-def _size(room: Room, server: Postgres | None) -> int:
+def _size(workspace: Workspace, server: Postgres | None) -> int:
     if server is None:
-        with sqlite3.connect(room.folder / "uploads.sqlite3") as database:
+        with sqlite3.connect(workspace.folder / "uploads.sqlite3") as database:
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         database.close()
-        return (room.folder / "uploads.sqlite3").stat().st_size
-    with psycopg.connect(room.database, autocommit=True) as connection:
+        return (workspace.folder / "uploads.sqlite3").stat().st_size
+    with psycopg.connect(workspace.database, autocommit=True) as connection:
         connection.execute("VACUUM")
         found = connection.execute("SELECT pg_database_size(current_database())").fetchone()
         assert found is not None

@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import define, field
 
-from gatepay_async.protocol.auto_concurrency import Attempt, AutoConcurrency, End
+from gatepay_async.protocol.auto_concurrency import Attempt, AttemptEnd, AutoConcurrency
 
 CLIENT_CPU_S = 0.0004  # CPU time of a call in the client, which sends calls one after the other
 
@@ -34,10 +34,10 @@ class Server:
     _in_flight: int = 0
     _busy_until: list[float] = field(factory=list[float])
 
-    def take(self, now: float, chance: random.Random) -> tuple[float, End]:
+    def take(self, now: float, chance: random.Random) -> tuple[float, AttemptEnd]:
         """Start a call. Return when its reply is sent, and which reply it is."""
         if self._in_flight >= self.most(now):
-            return now + 0.001, End.REFUSED
+            return now + 0.001, AttemptEnd.REFUSED
         self._in_flight += 1
         work = self.latency(chance, now, self._in_flight)
         workers, start = self.workers(now), now
@@ -47,7 +47,7 @@ class Server:
                 start = self._busy_until[-workers]
             self._busy_until.append(start + work)
         until = self.stalls[1] if self.stalls[0] <= start + work <= self.stalls[1] else start + work
-        return until, End.ANSWERED
+        return until, AttemptEnd.ANSWERED
 
     def answered(self) -> None:
         """Note that a reply was sent."""
@@ -63,7 +63,7 @@ class FixedLimit:
     def began(self, _: float) -> Attempt:
         return Attempt(0, 0, 0)
 
-    def ended(self, attempt: Attempt, end: End, now: float) -> None:
+    def ended(self, attempt: Attempt, end: AttemptEnd, now: float) -> None:
         """Do nothing."""
 
 
@@ -114,7 +114,7 @@ def simulate(
             attempt, end, number = details
             limit.ended(attempt, end, max(now, sending_until))
             limits.append(limit.limit)
-            if end is End.ANSWERED:
+            if end is AttemptEnd.ANSWERED:
                 server.answered()
                 taken -= 1
             else:

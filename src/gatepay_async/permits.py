@@ -7,9 +7,9 @@ from collections import deque
 import anyio
 import anyio.lowlevel
 
-from gatepay_async.protocol.auto_concurrency import AutoConcurrency, End
+from gatepay_async.protocol.auto_concurrency import AttemptEnd, AutoConcurrency
 from gatepay_async.protocol.errors import ProtocolError, RefusedError, TransportError
-from gatepay_async.protocol.observing import Ended
+from gatepay_async.protocol.observing import EndAttempt
 from gatepay_async.protocol.raw import Outgoing
 
 _TOO_MANY = frozenset({429, 503})
@@ -50,11 +50,11 @@ class AutoPermits:
         self._taken -= 1
         self._admit()
 
-    def observe(self, call: Outgoing, attempt: int, /) -> Ended:  # noqa: ARG002 -- as Observer has it
+    def observe(self, call: Outgoing, attempt: int, /) -> EndAttempt:  # noqa: ARG002 -- as Observer has it
         """Adjust the size to the result of an attempt. This is an ``Observer``."""
         begun = self._auto.began(anyio.current_time())
 
-        def ended(error: BaseException | None, http_status: int | None) -> None:  # noqa: ARG001 -- as Ended has it
+        def ended(error: BaseException | None, http_status: int | None) -> None:  # noqa: ARG001 -- as EndAttempt has it
             self._auto.ended(begun, _end_of(error), anyio.current_time())
             self._admit()
 
@@ -66,9 +66,9 @@ class AutoPermits:
             self._waiting.popleft().set()
 
 
-def _end_of(error: BaseException | None) -> End:
+def _end_of(error: BaseException | None) -> AttemptEnd:
     if error is None or isinstance(error, RefusedError):
-        return End.ANSWERED
+        return AttemptEnd.ANSWERED
     if isinstance(error, ProtocolError) and error.http_status in _TOO_MANY:
-        return End.REFUSED
-    return End.UNANSWERED if isinstance(error, TransportError) else End.OTHER
+        return AttemptEnd.REFUSED
+    return AttemptEnd.UNANSWERED if isinstance(error, TransportError) else AttemptEnd.OTHER

@@ -103,7 +103,7 @@ class PartSender:
             outcome = self._progress.answered(part, answer, now=anyio.current_time())
         except InvalidRequestError as error:
             self.end_with(error)
-            outcome = bulk.left(part, error=error)
+            outcome = bulk.abandoned(part, error=error)
         except bulk.ATTEMPTED as error:
             jitter = random.random()  # noqa: S311 -- spreads calls, guards nothing
             now, others = anyio.current_time(), self._in_flight

@@ -115,8 +115,8 @@ def _order_id_text(out_order_id: str, order_id: int | None) -> str:
 
 
 def _amount_text(name: str, value: Decimal | int | str) -> str:
-    # amount_of() refuses floats, which are not exact.
-    return f"{money.amount_of(name, Decimal(value) if type(value) is int else value):f}"
+    # parse_amount() refuses floats, which are not exact.
+    return f"{money.parse_amount(name, Decimal(value) if type(value) is int else value):f}"
 
 
 def _pay_type_text(value: PayType | str) -> str:

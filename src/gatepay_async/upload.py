@@ -151,7 +151,7 @@ class _Upload:
             self._record_not_sent(rest)
 
     def _record_not_sent(self, chunk: Chunk) -> None:
-        self._ledger.add(self._progress.left(chunk))
+        self._ledger.add(self._progress.abandoned(chunk))
 
     def _close_deduplicator(self) -> None:
         if not self._deduplicator.fits_in_memory(LINES_PER_BATCH):

@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 import pytest
-from durable_room import SOON, look_often
+from durable_workspace import POLL_S, look_often
 
 from gatepay_async.cli import output, queue
 from gatepay_async.cli.commands import keys_durable, uploads, uploads_work
@@ -29,7 +29,7 @@ EXAMPLES = 89  # card keys that the sandbox's product 8 has from the start
 def small_and_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two chunks are a batch, and what is looked at once a second is looked at more often."""
     monkeypatch.setattr(batches, "CHUNKS_PER_BATCH", 2)
-    monkeypatch.setattr(uploads_work, "_POLL_INTERVAL_S", SOON)
+    monkeypatch.setattr(uploads_work, "_POLL_INTERVAL_S", POLL_S)
     look_often(monkeypatch)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from durable_room import SOON, look_often
+from durable_workspace import POLL_S, look_often
 from waiting import until
 
 from gatepay_async.cli import health
@@ -146,7 +146,7 @@ def test_addresses(gatepay: Any) -> None:
         "10.0.0.1:3": ("10.0.0.1", 3),
     }
     for written, expected in read.items():
-        address = Address.of(written)
+        address = Address.parse(written)
         assert (address.host, address.port) == expected
     for wrong in ("", ":1", "x", "x:1", "1.2.3.4", "1.2.3.4:", "1.2.3.4:65536", "::1:x", "[::1]", "-1"):
         it = gatepay("uploads", "work", f"--health={wrong}")
@@ -197,7 +197,7 @@ def test_a_worker(
 ) -> None:
     """A worker is ready once it is open, and counts what it does; nothing of its shop is in the metrics."""
     look_often(monkeypatch)
-    monkeypatch.setattr(uploads_work, "_COUNT_INTERVAL_S", SOON)
+    monkeypatch.setattr(uploads_work, "_COUNT_INTERVAL_S", POLL_S)
     keys = tmp_path / "CANARY.txt"
     keys.write_text("".join(f"CANARY-{number:06d}\n" for number in range(2500)))
     assert gatepay("keys", "upload", keys, "-p", 8, "--no-wait").status == 0

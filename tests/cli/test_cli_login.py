@@ -231,7 +231,7 @@ def test_a_keyring_that_hangs(login: Any, ring: Ring, monkeypatch: pytest.Monkey
     """A keyring that never answers is waited for so long, and no longer; meanwhile the user is told."""
     gone = threading.Event()
     monkeypatch.setattr(keyrings, "_HINT_AFTER_S", 0.01)
-    monkeypatch.setattr(keyrings, "_LONGEST_S", 0.01)
+    monkeypatch.setattr(keyrings, "_TIMEOUT_S", 0.01)
 
     def hang(*_: object) -> bool:
         return gone.wait(20)

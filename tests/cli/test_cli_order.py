@@ -11,7 +11,7 @@ from servers import free_port
 
 from gatepay_async import AsyncGatePay, OrderStatus, ProtocolError
 from gatepay_async.cli.commands import order, pay
-from gatepay_async.protocol.money import amount_of
+from gatepay_async.protocol.money import parse_amount
 from gatepay_async.sandbox import Sandbox
 
 pytestmark = pytest.mark.sockets
@@ -102,7 +102,7 @@ def test_waiting(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch, f
         state = left.pop(0)
         if not state:
             raise ProtocolError(endpoint="order/check", http_status=502, problem="is no complete JSON")
-        return OrderStatus(1, "x", amount_of("price", "1"), "alipay", state)
+        return OrderStatus(1, "x", parse_amount("price", "1"), "alipay", state)
 
     monkeypatch.setattr(AsyncGatePay, "check_order", check)
     run = gatepay("order", "T-1001-X", "--wait", "--json")

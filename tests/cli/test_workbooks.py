@@ -14,7 +14,7 @@ from merchant_files import workbook
 from raw_workbooks import raw_workbook, relationships, rows_of
 
 from gatepay_async.cli import checking, sources
-from gatepay_async.cli.files import alike, cells, number_formats, parts, workbooks
+from gatepay_async.cli.files import cells, number_formats, parts, uniform_rows, workbooks
 from gatepay_async.cli.files.reading import Reading
 from gatepay_async.cli.status import HaltError
 
@@ -107,10 +107,10 @@ def test_number_formats() -> None:
         ('0;0;0;"SN"@', 1, 0, 0), ("[DBNum1]0", 0, 0, 1), ("[>100]0", 0, 0, 1), ("[$¥-804]0", 0, 0, 1),
         ("*-0", 0, 0, 1), ('""@', 1, 1, 1), ("\\A0", 0, 0, 1), ("# ?/?", 0, 0, 1), ("", 0, 0, 1),
     ):  # fmt: skip
-        found = number_formats.shown_by(170, code)
+        found = number_formats.shown_unchanged(170, code)
         assert (found.number, found.zero, found.text) == (bool(number), bool(zero), bool(text)), code
     for number, plain in ((0, True), (1, True), (49, True), (2, False), (3, False), (14, False), (31, False)):
-        found = number_formats.shown_by(number, None)
+        found = number_formats.shown_unchanged(number, None)
         assert (found.number, found.zero, found.text) == (plain, plain, True), number
 
 
@@ -241,7 +241,7 @@ def test_packages(tmp_path: Path) -> None:
         assert "SECRET" not in said
 
 
-def test_rows_that_are_alike() -> None:
+def test_uniform_rows() -> None:
     """Rows are read together only if their addresses, their attributes and their cells are the same."""
 
     def rows(*each: tuple[int, str]) -> bytes:
@@ -250,11 +250,11 @@ def test_rows_that_are_alike() -> None:
     def cell(number: int, value: str, style: int = 1) -> str:
         return f'<c r="B{number}" s="{style}" t="s"><v>{value}</v></c>'
 
-    assert alike.find_alike(rows((9, cell(9, "70")), (10, cell(10, "8")))) == alike.AlikeRows(
+    assert uniform_rows.find_uniform_rows(rows((9, cell(9, "70")), (10, cell(10, "8")))) == uniform_rows.UniformRows(
         9, 2, b' spans="1:2"', [(b"B", b' s="1" t="s"', (b"70", b"8"))]
     )
     two = rows(*((number, f'<c r="A{number}"><v>1</v></c>{cell(number, "5")}') for number in range(1, 100)))
-    found = alike.find_alike(two)
+    found = uniform_rows.find_uniform_rows(two)
     assert found is not None
     assert [(letters, len(values)) for letters, _, values in found.columns] == [(b"A", 99), (b"B", 99)]
     for piece in (
@@ -269,7 +269,7 @@ def test_rows_that_are_alike() -> None:
         rows((1, cell(1, "x"))),
         b"",
     ):
-        assert alike.find_alike(piece) is None, piece
+        assert uniform_rows.find_uniform_rows(piece) is None, piece
 
 
 def test_cells_that_are_out_of_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

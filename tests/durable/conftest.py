@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from durable_room import Room, look_often
 from durable_shop import Shop, serving
+from durable_workspace import Workspace, look_often
 from postgres import Postgres, programs
 from shared_postgres import SharedPostgres, shared
 
@@ -92,22 +92,22 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(params=BOTH)
-def room(request: pytest.FixtureRequest, tmp_path: Path) -> Room:
+def workspace(request: pytest.FixtureRequest, tmp_path: Path) -> Workspace:
     """Where durable uploads are queued, on either database; its tables have been made."""
     if request.param == "sqlite":
         shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "uploads.sqlite3")
-        return Room(tmp_path, f"sqlite:///{tmp_path}/uploads.sqlite3", tmp_path)
+        return Workspace(tmp_path, f"sqlite:///{tmp_path}/uploads.sqlite3", tmp_path)
     server = request.getfixturevalue("postgres")
-    return Room(tmp_path, server.url(server.ready_database()))
+    return Workspace(tmp_path, server.url(server.ready_database()))
 
 
 @pytest.fixture(params=BOTH)
-def new_room(request: pytest.FixtureRequest, tmp_path: Path) -> Room:
+def new_room(request: pytest.FixtureRequest, tmp_path: Path) -> Workspace:
     """The same, but nobody has used the database before."""
     if request.param == "sqlite":
-        return Room(tmp_path, f"sqlite:///{tmp_path}/uploads.sqlite3", tmp_path)
+        return Workspace(tmp_path, f"sqlite:///{tmp_path}/uploads.sqlite3", tmp_path)
     server = request.getfixturevalue("postgres")
-    return Room(tmp_path, server.url(server.new_database()))
+    return Workspace(tmp_path, server.url(server.new_database()))
 
 
 @pytest.fixture

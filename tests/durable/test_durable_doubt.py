@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from durable_room import PRODUCT, SOON, Room, adds_up, keys_of
 from durable_shop import Shop
+from durable_workspace import POLL_S, PRODUCT, Workspace, adds_up, keys_of
 
 from gatepay_async import AlreadyStoredError, EmptyContentError, StorageFailedError, TransportError
 from gatepay_async.durable.records import results
@@ -149,17 +149,17 @@ def test_rows_of_the_version_before() -> None:
     assert JobManifest.from_row(OLD_FACTS).invisible == ()
 
 
-async def test_a_run_that_was_taken_away(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_run_that_was_taken_away(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a worker has begun to send and never told of may be on the server: unknown, though nobody can be reached."""
-    monkeypatch.setattr(runner, "MAX_BACKOFF_S", SOON)
+    monkeypatch.setattr(runner, "MAX_BACKOFF_S", POLL_S)
     monkeypatch.setattr(runner, "MAX_UNANSWERED_RUNS", 0)
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
-        job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
+        job = await submit.file(workspace.file(keys_of(600)), product_id=PRODUCT)
         assert not job._store.mark_begun(f"{job.id}.0.0")  # what a worker does that is killed then
         async with uploads.worker():
             monkeypatch.setattr("gatepay_async.sending.KaCreate", nobody)
-            report = await job.wait(every=SOON)
+            report = await job.wait(every=POLL_S)
     assert (report.unknown, report.not_sent) == (600, 0)
     assert adds_up(report)
 
@@ -182,10 +182,10 @@ def nobody(*_: object) -> KaCreate:
     raise failing(sent=False)
 
 
-async def test_invisible_characters_are_in_the_report(room: Room, shop: Shop) -> None:
+async def test_invisible_characters_are_in_the_report(workspace: Workspace, shop: Shop) -> None:
     """The report of a job lists the lines whose card key contains an invisible character, as any report does."""
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
-        job = await submit.file(room.file(["A", "\u200bB\u200b", "C\u200bD"]), product_id=PRODUCT)
-        report = await job.wait(every=SOON)
+        job = await submit.file(workspace.file(["A", "\u200bB\u200b", "C\u200bD"]), product_id=PRODUCT)
+        report = await job.wait(every=POLL_S)
     assert (report.stored, report.invisible) == (3, (3,))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import obstore
 import pytest
-from durable_room import PRODUCT, SOON, Room, adds_up, keys_of
 from durable_shop import Shop
+from durable_workspace import POLL_S, PRODUCT, Workspace, adds_up, keys_of
 from obstore.exceptions import GenericError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, S3Store
 
@@ -42,16 +42,18 @@ def store(server: str, tmp_path: Path) -> S3Store:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("room", ["sqlite"], indirect=True)
-async def test_through_a_bucket(room: Room, shop: Shop, store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("workspace", ["sqlite"], indirect=True)
+async def test_through_a_bucket(
+    workspace: Workspace, shop: Shop, store: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Card keys come from a bucket, read by ranges, wait in a bucket, and go from there when all are on the server."""
     monkeypatch.setattr(objects, "_READ_BYTES", 1000)
     obstore.put(store, "input/keys.txt", "".join(f"{key}\n" for key in keys_of(1200)).encode())
     spool = ObjectSpool(store, prefix="waiting/")
-    uploads = room.uploads(shop, spool=spool)
+    uploads = workspace.uploads(shop, spool=spool)
     async with uploads.submitter() as submit, uploads.worker():
         job = await submit.file(StoredObject(store, "input/keys.txt"), product_id=PRODUCT)
-        report = await job.wait(every=SOON)
+        report = await job.wait(every=POLL_S)
         assert (await job.info()).name == "input/keys.txt"
     assert (report.stored, report.ok) == (1200, True)
     assert adds_up(report)

@@ -17,7 +17,7 @@ import anyio
 import pytest
 import sqlalchemy as sa
 from attrs import evolve
-from durable_room import Room
+from durable_workspace import Workspace
 from hypothesis import given
 from hypothesis import strategies as st
 from tables import rows
@@ -239,9 +239,9 @@ async def test_held() -> None:
 
 
 @pytest.fixture
-def kept(room: Room) -> Iterator[tuple[Database, sa.Engine]]:
+def kept(workspace: Workspace) -> Iterator[tuple[Database, sa.Engine]]:
     """A database, with an engine."""
-    database = Database(room.database)
+    database = Database(workspace.database)
     engine = database.engine(connections=8)
     yield database, engine
     engine.dispose()
@@ -263,12 +263,12 @@ def test_presence(kept: tuple[Database, sa.Engine]) -> None:
     assert not two.acquire("one")
     assert two.acquire("two")
     assert other.acquire("one")
-    assert one.count_and_dead({"one", "two", "three"}) == (2, {"three"})
-    assert other.count_and_dead({"one", "two"}) == (1, {"two"})
+    assert one.check_workers({"one", "two", "three"}) == (2, {"three"})
+    assert other.check_workers({"one", "two"}) == (1, {"two"})
     two.release()
     two.release()
     assert not two.is_held()
-    assert one.count_and_dead({"one", "two"}) == (1, {"two"})
+    assert one.check_workers({"one", "two"}) == (1, {"two"})
     one.release()
     other.release()
 
@@ -280,7 +280,7 @@ def test_gone_at_once(kept: tuple[Database, sa.Engine], monkeypatch: pytest.Monk
     assert one.acquire("one")
     monkeypatch.setattr(sa.Connection, "invalidate", lambda _: None)
     one.release()
-    assert two.count_and_dead({"one"}) == (0, {"one"})
+    assert two.check_workers({"one"}) == (0, {"one"})
     assert two.acquire("one")
     two.release()
 
@@ -297,7 +297,7 @@ def test_alone(kept: tuple[Database, sa.Engine]) -> None:
         assert third
 
 
-def test_the_lock_is_lost(room: Room, kept: tuple[Database, sa.Engine]) -> None:
+def test_the_lock_is_lost(workspace: Workspace, kept: tuple[Database, sa.Engine]) -> None:
     """Who has lost the connection that says that it is there knows it, and can come back."""
     database, engine = kept
     if database.is_sqlite:
@@ -330,7 +330,7 @@ def test_cleared_away_under_its_hands(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(worker_locks, "_lock_file", locked)
     one = worker_locks.FileWorkerLocks(tmp_path / "db", "a")
     assert one.acquire("one")
-    assert one.count_and_dead({"one"}) == (1, set())
+    assert one.check_workers({"one"}) == (1, set())
     one.release()
     monkeypatch.setattr(worker_locks, "MAX_LOCK_TRIES", 0)
     assert not one.acquire("one")
@@ -343,7 +343,7 @@ def test_what_the_dead_leave(tmp_path: Path) -> None:
     assert one._lock is not None
     one._lock.close()  # as the system does when it dies
     assert len(list(tmp_path.glob("*.worker"))) == 1
-    assert two.count_and_dead({"one"}) == (0, {"one"})
+    assert two.check_workers({"one"}) == (0, {"one"})
     assert not list(tmp_path.glob("*.worker"))
     worker_locks._unlink(tmp_path)
 
@@ -395,9 +395,9 @@ def test_a_new_database_is_its_owners(tmp_path: Path) -> None:
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640
 
 
-def test_given_back_late(room: Room) -> None:
+def test_given_back_late(workspace: Workspace) -> None:
     """A connection that a thread gives back after the end is closed, and not left to be collected."""
-    engine = Database(room.database).engine(connections=2)
+    engine = Database(workspace.database).engine(connections=2)
     late = engine.connect()
     with engine.connect():
         pass
@@ -424,19 +424,19 @@ def test_the_clock_of_an_old_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    ("room", "missing", "extra"),
+    ("module", "missing", "extra"),
     [
         ("gatepay_async.durable", "dbos", "durable"),
         ("gatepay_async.durable", "gatepay_async.durable.storage.job_store", ""),
         ("gatepay_async.durable.objects", "obstore", "s3"),
     ],
 )
-def test_without_the_extra(room: str, missing: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without what the extra brings, the room says how to install it; a module of our own is another matter."""
-    for name in [name for name in sys.modules if name.startswith(room)]:
+def test_without_the_extra(module: str, missing: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the extra is missing, the error says how to install it. If a module of our own is missing, it does not."""
+    for name in [name for name in sys.modules if name.startswith(module)]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ModuleNotFoundError) as caught:
-        importlib.import_module(room)
+        importlib.import_module(module)
     assert caught.value.name == missing
     assert (f"pip install 'gatepay-async[{extra}]'" in str(caught.value)) == bool(extra)

@@ -8,15 +8,15 @@ import anyio
 import pytest
 from anyio import from_thread
 from attrs import define, evolve, field
-from durable_room import PRODUCT, SOON, Room, keys_of
 from durable_shop import Shop, serving
+from durable_workspace import POLL_S, PRODUCT, Workspace, keys_of
 from waiting import until, wait_until
 
 from gatepay_async.durable import DurableError, DurableUploads, FolderSpool, JobState, QueueUnavailableError, worker
 from gatepay_async.durable.jobs import Job
 from gatepay_async.durable.records import batches as batches_room
 from gatepay_async.durable.records.results import BatchResult
-from gatepay_async.durable.records.rows import BatchRow, Task, batch_id
+from gatepay_async.durable.records.rows import BatchTask, RunRow, run_id
 from gatepay_async.durable.submitter import Submitter
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]
@@ -24,36 +24,36 @@ pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 STOP, GO_ON = 19, 18  # signals; SIGSTOP and SIGCONT
 
 
-async def runs(job: Job, turns: int = 3) -> dict[int, BatchRow]:
-    """The runs of the first batch of *job*, by their turn."""
-    names = [batch_id(job.id, 0, turn) for turn in range(turns)]
+async def runs(job: Job, count: int = 3) -> dict[int, RunRow]:
+    """The runs of the first batch of *job*, by number."""
+    names = [run_id(job.id, 0, run_number) for run_number in range(count)]
     rows = await anyio.to_thread.run_sync(job._store.batches, names)
-    return {row.task.turn: row for row in rows.values()}
+    return {row.task.run_number: row for row in rows.values()}
 
 
 async def queue_again(job: Job) -> None:
     """Queue the second run of the only batch of *job*, as a worker does that has lost the first one and can't know."""
     first = (await runs(job))[0]
-    await anyio.to_thread.run_sync(job._store.enqueue_run, evolve(first.task, turn=1))
+    await anyio.to_thread.run_sync(job._store.enqueue_run, evolve(first.task, run_number=1))
 
 
-async def test_a_run_that_nothing_is_left_for(room: Room, shop: Shop) -> None:
+async def test_a_run_that_nothing_is_left_for(workspace: Workspace, shop: Shop) -> None:
     """A run of a batch that another one has settled sends nothing, and misses no card keys that are gone by then."""
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
-        job = await submit.file(room.file(keys_of(1000)), product_id=PRODUCT)
-        assert (await job.wait(every=SOON)).ok
+        job = await submit.file(workspace.file(keys_of(1000)), product_id=PRODUCT)
+        assert (await job.wait(every=POLL_S)).ok
         await queue_again(job)
         while (await runs(job))[1].open:
-            await anyio.sleep(SOON)
+            await anyio.sleep(POLL_S)
         assert (await job.info()).state is JobState.DONE
     assert set(shop.sent.values()) == {1}
 
 
-async def test_taken_and_taken_again(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_taken_and_taken_again(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two runs of one name in one worker the earlier one has lost it; what it leaves is the later one's."""
     shop.latency = 0.3
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     taken, lost = anyio.Event(), anyio.Event()
     async with uploads.submitter() as submit, uploads.worker() as it:
         runner, run = it._runner, it._runner._send_batch
@@ -65,24 +65,24 @@ async def test_taken_and_taken_again(room: Room, shop: Shop, monkeypatch: pytest
             return BatchResult(follows=True)
 
         monkeypatch.setattr(runner, "_send_batch", first)
-        job = await submit.file(room.file(keys_of(1000)), product_id=PRODUCT)
+        job = await submit.file(workspace.file(keys_of(1000)), product_id=PRODUCT)
         await taken.wait()
-        await anyio.to_thread.run_sync(job._store.requeue, [batch_id(job.id, 0, 0)])
+        await anyio.to_thread.run_sync(job._store.requeue, [run_id(job.id, 0, 0)])
         await until(lambda: shop.in_flight == 1)
         lost.set()
-        report = await job.wait(every=SOON)
+        report = await job.wait(every=POLL_S)
         assert list(await runs(job)) == [0]
         await until(lambda: not runner._latest)
     assert (report.stored, report.ok, set(shop.sent.values())) == (1000, True, {1})
 
 
-async def test_all_of_it_is_forgotten(room: Room, shop: Shop) -> None:
+async def test_all_of_it_is_forgotten(workspace: Workspace, shop: Shop) -> None:
     """delete() removes also a run that nobody asks for; it would speak for the same input, submitted anew."""
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
-        job = await submit.file(room.file(keys_of(1000)), product_id=PRODUCT)
+        job = await submit.file(workspace.file(keys_of(1000)), product_id=PRODUCT)
         async with uploads.worker():
-            await job.wait(every=SOON)
+            await job.wait(every=POLL_S)
         await queue_again(job)
         await job.delete()
         assert await runs(job) == {}
@@ -99,18 +99,18 @@ class Held(Shop):
             await self.told.pop(0).wait()
 
 
-async def test_cancelled_just_as_it_is_taken(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cancelled_just_as_it_is_taken(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch taken between the two statements of a cancellation, by a worker at the job, is `not_sent`."""
     monkeypatch.setattr(batches_room, "CHUNKS_PER_BATCH", 1)
     monkeypatch.setattr(worker, "HOUSEKEEPING_INTERVAL_S", 60)
     first, second, cancelled = anyio.Event(), anyio.Event(), anyio.Event()
     async with serving(Held(told=[first, second])) as shop:
-        uploads = room.uploads(shop)
+        uploads = workspace.uploads(shop)
         async with uploads.submitter() as submit, uploads.worker(concurrency=2) as it:
             run = it._runner.run
             client = submit._store._client
             cancel = client.cancel_workflows
-            job = await submit.file(room.file(keys_of(1500)), product_id=PRODUCT)
+            job = await submit.file(workspace.file(keys_of(1500)), product_id=PRODUCT)
             [free] = [await free_one(shop, job)]
 
             def late(names: list[str]) -> None:
@@ -120,7 +120,7 @@ async def test_cancelled_just_as_it_is_taken(room: Room, monkeypatch: pytest.Mon
                 cancel(names)
                 from_thread.run_sync(cancelled.set)
 
-            async def after_that(task: Task, *, late: bool) -> dict[str, Any]:
+            async def after_that(task: BatchTask, *, late: bool) -> dict[str, Any]:
                 await cancelled.wait()
                 return await run(task, late=late)
 
@@ -129,18 +129,18 @@ async def test_cancelled_just_as_it_is_taken(room: Room, monkeypatch: pytest.Mon
             await job.cancel()
             second.set()
             while (await job.info()).state is JobState.WORKING:
-                await anyio.sleep(SOON)
+                await anyio.sleep(POLL_S)
             assert (sum(shop.sent.values()), shop.in_flight) == (2, 0)
-            before = await job.wait(every=SOON)
+            before = await job.wait(every=POLL_S)
             assert (before.stored, before.not_sent, before.unknown) == (1000, 500, 0)
             await job.resume()
-            report = await job.wait(every=SOON)
+            report = await job.wait(every=POLL_S)
     assert (report.stored, report.ok, set(shop.sent.values())) == (1500, True, {1})
 
 
-async def test_cancelled_just_as_it_begins(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cancelled_just_as_it_begins(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that is cancelled before its first call, by whomever, makes none: others may count on that by then."""
-    async with room.uploads(shop).submitter() as submit, room.uploads(shop).worker() as it:
+    async with workspace.uploads(shop).submitter() as submit, workspace.uploads(shop).worker() as it:
         begin, ended = it._store.mark_begun, anyio.Event()
 
         def late(name: str) -> bool:
@@ -149,7 +149,7 @@ async def test_cancelled_just_as_it_begins(room: Room, shop: Shop, monkeypatch: 
             return begin(name)
 
         monkeypatch.setattr(it._store, "mark_begun", late)
-        await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
+        await submit.file(workspace.file(keys_of(600)), product_id=PRODUCT)
         await ended.wait()
         await until(lambda: not it._runner.busy)
     assert not shop.sent
@@ -158,42 +158,44 @@ async def test_cancelled_just_as_it_begins(room: Room, shop: Shop, monkeypatch: 
 async def free_one(shop: Shop, job: Job) -> str:
     """The batch of three that is queued still, while the two others are sent."""
     await until(lambda: shop.in_flight == 2)
-    names = [batch_id(job.id, number, 0) for number in range(3)]
+    names = [run_id(job.id, number, 0) for number in range(3)]
     rows = await anyio.to_thread.run_sync(job._store.batches, names)
     [free] = [name for name in names if rows[name].queued]
     return free
 
 
-async def test_submitted_again_just_as_it_ends(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_submitted_again_just_as_it_ends(
+    workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is put aside when the last of it has just been stored doesn't stay."""
     shop.latency = 0.3
-    uploads = room.uploads(shop)
-    path = room.file(keys_of(600))
+    uploads = workspace.uploads(shop)
+    path = workspace.file(keys_of(600))
     async with uploads.submitter() as submit, uploads.worker():
         await submit.file(path, product_id=PRODUCT)
         await until(lambda: shop.in_flight)
         put = submit._spool.put
 
         async def late(name: str, file: BinaryIO) -> None:
-            await until(lambda: not list(room.spool.glob("*.keys")))
+            await until(lambda: not list(workspace.spool.glob("*.keys")))
             await put(name, file)
-            assert list(room.spool.glob("*.keys"))
+            assert list(workspace.spool.glob("*.keys"))
 
         monkeypatch.setattr(submit._spool, "put", late)
         await submit.file(path, product_id=PRODUCT)
-        assert not list(room.spool.glob("*.keys"))
+        assert not list(workspace.spool.glob("*.keys"))
 
 
-@pytest.mark.parametrize("room", ["sqlite"], indirect=True)
-async def test_left_by_the_dead(room: Room, shop: Shop) -> None:
+@pytest.mark.parametrize("workspace", ["sqlite"], indirect=True)
+async def test_left_by_the_dead(workspace: Workspace, shop: Shop) -> None:
     """Card keys that a worker left which was killed just before it deleted them are deleted by the next one."""
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
-        job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
-        [kept] = room.spool.glob("*.keys")
+        job = await submit.file(workspace.file(keys_of(600)), product_id=PRODUCT)
+        [kept] = workspace.spool.glob("*.keys")
         content = kept.read_bytes()
         async with uploads.worker():
-            await job.wait(every=SOON)
+            await job.wait(every=POLL_S)
         kept.write_bytes(content)
         async with uploads.worker():
             await until(lambda: not kept.exists())
@@ -211,19 +213,19 @@ class Stubborn(FolderSpool):
         await super().delete(name)
 
 
-@pytest.mark.parametrize("room", ["sqlite"], indirect=True)
-async def test_one_that_cannot_be_deleted(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("workspace", ["sqlite"], indirect=True)
+async def test_one_that_cannot_be_deleted(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that can't be deleted doesn't keep those of other jobs from being deleted."""
-    monkeypatch.setattr(worker, "HOUSEKEEPING_INTERVAL_S", SOON)
-    spool = Stubborn(room.spool)
-    uploads = room.uploads(shop, spool=spool)
+    monkeypatch.setattr(worker, "HOUSEKEEPING_INTERVAL_S", POLL_S)
+    spool = Stubborn(workspace.spool)
+    uploads = workspace.uploads(shop, spool=spool)
     async with uploads.submitter() as submit:
-        one = await submit.file(room.file(keys_of(10)), product_id=PRODUCT)
+        one = await submit.file(workspace.file(keys_of(10)), product_id=PRODUCT)
         spool.kept = batches_room.spool_name(one.id)
         async with uploads.worker() as it:
             await until(lambda: one.id in it._jobs_to_tidy)
-            two = await submit.file(room.file(keys_of(20)), product_id=PRODUCT)
-            await until(lambda: [path.name for path in room.spool.glob("*.keys")] == [spool.kept])
+            two = await submit.file(workspace.file(keys_of(20)), product_id=PRODUCT)
+            await until(lambda: [path.name for path in workspace.spool.glob("*.keys")] == [spool.kept])
             assert (await two.info()).state is JobState.DONE
 
 
@@ -246,8 +248,8 @@ async def test_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert {path.name for path in (tmp_path / "spool").iterdir()} == {"digest-key", "job.keys"}
 
 
-@pytest.mark.parametrize("room", ["sqlite"], indirect=True)
-async def test_a_name_that_is_no_text(room: Room, shop: Shop) -> None:
+@pytest.mark.parametrize("workspace", ["sqlite"], indirect=True)
+async def test_a_name_that_is_no_text(workspace: Workspace, shop: Shop) -> None:
     """A file whose name isn't UTF-8 is submitted as any other, under a name that can be shown."""
 
     class Odd:
@@ -256,7 +258,7 @@ async def test_a_name_that_is_no_text(room: Room, shop: Shop) -> None:
         async def copy_to(self, file: BinaryIO) -> None:
             file.write(b"KEY-1\n")
 
-    async with room.uploads(shop).submitter() as submit:
+    async with workspace.uploads(shop).submitter() as submit:
         job = await submit.file(Odd(), product_id=PRODUCT)
         assert (await job.info()).name == "k?.txt"
 
@@ -269,10 +271,10 @@ async def test_no_folder_for_the_database(tmp_path: Path) -> None:
             pass
 
 
-async def test_resumed_and_cleaned_away(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_resumed_and_cleaned_away(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job that somebody cleans away while another resumes it is gone."""
-    async with room.uploads(shop).submitter() as submit:
-        job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
+    async with workspace.uploads(shop).submitter() as submit:
+        job = await submit.file(workspace.file(keys_of(600)), product_id=PRODUCT)
         await job.cancel()
         await look_and(monkeypatch, submit, job)
         with pytest.raises(DurableError, match="no longer exists; someone has deleted it"):
@@ -290,12 +292,12 @@ async def look_and(monkeypatch: pytest.MonkeyPatch, submit: Submitter, job: Job)
     monkeypatch.setattr(job, "_refresh", slow)
 
 
-@pytest.mark.parametrize("room", ["sqlite"], indirect=True)
-async def test_the_database_goes_at_the_end(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("workspace", ["sqlite"], indirect=True)
+async def test_the_database_goes_at_the_end(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """wait() has its report, though the database goes away in the moment when all has ended."""
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
-        job = await submit.file(room.file(keys_of(10)), product_id=PRODUCT)
+        job = await submit.file(workspace.file(keys_of(10)), product_id=PRODUCT)
         ask = job._refresh_if_exists
 
         async def once() -> bool:
@@ -305,4 +307,4 @@ async def test_the_database_goes_at_the_end(room: Room, shop: Shop, monkeypatch:
 
         monkeypatch.setattr(job, "_refresh_if_exists", once)
         with anyio.fail_after(60):
-            assert (await job.wait(every=SOON)).ok
+            assert (await job.wait(every=POLL_S)).ok

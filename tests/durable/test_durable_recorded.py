@@ -1,9 +1,9 @@
 """
-What version 0.1 stored, read by this one.
+This version reads the database and the spool of version 0.1.
 
-``samples/durable_rows.json`` holds rows of the queue's database and files of the spool, as they were written then
-(the clock is set back by a year): a job that is done, one done in parts, one stopped by a refusal, one with a run that
-nobody answered, and one that waits. It stays as it is; another version's rows are another file.
+``samples/durable_rows.json`` holds the rows and files that version 0.1 wrote, with its clock set back by a year. There
+are five jobs: one is done, one is done except for refused card keys, one was stopped by a refusal, one has a run that
+got no reply, and one is queued. Don't change this file; record the rows of another version in a file of their own.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from durable_room import SOON, Room, adds_up
 from durable_shop import Shop
+from durable_workspace import POLL_S, Workspace, adds_up
 
 from gatepay_async import EmptyContentError, EndpointClosedError, Fate, TransportError
 from gatepay_async.durable import JobState
 from gatepay_async.durable.records.manifest import JobManifest
 from gatepay_async.durable.records.results import BatchResult
-from gatepay_async.durable.records.rows import Task
+from gatepay_async.durable.records.rows import BatchTask
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "durable_rows.json"
 RECORDED: dict[str, Any] = json.loads(SAMPLE.read_text("utf-8"))
 ROWS: dict[str, list[dict[str, Any]]] = RECORDED["tables"]
-# What each job's report says, by the name of its input.
+# The columns of each job's report that aren't 0, by the name of its input.
 COLUMNS = {
     "done.txt": {"read": 1200, "stored": 1200},
     "parts.txt": {"read": 7, "blank": 1, "duplicates": 1, "stored": 3, "refused": 2},
@@ -41,56 +41,56 @@ COLUMNS = {
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """DBOS knows no other loop."""
+    """DBOS runs only on asyncio."""
     return "asyncio"
 
 
 @pytest.fixture(params=["sqlite"])
-def recorded(room: Room) -> Room:
-    """A room as version 0.1 has left it."""
-    with closing(sqlite3.connect(room.folder / "uploads.sqlite3")) as database, database:
+def recorded(workspace: Workspace) -> Workspace:
+    """The database and the spool that version 0.1 left."""
+    with closing(sqlite3.connect(workspace.folder / "uploads.sqlite3")) as database, database:
         for table, rows in ROWS.items():
             for row in rows:
                 columns, values = ", ".join(row), ", ".join(f":{name}" for name in row)
                 database.execute(f"INSERT INTO {table} ({columns}) VALUES ({values})", row)  # noqa: S608 -- ours
-    room.spool.mkdir(mode=0o700)
+    workspace.spool.mkdir(mode=0o700)
     for name, content in RECORDED["spool"].items():
         data = bytes.fromhex(content) if name == "digest-key" else content.encode("utf-8", "surrogatepass")
-        (room.spool / name).write_bytes(data)
-    return room
+        (workspace.spool / name).write_bytes(data)
+    return workspace
 
 
-def test_rows_are_written_as_they_were() -> None:
-    """Each row, read and written again, is what was stored: workers of both versions may share a queue."""
+def test_rows_keep_their_format() -> None:
+    """Reading a row and writing it again doesn't change it, because workers of both versions may share a queue."""
     kinds = {row["workflow_uuid"]: row["name"] for row in ROWS["workflow_status"]}
     for row in ROWS["workflow_input"]:
         name, values = row["workflow_uuid"], json.loads(row["inputs"])["positionalArgs"]
         if kinds[name] == "gatepay_job":
             assert [JobManifest.from_row(values[0]).to_row()] == values
         else:
-            task = Task.from_row(name, values)
+            task = BatchTask.from_row(name, values)
             assert (task.id, list(task.to_row())) == (name, values)
     for row in ROWS["workflow_output"]:
         result = json.loads(row["output"])
         written = BatchResult.from_row(result).to_row()
         for error in (written.get("stopped"), *(values[-1] for values in written.get("rest", ()))):
-            (error or {}).pop("problem_data", None)  # new since; version 0.1 leaves it out
+            (error or {}).pop("problem_data", None)  # version 0.1 doesn't write this
         assert written == result
     assert (len(ROWS["workflow_input"]), len(ROWS["workflow_output"])) == (11, 4)
 
 
-@pytest.mark.parametrize("room", ["sqlite"], indirect=True)
-async def test_an_upgrade(recorded: Room, shop: Shop) -> None:
-    """Jobs of version 0.1 are found, tell what became of them, and are worked at to their end."""
+@pytest.mark.parametrize("workspace", ["sqlite"], indirect=True)
+async def test_jobs_survive_an_upgrade(recorded: Workspace, shop: Shop) -> None:
+    """Jobs of version 0.1 are listed with their results so far, and a worker finishes them."""
     uploads = recorded.uploads(shop)
     async with uploads.submitter() as submit:
         jobs = {(await job.info()).name: job for job in await submit.jobs()}
         for name, columns in COLUMNS.items():
             so_far = (await jobs[name].info()).progress.columns()
             assert {column: count for column, count in so_far.items() if count} == columns, name
-        stopped = await jobs["stopped.txt"].wait(every=SOON)
+        stopped = await jobs["stopped.txt"].wait(every=POLL_S)
         assert isinstance(stopped.stopped, EndpointClosedError)
-        parts = await jobs["parts.txt"].wait(every=SOON)
+        parts = await jobs["parts.txt"].wait(every=POLL_S)
         assert [(part.first_line, part.keys) for part in parts.chunks if part.fate is Fate.REFUSED] == [
             (4, ("BAD-1",)), (6, ("x\0y",)),
         ]  # fmt: skip
@@ -99,7 +99,7 @@ async def test_an_upgrade(recorded: Room, shop: Shop) -> None:
         assert (tried.fate, type(tried.error)) == (Fate.UNKNOWN, TransportError)
         await jobs["stopped.txt"].resume()
         async with uploads.worker():
-            reports = {name: await job.wait(every=SOON) for name, job in jobs.items()}
+            reports = {name: await job.wait(every=POLL_S) for name, job in jobs.items()}
         assert {name: (await job.info()).state for name, job in jobs.items()} == dict.fromkeys(COLUMNS, JobState.DONE)
     assert all(map(adds_up, reports.values()))
     assert {name: report.stored for name, report in reports.items() if report.ok} == {

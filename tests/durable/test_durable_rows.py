@@ -15,8 +15,8 @@ import anyio
 import pytest
 from attrs import evolve
 from dbos import WorkflowStatus
-from durable_room import PRODUCT, SOON, Room, keys_of
 from durable_shop import Shop
+from durable_workspace import POLL_S, PRODUCT, Workspace, keys_of
 from sqlalchemy.exc import OperationalError
 from waiting import until
 
@@ -29,7 +29,7 @@ from gatepay_async.durable.storage.database import in_thread
 from gatepay_async.durable.work.runner import Runner
 from gatepay_async.protocol.errors import InvalidRequestError
 
-pytestmark = [pytest.mark.sockets, pytest.mark.anyio, pytest.mark.parametrize("room", ["sqlite"], indirect=True)]
+pytestmark = [pytest.mark.sockets, pytest.mark.anyio, pytest.mark.parametrize("workspace", ["sqlite"], indirect=True)]
 
 HOSTILE: list[Any] = [2**60, -(2**60), 1e300, True, "\x1b" * 10**6, [[]], {"a": 1}]
 BATCH = {"number": -1, "offset": 0, "length": 9, "digest": "d", "count": 1, "first_line": 1, "last_line": 1}
@@ -96,7 +96,7 @@ def of_run(name: str = "q:j.0.0", fields: Sequence[Any] = FIELDS, **others: Any)
     return row_of(name, *fields, **others)
 
 
-def test_hostile_values(room: Room) -> None:
+def test_hostile_values(workspace: Workspace) -> None:
     """Whatever stands in the place of a number, a text or a list, the row is refused, and at once."""
     assert job_store._job_row(of_job(FACTS)).manifest == JobManifest.from_row(FACTS)
     assert job_store._batch_row(of_run(output=RUN)).result is not None
@@ -108,7 +108,7 @@ def test_hostile_values(room: Room) -> None:
     assert [each for each in missed if '"facts": {"a": 1}' not in json.dumps(each)] == []
 
 
-def test_rows_that_are_no_rows(room: Room) -> None:
+def test_rows_that_are_no_rows(workspace: Workspace) -> None:
     """A name, a time or attributes that DBOS would not write make a row unreadable, and no other error."""
     deep: Any = []
     for _ in range(10_000):
@@ -132,7 +132,7 @@ def test_rows_that_are_no_rows(room: Room) -> None:
 
 
 async def test_an_error_that_nobody_expected(
-    room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It ends the batch; its class is told, and nothing that it says."""
 
@@ -140,26 +140,28 @@ async def test_an_error_that_nobody_expected(
         raise OSError("KEY-00001 is odd")
 
     monkeypatch.setattr(Runner, "run", run)
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
-        job = await submit.file(room.file(keys_of(3)), product_id=PRODUCT)
+        job = await submit.file(workspace.file(keys_of(3)), product_id=PRODUCT)
         async with uploads.worker():
-            report = await job.wait(every=SOON)
+            report = await job.wait(every=POLL_S)
     assert (report.ok, report.stored, report.not_sent) == (False, 0, 3)
     assert "OSError in a worker" in caplog.text
     assert "is odd" not in caplog.text
 
 
-async def test_one_that_cannot_be_loaded(room: Room, shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+async def test_one_that_cannot_be_loaded(workspace: Workspace, shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
     """A row that DBOS can't load, or whose text is no UTF-8, hides no other job, and no worker stops at it."""
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
-        bad = await submit.file(room.file(keys_of(3, "BAD"), "bad.txt"), product_id=PRODUCT)
-        odd = await submit.file(room.file(keys_of(3, "ODD"), "odd.txt"), product_id=PRODUCT)
-        good = await submit.file(room.file(keys_of(3, "GOOD"), "good.txt"), product_id=PRODUCT)
-        alter(room, "UPDATE workflow_status SET authenticated_roles = '\x1b[2J' WHERE workflow_uuid = :name", bad.id)
+        bad = await submit.file(workspace.file(keys_of(3, "BAD"), "bad.txt"), product_id=PRODUCT)
+        odd = await submit.file(workspace.file(keys_of(3, "ODD"), "odd.txt"), product_id=PRODUCT)
+        good = await submit.file(workspace.file(keys_of(3, "GOOD"), "good.txt"), product_id=PRODUCT)
         alter(
-            room,
+            workspace, "UPDATE workflow_status SET authenticated_roles = '\x1b[2J' WHERE workflow_uuid = :name", bad.id
+        )
+        alter(
+            workspace,
             "UPDATE workflow_input SET inputs = CAST(x'5b534543524554ff' AS TEXT) WHERE workflow_uuid = :name",
             odd.id,
         )
@@ -168,26 +170,28 @@ async def test_one_that_cannot_be_loaded(room: Room, shop: Shop, caplog: pytest.
             await submit.job(bad.id)
         async with uploads.worker(concurrency=1) as it:
             it._runner.idle_jobs.add(bad.id)
-            assert (await good.wait(every=SOON)).ok
+            assert (await good.wait(every=POLL_S)).ok
             await until(lambda: not it._runner.idle_jobs)
     assert "can't reach the queue" not in caplog.text
     assert not any(text in caplog.text for text in ("\x1b", "SECRET"))
 
 
-async def test_a_batch_that_cannot_be_read(room: Room, shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_batch_that_cannot_be_read(workspace: Workspace, shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
     """A worker doesn't ask for ever whether a job with such a batch has ended, and tidies up after the others."""
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
-        other = await submit.file(room.file(keys_of(3, "OTHER"), "other.txt"), product_id=PRODUCT)
-        [kept] = room.spool.glob("*.keys")
+        other = await submit.file(workspace.file(keys_of(3, "OTHER"), "other.txt"), product_id=PRODUCT)
+        [kept] = workspace.spool.glob("*.keys")
         content = kept.read_bytes()
         async with uploads.worker():
-            await other.wait(every=SOON)
+            await other.wait(every=POLL_S)
         kept.write_bytes(content)
-        job = await submit.file(room.file(keys_of(3)), product_id=PRODUCT)
+        job = await submit.file(workspace.file(keys_of(3)), product_id=PRODUCT)
         name = f"{job.id}.0.0"
         alter(
-            room, "UPDATE workflow_input SET inputs = '{\"positionalArgs\":[8,0,-1]}' WHERE workflow_uuid = :name", name
+            workspace,
+            "UPDATE workflow_input SET inputs = '{\"positionalArgs\":[8,0,-1]}' WHERE workflow_uuid = :name",
+            name,
         )
         async with uploads.worker() as it:
             it._runner.idle_jobs.add(job.id)
@@ -196,55 +200,55 @@ async def test_a_batch_that_cannot_be_read(room: Room, shop: Shop, caplog: pytes
     assert "can't reach the queue" not in caplog.text
 
 
-async def test_a_run_before_that_cannot_be_read(room: Room, shop: Shop) -> None:
+async def test_a_run_before_that_cannot_be_read(workspace: Workspace, shop: Shop) -> None:
     """Where it can't be read what a batch has met before, it is not sent again, and the job ends with the reason."""
     shop.down = True
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
-        job = await submit.file(room.file(keys_of(3)), product_id=PRODUCT)
+        job = await submit.file(workspace.file(keys_of(3)), product_id=PRODUCT)
         first = (await anyio.to_thread.run_sync(job._store.batches, [f"{job.id}.0.0"]))[f"{job.id}.0.0"]
-        await anyio.to_thread.run_sync(job._store.enqueue_run, evolve(first.task, turn=1))
-        alter(room, "UPDATE workflow_status SET status = 'SUCCESS' WHERE workflow_uuid = :name", first.task.id)
-        alter(room, NO_BATCH, first.task.id)
+        await anyio.to_thread.run_sync(job._store.enqueue_run, evolve(first.task, run_number=1))
+        alter(workspace, "UPDATE workflow_status SET status = 'SUCCESS' WHERE workflow_uuid = :name", first.task.id)
+        alter(workspace, NO_BATCH, first.task.id)
         second = f"{job.id}.0.1"
         async with uploads.worker():
             while (await anyio.to_thread.run_sync(job._store.batches, [second]))[second].open:
-                await anyio.sleep(SOON)
+                await anyio.sleep(POLL_S)
         run = (await anyio.to_thread.run_sync(job._store.batches, [second]))[second].result
     assert run is not None
     assert "can't be read" in str(run.stopped)
     assert shop.cut == 0
 
 
-async def test_a_size_that_is_not_there(room: Room, shop: Shop) -> None:
+async def test_a_size_that_is_not_there(workspace: Workspace, shop: Shop) -> None:
     """A worker reads as much as the spool holds, whatever a row says of it."""
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
-        job = await submit.file(room.file(keys_of(3)), product_id=PRODUCT)
-        size = (room.spool / batches.spool_name(job.id)).stat().st_size
+        job = await submit.file(workspace.file(keys_of(3)), product_id=PRODUCT)
+        size = (workspace.spool / batches.spool_name(job.id)).stat().st_size
         changed = f"replace(inputs, '\"size\":{size},', '\"size\":{2**47},')"
-        alter(room, f"UPDATE workflow_input SET inputs = {changed} WHERE workflow_uuid = :name", job.id)  # noqa: S608 -- ours
+        alter(workspace, f"UPDATE workflow_input SET inputs = {changed} WHERE workflow_uuid = :name", job.id)  # noqa: S608 -- ours
         async with uploads.worker():
-            assert (await job.wait(every=SOON)).ok
+            assert (await job.wait(every=POLL_S)).ok
 
 
-async def test_more_than_there_is(room: Room) -> None:
+async def test_more_than_there_is(workspace: Workspace) -> None:
     """No memory is allocated for what a row says of a file that is shorter."""
-    spool = FolderSpool(room.spool)
+    spool = FolderSpool(workspace.spool)
     await spool.put("name", BytesIO(b"12345"))
     assert [await spool.read("name", offset, 2**47) for offset in (3, 9)] == [b"45", b""]
 
 
-async def test_more_than_a_job_can_be(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_more_than_a_job_can_be(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """An input of more batches than a row may name is refused when it is submitted."""
     monkeypatch.setattr(batches, "CHUNKS_PER_BATCH", 1)
     monkeypatch.setattr(batches, "MAX_BATCHES", 2)
-    async with room.uploads(Shop()).submitter() as submit:
+    async with workspace.uploads(Shop()).submitter() as submit:
         with pytest.raises(InvalidRequestError, match="more than 1,000 card keys; split it"):
-            await submit.file(room.file(keys_of(1001)), product_id=PRODUCT)
+            await submit.file(workspace.file(keys_of(1001)), product_id=PRODUCT)
 
 
-async def test_no_key_in_a_traceback(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_key_in_a_traceback(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the disk is full amid card keys, neither they nor the digest key stay in the locals of a traceback."""
 
     def full(*given: object) -> None:
@@ -253,16 +257,16 @@ async def test_no_key_in_a_traceback(room: Room, monkeypatch: pytest.MonkeyPatch
 
     for place in (("gatepay_async.durable.records.batches", "lines_of"), ("shutil", "copyfileobj")):
         with monkeypatch.context() as patched:
-            async with room.uploads(Shop()).submitter() as submit:
+            async with workspace.uploads(Shop()).submitter() as submit:
                 patched.setattr(".".join(place), full)
                 with pytest.raises(OSError, match="No space") as caught:
-                    await submit.file(room.file(keys_of(3, "SECRET")), product_id=PRODUCT)
+                    await submit.file(workspace.file(keys_of(3, "SECRET")), product_id=PRODUCT)
         shown = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
         assert "SECRET-" not in shown
-        assert repr((room.spool / "digest-key").read_bytes()) not in shown
+        assert repr((workspace.spool / "digest-key").read_bytes()) not in shown
 
 
-async def test_no_password_in_a_traceback(room: Room) -> None:
+async def test_no_password_in_a_traceback(workspace: Workspace) -> None:
     """Where the database can't be used, neither its password nor what a driver says at length hangs on the error."""
 
     def away() -> None:
@@ -278,7 +282,7 @@ async def test_no_password_in_a_traceback(room: Room) -> None:
     assert (caught.value.__cause__, caught.value.__context__) == (None, None)
 
 
-def alter(room: Room, change: str, name: str) -> None:
+def alter(workspace: Workspace, change: str, name: str) -> None:
     """Change one row of the queue's database, as somebody else would."""
-    with closing(sqlite3.connect(room.folder / "uploads.sqlite3")) as database, database:
+    with closing(sqlite3.connect(workspace.folder / "uploads.sqlite3")) as database, database:
         assert database.execute(change, {"name": name}).rowcount == 1

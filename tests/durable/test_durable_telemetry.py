@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from durable_room import PRODUCT, Room, keys_of
 from durable_shop import Shop
+from durable_workspace import PRODUCT, Workspace, keys_of
 
 from gatepay_async.durable.records.results import BatchResult
 from gatepay_async.otel import instrument
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio, pytest.mark.usefixtures("small_batches")]
 
-on_sqlite = pytest.mark.parametrize("room", ["sqlite"], indirect=True)
+on_sqlite = pytest.mark.parametrize("workspace", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
@@ -31,12 +31,12 @@ def exported() -> "Iterator[Exported]":
 
 
 @on_sqlite
-async def test_batches_are_linked_to_their_submission(room: Room, shop: Shop, exported: "Exported") -> None:
+async def test_batches_are_linked_to_their_submission(workspace: Workspace, shop: Shop, exported: "Exported") -> None:
     """Each batch has a trace of its own, with a link to the submission, and its calls are in it; no card key is."""
     shop.refuse_with = {"CANARY-000001200": 107}
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with instrument(uploads, **exported.providers).submitter() as submit:
-        job = await submit.file(room.file(keys_of(1201, "CANARY"), "CANARY.txt"), product_id=PRODUCT)
+        job = await submit.file(workspace.file(keys_of(1201, "CANARY"), "CANARY.txt"), product_id=PRODUCT)
     async with uploads.submitter() as submit, uploads.worker(concurrency=1):
         await (await submit.job(job.id)).wait()
     (sent,) = exported.spans("send gatepay")
@@ -58,11 +58,11 @@ async def test_batches_are_linked_to_their_submission(room: Room, shop: Shop, ex
 
 
 @on_sqlite
-async def test_a_job_of_a_submitter_without_telemetry(room: Room, shop: Shop, exported: "Exported") -> None:
+async def test_a_job_of_a_submitter_without_telemetry(workspace: Workspace, shop: Shop, exported: "Exported") -> None:
     """A job that was submitted without telemetry, as by an earlier version, has batches without links."""
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
-        job = await submit.file(room.file(keys_of(3)), product_id=PRODUCT)
+        job = await submit.file(workspace.file(keys_of(3)), product_id=PRODUCT)
         async with instrument(uploads, **exported.providers).worker():
             assert (await job.wait()).ok
     (batch,) = exported.spans("process")
@@ -78,11 +78,11 @@ def test_links_to_any_text() -> None:
 
 
 @on_sqlite
-async def test_a_submission_that_fails(room: Room, shop: Shop, exported: "Exported") -> None:
+async def test_a_submission_that_fails(workspace: Workspace, shop: Shop, exported: "Exported") -> None:
     """The span of a submission that fails says why."""
-    async with instrument(room.uploads(shop), **exported.providers).submitter() as submit:
+    async with instrument(workspace.uploads(shop), **exported.providers).submitter() as submit:
         with pytest.raises(FileNotFoundError):
-            await submit.file(room.folder / "CANARY", product_id=PRODUCT)
+            await submit.file(workspace.folder / "CANARY", product_id=PRODUCT)
     (sent,) = exported.spans("send")
     assert (sent.attributes or {})["error.type"] == "builtins.FileNotFoundError"
     assert "CANARY" not in exported.everything()

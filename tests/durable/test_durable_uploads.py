@@ -11,8 +11,8 @@ import pytest
 import trio
 from anyio import from_thread
 from dbos import DBOS
-from durable_room import PRODUCT, SOON, Room, adds_up, keys_of
 from durable_shop import Shop
+from durable_workspace import POLL_S, PRODUCT, Workspace, adds_up, keys_of
 from sqlalchemy.exc import OperationalError
 from waiting import PATIENCE, until
 
@@ -40,7 +40,7 @@ from gatepay_async.durable.records import batches
 from gatepay_async.durable.records.batches import Batch
 from gatepay_async.durable.records.job_progress import JobProgress
 from gatepay_async.durable.records.results import BatchResult
-from gatepay_async.durable.records.rows import Task
+from gatepay_async.durable.records.rows import BatchTask
 from gatepay_async.durable.spool import writer
 from gatepay_async.durable.work import dbos_host, runner
 from gatepay_async.durable.work.rate_limiter import RateLimiter
@@ -48,10 +48,10 @@ from gatepay_async.durable.work.rate_limiter import RateLimiter
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
 # On the other database, too, only what its SQL, its locks, or its connections decide: that costs twice as much.
-on_sqlite = pytest.mark.parametrize("room", ["sqlite"], indirect=True)
+on_sqlite = pytest.mark.parametrize("workspace", ["sqlite"], indirect=True)
 
 
-async def test_a_file_is_uploaded(room: Room, shop: Shop) -> None:
+async def test_a_file_is_uploaded(workspace: Workspace, shop: Shop) -> None:
     """A file is uploaded whole, each card key once, and its report is that of a plain upload."""
     lines = [
         "\ufeffKEY-first",
@@ -64,12 +64,12 @@ async def test_a_file_is_uploaded(room: Room, shop: Shop) -> None:
         "x\0y",
         "last",
     ]
-    path = room.file(lines)
-    uploads = room.uploads(shop)
+    path = workspace.file(lines)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker(concurrency=2):
         job = await submit.file(path, product_id=PRODUCT)
-        seen = [progress async for progress in job.progress(every=SOON)]
-        report = await job.wait(every=SOON)
+        seen = [progress async for progress in job.progress(every=POLL_S)]
+        report = await job.wait(every=POLL_S)
     stored = set(shop.stored)
     async with AsyncGatePay("key", "secret", base_url=shop.base_url) as gatepay:
         shop.stored.clear()
@@ -86,25 +86,25 @@ async def test_a_file_is_uploaded(room: Room, shop: Shop) -> None:
 
 
 @pytest.mark.slow
-async def test_same_file_same_job(room: Room, shop: Shop) -> None:
+async def test_same_file_same_job(workspace: Workspace, shop: Shop) -> None:
     """The same file for the same product is the same job, whatever has become of it; for another product, another."""
-    path = room.file(keys_of(10))
-    uploads = room.uploads(shop)
+    path = workspace.file(keys_of(10))
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
         first = await submit.file(path, product_id=PRODUCT)
-        again = await submit.file(room.file(keys_of(10), "copy.txt"), product_id=PRODUCT)
+        again = await submit.file(workspace.file(keys_of(10), "copy.txt"), product_id=PRODUCT)
         other = await submit.file(path, product_id=9)
         async with uploads.worker():
-            await first.wait(every=SOON)
-            await other.wait(every=SOON)
+            await first.wait(every=POLL_S)
+            await other.wait(every=POLL_S)
         late = await submit.file(path, product_id=PRODUCT)
-        assert (await late.wait(every=SOON)).ok
+        assert (await late.wait(every=POLL_S)).ok
         assert [job.id for job in await submit.jobs()] in ([other.id, first.id], [first.id, other.id])
     assert first.id == again.id == late.id != other.id
     assert sum(shop.sent.values()) == 2
 
 
-async def test_submitted_at_once(new_room: Room, shop: Shop) -> None:
+async def test_submitted_at_once(new_room: Workspace, shop: Shop) -> None:
     """The same file submitted several times at once is one job, and each chunk is sent once."""
     path = new_room.file(keys_of(1200))
     uploads = new_room.uploads(shop)
@@ -119,16 +119,16 @@ async def test_submitted_at_once(new_room: Room, shop: Shop) -> None:
         for _ in range(4):
             group.start_soon(one)
     async with uploads.submitter() as submit, uploads.worker():
-        report = await (await submit.job(ids.pop())).wait(every=SOON)
+        report = await (await submit.job(ids.pop())).wait(every=POLL_S)
     assert (ids, report.stored, set(shop.sent.values())) == (set(), 1200, {1})
 
 
 @on_sqlite
-async def test_nothing_to_send(room: Room, shop: Shop) -> None:
+async def test_nothing_to_send(workspace: Workspace, shop: Shop) -> None:
     """A file with nothing in it is done as soon as it is submitted; no worker is needed."""
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
-        job = await submit.file(room.file(["", "  "]), product_id=PRODUCT)
+        job = await submit.file(workspace.file(["", "  "]), product_id=PRODUCT)
         report = await job.wait()
         info = await job.info()
         await job.cancel()
@@ -137,18 +137,18 @@ async def test_nothing_to_send(room: Room, shop: Shop) -> None:
     assert repr(job) == f"<Job {job.id} of 'keys.txt'>"
 
 
-@pytest.mark.parametrize("room", ["sqlite"], indirect=True)  # on both, and killed: test_durable_processes.py
-async def test_no_key_in_the_database(room: Room, shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("workspace", ["sqlite"], indirect=True)  # on both, and killed: test_durable_processes.py
+async def test_no_key_in_the_database(workspace: Workspace, shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
     """No card key, raw or base64, is in the database, its journals or the logs."""
     keys = [f"SECRET{number:06d}KEY" for number in range(2000)]
     keys[700] = "SECRET\0NUL"
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     shop.refuse_with["SECRET001234KEY"] = 109
     async with uploads.submitter() as submit:
-        job = await submit.file(room.file(keys), product_id=PRODUCT)
+        job = await submit.file(workspace.file(keys), product_id=PRODUCT)
         async with uploads.worker():
-            report = await job.wait(every=SOON)
-        text = b"".join(room.kept()) + caplog.text.encode()
+            report = await job.wait(every=POLL_S)
+        text = b"".join(workspace.kept()) + caplog.text.encode()
     assert report.refused == 2
     assert adds_up(report)
     assert b"keys.txt" in text  # it was looked at where it is
@@ -159,48 +159,48 @@ async def test_no_key_in_the_database(room: Room, shop: Shop, caplog: pytest.Log
 
 
 @on_sqlite
-async def test_for_its_owner_only(room: Room, shop: Shop) -> None:
+async def test_for_its_owner_only(workspace: Workspace, shop: Shop) -> None:
     """What lies in the spool is its owner's only, and goes when all of it is on the server."""
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
-        job = await submit.file(room.file(keys_of(10)), product_id=PRODUCT)
-        modes = {stat.S_IMODE(path.stat().st_mode) for path in (room.spool, *room.spool.iterdir())}
+        job = await submit.file(workspace.file(keys_of(10)), product_id=PRODUCT)
+        modes = {stat.S_IMODE(path.stat().st_mode) for path in (workspace.spool, *workspace.spool.iterdir())}
         assert modes == {0o700, 0o600}
         async with uploads.worker():
-            await job.wait(every=SOON)
-    assert [path.name for path in room.spool.iterdir()] == ["digest-key"]
+            await job.wait(every=POLL_S)
+    assert [path.name for path in workspace.spool.iterdir()] == ["digest-key"]
 
 
 @on_sqlite
-async def test_nobody_waits(room: Room, shop: Shop) -> None:
+async def test_nobody_waits(workspace: Workspace, shop: Shop) -> None:
     """Card keys that are all on the server are deleted from the spool, also if nobody waits for the job."""
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
-        await submit.file(room.file(keys_of(10)), product_id=PRODUCT)
-        await submit.file(room.file(["no\0key", *keys_of(9, "MORE")], "bad.txt"), product_id=PRODUCT)
+        await submit.file(workspace.file(keys_of(10)), product_id=PRODUCT)
+        await submit.file(workspace.file(["no\0key", *keys_of(9, "MORE")], "bad.txt"), product_id=PRODUCT)
         async with uploads.worker():
-            await until(lambda: len([*room.spool.glob("*.keys")]) == 1)
+            await until(lambda: len([*workspace.spool.glob("*.keys")]) == 1)
             await until(lambda: len(shop.sent) == 2)
-        [left] = room.spool.glob("*.keys")
+        [left] = workspace.spool.glob("*.keys")
         assert b"no\0key" in left.read_bytes()  # for the report
 
 
 @on_sqlite
-async def test_the_spool_has_changed(room: Room, shop: Shop) -> None:
+async def test_the_spool_has_changed(workspace: Workspace, shop: Shop) -> None:
     """Where the card keys that were put aside are not what they were, nothing is sent, and the report says so."""
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     jobs: list[Job] = []
     async with uploads.submitter() as submit:
         for harm in ("changed", "cut", "gone"):
-            job = await submit.file(room.file(["no\0key", *keys_of(900, harm)]), product_id=PRODUCT)
-            path = room.spool / batches.spool_name(job.id)
+            job = await submit.file(workspace.file(["no\0key", *keys_of(900, harm)]), product_id=PRODUCT)
+            path = workspace.spool / batches.spool_name(job.id)
             data = path.read_bytes()
             path.write_bytes(data[:-1] + b"X" if harm == "changed" else data[:-100])
             if harm == "gone":
                 path.unlink()
             jobs.append(job)
         async with uploads.worker():
-            reports = [await job.wait(every=SOON) for job in jobs]
+            reports = [await job.wait(every=POLL_S) for job in jobs]
         assert [(await job.info()).state for job in jobs] == [JobState.STOPPED] * 3
     assert not shop.sent
     assert [type(report.stopped) for report in reports] == [SourceChangedError] * 3
@@ -211,24 +211,24 @@ async def test_the_spool_has_changed(room: Room, shop: Shop) -> None:
 @on_sqlite
 @pytest.mark.usefixtures("small_batches")
 @pytest.mark.slow
-async def test_put_aside_again(room: Room, shop: Shop) -> None:
+async def test_put_aside_again(workspace: Workspace, shop: Shop) -> None:
     """Where the spool has lost what was put aside, the same input submitted again fills it, and resume() goes on."""
-    uploads = room.uploads(shop)
-    path = room.file(keys_of(2500))
+    uploads = workspace.uploads(shop)
+    path = workspace.file(keys_of(2500))
     async with uploads.submitter() as submit, uploads.worker():
-        await submit.file(room.file(["one"], "other.txt"), product_id=PRODUCT)
+        await submit.file(workspace.file(["one"], "other.txt"), product_id=PRODUCT)
         await until(lambda: bool(shop.sent))
         shop.refuse = 107
         job = await submit.file(path, product_id=PRODUCT)
-        await job.wait(every=SOON)
-        for lost in room.spool.glob("*.keys"):
+        await job.wait(every=POLL_S)
+        for lost in workspace.spool.glob("*.keys"):
             lost.unlink()
         shop.refuse = 0
         await job.resume()
-        assert isinstance((await job.wait(every=SOON)).stopped, SourceChangedError)
+        assert isinstance((await job.wait(every=POLL_S)).stopped, SourceChangedError)
         again = await submit.file(path, product_id=PRODUCT)
         await again.resume()
-        report = await again.wait(every=SOON)
+        report = await again.wait(every=POLL_S)
     assert again.id == job.id
     assert report.stored + report.refused == 2500
     assert report.stopped is None
@@ -236,44 +236,46 @@ async def test_put_aside_again(room: Room, shop: Shop) -> None:
 
 @on_sqlite
 @pytest.mark.slow
-async def test_two_queues_share_a_spool(room: Room, shop: Shop) -> None:
+async def test_two_queues_share_a_spool(workspace: Workspace, shop: Shop) -> None:
     """The same file for the same product of two shops is two jobs, also where both put it aside in the same folder."""
-    path = room.file(keys_of(600))
-    one, two = room.uploads(shop, name="one"), room.uploads(shop, name="two")
+    path = workspace.file(keys_of(600))
+    one, two = workspace.uploads(shop, name="one"), workspace.uploads(shop, name="two")
     async with one.submitter() as first, two.submitter() as second:
         jobs = [await first.file(path, product_id=PRODUCT), await second.file(path, product_id=PRODUCT)]
         for uploads, job in zip((one, two), jobs, strict=True):
             async with uploads.worker():
-                assert (await job.wait(every=SOON)).ok
+                assert (await job.wait(every=POLL_S)).ok
 
 
 @on_sqlite
-async def test_a_submitter_that_is_killed(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_submitter_that_is_killed(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """While an input is read, no file has a name under which card keys could be left behind."""
-    monkeypatch.setenv("TMPDIR", str(room.folder))
+    monkeypatch.setenv("TMPDIR", str(workspace.folder))
     monkeypatch.setattr(tempfile, "tempdir", None)
-    path = room.file([f"SECRET-{number}" for number in range(3000)])
+    path = workspace.file([f"SECRET-{number}" for number in range(3000)])
     read = writer.spool
     seen: list[bytes] = []
 
     def look(*args: object, **options: object) -> object:
         spooled = read(*args, **options)  # type: ignore[arg-type]  # as it was called
-        for each in room.folder.rglob("*"):
+        for each in workspace.folder.rglob("*"):
             with suppress(FileNotFoundError, IsADirectoryError):  # SQLite takes its journals away
                 seen.extend([each.read_bytes()] if each != path else [])
         return spooled
 
     monkeypatch.setattr(writer, "spool", look)
-    async with room.uploads(Shop()).submitter() as submit:
+    async with workspace.uploads(Shop()).submitter() as submit:
         await submit.file(path, product_id=PRODUCT)
     assert seen
     assert not [content for content in seen if b"SECRET" in content]
 
 
 @on_sqlite
-async def test_the_file_changes_while_it_is_read(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_file_changes_while_it_is_read(
+    workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A file that changes while it is read is not submitted."""
-    path = room.file(keys_of(10))
+    path = workspace.file(keys_of(10))
     read = writer.spool
 
     def write_and_read(*args: object, **options: object) -> object:
@@ -282,22 +284,22 @@ async def test_the_file_changes_while_it_is_read(room: Room, shop: Shop, monkeyp
         return read(*args, **options)  # type: ignore[arg-type]  # as it was called
 
     monkeypatch.setattr(writer, "spool", write_and_read)
-    async with room.uploads(shop).submitter() as submit:
+    async with workspace.uploads(shop).submitter() as submit:
         with pytest.raises(SourceChangedError, match=r"keys\.txt: has changed while it was read"):
             await submit.file(path, product_id=PRODUCT)
         assert await submit.jobs() == []
-    assert not list(room.spool.glob("*.keys"))
+    assert not list(workspace.spool.glob("*.keys"))
 
 
 @pytest.mark.usefixtures("small_batches")
 @pytest.mark.slow
-async def test_refused_for_all(room: Room, shop: Shop) -> None:
+async def test_refused_for_all(workspace: Workspace, shop: Shop) -> None:
     """A refusal that every chunk would meet stops the job; resume() sends all, also the chunk that met it."""
     shop.refuse = 107
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker(concurrency=2):
-        job = await submit.file(room.file(keys_of(4500)), product_id=PRODUCT)
-        report = await job.wait(every=SOON)
+        job = await submit.file(workspace.file(keys_of(4500)), product_id=PRODUCT)
+        report = await job.wait(every=POLL_S)
         assert (await job.info()).state is JobState.STOPPED
         assert isinstance(report.stopped, EndpointClosedError)
         assert (report.stored, report.refused + report.not_sent, report.unknown) == (0, 4500, 0)
@@ -306,20 +308,20 @@ async def test_refused_for_all(room: Room, shop: Shop) -> None:
         assert all(outcome.error is not None for outcome in report.chunks)
         shop.refuse = 0
         await job.resume()
-        after = await job.wait(every=SOON)
+        after = await job.wait(every=POLL_S)
     assert (after.stopped, after.stored, after.ok) == (None, 4500, True)
     assert adds_up(after)
-    assert not list(room.spool.glob("*.keys"))
+    assert not list(workspace.spool.glob("*.keys"))
 
 
 @on_sqlite
 @pytest.mark.slow
-async def test_stopped_between_two_questions(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_stopped_between_two_questions(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job that is stopped while it is asked about is told of as stopped, with the reason."""
     shop.refuse = 107
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
-        job = await submit.file(room.file(keys_of(10)), product_id=PRODUCT)
+        job = await submit.file(workspace.file(keys_of(10)), product_id=PRODUCT)
         store, ask = job._store, job._store.batches
 
         def batches(names: list[str]) -> object:
@@ -328,19 +330,19 @@ async def test_stopped_between_two_questions(room: Room, shop: Shop, monkeypatch
             return ask(names)
 
         monkeypatch.setattr(store, "batches", batches)
-        assert isinstance((await job.wait(every=SOON)).stopped, EndpointClosedError)
+        assert isinstance((await job.wait(every=POLL_S)).stopped, EndpointClosedError)
 
 
 @on_sqlite
-async def test_refused_for_its_content(room: Room, shop: Shop) -> None:
+async def test_refused_for_its_content(workspace: Workspace, shop: Shop) -> None:
     """Where GatePay objects to one card key, the others of its chunk are stored."""
     shop.refuse_with["KEY-000000123"] = 109
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
-        job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
-        report = await job.wait(every=SOON)
+        job = await submit.file(workspace.file(keys_of(600)), product_id=PRODUCT)
+        report = await job.wait(every=POLL_S)
         await job.resume()
-        assert repr(await job.wait(every=SOON)) == repr(report)
+        assert repr(await job.wait(every=POLL_S)) == repr(report)
     [bad] = [outcome for outcome in report.chunks if outcome.fate is Fate.REFUSED]
     assert (bad.keys, bad.first_line, report.stored) == (("KEY-000000123",), 124, 599)
     assert isinstance(bad.error, DuplicateKeysError)
@@ -349,12 +351,12 @@ async def test_refused_for_its_content(room: Room, shop: Shop) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("small_batches")
-async def test_cancelled_and_resumed(room: Room, shop: Shop) -> None:
+async def test_cancelled_and_resumed(workspace: Workspace, shop: Shop) -> None:
     """After cancel() the calls in flight end and nothing more is sent; resume() sends the rest, and nothing twice."""
-    shop.latency = SOON
-    uploads = room.uploads(shop)
+    shop.latency = POLL_S
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker(concurrency=2):
-        job = await submit.file(room.file(keys_of(10_000)), product_id=PRODUCT)
+        job = await submit.file(workspace.file(keys_of(10_000)), product_id=PRODUCT)
         await until(lambda: len(shop.sent) >= 4)
         shop.latency = 1.0  # so that much is left when all that follows has been asked
         with pytest.raises(DurableError, match="cancel it first"):
@@ -363,7 +365,7 @@ async def test_cancelled_and_resumed(room: Room, shop: Shop) -> None:
         assert (await job.info()).state is JobState.WORKING
         await job.cancel()
         shop.latency = 0
-        report = await job.wait(every=SOON)
+        report = await job.wait(every=POLL_S)
         sent = sum(shop.sent.values())
         assert (await job.info()).state is JobState.CANCELLED
         assert isinstance(report.stopped, DurableError)
@@ -372,55 +374,57 @@ async def test_cancelled_and_resumed(room: Room, shop: Shop) -> None:
         assert adds_up(report)
         await job.cancel()
         await job.resume()
-        after = await job.wait(every=SOON)
+        after = await job.wait(every=POLL_S)
     assert after.stored + after.already_there == 10_000
     assert after.ok
     assert sum(shop.sent.values()) - sent <= 20 - sent + report.unknown / 500
     assert set(shop.stored.values()) == {1}
 
 
-async def test_forgotten(room: Room, shop: Shop) -> None:
+async def test_forgotten(workspace: Workspace, shop: Shop) -> None:
     """A job that has ended can be cleaned away, its card keys with it; the same file is then a new job."""
     shop.refuse = 107
-    uploads = room.uploads(shop)
-    path = room.file(keys_of(600))
+    uploads = workspace.uploads(shop)
+    path = workspace.file(keys_of(600))
     async with uploads.submitter() as submit, uploads.worker():
         job = await submit.file(path, product_id=PRODUCT)
-        await job.wait(every=SOON)
+        await job.wait(every=POLL_S)
         await job.delete()
-        assert (await submit.jobs(), list(room.spool.glob("*.keys"))) == ([], [])
+        assert (await submit.jobs(), list(workspace.spool.glob("*.keys"))) == ([], [])
         with pytest.raises(DurableError, match="there is no job"):
             await submit.job(job.id)
         with pytest.raises(DurableError, match="no longer exists"):
             await job.info()
         shop.refuse = 0
         fresh = await submit.file(path, product_id=PRODUCT)
-        assert (await fresh.wait(every=SOON)).ok
+        assert (await fresh.wait(every=POLL_S)).ok
     assert fresh.id == job.id
 
 
 @on_sqlite
-async def test_tidied_up_once_its_end_is_written_down(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_tidied_up_once_its_end_is_written_down(
+    workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A worker that looks whether a job has ended just before that is written down looks again."""
-    monkeypatch.setattr(worker, "HOUSEKEEPING_INTERVAL_S", SOON)
+    monkeypatch.setattr(worker, "HOUSEKEEPING_INTERVAL_S", POLL_S)
     too_early = [False, False]
     ended = JobProgress.all_ended
     monkeypatch.setattr(
         JobProgress, "all_ended", lambda job_progress: too_early.pop() if too_early else ended(job_progress)
     )
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
-        await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
+        await submit.file(workspace.file(keys_of(600)), product_id=PRODUCT)
         async with uploads.worker():
-            await until(lambda: not too_early and not list(room.spool.glob("*.keys")))
+            await until(lambda: not too_early and not list(workspace.spool.glob("*.keys")))
 
 
 @pytest.mark.slow
 async def test_forgotten_while_it_is_tidied_up(
-    room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A worker that finds a job gone, which it has only just seen end, says nothing: all is done."""
-    monkeypatch.setattr(worker, "HOUSEKEEPING_INTERVAL_S", SOON)
+    monkeypatch.setattr(worker, "HOUSEKEEPING_INTERVAL_S", POLL_S)
     seen = anyio.Event()
     go_on = anyio.Event()
     tidy = Job.tidy
@@ -431,80 +435,80 @@ async def test_forgotten_while_it_is_tidied_up(
             await go_on.wait()
         return await tidy(job)
 
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
-        job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
+        job = await submit.file(workspace.file(keys_of(600)), product_id=PRODUCT)
         async with uploads.worker() as it:
             monkeypatch.setattr(Job, "tidy", late)
-            async for _ in job.progress(every=SOON):
+            async for _ in job.progress(every=POLL_S):
                 pass
             await seen.wait()
             await job.delete()
             go_on.set()
-    assert (caplog.messages, list(room.spool.glob("*.keys"))) == ([], [])
+    assert (caplog.messages, list(workspace.spool.glob("*.keys"))) == ([], [])
 
 
 @on_sqlite
 @pytest.mark.slow
-async def test_forgotten_in_the_queue(room: Room, shop: Shop) -> None:
+async def test_forgotten_in_the_queue(workspace: Workspace, shop: Shop) -> None:
     """A batch whose job is gone ends, and sends nothing."""
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
-        job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
+        job = await submit.file(workspace.file(keys_of(600)), product_id=PRODUCT)
         await anyio.to_thread.run_sync(job._store.delete, [job.id])
         async with uploads.worker():
             name = f"{job.id}.0.0"
             with anyio.fail_after(PATIENCE):
                 while (await anyio.to_thread.run_sync(job._store.batches, [name]))[name].open:
-                    await anyio.sleep(SOON)
+                    await anyio.sleep(POLL_S)
     assert not shop.sent
 
 
 @on_sqlite
-async def test_the_server_is_down(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_server_is_down(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """While nobody answers, batches wait for longer and longer; then all goes on by itself."""
-    monkeypatch.setattr(runner, "MAX_BACKOFF_S", SOON)
+    monkeypatch.setattr(runner, "MAX_BACKOFF_S", POLL_S)
     shop.down = True
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker(concurrency=2):
-        job = await submit.file(room.file(keys_of(1500)), product_id=PRODUCT)
+        job = await submit.file(workspace.file(keys_of(1500)), product_id=PRODUCT)
         await until(lambda: shop.cut > 20)
         shop.down = False
-        report = await job.wait(every=SOON)
+        report = await job.wait(every=POLL_S)
     assert (report.stored, report.ok, set(shop.stored.values())) == (1500, True, {1})
     assert adds_up(report)
 
 
 @pytest.mark.slow
-async def test_the_server_stays_down(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_server_stays_down(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """After many runs in vain a batch ends, and the report tells what is not known; resume() tries again."""
-    monkeypatch.setattr(runner, "MAX_BACKOFF_S", SOON)
+    monkeypatch.setattr(runner, "MAX_BACKOFF_S", POLL_S)
     monkeypatch.setattr(runner, "MAX_UNANSWERED_RUNS", 1)
     shop.down = True
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker(concurrency=2):
-        job = await submit.file(room.file(keys_of(1500)), product_id=PRODUCT)
-        report = await job.wait(every=SOON)
+        job = await submit.file(workspace.file(keys_of(1500)), product_id=PRODUCT)
+        report = await job.wait(every=POLL_S)
         assert (await job.info()).state is JobState.DONE
         assert (report.unknown, report.not_sent, report.stopped) == (1000, 500, None)
         assert isinstance(report.chunks[0].error, TransportError)
         assert adds_up(report)
         shop.down = False
         await job.resume()
-        assert (await job.wait(every=SOON)).ok
+        assert (await job.wait(every=POLL_S)).ok
 
 
 @pytest.mark.slow
 @on_sqlite
-async def test_one_chunk_alone_fails(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_chunk_alone_fails(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A card key that the server can't store stands alone in the end; all others are stored."""
-    monkeypatch.setattr(runner, "MAX_BACKOFF_S", SOON)
+    monkeypatch.setattr(runner, "MAX_BACKOFF_S", POLL_S)
     monkeypatch.setattr(runner, "MAX_UNANSWERED_RUNS", 1)
     shop.refuse_with["KEY-000000001"] = 113
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
-        job = await submit.file(room.file(keys_of(2000)), product_id=PRODUCT)
-        report = await job.wait(every=SOON)
+        job = await submit.file(workspace.file(keys_of(2000)), product_id=PRODUCT)
+        report = await job.wait(every=POLL_S)
     assert (report.stored, report.refused) == (1999, 1)
     (refused,) = [outcome for outcome in report.chunks if outcome.error]
     assert (refused.first_line, refused.last_line, refused.keys) == (2, 2, ("KEY-000000001",))
@@ -513,9 +517,9 @@ async def test_one_chunk_alone_fails(room: Room, shop: Shop, monkeypatch: pytest
 
 @on_sqlite
 @pytest.mark.slow
-async def test_the_spool_is_away(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_spool_is_away(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the spool can't be read, batches wait, and nothing is lost."""
-    monkeypatch.setattr(runner, "MAX_BACKOFF_S", SOON)
+    monkeypatch.setattr(runner, "MAX_BACKOFF_S", POLL_S)
 
     class Away(FolderSpool):
         failures = 5
@@ -526,59 +530,59 @@ async def test_the_spool_is_away(room: Room, shop: Shop, monkeypatch: pytest.Mon
                 raise PermissionError("SECRET")
             return await super().read(name, offset, length)
 
-    uploads = room.uploads(shop, spool=Away(room.spool))
+    uploads = workspace.uploads(shop, spool=Away(workspace.spool))
     async with uploads.submitter() as submit, uploads.worker():
-        job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
-        report = await job.wait(every=SOON)
+        job = await submit.file(workspace.file(keys_of(600)), product_id=PRODUCT)
+        report = await job.wait(every=POLL_S)
     assert report.ok
 
 
 @on_sqlite
-async def test_a_bug_of_a_transport(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bug_of_a_transport(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """What isn't GatePay's, nor the network's, stops the job; its text, which may hold anything, is not kept."""
 
     async def answer(self: object, call: object) -> object:
         raise ZeroDivisionError("SECRET")
 
     monkeypatch.setattr(AsyncGatePay, "_send_card_keys", answer)
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
-        job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
-        report = await job.wait(every=SOON)
+        job = await submit.file(workspace.file(keys_of(600)), product_id=PRODUCT)
+        report = await job.wait(every=POLL_S)
     assert (report.unknown, report.not_sent) == (500, 100)  # one chunk was sent, and the other never was
     assert "ZeroDivisionError" in str(report.stopped)
     assert "SECRET" not in str(report.stopped)
 
 
 @on_sqlite
-async def test_a_call_that_cannot_be_right(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_call_that_cannot_be_right(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that is refused before it is sent stops the job."""
 
     async def answer(self: object, call: object) -> object:
         raise InvalidRequestError(field="client", problem="has been closed")
 
     monkeypatch.setattr(AsyncGatePay, "_send_card_keys", answer)
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
-        job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
-        report = await job.wait(every=SOON)
+        job = await submit.file(workspace.file(keys_of(600)), product_id=PRODUCT)
+        report = await job.wait(every=POLL_S)
     assert (report.not_sent, str(report.stopped)) == (600, "client: has been closed")
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("small_batches")
-async def test_closed_in_the_middle(room: Room, shop: Shop) -> None:
+async def test_closed_in_the_middle(workspace: Workspace, shop: Shop) -> None:
     """A worker that is closed ends its calls in flight and queues the rest; the next one sends that, once."""
-    shop.latency = SOON
-    uploads = room.uploads(shop)
+    shop.latency = POLL_S
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
-        job = await submit.file(room.file(keys_of(10_000)), product_id=PRODUCT)
+        job = await submit.file(workspace.file(keys_of(10_000)), product_id=PRODUCT)
         async with uploads.worker(concurrency=2):
             await until(lambda: len(shop.sent) >= 4)
         before = len(shop.sent)
         so_far = (await job.info()).progress
         async with uploads.worker(concurrency=2):
-            report = await job.wait(every=SOON)
+            report = await job.wait(every=POLL_S)
     assert before < 20
     assert (so_far.stored, so_far.not_sent, so_far.in_flight) == (500 * before, 0, 10_000 - 500 * before)
     assert (report.stored, report.ok, set(shop.sent.values())) == (10_000, True, {1})
@@ -587,12 +591,12 @@ async def test_closed_in_the_middle(room: Room, shop: Shop) -> None:
 
 @pytest.mark.usefixtures("small_batches")
 @pytest.mark.slow
-async def test_closed_by_a_cancellation(room: Room, shop: Shop) -> None:
+async def test_closed_by_a_cancellation(workspace: Workspace, shop: Shop) -> None:
     """A worker whose block is cancelled ends as one that is closed: nothing is sent twice, and another can open."""
-    shop.latency = SOON
-    uploads = room.uploads(shop)
+    shop.latency = POLL_S
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
-        job = await submit.file(room.file(keys_of(10_000)), product_id=PRODUCT)
+        job = await submit.file(workspace.file(keys_of(10_000)), product_id=PRODUCT)
         with anyio.CancelScope() as scope:
             async with uploads.worker(concurrency=2) as it:
                 await until(lambda: len(shop.sent) >= 4)
@@ -603,15 +607,15 @@ async def test_closed_by_a_cancellation(room: Room, shop: Shop) -> None:
             async with uploads.worker():
                 raise OSError("here")
         async with uploads.worker(concurrency=2):
-            report = await job.wait(every=SOON)
+            report = await job.wait(every=POLL_S)
     assert not it._runner.busy
     assert (report.stored, report.ok, set(shop.sent.values())) == (10_000, True, {1})
 
 
 @pytest.mark.slow
-async def test_cancelled_while_it_opens(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cancelled_while_it_opens(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that can't be opened, and is cancelled just then, leaves nothing behind: the next one opens."""
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     scope = anyio.CancelScope()
 
     def launch() -> None:
@@ -624,18 +628,18 @@ async def test_cancelled_while_it_opens(room: Room, shop: Shop, monkeypatch: pyt
             pass
     monkeypatch.undo()
     async with uploads.submitter() as submit, uploads.worker():
-        job = await submit.file(room.file(keys_of(10)), product_id=PRODUCT)
-        assert (await job.wait(every=SOON)).ok
+        job = await submit.file(workspace.file(keys_of(10)), product_id=PRODUCT)
+        assert (await job.wait(every=POLL_S)).ok
 
 
 @pytest.mark.slow
-async def test_given_back(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_given_back(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a closed worker had and did not end is queued again at once, before anybody looks for its dead."""
     monkeypatch.setattr(dbos_host, "SHUTDOWN_TIMEOUT_S", 1)
     shop.latency = 30.0
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
-        job = await submit.file(room.file(keys_of(10)), product_id=PRODUCT)
+        job = await submit.file(workspace.file(keys_of(10)), product_id=PRODUCT)
         async with uploads.worker():
             await until(lambda: shop.in_flight == 1)
         name = f"{job.id}.0.0"
@@ -644,11 +648,11 @@ async def test_given_back(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.slow
 async def test_the_queue_is_away_at_the_end(
-    room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A worker whose database is away when it is closed says so, and ends; and says when it was away and came back."""
-    monkeypatch.setattr(worker, "HOUSEKEEPING_INTERVAL_S", SOON)
-    uploads = room.uploads(shop)
+    monkeypatch.setattr(worker, "HOUSEKEEPING_INTERVAL_S", POLL_S)
+    uploads = workspace.uploads(shop)
 
     asked: list[object] = []
 
@@ -671,79 +675,81 @@ async def test_the_queue_is_away_at_the_end(
 
 
 @pytest.mark.slow
-async def test_taken_while_it_closes(room: Room, shop: Shop) -> None:
+async def test_taken_while_it_closes(workspace: Workspace, shop: Shop) -> None:
     """A batch that is taken just as its worker is closed isn't even looked at: it is queued again."""
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker() as it:
         it._runner.closing = True
-        job = await submit.file(room.file(keys_of(10)), product_id=PRODUCT)
-        [kept] = room.spool.glob("*.keys")
-        aside = kept.rename(room.folder / "aside")
+        job = await submit.file(workspace.file(keys_of(10)), product_id=PRODUCT)
+        [kept] = workspace.spool.glob("*.keys")
+        aside = kept.rename(workspace.folder / "aside")
         second = f"{job.id}.0.1"
         with anyio.fail_after(PATIENCE):
             while second not in await anyio.to_thread.run_sync(job._store.batches, [second]):
-                await anyio.sleep(SOON)
+                await anyio.sleep(POLL_S)
         assert not shop.sent
         aside.rename(kept)
         it._runner.closing = False
-        report = await job.wait(every=SOON)
+        report = await job.wait(every=POLL_S)
     assert (report.stored, report.ok, set(shop.sent.values())) == (10, True, {1})
 
 
 @pytest.mark.slow
-async def test_closed_under_a_call_that_hangs(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_closed_under_a_call_that_hangs(
+    workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A call that doesn't end in time is cut off when its worker is closed; the next worker sends it again."""
-    monkeypatch.setattr(dbos_host, "SHUTDOWN_TIMEOUT_S", SOON)
+    monkeypatch.setattr(dbos_host, "SHUTDOWN_TIMEOUT_S", POLL_S)
     shop.latency = 5.0
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
-        job = await submit.file(room.file(keys_of(10)), product_id=PRODUCT)
+        job = await submit.file(workspace.file(keys_of(10)), product_id=PRODUCT)
         async with uploads.worker():
             await until(lambda: shop.in_flight == 1)
         shop.latency = 0
         async with uploads.worker():
-            report = await job.wait(every=SOON)
+            report = await job.wait(every=POLL_S)
     assert report.stored + report.already_there == 10
 
 
 @on_sqlite
 @pytest.mark.slow
-async def test_a_batch_takes_too_long(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_batch_takes_too_long(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run sends for so many seconds; what is left is another run's, and nothing is sent twice."""
     monkeypatch.setattr(runner, "MAX_RUN_S", 0.3)
     shop.latency = 0.35  # so that a run sends one chunk
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
-        job = await submit.file(room.file(keys_of(1500)), product_id=PRODUCT)
-        report = await job.wait(every=SOON)
+        job = await submit.file(workspace.file(keys_of(1500)), product_id=PRODUCT)
+        report = await job.wait(every=POLL_S)
     assert (report.stored, report.ok, set(shop.sent.values())) == (1500, True, {1})
 
 
 @pytest.mark.usefixtures("small_batches")
 @on_sqlite
 @pytest.mark.slow
-async def test_auto(room: Room, shop: Shop) -> None:
+async def test_auto(workspace: Workspace, shop: Shop) -> None:
     """Under "auto" a worker sends more than four calls at once, up to the limit. A batch waits for a permit."""
     shop.latency = 0.03
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker(concurrency="auto", global_concurrency=12) as it:
-        job = await submit.file(room.file(keys_of(10_000)), product_id=PRODUCT)
-        report = await job.wait(every=SOON)
+        job = await submit.file(workspace.file(keys_of(10_000)), product_id=PRODUCT)
+        report = await job.wait(every=POLL_S)
         permits = it._runner._permits
         assert permits is not None
         for _ in range(permits._auto.limit):
             await permits.acquire()
-        assert not await it._runner._take_permit(anyio.current_time() + SOON)
+        assert not await it._runner._take_permit(anyio.current_time() + POLL_S)
     assert (report.stored, report.ok, set(shop.sent.values())) == (10_000, True, {1})
     assert 4 < shop.most_in_flight <= 12
 
 
 @pytest.mark.slow
-async def test_at_a_rate(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_at_a_rate(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that joins another one waits until that knows of it, keeps to its half, and has all when it is alone."""
     held: list[float] = []
     monkeypatch.setattr(RateLimiter, "delay_next", lambda _, seconds: held.append(seconds))
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
         engine = submit._database.engine(connections=2)
         other = submit._database.worker_locks(engine, "gatepay")
@@ -775,9 +781,9 @@ def test_cannot_be_right(options: dict[str, object], problem: str) -> None:
 
 
 @on_sqlite
-async def test_options_of_a_worker(room: Room, shop: Shop) -> None:
+async def test_options_of_a_worker(workspace: Workspace, shop: Shop) -> None:
     """A worker's numbers are held to be numbers, and a client without any bound is refused."""
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     with pytest.raises(InvalidRequestError, match="concurrency"):
         uploads.worker(concurrency=0)
     with pytest.raises(InvalidRequestError, match='concurrency: must be a whole number above 0, or "auto"'):
@@ -788,7 +794,7 @@ async def test_options_of_a_worker(room: Room, shop: Shop) -> None:
         Rate(1, per=None)  # type: ignore[arg-type]  # that is the point
     with pytest.raises(InvalidRequestError, match="per"):
         Rate(1, per=0)
-    endless = room.uploads(shop)
+    endless = workspace.uploads(shop)
     endless._connect = lambda: AsyncGatePay(
         "key", "secret", base_url=shop.base_url, timeout=None, deadline=None, retry=RetryPolicy()
     )
@@ -797,29 +803,29 @@ async def test_options_of_a_worker(room: Room, shop: Shop) -> None:
             pass
     async with uploads.submitter() as submit:
         with pytest.raises(InvalidRequestError, match="product_id"):
-            await submit.file(room.file([]), product_id=0)
+            await submit.file(workspace.file([]), product_id=0)
         with pytest.raises(InvalidRequestError, match="path: must be a path"):
             await submit.file(3, product_id=PRODUCT)  # type: ignore[arg-type]  # that is the point
         with pytest.raises(FileNotFoundError):
-            await submit.file(room.folder / "none", product_id=PRODUCT)
+            await submit.file(workspace.folder / "none", product_id=PRODUCT)
 
 
 @on_sqlite
-async def test_the_lease(room: Room, shop: Shop) -> None:
+async def test_the_lease(workspace: Workspace, shop: Shop) -> None:
     """How long a batch is a worker's is computed from what a call can take, and can't be set."""
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.worker(concurrency=3, rate=Rate(1, per=2.0)) as it:
         # 30 s of sending, one call of at most 10 s, a turn for each of 3 callers, and a margin
         assert it.lease == 30 + 10 + 3 * 2 + 5
 
 
 @on_sqlite
-async def test_one_worker_a_process(room: Room, shop: Shop) -> None:
+async def test_one_worker_a_process(workspace: Workspace, shop: Shop) -> None:
     """A second worker in a process is refused, with what to do."""
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.worker():
         with pytest.raises(DurableError, match="in their own processes"):
-            async with room.uploads(shop, name="other").worker():
+            async with workspace.uploads(shop, name="other").worker():
                 pass
 
 
@@ -840,26 +846,26 @@ def test_beside_the_database(tmp_path: Path) -> None:
 
 
 @on_sqlite
-async def test_a_batch_of_a_cancelled_job(room: Room, shop: Shop) -> None:
+async def test_a_batch_of_a_cancelled_job(workspace: Workspace, shop: Shop) -> None:
     """A batch that was taken just as its job was cancelled sends nothing."""
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
-        job = await submit.file(room.file(keys_of(600)), product_id=PRODUCT)
+        job = await submit.file(workspace.file(keys_of(600)), product_id=PRODUCT)
         await anyio.to_thread.run_sync(job._store.stop, job.id, [])
         async with uploads.worker():
-            report = await job.wait(every=SOON)
+            report = await job.wait(every=POLL_S)
     assert (report.not_sent, len(shop.sent)) == (600, 0)
     assert adds_up(report)
 
 
 @pytest.mark.usefixtures("small_batches")
 @pytest.mark.slow
-async def test_away_and_back(room: Room, shop: Shop) -> None:
+async def test_away_and_back(workspace: Workspace, shop: Shop) -> None:
     """A worker that has lost its place sends nothing until it has it again; then it goes on with what it had."""
-    shop.latency = SOON
-    uploads = room.uploads(shop)
+    shop.latency = POLL_S
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker(concurrency=2) as it:
-        job = await submit.file(room.file(keys_of(10_000)), product_id=PRODUCT)
+        job = await submit.file(workspace.file(keys_of(10_000)), product_id=PRODUCT)
         await until(lambda: len(shop.sent) >= 4)
         enter, answers = it._locks.acquire, [False]
         it._locks.acquire = lambda worker: answers.pop() if answers else enter(worker)  # type: ignore[method-assign]  # a double
@@ -868,17 +874,17 @@ async def test_away_and_back(room: Room, shop: Shop) -> None:
         await until(lambda: it._runner.lock_lost)
         shop.latency = 0
         await until(lambda: shop.in_flight == 0)
-        report = await job.wait(every=SOON)
+        report = await job.wait(every=POLL_S)
     assert report.stored + report.already_there == 10_000
     assert set(shop.stored.values()) == {1}
 
 
 @pytest.mark.slow
-async def test_taken_while_away(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_taken_while_away(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch that a worker takes while it has lost its place waits until the worker has it again."""
-    monkeypatch.setattr(runner, "LOCK_POLL_S", SOON)
-    uploads, runs = room.uploads(shop), []
-    task = Task("gatepay:none", 0, PRODUCT, 0, Batch(0, 0, 0, "", 0, 1, 0))
+    monkeypatch.setattr(runner, "LOCK_POLL_S", POLL_S)
+    uploads, runs = workspace.uploads(shop), []
+    task = BatchTask("gatepay:none", 0, PRODUCT, 0, Batch(0, 0, 0, "", 0, 1, 0))
 
     async def run() -> None:
         runs.append(await it._runner.run(task))
@@ -894,9 +900,9 @@ async def test_taken_while_away(room: Room, shop: Shop, monkeypatch: pytest.Monk
 
 
 @pytest.mark.slow
-async def test_one_looks_after_the_dead(room: Room, shop: Shop) -> None:
+async def test_one_looks_after_the_dead(workspace: Workspace, shop: Shop) -> None:
     """While another worker looks after what the dead have left, this one doesn't."""
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.worker() as it:
         database, engine = it._database, it._engine
         with database.worker_locks(engine, "gatepay").reaper_lock() as alone:
@@ -922,11 +928,11 @@ async def test_a_database_that_is_not_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_waits_for_its_database(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_waits_for_its_database(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """wait() goes on when its database was away for a while."""
-    uploads = room.uploads(shop)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
-        job = await submit.file(room.file(keys_of(10)), product_id=PRODUCT)
+        job = await submit.file(workspace.file(keys_of(10)), product_id=PRODUCT)
         ask, failures = job._store.job, [1, 2]
 
         def away(name: str) -> object:
@@ -936,15 +942,17 @@ async def test_waits_for_its_database(room: Room, shop: Shop, monkeypatch: pytes
             return ask(name)
 
         monkeypatch.setattr(job._store, "job", away)
-        assert (await job.wait(every=SOON)).ok
+        assert (await job.wait(every=POLL_S)).ok
 
 
 @on_sqlite
 @pytest.mark.slow
-async def test_a_batch_waits_for_its_database(room: Room, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_batch_waits_for_its_database(
+    workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What a worker must know of a batch that it has taken it asks until the database answers."""
-    monkeypatch.setattr(runner, "RETRY_INTERVAL_S", SOON)
-    uploads = room.uploads(shop)
+    monkeypatch.setattr(runner, "RETRY_INTERVAL_S", POLL_S)
+    uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker() as it:
         ask, failures = it._store.job, [1, 2]
 
@@ -955,6 +963,6 @@ async def test_a_batch_waits_for_its_database(room: Room, shop: Shop, monkeypatc
             return ask(name)
 
         monkeypatch.setattr(it._store, "job", away)
-        job = await submit.file(room.file(keys_of(10)), product_id=PRODUCT)
-        report = await job.wait(every=SOON)
+        job = await submit.file(workspace.file(keys_of(10)), product_id=PRODUCT)
+        report = await job.wait(every=POLL_S)
     assert (report.stored, report.ok, failures) == (10, True, [])

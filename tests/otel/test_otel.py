@@ -274,7 +274,7 @@ class Broken:
 @pytest.mark.parametrize("works_until", ["", "end"])
 async def test_telemetry_that_raises(works_until: str, caplog: pytest.LogCaptureFixture, monkeypatch: Any) -> None:
     """What a provider, a processor or an exporter raises is logged once, by its class, and fails no call."""
-    monkeypatch.setattr(spans.HARMLESS, "_logged", False)
+    monkeypatch.setattr(spans.SUPPRESS_ERRORS, "_logged", False)
     broken: Any = Broken(works_until=works_until)
     answer = replying((503, ""), (200, SHOWN), (200, STORED))
     async with instrument(client(answer), tracer_provider=broken, meter_provider=broken) as gatepay:

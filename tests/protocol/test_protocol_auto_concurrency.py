@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from upload_simulator import FixedLimit, Server, simulate
 
-from gatepay_async.protocol.auto_concurrency import START, AutoConcurrency, End
+from gatepay_async.protocol.auto_concurrency import START, AttemptEnd, AutoConcurrency
 
 pytestmark = pytest.mark.fast
 
@@ -145,7 +145,9 @@ class Calls:
         self.seen: set[int] = set()
         self._now = 0.0
 
-    def answer(self, times: int, *, latency: float = 0.02, end: End = End.ANSWERED, permits: int | None = None) -> None:
+    def answer(
+        self, times: int, *, latency: float = 0.02, end: AttemptEnd = AttemptEnd.ANSWERED, permits: int | None = None
+    ) -> None:
         """That often: all *permits* are taken (None: all that there are), and all calls end after *latency*."""
         for _ in range(times):
             begun = [self.auto.began(self._now) for _ in range(permits or self.auto.limit)]
@@ -161,11 +163,11 @@ def test_time_outs_lower_the_limit_and_broken_connections_do_not() -> None:
     calls = Calls(auto)
     calls.answer(12)
     assert auto.limit == MOST
-    calls.answer(50, latency=0.001, end=End.UNANSWERED)
-    calls.answer(50, latency=0.001, end=End.OTHER)
+    calls.answer(50, latency=0.001, end=AttemptEnd.UNANSWERED)
+    calls.answer(50, latency=0.001, end=AttemptEnd.OTHER)
     assert auto.limit == MOST
     calls.seen.clear()
-    calls.answer(12, latency=10, end=End.UNANSWERED)
+    calls.answer(12, latency=10, end=AttemptEnd.UNANSWERED)
     assert min(calls.seen) == 66
     calls.answer(20)
     assert auto.limit == MOST
@@ -189,10 +191,10 @@ def test_only_refusals_take_the_limit_below_its_start() -> None:
     for doublings in range(8):
         calls.answer(12, latency=0.02 * 2**doublings)
     assert auto.limit >= START
-    calls.answer(1, end=End.REFUSED)
+    calls.answer(1, end=AttemptEnd.REFUSED)
     lowered = auto.limit
     assert lowered >= START // 2
-    calls.answer(1, end=End.REFUSED)
+    calls.answer(1, end=AttemptEnd.REFUSED)
     assert auto.limit == lowered // 2
     calls.answer(200)
     assert auto.limit > START

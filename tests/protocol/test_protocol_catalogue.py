@@ -1,4 +1,4 @@
-"""The catalogue of errors: complete, in both languages, and in agreement with the tree and the vendor's page."""
+"""The catalogue of errors is complete, in both languages, and agrees with the exception classes and GatePay's page."""
 
 import re
 from collections.abc import Iterator
@@ -17,8 +17,8 @@ from gatepay_async.words.refusals import CAUSES, ENDPOINTS, REMEDIES
 
 pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
 
-# "The reply" of the API page: code, then a cell for each endpoint. `ka/create` has no 108.
-LATER = (*range(101, 111), 199)  # of the later endpoints
+# The codes that GatePay's page lists for each endpoint. `ka/create` has no 108.
+LATER = (*range(101, 111), 199)  # the codes that all later endpoints share
 CODES = {
     "pay/create": range(101, 117),
     "product/show": range(101, 104),
@@ -30,8 +30,8 @@ CODES = {
     "stablepay/create": (*LATER, *range(201, 207)),
     "order/check": (*LATER, 201),
 }
-# One of each error that is no refusal, and what its remedy must speak of.
-OTHERS: list[tuple[GatePayError, str]] = [
+# One error of each kind that isn't a refusal, and what its remedy must mention.
+OTHER_ERRORS: list[tuple[GatePayError, str]] = [
     (errors.InvalidRequestError(field="page", problem="x"), ".field"),
     (errors.ProtocolError(endpoint="ka/show", http_status=502, problem="x"), ".http_status"),
     (errors.TransportError(endpoint="ka/show", sent=False, problem="x"), "DNS"),
@@ -56,11 +56,11 @@ def texts() -> Iterator[tuple[str, Text]]:
     yield from ENDPOINTS.items()
 
 
-every = rows(("name", "words"), texts())
+for_every_text = rows(("name", "text"), texts())
 
 
 def test_every_code_has_an_entry() -> None:
-    """Each (endpoint, code) of the vendor's tables stands in the catalogue once, under its own name."""
+    """The catalogue has one entry for each endpoint and code that GatePay's page lists, in the same order."""
     assert set(REFUSALS) == {(endpoint, code) for endpoint, codes in CODES.items() for code in codes}
     assert len(catalogue._ROWS) + len(catalogue._LATER_ROWS) == len(REFUSALS)
     assert all((each.endpoint, each.code) == key for key, each in REFUSALS.items())
@@ -68,43 +68,46 @@ def test_every_code_has_an_entry() -> None:
 
 
 def test_every_text_is_used() -> None:
-    """Each cause and each remedy of the tables is that of an error."""
+    """Each text for a cause or a remedy belongs to an error."""
     entries: list[Refusal | Fault] = [*REFUSALS.values(), *FAULTS]
     assert set(CAUSES.values()) == {each.cause for each in entries}
     assert set(REMEDIES.values()) == {each.remedy for each in entries}
 
 
 def test_every_endpoint_has_a_name() -> None:
-    """The catalogue knows the endpoints that there are calls for."""
+    """The catalogue has a name for each endpoint that has a call class."""
     assert list(ENDPOINTS) == [call.path for call in CALLS] == list(CODES)
 
 
-@every
-def test_both_languages(name: str, words: Any) -> None:
-    """Each text is there in English and in Chinese, as whole sentences, or as a title."""
-    assert words[0] == words[0].strip()
-    assert words[0][0].isupper() or words[0].startswith(("page", "product", "list_", "report."))
-    assert not re.search("[\u4e00-\u9fff，。；：？]", words[0])
-    assert re.search("[\u4e00-\u9fff]", words[1])
-    assert (words[0][-1] in ".?") == (words[1][-1] in "。？")
+@for_every_text
+def test_both_languages(name: str, text: Any) -> None:
+    """Each text exists in English and in Chinese, and ends with the same kind of punctuation in both."""
+    english, chinese = text
+    assert english == english.strip()
+    assert english[0].isupper() or english.startswith(("page", "product", "list_", "report."))
+    assert not re.search("[\u4e00-\u9fff，。；：？]", english)
+    assert re.search("[\u4e00-\u9fff]", chinese)
+    assert (english[-1] in ".?") == (chinese[-1] in "。？")
 
 
-@every
-def test_chinese_is_set_as_chinese(name: str, words: Any) -> None:
-    """Chinese has its own full-width marks, and a blank between Han and Latin letters or figures."""
-    assert not re.search("[\u4e00-\u9fff][,;:?!]|[,;:?!][\u4e00-\u9fff]", words[1])
-    assert not re.search("[\u4e00-\u9fff][A-Za-z0-9]|[A-Za-z0-9)=][\u4e00-\u9fff]", words[1])
+@for_every_text
+def test_chinese_typography(name: str, text: Any) -> None:
+    """Chinese texts use full-width punctuation, and a space between Chinese characters and Latin letters or digits."""
+    _, chinese = text
+    assert not re.search("[\u4e00-\u9fff][,;:?!]|[,;:?!][\u4e00-\u9fff]", chinese)
+    assert not re.search("[\u4e00-\u9fff][A-Za-z0-9]|[A-Za-z0-9)=][\u4e00-\u9fff]", chinese)
 
 
-@every
-def test_names_are_the_same_in_both(name: str, words: Any) -> None:
-    """Both languages name the same parameters, methods and fields."""
+@for_every_text
+def test_same_names_in_both_languages(name: str, text: Any) -> None:
+    """Both languages mention the same parameters, methods and fields."""
+    english, chinese = text
     names = r"[a-z]+_[a-z_]+(?:\(\)|=)?|\.[a-z_]+\b|[a-z]+=\d?"
-    assert set(re.findall(names, words[0])) == set(re.findall(names, words[1]))
+    assert set(re.findall(names, english)) == set(re.findall(names, chinese))
 
 
-def test_each_class_says_its_own() -> None:
-    """Two classes never have one cause; each class is the cause of something."""
+def test_each_exception_has_its_own_cause() -> None:
+    """No two exception classes share the text of a cause, and each class has an entry."""
     causes: dict[str, set[type[GatePayError]]] = {}
     for refusal in REFUSALS.values():
         causes.setdefault(refusal.cause[0], set()).add(refusal.error)
@@ -113,9 +116,9 @@ def test_each_class_says_its_own() -> None:
 
 
 @rows("call", CALLS)
-def test_a_missing_parameter_is_named(call: Any) -> None:
-    """101, or 105, lists what the endpoint wants, and so all that is signed."""
-    causes = [why.cause for why in REFUSALS.values() if why.endpoint == call.path]
+def test_a_missing_parameter(call: Any) -> None:
+    """The cause of "a parameter is missing" lists every signed parameter of the endpoint."""
+    causes = [entry.cause for entry in REFUSALS.values() if entry.endpoint == call.path]
     causes = [cause for cause in causes if cause[0].startswith("A parameter is missing")]
     assert causes
     for cause in causes:
@@ -126,37 +129,37 @@ def test_a_missing_parameter_is_named(call: Any) -> None:
 @rows("lang", LANGUAGES)
 @rows("key", REFUSALS)
 def test_refusals_are_explained(key: tuple[str, int], lang: Lang) -> None:
-    """A refusal is explained by its endpoint and number, in the language that is asked for."""
+    """The explanation of a refusal depends on its endpoint and code, and is in the requested language."""
     endpoint, code = key
     entry = REFUSALS[key]
     error = entry.error(code=code, message="", endpoint=endpoint)
     assert explain(error, lang) == Explanation(say(entry.cause, lang), say(entry.remedy, lang))
 
 
-def test_a_number_that_is_not_listed() -> None:
-    """A number that the vendor's table lacks is explained as that."""
+def test_an_unlisted_code() -> None:
+    """The explanation of a code that GatePay doesn't list for an endpoint says so."""
     unlisted = meaning("ka/create", 108)
     assert (unlisted.endpoint, unlisted.code, unlisted.error, unlisted.message) == ("ka/create", 108, RefusedError, "")
     assert explain(RefusedError(code=108, message="", endpoint="ka/create"), "zh").cause == unlisted.cause[1]
     assert "does not list" in unlisted.cause[0]
 
 
-@rows(("error", "named"), OTHERS)
-def test_other_errors_are_explained(error: GatePayError, named: str) -> None:
-    """What is no refusal has its cause and remedy too, by its class."""
-    assert named in explain(error).remedy
-    assert named in explain(error, "zh").remedy
+@rows(("error", "mentioned"), OTHER_ERRORS)
+def test_other_errors_are_explained(error: GatePayError, mentioned: str) -> None:
+    """An error that isn't a refusal gets a cause and a remedy from its class."""
+    assert mentioned in explain(error).remedy
+    assert mentioned in explain(error, "zh").remedy
 
 
-def test_sent_or_not_makes_the_difference() -> None:
-    """A transport error is explained by whether the request can have arrived."""
-    stayed, left = (errors.TransportError(endpoint="ka/show", sent=sent, problem="x") for sent in (False, True))
-    assert "nothing was sent" in explain(stayed).cause
-    assert "may have received" in explain(left).cause
+def test_transport_errors_with_and_without_a_sent_request() -> None:
+    """The explanation of a transport error says whether GatePay may have received the request."""
+    not_sent, sent = (errors.TransportError(endpoint="ka/show", sent=sent, problem="x") for sent in (False, True))
+    assert "nothing was sent" in explain(not_sent).cause
+    assert "may have received" in explain(sent).cause
 
 
-def test_every_branch_has_its_own_entry() -> None:
-    """Each class that is no cause of a refusal has an entry, so the last resort is for none of ours."""
+def test_every_other_exception_has_an_entry() -> None:
+    """Each exception class that isn't a refusal has an entry, so none of them gets the fallback explanation."""
     named = {fault.error for fault in FAULTS}
     assert named == {each for each in all_classes(GatePayError) if not issubclass(each, RefusedError)} | {RefusedError}
     assert explain(GatePayError("x")).cause == "Something went wrong in gatepay-async."

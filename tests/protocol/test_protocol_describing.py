@@ -1,4 +1,4 @@
-"""What an error says of a reply that is not GatePay's: described, never quoted."""
+"""Errors describe a reply that doesn't come from GatePay, and never quote it."""
 
 import pytest
 
@@ -11,7 +11,7 @@ DEEP = '{"a": {"a": {"a": {"a": {"a": 1}}}}}'
 MANY = "{" + ", ".join(f'"{letter}": 1' for letter in "abcdefghijklmn") + "}"
 HALF = "<title>Half a ti"
 
-# body, content type, in a call without card keys, in one with card keys (the same where empty)
+# body, content type, the description in a call without card keys, and in a call with card keys ("": the same)
 ROWS = (
     ("", "", "0 bytes", ""),
     ("x", "", "1 byte", ""),
@@ -59,27 +59,27 @@ ROWS = (
 
 
 def test_descriptions() -> None:
-    """A reply is described by its type, its length, its title in known words, and the kinds of its fields."""
+    """A description has the type, the length, the title (known words only) and the types of the fields of a reply."""
     wrong: list[str] = []
     for body, content_type, plain, strict in ROWS:
-        came = [describe(body.encode(), content_type=content_type, strict=each) for each in (False, True)]
-        if came != [plain, strict or plain]:
-            wrong.append(f"{body!r}: {came}")
+        actual = [describe(body.encode(), content_type=content_type, strict=each) for each in (False, True)]
+        if actual != [plain, strict or plain]:
+            wrong.append(f"{body!r}: {actual}")
     assert not wrong, "\n".join(wrong)
 
 
 def test_a_long_description() -> None:
-    """However many fields a reply has, its description has an end."""
+    """The description of a reply with many long fields is cut at 300 characters."""
     names = "{" + ", ".join(f'"{letter * 20}": {DEEP}' for letter in "abcdefghijkl") + "}"
     assert len(describe(names.encode())) == 300
 
 
-def test_no_shape_of_a_huge_reply() -> None:
-    """A reply of megabytes is not read for its shape."""
+def test_a_huge_reply_is_not_parsed() -> None:
+    """The description of a reply of a megabyte has only its length."""
     assert describe(b"[" + b" " * 2**20 + b"]") == "1048578 bytes"
 
 
-def test_a_title_of_what_was_sent() -> None:
-    """A card key that was sent is masked in a title, be it made of ordinary words."""
+def test_a_title_with_a_card_key() -> None:
+    """A card key that was sent is masked in a title, even if it consists of ordinary words."""
     page = b"<title>Error in blue horse: bad gateway</title>"
     assert describe(page, keys=["blue horse", "bad"]) == '47 bytes, titled "Error in ***: *** gateway"'

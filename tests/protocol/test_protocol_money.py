@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gatepay_async.protocol.calls import PayCreate
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.messages import Reply, decode
-from gatepay_async.protocol.money import amount_of, is_underpaid, whole_fen
+from gatepay_async.protocol.money import is_underpaid, parse_amount, whole_fen
 
 pytestmark = pytest.mark.fast
 
@@ -69,7 +69,7 @@ def test_own_decimal_context() -> None:
     with decimal.localcontext(decimal.Context(prec=3, rounding=decimal.ROUND_UP, traps=traps)):
         assert str(decoded_price("123456.78999999999")) == "123456.79"
         assert str(decoded_price("1e-99")) == "0.00"
-        assert str(amount_of("price", "123456.7")) == "123456.70"
+        assert str(parse_amount("price", "123456.7")) == "123456.70"
         assert is_underpaid(Decimal("123456.79"), Decimal("123456.78"), shortfall=Decimal(0))
         assert not is_underpaid(Decimal("123456.79"), Decimal("123456.79"), shortfall=Decimal(0))
 
@@ -97,11 +97,11 @@ def test_invalid_amounts() -> None:
     """A caller's amount must be a Decimal or text, finite, not negative, and in whole fen."""
     for given_, said in INVALID_AMOUNTS:
         with pytest.raises(InvalidRequestError, match=said) as caught:
-            amount_of("shortfall", given_)
+            parse_amount("shortfall", given_)
         assert caught.value.field == "shortfall"
 
 
 def test_amounts() -> None:
     """An amount has exactly two decimals, and is never -0.00."""
     given_ = {"0": "0.00", "0.1": "0.10", "9.990": "9.99", Decimal("-0"): "0.00", Decimal("1e2"): "100.00"}
-    assert {each: str(amount_of("price", each)) for each in given_} == given_
+    assert {each: str(parse_amount("price", each)) for each in given_} == given_

@@ -1,4 +1,4 @@
-"""What each number means at each endpoint, by the vendor's page, and what a refusal carries."""
+"""Each code becomes the right exception at each endpoint, as GatePay's page lists it, with all facts of the refusal."""
 
 import json
 from datetime import UTC, datetime
@@ -22,8 +22,8 @@ CALLS: dict[str, Any] = {
     "ka/show": KaShow(8),
     "ka/create": KaCreate(8, ["KEY-A", "KEY-B"]),
 }
-# 状态码表 of each interface, word for word; then the cause that we read in it.
-PAGE = [
+# The table of codes (状态码表) of each endpoint: code, GatePay's exact message, and the exception that we chose.
+VENDOR_TABLE = [
     ("pay/create", 101, "参数不完整", errors.MissingParameterError),
     ("pay/create", 102, "无效的支付类型", errors.InvalidPayTypeError),
     ("pay/create", 103, "微信支付只能单件购买", errors.SingleItemOnlyError),
@@ -64,7 +64,7 @@ PAGE = [
     ("ka/create", 112, "未能录入有效内容，新卡密在数据库中均已存在", errors.AlreadyStoredError),
     ("ka/create", 113, "未能录入有效内容，批量插入数据库失败", errors.StorageFailedError),
 ]
-LISTED = {(endpoint, code) for endpoint, code, _, _ in PAGE}
+LISTED = {(endpoint, code) for endpoint, code, _, _ in VENDOR_TABLE}
 UNLISTED = [
     (endpoint, code)
     for endpoint in CALLS
@@ -80,28 +80,28 @@ def refusal(endpoint: str, envelope: dict[str, Any], status: int = 200) -> Refus
     return caught.value
 
 
-@rows(("endpoint", "code", "message", "cause"), PAGE)
-def test_each_number(endpoint: str, code: int, message: str, cause: type[RefusedError]) -> None:
-    """A number of the page's table is exactly the class of its cause, with GatePay's words."""
+@rows(("endpoint", "code", "message", "error_type"), VENDOR_TABLE)
+def test_each_listed_code(endpoint: str, code: int, message: str, error_type: type[RefusedError]) -> None:
+    """Each code in GatePay's table raises exactly the exception of its cause, with GatePay's message."""
     error = refusal(endpoint, {"code": code, "msg": message, "time": "1555750250", "data": None})
-    assert type(error) is cause
+    assert type(error) is error_type
     assert (error.code, error.message, error.endpoint, error.time) == (code, message, endpoint, NOW)
     assert (error.attempts, error.in_doubt) == (1, False)
-    why = REFUSALS[endpoint, code]
-    assert (error.cause, error.remedy) == (why.cause[0], why.remedy[0])
+    entry = REFUSALS[endpoint, code]
+    assert (error.cause, error.remedy) == (entry.cause[0], entry.remedy[0])
     assert str(error) == f"{endpoint} refused with {code} ({message}): {error.cause} {error.remedy}"
 
 
-def test_every_class_has_its_number() -> None:
-    """Each class of refusal is the cause of a number of the page, or of the later endpoints."""
+def test_every_exception_has_a_code() -> None:
+    """Each subclass of RefusedError belongs to a code of the first page's endpoints or of the later ones."""
     later = {each.error for each in REFUSALS.values() if each.endpoint not in CALLS}
-    assert {cause for *_, cause in PAGE} | later == set(RefusedError.__subclasses__())
-    assert len(PAGE) == 16 + 3 + 8 + 12
+    assert {error_type for *_, error_type in VENDOR_TABLE} | later == set(RefusedError.__subclasses__())
+    assert len(VENDOR_TABLE) == 16 + 3 + 8 + 12
 
 
 @rows(("endpoint", "code"), UNLISTED)
-def test_other_numbers(endpoint: str, code: int) -> None:
-    """A number that the endpoint's table lacks is a plain RefusedError."""
+def test_unlisted_codes(endpoint: str, code: int) -> None:
+    """A code that the endpoint's table doesn't list raises a plain RefusedError."""
     error = refusal(endpoint, {"code": code, "msg": "?", "time": "1555750250", "data": []})
     assert type(error) is RefusedError
     assert (error.code, error.message) == (code, "?")
@@ -117,21 +117,21 @@ def test_data_of_a_refusal(endpoint: str, data: Any) -> None:
 
 @rows("status", [200, 201, 302, 400, 403, 404, 500, 503])
 @rows("endpoint", CALLS)
-def test_nothing_but_a_code(endpoint: str, status: int) -> None:
-    """msg, time and data may be absent, and the HTTP status may be any."""
+def test_only_a_code(endpoint: str, status: int) -> None:
+    """A refusal may lack msg, time and data, and may have any HTTP status."""
     error = refusal(endpoint, {"code": 101}, status)
     assert type(error) is errors.MissingParameterError
     assert (error.message, error.time) == ("", None)
 
 
 @rows("message", [None, 7, [], {}, True])
-def test_a_message_that_is_no_text(message: Any) -> None:
-    """A msg that is no text counts as none."""
+def test_a_message_that_is_not_a_string(message: Any) -> None:
+    """A msg that isn't a string is ignored."""
     assert refusal("ka/show", {"code": 107, "msg": message}).message == ""
 
 
 @rows(
-    ("time", "read"),
+    ("time", "expected"),
     [
         ("1555750250", NOW),
         (1555750250, NOW),
@@ -150,16 +150,16 @@ def test_a_message_that_is_no_text(message: Any) -> None:
         (10**30, None),
     ],
 )
-def test_the_time_of_a_refusal(time: Any, read: datetime | None) -> None:
-    """A time that can't be read is None, and loses nothing of the refusal."""
+def test_the_time_of_a_refusal(time: Any, expected: datetime | None) -> None:
+    """An invalid time becomes None. The refusal is raised all the same."""
     error = refusal("pay/create", {"code": 110, "msg": "m", "time": time})
-    assert (type(error), error.time) == (errors.OutOfStockError, read)
+    assert (type(error), error.time) == (errors.OutOfStockError, expected)
 
 
 @rows("code", [None, "100", "101", 100.0, 101.5, True, False, [], {}])
 @rows("endpoint", CALLS)
-def test_a_code_that_is_no_number(endpoint: str, code: Any) -> None:
-    """A code that is no whole number is a ProtocolError that says so."""
+def test_a_code_that_is_not_an_integer(endpoint: str, code: Any) -> None:
+    """A code that isn't an integer raises a ProtocolError that says so."""
     with pytest.raises(ProtocolError) as caught:
         decode(CALLS[endpoint], Reply(200, json.dumps({"code": code}).encode()))
     assert (caught.value.path, caught.value.problem[:26]) == ("code", "should be a whole number, ")
@@ -178,8 +178,8 @@ def test_a_code_that_is_no_number(endpoint: str, code: Any) -> None:
         (b"", None, "is not complete JSON"),
     ],
 )
-def test_no_envelope(body: bytes, path: str | None, problem: str) -> None:
-    """JSON that is no envelope is a ProtocolError that says what it is."""
+def test_a_body_that_is_not_an_envelope(body: bytes, path: str | None, problem: str) -> None:
+    """A body that isn't a JSON object with a code raises a ProtocolError that says what it is instead."""
     with pytest.raises(ProtocolError) as caught:
         decode(ProductShow(), Reply(200, body))
     assert (caught.value.path, caught.value.problem) == (path, problem)

@@ -135,7 +135,7 @@ def test_the_overview(sandbox: Sandbox, console: Any, call: Any) -> None:
 
 def test_an_order_from_the_console(sandbox: Sandbox, console: Any) -> None:
     """An order can be made in the console, of either shop; what can't be ordered is said, and the form kept."""
-    form = {"product": "8", "number": "2", "pay_type": "alipay", "out_order_id": "", "custom": "me"}
+    form = {"product": "8", "quantity": "2", "pay_type": "alipay", "out_order_id": "", "custom": "me"}
     page = said(console.post("/orders", data=form, follow_redirects=True))
     assert "Order 1" in page
     [order] = sandbox.orders()
@@ -146,11 +146,11 @@ def test_an_order_from_the_console(sandbox: Sandbox, console: Any) -> None:
     assert console.post("/orders", data={"product": "3", "out_order_id": " T-1-X "}).headers["location"] == "/orders/2"
     assert (sandbox.orders()[1].out_order_id, sandbox.orders()[1].expires_at is None) == ("T-1-X", False)
     wrong = [
-        ({"number": "0"}, "a quantity above 0"),
+        ({"quantity": "0"}, "a quantity above 0"),
         ({"product": "99"}, "Choose a product"),
         ({"pay_type": "cash"}, "a payment method"),
         ({"pay_type": "wechat"}, "one item at a time"),
-        ({"number": "90"}, "not enough stock"),
+        ({"quantity": "90"}, "not enough stock"),
     ]
     for change, sentence in wrong:
         response = console.post("/orders", data={**form, **change})

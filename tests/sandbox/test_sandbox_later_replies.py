@@ -1,4 +1,4 @@
-"""What the later creations answer with, held against the vendor's examples; and the switches for what is left open."""
+"""The replies of the later endpoints that create orders, compared with GatePay's examples; the sandbox's options."""
 
 import json
 from decimal import Decimal
@@ -14,7 +14,7 @@ from gatepay_async.sandbox.forms import filtered
 
 pytestmark = pytest.mark.sockets
 
-CREATIONS = ("anypay/create", "cloudpay/create", "grouppay/create", "stablepay/create")
+CREATING_ENDPOINTS = ("anypay/create", "cloudpay/create", "grouppay/create", "stablepay/create")
 NAMES = ["pay_url", "qrcode_url", "qrcode_body", "params"]
 
 
@@ -28,7 +28,7 @@ NAMES = ["pay_url", "qrcode_url", "qrcode_body", "params"]
     ],
 )
 def test_a_creation(path: str, price: str, name: str, items: object, call: Any) -> None:
-    """It answers with the page, the image and what was sent, as in the examples, and stores what was asked."""
+    """The reply has the page's URL, the image's URL and the fields that were sent. The order is stored as requested."""
     reply = call.reply(path)
     assert (reply["code"], reply["msg"]) == (100, "请求成功")
     data, order = reply["data"], call.sandbox.orders()[-1]
@@ -46,8 +46,8 @@ def test_a_creation(path: str, price: str, name: str, items: object, call: Any) 
     assert call.client.get(data["pay_url"]).status_code == 200
 
 
-def test_the_image_is_at_its_address(call: Any) -> None:
-    """qrcode_url is a PNG of the pay_url, which a shop's page may show; qrcode_body is the same as a data URI."""
+def test_the_qr_code(call: Any) -> None:
+    """qrcode_url is a PNG of the pay_url that other sites may embed; qrcode_body is the same image as a data URI."""
     data = call.reply("anypay/create")["data"]
     image = call.client.get(data["qrcode_url"])
     assert (image.headers["content-type"], image.content[:4]) == ("image/png", b"\x89PNG")
@@ -63,23 +63,23 @@ def test_the_image_is_at_its_address(call: Any) -> None:
     ("switch", "signed", "unsigned"),
     [
         ("as shown", ["anypay/create", "cloudpay/create"], ["grouppay/create", "stablepay/create"]),
-        ("signed", CREATIONS, []),
-        ("unsigned", [], CREATIONS),
+        ("signed", CREATING_ENDPOINTS, []),
+        ("unsigned", [], CREATING_ENDPOINTS),
         ("absent", [], []),
     ],
 )
 def test_params(switch: Any, signed: list[str], unsigned: list[str], visit: Any, clock: Any) -> None:
-    """What `params` repeats is a switch."""
+    """The option `params` determines whether a reply has the sent fields, and whether they include the signature."""
     with Sandbox(clock=clock, params=switch) as sandbox:
         call = visit(sandbox)
-        for path in CREATIONS:
+        for path in CREATING_ENDPOINTS:
             params = call.reply(path)["data"].get("params")
             assert (params is not None and "sign" in params) == (path in signed)
             assert (params is not None and "sign" not in params) == (path in unsigned)
 
 
-def test_a_status_that_is_the_code(visit: Any, clock: Any) -> None:
-    """With `status_is_code` a code from 200 on is the HTTP status; 204 and 205 have no body then; 1xx stay 200."""
+def test_status_is_code(visit: Any, clock: Any) -> None:
+    """With `status_is_code`, a code from 200 to 599 is the HTTP status, and 204 and 205 have no body."""
     with Sandbox(clock=clock, status_is_code=True) as sandbox:
         call = visit(sandbox)
         for code in (110, 199, *range(201, 210), 404, 600):
@@ -97,7 +97,7 @@ def test_a_status_that_is_the_code(visit: Any, clock: Any) -> None:
 
 
 def test_escaped_texts(visit: Any, clock: Any) -> None:
-    """With `html_escaped` every text of a reply is escaped once, and it is JSON still."""
+    """With `html_escaped`, every string of a reply is escaped once, and the reply is still valid JSON."""
     with Sandbox(clock=clock, html_escaped=True) as sandbox:
         call = visit(sandbox)
         data = call.reply("anypay/create", custom="<b>&")["data"]
@@ -111,8 +111,8 @@ def test_escaped_texts(visit: Any, clock: Any) -> None:
     assert sandbox.shops[0].appkey
 
 
-def test_the_pages_path(visit: Any, clock: Any) -> None:
-    """The pay_url can be the first page's /pay/index; the same order is at both."""
+def test_pay_path(visit: Any, clock: Any) -> None:
+    """With `pay_path`, the pay_url has the path /pay/index. Each order's page is at both paths."""
     with Sandbox(clock=clock, pay_path="/pay/index") as sandbox:
         call = visit(sandbox)
         url = call.reply("anypay/create")["data"]["pay_url"]
@@ -123,8 +123,8 @@ def test_the_pages_path(visit: Any, clock: Any) -> None:
         assert response.headers["location"].startswith("/pay/api?")
 
 
-def test_fields_that_are_passed_over(visit: Any, clock: Any) -> None:
-    """Without `refuse_extra` a field that the table doesn't have does no harm, and does nothing."""
+def test_extra_fields_are_ignored(visit: Any, clock: Any) -> None:
+    """With `refuse_extra=False`, a field that the endpoint doesn't have is ignored."""
     with Sandbox(clock=clock, refuse_extra=False) as sandbox:
         call = visit(sandbox)
         assert call.reply("cloudpay/create", notify_url="nonsense", page="1")["code"] == 100
@@ -133,7 +133,7 @@ def test_fields_that_are_passed_over(visit: Any, clock: Any) -> None:
 
 
 def test_a_filter_before_the_signature(visit: Any, clock: Any) -> None:
-    """With `input_filter` what the filter changes has another signature; what it leaves alone goes through."""
+    """With `input_filter`, a text that the filter changes gets a signature error; any other text is accepted."""
     with Sandbox(clock=clock, input_filter=True) as sandbox:
         call = visit(sandbox)
         for custom in ("a & b", "<b>a</b>", "it's", ' "x"', "a < b", "a<b"):
@@ -144,7 +144,7 @@ def test_a_filter_before_the_signature(visit: Any, clock: Any) -> None:
 
 
 def test_alipay_only(visit: Any, clock: Any) -> None:
-    """With `cloud_alipay_only` cloudpay/create has one way to pay."""
+    """With `cloud_alipay_only`, cloudpay/create accepts only alipay."""
     with Sandbox(clock=clock, cloud_alipay_only=True) as sandbox:
         call = visit(sandbox)
         paths = ("cloudpay/create", "cloudpay/create", "anypay/create")
@@ -157,8 +157,8 @@ def test_alipay_only(visit: Any, clock: Any) -> None:
     assert codes == [202, 100, 100, 204]
 
 
-def test_a_group_sells_its_keys(sandbox: Sandbox, call: Any) -> None:
-    """A paid group takes each product's card keys; an amount takes none."""
+def test_a_paid_group_reduces_the_stock(sandbox: Sandbox, call: Any) -> None:
+    """Paying a group order sells card keys of each product. Paying an amount without a product sells none."""
     call.reply("grouppay/create")
     call.reply("anypay/create")
     for order in sandbox.orders():
@@ -168,8 +168,8 @@ def test_a_group_sells_its_keys(sandbox: Sandbox, call: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["anypay", "cloudpay", "grouppay", "stablepay"])
-def test_the_shape_of_the_example(name: str, call: Any) -> None:
-    """Names and order are the recorded example's, its comma too many mended."""
+def test_same_fields_as_the_example(name: str, call: Any) -> None:
+    """A reply has the same fields in the same order as GatePay's example, which has a superfluous comma."""
     path = Path(__file__).parents[1] / "samples" / "later" / f"{name}.reply.txt"
     example = json.loads(path.read_text("utf-8").replace('b13e",', 'b13e"'))
     reply = call.reply(f"{name}/create")

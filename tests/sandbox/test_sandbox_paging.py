@@ -1,4 +1,4 @@
-"""ka/show page by page."""
+"""The pages of the sandbox's ka/show."""
 
 import random
 import sqlite3
@@ -13,13 +13,13 @@ from gatepay_async.sandbox.database import Database
 pytestmark = pytest.mark.sockets
 
 
-def ka(call: Any, page: int | str, product_id: str = "8") -> Any:
+def fetch_page(call: Any, page: int | str, product_id: str = "8") -> Any:
     return call.reply("ka/show", product_id=product_id, page=str(page))["data"]["ka"]
 
 
-def test_a_page_is_the_examples(sandbox: Sandbox, call: Any) -> None:
-    """A page has the names of the example, fifty rows in ascending id, and the total over all pages."""
-    page = ka(call, 1)
+def test_a_page_looks_like_the_example(sandbox: Sandbox, call: Any) -> None:
+    """A page has the fields of GatePay's example, fifty rows in ascending order of id, and the total of all pages."""
+    page = fetch_page(call, 1)
     assert list(page) == ["total", "per_page", "current_page", "last_page", "data"]
     assert {**page, "data": len(page["data"])} == {
         "total": 89, "per_page": 50, "current_page": 1, "last_page": 2, "data": 50,
@@ -36,17 +36,17 @@ def test_a_page_is_the_examples(sandbox: Sandbox, call: Any) -> None:
     }
 
 
-def test_an_empty_stock_of_thinkphp(visit: Any) -> None:
-    """Without a single row, ThinkPHP's last page is page 0, and so is the one that it shows."""
+def test_an_empty_stock_with_thinkphp(visit: Any) -> None:
+    """With ``thinkphp`` and no rows, both the current page and the last page are 0."""
     with Sandbox(past_last_page="thinkphp") as sandbox:
         sandbox.delete_keys(8, sandbox.key_ids(8))
-        page = ka(visit(sandbox), 1)
+        page = fetch_page(visit(sandbox), 1)
     assert (page["total"], page["current_page"], page["last_page"], page["data"]) == (0, 0, 0, [])
 
 
-def test_a_walk_gives_each_key_once(sandbox: Sandbox, call: Any) -> None:
-    """All pages together are all keys, in ascending id."""
-    rows = ka(call, 1)["data"] + ka(call, 2)["data"]
+def test_all_pages_contain_each_key_once(sandbox: Sandbox, call: Any) -> None:
+    """All pages together contain each card key once, in ascending order of id."""
+    rows = fetch_page(call, 1)["data"] + fetch_page(call, 2)["data"]
     assert [row["id"] for row in rows] == sandbox.key_ids(8) == sorted(sandbox.key_ids(8))
     assert [row["content"] for row in rows] == sandbox.keys(8)
 
@@ -54,45 +54,45 @@ def test_a_walk_gives_each_key_once(sandbox: Sandbox, call: Any) -> None:
 @pytest.mark.uncounted
 @pytest.mark.parametrize(("count", "last"), [(0, 1), (1, 1), (50, 1), (51, 2), (100, 2), (101, 3)])
 def test_the_last_page(count: int, last: int, clock: Any, visit: Any) -> None:
-    """last_page is what it takes to show all, and 1 when there is nothing."""
+    """last_page is the number of pages with rows, or 1 if there are no rows."""
     with Sandbox(seed=False, clock=clock) as sandbox:
         sandbox.add_keys(8, [f"K{number}" for number in range(count)])
-        page = ka(visit(sandbox), last)
+        page = fetch_page(visit(sandbox), last)
     assert (page["total"], page["last_page"]) == (count, last)
     assert len(page["data"]) == count - 50 * (last - 1)
 
 
 @pytest.mark.parametrize("page", [3, 10**18 - 1])
-def test_past_the_end_is_empty(page: int, call: Any) -> None:
-    """A page past the last has no rows and keeps its number."""
-    shown = ka(call, page)
-    assert (shown["current_page"], shown["last_page"], shown["data"]) == (page, 2, [])
+def test_a_page_past_the_last_is_empty(page: int, call: Any) -> None:
+    """A page past the last one has no rows, and current_page is the requested number."""
+    fetched = fetch_page(call, page)
+    assert (fetched["current_page"], fetched["last_page"], fetched["data"]) == (page, 2, [])
 
 
 def test_clamped_pages(clock: Any, visit: Any) -> None:
-    """With ``clamp`` a page past the last is the last one, and says so."""
+    """With ``clamp``, a request for a page past the last one gets the last page, with the last page's number."""
     with Sandbox(clock=clock, past_last_page="clamp") as sandbox:
         call = visit(sandbox)
-        assert ka(call, 3) == ka(call, 2)
-        assert ka(call, 2)["current_page"] == 2
-        assert len(ka(call, 2)["data"]) == 39
+        assert fetch_page(call, 3) == fetch_page(call, 2)
+        assert fetch_page(call, 2)["current_page"] == 2
+        assert len(fetch_page(call, 2)["data"]) == 39
 
 
-def test_leading_zeros_are_digits(call: Any) -> None:
+def test_leading_zeros_are_ignored(call: Any) -> None:
     """Page 02 is page 2."""
-    assert ka(call, "02") == ka(call, "2")
+    assert fetch_page(call, "02") == fetch_page(call, "2")
 
 
 def test_deleting_moves_the_rows_up(sandbox: Sandbox, call: Any) -> None:
-    """Keys deleted between two pages move the later ones up, as in any paging by offset."""
+    """If keys are deleted between two pages, later keys move up, as always when paging by offset."""
     ids = sandbox.key_ids(8)
     assert sandbox.delete_keys(8, [*ids[:3], 10**6]) == 3
-    assert sandbox.delete_keys(4, ids[3:4]) == 0  # not product 4's
-    assert [row["id"] for row in ka(call, 2)["data"]] == ids[53:]
+    assert sandbox.delete_keys(4, ids[3:4]) == 0  # it belongs to product 8
+    assert [row["id"] for row in fetch_page(call, 2)["data"]] == ids[53:]
 
 
-def test_a_deleted_id_is_never_given_again(sandbox: Sandbox) -> None:
-    """The id of a deleted key is not given to a later one."""
+def test_deleted_ids_are_not_reused(sandbox: Sandbox) -> None:
+    """A new key never gets the id of a deleted one."""
     sandbox.add_keys(3, ["AAA"])
     [first] = sandbox.key_ids(3)
     sandbox.delete_keys(3, [first])
@@ -100,16 +100,16 @@ def test_a_deleted_id_is_never_given_again(sandbox: Sandbox) -> None:
     assert sandbox.key_ids(3) == [first + 1]
 
 
-def test_deleted_keys_come_back(sandbox: Sandbox, call: Any) -> None:
-    """Restored, keys stand where they stood before, under their old ids."""
-    before = [(row["id"], row["content"]) for row in ka(call, 1)["data"]]
+def test_restoring_deleted_keys(sandbox: Sandbox, call: Any) -> None:
+    """Restored keys have their old ids and their old places in the listing."""
+    before = [(row["id"], row["content"]) for row in fetch_page(call, 1)["data"]]
     sandbox.delete_keys(8, [key_id for key_id, _ in before[:3]])
     sandbox.restore_keys(8, dict(before[:3]))
-    assert [(row["id"], row["content"]) for row in ka(call, 1)["data"]] == before
+    assert [(row["id"], row["content"]) for row in fetch_page(call, 1)["data"]] == before
 
 
 def test_keys_are_restored_all_or_none(sandbox: Sandbox) -> None:
-    """restore_keys() with an id that is there restores none."""
+    """If one of the ids still exists, restore_keys() restores no key at all."""
     [first, second, *rest] = sandbox.key_ids(8)
     sandbox.delete_keys(8, [first])
     with pytest.raises(sqlite3.IntegrityError):
@@ -117,17 +117,17 @@ def test_keys_are_restored_all_or_none(sandbox: Sandbox) -> None:
     assert sandbox.key_ids(8) == [second, *rest]
 
 
-def test_each_page_is_exact_whatever_was_deleted_and_restored() -> None:
-    """Far more keys than a page's search looks at, of two products in turn, deleted and restored at random."""
-    chance = random.Random(7)  # noqa: S311 -- no secret
+def test_pages_stay_exact_after_deleting_and_restoring() -> None:
+    """Each page has the right rows after keys of two products were added, deleted and restored at random."""
+    randomness = random.Random(7)  # noqa: S311 -- no secret
     with closing(Database(":memory:", keys=False, now=1)) as database, database.transaction() as connection:
         for batch in range(6):
             for product in (8, 4):
                 card_keys.add(connection, product, [f"{batch}-{number}" for number in range(400)], now=1)
-            gone = chance.sample(card_keys.ids(connection, 8), 300 if batch % 2 else 1)
-            card_keys.delete(connection, 8, gone)
-            back = {key_id: f"back-{key_id}" for key_id in gone if chance.random() < 0.3}
-            card_keys.restore(connection, 8, back, now=1)
+            deleted = randomness.sample(card_keys.ids(connection, 8), 300 if batch % 2 else 1)
+            card_keys.delete(connection, 8, deleted)
+            restored = {key_id: f"restored-{key_id}" for key_id in deleted if randomness.random() < 0.3}
+            card_keys.restore(connection, 8, restored, now=1)
             for product in (8, 4):
                 ids = card_keys.ids(connection, product)
                 found = [[row["id"] for row in card_keys.rows(connection, product, page, 7)] for page in range(1, 400)]

@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from waiting import PATIENCE, until
 
 from gatepay_async.sandbox import Fault, FaultKind, PortTakenError, Sandbox
-from gatepay_async.sandbox.fault_injection import CONNECTION
+from gatepay_async.sandbox.fault_injection import CONNECTION_KEY
 from gatepay_async.sandbox.server import LoopbackServer
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
@@ -231,7 +231,7 @@ async def test_replies_are_not_held_back(no_tls: ssl.SSLContext) -> None:
     options = []
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        connection = scope["state"][CONNECTION].get_extra_info("socket")
+        connection = scope["state"][CONNECTION_KEY].get_extra_info("socket")
         options.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
         await PlainTextResponse("")(scope, receive, send)
 

@@ -116,8 +116,9 @@ def test_a_problem_as_json() -> None:
         "text": "第 7 行含有 NUL 字符，文件可能是 UTF-16 编码",
         "facts": {"line": 7, "problem": {"name": "nul", "text": "含有 NUL 字符，文件可能是 UTF-16 编码", "facts": {}}},
     }
-    back = Problem.of_json(LINE.as_json())
-    assert (back, back.name, back.facts, back.in_("zh")) == (LINE, "line", LINE.facts, LINE.in_("zh"))
+    restored = Problem.of_json(LINE.as_json())
+    assert (restored, restored.name, restored.facts) == (LINE, "line", LINE.facts)
+    assert restored.in_("zh") == LINE.in_("zh")
     for other in ({"name": "later", "text": "new", "facts": {}}, {"name": "line", "text": "new", "facts": {}}, "new"):
         assert (Problem.of_json(other), Problem.of_json(other).name) == ("new", "other")
 

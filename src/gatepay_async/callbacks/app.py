@@ -20,7 +20,7 @@ from gatepay_async.protocol.durations import Seconds, to_seconds, to_seconds_or_
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.frames import scrub_errors
 from gatepay_async.protocol.models import Callback, CallbackReply
-from gatepay_async.protocol.money import amount_of
+from gatepay_async.protocol.money import parse_amount
 from gatepay_async.protocol.observing import Telemetry
 from gatepay_async.protocol.queries import MAX_QUERY_BYTES
 from gatepay_async.words.problem import Problem
@@ -159,7 +159,7 @@ class CallbackApp:
         self._timeout = _check_timeout(timeout)
         self._clock = clock
         self._store = store
-        self._once = Once(handler, store, lookup, amount_of("shortfall", shortfall), self._timeout)
+        self._once = Once(handler, store, lookup, parse_amount("shortfall", shortfall), self._timeout)
         self._in_progress = 0
         self._telemetry: Telemetry | None = None
 

@@ -1,4 +1,4 @@
-"""A clock that can't be set, for leases: changing the system time must neither end nor extend a lease."""
+"""A clock for leases that nobody can set: changing the system time must neither end nor extend a lease."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _LINUX_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 def since_boot() -> tuple[str, float]:
     """
-    Return the ID of this boot of the machine, and the seconds since then. All processes get the same values.
+    Return the ID of the machine's last boot, and the seconds since that boot. All processes get the same values.
 
-    On systems without boot IDs, the ID is empty. A reboot then shows in the seconds, which start again at 0.
+    On systems without boot IDs, the ID is empty. Then only the seconds, which restart at 0, show a reboot.
     """
     return _boot_id(), _boot_seconds()
 

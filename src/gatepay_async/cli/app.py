@@ -205,7 +205,7 @@ def _listening_address(value: str) -> object:
     from gatepay_async.cli.health import Address
 
     try:
-        return Address.of(value)
+        return Address.parse(value)
     except ValueError:
         raise typer.BadParameter(text("usage.address", value=output.escape(value))) from None
 

@@ -1,8 +1,8 @@
 """
-A small HTTP server for health checks and metrics, beside what else the command does.
+A small HTTP server for health checks and metrics. It runs while the command does its work.
 
-Each connection gets one short response and is closed. A client that hangs, sends garbage or comes too often costs one
-of a few places for a few seconds, and nothing else waits for it.
+Each connection gets one short response and is closed. A client that hangs or sends garbage is disconnected after a few
+seconds. Only a few clients are served at once; further connections are closed. Nothing else waits for clients.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from gatepay_async.cli.status import HaltError
 _MAX_CLIENTS = 16  # at once
 _TIMEOUT_S = 5.0  # for a request and its response
 _MAX_HEAD_BYTES = 8192
-_RESTART_DELAY_S = 1.0  # where the system has no sockets left
+_RESTART_DELAY_S = 1.0  # after an error of the listener: the system may have no sockets left
 _REQUEST_LINE = re.compile(rb"(GET|HEAD) ([!-~]+) HTTP/1\.[01]\r?\n")
 _REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 503: "Service Unavailable"}
 
 
 @frozen
 class Page:
-    """What a path answers."""
+    """The response to a request for a path."""
 
     body: str
     status: int = 200
@@ -43,23 +43,23 @@ Pages = Mapping[str, Callable[[], Page]]
 
 @frozen
 class Address:
-    """Where to listen. Written as ``PORT``, ``ADDRESS:PORT`` or ``[ADDRESS]:PORT``."""
+    """The address to listen on."""
 
     host: str
     port: int
 
     @classmethod
-    def of(cls, written: str) -> Address:
+    def parse(cls, address: str) -> Address:
         """
-        Read an address.
+        Parse ``PORT``, ``ADDRESS:PORT`` or ``[ADDRESS]:PORT``.
 
         Raises:
-            ValueError: It is none.
+            ValueError: *address* is invalid.
         """
-        host, _, port = written.rpartition(":")
+        host, _, port = address.rpartition(":")
         host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host or "127.0.0.1"
-        if written.startswith(":") or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:  # noqa: PLR2004 -- TCP's
-            raise ValueError(written)
+        if address.startswith(":") or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:  # noqa: PLR2004 -- TCP's
+            raise ValueError(address)
         return cls("127.0.0.1" if host == "localhost" else str(ip_address(host)), int(port))
 
 
@@ -69,7 +69,7 @@ async def serve_health(address: Address, pages: Pages) -> AsyncGenerator[None]:
     Serve *pages* at *address* until the end of the block.
 
     Raises:
-        HaltError: The port is taken, or the address is none of this machine.
+        HaltError: The port is taken, or the address doesn't belong to this machine.
     """
     try:
         listeners = await anyio.create_tcp_listener(local_host=address.host, local_port=address.port)
@@ -84,7 +84,7 @@ async def serve_health(address: Address, pages: Pages) -> AsyncGenerator[None]:
         warn(text("health.open", address=shown))
         if not ip_address(address.host).is_loopback:
             warn(text("health.not_loopback"))
-        # No task group: it would wrap what the block raises.
+        # A task group would wrap the block's exceptions in an exception group.
         serving = asyncio.create_task(_serve_pages(listener, _Responder(pages)))
         try:
             yield
@@ -107,7 +107,7 @@ class _Responder:
         self._clients = 0
 
     async def respond(self, stream: SocketStream) -> None:
-        """Answer one request, if it comes soon."""
+        """Answer one request, unless it takes too long to arrive."""
         async with stream:
             if self._clients == _MAX_CLIENTS:
                 return
@@ -116,7 +116,7 @@ class _Responder:
                 with anyio.move_on_after(_TIMEOUT_S):
                     await stream.send(self._response_to(await _read_head(stream)))
             except (anyio.BrokenResourceError, anyio.EndOfStream, OSError):
-                pass  # it has gone
+                pass  # the client has disconnected
             finally:
                 self._clients -= 1
 

@@ -1,8 +1,9 @@
 """
-The system's keyring, through the library ``keyring``. It takes a third of a second to import, so only if it is used.
+Stores secrets in the system's keyring, with the library ``keyring``.
 
-A keyring may ask its user for a password, and talks to another process, which may never answer. So all calls are made
-in a thread, with a time-out.
+The library takes a third of a second to import, so it is imported only when a command needs it. A keyring may ask the
+user for a password, and it talks to another process, which may never answer. So all calls run in a thread, with a
+time-out.
 """
 
 import signal
@@ -19,25 +20,25 @@ T = TypeVar("T")
 
 SERVICE = "gatepay-async"
 _HINT_AFTER_S = 2.0  # then the user is told that the command waits for the keyring
-_LONGEST_S = 60.0  # the user may be typing a password
+_TIMEOUT_S = 60.0  # the user may be typing a password
 
 
 def keyring_name() -> str | None:
     """
-    Return the name of the system's keyring; None: there is none, or it is switched off.
+    Return the name of the system's keyring, or None if there is none or it is switched off.
 
     Raises:
-        HaltError: The keyring doesn't answer.
+        HaltError: The keyring doesn't respond.
     """
     return _ask_keyring(_keyring_name)
 
 
 def put_secret(account: str, secret: str) -> None:
     """
-    Store a secret. It replaces one with the same name.
+    Store *secret*, and replace the secret that *account* had before.
 
     Raises:
-        HaltError: The keyring is locked, refuses, or doesn't answer.
+        HaltError: The keyring is locked, raises an error, or doesn't respond.
     """
 
     def put() -> bool:
@@ -51,10 +52,10 @@ def put_secret(account: str, secret: str) -> None:
 
 def get_secret(account: str) -> str | None:
     """
-    Return the secret of that name; None: the keyring has none.
+    Return the secret of *account*, or None if the keyring has none.
 
     Raises:
-        HaltError: The keyring is locked, refuses, or doesn't answer.
+        HaltError: The keyring is locked, raises an error, or doesn't respond.
     """
     found: str | None = _ask_keyring(lambda: _backend().get_password(SERVICE, account))
     return found
@@ -62,10 +63,10 @@ def get_secret(account: str) -> str | None:
 
 def delete_secret(account: str) -> None:
     """
-    Delete the secret of that name, if there is one.
+    Delete the secret of *account*, if there is one.
 
     Raises:
-        HaltError: The keyring is locked, refuses, or doesn't answer.
+        HaltError: The keyring is locked, raises an error, or doesn't respond.
     """
 
     def delete() -> None:
@@ -98,7 +99,7 @@ def _ask_keyring(work: Callable[[], T]) -> T:
     def run() -> None:
         try:
             results.append(work())
-        except Exception as error:  # noqa: BLE001 -- each keyring has its own errors, whose text may be anything
+        except Exception as error:  # noqa: BLE001 -- each keyring has its own errors; their texts may hold anything
             failures.append(type(error).__name__)
 
     thread = threading.Thread(target=run, name="gatepay-keyring", daemon=True)
@@ -107,11 +108,11 @@ def _ask_keyring(work: Callable[[], T]) -> T:
         thread.join(_HINT_AFTER_S)
         if thread.is_alive():
             warn(text("keyring.waiting"))
-            thread.join(_LONGEST_S)
+            thread.join(_TIMEOUT_S)
     if results:
         return results[0]
     if not failures:
-        problem = text("keyring.hangs", seconds=f"{_HINT_AFTER_S + _LONGEST_S:g}")
+        problem = text("keyring.hangs", seconds=f"{_HINT_AFTER_S + _TIMEOUT_S:g}")
     elif failures == ["KeyringLocked"]:
         problem = text("keyring.locked")
     elif failures == ["NoKeyringError"]:
@@ -123,12 +124,12 @@ def _ask_keyring(work: Callable[[], T]) -> T:
 
 @contextmanager
 def _ended_by_ctrl_c() -> Generator[None]:
-    """Let Ctrl-C end the wait. The event loop's own handler would need the loop, which is blocked by the wait."""
+    """Let Ctrl-C end the wait. The event loop's own handler can't run, because the wait blocks the loop."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous)

@@ -1,4 +1,4 @@
-"""What a worker has done, counted, and shown in the text format of Prometheus. Holds no text from elsewhere."""
+"""Counts what a worker does, and shows the counts in Prometheus's text format. They contain no text from outside."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from gatepay_async.protocol.observing import ClientFacts, Connections, Recorded, outcome_of
+from gatepay_async.protocol.observing import ClientFacts, Connections, RecordResult, outcome_of
 from gatepay_async.protocol.raw import Outgoing
 from gatepay_async.version import __version__
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from gatepay_async.durable import QueueInfo
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_FINAL = ("stored", "already_there", "refused")  # a later run may still settle the others
+_FINAL = ("stored", "already_there", "refused")  # card keys in the other columns may change in a later run
 
 Samples = list[tuple[str, float]]  # labels, and the value
 
 
 class WorkerMetrics:
-    """A ``Telemetry`` and a ``ClientObserver`` that count."""
+    """Counts calls, batches and card keys. Implements ``Telemetry`` and ``ClientObserver``."""
 
     def __init__(self) -> None:
         self.queue: QueueInfo | None = None
@@ -33,13 +33,13 @@ class WorkerMetrics:
         self._client: ClientFacts | None = None
 
     def client(self, client: ClientFacts, /) -> WorkerMetrics:
-        """As ``Telemetry`` has it."""
+        """Implement ``Telemetry.client``."""
         self._client = client
         return self
 
     @contextmanager
-    def call(self, call: Outgoing, /) -> Generator[None]:  # noqa: ARG002 -- as ClientObserver has it; it is ka/create
-        """As ``ClientObserver`` has it."""
+    def call(self, call: Outgoing, /) -> Generator[None]:  # noqa: ARG002 -- required by ClientObserver; it is always ka/create
+        """Implement ``ClientObserver.call``."""
         began = time.monotonic()
         failure: BaseException | None = None
         try:
@@ -53,21 +53,21 @@ class WorkerMetrics:
             del failure
 
     @contextmanager
-    def upload(self) -> Generator[Recorded]:
-        """As ``ClientObserver`` has it."""
+    def upload(self) -> Generator[RecordResult]:
+        """Implement ``ClientObserver.upload``."""
         yield self._record_batch
 
     def callback(self, event: str, error: BaseException | None, /) -> None:
-        """As ``Telemetry`` has it."""
+        """Implement ``Telemetry.callback``."""
 
     @contextmanager
-    def submission(self, queue: str, /) -> Generator[str]:  # noqa: ARG002 -- as Telemetry has it
-        """As ``Telemetry`` has it."""
+    def submission(self, queue: str, /) -> Generator[str]:  # noqa: ARG002 -- required by Telemetry
+        """Implement ``Telemetry.submission``."""
         yield ""
 
     @contextmanager
-    def batch(self, queue: str, batch: str, submitted: str, /) -> Generator[Recorded]:  # noqa: ARG002 -- likewise
-        """As ``Telemetry`` has it."""
+    def batch(self, queue: str, batch: str, trace_context: str, /) -> Generator[RecordResult]:  # noqa: ARG002 -- required by Telemetry
+        """Implement ``Telemetry.batch``."""
         yield self._record_batch
 
     def _record_batch(self, columns: Mapping[str, int], stopped: BaseException | None) -> None:
@@ -76,7 +76,7 @@ class WorkerMetrics:
             self._keys[column] += columns[column]
 
     def text(self, *, ready: bool) -> str:
-        """The metrics, in the text format of Prometheus."""
+        """Return the metrics in Prometheus's text format."""
         return "".join(self._lines(ready=ready))
 
     def _lines(self, *, ready: bool) -> Iterator[str]:
@@ -107,7 +107,7 @@ class WorkerMetrics:
         yield from _metric("gatepay_worker_waiting_calls", "gauge", "Calls that wait for a connection.", waiting)
 
     def _queue(self) -> Iterator[str]:
-        """The queue, of all workers together; nothing while it can't be reached."""
+        """Yield the metrics of the queue, which all workers share. Yield nothing while the database is unavailable."""
         if self.queue is None:
             return
         states = {"waiting": self.queue.waiting, "delayed": self.queue.delayed, "running": self.queue.running}

@@ -30,7 +30,7 @@ from gatepay_async.protocol.errors import (
 )
 from gatepay_async.protocol.frames import clear_frames
 from gatepay_async.protocol.messages import Reply, encode
-from gatepay_async.protocol.observing import ClientObserver, Connections, Ended, Observer, both
+from gatepay_async.protocol.observing import ClientObserver, Connections, EndAttempt, Observer, both
 from gatepay_async.protocol.raw import Outgoing, RawCall
 from gatepay_async.protocol.retrying import RetryPolicy, Sent, wait_after
 from gatepay_async.protocol.signing import Credentials
@@ -229,7 +229,7 @@ class Caller:
         return _misuse_error(Problem("other_event_loop") if self._was_opened else Problem("not_open"))
 
 
-async def _observed(ended: Ended, call: C, reply: Awaitable[Reply], read: Callable[[C, Reply], T]) -> T:
+async def _observed(ended: EndAttempt, call: C, reply: Awaitable[Reply], read: Callable[[C, Reply], T]) -> T:
     """Read *reply*, and report the attempt's end to *ended*."""
     http_status: int | None = None
     try:

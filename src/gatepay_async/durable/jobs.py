@@ -12,7 +12,7 @@ from attrs import evolve, frozen
 from gatepay_async.durable.errors import DurableError, QueueUnavailableError
 from gatepay_async.durable.records import batches
 from gatepay_async.durable.records.job_progress import JobProgress
-from gatepay_async.durable.records.rows import BatchRow, JobRow
+from gatepay_async.durable.records.rows import JobRow, RunRow
 from gatepay_async.durable.spool.folder import Spool
 from gatepay_async.durable.storage.database import in_thread
 from gatepay_async.durable.storage.job_store import JobStore
@@ -189,8 +189,8 @@ class Job:
         if self._job_progress.all_ended() and self._job_progress.all_stored():
             await self._spool.delete(batches.spool_name(self.id))
 
-    def _enqueue_next_run(self, last: BatchRow) -> None:
-        self._store.enqueue_run(evolve(last.task, turn=last.task.turn + 1, failures=0))
+    def _enqueue_next_run(self, last: RunRow) -> None:
+        self._store.enqueue_run(evolve(last.task, run_number=last.task.run_number + 1, failures=0))
 
     def _state(self) -> JobState:
         if not self._job_progress.all_ended():

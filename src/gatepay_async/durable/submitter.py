@@ -84,13 +84,13 @@ class Submitter:
         checks.check("product_id", product_id, checks.positive)
         _check_source(path)
         try:
-            with _NOT_OBSERVED if self._telemetry is None else self._telemetry.submission(self._queue) as submitted:
-                return await self._submit_file(path, product_id, submitted)
+            with _NOT_OBSERVED if self._telemetry is None else self._telemetry.submission(self._queue) as trace_context:
+                return await self._submit_file(path, product_id, trace_context)
         except BaseException as error:  # a full disk, for example: the frames may hold card keys
             clear_frames(error)
             raise
 
-    async def _submit_file(self, path: str | os.PathLike[str] | Source, product_id: int, submitted: str) -> Job:
+    async def _submit_file(self, path: str | os.PathLike[str] | Source, product_id: int, trace_context: str) -> Job:
         secret = await self._spool.secret()
         with ExitStack() as stack:
             # Files without names: even if this process is killed, no card key is left behind.
@@ -100,7 +100,7 @@ class Submitter:
             spooled = await in_thread(
                 lambda: spool_file(source, target, name=name, product_id=product_id, secret=secret)
             )
-            return await self._submit(spooled, target, submitted)
+            return await self._submit(spooled, target, trace_context)
 
     async def job(self, job_id: str) -> Job:
         """
@@ -122,14 +122,14 @@ class Submitter:
         """Count the batches in the queue, of all jobs together, up to 10,000."""
         return await in_thread(self._store.queue_info)
 
-    async def _submit(self, spooled: Spooled, file: BinaryIO, submitted: str) -> Job:
+    async def _submit(self, spooled: Spooled, file: BinaryIO, trace_context: str) -> Job:
         name = f"{self._queue}:{spooled.digest}"
         row = await in_thread(self._store.job, name)
         # The spool's copy may have been lost since. Writing the same file again does no harm.
         if row is None or not await Job(row, self._store, self._spool).all_stored():
             await self._spool.put(batches.spool_name(name), file)
         if row is None:
-            await in_thread(self._store.insert_job, name, spooled.manifest, spooled.batches, submitted)
+            await in_thread(self._store.insert_job, name, spooled.manifest, spooled.batches, trace_context)
         job = await self.job(name)
         await job.tidy()  # its last batch may have ended just before put() wrote the card keys again
         return job

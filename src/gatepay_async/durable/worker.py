@@ -278,7 +278,7 @@ class Worker:
     def _requeue_orphans(self) -> int:
         """Requeue the batches of dead workers, and those held longer than the lease. Return the number of workers."""
         executors = {str(row.executor_id) for row in self._store.taken()}
-        workers, dead = self._locks.count_and_dead(executors)
+        workers, dead = self._locks.check_workers(executors)
         if self._dbos.launched and self._global_concurrency is not None:
             self._store.cancel_foreign_rows(self._dbos.executor)
         overdue = self._database.now(self._engine) - timedelta(seconds=min(self._lease, 1e9))

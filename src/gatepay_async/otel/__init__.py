@@ -1,5 +1,5 @@
 """
-Spans and metrics of calls, uploads and callbacks, with OpenTelemetry's API; the extra ``otel``.
+Spans and metrics of calls, uploads and callbacks, with OpenTelemetry's API. Needs the extra ``otel``.
 
 See ``instrument``.
 """

@@ -1,4 +1,4 @@
-"""The attributes of spans and metrics. They contain values of our own code, and no text from outside."""
+"""The attributes of spans and metrics. Their values come from our own code, never from a reply or a caller's text."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ def span_name(call: Outgoing, server: Server) -> str:
 
 
 def full_url(call: Outgoing, server: Server) -> str:
-    """Return the URL of *call*, without the query, which has the signature, and without an undocumented path."""
+    """Return the URL of *call* without the query, which contains the signature, and without an undocumented path."""
     endpoint = endpoint_of(call)
     return server.url if endpoint == OTHER else server.url + endpoint
 
 
 def error_type(error: BaseException) -> str:
-    """Return the name of the error's class. Its text is not reported, since it may contain text from outside."""
+    """Return the name of the error's class. The message isn't reported, because it may contain text from outside."""
     if isinstance(error, ForeignError):
         error = error.error
     kind = type(error)
@@ -80,7 +80,7 @@ def error_type(error: BaseException) -> str:
 
 
 def attempt_error(error: BaseException | None, http_status: int | None) -> str | None:
-    """Return the error type of an attempt, or None. A refusal with HTTP 200 is no error of HTTP."""
+    """Return the error type of an attempt, or None. A refusal with HTTP 200 is a success for HTTP."""
     if error is None:
         return None
     if isinstance(error, RefusedError) and http_status is not None and http_status < _ERROR_STATUS:

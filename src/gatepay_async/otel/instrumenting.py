@@ -24,7 +24,7 @@ def instrument(
     target: T, *, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
 ) -> T:
     """
-    Report what *target* does to OpenTelemetry.
+    Report the activity of *target* to OpenTelemetry.
 
     ::
 

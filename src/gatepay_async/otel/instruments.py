@@ -1,4 +1,4 @@
-"""The metrics. Their names are those of the semantic conventions, or else begin with ``gatepay.``."""
+"""The metrics. Their names come from OpenTelemetry's semantic conventions; all others start with ``gatepay.``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LONG_BUCKETS: Final = (*_BUCKETS, 30.0, 60.0)
 
 
 class ConnectionCounts:
-    """Counts the connections of all clients each time the SDK reads the metrics, which it does in its own thread."""
+    """Counts the connections of all clients. The SDK calls it from its own thread, each time it reads the metrics."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -67,7 +67,7 @@ class CountedClient:
 
 
 class Instruments:
-    """All metrics of one provider. They are created once, since OpenTelemetry warns about a second one of a name."""
+    """All metrics of one provider. They are created once, because OpenTelemetry warns if a name is used again."""
 
     def __init__(self, meter: Meter) -> None:
         self.requests = meter.create_histogram(
@@ -113,7 +113,7 @@ class Instruments:
 
 
 _BY_PROVIDER: WeakKeyDictionary[MeterProvider, Instruments] = WeakKeyDictionary()
-_GLOBAL: list[Instruments] = []  # those of the global provider, which may be set later
+_GLOBAL: list[Instruments] = []  # empty, or the metrics of the global provider, which may be set later
 _CREATING = threading.Lock()
 
 

@@ -1,4 +1,4 @@
-"""A span that is current in its task, and ``HARMLESS``, which suppresses the errors of telemetry."""
+"""``CurrentSpan``, a span that is current in its task, and ``SUPPRESS_ERRORS``, which keeps telemetry from failing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PROPAGATOR: Final = TraceContextTextMapPropagator()
 _UPLOADING: Final = context.create_key("gatepay-uploading")
 
 
-class _Harmless:
+class _SuppressErrors:
     """
     Suppresses exceptions of a provider, a processor or an exporter, and logs the first one.
 
@@ -40,11 +40,11 @@ class _Harmless:
             return False
         if not self._logged:
             self._logged = True
-            LOGGER.warning("OpenTelemetry raised %s; calls go on, their telemetry may be incomplete", kind.__name__)
+            LOGGER.warning("OpenTelemetry raised %s; telemetry may be incomplete, calls are unaffected", kind.__name__)
         return True
 
 
-HARMLESS: Final = _Harmless()
+SUPPRESS_ERRORS: Final = _SuppressErrors()
 
 
 class CurrentSpan:
@@ -73,8 +73,8 @@ class CurrentSpan:
         uploading: bool = False,
     ) -> None:
         self._span: Span = trace.INVALID_SPAN
-        around = context.get_current()
-        with HARMLESS:
+        current = context.get_current()
+        with SUPPRESS_ERRORS:
             self._span = tracer.start_span(
                 name,
                 kind=kind,
@@ -83,18 +83,18 @@ class CurrentSpan:
                 record_exception=False,
                 set_status_on_exception=False,
             )
-            around = trace.set_span_in_context(self._span, around)
-        self._token = context.attach(context.set_value(_UPLOADING, True, around) if uploading else around)
+            current = trace.set_span_in_context(self._span, current)
+        self._token = context.attach(context.set_value(_UPLOADING, True, current) if uploading else current)
 
     def end(self, attributes: Attributes, error: str | None) -> None:
         """End the span. *error* is the type of the error, or None."""
         context.detach(self._token)
-        with HARMLESS:
+        with SUPPRESS_ERRORS:
             self._span.set_attributes(attributes)
             if error is not None:
                 self._span.set_attribute("error.type", error)
                 self._span.set_status(Status(StatusCode.ERROR))
-        with HARMLESS:
+        with SUPPRESS_ERRORS:
             self._span.end()
 
 
@@ -103,18 +103,18 @@ def is_uploading() -> bool:
     return context.get_value(_UPLOADING) is not None
 
 
-def current_as_text() -> str:
-    """Return the current span as a ``traceparent``, or an empty text without a span."""
+def current_traceparent() -> str:
+    """Return the ``traceparent`` of the current span, or "" if there is no span."""
     carrier: dict[str, str] = {}
-    with HARMLESS:
+    with SUPPRESS_ERRORS:
         _PROPAGATOR.inject(carrier)
     return carrier.get("traceparent", "")
 
 
 def links_to(traceparent: str) -> list[Link]:
-    """Return a link to the span of *traceparent*, or an empty list if the text is invalid. It may be any text."""
+    """Return a link to the span of *traceparent*, or an empty list if *traceparent* is invalid."""
     found: SpanContext = trace.INVALID_SPAN_CONTEXT
     with suppress(ValueError):
-        around = _PROPAGATOR.extract({"traceparent": traceparent}, Context())
-        found = trace.get_current_span(around).get_span_context()
+        extracted = _PROPAGATOR.extract({"traceparent": traceparent}, Context())
+        found = trace.get_current_span(extracted).get_span_context()
     return [Link(found)] if found.is_valid else []

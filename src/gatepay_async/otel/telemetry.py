@@ -1,4 +1,4 @@
-"""``OpenTelemetry``: a ``Telemetry`` that makes spans and metrics."""
+"""``OpenTelemetry``: a ``Telemetry`` that creates spans and metrics."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from gatepay_async.otel.attributes import (
     span_name,
 )
 from gatepay_async.otel.instruments import CountedClient, Instruments, instruments_of
-from gatepay_async.otel.spans import HARMLESS, CurrentSpan, current_as_text, is_uploading, links_to
+from gatepay_async.otel.spans import SUPPRESS_ERRORS, CurrentSpan, current_traceparent, is_uploading, links_to
 from gatepay_async.protocol.bulk import UploadReport
 from gatepay_async.protocol.calls import KaCreate
 from gatepay_async.protocol.errors import ProtocolError
-from gatepay_async.protocol.observing import ClientFacts, Ended, Observer, Recorded, outcome_of
+from gatepay_async.protocol.observing import ClientFacts, EndAttempt, Observer, RecordResult, outcome_of
 from gatepay_async.protocol.raw import Outgoing
 from gatepay_async.version import __version__
 
@@ -42,8 +42,8 @@ class OpenTelemetry:
     Implements ``Telemetry`` with OpenTelemetry's API.
 
     Args:
-        tracer_provider: The provider for spans. None: the global provider, which may be set later.
-        meter_provider: The provider for metrics. None: the global provider, which may be set later.
+        tracer_provider: The provider for spans, or None for the global one, which may be set later.
+        meter_provider: The provider for metrics, or None for the global one, which may be set later.
     """
 
     def __init__(self, tracer_provider: TracerProvider | None, meter_provider: MeterProvider | None) -> None:
@@ -55,8 +55,8 @@ class OpenTelemetry:
         """
         Whether there is no provider: none was passed, and no SDK has set a global one.
 
-        This reads private names of the API, because its public functions read the environment each time, which takes
-        several microseconds. If the API renames them, this returns False: calls then use spans that do nothing.
+        This reads private names of OpenTelemetry's API: the public functions read the environment each time, taking
+        several microseconds. If the API renames them, this returns False, and calls use spans that do nothing.
         """
         return (
             not self._has_own
@@ -71,16 +71,16 @@ class OpenTelemetry:
     def callback(self, event: str, error: BaseException | None, /) -> None:
         """Implement ``Telemetry.callback``."""
         kind = {} if error is None else {"error.type": error_type(error)}
-        with HARMLESS:
+        with SUPPRESS_ERRORS:
             self.instruments.callbacks.add(1, {"gatepay.callback.event": str(event), **kind})
 
     def submission(self, queue: str, /) -> AbstractContextManager[str]:
         """Implement ``Telemetry.submission``."""
         return _ObservedSubmission(self.tracer, queue)
 
-    def batch(self, queue: str, batch: str, submitted: str, /) -> AbstractContextManager[Recorded]:
+    def batch(self, queue: str, batch: str, trace_context: str, /) -> AbstractContextManager[RecordResult]:
         """Implement ``Telemetry.batch``."""
-        return _ObservedBatch(self, queue, batch, submitted)
+        return _ObservedBatch(self, queue, batch, trace_context)
 
 
 class ObservedClient(CountedClient):
@@ -98,7 +98,7 @@ class ObservedClient(CountedClient):
             return _NOT_OBSERVED
         return _ObservedCall(self.telemetry, call, self._cloud if call.on_cloud else self.server)
 
-    def upload(self) -> AbstractContextManager[Recorded]:
+    def upload(self) -> AbstractContextManager[RecordResult]:
         """Implement ``ClientObserver.upload``."""
         return _ObservedUpload(self.telemetry.tracer)
 
@@ -120,7 +120,7 @@ class _ObservedCall:
             self._telemetry.tracer, f"gatepay {self._endpoint['gatepay.endpoint']}", SpanKind.INTERNAL, self._endpoint
         )
         if self._is_chunk:
-            with HARMLESS:
+            with SUPPRESS_ERRORS:
                 self._instruments.chunks.add(1)
         return self._observe_attempt
 
@@ -130,32 +130,32 @@ class _ObservedCall:
         outcome = {"gatepay.outcome": outcome_of(error)}
         failure = None if error is None else error_type(error)
         self._span.end({**outcome, "gatepay.attempts": self._attempts, **code_of(error)}, failure)
-        with HARMLESS:
+        with SUPPRESS_ERRORS:
             if self._is_chunk:
                 self._instruments.chunks.add(-1)
             facts = {**self._endpoint, **outcome, **_error_attribute(failure)}
             self._instruments.calls.record(perf_counter() - self._began, facts)
 
-    def _observe_attempt(self, call: Outgoing, attempt: int, /) -> Ended:
+    def _observe_attempt(self, call: Outgoing, attempt: int, /) -> EndAttempt:
         began = perf_counter()
         self._attempts = attempt
         request = request_attributes(call, self._server)
         facts: dict[str, str | int] = {"url.full": full_url(call, self._server)}
         if attempt > 1:
             facts["http.request.resend_count"] = attempt - 1
-            with HARMLESS:
+            with SUPPRESS_ERRORS:
                 self._instruments.retries.add(1, self._endpoint)
         name = span_name(call, self._server)
         span = CurrentSpan(self._telemetry.tracer, name, SpanKind.CLIENT, {**request, **facts})
 
         def ended(error: BaseException | None, http_status: int | None) -> None:
             status = error.http_status if isinstance(error, ProtocolError) else http_status
-            answered = {} if status is None else {"http.response.status_code": status}
+            response = {} if status is None else {"http.response.status_code": status}
             failure = attempt_error(error, status)
-            span.end({**answered, **code_of(error)}, failure)
-            with HARMLESS:
+            span.end({**response, **code_of(error)}, failure)
+            with SUPPRESS_ERRORS:
                 duration = perf_counter() - began
-                self._instruments.requests.record(duration, {**request, **answered, **_error_attribute(failure)})
+                self._instruments.requests.record(duration, {**request, **response, **_error_attribute(failure)})
 
         return ended
 
@@ -168,7 +168,7 @@ class _Columns:
         self.failure: str | None = None
 
     def record(self, columns: Mapping[str, int], stopped: BaseException | None) -> None:
-        """Record the result; a ``Recorded``."""
+        """Record the result. Implements ``RecordResult``."""
         self.attributes = {f"gatepay.upload.{name}": count for name, count in columns.items()}
         self.failure = None if stopped is None else error_type(stopped)
 
@@ -180,14 +180,14 @@ class _ObservedUpload:
         self._tracer = tracer
         self._columns = _Columns()
 
-    def __enter__(self) -> Recorded:
+    def __enter__(self) -> RecordResult:
         self._span = CurrentSpan(self._tracer, "gatepay upload", SpanKind.INTERNAL, {}, uploading=True)
         return self._columns.record
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with HARMLESS:  # an exception of the user's may have its own property ``report``, which may raise
+        with SUPPRESS_ERRORS:  # the user's own exception class may have a property ``report`` that raises
             report: object = getattr(error, "report", None)
             if isinstance(report, UploadReport):
                 self._columns.record(report.columns(), None)
@@ -204,7 +204,7 @@ class _ObservedSubmission:
     def __enter__(self) -> str:
         facts = _messaging(self._queue, "send")
         self._span = CurrentSpan(self._tracer, f"send {self._queue}", SpanKind.PRODUCER, facts)
-        return current_as_text()
+        return current_traceparent()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -215,22 +215,22 @@ class _ObservedSubmission:
 class _ObservedBatch:
     """The span and the metrics of a batch, in its own trace with a link to the submission."""
 
-    def __init__(self, telemetry: OpenTelemetry, queue: str, batch: str, submitted: str) -> None:
+    def __init__(self, telemetry: OpenTelemetry, queue: str, batch: str, trace_context: str) -> None:
         self._telemetry = telemetry
         self._facts = _messaging(queue, "process")
         self._queue = queue
         self._batch = batch
-        self._submitted = submitted
+        self._trace_context = trace_context
         self._columns = _Columns()
 
-    def __enter__(self) -> Recorded:
+    def __enter__(self) -> RecordResult:
         self._began = perf_counter()
         self._span = CurrentSpan(
             self._telemetry.tracer,
             f"process {self._queue}",
             SpanKind.CONSUMER,
             {**self._facts, "messaging.message.id": self._batch},
-            links=links_to(self._submitted),
+            links=links_to(self._trace_context),
             uploading=True,
         )
         return self._columns.record
@@ -240,7 +240,7 @@ class _ObservedBatch:
     ) -> None:
         failure = self._columns.failure if error is None else error_type(error)
         self._span.end(self._columns.attributes, failure)
-        with HARMLESS:
+        with SUPPRESS_ERRORS:
             duration = perf_counter() - self._began
             self._telemetry.instruments.batches.record(duration, {**self._facts, **_error_attribute(failure)})
 

@@ -1,29 +1,29 @@
 """
-How many calls an upload sends at once under ``concurrency="auto"``. Pure: the caller passes the time.
+How many calls an upload sends at once under ``concurrency="auto"``. No I/O and no clock: the caller passes the time.
 
-The limit changes in steps, and a round measures the effect of a step. A round is a few calls that were sent while all
-permits were taken. (With a slow input, permits stay free. Such calls don't count, so that a slow input isn't mistaken
-for a slow server.) The round ends when three quarters of its calls are answered, because some calls may hang. A server
+The limit changes in steps, and a round measures the effect of a step. A round is a few calls that were sent while the
+limit was reached. (A slow input doesn't reach the limit. Its calls don't count, so that a slow input isn't mistaken for
+a slow server.) The round ends when three quarters of its calls are answered, because some calls may hang. A server
 handles ``limit / latency`` calls a second (Little's law), so the mean latency of a round shows how much the throughput
 has changed.
 
 ============================================  ========================================================================
-What a round, or a reply, shows               What follows
+What happens                                  What we do next
 ============================================  ========================================================================
-a step up gained at least a third of the      another step up: by the whole limit at first, later by half of it
+a step up gained at least a third of the      step up again: by the whole limit at first, later by half of it
 expected throughput
 a step up gained less                         go back; wait longer each time before the next step up
-429 or 503                                    go back to before the step, or to half the limit; from then on, steps of
-                                              an eighth, and rarely one to the limit that was refused
-latency up by half, in two rounds             a step down by a third
-a step down lost at least a third of the      go back; the server is slower, but not because of us
+429 or 503                                    undo a step up, otherwise halve the limit; from then on, take steps of an
+                                              eighth, and rarely try the refused limit again
+latency up by half, in two rounds             step down by a third
+a step down lost at least a third of the      go back; the server has slowed down, but not because of us
 expected throughput
-a step down lost less                         stay there, then another step down
-nothing new                                   after a rest, a step up; if it gains too little, next time a step down
+a step down lost less                         stay there, then step down again
+nothing new                                   after a rest, step up; if that gains too little, step down the next time
 ============================================  ========================================================================
 
 "Expected" means in proportion to the calls in flight. If a server queues calls, more calls gain nothing, so the queue
-stays short. Only 429 and 503 take the limit below its start.
+stays short. Only 429 and 503 take the limit below its initial value.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ _MIN_EVIDENCE_CALLS = 24  # needed to undo a step; fewer are enough to continue
 _MAX_AVERAGED_CALLS = 96  # for the mean latency at home
 _MIN_LATENCY_S = 1e-6  # the clock may not have moved
 _MIN_SHARE = 1 / 3  # of the expected change
-_RISE = 1.5
+_RISE = 1.5  # a latency that has risen or fallen by this factor has changed
 _DOUBLING, _LATER_STEP, _CAREFUL_STEP = 1.0, 0.5, 0.125  # of the limit
 _FIRST_REST, _CAREFUL_REST, _LONGEST_REST = 2, 16, 128  # rounds; each rest is twice as long as the one before
 
 
-class End(Enum):
+class AttemptEnd(Enum):
     """How an attempt ended."""
 
     ANSWERED = auto()  # by GatePay, with any code
     REFUSED = auto()  # with 429 or 503
     UNANSWERED = auto()  # a time-out counts as a long latency; a connection that broke at once doesn't count
-    OTHER = auto()  # doesn't count: it was cancelled, or the reply isn't GatePay's
+    OTHER = auto()  # doesn't count: the attempt was cancelled, or the reply didn't come from GatePay
 
 
 @frozen
@@ -60,8 +60,8 @@ class Attempt:
 
     Attributes:
         began: When it began, on the caller's clock.
-        step: The step that it belongs to; 0: more attempts were in flight than the limit allows.
-        round: The round that it counts for; 0: none.
+        step: The step that it belongs to, or 0 if more attempts were in flight than the limit allows.
+        round: The round that it counts for, or 0 if it doesn't count.
     """
 
     began: float
@@ -74,22 +74,22 @@ class AutoConcurrency:
     The limit of one upload, or of one worker.
 
     Args:
-        most: The highest limit.
+        maximum: The highest limit.
 
     Attributes:
         limit: How many attempts may be in flight now.
     """
 
-    def __init__(self, most: int) -> None:
-        self.limit = min(START, most)
-        self._most = most
+    def __init__(self, maximum: int) -> None:
+        self.limit = min(START, maximum)
+        self._maximum = maximum
         self._in_flight = 0
         # "Home" is the limit before the step that is being tried. While no step is tried, it is the limit.
         self._home = self.limit
         self._latency = 0.0  # the mean at home
         self._weight = 0  # the number of calls in that mean
         self._stride = _DOUBLING
-        self._refused_at = most + 1  # the limit at which a 429 or 503 came
+        self._refused_at = maximum + 1  # the limit at which a 429 or 503 came
         self._rest = 0  # rounds until the next step
         self._next_rest = _FIRST_REST
         self._tries_down = False
@@ -102,28 +102,28 @@ class AutoConcurrency:
         self._in_flight += 1
         if self._in_flight > self.limit:
             return Attempt(now, step=0, round=0)
-        if not self._to_begin or not self._is_full():
+        if not self._left_to_begin or not self._is_full():
             return Attempt(now, self._step, round=0)
-        self._to_begin -= 1
+        self._left_to_begin -= 1
         return Attempt(now, self._step, self._round)
 
-    def ended(self, attempt: Attempt, end: End, now: float) -> None:
+    def ended(self, attempt: Attempt, end: AttemptEnd, now: float) -> None:
         """Record that *attempt* has ended."""
         self._in_flight -= 1
-        if end is End.REFUSED:
+        if end is AttemptEnd.REFUSED:
             if attempt.step == self._step:  # attempts of earlier steps were sent before the limit was lowered
                 self._refused()
             return
         if attempt.round != self._round:
             return
         latency = max(_MIN_LATENCY_S, now - attempt.began)
-        if end is End.OTHER or (end is End.UNANSWERED and not latency > self._latency > 0):
-            self._to_begin += 1
+        if end is AttemptEnd.OTHER or (end is AttemptEnd.UNANSWERED and not latency > self._latency > 0):
+            self._left_to_begin += 1
             return
         self._count += 1
         self._seconds += latency
-        self._to_end -= 1
-        if not self._to_end:
+        self._left_to_end -= 1
+        if not self._left_to_end:
             self._judge_round(self._seconds / self._count)
 
     # --- What a round shows ------------------------------------------------------------------------------------
@@ -134,12 +134,12 @@ class AutoConcurrency:
             return
         step = self.limit / self._home
         change = step * self._latency / latency  # of the throughput
-        counts = (change - 1) / (step - 1) >= _MIN_SHARE
-        if self.limit > self._home and counts:
+        is_effective = (change - 1) / (step - 1) >= _MIN_SHARE
+        if self.limit > self._home and is_effective:
             self._accept_step_up()
         elif self._count < _MIN_EVIDENCE_CALLS:
             self._next_round()
-        elif self.limit < self._home and not counts:
+        elif self.limit < self._home and not is_effective:
             self._make_home(latency)
             self._next_rest = _FIRST_REST
             self._step_down()
@@ -151,8 +151,8 @@ class AutoConcurrency:
         self._home = self.limit
         self._next_rest = _FIRST_REST
         if self._home >= self._refused_at:
-            self._refused_at = self._most + 1
-        if self._refused_at > self._most:
+            self._refused_at = self._maximum + 1
+        if self._refused_at > self._maximum:
             self._stride = min(_DOUBLING, self._stride * 2)
         self._step_up()
 
@@ -185,7 +185,7 @@ class AutoConcurrency:
 
     def _judge_risen(self, latency: float) -> None:
         self._has_risen = not self._has_risen
-        if self._has_risen:  # a single round may be an exception
+        if self._has_risen:  # wait for a second round: one may be an outlier
             self._go_to(self._home)
             return
         self._make_home(latency)
@@ -208,7 +208,7 @@ class AutoConcurrency:
     # --- Steps -------------------------------------------------------------------------------------------------
 
     def _step_up(self) -> None:
-        limit = min(self._most, self._home + max(1, int(self._home * self._stride)))
+        limit = min(self._maximum, self._home + max(1, int(self._home * self._stride)))
         if self._home + 1 < self._refused_at:
             limit = min(limit, self._refused_at - 1)
         self._try_limit(limit)
@@ -229,8 +229,8 @@ class AutoConcurrency:
     def _is_full(self) -> bool:
         if self.limit > self._home:
             return self._in_flight > self._home
-        # Three quarters are enough: a call that waits for its next attempt keeps its permit. At the start, any call
-        # counts.
+        # Three quarters are enough: a call that waits for a retry counts towards the limit, but isn't in flight. At the
+        # start, any call counts.
         return not self._weight or self._in_flight * 4 >= self.limit * 3
 
     # --- Rounds ------------------------------------------------------------------------------------------------
@@ -244,10 +244,10 @@ class AutoConcurrency:
     def _next_round(self) -> None:
         self._round += 1
         if self.limit == self._home and self._weight:
-            self._to_begin = max(_MIN_HOME_CALLS, self.limit)
+            self._left_to_begin = max(_MIN_HOME_CALLS, self.limit)
         else:
-            self._to_begin = max(_MIN_STEP_CALLS, self.limit // 2)
-        self._to_end = self._to_begin * 3 // 4
+            self._left_to_begin = max(_MIN_STEP_CALLS, self.limit // 2)
+        self._left_to_end = self._left_to_begin * 3 // 4
 
     def _make_home(self, latency: float) -> None:
         self._home, self._latency, self._weight = self.limit, latency, self._count

@@ -173,8 +173,8 @@ def _not_stored(chunk: Chunk, error: Attempted, *, attempts: int) -> ChunkOutcom
     return failed(chunk, fate, error=error, attempts=attempts)
 
 
-def left(chunk: Chunk, *, error: GatePayError | None = None) -> ChunkOutcome:
-    """The outcome of *chunk* if it is not sent, or not sent again, because of *error*."""
+def abandoned(chunk: Chunk, *, error: GatePayError | None = None) -> ChunkOutcome:
+    """Return the outcome of *chunk* if it is not sent, or not sent again, because of *error*."""
     if chunk.last is not None and (error is None or type(error) is type(chunk.last)):
         return _not_stored(chunk, chunk.last, attempts=chunk.attempts)
     if chunk.in_doubt:

@@ -11,36 +11,36 @@ _FEN = Decimal("0.01")
 _MAX_YUAN = Decimal(10**12)  # yuan; parse_callback() accepts only prices below this
 _MAX_DIGITS = 18
 
-# gatepay-api.md, "What else the vendor's own repositories show": PHP multiplies prices as floats, so 3 × 1.90 arrives
-# as 5.699999999999999. This rounding error is far below 0.0001, even for a thousand million yuan.
-_FLOAT_NOISE = Decimal("0.0001")
+# GatePay's server is written in PHP and multiplies prices as floats, so 3 × 1.90 arrives as 5.699999999999999. This
+# rounding error is far below 0.0001, even for a billion yuan.
+_MAX_ROUNDING_ERROR = Decimal("0.0001")
 
-# A context of our own: a program may have set another precision, rounding or trap, and money must stay exact.
+# Amounts must stay exact even if the program changes the precision, rounding or traps of the default context.
 _EXACT = Context(prec=2 * _MAX_DIGITS, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[])
 
 
 def whole_fen(amount: Decimal) -> Decimal | None:
     """
-    Return *amount* rounded to exactly two decimals, if it differs only by a float's rounding error.
+    Return *amount* rounded to two decimals, if only a float's rounding error is lost.
 
     Returns:
-        None if it lies further than 0.0001 from a whole fen, or is too large to be an amount.
+        None if *amount* is more than 0.0001 away from a whole number of fen, or too large to be an amount.
     """
     if not amount.is_finite() or amount.adjusted() >= _MAX_DIGITS:
         return None
     exact = amount.quantize(_FEN, context=_EXACT)
-    if _EXACT.subtract(amount, exact).copy_abs() > _FLOAT_NOISE:
+    if _EXACT.subtract(amount, exact).copy_abs() > _MAX_ROUNDING_ERROR:
         return None
-    return exact or exact.copy_abs()  # PHP writes -0.0, too
+    return exact or exact.copy_abs()  # 0.00 instead of -0.00: PHP may send -0.0
 
 
-def amount_of(name: str, value: object) -> Decimal:
+def parse_amount(name: str, value: object) -> Decimal:
     """
-    Check an amount that a caller passes as a ``Decimal`` or as text, and return it with two decimals.
+    Return an amount that a caller passes as a ``Decimal`` or as text, with two decimals.
 
     Raises:
-        InvalidRequestError: The amount has another type (floats are not exact), is negative or too large, or is not in
-            whole fen.
+        InvalidRequestError: The amount has another type (floats are not exact), is negative, is too large, or has
+            fractions of a fen.
     """
     if not isinstance(value, Decimal | str):
         problem = Problem("money_not_decimal", kind=type(value).__name__)
@@ -54,9 +54,9 @@ def amount_of(name: str, value: object) -> Decimal:
     return exact
 
 
-def price_of(name: str, value: object) -> Decimal:
-    """Like ``amount_of``, but 0 is refused too."""
-    price = amount_of(name, value)
+def parse_price(name: str, value: object) -> Decimal:
+    """Like ``parse_amount``, but reject 0."""
+    price = parse_amount(name, value)
     if not price:
         raise InvalidRequestError(field=name, problem=Problem("money_not_positive"))
     return price
@@ -71,5 +71,5 @@ def _parse_decimal(value: Decimal | str) -> Decimal | None:
 
 
 def is_underpaid(price: Decimal, realprice: Decimal, *, shortfall: Decimal) -> bool:
-    """Whether *realprice*, which was paid, is below *price* by more than *shortfall*."""
+    """Whether the amount paid, *realprice*, is below *price* by more than *shortfall*."""
     return _EXACT.subtract(price, realprice) > shortfall

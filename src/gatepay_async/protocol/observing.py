@@ -11,18 +11,18 @@ from attrs import frozen
 from gatepay_async.protocol.errors import OutcomeUnknownError, RefusedError
 from gatepay_async.protocol.raw import Outgoing
 
-# Called at the end of an attempt: with None after a success, or with the exception, which may be a cancellation; and
-# with the HTTP status of the reply, or None if no whole reply came.
-Ended: TypeAlias = Callable[[BaseException | None, int | None], None]
+# Called at the end of an attempt, with two arguments: the exception (possibly a cancellation), or None after a success;
+# and the HTTP status of the reply, or None if no complete reply arrived.
+EndAttempt: TypeAlias = Callable[[BaseException | None, int | None], None]
 
 # Called with the result of an upload or a batch: card keys by column of the report, and what stopped it, or None.
-Recorded: TypeAlias = Callable[[Mapping[str, int], BaseException | None], None]
+RecordResult: TypeAlias = Callable[[Mapping[str, int], BaseException | None], None]
 
 
 class Observer(Protocol):
     """Called when an attempt begins. It must not raise, and must not keep the call or the error."""
 
-    def __call__(self, call: Outgoing, attempt: int, /) -> Ended:
+    def __call__(self, call: Outgoing, attempt: int, /) -> EndAttempt:
         """
         Record that an attempt begins.
 
@@ -47,7 +47,7 @@ class ClientObserver(Protocol):
         """Return a context for a call, around all its attempts. Entering it returns the observer of the attempts."""
         ...
 
-    def upload(self) -> AbstractContextManager[Recorded]:
+    def upload(self) -> AbstractContextManager[RecordResult]:
         """Return a context for an upload. Entering it returns the function that records the result."""
         ...
 
@@ -67,14 +67,14 @@ class Telemetry(Protocol):
         """Return a context for submitting a job. Entering it returns a text to store with the job, for ``batch``."""
         ...
 
-    def batch(self, queue: str, batch: str, submitted: str, /) -> AbstractContextManager[Recorded]:
+    def batch(self, queue: str, batch: str, trace_context: str, /) -> AbstractContextManager[RecordResult]:
         """
         Return a context for running a batch. Entering it returns the function that records the result.
 
         Args:
             queue: The name of the queue.
             batch: The name of the batch.
-            submitted: The text from ``submission``. It comes from the database and may be any text.
+            trace_context: The text that ``submission`` returned. It comes from the database, so it may be invalid.
         """
         ...
 
@@ -116,7 +116,7 @@ def both(first: Observer | None, second: Observer) -> Observer:
     if first is None:
         return second
 
-    def observer(call: Outgoing, attempt: int, /) -> Ended:
+    def observer(call: Outgoing, attempt: int, /) -> EndAttempt:
         end_first, end_second = first(call, attempt), second(call, attempt)
 
         def ended(error: BaseException | None, http_status: int | None) -> None:

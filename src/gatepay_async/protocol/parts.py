@@ -63,4 +63,4 @@ class Parts:
     def leave(self) -> Iterator[ChunkOutcome]:
         """Yield the outcomes of all waiting parts, which are not sent, or not sent again."""
         while self._waiting:
-            yield self._progress.left(self._waiting.popleft())
+            yield self._progress.abandoned(self._waiting.popleft())

@@ -27,7 +27,7 @@ def _as_alipay_or_wechat(value: Any) -> PayType:
 
 
 def _as_price(value: Any) -> Decimal:
-    return money.price_of("price", value)
+    return money.parse_price("price", value)
 
 
 _url = validators.optional(web_address)

@@ -148,10 +148,10 @@ class Progress:
         self._record_success(now)
         return bulk.stored(part, count=answer.value.stored, attempts=part.attempts + answer.attempts)
 
-    def left(self, part: Chunk) -> ChunkOutcome:
+    def abandoned(self, part: Chunk) -> ChunkOutcome:
         """Return the outcome of *part*, which is not sent, or not sent again, because the upload has ended."""
         # If *part* is half of a refused part, it counts as refused; but the other half may have been the cause.
-        return self._as_not_sent(bulk.left(part, error=self.ended))
+        return self._as_not_sent(bulk.abandoned(part, error=self.ended))
 
     def failed(
         self, part: Chunk, error: Attempted, *, began: float, now: float, jitter: float = 0.0, others: int = 0

@@ -29,7 +29,7 @@ def quick_pay_url(
     checks.check("token", token, checks.token)
     fields = {"appkey": appkey, "token": token}
     if price is not None:
-        fields["price"] = f"{money.price_of('price', price):f}"
+        fields["price"] = f"{money.parse_price('price', price):f}"
     if custom is not None:
         checks.check("custom", custom, checks.custom)
         fields["custom"] = custom

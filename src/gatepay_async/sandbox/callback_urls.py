@@ -12,7 +12,8 @@ from gatepay_async.words.pages import PAGES
 __all__ = ["CallbackUrlError", "Target", "check", "check_return", "target_of"]
 
 MAX_URL_CHARS = 2000
-# The limit for the URL's own query. With a callback's fields, a URL must stay below the 8 kB that web servers accept.
+# The limit for the URL's own query. With the callback's fields added, the URL must be shorter than the 8 kB that web
+# servers accept.
 MAX_QUERY_CHARS = 700
 _PORTS = {"http": 80, "https": 443}
 # The characters of RFC 3986 without "#", because a fragment is never sent.
@@ -25,7 +26,7 @@ class CallbackUrlError(ValueError):
     The URL can't be used for callbacks.
 
     Attributes:
-        problem: What is wrong: a name from :mod:`gatepay_async.words.pages`.
+        problem: The name of the text in :mod:`gatepay_async.words.pages` that says what is wrong.
     """
 
     def __init__(self, problem: str) -> None:
@@ -64,7 +65,7 @@ def check(url: str, *, beyond_loopback: bool) -> None:
     Raises:
         CallbackUrlError: It can't.
     """
-    _check_url_fits(url, _CALLBACK_NAMES, beyond_loopback=beyond_loopback)
+    _check_url_and_query(url, _CALLBACK_NAMES, beyond_loopback=beyond_loopback)
 
 
 def check_return(url: str) -> None:
@@ -74,15 +75,15 @@ def check_return(url: str) -> None:
     Raises:
         CallbackUrlError: It can't.
     """
-    _check_url_fits(url, _RETURN_NAMES, beyond_loopback=True)
+    _check_url_and_query(url, _RETURN_NAMES, beyond_loopback=True)
 
 
-def _check_url_fits(url: str, taken: set[str], *, beyond_loopback: bool) -> None:
+def _check_url_and_query(url: str, reserved_names: set[str], *, beyond_loopback: bool) -> None:
     target_of(url, beyond_loopback=beyond_loopback)
     query = urlsplit(url).query
     if len(query) > MAX_QUERY_CHARS:
         raise CallbackUrlError("url_query")
-    if taken & {name for name, _ in parse_qsl(query, keep_blank_values=True)}:
+    if reserved_names & {name for name, _ in parse_qsl(query, keep_blank_values=True)}:
         raise CallbackUrlError("url_taken")
 
 
@@ -112,10 +113,10 @@ def _parse(url: str) -> SplitResult:
         raise CallbackUrlError("url_form")
     try:
         parts = urlsplit(url)
-        right = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0
+        is_valid = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0
     except ValueError:  # an invalid port or invalid brackets
         raise CallbackUrlError("url_form") from None
-    if not right:
+    if not is_valid:
         raise CallbackUrlError("url_form")
     if "@" in parts.netloc:
         raise CallbackUrlError("url_user")

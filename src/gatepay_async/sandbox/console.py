@@ -15,7 +15,7 @@ from gatepay_async.sandbox import callback_urls, deliveries, orders, shops
 from gatepay_async.sandbox.callback_urls import CallbackUrlError
 from gatepay_async.sandbox.console_orders import (
     CONSOLE_PAY_TYPES,
-    MAX_NUMBER_CHARS,
+    MAX_FIELD_CHARS,
     OrderForm,
     make_order,
     products_on_sale,
@@ -33,7 +33,7 @@ __all__ = ["PER_PAGE", "Console"]
 
 PER_PAGE = 20
 _SHOP_FIELDS = ("callback_url", "return_url", "expired_url", "token")
-_ORDER_FIELDS = ("product", "number", "pay_type", "out_order_id", "custom")
+_ORDER_FIELDS = ("product", "quantity", "pay_type", "out_order_id", "custom")
 
 
 @frozen(kw_only=True)
@@ -44,6 +44,19 @@ class _ListPage:
     page: int
     last: int
     total: int
+
+
+@frozen(kw_only=True)
+class _RejectedField:
+    """A field of a shop's form whose value was rejected. Empty texts: no field was rejected."""
+
+    appkey: str = ""
+    name: str = ""
+    value: str = ""
+    problem: str = ""
+
+
+_NOTHING_REJECTED = _RejectedField()
 
 
 class Console:
@@ -64,22 +77,22 @@ class Console:
     def routes(self) -> list[Route]:
         """The routes of all pages."""
         return [
-            Route("/", self.overview, methods=["GET"]),
-            Route("/shops", self.shops, methods=["GET"]),
+            Route("/", self.show_overview, methods=["GET"]),
+            Route("/shops", self.show_shops, methods=["GET"]),
             Route("/shops", self.change_shop, methods=["POST"]),
-            Route("/orders", self.orders, methods=["GET"]),
+            Route("/orders", self.show_orders, methods=["GET"]),
             Route("/orders", self.create_order, methods=["POST"]),
-            Route("/orders/{number:int}", self.order, methods=["GET"]),
-            Route("/orders/{number:int}", self.act, methods=["POST"]),
-            Route("/callbacks", self.deliveries, methods=["GET"]),
-            Route("/faults", self.faults, methods=["GET"]),
+            Route("/orders/{number:int}", self.show_order, methods=["GET"]),
+            Route("/orders/{number:int}", self.act_on_order, methods=["POST"]),
+            Route("/callbacks", self.show_deliveries, methods=["GET"]),
+            Route("/faults", self.show_faults, methods=["GET"]),
             Route("/faults", self.change_faults, methods=["POST"]),
         ]
 
     # -- the first page ----------------------------------------------------------------------------------
 
-    async def overview(self, request: Request) -> Response:
-        """Show how to connect, and the numbers of orders and callbacks."""
+    async def show_overview(self, request: Request) -> Response:
+        """Show how to connect, and how many orders and callbacks there are."""
         context = await to_thread.run_sync(self._load_overview)
         base_url = f"{origin_of(request.scope)}/api/"
         keys: ShopAccount = context["keys"]
@@ -102,14 +115,14 @@ class Console:
                 "paid": orders.count(connection, state="paid"),
                 "callbacks": deliveries.count(connection),
                 "failed": deliveries.count_failed(connection),
-                "last": orders.list_page(connection, first=0, number=3),
+                "last": orders.list_page(connection, offset=0, limit=3),
             }
 
     # -- shops and products ------------------------------------------------------------------------------
 
-    async def shops(self, request: Request) -> Response:
-        """Show both shops with their keys, products and stock."""
-        return await self._show_shops(request)
+    async def show_shops(self, request: Request) -> Response:
+        """Show the sandbox's shops with their keys, products and stock."""
+        return await self._render_shops(request)
 
     async def change_shop(self, request: Request) -> Response:
         """Set a shop's URLs and token. An empty field removes the value; a field that is not in the form is kept."""
@@ -121,7 +134,8 @@ class Console:
                 if value:
                     self._check_shop_field(name, value)
             except CallbackUrlError as error:
-                return await self._show_shops(request, status=422, wrong=(appkey, name, value, error.problem))
+                rejected = _RejectedField(appkey=appkey, name=name, value=value, problem=error.problem)
+                return await self._render_shops(request, status=422, rejected=rejected)
         await to_thread.run_sync(self._save_shop, appkey, {name: value or None for name, value in entered.items()})
         return redirect(request, "/shops", saved=appkey)
 
@@ -131,12 +145,12 @@ class Console:
         elif name != "token":
             callback_urls.check_return(value)
 
-    async def _show_shops(
-        self, request: Request, *, status: int = 200, wrong: tuple[str, str, str, str] = ("", "", "", "")
+    async def _render_shops(
+        self, request: Request, *, status: int = 200, rejected: _RejectedField = _NOTHING_REJECTED
     ) -> Response:
         listed = await to_thread.run_sync(self._load_shops)
         saved = request.query_params.get("saved", "")
-        return render(request, "shops.html", status=status, here="shops", shops=listed, wrong=wrong, saved=saved)
+        return render(request, "shops.html", status=status, here="shops", shops=listed, rejected=rejected, saved=saved)
 
     def _load_shops(self) -> list[dict[str, object]]:
         with self._order_service.open() as (connection, _):
@@ -151,57 +165,59 @@ class Console:
 
     # -- orders ------------------------------------------------------------------------------------------
 
-    async def orders(self, request: Request) -> Response:
+    async def show_orders(self, request: Request) -> Response:
         """List the orders, newest first."""
-        return await self._show_orders(request, OrderForm())
+        return await self._render_orders(request, OrderForm())
 
     async def create_order(self, request: Request) -> Response:
         """Create an order, and show it."""
         fields = await read_fields(request)
-        form = OrderForm(**{name: fields[name][:MAX_NUMBER_CHARS] for name in _ORDER_FIELDS if name in fields})
+        form = OrderForm(**{name: fields[name][:MAX_FIELD_CHARS] for name in _ORDER_FIELDS if name in fields})
         number_or_problem = await to_thread.run_sync(make_order, self._order_service, form)
         if isinstance(number_or_problem, int):
             return redirect(request, f"/orders/{number_or_problem}")
-        return await self._show_orders(request, form, status=422, wrong=number_or_problem)
+        return await self._render_orders(request, form, status=422, problem=number_or_problem)
 
-    async def _show_orders(self, request: Request, form: OrderForm, *, status: int = 200, wrong: str = "") -> Response:
-        sheet = await to_thread.run_sync(partial(self._list_page, request, orders.count, orders.list_page))
+    async def _render_orders(
+        self, request: Request, form: OrderForm, *, status: int = 200, problem: str = ""
+    ) -> Response:
+        listing = await to_thread.run_sync(partial(self._list_page, request, orders.count, orders.list_page))
         products = await to_thread.run_sync(self._load_products)
         return render(
             request,
             "orders.html",
             status=status,
             here="orders",
-            sheet=sheet,
+            listing=listing,
             products=products,
             form=form,
             types=CONSOLE_PAY_TYPES,
-            wrong=wrong,
+            problem=problem,
         )
 
     def _load_products(self) -> list[ProductStock]:
         with self._order_service.open() as (connection, _):
             return products_on_sale(connection)
 
-    async def order(self, request: Request) -> Response:
+    async def show_order(self, request: Request) -> Response:
         """Show one order with its deliveries."""
-        return await self._show_order(request)
+        return await self._render_order_details(request)
 
-    async def act(self, request: Request) -> Response:
+    async def act_on_order(self, request: Request) -> Response:
         """Send the callback again, or confirm the payment as the merchant."""
         number, form = _path_number(request), await read_fields(request)
-        acts = {"again": self._order_service.send_again, "confirm": self._order_service.confirm}
-        act = acts.get(form.get("do", ""))
+        actions = {"again": self._order_service.send_again, "confirm": self._order_service.confirm}
+        action = actions.get(form.get("do", ""))
         try:
-            if act is not None:
-                await to_thread.run_sync(act, number)
+            if action is not None:
+                await to_thread.run_sync(action, number)
         except NoCallbackError:
-            return await self._show_order(request, status=409, problem="nothing_to_send")
+            return await self._render_order_details(request, status=409, problem="nothing_to_send")
         except LookupError:
-            return await self._show_order(request)
+            return await self._render_order_details(request)
         return redirect(request, f"/orders/{number}")
 
-    async def _show_order(self, request: Request, *, status: int = 200, problem: str = "") -> Response:
+    async def _render_order_details(self, request: Request, *, status: int = 200, problem: str = "") -> Response:
         context = await to_thread.run_sync(self._load_order, _path_number(request))
         if context is None:
             return render(request, "error.html", status=404, problem="no_order")
@@ -221,10 +237,10 @@ class Console:
 
     # -- deliveries --------------------------------------------------------------------------------------
 
-    async def deliveries(self, request: Request) -> Response:
+    async def show_deliveries(self, request: Request) -> Response:
         """List the deliveries, newest first."""
         listed = partial(self._list_page, request, deliveries.count, deliveries.list_page)
-        return render(request, "deliveries.html", here="deliveries", sheet=await to_thread.run_sync(listed))
+        return render(request, "deliveries.html", here="deliveries", listing=await to_thread.run_sync(listed))
 
     def _list_page(
         self, request: Request, count: Callable[..., int], list_page: Callable[..., Sequence[object]]
@@ -233,14 +249,14 @@ class Console:
             total = count(connection)
             last = max(1, -(-total // PER_PAGE))
             page = min(_parse_int(request.query_params.get("page", "")) or 1, last)
-            rows = list_page(connection, first=(page - 1) * PER_PAGE, number=PER_PAGE)
+            rows = list_page(connection, offset=(page - 1) * PER_PAGE, limit=PER_PAGE)
         return _ListPage(rows=rows, page=page, last=last, total=total)
 
     # -- faults ------------------------------------------------------------------------------------------
 
-    async def faults(self, request: Request) -> Response:
+    async def show_faults(self, request: Request) -> Response:
         """List the faults."""
-        return self._show_faults(request)
+        return self._render_faults(request)
 
     async def change_faults(self, request: Request) -> Response:
         """Switch a fault on, one off, or all off."""
@@ -253,10 +269,10 @@ class Console:
             try:
                 self._faults.add(_fault_of_form(form))
             except ValueError:
-                return self._show_faults(request, status=422, wrong=True)
+                return self._render_faults(request, status=422, is_invalid=True)
         return redirect(request, "/faults")
 
-    def _show_faults(self, request: Request, *, status: int = 200, wrong: bool = False) -> Response:
+    def _render_faults(self, request: Request, *, status: int = 200, is_invalid: bool = False) -> Response:
         return render(
             request,
             "faults.html",
@@ -265,7 +281,7 @@ class Console:
             faults=self._faults.read(),
             kinds=list(FaultKind),
             endpoints=list(ENDPOINTS),
-            wrong=wrong,
+            is_invalid=is_invalid,
         )
 
 
@@ -285,12 +301,17 @@ def _path_number(request: Request) -> int:
     return min(int(request.path_params["number"]), 2**63 - 1)
 
 
-def _parse_int(written: str) -> int | None:
-    return int(written) if written.isascii() and written.isdigit() and 0 < len(written) <= 9 else None  # noqa: PLR2004 -- nine digits are enough
+def _parse_int(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and 0 < len(text) <= 9 else None  # noqa: PLR2004 -- nine digits are enough
 
 
 def _fault_of_form(form: dict[str, str]) -> Fault:
-    """Raise ValueError if the form has a value that the page doesn't offer."""
+    """
+    Return the fault that the form describes.
+
+    Raises:
+        ValueError: The form has a value that the page doesn't offer.
+    """
     endpoint, times = form.get("endpoint", ""), form.get("times", "")
     if endpoint not in ("", *ENDPOINTS) or (times and not _parse_int(times)):
         raise ValueError("endpoint or times")

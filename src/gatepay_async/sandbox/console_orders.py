@@ -11,10 +11,10 @@ from gatepay_async.sandbox.order_service import OrderService
 from gatepay_async.sandbox.orders import NewOrder
 from gatepay_async.sandbox.shops import ProductStock
 
-__all__ = ["CONSOLE_PAY_TYPES", "MAX_NUMBER_CHARS", "OrderForm", "make_order", "products_on_sale"]
+__all__ = ["CONSOLE_PAY_TYPES", "MAX_FIELD_CHARS", "OrderForm", "make_order", "products_on_sale"]
 
 CONSOLE_PAY_TYPES = ("alipay", "wechat", "onecode")
-MAX_NUMBER_CHARS = 100
+MAX_FIELD_CHARS = 100
 
 
 @frozen(kw_only=True)
@@ -22,7 +22,7 @@ class OrderForm:
     """The fields of the form, as the user typed them."""
 
     product: str = ""
-    number: str = "1"
+    quantity: str = "1"
     pay_type: str = "alipay"
     out_order_id: str = ""
     custom: str = "console"
@@ -35,24 +35,24 @@ def products_on_sale(connection: Connection) -> list[ProductStock]:
 
 def make_order(order_service: OrderService, form: OrderForm) -> int | str:
     """Create the order. Return its number, or the name of the text that says why that isn't possible."""
-    if form.pay_type not in CONSOLE_PAY_TYPES or not is_positive(form.number) or not is_positive(form.product):
+    if form.pay_type not in CONSOLE_PAY_TYPES or not is_positive(form.quantity) or not is_positive(form.product):
         return "order_wrong"
-    number, product_id = int(form.number), int(form.product)
-    if form.pay_type == "wechat" and number > 1:
+    quantity, product_id = int(form.quantity), int(form.product)
+    if form.pay_type == "wechat" and quantity > 1:
         return "order_single"
     with order_service.open() as (connection, now):
         for account in shops.accounts(connection):
             product = shops.find_product(connection, account.admin_id, product_id)
             if product is None or shops.find_shop(connection, account.admin_id) is None:
                 continue
-            if card_keys.stock(connection, product_id) < number:
+            if card_keys.stock(connection, product_id) < quantity:
                 return "order_stock"
             order = NewOrder(
                 admin_id=account.admin_id,
                 endpoint="pay/create",
-                items={product_id: number},
+                items={product_id: quantity},
                 name=product.name,
-                price=product.price * number,
+                price=product.price * quantity,
                 pay_type=form.pay_type,
                 # Letters at both ends, as in new_out_order_id(), so that no digit can be moved to another signed field.
                 out_order_id=form.out_order_id.strip() or f"C{secrets.token_hex(4).upper()}X",

@@ -271,7 +271,7 @@ def count_failed(connection: sqlite3.Connection) -> int:
     return int(connection.execute(query).fetchone()[0])
 
 
-def list_page(connection: sqlite3.Connection, *, first: int, number: int) -> list[Delivery]:
-    """List *number* deliveries, newest first, skipping the *first* newest ones."""
-    cursor = connection.execute("SELECT * FROM delivery ORDER BY id DESC LIMIT ? OFFSET ?", (number, first))
+def list_page(connection: sqlite3.Connection, *, offset: int, limit: int) -> list[Delivery]:
+    """List deliveries, newest first: at most *limit* of them, without the *offset* newest ones."""
+    cursor = connection.execute("SELECT * FROM delivery ORDER BY id DESC LIMIT ? OFFSET ?", (limit, offset))
     return [_delivery(row) for row in cursor]

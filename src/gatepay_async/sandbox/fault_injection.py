@@ -1,10 +1,10 @@
 """
 Injects a fault into a request.
 
-Depending on its :class:`~gatepay_async.sandbox.faults.FaultKind`, the call is carried out or not, and then the answer
-is damaged. To cut the connection, a fault needs the connection itself, which :mod:`gatepay_async.sandbox.server` puts
-into the ASGI scope. With an in-process transport there is no connection: then the fault raises
-:class:`ConnectionResetError`, which the client sees as a network error.
+A :class:`~gatepay_async.sandbox.faults.FaultKind` determines whether the application handles the call, and what happens
+to the reply. A fault that closes the connection gets it from the ASGI scope, where :mod:`gatepay_async.sandbox.server`
+puts it. An in-process transport has no connection. There, such a fault raises :class:`ConnectionResetError`, which the
+client sees as a network error.
 """
 
 from collections.abc import Awaitable, Callable
@@ -17,9 +17,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gatepay_async.sandbox.faults import Fault, FaultKind
 
-__all__ = ["CONNECTION", "Connection", "FaultyExchange", "inject_fault"]
+__all__ = ["CONNECTION_KEY", "Connection", "FaultyExchange", "inject_fault"]
 
-CONNECTION = "gatepay_async.sandbox.connection"
+CONNECTION_KEY = "gatepay_async.sandbox.connection"
 _BAD_GATEWAY_PAGE = (
     "<html>\n<head><title>502 Bad Gateway</title></head>\n"
     "<body><center><h1>502 Bad Gateway</h1></center></body>\n</html>\n"
@@ -27,7 +27,7 @@ _BAD_GATEWAY_PAGE = (
 
 
 class Connection(Protocol):
-    """The methods of asyncio's transports that are needed here."""
+    """The two methods of an asyncio transport that faults use."""
 
     def abort(self) -> None:
         """Close the connection at once."""
@@ -40,7 +40,7 @@ class Connection(Protocol):
 
 @frozen
 class FaultyExchange:
-    """One request, and the application that can carry it out."""
+    """One request, and the application that can handle it."""
 
     app: ASGIApp
     refuse: Callable[[int], Response]
@@ -49,30 +49,30 @@ class FaultyExchange:
     send: Send
 
     async def drain(self) -> None:
-        """Read the request to its end, so that the client has sent everything before the fault."""
+        """Read the whole request, so that the fault comes after the client has sent everything."""
         message = await self.receive()
         while message.get("more_body", False):
             message = await self.receive()
 
-    async def carry_out(self) -> "_BufferedAnswer":
-        """Have the application carry out the call, and return its answer without sending it."""
-        answer = _BufferedAnswer()
-        await self.app(self.scope, self.receive, answer.buffer)
-        return answer
+    async def handle_call(self) -> "_BufferedReply":
+        """Let the application handle the call. Return its reply without sending it."""
+        reply = _BufferedReply()
+        await self.app(self.scope, self.receive, reply.buffer)
+        return reply
 
     async def reply(self, response: Response) -> None:
-        """Read the request to its end, and send *response* instead of calling the application."""
+        """Read the whole request, and send *response* without calling the application."""
         await self.drain()
         await response(self.scope, self.receive, self.send)
 
-    async def until_gone(self) -> None:
-        """Wait until the connection is closed by either side. The request must have been read."""
+    async def wait_until_closed(self) -> None:
+        """Wait until either side closes the connection. Call this only after the whole request has been read."""
         await self.receive()  # ASGI: after the whole request, only http.disconnect can follow
 
     async def pause(self, seconds: float) -> bool:
         """Wait for *seconds*, or until the client disconnects. Return whether it is still connected."""
         with anyio.move_on_after(seconds) as waiting:
-            await self.until_gone()
+            await self.wait_until_closed()
         return waiting.cancelled_caught
 
     def connection(self) -> Connection:
@@ -82,15 +82,15 @@ class FaultyExchange:
         Raises:
             ConnectionResetError: There is no connection, because client and sandbox run in one process.
         """
-        connection: Connection | None = self.scope.get("state", {}).get(CONNECTION)
+        connection: Connection | None = self.scope.get("state", {}).get(CONNECTION_KEY)
         if connection is None:
-            raise ConnectionResetError("a fault of the sandbox closed the connection")
+            raise ConnectionResetError("a sandbox fault closed the connection")
         return connection
 
 
 @define
-class _BufferedAnswer:
-    """The answer of the application, kept instead of sent."""
+class _BufferedReply:
+    """The application's reply, which has not been sent yet."""
 
     start: Message = field(factory=dict[str, object])
     body: bytes = b""
@@ -102,53 +102,53 @@ class _BufferedAnswer:
             self.body += message.get("body", b"")
 
     def response(self, body: bytes) -> Response:
-        """Return a complete response with *body* and the answer's status and content type."""
+        """Return a complete response with *body*, and with the status and headers of the reply."""
         headers = {name.decode(): value.decode() for name, value in self.start["headers"]}
-        del headers["content-length"]  # Response computes the one of *body*
+        del headers["content-length"]  # Response sets it to the length of *body*
         return Response(body, status_code=self.start["status"], headers=headers)
 
 
 async def _cut_before(exchange: FaultyExchange, _fault: Fault) -> None:
     await exchange.drain()
     exchange.connection().abort()
-    await exchange.until_gone()
+    await exchange.wait_until_closed()
 
 
 async def _cut_after(exchange: FaultyExchange, _fault: Fault) -> None:
-    await exchange.carry_out()
+    await exchange.handle_call()
     exchange.connection().abort()
-    await exchange.until_gone()
+    await exchange.wait_until_closed()
 
 
 async def _half_body(exchange: FaultyExchange, _fault: Fault) -> None:
-    answer = await exchange.carry_out()
+    reply = await exchange.handle_call()
     connection = exchange.connection()
-    await exchange.send(answer.start)  # with the length of the whole body
-    half = answer.body[: len(answer.body) // 2]
+    await exchange.send(reply.start)  # with the length of the whole body
+    half = reply.body[: len(reply.body) // 2]
     await exchange.send({"type": "http.response.body", "body": half, "more_body": True})
     connection.close()
-    await exchange.until_gone()
+    await exchange.wait_until_closed()
 
 
 async def _half_json(exchange: FaultyExchange, _fault: Fault) -> None:
-    answer = await exchange.carry_out()
-    response = answer.response(answer.body[: len(answer.body) // 2])
+    reply = await exchange.handle_call()
+    response = reply.response(reply.body[: len(reply.body) // 2])
     await response(exchange.scope, exchange.receive, exchange.send)
 
 
 async def _slow(exchange: FaultyExchange, fault: Fault) -> None:
-    answer = await exchange.carry_out()
+    reply = await exchange.handle_call()
     if await exchange.pause(fault.seconds):
-        await answer.response(answer.body)(exchange.scope, exchange.receive, exchange.send)
+        await reply.response(reply.body)(exchange.scope, exchange.receive, exchange.send)
 
 
 async def _drip(exchange: FaultyExchange, fault: Fault) -> None:
-    answer = await exchange.carry_out()
-    await exchange.send(answer.start)
-    for place in range(len(answer.body)):
+    reply = await exchange.handle_call()
+    await exchange.send(reply.start)
+    for index in range(len(reply.body)):
         if not await exchange.pause(fault.seconds):
             return
-        byte = answer.body[place : place + 1]
+        byte = reply.body[index : index + 1]
         await exchange.send({"type": "http.response.body", "body": byte, "more_body": True})
     await exchange.send({"type": "http.response.body", "body": b""})
 
@@ -186,6 +186,6 @@ async def inject_fault(exchange: FaultyExchange, fault: Fault) -> None:
     Handle the request as *fault* says.
 
     Raises:
-        ConnectionResetError: The connection is to be cut, but with an in-process transport there is none.
+        ConnectionResetError: The fault closes the connection, but an in-process transport has none.
     """
     await _INJECTIONS[fault.kind](exchange, fault)

@@ -191,9 +191,9 @@ def count(connection: sqlite3.Connection, *, state: str | None = None) -> int:
     return int(connection.execute(query, {"state": state}).fetchone()[0])
 
 
-def list_page(connection: sqlite3.Connection, *, first: int, number: int) -> list[Order]:
-    """List *number* orders of all shops, newest first, skipping the *first* newest ones."""
-    cursor = connection.execute("SELECT * FROM pay_order ORDER BY id DESC LIMIT ? OFFSET ?", (number, first))
+def list_page(connection: sqlite3.Connection, *, offset: int, limit: int) -> list[Order]:
+    """List orders of all shops, newest first: at most *limit* of them, without the *offset* newest ones."""
+    cursor = connection.execute("SELECT * FROM pay_order ORDER BY id DESC LIMIT ? OFFSET ?", (limit, offset))
     return [_order(row) for row in cursor]
 
 

@@ -23,7 +23,7 @@ from gatepay_async.sandbox.web import as_json, read_fields, redirect, render
 
 __all__ = ["OrderPage", "origin_of", "parse_amount", "qr_svg"]
 
-# The vendor's first page has the first path, its later pages the second.
+# The first path is that of `pay/create`; the second one belongs to GatePay's later endpoints.
 PAY_PATHS = ("/pay/index", "/pay/api")
 _AMOUNT = re.compile(r"[0-9]{1,7}(\.[0-9]{1,2})?")
 _SUMMARY = ("order_id", "out_order_id", "product_num", "created_at", "paid_at")
@@ -42,7 +42,7 @@ class _View:
 
     @property
     def seconds_left(self) -> int | None:
-        """The seconds until a pending order expires; None: it never does, or it isn't pending."""
+        """The seconds until a pending order expires, or None if it never expires or isn't pending."""
         if self.order.state != "pending" or self.order.expires_at is None:
             return None
         return ceil(self.order.expires_at - self.now)
@@ -53,7 +53,7 @@ class _View:
         return int((self.order.expires_at or self.now) - self.order.created_at)
 
     def data(self, url: str) -> dict[str, object]:
-        """The page as data for JSON, with the names of the vendor's order/check where it has one."""
+        """Return the page as data for JSON. Fields that GatePay's order/check has too have the same names."""
         order = self.order
         return {
             **{name: getattr(order, name) for name in _SUMMARY},
@@ -82,8 +82,8 @@ class OrderPage:
 
     def routes(self) -> list[Route]:
         """The routes of the page."""
-        acts = {"GET": self.show, "POST": self.act}
-        return [Route(path, act, methods=[method]) for path in PAY_PATHS for method, act in acts.items()]
+        handlers = {"GET": self.show, "POST": self.handle_button}
+        return [Route(path, handler, methods=[method]) for path in PAY_PATHS for method, handler in handlers.items()]
 
     async def show(self, request: Request) -> Response:
         """Show the order."""
@@ -93,8 +93,8 @@ class OrderPage:
             return as_json({"error": "no such order"}, status=404) if as_data else _not_found(request)
         return as_json(view.data(_address(request, view.order))) if as_data else _render_order(request, view)
 
-    async def act(self, request: Request) -> Response:
-        """Handle the customer's buttons: pay, pay another amount, or make the order expire."""
+    async def handle_button(self, request: Request) -> Response:
+        """Handle a button of the page: pay, pay another amount, or let the order expire."""
         view, form = await self._view(request), await read_fields(request)
         if view is None:
             return _not_found(request)
@@ -153,9 +153,9 @@ def _address(request: Request, order: Order) -> str:
     return orders.page_url(origin_of(request.scope), order.page_id, order.pay_type, path=request.url.path)
 
 
-def parse_amount(written: str) -> Decimal | None:
-    """Parse an amount as people write it: 0.5, ¥0.50, 1,234.50. None: it is invalid or can't be paid."""
-    plain = written.strip().removeprefix("¥").removeprefix("￥").replace(",", "")
+def parse_amount(text: str) -> Decimal | None:
+    """Parse an amount as people write it: 0.5, ¥0.50, 1,234.50. Return None if it is invalid or can't be paid."""
+    plain = text.strip().removeprefix("¥").removeprefix("￥").replace(",", "")
     try:
         return check_amount(Decimal(plain)) if _AMOUNT.fullmatch(plain) else None
     except ValueError:

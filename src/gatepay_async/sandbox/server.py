@@ -9,7 +9,7 @@ from starlette.types import ASGIApp
 from uvicorn import Config, Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from gatepay_async.sandbox.fault_injection import CONNECTION
+from gatepay_async.sandbox.fault_injection import CONNECTION_KEY
 
 __all__ = ["LoopbackServer", "PortTakenError"]
 
@@ -91,7 +91,7 @@ class _Protocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Add the connection to the state, which uvicorn copies into the scope of every request."""
         super().connection_made(transport)
-        self.app_state = {**self.app_state, CONNECTION: transport}
+        self.app_state = {**self.app_state, CONNECTION_KEY: transport}
         # asyncio sets this only if the listener's protocol is IPPROTO_TCP, which create_server() doesn't set. Without
         # it, the body of a response arrives 40 ms after the head.
         connection: socket.socket = transport.get_extra_info("socket")

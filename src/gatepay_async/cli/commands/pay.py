@@ -21,7 +21,7 @@ from gatepay_async.client import AsyncGatePay
 from gatepay_async.order_ids import new_out_order_id
 from gatepay_async.protocol.errors import OutcomeUnknownError
 from gatepay_async.protocol.models import QrCode
-from gatepay_async.protocol.money import amount_of
+from gatepay_async.protocol.money import parse_amount
 
 
 @frozen
@@ -159,7 +159,7 @@ async def _send_order(gatepay: AsyncGatePay, request: OrderRequest, out_order_id
     else:
         create = gatepay.create_cloudpay if request.cloud else gatepay.create_anypay
         link = await create(price=request.price, **common)
-        price = amount_of("price", request.price)
+        price = parse_amount("price", request.price)
     return CreatedOrder(out_order_id, price, request.pay_type, link.pay_url, link.qrcode)
 
 

@@ -6,10 +6,10 @@ from functools import reduce
 from itertools import repeat
 from typing import IO
 
-from gatepay_async.cli.files.alike import find_alike
 from gatepay_async.cli.files.parts import BLOCK_BYTES, SharedTexts, end_of_tags, local, safe_parser
 from gatepay_async.cli.files.reading import HiddenRow
 from gatepay_async.cli.files.tables import Cell
+from gatepay_async.cli.files.uniform_rows import find_uniform_rows
 
 # Makes a cell from its kind, the number of its style, its text, and whether a formula computes it.
 CellOf = Callable[[str, int, str, bool], Cell]
@@ -76,7 +76,7 @@ class SheetRows:
                     continue
                 end = end_of_tags(waiting)
             piece, waiting = waiting[:end], waiting[end:]
-            yield (parser.simple and (self._alike_rows(piece) or self._simple_rows(piece))) or parser.read(piece)
+            yield (parser.simple and (self._uniform_rows(piece) or self._simple_rows(piece))) or parser.read(piece)
         yield parser.read(waiting, last=True)
 
     def start_row(self, number: int, rows: list[list[Cell]], *, hidden: bool) -> list[Cell]:
@@ -97,36 +97,36 @@ class SheetRows:
             row += [""] * _count_missing(len(row), place)
         row.append(self._cell_of(*cell, formula))
 
-    def _alike_rows(self, piece: bytes) -> list[list[Cell]]:
-        """The rows of *piece*, if all are alike; else none."""
-        alike = find_alike(piece)
-        if alike is None:
+    def _uniform_rows(self, piece: bytes) -> list[list[Cell]]:
+        """Return the rows of *piece* if they are uniform, otherwise no rows."""
+        uniform = find_uniform_rows(piece)
+        if uniform is None:
             return []
         rows: list[list[Cell]] = []
-        kind_of_row = type(self.start_row(alike.first, rows, hidden=self._is_hidden(alike.attributes)))
+        kind_of_row = type(self.start_row(uniform.first, rows, hidden=self._is_hidden(uniform.attributes)))
         rows.pop()
         columns: list[Iterable[Cell]] = []
-        for letters, of_cell, values in alike.columns:
+        for letters, cell_attributes, values in uniform.columns:
             missing = _count_missing(len(columns), self._places[letters])
             columns += [repeat("")] * missing
-            kind, style, is_text = self._kind_of_cell(of_cell)
+            kind, style, is_text = self._kind_of_cell(cell_attributes)
             if is_text:
                 columns.append(self._texts.get_all(values))
             else:
                 columns.append([self._cell_of(kind, style, value.decode(), False) for value in values])
         rows += map(kind_of_row, zip(*columns, strict=False))  # a column that is missing has no end
-        self._number += alike.count - 1
+        self._number += uniform.count - 1
         return rows
 
     def _simple_rows(self, piece: bytes) -> list[list[Cell]]:
         """The rows of *piece*, if it holds nothing but simple ones; else none."""
         rows: list[list[Cell]] = []
         row: list[Cell] = []
-        for number, of_row, column, of_cell, value, inline in _find_simple(piece):
+        for number, of_row, column, cell_attributes, value, inline in _find_simple(piece):
             if number:
                 row = self.start_row(int(number), rows, hidden=self._is_hidden(of_row))
             if column:
-                kind, style, is_text = self._kind_of_cell(of_cell)
+                kind, style, is_text = self._kind_of_cell(cell_attributes)
                 place = self._places[column]
                 if is_text and place == len(row) and value:
                     row.append(self._texts.get(int(value)))

@@ -4,11 +4,11 @@ import re
 
 from attrs import frozen
 
-# The numbers of the built-in formats General, 0 and @, which show a value unchanged. The other built-in formats show
-# dates, decimals, percentages and the like.
-_BUILT_IN = frozenset({0, 1, 49})
-# The parts of a format code: quoted text, an escaped character, a space as wide as a character (_x), a fill (*x),
-# brackets, any other character.
+# The IDs of the built-in formats General, 0 and @, which show a value unchanged. The other built-in formats show dates,
+# decimals, percentages and the like.
+_PLAIN_FORMAT_IDS = frozenset({0, 1, 49})
+# The parts of a format code: quoted text, an escaped character, a space as wide as x (_x), a fill of x (*x), anything
+# in brackets, or any other character.
 _PART = re.compile(r'"[^"]*"|\\.|_.|\*.|\[[^\]]*\]|.', re.DOTALL)
 _COLOURS = (
     r"black|blue|cyan|green|magenta|red|white|yellow|color ?\d+|黑色|蓝色|青色|绿色|洋红|红色|白色|黄色|颜色 ?\d+"
@@ -16,13 +16,13 @@ _COLOURS = (
 _COLOUR = re.compile(rf"\[(?:{_COLOURS})\]", re.IGNORECASE)
 _LANGUAGE = re.compile(r"\[\$-[0-9A-Fa-f]{1,4}\]")
 _WHOLE_NUMBER = re.compile(r"General|G/通用格式|#*0|#+|@", re.IGNORECASE)
-_ALL_SECTIONS = 4
+_ZERO_SECTION, _ALL_SECTIONS = 3, 4  # the sections: positive numbers; negative numbers; 0; texts
 
 
 @frozen
-class Shown:
+class ShownUnchanged:
     """
-    Which values a format shows unchanged.
+    Which kinds of values a number format shows unchanged.
 
     Attributes:
         number: Whether it shows whole numbers above 0 unchanged.
@@ -35,23 +35,24 @@ class Shown:
     text: bool = True
 
 
-AS_STORED = Shown()
+AS_STORED = ShownUnchanged()
 
 
-def shown_by(number: int, code: str | None) -> Shown:
-    """Return what a format shows unchanged. *code* is None for a built-in format, which has only a *number*."""
+def shown_unchanged(format_id: int, code: str | None) -> ShownUnchanged:
+    """Return what a format shows unchanged. *code* is None for a built-in format, which has only an ID."""
     if code is None:
-        plain = number in _BUILT_IN
-        return Shown(plain, plain, text=True)
+        plain = format_id in _PLAIN_FORMAT_IDS
+        return ShownUnchanged(plain, plain, text=True)
     sections = _sections_of(code)
     plain = _WHOLE_NUMBER.fullmatch(sections[0]) is not None
-    zero = plain and len(sections) <= 2 and not sections[0].startswith("#" * len(sections[0]))  # noqa: PLR2004 -- a third is for 0
-    of_text = sections[-1] if len(sections) == _ALL_SECTIONS or "@" in sections[-1] else "@"
-    return Shown(plain, zero, of_text in {"@", "General"})
+    # A third section replaces the first one for 0. A section of nothing but "#" shows 0 as an empty cell.
+    zero = plain and len(sections) < _ZERO_SECTION and not sections[0].startswith("#" * len(sections[0]))
+    text_section = sections[-1] if len(sections) == _ALL_SECTIONS or "@" in sections[-1] else "@"
+    return ShownUnchanged(plain, zero, text_section in {"@", "General"})
 
 
 def _sections_of(code: str) -> list[str]:
-    """Return the sections of a *code*, without the parts that show no characters: colours, languages and spaces."""
+    """Return the sections of *code*, without the parts that show no characters: colours, languages and spaces."""
     sections = [""]
     for part in _PART.findall(code):
         if part == ";":

@@ -12,7 +12,7 @@ from xml.parsers import expat
 
 from attrs import frozen
 
-from gatepay_async.cli.files.number_formats import AS_STORED, Shown, shown_by
+from gatepay_async.cli.files.number_formats import AS_STORED, ShownUnchanged, shown_unchanged
 from gatepay_async.cli.files.reading import FileProblemError
 
 BLOCK_BYTES = 2**16  # the bytes of XML that are read together
@@ -91,17 +91,17 @@ class Package:
         where = {kind: target for kind, target, _ in related}
         return found, where.get("sharedStrings", ""), where.get("styles", "")
 
-    def styles(self, path: str) -> list[Shown]:
+    def styles(self, path: str) -> list[ShownUnchanged]:
         """Return for each cell style what it shows unchanged."""
         codes: dict[int, str] = {}
-        shown: list[Shown] = []
+        shown: list[ShownUnchanged] = []
         inside = False
         for name, attributes in self.elements(path) if path else ():
             if name == "numFmt" and "formatCode" in attributes:
                 codes[int(attributes["numFmtId"])] = attributes["formatCode"]
             elif name == "xf" and inside:
-                number = int(attributes.get("numFmtId", 0))
-                shown.append(shown_by(number, codes.get(number)))
+                format_id = int(attributes.get("numFmtId", 0))
+                shown.append(shown_unchanged(format_id, codes.get(format_id)))
             elif name in {"cellXfs", "cellStyles", "cellStyleXfs", "dxfs"}:
                 inside = name == "cellXfs"
         return shown or [AS_STORED]

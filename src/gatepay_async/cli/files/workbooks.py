@@ -8,7 +8,7 @@ from typing import BinaryIO
 from attrs import define, field
 
 from gatepay_async.cli.files.cells import SheetRows
-from gatepay_async.cli.files.number_formats import AS_STORED, Shown
+from gatepay_async.cli.files.number_formats import AS_STORED, ShownUnchanged
 from gatepay_async.cli.files.parts import DAMAGED, Package, Part, SharedTexts, unescaped
 from gatepay_async.cli.files.reading import Digits, FileProblemError, HiddenRow, Reading, Refused
 from gatepay_async.cli.files.tables import Cell, Keys, keys_of
@@ -99,11 +99,11 @@ class _Workbook:
         return _number_cell(float(letters), shown) if kind == "n" else Refused("sources.no_text", {})
 
 
-def _text_cell(letters: str, shown: Shown) -> Cell:
+def _text_cell(letters: str, shown: ShownUnchanged) -> Cell:
     return letters if shown.text or not letters else Refused("sources.formatted", {})
 
 
-def _number_cell(value: float, shown: Shown) -> Cell:
+def _number_cell(value: float, shown: ShownUnchanged) -> Cell:
     """Return the digits of a whole number. Refuse it if Excel may have lost digits, or shows other characters."""
     if value != int(value):
         return Refused("sources.float", {})

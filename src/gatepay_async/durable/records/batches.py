@@ -14,7 +14,7 @@ from hashlib import blake2b
 from attrs import frozen
 
 from gatepay_async.durable.errors import SourceChangedError
-from gatepay_async.durable.records.bounds import text_field, whole_field
+from gatepay_async.durable.records.bounds import number_field, text_field
 from gatepay_async.protocol.bulk import Chunk
 from gatepay_async.protocol.checks import MAX_KEYS_PER_CALL
 from gatepay_async.words.problem import Problem
@@ -86,13 +86,13 @@ class Batch:
         last_line: The line of its last card key.
     """
 
-    number: int = whole_field(least=-1, most=MAX_BATCHES)
-    offset: int = whole_field()
-    length: int = whole_field()
+    number: int = number_field(least=-1, most=MAX_BATCHES)
+    offset: int = number_field()
+    length: int = number_field()
     digest: str = text_field(2 * DIGEST_BYTES)
-    count: int = whole_field()
-    first_line: int = whole_field()
-    last_line: int = whole_field()
+    count: int = number_field()
+    first_line: int = number_field()
+    last_line: int = number_field()
 
     @property
     def first_chunk(self) -> int:

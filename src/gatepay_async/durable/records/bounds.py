@@ -1,7 +1,7 @@
 """
-Bounds for numbers and texts from the database. Pure.
+Checks numbers and texts from the database. No I/O.
 
-Rows are not trusted, and we allocate memory, loop and print as they say.
+Rows are not trusted: without bounds, a damaged row could make a worker allocate, loop or print without end.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from attrs import field
 MAX_NUMBER = 2**48  # bytes or lines: more than any real input has
 
 
-def whole(value: Any, *, least: int = 0, most: int = MAX_NUMBER) -> int:
+def check_number(value: Any, *, least: int = 0, most: int = MAX_NUMBER) -> int:
     """
     Return *value*, a whole number within bounds.
 
@@ -25,7 +25,7 @@ def whole(value: Any, *, least: int = 0, most: int = MAX_NUMBER) -> int:
     raise ValueError("out of bounds")
 
 
-def text(value: Any, *, longest: int) -> str:
+def check_text(value: Any, *, longest: int) -> str:
     """
     Return *value*, a text.
 
@@ -38,18 +38,18 @@ def text(value: Any, *, longest: int) -> str:
 
 
 def _validate_number(_: object, attribute: Any, value: object) -> None:
-    whole(value, **attribute.metadata)
+    check_number(value, **attribute.metadata)
 
 
 def _validate_text(_: object, attribute: Any, value: object) -> None:
-    text(value, **attribute.metadata)
+    check_text(value, **attribute.metadata)
 
 
-def whole_field(**bounds: int) -> Any:
-    """An attrs field that ``whole()`` validates."""
+def number_field(**bounds: int) -> Any:
+    """An attrs field that ``check_number()`` validates."""
     return field(validator=_validate_number, metadata=bounds)
 
 
 def text_field(longest: int) -> Any:
-    """An attrs field that ``text()`` validates."""
+    """An attrs field that ``check_text()`` validates."""
     return field(validator=_validate_text, metadata={"longest": longest})

@@ -8,7 +8,7 @@ from datetime import datetime
 from gatepay_async.durable.errors import DurableError
 from gatepay_async.durable.records import results
 from gatepay_async.durable.records.batches import Batch
-from gatepay_async.durable.records.rows import BatchRow, JobRow, batch_id
+from gatepay_async.durable.records.rows import JobRow, RunRow, run_id
 from gatepay_async.protocol.bulk import ChunkOutcome, Fate, Ledger, UploadProgress
 from gatepay_async.protocol.errors import GatePayError
 from gatepay_async.words.problem import Problem
@@ -24,7 +24,7 @@ class JobProgress:
 
     def __init__(self, job: JobRow) -> None:
         self._job = job
-        self._runs: list[list[BatchRow]] = [[] for _ in range(job.manifest.batches)]
+        self._runs: list[list[RunRow]] = [[] for _ in range(job.manifest.batches)]
 
     @property
     def numbers(self) -> range:
@@ -39,12 +39,12 @@ class JobProgress:
         """
         return [self._pending_id(number) for number in self.numbers if not self.ended(number) or self.unsettled(number)]
 
-    def record_rows(self, rows: dict[str, BatchRow]) -> bool:
+    def record_rows(self, rows: dict[str, RunRow]) -> bool:
         """Record the rows that were read for ``pending_ids()``. Return whether more rows must be read at once."""
         more = False
         for row in rows.values():
             number = row.task.batch.number
-            self._runs[number][row.task.turn :] = [row]
+            self._runs[number][row.task.run_number :] = [row]
             more = more or (self.ended(number) and self.unsettled(number)) or _has_next_run(row)
         return more
 
@@ -63,11 +63,11 @@ class JobProgress:
             return None
         return max((self.last(number).updated for number in self.numbers), default=None)
 
-    def last(self, number: int) -> BatchRow:
+    def last(self, number: int) -> RunRow:
         """The latest run of batch *number*."""
         return self._runs[number][-1]
 
-    def rows(self) -> list[BatchRow]:
+    def rows(self) -> list[RunRow]:
         """The rows of all runs."""
         return [row for runs in self._runs for row in runs]
 
@@ -135,7 +135,7 @@ class JobProgress:
         runs = self._runs[number]
         if runs and runs[-1].open:
             return runs[-1].task.id
-        return batch_id(self._job.id, number, len(runs))
+        return run_id(self._job.id, number, len(runs))
 
 
 def outcome_within(batch: Batch, count: int, fate: Fate) -> ChunkOutcome:
@@ -145,5 +145,5 @@ def outcome_within(batch: Batch, count: int, fate: Fate) -> ChunkOutcome:
     )
 
 
-def _has_next_run(row: BatchRow) -> bool:
+def _has_next_run(row: RunRow) -> bool:
     return row.result is not None and row.result.follows

@@ -8,15 +8,15 @@ from attrs import asdict, field, frozen
 
 from gatepay_async.durable.records import batches
 from gatepay_async.durable.records.batches import DIGEST_BYTES, MAX_BATCHES, MAX_NAME_CHARS, Batch
-from gatepay_async.durable.records.bounds import text_field, whole, whole_field
+from gatepay_async.durable.records.bounds import check_number, number_field, text_field
 from gatepay_async.protocol.bulk import MOST_INVISIBLE
 from gatepay_async.protocol.checks import MAX_KEYS_PER_CALL
 
 
 def _validate_lines(_: object, __: object, lines: tuple[int, ...]) -> None:
-    whole(len(lines), most=MOST_INVISIBLE)
+    check_number(len(lines), most=MOST_INVISIBLE)
     for line in lines:
-        whole(line)
+        check_number(line)
 
 
 @frozen
@@ -39,14 +39,14 @@ class JobManifest:
         invisible: Lines whose card key holds an invisible character, as in ``UploadReport``.
     """
 
-    product_id: int = whole_field()
+    product_id: int = number_field()
     name: str = text_field(MAX_NAME_CHARS)
-    read: int = whole_field()
-    blank: int = whole_field()
-    duplicates: int = whole_field()
-    count: int = whole_field()
-    batches: int = whole_field(most=MAX_BATCHES)
-    size: int = whole_field()
+    read: int = number_field()
+    blank: int = number_field()
+    duplicates: int = number_field()
+    count: int = number_field()
+    batches: int = number_field(most=MAX_BATCHES)
+    size: int = number_field()
     digest: str = text_field(2 * DIGEST_BYTES)
     refused: Batch | None = None
     problems: Batch | None = None

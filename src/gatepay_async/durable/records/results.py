@@ -9,7 +9,7 @@ from attrs import define, evolve, field
 
 from gatepay_async.durable.records import stored_errors
 from gatepay_async.durable.records.batches import CHUNKS_PER_BATCH, Batch
-from gatepay_async.durable.records.bounds import whole
+from gatepay_async.durable.records.bounds import check_number
 from gatepay_async.protocol.bulk import MEETS_EVERY_CHUNK, Chunk, ChunkOutcome, Fate, Ledger
 from gatepay_async.protocol.checks import MAX_KEYS_PER_CALL
 from gatepay_async.protocol.errors import GatePayError, StorageFailedError
@@ -77,14 +77,14 @@ class BatchResult:
         outcomes: list[ChunkOutcome] = []
         for entry in row.get("done", ()):
             values: dict[str, Any] = dict(zip(_STORED_COLUMNS, entry, strict=True))
-            new, repeats = values["stored"], whole(values["repeats"], most=MAX_PARTS - len(outcomes))
-            first = _outcome(values, Fate.STORED, stored=None if new is None else whole(new))
+            new, repeats = values["stored"], check_number(values["repeats"], most=MAX_PARTS - len(outcomes))
+            first = _outcome(values, Fate.STORED, stored=None if new is None else check_number(new))
             outcomes += (_shifted(first, chunks) for chunks in range(repeats))
         for entry in row.get("rest", ()):
             values = dict[str, Any](zip(_OTHER_COLUMNS, entry, strict=True))
             error = values["error"] and stored_errors.of_json(values["error"])
             outcomes.append(_outcome(values, Fate(values["fate"]), error=error))
-        whole(len(outcomes), most=MAX_PARTS)
+        check_number(len(outcomes), most=MAX_PARTS)
         stopped = row.get("stopped")
         return cls(outcomes, stopped and stored_errors.of_json(stopped), bool(row.get("follows")))
 
@@ -94,7 +94,7 @@ def _numbers_of(outcome: ChunkOutcome) -> dict[str, Any]:
 
 
 def _outcome(values: dict[str, Any], fate: Fate, **more: Any) -> ChunkOutcome:
-    numbers: dict[str, Any] = {name: whole(values[name]) for name in _NUMBERS}
+    numbers: dict[str, Any] = {name: check_number(values[name]) for name in _NUMBERS}
     return ChunkOutcome(**numbers, fate=fate, **more)
 
 
@@ -114,10 +114,10 @@ def check_result(result: BatchResult, batch: Batch) -> None:
     """
     last_chunk = batch.first_chunk + (batch.count - 1) // MAX_KEYS_PER_CALL
     for outcome in result.outcomes:
-        whole(outcome.index, least=batch.first_chunk, most=last_chunk)
-        whole(outcome.first_line, least=batch.first_line, most=outcome.last_line)
-        whole(outcome.last_line, most=batch.last_line)
-    whole(sum(outcome.count for outcome in result.outcomes), most=batch.count)
+        check_number(outcome.index, least=batch.first_chunk, most=last_chunk)
+        check_number(outcome.first_line, least=batch.first_line, most=outcome.last_line)
+        check_number(outcome.last_line, most=batch.last_line)
+    check_number(sum(outcome.count for outcome in result.outcomes), most=batch.count)
 
 
 def _run_lengths(outcomes: Iterable[ChunkOutcome]) -> Iterator[tuple[ChunkOutcome, int]]:

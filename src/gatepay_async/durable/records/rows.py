@@ -1,4 +1,4 @@
-"""The rows of the database: one for each job, one for each run of each batch. Pure."""
+"""The rows of the database: one for each job, and one for each run of a batch. No I/O."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from attrs import asdict, frozen
 
 from gatepay_async.durable.records.batches import Batch
-from gatepay_async.durable.records.bounds import whole
+from gatepay_async.durable.records.bounds import check_number
 from gatepay_async.durable.records.manifest import JobManifest
 from gatepay_async.durable.records.results import BatchResult
 
 MAX_RUNS = 100_000  # per batch; each run reads the rows of all earlier ones
-_MAX_FAILURES = 100  # runs
+_MAX_FAILURES = 100  # failed runs in a row
 # Rows hold values without names, and workers of several versions may share a queue: this order must not change.
 _COLUMNS = ("product_id", "failures", "offset", "length", "digest", "count", "first_line", "last_line")
 QUEUED_STATUSES = ("ENQUEUED", "DELAYED")
@@ -28,25 +28,25 @@ class JobRow:
 
     Attributes:
         active: The job is neither cancelled nor stopped.
-        submitted: What telemetry has noted of its submission. It may be any text.
+        trace_context: The ``traceparent`` of the span that submitted the job, or "". It isn't validated.
     """
 
     id: str
     active: bool
     created: datetime
     manifest: JobManifest
-    submitted: str = ""
+    trace_context: str = ""
 
 
 @frozen(kw_only=True)
 class QueueInfo:
     """
-    The batches of a queue that have not ended.
+    How many batches of a queue are unfinished.
 
     Attributes:
-        waiting: Batches that the next free worker takes.
-        delayed: Batches that are retried later, because GatePay didn't answer.
-        running: Batches that workers run.
+        waiting: Batches that wait for a free worker.
+        delayed: Batches that are retried later, because GatePay didn't reply.
+        running: Batches that workers are running.
         oldest_waiting: When the oldest waiting batch was queued (aware), or None.
     """
 
@@ -57,20 +57,20 @@ class QueueInfo:
 
 
 @frozen
-class Task:
+class BatchTask:
     """
-    A run of a batch, as the queue holds it.
+    One run of a batch, to be done by a worker.
 
     Attributes:
         job: The ID of its job.
-        turn: The number of the run, from 0.
+        run_number: The number of the run, from 0.
         product_id: The product that the card keys belong to.
-        failures: How many runs in a row before it got no reply.
+        failures: How many of the previous runs, in a row, got no reply.
         batch: The batch to send.
     """
 
     job: str
-    turn: int
+    run_number: int
     product_id: int
     failures: int
     batch: Batch
@@ -78,42 +78,43 @@ class Task:
     @property
     def id(self) -> str:
         """The ID of its row."""
-        return batch_id(self.job, self.batch.number, self.turn)
+        return run_id(self.job, self.batch.number, self.run_number)
 
     def to_row(self) -> tuple[str | int, ...]:
         """The values of its row, without the ID."""
-        facts = {"product_id": self.product_id, "failures": self.failures, **asdict(self.batch)}
-        return tuple(facts[column] for column in _COLUMNS)
+        fields = {"product_id": self.product_id, "failures": self.failures, **asdict(self.batch)}
+        return tuple(fields[column] for column in _COLUMNS)
 
     @classmethod
-    def from_row(cls, name: str, values: Sequence[Any]) -> Task:
+    def from_row(cls, name: str, values: Sequence[Any]) -> BatchTask:
         """
-        Convert from what the database stores.
+        Create a task from the ID and the values of its row.
 
         Raises:
-            ValueError, TypeError, LookupError: No version of this package wrote that.
+            ValueError, TypeError, LookupError: The row wasn't written by any version of this package.
         """
-        job, number, turn = name.rsplit(".", 2)
-        facts: dict[str, Any] = dict(zip(_COLUMNS, values, strict=True))
-        product_id, failures = whole(facts.pop("product_id")), whole(facts.pop("failures"), most=_MAX_FAILURES)
-        batch = Batch(number=whole(int(number)), **facts)
-        return cls(job, whole(int(turn), most=MAX_RUNS), product_id, failures, batch)
+        job, number, run_number = name.rsplit(".", 2)
+        fields: dict[str, Any] = dict(zip(_COLUMNS, values, strict=True))
+        product_id = check_number(fields.pop("product_id"))
+        failures = check_number(fields.pop("failures"), most=_MAX_FAILURES)
+        batch = Batch(number=check_number(int(number)), **fields)
+        return cls(job, check_number(int(run_number), most=MAX_RUNS), product_id, failures, batch)
 
 
 @frozen
-class BatchRow:
+class RunRow:
     """
     The row of a run of a batch.
 
     Attributes:
-        task: What was queued.
+        task: The run that was queued.
         status: DBOS's status of the workflow.
-        begun: Whether calls for it may have been made. A run that was cancelled before that has sent nothing.
+        begun: Whether the run may have sent anything.
         result: The result, if the run has ended and was not cancelled.
         updated: When the row was last written. For a run that has ended, this is its end.
     """
 
-    task: Task
+    task: BatchTask
     status: str
     begun: bool
     result: BatchResult | None
@@ -130,6 +131,6 @@ class BatchRow:
         return self.status in QUEUED_STATUSES
 
 
-def batch_id(job: str, number: int, turn: int) -> str:
-    """The ID of the row for run *turn* (from 0) of batch *number*."""
-    return f"{job}.{number}.{turn}"
+def run_id(job: str, number: int, run_number: int) -> str:
+    """The ID of a run: its job, the number of its batch, and its own number within the batch, from 0."""
+    return f"{job}.{number}.{run_number}"

@@ -8,7 +8,7 @@ from types import NoneType
 from typing import Any, cast
 
 from gatepay_async.durable import errors as durable_errors
-from gatepay_async.durable.records.bounds import whole
+from gatepay_async.durable.records.bounds import check_number
 from gatepay_async.protocol import callback_errors, errors
 from gatepay_async.protocol.errors import GatePayError
 from gatepay_async.words.problem import Problem
@@ -82,7 +82,7 @@ def _checked(value: Any, *types: type) -> Any:
     if type(value) not in types:
         raise TypeError("wrong type")
     if type(value) in (int, float):
-        whole(int(value), least=-MAX_ERROR_NUMBER, most=MAX_ERROR_NUMBER)
+        check_number(int(value), least=-MAX_ERROR_NUMBER, most=MAX_ERROR_NUMBER)
     if isinstance(value, str) and not (len(value) <= MAX_TEXT_CHARS and value.translate(_BREAKS).isprintable()):
         raise ValueError("too long or not printable")
     return value

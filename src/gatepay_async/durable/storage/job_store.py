@@ -24,7 +24,7 @@ from gatepay_async.durable.records import results
 from gatepay_async.durable.records.batches import Batch
 from gatepay_async.durable.records.manifest import JobManifest
 from gatepay_async.durable.records.results import BatchResult
-from gatepay_async.durable.records.rows import OPEN_STATUSES, QUEUED_STATUSES, BatchRow, JobRow, QueueInfo, Task
+from gatepay_async.durable.records.rows import OPEN_STATUSES, QUEUED_STATUSES, BatchTask, JobRow, QueueInfo, RunRow
 from gatepay_async.durable.storage import pickle_guard
 from gatepay_async.words.problem import Problem
 
@@ -33,7 +33,7 @@ _log = logging.getLogger("gatepay_async.durable")
 JOB = "gatepay_job"
 BATCH = "gatepay_batch"
 _BEGUN = "gatepay_begun"  # a workflow attribute: some of the run's card keys may be on the server
-_SUBMITTED = "gatepay_submitted"  # a workflow attribute: the span that submitted the job
+_TRACE_CONTEXT = "gatepay_submitted"  # a workflow attribute: the trace context of the submission
 _MAX_COUNTED = 10_000  # rows
 ROWS_PER_STATEMENT = 500
 _METADATA_ONLY: dict[str, Any] = {"load_input": False, "load_output": False}
@@ -56,7 +56,7 @@ class JobStore:
         self._queue = queue
         self._version = version
 
-    def insert_job(self, job: str, manifest: JobManifest, parts: Iterable[Batch], submitted: str = "") -> None:
+    def insert_job(self, job: str, manifest: JobManifest, parts: Iterable[Batch], trace_context: str = "") -> None:
         """
         Insert the job and all its batches in one transaction. If the job exists, do nothing.
 
@@ -64,19 +64,19 @@ class JobStore:
             job: Its name.
             manifest: Describes it.
             parts: Its batches.
-            submitted: What telemetry notes of the submission. Earlier versions ignore it.
+            trace_context: The ``traceparent`` of the submission, or "". Earlier versions of this package ignore it.
         """
         with self._engine.begin() as connection:
             options = self._options(JOB, job, f"{self._queue}.jobs")
-            if submitted:
-                options["attributes"] = {_SUBMITTED: submitted}
+            if trace_context:
+                options["attributes"] = {_TRACE_CONTEXT: trace_context}
             self._client.enqueue_in_transaction(connection, options, manifest.to_row())
             for batch in parts:
-                task = Task(job, 0, manifest.product_id, 0, batch)
+                task = BatchTask(job, 0, manifest.product_id, 0, batch)
                 options = self._options(BATCH, task.id, self._queue)
                 self._client.enqueue_in_transaction(connection, options, *task.to_row())
 
-    def enqueue_run(self, task: Task, *, delay: float = 0) -> None:
+    def enqueue_run(self, task: BatchTask, *, delay: float = 0) -> None:
         """Queue *task*, to be taken in *delay* seconds at the earliest. If it is queued already, do nothing."""
         options = self._options(BATCH, task.id, self._queue)
         if delay:
@@ -104,7 +104,7 @@ class JobStore:
         rows = [row for part in _slices(jobs) for row in self._list_readable(workflow_ids=part, **_METADATA_ONLY)]
         return {row.workflow_id for row in rows if row.status in OPEN_STATUSES}
 
-    def batches(self, ids: Iterable[str]) -> dict[str, BatchRow]:
+    def batches(self, ids: Iterable[str]) -> dict[str, RunRow]:
         """
         Read the rows of the runs *ids*. Runs that don't exist are left out.
 
@@ -252,17 +252,17 @@ def _readable_job(row: WorkflowStatus) -> JobRow | None:
 def _job_row(row: WorkflowStatus) -> JobRow:
     with pickle_guard.wrap_row_errors(row.workflow_id):
         manifest = JobManifest.from_row(_arguments(row)[0])
-        submitted = str((row.attributes or {}).get(_SUBMITTED, ""))
-        return JobRow(row.workflow_id, row.status in OPEN_STATUSES, _time(row.created_at), manifest, submitted)
+        trace_context = str((row.attributes or {}).get(_TRACE_CONTEXT, ""))
+        return JobRow(row.workflow_id, row.status in OPEN_STATUSES, _time(row.created_at), manifest, trace_context)
 
 
-def _batch_row(row: WorkflowStatus) -> BatchRow:
+def _batch_row(row: WorkflowStatus) -> RunRow:
     with pickle_guard.wrap_row_errors(row.workflow_id):
-        task = Task.from_row(row.workflow_id, _arguments(row))
+        task = BatchTask.from_row(row.workflow_id, _arguments(row))
         result = BatchResult.from_row(row.output or {}) if row.status == "SUCCESS" else None
         if result is not None:
             results.check_result(result, task.batch)
-        return BatchRow(task, row.status, _is_begun(row), result, _time(row.updated_at))
+        return RunRow(task, row.status, _is_begun(row), result, _time(row.updated_at))
 
 
 def _time(milliseconds: int | None) -> datetime:

@@ -2,8 +2,8 @@
 Locks that show which workers are alive: the system releases a worker's lock when its process dies.
 
 On PostgreSQL it is a session's advisory lock. With SQLite, where all workers are on one machine, it is a lock on a file
-next to the database. Unlike a heartbeat, a lock distinguishes dead workers from slow ones at once. Everything here
-blocks: call it in threads.
+next to the database. Unlike a heartbeat, a lock distinguishes dead workers from slow ones at once. A live worker takes
+the "reaper" lock while it requeues the batches of dead ones. Everything here blocks: call it in threads.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Protocol
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-REAPER_NUMBER = 0  # instead of a worker's number
-PROBE_TIMEOUT_S = 1.0  # a worker that only checks whether our lock is held holds it no longer than this
+REAPER_NUMBER = 0  # the number of the reaper lock; no worker has it
+PROBE_TIMEOUT_S = 1.0  # a worker that checks whether we are alive may hold our lock for up to this long
 MAX_LOCK_TRIES = 100
 
 
@@ -33,7 +33,12 @@ class WorkerLocks(Protocol):
     """The locks of one queue's workers."""
 
     def acquire(self, worker: str) -> bool:
-        """Lock the name *worker* until ``release()`` or the end of the process. False: another process holds it."""
+        """
+        Lock the name *worker* until ``release()`` or the end of the process.
+
+        Returns:
+            False if another process holds the lock.
+        """
         ...
 
     def is_held(self) -> bool:
@@ -44,13 +49,18 @@ class WorkerLocks(Protocol):
         """Release our lock, if we hold it."""
         ...
 
-    def count_and_dead(self, workers: set[str]) -> tuple[int, set[str]]:
-        """Return the number of live workers, and those of *workers* that are dead."""
+    def check_workers(self, workers: set[str]) -> tuple[int, set[str]]:
+        """Return how many workers are alive, and which of *workers* are dead."""
         ...
 
     @contextmanager
     def reaper_lock(self) -> Generator[bool]:
-        """Hold the lock for requeueing dead workers' batches during the block. False: another worker holds it."""
+        """
+        Hold the lock for requeueing dead workers' batches during the block.
+
+        Yields:
+            False if another worker holds the lock.
+        """
         ...
 
 
@@ -100,11 +110,11 @@ class PostgresWorkerLocks:
                 # Unlock explicitly. The server takes a while to end a closed session, and keeps its locks until then:
                 # a worker that restarts at once would find its own name locked.
                 connection.execute(sa.text("SELECT pg_advisory_unlock_all()"))
-        connection.invalidate()  # close the connection instead of pooling it, so that its locks end in any case
+        connection.invalidate()  # close the connection instead of pooling it: that always releases its locks
         connection.close()
 
-    def count_and_dead(self, workers: set[str]) -> tuple[int, set[str]]:
-        """Implement ``WorkerLocks.count_and_dead``."""
+    def check_workers(self, workers: set[str]) -> tuple[int, set[str]]:
+        """Implement ``WorkerLocks.check_workers``."""
         query = sa.text(
             "SELECT objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2 "
             "AND classid = :queue AND objid <> :reaping "
@@ -151,7 +161,7 @@ class FileWorkerLocks:
             if path.exists():
                 self._lock, self._mine = lock, path
                 return True
-            lock.close()  # before we locked the file, another worker deleted it as that of a dead worker
+            lock.close()  # another worker took us for dead, and deleted the file before we locked it
         return False
 
     def is_held(self) -> bool:
@@ -166,8 +176,8 @@ class FileWorkerLocks:
             lock.close()
             self._mine = None
 
-    def count_and_dead(self, workers: set[str]) -> tuple[int, set[str]]:
-        """Implement ``WorkerLocks.count_and_dead``. The files of dead workers are deleted."""
+    def check_workers(self, workers: set[str]) -> tuple[int, set[str]]:
+        """Implement ``WorkerLocks.check_workers``. The files of dead workers are deleted."""
         present = {
             path for path in self._folder.glob(f"{self._prefix}*.worker") if path == self._mine or _is_file_locked(path)
         }
@@ -188,7 +198,12 @@ class FileWorkerLocks:
 
 
 def _lock_file(path: Path, *, wait: float = 0) -> sqlite3.Connection | None:
-    """Lock *path* until the connection is closed or the process ends. None: still locked after *wait* seconds."""
+    """
+    Lock *path* until the returned connection is closed or the process ends.
+
+    Returns:
+        None if the file is still locked after *wait* seconds.
+    """
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     lock = sqlite3.connect(path, timeout=wait, isolation_level=None, check_same_thread=False)
@@ -212,6 +227,6 @@ def _is_file_locked(path: Path) -> bool:
 
 
 def _unlink(path: Path) -> None:
-    """Delete a file that we have locked. Windows can't delete open files: there it stays."""
+    """Delete a file that we have locked, except on Windows, which can't delete open files."""
     with suppress(OSError):
         path.unlink()

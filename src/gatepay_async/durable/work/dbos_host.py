@@ -20,7 +20,7 @@ from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, Workf
 from dbos import error as dbos_error
 
 from gatepay_async.durable.errors import DurableError
-from gatepay_async.durable.records.rows import Task
+from gatepay_async.durable.records.rows import BatchTask
 from gatepay_async.durable.storage import pickle_guard
 from gatepay_async.durable.storage.database import APPLICATION
 from gatepay_async.durable.storage.job_store import BATCH
@@ -53,7 +53,7 @@ async def _batch_workflow(*arguments: Any) -> dict[str, Any]:
     try:
         name = str(DBOS.workflow_id)
         with pickle_guard.wrap_row_errors(name):
-            task = Task.from_row(name, arguments)
+            task = BatchTask.from_row(name, arguments)
         return await _dispatch(task)
     except DurableError as error:
         problem = error.problem
@@ -63,7 +63,7 @@ async def _batch_workflow(*arguments: Any) -> dict[str, Any]:
     raise DurableError(problem=problem)
 
 
-async def _dispatch(task: Task) -> dict[str, Any]:
+async def _dispatch(task: BatchTask) -> dict[str, Any]:
     """
     Have the worker of *task* run it, and wait for the result.
 

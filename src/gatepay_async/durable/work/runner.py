@@ -18,7 +18,7 @@ from gatepay_async.durable.records import batches, results
 from gatepay_async.durable.records.batches import Digest
 from gatepay_async.durable.records.manifest import JobManifest
 from gatepay_async.durable.records.results import BatchResult
-from gatepay_async.durable.records.rows import Task, batch_id
+from gatepay_async.durable.records.rows import BatchTask, run_id
 from gatepay_async.durable.spool.folder import Spool
 from gatepay_async.durable.storage.database import in_thread
 from gatepay_async.durable.storage.job_store import JobStore
@@ -47,7 +47,7 @@ class _JobState:
 
     active: bool  # neither cancelled nor stopped
     manifest: JobManifest
-    submitted: str = ""
+    trace_context: str = ""
     runs: int = 0  # in progress
     check_lock: anyio.Lock = field(factory=anyio.Lock)
 
@@ -92,14 +92,14 @@ class Runner:
         self._jobs: dict[str, _JobState] = {}
         self._checked_jobs: set[str] = set()
         # A worker that loses a batch may take it again while its first run is still going on. The later run owns it.
-        self._latest: dict[str, Task] = {}
+        self._latest: dict[str, BatchTask] = {}
         self._cached_secret = b""
         self._accepted = False  # GatePay has accepted a call with this worker's appsecret
         self.idle_jobs: set[str] = set()
         self.lock_lost = False
         self.closing = False
 
-    async def run(self, task: Task, *, late: bool = False) -> dict[str, Any]:
+    async def run(self, task: BatchTask, *, late: bool = False) -> dict[str, Any]:
         """
         Run *task*, and queue the next run of its batch if one is needed. Never raises.
 
@@ -147,15 +147,15 @@ class Runner:
         for name, job in running.items():
             job.active = job.active and name in active  # False stays: a later query may have set it meanwhile
 
-    async def _send_observed(self, task: Task, job: _JobState, deadline: float) -> BatchResult:
+    async def _send_observed(self, task: BatchTask, job: _JobState, deadline: float) -> BatchResult:
         if self._telemetry is None:
             return await self._send_batch(task, job, deadline)
-        with self._telemetry.batch(task.job.rpartition(":")[0], task.id, job.submitted) as record:
+        with self._telemetry.batch(task.job.rpartition(":")[0], task.id, job.trace_context) as record:
             result = await self._send_batch(task, job, deadline)
             record(result.columns(), result.stopped)
         return result
 
-    async def _send_batch(self, task: Task, job: _JobState, deadline: float) -> BatchResult:
+    async def _send_batch(self, task: BatchTask, job: _JobState, deadline: float) -> BatchResult:
         async def may_send() -> bool:
             # The permit comes first. In the other order, calls that the rate limiter has released would wait for
             # permits, and then leave in a burst.
@@ -170,7 +170,7 @@ class Runner:
         except Exception:  # noqa: BLE001 -- a shared folder or a bucket may be unavailable for a while
             return BatchResult(follows=True, unanswered=True)
         if not job.active:
-            return BatchResult([bulk.left(chunk) for chunk in chunks])
+            return BatchResult([bulk.abandoned(chunk) for chunk in chunks])
         begun = bool(chunks) and await self._retry_until_available(self._store.mark_begun, task.id)
         if begun:
             # An earlier attempt at this run ended without a result: any of its card keys may be on the server.
@@ -178,7 +178,7 @@ class Runner:
         # Check this after mark_begun. If somebody cancels the run before the mark is written, the row says that
         # nothing was sent. That must be true.
         if chunks and not await self._is_still_ours(task):
-            return BatchResult([bulk.left(chunk) for chunk in chunks])
+            return BatchResult([bulk.abandoned(chunk) for chunk in chunks])
         sender = BatchSender(
             self._send, task.product_id, may_send, on_sent=self._release_permit, accepted=self._accepted
         )
@@ -211,7 +211,7 @@ class Runner:
         if self._permits is not None:
             self._permits.release()
 
-    async def _remaining_chunks(self, task: Task, job: _JobState) -> list[Chunk]:
+    async def _remaining_chunks(self, task: BatchTask, job: _JobState) -> list[Chunk]:
         """
         Read the chunks of the batch that earlier runs have left to send.
 
@@ -220,7 +220,7 @@ class Runner:
             UnreadableRowError: The row of an earlier run can't be read.
         """
         batch, source = task.batch, batches.spool_name(task.job)
-        names = [batch_id(task.job, batch.number, turn) for turn in range(task.turn)]
+        names = [run_id(task.job, batch.number, number) for number in range(task.run_number)]
         rows = await self._retry_until_available(self._store.batches, names)
         before = [rows[name].result or BatchResult() for name in names if name in rows]
         if results.all_settled(batch, before):
@@ -262,14 +262,14 @@ class Runner:
         row = await self._retry_until_available(self._store.job, name)
         if row is None:
             return None
-        job = self._jobs.setdefault(name, _JobState(row.active, row.manifest, row.submitted))
+        job = self._jobs.setdefault(name, _JobState(row.active, row.manifest, row.trace_context))
         job.active = row.active
         return job
 
-    async def _queue_next_run(self, task: Task, job: _JobState, result: BatchResult) -> None:
+    async def _queue_next_run(self, task: BatchTask, job: _JobState, result: BatchResult) -> None:
         """Queue the next run, or stop the job. DBOS stores *result* after that, so that a crash loses nothing."""
         if result.stopped is not None:
-            names = [batch_id(task.job, number, 0) for number in range(job.manifest.batches)]
+            names = [run_id(task.job, number, 0) for number in range(job.manifest.batches)]
             await self._retry_until_available(self._store.stop, task.job, names)
             return
         any_stored = any(outcome.fate is Fate.STORED for outcome in result.outcomes)
@@ -278,10 +278,10 @@ class Runner:
             result.follows = False
             return
         delay = min(2.0 ** (failures - 1), MAX_BACKOFF_S) if result.unanswered else 0.0
-        next_task = evolve(task, turn=task.turn + 1, failures=failures)
+        next_task = evolve(task, run_number=task.run_number + 1, failures=failures)
         await self._retry_until_available(partial(self._store.enqueue_run, next_task, delay=delay))
 
-    async def _is_still_ours(self, task: Task) -> bool:
+    async def _is_still_ours(self, task: BatchTask) -> bool:
         """Whether *task* is still assigned to this run: neither cancelled nor requeued since we took it."""
         return self._latest.get(task.id) is task and await self._retry_until_available(
             self._store.is_taken, task.id, self._executor

@@ -25,14 +25,14 @@ from gatepay_async import AsyncGatePay, RetryPolicy, UploadReport
 from gatepay_async.durable import DurableUploads, worker
 from gatepay_async.durable.work import runner
 
-SOON = 0.04  # seconds between two polls
+POLL_S = 0.04  # between two polls
 PRODUCT = 8
 
 
 @define
-class Room:
+class Workspace:
     """
-    A database, a spool and a folder of one test.
+    The database, the spool and the folder of one test.
 
     Attributes:
         folder: The folder for the test's files.
@@ -102,10 +102,10 @@ class Room:
 def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let DBOS and our worker poll more often than once a second, so that tests don't wait for it."""
     sleep = time.sleep
-    monkeypatch.setattr(dbos._dbos, "time", SimpleNamespace(time=time.time, sleep=lambda _: sleep(SOON)))
-    monkeypatch.setattr(dbos._workflow_commands, "_BACKGROUND_JOBS_INTERVAL_SEC", 5 * SOON)
-    monkeypatch.setattr(worker, "HOUSEKEEPING_INTERVAL_S", 5 * SOON)
-    monkeypatch.setattr(runner, "RETRY_INTERVAL_S", SOON)
+    monkeypatch.setattr(dbos._dbos, "time", SimpleNamespace(time=time.time, sleep=lambda _: sleep(POLL_S)))
+    monkeypatch.setattr(dbos._workflow_commands, "_BACKGROUND_JOBS_INTERVAL_SEC", 5 * POLL_S)
+    monkeypatch.setattr(worker, "HOUSEKEEPING_INTERVAL_S", 5 * POLL_S)
+    monkeypatch.setattr(runner, "RETRY_INTERVAL_S", POLL_S)
 
 
 def keys_of(count: int, mark: str = "KEY") -> list[str]:

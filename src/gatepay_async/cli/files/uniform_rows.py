@@ -1,7 +1,7 @@
 """
-Finds rows of a sheet whose XML differs only in the numbers of the rows and the values of the cells.
+Finds uniform rows of a sheet: rows whose XML differs only in the row number and the values of the cells.
 
-Nearly all rows of a long sheet are like that. One regular expression, made from the first row, then reads them all.
+Nearly all rows of a long sheet are uniform. One regular expression, made from the first row, reads them all.
 """
 
 import re
@@ -16,15 +16,15 @@ _CELLS = re.compile(_CELL)
 
 
 @frozen
-class AlikeRows:
+class UniformRows:
     """
-    Rows that follow one another.
+    Consecutive, uniform rows.
 
     Attributes:
         first: The number of the first row.
         count: How many rows there are.
         attributes: The attributes of each row, without its number.
-        columns: For each cell of a row: its letters, its attributes, and its value in each row.
+        columns: The column letters and the attributes of each cell of a row, and its value in each row.
     """
 
     first: int
@@ -33,8 +33,8 @@ class AlikeRows:
     columns: list[tuple[bytes, bytes, tuple[bytes, ...]]]
 
 
-def find_alike(piece: bytes) -> AlikeRows | None:
-    """Return the rows of *piece*, or None if they differ in more than their numbers and the values of their cells."""
+def find_uniform_rows(piece: bytes) -> UniformRows | None:
+    """Return the rows of *piece*, or None if they aren't uniform."""
     row = piece[: piece.find(_ROW_END) + len(_ROW_END)]
     found = _ROW.fullmatch(row)
     if found is None:
@@ -48,12 +48,12 @@ def find_alike(piece: bytes) -> AlikeRows | None:
     first = int(numbers[0])
     if list(map(int, numbers)) != list(range(first, first + len(rows))):
         return None
-    columns = [(letters, of_cell, each) for (letters, of_cell), each in zip(cells, values, strict=True)]
-    return AlikeRows(first, len(rows), attributes, columns)
+    columns = [(*letters_and_attributes, column) for letters_and_attributes, column in zip(cells, values, strict=True)]
+    return UniformRows(first, len(rows), attributes, columns)
 
 
 @lru_cache
 def _pattern(attributes: bytes, cells: tuple[tuple[bytes, bytes], ...]) -> re.Pattern[bytes]:
-    """Matches a row with these attributes and cells. Its groups are the number of the row, and the values."""
-    written = b"".join(rb'<c r="%b\1"%b><v>(\d+)</v></c>' % (letters, re.escape(each)) for letters, each in cells)
-    return re.compile(rb'<row r="(\d{1,7})"%b>%b</row>' % (re.escape(attributes), written))
+    """Return a pattern for rows with these attributes and cells. Its groups are the row number and the values."""
+    cell_patterns = (rb'<c r="%b\1"%b><v>(\d+)</v></c>' % (letters, re.escape(each)) for letters, each in cells)
+    return re.compile(rb'<row r="(\d{1,7})"%b>%b</row>' % (re.escape(attributes), b"".join(cell_patterns)))
