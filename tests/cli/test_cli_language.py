@@ -153,7 +153,7 @@ def test_version(gatepay: Any) -> None:
     ("arguments", "en", "zh"),
     [
         (["prducts"], "Unknown command: prducts. Did you mean `gatepay products`?", "没有 prducts 这个命令。"),
-        (["keys", "uplod"], "Did you mean `gatepay keys upload`?", "是不是想用 `gatepay keys upload`？"),
+        (["keys", "uplaod"], "Did you mean `gatepay keys upload`?", "是不是想用 `gatepay keys upload`？"),
         (["keys", "x"], "Unknown command: x.", "没有 x 这个命令。"),
         (["upload"], "Unknown command: upload. Did you mean `gatepay keys", "是不是想用 `gatepay keys upload`？"),
         (["export"], "Did you mean `gatepay keys export`?", "是不是想用 `gatepay keys export`？"),
