@@ -7,7 +7,7 @@ from itertools import repeat
 from typing import IO
 
 from gatepay_async.cli.files.alike import find_alike
-from gatepay_async.cli.files.parts import BLOCK_BYTES, SharedTexts, end_of_tags, local, safe_parser
+from gatepay_async.cli.files.parts import BLOCK_BYTES, PlainParser, SharedTexts, end_of_tags, local, safe_parser
 from gatepay_async.cli.files.reading import HiddenRow
 from gatepay_async.cli.files.tables import Cell
 
@@ -20,9 +20,9 @@ _ROW_END = b"</row>"
 # A cell, with the start of its row if it is the first one, as nearly all programs write it; or an empty row. The XML
 # parser, which takes five times as long, reads everything else.
 _SIMPLE = re.compile(
-    rb'(?:<row r="(\d{1,7})"([^<>]*)>)?<c r="([A-Z]{1,3})\d+"([^<>]*)>'
-    rb'(?:<v>([^<]+)</v>|<is><t(?: xml:space="preserve")?>([^<]*)</t></is>)?'
-    rb"|<row [^<>]*(?:/>|></row>)"
+    rb'(?:<row r="(\d{1,7})"([^<>/]*)>)?<c r="([A-Z]{1,3})\d+"([^<>/]*)'
+    rb'(?:/>|>(?:<v>([^<]+)</v>|<is><t(?: xml:space="preserve")?>([^<]+)</t></is>)?)'
+    rb'|<row r="(\d{1,7})"([^<>/]*)(?:/>|></row>)'
 )
 
 
@@ -122,8 +122,10 @@ class SheetRows:
         """The rows of *piece*, if it holds nothing but simple ones; else none."""
         rows: list[list[Cell]] = []
         row: list[Cell] = []
-        for number, of_row, column, of_cell, value, inline in _find_simple(piece):
-            if number:
+        for number, of_row, column, of_cell, value, inline, empty, of_empty in _find_simple(piece):
+            if empty:
+                self.start_row(int(empty), rows, hidden=self._is_hidden(of_empty))
+            elif number:
                 row = self.start_row(int(number), rows, hidden=self._is_hidden(of_row))
             if column:
                 kind, style, is_text = self._kind_of_cell(of_cell)
@@ -156,20 +158,22 @@ def hides_row(attributes: dict[str, str]) -> bool:
 def _attributes_of(written: bytes) -> dict[str, str]:
     """The attributes as they are written in a tag, in any form that XML allows."""
     found: list[dict[str, str]] = []
-    safe_parser(lambda _, attributes: found.append(attributes)).Parse(b"<x" + written.rstrip(b"/") + b"/>", True)
+    safe_parser(lambda _, attributes: found.append(attributes)).Parse(b"<x" + written + b"/>", True)
     return found[0]
 
 
 def _find_simple(piece: bytes) -> list[tuple[bytes, ...]]:
     """Return the cells of *piece* if all of them are simple, else an empty list."""
-    if not piece.lstrip().startswith(b"<row ") or b"&" in piece:
+    if not piece.lstrip().startswith(b"<row ") or b"&" in piece or b"\r" in piece:  # XML reads "\r" as "\n"
         return []
     found = _SIMPLE.findall(piece)
-    without_row = [each[0] for each in found].count(b"")
-    without_cell = [each[2] for each in found].count(b"")
-    rows, cells = len(found) - without_row + without_cell, len(found) - without_cell
-    closing = piece.count(b"</") + piece.count(b"<v>") + 2 * piece.count(b"<is>")
-    return found if piece.count(b"<") == rows + cells + closing else []  # more tags: _SIMPLE has missed something
+    filled = [len(found) - groups.count(b"") for groups in zip(*found, strict=True)]
+    if not filled:
+        return []
+    rows, _, cells, _, values, texts, empty_rows, _ = filled
+    tags = rows + cells + values + 2 * texts + empty_rows + piece.count(b"</")
+    # With more tags, or with a ">" that ends none, _SIMPLE has missed something.
+    return found if tags == piece.count(b"<") == piece.count(b">") else []
 
 
 def _count_missing(length: int, place: int) -> int:
@@ -198,9 +202,7 @@ class _RowParser:
 
     def __init__(self, sheet: SheetRows) -> None:
         self._sheet = sheet
-        self._parser = safe_parser(self._start_element, self._end_element, self._add_cell_letters)
-        self._parser.XmlDeclHandler = self._declare
-        self._parser.CommentHandler = self._parser.StartCdataSectionHandler = self._meet_other
+        self._parser = PlainParser(self._start_element, self._end_element, self._add_cell_letters)
         self._rows: list[list[Cell]] = []
         self._row: list[Cell] = []
         self._cell: tuple[int, str, int] = (0, "", 0)
@@ -208,33 +210,24 @@ class _RowParser:
         self._formula = False
         self._hidden = 0  # the depth within <rPh> (how a text is pronounced), which no cell shows
         self._reads = False
-        self._as_it_stands = True  # whether the file is UTF-8 without comments, so that _SIMPLE can read it
         self._in_table = self._in_row = False
 
     @property
     def simple(self) -> bool:
         """Whether the next bytes are the start of a row, which ``_SIMPLE`` may read."""
-        return self._as_it_stands and self._in_table and not self._in_row
+        return self._parser.plain and self._in_table and not self._in_row
 
     def close(self) -> None:
         """Break the reference cycle of sheet and parser, which would keep all texts in memory."""
-        self._parser.StartElementHandler = self._parser.EndElementHandler = self._parser.CharacterDataHandler = None
-        self._parser.XmlDeclHandler = self._parser.CommentHandler = self._parser.StartCdataSectionHandler = None
+        self._parser.close()
 
     def read(self, data: bytes, *, last: bool = False) -> list[list[Cell]]:
         """Return the rows that end in *data*."""
-        self._parser.Parse(data, last)
+        self._parser.parse(data, last=last)
         whole, self._rows = self._rows, []
         if self._in_row:
             self._rows.append(whole.pop())
         return whole
-
-    def _declare(self, _: str, encoding: str | None, __: int) -> None:
-        self._as_it_stands = (encoding or "utf-8").casefold() == "utf-8"
-
-    def _meet_other(self, *_: object) -> None:
-        """Note a comment or a CDATA section: from now on only the XML parser can read the sheet."""
-        self._as_it_stands = False
 
     def _start_element(self, name: str, attributes: dict[str, str]) -> None:
         name = local(name)
@@ -244,7 +237,7 @@ class _RowParser:
             self._reads = not self._hidden
         elif name == "f":
             self._formula = True
-        elif name == "row":
+        elif name == "row" and self._in_table:  # also the name of an anchor of a control, below the table
             self._in_row = True
             number = int(attributes.get("r", 0))
             self._row = self._sheet.start_row(number, self._rows, hidden=hides_row(attributes))

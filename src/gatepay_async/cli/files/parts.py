@@ -27,6 +27,7 @@ DAMAGED = (
 _TEXT_ALONE = re.compile(rb'<si><t(?: xml:space="preserve")?>([^<]*)</t></si>')
 _TEXT_START, _TEXT_END = b"<si><t>", b"</t></si>"
 _TAGS_OF_TEXT = 4
+_UTF_8_DECLARATIONS = (b"<?xml", b"\xef\xbb\xbf<?xml")
 _END = b"\0"  # after each text; XML can't contain it
 _ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")  # Excel's escape for a character that XML can't contain
 
@@ -169,7 +170,7 @@ class SharedTexts:
 
 def _texts_alone(piece: bytes) -> list[bytes]:
     """Return the texts of *piece* if each has one run and no entities, as nearly all have; else an empty list."""
-    if b"&" in piece or _END in piece:
+    if b"&" in piece or _END in piece or b"\r" in piece:
         return []
     tags = piece.count(b"<")
     if piece.startswith(_TEXT_START) and piece.endswith(_TEXT_END):
@@ -184,16 +185,21 @@ class _TextParser:
     """Reads shared texts with an XML parser: also those of several runs. It skips pronunciations (<rPh>)."""
 
     def __init__(self) -> None:
-        self._parser = safe_parser(self._start_of_text, self._end_of_text, self._add_text_letters)
+        self._parser = PlainParser(self._start_of_text, self._end_of_text, self._add_text_letters)
         self._found: list[bytes] = []
         self._letters: list[str] = []
         self._hidden = 0
         self._in_text = False
-        self.between_texts = False
+        self._after_text = False
+
+    @property
+    def between_texts(self) -> bool:
+        """Whether the next bytes are the start of a text, which ``_texts_alone`` may read."""
+        return self._parser.plain and self._after_text
 
     def read(self, data: bytes, *, last: bool = False) -> list[bytes]:
         """Return the texts that end in *data*."""
-        self._parser.Parse(data, last)
+        self._parser.parse(data, last=last)
         found, self._found = self._found, []
         return found
 
@@ -201,7 +207,7 @@ class _TextParser:
         name = local(name)
         self._hidden += name == "rPh"
         self._in_text = name == "t" and not self._hidden
-        self.between_texts = False
+        self._after_text = False
         if name == "si":
             self._letters.clear()
 
@@ -211,11 +217,48 @@ class _TextParser:
         self._in_text = False
         if name == "si":
             self._found.append("".join(self._letters).encode("utf-8", "surrogatepass"))
-            self.between_texts = True
+            self._after_text = True
 
     def _add_text_letters(self, letters: str) -> None:
         if self._in_text:
             self._letters.append(letters)
+
+
+class PlainParser:
+    """
+    An XML parser that notices what keeps other code from reading the bytes that follow.
+
+    Attributes:
+        plain: Whether everything so far is UTF-8 without comments, CDATA sections and processing instructions. While a
+            part of one of these is read, what follows is no content, although it may look the same.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[str, dict[str, str]], object],
+        end: Callable[[str], object],
+        letters: Callable[[str], object],
+    ) -> None:
+        self.plain = True
+        self._parser = safe_parser(start, end, letters)
+        self._parser.XmlDeclHandler = self._declare
+
+    def parse(self, data: bytes, *, last: bool) -> None:
+        """Parse the next *data*."""
+        self._parser.Parse(data, last)
+        instructions = data.count(b"<?") - data.startswith(_UTF_8_DECLARATIONS)
+        # A NUL is in every tag of UTF-16. Only data that was cut within a text of 1 MiB ends with "<".
+        if instructions or b"<!" in data or b"\0" in data or data.endswith(b"<"):
+            self.plain = False
+
+    def close(self) -> None:
+        """Break the reference cycle of the parser and its handlers."""
+        self._parser.StartElementHandler = self._parser.EndElementHandler = self._parser.CharacterDataHandler = None
+        self._parser.XmlDeclHandler = None
+
+    def _declare(self, _: str, encoding: str | None, __: int) -> None:
+        if (encoding or "utf-8").casefold() != "utf-8":
+            self.plain = False
 
 
 def safe_parser(

@@ -1,0 +1,84 @@
+"""Excel files in forms that are valid, but that hardly any program writes: no card key is lost, added or moved."""
+
+from pathlib import Path
+
+import pytest
+from raw_workbooks import raw_workbook, rows_of
+from tables import rows
+
+from gatepay_async.cli import checking, sources
+from gatepay_async.cli.files.reading import Reading
+from gatepay_async.cli.status import HaltError
+
+pytestmark = pytest.mark.fast
+
+TEXT = '<c r="@" t="inlineStr"><is><t>{}</t></is></c>'
+MANY = 5_000  # rows or texts: more than are read together
+
+
+def read(path: Path, data: bytes, **reading: str) -> list[str]:
+    """The card keys of a workbook."""
+    path.write_bytes(data)
+    return list(sources.Reader(checking.check_sources([path], Reading(**reading))))
+
+
+@rows(
+    "form",
+    [
+        '<c r="@" t="inlineStr"><is><t xml:lang="en">XYZ</t></is></c>',
+        '<c r="@" t="inlineStr"><is><t xml:space=\'preserve\'>XYZ</t></is></c>',
+        '<c r="@" t="inlineStr"><is>\n<t>XYZ</t></is></c>',
+        '<c r="@" t="inlineStr">\n<is><t>XYZ</t></is></c>',
+        '<c r="@" t="str">\n<v>XYZ</v></c>',
+        '<c r="@" t="str"><f>B1</f><v>XYZ</v></c><c r="B2" t="inlineStr"><is></is></c>',
+        '<c r="@" x="a>b" t="inlineStr"><is><t>XYZ</t></is></c>',
+    ],
+)
+def test_a_cell_in_a_rare_form_between_usual_ones(form: str, tmp_path: Path) -> None:
+    """The card key of one cell that is written otherwise than all others isn't lost."""
+    data = raw_workbook(rows_of(*[TEXT.format("A")] * MANY, form, TEXT.format("B")))
+    assert read(tmp_path / "keys.xlsx", data, column="1")[MANY:] == ["XYZ", "B"]
+
+
+@rows(("start", "end"), [("<!--", "-->"), ("<?x", "?>")])
+def test_rows_in_a_long_comment(start: str, end: str, tmp_path: Path) -> None:
+    """Rows in a comment are no rows, also if the comment is longer than what is read together."""
+    sheet = rows_of(*[TEXT.format("A")] * MANY)
+    first, after, others = sheet.partition("</row>")
+    hidden = others.removesuffix("</sheetData>")
+    data = raw_workbook(f"{first}{after}{start} {hidden} {end}</sheetData>")
+    assert read(tmp_path / "keys.xlsx", data) == ["A"]
+
+
+@rows(("start", "end"), [("<!--", "-->"), ("<?x", "?>")])
+def test_texts_in_a_long_comment(start: str, end: str, tmp_path: Path) -> None:
+    """Shared texts in a comment don't count, also if the comment is longer than what is read together."""
+    shared = f"<si><t>A</t></si>{start} {'<si><t>x</t></si>' * MANY} {end}<si><t>B</t></si>"
+    cells = rows_of('<c r="@" t="s"><v>0</v></c>', '<c r="@" t="s"><v>1</v></c>')
+    assert read(tmp_path / "keys.xlsx", raw_workbook(cells, texts=shared)) == ["A", "B"]
+
+
+def test_line_ends_in_cells(tmp_path: Path) -> None:
+    """As in all XML, CR is read as LF: in cells, and in shared texts."""
+    others = "<si><t>A</t></si>" * MANY
+    for data in (
+        raw_workbook(rows_of(TEXT.format("A"), TEXT.format("A\rB"))),
+        raw_workbook(rows_of("", f'<c r="@" t="s"><v>{MANY}</v></c>'), texts=f"{others}<si><t>A\rB</t></si>"),
+    ):
+        with pytest.raises(HaltError, match="row 2 contains a line break"):
+            read(tmp_path / "keys.xlsx", data)
+
+
+def test_empty_rows_count(tmp_path: Path) -> None:
+    """A row without a number is the one after the row before it, also if that one is empty."""
+    usual = '<row r="{0}"><c r="A{0}" t="str"><v>A</v></c></row>'
+    sheet = "".join(usual.format(number) for number in range(1, MANY)) + f'<row r="{MANY + 8}"></row>'
+    last = usual.replace(' r="', ' x="').format(1)
+    data = raw_workbook(f"<sheetData>{sheet}{' ' * 2**17}{last}</sheetData>")
+    assert len(read(tmp_path / "keys.xlsx", data)) == MANY + 9
+
+
+def test_anchors_of_controls_are_no_rows(tmp_path: Path) -> None:
+    """The anchor of a button below the table has elements with the name of a row; it is none."""
+    button = '<controls><from><x:col xmlns:x="y">1</x:col><x:row xmlns:x="y">5</x:row></from></controls>'
+    assert read(tmp_path / "keys.xlsx", raw_workbook(rows_of(TEXT.format("A")) + button)) == ["A"]
