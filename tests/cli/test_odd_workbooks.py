@@ -1,5 +1,6 @@
 """Excel files in forms that are valid, but that hardly any program writes: no card key is lost, added or moved."""
 
+import io
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from raw_workbooks import raw_workbook, rows_of
 from tables import rows
 
 from gatepay_async.cli import checking, sources
+from gatepay_async.cli.files import workbooks
 from gatepay_async.cli.files.reading import Reading
 from gatepay_async.cli.status import HaltError
 
@@ -82,3 +84,17 @@ def test_anchors_of_controls_are_no_rows(tmp_path: Path) -> None:
     """The anchor of a button below the table has elements with the name of a row; it is none."""
     button = '<controls><from><x:col xmlns:x="y">1</x:col><x:row xmlns:x="y">5</x:row></from></controls>'
     assert read(tmp_path / "keys.xlsx", raw_workbook(rows_of(TEXT.format("A")) + button)) == ["A"]
+
+
+def test_wide_rows_are_not_in_memory_together(tmp_path: Path) -> None:
+    """A few bytes of XML can make a row of 16,384 cells. However they are written, only some rows are read together."""
+    usual = "".join(f'<row r="{each}"><c r="XFD{each}"><v>7</v></c></row>' for each in range(1, 701))
+    for sheet in (
+        f"<sheetData>{usual}</sheetData>",
+        f"<sheetData>{usual.replace('<v>', '<f/><v>')}</sheetData>",
+        f'<x:sheetData xmlns:x="y">{usual.replace("<", "<x:").replace("<x:/", "</x:")}</x:sheetData>',
+    ):
+        book = workbooks._Workbook(io.BytesIO(raw_workbook(sheet)))
+        sizes = [sum(map(len, block)) for block in book.rows(book.parts[0])[0]]
+        assert sum(sizes) == 700 * 16_384
+        assert max(sizes) <= 300 * 16_384

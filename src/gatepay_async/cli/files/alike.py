@@ -10,7 +10,7 @@ from functools import lru_cache
 from attrs import frozen
 
 _ROW_END = b"</row>"
-_CELL = rb'<c r="([A-Z]{1,3})\d+"([^<>]*)><v>\d+</v></c>'
+_CELL = rb'<c r="([A-Z]{1,2})\d+"([^<>]*)><v>\d+</v></c>'
 _ROW = re.compile(rb'<row r="\d{1,7}"([^<>]*)>(?:%b)+</row>' % _CELL)
 _CELLS = re.compile(_CELL)
 

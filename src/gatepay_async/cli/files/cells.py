@@ -15,12 +15,15 @@ from gatepay_async.cli.files.tables import Cell
 CellOf = Callable[[str, int, str, bool], Cell]
 
 _MAX_ROWS, _MAX_COLUMNS = 1_048_576, 16_384
-_MAX_WAITING = 16 * 2**20  # the most bytes to collect without the end of a row
+_MAX_WAITING = 2**20  # the most bytes to collect without the end of a row
+# A cell in column XFD makes a row of 16,384 cells, so a few bytes of XML can fill much memory. Only rows that end before
+# column AAA are read in large blocks. The XML parser is given few bytes at once.
+_PARSED_BYTES = 2**13
 _ROW_END = b"</row>"
 # A cell, with the start of its row if it is the first one, as nearly all programs write it; or an empty row. The XML
 # parser, which takes five times as long, reads everything else.
 _SIMPLE = re.compile(
-    rb'(?:<row r="(\d{1,7})"([^<>/]*)>)?<c r="([A-Z]{1,3})\d+"([^<>/]*)'
+    rb'(?:<row r="(\d{1,7})"([^<>/]*)>)?<c r="([A-Z]{1,2})\d+"([^<>/]*)'
     rb'(?:/>|>(?:<v>([^<]+)</v>|<is><t(?: xml:space="preserve")?>([^<]+)</t></is>)?)'
     rb'|<row r="(\d{1,7})"([^<>/]*)(?:/>|></row>)'
 )
@@ -76,8 +79,10 @@ class SheetRows:
                     continue
                 end = end_of_tags(waiting)
             piece, waiting = waiting[:end], waiting[end:]
-            yield (parser.simple and (self._alike_rows(piece) or self._simple_rows(piece))) or parser.read(piece)
-        yield parser.read(waiting, last=True)
+            rows = parser.simple and (self._alike_rows(piece) or self._simple_rows(piece))
+            yield from (rows,) if rows else map(parser.read, _small_parts(piece))
+        yield from map(parser.read, _small_parts(waiting))
+        yield parser.read(b"", last=True)
 
     def start_row(self, number: int, rows: list[list[Cell]], *, hidden: bool) -> list[Cell]:
         """Append omitted rows and then a new row with this *number* (0: the next) to *rows*. Return the new row."""
@@ -148,6 +153,15 @@ class SheetRows:
             kind, style = said.get("t", "n"), int(said.get("s", 0))
             self._kinds[attributes] = kind, style, kind == "s" and style in self._plain
         return self._kinds[attributes]
+
+
+def _small_parts(piece: bytes) -> Iterator[bytes]:
+    """Cut *piece* after tags, as ``end_of_tags`` does."""
+    start = 0
+    while start < len(piece):
+        end = piece.find(b">", start + _PARSED_BYTES) + 1 or len(piece)
+        yield piece[start:end]
+        start = end
 
 
 def hides_row(attributes: dict[str, str]) -> bool:
