@@ -16,8 +16,8 @@ CellOf = Callable[[str, int, str, bool], Cell]
 
 _MAX_ROWS, _MAX_COLUMNS = 1_048_576, 16_384
 _MAX_WAITING = 2**20  # the most bytes to collect without the end of a row
-# A cell in column XFD makes a row of 16,384 cells, so a few bytes of XML can fill much memory. Only rows that end before
-# column AAA are read in large blocks. The XML parser is given few bytes at once.
+# A cell in column XFD makes a row of 16,384 cells, so a few bytes of XML can fill much memory. Only rows that end
+# before column AAA are read in large blocks. The XML parser is given few bytes at once.
 _PARSED_BYTES = 2**13
 _ROW_END = b"</row>"
 # A cell, with the start of its row if it is the first one, as nearly all programs write it; or an empty row. The XML
