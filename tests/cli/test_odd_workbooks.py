@@ -33,6 +33,7 @@ def read(path: Path, data: bytes, **reading: str) -> list[str]:
         '<c r="@" t="inlineStr">\n<is><t>XYZ</t></is></c>',
         '<c r="@" t="str">\n<v>XYZ</v></c>',
         '<c r="@" t="str"><f>B1</f><v>XYZ</v></c><c r="B2" t="inlineStr"><is></is></c>',
+        '<c r="@" t="inlineStr"><v>0</v><is><t>XYZ</t></is></c>',
         '<c r="@" x="a>b" t="inlineStr"><is><t>XYZ</t></is></c>',
     ],
 )

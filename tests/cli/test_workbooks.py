@@ -209,6 +209,8 @@ def test_cells_that_hold_no_card_key(tmp_path: Path) -> None:
         ('<c r="@"><v>1E400</v></c>', ""),
         ('<c r="@"><v>abc</v></c>', ""),
         ('<c r="@" t="s"><v>7</v></c>', ""),
+        ('<c r="@" t="s"><v>-1</v></c>', ""),
+        ('<c r="@" t="s"><f/><v>-1</v></c>', ""),
         ('<c r="A9" s="0"/><c r="A9"><v>1</v></c>', ""),
         ('<c r="XFE9"><v>1</v></c>', ""),
     ):

@@ -249,6 +249,8 @@ class _RowParser:
             self._start_cell(attributes)
         elif name in {"v", "t"}:
             self._reads = not self._hidden
+        elif name == "is":
+            self._letters.clear()  # some programs also write a <v>, for readers that don't know <is>
         elif name == "f":
             self._formula = True
         elif name == "row" and self._in_table:  # also the name of an anchor of a control, below the table

@@ -132,7 +132,14 @@ class SharedTexts:
         self._escaped = b"_x" in self._data
 
     def get(self, number: int) -> str:
-        """Return the text with this *number*."""
+        """
+        Return the text with this *number*.
+
+        Raises:
+            IndexError: There is none.
+        """
+        if number < 0:
+            raise IndexError(number)
         return self._shown([self._text_at(number)])[0]
 
     def get_all(self, numbers: Iterable[bytes]) -> list[str]:

@@ -17,7 +17,7 @@ Keys = Iterator[Cell]
 _BAD = object()  # in place of the value of invalid JSON
 _SEPARATOR = re.compile(r'sep=([^"])', re.IGNORECASE)
 _MAX_LOOKED_AT = 10  # rows below a title in which the headings are searched
-_BLOCK_ROWS = 256
+_BLOCK_ROWS = 64  # a row can have 65,536 cells
 _DELIMITERS = {".csv": ",;\t", ".tsv": "\t"}
 
 

@@ -87,7 +87,7 @@ class _Workbook:
         return _whole_rows(rows), rows.hidden_columns
 
     def _value_of(self, kind: str, style: int, letters: str, formula: bool) -> Cell:  # noqa: FBT001 -- faster than a keyword, for a million calls
-        shown = self._styles[style] if style < len(self._styles) else AS_STORED
+        shown = self._styles[style] if 0 <= style < len(self._styles) else AS_STORED
         if kind == "s":
             return _text_cell(self._texts.get(int(letters)), shown) if letters else ""
         if kind in {"str", "inlineStr"}:
