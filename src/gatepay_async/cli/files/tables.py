@@ -57,6 +57,9 @@ def _next_rows(rows: Iterator[list[str]], number: int) -> list[list[str]]:
         block.extend(islice(rows, _BLOCK_ROWS))
     except csv.Error:  # the block has the rows before the error
         raise FileProblemError("sources.no_csv", line=number + len(block) + 1) from None
+    except FileProblemError as problem:  # of a line; a row may have several
+        problem.line = problem.line and number + len(block) + 1
+        raise
     return block
 
 
