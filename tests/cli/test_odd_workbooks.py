@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 from raw_workbooks import raw_workbook, rows_of
@@ -18,7 +19,7 @@ TEXT = '<c r="@" t="inlineStr"><is><t>{}</t></is></c>'
 MANY = 5_000  # rows or texts: more than are read together
 
 
-def read(path: Path, data: bytes, **reading: str) -> list[str]:
+def read(path: Path, data: bytes, **reading: Any) -> list[str]:
     """The card keys of a workbook."""
     path.write_bytes(data)
     return list(sources.Reader(checking.check_sources([path], Reading(**reading))))
@@ -99,3 +100,23 @@ def test_wide_rows_are_not_in_memory_together(tmp_path: Path) -> None:
         sizes = [sum(map(len, block)) for block in book.rows(book.parts[0])[0]]
         assert sum(sizes) == 700 * 16_384
         assert max(sizes) <= 300 * 16_384
+
+
+def test_content_below_merged_cells(tmp_path: Path) -> None:
+    """What merged cells hide isn't uploaded without a word; blank cells below them, or other columns, don't matter."""
+    path = tmp_path / "keys.xlsx"
+    pair = '<c r="A{0}" t="str"><v>{1}</v></c><c r="B{0}" t="str"><v>{2}</v></c>'
+    table = "".join(f'<row r="{row}">{pair.format(row, *cells)}</row>' for row, cells in enumerate(
+        (("id", "content"), ("1", "K1"), ("1", "K2"), ("", "K3"), ("", "")), 1))  # fmt: skip
+
+    def merged(*areas: str) -> bytes:
+        cells = "".join(f'<mergeCell ref="{area}"/>' for area in areas)
+        return raw_workbook(f"<sheetData>{table}</sheetData><mergeCells>{cells}</mergeCells>")
+
+    assert read(path, merged("A2:A3", "B4:B5")) == ["K1", "K2", "K3", ""]
+    for areas, count in ((("B2:B3",), 1), (("B2:B4", "A5:B5"), 2), (("A4:B4",), 1), (("$B$2:$B$3",), 1)):
+        with pytest.raises(HaltError, match=f"that merged cells hide, in the column of the card keys: {count}$"):
+            read(path, merged(*areas))
+    assert read(path, merged("B3", "")) == ["K1", "K2", "K3", ""]
+    with pytest.raises(HaltError, match="this is not an Excel file"):
+        read(path, merged("A1:B1048576", "B2:B3"))

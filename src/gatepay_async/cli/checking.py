@@ -170,6 +170,9 @@ def _check_workbook(source: Source, file: BinaryIO, reading: Reading, room: int)
             found.append(_check_table(part, *sheet.keys(reading), parse, room))
             if sheet.hidden_rows and not reading.hidden_rows:
                 raise FileProblemError("sources.hidden_rows", count=f"{sheet.hidden_rows:,}")
+            covered = sheet.count_covered()
+            if covered:
+                raise FileProblemError("sources.merged", count=f"{covered:,}")
         if sheet.hidden_rows:
             said = text(f"sources.hidden_{reading.hidden_rows}", name=escape(part.name), count=f"{sheet.hidden_rows:,}")
             warn(said)

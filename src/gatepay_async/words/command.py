@@ -965,6 +965,14 @@ COMMAND: dict[str, Text] = {
         "add --hidden-rows skip to leave them out, or --hidden-rows upload to upload them, too",
         "不上传这些行请加 --hidden-rows skip；也要上传请加 --hidden-rows upload",
     ),
+    "sources.merged": (
+        "cells with content that merged cells hide, in the column of the card keys: {count}",
+        "卡密所在的列中，有 {count} 个单元格被合并单元格遮住，其中有内容",
+    ),
+    "sources.merged.todo": (
+        "split the merged cells in Excel or WPS, and delete what is not a card key",
+        "请在 Excel 或 WPS 中取消合并单元格，并删除不是卡密的内容",
+    ),
     "sources.hidden_column": ("the column of the card keys is hidden", "卡密所在的列被隐藏"),
     "sources.hidden_column.todo": (
         "name it with --column if it is the right one, or show all columns and look",

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
-from itertools import repeat
+from itertools import chain, repeat
 from typing import IO
 
 from gatepay_async.cli.files.alike import find_alike
@@ -20,6 +20,7 @@ _MAX_WAITING = 2**20  # the most bytes to collect without the end of a row
 # before column AAA are read in large blocks. The XML parser is given few bytes at once.
 _PARSED_BYTES = 2**13
 _ROW_END = b"</row>"
+_AREA = re.compile(r"\$?([A-Z]{1,3})\$?(\d{1,7}):\$?([A-Z]{1,3})\$?(\d{1,7})")
 # A cell, with the start of its row if it is the first one, as nearly all programs write it; or an empty row. The XML
 # parser, which takes five times as long, reads everything else.
 _SIMPLE = re.compile(
@@ -41,6 +42,7 @@ class SheetRows:
 
     Attributes:
         hidden_columns: The indexes of hidden columns, from 0. Complete once the first row was read.
+        merged: The merged cells. Complete once all rows were read.
     """
 
     def __init__(self, sheet: IO[bytes], texts: SharedTexts, plain: frozenset[int], cell_of: CellOf) -> None:
@@ -55,6 +57,7 @@ class SheetRows:
         self._hides: dict[bytes, bool] = {}
         self._kinds: dict[bytes, tuple[str, int, bool]] = {}
         self.hidden_columns: set[int] = set()
+        self.merged = MergedCells()
 
     def __iter__(self) -> Iterator[list[list[Cell]]]:
         """
@@ -261,6 +264,8 @@ class _RowParser:
             self._hidden += 1
         elif name == "sheetData":
             self._in_table = True
+        elif name == "mergeCell":
+            self._sheet.merged.add(attributes.get("ref", ""))
         elif name == "col" and (attributes.get("hidden") in {"1", "true"} or not float(attributes.get("width", 1))):
             last = min(int(attributes["max"]), _MAX_COLUMNS)
             self._sheet.hidden_columns.update(range(int(attributes["min"]) - 1, last))
@@ -293,3 +298,39 @@ class _RowParser:
 
 def _place_of(column: str) -> int:
     return _Places()[column.encode()]
+
+
+class MergedCells:
+    """The areas of a sheet that look like one cell. Only their first cell is shown, but the others can have content."""
+
+    def __init__(self) -> None:
+        self._areas: list[tuple[int, int, int, int]] = []
+
+    def add(self, area: str) -> None:
+        """
+        Add an *area*, such as ``A1:B2``. A single cell, which some programs write, hides nothing.
+
+        Raises:
+            ValueError: There are too many areas.
+        """
+        if len(self._areas) == _MAX_ROWS:
+            raise ValueError("too many merged cells")
+        found = _AREA.fullmatch(area)
+        if found is not None:
+            self._areas.append((_place_of(found[1]), int(found[2]), _place_of(found[3]), int(found[4])))
+
+    def covered_rows(self, place: int) -> set[int]:
+        """
+        Return the numbers of the rows whose cell in the column with this index is not shown.
+
+        Raises:
+            ValueError: There are more than a sheet has, so areas overlap.
+        """
+        rows = [
+            range(top + (left == place), bottom + 1)
+            for left, top, right, bottom in self._areas
+            if left <= place <= right
+        ]
+        if sum(map(len, rows)) > _MAX_ROWS:
+            raise ValueError("merged cells overlap")
+        return set(chain.from_iterable(rows))

@@ -92,7 +92,9 @@ def json_rows(lines: Iterable[str], reading: Reading) -> Keys:
         yield value if isinstance(value, str | Refused) else Refused("sources.no_text", {})
 
 
-def keys_of(rows: Iterable[Sequence[Cell]], reading: Reading, hidden_columns: Container[int] = ()) -> tuple[int, Keys]:
+def keys_of(
+    rows: Iterable[Sequence[Cell]], reading: Reading, hidden_columns: Container[int] = ()
+) -> tuple[int, int, Keys]:
     """
     Return the card keys of a table.
 
@@ -102,8 +104,8 @@ def keys_of(rows: Iterable[Sequence[Cell]], reading: Reading, hidden_columns: Co
         hidden_columns: The indexes of hidden columns. Reading the first row fills it.
 
     Returns:
-        The number of the first row below the heading, from 1; and the card keys from there on, empty where a row has
-        none.
+        The number of the first row below the heading, from 1; the index of the column with the card keys; and the card
+        keys from that row on, empty where a row has none.
 
     Raises:
         FileProblemError: The user must name the column, because it isn't clear or is hidden.
@@ -116,7 +118,7 @@ def keys_of(rows: Iterable[Sequence[Cell]], reading: Reading, hidden_columns: Co
         if first:
             break
     else:
-        return 1, iter(())
+        return 1, 0, iter(())
     if _is_title(first):
         ahead = list(islice(source, _MAX_LOOKED_AT))
         below = _find_heading(ahead, number)
@@ -130,8 +132,8 @@ def keys_of(rows: Iterable[Sequence[Cell]], reading: Reading, hidden_columns: Co
     blocks = iter(lambda: list(islice(source, _BLOCK_ROWS)), [])
     keys = chain.from_iterable(_cells(block, place, alone=alone) for block in blocks)
     if heading or reading.skip_heading:
-        return number + 1, keys
-    return number, chain((_cell(first, place, alone=alone),), keys)
+        return number + 1, place, keys
+    return number, place, chain((_cell(first, place, alone=alone),), keys)
 
 
 def _is_title(row: Sequence[Cell]) -> bool:
