@@ -9,7 +9,7 @@ from raw_workbooks import raw_workbook, rows_of
 from tables import rows
 
 from gatepay_async.cli import checking, sources
-from gatepay_async.cli.files import workbooks
+from gatepay_async.cli.files import parts, workbooks
 from gatepay_async.cli.files.reading import Reading
 from gatepay_async.cli.status import HaltError
 
@@ -120,3 +120,22 @@ def test_content_below_merged_cells(tmp_path: Path) -> None:
     assert read(path, merged("B3", "")) == ["K1", "K2", "K3", ""]
     with pytest.raises(HaltError, match="this is not an Excel file"):
         read(path, merged("A1:B1048576", "B2:B3"))
+
+
+def test_workbooks_that_unpack_to_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tag, a text, all shared texts, or a small part that would fill the memory is refused, without a card key."""
+    monkeypatch.setattr(parts, "_MAX_TEXT_BYTES", 2**21)
+    monkeypatch.setattr(parts, "_MAX_SMALL_BYTES", 2**21)
+    path = tmp_path / "keys.xlsx"
+    sheet, long = rows_of('<c r="@" t="s"><v>0</v></c>'), "KEY>" * 2**19
+    texts = f"<si><t>{long[:1000]}</t></si>"
+    for data, said in (
+        (raw_workbook(rows_of(TEXT.format(long))), "this is not an Excel file"),
+        (raw_workbook(rows_of(TEXT.format("A").replace("<c", f"<c x='{long.replace('>', '.')}'"))), "not an Excel"),
+        (raw_workbook(sheet, texts=f"<si><t>{long}</t></si>"), "this is not an Excel file"),
+        (raw_workbook(sheet, texts=texts, book=f"<workbook>{long}</workbook>"), "this is not an Excel file"),
+        (raw_workbook(sheet, texts=texts * 3000), "the texts of the workbook take more than 2 MiB"),
+    ):
+        with pytest.raises(HaltError, match=said) as caught:
+            read(path, data)
+        assert "KEY" not in caught.value.text

@@ -7,7 +7,15 @@ from itertools import chain, repeat
 from typing import IO
 
 from gatepay_async.cli.files.alike import find_alike
-from gatepay_async.cli.files.parts import BLOCK_BYTES, PlainParser, SharedTexts, end_of_tags, local, safe_parser
+from gatepay_async.cli.files.parts import (
+    BLOCK_BYTES,
+    MAX_LETTERS,
+    PlainParser,
+    SharedTexts,
+    end_of_tags,
+    local,
+    safe_parser,
+)
 from gatepay_async.cli.files.reading import HiddenRow
 from gatepay_async.cli.files.tables import Cell
 
@@ -241,6 +249,8 @@ class _RowParser:
     def read(self, data: bytes, *, last: bool = False) -> list[list[Cell]]:
         """Return the rows that end in *data*."""
         self._parser.parse(data, last=last)
+        if sum(map(len, self._letters)) > MAX_LETTERS:
+            raise ValueError("too long")
         whole, self._rows = self._rows, []
         if self._in_row:
             self._rows.append(whole.pop())

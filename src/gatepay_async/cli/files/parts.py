@@ -16,7 +16,11 @@ from gatepay_async.cli.files.number_formats import AS_STORED, Shown, shown_by
 from gatepay_async.cli.files.reading import FileProblemError
 
 BLOCK_BYTES = 2**16  # the bytes of XML that are read together
-_MAX_TAG_BYTES = 2**20  # the longest tag, or text between two, to wait for
+# A small zip file can unpack to gigabytes, so each part that is kept in memory has a limit.
+_MAX_TAG_BYTES = 2**20  # of a tag, or of the text between two; Excel's longest text has 32,767 characters
+MAX_LETTERS = 2**20  # of a text
+_MAX_TEXT_BYTES = 2**29  # of all shared texts together
+_MAX_SMALL_BYTES = 2**25  # of a part other than sheets and shared texts
 # The errors of a file that is damaged or protected by a password. zipfile raises NotImplementedError for a compression
 # that it doesn't know and RuntimeError for a password; numbers that are too large raise OverflowError.
 DAMAGED = (
@@ -69,8 +73,12 @@ class Package:
         """Yield the name and the attributes of each element of a small part."""
         found: list[tuple[str, dict[str, str]]] = []
         parser = safe_parser(lambda name, attributes: found.append((local(name), attributes)))
+        size = 0
         with self.open(path) as part:
             while block := part.read(BLOCK_BYTES):
+                size += len(block)
+                if size > _MAX_SMALL_BYTES:
+                    raise ValueError("too large")
                 parser.Parse(block)
                 yield from found
                 found.clear()
@@ -170,6 +178,8 @@ class SharedTexts:
         yield self._joined(parser.read(left, last=True))
 
     def _joined(self, texts: list[bytes]) -> bytes:
+        if self._starts[-1] > _MAX_TEXT_BYTES:
+            raise FileProblemError("sources.too_large", most=f"{_MAX_TEXT_BYTES // 2**20:,}")
         lengths = (len(text) + len(_END) for text in texts)
         self._starts.extend(accumulate(lengths, initial=self._starts.pop()))
         return b"".join([_END.join(texts), _END]) if texts else b""
@@ -207,6 +217,8 @@ class _TextParser:
     def read(self, data: bytes, *, last: bool = False) -> list[bytes]:
         """Return the texts that end in *data*."""
         self._parser.parse(data, last=last)
+        if sum(map(len, self._letters)) > MAX_LETTERS:
+            raise ValueError("too long")
         found, self._found = self._found, []
         return found
 
@@ -254,8 +266,7 @@ class PlainParser:
         """Parse the next *data*."""
         self._parser.Parse(data, last)
         instructions = data.count(b"<?") - data.startswith(_UTF_8_DECLARATIONS)
-        # A NUL is in every tag of UTF-16. Only data that was cut within a text of 1 MiB ends with "<".
-        if instructions or b"<!" in data or b"\0" in data or data.endswith(b"<"):
+        if instructions or b"<!" in data or b"\0" in data:  # a NUL is in every tag of UTF-16
             self.plain = False
 
     def close(self) -> None:
@@ -288,9 +299,14 @@ def end_of_tags(data: bytes) -> int:
     Return how much of *data* to give to an XML parser: up to the end of the last tag.
 
     Given half a tag, expat 2.6 and later may defer it, and all that comes with the next call, to a later one.
+
+    Raises:
+        ValueError: There is too much data without the end of a tag.
     """
     end = data.rfind(b">") + 1
-    return end or (len(data) if len(data) > _MAX_TAG_BYTES else 0)
+    if not end and len(data) > _MAX_TAG_BYTES:
+        raise ValueError("too long")
+    return end
 
 
 def local(name: str) -> str:
