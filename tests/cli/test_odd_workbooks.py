@@ -139,3 +139,14 @@ def test_workbooks_that_unpack_to_much(tmp_path: Path, monkeypatch: pytest.Monke
         with pytest.raises(HaltError, match=said) as caught:
             read(path, data)
         assert "KEY" not in caught.value.text
+
+
+def test_texts_that_are_too_long_for_a_line(tmp_path: Path) -> None:
+    """A text of more bytes than a line may have is refused by its row while files are checked, not in an upload."""
+    long = "密" * 30_000
+    book, table = tmp_path / "keys.xlsx", tmp_path / "keys.csv"
+    book.write_bytes(raw_workbook(rows_of(TEXT.format("content"), TEXT.format("A"), TEXT.format(long))))
+    table.write_bytes(f"content\nA\n{long}\n".encode("gb18030"))
+    for path in (book, table):
+        with pytest.raises(HaltError, match="row 3 is longer than 65536 bytes"):
+            checking.check_sources([path], Reading())
