@@ -278,6 +278,7 @@ def test_tables_that_are_none(tmp_path: Path) -> None:
         ("k.csv", b"\n1;AAAA;5\n", ": several columns; which one holds the card keys? Columns: 1-3"),
         ("k.csv", "1\tAAAA\t5\n".encode("utf-16"), ": several columns; which one holds the card keys? Columns: 1-3"),
         ("k.csv", b'AAAA\n"BB\nBB"\n', ": row 2 contains a line break"),
+        ("k.csv", b'AAAA\n"BBBB\n\n"\n' + b"x" * 70_000, ": row 3 is longer than"),
         ("k.csv", b'content\n"A\rB"\n', ": row 2 contains a carriage return"),
         ("k.jsonl", b'"AAAA"\n{"con\n', ": row 2 is not valid JSON"),
         ("k.jsonl", b'{"a": "A", "b": "B"}\n', ": several columns; which one holds the card keys? Columns: 1 (a), 2"),

@@ -209,6 +209,8 @@ def test_cells_that_hold_no_card_key(tmp_path: Path) -> None:
         ('<c r="@"><v>1E400</v></c>', ""),
         ('<c r="@"><v>abc</v></c>', ""),
         ('<c r="@" t="s"><v>7</v></c>', ""),
+        ('<c r="@" t="s"><v>-1</v></c>', ""),
+        ('<c r="@" t="s"><f/><v>-1</v></c>', ""),
         ('<c r="A9" s="0"/><c r="A9"><v>1</v></c>', ""),
         ('<c r="XFE9"><v>1</v></c>', ""),
     ):
@@ -267,6 +269,7 @@ def test_uniform_rows() -> None:
         rows((1, cell(1, "1")), (2, cell(2, "1"))).replace(b"1:2", b":2", 1),
         rows((1, cell(1, "1")), (2, cell(2, "1"))) + b"<!-- -->",
         rows((1, cell(1, "x"))),
+        rows((1, cell(1, "1") * 40), (2, cell(2, "1") * 40)),  # too long to be worth it
         b"",
     ):
         assert uniform_rows.find_uniform_rows(piece) is None, piece

@@ -13,6 +13,7 @@ from anyio import to_thread
 from attrs import define, evolve, field
 
 from gatepay_async.cli.files import encodings, formats, memory
+from gatepay_async.cli.files.lines import MAX_LINE_BYTES
 from gatepay_async.cli.files.odd import Odd, Oddities, is_long_number, masked
 from gatepay_async.cli.files.reading import AUTO, Digits, FileProblemError, Reading, Refused
 from gatepay_async.cli.files.tables import Cell
@@ -170,6 +171,9 @@ def _check_workbook(source: Source, file: BinaryIO, reading: Reading, room: int)
             found.append(_check_table(part, *sheet.keys(reading), parse, room))
             if sheet.hidden_rows and not reading.hidden_rows:
                 raise FileProblemError("sources.hidden_rows", count=f"{sheet.hidden_rows:,}")
+            covered = sheet.count_covered()
+            if covered:
+                raise FileProblemError("sources.merged", count=f"{covered:,}")
         if sheet.hidden_rows:
             said = text(f"sources.hidden_{reading.hidden_rows}", name=escape(part.name), count=f"{sheet.hidden_rows:,}")
             warn(said)
@@ -251,7 +255,7 @@ class _Check:
         together = "".join(texts)
         self._filled = self._filled or bool(invisible.strip(together))
         number = self.first + self.lines
-        if not together.isprintable() or len(texts) < len(batch):
+        if not together.isprintable() or len(texts) < len(batch) or (self.room and _has_long(texts, together)):
             for line, key in enumerate(batch, number):
                 self._note_problem(line, key)
         if self.oddities is not None and (_has_odd_signs(together) or _has_odd_numbers(texts)):
@@ -267,13 +271,24 @@ class _Check:
                 self.kept = None
 
     def _note_problem(self, line: int, key: Cell) -> None:
-        found = key if isinstance(key, Refused) else _line_problem(key)
+        found = key if isinstance(key, Refused) else _line_problem(key) or (_cell_problem(key) if self.room else None)
         if found is not None and len(self._problems) < _MAX_PROBLEMS:
             self._problems.append((line_problem(self.name, line, text(found.key, **found.facts)), found))
 
     def _all_problems(self) -> HaltError:
         said = text("sources.and").join(each for each, _ in self._problems)
         return problem_of(self.name, said, self._problems[0][1].key)
+
+
+def _has_long(keys: list[str], together: str) -> bool:
+    most = MAX_LINE_BYTES if together.isascii() else MAX_LINE_BYTES // 4  # UTF-8 has up to 4 bytes for a character
+    return len(together) > most and max(map(len, keys)) > most
+
+
+def _cell_problem(key: str) -> Refused | None:
+    """Return a problem if a cell's text is too long to be kept as a line; its file may be in another encoding."""
+    long = len(key.encode("utf-8", "surrogatepass")) > MAX_LINE_BYTES
+    return Refused("sources.long", {"most": MAX_LINE_BYTES}) if long else None
 
 
 def _has_odd_signs(letters: str) -> bool:

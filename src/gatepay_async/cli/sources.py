@@ -243,6 +243,8 @@ _REMEDIES = {
     "sources.formatted": "sources.formatted.todo",
     "sources.hidden_rows": "sources.hidden_rows.todo",
     "sources.hidden_column": "sources.hidden_column.todo",
+    "sources.merged": "sources.merged.todo",
+    "sources.too_large": "sources.too_large.todo",
     **dict.fromkeys(("sources.more_cells", "sources.no_csv", "sources.no_json"), "sources.table.todo"),
     "sources.lf": "sources.table.todo",
     "sources.no_value": "sources.no_value.todo",

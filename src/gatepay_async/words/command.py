@@ -979,6 +979,19 @@ COMMAND: dict[str, Text] = {
         "add --hidden-rows skip to leave them out, or --hidden-rows upload to upload them, too",
         "不上传这些行请加 --hidden-rows skip；也要上传请加 --hidden-rows upload",
     ),
+    "sources.too_large": ("the texts of the workbook take more than {most} MiB", "工作簿中的文字超过 {most} MiB"),
+    "sources.too_large.todo": (
+        "save the sheet with the card keys as a CSV file, and upload that",
+        "请将卡密所在的工作表另存为 CSV 文件后上传",
+    ),
+    "sources.merged": (
+        "cells with content that merged cells hide, in the column of the card keys: {count}",
+        "卡密所在的列中，有 {count} 个单元格被合并单元格遮住，其中有内容",
+    ),
+    "sources.merged.todo": (
+        "split the merged cells in Excel or WPS, and delete what is not a card key",
+        "请在 Excel 或 WPS 中取消合并单元格，并删除不是卡密的内容",
+    ),
     "sources.hidden_column": ("the column of the card keys is hidden", "卡密所在的列被隐藏"),
     "sources.hidden_column.todo": (
         "name it with --column if it is the right one, or show all columns and look",

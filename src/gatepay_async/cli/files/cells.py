@@ -3,10 +3,18 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
-from itertools import repeat
+from itertools import chain, repeat
 from typing import IO
 
-from gatepay_async.cli.files.parts import BLOCK_BYTES, SharedTexts, end_of_tags, local, safe_parser
+from gatepay_async.cli.files.parts import (
+    BLOCK_BYTES,
+    MAX_LETTERS,
+    PlainParser,
+    SharedTexts,
+    end_of_tags,
+    local,
+    safe_parser,
+)
 from gatepay_async.cli.files.reading import HiddenRow
 from gatepay_async.cli.files.tables import Cell
 from gatepay_async.cli.files.uniform_rows import find_uniform_rows
@@ -15,14 +23,18 @@ from gatepay_async.cli.files.uniform_rows import find_uniform_rows
 CellOf = Callable[[str, int, str, bool], Cell]
 
 _MAX_ROWS, _MAX_COLUMNS = 1_048_576, 16_384
-_MAX_WAITING = 16 * 2**20  # the most bytes to collect without the end of a row
+_MAX_WAITING = 2**20  # the most bytes to collect without the end of a row
+# A cell in column XFD makes a row of 16,384 cells, so a few bytes of XML can fill much memory. Only rows that end
+# before column AAA are read in large blocks. The XML parser is given few bytes at once.
+_PARSED_BYTES = 2**13
 _ROW_END = b"</row>"
+_AREA = re.compile(r"\$?([A-Z]{1,3})\$?(\d{1,7}):\$?([A-Z]{1,3})\$?(\d{1,7})")
 # A cell, with the start of its row if it is the first one, as nearly all programs write it; or an empty row. The XML
 # parser, which takes five times as long, reads everything else.
 _SIMPLE = re.compile(
-    rb'(?:<row r="(\d{1,7})"([^<>]*)>)?<c r="([A-Z]{1,3})\d+"([^<>]*)>'
-    rb'(?:<v>([^<]+)</v>|<is><t(?: xml:space="preserve")?>([^<]*)</t></is>)?'
-    rb"|<row [^<>]*(?:/>|></row>)"
+    rb'(?:<row r="(\d{1,7})"([^<>/]*)>)?<c r="([A-Z]{1,2})\d+"([^<>/]*)'
+    rb'(?:/>|>(?:<v>([^<]+)</v>|<is><t(?: xml:space="preserve")?>([^<]+)</t></is>)?)'
+    rb'|<row r="(\d{1,7})"([^<>/]*)(?:/>|></row>)'
 )
 
 
@@ -38,6 +50,7 @@ class SheetRows:
 
     Attributes:
         hidden_columns: The indexes of hidden columns, from 0. Complete once the first row was read.
+        merged: The merged cells. Complete once all rows were read.
     """
 
     def __init__(self, sheet: IO[bytes], texts: SharedTexts, plain: frozenset[int], cell_of: CellOf) -> None:
@@ -52,6 +65,7 @@ class SheetRows:
         self._hides: dict[bytes, bool] = {}
         self._kinds: dict[bytes, tuple[str, int, bool]] = {}
         self.hidden_columns: set[int] = set()
+        self.merged = MergedCells()
 
     def __iter__(self) -> Iterator[list[list[Cell]]]:
         """
@@ -76,8 +90,10 @@ class SheetRows:
                     continue
                 end = end_of_tags(waiting)
             piece, waiting = waiting[:end], waiting[end:]
-            yield (parser.simple and (self._uniform_rows(piece) or self._simple_rows(piece))) or parser.read(piece)
-        yield parser.read(waiting, last=True)
+            rows = parser.simple and (self._uniform_rows(piece) or self._simple_rows(piece))
+            yield from (rows,) if rows else map(parser.read, _small_parts(piece))
+        yield from map(parser.read, _small_parts(waiting))
+        yield parser.read(b"", last=True)
 
     def start_row(self, number: int, rows: list[list[Cell]], *, hidden: bool) -> list[Cell]:
         """Append omitted rows and then a new row with this *number* (0: the next) to *rows*. Return the new row."""
@@ -122,8 +138,10 @@ class SheetRows:
         """The rows of *piece*, if it holds nothing but simple ones; else none."""
         rows: list[list[Cell]] = []
         row: list[Cell] = []
-        for number, of_row, column, cell_attributes, value, inline in _find_simple(piece):
-            if number:
+        for number, of_row, column, cell_attributes, value, inline, empty, of_empty in _find_simple(piece):
+            if empty:
+                self.start_row(int(empty), rows, hidden=self._is_hidden(of_empty))
+            elif number:
                 row = self.start_row(int(number), rows, hidden=self._is_hidden(of_row))
             if column:
                 kind, style, is_text = self._kind_of_cell(cell_attributes)
@@ -148,6 +166,15 @@ class SheetRows:
         return self._kinds[attributes]
 
 
+def _small_parts(piece: bytes) -> Iterator[bytes]:
+    """Cut *piece* after tags, as ``end_of_tags`` does."""
+    start = 0
+    while start < len(piece):
+        end = piece.find(b">", start + _PARSED_BYTES) + 1 or len(piece)
+        yield piece[start:end]
+        start = end
+
+
 def hides_row(attributes: dict[str, str]) -> bool:
     """Whether a row, or by other names a column, can't be seen."""
     return attributes.get("hidden") in {"1", "true"} or not float(attributes.get("ht", 1))
@@ -156,20 +183,22 @@ def hides_row(attributes: dict[str, str]) -> bool:
 def _attributes_of(written: bytes) -> dict[str, str]:
     """The attributes as they are written in a tag, in any form that XML allows."""
     found: list[dict[str, str]] = []
-    safe_parser(lambda _, attributes: found.append(attributes)).Parse(b"<x" + written.rstrip(b"/") + b"/>", True)
+    safe_parser(lambda _, attributes: found.append(attributes)).Parse(b"<x" + written + b"/>", True)
     return found[0]
 
 
 def _find_simple(piece: bytes) -> list[tuple[bytes, ...]]:
     """Return the cells of *piece* if all of them are simple, else an empty list."""
-    if not piece.lstrip().startswith(b"<row ") or b"&" in piece:
+    if not piece.lstrip().startswith(b"<row ") or b"&" in piece or b"\r" in piece:  # XML reads "\r" as "\n"
         return []
     found = _SIMPLE.findall(piece)
-    without_row = [each[0] for each in found].count(b"")
-    without_cell = [each[2] for each in found].count(b"")
-    rows, cells = len(found) - without_row + without_cell, len(found) - without_cell
-    closing = piece.count(b"</") + piece.count(b"<v>") + 2 * piece.count(b"<is>")
-    return found if piece.count(b"<") == rows + cells + closing else []  # more tags: _SIMPLE has missed something
+    filled = [len(found) - groups.count(b"") for groups in zip(*found, strict=True)]
+    if not filled:
+        return []
+    rows, _, cells, _, values, texts, empty_rows, _ = filled
+    tags = rows + cells + values + 2 * texts + empty_rows + piece.count(b"</")
+    # With more tags, or with a ">" that ends none, _SIMPLE has missed something.
+    return found if tags == piece.count(b"<") == piece.count(b">") else []
 
 
 def _count_missing(length: int, place: int) -> int:
@@ -198,9 +227,7 @@ class _RowParser:
 
     def __init__(self, sheet: SheetRows) -> None:
         self._sheet = sheet
-        self._parser = safe_parser(self._start_element, self._end_element, self._add_cell_letters)
-        self._parser.XmlDeclHandler = self._declare
-        self._parser.CommentHandler = self._parser.StartCdataSectionHandler = self._meet_other
+        self._parser = PlainParser(self._start_element, self._end_element, self._add_cell_letters)
         self._rows: list[list[Cell]] = []
         self._row: list[Cell] = []
         self._cell: tuple[int, str, int] = (0, "", 0)
@@ -208,33 +235,26 @@ class _RowParser:
         self._formula = False
         self._hidden = 0  # the depth within <rPh> (how a text is pronounced), which no cell shows
         self._reads = False
-        self._as_it_stands = True  # whether the file is UTF-8 without comments, so that _SIMPLE can read it
         self._in_table = self._in_row = False
 
     @property
     def simple(self) -> bool:
         """Whether the next bytes are the start of a row, which ``_SIMPLE`` may read."""
-        return self._as_it_stands and self._in_table and not self._in_row
+        return self._parser.plain and self._in_table and not self._in_row
 
     def close(self) -> None:
         """Break the reference cycle of sheet and parser, which would keep all texts in memory."""
-        self._parser.StartElementHandler = self._parser.EndElementHandler = self._parser.CharacterDataHandler = None
-        self._parser.XmlDeclHandler = self._parser.CommentHandler = self._parser.StartCdataSectionHandler = None
+        self._parser.close()
 
     def read(self, data: bytes, *, last: bool = False) -> list[list[Cell]]:
         """Return the rows that end in *data*."""
-        self._parser.Parse(data, last)
+        self._parser.parse(data, last=last)
+        if sum(map(len, self._letters)) > MAX_LETTERS:
+            raise ValueError("too long")
         whole, self._rows = self._rows, []
         if self._in_row:
             self._rows.append(whole.pop())
         return whole
-
-    def _declare(self, _: str, encoding: str | None, __: int) -> None:
-        self._as_it_stands = (encoding or "utf-8").casefold() == "utf-8"
-
-    def _meet_other(self, *_: object) -> None:
-        """Note a comment or a CDATA section: from now on only the XML parser can read the sheet."""
-        self._as_it_stands = False
 
     def _start_element(self, name: str, attributes: dict[str, str]) -> None:
         name = local(name)
@@ -242,9 +262,11 @@ class _RowParser:
             self._start_cell(attributes)
         elif name in {"v", "t"}:
             self._reads = not self._hidden
+        elif name == "is":
+            self._letters.clear()  # some programs also write a <v>, for readers that don't know <is>
         elif name == "f":
             self._formula = True
-        elif name == "row":
+        elif name == "row" and self._in_table:  # also the name of an anchor of a control, below the table
             self._in_row = True
             number = int(attributes.get("r", 0))
             self._row = self._sheet.start_row(number, self._rows, hidden=hides_row(attributes))
@@ -252,6 +274,8 @@ class _RowParser:
             self._hidden += 1
         elif name == "sheetData":
             self._in_table = True
+        elif name == "mergeCell":
+            self._sheet.merged.add(attributes.get("ref", ""))
         elif name == "col" and (attributes.get("hidden") in {"1", "true"} or not float(attributes.get("width", 1))):
             last = min(int(attributes["max"]), _MAX_COLUMNS)
             self._sheet.hidden_columns.update(range(int(attributes["min"]) - 1, last))
@@ -284,3 +308,39 @@ class _RowParser:
 
 def _place_of(column: str) -> int:
     return _Places()[column.encode()]
+
+
+class MergedCells:
+    """The areas of a sheet that look like one cell. Only their first cell is shown, but the others can have content."""
+
+    def __init__(self) -> None:
+        self._areas: list[tuple[int, int, int, int]] = []
+
+    def add(self, area: str) -> None:
+        """
+        Add an *area*, such as ``A1:B2``. A single cell, which some programs write, hides nothing.
+
+        Raises:
+            ValueError: There are too many areas.
+        """
+        if len(self._areas) == _MAX_ROWS:
+            raise ValueError("too many merged cells")
+        found = _AREA.fullmatch(area)
+        if found is not None:
+            self._areas.append((_place_of(found[1]), int(found[2]), _place_of(found[3]), int(found[4])))
+
+    def covered_rows(self, place: int) -> set[int]:
+        """
+        Return the numbers of the rows whose cell in the column with this index is not shown.
+
+        Raises:
+            ValueError: There are more than a sheet has, so areas overlap.
+        """
+        rows = [
+            range(top + (left == place), bottom + 1)
+            for left, top, right, bottom in self._areas
+            if left <= place <= right
+        ]
+        if sum(map(len, rows)) > _MAX_ROWS:
+            raise ValueError("merged cells overlap")
+        return set(chain.from_iterable(rows))

@@ -84,7 +84,7 @@ def _parse_text(file: BinaryIO, *, encoding: str, reading: Reading) -> tuple[int
 
 
 def _parse_csv(file: BinaryIO, *, encoding: str, reading: Reading, suffix: str) -> tuple[int, Iterator[Cell]]:
-    first, keys = keys_of(csv_rows(read_lines(file, encoding), suffix), reading)
+    first, _, keys = keys_of(csv_rows(read_lines(file, encoding), suffix), reading)
     return first, refuse_exponents(keys)
 
 

@@ -16,7 +16,11 @@ from gatepay_async.cli.files.number_formats import AS_STORED, ShownUnchanged, sh
 from gatepay_async.cli.files.reading import FileProblemError
 
 BLOCK_BYTES = 2**16  # the bytes of XML that are read together
-_MAX_TAG_BYTES = 2**20  # the longest tag, or text between two, to wait for
+# A small zip file can unpack to gigabytes, so each part that is kept in memory has a limit.
+_MAX_TAG_BYTES = 2**20  # of a tag, or of the text between two; Excel's longest text has 32,767 characters
+MAX_LETTERS = 2**20  # of a text
+_MAX_TEXT_BYTES = 2**29  # of all shared texts together
+_MAX_SMALL_BYTES = 2**25  # of a part other than sheets and shared texts
 # The errors of a file that is damaged or protected by a password. zipfile raises NotImplementedError for a compression
 # that it doesn't know and RuntimeError for a password; numbers that are too large raise OverflowError.
 DAMAGED = (
@@ -27,6 +31,7 @@ DAMAGED = (
 _TEXT_ALONE = re.compile(rb'<si><t(?: xml:space="preserve")?>([^<]*)</t></si>')
 _TEXT_START, _TEXT_END = b"<si><t>", b"</t></si>"
 _TAGS_OF_TEXT = 4
+_UTF_8_DECLARATIONS = (b"<?xml", b"\xef\xbb\xbf<?xml")
 _END = b"\0"  # after each text; XML can't contain it
 _ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")  # Excel's escape for a character that XML can't contain
 
@@ -68,8 +73,12 @@ class Package:
         """Yield the name and the attributes of each element of a small part."""
         found: list[tuple[str, dict[str, str]]] = []
         parser = safe_parser(lambda name, attributes: found.append((local(name), attributes)))
+        size = 0
         with self.open(path) as part:
             while block := part.read(BLOCK_BYTES):
+                size += len(block)
+                if size > _MAX_SMALL_BYTES:
+                    raise ValueError("too large")
                 parser.Parse(block)
                 yield from found
                 found.clear()
@@ -131,7 +140,14 @@ class SharedTexts:
         self._escaped = b"_x" in self._data
 
     def get(self, number: int) -> str:
-        """Return the text with this *number*."""
+        """
+        Return the text with this *number*.
+
+        Raises:
+            IndexError: There is none.
+        """
+        if number < 0:
+            raise IndexError(number)
         return self._shown([self._text_at(number)])[0]
 
     def get_all(self, numbers: Iterable[bytes]) -> list[str]:
@@ -162,6 +178,8 @@ class SharedTexts:
         yield self._joined(parser.read(left, last=True))
 
     def _joined(self, texts: list[bytes]) -> bytes:
+        if self._starts[-1] > _MAX_TEXT_BYTES:
+            raise FileProblemError("sources.too_large", most=f"{_MAX_TEXT_BYTES // 2**20:,}")
         lengths = (len(text) + len(_END) for text in texts)
         self._starts.extend(accumulate(lengths, initial=self._starts.pop()))
         return b"".join([_END.join(texts), _END]) if texts else b""
@@ -169,7 +187,7 @@ class SharedTexts:
 
 def _texts_alone(piece: bytes) -> list[bytes]:
     """Return the texts of *piece* if each has one run and no entities, as nearly all have; else an empty list."""
-    if b"&" in piece or _END in piece:
+    if b"&" in piece or _END in piece or b"\r" in piece:
         return []
     tags = piece.count(b"<")
     if piece.startswith(_TEXT_START) and piece.endswith(_TEXT_END):
@@ -184,16 +202,23 @@ class _TextParser:
     """Reads shared texts with an XML parser: also those of several runs. It skips pronunciations (<rPh>)."""
 
     def __init__(self) -> None:
-        self._parser = safe_parser(self._start_of_text, self._end_of_text, self._add_text_letters)
+        self._parser = PlainParser(self._start_of_text, self._end_of_text, self._add_text_letters)
         self._found: list[bytes] = []
         self._letters: list[str] = []
         self._hidden = 0
         self._in_text = False
-        self.between_texts = False
+        self._after_text = False
+
+    @property
+    def between_texts(self) -> bool:
+        """Whether the next bytes are the start of a text, which ``_texts_alone`` may read."""
+        return self._parser.plain and self._after_text
 
     def read(self, data: bytes, *, last: bool = False) -> list[bytes]:
         """Return the texts that end in *data*."""
-        self._parser.Parse(data, last)
+        self._parser.parse(data, last=last)
+        if sum(map(len, self._letters)) > MAX_LETTERS:
+            raise ValueError("too long")
         found, self._found = self._found, []
         return found
 
@@ -201,7 +226,7 @@ class _TextParser:
         name = local(name)
         self._hidden += name == "rPh"
         self._in_text = name == "t" and not self._hidden
-        self.between_texts = False
+        self._after_text = False
         if name == "si":
             self._letters.clear()
 
@@ -211,11 +236,47 @@ class _TextParser:
         self._in_text = False
         if name == "si":
             self._found.append("".join(self._letters).encode("utf-8", "surrogatepass"))
-            self.between_texts = True
+            self._after_text = True
 
     def _add_text_letters(self, letters: str) -> None:
         if self._in_text:
             self._letters.append(letters)
+
+
+class PlainParser:
+    """
+    An XML parser that notices what keeps other code from reading the bytes that follow.
+
+    Attributes:
+        plain: Whether everything so far is UTF-8 without comments, CDATA sections and processing instructions. While a
+            part of one of these is read, what follows is no content, although it may look the same.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[str, dict[str, str]], object],
+        end: Callable[[str], object],
+        letters: Callable[[str], object],
+    ) -> None:
+        self.plain = True
+        self._parser = safe_parser(start, end, letters)
+        self._parser.XmlDeclHandler = self._declare
+
+    def parse(self, data: bytes, *, last: bool) -> None:
+        """Parse the next *data*."""
+        self._parser.Parse(data, last)
+        instructions = data.count(b"<?") - data.startswith(_UTF_8_DECLARATIONS)
+        if instructions or b"<!" in data or b"\0" in data:  # a NUL is in every tag of UTF-16
+            self.plain = False
+
+    def close(self) -> None:
+        """Break the reference cycle of the parser and its handlers."""
+        self._parser.StartElementHandler = self._parser.EndElementHandler = self._parser.CharacterDataHandler = None
+        self._parser.XmlDeclHandler = None
+
+    def _declare(self, _: str, encoding: str | None, __: int) -> None:
+        if (encoding or "utf-8").casefold() != "utf-8":
+            self.plain = False
 
 
 def safe_parser(
@@ -238,9 +299,14 @@ def end_of_tags(data: bytes) -> int:
     Return how much of *data* to give to an XML parser: up to the end of the last tag.
 
     Given half a tag, expat 2.6 and later may defer it, and all that comes with the next call, to a later one.
+
+    Raises:
+        ValueError: There is too much data without the end of a tag.
     """
     end = data.rfind(b">") + 1
-    return end or (len(data) if len(data) > _MAX_TAG_BYTES else 0)
+    if not end and len(data) > _MAX_TAG_BYTES:
+        raise ValueError("too long")
+    return end
 
 
 def local(name: str) -> str:

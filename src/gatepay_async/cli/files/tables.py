@@ -17,7 +17,7 @@ Keys = Iterator[Cell]
 _BAD = object()  # in place of the value of invalid JSON
 _SEPARATOR = re.compile(r'sep=([^"])', re.IGNORECASE)
 _MAX_LOOKED_AT = 10  # rows below a title in which the headings are searched
-_BLOCK_ROWS = 256
+_BLOCK_ROWS = 64  # a row can have 65,536 cells
 _DELIMITERS = {".csv": ",;\t", ".tsv": "\t"}
 
 
@@ -57,6 +57,9 @@ def _next_rows(rows: Iterator[list[str]], number: int) -> list[list[str]]:
         block.extend(islice(rows, _BLOCK_ROWS))
     except csv.Error:  # the block has the rows before the error
         raise FileProblemError("sources.no_csv", line=number + len(block) + 1) from None
+    except FileProblemError as problem:  # of a line; a row may have several
+        problem.line = problem.line and number + len(block) + 1
+        raise
     return block
 
 
@@ -89,7 +92,9 @@ def json_rows(lines: Iterable[str], reading: Reading) -> Keys:
         yield value if isinstance(value, str | Refused) else Refused("sources.no_text", {})
 
 
-def keys_of(rows: Iterable[Sequence[Cell]], reading: Reading, hidden_columns: Container[int] = ()) -> tuple[int, Keys]:
+def keys_of(
+    rows: Iterable[Sequence[Cell]], reading: Reading, hidden_columns: Container[int] = ()
+) -> tuple[int, int, Keys]:
     """
     Return the card keys of a table.
 
@@ -99,8 +104,8 @@ def keys_of(rows: Iterable[Sequence[Cell]], reading: Reading, hidden_columns: Co
         hidden_columns: The indexes of hidden columns. Reading the first row fills it.
 
     Returns:
-        The number of the first row below the heading, from 1; and the card keys from there on, empty where a row has
-        none.
+        The number of the first row below the heading, from 1; the index of the column with the card keys; and the card
+        keys from that row on, empty where a row has none.
 
     Raises:
         FileProblemError: The user must name the column, because it isn't clear or is hidden.
@@ -113,7 +118,7 @@ def keys_of(rows: Iterable[Sequence[Cell]], reading: Reading, hidden_columns: Co
         if first:
             break
     else:
-        return 1, iter(())
+        return 1, 0, iter(())
     if _is_title(first):
         ahead = list(islice(source, _MAX_LOOKED_AT))
         below = _find_heading(ahead, number)
@@ -127,8 +132,8 @@ def keys_of(rows: Iterable[Sequence[Cell]], reading: Reading, hidden_columns: Co
     blocks = iter(lambda: list(islice(source, _BLOCK_ROWS)), [])
     keys = chain.from_iterable(_cells(block, place, alone=alone) for block in blocks)
     if heading or reading.skip_heading:
-        return number + 1, keys
-    return number, chain((_cell(first, place, alone=alone),), keys)
+        return number + 1, place, keys
+    return number, place, chain((_cell(first, place, alone=alone),), keys)
 
 
 def _is_title(row: Sequence[Cell]) -> bool:

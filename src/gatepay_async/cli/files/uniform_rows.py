@@ -10,7 +10,8 @@ from functools import lru_cache
 from attrs import frozen
 
 _ROW_END = b"</row>"
-_CELL = rb'<c r="([A-Z]{1,3})\d+"([^<>]*)><v>\d+</v></c>'
+_MAX_ROW_BYTES = 2**10  # of a longer row, making the regular expression takes longer than it saves
+_CELL = rb'<c r="([A-Z]{1,2})\d+"([^<>]*)><v>\d+</v></c>'
 _ROW = re.compile(rb'<row r="\d{1,7}"([^<>]*)>(?:%b)+</row>' % _CELL)
 _CELLS = re.compile(_CELL)
 
@@ -36,7 +37,7 @@ class UniformRows:
 def find_uniform_rows(piece: bytes) -> UniformRows | None:
     """Return the rows of *piece*, or None if they aren't uniform."""
     row = piece[: piece.find(_ROW_END) + len(_ROW_END)]
-    found = _ROW.fullmatch(row)
+    found = _ROW.fullmatch(row) if len(row) <= _MAX_ROW_BYTES else None
     if found is None:
         return None
     attributes: bytes = found[1]

@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from attrs import define, field
 
-from gatepay_async.cli.files.cells import SheetRows
+from gatepay_async.cli.files.cells import MergedCells, SheetRows
 from gatepay_async.cli.files.number_formats import AS_STORED, ShownUnchanged
 from gatepay_async.cli.files.parts import DAMAGED, Package, Part, SharedTexts, unescaped
 from gatepay_async.cli.files.reading import Digits, FileProblemError, HiddenRow, Reading, Refused
@@ -30,6 +30,8 @@ class Sheet:
     _book: "_Workbook"
     _part: Part
     hidden_rows: int = field(default=0, init=False)
+    _merged: MergedCells = field(factory=MergedCells, init=False)
+    _place: int = field(default=0, init=False)
 
     def keys(self, reading: Reading) -> tuple[int, Keys]:
         """
@@ -38,9 +40,23 @@ class Sheet:
         Raises:
             FileProblemError: The user must name the column, because it isn't clear or is hidden.
         """
-        blocks, hidden_columns = self._book.rows(self._part)
+        blocks, hidden_columns, self._merged = self._book.rows(self._part)
         seen = (self._seen(block, reading) if HiddenRow in map(type, block) else block for block in blocks)
-        return keys_of(chain.from_iterable(seen), reading, hidden_columns)
+        first, self._place, keys = keys_of(chain.from_iterable(seen), reading, hidden_columns)
+        return first, keys
+
+    def count_covered(self) -> int:
+        """
+        Return how many cells in the column of the card keys have content that merged cells hide.
+
+        Call it after all card keys were read.
+        """
+        with _only_whole():
+            covered = self._merged.covered_rows(self._place)
+        if not covered:
+            return 0
+        rows = chain.from_iterable(self._book.rows(self._part)[0])
+        return sum(number in covered and any(row[self._place : self._place + 1]) for number, row in enumerate(rows, 1))
 
     def _seen(self, rows: list[list[Cell]], reading: Reading) -> Iterator[list[Cell]]:
         for row in rows:
@@ -80,14 +96,14 @@ class _Workbook:
             self._styles = self._package.styles(styles)
             self._plain = frozenset(number for number, shown in enumerate(self._styles) if shown.text)
 
-    def rows(self, part: Part) -> tuple[Iterator[list[list[Cell]]], set[int]]:
-        """Return the rows of a sheet, many at a time, and the indexes of hidden columns, which the first rows fill."""
+    def rows(self, part: Part) -> tuple[Iterator[list[list[Cell]]], set[int], MergedCells]:
+        """Return the rows of a sheet, many at a time; the indexes of hidden columns; and the merged cells."""
         with _only_whole():
             rows = SheetRows(self._package.open(part.path), self._texts, self._plain, self._value_of)
-        return _whole_rows(rows), rows.hidden_columns
+        return _whole_rows(rows), rows.hidden_columns, rows.merged
 
     def _value_of(self, kind: str, style: int, letters: str, formula: bool) -> Cell:  # noqa: FBT001 -- faster than a keyword, for a million calls
-        shown = self._styles[style] if style < len(self._styles) else AS_STORED
+        shown = self._styles[style] if 0 <= style < len(self._styles) else AS_STORED
         if kind == "s":
             return _text_cell(self._texts.get(int(letters)), shown) if letters else ""
         if kind in {"str", "inlineStr"}:
