@@ -253,7 +253,7 @@ def test_uniform_rows() -> None:
         return f'<c r="B{number}" s="{style}" t="s"><v>{value}</v></c>'
 
     assert uniform_rows.find_uniform_rows(rows((9, cell(9, "70")), (10, cell(10, "8")))) == uniform_rows.UniformRows(
-        9, 2, b' spans="1:2"', [(b"B", b' s="1" t="s"', (b"70", b"8"))]
+        9, 2, b' spans="1:2"', [(b"B", b' s="1" t="s"', range(70, -54, -62))]
     )
     two = rows(*((number, f'<c r="A{number}"><v>1</v></c>{cell(number, "5")}') for number in range(1, 100)))
     found = uniform_rows.find_uniform_rows(two)
@@ -269,6 +269,9 @@ def test_uniform_rows() -> None:
         rows((1, cell(1, "1")), (2, cell(2, "1"))).replace(b"1:2", b":2", 1),
         rows((1, cell(1, "1")), (2, cell(2, "1"))) + b"<!-- -->",
         rows((1, cell(1, "x"))),
+        rows(*((number, cell(number, str(3 - number))) for number in range(1, 5))),  # the last value is -1
+        rows((1, cell(1, "0")), (3, cell(3, "1")), (5, cell(5, "2"))),
+        rows((1, cell(1, "0")), (2, cell(2, "1")), (3, cell(3, "02"))) + b"<row/>",
         rows((1, cell(1, "1") * 40), (2, cell(2, "1") * 40)),  # too long to be worth it
         b"",
     ):

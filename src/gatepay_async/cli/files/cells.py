@@ -1,7 +1,7 @@
 """Reads the rows of an Excel sheet one after the other. Its XML is never in memory as a whole."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
 from itertools import chain, repeat
 from typing import IO
@@ -20,6 +20,7 @@ from gatepay_async.cli.files.tables import Cell
 from gatepay_async.cli.files.uniform_rows import find_uniform_rows
 
 # Makes a cell from its kind, the number of its style, its text, and whether a formula computes it.
+Row = Sequence[Cell]
 CellOf = Callable[[str, int, str, bool], Cell]
 
 _MAX_ROWS, _MAX_COLUMNS = 1_048_576, 16_384
@@ -67,7 +68,7 @@ class SheetRows:
         self.hidden_columns: set[int] = set()
         self.merged = MergedCells()
 
-    def __iter__(self) -> Iterator[list[list[Cell]]]:
+    def __iter__(self) -> Iterator[Sequence[Row]]:
         """
         Yield the rows from row 1 on, many at a time. A row that the file omits is empty.
 
@@ -80,7 +81,7 @@ class SheetRows:
         finally:
             parser.close()
 
-    def _read_with(self, parser: "_RowParser") -> Iterator[list[list[Cell]]]:
+    def _read_with(self, parser: "_RowParser") -> Iterator[Sequence[Row]]:
         waiting = b""
         while block := self._sheet.read(BLOCK_BYTES):
             waiting += block
@@ -113,13 +114,14 @@ class SheetRows:
             row += [""] * _count_missing(len(row), place)
         row.append(self._cell_of(*cell, formula))
 
-    def _uniform_rows(self, piece: bytes) -> list[list[Cell]]:
+    def _uniform_rows(self, piece: bytes) -> Sequence[Row]:
         """Return the rows of *piece* if they are uniform, otherwise no rows."""
         uniform = find_uniform_rows(piece)
         if uniform is None:
             return []
         rows: list[list[Cell]] = []
-        kind_of_row = type(self.start_row(uniform.first, rows, hidden=self._is_hidden(uniform.attributes)))
+        is_hidden = self._is_hidden(uniform.attributes)
+        self.start_row(uniform.first, rows, hidden=is_hidden)
         rows.pop()
         columns: list[Iterable[Cell]] = []
         for letters, cell_attributes, values in uniform.columns:
@@ -129,10 +131,11 @@ class SheetRows:
             if is_text:
                 columns.append(self._texts.get_all(values))
             else:
-                columns.append([self._cell_of(kind, style, value.decode(), False) for value in values])
-        rows += map(kind_of_row, zip(*columns, strict=False))  # a column that is missing has no end
+                letters_of = map(str, values) if isinstance(values, range) else map(bytes.decode, values)
+                columns.append([self._cell_of(kind, style, each, False) for each in letters_of])
         self._number += uniform.count - 1
-        return rows
+        found = zip(*columns, strict=False)  # a column that is missing has no end
+        return [*rows, *(map(HiddenRow, found) if is_hidden else found)]
 
     def _simple_rows(self, piece: bytes) -> list[list[Cell]]:
         """The rows of *piece*, if it holds nothing but simple ones; else none."""

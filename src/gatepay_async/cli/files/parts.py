@@ -4,7 +4,7 @@ import re
 import zipfile
 import zlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from posixpath import join, normpath
 from typing import IO, BinaryIO
@@ -133,7 +133,7 @@ class SharedTexts:
 
     def __init__(self, package: Package, path: str) -> None:
         self._data = b""
-        self._starts = array("Q", (0,))
+        self._starts = array("Q", (0,))  # the lengths of all texts before the nth
         if path:
             with package.open(path) as part:
                 self._data = b"".join(self._read(part))
@@ -150,17 +150,21 @@ class SharedTexts:
             raise IndexError(number)
         return self._shown([self._text_at(number)])[0]
 
-    def get_all(self, numbers: Iterable[bytes]) -> list[str]:
+    def get_all(self, numbers: Sequence[bytes] | range) -> list[str]:
         """Return the texts with these *numbers*."""
-        wanted = list(map(int, numbers))
-        first, end = wanted[0], wanted[0] + len(wanted)
-        if wanted != list(range(first, end)):
-            return self._shown(list(map(self._text_at, wanted)))
-        together = self._data[self._starts[first] : self._starts[end] - len(_END)]
-        return self._shown(together.decode().split(_END.decode()))
+        if not isinstance(numbers, range):
+            return self._shown([self._text_at(int(number)) for number in numbers])
+        if numbers.step < 0:
+            return self.get_all(numbers[::-1])[::-1]
+        together = self._bytes_of(numbers[0], numbers[-1])
+        return self._shown(together.decode().split(_END.decode())[:: numbers.step])
 
     def _text_at(self, number: int) -> str:
-        return self._data[self._starts[number] : self._starts[number + 1] - len(_END)].decode()
+        return self._bytes_of(number, number).decode()
+
+    def _bytes_of(self, first: int, last: int) -> bytes:
+        # There is one _END in the data for each text before.
+        return self._data[self._starts[first] + first : self._starts[last + 1] + last]
 
     def _shown(self, texts: list[str]) -> list[str]:
         return list(map(unescaped, texts)) if self._escaped else texts
@@ -180,8 +184,7 @@ class SharedTexts:
     def _joined(self, texts: list[bytes]) -> bytes:
         if self._starts[-1] > _MAX_TEXT_BYTES:
             raise FileProblemError("sources.too_large", most=f"{_MAX_TEXT_BYTES // 2**20:,}")
-        lengths = (len(text) + len(_END) for text in texts)
-        self._starts.extend(accumulate(lengths, initial=self._starts.pop()))
+        self._starts.extend(accumulate(map(len, texts), initial=self._starts.pop()))
         return b"".join([_END.join(texts), _END]) if texts else b""
 
 

@@ -169,7 +169,8 @@ def _names(row: Sequence[Cell]) -> list[str]:
 
 def _cells(rows: list[Sequence[Cell]], place: int, *, alone: bool) -> Iterable[Cell]:
     """Return the cell at *place* of each row, as ``_cell`` does, but faster if the rows have what is usual."""
-    if min(map(len, rows)) > place and not (alone and max(map(len, rows)) > 1):
+    lengths = set(map(len, rows))
+    if min(lengths) > place and not (alone and max(lengths) > 1):
         return map(itemgetter(place), rows)
     return [_cell(row, place, alone=alone) for row in rows]
 

@@ -1,13 +1,13 @@
 """Reads Excel files. Imported only if there is one."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import BinaryIO
 
 from attrs import define, field
 
-from gatepay_async.cli.files.cells import MergedCells, SheetRows
+from gatepay_async.cli.files.cells import MergedCells, Row, SheetRows
 from gatepay_async.cli.files.number_formats import AS_STORED, ShownUnchanged
 from gatepay_async.cli.files.parts import DAMAGED, Package, Part, SharedTexts, unescaped
 from gatepay_async.cli.files.reading import Digits, FileProblemError, HiddenRow, Reading, Refused
@@ -58,7 +58,7 @@ class Sheet:
         rows = chain.from_iterable(self._book.rows(self._part)[0])
         return sum(number in covered and any(row[self._place : self._place + 1]) for number, row in enumerate(rows, 1))
 
-    def _seen(self, rows: list[list[Cell]], reading: Reading) -> Iterator[list[Cell]]:
+    def _seen(self, rows: Sequence[Row], reading: Reading) -> Iterator[Row]:
         for row in rows:
             if type(row) is HiddenRow and any(row):
                 self.hidden_rows += 1
@@ -96,7 +96,7 @@ class _Workbook:
             self._styles = self._package.styles(styles)
             self._plain = frozenset(number for number, shown in enumerate(self._styles) if shown.text)
 
-    def rows(self, part: Part) -> tuple[Iterator[list[list[Cell]]], set[int], MergedCells]:
+    def rows(self, part: Part) -> tuple[Iterator[Sequence[Row]], set[int], MergedCells]:
         """Return the rows of a sheet, many at a time; the indexes of hidden columns; and the merged cells."""
         with _only_whole():
             rows = SheetRows(self._package.open(part.path), self._texts, self._plain, self._value_of)
@@ -128,7 +128,7 @@ def _number_cell(value: float, shown: ShownUnchanged) -> Cell:
     return Digits(int(value)) if (shown.number if value else shown.zero) else Refused("sources.formatted", {})
 
 
-def _whole_rows(rows: SheetRows) -> Iterator[list[list[Cell]]]:
+def _whole_rows(rows: SheetRows) -> Iterator[Sequence[Row]]:
     with _only_whole():
         yield from rows
 
