@@ -15,8 +15,7 @@ from odd_server import Connection, OddServer, Request, chunked, event_loops, htt
 from waiting import PATIENCE, until
 
 from gatepay_async import AsyncGatePay, GatePayError, RetryPolicy
-from gatepay_async.pool import OriginPool, over_httpcore
-from gatepay_async.pool import transport as pool_transport
+from gatepay_async.pool import OriginPool, opener, over_httpcore
 from gatepay_async.pool.asyncio_wire import Wire
 from gatepay_async.pool.over_httpcore import HttpcoreConnection
 from gatepay_async.pool.stream import NetworkStream
@@ -270,7 +269,7 @@ async def count_connections() -> int:
 @pytest.mark.anyio
 async def test_without_httpcores_insides(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where httpcore doesn't let itself be looked into, no connection is used twice."""
-    monkeypatch.setattr(pool_transport, "_own_kind", lambda: None)
+    monkeypatch.setattr(opener, "own_kind", lambda: None)
     assert await count_connections() == 1
     monkeypatch.setattr(over_httpcore, "_H11", "_renamed")
     assert await count_connections() == 2

@@ -72,7 +72,9 @@ class _Attempt:
         self.sent = True
 
     def _put_end_at(self, end: float) -> None:
-        self.ends = cast("anyio.CancelScope", self.clock).deadline = end
+        self.ends = end
+        if self.clock is not None:
+            self.clock.deadline = end
 
 
 class Attempts:
@@ -174,7 +176,7 @@ class Attempts:
 
     def _timeout_error(self, call: Outgoing, attempt: _Attempt) -> TransportError:
         sent = attempt.sent or not attempt.reports_sending
-        if self.now() >= attempt.call_ends:
+        if max(self.now(), attempt.ends) >= attempt.call_ends:  # a timer may ring a little early
             return DeadlineExceededError(endpoint=call.path, sent=sent, problem=Problem("deadline_passed"))
         problem = Problem("no_whole_reply", seconds=self._timeout)
         return TransportError(endpoint=call.path, sent=sent, problem=problem)

@@ -40,18 +40,25 @@ class OverPool:
         self._prepared: dict[str, Prepared] = {}  # by URL; parsing a URL costs more than signing a form
 
     async def post_at_once(self, url: str, body: bytes, watch: Watch) -> Reply | None:
-        """Make one attempt over an idle connection. If there is none, send nothing and return None."""
+        """
+        Make one attempt over an open connection, also if it has to wait for one.
+
+        Returns:
+            The reply; or None if nothing was sent, because a connection has to be opened or closed first.
+        """
         prepared = self._prepared.get(url)
         if prepared is None:
             return None
         on_send = partial(_check_on_send, _permit(url), watch) if self._is_guarded else watch.sending
         watch.reports_sending = True
+        transport, most = self._transport, MAX_REPLY_BYTES
         try:
-            answer = await self._transport.post_at_once(
-                prepared, body, on_send=on_send, until=watch.ends, most=MAX_REPLY_BYTES
-            )
+            answer = await transport.post_at_once(prepared, body, on_send=on_send, until=watch.ends, most=most)
+            if answer is None:
+                extensions = self._extensions(url, watch)
+                answer = await transport.post_in_turn(prepared, body, extensions, watch=watch, most=most)
             return None if answer is None else _to_reply(answer)
-        except httpx.ReadTimeout:  # post_at_once() has no other time limit than the attempt's
+        except httpx.ReadTimeout:  # neither has another time limit than the attempt's
             failure: Exception = OutOfTimeError()
         except NOBODY_ANSWERED as error:
             failure = unanswered_error(error, proven=True)
@@ -59,13 +66,7 @@ class OverPool:
 
     async def send(self, method: str, url: str, body: bytes, watch: Watch) -> Reply:
         """Make one attempt."""
-        extensions: dict[str, Any] = {
-            "on_wait": watch.waiting, "on_turn": watch.connected, "on_send": watch.sending,
-        }  # fmt: skip
-        if self._is_guarded:
-            permit = _permit(url)
-            # Checked before connecting; and before sending too, because the connection may have been open already.
-            extensions |= {"on_connect": permit, "on_send": partial(_check_on_send, permit, watch)}
+        extensions = self._extensions(url, watch)
         watch.reports_sending = True
         try:
             if method == "GET":  # not prepared: the URL has the query and is different for each call
@@ -77,6 +78,16 @@ class OverPool:
         except NOBODY_ANSWERED as error:
             failure = unanswered_error(error, proven=True)
         raise failure
+
+    def _extensions(self, url: str, watch: Watch) -> dict[str, Any]:
+        reports: dict[str, Any] = {
+            "on_wait": watch.waiting, "on_turn": watch.connected, "on_send": watch.sending,
+        }  # fmt: skip
+        if self._is_guarded:
+            permit = _permit(url)
+            # Checked before connecting; and before sending too, because the connection may have been open already.
+            reports |= {"on_connect": permit, "on_send": partial(_check_on_send, permit, watch)}
+        return reports
 
     def connections(self) -> Connections | None:
         """Those of the pool."""

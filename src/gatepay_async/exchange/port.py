@@ -47,10 +47,11 @@ class Exchange(Protocol):
     @property
     def post_at_once(self) -> Callable[[str, bytes, Watch], Awaitable[Reply | None]] | None:
         """
-        A function like ``send`` for a POST that can use an idle connection, or None if the exchange has no such way.
+        A function like ``send`` for a POST that can use an open connection, or None if the exchange has no such way.
 
-        The function keeps the time itself. If no connection is idle, it sends nothing and returns None; then the caller
-        has to use ``send``. It raises ``OutOfTimeError`` at ``watch.ends``, and the errors of ``send``.
+        The function keeps the time itself. If a connection has to be opened or closed first, it sends nothing and
+        returns None; then the caller has to use ``send``. It raises ``OutOfTimeError`` at
+        ``watch.ends``, and the errors of ``send``.
         """
         ...
 

@@ -27,7 +27,6 @@ MOST_HELD: Final = 256 * 1024
 
 NO_TIMEOUT: Final[dict[str, float | None]] = {}
 TOO_EARLY: Final = Problem("spoke_too_early")
-TOO_LATE: Final = Problem("deadline_passed")
 
 
 class Wire(Link):
@@ -233,4 +232,4 @@ class Wire(Link):
             half = bool(reader.status)
             raise httpx.RemoteProtocolError(Problem("half_a_response") if half else Problem("no_response"))
         if self._is_late:
-            raise TooLateError(TOO_LATE)
+            raise TooLateError

@@ -6,6 +6,8 @@ from typing import Any, Protocol
 import httpx
 from attrs import define, field, frozen
 
+from gatepay_async.words.problem import Problem
+
 Lines = list[tuple[bytes, bytes]]
 Body = bytes | AsyncIterable[bytes]
 
@@ -23,8 +25,15 @@ class NotAvailableError(httpx.ConnectError):
         self.untouched = untouched
 
 
+class PoolClosedError(httpx.ConnectError):
+    """The client was closed before this request got a connection. No byte of it has left. A retry fails too."""
+
+
 class TooLateError(httpx.ReadTimeout):
     """The response was not complete in time."""
+
+    def __init__(self) -> None:
+        super().__init__(Problem("deadline_passed"))
 
 
 @define
@@ -97,6 +106,17 @@ class Answer:
     headers: Lines = field(repr=False)
     fields: dict[bytes, bytes] = field(repr=False)
     body: bytes = field(repr=False)
+
+
+class Watch(Protocol):
+    """
+    A caller with a deadline that its extensions may move.
+
+    Attributes:
+        ends: The deadline, on the event loop's clock.
+    """
+
+    ends: float
 
 
 class Connection(Protocol):

@@ -88,6 +88,11 @@ class Slots(Generic[Connection]):
         """The number of callers that wait for a slot."""
         return len(self._waiting)
 
+    @property
+    def all_busy(self) -> bool:
+        """Whether a caller has to wait for a slot."""
+        return len(self._busy) >= self.limit and not self.closed
+
     def acquire(self) -> Slot[Connection] | None:
         """
         Take the slot of the connection that was used last, or else a free one.

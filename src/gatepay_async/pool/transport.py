@@ -17,29 +17,31 @@ from contextlib import AsyncExitStack
 from typing import Any, Final, cast
 
 import anyio
-import anyio.to_thread
-import httpcore
 import httpx
 
+from gatepay_async.pool import turns
 from gatepay_async.pool.answers import Body, Exchange
+from gatepay_async.pool.opener import Opener, is_patched, origin_of
 from gatepay_async.pool.over_httpcore import HttpcoreConnection
 from gatepay_async.pool.owner import PROCESS, running_loop
-from gatepay_async.pool.port import Answer, Connection, Head, NotAvailableError, Prepared, Request
+from gatepay_async.pool.port import (
+    Answer,
+    Connection,
+    Head,
+    NotAvailableError,
+    PoolClosedError,
+    Prepared,
+    Request,
+    TooLateError,
+    Watch,
+)
 from gatepay_async.pool.requests import encode_head
 from gatepay_async.pool.slots import Slot, Slots
 from gatepay_async.words.problem import Problem
 
-DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-
 # The most expired connections that one call closes before it sends. More of them would slow down the first call after
 # a burst; the next calls close the rest.
 MAX_EXPIRED_CLOSED_PER_CALL: Final = 4
-
-CLOSED: Final = Problem("client_closed")
-
-
-class PoolClosedError(httpx.ConnectError):
-    """The client was closed before this request got a connection. No byte of it has left. A retry fails too."""
 
 
 class OriginPool(httpx.AsyncBaseTransport):
@@ -92,16 +94,13 @@ class OriginPool(httpx.AsyncBaseTransport):
     ) -> None:
         if max_connections < 1:
             raise ValueError(f"max_connections must be at least 1, not {max_connections}")
-        self._origin = _origin(httpx.URL(origin))
+        self._origin = origin_of(httpx.URL(origin))
         self._keepalive_expiry = keepalive_expiry
-        self._ssl_context = ssl_context
-        self._making_ssl_context = anyio.Lock()
-        self._uds = uds
+        self._opener = Opener(self._origin, ssl_context, uds)
         self._clock = clock
         self._slots: Slots[Connection] = Slots(max_connections)
         self._forks = PROCESS.forks
         self._left_behind: list[Slots[Connection]] = []
-        self._own_kind: Callable[..., Connection] | None = None
 
     def __repr__(self) -> str:
         slots = self._slots
@@ -135,9 +134,7 @@ class OriginPool(httpx.AsyncBaseTransport):
 
     async def post(self, prepared: Prepared, body: bytes, extensions: dict[str, Any]) -> Exchange:
         """Send *body* as ``handle_async_request`` does, without httpx's objects."""
-        form = prepared
-        request = Request(form.method, form.target, form.headers, body, extensions, form.start, form.is_last)
-        return await self._start(request)
+        return await self._start(_request_of(prepared, body, extensions))
 
     async def post_at_once(
         self, prepared: Prepared, body: bytes, *, on_send: Callable[[], object], until: float, most: int
@@ -148,7 +145,7 @@ class OriginPool(httpx.AsyncBaseTransport):
         Returns:
             The response; or None if no idle connection is fit. Then nothing was sent, and the caller has to use `post`.
         """
-        if self._own_kind is None or self._forks != PROCESS.forks or prepared.is_last or is_patched():
+        if self._opener.own_kind is None or self._forks != PROCESS.forks or prepared.is_last or is_patched():
             return None
         slot = self._slots.acquire_used(kept_after=self._clock() - self._keepalive_expiry)
         if slot is None:
@@ -160,6 +157,44 @@ class OriginPool(httpx.AsyncBaseTransport):
         finally:
             await self._return_slot(slot)
 
+    async def post_in_turn(
+        self, prepared: Prepared, body: bytes, extensions: dict[str, Any], *, watch: Watch, most: int
+    ) -> Answer | None:
+        """
+        Wait for a connection, if all are busy, then send *body* and read the whole response.
+
+        The deadline is `watch.ends`, which `on_wait` and `on_turn` may move.
+
+        Returns:
+            The response; or None if not all connections are busy. Then nothing was sent, and the caller has to use
+            `post`.
+
+        Raises:
+            TooLateError: The wait, or the exchange, was not complete at `watch.ends`.
+            httpx.TransportError: As `handle_async_request`.
+        """
+        loop = running_loop()
+        if loop is None or self._forks != PROCESS.forks or not self._slots.all_busy or is_patched():
+            return None
+        extensions["on_wait"]()
+        slot = await turns.wait_on(loop, self._slots, watch.ends, self._return_slot)
+        try:
+            extensions["on_turn"]()
+            answer = None
+            if slot.connection is not None and not prepared.is_last:
+                outgoing = b"%b%d\r\n\r\n%b" % (prepared.start, len(body), body)
+                answer = await slot.connection.ask(outgoing, on_send=extensions["on_send"], until=watch.ends, most=most)
+        except BaseException:
+            await self._return_slot(slot)
+            raise
+        if answer is not None:
+            await self._return_slot(slot)
+            return answer
+        with anyio.CancelScope(deadline=watch.ends):
+            exchange = await self._start_on(slot, _request_of(prepared, body, extensions))
+            return await exchange.read_whole(most=most)
+        raise TooLateError
+
     async def _start(self, request: Request) -> Exchange:
         """Send *request* and read the head of its response."""
         if self._forks != PROCESS.forks:
@@ -168,6 +203,10 @@ class OriginPool(httpx.AsyncBaseTransport):
         slot = self._slots.acquire() if expired is None else None
         if slot is None:
             slot = await self._acquire(request.extensions, expired)
+        return await self._start_on(slot, request)
+
+    async def _start_on(self, slot: Slot[Connection], request: Request) -> Exchange:
+        """Do the same with a slot that the caller has. It is released when the exchange ends or fails."""
         try:
             connection, head = await self._send_request(slot, request)
         except BaseException:
@@ -199,7 +238,7 @@ class OriginPool(httpx.AsyncBaseTransport):
         self._forks = PROCESS.forks
         self._left_behind.append(self._slots)
         self._slots = Slots(self._slots.limit, closed=self._slots.closed)
-        self._making_ssl_context = anyio.Lock()
+        self._opener.forget_tasks()
 
     def _outgoing(self, request: httpx.Request) -> Request:
         """
@@ -208,7 +247,7 @@ class OriginPool(httpx.AsyncBaseTransport):
         Raises:
             httpx.UnsupportedProtocol: It is for another origin.
         """
-        if _origin(request.url) != self._origin:
+        if origin_of(request.url) != self._origin:
             raise httpx.UnsupportedProtocol(Problem("other_origin", origin=str(self._origin), host=request.url.host))
         body: object = request.stream
         if isinstance(body, httpx.ByteStream):
@@ -231,9 +270,9 @@ class OriginPool(httpx.AsyncBaseTransport):
         if slot is not None:
             return slot
         if self._slots.closed:
-            raise PoolClosedError(CLOSED)
+            raise PoolClosedError(turns.CLOSED)
         extensions.get("on_wait", _do_nothing)()
-        slot = await self._wait_for_slot(extensions.get("timeout", {}).get("pool"))
+        slot = await turns.wait(self._slots, extensions.get("timeout", {}).get("pool"), self._return_slot)
         try:
             extensions.get("on_turn", _do_nothing)()
         except BaseException:
@@ -241,31 +280,12 @@ class OriginPool(httpx.AsyncBaseTransport):
             raise
         return slot
 
-    async def _wait_for_slot(self, seconds: float | None) -> Slot[Connection]:
-        """Wait for a slot, *seconds* at most. If the pool is closed meanwhile, release the slot."""
-        turn = anyio.Event()
-        ticket = self._slots.enqueue(turn.set)
-        try:
-            with anyio.move_on_after(seconds):
-                await turn.wait()
-        except BaseException:
-            # The ticket may have got its slot at the moment of the cancellation.
-            await self._return_slot(self._slots.leave_queue(ticket))
-            raise
-        slot = self._slots.leave_queue(ticket)
-        if self._slots.closed:
-            await self._return_slot(slot)
-            raise PoolClosedError(CLOSED)
-        if slot is None:
-            raise httpx.PoolTimeout(Problem("no_connection_free", seconds=seconds))
-        return slot
-
     async def _send_request(self, slot: Slot[Connection], request: Request) -> tuple[Connection, Head]:
         """Send *request* on the connection in *slot*; on a new connection if that one is missing or no longer fit."""
         connection = slot.connection
         wants_httpcores = "trace" in request.extensions or is_patched()
         if connection is not None:
-            is_kind = isinstance(connection, HttpcoreConnection) == (wants_httpcores or self._own_kind is None)
+            is_kind = isinstance(connection, HttpcoreConnection) == (wants_httpcores or self._opener.own_kind is None)
             if not is_kind and is_patched():
                 # A patched httpcore (respx) opens no connection, so ours may stay open.
                 return await self._send_aside(request)
@@ -280,36 +300,17 @@ class OriginPool(httpx.AsyncBaseTransport):
                         raise
             slot.connection = None
             await connection.aclose()
-        slot.connection = connection = await self._new_connection(wants_httpcores=wants_httpcores)
+        slot.connection = connection = await self._opener.new_connection(wants_httpcores=wants_httpcores)
         return connection, await connection.send(request)
 
     async def _send_aside(self, request: Request) -> tuple[Connection, Head]:
         """Send *request* on a connection of httpcore that has no slot and is closed after this exchange."""
-        connection = await self._new_connection(wants_httpcores=True)
+        connection = await self._opener.new_connection(wants_httpcores=True)
         try:
             return connection, await connection.send(request)
         except BaseException:
             await connection.aclose()
             raise
-
-    async def _new_connection(self, *, wants_httpcores: bool) -> Connection:
-        context = await self._get_ssl_context()
-        self._own_kind = _own_kind()  # every time: the next event loop may be trio's
-        if wants_httpcores or self._own_kind is None:
-            return HttpcoreConnection(self._origin, context, self._uds)
-        return self._own_kind(self._origin.host.decode("ascii"), self._origin.port, tls=context, uds=self._uds)
-
-    async def _get_ssl_context(self) -> ssl.SSLContext | None:
-        """Return the TLS context, which is made at the first call; None for an `http://` origin."""
-        if self._origin.scheme == b"http":
-            return None
-        if self._ssl_context is not None:
-            return self._ssl_context
-        async with self._making_ssl_context:
-            if self._ssl_context is None:
-                # In a thread, since reading all the certificates takes tens of milliseconds.
-                self._ssl_context = await anyio.to_thread.run_sync(httpx.create_ssl_context)
-            return self._ssl_context
 
     async def _return_slot(self, slot: Slot[Connection] | None) -> None:
         """Release *slot*, if any: with its connection if that can be reused, after closing it otherwise."""
@@ -328,34 +329,10 @@ class OriginPool(httpx.AsyncBaseTransport):
             self._slots.release_empty(slot)
 
 
-def is_patched() -> bool:
-    """Whether a method of httpcore's connections is patched, as respx does."""
-    connection = httpcore.AsyncHTTPConnection
-    return connection.handle_async_request.__module__ != connection.aclose.__module__
+def _request_of(prepared: Prepared, body: bytes, extensions: dict[str, Any]) -> Request:
+    form = prepared
+    return Request(form.method, form.target, form.headers, body, extensions, form.start, form.is_last)
 
 
 def _do_nothing() -> None:
     """Do nothing: the default of an extension that the request doesn't have."""
-
-
-def _origin(url: httpx.URL) -> httpcore.Origin:
-    """
-    Return the origin of *url*.
-
-    Raises:
-        httpx.UnsupportedProtocol: *url* is not `http://` or `https://` with a host.
-    """
-    if url.scheme not in DEFAULT_PORTS or not url.raw_host:
-        raise httpx.UnsupportedProtocol(Problem("not_an_origin", scheme=url.scheme))
-    return httpcore.Origin(url.raw_scheme, url.raw_host, url.port or DEFAULT_PORTS[url.scheme])
-
-
-def _own_kind() -> Callable[..., Connection] | None:
-    """Return the class of our own connections, or None on trio and without httptools."""
-    if running_loop() is None:
-        return None
-    try:
-        from gatepay_async.pool.asyncio_wire import Wire  # noqa: PLC0415 -- trio doesn't need it
-    except ImportError:
-        return None
-    return Wire

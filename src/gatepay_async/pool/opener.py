@@ -1,0 +1,91 @@
+"""Chooses the kind of a new connection, and makes the TLS context when the first one is opened."""
+
+import ssl
+from collections.abc import Callable
+from typing import Final
+
+import anyio
+import anyio.to_thread
+import httpcore
+import httpx
+
+from gatepay_async.pool.over_httpcore import HttpcoreConnection
+from gatepay_async.pool.owner import running_loop
+from gatepay_async.pool.port import Connection
+from gatepay_async.words.problem import Problem
+
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+
+class Opener:
+    """
+    Makes the connections of one pool. A connection opens itself when it is first used.
+
+    Args:
+        origin: Where to connect to.
+        ssl_context: The TLS context. None: httpx's default.
+        uds: The path of a Unix socket to connect to, whatever the host.
+
+    Attributes:
+        own_kind: The class of our own connections. None before the first connection, on trio and without httptools.
+    """
+
+    def __init__(self, origin: httpcore.Origin, ssl_context: ssl.SSLContext | None, uds: str | None) -> None:
+        self.own_kind: Callable[..., Connection] | None = None
+        self._origin = origin
+        self._ssl_context = ssl_context
+        self._uds = uds
+        self._making_ssl_context = anyio.Lock()
+
+    async def new_connection(self, *, wants_httpcores: bool) -> Connection:
+        """Return a new connection; with *wants_httpcores*, one of httpcore."""
+        context = await self._get_ssl_context()
+        self.own_kind = own_kind()  # every time: the next event loop may be trio's
+        if wants_httpcores or self.own_kind is None:
+            return HttpcoreConnection(self._origin, context, self._uds)
+        return self.own_kind(self._origin.host.decode("ascii"), self._origin.port, tls=context, uds=self._uds)
+
+    def forget_tasks(self) -> None:
+        """Forget tasks that are making the TLS context: after a fork, they exist in the parent process only."""
+        self._making_ssl_context = anyio.Lock()
+
+    async def _get_ssl_context(self) -> ssl.SSLContext | None:
+        """Return the TLS context, which is made at the first call; None for an `http://` origin."""
+        if self._origin.scheme == b"http":
+            return None
+        if self._ssl_context is not None:
+            return self._ssl_context
+        async with self._making_ssl_context:
+            if self._ssl_context is None:
+                # In a thread, since reading all the certificates takes tens of milliseconds.
+                self._ssl_context = await anyio.to_thread.run_sync(httpx.create_ssl_context)
+            return self._ssl_context
+
+
+def own_kind() -> Callable[..., Connection] | None:
+    """Return the class of our own connections, or None on trio and without httptools."""
+    if running_loop() is None:
+        return None
+    try:
+        from gatepay_async.pool.asyncio_wire import Wire  # noqa: PLC0415 -- trio doesn't need it
+    except ImportError:
+        return None
+    return Wire
+
+
+def is_patched() -> bool:
+    """Whether a method of httpcore's connections is patched, as respx does."""
+    connection = httpcore.AsyncHTTPConnection
+    return connection.handle_async_request.__module__ != connection.aclose.__module__
+
+
+def origin_of(url: httpx.URL) -> httpcore.Origin:
+    """
+    Return the origin of *url*.
+
+    Raises:
+        httpx.UnsupportedProtocol: *url* is not `http://` or `https://` with a host.
+    """
+    if url.scheme not in DEFAULT_PORTS or not url.raw_host:
+        raise httpx.UnsupportedProtocol(Problem("not_an_origin", scheme=url.scheme))
+    return httpcore.Origin(url.raw_scheme, url.raw_host, url.port or DEFAULT_PORTS[url.scheme])
