@@ -73,12 +73,6 @@ def own_kind() -> Callable[..., Connection] | None:
     return Wire
 
 
-def is_patched() -> bool:
-    """Whether a method of httpcore's connections is patched, as respx does."""
-    connection = httpcore.AsyncHTTPConnection
-    return connection.handle_async_request.__module__ != connection.aclose.__module__
-
-
 def origin_of(url: httpx.URL) -> httpcore.Origin:
     """
     Return the origin of *url*.

@@ -141,6 +141,8 @@ def card_keys(_: object, attribute: Any, keys: tuple[Any, ...]) -> None:
     if len(keys) > MAX_KEYS_PER_CALL:
         too_many = Problem("too_many_keys", count=len(keys), most=MAX_KEYS_PER_CALL)
         raise InvalidRequestError(field=attribute.name, problem=too_many)
+    if _are_plain(keys):
+        return
     first_seen: dict[object, int] = {}
     for number, key in enumerate(keys, 1):
         problem = key_problem(key)
@@ -148,6 +150,16 @@ def card_keys(_: object, attribute: Any, keys: tuple[Any, ...]) -> None:
             problem = Problem("repeats_line", line=first_seen[key.strip(_TRIMMED)])
         if problem is not None:
             raise InvalidRequestError(field=attribute.name, problem=Problem("line", line=number, problem=problem))
+
+
+def _are_plain(keys: tuple[Any, ...]) -> bool:
+    """A quick check: True means that all *keys* are valid and different. It is True for nearly all card keys."""
+    try:
+        together = "".join(keys)
+    except TypeError:  # not all are text
+        return False
+    # Printable text has no line break, no NUL and no lone surrogate, and its only blank is the space.
+    return together.isprintable() and " " not in together and all(keys) and len(set(keys)) == len(keys)
 
 
 def as_keys(keys: Iterable[Any]) -> tuple[Any, ...]:

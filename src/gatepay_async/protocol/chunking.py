@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Protocol
+from typing import Protocol, cast
 
 from gatepay_async.protocol import invisible
 from gatepay_async.protocol.bulk import Chunk, Fate, Ledger, failed
@@ -44,9 +44,14 @@ class MemoryDeduplicator:
     def find_repeated(self, keys: Sequence[str]) -> list[int]:
         """Implement ``Deduplicator.find_repeated``."""
         keys_so_far = self._keys
+        encoded = list(map(str.encode, keys))
+        different = set(encoded)
+        if len(different) == len(encoded) and keys_so_far.isdisjoint(different):
+            keys_so_far |= different
+            return []
         add = keys_so_far.add
         places: list[int] = []
-        for place, key in enumerate(map(str.encode, keys)):
+        for place, key in enumerate(encoded):
             if key in keys_so_far:
                 places.append(place)
             else:
@@ -154,15 +159,7 @@ class Chunker:
         return chunk
 
     def _clean(self, batch: list[object]) -> None:
-        # The fast path: most lines are text without odd characters. clean() handles all others.
-        keys = [
-            key
-            for line in batch
-            if type(line) is str
-            and (key := line.strip())
-            and key.isprintable()
-            and (key.isascii() or not invisible.may_be_odd(key))
-        ]
+        keys = _plain_keys(batch)
         before = self._ledger.read
         self._ledger.read += len(batch)
         if len(keys) == len(batch):
@@ -200,6 +197,23 @@ class Chunker:
             error = InvalidRequestError(field="keys", problem=problem)
             self._ledger.add(failed(Chunk(-1, tuple(lines), tuple(keys)), Fate.REFUSED, error=error))
         self._refused = ([], [])
+
+
+def _plain_keys(batch: list[object]) -> list[str]:
+    """Return the card keys of the lines that are text without odd characters, as most are; clean() handles others."""
+    if set(map(type, batch)) == {str}:
+        lines = cast("list[str]", batch)
+        together = "".join(lines)
+        if together.isascii() and together.isprintable() and " " not in together and all(lines):
+            return lines  # without blanks at their ends
+    return [
+        key
+        for line in batch
+        if type(line) is str
+        and (key := line.strip())
+        and key.isprintable()
+        and (key.isascii() or not invisible.may_be_odd(key))
+    ]
 
 
 def clean(line: object) -> tuple[str, Problem | None]:
