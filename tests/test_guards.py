@@ -51,7 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pool": {"pool", "words"},
     "cancelling": {"protocol"},
     "exchange": {"exchange", "pool", "protocol", "version", "words"},
-    "listing": {"protocol", "words"},
+    "listing": {"cancelling", "protocol", "words"},
     "dedup": {"protocol"},
     "lines": {"protocol", "words"},
     "permits": {"protocol"},

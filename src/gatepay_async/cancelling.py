@@ -7,8 +7,6 @@ task group would end silently, with its work undone.
 
 from __future__ import annotations
 
-import asyncio
-
 import anyio
 import sniffio
 
@@ -39,9 +37,21 @@ def stray_cancellation(where: str) -> GatePayError:
     )
 
 
+def is_task_cancelled() -> bool:
+    """
+    Whether this task was cancelled. On asyncio, a ``CancelledError`` doesn't prove that.
+
+    Awaiting another task or a future that was cancelled also raises it. If it were raised further, a task group would
+    end silently, as if its work were done.
+    """
+    return sniffio.current_async_library() != "asyncio" or _count_cancel_requests() > 0
+
+
 def _count_cancel_requests() -> int:
     """How many cancellations of this task asyncio has counted. On trio, only scopes cancel."""
     if sniffio.current_async_library() != "asyncio":
         return 0
+    import asyncio  # noqa: PLC0415 -- a program on trio doesn't need it
+
     task = asyncio.current_task()
     return 0 if task is None else task.cancelling()

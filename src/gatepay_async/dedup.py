@@ -7,7 +7,6 @@ its page cache limits the memory, also for ten million card keys.
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
@@ -99,6 +98,8 @@ class _PrivateTable:
 
     def __init__(self, table: str, *, cache: int) -> None:
         self._blank = blake2b(key=token_bytes(32), digest_size=_DIGEST_BYTES)
+        import sqlite3  # noqa: PLC0415 -- few uploads need it
+
         # Several threads use the connection; the lock of SpillingDeduplicator lets one in at a time.
         self._database = sqlite3.connect(_PRIVATE_FILE, isolation_level=None, check_same_thread=False)
         try:

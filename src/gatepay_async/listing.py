@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import suppress
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 import anyio
 from attrs import define, field
 
+from gatepay_async.cancelling import is_task_cancelled
 from gatepay_async.protocol import checks
 from gatepay_async.protocol.calls import KaShow
 from gatepay_async.protocol.codec import MisreadError
@@ -176,7 +176,7 @@ class _Pages:
         except Exception as error:  # noqa: BLE001 -- raised later if the walk requires the page
             self._failed[number] = error
         except anyio.get_cancelled_exc_class():
-            if _is_task_cancelled():
+            if is_task_cancelled():
                 raise
             self._failed[number] = TransportError(
                 endpoint=KaShow.path, sent=True, problem=Problem("cancelled_elsewhere")
@@ -191,16 +191,3 @@ def _check_reply(decide: Callable[[], T]) -> T:
         problem, path = error.problem, error.path
     # Raised outside of the except block, so that it isn't chained to an error whose frames hold card keys.
     raise ProtocolError(endpoint=KaShow.path, http_status=200, problem=problem, path=path)
-
-
-def _is_task_cancelled() -> bool:
-    """
-    Whether this task was cancelled. On asyncio, a ``CancelledError`` doesn't prove that.
-
-    Awaiting another task or a future that was cancelled also raises it. If it were raised further, the task group would
-    end silently, as if all pages had arrived.
-    """
-    if anyio.get_cancelled_exc_class() is not asyncio.CancelledError:
-        return True
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0

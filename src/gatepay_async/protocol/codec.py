@@ -15,17 +15,16 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
-from typing import Any, TypeVar, cast, get_origin
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_origin
 
 import attrs
 import msgspec
-from cattrs import Converter
-from cattrs.cols import homogenous_tuple_structure_factory
-from cattrs.errors import AttributeValidationNote, BaseValidationError, IterableValidationNote
-from cattrs.gen import make_dict_structure_fn, override
 
 from gatepay_async.protocol import models, money
 from gatepay_async.words.problem import Problem, message_of
+
+if TYPE_CHECKING:
+    from cattrs import Converter
 
 T = TypeVar("T")
 
@@ -191,6 +190,8 @@ def read(cls: type[T], value: object, *, path: str, **known: object) -> T:
         value = {**cast("dict[str, object]", value), **known}
     with suppress(Exception):  # after any error, the careful converter finds the field
         return _converter(careful=False).structure(value, cls)
+    from cattrs.errors import BaseValidationError  # noqa: PLC0415 -- as in _converter()
+
     try:
         return _converter(careful=True).structure(value, cls)
     except (BaseValidationError, ValueError) as error:
@@ -200,6 +201,12 @@ def read(cls: type[T], value: object, *, path: str, **known: object) -> T:
 
 def _explain(error: BaseException, path: str) -> MisreadError:
     """Find the field at fault: follow the first error of each level."""
+    from cattrs.errors import (  # noqa: PLC0415 -- as in _converter()
+        AttributeValidationNote,
+        BaseValidationError,
+        IterableValidationNote,
+    )
+
     while isinstance(error, BaseValidationError):
         names = WIRE_NAMES.get(error.cl, {})
         error = error.exceptions[0]
@@ -284,6 +291,8 @@ def _read_picture(value: object, _: object = None) -> models.QrCode | None:
 
 
 def _object_reader(cls: type[Any], converter: Converter) -> Callable[[Any, Any], Any]:
+    from cattrs.gen import make_dict_structure_fn, override  # noqa: PLC0415 -- as in _converter()
+
     defaults = _DEFAULTS.get(cls)
     names = {ours: override(rename=theirs) for ours, theirs in WIRE_NAMES.get(cls, {}).items()}
     structure: Callable[[Any, Any], Any] = cast("Any", make_dict_structure_fn)(cls, converter, **names)
@@ -314,6 +323,8 @@ def _with_documented_names(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _list_reader(type_: Any, converter: Converter) -> Callable[[Any, Any], Any]:
+    from cattrs.cols import homogenous_tuple_structure_factory  # noqa: PLC0415 -- as in _converter()
+
     structure = homogenous_tuple_structure_factory(type_, converter)
 
     def hook(value: Any, type_: Any) -> Any:
@@ -342,6 +353,8 @@ _HOOKS: tuple[tuple[Any, Callable[[Any, Any], Any]], ...] = (
 # The careful converter is slower, and finds the field at fault. It is used only after the fast one has failed.
 @cache
 def _converter(*, careful: bool) -> Converter:
+    from cattrs import Converter  # noqa: PLC0415 -- takes 10 ms, and payments and pages don't need it
+
     converter = Converter(detailed_validation=careful)
     for type_, hook in _HOOKS:
         converter.register_structure_hook(type_, hook)
