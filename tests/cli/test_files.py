@@ -4,9 +4,9 @@ import csv
 import io
 import re
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +15,7 @@ from merchant_files import KEYS, TABLES, TEXTS, workbook
 
 from gatepay_async.cli import checking, sources
 from gatepay_async.cli.files import columns, encodings, odd, writing
+from gatepay_async.cli.files.lines import read_lines
 from gatepay_async.cli.files.reading import Digits, FileProblemError, Reading
 from gatepay_async.cli.status import HaltError
 
@@ -391,3 +392,12 @@ def test_large_tables_are_read_twice(tmp_path: Path, monkeypatch: pytest.MonkeyP
         [checked] = checking.check_sources([tmp_path / name], Reading())
         assert (checked.content, checked.lines) == (None, 5000), name
         assert list(sources.Reader([checked])) == keys, name
+
+
+def test_a_file_that_is_closed_first() -> None:
+    """A file of wide characters may be closed before its lines are read to their end."""
+    file = io.BytesIO("A\nB\n".encode("utf-16"))
+    lines = read_lines(file, "utf-16")
+    assert next(lines) == "A"
+    file.close()
+    cast("Generator[str]", lines).close()

@@ -9,7 +9,7 @@ from raw_workbooks import raw_workbook, rows_of
 from tables import rows
 
 from gatepay_async.cli import checking, sources
-from gatepay_async.cli.files import parts, workbooks
+from gatepay_async.cli.files import cells, parts, workbooks
 from gatepay_async.cli.files.reading import Reading
 from gatepay_async.cli.status import HaltError
 
@@ -150,3 +150,13 @@ def test_texts_that_are_too_long_for_a_line(tmp_path: Path) -> None:
     for path in (book, table):
         with pytest.raises(HaltError, match="row 3 is longer than 65536 bytes"):
             checking.check_sources([path], Reading())
+
+
+def test_too_many_merged_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sheet can't have more merged cells than rows."""
+    monkeypatch.setattr(cells, "_MAX_ROWS", 2)
+    merged = cells.MergedCells()
+    merged.add("A1:B2")
+    merged.add("A3:B4")
+    with pytest.raises(ValueError, match="too many merged cells"):
+        merged.add("A5:B6")
