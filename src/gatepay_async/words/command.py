@@ -1013,6 +1013,10 @@ COMMAND: dict[str, Text] = {
         "holds a date, a truth value or something else that is not text",
         "是日期、逻辑值或其他非文本内容",
     ),
+    "sources.no_json_text": (
+        "has no card key, or one that is not text",
+        "没有卡密，或卡密不是文本",
+    ),
     "sources.no_value": (
         "holds a formula without a result, or with an error such as #N/A",
         "的公式没有结果，或结果是错误值（如 #N/A）",
