@@ -165,7 +165,8 @@ def logout() -> Status:
     """Delete a profile and its secret."""
     name = _chosen_name() or profiles.default_name()
     if not name:
-        raise HaltError(text("logout.nothing"), todo=text("logout.nothing.todo"))
+        todo = text("logout.nothing.todo") if profiles.list_names() else ""
+        raise HaltError(text("logout.nothing"), todo=todo)
     profile = profiles.get_profile(name)
     # The secret goes first: if that fails, the profile still refers to it.
     remains = profile.kept_in == "keyring" and keyrings.keyring_name() is None
