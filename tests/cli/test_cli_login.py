@@ -549,3 +549,15 @@ def test_advice_for_an_unknown_profile(gatepay: Any, login: Any) -> None:
     assert "gatepay profiles" not in gatepay("logout").err
     login("--in-file")
     assert "Fix: check the name with `gatepay profiles`, or" in gatepay("logout", "--profile", "defualt").err
+
+
+def test_interrupted_before_an_answer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C instead of the appkey is acknowledged."""
+
+    def interrupt() -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(login_command, "_read_line", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        login_command.ask_credentials()
+    assert capsys.readouterr().err == "Interrupted.\n"

@@ -163,6 +163,20 @@ def test_a_sign_of_life(shown: Callable[[int], Shown], monkeypatch: pytest.Monke
     output.clear_waiting()
 
 
+def test_after_ctrl_c(shown: Callable[[int], Shown]) -> None:
+    """What is said replaces the terminal's ^C, or begins a line if that is behind a question."""
+    terminal = shown(20)
+    with output.question("Name? "):
+        pass
+    output.warn_interrupted("Done.")
+    assert terminal.getvalue() == "Name? \r  \rDone.\n"
+    terminal = shown(20)
+    with pytest.raises(KeyboardInterrupt), output.question("Name? "):
+        raise KeyboardInterrupt
+    output.warn_interrupted("Done.")
+    assert terminal.getvalue() == "Name? \nDone.\n"
+
+
 @rows(
     ("line", "said"),
     [

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from gatepay_async.cli import keyrings, profiles
 from gatepay_async.cli.chosen import KEY_VARIABLES, chosen
 from gatepay_async.cli.language import text
-from gatepay_async.cli.output import escape, print_json, wants_json, warn
+from gatepay_async.cli.output import escape, print_json, question, wants_json, warn, warn_interrupted
 from gatepay_async.cli.profiles import Profile
 from gatepay_async.cli.screens import print_line, print_table, table
 from gatepay_async.cli.settings import Stored, is_same_url
@@ -37,17 +37,17 @@ def ask_credentials() -> Credentials:
     hidden = sys.stdin.isatty()
     if hidden:
         warn(text("login.ask"))
-        _prompt("appkey: ")
-    appkey = _read_line()
-    secret = invisible.strip(getpass("appsecret: ")) if hidden and appkey else _read_line()
+    try:
+        with question("appkey: " if hidden else ""):
+            appkey = _read_line()
+        with question(""):
+            secret = invisible.strip(getpass("appsecret: ")) if hidden and appkey else _read_line()
+    except KeyboardInterrupt:
+        warn_interrupted(text("running.interrupted"))
+        raise
     if not appkey or not secret:
         raise HaltError(text("login.nothing"), todo=text("login.nothing.todo"))
     return Credentials(appkey, secret)
-
-
-def _prompt(message: str) -> None:
-    sys.stderr.write(message)
-    sys.stderr.flush()
 
 
 def _read_line() -> str:
