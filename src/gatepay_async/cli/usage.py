@@ -133,8 +133,9 @@ def usage_problem(error: Any) -> str:
 
 def _meant_option(error: Any, wanted: str) -> str:
     """Return a question that suggests the most similar option; empty: there is none."""
-    params = error.ctx.command.params if error.ctx is not None else []
-    near = get_close_matches(wanted, [name for param in params for name in param.opts if name.startswith("--")], n=1)
+    params: list[Any] = error.ctx.command.params if error.ctx is not None else []
+    names: list[str] = [name for param in params for name in param.opts]
+    near = get_close_matches(wanted, names, n=1)
     return text("usage.meant", name=near[0]) if near else ""
 
 
