@@ -904,7 +904,7 @@ COMMAND: dict[str, Text] = {
     "sources.row": ("row {line} {problem}", "第 {line} 行{problem}"),
     "sources.reading": ("Reading", "正在读取"),
     "sources.guessed": (
-        "Note: {name} is not UTF-8; it is read as {encoding} (--encoding).",
+        "Note: {name} is not UTF-8; it is read as {encoding}. To change that, use --encoding.",
         "注意：{name} 不是 UTF-8，按 {encoding} 读取（可用 --encoding 指定）。",
     ),
     "sources.no_encoding": (
