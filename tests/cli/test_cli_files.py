@@ -70,7 +70,8 @@ def test_an_encoding_that_was_guessed(gatepay: Any, shop: Sandbox, tmp_path: Pat
     path = tmp_path / "keys.txt"
     path.write_bytes(TEXTS["notepad-ansi.txt"](KEYS))
     run = gatepay("keys", "upload", path, "-p", 8)
-    assert (run.status, run.err) == (0, f"Note: {path} is not UTF-8; it is read as gb18030 (--encoding).\n")
+    note = f"Note: {path} is not UTF-8; it is read as gb18030. To change that, use --encoding.\n"
+    assert (run.status, run.err) == (0, note)
     assert shop.keys(8)[-3:] == KEYS
     assert gatepay("keys", "upload", path, "-p", 8, "--encoding", "GBK").err == ""
     assert gatepay("keys", "upload", path, "-p", 8, "--encoding", "AUTO").status == 0

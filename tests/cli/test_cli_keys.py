@@ -8,6 +8,8 @@ import re
 import stat
 import sys
 import tracemalloc
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -21,7 +23,7 @@ from gatepay_async import AsyncGatePay, CardKeyListing, UploadReport
 from gatepay_async.cli import checking, language, output, screens, sources
 from gatepay_async.cli.commands import keys_dry_run, keys_upload
 from gatepay_async.cli.files.reading import Reading
-from gatepay_async.cli.status import HaltError
+from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 from gatepay_async.words import LANGUAGES, Lang
 
@@ -368,6 +370,27 @@ def test_failed_lines_and_a_full_disk(
     assert "newly stored" in run.out
     assert "No space left" in run.err
     assert shop.requests
+
+
+@pytest.mark.usefixtures("shop")
+@pytest.mark.parametrize("durable", [(), ("--durable",)])
+def test_no_word_of_failed_lines_that_could_not_be_written(
+    gatepay: Any, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durable: tuple[str, ...]
+) -> None:
+    """The report is shown, and doesn't name a file that isn't there."""
+
+    @contextmanager
+    def full(*_: object) -> Generator[Any]:
+        yield io.BytesIO()
+        raise HaltError("No space left", status=Status.NO_OUTPUT)
+
+    for module in ("keys_upload", "uploads"):
+        monkeypatch.setattr(f"gatepay_async.cli.commands.{module}.atomic_write", full)
+    failed = tmp_path / "failed.txt"
+    run = gatepay("keys", "upload", keys, "-p", 999, "--failed-lines", failed, *durable)
+    assert "refused" in run.out
+    assert "failed.txt" not in run.out
+    assert "No space left" in run.err
 
 
 def test_an_upload_that_breaks(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:

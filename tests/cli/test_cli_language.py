@@ -162,6 +162,7 @@ def test_version(gatepay: Any) -> None:
         (["keys", "upload", "k"], "Missing --product.", "缺少 --product。"),
         (["keys", "upload", "-p", "8"], "Missing FILE.", "缺少 FILE。"),
         (["keys", "count", "--nope"], "Unknown option: --nope.", "没有 --nope 这个选项。"),
+        (["keys", "count", "--prduct", "8"], "--prduct. Did you mean --product?", "是不是想用 --product？"),
         (["keys", "count", "--product"], "--product requires a value.", "--product 需要一个值。"),
         (["demo", "--json=1"], "--json does not take a value.", "--json 不带值。"),
         (["demo", "a", "b"], "Unexpected argument: a b", "多余的参数：a b"),

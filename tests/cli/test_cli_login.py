@@ -531,3 +531,33 @@ def test_the_home_folder(gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatc
     assert len((tmp_path / "keys.txt").read_text("utf-8").splitlines()) == len(shop.keys(8))
     assert gatepay("keys", "upload", "-p", 8, "~/keys.txt", "--failed-lines=~/failed.txt").status == 0
     assert (tmp_path / "failed.txt").exists()
+
+
+def test_advice_for_a_stored_key(gatepay: Any, login: Any, shop: Sandbox) -> None:
+    """What to do about a refused key or product fits a key from `login`, not only one from variables."""
+    for lang in ("en", "zh"):
+        assert "gatepay login" in login("--lang", lang, secret="wrong").err
+    login("--in-file")
+    for lang in ("en", "zh"):
+        run = gatepay("--lang", lang, "keys", "count", "--product", "99")
+        assert run.status == 3
+        assert "GATEPAY_APPKEY" not in run.err
+
+
+def test_advice_for_an_unknown_profile(gatepay: Any, login: Any) -> None:
+    """A name that no profile has is probably mistyped; without any profile, there is no list to look at."""
+    assert "gatepay profiles" not in gatepay("logout").err
+    login("--in-file")
+    assert "Fix: check the name with `gatepay profiles`, or" in gatepay("logout", "--profile", "defualt").err
+
+
+def test_interrupted_before_an_answer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C instead of the appkey is acknowledged."""
+
+    def interrupt() -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(login_command, "_read_line", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        login_command.ask_credentials()
+    assert capsys.readouterr().err == "Interrupted.\n"

@@ -7,6 +7,7 @@ import signal
 import socket
 import sqlite3
 import ssl
+import time
 from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -168,6 +169,20 @@ def test_doctor_finds_a_wrong_clock(gatepay: Any, shop: Sandbox, monkeypatch: py
     assert re.search(r"\[note\] Clock: \+3,(599|60\d) s from GatePay's", run.out)
     assert "NTP" in run.out
     assert shop.requests
+
+
+def test_doctor_and_a_clock_that_is_nearly_right(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Less than half a second behind is zero, and zero has no minus."""
+    real = doctor._check_clock
+    theirs = int(time.time())
+
+    def check(body: bytes, _: float) -> object:
+        answer = json.loads(body)
+        answer["time"] = theirs
+        return real(json.dumps(answer).encode(), theirs - 0.3)
+
+    monkeypatch.setattr(doctor, "_check_clock", check)
+    assert "Clock: +0 s from GatePay's" in gatepay("doctor").out
 
 
 @pytest.mark.parametrize(

@@ -233,3 +233,20 @@ def test_without_the_extra(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert "pip install 'gatepay-async[cli]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_follows_ctrl_c(shop: Sandbox, terminal: Open, tmp_path: Path) -> None:
+    """What is said after Ctrl-C begins a line, behind the terminal's ^C or a question that nobody has answered."""
+    odd = tmp_path / "odd.txt"
+    odd.write_text("AAAA,BBBB\nCCCC\n")
+    for arguments, shown, before in (
+        (("keys", "upload", odd, "-p", 8), "[y/N] ", "one card key? [y/N] ^C"),
+        (("login",), "appkey: ", "appkey: ^C"),
+        (("uploads", "work"), "nothing is lost.", "nothing is lost."),
+    ):
+        it = terminal(*arguments, columns=100)
+        it.read(lambda text, shown=shown: shown in text)
+        os.write(it.fd, b"\x03")
+        assert it.end() == 130
+        *_, last, end, nothing = screen_of(it.text, 100)
+        assert (last.rstrip()[-len(before) :], end.rstrip(), nothing) == (before, "Interrupted.", ""), it.text

@@ -80,6 +80,18 @@ def test_lines_that_fit(shown: Callable[[int], Shown]) -> None:
     assert fold("一 二\n  三四五", 6) == "一 二\n  三四\n  五"
 
 
+def test_brackets_and_amounts() -> None:
+    """In Chinese text, too, a line never ends with an opening bracket or a currency sign, or starts with a bracket."""
+    for message, width, lines in (
+        ("各列：1 (序号), 2 (备注)", 17, "各列：1 (序号), 2\n(备注)"),
+        ("各列：1 (价格)", 13, "各列：1 (价\n格)"),
+        ("机构（OpenSSL）", 12, "机构\n（OpenSSL）"),
+        ("已支付 ￥0.99，验签", 11, "已支付\n￥0.99，验\n签"),
+        ("称为“卡密”", 6, "称为\n“卡密”"),
+    ):
+        assert fold(message, width) == lines, message
+
+
 def test_facts(shown: Callable[[int], Shown]) -> None:
     """A value whose words don't fit beside its name stands whole below it."""
     terminal = shown(30)
@@ -149,6 +161,20 @@ def test_a_sign_of_life(shown: Callable[[int], Shown], monkeypatch: pytest.Monke
     monkeypatch.setattr(terminal, "write", fail)
     output.show_waiting()
     output.clear_waiting()
+
+
+def test_after_ctrl_c(shown: Callable[[int], Shown]) -> None:
+    """What is said replaces the terminal's ^C, or begins a line if that is behind a question."""
+    terminal = shown(20)
+    with output.question("Name? "):
+        pass
+    output.warn_interrupted("Done.")
+    assert terminal.getvalue() == "Name? \r  \rDone.\n"
+    terminal = shown(20)
+    with pytest.raises(KeyboardInterrupt), output.question("Name? "):
+        raise KeyboardInterrupt
+    output.warn_interrupted("Done.")
+    assert terminal.getvalue() == "Name? \nDone.\n"
 
 
 @rows(

@@ -18,7 +18,7 @@ from gatepay_async.cli.files.odd import Odd, Oddities, is_long_number, masked
 from gatepay_async.cli.files.reading import AUTO, Digits, FileProblemError, Reading, Refused
 from gatepay_async.cli.files.tables import Cell
 from gatepay_async.cli.language import text
-from gatepay_async.cli.output import escape, wants_json, warn
+from gatepay_async.cli.output import escape, question, wants_json, warn
 from gatepay_async.cli.screens import progress
 from gatepay_async.cli.sources import (
     Source,
@@ -92,9 +92,9 @@ def confirm(found: list[Source]) -> None:
         warn(text("odd.these", count=f"{count:,}"))
         for each in odd_lines(found):
             warn(f"  {each}")
-        sys.stderr.write(text("odd.ask"))
-        sys.stderr.flush()
-        if sys.stdin.readline().strip().casefold() in {"y", "yes", "是", "好"}:
+        with question(text("odd.ask")):
+            answer = sys.stdin.readline()
+        if answer.strip().casefold() in {"y", "yes", "是", "好"}:
             return
         raise HaltError(text("odd.no"), todo=text("odd.todo"))
     raise HaltError(f"{text('odd.these', count=f'{count:,}')} {'; '.join(odd_lines(found))}", todo=text("odd.todo"))

@@ -4,8 +4,8 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from io import TextIOWrapper
 from typing import Any, cast
@@ -20,6 +20,7 @@ _unknown: set[str] = set()  # names in --fields that don't exist, and for which 
 
 _STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))  # in the order of their file descriptors: 0, 1, 2
 _closed: set[str] = set()
+_questions: list[str] = []  # what question() has printed, until it is answered
 _waiting: list[str] = []  # what show_waiting() has printed, until it is removed
 
 
@@ -217,6 +218,26 @@ def clear_waiting() -> None:
         with suppress(OSError):
             sys.stderr.write(f"\r{' ' * (columns_of(sys.stderr) - 1)}\r")
             sys.stderr.flush()
+
+
+@contextmanager
+def question(message: str) -> Generator[None]:
+    """Print *message*, and expect the answer on the same line. An interrupted question stays open."""
+    _questions.append(message)
+    sys.stderr.write(message)
+    sys.stderr.flush()
+    yield
+    _questions.clear()
+
+
+def warn_interrupted(message: str) -> None:
+    """Like ``warn``, after Ctrl-C: a terminal shows it as ``^C``, at the start of a line or behind a question."""
+    clear_waiting()
+    with suppress(OSError):
+        if sys.stderr.isatty():
+            sys.stderr.write("\n" if _questions else "\r  \r")
+    _questions.clear()
+    warn(message)
 
 
 def discard_stdout() -> None:

@@ -12,7 +12,7 @@ import typer
 from attrs import define, field
 
 from gatepay_async.cli.language import text
-from gatepay_async.cli.output import warn
+from gatepay_async.cli.output import warn_interrupted
 from gatepay_async.cli.status import Status
 
 P = ParamSpec("P")
@@ -32,7 +32,7 @@ def start(work: Callable[P, Coroutine[Any, Any, Status]], *args: P.args, **kwarg
     """
     status, interrupted = _run_to_end(partial(work, *args, **kwargs))
     if interrupted:
-        warn(text("running.interrupted"))
+        warn_interrupted(text("running.interrupted"))
     raise typer.Exit(status)
 
 

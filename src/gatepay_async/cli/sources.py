@@ -245,7 +245,9 @@ _REMEDIES = {
     "sources.hidden_column": "sources.hidden_column.todo",
     "sources.merged": "sources.merged.todo",
     "sources.too_large": "sources.too_large.todo",
-    **dict.fromkeys(("sources.more_cells", "sources.no_csv", "sources.no_json"), "sources.table.todo"),
+    **dict.fromkeys(
+        ("sources.more_cells", "sources.no_csv", "sources.no_json", "sources.no_json_text"), "sources.table.todo"
+    ),
     "sources.lf": "sources.table.todo",
     "sources.no_value": "sources.no_value.todo",
 }

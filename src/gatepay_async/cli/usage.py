@@ -117,7 +117,7 @@ def usage_problem(error: Any) -> str:
     kind = type(error).__name__
     option = getattr(error, "option_name", "")
     if kind == "NoSuchOption":
-        return text("usage.no_option", option=escape(option))
+        return text("usage.no_option", option=escape(option)) + _meant_option(error, option)
     if kind == "MissingParameter":
         return text("usage.missing", name=_param_name(error.param))
     if kind == "BadOptionUsage":
@@ -129,6 +129,14 @@ def usage_problem(error: Any) -> str:
         return text("usage.missing_command")
     extra = re.search(r"unexpected extra arguments?(?:\(s\))? \((.*)\)", error.message, re.DOTALL)
     return text("usage.extra", extra=escape(extra[1])) if extra else str(error.message)
+
+
+def _meant_option(error: Any, wanted: str) -> str:
+    """Return a question that suggests the most similar option; empty: there is none."""
+    params: list[Any] = error.ctx.command.params if error.ctx is not None else []
+    names: list[str] = [name for param in params for name in param.opts]
+    near = get_close_matches(wanted, names, n=1)
+    return text("usage.meant", name=near[0]) if near else ""
 
 
 def usage_hint(error: Any) -> str:

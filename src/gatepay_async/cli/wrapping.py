@@ -5,8 +5,10 @@ import re
 from typing import IO
 from unicodedata import east_asian_width
 
-_CLOSING = "，。；：、）”」"  # never begins a line
+_CLOSING = "，。；：、）”」？！),"  # never begins a line after a Chinese letter
+_OPENING = "（“「￥("  # never ends a line before a Chinese letter or a number
 _USUAL_COLUMNS = 80
+_PIECE = re.compile(rf"\s+|[{_OPENING}]*(?:[⺀-￯]|[^\s⺀-￯{_OPENING}]+(?:\([^\s⺀-￯]*)*)[{_CLOSING}]*|[{_OPENING}]+")
 
 
 def columns_of(stream: IO[str]) -> int:
@@ -31,8 +33,8 @@ def longest_piece(message: str) -> int:
 
 
 def _pieces(message: str) -> list[str]:
-    """Split *message* into words, single Chinese letters with the punctuation after them, and blanks."""
-    return re.findall(rf"\s+|(?:[⺀-￯]|[^\s⺀-￯]+)[{_CLOSING}]*", message)
+    """Split *message* into words, single Chinese letters with the punctuation around them, and blanks."""
+    return _PIECE.findall(message)
 
 
 def wrap(message: str, width: int) -> list[str]:

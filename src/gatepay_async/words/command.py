@@ -580,37 +580,39 @@ COMMAND: dict[str, Text] = {
     ),
     # In place of the catalogue's remedies for programmers.
     "todo.ProductNotFoundError": (
-        "Check the product ID with `gatepay products`, and that GATEPAY_APPKEY is the appkey of the right shop.",
-        "请用 gatepay products 核对商品编号，并确认 GATEPAY_APPKEY 属于你要操作的店铺。",
+        "Check the product ID with `gatepay products`, and with `gatepay doctor` that the appkey is that of the right shop.",
+        "请用 gatepay products 核对商品编号，并用 gatepay doctor 确认 appkey 属于你要操作的店铺。",
     ),
     "todo.InvalidProductError": (
         "Check the product ID with `gatepay products`.",
         "请用 gatepay products 核对商品编号。",
     ),
     "todo.InvalidAppKeyError product/show": (
-        "Copy the appkey from GatePay's console to GATEPAY_APPKEY again.",
-        "请从 GatePay 后台重新复制 appkey 到 GATEPAY_APPKEY。",
+        "Copy the appkey from GatePay's console again: with `gatepay login`, or to GATEPAY_APPKEY.",
+        "请从 GatePay 后台重新复制 appkey：运行 gatepay login，或写入 GATEPAY_APPKEY。",
     ),
     "todo.SignatureRejectedError product/show": (
-        "Copy the secret for this appkey from GatePay's console again, to GATEPAY_APPSECRET or the file that "
-        "GATEPAY_APPSECRET_FILE names. Changing your GatePay login password changes the secret.",
-        "请从 GatePay 后台重新复制与该 appkey 对应的密钥，写入 GATEPAY_APPSECRET 或 GATEPAY_APPSECRET_FILE 指定的文件。"
+        "Copy the secret for this appkey from GatePay's console again: with `gatepay login`, or to GATEPAY_APPSECRET or "
+        "the file that GATEPAY_APPSECRET_FILE names. Changing your GatePay login password changes the secret.",
+        "请从 GatePay 后台重新复制与该 appkey 对应的密钥：运行 gatepay login，或写入 GATEPAY_APPSECRET 或 "
+        "GATEPAY_APPSECRET_FILE 指定的文件。"
         "修改 GatePay 登录密码会更换密钥。",
     ),
     "todo.InvalidAppKeyError": (
         "If you named a product, check with `gatepay products` that it belongs to this shop: GatePay may return this "
-        "code for a product of another shop. Otherwise copy the appkey from GatePay's console to GATEPAY_APPKEY again.",
+        "code for a product of another shop. Otherwise copy the appkey from GatePay's console again: "
+        "with `gatepay login`, or to GATEPAY_APPKEY.",
         "如果指定了商品，请先用 gatepay products 确认它属于该店铺：商品属于其他店铺时，GatePay 也可能返回此状态码。"
-        "否则请从 GatePay 后台重新复制 appkey 到 GATEPAY_APPKEY。",
+        "否则请从 GatePay 后台重新复制 appkey：运行 gatepay login，或写入 GATEPAY_APPKEY。",
     ),
     "todo.SignatureRejectedError": (
         "If other calls with this secret succeed, check the text you send (card keys, order number, custom): GatePay may "
         "change any of & < > \" ' and leading or trailing spaces before it checks the signature. Otherwise copy the "
-        "secret for this appkey from GatePay's console again, to GATEPAY_APPSECRET or the file that "
+        "secret for this appkey from GatePay's console again: with `gatepay login`, or to GATEPAY_APPSECRET or the file that "
         "GATEPAY_APPSECRET_FILE names. Changing your GatePay login password changes the secret.",
         "如果使用同一密钥的其他调用成功，请检查发送的内容（卡密、订单号、自定义参数）：GatePay 可能会先改动其中的 "
-        "& < > \" ' 和首尾空白，再校验签名。否则请从 GatePay 后台重新复制与该 appkey 对应的密钥，写入 GATEPAY_APPSECRET "
-        "或 GATEPAY_APPSECRET_FILE 指定的文件。修改 GatePay 登录密码会更换密钥。",
+        "& < > \" ' 和首尾空白，再校验签名。否则请从 GatePay 后台重新复制与该 appkey 对应的密钥：运行 gatepay login，"
+        "或写入 GATEPAY_APPSECRET 或 GATEPAY_APPSECRET_FILE 指定的文件。修改 GatePay 登录密码会更换密钥。",
     ),
     "todo.InvalidRequestError": ("Correct the value and run the command again.", "请修正后重新执行命令。"),
     "todo.SingleItemOnlyError": ("Use --num 1 or another --type.", "请使用 --num 1，或换用其他 --type。"),
@@ -705,8 +707,9 @@ COMMAND: dict[str, Text] = {
         "请运行 gatepay doctor 检查，然后重新执行命令。",
     ),
     "todo.ProtocolError": (
-        "Check GATEPAY_BASE_URL, and whether a proxy or a login page responds instead of GatePay. Run `gatepay doctor`.",
-        "请检查 GATEPAY_BASE_URL 是否正确，以及是否有代理或登录页代为响应。可运行 gatepay doctor。",
+        "Check the server's URL (GATEPAY_BASE_URL, or that of your profile), and whether a proxy or a login page responds "
+        "instead of GatePay. Run `gatepay doctor`.",
+        "请检查服务器地址（GATEPAY_BASE_URL，或所用配置中的地址）是否正确，以及是否有代理或登录页代为响应。可运行 gatepay doctor。",
     ),
     "todo.OutcomeUnknownError": (
         "Ask with `gatepay order` and this order number before you run the command again. If GatePay finds no order, "
@@ -835,7 +838,10 @@ COMMAND: dict[str, Text] = {
         "There is no profile {name} (profiles: {names}).",
         "没有名为 {name} 的配置（已有：{names}）。",
     ),
-    "profiles.unknown.todo": ("run `gatepay login --profile {name}`", "请运行 gatepay login --profile {name}"),
+    "profiles.unknown.todo": (
+        "check the name with `gatepay profiles`, or create the profile with `gatepay login --profile {name}`",
+        "请用 gatepay profiles 核对名称，或用 gatepay login --profile {name} 新建",
+    ),
     "profiles.damaged": ("{path} is damaged.", "{path} 已损坏。"),
     "profiles.damaged.todo": (
         "delete the file, then run `gatepay login --profile {name}`",
@@ -898,7 +904,7 @@ COMMAND: dict[str, Text] = {
     "sources.row": ("row {line} {problem}", "第 {line} 行{problem}"),
     "sources.reading": ("Reading", "正在读取"),
     "sources.guessed": (
-        "Note: {name} is not UTF-8; it is read as {encoding} (--encoding).",
+        "Note: {name} is not UTF-8; it is read as {encoding}. To change that, use --encoding.",
         "注意：{name} 不是 UTF-8，按 {encoding} 读取（可用 --encoding 指定）。",
     ),
     "sources.no_encoding": (
@@ -1012,6 +1018,10 @@ COMMAND: dict[str, Text] = {
     "sources.no_text": (
         "holds a date, a truth value or something else that is not text",
         "是日期、逻辑值或其他非文本内容",
+    ),
+    "sources.no_json_text": (
+        "has no card key, or one that is not text",
+        "没有卡密，或卡密不是文本",
     ),
     "sources.no_value": (
         "holds a formula without a result, or with an error such as #N/A",

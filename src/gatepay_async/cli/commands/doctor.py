@@ -205,7 +205,7 @@ def _check_clock(body: bytes, ours: float) -> Finding:
         return Finding("clock", Mark.WARN, text("doctor.no_time"))
     skew = ours - theirs.timestamp()
     if abs(skew) <= _MAX_SKEW_S:
-        return Finding("clock", Mark.OK, text("doctor.clock_ok", skew=f"{skew:+.0f}"))
+        return Finding("clock", Mark.OK, text("doctor.clock_ok", skew=f"{round(skew):+}"))
     now = datetime.fromtimestamp(ours, UTC)
     message = text(
         "doctor.clock_off", skew=f"{skew:+,.0f}", ours=f"{now:%Y-%m-%d %H:%M:%S}", theirs=f"{theirs:%Y-%m-%d %H:%M:%S}"

@@ -79,7 +79,7 @@ def _finish(job: _UploadCommand, report: UploadReport, ended: BaseException | No
     ledger.print_report(
         report,
         job.reader.place,
-        failed_lines=job.failed_lines,
+        failed_lines=job.failed_lines if write_error is None else None,
         as_is=job.reading.as_is,
         left_out=left_out,
         interrupted=interrupted,

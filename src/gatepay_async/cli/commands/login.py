@@ -9,7 +9,7 @@ from typing import NamedTuple
 from gatepay_async.cli import keyrings, profiles
 from gatepay_async.cli.chosen import KEY_VARIABLES, chosen
 from gatepay_async.cli.language import text
-from gatepay_async.cli.output import escape, print_json, wants_json, warn
+from gatepay_async.cli.output import escape, print_json, question, wants_json, warn, warn_interrupted
 from gatepay_async.cli.profiles import Profile
 from gatepay_async.cli.screens import print_line, print_table, table
 from gatepay_async.cli.settings import Stored, is_same_url
@@ -37,17 +37,17 @@ def ask_credentials() -> Credentials:
     hidden = sys.stdin.isatty()
     if hidden:
         warn(text("login.ask"))
-        _prompt("appkey: ")
-    appkey = _read_line()
-    secret = invisible.strip(getpass("appsecret: ")) if hidden and appkey else _read_line()
+    try:
+        with question("appkey: " if hidden else ""):
+            appkey = _read_line()
+        with question(""):
+            secret = invisible.strip(getpass("appsecret: ")) if hidden and appkey else _read_line()
+    except KeyboardInterrupt:
+        warn_interrupted(text("running.interrupted"))
+        raise
     if not appkey or not secret:
         raise HaltError(text("login.nothing"), todo=text("login.nothing.todo"))
     return Credentials(appkey, secret)
-
-
-def _prompt(message: str) -> None:
-    sys.stderr.write(message)
-    sys.stderr.flush()
 
 
 def _read_line() -> str:
@@ -165,7 +165,8 @@ def logout() -> Status:
     """Delete a profile and its secret."""
     name = _chosen_name() or profiles.default_name()
     if not name:
-        raise HaltError(text("logout.nothing"), todo=text("logout.nothing.todo"))
+        todo = text("logout.nothing.todo") if profiles.list_names() else ""
+        raise HaltError(text("logout.nothing"), todo=todo)
     profile = profiles.get_profile(name)
     # The secret goes first: if that fails, the profile still refers to it.
     remains = profile.kept_in == "keyring" and keyrings.keyring_name() is None

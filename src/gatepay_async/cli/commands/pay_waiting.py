@@ -10,7 +10,7 @@ import anyio
 
 from gatepay_async.cli import settings
 from gatepay_async.cli.language import text
-from gatepay_async.cli.output import escape, print_json, wants_json, warn
+from gatepay_async.cli.output import escape, print_json, wants_json, warn_interrupted
 from gatepay_async.cli.screens import local_time, print_line, span
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.protocol.models import Callback
@@ -109,7 +109,7 @@ async def wait_for_payment(
             with anyio.move_on_after(timeout):
                 await arrived.wait()
         except anyio.get_cancelled_exc_class():
-            warn(text("pay.still_open", order=escape(out_order_id), until=until))
+            warn_interrupted(text("pay.still_open", order=escape(out_order_id), until=until))
             raise
     if not paid:
         raise HaltError(

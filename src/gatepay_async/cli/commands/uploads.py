@@ -12,7 +12,7 @@ from gatepay_async.cli.language import text
 from gatepay_async.cli.output import escape, print_json, wants_json, warn
 from gatepay_async.cli.private_file import atomic_write
 from gatepay_async.cli.screens import facts, local_time, print_line, print_list, print_table, progress, table
-from gatepay_async.cli.status import Status
+from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.protocol.bulk import Fate
 
 if TYPE_CHECKING:
@@ -120,8 +120,12 @@ async def print_result(
 ) -> Status:
     """Wait for a job, print its report, and write the card keys to upload again to *failed_lines*."""
     report, info = await job.wait(), await job.info()
+    write_error = None
     if failed_lines is not None:
-        failed_lines = _save_failed_lines(failed_lines, report, reading or Reading())
+        try:
+            failed_lines = _save_failed_lines(failed_lines, report, reading or Reading())
+        except HaltError as error:
+            failed_lines, write_error = None, error
     more = {"job": queue.job_number(job), "state": str(info.state)}
     cancelled = info.state == "cancelled"
     ledger.print_report(
@@ -131,6 +135,8 @@ async def print_result(
         cancelled=cancelled,
         facts=more,
     )
+    if write_error is not None:
+        raise write_error
     return Status.PARTLY if cancelled else ledger.report_status(report)
 
 

@@ -89,7 +89,7 @@ def json_rows(lines: Iterable[str], reading: Reading) -> Keys:
             row = cast("dict[str, Any]", value)
             name = _json_column(row, reading.column) if name is None else name
             value = row.get(name)
-        yield value if isinstance(value, str | Refused) else Refused("sources.no_text", {})
+        yield value if isinstance(value, str | Refused) else Refused("sources.no_json_text", {})
 
 
 def keys_of(
