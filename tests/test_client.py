@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import math
 import ssl
 import threading
 from datetime import UTC, datetime
@@ -614,6 +615,20 @@ async def test_no_wait_past_the_deadline(sandbox: Sandbox, base_url: str, waits:
         with pytest.raises(ProtocolError):
             await gatepay.list_products()
     assert waits.seconds == []
+
+
+async def test_no_retry_past_the_deadline(sandbox: Sandbox, base_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the deadline passes during a wait, because the event loop was busy, nothing more is sent."""
+    sandbox.fault(Fault(FaultKind.RATE_LIMITED, retry_after=1))
+    async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url, deadline=10) as gatepay:
+
+        async def oversleep(_: float) -> None:
+            gatepay._caller._attempts.now = lambda: math.inf
+
+        monkeypatch.setattr(anyio, "sleep", oversleep)
+        with pytest.raises(DeadlineExceededError) as caught:
+            await gatepay.list_products()
+    assert (caught.value.sent, caught.value.attempts, len(sandbox.requests)) == (True, 2, 1)
 
 
 async def test_retry_budget(sandbox: Sandbox, base_url: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Self
 import anyio
 import httpx
 import pytest
-from odd_server import Connection, OddServer, Request, http
+from odd_server import Connection, OddServer, Request, event_loops, http
 from waiting import PATIENCE
 
 from gatepay_async import AsyncGatePay, DeadlineExceededError, OutcomeUnknownError, ProtocolError, TransportError
@@ -99,6 +99,16 @@ async def test_asked_at_once(*, tls: bool) -> None:
             assert reply is not None
             assert AT_A_TIME < len(reply.body) < 9 * AT_A_TIME
             assert asked.slots == (0, 0)  # what is left of the reply must not become the next one's
+
+
+@pytest.mark.parametrize("anyio_backend", [loop for loop in event_loops() if loop[0] == "asyncio"], ids=repr)
+async def test_two_deadlines_at_once() -> None:
+    """A timer that is due now can be replaced before it rings, also on uvloop, where it doesn't know its time."""
+    with OddServer(hello, tls=False) as server, anyio.fail_after(PATIENCE):
+        async with Asked(server) as asked:
+            await asked.rest()
+            asked.wire._wake_at(asyncio.get_running_loop().time())
+            assert await asked.ask(within=PATIENCE) is not None
 
 
 async def ignore(*_: object) -> None: ...

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import anyio
+import httpcore
 import httpx
 import pytest
 from attrs import define, field
@@ -237,3 +238,41 @@ async def test_a_report_that_fails() -> None:
             await task
         await until(lambda: queue.pool._slots.idle == 1)
         assert queue.bodies == [BUSY]
+
+
+async def test_patched_while_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If httpcore gets patched while a caller waits, the patch gets the request, not the network."""
+
+    async def mock(*_: object) -> httpcore.Response:
+        return httpcore.Response(200, content=b"mock")
+
+    async with Queue() as queue:
+        (task,) = await queue.line_up(b"1")
+        monkeypatch.setattr(httpcore.AsyncHTTPConnection, "handle_async_request", mock)
+        queue.release()
+        answer = await task
+        assert answer is not None
+        assert (answer.body, queue.bodies) == (b"mock", [BUSY])
+
+
+async def test_the_turn_comes_too_late() -> None:
+    """If the deadline has passed when a caller gets its turn, nothing is sent."""
+    async with Queue() as queue:
+        caller = Caller()
+        extensions = caller.extensions() | {"on_turn": lambda: setattr(caller, "ends", 0.0)}
+        task = asyncio.create_task(queue.pool.post_in_turn(queue.form, b"1", extensions, watch=caller, most=100))
+        await until(lambda: caller.told == ["wait"])
+        queue.release()
+        with pytest.raises(TooLateError):
+            await task
+        assert (caller.told, queue.bodies) == (["wait"], [BUSY])
+
+
+async def test_cancelled_when_the_turn_comes() -> None:
+    """A caller whose cancel scope ends when its turn comes sends nothing: its connection is free for the next one."""
+    async with Queue() as queue:
+        told: list[str] = []
+        with anyio.CancelScope() as scope:
+            extensions = {"on_wait": queue.release, "on_turn": scope.cancel, "on_send": lambda: told.append("send")}
+            await queue.pool.post(queue.form, b"1", extensions)
+        assert (told, queue.bodies, queue.pool._slots.idle) == ([], [BUSY], 1)

@@ -147,7 +147,10 @@ class Attempts:
             InvalidRequestError: A test must not call that host.
         """
         exchange = cast("Exchange", self._exchange)  # open() has set it
-        attempt = _Attempt(min(ends, self.now() + self._timeout), ends, self._timeout, self.now)
+        now = self.now()
+        if now >= ends:  # the wait before this attempt took longer than it should have
+            raise DeadlineExceededError(endpoint=call.path, sent=False, problem=Problem("deadline_passed"))
+        attempt = _Attempt(min(ends, now + self._timeout), ends, self._timeout, self.now)
         failure: Exception | None = None
         url, body = self._base_url + call.path, form
         try:

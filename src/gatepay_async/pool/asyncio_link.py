@@ -44,7 +44,8 @@ class Link(asyncio.Protocol):
 
     __slots__ = (
         "_agreed", "_context", "_failure", "_forks", "_host", "_is_asked", "_is_full", "_is_late", "_is_over",
-        "_is_readable", "_is_usable", "_loop", "_port", "_timer", "_tls", "_transport", "_uds", "_until", "_waiter",
+        "_is_readable", "_is_usable", "_loop", "_port", "_rings_at", "_timer", "_tls",
+        "_transport", "_uds", "_until", "_waiter",
     )  # fmt: skip
 
     def __init__(self, host: str, port: int, *, tls: ssl.SSLContext | None, uds: str | None) -> None:
@@ -59,6 +60,7 @@ class Link(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._until = math.inf  # the deadline of the exchange
         self._timer: asyncio.TimerHandle | None = None
+        self._rings_at = math.inf  # when the timer rings, if there is one
         self._is_late = False
         self._is_asked = False  # an exchange is running
         self._is_usable = False
@@ -266,10 +268,11 @@ class Link(asyncio.Protocol):
         """
         self._until, self._is_late = until, False
         timer = self._timer
-        if timer is not None and timer.when() > until:
+        if timer is not None and self._rings_at > until:
             timer.cancel()
             timer = None
         if timer is None and until < math.inf:
+            self._rings_at = until  # not timer.when(), which uvloop's handle doesn't have if *until* is now
             self._timer = self._loop.call_at(until, self._ring)
 
     def _ring(self) -> None:

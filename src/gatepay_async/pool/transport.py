@@ -17,6 +17,7 @@ from contextlib import AsyncExitStack
 from typing import Any, Final, cast
 
 import anyio
+import anyio.lowlevel
 import httpcore
 import httpx
 
@@ -181,8 +182,9 @@ class OriginPool(httpx.AsyncBaseTransport):
         slot = await turns.wait_on(loop, self._slots, watch.ends, self._return_slot)
         try:
             extensions["on_turn"]()
+            is_late = watch.ends <= loop.time()
             answer = None
-            if slot.connection is not None and not prepared.is_last:
+            if slot.connection is not None and not (prepared.is_last or is_late or is_patched()):
                 outgoing = b"%b%d\r\n\r\n%b" % (prepared.start, len(body), body)
                 answer = await slot.connection.ask(outgoing, on_send=extensions["on_send"], until=watch.ends, most=most)
         except BaseException:
@@ -209,6 +211,7 @@ class OriginPool(httpx.AsyncBaseTransport):
     async def _start_on(self, slot: Slot[Connection], request: Request) -> Exchange:
         """Do the same with a slot that the caller has. It is released when the exchange ends or fails."""
         try:
+            await anyio.lowlevel.checkpoint_if_cancelled()  # a request may leave before anything else is awaited
             connection, head = await self._send_request(slot, request)
         except BaseException:
             await self._return_slot(slot)
