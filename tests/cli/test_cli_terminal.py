@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -235,6 +236,10 @@ def test_without_the_extra(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def _shows(expected: str, text: str) -> bool:
+    return expected in text
+
+
 def test_what_follows_ctrl_c(shop: Sandbox, terminal: Open, tmp_path: Path) -> None:
     """What is said after Ctrl-C begins a line, behind the terminal's ^C or a question that nobody has answered."""
     odd = tmp_path / "odd.txt"
@@ -245,7 +250,7 @@ def test_what_follows_ctrl_c(shop: Sandbox, terminal: Open, tmp_path: Path) -> N
         (("uploads", "work"), "nothing is lost.", "nothing is lost."),
     ):
         it = terminal(*arguments, columns=100)
-        it.read(lambda text, shown=shown: shown in text)
+        it.read(partial(_shows, shown))
         os.write(it.fd, b"\x03")
         assert it.end() == 130
         *_, last, end, nothing = screen_of(it.text, 100)
