@@ -47,9 +47,29 @@ def serve(work: Callable[P, Coroutine[Any, Any, Status]], *args: P.args, **kwarg
     raise typer.Exit(Status.DONE if status == Status.INTERRUPTED else status)
 
 
-def _run_to_end(work: Callable[[], Coroutine[Any, Any, Status]]) -> tuple[int, bool]:
-    """Return the status, and whether a signal has interrupted the command."""
-    with _handling_signals() as signals:
+def start_worker(work: Callable[P, Coroutine[Any, Any, Status]], *args: P.args, **kwargs: P.kwargs) -> NoReturn:
+    """
+    Like start(), but a second Ctrl-C changes nothing: a worker finishes its calls in flight first.
+
+    Raises:
+        typer.Exit: Always, as in start().
+    """
+    status, interrupted = _run_to_end(partial(work, *args, **kwargs), (signal.SIGINT, *_END_SIGNALS))
+    if interrupted:
+        warn(text("running.interrupted"))
+    raise typer.Exit(status)
+
+
+def _run_to_end(
+    work: Callable[[], Coroutine[Any, Any, Status]], numbers: tuple[int, ...] | None = None
+) -> tuple[int, bool]:
+    """
+    Return the status, and whether a signal has interrupted the command.
+
+    Of the signals *numbers*, only the first one counts. Without SIGINT among them, asyncio handles it: a second one
+    ends the command at once, even if something blocks the event loop.
+    """
+    with _handling_signals(_END_SIGNALS if numbers is None else numbers) as signals:
         try:
             return int(anyio.run(_run_cancellable, signals, work)), False
         except (KeyboardInterrupt, asyncio.CancelledError):
@@ -67,7 +87,8 @@ class _Signals:
     def handle(self, number: int, _: object) -> None:
         """Handle a signal. Python calls this on the main thread, between any two instructions."""
         self.received.append(number)
-        self.cancel()
+        if len(self.received) == 1:  # another cancellation would interrupt the cleanup
+            self.cancel()
 
 
 async def _run_cancellable(signals: _Signals, work: Callable[[], Coroutine[Any, Any, Status]]) -> Status:
@@ -77,19 +98,21 @@ async def _run_cancellable(signals: _Signals, work: Callable[[], Coroutine[Any, 
         for each in signals.handled:
             # Needed to wake the loop if it is about to sleep, or if another thread receives the signal.
             loop.add_signal_handler(each, signals.handle, each, None)
+    if signals.received:  # before there was a task to cancel
+        task.cancel()
     return await work()
 
 
 @contextmanager
-def _handling_signals() -> Generator[_Signals]:
+def _handling_signals(numbers: tuple[int, ...]) -> Generator[_Signals]:
     """
-    Handle other signals like Ctrl-C, which asyncio handles.
+    Handle the signals *numbers* like Ctrl-C, which asyncio handles unless it is among them.
 
     Signals that are ignored when the command starts (``nohup``, a background job) stay ignored. Each is checked by
     itself: a command that ignores Ctrl-C still ends with SIGTERM.
     """
     signals = _Signals()
-    before = {each: signal.getsignal(each) for each in _END_SIGNALS}
+    before = {each: signal.getsignal(each) for each in numbers}
     handled = {each: handler for each, handler in before.items() if handler is not signal.SIG_IGN}
     signals.handled = list(handled)
     for each in handled:
