@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,8 @@ async def test_what_is_answered(warned: list[str]) -> None:
         b"GET /healthz?a=b HTTP/1.0\n\n": b"200 OK",
         b"GET /readyz HTTP/1.1\r\n\r\n": b"503 Service Unavailable",
         b"GET / HTTP/1.1\r\n\r\n": b"404 Not Found",
-        b"POST /healthz HTTP/1.1\r\n\r\n": b"400 Bad Request",
+        b"POST /healthz HTTP/1.1\r\n\r\n": b"405 Method Not Allowed",
+        b"PRI * HTTP/2.0\r\n\r\n": b"400 Bad Request",
         b"\x16\x03\x01\x02\n\n": b"400 Bad Request",
         b"GET /\xff HTTP/1.1\r\n\r\n": b"400 Bad Request",
         b"x" * 20_000: b"400 Bad Request",
@@ -88,7 +89,7 @@ async def test_what_is_answered(warned: list[str]) -> None:
 
 @pytest.mark.anyio
 async def test_clients_that_hang(warned: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clients that say nothing, or leave, are sent away after a moment; more than a few at once, at once."""
+    """Clients that say nothing, or leave, are sent away after a moment; if there are many, the oldest at once."""
     monkeypatch.setattr(health, "_TIMEOUT_S", 0.2)
     async with served(warned) as port:
         streams = [await anyio.connect_tcp("127.0.0.1", port) for _ in range(2 * health._MAX_CLIENTS)]
@@ -98,6 +99,34 @@ async def test_clients_that_hang(warned: list[str], monkeypatch: pytest.MonkeyPa
                 await stream.receive()
             await stream.aclose()
         assert (await ask(port, b"GET /healthz HTTP/1.1\r\n\r\n")).endswith(b"ok\n")
+
+
+@pytest.mark.anyio
+async def test_idle_connections_keep_no_probe_out(warned: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many clients are connected and say nothing, a request gets its answer."""
+    monkeypatch.setattr(health, "_TIMEOUT_S", 60)
+    async with served(warned) as port, AsyncExitStack() as stack:
+        for _ in range(health._MAX_CLIENTS):
+            await stack.enter_async_context(await anyio.connect_tcp("127.0.0.1", port))
+        assert (await ask(port, b"GET /healthz HTTP/1.1\r\n\r\n")).endswith(b"ok\n")
+
+
+@pytest.mark.anyio
+async def test_which_methods_are_allowed(warned: list[str]) -> None:
+    """The refusal of another method names them."""
+    async with served(warned) as port:
+        assert b"\r\nAllow: GET, HEAD\r\n" in await ask(port, b"POST /healthz HTTP/1.1\r\n\r\n")
+
+
+@pytest.mark.anyio
+async def test_a_page_that_fails(warned: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its request fails; the server answers others."""
+    monkeypatch.setitem(PAGES, "/metrics", lambda: Page(str(1 // 0)))
+    async with served(warned) as port:
+        answer = await ask(port, b"GET /metrics HTTP/1.1\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+        with anyio.fail_after(10):
+            assert (await ask(port, b"GET /healthz HTTP/1.1\r\n\r\n")).endswith(b"ok\n")
 
 
 @pytest.mark.anyio
