@@ -6,6 +6,7 @@ import importlib
 import io
 import os
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -15,6 +16,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 import typer
+from waiting import PATIENCE
 
 from gatepay_async.cli import app, entry, output, runner, screens, usage, wildcards
 from gatepay_async.cli.status import Status
@@ -92,6 +94,31 @@ def test_a_signal_that_comes_twice(start: Any, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(typer.Exit) as end:
         start(work)
     assert (end.value.exit_code, tidied) == (128 + signal.SIGUSR1, [True])
+
+
+NEVER_STOPS = """
+import signal, threading
+import anyio
+from gatepay_async.cli import runner
+
+runner._WORKER_STOP_S = 0.1
+
+async def work():
+    try:
+        signal.raise_signal(signal.SIGTERM)
+        await anyio.sleep_forever()
+    finally:
+        await anyio.to_thread.run_sync(threading.Event().wait)
+
+runner.start_worker(work)
+"""
+
+
+def test_a_worker_that_never_stops() -> None:
+    """The process ends nevertheless, with the signal's status, and says why."""
+    ended = subprocess.run([sys.executable, "-c", NEVER_STOPS], capture_output=True, timeout=PATIENCE, check=False)
+    assert ended.returncode == 128 + signal.SIGTERM
+    assert b"the database doesn't answer" in ended.stderr
 
 
 def test_a_signal_before_the_work_begins(monkeypatch: pytest.MonkeyPatch) -> None:

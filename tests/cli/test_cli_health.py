@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import httpx
@@ -257,6 +257,7 @@ def test_what_is_counted() -> None:
     with metrics.upload():
         pass
     assert "gatepay_worker_connections" not in metrics.text(ready=False)
+    assert 'gatepay_worker_calls_total{outcome="failed"} 0' in metrics.text(ready=False).splitlines()
     client = metrics.client(ClientFacts("http://127.0.0.1/", None, lambda: Connections(1, 2, 3)))
     with pytest.raises(KeyError), client.call(KaCreate(8, ["A"])):
         raise KeyError
@@ -274,3 +275,23 @@ def test_what_is_counted() -> None:
         assert line in text.splitlines()
     assert "gatepay_queue_oldest_waiting_seconds 0" not in text
     assert Worker.ready.__doc__
+
+
+@pytest.mark.anyio
+async def test_a_database_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The numbers of the queue aren't shown any more, although no error is raised."""
+    monkeypatch.setattr(uploads_work, "_COUNT_INTERVAL_S", POLL_S)
+    metrics = WorkerMetrics()
+    answers = [QueueInfo(waiting=7, delayed=0, running=0, oldest_waiting=None)]
+
+    class Silent:
+        async def queue(self) -> QueueInfo:
+            if not answers:
+                await anyio.sleep_forever()
+            return answers.pop()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(uploads_work._count_queue, cast("Submitter", Silent()), metrics)
+        await until(lambda: not answers and metrics.queue is None)
+        group.cancel_scope.cancel()
+    assert "gatepay_queue" not in metrics.text(ready=False)

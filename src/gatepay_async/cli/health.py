@@ -2,8 +2,8 @@
 A small HTTP server for health checks and metrics. It runs while the command does its work.
 
 Each connection gets one short response and is closed. A client that hangs or sends garbage is disconnected after a few
-seconds. Only a few clients are served at once: a further one takes the place of the one that has waited longest, so that
-idle connections don't make a probe fail. Nothing else waits for clients.
+seconds. Only a few clients are served at once: a further one takes the place of the one that has waited longest, so
+that idle connections don't make a probe fail. Nothing else waits for clients.
 """
 
 from __future__ import annotations
