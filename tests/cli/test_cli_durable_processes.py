@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import subprocess
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -76,6 +77,36 @@ def test_a_service_that_is_stopped(shop: Sandbox, tmp_path: Path) -> None:
     assert run("uploads", "work", "--drain").returncode == 0
     stored = shop.keys(8)[EXAMPLES:]
     assert sorted(stored) == keys.read_text().splitlines()
+    assert calls(shop) == 24  # nothing was sent twice
+
+
+def test_a_service_that_is_told_to_stop_again(shop: Sandbox, tmp_path: Path) -> None:
+    """Further signals while a worker stops, of any kind, don't interrupt its calls in flight."""
+    keys = tmp_path / "keys.txt"
+    keys.write_text("".join(f"KEY-{number:06d}\n" for number in range(12_000)))
+    shop.fault(Fault(FaultKind.SLOW, endpoint="ka/create", times=None, seconds=1.5))
+    assert run("keys", "upload", keys, "-p", 8, "--no-wait").returncode == 0
+    worker = subprocess.Popen([*COMMAND, "uploads", "work", "--health", "0"], stderr=subprocess.PIPE)
+    assert worker.stderr is not None
+    port = int(re.findall(rb":([0-9]+)/metrics", worker.stderr.readline())[0])
+
+    def is_ready() -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=PATIENCE):
+                return True
+        except urllib.error.HTTPError:
+            return False
+
+    wait_until(lambda: calls(shop) >= 3)
+    worker.send_signal(signal.SIGINT)
+    wait_until(lambda: not is_ready())  # it is stopping
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        worker.send_signal(number)
+    _, said = worker.communicate(timeout=PATIENCE)
+    assert worker.returncode == 130
+    assert said.endswith(b"Interrupted.\n")
+    shop.clear_faults()
+    assert run("uploads", "work", "--drain").returncode == 0
     assert calls(shop) == 24  # nothing was sent twice
 
 

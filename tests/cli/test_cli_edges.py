@@ -1,10 +1,12 @@
 """The edges of the process: where the command begins, and all the ways in which it ends."""
 
+import asyncio
 import errno
 import importlib
 import io
 import os
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -14,6 +16,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 import typer
+from waiting import PATIENCE
 
 from gatepay_async.cli import app, entry, output, runner, screens, usage, wildcards
 from gatepay_async.cli.status import Status
@@ -69,6 +72,73 @@ def test_signals(number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys
     assert (end.value.exit_code, tidied) == (128 + number, [True])
     assert "Interrupted." in capsys.readouterr().err
     assert [signal.getsignal(each) for each in runner._END_SIGNALS] == before
+
+
+@pytest.mark.parametrize("start", [runner.start, runner.start_worker])
+def test_a_signal_that_comes_twice(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the first one cancels the work: the second doesn't interrupt what tidies up, nor Ctrl-C that of a worker."""
+    tidied: list[bool] = []
+    monkeypatch.setattr(runner, "_END_SIGNALS", (signal.SIGUSR1,))
+
+    async def work() -> Status:
+        try:
+            signal.raise_signal(signal.SIGUSR1)
+            await anyio.sleep_forever()
+        finally:
+            signal.raise_signal(signal.SIGINT if start == runner.start_worker else signal.SIGUSR1)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            tidied.append(True)
+        return Status.DONE
+
+    with pytest.raises(typer.Exit) as end:
+        start(work)
+    assert (end.value.exit_code, tidied) == (128 + signal.SIGUSR1, [True])
+
+
+NEVER_STOPS = """
+import signal, threading
+import anyio
+from gatepay_async.cli import runner
+
+runner._WORKER_STOP_S = 0.1
+
+async def work():
+    try:
+        signal.raise_signal(signal.SIGTERM)
+        await anyio.sleep_forever()
+    finally:
+        await anyio.to_thread.run_sync(threading.Event().wait)
+
+runner.start_worker(work)
+"""
+
+
+def test_a_worker_that_never_stops() -> None:
+    """The process ends nevertheless, with the signal's status, and says why."""
+    ended = subprocess.run([sys.executable, "-c", NEVER_STOPS], capture_output=True, timeout=PATIENCE, check=False)
+    assert ended.returncode == 128 + signal.SIGTERM
+    assert b"the database doesn't answer" in ended.stderr
+
+
+def test_a_signal_before_the_work_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It isn't lost: the work is cancelled as soon as it begins."""
+    monkeypatch.setattr(runner, "_END_SIGNALS", (signal.SIGUSR1,))
+    run = anyio.run
+
+    def signalled(*arguments: Any) -> Any:
+        signal.raise_signal(signal.SIGUSR1)
+        return run(*arguments)
+
+    async def work() -> Status:
+        with anyio.fail_after(10):
+            await anyio.sleep_forever()
+        return Status.DONE
+
+    monkeypatch.setattr(anyio, "run", signalled)
+    with pytest.raises(typer.Exit) as end:
+        runner.start(work)
+    assert end.value.exit_code == 128 + signal.SIGUSR1
 
 
 def test_signals_that_end_a_program() -> None:

@@ -2,10 +2,10 @@
 
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import httpx
@@ -73,7 +73,8 @@ async def test_what_is_answered(warned: list[str]) -> None:
         b"GET /healthz?a=b HTTP/1.0\n\n": b"200 OK",
         b"GET /readyz HTTP/1.1\r\n\r\n": b"503 Service Unavailable",
         b"GET / HTTP/1.1\r\n\r\n": b"404 Not Found",
-        b"POST /healthz HTTP/1.1\r\n\r\n": b"400 Bad Request",
+        b"POST /healthz HTTP/1.1\r\n\r\n": b"405 Method Not Allowed",
+        b"PRI * HTTP/2.0\r\n\r\n": b"400 Bad Request",
         b"\x16\x03\x01\x02\n\n": b"400 Bad Request",
         b"GET /\xff HTTP/1.1\r\n\r\n": b"400 Bad Request",
         b"x" * 20_000: b"400 Bad Request",
@@ -88,7 +89,7 @@ async def test_what_is_answered(warned: list[str]) -> None:
 
 @pytest.mark.anyio
 async def test_clients_that_hang(warned: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clients that say nothing, or leave, are sent away after a moment; more than a few at once, at once."""
+    """Clients that say nothing, or leave, are sent away after a moment; if there are many, the oldest at once."""
     monkeypatch.setattr(health, "_TIMEOUT_S", 0.2)
     async with served(warned) as port:
         streams = [await anyio.connect_tcp("127.0.0.1", port) for _ in range(2 * health._MAX_CLIENTS)]
@@ -98,6 +99,34 @@ async def test_clients_that_hang(warned: list[str], monkeypatch: pytest.MonkeyPa
                 await stream.receive()
             await stream.aclose()
         assert (await ask(port, b"GET /healthz HTTP/1.1\r\n\r\n")).endswith(b"ok\n")
+
+
+@pytest.mark.anyio
+async def test_idle_connections_keep_no_probe_out(warned: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many clients are connected and say nothing, a request gets its answer."""
+    monkeypatch.setattr(health, "_TIMEOUT_S", 60)
+    async with served(warned) as port, AsyncExitStack() as stack:
+        for _ in range(health._MAX_CLIENTS):
+            await stack.enter_async_context(await anyio.connect_tcp("127.0.0.1", port))
+        assert (await ask(port, b"GET /healthz HTTP/1.1\r\n\r\n")).endswith(b"ok\n")
+
+
+@pytest.mark.anyio
+async def test_which_methods_are_allowed(warned: list[str]) -> None:
+    """The refusal of another method names them."""
+    async with served(warned) as port:
+        assert b"\r\nAllow: GET, HEAD\r\n" in await ask(port, b"POST /healthz HTTP/1.1\r\n\r\n")
+
+
+@pytest.mark.anyio
+async def test_a_page_that_fails(warned: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its request fails; the server answers others."""
+    monkeypatch.setitem(PAGES, "/metrics", lambda: Page(str(1 // 0)))
+    async with served(warned) as port:
+        answer = await ask(port, b"GET /metrics HTTP/1.1\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+        with anyio.fail_after(10):
+            assert (await ask(port, b"GET /healthz HTTP/1.1\r\n\r\n")).endswith(b"ok\n")
 
 
 @pytest.mark.anyio
@@ -228,6 +257,7 @@ def test_what_is_counted() -> None:
     with metrics.upload():
         pass
     assert "gatepay_worker_connections" not in metrics.text(ready=False)
+    assert 'gatepay_worker_calls_total{outcome="failed"} 0' in metrics.text(ready=False).splitlines()
     client = metrics.client(ClientFacts("http://127.0.0.1/", None, lambda: Connections(1, 2, 3)))
     with pytest.raises(KeyError), client.call(KaCreate(8, ["A"])):
         raise KeyError
@@ -245,3 +275,23 @@ def test_what_is_counted() -> None:
         assert line in text.splitlines()
     assert "gatepay_queue_oldest_waiting_seconds 0" not in text
     assert Worker.ready.__doc__
+
+
+@pytest.mark.anyio
+async def test_a_database_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The numbers of the queue aren't shown any more, although no error is raised."""
+    monkeypatch.setattr(uploads_work, "_COUNT_INTERVAL_S", POLL_S)
+    metrics = WorkerMetrics()
+    answers = [QueueInfo(waiting=7, delayed=0, running=0, oldest_waiting=None)]
+
+    class Silent:
+        async def queue(self) -> QueueInfo:
+            if not answers:
+                await anyio.sleep_forever()
+            return answers.pop()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(uploads_work._count_queue, cast("Submitter", Silent()), metrics)
+        await until(lambda: not answers and metrics.queue is None)
+        group.cancel_scope.cancel()
+    assert "gatepay_queue" not in metrics.text(ready=False)

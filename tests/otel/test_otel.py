@@ -357,6 +357,15 @@ def test_what_can_be_instrumented() -> None:
         instrument("AsyncGatePay")  # type: ignore[type-var]  # what is tested
 
 
+@pytest.mark.parametrize("name", ["tracer_provider", "meter_provider"])
+def test_a_provider_of_another_kind(name: str) -> None:
+    """Such as the provider of the other: the error says which argument is wrong."""
+    other: Any = {"tracer_provider": metrics.NoOpMeterProvider(), "meter_provider": trace.NoOpTracerProvider()}[name]
+    with pytest.raises(InvalidRequestError) as caught:
+        instrument(client(replying()), **{name: other})
+    assert caught.value.field == name
+
+
 async def test_an_unknown_outcome(exported: "Exported") -> None:
     """An order of which nobody knows whether it exists is an outcome of its own."""
 

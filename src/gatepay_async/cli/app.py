@@ -517,7 +517,7 @@ def uploads_work(
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import uploads_work
 
-    runner.start(uploads_work.work, concurrency, global_concurrency, rate, drain=drain, health=health)
+    runner.start_worker(uploads_work.work, concurrency, global_concurrency, rate, drain=drain, health=health)
 
 
 @app.command(cls=usage.WaitingCommand, help="pay")

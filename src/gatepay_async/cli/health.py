@@ -2,7 +2,8 @@
 A small HTTP server for health checks and metrics. It runs while the command does its work.
 
 Each connection gets one short response and is closed. A client that hangs or sends garbage is disconnected after a few
-seconds. Only a few clients are served at once; further connections are closed. Nothing else waits for clients.
+seconds. Only a few clients are served at once: a further one takes the place of the one that has waited longest, so
+that idle connections don't make a probe fail. Nothing else waits for clients.
 """
 
 from __future__ import annotations
@@ -25,8 +26,16 @@ _MAX_CLIENTS = 16  # at once
 _TIMEOUT_S = 5.0  # for a request and its response
 _MAX_HEAD_BYTES = 8192
 _RESTART_DELAY_S = 1.0  # after an error of the listener: the system may have no sockets left
-_REQUEST_LINE = re.compile(rb"(GET|HEAD) ([!-~]+) HTTP/1\.[01]\r?\n")
-_REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 503: "Service Unavailable"}
+_REQUEST_LINE = re.compile(rb"([!-~]+) ([!-~]+) HTTP/1\.[01]\r?\n")
+_METHODS = (b"GET", b"HEAD")
+_REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed\r\nAllow: GET, HEAD",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
 
 
 @frozen
@@ -104,27 +113,33 @@ async def _serve_pages(listener: Listener[SocketStream], responder: _Responder) 
 class _Responder:
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
-        self._clients = 0
+        self._clients: list[anyio.CancelScope] = []  # the oldest first
 
     async def respond(self, stream: SocketStream) -> None:
         """Answer one request, unless it takes too long to arrive."""
         async with stream:
-            if self._clients == _MAX_CLIENTS:
-                return
-            self._clients += 1
-            try:
-                with anyio.move_on_after(_TIMEOUT_S):
+            with anyio.move_on_after(_TIMEOUT_S) as scope:
+                if len(self._clients) == _MAX_CLIENTS:
+                    self._clients.pop(0).cancel()
+                self._clients.append(scope)
+                try:
                     await stream.send(self._response_to(await _read_head(stream)))
-            except (anyio.BrokenResourceError, anyio.EndOfStream, OSError):
-                pass  # the client has disconnected
-            finally:
-                self._clients -= 1
+                except (anyio.BrokenResourceError, anyio.EndOfStream, OSError):
+                    pass  # the client has disconnected
+                finally:
+                    if scope in self._clients:
+                        self._clients.remove(scope)
 
     def _response_to(self, head: bytes) -> bytes:
         request = _REQUEST_LINE.match(head)
         if request is None:
             return _encode_page(Page("bad request\n", 400))
-        page = self._pages.get(request[2].partition(b"?")[0].decode("ascii"), _no_such_page)()
+        if request[1] not in _METHODS:
+            return _encode_page(Page("method not allowed\n", 405))
+        try:
+            page = self._pages.get(request[2].partition(b"?")[0].decode("ascii"), _no_such_page)()
+        except Exception:  # noqa: BLE001 -- a page that fails must not end the server
+            page = Page("internal error\n", 500)
         return _encode_page(page, with_body=request[1] == b"GET")
 
 

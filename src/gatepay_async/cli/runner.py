@@ -1,7 +1,11 @@
 """Runs a command's coroutine on an event loop, and handles Ctrl-C and other signals."""
 
+from __future__ import annotations
+
 import asyncio
+import os
 import signal
+import threading
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -20,6 +24,7 @@ P = ParamSpec("P")
 # The signals with which a shell, a service manager or a closed terminal ends a program. They work like Ctrl-C here.
 _END_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 _SIGNAL_STATUS = 128
+_WORKER_STOP_S = 45.0  # seconds for a worker to stop; normally it takes 35 at most
 
 
 def start(work: Callable[P, Coroutine[Any, Any, Status]], *args: P.args, **kwargs: P.kwargs) -> NoReturn:
@@ -47,9 +52,35 @@ def serve(work: Callable[P, Coroutine[Any, Any, Status]], *args: P.args, **kwarg
     raise typer.Exit(Status.DONE if status == Status.INTERRUPTED else status)
 
 
-def _run_to_end(work: Callable[[], Coroutine[Any, Any, Status]]) -> tuple[int, bool]:
-    """Return the status, and whether a signal has interrupted the command."""
-    with _handling_signals() as signals:
+def start_worker(work: Callable[P, Coroutine[Any, Any, Status]], *args: P.args, **kwargs: P.kwargs) -> NoReturn:
+    """
+    Like start(), but a second Ctrl-C changes nothing: a worker finishes its calls in flight first.
+
+    A database that doesn't answer could keep it from ending, so the process ends after some time in any case.
+
+    Raises:
+        typer.Exit: Always, as in start().
+    """
+    signals = _Signals(limit=_WORKER_STOP_S)
+    status, interrupted = _run_to_end(partial(work, *args, **kwargs), (signal.SIGINT, *_END_SIGNALS), signals)
+    if interrupted:
+        warn(text("running.interrupted"))
+    raise typer.Exit(status)
+
+
+def _run_to_end(
+    work: Callable[[], Coroutine[Any, Any, Status]],
+    numbers: tuple[int, ...] | None = None,
+    signals: _Signals | None = None,
+) -> tuple[int, bool]:
+    """
+    Return the status, and whether a signal has interrupted the command.
+
+    Of the signals *numbers*, only the first one counts. Without SIGINT among them, asyncio handles it: a second one
+    ends the command at once, even if something blocks the event loop.
+    """
+    signals = _Signals() if signals is None else signals
+    with _handling_signals(signals, _END_SIGNALS if numbers is None else numbers):
         try:
             return int(anyio.run(_run_cancellable, signals, work)), False
         except (KeyboardInterrupt, asyncio.CancelledError):
@@ -58,8 +89,14 @@ def _run_to_end(work: Callable[[], Coroutine[Any, Any, Status]]) -> tuple[int, b
 
 @define
 class _Signals:
-    """The handled and the received signals. ``cancel`` does nothing until there is a task to cancel."""
+    """
+    The handled and the received signals.
 
+    ``cancel`` does nothing until there is a task to cancel. With a ``limit``, the process ends so many seconds after
+    the first signal.
+    """
+
+    limit: float | None = None
     handled: list[int] = field(factory=list[int])
     received: list[int] = field(factory=list[int])
     cancel: Callable[[], object] = bool
@@ -67,7 +104,20 @@ class _Signals:
     def handle(self, number: int, _: object) -> None:
         """Handle a signal. Python calls this on the main thread, between any two instructions."""
         self.received.append(number)
-        self.cancel()
+        if len(self.received) == 1:  # another cancellation would interrupt the cleanup
+            self.cancel()
+            if self.limit is not None:
+                watchdog = threading.Timer(self.limit, _end_process, [number])
+                watchdog.daemon = True
+                watchdog.start()
+
+
+def _end_process(number: int) -> None:
+    """End the process although something still runs: threads that wait for a database can't be stopped."""
+    try:
+        warn(text("running.not_stopped"))
+    finally:
+        os._exit(_SIGNAL_STATUS + number)
 
 
 async def _run_cancellable(signals: _Signals, work: Callable[[], Coroutine[Any, Any, Status]]) -> Status:
@@ -77,25 +127,26 @@ async def _run_cancellable(signals: _Signals, work: Callable[[], Coroutine[Any, 
         for each in signals.handled:
             # Needed to wake the loop if it is about to sleep, or if another thread receives the signal.
             loop.add_signal_handler(each, signals.handle, each, None)
+    if signals.received:  # before there was a task to cancel
+        task.cancel()
     return await work()
 
 
 @contextmanager
-def _handling_signals() -> Generator[_Signals]:
+def _handling_signals(signals: _Signals, numbers: tuple[int, ...]) -> Generator[None]:
     """
-    Handle other signals like Ctrl-C, which asyncio handles.
+    Handle the signals *numbers* like Ctrl-C, which asyncio handles unless it is among them.
 
     Signals that are ignored when the command starts (``nohup``, a background job) stay ignored. Each is checked by
     itself: a command that ignores Ctrl-C still ends with SIGTERM.
     """
-    signals = _Signals()
-    before = {each: signal.getsignal(each) for each in _END_SIGNALS}
+    before = {each: signal.getsignal(each) for each in numbers}
     handled = {each: handler for each, handler in before.items() if handler is not signal.SIG_IGN}
     signals.handled = list(handled)
     for each in handled:
         signal.signal(each, signals.handle)
     try:
-        yield signals
+        yield
     finally:
         for each, handler in handled.items():
             signal.signal(each, handler)

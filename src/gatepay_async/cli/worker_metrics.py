@@ -26,11 +26,16 @@ class WorkerMetrics:
 
     def __init__(self) -> None:
         self.queue: QueueInfo | None = None
-        self._calls: Counter[str] = Counter()
+        # Zeros first: Prometheus's rate() doesn't see the first event of a series that begins with it.
+        self._calls: Counter[str] = Counter(dict.fromkeys(("success", "refused", "failed", "cancelled"), 0))
         self._seconds = 0.0
         self._batches: Counter[str] = Counter({"done": 0, "failed": 0})
         self._keys: Counter[str] = Counter(dict.fromkeys(_FINAL, 0))
         self._client: ClientFacts | None = None
+
+    def forget_queue(self) -> None:
+        """Show no metrics of the queue until they are counted again."""
+        self.queue = None
 
     def client(self, client: ClientFacts, /) -> WorkerMetrics:
         """Implement ``Telemetry.client``."""

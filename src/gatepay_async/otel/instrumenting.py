@@ -48,12 +48,20 @@ def instrument(
         *target* itself.
 
     Raises:
-        InvalidRequestError: *target* is something else.
+        InvalidRequestError: *target* or a provider is something else.
     """
     if not hasattr(target, "_instrument"):
         wanted = "client, a CallbackApp or a DurableUploads"
         raise InvalidRequestError(
             field="target", problem=Problem("wrong_type", wanted=wanted, kind=type(target).__name__)
         )
+    if tracer_provider is not None and not hasattr(tracer_provider, "get_tracer"):
+        raise _not_a("TracerProvider", "tracer_provider", tracer_provider)
+    if meter_provider is not None and not hasattr(meter_provider, "get_meter"):
+        raise _not_a("MeterProvider", "meter_provider", meter_provider)
     target._instrument(OpenTelemetry(tracer_provider, meter_provider))  # noqa: SLF001 -- a private method of this package
     return target
+
+
+def _not_a(wanted: str, field: str, provider: object) -> InvalidRequestError:
+    return InvalidRequestError(field=field, problem=Problem("wrong_type", wanted=wanted, kind=type(provider).__name__))

@@ -573,6 +573,10 @@ COMMAND: dict[str, Text] = {
     "failing.CallbackError": ("Invalid callback: {problem}", "回调无效：{problem}"),
     "failing.GatePayError": ("{error}", "{error}"),
     "running.interrupted": ("Interrupted.", "已中断。"),
+    "running.not_stopped": (
+        "The worker can't stop, because the database doesn't answer. Ending the process; other workers requeue its batches.",
+        "数据库没有响应，worker 无法正常停止。现在结束进程；其他 worker 会把它的批次放回队列。",
+    ),
     "running.waiting": ("One moment…", "请稍候……"),
     "extras.missing": (
         "This command requires {name}, which is not installed: pip install 'gatepay-async[{extra}]'",

@@ -89,11 +89,16 @@ async def _counting(submit: Submitter, metrics: WorkerMetrics, *, wanted: bool) 
 
 
 async def _count_queue(submit: Submitter, metrics: WorkerMetrics) -> None:
+    loop = asyncio.get_running_loop()
     while True:
+        # A database that accepts a query and doesn't answer raises no error.
+        expiry = loop.call_later(_COUNT_INTERVAL_S, metrics.forget_queue)
         try:
             metrics.queue = await submit.queue()
         except Exception:  # noqa: BLE001 -- the database is away; the worker's own log says so
-            metrics.queue = None
+            metrics.forget_queue()
+        finally:
+            expiry.cancel()
         await anyio.sleep(_COUNT_INTERVAL_S)
 
 
