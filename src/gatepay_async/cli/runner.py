@@ -16,7 +16,7 @@ import typer
 from attrs import define, field
 
 from gatepay_async.cli.language import text
-from gatepay_async.cli.output import warn_interrupted
+from gatepay_async.cli.output import warn, warn_interrupted
 from gatepay_async.cli.status import Status
 
 P = ParamSpec("P")
@@ -64,7 +64,7 @@ def start_worker(work: Callable[P, Coroutine[Any, Any, Status]], *args: P.args, 
     signals = _Signals(limit=_WORKER_STOP_S)
     status, interrupted = _run_to_end(partial(work, *args, **kwargs), (signal.SIGINT, *_END_SIGNALS), signals)
     if interrupted:
-        warn(text("running.interrupted"))
+        warn_interrupted(text("running.interrupted"))
     raise typer.Exit(status)
 
 
