@@ -15,7 +15,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from gatepay_async import AsyncGatePay, RetryPolicy
-from gatepay_async.cli import language, output, settings
+from gatepay_async.cli import language, output, runner, settings
 from gatepay_async.cli.app import app
 from gatepay_async.sandbox import Sandbox
 
@@ -47,6 +47,8 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LANG", "en_GB.UTF-8")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
     monkeypatch.setattr(settings, "AsyncGatePay", partial(AsyncGatePay, retry=QUICK))
+    # A worker that is told to stop ends its process after this time, which here would be that of the tests.
+    monkeypatch.setattr(runner, "_WORKER_STOP_S", 100_000.0)
     # What an earlier run in this process has chosen.
     language.set_language("en")
     output._wants_json.set(False)

@@ -548,7 +548,7 @@ def test_advice_for_an_unknown_profile(gatepay: Any, login: Any) -> None:
     """A name that no profile has is probably mistyped; without any profile, there is no list to look at."""
     assert "gatepay profiles" not in gatepay("logout").err
     login("--in-file")
-    assert "Fix: check the name with `gatepay profiles`, or" in gatepay("logout", "--profile", "defualt").err
+    assert "Fix: check the name with `gatepay profiles`, or" in gatepay("logout", "--profile", "mine").err
 
 
 def test_interrupted_before_an_answer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
