@@ -287,3 +287,12 @@ def test_wildcards(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pyte
         with pytest.raises(SystemExit):
             typer.main.get_command(app.app).main()
         assert said in capsys.readouterr().err
+
+
+def test_the_process_is_ended(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A worker that doesn't stop in time says so and ends with the signal's status, although threads still run."""
+    statuses: list[int] = []
+    monkeypatch.setattr(os, "_exit", statuses.append)
+    runner._end_process(signal.SIGTERM)
+    assert statuses == [128 + signal.SIGTERM]
+    assert "The worker can't stop" in capsys.readouterr().err
