@@ -1,7 +1,7 @@
 """
 For .ci/run: which sessions are left to run, and how long those that ran took.
 
-    nox -l --json | python .ci/sessions.py counted|tests|beside
+    nox -l --json | python .ci/sessions.py tests|beside
     python .ci/sessions.py times REPORT...
 """
 
@@ -9,16 +9,8 @@ import json
 import sys
 from pathlib import Path
 
-# These wait for nothing, so they may be slowed down by others.
-BESIDE = ("lint", "workflows", "typing", "bare", "extras", "docs", "build", "lowest")
-
-
-def group_of(name: str) -> str:
-    """In which of the three groups, which run at the same time, a session is."""
-    if name in BESIDE:
-        return "beside"
-    return "counted" if name == "coverage" else "tests"
-
+# These run no tests that wait for anything, so they may be slowed down by others.
+BESIDE = ("lint", "workflows", "typing", "bare", "extras", "docs", "build")
 
 if sys.argv[1] == "times":
     print(f"\n{'session':28} {'seconds':>8}  result")
@@ -29,5 +21,5 @@ if sys.argv[1] == "times":
 else:
     for each in json.load(sys.stdin):
         # The README's second command has run `tests`.
-        if each["session"] != "tests" and group_of(each["name"]) == sys.argv[1]:
+        if each["session"] != "tests" and (each["name"] in BESIDE) == (sys.argv[1] == "beside"):
             print(each["session"])

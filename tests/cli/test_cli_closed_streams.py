@@ -54,6 +54,10 @@ def test_closed_streams(run: Run) -> None:
     for closed in (">&-", "2>&-", "<&- >&- 2>&-"):
         assert run(["errors"], redirect=closed)[0] == 0, closed
         assert run(["errors", "nowhere"], redirect=closed)[0] == 2, closed
+
+
+def test_a_demo_with_closed_streams(run: Run) -> None:
+    """Its sockets may get the numbers of standard streams, and nothing is written to them."""
     assert run(["demo"], redirect="<&- >&- 2>&-")[0] == 0
 
 
