@@ -17,11 +17,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import anyio
 import psutil
 
 from benchmarks.measuring import Result, Row, resident
 from benchmarks.serving import ROOT
+from gatepay_async.permits import Permits
 from gatepay_async.protocol.models import Stored
 from gatepay_async.protocol.retrying import Sent
 from gatepay_async.upload import _Upload
@@ -88,7 +88,7 @@ def deduplicated(lines: Iterable[str]) -> int:
     async def send(_: object) -> Sent[Stored]:
         raise NotImplementedError  # nothing is sent
 
-    chunker = _Upload(send, 8, anyio.Semaphore(1), None)._chunker
+    chunker = _Upload(send, 8, Permits(1), None)._chunker
     rest = 0
     full = sum(len(chunk.keys) for chunk in chunker.chunks(lines))
     last = chunker.last_chunk()

@@ -19,6 +19,7 @@ from waiting import PATIENCE, until
 from gatepay_async import EndpointClosedError, Fate, InvalidRequestError, Stored, UploadProgress, UploadReport, dedup
 from gatepay_async.dedup import FirstLines, SpillingDeduplicator
 from gatepay_async.lines import read_lines
+from gatepay_async.permits import Permits
 from gatepay_async.protocol import chunking
 from gatepay_async.protocol.bulk import Chunk, Ledger
 from gatepay_async.protocol.calls import KaCreate
@@ -507,11 +508,11 @@ async def test_a_slow_server_slows_the_reading(watched: type[Watched], kind: str
             read += 1
             yield f"KEY-{number}"
 
-    slots = anyio.Semaphore(2)
+    permits = Permits(2)
     async with anyio.create_task_group() as group:
-        running = _Upload(server.send, 8, slots, None, 0)
+        running = _Upload(server.send, 8, permits, None, 0)
         group.start_soon(running.run, read_lines(KINDS[kind](lines()), running.read_late_lines))
-        await until(lambda: slots.statistics().tasks_waiting)  # the one that reads
+        await until(lambda: permits._waiting)  # the one that reads
         assert read == (2_000 if kind == "iterable" else 1_500)
         group.cancel_scope.cancel()
 

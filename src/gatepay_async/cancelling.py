@@ -8,8 +8,8 @@ task group would end silently, with its work undone.
 from __future__ import annotations
 
 import anyio
-import sniffio
 
+from gatepay_async.event_loop import current_asyncio_task
 from gatepay_async.protocol.errors import GatePayError
 
 
@@ -44,14 +44,11 @@ def is_task_cancelled() -> bool:
     Awaiting another task or a future that was cancelled also raises it. If it were raised further, a task group would
     end silently, as if its work were done.
     """
-    return sniffio.current_async_library() != "asyncio" or _count_cancel_requests() > 0
+    task = current_asyncio_task()
+    return task is None or task.cancelling() > 0
 
 
 def _count_cancel_requests() -> int:
     """How many cancellations of this task asyncio has counted. On trio, only scopes cancel."""
-    if sniffio.current_async_library() != "asyncio":
-        return 0
-    import asyncio  # noqa: PLC0415 -- a program on trio doesn't need it
-
-    task = asyncio.current_task()
+    task = current_asyncio_task()
     return 0 if task is None else task.cancelling()

@@ -1,4 +1,4 @@
-"""A semaphore for the calls of an upload, whose size ``AutoConcurrency`` changes."""
+"""Semaphores for the calls of an upload: one of a fixed size, and one whose size ``AutoConcurrency`` changes."""
 
 from __future__ import annotations
 
@@ -15,24 +15,32 @@ from gatepay_async.protocol.raw import Outgoing
 _TOO_MANY = frozenset({429, 503})
 
 
-class AutoPermits:
+class Permits:
     """
-    A fair semaphore of changing size. A call keeps its permit while it waits for a retry.
+    A fair semaphore. A call keeps its permit while it waits for a retry.
 
     Args:
-        most: The largest size.
+        size: The number of permits.
     """
 
-    def __init__(self, most: int) -> None:
-        self._auto = AutoConcurrency(most)
+    def __init__(self, size: int) -> None:
+        self._size = size
         self._taken = 0
         self._waiting: deque[anyio.Event] = deque()
 
+    def size(self) -> int:
+        """Return how many permits there are now."""
+        return self._size
+
     async def acquire(self) -> None:
-        """Wait for a permit, and take it."""
-        await anyio.lowlevel.checkpoint()
-        if self._taken < self._auto.limit and not self._waiting:
+        """Wait for a permit, and take it. Other tasks run meanwhile, also if a permit is free."""
+        if self._taken < self.size() and not self._waiting:
             self._taken += 1
+            try:
+                await anyio.lowlevel.checkpoint()
+            except BaseException:
+                self.release()
+                raise
             return
         turn = anyio.Event()
         self._waiting.append(turn)
@@ -50,6 +58,28 @@ class AutoPermits:
         self._taken -= 1
         self._admit()
 
+    def _admit(self) -> None:
+        while self._waiting and self._taken < self.size():
+            self._taken += 1
+            self._waiting.popleft().set()
+
+
+class AutoPermits(Permits):
+    """
+    A fair semaphore whose size follows the results of the attempts that it observes.
+
+    Args:
+        most: The largest size.
+    """
+
+    def __init__(self, most: int) -> None:
+        super().__init__(most)
+        self._auto = AutoConcurrency(most)
+
+    def size(self) -> int:
+        """Implement ``Permits.size``."""
+        return self._auto.limit
+
     def observe(self, call: Outgoing, attempt: int, /) -> EndAttempt:  # noqa: ARG002 -- as Observer has it
         """Adjust the size to the result of an attempt. This is an ``Observer``."""
         begun = self._auto.began(anyio.current_time())
@@ -59,11 +89,6 @@ class AutoPermits:
             self._admit()
 
         return ended
-
-    def _admit(self) -> None:
-        while self._waiting and self._taken < self._auto.limit:
-            self._taken += 1
-            self._waiting.popleft().set()
 
 
 def _end_of(error: BaseException | None) -> AttemptEnd:

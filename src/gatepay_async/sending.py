@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import anyio
 
+from gatepay_async.event_loop import current_clock
 from gatepay_async.protocol import bulk
 from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Fate
 from gatepay_async.protocol.calls import KaCreate
@@ -61,7 +62,8 @@ class PartSender:
         self._may_send = may_send
         self._on_sent = on_sent
         self._in_flight = 0  # calls that are not answered yet
-        self._changed = anyio.Event()  # a call has ended, or the upload has; replaced each time it is set
+        self._changed: anyio.Event | None = None  # set when a call or the upload ends; None: nobody waits
+        self._now = current_clock()
 
     @property
     def has_ended(self) -> bool:
@@ -79,8 +81,10 @@ class PartSender:
         parts = Parts(self._progress, chunks)
         try:
             while parts and self.error is None:
-                wait = parts.seconds_to_wait(now=anyio.current_time(), in_flight=self._in_flight)
+                wait = parts.seconds_to_wait(now=self._now(), in_flight=self._in_flight)
                 if wait > 0:
+                    if self._changed is None:
+                        self._changed = anyio.Event()
                     with anyio.move_on_after(wait):
                         await self._changed.wait()
                 elif await self._may_send():
@@ -97,16 +101,16 @@ class PartSender:
     async def _send_next(self, parts: Parts) -> None:
         part = parts.take()
         outcome: ChunkOutcome | None = bulk.failed(part, Fate.UNKNOWN)  # until we know better: cancelled, or a bug
-        began = anyio.current_time()
+        began = self._now()
         try:
             answer = await self._send_part(part)
-            outcome = self._progress.answered(part, answer, now=anyio.current_time())
+            outcome = self._progress.answered(part, answer, now=self._now())
         except InvalidRequestError as error:
             self.end_with(error)
             outcome = bulk.abandoned(part, error=error)
         except bulk.ATTEMPTED as error:
             jitter = random.random()  # noqa: S311 -- spreads calls, guards nothing
-            now, others = anyio.current_time(), self._in_flight
+            now, others = self._now(), self._in_flight
             outcome = parts.failed(part, error, began=began, now=now, jitter=jitter, others=others)
         except Exception as error:  # noqa: BLE001 -- the transport's own; the upload raises it
             self.end_with(error)
@@ -124,5 +128,6 @@ class PartSender:
             self._wake_all()
 
     def _wake_all(self) -> None:
-        self._changed.set()
-        self._changed = anyio.Event()
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None

@@ -16,7 +16,7 @@ from anyio.abc import TaskGroup
 from gatepay_async.cancelling import CancellationWatch, stray_cancellation
 from gatepay_async.dedup import SpillingDeduplicator
 from gatepay_async.lines import LINES_PER_BATCH, Lines, read_lines
-from gatepay_async.permits import AutoPermits
+from gatepay_async.permits import Permits
 from gatepay_async.protocol import bulk, checks
 from gatepay_async.protocol.bulk import Chunk, UploadProgress, UploadReport
 from gatepay_async.protocol.chunking import Chunker
@@ -35,7 +35,7 @@ async def upload(
     product_id: int,
     keys: Lines,
     *,
-    concurrency: int | AutoPermits = 4,
+    concurrency: int | Permits = 4,
     on_progress: OnProgress | None = None,
     max_keys_in_memory: int | None = None,
 ) -> UploadReport:
@@ -55,11 +55,11 @@ async def upload(
         BaseException: What *keys* or *on_progress* raised, or a cancellation; each has a ``.report``.
     """
     checks.check("product_id", product_id, checks.positive)
-    if not isinstance(concurrency, AutoPermits):
+    if not isinstance(concurrency, Permits):
         checks.check("concurrency", concurrency, checks.concurrency)
     if on_progress is not None and not callable(on_progress):
         raise InvalidRequestError(field="on_progress", problem=Problem("not_callable", kind=type(on_progress).__name__))
-    permits = concurrency if isinstance(concurrency, AutoPermits) else anyio.Semaphore(concurrency)
+    permits = concurrency if isinstance(concurrency, Permits) else Permits(concurrency)
     work = _Upload(send, product_id, permits, on_progress, max_keys_in_memory)
     return await work.run(read_lines(keys, work.read_late_lines))
 
@@ -71,7 +71,7 @@ class _Upload:
         self,
         send: Send,
         product_id: int,
-        permits: anyio.Semaphore | AutoPermits,
+        permits: Permits,
         on_progress: OnProgress | None,
         max_keys_in_memory: int | None = None,
     ) -> None:
@@ -87,6 +87,7 @@ class _Upload:
         self._read_to_its_end = False
         self._whole = False  # the input has no more lines
         self._task_cancelled = False  # a task was cancelled
+        self._offered: Chunk | None = None  # waits for a permit, or for a task that takes it
         self._starting: dict[int, Chunk] = {}  # their tasks have not run yet; asyncio may cancel them before
 
     async def run(self, batches: AsyncGenerator[Iterable[object]]) -> UploadReport:
@@ -219,21 +220,37 @@ class _Upload:
 
     async def _start_chunk(self, chunk: Chunk, group: TaskGroup) -> None:
         """Wait for a free permit, then start the chunk. Meanwhile no more input is read."""
+        self._offered = chunk
         try:
             await self._permits.acquire()
         except BaseException:
-            self._record_not_sent(chunk)
+            if self._take_offered() is not None:
+                self._record_not_sent(chunk)
             raise
-        self._starting[chunk.index] = chunk
-        group.start_soon(self._process_chunk, chunk, group)
+        if self._take_offered() is not None:
+            self._starting[chunk.index] = chunk
+            group.start_soon(self._process_chunks, chunk, group)
+        # Otherwise a task has taken the chunk. It released its permit, and this one is for the chunk.
 
-    async def _process_chunk(self, chunk: Chunk, group: TaskGroup) -> None:
-        """Send a chunk. It keeps its permit until *on_progress* returns, so a slow one slows the reading, too."""
+    def _take_offered(self) -> Chunk | None:
+        chunk, self._offered = self._offered, None
+        return chunk
+
+    async def _process_chunks(self, first: Chunk, group: TaskGroup) -> None:
+        """
+        Send a chunk; afterwards, send each next one that waits already, since that is faster than another task.
+
+        The chunk keeps its permit until *on_progress* returns, so a slow one slows the reading, too.
+        """
         watch = CancellationWatch()
         try:
-            del self._starting[chunk.index]
-            await self._sender.send_chunks([chunk])
-            await self._report_progress()
+            chunk: Chunk | None = self._starting.pop(first.index)
+            while chunk is not None:
+                await self._sender.send_chunks([chunk])
+                await self._report_progress()
+                chunk = self._take_offered()
+                if chunk is not None:
+                    self._permits.release()  # to _start_chunk(), which waits for the permit of this chunk
         except BaseException as error:
             if not self._stop_for(error, group, watch, where="the transport, or on_progress"):
                 self._task_cancelled = True

@@ -17,7 +17,8 @@ from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 import anyio
 import httpx
 
-from gatepay_async.exchange.attempts import Attempts, current_loop
+from gatepay_async.event_loop import current_loop
+from gatepay_async.exchange.attempts import Attempts
 from gatepay_async.exchange.port import ForeignError
 from gatepay_async.log import log_end, log_retry
 from gatepay_async.protocol.errors import (

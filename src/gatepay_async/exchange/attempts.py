@@ -6,16 +6,15 @@ If that fails, it raises a ``TransportError``, which says whether a byte may hav
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import cast
 
 import anyio
-import anyio.lowlevel
 import httpx
 from attrs import define
 
+from gatepay_async.event_loop import current_clock
 from gatepay_async.exchange.logs import hide_queries_from_logs
 from gatepay_async.exchange.pages import Pages
 from gatepay_async.exchange.port import (
@@ -108,8 +107,7 @@ class Attempts:
         Raises:
             InvalidRequestError: The exchange can't be opened.
         """
-        # On asyncio, anyio's clock is the event loop's. Calling the loop's directly is faster.
-        self.now = getattr(current_loop(), "time", anyio.current_time)
+        self.now = current_clock()
         async with self._opening:
             if self._exchange is None:
                 self._exchange, self._pages = await self._open_exchange()
@@ -199,12 +197,3 @@ def _to_public_error(call: Outgoing, failure: Exception, attempt: _Attempt) -> E
     if isinstance(failure, NotPermittedError):
         return InvalidRequestError(field="base_url", problem=failure.problem)
     return failure
-
-
-def current_loop() -> object:
-    """Return the running event loop (on trio, anyio's token of it), to compare it with another."""
-    # A program on trio may not have imported asyncio, and this must not import it.
-    try:
-        return sys.modules["asyncio"].get_running_loop()
-    except (KeyError, AttributeError, RuntimeError):
-        return anyio.lowlevel.current_token()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Protocol, cast
 
 from gatepay_async.protocol import invisible
 from gatepay_async.protocol.bulk import Chunk, Fate, Ledger, failed
-from gatepay_async.protocol.checks import MAX_KEYS_PER_CALL, key_problem
+from gatepay_async.protocol.checks import MAX_KEYS_PER_CALL, CheckedKeys, is_visible_ascii, key_problem
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.words.problem import Problem
 
@@ -45,17 +46,18 @@ class MemoryDeduplicator:
         """Implement ``Deduplicator.find_repeated``."""
         keys_so_far = self._keys
         encoded = list(map(str.encode, keys))
-        different = set(encoded)
-        if len(different) == len(encoded) and keys_so_far.isdisjoint(different):
-            keys_so_far |= different
+        known = () if keys_so_far.isdisjoint(encoded) else keys_so_far.intersection(encoded)
+        before = len(keys_so_far)
+        keys_so_far.update(encoded)
+        if len(keys_so_far) == before + len(encoded):
             return []
-        add = keys_so_far.add
+        seen = set(known)
         places: list[int] = []
         for place, key in enumerate(encoded):
-            if key in keys_so_far:
+            if key in seen:
                 places.append(place)
             else:
-                add(key)
+                seen.add(key)
         return places
 
 
@@ -153,7 +155,7 @@ class Chunker:
 
     def _cut_chunk(self) -> Chunk:
         lines, keys = self._unchunked
-        chunk = Chunk(self._index, tuple(lines[:MAX_KEYS_PER_CALL]), tuple(keys[:MAX_KEYS_PER_CALL]))
+        chunk = Chunk(self._index, tuple(lines[:MAX_KEYS_PER_CALL]), CheckedKeys(keys[:MAX_KEYS_PER_CALL]))
         self._index += 1
         self._unchunked = (lines[MAX_KEYS_PER_CALL:], keys[MAX_KEYS_PER_CALL:])
         return chunk
@@ -201,10 +203,9 @@ class Chunker:
 
 def _plain_keys(batch: list[object]) -> list[str]:
     """Return the card keys of the lines that are text without odd characters, as most are; clean() handles others."""
-    if set(map(type, batch)) == {str}:
-        lines = cast("list[str]", batch)
-        together = "".join(lines)
-        if together.isascii() and together.isprintable() and " " not in together and all(lines):
+    lines = cast("list[str]", batch)
+    with suppress(TypeError):  # not all are text
+        if is_visible_ascii("".join(lines)) and all(lines):
             return lines  # without blanks at their ends
     return [
         key
