@@ -65,13 +65,22 @@ def names_of(node: ast.stmt) -> list[str]:
 
 def definition(module: ModuleType, name: str) -> tuple[ModuleType, ast.stmt]:
     """Return where a name of *module* is defined: the module and the statement."""
-    thing = getattr(module, name)
+    thing = resolve(module, name)
     for home in (module, sys.modules.get(getattr(thing, "__module__", ""), module), *our_modules()):
         has_it = hasattr(home, "__file__") and getattr(home, name, None) is thing  # tuple[str, str] is from builtins
         for node in statements(home) if has_it else ():
             if name in names_of(node):
                 return home, node
     raise LookupError(f"{module.__name__}.{name} is defined nowhere")
+
+
+def resolve(module: ModuleType, name: str) -> object:
+    """Return what *name* stands for in *module*, also where only type checkers import it; None: a builtin."""
+    for node in ast.walk(ast.Module(statements(module), [])) if not hasattr(module, name) else ():
+        is_ours = isinstance(node, ast.ImportFrom) and str(node.module).startswith("gatepay_async")
+        if isinstance(node, ast.ImportFrom) and is_ours and any(each.name == name for each in node.names):
+            return getattr(importlib.import_module(str(node.module)), name)
+    return getattr(module, name, None)
 
 
 def our_modules() -> list[ModuleType]:
@@ -118,7 +127,7 @@ def aliases(module: ModuleType, name: str) -> Iterator[str]:
     for home, note in notes:
         annotation = note.returns if isinstance(note, Function) else note.annotation
         for used in ast.walk(annotation) if annotation is not None else ():
-            thing = getattr(home, used.id, None) if isinstance(used, ast.Name) else None
+            thing = resolve(home, used.id) if isinstance(used, ast.Name) else None
             if thing is None or isinstance(thing, type | TypeVar | ModuleType) or not isinstance(used, ast.Name):
                 continue
             if used.id not in foreign(home):

@@ -14,7 +14,6 @@ from gatepay_async.protocol.bulk import (
     ChunkOutcome,
     Fate,
     Ledger,
-    UploadIncomplete,
     UploadReport,
     failed,
     outcome_of,
@@ -28,6 +27,7 @@ from gatepay_async.protocol.errors import (
     RefusedError,
     TransportError,
 )
+from gatepay_async.protocol.incomplete import UploadIncomplete
 
 pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
 

@@ -8,9 +8,10 @@ import pytest
 from tables import rows
 
 from gatepay_async.protocol import callback_errors, catalogue, errors
-from gatepay_async.protocol.bulk import Ledger, UploadIncomplete
+from gatepay_async.protocol.bulk import Ledger
 from gatepay_async.protocol.catalogue import FAULTS, REFUSALS, Explanation, Fault, Refusal, explain, meaning
 from gatepay_async.protocol.errors import GatePayError, RefusedError
+from gatepay_async.protocol.incomplete import UploadIncomplete
 from gatepay_async.protocol.payment_calls import CALLS
 from gatepay_async.words import LANGUAGES, Lang, Text, say
 from gatepay_async.words.refusals import CAUSES, ENDPOINTS, REMEDIES

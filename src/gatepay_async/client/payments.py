@@ -13,13 +13,6 @@ from gatepay_async.client.settings import check_kind
 from gatepay_async.protocol.calls import PayCreate
 from gatepay_async.protocol.errors import OrderNotFoundError, OutcomeUnknownError, ProtocolError, TransportError
 from gatepay_async.protocol.models import OrderStatus, Payment, PaymentLink, PayType
-from gatepay_async.protocol.payment_calls import (
-    AnypayCreate,
-    CloudpayCreate,
-    GrouppayCreate,
-    OrderCheck,
-    StablepayCreate,
-)
 
 # Seconds that `settle` waits before each call: GatePay may find an order only some time after it was created.
 _SETTLE_WAITS = (0.0, 1.0, 2.0, 4.0, 8.0)
@@ -85,6 +78,8 @@ class Payments(BaseClient):
         Raises:
             OutcomeUnknownError: The order may or may not exist; ``settle(error)`` asks GatePay.
         """
+        from gatepay_async.protocol.payment_calls import AnypayCreate  # noqa: PLC0415 -- rarely used
+
         return await self.send(
             AnypayCreate(
                 price=price,
@@ -120,6 +115,8 @@ class Payments(BaseClient):
         Raises:
             OutcomeUnknownError: The order may or may not exist; ``settle(error)`` asks GatePay.
         """
+        from gatepay_async.protocol.payment_calls import StablepayCreate  # noqa: PLC0415 -- rarely used
+
         return await self.send(
             StablepayCreate(
                 product_id=product_id,
@@ -155,6 +152,8 @@ class Payments(BaseClient):
         Raises:
             OutcomeUnknownError: The order may or may not exist; ``settle(error)`` asks GatePay.
         """
+        from gatepay_async.protocol.payment_calls import GrouppayCreate  # noqa: PLC0415 -- rarely used
+
         return await self.send(
             GrouppayCreate(
                 items=items,
@@ -185,6 +184,8 @@ class Payments(BaseClient):
             OutcomeUnknownError: The order may or may not exist. GatePay does not say whether ``check_order``
                 finds orders of its cloud.
         """
+        from gatepay_async.protocol.payment_calls import CloudpayCreate  # noqa: PLC0415 -- rarely used
+
         return await self.send(CloudpayCreate(price=price, pay_type=pay_type, out_order_id=out_order_id, custom=custom))
 
     async def check_order(self, out_order_id: str) -> OrderStatus:
@@ -203,6 +204,8 @@ class Payments(BaseClient):
         Raises:
             OrderNotFoundError: GatePay finds no such order.
         """
+        from gatepay_async.protocol.payment_calls import OrderCheck  # noqa: PLC0415 -- rarely used
+
         return await self.send(OrderCheck(out_order_id))
 
     @scrub_errors_async

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from gatepay_async.protocol import callback_errors, errors
-from gatepay_async.protocol.bulk import UploadIncomplete
+from gatepay_async.protocol.incomplete import UploadIncomplete
 from gatepay_async.words import Lang, Text, say
 from gatepay_async.words.problem import Problem
 from gatepay_async.words.refusals import CAUSES, REMEDIES
