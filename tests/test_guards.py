@@ -75,7 +75,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stock_watch": {"log", "protocol"},
     "order_ids": set(),
     "sqlite_files": set(),
-    "callbacks": {"callbacks", "protocol", "sqlite_files", "words"},
+    "callbacks": {"callbacks", "event_loop", "protocol", "sqlite_files", "words"},
     "sandbox": {"sandbox", "words"},
     # It may use all, each part within the command that needs it.
     "cli": {

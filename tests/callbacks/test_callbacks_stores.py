@@ -494,6 +494,28 @@ def test_a_fork(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, b"whole\n"), done.stderr.decode()
 
 
+TOKENS = """
+import os
+from gatepay_async.callbacks.tokens import TOKENS
+TOKENS.new()
+receiving, sending = os.pipe()
+if not os.fork():
+    os.write(sending, TOKENS.new().encode())
+    os._exit(0)
+os.wait()
+theirs, ours = os.read(receiving, 100).decode(), [TOKENS.new(), TOKENS.new()]
+assert len({theirs, *ours}) == 3, "a token came twice"
+print("whole")
+"""
+
+
+def test_tokens_after_a_fork() -> None:
+    """Both sides of a fork make tokens that the other one doesn't."""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", TOKENS]
+    done = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stdout) == (0, b"whole\n"), done.stderr.decode()
+
+
 # --- Redis
 
 

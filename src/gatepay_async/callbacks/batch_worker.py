@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
-import anyio
-from anyio.lowlevel import current_token
 from attrs import define, field
+
+from gatepay_async.event_loop import Signal, current_loop, new_signal
 
 T = TypeVar("T")
 
@@ -37,8 +37,8 @@ class Pending(Generic[T]):
     result: Any = None
     error: BaseException | None = None
     woken: bool = False
-    done: anyio.Event = field(factory=anyio.Event)
-    loop: Any = field(factory=lambda: current_token().native_token)
+    done: Signal = field(factory=new_signal)
+    loop: Any = field(factory=current_loop)
 
 
 def wake_callers(batch: Iterable[Pending[T]]) -> None:
@@ -50,7 +50,7 @@ def wake_callers(batch: Iterable[Pending[T]]) -> None:
         pending.woken = True
         by_loop.setdefault(pending.loop, []).append(pending)
     for loop, group in by_loop.items():
-        call_soon = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon  # asyncio's, trio's
+        call_soon = getattr(loop, "call_soon_threadsafe", None) or loop.native_token.run_sync_soon  # asyncio, trio
         with suppress(RuntimeError):  # the event loop has ended, and its callers with it
             call_soon(_set_done, group)
 

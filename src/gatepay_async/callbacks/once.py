@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from hashlib import blake2b
@@ -13,6 +12,8 @@ from attrs import frozen
 from gatepay_async.callbacks.events import LOGGER, CallbackEvent, EventKind
 from gatepay_async.callbacks.memory import MemoryStore
 from gatepay_async.callbacks.store import Claim, Standing, Store
+from gatepay_async.callbacks.tokens import TOKENS
+from gatepay_async.event_loop import current_clock
 from gatepay_async.protocol.callback_errors import CallbackError
 from gatepay_async.protocol.models import Callback
 from gatepay_async.protocol.money import is_underpaid
@@ -58,7 +59,7 @@ class Once:
         """
         claim = Claim(
             key=f"{shop}/{callback.order_id}",
-            token=secrets.token_hex(16),
+            token=TOKENS.new(),
             facts=_facts_digest(callback),
             lease=self.timeout + _LEASE_MARGIN_S,
         )
@@ -91,17 +92,18 @@ class Once:
         Returns:
             The standing, and the time by which the handler must end, which is before the end of the lease.
         """
-        asked_at = anyio.current_time()
+        clock = current_clock()
+        asked_at = clock()
         deadline = asked_at + self.timeout
         pause = _FIRST_PAUSE_S
         while True:
             standing = await self._claim(claim, asked_at)
-            now = anyio.current_time()
+            now = clock()
             if standing is not Standing.TAKEN or now >= deadline:
                 return standing, min(now + self.timeout, asked_at + claim.lease - _LEASE_MARGIN_S / 2)
             await anyio.sleep(min(pause, deadline - now))
             pause = min(2 * pause, _MAX_PAUSE_S)
-            asked_at = anyio.current_time()
+            asked_at = clock()
 
     async def _claim(self, claim: Claim, asked_at: float) -> Standing:
         if _never_waits(self.store):  # a time-out would cost time for nothing
@@ -163,7 +165,7 @@ class Once:
         if _never_waits(self.store):  # as in _claim()
             return await self.store.commit(claim)
         # Shielded: the handler has returned, and a server that is stopping must still record that.
-        with anyio.CancelScope(deadline=anyio.current_time() + _LEASE_MARGIN_S / 2, shield=True):
+        with anyio.CancelScope(deadline=current_clock()() + _LEASE_MARGIN_S / 2, shield=True):
             return await self.store.commit(claim)
         raise TimeoutError("the store took too long to commit")
 
