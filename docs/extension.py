@@ -45,8 +45,8 @@ def _refusal(entry: Refusal, lang: Lang) -> nodes.Node:
 
 
 def _fault(entry: Fault, lang: Lang) -> nodes.Node:
-    title: list[nodes.Node] = [nodes.literal(text=entry.error.__name__)]
-    anchor = entry.error.__name__
+    title: list[nodes.Node] = [nodes.literal(text=entry.error)]
+    anchor = entry.error
     if entry.sent is not None:
         title += [
             nodes.Text(" "),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gatepay_async.client import AsyncGatePay
     from gatepay_async.listing import CardKeyListing
     from gatepay_async.order_ids import new_out_order_id
-    from gatepay_async.protocol.bulk import ChunkOutcome, Fate, UploadProgress, UploadReport
+    from gatepay_async.protocol.bulk import ChunkOutcome, Fate, UploadIncomplete, UploadProgress, UploadReport
     from gatepay_async.protocol.callback import parse_callback
     from gatepay_async.protocol.callback_errors import (
         CallbackError,
@@ -61,7 +61,6 @@ if TYPE_CHECKING:
         UnexpectedParameterError,
         UnknownFailureError,
     )
-    from gatepay_async.protocol.incomplete import UploadIncomplete
     from gatepay_async.protocol.models import (
         Callback,
         CallbackReply,
@@ -162,7 +161,7 @@ _HOMES = {
     "CardKeyListing": "listing",
     "ChunkOutcome": "protocol.bulk",
     "Fate": "protocol.bulk",
-    "UploadIncomplete": "protocol.incomplete",
+    "UploadIncomplete": "protocol.bulk",
     "UploadProgress": "protocol.bulk",
     "UploadReport": "protocol.bulk",
     "parse_callback": "protocol.callback",

@@ -20,6 +20,7 @@ import httpx
 import pytest
 from httpx import ConnectError
 
+import gatepay_async
 from gatepay_async import (
     Callback,
     CallbackError,
@@ -359,7 +360,7 @@ def test_errors_that_there_are_not(gatepay: Any, arguments: list[str], said: str
 
 @pytest.mark.uncounted
 @pytest.mark.parametrize(
-    "kind", sorted({each.error.__name__ for each in REFUSALS.values()} | {each.error.__name__ for each in FAULTS})
+    "kind", sorted({each.error.__name__ for each in REFUSALS.values()} | {each.error for each in FAULTS})
 )
 def test_what_to_do_is_for_people(kind: str) -> None:
     """Of each error that a command can meet the remedy speaks of commands and options, never of Python."""
@@ -367,7 +368,8 @@ def test_what_to_do_is_for_people(kind: str) -> None:
         each.error(code=each.code, message="", endpoint=each.endpoint) for each in REFUSALS.values()
     ]
     for fault in FAULTS:
-        error = fault.error.__new__(fault.error)
+        kind_of_error = getattr(gatepay_async, fault.error)
+        error = kind_of_error.__new__(kind_of_error)
         vars(error).update(sent=fault.sent, endpoint="ka/show", code=999)
         errors.append(error)
     for lang in LANGUAGES:

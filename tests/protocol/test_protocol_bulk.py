@@ -14,6 +14,7 @@ from gatepay_async.protocol.bulk import (
     ChunkOutcome,
     Fate,
     Ledger,
+    UploadIncomplete,
     UploadReport,
     failed,
     outcome_of,
@@ -27,7 +28,6 @@ from gatepay_async.protocol.errors import (
     RefusedError,
     TransportError,
 )
-from gatepay_async.protocol.incomplete import UploadIncomplete
 
 pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
 

@@ -8,10 +8,9 @@ import pytest
 from tables import rows
 
 from gatepay_async.protocol import callback_errors, catalogue, errors
-from gatepay_async.protocol.bulk import Ledger
+from gatepay_async.protocol.bulk import Ledger, UploadIncomplete
 from gatepay_async.protocol.catalogue import FAULTS, REFUSALS, Explanation, Fault, Refusal, explain, meaning
 from gatepay_async.protocol.errors import GatePayError, RefusedError
-from gatepay_async.protocol.incomplete import UploadIncomplete
 from gatepay_async.protocol.payment_calls import CALLS
 from gatepay_async.words import LANGUAGES, Lang, Text, say
 from gatepay_async.words.refusals import CAUSES, ENDPOINTS, REMEDIES
@@ -52,8 +51,8 @@ def texts() -> Iterator[tuple[str, Text]]:
         yield f"{refusal.endpoint} {refusal.code} cause", refusal.cause
         yield f"{refusal.endpoint} {refusal.code} remedy", refusal.remedy
     for fault in FAULTS:
-        yield f"{fault.error.__name__} {fault.sent} cause", fault.cause
-        yield f"{fault.error.__name__} {fault.sent} remedy", fault.remedy
+        yield f"{fault.error} {fault.sent} cause", fault.cause
+        yield f"{fault.error} {fault.sent} remedy", fault.remedy
     yield from ENDPOINTS.items()
 
 
@@ -162,7 +161,8 @@ def test_transport_errors_with_and_without_a_sent_request() -> None:
 def test_every_other_exception_has_an_entry() -> None:
     """Each exception class that isn't a refusal has an entry, so none of them gets the fallback explanation."""
     named = {fault.error for fault in FAULTS}
-    assert named == {each for each in all_classes(GatePayError) if not issubclass(each, RefusedError)} | {RefusedError}
+    others = {each for each in all_classes(GatePayError) if not issubclass(each, RefusedError)} | {RefusedError}
+    assert named == {each.__name__ for each in others}
     assert explain(GatePayError("x")).cause == "Something went wrong in gatepay-async."
 
 

@@ -10,9 +10,8 @@ import pytest
 from tables import rows
 
 from gatepay_async.protocol import callback_errors, errors
-from gatepay_async.protocol.bulk import Chunk, Fate, Ledger, failed
+from gatepay_async.protocol.bulk import Chunk, Fate, Ledger, UploadIncomplete, failed
 from gatepay_async.protocol.errors import GatePayError, RefusedError
-from gatepay_async.protocol.incomplete import UploadIncomplete
 
 pytestmark = pytest.mark.fast
 

@@ -6,7 +6,7 @@ from gatepay_async.cli.language import current_language, text
 from gatepay_async.cli.output import escape, print_json, wants_json
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.protocol import callback_errors, catalogue, errors
-from gatepay_async.protocol.incomplete import UploadIncomplete
+from gatepay_async.protocol.bulk import UploadIncomplete
 from gatepay_async.words.command import COMMAND
 from gatepay_async.words.problem import Problem
 

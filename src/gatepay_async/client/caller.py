@@ -17,7 +17,7 @@ from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 import anyio
 import httpx
 
-from gatepay_async.event_loop import current_loop
+from gatepay_async.event_loop import loop_getter
 from gatepay_async.exchange.attempts import Attempts
 from gatepay_async.exchange.port import ForeignError
 from gatepay_async.log import log_end, log_retry
@@ -99,6 +99,7 @@ class Caller:
         self.observer: ClientObserver | None = None
         self._retries_left = policy.budget
         self._loop: object = None  # the event loop that opened this; None before that and after closing
+        self._running_loop: Callable[[], object] = lambda: self  # that is, no event loop
         self._was_opened = False
         self._closed = False
 
@@ -112,7 +113,8 @@ class Caller:
         if self._was_opened:
             raise _misuse_error(Problem("opened_twice"))
         self._was_opened = True
-        self._loop = current_loop()
+        self._running_loop = loop_getter()
+        self._loop = self._running_loop()
         await self._attempts.open()
 
     async def aclose(self) -> None:
@@ -132,7 +134,7 @@ class Caller:
         Raises:
             InvalidRequestError: This is not open, or was opened on another event loop.
         """
-        if self._loop != current_loop():
+        if self._loop != self._running_loop():
             raise self._not_usable_error()
         return self._attempts.http()
 
@@ -163,7 +165,7 @@ class Caller:
             retry_within: Don't retry later than this many seconds after the first attempt.
             observer: Called for each attempt.
         """
-        if self._loop != current_loop():
+        if self._loop != self._running_loop():
             raise self._not_usable_error()
         form = encode(call, self._credentials)
         attempts = await self._open_cloud() if call.on_cloud else self._attempts

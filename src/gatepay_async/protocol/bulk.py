@@ -23,7 +23,6 @@ from gatepay_async.protocol.errors import (
     SignatureRejectedError,
     TransportError,
 )
-from gatepay_async.protocol.incomplete import UploadIncomplete
 
 # Refusals that every chunk would get: there is no point in sending the next one.
 MEETS_EVERY_CHUNK: tuple[type[RefusedError], ...] = (
@@ -260,6 +259,23 @@ class UploadReport(Counts):
         """
         if not self.ok:
             raise UploadIncomplete(self)
+
+
+class UploadIncomplete(GatePayError):  # noqa: N818 -- the contract's name: a report to act on, not a fault
+    """
+    Some card keys of an upload are not known to be on the server.
+
+    Attributes:
+        report: The whole report; ``report.chunks`` has the lines and their card keys.
+    """
+
+    def __init__(self, report: UploadReport) -> None:
+        self.report = report
+        super().__init__(
+            f"{report.refused} refused, {report.unknown} unknown, {report.not_sent} not sent "
+            f"(of {report.read} lines; {report.stored} stored, {report.already_there} there already). "
+            f"Uploading the same input again is safe: GatePay keeps one copy of each card key.",
+        )
 
 
 class Ledger:

@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from gatepay_async.protocol import callback_errors, errors
-from gatepay_async.protocol.incomplete import UploadIncomplete
+from gatepay_async.protocol import errors
 from gatepay_async.words import Lang, Text, say
 from gatepay_async.words.problem import Problem
 from gatepay_async.words.refusals import CAUSES, REMEDIES
@@ -44,13 +43,13 @@ class Fault(NamedTuple):
     The meaning of an error that is not a refusal.
 
     Attributes:
-        error: The class of the exception.
+        error: The name of the exception's class.
         sent: The value of ``TransportError.sent`` that this entry is for; None: any.
         cause: Why it happens, in each language.
         remedy: What to do, in each language.
     """
 
-    error: type[errors.GatePayError]
+    error: str
     sent: bool | None
     cause: Text
     remedy: Text
@@ -173,26 +172,27 @@ def _refusal(endpoint: str, code: int, message: str, error: type[errors.RefusedE
 REFUSALS: Mapping[tuple[str, int], Refusal] = {row[:2]: _refusal(*row) for row in (*_ROWS, *_LATER_ROWS)}
 
 
-def _error_entry(error: type[errors.GatePayError], sent: bool | None = None) -> Fault:  # noqa: FBT001 -- private, in a table
-    name = error.__name__ if sent is None else f"{error.__name__} {'sent' if sent else 'unsent'}"
+def _error_entry(error: str, sent: bool | None = None) -> Fault:  # noqa: FBT001 -- private, in a table
+    name = error if sent is None else f"{error} {'sent' if sent else 'unsent'}"
     return Fault(error, sent, CAUSES[name], REMEDIES[name])
 
 
-# The first entry whose class matches an error applies.
+# The first entry with the name of a class of the error applies. Names, because some classes are in modules that import
+# this one.
 FAULTS: tuple[Fault, ...] = (
-    _error_entry(errors.InvalidRequestError),
-    _error_entry(errors.RefusedError),
-    _error_entry(errors.ProtocolError),
-    _error_entry(errors.DeadlineExceededError),
-    _error_entry(errors.TransportError, False),
-    _error_entry(errors.TransportError, True),
-    _error_entry(errors.OutcomeUnknownError),
-    _error_entry(callback_errors.MalformedCallbackError),
-    _error_entry(callback_errors.CallbackSignatureError),
-    _error_entry(callback_errors.StaleCallbackError),
-    _error_entry(callback_errors.CallbackError),
-    _error_entry(UploadIncomplete),
-    _error_entry(errors.GatePayError),
+    _error_entry("InvalidRequestError"),
+    _error_entry("RefusedError"),
+    _error_entry("ProtocolError"),
+    _error_entry("DeadlineExceededError"),
+    _error_entry("TransportError", False),
+    _error_entry("TransportError", True),
+    _error_entry("OutcomeUnknownError"),
+    _error_entry("MalformedCallbackError"),
+    _error_entry("CallbackSignatureError"),
+    _error_entry("StaleCallbackError"),
+    _error_entry("CallbackError"),
+    _error_entry("UploadIncomplete"),
+    _error_entry("GatePayError"),
 )
 
 
@@ -215,6 +215,7 @@ def explain(error: errors.GatePayError, lang: Lang = "en") -> Explanation:
         entry = meaning(error.endpoint, error.code)
     else:
         sent = error.sent if isinstance(error, errors.TransportError) else None
-        entry = next(each for each in FAULTS if isinstance(error, each.error) and each.sent in (None, sent))
+        names = {each.__name__ for each in type(error).__mro__}
+        entry = next(each for each in FAULTS if each.error in names and each.sent in (None, sent))
     problem = Problem.of(getattr(error, "problem", ""))
     return Explanation(say(entry.cause, lang), say(entry.remedy, lang), problem.in_(lang))

@@ -24,7 +24,7 @@ All errors of this package, as one tree. The branch says whose fault an error is
     │   ├── MalformedCallbackError                a field is missing, comes twice or has the wrong form
     │   ├── CallbackSignatureError                not signed with your secret
     │   └── StaleCallbackError                    signed, but too old
-    └── UploadIncomplete                      some card keys of an upload are not known to be stored; see ``incomplete``
+    └── UploadIncomplete                      some card keys of an upload are not known to be stored; see ``bulk``
 
 Errors hold data, from which they make their message. None holds the appsecret, a signature or a card key. All can be
 pickled. ``.problem``, which says what is wrong, is a ``str`` with a ``.name`` and ``.facts`` for programs.
