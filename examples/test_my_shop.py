@@ -38,7 +38,7 @@ class Shop:
             )
             self.prices[number] = payment.order_price
         except OutcomeUnknownError as error:
-            found = await self.gatepay.settle(error)  # None would prove nothing: the order may exist all the same
+            found = await self.gatepay.settle(error)  # None doesn't prove that there is no order
             if found is None:
                 raise
             self.prices[number] = found.order_price
@@ -55,15 +55,15 @@ class Shop:
 
 @pytest.fixture
 def shop(gatepay: AsyncGatePay, gatepay_sandbox: Sandbox) -> Shop:
-    """A shop whose client uses the sandbox; new for each test."""
+    """Return a new shop, whose client uses the sandbox."""
     return Shop(gatepay, appkey=gatepay_sandbox.appkey, appsecret=gatepay_sandbox.appsecret)
 
 
 async def call_back(shop: Shop, query: str) -> str:
     """Send a callback as GatePay does."""
     transport = httpx.ASGITransport(shop.callbacks)
-    async with httpx.AsyncClient(transport=transport, base_url="http://shop") as gatepay:
-        return (await gatepay.get(f"/callback?{query}")).text
+    async with httpx.AsyncClient(transport=transport, base_url="http://shop") as http:
+        return (await http.get(f"/callback?{query}")).text
 
 
 async def test_a_paid_order_is_delivered_once(shop: Shop, gatepay_sandbox: Sandbox) -> None:
