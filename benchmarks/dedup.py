@@ -8,6 +8,7 @@ measurement runs in a process of its own, so that it doesn't count memory of an 
 """
 
 import argparse
+import asyncio
 import json
 import os
 import subprocess
@@ -22,6 +23,7 @@ import psutil
 from benchmarks.measuring import Result, Row, resident
 from benchmarks.serving import ROOT
 from gatepay_async.permits import Permits
+from gatepay_async.protocol.chunking import Chunker
 from gatepay_async.protocol.models import Stored
 from gatepay_async.protocol.retrying import Sent
 from gatepay_async.upload import _Upload
@@ -90,7 +92,10 @@ def deduplicated(lines: Iterable[str]) -> int:
     async def send(_: object) -> Sent[Stored]:
         raise NotImplementedError  # chunking alone never sends
 
-    chunker = _Upload(send, 8, Permits(1), None)._chunker
+    async def new_chunker() -> Chunker:  # `_Upload` needs a running event loop
+        return _Upload(send, 8, Permits(1), None)._chunker
+
+    chunker = asyncio.run(new_chunker())
     count = sum(len(chunk.keys) for chunk in chunker.chunks(lines))
     last = chunker.last_chunk()
     if last is not None:
