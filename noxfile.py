@@ -295,19 +295,22 @@ def lock(session: nox.Session) -> None:
     common = ["uv", "pip", "compile", "pyproject.toml", "--all-extras", "--no-header", "--no-annotate", "--quiet"]
     common += ["--no-emit-package=gatepay-async", "--universal", f"--python-version={OLDEST}", *session.posargs]
     session.run(*common, *groups, "-o", LOCKED[1])
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as oldest:
-        oldest.write("\n".join(oldest_direct()))
-        oldest.flush()
-        session.run(*common, "--group=tests", "-c", oldest.name, "-o", LOWEST[1])
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
+        constraints.write("\n".join(lowest_direct_versions()))
+        constraints.flush()
+        session.run(*common, "--group=tests", "-c", constraints.name, "-o", LOWEST[1])
 
 
-def oldest_direct() -> list[str]:
+def lowest_direct_versions() -> list[str]:
     """Return the lowest allowed version of each direct dependency: `httpx==0.28` for `httpx>=0.28,<1`."""
     project = PROJECT["project"]
     extras = project["optional-dependencies"].values()
     lines = [*project["dependencies"], *(line for extra in extras for line in extra)]
     required = [Requirement(line) for line in lines if not line.startswith(project["name"])]
-    bounds = {each.name: next(spec.version for spec in each.specifier if spec.operator == ">=") for each in required}
+    bounds = {
+        requirement.name: next(spec.version for spec in requirement.specifier if spec.operator == ">=")
+        for requirement in required
+    }
     return [f"{name}=={version}" for name, version in bounds.items()]
 
 

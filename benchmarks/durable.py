@@ -86,10 +86,10 @@ async def kill(kills: int) -> None:
                 for number in range(kills):
                     async with workspace.process(shop, concurrency=4) as process:
                         before, calls = dict(shop.sent), sum(shop.sent.values())
-                        await anyio.sleep(random.uniform(0, 0.6))  # noqa: S311 -- any moment
+                        await anyio.sleep(random.uniform(0, 0.6))  # noqa: S311 -- not secret
                         process.kill()
                         await process.wait()
-                    # `shop.sent` counts calls by the first card key of the chunk.
+                    # `shop.sent` counts calls by the first card key of the chunk. A chunk without earlier calls is new.
                     new = sum(shop.sent[first] - before.get(first, 0) == shop.sent[first] for first in shop.sent)
                     repeated = sum(shop.sent.values()) - calls - new
                     assert repeated <= 4 * CHUNKS_PER_BATCH, "more chunks were repeated than the 4 batches in flight"
@@ -127,6 +127,7 @@ async def takeover(_: int) -> None:
         holders = await anyio.to_thread.run_sync(_holders, job)
         workers[0].kill()
         killed = time.monotonic()
+        # The loop ends when the killed worker, at least, holds no batch any more.
         while holders <= await anyio.to_thread.run_sync(_holders, job):  # noqa: ASYNC110 -- the other process sends no event
             await anyio.sleep(0.02)
         took = time.monotonic() - killed
@@ -141,6 +142,7 @@ async def takeover(_: int) -> None:
 
 
 def _holders(job: Job) -> set[str | None]:
+    """Return the ids of the workers that hold batches of the job."""
     return {row.executor_id for row in job._store.taken()}
 
 
@@ -286,6 +288,7 @@ async def growth(_: int) -> None:
 
 
 def _size(workspace: Workspace, server: Postgres | None) -> int:
+    """Return the size of the database in bytes, after SQLite's checkpoint or PostgreSQL's VACUUM."""
     if server is None:
         with sqlite3.connect(workspace.folder / "uploads.sqlite3") as database:
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -298,6 +301,7 @@ def _size(workspace: Workspace, server: Postgres | None) -> int:
         return int(row[0])
 
 
+# All benchmarks take the number of kills; only `kill` uses it.
 BENCHMARKS: dict[str, Callable[[int], Awaitable[None]]] = {
     benchmark.__name__: benchmark for benchmark in (kill, takeover, outages, speed, scaling, capacity, rate, growth)
 }
@@ -305,7 +309,7 @@ BENCHMARKS: dict[str, Callable[[int], Awaitable[None]]] = {
 
 def main() -> None:
     """Run the benchmarks that the command line names."""
-    parser = argparse.ArgumentParser(description="Measures durable uploads.")
+    parser = argparse.ArgumentParser(description="Runs the benchmarks of durable uploads.")
     parser.add_argument("benchmarks", nargs="*", metavar="benchmark", help=f"default: all of {', '.join(BENCHMARKS)}")
     parser.add_argument("--kills", type=int, default=50)
     options = parser.parse_args()

@@ -24,7 +24,7 @@ from gatepay_async.protocol.calls import KaShow
 from gatepay_async.protocol.messages import Reply, decode
 
 Call = Callable[[], Awaitable[object]]
-Peer = Callable[[Served, int], AbstractAsyncContextManager[Call]]
+Peer = Callable[[Served, int], AbstractAsyncContextManager[Call]]  # the int is the number of callers
 
 APPKEY, APPSECRET, PRODUCT = "appkey", "appsecret", 8
 # As long as the form that our client sends. The benchmarks' server doesn't check the signature.
@@ -38,7 +38,7 @@ def client(served: Served, **options: Any) -> AsyncGatePay:
 
 @asynccontextmanager
 async def ours(served: Served, callers: int) -> AsyncGenerator[Call]:  # noqa: ARG001 -- measured with default limits
-    """Measure `AsyncGatePay` with default settings."""
+    """Use `AsyncGatePay` with default settings."""
     async with client(served) as gatepay:
         yield lambda: gatepay.list_card_keys(PRODUCT)
 
@@ -164,7 +164,7 @@ OTHERS: dict[str, Peer] = {
 ON_TRIO = ("raw httpx", "httpx2")
 
 
-def present(*, trio: bool = False) -> dict[str, Peer]:
+def available_peers(*, trio: bool = False) -> dict[str, Peer]:
     """Return ours, each other installed client with and without decoding, and on asyncio the floor, by their names."""
     peers: dict[str, Peer] = {"ours": ours}
     for name, peer in OTHERS.items():

@@ -31,6 +31,7 @@ def measure(*, quick: bool) -> Result:
 
 
 async def _memory_per_connection(served: Served, count: int, *, traced: bool) -> float:
+    """Return the memory of an idle connection in kB: by tracemalloc if *traced*, else by the system."""
     pool = OriginPool(served.base_url, max_connections=count, keepalive_expiry=3600.0)
     prepared = pool.prepare(httpx.URL(served.base_url + "product/show"), httpx.Headers())
     await _read(await pool.post(prepared, b"", {}))
@@ -52,6 +53,7 @@ async def _memory_per_connection(served: Served, count: int, *, traced: bool) ->
 
 
 def _used(*, traced: bool) -> float:
+    """Return the used memory in bytes."""
     return tracemalloc.get_traced_memory()[0] if traced else resident() * 1e6
 
 

@@ -197,11 +197,11 @@ class Soak:
     async def _upload(self) -> None:
         self._uploads += 1
         number = self._uploads
-        cancel_after = self._random.choice((None, None, self._random.uniform(0, 0.3)))
+        cancel_after = self._random.choice((None, None, self._random.uniform(0, 0.3)))  # seconds; one upload in three
         report: UploadReport | None = None
         with anyio.move_on_after(cancel_after):
             try:
-                keys = _slowly(lines(number)) if number % 2 else lines(number)
+                keys = _slowly(lines(number)) if number % 2 else lines(number)  # async and plain iterables in turn
                 report = await self._gatepay.upload_card_keys(UPLOAD_PRODUCT, keys, concurrency=UPLOAD_CONCURRENCY)
             except BaseException as error:
                 report = getattr(error, "report", None)
@@ -301,7 +301,7 @@ async def soak(process: "subprocess.Popen[str]", seconds: float) -> list[tuple[b
     async with client as gatepay:
         await Soak(shop, gatepay, observations, end_time=anyio.current_time() + seconds).run()
         await shop.ask("calm")
-        healthy = len((await gatepay.list_card_keys(LISTED_PRODUCT)).keys)
+        listed_at_end = len((await gatepay.list_card_keys(LISTED_PRODUCT)).keys)
     await anyio.sleep(0.2)
     after = Usage(seconds, resident(), sockets(), descriptors(), len(anyio.get_running_tasks()))
     _print(observations)
@@ -310,12 +310,12 @@ async def soak(process: "subprocess.Popen[str]", seconds: float) -> list[tuple[b
             not observations.violations,
             f"listings, upload reports and callbacks are right{_shown(observations.violations)}",
         ),
-        (healthy > 0, "the client still works at the end"),
+        (listed_at_end > 0, "the client still works at the end"),
         (
             _leaked(before, after) == (0, 0, 0),
             "no socket, file or task is left: {}, {}, {}".format(*_leaked(before, after)),
         ),
-        *_flatness(observations.usages, seconds),
+        *_check_growth(observations.usages, seconds),
         _check_uploads(observations.uploads, await shop.ask("keys")),
         _check_payments(observations.payments, await shop.ask("orders")),
     ]
@@ -325,7 +325,7 @@ def _leaked(before: Usage, after: Usage) -> tuple[int, int, int]:
     return after.sockets - before.sockets, after.files - before.files, after.tasks - before.tasks
 
 
-def _flatness(usages: list[Usage], seconds: float) -> Iterator[tuple[bool, str]]:
+def _check_growth(usages: list[Usage], seconds: float) -> Iterator[tuple[bool, str]]:
     after_warm_up = [usage for usage in usages if usage.second >= min(WARM_UP_S, seconds / 3)]
     third = max(1, len(after_warm_up) // 3)
     for name, allowed in {

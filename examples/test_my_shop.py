@@ -97,14 +97,14 @@ async def test_an_underpaid_order_is_not_delivered(shop: Shop, gatepay_sandbox: 
     assert shop.delivered == []
 
 
-async def test_sold_out(shop: Shop, gatepay_sandbox: Sandbox) -> None:
+async def test_ordering_a_sold_out_product_raises(shop: Shop, gatepay_sandbox: Sandbox) -> None:
     """The sandbox can simulate each of GatePay's errors: here, the product is out of stock."""
     gatepay_sandbox.fault(Fault(FaultKind.CODE, endpoint="pay/create", code=110))
     with pytest.raises(OutOfStockError):
         await shop.order("terry@example.com")
 
 
-async def test_a_lost_response(shop: Shop, gatepay_sandbox: Sandbox) -> None:
+async def test_order_is_found_after_a_lost_response(shop: Shop, gatepay_sandbox: Sandbox) -> None:
     """GatePay creates the order but its response is lost: the shop asks, finds the order, and creates no second one."""
     gatepay_sandbox.fault(Fault(FaultKind.CUT_AFTER, endpoint="pay/create"))
     number = await shop.order("terry@example.com")
