@@ -63,8 +63,8 @@ def success(data: object) -> bytes:
 
 def form_field(body: bytes, name: bytes) -> bytes:
     """Return the field as it was sent, still URL-encoded; empty if it is missing."""
-    _, found, rest = (b"&" + body).partition(b"&" + name + b"=")
-    return rest.partition(b"&")[0] if found else b""
+    _, separator, rest = (b"&" + body).partition(b"&" + name + b"=")
+    return rest.partition(b"&")[0] if separator else b""
 
 
 @define
@@ -175,9 +175,9 @@ class Connection(asyncio.Protocol):
         """Reply to each request that has arrived completely."""
         self._buffer += data
         while True:
-            head, found, rest = self._buffer.partition(b"\r\n\r\n")
+            head, separator, rest = self._buffer.partition(b"\r\n\r\n")
             length = _content_length(head)
-            if not found or len(rest) < length:
+            if not separator or len(rest) < length:
                 return
             self._buffer = rest[length:]
             self._answer(head.split(b" ", 2)[1], rest[:length])
@@ -203,8 +203,8 @@ class Connection(asyncio.Protocol):
 
 
 def _content_length(head: bytes) -> int:
-    _, found, rest = head.lower().partition(b"\r\ncontent-length:")
-    return int(rest.split(b"\r\n", 1)[0]) if found else 0
+    _, separator, rest = head.lower().partition(b"\r\ncontent-length:")
+    return int(rest.split(b"\r\n", 1)[0]) if separator else 0
 
 
 async def serve(shop: Shop, *, placed: str) -> None:

@@ -74,8 +74,12 @@ def create_app(**options: Any) -> FastAPI:
             # Don't retry: the order may exist. `settle` asks GatePay several times within about 15 seconds. If it
             # returns None, the order may still exist.
             with suppress(GatePayError):
-                if found := await gatepay.settle(error):  # the order exists; only the payment URL is lost
-                    return {"out_order_id": out_order_id, "price": str(found.order_price), "status": found.order_status}
+                if existing := await gatepay.settle(error):  # the order exists; only the payment URL is lost
+                    return {
+                        "out_order_id": out_order_id,
+                        "price": str(existing.order_price),
+                        "status": existing.order_status,
+                    }
             raise HTTPException(504, f"order {out_order_id} may or may not exist") from error
         except GatePayError as error:
             raise HTTPException(502, "the payment service is unavailable") from error

@@ -63,8 +63,8 @@ async def pay(gatepay: AsyncGatePay, sandbox: Sandbox, folder: Path) -> bool:
             custom="terry@example.com",
         )
     except OutcomeUnknownError as error:  # the response was lost: ask GatePay for the order; don't create another
-        found = await gatepay.settle(error)
-        print(f"  {error.out_order_id}: {found.order_status if found else 'unknown; see the console'}")
+        existing = await gatepay.settle(error)
+        print(f"  {error.out_order_id}: {existing.order_status if existing else 'unknown; see the console'}")
         return False
     qr_code = payment.order_qrcode.save(folder / "payment.png")
     print(f"  ¥{payment.order_price} with {payment.order_type}; pay at {payment.order_url}")

@@ -38,10 +38,10 @@ class Shop:
             )
             self.prices[number] = payment.order_price
         except OutcomeUnknownError as error:
-            found = await self.gatepay.settle(error)  # None doesn't prove that there is no order
-            if found is None:
+            existing = await self.gatepay.settle(error)  # None doesn't prove that there is no order
+            if existing is None:
                 raise
-            self.prices[number] = found.order_price
+            self.prices[number] = existing.order_price
         return number
 
     async def price_of(self, out_order_id: str) -> Decimal | None:

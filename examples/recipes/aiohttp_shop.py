@@ -69,8 +69,8 @@ async def create_order(request: web.Request) -> web.Response:
     except OutcomeUnknownError as error:
         # The order may exist: a second one could charge the customer twice. If it is paid, a callback arrives.
         with suppress(GatePayError):
-            if found := await request.app[GATEPAY].settle(error):  # the order exists; only its payment URL is lost
-                return web.json_response({"out_order_id": out_order_id, "status": found.order_status}, status=201)
+            if existing := await request.app[GATEPAY].settle(error):  # the order exists; only its payment URL is lost
+                return web.json_response({"out_order_id": out_order_id, "status": existing.order_status}, status=201)
         return web.json_response({"error": f"order {out_order_id} is being checked"}, status=504)
     return web.json_response({"out_order_id": payment.out_order_id, "pay_at": payment.order_url}, status=201)
 

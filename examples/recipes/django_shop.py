@@ -83,8 +83,8 @@ async def create_order(request: HttpRequest) -> HttpResponse:
         except OutcomeUnknownError as error:
             # The order may exist: a second one could charge the customer twice. If it is paid, a callback arrives.
             with suppress(GatePayError):
-                if found := await gatepay.settle(error):  # the order exists; only its payment URL is lost
-                    return JsonResponse({"out_order_id": out_order_id, "status": found.order_status}, status=201)
+                if existing := await gatepay.settle(error):  # the order exists; only its payment URL is lost
+                    return JsonResponse({"out_order_id": out_order_id, "status": existing.order_status}, status=201)
             return JsonResponse({"error": f"order {out_order_id} is being checked"}, status=504)
     return JsonResponse({"out_order_id": payment.out_order_id, "pay_at": payment.order_url}, status=201)
 

@@ -81,7 +81,7 @@ async def create_order(order: Order, request: Request) -> dict[str, str]:
     except OutcomeUnknownError as error:
         # The order may exist: a second one could charge the customer twice. If it is paid, a callback arrives.
         with suppress(GatePayError):
-            if found := await gatepay.settle(error):  # the order exists; only its payment URL is lost
-                return {"out_order_id": out_order_id, "status": found.order_status}
+            if existing := await gatepay.settle(error):  # the order exists; only its payment URL is lost
+                return {"out_order_id": out_order_id, "status": existing.order_status}
         raise HTTPException(504, f"order {out_order_id} is being checked") from error
     return {"out_order_id": payment.out_order_id, "pay_at": payment.order_url}

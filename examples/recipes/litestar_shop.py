@@ -71,8 +71,8 @@ async def create_order(data: Annotated[Order, Body()], state: State) -> dict[str
     except OutcomeUnknownError as error:
         # The order may exist: a second one could charge the customer twice. If it is paid, a callback arrives.
         with suppress(GatePayError):
-            if found := await gatepay.settle(error):  # the order exists; only its payment URL is lost
-                return {"out_order_id": out_order_id, "status": found.order_status}
+            if existing := await gatepay.settle(error):  # the order exists; only its payment URL is lost
+                return {"out_order_id": out_order_id, "status": existing.order_status}
         raise HTTPException(f"order {out_order_id} is being checked", status_code=504) from error
     return {"out_order_id": payment.out_order_id, "pay_at": payment.order_url}
 

@@ -62,8 +62,8 @@ async def create_order(request: Request) -> JSONResponse:
     except OutcomeUnknownError as error:
         # The order may exist: a second one could charge the customer twice. If it is paid, a callback arrives.
         with suppress(GatePayError):
-            if found := await gatepay.settle(error):  # the order exists; only its payment URL is lost
-                return JSONResponse({"out_order_id": out_order_id, "status": found.order_status}, status_code=201)
+            if existing := await gatepay.settle(error):  # the order exists; only its payment URL is lost
+                return JSONResponse({"out_order_id": out_order_id, "status": existing.order_status}, status_code=201)
         return JSONResponse({"error": f"order {out_order_id} is being checked"}, status_code=504)
     return JSONResponse({"out_order_id": payment.out_order_id, "pay_at": payment.order_url}, status_code=201)
 
