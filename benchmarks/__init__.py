@@ -1,9 +1,9 @@
 """
-What is fast, measured beside what a user would write instead.
+Benchmarks: the client compared with what a user would write instead.
 
-    python -m benchmarks.run               every figure, the table and the pictures
-    python -m benchmarks.run throughput    one of them
-    python -m benchmarks.soak              a minute of everything at once, which must leave no trace
+    python -m benchmarks.run               run all benchmarks; write the table and the pictures
+    python -m benchmarks.run throughput    run one benchmark
+    python -m benchmarks.soak              run all kinds of calls for a minute; check for leaks
 
-One module for each figure; each has a `measure()`. `run` gives each figure a process of its own.
+Each benchmark is a module with a function `measure()`. `run` starts a process for each of them.
 """

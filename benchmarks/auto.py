@@ -45,8 +45,8 @@ class Scenario:
 SCENARIOS = (
     Scenario("20 ms, unlimited", {}, 1_000, (16, 32, 64, 100)),
     Scenario("20 ms, four workers and a queue", {"workers": 4}, 400, (4, 6, 8, 16)),
-    Scenario("20 ms, 429 above ten in flight", {"most": 10}, 1_000, (6, 8, 10, 12)),
-    Scenario("the same, with Retry-After: 1", {"most": 10, "retry_after": "1"}, 1_000, (8, 10), goal=None),
+    Scenario("20 ms, 429 above ten in flight", {"max_in_flight": 10}, 1_000, (6, 8, 10, 12)),
+    Scenario("the same, with Retry-After: 1", {"max_in_flight": 10, "retry_after": "1"}, 1_000, (8, 10), goal=None),
 )
 
 
@@ -70,7 +70,7 @@ async def _measure(served: Served, scenario: Scenario, *, rounds: int) -> list[R
     auto = seconds.pop("auto")
     refused_percent = 100 * refused["auto"] / (refused["auto"] + rounds * scenario.chunks)
     best = min(seconds, key=lambda name: seconds[name])
-    others = ", ".join(f"{name}: {each:.2f} s" for name, each in seconds.items())
+    others = ", ".join(f"{name}: {took:.2f} s" for name, took in seconds.items())
     what = f'concurrency="auto", {scenario.chunks:,} calls, {scenario.name}'
     beside = f"auto: {auto:.2f} s; fixed {others}; the best is {best}"
     return [

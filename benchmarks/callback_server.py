@@ -1,9 +1,10 @@
 """
-The callbacks' benchmark, the server's side: uvicorn, and in one Starlette application a bare endpoint and CallbackApps.
+The server of `benchmarks.callbacks`: one Starlette application on uvicorn, with a bare endpoint and CallbackApps.
 
     python -m benchmarks.callback_server FOLDER --redis unix:///…/redis.sock --cpu 1
 
-The first line that it prints says where it is; it ends when its standard input does, and so with its parent.
+The first line that it prints is a JSON object with the port. It stops when its standard input is closed, so also when
+its parent process ends.
 """
 
 import argparse
@@ -26,17 +27,17 @@ APPKEY, APPSECRET = "bench-key", "bench-secret"
 
 
 async def bare(request: Request) -> PlainTextResponse:
-    """What costs nothing: it believes everything."""
+    """Accept every callback without verifying it: the lower bound of the cost."""
     assert request.query_params["order_id"]
     return PlainTextResponse("success")
 
 
 async def handle(_: Callback) -> None:
-    """Does nothing: what is measured is everything else."""
+    """Do nothing, so that only the cost of CallbackApp is measured."""
 
 
 def application(stores: dict[str, Store]) -> Starlette:
-    """One path for each way."""
+    """Create the application: `/bare/`, and a path for each store."""
     apps = [
         Mount(f"/{name}", CallbackApp(handle, appkey=APPKEY, appsecret=APPSECRET, store=store))
         for name, store in stores.items()
@@ -45,12 +46,12 @@ def application(stores: dict[str, Store]) -> Starlette:
 
 
 async def serve(app: Starlette, *, placed: str) -> None:
-    """Serve until standard input ends."""
-    # h11 and asyncio's own loop: what the extra `sandbox` brings, and so the same everywhere.
+    """Serve until standard input is closed."""
+    # h11 and asyncio's own loop, as the extra `sandbox` installs them, so that all machines use the same.
     config = uvicorn.Config(app, port=0, http="h11", loop="asyncio", lifespan="off", log_config=None, access_log=False)
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110 -- uvicorn has nothing to wait for
+    while not server.started:  # noqa: ASYNC110 -- uvicorn has no event for this
         await asyncio.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
     print(json.dumps({"port": port, "placed": placed}), flush=True)
@@ -61,15 +62,15 @@ async def serve(app: Starlette, *, placed: str) -> None:
 
 def main() -> None:
     """Read the arguments, and serve."""
-    parser = argparse.ArgumentParser(description="What the callbacks' benchmark calls.")
+    parser = argparse.ArgumentParser(description="The server of the callbacks' benchmark.")
     parser.add_argument("folder", type=Path, help="for the SQLite file")
     parser.add_argument("--redis", help="the URL of a Redis")
     parser.add_argument("--cpu", type=int, help="the only CPU to run on")
-    given = parser.parse_args()
-    stores: dict[str, Store] = {"memory": MemoryStore(), "sqlite": SQLiteStore(given.folder / "callbacks.sqlite3")}
-    if given.redis:
-        stores["redis"] = RedisStore(given.redis)
-    asyncio.run(serve(application(stores), placed=place_on(given.cpu)))
+    options = parser.parse_args()
+    stores: dict[str, Store] = {"memory": MemoryStore(), "sqlite": SQLiteStore(options.folder / "callbacks.sqlite3")}
+    if options.redis:
+        stores["redis"] = RedisStore(options.redis)
+    asyncio.run(serve(application(stores), placed=place_on(options.cpu)))
 
 
 if __name__ == "__main__":

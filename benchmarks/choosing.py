@@ -1,4 +1,4 @@
-"""What the pool's decisions cost, by the number of its connections: the same."""
+"""CPU time of the pool's choice of a connection. It must not grow with the number of connections."""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,11 +6,11 @@ from functools import partial
 from benchmarks.measuring import Result, Row, Sample, cpu_each, median_of, ratio, timed
 from gatepay_async.pool.slots import Slots, Ticket
 
-FEW, MANY, WANTED = 10, 10_000, 1.5
+FEW, MANY, MAX_TIME_RATIO = 10, 10_000, 1.5
 
 
 def measure(*, quick: bool) -> Result:
-    """Each kind of round with few and with many connections, in turn."""
+    """Measure each kind of choice with few and with many connections, in turn."""
     rounds, times = (5, 20_000) if quick else (15, 50_000)
     kinds = {"taken and kept": _taken_and_kept, "waited for and handed on": _handed_on, "given up waiting": _given_up}
     return Result([_row(kind, prepare, rounds=rounds, times=times) for kind, prepare in kinds.items()])
@@ -22,61 +22,61 @@ def _row(kind: str, prepare: Callable[[int], Callable[[], None]], *, rounds: int
     for _ in range(rounds):
         samples["few"].append(timed(few, times=times))
         samples["many"].append(timed(many, times=times))
-    each = {name: median_of(found, cpu_each) * 1000 for name, found in samples.items()}
+    nanoseconds = {name: median_of(measured, cpu_each) * 1000 for name, measured in samples.items()}
     return Row(
         what=f"the pool's choice, {MANY:,} connections against {FEW}: a connection {kind}",
-        goal=WANTED,
+        goal=MAX_TIME_RATIO,
         value=ratio(samples["many"], samples["few"], cpu_each),
         at_most=True,
-        beside=f"{each['many']:.0f} ns against {each['few']:.0f} ns",
+        beside=f"{nanoseconds['many']:.0f} ns against {nanoseconds['few']:.0f} ns",
     )
 
 
 def _nothing() -> None:
-    """Nobody is woken."""
+    """Called in place of a waiting caller's wake-up."""
 
 
 def _taken_and_kept(limit: int) -> Callable[[], None]:
-    """Half of the connections are busy, half rest; one is taken and given back."""
+    """Half of the connections are busy and half are idle. Acquire one and release it."""
     slots: Slots[object] = Slots(limit)
     taken = [slots.acquire() for _ in range(limit)]
     for slot in taken[: limit // 2]:
         assert slot is not None
         slots.release_open(slot, now=0.0)
 
-    def go_round() -> None:
+    def acquire_and_release() -> None:
         slot = slots.acquire()
         assert slot is not None
         slots.release_open(slot, now=0.0)
 
-    return go_round
+    return acquire_and_release
 
 
 def _handed_on(limit: int) -> Callable[[], None]:
-    """All are busy and as many callers wait; one comes back and goes to the oldest, and another caller comes."""
+    """All connections are busy and as many callers wait. Release one to the oldest caller, and enqueue another."""
     slots: Slots[object] = Slots(limit)
     for _ in range(limit):
         slots.acquire()
     tickets = [slots.enqueue(_nothing) for _ in range(limit)]
     slot = next(iter(slots._busy))
 
-    def go_round() -> None:
+    def release_and_enqueue() -> None:
         slots.release_open(slot, now=0.0)
         slots.enqueue(_nothing)
 
     tickets.clear()
-    return go_round
+    return release_and_enqueue
 
 
 def _given_up(limit: int) -> Callable[[], None]:
-    """All are busy and as many callers wait; another one comes, and leaves."""
+    """All connections are busy and as many callers wait. Enqueue another caller, who leaves the queue again."""
     slots: Slots[object] = Slots(limit)
     for _ in range(limit):
         slots.acquire()
         slots.enqueue(_nothing)
-    return partial(_come_and_leave, slots)
+    return partial(_enqueue_and_leave, slots)
 
 
-def _come_and_leave(slots: Slots[object]) -> None:
+def _enqueue_and_leave(slots: Slots[object]) -> None:
     ticket: Ticket[object] = slots.enqueue(_nothing)
     slots.leave_queue(ticket)

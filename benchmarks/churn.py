@@ -1,11 +1,11 @@
 """
-Callers that give up at random, all over the life of a call; then the pool must be whole.
+Cancel calls at random moments, then check that the connection pool leaked nothing.
 
     python -m benchmarks.churn --runs 50 --loop trio
 
-Each run: 40 workers share 10 connections for 6 seconds, each cancelling its call after 0 to 30 ms. Then nobody may
-hold a slot, no socket may be open but the resting ones, and 20 healthy calls must be answered; and when the client is
-closed, no socket and no task may be left.
+In each run, 40 workers share 10 connections for 6 seconds. Each worker cancels its call after 0 to 30 ms. After that,
+all slots must be free, only idle sockets may be open, and 20 calls without cancellation must succeed. When the client
+is closed, no socket and no task may be left.
 """
 
 import argparse
@@ -24,23 +24,25 @@ from benchmarks.serving import Served, serving
 from gatepay_async import AsyncGatePay, GatePayError
 from gatepay_async.pool import OriginPool
 
-WORKERS, CONNECTIONS, HEALTHY, SECONDS, PATIENCE = 40, 10, 20, 6.0, 0.03
-_LATENCY = 0.002  # so that a cancellation meets every stage of a call
-_SETTLE = 0.2  # seconds for sockets that are closed to be gone
+WORKERS, CONNECTIONS, SECONDS = 40, 10, 6.0
+FINAL_CALLS = 20  # calls without cancellation
+MAX_CANCEL_AFTER = 0.03  # seconds
+_LATENCY = 0.002  # seconds; short, so that cancellations happen at every stage of a call
+_SETTLE = 0.2  # seconds for closed sockets to disappear
 
 
 @define
 class Run:
     """
-    What one run came to.
+    The result of one run.
 
     Attributes:
-        calls: Calls made.
-        cancelled: Those that were cancelled.
-        answered: Healthy calls answered afterwards.
-        slots: Slots not given back, and callers still waiting.
-        sockets: Open that shouldn't be.
-        tasks: Running that shouldn't be.
+        calls: The number of calls.
+        cancelled: The number of cancelled calls.
+        answered: The number of final calls that succeeded.
+        slots: The number of slots that were not released, plus callers that still wait for one.
+        sockets: The number of leaked sockets.
+        tasks: The number of leaked tasks.
     """
 
     calls: int = 0
@@ -52,38 +54,38 @@ class Run:
 
     @property
     def lost(self) -> int:
-        """Everything that must not be; 0 is what is wanted."""
-        return HEALTHY - self.answered + self.slots + self.sockets + self.tasks
+        """The number of failed final calls and leaked resources; the goal is 0."""
+        return FINAL_CALLS - self.answered + self.slots + self.sockets + self.tasks
 
 
 def measure(*, quick: bool) -> Result:
-    """One run on each event loop, and one of httpx's own pool."""
+    """Measure our client on each event loop, and httpx's own pool on asyncio."""
     seconds = 1.0 if quick else SECONDS
     rows: list[Row] = []
     with serving(latency=_LATENCY) as served:
-        theirs = anyio.run(_httpx, served, seconds)
+        httpx_run = anyio.run(_httpx, served, seconds)
         for loop in ("asyncio", "trio"):
             run = anyio.run(_ours, served, seconds, 0, backend=loop)
-            beside = f"{run.cancelled:,} of {run.calls:,} calls cancelled; ours answers {run.answered} of {HEALTHY}"
+            beside = f"{run.cancelled:,} of {run.calls:,} calls cancelled; ours answers {run.answered} of {FINAL_CALLS}"
             row = Row(
                 what=f"churn for {seconds:g} s, {loop}: healthy calls, slots, sockets and tasks lost",
                 goal=0,
                 value=run.lost,
                 at_most=True,
                 unit="lost",
-                beside=f"{beside}, raw httpx {theirs.answered}",
+                beside=f"{beside}, raw httpx {httpx_run.answered}",
             )
             rows.append(row)
     return Result(rows)
 
 
 async def _churn(call: Callable[[], Awaitable[object]], run: Run, *, seconds: float, seed: int) -> None:
-    chance = random.Random(seed)  # noqa: S311 -- a draw that can be repeated
-    ends = anyio.current_time() + seconds
+    random_source = random.Random(seed)  # noqa: S311 -- repeatable, not secret
+    end_time = anyio.current_time() + seconds
 
     async def worker() -> None:
-        while anyio.current_time() < ends:
-            with anyio.move_on_after(chance.uniform(0, PATIENCE)) as scope:
+        while anyio.current_time() < end_time:
+            with anyio.move_on_after(random_source.uniform(0, MAX_CANCEL_AFTER)) as scope:
                 await call()
             run.calls += 1
             run.cancelled += scope.cancelled_caught
@@ -93,8 +95,8 @@ async def _churn(call: Callable[[], Awaitable[object]], run: Run, *, seconds: fl
             group.start_soon(worker)
 
 
-async def _healthy(call: Callable[[], Awaitable[object]], run: Run) -> None:
-    async def one() -> None:
+async def _final_calls(call: Callable[[], Awaitable[object]], run: Run) -> None:
+    async def call_once() -> None:
         try:
             await call()
         except (GatePayError, httpx.HTTPError):
@@ -102,8 +104,8 @@ async def _healthy(call: Callable[[], Awaitable[object]], run: Run) -> None:
         run.answered += 1
 
     async with anyio.create_task_group() as group:
-        for _ in range(HEALTHY):
-            group.start_soon(one)
+        for _ in range(FINAL_CALLS):
+            group.start_soon(call_once)
 
 
 async def _ours(served: Served, seconds: float, seed: int) -> Run:
@@ -116,7 +118,7 @@ async def _ours(served: Served, seconds: float, seed: int) -> Run:
         await anyio.sleep(_SETTLE)
         run.sockets = abs(sockets() - before - slots.idle)
         run.tasks = len(anyio.get_running_tasks()) - tasks
-        await _healthy(lambda: gatepay.list_card_keys(PRODUCT), run)
+        await _final_calls(lambda: gatepay.list_card_keys(PRODUCT), run)
     await anyio.sleep(_SETTLE)
     run.sockets += abs(sockets() - before)
     run.tasks += len(anyio.get_running_tasks()) - tasks
@@ -139,24 +141,24 @@ async def _httpx(served: Served, seconds: float) -> Run:
                 return
 
         await _churn(call, run, seconds=seconds, seed=0)
-        await _healthy(lambda: shared.post(served.base_url + "ka/show", data=FORM), run)
+        await _final_calls(lambda: shared.post(served.base_url + "ka/show", data=FORM), run)
     return run
 
 
 def main() -> int:
-    """As many runs in a row as are asked for; 1 if anything was lost."""
-    parser = argparse.ArgumentParser(description="Callers that give up at random; then the pool must be whole.")
-    parser.add_argument("--runs", type=int, default=1, help="in a row")
+    """Run as often as the command line says; return 1 if anything leaked."""
+    parser = argparse.ArgumentParser(description="Cancels calls at random moments, then checks the connection pool.")
+    parser.add_argument("--runs", type=int, default=1, help="number of runs")
     parser.add_argument("--loop", choices=("asyncio", "trio"), default="asyncio")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="of each run")
-    given = parser.parse_args()
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="length of each run")
+    options = parser.parse_args()
     failed = 0
     with serving(latency=_LATENCY) as served:
-        for seed in range(given.runs):
-            run = anyio.run(_ours, served, given.seconds, seed, backend=given.loop)
+        for seed in range(options.runs):
+            run = anyio.run(_ours, served, options.seconds, seed, backend=options.loop)
             failed += run.lost > 0
-            print(f"{given.loop} run {seed + 1}: {run}", flush=True)
-    print(f"{given.runs - failed} passed, {failed} failed")
+            print(f"{options.loop} run {seed + 1}: {run}", flush=True)
+    print(f"{options.runs - failed} passed, {failed} failed")
     return int(failed > 0)
 
 

@@ -1,4 +1,4 @@
-"""How long `gatepay --help` takes to its first output, against importing what it is made with."""
+"""Time of `gatepay --help` until its first output, compared with importing typer."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from statistics import median
 from benchmarks.measuring import Result, Row
 from benchmarks.serving import ROOT
 
-WANTED = 2
+MAX_TIME_RATIO = 2
 PROGRAMS = {
     "help": [sys.executable, "-m", "gatepay_async.cli", "--help"],
     "typer": [sys.executable, "-c", "import typer; print()"],
@@ -17,15 +17,17 @@ PROGRAMS = {
 
 
 def measure(*, quick: bool) -> Result:
-    """A new process each time, in turn; both from the start to the first byte on standard output."""
+    """Run the programs in turn, each in a new process, and time them until their first byte on standard output."""
     took: dict[str, list[float]] = {name: [] for name in PROGRAMS}
     for _ in range(5 if quick else 25):
         for name, program in PROGRAMS.items():
             took[name].append(_first_byte(program))
     ours, typer, nothing = (median(took[name]) for name in PROGRAMS)
-    value = median(one / other for one, other in zip(took["help"], took["typer"], strict=True))
+    value = median(help_time / typer_time for help_time, typer_time in zip(took["help"], took["typer"], strict=True))
     beside = f"{ours * 1000:.0f} ms against {typer * 1000:.0f} ms, of which the interpreter {nothing * 1000:.0f} ms"
-    row = Row(what="gatepay --help, against import typer", goal=WANTED, value=value, at_most=True, beside=beside)
+    row = Row(
+        what="gatepay --help, against import typer", goal=MAX_TIME_RATIO, value=value, at_most=True, beside=beside
+    )
     return Result([row])
 
 

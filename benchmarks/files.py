@@ -1,8 +1,8 @@
 """
-1,000,000 card keys from text, CSV and Excel files by the command, to a server that takes 20 ms for each call.
+`gatepay keys upload` with 1,000,000 card keys from text, CSV and Excel files; the server takes 20 ms for each call.
 
-Files take turns, each round in a new process, so what else the machine does falls on all of them.
-``python -m benchmarks.files --quick`` prints the figures of 100,000 card keys, in one round.
+In each round, every file is uploaded once, in a new process, so that other load on the machine affects all files alike.
+``python -m benchmarks.files --quick`` prints the results of one round with 100,000 card keys.
 """
 
 import json
@@ -20,10 +20,10 @@ from benchmarks.peers import APPKEY, PRODUCT
 from benchmarks.serving import Served, serving
 
 KEYS, CONCURRENCY, LATENCY = 1_000_000, "auto", 0.02
-MOST_TIME, MOST_MEMORY = 1.3, 150.0
+MAX_TIME_RATIO, MAX_MEMORY_MB = 1.3, 150.0  # time relative to the text file
 NAMES = ("keys.txt", "keys.csv", "keys.xlsx")
 
-# Seconds, and the most memory (MB) over what it is when all is imported and no file has been looked at.
+# Runs the command, then prints the seconds that it took, and its peak memory in MB over the memory after the imports.
 PROGRAM = """
 import json, threading, time
 import psutil, typer.main
@@ -33,57 +33,57 @@ from gatepay_async.cli.commands import keys_dry_run, keys_upload
 
 command, process = typer.main.get_command(app.app), psutil.Process()
 start, before = time.perf_counter(), process.memory_info().rss
-most, ended = [before], threading.Event()
+peak, ended = [before], threading.Event()
 
 def watch():
     while not ended.wait(0.005):
-        most[0] = max(most[0], process.memory_info().rss)
+        peak[0] = max(peak[0], process.memory_info().rss)
 
-watching = threading.Thread(target=watch)
-watching.start()
+watcher = threading.Thread(target=watch)
+watcher.start()
 try:
     command.main()
 except SystemExit as end:
     assert not end.code, end.code
 finally:
     ended.set()
-    watching.join()
-try:  # what the system has seen, which no moment escapes; ru_maxrss would include whoever started this process
+    watcher.join()
+try:  # the kernel's own peak misses no moment; ru_maxrss would include the memory of the parent process
     with open("/proc/self/status") as status:
-        most[0] = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+        peak[0] = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
 except OSError:
     pass
-print(json.dumps([time.perf_counter() - start, (most[0] - before) / 1e6]))
+print(json.dumps([time.perf_counter() - start, (peak[0] - before) / 1e6]))
 """
 
 
 def measure(*, quick: bool) -> Result:
-    """Each file in turn, in processes of their own."""
+    """Upload the files in turn, each in a process of its own."""
     count, rounds = (100_000, 1) if quick else (KEYS, 3)
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in NAMES}
+    measured: dict[str, list[tuple[float, float]]] = {name: [] for name in NAMES}
     with tempfile.TemporaryDirectory() as folder, serving(latency=LATENCY) as served:
         write_files(Path(folder), count)
         for _ in range(rounds):
             for name in NAMES:
-                found[name].append(upload(served, Path(folder) / name, count))
+                measured[name].append(upload(served, Path(folder) / name, count))
     rows: list[Row] = []
-    text = median(seconds for seconds, _ in found["keys.txt"])
+    text = median(seconds for seconds, _ in measured["keys.txt"])
     for name in NAMES:
-        seconds = median(each for each, _ in found[name])
-        memory = max(each for _, each in found[name])
+        seconds = median(took for took, _ in measured[name])
+        memory = max(used for _, used in measured[name])
         what = f"{count:,} card keys from {name}, {LATENCY * 1000:g} ms server, concurrency={CONCURRENCY}"
-        goal = None if name == "keys.txt" else MOST_TIME
+        goal = None if name == "keys.txt" else MAX_TIME_RATIO
         beside = f"{seconds:.1f} s"
         rows.append(
             Row(what=f"{what}: time of the text file", goal=goal, value=seconds / text, at_most=True, beside=beside)
         )
-        row = Row(what=f"{what}: memory over the start", goal=MOST_MEMORY, value=memory, at_most=True, unit="MB")
+        row = Row(what=f"{what}: memory over the start", goal=MAX_MEMORY_MB, value=memory, at_most=True, unit="MB")
         rows.append(row)
     return Result(rows)
 
 
 def write_files(folder: Path, count: int) -> None:
-    """The same card keys three times; the workbook as Excel writes it, with all texts in one table."""
+    """Write the same card keys as text, CSV and Excel. The workbook has one table for all texts, as Excel writes it."""
     keys = [f"KEY-{number * 7919 % 10**9:09d}-{number:07d}" for number in range(count)]
     (folder / "keys.txt").write_text("".join(f"{key}\n" for key in keys))
     (folder / "keys.csv").write_text("id,content\n" + "".join(f"{number},{key}\n" for number, key in enumerate(keys)))
@@ -96,12 +96,16 @@ def write_files(folder: Path, count: int) -> None:
 
 
 def upload(served: Served, path: Path, count: int) -> tuple[float, float]:
-    """Seconds, and MB over the start."""
+    """Upload a file with the command; return the seconds and the peak memory in MB over the start."""
     served.counts()
     arguments = ["keys", "upload", str(path), "--product", str(PRODUCT), "--concurrency", str(CONCURRENCY), "--json"]
-    own = {"GATEPAY_BASE_URL": served.base_url, "GATEPAY_APPKEY": APPKEY, "GATEPAY_APPSECRET": "0" * 32}
+    settings = {"GATEPAY_BASE_URL": served.base_url, "GATEPAY_APPKEY": APPKEY, "GATEPAY_APPSECRET": "0" * 32}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *arguments], env=os.environ | own, capture_output=True, text=True, check=True
+        [sys.executable, "-c", PROGRAM, *arguments],
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert served.counts().lines == count
     seconds, memory = json.loads(done.stdout.splitlines()[-1])
@@ -110,4 +114,4 @@ def upload(served: Served, path: Path, count: int) -> tuple[float, float]:
 
 if __name__ == "__main__":
     for row in measure(quick="--quick" in sys.argv).rows:
-        print(f"{row.what}: {row.measured} {row.beside} (wanted: {row.wanted or 'nothing'})")
+        print(f"{row.what}: {row.measured} {row.beside} (wanted: {row.wanted or 'no goal'})")

@@ -13,7 +13,7 @@ import psutil
 from attrs import field, frozen
 
 MB = 1e6
-RAMP = 0.003
+RAMP_S = 0.003  # between the starts of two callers
 
 
 @frozen(kw_only=True)
@@ -39,12 +39,12 @@ class Row:
 
     @property
     def wanted(self) -> str:
-        """The goal, in words."""
+        """The goal as text, such as "≤ 5 s"."""
         return "" if self.goal is None else f"{'≤' if self.at_most else '≥'} {self.goal:g} {self.unit}"
 
     @property
     def measured(self) -> str:
-        """The figure, in words."""
+        """The value as text, such as "3.91 s"."""
         return "not available" if self.value is None else f"{readable(self.value)} {self.unit}"
 
     @property
@@ -114,7 +114,7 @@ async def run_in_turns(arms: Mapping[str, Arm], *, rounds: int) -> Samples:
     return samples
 
 
-async def drive(call: Callable[[], Awaitable[object]], *, callers: int, seconds: float, ramp: float = RAMP) -> Sample:
+async def drive(call: Callable[[], Awaitable[object]], *, callers: int, seconds: float, ramp: float = RAMP_S) -> Sample:
     """
     Run *callers* concurrent callers, each calling again as soon as it gets a reply. Count calls once all have started.
 
@@ -126,33 +126,33 @@ async def drive(call: Callable[[], Awaitable[object]], *, callers: int, seconds:
             slower for five seconds: each request counts the idle connections once for each idle connection, until the
             surplus expires. The ramp lets us measure its steady state.
     """
-    calls, going = 0, True
+    calls, running = 0, True
 
     async def caller(delay: float) -> None:
         nonlocal calls
         await anyio.sleep(delay)
-        while going:
+        while running:
             await call()
             calls += 1
 
     async with anyio.create_task_group() as group:
-        for place in range(callers):
-            group.start_soon(caller, place * ramp)
+        for number in range(callers):
+            group.start_soon(caller, number * ramp)
         await anyio.sleep(callers * ramp)
         before, watch = calls, Stopwatch()
         await anyio.sleep(seconds)
         while calls == before:
             await anyio.lowlevel.checkpoint()
         sample = watch.stop(calls - before)
-        going = False
+        running = False
     return sample
 
 
 async def all_at_once(call: Callable[[], Awaitable[object]], *, calls: int) -> tuple[Sample, list[BaseException]]:
     """Make *calls* concurrent calls. Return the time that they took, and the errors that they raised."""
     watch = Stopwatch()
-    ends = await asyncio.gather(*(call() for _ in range(calls)), return_exceptions=True)
-    return watch.stop(calls), [end for end in ends if isinstance(end, BaseException)]
+    results = await asyncio.gather(*(call() for _ in range(calls)), return_exceptions=True)
+    return watch.stop(calls), [result for result in results if isinstance(result, BaseException)]
 
 
 def timed(work: Callable[[], object], *, times: int) -> Sample:
@@ -165,7 +165,7 @@ def timed(work: Callable[[], object], *, times: int) -> Sample:
 
 def ratio(above: list[Sample], below: list[Sample], of: Callable[[Sample], float]) -> float:
     """Return the median over the rounds of *of(above)* divided by *of(below)*."""
-    return median(of(one) / of(other) for one, other in zip(above, below, strict=True))
+    return median(of(upper) / of(lower) for upper, lower in zip(above, below, strict=True))
 
 
 def median_of(samples: list[Sample], of: Callable[[Sample], float]) -> float:
@@ -174,17 +174,17 @@ def median_of(samples: list[Sample], of: Callable[[Sample], float]) -> float:
 
 
 def rate(sample: Sample) -> float:
-    """For `ratio` and `median_of`."""
+    """Return calls per second: an argument for `ratio` and `median_of`."""
     return sample.rate
 
 
 def cpu_each(sample: Sample) -> float:
-    """For `ratio` and `median_of`."""
+    """Return CPU microseconds per call: an argument for `ratio` and `median_of`."""
     return sample.cpu_each
 
 
 def wall(sample: Sample) -> float:
-    """For `ratio` and `median_of`."""
+    """Return wall-clock seconds: an argument for `ratio` and `median_of`."""
     return sample.wall
 
 

@@ -1,4 +1,4 @@
-"""One figure, in this process; what it found is the last line of standard output. `benchmarks.run` starts it."""
+"""Run one benchmark in this process; print its result as the last line, in JSON. `benchmarks.run` starts it."""
 
 import argparse
 import importlib
@@ -6,7 +6,7 @@ import json
 
 import attrs
 
-# Modules of this folder, in the order of the table.
+# Modules of this folder, in the order of the table of results.
 FIGURES = (
     "throughput",
     "burst",
@@ -30,13 +30,13 @@ FIGURES = (
 
 
 def main() -> None:
-    """Measure, and say what was found."""
-    parser = argparse.ArgumentParser(description="Measures one figure.")
+    """Run the benchmark and print its result."""
+    parser = argparse.ArgumentParser(description="Runs one benchmark.")
     parser.add_argument("figure", choices=FIGURES)
     parser.add_argument("--quick", action="store_true")
-    given = parser.parse_args()
-    found = importlib.import_module(f"benchmarks.{given.figure}").measure(quick=given.quick)
-    print(json.dumps(attrs.asdict(found)))
+    options = parser.parse_args()
+    result = importlib.import_module(f"benchmarks.{options.figure}").measure(quick=options.quick)
+    print(json.dumps(attrs.asdict(result)))
 
 
 if __name__ == "__main__":

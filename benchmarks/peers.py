@@ -1,8 +1,9 @@
 """
-Who is measured: ours, what a careful user would write instead, and the floor below all of them.
+The clients that the benchmarks compare: ours, other HTTP clients, and bare asyncio as the lower bound ("floor").
 
-Each is an asynchronous context manager that gives a function which makes one call. The others give bytes; `decoded`
-puts the decoding of ours behind them. One that isn't installed, or doesn't know the event loop, is left out.
+Each client is an async context manager that yields a function; the function makes one call. The other clients' calls
+return bytes; `decoded` also decodes them as our client does. Clients that aren't installed, or don't support the event
+loop, are left out.
 """
 
 import asyncio
@@ -23,28 +24,28 @@ from gatepay_async.protocol.calls import KaShow
 from gatepay_async.protocol.messages import Reply, decode
 
 Call = Callable[[], Awaitable[object]]
-Peer = Callable[[Served, int], AbstractAsyncContextManager[Call]]
+Peer = Callable[[Served, int], AbstractAsyncContextManager[Call]]  # the int is the number of callers
 
 APPKEY, APPSECRET, PRODUCT = "appkey", "appsecret", 8
-# As long as ours; nobody checks it.
+# As long as the form that our client sends. The benchmarks' server doesn't check the signature.
 FORM = {"appkey": APPKEY, "product_id": str(PRODUCT), "page": "1", "sign": "0" * 32}
 
 
 def client(served: Served, **options: Any) -> AsyncGatePay:
-    """Ours, with the default settings but for what is given."""
+    """Return our client with default settings, except for *options*."""
     return AsyncGatePay(APPKEY, APPSECRET, base_url=served.base_url, **options)
 
 
 @asynccontextmanager
-async def ours(served: Served, callers: int) -> AsyncGenerator[Call]:  # noqa: ARG001 -- the defaults must do
-    """`AsyncGatePay`, as it comes."""
+async def ours(served: Served, callers: int) -> AsyncGenerator[Call]:  # noqa: ARG001 -- measured with default limits
+    """Use `AsyncGatePay` with default settings."""
     async with client(served) as gatepay:
         yield lambda: gatepay.list_card_keys(PRODUCT)
 
 
 @asynccontextmanager
 async def raw_httpx(served: Served, callers: int, *, library: str = "httpx") -> AsyncGenerator[Call]:
-    """One client for all, its limits raised; form in, bytes out. httpx2 has the same face."""
+    """Share one client with raised limits between all callers. httpx2 has the same API as httpx."""
     url, httpx = served.base_url + "ka/show", import_module(library)
     limits = httpx.Limits(max_connections=callers, max_keepalive_connections=callers)
     async with httpx.AsyncClient(limits=limits) as shared:
@@ -57,7 +58,7 @@ async def raw_httpx(served: Served, callers: int, *, library: str = "httpx") -> 
 
 @asynccontextmanager
 async def niquests(served: Served, callers: int) -> AsyncGenerator[Call]:
-    """One session for all, its pool as large as there are callers."""
+    """Share one session between all callers, with a connection for each."""
     url = served.base_url + "ka/show"
     async with import_module("niquests").AsyncSession(pool_maxsize=callers) as session:
 
@@ -69,7 +70,7 @@ async def niquests(served: Served, callers: int) -> AsyncGenerator[Call]:
 
 @asynccontextmanager
 async def pyreqwest(served: Served, callers: int) -> AsyncGenerator[Call]:
-    """One client for all, its limits raised."""
+    """Share one client with raised limits between all callers."""
     url = served.base_url + "ka/show"
     builder = import_module("pyreqwest.client").ClientBuilder().max_connections(callers).timeout(timedelta(seconds=10))
     async with builder.pool_max_idle_per_host(callers).build() as shared:
@@ -83,7 +84,7 @@ async def pyreqwest(served: Served, callers: int) -> AsyncGenerator[Call]:
 
 @asynccontextmanager
 async def aiohttp_by_hand(served: Served, callers: int) -> AsyncGenerator[Call]:
-    """One session for all, its limit raised; form in, bytes out."""
+    """Share one session with a raised limit between all callers."""
     url = served.base_url + "ka/show"
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=callers)) as session:
 
@@ -95,60 +96,60 @@ async def aiohttp_by_hand(served: Served, callers: int) -> AsyncGenerator[Call]:
 
 
 @asynccontextmanager
-async def floor(served: Served, callers: int) -> AsyncGenerator[Call]:  # noqa: ARG001 -- opens what it needs
-    """The same bytes over bare asyncio, with no client at all: what the event loop itself costs."""
+async def floor(served: Served, callers: int) -> AsyncGenerator[Call]:  # noqa: ARG001 -- opens connections as needed
+    """Exchange the same bytes over bare asyncio, without a client: the cost of the event loop alone."""
     body = urlencode(FORM).encode()
     head = "POST /api/ka/show HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/x-www-form-urlencoded\r\n"
     request = f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
     loop = asyncio.get_running_loop()
-    connections: list[_Bare] = []
-    at_rest: list[_Bare] = []
+    connections: list[_BareConnection] = []
+    idle: list[_BareConnection] = []
 
     async def call() -> bytes:
-        if at_rest:
-            connection = at_rest.pop()
+        if idle:
+            connection = idle.pop()
         else:
-            _, connection = await loop.create_connection(_Bare, "127.0.0.1", served.port)
+            _, connection = await loop.create_connection(_BareConnection, "127.0.0.1", served.port)
             connections.append(connection)
-        answer = await connection.exchange(request)
-        at_rest.append(connection)
-        return answer
+        response = await connection.exchange(request)
+        idle.append(connection)
+        return response
 
     yield call
     for connection in connections:
         connection.transport.close()
 
 
-class _Bare(asyncio.Protocol):
-    """One connection that sends bytes and finds the end of the reply, and nothing else."""
+class _BareConnection(asyncio.Protocol):
+    """A connection that sends bytes and only looks for the end of the response."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self._loop = asyncio.get_running_loop()
 
     def exchange(self, request: bytes) -> asyncio.Future[bytes]:
-        self._answer: asyncio.Future[bytes] = self._loop.create_future()
+        self._response: asyncio.Future[bytes] = self._loop.create_future()
         self._buffer = b""
         self.transport.write(request)
-        return self._answer
+        return self._response
 
     def data_received(self, data: bytes) -> None:
         self._buffer = self._buffer + data if self._buffer else data
-        head = self._buffer.find(b"\r\n\r\n")
-        name = self._buffer.find(b"content-length:", 0, head)
-        if head < 0 or len(self._buffer) < head + 4 + int(self._buffer[name + 15 : self._buffer.find(b"\r", name)]):
+        end = self._buffer.find(b"\r\n\r\n")
+        name = self._buffer.find(b"content-length:", 0, end)  # 15 characters
+        if end < 0 or len(self._buffer) < end + 4 + int(self._buffer[name + 15 : self._buffer.find(b"\r", name)]):
             return
-        self._answer.set_result(self._buffer[head + 4 :])
+        self._response.set_result(self._buffer[end + 4 :])
 
 
 @asynccontextmanager
 async def decoded(peer: Peer, served: Served, callers: int) -> AsyncGenerator[Call]:
-    """What *peer* gives, read and checked as ours is."""
-    what = KaShow(PRODUCT)
+    """Decode and check the bytes that *peer* returns as our client does."""
+    ka_show = KaShow(PRODUCT)
     async with peer(served, callers) as call:
 
         async def call_and_decode() -> object:
-            return decode(what, Reply(200, bytes(cast("bytes", await call()))))
+            return decode(ka_show, Reply(200, bytes(cast("bytes", await call()))))
 
         yield call_and_decode
 
@@ -163,8 +164,8 @@ OTHERS: dict[str, Peer] = {
 ON_TRIO = ("raw httpx", "httpx2")
 
 
-def present(*, trio: bool = False) -> dict[str, Peer]:
-    """Ours, and each of the others that can be measured here, for its bytes and decoded; and the floor, on asyncio."""
+def available_peers(*, trio: bool = False) -> dict[str, Peer]:
+    """Return ours, each other installed client with and without decoding, and on asyncio the floor, by their names."""
     peers: dict[str, Peer] = {"ours": ours}
     for name, peer in OTHERS.items():
         module = name.split()[-1] if name == "raw httpx" else name.split()[0]

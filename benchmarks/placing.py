@@ -1,4 +1,4 @@
-"""Client and server on two CPUs, so that neither takes the other's time."""
+"""Pin client and server to different CPUs, so that they don't compete for CPU time."""
 
 import os
 import sys
@@ -8,11 +8,11 @@ if sys.platform == "linux":
 
     @cache
     def cpus() -> list[int]:
-        """The CPUs that this process may use before it is placed on one of them."""
+        """Return the CPUs that this process may use. Cached, because `place_on` reduces them to one."""
         return sorted(os.sched_getaffinity(0))
 
     def place_on(cpu: int | None) -> str:
-        """Run on that CPU only; None: anywhere. Says what was done."""
+        """Pin this process to a CPU (None: don't pin), and return a description for the output."""
         if cpu is None:
             return "not pinned: there is one CPU only"
         os.sched_setaffinity(0, {cpu})
@@ -21,15 +21,15 @@ if sys.platform == "linux":
 else:
 
     def cpus() -> list[int]:
-        """Unknown here."""
+        """Return no CPUs: pinning isn't supported on this system."""
         return []
 
     def place_on(cpu: int | None) -> str:
-        """Do nothing: this system has no way to say it. Says so."""
+        """Return a description for the output: pinning isn't supported on this system."""
         return f"not pinned to CPU {cpu}: this system can't"
 
 
 def two_cpus() -> tuple[int | None, int | None]:
-    """One for the client and one for the server; None and None where there are no two."""
-    here = cpus()
-    return (here[0], here[-1]) if len(here) > 1 else (None, None)
+    """Return a CPU for the client and one for the server, or two times None if there are fewer than two."""
+    usable = cpus()
+    return (usable[0], usable[-1]) if len(usable) > 1 else (None, None)

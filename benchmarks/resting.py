@@ -1,4 +1,4 @@
-"""What a connection costs that rests: memory of the client's process, by the system and by Python's own count."""
+"""Memory of an idle connection in the client's process, measured by the system and by tracemalloc."""
 
 import asyncio
 import gc
@@ -12,25 +12,26 @@ from benchmarks.serving import Served, serving
 from gatepay_async.pool import OriginPool
 from gatepay_async.pool.answers import Exchange
 
-MANY, WANTED = 10_000, 12.0  # kB
-AT_ONCE = 100
+COUNT, MAX_KB = 10_000, 12.0
+BATCH = 100  # connections that are opened at once
 KB = 1e3
 
 
 def measure(*, quick: bool) -> Result:
-    """All are opened, a few at a time, carry an exchange each, and rest."""
-    count = 1_000 if quick else MANY
+    """Open all connections, exchange a request and a reply over each, and measure them while they are idle."""
+    count = 1_000 if quick else COUNT
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))  # the server, too, begins with it
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))  # the server inherits this limit
     with serving() as served:
-        by_system = asyncio.run(_rest(served, count, traced=False))
-        by_python = asyncio.run(_rest(served, count, traced=True))
+        by_system = asyncio.run(_memory_per_connection(served, count, traced=False))
+        by_python = asyncio.run(_memory_per_connection(served, count, traced=True))
     what = f"{count:,} connections at rest: memory each"
     beside = f"{by_python:.1f} kB of it are Python's objects"
-    return Result([Row(what=what, goal=WANTED, value=by_system, at_most=True, unit="kB", beside=beside)])
+    return Result([Row(what=what, goal=MAX_KB, value=by_system, at_most=True, unit="kB", beside=beside)])
 
 
-async def _rest(served: Served, count: int, *, traced: bool) -> float:
+async def _memory_per_connection(served: Served, count: int, *, traced: bool) -> float:
+    """Return the memory of an idle connection in kB: by tracemalloc if *traced*, else by the system."""
     pool = OriginPool(served.base_url, max_connections=count, keepalive_expiry=3600.0)
     prepared = pool.prepare(httpx.URL(served.base_url + "product/show"), httpx.Headers())
     await _read(await pool.post(prepared, b"", {}))
@@ -39,8 +40,8 @@ async def _rest(served: Served, count: int, *, traced: bool) -> float:
         tracemalloc.start()
     before = _used(traced=traced)
     exchanges: list[Exchange] = []
-    for _ in range(0, count, AT_ONCE):
-        exchanges += await asyncio.gather(*(pool.post(prepared, b"", {}) for _ in range(AT_ONCE)))
+    for _ in range(0, count, BATCH):
+        exchanges += await asyncio.gather(*(pool.post(prepared, b"", {}) for _ in range(BATCH)))
     while exchanges:
         await _read(exchanges.pop())
     gc.collect()
@@ -52,6 +53,7 @@ async def _rest(served: Served, count: int, *, traced: bool) -> float:
 
 
 def _used(*, traced: bool) -> float:
+    """Return the used memory in bytes."""
     return tracemalloc.get_traced_memory()[0] if traced else resident() * 1e6
 
 

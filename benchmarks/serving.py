@@ -1,4 +1,4 @@
-"""Starts `benchmarks.server` on the other CPU, and asks it what it has counted."""
+"""Start `benchmarks.server` on another CPU, and read its counts."""
 
 import http.client
 import json
@@ -18,13 +18,13 @@ ROOT = Path(__file__).parent.parent
 @frozen
 class Counts:
     """
-    What the server saw since it was last asked.
+    What the server counted since its counts were last read.
 
     Attributes:
-        requests: How many.
-        lines: Card keys in them.
-        latency: Seconds between the last byte of a request and the first one of its reply; the median.
-        refused: How many were answered 429; they are in no other number.
+        requests: The number of requests, without the refused ones.
+        lines: The number of card keys in them.
+        latency: The median of the seconds from the last byte of a request to the first byte of its reply.
+        refused: The number of requests that got a 429.
     """
 
     requests: int
@@ -35,17 +35,17 @@ class Counts:
 
 @frozen
 class Served:
-    """Where the server is."""
+    """A running server."""
 
     port: int
 
     @property
     def base_url(self) -> str:
-        """As `AsyncGatePay` takes it."""
+        """The `base_url` for `AsyncGatePay`."""
         return f"http://127.0.0.1:{self.port}/api/"
 
     def counts(self) -> Counts:
-        """Ask, and have it count from zero again. Blocks, for a moment."""
+        """Read the counts and reset them. Blocks the event loop for a moment."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
             connection.request("POST", "/api/bench/counts")
@@ -56,20 +56,20 @@ class Served:
 
 @contextmanager
 def serving(
-    *, latency: float = 0.0, pages: int = 1, workers: int = 0, most: int = 0, retry_after: str = ""
+    *, latency: float = 0.0, pages: int = 1, workers: int = 0, max_in_flight: int = 0, retry_after: str = ""
 ) -> Iterator[Served]:
-    """Run the server, pinned to another CPU than this process, which is pinned too from now on."""
+    """Run the server. Pins this process and the server to different CPUs; this process stays pinned."""
     ours, theirs = two_cpus()
     client = place_on(ours)
     command = [sys.executable, "-m", "benchmarks.server", "--latency", str(latency), "--pages", str(pages)]
-    command += ["--workers", str(workers), "--most", str(most), "--retry-after", retry_after]
+    command += ["--workers", str(workers), "--max-in-flight", str(max_in_flight), "--retry-after", retry_after]
     if theirs is not None:
         command += ["--cpu", str(theirs)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        said = json.loads(process.stdout.readline())
-        print(f"client {client}, server {said['placed']}", file=sys.stderr)
+        started = json.loads(process.stdout.readline())
+        print(f"client {client}, server {started['placed']}", file=sys.stderr)
         try:
-            yield Served(said["port"])
+            yield Served(started["port"])
         finally:
-            process.communicate()  # its standard input ends, and so does it
+            process.communicate()  # closes its standard input, which stops it

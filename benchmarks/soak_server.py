@@ -1,8 +1,9 @@
 """
-The sandbox in a process of its own, so that its memory is not the client's; `benchmarks.soak` starts it.
+The sandbox for `benchmarks.soak`, in a process of its own, so that its memory isn't counted as the client's.
 
-Its first line says where it is and whose it is. Then each line of standard input is a question, in JSON, and
-each line of standard output an answer. It ends when its standard input does.
+The first line on standard output is a JSON object with the base URL, the appkey and the appsecret. After that, each
+line on standard input is a question in JSON, and the reply is one line of JSON on standard output. The process ends
+when standard input is closed.
 """
 
 import json
@@ -14,9 +15,11 @@ import anyio.to_thread
 
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
-WALKED, UPLOADED, SOLD, STOCK = 5, 8, 4, 1_000
+# Products of the sandbox's default catalogue: one to list, one to upload to, and one to order.
+LISTED_PRODUCT, UPLOAD_PRODUCT, ORDERED_PRODUCT = 5, 8, 4
+STOCK = 1_000  # card keys of the listed product
 
-# Each met by one request in a hundred, or so.
+# Most faults affect one request in a hundred. A seed for each fault makes a run repeatable.
 FAULTS = (
     Fault(FaultKind.CUT_BEFORE, times=None, probability=0.01, seed=1),
     Fault(FaultKind.CUT_AFTER, times=None, probability=0.01, seed=2),
@@ -31,15 +34,15 @@ FAULTS = (
 
 
 def answer(sandbox: Sandbox, question: dict[str, Any]) -> object:
-    """What only the shop's side knows."""
+    """Return what only the server knows: its callbacks, orders or card keys. "calm" removes all faults."""
     match question["ask"]:
         case "callback":
-            wanted = question["out_order_id"]
-            return sandbox.callback_query(next(o for o in reversed(sandbox.orders()) if o.out_order_id == wanted))
+            number = question["out_order_id"]
+            return sandbox.callback_query(next(o for o in reversed(sandbox.orders()) if o.out_order_id == number))
         case "orders":
             return [order.out_order_id for order in sandbox.orders()]
         case "keys":
-            return sandbox.keys(UPLOADED)
+            return sandbox.keys(UPLOAD_PRODUCT)
         case "calm":
             sandbox.clear_faults()
             return None
@@ -47,14 +50,16 @@ def answer(sandbox: Sandbox, question: dict[str, Any]) -> object:
 
 
 async def serve() -> None:
-    """Serve, and answer questions, until there are no more."""
+    """Run the sandbox and reply to questions until standard input is closed."""
     with Sandbox() as sandbox:
-        sandbox.add_keys(WALKED, [f"WALK-{number:06d}" for number in range(STOCK - len(sandbox.keys(WALKED)))])
+        sandbox.add_keys(
+            LISTED_PRODUCT, [f"WALK-{number:06d}" for number in range(STOCK - len(sandbox.keys(LISTED_PRODUCT)))]
+        )
         for fault in FAULTS:
             sandbox.fault(fault)
         async with sandbox.serve() as base_url:
-            said = {"base_url": base_url, "appkey": sandbox.appkey, "appsecret": sandbox.appsecret}
-            print(json.dumps(said), flush=True)
+            settings = {"base_url": base_url, "appkey": sandbox.appkey, "appsecret": sandbox.appsecret}
+            print(json.dumps(settings), flush=True)
             while line := await anyio.to_thread.run_sync(sys.stdin.readline):
                 print(json.dumps(answer(sandbox, json.loads(line))), flush=True)
 

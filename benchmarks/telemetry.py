@@ -1,4 +1,4 @@
-"""What telemetry adds to a call: not asked for, asked for without an SDK, and with one that records everything."""
+"""CPU time that telemetry adds to a call: without telemetry, without an OpenTelemetry SDK, and with an SDK."""
 
 import asyncio
 import gc
@@ -15,28 +15,28 @@ from gatepay_async.otel import instrument
 from gatepay_async.protocol.calls import ProductShow
 from gatepay_async.protocol.messages import Reply
 
-WANTED = 1.0  # µs
+MAX_ADDED_US = 1.0  # without an SDK
 BODY = b'{"code": 100, "msg": "", "time": "1", "data": {"category": []}}'
 
 
-class Instant:
-    """An exchange that answers at once: what is left is what a call costs by itself."""
+class InstantExchange:
+    """An exchange that replies at once, without a network, so that only the client's own cost is measured."""
 
     async def send(self, *_: object) -> Reply:
-        """The empty shop."""
+        """Return the reply of a shop without products."""
         return Reply(200, BODY)
 
     post_at_once = send
 
     def connections(self) -> None:
-        """None."""
+        """Return None: there are no connections."""
 
     async def aclose(self) -> None:
-        """Nothing is open."""
+        """Do nothing: there is nothing to close."""
 
 
 def measure(*, quick: bool) -> Result:
-    """The same call over the same instant exchange, in turn."""
+    """Measure the hooks alone, then calls with and without telemetry in turn."""
     return asyncio.run(_measure(times=500 if quick else 3000, rounds=5 if quick else 15))
 
 
@@ -45,28 +45,28 @@ async def _measure(*, times: int, rounds: int) -> Result:
     no_sdk = cast("Any", instrument(_client()))._caller.observer
 
     def hook(observer: Any = None) -> None:
-        """What ``Caller.send`` does."""
+        """Run the same code for observers as ``Caller.send``."""
         with caller._NOBODY if observer is None else observer.call(call) as listener:
             assert listener is None
 
-    nothing = timed(lambda: None, times=20 * times).cpu_each
+    empty_call = timed(lambda: None, times=20 * times).cpu_each
     rows = [
-        _row("where none is asked for", WANTED, timed(hook, times=20 * times).cpu_each - nothing),
-        _row("without an SDK", WANTED, timed(lambda: hook(no_sdk), times=20 * times).cpu_each - nothing),
+        _row("where none is asked for", MAX_ADDED_US, timed(hook, times=20 * times).cpu_each - empty_call),
+        _row("without an SDK", MAX_ADDED_US, timed(lambda: hook(no_sdk), times=20 * times).cpu_each - empty_call),
     ]
     if find_spec("opentelemetry.sdk") is not None:
         clients = {"off": _client(), "on": instrument(_client(), **_sdk())}
         samples: dict[str, list[Sample]] = {name: [] for name in clients}
         async with clients["off"], clients["on"]:
             for gatepay in clients.values():
-                cast("Any", gatepay)._caller._attempts._exchange = Instant()
+                cast("Any", gatepay)._caller._attempts._exchange = InstantExchange()
             for _ in range(rounds):
                 for name, gatepay in clients.items():
                     gc.collect()
                     samples[name].append(await _send(gatepay, times))
         added = median_of(samples["on"], cpu_each) - median_of(samples["off"], cpu_each)
-        by = ratio(samples["on"], samples["off"], cpu_each)
-        rows.append(_row("with an SDK", None, added, f"{by:.1f} × a call that needs no network and has none"))
+        factor = ratio(samples["on"], samples["off"], cpu_each)
+        rows.append(_row("with an SDK", None, added, f"{factor:.1f} × a call that needs no network and has none"))
     return Result(rows)
 
 
@@ -80,10 +80,10 @@ def _client() -> AsyncGatePay:
 
 
 def _sdk() -> dict[str, Any]:
-    """Providers that record each span and each number, and export nothing."""
-    from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415 -- not everybody has it
-    from opentelemetry.sdk.metrics.export import InMemoryMetricReader  # noqa: PLC0415 -- as above
-    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 -- as above
+    """Return OpenTelemetry providers that record everything and export nothing."""
+    from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415 -- optional
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader  # noqa: PLC0415 -- optional
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 -- optional
 
     return {"tracer_provider": TracerProvider(), "meter_provider": MeterProvider([InMemoryMetricReader()])}
 

@@ -71,10 +71,15 @@ def create_app(**options: Any) -> FastAPI:
         except InvalidRequestError as error:
             raise HTTPException(422, str(error)) from error
         except OutcomeUnknownError as error:
-            # Don't retry: the order may exist. Ask GatePay, for about 15 seconds. None proves nothing.
+            # Don't retry: the order may exist. `settle` asks GatePay several times within about 15 seconds. If it
+            # returns None, the order may still exist.
             with suppress(GatePayError):
-                if found := await gatepay.settle(error):  # only the address where to pay is lost
-                    return {"out_order_id": out_order_id, "price": str(found.order_price), "status": found.order_status}
+                if existing := await gatepay.settle(error):  # the order exists; only the payment URL is lost
+                    return {
+                        "out_order_id": out_order_id,
+                        "price": str(existing.order_price),
+                        "status": existing.order_status,
+                    }
             raise HTTPException(504, f"order {out_order_id} may or may not exist") from error
         except GatePayError as error:
             raise HTTPException(502, "the payment service is unavailable") from error
@@ -89,8 +94,8 @@ def create_app(**options: Any) -> FastAPI:
     async def list_products(gatepay: GatePay) -> list[dict[str, object]]:  # pyright: ignore[reportUnusedFunction] -- FastAPI calls it
         catalog = await gatepay.list_products()
         return [
-            {"id": each.id, "name": each.name, "price": str(each.price), "stock": each.stock}
-            for each in catalog.products
+            {"id": product.id, "name": product.name, "price": str(product.price), "stock": product.stock}
+            for product in catalog.products
         ]
 
     return app

@@ -16,28 +16,28 @@ ODD_SPACES = ("", "", "", "", " ", "  ", "\t", "\u3000", "\u00a0")
 LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 
 
-def card_key(chance: random.Random) -> str:
+def card_key(random_source: random.Random) -> str:
     """Return four groups of four letters, or an account with its password."""
-    groups = ["".join(chance.choices(LETTERS, k=4)) for _ in range(4)]
-    if chance.random() < 0.1:  # noqa: PLR2004 -- one in ten
+    groups = ["".join(random_source.choices(LETTERS, k=4)) for _ in range(4)]
+    if random_source.random() < 0.1:  # noqa: PLR2004 -- one in ten
         return f"卡号{groups[0]}----密码{groups[1]}{groups[2]}"
     return "-".join(groups)
 
 
 def lines() -> list[str]:
     """Return the lines, without line ends."""
-    chance = random.Random(20190426)  # noqa: S311 -- nothing here is worth guessing
-    made: list[str] = []
+    random_source = random.Random(20190426)  # noqa: S311 -- the same file on every run
+    generated: list[str] = []
     for _ in range(LINES):
-        kind = chance.random()
-        if kind < 0.02 or not made:  # noqa: PLR2004 -- one in fifty is blank
+        kind = random_source.random()
+        if kind < 0.02 or not generated:  # noqa: PLR2004 -- one in fifty is blank
             key = ""
         elif kind < 0.06:  # noqa: PLR2004 -- one in twenty-five is a duplicate
-            key = chance.choice(made).strip()
+            key = random_source.choice(generated).strip()
         else:
-            key = card_key(chance)
-        made.append(chance.choice(ODD_SPACES) + key + chance.choice(ODD_SPACES))
-    return made
+            key = card_key(random_source)
+        generated.append(random_source.choice(ODD_SPACES) + key + random_source.choice(ODD_SPACES))
+    return generated
 
 
 def main() -> None:

@@ -17,22 +17,22 @@ from gatepay_async.sandbox import Sandbox
 
 CARD_KEYS = Path(__file__).with_name("card_keys.txt")
 PRODUCT = 8
-COLUMNS = ("blank", "duplicates", "stored", "already_there", "refused", "unknown", "not_sent")
+REPORT_COLUMNS = ("blank", "duplicates", "stored", "already_there", "refused", "unknown", "not_sent")
 
 
-def show(progress: UploadProgress) -> None:
+def show_progress(progress: UploadProgress) -> None:
     """Show the progress on a terminal, on a line that is overwritten."""
     done = progress.read - progress.in_flight
     if sys.stdout.isatty():
         print(f"\r  {done:6,} lines done, {progress.in_flight:5,} in progress", end="", flush=True)
 
 
-def print_ledger(report: UploadReport) -> None:
+def print_report(report: UploadReport) -> None:
     """Print the result: every line read is counted in exactly one row."""
     print(f"\r  read {report.read:,} lines, sent {len(report.chunks)} chunks:".ljust(60))
-    for column in COLUMNS:
+    for column in REPORT_COLUMNS:
         print(f"    {column:<14}{getattr(report, column):7,}")
-    total = sum(getattr(report, column) for column in COLUMNS)
+    total = sum(getattr(report, column) for column in REPORT_COLUMNS)
     print(f"    {'total':<14}{total:7,}  {'= lines read' if total == report.read else 'DIFFERS FROM LINES READ'}")
 
 
@@ -40,8 +40,8 @@ async def upload(gatepay: AsyncGatePay) -> bool:
     """Upload the file; return whether the server has exactly the card keys of the file."""
     print(f"1. Upload {CARD_KEYS.name}")
     with CARD_KEYS.open(encoding="utf-8") as file:
-        report = await gatepay.upload_card_keys(PRODUCT, file, on_progress=show)
-    print_ledger(report)
+        report = await gatepay.upload_card_keys(PRODUCT, file, on_progress=show_progress)
+    print_report(report)
 
     print("2. List the card keys")
     in_file = {line.removeprefix("\ufeff").strip() for line in CARD_KEYS.read_text("utf-8").split("\n")} - {""}
@@ -62,9 +62,9 @@ async def pay(gatepay: AsyncGatePay, sandbox: Sandbox, folder: Path) -> bool:
             out_order_id="T-1001-X",
             custom="terry@example.com",
         )
-    except OutcomeUnknownError as error:  # the response was lost: ask, and don't create the order again
-        found = await gatepay.settle(error)
-        print(f"  {error.out_order_id}: {found.order_status if found else 'unknown; see the console'}")
+    except OutcomeUnknownError as error:  # the response was lost: ask GatePay for the order; don't create another
+        existing = await gatepay.settle(error)
+        print(f"  {error.out_order_id}: {existing.order_status if existing else 'unknown; see the console'}")
         return False
     qr_code = payment.order_qrcode.save(folder / "payment.png")
     print(f"  ¥{payment.order_price} with {payment.order_type}; pay at {payment.order_url}")

@@ -20,7 +20,7 @@ from gatepay_async.sandbox import PortTakenError, Sandbox
 
 
 async def handle(callback: Callback) -> None:
-    """Deliver. A shop does this once for each paid order."""
+    """Print the callback. A real shop would deliver here; CallbackApp calls this once for each paid order."""
     print(f"The shop receives: {callback.out_order_id} is paid, ¥{callback.realprice} of ¥{callback.price}", flush=True)
 
 
@@ -36,14 +36,16 @@ async def make_orders(sandbox: Sandbox, base_url: str) -> None:
                     out_order_id=new_out_order_id(),
                     custom="terry@example.com",
                 )
-            except OutcomeUnknownError as error:  # the response was lost: ask, and don't create the order again
+            except (
+                OutcomeUnknownError
+            ) as error:  # the response was lost: ask GatePay for the order; don't create another
                 print(error.out_order_id, await gatepay.settle(error))
                 continue
             print(f"{'Order, ' + pay_type:<20} {payment.order_url}", flush=True)
 
 
 async def main(port: int) -> None:
-    """Serve both until Ctrl-C."""
+    """Run the sandbox and the shop until Ctrl-C."""
     with Sandbox() as sandbox, socket.create_server(("127.0.0.1", 0)) as listener:
         app = CallbackApp(handle, appkey=sandbox.appkey, appsecret=sandbox.appsecret, store=MemoryStore())
         sandbox.change_shop(callback_url=f"http://127.0.0.1:{listener.getsockname()[1]}/")

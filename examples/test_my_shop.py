@@ -38,10 +38,10 @@ class Shop:
             )
             self.prices[number] = payment.order_price
         except OutcomeUnknownError as error:
-            found = await self.gatepay.settle(error)  # None would prove nothing: the order may exist all the same
-            if found is None:
+            existing = await self.gatepay.settle(error)  # None doesn't prove that there is no order
+            if existing is None:
                 raise
-            self.prices[number] = found.order_price
+            self.prices[number] = existing.order_price
         return number
 
     async def price_of(self, out_order_id: str) -> Decimal | None:
@@ -55,15 +55,15 @@ class Shop:
 
 @pytest.fixture
 def shop(gatepay: AsyncGatePay, gatepay_sandbox: Sandbox) -> Shop:
-    """A shop whose client uses the sandbox; new for each test."""
+    """Return a new shop, whose client uses the sandbox."""
     return Shop(gatepay, appkey=gatepay_sandbox.appkey, appsecret=gatepay_sandbox.appsecret)
 
 
 async def call_back(shop: Shop, query: str) -> str:
     """Send a callback as GatePay does."""
     transport = httpx.ASGITransport(shop.callbacks)
-    async with httpx.AsyncClient(transport=transport, base_url="http://shop") as gatepay:
-        return (await gatepay.get(f"/callback?{query}")).text
+    async with httpx.AsyncClient(transport=transport, base_url="http://shop") as http:
+        return (await http.get(f"/callback?{query}")).text
 
 
 async def test_a_paid_order_is_delivered_once(shop: Shop, gatepay_sandbox: Sandbox) -> None:
@@ -97,14 +97,14 @@ async def test_an_underpaid_order_is_not_delivered(shop: Shop, gatepay_sandbox: 
     assert shop.delivered == []
 
 
-async def test_sold_out(shop: Shop, gatepay_sandbox: Sandbox) -> None:
+async def test_ordering_a_sold_out_product_raises(shop: Shop, gatepay_sandbox: Sandbox) -> None:
     """The sandbox can simulate each of GatePay's errors: here, the product is out of stock."""
     gatepay_sandbox.fault(Fault(FaultKind.CODE, endpoint="pay/create", code=110))
     with pytest.raises(OutOfStockError):
         await shop.order("terry@example.com")
 
 
-async def test_a_lost_response(shop: Shop, gatepay_sandbox: Sandbox) -> None:
+async def test_order_is_found_after_a_lost_response(shop: Shop, gatepay_sandbox: Sandbox) -> None:
     """GatePay creates the order but its response is lost: the shop asks, finds the order, and creates no second one."""
     gatepay_sandbox.fault(Fault(FaultKind.CUT_AFTER, endpoint="pay/create"))
     number = await shop.order("terry@example.com")

@@ -48,7 +48,7 @@ callbacks = CallbackApp(
 
 
 async def gatepay_callback(request: web.Request) -> web.Response:
-    """Receive a callback: the raw path's query string, as aiohttp's `query_string` is decoded already."""
+    """Receive a callback. Takes the query from the raw path, because aiohttp's `query_string` is already decoded."""
     query = request.raw_path.partition("?")[2] if request.method == "GET" else await request.read()
     reply = await callbacks.receive(query)
     return web.Response(text=reply.body, status=reply.status)
@@ -67,16 +67,16 @@ async def create_order(request: web.Request) -> web.Response:
             custom=email,
         )
     except OutcomeUnknownError as error:
-        # The order may exist: creating another could charge the customer twice. A callback will find this one.
+        # The order may exist: a second one could charge the customer twice. If it is paid, a callback arrives.
         with suppress(GatePayError):
-            if found := await request.app[GATEPAY].settle(error):  # it exists; only the address where to pay is lost
-                return web.json_response({"out_order_id": out_order_id, "status": found.order_status}, status=201)
+            if existing := await request.app[GATEPAY].settle(error):  # the order exists; only its payment URL is lost
+                return web.json_response({"out_order_id": out_order_id, "status": existing.order_status}, status=201)
         return web.json_response({"error": f"order {out_order_id} is being checked"}, status=504)
     return web.json_response({"out_order_id": payment.out_order_id, "pay_at": payment.order_url}, status=201)
 
 
 async def client(app: web.Application) -> AsyncGenerator[None]:
-    """One client for the life of the program; its key and secret are the environment's."""
+    """Open one client for the whole program, with the key and secret from the environment."""
     async with AsyncGatePay() as gatepay:
         app[GATEPAY] = gatepay
         yield
@@ -84,7 +84,7 @@ async def client(app: web.Application) -> AsyncGenerator[None]:
 
 
 def create_app() -> web.Application:
-    """Put the application together."""
+    """Create the application."""
     app = web.Application()
     app.cleanup_ctx.append(client)
     app.router.add_post("/orders", create_order)
@@ -94,7 +94,7 @@ def create_app() -> web.Application:
 
 
 def without_request(record: logging.LogRecord) -> bool:
-    """Log a malformed request without its first line, which may hold a callback's signature."""
+    """Log a malformed request without its first line, which may contain a callback's signature."""
     if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
         record.exc_info = None
     return True
@@ -102,5 +102,5 @@ def without_request(record: logging.LogRecord) -> bool:
 
 if __name__ == "__main__":
     logging.getLogger("aiohttp.server").addFilter(without_request)
-    # No access log: it would hold each callback's query, its signature included.
+    # No access log: it would contain each callback's query, including its signature.
     web.run_app(create_app(), host="127.0.0.1", port=int(os.environ.get("PORT", "8080")), access_log=None)

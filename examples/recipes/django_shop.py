@@ -56,20 +56,20 @@ callbacks = CallbackApp(
 )
 
 
-@csrf_exempt  # GatePay has no token of yours; what vouches for the call is its signature
+@csrf_exempt  # GatePay has no CSRF token; its requests are signed instead
 @require_http_methods(["GET", "POST"])
 async def gatepay_callback(request: HttpRequest) -> HttpResponse:
-    """Receive a callback: the raw text, not request.GET, since a name that comes twice must be seen."""
+    """Receive a callback. Uses the raw text, because request.GET would hide a repeated name."""
     reply = await callbacks.receive(request.META["QUERY_STRING"] if request.method == "GET" else request.body)
     return HttpResponse(reply.body, status=reply.status, content_type="text/plain")
 
 
-@csrf_exempt  # for this example alone, which has no page with a form
+@csrf_exempt  # only for this example, which has no page with a form
 @require_POST
 async def create_order(request: HttpRequest) -> HttpResponse:
     """Record an order, create its payment, and return where to pay."""
     email = request.POST["email"]
-    # Django tells nobody when it starts and stops: a client for each order, then.
+    # Django has no events for starting and stopping, so each order opens its own client.
     async with AsyncGatePay() as gatepay:
         out_order_id = await to_thread.run_sync(shop.new_order, email)
         try:
@@ -81,10 +81,10 @@ async def create_order(request: HttpRequest) -> HttpResponse:
                 custom=email,
             )
         except OutcomeUnknownError as error:
-            # The order may exist: creating another could charge the customer twice. A callback will find this one.
+            # The order may exist: a second one could charge the customer twice. If it is paid, a callback arrives.
             with suppress(GatePayError):
-                if found := await gatepay.settle(error):  # it exists; only the address where to pay is lost
-                    return JsonResponse({"out_order_id": out_order_id, "status": found.order_status}, status=201)
+                if existing := await gatepay.settle(error):  # the order exists; only its payment URL is lost
+                    return JsonResponse({"out_order_id": out_order_id, "status": existing.order_status}, status=201)
             return JsonResponse({"error": f"order {out_order_id} is being checked"}, status=504)
     return JsonResponse({"out_order_id": payment.out_order_id, "pay_at": payment.order_url}, status=201)
 

@@ -47,7 +47,7 @@ callbacks = CallbackApp(
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-    """One client for the life of the program; its key and secret are the environment's."""
+    """Open one client for the whole program, with the key and secret from the environment."""
     async with AsyncGatePay() as gatepay:
         app.state.gatepay = gatepay
         yield
@@ -55,12 +55,12 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
 
 
 app = FastAPI(lifespan=lifespan)
-# Not app.mount(): it answers this very address with a redirect to `/gatepay/callback/`.
+# Not app.mount(): it would redirect this path to `/gatepay/callback/`.
 app.router.routes.append(Route("/gatepay/callback", callbacks))
 
 
 class Order(BaseModel):
-    """What the shop's page sends."""
+    """The body of a request from the shop's page."""
 
     email: str = Field(min_length=3, max_length=200)
 
@@ -79,9 +79,9 @@ async def create_order(order: Order, request: Request) -> dict[str, str]:
             custom=order.email,
         )
     except OutcomeUnknownError as error:
-        # The order may exist: creating another could charge the customer twice. A callback will find this one.
+        # The order may exist: a second one could charge the customer twice. If it is paid, a callback arrives.
         with suppress(GatePayError):
-            if found := await gatepay.settle(error):  # it exists; only the address where to pay is lost
-                return {"out_order_id": out_order_id, "status": found.order_status}
+            if existing := await gatepay.settle(error):  # the order exists; only its payment URL is lost
+                return {"out_order_id": out_order_id, "status": existing.order_status}
         raise HTTPException(504, f"order {out_order_id} is being checked") from error
     return {"out_order_id": payment.out_order_id, "pay_at": payment.order_url}

@@ -1,5 +1,5 @@
 """
-Flask: creates orders and receives callbacks; with parse_callback() alone, as Flask is not async.
+Flask: creates orders and receives callbacks. It uses parse_callback() instead of CallbackApp, as Flask is not async.
 
     pip install gatepay-async flask waitress
     GATEPAY_APPKEY=… GATEPAY_APPSECRET=… waitress-serve --listen 127.0.0.1:5000 flask_shop:app
@@ -38,22 +38,22 @@ app.config["MAX_CONTENT_LENGTH"] = 8192
 
 @app.route("/gatepay/callback", methods=["GET", "POST"])
 def gatepay_callback() -> Response:
-    """Receive a callback: the raw text, not request.args, since a name that comes twice must be seen."""
+    """Receive a callback. Uses the raw text, because request.args would hide a repeated name."""
     query = request.query_string if request.method == "GET" else request.get_data()
     try:
         callback = parse_callback(query, appkey=APPKEY, appsecret=APPSECRET)
     except CallbackError as error:
         app.logger.warning("refused: %s", error)
         return Response("fail", 400, mimetype="text/plain")
-    # The signature alone lets digits slide between number and price: the shop's own record decides.
+    # Digits can be moved between order number and price without breaking the signature: compare your own record.
     if shop.price_of(callback.out_order_id) != callback.price:
         app.logger.warning("refused: %s is no order of this price", callback.out_order_id)
         return Response("fail", 400, mimetype="text/plain")
-    # A customer can pay 0.01 for an order of 0.99, and GatePay calls back all the same.
+    # A customer can pay 0.01 for an order of 0.99. GatePay sends a callback for that too.
     if callback.realprice < callback.price:
         app.logger.warning("underpaid: %s of %s for %s", callback.realprice, callback.price, callback.out_order_id)
         return Response("fail", 400, mimetype="text/plain")
-    shop.deliver(callback)  # exactly once, however often the callback comes; if it raises, the answer is a 500
+    shop.deliver(callback)  # delivers once per payment; if it raises, Flask responds with 500 and GatePay retries
     return Response("success", mimetype="text/plain")
 
 
@@ -62,16 +62,16 @@ def create_order() -> tuple[Response, int]:
     """Record an order, create its payment, and return where to pay."""
     email = str(request.get_json()["email"])
     out_order_id = shop.new_order(email)
-    made = anyio.run(order, out_order_id, email)
-    if isinstance(made, Payment):
-        return jsonify(out_order_id=made.out_order_id, pay_at=made.order_url), 201
-    if made is not None:  # it exists; only the address where to pay is lost
-        return jsonify(out_order_id=out_order_id, status=made.order_status), 201
+    result = anyio.run(order, out_order_id, email)
+    if isinstance(result, Payment):
+        return jsonify(out_order_id=result.out_order_id, pay_at=result.order_url), 201
+    if result is not None:  # the order exists; only its payment URL is lost
+        return jsonify(out_order_id=out_order_id, status=result.order_status), 201
     return jsonify(error=f"order {out_order_id} is being checked"), 504
 
 
 async def order(out_order_id: str, email: str) -> Payment | OrderStatus | None:
-    """Create the payment in an event loop and a client of its own: slow for many orders, good enough for a few."""
+    """Create the payment in a new event loop with a new client: fast enough for few orders, slow for many."""
     async with AsyncGatePay() as gatepay:
         try:
             return await gatepay.create_payment(
@@ -82,7 +82,7 @@ async def order(out_order_id: str, email: str) -> Payment | OrderStatus | None:
                 custom=email,
             )
         except OutcomeUnknownError as error:
-            # The order may exist: creating another could charge the customer twice. A callback will find this one.
+            # The order may exist: a second one could charge the customer twice. If it is paid, a callback arrives.
             with suppress(GatePayError):
                 return await gatepay.settle(error)
     return None

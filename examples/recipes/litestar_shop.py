@@ -50,7 +50,7 @@ callbacks = CallbackApp(
 
 @dataclass
 class Order:
-    """What the shop's page sends."""
+    """The body of a request from the shop's page."""
 
     email: str
 
@@ -69,17 +69,17 @@ async def create_order(data: Annotated[Order, Body()], state: State) -> dict[str
             custom=data.email,
         )
     except OutcomeUnknownError as error:
-        # The order may exist: creating another could charge the customer twice. A callback will find this one.
+        # The order may exist: a second one could charge the customer twice. If it is paid, a callback arrives.
         with suppress(GatePayError):
-            if found := await gatepay.settle(error):  # it exists; only the address where to pay is lost
-                return {"out_order_id": out_order_id, "status": found.order_status}
+            if existing := await gatepay.settle(error):  # the order exists; only its payment URL is lost
+                return {"out_order_id": out_order_id, "status": existing.order_status}
         raise HTTPException(f"order {out_order_id} is being checked", status_code=504) from error
     return {"out_order_id": payment.out_order_id, "pay_at": payment.order_url}
 
 
 @asynccontextmanager
 async def lifespan(app: Litestar) -> AsyncGenerator[None]:
-    """One client for the life of the program; its key and secret are the environment's."""
+    """Open one client for the whole program, with the key and secret from the environment."""
     async with AsyncGatePay() as gatepay:
         app.state.gatepay = gatepay
         yield

@@ -1,7 +1,7 @@
 """
-A shop's own records, as small as they can be: SQLite instead of your database. The recipes import this file.
+A shop's own records: a minimal SQLite database in place of yours. The recipes import this file.
 
-Each function blocks for a moment; async code calls it in a thread.
+Each function blocks for a moment, so async code calls it in a thread.
 """
 
 import sqlite3
@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from gatepay_async import Callback, new_out_order_id
 
-PRODUCT, PRICE = 8, Decimal("0.99")  # what the shop sells, and for how much
+PRODUCT, PRICE = 8, Decimal("0.99")  # the id and the price of the product that the shop sells
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS orders (
@@ -38,8 +38,8 @@ def new_order(email: str) -> str:
 def price_of(out_order_id: str) -> Decimal | None:
     """Return the price of an order, or None if there is no such order. Callbacks are compared with it."""
     with transaction() as records:
-        found = records.execute("SELECT price FROM orders WHERE out_order_id = ?", (out_order_id,)).fetchone()
-    return None if found is None else Decimal(found[0])
+        row = records.execute("SELECT price FROM orders WHERE out_order_id = ?", (out_order_id,)).fetchone()
+    return None if row is None else Decimal(row[0])
 
 
 def deliver(callback: Callback) -> None:
@@ -47,7 +47,7 @@ def deliver(callback: Callback) -> None:
     with transaction() as records:
         paid = "UPDATE orders SET paid_as = ? WHERE out_order_id = ? AND paid_as IS NULL RETURNING email"
         order = records.execute(paid, (callback.order_id, callback.out_order_id)).fetchone()
-        if order is not None:  # else it was paid and delivered before
+        if order is not None:  # None: already paid and delivered
             records.execute("INSERT INTO outbox VALUES (?, ?)", (*order, f"Thank you for {callback.out_order_id}"))
 
 

@@ -60,17 +60,17 @@ async def create_order(request: Request) -> JSONResponse:
             custom=email,
         )
     except OutcomeUnknownError as error:
-        # The order may exist: creating another could charge the customer twice. A callback will find this one.
+        # The order may exist: a second one could charge the customer twice. If it is paid, a callback arrives.
         with suppress(GatePayError):
-            if found := await gatepay.settle(error):  # it exists; only the address where to pay is lost
-                return JSONResponse({"out_order_id": out_order_id, "status": found.order_status}, status_code=201)
+            if existing := await gatepay.settle(error):  # the order exists; only its payment URL is lost
+                return JSONResponse({"out_order_id": out_order_id, "status": existing.order_status}, status_code=201)
         return JSONResponse({"error": f"order {out_order_id} is being checked"}, status_code=504)
     return JSONResponse({"out_order_id": payment.out_order_id, "pay_at": payment.order_url}, status_code=201)
 
 
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncGenerator[None]:
-    """One client for the life of the program; its key and secret are the environment's."""
+    """Open one client for the whole program, with the key and secret from the environment."""
     async with AsyncGatePay() as gatepay:
         app.state.gatepay = gatepay
         yield
@@ -81,7 +81,7 @@ app = Starlette(
     lifespan=lifespan,
     routes=[
         Route("/orders", create_order, methods=["POST"]),
-        # Not a Mount: it answers this very address with a redirect to `/gatepay/callback/`.
+        # Not a Mount: it would redirect this path to `/gatepay/callback/`.
         Route("/gatepay/callback", callbacks),
     ],
 )
