@@ -32,7 +32,7 @@ WIRE_NAMES: dict[type, dict[str, str]] = {
 _MAX_PRICE_DIGITS = 18  # formatting a number with a huge exponent would fill the memory
 _PRICE_TEXT = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
 _DATA_URI = re.compile(r"data:([a-z]+/[a-z0-9.+-]+);base64,([A-Za-z0-9+/=\s]+)", re.ASCII)
-MAX_VALUES = 250_000  # JSON values in one reply; a catalogue of 20,000 products has some 200,000
+MAX_VALUES = 250_000  # JSON values in one reply; a catalogue of 20,000 products has about 200,000
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SAFE_EPOCH_LIMIT = 2**37  # in the year 6325; a power of two, for the quick check in read_listing()
 _MAX_EPOCH = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
@@ -83,29 +83,29 @@ class _Page(msgspec.Struct):
     data: tuple[models.CardKey, ...]
 
 
-class _Ka(msgspec.Struct):
+class _ListingData(msgspec.Struct):
     ka: _Page
 
 
-class _Listing(msgspec.Struct):
+class _ListingReply(msgspec.Struct):
     code: int
-    data: _Ka
+    data: _ListingData
 
 
-class _Paying(msgspec.Struct):
+class _PaymentData(msgspec.Struct):
     order_type: str
     order_price: Any
     order_url: str
     order_qrcode: str
 
 
-class _Created(msgspec.Struct):
+class _PaymentReply(msgspec.Struct):
     code: int
-    data: _Paying
+    data: _PaymentData
 
 
-_listing = msgspec.json.Decoder(_Listing)
-_created = msgspec.json.Decoder(_Created, float_hook=Decimal)
+_listing_decoder = msgspec.json.Decoder(_ListingReply)
+_payment_decoder = msgspec.json.Decoder(_PaymentReply, float_hook=Decimal)
 
 
 def read_payment(body: bytes, call: Any) -> tuple[int, models.Payment] | None:
@@ -122,7 +122,7 @@ def read_payment(body: bytes, call: Any) -> tuple[int, models.Payment] | None:
     if len(body) > MAX_VALUES:  # the price could be a huge list instead of a number
         return None
     try:
-        reply = _created.decode(body)
+        reply = _payment_decoder.decode(body)
         data, price = reply.data, read_money(reply.data.order_price)
         picture = read_qr_code(data.order_qrcode)
     except (msgspec.DecodeError, ValueError, ArithmeticError, RecursionError):
@@ -139,7 +139,7 @@ def read_listing(body: bytes, _: object = None) -> tuple[int, models.CardKeyPage
         ``read``, which accept other spellings and say what is wrong.
     """
     try:
-        reply = _listing.decode(body)
+        reply = _listing_decoder.decode(body)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
     page = reply.data.ka
@@ -248,7 +248,7 @@ def read_time(value: object, _: object = None) -> datetime:
 
 
 def read_qr_code(value: object, _: object = None) -> models.QrCode:
-    """Read a picture from a data URI."""
+    """Read a picture from a text with a data URI."""
     match = _DATA_URI.fullmatch(read_text(value))
     if match is None:
         raise ValueError(Problem("not_data_uri"))

@@ -97,13 +97,13 @@ def _object_reader(cls: type[Any], converter: Converter) -> Callable[[Any, Any],
 
 
 def _with_defaults(row: dict[str, Any], defaults: dict[str, object]) -> dict[str, Any]:
-    """*row* with the defaults for fields that are null or absent."""
-    absent = {name: empty for name, empty in defaults.items() if row.get(name) is None}
-    return {**row, **absent} if absent else row
+    """Return *row* with the defaults for fields that are null or absent."""
+    missing = {name: default for name, default in defaults.items() if row.get(name) is None}
+    return {**row, **missing} if missing else row
 
 
 def _with_documented_names(row: dict[str, Any]) -> dict[str, Any]:
-    """*row* with its times under the names in the vendor's example."""
+    """Return *row* with its times under the names in the vendor's example."""
     for spelling, other in _OTHER_SPELLINGS.items():
         if spelling not in row and other in row:
             row = {**row, spelling: row[other]}
