@@ -1,6 +1,7 @@
 """Splitting an input into chunks, and counting each line in exactly one column of the report."""
 
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import pytest
@@ -224,7 +225,7 @@ def test_chunk_holds_up_to_500_card_keys() -> None:
 def test_no_line_is_read_beyond_a_full_chunk() -> None:
     """A chunk is yielded as soon as it is full."""
     ledger = Ledger()
-    endless = (f"K{number}" for number in iter(int, None) for number in range(10**9))
+    endless = (f"K{number}" for number in count())
     next(Chunker(ledger).chunks(endless))
     assert ledger.read == 500
 
