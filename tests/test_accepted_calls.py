@@ -1,4 +1,4 @@
-"""The client and the sandbox, in process: what one accepts the other understands, whatever it is."""
+"""The sandbox never rejects the form of a request that the client accepts: both run in this process."""
 
 from collections.abc import Iterator
 from decimal import Decimal
@@ -31,8 +31,8 @@ from gatepay_async.sandbox.refusals import Cause
 
 pytestmark = pytest.mark.sockets
 
-# What a well-formed request may be refused for.
-FACTS = (
+# The refusals that a valid request may get, depending on the products and orders of the shop.
+ALLOWED_REFUSALS = (
     AlreadyStoredError,
     OrderNotFoundError,
     OutOfStockError,
@@ -46,15 +46,20 @@ ORDER = {"pay_type": "alipay", "out_order_id": "T-1-X", "custom": "c"}
 
 
 @frozen
-class Both:
-    """A client, and the sandbox that it talks to without a socket."""
+class ClientAndSandbox:
+    """A client, and the sandbox to which it sends its requests without a socket."""
 
     gatepay: AsyncGatePay
     sandbox: Sandbox
     portal: BlockingPortal
 
     def call(self, method: str, *args: object, **kwargs: object) -> object:
-        """What the call returns, or None: it was refused before it was sent, or for what the shop has."""
+        """
+        Run the method of the client.
+
+        Returns:
+            Its result. None: the client rejected the arguments and sent nothing, or the refusal is an allowed one.
+        """
         before = len(self.sandbox.requests)
 
         async def run() -> object:
@@ -64,13 +69,13 @@ class Both:
             return self.portal.call(run)
         except InvalidRequestError:
             assert len(self.sandbox.requests) == before
-        except FACTS:
+        except ALLOWED_REFUSALS:
             pass
         return None
 
 
-def client_of(sandbox: Sandbox) -> AsyncGatePay:
-    """A client of *sandbox*, in process."""
+def make_client(sandbox: Sandbox) -> AsyncGatePay:
+    """Return a client that sends its requests to *sandbox* without a socket."""
     url = "http://sandbox/api/"
     return AsyncGatePay(
         sandbox.appkey,
@@ -84,21 +89,21 @@ def client_of(sandbox: Sandbox) -> AsyncGatePay:
 
 
 @pytest.fixture(scope="module")
-def both() -> Iterator[Both]:
+def shop() -> Iterator[ClientAndSandbox]:
     with Sandbox() as sandbox, start_blocking_portal() as portal:
         sandbox.change_shop(agent=True)
-        client = client_of(sandbox)
+        client = make_client(sandbox)
         with portal.wrap_async_context_manager(client):
-            yield Both(client, sandbox, portal)
+            yield ClientAndSandbox(client, sandbox, portal)
 
 
-ODD = st.sampled_from(
+UNUSUAL_TEXTS = st.sampled_from(
     [
         "", " ", "0", "\0", "\x0b", "\x1c", "\ufeff", "\u3000", "\ud800", "a b", "+", "%", "%zz", "&", "=", "a=b&c=d",
         "#", ";", "'", '"', "<b>", "&amp;", "\r\n", "\n", "密" * 85, "x" * 255, "x" * 256, "密" * 700, "x" * 2001,
     ]
 )  # fmt: skip
-texts = st.text(max_size=40) | ODD
+texts = st.text(max_size=40) | UNUSUAL_TEXTS
 numbers = st.integers(-1, 9) | st.sampled_from([8, 10**17, 10**18, 2**63 - 1, 2**63, 10**30]) | st.integers()
 prices: SearchStrategy[object] = (
     st.decimals(min_value=Decimal(-1), max_value=Decimal(10) ** 13, places=2)
@@ -125,53 +130,56 @@ CREATIONS: dict[str, dict[str, Any]] = {
     "create_stablepay": {**with_urls, "product_id": numbers},
     "create_grouppay": {**with_urls, "items": st.dictionaries(numbers, numbers, max_size=3)},
 }
-some = settings(max_examples=settings().max_examples // 2, suppress_health_check=list(HealthCheck))
+# Each example sends a request, so half as many examples are enough.
+half_the_examples = settings(max_examples=settings().max_examples // 2, suppress_health_check=list(HealthCheck))
 
 
-def _mostly_right(method: str) -> SearchStrategy[dict[str, Any]]:
-    """Arguments of which one or two are odd: of many odd ones, the first would hide the others."""
-    right = {
+def _mostly_valid(method: str) -> SearchStrategy[dict[str, Any]]:
+    """Arguments of which one or two are random: with more, the first invalid one would hide the others."""
+    valid = {
         "pay_type": "alipay", "out_order_id": "T-1-X", "custom": "c", "product_id": 8, "product_num": 1, "price": "1",
         "items": {8: 1}, "notify_url": None, "return_url": None,
     }  # fmt: skip
     fields = CREATIONS[method]
-    odd = st.lists(st.sampled_from(sorted(fields)), min_size=1, max_size=2, unique=True)
-    usual = {name: right[name] for name in fields}
-    return odd.flatmap(lambda names: st.fixed_dictionaries({name: fields[name] for name in names})).map(usual.__or__)
+    random_names = st.lists(st.sampled_from(sorted(fields)), min_size=1, max_size=2, unique=True)
+    usual = {name: valid[name] for name in fields}
+    return random_names.flatmap(
+        lambda names: st.fixed_dictionaries({name: fields[name] for name in names}).map(usual.__or__)
+    )
 
 
 @pytest.mark.parametrize("method", CREATIONS)
-def test_orders(both: Both, method: str) -> None:
-    """Whatever order is accepted is created, and with exactly the texts and the price that were given."""
+def test_accepted_order_is_created_with_the_given_texts_and_price(shop: ClientAndSandbox, method: str) -> None:
+    """An order that the client rejects isn't created."""
 
-    @some
-    @given(arguments=_mostly_right(method))
+    @half_the_examples
+    @given(arguments=_mostly_valid(method))
     def check(arguments: dict[str, Any]) -> None:
-        before = len(both.sandbox.orders())
-        if both.call(method, **arguments) is None:
-            assert len(both.sandbox.orders()) == before
+        before = len(shop.sandbox.orders())
+        if shop.call(method, **arguments) is None:
+            assert len(shop.sandbox.orders()) == before
             return
-        order = both.sandbox.orders()[-1]
+        order = shop.sandbox.orders()[-1]
         assert (order.out_order_id, order.custom) == (arguments["out_order_id"], arguments["custom"])
         assert "price" not in arguments or order.price == Decimal(arguments["price"])
 
     check()
 
 
-def test_refusals_have_the_same_words() -> None:
-    """What the sandbox says with a code is what the catalogue says that GatePay says."""
+def test_sandbox_sends_the_messages_of_the_catalogue() -> None:
+    """For each code, the sandbox sends the message that GatePay documents."""
     texts = {
         (path, code): text
         for path, endpoint in ENDPOINTS.items()
         for cause, (code, text) in endpoint.refusals.items()
-        if cause is not Cause.NO_SIGN  # the page lists 103 twice; a client that signs never meets this one
+        if cause is not Cause.NO_SIGN  # a second meaning of 103, which a client that signs never gets
     }
     assert {key: REFUSALS[key].message for key in texts} == texts
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_every_code(backend: str) -> None:
-    """Each code of each endpoint is its error, over HTTP 200 and over the status that is the code, on both loops."""
+def test_code_raises_the_exception_of_the_catalogue(backend: str) -> None:
+    """Each code of each endpoint is tried with HTTP status 200 and with the code as the status, on both event loops."""
     calls: dict[str, tuple[str, dict[str, Any]]] = {
         "pay/create": ("create_payment", {"product_id": 8, "product_num": 1, **ORDER}),
         "anypay/create": ("create_anypay", {"price": "1", **ORDER}),
@@ -186,9 +194,9 @@ def test_every_code(backend: str) -> None:
     async def run() -> None:
         for status_is_code in (False, True):
             with Sandbox(status_is_code=status_is_code) as sandbox:
-                async with client_of(sandbox) as gatepay:
+                async with make_client(sandbox) as gatepay:
                     for (endpoint, code), refusal in REFUSALS.items():
-                        if endpoint in calls:  # ka/show is read by a walk, which other tests refuse
+                        if endpoint in calls:  # without ka/show: other tests check its refusals
                             sandbox.fault(Fault(FaultKind.CODE, endpoint=endpoint, code=code))
                             method, arguments = calls[endpoint]
                             with pytest.raises(refusal.error) as caught:
@@ -199,33 +207,33 @@ def test_every_code(backend: str) -> None:
     anyio.run(run, backend=backend)
 
 
-@some
+@half_the_examples
 @given(number=texts)
-def test_checks_of_an_order(both: Both, number: str) -> None:
-    """Any order number that can be sent can be asked for."""
-    both.call("check_order", number)
+def test_sandbox_answers_every_order_check_that_is_sent(shop: ClientAndSandbox, number: str) -> None:
+    """Any order number that the client accepts can be checked."""
+    shop.call("check_order", number)
 
 
-@some
+@half_the_examples
 @given(product_id=numbers, page=numbers)
-def test_pages(both: Both, product_id: int, page: int) -> None:
-    """Any product and page that can be sent can be read."""
+def test_sandbox_answers_every_page_request_that_is_sent(shop: ClientAndSandbox, product_id: int, page: int) -> None:
+    """Any product and page number that the client accepts can be listed."""
 
     async def first_page(*args: int) -> object:
-        return await both.gatepay.list_card_keys(args[0], page=args[1])
+        return await shop.gatepay.list_card_keys(args[0], page=args[1])
 
     try:
-        both.portal.call(first_page, product_id, page)
-    except (InvalidRequestError, *FACTS):
+        shop.portal.call(first_page, product_id, page)
+    except (InvalidRequestError, *ALLOWED_REFUSALS):
         pass
 
 
-@some
+@half_the_examples
 @given(
     keys=st.lists(texts, max_size=5)
     | st.lists(st.text(max_size=8), max_size=5, unique_by=str.strip)
     | st.text(min_size=1, max_size=4).flatmap(lambda key: st.permutations([key, f" {key}", f"{key}\t", f"{key}\x0b"]))
 )
-def test_card_keys(both: Both, keys: list[str]) -> None:
-    """Any card keys that can be sent are stored."""
-    both.call("create_card_keys", 8, keys)
+def test_sandbox_accepts_all_card_keys_that_are_sent(shop: ClientAndSandbox, keys: list[str]) -> None:
+    """Any card keys that the client accepts can be stored."""
+    shop.call("create_card_keys", 8, keys)

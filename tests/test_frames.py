@@ -1,4 +1,4 @@
-"""Card keys, signatures and the appsecret in the locals of frames, which tools such as Sentry print."""
+"""Tracebacks hold no card key, signature or appsecret in the local variables of frames, which Sentry would show."""
 
 import json
 import traceback
@@ -22,7 +22,7 @@ from gatepay_async.testing import signed_callback
 
 pytestmark = pytest.mark.sockets
 
-# Put together, so that the lines of this file that a traceback quotes don't hold it.
+# Built from parts: a traceback quotes lines of this file, which must not contain the whole text.
 CANARY = f"CANARY-{1234}"
 SECRET = f"appsecret-{1234}"
 KEYS = [f"{CANARY}-{number}" for number in range(3)]
@@ -32,37 +32,37 @@ SIGNATURES = [
 ]
 
 
-def shown(error: BaseException) -> str:
-    """What a tool prints of *error*: every frame with its locals, except this file's."""
-    told: list[str] = []
+def format_with_locals(error: BaseException) -> str:
+    """Return what an error reporter shows for *error*: every frame with its locals, except those of this file."""
+    lines: list[str] = []
     first = traceback.TracebackException.from_exception(error, capture_locals=True)
-    left: list[traceback.TracebackException | None] = [first]
-    while left:
-        each = left.pop()
-        if each is None:
+    remaining: list[traceback.TracebackException | None] = [first]
+    while remaining:
+        current = remaining.pop()
+        if current is None:
             continue
-        told += [*each.format_exception_only(), str(each.__notes__)]
-        told += [f"{frame.name} {frame.locals}" for frame in each.stack if frame.filename != __file__]
-        left += [each.__cause__, each.__context__, *(each.exceptions or ())]
-    return "\n".join(told)
+        lines += [*current.format_exception_only(), str(current.__notes__)]
+        lines += [f"{frame.name} {frame.locals}" for frame in current.stack if frame.filename != __file__]
+        remaining += [current.__cause__, current.__context__, *(current.exceptions or ())]
+    return "\n".join(lines)
 
 
 def leaks(error: BaseException | None) -> list[str]:
-    """The lines that a secret stands in."""
+    """Return the lines that contain a secret."""
     assert error is not None
     canaries = [CANARY, SECRET, *SIGNATURES]
-    return [line[:300] for line in shown(error).splitlines() if any(canary in line for canary in canaries)]
+    return [line[:300] for line in format_with_locals(error).splitlines() if any(canary in line for canary in canaries)]
 
 
-async def raised(call: Callable[[], Awaitable[object]]) -> BaseException | None:
+async def error_of(call: Callable[[], Awaitable[object]]) -> BaseException | None:
     try:
         await call()
-    except Exception as error:  # noqa: BLE001 -- whatever it is
+    except Exception as error:  # noqa: BLE001 -- the caller checks any error
         return error
     return None
 
 
-def calls(gatepay: AsyncGatePay) -> dict[str, Callable[[], Awaitable[object]]]:
+def calls_of(gatepay: AsyncGatePay) -> dict[str, Callable[[], Awaitable[object]]]:
     async def walk(prefetch: int) -> list[object]:
         return [key async for key in gatepay.list_card_keys(8, prefetch=prefetch)]
 
@@ -96,14 +96,14 @@ def reply(data: object, code: int = 100) -> bytes:
     return http(json.dumps({"code": code, "msg": CANARY, "time": "1", "data": data}).encode())
 
 
-# At which stage a call fails: what comes back.
-STAGES: dict[str, bytes] = {
+# Responses that make a call fail, each at another stage.
+BAD_RESPONSES: dict[str, bytes] = {
     "nothing": b"",
     "no HTTP": f"{CANARY}\r\n\r\n".encode(),
     "a bad header": f"HTTP/1.1 200 OK\r\n{CANARY}\r\n\r\n".encode(),
     "half a body": reply(CANARY)[:-9],
     "a bad chunk": f"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{CANARY}\r\n".encode(),
-    "a bad coding": http(CANARY.encode(), headers="content-encoding: gzip\r\n"),
+    "a bad encoding": http(CANARY.encode(), headers="content-encoding: gzip\r\n"),
     "no JSON": http(f"<title>{CANARY}</title>".encode()),
     "no UTF-8": http(b'{"code": 100, "data": "' + CANARY.encode() + b'\xff"}'),
     "another shape": reply({"ka": {**KA, "data": [{**ROW, "createtime": CANARY, "updatetime": 1}]}}),
@@ -116,13 +116,13 @@ STAGES: dict[str, bytes] = {
 
 @pytest.mark.anyio
 @pytest.mark.usefixtures("impatient_uploads")
-async def test_every_stage() -> None:
-    """Wherever a call fails, no frame of its error shows a card key, a signature, the form or the reply."""
-    stage = ""
+async def test_failed_call_leaves_no_secret_in_its_traceback() -> None:
+    """At whatever stage a call fails, no frame holds a card key, a signature, the form or the reply."""
+    problem = ""
 
     async def answer(stream: SocketStream, _: int) -> None:
-        if STAGES[stage]:
-            await stream.send(STAGES[stage])
+        if BAD_RESPONSES[problem]:
+            await stream.send(BAD_RESPONSES[problem])
         raise ConnectionAbortedError
 
     wrong: list[str] = []
@@ -132,90 +132,90 @@ async def test_every_stage() -> None:
             async with AsyncGatePay(
                 "shop", SECRET, base_url=server.base_url, http_client=client, retry=RetryPolicy(attempts=1)
             ) as gatepay:
-                for stage in STAGES:
-                    if stage == "a bad coding" and sniffio.current_async_library() == "trio":
-                        continue  # httpx leaves a generator half-way
-                    for name, call in calls(gatepay).items():
-                        error = await raised(call)
+                for problem in BAD_RESPONSES:
+                    if problem == "a bad encoding" and sniffio.current_async_library() == "trio":
+                        continue  # httpx leaves a generator unfinished there
+                    for name, call in calls_of(gatepay).items():
+                        error = await error_of(call)
                         if error is not None:
                             failures += 1
-                            wrong += [f"{stage}, {name}: {line}" for line in leaks(error)]
+                            wrong += [f"{problem}, {name}: {line}" for line in leaks(error)]
     assert failures > 150
     assert not wrong, "\n".join(wrong)
 
 
-def kept(error: BaseException | None) -> list[str]:
-    """The frames that still hold what was sent or came back."""
+def frames_with_data(error: BaseException | None) -> list[str]:
+    """Return the names of the frames that still hold a request body or a reply."""
     assert error is not None
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     return [frame.f_code.co_name for frame in frames if {"body", "reply"} & set(frame.f_locals)]
 
 
 @pytest.mark.anyio
-async def test_a_refused_call_keeps_nothing() -> None:
-    """No frame of a refused call holds the form or the reply, shown or not."""
+async def test_frames_of_a_refused_call_hold_no_form_or_reply() -> None:
+    """Neither a ``body`` nor a ``reply`` is left in any frame, even if a tool wouldn't show it."""
 
     async def answer(stream: SocketStream, _: int) -> None:
-        await stream.send(STAGES["a refusal"])
+        await stream.send(BAD_RESPONSES["a refusal"])
 
     async with (
         raw_server(answer) as server,
         AsyncGatePay("shop", SECRET, base_url=server.base_url, retry=RetryPolicy(attempts=1)) as gatepay,
     ):
         for name in ("pay/create", "product/show", "ka/show", "ka/create"):
-            assert kept(await raised(calls(gatepay)[name])) == [], name
+            assert frames_with_data(await error_of(calls_of(gatepay)[name])) == [], name
 
 
 @pytest.mark.anyio
-async def test_a_connection_that_cannot_be_made() -> None:
-    """Nor where there is no connection, or it is cut while the form is being written."""
+async def test_failed_connection_leaves_no_secret_in_the_traceback() -> None:
+    """Nothing listens at the address, so no call can connect."""
     wrong: list[str] = []
     async with AsyncGatePay("shop", SECRET, base_url="http://127.0.0.1:1", retry=RetryPolicy(attempts=1)) as gatepay:
-        for name, call in calls(gatepay).items():
-            wrong += [f"{name}: {line}" for line in leaks(await raised(call))]
+        for name, call in calls_of(gatepay).items():
+            wrong += [f"{name}: {line}" for line in leaks(await error_of(call))]
     assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.anyio
-async def test_arguments_that_cannot_be_right() -> None:
-    """Nor where nothing is sent, as the arguments can't be right."""
+async def test_invalid_arguments_leave_no_secret_in_the_traceback() -> None:
+    """The error is raised before anything is sent."""
 
-    class Odd:
+    class NotAList:
         def __repr__(self) -> str:
             return CANARY
 
-    async def late() -> AsyncIterator[str]:
+    async def failing_async_input() -> AsyncIterator[str]:
         yield CANARY
-        raise OSError("a disk")
+        raise OSError("disk failed")
 
-    def early() -> Iterator[str]:
+    def failing_input() -> Iterator[str]:
         yield CANARY
-        raise OSError("a disk")
+        raise OSError("disk failed")
 
-    odd: Any = Odd()
+    not_a_list: Any = NotAList()
     async with AsyncGatePay("shop", SECRET, base_url="http://127.0.0.1:1", retry=RetryPolicy(attempts=1)) as gatepay:
         attempts: dict[str, Callable[[], Awaitable[object]]] = {
             "twice": lambda: gatepay.create_card_keys(8, [CANARY, CANARY]),
-            "one text": lambda: gatepay.create_card_keys(8, CANARY),  # type: ignore[arg-type]  # on purpose
-            "no list": lambda: gatepay.create_card_keys(8, odd),
-            "half a letter": lambda: gatepay.create_card_keys(8, [CANARY, f"{CANARY}\ud800"]),
+            "one text": lambda: gatepay.create_card_keys(8, CANARY),  # type: ignore[arg-type]  # the error is tested
+            "not a list": lambda: gatepay.create_card_keys(8, not_a_list),
+            "a lone surrogate": lambda: gatepay.create_card_keys(8, [CANARY, f"{CANARY}\ud800"]),
             "no product": lambda: gatepay.create_card_keys(0, [CANARY]),
             "too many": lambda: gatepay.create_card_keys(8, [f"{CANARY}{number}" for number in range(501)]),
             "an upload of one text": lambda: gatepay.upload_card_keys(8, CANARY),
-            "an upload of nothing": lambda: gatepay.upload_card_keys(8, odd),
+            "an upload of something else": lambda: gatepay.upload_card_keys(8, not_a_list),
             "an upload to no product": lambda: gatepay.upload_card_keys(0, [CANARY]),
-            "an input that breaks": lambda: gatepay.upload_card_keys(8, early()),
-            "an input that breaks later": lambda: gatepay.upload_card_keys(8, late()),
+            "an input that breaks": lambda: gatepay.upload_card_keys(8, failing_input()),
+            "an input that breaks later": lambda: gatepay.upload_card_keys(8, failing_async_input()),
         }
-        wrong = [f"{name}: {line}" for name, call in attempts.items() for line in leaks(await raised(call))]
+        wrong = [f"{name}: {line}" for name, call in attempts.items() for line in leaks(await error_of(call))]
     assert not wrong, "\n".join(wrong)
 
 
-async def handle(_: object) -> None: ...
+async def accept(_: object) -> None: ...
 
 
-def test_secrets_as_arguments() -> None:
-    """Nor does the frame of what takes the appsecret, or a callback's query with its signature."""
+def test_functions_that_take_secrets_leave_none_in_the_traceback() -> None:
+    """The arguments are the appsecret, card keys, or a callback's query with its signature."""
     query = signed_callback(appkey="shop", appsecret=SECRET)
     SIGNATURES.append(query[-32:])
     attempts: dict[str, Callable[[], object]] = {
@@ -227,7 +227,7 @@ def test_secrets_as_arguments() -> None:
         "another's callback": lambda: parse_callback(query, appkey="other", appsecret=SECRET),
         "a forged callback to a client": lambda: AsyncGatePay("shop", SECRET).parse_callback(query + "1"),
         "several secrets": lambda: parse_callback(query, appkey="shop", appsecret=[SECRET, ""]),
-        "an application": lambda: CallbackApp(handle, appkey="", appsecret=SECRET, store=MemoryStore()),
+        "an application": lambda: CallbackApp(accept, appkey="", appsecret=SECRET, store=MemoryStore()),
         "a signed callback": lambda: signed_callback(appkey="", appsecret=SECRET),
     }
     wrong: list[str] = []
@@ -239,38 +239,38 @@ def test_secrets_as_arguments() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_callback_that_is_not_handled(caplog: pytest.LogCaptureFixture) -> None:
-    """Nor do the errors that ``on_event`` and the log are told, whatever is wrong with a callback or its handler."""
+async def test_rejected_or_failed_callback_leaves_no_secret_in_events_or_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither the errors passed to ``on_event`` nor the log hold the signature or the appsecret."""
     caplog.set_level("DEBUG", "gatepay_async")
     shop: dict[str, Any] = {"appkey": "shop", "appsecret": SECRET}
     genuine = signed_callback(**shop, paid_at=1_600_000_000)
     signature = genuine[-32:]
     SIGNATURES.append(signature)
-    said: dict[str, list[BaseException]] = {}
+    reported: dict[str, list[BaseException]] = {}
 
     async def deliver(name: str, query: str, handler: Callable[[object], Awaitable[None]], **options: Any) -> None:
-        def note(event: CallbackEvent) -> None:
+        def record(event: CallbackEvent) -> None:
             assert event.error is not None
-            said.setdefault(name, []).append(event.error)
+            reported.setdefault(name, []).append(event.error)
 
-        async def body() -> dict[str, Any]:
+        async def receive() -> dict[str, Any]:
             return {"type": "http.request", "body": query.encode()}
 
-        app = CallbackApp(handler, **shop, store=MemoryStore(), on_event=note, **options)
+        app = CallbackApp(handler, **shop, store=MemoryStore(), on_event=record, **options)
         with suppress(KeyboardInterrupt):
             await app.receive(query)
         with suppress(KeyboardInterrupt):
-            await app({"type": "http", "method": "POST", "headers": []}, body, send)
+            await app({"type": "http", "method": "POST", "headers": []}, receive, send)
 
     async def send(_: object) -> None: ...
 
     async def fail(_: object) -> None:
-        raise OSError("a database")
+        raise OSError("database failed")
 
-    async def stop(_: object) -> None:
+    async def interrupt(_: object) -> None:
         raise KeyboardInterrupt
 
-    async def nothing(_: object) -> None:
+    async def find_no_order(_: object) -> None:
         return None
 
     for name, query in {
@@ -278,68 +278,68 @@ async def test_a_callback_that_is_not_handled(caplog: pytest.LogCaptureFixture) 
         "a name twice": f"{genuine}&price=1.00", "too long": genuine + "x" * 9000, "a bad escape": f"{genuine}%zz",
         "no UTF-8": f"x=%ff&{genuine}", "no signature": genuine.replace("sign=", "sgin="), "too short": genuine[:-1],
     }.items():  # fmt: skip
-        await deliver(name, query, handle)
-    await deliver("too old", genuine, handle, max_age=60)
-    await deliver("no order", genuine, handle, lookup=nothing)
+        await deliver(name, query, accept)
+    await deliver("too old", genuine, accept, max_age=60)
+    await deliver("no order", genuine, accept, lookup=find_no_order)
     await deliver("a handler that fails", genuine, fail)
-    await deliver("a handler that ends the program", genuine, stop)
-    assert len(said) == 12
-    wrong = [f"{name}: {line}" for name, errors in said.items() for error in errors for line in leaks(error)]
+    await deliver("a handler that ends the program", genuine, interrupt)
+    assert len(reported) == 12
+    wrong = [f"{name}: {line}" for name, errors in reported.items() for error in errors for line in leaks(error)]
     assert not wrong, "\n".join(wrong)
     assert caplog.records
     assert signature not in caplog.text
     assert SECRET not in caplog.text
 
 
-def test_a_reply() -> None:
-    """A reply does not show its body, nor what names its kind."""
+def test_repr_of_a_reply_shows_neither_body_nor_content_type() -> None:
+    """Body and content type may hold a card key."""
     assert repr(Reply(200, CANARY.encode(), None, CANARY)) == "Reply(status=200, retry_after=None)"
 
 
-def test_users_frames_stay() -> None:
-    """The locals of the user's own frames stay, down to those that our code has called."""
+def test_locals_of_the_users_own_frames_are_kept() -> None:
+    """The locals are kept even if our code has called the user's function."""
 
-    def theirs() -> None:
-        mine = "still here"
-        raise OSError(len(mine))
+    def users_function() -> None:
+        text = "still here"
+        raise OSError(len(text))
 
     @scrub_errors
-    def ours() -> None:
-        theirs()
+    def our_function() -> None:
+        users_function()
 
     with pytest.raises(OSError, match="10") as caught:
-        ours()
+        our_function()
     stack = traceback.TracebackException.from_exception(caught.value, capture_locals=True).stack
-    assert [frame.locals for frame in stack if frame.name == "theirs"] == [{"mine": "'still here'"}]
+    assert [frame.locals for frame in stack if frame.name == "users_function"] == [{"text": "'still here'"}]
 
 
-def leaking() -> Exception:
-    """An error that nobody has emptied yet."""
+def make_leaking_error() -> Exception:
+    """Return an error whose frames hold a card key."""
     with pytest.raises(InvalidRequestError) as caught:
-        KaCreate.__init__.__wrapped__(KaCreate(1, ["x"]), 0, [CANARY])  # type: ignore[attr-defined]  # functools.wraps()
+        KaCreate.__init__.__wrapped__(KaCreate(1, ["x"]), 0, [CANARY])  # type: ignore[attr-defined]  # added by functools.wraps()
     return caught.value
 
 
-def test_groups() -> None:
-    """The members of groups are emptied as well."""
-    group = ExceptionGroup("several", [leaking(), leaking()])
+def test_errors_in_an_exception_group_are_cleared() -> None:
+    """The frames of each error in the group are cleared."""
+    group = ExceptionGroup("several", [make_leaking_error(), make_leaking_error()])
     assert leaks(group)
     clear_frames(group)
     assert not leaks(group)
 
 
 @pytest.mark.parametrize("link", ["__cause__", "__context__"])
-def test_what_an_error_hangs_on(link: str) -> None:
-    """So are the errors that caused one, or that it came in the middle of."""
+def test_chained_errors_are_cleared(link: str) -> None:
+    """The frames of an error's cause and of its context are cleared."""
     error = OSError("later")
-    setattr(error, link, leaking())
+    setattr(error, link, make_leaking_error())
     assert leaks(error)
     clear_frames(error)
     assert not leaks(error)
 
 
-def test_forms() -> None:
-    """A form shows its length, and nothing of what is in it."""
+def test_repr_of_a_form_shows_only_its_length() -> None:
+    """The form is bytes with card keys. Only its length is shown."""
     form = encode_form({"content": CANARY})
     assert (repr(form), f"{form}", str(form)) == ("<form of 19 bytes>",) * 3
     assert form == b"content=" + CANARY.encode()

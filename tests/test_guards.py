@@ -107,7 +107,7 @@ WITHIN_DURABLE: dict[str, set[str]] = {
 }
 # A foreign package -> where alone it may be imported.
 ONLY_IN = {
-    "cattrs": {"protocol.codec"},
+    "cattrs": {"protocol.converters"},
     "msgspec": {"protocol.codec"},
     "httpx": {"pool", "exchange", "client", "cli.commands.callback", "cli.commands.doctor"},
     "aiohttp": set(),  # a user's transport may use it

@@ -1,4 +1,4 @@
-"""Order numbers: unique, sorted, safe at both ends; over threads, forks and clocks that go back."""
+"""Order numbers are unique and ascending, also with threads, forks and clocks that go back."""
 
 import os
 import re
@@ -19,26 +19,26 @@ from gatepay_async.protocol.signing import Credentials, sign
 pytestmark = pytest.mark.fast
 
 
-def test_form() -> None:
-    """28 capital letters and digits, the first and the last a letter, none of them in need of escapes."""
+def test_order_number_starts_and_ends_with_a_letter() -> None:
+    """28 capital letters and digits, which need no escaping in a URL."""
     for _ in range(1000):
         assert re.fullmatch(r"T[0-9A-HJKMNP-TV-Z]{26}X", new_out_order_id())
 
 
-def test_it_is_an_order_number() -> None:
-    """GatePay's order takes it."""
+def test_order_number_is_accepted_by_create_payment() -> None:
+    """A new order number passes the checks of the call."""
     PayCreate(product_id=8, product_num=1, pay_type="alipay", out_order_id=new_out_order_id(), custom="c")
 
 
-def test_unique_and_in_order() -> None:
-    """One after the other, many to a millisecond, each is new and sorts behind the one before."""
+def test_order_numbers_are_unique_and_ascending() -> None:
+    """Many order numbers are created in the same millisecond."""
     numbers = [new_out_order_id() for _ in range(20_000)]
     assert sorted(numbers) == numbers
     assert len(set(numbers)) == len(numbers)
 
 
-def test_in_order_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is made a millisecond later, by whatever process, sorts behind."""
+def test_order_numbers_of_different_processes_sort_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number created a millisecond later sorts after the earlier one, even if it comes from another process."""
     numbers = []
     for millisecond in (1, 2, 1_555_750_250_000, 1_555_750_250_001, 2**48 - 1):
         monkeypatch.setattr(order_ids, "_sequence", order_ids._Sequence())
@@ -49,60 +49,60 @@ def test_in_order_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert numbers[-1].startswith("T7ZZZZZZZZZ")
 
 
-def test_a_clock_that_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock that is set back, or stands still, brings neither repetition nor disorder."""
+def test_order_numbers_are_unique_and_ascending_when_the_clock_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock is set back and then stands still."""
     first = new_out_order_id()
     monkeypatch.setattr(time, "time_ns", lambda: 1_000_000)
     numbers = [first, *(new_out_order_id() for _ in range(1000))]
     assert sorted(set(numbers)) == numbers
 
 
-def test_threads() -> None:
-    """Threads don't get the same one."""
+def test_threads_get_different_order_numbers() -> None:
+    """The numbers of each thread are ascending, too."""
     with ThreadPoolExecutor(8) as pool:
         numbers = list(pool.map(lambda _: [new_out_order_id() for _ in range(2000)], range(8)))
-    assert all(sorted(each) == each for each in numbers)
-    assert len({number for each in numbers for number in each}) == 16_000
+    assert all(sorted(of_a_thread) == of_a_thread for of_a_thread in numbers)
+    assert len({number for of_a_thread in numbers for number in of_a_thread}) == 16_000
 
 
 FORK = """
 import os, time
 from gatepay_async import new_out_order_id, order_ids
-time.time_ns = lambda: 1555750250 * 10**9  # the clock stands still: only chance tells the two apart
+time.time_ns = lambda: 1555750250 * 10**9  # the clock stands still, so only the random part can differ
 new_out_order_id()
-order_ids._sequence._lock.acquire()  # as if another thread were at it while we fork
+order_ids._sequence._lock.acquire()  # like another thread that is creating a number during the fork
 read, write = os.pipe()
 if not os.fork():
     os.write(write, new_out_order_id().encode())
     os._exit(0)
 os.wait()
 order_ids._sequence._lock.release()
-theirs = os.read(read, 100).decode()
-ours = new_out_order_id()
-assert ours[:11] == theirs[:11] and ours[11:17] != theirs[11:17], (ours, theirs)
-print("apart")
+child = os.read(read, 100).decode()
+parent = new_out_order_id()
+assert parent[:11] == child[:11] and parent[11:17] != child[11:17], (parent, child)
+print("different")
 """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_forks() -> None:
-    """A process that was forked goes on from numbers of its own, also if a thread held the lock at that moment."""
-    done = run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.stdout, done.returncode) == ("apart\n", 0), done.stderr
+def test_forked_process_gets_other_order_numbers() -> None:
+    """The parent and the child get different numbers, even if another thread held the lock during the fork."""
+    result = run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=60, check=False)
+    assert (result.stdout, result.returncode) == ("different\n", 0), result.stderr
 
 
-def test_after_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a fork calls leaves the lock of the other side alone, and its number too."""
-    held = order_ids._Sequence()
-    monkeypatch.setattr(order_ids, "_sequence", held)
-    with held._lock:
+def test_restart_after_a_fork_replaces_the_lock_and_the_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock may be held by a thread that doesn't exist in the forked process."""
+    sequence = order_ids._Sequence()
+    monkeypatch.setattr(order_ids, "_sequence", sequence)
+    with sequence._lock:
         order_ids._restart_sequence()
         assert new_out_order_id()
-    assert order_ids._sequence is not held
+    assert order_ids._sequence is not sequence
 
 
-def test_digits_cannot_slide() -> None:
-    """Whoever moves the borders of a callback for such an order finds no other one that is in form and the order's."""
+def test_moved_digits_of_a_callback_never_match_the_order() -> None:
+    """If digits are moved between fields, the callback has another order number or is malformed."""
     shop = Credentials("gp-key", "gp-secret")
     number = new_out_order_id()
     fields = {
@@ -111,17 +111,19 @@ def test_digits_cannot_slide() -> None:
     }  # fmt: skip
     fields["sign"] = sign(shop, [fields[name] for name in SIGNED])
     text = "6784" + number + "12.00"
-    believed = set()
-    for one in range(len(text)):
-        for two in range(one, len(text)):
-            slid = {**fields, "order_id": text[:one], "out_order_id": text[one:two], "price": text[two:]}
+    accepted = set()
+    for first in range(len(text)):
+        for second in range(first, len(text)):
+            forged = {**fields, "order_id": text[:first], "out_order_id": text[first:second], "price": text[second:]}
             try:
                 callback = parse_callback(
-                    "&".join(f"{name}={value}" for name, value in slid.items()), appkey="gp-key", appsecret="gp-secret"
+                    "&".join(f"{name}={value}" for name, value in forged.items()),
+                    appkey="gp-key",
+                    appsecret="gp-secret",
                 )
             except MalformedCallbackError:
                 continue
-            believed.add((callback.order_id, callback.out_order_id, callback.price))
-    of_the_order = {each for each in believed if each[1] == number}
-    assert of_the_order == {(6784, number, Decimal("12.00"))}
-    assert len(believed) > 1
+            accepted.add((callback.order_id, callback.out_order_id, callback.price))
+    with_this_number = {values for values in accepted if values[1] == number}
+    assert with_this_number == {(6784, number, Decimal("12.00"))}
+    assert len(accepted) > 1  # forgeries with other order numbers are accepted

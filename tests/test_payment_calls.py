@@ -1,4 +1,4 @@
-"""The later endpoints through the client, over sockets: what leaves, what comes back, and what is never sent twice."""
+"""The payment endpoints that GatePay added later: requests, results and retries of the client, over real sockets."""
 
 import json
 import logging
@@ -39,13 +39,13 @@ STATUS = {"order_id": 522, "order_name": "x", "order_price": "1.88", "order_type
 NUMBER = "T-1 中&+/X"
 
 
-def body(code: int = 100, data: object = None) -> bytes:
+def reply_body(code: int = 100, data: object = None) -> bytes:
     return json.dumps({"code": code, "msg": "", "time": "1557056209", "data": data}).encode()
 
 
 @asynccontextmanager
-async def server_of(*replies: bytes) -> AsyncGenerator[RawServer]:
-    """A server that gives these replies in turn, the last for ever; an empty one cuts the connection."""
+async def serve(*replies: bytes) -> AsyncGenerator[RawServer]:
+    """Run a server that sends *replies* in turn, then repeats the last one. An empty reply cuts the connection."""
 
     async def answer(stream: SocketStream, number: int) -> None:
         reply = replies[min(number, len(replies)) - 1]
@@ -57,13 +57,13 @@ async def server_of(*replies: bytes) -> AsyncGenerator[RawServer]:
         yield server
 
 
-def signed(*parts: str) -> str:
+def signature_of(*parts: str) -> str:
     inner = md5("".join(("K", *parts)).encode()).hexdigest()  # noqa: S324 -- md5 is the vendor's choice
-    return md5(f"{inner}S".encode()).hexdigest()  # noqa: S324 -- likewise
+    return md5(f"{inner}S".encode()).hexdigest()  # noqa: S324 -- md5 is the vendor's choice
 
 
-def target_of(head: bytes) -> tuple[str, str, dict[str, str]]:
-    """Method, path and query of a request."""
+def parse_target(head: bytes) -> tuple[str, str, dict[str, str]]:
+    """Return the method, path and query of a request."""
     method, target, _ = head.split(b"\r\n")[0].decode("ascii").split(" ")
     url = urlsplit(target)
     return method, url.path, dict(parse_qsl(url.query, strict_parsing=True))
@@ -71,7 +71,8 @@ def target_of(head: bytes) -> tuple[str, str, dict[str, str]]:
 
 # -- order/check ---------------------------------------------------------------------------------------------------
 
-WAYS: dict[str, Callable[[], dict[str, Any]]] = {
+# Options of AsyncGatePay for each way to send requests.
+CLIENT_OPTIONS: dict[str, Callable[[], dict[str, Any]]] = {
     "own": dict,
     "client": lambda: {"http_client": httpx.AsyncClient()},
     "transport": lambda: {"transport": httpx.AsyncHTTPTransport()},
@@ -79,28 +80,33 @@ WAYS: dict[str, Callable[[], dict[str, Any]]] = {
 
 
 @pytest.mark.uncounted
-@pytest.mark.parametrize("way", WAYS)
-async def test_check_order(way: str) -> None:
-    """The check is a GET with a signed query and no body, over whatever carries it."""
-    async with server_of(http(body(data=STATUS))) as server:
-        given = WAYS[way]()
-        async with AsyncGatePay("K", "S", base_url=server.base_url, **given) as gatepay:
+@pytest.mark.parametrize("transport", CLIENT_OPTIONS)
+async def test_check_order_sends_a_get_with_a_signed_query(transport: str) -> None:
+    """The request has no body. It is the same over our own pool and over the user's client or transport."""
+    async with serve(http(reply_body(data=STATUS))) as server:
+        options = CLIENT_OPTIONS[transport]()
+        async with AsyncGatePay("K", "S", base_url=server.base_url, **options) as gatepay:
             status = await gatepay.check_order(NUMBER)
-        for each in given.values():
-            await each.aclose()
+        for resource in options.values():
+            await resource.aclose()
     assert (type(status), status.order_id, status.order_status) == (OrderStatus, 522, "expired")
     [head] = server.heads
-    query = {"appkey": "K", "out_order_id": NUMBER, "sign": signed(NUMBER)}
-    assert target_of(head) == ("GET", "/api/order/check", query)
+    query = {"appkey": "K", "out_order_id": NUMBER, "sign": signature_of(NUMBER)}
+    assert parse_target(head) == ("GET", "/api/order/check", query)
     assert server.bodies == [b""]
     names = {line.partition(b":")[0].lower() for line in head.split(b"\r\n")[1:]}
     assert not names & {b"content-type", b"content-length", b"transfer-encoding"}
     assert {b"accept", b"accept-encoding", b"user-agent"} <= names
 
 
-async def test_a_check_is_repeated() -> None:
-    """It only reads: after a lost or a cut answer it is sent again."""
-    replies = [b"", http(body(data=STATUS))[:-5], http(b"", status="502 Bad Gateway"), http(body(data=STATUS))]
+async def test_check_order_is_retried_after_a_lost_or_broken_response() -> None:
+    """``order/check`` only reads, so a retry is safe."""
+    replies = [
+        b"",
+        http(reply_body(data=STATUS))[:-5],
+        http(b"", status="502 Bad Gateway"),
+        http(reply_body(data=STATUS)),
+    ]
     replies[1] = replies[1].replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
 
     async def answer(stream: SocketStream, number: int) -> None:
@@ -117,10 +123,10 @@ async def test_a_check_is_repeated() -> None:
     assert len(server.heads) == 4
 
 
-async def test_a_refused_check() -> None:
-    """An order that isn't found is a refusal, under either status, and is not asked twice."""
+async def test_order_not_found_is_a_refusal_and_is_not_retried() -> None:
+    """The code is 201. The HTTP status is 200, or equals the code."""
     for status in ("200 OK", "201 Created"):
-        async with server_of(http(body(201), status=status)) as server:
+        async with serve(http(reply_body(201), status=status)) as server:
             async with AsyncGatePay("K", "S", base_url=server.base_url, retry=QUICK) as gatepay:
                 with pytest.raises(OrderNotFoundError) as caught:
                     await gatepay.check_order("T-1-X")
@@ -128,70 +134,74 @@ async def test_a_refused_check() -> None:
 
 
 @pytest.mark.parametrize("library", [httpx, httpx2])
-async def test_no_signature_in_errors_and_logs(caplog: pytest.LogCaptureFixture, library: ModuleType) -> None:
-    """The query holds a signature: the log of a client of yours shows none, nor does an error."""
+async def test_signature_in_the_query_is_neither_logged_nor_in_errors(
+    caplog: pytest.LogCaptureFixture, library: ModuleType
+) -> None:
+    """The user's own httpx client logs the URL of the GET, whose query holds the signature."""
     caplog.set_level(logging.DEBUG)
     async with (
-        server_of(http(body(data=STATUS)), b"") as server,
+        serve(http(reply_body(data=STATUS)), b"") as server,
         library.AsyncClient() as own,
         AsyncGatePay("K", "S", base_url=server.base_url, retry=QUICK, http_client=own) as gatepay,
     ):
         await gatepay.check_order("T-1-X")
         with pytest.raises(TransportError) as caught:
             await gatepay.check_order("T-1-X")
-    said = [record.getMessage() for record in caplog.records if record.name == library.__name__]
-    assert [message for message in said if "/api/order/check?*** " in message] == said
-    assert said
-    assert signed("T-1-X") not in caplog.text
-    assert signed("T-1-X") not in "".join(map(str, (caught.value, caught.value.__cause__)))
+    messages = [record.getMessage() for record in caplog.records if record.name == library.__name__]
+    assert messages
+    assert all("/api/order/check?*** " in message for message in messages)
+    assert signature_of("T-1-X") not in caplog.text
+    assert signature_of("T-1-X") not in "".join(map(str, (caught.value, caught.value.__cause__)))
 
 
-@pytest.mark.parametrize("way", ["own", "yours"])
-async def test_no_signature_of_a_redirect_in_logs(caplog: pytest.LogCaptureFixture, way: str) -> None:
-    """A server that redirects repeats the query in a header, and httpcore logs the headers of replies."""
+@pytest.mark.parametrize("client_kind", ["own", "user's"])
+async def test_signature_in_a_redirect_is_not_logged(caplog: pytest.LogCaptureFixture, client_kind: str) -> None:
+    """A redirect repeats the query in its ``location`` header, and httpcore logs response headers."""
     caplog.set_level(logging.DEBUG)
-    elsewhere = f"location: /elsewhere?appkey=K&sign={signed('T-1-X')}\r\n"
+    location = f"location: /elsewhere?appkey=K&sign={signature_of('T-1-X')}\r\n"
     async with (
-        server_of(http(b"", status="301 Moved Permanently", headers=elsewhere)) as server,
+        serve(http(b"", status="301 Moved Permanently", headers=location)) as server,
         httpx.AsyncClient() as client,
-        AsyncGatePay("K", "S", base_url=server.base_url, http_client=client if way == "yours" else None) as gatepay,
+        AsyncGatePay(
+            "K", "S", base_url=server.base_url, http_client=client if client_kind == "user's" else None
+        ) as gatepay,
     ):
         with pytest.raises(ProtocolError):
             await gatepay.check_order("T-1-X")
-    assert signed("T-1-X") not in caplog.text
+    assert signature_of("T-1-X") not in caplog.text
 
 
-# -- the creations -------------------------------------------------------------------------------------------------
+# -- creating orders -------------------------------------------------------------------------------------------------
 
 LINK = {"pay_url": "https://h/pay/api?id=1", "qrcode_url": "", "params": {"sign": "0" * 32}}
 ORDER: dict[str, Any] = {"pay_type": "alipay", "out_order_id": "T-1001-X", "custom": "c"}
-# Method, its arguments, and what is sent of them, in the signed order.
+# For each method create_…: its arguments, and the fields that are sent for them, in the signed order.
 CREATIONS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "anypay": ({"price": "10.2"}, {"price": "10.20"}),
     "stablepay": ({"product_id": 8}, {"product_id": "8"}),
     "grouppay": ({"items": {8: 2, 7: 3}}, {"fields": "8:2,7:3"}),
     "cloudpay": ({"price": Decimal(1)}, {"price": "1.00"}),
 }
-every = pytest.mark.parametrize("kind", CREATIONS)
+each_kind = pytest.mark.parametrize("kind", CREATIONS)
 
 
-async def create(gatepay: AsyncGatePay, kind: str, **more: str) -> PaymentLink:
+async def create(gatepay: AsyncGatePay, kind: str, **urls: str) -> PaymentLink:
     method: Any = getattr(gatepay, f"create_{kind}")
-    link: PaymentLink = await method(**ORDER, **CREATIONS[kind][0], **more)
+    link: PaymentLink = await method(**ORDER, **CREATIONS[kind][0], **urls)
     return link
 
 
-def client_of(server: RawServer, **options: Any) -> AsyncGatePay:
-    """A client of *server*, whose cloud it is, too."""
+def make_client(server: RawServer, **options: Any) -> AsyncGatePay:
+    """Return a client that uses *server* as GatePay and as the cloud server."""
     urls = {"base_url": server.base_url, "cloud_base_url": server.base_url.replace("/api/", "/cloud/")}
     return AsyncGatePay("K", "S", **{"retry": QUICK, **urls, **options})
 
 
 @pytest.mark.uncounted
-@every
-async def test_a_creation(kind: str) -> None:
-    """Each is one POST of what was asked for and its signature, to its own host; what comes back is a link."""
-    async with server_of(http(body(data=LINK))) as server, client_of(server) as gatepay:
+@each_kind
+async def test_create_sends_one_signed_post_and_returns_a_link(kind: str) -> None:
+    """Cloud payments go to the cloud server."""
+    async with serve(http(reply_body(data=LINK))) as server, make_client(server) as gatepay:
         link = await create(gatepay, kind)
     assert link == PaymentLink("https://h/pay/api?id=1", "", None, "T-1001-X")
     [head], [form] = server.heads, server.bodies
@@ -199,75 +209,75 @@ async def test_a_creation(kind: str) -> None:
     assert head.split(b" ")[:2] == [b"POST", path.encode()]
     fields = {**CREATIONS[kind][1], "type": "alipay", "out_order_id": "T-1001-X", "custom": "c"}
     assert parse_qsl(form.decode("ascii"), strict_parsing=True) == [
-        ("appkey", "K"), *fields.items(), ("sign", signed(*fields.values())),
+        ("appkey", "K"), *fields.items(), ("sign", signature_of(*fields.values())),
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["anypay", "stablepay", "grouppay"])
-async def test_urls_of_one_order(kind: str) -> None:
-    """The two URLs are sent where they are given, unsigned."""
+async def test_urls_of_an_order_are_sent_unsigned(kind: str) -> None:
+    """``notify_url`` and ``return_url`` are sent only if they are set."""
     urls = {"notify_url": "https://shop.example/paid?a=b", "return_url": "https://shop.example/back"}
-    async with server_of(http(body(data=LINK))) as server, client_of(server) as gatepay:
+    async with serve(http(reply_body(data=LINK))) as server, make_client(server) as gatepay:
         await create(gatepay, kind)
         await create(gatepay, kind, **urls)
-    plain, more = (dict(parse_qsl(form.decode("ascii"))) for form in server.bodies)
-    assert more == {**plain, **urls}
+    without_urls, with_urls = (dict(parse_qsl(form.decode("ascii"))) for form in server.bodies)
+    assert with_urls == {**without_urls, **urls}
 
 
-@every
-async def test_an_answer_lost_at_any_byte(kind: str) -> None:
-    """However much of the answer comes, an order whose answer is lost was sent once, and its outcome is unknown."""
-    # Every byte: test_lost_answers_long.py.
+@each_kind
+async def test_order_is_not_sent_again_when_its_response_is_cut_off(kind: str) -> None:
+    """Wherever the response is cut, the order is sent once, and ``OutcomeUnknownError`` is raised."""
+    # This test cuts at every 17th byte, to be quick. test_lost_answers_long.py cuts at every byte.
     whole = http(b'{"code":100,"data":{"pay_url":"https://h/1"}}')
-    lost = {"at": 0}
+    cut = {"at": 0}
 
     async def answer(stream: SocketStream, _: int) -> None:
-        await stream.send(whole[: lost["at"]])
+        await stream.send(whole[: cut["at"]])
         raise ConnectionAbortedError
 
-    async with raw_server(answer) as server, client_of(server) as gatepay:
+    async with raw_server(answer) as server, make_client(server) as gatepay:
         steps = range(0, len(whole), 17)
-        for lost["at"] in steps:
+        for cut["at"] in steps:
             with pytest.raises(OutcomeUnknownError) as caught:
                 await create(gatepay, kind)
             assert (caught.value.endpoint, caught.value.out_order_id) == (f"{kind}/create", "T-1001-X")
-        lost["at"] = len(whole)
+        cut["at"] = len(whole)
         await create(gatepay, kind)
     assert len(server.bodies) == len(steps) + 1
 
 
 @pytest.mark.uncounted
-@every
-async def test_a_creation_before_a_byte_has_left(kind: str) -> None:
-    """While no byte has left it is tried again, and made once."""
-    tries: list[str] = []
+@each_kind
+async def test_create_is_retried_if_no_byte_was_sent(kind: str) -> None:
+    """Several attempts fail to connect. The order is created once."""
+    attempts: list[str] = []
 
-    class Flaky(httpx.AsyncBaseTransport):
+    class FlakyTransport(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-            tries.append(str(request.url))
-            if len(tries) < 3:
+            attempts.append(str(request.url))
+            if len(attempts) < 3:
                 raise httpx.ConnectError("no route")
-            return httpx.Response(200, content=body(data=LINK))
+            return httpx.Response(200, content=reply_body(data=LINK))
 
-    async with AsyncGatePay("K", "S", transport=Flaky(), retry=QUICK) as gatepay:
+    async with AsyncGatePay("K", "S", transport=FlakyTransport(), retry=QUICK) as gatepay:
         await create(gatepay, kind)
     host = "cloud.gatepay.io" if kind == "cloudpay" else "gatepay.io"
-    assert tries == 3 * [f"https://{host}/api/{kind}/create"]
+    assert attempts == 3 * [f"https://{host}/api/{kind}/create"]
 
 
-@every
+@each_kind
 @pytest.mark.parametrize("status", ["204 No Content", "205 Reset Content"])
-async def test_a_refusal_without_a_body(kind: str, status: str) -> None:
-    """A status that is the code, with no body, is the refusal: the order was not made, and isn't tried again."""
-    async with server_of(http(b"", status=status)) as server, client_of(server) as gatepay:
+async def test_status_without_a_body_is_a_refusal(kind: str, status: str) -> None:
+    """GatePay sends some codes as the HTTP status without a body. The order wasn't created, and isn't sent again."""
+    async with serve(http(b"", status=status)) as server, make_client(server) as gatepay:
         with pytest.raises(RefusedError) as caught:
             await create(gatepay, kind)
     assert (caught.value.code, len(server.bodies)) == (int(status[:3]), 1)
 
 
-async def test_the_clouds_url(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cloud's host comes from the environment where it isn't given; one that can't be right is refused."""
-    async with server_of(http(body(data=LINK))) as server:
+async def test_cloud_base_url_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``GATEPAY_CLOUD_BASE_URL`` is used if the argument is missing. An invalid URL raises ``InvalidRequestError``."""
+    async with serve(http(reply_body(data=LINK))) as server:
         monkeypatch.setenv("GATEPAY_CLOUD_BASE_URL", server.base_url)
         async with AsyncGatePay("K", "S") as gatepay:
             await create(gatepay, "cloudpay")
@@ -280,36 +290,36 @@ async def test_the_clouds_url(monkeypatch: pytest.MonkeyPatch) -> None:
         assert caught.value.field == field
 
 
-async def test_a_cloud_that_is_not_set() -> None:
-    """With another base URL than GatePay's, no order is made at the real cloud by default: the setting is named."""
+async def test_cloudpay_requires_a_cloud_base_url_with_another_base_url() -> None:
+    """If the base URL isn't GatePay's, no order goes to the real cloud by default. The error names the setting."""
     requests: list[httpx.Request] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
         requests.append(request)
-        return httpx.Response(200, content=body(data=LINK))
+        return httpx.Response(200, content=reply_body(data=LINK))
 
     for base_url in ("http://127.0.0.1:1/api/", "https://gatepay.io/other/"):
         async with AsyncGatePay("K", "S", base_url=base_url, transport=httpx.MockTransport(answer)) as gatepay:
             with pytest.raises(InvalidRequestError, match="GATEPAY_CLOUD_BASE_URL") as caught:
                 await create(gatepay, "cloudpay")
         assert (caught.value.field, requests) == ("cloud_base_url", [])
-    for same in (None, "https://GATEPAY.io:443/api"):
-        async with AsyncGatePay("K", "S", base_url=same, transport=httpx.MockTransport(answer)) as gatepay:
+    for own_url in (None, "https://GATEPAY.io:443/api"):  # GatePay's own URL: the default, and another spelling
+        async with AsyncGatePay("K", "S", base_url=own_url, transport=httpx.MockTransport(answer)) as gatepay:
             await create(gatepay, "cloudpay")
-    assert {str(each.url) for each in requests} == {"https://cloud.gatepay.io/api/cloudpay/create"}
+    assert {str(request.url) for request in requests} == {"https://cloud.gatepay.io/api/cloudpay/create"}
 
 
-async def test_a_cloud_of_another_base_url(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment's cloud is no cloud of a base URL that a program passes; of the same one, or GatePay's, it is."""
+async def test_cloud_base_url_of_the_environment_needs_a_matching_base_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment's cloud URL is used only if the base URL is the environment's or GatePay's."""
     requests: list[httpx.Request] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
         requests.append(request)
-        return httpx.Response(200, content=body(data=LINK))
+        return httpx.Response(200, content=reply_body(data=LINK))
 
     monkeypatch.setenv("GATEPAY_CLOUD_BASE_URL", "https://cloud.gatepay.io/api/")
     sandbox = "http://127.0.0.1:1/api/"
-    for variable, passed, sent in (
+    for environment, argument, sent in (
         ("", sandbox, 0),
         ("https://gatepay.io/api/", sandbox, 0),
         ("http://127.0.0.1:1/api", sandbox, 1),
@@ -318,29 +328,29 @@ async def test_a_cloud_of_another_base_url(monkeypatch: pytest.MonkeyPatch) -> N
         (sandbox, "https://gatepay.io/api/", 1),
     ):
         requests.clear()
-        monkeypatch.setenv("GATEPAY_BASE_URL", variable)
-        async with AsyncGatePay("K", "S", base_url=passed, transport=httpx.MockTransport(answer)) as gatepay:
+        monkeypatch.setenv("GATEPAY_BASE_URL", environment)
+        async with AsyncGatePay("K", "S", base_url=argument, transport=httpx.MockTransport(answer)) as gatepay:
             if sent:
                 await create(gatepay, "cloudpay")
             else:
                 with pytest.raises(InvalidRequestError, match="cloud_base_url"):
                     await create(gatepay, "cloudpay")
-        assert len(requests) == sent, (variable, passed)
+        assert len(requests) == sent, (environment, argument)
 
 
-async def test_closed_while_the_cloud_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that is closed in that very moment leaves nothing open, and sends nothing."""
-    opening, go_on = anyio.Event(), anyio.Event()
+async def test_closing_the_client_while_the_cloud_connection_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that was opened is closed, and nothing is sent."""
+    opening, may_continue = anyio.Event(), anyio.Event()
     closed: list[str] = []
 
-    class Slow:
+    class Closable:
         async def aclose(self) -> None:
             closed.append("cloud")
 
     async def open_slowly(*_: object, **__: object) -> Any:
         opening.set()
-        await go_on.wait()
-        return Slow(), Slow()
+        await may_continue.wait()
+        return Closable(), Closable()
 
     gatepay = AsyncGatePay("K", "S")
     monkeypatch.setattr(gatepay._caller._cloud_attempts, "_open_exchange", open_slowly)
@@ -353,19 +363,23 @@ async def test_closed_while_the_cloud_is_opened(monkeypatch: pytest.MonkeyPatch)
         async with gatepay:
             group.start_soon(call)
             await opening.wait()
-        go_on.set()
+        may_continue.set()
     assert closed == ["cloud", "cloud"]  # its connections, and the client over them
 
 
 # -- unknown outcomes ----------------------------------------------------------------------------------------------
 
 UNKNOWN = OutcomeUnknownError(endpoint="anypay/create", out_order_id="T-1001-X")
-NOT_FOUND, FOUND, AWAY = http(body(201)), http(body(data=STATUS)), http(b"", status="502 Bad Gateway")
+NOT_FOUND, FOUND, UNAVAILABLE = (
+    http(reply_body(201)),
+    http(reply_body(data=STATUS)),
+    http(b"", status="502 Bad Gateway"),
+)
 
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long it has waited, instead of waiting."""
+    """Replace ``anyio.sleep``. Return the list of requested waits, in seconds."""
     seconds: list[float] = []
 
     async def sleep(delay: float) -> None:
@@ -382,38 +396,40 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         ([FOUND], True, [0]),
         ([NOT_FOUND, NOT_FOUND, FOUND], True, [0, 1, 2]),
         ([NOT_FOUND], False, [0, 1, 2, 4, 8]),
-        ([AWAY, NOT_FOUND], False, [0, 1, 2, 4, 8]),
-        ([AWAY, AWAY, FOUND], True, [0, 1, 2]),
+        ([UNAVAILABLE, NOT_FOUND], False, [0, 1, 2, 4, 8]),
+        ([UNAVAILABLE, UNAVAILABLE, FOUND], True, [0, 1, 2]),
     ],
 )
-async def test_settling(waits: list[float], replies: list[bytes], found: bool, waited: list[float]) -> None:  # noqa: FBT001 -- a row
-    """It asks a few times with growing waits, until the order is found; then None."""
-    once = RetryPolicy(attempts=1)
-    async with server_of(*replies) as server, client_of(server, retry=once) as gatepay:
+async def test_settle_asks_with_growing_waits_until_the_order_is_found(
+    waits: list[float], replies: list[bytes], *, found: bool, waited: list[float]
+) -> None:
+    """If the order isn't found after the last wait, the result is None."""
+    no_retries = RetryPolicy(attempts=1)
+    async with serve(*replies) as server, make_client(server, retry=no_retries) as gatepay:
         status = await gatepay.settle(UNKNOWN)
     assert (status is not None) == found
     assert waits == waited
-    assert {target_of(head)[2]["out_order_id"] for head in server.heads} == {"T-1001-X"}
+    assert {parse_target(head)[2]["out_order_id"] for head in server.heads} == {"T-1001-X"}
 
 
-async def test_settling_in_vain(waits: list[float]) -> None:
-    """Where GatePay isn't reached in the end, that is no None; a refusal ends it at once."""
-    async with server_of(NOT_FOUND, AWAY) as server, client_of(server, retry=RetryPolicy(attempts=1)) as gatepay:
+async def test_settle_raises_if_gatepay_is_unavailable_or_refuses(waits: list[float]) -> None:
+    """If the last check fails, its error is raised instead of returning None. A refusal ends the checks at once."""
+    async with serve(NOT_FOUND, UNAVAILABLE) as server, make_client(server, retry=RetryPolicy(attempts=1)) as gatepay:
         with pytest.raises(ProtocolError):
             await gatepay.settle(UNKNOWN)
     assert len(server.heads) == 5
-    async with server_of(http(body(107))) as server, client_of(server) as gatepay:
+    async with serve(http(reply_body(107))) as server, make_client(server) as gatepay:
         with pytest.raises(EndpointClosedError):
             await gatepay.settle(UNKNOWN)
     assert len(server.heads) == 1
 
 
-async def test_settling_something_else() -> None:
-    """Only an unknown outcome of an order can be settled."""
+async def test_settle_accepts_only_an_unknown_outcome_of_an_order() -> None:
+    """Another error, or an unknown outcome of ``send_raw``, raises ``InvalidRequestError``."""
     raw: Any = OutcomeUnknownError(endpoint="some/path", out_order_id="")
     async with AsyncGatePay("K", "S") as gatepay:
-        wrong: Any = ValueError("x")
-        for error, field in ((raw, "out_order_id"), (wrong, "error")):
+        other: Any = ValueError("x")
+        for error, field in ((raw, "out_order_id"), (other, "error")):
             with pytest.raises(InvalidRequestError) as caught:
                 await gatepay.settle(error)
             assert caught.value.field == field

@@ -27,38 +27,39 @@ from gatepay_async.sandbox import Sandbox
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
-TWICE = RetryPolicy(attempts=2, first_wait=0)
+TWO_ATTEMPTS = RetryPolicy(attempts=2, first_wait=0)
 FIELDS = {"product_id": "8", "content": "CANARY-KEY-1\nCANARY-KEY-2"}
 
 
-def client(reply: httpx.Response, requests: list[httpx.Request] | None = None) -> AsyncGatePay:
-    """One whose every call gets *reply*."""
+def make_client(reply: httpx.Response, requests: list[httpx.Request] | None = None) -> AsyncGatePay:
+    """Return a client whose every call gets *reply*. Its requests are added to *requests*."""
 
     def answer(request: httpx.Request) -> httpx.Response:
-        [] if requests is None else requests.append(request)
+        if requests is not None:
+            requests.append(request)
         return httpx.Response(reply.status_code, headers=reply.headers, content=reply.content)
 
-    return AsyncGatePay("K", "S", transport=httpx.MockTransport(answer), retry=TWICE)
+    return AsyncGatePay("K", "S", transport=httpx.MockTransport(answer), retry=TWO_ATTEMPTS)
 
 
-async def test_signed(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
-    """The server accepts the signature, and the reply comes as it is."""
+async def test_send_raw_signs_the_named_fields_and_returns_the_reply(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
+    """A refusal by a known endpoint raises the exception that the catalogue lists."""
     raw = await gatepay.send_raw("ka/create", FIELDS, signed=["product_id", "content"])
     assert (raw.endpoint, raw.http_status, raw.code) == ("ka/create", 200, 100)
     assert raw.headers["content-type"] == "application/json"
     assert raw.json()["data"] == "成功录入:2条卡密"
     assert sandbox.keys(8)[-2:] == ["CANARY-KEY-1", "CANARY-KEY-2"]
-    with pytest.raises(SignatureRejectedError):  # a known endpoint's codes keep their meaning
+    with pytest.raises(SignatureRejectedError):  # the order of the signed fields is wrong
         await gatepay.send_raw("ka/create", FIELDS, signed=["content", "product_id"])
 
 
-async def test_bytes() -> None:
-    """The form holds the fields in their order, quoted; only those named are signed."""
+async def test_form_has_the_fields_in_order_and_signs_only_the_named_ones() -> None:
+    """Names and values are form-encoded."""
     requests: list[httpx.Request] = []
-    async with client(httpx.Response(200, json={"code": 100}), requests) as gatepay:
+    async with make_client(httpx.Response(200, json={"code": 100}), requests) as gatepay:
         await gatepay.send_raw("some/path", {"b[0]": "x y", "a": "1", "c": ""}, signed=("a", "b[0]"))
         await gatepay.send_raw("another")
-    assert [str(each.url) for each in requests] == [
+    assert [str(request.url) for request in requests] == [
         "https://gatepay.io/api/some/path",
         "https://gatepay.io/api/another",
     ]
@@ -78,13 +79,13 @@ async def test_bytes() -> None:
         (204, b"", None),
     ],
 )
-async def test_replies(status: int, body: bytes, code: int | None) -> None:
-    """Whatever is not refused is a reply; its body is read on demand, and shown nowhere."""
-    async with client(httpx.Response(status, content=body, headers={"X-Trace": "CANARY"})) as gatepay:
+async def test_reply_that_is_no_refusal_is_returned_unchanged(status: int, body: bytes, code: int | None) -> None:
+    """The ``repr`` of the reply shows neither headers nor body."""
+    async with make_client(httpx.Response(status, content=body, headers={"X-Trace": "CANARY"})) as gatepay:
         raw = await gatepay.send_raw("some/path")
     assert (raw.http_status, raw.body, raw.code, raw.headers["x-trace"]) == (status, body, code, "CANARY")
     assert repr(raw) == f"RawReply(endpoint='some/path', http_status={status}, code={code})"
-    assert pickle.loads(pickle.dumps(raw)) == raw  # noqa: S301 -- our own
+    assert pickle.loads(pickle.dumps(raw)) == raw  # noqa: S301 -- pickled in this test
     if b"1.10" in body:
         assert raw.json()["data"] == Decimal("1.10")
 
@@ -98,9 +99,9 @@ async def test_replies(status: int, body: bytes, code: int | None) -> None:
         ('" 100"', OutcomeUnknownError), ('"OK"', OutcomeUnknownError), ("[100]", OutcomeUnknownError),
     ],
 )  # fmt: skip
-async def test_codes(code: str, kind: type[Exception]) -> None:
-    """A code is a number or its digits; one that is neither is no success, whatever HTTP says."""
-    async with client(httpx.Response(200, content=f'{{"code": {code}, "data": []}}'.encode())) as gatepay:
+async def test_code_must_be_a_number_or_its_digits(code: str, kind: type[Exception]) -> None:
+    """Any other ``code`` is not a success, whatever the HTTP status is."""
+    async with make_client(httpx.Response(200, content=f'{{"code": {code}, "data": []}}'.encode())) as gatepay:
         with pytest.raises(kind) as caught:
             await gatepay.send_raw("some/path")
         if kind is RefusedError:
@@ -110,8 +111,8 @@ async def test_codes(code: str, kind: type[Exception]) -> None:
             await gatepay.send_raw("some/path", repeatable=True)
 
 
-async def test_no_json() -> None:
-    """A body that is no JSON is a ProtocolError, but only for who reads it as JSON."""
+async def test_json_of_an_invalid_body_raises_protocol_error() -> None:
+    """``send_raw`` itself returns such a reply without an error."""
     raw = RawReply(endpoint="some/path", http_status=200, headers={}, body=b"<html>", code=None)
     with pytest.raises(ProtocolError, match="is not complete JSON") as caught:
         raw.json()
@@ -119,10 +120,10 @@ async def test_no_json() -> None:
 
 
 @rows("repeatable", [True, False])
-async def test_refused(repeatable: bool) -> None:  # noqa: FBT001 -- a row
-    """A code that isn't success has the generic cause, and its message shows nothing of what was sent."""
+async def test_refusal_has_a_generic_cause_and_repeats_no_field(*, repeatable: bool) -> None:
+    """The meaning of a code isn't known at an unknown endpoint."""
     refusal = {"code": 205, "msg": "CANARY-KEY-1 8 failed", "time": "1555773183", "data": None}
-    async with client(httpx.Response(200, json=refusal)) as gatepay:
+    async with make_client(httpx.Response(200, json=refusal)) as gatepay:
         with pytest.raises(RefusedError) as caught:
             await gatepay.send_raw("some/path", FIELDS, repeatable=repeatable)
     error = caught.value
@@ -140,10 +141,12 @@ async def test_refused(repeatable: bool) -> None:  # noqa: FBT001 -- a row
         (502, False, OutcomeUnknownError, 1),
     ],
 )
-async def test_no_success(status: int, repeatable: bool, kind: type[Exception], attempts: int) -> None:  # noqa: FBT001 -- a row
-    """A status that is no success is an error; it is retried only if the caller allows it."""
+async def test_error_status_is_retried_only_if_the_call_is_repeatable(
+    status: int, *, repeatable: bool, kind: type[Exception], attempts: int
+) -> None:
+    """The outcome of a call that isn't repeatable may stay unknown."""
     requests: list[httpx.Request] = []
-    async with client(httpx.Response(status, content=b"<html>CANARY-KEY-1"), requests) as gatepay:
+    async with make_client(httpx.Response(status, content=b"<html>CANARY-KEY-1"), requests) as gatepay:
         with pytest.raises(kind) as caught:
             await gatepay.send_raw("some/path", FIELDS, repeatable=repeatable)
     assert len(requests) == attempts
@@ -151,8 +154,8 @@ async def test_no_success(status: int, repeatable: bool, kind: type[Exception], 
 
 
 @rows("repeatable", [True, False])
-async def test_lost_reply(repeatable: bool) -> None:  # noqa: FBT001 -- a row
-    """A reply that is lost is asked for again, or leaves the outcome unknown."""
+async def test_lost_reply_is_retried_or_leaves_the_outcome_unknown(*, repeatable: bool) -> None:
+    """A repeatable call is retried. Any other call raises ``OutcomeUnknownError``."""
 
     async def answer(stream: SocketStream, number: int) -> None:
         if number == 1:
@@ -161,7 +164,7 @@ async def test_lost_reply(repeatable: bool) -> None:  # noqa: FBT001 -- a row
 
     async with (
         raw_server(answer) as server,
-        AsyncGatePay("K", "S", base_url=server.base_url, retry=TWICE) as gatepay,
+        AsyncGatePay("K", "S", base_url=server.base_url, retry=TWO_ATTEMPTS) as gatepay,
     ):
         if repeatable:
             assert (await gatepay.send_raw("some/path", FIELDS, repeatable=True)).code == 100
@@ -173,7 +176,7 @@ async def test_lost_reply(repeatable: bool) -> None:  # noqa: FBT001 -- a row
     assert len(server.bodies) == (2 if repeatable else 1)
 
 
-WRONG: list[tuple[str, dict[str, Any], str]] = [
+INVALID_ARGUMENTS: list[tuple[str, dict[str, Any], str]] = [
     *(
         ("path", {"path": path}, "must be a path below base_url")
         for path in (
@@ -200,21 +203,21 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
 ]  # fmt: skip
 
 
-@rows(("field", "wrong", "problem"), WRONG)
-def test_wrong_arguments(field: str, wrong: Mapping[str, Any], problem: str) -> None:
-    """What can't be right is refused by the parameter's name, and no value is repeated."""
-    right: dict[str, Any] = {"path": "some/path", "fields": {"a": "1"}, "signed": ("a",), "repeatable": False}
+@rows(("field", "invalid", "problem"), INVALID_ARGUMENTS)
+def test_invalid_argument_is_rejected_without_its_value(field: str, invalid: Mapping[str, Any], problem: str) -> None:
+    """The error names the parameter."""
+    valid: dict[str, Any] = {"path": "some/path", "fields": {"a": "1"}, "signed": ("a",), "repeatable": False}
     with pytest.raises(InvalidRequestError) as caught:
-        RawCall(**{**right, **wrong})
+        RawCall(**{**valid, **invalid})
     assert caught.value.field == field
     assert caught.value.problem.startswith(problem)
     assert "CANARY" not in str(caught.value)
 
 
-async def test_nothing_is_sent() -> None:
-    """What can't be right is refused before anything is sent; a call's own values are in no `repr`."""
+async def test_invalid_path_sends_nothing_and_repr_shows_no_values() -> None:
+    """The values of the fields may be secrets."""
     requests: list[httpx.Request] = []
-    async with client(httpx.Response(200), requests) as gatepay:
+    async with make_client(httpx.Response(200), requests) as gatepay:
         with pytest.raises(InvalidRequestError):
             await gatepay.send_raw("../some/path")
     assert not requests

@@ -1,4 +1,4 @@
-"""``concurrency="auto"``: what it makes of servers of many kinds, in simulated time."""
+"""``concurrency="auto"`` with many kinds of simulated servers, in simulated time."""
 
 import math
 import random
@@ -11,22 +11,22 @@ from gatepay_async.protocol.auto_concurrency import START, AttemptEnd, AutoConcu
 
 pytestmark = pytest.mark.fast
 
-MOST = 100
+MAXIMUM = 100
 
 
-def flat(seconds: float) -> Callable[[random.Random, float, int], float]:
+def constant(seconds: float) -> Callable[[random.Random, float, int], float]:
     return lambda _random, _now, _in_flight: seconds
 
 
-def jitter(chance: random.Random, _now: float, _in_flight: int) -> float:
-    return chance.uniform(0.01, 0.03)
+def jitter(randomness: random.Random, _now: float, _in_flight: int) -> float:
+    return randomness.uniform(0.01, 0.03)
 
 
-def exponential(chance: random.Random, _now: float, _in_flight: int) -> float:
-    return chance.expovariate(50)
+def exponential(randomness: random.Random, _now: float, _in_flight: int) -> float:
+    return randomness.expovariate(50)
 
 
-def thrash(_chance: random.Random, _now: float, in_flight: int) -> float:
+def growing_with_load(_randomness: random.Random, _now: float, in_flight: int) -> float:
     return 0.02 * (1 + (in_flight / 16) ** 2)
 
 
@@ -34,15 +34,15 @@ def ten(_: float) -> float:
     return 10
 
 
-# A name, a server, the best fixed number for it (of all from 1 to 100), and how much longer than with that
-# one the upload may take.
+# A name, a server, the best fixed concurrency for it (from 1 to 100), and the limit of the time with "auto" in relation
+# to the time with that concurrency.
 Row = tuple[str, Callable[[], Server], int, float]
-THE_THREE: list[Row] = [
-    ("20 ms, whatever comes", Server, 64, 1.25),
+BASIC_SERVERS: list[Row] = [
+    ("20 ms at any load", Server, 64, 1.25),
     ("four workers and a queue", lambda: Server(workers=lambda _: 4), 5, 1.1),
     ("429 above ten in flight", lambda: Server(most=ten), 10, 1.25),
 ]
-OTHERS: list[Row] = [
+OTHER_SERVERS: list[Row] = [
     ("six workers", lambda: Server(workers=lambda _: 6), 7, 1.1),
     ("jitter", lambda: Server(latency=jitter), 64, 1.3),
     ("jitter, four workers", lambda: Server(latency=jitter, workers=lambda _: 4), 7, 1.1),
@@ -56,71 +56,71 @@ OTHERS: list[Row] = [
     ("four workers, then sixteen", lambda: Server(workers=lambda now: 4 if now < 1 else 16), 20, 1.25),
     ("429 above ten, then above five", lambda: Server(most=lambda now: 10 if now < 1 else 5), 6, 1.25),
     ("429 above ten, then above forty", lambda: Server(most=lambda now: 10 if now < 1 else 40), 24, 1.25),
-    ("slower with each call in flight", lambda: Server(latency=thrash), 16, 1.25),
+    ("slower with each call in flight", lambda: Server(latency=growing_with_load), 16, 1.25),
     ("silent for three seconds", lambda: Server(stalls=(0.2, 3.2)), 100, 1.1),
-    ("far away, four workers", lambda: Server(latency=flat(0.3), workers=lambda _: 4), 5, 1.1),
+    ("far away, four workers", lambda: Server(latency=constant(0.3), workers=lambda _: 4), 5, 1.1),
 ]
 
 
-def test_a_thousand_chunks_take_little_longer_than_with_the_best_fixed_number() -> None:
-    """On each kind of server, and less than 2 % of the attempts are refused."""
+def test_upload_is_nearly_as_fast_as_with_the_best_fixed_concurrency() -> None:
+    """1,000 chunks are sent to each kind of server. Less than 2 % of the attempts are refused."""
     wrong: list[str] = []
-    for name, server, best, bound in THE_THREE + OTHERS:
+    for name, server, best, max_ratio in BASIC_SERVERS + OTHER_SERVERS:
         fixed = simulate(server(), FixedLimit(best), 1_000).seconds
         for seed in (1, 4):
-            result = simulate(server(), AutoConcurrency(MOST), 1_000, seed=seed)
-            if result.seconds > bound * fixed or result.refused >= 0.02:
+            result = simulate(server(), AutoConcurrency(MAXIMUM), 1_000, seed=seed)
+            if result.seconds > max_ratio * fixed or result.refused >= 0.02:
                 wrong.append(f"{name}: {result.seconds / fixed:.2f} ×, {result.refused:.2%} refused")
     assert not wrong
 
 
-def test_a_short_upload_is_as_fast_as_with_the_default() -> None:
-    """One chunk or a few: never slower than with four at a time."""
+def test_short_upload_is_as_fast_as_with_the_default() -> None:
+    """An upload of 1 to 18 chunks is never slower than with a concurrency of four."""
     for chunks in (1, 3, 4, 5, 12, 18):
-        for name, server, *_ in THE_THREE:
+        for name, server, *_ in BASIC_SERVERS:
             default = simulate(server(), FixedLimit(START), chunks)
-            result = simulate(server(), AutoConcurrency(MOST), chunks)
+            result = simulate(server(), AutoConcurrency(MAXIMUM), chunks)
             assert result.seconds <= 1.01 * default.seconds, (name, chunks)
             assert not result.refused
 
 
-def test_the_limit_stays_where_it_is_best() -> None:
-    """In the second half of an upload it moves within narrow bounds."""
+def test_limit_stays_near_the_best_value() -> None:
+    """In the second half of an upload, the limit stays within narrow bounds."""
     bounds = {
-        "20 ms, whatever comes": (64, 100),
+        "20 ms at any load": (64, 100),
         "four workers and a queue": (4, 6),
         "429 above ten in flight": (10, 11),
     }
-    for name, server, *_ in THE_THREE:
-        limits = simulate(server(), AutoConcurrency(MOST), 3_000).limits[1_500:]
-        least, most = bounds[name]
-        assert least <= min(limits) <= max(limits) <= most, name
+    for name, server, *_ in BASIC_SERVERS:
+        limits = simulate(server(), AutoConcurrency(MAXIMUM), 3_000).limits[1_500:]
+        lowest, highest = bounds[name]
+        assert lowest <= min(limits) <= max(limits) <= highest, name
 
 
-def test_a_slow_input_is_no_slow_server() -> None:
-    """While the input gives a chunk every 15 ms the limit is not lowered; when it is fast, all of it is used."""
+def test_slow_input_does_not_lower_the_limit() -> None:
+    """While the input yields a chunk every 15 ms, the limit stays. Once the input is fast, the limit rises."""
 
     def read(now: float) -> float:
         return 0.015 if now < 3 else 0
 
-    result = simulate(Server(), AutoConcurrency(MOST), 1_200, read=read)
+    result = simulate(Server(), AutoConcurrency(MAXIMUM), 1_200, read=read)
     assert min(result.limits) == START
     assert result.seconds < 1.1 * simulate(Server(), FixedLimit(64), 1_200, read=read).seconds
 
 
-def test_calls_that_leave_permits_free_say_nothing() -> None:
-    """However slow they are: it may be the input, or a callback, that comes between them."""
-    auto = AutoConcurrency(MOST)
+def test_calls_below_the_limit_are_not_measured() -> None:
+    """Such calls may be slow because of a slow input or a slow progress callback."""
+    auto = AutoConcurrency(MAXIMUM)
     calls = Calls(auto)
     calls.answer(12)
-    calls.seen.clear()
-    calls.answer(500, latency=5, permits=20)
-    assert calls.seen == {MOST}
+    calls.limits.clear()
+    calls.answer(500, latency=5, in_flight=20)
+    assert calls.limits == {MAXIMUM}
 
 
-def test_a_queue_that_forms_is_left_soon() -> None:
-    """A server that has become slower with each call in flight: after a few rounds few are left."""
-    auto = AutoConcurrency(MOST)
+def test_limit_falls_when_the_server_queues_calls() -> None:
+    """If the latency grows with the number of calls in flight, the limit is low after a few rounds."""
+    auto = AutoConcurrency(MAXIMUM)
     calls = Calls(auto)
     calls.answer(12)
     for _ in range(40):
@@ -128,54 +128,59 @@ def test_a_queue_that_forms_is_left_soon() -> None:
     assert auto.limit <= 8
 
 
-def test_a_refusal_asks_for_no_more_than_it_says() -> None:
-    """A server that refuses all but one is sent one at a time; most is the bound, and one is enough."""
-    result = simulate(Server(most=lambda _: 1), AutoConcurrency(MOST), 300)
+def test_limit_falls_to_one_if_the_server_accepts_one_call_at_a_time() -> None:
+    """The limit never exceeds ``maximum``, which may be 1."""
+    result = simulate(Server(most=lambda _: 1), AutoConcurrency(MAXIMUM), 300)
     assert result.limits[-1] == 1
     assert result.refused < 0.1
-    for most in (1, 2, 7):
-        assert max(simulate(Server(), AutoConcurrency(most), 300).limits) == most
+    for maximum in (1, 2, 7):
+        assert max(simulate(Server(), AutoConcurrency(maximum), 300).limits) == maximum
 
 
 class Calls:
-    """Has attempts of an ``AutoConcurrency`` begin and end, all permits taken."""
+    """
+    Makes attempts begin and end, as many at once as the limit allows.
+
+    Attributes:
+        limits: The limits so far.
+    """
 
     def __init__(self, auto: AutoConcurrency) -> None:
         self.auto = auto
-        self.seen: set[int] = set()
+        self.limits: set[int] = set()
         self._now = 0.0
 
     def answer(
-        self, times: int, *, latency: float = 0.02, end: AttemptEnd = AttemptEnd.ANSWERED, permits: int | None = None
+        self, times: int, *, latency: float = 0.02, end: AttemptEnd = AttemptEnd.ANSWERED, in_flight: int | None = None
     ) -> None:
-        """That often: all *permits* are taken (None: all that there are), and all calls end after *latency*."""
+        """Repeat *times*: begin *in_flight* calls (None: as many as the limit), and end all of them after *latency*."""
         for _ in range(times):
-            begun = [self.auto.began(self._now) for _ in range(permits or self.auto.limit)]
+            begun = [self.auto.began(self._now) for _ in range(in_flight or self.auto.limit)]
             self._now += latency
             for attempt in begun:
                 self.auto.ended(attempt, end, self._now)
-            self.seen.add(self.auto.limit)
+            self.limits.add(self.auto.limit)
 
 
 def test_time_outs_lower_the_limit_and_broken_connections_do_not() -> None:
-    """An attempt that nobody answered is a slow one, if it was; what says nothing holds nothing up."""
-    auto = AutoConcurrency(MOST)
+    """A time-out counts as a long latency. A connection that breaks at once, and ``OTHER``, don't count."""
+    auto = AutoConcurrency(MAXIMUM)
     calls = Calls(auto)
     calls.answer(12)
-    assert auto.limit == MOST
+    assert auto.limit == MAXIMUM
     calls.answer(50, latency=0.001, end=AttemptEnd.UNANSWERED)
     calls.answer(50, latency=0.001, end=AttemptEnd.OTHER)
-    assert auto.limit == MOST
-    calls.seen.clear()
+    assert auto.limit == MAXIMUM
+    calls.limits.clear()
     calls.answer(12, latency=10, end=AttemptEnd.UNANSWERED)
-    assert min(calls.seen) == 66
+    assert min(calls.limits) == 66
     calls.answer(20)
-    assert auto.limit == MOST
+    assert auto.limit == MAXIMUM
 
 
-def test_a_server_that_became_faster_is_tried_soon() -> None:
-    """However long nothing more was tried, because it had never brought anything."""
-    auto = AutoConcurrency(MOST)
+def test_limit_rises_soon_after_the_server_becomes_faster() -> None:
+    """The limit rises soon even if the rest between steps has become long, because more calls had never helped."""
+    auto = AutoConcurrency(MAXIMUM)
     calls = Calls(auto)
     for _ in range(300):
         calls.answer(1, latency=0.01 * auto.limit)
@@ -184,9 +189,9 @@ def test_a_server_that_became_faster_is_tried_soon() -> None:
     assert auto.limit > 16
 
 
-def test_only_refusals_take_the_limit_below_its_start() -> None:
-    """A latency that grows without end doesn't; a 503 does, and one of several calls counts."""
-    auto = AutoConcurrency(MOST)
+def test_only_refusals_lower_the_limit_below_its_start() -> None:
+    """A growing latency doesn't lower the limit below ``START``. Several refusals at the same time count once."""
+    auto = AutoConcurrency(MAXIMUM)
     calls = Calls(auto)
     for doublings in range(8):
         calls.answer(12, latency=0.02 * 2**doublings)

@@ -1,6 +1,7 @@
-"""Lines to chunks, outcomes to a ledger that adds up."""
+"""Splitting an input into chunks, and counting each line in exactly one column of the report."""
 
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import pytest
@@ -32,8 +33,8 @@ from gatepay_async.protocol.errors import (
 pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
 
 
-def cut(*lines: Any) -> tuple[list[Chunk], UploadReport]:
-    """All chunks of *lines*, none of them sent."""
+def make_chunks(*lines: Any) -> tuple[list[Chunk], UploadReport]:
+    """Return the chunks of *lines*, and the report before any chunk is sent."""
     ledger = Ledger()
     chunker = Chunker(ledger)
     chunks = list(chunker.chunks(lines))
@@ -41,144 +42,159 @@ def cut(*lines: Any) -> tuple[list[Chunk], UploadReport]:
     return chunks + ([rest] if rest else []), ledger.report(stopped=None)
 
 
-def adds_up(report: Any) -> bool:
+def columns_add_up(report: Any) -> bool:
     columns = (report.blank, report.duplicates, report.stored, report.already_there)
     return bool(report.read == sum(columns) + report.refused + report.unknown + report.not_sent)
 
 
-# What a careful reader makes of the input, written as simply as can be: (line, card key), in order.
 def reference(lines: list[Any]) -> tuple[list[tuple[int, str]], int, int, int]:
-    kept: dict[str, int] = {}
-    blank = duplicates = bad = 0
+    """
+    A simple second implementation of chunking.
+
+    Returns:
+        The different card keys with their first lines, and the numbers of blank, repeated and refused lines.
+    """
+    first_lines: dict[str, int] = {}
+    blank = duplicates = refused = 0
     for number, line in enumerate(lines, 1):
         text = line.decode("utf-8", "surrogateescape") if isinstance(line, bytes) else line
         if not isinstance(text, str):
-            bad += 1
+            refused += 1
             continue
         text = invisible.strip(text)
         if not text:
             blank += 1
         elif set("\n\r\0") & set(text) or any(0xD800 <= ord(letter) < 0xE000 for letter in text):
-            bad += 1
-        elif text in kept:
+            refused += 1
+        elif text in first_lines:
             duplicates += 1
         else:
-            kept[text] = number
-    return [(number, text) for text, number in kept.items()], blank, duplicates, bad
+            first_lines[text] = number
+    return [(number, text) for text, number in first_lines.items()], blank, duplicates, refused
 
 
-simple = st.one_of(st.sampled_from(["A", "B", "C", "a"]), st.integers(0, 40).map(lambda number: f"K{number}"))
-noise = st.sampled_from(["", " ", "\t", "\r", "\r\n", "\n", "\u3000"])
-decorated = st.builds(
+plain_keys = st.one_of(st.sampled_from(["A", "B", "C", "a"]), st.integers(0, 40).map(lambda number: f"K{number}"))
+blanks = st.sampled_from(["", " ", "\t", "\r", "\r\n", "\n", "\u3000"])
+keys_with_blanks = st.builds(
     lambda mark, before, key, after: mark + before + key + after,
     st.sampled_from(["", "", "\ufeff"]),
-    noise,
-    simple,
-    noise,
+    blanks,
+    plain_keys,
+    blanks,
 )
-bad = st.sampled_from(["A\nB", "A\rB", "A\ud800", "\udfff", b"\xff", b"A\xe5", None, 7, True, ["A"], "A\r\nB", b"A\0"])
-line = st.one_of(simple, decorated, decorated.map(str.encode), noise, bad, st.text(max_size=3), st.binary(max_size=3))
-batches = st.lists(st.lists(line, max_size=30), max_size=5)
+invalid_lines = st.sampled_from(
+    ["A\nB", "A\rB", "A\ud800", "\udfff", b"\xff", b"A\xe5", None, 7, True, ["A"], "A\r\nB", b"A\0"]
+)
+any_lines = st.one_of(
+    plain_keys,
+    keys_with_blanks,
+    keys_with_blanks.map(str.encode),
+    blanks,
+    invalid_lines,
+    st.text(max_size=3),
+    st.binary(max_size=3),
+)
+batches = st.lists(st.lists(any_lines, max_size=30), max_size=5)
 
 
 @given(batches, st.integers(1, 5))
-def test_cutting(inputs: list[list[Any]], most: int) -> None:
-    """Chunks hold the different card keys of the input, in order, each with the line it first stood in."""
+def test_chunks_hold_each_card_key_once_with_its_first_line(inputs: list[list[Any]], chunk_size: int) -> None:
+    """The chunks hold the different card keys of the input, in order, each with the line of its first occurrence."""
     ledger = Ledger()
     chunker = Chunker(ledger)
     chunks: list[Chunk] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunking, "MAX_KEYS_PER_CALL", most)
+        patch.setattr(chunking, "MAX_KEYS_PER_CALL", chunk_size)
         for lines in inputs:
             chunks += chunker.chunks(lines)
-            assert adds_up_with(ledger, sum(len(chunk.keys) for chunk in chunks))
+            assert_in_flight(ledger, at_least=sum(len(chunk.keys) for chunk in chunks))
         rest = chunker.last_chunk()
-    assert all(len(chunk.keys) == most for chunk in chunks)
-    assert rest is None or 0 < len(rest.keys) < most
+    assert all(len(chunk.keys) == chunk_size for chunk in chunks)
+    assert rest is None or 0 < len(rest.keys) < chunk_size
     chunks += [rest] if rest else []
-    kept, blank, duplicates, refused = reference([line for lines in inputs for line in lines])
-    assert [pair for chunk in chunks for pair in zip(chunk.lines, chunk.keys, strict=True)] == kept
+    expected, blank, duplicates, refused = reference([line for lines in inputs for line in lines])
+    assert [pair for chunk in chunks for pair in zip(chunk.lines, chunk.keys, strict=True)] == expected
     assert [chunk.index for chunk in chunks] == list(range(len(chunks)))
     report = ledger.report(stopped=None)
     assert (report.blank, report.duplicates, report.refused) == (blank, duplicates, refused)
-    assert report.read == sum(map(len, inputs)) == blank + duplicates + refused + len(kept)
+    assert report.read == sum(map(len, inputs)) == blank + duplicates + refused + len(expected)
     assert all(KaCreate(8, chunk.keys).keys == chunk.keys for chunk in chunks)
 
 
-def adds_up_with(ledger: Ledger, cut_off: int) -> bool:
-    """Whether what is in flight is what was cut off, and what waits in the chunker."""
+def assert_in_flight(ledger: Ledger, *, at_least: int) -> None:
+    """Assert that each line is counted or in flight. The chunker may hold more lines than the chunks so far."""
     progress = ledger.progress()
-    settled = progress.blank + progress.duplicates + progress.refused
-    return progress.read == settled + progress.in_flight and progress.in_flight >= cut_off
+    assert progress.read == progress.blank + progress.duplicates + progress.refused + progress.in_flight
+    assert progress.in_flight >= at_least
 
 
 def refusal(cls: type[RefusedError], *, in_doubt: bool = False) -> RefusedError:
     return cls(code=1, message="", endpoint="ka/create", attempts=3, in_doubt=in_doubt)
 
 
-def lost(*, sent: bool) -> TransportError:
+def lost_reply(*, sent: bool) -> TransportError:
     return TransportError(endpoint="ka/create", sent=sent, problem="x", attempts=3)
 
 
-STRANGE = ProtocolError(endpoint="ka/create", http_status=502, problem="x", attempts=3)
-answers = st.sampled_from(
+BAD_GATEWAY = ProtocolError(endpoint="ka/create", http_status=502, problem="x", attempts=3)
+results = st.sampled_from(
     [
-        "stored",
-        "some",
+        "all stored",
+        "half stored",
         "unreadable",
         "not sent",
         refusal(errors.AlreadyStoredError),
         refusal(errors.StorageFailedError),
         refusal(errors.StorageFailedError, in_doubt=True),
         refusal(errors.DuplicateKeysError),
-        lost(sent=True),
-        lost(sent=False),
-        STRANGE,
+        lost_reply(sent=True),
+        lost_reply(sent=False),
+        BAD_GATEWAY,
     ]
 )
 
 
-def settle(chunk: Chunk, choose: Iterator[Any]) -> Iterator[ChunkOutcome]:
-    """What becomes of *chunk*, as an upload would enter it: halved while its content is refused."""
-    answer = next(choose)
-    if answer == "stored":
+def outcomes_of(chunk: Chunk, results: Iterator[Any]) -> Iterator[ChunkOutcome]:
+    """Yield the outcomes of *chunk*, like an upload: halve it while its content is refused."""
+    result = next(results)
+    if result == "all stored":
         yield bulk.stored(chunk, count=len(chunk.keys), attempts=1)
-    elif answer == "some":
+    elif result == "half stored":
         yield bulk.stored(chunk, count=len(chunk.keys) // 2, attempts=1)
-    elif answer == "unreadable":
+    elif result == "unreadable":
         yield bulk.stored(chunk, count=None, attempts=1)
-    elif answer == "not sent":
+    elif result == "not sent":
         yield failed(chunk, Fate.NOT_SENT)
-    elif isinstance(answer, errors.DuplicateKeysError) and len(chunk.keys) > 1:
+    elif isinstance(result, errors.DuplicateKeysError) and len(chunk.keys) > 1:
         for half in chunk.halves():
-            yield from settle(half, choose)
+            yield from outcomes_of(half, results)
     else:
-        yield outcome_of(chunk, answer)
+        yield outcome_of(chunk, result)
 
 
 @given(batches, st.integers(1, 5), st.data())
-def test_the_ledger_adds_up(inputs: list[list[Any]], most: int, data: st.DataObject) -> None:
-    """Whatever becomes of the chunks, in whatever order, every line is in exactly one column."""
+def test_every_line_is_in_exactly_one_column(inputs: list[list[Any]], chunk_size: int, data: st.DataObject) -> None:
+    """The columns of the report add up for any results of the chunks, in any order."""
     ledger = Ledger()
     chunker = Chunker(ledger)
     lines = [line for batch in inputs for line in batch]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunking, "MAX_KEYS_PER_CALL", most)
+        patch.setattr(chunking, "MAX_KEYS_PER_CALL", chunk_size)
         chunks = [*chunker.chunks(lines)]
         rest = chunker.last_chunk()
     chunks += [rest] if rest else []
-    choose = iter(lambda: data.draw(answers), None)
+    drawn_results = iter(lambda: data.draw(results), None)
     waiting = sum(len(chunk.keys) for chunk in chunks)
     for chunk in data.draw(st.permutations(chunks)):
-        for outcome in settle(chunk, choose):
+        for outcome in outcomes_of(chunk, drawn_results):
             assert ledger.progress().in_flight == waiting
             ledger.add(outcome)
             waiting -= outcome.count
     progress = ledger.progress()
     report = ledger.report(stopped=None)
     assert waiting == progress.in_flight == 0
-    assert adds_up(report)
-    assert adds_up(progress)
+    assert columns_add_up(report)
+    assert columns_add_up(progress)
     assert progress.chunks == len(report.chunks)
     assert report.ok == all(outcome.fate is Fate.STORED for outcome in report.chunks)
     by_fate = {fate: sum(outcome.count for outcome in report.chunks if outcome.fate is fate) for fate in Fate}
@@ -186,16 +202,16 @@ def test_the_ledger_adds_up(inputs: list[list[Any]], most: int, data: st.DataObj
     assert (by_fate[Fate.REFUSED], by_fate[Fate.UNKNOWN]) == (report.refused, report.unknown)
     assert by_fate[Fate.NOT_SENT] == report.not_sent
     assert [outcome.first_line for outcome in report.chunks] == sorted(outcome.first_line for outcome in report.chunks)
-    kept = [text for _, text in reference(lines)[0]]
+    expected = [text for _, text in reference(lines)[0]]
     on_server = sum(outcome.count for outcome in report.chunks if outcome.fate is Fate.STORED)
-    held = [key for outcome in report.chunks if outcome.index >= 0 for key in outcome.keys]
-    assert len(kept) == on_server + len(held)
-    assert set(held) <= set(kept)
+    not_on_server = [key for outcome in report.chunks if outcome.index >= 0 for key in outcome.keys]
+    assert len(expected) == on_server + len(not_on_server)
+    assert set(not_on_server) <= set(expected)
 
 
-def test_five_hundred() -> None:
-    """A chunk is full with 500 card keys; the rest is what is left, and may be nothing."""
-    chunks, report = cut(*(f"K{number}" for number in range(1201)))
+def test_chunk_holds_up_to_500_card_keys() -> None:
+    """The last chunk holds the remaining card keys. If there are none, there is no last chunk."""
+    chunks, report = make_chunks(*(f"K{number}" for number in range(1201)))
     assert [len(chunk.keys) for chunk in chunks] == [500, 500, 201]
     assert [(chunk.index, chunk.lines[0], chunk.lines[-1]) for chunk in chunks] == [
         (0, 1, 500),
@@ -203,19 +219,19 @@ def test_five_hundred() -> None:
         (2, 1001, 1201),
     ]
     assert report.read == 1201
-    assert [len(chunk.keys) for chunk in cut(*(f"K{number}" for number in range(500)))[0]] == [500]
+    assert [len(chunk.keys) for chunk in make_chunks(*(f"K{number}" for number in range(500)))[0]] == [500]
 
 
-def test_a_chunk_comes_as_soon_as_it_is_full() -> None:
-    """No line is read beyond the one that fills a chunk."""
+def test_no_line_is_read_beyond_a_full_chunk() -> None:
+    """A chunk is yielded as soon as it is full."""
     ledger = Ledger()
-    endless = (f"K{number}" for number in iter(int, None) for number in range(10**9))
+    endless = (f"K{number}" for number in count())
     next(Chunker(ledger).chunks(endless))
     assert ledger.read == 500
 
 
-def test_batches_are_one_input() -> None:
-    """Lines are counted, and repetitions seen, over all batches; a chunk may begin in one and end in another."""
+def test_lines_and_duplicates_are_counted_across_calls() -> None:
+    """Several calls of ``chunks()`` read one input: a chunk may start in one call and end in another."""
     ledger = Ledger()
     chunker = Chunker(ledger)
     assert [*chunker.chunks(["A", "B"]), *chunker.chunks(["B", "", "C"]), *chunker.chunks([])] == []
@@ -246,45 +262,49 @@ def test_batches_are_one_input() -> None:
         (bytearray(b"A"), "", "must be text, not bytearray"),
     ],
 )
-def test_cleaning(line: object, key: str, problem: str | None) -> None:
-    """A line loses its byte-order mark and the blanks at its ends; what can't be a card key is said."""
+def test_clean_strips_a_line_and_says_why_it_is_no_card_key(line: object, key: str, problem: str | None) -> None:
+    """The byte-order mark and the spaces at both ends are stripped."""
     assert chunking.clean(line) == (key, problem)
 
 
-def test_refused_neighbours_share_an_outcome() -> None:
-    """Lines in a row with one fault are one outcome, with their card keys; another fault, or a gap, begins another."""
-    chunks, report = cut("A\nB", "C\nD", "E\ud800", "F\nG", "fine", "H\nI", 7, 8)
+def test_consecutive_lines_with_the_same_problem_share_an_outcome() -> None:
+    """Another problem, or a valid line in between, starts a new outcome."""
+    chunks, report = make_chunks("A\nB", "C\nD", "E\ud800", "F\nG", "fine", "H\nI", 7, 8)
     assert [chunk.keys for chunk in chunks] == [("fine",)]
-    assert [(each.first_line, each.last_line, each.count, each.keys) for each in report.chunks] == [
+    assert [(outcome.first_line, outcome.last_line, outcome.count, outcome.keys) for outcome in report.chunks] == [
         (1, 2, 2, ("A\nB", "C\nD")),
         (3, 3, 1, ("E\ud800",)),
         (4, 4, 1, ("F\nG",)),
         (6, 6, 1, ("H\nI",)),
         (7, 8, 2, ("", "")),
     ]
-    assert {(each.index, each.fate, each.stored, each.attempts) for each in report.chunks} == {
+    assert {(outcome.index, outcome.fate, outcome.stored, outcome.attempts) for outcome in report.chunks} == {
         (-1, Fate.REFUSED, None, 0)
     }
     line_break = "contains a line break, which would split it into two card keys"
-    assert [str(each.error) for each in report.chunks] == [
+    assert [str(outcome.error) for outcome in report.chunks] == [
         f"keys: lines 1 to 2: each {line_break}",
         "keys: line 3 can't be encoded as UTF-8",
         f"keys: line 4 {line_break}",
         f"keys: line 6 {line_break}",
         "keys: lines 7 to 8: each must be text, not int",
     ]
-    assert all(type(each.error) is InvalidRequestError for each in report.chunks)
+    assert all(type(outcome.error) is InvalidRequestError for outcome in report.chunks)
     assert report.refused == 7
 
 
-def test_a_long_fault_is_cut_too() -> None:
-    """A file in another encoding is one fault, entered 500 lines at a time."""
-    _, report = cut(*[b"\xff"] * 1001)
-    assert [(each.first_line, each.last_line) for each in report.chunks] == [(1, 500), (501, 1000), (1001, 1001)]
+def test_outcome_of_refused_lines_has_at_most_500_lines() -> None:
+    """All lines of a file with another encoding have the same problem. They are recorded 500 at a time."""
+    _, report = make_chunks(*[b"\xff"] * 1001)
+    assert [(outcome.first_line, outcome.last_line) for outcome in report.chunks] == [
+        (1, 500),
+        (501, 1000),
+        (1001, 1001),
+    ]
 
 
-def test_refused_lines_are_in_flight_until_entered() -> None:
-    """A refused line that waits for its neighbours is in flight, and refused once the rest has been asked for."""
+def test_refused_line_counts_as_in_flight_until_it_is_recorded() -> None:
+    """A refused line is recorded together with the following lines, at the latest by ``last_chunk()``."""
     ledger = Ledger()
     chunker = Chunker(ledger)
     assert list(chunker.chunks(["A", "B\nC"])) == []
@@ -294,14 +314,14 @@ def test_refused_lines_are_in_flight_until_entered() -> None:
 
 
 @rows(("size", "first"), [(2, 1), (3, 1), (4, 2), (5, 2), (500, 250)])
-def test_halves(size: int, first: int) -> None:
-    """A chunk's halves are all of it, in order, under its number."""
+def test_halves_split_a_chunk_and_keep_its_number(size: int, first: int) -> None:
+    """The two halves have all lines and card keys of the chunk, in order."""
     lines = tuple(range(3, 3 + size))
-    one, two = Chunk(7, lines, tuple(f"K{number}" for number in lines)).halves()
-    assert (one.index, two.index, len(one.keys)) == (7, 7, first)
-    assert one.lines + two.lines == lines
-    assert [*one.keys, *two.keys] == [f"K{number}" for number in lines]
-    assert len(one.lines) == len(one.keys)
+    half, rest = Chunk(7, lines, tuple(f"K{number}" for number in lines)).halves()
+    assert (half.index, rest.index, len(half.keys)) == (7, 7, first)
+    assert half.lines + rest.lines == lines
+    assert [*half.keys, *rest.keys] == [f"K{number}" for number in lines]
+    assert len(half.lines) == len(half.keys)
 
 
 CHUNK = Chunk(4, (10, 12, 19), ("A", "B", "C"))
@@ -316,32 +336,32 @@ CHUNK = Chunk(4, (10, 12, 19), ("A", "B", "C"))
         (refusal(errors.StorageFailedError, in_doubt=True), Fate.UNKNOWN),
         (refusal(RefusedError), Fate.REFUSED),
         (refusal(errors.SignatureRejectedError, in_doubt=True), Fate.UNKNOWN),
-        (lost(sent=False), Fate.NOT_SENT),
-        (lost(sent=True), Fate.UNKNOWN),
+        (lost_reply(sent=False), Fate.NOT_SENT),
+        (lost_reply(sent=True), Fate.UNKNOWN),
         (errors.DeadlineExceededError(endpoint="ka/create", sent=False, problem="x", attempts=3), Fate.NOT_SENT),
-        (STRANGE, Fate.UNKNOWN),
+        (BAD_GATEWAY, Fate.UNKNOWN),
     ],
 )
-def test_outcomes(error: Any, fate: Fate) -> None:
-    """What an error means for a chunk's card keys; they are kept unless all are on the server."""
+def test_error_of_a_call_determines_the_outcome(error: Any, fate: Fate) -> None:
+    """The outcome keeps the card keys unless all of them are on the server."""
     outcome = outcome_of(CHUNK, error)
-    there = fate is Fate.STORED
+    is_stored = fate is Fate.STORED
     assert outcome == ChunkOutcome(
         index=4,
         first_line=10,
         last_line=19,
         count=3,
         fate=fate,
-        stored=0 if there else None,
+        stored=0 if is_stored else None,
         attempts=3,
-        error=None if there else error,
-        keys=() if there else ("A", "B", "C"),
+        error=None if is_stored else error,
+        keys=() if is_stored else ("A", "B", "C"),
     )
 
 
-def test_what_meets_whom() -> None:
-    """Refusals that every chunk would meet are refusals of ka/create; what else it refuses is about some card keys."""
-    causes = {each.error for each in REFUSALS.values() if each.endpoint == KaCreate.path}
+def test_refusals_that_every_chunk_would_get_are_complete() -> None:
+    """All other refusals of ``ka/create`` are about the card keys of one chunk."""
+    causes = {refusal.error for refusal in REFUSALS.values() if refusal.endpoint == KaCreate.path}
     assert causes - set(bulk.MEETS_EVERY_CHUNK) == {
         errors.AlreadyStoredError,
         errors.DuplicateKeysError,
@@ -352,8 +372,8 @@ def test_what_meets_whom() -> None:
     assert set(bulk.MEETS_EVERY_CHUNK) <= causes
 
 
-def test_the_columns() -> None:
-    """New, already there, unreadable: each success is counted in its columns."""
+def test_stored_card_keys_are_counted_as_new_or_already_there() -> None:
+    """If the reply doesn't say how many card keys are new, all of them count as new."""
     ledger = Ledger()
     ledger.read = 12
     ledger.add(bulk.stored(CHUNK, count=2, attempts=1))
@@ -362,12 +382,12 @@ def test_the_columns() -> None:
     ledger.add(failed(CHUNK, Fate.UNKNOWN))
     report = ledger.report(stopped=None)
     assert (report.stored, report.already_there, report.unknown) == (5, 4, 3)
-    assert adds_up(report)
+    assert columns_add_up(report)
 
 
 @rows("fate", [Fate.REFUSED, Fate.UNKNOWN, Fate.NOT_SENT])
-def test_failures_raise(fate: Fate) -> None:
-    """A report with a card key that isn't known to be stored is not ok, and raises itself."""
+def test_report_with_failures_is_not_ok_and_raises(fate: Fate) -> None:
+    """A card key that isn't known to be stored is a failure."""
     ledger = Ledger()
     ledger.read = 3
     ledger.add(failed(CHUNK, fate))
@@ -378,8 +398,8 @@ def test_failures_raise(fate: Fate) -> None:
     assert caught.value.report is report
 
 
-def test_a_report_without_failures() -> None:
-    """A report is ok, and raises nothing, when all is on the server; not when the upload was stopped."""
+def test_report_without_failures_is_ok_unless_the_upload_was_stopped() -> None:
+    """``raise_for_failures()`` raises only if the report is not ok."""
     ledger = Ledger()
     assert ledger.report(stopped=None).ok
     ledger.read = 3

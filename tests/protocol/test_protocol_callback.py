@@ -1,4 +1,4 @@
-"""Callbacks: what is believed, what isn't, and why."""
+"""Verification of callbacks: which queries ``parse_callback`` accepts, and the errors for all others."""
 
 import hmac
 from collections.abc import Callable
@@ -35,8 +35,8 @@ FIELDS = {
 NAMES = [*FIELDS, "sign"]
 
 
-def signed(**changes: str) -> dict[str, str]:
-    """The fields with *changes*, signed by whoever has the secret."""
+def signed_fields(**changes: str) -> dict[str, str]:
+    """Return the fields with *changes* and a valid signature."""
     fields = {**FIELDS, **changes}
     return {**fields, "sign": sign(SHOP, [fields[name] for name in ORDER])}
 
@@ -49,25 +49,21 @@ def parse(text: Any) -> Callback:
     return parse_callback(text, appkey="gp-key", appsecret="gp-secret")
 
 
-def malformed(text: Any) -> MalformedCallbackError:
+def malformed_error(text: Any) -> MalformedCallbackError:
     with pytest.raises(MalformedCallbackError) as caught:
         parse(text)
     assert caught.value.__context__ is None
     return caught.value
 
 
-def unsigned(text: Any) -> CallbackSignatureError:
+def signature_error(text: Any) -> CallbackSignatureError:
     with pytest.raises(CallbackSignatureError) as caught:
         parse(text)
     return caught.value
 
 
-def test_believing() -> None:
-    """
-    A callback that is signed and in form is believed: from text or bytes, with a question mark before it or not.
-
-    Its names come in any order, and others, which are not signed, between them.
-    """
+def test_signed_callback_is_accepted_as_text_or_bytes() -> None:
+    """The query may start with ``?``, have its fields in any order, and contain other, unsigned parameters."""
     expected = Callback(
         order_id=67848,
         out_order_id="T-1001-X",
@@ -77,10 +73,10 @@ def test_believing() -> None:
         paid_at=datetime(2019, 4, 20, 8, 50, 50, tzinfo=UTC),
         extend="terry@example.com",
     )
-    text = query(signed())
-    backwards = query(dict(reversed(signed().items())))
-    among_others = f"shop=1&{text}&utm_source=&%E5%AF%86=%2B"
-    for received in (text, "?" + text, text.encode(), b"?" + text.encode(), f"&{text}&&", backwards, among_others):
+    text = query(signed_fields())
+    backwards = query(dict(reversed(signed_fields().items())))
+    with_others = f"shop=1&{text}&utm_source=&%E5%AF%86=%2B"
+    for received in (text, "?" + text, text.encode(), b"?" + text.encode(), f"&{text}&&", backwards, with_others):
         assert parse(received) == expected
         assert verify_callback(received, SHOP) == expected
     assert str(parse(text).realprice) == "10.20"
@@ -88,37 +84,37 @@ def test_believing() -> None:
 
 
 @rows("name", NAMES[1:])
-def test_missing(name: str) -> None:
-    """A field that is missing is named."""
-    fields = signed()
+def test_missing_field_is_reported(name: str) -> None:
+    """The error names the missing field."""
+    fields = signed_fields()
     del fields[name]
-    error = malformed(query(fields))
+    error = malformed_error(query(fields))
     assert (error.field, error.problem) == (name, "is missing")
 
 
 @rows("name", NAMES)
 @rows("escape", [False, True])
-def test_doubled(name: str, *, escape: bool) -> None:
-    """A field that comes twice is named, also when one of its names is escaped, and whatever the values."""
-    again = f"%{ord(name[0]):02x}{name[1:]}" if escape else name
-    for value in (signed()[name], "", "other"):
-        error = malformed(f"{query(signed())}&{again}={quote_plus(value)}")
+def test_repeated_field_is_reported(name: str, *, escape: bool) -> None:
+    """The field is found even if its second name is percent-encoded. Its second value doesn't matter."""
+    second_name = f"%{ord(name[0]):02x}{name[1:]}" if escape else name
+    for value in (signed_fields()[name], "", "other"):
+        error = malformed_error(f"{query(signed_fields())}&{second_name}={quote_plus(value)}")
         assert (error.field, error.problem) == (name, "a parameter appears twice")
 
 
 @rows("name", ["appkey", "order_id", "out_order_id", "price", "realprice", "type", "paytime", "sign"])
-def test_empty(name: str) -> None:
-    """A field that is empty, with a sign of equality or without, is named; only extend may be."""
-    fields = signed() if name in ("appkey", "sign") else signed(**{name: ""})
-    rest = query({each: value for each, value in fields.items() if each != name})
-    assert malformed(f"{rest}&{name}=").field == name
-    assert malformed(f"{rest}&{name}").field == name
+def test_empty_field_is_reported(name: str) -> None:
+    """Every field but ``extend`` must have a value. ``name=`` and ``name`` without ``=`` are both empty."""
+    fields = signed_fields() if name in ("appkey", "sign") else signed_fields(**{name: ""})
+    rest = query({other: value for other, value in fields.items() if other != name})
+    assert malformed_error(f"{rest}&{name}=").field == name
+    assert malformed_error(f"{rest}&{name}").field == name
 
 
 @rows("extend", ["", " ", "\n", "  two  ", "=&?#%+", "密 钥", "a\x00b"])
-def test_extend_is_kept(extend: str) -> None:
-    """What extend holds may be anything, blank or empty, and is kept as it is; a bare name is an empty value."""
-    text = query(signed(extend=extend))
+def test_extend_may_be_any_text_and_is_unchanged(extend: str) -> None:
+    """``extend`` may be blank or empty. ``extend`` without ``=`` is an empty value."""
+    text = query(signed_fields(extend=extend))
     assert parse(text).extend == extend
     if not extend:
         assert parse(text.replace("extend=&", "extend&")).extend == ""
@@ -139,53 +135,53 @@ def test_extend_is_kept(extend: str) -> None:
         ("sign", "0" * 32),
     ],
 )
-def test_altered(name: str, value: str) -> None:
-    """A field that was changed after signing fails the signature, which the error doesn't repeat."""
-    error = unsigned(query({**signed(), name: value}))
+def test_altered_field_breaks_the_signature(name: str, value: str) -> None:
+    """The error doesn't repeat the signature."""
+    error = signature_error(query({**signed_fields(), name: value}))
     assert (error.field, error.problem) == ("sign", "does not match the fields and your secret")
-    assert signed()["sign"] not in str(error)
+    assert signed_fields()["sign"] not in str(error)
 
 
-def test_another_shop() -> None:
-    """A callback for another appkey, or signed with another secret, is not yours."""
+def test_callback_for_another_appkey_or_secret_is_rejected() -> None:
+    """A callback with another appkey, or signed with another secret, raises ``CallbackSignatureError``."""
     other = Credentials("other", "gp-secret")
     fields = {**FIELDS, "appkey": "other"}
     fields["sign"] = sign(other, [fields[name] for name in ORDER])
-    error = unsigned(query(fields))
+    error = signature_error(query(fields))
     assert (error.field, error.problem) == ("appkey", "is not yours")
     with pytest.raises(CallbackSignatureError) as caught:
-        parse_callback(query(signed()), appkey="gp-key", appsecret="another")
+        parse_callback(query(signed_fields()), appkey="gp-key", appsecret="another")
     assert caught.value.field == "sign"
 
 
-def test_an_appkey_that_slides() -> None:
-    """An appkey can't lend its end to the order_id, though the signature is the same."""
-    slid = {**signed(), "appkey": "gp-ke", "order_id": "y67848"}
-    assert malformed(query(slid)).field == "order_id"
+def test_moving_characters_from_appkey_to_order_id_is_detected() -> None:
+    """The signature stays valid if the end of the appkey moves to the start of ``order_id``."""
+    forged = {**signed_fields(), "appkey": "gp-ke", "order_id": "y67848"}
+    assert malformed_error(query(forged)).field == "order_id"
     shop = Credentials("gp-key6", "gp-secret")
-    fields = {**FIELDS, "order_id": "7848", "sign": signed()["sign"]}
+    fields = {**FIELDS, "order_id": "7848", "sign": signed_fields()["sign"]}
     assert sign(shop, [fields[name] for name in ORDER]) == fields["sign"]
-    assert unsigned(query({**fields, "appkey": "gp-key6"})).field == "appkey"
+    assert signature_error(query({**fields, "appkey": "gp-key6"})).field == "appkey"
 
 
 @rows("name", ["appkey", "appsecret"])
-def test_your_own_credentials(name: str) -> None:
-    """A blank appkey or appsecret of your own is your mistake, not the caller's."""
+def test_blank_own_credentials_raise_invalid_request(name: str) -> None:
+    """A blank appkey or appsecret of the merchant is not an error of the callback."""
     with pytest.raises(InvalidRequestError) as caught:
-        parse_callback(query(signed()), **{"appkey": "gp-key", "appsecret": "gp-secret", name: " "})
+        parse_callback(query(signed_fields()), **{"appkey": "gp-key", "appsecret": "gp-secret", name: " "})
     assert caught.value.field == name
 
 
 @rows("change", [str.upper, lambda sign: sign[:-1], lambda sign: sign + "0", lambda sign: sign[::-1]
     + "\n", lambda sign: " " + sign[1:], lambda sign: "g" + sign[1:], lambda sign: "０" + sign[1:]])  # fmt: skip
-def test_the_form_of_sign(change: Callable[[str], str]) -> None:
-    """A sign that is not 32 lower-case hex digits is malformed."""
-    fields = signed()
-    error = malformed(query({**fields, "sign": change(fields["sign"])}))
+def test_sign_must_be_32_lower_case_hex_digits(change: Callable[[str], str]) -> None:
+    """Any other form of ``sign`` is malformed."""
+    fields = signed_fields()
+    error = malformed_error(query({**fields, "sign": change(fields["sign"])}))
     assert (error.field, error.problem) == ("sign", "must be 32 lower-case hex digits")
 
 
-BAD_MONEY = [
+INVALID_PRICES = [
     "10",
     "10.",
     "10.2",
@@ -199,10 +195,10 @@ BAD_MONEY = [
     "-1.00",
     "+1.00",
 ]
-BAD_MONEY += ["1e2", "NaN", "10.23\n", " 10.23", "10.23 ", "1_0.00", "0x1.00", "1234567890123.00", "10.2٣"]
-FORMS = [
-    *(("price", value) for value in BAD_MONEY),
-    *(("realprice", value) for value in BAD_MONEY),
+INVALID_PRICES += ["1e2", "NaN", "10.23\n", " 10.23", "10.23 ", "1_0.00", "0x1.00", "1234567890123.00", "10.2٣"]
+INVALID_VALUES = [
+    *(("price", value) for value in INVALID_PRICES),
+    *(("realprice", value) for value in INVALID_PRICES),
     *(
         ("order_id", value)
         for value in ("007", "00", "-1", "+1", "١", "１", "1.0", "1e3", " 1", "1 ", "1\n", "x", "0x1", "1_0", "1" * 20)
@@ -225,10 +221,10 @@ FORMS = [
 ]
 
 
-@rows(("name", "value"), FORMS)
-def test_forms(name: str, value: str) -> None:
-    """A field that has not its exact form is named, although the signature is right."""
-    assert malformed(query(signed(**{name: value}))).field == name
+@rows(("name", "value"), INVALID_VALUES)
+def test_field_with_the_wrong_form_is_reported_despite_a_valid_signature(name: str, value: str) -> None:
+    """Each field must have exactly its documented form."""
+    assert malformed_error(query(signed_fields(**{name: value}))).field == name
 
 
 @rows(
@@ -247,13 +243,14 @@ def test_forms(name: str, value: str) -> None:
         ("out_order_id", "密钥+%"),
     ],
 )
-def test_forms_at_their_edge(name: str, value: str) -> None:
-    """The smallest and the largest of each form are believed."""
-    assert parse(query(signed(**{name: value}))).extend == "terry@example.com"
+def test_smallest_and_largest_values_are_accepted(name: str, value: str) -> None:
+    """The limits of each form are accepted."""
+    assert parse(query(signed_fields(**{name: value}))).extend == "terry@example.com"
 
 
-# The signed text has no separators. (from, to): what is signed, and what a forger makes of the same text.
-CLOSED = [
+# The signed text has no separators, so characters can be moved between neighbouring fields without breaking the
+# signature. Each row: the signed values, the forged values, and the field whose form the forgery breaks.
+DETECTABLE_FORGERIES = [
     ({"price": "12.00", "realprice": "10.00"}, {"price": "12.001", "realprice": "0.00"}, "price"),
     ({"price": "12.00", "realprice": "10.00"}, {"price": "12.0", "realprice": "010.00"}, "price"),
     ({"realprice": "10.00", "type": "alipay"}, {"realprice": "10.0", "type": "0alipay"}, "realprice"),
@@ -270,68 +267,70 @@ CLOSED = [
 ]
 
 
-@rows(("real", "slid", "field"), CLOSED)
-def test_slides_that_are_closed(real: dict[str, str], slid: dict[str, str], field: str) -> None:
-    """Characters that slide over an edge leave a field without its form, though the signature still is right."""
-    fields = signed(**real)
-    forged = {**fields, **slid}
-    assert sign(SHOP, [forged[name] for name in ORDER]) == fields["sign"]
+@rows(("signed", "forged", "field"), DETECTABLE_FORGERIES)
+def test_moved_characters_that_break_a_fields_form_are_detected(
+    signed: dict[str, str], forged: dict[str, str], field: str
+) -> None:
+    """The signature stays valid, but one of the two fields no longer has its form."""
+    fields = signed_fields(**signed)
+    forged_fields = {**fields, **forged}
+    assert sign(SHOP, [forged_fields[name] for name in ORDER]) == fields["sign"]
     assert str(parse(query(fields)).order_id) == fields["order_id"]
-    assert malformed(query(forged)).field == field
+    assert malformed_error(query(forged_fields)).field == field
 
 
-# What the text can't close; each is a reason for the advice in parse_callback.
-OPEN = [
-    # A digit of order_id goes to an out_order_id, or back: order numbers that don't begin in a digit close it.
+# Forgeries that parse_callback can't detect. Its docstring advises merchants how to detect them.
+UNDETECTABLE_FORGERIES = [
+    # A digit moves between order_id and out_order_id. It can't if order numbers don't start with a digit.
     ({"order_id": "12", "out_order_id": "3A"}, {"order_id": "1", "out_order_id": "23A"}),
     ({"order_id": "1", "out_order_id": "23A"}, {"order_id": "12", "out_order_id": "3A"}),
-    # The same between out_order_id and price: order numbers that don't end in a digit, and the merchant's own record
-    # of the price, close it.
+    # A digit moves between out_order_id and price. It can't if order numbers don't end with a digit. The merchant's own
+    # record of the price shows it, too.
     ({"out_order_id": "A", "price": "12.00"}, {"out_order_id": "A1", "price": "2.00"}),
     ({"out_order_id": "A1", "price": "2.00"}, {"out_order_id": "A", "price": "12.00"}),
-    # An order_id of several digits whose rest is an order number.
+    # The end of a longer order_id moves to out_order_id.
     ({"order_id": "10", "out_order_id": "A"}, {"order_id": "1", "out_order_id": "0A"}),
 ]
 
 
-@rows(("real", "slid"), OPEN)
-def test_slides_that_only_the_record_closes(real: dict[str, str], slid: dict[str, str]) -> None:
-    """Digits that slide so that both fields keep their form are believed: that is why records must be compared."""
-    fields = signed(**real)
-    forged = {**fields, **slid}
-    assert sign(SHOP, [forged[name] for name in ORDER]) == fields["sign"]
-    assert parse(query(fields)) != parse(query(forged))
+@rows(("signed", "forged"), UNDETECTABLE_FORGERIES)
+def test_some_moved_digits_can_not_be_detected(signed: dict[str, str], forged: dict[str, str]) -> None:
+    """Both fields keep their form and the signature stays valid. So merchants must compare their own records."""
+    fields = signed_fields(**signed)
+    forged_fields = {**fields, **forged}
+    assert sign(SHOP, [forged_fields[name] for name in ORDER]) == fields["sign"]
+    assert parse(query(fields)) != parse(query(forged_fields))
 
 
 @rows("order_id", ["7", "70", "67848"])
 @rows("price", ["0.10", "2.00", "12.00", "112.00"])
-def test_the_advised_order_numbers_close_the_rest(order_id: str, price: str) -> None:
-    """With an order number that neither begins nor ends in a digit no other split makes a number of that form."""
-    fields = signed(order_id=order_id, out_order_id="T-1001-X", price=price)
+def test_advised_order_numbers_make_moved_digits_detectable(order_id: str, price: str) -> None:
+    """If an order number neither starts nor ends with a digit, no other split yields a number of that form."""
+    fields = signed_fields(order_id=order_id, out_order_id="T-1001-X", price=price)
     text = order_id + "T-1001-X" + price
-    believed = []
-    for one in range(len(text) + 1):
-        for two in range(one, len(text) + 1):
-            split = {"order_id": text[:one], "out_order_id": text[one:two], "price": text[two:]}
+    accepted = []
+    for first in range(len(text) + 1):
+        for second in range(first, len(text) + 1):
+            split = {"order_id": text[:first], "out_order_id": text[first:second], "price": text[second:]}
             try:
-                believed.append(parse(query({**fields, **split})))
+                accepted.append(parse(query({**fields, **split})))
             except MalformedCallbackError:
                 continue
-    numbers = {(each.order_id, each.out_order_id, each.price) for each in believed}
+    values = {(callback.order_id, callback.out_order_id, callback.price) for callback in accepted}
     genuine = (int(order_id), "T-1001-X", Decimal(price))
-    assert {each for each in numbers if each[1].startswith("T") and each[1].endswith("X")} == {genuine}
+    assert {value for value in values if value[1].startswith("T") and value[1].endswith("X")} == {genuine}
 
 
 @rows("name", ["shop", "", "%E5%AF%86"])
-def test_another_name_doubled(name: str) -> None:
-    """Another name that comes twice is refused too, and not repeated in the error."""
-    error = malformed(f"{name}=1&{query(signed())}&{name}=1")
+def test_other_repeated_parameter_is_rejected_without_its_name(name: str) -> None:
+    """The error doesn't name a repeated parameter that isn't a callback field."""
+    error = malformed_error(f"{name}=1&{query(signed_fields())}&{name}=1")
     assert (error.field, error.problem) == (None, "a parameter appears twice")
 
 
-def test_plus_and_escapes() -> None:
-    """A plus and %20 are blanks, %2B is a plus, in either case of the digits; UTF-8 may come unescaped."""
-    fields = signed(extend="a b+c 密")
+def test_form_encoding_is_decoded() -> None:
+    """``+`` and ``%20`` are spaces, ``%2B`` is a plus. Hex digits may be in either case. UTF-8 may be unescaped."""
+    fields = signed_fields(extend="a b+c 密")
     rest = query({name: value for name, value in fields.items() if name != "extend"})
     for extend in ("a+b%2bc%20密", "a%20b%2Bc+%E5%AF%86", "%61 b%2Bc %e5%af%86"):
         assert parse(f"{rest}&extend={extend}").extend == "a b+c 密"
@@ -339,59 +338,59 @@ def test_plus_and_escapes() -> None:
 
 
 @rows("extend", ["%", "%2", "%zz", "%2z", "a%", "%%32", "%u5bc6", "100%&x=1"])
-def test_broken_escapes(extend: str) -> None:
-    """A per-cent sign without two hex digits is malformed, where Python's own would let it through."""
-    error = malformed(f"{query(signed())}&x{extend}")
+def test_percent_sign_without_two_hex_digits_is_malformed(extend: str) -> None:
+    """``urllib.parse`` would accept such a query."""
+    error = malformed_error(f"{query(signed_fields())}&x{extend}")
     assert (error.field, error.problem) == (None, "contains a % without two hex digits")
-    assert malformed(f"{query(signed())}&y={extend}").problem == "contains a % without two hex digits"
+    assert malformed_error(f"{query(signed_fields())}&y={extend}").problem == "contains a % without two hex digits"
 
 
 @rows("value", ["%ff", "%C0%80", "%ED%A0%80", "%E5%AF", "\ud800", b"\xff", b"\xed\xa0\x80"])
-def test_no_utf8(value: Any) -> None:
-    """Bytes that are no UTF-8, escaped or not, are malformed, in a value and in a name."""
+def test_bytes_that_are_not_utf8_are_malformed(value: Any) -> None:
+    """Invalid bytes in a name or a value are rejected, whether they are escaped or not."""
     raw = value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass")
-    for received in (query(signed()).encode() + b"&y=" + raw, raw + b"=1&" + query(signed()).encode()):
-        assert malformed(received).problem == "contains bytes that are not UTF-8"
+    for received in (query(signed_fields()).encode() + b"&y=" + raw, raw + b"=1&" + query(signed_fields()).encode()):
+        assert malformed_error(received).problem == "contains bytes that are not UTF-8"
     if isinstance(value, str):
-        assert malformed(f"{query(signed())}&y={value}").problem == "contains bytes that are not UTF-8"
+        assert malformed_error(f"{query(signed_fields())}&y={value}").problem == "contains bytes that are not UTF-8"
 
 
-def test_too_long() -> None:
-    """A query of more than 8192 bytes is not read."""
-    text = query(signed()) + "&y="
-    assert parse(text + "y" * (8192 - len(text))) == parse(query(signed()))
-    assert malformed(text + "y" * (8193 - len(text))).problem == "is longer than 8192 bytes"
-    assert malformed("密" * 2731).problem == "is longer than 8192 bytes"
+def test_query_longer_than_8192_bytes_is_rejected() -> None:
+    """The limit is a number of bytes, not of characters."""
+    text = query(signed_fields()) + "&y="
+    assert parse(text + "y" * (8192 - len(text))) == parse(query(signed_fields()))
+    assert malformed_error(text + "y" * (8193 - len(text))).problem == "is longer than 8192 bytes"
+    assert malformed_error("密" * 2731).problem == "is longer than 8192 bytes"
 
 
 @rows("value", [None, {}, FIELDS, [], 7, True, bytearray(b"a=1"), parse_qsl("a=1")])
-def test_no_query(value: Any) -> None:
-    """Something else than the raw text is refused: in a dict a name that comes twice could not be seen."""
-    assert malformed(value).problem == f"the query must be text or bytes, not {type(value).__name__}"
+def test_only_text_or_bytes_are_accepted(value: Any) -> None:
+    """A dict is rejected, because it can't show that a name came twice."""
+    assert malformed_error(value).problem == f"the query must be text or bytes, not {type(value).__name__}"
 
 
 @rows("text", ["", "?", "&", "=", b""])
-def test_nothing(text: Any) -> None:
-    """A query without fields lacks the first that must be there."""
-    assert (malformed(text).field, malformed(text).problem) == ("order_id", "is missing")
+def test_query_without_fields_reports_the_first_field_as_missing(text: Any) -> None:
+    """An empty query is malformed."""
+    assert (malformed_error(text).field, malformed_error(text).problem) == ("order_id", "is missing")
 
 
-def test_comparing_takes_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The signature is compared by hmac.compare_digest, and by nothing else."""
-    seen: list[bool] = []
+def test_signature_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the result of ``hmac.compare_digest`` decides, whose time doesn't depend on the texts."""
+    results: list[bool] = []
 
-    def compare(one: bytes, other: bytes) -> bool:
-        seen.append(one == other)
+    def compare(first: bytes, second: bytes) -> bool:
+        results.append(first == second)
         return True
 
     monkeypatch.setattr(hmac, "compare_digest", compare)
-    assert parse(query(signed())) == parse(query({**signed(), "sign": "0" * 32}))
-    assert seen == [True, False]
+    assert parse(query(signed_fields())) == parse(query({**signed_fields(), "sign": "0" * 32}))
+    assert results == [True, False]
 
 
-def test_several_secrets() -> None:
-    """While the secret is changed any of several is believed, in a list or a tuple; one that isn't there is not."""
-    text = query(signed())
+def test_signature_with_any_of_several_secrets_is_accepted() -> None:
+    """During a rotation, ``appsecret`` is a list or tuple. A signature with a secret that isn't in it is rejected."""
+    text = query(signed_fields())
     for secrets in (["gp-secret"], ["next", "gp-secret"], ("gp-secret", "next"), ["next", "gp-secret", "third"]):
         assert parse_callback(text, appkey="gp-key", appsecret=secrets) == parse(text)
     with pytest.raises(CallbackSignatureError) as caught:
@@ -399,37 +398,39 @@ def test_several_secrets() -> None:
     assert (caught.value.field, caught.value.problem) == ("sign", "does not match the fields and your secret")
 
 
-def test_every_secret_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each secret is compared, whichever fits: the time doesn't tell."""
-    seen: list[bool] = []
+def test_signature_is_compared_with_every_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All secrets are compared, so that the time doesn't reveal which one fits."""
+    results: list[bool] = []
 
-    def compare(one: bytes, other: bytes) -> bool:
-        seen.append(one == other)
-        return one == other
+    def compare(first: bytes, second: bytes) -> bool:
+        results.append(first == second)
+        return first == second
 
     monkeypatch.setattr(hmac, "compare_digest", compare)
-    parse_callback(query(signed()), appkey="gp-key", appsecret=["a", "gp-secret", "b"])
-    assert seen == [False, True, False]
+    parse_callback(query(signed_fields()), appkey="gp-key", appsecret=["a", "gp-secret", "b"])
+    assert results == [False, True, False]
 
 
 @rows("secrets", [[], (), [""], ["gp-secret", " "], [None], ["gp-secret", 7], b"gp-secret", {"a"}, 7])
-def test_secrets_that_cannot_be_right(secrets: Any) -> None:
-    """A list without a secret, with a blank one, or something else: your mistake, and nothing secret is repeated."""
+def test_invalid_appsecret_raises_invalid_request(secrets: Any) -> None:
+    """The appsecret is an empty list, a list with a blank secret, or of another type. The error repeats no secret."""
     with pytest.raises(InvalidRequestError) as caught:
-        parse_callback(query(signed()), appkey="gp-key", appsecret=secrets)
+        parse_callback(query(signed_fields()), appkey="gp-key", appsecret=secrets)
     assert caught.value.field == "appsecret"
     assert "gp-secret" not in str(caught.value)
 
 
-pieces = st.one_of(
-    st.sampled_from([*(f"{name}=" for name in NAMES), "&", "?", "%", "+", "=", *FIELDS.values(), query(signed())]),
+query_parts = st.one_of(
+    st.sampled_from(
+        [*(f"{name}=" for name in NAMES), "&", "?", "%", "+", "=", *FIELDS.values(), query(signed_fields())]
+    ),
     st.text(max_size=6),
 )
 
 
-@given(st.one_of(st.text(), st.binary(), st.lists(pieces, max_size=12).map("".join)))
-def test_anything(received: str | bytes) -> None:
-    """Whatever is received is a Callback or a CallbackError."""
+@given(st.one_of(st.text(), st.binary(), st.lists(query_parts, max_size=12).map("".join)))
+def test_any_input_yields_a_callback_or_a_callback_error(received: str | bytes) -> None:
+    """``parse_callback`` raises no other error for any text or bytes."""
     try:
         result = parse(received)
     except CallbackError:
@@ -438,9 +439,9 @@ def test_anything(received: str | bytes) -> None:
 
 
 @given(st.sampled_from(NAMES), st.text(max_size=12))
-def test_any_value(name: str, value: str) -> None:
-    """A field that is anything but what was signed is never believed."""
-    fields = signed()
+def test_changed_field_is_never_accepted(name: str, value: str) -> None:
+    """A callback is accepted only if every field has the value that was signed."""
+    fields = signed_fields()
     try:
         result = parse(urlencode({**fields, name: value}, errors="surrogatepass"))
     except CallbackError:

@@ -47,6 +47,7 @@ OTHER_ERRORS: list[tuple[GatePayError, str]] = [
 
 
 def texts() -> Iterator[tuple[str, Text]]:
+    """Yield each text of the catalogue with a name for the pytest id."""
     for refusal in REFUSALS.values():
         yield f"{refusal.endpoint} {refusal.code} cause", refusal.cause
         yield f"{refusal.endpoint} {refusal.code} remedy", refusal.remedy
@@ -63,15 +64,15 @@ def test_every_code_has_an_entry() -> None:
     """The catalogue has one entry for each endpoint and code that GatePay's page lists, in the same order."""
     assert set(REFUSALS) == {(endpoint, code) for endpoint, codes in CODES.items() for code in codes}
     assert len(catalogue._ROWS) + len(catalogue._LATER_ROWS) == len(REFUSALS)
-    assert all((each.endpoint, each.code) == key for key, each in REFUSALS.items())
+    assert all((refusal.endpoint, refusal.code) == key for key, refusal in REFUSALS.items())
     assert list(REFUSALS) == sorted(REFUSALS, key=lambda key: (list(CODES).index(key[0]), key[1]))
 
 
 def test_every_text_is_used() -> None:
     """Each text for a cause or a remedy belongs to an error."""
     entries: list[Refusal | Fault] = [*REFUSALS.values(), *FAULTS]
-    assert set(CAUSES.values()) == {each.cause for each in entries}
-    assert set(REMEDIES.values()) == {each.remedy for each in entries}
+    assert set(CAUSES.values()) == {entry.cause for entry in entries}
+    assert set(REMEDIES.values()) == {entry.remedy for entry in entries}
 
 
 def test_every_endpoint_has_a_name() -> None:
@@ -80,8 +81,8 @@ def test_every_endpoint_has_a_name() -> None:
 
 
 @for_every_text
-def test_both_languages(name: str, text: Any) -> None:
-    """Each text exists in English and in Chinese, and ends with the same kind of punctuation in both."""
+def test_text_exists_in_both_languages_with_the_same_punctuation(name: str, text: Any) -> None:
+    """Each text ends with the same kind of punctuation in English and in Chinese."""
     english, chinese = text
     assert english == english.strip()
     assert english[0].isupper() or english.startswith(("page", "product", "list_", "report."))
@@ -116,7 +117,7 @@ def test_each_exception_has_its_own_cause() -> None:
 
 
 @rows("call", CALLS)
-def test_a_missing_parameter(call: Any) -> None:
+def test_cause_of_a_missing_parameter_lists_all_signed_parameters(call: Any) -> None:
     """The cause of "a parameter is missing" lists every signed parameter of the endpoint."""
     causes = [entry.cause for entry in REFUSALS.values() if entry.endpoint == call.path]
     causes = [cause for cause in causes if cause[0].startswith("A parameter is missing")]
@@ -136,8 +137,8 @@ def test_refusals_are_explained(key: tuple[str, int], lang: Lang) -> None:
     assert explain(error, lang) == Explanation(say(entry.cause, lang), say(entry.remedy, lang))
 
 
-def test_an_unlisted_code() -> None:
-    """The explanation of a code that GatePay doesn't list for an endpoint says so."""
+def test_explanation_of_an_unlisted_code_says_that_it_is_not_listed() -> None:
+    """A code that GatePay's page doesn't list has a general explanation."""
     unlisted = meaning("ka/create", 108)
     assert (unlisted.endpoint, unlisted.code, unlisted.error, unlisted.message) == ("ka/create", 108, RefusedError, "")
     assert explain(RefusedError(code=108, message="", endpoint="ka/create"), "zh").cause == unlisted.cause[1]
@@ -161,12 +162,13 @@ def test_transport_errors_with_and_without_a_sent_request() -> None:
 def test_every_other_exception_has_an_entry() -> None:
     """Each exception class that isn't a refusal has an entry, so none of them gets the fallback explanation."""
     named = {fault.error for fault in FAULTS}
-    others = {each for each in all_classes(GatePayError) if not issubclass(each, RefusedError)} | {RefusedError}
-    assert named == {each.__name__ for each in others}
+    others = {cls for cls in all_classes(GatePayError) if not issubclass(cls, RefusedError)} | {RefusedError}
+    assert named == {cls.__name__ for cls in others}
     assert explain(GatePayError("x")).cause == "Something went wrong in gatepay-async."
 
 
 def all_classes(root: type[GatePayError]) -> Iterator[type[GatePayError]]:
+    """Yield *root* and its subclasses at any depth, but only those of this package."""
     if root.__module__.startswith("gatepay_async.protocol."):
         yield root
     for child in root.__subclasses__():

@@ -1,4 +1,4 @@
-"""Strict reading: what is not what the vendor's page says is named by its path."""
+"""Decoding of JSON is strict: a value of another type than documented is rejected, and the error has its path."""
 
 import base64
 import json
@@ -37,7 +37,7 @@ TEXTS: list[tuple[str, Path_]] = [
     ("ka_show", (*LAST_KEY, "content")),
     *(("pay_create", ("data", name)) for name in ("order_type", "order_url", "order_qrcode")),
 ]
-# What only people read: null or absent is empty.
+# Texts that only people read. If they are null or absent, they are read as empty.
 OPTIONAL: list[tuple[str, Path_]] = [
     ("ka_show", (*LAST_KEY, "status")),
     ("product_show", ("data", "category", 0, "name")),
@@ -59,79 +59,79 @@ OBJECTS: list[tuple[str, Path_]] = [
 ]
 
 
-def shown(path: Path_) -> str:
-    """``data.ka.data[3].id``."""
+def format_path(path: Path_) -> str:
+    """Return *path* as in errors, such as ``data.ka.data[3].id``."""
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
 
 
-def changed(name: str, path: Path_, raw: str | None) -> bytes:
-    """The example with JSON text *raw* at *path*; None: without it."""
+def changed_sample(name: str, path: Path_, raw: str | None) -> bytes:
+    """Return the vendor's example with the JSON text *raw* at *path*. None removes the value."""
     reply = json.loads((SAMPLES / f"{name}.json").read_bytes())
-    at = reply
+    parent = reply
     for step in path[:-1]:
-        at = at[step]
+        parent = parent[step]
     if raw is None:
-        del at[path[-1]]
+        del parent[path[-1]]
     else:
-        at[path[-1]] = "@here@"
-    return json.dumps(reply).replace('"@here@"', raw or "").encode("utf-8", "surrogatepass")
+        parent[path[-1]] = "@placeholder@"
+    return json.dumps(reply).replace('"@placeholder@"', raw or "").encode("utf-8", "surrogatepass")
 
 
-def read(name: str, path: Path_, raw: str | None) -> Any:
-    return decode(CALLS[name], Reply(200, changed(name, path, raw)))
+def decode_changed(name: str, path: Path_, raw: str | None) -> Any:
+    return decode(CALLS[name], Reply(200, changed_sample(name, path, raw)))
 
 
-def misread(name: str, path: Path_, raw: str | None) -> ProtocolError:
+def decode_error(name: str, path: Path_, raw: str | None) -> ProtocolError:
     with pytest.raises(ProtocolError) as caught:
-        read(name, path, raw)
+        decode_changed(name, path, raw)
     assert type(caught.value) is ProtocolError
-    assert caught.value.path == shown(path)
-    assert str(caught.value).startswith(f"{CALLS[name].path} (HTTP 200): {shown(path)} {caught.value.problem}")
+    assert caught.value.path == format_path(path)
+    assert str(caught.value).startswith(f"{CALLS[name].path} (HTTP 200): {format_path(path)} {caught.value.problem}")
     return caught.value
 
 
 @rows(("name", "path"), NUMBERS)
 @rows("raw", ["null", "4.9", "4.0", "1e2", "true", "false", '"x"', '"4"', "[]", "{}"])
-def test_numbers(name: str, path: Path_, raw: str) -> None:
-    """What is no whole number is refused where one belongs, by its path."""
-    assert misread(name, path, raw).problem.startswith("should be a whole number, is ")
+def test_value_that_is_no_whole_number_is_rejected_with_its_path(name: str, path: Path_, raw: str) -> None:
+    """A fraction, a boolean, null or a text isn't accepted as a whole number."""
+    assert decode_error(name, path, raw).problem.startswith("should be a whole number, is ")
 
 
 @rows(("name", "path"), TEXTS)
 @rows("raw", ["null", "4.9", "4", "true", "[]", "{}"])
-def test_texts(name: str, path: Path_, raw: str) -> None:
-    """What is no text is refused where text belongs, by its path."""
-    assert misread(name, path, raw).problem.startswith("should be text, is ")
+def test_value_that_is_no_text_is_rejected_with_its_path(name: str, path: Path_, raw: str) -> None:
+    """A number, a boolean or null isn't accepted as a text."""
+    assert decode_error(name, path, raw).problem.startswith("should be text, is ")
 
 
 @rows(("name", "path"), [*OPTIONAL, ("product_show", ("data", "category", 1, "product"))])
 @rows("raw", ["4.9", "4", "true", "{}"])
-def test_what_may_be_absent_is_strict_else(name: str, path: Path_, raw: str) -> None:
-    """What may be null or absent is held to its kind when it is there."""
-    assert misread(name, path, raw).problem.startswith("should be ")
+def test_optional_field_must_have_its_type_if_present(name: str, path: Path_, raw: str) -> None:
+    """A field that may be null or absent must otherwise have the documented type."""
+    assert decode_error(name, path, raw).problem.startswith("should be ")
 
 
 @rows(("name", "path"), LISTS)
 @rows("raw", ["null", "4.9", "4", "true", '"x"', "{}", '{"0": {}}'])
-def test_lists(name: str, path: Path_, raw: str) -> None:
-    """What is no list is refused where a list belongs, by its path."""
-    assert misread(name, path, raw).problem.startswith("should be a list, is ")
+def test_value_that_is_no_list_is_rejected_with_its_path(name: str, path: Path_, raw: str) -> None:
+    """An object, a text or null isn't accepted as a list."""
+    assert decode_error(name, path, raw).problem.startswith("should be a list, is ")
 
 
 @rows(("name", "path"), OBJECTS)
 @rows("raw", ["null", "4.9", "4", "true", '"x"', "[]", "[{}]"])
-def test_objects(name: str, path: Path_, raw: str) -> None:
-    """What is no object is refused where an object belongs, by its path."""
-    assert misread(name, path, raw).problem.startswith("should be an object, is ")
+def test_value_that_is_no_object_is_rejected_with_its_path(name: str, path: Path_, raw: str) -> None:
+    """A list, a text or null isn't accepted as an object."""
+    assert decode_error(name, path, raw).problem.startswith("should be an object, is ")
 
 
 REQUIRED = [*NUMBERS, *TEXTS, *MONEY, *LISTS, ("ka_show", ("data", "ka"))]
 
 
 @rows(("name", "path"), REQUIRED)
-def test_missing(name: str, path: Path_) -> None:
-    """A field that is not there is named by its path."""
-    assert misread(name, path, None).problem == "is missing"
+def test_missing_required_field_is_reported_with_its_path(name: str, path: Path_) -> None:
+    """The path in the error is that of the missing field."""
+    assert decode_error(name, path, None).problem == "is missing"
 
 
 @rows(("name", "path"), MONEY)
@@ -151,7 +151,7 @@ def test_missing(name: str, path: Path_) -> None:
         ("123456789012345678.25", "123456789012345678.25"),
         ("999999999999999999", "999999999999999999.00"),
         ('"-0.01"', "-0.01"),
-        # PHP's products: 3 × 1.90, written by PHP 7.1 and later, and by earlier ones.
+        # 3 × 1.90, computed by PHP 7.1 and later, and by earlier versions.
         ("5.699999999999999", "5.70"),
         ("5.6999999999999993", "5.70"),
         ('"5.699999999999999"', "5.70"),
@@ -160,9 +160,9 @@ def test_missing(name: str, path: Path_) -> None:
         ("0.9999", "1.00"),
     ],
 )
-def test_money(name: str, path: Path_, raw: str, exact: str) -> None:
-    """Money is text or a number in JSON, and comes out exact to the fen."""
-    result = read(name, path, raw)
+def test_money_is_rounded_to_the_fen(name: str, path: Path_, raw: str, exact: str) -> None:
+    """A price may be a text or a number. The rounding errors of PHP's floats are removed."""
+    result = decode_changed(name, path, raw)
     price = result.order_price if name == "pay_create" else result.product(5).price
     assert type(price) is Decimal
     assert str(price) == exact
@@ -170,30 +170,30 @@ def test_money(name: str, path: Path_, raw: str, exact: str) -> None:
 
 @pytest.mark.parametrize(("name", "path"), MONEY, ids=str)
 @pytest.mark.parametrize("raw", ["1.00011", "0.005", "1.9950", '"1.0002"', "12.3456789", "-0.005"])
-def test_parts_of_a_fen(name: str, path: Path_, raw: str) -> None:
-    """What lies further than 0.0001 from a whole fen is no noise, and refused."""
-    assert misread(name, path, raw).problem == "should be money in whole fen, has parts of a fen"
+def test_fractions_of_a_fen_are_rejected(name: str, path: Path_, raw: str) -> None:
+    """More than 0.0001 away from a whole fen is not a rounding error."""
+    assert decode_error(name, path, raw).problem == "should be money in whole fen, has parts of a fen"
 
 
-NO_TEXT_OF_MONEY = ["NaN", "Infinity", "1e5", " 1.00", "1.00 ", "1.00\n", "１", "１.００", "1,00", "1_0", ".5", "1."]
-NO_TEXT_OF_MONEY += ["", "+1", "0x1", "9999999999999999999"]
-NO_NUMBER_OF_MONEY = ["1e999", "1e18", "0e999", "9" * 30, "-1e18"]
-NO_MONEY = [json.dumps(text) for text in NO_TEXT_OF_MONEY] + NO_NUMBER_OF_MONEY
-NO_MONEY += ["true", "false", "null", "[]", "{}", '["1.00"]']
+INVALID_PRICE_TEXTS = ["NaN", "Infinity", "1e5", " 1.00", "1.00 ", "1.00\n", "１", "１.００", "1,00", "1_0", ".5", "1."]
+INVALID_PRICE_TEXTS += ["", "+1", "0x1", "9999999999999999999"]
+INVALID_PRICE_NUMBERS = ["1e999", "1e18", "0e999", "9" * 30, "-1e18"]
+INVALID_PRICES = [json.dumps(text) for text in INVALID_PRICE_TEXTS] + INVALID_PRICE_NUMBERS
+INVALID_PRICES += ["true", "false", "null", "[]", "{}", '["1.00"]']
 
 
 @rows(("name", "path"), MONEY)
-@rows("raw", NO_MONEY)
-def test_no_money(name: str, path: Path_, raw: str) -> None:
-    """What is no amount, or one without measure, is refused by its path."""
-    assert misread(name, path, raw).problem.startswith('should be money, such as 1.5 or "1.50", is ')
+@rows("raw", INVALID_PRICES)
+def test_value_that_is_no_amount_is_rejected_with_its_path(name: str, path: Path_, raw: str) -> None:
+    """Numbers with a huge exponent are rejected, too."""
+    assert decode_error(name, path, raw).problem.startswith('should be money, such as 1.5 or "1.50", is ')
 
 
 @rows("raw", ["NaN", "Infinity", "-Infinity", "nan", "01", "1.", "+1", "'1'", "undefined", ""])
-def test_numbers_that_are_no_json(raw: str) -> None:
-    """What JSON doesn't know makes the whole reply no JSON."""
+def test_number_that_is_no_json_makes_the_reply_invalid(raw: str) -> None:
+    """JSON has no NaN, no infinity and no numbers such as 01 or 1."""
     with pytest.raises(ProtocolError) as caught:
-        read("pay_create", ("data", "order_price"), raw)
+        decode_changed("pay_create", ("data", "order_price"), raw)
     assert (caught.value.path, caught.value.problem) == (None, "is not complete JSON")
 
 
@@ -214,8 +214,8 @@ def test_numbers_that_are_no_json(raw: str) -> None:
         b"<br />Notice: x\n" + b'{"code": 100}',
     ],
 )
-def test_no_json(body: bytes) -> None:
-    """Bytes that are no UTF-8, half characters, numbers without measure and trailing text are no JSON."""
+def test_invalid_json_is_rejected(body: bytes) -> None:
+    """Invalid UTF-8, lone surrogates, numbers that are too large, and trailing text are rejected."""
     with pytest.raises(codec.MisreadError) as caught:
         codec.parse_json(body)
     assert (caught.value.path, str(caught.value)) == (None, "is not complete JSON")
@@ -223,37 +223,37 @@ def test_no_json(body: bytes) -> None:
 
 
 @rows("body", [b"[" * 100_000, b'{"a":' * 100_000, b"[" * 100_000 + b"]" * 100_000])
-def test_deep_nesting(body: bytes) -> None:
-    """JSON nested without end is refused, not a crash."""
+def test_deeply_nested_json_is_rejected(body: bytes) -> None:
+    """Deeply nested JSON raises ``MisreadError`` instead of ``RecursionError``."""
     with pytest.raises(codec.MisreadError, match=r"^is JSON nested too deep$"):
         codec.parse_json(body)
 
 
 @rows("unit", [b"[],", b"{},", b'{"a":1},', b"1.5,"])
-def test_more_values_than_any_reply_has(unit: bytes) -> None:
-    """A reply of many small values, which would take a hundred times its length in memory, isn't read."""
-    most = codec.MAX_VALUES
-    with pytest.raises(codec.MisreadError, match=f"^has more than {most} values$"):
-        codec.parse_json(b"[" + unit * most + b"0]")
-    assert codec.parse_json(b"[" + b"1," * (most - 1) + b"0]") == [*[1] * (most - 1), 0]
-    assert codec.parse_json(b'"' + b"x" * (2 * most) + b'"') == "x" * (2 * most)
+def test_json_with_too_many_values_is_rejected(unit: bytes) -> None:
+    """Many small values could take a hundred times the length of the reply in memory."""
+    limit = codec.MAX_VALUES
+    with pytest.raises(codec.MisreadError, match=f"^has more than {limit} values$"):
+        codec.parse_json(b"[" + unit * limit + b"0]")
+    assert codec.parse_json(b"[" + b"1," * (limit - 1) + b"0]") == [*[1] * (limit - 1), 0]
+    assert codec.parse_json(b'"' + b"x" * (2 * limit) + b'"') == "x" * (2 * limit)
 
 
-def test_a_name_twice() -> None:
-    """Of a name that comes twice in an object the last value counts."""
+def test_last_value_of_a_repeated_name_counts() -> None:
+    """If an object has a name twice, its last value is used."""
     assert codec.parse_json(b'{"a": 1, "a": 2}') == {"a": 2}
 
 
-def test_blanks_around_json() -> None:
-    """Blanks and line breaks around the JSON are passed over."""
+def test_blanks_and_a_byte_order_mark_around_json_are_ignored() -> None:
+    """Blanks, line breaks and one byte-order mark may surround the JSON."""
     assert codec.parse_json(b'\xef\xbb\xbf\r\n\t {"a": 1.50}\n') == {"a": Decimal("1.50")}
 
 
 @rows(("ours", "example", "table"), [
     ("created_at", "createtime", "create_at"), ("updated_at", "updatetime", "update_at"),
 ])  # fmt: skip
-def test_both_spellings_of_the_times(ours: str, example: str, table: str) -> None:
-    """A time is read under the name of the example or of the table; the example's goes first."""
+def test_times_are_read_under_both_documented_names(ours: str, example: str, table: str) -> None:
+    """The vendor's example and table use different names. If both are present, that of the example counts."""
     reply = json.loads((SAMPLES / "ka_show.json").read_bytes())
     row = reply["data"]["ka"]["data"][1]
     row[table] = 1
@@ -266,24 +266,24 @@ def test_both_spellings_of_the_times(ours: str, example: str, table: str) -> Non
 
 @rows("raw", ["1" + "0" * 30, "-1" + "0" * 30, "253402300800", "99999999999999"])
 @rows("name", ["createtime", "updatetime"])
-def test_times_out_of_range(name: str, raw: str) -> None:
-    """Epoch seconds that no calendar holds are refused by their path."""
-    assert misread("ka_show", (*LAST_KEY, name), raw).problem == "should be a Unix timestamp, is out of range"
+def test_time_out_of_range_is_rejected_with_its_path(name: str, raw: str) -> None:
+    """A time must be one that ``datetime`` can hold."""
+    assert decode_error("ka_show", (*LAST_KEY, name), raw).problem == "should be a Unix timestamp, is out of range"
 
 
 @rows("status", ["soldin", "sold", "", "售出"])
-def test_any_status(status: str) -> None:
-    """Any text is a status: the page doesn't list them."""
-    assert read("ka_show", (*LAST_KEY, "status"), json.dumps(status)).keys[1].status == status
+def test_card_key_status_may_be_any_text(status: str) -> None:
+    """GatePay doesn't document the possible values."""
+    assert decode_changed("ka_show", (*LAST_KEY, "status"), json.dumps(status)).keys[1].status == status
 
 
-def test_huge_ids() -> None:
-    """An id may be larger than a database's."""
-    assert read("ka_show", (*LAST_KEY, "id"), "1" + "0" * 30).keys[1].id == 10**30
+def test_id_may_exceed_64_bits() -> None:
+    """The size of an id isn't limited."""
+    assert decode_changed("ka_show", (*LAST_KEY, "id"), "1" + "0" * 30).keys[1].id == 10**30
 
 
-def test_the_first_of_several() -> None:
-    """Of several wrong fields the error names the first one, in the row it stands in."""
+def test_first_of_several_wrong_fields_is_reported() -> None:
+    """The path includes the index of its row."""
     reply = json.loads((SAMPLES / "ka_show.json").read_bytes())
     row = reply["data"]["ka"]["data"][0]
     reply["data"]["ka"]["data"] = [{**row, "id": 1}, row, row, {**row, "id": None}, {**row, "content": None}]
@@ -292,8 +292,8 @@ def test_the_first_of_several() -> None:
     assert caught.value.path == "data.ka.data[3].id"
 
 
-def test_nothing_hangs_on_the_error() -> None:
-    """The error of a wrong field comes alone: the library's own would hold the card key."""
+def test_misread_error_is_not_chained() -> None:
+    """The error of cattrs would hold the card key."""
     row = json.loads((SAMPLES / "ka_show.json").read_bytes())["data"]["ka"]["data"][0]
     with pytest.raises(codec.MisreadError) as caught:
         codec.read(CardKey, {**row, "id": None}, path="row")
@@ -302,11 +302,11 @@ def test_nothing_hangs_on_the_error() -> None:
     assert caught.value.__context__ is None
 
 
-def test_empty_lists() -> None:
-    """A page without rows, a category without products and a shop without categories are right."""
-    assert read("ka_show", ("data", "ka", "data"), "[]").keys == ()
-    assert read("product_show", ("data", "category", 1, "product"), "[]").categories[1].products == ()
-    assert read("product_show", ("data", "category"), "[]").products == ()
+def test_empty_lists_are_accepted() -> None:
+    """A page may have no rows, a category no products, and a shop no categories."""
+    assert decode_changed("ka_show", ("data", "ka", "data"), "[]").keys == ()
+    assert decode_changed("product_show", ("data", "category", 1, "product"), "[]").categories[1].products == ()
+    assert decode_changed("product_show", ("data", "category"), "[]").products == ()
 
 
 @rows(
@@ -325,13 +325,17 @@ def test_empty_lists() -> None:
         "DATA:image/png;base64,AAAA",
     ],
 )
-def test_no_qr_code(raw: str) -> None:
-    """A picture that is no data URI with base64, or whose base64 is cut, is refused by its path."""
-    assert misread("pay_create", ("data", "order_qrcode"), json.dumps(raw)).problem.startswith("should be an image ")
+def test_invalid_data_uri_is_rejected_with_its_path(raw: str) -> None:
+    """A picture must be a data URI with valid base64."""
+    assert decode_error("pay_create", ("data", "order_qrcode"), json.dumps(raw)).problem.startswith(
+        "should be an image "
+    )
 
 
-def test_a_qr_code_with_line_breaks() -> None:
-    """Base64 may be broken into lines."""
+def test_base64_may_contain_line_breaks() -> None:
+    """Line breaks within the base64 of a picture are ignored."""
     text = base64.encodebytes(b"\xff\xd8\xff" + b"x" * 200).decode()
-    picture = read("pay_create", ("data", "order_qrcode"), json.dumps(f"data:image/png;base64,{text}")).order_qrcode
+    picture = decode_changed(
+        "pay_create", ("data", "order_qrcode"), json.dumps(f"data:image/png;base64,{text}")
+    ).order_qrcode
     assert (picture.data, picture.media_type) == (b"\xff\xd8\xff" + b"x" * 200, "image/jpeg")

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.fast
 ROW = '{"id": 1, "content": "SECRET", "price": 1.5, "sold": true, "gone": null}'
 DEEP = '{"a": {"a": {"a": {"a": {"a": 1}}}}}'
 MANY = "{" + ", ".join(f'"{letter}": 1' for letter in "abcdefghijklmn") + "}"
-HALF = "<title>Half a ti"
+CUT_TITLE = "<title>Half a ti"
 
 # body, content type, the description in a call without card keys, and in a call with card keys ("": the same)
 ROWS = (
@@ -33,7 +33,7 @@ ROWS = (
     ("<title>SECRET-1 and 4444 5555</title>", "", '37 bytes, titled "*** and ***"', ""),
     ("<title>系统发生错误</title>", "", '33 bytes, titled "系统发生错误"', ""),
     ("<title></title>", "", '15 bytes, titled ""', ""),
-    (HALF, "", "16 bytes", ""),
+    (CUT_TITLE, "", "16 bytes", ""),
     (
         '{"code": 100, "data": {"order_price": "1"}}',
         "application/json",
@@ -58,28 +58,28 @@ ROWS = (
 )
 
 
-def test_descriptions() -> None:
-    """A description has the type, the length, the title (known words only) and the types of the fields of a reply."""
+def test_description_has_type_length_and_title_or_field_types() -> None:
+    """The title shows only known words."""
     wrong: list[str] = []
-    for body, content_type, plain, strict in ROWS:
-        actual = [describe(body.encode(), content_type=content_type, strict=each) for each in (False, True)]
-        if actual != [plain, strict or plain]:
+    for body, content_type, description, strict_description in ROWS:
+        actual = [describe(body.encode(), content_type=content_type, strict=strict) for strict in (False, True)]
+        if actual != [description, strict_description or description]:
             wrong.append(f"{body!r}: {actual}")
     assert not wrong, "\n".join(wrong)
 
 
-def test_a_long_description() -> None:
-    """The description of a reply with many long fields is cut at 300 characters."""
+def test_description_is_cut_at_300_characters() -> None:
+    """A reply with many long field names has a long description, which is cut."""
     names = "{" + ", ".join(f'"{letter * 20}": {DEEP}' for letter in "abcdefghijkl") + "}"
     assert len(describe(names.encode())) == 300
 
 
 def test_a_huge_reply_is_not_parsed() -> None:
-    """The description of a reply of a megabyte has only its length."""
+    """The description of a reply of more than a megabyte has only its length."""
     assert describe(b"[" + b" " * 2**20 + b"]") == "1048578 bytes"
 
 
-def test_a_title_with_a_card_key() -> None:
+def test_card_key_in_a_title_is_masked() -> None:
     """A card key that was sent is masked in a title, even if it consists of ordinary words."""
     page = b"<title>Error in blue horse: bad gateway</title>"
     assert describe(page, keys=["blue horse", "bad"]) == '47 bytes, titled "Error in ***: *** gateway"'

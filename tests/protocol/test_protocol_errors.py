@@ -1,4 +1,4 @@
-"""The tree of errors: its shape, its sentences, and that every one of them travels."""
+"""The exception classes: their bases, their messages, and that they can be pickled and copied."""
 
 import copy
 import pickle
@@ -37,7 +37,7 @@ REFUSALS = [
     "AlreadyStoredError",
     "StorageFailedError",
 ]
-# Of the later endpoints.
+# The exceptions for codes of the endpoints that GatePay added later.
 LATER = [
     "OrderNotFoundError",
     "InvalidPriceError",
@@ -75,15 +75,15 @@ def classes(root: type[GatePayError] = GatePayError) -> Iterator[type[GatePayErr
             yield from classes(child)
 
 
-def report() -> Any:
+def make_report() -> Any:
     ledger = Ledger()
     ledger.read = 2
     ledger.add(failed(Chunk(0, (1, 2), ("KEY-1", "KEY-2")), Fate.UNKNOWN))
     return ledger.report(stopped=None)
 
 
-def made(cls: Any) -> GatePayError:
-    """One of each, with no attribute at its default."""
+def make_error(cls: Any) -> GatePayError:
+    """Return an error of *cls* whose attributes all differ from their defaults."""
     facts: dict[str, Any]
     if issubclass(cls, RefusedError):
         facts = {"code": 113, "message": "失败", "endpoint": "ka/create", "time": THEN, "attempts": 3, "in_doubt": True}
@@ -100,7 +100,7 @@ def made(cls: Any) -> GatePayError:
     elif issubclass(cls, callback_errors.CallbackError):
         facts = {"problem": "is missing", "field": "sign"}
     elif issubclass(cls, UploadIncomplete):
-        facts = {"report": report()}
+        facts = {"report": make_report()}
     else:
         return GatePayError("anything")
     error: GatePayError = cls(**facts)
@@ -108,50 +108,51 @@ def made(cls: Any) -> GatePayError:
     return error
 
 
-every = rows("cls", list(classes()))
+each_class = rows("cls", list(classes()))
 
 
-def test_the_tree() -> None:
-    """The classes and their bases are the ones that the design draws."""
+def test_exception_classes_have_the_documented_bases() -> None:
+    """The tree of exception classes is part of the public API."""
     assert {cls.__name__: [base.__name__ for base in cls.__bases__] for cls in classes()} == TREE
 
 
-def test_the_tree_is_drawn() -> None:
-    """Every class stands in the drawing at the top of the file."""
+def test_every_exception_is_in_the_diagram_of_the_module() -> None:
+    """The docstring of ``errors`` lists every exception class."""
     assert errors.__doc__ is not None
     assert not [name for name in TREE if name not in errors.__doc__]
 
 
-def the_same(one: GatePayError, other: GatePayError) -> None:
-    assert type(other) is type(one)
-    assert (str(other), repr(other), other.args, other.__dict__) == (str(one), repr(one), one.args, one.__dict__)
+def assert_same(actual: GatePayError, expected: GatePayError) -> None:
+    assert type(actual) is type(expected)
+    assert (str(actual), repr(actual)) == (str(expected), repr(expected))
+    assert (actual.args, actual.__dict__) == (expected.args, expected.__dict__)
 
 
-@every
-def test_pickling(cls: type[GatePayError]) -> None:
-    """An error survives pickling, notes and what was set later included, and doing it twice."""
-    error = made(cls)
+@each_class
+def test_error_survives_pickling(cls: type[GatePayError]) -> None:
+    """Notes and attributes set later survive, too, with every pickle protocol, and after pickling twice."""
+    error = make_error(cls)
     error.add_note("while uploading")
-    error.attempts = 9  # type: ignore[attr-defined]  # not all have it
+    error.attempts = 9  # type: ignore[attr-defined]  # not every class has this attribute
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-        once = pickle.loads(pickle.dumps(error, protocol))  # noqa: S301 -- our own
-        the_same(error, once)
-        the_same(error, pickle.loads(pickle.dumps(once, protocol)))  # noqa: S301 -- our own
-        assert once.__notes__ == ["while uploading"]
+        restored = pickle.loads(pickle.dumps(error, protocol))  # noqa: S301 -- pickled in this test
+        assert_same(restored, error)
+        assert_same(pickle.loads(pickle.dumps(restored, protocol)), error)  # noqa: S301 -- pickled in this test
+        assert restored.__notes__ == ["while uploading"]
 
 
-@every
-def test_copying(cls: type[GatePayError]) -> None:
-    """An error survives being copied, and the copy is another one."""
-    error = made(cls)
+@each_class
+def test_error_survives_copying(cls: type[GatePayError]) -> None:
+    """Changing the copy doesn't change the error."""
+    error = make_error(cls)
     error.add_note("while uploading")
-    for other in (copy.copy(error), copy.deepcopy(error)):
-        the_same(error, other)
-        other.attempts = 10  # type: ignore[attr-defined]  # not all have it
+    for copied in (copy.copy(error), copy.deepcopy(error)):
+        assert_same(copied, error)
+        copied.attempts = 10  # type: ignore[attr-defined]  # not every class has this attribute
         assert getattr(error, "attempts", None) != 10
 
 
-SENTENCES: list[tuple[GatePayError, str]] = [
+MESSAGES: list[tuple[GatePayError, str]] = [
     (errors.InvalidRequestError(field="page", problem="must not be empty"), "page: must not be empty"),
     (
         errors.OutOfStockError(
@@ -188,7 +189,7 @@ SENTENCES: list[tuple[GatePayError, str]] = [
     ),
     (callback_errors.CallbackSignatureError(problem="is not yours", field="appkey"), "callback: appkey: is not yours"),
     (
-        UploadIncomplete(report()),
+        UploadIncomplete(make_report()),
         (
             "0 refused, 2 unknown, 0 not sent (of 2 lines; 0 stored, 0 there already). "
             "Uploading the same input again is safe: GatePay keeps one copy of each card key."
@@ -197,21 +198,21 @@ SENTENCES: list[tuple[GatePayError, str]] = [
 ]
 
 
-@rows(("error", "sentence"), SENTENCES)
-def test_sentences(error: GatePayError, sentence: str) -> None:
-    """An error writes its own sentence, of what it carries."""
-    assert str(error) == sentence
+@rows(("error", "message"), MESSAGES)
+def test_message_is_built_from_the_attributes(error: GatePayError, message: str) -> None:
+    """``str()`` of an error contains the relevant attributes."""
+    assert str(error) == message
 
 
-def test_a_transport_error_counts_later() -> None:
-    """What is learned about attempts after a TransportError was made is in its sentence."""
+def test_transport_error_message_reflects_attributes_set_later() -> None:
+    """The client sets ``attempts`` and ``sent`` after the last attempt."""
     error = errors.TransportError(endpoint="ka/show", sent=False, problem="ConnectError")
     error.attempts, error.sent = 4, True
     assert str(error) == "ka/show: no reply: ConnectError (4 attempts; the request may have arrived)"
 
 
-def test_an_unknown_outcome_says_what_to_do() -> None:
-    """OutcomeUnknownError names the order and the safe next step."""
+def test_unknown_outcome_message_names_the_order_and_the_next_step() -> None:
+    """The message of ``OutcomeUnknownError`` tells the user how to find out whether the order exists."""
     text = str(errors.OutcomeUnknownError(endpoint="pay/create", out_order_id="T-1-X"))
     assert "'T-1-X' may or may not have been created" in text
     assert "Don't send it again" in text

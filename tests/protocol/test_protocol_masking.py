@@ -1,4 +1,4 @@
-"""What is left of text that others wrote."""
+"""Masking of possible secrets in text from outside."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from gatepay_async.protocol.masking import mask
 pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
 
 SIGNATURE = "0123456789abcdef0123456789abcdef"
-# text, as masked, as masked where only known words may stay (the same where empty)
+# text, masked text, masked text in strict mode, which keeps only known words ("": the same)
 ROWS = (
     ("[Errno 111] Connection refused", "[Errno 111] Connection refused", ""),
     ("[Errno -2] Name or service not known", "[Errno -2] Name or service not known", ""),
@@ -45,26 +45,27 @@ ROWS = (
 )
 
 
-def test_masks() -> None:
-    """Words, small numbers and Chinese stay; what may be a card key, a signature or a number of an order goes."""
+def test_words_and_small_numbers_are_kept_and_possible_secrets_masked() -> None:
+    """A possible secret is a card key, a signature or an order number."""
     wrong: list[str] = []
-    for text, plain, strict in ROWS:
-        came = [mask(text, strict=each) for each in (False, True)]
-        if came != [plain, strict or plain]:
-            wrong.append(f"{text!r}: {came}")
+    for text, masked, masked_strictly in ROWS:
+        actual = [mask(text), mask(text, strict=True)]
+        if actual != [masked, masked_strictly or masked]:
+            wrong.append(f"{text!r}: {actual}")
     assert not wrong, "\n".join(wrong)
 
 
-def test_what_was_sent() -> None:
-    """A card key that was sent goes first, the longest first, whatever it is made of."""
+def test_card_keys_that_were_sent_are_masked_longest_first() -> None:
+    """A card key is masked even if it consists of ordinary words."""
     assert mask("blue horse, blue and 卡密", keys=["blue", "blue horse", "卡密"]) == "***, *** and ***"
 
 
-def test_length() -> None:
-    """What is longer than 200 characters is cut."""
+def test_masked_text_is_cut_at_200_characters() -> None:
+    """A longer text ends with an ellipsis."""
     assert mask("word " * 100) == ("word " * 40)[:199] + "…"
 
 
-def test_the_vendors_messages() -> None:
-    """Every message of GatePay's tables stays as it is."""
-    assert {mask(each.message) for each in REFUSALS.values()} == {each.message for each in REFUSALS.values()}
+def test_documented_messages_of_gatepay_are_not_masked() -> None:
+    """The messages in GatePay's tables contain no secrets, so errors quote them unchanged."""
+    messages = {refusal.message for refusal in REFUSALS.values()}
+    assert set(map(mask, messages)) == messages

@@ -63,7 +63,7 @@ def test_catalog_lookup() -> None:
             Category(3, "c", (make_product(9),)),
         )
     )
-    assert [each.id for each in catalog.products] == [5, 4, 9]
+    assert [product.id for product in catalog.products] == [5, 4, 9]
     assert catalog.product(9) is catalog.products[2]
     with pytest.raises(KeyError, match=r"^7$"):
         catalog.product(7)
@@ -71,7 +71,7 @@ def test_catalog_lookup() -> None:
 
 def test_pay_types_are_text() -> None:
     """``str()`` of a ``PayType`` is GatePay's name for it."""
-    assert [str(each) for each in PayType] == ["wechat", "alipay", "onecode"]
+    assert [str(pay_type) for pay_type in PayType] == ["wechat", "alipay", "onecode"]
 
 
 def test_reprs_hold_no_secret() -> None:
@@ -82,8 +82,8 @@ def test_reprs_hold_no_secret() -> None:
     ledger.add(outcome)
     report = ledger.report(stopped=None)
     reprs = [
-        repr(each)
-        for each in (
+        repr(value)
+        for value in (
             Credentials("K", "CANARY-SECRET"),
             KaCreate(8, ["CANARY-A", "CANARY-B"]),
             KEY,

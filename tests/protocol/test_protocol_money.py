@@ -31,40 +31,40 @@ def decoded_price(number: str) -> Decimal:
 @example(fen=190, count=3)
 @example(fen=999_999_999, count=1000)
 @example(fen=1, count=1)
-def test_prices_multiplied_by_php(fen: int, count: int) -> None:
+def test_prices_multiplied_with_floats_are_exact(fen: int, count: int) -> None:
     """If PHP computes price × count with floats, the exact price is decoded, from the shortest text or 17 digits."""
     product = float(f"{fen // 100}.{fen % 100:02d}") * count
     exact = Decimal(fen * count).scaleb(-2)
-    for written in (repr(product), format(product, ".17g"), format(product, ".16e")):
-        assert decoded_price(written) == exact
-        assert decoded_price(written).as_tuple().exponent == -2
+    for number in (repr(product), format(product, ".17g"), format(product, ".16e")):
+        assert decoded_price(number) == exact
+        assert decoded_price(number).as_tuple().exponent == -2
 
 
-def test_prices_up_to_100_yuan() -> None:
-    """All prices up to 100 yuan, at 3, 7 and 10 pieces, are exact. At 3 pieces, 20 to 40 % have float errors."""
-    noisy, wrong = 0, []
+def test_all_prices_up_to_100_yuan_are_exact() -> None:
+    """Each price is multiplied by 3, 7 and 10. With 3 pieces, 20 to 40 % of the products have float errors."""
+    inexact, wrong = 0, []
     for fen in range(1, 10_001):
         for count in (3, 7, 10):
             product = float(f"{fen // 100}.{fen % 100:02d}") * count
             exact = Decimal(fen * count).scaleb(-2)
-            noisy += count == 3 and Decimal(repr(product)) != exact
+            inexact += count == 3 and Decimal(repr(product)) != exact
             if any(whole_fen(Decimal(text)) != exact for text in (repr(product), format(product, ".17g"))):
                 wrong.append((fen, count))
     assert wrong == []
-    assert 2_000 < noisy < 4_000
+    assert 2_000 < inexact < 4_000
 
 
 @given(fen=st.integers(0, 10**11), parts=st.integers(11, 50))
-def test_not_a_float_error(fen: int, parts: int) -> None:
+def test_amount_more_than_a_rounding_error_from_whole_fen_is_rejected(fen: int, parts: int) -> None:
     """A number that differs from whole fen by more than 0.0001 isn't an amount."""
     assert [whole_fen(Decimal(text)) for text in ("NaN", "Infinity", "1e18", "0e18")] == [None] * 4
-    away = Decimal(parts).scaleb(-5)
-    assert whole_fen(Decimal(fen).scaleb(-2) + away) is None
-    assert whole_fen(Decimal(fen + 1).scaleb(-2) - away) is None
+    distance = Decimal(parts).scaleb(-5)
+    assert whole_fen(Decimal(fen).scaleb(-2) + distance) is None
+    assert whole_fen(Decimal(fen + 1).scaleb(-2) - distance) is None
 
 
-def test_own_decimal_context() -> None:
-    """The program's decimal context (precision, rounding, traps) doesn't change the amounts."""
+def test_programs_decimal_context_does_not_change_amounts() -> None:
+    """The program may change precision, rounding and traps of its decimal context."""
     traps = [decimal.Inexact, decimal.Rounded, decimal.Subnormal, decimal.InvalidOperation]
     with decimal.localcontext(decimal.Context(prec=3, rounding=decimal.ROUND_UP, traps=traps)):
         assert str(decoded_price("123456.78999999999")) == "123456.79"
@@ -93,15 +93,15 @@ INVALID_AMOUNTS: list[tuple[Any, str]] = [
 ]
 
 
-def test_invalid_amounts() -> None:
+def test_invalid_amount_is_rejected() -> None:
     """A caller's amount must be a Decimal or text, finite, not negative, and in whole fen."""
-    for given_, said in INVALID_AMOUNTS:
-        with pytest.raises(InvalidRequestError, match=said) as caught:
-            parse_amount("shortfall", given_)
+    for amount, message in INVALID_AMOUNTS:
+        with pytest.raises(InvalidRequestError, match=message) as caught:
+            parse_amount("shortfall", amount)
         assert caught.value.field == "shortfall"
 
 
-def test_amounts() -> None:
-    """An amount has exactly two decimals, and is never -0.00."""
-    given_ = {"0": "0.00", "0.1": "0.10", "9.990": "9.99", Decimal("-0"): "0.00", Decimal("1e2"): "100.00"}
-    assert {each: str(parse_amount("price", each)) for each in given_} == given_
+def test_amount_has_exactly_two_decimals() -> None:
+    """Two decimals are added if they are missing. The amount is never -0.00."""
+    expected = {"0": "0.00", "0.1": "0.10", "9.990": "9.99", Decimal("-0"): "0.00", Decimal("1e2"): "100.00"}
+    assert {value: str(parse_amount("price", value)) for value in expected} == expected

@@ -1,4 +1,4 @@
-"""Walking pages of a stock that changes under the walk, against a model of the server."""
+"""Walks over a listing while the stock changes, tested against a model of the server."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -17,11 +17,11 @@ from gatepay_async.protocol.snapshots import History, Snapshot, snapshot_of_page
 
 pytestmark = pytest.mark.fast
 
-THEN = datetime(2019, 4, 26, tzinfo=UTC)
+CREATED_AT = datetime(2019, 4, 26, tzinfo=UTC)
 
 
 def row(number: int) -> CardKey:
-    return CardKey(number, 6, 8, 0, f"KEY-{number}", THEN, THEN, "soldin")
+    return CardKey(number, 6, 8, 0, f"KEY-{number}", CREATED_AT, CREATED_AT, "soldin")
 
 
 def page_of(*ids: int, total: int, number: int, last: int, per_page: int = 2) -> CardKeyPage:
@@ -30,56 +30,62 @@ def page_of(*ids: int, total: int, number: int, last: int, per_page: int = 2) ->
 
 @define
 class Change:
-    """What happens to the stock between two reads: rows deleted, by their place, and rows added at the end."""
+    """A change of the stock between two reads: some rows are deleted, and rows are added at the end."""
 
-    deleted: list[tuple[int, int]]  # (place, how many from there on)
+    deleted: list[tuple[int, int]]  # (position of the first deleted row, number of rows)
     added: int
 
-    def of(self, ids: list[int]) -> set[int]:
-        gone: set[int] = set()
-        for place, length in self.deleted:
-            at = place % (len(ids) or 1)
-            gone.update(ids[at : at + length])
-        return gone
+    def deleted_from(self, ids: list[int]) -> set[int]:
+        deleted: set[int] = set()
+        for position, length in self.deleted:
+            start = position % (len(ids) or 1)
+            deleted.update(ids[start : start + length])
+        return deleted
 
 
 @define
 class Server:
-    """ka/show, page by page: what a page past the last is, its reader chooses."""
+    """
+    A model of ``ka/show``.
+
+    ``past_end`` is the reply to a request for a page after the last one: "empty" has no rows and the requested number,
+    "clamped" is the last page, "echo" has the rows of the last page and the requested number, and "think" (ThinkPHP)
+    has no rows and the number of the last page.
+    """
 
     ids: list[int]
     per_page: int
-    past: str  # of a page past the last: "empty", "clamped" to the last, "echo" of its rows, "think": empty, clamped
+    past_end: str
     changes: Iterator[Change]
-    hides: bool = True  # an addition may hide a deletion of the same interval from `total`
+    may_offset: bool = True  # a change may add as many rows as it deletes, so that `total` stays the same
     reads: int = 0
-    began: list[int] = field(factory=list)
-    ever: set[int] = field(factory=set)
+    ids_at_start: list[int] = field(factory=list)  # from the first row of the first page read
+    all_ids: set[int] = field(factory=set)  # including deleted ones
 
     def read(self, asked: int) -> CardKeyPage:
         if self.reads:
             self.change()
         self.reads += 1
-        self.ever.update(self.ids)
+        self.all_ids.update(self.ids)
         page = self.show(asked)
         if self.reads == 1:
-            there = page.keys and page.current_page == asked <= page.last_page
-            self.began = self.ids[self.ids.index(page.keys[0].id) :] if there else []
+            exists = page.keys and page.current_page == asked <= page.last_page
+            self.ids_at_start = self.ids[self.ids.index(page.keys[0].id) :] if exists else []
         return page
 
     def change(self) -> None:
         change = next(self.changes, Change([], 0))
-        gone = change.of(self.ids)
-        added = change.added if self.hides or not gone else min(change.added, len(gone) - 1)
-        newest = max(self.ever)
-        self.ids = [id_ for id_ in self.ids if id_ not in gone] + [newest + 1 + step for step in range(added)]
+        deleted = change.deleted_from(self.ids)
+        added = change.added if self.may_offset or not deleted else min(change.added, len(deleted) - 1)
+        newest = max(self.all_ids)
+        self.ids = [id_ for id_ in self.ids if id_ not in deleted] + [newest + 1 + step for step in range(added)]
 
     def show(self, asked: int) -> CardKeyPage:
         last = max(1, -(-len(self.ids) // self.per_page))
-        rows_of = min(asked, last) if self.past in ("clamped", "echo") else asked
-        shown = min(asked, last) if self.past in ("clamped", "think") else asked
-        rows = self.ids[(rows_of - 1) * self.per_page : rows_of * self.per_page]
-        return page_of(*rows, total=len(self.ids), number=shown, last=last, per_page=self.per_page)
+        rows_page = min(asked, last) if self.past_end in ("clamped", "echo") else asked
+        number = min(asked, last) if self.past_end in ("clamped", "think") else asked
+        ids = self.ids[(rows_page - 1) * self.per_page : rows_page * self.per_page]
+        return page_of(*ids, total=len(self.ids), number=number, last=last, per_page=self.per_page)
 
 
 def walk(
@@ -88,100 +94,106 @@ def walk(
     first: int = 1,
     prefetch: int = 1,
     thorough: bool = False,
-    most: int = 400,
+    max_waves: int = 400,
 ) -> list[int]:
-    """The ids that a walk gives; fails when it takes more than *most* waves."""
+    """Return the ids of all rows that a walk yields. Fail if it takes more than *max_waves* waves."""
     state = Walk(first=first, prefetch=prefetch, thorough=thorough)
-    given_ids: list[int] = []
-    for _ in range(most):
+    yielded_ids: list[int] = []
+    for _ in range(max_waves):
         if state.ended:
-            return given_ids
-        for page in take(state, read):
+            return yielded_ids
+        for page in run_wave(state, read):
             assert page.keys
-            given_ids += [key.id for key in page.keys]
-    pytest.fail(f"no end after {most} waves")
+            yielded_ids += [key.id for key in page.keys]
+    pytest.fail(f"no end after {max_waves} waves")
 
 
-def take(state: Walk, read: Callable[[int], CardKeyPage]) -> list[CardKeyPage]:
-    """One wave of a walk."""
+def run_wave(state: Walk, read: Callable[[int], CardKeyPage]) -> list[CardKeyPage]:
+    """Run one wave of a walk: read its pages, and return the pages that it yields."""
     asked = state.next_wave()
     assert min(asked) >= 1
     return state.receive(asked, {number: read(number) for number in asked})
 
 
-def check(server: Server, given_ids: list[int]) -> None:
-    """Each key that was there all along is given, in ascending order, none twice, none that never was."""
-    assert all(one < after for one, after in pairwise(given_ids))
-    stayed = set(server.began) & set(server.ids)
-    assert not stayed - set(given_ids)
-    assert set(given_ids) <= server.ever
+def assert_nothing_missed(server: Server, yielded_ids: list[int]) -> None:
+    """Assert that the walk yielded every row that existed all the time, in ascending order and without repeats."""
+    assert is_ascending(yielded_ids)
+    existed_all_the_time = set(server.ids_at_start) & set(server.ids)
+    assert not existed_all_the_time - set(yielded_ids)
+    assert set(yielded_ids) <= server.all_ids
 
 
-pasts = st.sampled_from(["empty", "clamped", "echo", "think"])
-places = st.tuples(st.one_of(st.integers(0, 6), st.integers(0, 40)), st.one_of(st.integers(1, 2), st.integers(1, 12)))
-deletions = st.lists(places, max_size=3)
+def is_ascending(ids: list[int]) -> bool:
+    return all(first < second for first, second in pairwise(ids))
+
+
+past_ends = st.sampled_from(["empty", "clamped", "echo", "think"])
+deleted_ranges = st.tuples(
+    st.one_of(st.integers(0, 6), st.integers(0, 40)), st.one_of(st.integers(1, 2), st.integers(1, 12))
+)
+deletions = st.lists(deleted_ranges, max_size=3)
 additions = st.integers(0, 5)
 
 
 def servers(
-    deleted: st.SearchStrategy[list[tuple[int, int]]], added: st.SearchStrategy[int], *, hides: bool
+    deleted: st.SearchStrategy[list[tuple[int, int]]], added: st.SearchStrategy[int], *, may_offset: bool
 ) -> st.SearchStrategy[Server]:
     changes = st.lists(st.builds(Change, deleted, added), max_size=14)
     return st.builds(
-        lambda count, per_page, past, changes: Server(
-            list(range(1, count + 1)), per_page, past, iter(changes), hides, ever=set(range(count + 1))
+        lambda count, per_page, past_end, changes: Server(
+            list(range(1, count + 1)), per_page, past_end, iter(changes), may_offset, all_ids=set(range(count + 1))
         ),
         st.integers(0, 30),
         st.integers(1, 5),
-        pasts,
+        past_ends,
         changes,
     )
 
 
-firsts = st.one_of(st.just(1), st.integers(1, 5))
+first_pages = st.one_of(st.just(1), st.integers(1, 5))
 
 
-@given(servers(deletions, st.just(0), hides=False), firsts)
-def test_deletions_hide_nothing(server: Server, first: int) -> None:
-    """Keys deleted anywhere between any two reads neither hide a key that stays nor give one twice."""
-    check(server, walk(server.read, first=first))
+@given(servers(deletions, st.just(0), may_offset=False), first_pages)
+def test_walk_misses_no_row_when_rows_are_deleted(server: Server, first: int) -> None:
+    """When rows are deleted between any two reads, the walk yields each remaining row exactly once."""
+    assert_nothing_missed(server, walk(server.read, first=first))
 
 
-@given(servers(st.just([]), additions, hides=False), firsts)
-def test_additions_hide_nothing(server: Server, first: int) -> None:
-    """Keys added between any two reads neither hide a key that was there nor give one twice."""
-    check(server, walk(server.read, first=first))
+@given(servers(st.just([]), additions, may_offset=False), first_pages)
+def test_walk_misses_no_row_when_rows_are_added(server: Server, first: int) -> None:
+    """When rows are added between any two reads, the walk yields each earlier row exactly once."""
+    assert_nothing_missed(server, walk(server.read, first=first))
 
 
-@given(servers(deletions, additions, hides=False), firsts)
-def test_a_mix_that_the_total_shows(server: Server, first: int) -> None:
-    """Deletions and additions in any order hide nothing, as long as no interval adds what it deletes."""
-    check(server, walk(server.read, first=first))
+@given(servers(deletions, additions, may_offset=False), first_pages)
+def test_walk_misses_no_row_when_every_deletion_changes_the_total(server: Server, first: int) -> None:
+    """The walk misses no row as long as no interval between two reads adds as many rows as it deletes."""
+    assert_nothing_missed(server, walk(server.read, first=first))
 
 
-@given(servers(deletions, additions, hides=True), firsts)
-def test_thorough_survives_any_mix(server: Server, first: int) -> None:
-    """A thorough walk misses nothing, whatever is deleted and added between any two reads."""
-    check(server, walk(server.read, first=first, thorough=True))
+@given(servers(deletions, additions, may_offset=True), first_pages)
+def test_thorough_walk_misses_no_row_after_any_change(server: Server, first: int) -> None:
+    """A thorough walk misses no row, whatever is deleted and added between any two reads."""
+    assert_nothing_missed(server, walk(server.read, first=first, thorough=True))
 
 
-def at_work(count: int, per_page: int, *changes: Change, past: str = "empty", hides: bool = True) -> Server:
+def make_server(count: int, per_page: int, *changes: Change, past_end: str = "empty") -> Server:
     ids = list(range(1, count + 1))
-    return Server(ids, per_page, past, iter(changes), hides, ever=set(range(count + 1)))
+    return Server(ids, per_page, past_end, iter(changes), all_ids=set(range(count + 1)))
 
 
-first_row = [(0, 1)]
+FIRST_ROW = [(0, 1)]
 
 
-def test_a_deletion_while_reading_back() -> None:
-    """What is deleted while the walk reads back is missed by no later page, though an addition evens the total out."""
-    server = at_work(6, 2, Change(first_row, 0), Change(first_row, 0), Change([], 1))
+def test_rows_deleted_while_reading_backwards_hide_no_row() -> None:
+    """The walk reads backwards after a deletion. Another deletion, offset by an addition, must not hide a row."""
+    server = make_server(6, 2, Change(FIRST_ROW, 0), Change(FIRST_ROW, 0), Change([], 1))
     assert walk(server.read) == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_reading_back_before_the_first_page() -> None:
-    """Keys that are pulled before the page that the walk began at are found there."""
-    server = at_work(4, 1, Change([(0, 2)], 0))
+def test_rows_that_moved_before_the_first_page_are_found() -> None:
+    """If deletions move rows to pages before the first page of the walk, the walk finds them there."""
+    server = make_server(4, 1, Change([(0, 2)], 0))
     assert walk(server.read, first=2) == [2, 3, 4]
 
 
@@ -189,55 +201,57 @@ def test_reading_back_before_the_first_page() -> None:
     ("changes", "reads"),
     [
         ([], 6),
-        ([Change([], 1)] * 3, 8),  # two pages more
-        ([Change(first_row, 0)], 7),  # page 1 again
-        ([Change([], 0), Change([], 0), Change(first_row, 0)], 7),
+        ([Change([], 1)] * 3, 8),  # two more pages
+        ([Change(FIRST_ROW, 0)], 7),  # page 1 again
+        ([Change([], 0), Change([], 0), Change(FIRST_ROW, 0)], 7),
         ([Change([(0, 2)], 0)], 6),  # page 1 again, but page 6 is gone
         ([Change([], 0), Change([], 0), Change([(0, 4)], 0)], 8),  # pages 3, 2 and 1 again, then 2 to 4
-        ([Change(first_row, 0), Change(first_row, 0)], 7),  # pages 1 and 2 again, but page 6 is gone
+        ([Change(FIRST_ROW, 0), Change(FIRST_ROW, 0)], 7),  # pages 1 and 2 again, but page 6 is gone
     ],
 )
-def test_how_many_reads(changes: list[Change], reads: int) -> None:
-    """A walk reads each page once, and again only as far back as what was deleted reaches."""
-    server = at_work(12, 2, *changes)
-    check(server, walk(server.read))
+def test_pages_are_read_again_only_as_far_back_as_needed(changes: list[Change], reads: int) -> None:
+    """A walk reads each page once. After a deletion, it reads back only as far as rows have moved."""
+    server = make_server(12, 2, *changes)
+    assert_nothing_missed(server, walk(server.read))
     assert server.reads == reads
 
 
-def test_an_addition_may_hide_a_deletion() -> None:
-    """What the design says a plain walk can't see, it doesn't see; a thorough one does."""
-    assert walk(at_work(6, 2, Change(first_row, 1)).read) == [1, 2, 4, 5, 6, 7]
-    assert walk(at_work(6, 2, Change(first_row, 1)).read, thorough=True) == [1, 2, 3, 4, 5, 6, 7]
+def test_only_a_thorough_walk_detects_a_deletion_offset_by_an_addition() -> None:
+    """``total`` doesn't show the change: a plain walk misses row 3, a thorough walk doesn't (a documented limit)."""
+    assert walk(make_server(6, 2, Change(FIRST_ROW, 1)).read) == [1, 2, 4, 5, 6, 7]
+    assert walk(make_server(6, 2, Change(FIRST_ROW, 1)).read, thorough=True) == [1, 2, 3, 4, 5, 6, 7]
 
 
-@rows("past", ["empty", "clamped", "echo", "think"])
+@rows("past_end", ["empty", "clamped", "echo", "think"])
 @rows("thorough", [False, True])
 @rows("count", [0, 1, 4, 5, 6])
-def test_a_quiet_stock(count: int, past: str, *, thorough: bool) -> None:
-    """Where nothing changes each key is given once, for one read a page; thorough, the first one is read again."""
-    server = at_work(count, 2, past=past)
+def test_unchanged_stock_needs_one_read_per_page(count: int, past_end: str, *, thorough: bool) -> None:
+    """If nothing changes, the walk reads each page once. A thorough walk reads one page twice."""
+    server = make_server(count, 2, past_end=past_end)
     assert walk(server.read, thorough=thorough) == list(range(1, count + 1))
     pages = max(1, -(-count // 2))
     assert server.reads == (pages + 1 if thorough and pages > 1 else pages)
 
 
-@rows("past", ["empty", "clamped", "think"])
-def test_a_walk_from_past_the_last_page(past: str) -> None:
-    """A walk that begins past the last page gives nothing, however the server answers."""
-    assert walk(at_work(4, 2, past=past).read, first=3) == []
+@rows("past_end", ["empty", "clamped", "think"])
+def test_walk_that_starts_after_the_last_page_yields_nothing(past_end: str) -> None:
+    """The walk yields nothing, whatever the server replies for a page after the last one."""
+    assert walk(make_server(4, 2, past_end=past_end).read, first=3) == []
 
 
 @rows("thorough", [False, True])
-@rows("past", ["empty", "echo"])
+@rows("past_end", ["empty", "echo"])
 @rows("count", [0, 3, 4])
-def test_a_last_page_far_too_big(count: int, past: str, *, thorough: bool) -> None:
-    """A server whose last_page never comes, and that repeats its last rows, ends the walk with the first repetition."""
-    server = at_work(count, 2, past=past)
-    given_ids = walk(lambda asked: evolve(server.show(asked), last_page=10**9), thorough=thorough, most=9)
-    assert given_ids == list(range(1, count + 1))
+def test_walk_ends_despite_a_last_page_that_is_never_reached(count: int, past_end: str, *, thorough: bool) -> None:
+    """If ``last_page`` is far too large and the server repeats its last rows, the first repetition ends the walk."""
+    server = make_server(count, 2, past_end=past_end)
+    yielded_ids = walk(lambda asked: evolve(server.show(asked), last_page=10**9), thorough=thorough, max_waves=9)
+    assert yielded_ids == list(range(1, count + 1))
 
 
-def resized(server: Server, sizes: Iterator[int]) -> Callable[[int], CardKeyPage]:
+def with_page_sizes(server: Server, sizes: Iterator[int]) -> Callable[[int], CardKeyPage]:
+    """Return a function that reads a page of *server* and then sets the next page size."""
+
     def read(asked: int) -> CardKeyPage:
         page = server.read(asked)
         server.per_page = next(sizes, server.per_page)
@@ -246,31 +260,33 @@ def resized(server: Server, sizes: Iterator[int]) -> Callable[[int], CardKeyPage
     return read
 
 
-@given(servers(deletions, st.just(0), hides=False), st.integers(0, 9), st.integers(1, 6), firsts)
-def test_the_page_size_changes(server: Server, after: int, size: int, first: int) -> None:
-    """A per_page that changes in the middle of a walk makes it miss nothing."""
+@given(servers(deletions, st.just(0), may_offset=False), st.integers(0, 9), st.integers(1, 6), first_pages)
+def test_walk_misses_no_row_when_the_page_size_changes(server: Server, after: int, size: int, first: int) -> None:
+    """A ``per_page`` that changes in the middle of a walk hides no row."""
     sizes = [server.per_page] * after + [size]
-    check(server, walk(resized(server, iter(sizes)), first=first))
+    assert_nothing_missed(server, walk(with_page_sizes(server, iter(sizes)), first=first))
 
 
 @given(
     count=st.integers(0, 30),
     sizes=st.lists(st.integers(1, 6), min_size=2, max_size=5),
-    first=firsts,
+    first=first_pages,
     thorough=st.booleans(),
 )
-def test_the_page_size_never_rests(count: int, sizes: list[int], *, first: int, thorough: bool) -> None:
-    """A per_page that changes with every read neither makes the walk endless nor gives a key twice."""
-    server = at_work(count, sizes[0])
+def test_walk_ends_when_the_page_size_changes_with_every_read(
+    count: int, sizes: list[int], *, first: int, thorough: bool
+) -> None:
+    """A ``per_page`` that changes with every read neither makes the walk endless nor repeats a row."""
+    server = make_server(count, sizes[0])
     try:
-        given_ids = walk(resized(server, cycle(sizes)), first=first, thorough=thorough)
+        yielded_ids = walk(with_page_sizes(server, cycle(sizes)), first=first, thorough=thorough)
     except MisreadError as error:
-        assert error.path == "data.ka.total"  # noqa: PT017 -- a walk that ends is right too
+        assert error.path == "data.ka.total"  # noqa: PT017 -- the walk may also end without an error
         return
-    assert all(one < after for one, after in pairwise(given_ids))
+    assert is_ascending(yielded_ids)
 
 
-anything = st.builds(
+any_pages = st.builds(
     CardKeyPage,
     st.integers(-1, 9),
     st.integers(0, 4),
@@ -280,9 +296,9 @@ anything = st.builds(
 )
 
 
-@given(replies=st.lists(anything, min_size=1, max_size=12), first=firsts, thorough=st.booleans())
-def test_any_server_at_all(replies: list[CardKeyPage], *, first: int, thorough: bool) -> None:
-    """Replies that fit nothing end the walk, or are not believed; they never make it give a key twice."""
+@given(replies=st.lists(any_pages, min_size=1, max_size=12), first=first_pages, thorough=st.booleans())
+def test_inconsistent_replies_end_the_walk_or_raise(replies: list[CardKeyPage], *, first: int, thorough: bool) -> None:
+    """Replies that contradict each other end the walk or raise ``MisreadError``. No row is yielded twice."""
     reads = 0
 
     def read(_: int) -> CardKeyPage:
@@ -291,11 +307,11 @@ def test_any_server_at_all(replies: list[CardKeyPage], *, first: int, thorough: 
         return replies[min(reads, len(replies)) - 1]
 
     try:
-        given_ids = walk(read, first=first, thorough=thorough)
+        yielded_ids = walk(read, first=first, thorough=thorough)
     except MisreadError as error:
-        assert error.path in ("data.ka.current_page", "data.ka.per_page", "data.ka.total")  # noqa: PT017 -- a walk that ends is right too
+        assert error.path in ("data.ka.current_page", "data.ka.per_page", "data.ka.total")  # noqa: PT017 -- the walk may also end without an error
     else:
-        assert all(one < after for one, after in pairwise(given_ids))
+        assert is_ascending(yielded_ids)
 
 
 @rows(
@@ -307,109 +323,109 @@ def test_any_server_at_all(replies: list[CardKeyPage], *, first: int, thorough: 
         (1, 2, 2, "is an earlier page than was asked for"),
     ],
 )
-def test_another_page(number: int, last: int, asked: int, problem: str) -> None:
-    """A reply that says it is another page, and not the last one, is not believed."""
+def test_reply_with_another_page_number_is_rejected(number: int, last: int, asked: int, problem: str) -> None:
+    """A reply for another page than the requested one is rejected, except for the last page."""
     with pytest.raises(MisreadError) as caught:
         Walk(first=asked, thorough=False).receive([asked], {asked: page_of(5, 6, total=99, number=number, last=last)})
     assert (caught.value.path, caught.value.problem) == ("data.ka.current_page", problem)
 
 
 @rows("number", [0, -1])
-def test_a_page_without_a_number(number: int) -> None:
-    """A current_page that is no page's number counts as the page that was asked for."""
+def test_invalid_current_page_counts_as_the_requested_page(number: int) -> None:
+    """A ``current_page`` below 1 counts as the requested page."""
     state = Walk(first=2, thorough=False)
     assert len(state.receive([2], {2: page_of(5, 6, total=9, number=number, last=5)})) == 1
     assert state.next_wave() == [3]
 
 
-@rows(("ids", "wrong"), [((2, 1), 1), ((1, 1), 1), ((1, 2, 5, 4), 3), ((3, 2, 1), 1)])
-def test_rows_that_do_not_ascend(ids: tuple[int, ...], wrong: int) -> None:
-    """Rows in another order than ascending id are not believed; the error names the first one."""
+@rows(("ids", "wrong_index"), [((2, 1), 1), ((1, 1), 1), ((1, 2, 5, 4), 3), ((3, 2, 1), 1)])
+def test_rows_not_in_ascending_order_are_rejected(ids: tuple[int, ...], wrong_index: int) -> None:
+    """Rows not in ascending order of ``id`` are rejected. The error names the first wrong row."""
     with pytest.raises(MisreadError) as caught:
         Walk(first=1, thorough=False).receive([1], {1: page_of(*ids, total=9, number=1, last=1)})
-    assert caught.value.path == f"data.ka.data[{wrong}].id"
+    assert caught.value.path == f"data.ka.data[{wrong_index}].id"
 
 
 @rows(
     ("changes", "drifted"),
     [
         ([], False),
-        ([Change(first_row, 0)], True),
+        ([Change(FIRST_ROW, 0)], True),
         ([Change([], 1)], True),
         ([Change([], 0), Change([(9, 1)], 0)], True),
     ],
 )
-def test_drifted(changes: list[Change], *, drifted: bool) -> None:
-    """Drifted says whether total or per_page moved during the walk."""
-    server = at_work(12, 2, *changes)
+def test_drifted_is_true_if_the_total_changed(changes: list[Change], *, drifted: bool) -> None:
+    """``drifted`` is true if a ``total`` changed during the walk."""
+    server = make_server(12, 2, *changes)
     state = Walk(first=1, thorough=False)
     while not state.ended:
-        take(state, server.read)
+        run_wave(state, server.read)
     assert state.drifted is drifted
 
 
-def test_drifted_under_a_thorough_walk() -> None:
-    """A thorough walk also notices a change that the total hides."""
-    server = at_work(6, 2, Change(first_row, 1))
+def test_thorough_walk_reports_drift_that_the_total_hides() -> None:
+    """A thorough walk reports a change even if ``total`` stayed the same."""
+    server = make_server(6, 2, Change(FIRST_ROW, 1))
     state = Walk(first=1, thorough=True)
     while not state.ended:
-        take(state, server.read)
+        run_wave(state, server.read)
     assert state.drifted
 
 
-def test_thorough_while_keys_are_added_all_the_time() -> None:
-    """A stock that grows before every second or third reply ends a thorough walk, and each page costs few calls."""
-    for every, prefetch in ((2, 7), (2, 20), (3, 2)):
-        server = at_work(100, 5, *[Change([], int(step % every == 0)) for step in range(1000)])
-        check(server, walk(server.read, prefetch=prefetch, thorough=True, most=1000))
-        assert server.reads <= 8 * len(server.ids) / server.per_page, (every, prefetch)
+def test_thorough_walk_of_a_growing_stock_ends_with_few_reads() -> None:
+    """If the stock grows before every second or third reply, the walk ends with at most 8 reads per page."""
+    for interval, prefetch in ((2, 7), (2, 20), (3, 2)):
+        server = make_server(100, 5, *[Change([], int(step % interval == 0)) for step in range(1000)])
+        assert_nothing_missed(server, walk(server.read, prefetch=prefetch, thorough=True, max_waves=1000))
+        assert server.reads <= 8 * len(server.ids) / server.per_page, (interval, prefetch)
 
 
-def test_the_page_before_is_read_again() -> None:
-    """After a shrunk total the page before is asked for again, and both are given once it has come."""
+def test_previous_page_is_read_again_when_the_total_shrinks() -> None:
+    """The new page is held back until the previous page was read again. Then the rows of both are yielded."""
     state = Walk(first=1, thorough=False)
-    one = page_of(1, 2, total=5, number=1, last=3)
-    assert state.receive([1], {1: one}) == [one]
+    first = page_of(1, 2, total=5, number=1, last=3)
+    assert state.receive([1], {1: first}) == [first]
     assert state.next_wave() == [2]
-    two = page_of(4, 5, total=4, number=2, last=2)
-    assert state.receive([2], {2: two}) == []
+    second = page_of(4, 5, total=4, number=2, last=2)
+    assert state.receive([2], {2: second}) == []
     assert state.next_wave() == [1]
-    again = page_of(2, 3, total=4, number=1, last=2)
-    assert state.receive([1], {1: again}) == [evolve(again, keys=(row(3),)), two]
+    first_again = page_of(2, 3, total=4, number=1, last=2)
+    assert state.receive([1], {1: first_again}) == [evolve(first_again, keys=(row(3),)), second]
     assert (state.ended, state.drifted) == (True, True)
 
 
-def test_replies_of_one_wave_have_no_order() -> None:
-    """Where the totals of a wave differ its pages don't follow each other, nor the one before, unless they overlap."""
+def test_different_totals_in_one_wave_prove_nothing() -> None:
+    """If the totals in a wave differ, its pages are yielded only if they overlap with rows already yielded."""
     state = Walk(first=1, prefetch=2, thorough=False)
     state.receive(
         [1, 2], {number: page_of(2 * number - 1, 2 * number, total=8, number=number, last=4) for number in (1, 2)}
     )
-    # A key was added, page 4 read, key 1 sold, page 3 read: 5 is on neither of them, but on page 2.
+    # A row is added, page 4 is read, row 1 is deleted, page 3 is read: now row 5 is on page 2.
     fourth = page_of(8, 9, total=9, number=4, last=5)
     third = page_of(6, 7, total=8, number=3, last=4)
     assert state.receive([3, 4], {3: third, 4: fourth}) == []
     assert state.next_wave()[0] == 2
 
 
-def test_a_refusal_of_one_wave_has_no_order_either() -> None:
-    """A page that was refused although another says that it is there shows a fall that no total shows."""
+def test_refused_page_in_a_wave_counts_as_a_deletion() -> None:
+    """If one reply of a wave says that a page exists and another refuses that page, rows may have been deleted."""
     state = Walk(first=1, prefetch=2, thorough=False)
     state.receive(
         [1, 2], {number: page_of(2 * number - 1, 2 * number, total=8, number=number, last=4) for number in (1, 2)}
     )
-    # Keys 1 and 2 were sold, page 4 refused, two keys added, page 3 read: 5 is on neither of them, but on page 2.
+    # Rows 1 and 2 are deleted, page 4 is refused, two rows are added, page 3 is read: now row 5 is on page 2.
     assert state.receive([3, 4], {3: page_of(7, 8, total=8, number=3, last=4), 4: None}) == []
     assert state.next_wave()[0] == 2
 
 
 @rows(
-    ("before", "after", "has_gone", "changed"),
+    ("before", "after", "has_vanished", "changed"),
     [
         ([8], [8], False, (False, False)),
         ([8], [7], False, (True, False)),
         ([7], [8], False, (False, True)),
-        # Of one wave nobody knows which reply came first.
+        # Within one wave, the order of the replies is unknown.
         ([7], [7, 8], False, (True, True)),
         ([8], [8, 7], False, (True, True)),
         ([7, 8], [8], False, (True, True)),
@@ -417,78 +433,84 @@ def test_a_refusal_of_one_wave_has_no_order_either() -> None:
         ([8], [8], True, (True, True)),
     ],
 )
-def test_what_totals_show(before: list[int], after: list[int], changed: tuple[bool, bool], *, has_gone: bool) -> None:
-    """A fall and a rise between two waves, or within either; what came before and later is nothing to them."""
+def test_history_reports_possible_falls_and_rises_of_the_total(
+    before: list[int], after: list[int], changed: tuple[bool, bool], *, has_vanished: bool
+) -> None:
+    """Only the totals of the two waves and of the waves between count. Earlier and later waves don't."""
     history = History(thorough=False)
-    history.begin_wave([1, 99], has_gone=True)
-    since, until = history.begin_wave(before, has_gone=False), history.begin_wave(after, has_gone=has_gone)
-    history.begin_wave([1, 99], has_gone=True)
-    assert (history.may_have_fallen(since, until), history.may_have_risen(since, until)) == changed
+    history.begin_wave([1, 99], has_vanished=True)
+    wave_before = history.begin_wave(before, has_vanished=False)
+    wave_after = history.begin_wave(after, has_vanished=has_vanished)
+    history.begin_wave([1, 99], has_vanished=True)
+    assert (
+        history.may_have_fallen(wave_before, wave_after),
+        history.may_have_risen(wave_before, wave_after),
+    ) == changed
 
 
 @rows(
-    ("waves", "behind", "ahead", "joins"),  # each page of a wave by its number and its first id
+    ("waves", "behind", "ahead", "joins"),  # each page of a wave: (number, id of the first row)
     [
         ([[(3, 5)], [(1, 1)], [(2, 3)], [(3, 5)]], 1, 2, True),
         ([[(3, 5)], [(2, 3)], [(3, 5)]], 1, 2, True),
-        # 1 was sold between the two pages, before the row was seen for the first time: 3 is missing.
+        # Row 1 was deleted between the two pages, before row 6 was read for the first time. So row 3 is missing.
         ([[(1, 1)], [(3, 6)], [(2, 4)], [(3, 6)]], 0, 2, False),
         ([[(1, 1), (3, 6)], [(2, 4)], [(3, 6)]], 0, 2, False),
-        # 1 was sold after it was seen for the second time.
+        # Row 1 was deleted after row 5 was read for the second time.
         ([[(3, 5)], [(1, 1)], [(3, 5)], [(2, 4)]], 1, 3, False),
         ([[(3, 5)], [(1, 1)], [(3, 5), (2, 4)]], 1, 3, False),
-        # 4 was sold, which is further on than 2, the row seen twice: 5 is missing.
+        # Row 4 was deleted. It comes after row 2, which was read twice. So row 5 is missing.
         ([[(1, 1)], [(2, 3)], [(3, 6)], [(1, 1)]], 1, 2, False),
-        # 1 was sold amid a wave.
+        # Row 1 was deleted during a wave.
         ([[(1, 1), (2, 4)]], 0, 1, False),
     ],
 )
-def test_what_a_row_proves_that_kept_its_place(
+def test_row_with_an_unchanged_rank_proves_that_no_earlier_row_was_deleted(
     waves: list[list[tuple[int, int]]], behind: int, ahead: int, *, joins: bool
 ) -> None:
-    """Seen at the same place twice, a row proves that none was lost before it, and between the two times alone."""
+    """The proof holds only for rows before that row, and only between the two times at which it was read."""
     history = History(thorough=True)
-    known: list[Snapshot] = []
+    snapshots: list[Snapshot] = []
     for pages in waves:
-        wave = history.begin_wave([8], has_gone=False)
+        wave = history.begin_wave([8], has_vanished=False)
         fresh = [
             snapshot_of_page(number, page_of(first, first + 1, total=8, number=number, last=4), wave)
             for number, first in pages
         ]
-        history.bracket(known, fresh, oldest=0)
-        known += fresh
-    assert history.joins(known[behind], known[ahead]) == joins
+        history.bracket(snapshots, fresh, oldest=0)
+        snapshots += fresh
+    assert history.joins(snapshots[behind], snapshots[ahead]) == joins
 
 
-def test_a_page_that_waits_is_not_read_again() -> None:
-    """Where only one page of a wave is missing, only that one is asked for again, as long as total rests."""
+def test_waiting_page_is_not_read_again() -> None:
+    """If one page of a wave is missing, only that page is requested again, as long as ``total`` doesn't change."""
     state = Walk(first=1, prefetch=4, thorough=False)
-    came = {number: page_of(2 * number - 1, 2 * number, total=12, number=number, last=6) for number in (1, 3, 4)}
-    assert state.receive([1, 2, 3, 4], came) == [came[1]]
+    replies = {number: page_of(2 * number - 1, 2 * number, total=12, number=number, last=6) for number in (1, 3, 4)}
+    assert state.receive([1, 2, 3, 4], replies) == [replies[1]]
     assert state.next_wave() == [2, 5]
 
 
-def test_a_rise_hides_a_row_from_a_page_read_later() -> None:
-    """A page that was read before the one in front of it does not follow it if total has risen in between."""
+def test_rise_of_the_total_invalidates_a_page_read_earlier() -> None:
+    """A page read before its predecessor doesn't follow it if ``total`` rose between the two reads."""
     state = Walk(first=1, thorough=False)
     state.receive([1], {1: page_of(3, 4, total=7, number=1, last=4)})
-    state.receive([2], {2: page_of(6, 7, total=6, number=2, last=3)})  # 3 was deleted: 5 is on page 1 now
-    # 2 and 3 came back before page 1 could be read again: 5 is on page 2 now.
+    state.receive([2], {2: page_of(6, 7, total=6, number=2, last=3)})  # row 3 was deleted: row 5 is on page 1
+    # Rows 2 and 3 are restored before page 1 is read again: row 5 is on page 2.
     assert state.receive([1], {1: page_of(2, 3, total=8, number=1, last=4)}) == []
-    assert state.next_wave() == [1] or state.next_wave() == [2]
+    assert state.next_wave() in ([1], [2])
     assert not state.ended
 
 
-def test_the_page_size_is_no_size() -> None:
-    """A per_page below 1 is not believed: nobody knows which rows a page would hold."""
+def test_page_size_below_1_is_rejected() -> None:
+    """If ``per_page`` is below 1, the positions of the rows are unknown."""
     with pytest.raises(MisreadError) as caught:
         Walk(first=1, thorough=False).receive([1], {1: page_of(1, total=1, number=1, last=1, per_page=0)})
     assert caught.value.path == "data.ka.per_page"
 
 
 @pytest.mark.parametrize("thorough", [False, True])
-def test_a_stock_that_changes_for_ever(*, thorough: bool) -> None:
-    """A total that changes between any two pages, and rows that never overlap, end the walk with an error."""
+def test_stock_that_never_stops_changing_raises(*, thorough: bool) -> None:
+    """If ``total`` changes with every page and rows never overlap, the walk raises ``MisreadError``."""
     state = Walk(first=1, prefetch=3, thorough=thorough)
     reads = 0
 
@@ -502,20 +524,20 @@ def test_a_stock_that_changes_for_ever(*, thorough: bool) -> None:
         return page_of(*ids, total=41 - (asked > 1), number=asked, last=21)
 
     for _ in range(2):
-        with pytest.raises(MisreadError) as caught:  # noqa: PT012 -- any of the calls
+        with pytest.raises(MisreadError) as caught:  # noqa: PT012 -- any of the waves may raise
             while not state.ended:
-                take(state, read)
+                run_wave(state, read)
         assert caught.value.path == "data.ka.total"
     assert reads < 2000
 
 
-def test_a_stock_that_grows_as_fast_as_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stock without end ends the walk with an error after many calls."""
+def test_stock_that_grows_as_fast_as_it_is_read_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The walk can't reach the end of the stock. It raises ``MisreadError`` at the limit of calls."""
     monkeypatch.setattr("gatepay_async.protocol.paging._MAX_CALLS", 100)
     state = Walk(first=1, thorough=False)
-    with pytest.raises(MisreadError):  # noqa: PT012 -- any of the calls
+    with pytest.raises(MisreadError):  # noqa: PT012 -- any of the waves may raise
         while not state.ended:
-            take(
+            run_wave(
                 state,
                 lambda asked: page_of(2 * asked, 2 * asked + 1, total=2 * asked + 2, number=asked, last=asked + 1),
             )

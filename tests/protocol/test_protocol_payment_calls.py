@@ -1,4 +1,4 @@
-"""The later endpoints: what is sent, what comes back, and what each of their numbers means."""
+"""The endpoints that GatePay added later: encoding of calls, decoding of replies, and the meaning of their codes."""
 
 import json
 from decimal import Decimal
@@ -27,22 +27,22 @@ from gatepay_async.protocol.signing import Credentials
 pytestmark = pytest.mark.fast
 
 TESTS = Path(__file__).parents[1]
-# Computed by the PHP beside it.
+# Computed by the PHP script in the same folder.
 VECTORS = json.loads((TESTS / "vectors" / "later_signatures.json").read_text(encoding="utf-8"))["signatures"]
-SENT = [vector for vector in VECTORS if vector["kind"] != "return"]
+CALL_VECTORS = [vector for vector in VECTORS if vector["kind"] != "return"]
 ORDER: dict[str, Any] = {"pay_type": "wechat", "out_order_id": "T-1-X", "custom": "terry"}
-RIGHT: dict[Any, dict[str, Any]] = {
+VALID_ARGUMENTS: dict[Any, dict[str, Any]] = {
     AnypayCreate: {**ORDER, "price": "0.82"},
     CloudpayCreate: {**ORDER, "price": "0.82"},
     GrouppayCreate: {**ORDER, "items": {8: 2, 7: 3}},
     StablepayCreate: {**ORDER, "product_id": 8},
     OrderCheck: {"out_order_id": "T-1-X"},
 }
-CALLS: dict[str, Any] = {cls.path: cls(**arguments) for cls, arguments in RIGHT.items()}
-CREATIONS = [cls for cls in RIGHT if cls is not OrderCheck]
+CALLS: dict[str, Any] = {cls.path: cls(**arguments) for cls, arguments in VALID_ARGUMENTS.items()}
+CREATIONS = [cls for cls in VALID_ARGUMENTS if cls is not OrderCheck]
 
-# "Codes that all of them share", and the table below it.
-SHARED = {
+# The codes that all later endpoints share, from the vendor's page. OWN_CODES has those of each endpoint, from 201 on.
+SHARED_CODES = {
     101: errors.MissingParameterError,
     102: errors.InvalidAppKeyError,
     103: errors.AppKeyExpiredError,
@@ -56,7 +56,7 @@ SHARED = {
     199: errors.UnknownFailureError,
 }
 PAY_TYPE = [errors.InvalidPayTypeError, errors.PayTypeClosedError, errors.NoPayTypeAvailableError]
-OWN: dict[str, list[type[RefusedError]]] = {
+OWN_CODES: dict[str, list[type[RefusedError]]] = {
     "anypay/create": [errors.InvalidPriceError, *PAY_TYPE, *4 * [errors.OrderFailedError]],
     "cloudpay/create": [errors.InvalidPriceError, *PAY_TYPE, *4 * [errors.OrderFailedError], errors.NotAnAgentError],
     "grouppay/create": [*PAY_TYPE, errors.OutOfStockError, *4 * [errors.OrderFailedError]],
@@ -65,15 +65,15 @@ OWN: dict[str, list[type[RefusedError]]] = {
     ],
     "order/check": [errors.OrderNotFoundError],
 }  # fmt: skip
-TABLE = [
+ALL_CODES = [
     (endpoint, code, cause)
-    for endpoint, own in OWN.items()
-    for code, cause in [*SHARED.items(), *enumerate(own, start=201)]
+    for endpoint, own in OWN_CODES.items()
+    for code, cause in [*SHARED_CODES.items(), *enumerate(own, start=201)]
 ]
 
-NO_PAY_TYPES: list[Any] = ["onecode", None, []]
-NO_ITEMS: list[Any] = [7, "8:2", [8, 2], [(8, 2, 1)]]
-NO_URLS: list[tuple[Any, str]] = [
+INVALID_PAY_TYPES: list[Any] = ["onecode", None, []]
+INVALID_ITEMS: list[Any] = [7, "8:2", [8, 2], [(8, 2, 1)]]
+INVALID_URLS: list[tuple[Any, str]] = [
     *(
         (text, "must be a whole URL")
         for text in (
@@ -97,11 +97,11 @@ NO_URLS: list[tuple[Any, str]] = [
     ("", "must not be empty"),
     (7, "must be text"),
 ]
-NO_NUMBERS: list[Any] = [{8: 1.0}, {"8": 1}, {8: True}]
+INVALID_QUANTITIES: list[Any] = [{8: 1.0}, {"8": 1}, {8: True}]
 
 
-def built(vector: dict[str, Any]) -> Any:
-    """The call that *vector* is of."""
+def call_of(vector: dict[str, Any]) -> Any:
+    """Return the call with the parameters of *vector*."""
     params = {name: value for name, value in vector["params"].items() if name != "appkey"}
     if "type" in params:
         params["pay_type"] = params.pop("type")
@@ -109,22 +109,22 @@ def built(vector: dict[str, Any]) -> Any:
         params["product_id"] = int(params["product_id"])
     if "fields" in params:
         params["items"] = [tuple(map(int, pair.split(":"))) for pair in params.pop("fields").split(",")]
-    [cls] = [cls for cls in RIGHT if cls.path == vector["kind"]]
+    [cls] = [cls for cls in VALID_ARGUMENTS if cls.path == vector["kind"]]
     return cls(**params)
 
 
-@rows("vector", SENT)
-def test_encoding(vector: dict[str, Any]) -> None:
-    """A call of a vector's values is encoded to its fields and its signature, and to nothing else."""
-    form = encode(built(vector), Credentials(vector["appkey"], vector["appsecret"]))
+@rows("vector", CALL_VECTORS)
+def test_call_is_encoded_to_its_fields_and_signature(vector: dict[str, Any]) -> None:
+    """The expected signatures were computed with PHP."""
+    form = encode(call_of(vector), Credentials(vector["appkey"], vector["appsecret"]))
     assert parse_qsl(form.decode("ascii"), strict_parsing=True) == list(
         {**vector["params"], "sign": vector["sign"]}.items()
     )
 
 
-def test_what_is_known_of_each() -> None:
-    """Nothing that makes an order is sent twice; the check is a GET; one goes to the cloud."""
-    assert len(SENT) == 6 * len(RIGHT)
+def test_method_repeatability_and_server_of_each_call() -> None:
+    """Calls that create an order are not repeatable, the check is a GET, and cloud payments go to the cloud server."""
+    assert len(CALL_VECTORS) == 6 * len(VALID_ARGUMENTS)
     assert {call.path: (call.method, call.repeatable, call.on_cloud) for call in CALLS.values()} == {
         "anypay/create": ("POST", False, False),
         "cloudpay/create": ("POST", False, True),
@@ -139,115 +139,115 @@ def test_what_is_known_of_each() -> None:
     [("10.23", "10.23"), ("1", "1.00"), ("1.5", "1.50"), (Decimal("1E+2"), "100.00"), (Decimal("0.010"), "0.01")],
 )
 @rows("cls", [AnypayCreate, CloudpayCreate])
-def test_prices(cls: Any, price: Any, sent: str) -> None:
-    """A price is sent with exactly two decimals."""
-    assert cls(**{**RIGHT[cls], "price": price}).fields()["price"] == sent
+def test_price_is_sent_with_two_decimals(cls: Any, price: Any, sent: str) -> None:
+    """A ``Decimal`` or a text with fewer decimals is padded."""
+    assert cls(**{**VALID_ARGUMENTS[cls], "price": price}).fields()["price"] == sent
 
 
 @rows("cls", [AnypayCreate, GrouppayCreate, StablepayCreate])
-def test_urls(cls: Any) -> None:
-    """The two URLs are sent where they are given, and change no signature."""
+def test_urls_are_sent_if_set_and_are_not_signed(cls: Any) -> None:
+    """``notify_url`` and ``return_url`` don't change the signature."""
     urls = {"notify_url": "https://shop.example/paid", "return_url": "http://127.0.0.1:8000/back"}
-    plain, more = cls(**RIGHT[cls]).fields(), cls(**RIGHT[cls], **urls).fields()
-    assert more == {**plain, **urls}
+    without_urls, with_urls = cls(**VALID_ARGUMENTS[cls]).fields(), cls(**VALID_ARGUMENTS[cls], **urls).fields()
+    assert with_urls == {**without_urls, **urls}
     assert not set(cls.signed) & set(urls)
 
 
 @rows(
-    ("cls", "wrong", "problem"),
+    ("cls", "invalid", "problem"),
     [
         *((cls, {"price": 1.5}, "must be a Decimal") for cls in (AnypayCreate, CloudpayCreate)),
         (AnypayCreate, {"price": 1}, "must be a Decimal"),
         *((AnypayCreate, {"price": value}, "must be an amount in yuan") for value in ("-1", "x", "NaN", "1e12")),
         (AnypayCreate, {"price": "1.005"}, "must not have more than two decimals"),
         (AnypayCreate, {"price": "0.00"}, "must be above 0"),
-        *((cls, {"pay_type": value}, "must be one of wechat") for cls in CREATIONS for value in NO_PAY_TYPES),
-        *((cls, {"out_order_id": ""}, "must not be empty") for cls in RIGHT),
+        *((cls, {"pay_type": value}, "must be one of wechat") for cls in CREATIONS for value in INVALID_PAY_TYPES),
+        *((cls, {"out_order_id": ""}, "must not be empty") for cls in VALID_ARGUMENTS),
         *((cls, {"custom": "x" * 2001}, "takes 2001 bytes") for cls in CREATIONS),
         (StablepayCreate, {"product_id": 0}, "must be from 1"),
-        *((GrouppayCreate, {"items": value}, "must say how many") for value in NO_ITEMS),
+        *((GrouppayCreate, {"items": value}, "must say how many") for value in INVALID_ITEMS),
         *((GrouppayCreate, {"items": value}, "must be from 1 to ") for value in ({8: 0}, {0: 1}, {8: -1})),
-        *((GrouppayCreate, {"items": value}, "must be a whole") for value in NO_NUMBERS),
+        *((GrouppayCreate, {"items": value}, "must be a whole") for value in INVALID_QUANTITIES),
         (GrouppayCreate, {"items": {}}, "must hold at least one product"),
         (GrouppayCreate, {"items": [(8, 1), (7, 1), (8, 2)]}, "holds product 8 twice"),
         (GrouppayCreate, {"items": dict.fromkeys(range(1, 102), 1)}, "holds 101 products, and the limit is 100"),
         *(
             (AnypayCreate, {field: value}, problem)
             for field in ("notify_url", "return_url")
-            for value, problem in NO_URLS
+            for value, problem in INVALID_URLS
         ),
     ],
 )  # fmt: skip
-def test_what_can_not_be_right(cls: Any, wrong: dict[str, Any], problem: str) -> None:
-    """Arguments that can't be right are refused by their names, before anything is sent."""
+def test_invalid_argument_raises_and_names_the_field(cls: Any, invalid: dict[str, Any], problem: str) -> None:
+    """The constructor raises before anything is sent."""
     with pytest.raises(InvalidRequestError) as caught:
-        cls(**{**RIGHT[cls], **wrong})
-    assert caught.value.field == next(iter(wrong))
+        cls(**{**VALID_ARGUMENTS[cls], **invalid})
+    assert caught.value.field == next(iter(invalid))
     assert caught.value.problem.startswith(problem)
 
 
-def test_the_most_products() -> None:
-    """A hundred products fit."""
-    fields = GrouppayCreate(**{**RIGHT[GrouppayCreate], "items": dict.fromkeys(range(1, 101), 1)}).fields()
+def test_order_of_100_products_is_accepted() -> None:
+    """100 products are the limit of our own check."""
+    fields = GrouppayCreate(**{**VALID_ARGUMENTS[GrouppayCreate], "items": dict.fromkeys(range(1, 101), 1)}).fields()
     assert fields["fields"].startswith("1:1,2:1,")
 
 
 # -- the vendor's example replies ----------------------------------------------------------------------------------
 
 
-def sample(name: str) -> bytes:
+def read_sample(name: str) -> bytes:
     return (TESTS / "samples" / "later" / f"{name}.reply.txt").read_bytes()
 
 
-def link(call: Any, body: bytes) -> PaymentLink:
-    found: PaymentLink = decode(call, Reply(200, body))
-    return found
+def decode_link(call: Any, body: bytes) -> PaymentLink:
+    link: PaymentLink = decode(call, Reply(200, body))
+    return link
 
 
 @rows("name", ["anypay", "cloudpay"])
-def test_examples_that_are_no_json(name: str) -> None:
-    """Two examples have a comma too many: no reply of GatePay's, until it is taken away."""
+def test_vendor_examples_with_a_stray_comma_are_rejected(name: str) -> None:
+    """Two of the vendor's examples are invalid JSON. They are decoded once the comma is removed."""
     call = CALLS[f"{name}/create"]
     with pytest.raises(ProtocolError, match="complete JSON") as caught:
-        decode(call, Reply(200, sample(name)))
+        decode(call, Reply(200, read_sample(name)))
     assert caught.value.may_have_been_done
     assert "45f46863f10965c0f0671fb738efb13e" not in str(caught.value)
-    right = sample(name).replace(b'13e",', b'13e"')
-    found = link(call, right)
-    assert found.pay_url.endswith(f"/pay/api?id=5cc75a6a0b418&type={'wechat' if name == 'anypay' else 'alipay'}")
-    assert found.qrcode_url.startswith("https://")
-    assert (found.qrcode is None) == (name == "cloudpay")
-    assert found.out_order_id == "T-1-X"
-    assert "45f46863f10965c0f0671fb738efb13e" not in repr(found)
+    corrected = read_sample(name).replace(b'13e",', b'13e"')
+    link = decode_link(call, corrected)
+    assert link.pay_url.endswith(f"/pay/api?id=5cc75a6a0b418&type={'wechat' if name == 'anypay' else 'alipay'}")
+    assert link.qrcode_url.startswith("https://")
+    assert (link.qrcode is None) == (name == "cloudpay")
+    assert link.out_order_id == "T-1-X"
+    assert "45f46863f10965c0f0671fb738efb13e" not in repr(link)
 
 
 @rows("name", ["grouppay", "stablepay"])
-def test_examples(name: str) -> None:
-    """The others are read: the link, the picture's address, the picture, the number that was sent."""
-    found = link(CALLS[f"{name}/create"], sample(name))
-    assert found.pay_url.startswith("https://gatepay.io/pay/api?id=")
-    assert found.qrcode_url.startswith("https://gatepay.io/qrcode/build?size=130&text=https%3A%2F%2F")
-    assert found.qrcode is not None
-    assert (found.qrcode.media_type, found.qrcode.declared) == ("image/png", "image/jpeg")
-    assert found.out_order_id == "T-1-X"
+def test_vendor_examples_are_decoded_to_links(name: str) -> None:
+    """A link has the URL of the page, the picture and its URL, and the order number that was sent."""
+    link = decode_link(CALLS[f"{name}/create"], read_sample(name))
+    assert link.pay_url.startswith("https://gatepay.io/pay/api?id=")
+    assert link.qrcode_url.startswith("https://gatepay.io/qrcode/build?size=130&text=https%3A%2F%2F")
+    assert link.qrcode is not None
+    assert (link.qrcode.media_type, link.qrcode.declared) == ("image/png", "image/jpeg")
+    assert link.out_order_id == "T-1-X"
 
 
-def test_a_status() -> None:
-    """An order's state: the price is exact, the rest is GatePay's own text."""
-    status = decode(CALLS["order/check"], Reply(200, sample("order-check")))
+def test_order_status_is_decoded_with_an_exact_price() -> None:
+    """The price of the vendor's example is a text."""
+    status = decode(CALLS["order/check"], Reply(200, read_sample("order-check")))
     assert status == OrderStatus(522, "任意金额支付:1.88元", Decimal("1.88"), "alipay", "expired")
     assert str(status.order_price) == "1.88"
 
 
-def changed(name: str, **data: Any) -> bytes:
-    """An example with other values in its data; None takes one away."""
-    reply = json.loads(sample(name))
+def changed_sample(name: str, **data: Any) -> bytes:
+    """Return the vendor's example with other values in its data. None removes a field."""
+    reply = json.loads(read_sample(name))
     reply["data"] = {key: value for key, value in {**reply["data"], **data}.items() if value is not None}
     return json.dumps(reply).encode()
 
 
 @rows(
-    ("data", "pay_url", "qrcode_url", "qrcode"),
+    ("data", "pay_url", "qrcode_url", "qrcode"),  # None: as in the example
     [
         ({"params": None}, None, None, True),
         ({"params": ["anything", 7]}, None, None, True),
@@ -258,12 +258,15 @@ def changed(name: str, **data: Any) -> bytes:
         ({"pay_url": "https://h/x", "qrcode_url": "//h/a&amp;b"}, "https://h/x", "//h/a&b", True),
     ],
 )
-def test_other_links(data: dict[str, Any], pay_url: str | None, qrcode_url: str | None, qrcode: Any) -> None:
-    """What is not needed may be absent or strange; URLs that are escaped for HTML are undone once."""
-    plain, found = (link(CALLS["grouppay/create"], changed("grouppay", **each)) for each in ({}, data))
-    assert found.pay_url == (plain.pay_url if pay_url is None else pay_url)
-    assert found.qrcode_url == (plain.qrcode_url if qrcode_url is None else qrcode_url)
-    assert (type(found.qrcode) is QrCode) == qrcode
+def test_optional_fields_of_a_link_may_be_absent_or_invalid(
+    data: dict[str, Any], pay_url: str | None, qrcode_url: str | None, qrcode: Any
+) -> None:
+    """URLs that are HTML-escaped are unescaped once."""
+    call = CALLS["grouppay/create"]
+    original, link = (decode_link(call, changed_sample("grouppay", **changes)) for changes in ({}, data))
+    assert link.pay_url == (original.pay_url if pay_url is None else pay_url)
+    assert link.qrcode_url == (original.qrcode_url if qrcode_url is None else qrcode_url)
+    assert (type(link.qrcode) is QrCode) == qrcode
 
 
 @rows(
@@ -277,52 +280,54 @@ def test_other_links(data: dict[str, Any], pay_url: str | None, qrcode_url: str 
         ("order-check", {"order_status": None}, "data.order_status"),
     ],
 )
-def test_replies_of_another_shape(name: str, data: dict[str, Any], path: str) -> None:
-    """What is needed must be there."""
+def test_missing_or_invalid_required_field_raises_protocol_error(name: str, data: dict[str, Any], path: str) -> None:
+    """The error has the path of the field."""
     with pytest.raises(ProtocolError) as caught:
-        decode(CALLS[name.replace("-", "/") if "-" in name else f"{name}/create"], Reply(200, changed(name, **data)))
+        decode(
+            CALLS[name.replace("-", "/") if "-" in name else f"{name}/create"], Reply(200, changed_sample(name, **data))
+        )
     assert caught.value.path == path
 
 
 @rows(("price", "read"), [(1.88, "1.88"), (5.699999999999999, "5.70"), (2, "2.00"), ("0.82", "0.82")])
-def test_exact_to_the_fen(price: Any, read: str) -> None:
-    """A price that comes as a number is exact to the fen."""
-    status = decode(CALLS["order/check"], Reply(200, changed("order-check", order_price=price, order_name=None)))
+def test_price_sent_as_a_number_is_rounded_to_the_fen(price: Any, read: str) -> None:
+    """The rounding errors of PHP's floats are removed."""
+    status = decode(CALLS["order/check"], Reply(200, changed_sample("order-check", order_price=price, order_name=None)))
     assert (str(status.order_price), status.order_name) == (read, "")
 
 
 # -- codes ---------------------------------------------------------------------------------------------------------
 
 
-def refusal(endpoint: str, reply: Reply) -> RefusedError:
+def decode_refusal(endpoint: str, reply: Reply) -> RefusedError:
     with pytest.raises(RefusedError) as caught:
         decode(CALLS[endpoint], reply)
     return caught.value
 
 
-@rows(("endpoint", "code", "cause"), TABLE)
-def test_each_number(endpoint: str, code: int, cause: type[RefusedError]) -> None:
-    """A number is the class of its cause, under HTTP 200 and, from 200 on, under the status that is the code."""
-    why = REFUSALS[endpoint, code]
-    body = json.dumps({"code": code, "msg": why.message, "time": "1556614084", "data": ""}).encode()
+@rows(("endpoint", "code", "cause"), ALL_CODES)
+def test_code_raises_the_exception_of_its_cause(endpoint: str, code: int, cause: type[RefusedError]) -> None:
+    """The HTTP status is 200 or, for codes from 200 on, the code itself."""
+    entry = REFUSALS[endpoint, code]
+    body = json.dumps({"code": code, "msg": entry.message, "time": "1556614084", "data": ""}).encode()
     for status in (200, code) if code >= HTTPStatus.OK else (200,):
-        error = refusal(endpoint, Reply(status, body))
+        error = decode_refusal(endpoint, Reply(status, body))
         assert type(error) is cause
-        assert (error.code, error.message, error.endpoint) == (code, why.message, endpoint)
-        assert (error.cause, error.remedy) == (why.cause[0], why.remedy[0])
+        assert (error.code, error.message, error.endpoint) == (code, entry.message, endpoint)
+        assert (error.cause, error.remedy) == (entry.cause[0], entry.remedy[0])
 
 
-def test_the_table_is_whole() -> None:
-    """No endpoint has another number."""
-    assert [key for key in REFUSALS if key[0] in OWN] == [(endpoint, code) for endpoint, code, _ in TABLE]
+def test_catalogue_lists_exactly_the_documented_codes() -> None:
+    """The codes are in the order of the vendor's page."""
+    assert [key for key in REFUSALS if key[0] in OWN_CODES] == [(endpoint, code) for endpoint, code, _ in ALL_CODES]
 
 
 @rows("body", [b"", b" \r\n"])
-@rows(("endpoint", "code"), [(endpoint, code) for endpoint in OWN for code in (204, 205)])
-def test_a_status_without_body(endpoint: str, code: int, body: bytes) -> None:
-    """HTTP 204 and 205 have no body: they are that code of that endpoint, where it has one."""
+@rows(("endpoint", "code"), [(endpoint, code) for endpoint in OWN_CODES for code in (204, 205)])
+def test_status_204_or_205_without_body_is_the_code(endpoint: str, code: int, body: bytes) -> None:
+    """If the endpoint has no such code, the reply is a ``ProtocolError``."""
     if (endpoint, code) in REFUSALS:
-        error = refusal(endpoint, Reply(code, body))
+        error = decode_refusal(endpoint, Reply(code, body))
         assert (type(error), error.code, error.message) == (REFUSALS[endpoint, code].error, code, "")
     else:
         with pytest.raises(ProtocolError, match="complete JSON"):
@@ -330,13 +335,13 @@ def test_a_status_without_body(endpoint: str, code: int, body: bytes) -> None:
 
 
 @rows("status", [200, 201, 203, 206, 500])
-def test_other_statuses_without_body(status: int) -> None:
-    """Any other empty reply is none."""
+def test_other_empty_reply_raises_protocol_error(status: int) -> None:
+    """An empty body with a status other than 204 and 205 isn't a reply of GatePay's."""
     with pytest.raises(ProtocolError):
         decode(CALLS["anypay/create"], Reply(status, b""))
 
 
-@rows(("endpoint", "code"), [(endpoint, code) for endpoint in OWN for code in (111, 198, 200, 210, 999)])
-def test_other_numbers(endpoint: str, code: int) -> None:
-    """A number that the tables lack is a plain RefusedError."""
-    assert type(refusal(endpoint, Reply(200, json.dumps({"code": code, "msg": "?"}).encode()))) is RefusedError
+@rows(("endpoint", "code"), [(endpoint, code) for endpoint in OWN_CODES for code in (111, 198, 200, 210, 999)])
+def test_undocumented_code_raises_plain_refused_error(endpoint: str, code: int) -> None:
+    """A code that the endpoint's table doesn't list raises ``RefusedError`` itself."""
+    assert type(decode_refusal(endpoint, Reply(200, json.dumps({"code": code, "msg": "?"}).encode()))) is RefusedError

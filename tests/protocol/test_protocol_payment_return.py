@@ -1,4 +1,4 @@
-"""The browser's return, and the quick-pay link: what is believed, and how little it proves."""
+"""Verification of the return URL's query, and the quick-pay link."""
 
 import json
 from decimal import Decimal
@@ -25,15 +25,15 @@ FIELDS = {"price": "0.99", "type": "alipay", "product_id": "8", "order_id": "522
 
 
 def query_of(**changes: str | None) -> str:
-    """A signed return; None takes a field away before it is signed."""
+    """Return a signed query. None removes a field before signing."""
     fields = {name: value for name, value in {**FIELDS, **changes}.items() if value is not None}
     signature = sign(SHOP, [fields[name] for name in FIELDS if name in fields])
     return urlencode({**fields, "sign": signature})
 
 
 @rows("vector", RETURNS)
-def test_vectors(vector: dict[str, Any]) -> None:
-    """Each return of the vectors is verified, from text and from bytes, and holds what was signed."""
+def test_signed_return_is_accepted_as_text_or_bytes(vector: dict[str, Any]) -> None:
+    """The signatures were computed with PHP."""
     gatepay, params = AsyncGatePay(vector["appkey"], vector["appsecret"]), vector["params"]
     for query in (vector["encoded"], vector["encoded"].encode("ascii"), f"?own=1&{vector['encoded']}"):
         assert gatepay.parse_return(query) == PaymentReturn(
@@ -47,7 +47,7 @@ def test_vectors(vector: dict[str, Any]) -> None:
 
 
 @rows("product_id", [None, ""])
-def test_without_a_product(product_id: str | None) -> None:
+def test_product_id_may_be_missing_or_empty(product_id: str | None) -> None:
     """Orders of any amount may have no product."""
     assert GATEPAY.parse_return(query_of(product_id=product_id)).product_id is None
 
@@ -62,15 +62,17 @@ def test_without_a_product(product_id: str | None) -> None:
         ({"out_order_id": ""}, "out_order_id"), ({"out_order_id": None}, "out_order_id"), ({"price": None}, "price"),
     ],
 )  # fmt: skip
-def test_forms(change: dict[str, str | None], field: str) -> None:
-    """A field that is missing or has not its exact form is refused, however well it is signed."""
+def test_missing_or_malformed_field_is_rejected_despite_a_valid_signature(
+    change: dict[str, str | None], field: str
+) -> None:
+    """The error names the field, and says that it is about a return."""
     with pytest.raises(MalformedCallbackError, match=f"^return: {field}: ") as caught:
         GATEPAY.parse_return(query_of(**change))
     assert (caught.value.field, caught.value.source) == (field, "return")
 
 
-def test_signatures() -> None:
-    """Another signature is refused; so is a field changed, a name that comes twice, or another shop's return."""
+def test_return_with_a_wrong_signature_is_rejected() -> None:
+    """A changed field, a repeated name and the return of another shop are rejected, too."""
     query = query_of()
     for other in (
         query.replace("0.99", "0.98"),
@@ -87,10 +89,10 @@ def test_signatures() -> None:
         GATEPAY.parse_return(query[:-1])
 
 
-def test_what_slides() -> None:
-    """Leading zeros can't be made, but digits between the three numbers can't be pinned down: no proof of payment."""
-    slid = GATEPAY.parse_return(query_of().replace("product_id=8&order_id=522", "product_id=85&order_id=22"))
-    assert (slid.product_id, slid.order_id) == (85, 22)
+def test_moved_digits_can_not_be_detected_without_leading_zeros() -> None:
+    """Digits can be moved between the three numbers without breaking the signature, so a return proves no payment."""
+    forged = GATEPAY.parse_return(query_of().replace("product_id=8&order_id=522", "product_id=85&order_id=22"))
+    assert (forged.product_id, forged.order_id) == (85, 22)
     with pytest.raises(MalformedCallbackError):
         GATEPAY.parse_return(query_of(order_id="502").replace("product_id=8&order_id=502", "product_id=85&order_id=02"))
 
@@ -108,15 +110,15 @@ def test_what_slides() -> None:
         ({"skin": 1, "stable": False}, {"skin": "1"}),
     ],
 )
-def test_quick_pay(options: dict[str, Any], sent: dict[str, str]) -> None:
-    """The link holds what was given and nothing else; no signature, no secret."""
+def test_quick_pay_url_contains_only_the_given_arguments(options: dict[str, Any], sent: dict[str, str]) -> None:
+    """The URL is not signed and contains no secret."""
     url = urlsplit(GATEPAY.quick_pay_url("qflk nfokn", **options))
     assert (url.scheme, url.netloc, url.path) == ("https", "gatepay.io", "/pay/any")
     assert dict(parse_qsl(url.query, strict_parsing=True)) == {"appkey": "K7", "token": "qflk nfokn", **sent}
 
 
-def test_quick_pay_elsewhere() -> None:
-    """The page is beside the API, wherever that is."""
+def test_quick_pay_url_is_relative_to_base_url() -> None:
+    """The quick-pay page is next to the API, also behind a proxy."""
     for base_url, page in (
         ("http://127.0.0.1:8000/api/", "http://127.0.0.1:8000/pay/any?"),
         ("https://proxy.example/gatepay/api", "https://proxy.example/gatepay/pay/any?"),
@@ -133,8 +135,8 @@ def test_quick_pay_elsewhere() -> None:
         *(({"skin": value}, "skin") for value in (2, -1, True, 1.0)),
     ],
 )
-def test_quick_pay_that_can_not_be_right(arguments: dict[str, Any], field: str) -> None:
-    """Arguments that can't be right are refused by their names."""
+def test_invalid_quick_pay_argument_is_rejected(arguments: dict[str, Any], field: str) -> None:
+    """The error names the argument."""
     with pytest.raises(InvalidRequestError) as caught:
         GATEPAY.quick_pay_url(**{"token": "t", **arguments})
     assert caught.value.field == field

@@ -71,7 +71,7 @@ UNLISTED = [
     for code in (*range(99, 118), 0, -1, 200, 99_999)
     if code != 100 and (endpoint, code) not in LISTED
 ]
-NOW = datetime(2019, 4, 20, 8, 50, 50, tzinfo=UTC)
+REPLY_TIME = datetime(2019, 4, 20, 8, 50, 50, tzinfo=UTC)
 
 
 def refusal(endpoint: str, envelope: dict[str, Any], status: int = 200) -> RefusedError:
@@ -81,11 +81,13 @@ def refusal(endpoint: str, envelope: dict[str, Any], status: int = 200) -> Refus
 
 
 @rows(("endpoint", "code", "message", "error_type"), VENDOR_TABLE)
-def test_each_listed_code(endpoint: str, code: int, message: str, error_type: type[RefusedError]) -> None:
+def test_listed_code_raises_the_exception_of_its_cause(
+    endpoint: str, code: int, message: str, error_type: type[RefusedError]
+) -> None:
     """Each code in GatePay's table raises exactly the exception of its cause, with GatePay's message."""
     error = refusal(endpoint, {"code": code, "msg": message, "time": "1555750250", "data": None})
     assert type(error) is error_type
-    assert (error.code, error.message, error.endpoint, error.time) == (code, message, endpoint, NOW)
+    assert (error.code, error.message, error.endpoint, error.time) == (code, message, endpoint, REPLY_TIME)
     assert (error.attempts, error.in_doubt) == (1, False)
     entry = REFUSALS[endpoint, code]
     assert (error.cause, error.remedy) == (entry.cause[0], entry.remedy[0])
@@ -93,15 +95,15 @@ def test_each_listed_code(endpoint: str, code: int, message: str, error_type: ty
 
 
 def test_every_exception_has_a_code() -> None:
-    """Each subclass of RefusedError belongs to a code of the first page's endpoints or of the later ones."""
-    later = {each.error for each in REFUSALS.values() if each.endpoint not in CALLS}
+    """Each subclass of RefusedError belongs to a code of the first four endpoints or of the later ones."""
+    later = {refusal.error for refusal in REFUSALS.values() if refusal.endpoint not in CALLS}
     assert {error_type for *_, error_type in VENDOR_TABLE} | later == set(RefusedError.__subclasses__())
-    assert len(VENDOR_TABLE) == 16 + 3 + 8 + 12
+    assert len(VENDOR_TABLE) == 16 + 3 + 8 + 12  # pay/create, product/show, ka/show, ka/create
 
 
 @rows(("endpoint", "code"), UNLISTED)
-def test_unlisted_codes(endpoint: str, code: int) -> None:
-    """A code that the endpoint's table doesn't list raises a plain RefusedError."""
+def test_unlisted_code_raises_plain_refused_error(endpoint: str, code: int) -> None:
+    """A code that the endpoint's table doesn't list raises ``RefusedError`` itself."""
     error = refusal(endpoint, {"code": code, "msg": "?", "time": "1555750250", "data": []})
     assert type(error) is RefusedError
     assert (error.code, error.message) == (code, "?")
@@ -110,14 +112,14 @@ def test_unlisted_codes(endpoint: str, code: int) -> None:
 
 @rows("endpoint", CALLS)
 @rows("data", [None, [], "", {}, 0, "x", [[]], {"ka": None}])
-def test_data_of_a_refusal(endpoint: str, data: Any) -> None:
-    """The data of a refusal may have any shape."""
+def test_refusal_may_have_any_data(endpoint: str, data: Any) -> None:
+    """The ``data`` of a refusal is ignored."""
     assert type(refusal(endpoint, {"code": 101, "msg": "m", "data": data})) is errors.MissingParameterError
 
 
 @rows("status", [200, 201, 302, 400, 403, 404, 500, 503])
 @rows("endpoint", CALLS)
-def test_only_a_code(endpoint: str, status: int) -> None:
+def test_refusal_needs_only_a_code(endpoint: str, status: int) -> None:
     """A refusal may lack msg, time and data, and may have any HTTP status."""
     error = refusal(endpoint, {"code": 101}, status)
     assert type(error) is errors.MissingParameterError
@@ -125,16 +127,16 @@ def test_only_a_code(endpoint: str, status: int) -> None:
 
 
 @rows("message", [None, 7, [], {}, True])
-def test_a_message_that_is_not_a_string(message: Any) -> None:
-    """A msg that isn't a string is ignored."""
+def test_message_that_is_not_a_string_is_ignored(message: Any) -> None:
+    """The error has an empty message instead."""
     assert refusal("ka/show", {"code": 107, "msg": message}).message == ""
 
 
 @rows(
     ("time", "expected"),
     [
-        ("1555750250", NOW),
-        (1555750250, NOW),
+        ("1555750250", REPLY_TIME),
+        (1555750250, REPLY_TIME),
         ("0", datetime(1970, 1, 1, tzinfo=UTC)),
         ("", None),
         ("soon", None),
@@ -150,16 +152,16 @@ def test_a_message_that_is_not_a_string(message: Any) -> None:
         (10**30, None),
     ],
 )
-def test_the_time_of_a_refusal(time: Any, expected: datetime | None) -> None:
-    """An invalid time becomes None. The refusal is raised all the same."""
+def test_invalid_time_of_a_refusal_is_none(time: Any, expected: datetime | None) -> None:
+    """A refusal with an invalid time is raised all the same."""
     error = refusal("pay/create", {"code": 110, "msg": "m", "time": time})
     assert (type(error), error.time) == (errors.OutOfStockError, expected)
 
 
 @rows("code", [None, "100", "101", 100.0, 101.5, True, False, [], {}])
 @rows("endpoint", CALLS)
-def test_a_code_that_is_not_an_integer(endpoint: str, code: Any) -> None:
-    """A code that isn't an integer raises a ProtocolError that says so."""
+def test_code_that_is_not_an_integer_raises_protocol_error(endpoint: str, code: Any) -> None:
+    """The error says that ``code`` should be a whole number."""
     with pytest.raises(ProtocolError) as caught:
         decode(CALLS[endpoint], Reply(200, json.dumps({"code": code}).encode()))
     assert (caught.value.path, caught.value.problem[:26]) == ("code", "should be a whole number, ")
@@ -178,8 +180,8 @@ def test_a_code_that_is_not_an_integer(endpoint: str, code: Any) -> None:
         (b"", None, "is not complete JSON"),
     ],
 )
-def test_a_body_that_is_not_an_envelope(body: bytes, path: str | None, problem: str) -> None:
-    """A body that isn't a JSON object with a code raises a ProtocolError that says what it is instead."""
+def test_body_that_is_not_an_envelope_raises_protocol_error(body: bytes, path: str | None, problem: str) -> None:
+    """The error says what the body is instead of a JSON object with a code."""
     with pytest.raises(ProtocolError) as caught:
         decode(ProductShow(), Reply(200, body))
     assert (caught.value.path, caught.value.problem) == (path, problem)

@@ -1,4 +1,4 @@
-"""After a failure: again or not, and when. No test waits."""
+"""Whether and when a call is retried after a failure. No test really waits."""
 
 import math
 from datetime import UTC, datetime, timedelta
@@ -22,41 +22,41 @@ from gatepay_async.protocol.retrying import (
 pytestmark = pytest.mark.fast
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
-GONE = TransportError(endpoint="ka/show", sent=True, problem="cut")
+LOST_REPLY = TransportError(endpoint="ka/show", sent=True, problem="cut")
 
 
-def strange(status: int, *, path: str | None = None, retry_after: float | None = None) -> ProtocolError:
+def unexpected_reply(status: int, *, path: str | None = None, retry_after: float | None = None) -> ProtocolError:
     return ProtocolError(endpoint="ka/show", http_status=status, problem="x", path=path, retry_after=retry_after)
 
 
-def refused(cls: type[errors.RefusedError]) -> GatePayError:
+def make_refusal(cls: type[errors.RefusedError]) -> GatePayError:
     return cls(code=101, message="", endpoint="ka/create")
 
 
 @rows(
-    ("failure", "again"),
+    ("failure", "is_retried"),
     [
-        (GONE, True),
+        (LOST_REPLY, True),
         (TransportError(endpoint="ka/show", sent=False, problem="refused"), True),
-        (refused(errors.StorageFailedError), True),
-        *((refused(cls), cls is errors.StorageFailedError) for cls in errors.RefusedError.__subclasses__()),
-        (refused(errors.RefusedError), False),
+        (make_refusal(errors.StorageFailedError), True),
+        *((make_refusal(cls), cls is errors.StorageFailedError) for cls in errors.RefusedError.__subclasses__()),
+        (make_refusal(errors.RefusedError), False),
         (errors.InvalidRequestError(field="page", problem="x"), False),
         (errors.OutcomeUnknownError(endpoint="pay/create", out_order_id="x"), False),
-        *((strange(status), True) for status in (408, 425, 429, 500, 502, 503, 504)),
-        *((strange(status, path="code"), True) for status in (408, 425, 429, 500, 502, 503, 504)),
-        *((strange(status), False) for status in (199, 300, 302, 400, 401, 403, 404, 501, 505)),
-        (strange(200), True),
-        (strange(299), True),
-        (strange(200, path="data.ka.data[0].id"), False),
-        (strange(201, path="reply"), False),
+        *((unexpected_reply(status), True) for status in (408, 425, 429, 500, 502, 503, 504)),
+        *((unexpected_reply(status, path="code"), True) for status in (408, 425, 429, 500, 502, 503, 504)),
+        *((unexpected_reply(status), False) for status in (199, 300, 302, 400, 401, 403, 404, 501, 505)),
+        (unexpected_reply(200), True),
+        (unexpected_reply(299), True),
+        (unexpected_reply(200, path="data.ka.data[0].id"), False),
+        (unexpected_reply(201, path="reply"), False),
     ],
 )
-def test_what_may_pass(failure: GatePayError, *, again: bool) -> None:
-    """Nobody's answer, a cut reply, a gateway's trouble and 113 may pass; what is said clearly will be said again."""
-    assert is_transient(failure) is again
+def test_only_transient_failures_are_retried(failure: GatePayError, *, is_retried: bool) -> None:
+    """Transient: no reply, a cut reply, a gateway's error, and code 113. A clear refusal would be repeated."""
+    assert is_transient(failure) is is_retried
     wait = wait_after(failure, attempt=1, policy=RetryPolicy(), jitter=0, left=math.inf)
-    assert wait == (0.25 if again else None)
+    assert wait == (0.25 if is_retried else None)
 
 
 @rows(
@@ -78,35 +78,38 @@ def test_what_may_pass(failure: GatePayError, *, again: bool) -> None:
         (10001, 0, None),
     ],
 )
-def test_waits_double(attempt: int, jitter: float, wait: float | None) -> None:
-    """Waits double from the first to the longest, shortened by up to a half, until the attempts are used up."""
-    assert wait_after(GONE, attempt=attempt, policy=RetryPolicy(attempts=10000), jitter=jitter, left=math.inf) == wait
+def test_wait_doubles_up_to_the_longest_wait(attempt: int, jitter: float, wait: float | None) -> None:
+    """Jitter shortens a wait by up to a half. After the last attempt there is no wait."""
+    assert (
+        wait_after(LOST_REPLY, attempt=attempt, policy=RetryPolicy(attempts=10000), jitter=jitter, left=math.inf)
+        == wait
+    )
 
 
-@rows(("attempt", "again"), [(1, True), (3, True), (4, False), (5, False)])
-def test_attempts(attempt: int, *, again: bool) -> None:
-    """By default a call is sent four times; attempts=1 is never again."""
-    wait = wait_after(GONE, attempt=attempt, policy=RetryPolicy(), jitter=0, left=math.inf)
-    assert (wait is not None) is again
-    assert wait_after(GONE, attempt=attempt, policy=RetryPolicy(attempts=1), jitter=0, left=math.inf) is None
+@rows(("attempt", "is_retried"), [(1, True), (3, True), (4, False), (5, False)])
+def test_call_gives_up_after_the_policys_attempts(attempt: int, *, is_retried: bool) -> None:
+    """The default is four attempts. ``attempts=1`` means no retries."""
+    wait = wait_after(LOST_REPLY, attempt=attempt, policy=RetryPolicy(), jitter=0, left=math.inf)
+    assert (wait is not None) is is_retried
+    assert wait_after(LOST_REPLY, attempt=attempt, policy=RetryPolicy(attempts=1), jitter=0, left=math.inf) is None
 
 
 @rows(("asked", "wait"), [(None, 0.25), (0, 0.25), (0.1, 0.25), (7, 7), (30, 30), (30.5, None), (math.inf, None)])
-def test_retry_after(asked: float | None, wait: float | None) -> None:
-    """What the server asks for is waited, up to the ceiling; beyond it the call gives up."""
-    failure = strange(429, retry_after=asked)
+def test_retry_after_is_obeyed_up_to_the_limit(asked: float | None, wait: float | None) -> None:
+    """If the server asks for a longer wait, the call gives up."""
+    failure = unexpected_reply(429, retry_after=asked)
     assert wait_after(failure, attempt=1, policy=RetryPolicy(), jitter=0, left=math.inf) == wait
 
 
 @rows(("left", "wait"), [(0.26, 0.25), (0.25, None), (0.1, None), (0, None), (-1, None)])
-def test_a_wait_that_outlasts_the_deadline(left: float, wait: float | None) -> None:
-    """A wait that would end at the deadline or after it is not begun."""
-    assert wait_after(GONE, attempt=1, policy=RetryPolicy(), jitter=0, left=left) == wait
-    assert wait_after(strange(503, retry_after=5), attempt=1, policy=RetryPolicy(), jitter=0, left=5) is None
+def test_call_gives_up_if_the_wait_would_reach_the_deadline(left: float, wait: float | None) -> None:
+    """There is no wait that ends at the deadline or later."""
+    assert wait_after(LOST_REPLY, attempt=1, policy=RetryPolicy(), jitter=0, left=left) == wait
+    assert wait_after(unexpected_reply(503, retry_after=5), attempt=1, policy=RetryPolicy(), jitter=0, left=5) is None
 
 
-def test_an_answer() -> None:
-    """An answer holds the value and what it took."""
+def test_sent_holds_the_value_and_the_number_of_attempts() -> None:
+    """``Sent`` is the result of a call that succeeded."""
     assert (Sent("x", 3).value, Sent("x", 3).attempts) == ("x", 3)
 
 
@@ -138,13 +141,13 @@ def test_an_answer() -> None:
         ("²", None),
     ],
 )
-def test_reading_retry_after(value: str | None, seconds: float | None) -> None:
-    """Seconds and dates are read; the past is 0; junk, also of any size, is None."""
+def test_retry_after_header_is_read_as_seconds_or_date(value: str | None, seconds: float | None) -> None:
+    """A date in the past is 0. An invalid header is None."""
     assert read_retry_after(value, now=NOW) == seconds
 
 
 @given(st.one_of(st.text(), st.from_regex(r"[A-Z][a-z]{2}, \d{1,30} Jan \d{1,30} \d+:\d+:\d+ [+-]\d+", fullmatch=True)))
-def test_reading_anything(value: str) -> None:
-    """Whatever the header says, the answer is None or a number from 0 on."""
+def test_any_retry_after_header_is_none_or_at_least_0(value: str) -> None:
+    """No header raises an error."""
     seconds: Any = read_retry_after(value, now=NOW + timedelta(days=1))
     assert seconds is None or seconds >= 0

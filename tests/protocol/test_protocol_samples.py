@@ -1,4 +1,4 @@
-"""The vendor's own example replies: what they become, whole, cut, and changed."""
+"""Decoding of the vendor's example replies: complete, truncated and changed."""
 
 import json
 from datetime import UTC, datetime
@@ -20,23 +20,24 @@ pytestmark = pytest.mark.fast
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 PAY = PayCreate(product_id=8, out_order_id="T-1-X", pay_type="wechat", product_num=1, custom="terry")
+# For each example reply: the file, the call that it answers, and the class of the result.
 KINDS: list[tuple[str, Any, type]] = [
     ("pay_create", PAY, Payment),
     ("product_show", ProductShow(), Catalog),
     ("ka_show", KaShow(3, 2), CardKeyPage),
     ("ka_create", KaCreate(3, ["asdf"]), Stored),
 ]
-kinds = rows(("name", "call", "model"), KINDS)
-calls = rows("call", [call for _, call, _ in KINDS])
+each_kind = rows(("name", "call", "model"), KINDS)
+each_call = rows("call", [call for _, call, _ in KINDS])
 
 
-def sample(name: str) -> bytes:
+def read_sample(name: str) -> bytes:
     return (SAMPLES / f"{name}.json").read_bytes().strip()
 
 
-def test_a_payment() -> None:
-    """pay/create: the price is exact, and the picture is what its bytes are, a PNG declared as JPEG."""
-    payment = decode(PAY, Reply(200, sample("pay_create")))
+def test_payment_example_is_decoded() -> None:
+    """The price is exact. The picture is declared as JPEG, but its bytes are a PNG."""
+    payment = decode(PAY, Reply(200, read_sample("pay_create")))
     assert payment.order_type == "wechat"
     assert payment.order_price == Decimal("1.5")
     assert str(payment.order_price) == "1.50"
@@ -48,9 +49,9 @@ def test_a_payment() -> None:
     assert (picture.declared, picture.media_type) == ("image/jpeg", "image/png")
 
 
-def test_a_catalog() -> None:
-    """product/show: categories and their products, in order, with prices from text."""
-    catalog = decode(ProductShow(), Reply(200, sample("product_show")))
+def test_catalog_example_is_decoded() -> None:
+    """Categories and products keep their order, and prices are texts in the reply."""
+    catalog = decode(ProductShow(), Reply(200, read_sample("product_show")))
     assert [(category.id, category.name) for category in catalog.categories] == [(39, "爱奇艺会员"), (40, "腾讯会员")]
     assert [product.id for product in catalog.products] == [4, 5, 8]
     product = catalog.product(8)
@@ -62,21 +63,21 @@ def test_a_catalog() -> None:
         catalog.product(39)
 
 
-def test_a_page() -> None:
-    """ka/show: two card keys of 70, with aware times in UTC."""
-    page = decode(KaShow(3, 2), Reply(200, sample("ka_show")))
+def test_page_example_is_decoded_with_times_in_utc() -> None:
+    """The page has two of the 70 card keys."""
+    page = decode(KaShow(3, 2), Reply(200, read_sample("ka_show")))
     assert (page.total, page.per_page, page.current_page, page.last_page) == (70, 50, 2, 2)
-    then = datetime(2019, 4, 26, 4, 5, 20, tzinfo=UTC)
+    created = datetime(2019, 4, 26, 4, 5, 20, tzinfo=UTC)
     assert page.keys == (
-        CardKey(1272, 3, 3, 0, "asdfsafasdfsadf", then, then, "soldin"),
-        CardKey(1273, 3, 3, 0, "asdf", then, then, "soldin"),
+        CardKey(1272, 3, 3, 0, "asdfsafasdfsadf", created, created, "soldin"),
+        CardKey(1273, 3, 3, 0, "asdf", created, created, "soldin"),
     )
     assert page.keys[0].created_at.tzinfo is UTC
 
 
-def test_stored() -> None:
-    """ka/create: the number in the sentence, and the sentence."""
-    assert decode(KaCreate(3, ["asdf"]), Reply(200, sample("ka_create"))) == Stored(1, "成功录入:1条卡密")
+def test_stored_example_is_decoded() -> None:
+    """The number of new card keys is read from the sentence."""
+    assert decode(KaCreate(3, ["asdf"]), Reply(200, read_sample("ka_create"))) == Stored(1, "成功录入:1条卡密")
 
 
 @rows(
@@ -93,29 +94,29 @@ def test_stored() -> None:
         ({"count": 2}, None),
     ],
 )
-def test_other_sentences(data: Any, stored: int | None) -> None:
-    """A sentence that can't be read, or says more than was sent, is a success whose number isn't known."""
+def test_unreadable_sentence_is_a_success_with_an_unknown_number(data: Any, stored: int | None) -> None:
+    """A number that is larger than the number of card keys sent is ignored, too."""
     reply = Reply(200, json.dumps({"code": 100, "data": data}).encode())
     result = decode(KaCreate(3, ["KEY-1", "KEY-2"]), reply)
     assert result == Stored(stored, data if isinstance(data, str) else "")
 
 
-def test_a_sentence_that_repeats_card_keys() -> None:
-    """Card keys in a sentence that the page doesn't show are masked, also where one begins another."""
+def test_card_keys_in_an_undocumented_sentence_are_masked() -> None:
+    """The masking works even if one card key is the start of another."""
     reply = Reply(200, json.dumps({"code": 100, "data": "成功录入:1条卡密 (曲奇, 曲奇二)"}).encode())
     result = decode(KaCreate(3, ["曲奇", "曲奇二"]), reply)
     assert result == Stored(1, "成功录入:1条卡密 (***, ***)")
 
 
-def test_a_number_that_is_a_card_key() -> None:
-    """The vendor's own sentence is shown as it is, though a card key be its number."""
-    assert decode(KaCreate(3, ["1"]), Reply(200, sample("ka_create"))) == Stored(1, "成功录入:1条卡密")
+def test_documented_sentence_is_not_masked() -> None:
+    """The sentence is shown unchanged even if its number equals a card key."""
+    assert decode(KaCreate(3, ["1"]), Reply(200, read_sample("ka_create"))) == Stored(1, "成功录入:1条卡密")
 
 
-@kinds
-def test_cut_after_each_byte(name: str, call: Any, model: type) -> None:
-    """A reply that is cut anywhere is a ProtocolError; only the whole one is the model."""
-    body = sample(name)
+@each_kind
+def test_truncated_reply_raises_protocol_error(name: str, call: Any, model: type) -> None:
+    """A reply is rejected wherever it is cut."""
+    body = read_sample(name)
     for end in range(len(body)):
         with pytest.raises(ProtocolError) as caught:
             decode(call, Reply(200, body[:end]))
@@ -124,35 +125,36 @@ def test_cut_after_each_byte(name: str, call: Any, model: type) -> None:
     assert type(decode(call, Reply(200, body))) is model
 
 
-@kinds
-def test_a_byte_order_mark(name: str, call: Any, model: type) -> None:
-    """One byte-order mark before the JSON is passed over; two are not."""
-    assert decode(call, Reply(200, b"\xef\xbb\xbf" + sample(name))) == decode(call, Reply(200, sample(name)))
+@each_kind
+def test_one_byte_order_mark_is_ignored(name: str, call: Any, model: type) -> None:
+    """Two byte-order marks are an error."""
+    assert decode(call, Reply(200, b"\xef\xbb\xbf" + read_sample(name))) == decode(call, Reply(200, read_sample(name)))
     with pytest.raises(ProtocolError):
-        decode(call, Reply(200, b"\xef\xbb\xbf" * 2 + sample(name)))
+        decode(call, Reply(200, b"\xef\xbb\xbf" * 2 + read_sample(name)))
 
 
-@kinds
-def test_unknown_fields(name: str, call: Any, model: type) -> None:
-    """Fields that the page doesn't know are passed over at every level."""
+@each_kind
+def test_unknown_fields_are_ignored_at_every_level(name: str, call: Any, model: type) -> None:
+    """GatePay may add fields without breaking the client."""
 
-    def more(value: Any) -> Any:
+    def with_unknown_fields(value: Any) -> Any:
         if isinstance(value, dict):
-            return {"later": [1.5, None], **{key: more(inner) for key, inner in value.items()}, "zz": {}}
-        return [more(inner) for inner in value] if isinstance(value, list) else value
+            known = {key: with_unknown_fields(inner) for key, inner in value.items()}
+            return {"unknown_first": [1.5, None], **known, "unknown_last": {}}
+        return [with_unknown_fields(inner) for inner in value] if isinstance(value, list) else value
 
-    body = json.dumps(more(json.loads(sample(name)))).encode()
-    assert decode(call, Reply(200, body)) == decode(call, Reply(200, sample(name)))
+    body = json.dumps(with_unknown_fields(json.loads(read_sample(name)))).encode()
+    assert decode(call, Reply(200, body)) == decode(call, Reply(200, read_sample(name)))
 
 
-def test_the_envelope() -> None:
-    """code, msg, time and data, as every example wraps them."""
-    envelope = open_envelope(sample("ka_create"))
+def test_envelope_example_is_decoded() -> None:
+    """An envelope has the code, the message, the time and the data."""
+    envelope = open_envelope(read_sample("ka_create"))
     assert (envelope.code, envelope.message, envelope.data) == (100, "请求成功", "成功录入:1条卡密")
     assert envelope.time == datetime(2019, 4, 26, 9, 36, 53, tzinfo=UTC)
 
 
-def outcome(call: Any, body: bytes, status: int = 200) -> object:
+def result_or_error(call: Any, body: bytes, status: int = 200) -> object:
     try:
         return decode(call, Reply(status, body))
     except (RefusedError, ProtocolError) as error:
@@ -170,30 +172,32 @@ envelopes = st.fixed_dictionaries(
 )
 
 
-@calls
+@each_call
 @given(body=st.binary(max_size=80), status=st.integers(100, 599))
-def test_any_bytes(call: Any, body: bytes, status: int) -> None:
-    """Whatever bytes come back are what the call promises, a refusal, or a ProtocolError."""
-    assert isinstance(outcome(call, body, status), ProtocolError | RefusedError)
+def test_any_bytes_raise_refused_or_protocol_error(call: Any, body: bytes, status: int) -> None:
+    """No other exception escapes, whatever the server sends."""
+    assert isinstance(result_or_error(call, body, status), ProtocolError | RefusedError)
 
 
-@kinds
+@each_kind
 @given(reply=st.one_of(json_values, envelopes), status=st.sampled_from([200, 201, 302, 404, 500, 502]))
-def test_any_json(name: str, call: Any, model: type, reply: Any, status: int) -> None:
-    """Whatever JSON comes back is what the call promises, a refusal, or a ProtocolError."""
-    assert isinstance(outcome(call, json.dumps(reply).encode(), status), model | RefusedError | ProtocolError)
+def test_any_json_yields_the_model_or_an_error(name: str, call: Any, model: type, reply: Any, status: int) -> None:
+    """Any JSON is decoded to the model, or raises ``RefusedError`` or ``ProtocolError``."""
+    assert isinstance(result_or_error(call, json.dumps(reply).encode(), status), model | RefusedError | ProtocolError)
 
 
-@kinds
+@each_kind
 @given(data=st.data())
-def test_an_example_with_one_value_changed(name: str, call: Any, model: type, data: st.DataObject) -> None:
-    """A vendor's example in which any one value is another is still one of the three."""
-    reply = json.loads(sample(name))
-    at = reply
+def test_example_with_a_changed_value_yields_the_model_or_an_error(
+    name: str, call: Any, model: type, data: st.DataObject
+) -> None:
+    """A random value in an example yields the model, ``RefusedError`` or ``ProtocolError``."""
+    reply = json.loads(read_sample(name))
+    parent = reply
     while True:
-        key = data.draw(st.sampled_from(list(at) if isinstance(at, dict) else list(range(len(at)))))
-        if not isinstance(at[key], dict | list) or not at[key] or data.draw(st.integers(0, 4)) == 0:
+        key = data.draw(st.sampled_from(list(parent) if isinstance(parent, dict) else list(range(len(parent)))))
+        if not isinstance(parent[key], dict | list) or not parent[key] or data.draw(st.integers(0, 4)) == 0:
             break
-        at = at[key]
-    at[key] = data.draw(json_values)
-    assert isinstance(outcome(call, json.dumps(reply).encode()), model | RefusedError | ProtocolError)
+        parent = parent[key]
+    parent[key] = data.draw(json_values)
+    assert isinstance(result_or_error(call, json.dumps(reply).encode()), model | RefusedError | ProtocolError)

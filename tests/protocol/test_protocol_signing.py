@@ -1,4 +1,4 @@
-"""Signatures and form bodies, against vectors that this code did not make."""
+"""Signatures and form bodies, compared with vectors computed by another program."""
 
 import json
 from pathlib import Path
@@ -20,23 +20,24 @@ pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "signatures.json").read_text(encoding="utf-8"))[
     "signatures"
 ]
-ORDERS = {
+# The signed fields of each kind of vector, in order.
+SIGNED_FIELDS = {
     "pay/create": ["product_id", "product_num", "pay_type", "out_order_id", "custom"],
     "product/show": [],
     "ka/show": ["product_id"],
     "ka/create": ["product_id", "content"],
     "callback": ["order_id", "out_order_id", "price", "realprice", "type", "paytime", "extend"],
 }
-vectors = rows("vector", VECTORS)
-shop = Credentials("K", "S3CRET")
+each_vector = rows("vector", VECTORS)
+SHOP = Credentials("K", "S3CRET")
 
 
-def of(kind: str) -> list[Any]:
+def vectors_of(kind: str) -> list[Any]:
     return [vector for vector in VECTORS if vector["kind"] == kind]
 
 
-def built(vector: dict[str, Any]) -> Any:
-    """The call that *vector* is of."""
+def call_of(vector: dict[str, Any]) -> Any:
+    """Return the call with the parameters of *vector*."""
     match vector["kind"], vector["params"]:
         case "pay/create", fields:
             return PayCreate(
@@ -54,24 +55,24 @@ def built(vector: dict[str, Any]) -> Any:
             return KaCreate(int(fields["product_id"]), fields["content"].split("\n"))
 
 
-def test_there_are_vectors_of_every_kind() -> None:
-    """Six vectors of each kind are tried below."""
-    assert {kind: len(of(kind)) for kind in ORDERS} == dict.fromkeys(ORDERS, 6)
+def test_vector_file_has_six_vectors_of_each_kind() -> None:
+    """The other tests use all of these vectors."""
+    assert {kind: len(vectors_of(kind)) for kind in SIGNED_FIELDS} == dict.fromkeys(SIGNED_FIELDS, 6)
     assert len(VECTORS) == 30
 
 
-@vectors
-def test_signing(vector: dict[str, Any]) -> None:
-    """Each vector's fields, in the order of the vendor's page, give the vector's signature."""
+@each_vector
+def test_sign_returns_the_signature_of_the_vector(vector: dict[str, Any]) -> None:
+    """The fields are signed in the order of the vendor's page."""
     credentials = Credentials(vector["appkey"], vector["appsecret"])
-    assert sign(credentials, [vector["params"][name] for name in ORDERS[vector["kind"]]]) == vector["sign"]
+    assert sign(credentials, [vector["params"][name] for name in SIGNED_FIELDS[vector["kind"]]]) == vector["sign"]
 
 
-@vectors
-def test_is_signed(vector: dict[str, Any]) -> None:
-    """The vector's own signature is believed, and no other."""
+@each_vector
+def test_is_signed_accepts_only_the_right_signature(vector: dict[str, Any]) -> None:
+    """Other fields, secrets and signatures are rejected."""
     credentials = Credentials(vector["appkey"], vector["appsecret"])
-    parts = [vector["params"][name] for name in ORDERS[vector["kind"]]]
+    parts = [vector["params"][name] for name in SIGNED_FIELDS[vector["kind"]]]
     assert is_signed(credentials, parts, vector["sign"])
     assert not is_signed(credentials, [*parts, "x"], vector["sign"])
     assert not is_signed(Credentials(vector["appkey"], "another"), parts, vector["sign"])
@@ -79,9 +80,9 @@ def test_is_signed(vector: dict[str, Any]) -> None:
         assert not is_signed(credentials, parts, wrong)
 
 
-# The others can't be built: contents that repeat a card key or hold blank lines or carriage returns, 100 items with
-# WeChat, and a product number that begins with 0.
-BUILDABLE = [
+# The vectors whose values the constructors accept. The others repeat a card key, contain blank lines or carriage
+# returns, order 100 items with WeChat, or have a product number that starts with 0.
+VALID_CALLS = [
     vector
     for vector in VECTORS
     if vector["kind"] != "callback"
@@ -91,10 +92,10 @@ BUILDABLE = [
 ]
 
 
-@rows("vector", BUILDABLE)
-def test_encoding(vector: dict[str, Any]) -> None:
-    """A call built from a vector's values is encoded to its fields and its signature."""
-    body = encode(built(vector), Credentials(vector["appkey"], vector["appsecret"]))
+@rows("vector", VALID_CALLS)
+def test_call_is_encoded_to_the_fields_and_signature_of_its_vector(vector: dict[str, Any]) -> None:
+    """The appkey is the first field, and the signature is the last one."""
+    body = encode(call_of(vector), Credentials(vector["appkey"], vector["appsecret"]))
     pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, strict_parsing=True)
     assert dict(pairs) == {**vector["params"], "sign": vector["sign"]}
     assert pairs[0] == ("appkey", vector["appkey"])
@@ -102,14 +103,14 @@ def test_encoding(vector: dict[str, Any]) -> None:
     assert len(pairs) == len(dict(pairs))
 
 
-def test_what_can_be_built() -> None:
-    """All but one payment, one page and four contents of the vectors are calls that can be right."""
-    assert len(BUILDABLE) == 5 + 6 + 5 + 2
+def test_number_of_vectors_that_are_valid_calls() -> None:
+    """The other vectors have values that the constructors reject."""
+    assert len(VALID_CALLS) == 5 + 6 + 5 + 2  # pay/create, product/show, ka/show, ka/create
 
 
-@rows("vector", of("callback"))
-def test_callbacks(vector: dict[str, Any]) -> None:
-    """Each callback of the vectors is believed, from text and from bytes, and holds what was signed."""
+@rows("vector", vectors_of("callback"))
+def test_callback_vectors_are_accepted_as_text_or_bytes(vector: dict[str, Any]) -> None:
+    """The parsed callback has the values that were signed."""
     params = vector["params"]
     for query in (vector["encoded"], vector["encoded"].encode("ascii"), "?" + vector["encoded"]):
         callback = parse_callback(query, appkey=vector["appkey"], appsecret=vector["appsecret"])
@@ -121,9 +122,9 @@ def test_callbacks(vector: dict[str, Any]) -> None:
         assert callback.extend == params["extend"]
 
 
-def test_signed_orders() -> None:
-    """Each call signs what the vendor's page names, in its order; a page's number is not signed."""
-    assert {call.path: list(call.signed) for call in CALLS[:4]} | {"callback": list(SIGNED)} == ORDERS
+def test_signed_fields_are_those_of_the_vendors_page_in_order() -> None:
+    """The page number of ``ka/show`` is not signed."""
+    assert {call.path: list(call.signed) for call in CALLS[:4]} | {"callback": list(SIGNED)} == SIGNED_FIELDS
 
 
 @rows(
@@ -139,23 +140,23 @@ def test_signed_orders() -> None:
         (KaCreate(8, ["A", " B ", "é"]), "appkey=K&product_id=8&content=A%0A+B+%0A%C3%A9"),
     ],
 )
-def test_exact_bytes(call: Any, body: str) -> None:
-    """A body is ASCII: appkey first, the fields in the order of the vendor's table, sign last."""
-    encoded = encode(call, shop)
-    sent, _, signature = encoded.decode("ascii").rpartition("&sign=")
-    assert sent == body
+def test_form_starts_with_the_appkey_and_ends_with_the_signature(call: Any, body: str) -> None:
+    """The form is ASCII. The fields are in the order of the vendor's table."""
+    encoded = encode(call, SHOP)
+    unsigned_form, _, signature = encoded.decode("ascii").rpartition("&sign=")
+    assert unsigned_form == body
     assert len(signature) == 32
 
 
-def test_no_repr_shows_the_appsecret() -> None:
-    """What a shop signs with is shown by its appkey alone."""
-    assert repr(shop) == "Credentials(appkey='K')"
+def test_repr_of_credentials_shows_only_the_appkey() -> None:
+    """The appsecret is in no ``repr``."""
+    assert repr(SHOP) == "Credentials(appkey='K')"
 
 
 @rows("field", ["appkey", "appsecret"])
 @rows("value", ["", " ", "\n", "\u200b", "K\nK", "K\u200bK", None, 7, True, b"K", [], "\ud800", "K\udc00"])
-def test_credentials_that_can_not_be_right(field: str, value: Any) -> None:
-    """An appkey or appsecret that is no text, empty, or has an invisible character in it is refused by its name."""
+def test_invalid_credentials_are_rejected(field: str, value: Any) -> None:
+    """The value is not a text, is empty, or contains an invisible character. The error names the field."""
     with pytest.raises(InvalidRequestError) as caught:
         Credentials(**{"appkey": "K", "appsecret": "S", field: value})
     assert caught.value.field == field

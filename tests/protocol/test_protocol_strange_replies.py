@@ -21,7 +21,7 @@ SHOP = Credentials("gp-key", "CANARY-SECRET")
 PAY = PayCreate(product_id=8, out_order_id="T-1-X", pay_type="wechat", product_num=1, custom="terry")
 CALLS: list[Any] = [PAY, ProductShow(), KaShow(8), KaCreate(8, ["CANARY-1", "CANARY-2"])]
 calls = rows("call", CALLS)
-BAD_GATEWAY = b"<html>\r\n<head><title>502 Bad\n Gateway</title></head><body><h1>nginx</h1></body></html>"
+GATEWAY_PAGE = b"<html>\r\n<head><title>502 Bad\n Gateway</title></head><body><h1>nginx</h1></body></html>"
 OK = b'{"code": 100, "msg": "", "time": "1", "data": "x"}'
 
 
@@ -33,15 +33,15 @@ def decode_error(call: Any, status: int, body: bytes, retry_after: float | None 
 
 
 @calls
-def test_gateway_page(call: Any) -> None:
-    """For an HTML page, the error shows the length and the title."""
-    error = decode_error(call, 502, BAD_GATEWAY)
+def test_error_for_an_html_page_shows_length_and_title(call: Any) -> None:
+    """The error doesn't quote the rest of the page."""
+    error = decode_error(call, 502, GATEWAY_PAGE)
     assert (error.problem, error.path) == ("is not complete JSON", None)
     assert error.excerpt == '86 bytes, titled "502 Bad Gateway"'
     assert str(error) == f"{call.path} (HTTP 502): is not complete JSON: {error.excerpt}"
 
 
-def test_words_that_may_be_card_keys() -> None:
+def test_error_of_a_call_with_card_keys_shows_only_listed_words() -> None:
     """In calls that carry card keys, the error shows only listed words of titles and field names."""
     for body in (b"<title>opensesame</title>", b'{"opensesame": 1}'):
         assert "opensesame" in decode_error(PAY, 502, body).excerpt
@@ -51,22 +51,22 @@ def test_words_that_may_be_card_keys() -> None:
 
 @rows("status", [300, 301, 302, 307, 308, 399])
 @calls
-@rows("body", [b"", BAD_GATEWAY, OK])
-def test_redirect(call: Any, status: int, body: bytes) -> None:
-    """A redirect raises an error that says that it isn't followed, whatever its body."""
+@rows("body", [b"", GATEWAY_PAGE, OK])
+def test_redirect_raises_an_error_that_says_it_is_not_followed(call: Any, status: int, body: bytes) -> None:
+    """The body of the redirect doesn't matter."""
     error = decode_error(call, status, body)
     assert (error.problem, error.path) == ("is a redirect, which is not followed; check base_url", None)
 
 
 @calls
 @rows("status", [400, 404, 500, 503])
-def test_success_code_with_error_status(call: Any, status: int) -> None:
-    """Code 100 with the HTTP status of an error isn't a success."""
+def test_success_code_with_an_error_status_is_not_a_success(call: Any, status: int) -> None:
+    """Code 100 with an HTTP error status raises ``ProtocolError``."""
     error = decode_error(call, status, OK)
     assert (error.path, error.problem) == ("code", "says success")
 
 
-def test_too_many_requests() -> None:
+def test_error_has_the_seconds_of_retry_after() -> None:
     """The error has the seconds of Retry-After, and its text mentions them."""
     error = decode_error(KaShow(8), 429, b"slow down", 7.5)
     assert error.retry_after == 7.5
@@ -79,24 +79,24 @@ def test_too_many_requests() -> None:
 
 def chain(error: BaseException | None) -> list[BaseException]:
     """Return *error* with all its causes and contexts."""
-    found: list[BaseException] = []
-    left = [error]
-    while left:
-        one = left.pop()
-        if one is not None and not any(one is each for each in found):
-            found.append(one)
-            left += [one.__cause__, one.__context__]
-    return found
+    errors_so_far: list[BaseException] = []
+    remaining = [error]
+    while remaining:
+        current = remaining.pop()
+        if current is not None and not any(current is known for known in errors_so_far):
+            errors_so_far.append(current)
+            remaining += [current.__cause__, current.__context__]
+    return errors_so_far
 
 
 def everything_in(error: GatePayError) -> str:
     """Return all text in *error* and its chain: messages, reprs, attributes, notes, tracebacks."""
     parts = ["".join(traceback.format_exception(error, chain=True))]
-    for one in chain(error):
-        parts += [str(one), repr(one), repr(one.args), repr(one.__dict__), repr(getattr(one, "__notes__", ""))]
-        parts += [repr(getattr(one, name, "")) for name in ("object", "doc", "input", "value")]
-        if isinstance(one, GatePayError):
-            parts.append(pickle.dumps(one, 0).decode("latin-1"))
+    for link in chain(error):
+        parts += [str(link), repr(link), repr(link.args), repr(link.__dict__), repr(getattr(link, "__notes__", ""))]
+        parts += [repr(getattr(link, name, "")) for name in ("object", "doc", "input", "value")]
+        if isinstance(link, GatePayError):
+            parts.append(pickle.dumps(link, 0).decode("latin-1"))
     return "".join(line for part in parts for line in part.splitlines(keepends=True) if not SOURCE.match(line))
 
 
@@ -114,29 +114,29 @@ def decode_failure(call: Any, body: bytes, status: int = 200) -> GatePayError:
 ECHOES = ["{}", "bad: {}!", "<title>{}</title>", "<html><head><title>500: {}</title></head>", "<pre>{}", "\n{}\n{}"]
 KEYS = ["CANARY-1", "CANARY 2  two spaces", "CANARY&3<b>", "CANARY", "CANARY-1-LONGER", "卡密CANARY", "CANARY\\4\"'"]
 # Parts of KEYS, including those that would be left if only a shorter key was masked.
-SECRETS = re.compile(r"CANARY|LONGER|two|spaces|3<b>|卡密|4\W?\"'")
+PARTS_OF_KEYS = re.compile(r"CANARY|LONGER|two|spaces|3<b>|卡密|4\W?\"'")
 
 
 @rows("echo", ECHOES)
 @rows("key", KEYS)
 @rows("status", [200, 500])
-def test_an_echoed_card_key(echo: str, key: str, status: int) -> None:
+def test_card_key_repeated_by_the_server_is_in_no_error(echo: str, key: str, status: int) -> None:
     """If the server repeats a card key in a refusal or a page, unchanged or HTML-escaped, no error contains it."""
     call = KaCreate(8, KEYS)
     escaped = key.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
     for shown in (key, escaped):
         text = echo.format(shown, shown)
-        assert not SECRETS.findall(everything_in(decode_failure(call, text.encode(), status)))
+        assert not PARTS_OF_KEYS.findall(everything_in(decode_failure(call, text.encode(), status)))
     refusal = decode_failure(call, json.dumps({"code": 109, "msg": echo.format(key, key)}).encode(), status)
     assert type(refusal) is errors.DuplicateKeysError
-    assert not SECRETS.findall(everything_in(refusal))
+    assert not PARTS_OF_KEYS.findall(everything_in(refusal))
     assert "***" in str(refusal)
 
 
 @calls
 @rows("echo", ECHOES)
 @rows("change", [str, str.upper])
-def test_an_echoed_signature(call: Any, echo: str, change: Any) -> None:
+def test_signature_repeated_by_the_server_is_in_no_error(call: Any, echo: str, change: Any) -> None:
     """If the server repeats a signature in a refusal or a page, no error contains it."""
     body = encode(call, SHOP).decode()
     signature = change(body[-32:])
@@ -181,15 +181,15 @@ def page(*rows: Any) -> bytes:
     ],
 )
 @rows("status", [200, 302, 500])
-def test_card_keys_in_broken_pages(body: bytes, status: int) -> None:
-    """The error for a broken page of card keys contains none of them."""
+def test_error_for_a_broken_page_contains_no_card_key(body: bytes, status: int) -> None:
+    """Neither the error, its chain nor its traceback contains a card key of the page."""
     error = decode_failure(KaShow(8), body, status)
     assert "CANARY" not in everything_in(error)
 
 
 @rows("key", ["CANARY\n1", "CANARY\r", "CANARY\ud800", "\udfffCANARY", b"CANARY", ["CANARY"], 7, ""])
-def test_invalid_card_keys(key: Any) -> None:
-    """The error for an invalid or duplicate card key names only its line."""
+def test_error_for_an_invalid_card_key_names_only_its_line(key: Any) -> None:
+    """The error for a duplicate card key names only its line, too."""
     for keys in (["A", key], [key], ["CANARY-A", "CANARY-A"], "CANARY", ["CANARY"] * 501):
         with pytest.raises(InvalidRequestError) as caught:
             KaCreate(8, keys)
@@ -198,8 +198,8 @@ def test_invalid_card_keys(key: Any) -> None:
 
 
 @rows("secret", ["CANARY\nSECRET", "CANARY\u200bSECRET", "CANARY\ud800", b"CANARY", ["CANARY"]])
-def test_invalid_appsecret(secret: Any) -> None:
-    """The error for an invalid appsecret doesn't contain it."""
+def test_error_for_an_invalid_appsecret_does_not_contain_it(secret: Any) -> None:
+    """Neither the error, its chain nor its traceback contains the appsecret."""
     with pytest.raises(InvalidRequestError) as caught:
         Credentials("K", secret)
     assert "CANARY" not in everything_in(caught.value)
@@ -209,17 +209,17 @@ def test_helper_finds_secrets() -> None:
     """``everything_in`` finds a secret in the text of an error, its attributes, its notes and its chain."""
     error = ProtocolError(endpoint="x", http_status=200, problem="CANARY")
     assert "CANARY" in everything_in(error)
-    silent = errors.TransportError(endpoint="x", sent=True, problem="y")
-    assert "CANARY" not in everything_in(silent)
-    silent.__context__ = ValueError("CANARY")
-    assert "CANARY" in everything_in(silent)
-    silent.__context__ = None
-    silent.add_note("CANARY")
-    assert "CANARY" in everything_in(silent)
+    without_secret = errors.TransportError(endpoint="x", sent=True, problem="y")
+    assert "CANARY" not in everything_in(without_secret)
+    without_secret.__context__ = ValueError("CANARY")
+    assert "CANARY" in everything_in(without_secret)
+    without_secret.__context__ = None
+    without_secret.add_note("CANARY")
+    assert "CANARY" in everything_in(without_secret)
 
 
-def test_a_code_that_may_be_a_card_key() -> None:
-    """A code of more than five digits raises an error that doesn't show it. A code of five digits is shown."""
+def test_code_of_more_than_five_digits_is_not_shown() -> None:
+    """A longer code could be a card key. A code of five digits is shown."""
     call = KaCreate(8, ["AAA"])
     for code in (123456, -123456, 1234_5678_9012_3456):
         with pytest.raises(ProtocolError, match="code is not a code of GatePay's") as caught:

@@ -1,4 +1,4 @@
-"""A call that can't be right can't be built, and the error names the field."""
+"""Constructors of calls reject invalid values, and the error names the field."""
 
 import math
 from datetime import timedelta
@@ -15,7 +15,7 @@ from gatepay_async.protocol.retrying import RetryPolicy
 
 pytestmark = pytest.mark.fast
 
-RIGHT: dict[Any, dict[str, Any]] = {
+VALID_ARGUMENTS: dict[Any, dict[str, Any]] = {
     PayCreate: {"product_id": 8, "out_order_id": "T-1-X", "pay_type": "alipay", "product_num": 2, "custom": "terry"},
     KaShow: {"product_id": 8, "page": 1},
     KaCreate: {"product_id": 8, "keys": ["A", "B"]},
@@ -26,13 +26,13 @@ TEXTS = [(PayCreate, "out_order_id"), (PayCreate, "custom")]
 
 
 def shown(value: object) -> str:
-    """An id that is the same in every process."""
+    """Return a pytest id without the address of an object, so that it is the same in every process."""
     return "object()" if type(value) is object else repr(value)
 
 
-def refused(cls: Any, **wrong: Any) -> InvalidRequestError:
+def rejection(cls: Any, **invalid: Any) -> InvalidRequestError:
     with pytest.raises(InvalidRequestError) as caught:
-        cls(**{**RIGHT[cls], **wrong})
+        cls(**{**VALID_ARGUMENTS[cls], **invalid})
     assert isinstance(caught.value, ValueError)
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
@@ -41,25 +41,25 @@ def refused(cls: Any, **wrong: Any) -> InvalidRequestError:
 
 @rows(("cls", "field"), NUMBERS)
 @rows("value", [True, False, "8", "", "x", 1.0, 8.5, math.nan, None, [], b"8", object()])
-def test_no_number(cls: Any, field: str, value: Any) -> None:
-    """What is no whole number is refused by the field's name."""
-    error = refused(cls, **{field: value})
+def test_value_that_is_no_whole_number_is_rejected(cls: Any, field: str, value: Any) -> None:
+    """The error names the field."""
+    error = rejection(cls, **{field: value})
     assert (error.field, error.problem) == (field, f"must be a whole number, not {type(value).__name__}")
 
 
 @rows(("cls", "field"), NUMBERS)
 @rows("value", [0, -1, -(10**30), 2**63, 10**5000])
-def test_numbers_out_of_range(cls: Any, field: str, value: int) -> None:
-    """A number that no database holds is refused by the field's name."""
-    error = refused(cls, **{field: value})
+def test_number_out_of_range_is_rejected(cls: Any, field: str, value: int) -> None:
+    """The range is from 1 to the largest integer of most databases."""
+    error = rejection(cls, **{field: value})
     assert (error.field, error.problem) == (field, "must be from 1 to 9223372036854775807")
 
 
 @rows(("cls", "field"), NUMBERS)
 @rows("value", [1, 2**63 - 1])
-def test_numbers_in_range(cls: Any, field: str, value: int) -> None:
-    """The smallest and the largest number are sent as they are."""
-    assert cls(**{**RIGHT[cls], field: value}).fields()[field] == str(value)
+def test_smallest_and_largest_number_are_sent_unchanged(cls: Any, field: str, value: int) -> None:
+    """1 and 2**63 - 1 are the limits."""
+    assert cls(**{**VALID_ARGUMENTS[cls], field: value}).fields()[field] == str(value)
 
 
 @rows(("cls", "field"), TEXTS)
@@ -78,30 +78,30 @@ def test_numbers_in_range(cls: Any, field: str, value: int) -> None:
         (["T"], "must be text, not list"),
     ],
 )
-def test_no_text(cls: Any, field: str, value: Any, problem: str) -> None:
-    """What is no text, is blank, or UTF-8 can't carry is refused by the field's name."""
-    error = refused(cls, **{field: value})
+def test_invalid_text_is_rejected(cls: Any, field: str, value: Any, problem: str) -> None:
+    """The value is blank, isn't text, or can't be encoded in UTF-8. The error names the field."""
+    error = rejection(cls, **{field: value})
     assert (error.field, error.problem) == (field, problem)
 
 
 @rows(("cls", "field"), TEXTS)
 @rows("value", [" a ", "a\nb", "\ud7ff\ue000", "😀", "0"])
-def test_text(cls: Any, field: str, value: str) -> None:
-    """Any other text is sent as it is."""
-    assert cls(**{**RIGHT[cls], field: value}).fields()[field] == value
+def test_valid_text_is_sent_unchanged(cls: Any, field: str, value: str) -> None:
+    """Spaces, line breaks and emoji within a text are kept."""
+    assert cls(**{**VALID_ARGUMENTS[cls], field: value}).fields()[field] == value
 
 
 @rows("value", [None, [], {}, "", "ALIPAY", "Alipay", " alipay", "paypal", 1, True, b"alipay", object()])
-def test_no_pay_type(value: Any) -> None:
-    """Another way to pay than the vendor's three is refused."""
-    error = refused(PayCreate, pay_type=value)
+def test_unknown_pay_type_is_rejected(value: Any) -> None:
+    """The error lists the three pay types."""
+    error = rejection(PayCreate, pay_type=value)
     assert (error.field, error.problem) == ("pay_type", "must be one of wechat, alipay, onecode")
 
 
 @rows("value", ["wechat", "alipay", "onecode", *PayType])
-def test_pay_types(value: str) -> None:
-    """A way to pay may be given as text or as PayType."""
-    call = PayCreate(**{**RIGHT[PayCreate], "pay_type": value, "product_num": 1})
+def test_pay_type_may_be_text_or_enum(value: str) -> None:
+    """Both are sent as plain text."""
+    call = PayCreate(**{**VALID_ARGUMENTS[PayCreate], "pay_type": value, "product_num": 1})
     assert call.pay_type is PayType(value)
     assert type(call.fields()["pay_type"]) is str
     assert call.fields()["pay_type"] == str(value)
@@ -109,11 +109,13 @@ def test_pay_types(value: str) -> None:
 
 @rows("number", [2, 2**63 - 1])
 @rows("pay_type", ["wechat", PayType.WECHAT])
-def test_wechat_pays_for_one(pay_type: str, number: int) -> None:
-    """Two items with WeChat are refused before they are sent; two with another are not."""
-    error = refused(PayCreate, pay_type=pay_type, product_num=number)
+def test_wechat_order_of_several_items_is_rejected(pay_type: str, number: int) -> None:
+    """Other pay types allow several items."""
+    error = rejection(PayCreate, pay_type=pay_type, product_num=number)
     assert (error.field, error.problem) == ("product_num", f"WeChat pays for one item only, not {number}")
-    assert PayCreate(**{**RIGHT[PayCreate], "pay_type": "onecode", "product_num": number}).product_num == number
+    assert (
+        PayCreate(**{**VALID_ARGUMENTS[PayCreate], "pay_type": "onecode", "product_num": number}).product_num == number
+    )
 
 
 @rows(
@@ -145,35 +147,35 @@ def test_wechat_pays_for_one(pay_type: str, number: int) -> None:
         (["A", "B\udc80"], "line 2 can't be encoded as UTF-8"),
     ],
 )
-def test_no_card_keys(keys: Any, problem: str) -> None:
-    """What can't be a call's card keys is refused, with the line but never the card key."""
-    error = refused(KaCreate, keys=keys)
+def test_invalid_card_keys_are_rejected(keys: Any, problem: str) -> None:
+    """The error names the line, but never shows the card key."""
+    error = rejection(KaCreate, keys=keys)
     assert (error.field, error.problem) == ("keys", problem)
 
 
 @rows("keys", [["A"], ("A", "B"), [" A ", "B"], ["a", "A"], ["\u3000A", "A"], ["卡号 1", "A\u2028B"]])
-def test_card_keys(keys: Any) -> None:
-    """Card keys are sent exactly as they are, also such as differ by a letter's case."""
+def test_card_keys_are_sent_unchanged(keys: Any) -> None:
+    """Card keys that differ only in case, or have spaces at their ends, are valid."""
     call = KaCreate(8, keys)
     assert call.keys == call.secrets() == tuple(keys)
     assert call.fields()["content"].split("\n") == list(keys)
 
 
-def test_five_hundred_card_keys() -> None:
-    """500 card keys are a call, from any iterable."""
+def test_call_takes_500_card_keys_from_any_iterable() -> None:
+    """500 card keys are GatePay's limit for one call."""
     assert len(KaCreate(8, (f"K{number}" for number in range(500))).keys) == 500
 
 
-def test_calls_are_frozen() -> None:
-    """A call that was right stays so."""
+def test_call_is_immutable() -> None:
+    """A valid call can't become invalid later."""
     with pytest.raises(AttributeError):
         KaShow(8).page = 0  # type: ignore[misc]  # frozen
 
 
 @rows("field", ["first_wait", "longest_wait", "longest_retry_after", "budget"])
 @rows("value", [-1, -0.001, math.nan, True, "1", None, [], -math.inf])
-def test_no_policy(field: str, value: Any) -> None:
-    """A number of seconds, or a budget, that is negative or no number is refused by its name."""
+def test_invalid_number_in_a_retry_policy_is_rejected(field: str, value: Any) -> None:
+    """The error names the parameter."""
     with pytest.raises(InvalidRequestError) as caught:
         RetryPolicy(**{field: value})
     problem = "number_from_0" if field == "budget" else "seconds_from_0"
@@ -181,16 +183,16 @@ def test_no_policy(field: str, value: Any) -> None:
 
 
 @rows("value", [0, -1, 1.0, True, None, "4"])
-def test_no_attempts(value: Any) -> None:
-    """Attempts are a whole number above 0."""
+def test_attempts_of_a_retry_policy_must_be_a_positive_whole_number(value: Any) -> None:
+    """The error names the parameter ``attempts``."""
     with pytest.raises(InvalidRequestError) as caught:
         RetryPolicy(attempts=value)
     assert caught.value.field == "attempts"
 
 
 @rows("value", [0, -1, math.nan, True, "1", [], -math.inf, 2**63, 10**400, timedelta(0), timedelta(days=-1)])
-def test_no_seconds(value: Any) -> None:
-    """A bound in seconds that is none is refused by the parameter's name."""
+def test_invalid_seconds_are_rejected(value: Any) -> None:
+    """The error names the parameter."""
     with pytest.raises(InvalidRequestError) as caught:
         to_seconds_or_none("timeout", value)
     assert (caught.value.field, caught.value.problem) == (
@@ -199,20 +201,20 @@ def test_no_seconds(value: Any) -> None:
     )
 
 
-def test_seconds() -> None:
-    """Seconds or a timedelta are right; None, infinity and more than a clock counts are no bound."""
-    given = (None, math.inf, 1, 0.001, timedelta(minutes=1), timedelta(milliseconds=1))
-    taken = (None, None, 1.0, 0.001, 60.0, 0.001)
-    assert tuple(to_seconds_or_none("timeout", value) for value in given) == taken
+def test_seconds_may_be_a_number_a_timedelta_or_none() -> None:
+    """None and infinity mean no limit."""
+    values = (None, math.inf, 1, 0.001, timedelta(minutes=1), timedelta(milliseconds=1))
+    expected = (None, None, 1.0, 0.001, 60.0, 0.001)
+    assert tuple(to_seconds_or_none("timeout", value) for value in values) == expected
 
 
-def test_where_there_must_be_a_bound() -> None:
-    """A pause needs an end; a wait of a retry policy may be 0, or without one."""
+def test_interval_must_be_finite_and_policy_waits_may_be_0_or_infinite() -> None:
+    """``to_seconds`` requires a finite time above 0. The waits of a retry policy may be 0 or infinite."""
     for value in (None, 0, math.inf, -1, math.nan, "1", True, timedelta(0)):
         with pytest.raises(InvalidRequestError, match=r"^every: must be a number of seconds above 0, or a timedelta"):
             to_seconds("every", value)
-    waits = RetryPolicy(first_wait=0, longest_wait=timedelta(seconds=3), longest_retry_after=math.inf)
-    assert (waits.first_wait, waits.longest_wait, waits.longest_retry_after) == (0.0, 3.0, math.inf)
-    for bad in (-1, math.nan, None, timedelta(seconds=-1)):
+    policy = RetryPolicy(first_wait=0, longest_wait=timedelta(seconds=3), longest_retry_after=math.inf)
+    assert (policy.first_wait, policy.longest_wait, policy.longest_retry_after) == (0.0, 3.0, math.inf)
+    for value in (-1, math.nan, None, timedelta(seconds=-1)):
         with pytest.raises(InvalidRequestError, match="first_wait: must be a number of seconds, 0 or more"):
-            RetryPolicy(first_wait=cast("Any", bad))
+            RetryPolicy(first_wait=cast("Any", value))

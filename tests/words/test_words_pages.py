@@ -1,4 +1,4 @@
-"""Two languages, side by side: nothing is missing in one, and nothing is there that no page says."""
+"""The texts of the sandbox's pages: complete in both languages, and all of them used."""
 
 import ast
 import re
@@ -17,8 +17,8 @@ pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
 
 HERE = Path(str(sandbox.__file__)).parent
 TEMPLATES = {path.name: path.read_text("utf-8") for path in (HERE / "templates").glob("*.html")}
-# Said by a name that is put together: {{ t("delivery_" + state) }}, {{ t(order.pay_type) }}.
-PUT_TOGETHER = {
+# The texts whose names are computed in the templates: {{ t("delivery_" + state) }}, {{ t(order.pay_type) }}.
+COMPUTED_NAMES = {
     *("delivery_waiting", "delivery_sending", "delivery_accepted", "delivery_refused"),
     *("pending", "paid", "expired", "late", "pending_more", "paid_more", "expired_more", "late_more"),
     *("underpaid", "underpaid_more"),
@@ -33,33 +33,33 @@ PUT_TOGETHER = {
 
 
 @rows("name", PAGES)
-def test_both_languages(name: str) -> None:
-    """Each text is there in English and in Chinese, with the same places to fill in."""
+def test_text_exists_in_both_languages_with_the_same_placeholders(name: str) -> None:
+    """The English text has no Chinese characters, and the Chinese text has some."""
     english, chinese = PAGES[name]
     assert english.strip()
     assert chinese.strip()
     assert not re.search(r"[\u3400-\u9fff]", english)
     if name not in ("lang", "applied_of"):
         assert re.search(r"[\u3400-\u9fff]", chinese)
-    places = [{part[1] for part in string.Formatter().parse(said) if part[1]} for said in (english, chinese)]
-    assert places[0] == places[1]
+    placeholders = [{part[1] for part in string.Formatter().parse(text) if part[1]} for text in PAGES[name]]
+    assert placeholders[0] == placeholders[1]
 
 
-def test_every_text_is_said() -> None:
-    """The pages say every text of the table, and ask for none that isn't there."""
+def test_pages_use_every_text_and_no_other() -> None:
+    """Each text of the table is used by a template or the code, and each text that a template uses exists."""
     pages = [Environment().parse(page) for page in TEMPLATES.values()]  # noqa: S701 -- parsed, never rendered
-    written = {const.value for page in pages for const in page.find_all(nodes.Const)}
+    constants = {const.value for page in pages for const in page.find_all(nodes.Const)}
     code = [ast.parse(path.read_text("utf-8")) for path in HERE.glob("*.py")]
-    written |= {node.value for tree in code for node in ast.walk(tree) if isinstance(node, ast.Constant)}
-    assert set(PAGES) - written - PUT_TOGETHER == set()
+    constants |= {node.value for tree in code for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    assert set(PAGES) - constants - COMPUTED_NAMES == set()
     calls = [call for page in pages for call in page.find_all(nodes.Call)]
-    asked = [call.args[0] for call in calls if isinstance(call.node, nodes.Name) and call.node.name == "t"]
-    assert {each.value for each in asked if isinstance(each, nodes.Const)} <= set(PAGES)
+    requested = [call.args[0] for call in calls if isinstance(call.node, nodes.Name) and call.node.name == "t"]
+    assert {name.value for name in requested if isinstance(name, nodes.Const)} <= set(PAGES)
 
 
-def test_no_text_stands_in_a_template() -> None:
-    """No template holds a word of its own, but for HTTP's."""
+def test_templates_contain_no_words_of_their_own() -> None:
+    """The names of HTTP methods are allowed."""
     for name, page in TEMPLATES.items():
-        unclassed = re.sub(r"(main_class %\})\w+", r"\1", page)
-        bare = re.sub(r"\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}|<[^>]*>", " ", unclassed, flags=re.DOTALL)
-        assert set(re.findall(r"[^\W\d_]{2,}", bare)) <= {"HTTP", "GET", "POST"}, name
+        without_class = re.sub(r"(main_class %\})\w+", r"\1", page)
+        visible_text = re.sub(r"\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}|<[^>]*>", " ", without_class, flags=re.DOTALL)
+        assert set(re.findall(r"[^\W\d_]{2,}", visible_text)) <= {"HTTP", "GET", "POST"}, name

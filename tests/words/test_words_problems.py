@@ -38,7 +38,11 @@ def problem_calls() -> Iterator[tuple[str, set[str], str]]:
                 and node.func.id == "Problem"
                 and isinstance(node.args[0], ast.Constant)
             ):
-                yield str(node.args[0].value), {str(each.arg) for each in node.keywords}, f"{path.name}:{node.lineno}"
+                yield (
+                    str(node.args[0].value),
+                    {str(keyword.arg) for keyword in node.keywords},
+                    f"{path.name}:{node.lineno}",
+                )
 
 
 def placeholders(text: str) -> set[str]:
@@ -47,15 +51,15 @@ def placeholders(text: str) -> set[str]:
 
 def test_every_problem_call_matches_a_row() -> None:
     """Each ``Problem("name", …)`` names a row of the table and passes exactly its facts. Each row is used."""
-    used = list(problem_calls())
-    assert [(name, where) for name, facts, where in used if facts != placeholders(PROBLEMS[name][0])] == []
-    assert set(PROBLEMS) - {name for name, _, _ in used} == set(HTTPX_ERRORS)
+    calls = list(problem_calls())
+    assert [(name, where) for name, facts, where in calls if facts != placeholders(PROBLEMS[name][0])] == []
+    assert set(PROBLEMS) - {name for name, _, _ in calls} == set(HTTPX_ERRORS)
 
 
 def test_httpx_errors_have_rows() -> None:
     """Each error of httpx has a row with the name of its class."""
-    classes = [each for each in vars(httpx).values() if isinstance(each, type)]
-    errors = {each.__name__ for each in classes if issubclass(each, httpx.HTTPError | httpx.InvalidURL)}
+    classes = [value for value in vars(httpx).values() if isinstance(value, type)]
+    errors = {cls.__name__ for cls in classes if issubclass(cls, httpx.HTTPError | httpx.InvalidURL)}
     assert set(HTTPX_ERRORS) == errors - {"HTTPError"}
 
 
@@ -65,9 +69,9 @@ def test_both_languages_match(name: str, text: tuple[str, str]) -> None:
     english, chinese = text
     assert placeholders(english) == placeholders(chinese)
     assert english.replace("…", "").isascii()
-    bare = re.sub("pip install '[^']*'|httpx_aiohttp[.]AiohttpTransport|aiohttp|[{][^}]*[}]", "", chinese)
-    assert re.search("[\u4e00-\u9fff]", chinese) or not re.search("[A-Za-z]", bare)
-    assert not re.search("[\u4e00-\u9fff] ?[a-z]+ [a-z]+", bare), chinese
+    own_words = re.sub("pip install '[^']*'|httpx_aiohttp[.]AiohttpTransport|aiohttp|[{][^}]*[}]", "", chinese)
+    assert re.search("[\u4e00-\u9fff]", chinese) or not re.search("[A-Za-z]", own_words)
+    assert not re.search("[\u4e00-\u9fff] ?[a-z]+ [a-z]+", own_words), chinese
     assert not re.search("[\u4e00-\u9fff][,;:?!]|[,;:?!][\u4e00-\u9fff]", chinese)
 
 
@@ -94,8 +98,13 @@ def test_foreign_text_is_not_translated() -> None:
 @rows("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_copies_keep_name_and_facts(protocol: int) -> None:
     """Pickles and copies keep the name and the facts, including those of nested problems."""
-    for back in (pickle.loads(pickle.dumps(LINE, protocol)), copy.copy(LINE), copy.deepcopy(LINE)):  # noqa: S301 -- our own
-        assert (back, back.name, back.facts, back.in_("zh")) == (LINE, "line", LINE.facts, LINE.in_("zh"))
+    for restored in (pickle.loads(pickle.dumps(LINE, protocol)), copy.copy(LINE), copy.deepcopy(LINE)):  # noqa: S301 -- pickled in this test
+        assert (restored, restored.name, restored.facts, restored.in_("zh")) == (
+            LINE,
+            "line",
+            LINE.facts,
+            LINE.in_("zh"),
+        )
 
 
 def test_masking_changes_the_facts() -> None:
@@ -126,7 +135,7 @@ def test_a_problem_as_json() -> None:
 def test_message_of_an_error() -> None:
     """``message_of`` returns the problem of an error, or its text."""
     assert message_of(ValueError(LINE)) is LINE
-    assert [message_of(each) for each in (ValueError("x"), ValueError(), OSError(2, "gone"))] == [
+    assert [message_of(error) for error in (ValueError("x"), ValueError(), OSError(2, "gone"))] == [
         "x", "", "[Errno 2] gone",
     ]  # fmt: skip
 
@@ -139,6 +148,7 @@ def test_the_problem_of_an_error() -> None:
     ]  # fmt: skip
     assert vars(InvalidRequestError(field="page", problem="plain"))["problem"].name == "other"
     assert explain(OutcomeUnknownError(endpoint="pay/create", out_order_id="T-1-X"), "zh").problem == ""
-    old = pickle.dumps(error)
+    with_problem = pickle.dumps(error)
     vars(error)["problem"] = "plain"  # as an older version pickled it
-    assert [pickle.loads(each).problem.name for each in (old, pickle.dumps(error))] == ["not_whole", "other"]  # noqa: S301 -- our own
+    names = [pickle.loads(pickled).problem.name for pickled in (with_problem, pickle.dumps(error))]  # noqa: S301 -- pickled in this test
+    assert names == ["not_whole", "other"]

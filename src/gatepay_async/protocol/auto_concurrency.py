@@ -34,13 +34,13 @@ from attrs import frozen
 
 START = 4  # the same as the default of a fixed concurrency
 
-_MIN_STEP_CALLS, _MIN_HOME_CALLS = 4, 16  # in a round
-_MIN_EVIDENCE_CALLS = 24  # needed to undo a step; fewer are enough to continue
-_MAX_AVERAGED_CALLS = 96  # for the mean latency at home
-_MIN_LATENCY_S = 1e-6  # the clock may not have moved
-_MIN_SHARE = 1 / 3  # of the expected change
+_MIN_STEP_CALLS, _MIN_HOME_CALLS = 4, 16  # calls of a round: during a step, and at home (see AutoConcurrency)
+_MIN_EVIDENCE_CALLS = 24  # calls that are needed to undo a step; fewer are enough to step up again
+_MAX_AVERAGED_CALLS = 96  # the largest weight of earlier calls in the mean latency at home
+_MIN_LATENCY_S = 1e-6  # avoids a division by zero if the clock hasn't moved
+_MIN_SHARE = 1 / 3  # a step is effective if the throughput changes by at least this share of what is expected
 _RISE = 1.5  # a latency that has risen or fallen by this factor has changed
-_DOUBLING, _LATER_STEP, _CAREFUL_STEP = 1.0, 0.5, 0.125  # of the limit
+_DOUBLING, _LATER_STEP, _CAREFUL_STEP = 1.0, 0.5, 0.125  # sizes of a step up, as shares of the limit
 _FIRST_REST, _CAREFUL_REST, _LONGEST_REST = 2, 16, 128  # rounds; each rest is twice as long as the one before
 
 
@@ -87,9 +87,9 @@ class AutoConcurrency:
         # "Home" is the limit before the step that is being tried. While no step is tried, it is the limit.
         self._home = self.limit
         self._latency = 0.0  # the mean at home
-        self._weight = 0  # the number of calls in that mean
+        self._weight = 0  # the number of calls in the mean latency
         self._stride = _DOUBLING
-        self._refused_at = maximum + 1  # the limit at which a 429 or 503 came
+        self._refused_at = maximum + 1  # the limit at which GatePay last replied 429 or 503
         self._rest = 0  # rounds until the next step
         self._next_rest = _FIRST_REST
         self._tries_down = False

@@ -1,4 +1,4 @@
-"""The results of an upload: adds the outcomes of chunks up to a report. Pure."""
+"""The results of an upload: counts the outcomes of chunks, and builds the report. No I/O; doesn't read the clock."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from attrs import evolve, field, fields, frozen
 
-from gatepay_async.protocol.checks import how_many
+from gatepay_async.protocol.checks import show_length
 from gatepay_async.protocol.errors import (
     AlreadyStoredError,
     EndpointClosedError,
@@ -24,7 +24,7 @@ from gatepay_async.protocol.errors import (
     TransportError,
 )
 
-# Refusals that every chunk would get: there is no point in sending the next one.
+# Refusals that every chunk would get. After one of them, the upload ends.
 MEETS_EVERY_CHUNK: tuple[type[RefusedError], ...] = (
     MissingParameterError,
     InvalidProductError,
@@ -34,12 +34,11 @@ MEETS_EVERY_CHUNK: tuple[type[RefusedError], ...] = (
     SignatureRejectedError,
     EndpointClosedError,
 )
-# The errors that a call to store a chunk can raise.
+# The errors that a call to store card keys can raise after its arguments were checked.
 ATTEMPTED = (RefusedError, ProtocolError, TransportError)
 Attempted: TypeAlias = RefusedError | ProtocolError | TransportError
 
-
-MOST_INVISIBLE = 1000  # lines that a report lists
+MOST_INVISIBLE = 1000  # a report lists at most so many lines with invisible characters
 
 
 class Fate(StrEnum):
@@ -48,7 +47,7 @@ class Fate(StrEnum):
     STORED = "stored"  # on the server: new there, or there already
     REFUSED = "refused"  # not on the server: refused by GatePay or by us
     UNKNOWN = "unknown"  # sent, but no valid reply arrived
-    NOT_SENT = "not_sent"  # no byte of it has left
+    NOT_SENT = "not_sent"  # no byte of the request has left
 
 
 @frozen
@@ -60,16 +59,16 @@ class Chunk:
         index: From 0, in the order of the input. The halves of a chunk keep its number.
         lines: The line of the input of each card key, from 1.
         keys: The card keys, cleaned and without duplicates; as many as ``lines``.
-        in_doubt: An earlier call may have stored them. Only an answer that says "stored" ends the doubt: halves, later
-            attempts and later runs inherit it.
-        doubt: What left them in doubt, where that is known.
-        last: The error of the last call, if they are to be sent again; None: not sent yet.
+        in_doubt: An earlier call may have stored these card keys. Only a reply that says "stored" ends the doubt.
+            Halves, later attempts and later runs inherit it.
+        doubt: The error that left the card keys in doubt, if it is known.
+        last: The error of the last call, if the card keys are to be sent again; None: not sent yet.
         calls: Failed calls with exactly these card keys so far.
         proofs: How many of those calls count as proof that these card keys are at fault: the first one, and each later
             one if another call has succeeded since the one before.
         attempts: Attempts of those calls, retries included.
         failed_at: When the last of those calls ended.
-        not_before: The earliest time to send them again, on the caller's clock.
+        not_before: The earliest time to send the card keys again, on the caller's clock.
     """
 
     index: int
@@ -85,7 +84,7 @@ class Chunk:
     not_before: float = field(default=-math.inf, repr=False)
 
     def halves(self) -> tuple[Chunk, Chunk]:
-        """The first half and the rest; of a chunk of two or more."""
+        """Return the first half and the rest. The chunk must have at least two card keys."""
         middle = len(self.keys) // 2
         new = evolve(self, calls=0, proofs=0, attempts=0, failed_at=-math.inf, not_before=-math.inf)
         first = evolve(new, lines=self.lines[:middle], keys=self.keys[:middle])
@@ -121,7 +120,7 @@ class ChunkOutcome:
 
 
 def stored(chunk: Chunk, *, count: int | None, attempts: int) -> ChunkOutcome:
-    """All of *chunk* is on the server, *count* of it new (None: not known)."""
+    """Return the outcome of *chunk* if it is on the server. *count* of its card keys are new (None: unknown)."""
     return ChunkOutcome(
         index=chunk.index,
         first_line=chunk.lines[0],
@@ -134,7 +133,7 @@ def stored(chunk: Chunk, *, count: int | None, attempts: int) -> ChunkOutcome:
 
 
 def failed(chunk: Chunk, fate: Fate, *, error: GatePayError | None = None, attempts: int = 0) -> ChunkOutcome:
-    """*chunk* is not known to be on the server; its card keys are kept."""
+    """Return the outcome of *chunk* if it isn't known to be on the server. The outcome keeps the card keys."""
     return ChunkOutcome(
         index=chunk.index,
         first_line=chunk.lines[0],
@@ -156,7 +155,7 @@ def may_have_stored(error: Attempted) -> bool:
 
 
 def outcome_of(chunk: Chunk, error: Attempted) -> ChunkOutcome:
-    """What *error*, of an attempt to store *chunk*, means for its card keys."""
+    """Return the outcome of *chunk* after a call to store it has raised *error*."""
     attempts = chunk.attempts + error.attempts
     if isinstance(error, AlreadyStoredError):
         return stored(chunk, count=0, attempts=attempts)
@@ -164,7 +163,7 @@ def outcome_of(chunk: Chunk, error: Attempted) -> ChunkOutcome:
 
 
 def _not_stored(chunk: Chunk, error: Attempted, *, attempts: int) -> ChunkOutcome:
-    """An unknown outcome has the error that made it unknown: a later "not sent" is about that later call only."""
+    """Return the outcome after a failed call. An unknown outcome has the error of the call that made it unknown."""
     if may_have_stored(error):
         return failed(chunk, Fate.UNKNOWN, error=error, attempts=attempts)
     if chunk.in_doubt:
@@ -196,11 +195,11 @@ class Counts:
     not_sent: int
 
     def columns(self) -> dict[str, int]:
-        """The columns alone, by name."""
+        """Return the counts by the name of the column."""
         return {name: getattr(self, name) for name in COLUMNS}
 
 
-COLUMNS: tuple[str, ...] = tuple(each.name for each in fields(Counts))
+COLUMNS: tuple[str, ...] = tuple(attribute.name for attribute in fields(Counts))
 
 
 @frozen(kw_only=True)
@@ -240,7 +239,7 @@ class UploadReport(Counts):
             them. The card key was sent unchanged.
     """
 
-    chunks: tuple[ChunkOutcome, ...] = field(repr=how_many)
+    chunks: tuple[ChunkOutcome, ...] = field(repr=show_length)
     stopped: GatePayError | None = None
     invisible: tuple[int, ...] = field(default=(), repr=False)
     whole: bool = True
@@ -299,18 +298,18 @@ class Ledger:
         self._outcomes.append(outcome)
 
     def note_invisible(self, line: int) -> None:
-        """Note that the card key in *line* holds an invisible character."""
+        """Record that the card key in *line* contains an invisible character."""
         if len(self.invisible) < MOST_INVISIBLE:
             self.invisible.append(line)
 
     def progress(self) -> UploadProgress:
-        """The columns so far."""
+        """Return the counts so far."""
         counts = self.counts().columns()
         settled = sum(counts.values()) - self.read
         return UploadProgress(**counts, in_flight=self.read - settled, chunks=len(self._outcomes))
 
     def report(self, *, stopped: GatePayError | None, whole: bool = True) -> UploadReport:
-        """The whole, once nothing is in flight."""
+        """Return the report. Call this when no chunk is in flight any more."""
         in_order = sorted(self._outcomes, key=lambda outcome: (outcome.first_line, outcome.last_line))
         counts = self.counts().columns()
         return UploadReport(
@@ -318,7 +317,7 @@ class Ledger:
         )
 
     def counts(self) -> Counts:
-        """The columns so far."""
+        """Return the counts so far, without the card keys in flight."""
         return Counts(
             read=self.read,
             blank=self.blank,

@@ -26,7 +26,7 @@ from gatepay_async.words.problem import Problem
 SIGNED = ("order_id", "out_order_id", "price", "realprice", "type", "paytime", "extend")
 
 # Every order that this package creates must have a callback that it accepts, even if each byte is percent-encoded
-# (three bytes for one). Numbers, prices, type, time and signature take at most 98 bytes, the names 78.
+# (three bytes for one). Numbers, prices, type, time and signature take at most 98 bytes; the names of the fields, 78.
 #     3 × (checks.MAX_ORDER_NUMBER_BYTES + checks.MAX_CUSTOM_BYTES + MAX_APPKEY_BYTES + 98) + 78 + MAX_OWN_QUERY_BYTES
 #     <= MAX_QUERY_BYTES
 MAX_APPKEY_BYTES = 100  # the vendor's are shorter
@@ -35,14 +35,14 @@ MAX_OWN_QUERY_BYTES = 700  # of the shop's own parameters in its callback URL
 _FORM = QueryForm(
     "callback",
     {
-        # Since 6 May 2019, callbacks are POSTs without an appkey. It is still signed.
+        # Since 6 May 2019, callbacks are POSTs without an appkey. The signature still includes it.
         "appkey": TEXT,
         "order_id": DIGITS,
         "out_order_id": TEXT,
         "price": PRICE,
         "realprice": PRICE,
         "type": (re.compile("|".join(PayType)), Problem("not_one_of", choices=", ".join(PayType))),
-        # From 2001 to 2286, a time has ten digits. With another length, a digit was moved from or to `extend`.
+        # From 2001 to 2286, a Unix time has ten digits. With another length, a digit was moved from or to `extend`.
         "paytime": (re.compile(r"[1-9][0-9]{9}"), Problem("form_time")),
         "extend": (re.compile(r".*", re.DOTALL), Problem("empty")),
         "sign": SIGNATURE,
@@ -96,15 +96,15 @@ def credentials_of(appkey: str, appsecret: str | Sequence[str]) -> tuple[Credent
         return (Credentials(appkey, appsecret),)
     if not appsecret or isinstance(appsecret, bytes | bytearray | memoryview):
         raise InvalidRequestError(field="appsecret", problem=Problem("not_text_or_texts"))
-    return tuple(Credentials(appkey, each) for each in appsecret)
+    return tuple(Credentials(appkey, secret) for secret in appsecret)
 
 
 @scrub_errors
 def verify_callback(query: str | bytes, *credentials: Credentials) -> Callback:
-    """Like ``parse_callback``, with the credentials of one shop, which may have several secrets."""
+    """Like ``parse_callback``, but with credentials. They have the same appkey, and different secrets."""
     fields = _FORM.read(query)
-    ours = credentials[0].appkey
-    if fields.get("appkey", ours) != ours:
+    own_appkey = credentials[0].appkey
+    if fields.get("appkey", own_appkey) != own_appkey:
         raise CallbackSignatureError(field="appkey", problem=Problem("not_your_appkey"))
     if not is_signed_by_one(credentials, [fields[name] for name in SIGNED], fields["sign"]):
         raise CallbackSignatureError(field="sign", problem=Problem("bad_signature"))

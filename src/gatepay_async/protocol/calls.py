@@ -1,8 +1,8 @@
 """
 One frozen class for each endpoint: its path, its fields, their signed order, and how to read the data of a success.
 
-They follow the tables of the vendor's page (接口). The constructors refuse invalid values. The codes are in
-``catalogue``.
+The classes follow the tables of the vendor's page (接口). Their constructors refuse invalid values. ``catalogue`` has
+the meaning of the codes.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Call(Protocol[T_co]):
 
 
 class Usual:
-    """The defaults of most calls."""
+    """The base of the calls, with the values that most of them share."""
 
     __slots__ = ()
 
@@ -69,7 +69,7 @@ class Usual:
     carries_keys: ClassVar[bool] = False
 
     def secrets(self) -> tuple[str, ...]:
-        """Return nothing."""
+        """Return no secrets."""
         return ()
 
 
@@ -81,7 +81,7 @@ def _as_pay_type(value: Any) -> PayType:
     raise errors.InvalidRequestError(field="pay_type", problem=Problem("not_one_of", choices=", ".join(PayType)))
 
 
-def _one_with_wechat(call: PayCreate, attribute: Any, value: int) -> None:
+def _single_item_with_wechat(call: PayCreate, attribute: Any, value: int) -> None:
     if call.pay_type is PayType.WECHAT and value != 1:
         raise errors.InvalidRequestError(field=attribute.name, problem=Problem("wechat_single", count=value))
 
@@ -99,7 +99,7 @@ class PayCreate(Usual):
     product_id: int = field(validator=checks.positive)
     out_order_id: str = field(validator=checks.order_number)
     pay_type: PayType = field(converter=_as_pay_type)
-    product_num: int = field(validator=[checks.positive, _one_with_wechat])
+    product_num: int = field(validator=[checks.positive, _single_item_with_wechat])
     custom: str = field(validator=checks.custom)
 
     def fields(self) -> dict[str, str]:
@@ -153,7 +153,7 @@ class KaShow(Usual):
         return {"product_id": str(self.product_id), "page": str(self.page)}
 
     def secrets(self) -> tuple[str, ...]:
-        """Return nothing: the card keys are in the reply."""
+        """Return no secrets: the fields hold none. The card keys are in the reply."""
         return ()
 
     def read(self, data: Any) -> CardKeyPage:
@@ -177,9 +177,9 @@ class KaCreate(Usual):
     carries_keys: ClassVar[bool] = True
 
     product_id: int = field(validator=checks.positive)
-    keys: tuple[str, ...] = field(converter=checks.as_keys, validator=checks.card_keys, repr=checks.how_many)
+    keys: tuple[str, ...] = field(converter=checks.as_keys, validator=checks.card_keys, repr=checks.show_length)
 
-    # 成功录入:1条卡密. It is only in the vendor's example, so nothing depends on it.
+    # 成功录入:1条卡密. This sentence is only in the vendor's example, so nothing depends on it.
     _sentence: ClassVar[re.Pattern[str]] = re.compile(r"成功录入\s*[:：]\s*([0-9]{1,9})\s*条(卡密)?")
 
     def fields(self) -> dict[str, str]:
@@ -191,7 +191,7 @@ class KaCreate(Usual):
         return self.keys
 
     def read(self, data: Any) -> Stored:
-        """Read the sentence. Even if it is unreadable, the call was a success and the card keys are stored."""
+        """Read the sentence. Even if it is unreadable, the call has succeeded and the card keys are stored."""
         sentence = data if isinstance(data, str) else ""
         match = self._sentence.search(sentence)
         stored = int(match[1]) if match else None
@@ -200,7 +200,7 @@ class KaCreate(Usual):
         return Stored(stored, self._printable_sentence(sentence))
 
     def _printable_sentence(self, sentence: str) -> str:
-        """*sentence*, masked if it isn't the documented one: another sentence might repeat a card key."""
+        """Return *sentence*, masked if it isn't the documented one: another sentence might repeat a card key."""
         if self._sentence.fullmatch(sentence):
             return sentence
         return mask(sentence, keys=self.keys)

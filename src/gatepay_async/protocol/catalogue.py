@@ -116,7 +116,8 @@ _ROWS: tuple[tuple[str, int, str, type[errors.RefusedError]], ...] = (
 )
 
 
-# The codes that all later endpoints share. Their table has 103 twice, also as "signature missing", but we always sign.
+# The codes that all later endpoints share. The vendor's table lists 103 twice: its second meaning, "signature missing",
+# is left out, because we always sign.
 _SHARED: tuple[tuple[int, str, type[errors.RefusedError]], ...] = (
     (101, "秘钥必须", errors.MissingParameterError),
     (102, "无效的秘钥", errors.InvalidAppKeyError),
@@ -135,18 +136,18 @@ _PAY_TYPE: tuple[tuple[str, type[errors.RefusedError]], ...] = (
     ("当前支付方式已关闭", errors.PayTypeClosedError),
     ("无可用支付方式", errors.NoPayTypeAvailableError),
 )
-_NOT_MADE: tuple[tuple[str, type[errors.RefusedError]], ...] = (
+_NOT_CREATED: tuple[tuple[str, type[errors.RefusedError]], ...] = (
     ("分类创建错误", errors.OrderFailedError),
     ("产品创建错误", errors.OrderFailedError),
     ("库存创建错误", errors.OrderFailedError),
     ("队列创建错误", errors.OrderFailedError),
 )
-_ANY_AMOUNT = (("价格无效", errors.InvalidPriceError), *_PAY_TYPE, *_NOT_MADE)
+_ANY_AMOUNT = (("价格无效", errors.InvalidPriceError), *_PAY_TYPE, *_NOT_CREATED)
 # The codes of each later endpoint, numbered from 201 on.
 _LATER: dict[str, tuple[tuple[str, type[errors.RefusedError]], ...]] = {
     "anypay/create": _ANY_AMOUNT,
     "cloudpay/create": (*_ANY_AMOUNT, ("非代理用户", errors.NotAnAgentError)),
-    "grouppay/create": (*_PAY_TYPE, ("组合内无有效库存商品", errors.OutOfStockError), *_NOT_MADE),
+    "grouppay/create": (*_PAY_TYPE, ("组合内无有效库存商品", errors.OutOfStockError), *_NOT_CREATED),
     "stablepay/create": (
         *_PAY_TYPE,
         ("队列创建错误", errors.OrderFailedError),
@@ -177,8 +178,8 @@ def _error_entry(error: str, sent: bool | None = None) -> Fault:  # noqa: FBT001
     return Fault(error, sent, CAUSES[name], REMEDIES[name])
 
 
-# The first entry with the name of a class of the error applies. Names, because some classes are in modules that import
-# this one.
+# An error is explained by the first entry whose name is that of its class or of a base class. The entries have names
+# instead of classes, because the modules of some classes import this one.
 FAULTS: tuple[Fault, ...] = (
     _error_entry("InvalidRequestError"),
     _error_entry("RefusedError"),
@@ -215,7 +216,7 @@ def explain(error: errors.GatePayError, lang: Lang = "en") -> Explanation:
         entry = meaning(error.endpoint, error.code)
     else:
         sent = error.sent if isinstance(error, errors.TransportError) else None
-        names = {each.__name__ for each in type(error).__mro__}
-        entry = next(each for each in FAULTS if each.error in names and each.sent in (None, sent))
+        names = {cls.__name__ for cls in type(error).__mro__}
+        entry = next(fault for fault in FAULTS if fault.error in names and fault.sent in (None, sent))
     problem = Problem.of(getattr(error, "problem", ""))
     return Explanation(say(entry.cause, lang), say(entry.remedy, lang), problem.in_(lang))

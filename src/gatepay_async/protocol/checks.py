@@ -19,7 +19,7 @@ MAX_KEYS_PER_CALL = 500  # ka/create: 最多支持500条
 MAX_ORDER_NUMBER_BYTES, MAX_CUSTOM_BYTES = 255, 2000
 _MAX_INT64 = 2**63 - 1  # the largest integer of most databases
 MAX_PRODUCTS_PER_ORDER = 100  # GatePay's limit isn't known; so many make a field of at most 4 kB
-# The characters that the input filter of GatePay's framework removes from both ends of a card key: PHP's trim().
+# The characters that PHP's trim() removes from both ends. GatePay's framework applies it to each card key.
 _TRIMMED = " \t\n\r\0\x0b"
 _VISIBLE_ASCII = bytes(range(0x21, 0x7F))
 
@@ -142,7 +142,7 @@ def key_problem(key: object) -> Problem | None:
 
 
 def card_keys(_: object, attribute: Any, keys: tuple[Any, ...]) -> None:
-    """Require 1 to 500 card keys, each on one line. None may come twice, even with other blanks at its ends."""
+    """Require 1 to 500 different card keys without line breaks. Blanks at the ends don't make a card key different."""
     if isinstance(keys, CheckedKeys):
         return
     if not keys:
@@ -173,7 +173,7 @@ def _are_plain(keys: tuple[Any, ...]) -> bool:
 
 
 def is_visible_ascii(value: str) -> bool:
-    """Whether *value* has no other characters than ASCII's visible ones. Three times as fast as ``isprintable``."""
+    """Whether *value* consists of visible ASCII characters. Three times as fast as ``isprintable``."""
     return value.isascii() and not value.encode("ascii").translate(None, _VISIBLE_ASCII)
 
 
@@ -202,6 +202,6 @@ def is_utf8(value: str) -> bool:
     return value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
-def how_many(value: Sized) -> str:
-    """What ``repr`` shows instead of something long or secret: the length."""
+def show_length(value: Sized) -> str:
+    """Return the length in angle brackets. A ``repr`` shows it instead of a value that is long or secret."""
     return f"<{len(value)}>"

@@ -1,4 +1,4 @@
-"""Turns lines into chunks of at most 500 card keys, cleaned and deduplicated. Pure."""
+"""Turns lines into chunks of at most 500 card keys, cleaned and deduplicated. No I/O; doesn't read the clock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gatepay_async.protocol.checks import MAX_KEYS_PER_CALL, CheckedKeys, is_vis
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.words.problem import Problem
 
-_NumberedKeys = tuple[list[int], list[str]]  # lines of the input, and the card key of each
+_NumberedKeys = tuple[list[int], list[str]]  # the line numbers of card keys in the input, and the card keys
 
 
 class Deduplicator(Protocol):
@@ -177,11 +177,11 @@ class Chunker:
             else:
                 self._pending[0].append(number)
                 self._pending[1].append(key)
-                if invisible.may_be_odd(key) and invisible.holds_any(key):
+                if invisible.may_have_invisible(key) and invisible.holds_any(key):
                     self._ledger.note_invisible(number)
 
     def _add_refused(self, line: int, key: str, problem: Problem) -> None:
-        # Consecutive lines with the same problem share an outcome: in a file with another encoding, that is nearly all.
+        # Consecutive lines with the same problem share an outcome: nearly all lines of a file with another encoding do.
         lines, keys = self._refused
         if lines and (line != lines[-1] + 1 or problem != self._refused_because or len(lines) == MAX_KEYS_PER_CALL):
             self._record_refused()
@@ -202,18 +202,18 @@ class Chunker:
 
 
 def _plain_keys(batch: list[object]) -> list[str]:
-    """Return the card keys of the lines that are text without odd characters, as most are; clean() handles others."""
+    """Return the card keys of all ordinary lines. If some lines have none, call ``clean`` for each line."""
     lines = cast("list[str]", batch)
     with suppress(TypeError):  # not all are text
         if is_visible_ascii("".join(lines)) and all(lines):
-            return lines  # without blanks at their ends
+            return lines  # no line has blanks at its ends, so there is nothing to strip
     return [
         key
         for line in batch
         if type(line) is str
         and (key := line.strip())
         and key.isprintable()
-        and (key.isascii() or not invisible.may_be_odd(key))
+        and (key.isascii() or not invisible.may_have_invisible(key))
     ]
 
 
@@ -228,7 +228,7 @@ def clean(line: object) -> tuple[str, Problem | None]:
     if not isinstance(line, str):
         return "", key_problem(line)
     key = line.strip()
-    if not invisible.may_be_odd(key):  # so it has no line break, no NUL and no lone surrogate
+    if not invisible.may_have_invisible(key):  # so it has no line break, no NUL and no lone surrogate
         return key, None
     key = invisible.strip(key)
     return key, key_problem(key) if key else None

@@ -13,7 +13,7 @@ from gatepay_async.protocol.codec import MisreadError, parse_json
 from gatepay_async.protocol.masking import MASK, mask
 from gatepay_async.protocol.vocabulary import FIELDS, MEDIA_TYPES
 
-_TITLE_SCAN_BYTES = 4096  # the title of a page is looked for in so many bytes
+_TITLE_SCAN_BYTES = 4096  # the title of a page is searched for only in the first bytes
 _MAX_JSON_BYTES = 2**20
 _MAX_DEPTH = 4
 _MAX_FIELDS = 12
@@ -69,8 +69,8 @@ def _describe_fields(value: dict[str, Any], *, strict: bool, depth: int) -> str:
     if depth == _MAX_DEPTH:
         return "…" if value else ""
     named = [
-        f"{_show_name(name, strict=strict)}: {_describe_value(each, strict=strict, depth=depth + 1)}"
-        for name, each in list(value.items())[:_MAX_FIELDS]
+        f"{_show_name(name, strict=strict)}: {_describe_value(inner, strict=strict, depth=depth + 1)}"
+        for name, inner in list(value.items())[:_MAX_FIELDS]
     ]
     return ", ".join(named + ["…"] * (len(value) > _MAX_FIELDS))
 

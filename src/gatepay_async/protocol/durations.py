@@ -22,7 +22,7 @@ def to_seconds(name: str, value: object) -> float:
     Return a duration above 0 in seconds.
 
     Raises:
-        InvalidRequestError: *value* isn't one. ``.field`` is *name*.
+        InvalidRequestError: *value* isn't a duration above 0. The error's ``.field`` is *name*.
     """
     seconds = _number(value)
     if seconds is None or not 0 < seconds < math.inf:
@@ -56,7 +56,7 @@ def from_0(_: object, attribute: Attribute[float], value: object) -> None:
 
 
 def _number(value: object) -> float | None:
-    """Return the seconds; None: *value* is neither a ``timedelta`` nor a reasonable number or infinity."""
+    """Return the seconds; None: *value* is neither a ``timedelta`` nor a number, or it is a huge finite number."""
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -26,8 +26,9 @@ All errors of this package, as one tree. The branch says whose fault an error is
     │   └── StaleCallbackError                    signed, but too old
     └── UploadIncomplete                      some card keys of an upload are not known to be stored; see ``bulk``
 
-Errors hold data, from which they make their message. None holds the appsecret, a signature or a card key. All can be
-pickled. ``.problem``, which says what is wrong, is a ``str`` with a ``.name`` and ``.facts`` for programs.
+An error has attributes, from which its message is built. No message holds the appsecret, a signature or a card key.
+All errors can be pickled. ``.problem`` says what is wrong. It is a ``str`` with a ``.name`` and ``.facts`` for
+programs.
 """
 
 from __future__ import annotations
@@ -107,9 +108,9 @@ class RefusedError(GatePayError):
         self.in_doubt = in_doubt
         self.cause = cause
         self.remedy = remedy
-        said = f" ({message})" if message else ""
-        why = ": " + " ".join(filter(None, (cause, remedy))) if cause or remedy else ""
-        super().__init__(f"{endpoint} refused with {code}{said}{why}")
+        quoted = f" ({message})" if message else ""
+        explanation = ": " + " ".join(filter(None, (cause, remedy))) if cause or remedy else ""
+        super().__init__(f"{endpoint} refused with {code}{quoted}{explanation}")
 
 
 class MissingParameterError(RefusedError):

@@ -29,8 +29,8 @@ _CLEARED_PACKAGES = frozenset(
 
 def clear_frames(error: BaseException) -> None:
     """Clear the frames in the tracebacks of *error* and of all errors that are chained to it."""
-    for each in _chained_errors(error):
-        traceback = each.__traceback__
+    for chained in _chained_errors(error):
+        traceback = chained.__traceback__
         while traceback is not None:
             _clear_frame(traceback.tb_frame)
             traceback = traceback.tb_next
@@ -59,17 +59,17 @@ def scrub_init_errors(cls: C) -> C:
 
 def _chained_errors(error: BaseException) -> Iterator[BaseException]:
     """Yield *error*, its causes and contexts, and the members of exception groups, each once."""
-    left: list[BaseException | None] = [error]
+    remaining: list[BaseException | None] = [error]
     seen: set[int] = set()
-    while left:
-        each = left.pop()
-        if each is None or id(each) in seen:
+    while remaining:
+        current = remaining.pop()
+        if current is None or id(current) in seen:
             continue
-        seen.add(id(each))
-        yield each
-        left += [each.__cause__, each.__context__]
-        if isinstance(each, BaseExceptionGroup):
-            left += cast("BaseExceptionGroup[BaseException]", each).exceptions
+        seen.add(id(current))
+        yield current
+        remaining += [current.__cause__, current.__context__]
+        if isinstance(current, BaseExceptionGroup):
+            remaining += cast("BaseExceptionGroup[BaseException]", current).exceptions
 
 
 def _clear_frame(frame: FrameType) -> None:

@@ -1,8 +1,8 @@
 """
 Invisible characters, which are copied along from spreadsheets, chats and web pages.
 
-A card key with such a character looks right and gets sold, but doesn't work. At the ends of a line, they are stripped.
-Within a card key, they may be intended, so they are kept and reported.
+A card key with such a character looks right and gets sold, but doesn't work. At the ends of a line, invisible
+characters are stripped. Within a card key, they may be intended, so they are kept and reported.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _FORMAT = ((0xFFF9, 0xFFFB), (0x13430, 0x1343F))
 # in files in UTF-16.
 _CONTROL = ((0x01, 0x08), (0x0B, 0x0C), (0x0E, 0x1F), (0x7F, 0x9F))
 _BRAILLE_BLANK = ((0x2800, 0x2800),)  # of the category So, but without dots
-# Line and paragraph separators at which no file of card keys is split, and spaces that look like a plain one or like
-# none, which a customer wouldn't type. The ideographic space is not listed: it is wide, and common in Chinese text.
+# Line and paragraph separators, at which files of card keys are not split, and spaces that look like a plain space or
+# have no width: a customer wouldn't type them. The ideographic space isn't listed: it is common in Chinese text.
 _SEPARATORS = ((0x2028, 0x2029),)
 _SPACES = ((0x00A0, 0x00A0), (0x2000, 0x200A), (0x202F, 0x202F), (0x205F, 0x205F))
 
 _INVISIBLE = frozenset(
-    chr(each)
+    chr(code)
     for first, last in (*_DEFAULT_IGNORABLE, *_FORMAT, *_CONTROL, *_BRAILLE_BLANK, *_SEPARATORS, *_SPACES)
-    for each in range(first, last + 1)
+    for code in range(first, last + 1)
 )
-# Those for which str.isprintable() is true: their categories are letters, marks or symbols.
+# The invisible characters for which str.isprintable() is true: their categories are letters, marks or symbols.
 _PRINTABLE = frozenset(letter for letter in _INVISIBLE if letter.isprintable())
 
 _NON_JOINER, _JOINER = "\u200c", "\u200d"
@@ -52,41 +52,42 @@ _JOINING = (
 _EMOJI = frozenset({"So", "Sk", "Sm"})
 
 
-def may_be_odd(text: str) -> bool:
-    """A quick check: False means that *text* has no odd characters. It is False for nearly all texts."""
+def may_have_invisible(text: str) -> bool:
+    """A quick check: False means that *text* has no invisible characters. It is False for nearly all texts."""
     return not text.isprintable() or not (text.isascii() or _PRINTABLE.isdisjoint(text))
 
 
 def strip(text: str) -> str:
-    """*text* without blanks and invisible characters at its ends. Those that modify a visible character are kept."""
+    """Strip blanks and invisible characters from both ends of *text*, except those that modify a visible character."""
     start, end = 0, len(text)
     while start < end and (text[start].isspace() or text[start] in _INVISIBLE):
         start += 1
-    while end > start and (text[end - 1].isspace() or _is_odd(text, end - 1, start)):
+    while end > start and (text[end - 1].isspace() or _is_alone(text, end - 1, start)):
         end -= 1
     return text[start:end]
 
 
 def holds_any(text: str) -> bool:
     """Whether *text* has an invisible character that doesn't modify a visible one."""
-    return any(_is_odd(text, place, 0) for place in range(len(text)))
+    return any(_is_alone(text, place, 0) for place in range(len(text)))
 
 
 def first(text: str) -> str | None:
     """
     Return the first invisible character of an appkey, appsecret or URL, such as ``U+200B``; None: there is none.
 
-    Unlike in ``holds_any``, this includes line breaks, NUL and all spaces but the plain one.
+    Unlike ``holds_any``, this function also looks for line breaks, NUL, and all spaces except the plain one.
     """
     hidden = (
         letter
         for place, letter in enumerate(text)
-        if letter != " " and (letter.isspace() or letter == "\0" or _is_odd(text, place, 0))
+        if letter != " " and (letter.isspace() or letter == "\0" or _is_alone(text, place, 0))
     )
     return next((f"U+{ord(letter):04X}" for letter in hidden), None)
 
 
-def _is_odd(text: str, place: int, start: int) -> bool:
+def _is_alone(text: str, place: int, start: int) -> bool:
+    """Whether the character at *place* is invisible and modifies no visible character between *start* and *place*."""
     letter = text[place]
     if letter not in _INVISIBLE:
         return False

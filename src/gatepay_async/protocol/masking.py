@@ -29,8 +29,8 @@ def mask(text: str, *, keys: Iterable[str] = (), strict: bool = False) -> str:
     """
     Mask what may be a secret: card keys, signatures, numbers of orders and of people.
 
-    First the *keys* are masked. Of the rest, only text that looks like words, small numbers or Chinese is kept. Control
-    characters are escaped. The result has at most 200 characters.
+    First, the *keys* are masked. Then everything is masked that doesn't look like words, small numbers or Chinese.
+    Control characters are escaped. The result has at most 200 characters.
 
     Args:
         text: A message from a server or from something in between.
@@ -50,7 +50,7 @@ def mask(text: str, *, keys: Iterable[str] = (), strict: bool = False) -> str:
 
 
 def hide_keys(text: str, keys: Iterable[str]) -> str:
-    """*text* without *keys*."""
+    """Mask each of *keys* in *text*."""
     for key in sorted(keys, key=len, reverse=True):  # longest first: one card key may be the start of another
         text = text.replace(key, MASK)
     return text

@@ -30,7 +30,8 @@ SUCCESS = 100
 _REDIRECT, _CLIENT_ERROR = 300, 400  # the first status of each class
 _WITHOUT_BODY = (204, 205)  # No Content, Reset Content
 
-# Functions that read a whole reply in one step, with the call that it answers. Other replies are small or rare.
+# Functions that decode a whole reply in one step, for the endpoints with large or frequent replies. The second argument
+# is the call.
 _FAST_READERS: dict[str, Callable[[bytes, Any], tuple[int, Any] | None]] = {
     KaShow.path: codec.read_listing,
     PayCreate.path: codec.read_payment,
@@ -124,7 +125,7 @@ def _quote(value: str) -> str:
     if len(special) > _MAX_REPLACED_BYTES:
         return quote_plus(value)
     # Escape % and + first, because the other replacements insert these two.
-    for byte in [*[each for each in b"%+" if each in special], *special.difference(b"%+")]:
+    for byte in [*[byte for byte in b"%+" if byte in special], *special.difference(b"%+")]:
         raw = raw.replace(bytes((byte,)), b"+" if byte == ord(" ") else b"%%%02X" % byte)
     return raw.decode("ascii")
 
@@ -227,16 +228,16 @@ def _refusal_error(call: Outgoing, reply: Reply, envelope: Envelope) -> RefusedE
     if (call.path, envelope.code) not in catalogue.REFUSALS and reply.status >= _REDIRECT:
         # This is a gateway's own JSON ({"code": 504, …}), which doesn't tell what GatePay did.
         return _unreadable_error(call, reply, codec.MisreadError(Problem("unknown_code"), path="code"))
-    why = catalogue.meaning(call.path, envelope.code)
+    refusal = catalogue.meaning(call.path, envelope.code)
     # GatePay's documented message holds no card key. Any other message may hold one, in any form.
-    strict = call.carries_keys and envelope.message != why.message
-    return why.error(
+    strict = call.carries_keys and envelope.message != refusal.message
+    return refusal.error(
         code=envelope.code,
         message=mask(envelope.message, keys=call.secrets(), strict=strict),
         endpoint=call.path,
         time=envelope.time,
-        cause=say(why.cause, "en"),
-        remedy=say(why.remedy, "en"),
+        cause=say(refusal.cause, "en"),
+        remedy=say(refusal.remedy, "en"),
     )
 
 

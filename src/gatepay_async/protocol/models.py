@@ -12,7 +12,7 @@ from typing import NewType
 
 from attrs import field, frozen
 
-from gatepay_async.protocol.checks import how_many
+from gatepay_async.protocol.checks import show_length
 
 
 class PayType(StrEnum):
@@ -42,7 +42,7 @@ class QrCode:
         declared: The media type in GatePay's data URI, which may be wrong: see ``media_type``.
     """
 
-    data: bytes = field(repr=how_many)
+    data: bytes = field(repr=show_length)
     declared: str = field(default="image/png", repr=False)
 
     @property

@@ -112,7 +112,7 @@ class ClientFacts:
 
 
 def both(first: Observer | None, second: Observer) -> Observer:
-    """Return an observer that calls both: *second* begins after *first* and ends before it."""
+    """Return an observer that calls *first* and *second*. *second* begins after *first* and ends before it."""
     if first is None:
         return second
 
@@ -129,7 +129,7 @@ def both(first: Observer | None, second: Observer) -> Observer:
 
 
 def outcome_of(error: BaseException | None) -> str:
-    """Return how a call has ended, as one word."""
+    """Return the result of a call as one word: success, refused, unknown, failed or cancelled."""
     if error is None:
         return "success"
     if isinstance(error, RefusedError):

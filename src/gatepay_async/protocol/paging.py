@@ -4,7 +4,7 @@ Decides which pages of a listing to fetch next, and which of their rows are new.
 A walk yields a row only after it is proven that no row before it is missing (see
 :mod:`~gatepay_async.protocol.snapshots`). Which pages it fetches next is a guess at what proves the most. A bad guess
 costs calls, but never a row. If the stock has changed, the walk fetches the page before again, and pages further back
-until one of them overlaps with the rows already yielded.
+until a page overlaps with the rows already yielded.
 
 All of this requires rows in ascending ``id``, with new ones at the end. The vendor doesn't document the order. Rows in
 another order are an error.
@@ -25,10 +25,10 @@ from gatepay_async.protocol.reading_plans import PlainPlan, Plan, ThoroughPlan, 
 from gatepay_async.protocol.snapshots import FRONT, History, Snapshot, last_page, snapshot_of_page, snapshot_of_refusal
 from gatepay_async.words.problem import Problem
 
-# The limit of waves in a row that prove nothing new; one more is allowed for each page.
+# The limit of waves in a row that prove nothing new. For each page of the listing, one more is allowed.
 _MAX_IDLE_WAVES = 64
-# The limit of calls in one walk; sixteen more are allowed for each page at the start. Without a limit, the walk would
-# never end if the stock grew as fast as it is read.
+# The limit of calls in one walk. For each page that the listing has at the start, sixteen more are allowed. Without a
+# limit, the walk would never end if the stock grew as fast as it is read.
 _MAX_CALLS = 100_000
 
 
@@ -54,17 +54,17 @@ class Walk:
         self._first = first
         self._plan: Plan = ThoroughPlan(prefetch) if thorough else PlainPlan(prefetch)
         self._history = History(thorough=thorough)
-        self._last_given_id: float = -math.inf  # the id of the last row that was yielded
+        self._last_yielded_id: float = -math.inf  # the id of the last row that was yielded
         self._kept: list[Snapshot] = []  # the latest snapshots
         self._behind = FRONT  # the snapshot after which to continue
         self._stock: tuple[int, int] | None = None  # total and per_page of the latest reply
         self._last = 0  # the last page, as far as we know
-        self._missed = 0  # the lowest page that was expected to overlap and didn't; 0: none
+        self._missed = 0  # the lowest page that should have overlapped with the yielded rows and didn't; 0: none
         self._stride = 1  # how many pages further back to look next
         self._furthest = 0  # the highest rank that was reached since rows were last yielded
         self._idle = 0  # waves in a row that proved nothing new
         self._calls = 0
-        self._most_calls = 0
+        self._max_calls = 0
 
     def next_wave(self) -> list[int]:
         """
@@ -75,8 +75,8 @@ class Walk:
         """
         if not self.begun:
             return self._plan.first_wave(self._first)
-        if self._idle > _MAX_IDLE_WAVES + self._last or self._calls > self._most_calls:
-            self._idle, self._most_calls = 0, self._most_calls + self._calls
+        if self._idle > _MAX_IDLE_WAVES + self._last or self._calls > self._max_calls:
+            self._idle, self._max_calls = 0, self._max_calls + self._calls
             raise MisreadError(Problem("changes_too_fast"), path="data.ka.total")
         return self._plan.next_wave(self._position())
 
@@ -103,30 +103,28 @@ class Walk:
         if not replies:
             return []
         fresh = self._take_snapshots(replies)
-        out = (
-            []
-            if self.begun or self._first not in replies
-            else self._give_first_page(fresh[list(replies).index(self._first)])
-        )
+        pages: list[CardKeyPage] = []
+        if not self.begun and self._first in replies:
+            pages += self._first_page_to_yield(fresh[list(replies).index(self._first)])
         if self.begun and not self.ended:
-            out += self._give_proven_pages()
-            self._choose_where_to_go_on(fresh, has_given=bool(out))
-        return out
+            pages += self._proven_pages_to_yield()
+            self._choose_next_position(fresh, has_yielded=bool(pages))
+        return pages
 
     # -- evaluating replies --------------------------------------------------------------------------------------------
 
     def _take_snapshots(self, replies: Mapping[int, CardKeyPage | None]) -> list[Snapshot]:
         """Make snapshots of the replies, and record what they show about the whole stock."""
         pages = [page for page in replies.values() if page is not None]
-        refusals = [number for number, page in replies.items() if page is None]
+        refused = [number for number, page in replies.items() if page is None]
         highest = max([self._last, *map(last_page, pages)])
-        has_gone = any(number <= highest for number in refusals)
-        wave = self._history.begin_wave([page.total for page in pages], has_gone=has_gone)
+        has_vanished = any(number <= highest for number in refused)
+        wave = self._history.begin_wave([page.total for page in pages], has_vanished=has_vanished)
         stocks = {(page.total, page.per_page) for page in pages}
-        self.drifted |= has_gone or len(stocks) > 1 or not stocks <= {self._stock or next(iter(stocks), None)}
+        self.drifted |= has_vanished or len(stocks) > 1 or not stocks <= {self._stock or next(iter(stocks), None)}
         self._stock = max(stocks, default=self._stock)
         self._last = max(map(last_page, pages), default=self._last)
-        self._last = max(1, min([self._last, *(number - 1 for number in refusals)]))
+        self._last = max(1, min([self._last, *(number - 1 for number in refused)]))
         fresh = [
             snapshot_of_refusal(number, wave) if page is None else snapshot_of_page(number, page, wave)
             for number, page in replies.items()
@@ -135,69 +133,76 @@ class Walk:
         return fresh
 
     def _keep_snapshots(self, fresh: list[Snapshot], *, oldest: int) -> None:
-        self._kept = [one for one in self._kept if one.wave.number >= oldest or one is self._behind]
+        self._kept = [snapshot for snapshot in self._kept if snapshot.wave.number >= oldest or snapshot is self._behind]
         self._history.bracket(self._kept, fresh, oldest=oldest)
         self._kept += fresh
-        waiting = [one for one in self._kept if one.page is not None]
-        for one in waiting[: -self._plan.pages_kept]:
-            self._kept.remove(one)
+        waiting = [snapshot for snapshot in self._kept if snapshot.page is not None]
+        for snapshot in waiting[: -self._plan.pages_kept]:
+            self._kept.remove(snapshot)
         if not self.drifted:
-            self.drifted = not all(one.agrees(other) for one in fresh for other in self._kept)
+            self.drifted = not all(new.agrees(kept) for new in fresh for kept in self._kept)
 
-    def _give_first_page(self, page: Snapshot) -> list[CardKeyPage]:
+    def _first_page_to_yield(self, page: Snapshot) -> list[CardKeyPage]:
         """Return the rows of the first page. If it doesn't exist, the walk has ended."""
         self.begun = True
-        self._most_calls = _MAX_CALLS + 16 * self._last
+        self._max_calls = _MAX_CALLS + 16 * self._last
         self.ended = page.number != self._first or not page.ids
         if self.drifted:
             # Drop the other pages of this wave: they may be older, and not show rows that this page proves to exist.
-            self._kept = [one for one in self._kept if one is page]
-        return [] if self.ended else self._give_new_rows(page)
+            self._kept = [snapshot for snapshot in self._kept if snapshot is page]
+        return [] if self.ended else self._unyielded_rows(page)
 
-    def _give_proven_pages(self) -> list[CardKeyPage]:
+    def _proven_pages_to_yield(self) -> list[CardKeyPage]:
         """Return all pages before which no row can be missing."""
-        out: list[CardKeyPage] = []
-        waiting = sorted((one for one in self._kept if one.is_beyond(self._last_given_id)), key=Snapshot.first_id)
-        reached = [FRONT, *(one for one in self._kept if one.is_within(self._last_given_id))]
-        while following := next((one for one in waiting if self._follows(one, reached)), None):
-            out += self._give_new_rows(following)
-            reached += [one for one in waiting if one.is_within(self._last_given_id)]
-            waiting = [one for one in waiting if one.is_beyond(self._last_given_id)]
-        for one in reached:
-            one.page = None  # free the memory: its rows were yielded
+        pages: list[CardKeyPage] = []
+        waiting = sorted(
+            (snapshot for snapshot in self._kept if snapshot.is_beyond(self._last_yielded_id)), key=Snapshot.first_id
+        )
+        reached = [FRONT, *(snapshot for snapshot in self._kept if snapshot.is_within(self._last_yielded_id))]
+        while following := next((snapshot for snapshot in waiting if self._follows(snapshot, reached)), None):
+            pages += self._unyielded_rows(following)
+            reached += [snapshot for snapshot in waiting if snapshot.is_within(self._last_yielded_id)]
+            waiting = [snapshot for snapshot in waiting if snapshot.is_beyond(self._last_yielded_id)]
+        for snapshot in reached:
+            snapshot.page = None  # free the memory: its rows were yielded
         self.ended = self._is_end(reached)
-        return out
+        return pages
 
     def _is_end(self, reached: list[Snapshot]) -> bool:
-        furthest = max(one.end for one in reached)
-        ends = [one for one in self._kept if one.size <= furthest]
+        """Whether it is proven that no row comes after the *reached* snapshots, whose rows were yielded."""
+        furthest = max(snapshot.end for snapshot in reached)
+        ends = [snapshot for snapshot in self._kept if snapshot.size <= furthest]
         return any(self._history.ends(behind, at) for at in ends for behind in reached)
 
     def _follows(self, page: Snapshot, reached: list[Snapshot]) -> bool:
-        overlaps = page.ids[0] <= self._last_given_id
+        """Whether no row can be missing between the rows already yielded and *page*."""
+        overlaps = page.ids[0] <= self._last_yielded_id
         return overlaps or any(self._history.joins(behind, page) for behind in reached)
 
-    def _give_new_rows(self, shot: Snapshot) -> list[CardKeyPage]:
-        page, given = shot.page, self._last_given_id
+    def _unyielded_rows(self, snapshot: Snapshot) -> list[CardKeyPage]:
+        """Return the page of *snapshot* without the rows already yielded, and record that the rest is yielded."""
+        page, last_yielded = snapshot.page, self._last_yielded_id
         assert page is not None  # noqa: S101 -- a snapshot keeps its page until its rows are yielded
-        self._last_given_id = shot.ids[-1]
-        return [page if shot.ids[0] > given else evolve(page, keys=tuple([key for key in page.keys if key.id > given]))]
+        self._last_yielded_id = snapshot.ids[-1]
+        if snapshot.ids[0] > last_yielded:
+            return [page]
+        return [evolve(page, keys=tuple([key for key in page.keys if key.id > last_yielded]))]
 
     # -- choosing what to fetch next -----------------------------------------------------------------------------------
 
-    def _choose_where_to_go_on(self, fresh: list[Snapshot], *, has_given: bool) -> None:
+    def _choose_next_position(self, fresh: list[Snapshot], *, has_yielded: bool) -> None:
         """Choose the snapshot after which to continue, and record whether the wave was useful."""
-        lowest = min(one.number for one in fresh)
-        if has_given or any(one.is_within(self._last_given_id) for one in fresh):
+        lowest = min(snapshot.number for snapshot in fresh)
+        if has_yielded or any(snapshot.is_within(self._last_yielded_id) for snapshot in fresh):
             self._missed, self._stride = 0, 1
         elif lowest < (self._missed or self._next_page()):
             # The rows already yielded have moved to lower pages. Their old snapshots are no use any more.
             self._missed, self._stride = lowest, self._stride * 2
-            self._kept = [one for one in self._kept if not one.is_within(self._last_given_id)]
-        reached = [FRONT, *(one for one in self._kept if one.is_within(self._last_given_id))]
+            self._kept = [snapshot for snapshot in self._kept if not snapshot.is_within(self._last_yielded_id)]
+        reached = [FRONT, *(snapshot for snapshot in self._kept if snapshot.is_within(self._last_yielded_id))]
         self._behind = max(reached, key=self._rating)
-        is_useful = has_given or self._behind.end > self._furthest
-        self._furthest = self._behind.end if has_given else max(self._furthest, self._behind.end)
+        is_useful = has_yielded or self._behind.end > self._furthest
+        self._furthest = self._behind.end if has_yielded else max(self._furthest, self._behind.end)
         self._idle = 0 if is_useful else self._idle + 1
         self._plan.record_usefulness(is_useful=is_useful)
 
@@ -217,15 +222,15 @@ class Walk:
             overlapping=max(1, min(overlapping, self._last)),
             last=self._last,
             is_sure=self._missed == 0 and not self._history.may_have_fallen(self._behind.wave),
-            at_hand=frozenset(one.number for one in self._kept if self._is_at_hand(one)),
+            at_hand=frozenset(snapshot.number for snapshot in self._kept if self._is_at_hand(snapshot)),
         )
 
-    def _is_at_hand(self, one: Snapshot) -> bool:
-        """Whether the page of *one* is waiting to be yielded, and fetching it again would show nothing new."""
-        if not one.is_beyond(self._last_given_id) or one.page is None or self._stock is None:
+    def _is_at_hand(self, snapshot: Snapshot) -> bool:
+        """Whether the page of *snapshot* is waiting to be yielded, and fetching it again would show nothing new."""
+        if not snapshot.is_beyond(self._last_yielded_id) or snapshot.page is None or self._stock is None:
             return False
-        has_rested = not (self._history.may_have_fallen(one.wave) or self._history.may_have_risen(one.wave))
-        return has_rested and one.page.per_page == self._stock[1]
+        has_rested = not (self._history.may_have_fallen(snapshot.wave) or self._history.may_have_risen(snapshot.wave))
+        return has_rested and snapshot.page.per_page == self._stock[1]
 
 
 def _check_page(asked: int, page: CardKeyPage) -> None:
@@ -237,5 +242,5 @@ def _check_page(asked: int, page: CardKeyPage) -> None:
         raise MisreadError(Problem("earlier_page"), path="data.ka.current_page")
     ids = [key.id for key in page.keys]
     if not all(map(lt, ids, ids[1:])):
-        row = next(row for row, (one, after) in enumerate(pairwise(ids), 1) if one >= after)
+        row = next(row for row, (previous, current) in enumerate(pairwise(ids), 1) if previous >= current)
         raise MisreadError(Problem("id_not_ascending"), path=f"data.ka.data[{row}].id")

@@ -1,4 +1,4 @@
-"""The parts of chunks that are waiting: which one is sent next, and when. Pure: the caller passes the time."""
+"""The queue of waiting parts: which part is sent next, and when. No I/O; the caller passes the time."""
 
 from __future__ import annotations
 

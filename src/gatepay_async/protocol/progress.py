@@ -1,5 +1,5 @@
 """
-Decides what each reply means for a part of an upload, and for the whole upload. Pure: the caller passes the time.
+Decides what each reply means for a part of an upload, and for the whole upload. No I/O; the caller passes the time.
 
 Every failure raises three questions:
 
@@ -39,23 +39,23 @@ _CHANGED_BY_FILTER = frozenset("&<>\"'")
 # to find one bad card key among 500 takes nine failed calls, and nine successful ones for the other halves.
 _FULL_CREDIT = 400.0
 _PER_SUCCESS = 16.0
-_REFUSED_COST = 1.0  # GatePay has read the card keys, and refused them
-_AMBIGUOUS_COST = 4.0  # GatePay's database or a gateway failed, and may refuse everything
-_EARLY_COST = 20.0  # the same before the first success: the address or the secret may be wrong
+_REFUSED_COST = 1.0  # for a refusal by GatePay, which has read the card keys
+_AMBIGUOUS_COST = 4.0  # for a failure of GatePay's database or a gateway, which may affect all card keys
+_EARLY_COST = 20.0  # for an unclear failure before the first success, when the URL or the secret may be wrong
 
 # After so many rejected signatures without a success, the secret is wrong. A part and its two halves are enough.
 _REJECTED_WITHOUT_SUCCESS = 3
-_MAX_REFUSED_PARTS = 10  # in a row, refused without having been halved
+_MAX_REFUSED_PARTS = 10  # after so many parts in a row that were refused and not halved, the upload ends
 
 # After so many failed calls for the same card keys, they are halved, whatever happens to other parts. Before the first
 # success, and for a half, one failed call is enough, because there may be no other part that could succeed.
 _CALLS_BEFORE_HALVING = 3
 # After so many failed calls, each followed by a success of another part, the card keys are at fault.
 _PROOFS = 3
-_PROOFS_WITHOUT_CONNECTION = 6
+_PROOFS_WITHOUT_CONNECTION = 6  # the same if the calls never reached GatePay
 _CALLS_IN_MANY_RUNS = 5  # for the last card key of a durable upload, whose runs are far apart
-_MAX_DOUBLINGS = 30  # a wait of years
-_LATER = frozenset({408, 425, 429, 503})  # the server asks to retry later; the content is not at fault
+_MAX_DOUBLINGS = 30  # enough for a wait of years; more could overflow a float
+_RETRY_LATER = frozenset({408, 425, 429, 503})  # the server asks to retry later; the content is not at fault
 
 
 @frozen(kw_only=True)
@@ -112,7 +112,7 @@ class Progress:
 
     Attributes:
         stopped: The refusal that every part would get, or None.
-        away: The error of the last failed call if the server is unavailable, else None.
+        away: The error of the last failed call if the server counts as unavailable, else None.
         accepted: Whether GatePay has accepted a call, so the appsecret is right.
         held_until: Send nothing before that time: the server has asked for it.
     """
@@ -125,7 +125,7 @@ class Progress:
         self._patience = patience
         self._credit = _FULL_CREDIT
         self._refused = 0  # parts in a row that were refused without having been halved
-        self._rejected = 0  # signatures rejected before the first success, for no reason in the text
+        self._rejected = 0  # signatures rejected before the first success, without a reason in the card keys' text
         # The series of failed calls since the last success. Calls that overlap count as one round.
         self._last_answered = -math.inf  # when GatePay last replied
         self._failing_since = math.inf
@@ -189,8 +189,8 @@ class Progress:
         Other replies show which it is: first those of the calls in flight, then those of the two halves.
         """
         self._rejected += 1
-        is_all = len(part.keys) == 1 and part.last is None
-        if not others and (is_all or self._rejected >= _REJECTED_WITHOUT_SUCCESS):
+        is_only_key = len(part.keys) == 1 and part.last is None
+        if not others and (is_only_key or self._rejected >= _REJECTED_WITHOUT_SUCCESS):
             self.stopped = self.stopped or error
         if self.ended is None and len(part.keys) > 1:
             return Resend(_halves(part, error), later=True)
@@ -217,21 +217,21 @@ class Progress:
 
     def _handle_no_success(self, part: Chunk, error: Attempted, now: float, jitter: float) -> Verdict:
         """Handle a call without a reply from GatePay, or with a failure of its database."""
-        tried = self._count_failure(part, error, now, jitter)
-        if self.ended is None and _is_deliberate(error) and len(part.keys) > 1 and self._afford_halving(error):
-            return Resend(tried.halves())
-        if self.ended is None and self._may_be_keys_fault(part, tried, error, now) and self._afford_halving(error):
-            return Resend(_delayed_halves(tried), later=True)
-        if self.ended is None and self._is_keys_fault(tried, error, now):
+        counted = self._count_failure(part, error, now, jitter)
+        if self.ended is None and _would_fail_again(error) and len(part.keys) > 1 and self._pay_for_halving(error):
+            return Resend(counted.halves())
+        if self.ended is None and self._may_be_keys_fault(part, counted, error, now) and self._pay_for_halving(error):
+            return Resend(_delayed_halves(counted), later=True)
+        if self.ended is None and self._is_keys_fault(counted, error, now):
             return bulk.outcome_of(part, error)
-        if self.ended is None and self._is_away(now):
+        if self.ended is None and self._is_unavailable(now):
             self.away = error
-        if self.ended is None and (self._patience.holds or (_is_deliberate(error) and tried.calls == 1)):
-            return Resend((tried,), later=True)
+        if self.ended is None and (self._patience.holds or (_would_fail_again(error) and counted.calls == 1)):
+            return Resend((counted,), later=True)
         return self._as_not_sent(bulk.outcome_of(part, error))  # GatePay's database may be down
 
     def _as_not_sent(self, outcome: ChunkOutcome) -> ChunkOutcome:
-        """*outcome*, but as "not sent" instead of "refused" if another run will send the card keys again."""
+        """Return *outcome*, but as "not sent" instead of "refused" if another run will send the card keys again."""
         if self._patience.holds or outcome.fate is not Fate.REFUSED:
             return outcome
         return evolve(outcome, fate=Fate.NOT_SENT)
@@ -251,33 +251,34 @@ class Progress:
             not_before=now + self._wait_seconds(part) * (1 - jitter / 2),
         )
 
-    def _may_be_keys_fault(self, part: Chunk, tried: Chunk, error: Attempted, now: float) -> bool:
-        """Whether a card key in *part* may be why there is no reply, so that the others could succeed without it."""
+    def _may_be_keys_fault(self, part: Chunk, counted: Chunk, error: Attempted, now: float) -> bool:
+        """Whether one card key in *part* may have caused the failure. *counted* is *part* with this failure counted."""
         if len(part.keys) == 1 or _never_reached_gatepay(error):
             return False
         is_half = part.last is not None and part.calls == 0  # the other half will show what is at fault
         # Before the first success, this may be the only part: no other part could show what is at fault.
         may_be_only_part = self._patience.holds and self._last_answered == -math.inf
-        soon = (is_half or may_be_only_part) and not self._is_away(now)
-        return soon or tried.calls >= _CALLS_BEFORE_HALVING
+        soon = (is_half or may_be_only_part) and not self._is_unavailable(now)
+        return soon or counted.calls >= _CALLS_BEFORE_HALVING
 
-    def _is_keys_fault(self, tried: Chunk, error: Attempted, now: float) -> bool:
-        """Whether the card keys of *tried* are at fault, because other parts succeed."""
-        alone = len(tried.keys) == 1
-        if alone and _is_deliberate(error) and not self._patience.holds and tried.calls >= _CALLS_IN_MANY_RUNS:
+    def _is_keys_fault(self, part: Chunk, error: Attempted, now: float) -> bool:
+        """Whether the card keys of *part* are at fault, because other parts succeed. This failure is counted in it."""
+        is_single = len(part.keys) == 1
+        if is_single and _would_fail_again(error) and not self._patience.holds and part.calls >= _CALLS_IN_MANY_RUNS:
             return True
         if self._last_answered == -math.inf:
             return False
-        if alone and _is_deliberate(error) and self._rounds <= tried.calls:
-            return tried.calls > 1  # other calls have succeeded in between
+        if is_single and _would_fail_again(error) and self._rounds <= part.calls:
+            return part.calls > 1  # other calls have succeeded in between
         if self._rounds <= 1:
-            return tried.proofs >= _proofs_needed(error)
+            return part.proofs >= _proofs_needed(error)
         # If this is the last card key, no other part can succeed. Then it is enough that no other part has failed.
-        return alone and self._patience.holds and self._is_away(now) and self._rounds <= tried.calls
+        return is_single and self._patience.holds and self._is_unavailable(now) and self._rounds <= part.calls
 
-    def _afford_halving(self, error: Attempted) -> bool:
-        strange = isinstance(error, ProtocolError) and self._last_answered == -math.inf
-        return self._spend_credit(_EARLY_COST if strange else _AMBIGUOUS_COST)
+    def _pay_for_halving(self, error: Attempted) -> bool:
+        """Spend credit for halving a part. False: too little credit is left."""
+        is_early = isinstance(error, ProtocolError) and self._last_answered == -math.inf
+        return self._spend_credit(_EARLY_COST if is_early else _AMBIGUOUS_COST)
 
     def _spend_credit(self, cost: float) -> bool:
         if self._credit < cost:
@@ -285,7 +286,7 @@ class Progress:
         self._credit -= cost
         return True
 
-    def _is_away(self, now: float) -> bool:
+    def _is_unavailable(self, now: float) -> bool:
         patience = self._patience
         seconds, attempts = patience.seconds, patience.attempts
         if self._last_answered == -math.inf:
@@ -321,8 +322,8 @@ def _halves(part: Chunk, error: Attempted) -> tuple[Chunk, ...]:
     return _to_resend(part, error).halves()
 
 
-def _delayed_halves(tried: Chunk) -> tuple[Chunk, ...]:
-    return tuple(evolve(half, not_before=tried.not_before) for half in tried.halves())
+def _delayed_halves(part: Chunk) -> tuple[Chunk, ...]:
+    return tuple(evolve(half, not_before=part.not_before) for half in part.halves())
 
 
 def _to_resend(part: Chunk, error: Attempted) -> Chunk:
@@ -337,7 +338,7 @@ def _proofs_needed(error: Attempted) -> int:
     return _PROOFS_WITHOUT_CONNECTION if _never_reached_gatepay(error) else _PROOFS
 
 
-def _is_deliberate(error: Attempted) -> bool:
+def _would_fail_again(error: Attempted) -> bool:
     """Whether the reply would be the same if the same card keys were sent again."""
     return isinstance(error, StorageFailedError) or not is_transient(error)
 
@@ -346,4 +347,4 @@ def _never_reached_gatepay(error: Attempted) -> bool:
     """Whether GatePay can't have read the card keys."""
     if isinstance(error, TransportError):
         return not error.sent
-    return isinstance(error, ProtocolError) and error.http_status in _LATER
+    return isinstance(error, ProtocolError) and error.http_status in _RETRY_LATER

@@ -46,8 +46,8 @@ def _check_path(_: object, attribute: Any, value: Any) -> None:
 def _check_fields(_: object, attribute: Any, value: Any) -> None:
     if not _is_a(dict, value):
         raise InvalidRequestError(field=attribute.alias, problem=Problem("not_dict", kind=type(value).__name__))
-    for number, (name, each) in enumerate(value.items(), 1):
-        problem = _field_problem(name, each)
+    for number, (name, text) in enumerate(value.items(), 1):
+        problem = _field_problem(name, text)
         if problem is not None:
             raise InvalidRequestError(field=attribute.alias, problem=Problem("field", number=number, problem=problem))
 
@@ -94,7 +94,7 @@ class RawCall:
     """
 
     path: str = field(validator=_check_path)
-    values: dict[str, str] = field(converter=_as_dict, validator=_check_fields, repr=checks.how_many, alias="fields")
+    values: dict[str, str] = field(converter=_as_dict, validator=_check_fields, repr=checks.show_length, alias="fields")
     signed_names: tuple[str, ...] = field(converter=_as_names, validator=_check_signed, alias="signed")
     repeatable: bool = field(validator=_check_bool)
 
@@ -113,7 +113,7 @@ class RawCall:
         return tuple(map(quote_plus, self.signed_names))
 
     def secrets(self) -> tuple[str, ...]:
-        """Return all values that are long enough to be secrets."""
+        """Return all values that are long enough to be secrets, because any of them may be one."""
         return tuple(value for value in self.values.values() if len(value) >= _MIN_SECRET_CHARS)
 
 

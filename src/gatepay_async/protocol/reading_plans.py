@@ -23,7 +23,7 @@ __all__ = ["PlainPlan", "Plan", "ThoroughPlan", "WalkPosition"]
 # The largest first wave, before the number of pages is known. With a small stock, most of these calls are useless. With
 # a large one, they save waiting for a single call.
 _MAX_FIRST_PAGES = 8
-# The smallest number of calls for a block of a thorough walk. One of them reads a page again.
+# The smallest number of calls for a block of a thorough walk. One of these calls reads a page again.
 _MIN_BLOCK_CALLS = 8
 # After so many useful waves in a row, a walk reads more pages at once again.
 _QUIET_WAVES = 4
@@ -39,7 +39,7 @@ class WalkPosition:
         overlapping: The page that contains the last yielded row, if nothing has changed since.
         last: The last page.
         is_sure: Whether, as far as `total` shows, no row can be missing before `number`.
-        at_hand: Pages that need not be fetched.
+        at_hand: Pages that were fetched already and wait to be yielded.
     """
 
     number: int
@@ -97,8 +97,8 @@ class PlainPlan(Plan):
     def next_wave(self, position: WalkPosition) -> list[int]:
         """Implement ``Plan.next_wave``."""
         start = position.number if position.is_sure else position.overlapping
-        behind = max(start, min(start + self._width - 1, position.last)) + 1
-        return [number for number in range(start, behind) if number == start or number not in position.at_hand]
+        end = max(start, min(start + self._width - 1, position.last)) + 1
+        return [number for number in range(start, end) if number == start or number not in position.at_hand]
 
     def record_usefulness(self, *, is_useful: bool) -> None:
         """Implement ``Plan.record_usefulness``."""
@@ -128,7 +128,7 @@ class ThoroughPlan(Plan):
         self._waves: deque[list[int]] = deque()  # the rest of the latest block
         self._block: tuple[int, int] | None = None  # the first page of the latest block, and of the next one
         self._opened = 0  # the first page of the block after the next one; it has been read once
-        self._held = 0  # the overlapping page at the start of the latest block
+        self._start = 0  # the overlapping page when the latest block was started
         self.waves_kept = 0
         self.pages_kept = 3 * (_width_in_waves(prefetch) + 1)
 
@@ -147,8 +147,8 @@ class ThoroughPlan(Plan):
         """Implement ``Plan.record_replies``."""
         if self._waves:
             self._waves.popleft()
-            if left := [number for number in asked if number not in answered]:
-                self._waves.appendleft(left)
+            if missing := [number for number in asked if number not in answered]:
+                self._waves.appendleft(missing)
 
     def _judge_block(self, overlapping: int) -> None:
         if self._block is None:
@@ -157,7 +157,7 @@ class ThoroughPlan(Plan):
             self._block = None
             self._useful = min(self._useful, 0) - 1
             self._narrow()
-        elif self._breadth == 1 or overlapping > self._held:
+        elif self._breadth == 1 or overlapping > self._start:
             self._useful = max(self._useful, 0) + 1
             self._widen()
 
@@ -176,7 +176,7 @@ class ThoroughPlan(Plan):
             self._block = None
 
     def _add_block(self, position: WalkPosition) -> None:
-        self._held = position.overlapping
+        self._start = position.overlapping
         if self._breadth == 1 or position.overlapping == position.last:
             self._read_one_by_one(position)
         else:
@@ -205,5 +205,5 @@ class ThoroughPlan(Plan):
 
 
 def _width_in_waves(breadth: int) -> int:
-    """The number of pages of a block, so that they and the page that is read twice fill whole waves."""
+    """Return a number of pages for a block such that these and the page that is read twice fill whole waves."""
     return breadth * -(-_MIN_BLOCK_CALLS // breadth) - 1

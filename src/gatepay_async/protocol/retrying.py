@@ -1,4 +1,4 @@
-"""Decides after a failure: retry after how many seconds, or give up. Pure: the caller passes attempt and jitter."""
+"""Decides after a failed attempt whether to retry, and after how many seconds. No I/O; doesn't read the clock."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ def is_transient(failure: GatePayError) -> bool:
 
 def wait_after(failure: GatePayError, *, attempt: int, policy: RetryPolicy, jitter: float, left: float) -> float | None:
     """
-    Seconds to wait before the next attempt, or None to give up.
+    Return the seconds to wait before the next attempt, or None to give up.
 
     Args:
         failure: The error of the attempt that has just ended.
         attempt: The number of that attempt, from 1.
         policy: The client's policy.
-        jitter: Random, 0 to 1.
+        jitter: Random, from 0 to 1. It shortens the wait by up to a half.
         left: Seconds until the call's deadline. If the wait would take longer, the result is None.
     """
     if attempt >= policy.attempts or not is_transient(failure):
@@ -95,14 +95,14 @@ def wait_after(failure: GatePayError, *, attempt: int, policy: RetryPolicy, jitt
 
 def read_retry_after(value: str | None, *, now: datetime) -> float | None:
     """
-    Seconds from a ``Retry-After`` header (RFC 9110, 10.2.3: seconds, or an HTTP date).
+    Return the seconds in a ``Retry-After`` header (RFC 9110, 10.2.3: seconds, or an HTTP date).
 
     Args:
         value: The header, or None.
-        now: Aware; for a date.
+        now: The current time, with a time zone. It is used if the header is a date.
 
     Returns:
-        At least 0; None where there is no header or it can't be read.
+        The seconds, at least 0. None: there is no header, or it is invalid.
     """
     if value is None:
         return None

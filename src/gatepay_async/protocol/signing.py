@@ -54,4 +54,4 @@ def is_signed(credentials: Credentials, parts: Iterable[str], signature: str) ->
 
 def is_signed_by_one(credentials: Iterable[Credentials], parts: Sequence[str], signature: str) -> bool:
     """Whether *signature* is that of *parts* with any of *credentials*. The time doesn't reveal with which one."""
-    return any([is_signed(each, parts, signature) for each in credentials])  # noqa: C419 -- a list: all are compared
+    return any([is_signed(candidate, parts, signature) for candidate in credentials])  # noqa: C419 -- compare with all

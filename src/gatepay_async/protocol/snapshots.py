@@ -50,7 +50,7 @@ class Wave:
 @define(eq=False)
 class Snapshot:
     """
-    What one reply shows of the stock.
+    The part of the stock that a reply shows, at the moment of the reply.
 
     Attributes:
         number: The number of the page.
@@ -74,31 +74,31 @@ class Snapshot:
         """The id of the first row; infinity if there is no row."""
         return self.ids[0] if self.ids else inf
 
-    def is_within(self, last_given_id: float) -> bool:
-        """Whether it has rows, and none of them is after *last_given_id*."""
-        return bool(self.ids) and self.ids[-1] <= last_given_id
+    def is_within(self, last_yielded_id: float) -> bool:
+        """Whether the page has rows, and none of them is after the row *last_yielded_id*."""
+        return bool(self.ids) and self.ids[-1] <= last_yielded_id
 
-    def is_beyond(self, last_given_id: float) -> bool:
-        """Whether it has a row after *last_given_id*."""
-        return bool(self.ids) and self.ids[-1] > last_given_id
+    def is_beyond(self, last_yielded_id: float) -> bool:
+        """Whether the page has a row after the row *last_yielded_id*."""
+        return bool(self.ids) and self.ids[-1] > last_yielded_id
 
     def agrees(self, other: Snapshot) -> bool:
         """Whether both snapshots can be of the same, unchanged stock."""
         if self is other or not (self.ids and other.ids):
             return True
-        one, two = (self, other) if self.start <= other.start else (other, self)
-        if two.start >= one.start + len(one.ids):
-            return one.ids[-1] < two.ids[0]
-        shared = one.ids[two.start - one.start :][: len(two.ids)]
-        return shared == two.ids[: len(shared)]
+        first, second = (self, other) if self.start <= other.start else (other, self)
+        if second.start >= first.start + len(first.ids):
+            return first.ids[-1] < second.ids[0]
+        shared = first.ids[second.start - first.start :][: len(second.ids)]
+        return shared == second.ids[: len(shared)]
 
     def shared_id(self, other: Snapshot) -> int | None:
-        """The id at the highest rank that both show, if it is the same in both; else None."""
+        """Return the id at the highest rank that both snapshots show. None: there is none, or the ids differ."""
         top = min(self.start + len(self.ids), other.start + len(other.ids)) - 1
         if top < max(self.start, other.start):
             return None
-        mine = self.ids[top - self.start]
-        return mine if mine == other.ids[top - other.start] else None
+        own_id = self.ids[top - self.start]
+        return own_id if own_id == other.ids[top - other.start] else None
 
 
 # The position before the first row, as the snapshot from which a walk starts.
@@ -115,7 +115,7 @@ def snapshot_of_page(asked: int, page: CardKeyPage, wave: Wave) -> Snapshot:
     last = last_page(page)
     # For a page past the last one, a server may return the rows of the last page, with either number.
     number = min(page.current_page if page.current_page > 0 else asked, last)
-    # Pages before the last one should be full. If they aren't, we rely on the page numbers: there is nothing better.
+    # Pages before the last one should be full. If they aren't, only the page number tells the rank.
     end = number * page.per_page if number < last else max(number * page.per_page, page.total)
     return Snapshot(number, (number - 1) * page.per_page, end, page.total, ids, wave, page)
 
@@ -138,7 +138,7 @@ def last_page(page: CardKeyPage) -> int:
 
 class History:
     """
-    What the replies have shown about changes of the stock. Its size doesn't grow with their number.
+    The changes of the stock that the replies have shown. Its size doesn't grow with the number of replies.
 
     Args:
         thorough: Don't assume that nothing was deleted if `total` stays the same.
@@ -146,44 +146,44 @@ class History:
 
     def __init__(self, *, thorough: bool) -> None:
         self._thorough = thorough
-        self._now = FRONT.wave
+        self._latest = FRONT.wave
         self._totals: tuple[int, int] | None = None  # the lowest and highest `total` of the latest wave
         # Pairs of snapshots that show a row at the same rank, with the id of that row.
         self._brackets: list[tuple[Snapshot, Snapshot, int]] = []
 
-    def begin_wave(self, totals: Sequence[int], *, has_gone: bool) -> Wave:
+    def begin_wave(self, totals: Sequence[int], *, has_vanished: bool) -> Wave:
         """
         Record a wave, and return it.
 
         Args:
             totals: The `total` of each reply, in any order.
-            has_gone: A page was refused although another reply says that it exists.
+            has_vanished: A page was refused although another reply says that it exists.
         """
-        falls, rises, inside = self._now.falls_until_end, self._now.rises_until_end, has_gone
+        falls, rises, changed_within = self._latest.falls_until_end, self._latest.rises_until_end, has_vanished
         if totals:
             low, high = min(totals), max(totals)
             before_low, before_high = self._totals or (low, high)
             falls += low < before_high
             rises += high > before_low
-            inside |= low < high
+            changed_within |= low < high
             self._totals = low, high
-        self._now = Wave(self._now.number + 1, falls, falls + inside, rises, rises + inside)
-        return self._now
+        self._latest = Wave(self._latest.number + 1, falls, falls + changed_within, rises, rises + changed_within)
+        return self._latest
 
     def may_have_fallen(self, since: Wave, until: Wave | None = None) -> bool:
         """Whether `total` may have fallen between a reply of *since* and a reply of *until* (None: the latest wave)."""
-        return (until or self._now).falls_until_end > since.falls
+        return (until or self._latest).falls_until_end > since.falls
 
     def may_have_risen(self, since: Wave, until: Wave | None = None) -> bool:
-        """The same as ``may_have_fallen``, for a rise."""
-        return (until or self._now).rises_until_end > since.rises
+        """Whether `total` may have risen, like ``may_have_fallen``."""
+        return (until or self._latest).rises_until_end > since.rises
 
-    def bracket(self, earlier_ones: Sequence[Snapshot], fresh: Sequence[Snapshot], *, oldest: int) -> None:
+    def bracket(self, earlier_snapshots: Sequence[Snapshot], fresh: Sequence[Snapshot], *, oldest: int) -> None:
         """
         For a thorough walk, record the rows that have kept their rank between two snapshots.
 
         Args:
-            earlier_ones: Snapshots of earlier waves.
+            earlier_snapshots: Snapshots of earlier waves.
             fresh: Snapshots of the latest wave.
             oldest: Drop pairs whose first snapshot is from before this wave.
         """
@@ -191,7 +191,7 @@ class History:
             return
         self._brackets = [bracket for bracket in self._brackets if bracket[0].wave.number >= oldest]
         for later in fresh:
-            for earlier in earlier_ones:
+            for earlier in earlier_snapshots:
                 row = earlier.shared_id(later)
                 # A rank can also stay the same because some rows before it were deleted and others restored.
                 if row is not None and not self.may_have_risen(earlier.wave, later.wave):
@@ -219,9 +219,9 @@ class History:
 
     def _has_rested(self, behind: Snapshot, ahead: Snapshot) -> bool:
         """Whether `total` has not changed in a way in which a row could be missing."""
-        one, two = behind.wave, ahead.wave
-        has_fallen = two.number >= one.number and self.may_have_fallen(one, two)
-        has_risen = two.number <= one.number and self.may_have_risen(two, one)
+        wave_behind, wave_ahead = behind.wave, ahead.wave
+        has_fallen = wave_ahead.number >= wave_behind.number and self.may_have_fallen(wave_behind, wave_ahead)
+        has_risen = wave_ahead.number <= wave_behind.number and self.may_have_risen(wave_ahead, wave_behind)
         return not (has_fallen or has_risen)
 
     def _was_read_backwards(self, behind: Snapshot, ahead: Snapshot) -> bool:
@@ -229,12 +229,13 @@ class History:
         return ahead.wave.number < behind.wave.number and not self.may_have_risen(ahead.wave, behind.wave)
 
     def _is_bracketed(self, behind: Snapshot, ahead: Snapshot) -> bool:
-        """Whether a later row kept its rank while both were read: then no row before it was deleted."""
+        """Whether a later row kept its rank while both pages were read. Then no row before it was deleted."""
         return any(
-            row >= ahead.ids[0] and _lies_within(behind, one, two) and _lies_within(ahead, one, two)
-            for one, two, row in self._brackets
+            row >= ahead.ids[0] and _lies_within(behind, first, second) and _lies_within(ahead, first, second)
+            for first, second, row in self._brackets
         )
 
 
-def _lies_within(snapshot: Snapshot, one: Snapshot, two: Snapshot) -> bool:
-    return snapshot is one or snapshot is two or one.wave.number < snapshot.wave.number < two.wave.number
+def _lies_within(snapshot: Snapshot, first: Snapshot, second: Snapshot) -> bool:
+    """Whether *snapshot* is one of the two, or from a wave between theirs."""
+    return snapshot in (first, second) or first.wave.number < snapshot.wave.number < second.wave.number

@@ -1,4 +1,4 @@
-"""Finds products that run low: catalogs in, alerts out. Pure."""
+"""Finds products whose stock has fallen below a limit: catalogs in, alerts out. No I/O; doesn't read the clock."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StockLevels:
     Compares each catalog with the one before.
 
     Args:
-        below: A product is low if its stock is below this.
+        below: The limit. A product is low if its stock is below it.
     """
 
     def __init__(self, below: int) -> None:

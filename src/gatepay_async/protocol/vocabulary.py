@@ -1,4 +1,4 @@
-"""The words that may be quoted from a reply that may hold card keys. Any other word might be one."""
+"""The words that errors may quote from a reply with card keys. Any other word might be a card key."""
 
 from __future__ import annotations
 

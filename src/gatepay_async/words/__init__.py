@@ -1,5 +1,5 @@
 """
-All texts for users, in tables: name -> (English, 中文). This room imports nothing of this package.
+All texts for users, in tables: name -> (English, 中文). No other part of gatepay_async is imported here.
 
 To add a language, add a column and a name in ``LANGUAGES``.
 """

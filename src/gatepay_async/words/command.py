@@ -1,10 +1,10 @@
-"""All that the ``gatepay`` command says."""
+"""All texts of the ``gatepay`` command."""
 
 from gatepay_async.words import Text
 
-# A name without a dot is the help of a command; what follows its first line is shown
-# in that command's own help only. Lines that begin with spaces are examples and are never broken.
-# Chinese amounts have the wide ￥: GBK, the encoding of a pipe on Chinese Windows, lacks the narrow one.
+# A name without a dot is the help of a command. The list of commands shows only its first line. Lines that start with
+# spaces are examples, and are never wrapped. Chinese amounts have the wide ￥, because GBK, the encoding of a pipe on
+# Chinese Windows, has no narrow one.
 COMMAND: dict[str, Text] = {
     # -- commands -----------------------------------------------------------------------------------------------------
     "gatepay": (
@@ -501,7 +501,7 @@ COMMAND: dict[str, Text] = {
         "或 order/check。",
     ),
     "errors.code": ("Error code.", "状态码。"),
-    # -- how help looks -----------------------------------------------------------------------------------------------
+    # -- headings of help -----------------------------------------------------------------------------------------------
     "help.usage": ("Usage: ", "用法："),
     "help.options_there": ("[OPTIONS]", "[选项]"),
     "help.command_there": ("COMMAND …", "命令 …"),
@@ -539,7 +539,7 @@ COMMAND: dict[str, Text] = {
     "usage.fields": ("{value} (must be names with commas between them)", "{value}（必须是用逗号分隔的名称）"),
     "usage.choice": ("{value} (choose from {choices})", "{value}（可选 {choices}）"),
     "usage.hint": ("see `{command} --help`", "查看 {command} --help"),
-    # -- what went wrong ----------------------------------------------------------------------------------------------
+    # -- errors ----------------------------------------------------------------------------------------------
     "output.no_field": (
         "Note: the output has no field {name}. It has: {names}",
         "注意：输出中没有字段 {name}，可用的有：{names}",
@@ -582,7 +582,7 @@ COMMAND: dict[str, Text] = {
         "This command requires {name}, which is not installed: pip install 'gatepay-async[{extra}]'",
         "此命令需要 {name}，但尚未安装：pip install 'gatepay-async[{extra}]'",
     ),
-    # In place of the catalogue's remedies for programmers.
+    # Remedies for users of the command. They replace those of the catalogue, which are for programmers.
     "todo.ProductNotFoundError": (
         "Check the product ID with `gatepay products`, and with `gatepay doctor` that the appkey is that of the right shop.",
         "请用 gatepay products 核对商品编号，并用 gatepay doctor 确认 appkey 属于你要操作的店铺。",
@@ -685,7 +685,7 @@ COMMAND: dict[str, Text] = {
         "Contact GatePay and tell them the endpoint, the code and the time.",
         "请联系 GatePay，并提供接口名、状态码和出错时间。",
     ),
-    # For "keys", "order" and "reading": what the call was about.
+    # The last word, "keys", "order" or "reading", is the kind of call that failed.
     "todo.TransportError keys": (
         "Run `gatepay doctor`, then run the command again. Nothing is stored twice.",
         "请运行 gatepay doctor 检查，然后重新执行命令；不会重复录入。",
@@ -1452,7 +1452,7 @@ COMMAND: dict[str, Text] = {
     ),
     "sandbox.callback_bad": ("--callback: {reason}", "--callback：{reason}"),
     "sandbox.database_bad": ("Can't use {path} as a database: {reason}", "{path} 不能用作数据库：{reason}"),
-    # -- what the sandbox sees ----------------------------------------------------------------------------------------
+    # -- events of the sandbox ----------------------------------------------------------------------------------------
     "seen.no_answer": ("no answer", "无响应"),
     "seen.key": ("1 key", "1 条卡密"),
     "seen.keys": ("{count} keys", "{count} 条卡密"),

@@ -1,4 +1,4 @@
-"""All that the sandbox's pages say, and why a callback failed, or a callback URL is invalid."""
+"""The texts of the sandbox's pages, and the reasons why a callback failed or a callback URL is invalid."""
 
 from gatepay_async.words import Text
 

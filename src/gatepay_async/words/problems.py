@@ -1,8 +1,8 @@
-"""The sentences of ``Problem``, by name: what an error has as its ``.problem``."""
+"""The sentences of ``Problem``, which errors have as ``.problem``, by name."""
 
 from gatepay_async.words import Text
 
-# By the class of the error. Their own texts come from the system or a library, and aren't translated.
+# The names of httpx's error classes. The messages of these errors come from the OS or a library, and aren't translated.
 HTTPX_ERRORS: dict[str, Text] = {
     "CloseError": ("CloseError", "关闭连接时出错"),
     "ConnectError": ("ConnectError", "无法建立连接"),
@@ -171,7 +171,7 @@ PROBLEMS: dict[str, Text] = {
     "no_such_field": ("name {number} is not among the fields", "第 {number} 个名称不在字段之中"),
     "signed_twice": ("names {name} twice", "两次写了 {name}"),
     "not_bool": ("must be True or False, not {kind}", "必须是 True 或 False，而不是 {kind}"),
-    # -- replies (codec, wire, paging, exchange) -----------------------------------------------------------------------
+    # -- replies (codec, messages, paging, exchange) -----------------------------------------------------------------------
     "json_too_deep": ("is JSON nested too deep", "是嵌套过深的 JSON"),
     "json_too_much": ("has more than {most} values", "包含超过 {most} 个值"),
     "json_incomplete": ("is not complete JSON", "不是完整的 JSON"),
@@ -379,7 +379,7 @@ PROBLEMS: dict[str, Text] = {
     "changed_while_read": ("has changed while it was read", "在读取过程中发生了变化"),
     "gone": ("is gone", "已不存在"),
     "not_regular_file": ("{path} is not a regular file", "{path} 不是普通文件"),
-    # -- amounts, and callbacks that tests make -----------------------------------------------------------------------
+    # -- amounts, and callbacks signed in tests -----------------------------------------------------------------------
     "money_not_decimal": (
         'must be a Decimal or text ("9.99"), not {kind}',
         '必须是 Decimal 或文本（"9.99"），而不是 {kind}',

@@ -15,8 +15,8 @@ ENDPOINTS: dict[str, Text] = {
     "order/check": ("Check the status of an order", "查询付款结果"),
 }
 
-# The cause, by "class of the error"; by "class endpoint" if it is specific to one endpoint; by "class later" if it is
-# the same at all later endpoints.
+# The causes. The key is the class of the error; the class and the endpoint if the text is specific to one endpoint; or
+# the class and "later" if the text is for all endpoints that GatePay added later.
 CAUSES: dict[str, Text] = {
     "MissingParameterError pay/create": (
         "A parameter is missing. This endpoint requires appkey, product_id, out_order_id, product_num, pay_type, "
@@ -169,7 +169,7 @@ CAUSES: dict[str, Text] = {
     "GatePayError": ("Something went wrong in gatepay-async.", "gatepay-async 出错。"),
 }
 
-# The remedy, with the same kinds of keys.
+# The remedies, with the same keys.
 REMEDIES: dict[str, Text] = {
     "MissingParameterError": (
         "This client sends all of them, so check base_url, a proxy or your own HTTP client. If they are right, "
@@ -193,7 +193,7 @@ REMEDIES: dict[str, Text] = {
         "请在 GatePay 后台确认店铺已创建并处于开启状态；若无异常，请联系 GatePay。",
     ),
     # The vendor's tables list the codes in the order product, shop, appkey, signature. If GatePay checks in that order,
-    # it finds the product of another shop first, and then complains that the appkey isn't that of its owner.
+    # it finds the product of another shop first, and then refuses the appkey because it isn't that of the owner.
     "InvalidAppKeyError": (
         "Check product_id first: GatePay may answer this for a product of another shop (list_products() lists "
         "yours). If the product is yours, copy the appkey again from GatePay's console, without spaces.",

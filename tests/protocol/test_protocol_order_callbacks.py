@@ -1,4 +1,4 @@
-"""What goes out comes back: the callback of any order that can be made is accepted, however it is encoded."""
+"""Every order that this package creates has a callback that it accepts, however GatePay encodes the query."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,24 +24,24 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=2100) | st.bu
 )
 
 
-def every_byte(text: str) -> str:
-    """An encoder that leaves no letter as it is."""
+def escape_every_byte(text: str) -> str:
+    """Percent-encode each byte, even those that need no escaping."""
     return "".join(f"%{byte:02x}" for byte in text.encode())
 
 
-# How GatePay may write a query: as Python does, as PHP's rawurlencode, and worse.
-ENCODERS: list[Callable[[str], str]] = [quote_plus, lambda text: quote(text, ""), every_byte]
+# How GatePay may encode a query: like Python, like PHP's rawurlencode, and in the longest possible way.
+ENCODERS: list[Callable[[str], str]] = [quote_plus, lambda text: quote(text, ""), escape_every_byte]
 
 
-def encoded(query: str) -> Iterator[str]:
-    """*query*, with GatePay's values as each encoder writes them; the shop's own stay as the shop wrote them."""
+def encodings_of(query: str) -> Iterator[str]:
+    """Yield *query* with GatePay's values in each encoding. The shop's own parameter stays unchanged."""
     own, *pairs = query.split("&")
     for encode in ENCODERS:
         values = parse_qsl("&".join(pairs), keep_blank_values=True)
         yield "&".join([own, *(f"{name}={encode(value)}" for name, value in values)])
 
 
-def order(out_order_id: str, custom: str) -> PayCreate:
+def make_order(out_order_id: str, custom: str) -> PayCreate:
     return PayCreate(product_id=8, product_num=1, pay_type="onecode", out_order_id=out_order_id, custom=custom)
 
 
@@ -49,10 +49,10 @@ def order(out_order_id: str, custom: str) -> PayCreate:
 @example(out_order_id="中" * 85, custom="中" * 666, own="")
 @example(out_order_id="\x00" * 255, custom='"' * 2000, own="&" * 232)
 @example(out_order_id="T-1-X", custom="中" * 900, own="")
-def test_every_order_that_is_accepted_comes_back(out_order_id: str, custom: str, own: str) -> None:
-    """The callback of every pair that `create_payment` accepts is accepted, with the longest numbers beside it."""
+def test_callback_of_every_accepted_order_is_accepted(out_order_id: str, custom: str, own: str) -> None:
+    """Any order number and custom text that ``create_payment`` accepts, together with the longest other fields."""
     try:
-        order(out_order_id, custom)
+        make_order(out_order_id, custom)
     except InvalidRequestError:
         assume(condition=False)
     shop: dict[str, Any] = {"appkey": "密" * (MAX_APPKEY_BYTES // 3), "appsecret": "secret"}
@@ -65,13 +65,13 @@ def test_every_order_that_is_accepted_comes_back(out_order_id: str, custom: str,
         extend=custom,
         extra={"own": own.encode("utf-8", "replace").decode()},
     )
-    for written in encoded(query):
-        callback = parse_callback(written, **shop)
+    for encoded in encodings_of(query):
+        callback = parse_callback(encoded, **shop)
         assert (callback.out_order_id, callback.extend) == (out_order_id, custom)
 
 
-def test_the_limits_fit() -> None:
-    """At three bytes for one, all limits together stay below what a query may have."""
+def test_limits_of_all_fields_fit_into_the_longest_query() -> None:
+    """The sum assumes that each byte is percent-encoded, which takes three bytes."""
     longest = {"order_id": 2**63 - 1, "price": "9" * 12 + ".99", "realprice": "9" * 12 + ".99", "type": "onecode"}
     rest = len("".join(map(str, longest.values()))) + len("1555750250") + 32
     names = len("appkey=&order_id=&out_order_id=&price=&realprice=&type=&paytime=&extend=&sign=")
@@ -80,8 +80,8 @@ def test_the_limits_fit() -> None:
     assert worst + MAX_OWN_QUERY_BYTES + len("&") <= MAX_QUERY_BYTES
 
 
-def test_what_is_too_long_is_refused_on_the_way_out() -> None:
-    """The error names the field, its size and the limit; in bytes, so that a Chinese character counts three."""
+def test_text_too_long_for_the_callback_is_rejected_before_sending() -> None:
+    """The limit counts bytes: a Chinese character has three. The error names the field, its size and the limit."""
     for name, longest, too_long, size, limit in (
         ("custom", "中" * 666 + "ab", "中" * 667, 2001, 2000),
         ("custom", "x" * 2000, "x" * 2001, 2001, 2000),
@@ -90,24 +90,24 @@ def test_what_is_too_long_is_refused_on_the_way_out() -> None:
         ("out_order_id", "x" * 255, "x" * 256, 256, 255),
     ):
         texts = {"out_order_id": "T-1-X", "custom": "terry"}
-        order(**{**texts, name: longest})
+        make_order(**{**texts, name: longest})
         with pytest.raises(InvalidRequestError) as caught:
-            order(**{**texts, name: too_long})
+            make_order(**{**texts, name: too_long})
         assert (caught.value.field, caught.value.problem) == (
             name,
             f"takes {size} bytes in UTF-8, and the limit is {limit}: a longer one may not fit into the callback",
         )
 
 
-def test_a_signed_callback_is_held_to_the_same() -> None:
-    """So is what tests sign: what could not be accepted is not written."""
+def test_signed_callback_rejects_texts_that_are_too_long() -> None:
+    """The helper for tests never makes a callback that ``parse_callback`` would reject."""
     too_long: list[tuple[str, dict[str, Any]]] = [
         ("extend", {"extend": "中" * 900}),
         ("out_order_id", {"out_order_id": "x" * 256}),
         ("appkey", {"appkey": "x" * 101}),
         ("extra", {"extra": {"own": "中" * 80}}),
     ]
-    for field, given_ in too_long:
+    for field, argument in too_long:
         with pytest.raises(InvalidRequestError) as caught:
-            signed_callback(**{"appkey": "gp-key", "appsecret": "secret", **given_})
+            signed_callback(**{"appkey": "gp-key", "appsecret": "secret", **argument})
         assert caught.value.field == field
