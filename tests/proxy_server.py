@@ -66,9 +66,9 @@ async def proxy_server(behaviour: str = "works", *, leads_to: int = 0) -> AsyncG
 
 async def _tunnel(stream: SocketStream, port: int) -> None:
     await stream.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
-    async with await anyio.connect_tcp("127.0.0.1", port) as end, anyio.create_task_group() as group:
-        group.start_soon(_pass, stream, end, group.cancel_scope)
-        group.start_soon(_pass, end, stream, group.cancel_scope)
+    async with await anyio.connect_tcp("127.0.0.1", port) as destination, anyio.create_task_group() as group:
+        group.start_soon(_pass, stream, destination, group.cancel_scope)
+        group.start_soon(_pass, destination, stream, group.cancel_scope)
 
 
 async def _pass(source: ByteReceiveStream, sink: ByteSendStream, scope: anyio.CancelScope) -> None:

@@ -90,9 +90,9 @@ async def pay(base_url: str = SHOP, *, timeout: float = 20, **options: Any) -> G
     """Make a payment that fails. Return its error."""
     async with AsyncGatePay(
         "a", "b", base_url=base_url, timeout=timeout, retry=TWICE, allow_http=True, **options
-    ) as it:
+    ) as gatepay:
         with pytest.raises(GatePayError) as caught:
-            await it.create_payment(**ORDER)
+            await gatepay.create_payment(**ORDER)
     return caught.value
 
 
@@ -103,7 +103,7 @@ async def test_proxy_refuses_the_tunnel(client_tls: ssl.SSLContext) -> None:
         for behaviour in (*REFUSALS, "hangs"):
             async with proxy_server(behaviour) as proxy, route(proxy.url, client_tls) as options:
                 error = await pay(timeout=0.3 if behaviour == "hangs" else 20, **options)
-            asked = {ask.partition(" ")[0] for ask in proxy.asked}
+            asked = {request.partition(" ")[0] for request in proxy.asked}
             if not isinstance(error, TransportError) or (error.sent, error.attempts, asked) != (False, 2, {"CONNECT"}):
                 wrong.append((name, behaviour, repr(error), proxy.asked))
     assert not wrong, "\n".join(map(str, wrong))
