@@ -613,7 +613,7 @@ async def test_request_to_another_origin_is_rejected(url: str) -> None:
 async def test_default_port_may_be_omitted() -> None:
     """A URL with the scheme's default port belongs to the same origin as a URL without a port."""
     pool = OriginPool("https://gatepay.example")
-    assert pool._outgoing(httpx.Request("GET", "https://gatepay.example:443/")).target == b"/"
+    assert pool._from_httpx(httpx.Request("GET", "https://gatepay.example:443/")).target == b"/"
 
 
 async def test_synchronous_body_raises_type_error() -> None:

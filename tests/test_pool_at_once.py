@@ -14,7 +14,7 @@ from waiting import PATIENCE
 from gatepay_async import AsyncGatePay, DeadlineExceededError, OutcomeUnknownError, ProtocolError, TransportError
 from gatepay_async.exchange.replies import MAX_REPLY_BYTES
 from gatepay_async.pool import OriginPool
-from gatepay_async.pool.asyncio_wire import AT_A_TIME, Wire
+from gatepay_async.pool.asyncio_wire import MAX_WRITE_BYTES, Wire
 from gatepay_async.pool.port import Answer, TooLateError
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
@@ -32,7 +32,7 @@ class IdlePool:
 
     def __init__(self, server: OddServer, **options: Any) -> None:
         self.pool = OriginPool(server.base_url, ssl_context=server.client_tls, **options)
-        self._form = self.pool.prepare(httpx.URL(server.base_url + "x"), httpx.Headers())
+        self._prepared = self.pool.prepare(httpx.URL(server.base_url + "x"), httpx.Headers())
         self.sent_count = 0
 
     async def __aenter__(self) -> Self:
@@ -42,12 +42,12 @@ class IdlePool:
         await self.pool.aclose()
 
     async def open_connection(self) -> None:
-        exchange = await self.pool.post(self._form, b"", {})
+        exchange = await self.pool.post(self._prepared, b"", {})
         assert (await exchange.read_whole(most=100)).body == b"hello"
 
     async def post_at_once(self, body: bytes = b"", *, seconds: float = math.inf, most: int = 2**20) -> Answer | None:
         until = asyncio.get_running_loop().time() + seconds
-        return await self.pool.post_at_once(self._form, body, on_send=self._count_sent, until=until, most=most)
+        return await self.pool.post_at_once(self._prepared, body, on_send=self._count_sent, until=until, most=most)
 
     def _count_sent(self) -> None:
         self.sent_count += 1
@@ -75,10 +75,10 @@ def reply_to_the_first_only(connection: Connection, request: Request) -> None:
 @pytest.mark.parametrize("tls", [False, True])
 async def test_idle_connection_is_used_and_idle_again(*, tls: bool) -> None:
     """The idle connection is used and kept. A long reply is read in pieces, and only up to the limit."""
-    piece = b"x" * AT_A_TIME
+    piece = b"x" * MAX_WRITE_BYTES
 
     def answer(connection: Connection, request: Request) -> None:
-        sizes = {b"": 0, b"long": 9 * AT_A_TIME}.get(request.body)
+        sizes = {b"": 0, b"long": 9 * MAX_WRITE_BYTES}.get(request.body)
         if sizes:
             connection.raw.sendall(connection.encrypt(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % sizes))
             for _ in range(sizes // len(piece)):
@@ -90,14 +90,14 @@ async def test_idle_connection_is_used_and_idle_again(*, tls: bool) -> None:
         async with IdlePool(server) as idle_pool:
             assert await idle_pool.post_at_once() is None  # no connection yet
             await idle_pool.open_connection()
-            for body, length in ((b"", 5), (b"long", 9 * AT_A_TIME), (b"", 5)):
+            for body, length in ((b"", 5), (b"long", 9 * MAX_WRITE_BYTES), (b"", 5)):
                 reply = await idle_pool.post_at_once(body)
                 assert reply is not None
                 assert (reply.status, len(reply.body), reply.fields[b"content-length"]) == (200, length, b"%d" % length)
             assert (idle_pool.sent_count, idle_pool.slots, len(server.connections)) == (3, (0, 1), 1)
-            reply = await idle_pool.post_at_once(b"long", most=AT_A_TIME)
+            reply = await idle_pool.post_at_once(b"long", most=MAX_WRITE_BYTES)
             assert reply is not None
-            assert AT_A_TIME < len(reply.body) < 9 * AT_A_TIME
+            assert MAX_WRITE_BYTES < len(reply.body) < 9 * MAX_WRITE_BYTES
             assert idle_pool.slots == (0, 0)  # closed: the unread rest must not be taken for the next reply
 
 
@@ -120,7 +120,7 @@ async def test_returns_none_and_sends_nothing_if_not_applicable(monkeypatch: pyt
     with OddServer(reply_hello, tls=False) as server, anyio.fail_after(PATIENCE):
         async with IdlePool(server, clock=lambda: time[0]) as idle_pool:
             await idle_pool.open_connection()
-            assert await idle_pool.post_at_once(b"x" * AT_A_TIME) is None  # too long for one write
+            assert await idle_pool.post_at_once(b"x" * MAX_WRITE_BYTES) is None  # too long for one write
             with monkeypatch.context() as patch:
                 patch.setattr("gatepay_async.pool.transport.is_patched", lambda: True)
                 assert await idle_pool.post_at_once() is None
@@ -150,7 +150,7 @@ async def test_exception_in_on_send_keeps_the_connection() -> None:
         async with IdlePool(server) as idle_pool:
             await idle_pool.open_connection()
             with pytest.raises(ZeroDivisionError):
-                await idle_pool.pool.post_at_once(idle_pool._form, b"", on_send=fail, until=math.inf, most=1)
+                await idle_pool.pool.post_at_once(idle_pool._prepared, b"", on_send=fail, until=math.inf, most=1)
             assert idle_pool.slots == (0, 1)
             assert await idle_pool.post_at_once() is not None
 
@@ -187,7 +187,7 @@ async def test_one_timer_serves_many_exchanges() -> None:
             second = wire._timer
             assert second is not None
             assert (first.cancelled(), second.cancelled()) == (True, False)
-            wire._ring()  # as if the timer of an earlier exchange fired
+            wire._on_timer()  # as if the timer of an earlier exchange fired
             assert wire._timer is not second
             may_reply.set()
             assert await running_call is not None

@@ -182,7 +182,7 @@ def test_next_call_gets_its_own_reply() -> None:
 
 def delay_first_write(monkeypatch: pytest.MonkeyPatch, wait: Callable[[NetworkStream | Wire], object]) -> None:
     """Call *wait* before the first write, so that bytes of the server arrive before the request is sent."""
-    write, check, has_waited = NetworkStream.write, Wire._look_before_use, list[bool]()
+    write, check, has_waited = NetworkStream.write, Wire._check_before_use, list[bool]()
 
     async def delayed_write(self: NetworkStream, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 -- httpcore's
         if not has_waited:
@@ -197,7 +197,7 @@ def delay_first_write(monkeypatch: pytest.MonkeyPatch, wait: Callable[[NetworkSt
         return await check(self)
 
     monkeypatch.setattr(NetworkStream, "write", delayed_write)
-    monkeypatch.setattr(Wire, "_look_before_use", delayed_check)
+    monkeypatch.setattr(Wire, "_check_before_use", delayed_check)
 
 
 def reply_normally(connection: Connection, request: Request) -> None:
@@ -281,7 +281,7 @@ async def count_connections() -> int:
 @pytest.mark.anyio
 async def test_no_reuse_without_httpcores_private_attribute(monkeypatch: pytest.MonkeyPatch) -> None:
     """If httpcore renames the private attribute with its parser, no connection is reused."""
-    monkeypatch.setattr(opener, "own_kind", lambda: None)
+    monkeypatch.setattr(opener, "own_class", lambda: None)
     assert await count_connections() == 1
-    monkeypatch.setattr(over_httpcore, "_H11", "_renamed")
+    monkeypatch.setattr(over_httpcore, "_PARSER_ATTRIBUTE", "_renamed")
     assert await count_connections() == 2

@@ -216,7 +216,7 @@ async def test_tls_renegotiation_prevents_reuse_and_writing() -> None:
         wire = Wire("x", 1, tls=None, uds=None)
         wire._tls = cast("Any", RenegotiatingTls())
         wire._transport = cast("Any", SimpleNamespace(write=len, abort=dict))
-        wire._is_usable, wire._is_asked = True, not is_idle
+        wire._is_usable, wire._is_exchanging = True, not is_idle
         wire.data_received(b"x")
         assert wire.is_fit() is False
         assert wire._is_over is is_idle

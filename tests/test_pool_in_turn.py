@@ -63,13 +63,13 @@ class BusyPool:
     async def __aenter__(self) -> Self:
         self.server.__enter__()
         self.pool = OriginPool(self.server.base_url, ssl_context=self.server.client_tls, max_connections=1)
-        self.form = self.pool.prepare(httpx.URL(self.server.base_url + "x"), httpx.Headers())
+        self.prepared = self.pool.prepare(httpx.URL(self.server.base_url + "x"), httpx.Headers())
         self._busy_task = asyncio.create_task(self._keep_busy())
         await until(lambda: bool(self.bodies))
         return self
 
     async def _keep_busy(self) -> None:
-        exchange = await self.pool.post(self.form, BUSY, {})
+        exchange = await self.pool.post(self.prepared, BUSY, {})
         await exchange.read_whole(most=100)
 
     def release(self) -> None:
@@ -86,7 +86,7 @@ class BusyPool:
 
     async def post_in_turn(self, body: bytes, caller: Caller | None = None) -> Answer | None:
         caller = caller or Caller()
-        return await self.pool.post_in_turn(self.form, body, caller.extensions(), watch=caller, most=100)
+        return await self.pool.post_in_turn(self.prepared, body, caller.extensions(), watch=caller, most=100)
 
     async def __aexit__(self, *_: object) -> None:
         self.release()
@@ -230,7 +230,7 @@ async def test_exception_in_on_turn_frees_the_connection() -> None:
             raise ZeroDivisionError
 
         extensions = caller.extensions() | {"on_turn": fail}
-        call = busy_pool.pool.post_in_turn(busy_pool.form, b"1", extensions, watch=caller, most=100)
+        call = busy_pool.pool.post_in_turn(busy_pool.prepared, b"1", extensions, watch=caller, most=100)
         task = asyncio.create_task(call)
         await until(lambda: caller.events == ["wait"])
         busy_pool.release()
@@ -261,7 +261,7 @@ async def test_nothing_is_sent_if_the_deadline_passes_in_on_turn() -> None:
         caller = Caller()
         extensions = caller.extensions() | {"on_turn": lambda: setattr(caller, "ends", 0.0)}
         task = asyncio.create_task(
-            busy_pool.pool.post_in_turn(busy_pool.form, b"1", extensions, watch=caller, most=100)
+            busy_pool.pool.post_in_turn(busy_pool.prepared, b"1", extensions, watch=caller, most=100)
         )
         await until(lambda: caller.events == ["wait"])
         busy_pool.release()
@@ -280,5 +280,5 @@ async def test_cancellation_in_on_turn_sends_nothing() -> None:
                 "on_turn": scope.cancel,
                 "on_send": lambda: events.append("send"),
             }
-            await busy_pool.pool.post(busy_pool.form, b"1", extensions)
+            await busy_pool.pool.post(busy_pool.prepared, b"1", extensions)
         assert (events, busy_pool.bodies, busy_pool.pool._slots.idle) == ([], [BUSY], 1)

@@ -92,7 +92,7 @@ def test_acquire_idle_takes_the_oldest_first() -> None:
     slots: Slots[str] = Slots(3)
     for now, slot in enumerate([acquire_open(slots, name) for name in ("a", "b", "c")]):
         slots.release_open(slot, now=now)
-    old = [slots.acquire_idle(kept_by=1) for _ in range(3)]
+    old = [slots.acquire_idle(released_by=1) for _ in range(3)]
     assert [slot and slot.connection for slot in old] == ["a", "b", None]
     # They count as busy until they are released.
     assert (slots.busy, slots.idle) == (2, 1)
@@ -119,10 +119,10 @@ def test_idle_slots_can_be_acquired_after_closing() -> None:
     slots: Slots[str] = Slots(2)
     slots.release_open(acquire_open(slots, "only"), now=1)
     slots.close()
-    slot = slots.acquire_idle(kept_by=math.inf)
+    slot = slots.acquire_idle(released_by=math.inf)
     assert slot is not None
     slots.release_empty(slot)
-    assert slots.acquire_idle(kept_by=math.inf) is None
+    assert slots.acquire_idle(released_by=math.inf) is None
 
 
 def count_function_calls(limit: int) -> int:
@@ -242,8 +242,8 @@ class SlotsMachine(RuleBasedStateMachine):
     @rule(age=st.integers(0, 3))
     def expire(self, age: int) -> None:
         """A caller closes the connection that has been idle for too long."""
-        slot = self.slots.acquire_idle(kept_by=self.now - age)
-        if self.idle and self.idle[0].kept <= self.now - age:
+        slot = self.slots.acquire_idle(released_by=self.now - age)
+        if self.idle and self.idle[0].released_at <= self.now - age:
             assert slot is self.idle.pop(0)
             self.slots.release_empty(slot)
         else:

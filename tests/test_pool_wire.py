@@ -21,7 +21,7 @@ from odd_server import Connection, OddServer, Request, http
 from waiting import PATIENCE, until
 
 from gatepay_async.pool import OriginPool, asyncio_link
-from gatepay_async.pool.asyncio_wire import MOST_HELD, Wire
+from gatepay_async.pool.asyncio_wire import MAX_UNREAD_BYTES, Wire
 from gatepay_async.pool.over_httpcore import HttpcoreConnection
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
@@ -228,7 +228,7 @@ async def test_slow_tls_handshake_raises_connect_timeout(monkeypatch: pytest.Mon
         await anyio.sleep_forever()
 
     monkeypatch.setattr(Wire, "_connect", connect_at_once)
-    monkeypatch.setattr(Wire, "_agree", never)
+    monkeypatch.setattr(Wire, "_do_handshake", never)
     async with OriginPool("https://gatepay.example", ssl_context=ssl.create_default_context()) as pool:
         with pytest.raises(httpx.ConnectTimeout, match="no TLS within"):
             await pool.handle_async_request(
@@ -266,7 +266,7 @@ async def test_connection_closed_before_the_request_is_noticed() -> None:
         await until(lambda: server.connections)
         server.connections[0].close()
         assert select.select([wire.get_extra_info("socket")], [], [], PATIENCE)[0]
-        assert not await wire._look_before_use()
+        assert not await wire._check_before_use()
         await wire.aclose()
 
 
@@ -285,7 +285,7 @@ async def test_new_connection_waits_for_the_rest_of_a_record() -> None:
     tls = SimpleNamespace(at_record_end=False)
     wire._tls = cast("Any", tls)
     async with anyio.create_task_group() as group:
-        group.start_soon(wire._look_before_use)
+        group.start_soon(wire._check_before_use)
         await anyio.wait_all_tasks_blocked()
         wire._wake()
         await anyio.wait_all_tasks_blocked()
@@ -298,7 +298,7 @@ async def test_new_connection_with_undelivered_bytes_is_not_used() -> None:
     """If the event loop never delivers the bytes that the system holds, the new connection isn't used."""
     wire = Wire("x", 1, tls=None, uds=None)
     wire._is_readable = lambda: True
-    assert not await wire._look_before_use()
+    assert not await wire._check_before_use()
 
 
 async def test_closed_connection_writes_nothing_and_raises() -> None:
@@ -432,7 +432,7 @@ async def test_reading_pauses_at_the_limit(*, tls: bool) -> None:
             wire = only_connection(pool)
             await until(lambda: wire._is_paused)
             assert not done.is_set()
-            assert wire._reader.held < MOST_HELD + 500_000
+            assert wire._reader.held < MAX_UNREAD_BYTES + 500_000
             assert await response.aread() == body
             assert pool._slots.idle == 1
 
