@@ -13,7 +13,7 @@ from gatepay_async import AsyncGatePay, InvalidRequestError
 from gatepay_async.exchange import proxies, trust
 from gatepay_async.exchange.loopback import is_loopback
 from gatepay_async.exchange.network import network_settings_for
-from gatepay_async.exchange.over_pool import MOST_PREPARED, OverPool
+from gatepay_async.exchange.over_pool import MAX_PREPARED, OverPool
 from gatepay_async.exchange.proxies import Bypass, Proxy, is_listed, proxy_for
 from gatepay_async.exchange.urls import BadUrlError, parse_url
 from gatepay_async.pool import OriginPool
@@ -156,9 +156,9 @@ async def test_client_with_trust_env_false_ignores_the_proxy(monkeypatch: pytest
 def test_prepared_requests_are_limited() -> None:
     """The cache of prepared requests has a maximum size, since ``send_raw()`` accepts any path."""
     exchange = OverPool(OriginPool("https://gatepay.io"), ours=True)
-    for number in range(3 * MOST_PREPARED):
+    for number in range(3 * MAX_PREPARED):
         exchange._prepare(f"https://gatepay.io/api/{number}")
-        assert 0 < len(exchange._prepared) <= MOST_PREPARED
+        assert 0 < len(exchange._prepared) <= MAX_PREPARED
 
 
 def test_certificates_from_ssl_cert_dir(

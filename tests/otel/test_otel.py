@@ -115,7 +115,7 @@ async def test_retried_call_has_a_span_for_each_attempt(exported: "Exported") ->
 
 
 async def test_upload_span_is_the_parent_of_its_calls(exported: "Exported") -> None:
-    """The calls of an upload are its children, in whichever task they run. Its span has the report, even if it raises."""
+    """The calls of an upload are its children, whichever task runs them. Its span has the report, even if it raises."""
     gate = anyio.Event()
 
     async def answer(_: Any) -> Any:

@@ -54,7 +54,7 @@ class OverClient:
         return await _make_attempt(self._send_with_client, request, trace, self._classify_in_hooks)
 
     def connections(self) -> None:
-        """None: they are yours."""
+        """Return None: the user's client doesn't report its connections."""
 
     async def aclose(self) -> None:
         """Do nothing: the user closes the client."""
@@ -108,7 +108,7 @@ class OverTransport:
         return await _make_attempt(self._transport.handle_async_request, request, trace, _classify)
 
     def connections(self) -> None:
-        """None: httpx doesn't say."""
+        """Return None: httpx doesn't report its connections."""
 
     async def aclose(self) -> None:
         """Close the transport, if our client made it."""

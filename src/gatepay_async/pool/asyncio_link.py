@@ -44,8 +44,8 @@ class Link(asyncio.Protocol):
 
     __slots__ = (
         "_context", "_exchange_deadline", "_failure", "_forks", "_handshake_done", "_host", "_is_exchanging",
-        "_is_full", "_is_late", "_is_over", "_is_readable", "_is_usable", "_loop", "_port", "_timer", "_timer_at", "_tls",
-        "_transport", "_uds", "_waiter",
+        "_is_full", "_is_late", "_is_over", "_is_readable", "_is_usable", "_loop", "_port", "_timer", "_timer_at",
+        "_tls", "_transport", "_uds", "_waiter",
     )  # fmt: skip
 
     def __init__(self, host: str, port: int, *, tls: ssl.SSLContext | None, uds: str | None) -> None:
