@@ -62,6 +62,7 @@ class Server:
         self.changed = anyio.Event()
 
     def notify(self) -> None:
+        """Let `wait_until` evaluate its condition again."""
         self.changed.set()
         self.changed = anyio.Event()
 
@@ -154,6 +155,8 @@ async def serving(context: ssl.SSLContext | None = None) -> AsyncIterator[Server
 
 
 class Clock:
+    """A clock that stands still unless a test changes `now`."""
+
     def __init__(self) -> None:
         self.now = 1_000.0
 
@@ -788,16 +791,22 @@ with_each_kind_of_cancellation = pytest.mark.parametrize(
 )
 
 
+# Each of the next functions prepares a situation, and returns the coroutine to cancel.
+
+
 async def new_connection(pool: OriginPool, server: Server) -> Coroutine[Any, Any, None]:
+    """Make the first call of the pool."""
     return call_tolerating_broken_replies(pool, server)
 
 
 async def reused_connection(pool: OriginPool, server: Server) -> Coroutine[Any, Any, None]:
+    """Make a call on an idle connection."""
     await call(pool, server)
     return call_tolerating_broken_replies(pool, server)
 
 
 async def replaced_connection(pool: OriginPool, server: Server) -> Coroutine[Any, Any, None]:
+    """Make a call after the server has closed the idle connection."""
     await call(pool, server)
     await server.close_all()
     await server.wait_until(lambda: not server.open)
@@ -805,19 +814,23 @@ async def replaced_connection(pool: OriginPool, server: Server) -> Coroutine[Any
 
 
 async def long_reply(pool: OriginPool, server: Server) -> Coroutine[Any, Any, None]:
+    """Make a call whose reply arrives in many parts."""
     return call_tolerating_broken_replies(pool, server, "/long")
 
 
 async def missing_reply(pool: OriginPool, server: Server) -> Coroutine[Any, Any, None]:
+    """Make a call to which the server doesn't reply."""
     return call_tolerating_broken_replies(pool, server, "/mute")
 
 
 async def unread_response(pool: OriginPool, server: Server) -> Coroutine[Any, Any, None]:
+    """Close a response that was not read."""
     response = await pool.handle_async_request(request_for(server))
     return response.aclose()
 
 
 async def expired_connections(pool: OriginPool, server: Server) -> Coroutine[Any, Any, None]:
+    """Make a call when three idle connections have expired."""
     for response in [await pool.handle_async_request(request_for(server)) for _ in range(3)]:
         await response.aread()
     clock = pool._clock
@@ -827,6 +840,7 @@ async def expired_connections(pool: OriginPool, server: Server) -> Coroutine[Any
 
 
 async def close_pool(pool: OriginPool, server: Server) -> Coroutine[Any, Any, None]:
+    """Close a pool with three idle connections."""
     for response in [await pool.handle_async_request(request_for(server)) for _ in range(3)]:
         await response.aread()
     return pool.aclose()
@@ -838,6 +852,7 @@ async def wait_until_only_idle_are_open(pool: OriginPool, server: Server) -> Non
 
 
 async def call_tolerating_broken_replies(pool: OriginPool, server: Server, target: str = "/") -> None:
+    """Make a call. If the server's reply is missing or incomplete, ignore the error."""
     try:
         await call(pool, server, target)
     except httpx.RemoteProtocolError:
@@ -915,6 +930,7 @@ async def test_random_cancellations_leak_nothing(cancel: Cancel) -> None:
 
     async def worker(pool: OriginPool, server: Server) -> None:
         for _ in range(4):
+            # A call that waits less often than this number is not cancelled.
             await cancel(call_tolerating_broken_replies(pool, server, rng.choice(targets)), rng.randrange(1, 25))
 
     async with serving() as server, OriginPool(server.url, max_connections=10) as pool:

@@ -42,10 +42,12 @@ class IdlePool:
         await self.pool.aclose()
 
     async def open_connection(self) -> None:
+        """Make a call that opens the connection."""
         exchange = await self.pool.post(self._prepared, b"", {})
         assert (await exchange.read_whole(most=100)).body == b"hello"
 
     async def post_at_once(self, body: bytes = b"", *, seconds: float = math.inf, most: int = 2**20) -> Answer | None:
+        """Call `OriginPool.post_at_once` with a deadline *seconds* from now."""
         until = asyncio.get_running_loop().time() + seconds
         return await self.pool.post_at_once(self._prepared, body, on_send=self._count_sent, until=until, most=most)
 
@@ -68,6 +70,7 @@ def reply_hello(connection: Connection, _: Request) -> None:
 
 
 def reply_to_the_first_only(connection: Connection, request: Request) -> None:
+    """Reply to the first request on each connection, and to no other one."""
     if request.number == 1:
         reply_hello(connection, request)
 

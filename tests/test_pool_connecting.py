@@ -54,6 +54,8 @@ async def refuse() -> None:
 
 
 def install(monkeypatch: pytest.MonkeyPatch, network: FakeNetwork, *addresses: tuple[int, str]) -> None:
+    """Let the event loop resolve every name to *addresses*, and connect through *network*."""
+
     async def getaddrinfo(*_: Any, **__: Any) -> Any:
         return [(family, socket.SOCK_STREAM, 6, "", (name, 80)) for family, name in addresses]
 

@@ -135,6 +135,7 @@ def make_server(row: Row, *, tls: bool) -> tuple[OddServer, threading.Event, thr
 
 @asynccontextmanager
 async def client(server: OddServer, **options: Any) -> AsyncGenerator[AsyncGatePay]:
+    """Open a client without retries over a new pool."""
     pool = OriginPool(server.base_url, ssl_context=server.client_tls, **options)
     async with (
         pool,
@@ -205,6 +206,7 @@ def reply_normally(connection: Connection, request: Request) -> None:
 
 
 async def call_twice(server: OddServer) -> tuple[str, str, int]:
+    """Make two calls. Return their results and the number of connections."""
     async with client(server) as gatepay:
         first_result = await result_of(gatepay.list_products)
         return first_result, await result_of(lambda: gatepay.list_card_keys(8)), len(server.connections)
@@ -250,11 +252,13 @@ def test_reply_just_before_the_write_is_not_used(monkeypatch: pytest.MonkeyPatch
 
 
 def reply_except_on_first(connection: Connection, request: Request) -> None:
+    """Reply on every connection except the first one."""
     if connection.number > 1:
         reply_normally(connection, request)
 
 
 async def make_long_call(server: OddServer) -> tuple[str, str, int]:
+    """Make a call with a body of 10 MB, then a short one. Return the results and the number of connections."""
     async with client(server) as gatepay:
         keys = [f"{number}-" + "x" * 20_000 for number in range(500)]
         first_result = await result_of(lambda: gatepay.create_card_keys(8, keys))
@@ -267,12 +271,13 @@ def test_early_reply_prevents_reuse(*, tls: bool) -> None:
     """After a reply to a half-sent request the connection isn't reused: the server may reply to the rest, too."""
     stored = http(success_reply("ka/create", {"content": "x"}))
     for loop, options in event_loops():
-        with OddServer(reply_except_on_first, tls=tls, hasty=stored) as server:
+        with OddServer(reply_except_on_first, tls=tls, early_reply=stored) as server:
             results = anyio.run(make_long_call, server, backend=loop, backend_options=options)
         assert results == ("ok", "KEY-8", 2), (loop, options)
 
 
 async def count_connections() -> int:
+    """Return the number of connections that two calls use."""
     with OddServer(reply_normally, tls=False) as server:
         assert await call_twice(server) == ("ok", "KEY-8", len(server.connections))
         return len(server.connections)

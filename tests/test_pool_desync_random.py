@@ -26,7 +26,9 @@ CALLERS = 6
 # No row of this table is a valid reply of GatePay, so none can be taken for the reply to a call.
 USABLE = [row for row in REPLIES if row.method == "POST" and 0 < len(row.sent) < 10_000]
 ODD, ENDING = [row for row in USABLE if not row.ends], [row for row in USABLE if row.ends]
-# How the server replies, with relative frequencies. Those in CLOSING close the connection.
+# How the server replies, with relative frequencies. "split": in two TCP segments; "extra": followed by other bytes;
+# "record": by other bytes in their own TLS record; "half": by half of such a record; "odd": with a row of REPLIES.
+# Those in CLOSING close the connection.
 BEHAVIOURS = {
     "normal": 30, "split": 15, "chunked": 5, "extra": 15, "record": 10, "half": 5, "no content": 6, "odd": 6,
     "cut": 5, "close": 4, "silent": 1, "odd end": 2, "reset": 1,
@@ -76,7 +78,9 @@ class RandomShop:
     def reply_and_close(self, connection: Connection, behaviour: str, reply: bytes) -> None:
         """Send a part of the reply, all of it or nothing, and close the connection."""
         if behaviour == "reset":
-            connection.raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.raw.setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )  # close() sends a reset
         sent = {
             "cut": reply[: self.rng.randrange(len(reply))] or b"H",
             "close": reply,
@@ -113,6 +117,7 @@ async def run_exchanges(seed: str, tls: bool, tally: Counter[str]) -> None:  # n
     async def caller(gatepay: AsyncGatePay) -> None:
         for tag in tags:
             call, get_value, expected = make_call(rng.randrange(4), tag)
+            # One call in five is cancelled after up to 5 ms.
             time_limit = rng.choice([None, None, None, None, rng.random() / 200])
             result = "cancelled"
             with anyio.move_on_after(time_limit):

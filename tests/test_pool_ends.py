@@ -85,13 +85,13 @@ async def test_half_a_record_after_the_handshake_times_out(monkeypatch: pytest.M
     """If half a TLS record follows the handshake, the call waits for the rest until the connect time-out."""
     sent: list[bytes] = []
 
-    def pass_on_with_half_a_record(connection: Connection) -> None:
+    def send_half_a_record_too(connection: Connection) -> None:
         data = connection.outgoing.read()
         if data and not sent:
             sent.append(data)
-            connection.raw.sendall(data + b"\x17\3\3\0\x50")
+            connection.raw.sendall(data + b"\x17\3\3\0\x50")  # the head of a record of 80 bytes
 
-    monkeypatch.setattr(Connection, "_pass_on", pass_on_with_half_a_record)
+    monkeypatch.setattr(Connection, "_send_outgoing", send_half_a_record_too)
     with OddServer(reply_hello, tls=True) as server:
         with pytest.raises((httpx.ConnectTimeout, httpx.ConnectError), match=r"no TLS|before the request"):
             await call(server, extensions={"timeout": {"connect": SHORT}})
@@ -101,7 +101,7 @@ async def test_half_a_record_after_the_handshake_times_out(monkeypatch: pytest.M
 @tcp_and_tls
 async def test_streamed_body_is_not_read_on_after_a_reset(*, tls: bool) -> None:
     """After the connection is reset, no more parts of a streamed body are read."""
-    parts = Parts(3_000)
+    parts = Parts(3_000)  # 300 MB: far more than the system's buffers hold
 
     def refuse(connection: Connection, request: Request) -> None:
         connection.raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close() sends a reset
@@ -110,7 +110,7 @@ async def test_streamed_body_is_not_read_on_after_a_reset(*, tls: bool) -> None:
     with OddServer(refuse, tls=tls) as server:
         with pytest.raises(httpx.TransportError):
             await call(server, stream=parts, headers=NO_LENGTH)
-        assert parts.parts_read < parts.count / 3
+        assert parts.parts_read < parts.count / 3  # only what was buffered before the reset arrived
 
 
 @tcp_and_tls

@@ -39,6 +39,8 @@ class Caller:
         self.ends = asyncio.get_running_loop().time() + self.seconds
 
     def extensions(self) -> dict[str, Callable[[], None]]:
+        """Return the extensions of a request, which record their events."""
+
         def record(event: str) -> Callable[[], None]:
             return lambda: self.events.append(event)
 
@@ -69,6 +71,7 @@ class BusyPool:
         return self
 
     async def _keep_busy(self) -> None:
+        """Make the call whose reply the server holds back."""
         exchange = await self.pool.post(self.prepared, BUSY, {})
         await exchange.read_whole(most=100)
 

@@ -43,6 +43,7 @@ async def call(pool: OriginPool, server: OddServer, name: str) -> str:
 
 
 def run(work: Callable[[], Awaitable[Any]], loop: tuple[str, dict[str, Any]]) -> Any:
+    """Run *work* on a new event loop of this kind."""
     return anyio.run(work, backend=loop[0], backend_options=loop[1])
 
 

@@ -24,7 +24,7 @@ SHORT = 0.01
 
 @asynccontextmanager
 async def connected() -> AsyncIterator[tuple[NetworkStream, ByteStream]]:
-    """Return a connected stream, and the server's end of the connection."""
+    """Open a connection. Yield the client's stream and the server's."""
     stream = NetworkStream()
     listener: Any = await anyio.create_tcp_listener(local_host="127.0.0.1")
     async with listener:

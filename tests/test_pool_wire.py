@@ -44,6 +44,7 @@ with_and_without_uvloop = pytest.mark.parametrize(
 
 @asynccontextmanager
 async def open_pool(server: OddServer, **options: Any) -> AsyncIterator[OriginPool]:
+    """Open a pool for *server*. Fail the test if it takes too long."""
     with anyio.fail_after(PATIENCE):
         async with OriginPool(server.base_url, ssl_context=server.client_tls, **options) as pool:
             yield pool
@@ -132,7 +133,7 @@ async def test_odd_replies_are_read_as_expected(delivery: str, *, tls: bool) -> 
     assert not wrong, "\n".join(wrong)
 
 
-# -- which connection -----------------------------------------------------------------------------------------
+# -- choosing the class ---------------------------------------------------------------------------------------
 
 
 async def test_httpcore_is_used_without_httptools(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,7 @@ class SpillingDeduplicator:
     """
     Finds repeated card keys: compares them in memory, and beyond a threshold their 128-bit digests in a file.
 
-    Several threads may use it; a lock lets one in at a time.
+    Several threads may use it: a lock protects it.
 
     Args:
         max_keys_in_memory: The most card keys in memory. With one more, all of them move to the file.
@@ -100,7 +100,7 @@ class _PrivateTable:
         self._blank = blake2b(key=token_bytes(32), digest_size=_DIGEST_BYTES)
         import sqlite3  # noqa: PLC0415 -- few uploads need it
 
-        # Several threads use the connection; the lock of SpillingDeduplicator lets one in at a time.
+        # Several threads use the connection, under the lock of SpillingDeduplicator.
         self._database = sqlite3.connect(_PRIVATE_FILE, isolation_level=None, check_same_thread=False)
         try:
             for pragma in (*_PRAGMAS, f"cache_size=-{cache}"):

@@ -87,7 +87,7 @@ class _Upload:
         self._is_reading_finished = False
         self._is_input_complete = False  # the input has no more lines
         self._task_cancelled = False  # a task was cancelled
-        self._offered_chunk: Chunk | None = None  # a chunk that waits for a permit, or for a task that takes it
+        self._offered_chunk: Chunk | None = None  # waits for a permit, or for a task that finishes its chunk
         # By index: chunks whose tasks have not run yet. asyncio may cancel a task before it runs.
         self._starting: dict[int, Chunk] = {}
 
@@ -128,7 +128,13 @@ class _Upload:
 
     def _stop_for(self, error: BaseException, group: TaskGroup, watch: CancellationWatch, *, where: str) -> bool:
         """
-        End the upload with *error*, which *where* raised; run() raises it.
+        End the upload with *error*, which run() raises at its end.
+
+        Args:
+            error: The error.
+            group: The task group of the upload.
+            watch: Was created by the task that calls this.
+            where: What raised *error*, for the message about a stray cancellation.
 
         Returns:
             False if it is a cancellation of this task: the caller must raise it again.
@@ -143,7 +149,7 @@ class _Upload:
         return True
 
     def _record_rest_not_sent(self) -> None:
-        """Record what was read but not sent as not sent, when the upload ends early."""
+        """When the upload ends early, record as not sent what was read and not sent."""
         while self._starting:
             self._record_not_sent(self._starting.popitem()[1])
         while self._waiting_chunks:
@@ -231,7 +237,7 @@ class _Upload:
         if self._take_offered_chunk() is not None:
             self._starting[chunk.index] = chunk
             group.start_soon(self._process_chunks, chunk, group)
-        # Otherwise a task has taken the chunk. It released its permit, and this one is for the chunk.
+        # Otherwise a task has taken the chunk and released its own permit. This permit replaces that one.
 
     def _take_offered_chunk(self) -> Chunk | None:
         chunk, self._offered_chunk = self._offered_chunk, None

@@ -82,7 +82,7 @@ async def shop_behind_proxy(
     authority.issue_cert("gatepay.example").configure_cert(server_tls)
     async with raw_server(answer, tls=server_tls) as shop:
         port = httpx.URL(shop.base_url).port
-        async with proxy_server(leads_to=port or 0) as proxy:
+        async with proxy_server(tunnel_port=port or 0) as proxy:
             yield shop, proxy
 
 
@@ -103,9 +103,13 @@ async def test_proxy_refuses_the_tunnel(client_tls: ssl.SSLContext) -> None:
         for behaviour in (*REFUSALS, "hangs"):
             async with proxy_server(behaviour) as proxy, route(proxy.url, client_tls) as options:
                 error = await pay(timeout=0.3 if behaviour == "hangs" else 20, **options)
-            asked = {request.partition(" ")[0] for request in proxy.asked}
-            if not isinstance(error, TransportError) or (error.sent, error.attempts, asked) != (False, 2, {"CONNECT"}):
-                wrong.append((name, behaviour, repr(error), proxy.asked))
+            methods = {request.partition(" ")[0] for request in proxy.request_lines}
+            if not isinstance(error, TransportError) or (error.sent, error.attempts, methods) != (
+                False,
+                2,
+                {"CONNECT"},
+            ):
+                wrong.append((name, behaviour, repr(error), proxy.request_lines))
     assert not wrong, "\n".join(map(str, wrong))
 
 
@@ -130,7 +134,7 @@ async def test_payment_through_a_tunnel(authority: trustme.CA, client_tls: ssl.S
         async with shop_behind_proxy(authority, answer) as (shop, proxy), route(proxy.url, client_tls) as options:
             error = await pay(**options)
         assert "110" in str(error), name
-        assert (proxy.asked, len(shop.bodies)) == (["CONNECT gatepay.example:443"], 1), name
+        assert (proxy.request_lines, len(shop.bodies)) == (["CONNECT gatepay.example:443"], 1), name
 
 
 async def test_no_tunnel_is_reused(authority: trustme.CA, client_tls: ssl.SSLContext) -> None:
@@ -144,7 +148,7 @@ async def test_no_tunnel_is_reused(authority: trustme.CA, client_tls: ssl.SSLCon
             for _ in range(2):
                 with pytest.raises(OutOfStockError):
                     await gatepay.create_payment(**ORDER)
-        assert proxy.asked == ["CONNECT gatepay.example:443"] * 2
+        assert proxy.request_lines == ["CONNECT gatepay.example:443"] * 2
 
 
 async def test_tunnel_breaks(authority: trustme.CA, client_tls: ssl.SSLContext) -> None:
@@ -171,13 +175,13 @@ async def test_plain_http_through_a_proxy(client_tls: ssl.SSLContext) -> None:
             async with proxy_server(behaviour) as proxy, route(proxy.url, client_tls) as options:
                 error = await pay("http://gatepay.example/api/", **options)
             assert isinstance(error, OutcomeUnknownError), (name, behaviour)
-            assert proxy.asked == ["POST http://gatepay.example/api/pay/create"], (name, behaviour)
+            assert proxy.request_lines == ["POST http://gatepay.example/api/pay/create"], (name, behaviour)
 
 
 async def test_socks_proxy_fails(client_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If a SOCKS proxy hangs up or speaks another protocol, nothing was sent."""
+    """If a SOCKS proxy closes the connection or speaks another protocol, nothing was sent."""
 
-    async def hang_up(stream: SocketStream, _: int) -> None:
+    async def close_after_reading(stream: SocketStream, _: int) -> None:
         await stream.receive()
         raise ConnectionAbortedError
 
@@ -192,7 +196,7 @@ async def test_socks_proxy_fails(client_tls: ssl.SSLContext, monkeypatch: pytest
     async def say_nothing(_: SocketStream, __: int) -> None:
         await anyio.sleep_forever()
 
-    for answer in (hang_up, speak_http, refuse, say_nothing):
+    for answer in (close_after_reading, speak_http, refuse, say_nothing):
         async with raw_server(answer, read=False) as proxy:
             monkeypatch.setenv("all_proxy", f"socks5://127.0.0.1:{httpx.URL(proxy.base_url).port}")
             error = await pay(timeout=0.5 if answer is say_nothing else 20)

@@ -64,7 +64,7 @@ async def test_other_origin_uses_proxy_and_certificates(
     monkeypatch.setenv("SSL_CERT_FILE", authority_file)
     async with (
         raw_server(reply, tls=tls) as other,
-        proxy_server(leads_to=httpx.URL(other.base_url).port or 0) as proxy,
+        proxy_server(tunnel_port=httpx.URL(other.base_url).port or 0) as proxy,
         AsyncGatePay("KEY", "SECRET", base_url="http://127.0.0.1:9/api/") as gatepay,
         AsyncGatePay("KEY", "SECRET", base_url="http://127.0.0.1:9/api/", trust_env=False) as without_env,
     ):
@@ -73,7 +73,7 @@ async def test_other_origin_uses_proxy_and_certificates(
         assert (await gatepay.http.get("https://page.example/")).status_code == 200
         with pytest.raises(httpx.ConnectError):
             await without_env.http.get(other.base_url)
-    assert proxy.asked == ["CONNECT page.example:443"]
+    assert proxy.request_lines == ["CONNECT page.example:443"]
 
 
 async def test_real_hosts_are_refused_in_tests(monkeypatch: pytest.MonkeyPatch) -> None:

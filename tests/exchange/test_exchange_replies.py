@@ -34,6 +34,7 @@ def response(coding: str, body: bytes) -> httpx.Response:
 
 
 def raw_deflate(data: bytes) -> bytes:
+    """Compress *data* without zlib's header, as some servers do for "deflate"."""
     compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     return compressor.compress(data) + compressor.flush()
 

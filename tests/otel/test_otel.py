@@ -53,11 +53,13 @@ REQUEST = {"http.request.method": "POST", **SERVER, "url.template": "/api/produc
 
 
 def make_client(answer: Callable[..., Any], **options: Any) -> AsyncGatePay:
+    """Return a client with two attempts for each call, whose transport calls *answer*."""
     retry = RetryPolicy(attempts=2, first_wait=0, longest_wait=0)
     return AsyncGatePay("key", SECRET, base_url=URL, transport=httpx.MockTransport(answer), retry=retry, **options)
 
 
 def replying(*queue: tuple[int, object]) -> Callable[[Any], Any]:
+    """Return a function that replies with each status and body of *queue* in turn."""
     remaining = list(queue)
 
     def answer(_: Any) -> Any:

@@ -38,7 +38,7 @@ def url_or_env(name: str, url: str | None, default: str, *, allow_http: bool) ->
     Raises:
         InvalidRequestError: The URL is invalid.
     """
-    # An empty *url* is invalid: it comes from a setting that is missing, and must not become the real shop's URL.
+    # An empty *url* is invalid: it comes from a missing setting, and must not be replaced by the real shop's URL.
     if url is not None:
         return _check_url(name, url, allow_http)
     variable = f"GATEPAY_{name.upper()}"

@@ -57,6 +57,7 @@ class _Attempt:
     reports_sending: bool = False
 
     def keep_time(self) -> anyio.CancelScope:
+        """Return a scope that cancels the attempt at its deadline, even if the deadline moves."""
         self.cancel_scope = anyio.CancelScope(deadline=self.ends)
         return self.cancel_scope
 

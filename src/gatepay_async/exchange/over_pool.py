@@ -30,7 +30,8 @@ class OverPool:
 
     Args:
         transport: The pool.
-        ours: Whether the client made the pool. Then this closes it, and in a test it allows only permitted hosts.
+        ours: Whether the client created the pool. If so, ``aclose`` closes the pool, and tests may call only permitted
+            hosts.
     """
 
     def __init__(self, transport: OriginPool, *, ours: bool) -> None:
