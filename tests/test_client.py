@@ -400,8 +400,7 @@ async def test_waiting_for_a_connection_is_not_timed() -> None:
     assert (turns, server.connections) == ([1, 2, 3, 4, 5, 6, 7], 1)
 
 
-async def test_no_time_limits(sandbox: Sandbox, base_url: str) -> None:
-    """A client without a time-out and a deadline works."""
+async def test_client_without_time_limits_works(sandbox: Sandbox, base_url: str) -> None:
     async with AsyncGatePay(
         sandbox.appkey, sandbox.appsecret, base_url=base_url, timeout=None, deadline=None
     ) as gatepay:
@@ -607,7 +606,7 @@ async def test_retry_after_is_obeyed_up_to_30_s(sandbox: Sandbox, base_url: str,
     assert (caught.value.retry_after, caught.value.attempts, waits.seconds) == (31, 1, [30])
 
 
-async def test_no_wait_past_the_deadline(sandbox: Sandbox, base_url: str, waits: RecordedWaits) -> None:
+async def test_no_wait_beyond_the_deadline(sandbox: Sandbox, base_url: str, waits: RecordedWaits) -> None:
     """If the wait would pass the deadline, the call raises the server's error at once."""
     sandbox.fault(Fault(FaultKind.RATE_LIMITED, retry_after=20))
     async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url, deadline=10) as gatepay:

@@ -96,7 +96,7 @@ async def pay(base_url: str = SHOP, *, timeout: float = 20, **options: Any) -> G
     return caught.value
 
 
-async def test_proxy_refuses_the_tunnel(client_tls: ssl.SSLContext) -> None:
+async def test_refused_tunnel_means_nothing_was_sent(client_tls: ssl.SSLContext) -> None:
     """If the proxy opens no tunnel, nothing was sent: the payment is retried, and the error says so."""
     wrong = []
     for name, route in ROUTES.items():
@@ -113,7 +113,7 @@ async def test_proxy_refuses_the_tunnel(client_tls: ssl.SSLContext) -> None:
     assert not wrong, "\n".join(map(str, wrong))
 
 
-async def test_proxy_is_down(client_tls: ssl.SSLContext) -> None:
+async def test_proxy_down_means_nothing_was_sent(client_tls: ssl.SSLContext) -> None:
     """If the proxy is down, nothing was sent: the payment is retried, and the error says so."""
     async with proxy_server() as stopped:
         pass
@@ -137,7 +137,7 @@ async def test_payment_through_a_tunnel(authority: trustme.CA, client_tls: ssl.S
         assert (proxy.request_lines, len(shop.bodies)) == (["CONNECT gatepay.example:443"], 1), name
 
 
-async def test_no_tunnel_is_reused(authority: trustme.CA, client_tls: ssl.SSLContext) -> None:
+async def test_tunnels_are_not_reused(authority: trustme.CA, client_tls: ssl.SSLContext) -> None:
     """Through the environment's proxy no connection is reused: httpx can't detect left-over bytes."""
 
     async def answer(stream: SocketStream, _: int) -> None:
@@ -151,7 +151,7 @@ async def test_no_tunnel_is_reused(authority: trustme.CA, client_tls: ssl.SSLCon
         assert proxy.request_lines == ["CONNECT gatepay.example:443"] * 2
 
 
-async def test_tunnel_breaks(authority: trustme.CA, client_tls: ssl.SSLContext) -> None:
+async def test_broken_tunnel_makes_the_outcome_unknown(authority: trustme.CA, client_tls: ssl.SSLContext) -> None:
     """If the tunnel breaks or hangs after the payment was sent, its outcome is unknown. It isn't retried."""
 
     async def die(_: SocketStream, __: int) -> None:
@@ -168,7 +168,7 @@ async def test_tunnel_breaks(authority: trustme.CA, client_tls: ssl.SSLContext) 
             assert (error.attempts, len(shop.bodies)) == (1, 1), name
 
 
-async def test_plain_http_through_a_proxy(client_tls: ssl.SSLContext) -> None:
+async def test_failed_plain_http_proxy_makes_the_outcome_unknown(client_tls: ssl.SSLContext) -> None:
     """Without TLS the proxy receives the payment itself. If it fails, the outcome is unknown."""
     for name, route in ROUTES.items():
         for behaviour in ("closes", "garbage"):
@@ -178,7 +178,9 @@ async def test_plain_http_through_a_proxy(client_tls: ssl.SSLContext) -> None:
             assert proxy.request_lines == ["POST http://gatepay.example/api/pay/create"], (name, behaviour)
 
 
-async def test_socks_proxy_fails(client_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_failed_socks_proxy_means_nothing_was_sent(
+    client_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """If a SOCKS proxy closes the connection or speaks another protocol, nothing was sent."""
 
     async def close_after_reading(stream: SocketStream, _: int) -> None:

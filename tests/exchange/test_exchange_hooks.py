@@ -55,7 +55,7 @@ def response_hooks(*hooks: Hook) -> dict[str, Any]:
 
 
 class OddError(Exception):
-    """An exception class of the user's."""
+    """An exception class of the user's code."""
 
 
 async def read_body(response: httpx.Response) -> None:
@@ -393,16 +393,16 @@ async def test_transport_with_a_spare_gets_the_order_once(sandbox: Sandbox) -> N
             client = sockets.enter_context(socket.socket())
             client.setblocking(False)
             client.connect_ex(full_listener.getsockname())
-        for address in (stopped_url, f"http://127.0.0.1:{full_listener.getsockname()[1]}/api/"):
+        for base_url in (stopped_url, f"http://127.0.0.1:{full_listener.getsockname()[1]}/api/"):
             for finish in (anyio.lowlevel.checkpoint, anyio.sleep_forever):
                 orders.clear()
                 transport = WithSpare(0.05, finish)
                 async with AsyncGatePay(
-                    "a", "b", base_url=address, transport=transport, retry=QUICK, timeout=1
+                    "a", "b", base_url=base_url, transport=transport, retry=QUICK, timeout=1
                 ) as gatepay:
                     with pytest.raises(OutcomeUnknownError):
                         await gatepay.create_payment(**ORDER)
-                assert len(orders) == 1, (address, finish)
+                assert len(orders) == 1, (base_url, finish)
 
 
 async def test_closed_http_client_is_named_in_the_error(sandbox: Sandbox, base_url: str) -> None:

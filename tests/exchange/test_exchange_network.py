@@ -122,8 +122,8 @@ def test_socks_proxy_needs_socksio(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(proxy_for(httpx.URL("https://gatepay.io/")), Proxy)
 
 
-def test_a_proxy_over_tls(monkeypatch: pytest.MonkeyPatch, authority_file: str) -> None:
-    """A proxy that speaks TLS is held to the same certificates as the shop, also for a shop without TLS."""
+def test_https_proxy_must_have_a_trusted_certificate(monkeypatch: pytest.MonkeyPatch, authority_file: str) -> None:
+    """For a proxy over TLS the same certificates are trusted as for the shop, even if the shop is not over TLS."""
     monkeypatch.setenv("SSL_CERT_FILE", authority_file)
     monkeypatch.setenv("http_proxy", "https://proxy.example")
     network = network_settings_for(httpx.URL("http://gatepay.example/"))
@@ -164,18 +164,18 @@ def test_prepared_requests_are_limited() -> None:
 def test_certificates_from_ssl_cert_dir(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, authority: trustme.CA, authority_file: str
 ) -> None:
-    """SSL_CERT_DIR names one or more folders. OpenSSL finds a certificate there only if its hash is the file name."""
-    empty, full = tmp_path / "empty", tmp_path / "full"
+    """SSL_CERT_DIR names one or more folders, in which OpenSSL finds a certificate by its hash as the file name."""
+    empty, with_certificate = tmp_path / "empty", tmp_path / "full"
     empty.mkdir()
-    full.mkdir()
-    shutil.copy(authority_file, full / "authority.pem")
+    with_certificate.mkdir()
+    shutil.copy(authority_file, with_certificate / "authority.pem")
     monkeypatch.delenv("SSL_CERT_FILE")
-    monkeypatch.setenv("SSL_CERT_DIR", os.pathsep.join(map(str, (empty, full))))
+    monkeypatch.setenv("SSL_CERT_DIR", os.pathsep.join(map(str, (empty, with_certificate))))
     with pytest.raises(InvalidRequestError, match="openssl rehash") as caught:
         trust.trusted()
     assert caught.value.field == "SSL_CERT_DIR"
     trust._context.cache_clear()
-    shutil.copy(authority_file, full / "0a1b2c3d.0")
+    shutil.copy(authority_file, with_certificate / "0a1b2c3d.0")
     assert trust.count_certificates(trust.trusted()) == 1
     assert trust.trusted() is trust.trusted()
     monkeypatch.setattr(Path, "iterdir", lambda _: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))

@@ -63,7 +63,7 @@ class Link(asyncio.Protocol):
         self._timer_at = math.inf  # when the timer fires, if there is one
         self._is_late = False  # the deadline has passed
         self._is_exchanging = False  # from sending a request to the end of its reply
-        self._is_usable = False
+        self._is_usable = False  # may carry a request, when no exchange is running
         self._is_full = False  # the transport's write buffer is full
         self._is_over = False  # no more bytes will arrive
         self._failure: Exception | None = None
@@ -172,14 +172,14 @@ class Link(asyncio.Protocol):
     async def _do_handshake(self, tls: Tls) -> None:
         try:
             while not tls.shake_hands():
-                self._pass_on(tls)
+                self._send_encrypted(tls)
                 await self._wait()
                 if self._is_over:
                     raise ConnectionResetError(NO_TLS if self._failure is None else message_of(self._failure))
         finally:
-            self._pass_on(tls)  # after an error, this sends the TLS alert
+            self._send_encrypted(tls)  # after an error, this sends the TLS alert
         self._handshake_done = True
-        self._receive_opened(tls)
+        self._read_decrypted(tls)
 
     async def _check_before_use(self) -> bool:
         """
@@ -201,38 +201,41 @@ class Link(asyncio.Protocol):
 
     # -- reading and writing -----------------------------------------------------------------------------------------
 
-    def _open_records(self, tls: Tls, data: bytes) -> bytes:
+    def _decrypt_received(self, tls: Tls, data: bytes) -> bytes:
+        """Decrypt *data*, as received from the network. During the handshake, the result is empty."""
         tls.feed(data)
         if not self._handshake_done:
             self._wake()
             return b""
-        return self._receive_opened(tls)
+        return self._read_decrypted(tls)
 
-    def _receive_opened(self, tls: Tls) -> bytes:
-        opened = tls.read()
-        has_output = self._pass_on(tls)
-        if not self._is_exchanging and (opened or (has_output and self._is_usable)):
+    def _read_decrypted(self, tls: Tls) -> bytes:
+        """Return the bytes that TLS has decrypted. Close the connection if they are unexpected."""
+        decrypted = tls.read()
+        has_output = self._send_encrypted(tls)
+        if not self._is_exchanging and (decrypted or (has_output and self._is_usable)):
             # The server sent bytes without a request, or wants to renegotiate TLS. Until the renegotiation is complete,
             # no request can be encrypted.
             self._give_up()
             return b""
         if tls.ended:
             self._is_usable = False
-            self._loop.call_soon(self._end_tls, tls)  # after the caller has read *opened*
-        elif not opened:
+            self._loop.call_soon(self._end_tls, tls)  # after the caller has read *decrypted*
+        elif not decrypted:
             self._wake()  # _check_before_use() may be waiting for the rest of a record
-        return opened
+        return decrypted
 
     def _end_tls(self, tls: Tls) -> None:
         if tls.failure is not None and self._failure is None:
             self._failure = httpx.ReadError(_reason(tls.failure))
         self._give_up()
 
-    def _pass_on(self, tls: Tls) -> bool:
-        sealed = tls.drain()
-        if sealed and self._transport is not None:
-            self._transport.write(sealed)
-        return bool(sealed)
+    def _send_encrypted(self, tls: Tls) -> bool:
+        """Send what TLS wants to send. Return whether there was anything."""
+        encrypted = tls.drain()
+        if encrypted and self._transport is not None:
+            self._transport.write(encrypted)
+        return bool(encrypted)
 
     def _write_out(self, data: bytes | memoryview) -> None:
         transport = self._transport

@@ -147,7 +147,7 @@ class Wire(Link):
     def data_received(self, data: bytes) -> None:
         """Read *data* as part of the reply; close the connection if no request is running."""
         if self._tls is not None:
-            data = self._open_records(self._tls, data)
+            data = self._decrypt_received(self._tls, data)
             if not data:
                 return
         reader = self._reader

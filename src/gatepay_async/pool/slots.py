@@ -98,8 +98,8 @@ class Slots(Generic[Connection]):
         Take the slot of the connection that was used last, or else a free one.
 
         Returns:
-            A slot, which the caller must release with `release_open()` or `release_empty()`; or None if every slot is
-            busy or the slots are closed.
+            A slot, which the caller must release with `release_open()` or `release_empty()`. None if every slot is
+            busy, or the slots are closed.
         """
         if self.closed:
             return None
@@ -114,11 +114,11 @@ class Slots(Generic[Connection]):
 
     def acquire_last_used(self, *, released_after: float) -> Slot[Connection] | None:
         """
-        Take the slot of the connection that was used last, if every idle slot was released after
-        *released_after*.
+        Take the slot of the connection that was used last, if every idle slot was released after *released_after*.
 
         Returns:
-            As `acquire`; or None if there is no idle connection, or an expired one, which must be closed first.
+            A slot, which the caller must release. None if no connection is idle, if one has expired and must be closed
+            first, or if the slots are closed.
         """
         if self.closed or not self._idle or self._idle[0].released_at <= released_after:
             return None

@@ -71,5 +71,5 @@ class Tls:
         self.object.write(data)
 
     def drain(self) -> bytes:
-        """Remove and return the encrypted bytes to send."""
+        """Return the encrypted bytes to send, and remove them from the buffer."""
         return self._outgoing.read() if self._outgoing.pending else b""
